@@ -1,0 +1,51 @@
+"""Whom the engine waits for: the events in `StepResult.event`.
+
+The engine stops at an event; nothing else happens until the answer is given to `SecurityContext.resume()`, or
+`SecurityContext.fail()` ends the handshake. The mechanism's own events are passed through as they are.
+"""
+
+import dataclasses
+from typing import TypeAlias
+
+from acredssp.mechanisms.base import AskOracle, LookupCredential, Principal, StepMechanism
+from acredssp.wire.ts_credentials import TSCredentials
+
+__all__ = ["Admit", "AskOracle", "Authorize", "Event", "JudgeCertificate", "LookupCredential", "StepMechanism"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JudgeCertificate:
+    """Client: TLS is up, and nothing of the logon has left yet. Is this the right server?
+
+    Answer with anything to go on; call `fail()` to refuse.
+    """
+
+    chain: tuple[bytes, ...]
+    """The peer's certificates in DER, its own first. Unverified."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Authorize:
+    """Server: the logon is proven, and our key is not. May this user come in?
+
+    Answer with True, or with `Deny(nt_status)`: the peer is told that number where its version allows it.
+    Anything else is taken as `Deny(STATUS_ACCESS_DENIED)`.
+    """
+
+    principal: Principal
+    mechanism: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Admit:
+    """Server: the delegated credentials came. Does the session start?
+
+    Answer as for `Authorize`. CredSSP has no message left to say no: the early user authorization result does
+    (HYBRID_EX), or the connection just ends.
+    """
+
+    principal: Principal
+    credentials: TSCredentials = dataclasses.field(repr=False)
+
+
+Event: TypeAlias = LookupCredential | AskOracle | StepMechanism | JudgeCertificate | Authorize | Admit

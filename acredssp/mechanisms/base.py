@@ -1,0 +1,125 @@
+"""What the engine asks of an authentication mechanism, and what a mechanism may wait for.
+
+A mechanism is a GSS-API security context: tokens in and out until `complete`, then wrap and unwrap. It does no
+I/O and never blocks. Where it needs somebody else it answers with an event instead of a token; the engine hands
+the event up, and whoever drives the engine gives the answer to `resume()`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from acredssp.credentials import Oracle
+
+__all__ = ["AskOracle", "LookupCredential", "Mechanism", "NTLMExchange", "Principal", "Progress", "StepMechanism"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Principal:
+    """Who logged on, by the mechanism's word (not by the delegated credentials')."""
+
+    user: str
+    """As the initiator wrote it; may be a user principal name."""
+    domain: str
+    """As the initiator wrote it; empty for none."""
+    workstation: str = ""
+    """The initiator's own claim; proves nothing."""
+    target_name: str = ""
+    """The SPN the initiator named (MsvAvTargetName); empty for none."""
+
+    def __str__(self) -> str:
+        return f"{self.domain}\\{self.user}" if self.domain else self.user
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NTLMExchange:
+    """What an NTLMv2 logon left to be proven, for an `Oracle`. Holds no secret of ours."""
+
+    user: str
+    domain: str
+    workstation: str
+    server_challenge: bytes
+    """8 bytes, the acceptor's."""
+    nt_response: bytes = dataclasses.field(repr=False)
+    """The NtChallengeResponse as received: 16 bytes NTProofStr, then the client's challenge structure."""
+    lm_response: bytes = dataclasses.field(repr=False)
+    """The LmChallengeResponse as received."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LookupCredential:
+    """An acceptor knows who claims to log on and waits for that account's secret.
+
+    Answer with `Password`, `NTHash`, `Candidates`, `Oracle` or `Deny`; anything else is taken as `Deny()`.
+    """
+
+    principal: Principal
+    mechanism: str
+    """`"ntlm"`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AskOracle:
+    """The lookup answered with an `Oracle`: ask it.
+
+    Answer with the 16-byte session base key, or `Deny`; anything else is taken as `Deny()`.
+    """
+
+    oracle: Oracle
+    exchange: NTLMExchange
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepMechanism:
+    """The mechanism's next step may block (a KDC, a library lock): run it where that is allowed.
+
+    Answer with what `run()` returned, or with the exception it raised.
+    """
+
+    run: Callable[[], bytes]
+
+
+Progress: TypeAlias = bytes | LookupCredential | AskOracle | StepMechanism
+"""A token for the peer, or whom to wait for."""
+
+
+class Mechanism(Protocol):
+    """One security context of one mechanism, initiator or acceptor.
+
+    Any method may raise a `CredSSPError`, after which the context is dead. No other exception leaves it, whatever
+    the peer sent.
+    """
+
+    name: str
+    """The package that authenticates: `"ntlm"`, `"kerberos"`; `"negotiate"` until SPNEGO has chosen."""
+
+    complete: bool
+    """Whether this side needs no more tokens from the peer: `wrap` and `unwrap` may be used."""
+
+    principal: Principal | None
+    """Acceptor: who logged on, once known. Initiator: None."""
+
+    def step(self, token: bytes) -> Progress:
+        """Take the peer's token (empty for an initiator's first step) and answer with ours, or an event.
+
+        The answer may be empty: nothing to send. After an event call `resume`, never `step`.
+        """
+
+    def resume(self, answer: object) -> Progress:
+        """Give the answer to the event that `step` or `resume` returned."""
+
+    def wrap(self, plaintext: bytes) -> bytes:
+        """Sign and seal; the signature comes first ([MS-CSSP] 2.2.1)."""
+
+    def unwrap(self, sealed: bytes) -> bytes:
+        """Verify and unseal the peer's next message.
+
+        Raises:
+            RemoteProtocolError: SEC_E_MESSAGE_ALTERED or SEC_E_OUT_OF_SEQUENCE.
+        """
+
+    def get_mic(self, message: bytes) -> bytes:
+        """Sign a mechTypes list for SPNEGO's mechListMIC (RFC 4178 section 5, [MS-SPNG] 3.3.5.1)."""
+
+    def verify_mic(self, message: bytes, mic: bytes) -> None:
+        """Verify the peer's mechListMIC; raises as `unwrap` does."""

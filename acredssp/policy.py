@@ -1,0 +1,69 @@
+"""What a handshake may be: versions, TLS floor, mechanisms, limits.
+
+Secure by default. Everything weaker has its own switch here, spelled `dangerous_...`, off unless named.
+"""
+
+import dataclasses
+import enum
+import ssl
+
+__all__ = ["MechanismChoice", "Policy"]
+
+OLDEST_VERSION = 2
+NEWEST_VERSION = 6
+FIRST_SAFE_VERSION = 5
+"""Versions 2 to 4 bind by an echo of the key that an attacker can replay (CVE-2018-0886)."""
+
+
+class MechanismChoice(enum.StrEnum):
+    """Which mechanism a client starts with."""
+
+    AUTO = "auto"
+    """Raw NTLM while NTLM is all there is, SPNEGO otherwise, as Windows does ([MS-SPNG] note 8)."""
+    NEGOTIATE = "negotiate"
+    """SPNEGO, whatever it then selects."""
+    NTLM = "ntlm"
+    """Raw NTLM tokens, no SPNEGO around them."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One side's rules. Frozen and shareable; `dataclasses.replace()` derives a changed copy."""
+
+    min_version: int = FIRST_SAFE_VERSION
+    """The lowest CredSSP version to end up with; below 5 only with `dangerous_allow_legacy_versions`."""
+    max_version: int = NEWEST_VERSION
+    """Our own version: the one every TSRequest of ours carries ([MS-CSSP] 2.2.1)."""
+    dangerous_allow_legacy_versions: bool = False
+    """Whether `min_version` may be 2, 3 or 4: open to the relay of CVE-2018-0886."""
+
+    min_tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    max_tls: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED
+    dangerous_accept_any_certificate: bool = False
+    """Whether a client takes any certificate unseen. The binding still ties the logon to this TLS channel,
+    but the name of the host is then unproven and an active attacker may be given the credentials."""
+
+    mechanism: MechanismChoice = MechanismChoice.AUTO
+    require_ntlm_mic: bool = False
+    """Whether an acceptor refuses an NTLMv2 logon that does not announce a MIC. Off, as in Windows: some clients
+    (aardwolf, impacket) send none, and pubKeyAuth protects the exchange all the same. An announced MIC is always checked."""
+
+    max_message: int = 128 * 1024
+    """Bytes of one TSRequest. FreeRDP stops at 64 KiB; a Kerberos ticket with a large PAC has some tens of KiB."""
+    max_rounds: int = 10
+    """Messages of the peer with mechanism tokens. SPNEGO with a user-to-user offer, the longest known, takes 4."""
+    handshake_timeout: float = 30.0
+    """Seconds for the whole handshake, connecting excluded."""
+    hook_timeout: float = 10.0
+    """Seconds for each of the application's hooks (`lookup`, `authorize`, `admit`): past it, the answer is no."""
+
+    def __post_init__(self) -> None:
+        if not OLDEST_VERSION <= self.min_version <= self.max_version <= NEWEST_VERSION:
+            raise ValueError(
+                f"versions {self.min_version} to {self.max_version} are no range within "
+                f"{OLDEST_VERSION} to {NEWEST_VERSION}"
+            )
+        if self.min_version < FIRST_SAFE_VERSION and not self.dangerous_allow_legacy_versions:
+            raise ValueError(
+                f"version {self.min_version} is open to CVE-2018-0886: it needs dangerous_allow_legacy_versions=True"
+            )
