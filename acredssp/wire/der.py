@@ -1,0 +1,196 @@
+"""DER by hand: the few forms that CredSSP, SPNEGO and the front of a certificate need (X.690 8.1, 10.1).
+
+Written for the path every handshake takes several times: offsets into one buffer, no object for each element. The
+reader takes definite lengths even when they are not minimal, since rdesktop 1.9 sends `30 82 00 9E`; it refuses
+indefinite lengths, lengths of more than four bytes, and whatever does not fill its container to the last byte. The
+writer makes DER and nothing else.
+
+The element functions take `data` with `offset` and `end`, the bounds of the container; they answer with `(start, stop)`,
+the bounds of the content, so that the next element begins at `stop`. `field` names the element in error texts.
+"""
+
+from typing import Final, NoReturn
+
+from acredssp.errors import LimitExceeded, RemoteProtocolError
+from acredssp.wire.framing import FrameSize
+
+__all__ = [
+    "BIT_STRING",
+    "CONTEXT",
+    "ENUMERATED",
+    "INTEGER",
+    "OBJECT_IDENTIFIER",
+    "OCTET_STRING",
+    "SEQUENCE",
+    "element",
+    "encode",
+    "encode_integer",
+    "encode_octets",
+    "expect_end",
+    "explicit",
+    "frame_size",
+    "integer",
+    "octets",
+]
+
+INTEGER: Final = 0x02
+BIT_STRING: Final = 0x03
+OCTET_STRING: Final = 0x04
+OBJECT_IDENTIFIER: Final = 0x06
+ENUMERATED: Final = 0x0A
+SEQUENCE: Final = 0x30
+CONTEXT: Final = 0xA0
+"""Context-specific, constructed: `CONTEXT + n` is the explicit tag [n]."""
+
+_MAX_LENGTH_BYTES: Final = 4
+
+
+def frame_size(data: bytes | bytearray | memoryview, limit: int, offset: int = 0) -> FrameSize:
+    """The size of the SEQUENCE that begins at `offset`.
+
+    Args:
+        data: Plaintext, cut anywhere.
+        limit: The largest total that is accepted, in bytes.
+        offset: Where the SEQUENCE begins, at most `len(data)`.
+
+    Raises:
+        LimitExceeded: The header announces more than `limit` bytes; raised before the body is there.
+        RemoteProtocolError: No SEQUENCE of definite length begins so.
+    """
+    have = len(data) - offset
+    if have < 2:
+        if have and data[offset] != SEQUENCE:
+            _refuse_tag("message", SEQUENCE, data[offset], offset)
+        return FrameSize(0, 2 - have)
+    if data[offset] != SEQUENCE:
+        _refuse_tag("message", SEQUENCE, data[offset], offset)
+    header, length = 2, data[offset + 1]
+    if length > 0x7F:
+        header += _length_bytes(length, "message", offset + 1)
+        if have < header:
+            return FrameSize(0, header - have)
+        length = int.from_bytes(data[offset + 2 : offset + header], "big")
+    total = header + length
+    if total > limit:
+        raise LimitExceeded(f"message: expected at most {limit} bytes, got a length of {total}")
+    return FrameSize(total, total - have if total > have else 0)
+
+
+def element(data: bytes, offset: int, end: int, tag: int, field: str) -> tuple[int, int]:
+    """The bounds of the content of the element of `tag` at `offset`.
+
+    Raises:
+        RemoteProtocolError: Another tag, a length that is not definite or reaches past `end`, or nothing there.
+    """
+    start = offset + 2
+    if start > end:
+        _refuse_end(field, offset, end)
+    if data[offset] != tag:
+        _refuse_tag(field, tag, data[offset], offset)
+    length = data[offset + 1]
+    if length > 0x7F:
+        body = start + _length_bytes(length, field, offset + 1)
+        if body > end:
+            _refuse_end(field, offset, end)
+        length = int.from_bytes(data[start:body], "big")
+        start = body
+    stop = start + length
+    if stop > end:
+        raise RemoteProtocolError(
+            f"{field}: length {length} at byte {offset} reaches past the end of its container at byte {end}"
+        )
+    return start, stop
+
+
+def explicit(data: bytes, offset: int, end: int, number: int, tag: int, field: str) -> tuple[int, int]:
+    """The bounds of the content of the element of `tag` inside the explicit tag [number] at `offset`.
+
+    It fills the explicit tag, so what comes next begins at the same `stop`.
+
+    Raises:
+        RemoteProtocolError: As `element`, or the explicit tag holds more than the one element.
+    """
+    start, stop = element(data, offset, end, CONTEXT + number, field)
+    start, inner_stop = element(data, start, stop, tag, field)
+    if inner_stop != stop:
+        _refuse_surplus(field, inner_stop, stop)
+    return start, stop
+
+
+def octets(data: bytes, offset: int, end: int, number: int, field: str) -> tuple[bytes, int]:
+    """The OCTET STRING inside the explicit tag [number] at `offset`, and where it ends.
+
+    Raises:
+        RemoteProtocolError: As `explicit`.
+    """
+    start, stop = explicit(data, offset, end, number, OCTET_STRING, field)
+    return data[start:stop], stop
+
+
+def integer(data: bytes, offset: int, end: int, number: int, field: str) -> tuple[int, int]:
+    """The INTEGER inside the explicit tag [number] at `offset`, and where it ends.
+
+    Every INTEGER of CredSSP is a 32-bit number, signed or not: five bytes of content are the most.
+
+    Raises:
+        RemoteProtocolError: As `explicit`, or the content is empty or longer than 5 bytes.
+    """
+    start, stop = explicit(data, offset, end, number, INTEGER, field)
+    if not 1 <= stop - start <= 5:
+        raise RemoteProtocolError(
+            f"{field}: expected an INTEGER of 1 to 5 bytes at byte {start}, got {stop - start}"
+        )
+    return int.from_bytes(data[start:stop], "big", signed=True), stop
+
+
+def expect_end(offset: int, end: int, field: str) -> None:
+    """Refuse what is left of a container after its last element.
+
+    Raises:
+        RemoteProtocolError: `offset` is not `end`.
+    """
+    if offset != end:
+        _refuse_surplus(field, offset, end)
+
+
+def _length_bytes(first: int, field: str, offset: int) -> int:
+    """How many bytes hold a long length, by its first byte 0x80 to 0xFF."""
+    count = first & 0x7F
+    if not 1 <= count <= _MAX_LENGTH_BYTES:
+        what = "an indefinite length" if count == 0 else f"a length of {count} bytes"
+        raise RemoteProtocolError(
+            f"{field}: expected a definite length of at most 4 bytes at byte {offset}, got {what}"
+        )
+    return count
+
+
+def _refuse_tag(field: str, expected: int, got: int, offset: int) -> NoReturn:
+    raise RemoteProtocolError(f"{field}: expected tag 0x{expected:02X} at byte {offset}, got 0x{got:02X}")
+
+
+def _refuse_end(field: str, offset: int, end: int) -> NoReturn:
+    raise RemoteProtocolError(f"{field}: expected an element at byte {offset}, got {end - offset} bytes")
+
+
+def _refuse_surplus(field: str, offset: int, end: int) -> NoReturn:
+    raise RemoteProtocolError(f"{field}: expected the end at byte {offset}, got {end - offset} bytes more")
+
+
+def encode(tag: int, content: bytes) -> bytes:
+    """One element, with its length in the fewest bytes (X.690 10.1)."""
+    length = len(content)
+    if length < 0x80:
+        return bytes((tag, length)) + content
+    length_bytes = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(length_bytes))) + length_bytes + content
+
+
+def encode_octets(number: int, content: bytes) -> bytes:
+    """An OCTET STRING inside the explicit tag [number]."""
+    return encode(CONTEXT + number, encode(OCTET_STRING, content))
+
+
+def encode_integer(number: int, value: int) -> bytes:
+    """An INTEGER inside the explicit tag [number], in the fewest bytes (X.690 8.3.2)."""
+    content = value.to_bytes((value if value >= 0 else ~value).bit_length() // 8 + 1, "big", signed=True)
+    return encode(CONTEXT + number, encode(INTEGER, content))

@@ -1,0 +1,79 @@
+"""Framing of TLS records (RFC 8446 5.1, RFC 5246 6.2.1): where one ends, never what is in it.
+
+`TLSPlaintext`: type (1) | legacy_record_version (2, major always 3) | length (2, big-endian) | fragment.
+"""
+
+from typing import Final, NoReturn
+
+from acredssp.errors import RemoteProtocolError
+from acredssp.wire.framing import FrameSize
+
+__all__ = [
+    "ALERT",
+    "APPLICATION_DATA",
+    "CHANGE_CIPHER_SPEC",
+    "HANDSHAKE",
+    "HEADER_SIZE",
+    "MAX_FRAGMENT",
+    "MAX_FRAGMENT_TLS13",
+    "frame_size",
+]
+
+CHANGE_CIPHER_SPEC: Final = 20
+ALERT: Final = 21
+HANDSHAKE: Final = 22
+APPLICATION_DATA: Final = 23
+
+HEADER_SIZE: Final = 5
+MAX_FRAGMENT: Final = 16_384 + 2_048
+"""Bytes of a TLSCiphertext fragment up to TLS 1.2 (RFC 5246 6.2.3)."""
+MAX_FRAGMENT_TLS13: Final = 16_384 + 256
+"""The same in TLS 1.3 (RFC 8446 5.2)."""
+
+
+def frame_size(
+    data: bytes | bytearray | memoryview, offset: int = 0, *, max_fragment: int = MAX_FRAGMENT
+) -> FrameSize:
+    """The size of the record that begins at `offset`.
+
+    Args:
+        data: Ciphertext, cut anywhere.
+        offset: Where the record begins, at most `len(data)`.
+        max_fragment: The longest fragment allowed: `MAX_FRAGMENT_TLS13` once TLS 1.3 is negotiated.
+
+    Raises:
+        RemoteProtocolError: No record can begin so; raised as soon as the offending byte is there.
+    """
+    have = len(data) - offset
+    if have < HEADER_SIZE:
+        _check_partial(data, offset, have, max_fragment)
+        return FrameSize(0, HEADER_SIZE - have)
+    length = data[offset + 3] << 8 | data[offset + 4]
+    if (
+        length > max_fragment
+        or data[offset + 1] != 3
+        or not CHANGE_CIPHER_SPEC <= data[offset] <= APPLICATION_DATA
+    ):
+        _refuse(data, offset, length, max_fragment)
+    total = HEADER_SIZE + length
+    return FrameSize(total, total - have if total > have else 0)
+
+
+def _check_partial(data: bytes | bytearray | memoryview, offset: int, have: int, max_fragment: int) -> None:
+    """Refuse what is already wrong in the first 0 to 4 bytes of a header."""
+    wrong_type = have >= 1 and not CHANGE_CIPHER_SPEC <= data[offset] <= APPLICATION_DATA
+    wrong_version = have >= 2 and data[offset + 1] != 3
+    # The first length byte alone says that the length is at least this.
+    least_length = data[offset + 3] << 8 if have == 4 else 0
+    if wrong_type or wrong_version or least_length > max_fragment:
+        _refuse(data, offset, least_length, max_fragment)
+
+
+def _refuse(data: bytes | bytearray | memoryview, offset: int, length: int, max_fragment: int) -> NoReturn:
+    content_type = data[offset]
+    if not CHANGE_CIPHER_SPEC <= content_type <= APPLICATION_DATA:
+        raise RemoteProtocolError(f"expected a TLS record of type 20 to 23, got type {content_type}")
+    major = data[offset + 1]
+    if major != 3:
+        raise RemoteProtocolError(f"expected a TLS record of major version 3, got {major}")
+    raise RemoteProtocolError(f"expected a TLS record of at most {max_fragment} bytes, got {length} or more")

@@ -1,0 +1,289 @@
+"""TSCredentials, what authInfo holds once unsealed ([MS-CSSP] 2.2.1.2), between DER and frozen values.
+
+    TSCredentials    ::= SEQUENCE { credType [0] INTEGER, credentials [1] OCTET STRING }
+    TSPasswordCreds  ::= SEQUENCE { domainName [0], userName [1], password [2] OCTET STRING }          -- credType 1
+    TSSmartCardCreds ::= SEQUENCE { pin [0] OCTET STRING, cspData [1] TSCspDataDetail,                 -- credType 2
+                                    userHint [2], domainHint [3] OCTET STRING OPTIONAL }
+    TSCspDataDetail  ::= SEQUENCE { keySpec [0] INTEGER, cardName [1], readerName [2], containerName [3],
+                                    cspName [4] OCTET STRING OPTIONAL }
+    TSRemoteGuardCreds       ::= SEQUENCE { logonCred [0] TSRemoteGuardPackageCred,                    -- credType 6
+                                            supplementalCreds [1] SEQUENCE OF TSRemoteGuardPackageCred OPTIONAL }
+    TSRemoteGuardPackageCred ::= SEQUENCE { packageName [0], credBuffer [1] OCTET STRING }
+
+Everything here is secret or close to it: no repr shows a content, no error text quotes one.
+"""
+
+import dataclasses
+from typing import Final, Self, TypeAlias
+
+from acredssp.errors import RemoteProtocolError
+from acredssp.status import SecurityStatus
+from acredssp.wire import der
+
+__all__ = [
+    "TSCredentials",
+    "TSCspDataDetail",
+    "TSPasswordCreds",
+    "TSRemoteGuardCreds",
+    "TSRemoteGuardPackageCred",
+    "TSSmartCardCreds",
+    "UnicodeString",
+    "decode",
+    "encode",
+]
+
+_PASSWORD: Final = 1
+_SMART_CARD: Final = 2
+_REMOTE_GUARD: Final = 6
+
+_MAX_SUPPLEMENTAL: Final = 64
+"""Supplemental packages that are read. Windows and FreeRDP send one, for NTLM."""
+
+
+class UnicodeString(bytes):
+    """A text field: UTF-16LE without terminator, as a UNICODE_STRING counts it ([MS-CSSP] 2.2.1.2.1).
+
+    The bytes are kept as they came and `str()` reads them, never failing: xfreerdp3 3.10 with /pth sends a password of
+    1,088 bytes with uninitialised memory in it.
+
+    Args:
+        value: The text, or the bytes of the wire.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, value: str | bytes = b"") -> Self:
+        """From text or from the bytes of the wire."""
+        return super().__new__(
+            cls, value.encode("utf-16-le", "surrogatepass") if isinstance(value, str) else value
+        )
+
+    def __str__(self) -> str:
+        """The text, without terminating NULs (rdesktop sends them) and without an odd last byte."""
+        whole = len(self) & ~1
+        return self[:whole].decode("utf-16-le", "surrogatepass").rstrip("\0")
+
+    def __repr__(self) -> str:
+        """The length alone."""
+        return f"<{len(self)} bytes>"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TSPasswordCreds:
+    """A password and the account it is for ([MS-CSSP] 2.2.1.2.1). Three empty strings delegate nothing."""
+
+    domain_name: UnicodeString = UnicodeString()
+    user_name: UnicodeString = UnicodeString()
+    password: UnicodeString = dataclasses.field(default=UnicodeString(), repr=False)
+
+    @classmethod
+    def of(cls, domain_name: str = "", user_name: str = "", password: str = "") -> Self:
+        """From text."""
+        return cls(UnicodeString(domain_name), UnicodeString(user_name), UnicodeString(password))
+
+    @property
+    def kind(self) -> str:
+        """`password`, or `nothing` for three empty strings."""
+        return "password" if any(map(str, (self.domain_name, self.user_name, self.password))) else "nothing"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TSCspDataDetail:
+    """Where a smart card's key lies ([MS-CSSP] 2.2.1.2.2.1)."""
+
+    key_spec: int
+    """1 is AT_KEYEXCHANGE, 2 is AT_SIGNATURE."""
+    card_name: UnicodeString | None = None
+    reader_name: UnicodeString | None = None
+    container_name: UnicodeString | None = None
+    csp_name: UnicodeString | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TSSmartCardCreds:
+    """A smart card's PIN and key ([MS-CSSP] 2.2.1.2.2)."""
+
+    pin: UnicodeString = dataclasses.field(repr=False)
+    csp_data: TSCspDataDetail
+    user_hint: UnicodeString | None = None
+    domain_hint: UnicodeString | None = None
+
+    @property
+    def kind(self) -> str:
+        """`smartcard`."""
+        return "smartcard"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TSRemoteGuardPackageCred:
+    """What one security package delegates ([MS-CSSP] 2.2.1.2.3.1)."""
+
+    package_name: UnicodeString
+    """`Kerberos` or `NTLM`."""
+    cred_buffer: bytes = dataclasses.field(repr=False)
+    """The package's own structure: KERB_TICKET_LOGON, NTLM_REMOTE_SUPPLEMENTAL_CREDENTIAL."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TSRemoteGuardCreds:
+    """Remote Credential Guard: tickets in place of a password ([MS-CSSP] 2.2.1.2.3)."""
+
+    logon_cred: TSRemoteGuardPackageCred
+    supplemental_creds: tuple[TSRemoteGuardPackageCred, ...] | None = None
+    """None when absent, which is not the same on the wire as a list without elements."""
+
+    @property
+    def kind(self) -> str:
+        """`remote_guard`."""
+        return "remote_guard"
+
+
+TSCredentials: TypeAlias = TSPasswordCreds | TSSmartCardCreds | TSRemoteGuardCreds
+
+
+def encode(credentials: TSCredentials) -> bytes:
+    """The DER of a TSCredentials, credType by the class: the plaintext of authInfo."""
+    match credentials:
+        case TSPasswordCreds():
+            cred_type, body = _PASSWORD, _encode_password(credentials)
+        case TSSmartCardCreds():
+            cred_type, body = _SMART_CARD, _encode_smart_card(credentials)
+        case TSRemoteGuardCreds():
+            cred_type, body = _REMOTE_GUARD, _encode_remote_guard(credentials)
+    return der.encode(der.SEQUENCE, der.encode_integer(0, cred_type) + der.encode_octets(1, body))
+
+
+def decode(data: bytes) -> TSCredentials:
+    """The credentials that `data`, an unsealed authInfo, holds.
+
+    Raises:
+        RemoteProtocolError: `data` is no TSCredentials; with SEC_E_UNKNOWN_CREDENTIALS when it is one of a credType
+            other than 1, 2 and 6.
+    """
+    offset, end = der.element(data, 0, len(data), der.SEQUENCE, "TSCredentials")
+    der.expect_end(end, len(data), "TSCredentials")
+    cred_type, offset = der.integer(data, offset, end, 0, "credType")
+    offset, stop = der.explicit(data, offset, end, 1, der.OCTET_STRING, "credentials")
+    der.expect_end(stop, end, "TSCredentials")
+    decode_body = _DECODERS.get(cred_type)
+    if decode_body is None:
+        raise RemoteProtocolError(
+            f"credType: expected 1, 2 or 6, got {cred_type}",
+            security_status=SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS,
+        )
+    offset, body_stop = der.element(data, offset, stop, der.SEQUENCE, "credentials")
+    der.expect_end(body_stop, stop, "credentials")
+    return decode_body(data, offset, stop)
+
+
+def _encode_password(credentials: TSPasswordCreds) -> bytes:
+    return der.encode(
+        der.SEQUENCE,
+        der.encode_octets(0, credentials.domain_name)
+        + der.encode_octets(1, credentials.user_name)
+        + der.encode_octets(2, credentials.password),
+    )
+
+
+def _decode_password(data: bytes, offset: int, end: int) -> TSPasswordCreds:
+    domain_name, offset = der.octets(data, offset, end, 0, "domainName")
+    user_name, offset = der.octets(data, offset, end, 1, "userName")
+    password, offset = der.octets(data, offset, end, 2, "password")
+    der.expect_end(offset, end, "TSPasswordCreds")
+    return TSPasswordCreds(UnicodeString(domain_name), UnicodeString(user_name), UnicodeString(password))
+
+
+def _encode_smart_card(credentials: TSSmartCardCreds) -> bytes:
+    detail = credentials.csp_data
+    csp_data = der.encode_integer(0, detail.key_spec) + _encode_optional(
+        1, detail.card_name, detail.reader_name, detail.container_name, detail.csp_name
+    )
+    return der.encode(
+        der.SEQUENCE,
+        der.encode_octets(0, credentials.pin)
+        + der.encode(der.CONTEXT + 1, der.encode(der.SEQUENCE, csp_data))
+        + _encode_optional(2, credentials.user_hint, credentials.domain_hint),
+    )
+
+
+def _decode_smart_card(data: bytes, offset: int, end: int) -> TSSmartCardCreds:
+    pin, offset = der.octets(data, offset, end, 0, "pin")
+    offset, stop = der.explicit(data, offset, end, 1, der.SEQUENCE, "cspData")
+    csp_data = _decode_csp_data(data, offset, stop)
+    user_hint, offset = _optional_text(data, stop, end, 2, "userHint")
+    domain_hint, offset = _optional_text(data, offset, end, 3, "domainHint")
+    der.expect_end(offset, end, "TSSmartCardCreds")
+    return TSSmartCardCreds(UnicodeString(pin), csp_data, user_hint, domain_hint)
+
+
+def _decode_csp_data(data: bytes, offset: int, end: int) -> TSCspDataDetail:
+    key_spec, offset = der.integer(data, offset, end, 0, "keySpec")
+    card_name, offset = _optional_text(data, offset, end, 1, "cardName")
+    reader_name, offset = _optional_text(data, offset, end, 2, "readerName")
+    container_name, offset = _optional_text(data, offset, end, 3, "containerName")
+    csp_name, offset = _optional_text(data, offset, end, 4, "cspName")
+    der.expect_end(offset, end, "cspData")
+    return TSCspDataDetail(key_spec, card_name, reader_name, container_name, csp_name)
+
+
+def _encode_remote_guard(credentials: TSRemoteGuardCreds) -> bytes:
+    body = der.encode(der.CONTEXT, _encode_package(credentials.logon_cred))
+    if credentials.supplemental_creds is not None:
+        packages = b"".join(map(_encode_package, credentials.supplemental_creds))
+        body += der.encode(der.CONTEXT + 1, der.encode(der.SEQUENCE, packages))
+    return der.encode(der.SEQUENCE, body)
+
+
+def _encode_package(package: TSRemoteGuardPackageCred) -> bytes:
+    return der.encode(
+        der.SEQUENCE, der.encode_octets(0, package.package_name) + der.encode_octets(1, package.cred_buffer)
+    )
+
+
+def _decode_remote_guard(data: bytes, offset: int, end: int) -> TSRemoteGuardCreds:
+    offset, stop = der.explicit(data, offset, end, 0, der.SEQUENCE, "logonCred")
+    logon_cred = _decode_package(data, offset, stop)
+    if stop == end:
+        return TSRemoteGuardCreds(logon_cred)
+    offset, stop = der.explicit(data, stop, end, 1, der.SEQUENCE, "supplementalCreds")
+    der.expect_end(stop, end, "TSRemoteGuardCreds")
+    supplemental_creds = []
+    while offset < stop:
+        if len(supplemental_creds) == _MAX_SUPPLEMENTAL:
+            raise RemoteProtocolError(
+                f"supplementalCreds: expected at most {_MAX_SUPPLEMENTAL} packages, got more"
+            )
+        start, offset = der.element(data, offset, stop, der.SEQUENCE, "supplementalCreds")
+        supplemental_creds.append(_decode_package(data, start, offset))
+    return TSRemoteGuardCreds(logon_cred, tuple(supplemental_creds))
+
+
+def _decode_package(data: bytes, offset: int, end: int) -> TSRemoteGuardPackageCred:
+    package_name, offset = der.octets(data, offset, end, 0, "packageName")
+    cred_buffer, offset = der.octets(data, offset, end, 1, "credBuffer")
+    der.expect_end(offset, end, "TSRemoteGuardPackageCred")
+    return TSRemoteGuardPackageCred(UnicodeString(package_name), cred_buffer)
+
+
+def _encode_optional(first: int, *texts: UnicodeString | None) -> bytes:
+    """Consecutive optional text fields from tag [first] on; None is left out."""
+    return b"".join(
+        der.encode_octets(number, text) for number, text in enumerate(texts, first) if text is not None
+    )
+
+
+def _optional_text(
+    data: bytes, offset: int, end: int, number: int, field: str
+) -> tuple[UnicodeString | None, int]:
+    """The text of the explicit tag [number], None when another tag or the end is at `offset`."""
+    if offset == end or data[offset] != der.CONTEXT + number:
+        return None, offset
+    text, stop = der.octets(data, offset, end, number, field)
+    return UnicodeString(text), stop
+
+
+_DECODERS: Final = {
+    _PASSWORD: _decode_password,
+    _SMART_CARD: _decode_smart_card,
+    _REMOTE_GUARD: _decode_remote_guard,
+}
