@@ -26,6 +26,11 @@ class _OpenEnum(enum.IntEnum):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def known(self) -> bool:
+        """Whether the value has a name of its own."""
+        return self.name in type(self).__members__
+
 
 class SecurityStatus(_OpenEnum):
     """SECURITY_STATUS, what an SSPI function returns (winerror.h).
@@ -170,7 +175,7 @@ class Stage(enum.StrEnum):
     CONNECT = "connect"
     NEGOTIATION = "negotiation"
     TLS = "tls"
-    NEGO_TOKEN = "nego_token"
+    NEGO_TOKEN = "nego_token"  # noqa: S105 - a stage, not a secret
     PUB_KEY_AUTH = "pub_key_auth"
     AUTH_INFO = "auth_info"
     EARLY_USER_AUTH = "early_user_auth"

@@ -10,7 +10,15 @@ from typing import TypeAlias
 from acredssp.mechanisms.base import AskOracle, LookupCredential, Principal, StepMechanism
 from acredssp.wire.ts_credentials import TSCredentials
 
-__all__ = ["Admit", "AskOracle", "Authorize", "Event", "JudgeCertificate", "LookupCredential", "StepMechanism"]
+__all__ = [
+    "Admit",
+    "AskOracle",
+    "Authorize",
+    "Event",
+    "JudgeCertificate",
+    "LookupCredential",
+    "StepMechanism",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

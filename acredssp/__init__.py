@@ -1,0 +1,1 @@
+"""An asyncio CredSSP handshake engine, client and server."""

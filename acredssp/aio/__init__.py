@@ -1,0 +1,1 @@
+"""The asyncio face: the only package that imports asyncio, beside the applications above it."""

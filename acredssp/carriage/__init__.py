@@ -1,0 +1,1 @@
+"""What goes around a CredSSP handshake on the wire, without I/O."""

@@ -1,0 +1,1 @@
+"""The engine: a CredSSP handshake without I/O. No asyncio, no sockets, no clock, no environment."""

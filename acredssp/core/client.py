@@ -1,0 +1,166 @@
+"""The client's side of the exchange: one method per state ([MS-CSSP] 3.1.5, the client's steps)."""
+
+import hmac
+import secrets
+from collections.abc import Callable
+from typing import assert_never
+
+from acredssp.core.binding import client_value, server_value
+from acredssp.core.handshake import Answer, Handshake
+from acredssp.core.states import CLIENT_MOVES, State
+from acredssp.errors import (
+    AuthenticationError,
+    CredSSPError,
+    PeerClosed,
+    PublicKeyMismatch,
+    RemoteProtocolError,
+)
+from acredssp.mechanisms.base import Mechanism
+from acredssp.policy import FIRST_SAFE_VERSION, Policy
+from acredssp.status import NTSTATUS, SecurityStatus
+from acredssp.wire import ts_credentials
+from acredssp.wire.ts_credentials import TSCredentials
+from acredssp.wire.ts_request import NONCE_SIZE, TSRequest
+
+__all__ = ["ClientHandshake", "logon_refused"]
+
+# The statuses that are more than "logon denied" to an SSPI caller.
+_STATUS_OF_ERROR_CODE = {
+    NTSTATUS.STATUS_NO_LOGON_SERVERS: SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
+    NTSTATUS.STATUS_TRUSTED_RELATIONSHIP_FAILURE: SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
+    NTSTATUS.STATUS_TIME_DIFFERENCE_AT_DC: SecurityStatus.SEC_E_TIME_SKEW,
+    NTSTATUS.STATUS_NOT_SUPPORTED: SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION,
+    NTSTATUS.STATUS_SMARTCARD_LOGON_REQUIRED: SecurityStatus.SEC_E_SMARTCARD_LOGON_REQUIRED,
+}
+
+_SILENT_DENIAL = "servers of version 2 and 5 and FreeRDP 2 refuse a logon without saying why: check user and password"
+
+
+class ClientHandshake(Handshake):
+    """The initiator's exchange.
+
+    Args:
+        mechanism: A fresh initiator.
+        credentials: What is delegated once the server has proven its key.
+        policy: Versions and limits.
+        state: As for `Handshake`.
+        random: Source of the nonce.
+    """
+
+    moves = CLIENT_MOVES
+
+    def __init__(
+        self,
+        mechanism: Mechanism,
+        credentials: TSCredentials,
+        policy: Policy,
+        *,
+        state: State = State.TLS,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        super().__init__(mechanism, policy, state)
+        self._credentials: TSCredentials | None = credentials
+        self.delegated = credentials.kind
+        """The kind of what is delegated."""
+        self._random = random
+        self._nonce: bytes | None = None
+        self._sealed_key = b""
+
+    def start(self) -> Answer:
+        """Return the first TSRequest, or whom the mechanism waits for."""
+        return self._step_mechanism(b"", lambda token: self._request(nego_token=token))
+
+    def farewell(self) -> bytes:
+        """Return nothing: errorCode is the server's alone."""
+        return b""
+
+    def closed_by_peer(self) -> CredSSPError:
+        """A close between our AUTHENTICATE and the server's pubKeyAuth is how many servers say no."""
+        if self._rounds > 1 and self.state in (State.NEGO_TOKEN, State.PUB_KEY_AUTH):
+            return AuthenticationError("the server ended the connection after our logon", hint=_SILENT_DENIAL)
+        return PeerClosed("the server ended the connection in the middle of the handshake")
+
+    def _dispatch(self, request: TSRequest) -> Answer:
+        # Before anything else: an error reply may carry 12 KiB of zeros or a stale field beside it (FreeRDP 3).
+        if request.error_code:
+            raise logon_refused(NTSTATUS(request.error_code))
+        if request.auth_info is not None:
+            raise RemoteProtocolError("authInfo from a server")
+        match self.state:
+            case State.NEGO_TOKEN:
+                return self._on_nego_token(request)
+            case State.PUB_KEY_AUTH:
+                return self._on_pub_key_auth(request)
+            case State.TLS | State.AUTH_INFO | State.ESTABLISHED | State.FAILED:
+                raise RemoteProtocolError(f"a TSRequest in state {self.state.name}")
+            case _:
+                assert_never(self.state)
+
+    # --- NEGO_TOKEN ---
+
+    def _on_nego_token(self, request: TSRequest) -> Answer:
+        if not request.nego_token:
+            raise RemoteProtocolError("a TSRequest without negoToken, while the mechanism expects one")
+        return self._step_mechanism(request.nego_token, self._send_token)
+
+    def _send_token(self, token: bytes) -> Answer:
+        # pubKeyAuth goes beside the last token only when the mechanism is complete with it, as raw NTLM is. While
+        # SPNEGO still owes a mechListMIC it waits a round trip: FreeRDP 3 servers break on the bundle.
+        if not self.mechanism.complete:
+            return self._request(nego_token=token)
+        self._advance(State.PUB_KEY_AUTH)
+        if self.version >= FIRST_SAFE_VERSION:
+            self._nonce = self._random(NONCE_SIZE)
+        self._sealed_key = self.mechanism.wrap(client_value(self.version, self._nonce, self.public_key))
+        return self._request(nego_token=token or None, pub_key_auth=self._sealed_key, client_nonce=self._nonce)
+
+    # --- PUB_KEY_AUTH ---
+
+    def _on_pub_key_auth(self, request: TSRequest) -> Answer:
+        # A negoToken here is the server's last one once more (FreeRDP), or its last word that nobody needs any
+        # longer: the mechanism is complete, so it is left alone.
+        if request.pub_key_auth is None:
+            return self._await_key(request)
+        if hmac.compare_digest(request.pub_key_auth, self._sealed_key):
+            # FreeRDP 3 servers of version 5, which has no errorCode, refuse a logon by sending our own value back.
+            raise AuthenticationError("the server sent our own pubKeyAuth back", hint=_SILENT_DENIAL)
+        proof = self.mechanism.unwrap(request.pub_key_auth)
+        if not hmac.compare_digest(proof, server_value(self.version, self._nonce, self.public_key)):
+            raise PublicKeyMismatch(
+                "the server does not hold the key of its tls certificate",
+                hint="somebody may be in between: nothing was delegated",
+            )
+        return self._send_credentials()
+
+    def _await_key(self, request: TSRequest) -> Answer:
+        if request.nego_token is None:
+            raise RemoteProtocolError("a TSRequest with neither negoToken nor pubKeyAuth")
+        self._rounds += 1
+        if self._rounds > self.policy.max_rounds:
+            raise RemoteProtocolError("the server keeps sending tokens instead of its pubKeyAuth")
+        return b""
+
+    def _send_credentials(self) -> bytes:
+        assert self._credentials is not None
+        sealed = self.mechanism.wrap(ts_credentials.encode(self._credentials))
+        self._credentials = None
+        self._advance(State.ESTABLISHED)
+        return self._request(auth_info=sealed)
+
+
+def logon_refused(nt_status: NTSTATUS) -> AuthenticationError:
+    """Make the error for an errorCode: the raw number stays, whatever a peer puts there ([MS-CSSP] 2.2.1)."""
+    return AuthenticationError(
+        f"the server refused the logon: {nt_status}",
+        nt_status=nt_status,
+        security_status=_security_status(nt_status),
+    )
+
+
+def _security_status(code: NTSTATUS) -> SecurityStatus:
+    if code >> 16 == 0x8009:  # pyspnego's acceptor puts a SECURITY_STATUS there
+        return SecurityStatus(code)
+    folded = SecurityStatus(0x80090000 | (code & 0xFFFF))
+    if code >> 16 == 0xC007 and folded.known:  # sspi-rs folds one into an NTSTATUS
+        return folded
+    return _STATUS_OF_ERROR_CODE.get(code, SecurityStatus.SEC_E_LOGON_DENIED)

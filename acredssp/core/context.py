@@ -1,0 +1,336 @@
+"""A CredSSP security context: ciphertext in, `StepResult` out. The one engine behind aio, SSPI and the carriages.
+
+How to drive it
+===============
+
+`step(data)` takes whole TLS records (in the bare shape: one whole TSRequest) from the front of `data`. What it did
+not take is `extra` bytes at the end of `data`: keep them, and present them again with more behind. Nothing of a
+partial record is kept inside, so a repeated call is harmless.
+
+    status                      what to do
+    SEC_I_CONTINUE_NEEDED       send `output`; if `event`, give its answer to `resume()`; else step again with
+                                `extra` bytes and at least `missing` more
+    SEC_E_INCOMPLETE_MESSAGE    nothing was taken: step again with the same data and `missing` bytes more
+    SEC_E_OK                    send `output`; the context is established, `extra` is application ciphertext
+
+`missing` never reaches past the record in hand: with one byte less the answer is again SEC_E_INCOMPLETE_MESSAGE and 1;
+with exactly that many a header becomes known or a record is taken.
+
+A failure raises a `CredSSPError`. It is sticky: every later call raises the same error. `farewell` then holds what the
+peer should still be sent (an alert, an errorCode, a close_notify) before the connection is closed.
+
+Who calls: the driver in `aio`, the SSPI functions, the carriages, or thirty lines of a user's own.
+"""
+
+import dataclasses
+import hashlib
+from typing import Final, NoReturn, TypeAlias
+
+from acredssp.core.client import ClientHandshake
+from acredssp.core.events import Event, JudgeCertificate
+from acredssp.core.handshake import Answer
+from acredssp.core.server import ServerHandshake
+from acredssp.core.states import State
+from acredssp.core.tls import TLSSession
+from acredssp.errors import AccessDenied, CredSSPError, LocalProtocolError, RemoteProtocolError
+from acredssp.mechanisms.base import Principal
+from acredssp.status import NTSTATUS, SecurityStatus
+from acredssp.wire import der, early_auth, tls_record
+from acredssp.wire.ts_credentials import TSCredentials
+from acredssp.wire.x509 import subject_public_key_info
+
+__all__ = ["Buffer", "HandshakeInfo", "SecurityContext", "StepResult"]
+
+# IronRDP's acceptor refuses with the early user authorization result even where a TSRequest is due.
+_ACCESS_DENIED: Final = early_auth.encode(early_auth.EarlyUserAuthResult.ACCESS_DENIED)
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepResult:
+    """The answer to one `step()` or `resume()`; the module's text says what to do with it."""
+
+    status: SecurityStatus
+    output: bytes = dataclasses.field(default=b"", repr=False)
+    """Bytes for the peer; may be empty."""
+    missing: int = 0
+    """Bytes to add behind `extra` (or behind the same data) before the next call can do anything."""
+    extra: int = 0
+    """Bytes at the end of `data` that were not taken."""
+    event: Event | None = None
+    """Whom the engine waits for; None for the peer."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HandshakeInfo:
+    """The facts of an established context; holds no secret."""
+
+    version: int
+    """The effective CredSSP version."""
+    mechanism: str
+    """What authenticated: `"ntlm"`."""
+    principal: Principal | None
+    """Server: who logged on. Client: None."""
+    delegated: str
+    """The kind of credentials that went over: `"password"`, `"smartcard"`, `"remote_guard"`, `"nothing"`."""
+    tls_version: str
+    """Empty in the bare shape, as is `cipher`."""
+    cipher: str
+    peer_key_sha256: str | None
+    """Client: SHA-256 of the server's SubjectPublicKeyInfo in hex, what a pin is compared with."""
+
+
+class SecurityContext:
+    """One CredSSP handshake, client or server.
+
+    Args:
+        handshake: The exchange inside, fresh.
+        tls: A fresh TLS connection; None in the bare shape, where the caller runs TLS and `public_key` is given.
+        public_key: Bare shape: the SubjectPublicKey of the server's certificate (content of the BIT STRING).
+        judge: Client: whether to stop with `JudgeCertificate` when TLS is up.
+    """
+
+    def __init__(
+        self,
+        handshake: ClientHandshake | ServerHandshake,
+        tls: TLSSession | None,
+        *,
+        public_key: bytes = b"",
+        judge: bool = False,
+    ) -> None:
+        self.handshake = handshake
+        self.tls = tls
+        self.trailing_data = b""
+        """Server: plaintext that came behind authInfo in the same record; the application's first bytes."""
+        self._first_call = isinstance(handshake, ClientHandshake)
+        self._judge = judge
+        self._judging = False
+        self._max_fragment = tls_record.MAX_FRAGMENT
+        self._plaintext = bytearray()
+        self._outgoing = b""
+        self._farewell = b""
+        if tls is None:
+            handshake.tls_established(public_key)
+
+    # --- driving ---
+
+    @property
+    def state(self) -> State:
+        """What the engine waits for."""
+        return self.handshake.state
+
+    @property
+    def farewell(self) -> bytes:
+        """What the peer should still be sent after a failure; the same bytes however often it is read."""
+        return self._farewell
+
+    def step(self, data: Buffer = b"") -> StepResult:
+        """Take whole records from the front of `data` until there is something to answer.
+
+        A client's first call takes no data.
+
+        Raises:
+            LocalProtocolError: The context is established, or waits for `resume()`; nothing changed.
+            CredSSPError: The handshake failed, now or earlier: send `farewell` and close.
+        """
+        self._check_usable(waiting=False)
+        view = memoryview(data)
+        try:
+            if self._first_call:
+                self._first_call = False
+                return self._result(self._start(), view, 0)
+            return self._step_records(view) if self.tls else self._step_message(view)
+        except CredSSPError as error:
+            self.fail(error)
+            raise
+
+    def resume(self, answer: object) -> StepResult:
+        """Give the answer to `StepResult.event`. Go on as after `step()`, with the bytes that were left over.
+
+        Raises:
+            LocalProtocolError: Nobody asked.
+            CredSSPError: The answer was no, or the handshake failed: send `farewell` and close.
+        """
+        self._check_usable(waiting=True)
+        try:
+            if self._judging:
+                self._judging = False
+                stop = self._answer(self._client.start())
+            else:
+                stop = self._answer(self.handshake.resume(answer))
+            return self._result(stop, memoryview(b""), 0)
+        except CredSSPError as error:
+            self.fail(error)
+            raise
+
+    def receive_eof(self) -> NoReturn:
+        """Note that the transport ended before the context was established.
+
+        Raises:
+            AuthenticationError: The server closed after our logon, which is how some refuse it.
+            PeerClosed: Anywhere else.
+        """
+        self._check_usable(waiting=self.waiting)
+        error = self.handshake.closed_by_peer()
+        self.fail(error)
+        raise error
+
+    def fail(self, error: CredSSPError, last_words: bytes = b"") -> None:
+        """End the handshake: every later call raises `error`, and `farewell` says good-bye.
+
+        `last_words` is plaintext of a carriage that goes out before the close. A context that has failed stays
+        as it is.
+        """
+        if self.handshake.error is not None:
+            return
+        up = self.state is not State.TLS
+        self.handshake.fail(error)
+        self._judging = False
+        try:
+            if up and (message := last_words or self.handshake.farewell()):
+                self._send(message)
+        except CredSSPError:
+            pass  # TLS itself is broken: there is no way left to say anything
+        if self.tls is not None:
+            self.tls.close()
+        self._farewell = self._drain()
+
+    # --- afterwards ---
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an event has not been answered yet."""
+        return self._judging or self.handshake.waiting
+
+    @property
+    def info(self) -> HandshakeInfo:
+        """The facts; what is not known yet is empty."""
+        handshake, tls = self.handshake, self.tls
+        certificate = tls.peer_certificate if tls and isinstance(handshake, ClientHandshake) else None
+        return HandshakeInfo(
+            version=handshake.version,
+            mechanism=handshake.mechanism.name,
+            principal=handshake.mechanism.principal,
+            delegated=handshake.delegated,
+            tls_version=tls.version if tls else "",
+            cipher=tls.cipher if tls else "",
+            peer_key_sha256=hashlib.sha256(subject_public_key_info(certificate)).hexdigest() if certificate else None,
+        )
+
+    def take_credentials(self) -> TSCredentials | None:
+        """Server: hand the delegated credentials over, once; None after that, and on a client."""
+        if not isinstance(self.handshake, ServerHandshake):
+            return None
+        credentials, self.handshake.credentials = self.handshake.credentials, None
+        return credentials
+
+    # --- records and messages ---
+
+    @property
+    def _client(self) -> ClientHandshake:
+        assert isinstance(self.handshake, ClientHandshake)
+        return self.handshake
+
+    def _check_usable(self, *, waiting: bool) -> None:
+        if self.handshake.error is not None:
+            raise self.handshake.error
+        if self.state is State.ESTABLISHED:
+            raise LocalProtocolError("the context is established")
+        if self.waiting and not waiting:
+            raise LocalProtocolError("the context waits for an answer: call resume()")
+        if waiting and not self.waiting:
+            raise LocalProtocolError("the context does not wait for an answer: call step()")
+
+    def _start(self) -> Event | bool:
+        if self.tls is None:
+            return self._answer(self._client.start())
+        self.tls.handshake()
+        return True
+
+    def _step_message(self, data: memoryview) -> StepResult:
+        frame = der.frame_size(data, self.handshake.policy.max_message)
+        if frame.missing:
+            return StepResult(SecurityStatus.SEC_E_INCOMPLETE_MESSAGE, missing=frame.missing, extra=len(data))
+        message = bytes(data[: frame.total])
+        return self._result(self._answer(self.handshake.receive(message)), data, frame.total)
+
+    def _step_records(self, data: memoryview) -> StepResult:
+        assert self.tls is not None
+        taken = 0
+        while not (frame := tls_record.frame_size(data, taken, max_fragment=self._max_fragment)).missing:
+            self.tls.feed(data[taken : taken + frame.total])
+            taken += frame.total
+            if stop := self._take_record(self.tls):
+                return self._result(stop, data, taken)
+        status = SecurityStatus.SEC_I_CONTINUE_NEEDED if taken else SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
+        return StepResult(status, missing=frame.missing, extra=len(data) - taken)
+
+    # Each of the following tells whether to stop taking records: an event or True, or False to go on.
+
+    def _take_record(self, tls: TLSSession) -> Event | bool:
+        if self.state is State.TLS:
+            return self._tls_established(tls) if tls.handshake() else tls.has_output
+        self._plaintext += tls.read()
+        if tls.peer_closed:
+            raise self.handshake.closed_by_peer()
+        return bool(self._plaintext) and self._take_message()
+
+    def _tls_established(self, tls: TLSSession) -> Event | bool:
+        if tls.version == "TLSv1.3":
+            self._max_fragment = tls_record.MAX_FRAGMENT_TLS13
+        if isinstance(self.handshake, ServerHandshake):
+            self.handshake.tls_established(tls.own_public_key())
+            return tls.has_output
+        self.handshake.tls_established(tls.peer_public_key())
+        if self._judge:
+            self._judging = True
+            return JudgeCertificate(tls.peer_chain())
+        # Not sent yet: the client's Finished and its first TSRequest leave together under TLS 1.3.
+        return self._answer(self.handshake.start())
+
+    def _take_message(self) -> Event | bool:
+        if self._plaintext == _ACCESS_DENIED:
+            raise AccessDenied(
+                "the server refused access in the middle of credssp", nt_status=NTSTATUS.STATUS_ACCESS_DENIED
+            )
+        total, missing = der.frame_size(self._plaintext, self.handshake.policy.max_message)
+        if missing:
+            return False
+        if len(self._plaintext) > total and self.state is not State.AUTH_INFO:
+            raise RemoteProtocolError(f"{len(self._plaintext) - total} bytes behind a TSRequest")
+        message = bytes(self._plaintext[:total])
+        del self._plaintext[:total]
+        return self._answer(self.handshake.receive(message))
+
+    def _answer(self, answer: Answer) -> Event | bool:
+        if not isinstance(answer, bytes):
+            return answer
+        if answer:
+            self._send(answer)
+        if self.state is not State.ESTABLISHED:
+            return bool(answer)
+        self.trailing_data = bytes(self._plaintext)
+        self._plaintext.clear()
+        return True
+
+    def _send(self, message: bytes) -> None:
+        # One write, so one record: Windows servers take a TSRequest only whole ([MS-CSSP] note 8).
+        if self.tls is None:
+            self._outgoing = message
+        else:
+            self.tls.write(message)
+
+    def _drain(self) -> bytes:
+        if self.tls is not None:
+            return self.tls.output()
+        message, self._outgoing = self._outgoing, b""
+        return message
+
+    def _result(self, stop: Event | bool, data: memoryview, taken: int) -> StepResult:
+        extra = len(data) - taken
+        if not isinstance(stop, bool):
+            return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, extra=extra, event=stop)
+        if self.state is State.ESTABLISHED:
+            return StepResult(SecurityStatus.SEC_E_OK, self._drain(), extra=extra)
+        return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, self._drain(), extra=extra)

@@ -1,0 +1,179 @@
+"""What both sides of the CredSSP exchange share: framing of fields, versions, rounds, waiting, failure.
+
+A `Handshake` is the exchange without TLS: whole TSRequests in, TSRequests out. `SecurityContext` puts it inside TLS
+or, in the bare shape, straight onto the caller's bytes. Each side has one method per state.
+
+Replies are built new, field by field, from the state; nothing of a request is ever sent back.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, Final, TypeAlias
+
+from acredssp.core.events import Event
+from acredssp.core.states import Moves, State
+from acredssp.errors import (
+    CredSSPError,
+    LimitExceeded,
+    LocalProtocolError,
+    PolicyError,
+    RemoteProtocolError,
+)
+from acredssp.mechanisms.base import AskOracle, LookupCredential, Mechanism, Progress, StepMechanism
+from acredssp.policy import OLDEST_VERSION, Policy
+from acredssp.status import NTSTATUS, SecurityStatus
+from acredssp.wire.ts_request import TSRequest
+
+__all__ = ["ERROR_CODE_VERSIONS", "Answer", "Handshake"]
+
+ERROR_CODE_VERSIONS: Final = frozenset({3, 4, 6})
+"""Versions in which a server may send errorCode ([MS-CSSP] 2.2.1; not 5, whatever the note in 3.1.5 suggests)."""
+
+Answer: TypeAlias = bytes | Event
+"""What a message leads to: a TSRequest for the peer (empty for none), or whom to wait for."""
+
+_EVENTS: Final = (LookupCredential, AskOracle, StepMechanism)
+
+
+class Handshake(ABC):
+    """One side of one exchange, without TLS.
+
+    Args:
+        mechanism: A fresh security context of the inner mechanism.
+        policy: Versions and limits.
+        state: `State.TLS`, or `State.NEGO_TOKEN` where no TLS comes first.
+    """
+
+    moves: ClassVar[Moves]
+
+    def __init__(self, mechanism: Mechanism, policy: Policy, state: State) -> None:
+        self.mechanism = mechanism
+        self.policy = policy
+        self.state = state
+        self.public_key = b""
+        """The server's SubjectPublicKey; set once TLS is up, before the first message."""
+        self.peer_version = 0
+        """What the peer's first message said; 0 before it came."""
+        self.error: CredSSPError | None = None
+        """Why the handshake failed; raised again by every later call."""
+        self.delegated: str
+        self._rounds = 0
+        self._waiting: Callable[[object], Answer] | None = None
+
+    # --- for the security context ---
+
+    @property
+    def version(self) -> int:
+        """The effective version: the lower of both sides' own ([MS-CSSP] 2.2.1); 0 before it is known."""
+        return min(self.policy.max_version, self.peer_version)
+
+    def tls_established(self, public_key: bytes) -> None:
+        """Note that TLS is up and which key the server presented."""
+        self.public_key = public_key
+        self._advance(State.NEGO_TOKEN)
+
+    def receive(self, message: bytes) -> Answer:
+        """Take one whole TSRequest.
+
+        Raises:
+            CredSSPError: The handshake failed; `fail()` must be called with it.
+        """
+        if self._waiting is not None:
+            raise LocalProtocolError("the handshake waits for an answer: call resume()")
+        request = TSRequest.decode(message)
+        self._check_version(request)
+        return self._dispatch(request)
+
+    def resume(self, answer: object) -> Answer:
+        """Give the answer to the event that `receive` or `resume` returned."""
+        if self._waiting is None:
+            raise LocalProtocolError("the handshake does not wait for an answer")
+        go_on, self._waiting = self._waiting, None
+        return go_on(answer)
+
+    def fail(self, error: CredSSPError) -> None:
+        """End the handshake for good; `error` is what every later call raises."""
+        if error.stage is None and self.state is not State.FAILED:
+            error.stage = self.state.value
+        self.error = error
+        self._advance(State.FAILED)
+        self._waiting = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an event has not been answered yet."""
+        return self._waiting is not None
+
+    @abstractmethod
+    def farewell(self) -> bytes:
+        """Return the last TSRequest for the peer after a failure; empty for none."""
+
+    @abstractmethod
+    def closed_by_peer(self) -> CredSSPError:
+        """Say what it means that the peer ends the connection now."""
+
+    # --- for the two sides ---
+
+    @abstractmethod
+    def _dispatch(self, request: TSRequest) -> Answer:
+        """Hand a message to the method of the present state."""
+
+    def _advance(self, state: State) -> None:
+        if state not in self.moves[self.state]:
+            raise AssertionError(f"no move from {self.state.name} to {state.name}")
+        self.state = state
+
+    def _wait(self, event: Event, go_on: Callable[[object], Answer]) -> Event:
+        """Stop for `event`; `go_on` gets the answer."""
+        self._waiting = go_on
+        return event
+
+    def _after_token(self, progress: Progress, go_on: Callable[[bytes], Answer]) -> Answer:
+        """Go on with the mechanism's token, now or when the mechanism's event has been answered."""
+        if isinstance(progress, _EVENTS):
+            return self._wait(progress, lambda answer: self._after_token(self.mechanism.resume(answer), go_on))
+        return go_on(progress)
+
+    def _step_mechanism(self, token: bytes, go_on: Callable[[bytes], Answer]) -> Answer:
+        self._rounds += 1
+        if self._rounds > self.policy.max_rounds:
+            raise LimitExceeded(f"more than {self.policy.max_rounds} rounds of mechanism tokens")
+        return self._after_token(self.mechanism.step(token), go_on)
+
+    def _request(
+        self,
+        *,
+        nego_token: bytes | None = None,
+        auth_info: bytes | None = None,
+        pub_key_auth: bytes | None = None,
+        client_nonce: bytes | None = None,
+    ) -> bytes:
+        """Encode a message of ours: every one carries our own version, never the negotiated one."""
+        return TSRequest(
+            version=self.policy.max_version,
+            nego_token=nego_token,
+            auth_info=auth_info,
+            pub_key_auth=pub_key_auth,
+            client_nonce=client_nonce,
+        ).encode()
+
+    def _check_version(self, request: TSRequest) -> None:
+        if self.peer_version == 0:
+            self._latch_version(request.version)
+        elif request.version not in (self.peer_version, self.version):
+            # asyauth's client falls back to the negotiated version after the first reply; nobody may do more.
+            raise RemoteProtocolError(
+                f"version changed from {self.peer_version} to {request.version}",
+                security_status=SecurityStatus.SEC_E_MESSAGE_ALTERED,
+            )
+
+    def _latch_version(self, version: int) -> None:
+        if version < OLDEST_VERSION:
+            raise RemoteProtocolError(f"version {version} does not exist")
+        self.peer_version = version
+        if self.version < self.policy.min_version:
+            raise PolicyError(
+                f"the peer speaks credssp version {version}, at least {self.policy.min_version} is required",
+                nt_status=NTSTATUS.STATUS_NOT_SUPPORTED,
+                hint="update the peer; versions below 5 are open to CVE-2018-0886",
+            )

@@ -1,0 +1,196 @@
+"""The server's side of the exchange: one method per state ([MS-CSSP] 3.1.5, the server's steps)."""
+
+import functools
+import hmac
+from typing import assert_never
+
+from acredssp.core.binding import client_value, server_value
+from acredssp.core.events import Admit, Authorize
+from acredssp.core.handshake import ERROR_CODE_VERSIONS, Answer, Handshake
+from acredssp.core.states import SERVER_MOVES, State
+from acredssp.credentials import Deny
+from acredssp.errors import (
+    AccessDenied,
+    CredSSPError,
+    PeerClosed,
+    PublicKeyMismatch,
+    RemoteProtocolError,
+)
+from acredssp.mechanisms.base import Mechanism, Principal
+from acredssp.policy import FIRST_SAFE_VERSION, Policy
+from acredssp.status import NTSTATUS, SecurityStatus
+from acredssp.wire import ts_credentials
+from acredssp.wire.ts_credentials import TSCredentials
+from acredssp.wire.ts_request import TSRequest
+
+__all__ = ["ServerHandshake"]
+
+
+class ServerHandshake(Handshake):
+    """The acceptor's exchange.
+
+    Args:
+        mechanism: A fresh acceptor.
+        policy: Versions and limits.
+        state: As for `Handshake`.
+        authorize: Whether to stop with `Authorize` once the logon is proven, before our key is.
+        admit: Whether to stop with `Admit` once the delegated credentials came.
+    """
+
+    moves = SERVER_MOVES
+
+    def __init__(
+        self,
+        mechanism: Mechanism,
+        policy: Policy,
+        *,
+        state: State = State.TLS,
+        authorize: bool = False,
+        admit: bool = False,
+    ) -> None:
+        super().__init__(mechanism, policy, state)
+        self._authorize = authorize
+        self._admit = admit
+        self._nonce: bytes | None = None
+        self.credentials: TSCredentials | None = None
+        """What the client delegated; set once established, until taken."""
+        self.delegated = ""
+        """The kind of what the client delegated; empty before it came."""
+
+    @property
+    def principal(self) -> Principal:
+        """Who logged on; only to be asked once the mechanism is complete."""
+        principal = self.mechanism.principal
+        assert principal is not None
+        return principal
+
+    def farewell(self) -> bytes:
+        """Return the error message that the negotiated version has, for a failure that has an NTSTATUS."""
+        assert self.error is not None
+        status = self.error.nt_status
+        if not status or self.version not in ERROR_CODE_VERSIONS:
+            return b""
+        return TSRequest(version=self.policy.max_version, error_code=int(status)).encode()
+
+    def closed_by_peer(self) -> CredSSPError:
+        """A client that leaves before the end has nothing to say."""
+        return PeerClosed("the client ended the connection in the middle of the handshake")
+
+    def _dispatch(self, request: TSRequest) -> Answer:
+        if request.error_code is not None:
+            raise RemoteProtocolError("errorCode from a client")
+        match self.state:
+            case State.NEGO_TOKEN:
+                return self._on_nego_token(request)
+            case State.PUB_KEY_AUTH:
+                return self._on_pub_key_auth(request)
+            case State.AUTH_INFO:
+                return self._on_auth_info(request)
+            case State.TLS | State.ESTABLISHED | State.FAILED:
+                raise RemoteProtocolError(f"a TSRequest in state {self.state.name}")
+            case _:
+                assert_never(self.state)
+
+    # --- NEGO_TOKEN ---
+
+    def _on_nego_token(self, request: TSRequest) -> Answer:
+        self._refuse_early_credentials(request)
+        self._latch_nonce(request)
+        if not request.nego_token:
+            raise RemoteProtocolError(
+                "pubKeyAuth before the mechanism is complete" if request.pub_key_auth else "no negoToken",
+                security_status=SecurityStatus.SEC_E_OUT_OF_SEQUENCE,
+            )
+        return self._step_mechanism(request.nego_token, functools.partial(self._took_token, request))
+
+    def _took_token(self, request: TSRequest, token: bytes) -> Answer:
+        if not self.mechanism.complete:
+            if request.pub_key_auth is not None:
+                raise RemoteProtocolError(
+                    "pubKeyAuth before the mechanism is complete",
+                    security_status=SecurityStatus.SEC_E_OUT_OF_SEQUENCE,
+                )
+            return self._request(nego_token=token)
+        self._advance(State.PUB_KEY_AUTH)
+        go_on = functools.partial(self._authorized, request, token)
+        if not self._authorize:
+            return go_on(True)
+        return self._wait(Authorize(self.principal, self.mechanism.name), go_on)
+
+    def _authorized(self, request: TSRequest, token: bytes, answer: object) -> Answer:
+        refuse_unless_allowed(answer, "the user is not authorized")
+        if request.pub_key_auth is None:
+            return self._request(nego_token=token)
+        return self._prove_key(request.pub_key_auth, token or None)
+
+    # --- PUB_KEY_AUTH ---
+
+    def _on_pub_key_auth(self, request: TSRequest) -> Answer:
+        self._refuse_early_credentials(request)
+        self._latch_nonce(request)
+        if request.pub_key_auth is None:
+            raise RemoteProtocolError("no pubKeyAuth, while nothing else can come")
+        return self._prove_key(request.pub_key_auth, None)
+
+    def _prove_key(self, pub_key_auth: bytes, token: bytes | None) -> bytes:
+        """Compare the client's value, and only then answer with ours."""
+        if self._nonce is None and self.version >= FIRST_SAFE_VERSION:
+            raise RemoteProtocolError("no clientNonce, which version 5 and later demand")
+        expected = client_value(self.version, self._nonce, self.public_key)
+        if not hmac.compare_digest(self._unseal_key(pub_key_auth), expected):
+            raise PublicKeyMismatch(
+                "the client is bound to another tls channel",
+                nt_status=NTSTATUS.STATUS_LOGON_FAILURE,
+                hint="somebody may be in between",
+            )
+        sealed = self.mechanism.wrap(server_value(self.version, self._nonce, self.public_key))
+        self._advance(State.AUTH_INFO)
+        return self._request(nego_token=token, pub_key_auth=sealed)
+
+    def _unseal_key(self, pub_key_auth: bytes) -> bytes:
+        try:
+            return self.mechanism.unwrap(pub_key_auth)
+        except CredSSPError as error:
+            # To the peer a seal that does not open is a failed logon like any other.
+            error.nt_status = NTSTATUS.STATUS_LOGON_FAILURE
+            raise
+
+    def _latch_nonce(self, request: TSRequest) -> None:
+        if request.client_nonce is None or self.version < FIRST_SAFE_VERSION:
+            return  # FreeRDP sends one to servers of every version
+        if self._nonce is not None and self._nonce != request.client_nonce:
+            raise RemoteProtocolError("the client nonce changed")
+        self._nonce = request.client_nonce
+
+    def _refuse_early_credentials(self, request: TSRequest) -> None:
+        if request.auth_info is not None:
+            raise RemoteProtocolError("authInfo before the binding is proven")
+
+    # --- AUTH_INFO ---
+
+    def _on_auth_info(self, request: TSRequest) -> Answer:
+        if request.auth_info is None:
+            raise RemoteProtocolError("no authInfo, while nothing else can come")
+        if request.pub_key_auth is not None:
+            raise RemoteProtocolError("a second pubKeyAuth")
+        self._latch_nonce(request)
+        credentials = ts_credentials.decode(self.mechanism.unwrap(request.auth_info))
+        go_on = functools.partial(self._admitted, credentials)
+        if not self._admit:
+            return go_on(True)
+        return self._wait(Admit(self.principal, credentials), go_on)
+
+    def _admitted(self, credentials: TSCredentials, answer: object) -> Answer:
+        refuse_unless_allowed(answer, "the user is not admitted")
+        self.credentials = credentials
+        self.delegated = credentials.kind
+        self._advance(State.ESTABLISHED)
+        return b""
+
+
+def refuse_unless_allowed(answer: object, message: str) -> None:
+    """Let only True pass; a `Deny` gives the status, anything else is an access denied."""
+    if answer is True:
+        return
+    status = answer.nt_status if isinstance(answer, Deny) else NTSTATUS.STATUS_ACCESS_DENIED
+    raise AccessDenied(message, nt_status=status)

@@ -1,0 +1,273 @@
+"""One TLS connection over two memory BIOs: the only module of the engine that touches `ssl`.
+
+`ssl.SSLObject` reads ciphertext from one `ssl.MemoryBIO` and writes ciphertext to the other; it never sees a
+socket. Who owns a session feeds it whole records and drains `output()` after every call. Two facts of OpenSSL
+shape the rest:
+
+* A memory BIO keeps its largest size for good, so nobody feeds or writes more than about a record at a time.
+* `SSL_shutdown` reads from the input once its own close_notify is out, and throws away application data that it
+  finds there. So `close()` is called once, only when everything received has been read, and once more after the
+  peer's close_notify has been seen.
+
+This module must never wait, log or keep a secret.
+"""
+
+import contextlib
+import ssl
+import weakref
+from typing import Final
+
+from acredssp.errors import LocalProtocolError, PolicyError, TLSError
+from acredssp.status import SecurityStatus, Stage
+from acredssp.wire.x509 import subject_public_key
+
+__all__ = ["TLSSession", "own_public_key", "remember_public_key"]
+
+MAX_PLAINTEXT: Final = 16_384
+"""Bytes of plaintext that one record holds at most (RFC 8446 5.1)."""
+
+_MOST_FLIGHTS: Final = 4
+"""Flights a client sends before its handshake is complete: two, and one more after a HelloRetryRequest."""
+
+# RFC 8446 section 6 alert names as OpenSSL spells them in SSLError.reason, and what Schannel makes of each alert.
+_ALERT_STATUS: Final = {
+    "UNEXPECTED_MESSAGE": SecurityStatus.SEC_E_ILLEGAL_MESSAGE,
+    "BAD_RECORD_MAC": SecurityStatus.SEC_E_MESSAGE_ALTERED,
+    "DECRYPTION_FAILED": SecurityStatus.SEC_E_DECRYPT_FAILURE,
+    "DECOMPRESSION_FAILURE": SecurityStatus.SEC_E_MESSAGE_ALTERED,
+    "BAD_CERTIFICATE": SecurityStatus.SEC_E_CERT_UNKNOWN,
+    "UNSUPPORTED_CERTIFICATE": SecurityStatus.SEC_E_CERT_UNKNOWN,
+    "CERTIFICATE_REVOKED": SecurityStatus.CRYPT_E_REVOKED,
+    "CERTIFICATE_EXPIRED": SecurityStatus.SEC_E_CERT_EXPIRED,
+    "CERTIFICATE_UNKNOWN": SecurityStatus.SEC_E_CERT_UNKNOWN,
+    "UNKNOWN_CA": SecurityStatus.SEC_E_UNTRUSTED_ROOT,
+    "ACCESS_DENIED": SecurityStatus.SEC_E_LOGON_DENIED,
+    "DECRYPT_ERROR": SecurityStatus.SEC_E_DECRYPT_FAILURE,
+    "PROTOCOL_VERSION": SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION,
+    "INSUFFICIENT_SECURITY": SecurityStatus.SEC_E_ALGORITHM_MISMATCH,
+    "INTERNAL_ERROR": SecurityStatus.SEC_E_INTERNAL_ERROR,
+    "USER_CANCELLED": SecurityStatus.SEC_E_UNFINISHED_CONTEXT_DELETED,
+    "NO_APPLICATION_PROTOCOL": SecurityStatus.SEC_E_APPLICATION_PROTOCOL_MISMATCH,
+}
+
+
+class TLSSession:
+    """A TLS connection without a transport.
+
+    Args:
+        context: Holds certificate, versions and ciphers; shared by all connections of a configuration.
+        server_side: Whether this is the TLS server.
+        server_hostname: Client: the name for SNI, None for none. An IP address is no SNI name (RFC 6066 section 3).
+    """
+
+    __slots__ = ("_close_sent", "_incoming", "_object", "_outgoing", "peer_closed")
+
+    def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
+        self._close_sent = False
+        self.peer_closed = False
+        """Whether the peer's close_notify has been read."""
+
+    # --- ciphertext ---
+
+    def feed(self, ciphertext: bytes | bytearray | memoryview) -> None:
+        """Take ciphertext from the peer. Call `handshake()` or `read()` next, which raise what is wrong with it."""
+        self._incoming.write(ciphertext)
+
+    def output(self) -> bytes:
+        """Return and forget the ciphertext for the peer; empty when there is none."""
+        return self._outgoing.read()
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `output()` has something."""
+        return self._outgoing.pending > 0
+
+    # --- handshake and data ---
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; return whether it is complete. Drain `output()` either way.
+
+        Raises:
+            TLSError: The handshake failed; the alert for the peer is in `output()`.
+        """
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError as error:
+            raise _tls_error(error) from None
+        return True
+
+    def read(self) -> bytes:
+        """Return all plaintext that the records fed so far hold; empty when there is none.
+
+        Tickets and key updates are taken in silently. After the peer's close_notify, `peer_closed` is True.
+
+        Raises:
+            TLSError: A record did not verify, or the peer sent a fatal alert.
+        """
+        chunks: list[bytes] = []
+        try:
+            while chunk := self._object.read(MAX_PLAINTEXT):
+                chunks.append(chunk)
+            self.peer_closed = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.peer_closed = True
+        except ssl.SSLError as error:
+            raise _tls_error(error) from None
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def write(self, plaintext: bytes | bytearray | memoryview) -> None:
+        """Encrypt; the records are in `output()`. One call makes one record up to `MAX_PLAINTEXT` bytes.
+
+        Raises:
+            LocalProtocolError: `close()` was called before.
+            TLSError: The connection is broken.
+        """
+        if self._close_sent:
+            raise LocalProtocolError("write after close_notify")
+        try:
+            self._object.write(plaintext)
+        except ssl.SSLError as error:
+            raise _tls_error(error) from None
+
+    def close(self) -> None:
+        """Put our close_notify into `output()`; harmless when it is already out, or when TLS never came up.
+
+        Everything received must have been read before: OpenSSL discards what is left.
+        """
+        if self._close_sent and not self.peer_closed:
+            return
+        self._close_sent = True
+        # SSLWantReadError: the peer has not closed its direction yet, which is the usual case. Anything else: TLS is
+        # broken or was never up, and there is nothing to close.
+        with contextlib.suppress(ssl.SSLError):
+            self._object.unwrap()
+
+    # --- facts ---
+
+    @property
+    def version(self) -> str:
+        """`"TLSv1.3"` or `"TLSv1.2"`; empty before the handshake is complete."""
+        return self._object.version() or ""
+
+    @property
+    def cipher(self) -> str:
+        """The cipher suite's OpenSSL name; empty before the handshake is complete."""
+        cipher = self._object.cipher()
+        return cipher[0] if cipher else ""
+
+    @property
+    def ssl_object(self) -> ssl.SSLObject:
+        """The object itself, for `get_extra_info("ssl_object")`. Reading facts from it is fine; nothing else is."""
+        return self._object
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The peer's own certificate in DER; None when it sent none."""
+        return self._object.getpeercert(binary_form=True)
+
+    def peer_chain(self) -> tuple[bytes, ...]:
+        """Return the certificates that the peer sent, in DER, its own first; unverified."""
+        leaf = self.peer_certificate
+        if leaf is None:
+            return ()
+        # Public as SSLObject.get_unverified_chain from 3.13; before that only on the inner object (3.10 on).
+        getter = getattr(self._object, "get_unverified_chain", None)
+        if getter is not None:
+            return tuple(getter())
+        inner = getattr(self._object, "_sslobj", None)
+        if not hasattr(inner, "get_unverified_chain"):
+            return (leaf,)
+        return tuple(ssl.PEM_cert_to_DER_cert(link.public_bytes()) for link in inner.get_unverified_chain())
+
+    def own_public_key(self) -> bytes:
+        """Return the SubjectPublicKey that this server presented, true after an SNI callback swapped the context."""
+        return own_public_key(self._object.context)
+
+    def peer_public_key(self) -> bytes:
+        """Return the SubjectPublicKey of the peer's certificate.
+
+        Raises:
+            TLSError: There is no certificate, or it does not parse.
+        """
+        certificate = self.peer_certificate
+        if certificate is None:
+            raise TLSError(
+                "the server presented no certificate",
+                security_status=SecurityStatus.SEC_E_CERT_UNKNOWN,
+                stage=Stage.TLS,
+            )
+        return subject_public_key(certificate)
+
+
+def _tls_error(error: ssl.SSLError) -> TLSError:
+    reason = error.reason or "unknown reason"
+    _, alert, name = reason.partition("_ALERT_")
+    if not alert:
+        return TLSError(f"tls failed: {reason.lower().replace('_', ' ')}")
+    return TLSError(
+        f"the peer sent tls alert {name.lower()}",
+        security_status=_ALERT_STATUS.get(name, SecurityStatus.SEC_E_ILLEGAL_MESSAGE),
+    )
+
+
+# CPython has no getter for a context's own certificate. Contexts made by acredssp are remembered with their key;
+# one that the caller brings is asked once, by a handshake in memory.
+_public_keys: "weakref.WeakKeyDictionary[ssl.SSLContext, bytes]" = weakref.WeakKeyDictionary()
+
+
+def remember_public_key(context: ssl.SSLContext, public_key: bytes) -> None:
+    """Keep the SubjectPublicKey of a server context beside it, for as long as the context lives."""
+    _public_keys[context] = public_key
+
+
+def own_public_key(context: ssl.SSLContext) -> bytes:
+    """Return the SubjectPublicKey of a server context's certificate.
+
+    Raises:
+        PolicyError: The context has no certificate, or certificates of two key types: which of them a client
+            gets to see would then depend on the client.
+    """
+    public_key = _public_keys.get(context)
+    if public_key is None:
+        public_key = _ask_public_key(context)
+        remember_public_key(context, public_key)
+    return public_key
+
+
+def _ask_public_key(context: ssl.SSLContext) -> bytes:
+    # TLS 1.2 cipher suites name the kind of signature. A context that insists on TLS 1.3 is asked without a choice.
+    keys = {key for suites in ("aRSA", "aECDSA", None) if (key := _offered_key(context, suites)) is not None}
+    if len(keys) == 1:
+        return keys.pop()
+    raise PolicyError(
+        "the ssl context has no certificate" if not keys else "the ssl context has certificates of two key types",
+        hint="load one certificate chain with load_cert_chain()",
+    )
+
+
+def _offered_key(context: ssl.SSLContext, suites: str | None) -> bytes | None:
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    asking.check_hostname = False
+    asking.verify_mode = ssl.CERT_NONE  # only the key is looked at, and nothing is sent over this connection
+    if suites is not None:
+        asking.maximum_version = ssl.TLSVersion.TLSv1_2
+        asking.set_ciphers(suites)
+    client = TLSSession(asking, server_side=False)
+    server = TLSSession(context, server_side=True)
+    try:
+        for _ in range(_MOST_FLIGHTS):
+            if client.handshake():
+                return client.peer_public_key()
+            server.feed(client.output())
+            server.handshake()
+            client.feed(server.output())
+    except TLSError:
+        pass
+    return None

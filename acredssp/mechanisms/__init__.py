@@ -1,0 +1,1 @@
+"""Authentication mechanisms behind one interface: NTLM and SPNEGO of our own."""
