@@ -1,12 +1,13 @@
 """DER by hand: the few forms that CredSSP, SPNEGO and the front of a certificate need (X.690 8.1, 10.1).
 
-Written for the path every handshake takes several times: offsets into one buffer, no object for each element. The
-reader takes definite lengths even when they are not minimal, since rdesktop 1.9 sends `30 82 00 9E`; it refuses
-indefinite lengths, lengths of more than four bytes, and whatever does not fill its container to the last byte. The
-writer makes DER and nothing else.
+Written for the path every handshake takes several times: offsets into one buffer, no object for each element.
+The reader takes definite lengths even when they are not minimal, since rdesktop sends `30 82 00 9E`; it
+refuses indefinite lengths, lengths of more than four bytes, and whatever does not fill its container to the
+last byte. The writer makes DER and nothing else.
 
-The element functions take `data` with `offset` and `end`, the bounds of the container; they answer with `(start, stop)`,
-the bounds of the content, so that the next element begins at `stop`. `field` names the element in error texts.
+The reading functions take `data` with `offset` and `end`, the bounds of the container. They answer with the
+content, or with its bounds `(start, stop)`; the next element begins at `stop`. `field` names the element in
+error texts.
 """
 
 from typing import Final, NoReturn
@@ -80,7 +81,8 @@ def element(data: bytes, offset: int, end: int, tag: int, field: str) -> tuple[i
     """The bounds of the content of the element of `tag` at `offset`.
 
     Raises:
-        RemoteProtocolError: Another tag, a length that is not definite or reaches past `end`, or nothing there.
+        RemoteProtocolError: Another tag, nothing there, or a length that is not definite or reaches past
+            `end`.
     """
     start = offset + 2
     if start > end:
@@ -102,7 +104,9 @@ def element(data: bytes, offset: int, end: int, tag: int, field: str) -> tuple[i
     return start, stop
 
 
-def explicit(data: bytes, offset: int, end: int, number: int, tag: int, field: str) -> tuple[int, int]:
+def explicit(  # noqa: PLR0913, PLR0917 - an object that holds bounds, tag and name is what this module avoids
+    data: bytes, offset: int, end: int, number: int, tag: int, field: str
+) -> tuple[int, int]:
     """The bounds of the content of the element of `tag` inside the explicit tag [number] at `offset`.
 
     It fills the explicit tag, so what comes next begins at the same `stop`.
@@ -137,9 +141,7 @@ def integer(data: bytes, offset: int, end: int, number: int, field: str) -> tupl
     """
     start, stop = explicit(data, offset, end, number, INTEGER, field)
     if not 1 <= stop - start <= 5:
-        raise RemoteProtocolError(
-            f"{field}: expected an INTEGER of 1 to 5 bytes at byte {start}, got {stop - start}"
-        )
+        raise RemoteProtocolError(f"{field}: expected an INTEGER of 1 to 5 bytes at byte {start}, got {stop - start}")
     return int.from_bytes(data[start:stop], "big", signed=True), stop
 
 

@@ -8,8 +8,8 @@ __all__ = ["FrameSize"]
 class FrameSize(NamedTuple):
     """The size of the frame that a buffer begins with.
 
-    `missing` never reaches past the frame: while the header is incomplete it counts the header's own bytes, then
-    those of the body. With that many more, the next question has a better answer.
+    `missing` never reaches past the frame: while the header is incomplete it counts the header's own bytes,
+    then those of the body. With that many more bytes the next answer says more.
     """
 
     total: int

@@ -31,9 +31,7 @@ MAX_FRAGMENT_TLS13: Final = 16_384 + 256
 """The same in TLS 1.3 (RFC 8446 5.2)."""
 
 
-def frame_size(
-    data: bytes | bytearray | memoryview, offset: int = 0, *, max_fragment: int = MAX_FRAGMENT
-) -> FrameSize:
+def frame_size(data: bytes | bytearray | memoryview, offset: int = 0, *, max_fragment: int = MAX_FRAGMENT) -> FrameSize:
     """The size of the record that begins at `offset`.
 
     Args:
@@ -49,11 +47,7 @@ def frame_size(
         _check_partial(data, offset, have, max_fragment)
         return FrameSize(0, HEADER_SIZE - have)
     length = data[offset + 3] << 8 | data[offset + 4]
-    if (
-        length > max_fragment
-        or data[offset + 1] != 3
-        or not CHANGE_CIPHER_SPEC <= data[offset] <= APPLICATION_DATA
-    ):
+    if length > max_fragment or data[offset + 1] != 3 or not CHANGE_CIPHER_SPEC <= data[offset] <= APPLICATION_DATA:
         _refuse(data, offset, length, max_fragment)
     total = HEADER_SIZE + length
     return FrameSize(total, total - have if total > have else 0)

@@ -1,19 +1,23 @@
 """TSCredentials, what authInfo holds once unsealed ([MS-CSSP] 2.2.1.2), between DER and frozen values.
 
     TSCredentials    ::= SEQUENCE { credType [0] INTEGER, credentials [1] OCTET STRING }
-    TSPasswordCreds  ::= SEQUENCE { domainName [0], userName [1], password [2] OCTET STRING }          -- credType 1
-    TSSmartCardCreds ::= SEQUENCE { pin [0] OCTET STRING, cspData [1] TSCspDataDetail,                 -- credType 2
+
+    TSPasswordCreds  ::= SEQUENCE { domainName [0], userName [1], password [2] OCTET STRING }   -- credType 1
+
+    TSSmartCardCreds ::= SEQUENCE { pin [0] OCTET STRING, cspData [1] TSCspDataDetail,          -- credType 2
                                     userHint [2], domainHint [3] OCTET STRING OPTIONAL }
     TSCspDataDetail  ::= SEQUENCE { keySpec [0] INTEGER, cardName [1], readerName [2], containerName [3],
                                     cspName [4] OCTET STRING OPTIONAL }
-    TSRemoteGuardCreds       ::= SEQUENCE { logonCred [0] TSRemoteGuardPackageCred,                    -- credType 6
-                                            supplementalCreds [1] SEQUENCE OF TSRemoteGuardPackageCred OPTIONAL }
+
+    TSRemoteGuardCreds       ::= SEQUENCE { logonCred [0] TSRemoteGuardPackageCred,             -- credType 6
+        supplementalCreds [1] SEQUENCE OF TSRemoteGuardPackageCred OPTIONAL }
     TSRemoteGuardPackageCred ::= SEQUENCE { packageName [0], credBuffer [1] OCTET STRING }
 
 Everything here is secret or close to it: no repr shows a content, no error text quotes one.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Final, Self, TypeAlias
 
 from acredssp.errors import RemoteProtocolError
@@ -43,8 +47,8 @@ _MAX_SUPPLEMENTAL: Final = 64
 class UnicodeString(bytes):
     """A text field: UTF-16LE without terminator, as a UNICODE_STRING counts it ([MS-CSSP] 2.2.1.2.1).
 
-    The bytes are kept as they came and `str()` reads them, never failing: xfreerdp3 3.10 with /pth sends a password of
-    1,088 bytes with uninitialised memory in it.
+    The bytes are kept as they came and `str()` reads them, never failing: xfreerdp3 3.10 with /pth sends a
+    password of 1,088 bytes, most of them uninitialised memory.
 
     Args:
         value: The text, or the bytes of the wire.
@@ -54,9 +58,7 @@ class UnicodeString(bytes):
 
     def __new__(cls, value: str | bytes = b"") -> Self:
         """From text or from the bytes of the wire."""
-        return super().__new__(
-            cls, value.encode("utf-16-le", "surrogatepass") if isinstance(value, str) else value
-        )
+        return super().__new__(cls, value.encode("utf-16-le", "surrogatepass") if isinstance(value, str) else value)
 
     def __str__(self) -> str:
         """The text, without terminating NULs (rdesktop sends them) and without an odd last byte."""
@@ -68,13 +70,16 @@ class UnicodeString(bytes):
         return f"<{len(self)} bytes>"
 
 
+_EMPTY: Final = UnicodeString()
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class TSPasswordCreds:
     """A password and the account it is for ([MS-CSSP] 2.2.1.2.1). Three empty strings delegate nothing."""
 
-    domain_name: UnicodeString = UnicodeString()
-    user_name: UnicodeString = UnicodeString()
-    password: UnicodeString = dataclasses.field(default=UnicodeString(), repr=False)
+    domain_name: UnicodeString = _EMPTY
+    user_name: UnicodeString = _EMPTY
+    password: UnicodeString = dataclasses.field(default=_EMPTY, repr=False)
 
     @classmethod
     def of(cls, domain_name: str = "", user_name: str = "", password: str = "") -> Self:
@@ -157,8 +162,8 @@ def decode(data: bytes) -> TSCredentials:
     """The credentials that `data`, an unsealed authInfo, holds.
 
     Raises:
-        RemoteProtocolError: `data` is no TSCredentials; with SEC_E_UNKNOWN_CREDENTIALS when it is one of a credType
-            other than 1, 2 and 6.
+        RemoteProtocolError: `data` is no TSCredentials; with SEC_E_UNKNOWN_CREDENTIALS when it is one of a
+            credType other than 1, 2 and 6.
     """
     offset, end = der.element(data, 0, len(data), der.SEQUENCE, "TSCredentials")
     der.expect_end(end, len(data), "TSCredentials")
@@ -247,12 +252,10 @@ def _decode_remote_guard(data: bytes, offset: int, end: int) -> TSRemoteGuardCre
         return TSRemoteGuardCreds(logon_cred)
     offset, stop = der.explicit(data, stop, end, 1, der.SEQUENCE, "supplementalCreds")
     der.expect_end(stop, end, "TSRemoteGuardCreds")
-    supplemental_creds = []
+    supplemental_creds: list[TSRemoteGuardPackageCred] = []
     while offset < stop:
         if len(supplemental_creds) == _MAX_SUPPLEMENTAL:
-            raise RemoteProtocolError(
-                f"supplementalCreds: expected at most {_MAX_SUPPLEMENTAL} packages, got more"
-            )
+            raise RemoteProtocolError(f"supplementalCreds: expected at most {_MAX_SUPPLEMENTAL} packages, got more")
         start, offset = der.element(data, offset, stop, der.SEQUENCE, "supplementalCreds")
         supplemental_creds.append(_decode_package(data, start, offset))
     return TSRemoteGuardCreds(logon_cred, tuple(supplemental_creds))
@@ -267,14 +270,10 @@ def _decode_package(data: bytes, offset: int, end: int) -> TSRemoteGuardPackageC
 
 def _encode_optional(first: int, *texts: UnicodeString | None) -> bytes:
     """Consecutive optional text fields from tag [first] on; None is left out."""
-    return b"".join(
-        der.encode_octets(number, text) for number, text in enumerate(texts, first) if text is not None
-    )
+    return b"".join(der.encode_octets(number, text) for number, text in enumerate(texts, first) if text is not None)
 
 
-def _optional_text(
-    data: bytes, offset: int, end: int, number: int, field: str
-) -> tuple[UnicodeString | None, int]:
+def _optional_text(data: bytes, offset: int, end: int, number: int, field: str) -> tuple[UnicodeString | None, int]:
     """The text of the explicit tag [number], None when another tag or the end is at `offset`."""
     if offset == end or data[offset] != der.CONTEXT + number:
         return None, offset
@@ -282,7 +281,7 @@ def _optional_text(
     return UnicodeString(text), stop
 
 
-_DECODERS: Final = {
+_DECODERS: Final[dict[int, Callable[[bytes, int, int], TSCredentials]]] = {
     _PASSWORD: _decode_password,
     _SMART_CARD: _decode_smart_card,
     _REMOTE_GUARD: _decode_remote_guard,

@@ -23,11 +23,11 @@ NONCE_SIZE: Final = 32
 """Bytes of a clientNonce ([MS-CSSP] 2.2.1)."""
 
 _MAX_NEGO_TOKENS: Final = 8
-"""Elements of negoTokens that are read. Every peer known sends one; a bound keeps a 128 KiB message of empty ones cheap."""
+"""Elements of negoTokens that are read: every peer known sends one, the bound keeps 128 KiB of them cheap."""
 
 _KNOWN_FIELDS: Final = ("version", "negoTokens", "authInfo", "pubKeyAuth", "errorCode", "clientNonce")
 _HIGHEST_LOW_TAG: Final = der.CONTEXT + 30
-"""[31] and above are written in several bytes (X.690 8.1.2.4): refused, twenty-five new fields are room enough."""
+"""[31] and above take several bytes (X.690 8.1.2.4): refused, there is room for 25 new fields below."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class TSRequest:
     """One CredSSP message. None is an absent field."""
 
     version: int
-    """The sender's own newest version. A decoded one may be any 32-bit number: 96 is taken as our own, 0 and 1 are
-    refused by the engine."""
+    """The sender's own newest version. A decoded one may be any 32-bit number: the engine takes 96 as its own
+    and refuses 0 and 1."""
     nego_token: bytes | None = None
-    """The mechanism's token. Empty means no token, as `negoTokens` without elements or with an empty one says: an
-    acceptor that waits for more sends that. So test its truth, not its presence."""
+    """The mechanism's token. Empty means no token, as `negoTokens` without elements or with an empty one do
+    (an acceptor that waits for more may send that): so test its truth, not its presence."""
     auth_info: bytes | None = None
     """The sealed TSCredentials."""
     pub_key_auth: bytes | None = None
@@ -55,9 +55,7 @@ class TSRequest:
         shown = [f"version={self.version}"]
         if self.error_code is not None:
             shown.append(f"error_code=0x{self.error_code:08X}")
-        shown += [
-            f"{name}=<{len(blob)} bytes>" for name in blobs if (blob := getattr(self, name)) is not None
-        ]
+        shown += [f"{name}=<{len(blob)} bytes>" for name in blobs if (blob := getattr(self, name)) is not None]
         return f"TSRequest({', '.join(shown)})"
 
     def encode(self) -> bytes:
@@ -82,7 +80,7 @@ class TSRequest:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """The message that `data` is: one whole frame, as `der.frame_size` measures it, and nothing behind it.
+        """The message that `data` is: one whole frame as `der.frame_size` measures it, nothing behind it.
 
         Raises:
             RemoteProtocolError: `data` is no TSRequest; field and offset are in the text.
@@ -123,8 +121,8 @@ def _version(data: bytes, offset: int, end: int) -> tuple[int, int]:
 def _nego_token(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
     """The one token of negoTokens, b"" when there is none, and where negoTokens ends.
 
-    [MS-CSSP] 2.2.1.1 allows several elements and gives the others no meaning: a second one that is not empty is
-    refused rather than dropped.
+    [MS-CSSP] 2.2.1.1 allows several elements and gives the others no meaning: a second one that is not empty
+    is refused rather than dropped.
     """
     offset, stop = der.explicit(data, offset, end, 1, der.SEQUENCE, "negoTokens")
     token = b""
@@ -152,9 +150,7 @@ def _error_code(data: bytes, offset: int, end: int) -> tuple[int, int]:
 def _client_nonce(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
     nonce, stop = der.octets(data, offset, end, 5, "clientNonce")
     if len(nonce) != NONCE_SIZE:
-        raise RemoteProtocolError(
-            f"clientNonce: expected {NONCE_SIZE} bytes at byte {offset}, got {len(nonce)}"
-        )
+        raise RemoteProtocolError(f"clientNonce: expected {NONCE_SIZE} bytes at byte {offset}, got {len(nonce)}")
     return nonce, stop
 
 
