@@ -1,0 +1,100 @@
+# Everything below works in a fresh clone with Python 3.11 or newer, make and a C compiler.
+#   make run     a demonstration: real handshakes, client and server
+#   make test    the tests; a missing peer program or library is a named skip
+#   make check   what continuous integration asks for: fmt lint types, and the tests with branch coverage
+#   make format  write what `make fmt` would ask for
+# Variables: PYTHON (the interpreter .venv is made from), ARGS (more arguments for pytest),
+# KERBEROS (set to nothing to leave gssapi out even where krb5-config is found).
+
+PYTHON ?= python3
+ARGS ?=
+# gssapi is compiled on installation, against the Kerberos headers that krb5-config stands for.
+KERBEROS ?= $(shell command -v krb5-config 2>/dev/null)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+export PIP_ROOT_USER_ACTION := ignore
+
+# The stamps below stand for "this extra is installed as pyproject.toml asks for it".
+VENV_STAMP := $(VENV)/.stamp-venv
+RUN_STAMP := $(VENV)/.stamp-run
+DEV_STAMP := $(VENV)/.stamp-dev
+KERBEROS_STAMP := $(VENV)/.stamp-kerberos
+
+.PHONY: run test check fmt format lint types cover interop docs clean
+.DEFAULT_GOAL := check
+
+run: $(RUN_STAMP)
+	@$(BIN)/acredssp demo
+
+test: $(DEV_STAMP) $(KERBEROS_STAMP)
+	$(BIN)/pytest $(ARGS)
+
+check: fmt lint types cover
+
+fmt: $(DEV_STAMP)
+	$(BIN)/ruff format --check .
+
+format: $(DEV_STAMP)
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check .
+
+types: $(DEV_STAMP)
+	$(BIN)/mypy
+
+# All tests, layer test included, under branch coverage; the threshold is fail_under in pyproject.toml.
+cover: $(DEV_STAMP) $(KERBEROS_STAMP)
+	$(BIN)/pytest --cov $(ARGS)
+
+# Only the tests against real peers.
+interop: $(DEV_STAMP) $(KERBEROS_STAMP)
+	$(BIN)/pytest -m interop $(ARGS)
+
+# Holds the README against the tree: its examples, commands and tables.
+docs: $(DEV_STAMP)
+	$(BIN)/pytest tests/test_readme.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+# Old syntax on purpose: the line that says "too old" must run on what is too old.
+define CHECK_PYTHON
+import sys
+if sys.version_info < (3, 11):
+    sys.exit("acredssp needs Python 3.11 or newer and $(PYTHON) is %d.%d: try make PYTHON=python3.12" % sys.version_info[:2])
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit("$(PYTHON) has no venv module: apt-get install python3-venv, or make PYTHON=another-python")
+endef
+export CHECK_PYTHON
+
+$(VENV_STAMP):
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "there is no $(PYTHON): install Python 3.11 or newer, or name one with make PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" -c "$$CHECK_PYTHON"
+	@echo "making $(VENV) with $$("$(PYTHON)" --version)"
+	@"$(PYTHON)" -m venv $(VENV)
+	@touch $@
+
+$(RUN_STAMP): $(VENV_STAMP) pyproject.toml
+	@echo "installing acredssp with its command line into $(VENV)"
+	@$(PIP) install --editable '.[cli,uvloop]'
+	@touch $@
+
+$(DEV_STAMP): $(VENV_STAMP) pyproject.toml
+	@echo "installing acredssp and its development tools into $(VENV)"
+	@$(PIP) install --editable '.[dev]'
+	@touch $@ $(RUN_STAMP)
+
+# Never fails: without gssapi the tests that need it are skipped by name. `make clean` has it tried again.
+$(KERBEROS_STAMP): $(DEV_STAMP)
+ifneq ($(strip $(KERBEROS)),)
+	@echo "compiling gssapi into $(VENV) (make KERBEROS= leaves it out)"
+	@$(PIP) install --editable '.[kerberos]' 2>$(VENV)/kerberos.log \
+		|| echo "gssapi could not be compiled (see $(VENV)/kerberos.log): its tests will be skipped"
+	@touch $@
+endif
