@@ -1,0 +1,112 @@
+"""A pytest plugin: every async test runs on each event loop, and fails for what it leaves behind or blocks on.
+
+The matrix is asyncio, asyncio in debug mode and uvloop. On each, a test fails if
+
+- it ends with tasks that still run,
+- something reached the loop's exception handler (an exception in a callback, a task's that nobody fetched),
+- the loop's thread made a call that may block: a blocking socket, a file, a sleep, a contended lock, a wait for a
+  process, a name lookup, a GSS-API call. The call raises `BlockingError` where it stands, and is remembered, since the
+  code under test may well take any exception of a hook for a refusal.
+
+No clock is used: a slow machine never makes a test fail.
+"""
+
+import asyncio
+import importlib.util
+import inspect
+import os
+from pathlib import Path
+
+import blockbuster.blockbuster
+import pytest
+from blockbuster import BlockBuster, BlockingError
+from blockbuster.blockbuster import BlockBusterFunction
+
+try:
+    import uvloop
+except ImportError:  # it is not made for Windows
+    uvloop = None
+
+TURNS_TO_END = 10
+"""Turns of the loop that tasks get to end in once the test is over: a cancelled one needs a few, none needs a wait."""
+
+
+class DebugLoop(asyncio.SelectorEventLoop):
+    """asyncio's own loop in debug mode, also when whoever runs it says otherwise (`asyncio.Runner` sets it off)."""
+
+    def set_debug(self, enabled):  # noqa: ARG002  # the signature is asyncio's
+        super().set_debug(True)
+
+
+def pytest_asyncio_loop_factories():
+    factories = {"asyncio": asyncio.SelectorEventLoop, "debug": DebugLoop}
+    if uvloop is not None:
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
+
+
+@pytest.fixture(autouse=True)
+def guarded_loop(request):
+    """Guards async tests; the others have no loop to guard."""
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("leftovers_are_errors")
+        blocked = request.getfixturevalue("blocking_calls")
+        yield
+        assert not blocked, f"blocking calls on the loop's thread: {', '.join(blocked)}"
+    else:
+        yield
+
+
+@pytest.fixture
+async def leftovers_are_errors():
+    """Fails a test that leaves tasks running, or unhandled exceptions to the loop."""
+    loop, unhandled, before = asyncio.get_running_loop(), [], asyncio.all_tasks()
+    loop.set_exception_handler(lambda _loop, context: unhandled.append(context))
+    yield
+    for _ in range(TURNS_TO_END):
+        await asyncio.sleep(0)
+    leaked = asyncio.all_tasks() - before - {asyncio.current_task()}
+    assert not leaked, f"tasks left running: {', '.join(sorted(map(repr, leaked)))}"
+    assert not unhandled, f"exceptions nobody handled: {unhandled}"
+
+
+@pytest.fixture
+def blocking_calls(monkeypatch):
+    """The names of the blocking calls that were made, and refused, while a loop ran in this thread."""
+    calls = []
+
+    class RecordedBlockingError(BlockingError):
+        def __init__(self, name):
+            super().__init__(name)
+            calls.append(name)
+
+    monkeypatch.setattr(blockbuster.blockbuster, "BlockingError", RecordedBlockingError)
+    watch = BlockBuster()
+    watch.functions |= _more_blocking_functions()
+    write = watch.functions["os.write"]
+    pipes_may_block = write.can_block_predicate
+    write.can_block_predicate = lambda fd, *args: pipes_may_block(fd, *args) or _is_memory_file(fd)
+    watch.activate()
+    yield calls
+    watch.deactivate()
+
+
+def _more_blocking_functions():
+    """What BlockBuster does not know."""
+    functions = {
+        name: BlockBusterFunction(None, name)
+        for name in ("socket.getaddrinfo", "socket.gethostbyname", "socket.getnameinfo", "socket.getfqdn")
+    }
+    functions["os.waitpid"] = BlockBusterFunction(
+        None, "os.waitpid", can_block_predicate=lambda _pid, options: bool(options & os.WNOHANG)
+    )
+    if importlib.util.find_spec("gssapi"):
+        functions["gssapi.SecurityContext.step"] = BlockBusterFunction(None, "gssapi.SecurityContext.step")
+        functions["gssapi.Credentials.acquire"] = BlockBusterFunction(None, "gssapi.Credentials.acquire")
+    return functions
+
+
+def _is_memory_file(fd):
+    """Whether a write to `fd` goes to memory: the way a private key enters an SSLContext."""
+    link = Path(f"/proc/self/fd/{fd}")
+    return link.is_symlink() and str(link.readlink()).startswith("/memfd:")

@@ -1,0 +1,147 @@
+"""Imports point down, and every dependency enters by its one door. The tables here are the map: keep them true."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "acredssp"
+
+LAYERS = (
+    ("status",),
+    ("errors",),
+    ("md4", "credentials", "policy"),
+    ("wire",),
+    ("mechanisms",),
+    ("core",),
+    ("tls_config", "trust", "hooks", "config"),
+    ("carriage",),
+    ("aio",),
+    ("",),  # the package itself: the public names
+    ("cli", "__main__"),
+)
+"""From the bottom up. A module imports from its own layer and from those before it, never from one after it."""
+
+DOORS = {
+    "asn1crypto": ("wire",),
+    "asyncio": ("aio", "cli"),
+    "cryptography": ("wire", "mechanisms", "core", "tls_config", "trust", "cli"),
+    "rich": ("cli",),
+    "spnego": ("mechanisms.kerberos",),
+    "ssl": ("policy", "core.tls", "tls_config", "config"),
+    "typer": ("cli",),
+    "uvloop": ("cli",),
+}
+"""Which modules may import what is not the standard library's, or is no matter of everybody's."""
+
+IMPURE = {
+    "concurrent", "fcntl", "multiprocessing", "os", "pathlib", "queue", "random", "select", "selectors", "signal",
+    "socket", "socketserver", "subprocess", "sys", "tempfile", "threading", "time",
+}  # fmt: skip
+"""No sockets, clock, environment, files or threads below `aio`: what is needed comes in as an argument."""
+
+IMPURE_EXCEPTIONS = {
+    ("mechanisms.ntlm.messages", "time"): "the one reading of the clock, as a FILETIME; callers may pass their own",
+    ("tls_config", "os"): "a private key in memory enters an SSLContext through a memfd",
+    ("tls_config", "sys"): "memfd is Linux's",
+    ("tls_config", "tempfile"): "where there is no memfd, an encrypted file under a one-time password",
+}
+
+LAYER_OF = {name: height for height, names in enumerate(LAYERS) for name in names}
+PURE_BELOW = LAYER_OF["aio"]
+
+
+def modules():
+    """{dotted name without the leading `acredssp`: path}."""
+    return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported(module, source):
+    """The absolute dotted names that a module imports, wherever in it."""
+    package = ["acredssp", *module.split(".")][:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            # `from acredssp import policy` names a module, `from acredssp.policy import Policy` does not.
+            yield from (f"{origin}.{alias.name}" if origin == "acredssp" else origin for alias in node.names)
+
+
+def layer(module):
+    """The height of a module given without the leading `acredssp`; the package's own names belong to the top one."""
+    head = module.split(".")[0]
+    return LAYER_OF.get("" if head == "__init__" else head)
+
+
+def within(module, doors):
+    return any(module == door or module.startswith(f"{door}.") for door in doors)
+
+
+def violations(module, source):
+    """What the imports of a module do against the map, a sentence each."""
+    height = layer(module)
+    if height is None:
+        return [f"{module} is in no layer: place it in LAYERS"]
+    found = []
+    for name in sorted(set(imported(module, source))):
+        top, _, rest = name.partition(".")
+        if top == "acredssp":
+            target = layer(rest)
+            if (LAYER_OF[""] if target is None else target) > height:
+                found.append(f"{module} imports {name}: upward")
+        elif top in DOORS:
+            if not within(module, DOORS[top]):
+                found.append(f"{module} imports {name}: not its door")
+        elif top not in sys.stdlib_module_names:
+            found.append(f"{module} imports {name}: it has no door")
+        elif top in IMPURE and height < PURE_BELOW and (module, top) not in IMPURE_EXCEPTIONS:
+            found.append(f"{module} imports {name}: no I/O, clock or environment below aio")
+    return found
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_point_down_and_enter_by_their_doors(module):
+    assert violations(module, modules()[module].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "said"),
+    [
+        ("wire.der", "import asyncio", "not its door"),
+        ("wire.der", "from acredssp.core import states", "upward"),
+        ("wire.der", "from ..core import states", "upward"),
+        ("wire.der", "from .. import core", "upward"),
+        ("wire.der", "from acredssp import Policy", "upward"),
+        ("wire.der", "def f():\n    import acredssp.aio.streams", "upward"),
+        ("wire.der", "import spnego", "not its door"),
+        ("wire.der", "import time", "no I/O"),
+        ("core.context", "from os import environ", "no I/O"),
+        ("core.context", "import ssl", "not its door"),
+        ("core.context", "import asn1crypto.core", "not its door"),
+        ("mechanisms.negotiate", "from spnego import client", "not its door"),
+        ("aio.streams", "import numpy", "no door"),
+        ("status", "from acredssp.errors import CredSSPError", "upward"),
+        ("__init__", "from acredssp.cli import main", "upward"),
+        ("extra.module", "", "no layer"),
+    ],
+)
+def test_a_wrong_import_is_seen(module, source, said):
+    (violation,) = violations(module, source)
+    assert said in violation
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("wire.der", "from acredssp.errors import RemoteProtocolError\nfrom . import spnego"),
+        ("core.tls", "import ssl\nfrom acredssp import policy"),
+        ("aio.streams", "import asyncio, time\nfrom ..core.context import SecurityContext"),
+        ("cli.demo", "import acredssp, rich"),
+        ("__init__", "from acredssp.aio.streams import open_connection"),
+    ],
+)
+def test_a_right_import_is_allowed(module, source):
+    assert violations(module, source) == []
