@@ -1,0 +1,370 @@
+"""The NTLM acceptor: CHALLENGE, a lookup of the account, then the proof, the MIC and the keys ([MS-NLMP] 3.2.5.1).
+
+It fails closed. Every answer to the lookup that is not a secret is a refusal; an unknown user costs the same work
+and gets the same status as a wrong password; nothing is compared but in constant time, and nothing is recomputed
+from what was understood: proofs and MICs cover the received bytes.
+"""
+
+import dataclasses
+import enum
+import hmac
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from acredssp.credentials import Candidates, Deny, NTHash, Oracle, Password
+from acredssp.errors import AuthenticationError, CredSSPError, LocalProtocolError, PolicyError, RemoteProtocolError
+from acredssp.mechanisms.base import AskOracle, LookupCredential, NTLMExchange, Principal, Progress
+from acredssp.mechanisms.ntlm.context import NTLMContext, require_flags
+from acredssp.mechanisms.ntlm.crypto import (
+    channel_bindings_hash,
+    hmac_md5,
+    message_mic,
+    nt_proof,
+    ntowf_v2,
+    rc4,
+)
+from acredssp.mechanisms.ntlm.messages import (
+    AuthenticateMessage,
+    AvId,
+    ChallengeMessage,
+    Flags,
+    NegotiateMessage,
+    NTLMv2Response,
+    decode_text,
+    encode_av_pairs,
+    filetime_now,
+    with_mic,
+)
+from acredssp.policy import Policy
+from acredssp.status import NTSTATUS, SecurityStatus
+
+__all__ = ["NTLMAcceptor", "NTLMIdentity"]
+
+_OFFERED_IF_ASKED: Final[int] = (
+    Flags.UNICODE
+    | Flags.SIGN
+    | Flags.SEAL
+    | Flags.EXTENDED_SESSIONSECURITY
+    | Flags.VERSION
+    | Flags.KEY_128
+    | Flags.KEY_EXCH
+    | Flags.KEY_56
+)
+_ALWAYS_OFFERED: Final[int] = Flags.REQUEST_TARGET | Flags.NTLM | Flags.ALWAYS_SIGN | Flags.TARGET_INFO
+
+_NOT_ABOUT_THE_ACCOUNT: Final = frozenset({NTSTATUS.STATUS_NO_LOGON_SERVERS})
+"""Statuses that tell nothing of the account, so that a peer without the password may see them."""
+
+_SECURITY_STATUS: Final = {
+    NTSTATUS.STATUS_NO_LOGON_SERVERS: SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
+    NTSTATUS.STATUS_TRUSTED_RELATIONSHIP_FAILURE: SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
+    NTSTATUS.STATUS_TIME_DIFFERENCE_AT_DC: SecurityStatus.SEC_E_TIME_SKEW,
+    NTSTATUS.STATUS_SMARTCARD_LOGON_REQUIRED: SecurityStatus.SEC_E_SMARTCARD_LOGON_REQUIRED,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NTLMIdentity:
+    """The names an acceptor gives itself in the challenge ([MS-NLMP] 3.2.1.1). Everybody can read them.
+
+    Make one and share it: the encoded names are kept.
+    """
+
+    netbios_computer: str
+    netbios_domain: str = ""
+    """Empty for a stand-alone machine, whose domain is its own name."""
+    dns_computer: str = ""
+    dns_domain: str = ""
+    dns_tree: str = ""
+    target_name: bytes = dataclasses.field(init=False, repr=False)
+    """TargetName of the challenge, UTF-16LE: the domain, or the machine that stands alone."""
+    target_type: int = dataclasses.field(init=False, repr=False)
+    """TARGET_TYPE_DOMAIN or TARGET_TYPE_SERVER."""
+    names: bytes = dataclasses.field(init=False, repr=False)
+    """The AV pairs of the names, without MsvAvEOL."""
+
+    def __post_init__(self) -> None:
+        computer, domain = self.netbios_computer, self.netbios_domain or self.netbios_computer
+        if not computer:
+            raise ValueError("an ntlm acceptor needs a netbios computer name: clients refuse a challenge without one")
+        alone = domain == computer
+        # The order of Windows; both NetBIOS names are compulsory ([MS-NLMP] 3.1.5.1.2).
+        names = {
+            AvId.NB_DOMAIN_NAME: domain,
+            AvId.NB_COMPUTER_NAME: computer,
+            AvId.DNS_DOMAIN_NAME: self.dns_domain,
+            AvId.DNS_COMPUTER_NAME: self.dns_computer,
+            AvId.DNS_TREE_NAME: self.dns_tree,
+        }
+        pairs = {int(av_id): name.encode("utf-16-le") for av_id, name in names.items() if name}
+        object.__setattr__(self, "target_name", domain.encode("utf-16-le"))
+        object.__setattr__(self, "target_type", Flags.TARGET_TYPE_SERVER if alone else Flags.TARGET_TYPE_DOMAIN)
+        object.__setattr__(self, "names", encode_av_pairs(pairs)[:-4])
+
+
+class _State(enum.Enum):
+    NEGOTIATE = enum.auto()
+    AUTHENTICATE = enum.auto()
+    LOOKUP = enum.auto()
+    ORACLE = enum.auto()
+    DONE = enum.auto()
+    FAILED = enum.auto()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Logon:
+    """An AUTHENTICATE_MESSAGE that waits for its account's secret."""
+
+    message: AuthenticateMessage
+    response: NTLMv2Response
+    principal: Principal
+    """Claimed, not proven."""
+    mic: bytes | None
+    """As received; None where none was announced."""
+
+
+class NTLMAcceptor(NTLMContext):
+    """A server's NTLM context: NTLMv2 only.
+
+    Call `step(negotiate)`, then `step(authenticate)`, which answers with `LookupCredential`, then `resume` until
+    it answers with bytes (empty ones: an acceptor has nothing more to say).
+
+    Every refusal has `nt_status`: STATUS_LOGON_FAILURE, or what the lookup said to a peer that may know it.
+
+    Args:
+        policy: Whether a MIC is required.
+        identity: The names in the challenge.
+        channel_bindings: The application data of the bindings (RFC 5929). A client that sends bindings must send
+            these; one that sends none is accepted, since CredSSP has its own binding.
+        random: Gives as many random bytes as asked for.
+        now: Gives the time as FILETIME.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        identity: NTLMIdentity,
+        *,
+        channel_bindings: bytes | None = None,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+        now: Callable[[], int] = filetime_now,
+    ) -> None:
+        super().__init__()
+        self._policy = policy
+        self._identity = identity
+        self._bindings = None if channel_bindings is None else channel_bindings_hash(channel_bindings)
+        self._random = random
+        self._now = now
+        self._negotiate = b""
+        self._challenge = b""
+        self._server_challenge = b""
+        self._logon: _Logon | None = None
+        self._state = _State.NEGOTIATE
+
+    def step(self, token: bytes) -> Progress:
+        """Take NEGOTIATE, then AUTHENTICATE.
+
+        Raises:
+            RemoteProtocolError: The token is not the message that is due, or lies.
+            PolicyError: The client wants less than 128-bit sealing, or has no MIC where the policy wants one.
+            AuthenticationError: An anonymous logon, or one without NTLMv2.
+        """
+        state, self._state = self._state, _State.FAILED
+        if state is _State.DONE:
+            raise RemoteProtocolError("ntlm is complete: expected no more tokens")
+        try:
+            if state is _State.NEGOTIATE:
+                return self._step_negotiate(token)
+            if state is _State.AUTHENTICATE:
+                return self._step_authenticate(token)
+        except CredSSPError as error:
+            error.nt_status = error.nt_status or NTSTATUS.STATUS_LOGON_FAILURE
+            raise
+        raise LocalProtocolError(f"no ntlm token is due: the context is at {state.name.lower()}")
+
+    def resume(self, answer: object) -> Progress:
+        """Take the answer to `LookupCredential` or `AskOracle`; what is no answer refuses.
+
+        Raises:
+            AuthenticationError: The logon is refused.
+            RemoteProtocolError: The message was altered: its MIC does not fit.
+        """
+        state, self._state = self._state, _State.FAILED
+        logon, self._logon = self._logon, None
+        if logon is None or state not in {_State.LOOKUP, _State.ORACLE}:
+            raise LocalProtocolError("the ntlm acceptor asked nothing")
+        if state is _State.ORACLE:
+            return self._accept(logon, self._take_oracle_key(logon, answer))
+        if isinstance(answer, Oracle):
+            self._logon, self._state = logon, _State.ORACLE
+            return AskOracle(answer, self._exchange(logon))
+        return self._accept(logon, self._prove(logon, answer))
+
+    def _step_negotiate(self, token: bytes) -> bytes:
+        """CHALLENGE_MESSAGE ([MS-NLMP] 3.2.5.1.1)."""
+        message = NegotiateMessage.decode(token)
+        require_flags(message.flags, "negotiate")
+        identity = self._identity
+        timestamp = encode_av_pairs({AvId.TIMESTAMP: self._now().to_bytes(8, "little")})
+        self._server_challenge = self._random(8)
+        self._negotiate = token
+        self._challenge = ChallengeMessage.encode(
+            message.flags & _OFFERED_IF_ASKED | _ALWAYS_OFFERED | identity.target_type,
+            self._server_challenge,
+            identity.target_name,
+            identity.names + timestamp,
+        )
+        self._state = _State.AUTHENTICATE
+        return self._challenge
+
+    def _step_authenticate(self, token: bytes) -> LookupCredential:
+        """The checks that need no secret ([MS-NLMP] 3.2.5.1.2)."""
+        message = AuthenticateMessage.decode(token)
+        # 24 bytes are NTLMv1, none are LMv2 alone or an anonymous logon: refused before anybody is asked.
+        if len(message.nt_response) <= 24:
+            raise _denied(f"expected an ntlmv2 response, got {len(message.nt_response)} bytes")
+        if not message.user or message.flags & Flags.ANONYMOUS:
+            raise _denied("an anonymous logon is not accepted")
+        require_flags(message.flags, "authenticate")
+        if len(message.encrypted_session_key) != 16:
+            raise RemoteProtocolError(
+                f"authenticate session key: expected 16 bytes, got {len(message.encrypted_session_key)}"
+            )
+        response = NTLMv2Response.decode(message.nt_response)
+        mic = message.mic if response.mic_announced else None
+        if mic is None and self._policy.require_ntlm_mic:
+            raise PolicyError("the client announces no mic, which the policy requires")
+        self._logon = _Logon(message, response, _claimed_principal(message, response), mic)
+        self._state = _State.LOOKUP
+        return LookupCredential(self._logon.principal, self.name)
+
+    def _exchange(self, logon: _Logon) -> NTLMExchange:
+        principal = logon.principal
+        return NTLMExchange(
+            user=principal.user,
+            domain=principal.domain,
+            workstation=principal.workstation,
+            server_challenge=self._server_challenge,
+            nt_response=logon.message.nt_response,
+            lm_response=logon.message.lm_response,
+        )
+
+    def _prove(self, logon: _Logon, answer: object) -> bytes:
+        """The session base key, if the answer holds the secret that the client proved.
+
+        Raises:
+            AuthenticationError: It does not, or it is `Deny`.
+        """
+        hashes = _secret_hashes(answer)
+        # Without a secret the same work is done for a random one, whose result counts for nothing.
+        key = self._session_base_key(logon, hashes or (self._random(16),))
+        proven = key if hashes else None
+        if isinstance(answer, Deny):
+            raise _refusal(answer, proven=proven is not None)
+        if proven is None:
+            raise _refusal(Deny(), proven=False)
+        return proven
+
+    def _take_oracle_key(self, logon: _Logon, answer: object) -> bytes:
+        """The session base key that an oracle answered with.
+
+        Raises:
+            AuthenticationError: It gave none. Its status is shown as sparingly as a lookup's: an oracle that says
+                NO_SUCH_USER must not tell the peer which users there are.
+        """
+        if isinstance(answer, bytes) and len(answer) == 16:
+            return answer
+        return self._prove(logon, answer if isinstance(answer, Deny) else Deny())
+
+    def _session_base_key(self, logon: _Logon, hashes: tuple[bytes, ...]) -> bytes | None:
+        """SessionBaseKey of the first hash that made the proof, None for none ([MS-NLMP] 3.3.2)."""
+        message, response = logon.message, logon.response
+        # Some clients leave the domain out of the key though they send it ([MS-NLMP] 3.2.5.1.2).
+        domains = (message.domain, b"") if message.domain else (b"",)
+        for nt_hash in hashes:
+            for domain in domains:
+                response_key = ntowf_v2(nt_hash, logon.principal.user, domain)
+                proof = nt_proof(response_key, self._server_challenge, response.temp)
+                if hmac.compare_digest(proof, response.proof):
+                    return hmac_md5(response_key, proof)
+        return None
+
+    def _accept(self, logon: _Logon, session_base_key: bytes) -> bytes:
+        """The logon is proven: check what the proof covers, and make the keys."""
+        message = logon.message
+        session_key = rc4(session_base_key, message.encrypted_session_key)
+        if logon.mic is not None:
+            expected = message_mic(session_key, self._negotiate, self._challenge, with_mic(message.raw, bytes(16)))
+            if not hmac.compare_digest(expected, logon.mic):
+                raise RemoteProtocolError(
+                    "the mic of the ntlm messages does not fit: they were altered on the way",
+                    security_status=SecurityStatus.SEC_E_MESSAGE_ALTERED,
+                    nt_status=NTSTATUS.STATUS_LOGON_FAILURE,
+                )
+        self._check_bindings(logon.response)
+        self.mic_exchanged = logon.mic is not None
+        self.principal = logon.principal
+        self._establish(session_key, initiator=False)
+        self._state = _State.DONE
+        return b""
+
+    def _check_bindings(self, response: NTLMv2Response) -> None:
+        """Compare the channel bindings if both sides have some ([MS-NLMP] 3.2.5.1.2, RFC 2744 3.11)."""
+        theirs = response.av_pairs.get(AvId.CHANNEL_BINDINGS, b"")
+        if self._bindings is None or not any(theirs):
+            return
+        if not hmac.compare_digest(self._bindings, theirs):
+            raise AuthenticationError(
+                "the client's channel bindings belong to another channel",
+                security_status=SecurityStatus.SEC_E_BAD_BINDINGS,
+                nt_status=NTSTATUS.STATUS_LOGON_FAILURE,
+            )
+
+
+def _claimed_principal(message: AuthenticateMessage, response: NTLMv2Response) -> Principal:
+    return Principal(
+        user=decode_text(message.user, "authenticate user name"),
+        domain=decode_text(message.domain, "authenticate domain name"),
+        workstation=decode_text(message.workstation, "authenticate workstation name"),
+        target_name=decode_text(response.av_pairs.get(AvId.TARGET_NAME, b""), "authenticate target name"),
+    )
+
+
+def _secret_hashes(answer: object) -> tuple[bytes, ...]:
+    """The NT hashes in a lookup's answer, which may be anything; what is no secret counts as none."""
+    match answer:
+        case Password() | NTHash():
+            return (answer.nt_hash,)
+        case Deny(secret=Password() | NTHash() as secret):
+            return (secret.nt_hash,)
+        case Candidates(secrets=tuple() | list() as candidates):
+            return tuple(secret.nt_hash for secret in _credentials(candidates))
+    return ()
+
+
+def _credentials(candidates: tuple[object, ...] | list[object]) -> Iterator[Password | NTHash]:
+    return (secret for secret in candidates if isinstance(secret, Password | NTHash))
+
+
+def _refusal(deny: Deny, *, proven: bool) -> AuthenticationError:
+    """The refusal, with a status that the peer may see."""
+    status = _status(deny.nt_status)
+    if not proven and status not in _NOT_ABOUT_THE_ACCOUNT:
+        return _denied("unknown user or wrong password")
+    return AuthenticationError(
+        f"the lookup refused the logon: {status}",
+        security_status=_SECURITY_STATUS.get(status, SecurityStatus.SEC_E_LOGON_DENIED),
+        nt_status=status,
+    )
+
+
+def _status(value: object) -> NTSTATUS:
+    """An application's status; a refusal that is none, or claims success, is STATUS_LOGON_FAILURE."""
+    if isinstance(value, int) and 0x80000000 <= value <= 0xFFFFFFFF:
+        return NTSTATUS(value)
+    return NTSTATUS.STATUS_LOGON_FAILURE
+
+
+def _denied(message: str) -> AuthenticationError:
+    return AuthenticationError(f"logon refused: {message}", nt_status=NTSTATUS.STATUS_LOGON_FAILURE)

@@ -1,0 +1,89 @@
+"""What initiator and acceptor share: the flags CredSSP cannot do without, and the established context."""
+
+from typing import Final
+
+from acredssp.errors import LocalProtocolError, PolicyError, RemoteProtocolError
+from acredssp.mechanisms.base import Principal
+from acredssp.mechanisms.ntlm.crypto import SealingHandle
+from acredssp.mechanisms.ntlm.messages import Flags
+
+__all__ = ["MECH_TYPE", "REQUIRED_FLAGS", "NTLMContext", "require_flags"]
+
+MECH_TYPE: Final = bytes.fromhex("060a2b06010401823702020a")
+"""1.3.6.1.4.1.311.2.2.10, the object identifier of NTLM in SPNEGO, in DER."""
+
+REQUIRED_FLAGS: Final[int] = (
+    Flags.UNICODE | Flags.SIGN | Flags.SEAL | Flags.EXTENDED_SESSIONSECURITY | Flags.KEY_128 | Flags.KEY_EXCH
+)
+"""The least that CredSSP can be sealed with in a way worth having: 128-bit keys, exchanged, signed with HMAC-MD5."""
+
+
+def require_flags(flags: int, message: str) -> None:
+    """Refuse a message whose NegotiateFlags lack one of `REQUIRED_FLAGS`.
+
+    Raises:
+        RemoteProtocolError: No UNICODE.
+        PolicyError: SEC_E_UNSUPPORTED_FUNCTION: a weaker session security.
+    """
+    missing = REQUIRED_FLAGS & ~flags
+    if not missing:
+        return
+    names = ", ".join(flag.name for flag in Flags if flag & missing)
+    if missing & Flags.UNICODE:
+        raise RemoteProtocolError(f"ntlm {message}: expected unicode and 128-bit sealing, got no {names}")
+    raise PolicyError(f"ntlm {message}: expected 128-bit sealing with key exchange, got no {names}")
+
+
+class NTLMContext:
+    """A security context of NTLM: the part after the messages. See `acredssp.mechanisms.base.Mechanism`."""
+
+    name = "ntlm"
+    mech_types = (MECH_TYPE,)
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.principal: Principal | None = None
+        self.mic_exchanged = False
+        """Whether the AUTHENTICATE_MESSAGE has a MIC: SPNEGO then demands a mechListMIC ([MS-SPNG] note 8)."""
+        self._outgoing: SealingHandle | None = None
+        self._incoming: SealingHandle | None = None
+
+    def _establish(self, session_key: bytes, *, initiator: bool) -> None:
+        self._outgoing = SealingHandle(session_key, from_initiator=initiator)
+        self._incoming = SealingHandle(session_key, from_initiator=not initiator)
+        self.complete = True
+
+    def wrap(self, plaintext: bytes) -> bytes:
+        """Sign and seal: 16 bytes of signature, then the ciphertext."""
+        return _established(self._outgoing).wrap(plaintext)
+
+    def unwrap(self, sealed: bytes) -> bytes:
+        """Verify and unseal the peer's next message.
+
+        Raises:
+            RemoteProtocolError: SEC_E_MESSAGE_ALTERED or SEC_E_OUT_OF_SEQUENCE; the context is dead.
+        """
+        incoming, self._incoming = _established(self._incoming), None
+        plaintext = incoming.unwrap(sealed)
+        self._incoming = incoming
+        return plaintext
+
+    def get_mic(self, message: bytes) -> bytes:
+        """Sign a mechTypes list, 16 bytes; only before anything is wrapped."""
+        return _established(self._outgoing).get_mic(message)
+
+    def verify_mic(self, message: bytes, mic: bytes) -> None:
+        """Verify the peer's mechListMIC; only before anything is unwrapped.
+
+        Raises:
+            RemoteProtocolError: SEC_E_MESSAGE_ALTERED or SEC_E_OUT_OF_SEQUENCE; the context is dead.
+        """
+        incoming, self._incoming = _established(self._incoming), None
+        incoming.verify_mic(message, mic)
+        self._incoming = incoming
+
+
+def _established(handle: SealingHandle | None) -> SealingHandle:
+    if handle is None:
+        raise LocalProtocolError("the ntlm context is not established, or has failed")
+    return handle
