@@ -1,0 +1,57 @@
+"""The public key of a certificate, found by walking its front (RFC 5280 4.1) and nothing else.
+
+Whether the certificate is to be trusted is judged elsewhere: here only the bytes that CredSSP binds to are cut out.
+"""
+
+from acredssp.errors import RemoteProtocolError
+from acredssp.wire import der
+
+__all__ = ["subject_public_key", "subject_public_key_info"]
+
+
+def subject_public_key(certificate: bytes) -> bytes:
+    """The content of the SubjectPublicKey BIT STRING, what pubKeyAuth binds ([MS-CSSP] 3.1.5 step 3).
+
+    A PKCS#1 RSAPublicKey, an uncompressed EC point, or the 32 bytes of an Ed25519 key: never the SubjectPublicKeyInfo
+    around it.
+
+    Args:
+        certificate: The DER of a certificate.
+
+    Raises:
+        RemoteProtocolError: `certificate` is none.
+    """
+    offset, end = _find_key_info(certificate)[1:]
+    _, offset = der.element(certificate, offset, end, der.SEQUENCE, "algorithm")
+    start, stop = der.element(certificate, offset, end, der.BIT_STRING, "subjectPublicKey")
+    der.expect_end(stop, end, "subjectPublicKeyInfo")
+    if start == stop or certificate[start]:
+        raise RemoteProtocolError(f"subjectPublicKey: expected a BIT STRING of whole bytes at byte {start}")
+    return certificate[start + 1 : stop]
+
+
+def subject_public_key_info(certificate: bytes) -> bytes:
+    """The DER of the SubjectPublicKeyInfo, tag and length included: what a pin is the SHA-256 of (RFC 7469 2.4).
+
+    Args:
+        certificate: The DER of a certificate.
+
+    Raises:
+        RemoteProtocolError: `certificate` is none.
+    """
+    offset, _, end = _find_key_info(certificate)
+    return certificate[offset:end]
+
+
+def _find_key_info(certificate: bytes) -> tuple[int, int, int]:
+    """Where the SubjectPublicKeyInfo begins, where its content does, and where both end."""
+    offset, end = der.element(certificate, 0, len(certificate), der.SEQUENCE, "certificate")
+    der.expect_end(end, len(certificate), "certificate")
+    offset, end = der.element(certificate, offset, end, der.SEQUENCE, "tbsCertificate")
+    if offset < end and certificate[offset] == der.CONTEXT:  # version [0], absent in a version 1 certificate
+        _, offset = der.element(certificate, offset, end, der.CONTEXT, "version")
+    _, offset = der.element(certificate, offset, end, der.INTEGER, "serialNumber")
+    for field in ("signature", "issuer", "validity", "subject"):
+        _, offset = der.element(certificate, offset, end, der.SEQUENCE, field)
+    start, stop = der.element(certificate, offset, end, der.SEQUENCE, "subjectPublicKeyInfo")
+    return offset, start, stop
