@@ -7,10 +7,10 @@ table lists): such a value keeps its number, compares and prints like the others
 import enum
 from typing import Self
 
-__all__ = ["NTSTATUS", "SecurityStatus", "Stage"]
+__all__ = ["NTSTATUS", "OpenEnum", "SecurityStatus", "Stage"]
 
 
-class _OpenEnum(enum.IntEnum):
+class OpenEnum(enum.IntEnum):
     """A 32-bit enum that also holds values without a name."""
 
     @classmethod
@@ -32,7 +32,7 @@ class _OpenEnum(enum.IntEnum):
         return self.name in type(self).__members__
 
 
-class SecurityStatus(_OpenEnum):
+class SecurityStatus(OpenEnum):
     """SECURITY_STATUS, what an SSPI function returns (winerror.h).
 
     Bit 31 clear is success or information, bit 31 set is a failure; SEC_E_INCOMPLETE_MESSAGE is the one failure
@@ -140,7 +140,7 @@ class SecurityStatus(_OpenEnum):
         return self >= 0x80000000
 
 
-class NTSTATUS(_OpenEnum):
+class NTSTATUS(OpenEnum):
     """NTSTATUS as CredSSP carries it in errorCode ([MS-CSSP] 2.2.1, values from [MS-ERREF] 2.3.1)."""
 
     STATUS_SUCCESS = 0x00000000

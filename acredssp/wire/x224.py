@@ -14,6 +14,7 @@ import struct
 from typing import Final, Self
 
 from acredssp.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
+from acredssp.status import OpenEnum
 from acredssp.wire.framing import FrameSize
 
 __all__ = [
@@ -84,7 +85,7 @@ _NO_REQUEST_FLAGS: Final = RequestFlags(0)
 _NO_RESPONSE_FLAGS: Final = ResponseFlags(0)
 
 
-class FailureCode(enum.IntEnum):
+class FailureCode(OpenEnum):
     """failureCode of RDP_NEG_FAILURE ([MS-RDPBCGR] 2.2.1.2.2). An unknown value keeps its number."""
 
     SSL_REQUIRED_BY_SERVER = 1
@@ -93,15 +94,6 @@ class FailureCode(enum.IntEnum):
     INCONSISTENT_FLAGS = 4
     HYBRID_REQUIRED_BY_SERVER = 5
     SSL_WITH_USER_AUTH_REQUIRED_BY_SERVER = 6
-
-    @classmethod
-    def _missing_(cls, value: object) -> Self | None:
-        if not isinstance(value, int) or not 0 <= value <= 0xFFFFFFFF:
-            return None
-        member = int.__new__(cls, value)
-        member._name_ = f"0x{value:08X}"
-        member._value_ = value
-        return member
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
