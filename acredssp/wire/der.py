@@ -114,6 +114,12 @@ def explicit(  # noqa: PLR0913, PLR0917 - an object that holds bounds, tag and n
     Raises:
         RemoteProtocolError: As `element`, or the explicit tag holds more than the one element.
     """
+    stop = offset + 2
+    if stop + 2 <= end and data[offset] == CONTEXT + number and data[stop] == tag:
+        # Both lengths short and right: nearly every field but the mechanism's longest token.
+        length = data[offset + 1]
+        if length <= 0x7F and data[stop + 1] == length - 2 and stop + length <= end:
+            return stop + 2, stop + length
     start, stop = element(data, offset, end, CONTEXT + number, field)
     start, inner_stop = element(data, start, stop, tag, field)
     if inner_stop != stop:
@@ -189,10 +195,15 @@ def encode(tag: int, content: bytes) -> bytes:
 
 def encode_octets(number: int, content: bytes) -> bytes:
     """An OCTET STRING inside the explicit tag [number]."""
+    length = len(content)
+    if length <= 0x7D:
+        return bytes((CONTEXT + number, length + 2, OCTET_STRING, length)) + content
     return encode(CONTEXT + number, encode(OCTET_STRING, content))
 
 
 def encode_integer(number: int, value: int) -> bytes:
     """An INTEGER inside the explicit tag [number], in the fewest bytes (X.690 8.3.2)."""
+    if 0 <= value <= 0x7F:
+        return bytes((CONTEXT + number, 3, INTEGER, 1, value))
     content = value.to_bytes((value if value >= 0 else ~value).bit_length() // 8 + 1, "big", signed=True)
     return encode(CONTEXT + number, encode(INTEGER, content))
