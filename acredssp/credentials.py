@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from acredssp.md4 import md4
 from acredssp.status import NTSTATUS
 
-__all__ = ["Candidates", "Credential", "Deny", "LookupAnswer", "NTHash", "Oracle", "Password"]
+__all__ = ["Candidates", "Credential", "Deny", "LookupAnswer", "NTHash", "Nothing", "Oracle", "Password"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +43,11 @@ class NTHash:
     def __post_init__(self) -> None:
         if len(self.nt_hash) != 16:
             raise ValueError(f"an NT hash has 16 bytes, not {len(self.nt_hash)}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Nothing:
+    """Delegate nothing: three empty strings, as Restricted Admin does ([MS-CSSP] 2.2.1.2.1)."""
 
 
 Credential: TypeAlias = Password | NTHash

@@ -26,7 +26,7 @@ def client_value(version: int, nonce: bytes | None, public_key: bytes) -> bytes:
 
 
 def server_value(version: int, nonce: bytes | None, public_key: bytes) -> bytes:
-    """Return what the server seals: a SHA-256 hash from version 5, before that the key with 1 added to its first byte."""
+    """Return what the server seals: a SHA-256 hash from version 5, before that the key plus 1 in its first byte."""
     if version < FIRST_SAFE_VERSION:
         # Modulo 256: the carry is unspecified and cannot occur, since keys begin with 0x30 or 0x04.
         return bytes([(public_key[0] + 1) & 0xFF]) + public_key[1:]

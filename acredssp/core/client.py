@@ -43,7 +43,6 @@ class ClientHandshake(Handshake):
         mechanism: A fresh initiator.
         credentials: What is delegated once the server has proven its key.
         policy: Versions and limits.
-        state: As for `Handshake`.
         random: Source of the nonce.
     """
 
@@ -55,10 +54,9 @@ class ClientHandshake(Handshake):
         credentials: TSCredentials,
         policy: Policy,
         *,
-        state: State = State.TLS,
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        super().__init__(mechanism, policy, state)
+        super().__init__(mechanism, policy)
         self._credentials: TSCredentials | None = credentials
         self.delegated = credentials.kind
         """The kind of what is delegated."""

@@ -42,7 +42,7 @@ from acredssp.wire.x509 import subject_public_key_info
 __all__ = ["Buffer", "HandshakeInfo", "SecurityContext", "StepResult"]
 
 # IronRDP's acceptor refuses with the early user authorization result even where a TSRequest is due.
-_ACCESS_DENIED: Final = early_auth.encode(early_auth.EarlyUserAuthResult.ACCESS_DENIED)
+_ACCESS_DENIED: Final = early_auth.encode(early_auth.AuthorizationResult.ACCESS_DENIED)
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -119,6 +119,16 @@ class SecurityContext:
     def state(self) -> State:
         """What the engine waits for."""
         return self.handshake.state
+
+    @property
+    def context(self) -> "SecurityContext":
+        """The context itself: with nothing around it, it is its own carriage."""
+        return self
+
+    @property
+    def cookie(self) -> str:
+        """Nothing: a bare context hears nothing of the client before TLS."""
+        return ""
 
     @property
     def farewell(self) -> bytes:

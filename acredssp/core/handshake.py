@@ -41,15 +41,14 @@ class Handshake(ABC):
     Args:
         mechanism: A fresh security context of the inner mechanism.
         policy: Versions and limits.
-        state: `State.TLS`, or `State.NEGO_TOKEN` where no TLS comes first.
     """
 
     moves: ClassVar[Moves]
 
-    def __init__(self, mechanism: Mechanism, policy: Policy, state: State) -> None:
+    def __init__(self, mechanism: Mechanism, policy: Policy) -> None:
         self.mechanism = mechanism
         self.policy = policy
-        self.state = state
+        self.state = State.TLS
         self.public_key = b""
         """The server's SubjectPublicKey; set once TLS is up, before the first message."""
         self.peer_version = 0

@@ -32,7 +32,6 @@ class ServerHandshake(Handshake):
     Args:
         mechanism: A fresh acceptor.
         policy: Versions and limits.
-        state: As for `Handshake`.
         authorize: Whether to stop with `Authorize` once the logon is proven, before our key is.
         admit: Whether to stop with `Admit` once the delegated credentials came.
     """
@@ -44,14 +43,14 @@ class ServerHandshake(Handshake):
         mechanism: Mechanism,
         policy: Policy,
         *,
-        state: State = State.TLS,
         authorize: bool = False,
         admit: bool = False,
     ) -> None:
-        super().__init__(mechanism, policy, state)
+        super().__init__(mechanism, policy)
         self._authorize = authorize
         self._admit = admit
         self._nonce: bytes | None = None
+        self._proven = False
         self.credentials: TSCredentials | None = None
         """What the client delegated; set once established, until taken."""
         self.delegated = ""
@@ -70,6 +69,8 @@ class ServerHandshake(Handshake):
         status = self.error.nt_status
         if not status or self.version not in ERROR_CODE_VERSIONS:
             return b""
+        if self._proven:
+            return b""  # nothing of CredSSP follows authInfo: a client that has sent it no longer reads TSRequests
         return TSRequest(version=self.policy.max_version, error_code=int(status)).encode()
 
     def closed_by_peer(self) -> CredSSPError:
@@ -145,6 +146,7 @@ class ServerHandshake(Handshake):
             )
         sealed = self.mechanism.wrap(server_value(self.version, self._nonce, self.public_key))
         self._advance(State.AUTH_INFO)
+        self._proven = True
         return self._request(nego_token=token, pub_key_auth=sealed)
 
     def _unseal_key(self, pub_key_auth: bytes) -> bytes:

@@ -15,13 +15,13 @@ This module must never wait, log or keep a secret.
 import contextlib
 import ssl
 import weakref
-from typing import Final
+from typing import Any, Final
 
 from acredssp.errors import LocalProtocolError, PolicyError, TLSError
 from acredssp.status import SecurityStatus, Stage
 from acredssp.wire.x509 import subject_public_key
 
-__all__ = ["TLSSession", "own_public_key", "remember_public_key"]
+__all__ = ["TLSSession", "note_server_name", "own_public_key", "remember_public_key"]
 
 MAX_PLAINTEXT: Final = 16_384
 """Bytes of plaintext that one record holds at most (RFC 8446 5.1)."""
@@ -168,6 +168,11 @@ class TLSSession:
         return self._object
 
     @property
+    def server_name(self) -> str:
+        """Server: the name the client asked for by SNI; empty for none, or without `note_server_name`."""
+        return getattr(self._object, _SERVER_NAME, None) or ""
+
+    @property
     def peer_certificate(self) -> bytes | None:
         """The peer's own certificate in DER; None when it sent none."""
         return self._object.getpeercert(binary_form=True)
@@ -181,7 +186,7 @@ class TLSSession:
         getter = getattr(self._object, "get_unverified_chain", None)
         if getter is not None:
             return tuple(getter())
-        inner = getattr(self._object, "_sslobj", None)
+        inner: Any = getattr(self._object, "_sslobj", None)
         if not hasattr(inner, "get_unverified_chain"):
             return (leaf,)
         return tuple(ssl.PEM_cert_to_DER_cert(link.public_bytes()) for link in inner.get_unverified_chain())
@@ -215,6 +220,14 @@ def _tls_error(error: ssl.SSLError) -> TLSError:
         f"the peer sent tls alert {name.lower()}",
         security_status=_ALERT_STATUS.get(name, SecurityStatus.SEC_E_ILLEGAL_MESSAGE),
     )
+
+
+_SERVER_NAME: Final = "acredssp_server_name"
+
+
+def note_server_name(ssl_object: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
+    """Keep what SNI said beside the connection: an `SSLContext.sni_callback`, the only way to learn it."""
+    setattr(ssl_object, _SERVER_NAME, name)
 
 
 # CPython has no getter for a context's own certificate. Contexts made by acredssp are remembered with their key;

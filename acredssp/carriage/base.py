@@ -1,0 +1,65 @@
+"""What the asyncio driver drives: a handshake with whatever a carriage puts around it.
+
+A carriage is a value that the application chooses (`TLS()`, `RDP(...)`). It wraps a fresh `SecurityContext` into a
+`Sequence`, which answers `step`, `resume`, `fail` and `receive_eof` just as the context does; the bare `TLS` carriage
+is the context itself.
+"""
+
+import dataclasses
+from typing import NoReturn, Protocol
+
+from acredssp.core.context import Buffer, SecurityContext, StepResult
+from acredssp.errors import CredSSPError
+
+__all__ = ["TLS", "Carriage", "Sequence"]
+
+
+class Sequence(Protocol):
+    """One handshake on one connection. The methods are those of `SecurityContext`, and mean the same."""
+
+    @property
+    def context(self) -> SecurityContext:
+        """The CredSSP context inside."""
+
+    @property
+    def cookie(self) -> str:
+        """What the client said before TLS (RDP: the `mstshash` cookie); empty for nothing. Unproven."""
+
+    @property
+    def farewell(self) -> bytes:
+        """What the peer should still be sent after a failure."""
+
+    def step(self, data: Buffer = b"") -> StepResult:
+        """Take whole units from the front of `data`."""
+
+    def resume(self, answer: object) -> StepResult:
+        """Give the answer to `StepResult.event`."""
+
+    def receive_eof(self) -> NoReturn:
+        """Note that the transport ended; raises what that means."""
+
+    def fail(self, error: CredSSPError) -> None:
+        """End the handshake with `error`."""
+
+
+class Carriage(Protocol):
+    """How CredSSP is carried; shared by all connections of a configuration."""
+
+    def initiator(self, context: SecurityContext) -> Sequence:
+        """Wrap a client's context."""
+
+    def acceptor(self, context: SecurityContext) -> Sequence:
+        """Wrap a server's context."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TLS:
+    """CredSSP straight on the connection: TLS first, nothing around it (the package "CREDSSP" of SSPI)."""
+
+    def initiator(self, context: SecurityContext) -> Sequence:
+        """The context is its own sequence."""
+        return context
+
+    def acceptor(self, context: SecurityContext) -> Sequence:
+        """The context is its own sequence."""
+        return context

@@ -1,0 +1,348 @@
+"""The RDP carriage: X.224 negotiation in clear, TLS, CredSSP, early user authorization ([MS-RDPBCGR] 5.4.2.1).
+
+    NEGOTIATION       Connection Request and Connection Confirm choose HYBRID or HYBRID_EX
+    CREDSSP           a `SecurityContext`, TLS inside
+    EARLY_USER_AUTH   HYBRID_EX only: the server's four bytes, after the credentials came
+    DONE              RDP itself follows, inside the same TLS
+
+Nothing may follow the X.224 PDU before TLS begins: what is behind it came before the peer could know our answer, and
+would survive as if it had been protected.
+"""
+
+import dataclasses
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Final, NoReturn, assert_never
+
+from acredssp.core.context import Buffer, SecurityContext, StepResult
+from acredssp.core.events import Admit
+from acredssp.core.server import refuse_unless_allowed
+from acredssp.errors import (
+    AccessDenied,
+    CredSSPError,
+    LocalProtocolError,
+    NegotiationFailure,
+    PeerClosed,
+    RemoteProtocolError,
+)
+from acredssp.status import NTSTATUS, SecurityStatus, Stage
+from acredssp.wire import early_auth, tls_record, x224
+from acredssp.wire.early_auth import AuthorizationResult
+from acredssp.wire.x224 import (
+    ConnectionConfirm,
+    ConnectionRequest,
+    FailureCode,
+    Protocols,
+    RequestFlags,
+    ResponseFlags,
+)
+
+__all__ = ["RDP", "RDPAcceptor", "RDPInitiator", "State"]
+
+_MAX_COOKIE: Final = 9
+"""Characters of the user name that mstsc puts into the cookie."""
+
+_CREDSSP: Final = Protocols.HYBRID | Protocols.HYBRID_EX
+_NO_FLAGS: Final = RequestFlags(0)
+
+
+class State(enum.Enum):
+    """Where the sequence is; see the module's text."""
+
+    NEGOTIATION = enum.auto()
+    CREDSSP = enum.auto()
+    EARLY_USER_AUTH = enum.auto()
+    DONE = enum.auto()
+    FAILED = enum.auto()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RDP:
+    """How RDP carries CredSSP; shared by all connections of a configuration."""
+
+    hybrid_ex: bool = False
+    """Whether the early user authorization result is offered (client) or selected where offered (server). Off:
+    FreeRDP 2 clients offer it and then give up."""
+    cookie: str = ""
+    """Client: the name in the `mstshash` cookie, cut to 9 characters as mstsc does; empty for no cookie."""
+    request_flags: RequestFlags = _NO_FLAGS
+    """Client: RESTRICTED_ADMIN_MODE_REQUIRED, REDIRECTED_AUTHENTICATION_MODE_REQUIRED."""
+    response_flags: ResponseFlags = (
+        ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | ResponseFlags.RESTRICTED_ADMIN_MODE_SUPPORTED
+    )
+    """Server: what the RDP server behind can do. REDIRECTED_AUTHENTICATION_MODE_SUPPORTED only for one that speaks
+    [MS-RDPEAR]."""
+
+    def initiator(self, context: SecurityContext) -> "RDPInitiator":
+        """Wrap a client's context."""
+        return RDPInitiator(self, context)
+
+    def acceptor(self, context: SecurityContext) -> "RDPAcceptor":
+        """Wrap a server's context."""
+        return RDPAcceptor(self, context)
+
+
+class _RDPSequence(ABC):
+    """What both sides share. See `SecurityContext` for what the methods promise."""
+
+    def __init__(self, carriage: RDP, context: SecurityContext) -> None:
+        self.context = context
+        self.state = State.NEGOTIATION
+        self.request: ConnectionRequest | None = None
+        """The client's Connection Request, once sent or received."""
+        self.confirm: ConnectionConfirm | None = None
+        """The server's Connection Confirm, once sent or received."""
+        self._carriage = carriage
+        self._error: CredSSPError | None = None
+        self._farewell = b""
+
+    @property
+    def farewell(self) -> bytes:
+        """What the peer should still be sent after a failure."""
+        return self._farewell
+
+    @property
+    def cookie(self) -> str:
+        """The name in the client's `mstshash` cookie; empty for none. Unproven."""
+        return (self.request.cookie if self.request else None) or ""
+
+    def step(self, data: Buffer = b"") -> StepResult:
+        """Take whole units from the front of `data`: an X.224 PDU, then TLS records."""
+        self._check_usable()
+        return self._guarded(lambda: self._step(memoryview(data)))
+
+    def resume(self, answer: object) -> StepResult:
+        """Give the answer to `StepResult.event`."""
+        self._check_usable()
+        if self.state is not State.CREDSSP:
+            raise LocalProtocolError("the sequence does not wait for an answer: call step()")
+        return self._guarded(lambda: self._resume(answer))
+
+    def receive_eof(self) -> NoReturn:
+        """Note that the transport ended; raises what that means."""
+        self._check_usable()
+        if self.state is State.CREDSSP:
+            self._guarded(self.context.receive_eof)
+        error = self._closed_by_peer()
+        self.fail(error)
+        raise error
+
+    def fail(self, error: CredSSPError) -> None:
+        """End the sequence: every later call raises `error`."""
+        if self._error is None:
+            self._fail(error, b"")
+
+    def _fail(self, error: CredSSPError, last_words: bytes) -> None:
+        if error.stage is None and self.state is State.NEGOTIATION:
+            error.stage = Stage.NEGOTIATION
+        elif error.stage is None and self.state is State.EARLY_USER_AUTH:
+            error.stage = Stage.EARLY_USER_AUTH
+        in_clear = self.state is State.NEGOTIATION
+        self.context.fail(error, last_words)
+        self._farewell = self._farewell if in_clear else self.context.farewell
+        self._error = error
+        self.state = State.FAILED
+
+    def _guarded(self, action: Callable[[], StepResult]) -> StepResult:
+        try:
+            return action()
+        except LocalProtocolError:
+            raise
+        except CredSSPError as error:
+            self.fail(error)
+            raise
+
+    def _check_usable(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self.state is State.DONE:
+            raise LocalProtocolError("the sequence is done")
+
+    def _step(self, data: memoryview) -> StepResult:
+        match self.state:
+            case State.NEGOTIATION:
+                return self._negotiate(data)
+            case State.CREDSSP:
+                return self._after_credssp(self.context.step(data))
+            case State.EARLY_USER_AUTH:
+                return self._early_user_auth(data)
+            case State.DONE | State.FAILED:
+                raise AssertionError("checked by the caller")
+            case _:
+                assert_never(self.state)
+
+    def _resume(self, answer: object) -> StepResult:
+        return self._after_credssp(self.context.resume(answer))
+
+    def _take_pdu(self, data: memoryview) -> bytes | StepResult:
+        """Return the one X.224 PDU, or what to answer while it is not whole."""
+        frame = x224.frame_size(data)
+        if frame.missing:
+            return StepResult(SecurityStatus.SEC_E_INCOMPLETE_MESSAGE, missing=frame.missing, extra=len(data))
+        if len(data) > frame.total:
+            raise RemoteProtocolError(f"{len(data) - frame.total} bytes in clear behind the x.224 pdu")
+        return bytes(data)
+
+    @abstractmethod
+    def _negotiate(self, data: memoryview) -> StepResult:
+        """NEGOTIATION."""
+
+    @abstractmethod
+    def _after_credssp(self, result: StepResult) -> StepResult:
+        """CREDSSP: pass the context's answer on, or begin what comes after it."""
+
+    @abstractmethod
+    def _early_user_auth(self, data: memoryview) -> StepResult:
+        """EARLY_USER_AUTH."""
+
+    @abstractmethod
+    def _closed_by_peer(self) -> CredSSPError:
+        """Say what the end of the transport means outside of CREDSSP."""
+
+
+class RDPInitiator(_RDPSequence):
+    """A client's sequence."""
+
+    def __init__(self, carriage: RDP, context: SecurityContext) -> None:
+        super().__init__(carriage, context)
+        self._plaintext = b""
+
+    def _negotiate(self, data: memoryview) -> StepResult:
+        if self.request is None:
+            self.request = self._new_request()
+            return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, self.request.encode(), extra=len(data))
+        pdu = self._take_pdu(data)
+        if isinstance(pdu, StepResult):
+            return pdu
+        self.confirm = ConnectionConfirm.decode(pdu)
+        self._check_confirm(self.confirm)
+        self.state = State.CREDSSP
+        return self.context.step()
+
+    def _new_request(self) -> ConnectionRequest:
+        protocols = Protocols.SSL | Protocols.HYBRID
+        return ConnectionRequest(
+            requested_protocols=protocols | Protocols.HYBRID_EX if self._carriage.hybrid_ex else protocols,
+            flags=self._carriage.request_flags,
+            cookie=self._carriage.cookie[:_MAX_COOKIE] or None,
+        )
+
+    def _check_confirm(self, confirm: ConnectionConfirm) -> None:
+        offered = _CREDSSP if self._carriage.hybrid_ex else Protocols.HYBRID
+        selected = confirm.selected_protocol
+        if selected in (Protocols.HYBRID, Protocols.HYBRID_EX) and selected in offered:
+            return
+        if confirm.failure_code is not None:
+            raise NegotiationFailure(
+                f"the rdp server refused to negotiate: {confirm.failure_code.name}",
+                failure_code=confirm.failure_code,
+                hint="enable network level authentication on the server",
+            )
+        chosen = "standard rdp security" if selected is None else f"protocol {int(selected)}"
+        raise NegotiationFailure(
+            f"the rdp server chose {chosen} where credssp was asked for",
+            hint="enable network level authentication on the server",
+        )
+
+    def _after_credssp(self, result: StepResult) -> StepResult:
+        if result.status is not SecurityStatus.SEC_E_OK:
+            return result
+        assert self.confirm is not None
+        if self.confirm.selected_protocol is Protocols.HYBRID_EX:
+            self.state = State.EARLY_USER_AUTH
+            return dataclasses.replace(result, status=SecurityStatus.SEC_I_CONTINUE_NEEDED)
+        self.state = State.DONE
+        return result
+
+    def _early_user_auth(self, data: memoryview) -> StepResult:
+        tls = self.context.tls
+        assert tls is not None
+        taken = 0
+        while not (frame := tls_record.frame_size(data, taken)).missing:
+            tls.feed(data[taken : taken + frame.total])
+            taken += frame.total
+            self._plaintext += tls.read()
+            if tls.peer_closed:
+                raise self._closed_by_peer()
+            if len(self._plaintext) >= early_auth.SIZE:
+                self._judge(self._plaintext[: early_auth.SIZE])
+                self.context.trailing_data = self._plaintext[early_auth.SIZE :]
+                self.state = State.DONE
+                return StepResult(SecurityStatus.SEC_E_OK, extra=len(data) - taken)
+        status = SecurityStatus.SEC_I_CONTINUE_NEEDED if taken else SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
+        return StepResult(status, missing=frame.missing, extra=len(data) - taken)
+
+    def _judge(self, result: bytes) -> None:
+        if early_auth.decode(result) is not AuthorizationResult.SUCCESS:
+            raise AccessDenied(
+                "the server did not authorize the user",
+                nt_status=NTSTATUS.STATUS_ACCESS_DENIED,
+                hint="the password was right: ask for the right to log on remotely",
+            )
+
+    def _closed_by_peer(self) -> CredSSPError:
+        return PeerClosed("the server ended the connection in the middle of the handshake")
+
+
+class RDPAcceptor(_RDPSequence):
+    """A server's sequence."""
+
+    def __init__(self, carriage: RDP, context: SecurityContext) -> None:
+        super().__init__(carriage, context)
+        self._admitting = False
+
+    def _negotiate(self, data: memoryview) -> StepResult:
+        pdu = self._take_pdu(data)
+        if isinstance(pdu, StepResult):
+            return pdu
+        self.request = ConnectionRequest.decode(pdu)
+        selected = self._select(self.request.requested_protocols or Protocols.RDP)
+        self.confirm = ConnectionConfirm(selected_protocol=selected, flags=self._carriage.response_flags)
+        self.state = State.CREDSSP
+        return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, self.confirm.encode())
+
+    def _select(self, requested: Protocols) -> Protocols:
+        if Protocols.HYBRID_EX in requested and self._carriage.hybrid_ex:
+            return Protocols.HYBRID_EX
+        if Protocols.HYBRID in requested:
+            return Protocols.HYBRID
+        refusal = ConnectionConfirm(failure_code=FailureCode.HYBRID_REQUIRED_BY_SERVER)
+        self._farewell = refusal.encode()
+        raise NegotiationFailure(
+            f"the rdp client asked for protocols {int(requested)}, which leave credssp out",
+            failure_code=FailureCode.HYBRID_REQUIRED_BY_SERVER,
+            hint="enable network level authentication on the client",
+        )
+
+    @property
+    def _early(self) -> bool:
+        return self.confirm is not None and self.confirm.selected_protocol is Protocols.HYBRID_EX
+
+    def _resume(self, answer: object) -> StepResult:
+        if self._admitting and self._early:
+            try:
+                refuse_unless_allowed(answer, "the user is not admitted")
+            except AccessDenied as error:
+                error.stage = Stage.EARLY_USER_AUTH
+                self._fail(error, early_auth.encode(AuthorizationResult.ACCESS_DENIED))
+                raise
+        return super()._resume(answer)
+
+    def _after_credssp(self, result: StepResult) -> StepResult:
+        self._admitting = isinstance(result.event, Admit)
+        if result.status is not SecurityStatus.SEC_E_OK:
+            return result
+        self.state = State.DONE
+        if not self._early:
+            return result
+        tls = self.context.tls
+        assert tls is not None
+        tls.write(early_auth.encode(AuthorizationResult.SUCCESS))
+        return dataclasses.replace(result, output=result.output + tls.output())
+
+    def _early_user_auth(self, data: memoryview) -> NoReturn:  # noqa: ARG002 - the other side's state
+        raise AssertionError("a server says the result, it never waits for it")
+
+    def _closed_by_peer(self) -> CredSSPError:
+        return PeerClosed("the client ended the connection in the middle of the handshake")

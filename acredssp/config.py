@@ -1,0 +1,130 @@
+"""One configuration a side: policy, credentials and everything costly, made once and shared by all connections.
+
+Frozen; `dataclasses.replace()` derives a changed copy. A configuration makes fresh security contexts for any face of
+the engine: the asyncio functions, the SSPI functions, a loop of the user's own.
+"""
+
+import dataclasses
+import ssl
+from typing import Final
+
+from acredssp import tls_config
+from acredssp.core.client import ClientHandshake
+from acredssp.core.context import SecurityContext
+from acredssp.core.server import ServerHandshake
+from acredssp.core.tls import TLSSession, own_public_key
+from acredssp.credentials import Credential, Nothing, Password
+from acredssp.hooks import AdmitHook, AuthorizeHook, LookupHook
+from acredssp.mechanisms.base import Mechanism
+from acredssp.mechanisms.negotiate import DetectingAcceptor, NegotiateInitiator
+from acredssp.mechanisms.ntlm import NTLMIdentity, NTLMInitiator
+from acredssp.policy import MechanismChoice, Policy
+from acredssp.trust import Trust
+from acredssp.wire.ts_credentials import TSCredentials, TSPasswordCreds
+
+__all__ = ["ClientConfig", "ServerConfig"]
+
+_NEUTRAL_IDENTITY: Final = NTLMIdentity("ACREDSSP")
+"""Everybody may read a challenge, so by default it does not tell the machine's name."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """How a client logs on, anywhere."""
+
+    authenticate: Credential
+    """What proves who we are."""
+    delegate: Password | Nothing | TSCredentials | None = None
+    """What the server is given once it has proven its key; None for the same password, and for `Nothing` when we
+    authenticate without one. It may name somebody else ([MS-CSSP] 2.2.1.2)."""
+    policy: Policy = dataclasses.field(default_factory=Policy)
+    trust: Trust | None = None
+    """Whom we believe; None for the operating system's authorities."""
+    ssl_context: ssl.SSLContext | None = None
+    """None for one that the policy describes. Another one's own verification comes on top of `trust`."""
+    workstation: str = ""
+    """Our name, for the server's log (NTLM's Workstation)."""
+
+    def __post_init__(self) -> None:
+        if self.ssl_context is None:
+            object.__setattr__(self, "ssl_context", tls_config.client_context(self.policy))
+        if self.trust is None and not self.policy.dangerous_accept_any_certificate:
+            object.__setattr__(self, "trust", Trust.system())
+
+    def new_context(self, *, server_hostname: str | None, spn: str) -> SecurityContext:
+        """Make a context for one connection, with TLS inside.
+
+        Args:
+            server_hostname: The name for SNI; None for none.
+            spn: The service principal name, `TERMSRV/host` for RDP.
+        """
+        assert self.ssl_context is not None
+        return SecurityContext(
+            self._handshake(spn),
+            TLSSession(self.ssl_context, server_side=False, server_hostname=server_hostname),
+            judge=not self.policy.dangerous_accept_any_certificate,
+        )
+
+    def new_bare_context(self, *, public_key: bytes, spn: str) -> SecurityContext:
+        """Make a context for one connection whose TLS somebody else runs, and whose certificate they have judged.
+
+        Args:
+            public_key: The SubjectPublicKey of the server's certificate (`acredssp.subject_public_key`).
+            spn: As for `new_context`.
+        """
+        return SecurityContext(self._handshake(spn), None, public_key=public_key)
+
+    def _handshake(self, spn: str) -> ClientHandshake:
+        return ClientHandshake(self._mechanism(spn), self._delegated(), self.policy)
+
+    def _mechanism(self, spn: str) -> Mechanism:
+        ntlm = NTLMInitiator(self.authenticate, target_name=spn, workstation=self.workstation)
+        return NegotiateInitiator([ntlm]) if self.policy.mechanism is MechanismChoice.NEGOTIATE else ntlm
+
+    def _delegated(self) -> TSCredentials:
+        delegate = self.delegate
+        if delegate is None:
+            delegate = self.authenticate if isinstance(self.authenticate, Password) else Nothing()
+        match delegate:
+            case Password():
+                return TSPasswordCreds.of(delegate.domain, delegate.user, delegate.password)
+            case Nothing():
+                return TSPasswordCreds.of()
+            case _:
+                return delegate
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """How a server lets clients in."""
+
+    ssl_context: ssl.SSLContext
+    """With the server's certificate: from `acredssp.tls_config`, or the caller's own with one certificate chain."""
+    lookup: LookupHook
+    """Gives an account's secret."""
+    authorize: AuthorizeHook | None = None
+    """Decides about a proven logon while the client can still be told; None lets everyone in who has one."""
+    admit: AdmitHook | None = None
+    """Decides once the delegated credentials came; None admits."""
+    policy: Policy = dataclasses.field(default_factory=Policy)
+    identity: NTLMIdentity = _NEUTRAL_IDENTITY
+    """What NTLM's challenge calls us."""
+
+    def __post_init__(self) -> None:
+        own_public_key(self.ssl_context)  # a context without a usable certificate is refused here, not at a client
+
+    def new_context(self) -> SecurityContext:
+        """Make a context for one connection, with TLS inside."""
+        return SecurityContext(self._handshake(), TLSSession(self.ssl_context, server_side=True))
+
+    def new_bare_context(self, *, public_key: bytes) -> SecurityContext:
+        """Make a context for one connection whose TLS somebody else runs, with a certificate of that key."""
+        return SecurityContext(self._handshake(), None, public_key=public_key)
+
+    def _handshake(self) -> ServerHandshake:
+        return ServerHandshake(
+            DetectingAcceptor(self.policy, self.identity),
+            self.policy,
+            authorize=self.authorize is not None,
+            admit=self.admit is not None,
+        )

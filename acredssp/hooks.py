@@ -1,0 +1,49 @@
+"""What an application decides during a server's handshake, as types.
+
+Every hook is a plain function or a coroutine function, runs under a deadline, and fails closed: an exception, None, a
+value of another type, or a time-out is a no.
+"""
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from acredssp.core.context import HandshakeInfo
+from acredssp.credentials import Deny, LookupAnswer
+from acredssp.mechanisms.base import Principal
+
+__all__ = ["AdmitHook", "AuthorizeHook", "CredentialRequest", "Identity", "LookupHook"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Identity:
+    """Who stands at the door: the logon, and the connection it came by."""
+
+    principal: Principal
+    mechanism: str
+    """`"ntlm"`."""
+    peer_address: object = None
+    """As `get_extra_info("peername")` gives it: `(host, port)` for TCP."""
+    server_name: str = ""
+    """What the client asked for by SNI; empty for none."""
+    cookie: str = ""
+    """RDP: the `mstshash` cookie; empty for none. Unproven."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CredentialRequest(Identity):
+    """Somebody claims to be `principal`: what is that account's secret? Nothing is proven yet."""
+
+    deadline: float = 0.0
+    """When the answer comes too late, in the loop's time."""
+
+
+LookupHook: TypeAlias = Callable[[CredentialRequest], "LookupAnswer | Awaitable[LookupAnswer]"]
+"""Answers with `Password`, `NTHash`, `Candidates`, `Oracle` or `Deny`; anything else is `Deny()`."""
+
+AuthorizeHook: TypeAlias = Callable[[Identity], "bool | Deny | Awaitable[bool | Deny]"]
+"""The logon is proven, our key is not yet: True lets the user in, anything else is a refusal that the client sees."""
+
+AdmitHook: TypeAlias = Callable[[HandshakeInfo], "bool | Deny | Awaitable[bool | Deny]"]
+"""The credentials came. True starts the session. A refusal reaches the client as the early user authorization result
+(HYBRID_EX); otherwise the connection just ends."""

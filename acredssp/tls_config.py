@@ -1,0 +1,141 @@
+"""TLS contexts as CredSSP wants them, and certificates to put into them.
+
+Made once and shared: a server context with its certificate costs about as much as a whole handshake.
+
+A key in memory never touches a disk in clear: OpenSSL, as CPython wraps it, reads keys from files only, so on Linux
+it gets one that exists in memory alone (memfd); elsewhere a temporary file encrypted under a one-time password and
+removed at once.
+"""
+
+import contextlib
+import datetime as dt
+import ipaddress
+import os
+import pathlib
+import secrets
+import ssl
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from acredssp.core.tls import note_server_name, own_public_key
+from acredssp.policy import Policy
+
+__all__ = ["client_context", "self_signed", "server_context", "server_context_from_pem"]
+
+_VALIDITY: Final = dt.timedelta(days=365)
+_CLOCK_SKEW: Final = dt.timedelta(days=1)
+"""A client whose clock is behind should still find the certificate valid."""
+
+
+def client_context(policy: Policy) -> ssl.SSLContext:
+    """Make a context for clients. It verifies nothing: the certificate is judged after the handshake (`trust`)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    _apply(context, policy)
+    return context
+
+
+def server_context(policy: Policy, certfile: str, keyfile: str | None = None) -> ssl.SSLContext:
+    """Make a context for servers from files in PEM.
+
+    Args:
+        policy: The TLS versions.
+        certfile: The certificate chain, the server's own first.
+        keyfile: The private key; None when it is in `certfile`.
+
+    Raises:
+        OSError: A file cannot be read.
+        ssl.SSLError: A file is no PEM, or key and certificate do not belong together.
+        PolicyError: There are certificates of two key types.
+    """
+    return _server_context(policy, certfile, keyfile, None)
+
+
+def server_context_from_pem(policy: Policy, certificate: bytes, key: bytes) -> ssl.SSLContext:
+    """Make a context for servers from PEM in memory; raises as `server_context` does."""
+    with _file_of_key(certificate, key) as (path, password):
+        return _server_context(policy, path, None, password)
+
+
+def _server_context(policy: Policy, certfile: str, keyfile: str | None, password: bytes | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certfile, keyfile, password)
+    _apply(context, policy)
+    # CredSSP knows no resumption ([MS-CSSP] 3.1.5 step 1), and tickets in front of the first reply confuse peers.
+    context.num_tickets = 0
+    context.sni_callback = note_server_name
+    own_public_key(context)
+    return context
+
+
+def _apply(context: ssl.SSLContext, policy: Policy) -> None:
+    context.minimum_version = policy.min_tls
+    context.maximum_version = policy.max_tls
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION
+
+
+@contextlib.contextmanager
+def _file_of_key(certificate: bytes, key: bytes) -> Iterator[tuple[str, bytes | None]]:
+    """A path that holds chain and key for as long as the block runs, and the password that opens it."""
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("acredssp-key"), "wb") as memory:
+            memory.write(key + b"\n" + certificate)
+            memory.flush()
+            yield f"/proc/self/fd/{memory.fileno()}", None
+        return
+    password = secrets.token_hex(32).encode()
+    sealed = serialization.load_pem_private_key(key, None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(password),
+    )
+    with tempfile.TemporaryDirectory(prefix="acredssp-") as folder:
+        path = pathlib.Path(folder, "key.pem")
+        path.write_bytes(sealed + b"\n" + certificate)
+        yield str(path), password
+
+
+def self_signed(names: Sequence[str], key_type: Literal["rsa", "ec"] = "rsa") -> tuple[bytes, bytes]:
+    """Make a certificate for a server that has none, valid for a year.
+
+    Args:
+        names: Host names and IP addresses for the subjectAltName; the first is the common name too.
+        key_type: RSA-2048, which every client takes, or P-256, which is several times faster for the server.
+
+    Returns:
+        The certificate and its private key, both in PEM.
+    """
+    key = rsa.generate_private_key(65537, 2048) if key_type == "rsa" else ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCK_SKEW)
+        .not_valid_after(now + _VALIDITY)
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return (
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

@@ -1,0 +1,194 @@
+"""Helpers for tests of the engine: certificates, a mechanism that plays a script, and a driver for two contexts."""
+
+import functools
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from acredssp import tls_config
+from acredssp.core.client import ClientHandshake
+from acredssp.core.context import SecurityContext, StepResult
+from acredssp.core.server import ServerHandshake
+from acredssp.core.tls import TLSSession
+from acredssp.errors import CredSSPError, RemoteProtocolError
+from acredssp.mechanisms.base import Principal, Progress
+from acredssp.policy import Policy
+from acredssp.status import SecurityStatus
+from acredssp.wire.ts_credentials import TSCredentials, TSPasswordCreds
+
+ALICE = TSPasswordCreds.of("CONTOSO", "alice", "Passw0rd!")
+KEY = b"\x30\x82 a SubjectPublicKey"
+
+
+@functools.cache
+def pem(key_type: str = "rsa") -> tuple[bytes, bytes]:
+    """A certificate and its key, made once a run."""
+    return tls_config.self_signed(["localhost", "127.0.0.1"], key_type)
+
+
+class Script:
+    """A mechanism that sends the tokens of a script and expects none in particular.
+
+    `tokens` are what `step` answers, one after the other; a token that is an event is handed up, and its answer
+    becomes the token. The mechanism is complete when the script is at its end.
+    """
+
+    def __init__(self, *tokens: Progress, name: str = "script") -> None:
+        self._tokens = list(tokens)
+        self.name = name
+        self.got: list[bytes] = []
+        self.answers: list[object] = []
+        self._sealed = 0
+        self.principal = Principal("alice", "CONTOSO")
+
+    @property
+    def complete(self) -> bool:
+        return not self._tokens
+
+    def step(self, token: bytes) -> Progress:
+        self.got.append(token)
+        return self._tokens.pop(0)
+
+    def resume(self, answer: object) -> Progress:
+        self.answers.append(answer)
+        if isinstance(answer, CredSSPError):
+            raise answer
+        return self._tokens.pop(0)
+
+    def wrap(self, plaintext: bytes) -> bytes:
+        return b"sealed:" + plaintext
+
+    def unwrap(self, sealed: bytes) -> bytes:
+        if not sealed.startswith(b"sealed:"):
+            raise RemoteProtocolError(
+                "the seal does not open", security_status=SecurityStatus.SEC_E_MESSAGE_ALTERED
+            )
+        return sealed[7:]
+
+
+def script_client(*tokens: Progress, credentials: TSCredentials = ALICE, policy: Policy | None = None, **kw: object) -> SecurityContext:
+    """A bare client; without tokens: two of them, as raw NTLM has."""
+    mechanism = Script(*(tokens or (b"c1", b"c2")))
+    handshake = ClientHandshake(mechanism, credentials, policy or Policy(), random=bytes, **kw)
+    return SecurityContext(handshake, None, public_key=KEY)
+
+
+def script_server(*tokens: Progress, policy: Policy | None = None, **kw: object) -> SecurityContext:
+    """A bare server; without tokens: a challenge, then the end."""
+    mechanism = Script(*(tokens or (b"s1", b"")))
+    return SecurityContext(ServerHandshake(mechanism, policy or Policy(), **kw), None, public_key=KEY)
+
+
+Cut = Callable[[bytes, int], bytes]
+
+
+def whole(data: bytes, _missing: int) -> bytes:
+    """Everything that is there."""
+    return data
+
+
+def byte_by_byte(data: bytes, _missing: int) -> bytes:
+    """One byte."""
+    return data[:1]
+
+
+def as_missing(data: bytes, missing: int) -> bytes:
+    """Just what the context asked for."""
+    return data[: max(missing, 1)]
+
+
+def random_cuts(seed: int) -> Cut:
+    """Between one byte and some hundred."""
+    source = random.Random(seed)
+    return lambda data, _missing: data[: source.randint(1, source.choice((3, 40, 700)))]
+
+
+CUTS: dict[str, Cut] = {
+    "whole": whole,
+    "byte_by_byte": byte_by_byte,
+    "as_missing": as_missing,
+    "random_1": random_cuts(1),
+    "random_2": random_cuts(2),
+}
+
+
+@dataclass
+class End:
+    """One end of a wire: a context (or a carriage's sequence) with what it has received and not taken."""
+
+    context: SecurityContext
+    answer: Callable[[object], object] = lambda event: True  # noqa: E731
+    wire: bytearray = field(default_factory=bytearray)
+    """Bytes on the way to this end."""
+    held: bytes = b""
+    """Bytes that arrived and that the context did not take."""
+    missing: int = 0
+    done: bool = False
+    calls: int = 0
+    results: list[StepResult] = field(default_factory=list)
+
+    def step(self, data: bytes) -> bytes:
+        """Give `data` to the context, answer its events, and return what it sends."""
+        self.held += data
+        output = b""
+        while True:
+            self.calls += 1
+            result = self.context.step(self.held)
+            self._check(result)
+            output += result.output
+            self.held = self.held[len(self.held) - result.extra :] if result.extra else b""
+            while result.event is not None:
+                result = self.context.resume(self.answer(result.event))
+                self.results.append(result)
+                output += result.output
+            self.missing = result.missing
+            if result.status is SecurityStatus.SEC_E_OK:
+                self.done = True
+                return output
+            if result.missing or not self.held:
+                return output
+
+    def _check(self, result: StepResult) -> None:
+        """What holds for every answer: bounds, and what INCOMPLETE_MESSAGE promises."""
+        self.results.append(result)
+        assert 0 <= result.extra <= len(self.held)
+        if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
+            assert result.missing > 0
+            assert result.extra == len(self.held)
+            assert not result.output
+            again = self.context.step(self.held)
+            assert again == result, "a repeated call must be harmless"
+
+
+def converse(client: End, server: End, cut: Cut = whole) -> Iterator[tuple[str, bytes]]:
+    """Let two ends talk to the end; yield every flight as (direction, bytes)."""
+    flight = client.step(b"")
+    yield "c2s", flight
+    server.wire += flight
+    for _ in range(100_000):
+        progressed = False
+        for end, other, direction in ((server, client, "s2c"), (client, server, "c2s")):
+            if end.done or not end.wire:
+                continue
+            piece = cut(bytes(end.wire), end.missing)
+            del end.wire[: len(piece)]
+            output = end.step(piece)
+            other.wire += output
+            progressed = True
+            if output:
+                yield direction, output
+        if not progressed:
+            return
+    raise AssertionError("the conversation does not end")
+
+
+def session(key_type: str, policy: Policy, *, server_side: bool) -> TLSSession:
+    """A fresh TLS end with shared contexts."""
+    return TLSSession(_tls_context(key_type, policy, server_side), server_side=server_side)
+
+
+@functools.cache
+def _tls_context(key_type: str, policy: Policy, server_side: bool):
+    if not server_side:
+        return tls_config.client_context(policy)
+    return tls_config.server_context_from_pem(policy, *pem(key_type))
