@@ -90,14 +90,17 @@ class Mechanism(Protocol):
     the peer sent.
     """
 
-    name: str
-    """The package that authenticates: `"ntlm"`, `"kerberos"`; `"negotiate"` until SPNEGO has chosen."""
+    @property
+    def name(self) -> str:
+        """The package that authenticates: `"ntlm"`, `"kerberos"`; `"negotiate"` until SPNEGO has chosen."""
 
-    complete: bool
-    """Whether this side needs no more tokens from the peer: `wrap` and `unwrap` may be used."""
+    @property
+    def complete(self) -> bool:
+        """Whether this side needs no more tokens from the peer: `wrap` and `unwrap` may be used."""
 
-    principal: Principal | None
-    """Acceptor: who logged on, once known. Initiator: None."""
+    @property
+    def principal(self) -> Principal | None:
+        """Acceptor: who logged on, once known. Initiator: None."""
 
     def step(self, token: bytes) -> Progress:
         """Take the peer's token (empty for an initiator's first step) and answer with ours, or an event.
