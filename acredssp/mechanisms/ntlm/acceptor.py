@@ -9,11 +9,11 @@ import dataclasses
 import enum
 import hmac
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from acredssp.credentials import Candidates, Deny, NTHash, Oracle, Password
-from acredssp.errors import AuthenticationError, CredSSPError, LocalProtocolError, PolicyError, RemoteProtocolError
+from acredssp.errors import AuthenticationError, LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.mechanisms.base import AskOracle, LookupCredential, NTLMExchange, Principal, Progress
 from acredssp.mechanisms.ntlm.context import NTLMContext, require_flags
 from acredssp.mechanisms.ntlm.crypto import (
@@ -130,7 +130,7 @@ class NTLMAcceptor(NTLMContext):
     Call `step(negotiate)`, then `step(authenticate)`, which answers with `LookupCredential`, then `resume` until
     it answers with bytes (empty ones: an acceptor has nothing more to say).
 
-    Every refusal has `nt_status`: STATUS_LOGON_FAILURE, or what the lookup said to a peer that may know it.
+    A refused logon has `nt_status`: STATUS_LOGON_FAILURE, or what the lookup said to a peer that may know it.
 
     Args:
         policy: Whether a MIC is required.
@@ -173,14 +173,10 @@ class NTLMAcceptor(NTLMContext):
         state, self._state = self._state, _State.FAILED
         if state is _State.DONE:
             raise RemoteProtocolError("ntlm is complete: expected no more tokens")
-        try:
-            if state is _State.NEGOTIATE:
-                return self._step_negotiate(token)
-            if state is _State.AUTHENTICATE:
-                return self._step_authenticate(token)
-        except CredSSPError as error:
-            error.nt_status = error.nt_status or NTSTATUS.STATUS_LOGON_FAILURE
-            raise
+        if state is _State.NEGOTIATE:
+            return self._step_negotiate(token)
+        if state is _State.AUTHENTICATE:
+            return self._step_authenticate(token)
         raise LocalProtocolError(f"no ntlm token is due: the context is at {state.name.lower()}")
 
     def resume(self, answer: object) -> Progress:
@@ -303,7 +299,7 @@ class NTLMAcceptor(NTLMContext):
                     nt_status=NTSTATUS.STATUS_LOGON_FAILURE,
                 )
         self._check_bindings(logon.response)
-        self.mic_exchanged = logon.mic is not None
+        self.needs_mech_list_mic = logon.mic is not None
         self.principal = logon.principal
         self._establish(session_key, initiator=False)
         self._state = _State.DONE
@@ -338,13 +334,9 @@ def _secret_hashes(answer: object) -> tuple[bytes, ...]:
             return (answer.nt_hash,)
         case Deny(secret=Password() | NTHash() as secret):
             return (secret.nt_hash,)
-        case Candidates(secrets=tuple() | list() as candidates):
-            return tuple(secret.nt_hash for secret in _credentials(candidates))
+        case Candidates(secrets=Sequence() as secrets):
+            return tuple(secret.nt_hash for secret in secrets if isinstance(secret, Password | NTHash))
     return ()
-
-
-def _credentials(candidates: tuple[object, ...] | list[object]) -> Iterator[Password | NTHash]:
-    return (secret for secret in candidates if isinstance(secret, Password | NTHash))
 
 
 def _refusal(deny: Deny, *, proven: bool) -> AuthenticationError:

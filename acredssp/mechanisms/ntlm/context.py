@@ -6,11 +6,9 @@ from acredssp.errors import LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.mechanisms.base import Principal
 from acredssp.mechanisms.ntlm.crypto import SealingHandle
 from acredssp.mechanisms.ntlm.messages import Flags
+from acredssp.wire.spnego import NTLM
 
-__all__ = ["MECH_TYPE", "REQUIRED_FLAGS", "NTLMContext", "require_flags"]
-
-MECH_TYPE: Final = bytes.fromhex("060a2b06010401823702020a")
-"""1.3.6.1.4.1.311.2.2.10, the object identifier of NTLM in SPNEGO, in DER."""
+__all__ = ["REQUIRED_FLAGS", "NTLMContext", "require_flags"]
 
 REQUIRED_FLAGS: Final[int] = (
     Flags.UNICODE | Flags.SIGN | Flags.SEAL | Flags.EXTENDED_SESSIONSECURITY | Flags.KEY_128 | Flags.KEY_EXCH
@@ -38,13 +36,13 @@ class NTLMContext:
     """A security context of NTLM: the part after the messages. See `acredssp.mechanisms.base.Mechanism`."""
 
     name = "ntlm"
-    mech_types = (MECH_TYPE,)
+    mech_types = (NTLM,)
 
     def __init__(self) -> None:
         self.complete = False
         self.principal: Principal | None = None
-        self.mic_exchanged = False
-        """Whether the AUTHENTICATE_MESSAGE has a MIC: SPNEGO then demands a mechListMIC ([MS-SPNG] note 8)."""
+        self.needs_mech_list_mic = False
+        """Whether the AUTHENTICATE_MESSAGE has a MIC: SPNEGO then has to have one too ([MS-SPNG] note 8)."""
         self._outgoing: SealingHandle | None = None
         self._incoming: SealingHandle | None = None
 

@@ -138,7 +138,7 @@ class NTLMInitiator(NTLMContext):
             encrypted_session_key=rc4(hmac_md5(response_key, proof), session_key),
         )
         mic = message_mic(session_key, self._negotiate, challenge.raw, message)
-        self.mic_exchanged = True
+        self.needs_mech_list_mic = True
         self._establish(session_key, initiator=True)
         return with_mic(message, mic)
 

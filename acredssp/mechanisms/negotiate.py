@@ -1,0 +1,434 @@
+"""SPNEGO: one mechanism chosen out of several, and the choice protected by a MIC (RFC 4178, [MS-SPNG]).
+
+The mechanisms inside are given in order of preference; their events (a lookup, a step that may block) are passed up,
+and `resume` goes on where they stopped.
+
+When the list of mechanisms needs a mechListMIC (RFC 4178 section 5):
+
+- An acceptor asked for it (request-mic), or the mechanism chosen is not the initiator's first: compulsory. Without
+  it somebody between the peers could have cut the better mechanisms off the list.
+- The mechanism itself asks for it: NTLM does once its own messages carry a MIC ([MS-SPNG] note 8). As initiator we
+  always send one then. An acceptor that completes without its own is tolerated, since the first choice was taken and
+  there is nothing that could have been cut off; so is an initiator whose NTLM has no MIC and that sends none (aardwolf
+  sends a mechListMIC without an NTLM MIC).
+- A MIC that the peer sends is verified, whether it was needed or not, and answered.
+- A mechListMIC that only repeats the responseToken is none: old acceptors did that.
+
+The side that sends the mechanism's last token puts its MIC beside it; the other side verifies and then answers with
+its own. So an NTLM initiator is complete only with the acceptor's last token: CredSSP's pubKeyAuth waits for it
+(FreeRDP 3 servers fail when it does not), and an acceptor takes pubKeyAuth in either place.
+"""
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from acredssp.errors import (
+    AuthenticationError,
+    CredSSPError,
+    LocalProtocolError,
+    PolicyError,
+    RemoteProtocolError,
+)
+from acredssp.mechanisms.base import Mechanism, Principal, Progress
+from acredssp.status import NTSTATUS, SecurityStatus
+from acredssp.wire import spnego
+from acredssp.wire.spnego import NegState, NegTokenInit, NegTokenResp, TokenKind
+
+__all__ = ["DetectingAcceptor", "NegotiableMechanism", "NegotiateAcceptor", "NegotiateInitiator"]
+
+
+class NegotiableMechanism(Mechanism, Protocol):
+    """A mechanism that SPNEGO can choose."""
+
+    @property
+    def mech_types(self) -> tuple[spnego.OID, ...]:
+        """The object identifiers it goes by, the one to offer first in front."""
+
+    @property
+    def needs_mech_list_mic(self) -> bool:
+        """Whether the mechanism, now complete, wants the list protected even where RFC 4178 does not."""
+
+
+class _State(enum.Enum):
+    START = enum.auto()
+    FIRST_REPLY = enum.auto()
+    """Initiator: the acceptor has not chosen yet."""
+    TOKENS = enum.auto()
+    WAITING = enum.auto()
+    """The chosen mechanism has an event out."""
+    DONE = enum.auto()
+    FAILED = enum.auto()
+
+
+class _Negotiate(ABC):
+    """What both sides share: the chosen mechanism, the MICs, and the stops for events."""
+
+    def __init__(self, mechanisms: Sequence[NegotiableMechanism]) -> None:
+        if not mechanisms:
+            raise ValueError("spnego needs a mechanism to choose from")
+        self._mechanisms = tuple(mechanisms)
+        self._chosen: NegotiableMechanism = self._mechanisms[0]
+        self._settled = False
+        """Whether `_chosen` is the choice of both sides."""
+        self._mech_list = b""
+        """mechTypes as it stood on the wire."""
+        self._mic_required = False
+        """Whether RFC 4178 demands a mechListMIC, whatever the mechanism wants."""
+        self._mic_sent = False
+        self._mic_received = False
+        self._received = NegTokenResp()
+        """The peer's token in hand."""
+        self._pending: Callable[[bytes], bytes] | None = None
+        """What makes our token of the mechanism's, once its event is answered."""
+        self._state = _State.START
+        self.complete = False
+
+    @property
+    def name(self) -> str:
+        """`"negotiate"` until a mechanism is chosen, then its name."""
+        return self._chosen.name if self._settled else "negotiate"
+
+    @property
+    def principal(self) -> Principal | None:
+        """The chosen mechanism's principal."""
+        return self._chosen.principal
+
+    def step(self, token: bytes) -> Progress:
+        """Take the peer's token; see `Mechanism.step`.
+
+        Raises:
+            RemoteProtocolError: The token is malformed, not due, or its MIC is wrong or missing.
+            PolicyError: No mechanism in common.
+            AuthenticationError: The peer rejected.
+        """
+        state, self._state = self._state, _State.FAILED
+        if state is _State.WAITING or state is _State.FAILED:
+            raise LocalProtocolError(f"no spnego token is due: the context is {state.name.lower()}")
+        if state is _State.DONE:
+            raise RemoteProtocolError("spnego is complete: expected no more tokens")
+        return self._take(state, token)
+
+    def resume(self, answer: object) -> Progress:
+        """Give the chosen mechanism its answer, and go on with the token that waited for it.
+
+        Raises:
+            CredSSPError: As `step`, and as the mechanism's own `resume`.
+        """
+        pending, self._pending, self._state = self._pending, None, _State.FAILED
+        if pending is None:
+            raise LocalProtocolError("spnego asked nothing")
+        return self._answer_with(self._chosen.resume(answer), pending)
+
+    def wrap(self, plaintext: bytes) -> bytes:
+        """The chosen mechanism's `wrap`, once the negotiation is complete."""
+        self._expect_complete()
+        return self._chosen.wrap(plaintext)
+
+    def unwrap(self, sealed: bytes) -> bytes:
+        """The chosen mechanism's `unwrap`, once the negotiation is complete."""
+        self._expect_complete()
+        return self._chosen.unwrap(sealed)
+
+    def get_mic(self, message: bytes) -> bytes:
+        """The chosen mechanism's `get_mic`, once the negotiation is complete."""
+        self._expect_complete()
+        return self._chosen.get_mic(message)
+
+    def verify_mic(self, message: bytes, mic: bytes) -> None:
+        """The chosen mechanism's `verify_mic`, once the negotiation is complete."""
+        self._expect_complete()
+        self._chosen.verify_mic(message, mic)
+
+    @abstractmethod
+    def _take(self, state: _State, token: bytes) -> Progress:
+        """Take the peer's token in a state that expects one."""
+
+    def _expect_complete(self) -> None:
+        if not self.complete:
+            raise LocalProtocolError("the spnego context is not established")
+
+    def _find(self, mech_type: spnego.OID) -> NegotiableMechanism | None:
+        return next((mechanism for mechanism in self._mechanisms if mech_type in mechanism.mech_types), None)
+
+    def _answer_with(self, progress: Progress, reply: Callable[[bytes], bytes]) -> Progress:
+        """Answer the peer with the mechanism's token, or pass the mechanism's event up and wait."""
+        if isinstance(progress, bytes):
+            return reply(progress)
+        self._pending, self._state = reply, _State.WAITING
+        return progress
+
+    def _step_chosen(self, token: bytes | None) -> Progress:
+        """The chosen mechanism's next step, or nothing if it is complete and only its MIC is outstanding."""
+        if self._chosen.complete:
+            if token:
+                raise RemoteProtocolError("spnego: expected only a mechListMIC, got one more token")
+            return b""
+        if not token:
+            raise RemoteProtocolError("spnego: expected a token of the mechanism, got none")
+        return self._chosen.step(token)
+
+    def _take_mic(self) -> None:
+        """Verify the mechListMIC that came with the peer's token, if it is one."""
+        received = self._received
+        mic = received.mech_list_mic
+        if mic is None or mic == received.response_token:
+            return
+        if not self._chosen.complete:
+            raise RemoteProtocolError("spnego: got a mechListMIC before the mechanism was complete")
+        self._chosen.verify_mic(self._mech_list, mic)
+        self._mic_received = True
+
+    def _make_mic(self) -> bytes:
+        self._mic_sent = True
+        return self._chosen.get_mic(self._mech_list)
+
+    def _finish(self) -> None:
+        self._state = _State.DONE
+        self.complete = True
+
+
+class NegotiateInitiator(_Negotiate):
+    """A client's SPNEGO context.
+
+    Call `step(b"")`, then `step` with each of the server's tokens until it is complete.
+
+    Args:
+        mechanisms: Initiators that have not started, most preferred first.
+    """
+
+    def _take(self, state: _State, token: bytes) -> Progress:
+        if state is _State.START:
+            if token:
+                raise RemoteProtocolError("a spnego acceptor does not speak first")
+            return self._answer_with(self._chosen.step(b""), self._offer)
+        self._received = received = NegTokenResp.decode(token)
+        if received.neg_state is NegState.REJECT:
+            raise AuthenticationError("the server rejected the logon, or every mechanism offered")
+        if state is _State.FIRST_REPLY:
+            if self._choose(received):
+                return self._answer_with(self._chosen.step(b""), self._reply)
+        elif received.neg_state is NegState.REQUEST_MIC:
+            raise RemoteProtocolError("spnego: expected request-mic in the first reply only")
+        return self._answer_with(self._step_chosen(received.response_token), self._reply)
+
+    def _offer(self, mech_token: bytes) -> bytes:
+        offered = [mech_type for mechanism in self._mechanisms for mech_type in mechanism.mech_types]
+        self._mech_list = spnego.encode_mech_list(offered)
+        self._state = _State.FIRST_REPLY
+        return NegTokenInit.encode(self._mech_list, mech_token)
+
+    def _choose(self, first_reply: NegTokenResp) -> bool:
+        """Settle on the mechanism of the acceptor's first reply; whether it must be started anew.
+
+        A missing supportedMech is taken as the first one, although RFC 4178 section 4.2.2 demands it.
+        """
+        mech_type = first_reply.supported_mech or self._chosen.mech_types[0]
+        chosen = self._find(mech_type)
+        if chosen is None:
+            raise RemoteProtocolError(f"spnego: the server chose {mech_type.hex()}, which was not offered")
+        restart = chosen is not self._chosen
+        if restart and first_reply.response_token:
+            raise RemoteProtocolError("spnego: the server answers for a mechanism that has not begun")
+        self._mic_required = restart or first_reply.neg_state is NegState.REQUEST_MIC
+        self._chosen = chosen
+        self._settled = True
+        return restart
+
+    def _reply(self, output: bytes) -> bytes:
+        self._take_mic()
+        self._state = _State.TOKENS
+        completed = self._received.neg_state is NegState.ACCEPT_COMPLETED
+        if not self._chosen.complete:
+            if completed:
+                raise RemoteProtocolError("spnego: the server completed before the mechanism did")
+            return NegTokenResp(NegState.ACCEPT_INCOMPLETE, response_token=output).encode()
+        return self._end(output) if completed else self._protect(output)
+
+    def _end(self, output: bytes) -> bytes:
+        """The acceptor needs nothing more of us."""
+        if output:
+            raise RemoteProtocolError("spnego: the server completed, but the mechanism has a token for it")
+        if self._mic_required and not self._mic_received:
+            raise _mic_missing()
+        self._finish()
+        return b""
+
+    def _protect(self, output: bytes) -> bytes:
+        """The mechanism is complete on our side, SPNEGO is not on the other: send a MIC, or take note of its."""
+        mic = None
+        if not self._mic_sent:
+            # Without a token of the mechanism, a MIC is all that the acceptor can still be waiting for.
+            wanted = self._mic_required or self._mic_received or self._chosen.needs_mech_list_mic or not output
+            mic = self._make_mic() if wanted else None
+        elif not self._mic_received:
+            raise RemoteProtocolError("spnego: the server neither completes nor sends its mechListMIC")
+        if self._mic_received:
+            self._finish()
+        if not output and mic is None:
+            return b""
+        state = NegState.ACCEPT_COMPLETED if self.complete else NegState.ACCEPT_INCOMPLETE
+        return NegTokenResp(state, response_token=output or None, mech_list_mic=mic).encode()
+
+
+class NegotiateAcceptor(_Negotiate):
+    """A server's SPNEGO context.
+
+    Call `step` with each of the client's tokens until it is complete. Mechanisms that we have not (NEGOEX,
+    user-to-user Kerberos) are passed over; where the client's first choice is one of them, its token is dropped and
+    it is asked for a MIC.
+
+    Args:
+        mechanisms: Acceptors that have not started; the client's order decides.
+    """
+
+    def __init__(self, mechanisms: Sequence[NegotiableMechanism]) -> None:
+        super().__init__(mechanisms)
+        self._selected: spnego.OID | None = None
+        """supportedMech, until it is sent."""
+
+    def _take(self, state: _State, token: bytes) -> Progress:
+        if state is _State.START:
+            return self._choose(NegTokenInit.decode(token))
+        self._received = received = NegTokenResp.decode(token)
+        if received.neg_state is NegState.REJECT:
+            raise RemoteProtocolError("spnego: the client rejected")
+        return self._answer_with(self._step_chosen(received.response_token), self._reply)
+
+    def _choose(self, init: NegTokenInit) -> Progress:
+        mech_type, chosen = next(
+            ((mech_type, found) for mech_type in init.mech_types if (found := self._find(mech_type))), (None, None)
+        )
+        if chosen is None:
+            raise PolicyError(f"spnego: of the {len(init.mech_types)} mechanisms offered none is enabled")
+        self._chosen, self._settled = chosen, True
+        self._mech_list = init.mech_list
+        self._selected = mech_type
+        self._mic_required = mech_type != init.mech_types[0]
+        if self._mic_required or not init.mech_token:
+            self._state = _State.TOKENS
+            state = NegState.REQUEST_MIC if self._mic_required else NegState.ACCEPT_INCOMPLETE
+            return NegTokenResp(state, self._take_selected()).encode()
+        self._received = NegTokenResp(response_token=init.mech_token, mech_list_mic=init.mech_list_mic)
+        return self._answer_with(self._chosen.step(init.mech_token), self._reply)
+
+    def _take_selected(self) -> spnego.OID | None:
+        """Give supportedMech for this reply: the first one only has it, as the client spelled it."""
+        selected, self._selected = self._selected, None
+        return selected
+
+    def _reply(self, output: bytes) -> bytes:
+        self._take_mic()
+        if not self._chosen.complete:
+            return self._incomplete(output)
+        needed = self._mic_required or self._chosen.needs_mech_list_mic
+        if needed and not self._mic_received:
+            if not output:
+                # The client sent the mechanism's last token: its MIC had to be beside it.
+                raise _mic_missing()
+            return self._incomplete(output, self._make_mic())
+        self._finish()
+        if self._mic_sent:
+            return b""
+        mic = self._make_mic() if self._mic_received else None
+        return NegTokenResp(NegState.ACCEPT_COMPLETED, self._take_selected(), output or None, mic).encode()
+
+    def _incomplete(self, output: bytes, mic: bytes | None = None) -> bytes:
+        self._state = _State.TOKENS
+        return NegTokenResp(NegState.ACCEPT_INCOMPLETE, self._take_selected(), output, mic).encode()
+
+
+class DetectingAcceptor:
+    """A server's context that takes SPNEGO or a bare mechanism, whichever the client begins with, and stays with it.
+
+    Every error of a client's making has an `nt_status`, STATUS_LOGON_FAILURE unless the mechanism knows better.
+
+    Args:
+        mechanisms: Acceptors that have not started.
+    """
+
+    def __init__(self, mechanisms: Sequence[NegotiableMechanism]) -> None:
+        self._mechanisms = tuple(mechanisms)
+        self._inner: Mechanism | None = None
+
+    @property
+    def name(self) -> str:
+        """The mechanism's name; `"negotiate"` until it is known."""
+        return self._inner.name if self._inner else "negotiate"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the context is established."""
+        return self._inner is not None and self._inner.complete
+
+    @property
+    def principal(self) -> Principal | None:
+        """Who logged on."""
+        return self._inner.principal if self._inner else None
+
+    def step(self, token: bytes) -> Progress:
+        """Take the client's token; see `Mechanism.step`.
+
+        Raises:
+            RemoteProtocolError: The first token is of no known kind; else as the mechanism's `step`.
+        """
+        try:
+            if self._inner is None:
+                self._inner = self._detect(token)
+            return self._inner.step(token)
+        except CredSSPError as error:
+            _give_status(error)
+            raise
+
+    def resume(self, answer: object) -> Progress:
+        """Give the answer to an event; see `Mechanism.resume`."""
+        try:
+            return self._established().resume(answer)
+        except CredSSPError as error:
+            _give_status(error)
+            raise
+
+    def wrap(self, plaintext: bytes) -> bytes:
+        """Sign and seal; see `Mechanism.wrap`."""
+        return self._established().wrap(plaintext)
+
+    def unwrap(self, sealed: bytes) -> bytes:
+        """Verify and unseal; see `Mechanism.unwrap`."""
+        return self._established().unwrap(sealed)
+
+    def get_mic(self, message: bytes) -> bytes:
+        """Sign; see `Mechanism.get_mic`."""
+        return self._established().get_mic(message)
+
+    def verify_mic(self, message: bytes, mic: bytes) -> None:
+        """Verify; see `Mechanism.verify_mic`."""
+        self._established().verify_mic(message, mic)
+
+    def _detect(self, token: bytes) -> Mechanism:
+        kind = spnego.token_kind(token)
+        if kind is TokenKind.SPNEGO_INIT:
+            return NegotiateAcceptor(self._mechanisms)
+        mech_type = {TokenKind.NTLM: spnego.NTLM, TokenKind.KERBEROS: spnego.KERBEROS}.get(kind)
+        if mech_type is None:
+            raise RemoteProtocolError(f"expected a first token of ntlm, kerberos or spnego, got {kind.name.lower()}")
+        for mechanism in self._mechanisms:
+            if mech_type in mechanism.mech_types:
+                return mechanism
+        raise PolicyError(f"the client begins with {kind.name.lower()}, which is not enabled")
+
+    def _established(self) -> Mechanism:
+        if self._inner is None:
+            raise LocalProtocolError("no token has come yet")
+        return self._inner
+
+
+def _give_status(error: CredSSPError) -> None:
+    if error.nt_status is None and not isinstance(error, LocalProtocolError):
+        error.nt_status = NTSTATUS.STATUS_LOGON_FAILURE
+
+
+def _mic_missing() -> RemoteProtocolError:
+    return RemoteProtocolError(
+        "spnego: expected a mechListMIC, got none", security_status=SecurityStatus.SEC_E_MESSAGE_ALTERED
+    )
