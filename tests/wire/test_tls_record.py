@@ -1,0 +1,83 @@
+import pytest
+
+from acredssp.errors import RemoteProtocolError
+from acredssp.status import SecurityStatus
+from acredssp.wire import tls_record
+from acredssp.wire.framing import FrameSize
+
+RECORD = bytes.fromhex("1703030010") + bytes(16)
+
+
+@pytest.mark.parametrize(
+    ("have", "expected"),
+    [(0, (0, 5)), (1, (0, 4)), (2, (0, 3)), (3, (0, 2)), (4, (0, 1)), (5, (21, 16)), (20, (21, 1)), (21, (21, 0))],
+)
+def test_missing_counts_the_header_first_and_then_the_body(have, expected):
+    assert tls_record.frame_size(RECORD[:have]) == FrameSize(*expected)
+
+
+def test_bytes_of_the_next_record_are_not_missing_and_not_counted():
+    assert tls_record.frame_size(RECORD + RECORD[:3]) == FrameSize(21, 0)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize("have", range(len(RECORD) + 1))
+def test_every_buffer_type_is_read_at_an_offset(kind, have):
+    shifted = kind(b"\xff" * 7 + RECORD[:have])
+    assert tls_record.frame_size(shifted, 7) == tls_record.frame_size(RECORD[:have])
+
+
+@pytest.mark.parametrize("content_type", range(20, 24))
+@pytest.mark.parametrize("minor", [0, 1, 2, 3, 4])
+def test_every_record_type_and_minor_version_is_a_record(content_type, minor):
+    assert tls_record.frame_size(bytes([content_type, 3, minor, 0, 0])) == FrameSize(5, 0)
+
+
+@pytest.mark.parametrize("content_type", [0, 19, 24, 0x30, 0x80, 0xFF])
+def test_a_wrong_type_is_refused_with_its_first_byte(content_type):
+    with pytest.raises(RemoteProtocolError, match=f"type 20 to 23, got type {content_type}") as caught:
+        tls_record.frame_size(bytes([content_type]))
+    assert caught.value.security_status == SecurityStatus.SEC_E_INVALID_TOKEN
+
+
+@pytest.mark.parametrize("major", [0, 2, 4, 0xFE])
+@pytest.mark.parametrize("have", [2, 3, 4, 5, 9])
+def test_a_wrong_major_version_is_refused_with_its_byte(major, have):
+    with pytest.raises(RemoteProtocolError, match=f"major version 3, got {major}"):
+        tls_record.frame_size((bytes([22, major]) + bytes(9))[:have])
+
+
+@pytest.mark.parametrize(
+    ("limit", "length", "fits"),
+    [
+        (tls_record.MAX_FRAGMENT, 18_432, True),
+        (tls_record.MAX_FRAGMENT, 18_433, False),
+        (tls_record.MAX_FRAGMENT_TLS13, 16_640, True),
+        (tls_record.MAX_FRAGMENT_TLS13, 16_641, False),
+    ],
+)
+def test_the_longest_fragment_is_a_bound(limit, length, fits):
+    header = bytes([23, 3, 3]) + length.to_bytes(2, "big")
+    if fits:
+        assert tls_record.frame_size(header, max_fragment=limit) == FrameSize(length + 5, length)
+    else:
+        with pytest.raises(RemoteProtocolError, match=f"at most {limit} bytes"):
+            tls_record.frame_size(header, max_fragment=limit)
+
+
+@pytest.mark.parametrize(
+    ("limit", "high", "fits"),
+    [
+        (tls_record.MAX_FRAGMENT, 0x48, True),
+        (tls_record.MAX_FRAGMENT, 0x49, False),
+        (tls_record.MAX_FRAGMENT_TLS13, 0x41, True),
+        (tls_record.MAX_FRAGMENT_TLS13, 0x42, False),
+    ],
+)
+def test_the_first_length_byte_alone_can_be_too_much(limit, high, fits):
+    header = bytes([23, 3, 3, high])
+    if fits:
+        assert tls_record.frame_size(header, max_fragment=limit) == FrameSize(0, 1)
+    else:
+        with pytest.raises(RemoteProtocolError, match=f"at most {limit} bytes"):
+            tls_record.frame_size(header, max_fragment=limit)
