@@ -17,7 +17,8 @@ from acredssp.credentials import Credential, Nothing, Password
 from acredssp.hooks import AdmitHook, AuthorizeHook, LookupHook
 from acredssp.mechanisms.base import Mechanism
 from acredssp.mechanisms.negotiate import DetectingAcceptor, NegotiateInitiator
-from acredssp.mechanisms.ntlm import NTLMIdentity, NTLMInitiator
+from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor, NTLMIdentity
+from acredssp.mechanisms.ntlm.initiator import NTLMInitiator
 from acredssp.policy import MechanismChoice, Policy
 from acredssp.trust import Trust
 from acredssp.wire.ts_credentials import TSCredentials, TSPasswordCreds
@@ -123,7 +124,7 @@ class ServerConfig:
 
     def _handshake(self) -> ServerHandshake:
         return ServerHandshake(
-            DetectingAcceptor(self.policy, self.identity),
+            DetectingAcceptor([NTLMAcceptor(self.policy, self.identity)]),
             self.policy,
             authorize=self.authorize is not None,
             admit=self.admit is not None,

@@ -174,8 +174,11 @@ class TLSSession:
 
     @property
     def peer_certificate(self) -> bytes | None:
-        """The peer's own certificate in DER; None when it sent none."""
-        return self._object.getpeercert(binary_form=True)
+        """The peer's own certificate in DER; None when it sent none, or before the handshake is complete."""
+        try:
+            return self._object.getpeercert(binary_form=True)
+        except ValueError:
+            return None
 
     def peer_chain(self) -> tuple[bytes, ...]:
         """Return the certificates that the peer sent, in DER, its own first; unverified."""

@@ -60,13 +60,13 @@ class Script:
 
     def unwrap(self, sealed: bytes) -> bytes:
         if not sealed.startswith(b"sealed:"):
-            raise RemoteProtocolError(
-                "the seal does not open", security_status=SecurityStatus.SEC_E_MESSAGE_ALTERED
-            )
+            raise RemoteProtocolError("the seal does not open", security_status=SecurityStatus.SEC_E_MESSAGE_ALTERED)
         return sealed[7:]
 
 
-def script_client(*tokens: Progress, credentials: TSCredentials = ALICE, policy: Policy | None = None, **kw: object) -> SecurityContext:
+def script_client(
+    *tokens: Progress, credentials: TSCredentials = ALICE, policy: Policy | None = None, **kw: object
+) -> SecurityContext:
     """A bare client; without tokens: two of them, as raw NTLM has."""
     mechanism = Script(*(tokens or (b"c1", b"c2")))
     handshake = ClientHandshake(mechanism, credentials, policy or Policy(), random=bytes, **kw)
@@ -117,7 +117,7 @@ class End:
     """One end of a wire: a context (or a carriage's sequence) with what it has received and not taken."""
 
     context: SecurityContext
-    answer: Callable[[object], object] = lambda event: True  # noqa: E731
+    answer: Callable[[object], object] = lambda event: True
     wire: bytearray = field(default_factory=bytearray)
     """Bytes on the way to this end."""
     held: bytes = b""

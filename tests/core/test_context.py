@@ -1,0 +1,456 @@
+"""SecurityContext with TLS inside: records, counts, surplus, farewells; scripted mechanisms, real TLS."""
+
+import contextlib
+import random
+import ssl
+
+import pytest
+from support.engine import ALICE, CUTS, End, Script, converse, pem, script_client, script_server, session, whole
+
+from acredssp import tls_config
+from acredssp.core.binding import client_value
+from acredssp.core.client import ClientHandshake
+from acredssp.core.context import SecurityContext
+from acredssp.core.events import JudgeCertificate, LookupCredential
+from acredssp.core.server import ServerHandshake
+from acredssp.core.states import State
+from acredssp.core.tls import TLSSession
+from acredssp.errors import (
+    AccessDenied,
+    AuthenticationError,
+    CertificateError,
+    CredSSPError,
+    LimitExceeded,
+    LocalProtocolError,
+    PeerClosed,
+    RemoteProtocolError,
+    TLSError,
+)
+from acredssp.mechanisms.base import Principal
+from acredssp.policy import Policy
+from acredssp.status import NTSTATUS, SecurityStatus, Stage
+from acredssp.wire import der, early_auth, tls_record, ts_credentials
+from acredssp.wire.ts_request import TSRequest
+
+NONCE = bytes(32)
+INCOMPLETE = SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
+CONTINUE = SecurityStatus.SEC_I_CONTINUE_NEEDED
+
+POLICIES = {
+    "tls12": Policy(max_tls=ssl.TLSVersion.TLSv1_2),
+    "tls13": Policy(min_tls=ssl.TLSVersion.TLSv1_3),
+}
+
+
+@pytest.fixture(params=POLICIES)
+def policy(request):
+    return POLICIES[request.param]
+
+
+def client_context(policy: Policy, *tokens, judge: bool = False) -> SecurityContext:
+    handshake = ClientHandshake(Script(*(tokens or (b"c1", b"c2"))), ALICE, policy)
+    return SecurityContext(handshake, session("rsa", policy, server_side=False), judge=judge)
+
+
+def server_context(policy: Policy, *tokens, key_type: str = "rsa", **kwargs) -> SecurityContext:
+    handshake = ServerHandshake(Script(*(tokens or (b"s1", b""))), policy, **kwargs)
+    return SecurityContext(handshake, session(key_type, policy, server_side=True))
+
+
+def ends(policy: Policy, *, client=None, server=None) -> tuple[End, End]:
+    return End(client or client_context(policy)), End(server or server_context(policy))
+
+
+def over_tls(context: SecurityContext, policy: Policy) -> TLSSession:
+    """Bring TLS up between a context and a bare TLS peer that knows nothing of CredSSP; a client has then spoken."""
+    is_client = isinstance(context.handshake, ClientHandshake)
+    peer = session("rsa", policy, server_side=is_client)
+    flight = context.step().output if is_client else b""
+    for _ in range(5):
+        peer.feed(flight)
+        done = peer.handshake()
+        reply = peer.output()
+        if done and not reply:
+            return peer
+        flight = context.step(reply).output
+    raise AssertionError("tls does not come up")
+
+
+def request(**fields: object) -> bytes:
+    return TSRequest(6, **fields).encode()
+
+
+def send(peer: TLSSession, plaintext: bytes) -> bytes:
+    peer.write(plaintext)
+    return peer.output()
+
+
+def receive(peer: TLSSession, ciphertext: bytes) -> bytes:
+    peer.feed(ciphertext)
+    return peer.read()
+
+
+def records(data: bytes) -> list[bytes]:
+    found, offset = [], 0
+    while offset < len(data):
+        total = tls_record.frame_size(data, offset).total
+        found.append(data[offset : offset + total])
+        offset += total
+    return found
+
+
+# --- the whole way ---
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("key_type", ["rsa", "ec"])
+def test_a_handshake_passes_at_any_cut(policy, key_type, cut):
+    client, server = ends(policy, server=server_context(policy, key_type=key_type))
+    flights = list(converse(client, server, CUTS[cut]))
+    assert client.done
+    assert server.done
+    assert server.context.take_credentials() == ALICE
+    if cut == "whole":
+        directions = [direction for direction, _ in flights]
+        assert directions.count("c2s") + directions.count("s2c") == (7 if policy is POLICIES["tls13"] else 9)
+
+
+def test_the_bare_shape_has_the_same_exchange():
+    for cut in CUTS.values():
+        client, server = End(script_client()), End(script_server())
+        sizes = [len(flight) for _, flight in converse(client, server, cut)]
+        assert (client.done, server.done, len(sizes)) == (True, True, 5)
+
+
+def test_finished_and_the_first_request_leave_together_under_tls_13():
+    policy = POLICIES["tls13"]
+    client, server = ends(policy)
+    flights = converse(client, server)
+    next(flights)
+    _, server_flight = next(flights)
+    assert len(records(server_flight)) > 1
+    _, flight = next(flights)
+    # ChangeCipherSpec for middleboxes, Finished, TSRequest
+    assert [record[0] for record in records(flight)] == [20, 23, 23]
+
+
+def test_every_request_is_one_record(policy):
+    client, server = ends(policy)
+    flights = [flight for _, flight in converse(client, server)]
+    for flight in flights[-4:]:
+        assert [record[0] for record in records(flight)] == [23]
+
+
+def test_facts_of_an_established_context(policy):
+    client, server = ends(policy)
+    list(converse(client, server))
+    info = client.context.info
+    assert (
+        info.tls_version == server.context.info.tls_version == ("TLSv1.3" if policy is POLICIES["tls13"] else "TLSv1.2")
+    )
+    assert (info.version, info.mechanism, info.delegated) == (6, "script", "password")
+    assert len(info.peer_key_sha256) == 64
+    assert server.context.info.peer_key_sha256 is None
+    assert "Passw0rd" not in repr(info)
+    assert client.context.take_credentials() is None
+
+
+def test_an_established_context_takes_no_more_steps(policy):
+    client, server = ends(policy)
+    list(converse(client, server))
+    for end in (client, server):
+        with pytest.raises(LocalProtocolError, match="established"):
+            end.context.step(b"")
+        assert end.context.state is State.ESTABLISHED
+
+
+# --- exact counts ---
+
+
+def test_missing_is_exact_for_every_record_and_every_cut(policy):
+    """Every prefix of every flight that breaks off inside a record, against a plain reading of its header."""
+    client, server = ends(policy)
+    flight = client.step(b"")
+    for _ in range(20):
+        receiver, sender = (server, client)
+        for _side in range(2):
+            check_counts(receiver.context, flight)
+            flight = receiver.step(flight)
+            receiver, sender = sender, receiver
+            if client.done and server.done:
+                return
+    raise AssertionError("the conversation does not end")
+
+
+def check_counts(context: SecurityContext, flight: bytes) -> None:
+    first = records(flight)[0] if flight else b""
+    for size in [*range(6), *range(6, len(first), 37), len(first) - 1]:
+        if not 0 <= size < len(first):
+            continue
+        result = context.step(first[:size])
+        expected = 5 - size if size < 5 else len(first) - size
+        assert (result.status, result.missing, result.extra, result.output) == (INCOMPLETE, expected, size, b"")
+
+
+def test_missing_is_exact_in_the_bare_shape():
+    server = script_server()
+    message = TSRequest(6, nego_token=b"c" * 300).encode()
+    for size in range(len(message)):
+        frame = der.frame_size(message[:size], 128 * 1024)
+        assert server.step(message[:size]).missing == frame.missing > 0
+    assert server.step(message + b"next").extra == 4
+
+
+def test_whole_records_in_front_are_taken_and_the_rest_is_extra():
+    policy = POLICIES["tls13"]
+    client, server = ends(policy)
+    hello = client.step(b"")
+    flight = server.step(hello)
+    first, second, *_ = records(flight)
+    result = client.context.step(first + second[:3])
+    assert (result.status, result.output, result.extra) == (CONTINUE, b"", 3)
+    assert result.missing == 2
+    result = client.context.step(second)
+    assert (result.status, result.missing, result.extra) == (CONTINUE, 5, 0)
+
+
+def test_a_request_split_over_records_asks_for_the_next_header(policy):
+    client = client_context(policy)
+    peer = over_tls(client, policy)
+    message = request(nego_token=b"s1" * 50)
+    for piece in (message[:1], message[1:3], message[3:-1]):
+        result = client.step(send(peer, piece))
+        assert (result.status, result.missing, result.extra, result.output) == (CONTINUE, 5, 0, b"")
+    assert client.step(send(peer, message[-1:])).output
+    assert client.handshake.mechanism.got == [b"", b"s1" * 50]
+
+
+def test_a_ticket_in_front_of_a_request_is_taken_in_silently():
+    policy = POLICIES["tls13"]
+    context = tls_config.server_context_from_pem(policy, *pem("rsa"))
+    context.num_tickets = 2
+    context.options &= ~ssl.OP_NO_TICKET
+    client, peer = client_context(policy), TLSSession(context, server_side=True)
+    result = client.step()
+    for _ in range(2):
+        peer.feed(result.output)
+        peer.handshake()
+        tickets = peer.output()
+        result = client.step(tickets)
+    assert (result.status, result.output, result.extra) == (CONTINUE, b"", 0)
+    assert len(records(tickets)) == 2
+    assert client.step(send(peer, request(nego_token=b"s1"))).output
+
+
+def test_the_first_call_of_a_client_takes_no_data(policy):
+    result = client_context(policy).step(b"early")
+    assert result.extra == 5
+    assert result.output[0] == tls_record.HANDSHAKE
+
+
+def test_a_server_waits_for_a_header(policy):
+    assert server_context(policy).step(b"") == server_context(policy).step()
+    assert server_context(policy).step(b"").missing == 5
+
+
+# --- what cannot be a record ---
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"\x03\x00\x00\x13",
+        b"\x16\x02",
+        b"\x16\x03\x01\xff\xff",
+        b"\x18",
+        b"\x80\x2e\x01\x03\x01",
+    ],
+)
+def test_what_no_record_begins_with_is_refused_at_once(data):
+    server = server_context(Policy())
+    with pytest.raises(RemoteProtocolError) as caught:
+        server.step(data)
+    assert caught.value.security_status is SecurityStatus.SEC_E_INVALID_TOKEN
+    assert caught.value.stage is Stage.TLS
+
+
+def test_under_tls_13_the_longest_record_is_shorter():
+    header = b"\x17\x03\x03" + (16_384 + 257).to_bytes(2, "big")
+    server = server_context(POLICIES["tls12"])
+    over_tls(server, POLICIES["tls12"])
+    assert server.step(header).status is INCOMPLETE
+    server = server_context(POLICIES["tls13"])
+    over_tls(server, POLICIES["tls13"])
+    with pytest.raises(RemoteProtocolError):
+        server.step(header)
+
+
+def test_garbage_in_a_record_fails_tls_and_leaves_an_alert():
+    server = server_context(Policy())
+    with pytest.raises(TLSError) as caught:
+        server.step(b"\x16\x03\x01\x00\x05hello")
+    assert caught.value.stage is Stage.TLS
+    assert server.farewell[0] == tls_record.ALERT
+
+
+# --- surplus ---
+
+
+def test_plaintext_behind_a_request_is_refused(policy):
+    client = client_context(policy)
+    peer = over_tls(client, policy)
+    with pytest.raises(RemoteProtocolError, match="7 bytes behind"):
+        client.step(send(peer, request(nego_token=b"s1") + b"surplus"))
+
+
+def test_plaintext_behind_auth_info_is_the_applications(policy):
+    server = server_context(policy)
+    peer = over_tls(server, policy)
+    server.step(send(peer, request(nego_token=b"c1")))
+    key = server.handshake.public_key
+    sealed = b"sealed:" + client_value(6, NONCE, key)
+    server.step(send(peer, request(nego_token=b"c2", pub_key_auth=sealed, client_nonce=NONCE)))
+    first = send(peer, request(auth_info=b"sealed:" + ts_credentials.encode(ALICE)) + b"MCS Connect Initial")
+    second = send(peer, b"the next record")
+    result = server.step(first + second)
+    assert (result.status, result.extra) == (SecurityStatus.SEC_E_OK, len(second))
+    assert server.trailing_data == b"MCS Connect Initial"
+    assert receive(server.tls, second) == b"the next record"
+
+
+def test_a_message_that_announces_too_much_is_refused_before_it_is_there(policy):
+    client = client_context(policy)
+    peer = over_tls(client, policy)
+    with pytest.raises(LimitExceeded):
+        client.step(send(peer, b"\x30\x84\x10\x00\x00\x00"))
+
+
+# --- farewells ---
+
+
+def test_a_refused_logon_leaves_error_code_then_close_notify(policy):
+    refusal = AuthenticationError("no", nt_status=NTSTATUS.STATUS_LOGON_FAILURE)
+    server = server_context(policy, LookupCredential(Principal("alice", ""), "ntlm"))
+    peer = over_tls(server, policy)
+    server.step(send(peer, request(nego_token=b"c1")))
+    with pytest.raises(AuthenticationError):
+        server.resume(refusal)
+    assert TSRequest.decode(receive(peer, server.farewell)) == TSRequest(6, error_code=0xC000006D)
+    assert peer.peer_closed
+
+
+def test_a_protocol_error_leaves_close_notify_alone(policy):
+    server = server_context(policy)
+    peer = over_tls(server, policy)
+    with pytest.raises(RemoteProtocolError):
+        server.step(send(peer, request()))
+    assert receive(peer, server.farewell) == b""
+    assert peer.peer_closed
+
+
+def test_a_carriages_last_words_go_in_front_of_the_close(policy):
+    server = server_context(policy)
+    peer = over_tls(server, policy)
+    server.fail(AccessDenied("no", nt_status=NTSTATUS.STATUS_ACCESS_DENIED), b"last words")
+    assert receive(peer, server.farewell) == b"last words"
+    assert peer.peer_closed
+
+
+def test_only_the_first_failure_counts(policy):
+    server = server_context(policy)
+    first = PeerClosed("first")
+    server.fail(first)
+    server.fail(PeerClosed("second"))
+    with pytest.raises(PeerClosed) as caught:
+        server.step(b"")
+    assert caught.value is first
+
+
+def test_failing_before_tls_is_up_leaves_nothing_to_say(policy):
+    server = server_context(policy)
+    server.fail(AuthenticationError("no", nt_status=NTSTATUS.STATUS_LOGON_FAILURE))
+    assert server.farewell == b""
+
+
+# --- the peer ends it ---
+
+
+def test_close_notify_in_the_middle_is_the_end(policy):
+    server = server_context(policy)
+    peer = over_tls(server, policy)
+    peer.close()
+    with pytest.raises(PeerClosed):
+        server.step(peer.output())
+
+
+def test_close_notify_after_our_logon_is_a_denial(policy):
+    client = client_context(policy)
+    peer = over_tls(client, policy)
+    peer.feed(client.step(send(peer, request(nego_token=b"s1"))).output)
+    peer.read()
+    peer.close()
+    with pytest.raises(AuthenticationError) as caught:
+        client.step(peer.output())
+    assert caught.value.nt_status is None
+
+
+def test_the_early_result_where_a_request_is_due_is_access_denied(policy):
+    """IronRDP's acceptor does so."""
+    client = client_context(policy)
+    peer = over_tls(client, policy)
+    with pytest.raises(AccessDenied):
+        client.step(send(peer, early_auth.encode(early_auth.AuthorizationResult.ACCESS_DENIED)))
+
+
+# --- the certificate ---
+
+
+def test_the_certificate_is_judged_before_anything_of_the_logon_leaves(policy):
+    client = client_context(policy, judge=True)
+    server = End(server_context(policy))
+    flight = client.step().output
+    event = None
+    while event is None:
+        reply = server.step(flight)
+        result = client.step(reply)
+        flight, event = result.output, result.event
+    assert isinstance(event, JudgeCertificate)
+    assert event.chain == (client.tls.peer_certificate,)
+    assert client.handshake.mechanism.got == []
+    assert result.output == b""
+    with pytest.raises(LocalProtocolError, match="resume"):
+        client.step(b"")
+    assert server.context.state in (State.TLS, State.NEGO_TOKEN)
+    assert client.resume(None).output
+    assert client.handshake.mechanism.got == [b""]
+
+
+def test_a_refused_certificate_ends_it(policy):
+    client = client_context(policy, judge=True)
+    server = End(server_context(policy))
+    result = client.step()
+    while result.event is None:
+        result = client.step(server.step(result.output))
+    client.fail(CertificateError("not trusted"))
+    with pytest.raises(CertificateError):
+        client.resume(None)
+    assert client.handshake.mechanism.got == []
+
+
+# --- anything at all ---
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_altered_bytes_raise_nothing_but_our_errors(policy, seed):
+    source = random.Random(seed)
+    client, server = ends(policy)
+
+    def alter(data: bytes, missing: int) -> bytes:
+        piece = bytearray(whole(data, missing))
+        if source.random() < 0.4:
+            piece[source.randrange(len(piece))] ^= 1 << source.randrange(8)
+        return bytes(piece)
+
+    with contextlib.suppress(CredSSPError):
+        list(converse(client, server, alter))
