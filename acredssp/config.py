@@ -5,6 +5,7 @@ the engine: the asyncio functions, the SSPI functions, a loop of the user's own.
 """
 
 import dataclasses
+import datetime as dt
 import ssl
 from typing import Final
 
@@ -74,6 +75,16 @@ class ClientConfig:
             spn: As for `new_context`.
         """
         return SecurityContext(self._handshake(spn), None, public_key=public_key)
+
+    def judge(self, chain: tuple[bytes, ...], name: str) -> None:
+        """Judge a server's certificate chain now, under the name that was asked for.
+
+        Raises:
+            CertificateError: It is not trusted.
+        """
+        if not self.policy.dangerous_accept_any_certificate:
+            assert self.trust is not None
+            self.trust.check(chain, name, dt.datetime.now(dt.UTC))
 
     def _handshake(self, spn: str) -> ClientHandshake:
         return ClientHandshake(self._mechanism(spn), self._delegated(), self.policy)
