@@ -18,7 +18,7 @@ Everything here is secret or close to it: no repr shows a content, no error text
 
 import dataclasses
 from collections.abc import Callable
-from typing import Final, Self, TypeAlias
+from typing import Final, Self, TypeAlias, assert_never
 
 from acredssp.errors import RemoteProtocolError
 from acredssp.status import SecurityStatus
@@ -155,6 +155,8 @@ def encode(credentials: TSCredentials) -> bytes:
             cred_type, body = _SMART_CARD, _encode_smart_card(credentials)
         case TSRemoteGuardCreds():
             cred_type, body = _REMOTE_GUARD, _encode_remote_guard(credentials)
+        case _:
+            assert_never(credentials)
     return der.encode(der.SEQUENCE, der.encode_integer(0, cred_type) + der.encode_octets(1, body))
 
 

@@ -122,7 +122,7 @@ class ConnectionRequest:
             raise LocalProtocolError("flags and correlation_id travel with requested_protocols, got None")
         body = _encode_text(self.cookie, self.routing_token)
         if self.requested_protocols is not None:
-            flags = self.flags & ~RequestFlags.CORRELATION_INFO_PRESENT
+            flags = _without_correlation(self.flags)
             if self.correlation_id is not None:
                 flags |= RequestFlags.CORRELATION_INFO_PRESENT
             body += _NEGOTIATION.pack(_TYPE_REQUEST, flags, _NEGOTIATION.size, self.requested_protocols)
@@ -149,7 +149,7 @@ class ConnectionRequest:
         correlation_id = _decode_correlation(data, offset + _NEGOTIATION.size, flags)
         return cls(
             requested_protocols=Protocols(value),
-            flags=flags & ~RequestFlags.CORRELATION_INFO_PRESENT,
+            flags=_without_correlation(flags),
             cookie=cookie,
             routing_token=routing_token,
             correlation_id=correlation_id,
@@ -234,9 +234,9 @@ def _encode_pdu(code: int, src_ref: int, body: bytes) -> bytes:
 
 def _check_pdu(data: bytes, code: int, what: str) -> int:
     """Refuse what is not one whole PDU of `code`; answers with its SRC-REF. References and class are not judged."""
-    size = frame_size(data)
-    if size.total != len(data):
-        raise RemoteProtocolError(f"{what}: expected {size.total or _HEADER_SIZE} bytes, got {len(data)}")
+    expected = frame_size(data).total or _HEADER_SIZE
+    if len(data) != expected:
+        raise RemoteProtocolError(f"{what}: expected {expected} bytes, got {len(data)}")
     _, _, length_indicator, got, _, src_ref, _ = _HEADER.unpack_from(data)
     if length_indicator != len(data) - 5:
         raise RemoteProtocolError(f"{what}: expected length indicator {len(data) - 5}, got {length_indicator}")
@@ -271,6 +271,8 @@ def _decode_text(data: bytes) -> tuple[str | None, str | None, int]:
             f"connection request: expected CR LF behind the text at byte {_HEADER_SIZE}, got none"
         )
     line = data[_HEADER_SIZE:stop]
+    if b"\r" in line or b"\n" in line:
+        raise RemoteProtocolError("connection request: expected a cookie or routing token of one line, got several")
     is_cookie = line.startswith(_COOKIE)
     text = line.removeprefix(_COOKIE).decode("utf-8", "surrogateescape")
     return (text, None, stop + 2) if is_cookie else (None, text, stop + 2)
@@ -299,6 +301,11 @@ def _decode_correlation(data: bytes, offset: int, flags: RequestFlags) -> bytes 
     if (kind, length) != (_TYPE_CORRELATION, _CORRELATION.size):
         raise RemoteProtocolError(f"correlation info: expected type 6 of 36 bytes, got type {kind} of {length}")
     return bytes(correlation_id)
+
+
+def _without_correlation(flags: RequestFlags) -> RequestFlags:
+    # Not `~flag`: for an IntFlag that is every *known* other bit, and would drop the unknown ones.
+    return flags & ~int(RequestFlags.CORRELATION_INFO_PRESENT)
 
 
 def _check_correlation_id(correlation_id: bytes) -> None:
