@@ -34,7 +34,7 @@ TURNS_TO_END = 10
 class DebugLoop(asyncio.SelectorEventLoop):
     """asyncio's own loop in debug mode, also when whoever runs it says otherwise (`asyncio.Runner` sets it off)."""
 
-    def set_debug(self, enabled):  # noqa: ARG002  # the signature is asyncio's
+    def set_debug(self, enabled):
         super().set_debug(True)
 
 

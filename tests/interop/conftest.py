@@ -1,0 +1,83 @@
+"""What the tests against real peers share: a lab a test, an X display and FreeRDP servers a session."""
+
+import subprocess
+
+import pytest
+from support import freerdp, realm
+from support.peers import Lab, program, wait_until
+
+
+@pytest.fixture(scope="session")
+def display(tmp_path_factory):
+    """An X display for FreeRDP, with a number of its own choice."""
+    lab = Lab(tmp_path_factory.mktemp("display"))
+    number = lab.folder / "number"
+    with number.open("wb") as file:
+        argv = ["Xvfb", "-displayfd", str(file.fileno()), "-screen", "0", "800x600x24", "-nolisten", "tcp"]
+        lab.start(argv, pass_fds=[file.fileno()])
+    yield f":{wait_until(lambda: number.read_text(encoding='ascii').strip(), 'Xvfb names its display')}"
+    lab.stop()
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """Starts peers for one test; whatever they wrote is shown if the test fails."""
+    lab = Lab(tmp_path)
+    yield lab
+    lab.stop()
+    lab.show_logs()
+
+
+@pytest.fixture
+def graphical_lab(lab, display):
+    """A lab whose programs find an X display."""
+    lab.environment["DISPLAY"] = display
+    return lab
+
+
+@pytest.fixture(scope="session")
+def sam_file(tmp_path_factory):
+    """The accounts of FreeRDP's servers, made by their own tool: alice of CONTOSO, and bob of no domain."""
+    path = tmp_path_factory.mktemp("accounts") / "sam"
+    accounts = (["-u", "alice", "-d", "CONTOSO", "-p", "Passw0rd!"], ["-u", "bob", "-p", "bobpw"])
+    hashes = [subprocess.check_output([program("winpr-hash"), *account, "-f", "sam"]) for account in accounts]
+    path.write_bytes(b"".join(hashes))
+    return path
+
+
+@pytest.fixture(scope="session")
+def shadow_servers(tmp_path_factory, display, sam_file):
+    """Starts FreeRDP servers, each kind once a session: `shadow_servers(generation, security)`."""
+    lab, servers = Lab(tmp_path_factory.mktemp("shadow"), DISPLAY=display), {}
+
+    def get(generation, security="nla"):
+        kind = generation, security
+        if kind not in servers:
+            servers[kind] = freerdp.start_shadow_server(lab, generation, sam_file, security)
+        return servers[kind]
+
+    yield get
+    lab.stop()
+
+
+@pytest.fixture
+def shadow_server(shadow_servers):
+    """A FreeRDP server by generation; what it logged during the test is shown if the test fails."""
+    used = {}
+
+    def get(generation, security="nla"):
+        server = shadow_servers(generation, security)
+        used.setdefault(server, len(server.process.read()))
+        return server
+
+    yield get
+    for server, before in used.items():
+        print(f"--- {server.process.name}\n{server.process.read()[before:]}")  # noqa: T201
+
+
+@pytest.fixture(scope="session")
+def kerberos_realm(tmp_path_factory):
+    """A Kerberos realm with its KDC."""
+    lab = Lab(tmp_path_factory.mktemp("realm"))
+    yield realm.start(lab)
+    lab.stop()

@@ -1,0 +1,200 @@
+"""Real peers as processes: started on loopback, stopped by their process id, their logs kept for a failing test.
+
+A program that is not installed skips the test by name; nothing here is imported by acredssp. Linux only, since the
+peers are: whether a port listens is read from /proc.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+DEADLINE = 30.0
+"""Seconds that anything of a peer may take before the test fails; nothing waits that long unless it hangs."""
+POLL = 0.02
+"""Seconds between two looks at what is waited for."""
+
+PORTS = range(20000, 32768)
+"""Below the ephemeral ports, from which an outgoing loopback connection may take any that a server wants."""
+
+PACKAGES = {
+    "Xvfb": "xvfb",
+    "dumpcap": "tshark",
+    "kadmin.local": "krb5-admin-server",
+    "kdb5_util": "krb5-kdc",
+    "kinit": "krb5-user",
+    "krb5kdc": "krb5-kdc",
+    "freerdp-shadow-cli": "freerdp2-shadow-x11",
+    "freerdp-shadow-cli3": "-t bookworm-backports freerdp3-shadow-x11",
+    "nmap": "nmap",
+    "openssl": "openssl",
+    "tshark": "tshark",
+    "winpr-hash": "winpr-utils",
+    "xfreerdp": "freerdp2-x11",
+    "xfreerdp3": "-t bookworm-backports freerdp3-x11",
+}
+"""What Debian calls the packages of the programs the tests start."""
+
+_ports = iter(random.sample(PORTS, len(PORTS)))  # in no order, so that two test sessions at once seldom meet
+
+
+def program(name):
+    """The path of a peer's program; skips the test where it is not installed."""
+    path = os.pathsep.join(
+        [os.environ.get("PATH", os.defpath), "/usr/sbin"]
+    )  # where servers are, and users do not look
+    return shutil.which(name, path=path) or pytest.skip(f"{name} is missing: apt-get install {PACKAGES[name]}")
+
+
+def free_port():
+    """A loopback port that nobody listens on; never the same one twice in a session."""
+    for port in _ports:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is left")
+
+
+def listens(port):
+    """Whether a TCP socket listens on the port, without disturbing whoever does by a connection."""
+    listening = f":{port:04X} 00000000:0000 0A"
+    return any(listening in Path(table).read_text(encoding="ascii") for table in ("/proc/net/tcp", "/proc/net/tcp6"))
+
+
+def wait_until(condition: Callable[[], object], what):
+    """Answer with the first true value of `condition()`; fails the test at the deadline."""
+    end = time.monotonic() + DEADLINE
+    while not (value := condition()):
+        if time.monotonic() > end:
+            pytest.fail(f"{what}: not within {DEADLINE:.0f} seconds")
+        time.sleep(POLL)
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A program that ran to its end."""
+
+    status: int
+    """Its exit status."""
+    output: str
+    """Both of its outputs, or the standard one alone where they were kept apart."""
+    errors: str = ""
+
+
+class Process:
+    """A peer that runs. `output` and `errors` are files; they are one where the peer writes a log and nothing else."""
+
+    def __init__(self, name, process, output, errors):
+        self.name = name
+        self.output = output
+        self.errors = errors
+        self._process = process
+
+    def read(self):
+        """What it has written so far."""
+        return self.output.read_text(encoding="utf-8", errors="replace")
+
+    def read_errors(self):
+        """What it has written to its error output, where that is kept apart."""
+        return self.errors.read_text(encoding="utf-8", errors="replace") if self.errors != self.output else ""
+
+    def ended(self):
+        return self._process.poll() is not None
+
+    def wait(self):
+        """Wait for the end that the process comes to by itself; answers with its exit status."""
+        try:
+            return self._process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{self.name} did not end within {DEADLINE:.0f} seconds")
+
+    def stop(self, number=signal.SIGTERM):
+        """Ask the process to end, and end it; answers with its exit status."""
+        if not self.ended():
+            self._process.send_signal(number)
+        try:
+            return self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+class Lab:
+    """Starts peers in a folder of their own, and ends them all."""
+
+    def __init__(self, folder, **environment):
+        self.folder = folder
+        self.environment = environment
+        self.processes = []
+        self._numbers = itertools.count(1)
+
+    def start(self, argv, *, split=False, **popen):
+        """Start a program.
+
+        Args:
+            argv: The program's name, looked up with `program()`, and its arguments.
+            split: Whether its two outputs are kept apart.
+            popen: More for `subprocess.Popen`.
+        """
+        name, *arguments = map(str, argv)
+        path = name if os.sep in name else program(name)
+        label = f"{next(self._numbers):02}-{Path(name).name}"
+        home = self.folder / label
+        home.mkdir()
+        output, errors = self.folder / f"{label}.log", self.folder / f"{label}.{'err' if split else 'log'}"
+        with output.open("wb") as stdout, errors.open("wb") if split else contextlib.nullcontext(stdout) as stderr:
+            started = subprocess.Popen(
+                [path, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                env=self._environment(home),
+                **popen,
+            )
+        process = Process(label, started, output, errors)
+        self.processes.append(process)
+        return process
+
+    def start_server(self, argv, port, **options):
+        """Start a program and wait until it listens on `port`."""
+        server = self.start(argv, **options)
+        wait_until(lambda: listens(port) or server.ended(), f"{server.name} listens on {port}")
+        if server.ended():
+            pytest.fail(f"{server.name} ended before it listened:\n{server.read()}")
+        return server
+
+    def run(self, argv, **options):
+        """Run a program to its end."""
+        process = self.start(argv, **options)
+        status = process.wait()
+        errors = (
+            process.errors.read_text(encoding="utf-8", errors="replace") if process.errors != process.output else ""
+        )
+        return Run(status, process.read(), errors)
+
+    def stop(self):
+        """End what still runs, the youngest first."""
+        for process in reversed(self.processes):
+            process.stop()
+
+    def show_logs(self):
+        """Print every log: pytest shows what a test printed if it failed."""
+        for process in self.processes:
+            for path in sorted({process.output, process.errors}):
+                print(f"--- {path.name}\n{path.read_text(encoding='utf-8', errors='replace')}")  # noqa: T201
+
+    def _environment(self, home):
+        """The caller's environment, with no way to the caller's own files and locale."""
+        places = {name: str(home) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME")}
+        return os.environ | places | {"LC_ALL": "C.UTF-8", "KRB5_CONFIG": "/dev/null"} | self.environment
