@@ -146,11 +146,11 @@ def _check_header(data: bytes, message_type: int, shortest: int) -> None:
     """Refuse what is not the NTLM message of this type, or shorter than its fixed part."""
     if data[:8] != SIGNATURE:
         raise RemoteProtocolError("expected an ntlm message, got another token")
-    if len(data) < shortest:
-        raise RemoteProtocolError(f"ntlm message: expected at least {shortest} bytes, got {len(data)}")
-    if data[8:12] != bytes((message_type, 0, 0, 0)):
+    if len(data) >= 12 and data[8:12] != bytes((message_type, 0, 0, 0)):
         got = int.from_bytes(data[8:12], "little")
         raise RemoteProtocolError(f"ntlm message: expected type {message_type}, got {got}")
+    if len(data) < shortest:
+        raise RemoteProtocolError(f"ntlm message: expected at least {shortest} bytes, got {len(data)}")
 
 
 def _payload(data: bytes, length: int, offset: int, header: int, field: str) -> bytes:

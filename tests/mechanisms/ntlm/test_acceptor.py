@@ -1,0 +1,533 @@
+"""The acceptor: who is let in, and that nobody else is, whatever the message says."""
+
+import itertools
+import struct
+import traceback
+
+import pytest
+from support.ntlm import ALICE, IDENTITY, SPN, WRONG, HandMade, acceptor, assert_sealed_both_ways, converse, initiator
+
+from acredssp.credentials import Candidates, Deny, NTHash, Oracle, Password
+from acredssp.errors import AuthenticationError, CredSSPError, LocalProtocolError, PolicyError, RemoteProtocolError
+from acredssp.mechanisms.base import AskOracle, LookupCredential, Principal
+from acredssp.mechanisms.ntlm import acceptor as acceptor_module
+from acredssp.mechanisms.ntlm import crypto
+from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
+from acredssp.mechanisms.ntlm.context import REQUIRED_FLAGS
+from acredssp.mechanisms.ntlm.messages import ChallengeMessage, Flags, NegotiateMessage
+from acredssp.policy import Policy
+from acredssp.status import NTSTATUS, SecurityStatus
+
+CANARY = "Canary-9f3c"
+
+
+def log_on(server, token, answer=ALICE):
+    """Give the AUTHENTICATE and answer the lookup; what the acceptor says."""
+    event = server.step(token)
+    assert isinstance(event, LookupCredential)
+    return server.resume(answer)
+
+
+def assert_denied(server, token, answer=ALICE, status=NTSTATUS.STATUS_LOGON_FAILURE):
+    """The token, or the answer to its lookup, ends the context, and no key is left to use."""
+    with pytest.raises(CredSSPError) as caught:
+        log_on(server, token, answer)
+    assert not server.complete
+    assert server.principal is None
+    with pytest.raises(LocalProtocolError):
+        server.wrap(b"")
+    if isinstance(caught.value, AuthenticationError):
+        assert caught.value.nt_status is status
+    return caught.value
+
+
+def begun(**options):
+    server = acceptor(**options)
+    return server, HandMade(server)
+
+
+# --- who is let in ---
+
+
+def test_lookup_is_asked_for_what_the_client_claims():
+    client, server = initiator(), acceptor()
+    event = server.step(client.step(server.step(client.step(b""))))
+    assert event == LookupCredential(Principal("alice", "CONTOSO", "PC", SPN), "ntlm")
+    assert server.principal is None
+    assert server.resume(ALICE) == b""
+    assert server.principal == event.principal
+    assert_sealed_both_ways(client, server)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ALICE,
+        Password("Passw0rd!"),
+        NTHash(ALICE.nt_hash),
+        Candidates([WRONG, ALICE]),
+        Candidates((NTHash(bytes(16)), NTHash(ALICE.nt_hash), WRONG)),
+        Candidates([None, "Passw0rd!", ALICE]),
+    ],
+    ids=repr,
+)
+def test_right_secret_lets_in(answer):
+    client, server = initiator(), acceptor()
+    converse(client, server, answer)
+    assert_sealed_both_ways(client, server)
+
+
+@pytest.mark.parametrize(
+    ("user", "domain"),
+    [("alice", "CONTOSO"), ("ALICE", "contoso"), ("alice@contoso.test", ""), ("straße", "D"), ("用户", "域")],
+)
+def test_names_of_every_form_log_on(user, domain):
+    client, server = initiator(Password("Passw0rd!", user, domain)), acceptor()
+    converse(client, server)
+    assert (server.principal.user, server.principal.domain) == (user, domain)
+
+
+def test_client_that_leaves_the_domain_out_of_its_key_is_let_in():
+    server, client = begun()
+    assert log_on(server, client.authenticate(key_domain="")) == b""
+
+
+def test_domain_counts_in_the_case_the_client_wrote():
+    server, client = begun()
+    assert_denied(server, client.authenticate(domain="CONTOSO", key_domain="contoso"))
+
+
+@pytest.mark.parametrize("tail", [b"", bytes(4), bytes(12), b"anything"])
+def test_bytes_behind_the_av_pairs_are_covered_as_they_came(tail):
+    server, client = begun()
+    assert log_on(server, client.authenticate(tail=tail)) == b""
+
+
+def test_client_without_mic_is_let_in_unless_the_policy_says_no():
+    server, client = begun()
+    assert log_on(server, client.authenticate(mic=False)) == b""
+    assert not server.needs_mech_list_mic
+    server = acceptor(Policy(require_ntlm_mic=True))
+    error = assert_denied(server, HandMade(server).authenticate(mic=False))
+    assert isinstance(error, PolicyError)
+
+
+def test_mic_that_was_made_asks_for_a_mech_list_mic():
+    server, client = begun()
+    log_on(server, client.authenticate())
+    assert server.needs_mech_list_mic
+
+
+# --- the oracle ---
+
+
+def ask(server, token):
+    event = server.step(token)
+    assert isinstance(event, LookupCredential)
+    oracle = Oracle(lambda exchange: exchange)
+    asked = server.resume(oracle)
+    assert isinstance(asked, AskOracle)
+    assert asked.oracle is oracle
+    return asked.exchange
+
+
+def session_base_key(exchange, nt_hash=ALICE.nt_hash):
+    """What a domain controller does with an exchange."""
+    key = crypto.ntowf_v2(nt_hash, exchange.user, exchange.domain.encode("utf-16-le"))
+    proof = crypto.nt_proof(key, exchange.server_challenge, exchange.nt_response[16:])
+    assert proof == exchange.nt_response[:16]
+    return crypto.hmac_md5(key, proof)
+
+
+def test_oracle_that_verifies_lets_in():
+    client, server = initiator(), acceptor()
+    exchange = ask(server, client.step(server.step(client.step(b""))))
+    assert (exchange.user, exchange.domain, exchange.workstation) == ("alice", "CONTOSO", "PC")
+    assert server.resume(session_base_key(exchange)) == b""
+    assert_sealed_both_ways(client, server)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, True, b"", bytes(15), bytes(17), bytearray(16), "x" * 16, ALICE, Deny(), ValueError("x"), Oracle(print)],
+    ids=repr,
+)
+def test_oracle_that_gives_no_key_denies(answer):
+    server, client = begun()
+    ask(server, client.authenticate())
+    with pytest.raises(AuthenticationError) as caught:
+        server.resume(answer)
+    assert caught.value.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+    assert not server.complete
+
+
+def test_oracle_that_gives_another_key_fails_at_the_mic():
+    server, client = begun()
+    ask(server, client.authenticate())
+    with pytest.raises(RemoteProtocolError) as caught:
+        server.resume(bytes(16))
+    assert caught.value.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
+
+
+def test_oracle_may_say_that_it_has_no_logon_server_but_not_which_users_exist():
+    for said, shown in (
+        (NTSTATUS.STATUS_NO_LOGON_SERVERS, NTSTATUS.STATUS_NO_LOGON_SERVERS),
+        (NTSTATUS.STATUS_NO_SUCH_USER, NTSTATUS.STATUS_LOGON_FAILURE),
+        (NTSTATUS.STATUS_WRONG_PASSWORD, NTSTATUS.STATUS_LOGON_FAILURE),
+    ):
+        server, client = begun()
+        ask(server, client.authenticate())
+        with pytest.raises(AuthenticationError) as caught:
+            server.resume(Deny(said))
+        assert caught.value.nt_status is shown
+
+
+# --- who is not ---
+
+GARBAGE = [
+    None, True, False, 0, 1, "", "Passw0rd!", b"Passw0rd!", ALICE.nt_hash, object(), Password, [ALICE], (ALICE,), {},
+    ValueError("the store is down"), LookupError(), BaseException(), NotImplemented, ...,
+    WRONG, NTHash(bytes(16)), Candidates([]), Candidates(()), Candidates([WRONG, NTHash(bytes(16))]),
+    Candidates("Passw0rd!"), Candidates(None), Candidates([None, "Passw0rd!", b"x" * 16]), Deny(), Deny(secret=WRONG),
+    Deny(secret="Passw0rd!"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mic", [True, False], ids=["mic", "no mic"])
+@pytest.mark.parametrize("answer", GARBAGE, ids=repr)
+def test_lookup_that_gives_no_right_secret_denies(answer, mic):
+    server, client = begun()
+    error = assert_denied(server, client.authenticate(mic=mic), answer)
+    assert type(error) is AuthenticationError
+    assert error.security_status is SecurityStatus.SEC_E_LOGON_DENIED
+
+
+def test_unknown_user_and_wrong_password_cannot_be_told_apart(monkeypatch):
+    calls = []
+    monkeypatch.setattr(acceptor_module, "nt_proof", lambda *parts: calls.append(1) or crypto.nt_proof(*parts))
+    seen = []
+    for answer in (None, WRONG, Deny(), Deny(NTSTATUS.STATUS_NO_SUCH_USER), Deny(secret=WRONG), Candidates([])):
+        calls.clear()
+        server, client = begun()
+        error = assert_denied(server, client.authenticate(), answer)
+        seen.append((str(error), error.nt_status, error.security_status, len(calls)))
+    assert len(set(seen)) == 1
+    assert seen[0][3] == 2
+
+
+def test_throw_away_hash_lets_nobody_in():
+    random = lambda size: b"z" * size  # noqa: E731 -- the acceptor's randomness, known to the client
+    server = acceptor(random=random)
+    client = HandMade(server)
+    assert_denied(server, client.authenticate(secret=NTHash(b"z" * 16)), None)
+
+
+@pytest.mark.parametrize(
+    ("status", "security_status"),
+    [
+        (NTSTATUS.STATUS_ACCOUNT_DISABLED, SecurityStatus.SEC_E_LOGON_DENIED),
+        (NTSTATUS.STATUS_PASSWORD_EXPIRED, SecurityStatus.SEC_E_LOGON_DENIED),
+        (NTSTATUS.STATUS_SMARTCARD_LOGON_REQUIRED, SecurityStatus.SEC_E_SMARTCARD_LOGON_REQUIRED),
+    ],
+)
+def test_status_of_a_refusal_is_shown_to_who_proved_the_password_alone(status, security_status):
+    server, client = begun()
+    error = assert_denied(server, client.authenticate(), Deny(status, ALICE), status)
+    assert error.security_status is security_status
+    for answer in (Deny(status), Deny(status, WRONG)):
+        server, client = begun()
+        assert_denied(server, client.authenticate(), answer)
+    server, client = begun()
+    assert_denied(server, client.authenticate(secret=WRONG), Deny(status, ALICE))
+
+
+def test_status_that_is_not_about_the_account_is_shown_to_everybody():
+    server, client = begun()
+    answer = Deny(NTSTATUS.STATUS_NO_LOGON_SERVERS)
+    error = assert_denied(server, client.authenticate(secret=WRONG), answer, NTSTATUS.STATUS_NO_LOGON_SERVERS)
+    assert error.security_status is SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY
+
+
+@pytest.mark.parametrize("status", [0, 1, 0x7FFFFFFF, 2**32, -1, None, "disabled"])
+def test_refusal_with_a_status_that_is_none_is_a_logon_failure(status):
+    server, client = begun()
+    assert_denied(server, client.authenticate(), Deny(status, ALICE))
+
+
+def test_wrong_password_is_denied_under_every_flag():
+    for flag in [1 << bit for bit in range(32)]:
+        for options in ({"flags": flag}, {"drop_flags": flag}):
+            for mic in (True, False):
+                server, client = begun()
+                assert_denied(server, client.authenticate(secret=WRONG, mic=mic, **options))
+
+
+@pytest.mark.parametrize("flag", [flag for flag in Flags if flag & REQUIRED_FLAGS], ids=lambda flag: flag.name)
+def test_required_flag_may_be_missing_neither_at_first_nor_at_last(flag):
+    server, client = begun()
+    assert_denied(server, client.authenticate(drop_flags=flag))
+    with pytest.raises(CredSSPError, match=flag.name):
+        acceptor().step(NegotiateMessage.encode(0xE2088235 & ~flag))
+
+
+@pytest.mark.parametrize("mic", [True, False], ids=["mic", "no mic"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"nt_response": b""},
+        {"nt_response": b"", "lm_response": b""},
+        {"nt_response": b"", "lm_response": b"\0"},
+        {"nt_response": bytes(1)},
+        {"nt_response": bytes(16)},
+        {"nt_response": bytes(24)},
+        {"nt_response": bytes(24), "lm_response": b"12345678" + bytes(16)},
+        {"nt_response": b"", "user": b"", "lm_response": b"\0", "domain": b""},
+        {"flags": Flags.ANONYMOUS},
+        {"user": b""},
+    ],
+    ids=[
+        "no nt response", "no response", "lm response of one byte", "1 byte", "16 bytes", "ntlmv1", "ntlm2 session",
+        "anonymous", "anonymous flag", "no user",
+    ],
+)  # fmt: skip
+def test_logon_without_ntlmv2_is_denied_and_nobody_is_asked(fields, mic):
+    server, client = begun()
+    token = client.authenticate(mic=mic, **fields)
+    with pytest.raises(AuthenticationError) as caught:
+        server.step(token)
+    assert caught.value.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+    assert not server.complete
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"encrypted_session_key": bytes(size)} for size in (0, 1, 15, 17, 32)]
+    + [{"nt_response": bytes(size)} for size in (25, 44, 47, 48, 200)]
+    + [{"user": b"a"}, {"user": b"\0\xd8"}, {"domain": b"a\0b"}, {"workstation": b"\0\xdc"}, {"domain": b"x" * 2050}]
+    + [{"av_pairs": pairs} for pairs in (b"", b"\1\0\2\0", b"\6\0\xff\xff\2\0\0\0", b"\x09\0\1\0x" + bytes(4))]
+    + [{"av_pairs": b"\1\0\0\0" * 1000 + bytes(4)}],
+    ids=repr,
+)
+@pytest.mark.parametrize("mic", [True, False], ids=["mic", "no mic"])
+def test_malformed_part_is_refused_before_anybody_is_asked(fields, mic):
+    server, client = begun()
+    token = client.authenticate(mic=mic, **({"tail": b""} if "av_pairs" in fields else {}), **fields)
+    with pytest.raises(RemoteProtocolError):
+        server.step(token)
+    assert not server.complete
+
+
+# --- the MIC ---
+
+
+def test_announced_mic_needs_room():
+    server, client = begun()
+    with pytest.raises(RemoteProtocolError, match="mic"):
+        server.step(client.authenticate(mic=False, announce=True))
+
+
+@pytest.mark.parametrize("position", range(72, 88))
+def test_altered_mic_is_refused(position):
+    server, client = begun()
+    token = bytearray(client.authenticate())
+    token[position] ^= 0x80
+    error = assert_denied(server, bytes(token))
+    assert error.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
+
+
+def test_mic_of_zeros_is_refused():
+    server, client = begun()
+    token = client.authenticate()
+    assert_denied(server, token[:72] + bytes(16) + token[88:])
+
+
+def test_announcement_cannot_be_cut_out_of_the_proof():
+    server, client = begun()
+    token = client.authenticate()
+    flags = b"\6\0\4\0\2\0\0\0"
+    assert token.count(flags) == 1
+    for instead in (b"\6\0\4\0\0\0\0\0", b"\xff\0\4\0\2\0\0\0"):
+        server, client = begun()
+        assert_denied(server, client.authenticate().replace(flags, instead))
+
+
+def test_every_altered_byte_of_the_message_is_noticed():
+    length = len(begun()[1].authenticate())
+    for position in range(length):
+        server, client = begun()
+        token = bytearray(client.authenticate())
+        token[position] ^= 1
+        assert_denied(server, bytes(token))
+
+
+@pytest.mark.parametrize("position", range(40))
+def test_altered_negotiate_is_noticed_by_the_mic(position):
+    client, server = initiator(), acceptor()
+    negotiate = bytearray(client.step(b""))
+    negotiate[position] ^= 1
+    with pytest.raises(CredSSPError):
+        log_on(server, client.step(server.step(bytes(negotiate))))
+
+
+def test_altered_challenge_is_noticed():
+    client, server = initiator(), acceptor()
+    length = len(server.step(client.step(b"")))
+    for position in range(length):
+        client, server = initiator(), acceptor()
+        challenge = bytearray(server.step(client.step(b"")))
+        challenge[position] ^= 1
+        with pytest.raises(CredSSPError):
+            log_on(server, client.step(bytes(challenge)))
+        assert not server.complete
+
+
+def test_replayed_authenticate_does_not_fit_another_challenge():
+    client, server = initiator(), acceptor()
+    negotiate = client.step(b"")
+    token = client.step(server.step(negotiate))
+    log_on(server, token)
+    other = acceptor()
+    other.step(negotiate)
+    assert_denied(other, token)
+
+
+# --- lies in lengths and offsets ---
+
+FIELDS = {"lm": 12, "nt": 20, "domain": 28, "user": 36, "workstation": 44, "key": 52}
+
+
+@pytest.mark.parametrize("at", FIELDS.values(), ids=FIELDS)
+def test_no_length_and_offset_but_the_right_ones_log_on(at):
+    server, client = begun()
+    token = client.authenticate(workstation=b"P\0")
+    right = struct.unpack_from("<HHI", token, at)
+    offsets = (0, 1, 63, 64, 71, 72, 87, 88, right[2], right[2] + 1, len(token) - 1, len(token), 0x7FFFFFFF, 0xFFFFFFF0)
+    for length, offset in itertools.product((0, 1, 2, 16, 24, 25, 48, right[0], 0x7FFF, 0xFFFF), offsets):
+        if (length, offset) == (right[0], right[2]):
+            continue
+        server, client = begun()
+        token = client.authenticate(workstation=b"P\0")
+        assert_denied(server, token[:at] + struct.pack("<HHI", length, length, offset) + token[at + 8 :])
+
+
+def test_every_truncation_is_refused():
+    length = len(begun()[1].authenticate())
+    for size in range(length):
+        server, client = begun()
+        assert_denied(server, client.authenticate()[:size])
+
+
+@pytest.mark.parametrize("token", [b"", b"N", b"NTLMSSP", b"NTLMSSP\0", b"NTLMSSP\0\1\0\0\0", b"\x60\x01", bytes(100)])
+def test_first_token_that_is_no_negotiate_is_refused(token):
+    server = acceptor()
+    with pytest.raises(RemoteProtocolError):
+        server.step(token)
+    with pytest.raises(LocalProtocolError):
+        server.step(initiator().step(b""))
+
+
+def test_authenticate_cannot_come_first_nor_negotiate_twice():
+    server, client = begun()
+    token = client.authenticate()
+    with pytest.raises(RemoteProtocolError, match="type 1"):
+        acceptor().step(token)
+    with pytest.raises(RemoteProtocolError, match="type 3"):
+        server.step(client.negotiate)
+
+
+# --- order of calls ---
+
+
+def test_step_while_a_lookup_is_out_ends_the_context():
+    server, client = begun()
+    token = client.authenticate()
+    server.step(token)
+    with pytest.raises(LocalProtocolError):
+        server.step(token)
+    with pytest.raises(LocalProtocolError):
+        server.resume(ALICE)
+    assert not server.complete
+
+
+def test_answer_to_nothing_is_a_local_error():
+    server = acceptor()
+    with pytest.raises(LocalProtocolError):
+        server.resume(ALICE)
+
+
+def test_answer_counts_once():
+    server, client = begun()
+    assert_denied(server, client.authenticate(), WRONG)
+    with pytest.raises(LocalProtocolError):
+        server.resume(ALICE)
+
+
+def test_token_after_completion_is_refused():
+    server, client = begun()
+    token = client.authenticate()
+    log_on(server, token)
+    with pytest.raises(RemoteProtocolError):
+        server.step(token)
+
+
+# --- channel bindings ---
+
+BINDINGS = b"tls-server-end-point:" + bytes(32)
+
+
+@pytest.mark.parametrize("theirs", [None, BINDINGS])
+@pytest.mark.parametrize("ours", [None, BINDINGS])
+def test_bindings_of_one_channel_log_on(ours, theirs):
+    client, server = initiator(channel_bindings=theirs), acceptor(channel_bindings=ours)
+    converse(client, server)
+    assert server.complete
+
+
+def test_bindings_of_another_channel_are_refused():
+    client, server = initiator(channel_bindings=b"tls-server-end-point:other"), acceptor(channel_bindings=BINDINGS)
+    with pytest.raises(AuthenticationError) as caught:
+        converse(client, server)
+    assert caught.value.security_status is SecurityStatus.SEC_E_BAD_BINDINGS
+    assert caught.value.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+    assert not server.complete
+
+
+# --- the identity ---
+
+
+def test_stand_alone_machine_is_its_own_domain():
+    identity = NTLMIdentity("SRV")
+    assert identity.target_name.decode("utf-16-le") == "SRV"
+    assert identity.target_type == Flags.TARGET_TYPE_SERVER
+    assert IDENTITY.target_type == Flags.TARGET_TYPE_DOMAIN
+
+
+def test_identity_needs_a_name():
+    with pytest.raises(ValueError, match="netbios"):
+        NTLMIdentity("")
+
+
+def test_challenges_are_random():
+    challenges = {ChallengeMessage.decode(acceptor().step(initiator().step(b""))).server_challenge for _ in range(20)}
+    assert len(challenges) == 20
+
+
+# --- secrets ---
+
+
+def test_no_secret_in_repr_or_traceback():
+    secret = Password(CANARY, "alice", "CONTOSO")
+    client, server = initiator(secret), acceptor()
+    converse(client, server, secret)
+    values = [client, server, server._logon, secret, NTHash(secret.nt_hash), Deny(secret=secret), Candidates([secret])]
+    texts = [repr(value) + str(value) for value in values]
+    for answer in (secret, Candidates([secret]), Deny(secret=secret), ValueError(CANARY)):
+        denied, by_hand = begun()
+        with pytest.raises(CredSSPError) as caught:
+            log_on(denied, by_hand.authenticate(secret=WRONG), answer)
+        texts.append("".join(traceback.format_exception(caught.value)))
+        texts.append(repr(caught.value) + repr(vars(caught.value)))
+    for text in texts:
+        assert CANARY not in text
+        assert secret.nt_hash.hex() not in text
+        assert repr(secret.nt_hash)[2:-1] not in text
