@@ -11,6 +11,7 @@ import functools
 import hashlib
 import ipaddress
 import pathlib
+import re
 import ssl
 import warnings
 from collections.abc import Sequence
@@ -79,7 +80,7 @@ class Trust:
         """
         cleaned = [pin.replace(":", "").strip().lower() for pin in pins]
         for pin in cleaned:
-            if len(bytes.fromhex(pin)) != 32:
+            if not re.fullmatch("[0-9a-f]{64}", pin):
                 raise ValueError("a pin is a SHA-256: 64 hex digits")
         return cls(pins=frozenset(cleaned))
 

@@ -1,0 +1,319 @@
+"""The RDP sequence: X.224 in clear, TLS, CredSSP, early user authorization; scripted mechanisms, real TLS."""
+
+import pytest
+from support.engine import ALICE, CUTS, End, Script, converse, session
+from vectors.load import captures
+
+from acredssp.carriage.base import TLS
+from acredssp.carriage.rdp import RDP, State
+from acredssp.core.client import ClientHandshake
+from acredssp.core.context import SecurityContext
+from acredssp.core.server import ServerHandshake
+from acredssp.credentials import Deny
+from acredssp.errors import (
+    AccessDenied,
+    CredSSPError,
+    LimitExceeded,
+    LocalProtocolError,
+    NegotiationFailure,
+    PeerClosed,
+    RemoteProtocolError,
+)
+from acredssp.policy import Policy
+from acredssp.status import NTSTATUS, SecurityStatus, Stage
+from acredssp.wire import early_auth
+from acredssp.wire.early_auth import AuthorizationResult
+from acredssp.wire.x224 import ConnectionConfirm, ConnectionRequest, FailureCode, Protocols, RequestFlags
+
+POLICY = Policy()
+PLAIN = RDP()
+EX = RDP(hybrid_ex=True, cookie="administrator")
+
+
+def initiator(carriage: RDP = PLAIN):
+    handshake = ClientHandshake(Script(b"c1", b"c2"), ALICE, POLICY)
+    return carriage.initiator(SecurityContext(handshake, session("rsa", POLICY, server_side=False)))
+
+
+def acceptor(carriage: RDP = PLAIN, *, admit: bool = False):
+    handshake = ServerHandshake(Script(b"s1", b""), POLICY, admit=admit)
+    return carriage.acceptor(SecurityContext(handshake, session("rsa", POLICY, server_side=True)))
+
+
+def confirm(protocol: int | None = None, failure: int | None = None) -> bytes:
+    return ConnectionConfirm(
+        selected_protocol=None if protocol is None else Protocols(protocol),
+        failure_code=None if failure is None else FailureCode(failure),
+    ).encode()
+
+
+# --- the whole way ---
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize(
+    ("client", "server", "selected"),
+    [
+        (PLAIN, PLAIN, Protocols.HYBRID),
+        (EX, PLAIN, Protocols.HYBRID),
+        (PLAIN, EX, Protocols.HYBRID),
+        (EX, EX, Protocols.HYBRID_EX),
+    ],
+)
+def test_a_sequence_passes_at_any_cut(client, server, selected, cut):
+    ends = End(initiator(client)), End(acceptor(server))
+    list(converse(*ends, CUTS[cut]))
+    assert [end.done for end in ends] == [True, True]
+    assert [end.context.state for end in ends] == [State.DONE, State.DONE]
+    assert ends[0].context.confirm.selected_protocol is selected
+    assert ends[1].context.context.take_credentials() == ALICE
+
+
+def test_the_cookie_is_cut_as_mstsc_cuts_it():
+    ends = End(initiator(EX)), End(acceptor(PLAIN))
+    list(converse(*ends))
+    assert ends[1].context.cookie == "administ" + "r"
+    assert ends[1].context.request.requested_protocols == Protocols.SSL | Protocols.HYBRID | Protocols.HYBRID_EX
+
+
+def test_without_a_cookie_it_is_empty():
+    ends = End(initiator()), End(acceptor())
+    list(converse(*ends))
+    assert ends[1].context.cookie == ends[0].context.cookie == ""
+
+
+def test_request_flags_are_sent():
+    carriage = RDP(request_flags=RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED)
+    assert ConnectionRequest.decode(initiator(carriage).step().output).flags == carriage.request_flags
+
+
+def test_bare_tls_is_the_context_itself():
+    context = initiator().context
+    assert TLS().initiator(context) is TLS().acceptor(context) is context
+    assert context.context is context
+    assert context.cookie == ""
+
+
+# --- NEGOTIATION ---
+
+
+@pytest.mark.parametrize(
+    ("requested", "hybrid_ex", "selected"),
+    [(2, False, 2), (3, False, 2), (11, False, 2), (11, True, 8), (8, True, 8), (10, True, 8), (3, True, 2)],
+)
+def test_the_server_selects_credssp(requested, hybrid_ex, selected):
+    server = acceptor(RDP(hybrid_ex=hybrid_ex))
+    reply = server.step(ConnectionRequest(requested_protocols=Protocols(requested)).encode())
+    assert ConnectionConfirm.decode(reply.output).selected_protocol == selected
+    assert reply.status is SecurityStatus.SEC_I_CONTINUE_NEEDED
+
+
+@pytest.mark.parametrize("requested", [None, 0, 1, 4, 5, 16])
+@pytest.mark.parametrize("carriage", [PLAIN, EX])
+def test_without_credssp_the_client_is_told_that_it_is_required(requested, carriage):
+    server = acceptor(carriage)
+    protocols = None if requested is None else Protocols(requested)
+    with pytest.raises(NegotiationFailure) as caught:
+        server.step(ConnectionRequest(requested_protocols=protocols).encode())
+    assert caught.value.failure_code is FailureCode.HYBRID_REQUIRED_BY_SERVER
+    assert caught.value.stage is Stage.NEGOTIATION
+    assert server.farewell == confirm(failure=5)
+
+
+def test_hybrid_ex_alone_needs_a_server_that_has_it():
+    server = acceptor(PLAIN)
+    with pytest.raises(NegotiationFailure):
+        server.step(ConnectionRequest(requested_protocols=Protocols.HYBRID_EX).encode())
+
+
+@pytest.mark.parametrize("failure", [1, 2, 3, 4, 5, 6, 77])
+def test_a_failure_code_is_named(failure):
+    client = initiator()
+    client.step()
+    with pytest.raises(NegotiationFailure, match=FailureCode(failure).name) as caught:
+        client.step(confirm(failure=failure))
+    assert caught.value.failure_code == failure
+    assert client.farewell == b""
+
+
+@pytest.mark.parametrize("protocol", [None, 0, 1, 4, 8, 10, 16])
+def test_another_protocol_than_asked_for_is_refused(protocol):
+    client = initiator(PLAIN)
+    client.step()
+    with pytest.raises(NegotiationFailure, match="network level authentication"):
+        client.step(confirm(protocol))
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_bytes_in_clear_behind_the_pdu_are_refused(side):
+    if side == "client":
+        sequence = initiator()
+        sequence.step()
+        pdu = confirm(2)
+    else:
+        sequence = acceptor()
+        pdu = ConnectionRequest(requested_protocols=Protocols.HYBRID).encode()
+    with pytest.raises(RemoteProtocolError, match="1 bytes in clear"):
+        sequence.step(pdu + b"\x16")
+
+
+CLIENTS = [capture for capture in captures() if capture.get("recorder_role") == "server" and capture.get("x224_cr")]
+
+
+@pytest.mark.parametrize("capture", CLIENTS, ids=lambda capture: capture["label"])
+def test_recorded_requests_are_answered(capture):
+    server = acceptor(RDP(hybrid_ex=capture.get("selected_protocol") == 8))
+    pdu = bytes.fromhex(capture["x224_cr"])
+    for size in range(len(pdu)):
+        result = server.step(pdu[:size])
+        assert result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
+        assert result.missing == (4 - size if size < 4 else len(pdu) - size)
+    if capture.get("selected_protocol") is None:
+        with pytest.raises(NegotiationFailure):
+            server.step(pdu)
+        return
+    reply = ConnectionConfirm.decode(server.step(pdu).output)
+    assert reply.selected_protocol == capture["selected_protocol"]
+
+
+@pytest.mark.parametrize("data", [b"\x16\x03\x01", b"GET / HTTP/1.0\r\n\r\n", b"\x03\x00\xff\xff", b"\x03\x00\x00\x05"])
+def test_what_is_no_x224_is_refused_at_once(data):
+    with pytest.raises((RemoteProtocolError, LimitExceeded)) as caught:
+        acceptor().step(data)
+    assert caught.value.stage is Stage.NEGOTIATION
+
+
+# --- EARLY_USER_AUTH ---
+
+
+@pytest.mark.parametrize("answer", [False, None, Deny(NTSTATUS.STATUS_LOGON_TYPE_NOT_GRANTED)])
+def test_with_hybrid_ex_a_refusal_to_admit_reaches_the_client(answer):
+    client, server = End(initiator(EX)), End(acceptor(EX, admit=True), answer=lambda event: answer)
+    with pytest.raises(AccessDenied) as refused:
+        list(converse(client, server))
+    assert refused.value.stage is Stage.EARLY_USER_AUTH
+    assert server.context.context.take_credentials() is None
+    with pytest.raises(AccessDenied, match="did not authorize") as told:
+        client.step(server.context.farewell)
+    assert told.value.stage is Stage.EARLY_USER_AUTH
+    assert told.value.nt_status is NTSTATUS.STATUS_ACCESS_DENIED
+
+
+def test_with_hybrid_alone_a_refusal_to_admit_just_ends_the_connection():
+    client, server = End(initiator(PLAIN)), End(acceptor(EX, admit=True), answer=lambda event: Deny())
+    with pytest.raises(AccessDenied):
+        list(converse(client, server))
+    assert client.done
+    client.context.context.tls.feed(server.context.farewell)
+    assert client.context.context.tls.read() == b""
+    assert client.context.context.tls.peer_closed
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_what_follows_the_result_is_the_applications(cut):
+    client = waiting_for_the_result()
+    tls = client.peer
+    tls.write(early_auth.encode(AuthorizationResult.SUCCESS) + b"MCS Connect Response")
+    tls.write(b"more")
+    client.feed(tls.output(), CUTS[cut])
+    assert client.end.done
+    assert client.end.context.context.trailing_data == b"MCS Connect Response"
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3])
+def test_a_result_split_over_records(piece):
+    client = waiting_for_the_result()
+    result = early_auth.encode(AuthorizationResult.SUCCESS)
+    client.peer.write(result[:piece])
+    answer = client.end.context.step(client.peer.output())
+    assert (answer.status, answer.missing) == (SecurityStatus.SEC_I_CONTINUE_NEEDED, 5)
+    client.peer.write(result[piece:])
+    assert client.end.context.step(client.peer.output()).status is SecurityStatus.SEC_E_OK
+
+
+@pytest.mark.parametrize("result", [b"\x01\0\0\0", b"\x30\x05\xa0\x03", b"\xff" * 4])
+def test_any_other_result_is_a_protocol_error(result):
+    client = waiting_for_the_result()
+    client.peer.write(result)
+    with pytest.raises(RemoteProtocolError) as caught:
+        client.end.context.step(client.peer.output())
+    assert caught.value.stage is Stage.EARLY_USER_AUTH
+
+
+def test_a_close_instead_of_the_result():
+    client = waiting_for_the_result()
+    client.peer.close()
+    with pytest.raises(PeerClosed):
+        client.end.context.step(client.peer.output())
+
+
+class waiting_for_the_result:  # noqa: N801 - reads as what it gives
+    """A client in EARLY_USER_AUTH, and the server's TLS without a CredSSP around it."""
+
+    def __init__(self) -> None:
+        self.end = End(initiator(EX))
+        server = End(acceptor(EX, admit=True), answer=lambda event: pytest.fail("asked twice"))
+        self.peer = server.context.context.tls
+        flight = self.end.step(b"")
+        while self.end.context.state is not State.EARLY_USER_AUTH:
+            flight = self.end.step(server.step(flight))
+        # What the client sent last, its authInfo, is never taken: the peer's TLS goes on without it.
+
+    def feed(self, data: bytes, cut) -> None:
+        while data and not self.end.done:
+            piece = cut(data, self.end.missing)
+            self.end.step(piece)
+            data = data[len(piece) :]
+
+
+# --- the end ---
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_the_end_of_the_transport_in_the_middle(side):
+    sequence = initiator() if side == "client" else acceptor()
+    if side == "client":
+        sequence.step()
+    with pytest.raises(PeerClosed) as caught:
+        sequence.receive_eof()
+    assert caught.value.stage is Stage.NEGOTIATION
+
+
+def test_the_end_of_the_transport_inside_credssp():
+    client = initiator()
+    client.step()
+    client.step(confirm(2))
+    with pytest.raises(PeerClosed) as caught:
+        client.receive_eof()
+    assert caught.value.stage is Stage.TLS
+    with pytest.raises(PeerClosed):
+        client.step(b"")
+
+
+def test_the_end_of_the_transport_instead_of_the_result():
+    client = waiting_for_the_result()
+    with pytest.raises(PeerClosed) as caught:
+        client.end.context.receive_eof()
+    assert caught.value.stage is Stage.EARLY_USER_AUTH
+
+
+def test_a_failure_is_sticky():
+    client = initiator()
+    client.step()
+    with pytest.raises(NegotiationFailure) as first:
+        client.step(confirm(failure=2))
+    for call in (client.step, lambda: client.resume(None), client.receive_eof):
+        with pytest.raises(CredSSPError) as again:
+            call()
+        assert again.value is first.value
+
+
+def test_misuse_leaves_the_sequence_as_it_is():
+    client = initiator()
+    with pytest.raises(LocalProtocolError):
+        client.resume(None)
+    ends = End(client), End(acceptor())
+    list(converse(*ends))
+    for end in ends:
+        with pytest.raises(LocalProtocolError):
+            end.context.step(b"")

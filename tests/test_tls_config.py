@@ -1,0 +1,103 @@
+"""TLS contexts, and keys that touch no disk."""
+
+import os
+import pathlib
+import ssl
+import sys
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from support.engine import pem
+
+from acredssp import tls_config
+from acredssp.core.tls import TLSSession
+from acredssp.errors import TLSError
+from acredssp.policy import Policy
+
+
+def test_server_contexts_neither_resume_nor_renegotiate():
+    context = tls_config.server_context_from_pem(Policy(), *pem())
+    assert context.num_tickets == 0
+    assert context.options & ssl.OP_NO_TICKET
+    assert context.options & ssl.OP_NO_RENEGOTIATION
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode is ssl.CERT_NONE
+
+
+def test_the_policy_sets_the_tls_versions():
+    policy = Policy(min_tls=ssl.TLSVersion.TLSv1_3)
+    assert tls_config.client_context(policy).minimum_version is ssl.TLSVersion.TLSv1_3
+    old = tls_config.client_context(Policy(max_tls=ssl.TLSVersion.TLSv1_2))
+    client, server = (
+        TLSSession(old, server_side=False),
+        TLSSession(tls_config.server_context_from_pem(policy, *pem()), server_side=True),
+    )
+    client.handshake()
+    server.feed(client.output())
+    with pytest.raises(TLSError):
+        server.handshake()
+
+
+@pytest.mark.parametrize(("key_type", "kind"), [("rsa", rsa.RSAPublicKey), ("ec", ec.EllipticCurvePublicKey)])
+def test_a_self_made_certificate_has_its_names_and_its_use(key_type, kind):
+    certificate = x509.load_pem_x509_certificate(tls_config.self_signed(["host.example", "127.0.0.1"], key_type)[0])
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["host.example"]
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert [use.dotted_string for use in usage] == ["1.3.6.1.5.5.7.3.1"]
+    assert isinstance(certificate.public_key(), kind)
+
+
+def test_files_of_the_user(tmp_path):
+    chain, key = pem()
+    (tmp_path / "cert.pem").write_bytes(chain)
+    (tmp_path / "key.pem").write_bytes(key)
+    context = tls_config.server_context(Policy(), str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    assert context.num_tickets == 0
+    with pytest.raises(ssl.SSLError):
+        tls_config.server_context(Policy(), str(tmp_path / "cert.pem"))
+    with pytest.raises(OSError, match="No such file"):
+        tls_config.server_context(Policy(), str(tmp_path / "none.pem"))
+
+
+class Audit:
+    """Paths opened while it is on: an audit hook cannot be taken away, so there is one for the run."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.paths: list[str] = []
+        sys.addaudithook(self)
+
+    def __call__(self, event: str, args: tuple) -> None:
+        if self.on and event == "open":
+            self.paths.append(str(args[0]))
+
+
+@pytest.fixture(scope="module")
+def audit():
+    return Audit()
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="memfd is Linux's")
+def test_a_key_in_memory_is_written_to_no_file(audit, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    audit.on = True
+    tls_config.server_context_from_pem(Policy(), *pem())
+    audit.on = False
+    assert [path for path in audit.paths if not path.isdigit()] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_memfd_the_file_is_encrypted_and_gone_afterwards(audit, tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    monkeypatch.setattr(tls_config.tempfile, "tempdir", str(tmp_path))
+    with tls_config._file_of_key(*pem()) as (path, password):
+        content = pathlib.Path(path).read_bytes()
+        assert b"ENCRYPTED PRIVATE KEY" in content
+        assert b"BEGIN PRIVATE KEY" not in content
+        assert len(password) == 64
+    assert list(tmp_path.iterdir()) == []
+    context = tls_config.server_context_from_pem(Policy(), *pem("ec"))
+    assert TLSSession(context, server_side=True).own_public_key()
