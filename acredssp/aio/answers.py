@@ -1,0 +1,136 @@
+"""Who answers the engine's events on asyncio: the certificate's judge, the application's hooks, the thread pool.
+
+A hook fails closed: whatever goes wrong with it is answered with None, which the engine takes for a refusal. The log
+names the kind of failure and nothing more, since an exception's text may well quote a secret.
+"""
+
+import asyncio
+import dataclasses
+import inspect
+import logging
+from collections.abc import Callable
+from typing import TypeVar, assert_never
+
+from acredssp.aio import offload
+from acredssp.carriage.base import Sequence
+from acredssp.config import ClientConfig, ServerConfig
+from acredssp.core.events import (
+    Admit,
+    AskOracle,
+    Authorize,
+    Event,
+    JudgeCertificate,
+    LookupCredential,
+    StepMechanism,
+)
+from acredssp.hooks import CredentialRequest, Identity
+from acredssp.mechanisms.base import Principal
+
+__all__ = ["ClientAnswers", "ServerAnswers"]
+
+_logger = logging.getLogger("acredssp")
+
+_Request = TypeVar("_Request")
+
+
+class ClientAnswers:
+    """Answers a client's events.
+
+    Args:
+        config: Whom the client trusts.
+        server_hostname: The name that the server's certificate must have.
+    """
+
+    def __init__(self, config: ClientConfig, server_hostname: str) -> None:
+        self._config = config
+        self._server_hostname = server_hostname
+
+    async def __call__(self, event: Event) -> object:
+        """Answer one event.
+
+        Raises:
+            CertificateError: The server's certificate is not trusted.
+        """
+        match event:
+            case JudgeCertificate():
+                self._config.judge(event.chain, self._server_hostname)
+                return True
+            case StepMechanism():
+                return await offload.run(event.run)
+            case LookupCredential() | AskOracle() | Authorize() | Admit():
+                raise AssertionError(f"a client was asked for {type(event).__name__}")
+            case _:
+                assert_never(event)
+
+
+class ServerAnswers:
+    """Answers a server's events by asking the application.
+
+    Args:
+        config: Its hooks.
+        sequence: The handshake that asks.
+        peer_address: As `get_extra_info("peername")` gives it.
+        deadline: The handshake's, in the loop's time.
+    """
+
+    def __init__(self, config: ServerConfig, sequence: Sequence, peer_address: object, deadline: float) -> None:
+        self._config = config
+        self._sequence = sequence
+        self._peer_address = peer_address
+        self._deadline = deadline
+        self.principal: Principal | None = None
+        """Who claims to log on, proven or not; None before anybody does."""
+
+    async def __call__(self, event: Event) -> object:
+        """Answer one event; None where a hook failed."""
+        match event:
+            case LookupCredential():
+                self.principal = event.principal
+                return await self._ask(self._config.lookup, self._credential_request(event))
+            case AskOracle():
+                return await self._ask(event.oracle.verify, event.exchange)
+            case Authorize():
+                assert self._config.authorize is not None
+                return await self._ask(self._config.authorize, self._identity(event))
+            case Admit():
+                assert self._config.admit is not None
+                facts = dataclasses.replace(self._sequence.context.info, delegated=event.credentials.kind)
+                return await self._ask(self._config.admit, facts)
+            case StepMechanism():
+                return await offload.run(event.run)
+            case JudgeCertificate():
+                raise AssertionError("a server was asked for JudgeCertificate")
+            case _:
+                assert_never(event)
+
+    def _identity(self, event: Authorize) -> Identity:
+        return Identity(event.principal, event.mechanism, self._peer_address, self._server_name, self._sequence.cookie)
+
+    def _credential_request(self, event: LookupCredential) -> CredentialRequest:
+        deadline = min(self._deadline, asyncio.get_running_loop().time() + self._config.policy.hook_timeout)
+        return CredentialRequest(
+            event.principal, event.mechanism, self._peer_address, self._server_name, self._sequence.cookie, deadline
+        )
+
+    @property
+    def _server_name(self) -> str:
+        tls = self._sequence.context.tls
+        return tls.server_name if tls is not None else ""
+
+    async def _ask(self, hook: Callable[[_Request], object], request: _Request) -> object:
+        """Call a hook, plain function or coroutine function, under its time limit."""
+        try:
+            async with asyncio.timeout(self._config.policy.hook_timeout):
+                answer = hook(request)
+                if inspect.isawaitable(answer):
+                    answer = await answer
+        except Exception as error:  # noqa: BLE001 - the application's own, of whatever kind, is a refusal
+            _logger.warning(
+                "a hook failed with %s while asked for a %s: taken as a refusal",
+                type(error).__name__,
+                type(request).__name__,
+            )
+            answer = None
+        if asyncio.get_running_loop().time() >= self._deadline:
+            raise TimeoutError  # the hook swallowed the cancellation that the deadline sent it
+        return answer

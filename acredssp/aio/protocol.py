@@ -1,0 +1,228 @@
+"""The asyncio protocol under every connection: it stores what arrives, and wakes its one owner.
+
+First the owner is the coroutine of the handshake (`driver`), which asks for a number of bytes and sleeps until they
+are there: a TLS record cut into single bytes wakes it twice, for its header and for its end. Then it is a `Receiver`
+(`transport.SecureTransport`), which is handed the bytes as they come. Nothing is decided here.
+
+Three observations shape it:
+
+* `get_buffer` must never give an empty buffer, on which asyncio and uvloop alike fail; nor one of just the missing
+  size, which would make a system call for each header. All connections of a loop share one buffer: both loops fill it
+  and call `buffer_updated` before they look at another connection.
+* uvloop forgets a `pause_reading` in `connection_made`, so reading is paused where too much has come.
+* A transport calls `connection_lost` once, and says nothing at all to a protocol that is set afterwards. So this
+  protocol stays on its transport for good, and remembers how it ended.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import weakref
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["CredSSPProtocol", "Receiver"]
+
+_READ_SIZE: Final = 64 * 1024
+"""Bytes of one read: four full records. More is not measurably faster, and all of it may have to be stored."""
+
+_MOST_STORED: Final = 32 * 1024
+"""Bytes kept for an owner who is busy (a slow lookup), before the peer has to wait: more than one whole record."""
+
+_read_buffers: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview]" = weakref.WeakKeyDictionary()
+
+
+def _read_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
+    buffer = _read_buffers.get(loop)
+    if buffer is None:
+        buffer = _read_buffers[loop] = memoryview(bytearray(_READ_SIZE))
+    return buffer
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Receiver:
+    """Who gets the connection after the handshake: asyncio's protocol callbacks, as values."""
+
+    data_received: Callable[[memoryview], None]
+    """The view is only good during the call."""
+    eof_received: Callable[[], None]
+    connection_lost: Callable[[Exception | None], None]
+    pause_writing: Callable[[], None]
+    resume_writing: Callable[[], None]
+
+
+class CredSSPProtocol(asyncio.BufferedProtocol):
+    """The bytes of one connection.
+
+    Args:
+        on_made: Called with the protocol when its transport is there.
+        on_lost: Called with the protocol when its transport is gone, after everybody else knows.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        on_made: "Callable[[CredSSPProtocol], None] | None" = None,
+        on_lost: "Callable[[CredSSPProtocol], None] | None" = None,
+    ) -> None:
+        self.received = bytearray()
+        """What came and was not taken yet."""
+        self.ended = False
+        """Whether nothing more will come."""
+        self.lost = False
+        """Whether the transport is gone."""
+        self.error: Exception | None = None
+        """What the transport ended with; None for a clean end."""
+        self.owes_resume = False
+        """Whether writing was resumed that was paused before this protocol got the transport."""
+        self._on_made = on_made
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._buffer = _read_buffer(self._loop)
+        self._receiver: Receiver | None = None
+        self._wanted = 0
+        self._closing = False
+        self._reading_paused = False
+        self._writing_paused = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    # --- callbacks: store and wake ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the transport."""
+        # A duck: uvloop's transports are registered as asyncio.Transport, a caller's own need not be.
+        self.transport = transport  # type: ignore[assignment]
+        if self._on_made is not None:
+            self._on_made(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - both loops say -1 or their own favourite
+        """Return the buffer that all connections of this loop share."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Copy out what arrived; wake the owner once it is enough."""
+        if self._receiver is not None:
+            self._receiver.data_received(self._buffer[:nbytes])
+        elif not self._closing:
+            self.store(self._buffer[:nbytes])
+            if len(self.received) > max(self._wanted, _MOST_STORED):
+                self._pause_reading()
+
+    def store(self, data: bytes | memoryview) -> None:
+        """Take bytes as if they had just arrived: those that somebody else read before."""
+        self.received += data
+        if len(self.received) >= self._wanted > 0:
+            self._wake()
+
+    def eof_received(self) -> bool:
+        """Note that the peer's direction has ended. Ours stays open: what that means is the owner's to say."""
+        self.ended = True
+        if self._receiver is not None:
+            self._receiver.eof_received()
+        self._wake()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end of the transport."""
+        self.ended = self.lost = True
+        self.error = exc
+        self._wake()
+        try:
+            if self._receiver is not None:
+                self._receiver.connection_lost(exc)
+        finally:
+            if self._on_lost is not None:
+                self._on_lost(self)
+
+    def pause_writing(self) -> None:
+        """Note that the transport's buffer is full."""
+        self._writing_paused = True
+        if self._receiver is not None:
+            self._receiver.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Note that the transport's buffer has room again."""
+        self.owes_resume = not self._writing_paused
+        self._writing_paused = False
+        if self._receiver is not None:
+            self._receiver.resume_writing()
+        self._wake()
+
+    # --- for the owner ---
+
+    async def receive(self, missing: int) -> bool:
+        """Wait until there are `missing` bytes more than now; return whether they came before the end."""
+        self._wanted = len(self.received) + missing
+        try:
+            while len(self.received) < self._wanted and not self.ended:
+                self._resume_reading()
+                await self._woken()
+            return len(self.received) >= self._wanted
+        finally:
+            self._wanted = 0
+
+    def keep(self, extra: int) -> None:
+        """Forget what was received, except the last `extra` bytes."""
+        del self.received[: len(self.received) - extra]
+
+    def write(self, data: bytes) -> None:
+        """Send `data`; to a transport that is gone, nothing."""
+        if not self.lost and not self.transport.is_closing():
+            self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the transport takes more, or is gone."""
+        while self._writing_paused and not self.lost:
+            await self._woken()
+
+    async def closed(self) -> None:
+        """Wait until the transport is gone."""
+        while not self.lost:
+            await self._woken()
+
+    def close(self) -> None:
+        """Close once everything written has been sent; whatever comes from now on is dropped."""
+        self._closing = True
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._closing = True
+        self.transport.abort()
+
+    def hand_over(self, receiver: Receiver) -> bytearray:
+        """Give everything from now on to `receiver`; return what was stored for it.
+
+        `ended`, `lost` and `error` tell what has happened already: none of it is told again.
+        """
+        self._receiver = receiver
+        stored, self.received = self.received, bytearray()
+        return stored
+
+    # --- one owner, so one waiter ---
+
+    async def _woken(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # A transport that cannot pause is as good as one that does not have to: it is asked, no more.
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused:
+            self._reading_paused = True
+            with contextlib.suppress(NotImplementedError):
+                self.transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            with contextlib.suppress(NotImplementedError):
+                self.transport.resume_reading()

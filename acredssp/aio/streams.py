@@ -1,0 +1,375 @@
+"""The asyncio functions, in asyncio's own shapes: what most applications call, and all they need.
+
+`open_connection`, `create_connection`, `start_server` and `create_server` are asyncio's with a `config` and a
+`carriage`; `start_credssp` is `loop.start_tls` for a connection that is already there. What they give is asyncio's
+own: transports, `StreamReader`, `StreamWriter`, a server.
+
+Three names are three values: the host to connect to, the name for TLS (`server_hostname`) and the service principal
+name (`spn`). The others follow from the first unless given.
+"""
+
+import asyncio
+import contextlib
+import functools
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias, TypedDict, TypeVar, Unpack
+
+from acredssp.aio.answers import ClientAnswers, ServerAnswers
+from acredssp.aio.driver import Answerer, establish
+from acredssp.aio.protocol import CredSSPProtocol
+from acredssp.aio.server import CredSSPServer, HandshakeHook, ProtocolFactory
+from acredssp.aio.transport import SecureTransport, start_application
+from acredssp.carriage.base import TLS, Carriage
+from acredssp.carriage.base import Sequence as HandshakeSequence
+from acredssp.config import ClientConfig, ServerConfig
+from acredssp.errors import PeerClosed
+from acredssp.status import Stage
+
+__all__ = [
+    "ConnectOptions",
+    "ListenOptions",
+    "create_connection",
+    "create_server",
+    "open_connection",
+    "start_credssp",
+    "start_credssp_streams",
+    "start_server",
+]
+
+_LIMIT: Final = 2**16
+"""Bytes that a StreamReader keeps, as in asyncio."""
+
+_BACKLOG: Final = 4096
+"""asyncio's 100 turns a storm of logons into SYN retransmits; the kernel takes less where it wants less."""
+
+_ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
+
+ClientConnected: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
+
+
+class ConnectOptions(TypedDict, total=False):
+    """What `loop.create_connection` takes besides; its documentation says what each means."""
+
+    sock: socket.socket
+    family: int
+    proto: int
+    flags: int
+    local_addr: tuple[str, int]
+    happy_eyeballs_delay: float
+    interleave: int
+    all_errors: bool
+
+
+class ListenOptions(TypedDict, total=False):
+    """What `loop.create_server` takes besides; its documentation says what each means."""
+
+    sock: socket.socket
+    family: int
+    flags: int
+    reuse_address: bool
+    reuse_port: bool
+    start_serving: bool
+
+
+# --- clients ---
+
+
+async def create_connection(  # noqa: PLR0913 - asyncio's shape
+    protocol_factory: Callable[[], _ProtocolT],
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    config: ClientConfig,
+    carriage: Carriage = TLS(),  # noqa: B008 - a frozen value
+    server_hostname: str | None = None,
+    spn: str | None = None,
+    handshake_timeout: float | None = None,
+    **options: Unpack[ConnectOptions],
+) -> tuple[SecureTransport, _ProtocolT]:
+    """Connect, log on, and return the transport with the application's protocol on it.
+
+    Args:
+        protocol_factory: Makes the application's protocol, once the handshake is established.
+        host: Whom to connect to; None with `sock`.
+        port: The TCP port.
+        config: Credentials, policy, trust.
+        carriage: What is around CredSSP: `TLS()` for nothing, `RDP()`.
+        server_hostname: The name for SNI and in the server's certificate; None for `host`.
+        spn: The service principal name; None for `TERMSRV/` and `host` as given.
+        handshake_timeout: Seconds for the handshake, connecting excluded; None for the policy's.
+        **options: As for `loop.create_connection`.
+
+    Raises:
+        OSError: There is no connection.
+        CredSSPError: The handshake failed; the connection is closed.
+        ValueError: `sock` without a `server_hostname`.
+    """
+    handshake = _Handshake(config, carriage, server_hostname or host, spn or _spn(host), handshake_timeout)
+    connection: CredSSPProtocol
+    _, connection = await asyncio.get_running_loop().create_connection(  # type: ignore[call-overload] # host or sock
+        CredSSPProtocol, host, port, **options
+    )
+    transport = await handshake.run(connection)
+    return transport, start_application(transport, protocol_factory)
+
+
+async def open_connection(  # noqa: PLR0913 - asyncio's shape
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    config: ClientConfig,
+    carriage: Carriage = TLS(),  # noqa: B008 - a frozen value
+    server_hostname: str | None = None,
+    spn: str | None = None,
+    handshake_timeout: float | None = None,
+    limit: int = _LIMIT,
+    **options: Unpack[ConnectOptions],
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect, log on, and return asyncio's streams; arguments and errors as for `create_connection`.
+
+    `writer.get_extra_info("credssp")` gives the facts of the handshake.
+    """
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=limit, loop=loop)
+    transport, protocol = await create_connection(
+        lambda: asyncio.StreamReaderProtocol(reader, loop=loop),
+        host,
+        port,
+        config=config,
+        carriage=carriage,
+        server_hostname=server_hostname,
+        spn=spn,
+        handshake_timeout=handshake_timeout,
+        **options,
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+# --- servers ---
+
+
+async def create_server(  # noqa: PLR0913 - asyncio's shape
+    protocol_factory: ProtocolFactory,
+    host: str | Sequence[str] | None = None,
+    port: int | None = None,
+    *,
+    config: ServerConfig,
+    carriage: Carriage = TLS(),  # noqa: B008 - a frozen value
+    handshake_timeout: float | None = None,
+    max_handshakes: int | None = None,
+    on_handshake: HandshakeHook | None = None,
+    backlog: int = _BACKLOG,
+    **options: Unpack[ListenOptions],
+) -> CredSSPServer:
+    """Listen; each client that logged on gets a protocol of the application.
+
+    Args:
+        protocol_factory: Makes the application's protocol, once a handshake is established.
+        host: Where to listen; None for everywhere.
+        port: The TCP port.
+        config: Certificate, hooks, policy.
+        carriage: What is around CredSSP: `TLS()` for nothing, `RDP()`.
+        handshake_timeout: Seconds from the accept to the end of a handshake; None for the policy's.
+        max_handshakes: Handshakes at a time; a connection above that is closed at once. None for no limit.
+        on_handshake: Told how each handshake ended; it must not block.
+        backlog: Connections that the kernel keeps while the loop is busy.
+        **options: As for `loop.create_server`.
+
+    Raises:
+        OSError: The address cannot be had.
+    """
+    server = CredSSPServer(
+        protocol_factory,
+        config=config,
+        carriage=carriage,
+        handshake_timeout=config.policy.handshake_timeout if handshake_timeout is None else handshake_timeout,
+        max_handshakes=max_handshakes,
+        on_handshake=on_handshake,
+    )
+    listener = await asyncio.get_running_loop().create_server(
+        server.new_connection,
+        host,  # type: ignore[arg-type] # host and port, or sock
+        port,  # type: ignore[arg-type]
+        backlog=backlog,
+        **options,
+    )
+    server.listen(listener)
+    return server
+
+
+async def start_server(  # noqa: PLR0913 - asyncio's shape
+    client_connected_cb: ClientConnected,
+    host: str | Sequence[str] | None = None,
+    port: int | None = None,
+    *,
+    config: ServerConfig,
+    carriage: Carriage = TLS(),  # noqa: B008 - a frozen value
+    handshake_timeout: float | None = None,
+    max_handshakes: int | None = None,
+    on_handshake: HandshakeHook | None = None,
+    limit: int = _LIMIT,
+    backlog: int = _BACKLOG,
+    **options: Unpack[ListenOptions],
+) -> CredSSPServer:
+    """Listen; each client that logged on is given to `client_connected_cb(reader, writer)`, in a task if a coroutine.
+
+    Arguments and errors as for `create_server`. `writer.transport.take_credentials()` gives what was delegated, once.
+    """
+    loop = asyncio.get_running_loop()
+
+    def protocol_factory() -> asyncio.StreamReaderProtocol:
+        return asyncio.StreamReaderProtocol(
+            asyncio.StreamReader(limit=limit, loop=loop), client_connected_cb, loop=loop
+        )
+
+    return await create_server(
+        protocol_factory,
+        host,
+        port,
+        config=config,
+        carriage=carriage,
+        handshake_timeout=handshake_timeout,
+        max_handshakes=max_handshakes,
+        on_handshake=on_handshake,
+        backlog=backlog,
+        **options,
+    )
+
+
+# --- connections that are already there ---
+
+
+async def start_credssp(  # noqa: PLR0913 - asyncio's shape
+    transport: asyncio.Transport,
+    protocol: asyncio.BaseProtocol,
+    config: ClientConfig | ServerConfig,
+    *,
+    carriage: Carriage = TLS(),  # noqa: B008 - a frozen value
+    server_hostname: str | None = None,
+    spn: str | None = None,
+    handshake_timeout: float | None = None,
+    initial_data: bytes = b"",
+) -> SecureTransport:
+    """Run a handshake over a transport that is connected, as `loop.start_tls` does for TLS.
+
+    `config` says which side we are. `protocol` gets the data from then on; its `connection_made` is not called again.
+    Whoever was on the transport before gets nothing more.
+
+    Args:
+        transport: Any asyncio transport that is a stream; its protocol is replaced at once.
+        protocol: The application's.
+        config: A client's or a server's.
+        carriage: What is around CredSSP.
+        server_hostname: Client: the name for SNI and in the server's certificate; must be given.
+        spn: Client: the service principal name; None for `TERMSRV/` and `server_hostname`.
+        handshake_timeout: Seconds; None for the policy's.
+        initial_data: Bytes of the peer's handshake that were already read from the transport.
+
+    Raises:
+        CredSSPError: The handshake failed; the connection is closed.
+        ValueError: A client without a `server_hostname`.
+    """
+    handshake = _Handshake(config, carriage, server_hostname, spn, handshake_timeout)
+    return await _upgrade(handshake, CredSSPProtocol(), transport, protocol, initial_data)
+
+
+async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    config: ClientConfig | ServerConfig,
+    *,
+    carriage: Carriage = TLS(),  # noqa: B008 - a frozen value
+    server_hostname: str | None = None,
+    spn: str | None = None,
+    handshake_timeout: float | None = None,
+    limit: int = _LIMIT,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Run a handshake over a pair of streams and return a new pair, for arguments and errors of `start_credssp`.
+
+    What `reader` has read ahead belongs to the handshake. The old pair is not to be used any more.
+    """
+    loop = asyncio.get_running_loop()
+    new_reader = asyncio.StreamReader(limit=limit, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(new_reader, loop=loop)
+    handshake = _Handshake(config, carriage, server_hostname, spn, handshake_timeout)
+    await writer.drain()
+    # The old writer must live as long as its transport: asyncio has it close the transport when it is forgotten.
+    connection = CredSSPProtocol(on_lost=functools.partial(_forget, writer))
+    read_ahead = await _read_ahead(reader, connection)
+    transport = await _upgrade(handshake, connection, writer.transport, protocol, read_ahead)
+    new_reader.set_transport(transport)
+    return new_reader, asyncio.StreamWriter(transport, protocol, new_reader, loop)
+
+
+async def _read_ahead(reader: asyncio.StreamReader, connection: CredSSPProtocol) -> bytes:
+    """Take what a stream has buffered; nothing is waited for, so nothing can come in between."""
+    connection.ended = reader.at_eof()
+    reader.feed_eof()
+    return await reader.read()
+
+
+def _forget(_writer: asyncio.StreamWriter, _connection: CredSSPProtocol) -> None:
+    """Do nothing: the connection that calls this is gone, and with it the last reason to keep the writer."""
+
+
+async def _upgrade(
+    handshake: "_Handshake",
+    connection: CredSSPProtocol,
+    transport: asyncio.WriteTransport,
+    protocol: asyncio.BaseProtocol,
+    initial_data: bytes,
+) -> SecureTransport:
+    if transport.is_closing():
+        raise PeerClosed("the connection is closed already", stage=Stage.CONNECT)
+    connection.store(initial_data)
+    transport.set_protocol(connection)
+    connection.connection_made(transport)
+    with contextlib.suppress(NotImplementedError):
+        connection.transport.resume_reading()
+    secure = await handshake.run(connection)
+    secure.start(protocol, connection_made=False)
+    return secure
+
+
+# --- what they share ---
+
+
+class _Handshake:
+    """One handshake, ready to run: what is wrong with its arguments is known before there is a connection."""
+
+    def __init__(
+        self,
+        config: ClientConfig | ServerConfig,
+        carriage: Carriage,
+        server_hostname: str | None,
+        spn: str | None,
+        timeout: float | None,
+    ) -> None:
+        self._config = config
+        self._timeout = config.policy.handshake_timeout if timeout is None else timeout
+        self._server_hostname = server_hostname or ""
+        self._sequence: HandshakeSequence
+        if isinstance(config, ServerConfig):
+            self._sequence = carriage.acceptor(config.new_context())
+        elif server_hostname:
+            context = config.new_context(server_hostname=server_hostname, spn=spn or _spn(server_hostname))
+            self._sequence = carriage.initiator(context)
+        else:
+            raise ValueError("server_hostname must be given where there is no host")
+
+    async def run(self, connection: CredSSPProtocol) -> SecureTransport:
+        """Run it over a connection; raises as `establish` does."""
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        answer: Answerer
+        if isinstance(self._config, ServerConfig):
+            address = connection.transport.get_extra_info("peername")
+            answer = ServerAnswers(self._config, self._sequence, address, deadline)
+        else:
+            answer = ClientAnswers(self._config, self._server_hostname)
+        info = await establish(connection, self._sequence, answer, deadline)
+        return SecureTransport(connection, self._sequence.context, info)
+
+
+def _spn(host: str | None) -> str:
+    return f"TERMSRV/{host}" if host else ""

@@ -1,0 +1,371 @@
+"""The transport that the application gets: its data through the TLS connection that the handshake made.
+
+What flows where
+================
+
+Ciphertext comes from `CredSSPProtocol` and goes into the TLS session about a record at a time (a memory BIO keeps its
+largest size for good); the plaintext of each goes to the application before the next one goes in. When the application
+pauses, ciphertext that is already here is kept, and the transport below is paused: nothing else is buffered on the way
+in. What the application writes is encrypted at once and given to the transport below, whose write buffer, limits and
+pauses are the application's own: nothing is buffered here on the way out.
+
+How it ends
+===========
+
+As on asyncio's TCP transports each direction ends alone. Ours ends with close_notify (`write_eof`), the peer's with
+theirs (`eof_received`, whose True keeps our direction open). `SSL_shutdown` discards what it finds unread, so our
+close_notify is sent once, and only ever between two feeds, when all plaintext of the last one has been read. The end
+of the TCP connection without close_notify is not the end of the data, which somebody may have cut off:
+`connection_lost` is then told a `PeerClosed`.
+
+Who makes one: `streams` and `server`, once a handshake is established.
+"""
+
+import asyncio
+import contextlib
+import operator
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+from acredssp.aio.protocol import CredSSPProtocol, Receiver
+from acredssp.core.context import HandshakeInfo, SecurityContext
+from acredssp.core.tls import MAX_PLAINTEXT
+from acredssp.errors import PeerClosed, TLSError
+from acredssp.status import Stage
+from acredssp.wire.ts_credentials import TSCredentials
+
+__all__ = ["SecureTransport", "start_application"]
+
+_ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
+
+_MOST_FED: Final = MAX_PLAINTEXT + 512
+"""Bytes of ciphertext per feed: a full record with what the usual ciphers add."""
+
+_OF_TLS: Final[Mapping[str, Callable[[object], object]]] = {
+    "ssl_object": lambda ssl_object: ssl_object,
+    "cipher": operator.methodcaller("cipher"),
+    "compression": operator.methodcaller("compression"),
+    "peercert": operator.methodcaller("getpeercert"),
+}
+"""asyncio's names for the facts of an `ssl.SSLObject`."""
+
+_CLOSE_TIMEOUT: Final = 30.0
+"""Seconds that a peer gets to take what was written before `close()`; asyncio gives its TLS connections as many."""
+
+
+class SecureTransport(asyncio.Transport):
+    """A connection after the handshake, as an ordinary asyncio transport.
+
+    Args:
+        protocol: The connection; this transport becomes its owner.
+        context: The established context, whose TLS session and delegated credentials it takes.
+        info: The facts of the handshake.
+    """
+
+    def __init__(self, protocol: CredSSPProtocol, context: SecurityContext, info: HandshakeInfo) -> None:
+        super().__init__()
+        assert context.tls is not None
+        self._tls = context.tls
+        self._info = info
+        self._credentials = context.take_credentials()
+        self._connection = protocol
+        self._raw = protocol.transport
+        self._loop = asyncio.get_running_loop()
+        self._app: asyncio.BaseProtocol = asyncio.Protocol()
+        self._plaintext = context.trailing_data
+        """Decrypted, and not taken by the application yet."""
+        self._flowing = False
+        """Whether what arrives may go straight through: the application reads, and nothing older waits."""
+        self._paused = False
+        self._eof_sent = False
+        self._eof_delivered = False
+        self._closing = False
+        self._lost = False
+        self._error: Exception | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+        self._ciphertext = protocol.hand_over(
+            Receiver(
+                data_received=self._on_data,
+                eof_received=self._on_eof,
+                connection_lost=self._on_connection_lost,
+                pause_writing=self._on_pause_writing,
+                resume_writing=self._on_resume_writing,
+            )
+        )
+
+    def __repr__(self) -> str:
+        state = " closing" if self._closing else ""
+        return f"<SecureTransport{state} credssp={self._info.version} {self._info.tls_version} over {self._raw!r}>"
+
+    def start(self, app: asyncio.BaseProtocol, *, connection_made: bool = True) -> None:
+        """Connect the application protocol; its data follows from the loop's next turn on.
+
+        Raises:
+            Exception: What its `connection_made` raised; the connection is then still open.
+        """
+        self.set_protocol(app)
+        if connection_made:
+            app.connection_made(self)
+        if self._connection.owes_resume:
+            self._on_resume_writing()
+        self._loop.call_soon(self._go_on)
+
+    # --- what the handshake found ---
+
+    @property
+    def info(self) -> HandshakeInfo:
+        """The facts of the handshake; also `get_extra_info("credssp")`."""
+        return self._info
+
+    def take_credentials(self) -> TSCredentials | None:
+        """Server: hand the delegated credentials over, once; None after that, and on a client."""
+        credentials, self._credentials = self._credentials, None
+        return credentials
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """Return a fact: `"credssp"`, asyncio's names for TLS, or anything that the transport below knows.
+
+        `"sslcontext"` is left out on purpose (`ssl_object.context` has it): asyncio's streams take its presence for
+        a transport without half-close.
+        """
+        if name == "credssp":
+            return self._info
+        if (fact := _OF_TLS.get(name)) is not None:
+            return fact(self._tls.ssl_object)
+        return default if name == "sslcontext" else self._raw.get_extra_info(name, default)
+
+    # --- the application's protocol ---
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Change who gets the data."""
+        self._app = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Return who gets the data."""
+        return self._app
+
+    # --- reading ---
+
+    def is_reading(self) -> bool:
+        """Whether the application gets data as it comes."""
+        return not self._paused and not self.is_closing()
+
+    def pause_reading(self) -> None:
+        """Deliver no more until `resume_reading()`."""
+        if not self._paused and not self._closing:
+            self._paused = True
+            self._flowing = False
+            self._pause_raw()
+
+    def resume_reading(self) -> None:
+        """Deliver again, from the loop's next turn on."""
+        if self._paused and not self._closing:
+            self._paused = False
+            self._loop.call_soon(self._go_on)
+
+    def _on_data(self, ciphertext: memoryview) -> None:
+        if self._flowing:
+            self._take(ciphertext)
+        elif not self._closing and not self._tls.peer_closed:
+            self._ciphertext += ciphertext
+            self._pause_raw()
+
+    def _go_on(self) -> None:
+        """Deliver what had to wait; when that is done, let the rest flow."""
+        if self._connection.lost:
+            self._on_connection_lost(self._connection.error)
+        elif self.is_reading() and self._deliver_waiting():
+            self._flowing = True
+            with contextlib.suppress(NotImplementedError):
+                self._raw.resume_reading()
+            if self._connection.ended:
+                self._on_eof()
+
+    def _deliver_waiting(self) -> bool:
+        waiting, self._ciphertext = self._ciphertext, bytearray()
+        self._take(memoryview(waiting))
+        return self.is_reading()
+
+    def _pause_raw(self) -> None:
+        with contextlib.suppress(NotImplementedError):
+            self._raw.pause_reading()
+
+    def _take(self, ciphertext: memoryview) -> None:
+        """Decrypt and deliver while the application reads; keep the rest."""
+        taken = 0
+        try:
+            while self._deliver() and taken < len(ciphertext):
+                self._tls.feed(ciphertext[taken : taken + _MOST_FED])
+                taken += _MOST_FED
+                self._plaintext = self._tls.read()
+                if self._tls.has_output:  # the answer to a key update
+                    self._raw.write(self._tls.output())
+        except TLSError as error:
+            self._break(error)
+        if taken < len(ciphertext) and not self._closing and not self._tls.peer_closed:
+            self._ciphertext += ciphertext[taken:]
+
+    def _deliver(self) -> bool:
+        """Give the application what is decrypted, and the end; return whether it takes more."""
+        while self._plaintext and not self._paused and not self._closing:
+            if isinstance(self._app, asyncio.BufferedProtocol):
+                self._call(self._fill_buffer, self._app)
+            else:
+                plaintext, self._plaintext = self._plaintext, b""
+                self._call(self._app.data_received, plaintext)  # type: ignore[attr-defined] # a Protocol, or a duck
+        if self._tls.peer_closed and not self._paused and not self._closing:
+            self._deliver_eof()
+        return not (self._paused or self._closing or self._tls.peer_closed)
+
+    def _fill_buffer(self, app: asyncio.BufferedProtocol) -> None:
+        with memoryview(app.get_buffer(len(self._plaintext))) as buffer:
+            size = min(len(buffer), len(self._plaintext))
+            if not size:
+                raise RuntimeError("get_buffer() returned an empty buffer")
+            buffer[:size] = self._plaintext[:size]
+        self._plaintext = self._plaintext[size:]
+        app.buffer_updated(size)
+
+    def _deliver_eof(self) -> None:
+        if self._eof_delivered:
+            return
+        self._eof_delivered = True
+        keep_open = self._call(self._app.eof_received)  # type: ignore[attr-defined] # as above
+        if not keep_open:
+            self.close()
+
+    def _on_eof(self) -> None:
+        """The TCP connection ended in the peer's direction: fine, if TLS has ended before."""
+        if self._flowing and not self._tls.peer_closed:
+            self._break(_truncated())
+
+    # --- writing ---
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and send; data written after `close()` is dropped."""
+        if self._eof_sent and not self._closing:
+            raise RuntimeError("cannot call write() after write_eof()")
+        view = memoryview(data).cast("B")
+        if self._closing or not view:
+            return
+        try:
+            if len(view) <= MAX_PLAINTEXT:
+                self._raw.write(self._encrypt(view))
+            else:
+                starts = range(0, len(view), MAX_PLAINTEXT)
+                self._raw.writelines([self._encrypt(view[start : start + MAX_PLAINTEXT]) for start in starts])
+        except TLSError as error:
+            self._break(error)
+
+    def _encrypt(self, plaintext: memoryview) -> bytes:
+        self._tls.write(plaintext)
+        return self._tls.output()
+
+    def can_write_eof(self) -> bool:
+        """Yes: TLS can end one direction."""
+        return True
+
+    def write_eof(self) -> None:
+        """End our direction with close_notify; the peer may go on."""
+        if not self._closing:
+            self._send_close_notify()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set when the application is asked to pause writing, in bytes of ciphertext."""
+        self._raw.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Return the low and the high limit."""
+        return self._raw.get_write_buffer_limits()
+
+    def get_write_buffer_size(self) -> int:
+        """Return the bytes of ciphertext that wait to be sent."""
+        return self._raw.get_write_buffer_size()
+
+    def _on_pause_writing(self) -> None:
+        self._call(self._app.pause_writing)
+
+    def _on_resume_writing(self) -> None:
+        self._call(self._app.resume_writing)
+
+    # --- the end ---
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closed or about to be."""
+        return self._closing or self._raw.is_closing()
+
+    def close(self) -> None:
+        """Close once everything written has been sent; a peer that does not take it in time is cut off."""
+        if self._closing:
+            return
+        self._closing = True
+        self._send_close_notify()
+        self._raw.close()
+        if not self._connection.lost and self._raw.get_write_buffer_size():
+            self._close_timer = self._loop.call_later(_CLOSE_TIMEOUT, self._raw.abort)
+
+    def abort(self) -> None:
+        """Close at once; what was written may be lost."""
+        self._closing = True
+        self._raw.abort()
+
+    def _send_close_notify(self) -> None:
+        if self._eof_sent:
+            return
+        self._eof_sent = True
+        self._tls.close()
+        if not self._raw.is_closing():
+            self._raw.write(self._tls.output())
+
+    def _break(self, error: Exception) -> None:
+        """Close for a reason that `connection_lost` will tell; TLS has put its alert into the output."""
+        if self._error is None and not self._closing:
+            self._error = error
+            if self._tls.has_output and not self._raw.is_closing():
+                self._raw.write(self._tls.output())
+            self.close()
+
+    def _on_connection_lost(self, exc: Exception | None) -> None:
+        if self._lost:
+            return
+        if not self._paused and not self._closing:
+            self._deliver_waiting()
+        if exc is None and not self._closing and not self._tls.peer_closed:
+            exc = _truncated()
+        self._closing = self._lost = True
+        self._plaintext, self._ciphertext, self._credentials = b"", bytearray(), None
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        self._app.connection_lost(self._error or exc)
+
+    def _call(self, callback: Callable[..., object], *args: object) -> object:
+        """Call the application; what it raises ends its connection and goes to the loop's handler."""
+        try:
+            return callback(*args)
+        except Exception as error:  # noqa: BLE001 - the application's own, of whatever kind
+            self._loop.call_exception_handler(
+                {
+                    "message": "fatal error: a callback of the application's protocol failed",
+                    "exception": error,
+                    "transport": self,
+                    "protocol": self._app,
+                }
+            )
+            self._error = error
+            self.abort()
+            return None
+
+
+def start_application(transport: SecureTransport, protocol_factory: Callable[[], _ProtocolT]) -> _ProtocolT:
+    """Make the application's protocol and connect it; where that fails, nobody is left with an open connection."""
+    try:
+        protocol = protocol_factory()
+        transport.start(protocol)
+    except BaseException:
+        transport.abort()
+        raise
+    return protocol
+
+
+def _truncated() -> PeerClosed:
+    return PeerClosed("the connection ended without close_notify: data may be missing", stage=Stage.ESTABLISHED)
