@@ -103,9 +103,10 @@ class _Negotiate(ABC):
             PolicyError: No mechanism in common.
             AuthenticationError: The peer rejected.
         """
-        state, self._state = self._state, _State.FAILED
+        state = self._state
         if state is _State.WAITING or state is _State.FAILED:
             raise LocalProtocolError(f"no spnego token is due: the context is {state.name.lower()}")
+        self._state = _State.FAILED
         if state is _State.DONE:
             raise RemoteProtocolError("spnego is complete: expected no more tokens")
         return self._take(state, token)
@@ -116,9 +117,10 @@ class _Negotiate(ABC):
         Raises:
             CredSSPError: As `step`, and as the mechanism's own `resume`.
         """
-        pending, self._pending, self._state = self._pending, None, _State.FAILED
+        pending = self._pending
         if pending is None:
             raise LocalProtocolError("spnego asked nothing")
+        self._pending, self._state = None, _State.FAILED
         return self._answer_with(self._chosen.resume(answer), pending)
 
     def wrap(self, plaintext: bytes) -> bytes:

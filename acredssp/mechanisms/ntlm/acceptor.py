@@ -170,14 +170,15 @@ class NTLMAcceptor(NTLMContext):
             PolicyError: The client wants less than 128-bit sealing, or has no MIC where the policy wants one.
             AuthenticationError: An anonymous logon, or one without NTLMv2.
         """
-        state, self._state = self._state, _State.FAILED
-        if state is _State.DONE:
-            raise RemoteProtocolError("ntlm is complete: expected no more tokens")
+        state = self._state
+        if state in {_State.LOOKUP, _State.ORACLE, _State.FAILED}:
+            raise LocalProtocolError(f"no ntlm token is due: the context is at {state.name.lower()}")
+        self._state = _State.FAILED
         if state is _State.NEGOTIATE:
             return self._step_negotiate(token)
         if state is _State.AUTHENTICATE:
             return self._step_authenticate(token)
-        raise LocalProtocolError(f"no ntlm token is due: the context is at {state.name.lower()}")
+        raise RemoteProtocolError("ntlm is complete: expected no more tokens")
 
     def resume(self, answer: object) -> Progress:
         """Take the answer to `LookupCredential` or `AskOracle`; what is no answer refuses.
@@ -186,10 +187,10 @@ class NTLMAcceptor(NTLMContext):
             AuthenticationError: The logon is refused.
             RemoteProtocolError: The message was altered: its MIC does not fit.
         """
-        state, self._state = self._state, _State.FAILED
-        logon, self._logon = self._logon, None
-        if logon is None or state not in {_State.LOOKUP, _State.ORACLE}:
+        state, logon = self._state, self._logon
+        if logon is None:
             raise LocalProtocolError("the ntlm acceptor asked nothing")
+        self._state, self._logon = _State.FAILED, None
         if state is _State.ORACLE:
             return self._accept(logon, self._take_oracle_key(logon, answer))
         if isinstance(answer, Oracle):

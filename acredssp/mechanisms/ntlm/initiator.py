@@ -87,7 +87,10 @@ class NTLMInitiator(NTLMContext):
             RemoteProtocolError: The token is no CHALLENGE_MESSAGE, or none that may be answered.
             PolicyError: The server offers no 128-bit sealing.
         """
-        state, self._state = self._state, _State.FAILED
+        state = self._state
+        if state is _State.FAILED:
+            raise LocalProtocolError("the ntlm context has failed")
+        self._state = _State.FAILED
         if state is _State.START:
             if token:
                 raise RemoteProtocolError("an ntlm acceptor does not speak first")
@@ -98,9 +101,7 @@ class NTLMInitiator(NTLMContext):
             answer = self._authenticate(ChallengeMessage.decode(token))
             self._state = _State.DONE
             return answer
-        if state is _State.DONE:
-            raise RemoteProtocolError("ntlm is complete: expected no more tokens")
-        raise LocalProtocolError("the ntlm context has failed")
+        raise RemoteProtocolError("ntlm is complete: expected no more tokens")
 
     def resume(self, answer: object) -> NoReturn:  # noqa: ARG002 -- the contract's name
         """An NTLM initiator waits for nobody."""
