@@ -7,7 +7,6 @@ import socket
 from pathlib import Path
 
 import pytest
-
 from support.peers import program, wait_until
 
 
