@@ -92,8 +92,8 @@ class _Negotiate(ABC):
 
     @property
     def principal(self) -> Principal | None:
-        """The chosen mechanism's principal."""
-        return self._chosen.principal
+        """The chosen mechanism's principal, once the choice itself is proven."""
+        return self._chosen.principal if self.complete else None
 
     def step(self, token: bytes) -> Progress:
         """Take the peer's token; see `Mechanism.step`.

@@ -257,6 +257,7 @@ def test_altered_offer_is_noticed_by_the_mic():
         server.resume(ALICE)
     assert caught.value.security_status is ALTERED
     assert not server.complete
+    assert server.principal is None
 
 
 def test_acceptor_that_completes_without_mic_is_tolerated_for_the_first_choice():
