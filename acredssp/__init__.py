@@ -1,1 +1,143 @@
-"""An asyncio CredSSP handshake engine, client and server."""
+"""An asyncio CredSSP handshake engine: Windows SSPI's InitializeSecurityContext and AcceptSecurityContext, awaitable.
+
+Most applications need `open_connection` or `start_server`, a `ClientConfig` or a `ServerConfig`, and a carriage:
+
+    config = acredssp.ClientConfig(authenticate=acredssp.Password("secret", "alice", "CONTOSO"))
+    reader, writer = await acredssp.open_connection("host", 3389, config=config, carriage=acredssp.RDP())
+
+The engine underneath does no I/O: `config.new_context()` gives a `SecurityContext` for any other loop.
+"""
+
+from acredssp.aio.server import CredSSPServer, HandshakeReport
+from acredssp.aio.streams import (
+    create_connection,
+    create_server,
+    open_connection,
+    start_credssp,
+    start_credssp_streams,
+    start_server,
+)
+from acredssp.aio.transport import SecureTransport
+from acredssp.carriage.base import TLS, Carriage
+from acredssp.carriage.rdp import RDP
+from acredssp.config import ClientConfig, ServerConfig
+from acredssp.core.context import HandshakeInfo, SecurityContext, StepResult
+from acredssp.core.events import (
+    Admit,
+    AskOracle,
+    Authorize,
+    Event,
+    JudgeCertificate,
+    LookupCredential,
+    StepMechanism,
+)
+from acredssp.core.states import State
+from acredssp.credentials import Candidates, Credential, Deny, LookupAnswer, Nothing, NTHash, Oracle, Password
+from acredssp.errors import (
+    AccessDenied,
+    AuthenticationError,
+    CertificateError,
+    CredSSPError,
+    HandshakeTimeout,
+    LimitExceeded,
+    LocalProtocolError,
+    NegotiationFailure,
+    PeerClosed,
+    PolicyError,
+    PublicKeyMismatch,
+    RemoteProtocolError,
+    TLSError,
+)
+from acredssp.hooks import AdmitHook, AuthorizeHook, CredentialRequest, Identity, LookupHook
+from acredssp.mechanisms.base import Mechanism, NTLMExchange, Principal
+from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
+from acredssp.policy import MechanismChoice, Policy
+from acredssp.status import NTSTATUS, SecurityStatus, Stage
+from acredssp.tls_config import client_context, self_signed, server_context, server_context_from_pem
+from acredssp.trust import Trust, Verdict, pin_of
+from acredssp.wire.ts_credentials import (
+    TSCredentials,
+    TSCspDataDetail,
+    TSPasswordCreds,
+    TSRemoteGuardCreds,
+    TSRemoteGuardPackageCred,
+    TSSmartCardCreds,
+)
+from acredssp.wire.x509 import subject_public_key
+
+__all__ = [
+    "NTSTATUS",
+    "RDP",
+    "TLS",
+    "AccessDenied",
+    "Admit",
+    "AdmitHook",
+    "AskOracle",
+    "AuthenticationError",
+    "Authorize",
+    "AuthorizeHook",
+    "Candidates",
+    "Carriage",
+    "CertificateError",
+    "ClientConfig",
+    "CredSSPError",
+    "CredSSPServer",
+    "Credential",
+    "CredentialRequest",
+    "Deny",
+    "Event",
+    "HandshakeInfo",
+    "HandshakeReport",
+    "HandshakeTimeout",
+    "Identity",
+    "JudgeCertificate",
+    "LimitExceeded",
+    "LocalProtocolError",
+    "LookupAnswer",
+    "LookupCredential",
+    "LookupHook",
+    "Mechanism",
+    "MechanismChoice",
+    "NTHash",
+    "NTLMExchange",
+    "NTLMIdentity",
+    "NegotiationFailure",
+    "Nothing",
+    "Oracle",
+    "Password",
+    "PeerClosed",
+    "Policy",
+    "PolicyError",
+    "Principal",
+    "PublicKeyMismatch",
+    "RemoteProtocolError",
+    "SecureTransport",
+    "SecurityContext",
+    "SecurityStatus",
+    "ServerConfig",
+    "Stage",
+    "State",
+    "StepMechanism",
+    "StepResult",
+    "TLSError",
+    "TSCredentials",
+    "TSCspDataDetail",
+    "TSPasswordCreds",
+    "TSRemoteGuardCreds",
+    "TSRemoteGuardPackageCred",
+    "TSSmartCardCreds",
+    "Trust",
+    "Verdict",
+    "client_context",
+    "create_connection",
+    "create_server",
+    "open_connection",
+    "pin_of",
+    "self_signed",
+    "server_context",
+    "server_context_from_pem",
+    "start_credssp",
+    "start_credssp_streams",
+    "start_server",
+    "subject_public_key",
+]

@@ -46,7 +46,8 @@ class Policy:
     mechanism: MechanismChoice = MechanismChoice.AUTO
     require_ntlm_mic: bool = False
     """Whether an acceptor refuses an NTLMv2 logon that does not announce a MIC. Off, as in Windows: some clients
-    (aardwolf, impacket) send none, and pubKeyAuth protects the exchange all the same. An announced MIC is always checked."""
+    (aardwolf, impacket) send none, and pubKeyAuth protects the exchange all the same. An announced MIC is always
+    required, and checked."""
 
     max_message: int = 128 * 1024
     """Bytes of one TSRequest. FreeRDP stops at 64 KiB; a Kerberos ticket with a large PAC has some tens of KiB."""

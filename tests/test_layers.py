@@ -29,7 +29,7 @@ DOORS = {
     "cryptography": ("wire", "mechanisms", "core", "tls_config", "trust", "cli"),
     "rich": ("cli",),
     "spnego": ("mechanisms.kerberos",),
-    "ssl": ("policy", "core.tls", "tls_config", "config"),
+    "ssl": ("policy", "core.tls", "tls_config", "trust", "config"),
     "typer": ("cli",),
     "uvloop": ("cli",),
 }
@@ -44,7 +44,8 @@ IMPURE = {
 IMPURE_EXCEPTIONS = {
     ("mechanisms.ntlm.messages", "time"): "the one reading of the clock, as a FILETIME; callers may pass their own",
     ("tls_config", "os"): "a private key in memory enters an SSLContext through a memfd",
-    ("tls_config", "sys"): "memfd is Linux's",
+    ("tls_config", "pathlib"): "the same, where there is no memfd",
+    ("trust", "pathlib"): "the authorities of a file, and of the operating system",
     ("tls_config", "tempfile"): "where there is no memfd, an encrypted file under a one-time password",
 }
 

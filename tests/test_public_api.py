@@ -1,0 +1,99 @@
+"""The public names: added here, to `__all__` and to the docs in the same change, and never renamed once released."""
+
+import inspect
+import pathlib
+
+import acredssp
+
+NAMES = [
+    "AccessDenied",
+    "Admit",
+    "AdmitHook",
+    "AskOracle",
+    "AuthenticationError",
+    "Authorize",
+    "AuthorizeHook",
+    "Candidates",
+    "Carriage",
+    "CertificateError",
+    "ClientConfig",
+    "CredSSPError",
+    "CredSSPServer",
+    "Credential",
+    "CredentialRequest",
+    "Deny",
+    "Event",
+    "HandshakeInfo",
+    "HandshakeReport",
+    "HandshakeTimeout",
+    "Identity",
+    "JudgeCertificate",
+    "LimitExceeded",
+    "LocalProtocolError",
+    "LookupAnswer",
+    "LookupCredential",
+    "LookupHook",
+    "Mechanism",
+    "MechanismChoice",
+    "NTHash",
+    "NTLMExchange",
+    "NTLMIdentity",
+    "NTSTATUS",
+    "NegotiationFailure",
+    "Nothing",
+    "Oracle",
+    "Password",
+    "PeerClosed",
+    "Policy",
+    "PolicyError",
+    "Principal",
+    "PublicKeyMismatch",
+    "RDP",
+    "RemoteProtocolError",
+    "SecureTransport",
+    "SecurityContext",
+    "SecurityStatus",
+    "ServerConfig",
+    "Stage",
+    "State",
+    "StepMechanism",
+    "StepResult",
+    "TLS",
+    "TLSError",
+    "TSCredentials",
+    "TSCspDataDetail",
+    "TSPasswordCreds",
+    "TSRemoteGuardCreds",
+    "TSRemoteGuardPackageCred",
+    "TSSmartCardCreds",
+    "Trust",
+    "Verdict",
+    "client_context",
+    "create_connection",
+    "create_server",
+    "open_connection",
+    "pin_of",
+    "self_signed",
+    "server_context",
+    "server_context_from_pem",
+    "start_credssp",
+    "start_credssp_streams",
+    "start_server",
+    "subject_public_key",
+]
+
+
+def test_the_public_names():
+    assert sorted(acredssp.__all__) == sorted(NAMES)
+    assert all(hasattr(acredssp, name) for name in NAMES)
+
+
+def test_every_public_class_and_function_says_what_it_is():
+    for name in NAMES:
+        value = getattr(acredssp, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert inspect.getdoc(value), name
+
+
+def test_typing_information_is_shipped():
+    assert pathlib.Path(inspect.getfile(acredssp)).with_name("py.typed").exists()
