@@ -108,6 +108,14 @@ def test_a_logon(tls, key_type, cut, mechanism):
     assert server.context.take_credentials() == TSPasswordCreds.of("CONTOSO", "alice", "Passw0rd!")
 
 
+@pytest.mark.parametrize("key_type", ["p384", "rsa3072", "ed25519"])
+@pytest.mark.parametrize("version", range(2, 7))
+def test_any_kind_of_key_is_bound(version, key_type):
+    policy = policy_of(min_version=2, max_version=version)
+    client, server = client_end(policy, key_type=key_type), server_end(policy, key_type=key_type)
+    finish(client, server)
+
+
 @pytest.mark.parametrize(
     ("tls", "mechanism", "c2s", "s2c"),
     [("tls13", "ntlm", 4, 3), ("tls13", "negotiate", 5, 4), ("tls12", "ntlm", 5, 4), ("tls12", "negotiate", 6, 5)],

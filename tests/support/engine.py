@@ -1,9 +1,14 @@
 """Helpers for tests of the engine: certificates, a mechanism that plays a script, and a driver for two contexts."""
 
+import datetime as dt
 import functools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from acredssp import tls_config
 from acredssp.core.client import ClientHandshake
@@ -22,8 +27,35 @@ KEY = b"\x30\x82 a SubjectPublicKey"
 
 @functools.cache
 def pem(key_type: str = "rsa") -> tuple[bytes, bytes]:
-    """A certificate and its key, made once a run."""
-    return tls_config.self_signed(["localhost", "127.0.0.1"], key_type)
+    """A certificate and its key, made once a run: `rsa` and `ec` as the product makes them, others by hand."""
+    if key_type in ("rsa", "ec"):
+        return tls_config.self_signed(["localhost", "127.0.0.1"], key_type)
+    return certificate_for(OTHER_KEYS[key_type]())
+
+
+OTHER_KEYS = {
+    "p384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "rsa3072": lambda: rsa.generate_private_key(65537, 3072),
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+def certificate_for(key) -> tuple[bytes, bytes]:
+    """A certificate as plain as it can be, and its key, in PEM."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
+    )
+    pkcs8 = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return certificate.public_bytes(serialization.Encoding.PEM), key.private_bytes(*pkcs8)
 
 
 class Script:

@@ -1,0 +1,61 @@
+"""Configurations: frozen, shared, and whole before the first connection."""
+
+import dataclasses
+import ssl
+
+import pytest
+from support.engine import pem
+
+from acredssp import tls_config
+from acredssp.config import ClientConfig, ServerConfig
+from acredssp.credentials import Password
+from acredssp.errors import CertificateError, PolicyError
+from acredssp.policy import Policy
+from acredssp.trust import Trust, pin_of
+
+ALICE = Password("secret", "alice")
+ANY = Policy(dangerous_accept_any_certificate=True)
+
+
+def test_costly_things_are_made_once_and_shared():
+    config = ClientConfig(authenticate=ALICE)
+    assert config.ssl_context is not None
+    assert config.trust == Trust.system()
+    contexts = [config.new_context(server_hostname="host", spn="TERMSRV/host") for _ in range(2)]
+    assert {id(context.tls.ssl_object.context) for context in contexts} == {id(config.ssl_context)}
+
+
+def test_a_changed_copy_keeps_the_rest():
+    config = ClientConfig(authenticate=ALICE, policy=ANY)
+    other = dataclasses.replace(config, workstation="WS")
+    assert other.ssl_context is config.ssl_context
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.workstation = "WS"
+
+
+def test_accepting_any_certificate_reads_no_authorities():
+    config = ClientConfig(authenticate=ALICE, policy=ANY)
+    assert config.trust is None
+    config.judge((b"no certificate at all",), "host")
+
+
+def test_a_certificate_is_judged_now():
+    der = ssl.PEM_cert_to_DER_cert(pem()[0].decode())
+    with pytest.raises(CertificateError):
+        ClientConfig(authenticate=ALICE, trust=Trust()).judge((der,), "localhost")
+    ClientConfig(authenticate=ALICE, trust=Trust.pinned(pin_of(der))).judge((der,), "localhost")
+
+
+def test_a_server_without_a_certificate_is_refused_before_a_client_comes():
+    with pytest.raises(PolicyError, match="no certificate"):
+        ServerConfig(ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), lookup=lambda request: None)
+
+
+def test_a_challenge_tells_nothing_of_the_machine():
+    context = tls_config.server_context_from_pem(Policy(), *pem())
+    config = ServerConfig(ssl_context=context, lookup=lambda request: None)
+    assert config.identity.netbios_computer == "ACREDSSP"
+
+
+def test_no_secret_is_in_a_repr():
+    assert "secret" not in repr(ClientConfig(authenticate=ALICE, delegate=Password("secret too"), policy=ANY))

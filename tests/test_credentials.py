@@ -1,0 +1,38 @@
+"""Credentials: values whose secrets are in no repr."""
+
+import pytest
+
+from acredssp.credentials import Candidates, Deny, NTHash, Oracle, Password
+
+
+def test_the_nt_hash_of_a_password():
+    """[MS-NLMP] 4.2.2.1.2 and a recorded account."""
+    assert Password("Password").nt_hash.hex() == "a4f49c406510bdcab6824ee7c30fd852"
+    assert Password("Passw0rd!").nt_hash.hex() == "fc525c9683e8fe067095ba2ddc971889"
+
+
+@pytest.mark.parametrize("password", ["", "ü" * 300, "\ud800", "\U0001f600"])
+def test_any_text_is_a_password(password):
+    assert len(Password(password).nt_hash) == 16
+
+
+@pytest.mark.parametrize("size", [0, 15, 17, 32])
+def test_an_nt_hash_has_16_bytes(size):
+    with pytest.raises(ValueError, match=f"16 bytes, not {size}"):
+        NTHash(bytes(size))
+
+
+def test_nothing_secret_is_in_a_repr():
+    secret = Password("c4n4ry", "alice", "CONTOSO")
+    values = [
+        secret,
+        NTHash(secret.nt_hash, "alice"),
+        Candidates([secret]),
+        Deny(secret=secret),
+        Oracle("c4n4ry".upper),
+    ]
+    for value in values:
+        assert "c4n4ry" not in repr(value)
+        assert secret.nt_hash.hex() not in repr(value)
+        assert repr(secret.nt_hash)[2:-1] not in repr(value)
+    assert "alice" in repr(secret)
