@@ -17,7 +17,7 @@ REFUSED = {2: 147, 3: 132}
 def test_freerdp_logs_on_to_freerdp(graphical_lab, shadow_server, client, server):
     run = freerdp.log_on(graphical_lab, client, shadow_server(server).address)
     assert run.status == SUCCESS[client]
-    assert "Authentication only, exit status" in run.output
+    assert "Authentication only, exit status" in run.errors
 
 
 @pytest.mark.parametrize("client", [2, 3])

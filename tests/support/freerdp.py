@@ -12,6 +12,12 @@ SERVERS = {2: "freerdp-shadow-cli", 3: "freerdp-shadow-cli3"}
 
 LOGGED_ON = 147
 """Both clients, where CredSSP succeeded and the connection is then closed: ERRCONNECT_CONNECT_TRANSPORT_FAILED."""
+CONNECTION_ENDED = LOGGED_ON
+"""The same status, so nothing can be told from it alone: the logon was refused by a mere close."""
+NEGOTIATION_FAILED = 133
+"""FreeRDP 2 offers HYBRID_EX with `/sec:ext`, and gives up when it is selected."""
+ABORTED = -6
+"""The client died by SIGABRT."""
 LOGON_FAILED = 134
 """Both clients, on errorCode 0xC000006D: ERRCONNECT_LOGON_FAILURE."""
 DENIED = 132
@@ -49,4 +55,4 @@ def log_on(lab, generation, address, *arguments, user="alice", domain="CONTOSO",
     named = {"/u": user, "/d": domain, "/p": password}
     account = [f"{name}:{value}" for name, value in named.items() if value is not None]
     argv = [CLIENTS[generation], f"/v:{address}", "/cert:ignore", "/sec:nla", "+auth-only", *account, *arguments]
-    return lab.run(argv)
+    return lab.run(argv, split=True)

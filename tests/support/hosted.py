@@ -1,0 +1,86 @@
+"""An acredssp server beside the test, in a thread with an event loop of its own, for peers that are programs.
+
+For what the command `acredssp serve` has no option for: a hook that refuses, the TLS secrets, the versions of TLS.
+"""
+
+import asyncio
+import queue
+import threading
+
+import pytest
+
+import acredssp
+from support.peers import DEADLINE, free_port
+
+NT_HASH = bytes.fromhex("fc525c9683e8fe067095ba2ddc971889")
+"""Of `Passw0rd!`."""
+ACCOUNTS = {
+    ("contoso", "alice"): acredssp.Password("Passw0rd!"),
+    ("contoso", "carol"): acredssp.NTHash(NT_HASH),
+    ("acredssp.test", "alice"): acredssp.Password("Passw0rd!"),
+    ("", "bob"): acredssp.Password("bobpw"),
+    ("", "bob@contoso.com"): acredssp.Password("bobpw"),
+}
+
+
+def look_up(request):
+    principal = request.principal
+    return ACCOUNTS.get((principal.domain.lower(), principal.user.lower()), acredssp.Deny())
+
+
+class HostedServer:
+    """Runs until the block is left. Each handshake's report is kept for `report()`.
+
+    Args:
+        config: A `ServerConfig`.
+        carriage: What is around CredSSP.
+    """
+
+    def __init__(self, config, carriage):
+        self.port = free_port()
+        self._config, self._carriage = config, carriage
+        self._reports, self._up = queue.SimpleQueue(), threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),))
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def report(self):
+        """The report of the next handshake that has ended, waited for."""
+        try:
+            return self._reports.get(timeout=DEADLINE)
+        except queue.Empty:
+            pytest.fail("no handshake has ended")
+
+    async def _serve(self):
+        self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
+        server = await acredssp.start_server(
+            _hang_up,
+            "127.0.0.1",
+            self.port,
+            config=self._config,
+            carriage=self._carriage,
+            on_handshake=self._reports.put,
+        )
+        self._up.set()
+        await self._done.wait()
+        server.close()
+        server.abort_clients()
+        await server.wait_closed()
+
+    def __enter__(self):
+        self._thread.start()
+        assert self._up.wait(DEADLINE)
+        return self
+
+    def __exit__(self, *_):
+        self._loop.call_soon_threadsafe(self._done.set)
+        self._thread.join(DEADLINE)
+        assert not self._thread.is_alive()
+
+
+async def _hang_up(_reader, writer):
+    """There is no desktop behind."""
+    writer.close()
+    await writer.wait_closed()
