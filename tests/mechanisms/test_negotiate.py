@@ -12,7 +12,7 @@ from acredssp.mechanisms.negotiate import DetectingAcceptor, NegotiateAcceptor, 
 from acredssp.mechanisms.ntlm import crypto
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, SecurityStatus
-from acredssp.wire import spnego
+from acredssp.wire import der, spnego
 from acredssp.wire.spnego import NegState, NegTokenInit, NegTokenResp
 
 KRB5 = (spnego.KERBEROS, spnego.KERBEROS_MICROSOFT)
@@ -466,6 +466,64 @@ def test_no_empty_or_foreign_token_completes_either_side(stage):
                     None, resp(token).response_token,
                 }  # fmt: skip
                 assert not side.complete or (side is client and stage == 1 and completed)
+
+
+def begun_client():
+    """A client that has sent its AUTHENTICATE and its MIC, and what the server said first."""
+    client, server = ntlm_pair()
+    first = resp(server.step(client.step(b"")))
+    return client, first, server
+
+
+def test_mic_before_the_mechanism_is_complete_is_refused():
+    with pytest.raises(RemoteProtocolError, match="before the mechanism"):
+        NegotiateAcceptor([acceptor()]).step(_init_with_mic(initiator().step(b"")))
+    user_to_user = Ticket(accepts=False, mech_types=(spnego.KERBEROS_USER_TO_USER,))
+    client = NegotiateInitiator([user_to_user, initiator()])
+    client.step(b"")
+    with pytest.raises(RemoteProtocolError, match="before the mechanism"):
+        client.step(NegTokenResp(NegState.REQUEST_MIC, spnego.NTLM, None, b"mic").encode())
+
+
+def _init_with_mic(mech_token):
+    content = der.encode(der.CONTEXT, spnego.encode_mech_list([spnego.NTLM]))
+    content += der.encode_octets(2, mech_token) + der.encode_octets(3, b"mic")
+    return der.encode(0xA0, der.encode(der.SEQUENCE, content))
+
+
+def test_request_mic_after_the_first_reply_is_refused():
+    client, first, _ = begun_client()
+    client.step(first.encode())
+    with pytest.raises(RemoteProtocolError, match="first reply only"):
+        client.step(NegTokenResp(NegState.REQUEST_MIC, mech_list_mic=b"m").encode())
+
+
+def test_completion_beside_a_challenge_is_refused():
+    client, first, _ = begun_client()
+    with pytest.raises(RemoteProtocolError, match="the server completed, but the mechanism has a token"):
+        client.step(NegTokenResp(NegState.ACCEPT_COMPLETED, spnego.NTLM, first.response_token).encode())
+
+
+def test_completion_before_the_mechanism_did_is_refused():
+    client = NegotiateInitiator([Ticket(accepts=False), initiator()])
+    client.step(b"")
+    with pytest.raises(RemoteProtocolError, match="before the mechanism did"):
+        client.step(NegTokenResp(NegState.ACCEPT_COMPLETED, spnego.NTLM).encode())
+
+
+def test_server_that_goes_on_without_its_mic_is_refused():
+    client, first, _ = begun_client()
+    client.step(first.encode())
+    with pytest.raises(RemoteProtocolError, match="neither completes"):
+        client.step(NegTokenResp(NegState.ACCEPT_INCOMPLETE).encode())
+
+
+def test_server_that_sends_its_mic_and_says_nothing_else_is_done():
+    client, first, server = begun_client()
+    assert isinstance(server.step(client.step(first.encode())), LookupCredential)
+    mic = resp(server.resume(ALICE)).mech_list_mic
+    assert client.step(NegTokenResp(mech_list_mic=mic).encode()) == b""
+    assert_sealed_both_ways(client, server)
 
 
 def test_token_after_completion_is_refused():

@@ -198,6 +198,11 @@ def test_av_pairs_without_end_are_refused(pairs):
         decode_av_pairs(pairs, "test")
 
 
+def test_av_pair_past_the_end_is_named():
+    with pytest.raises(RemoteProtocolError, match="av pair 1 has 65535 bytes, 6 are left"):
+        decode_av_pairs(b"\1\0\xff\xffa\0\0\0\0\0", "test")
+
+
 def test_av_pairs_end_at_eol_and_keep_the_first_of_an_id():
     pairs = b"\1\0\2\0a\0" + b"\1\0\2\0b\0" + b"\0\0\0\0" + b"\2\0\2\0c\0"
     assert decode_av_pairs(pairs, "test") == {1: b"a\0"}
