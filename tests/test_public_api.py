@@ -21,6 +21,7 @@ NAMES = [
     "CredSSPServer",
     "Credential",
     "CredentialRequest",
+    "Delegate",
     "Deny",
     "Event",
     "HandshakeInfo",

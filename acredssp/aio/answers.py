@@ -18,6 +18,7 @@ from acredssp.core.events import (
     Admit,
     AskOracle,
     Authorize,
+    Delegate,
     Event,
     JudgeCertificate,
     LookupCredential,
@@ -54,6 +55,8 @@ class ClientAnswers:
         match event:
             case JudgeCertificate():
                 self._config.judge(event.chain, self._server_hostname)
+                return True
+            case Delegate():
                 return True
             case StepMechanism():
                 return await offload.run(event.run)
@@ -98,8 +101,8 @@ class ServerAnswers:
                 return await self._ask(self._config.admit, facts)
             case StepMechanism():
                 return await offload.run(event.run)
-            case JudgeCertificate():
-                raise AssertionError("a server was asked for JudgeCertificate")
+            case JudgeCertificate() | Delegate():
+                raise AssertionError(f"a server was asked for {type(event).__name__}")
             case _:
                 assert_never(event)
 

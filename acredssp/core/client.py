@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import assert_never
 
 from acredssp.core.binding import client_value, server_value
+from acredssp.core.events import Delegate
 from acredssp.core.handshake import Answer, Handshake
 from acredssp.core.states import CLIENT_MOVES, State
 from acredssp.errors import (
     AuthenticationError,
     CredSSPError,
     PeerClosed,
+    PolicyError,
     PublicKeyMismatch,
     RemoteProtocolError,
 )
@@ -19,7 +21,7 @@ from acredssp.mechanisms.base import Mechanism
 from acredssp.policy import FIRST_SAFE_VERSION, Policy
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.wire import ts_credentials
-from acredssp.wire.ts_credentials import TSCredentials
+from acredssp.wire.ts_credentials import TSCredentials, TSPasswordCreds, TSRemoteGuardCreds, TSSmartCardCreds
 from acredssp.wire.ts_request import NONCE_SIZE, TSRequest
 
 __all__ = ["ClientHandshake", "logon_refused"]
@@ -43,6 +45,7 @@ class ClientHandshake(Handshake):
         mechanism: A fresh initiator.
         credentials: What is delegated once the server has proven its key.
         policy: Versions and limits.
+        delegate: Whether to stop with `Delegate` before the credentials are sent.
         random: Source of the nonce.
     """
 
@@ -54,12 +57,14 @@ class ClientHandshake(Handshake):
         credentials: TSCredentials,
         policy: Policy,
         *,
+        delegate: bool = False,
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         super().__init__(mechanism, policy)
         self._credentials: TSCredentials | None = credentials
         self.delegated = credentials.kind
         """The kind of what is delegated."""
+        self._delegate = delegate
         self._random = random
         self._nonce: bytes | None = None
         self._sealed_key = b""
@@ -128,7 +133,9 @@ class ClientHandshake(Handshake):
                 "the server does not hold the key of its tls certificate",
                 hint="somebody may be in between: nothing was delegated",
             )
-        return self._send_credentials()
+        if not self._delegate:
+            return self._send_credentials(True)
+        return self._wait(Delegate(self.mechanism.name), self._send_credentials)
 
     def _await_key(self, request: TSRequest) -> Answer:
         if request.nego_token is None:
@@ -138,10 +145,15 @@ class ClientHandshake(Handshake):
             raise RemoteProtocolError("the server keeps sending tokens instead of its pubKeyAuth")
         return b""
 
-    def _send_credentials(self) -> bytes:
-        assert self._credentials is not None
-        sealed = self.mechanism.wrap(ts_credentials.encode(self._credentials))
-        self._credentials = None
+    def _send_credentials(self, answer: object) -> bytes:
+        credentials, self._credentials = self._credentials, None
+        assert credentials is not None
+        if isinstance(answer, TSPasswordCreds | TSSmartCardCreds | TSRemoteGuardCreds):
+            credentials = answer
+        elif answer is not True:
+            raise PolicyError("nobody said what to delegate", security_status=SecurityStatus.SEC_E_DELEGATION_POLICY)
+        self.delegated = credentials.kind
+        sealed = self.mechanism.wrap(ts_credentials.encode(credentials))
         self._advance(State.ESTABLISHED)
         return self._request(auth_info=sealed)
 

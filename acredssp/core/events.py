@@ -33,6 +33,18 @@ class JudgeCertificate:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Delegate:
+    """Client: the server has proven its key. What may it be given?
+
+    Answer with the `TSCredentials` to send, or with True for those that the context was made with; call `fail()` to
+    send none at all.
+    """
+
+    mechanism: str
+    """What authenticated: `"ntlm"`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Authorize:
     """Server: the logon is proven, and our key is not. May this user come in?
 
@@ -56,4 +68,4 @@ class Admit:
     credentials: TSCredentials = dataclasses.field(repr=False)
 
 
-Event: TypeAlias = LookupCredential | AskOracle | StepMechanism | JudgeCertificate | Authorize | Admit
+Event: TypeAlias = LookupCredential | AskOracle | StepMechanism | JudgeCertificate | Delegate | Authorize | Admit

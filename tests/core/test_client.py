@@ -4,7 +4,7 @@ import pytest
 from support.engine import ALICE, KEY, script_client
 
 from acredssp.core.binding import client_value, server_value
-from acredssp.core.events import StepMechanism
+from acredssp.core.events import Delegate, StepMechanism
 from acredssp.core.states import State
 from acredssp.credentials import Deny
 from acredssp.errors import (
@@ -20,9 +20,11 @@ from acredssp.errors import (
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.wire import ts_credentials
+from acredssp.wire.ts_credentials import TSPasswordCreds
 from acredssp.wire.ts_request import TSRequest
 
 NONCE = bytes(32)
+NOTHING = TSPasswordCreds.of()
 LEGACY = Policy(min_version=2, dangerous_allow_legacy_versions=True)
 
 
@@ -129,6 +131,31 @@ def test_a_mechanism_may_wait_for_somebody():
         client.step()
     assert TSRequest.decode(client.resume(b"from the kdc").output).nego_token == b"c1"
     assert client.handshake.mechanism.answers == [b"from the kdc"]
+
+
+@pytest.mark.parametrize(("answer", "sent"), [(True, ALICE), (NOTHING, NOTHING)])
+def test_what_is_delegated_can_be_asked_once_the_server_is_proven(answer, sent):
+    client = script_client(delegate=True)
+    client.step()
+    client.step(TSRequest(6, nego_token=b"s1").encode())
+    result = client.step(proof())
+    assert result.event == Delegate("script")
+    assert result.output == b""
+    result = client.resume(answer)
+    assert result.status is SecurityStatus.SEC_E_OK
+    assert TSRequest.decode(result.output).auth_info == b"sealed:" + ts_credentials.encode(sent)
+    assert client.info.delegated == sent.kind
+
+
+@pytest.mark.parametrize("answer", [None, False, "password", Deny()])
+def test_no_answer_delegates_nothing(answer):
+    client = script_client(delegate=True)
+    client.step()
+    client.step(TSRequest(6, nego_token=b"s1").encode())
+    client.step(proof())
+    with pytest.raises(PolicyError) as caught:
+        client.resume(answer)
+    assert caught.value.security_status is SecurityStatus.SEC_E_DELEGATION_POLICY
 
 
 # --- every state with every message ---
