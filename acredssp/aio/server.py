@@ -140,9 +140,11 @@ class CredSSPServer(asyncio.AbstractServer):
     def close_clients(self) -> None:
         """Close every connection once what was written to it has been sent; end the handshakes in progress."""
         self._cancel_handshakes()
-        for transport in [*self._connections.values()]:
+        for protocol, transport in [*self._connections.items()]:
             if transport is not None:
                 transport.close()
+            else:
+                protocol.abort()  # by hand: a task that is cancelled before it began never runs
 
     def abort_clients(self) -> None:
         """End every connection and every handshake at once."""

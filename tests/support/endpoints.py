@@ -34,14 +34,21 @@ def client_config(policy=None, *, authenticate=BOB, **changes):
     )
 
 
-def server_config(policy=None, *, lookup=lambda _request: Password(PASSWORD), **changes):
-    policy = policy or Policy()
-    context = server_context_from_pem(policy, CERTIFICATE, KEY)
-    return ServerConfig(**{"ssl_context": context, "lookup": lookup, "policy": policy} | changes)
-
-
 def tls_policy(version, **changes):
     return Policy(min_tls=TLS_VERSIONS[version], max_tls=TLS_VERSIONS[version], **changes)
+
+
+# Made here, since making one writes a file, which no test may do on its loop.
+_CONTEXTS = {
+    (policy.min_tls, policy.max_tls): server_context_from_pem(policy, CERTIFICATE, KEY)
+    for policy in (Policy(), tls_policy("TLSv1.2"), tls_policy("TLSv1.3"))
+}
+
+
+def server_config(policy=None, *, lookup=lambda _request: Password(PASSWORD), **changes):
+    policy = policy or Policy()
+    context = _CONTEXTS[policy.min_tls, policy.max_tls]
+    return ServerConfig(**{"ssl_context": context, "lookup": lookup, "policy": policy} | changes)
 
 
 class MemoryTransport(asyncio.Transport):

@@ -1,0 +1,445 @@
+import asyncio
+import random
+
+import pytest
+from support.endpoints import (
+    BOB,
+    PASSWORD,
+    Recorder,
+    both,
+    client_config,
+    client_side,
+    memory_pair,
+    secure_pair,
+    server_config,
+    server_side,
+    tls_policy,
+    turns,
+)
+
+from acredssp.aio.protocol import CredSSPProtocol
+from acredssp.carriage.base import TLS
+from acredssp.carriage.rdp import RDP
+from acredssp.credentials import Deny, NTHash, Password
+from acredssp.errors import (
+    AccessDenied,
+    AuthenticationError,
+    CertificateError,
+    HandshakeTimeout,
+    LimitExceeded,
+    NegotiationFailure,
+    PeerClosed,
+    RemoteProtocolError,
+)
+from acredssp.policy import MechanismChoice, Policy
+from acredssp.status import NTSTATUS, SecurityStatus, Stage
+from acredssp.trust import Trust
+
+CARRIAGES = {"tls": TLS(), "rdp": RDP(cookie="bob"), "rdp-ex": RDP(hybrid_ex=True)}
+
+
+def sides(pair=None, *, client=None, server=None, carriage=TLS(), **options):  # noqa: B008
+    ours, theirs = pair or memory_pair()
+    return client_side(ours, client, carriage, **options), server_side(theirs, server, carriage, **options)
+
+
+def closed(*protocols):
+    return all(protocol.lost and protocol.transport.is_closing() for protocol in protocols)
+
+
+# --- the way through ---
+
+
+@pytest.mark.parametrize("mechanism", [MechanismChoice.NTLM, MechanismChoice.NEGOTIATE])
+@pytest.mark.parametrize("carriage", CARRIAGES.values(), ids=CARRIAGES)
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+async def test_both_sides_establish(version, carriage, mechanism):
+    client, server = sides(
+        client=client_config(tls_policy(version, mechanism=mechanism)), server=server_config(), carriage=carriage
+    )
+    ours, theirs = await both(client, server)
+    assert ours.version == theirs.version == 6
+    assert ours.mechanism == theirs.mechanism == "ntlm"
+    assert ours.tls_version == theirs.tls_version == version
+    assert ours.delegated == theirs.delegated == "password"
+    assert (theirs.principal.user, theirs.principal.domain) == ("bob", "CONTOSO")
+    assert server.sequence.context.take_credentials().password == PASSWORD.encode("utf-16-le")
+    assert not client.protocol.transport.is_closing()
+    assert not server.protocol.transport.is_closing()
+
+
+CUTS = {
+    "single bytes": ([1], [1]),
+    **{
+        f"random {seed}": tuple([random.Random(seed + side).randint(1, 400) for _ in range(40)] for side in (0, 1000))
+        for seed in range(3)
+    },
+}
+
+
+@pytest.mark.parametrize("carriage", CARRIAGES.values(), ids=CARRIAGES)
+@pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
+async def test_any_cut_of_the_stream_establishes(cuts, carriage):
+    client, server = sides(memory_pair(*cuts), carriage=carriage)
+    ours, theirs = await both(client, server)
+    assert (ours.version, theirs.version) == (6, 6)
+
+
+async def test_owner_steps_only_when_a_header_or_a_record_is_there():
+    class Counted(CredSSPProtocol):
+        waits = 0
+
+        async def receive(self, missing):
+            self.waits += 1
+            return await super().receive(missing)
+
+    client, server = memory_pair([1], [1])
+    counted = Counted()
+    server.transport.connect(counted, client.transport)
+    await both(client_side(client), server_side(counted))
+    # Received: ClientHello; CCS and Finished, NEGOTIATE; AUTHENTICATE; authInfo: six records, for each of which the
+    # owner waits once for the header and once for the body.
+    assert counted.waits <= 2 * 6
+
+
+async def test_data_behind_the_handshake_is_kept_for_the_transport():
+    client, server = sides()
+    establishing = asyncio.ensure_future(server.establish())
+    await client.establish()
+    app = Recorder()
+    client.secure(app).write(b"first words")
+    await establishing
+    other = Recorder()
+    server.secure(other)
+    assert await other.got(11) == b"first words"
+
+
+async def test_a_handshake_makes_no_task_of_its_own():
+    client, server = sides()
+    made = []
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(lambda loop, coro, **options: made.append(coro) or asyncio.Task(coro, loop=loop, **options))
+    try:
+        await both(client, server)
+    finally:
+        loop.set_task_factory(None)
+    assert len(made) == 2  # the two that `gather` made
+
+
+# --- refusals: who learns what ---
+
+
+async def test_wrong_password_is_an_authentication_error_with_its_number():
+    client, server = sides(client=client_config(authenticate=Password("wrong", "bob", "CONTOSO")))
+    ours, theirs = await both(client, server)
+    assert type(ours) is type(theirs) is AuthenticationError
+    assert ours.nt_status is theirs.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+    assert ours.stage is Stage.PUB_KEY_AUTH
+    assert closed(client.protocol, server.protocol)
+
+
+async def test_nt_hash_is_enough_to_log_on():
+    config = client_config(authenticate=NTHash(BOB.nt_hash, "bob", "CONTOSO"))
+    client, server = sides(client=config)
+    ours, theirs = await both(client, server)
+    assert ours.delegated == theirs.delegated
+    assert server.sequence.context.take_credentials().password == b""
+
+
+async def test_untrusted_certificate_ends_the_handshake_before_the_logon():
+    asked = []
+    server = server_config(lookup=lambda request: asked.append(request))
+    client, server = sides(client=client_config(trust=Trust.pinned("00" * 32)), server=server)
+    ours, theirs = await both(client, server)
+    assert isinstance(ours, CertificateError)
+    assert ours.security_status is SecurityStatus.SEC_E_UNTRUSTED_ROOT
+    assert isinstance(theirs, PeerClosed)
+    assert asked == []
+    assert closed(client.protocol, server.protocol)
+
+
+async def test_any_certificate_is_accepted_only_where_the_policy_says_dangerous():
+    client, server = sides(client=client_config(Policy(dangerous_accept_any_certificate=True), trust=None))
+    ours, _ = await both(client, server)
+    assert ours.version == 6
+
+
+@pytest.mark.parametrize(
+    ("hook", "carriage", "stage"),
+    [
+        ("authorize", "tls", Stage.PUB_KEY_AUTH),
+        ("authorize", "rdp", Stage.PUB_KEY_AUTH),
+        ("admit", "rdp-ex", Stage.EARLY_USER_AUTH),
+    ],
+)
+async def test_a_refusal_reaches_the_client(hook, carriage, stage):
+    config = server_config(**{hook: lambda _who: Deny(NTSTATUS.STATUS_ACCESS_DENIED)})
+    client, server = sides(server=config, carriage=CARRIAGES[carriage])
+    ours, theirs = await both(client, server)
+    assert isinstance(theirs, AccessDenied)
+    assert isinstance(ours, AuthenticationError)
+    assert ours.nt_status is NTSTATUS.STATUS_ACCESS_DENIED
+    assert ours.stage is stage
+    assert closed(client.protocol, server.protocol)
+
+
+async def test_a_refusal_that_cannot_be_told_closes_the_connection():
+    client, server = sides(server=server_config(admit=lambda _facts: False))
+    ours, theirs = await both(client, server)
+    assert ours.version == 6  # the credentials had left, and the protocol has no word for no
+    assert isinstance(theirs, AccessDenied)
+    app = Recorder()
+    client.secure(app)
+    await app.lost
+    assert app.told == ["made", "eof", "lost"]
+
+
+async def test_a_server_without_credssp_is_a_negotiation_failure():
+    client, server = memory_pair()
+    side = client_side(client, carriage=RDP())
+    establishing = asyncio.ensure_future(side.establish())
+    assert await server.receive(11)
+    server.transport.write(bytes.fromhex("030000130ed000001234000300080005000000"))
+    with pytest.raises(NegotiationFailure) as caught:
+        await establishing
+    assert caught.value.failure_code == 5
+    assert closed(client)
+
+
+# --- peers that do not play along ---
+
+
+@pytest.mark.parametrize("carriage", CARRIAGES.values(), ids=CARRIAGES)
+@pytest.mark.parametrize("side", [0, 1], ids=["client", "server"])
+@pytest.mark.parametrize("how", ["eof", "reset"])
+async def test_a_peer_that_leaves_after_any_flight_is_a_typed_error(how, side, carriage):
+    """The peer leaves when it should write its n-th flight, for every n."""
+    for flight in range(10):
+        pair = memory_pair()
+        mine = sides(pair, carriage=carriage)
+        leaving, staying = pair[1 - side], mine[side]
+        write, count = leaving.transport.write, 0
+
+        def leave(data, transport=leaving.transport, write=write, last=flight):
+            nonlocal count
+            count += 1
+            if count <= last:
+                write(data)
+            elif how == "eof":
+                transport.close()
+            else:
+                transport.reset()
+
+        leaving.transport.write = leave
+        results = await both(*mine)
+        result = results[side]
+        if count <= flight:
+            assert (results[0].version, results[1].version) == (6, 6)
+            break
+        # Whoever sends the last flight is through before the other.
+        assert isinstance(result, PeerClosed | AuthenticationError) or result.version == 6
+        assert closed(staying.protocol) is isinstance(result, Exception)
+    else:
+        pytest.fail("the handshake has more flights than it should")
+    assert flight >= 3
+
+
+async def test_a_close_after_our_logon_is_a_refusal():
+    client, server = sides()
+    write, count = server.protocol.transport.write, 0
+
+    def leave(data):
+        nonlocal count
+        count += 1
+        write(data) if count < 3 else server.protocol.transport.close()  # ServerHello, CHALLENGE, then nothing
+
+    server.protocol.transport.write = leave
+    ours, _ = await both(client, server)
+    assert isinstance(ours, AuthenticationError)
+    assert ours.nt_status is None
+    assert "check user and password" in str(ours)
+
+
+async def test_a_network_error_is_the_cause_of_what_is_raised():
+    client, server = memory_pair()
+    establishing = asyncio.ensure_future(client_side(client).establish())
+    await turns(3)
+    server.transport.reset()
+    with pytest.raises(PeerClosed) as caught:
+        await establishing
+    assert isinstance(caught.value.__cause__, ConnectionResetError)
+    assert caught.value.stage is Stage.TLS
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\xff\xff",
+        b"\x16\x03\x01\x00\x05hello",
+        bytes(100),
+        b"\x80\x2e\x01\x00\x02",  # SSL 2
+    ],
+)
+async def test_garbage_is_a_protocol_error_and_is_answered_by_a_close(garbage):
+    client, server = memory_pair()
+    establishing = asyncio.ensure_future(server_side(server).establish())
+    client.transport.write(garbage)
+    with pytest.raises(RemoteProtocolError):
+        await establishing
+    assert closed(server)
+
+
+async def test_a_message_above_the_limit_is_refused():
+    client, server = sides(server=server_config(Policy(max_message=100)))
+    _, theirs = await both(client, server)
+    assert isinstance(theirs, LimitExceeded)
+    assert closed(client.protocol, server.protocol)
+
+
+# --- time ---
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+@pytest.mark.parametrize("carriage", CARRIAGES.values(), ids=CARRIAGES)
+async def test_a_silent_peer_is_a_timeout_with_its_stage(carriage, side):
+    client, server = memory_pair()
+    mine = client_side(client, carriage=carriage, timeout=0) if side == "client" else None
+    mine = mine or server_side(server, carriage=carriage, timeout=0)
+    with pytest.raises(HandshakeTimeout) as caught:
+        await mine.establish()
+    assert isinstance(caught.value, TimeoutError)
+    assert caught.value.stage is (Stage.TLS if carriage == TLS() else Stage.NEGOTIATION)
+    assert closed(mine.protocol)
+
+
+async def test_a_hook_cannot_outlive_the_deadline():
+    reached = asyncio.Event()
+
+    async def lookup(_request):
+        reached.set()
+        await asyncio.Event().wait()
+
+    client, server = memory_pair()
+    theirs = server_side(server, server_config(Policy(hook_timeout=100), lookup=lookup))
+    theirs.deadline = asyncio.get_running_loop().time() + 0.05
+    ours = asyncio.ensure_future(client_side(client).establish())
+    with pytest.raises(HandshakeTimeout) as caught:
+        await theirs.establish()
+    assert reached.is_set()
+    assert caught.value.stage is Stage.NEGO_TOKEN
+    with pytest.raises(AuthenticationError):
+        await ours
+    assert closed(client, server)
+
+
+async def test_a_hook_that_swallows_the_deadline_cannot_go_on():
+    async def lookup(_request):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return Password(PASSWORD)
+
+    client, server = memory_pair()
+    theirs = server_side(server, server_config(Policy(hook_timeout=100), lookup=lookup), timeout=0.05)
+    ours = asyncio.ensure_future(client_side(client).establish())
+    with pytest.raises(HandshakeTimeout):
+        await theirs.establish()
+    with pytest.raises(AuthenticationError):
+        await ours
+
+
+async def test_a_peer_that_reads_nothing_does_not_hold_the_farewell_up():
+    client, server = memory_pair()
+    transport = server.transport
+    transport.close = lambda: setattr(transport, "closing", True)  # never flushed, so never lost
+
+    def abort():
+        transport.closing = False
+        type(transport).close(transport)
+
+    transport.abort = abort
+    side = server_side(server, timeout=0.05)
+    client.transport.write(b"GET / HTTP/1.1\r\n\r\n")
+    with pytest.raises(RemoteProtocolError):
+        await side.establish()
+    await server.closed()
+
+
+async def test_a_peer_that_reads_nothing_cannot_stop_the_clock():
+    client, server = memory_pair()
+    client.pause_writing()
+    with pytest.raises(HandshakeTimeout):
+        await client_side(client, timeout=0).establish()
+    assert closed(client)
+    assert not server.lost
+
+
+# --- cancellation ---
+
+
+@pytest.mark.parametrize("cancelled", ["client", "server"])
+@pytest.mark.parametrize("carriage", [TLS(), RDP(hybrid_ex=True)], ids=["tls", "rdp-ex"])
+async def test_cancellation_at_any_turn_closes_the_connection(carriage, cancelled):
+    async def authorize(_identity):
+        await turns(2)
+        return True
+
+    for turn in range(1, 200):  # a task that never began has nothing to clean up
+        config = server_config(authorize=authorize, admit=authorize)
+        pair = memory_pair()
+        tasks = [asyncio.ensure_future(side.establish()) for side in sides(pair, server=config, carriage=carriage)]
+        mine = cancelled == "server"
+        await turns(turn)
+        if tasks[mine].done():
+            assert all([(await task).version == 6 for task in tasks])
+            break
+        tasks[mine].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[mine]
+        (other,) = await asyncio.gather(tasks[not mine], return_exceptions=True)
+        # Whoever sends the last flight is through before the other.
+        assert isinstance(other, PeerClosed | AuthenticationError) or other.version == 6
+        await turns(2)
+        assert closed(pair[mine])
+    else:
+        pytest.fail("the handshake never ended")
+    assert turn > 10
+
+
+async def test_cancellation_while_saying_good_bye_aborts():
+    client, server = memory_pair()
+    transport, aborted = server.transport, []
+    transport.close = lambda: None
+    transport.abort = lambda: aborted.append(True) or type(transport).close(transport)
+    client.transport.write(b"GET / HTTP/1.1\r\n\r\n")
+    task = asyncio.ensure_future(server_side(server).establish())
+    await turns(6)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert aborted
+
+
+async def test_an_error_of_our_own_closes_the_connection_and_is_raised_as_it_is():
+    client, _ = memory_pair()
+    side = client_side(client)
+
+    async def answer(_event):
+        raise ZeroDivisionError
+
+    side.answers = answer
+    _, theirs = client, server_side(_)
+    peer = asyncio.ensure_future(theirs.establish())
+    with pytest.raises(ZeroDivisionError):
+        await side.establish()
+    with pytest.raises(PeerClosed):
+        await peer
+    assert closed(client)
+
+
+async def test_secure_pair_of_these_tests_works():
+    ours, theirs = await secure_pair()
+    ours.transport.write(b"x")
+    assert await theirs.got(1) == b"x"
