@@ -59,7 +59,9 @@ async def establish(protocol: CredSSPProtocol, sequence: Sequence, answer: Answe
 
 
 async def _drive(protocol: CredSSPProtocol, sequence: Sequence, answer: Answerer) -> None:
-    result = sequence.step()
+    # What came before this task began counts: a server that ignored it would wait for as many bytes once more.
+    result = sequence.step(protocol.received)
+    protocol.keep(result.extra)
     while True:
         if result.output:
             protocol.write(result.output)
