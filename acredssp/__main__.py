@@ -1,0 +1,5 @@
+"""`python -m acredssp`: the command line."""
+
+from acredssp.cli import main
+
+main()

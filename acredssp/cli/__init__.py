@@ -1,0 +1,24 @@
+"""The command `acredssp`: demo, login, serve.
+
+Only `main` is here, and nothing of the extra `cli` is imported before it is called: without the extra, it says how to
+install it.
+"""
+
+import sys
+from typing import NoReturn
+
+__all__ = ["main"]
+
+_OF_THE_EXTRA = {"typer", "rich"}
+
+
+def main() -> NoReturn:
+    """Run the command that `sys.argv` names, and exit with its status."""
+    try:
+        from acredssp.cli.app import run  # noqa: PLC0415 - the extra may be absent
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _OF_THE_EXTRA:
+            raise
+        print("the command line needs the extra `cli`: pip install 'acredssp[cli]'", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    sys.exit(run(sys.argv[1:]))

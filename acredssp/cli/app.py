@@ -1,0 +1,355 @@
+"""The commands and their options: words in, exit status out. What they do is in `login`, `serve` and `demo`.
+
+Exit statuses: 0 success, 1 denied, 2 usage, 3 protocol, 4 network or time-out. Nothing that a user or a peer can do
+ends in a traceback.
+"""
+
+import contextlib
+import enum
+import importlib.metadata
+import pathlib
+import sys
+from collections.abc import Coroutine, Iterator
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+
+from acredssp.carriage.base import TLS, Carriage
+from acredssp.carriage.rdp import RDP
+from acredssp.cli import arguments, loops, render
+from acredssp.cli.arguments import Secret
+from acredssp.cli.certificate import Certificate
+from acredssp.cli.demo import DemoReport, demo
+from acredssp.cli.login import Login, log_on
+from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, result_of
+from acredssp.cli.report import LoginReport, ServeReport, to_json
+from acredssp.cli.serve import Refused, Serve, serve
+from acredssp.cli.users import Users
+from acredssp.config import ClientConfig
+from acredssp.credentials import Credential, NTHash
+from acredssp.errors import CredSSPError
+from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
+from acredssp.trust import Trust
+from acredssp.wire.x224 import RequestFlags
+
+__all__ = ["run"]
+
+_T = TypeVar("_T")
+
+_RDP_PORT = 3389
+_INTERRUPTED = 130
+"""What shells give for a program that SIGINT ended."""
+
+app = typer.Typer(
+    name="acredssp",
+    help="CredSSP logons, the handshake of Remote Desktop: as a client, as a server, and both as a demonstration.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # it would print local variables, and so passwords
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class CarriageChoice(enum.StrEnum):
+    """What is around CredSSP."""
+
+    RDP = "rdp"
+    TLS = "tls"
+
+
+class KeyType(enum.StrEnum):
+    """The key of a self-made certificate."""
+
+    RSA = "rsa"
+    EC = "ec"
+
+
+MinVersion = Annotated[int, typer.Option(help="Lowest CredSSP version, 2 to 6; below 5 is open to CVE-2018-0886.")]
+MaxVersion = Annotated[int, typer.Option(help="Highest CredSSP version, 2 to 6.")]
+WithCarriage = Annotated[CarriageChoice, typer.Option(help="rdp: negotiation, then TLS. tls: TLS at once.")]
+AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def run(words: list[str]) -> int:
+    """Run the command line `words` and return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # not every stand-in has it
+    try:
+        app(words, prog_name="acredssp")
+    except SystemExit as exit_:
+        status = exit_.code if isinstance(exit_.code, int) else 0
+    if status == EXIT_STATUS[Result.USAGE] and "--json" in words:
+        print(_usage_object(words))  # noqa: T201
+    return status
+
+
+def _usage_object(words: list[str]) -> str:
+    """What --json prints where the command was not understood: the same keys as ever."""
+    match next((word for word in words if not word.startswith("-")), ""):
+        case "demo":
+            return DemoReport(result=Result.USAGE).to_json()
+        case "serve":
+            return to_json(ServeReport(result=Result.USAGE))
+        case _:
+            return to_json(LoginReport(result=Result.USAGE))
+
+
+@contextlib.contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Let typer show a `UsageError`, with the usage line and status 2."""
+    try:
+        yield
+    except UsageError as error:
+        raise typer.BadParameter(render.printable(str(error))) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"acredssp {importlib.metadata.version('acredssp')}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _acredssp(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+# --- demo ---
+
+
+@app.command("demo")
+def _demo(
+    count: Annotated[int, typer.Option(min=1, help="Handshakes.")] = 400,
+    concurrency: Annotated[int, typer.Option(min=1, max=400, help="Handshakes at a time.")] = 100,
+    as_json: AsJSON = False,
+) -> None:
+    """Show real handshakes, server and clients in this process: one step by step, then some hundreds at once."""
+    out, _ = render.consoles()
+    report = demo(out, count=count, concurrency=concurrency, quiet=as_json)
+    if as_json:
+        print(report.to_json())  # noqa: T201
+    raise typer.Exit(EXIT_STATUS[report.result])
+
+
+# --- login ---
+
+
+@app.command("login")
+def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
+    host: Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="The server; port 3389 unless given.")],
+    user: Annotated[str, typer.Option("--user", "-u", help=r"USER, USER@SUFFIX or DOMAIN\USER.")],
+    domain: Annotated[str | None, typer.Option("--domain", "-d", help="The user's domain.")] = None,
+    password: Annotated[
+        str | None,
+        typer.Option("--password", "-p", help="The password; others on this machine can see it in the process list."),
+    ] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from the first line of the standard input.")
+    ] = False,
+    nt_hash: Annotated[
+        str | None,
+        typer.Option(metavar="HEX", help="Log on with an NT hash; nothing is delegated then (restricted admin)."),
+    ] = None,
+    mechanism: Annotated[
+        MechanismChoice, typer.Option(help="auto: raw NTLM. negotiate: SPNEGO. ntlm: raw NTLM.")
+    ] = MechanismChoice.AUTO,
+    min_version: MinVersion = FIRST_SAFE_VERSION,
+    max_version: MaxVersion = NEWEST_VERSION,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Take any certificate.")] = False,
+    ca: Annotated[
+        pathlib.Path | None, typer.Option(metavar="FILE", help="Trust the certificates in this PEM file.")
+    ] = None,
+    pin: Annotated[
+        str | None, typer.Option(metavar="SHA256", help="Trust this key: the SHA-256 of its SubjectPublicKeyInfo.")
+    ] = None,
+    server_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The name in the server's certificate; HOST unless given.")
+    ] = None,
+    spn: Annotated[
+        str | None, typer.Option(metavar="SPN", help="The server's principal; TERMSRV/HOST unless given.")
+    ] = None,
+    carriage: WithCarriage = CarriageChoice.RDP,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for connecting and the handshake.")] = 30.0,
+    as_json: AsJSON = False,
+) -> None:
+    """Log on to a server, close again, and say how it went.
+
+    Exit status: 0 logged on; 1 denied; 2 usage; 3 protocol, TLS, certificate, policy or version; 4 network or time-out.
+    """
+    out, err = render.consoles()
+    with _usage_errors():
+        address = arguments.address(host, default_port=_RDP_PORT)
+        arguments.check_versions(min_version, max_version)
+        trust = _trust(insecure, ca, pin)
+        name, realm = arguments.account(user, domain)
+        credential = Secret(password, password_stdin, nt_hash).credential(name, realm)
+        policy = Policy(
+            min_version=min_version,
+            max_version=max_version,
+            dangerous_allow_legacy_versions=min_version < FIRST_SAFE_VERSION,
+            dangerous_accept_any_certificate=insecure,
+            mechanism=mechanism,
+        )
+        config = ClientConfig(authenticate=credential, policy=policy, trust=trust)
+        task = Login(
+            address=address,
+            config=config,
+            carriage=_client_carriage(carriage, credential),
+            server_hostname=_server_hostname(server_name or address.host, config),
+            spn=f"TERMSRV/{address.host}" if spn is None else spn,
+            timeout=timeout,
+        )
+    _warn_of_legacy(err, min_version)
+    report, error = _until_done(log_on(task))
+    if as_json:
+        print(to_json(report))  # noqa: T201
+    if error is not None:
+        render.failure(err, error)
+    elif not as_json:
+        _show_logon(out, task, report)
+    raise typer.Exit(EXIT_STATUS[report.result])
+
+
+def _trust(insecure: bool, ca: pathlib.Path | None, pin: str | None) -> Trust | None:
+    if insecure + (ca is not None) + (pin is not None) > 1:
+        raise UsageError("expected one of --insecure, --ca and --pin, got more")
+    try:
+        if ca is not None:
+            return Trust.from_file(str(ca))
+        return Trust.pinned(pin) if pin is not None else None
+    except OSError as error:
+        raise UsageError(f"cannot read the --ca file: {error.strerror}") from None
+    except ValueError:
+        what = "--pin: 64 hex digits, a SHA-256" if pin is not None else "--ca: a file with certificates in PEM"
+        raise UsageError(f"expected for {what}") from None
+
+
+def _client_carriage(choice: CarriageChoice, credential: Credential) -> Carriage:
+    if choice is CarriageChoice.TLS:
+        return TLS()
+    # As mstsc: HYBRID_EX is offered, so a server that refuses the user can say so.
+    restricted = RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED if isinstance(credential, NTHash) else RequestFlags(0)
+    cookie = credential.user if credential.user.isprintable() else ""
+    return RDP(hybrid_ex=True, cookie=cookie, request_flags=restricted)
+
+
+def _server_hostname(name: str, config: ClientConfig) -> str:
+    """Return the name if TLS can ask for it."""
+    try:
+        config.new_context(server_hostname=name, spn="")
+    except ValueError:
+        raise UsageError(f"expected a host name or an ip address, got {name!r}") from None
+    return name
+
+
+def _show_logon(out: Console, task: Login, report: LoginReport) -> None:
+    credential = task.config.authenticate
+    who = f"{credential.domain}\\{credential.user}" if credential.domain else credential.user
+    restricted = isinstance(credential, NTHash)
+    render.card(
+        out,
+        f"{who} logged on to {task.address}",
+        {
+            "credssp": f"version {report.credssp_version}, {report.mechanism}",
+            "delegated": "nothing, since there is only a hash (restricted admin)" if restricted else "the password",
+            "tls": f"{report.tls_version}, {report.cipher}",
+            "key pin": f"{report.peer_key_sha256}",
+            "took": f"{report.elapsed_ms:.1f} ms",
+        },
+    )
+
+
+# --- serve ---
+
+
+@app.command("serve")
+def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
+    users: Annotated[
+        pathlib.Path,
+        typer.Option(metavar="FILE", help="Who may log on: a line DOMAIN:USER:SECRET each; see below."),
+    ],
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where; port 0 takes a free one.")
+    ] = "127.0.0.1:3389",
+    cert: Annotated[
+        pathlib.Path | None, typer.Option(metavar="FILE", help="The certificate chain in PEM; self-made unless given.")
+    ] = None,
+    key: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Its private key in PEM.")] = None,
+    key_type: Annotated[KeyType, typer.Option(help="The key of the self-made certificate.")] = KeyType.RSA,
+    hybrid_ex: Annotated[
+        bool, typer.Option("--hybrid-ex", help="Tell clients that ask for it whether the user may come in.")
+    ] = False,
+    refuse: Annotated[
+        list[str] | None,
+        typer.Option(metavar="USER", help="Let this user log on, and then not in. May be given again."),
+    ] = None,
+    require_mic: Annotated[
+        bool, typer.Option("--require-mic", help="Refuse NTLM without a message integrity code.")
+    ] = False,
+    min_version: MinVersion = FIRST_SAFE_VERSION,
+    max_version: MaxVersion = NEWEST_VERSION,
+    carriage: WithCarriage = CarriageChoice.RDP,
+    as_json: AsJSON = False,
+) -> None:
+    r"""Log on whoever the users file allows, and print a line for each handshake. SIGTERM drains and stops.
+
+    With the carriage tls what comes afterwards is echoed; with rdp the connection is closed, no desktop is behind it.
+
+    The users file is UTF-8, split at the first two colons of a line. SECRET is a password, or \$NT\$ and the 32 hex
+    digits of an NT hash. Lines that begin with # are skipped, user and domain compare without case, and an empty DOMAIN
+    stands for any and for none.
+    """
+    out, err = render.consoles()
+    with _usage_errors():
+        arguments.check_versions(min_version, max_version)
+        address = arguments.address(listen, default_port=_RDP_PORT, lowest_port=0)
+        task = Serve(
+            address=address,
+            users=Users.from_file(users),
+            refused=Refused(refuse or []),
+            certificate=_certificate(cert, key, address.host, key_type),
+            carriage=RDP(hybrid_ex=hybrid_ex) if carriage is CarriageChoice.RDP else TLS(),
+            policy=Policy(
+                min_version=min_version,
+                max_version=max_version,
+                dangerous_allow_legacy_versions=min_version < FIRST_SAFE_VERSION,
+                require_ntlm_mic=require_mic,
+            ),
+            as_json=as_json,
+        )
+        config = task.config()
+    _warn_of_legacy(err, min_version)
+    try:
+        _until_done(serve(task, config, out))
+    except CredSSPError as error:
+        render.failure(err, error)
+        raise typer.Exit(EXIT_STATUS[result_of(error)]) from None
+
+
+def _certificate(cert: pathlib.Path | None, key: pathlib.Path | None, host: str, key_type: KeyType) -> Certificate:
+    if cert is not None and key is not None:
+        return Certificate.from_files(cert, key)
+    if cert is not None or key is not None:
+        raise UsageError("expected --cert and --key together")
+    return Certificate.self_made(host, key_type.value)
+
+
+# --- both ---
+
+
+def _warn_of_legacy(err: Console, min_version: int) -> None:
+    if warning := arguments.legacy_warning(min_version):
+        render.warning(err, warning)
+
+
+def _until_done(main: Coroutine[Any, Any, _T]) -> _T:
+    try:
+        return loops.run(main)
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None

@@ -1,0 +1,128 @@
+"""What the words of a command line mean: addresses, versions, accounts, secrets.
+
+Every function raises `UsageError` for what it does not understand, and none quotes a secret in it.
+"""
+
+import dataclasses
+import re
+import sys
+from getpass import getpass
+from typing import Final
+
+from acredssp.cli.outcome import UsageError
+from acredssp.credentials import Credential, NTHash, Password
+from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, OLDEST_VERSION
+
+__all__ = ["Address", "Secret", "account", "address", "check_versions", "legacy_warning", "nt_hash"]
+
+_NT_HASH: Final = re.compile("[0-9A-Fa-f]{32}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a TCP port."""
+
+    host: str
+    """Name or IP address, without brackets."""
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def address(text: str, *, default_port: int, lowest_port: int = 1) -> Address:
+    """Read `HOST`, `HOST:PORT`, `[IPV6]`, `[IPV6]:PORT` or a bare IPv6 address."""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise UsageError(f"expected [IPV6]:PORT, got {text}")
+        port = rest[1:] if rest else None
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    else:
+        host, port = text, None
+    if not host or any(character.isspace() for character in host):
+        raise UsageError(f"expected HOST:PORT, got {text!r}")
+    return Address(host, default_port if port is None else _port(port, lowest_port))
+
+
+def _port(text: str, lowest: int) -> int:
+    if text.isascii() and text.isdecimal() and lowest <= int(text) <= 65535:
+        return int(text)
+    raise UsageError(f"expected a port from {lowest} to 65535, got {text!r}")
+
+
+def check_versions(lowest: int, highest: int) -> None:
+    """See that the CredSSP versions are a range."""
+    if not OLDEST_VERSION <= lowest <= highest <= NEWEST_VERSION:
+        raise UsageError(
+            f"expected --min-version up to --max-version within {OLDEST_VERSION} to {NEWEST_VERSION}, "
+            f"got {lowest} and {highest}"
+        )
+
+
+def legacy_warning(lowest: int) -> str | None:
+    """Return the line to print where versions are allowed that an attacker can relay."""
+    if lowest >= FIRST_SAFE_VERSION:
+        return None
+    return "versions 2 to 4 let an attacker in between take the logon over (CVE-2018-0886): use 5 or 6 where you can"
+
+
+def account(user: str, domain: str | None) -> tuple[str, str]:
+    r"""Return user and domain, from `-u USER -d DOMAIN` or from `-u DOMAIN\USER`."""
+    before, backslash, after = user.partition("\\")
+    if backslash and domain is not None:
+        raise UsageError("expected the domain once, got it in -u and in -d")
+    name, realm = (after, before) if backslash else (user, domain or "")
+    if not name:
+        raise UsageError("expected a user name, got an empty one")
+    return _unicode(name, "user name"), _unicode(realm, "domain")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Secret:
+    """Where the secret of a logon comes from: one of these, or else a prompt on the terminal."""
+
+    password: str | None = dataclasses.field(default=None, repr=False)
+    from_stdin: bool = False
+    nt_hash: str | None = dataclasses.field(default=None, repr=False)
+
+    def credential(self, user: str, domain: str) -> Credential:
+        """Get the secret, and make the credential of it."""
+        if (self.password is not None) + self.from_stdin + (self.nt_hash is not None) > 1:
+            raise UsageError("expected one of -p, --password-stdin and --nt-hash, got more")
+        if self.nt_hash is not None:
+            return NTHash(nt_hash(self.nt_hash), user, domain)
+        return Password(_unicode(self._password(user), "password"), user, domain)
+
+    def _password(self, user: str) -> str:
+        if self.password is not None:
+            return self.password
+        if self.from_stdin:
+            return _first_line()
+        if not sys.stdin.isatty():
+            raise UsageError("expected -p, --password-stdin or --nt-hash, since there is no terminal to ask at")
+        return getpass(f"Password of {user}: ")
+
+
+def _first_line() -> str:
+    line = sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r")
+    if not line:
+        raise UsageError("expected a password on the standard input, got an empty line")
+    return line.decode("utf-8", "surrogateescape")
+
+
+def nt_hash(text: str) -> bytes:
+    """Read an NT hash: 32 hex digits."""
+    if not _NT_HASH.fullmatch(text):
+        raise UsageError("expected an nt hash of 32 hex digits")
+    return bytes.fromhex(text)
+
+
+def _unicode(text: str, what: str) -> str:
+    """Refuse what came in as bytes that are no UTF-8, which Python lets through as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"expected a {what} in utf-8") from None
+    return text

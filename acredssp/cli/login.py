@@ -1,0 +1,128 @@
+"""`acredssp login`: one logon on a server, and how it went."""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import socket
+import time
+
+from acredssp.aio.streams import start_credssp
+from acredssp.carriage.base import Carriage, Sequence
+from acredssp.cli.arguments import Address
+from acredssp.cli.outcome import ConnectError
+from acredssp.cli.report import LoginReport
+from acredssp.config import ClientConfig
+from acredssp.core.context import HandshakeInfo, SecurityContext
+from acredssp.errors import CredSSPError, HandshakeTimeout
+from acredssp.status import Stage
+
+__all__ = ["Login", "log_on"]
+
+_CLOSE_GRACE = 1.0
+"""Seconds that a server gets to take our close_notify; nothing depends on it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """What to do."""
+
+    address: Address
+    config: ClientConfig
+    carriage: Carriage
+    server_hostname: str
+    """The name for SNI, and the one that the certificate must have."""
+    spn: str
+    timeout: float
+    """Seconds for connecting and the handshake together."""
+
+
+class _Watched:
+    """A carriage that remembers the context it was given: the facts of a handshake that failed are in there."""
+
+    def __init__(self, carriage: Carriage) -> None:
+        self._carriage = carriage
+        self._context: SecurityContext | None = None
+
+    def initiator(self, context: SecurityContext) -> Sequence:
+        self._context = context
+        return self._carriage.initiator(context)
+
+    def acceptor(self, context: SecurityContext) -> Sequence:  # noqa: ARG002 - the other side's
+        raise AssertionError("login is a client")
+
+    @property
+    def info(self) -> HandshakeInfo | None:
+        """The facts as far as they came."""
+        with contextlib.suppress(CredSSPError):  # a certificate whose key cannot be read has no fingerprint either
+            return self._context.info if self._context else None
+        return None
+
+
+class _Nobody(asyncio.Protocol):
+    """The application behind the logon: there is none, so all it does is to know when the connection has ended."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the logon is over, however this ends
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+async def log_on(login: Login) -> tuple[LoginReport, CredSSPError | None]:
+    """Log on and close again; return the report, and why it failed (None: it did not)."""
+    started = time.perf_counter()
+    carriage = _Watched(login.carriage)
+    error: CredSSPError | None = None
+    transport: asyncio.Transport | None = None
+    try:
+        transport = await _connect(login)
+        left = login.timeout - (time.perf_counter() - started)
+        transport = await start_credssp(
+            transport,
+            transport.get_protocol(),
+            login.config,
+            carriage=carriage,
+            server_hostname=login.server_hostname,
+            spn=login.spn,
+            handshake_timeout=left,
+        )
+    except CredSSPError as failure:
+        error = failure
+    elapsed = time.perf_counter() - started
+    if transport is not None and error is None:
+        await _close(transport)
+    return LoginReport.of(error, carriage.info, elapsed), error
+
+
+async def _connect(login: Login) -> asyncio.Transport:
+    """Make the TCP connection; whatever is wrong with it is a `CredSSPError` of stage CONNECT."""
+    address, loop = login.address, asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(login.timeout):
+            transport, _ = await loop.create_connection(_Nobody, address.host, address.port)
+    except TimeoutError:
+        raise HandshakeTimeout(f"no connection to {address}", stage=Stage.CONNECT) from None
+    except socket.gaierror as error:
+        raise ConnectError(
+            f"cannot find {address.host}: {error.strerror}", stage=Stage.CONNECT, hint="check the name of the host"
+        ) from None
+    except (OSError, UnicodeError) as error:
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number).lower() if number else str(error)
+        raise ConnectError(
+            f"cannot connect to {address}: {reason}", stage=Stage.CONNECT, hint="see that a server listens there"
+        ) from None
+    return transport
+
+
+async def _close(transport: asyncio.Transport) -> None:
+    protocol = transport.get_protocol()
+    assert isinstance(protocol, _Nobody)
+    transport.close()
+    try:
+        async with asyncio.timeout(_CLOSE_GRACE):
+            await protocol.ended
+    except TimeoutError:
+        transport.abort()

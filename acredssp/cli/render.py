@@ -1,0 +1,65 @@
+"""What people read: consoles, the card of a logon, the sentence of a failure.
+
+Whatever a peer sent is made printable before it reaches a terminal, and no line is ever broken inside a pin.
+"""
+
+import sys
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from acredssp.cli.outcome import Result, advice, result_of
+from acredssp.errors import CredSSPError
+
+__all__ = ["card", "consoles", "failure", "printable", "warning"]
+
+STYLE_OF = {
+    Result.SUCCESS: "bold green",
+    Result.DENIED: "bold red",
+    Result.PROTOCOL_ERROR: "bold magenta",
+    Result.NETWORK_ERROR: "bold yellow",
+    Result.TIMEOUT: "bold yellow",
+    Result.USAGE: "bold red",
+}
+
+
+def consoles() -> tuple[Console, Console]:
+    """Make the consoles for the standard output and the standard error, as they are now."""
+    return Console(file=sys.stdout, highlight=False), Console(file=sys.stderr, highlight=False)
+
+
+def printable(text: str) -> str:
+    """Return `text` with every control character written out, so that a peer's name moves no cursor."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "backslashreplace").decode("ascii")
+        for character in text
+    )
+
+
+def warning(console: Console, text: str) -> None:
+    """Print one line of warning."""
+    console.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+
+
+def failure(console: Console, error: CredSSPError) -> None:
+    """Print what failed, and what to do about it."""
+    result = result_of(error)
+    where = f" at {error.stage}" if error.stage else ""
+    label = result.value.replace("_", " ")
+    console.print(
+        f"[{STYLE_OF[result]}]{label}{where}:[/] {escape(printable(error.message))}\n"
+        f"  {escape(printable(advice(error)))}",
+        soft_wrap=True,
+    )
+
+
+def card(console: Console, title: str, facts: dict[str, str]) -> None:
+    """Print a headline and, below it, facts by name; narrow enough for a SHA-256 in 80 columns."""
+    console.print(f"[{STYLE_OF[Result.SUCCESS]}]✔[/] {escape(printable(title))}", soft_wrap=True)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", min_width=9)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(f"  {name}", escape(printable(value)))
+    console.print(table)

@@ -1,0 +1,129 @@
+"""The objects that `--json` prints. Their keys are a promise: always all of them, null for what is not known.
+
+No secret is ever in one.
+"""
+
+import dataclasses
+import json
+
+from acredssp.aio.server import HandshakeReport
+from acredssp.cli.arguments import Address
+from acredssp.cli.outcome import Result, result_of
+from acredssp.core.context import HandshakeInfo
+from acredssp.errors import CredSSPError
+from acredssp.status import SecurityStatus, Stage
+
+__all__ = ["LoginReport", "ServeReport", "to_json"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LoginReport:
+    """What `login` found."""
+
+    result: Result
+    stage: str | None = None
+    """Where it ended: `"established"`, or the stage that failed."""
+    security_status: str | None = None
+    nt_status: str | None = None
+    """The NTSTATUS that the server gave; null where it gave none."""
+    credssp_version: int | None = None
+    mechanism: str | None = None
+    tls_version: str | None = None
+    cipher: str | None = None
+    peer_key_sha256: str | None = None
+    """SHA-256 of the server's SubjectPublicKeyInfo in hex: what `--pin` takes."""
+    elapsed_ms: float | None = None
+    """From the first packet to the end of the handshake."""
+
+    @classmethod
+    def of(cls, error: CredSSPError | None, info: HandshakeInfo | None, elapsed: float) -> "LoginReport":
+        """Report a handshake that ended with `error` (None: a success) after `elapsed` seconds.
+
+        Args:
+            error: Why it failed.
+            info: The facts as far as they came; None where there was no connection.
+            elapsed: Seconds.
+        """
+        version = (info.version or None) if info else None
+        return cls(
+            result=result_of(error),
+            stage=_stage(error),
+            security_status=_security_status(error),
+            nt_status=_nt_status(error),
+            credssp_version=version,
+            # Before the peer's first message the mechanism is our wish, no fact.
+            mechanism=info.mechanism if info and version else None,
+            tls_version=(info.tls_version or None) if info else None,
+            cipher=(info.cipher or None) if info else None,
+            peer_key_sha256=info.peer_key_sha256 if info else None,
+            elapsed_ms=_milliseconds(elapsed),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ServeReport:
+    """What `serve` says about one handshake."""
+
+    result: Result
+    stage: str | None = None
+    principal: str | None = None
+    r"""`DOMAIN\user` or `user`, as the client wrote it; claimed, and proven only by a success."""
+    mechanism: str | None = None
+    credssp_version: int | None = None
+    delegated: str | None = None
+    """The kind of what the client delegated: `"password"`, `"smartcard"`, `"remote_guard"`, `"nothing"`."""
+    nt_status: str | None = None
+    """The NTSTATUS of a refusal."""
+    peer: str | None = None
+    """The client's address."""
+    elapsed_ms: float | None = None
+
+    @classmethod
+    def of(cls, report: HandshakeReport) -> "ServeReport":
+        """Report a handshake of a server."""
+        error, info = report.error, report.info
+        version = (info.version or None) if info else None
+        return cls(
+            result=result_of(error),
+            stage=_stage(error),
+            principal=str(report.principal) if report.principal else None,
+            mechanism=info.mechanism if info and version else None,
+            credssp_version=version,
+            delegated=(info.delegated or None) if info else None,
+            nt_status=_nt_status(error),
+            peer=_address(report.peer_address),
+            elapsed_ms=_milliseconds(report.elapsed),
+        )
+
+
+def to_json(report: LoginReport | ServeReport) -> str:
+    """Return one line of ASCII: whatever a peer calls itself, a terminal takes no order from it."""
+    return json.dumps(dataclasses.asdict(report))
+
+
+def _stage(error: CredSSPError | None) -> str | None:
+    if error is None:
+        return "established"
+    return str(error.stage) if error.stage else None
+
+
+def _security_status(error: CredSSPError | None) -> str | None:
+    if error is None:
+        return str(SecurityStatus.SEC_E_OK)
+    # Without a connection no security function was ever called.
+    return None if error.stage is Stage.CONNECT else str(error.security_status)
+
+
+def _nt_status(error: CredSSPError | None) -> str | None:
+    return None if error is None or error.nt_status is None else str(error.nt_status)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _address(peer: object) -> str | None:
+    if not isinstance(peer, tuple) or len(peer) < 2:
+        return None
+    host, port, *_ = peer
+    return str(Address(host, port))

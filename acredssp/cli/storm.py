@@ -1,0 +1,105 @@
+"""Many handshakes at once over real loopback sockets, server and clients on one event loop."""
+
+import asyncio
+import contextlib
+import dataclasses
+import statistics
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from acredssp.aio.streams import create_connection, create_server
+from acredssp.carriage.rdp import RDP
+from acredssp.config import ClientConfig, ServerConfig
+from acredssp.errors import CredSSPError
+
+__all__ = ["HOST", "Storm", "listening", "log_on", "log_on_often"]
+
+HOST: Final = "127.0.0.1"
+_CARRIAGE: Final = RDP(hybrid_ex=True)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Storm:
+    """How it went."""
+
+    concurrency: int
+    failures: int
+    latencies: tuple[float, ...]
+    """Seconds of each success, connecting included; sorted."""
+    seconds: float
+    """Of all together."""
+
+    @property
+    def count(self) -> int:
+        """How many were tried."""
+        return len(self.latencies) + self.failures
+
+    @property
+    def rate(self) -> float:
+        """Successes a second."""
+        return len(self.latencies) / self.seconds
+
+    def percentile(self, percent: int) -> float:
+        """Return the latency in seconds that so many per cent stayed within; 0 without two successes."""
+        if len(self.latencies) < 2:
+            return self.latencies[0] if self.latencies else 0.0
+        return statistics.quantiles(self.latencies, n=100, method="inclusive")[percent - 1]
+
+
+@contextlib.asynccontextmanager
+async def listening(server: ServerConfig) -> AsyncIterator[int]:
+    """Listen on the loopback interface for as long as the block runs; gives the port."""
+    listener = await create_server(_Behind, HOST, 0, config=server, carriage=_CARRIAGE)
+    try:
+        yield listener.sockets[0].getsockname()[1]  # type: ignore[attr-defined] # sockets, typed as objects
+    finally:
+        listener.close()
+        await listener.wait_closed()
+
+
+async def log_on(client: ClientConfig, port: int) -> float:
+    """Log on once and close again; return the seconds it took, connecting included and closing not.
+
+    Raises:
+        CredSSPError: The logon failed.
+        OSError: There is no connection.
+    """
+    started = time.perf_counter()
+    transport, behind = await create_connection(_Behind, HOST, port, config=client, carriage=_CARRIAGE)
+    seconds = time.perf_counter() - started
+    transport.close()
+    await behind.ended
+    return seconds
+
+
+async def log_on_often(
+    client: ClientConfig, port: int, *, count: int, concurrency: int, done: Callable[[], None]
+) -> Storm:
+    """Log on `count` times, `concurrency` at a time; `done` is called after each."""
+    latencies: list[float] = []
+    jobs = iter(range(count))
+
+    async def work() -> None:
+        for _ in jobs:
+            with contextlib.suppress(CredSSPError, OSError):  # counted by its absence
+                latencies.append(await log_on(client, port))
+            done()
+
+    started = time.perf_counter()
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(concurrency):
+            workers.create_task(work())
+    seconds = time.perf_counter() - started
+    return Storm(concurrency, count - len(latencies), tuple(sorted(latencies)), seconds)
+
+
+class _Behind(asyncio.Protocol):
+    """The application behind a logon: there is none."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the logon is over, however this ends
+        if not self.ended.done():
+            self.ended.set_result(None)

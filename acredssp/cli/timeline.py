@@ -1,0 +1,167 @@
+"""One handshake in slow motion: both sides of the engine driven by hand, without a socket, each step timed.
+
+This is also the shortest complete driver of `SecurityContext`: `_Side.turn` is all that an event loop has to do.
+"""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable
+from typing import Final
+
+from acredssp.carriage.rdp import RDP, RDPAcceptor, RDPInitiator, State
+from acredssp.config import ClientConfig, ServerConfig
+from acredssp.core.context import HandshakeInfo, StepResult
+from acredssp.core.events import Admit, Event, JudgeCertificate, LookupCredential
+from acredssp.hooks import CredentialRequest
+from acredssp.status import SecurityStatus
+
+__all__ = ["Step", "Timeline", "record"]
+
+CLIENT: Final = "client"
+SERVER: Final = "server"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """What one side did until it had something to send, or somebody to ask."""
+
+    side: str
+    """`"client"` or `"server"`."""
+    what: str
+    sent: int
+    """Bytes for the other side; 0 where it asked its own application."""
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Timeline:
+    """A handshake from its first byte to its last."""
+
+    steps: tuple[Step, ...]
+    info: HandshakeInfo
+    """As the server sees it."""
+
+
+# What a side sends, by what it waited for before and waits for afterwards.
+_SENT: Final = {
+    (CLIENT, "NEGOTIATION", "NEGOTIATION"): "X.224 Connection Request",
+    (SERVER, "NEGOTIATION", "TLS"): "X.224 Connection Confirm",
+    (CLIENT, "NEGOTIATION", "TLS"): "TLS ClientHello",
+    (SERVER, "TLS", "TLS"): "TLS ServerHello to Finished",
+    (CLIENT, "NEGO_TOKEN", "NEGO_TOKEN"): "TLS Finished + NTLM NEGOTIATE",
+    (SERVER, "TLS", "NEGO_TOKEN"): "NTLM CHALLENGE",
+    (CLIENT, "NEGO_TOKEN", "PUB_KEY_AUTH"): "NTLM AUTHENTICATE + pubKeyAuth",
+    (SERVER, "NEGO_TOKEN", "AUTH_INFO"): "pubKeyAuth: the server's proof",
+    (CLIENT, "PUB_KEY_AUTH", "EARLY_USER_AUTH"): "authInfo: sealed credentials",
+    (SERVER, "AUTH_INFO", "DONE"): "early user authorization",
+    (CLIENT, "EARLY_USER_AUTH", "DONE"): "logged on",
+}
+_ASKED: Final[dict[type[Event], str]] = {
+    JudgeCertificate: "TLS up: is the certificate right?",
+    LookupCredential: "who is it: looks the account up",
+    Admit: "unseals them: may the user in?",
+}
+
+
+def record(client: ClientConfig, server: ServerConfig, carriage: RDP, host: str) -> Timeline:
+    """Run a handshake between the two and time each step.
+
+    Raises:
+        CredSSPError: It failed.
+    """
+    steps: list[Step] = []
+    context = client.new_context(server_hostname=host, spn=f"TERMSRV/{host}")
+    initiator = _Side(CLIENT, carriage.initiator(context), _client_answers(client, host), steps)
+    acceptor = _Side(SERVER, carriage.acceptor(server.new_context()), _server_answers(server), steps)
+    sides = itertools.cycle((acceptor, initiator))
+    flight = initiator.turn(b"")
+    while flight:
+        flight = next(sides).turn(flight)
+    return Timeline(tuple(steps), acceptor.sequence.context.info)
+
+
+class _Side:
+    """One side of the handshake.
+
+    Args:
+        name: CLIENT or SERVER.
+        sequence: Its engine.
+        answer: Answers the engine's events.
+        steps: Where to write down what happens.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sequence: RDPInitiator | RDPAcceptor,
+        answer: Callable[[Event], object],
+        steps: list[Step],
+    ) -> None:
+        self.sequence = sequence
+        self._name = name
+        self._answer = answer
+        self._steps = steps
+        self._received = b""
+
+    def turn(self, flight: bytes) -> bytes:
+        """Take what the other side sent, and return what to send back: the whole art of driving the engine."""
+        self._received += flight
+        output = b""
+        while True:
+            result = self._timed(lambda: self.sequence.step(self._received))
+            self._received = self._received[len(self._received) - result.extra :]
+            output += result.output
+            while result.event is not None:
+                answer = self._asked(result.event)
+                result = self._timed(lambda answer=answer: self.sequence.resume(answer))  # type: ignore[misc]
+                output += result.output
+            if result.missing or result.status is SecurityStatus.SEC_E_OK:
+                return output
+
+    def _timed(self, act: Callable[[], StepResult]) -> StepResult:
+        before = self._stage
+        started = time.perf_counter()
+        result = act()
+        seconds = time.perf_counter() - started
+        established = result.status is SecurityStatus.SEC_E_OK
+        if result.event is not None:
+            self._write_down(_ASKED.get(type(result.event), type(result.event).__name__), 0, seconds)
+        elif result.output or established:
+            moved = (self._name, before, self._stage)
+            self._write_down(_SENT.get(moved, f"{before} to {self._stage}".lower()), len(result.output), seconds)
+        return result
+
+    def _asked(self, event: Event) -> object:
+        """Have an event answered; the time belongs to the step that asked."""
+        started = time.perf_counter()
+        answer = self._answer(event)
+        asked = self._steps[-1]
+        self._steps[-1] = dataclasses.replace(asked, seconds=asked.seconds + time.perf_counter() - started)
+        return answer
+
+    def _write_down(self, what: str, sent: int, seconds: float) -> None:
+        self._steps.append(Step(self._name, what, sent, seconds))
+
+    @property
+    def _stage(self) -> str:
+        state = self.sequence.state
+        return self.sequence.context.state.name if state is State.CREDSSP else state.name
+
+
+def _client_answers(config: ClientConfig, host: str) -> Callable[[Event], object]:
+    def answer(event: Event) -> object:
+        assert isinstance(event, JudgeCertificate)
+        config.judge(event.chain, host)
+        return True
+
+    return answer
+
+
+def _server_answers(config: ServerConfig) -> Callable[[Event], object]:
+    def answer(event: Event) -> object:
+        if isinstance(event, LookupCredential):
+            return config.lookup(CredentialRequest(event.principal, event.mechanism))
+        return isinstance(event, Admit)
+
+    return answer
