@@ -18,6 +18,7 @@ from acredssp.core.events import (
     Admit,
     AskOracle,
     Authorize,
+    ChooseCertificate,
     Delegate,
     Event,
     JudgeCertificate,
@@ -60,6 +61,8 @@ class ClientAnswers:
                 return True
             case StepMechanism():
                 return await offload.run(event.run)
+            case ChooseCertificate():
+                return None
             case LookupCredential() | AskOracle() | Authorize() | Admit():
                 raise AssertionError(f"a client was asked for {type(event).__name__}")
             case _:
@@ -101,7 +104,7 @@ class ServerAnswers:
                 return await self._ask(self._config.admit, facts)
             case StepMechanism():
                 return await offload.run(event.run)
-            case JudgeCertificate() | Delegate():
+            case ChooseCertificate() | JudgeCertificate() | Delegate():
                 raise AssertionError(f"a server was asked for {type(event).__name__}")
             case _:
                 assert_never(event)

@@ -81,6 +81,8 @@ class SecureTransport(asyncio.Transport):
         self._eof_delivered = False
         self._closing = False
         self._lost = False
+        self._nothing_to_lose = False
+        """Whether close_notify is all that was not sent when the application closed."""
         self._error: Exception | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self._ciphertext = protocol.hand_over(
@@ -246,7 +248,7 @@ class SecureTransport(asyncio.Transport):
         if self._eof_sent and not self._closing:
             raise RuntimeError("cannot call write() after write_eof()")
         view = memoryview(data).cast("B")
-        if self._closing or not view:
+        if self.is_closing() or not view:
             return
         try:
             if len(view) <= MAX_PLAINTEXT:
@@ -299,6 +301,8 @@ class SecureTransport(asyncio.Transport):
         if self._closing:
             return
         self._closing = True
+        # Written to a peer who is gone: on TCP, where nothing is sent to say good-bye, nobody would ever know.
+        self._nothing_to_lose = not self._raw.get_write_buffer_size()
         self._send_close_notify()
         self._raw.close()
         if not self._connection.lost and self._raw.get_write_buffer_size():
@@ -336,6 +340,8 @@ class SecureTransport(asyncio.Transport):
         self._plaintext, self._ciphertext, self._credentials = b"", bytearray(), None
         if self._close_timer is not None:
             self._close_timer.cancel()
+        if self._nothing_to_lose and isinstance(exc, OSError):
+            exc = None
         self._app.connection_lost(self._error or exc)
 
     def _call(self, callback: Callable[..., object], *args: object) -> object:

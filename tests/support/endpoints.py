@@ -7,6 +7,7 @@ the same on every run.
 import asyncio
 import collections
 import dataclasses
+import socket
 import ssl
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
@@ -173,6 +174,14 @@ def memory_pair(client_sizes=None, server_sizes=None):
     return client, server
 
 
+async def socket_pair():
+    """Two connected `CredSSPProtocol`s over a pair of sockets: client, server."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    connected = [await loop.connect_accepted_socket(CredSSPProtocol, end) for end in (ours, theirs)]
+    return [protocol for _, protocol in connected]
+
+
 @dataclasses.dataclass
 class Side:
     """One side of a handshake, ready to be driven."""
@@ -210,12 +219,8 @@ async def both(client, server):
     return await asyncio.gather(client.establish(), server.establish(), return_exceptions=True)
 
 
-class Recorder(asyncio.Protocol):
-    """An application that notes what it is told, in order.
-
-    Args:
-        keep_open: What `eof_received` answers.
-    """
+class Noting:
+    """What an application notes that is told of its connection."""
 
     def __init__(self, *, keep_open=False):
         self.keep_open = keep_open
@@ -232,11 +237,6 @@ class Recorder(asyncio.Protocol):
     def connection_made(self, transport):
         self.transport = transport
         self.note("made")
-
-    def data_received(self, data):
-        assert data
-        self.data += data
-        self.note("data")
 
     def eof_received(self):
         self.note("eof")
@@ -259,8 +259,43 @@ class Recorder(asyncio.Protocol):
             await self.changed.wait()
 
     async def got(self, size):
+        """Wait for `size` bytes; return all there are."""
         await self.until(lambda: len(self.data) >= size)
         return bytes(self.data)
+
+    @property
+    def story(self):
+        """What was told, without repetitions."""
+        return [what for what, before in zip(self.told, [None, *self.told], strict=False) if what != before]
+
+
+class Recorder(Noting, asyncio.Protocol):
+    """An application that notes what it is told, in order.
+
+    Args:
+        keep_open: What `eof_received` answers.
+    """
+
+    def data_received(self, data):
+        assert data
+        self.data += data
+        self.note("data")
+
+
+class BufferedRecorder(Noting, asyncio.BufferedProtocol):
+    """The same with a buffer of its own, of `size` bytes."""
+
+    def __init__(self, *, keep_open=False, size=100):
+        super().__init__(keep_open=keep_open)
+        self.buffer = bytearray(size)
+
+    def get_buffer(self, sizehint):
+        assert sizehint > 0
+        return self.buffer
+
+    def buffer_updated(self, nbytes):
+        self.data += self.buffer[:nbytes]
+        self.note("data")
 
 
 async def secure_pair(client_app=None, server_app=None, version="TLSv1.3", pair=None):
