@@ -300,7 +300,7 @@ class SecurityContext:
         return self._answer(self.handshake.start())
 
     def _take_message(self) -> Event | bool:
-        if self._plaintext == _ACCESS_DENIED:
+        if self._plaintext == _ACCESS_DENIED and isinstance(self.handshake, ClientHandshake):
             raise AccessDenied(
                 "the server refused access in the middle of credssp", nt_status=NTSTATUS.STATUS_ACCESS_DENIED
             )
