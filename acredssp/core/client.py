@@ -168,9 +168,11 @@ def logon_refused(nt_status: NTSTATUS) -> AuthenticationError:
 
 
 def _security_status(code: NTSTATUS) -> SecurityStatus:
-    if code >> 16 == 0x8009:  # pyspnego's acceptor puts a SECURITY_STATUS there
-        return SecurityStatus(code)
-    folded = SecurityStatus(0x80090000 | (code & 0xFFFF))
-    if code >> 16 == 0xC007 and folded.known:  # sspi-rs folds one into an NTSTATUS
-        return folded
+    status = SecurityStatus(0x80090000 | (code & 0xFFFF))
+    # pyspnego's acceptor puts a SECURITY_STATUS there, sspi-rs folds one into an NTSTATUS. No peer may put the one into
+    # our mouth that asks a caller for more bytes.
+    if status is not SecurityStatus.SEC_E_INCOMPLETE_MESSAGE and (
+        code >> 16 == 0x8009 or (code >> 16 == 0xC007 and status.known)
+    ):
+        return status
     return _STATUS_OF_ERROR_CODE.get(code, SecurityStatus.SEC_E_LOGON_DENIED)

@@ -218,6 +218,8 @@ def test_what_is_not_in_the_table_is_refused(state, name):
         (0x80090305, SecurityStatus.SEC_E_SECPKG_NOT_FOUND),
         (0xC0070308, SecurityStatus.SEC_E_INVALID_TOKEN),
         (0xC00700EA, SecurityStatus.SEC_E_LOGON_DENIED),
+        (0x80090318, SecurityStatus.SEC_E_LOGON_DENIED),
+        (0xC0070318, SecurityStatus.SEC_E_LOGON_DENIED),
         (13, SecurityStatus.SEC_E_LOGON_DENIED),
     ],
 )
