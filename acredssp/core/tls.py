@@ -17,7 +17,7 @@ import ssl
 import weakref
 from typing import Any, Final
 
-from acredssp.errors import LocalProtocolError, PolicyError, TLSError
+from acredssp.errors import LocalProtocolError, PeerClosed, PolicyError, TLSError
 from acredssp.status import SecurityStatus, Stage
 from acredssp.wire.x509 import subject_public_key
 
@@ -92,11 +92,14 @@ class TLSSession:
 
         Raises:
             TLSError: The handshake failed; the alert for the peer is in `output()`.
+            PeerClosed: The peer sent its close_notify already.
         """
         try:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        except ssl.SSLZeroReturnError:
+            raise PeerClosed("the peer ended the connection in the middle of the tls handshake") from None
         except ssl.SSLError as error:
             raise _tls_error(error) from None
         return True
