@@ -89,6 +89,9 @@ class SecurityContext:
         tls: A fresh TLS connection; None in the bare shape, where the caller runs TLS and `public_key` is given.
         public_key: Bare shape: the SubjectPublicKey of the server's certificate (content of the BIT STRING).
         judge: Client: whether to stop with `JudgeCertificate` when TLS is up.
+
+    Raises:
+        ValueError: Neither `tls` nor a `public_key`.
     """
 
     def __init__(
@@ -111,6 +114,8 @@ class SecurityContext:
         self._outgoing = b""
         self._farewell = b""
         if tls is None:
+            if not public_key:
+                raise ValueError("the bare shape needs the server's public key: without one nothing is bound")
             handshake.tls_established(public_key)
 
     # --- driving ---

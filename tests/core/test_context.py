@@ -122,6 +122,11 @@ def test_the_bare_shape_has_the_same_exchange():
         assert (client.done, server.done, len(sizes)) == (True, True, 5)
 
 
+def test_the_bare_shape_without_a_key_to_bind_to_is_refused():
+    with pytest.raises(ValueError, match="public key"):
+        SecurityContext(ClientHandshake(Script(b"c1"), ALICE, Policy()), None)
+
+
 def test_finished_and_the_first_request_leave_together_under_tls_13():
     policy = POLICIES["tls13"]
     client, server = ends(policy)
