@@ -148,7 +148,7 @@ async def test_nt_hash_is_enough_to_log_on():
 
 async def test_untrusted_certificate_ends_the_handshake_before_the_logon():
     asked = []
-    server = server_config(lookup=lambda request: asked.append(request))
+    server = server_config(lookup=asked.append)
     client, server = sides(client=client_config(trust=Trust.pinned("00" * 32)), server=server)
     ours, theirs = await both(client, server)
     assert isinstance(ours, CertificateError)

@@ -1,0 +1,209 @@
+import asyncio
+import functools
+import hashlib
+import hmac
+import logging
+
+import pytest
+from support.endpoints import (
+    BOB,
+    PASSWORD,
+    both,
+    client_config,
+    client_side,
+    memory_pair,
+    server_config,
+    server_side,
+)
+
+from acredssp.aio.answers import ClientAnswers, ServerAnswers
+from acredssp.carriage.base import TLS
+from acredssp.carriage.rdp import RDP
+from acredssp.core.events import JudgeCertificate, LookupCredential, StepMechanism
+from acredssp.credentials import Candidates, Deny, NTHash, Oracle, Password
+from acredssp.errors import AccessDenied, AuthenticationError
+from acredssp.mechanisms.base import Principal
+from acredssp.policy import Policy
+from acredssp.status import NTSTATUS
+
+CANARY = "canary-9d1f"
+
+
+async def handshake(config, carriage=TLS(), name="localhost"):  # noqa: B008
+    client, server = memory_pair()
+    return await both(client_side(client, carriage=carriage, name=name), server_side(server, config, carriage))
+
+
+def as_coroutine(function):
+    async def hook(request):
+        await asyncio.sleep(0)
+        return function(request)
+
+    return hook
+
+
+def as_future(function):
+    def hook(request):
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(function(request))
+        return future
+
+    return hook
+
+
+SHAPES = {"function": lambda function: function, "coroutine": as_coroutine, "future": as_future}
+
+
+def verify_like_a_domain_controller(exchange):
+    """What NetrLogonSamLogonEx does with it ([MS-NLMP] 3.3.2)."""
+    owf = hmac.digest(BOB.nt_hash, (exchange.user.upper() + exchange.domain).encode("utf-16-le"), hashlib.md5)
+    proof = hmac.digest(owf, exchange.server_challenge + exchange.nt_response[16:], hashlib.md5)
+    if proof != exchange.nt_response[:16]:
+        return Deny()
+    return hmac.digest(owf, proof, hashlib.md5)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Password(PASSWORD),
+        NTHash(BOB.nt_hash),
+        Candidates([Password("old"), Password(PASSWORD)]),
+        Oracle(verify_like_a_domain_controller),
+        Oracle(as_coroutine(verify_like_a_domain_controller)),
+    ],
+    ids=["password", "nt-hash", "candidates", "oracle", "async-oracle"],
+)
+async def test_lookup_may_answer_in_any_form_and_shape(answer, shape):
+    ours, theirs = await handshake(server_config(lookup=shape(lambda _request: answer)))
+    assert ours.version == theirs.version == 6
+
+
+def raising(error):
+    def hook(_request):
+        raise error
+
+    return hook
+
+
+async def never(_request):
+    await asyncio.Event().wait()
+
+
+REFUSALS = {
+    "none": lambda _request: None,
+    "true": lambda _request: True,
+    "a string": lambda _request: PASSWORD,
+    "deny": lambda _request: Deny(),
+    "deny with a status about the account": lambda _request: Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED),
+    "raises": raising(LookupError(CANARY)),
+    "raises in a coroutine": as_coroutine(raising(LookupError(CANARY))),
+    "raises a time-out": raising(TimeoutError(CANARY)),
+    "oracle that raises": lambda _request: Oracle(raising(LookupError(CANARY))),
+    "oracle that says none": lambda _request: Oracle(lambda _exchange: None),
+    "oracle that gives a short key": lambda _request: Oracle(lambda _exchange: bytes(15)),
+    "wrong password": lambda _request: Password("wrong"),
+    "never": never,
+}
+
+
+@pytest.mark.parametrize("lookup", REFUSALS.values(), ids=REFUSALS)
+async def test_every_other_answer_of_lookup_is_the_same_refusal(lookup):
+    ours, theirs = await handshake(server_config(Policy(hook_timeout=0.02), lookup=lookup))
+    assert type(ours) is type(theirs) is AuthenticationError
+    assert ours.nt_status is theirs.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+
+
+@pytest.mark.parametrize("hook", ["authorize", "admit"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+async def test_true_lets_in(hook, shape):
+    ours, theirs = await handshake(server_config(**{hook: shape(lambda _who: True)}), RDP(hybrid_ex=True))
+    assert ours.version == theirs.version == 6
+
+
+@pytest.mark.parametrize("hook", ["authorize", "admit"])
+@pytest.mark.parametrize(
+    "answer",
+    [lambda _who: False, lambda _who: None, lambda _who: 1, raising(KeyError(CANARY)), never, lambda _who: Deny()],
+    ids=["false", "none", "one", "raises", "never", "deny"],
+)
+async def test_everything_else_refuses(hook, answer):
+    config = server_config(Policy(hook_timeout=0.02), **{hook: answer})
+    ours, theirs = await handshake(config, RDP(hybrid_ex=True))
+    assert isinstance(theirs, AccessDenied)
+    assert isinstance(ours, AuthenticationError)
+
+
+async def test_log_names_the_kind_of_failure_and_nothing_more(caplog):
+    with caplog.at_level(logging.DEBUG):
+        await handshake(server_config(lookup=raising(LookupError(CANARY))))
+    (record,) = [record for record in caplog.records if record.name == "acredssp"]
+    assert record.levelno == logging.WARNING
+    assert "LookupError" in record.getMessage()
+    assert "CredentialRequest" in record.getMessage()
+    assert CANARY not in caplog.text
+    assert record.exc_info is None
+
+
+async def test_lookup_is_told_who_claims_to_log_on_and_by_which_way():
+    asked = []
+
+    def lookup(request):
+        asked.append(request)
+        return Password(PASSWORD)
+
+    await handshake(server_config(lookup=lookup), RDP(cookie="bob"))
+    (request,) = asked
+    assert (request.principal.user, request.principal.domain) == ("bob", "CONTOSO")
+    assert request.principal.target_name == "TERMSRV/localhost"
+    assert request.mechanism == "ntlm"
+    assert request.peer_address == ("memory", 3389)
+    assert (request.server_name, request.cookie) == ("localhost", "bob")
+    assert 0 < request.deadline - asyncio.get_running_loop().time() <= Policy().hook_timeout
+
+
+async def test_a_hooks_deadline_is_never_behind_the_handshakes():
+    asked = []
+    client, server = memory_pair()
+    theirs = server_side(server, server_config(lookup=asked.append), timeout=5)
+    await both(client_side(client), theirs)
+    assert asked[0].deadline == theirs.deadline
+
+
+async def test_authorize_and_admit_are_told_who_came():
+    told = []
+
+    def hook(who):
+        told.append(who)
+        return True
+
+    await handshake(server_config(authorize=hook, admit=hook), RDP(cookie="bob"))
+    identity, facts = told
+    assert (identity.principal.user, identity.mechanism, identity.cookie) == ("bob", "ntlm", "bob")
+    assert identity.server_name == "localhost"
+    assert (facts.principal.user, facts.version, facts.delegated) == ("bob", 6, "password")
+
+
+async def test_a_client_named_by_address_sends_no_server_name():
+    asked = []
+    await handshake(server_config(lookup=asked.append), name="127.0.0.1")
+    assert asked[0].server_name == ""
+
+
+async def test_a_step_that_may_block_runs_in_a_thread_on_both_sides():
+    client, server = memory_pair()
+    sides = client_side(client), server_side(server)
+    for side in sides:
+        assert await side.answers(StepMechanism(lambda: b"token")) == b"token"
+        assert isinstance(await side.answers(StepMechanism(functools.partial(raising(OSError()), None))), OSError)
+
+
+async def test_an_event_of_the_other_side_is_a_bug_of_ours():
+    _, server = memory_pair()
+    ours = ClientAnswers(client_config(), "localhost")
+    theirs = ServerAnswers(server_config(), server_side(server).sequence, None, 0)
+    with pytest.raises(AssertionError, match="LookupCredential"):
+        await ours(LookupCredential(Principal("bob", ""), "ntlm"))
+    with pytest.raises(AssertionError, match="JudgeCertificate"):
+        await theirs(JudgeCertificate(()))

@@ -1,0 +1,80 @@
+import asyncio
+import os
+import threading
+
+import pytest
+
+from acredssp.aio import offload
+
+
+async def test_result_comes_from_a_thread_of_our_own():
+    name = await offload.run(lambda: threading.current_thread().name)
+    assert name.startswith("acredssp")
+    assert getattr(asyncio.get_running_loop(), "_default_executor", None) is None
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), StopIteration("not for futures")])
+async def test_exception_is_a_value(error):
+    def step():
+        raise error
+
+    assert await offload.run(step) is error
+
+
+async def test_loop_runs_while_a_step_blocks():
+    entered, go_on = threading.Event(), threading.Event()
+
+    def step():
+        entered.set()
+        go_on.wait()
+        return "done"
+
+    running = asyncio.ensure_future(offload.run(step))
+    while not entered.is_set():
+        await asyncio.sleep(0)
+    assert not running.done()
+    go_on.set()
+    assert await running == "done"
+
+
+async def test_no_more_steps_at_a_time_than_the_bound_and_a_cancelled_one_never_begins(monkeypatch):
+    monkeypatch.setattr(offload, "_MOST_THREADS", 2)
+    monkeypatch.setattr(offload, "_pool", None)
+    go_on, begun = threading.Event(), []
+
+    def step(number):
+        begun.append(number)
+        go_on.wait()
+
+    running = [asyncio.ensure_future(offload.run(lambda number=number: step(number))) for number in range(4)]
+    while len(begun) < 2:
+        await asyncio.sleep(0)
+    running[2].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running[2]
+    go_on.set()
+    await asyncio.gather(running[0], running[1], running[3])
+    assert sorted(begun) == [0, 1, 3]
+
+
+async def test_a_cancelled_caller_does_not_wait_for_the_step():
+    entered, go_on = threading.Event(), threading.Event()
+
+    def step():
+        entered.set()
+        go_on.wait()
+
+    running = asyncio.ensure_future(offload.run(step))
+    while not entered.is_set():
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    go_on.set()
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="no fork here")
+def test_a_child_process_makes_a_pool_of_its_own(monkeypatch):
+    monkeypatch.setattr(offload, "_pool", object())
+    offload._forget()  # what the child runs
+    assert offload._pool is None

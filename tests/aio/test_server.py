@@ -1,0 +1,432 @@
+import asyncio
+import contextlib
+import gc
+import logging
+import socket
+
+import pytest
+from support.endpoints import PASSWORD, Recorder, client_config, server_config, turns
+
+from acredssp.aio.protocol import CredSSPProtocol
+from acredssp.aio.streams import create_connection, create_server, open_connection, start_server
+from acredssp.aio.transport import SecureTransport
+from acredssp.carriage.rdp import RDP
+from acredssp.core.context import SecurityContext
+from acredssp.credentials import Password
+from acredssp.errors import AuthenticationError, HandshakeTimeout, LimitExceeded, PeerClosed, RemoteProtocolError
+from acredssp.policy import Policy
+from acredssp.status import NTSTATUS, Stage
+
+HOST = "127.0.0.1"
+
+
+class Lab:
+    """A server whose applications and reports are noted."""
+
+    def __init__(self, server, apps, reports):
+        self.server, self.apps, self.reports = server, apps, reports
+        self.port = server.sockets[0].getsockname()[1]
+
+    async def connect(self, **options):
+        config = options.pop("config", None) or client_config()
+        return await create_connection(Recorder, HOST, self.port, config=config, **options)
+
+    async def raw(self):
+        return await asyncio.open_connection(HOST, self.port)
+
+    async def reported(self, count):
+        while len(self.reports) < count:  # noqa: ASYNC110 - nothing tells of a report but the report
+            await asyncio.sleep(0)
+        return self.reports
+
+
+@pytest.fixture
+async def lab():
+    labs = []
+
+    async def make(factory=Recorder, config=None, **options):
+        apps, reports = [], []
+
+        def protocol_factory():
+            apps.append(factory())
+            return apps[-1]
+
+        options.setdefault("on_handshake", reports.append)
+        server = await create_server(protocol_factory, HOST, 0, config=config or server_config(), **options)
+        labs.append(Lab(server, apps, reports))
+        return labs[-1]
+
+    yield make
+    for made in labs:
+        made.server.close()
+        made.server.abort_clients()
+        await made.server.wait_closed()
+
+
+async def test_a_client_gets_an_application_protocol_of_its_own(lab):
+    lab = await lab()
+    for number in range(3):
+        transport, app = await lab.connect()
+        transport.write(b"%d" % number)
+        while len(lab.apps) <= number:
+            await asyncio.sleep(0)
+        assert await lab.apps[number].got(1) == b"%d" % number
+        transport.close()
+        assert await app.lost is None
+    assert [report.error for report in lab.reports] == [None] * 3
+
+
+async def test_a_report_of_a_success_tells_who_and_how(lab):
+    lab = await lab(carriage=RDP())
+    transport, _ = await lab.connect(carriage=RDP(cookie="bob"), server_hostname="localhost")
+    (report,) = await lab.reported(1)
+    assert report.error is None
+    assert report.peer_address == transport.get_extra_info("sockname")
+    assert (report.principal.user, report.principal.domain) == ("bob", "CONTOSO")
+    assert (report.info.version, report.info.mechanism, report.info.delegated) == (6, "ntlm", "password")
+    assert (report.server_name, report.cookie) == ("localhost", "bob")
+    assert report.elapsed >= 0
+    assert PASSWORD not in repr(report)
+    transport.abort()
+
+
+async def test_a_report_of_a_failure_tells_who_claimed_to_come_and_why_not(lab, caplog):
+    lab = await lab()
+    with caplog.at_level(logging.INFO, "acredssp"), pytest.raises(AuthenticationError):
+        await lab.connect(config=client_config(authenticate=Password("wrong", "bob", "CONTOSO")))
+    (report,) = await lab.reported(1)
+    assert type(report.error) is AuthenticationError
+    assert report.error.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+    assert report.error.stage is Stage.NEGO_TOKEN
+    assert report.principal.user == "bob"
+    assert report.info.principal is None  # nobody has proven anything
+    assert lab.apps == []
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert "nego_token" in record.getMessage()
+    assert "STATUS_LOGON_FAILURE" in record.getMessage()
+    assert "bob" not in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+        b"\x03\x00\x00\x13\x0e\xe0\x00\x00\x00\x00\x00\x01\x00\x08\x00\x03\x00\x00\x00",
+        b"",
+        bytes(100_000),
+    ],
+    ids=["http", "a partial record", "x.224", "nothing", "zeros"],
+)
+async def test_a_peer_that_speaks_something_else_hurts_nobody(lab, words):
+    lab = await lab()
+    transport, app = await lab.connect()
+    reader, writer = await lab.raw()
+    writer.write(words)
+    writer.write_eof()
+    other, _ = await lab.connect()
+    reports = await lab.reported(3)
+    assert [type(report.error) for report in reports if report.error] in ([RemoteProtocolError], [PeerClosed])
+    transport.write(b"still here")
+    await lab.apps[0].got(10)
+    for end in transport, other:
+        end.close()
+    assert await app.lost is None
+    with contextlib.suppress(ConnectionError):  # the server closed on words that it had not read
+        await reader.read()
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def test_a_hundred_handshakes_at_once(lab):
+    waiting, go_on = 0, asyncio.Event()
+
+    async def lookup(_request):
+        nonlocal waiting
+        waiting += 1
+        if waiting == 100:
+            go_on.set()  # all hundred are in their lookup at the same time
+        await go_on.wait()
+        return Password(PASSWORD)
+
+    lab = await lab(config=server_config(lookup=lookup))
+    connected = await asyncio.gather(*(lab.connect() for _ in range(100)))
+    reports = await lab.reported(100)
+    assert all(report.error is None for report in reports)
+    for number, (transport, _) in enumerate(connected):
+        transport.write(b"%03d" % number)
+    words = [await app.got(3) for app in lab.apps]
+    assert sorted(words) == [b"%03d" % number for number in range(100)]
+    for transport, _ in connected:
+        transport.close()
+    for _, app in connected:
+        assert await app.lost is None
+
+
+async def test_handshakes_above_the_limit_are_turned_away_and_others_go_on(lab):
+    go_on = asyncio.Event()
+
+    async def lookup(_request):
+        await go_on.wait()
+        return Password(PASSWORD)
+
+    lab = await lab(config=server_config(lookup=lookup), max_handshakes=2)
+    first = [asyncio.ensure_future(lab.connect()) for _ in range(2)]
+    while len(lab.server._handshakes) < 2:
+        await asyncio.sleep(0)
+    with pytest.raises((PeerClosed, ConnectionError)):
+        await lab.connect()
+    (report,) = await lab.reported(1)
+    assert isinstance(report.error, LimitExceeded)
+    assert (report.info, report.principal) == (None, None)
+    go_on.set()
+    for transport, _ in await asyncio.gather(*first):
+        transport.close()
+    transport, _ = await lab.connect()  # there is room again
+    transport.close()
+
+
+async def test_each_handshake_has_its_own_deadline(lab):
+    lab = await lab(handshake_timeout=0.05)
+    silent = [await lab.raw() for _ in range(3)]
+    reports = await lab.reported(3)
+    assert [type(report.error) for report in reports] == [HandshakeTimeout] * 3
+    assert all(report.error.stage is Stage.TLS for report in reports)
+    for reader, writer in silent:
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_the_policys_deadline_is_the_default(lab):
+    lab = await lab(config=server_config(Policy(handshake_timeout=0.05)))
+    _, writer = await lab.raw()
+    (report,) = await lab.reported(1)
+    assert isinstance(report.error, HandshakeTimeout)
+    writer.close()
+    await writer.wait_closed()
+
+
+# --- asyncio.Server ---
+
+
+async def test_close_stops_listening_and_leaves_connections_alone(lab):
+    lab = await lab()
+    assert lab.server.is_serving()
+    assert lab.server.get_loop() is asyncio.get_running_loop()
+    transport, app = await lab.connect()
+    lab.server.close()
+    assert not lab.server.is_serving()
+    assert lab.server.sockets == ()
+    with pytest.raises(OSError):  # noqa: PT011 - refused on every system, with its own number
+        await lab.raw()
+    transport.write(b"still here")
+    assert await lab.apps[0].got(10) == b"still here"
+    closed = asyncio.ensure_future(lab.server.wait_closed())
+    await turns(5)
+    assert not closed.done()
+    transport.close()
+    await app.lost
+    await closed
+
+
+async def test_a_handshake_in_progress_survives_close(lab):
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def lookup(_request):
+        entered.set()
+        await go_on.wait()
+        return Password(PASSWORD)
+
+    lab = await lab(config=server_config(lookup=lookup))
+    connecting = asyncio.ensure_future(lab.connect())
+    await entered.wait()
+    lab.server.close()
+    closed = asyncio.ensure_future(lab.server.wait_closed())
+    await turns(5)
+    assert not closed.done()
+    go_on.set()
+    transport, _ = await connecting
+    transport.close()
+    await closed
+
+
+async def test_abort_clients_ends_connections_and_handshakes(lab):
+    entered = asyncio.Event()
+
+    async def lookup(_request):
+        entered.set()
+        await asyncio.Event().wait()
+
+    lab = await lab()
+    _, app = await lab.connect()
+    lab.server._config = server_config(lookup=lookup)
+    connecting = asyncio.ensure_future(lab.connect())
+    await entered.wait()
+    lab.server.close()
+    lab.server.abort_clients()
+    await lab.server.wait_closed()
+    assert isinstance(await app.lost, ConnectionError)
+    with pytest.raises((PeerClosed, AuthenticationError)):
+        await connecting
+
+
+async def test_close_clients_sends_what_was_written(lab):
+    lab = await lab()
+    _, app = await lab.connect()
+    silent, writer = await lab.raw()
+    while not lab.apps or not lab.server._handshakes:
+        await asyncio.sleep(0)
+    lab.apps[0].transport.write(b"last words")
+    lab.server.close()
+    lab.server.close_clients()
+    await lab.server.wait_closed()
+    assert await app.lost is None
+    assert bytes(app.data) == b"last words"
+    assert await silent.read() == b""
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_async_with_closes_and_waits():
+    async with await create_server(Recorder, HOST, 0, config=server_config()) as server:
+        assert server.is_serving()
+    assert not server.is_serving()
+    assert "CredSSPServer" in repr(server)
+
+
+async def test_serve_forever_until_cancelled(lab):
+    lab = await lab(start_serving=False)
+    assert not lab.server.is_serving()
+    serving = asyncio.ensure_future(lab.server.serve_forever())
+    await turns(3)
+    assert lab.server.is_serving()
+    transport, _ = await lab.connect()
+    transport.close()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert not lab.server.is_serving()
+
+
+async def test_start_serving_begins_to_accept(lab):
+    lab = await lab(start_serving=False)
+    await lab.server.start_serving()
+    await lab.server.start_serving()
+    transport, _ = await lab.connect()
+    transport.close()
+
+
+async def test_backlog_is_4096_unless_said_otherwise(monkeypatch):
+    loop = asyncio.get_running_loop()
+    asked = []
+
+    class Listener:
+        sockets = ()
+
+    async def create(factory, *_where, **options):
+        asked.append(options["backlog"])
+        return Listener()
+
+    other = type("Loop", (), {"create_server": staticmethod(create), "time": loop.time})()
+    monkeypatch.setattr("acredssp.aio.streams.asyncio.get_running_loop", lambda: other)
+    await create_server(Recorder, HOST, 0, config=server_config())
+    await create_server(Recorder, HOST, 0, config=server_config(), backlog=7)
+    assert asked == [4096, 7]
+
+
+# --- the application's faults ---
+
+
+@pytest.mark.parametrize("fault", ["factory", "connection_made", "report"])
+async def test_a_fault_of_the_application_costs_one_connection_and_is_told_to_the_loop(lab, fault):
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+    faults = [True, False]
+
+    def maybe(where):
+        if where == fault and faults.pop(0):
+            raise ZeroDivisionError
+
+    class App(Recorder):
+        def __init__(self):
+            maybe("factory")
+            super().__init__()
+
+        def connection_made(self, transport):
+            maybe("connection_made")
+            super().connection_made(transport)
+
+    lab = await lab(App, on_handshake=lambda _report: maybe("report"))
+    _, app = await lab.connect()
+    assert isinstance(await app.lost, ConnectionError)
+    assert [type(context["exception"]) for context in told] == [ZeroDivisionError]
+    transport, app = await lab.connect()
+    transport.write(b"x")
+    while not lab.apps or not lab.apps[-1].data:
+        await asyncio.sleep(0)
+    transport.close()
+    assert await app.lost is None
+
+
+async def test_nothing_of_a_connection_stays_behind(lab):
+    def alive():
+        gc.collect()
+        kinds = (SecurityContext, SecureTransport, CredSSPProtocol)
+        return sum(isinstance(thing, kinds) for thing in gc.get_objects())
+
+    lab, before = await lab(), alive()
+
+    async def visit(password):
+        try:
+            transport, app = await lab.connect(config=client_config(authenticate=Password(password, "bob")))
+            transport.close()
+            await app.lost
+        except AuthenticationError:
+            pass
+
+    await visit(PASSWORD)
+    await visit("wrong")
+    await lab.reported(2)
+    while lab.server._connections or lab.server._handshakes:
+        await asyncio.sleep(0)
+    lab.apps.clear()
+    lab.reports.clear()
+    await turns(3)
+    assert alive() == before
+
+
+async def test_streams_server_gives_asyncios_own_reader_and_writer():
+    seen = []
+
+    async def echo(reader, writer):
+        seen.append((type(reader), type(writer), writer.transport.take_credentials().kind))
+        while data := await reader.read(1000):
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await start_server(echo, HOST, 0, config=server_config()) as server:
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await open_connection(HOST, port, config=client_config())
+        writer.write(b"hello\n" * 10_000)
+        await writer.drain()
+        writer.write_eof()
+        assert await reader.read() == b"hello\n" * 10_000
+        writer.close()
+        await writer.wait_closed()
+    assert seen == [(asyncio.StreamReader, asyncio.StreamWriter, "password")]
+
+
+async def test_a_listening_socket_of_the_caller():
+    listening = socket.create_server((HOST, 0))
+    server = await create_server(Recorder, sock=listening, config=server_config())
+    port = server.sockets[0].getsockname()[1]
+    transport, _ = await create_connection(Recorder, HOST, port, config=client_config())
+    transport.close()
+    server.close()
+    await server.wait_closed()
