@@ -29,7 +29,7 @@ DOORS = {
     "cryptography": ("wire", "mechanisms", "core", "tls_config", "trust", "cli"),
     "rich": ("cli",),
     "spnego": ("mechanisms.kerberos",),
-    "ssl": ("policy", "core.tls", "tls_config", "trust", "config"),
+    "ssl": ("policy", "core.tls", "core.client_certificate", "tls_config", "trust", "config"),
     "typer": ("cli",),
     "uvloop": ("cli",),
 }

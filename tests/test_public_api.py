@@ -16,6 +16,7 @@ NAMES = [
     "Candidates",
     "Carriage",
     "CertificateError",
+    "ChooseCertificate",
     "ClientConfig",
     "CredSSPError",
     "CredSSPServer",

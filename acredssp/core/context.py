@@ -7,11 +7,12 @@ How to drive it
 not take is `extra` bytes at the end of `data`: keep them, and present them again with more behind. Nothing of a
 partial record is kept inside, so a repeated call is harmless.
 
-    status                      what to do
-    SEC_I_CONTINUE_NEEDED       send `output`; if `event`, give its answer to `resume()`; else step again with
-                                `extra` bytes and at least `missing` more
-    SEC_E_INCOMPLETE_MESSAGE    nothing was taken: step again with the same data and `missing` bytes more
-    SEC_E_OK                    send `output`; the context is established, `extra` is application ciphertext
+    status                        what to do
+    SEC_I_CONTINUE_NEEDED         send `output`; if `event`, give its answer to `resume()`; else step again with
+                                  `extra` bytes and at least `missing` more
+    SEC_I_INCOMPLETE_CREDENTIALS  the same, with an `event`: the server asks for a client certificate
+    SEC_E_INCOMPLETE_MESSAGE      nothing was taken: step again with the same data and `missing` bytes more
+    SEC_E_OK                      send `output`; the context is established, `extra` is application ciphertext
 
 `missing` never reaches past the record in hand: with one byte less the answer is again SEC_E_INCOMPLETE_MESSAGE and 1;
 with exactly that many a header becomes known or a record is taken.
@@ -27,7 +28,7 @@ import hashlib
 from typing import Final, NoReturn, TypeAlias
 
 from acredssp.core.client import ClientHandshake
-from acredssp.core.events import Event, JudgeCertificate
+from acredssp.core.events import ChooseCertificate, Event, JudgeCertificate
 from acredssp.core.handshake import Answer
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
@@ -169,12 +170,7 @@ class SecurityContext:
         """
         self._check_usable(waiting=True)
         try:
-            if self._judging:
-                self._judging = False
-                stop = self._answer(self._client.start())
-            else:
-                stop = self._answer(self.handshake.resume(answer))
-            return self._result(stop, memoryview(b""), 0)
+            return self._result(self._resume(answer), memoryview(b""), 0)
         except CredSSPError as error:
             self.fail(error)
             raise
@@ -202,6 +198,8 @@ class SecurityContext:
         up = self.state is not State.TLS
         self.handshake.fail(error)
         self._judging = False
+        if self.tls is not None:
+            self.tls.certificate_request = None
         try:
             if up and (message := last_words or self.handshake.farewell()):
                 self._send(message)
@@ -216,7 +214,7 @@ class SecurityContext:
     @property
     def waiting(self) -> bool:
         """Whether an event has not been answered yet."""
-        return self._judging or self.handshake.waiting
+        return self._judging or self.handshake.waiting or self._certificate_wanted
 
     @property
     def info(self) -> HandshakeInfo:
@@ -247,6 +245,10 @@ class SecurityContext:
         assert isinstance(self.handshake, ClientHandshake)
         return self.handshake
 
+    @property
+    def _certificate_wanted(self) -> bool:
+        return self.tls is not None and self.tls.certificate_request is not None
+
     def _check_usable(self, *, waiting: bool) -> None:
         if self.handshake.error is not None:
             raise self.handshake.error
@@ -256,6 +258,15 @@ class SecurityContext:
             raise LocalProtocolError("the context waits for an answer: call resume()")
         if waiting and not self.waiting:
             raise LocalProtocolError("the context does not wait for an answer: call step()")
+
+    def _resume(self, answer: object) -> Event | bool:
+        if self._judging:
+            self._judging = False
+            return self._answer(self._client.start())
+        if self.tls is not None and self.tls.certificate_request is not None:
+            self.tls.answer_certificate_request(answer)
+            return self._shake_hands(self.tls)
+        return self._answer(self.handshake.resume(answer))
 
     def _start(self) -> Event | bool:
         if self.tls is None:
@@ -285,11 +296,18 @@ class SecurityContext:
 
     def _take_record(self, tls: TLSSession) -> Event | bool:
         if self.state is State.TLS:
-            return self._tls_established(tls) if tls.handshake() else tls.has_output
+            return self._shake_hands(tls)
         self._plaintext += tls.read()
         if tls.peer_closed:
             raise self.handshake.closed_by_peer()
         return bool(self._plaintext) and self._take_message()
+
+    def _shake_hands(self, tls: TLSSession) -> Event | bool:
+        if tls.handshake():
+            return self._tls_established(tls)
+        if tls.certificate_request is not None:
+            return ChooseCertificate(tls.certificate_request)
+        return tls.has_output
 
     def _tls_established(self, tls: TLSSession) -> Event | bool:
         if tls.version == "TLSv1.3":
@@ -344,6 +362,8 @@ class SecurityContext:
 
     def _result(self, stop: Event | bool, data: memoryview, taken: int) -> StepResult:
         extra = len(data) - taken
+        if isinstance(stop, ChooseCertificate):
+            return StepResult(SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS, extra=extra, event=stop)
         if not isinstance(stop, bool):
             return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, extra=extra, event=stop)
         if self.state is State.ESTABLISHED:

@@ -33,6 +33,17 @@ class JudgeCertificate:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ChooseCertificate:
+    """Client: the TLS server asks for a certificate. The status beside this event is SEC_I_INCOMPLETE_CREDENTIALS.
+
+    Answer with an `ssl.SSLContext` that holds one, or with None to go on without.
+    """
+
+    authorities: tuple[bytes, ...]
+    """Whose certificates the server takes: names in DER. Empty for anybody's."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Delegate:
     """Client: the server has proven its key. What may it be given?
 
@@ -68,4 +79,6 @@ class Admit:
     credentials: TSCredentials = dataclasses.field(repr=False)
 
 
-Event: TypeAlias = LookupCredential | AskOracle | StepMechanism | JudgeCertificate | Delegate | Authorize | Admit
+Event: TypeAlias = (
+    LookupCredential | AskOracle | StepMechanism | ChooseCertificate | JudgeCertificate | Delegate | Authorize | Admit
+)

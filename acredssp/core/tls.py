@@ -58,14 +58,24 @@ class TLSSession:
         context: Holds certificate, versions and ciphers; shared by all connections of a configuration.
         server_side: Whether this is the TLS server.
         server_hostname: Client: the name for SNI, None for none. An IP address is no SNI name (RFC 6066 section 3).
+        session: Client: a session of the same context to resume, None for a new one.
     """
 
-    __slots__ = ("_close_sent", "_incoming", "_object", "_outgoing", "peer_closed")
+    __slots__ = ("_close_sent", "_incoming", "_object", "_outgoing", "certificate_request", "peer_closed")
 
-    def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname, session)
+        self.certificate_request: tuple[bytes, ...] | None = None
+        """Client: the authorities (names in DER) that the server wants a certificate of, while TLS waits for one."""
         self._close_sent = False
         self.peer_closed = False
         """Whether the peer's close_notify has been read."""
@@ -89,6 +99,8 @@ class TLSSession:
 
     def handshake(self) -> bool:
         """Go on with the handshake; return whether it is complete. Drain `output()` either way.
+
+        A session that watches for certificate requests (`client_certificate`) also stops at one.
 
         Raises:
             TLSError: The handshake failed; the alert for the peer is in `output()`.
@@ -151,6 +163,10 @@ class TLSSession:
         # broken or was never up, and there is nothing to close.
         with contextlib.suppress(ssl.SSLError):
             self._object.unwrap()
+
+    def answer_certificate_request(self, answer: object) -> None:  # noqa: ARG002 - for sessions that watch
+        """Answer `certificate_request`; only a session that watches for them stops at one."""
+        raise LocalProtocolError("no certificate was asked for")
 
     # --- facts ---
 

@@ -1,0 +1,195 @@
+"""Stopping for a server's CertificateRequest, before anything is answered: TLS 1.2 and 1.3, against OpenSSL servers."""
+
+import functools
+import ssl
+
+import pytest
+from support.engine import ALICE, CUTS, End, Script, converse, pem
+
+from acredssp import tls_config
+from acredssp.core import client_certificate
+from acredssp.core.client import ClientHandshake
+from acredssp.core.client_certificate import WatchingTLSSession, watch_certificate_requests
+from acredssp.core.context import SecurityContext
+from acredssp.core.events import ChooseCertificate
+from acredssp.core.server import ServerHandshake
+from acredssp.core.tls import TLSSession
+from acredssp.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
+from acredssp.policy import Policy
+from acredssp.status import SecurityStatus
+from acredssp.wire import tls_record
+
+TLS = {"tls12": ssl.TLSVersion.TLSv1_2, "tls13": ssl.TLSVersion.TLSv1_3}
+
+
+@pytest.fixture(params=TLS)
+def version(request):
+    return TLS[request.param]
+
+
+@functools.cache
+def certificate_file(tmp: str, key_type: str) -> str:
+    path = f"{tmp}/{key_type}.pem"
+    with open(path, "wb") as file:  # noqa: PTH123 - cached by a plain string
+        file.write(b"".join(pem(key_type)))
+    return path
+
+
+@pytest.fixture
+def asking(version, tmp_path):
+    """A server that asks for a certificate and takes none too; it believes the RSA certificate and a P-384 one."""
+    context = tls_config.server_context_from_pem(Policy(min_tls=version, max_tls=version), *pem("ec"))
+    context.verify_mode = ssl.CERT_OPTIONAL
+    for key_type in ("rsa", "p384"):
+        context.load_verify_locations(certificate_file(str(tmp_path), key_type))
+    return context
+
+
+@pytest.fixture
+def with_certificate(tmp_path):
+    context = tls_config.client_context(Policy())
+    context.load_cert_chain(certificate_file(str(tmp_path), "p384"))
+    return context
+
+
+def watching() -> ssl.SSLContext:
+    context = tls_config.client_context(Policy())
+    watch_certificate_requests(context)
+    return context
+
+
+def ends(server_context: ssl.SSLContext, answer, client_context: ssl.SSLContext | None = None):
+    policy = Policy()
+    session = WatchingTLSSession(client_context or watching())
+    client = SecurityContext(ClientHandshake(Script(b"c1", b"c2"), ALICE, policy), session)
+    server_tls = TLSSession(server_context, server_side=True)
+    server = SecurityContext(ServerHandshake(Script(b"s1", b""), policy), server_tls)
+    return End(client, answer), End(server)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_the_certificate_that_was_chosen_is_the_one_the_server_sees(asking, with_certificate, cut):
+    asked = []
+    client, server = ends(asking, lambda event: (asked.append(event), with_certificate)[1])
+    list(converse(client, server, CUTS[cut]))
+    assert client.done
+    assert server.done
+    (event,) = asked
+    assert event == ChooseCertificate(authorities=())  # CPython's servers name none
+    assert server.context.tls.peer_certificate == ssl.PEM_cert_to_DER_cert(pem("p384")[0].decode())
+
+
+def test_the_status_is_incomplete_credentials_and_nothing_was_answered(asking, with_certificate):
+    client, server = ends(asking, lambda event: with_certificate)
+    flight = server.step(client.context.step().output)
+    result = client.context.step(flight)
+    assert result.status is SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS
+    assert result.output == b""
+    assert not client.context.tls.has_output
+    with pytest.raises(LocalProtocolError, match="resume"):
+        client.context.step(flight)
+
+
+@pytest.mark.parametrize("answer", [None, "no context", False])
+def test_anything_else_goes_on_without(asking, answer):
+    client, server = ends(asking, lambda event: answer)
+    list(converse(client, server))
+    assert server.done
+    assert server.context.tls.peer_certificate is None
+
+
+def test_a_server_that_asks_for_none_is_never_stopped_at(version):
+    context = tls_config.server_context_from_pem(Policy(min_tls=version, max_tls=version), *pem("rsa"))
+    client, server = ends(context, lambda event: pytest.fail("asked"))
+    list(converse(client, server))
+    assert server.done
+
+
+@pytest.mark.parametrize("size", [1, 100, 16_384])
+def test_messages_of_tls12_may_be_packed_and_cut_anyhow(tmp_path, with_certificate, size):
+    """The server's whole flight in records of another size than OpenSSL's own."""
+    context = tls_config.server_context_from_pem(Policy(max_tls=TLS["tls12"]), *pem("ec"))
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.load_verify_locations(certificate_file(str(tmp_path), "p384"))
+    client, server = ends(context, lambda event: with_certificate)
+    flight = repacked(server.step(client.step(b"")), size)
+    server.wire += client.step(flight)
+    list(talk_on(client, server))
+    assert server.done
+    assert server.context.tls.peer_certificate == ssl.PEM_cert_to_DER_cert(pem("p384")[0].decode())
+
+
+def repacked(flight: bytes, size: int) -> bytes:
+    messages, offset = b"", 0
+    while offset < len(flight):
+        total = tls_record.frame_size(flight, offset).total
+        messages += flight[offset + 5 : offset + total]
+        offset += total
+    pieces = [messages[start : start + size] for start in range(0, len(messages), size)]
+    return b"".join(b"\x16\x03\x03" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+def talk_on(client: End, server: End):
+    while not (client.done and server.done):
+        for end, other in ((server, client), (client, server)):
+            data, end.wire = bytes(end.wire), bytearray()
+            if data and not end.done:
+                other.wire += end.step(data)
+                yield
+
+
+def test_without_the_private_callback_tls13_goes_on_without_a_certificate(tmp_path):
+    context = tls_config.server_context_from_pem(Policy(min_tls=TLS["tls13"]), *pem("ec"))
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.load_verify_locations(certificate_file(str(tmp_path), "rsa"))
+    unwatched = tls_config.client_context(Policy())
+    client, server = ends(context, lambda event: pytest.fail("asked"), unwatched)
+    list(converse(client, server))
+    assert server.done
+
+
+def test_this_cpython_still_has_the_private_callback():
+    """Should it go, TLS 1.3 servers are answered without a certificate: then the docs must say so."""
+    assert hasattr(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "_msg_callback")
+
+
+def test_a_flight_in_one_record_was_answered_already():
+    """What the callback noted is dropped when TLS has gone on."""
+    session = WatchingTLSSession(watching())
+    session.note_request(b"\x0d\x00\x00\x03\x00\x00\x00")
+    assert session.certificate_request == ()
+    session.handshake()  # puts the ClientHello out, as the answer to a packed flight would be
+    assert session.certificate_request is None
+
+
+def test_a_message_without_end_is_refused():
+    session = WatchingTLSSession(watching())
+    session.handshake()
+    session.feed(b"\x16\x03\x03\x00\x04\x0b\xff\xff\xff")
+    with pytest.raises(LimitExceeded):
+        session.handshake()
+
+
+@pytest.mark.parametrize(
+    "message", ["0d000000", "0d000001ff", "0d00000401020000", "0d00000601010000000a", "0d0000060100000004ffff"]
+)
+def test_a_malformed_request_is_refused(message):
+    with pytest.raises(RemoteProtocolError):
+        client_certificate._authorities_of_tls12(bytes.fromhex(message))
+
+
+@pytest.mark.parametrize("message", ["0d000000", "0d00000300ffff", "0d000007000004002f00ff"])
+def test_a_malformed_request_of_tls13_is_refused(message):
+    with pytest.raises(RemoteProtocolError):
+        client_certificate._authorities_of_tls13(bytes.fromhex(message))
+
+
+def test_a_request_without_names():
+    assert client_certificate._authorities_of_tls12(bytes.fromhex("0d000006010100000000")) == ()
+    assert client_certificate._authorities_of_tls13(bytes.fromhex("0d000007000004000d0000")) == ()
+
+
+def test_only_a_watching_session_can_be_answered():
+    session = TLSSession(watching(), server_side=False)
+    with pytest.raises(LocalProtocolError):
+        session.answer_certificate_request(None)
