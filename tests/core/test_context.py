@@ -389,12 +389,10 @@ def test_close_notify_in_the_middle_is_the_end(policy):
         server.step(peer.output())
 
 
-@pytest.mark.parametrize("side", ["client", "server", "server after the client's hello"])
+@pytest.mark.parametrize("side", ["client", "server"])
 def test_close_notify_in_the_middle_of_the_tls_handshake_is_the_end(policy, side):
     client, server = client_context(policy), server_context(policy)
-    hello = client.step().output
-    if "hello" in side:
-        server.step(hello)
+    server.step(client.step().output)
     with pytest.raises(PeerClosed) as caught:
         (client if side == "client" else server).step(b"\x15\x03\x03\x00\x02\x01\x00")
     assert caught.value.stage is Stage.TLS
