@@ -92,7 +92,7 @@ PDUS = {
 @pytest.mark.parametrize("behind", [b"\0", b"\x16", b"\x16\x03\x01", b"\x03\0", REQUEST, PDUS["server"]], ids=len)
 @pytest.mark.parametrize("side", PDUS)
 def test_nothing_may_be_left_over_behind_the_x224_pdu(side, behind):
-    """A ClientHello there would be no attack, but to let it pass is to be sure of every byte of it. No client sends one."""
+    """A ClientHello there would be no attack, but to let it pass is to be sure of every byte. No client sends one."""
     end = server(carriage=RDP()) if side == "server" else client(carriage=RDP())
     if side == "client":
         end.step(b"")
