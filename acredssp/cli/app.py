@@ -272,7 +272,7 @@ def _show_logon(out: Console, task: Login, report: LoginReport) -> None:
 def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     users: Annotated[
         pathlib.Path,
-        typer.Option(metavar="FILE", help="Who may log on: a line DOMAIN:USER:SECRET each; see below."),
+        typer.Option(metavar="FILE", help="Who may log on: a line DOMAIN:USER:SECRET each, see above."),
     ],
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where; port 0 takes a free one.")
@@ -297,11 +297,11 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     carriage: WithCarriage = CarriageChoice.RDP,
     as_json: AsJSON = False,
 ) -> None:
-    r"""Log on whoever the users file allows, and print a line for each handshake. SIGTERM drains and stops.
+    """Log on whoever the users file allows, and print a line for each handshake. SIGTERM drains and stops.
 
     With the carriage tls what comes afterwards is echoed; with rdp the connection is closed, no desktop is behind it.
 
-    The users file is UTF-8, split at the first two colons of a line. SECRET is a password, or \$NT\$ and the 32 hex
+    The users file is UTF-8, split at the first two colons of a line. SECRET is a password, or $NT$ and the 32 hex
     digits of an NT hash. Lines that begin with # are skipped, user and domain compare without case, and an empty DOMAIN
     stands for any and for none.
     """

@@ -1,0 +1,116 @@
+"""What the tests of the command line share: a users file, and servers that run as a program of their own."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from acredssp.cli.app import run
+
+PASSWORD = "c4nary:S3cret\u00e9"
+USERS = f"""\
+# who may log on
+CONTOSO:alice:{PASSWORD}
+
+:bob:b0bs
+CONTOSO:carol:$NT$8846f7eaee8fb117ad06bdd830b7586c
+"""
+PATIENCE = 30
+"""Seconds until a program that says nothing is taken for dead: only a hanging test ever waits so long."""
+
+
+class Served:
+    """`acredssp serve` as a process."""
+
+    def __init__(self, *words):
+        argv = [sys.executable, "-m", "acredssp", "serve", "--listen", "127.0.0.1:0", "--json", *words]
+        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._rest = b""
+        self.output = ""
+        self.ready = self.line()
+        self.address = self.ready["listening"]
+        self.port = int(self.address.rpartition(":")[2])
+
+    def line(self):
+        """The next object that it prints."""
+        while b"\n" not in self._rest:
+            readable, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+            chunk = os.read(self.process.stdout.fileno(), 65536) if readable else b""
+            assert chunk, f"no more lines: {self._rest!r}"
+            self._rest += chunk
+        line, _, self._rest = self._rest.partition(b"\n")
+        self.output += line.decode() + "\n"
+        return json.loads(line)
+
+    def stop(self, number=signal.SIGTERM):
+        """Tell it to stop; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self):
+        out, err = self.process.communicate(timeout=PATIENCE)
+        self.output += (self._rest + out + err).decode()
+        self._rest = b""
+        return self.process.returncode
+
+
+@pytest.fixture(scope="session")
+def users_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("serve") / "users"
+    path.write_text(USERS, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def served(users_file):
+    """Starts servers, each kind once a session: `served("--hybrid-ex")`."""
+    servers = {}
+
+    def get(*words):
+        if words not in servers:
+            servers[words] = Served("--users", str(users_file), "--key-type", "ec", *words)
+        return servers[words]
+
+    yield get
+    for server in servers.values():
+        with contextlib.suppress(ProcessLookupError):
+            server.stop()
+
+
+@pytest.fixture
+def serve_once(users_file):
+    """Starts servers of this test's own."""
+    servers = []
+
+    def start(*words):
+        servers.append(Served("--users", str(users_file), "--key-type", "ec", *words))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.wait()
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs a command line in this process: its exit status, what it printed, and what it said of errors."""
+
+    def call(*words):
+        status = run([str(word) for word in words])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def password():
+    return PASSWORD

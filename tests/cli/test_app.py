@@ -1,0 +1,136 @@
+"""The command line itself: what is understood, what is refused, and the keys that scripts depend on."""
+
+import importlib.metadata
+import json
+
+import pytest
+
+from acredssp.cli.report import LoginReport, ServeReport, to_json
+
+LOGIN_KEYS = [
+    "result", "stage", "security_status", "nt_status", "credssp_version", "mechanism", "tls_version", "cipher",
+    "peer_key_sha256", "elapsed_ms",
+]  # fmt: skip
+SERVE_KEYS = [
+    "result", "stage", "principal", "mechanism", "credssp_version", "delegated", "nt_status", "peer", "elapsed_ms",
+]  # fmt: skip
+DEMO_KEYS = [
+    "result", "handshakes", "failures", "concurrency", "seconds", "handshakes_per_second", "latency_p50_ms",
+    "latency_p99_ms", "wrong_password", "credssp_version", "mechanism", "tls_version", "cipher", "event_loop",
+    "timeline",
+]  # fmt: skip
+
+
+def test_the_keys_of_a_report_are_frozen():
+    assert list(json.loads(to_json(LoginReport(result="usage")))) == LOGIN_KEYS
+    assert list(json.loads(to_json(ServeReport(result="usage")))) == SERVE_KEYS
+
+
+def test_a_name_that_a_peer_made_up_is_ascii_in_json():
+    assert "\\u001b" in to_json(ServeReport(result="denied", principal="\x1b[2J\u202e"))
+    assert to_json(ServeReport(result="denied", principal="\x1b\u202e")).isascii()
+
+
+def test_the_version_is_printed(command):
+    assert command("--version") == (0, f"acredssp {importlib.metadata.version('acredssp')}\n", "")
+
+
+def test_without_a_command_the_commands_are_listed(command):
+    status, out, err = command()
+    assert status == 2
+    assert all(name in out + err for name in ("demo", "login", "serve"))
+
+
+@pytest.mark.parametrize("name", ["demo", "login", "serve"])
+def test_each_command_explains_itself(command, name):
+    status, out, err = command(name, "--help")
+    assert (status, err) == (0, "")
+    assert "--json" in out
+
+
+BAD_LOGINS = [
+    ["-u", "u", "-p", "c4nary"],
+    ["h"],
+    ["h:0", "-u", "u", "-p", "c4nary"],
+    ["h", "-u", "", "-p", "c4nary"],
+    ["h", "-u", "u"],
+    ["h", "-u", "D\\u", "-d", "D", "-p", "c4nary"],
+    ["h", "-u", "u", "-p", "c4nary", "--password-stdin"],
+    ["h", "-u", "u", "-p", "c4nary", "--nt-hash", "00" * 16],
+    ["h", "-u", "u", "--nt-hash", "c4nary"],
+    ["h", "-u", "u", "-p", "c4nary", "--min-version", "6", "--max-version", "5"],
+    ["h", "-u", "u", "-p", "c4nary", "--min-version", "1"],
+    ["h", "-u", "u", "-p", "c4nary", "--max-version", "7"],
+    ["h", "-u", "u", "-p", "c4nary", "--insecure", "--pin", "00" * 32],
+    ["h", "-u", "u", "-p", "c4nary", "--insecure", "--ca", "/dev/null"],
+    ["h", "-u", "u", "-p", "c4nary", "--ca", "/dev/null"],
+    ["h", "-u", "u", "-p", "c4nary", "--ca", "/absent"],
+    ["h", "-u", "u", "-p", "c4nary", "--pin", "c4"],
+    ["h", "-u", "u", "-p", "c4nary", "--pin", "x" * 64],
+    ["bad..name", "-u", "u", "-p", "c4nary", "--insecure"],
+    ["h", "-u", "u", "-p", "c4nary", "--server-name", ".", "--insecure"],
+    ["h", "-u", "u", "-p", "c4nary", "--mechanism", "kerberos"],
+    ["h", "-u", "u", "-p", "c4nary", "--carriage", "smoke"],
+    ["h", "-u", "u", "-p", "c4nary", "--timeout", "0"],
+    ["h", "-u", "u", "-p", "c4nary", "--timeout", "soon"],
+    ["h", "-u", "u", "-p", "c4nary", "--no-such-option"],
+]
+
+
+@pytest.mark.parametrize("words", BAD_LOGINS)
+def test_a_login_that_makes_no_sense_is_a_usage_error(command, words):
+    status, out, err = command("login", *words)
+    assert (status, out) == (2, "")
+    assert "c4nary" not in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("words", BAD_LOGINS[::6])
+def test_a_usage_error_prints_the_object_too(command, words):
+    status, out, err = command("login", *words, "--json")
+    assert status == 2
+    assert err
+    assert json.loads(out) == dict.fromkeys(LOGIN_KEYS) | {"result": "usage"}
+
+
+@pytest.fixture
+def users(tmp_path):
+    path = tmp_path / "users"
+    path.write_text("D:u:pw\n", encoding="ascii")
+    return path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--listen", "h:65536"],
+        ["--listen", ":0"],
+        ["--min-version", "4", "--max-version", "3"],
+        ["--cert", "/dev/null"],
+        ["--key", "/dev/null"],
+        ["--cert", "/dev/null", "--key", "/dev/null"],
+        ["--cert", "/absent", "--key", "/absent"],
+        ["--key-type", "dsa"],
+        ["--listen", "b\u00fccher..:0"],
+        ["--carriage", "smoke"],
+    ],
+)
+def test_a_serve_that_makes_no_sense_is_a_usage_error(command, users, words):
+    status, out, err = command("serve", "--users", users, "--json", *words)
+    assert status == 2
+    assert json.loads(out) == dict.fromkeys(SERVE_KEYS) | {"result": "usage"}
+    assert "Traceback" not in err
+
+
+def test_a_bad_users_file_is_a_usage_error_with_its_line_and_without_its_secret(command, users):
+    users.write_text("D:u:pw\nD:c4nary\n", encoding="ascii")
+    status, _, err = command("serve", "--users", users)
+    assert status == 2
+    assert "line 2" in err
+    assert "c4nary" not in err
+
+
+def test_a_demo_that_makes_no_sense_is_a_usage_error(command):
+    status, out, _ = command("demo", "--count", "0", "--json")
+    assert status == 2
+    assert json.loads(out) == dict.fromkeys(DEMO_KEYS) | {"result": "usage"}

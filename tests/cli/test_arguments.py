@@ -1,0 +1,145 @@
+import io
+import sys
+
+import pytest
+
+from acredssp.cli.arguments import Address, Secret, account, address, check_versions, legacy_warning, nt_hash
+from acredssp.cli.outcome import UsageError
+from acredssp.credentials import NTHash, Password
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("server", "server", 3389),
+        ("Server.example:4000", "Server.example", 4000),
+        ("10.0.0.1", "10.0.0.1", 3389),
+        ("[::1]:4000", "::1", 4000),
+        ("[::1]", "::1", 3389),
+        ("::1", "::1", 3389),
+        ("fe80::1%eth0", "fe80::1%eth0", 3389),
+        ("server:65535", "server", 65535),
+    ],
+)
+def test_an_address_is_a_host_and_perhaps_a_port(text, host, port):
+    assert address(text, default_port=3389) == Address(host, port)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":3389", "server:", "server:0", "server:65536", "server:rdp", "server:-1", "server:+1", "server:\u0661",
+     "[::1", "[::1]4000", "[]:1", "a b"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused(text):
+    with pytest.raises(UsageError, match="expected"):
+        address(text, default_port=3389)
+
+
+def test_a_server_may_take_port_0():
+    assert address("127.0.0.1:0", default_port=3389, lowest_port=0).port == 0
+
+
+def test_an_address_prints_as_it_is_typed():
+    assert [str(Address("::1", 1)), str(Address("a", 2))] == ["[::1]:1", "a:2"]
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(6, 5), (1, 6), (5, 7), (0, 0)])
+def test_versions_that_are_no_range_are_refused(lowest, highest):
+    with pytest.raises(UsageError, match="--min-version"):
+        check_versions(lowest, highest)
+
+
+@pytest.mark.parametrize(("lowest", "warned"), [(2, True), (4, True), (5, False), (6, False)])
+def test_versions_below_5_get_a_warning(lowest, warned):
+    check_versions(lowest, 6)
+    assert bool(legacy_warning(lowest)) is warned
+
+
+@pytest.mark.parametrize(
+    ("user", "domain", "expected"),
+    [
+        ("alice", None, ("alice", "")),
+        ("alice", "CONTOSO", ("alice", "CONTOSO")),
+        ("CONTOSO\\alice", None, ("alice", "CONTOSO")),
+        (".\\alice", None, ("alice", ".")),
+        ("alice@contoso.com", None, ("alice@contoso.com", "")),
+    ],
+)
+def test_an_account_is_named_in_any_of_the_usual_ways(user, domain, expected):
+    assert account(user, domain) == expected
+
+
+@pytest.mark.parametrize(
+    ("user", "domain"),
+    [("", None), ("CONTOSO\\", None), ("CONTOSO\\alice", "CONTOSO"), ("\udcff", None), ("a", "\udcff")],
+)
+def test_what_names_no_account_is_refused(user, domain):
+    with pytest.raises(UsageError, match="expected"):
+        account(user, domain)
+
+
+@pytest.mark.parametrize("text", ["", "c4", "c4" * 17, "c4" * 15 + " c", "x" * 32, "\u0661" * 32])
+def test_what_is_no_nt_hash_is_refused_without_being_quoted(text):
+    with pytest.raises(UsageError, match="32 hex digits") as raised:
+        nt_hash(text)
+    assert "c4" not in str(raised.value)
+
+
+class Stdin(io.TextIOWrapper):
+    def __init__(self, content, *, terminal=False):
+        super().__init__(io.BytesIO(content))
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+
+@pytest.mark.parametrize(
+    ("content", "password"),
+    [
+        (b"pw\nmore\n", "pw"),
+        (b"pw\r\n", "pw"),
+        (b"pw", "pw"),
+        (b" p w \n", " p w "),
+        ("pw\u00e9\n".encode(), "pw\u00e9"),
+    ],
+)
+def test_a_password_is_the_first_line_of_the_standard_input(monkeypatch, content, password):
+    monkeypatch.setattr(sys, "stdin", Stdin(content))
+    assert Secret(from_stdin=True).credential("u", "D") == Password(password, "u", "D")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\n"])
+def test_a_standard_input_without_a_password_is_refused(monkeypatch, content):
+    monkeypatch.setattr(sys, "stdin", Stdin(content))
+    with pytest.raises(UsageError, match="expected a password"):
+        Secret(from_stdin=True).credential("u", "D")
+
+
+def test_a_hash_is_a_credential_of_its_own():
+    assert Secret(nt_hash="00" * 16).credential("u", "D") == NTHash(bytes(16), "u", "D")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [Secret("pw", from_stdin=True), Secret("pw", nt_hash="00" * 16), Secret("", from_stdin=True, nt_hash="00" * 16)],
+)
+def test_more_than_one_secret_is_refused(secret):
+    with pytest.raises(UsageError, match="got more"):
+        secret.credential("u", "D")
+
+
+def test_a_terminal_is_asked_for_the_password(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", Stdin(b"", terminal=True))
+    monkeypatch.setattr("acredssp.cli.arguments.getpass", lambda prompt: f"answer to {prompt}")
+    assert Secret().credential("u", "D") == Password("answer to Password of u: ", "u", "D")
+
+
+def test_without_a_terminal_a_secret_has_to_be_given(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", Stdin(b"pw\n"))
+    with pytest.raises(UsageError, match="no terminal"):
+        Secret().credential("u", "D")
+
+
+def test_no_secret_is_in_a_repr():
+    assert "c4nary" not in repr(Secret("c4nary", nt_hash="c4nary"))
