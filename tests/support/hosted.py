@@ -8,9 +8,9 @@ import queue
 import threading
 
 import pytest
+from support.peers import DEADLINE, free_port
 
 import acredssp
-from support.peers import DEADLINE, free_port
 
 NT_HASH = bytes.fromhex("fc525c9683e8fe067095ba2ddc971889")
 """Of `Passw0rd!`."""

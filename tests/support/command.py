@@ -1,0 +1,74 @@
+"""The command `acredssp`, run as its users run it."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from support.hosted import NT_HASH
+from support.peers import Run, free_port, wait_until
+
+COMMAND = str(Path(sys.executable).with_name("acredssp"))
+
+USERS = f"""\
+# the accounts of the tests
+CONTOSO:alice:Passw0rd!
+CONTOSO:carol:$NT${NT_HASH.hex()}
+ACREDSSP.TEST:alice:Passw0rd!
+
+:bob:bobpw
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """`acredssp serve --json`."""
+
+    port: int
+    process: object
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def records(self, count):
+        """The JSON lines of the first `count` handshakes, waited for."""
+        wait_until(lambda: len(self._records()) >= count, f"{self.process.name} reports {count} handshakes")
+        return self._records()[:count]
+
+    def record(self):
+        """The line of the first handshake; FreeRDP 3 does another when we hang up on it."""
+        return self.records(1)[0]
+
+    def _records(self):
+        *lines, _unfinished = self.process.read().split("\n")
+        return [record for record in map(json.loads, lines) if "result" in record]
+
+
+def serve(lab, *arguments):
+    """Start our server with the accounts of `USERS`."""
+    port, users = free_port(), lab.folder / "users"
+    users.write_text(USERS, encoding="utf-8")
+    argv = [COMMAND, "serve", "--listen", f"127.0.0.1:{port}", "--users", users, "--json", *arguments]
+    return Server(port, lab.start_server(argv, port, split=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Login:
+    """How `acredssp login --json` went."""
+
+    run: Run
+    record: dict
+
+    @property
+    def status(self):
+        return self.run.status
+
+
+def login(lab, address, *arguments, password="Passw0rd!"):
+    """Log on as alice of CONTOSO; None leaves the password out."""
+    secret = [] if password is None else ["-p", password]
+    run = lab.run(
+        [COMMAND, "login", address, "-u", "alice", "-d", "CONTOSO", *secret, "--json", *arguments], split=True
+    )
+    return Login(run, json.loads(run.output))
