@@ -6,6 +6,7 @@
 
 import dataclasses
 import functools
+import hmac
 import ssl
 from collections.abc import Callable
 
@@ -18,8 +19,9 @@ from acredssp.core.client import ClientHandshake
 from acredssp.core.events import AskOracle, LookupCredential
 from acredssp.core.states import State
 from acredssp.core.tls import TLSSession
-from acredssp.credentials import Password
+from acredssp.credentials import Deny, Password
 from acredssp.errors import CredSSPError
+from acredssp.mechanisms.base import NTLMExchange
 from acredssp.policy import MechanismChoice, Policy
 from acredssp.trust import Trust, pin_of
 from acredssp.wire import tls_record
@@ -96,6 +98,17 @@ def server(policy=DEFAULT, *, lookup=ALICE, key_type="rsa", bare=False, carriage
         return End(config.new_bare_context(public_key=public_key(key_type)), answer)
     context = config.new_context()
     return End(carriage.acceptor(context) if carriage else context, answer)
+
+
+def session_base_key(exchange: NTLMExchange, password: Password) -> bytes | Deny:
+    """What an oracle that knows the password answers, by the standard library alone."""
+
+    def mac(key: bytes, data: bytes) -> bytes:
+        return hmac.new(key, data, "md5").digest()
+
+    key = mac(password.nt_hash, (exchange.user.upper() + exchange.domain).encode("utf-16-le"))
+    proof = mac(key, exchange.server_challenge + exchange.nt_response[16:])
+    return mac(key, proof) if proof == exchange.nt_response[:16] else Deny()
 
 
 def established(end: End) -> bool:

@@ -1,0 +1,348 @@
+"""Canaries: no form of a secret is in a log, a repr, an error or a traceback, however a handshake ends.
+
+Every handshake here runs on asyncio, asyncio in debug mode with every callback logged as slow, and uvloop, with all
+loggers at DEBUG. Its secrets are known: passwords, a PIN, a package's credentials, NT hashes, session keys (taken where
+NTLM makes them). Then everything that a user can get hold of is walked through and looked at.
+"""
+
+import asyncio
+import base64
+import dataclasses
+import enum
+import logging
+import traceback
+
+import pytest
+from support.endpoints import client_config, client_side, memory_pair, server_config, server_side
+from support.engine import converse
+from support.logon import client, server, session_base_key
+
+from acredssp import (
+    RDP,
+    TLS,
+    Candidates,
+    Deny,
+    MechanismChoice,
+    Nothing,
+    NTHash,
+    Oracle,
+    Password,
+    Policy,
+    TSCspDataDetail,
+    TSPasswordCreds,
+    TSRemoteGuardCreds,
+    TSRemoteGuardPackageCred,
+    TSSmartCardCreds,
+)
+from acredssp.aio.server import HandshakeReport
+from acredssp.aio.transport import SecureTransport
+from acredssp.errors import CredSSPError
+from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor
+from acredssp.mechanisms.ntlm.context import NTLMContext
+from acredssp.trust import Trust
+from acredssp.wire.ts_credentials import UnicodeString
+
+CANARY = "C4n4ry-Pässw0rd"
+OTHER = "0th3r-C4n4ry"
+WRONG = "Wr0ng-C4n4ry"
+PIN = "7391-C4n4ry"
+PACKAGE = b"P4ck4g3-C4n4ry\x00\xff"
+
+ALICE = Password(CANARY, "alice", "CONTOSO")
+SMART_CARD = TSSmartCardCreds(
+    UnicodeString(PIN), TSCspDataDetail(1, UnicodeString("card")), UnicodeString("alice"), UnicodeString("CONTOSO")
+)
+REMOTE_GUARD = TSRemoteGuardCreds(
+    TSRemoteGuardPackageCred(UnicodeString("Kerberos"), PACKAGE),
+    (TSRemoteGuardPackageCred(UnicodeString("NTLM"), PACKAGE[::-1]),),
+)
+
+HOLDERS = {
+    (Password, "password"),
+    (Password, "nt_hash"),
+    (NTHash, "nt_hash"),
+    (TSPasswordCreds, "password"),
+    (TSSmartCardCreds, "pin"),
+    (TSRemoteGuardPackageCred, "cred_buffer"),
+}
+"""The attributes that are a secret: their owners exist to hand it over, and show it in no repr."""
+
+
+# --- what a leak looks like ---
+
+
+def forms(secret):
+    """The texts that would give a secret away, each by its beginning: what truncates leaves just that."""
+    raws = [secret] if isinstance(secret, bytes) else [secret.encode(), secret.encode("utf-16-le")]
+    texts = [] if isinstance(secret, bytes) else [secret]
+    for raw in raws:
+        texts += [raw.hex(), raw.hex().upper(), raw.hex(" "), base64.b64encode(raw).decode()]
+        texts += [repr(raw)[2:-1], repr(list(raw))[1:-1], raw.decode("latin-1")]
+    return {text[:16] for text in texts}
+
+
+class Canaries:
+    """The secrets of a test; `leaks()` names those that a text gives away."""
+
+    def __init__(self):
+        self.secrets = {
+            "password": CANARY,
+            "nt hash": ALICE.nt_hash,
+            "other password": OTHER,
+            "other nt hash": Password(OTHER).nt_hash,
+            "wrong password": WRONG,
+            "wrong nt hash": Password(WRONG).nt_hash,
+            "pin": PIN,
+            "package": PACKAGE,
+            "supplemental package": PACKAGE[::-1],
+        }
+
+    def leaks(self, text):
+        return [name for name, secret in self.secrets.items() if any(form in text for form in forms(secret))]
+
+
+@pytest.fixture
+def canaries(monkeypatch):
+    """With the keys that NTLM makes in the handshakes of the test."""
+    found = Canaries()
+
+    def note(owner, method, kind):
+        original = getattr(owner, method)
+
+        def noting(self, *args, **kwargs):
+            found.secrets[f"{kind} {len(found.secrets)}"] = next(arg for arg in args if isinstance(arg, bytes))
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(owner, method, noting)
+
+    note(NTLMContext, "_establish", "session key")
+    note(NTLMAcceptor, "_accept", "session base key")
+    return found
+
+
+# --- where to look ---
+
+
+def texts_of(roots):
+    """(where, text) of everything that can be reached from `roots` by public attributes and containers."""
+    seen, queue = set(), [(type(root).__name__, root, None) for root in roots]
+    while queue:
+        where, value, holder = queue.pop()
+        if isinstance(value, str | bytes | bytearray | memoryview) and not isinstance(value, UnicodeString):
+            if holder not in HOLDERS:
+                yield where, value if isinstance(value, str) else bytes(value).decode("latin-1")
+            continue
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            queue += [(f"{where}[{key!r}]", item, None) for key, item in value.items()]
+        elif isinstance(value, list | tuple | set | frozenset):
+            queue += [(f"{where}[{index}]", item, None) for index, item in enumerate(value)]
+        else:
+            yield where, repr(value)
+            if not isinstance(value, UnicodeString):
+                yield where, str(value)
+            queue += children(where, value)
+
+
+def children(where, value):
+    """Public attributes of what is ours; the standard library's own objects are looked at, not into."""
+    if not type(value).__module__.startswith("acredssp") or isinstance(value, enum.Enum):
+        return
+    for name in dir(value):
+        if name.startswith("_"):
+            continue
+        try:
+            item = getattr(value, name)
+        except (CredSSPError, AttributeError, AssertionError):
+            continue
+        yield f"{where}.{name}", item, (type(value), name)
+
+
+def texts_of_error(error):
+    """Everything that an exception, and what led to it, says of itself."""
+    while error is not None:
+        yield "traceback", "".join(traceback.format_exception(error))
+        yield "traceback", "".join(traceback.TracebackException.from_exception(error, capture_locals=False).format())
+        yield "repr", repr(error)
+        yield "args", repr(error.args)
+        yield "vars", repr(vars(error))
+        error = error.__cause__ or error.__context__
+
+
+def texts_of_records(records):
+    for record in records:
+        yield f"log {record.name}", record.getMessage()
+        yield f"log {record.name}", repr(record.args)
+        yield f"log {record.name}", repr({name: value for name, value in vars(record).items() if name != "args"})
+
+
+# --- the handshakes ---
+
+
+def oracle(password):
+    return Oracle(lambda exchange: session_base_key(exchange, password))
+
+
+def async_oracle(password):
+    async def verify(exchange):
+        await asyncio.sleep(0)
+        return session_base_key(exchange, password)
+
+    return Oracle(verify)
+
+
+def lookup_of(answer):
+    async def lookup(request):
+        await asyncio.sleep(0)
+        return answer
+
+    return lookup
+
+
+def raising(error):
+    def hook(request):
+        raise error
+
+    return hook
+
+
+class Case:
+    """One handshake: how the client logs on, how the server lets in, whether that works out, and what is around it."""
+
+    def __init__(self, client=None, server=None, *, fine=True, carriage=TLS(), mechanism="ntlm"):  # noqa: B008 - frozen
+        self.client, self.server, self.fine, self.carriage = client or {}, server or {}, fine, carriage
+        self.mechanism = MechanismChoice(mechanism)
+
+    def configs(self):
+        policy = Policy(mechanism=self.mechanism, hook_timeout=0.02)
+        return (
+            client_config(policy, **{"authenticate": ALICE} | self.client),
+            server_config(policy, **{"lookup": lookup_of(ALICE)} | self.server),
+        )
+
+
+def refused(**server):
+    return Case(server=server, fine=False, carriage=RDP(hybrid_ex=True))
+
+
+NT_HASH = NTHash(ALICE.nt_hash, "alice", "CONTOSO")
+
+CASES = {
+    "password": Case(),
+    "password under spnego": Case(mechanism="negotiate"),
+    "wrong password under spnego": Case(
+        server={"lookup": lookup_of(Password(WRONG))}, fine=False, mechanism="negotiate"
+    ),
+    "nt hash": Case({"authenticate": NT_HASH}, {"lookup": lookup_of(NTHash(ALICE.nt_hash))}),
+    "candidates": Case(server={"lookup": lookup_of(Candidates([Password(OTHER), ALICE]))}),
+    "oracle": Case(server={"lookup": lookup_of(oracle(ALICE))}),
+    "oracle that waits": Case(server={"lookup": lookup_of(async_oracle(ALICE))}),
+    "nothing delegated": Case({"delegate": Nothing()}),
+    "another password delegated": Case({"delegate": Password(OTHER, "bob")}, {"admit": lambda info: True}),
+    "smart card delegated": Case({"delegate": SMART_CARD}, {"admit": lambda info: True}),
+    "remote guard delegated": Case({"delegate": REMOTE_GUARD}, {"authorize": lambda identity: True}),
+    "untrusted certificate": Case({"trust": Trust.pinned("00" * 32)}, fine=False),
+    "wrong password": refused(lookup=lookup_of(Password(WRONG))),
+    "wrong nt hash": refused(lookup=lookup_of(NTHash(Password(WRONG).nt_hash))),
+    "deny": refused(lookup=lookup_of(Deny())),
+    "deny with the secret": refused(lookup=lookup_of(Deny(secret=ALICE))),
+    "wrong candidates": refused(lookup=lookup_of(Candidates([Password(WRONG), Password(OTHER)]))),
+    "oracle that denies": refused(lookup=lookup_of(Oracle(lambda exchange: Deny(secret=Password(WRONG))))),
+    "oracle that gives the password": refused(lookup=lookup_of(Oracle(lambda exchange: CANARY))),
+    "oracle of another password": refused(lookup=lookup_of(async_oracle(Password(WRONG)))),
+    "oracle that raises": refused(lookup=lookup_of(Oracle(raising(LookupError(CANARY))))),
+    "lookup that answers with text": refused(lookup=lookup_of(CANARY)),
+    "lookup that answers with bytes": refused(lookup=lookup_of(ALICE.nt_hash)),
+    "lookup that raises": refused(lookup=raising(LookupError(CANARY, ALICE.nt_hash))),
+    "authorize that raises": refused(authorize=raising(PermissionError(CANARY))),
+    "authorize that answers with text": refused(authorize=lookup_of(CANARY)),
+    "admit that refuses": refused(admit=lookup_of(Deny(secret=ALICE))),
+    "admit that raises": refused(admit=raising(PermissionError(CANARY))),
+}
+
+
+async def outcome_of(side):
+    try:
+        return await side.establish()
+    except CredSSPError as error:
+        return error
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+async def test_nothing_of_a_secret_is_seen(case, canaries, caplog):
+    asyncio.get_running_loop().slow_callback_duration = 0  # in debug mode: every callback is logged
+    caplog.set_level(logging.DEBUG)
+    configs = case.configs()
+    client, server = memory_pair()
+    sides = client_side(client, configs[0], case.carriage), server_side(server, configs[1], case.carriage)
+    tasks = [asyncio.create_task(outcome_of(side)) for side in sides]
+    outcomes = await asyncio.gather(*tasks)
+    errors = [outcome for outcome in outcomes if isinstance(outcome, CredSSPError)]
+    assert bool(errors) is not case.fine
+    context, info = sides[1].sequence.context, sides[1].sequence.context.info
+    report = HandshakeReport(("memory", 3389), errors[-1] if errors else None, info, info.principal)
+    roots = [*configs, *sides, *outcomes, report, context.handshake, *tasks, vars(sides[1].sequence), vars(context)]
+    if case.fine:
+        roots += [SecureTransport(server, context, info), context.take_credentials()]
+    texts = [*texts_of(roots), *texts_of_records(caplog.records)]
+    texts += [text for error in errors for text in texts_of_error(error)]
+    if asyncio.get_running_loop().get_debug():
+        assert any("Executing <" in text for _, text in texts), "the debug log was looked at"
+    assert [(where, leak) for where, text in texts for leak in canaries.leaks(text)] == []
+    assert len(texts) > 100
+    client.abort()
+    server.abort()
+
+
+def test_events_and_what_waits_for_their_answers_show_nothing(canaries):
+    """In the bare shape, where outputs are TSRequests, stopped at each event in turn."""
+    ends = client(bare=True, authenticate=ALICE), server(bare=True, lookup=oracle(ALICE))
+    handshake, answer, seen = ends[1].context.handshake, ends[1].answer, []
+    handshake._authorize = handshake._admit = True
+    ends[1].answer = lambda event: (seen.extend([event, handshake._waiting]), answer(event))[1]
+    list(converse(*ends))
+    assert len(seen) == 2 * len(["LookupCredential", "AskOracle", "Authorize", "Admit"])
+    texts = texts_of([*seen, *ends[0].results, *ends[1].results])
+    assert [(where, leak) for where, text in texts for leak in canaries.leaks(text)] == []
+
+
+# --- the canaries sing ---
+
+
+@pytest.mark.parametrize("secret", [CANARY, PIN, PACKAGE, ALICE.nt_hash])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda text, raw: text,
+        lambda text, raw: repr(raw),
+        lambda text, raw: raw.hex(),
+        lambda text, raw: raw.hex().upper(),
+        lambda text, raw: base64.b64encode(raw).decode(),
+        lambda text, raw: str(list(raw)),
+        lambda text, raw: repr(text),
+    ],
+)
+@pytest.mark.parametrize("coding", ["utf-8", "utf-16-le"])
+def test_a_leak_of_any_form_is_found(write, secret, coding, canaries):
+    raw = secret if isinstance(secret, bytes) else secret.encode(coding)
+    text = secret if isinstance(secret, str) else secret.decode("latin-1")
+    if isinstance(secret, bytes) and write(text, raw) == repr(text):
+        return  # bytes are no text
+    assert canaries.leaks(f"before {write(text, raw)} behind")
+
+
+def test_a_leak_is_found_wherever_it_is(caplog, canaries):
+    @dataclasses.dataclass
+    class Loud:
+        secret: str
+
+    Loud.__module__ = "acredssp.loud"
+    assert any(canaries.leaks(text) for _, text in texts_of([{"a": [Loud(CANARY)]}]))
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("somebody").debug("key %r", ALICE.nt_hash)
+    assert any(canaries.leaks(text) for _, text in texts_of_records(caplog.records))
+    error = CredSSPError("no")
+    error.__context__ = ValueError(OTHER)
+    assert any(canaries.leaks(text) for _, text in texts_of_error(error))
