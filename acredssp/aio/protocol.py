@@ -81,6 +81,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._buffer = _read_buffer(self._loop)
         self._receiver: Receiver | None = None
+        self._kept = 0
         self._wanted = 0
         self._closing = False
         self._reading_paused = False
@@ -152,8 +153,8 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
     # --- for the owner ---
 
     async def receive(self, missing: int) -> bool:
-        """Wait until there are `missing` bytes more than now; return whether they came before the end."""
-        self._wanted = len(self.received) + missing
+        """Wait until there are `missing` bytes more than were kept; return whether they came before the end."""
+        self._wanted = self._kept + missing
         try:
             while len(self.received) < self._wanted and not self.ended:
                 self._resume_reading()
@@ -165,6 +166,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
     def keep(self, extra: int) -> None:
         """Forget what was received, except the last `extra` bytes."""
         del self.received[: len(self.received) - extra]
+        self._kept = extra
 
     def write(self, data: bytes) -> None:
         """Send `data`; to a transport that is gone, nothing."""

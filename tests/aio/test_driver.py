@@ -15,6 +15,7 @@ from support.endpoints import (
     server_side,
     tls_policy,
     turns,
+    until,
 )
 
 from acredssp.aio.protocol import CredSSPProtocol
@@ -112,6 +113,15 @@ async def test_data_behind_the_handshake_is_kept_for_the_transport():
     other = Recorder()
     server.secure(other)
     assert await other.got(11) == b"first words"
+
+
+@pytest.mark.parametrize("carriage", CARRIAGES.values(), ids=CARRIAGES)
+async def test_what_came_before_the_server_began_counts(carriage):
+    client, server = sides(carriage=carriage)
+    establishing = asyncio.ensure_future(client.establish())
+    await until(lambda: server.protocol.received)
+    assert (await server.establish()).version == 6
+    await establishing
 
 
 async def test_a_handshake_makes_no_task_of_its_own():

@@ -3,6 +3,7 @@ import os
 import threading
 
 import pytest
+from support.endpoints import until
 
 from acredssp.aio import offload
 
@@ -30,8 +31,7 @@ async def test_loop_runs_while_a_step_blocks():
         return "done"
 
     running = asyncio.ensure_future(offload.run(step))
-    while not entered.is_set():
-        await asyncio.sleep(0)
+    await until(entered.is_set)
     assert not running.done()
     go_on.set()
     assert await running == "done"
@@ -47,8 +47,7 @@ async def test_no_more_steps_at_a_time_than_the_bound_and_a_cancelled_one_never_
         go_on.wait()
 
     running = [asyncio.ensure_future(offload.run(lambda number=number: step(number))) for number in range(4)]
-    while len(begun) < 2:
-        await asyncio.sleep(0)
+    await until(lambda: len(begun) == 2)
     running[2].cancel()
     with pytest.raises(asyncio.CancelledError):
         await running[2]
@@ -65,8 +64,7 @@ async def test_a_cancelled_caller_does_not_wait_for_the_step():
         go_on.wait()
 
     running = asyncio.ensure_future(offload.run(step))
-    while not entered.is_set():
-        await asyncio.sleep(0)
+    await until(entered.is_set)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

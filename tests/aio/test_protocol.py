@@ -25,9 +25,10 @@ async def test_owner_wakes_only_when_the_missing_bytes_have_come():
     assert bytes(protocol.received) == b"xxxxx"
 
 
-async def test_missing_bytes_are_counted_from_what_is_stored():
+async def test_missing_bytes_are_counted_from_what_was_kept():
     protocol, _ = memory_pair()
-    feed(protocol, b"abc")
+    feed(protocol, b"xxabc")
+    protocol.keep(3)
     waiting = asyncio.ensure_future(protocol.receive(2))
     await turns()
     feed(protocol, b"d")
@@ -35,6 +36,14 @@ async def test_missing_bytes_are_counted_from_what_is_stored():
     assert not waiting.done()
     feed(protocol, b"e")
     assert await waiting is True
+
+
+async def test_what_came_before_the_owner_waits_counts():
+    protocol, _ = memory_pair()
+    feed(protocol, b"abc")
+    protocol.keep(3)
+    feed(protocol, b"de")
+    assert await protocol.receive(2) is True
 
 
 async def test_what_is_not_kept_is_forgotten():
@@ -55,6 +64,7 @@ async def test_end_wakes_the_owner_with_no(end):
     answer = protocol.eof_received() if end == "eof_received" else protocol.connection_lost(None)
     assert answer is (True if end == "eof_received" else None)  # True: the transport must not close itself
     assert await waiting is False
+    protocol.keep(3)
     assert await protocol.receive(1) is False
     assert bytes(protocol.received) == b"abc"
 

@@ -5,7 +5,7 @@ import logging
 import socket
 
 import pytest
-from support.endpoints import PASSWORD, Recorder, client_config, server_config, turns
+from support.endpoints import PASSWORD, Recorder, client_config, server_config, turns, until
 
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.streams import create_connection, create_server, open_connection, start_server
@@ -35,8 +35,7 @@ class Lab:
         return await asyncio.open_connection(HOST, self.port)
 
     async def reported(self, count):
-        while len(self.reports) < count:  # noqa: ASYNC110 - nothing tells of a report but the report
-            await asyncio.sleep(0)
+        await until(lambda: len(self.reports) >= count)
         return self.reports
 
 
@@ -68,8 +67,7 @@ async def test_a_client_gets_an_application_protocol_of_its_own(lab):
     for number in range(3):
         transport, app = await lab.connect()
         transport.write(b"%d" % number)
-        while len(lab.apps) <= number:
-            await asyncio.sleep(0)
+        await until(lambda number=number: len(lab.apps) > number)
         assert await lab.apps[number].got(1) == b"%d" % number
         transport.close()
         assert await app.lost is None
@@ -174,8 +172,7 @@ async def test_handshakes_above_the_limit_are_turned_away_and_others_go_on(lab):
 
     lab = await lab(config=server_config(lookup=lookup), max_handshakes=2)
     first = [asyncio.ensure_future(lab.connect()) for _ in range(2)]
-    while len(lab.server._handshakes) < 2:
-        await asyncio.sleep(0)
+    await until(lambda: len(lab.server._handshakes) == 2)
     with pytest.raises((PeerClosed, ConnectionError)):
         await lab.connect()
     (report,) = await lab.reported(1)
@@ -277,8 +274,7 @@ async def test_close_clients_sends_what_was_written(lab):
     lab = await lab()
     _, app = await lab.connect()
     silent, writer = await lab.raw()
-    while not lab.apps or not lab.server._handshakes:
-        await asyncio.sleep(0)
+    await until(lambda: lab.apps and lab.server._handshakes)
     lab.apps[0].transport.write(b"last words")
     lab.server.close()
     lab.server.close_clients()
@@ -365,8 +361,7 @@ async def test_a_fault_of_the_application_costs_one_connection_and_is_told_to_th
     assert [type(context["exception"]) for context in told] == [ZeroDivisionError]
     transport, app = await lab.connect()
     transport.write(b"x")
-    while not lab.apps or not lab.apps[-1].data:
-        await asyncio.sleep(0)
+    await until(lambda: lab.apps and lab.apps[-1].data)
     transport.close()
     assert await app.lost is None
 
@@ -390,8 +385,7 @@ async def test_nothing_of_a_connection_stays_behind(lab):
     await visit(PASSWORD)
     await visit("wrong")
     await lab.reported(2)
-    while lab.server._connections or lab.server._handshakes:
-        await asyncio.sleep(0)
+    await until(lambda: not (lab.server._connections or lab.server._handshakes))
     lab.apps.clear()
     lab.reports.clear()
     await turns(3)

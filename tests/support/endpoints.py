@@ -317,3 +317,9 @@ async def turns(count=1):
     """Let the loop turn."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def until(condition):
+    """Let the loop turn until `condition()` holds: for what nothing else tells of."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0)

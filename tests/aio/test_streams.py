@@ -1,0 +1,434 @@
+import asyncio
+import contextlib
+import gc
+import socket
+
+import pytest
+from support.endpoints import (
+    CERTIFICATE,
+    PASSWORD,
+    PIN,
+    Recorder,
+    client_config,
+    memory_pair,
+    server_config,
+    turns,
+    until,
+)
+
+from acredssp.aio.protocol import CredSSPProtocol
+from acredssp.aio.streams import (
+    create_connection,
+    create_server,
+    open_connection,
+    start_credssp,
+    start_credssp_streams,
+    start_server,
+)
+from acredssp.carriage.base import TLS
+from acredssp.carriage.rdp import RDP
+from acredssp.config import ClientConfig
+from acredssp.core.context import SecurityContext
+from acredssp.credentials import Password
+from acredssp.errors import (
+    AuthenticationError,
+    CertificateError,
+    HandshakeTimeout,
+    PeerClosed,
+    RemoteProtocolError,
+)
+from acredssp.policy import Policy
+from acredssp.status import Stage
+from acredssp.trust import Trust
+
+HOST = "127.0.0.1"
+
+
+async def echo(reader, writer):
+    with contextlib.suppress(ConnectionError):  # a client may go as it likes
+        while data := await reader.read(10_000):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.fixture
+async def serving():
+    servers = []
+
+    async def make(connected=echo, **options):
+        server = await start_server(connected, HOST, 0, **{"config": server_config()} | options)
+        servers.append(server)
+        return server.sockets[0].getsockname()[1]
+
+    yield make
+    for server in servers:
+        server.close()
+        server.abort_clients()
+        await server.wait_closed()
+
+
+# --- clients ---
+
+
+@pytest.mark.parametrize("carriage", [TLS(), RDP(), RDP(hybrid_ex=True)], ids=["tls", "rdp", "rdp-ex"])
+async def test_open_connection_gives_streams(serving, carriage):
+    port = await serving(carriage=carriage)
+    reader, writer = await open_connection(HOST, port, config=client_config(), carriage=carriage)
+    assert (type(reader), type(writer)) == (asyncio.StreamReader, asyncio.StreamWriter)
+    assert writer.get_extra_info("credssp").version == 6
+    assert writer.get_extra_info("credssp").peer_key_sha256 == PIN
+    writer.write(b"hello")
+    assert await reader.readexactly(5) == b"hello"
+    writer.write_eof()
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_half_close_works_through_streams(serving):
+    async def answer_at_the_end(reader, writer):
+        question = await reader.read()
+        writer.write(question.upper())
+        writer.close()
+
+    port = await serving(answer_at_the_end)
+    reader, writer = await open_connection(HOST, port, config=client_config())
+    writer.write(b"question")
+    assert writer.can_write_eof()
+    writer.write_eof()
+    assert await reader.read() == b"QUESTION"
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_streams_keep_no_more_than_their_limit(serving):
+    sent = asyncio.Event()
+
+    async def flood(_reader, writer):
+        writer.write(bytes(4_000_000))
+        sent.set()
+        await writer.drain()
+        writer.close()
+
+    port = await serving(flood)
+    reader, writer = await open_connection(HOST, port, config=client_config(), limit=1000)
+    await sent.wait()
+    await turns(50)
+    assert len(reader._buffer) <= 2 * 1000 + 2 * 16384
+    assert await reader.read() == bytes(4_000_000)
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("names", "server_name", "target"),
+    [
+        ({}, "", "TERMSRV/127.0.0.1"),
+        ({"server_hostname": "localhost"}, "localhost", "TERMSRV/127.0.0.1"),
+        ({"spn": "HTTP/web"}, "", "HTTP/web"),
+        ({"server_hostname": "localhost", "spn": "HTTP/web"}, "localhost", "HTTP/web"),
+    ],
+)
+async def test_three_names_are_three_values(serving, names, server_name, target):
+    asked = []
+
+    def lookup(request):
+        asked.append(request)
+        return Password(PASSWORD)
+
+    port = await serving(config=server_config(lookup=lookup))
+    _, writer = await open_connection(HOST, port, config=client_config(), **names)
+    writer.close()
+    await writer.wait_closed()
+    (request,) = asked
+    assert (request.server_name, request.principal.target_name) == (server_name, target)
+
+
+@pytest.fixture
+def trust(tmp_path):
+    path = tmp_path / "cert.pem"
+    path.write_bytes(CERTIFICATE)
+    return Trust.from_file(str(path))
+
+
+@pytest.mark.parametrize("name", ["localhost", None])
+async def test_the_certificate_has_the_name_for_tls(serving, trust, name):
+    port = await serving()
+    _, writer = await open_connection(HOST, port, config=client_config(trust=trust), server_hostname=name)
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_certificate_for_another_name_is_refused(serving, trust):
+    port = await serving()
+    with pytest.raises(CertificateError, match=r"other\.example"):
+        await open_connection(HOST, port, config=client_config(trust=trust), server_hostname="other.example")
+
+
+async def test_somebody_in_between_with_a_certificate_of_their_own_is_refused(serving):
+    port = await serving()
+    with pytest.raises(CertificateError):
+        await open_connection(HOST, port, config=client_config(trust=Trust.pinned("ab" * 32)))
+
+
+async def test_wrong_password_is_raised_from_open_connection(serving):
+    port = await serving()
+    config = client_config(authenticate=Password("wrong", "bob"))
+    with pytest.raises(AuthenticationError) as caught:
+        await open_connection(HOST, port, config=config)
+    assert caught.value.nt_status.name == "STATUS_LOGON_FAILURE"
+
+
+async def test_no_server_is_an_oserror_as_everywhere():
+    with socket.socket() as unused:
+        unused.bind((HOST, 0))
+        with pytest.raises(ConnectionRefusedError):
+            await open_connection(HOST, unused.getsockname()[1], config=client_config())
+
+
+async def test_a_socket_of_the_caller_needs_a_name(serving):
+    port = await serving()
+    loop = asyncio.get_running_loop()
+    connected = socket.socket()
+    connected.setblocking(False)
+    await loop.sock_connect(connected, (HOST, port))
+    with pytest.raises(ValueError, match="server_hostname"):
+        await open_connection(sock=connected, config=client_config())
+    transport, app = await create_connection(
+        Recorder, sock=connected, config=client_config(), server_hostname="localhost"
+    )
+    transport.close()
+    assert await app.lost is None
+
+
+async def test_the_deadline_can_be_given_or_is_the_policys():
+    with socket.create_server((HOST, 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(HandshakeTimeout):
+            await open_connection(HOST, port, config=client_config(), handshake_timeout=0.02)
+        with pytest.raises(HandshakeTimeout):
+            await open_connection(HOST, port, config=client_config(Policy(handshake_timeout=0.02)))
+
+
+@pytest.mark.parametrize("fault", ["factory", "connection_made"])
+async def test_an_application_that_cannot_be_made_leaves_no_connection(serving, fault):
+    class App(Recorder):
+        def __init__(self):
+            if fault == "factory":
+                raise ZeroDivisionError
+            super().__init__()
+
+        def connection_made(self, transport):
+            raise ZeroDivisionError
+
+    gone = asyncio.Event()
+
+    async def connected(reader, _writer):
+        try:
+            await reader.read()
+        except ConnectionError:
+            gone.set()
+
+    port = await serving(connected)
+    with pytest.raises(ZeroDivisionError):
+        await create_connection(App, HOST, port, config=client_config())
+    await gone.wait()
+
+
+async def test_cancelling_a_connect_at_any_turn_leaves_nothing(serving):
+    port = await serving()
+    for turn in range(1, 100):
+        connecting = asyncio.ensure_future(open_connection(HOST, port, config=client_config()))
+        await turns(turn)
+        if connecting.done():
+            _, writer = await connecting
+            writer.close()
+            await writer.wait_closed()
+            break
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+    assert 3 < turn < 99
+
+
+async def test_one_configuration_serves_many_connections_at_once(serving):
+    port = await serving()
+    config = client_config()
+    connected = await asyncio.gather(*(open_connection(HOST, port, config=config) for _ in range(10)))
+    for number, (_, writer) in enumerate(connected):
+        writer.write(b"%d" % number)
+    for number, (reader, writer) in enumerate(connected):
+        assert await reader.readexactly(1) == b"%d" % number
+        writer.close()
+        await writer.wait_closed()
+
+
+# --- connections that are already there ---
+
+
+class Upgraded(Recorder):
+    """Speaks a clear protocol first, and can be upgraded."""
+
+
+async def clear_connection():
+    loop = asyncio.get_running_loop()
+    ends = socket.socketpair()
+    return [await loop.connect_accepted_socket(Recorder, end) for end in ends]
+
+
+async def test_both_ends_of_a_clear_connection_can_be_upgraded():
+    (ours, our_app), (theirs, their_app) = await clear_connection()
+    ours.write(b"STARTCREDSSP")
+    assert await their_app.got(12) == b"STARTCREDSSP"
+    client, server = await asyncio.gather(
+        start_credssp(ours, our_app, client_config(), server_hostname="localhost"),
+        start_credssp(theirs, their_app, server_config()),
+    )
+    assert server.take_credentials().kind == "password"
+    client.write(b" hello")
+    server.write(b"hello")
+    assert await their_app.got(18) == b"STARTCREDSSP hello"
+    assert await our_app.got(5) == b"hello"
+    assert our_app.told.count("made") == 1
+    client.close()
+    assert await our_app.lost is None
+    assert await their_app.lost is None
+
+
+@pytest.mark.parametrize("size", [1, 5, 100, 100_000])
+async def test_bytes_that_were_read_before_belong_to_the_handshake(size):
+    (ours, our_app), (theirs, their_app) = await clear_connection()
+    upgrading = asyncio.ensure_future(start_credssp(ours, our_app, client_config(), server_hostname="localhost"))
+    hello = await their_app.got(min(size, 200))
+    theirs.pause_reading()  # as a server does that has read too much: start_credssp resumes
+    await turns(3)
+    server = await start_credssp(theirs, their_app, server_config(), initial_data=bytes(their_app.data))
+    assert hello[0] == 22
+    client = await upgrading
+    their_app.data.clear()
+    client.write(b"hello")
+    assert await their_app.got(5) == b"hello"
+    server.close()
+    await our_app.lost
+    await their_app.lost
+
+
+async def test_a_failed_upgrade_closes_the_connection_and_the_clear_protocol_hears_nothing():
+    (ours, our_app), (theirs, their_app) = await clear_connection()
+    upgrading = asyncio.ensure_future(start_credssp(theirs, their_app, server_config()))
+    await turns()
+    ours.write(b"this is no tls")
+    with pytest.raises(RemoteProtocolError):
+        await upgrading
+    assert theirs.is_closing()
+    assert their_app.told == ["made"]
+    await our_app.lost
+
+
+async def test_a_connection_that_is_gone_cannot_be_upgraded():
+    (ours, our_app), (_, their_app) = await clear_connection()
+    ours.close()
+    with pytest.raises(PeerClosed) as caught:
+        await start_credssp(ours, our_app, client_config(), server_hostname="localhost")
+    assert caught.value.stage is Stage.CONNECT
+    await our_app.lost
+    await their_app.lost
+
+
+async def test_an_upgrading_client_needs_a_name():
+    (ours, our_app), (_, their_app) = await clear_connection()
+    with pytest.raises(ValueError, match="server_hostname"):
+        await start_credssp(ours, our_app, client_config())
+    assert ours.get_protocol() is our_app
+    ours.close()
+    await our_app.lost
+    await their_app.lost
+
+
+async def test_an_application_that_was_paused_before_the_upgrade_is_resumed_after_it():
+    client, server = memory_pair()
+    raw, app = client.transport, Recorder()
+    raw.set_protocol(app)
+    app.pause_writing()  # the transport was full of clear data
+    upgrading = asyncio.ensure_future(start_credssp(raw, app, client_config(), server_hostname="localhost"))
+    await turns(2)
+    raw.protocol.resume_writing()
+    other = Recorder()
+    hello = bytes(server.received)
+    secure = await start_credssp(server.transport, other, server_config(), initial_data=hello)
+    await upgrading
+    assert app.told == ["pause", "resume"]
+    secure.abort()
+    await app.lost
+
+
+async def test_streams_can_be_upgraded_with_what_they_read_ahead():
+    done = []
+
+    async def serve(reader, writer):
+        assert await reader.readline() == b"STARTCREDSSP\r\n"
+        ahead = reader._buffer
+        await until(lambda: len(ahead) >= 100)  # the client did not wait: its ClientHello is in the reader
+        secure_reader, secure_writer = await start_credssp_streams(reader, writer, server_config())
+        del reader, writer
+        gc.collect()  # an old writer that dies closes its transport
+        secure_writer.write((await secure_reader.readline()).upper())
+        await secure_writer.drain()
+        secure_writer.close()
+        await secure_writer.wait_closed()
+        done.append(True)
+
+    async with await asyncio.start_server(serve, HOST, 0) as server:
+        reader, writer = await asyncio.open_connection(HOST, server.sockets[0].getsockname()[1])
+        writer.write(b"STARTCREDSSP\r\n")
+        reader, writer = await start_credssp_streams(reader, writer, client_config(), server_hostname="localhost")
+        gc.collect()
+        writer.write(b"hello\n")
+        assert await reader.read() == b"HELLO\n"
+        writer.close()
+        await writer.wait_closed()
+        await until(lambda: done)
+
+
+async def test_streams_whose_peer_has_gone_fail_at_once():
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    theirs.close()
+    assert await reader.read() == b""
+    with pytest.raises(PeerClosed):
+        await start_credssp_streams(reader, writer, server_config())
+    assert writer.transport.is_closing()
+
+
+async def test_a_server_of_one_carriage_refuses_a_client_of_another(serving):
+    port = await serving(carriage=RDP())
+    with pytest.raises((PeerClosed, RemoteProtocolError)):
+        await open_connection(HOST, port, config=client_config(), carriage=TLS())
+
+
+async def test_create_server_gives_each_client_a_protocol():
+    apps = []
+
+    def factory():
+        apps.append(Recorder())
+        return apps[-1]
+
+    async with await create_server(factory, HOST, 0, config=server_config()) as server:
+        port = server.sockets[0].getsockname()[1]
+        transport, app = await create_connection(Recorder, HOST, port, config=client_config())
+        transport.write(b"x")
+        await until(lambda: apps)
+        await apps[0].got(1)
+        transport.close()
+        await app.lost
+        await apps[0].lost
+
+
+def test_a_configuration_belongs_to_no_loop():
+    config = ClientConfig(authenticate=Password("x", "bob"), trust=Trust.pinned(PIN))
+    context = config.new_context(server_hostname="localhost", spn="TERMSRV/localhost")
+    assert isinstance(context, SecurityContext)
+    with pytest.raises(RuntimeError):
+        CredSSPProtocol()
