@@ -79,7 +79,7 @@ def advice(error: CredSSPError) -> str:
 
 _ADVICE: Final = "the peer breaks the protocol: see what runs there, and that nobody is in between"
 _ADVICE_ON_KIND: Final[dict[type[CredSSPError], str]] = {
-    AuthenticationError: "ask who runs the server",
+    AuthenticationError: "check user, domain and password, then ask who runs the server",
     HandshakeTimeout: "the peer stopped talking: see its log, or allow more with --timeout",
     TLSError: "see that the peer speaks tls 1.2 or 1.3, and that --carriage is the right one",
     PeerClosed: "see that port and --carriage are the right ones, and what the server's log says",

@@ -1,7 +1,6 @@
 """`serve` as a process, `login` against it: results, exit statuses, and nothing of a secret anywhere."""
 
 import contextlib
-import itertools
 import json
 import signal
 import socket
@@ -269,7 +268,8 @@ def test_people_get_a_line_from_the_server(users_file, command, password):
 
 def once(act):
     """`act`, for the first call only."""
-    return lambda calls=iter([act]): [first() for first in itertools.islice(calls, 1)]
+    calls = [act]
+    return lambda: calls and calls.pop()()
 
 
 def log_on_by_hand(server, password, *, between=lambda: None, carriage=None):
@@ -290,6 +290,15 @@ def log_on_by_hand(server, password, *, between=lambda: None, carriage=None):
             between()
         result = sequence.step(received)
         received = received[len(received) - result.extra :]
+
+
+def read_to_the_end(connection, tls):
+    """Read until close_notify; the end of the connection without it is a failure."""
+    while not tls.peer_closed:
+        ciphertext = connection.recv(65536)
+        assert ciphertext, "the connection ended without close_notify"
+        tls.feed(ciphertext)
+        tls.read()
 
 
 def test_sigterm_lets_handshakes_in_flight_end_and_accepts_no_more(serve_once, password):
@@ -314,9 +323,7 @@ def test_a_signal_closes_what_is_established(serve_once, password, number):
     connection, tls = log_on_by_hand(server, password)
     with connection:
         server.process.send_signal(number)
-        while not tls.peer_closed:
-            tls.feed(connection.recv(65536))
-            tls.read()
+        read_to_the_end(connection, tls)
     assert server.wait() == 0
 
 
@@ -329,14 +336,13 @@ def test_the_tls_carriage_echoes(served, password):
             tls.write(sent[start : start + 16384])
             connection.sendall(tls.output())
         while len(echoed) < len(sent):
-            for record in connection.recv(16384), b"":
-                tls.feed(record)
+            ciphertext = connection.recv(16384)
+            assert ciphertext, "the connection ended in the middle"
+            tls.feed(ciphertext)
             echoed += tls.read()
         tls.close()
         connection.sendall(tls.output())
-        while not tls.peer_closed:
-            tls.feed(connection.recv(65536))
-            tls.read()
+        read_to_the_end(connection, tls)
     assert echoed == sent
     assert server.line()["result"] == "success"
 
@@ -345,9 +351,7 @@ def test_the_rdp_carriage_closes_cleanly(served, password):
     server = served()
     connection, tls = log_on_by_hand(server, password, carriage=RDP())
     with connection:
-        while not tls.peer_closed:
-            tls.feed(connection.recv(65536))
-            tls.read()
+        read_to_the_end(connection, tls)
     assert server.line()["result"] == "success"
 
 
