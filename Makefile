@@ -22,7 +22,7 @@ RUN_STAMP := $(VENV)/.stamp-run
 DEV_STAMP := $(VENV)/.stamp-dev
 KERBEROS_STAMP := $(VENV)/.stamp-kerberos
 
-.PHONY: run test check fmt format lint types cover interop docs clean
+.PHONY: run test check fmt format lint types cover interop docs conformance clean
 .DEFAULT_GOAL := check
 
 run: $(RUN_STAMP)
@@ -57,6 +57,10 @@ interop: $(DEV_STAMP) $(KERBEROS_STAMP)
 # Holds the README against the tree: its examples, commands and tables.
 docs: $(DEV_STAMP)
 	$(BIN)/pytest tests/test_readme.py $(ARGS)
+
+# Writes docs/conformance.md; the tests fail where it is stale.
+conformance: $(DEV_STAMP)
+	$(BIN)/pytest --collect-only -q --conformance=write >/dev/null
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

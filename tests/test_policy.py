@@ -22,6 +22,7 @@ def test_whatever_is_dangerous_is_off():
     assert all(field.default is False for field in dangerous)
 
 
+@pytest.mark.requirement("version.floor")
 @pytest.mark.parametrize("version", [2, 3, 4])
 def test_versions_below_5_need_the_switch(version):
     with pytest.raises(ValueError, match="CVE-2018-0886"):

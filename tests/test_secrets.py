@@ -270,6 +270,7 @@ async def outcome_of(side):
         return error
 
 
+@pytest.mark.requirement("defect.secrets-in-logs")
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 async def test_nothing_of_a_secret_is_seen(case, canaries, caplog):
     asyncio.get_running_loop().slow_callback_duration = 0  # in debug mode: every callback is logged
@@ -296,6 +297,7 @@ async def test_nothing_of_a_secret_is_seen(case, canaries, caplog):
     server.abort()
 
 
+@pytest.mark.requirement("defect.secrets-in-logs")
 def test_events_and_what_waits_for_their_answers_show_nothing(canaries):
     """In the bare shape, where outputs are TSRequests, stopped at each event in turn."""
     ends = client(bare=True, authenticate=ALICE), server(bare=True, lookup=oracle(ALICE))

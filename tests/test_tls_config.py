@@ -16,6 +16,7 @@ from acredssp.errors import TLSError
 from acredssp.policy import Policy
 
 
+@pytest.mark.requirement("tls.no-tickets", "defect.session-reuse")
 def test_server_contexts_neither_resume_nor_renegotiate():
     context = tls_config.server_context_from_pem(Policy(), *pem())
     assert context.num_tickets == 0
@@ -80,6 +81,7 @@ def audit():
     return Audit()
 
 
+@pytest.mark.requirement("defect.key-on-disk")
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="memfd is Linux's")
 def test_a_key_in_memory_is_written_to_no_file(audit, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -90,6 +92,7 @@ def test_a_key_in_memory_is_written_to_no_file(audit, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.requirement("defect.key-on-disk")
 def test_without_memfd_the_file_is_encrypted_and_gone_afterwards(audit, tmp_path, monkeypatch):
     monkeypatch.delattr(os, "memfd_create", raising=False)
     monkeypatch.setattr(tls_config.tempfile, "tempdir", str(tmp_path))

@@ -108,6 +108,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.requirement("defect.failing-lookup")
 @pytest.mark.parametrize("lookup", REFUSALS.values(), ids=REFUSALS)
 async def test_every_other_answer_of_lookup_is_the_same_refusal(lookup):
     ours, theirs = await handshake(server_config(Policy(hook_timeout=0.02), lookup=lookup))
@@ -122,6 +123,7 @@ async def test_true_lets_in(hook, shape):
     assert ours.version == theirs.version == 6
 
 
+@pytest.mark.requirement("defect.failing-lookup")
 @pytest.mark.parametrize("hook", ["authorize", "admit"])
 @pytest.mark.parametrize(
     "answer",
@@ -135,6 +137,7 @@ async def test_everything_else_refuses(hook, answer):
     assert isinstance(ours, AuthenticationError)
 
 
+@pytest.mark.requirement("defect.secrets-in-logs")
 async def test_log_names_the_kind_of_failure_and_nothing_more(caplog):
     with caplog.at_level(logging.DEBUG):
         await handshake(server_config(lookup=raising(LookupError(CANARY))))

@@ -323,6 +323,7 @@ async def test_a_silent_peer_is_a_timeout_with_its_stage(carriage, side):
     assert closed(mine.protocol)
 
 
+@pytest.mark.requirement("defect.failing-lookup")
 async def test_a_hook_cannot_outlive_the_deadline():
     reached = asyncio.Event()
 
@@ -343,6 +344,7 @@ async def test_a_hook_cannot_outlive_the_deadline():
     assert closed(client, server)
 
 
+@pytest.mark.requirement("defect.failing-lookup")
 async def test_a_hook_that_swallows_the_deadline_cannot_go_on():
     async def lookup(_request):
         try:
@@ -359,6 +361,7 @@ async def test_a_hook_that_swallows_the_deadline_cannot_go_on():
         await ours
 
 
+@pytest.mark.requirement("defect.never-reads")
 async def test_a_peer_that_reads_nothing_does_not_hold_the_farewell_up():
     client, server = memory_pair()
     transport = server.transport
@@ -376,6 +379,7 @@ async def test_a_peer_that_reads_nothing_does_not_hold_the_farewell_up():
     await server.closed()
 
 
+@pytest.mark.requirement("defect.never-reads")
 async def test_a_peer_that_reads_nothing_cannot_stop_the_clock():
     client, server = memory_pair()
     client.pause_writing()

@@ -106,6 +106,7 @@ async def test_a_report_of_a_failure_tells_who_claimed_to_come_and_why_not(lab, 
     assert "bob" not in record.getMessage()
 
 
+@pytest.mark.requirement("defect.one-for-all")
 @pytest.mark.parametrize(
     "words",
     [
@@ -163,6 +164,7 @@ async def test_a_hundred_handshakes_at_once(lab):
         assert await app.lost is None
 
 
+@pytest.mark.requirement("defect.login-attempts")
 async def test_handshakes_above_the_limit_are_turned_away_and_others_go_on(lab):
     go_on = asyncio.Event()
 

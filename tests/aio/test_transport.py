@@ -345,6 +345,7 @@ async def test_write_after_write_eof_is_misuse():
         ours.transport.write(b"x")
 
 
+@pytest.mark.requirement("defect.never-reads")
 async def test_a_peer_that_takes_nothing_is_cut_off_some_time_after_close(monkeypatch):
     monkeypatch.setattr(transport_module, "_CLOSE_TIMEOUT", 0.01)
     ours, theirs = await secure_pair(pair=await socket_pair())

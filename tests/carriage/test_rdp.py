@@ -50,6 +50,7 @@ def confirm(protocol: int | None = None, failure: int | None = None) -> bytes:
 # --- the whole way ---
 
 
+@pytest.mark.requirement("tls.reassembly")
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize(
     ("client", "server", "selected"),
@@ -108,6 +109,7 @@ def test_the_server_selects_credssp(requested, hybrid_ex, selected):
     assert reply.status is SecurityStatus.SEC_I_CONTINUE_NEEDED
 
 
+@pytest.mark.requirement("rdp.failures")
 @pytest.mark.parametrize("requested", [None, 0, 1, 4, 5, 16])
 @pytest.mark.parametrize("carriage", [PLAIN, EX])
 def test_without_credssp_the_client_is_told_that_it_is_required(requested, carriage):
@@ -126,6 +128,7 @@ def test_hybrid_ex_alone_needs_a_server_that_has_it():
         server.step(ConnectionRequest(requested_protocols=Protocols.HYBRID_EX).encode())
 
 
+@pytest.mark.requirement("rdp.failures")
 @pytest.mark.parametrize("failure", [1, 2, 3, 4, 5, 6, 77])
 def test_a_failure_code_is_named(failure):
     client = initiator()
@@ -144,6 +147,7 @@ def test_another_protocol_than_asked_for_is_refused(protocol):
         client.step(confirm(protocol))
 
 
+@pytest.mark.requirement("defect.starttls-injection")
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_bytes_in_clear_behind_the_pdu_are_refused(side):
     if side == "client":
@@ -186,6 +190,7 @@ def test_what_is_no_x224_is_refused_at_once(data):
 # --- EARLY_USER_AUTH ---
 
 
+@pytest.mark.requirement("rdp.early-result")
 @pytest.mark.parametrize("answer", [False, None, Deny(NTSTATUS.STATUS_LOGON_TYPE_NOT_GRANTED)])
 def test_with_hybrid_ex_a_refusal_to_admit_reaches_the_client(answer):
     client, server = End(initiator(EX)), End(acceptor(EX, admit=True), answer=lambda event: answer)
@@ -209,6 +214,7 @@ def test_with_hybrid_alone_a_refusal_to_admit_just_ends_the_connection():
     assert client.context.context.tls.peer_closed
 
 
+@pytest.mark.requirement("tls.surplus", "rdp.early-result")
 @pytest.mark.parametrize("cut", CUTS)
 def test_what_follows_the_result_is_the_applications(cut):
     client = waiting_for_the_result()
@@ -220,6 +226,7 @@ def test_what_follows_the_result_is_the_applications(cut):
     assert client.end.context.context.trailing_data == b"MCS Connect Response"
 
 
+@pytest.mark.requirement("rdp.early-result")
 @pytest.mark.parametrize("piece", [1, 2, 3])
 def test_a_result_split_over_records(piece):
     client = waiting_for_the_result()

@@ -8,6 +8,7 @@ from acredssp.core.binding import client_value, server_value
 NONCE = bytes(range(32))
 
 
+@pytest.mark.requirement("binding.hash")
 @pytest.mark.parametrize(
     ("key", "client", "server"),
     [
@@ -30,6 +31,7 @@ def test_hashes_of_version_5_and_6(version, key, client, server):
     assert server_value(version, NONCE, key).hex() == server
 
 
+@pytest.mark.requirement("binding.echo")
 @pytest.mark.parametrize("version", [2, 3, 4])
 @pytest.mark.parametrize("nonce", [None, NONCE])
 def test_legacy_versions_echo_the_key_whatever_the_nonce(version, nonce):
@@ -37,5 +39,6 @@ def test_legacy_versions_echo_the_key_whatever_the_nonce(version, nonce):
     assert server_value(version, nonce, SPK_RSA) == b"\x31" + SPK_RSA[1:]
 
 
+@pytest.mark.requirement("binding.echo")
 def test_the_first_byte_wraps_around():
     assert server_value(2, None, b"\xff\x01") == b"\x00\x01"

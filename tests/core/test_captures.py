@@ -81,6 +81,7 @@ def test_there_are_recordings_of_either_end():
     assert len(DENIED) > 8
 
 
+@pytest.mark.requirement("binding.echo", "binding.hash")
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("capture", ESTABLISHED, ids=str)
 def test_a_recorded_client_is_let_in(capture, cut):

@@ -73,6 +73,7 @@ def test_credentials_follow_the_servers_proof(version):
     assert (client.info.version, client.info.delegated) == (version, "password")
 
 
+@pytest.mark.requirement("version.own")
 @pytest.mark.parametrize("own", [5, 6])
 @pytest.mark.parametrize("theirs", [5, 6, 7, 96])
 def test_the_effective_version_is_the_lower_one_and_ours_stays(own, theirs):
@@ -81,6 +82,7 @@ def test_the_effective_version_is_the_lower_one_and_ours_stays(own, theirs):
     assert client.info.version == min(own, theirs)
 
 
+@pytest.mark.requirement("spnego.client-patterns")
 def test_a_mechanism_that_is_complete_without_a_token_sends_pub_key_auth_alone():
     client = script_client(b"ap-req", b"")
     client.step()
@@ -89,6 +91,7 @@ def test_a_mechanism_that_is_complete_without_a_token_sends_pub_key_auth_alone()
     assert request.pub_key_auth is not None
 
 
+@pytest.mark.requirement("spnego.client-patterns")
 def test_pub_key_auth_waits_while_the_mechanism_is_not_complete():
     client = script_client(b"init", b"authenticate + mic", b"")
     client.step()
@@ -99,6 +102,7 @@ def test_pub_key_auth_waits_while_the_mechanism_is_not_complete():
     assert request.pub_key_auth is not None
 
 
+@pytest.mark.requirement("spnego.stale-token")
 def test_a_stale_token_beside_the_proof_is_left_alone():
     """FreeRDP servers repeat their last token, and 2.11 sends a nonce of its own."""
     client, _ = at(State.PUB_KEY_AUTH)
@@ -108,6 +112,7 @@ def test_a_stale_token_beside_the_proof_is_left_alone():
     assert client.handshake.mechanism.got == [b"", b"s1"]
 
 
+@pytest.mark.requirement("spnego.stale-token")
 def test_a_token_without_the_proof_is_waited_out():
     client, _ = at(State.PUB_KEY_AUTH)
     result = client.step(TSRequest(6, nego_token=b"last").encode())
@@ -115,6 +120,7 @@ def test_a_token_without_the_proof_is_waited_out():
     assert client.step(proof()).status is SecurityStatus.SEC_E_OK
 
 
+@pytest.mark.requirement("defect.endless-rounds")
 def test_waiting_out_tokens_has_an_end():
     client, _ = at(State.PUB_KEY_AUTH)
     with pytest.raises(RemoteProtocolError, match="keeps sending tokens"):
@@ -181,6 +187,7 @@ ALLOWED = {
 }
 
 
+@pytest.mark.requirement("defect.absent-optional", "defect.message-order")
 @pytest.mark.parametrize("name", MESSAGES)
 @pytest.mark.parametrize("state", [State.NEGO_TOKEN, State.PUB_KEY_AUTH, State.ESTABLISHED])
 def test_what_is_not_in_the_table_is_refused(state, name):
@@ -204,6 +211,7 @@ def test_what_is_not_in_the_table_is_refused(state, name):
 # --- refusals ---
 
 
+@pytest.mark.requirement("codec.error-code")
 @pytest.mark.parametrize(
     ("code", "status"),
     [
@@ -239,6 +247,7 @@ def test_an_error_code_of_zero_is_none():
     assert client.state is State.PUB_KEY_AUTH
 
 
+@pytest.mark.requirement("binding.order")
 def test_another_key_is_a_mismatch_and_nothing_is_delegated():
     client, _ = at(State.PUB_KEY_AUTH)
     with pytest.raises(PublicKeyMismatch, match="does not hold the key"):
@@ -260,6 +269,7 @@ def test_a_seal_that_does_not_open_is_the_mechanisms_error():
     assert caught.value.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
 
 
+@pytest.mark.requirement("version.floor")
 @pytest.mark.parametrize(("version", "floor"), [(2, 5), (4, 5), (5, 6)])
 def test_a_version_below_the_floor_ends_it_before_the_key_is_sealed(version, floor):
     client = script_client(policy=Policy(min_version=floor))
@@ -270,6 +280,7 @@ def test_a_version_below_the_floor_ends_it_before_the_key_is_sealed(version, flo
     assert client.handshake.mechanism.got == [b""]
 
 
+@pytest.mark.requirement("version.strange")
 @pytest.mark.parametrize("version", [0, 1])
 def test_versions_that_never_were_are_refused(version):
     client, _ = at(State.NEGO_TOKEN)
@@ -277,6 +288,7 @@ def test_versions_that_never_were_are_refused(version):
         client.step(TSRequest(version, nego_token=b"s1").encode())
 
 
+@pytest.mark.requirement("version.latched", "version.strange")
 @pytest.mark.parametrize(
     ("first", "then", "fine"),
     [(6, 6, True), (6, 5, False), (5, 6, False), (96, 6, True), (96, 96, True), (96, 7, False), (6, 2, False)],
@@ -292,6 +304,7 @@ def test_a_version_may_only_change_to_the_negotiated_one(first, then, fine):
     assert caught.value.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
 
 
+@pytest.mark.requirement("defect.endless-rounds")
 def test_the_rounds_are_bounded():
     client = script_client(*[b"token"] * 50)
     client.step()

@@ -127,6 +127,7 @@ def test_the_bare_shape_without_a_key_to_bind_to_is_refused():
         SecurityContext(ClientHandshake(Script(b"c1"), ALICE, Policy()), None)
 
 
+@pytest.mark.requirement("tls.nothing-to-say")
 def test_finished_and_the_first_request_leave_together_under_tls_13():
     policy = POLICIES["tls13"]
     client, server = ends(policy)
@@ -139,6 +140,7 @@ def test_finished_and_the_first_request_leave_together_under_tls_13():
     assert [record[0] for record in records(flight)] == [20, 23, 23]
 
 
+@pytest.mark.requirement("tls.single-write")
 def test_every_request_is_one_record(policy):
     client, server = ends(policy)
     flights = [flight for _, flight in converse(client, server)]
@@ -160,6 +162,7 @@ def test_facts_of_an_established_context(policy):
     assert client.context.take_credentials() is None
 
 
+@pytest.mark.requirement("defect.after-the-end")
 def test_an_established_context_takes_no_more_steps(policy):
     client, server = ends(policy)
     list(converse(client, server))
@@ -172,6 +175,7 @@ def test_an_established_context_takes_no_more_steps(policy):
 # --- exact counts ---
 
 
+@pytest.mark.requirement("tls.reassembly")
 def test_missing_is_exact_for_every_record_and_every_cut(policy):
     """Every prefix of every flight that breaks off inside a record, against a plain reading of its header."""
     client, server = ends(policy)
@@ -197,6 +201,7 @@ def check_counts(context: SecurityContext, flight: bytes) -> None:
         assert (result.status, result.missing, result.extra, result.output) == (INCOMPLETE, expected, size, b"")
 
 
+@pytest.mark.requirement("tls.reassembly")
 def test_missing_is_exact_in_the_bare_shape():
     server = script_server()
     message = TSRequest(6, nego_token=b"c" * 300).encode()
@@ -206,6 +211,7 @@ def test_missing_is_exact_in_the_bare_shape():
     assert server.step(message + b"next").extra == 4
 
 
+@pytest.mark.requirement("tls.nothing-to-say")
 def test_whole_records_in_front_are_taken_and_the_rest_is_extra():
     policy = POLICIES["tls13"]
     client, server = ends(policy)
@@ -219,6 +225,7 @@ def test_whole_records_in_front_are_taken_and_the_rest_is_extra():
     assert (result.status, result.missing, result.extra) == (CONTINUE, 5, 0)
 
 
+@pytest.mark.requirement("tls.reassembly")
 def test_a_request_split_over_records_asks_for_the_next_header(policy):
     client = client_context(policy)
     peer = over_tls(client, policy)
@@ -230,6 +237,7 @@ def test_a_request_split_over_records_asks_for_the_next_header(policy):
     assert client.handshake.mechanism.got == [b"", b"s1" * 50]
 
 
+@pytest.mark.requirement("tls.no-tickets")
 def test_a_ticket_in_front_of_a_request_is_taken_in_silently():
     policy = POLICIES["tls13"]
     context = tls_config.server_context_from_pem(policy, *pem("rsa"))
@@ -291,6 +299,7 @@ def test_under_tls_13_the_longest_record_is_shorter():
         server.step(header)
 
 
+@pytest.mark.requirement("tls.alerts")
 def test_garbage_in_a_record_fails_tls_and_leaves_an_alert():
     server = server_context(Policy())
     with pytest.raises(TLSError) as caught:
@@ -302,6 +311,7 @@ def test_garbage_in_a_record_fails_tls_and_leaves_an_alert():
 # --- surplus ---
 
 
+@pytest.mark.requirement("codec.surplus")
 def test_plaintext_behind_a_request_is_refused(policy):
     client = client_context(policy)
     peer = over_tls(client, policy)
@@ -309,6 +319,7 @@ def test_plaintext_behind_a_request_is_refused(policy):
         client.step(send(peer, request(nego_token=b"s1") + b"surplus"))
 
 
+@pytest.mark.requirement("codec.surplus", "tls.surplus")
 def test_plaintext_behind_auth_info_is_the_applications(policy):
     server = server_context(policy)
     peer = over_tls(server, policy)
@@ -324,6 +335,7 @@ def test_plaintext_behind_auth_info_is_the_applications(policy):
     assert receive(server.tls, second) == b"the next record"
 
 
+@pytest.mark.requirement("codec.size")
 def test_a_message_that_announces_too_much_is_refused_before_it_is_there(policy):
     client = client_context(policy)
     peer = over_tls(client, policy)
@@ -381,6 +393,7 @@ def test_failing_before_tls_is_up_leaves_nothing_to_say(policy):
 # --- the peer ends it ---
 
 
+@pytest.mark.requirement("tls.close-notify")
 def test_close_notify_in_the_middle_is_the_end(policy):
     server = server_context(policy)
     peer = over_tls(server, policy)
@@ -389,6 +402,7 @@ def test_close_notify_in_the_middle_is_the_end(policy):
         server.step(peer.output())
 
 
+@pytest.mark.requirement("tls.close-notify")
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_close_notify_in_the_middle_of_the_tls_handshake_is_the_end(policy, side):
     client, server = client_context(policy), server_context(policy)
@@ -409,6 +423,7 @@ def test_close_notify_after_our_logon_is_a_denial(policy):
     assert caught.value.nt_status is None
 
 
+@pytest.mark.requirement("rdp.early-denial")
 def test_the_early_result_where_a_request_is_due_is_access_denied(policy):
     """IronRDP's acceptor does so."""
     client = client_context(policy)

@@ -91,6 +91,7 @@ def finish(client: End, server: End, cut: str = "whole") -> list[str]:
 # --- the whole way ---
 
 
+@pytest.mark.requirement("tls.reassembly")
 @MECHANISMS
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("key_type", ["rsa", "ec"])
@@ -136,6 +137,7 @@ def test_the_bare_shape(cut, mechanism):
     assert (server.context.info.tls_version, server.context.info.cipher) == ("", "")
 
 
+@pytest.mark.requirement("version.minimum")
 @MECHANISMS
 @pytest.mark.parametrize("own", range(2, 7))
 @pytest.mark.parametrize("theirs", range(2, 7))
@@ -146,6 +148,7 @@ def test_every_pair_of_versions(own, theirs, mechanism):
     assert client.context.info.version == server.context.info.version == min(own, theirs)
 
 
+@pytest.mark.requirement("version.floor")
 @pytest.mark.parametrize("side", ["client", "server"])
 @pytest.mark.parametrize("old", [2, 3, 4])
 def test_a_pair_below_the_floor(side, old):
@@ -267,6 +270,7 @@ def test_long_passwords(length):
 # --- in between ---
 
 
+@pytest.mark.requirement("defect.relay")
 @MECHANISMS
 @pytest.mark.parametrize("version", range(2, 7))
 def test_a_man_in_the_middle_with_another_certificate_gets_no_credentials(version, mechanism):

@@ -60,6 +60,7 @@ def error_code(server) -> int | None:
 # --- the straight way ---
 
 
+@pytest.mark.requirement("spnego.server-patterns")
 @pytest.mark.parametrize("version", [2, 3, 4, 5, 6])
 def test_pattern_c_token_and_key_together(version):
     server, reply = at(State.AUTH_INFO, LEGACY, version)
@@ -69,6 +70,7 @@ def test_pattern_c_token_and_key_together(version):
     assert (server.info.version, server.info.delegated) == (version, "password")
 
 
+@pytest.mark.requirement("spnego.server-patterns")
 def test_pattern_a_the_last_token_goes_beside_our_key():
     server = script_server(b"s1", b"accept-completed + mic")
     server.step(TSRequest(6, nego_token=b"c1").encode())
@@ -77,6 +79,7 @@ def test_pattern_a_the_last_token_goes_beside_our_key():
     assert reply.pub_key_auth is not None
 
 
+@pytest.mark.requirement("spnego.server-patterns")
 def test_pattern_b_the_key_comes_alone():
     server, reply = at(State.PUB_KEY_AUTH)
     assert reply == TSRequest(6, nego_token=b"")
@@ -90,6 +93,7 @@ def test_credentials_are_handed_over_once():
     assert server.take_credentials() is None
 
 
+@pytest.mark.requirement("version.own", "version.strange")
 @pytest.mark.parametrize("theirs", [5, 6, 7, 96])
 def test_our_version_stays_and_the_effective_one_is_the_lower(theirs):
     server, reply = at(State.AUTH_INFO, version=theirs)
@@ -97,6 +101,7 @@ def test_our_version_stays_and_the_effective_one_is_the_lower(theirs):
     assert server.info.version == min(6, theirs)
 
 
+@pytest.mark.requirement("version.latched")
 def test_a_client_may_fall_back_to_the_negotiated_version():
     """asyauth does, after the first reply of a server of version 5."""
     server = script_server(policy=Policy(max_version=5))
@@ -108,6 +113,7 @@ def test_a_client_may_fall_back_to_the_negotiated_version():
 # --- the nonce ---
 
 
+@pytest.mark.requirement("codec.nonce")
 def test_the_nonce_of_an_earlier_message_counts():
     server = script_server()
     server.step(TSRequest(6, b"c1", client_nonce=NONCE).encode())
@@ -115,6 +121,7 @@ def test_the_nonce_of_an_earlier_message_counts():
     assert server.state is State.AUTH_INFO
 
 
+@pytest.mark.requirement("codec.nonce")
 def test_a_nonce_that_changes_is_refused():
     server = script_server()
     server.step(TSRequest(6, b"c1", client_nonce=b"m" * 32).encode())
@@ -122,6 +129,7 @@ def test_a_nonce_that_changes_is_refused():
         server.step(last_token())
 
 
+@pytest.mark.requirement("binding.no-downgrade")
 @pytest.mark.parametrize("version", [5, 6])
 def test_no_nonce_from_version_5_never_falls_back_to_the_old_form(version):
     server = script_server(policy=LEGACY)
@@ -162,6 +170,7 @@ ALLOWED = {
 }
 
 
+@pytest.mark.requirement("defect.absent-optional", "defect.message-order")
 @pytest.mark.parametrize("name", MESSAGES)
 @pytest.mark.parametrize("state", [State.NEGO_TOKEN, State.PUB_KEY_AUTH, State.AUTH_INFO, State.ESTABLISHED])
 def test_what_is_not_in_the_table_is_refused(state, name):
@@ -186,6 +195,7 @@ def test_what_is_not_in_the_table_is_refused(state, name):
 # --- refusals ---
 
 
+@pytest.mark.requirement("binding.order")
 def test_another_tls_channel_is_refused_before_our_key_is_shown():
     server = script_server()
     server.step(TSRequest(6, nego_token=b"c1").encode())
@@ -194,6 +204,7 @@ def test_another_tls_channel_is_refused_before_our_key_is_shown():
     assert error_code(server) == 0xC000006D
 
 
+@pytest.mark.requirement("defect.short-signature")
 @pytest.mark.parametrize("size", range(16))
 def test_a_sealed_key_shorter_than_any_seal_is_a_failed_logon(size):
     server = script_server()
@@ -203,6 +214,7 @@ def test_a_sealed_key_shorter_than_any_seal_is_a_failed_logon(size):
     assert error_code(server) == 0xC000006D
 
 
+@pytest.mark.requirement("codec.error-code")
 @pytest.mark.parametrize(("version", "sent"), [(2, False), (3, True), (4, True), (5, False), (6, True)])
 def test_error_code_only_where_the_version_has_it(version, sent):
     refused = AuthenticationError("no", nt_status=NTSTATUS.STATUS_LOGON_FAILURE)
@@ -213,6 +225,7 @@ def test_error_code_only_where_the_version_has_it(version, sent):
     assert server.farewell == (TSRequest(6, error_code=0xC000006D).encode() if sent else b"")
 
 
+@pytest.mark.requirement("version.floor")
 @pytest.mark.parametrize(
     ("version", "floor", "sent"), [(2, 5, False), (3, 5, True), (4, 5, True), (5, 6, False), (1, 5, False)]
 )
@@ -224,6 +237,7 @@ def test_a_version_below_the_floor(version, floor, sent):
     assert server.handshake.mechanism.got == []
 
 
+@pytest.mark.requirement("defect.endless-rounds")
 def test_the_rounds_are_bounded():
     server = script_server(*[b"s"] * 50)
     with pytest.raises(LimitExceeded):

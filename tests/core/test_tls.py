@@ -50,6 +50,7 @@ def server_context():
     return tls_config.server_context_from_pem(Policy(), *pem("rsa"))
 
 
+@pytest.mark.requirement("binding.key")
 @VERSIONS
 @pytest.mark.parametrize("key_type", ["rsa", "ec", "p384", "rsa3072", "ed25519"])
 def test_both_sides_see_the_same_subject_public_key(policy, key_type):
@@ -105,6 +106,7 @@ def test_a_private_name_for_the_chain_still_exists():
 # --- close_notify ---
 
 
+@pytest.mark.requirement("tls.close-notify")
 @VERSIONS
 def test_close_notify_is_seen_once_data_before_it_is_read(policy, server_context):
     client, server = pair(policy, server_context)
@@ -115,6 +117,7 @@ def test_close_notify_is_seen_once_data_before_it_is_read(policy, server_context
     assert server.peer_closed
 
 
+@pytest.mark.requirement("tls.close-notify")
 @VERSIONS
 def test_closing_our_direction_leaves_the_peers_open(policy, server_context):
     client, server = pair(policy, server_context)
@@ -152,6 +155,7 @@ def test_close_before_the_handshake_is_harmless(server_context):
 # --- failure ---
 
 
+@pytest.mark.requirement("tls.alerts")
 @VERSIONS
 def test_an_altered_record_is_refused_and_answered_by_an_alert(policy, server_context):
     client, server = pair(policy, server_context)
@@ -167,6 +171,7 @@ def test_an_altered_record_is_refused_and_answered_by_an_alert(policy, server_co
     assert caught.value.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
 
 
+@pytest.mark.requirement("tls.alerts")
 def test_no_version_in_common_ends_with_an_alert():
     old = tls_config.server_context_from_pem(TLS12, *pem("rsa"))
     client = TLSSession(tls_config.client_context(TLS13), server_side=False)
@@ -181,6 +186,7 @@ def test_no_version_in_common_ends_with_an_alert():
     assert caught.value.security_status is SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
 
 
+@pytest.mark.requirement("tls.alerts")
 @pytest.mark.parametrize(
     ("reason", "status"),
     [

@@ -49,6 +49,7 @@ def unraisable(monkeypatch):
 # --- before TLS ---
 
 
+@pytest.mark.requirement("defect.before-tls")
 @every_tls
 @pytest.mark.parametrize("preface", PREFACES.values(), ids=PREFACES)
 def test_bytes_before_the_client_hello_never_count_as_protected(preface, policy):
@@ -61,6 +62,7 @@ def test_bytes_before_the_client_hello_never_count_as_protected(preface, policy)
     assert target.context.context.handshake.peer_version == 0
 
 
+@pytest.mark.requirement("defect.before-tls")
 @every_tls
 @pytest.mark.parametrize("preface", PREFACES.values(), ids=PREFACES)
 def test_bytes_before_the_server_hello_never_count_as_protected(preface, policy):
@@ -72,6 +74,7 @@ def test_bytes_before_the_server_hello_never_count_as_protected(preface, policy)
     assert victim.context.handshake.peer_version == 0
 
 
+@pytest.mark.requirement("defect.before-tls")
 @every_tls
 def test_plaintext_requests_between_the_records_of_a_handshake(policy):
     def inject(number, direction, flight):
@@ -89,6 +92,7 @@ PDUS = {
 }
 
 
+@pytest.mark.requirement("defect.starttls-injection")
 @pytest.mark.parametrize("behind", [b"\0", b"\x16", b"\x16\x03\x01", b"\x03\0", REQUEST, PDUS["server"]], ids=len)
 @pytest.mark.parametrize("side", PDUS)
 def test_nothing_may_be_left_over_behind_the_x224_pdu(side, behind):
@@ -101,6 +105,7 @@ def test_nothing_may_be_left_over_behind_the_x224_pdu(side, behind):
     assert end.context.context.state is State.FAILED
 
 
+@pytest.mark.requirement("defect.starttls-injection")
 def test_second_x224_pdu_is_no_tls_record():
     target = server(carriage=RDP())
     target.step(PDUS["server"])
@@ -118,6 +123,7 @@ def fragmented(hello: bytes, size: int) -> bytes:
     return b"".join(header + len(piece).to_bytes(2, "big") + piece for piece in pieces)
 
 
+@pytest.mark.requirement("defect.fragmented-hello")
 @every_tls
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 37, 200])
 def test_client_hello_in_fragments(size, policy):
@@ -126,6 +132,7 @@ def test_client_hello_in_fragments(size, policy):
     assert all(map(established, ends))
 
 
+@pytest.mark.requirement("tls.nothing-to-say", "defect.fragmented-hello")
 @every_tls
 @pytest.mark.parametrize("size", [1, 7])
 def test_client_hello_in_fragments_and_records_cut_anywhere(size, policy):
@@ -138,6 +145,7 @@ def test_client_hello_in_fragments_and_records_cut_anywhere(size, policy):
     assert honest.output()
 
 
+@pytest.mark.requirement("defect.fragmented-hello")
 @pytest.mark.parametrize("size", [0, 1, 4, 9, 40])
 def test_client_hello_that_never_ends(size):
     """Records without content, or a message whose other half does not come: nothing is answered and nothing spins."""
@@ -150,6 +158,7 @@ def test_client_hello_that_never_ends(size):
         target.context.receive_eof()
 
 
+@pytest.mark.requirement("defect.close-notify-loop")
 def test_records_without_content_come_to_an_end():
     target = server()
     come_up(target, tls_peer(server_side=False))
@@ -161,6 +170,7 @@ def test_records_without_content_come_to_an_end():
 # --- where it is closed ---
 
 
+@pytest.mark.requirement("defect.close-notify-loop")
 @every_carriage
 @every_tls
 @pytest.mark.parametrize("direction", ["c2s", "s2c"])
@@ -185,6 +195,7 @@ def test_close_notify_anywhere(direction, policy, carriage):
         assert sum(end.calls for end in ends) < 60
 
 
+@pytest.mark.requirement("defect.close-notify-loop")
 @every_tls
 def test_alert_records_in_clear_anywhere(policy):
     """A close_notify of somebody who has no keys: below TLS 1.3 taken until the keys are there, never afterwards."""
@@ -195,6 +206,7 @@ def test_alert_records_in_clear_anywhere(policy):
             assert stage > 6 or not established(ends[1])
 
 
+@pytest.mark.requirement("defect.close-notify-loop")
 @every_tls
 def test_close_notify_in_front_of_data_hides_the_data(policy):
     target, attacker = server(policy), tls_peer(policy, server_side=False)
@@ -218,6 +230,7 @@ def test_renegotiation_is_refused():
 # --- who says what ---
 
 
+@pytest.mark.requirement("rdp.early-denial")
 def test_server_is_not_told_by_a_client_that_access_is_denied():
     """The early user authorization result is the server's to send; from a client it is just no TSRequest."""
     target, attacker = server(), tls_peer(server_side=False)
@@ -227,6 +240,7 @@ def test_server_is_not_told_by_a_client_that_access_is_denied():
     assert type(caught.value) is RemoteProtocolError
 
 
+@pytest.mark.requirement("rdp.early-denial")
 def test_early_result_before_the_credentials_does_not_let_a_client_go_on():
     victim, attacker = client(carriage=RDP(hybrid_ex=True)), tls_peer(server_side=True)
     victim.step(b"")

@@ -33,6 +33,7 @@ def log_on(mechanism, monkeypatch, spoilt=None):
     return len(made), established(ends[1])
 
 
+@pytest.mark.requirement("binding.constant-time")
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_each_comparison_in_constant_time_decides(mechanism, monkeypatch):
     assert log_on(mechanism, monkeypatch) == (EXPECTED[mechanism], True)

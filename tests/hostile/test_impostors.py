@@ -75,6 +75,7 @@ def test_the_right_password_by_hand_is_let_in():
 # --- wrong passwords ---
 
 
+@pytest.mark.requirement("defect.proof-ignored")
 @pytest.mark.parametrize("mic", [True, False])
 @pytest.mark.parametrize("bit", range(32))
 def test_wrong_password_under_any_flag_bit(bit, mic):
@@ -82,17 +83,20 @@ def test_wrong_password_under_any_flag_bit(bit, mic):
     assert_refused(log_on(secret=WRONG, drop_flags=1 << bit, mic=mic))
 
 
+@pytest.mark.requirement("defect.absent-mic")
 @pytest.mark.parametrize("mic", [True, False])
 @pytest.mark.parametrize("announce", [True, False])
 def test_wrong_password_whatever_is_said_of_the_mic(announce, mic):
     assert_refused(log_on(secret=WRONG, mic=mic, announce=announce))
 
 
+@pytest.mark.requirement("defect.empty-proof")
 @pytest.mark.parametrize("secret", [Password("", "alice", "CONTOSO"), NTHash(bytes(16)), NTHash(b"\xff" * 16)])
 def test_secret_that_stands_for_none(secret):
     assert_refused(log_on(secret=secret))
 
 
+@pytest.mark.requirement("defect.empty-proof")
 def test_empty_password_opens_an_account_that_has_one_and_no_other():
     empty = Password("", "alice", "CONTOSO")
     assert established(log_on(InsideServer(lookup=empty), secret=empty))
@@ -103,6 +107,7 @@ def test_empty_password_opens_an_account_that_has_one_and_no_other():
 # --- proofs that are none ---
 
 
+@pytest.mark.requirement("defect.empty-proof")
 @pytest.mark.parametrize("mic", [True, False])
 @pytest.mark.parametrize("lookup", [Password(""), NTHash(bytes(16)), Password("Passw0rd!")])
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 24, 25, 43, 44, 47])
@@ -110,6 +115,7 @@ def test_nt_response_that_is_empty_or_short(size, lookup, mic):
     assert_refused(log_on(InsideServer(lookup=lookup), nt_response=bytes(size), mic=mic))
 
 
+@pytest.mark.requirement("defect.empty-proof")
 @pytest.mark.parametrize("lm_response", [b"", bytes(24), b"\xff" * 24])
 def test_lm_response_never_stands_in_for_the_nt_response(lm_response):
     assert_refused(log_on(nt_response=b"", lm_response=lm_response))
@@ -127,6 +133,7 @@ def test_nobody_by_name():
 # --- the MIC ---
 
 
+@pytest.mark.requirement("defect.absent-mic")
 def test_mic_announced_and_absent():
     assert_refused(log_on(mic=False, announce=True))
 
@@ -136,6 +143,7 @@ def test_mic_there_and_not_announced_is_not_looked_at():
     assert established(log_on(mic=True, announce=False))
 
 
+@pytest.mark.requirement("ntlm.mic", "defect.absent-mic")
 def test_client_without_mic_under_a_policy_that_wants_one():
     strict = Policy(require_ntlm_mic=True)
     assert_refused(log_on(InsideServer(strict), mic=False))
@@ -156,6 +164,7 @@ TEXT = {
 }
 
 
+@pytest.mark.requirement("defect.text-and-leaks", "defect.long-names")
 @pytest.mark.parametrize("text", TEXT.values(), ids=TEXT)
 @pytest.mark.parametrize("field", ["user", "domain", "workstation"])
 def test_name_that_is_no_name(field, text):
@@ -171,6 +180,7 @@ def test_name_that_is_no_name(field, text):
     assert asked == []
 
 
+@pytest.mark.requirement("defect.av-pairs")
 @pytest.mark.parametrize("pairs", [b"", b"\1\0\xff\xff", b"\1\0\4\0ab", b"\0\0", b"\x09\0\3\0abc" + bytes(4)])
 @pytest.mark.parametrize("mic", [True, False])
 def test_av_pairs_that_lie_or_do_not_end(pairs, mic):
@@ -200,6 +210,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.requirement("defect.failing-lookup")
 @every_mechanism
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 def test_lookup_that_gives_no_secret(answer, mechanism):
@@ -211,6 +222,7 @@ def test_lookup_that_gives_no_secret(answer, mechanism):
         assert end.context.handshake.error.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
 
 
+@pytest.mark.requirement("defect.failing-lookup")
 @pytest.mark.parametrize("answer", [False, None, 1, "yes", "True", object(), Deny(), [True], NTSTATUS.STATUS_SUCCESS])
 @pytest.mark.parametrize("hook", ["authorize", "admit"])
 def test_only_true_lets_in(hook, answer):
@@ -226,12 +238,14 @@ def test_only_true_lets_in(hook, answer):
 # --- order ---
 
 
+@pytest.mark.requirement("defect.message-order")
 def test_key_before_any_logon():
     inside = InsideServer()
     with pytest.raises(RemoteProtocolError):
         inside.end.step(TSRequest(6, None, None, bytes(48), None, NONCE).encode())
 
 
+@pytest.mark.requirement("defect.message-order")
 def test_credentials_in_place_of_everything():
     plain = ts_credentials.encode(TSPasswordCreds.of("CONTOSO", "alice", "Passw0rd!"))
     for before in range(2):
@@ -243,6 +257,7 @@ def test_credentials_in_place_of_everything():
         assert inside.end.context.take_credentials() is None
 
 
+@pytest.mark.requirement("defect.message-order")
 @pytest.mark.parametrize("with_token", [True, False])
 def test_credentials_beside_the_key(with_token):
     """The binding is proven by our answer, which a client that sends its credentials with the key has not seen."""
@@ -256,6 +271,7 @@ def test_credentials_beside_the_key(with_token):
         inside.end.step(dataclasses.replace(request, auth_info=bytes(64)).encode())
 
 
+@pytest.mark.requirement("defect.after-the-end")
 def test_second_credentials_after_the_end():
     end = log_on()
     first = end.context.take_credentials()
@@ -266,6 +282,7 @@ def test_second_credentials_after_the_end():
     assert end.context.take_credentials() is None
 
 
+@pytest.mark.requirement("defect.login-attempts")
 def test_second_logon_on_one_connection():
     """After one refusal the connection is spent: a guesser pays a TLS handshake for each guess (CVE-2024-39917)."""
     inside = InsideServer()
@@ -278,6 +295,7 @@ def test_second_logon_on_one_connection():
         assert again.value is first.value
 
 
+@pytest.mark.requirement("defect.message-order")
 def test_second_authenticate_before_the_key():
     inside = InsideServer()
     hand = HandMade(inside)
@@ -290,6 +308,7 @@ def test_second_authenticate_before_the_key():
 # --- seals ---
 
 
+@pytest.mark.requirement("defect.short-signature", "defect.short-seal", "defect.spnego-without-mechanism")
 @pytest.mark.parametrize("size", range(17))
 def test_sealed_messages_shorter_than_a_signature(size):
     for field, fields in (("pub_key_auth", {"client_nonce": NONCE}), ("auth_info", {})):

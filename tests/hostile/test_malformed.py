@@ -48,6 +48,7 @@ def test_a_conversation_left_alone_succeeds():
 # --- one message, cut or lengthened ---
 
 
+@pytest.mark.requirement("defect.truncated-request")
 @every_stage
 def test_message_cut_at_any_byte_is_waited_for(mechanism, stage):
     """A TSRequest ends where it announces: what is cut is incomplete, and an error once the connection ends."""
@@ -60,6 +61,7 @@ def test_message_cut_at_any_byte_is_waited_for(mechanism, stage):
         receiver.context.receive_eof()
 
 
+@pytest.mark.requirement("defect.truncated-request")
 @every_stage
 def test_message_with_its_length_cut_to_fit(mechanism, stage):
     """Cut at every byte, but claiming to be whole: what is inside then reaches past the end."""
@@ -74,6 +76,7 @@ def content_of(message):
     return message[der.element(message, 0, len(message), der.SEQUENCE, "test")[0] :]
 
 
+@pytest.mark.requirement("defect.lying-length")
 @every_stage
 @pytest.mark.parametrize("length", ["80", "8100", "85ffffffffff", "ff", "847fffffff", "84ffffffff", "83020001"])
 def test_length_that_no_message_has(mechanism, stage, length):
@@ -82,6 +85,7 @@ def test_length_that_no_message_has(mechanism, stage, length):
         receiver.context.step(b"\x30" + bytes.fromhex(length) + bytes(64))
 
 
+@pytest.mark.requirement("codec.size")
 def test_message_past_the_policys_limit_is_refused_by_its_header_alone():
     for mechanism, stage in STAGES:
         receiver, _ = at_stage(mechanism, stage)
@@ -98,6 +102,7 @@ def at_stage(mechanism, stage):
     return ends[1 - stage % 2], flight
 
 
+@pytest.mark.requirement("defect.malformed-der")
 @every_stage
 def test_any_byte_replaced_by_what_means_something_as_a_length(mechanism, stage):
     """A sample of bytes and values, coprime to each other, so that the set of tests covers every byte."""
@@ -111,6 +116,7 @@ def nth(iterator, number):
     return next(value for index, value in enumerate(iterator) if index == number)
 
 
+@pytest.mark.requirement("defect.malformed-der", "defect.server-sizes")
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_any_mutation_of_any_message(data):
@@ -126,6 +132,7 @@ def test_any_mutation_of_any_message(data):
     spoil(mechanism, stage, mutate)
 
 
+@pytest.mark.requirement("defect.message-order")
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_any_message_made_of_parts_of_others(data):
@@ -158,6 +165,7 @@ def recorded(mechanism):
 # --- the fields of a TSRequest ---
 
 
+@pytest.mark.requirement("defect.absent-optional")
 @every_stage
 @pytest.mark.parametrize("field", ["nego_token", "pub_key_auth", "auth_info", "client_nonce"])
 def test_optional_field_left_out(mechanism, stage, field):
@@ -196,6 +204,7 @@ NTLM_FIELDS = {1: (16, 24), 2: (12, 40), 3: (12, 20, 28, 36, 44, 52)}
 """Where each message has (length, maximum, offset) of its fields."""
 
 
+@pytest.mark.requirement("defect.ntlm-offsets", "defect.offset-wrap", "defect.ntlm-lengths-client")
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize(("message", "at"), [(message, at) for message, ats in NTLM_FIELDS.items() for at in ats])
 def test_ntlm_fields_with_any_length_and_offset(message, at, mechanism):
@@ -243,6 +252,7 @@ def offer(mech_types, token):
     return spnego.NegTokenInit.encode(spnego.encode_mech_list(mech_types), token)
 
 
+@pytest.mark.requirement("defect.negoex")
 def test_negoex_is_passed_over_unread():
     """CVE-2022-37958, CVE-2025-47981: its parser is reached before any logon; we have none."""
     target = bare_pair()[1]
@@ -251,6 +261,7 @@ def test_negoex_is_passed_over_unread():
     assert (answer.neg_state, answer.supported_mech) == (spnego.NegState.REQUEST_MIC, spnego.NTLM)
 
 
+@pytest.mark.requirement("defect.spnego-without-mechanism")
 @pytest.mark.parametrize(
     "token",
     [
@@ -300,6 +311,7 @@ def lies_about_credentials():
         yield PLAIN[:6] + bytes([cred_type]) + PLAIN[7:]
 
 
+@pytest.mark.requirement("defect.credential-lengths")
 def test_sealed_credentials_that_lie():
     """CVE-2025-47987: a client that has logged on is no friend either."""
     refused = 0
@@ -315,6 +327,7 @@ def test_sealed_credentials_that_lie():
     assert refused > 50
 
 
+@pytest.mark.requirement("defect.credential-lengths")
 def test_giant_credentials_are_taken_whole_up_to_the_limit_and_no_further():
     for size, fine in ((100_000, True), (140_000, False)):
         target, seal = server_that_waits_for_credentials()
@@ -333,6 +346,7 @@ def test_giant_credentials_are_taken_whole_up_to_the_limit_and_no_further():
 # --- names of 64 KiB, towards the client ---
 
 
+@pytest.mark.requirement("defect.long-names")
 def test_challenge_with_a_domain_of_64_kib_is_refused_or_answered():
     """CVE-2025-68670 was a long domain; a client meets one in the challenge."""
     for size in (0xFFFE, 0xFFFF):

@@ -64,6 +64,7 @@ class Relay:
         raise AssertionError("the relay went through")
 
 
+@pytest.mark.requirement("binding.order", "defect.relay")
 @every_mechanism
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("tls", TLS_POLICIES)
@@ -94,6 +95,7 @@ def test_relay_is_noticed_by_the_certificate_before_anything_of_the_logon():
     assert relay.seen == []
 
 
+@pytest.mark.requirement("defect.relay")
 @pytest.mark.parametrize("old", [2, 3, 4])
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_versions_that_can_be_relayed_are_refused_unless_asked_for(side, old):
@@ -103,6 +105,7 @@ def test_versions_that_can_be_relayed_are_refused_unless_asked_for(side, old):
         list(converse(client(ours, bare=True), server(theirs, bare=True)))
 
 
+@pytest.mark.requirement("defect.relay")
 @every_mechanism
 @pytest.mark.parametrize("lie", [2, 3, 4, 5])
 def test_version_lowered_on_the_way_never_leads_below_version_5(lie, mechanism):
@@ -116,6 +119,7 @@ def test_version_lowered_on_the_way_never_leads_below_version_5(lie, mechanism):
         assert ends[0].context.info.version == ends[1].context.info.version == 5
 
 
+@pytest.mark.requirement("binding.no-downgrade")
 @every_mechanism
 def test_nonce_taken_away_is_no_way_to_the_old_binding(mechanism):
     def strip(number, direction, flight):
@@ -134,6 +138,7 @@ def authenticate_at(flight: bytes) -> int:
     return flight.find(b"NTLMSSP\0\3\0\0\0")
 
 
+@pytest.mark.requirement("defect.mic-tamper")
 @every_mechanism
 @pytest.mark.parametrize("value", [bytes(16), b"\xff" * 16], ids=["zeros", "ones"])
 def test_mic_overwritten(value, mechanism):
@@ -144,6 +149,7 @@ def test_mic_overwritten(value, mechanism):
     assert_broken(mechanism, overwrite)
 
 
+@pytest.mark.requirement("defect.mic-tamper")
 @every_mechanism
 @pytest.mark.parametrize(
     "flag", [Flags.VERSION, Flags.SIGN, Flags.SEAL, Flags.KEY_EXCH, Flags.KEY_128, Flags.ALWAYS_SIGN]
@@ -165,6 +171,7 @@ def test_flag_stripped_from_any_message(message, flag, mechanism):
     assert_broken(mechanism, strip)
 
 
+@pytest.mark.requirement("defect.mic-tamper")
 @every_mechanism
 def test_announcement_of_the_mic_cut_out_of_the_proof(mechanism):
     """The bit of MsvAvFlags is under the proof, so that who clears it has no proof any more (CVE-2019-1166)."""
@@ -179,6 +186,7 @@ def test_announcement_of_the_mic_cut_out_of_the_proof(mechanism):
     assert_broken(mechanism, clear)
 
 
+@pytest.mark.requirement("defect.mic-tamper")
 @every_mechanism
 def test_names_of_the_server_changed_in_the_challenge(mechanism):
     def rename(number, direction, flight):
@@ -206,6 +214,7 @@ def client_at_pub_key_auth(mechanism="ntlm"):
     return victim, target, TSRequest.decode(flight)
 
 
+@pytest.mark.requirement("defect.short-seal", "defect.server-unproven")
 @every_mechanism
 @pytest.mark.parametrize(
     "proof",
@@ -219,6 +228,7 @@ def test_proof_that_opens_with_no_key(proof, mechanism):
     assert victim.context.farewell == b""
 
 
+@pytest.mark.requirement("defect.server-unproven")
 @every_mechanism
 def test_own_value_sent_back_is_no_proof(mechanism):
     victim, _, request = client_at_pub_key_auth(mechanism)
@@ -242,6 +252,7 @@ def wrong_proofs():
     }
 
 
+@pytest.mark.requirement("defect.server-unproven")
 @pytest.mark.parametrize("name", wrong_proofs())
 def test_proof_that_is_sealed_rightly_and_says_something_else(name):
     victim, target, request = client_at_pub_key_auth()
@@ -252,6 +263,7 @@ def test_proof_that_is_sealed_rightly_and_says_something_else(name):
     assert victim.context.state is State.FAILED
 
 
+@pytest.mark.requirement("defect.server-unproven")
 @every_mechanism
 def test_server_that_only_ever_sends_tokens(mechanism):
     """It could want the client to give up waiting for a proof; the client gives up the logon."""
@@ -261,6 +273,7 @@ def test_server_that_only_ever_sends_tokens(mechanism):
             assert victim.step(TSRequest(6, nego_token=b"one more").encode()) == b""
 
 
+@pytest.mark.requirement("defect.server-unproven")
 @every_mechanism
 @pytest.mark.parametrize(
     "reply", [TSRequest(6), TSRequest(6, auth_info=b"x" * 64), TSRequest(6, client_nonce=bytes(32))]
@@ -274,6 +287,7 @@ def test_server_that_skips_its_proof(reply, mechanism):
 # --- what was said once is worth nothing later ---
 
 
+@pytest.mark.requirement("defect.session-reuse")
 @every_mechanism
 def test_recorded_client_cannot_be_played_again(mechanism):
     said = [flight for flight in flights(mechanism) if flight]
@@ -285,6 +299,7 @@ def test_recorded_client_cannot_be_played_again(mechanism):
     assert target.context.take_credentials() is None
 
 
+@pytest.mark.requirement("defect.session-reuse")
 @every_mechanism
 def test_recorded_server_cannot_be_played_again(mechanism):
     said = [flight for flight in flights(mechanism) if flight]

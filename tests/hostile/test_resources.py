@@ -50,6 +50,7 @@ both_sides = pytest.mark.parametrize("side", ["client", "server"])
 # --- lengths that lie ---
 
 
+@pytest.mark.requirement("defect.lying-length")
 @both_sides
 @pytest.mark.parametrize("length", [1 << 17, 1 << 24, 1 << 31, (1 << 32) - 1])
 def test_a_length_is_refused_before_anything_is_kept_for_it(side, length):
@@ -58,6 +59,7 @@ def test_a_length_is_refused_before_anything_is_kept_for_it(side, length):
         end.context.step(b"\x30\x84" + length.to_bytes(4, "big") + bytes(100))
 
 
+@pytest.mark.requirement("defect.server-sizes")
 @both_sides
 def test_a_message_that_stays_below_the_limit_costs_its_size_and_not_more(side):
     """Presented again with every byte more, as a careless driver may."""
@@ -70,6 +72,7 @@ def test_a_message_that_stays_below_the_limit_costs_its_size_and_not_more(side):
         end.context.step(data + b"\0")
 
 
+@pytest.mark.requirement("defect.lying-length")
 def test_an_announced_message_is_kept_no_further_than_its_records_came():
     """Inside TLS the engine keeps the plaintext itself: 16 KiB a record, never what the header said."""
     target, attacker = server(), tls_peer(server_side=False)
@@ -84,6 +87,7 @@ def test_an_announced_message_is_kept_no_further_than_its_records_came():
         assert target.step(second) == b""
 
 
+@pytest.mark.requirement("defect.lying-length")
 @pytest.mark.parametrize("inner", ["negoTokens", "token", "spnego"])
 def test_lengths_inside_cost_nothing(inner):
     giant = b"\x84\xff\xff\xff\xff"
@@ -97,6 +101,7 @@ def test_lengths_inside_cost_nothing(inner):
         target.step(der.encode(der.SEQUENCE, content))
 
 
+@pytest.mark.requirement("defect.lying-length")
 def test_a_message_of_empty_elements_costs_no_objects():
     """120 KiB of the smallest elements there are: refused at the ninth, not listed."""
     elements = b"\x30\x04\xa0\x02\x04\x00" * 20_000
@@ -110,6 +115,7 @@ def test_a_message_of_empty_elements_costs_no_objects():
 # --- rounds ---
 
 
+@pytest.mark.requirement("defect.endless-rounds")
 @both_sides
 @pytest.mark.parametrize("token", [b"x", b"", b"NTLMSSP\0\1\0\0\0", b"\xa1\x07\x30\x05\xa0\x03\x0a\x01\x01"], ids=len)
 def test_a_token_again_and_again_comes_to_an_end(side, token):
@@ -119,6 +125,7 @@ def test_a_token_again_and_again_comes_to_an_end(side, token):
             end.step(TSRequest(6, nego_token=token).encode())
 
 
+@pytest.mark.requirement("defect.endless-rounds")
 def test_an_offer_that_is_asked_for_more_again_and_again_comes_to_an_end():
     """accept-incomplete without anything: FreeRDP's client went round for ever."""
     victim = client(Policy(mechanism="negotiate"), bare=True)
@@ -129,6 +136,7 @@ def test_an_offer_that_is_asked_for_more_again_and_again_comes_to_an_end():
             victim.step(TSRequest(6, nego_token=asking).encode())
 
 
+@pytest.mark.requirement("defect.endless-rounds")
 def test_calls_without_new_bytes_do_nothing_for_ever():
     """A driver that calls again without data hears the same answer; nothing is kept, nothing is sent."""
     for end in (server(), server(bare=True), spoken_to("client")):
@@ -160,12 +168,14 @@ def strange_status(number):
     assert not NTSTATUS(0xC7000000 + number).known
 
 
+@pytest.mark.requirement("defect.text-and-leaks")
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("logon", [good_logon, refused_logon])
 def test_memory_is_on_a_plateau_over_many_handshakes(logon, mechanism):
     assert_plateau(lambda number: logon(mechanism))
 
 
+@pytest.mark.requirement("defect.text-and-leaks")
 def test_memory_is_on_a_plateau_over_statuses_never_seen_before():
     assert_plateau(strange_status)
 
@@ -193,6 +203,7 @@ def assert_plateau(handshake):
 # --- sizes that a server chooses ---
 
 
+@pytest.mark.requirement("defect.server-sizes")
 def test_a_challenge_as_large_as_it_can_be_is_answered_or_refused_within_bounds():
     """The client copies the server's AV pairs into its answer: 64 KiB in, no more than a few times that at work."""
     for size, fine in ((30_000, True), (0xFFE0, False)):

@@ -6,6 +6,7 @@ CVE-2026-23948: one client's negotiation took a whole proxy down.
 import asyncio
 import contextlib
 
+import pytest
 from support.endpoints import BOB, client_config, server_config
 from support.logon import tls_peer
 
@@ -96,6 +97,7 @@ async def echo(reader, writer):
     writer.close()
 
 
+@pytest.mark.requirement("defect.one-for-all")
 async def test_good_clients_among_bad_peers_are_served():
     reports = []
     server = await start_server(echo, HOST, 0, config=server_config(), carriage=RDP(), on_handshake=reports.append)

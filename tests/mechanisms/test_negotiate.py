@@ -105,6 +105,7 @@ def test_ntlm_takes_two_round_trips_and_a_mic_each_way():
     assert str(server.principal) == "CONTOSO\\alice"
 
 
+@pytest.mark.requirement("spnego.mic-sequence")
 def test_sealed_messages_after_the_mic_have_number_one():
     client, server = ntlm_pair()
     converse(client, server)
@@ -267,6 +268,7 @@ def test_acceptor_that_completes_without_mic_is_tolerated_for_the_first_choice()
     assert client.complete
 
 
+@pytest.mark.requirement("spnego.request-mic")
 def test_acceptor_that_asked_for_a_mic_must_send_its_own():
     client, server = ntlm_pair()
     first = resp(server.step(client.step(b"")))
@@ -292,6 +294,7 @@ def test_altered_mic_of_the_acceptor_is_refused(position):
 # --- choosing ---
 
 
+@pytest.mark.requirement("spnego.fallback")
 @pytest.mark.parametrize(
     "offered",
     [
@@ -308,6 +311,7 @@ def test_acceptor_passes_over_what_it_has_not_and_asks_for_a_mic(offered):
     assert server.name == "ntlm"
 
 
+@pytest.mark.requirement("spnego.request-mic")
 def test_ntlm_as_second_choice_goes_on_with_mics_both_ways():
     client = NegotiateInitiator([Ticket(accepts=False), initiator()])
     server = NegotiateAcceptor([acceptor()])
@@ -326,6 +330,7 @@ def test_offer_without_token_is_answered_with_the_choice():
     assert resp(server.step(NegTokenResp(response_token=initiator().step(b"")).encode())).supported_mech is None
 
 
+@pytest.mark.requirement("spnego.fallback")
 def test_offer_of_nothing_we_have_is_refused():
     with pytest.raises(PolicyError):
         NegotiateAcceptor([acceptor()]).step(init(spnego.KERBEROS, spnego.NEGOEX, token=b"x"))
@@ -379,6 +384,7 @@ def test_one_round_trip_mechanism_as_second_choice_needs_mics():
     assert server.complete
 
 
+@pytest.mark.requirement("spnego.request-mic")
 def test_mic_that_was_asked_for_may_not_be_left_out_of_the_last_token():
     server = NegotiateAcceptor([Ticket(accepts=True, wants_mic=True)])
     server.step(init(spnego.KERBEROS, token=b"AP-REQ"))
@@ -565,6 +571,7 @@ def test_calls_before_anything_came_are_local_errors():
 # --- detection ---
 
 
+@pytest.mark.requirement("mechanism.detection")
 @pytest.mark.parametrize(
     "token",
     [
@@ -584,6 +591,7 @@ def test_first_token_of_no_known_kind_is_refused(token):
     assert caught.value.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
 
 
+@pytest.mark.requirement("mechanism.detection")
 def test_kerberos_without_spnego_goes_to_the_mechanism_that_has_it():
     token = bytes.fromhex("600b06092a864886f712010202")
     with pytest.raises(PolicyError, match="kerberos"):
@@ -593,6 +601,7 @@ def test_kerberos_without_spnego_goes_to_the_mechanism_that_has_it():
     assert server.name == "kerberos"
 
 
+@pytest.mark.requirement("mechanism.detection")
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "spnego"])
 def test_form_of_the_first_token_is_kept(raw):
     client = initiator() if raw else NegotiateInitiator([initiator()])

@@ -80,6 +80,7 @@ def test_what_is_no_sequence_is_refused_with_its_first_byte(data):
         der.frame_size(data, LIMIT)
 
 
+@pytest.mark.requirement("codec.lengths")
 @pytest.mark.parametrize("length", [0x80, 0x85, 0x88, 0xFF])
 def test_indefinite_and_endless_lengths_are_refused_with_their_first_byte(length):
     what = "indefinite" if length == 0x80 else f"a length of {length & 0x7F} bytes"
@@ -89,6 +90,7 @@ def test_indefinite_and_endless_lengths_are_refused_with_their_first_byte(length
         der.element(bytes([0x30, length]) + bytes(200), 0, 202, der.SEQUENCE, "thing")
 
 
+@pytest.mark.requirement("codec.size")
 def test_the_limit_counts_the_whole_message_and_holds_before_the_body_arrives():
     assert der.frame_size(bytes.fromhex("308203e8"), 1004) == FrameSize(1004, 1000)
     with pytest.raises(LimitExceeded, match="at most 1003 bytes, got a length of 1004") as caught:
@@ -210,6 +212,7 @@ def test_expect_end_refuses_what_is_left():
         der.expect_end(5, 7, "thing")
 
 
+@pytest.mark.requirement("codec.lengths")
 @pytest.mark.parametrize("size", [0, 1, 0x7D, 0x7E, 0x7F, 0x80, 0xFD, 0xFE, 0xFF, 0x100, 0xFFFF, 0x10000, 0x1000000])
 def test_the_writer_equals_asn1crypto_at_every_length_form(size):
     content = bytes(size)
@@ -224,6 +227,7 @@ def test_integers_are_written_as_asn1crypto_writes_them(value):
     assert der.encode_integer(4, value) == core.Integer(value, explicit=4).dump()
 
 
+@pytest.mark.requirement("defect.malformed-der")
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=40), st.integers(0, 45), st.integers(0, 45))
 def test_no_input_raises_anything_but_our_errors(data, offset, end):

@@ -6,6 +6,7 @@ from acredssp.wire import early_auth
 from acredssp.wire.early_auth import AuthorizationResult
 
 
+@pytest.mark.requirement("rdp.early-result")
 @pytest.mark.parametrize(
     ("result", "data"), [(AuthorizationResult.SUCCESS, "00000000"), (AuthorizationResult.ACCESS_DENIED, "05000000")]
 )

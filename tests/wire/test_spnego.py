@@ -149,6 +149,7 @@ def test_mechanisms_without_number_are_past_the_limit():
             NegTokenInit.decode(token)
 
 
+@pytest.mark.requirement("defect.spnego-without-mechanism")
 @pytest.mark.parametrize(
     "token",
     [
@@ -226,6 +227,7 @@ def test_altered_byte_raises_no_other_error(decode, token):
                 assert isinstance(error, RemoteProtocolError)  # noqa: PT017 -- most of them decode
 
 
+@pytest.mark.requirement("mechanism.detection")
 @pytest.mark.parametrize(
     ("token", "kind"),
     [

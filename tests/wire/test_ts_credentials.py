@@ -98,6 +98,7 @@ def credentials_of_type(cred_type: int, body: bytes) -> bytes:
 # -- against the specification, recordings and other implementations
 
 
+@pytest.mark.requirement("codec.vectors")
 def test_the_specifications_smart_card_example_round_trips():
     decoded = ts_credentials.decode(messages.SMART_CARD_CREDENTIALS)
     assert decoded == SMART_CARD
@@ -108,6 +109,7 @@ def test_the_specifications_smart_card_example_round_trips():
     assert ts_credentials.encode(decoded) == messages.SMART_CARD_CREDENTIALS
 
 
+@pytest.mark.requirement("codec.vectors")
 @pytest.mark.parametrize(("account", "data"), messages.PASSWORD_CREDENTIALS.items())
 def test_password_credentials_round_trip(account, data):
     assert ts_credentials.encode(TSPasswordCreds.of(*account)) == data
@@ -115,6 +117,7 @@ def test_password_credentials_round_trip(account, data):
     assert (str(decoded.domain_name), str(decoded.user_name), str(decoded.password)) == account
 
 
+@pytest.mark.requirement("codec.credentials")
 @pytest.mark.parametrize("recorded", [c for c in captures() if c.get("ts_credentials_plain")], ids=str)
 def test_recorded_credentials_read_as_pyspnego_read_them_and_round_trip(recorded):
     data = recorded.hex("ts_credentials_plain")
@@ -127,6 +130,7 @@ def test_recorded_credentials_read_as_pyspnego_read_them_and_round_trip(recorded
         assert str(decoded.password) == expected["password"]
 
 
+@pytest.mark.requirement("codec.credential-text")
 def test_the_garbage_password_of_pass_the_hash_is_read_and_kept():
     decoded = ts_credentials.decode(capture("freerdp3.10-ntlm-pth").hex("ts_credentials_plain"))
     assert len(decoded.password) == 1088
@@ -134,6 +138,7 @@ def test_the_garbage_password_of_pass_the_hash_is_read_and_kept():
     assert decoded.kind == "password"
 
 
+@pytest.mark.requirement("codec.credentials")
 @settings(max_examples=150, deadline=None)
 @given(ANY_CREDENTIALS)
 def test_any_credentials_survive_the_round_trip_and_both_oracles_agree(credentials):
@@ -173,6 +178,7 @@ def test_lengths_need_not_be_minimal():
 # -- what is refused
 
 
+@pytest.mark.requirement("codec.credentials")
 @pytest.mark.parametrize("cred_type", [0, 3, 4, 5, 7, -1, 255, 0x7FFFFFFF])
 def test_an_unknown_type_has_its_own_status(cred_type):
     with pytest.raises(RemoteProtocolError, match=f"credType: expected 1, 2 or 6, got {cred_type}") as caught:
@@ -290,6 +296,7 @@ def test_malformed_remote_guard_credentials_are_refused_by_field(body, text):
         ts_credentials.decode(credentials_of_type(6, bytes.fromhex(body)))
 
 
+@pytest.mark.requirement("defect.credential-lengths")
 @pytest.mark.parametrize("count", [64, 65])
 def test_supplemental_packages_are_bounded(count):
     credentials = TSRemoteGuardCreds(REMOTE_GUARD.logon_cred, REMOTE_GUARD.supplemental_creds * count)
@@ -308,6 +315,7 @@ def test_every_truncation_is_refused(data):
             ts_credentials.decode(cut)
 
 
+@pytest.mark.requirement("defect.credential-lengths")
 @pytest.mark.parametrize("data", VICTIMS, ids=len)
 @pytest.mark.parametrize("spoil", [hostile.flips, hostile.replacements, hostile.deletions, hostile.insertions])
 def test_spoilt_credentials_are_refused_or_read_as_others(spoil, data):
@@ -317,6 +325,7 @@ def test_spoilt_credentials_are_refused_or_read_as_others(spoil, data):
             assert ts_credentials.decode(ts_credentials.encode(decoded)) == decoded
 
 
+@pytest.mark.requirement("defect.malformed-der")
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(VICTIMS), st.data())
 def test_mutations_of_any_bytes_raise_only_our_errors(victim, data):
@@ -357,6 +366,7 @@ def test_text_is_written_without_terminator(text):
     assert str(UnicodeString(text)) == text
 
 
+@pytest.mark.requirement("codec.credential-text")
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=40))
 def test_reading_text_never_fails(data):

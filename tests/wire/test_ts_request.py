@@ -52,6 +52,7 @@ def all_messages():
 # -- against recordings and other implementations
 
 
+@pytest.mark.requirement("codec.ts-request")
 @pytest.mark.parametrize("recorded", captures(), ids=str)
 def test_recorded_messages_read_as_pyspnego_read_them(recorded):
     for message in recorded.messages:
@@ -66,12 +67,14 @@ def test_recorded_messages_read_as_pyspnego_read_them(recorded):
         assert request.error_code == (None if code is None else int(code, 16))
 
 
+@pytest.mark.requirement("codec.vectors")
 def test_every_recorded_message_is_written_again_byte_for_byte():
     different = [name for name, data in all_messages() if TSRequest.decode(data).encode() != data]
     assert different == ["freerdp2.11-ntlm-badpw-5byte-errorcode"]  # the recorder wrote errorCode in 5 bytes
     assert len(all_messages()) > 300
 
 
+@pytest.mark.requirement("codec.ts-request")
 def test_every_recorded_message_is_read_and_written_as_asn1crypto_does():
     for name, data in all_messages():
         request = TSRequest.decode(data)
@@ -82,6 +85,7 @@ def test_every_recorded_message_is_read_and_written_as_asn1crypto_does():
         assert schemas.dump(schemas.TSRequest, as_schema(request)) == request.encode(), name
 
 
+@pytest.mark.requirement("codec.ts-request")
 def test_every_recorded_message_is_read_and_written_as_asn1tools_does():
     for name, data in all_messages():
         request = TSRequest.decode(data)
@@ -112,6 +116,7 @@ def test_a_spnego_exchange_has_its_fields_where_they_belong():
     assert [r.client_nonce is not None for r in requests] == [False, False, True, False, False]
 
 
+@pytest.mark.requirement("codec.ts-request")
 @settings(max_examples=150, deadline=None)
 @given(
     st.builds(
@@ -134,6 +139,7 @@ def test_any_message_survives_the_round_trip_and_asn1crypto_agrees(request_):
 # -- worked encodings
 
 
+@pytest.mark.requirement("codec.error-code")
 @pytest.mark.parametrize(
     ("request_", "data"),
     [
@@ -158,6 +164,7 @@ def test_worked_encodings(request_, data):
     assert TSRequest.decode(bytes.fromhex(data)) == request_
 
 
+@pytest.mark.requirement("codec.lengths")
 @pytest.mark.parametrize(
     "data",
     [
@@ -175,6 +182,7 @@ def test_lengths_need_not_be_minimal(data):
 # -- errorCode
 
 
+@pytest.mark.requirement("codec.error-code")
 @pytest.mark.parametrize(
     ("integer", "code"),
     [
@@ -340,6 +348,7 @@ def test_malformed_messages_are_refused_with_field_and_offset(data, text):
     assert caught.value.security_status == SecurityStatus.SEC_E_INVALID_TOKEN
 
 
+@pytest.mark.requirement("codec.nonce")
 @pytest.mark.parametrize("size", [0, 1, 31, 33, 64])
 def test_a_nonce_of_other_than_32_bytes_is_refused(size):
     data = der.encode(der.SEQUENCE, bytes.fromhex(V6) + der.encode_octets(5, bytes(size)))
@@ -357,6 +366,7 @@ VICTIMS = [
 ]
 
 
+@pytest.mark.requirement("defect.truncated-request")
 @pytest.mark.parametrize("data", VICTIMS, ids=len)
 def test_every_truncation_is_refused(data):
     for cut in hostile.truncations(data):
@@ -373,6 +383,7 @@ def test_spoilt_messages_are_refused_or_read_as_another_message(spoil, data):
             assert TSRequest.decode(request.encode()) == request
 
 
+@pytest.mark.requirement("codec.surplus")
 @pytest.mark.parametrize("data", VICTIMS, ids=len)
 @pytest.mark.parametrize("tail", [b"\0", b"0", b"\xff" * 9])
 def test_bytes_behind_the_message_are_refused(data, tail):
@@ -380,6 +391,7 @@ def test_bytes_behind_the_message_are_refused(data, tail):
         TSRequest.decode(data + tail)
 
 
+@pytest.mark.requirement("defect.malformed-der")
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(VICTIMS), st.data())
 def test_mutations_of_any_bytes_raise_only_our_errors(victim, data):
@@ -390,6 +402,7 @@ def test_mutations_of_any_bytes_raise_only_our_errors(victim, data):
         TSRequest.decode(bytes(spoilt))
 
 
+@pytest.mark.requirement("defect.malformed-der")
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=64))
 def test_noise_raises_only_our_errors(noise):

@@ -71,18 +71,21 @@ def pdu(code: int, body: bytes) -> bytes:
 # -- both ways
 
 
+@pytest.mark.requirement("rdp.x224")
 @pytest.mark.parametrize(("data", "value"), REQUESTS.items())
 def test_requests_round_trip(data, value):
     assert ConnectionRequest.decode(bytes.fromhex(data)) == value
     assert value.encode() == bytes.fromhex(data)
 
 
+@pytest.mark.requirement("rdp.x224")
 @pytest.mark.parametrize(("data", "value"), CONFIRMS.items())
 def test_confirms_round_trip(data, value):
     assert ConnectionConfirm.decode(bytes.fromhex(data)) == value
     assert value.encode() == bytes.fromhex(data)
 
 
+@pytest.mark.requirement("rdp.x224")
 @pytest.mark.parametrize("recorded", captures(), ids=str)
 def test_recorded_pdus_round_trip_and_agree_with_the_recorder(recorded):
     request = ConnectionRequest.decode(recorded.hex("x224_cr"))
@@ -96,6 +99,7 @@ def test_recorded_pdus_round_trip_and_agree_with_the_recorder(recorded):
         assert confirm.selected_protocol == recorded["selected_protocol"]
 
 
+@pytest.mark.requirement("rdp.x224")
 def test_correlation_info_follows_the_negotiation_request():
     value = ConnectionRequest(
         requested_protocols=SSL_HYBRID,
@@ -109,6 +113,7 @@ def test_correlation_info_follows_the_negotiation_request():
     assert ConnectionRequest.decode(data) == value
 
 
+@pytest.mark.requirement("rdp.x224")
 @pytest.mark.parametrize(
     "token",
     ["Cookie: msts=3640205228.15629.0000", "tsv://MS Terminal Services Plugin.1.Farm", "mth://host/00000001", "x"],
@@ -145,6 +150,7 @@ def test_any_request_survives_the_round_trip(value):
     assert ConnectionRequest.decode(data) == value
 
 
+@pytest.mark.requirement("rdp.x224")
 def test_unknown_bits_and_codes_keep_their_number():
     request = ConnectionRequest.decode(pdu(0xE0, bytes.fromhex("01f40800ffffffff")))
     assert request.requested_protocols == 0xFFFFFFFF

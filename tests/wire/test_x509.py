@@ -60,6 +60,7 @@ def certificate_der(kind: str) -> bytes:
     return certificate(kind).public_bytes(Encoding.DER)
 
 
+@pytest.mark.requirement("binding.key")
 @pytest.mark.parametrize("kind", BOUND_BYTES)
 def test_the_key_is_the_one_that_cryptography_finds(kind):
     assert subject_public_key(certificate_der(kind)) == certificate(kind).public_key().public_bytes(*BOUND_BYTES[kind])
@@ -72,6 +73,7 @@ def test_the_key_info_is_the_one_that_cryptography_finds(kind):
     assert expected.endswith(subject_public_key(certificate_der(kind)))
 
 
+@pytest.mark.requirement("binding.key")
 @pytest.mark.parametrize("recorded", [c for c in captures() if c.get("tls")], ids=str)
 def test_recorded_certificates_give_the_recorded_keys(recorded):
     tls = recorded["tls"]
@@ -140,6 +142,7 @@ def test_every_truncation_and_trailing_byte_is_refused(read):
         read(data + b"\0")
 
 
+@pytest.mark.requirement("defect.malformed-der")
 @pytest.mark.parametrize("read", [subject_public_key, subject_public_key_info])
 @pytest.mark.parametrize("spoil", [hostile.flips, hostile.replacements])
 def test_spoilt_certificates_raise_only_our_errors(spoil, read):

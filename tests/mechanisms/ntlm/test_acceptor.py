@@ -87,6 +87,7 @@ def test_names_of_every_form_log_on(user, domain):
     assert (server.principal.user, server.principal.domain) == (user, domain)
 
 
+@pytest.mark.requirement("ntlm.no-domain")
 def test_client_that_leaves_the_domain_out_of_its_key_is_let_in():
     server, client = begun()
     assert log_on(server, client.authenticate(key_domain="")) == b""
@@ -97,12 +98,14 @@ def test_domain_counts_in_the_case_the_client_wrote():
     assert_denied(server, client.authenticate(domain="CONTOSO", key_domain="contoso"))
 
 
+@pytest.mark.requirement("ntlm.raw-bytes")
 @pytest.mark.parametrize("tail", [b"", bytes(4), bytes(12), b"anything"])
 def test_bytes_behind_the_av_pairs_are_covered_as_they_came(tail):
     server, client = begun()
     assert log_on(server, client.authenticate(tail=tail)) == b""
 
 
+@pytest.mark.requirement("ntlm.mic", "defect.absent-mic")
 def test_client_without_mic_is_let_in_unless_the_policy_says_no():
     server, client = begun()
     assert log_on(server, client.authenticate(mic=False)) == b""
@@ -202,6 +205,7 @@ def test_lookup_that_gives_no_right_secret_denies(answer, mic):
     assert error.security_status is SecurityStatus.SEC_E_LOGON_DENIED
 
 
+@pytest.mark.requirement("ntlm.uniform-failure")
 def test_unknown_user_and_wrong_password_cannot_be_told_apart(monkeypatch):
     calls = []
     monkeypatch.setattr(acceptor_module, "nt_proof", lambda *parts: calls.append(1) or crypto.nt_proof(*parts))
@@ -222,6 +226,7 @@ def test_throw_away_hash_lets_nobody_in():
     assert_denied(server, client.authenticate(secret=NTHash(b"z" * 16)), None)
 
 
+@pytest.mark.requirement("ntlm.uniform-failure")
 @pytest.mark.parametrize(
     ("status", "security_status"),
     [
@@ -254,6 +259,7 @@ def test_refusal_with_a_status_that_is_none_is_a_logon_failure(status):
     assert_denied(server, client.authenticate(), Deny(status, ALICE))
 
 
+@pytest.mark.requirement("defect.proof-ignored")
 def test_wrong_password_is_denied_under_every_flag():
     for flag in [1 << bit for bit in range(32)]:
         for options in ({"flags": flag}, {"drop_flags": flag}):
@@ -270,6 +276,7 @@ def test_required_flag_may_be_missing_neither_at_first_nor_at_last(flag):
         acceptor().step(NegotiateMessage.encode(0xE2088235 & ~flag))
 
 
+@pytest.mark.requirement("defect.empty-proof")
 @pytest.mark.parametrize("mic", [True, False], ids=["mic", "no mic"])
 @pytest.mark.parametrize(
     "fields",
@@ -320,12 +327,14 @@ def test_malformed_part_is_refused_before_anybody_is_asked(fields, mic):
 # --- the MIC ---
 
 
+@pytest.mark.requirement("ntlm.mic")
 def test_announced_mic_needs_room():
     server, client = begun()
     with pytest.raises(RemoteProtocolError, match="mic"):
         server.step(client.authenticate(mic=False, announce=True))
 
 
+@pytest.mark.requirement("ntlm.mic")
 @pytest.mark.parametrize("position", range(72, 88))
 def test_altered_mic_is_refused(position):
     server, client = begun()
@@ -341,6 +350,7 @@ def test_mic_of_zeros_is_refused():
     assert_denied(server, token[:72] + bytes(16) + token[88:])
 
 
+@pytest.mark.requirement("defect.mic-tamper")
 def test_announcement_cannot_be_cut_out_of_the_proof():
     server, client = begun()
     token = client.authenticate()
@@ -351,6 +361,7 @@ def test_announcement_cannot_be_cut_out_of_the_proof():
         assert_denied(server, client.authenticate().replace(flags, instead))
 
 
+@pytest.mark.requirement("defect.mic-tamper")
 def test_every_altered_byte_of_the_message_is_noticed():
     length = len(begun()[1].authenticate())
     for position in range(length):
@@ -396,6 +407,7 @@ def test_replayed_authenticate_does_not_fit_another_challenge():
 FIELDS = {"lm": 12, "nt": 20, "domain": 28, "user": 36, "workstation": 44, "key": 52}
 
 
+@pytest.mark.requirement("defect.ntlm-offsets")
 @pytest.mark.parametrize("at", FIELDS.values(), ids=FIELDS)
 def test_no_length_and_offset_but_the_right_ones_log_on(at):
     server, client = begun()
@@ -410,6 +422,7 @@ def test_no_length_and_offset_but_the_right_ones_log_on(at):
         assert_denied(server, token[:at] + struct.pack("<HHI", length, length, offset) + token[at + 8 :])
 
 
+@pytest.mark.requirement("defect.ntlm-truncation")
 def test_every_truncation_is_refused():
     length = len(begun()[1].authenticate())
     for size in range(length):
@@ -478,6 +491,7 @@ def test_token_after_completion_is_refused():
 BINDINGS = b"tls-server-end-point:" + bytes(32)
 
 
+@pytest.mark.requirement("defect.channel-bindings")
 @pytest.mark.parametrize("theirs", [None, BINDINGS])
 @pytest.mark.parametrize("ours", [None, BINDINGS])
 def test_bindings_of_one_channel_log_on(ours, theirs):
@@ -486,6 +500,7 @@ def test_bindings_of_one_channel_log_on(ours, theirs):
     assert server.complete
 
 
+@pytest.mark.requirement("defect.channel-bindings")
 def test_bindings_of_another_channel_are_refused():
     client, server = initiator(channel_bindings=b"tls-server-end-point:other"), acceptor(channel_bindings=BINDINGS)
     with pytest.raises(AuthenticationError) as caught:

@@ -34,6 +34,7 @@ def server_to_client():
     return SealingHandle(SESSION_KEY, from_initiator=False)
 
 
+@pytest.mark.requirement("ntlm.vectors")
 def test_ntowf_v2_of_ms_nlmp():
     assert crypto.ntowf_v2(NT_HASH, "User", DOMAIN) == RESPONSE_KEY
 
@@ -42,6 +43,7 @@ def test_ntowf_v2_without_domain():
     assert crypto.ntowf_v2(NT_HASH, "User", b"").hex() == "4cf86da43b3cd4785ab26bcee1e1884b"
 
 
+@pytest.mark.requirement("ntlm.vectors")
 def test_nt_proof_and_session_base_key_of_ms_nlmp():
     assert crypto.nt_proof(RESPONSE_KEY, SERVER_CHALLENGE, TEMP) == PROOF
     assert crypto.hmac_md5(RESPONSE_KEY, PROOF) == SESSION_BASE_KEY
@@ -51,6 +53,7 @@ def test_lm_v2_response_of_ms_nlmp():
     assert crypto.hmac_md5(RESPONSE_KEY, SERVER_CHALLENGE + b"\xaa" * 8).hex() == "86c35097ac9cec102554764a57cccc19"
 
 
+@pytest.mark.requirement("ntlm.vectors")
 def test_encrypted_session_key_of_ms_nlmp():
     assert crypto.rc4(SESSION_BASE_KEY, SESSION_KEY).hex() == "c5dad2544fc9799094ce1ce90bc9d03e"
 
@@ -81,6 +84,7 @@ def test_upper_maps_one_character_to_one(text, expected):
     assert crypto.upper(text) == expected
 
 
+@pytest.mark.requirement("ntlm.vectors")
 def test_first_message_of_ms_nlmp():
     assert client_to_server().wrap(PLAINTEXT).hex() == (
         "010000007fb38ec5c55d497600000000" + "54e50165bf1936dc996020c1811b0f06fb5f"
@@ -95,6 +99,7 @@ def test_sealed_messages_continue_one_stream_each_way():
     assert server.wrap(PLAINTEXT).hex() == "010000001c358b931a2feeb2010000003db8ae180836dceebba76946aab5e969c977"
 
 
+@pytest.mark.requirement("spnego.mic-sequence")
 def test_mic_takes_a_sequence_number_and_gives_the_stream_back():
     client, server = client_to_server(), server_to_client()
     assert client.get_mic(NTLM_ONLY).hex() == "0100000022a3984fefbb9c3200000000"
@@ -110,6 +115,7 @@ def test_receiver_follows_the_sender_through_mic_and_messages():
         assert receiver.unwrap(sender.wrap(plaintext)) == plaintext
 
 
+@pytest.mark.requirement("defect.short-seal")
 @pytest.mark.parametrize("size", range(16))
 def test_sealed_message_shorter_than_a_signature_is_altered(size):
     with pytest.raises(RemoteProtocolError) as caught:

@@ -44,6 +44,7 @@ def test_negotiate_asks_for_all_that_credssp_needs_and_gives_no_names():
     assert token[16:32] == bytes(16)
 
 
+@pytest.mark.requirement("ntlm.mic")
 def test_authenticate_has_the_layout_of_windows():
     message, response = answer(challenge({**NAMES, AvId.TIMESTAMP: TIMESTAMP}))
     assert message.payload_offset == 88
@@ -80,6 +81,7 @@ def test_without_spn_no_target_name_is_sent():
     assert AvId.TARGET_NAME not in response.av_pairs
 
 
+@pytest.mark.requirement("defect.channel-bindings")
 def test_channel_bindings_are_hashed_in():
     _, response = answer(challenge(), channel_bindings=b"tls-server-end-point:x")
     assert response.av_pairs[AvId.CHANNEL_BINDINGS] == crypto.channel_bindings_hash(b"tls-server-end-point:x")
@@ -124,6 +126,7 @@ def test_challenge_that_weakens_is_not_answered(flag):
     assert not client.complete
 
 
+@pytest.mark.requirement("defect.ntlm-lengths-client")
 @pytest.mark.parametrize(
     "token",
     [
@@ -153,6 +156,7 @@ def test_challenge_that_is_none_is_refused(token):
         client.step(token)
 
 
+@pytest.mark.requirement("defect.ntlm-truncation", "defect.ntlm-lengths-client")
 def test_every_truncation_of_a_challenge_is_refused():
     token = challenge()
     for size in range(len(token)):

@@ -53,6 +53,7 @@ def of_type(message_type):
     return [token for token in RECORDED if token[8] == message_type]
 
 
+@pytest.mark.requirement("ntlm.vectors")
 def test_challenge_of_ms_nlmp_decodes():
     challenge = ChallengeMessage.decode(CHALLENGE)
     assert challenge.flags == 0xE28A8233
@@ -65,6 +66,7 @@ def test_challenge_of_ms_nlmp_decodes():
     assert challenge.raw == CHALLENGE
 
 
+@pytest.mark.requirement("ntlm.vectors")
 def test_authenticate_of_ms_nlmp_decodes():
     message = AuthenticateMessage.decode(AUTHENTICATE)
     assert message.flags == 0xE2888235
@@ -79,6 +81,7 @@ def test_authenticate_of_ms_nlmp_decodes():
     assert set(response.av_pairs) == {1, 2}
 
 
+@pytest.mark.requirement("ntlm.vectors")
 def test_ntlmv2_response_of_ms_nlmp_encodes():
     temp = AuthenticateMessage.decode(AUTHENTICATE).nt_response[16:]
     pairs = encode_av_pairs(decode_av_pairs(temp[28:], "test"))
@@ -138,6 +141,7 @@ def test_negotiate_may_end_after_flags_or_names_or_version(size):
     assert NegotiateMessage.decode(NegotiateMessage.encode(0xE2088235)[:size]).flags == 0xE2088235
 
 
+@pytest.mark.requirement("defect.ntlm-truncation")
 @pytest.mark.parametrize("decode", [ChallengeMessage.decode, AuthenticateMessage.decode])
 @pytest.mark.parametrize("message", [CHALLENGE, AUTHENTICATE, NegotiateMessage.encode(0xE2088235), b"", b"NTLMSSP"])
 def test_every_truncation_is_refused_or_is_another_message(decode, message):
@@ -152,6 +156,7 @@ LENGTHS = (1, 2, 16, 0x7FFF, 0x8000, 0xFFFF)
 OFFSETS = (0, 1, 8, 47, 0x7FFFFFFF, 0x80000000, 0xFFFF0000, 0xFFFFFFF0, 0xFFFFFFFE, 0xFFFFFFFF)
 
 
+@pytest.mark.requirement("defect.ntlm-offsets")
 @pytest.mark.parametrize(
     ("decode", "message", "at"),
     [(ChallengeMessage.decode, CHALLENGE, at) for at in CHALLENGE_FIELDS]
@@ -173,6 +178,7 @@ def test_empty_field_may_have_any_offset(offset):
     assert AuthenticateMessage.decode(message).lm_response == b""
 
 
+@pytest.mark.requirement("defect.long-names")
 @pytest.mark.parametrize("at", [28, 36, 44])
 def test_name_of_64_kib_is_past_the_limit(at):
     message = AUTHENTICATE[:at] + struct.pack("<HHI", 0xFFFE, 0xFFFE, 64) + AUTHENTICATE[at + 8 :] + bytes(0xFFFE)
@@ -180,6 +186,7 @@ def test_name_of_64_kib_is_past_the_limit(at):
         AuthenticateMessage.decode(message)
 
 
+@pytest.mark.requirement("defect.av-pairs")
 @pytest.mark.parametrize(
     "pairs",
     [
@@ -213,6 +220,7 @@ def test_av_pairs_keep_their_order():
     assert list(decode_av_pairs(encode_av_pairs(pairs), "test")) == [9, 1, 6]
 
 
+@pytest.mark.requirement("defect.av-pairs")
 def test_av_pairs_without_number_are_past_the_limit():
     with pytest.raises(LimitExceeded):
         decode_av_pairs(b"\1\0\0\0" * 16_000, "test")
@@ -224,6 +232,7 @@ def test_nt_response_that_is_no_ntlmv2_response_is_refused(size):
         NTLMv2Response.decode(bytes(size))
 
 
+@pytest.mark.requirement("defect.text-and-leaks")
 @pytest.mark.parametrize("text", [b"a", b"a\0b", b"\0\xd8", b"\0\xdca\0", b"\0\xd8\0\xd8"])
 def test_text_that_is_no_utf_16_is_refused(text):
     with pytest.raises(RemoteProtocolError, match="utf-16"):

@@ -1,0 +1,180 @@
+"""A pytest plugin: which test shows which requirement, and the table of it.
+
+`docs/requirements/*.toml` list requirements; a test names those it shows with `@pytest.mark.requirement("id", ...)`.
+`docs/conformance.md` is made of both, and describes the format. `--conformance=write` writes it, `--conformance=check`
+fails where it is stale or a requirement has no test; both are for `--collect-only`.
+"""
+
+import collections
+import dataclasses
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+LISTS = ROOT / "docs" / "requirements"
+TABLE = ROOT / "docs" / "conformance.md"
+
+HEAD = """\
+# Conformance
+
+What acredssp holds itself to, and the tests that show it. `make conformance` makes this page of
+`docs/requirements/*.toml` and the tests' markers: do not edit it. The tests fail where it is stale, or where a
+requirement has neither a test nor a reason.
+
+A requirement is a table in one of those files:
+
+    [[group.requirement]]
+    id = "codec.nonce"                      # unique over all files, stable
+    text = "A nonce has 32 bytes."          # one sentence, in our own words
+    source = "[MS-CSSP] 2.2.1"              # where it comes from
+    later = "why it has no test yet"        # or: not_applicable = "why it never will"; only without tests
+
+A test says what it shows:
+
+    @pytest.mark.requirement("codec.nonce")
+    def test_a_nonce_of_other_than_32_bytes_is_refused(size): ...
+
+Several ids may stand in one marker, and several tests may show one requirement; it is held when all of them pass.
+"""
+
+Shown = dict[str, set[tuple[str, str]]]
+"""The tests that name each requirement: id to (file below the root, function)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Requirement:
+    """One line of a list."""
+
+    id: str
+    text: str
+    source: str
+    later: str = ""
+    not_applicable: str = ""
+
+    @property
+    def excuse(self):
+        """Why there is no test; empty where there has to be one."""
+        if self.later:
+            return f"later: {self.later}"
+        return f"not applicable: {self.not_applicable}" if self.not_applicable else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Requirements under one heading."""
+
+    title: str
+    requirements: tuple[Requirement, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """One file of requirements."""
+
+    title: str
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def load(cls, text):
+        """The list that a TOML text holds; TypeError or KeyError for a key too many or too few."""
+        content = tomllib.loads(text)
+        groups = [
+            Group(group["title"], tuple(Requirement(**fields) for fields in group["requirement"]))
+            for group in content["group"]
+        ]
+        return cls(content["title"], tuple(groups))
+
+
+def load(folder=LISTS):
+    """All lists, in the order of their files' names."""
+    return [List.load(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.toml"))]
+
+
+def requirements_of(lists):
+    """The requirements of all lists, in order."""
+    return [requirement for listed in lists for group in listed.groups for requirement in group.requirements]
+
+
+def problems(lists, shown):
+    """Sentences about what does not fit together; none when every requirement is shown or excused."""
+    requirements = requirements_of(lists)
+    counted = collections.Counter(requirement.id for requirement in requirements)
+    yield from (f"{name}: listed {times} times" for name, times in counted.items() if times > 1)
+    for name in sorted(shown.keys() - counted.keys()):
+        yield f"{name}: named by {', '.join(function for _, function in sorted(shown[name]))}, listed nowhere"
+    for requirement in requirements:
+        if requirement.later and requirement.not_applicable:
+            yield f"{requirement.id}: both later and not applicable"
+        if requirement.id in shown and requirement.excuse:
+            yield f"{requirement.id}: has a test and yet says {requirement.excuse}"
+        if requirement.id not in shown and not requirement.excuse:
+            yield f"{requirement.id}: no test shows it"
+
+
+def render(lists, shown):
+    """The text of docs/conformance.md."""
+    parts = [HEAD]
+    for listed in lists:
+        total = requirements_of([listed])
+        held = sum(requirement.id in shown for requirement in total)
+        parts.append(f"## {listed.title}\n\n{held} of {len(total)} are shown by tests.\n")
+        for group in listed.groups:
+            rows = [_row(requirement, shown.get(requirement.id, set())) for requirement in group.requirements]
+            heading = f"### {group.title}\n\n| | Requirement | Source | Shown by |\n|---|---|---|---|\n"
+            parts.append(heading + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _row(requirement, tests):
+    files = collections.defaultdict(list)
+    for path, function in sorted(tests):
+        files[path].append(f"`{function}`")
+    shown = "<br>".join(f"[{path}](../{path}): {', '.join(names)}" for path, names in files.items())
+    return f"| {requirement.id} | {requirement.text} | {requirement.source} | {shown or requirement.excuse} |"
+
+
+# --- the plugin ---
+
+_shown = pytest.StashKey[Shown]()
+_whole = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--conformance", choices=["write", "check"], help="write or check docs/conformance.md")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -k and -m take tests away
+def pytest_collection_modifyitems(config, items):
+    shown = collections.defaultdict(set)
+    for item in items:
+        for marker in item.iter_markers("requirement"):
+            for name in marker.args:
+                shown[name].add((item.path.relative_to(ROOT).as_posix(), item.originalname))
+    config.stash[_shown] = dict(shown)
+    collected = {item.path for item in items}
+    config.stash[_whole] = collected.issuperset((ROOT / "tests").rglob("test_*.py"))
+
+
+def pytest_collection_finish(session):
+    mode = session.config.getoption("--conformance")
+    if mode == "write":
+        TABLE.write_text(render(load(), session.config.stash[_shown]), encoding="utf-8")
+    if mode and (found := faults(session.config.stash[_shown])):
+        raise pytest.UsageError("\n".join(found))
+
+
+def faults(shown):
+    """What is wrong with the lists, the markers and the table together."""
+    lists = load()
+    found = list(problems(lists, shown))
+    if not TABLE.exists() or TABLE.read_text(encoding="utf-8") != render(lists, shown):
+        found.append("docs/conformance.md is stale: make conformance")
+    return found
+
+
+@pytest.fixture
+def shown_by_all_tests(request):
+    """Which tests show what; None when this run did not collect all of them."""
+    return request.config.stash[_shown] if request.config.stash[_whole] else None

@@ -1,0 +1,73 @@
+"""Every requirement has a test or a reason, and the table of them is the one in docs."""
+
+import subprocess
+import sys
+
+import pytest
+from support import requirements
+from support.requirements import List, problems, render
+
+LIST = List.load("""
+title = "Things"
+[[group]]
+title = "Some"
+[[group.requirement]]
+id = "thing.one"
+text = "One is one."
+source = "Euclid"
+[[group.requirement]]
+id = "thing.two"
+text = "Two is even."
+source = "Euclid"
+later = "after one"
+[[group.requirement]]
+id = "thing.three"
+text = "Three is red."
+source = "nobody"
+not_applicable = "numbers have no colour"
+""")
+
+TEST = {("tests/test_things.py", "test_one_is_one")}
+
+
+def test_every_requirement_is_shown_or_excused_and_the_table_says_so(shown_by_all_tests):
+    if shown_by_all_tests is not None:
+        assert requirements.faults(shown_by_all_tests) == []
+        return
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--conformance=check"]
+    run = subprocess.run(command, cwd=requirements.ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:] or run.stdout[-3000:]
+
+
+def test_all_is_well():
+    assert list(problems([LIST], {"thing.one": TEST})) == []
+
+
+@pytest.mark.parametrize(
+    ("lists", "shown", "said"),
+    [
+        ([LIST], {}, "thing.one: no test shows it"),
+        ([LIST], {"thing.one": TEST, "thing.four": TEST}, "thing.four: named by test_one_is_one, listed nowhere"),
+        ([LIST], {"thing.one": TEST, "thing.two": TEST}, "thing.two: has a test and yet says later: after one"),
+        ([LIST, LIST], {"thing.one": TEST}, "thing.one: listed 2 times"),
+    ],
+)
+def test_what_does_not_fit_is_said(lists, shown, said):
+    assert said in list(problems(lists, shown))
+
+
+def test_a_list_with_an_unknown_or_missing_key_is_refused():
+    for fields in ('id = "a"\ntext = "b"', 'id = "a"\ntext = "b"\nsource = "c"\nlatre = "d"'):
+        with pytest.raises(TypeError):
+            List.load(f'title = "t"\n[[group]]\ntitle = "g"\n[[group.requirement]]\n{fields}\n')
+
+
+def test_the_table_names_tests_and_excuses():
+    table = render([LIST], {"thing.one": TEST | {("tests/test_things.py", "test_again")}})
+    assert "1 of 3 are shown by tests" in table
+    assert (
+        "| thing.one | One is one. | Euclid | [tests/test_things.py](../tests/test_things.py): "
+        "`test_again`, `test_one_is_one` |" in table
+    )
+    assert "| thing.two | Two is even. | Euclid | later: after one |" in table
+    assert "| thing.three | Three is red. | nobody | not applicable: numbers have no colour |" in table
