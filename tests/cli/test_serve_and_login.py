@@ -301,6 +301,17 @@ def read_to_the_end(connection, tls):
         tls.read()
 
 
+def read_to_close_notify(connection, tls):
+    """What comes until TLS ends; a TCP end before that fails the test."""
+    received = b""
+    while not tls.peer_closed:
+        ciphertext = connection.recv(65536)
+        assert ciphertext, "the connection ended without close_notify"
+        tls.feed(ciphertext)
+        received += tls.read()
+    return received
+
+
 def test_sigterm_lets_handshakes_in_flight_end_and_accepts_no_more(serve_once, password):
     server = serve_once()
 
