@@ -1,0 +1,71 @@
+"""CredSSP without asyncio: the engine does no I/O, so any loop can drive it. Here it is a blocking socket.
+
+`python examples/by_hand.py PORT PIN [HOST]` logs on to echo_server.py.
+"""
+
+import contextlib
+import socket
+import sys
+from collections.abc import Callable
+
+import acredssp
+
+
+def handshake(
+    sock: socket.socket, context: acredssp.SecurityContext, answer: Callable[[acredssp.Event], object]
+) -> bytes:
+    """Drive either side to the end; return the ciphertext that came behind the handshake."""
+    data = b""
+    try:
+        result = context.step()
+        while True:
+            if result.output:
+                sock.sendall(result.output)
+            if result.status is acredssp.SecurityStatus.SEC_E_OK:
+                return data
+            if result.event is not None:
+                result = context.resume(answer(result.event))
+                continue
+            if result.missing:
+                chunk = sock.recv(65536)
+                if not chunk:
+                    context.receive_eof()
+                data += chunk
+            result = context.step(data)
+            data = data[len(data) - result.extra :]
+    except acredssp.CredSSPError:
+        with contextlib.suppress(OSError):  # the peer may be gone
+            sock.sendall(context.farewell)
+        raise
+
+
+def main(port: str, pin: str, host: str = "127.0.0.1") -> None:
+    """Log on, send a line, print what comes back."""
+    config = acredssp.ClientConfig(
+        authenticate=acredssp.Password("wonderland", user="alice"), trust=acredssp.Trust.pinned(pin)
+    )
+    context = config.new_context(server_hostname=host, spn=f"TERMSRV/{host}")
+
+    def answer(event: acredssp.Event) -> object:
+        """Nobody asks a client anything else."""
+        assert isinstance(event, acredssp.JudgeCertificate)
+        config.judge(event.chain, host)
+        return True
+
+    with socket.create_connection((host, int(port))) as sock:
+        data = handshake(sock, context, answer)
+        print("logged on:", context.info)
+        assert context.tls is not None
+        context.tls.write(b"hello\n")
+        sock.sendall(context.tls.output())
+        echo = b""
+        while not echo.endswith(b"\n"):
+            context.tls.feed(data or sock.recv(65536))
+            data, echo = b"", echo + context.tls.read()
+        print("echo:", echo.decode().strip())
+        context.tls.close()
+        sock.sendall(context.tls.output())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,24 @@
+"""Log on to echo_server.py and say hello: `python examples/echo_client.py PORT PIN [HOST]`."""
+
+import asyncio
+import sys
+
+import acredssp
+
+
+async def main(port: str, pin: str, host: str = "127.0.0.1") -> None:
+    """Log on, send a line, print what comes back."""
+    config = acredssp.ClientConfig(
+        authenticate=acredssp.Password("wonderland", user="alice"),
+        trust=acredssp.Trust.pinned(pin),  # without it the certificate must be good for the host's name
+    )
+    reader, writer = await acredssp.open_connection(host, int(port), config=config)
+    print("logged on:", writer.get_extra_info("credssp"))
+    writer.write(b"hello\n")
+    print("echo:", (await reader.readline()).decode().strip())
+    writer.close()
+    await writer.wait_closed()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,40 @@
+"""A server that echoes to whoever logs on: `python examples/echo_server.py [HOST [PORT]]`, then echo_client.py."""
+
+import asyncio
+import ssl
+import sys
+
+import acredssp
+
+USERS = {"alice": "wonderland"}
+
+
+async def lookup(request: acredssp.CredentialRequest) -> acredssp.LookupAnswer:
+    """Give an account's secret; here a database may be awaited."""
+    password = USERS.get(request.principal.user.lower())
+    return acredssp.Password(password) if password else acredssp.Deny()
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Talk to one client that logged on."""
+    print("logged on:", writer.get_extra_info("credssp").principal, flush=True)
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+
+
+async def main(host: str = "127.0.0.1", port: str = "3390") -> None:
+    """Serve until interrupted."""
+    certificate, key = acredssp.self_signed([host, "localhost"], "ec")
+    context = acredssp.server_context_from_pem(acredssp.Policy(), certificate, key)
+    config = acredssp.ServerConfig(ssl_context=context, lookup=lookup)
+    async with await acredssp.start_server(echo, host, int(port), config=config) as server:
+        pin = acredssp.pin_of(ssl.PEM_cert_to_DER_cert(certificate.decode()))
+        print("port", server.sockets[0].getsockname()[1], "pin", pin, flush=True)
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""The examples run as they are written: each in a process of its own, as a reader would start it."""
+
+import importlib.util
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from support.endpoints import PASSWORD, SPN, client_config, server_config
+
+import acredssp
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(name, *arguments):
+    command = [sys.executable, "-X", "dev", "-W", "error", EXAMPLES / f"{name}.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def echo_server():
+    """The example's port and pin."""
+    command = [sys.executable, EXAMPLES / "echo_server.py", "127.0.0.1", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        _, port, _, pin = server.stdout.readline().split()
+        yield port, pin
+        server.terminate()
+
+
+@pytest.mark.parametrize("client", ["echo_client", "by_hand"])
+def test_a_client_logs_on_to_the_echo_server(echo_server, client):
+    done = run(client, *echo_server)
+    assert done.returncode == 0, done.stderr
+    assert "logged on: HandshakeInfo(version=6, mechanism='ntlm'" in done.stdout
+    assert "echo: hello\n" in done.stdout
+    assert "wonderland" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("client", ["echo_client", "by_hand"])
+def test_a_client_refuses_a_server_with_another_key(echo_server, client):
+    port, _ = echo_server
+    done = run(client, port, "00" * 32)
+    assert done.returncode == 1
+    assert "CertificateError" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def by_hand():
+    spec = importlib.util.spec_from_file_location("by_hand", EXAMPLES / "by_hand.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def both_by_hand(by_hand, password):
+    """Drive both sides of a pair of sockets; what each ended with."""
+    client = client_config(authenticate=acredssp.Password(password, "bob"))
+    contexts = client.new_context(server_hostname="localhost", spn=SPN), server_config().new_context()
+    answers = (lambda _certificate: True), (lambda _claim: acredssp.Password(PASSWORD))
+    ended = [None, None]
+
+    def side(number, sock):
+        with sock:
+            try:
+                by_hand.handshake(sock, contexts[number], answers[number])
+                ended[number] = contexts[number].info
+            except acredssp.CredSSPError as error:
+                ended[number] = error
+
+    threads = [threading.Thread(target=side, args=(number, end)) for number, end in enumerate(socket.socketpair())]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return ended
+
+
+def test_both_sides_can_be_driven_by_hand(by_hand):
+    client, server = both_by_hand(by_hand, PASSWORD)
+    assert client.version == server.version == 6
+    assert server.principal.user == "bob"
+
+
+def test_a_refusal_by_hand_reaches_the_client(by_hand):
+    client, server = both_by_hand(by_hand, "wrong")
+    assert type(client) is type(server) is acredssp.AuthenticationError
+    assert client.nt_status is acredssp.NTSTATUS.STATUS_LOGON_FAILURE
