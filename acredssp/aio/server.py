@@ -7,7 +7,8 @@ to `on_handshake` and to the log, and touches nobody else.
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable
 from typing import TypeAlias
 
 from acredssp.aio.answers import ServerAnswers
@@ -106,7 +107,7 @@ class CredSSPServer(asyncio.AbstractServer):
         return self._loop
 
     @property
-    def sockets(self) -> Sequence[object]:
+    def sockets(self) -> tuple[socket.socket, ...]:
         """The listening sockets; empty once closed."""
         return tuple(getattr(self._listener, "sockets", None) or ())
 

@@ -52,7 +52,7 @@ async def listening(server: ServerConfig) -> AsyncIterator[int]:
     """Listen on the loopback interface for as long as the block runs; gives the port."""
     listener = await create_server(_Behind, HOST, 0, config=server, carriage=_CARRIAGE)
     try:
-        yield listener.sockets[0].getsockname()[1]  # type: ignore[attr-defined] # sockets, typed as objects
+        yield listener.sockets[0].getsockname()[1]
     finally:
         listener.close()
         await listener.wait_closed()
