@@ -26,7 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from acredssp.core.tls import note_server_name, own_public_key
 from acredssp.policy import Policy
 
-__all__ = ["client_context", "self_signed", "server_context", "server_context_from_pem"]
+__all__ = ["client_context", "client_context_from_pem", "self_signed", "server_context", "server_context_from_pem"]
 
 _VALIDITY: Final = dt.timedelta(days=365)
 _CLOCK_SKEW: Final = dt.timedelta(days=1)
@@ -39,6 +39,23 @@ def client_context(policy: Policy) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     _apply(context, policy)
+    return context
+
+
+def client_context_from_pem(policy: Policy, certificate: bytes, key: bytes) -> ssl.SSLContext:
+    """Make a context for clients that shows a certificate to a server that asks for one.
+
+    Args:
+        policy: The TLS versions.
+        certificate: The client's certificate chain in PEM, its own first.
+        key: The private key in PEM.
+
+    Raises:
+        ssl.SSLError: They are no PEM, or do not belong together.
+    """
+    context = client_context(policy)
+    with _file_of_key(certificate, key) as (path, password):
+        context.load_cert_chain(path, None, password)
     return context
 
 

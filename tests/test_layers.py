@@ -18,6 +18,7 @@ LAYERS = (
     ("tls_config", "trust", "hooks", "config"),
     ("carriage",),
     ("aio",),
+    ("sspi",),  # above aio for its thread pool and its way to ask hooks
     ("",),  # the package itself: the public names
     ("cli", "__main__"),
 )
@@ -26,10 +27,10 @@ LAYERS = (
 DOORS = {
     "asn1crypto": ("wire",),
     "asyncio": ("aio", "cli"),
-    "cryptography": ("wire", "mechanisms", "core", "tls_config", "trust", "cli"),
+    "cryptography": ("wire", "mechanisms", "core", "tls_config", "trust", "sspi.schannel", "cli"),
     "rich": ("cli",),
     "spnego": ("mechanisms.kerberos",),
-    "ssl": ("policy", "core.tls", "core.client_certificate", "tls_config", "trust", "config"),
+    "ssl": ("policy", "core.tls", "core.client_certificate", "tls_config", "trust", "config", "sspi"),
     "typer": ("cli",),
     "uvloop": ("cli",),
 }

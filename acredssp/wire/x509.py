@@ -1,4 +1,4 @@
-"""The public key of a certificate, found by walking its front (RFC 5280 4.1) and nothing else.
+"""The public key and the issuer of a certificate, found by walking its front (RFC 5280 4.1) and nothing else.
 
 Whether the certificate is to be trusted is judged elsewhere: here only the bytes that CredSSP binds to are cut out.
 """
@@ -6,7 +6,7 @@ Whether the certificate is to be trusted is judged elsewhere: here only the byte
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
 
-__all__ = ["subject_public_key", "subject_public_key_info"]
+__all__ = ["issuer_name", "subject_public_key", "subject_public_key_info"]
 
 
 def subject_public_key(certificate: bytes) -> bytes:
@@ -43,15 +43,36 @@ def subject_public_key_info(certificate: bytes) -> bytes:
     return certificate[offset:end]
 
 
-def _find_key_info(certificate: bytes) -> tuple[int, int, int]:
-    """Where the SubjectPublicKeyInfo begins, where its content does, and where both end."""
+def issuer_name(certificate: bytes) -> bytes:
+    """The DER of the issuer's Name as it stands there: what a CertificateRequest's list is compared with.
+
+    Args:
+        certificate: The DER of a certificate.
+
+    Raises:
+        RemoteProtocolError: `certificate` is none.
+    """
+    offset, end = _find_issuer(certificate)
+    _, stop = der.element(certificate, offset, end, der.SEQUENCE, "issuer")
+    return certificate[offset:stop]
+
+
+def _find_issuer(certificate: bytes) -> tuple[int, int]:
+    """Where the issuer's Name begins, and where the tbsCertificate ends."""
     offset, end = der.element(certificate, 0, len(certificate), der.SEQUENCE, "certificate")
     der.expect_end(end, len(certificate), "certificate")
     offset, end = der.element(certificate, offset, end, der.SEQUENCE, "tbsCertificate")
     if offset < end and certificate[offset] == der.CONTEXT:  # version [0], absent in a version 1 certificate
         _, offset = der.element(certificate, offset, end, der.CONTEXT, "version")
     _, offset = der.element(certificate, offset, end, der.INTEGER, "serialNumber")
-    for field in ("signature", "issuer", "validity", "subject"):
+    _, offset = der.element(certificate, offset, end, der.SEQUENCE, "signature")
+    return offset, end
+
+
+def _find_key_info(certificate: bytes) -> tuple[int, int, int]:
+    """Where the SubjectPublicKeyInfo begins, where its content does, and where both end."""
+    offset, end = _find_issuer(certificate)
+    for field in ("issuer", "validity", "subject"):
         _, offset = der.element(certificate, offset, end, der.SEQUENCE, field)
     start, stop = der.element(certificate, offset, end, der.SEQUENCE, "subjectPublicKeyInfo")
     return offset, start, stop

@@ -1,0 +1,234 @@
+"""What pAuthData says: from Microsoft's structures, or acredssp's configurations, to what contexts are made from."""
+
+import dataclasses
+import ssl
+from typing import Final, TypeAlias, TypeGuard, assert_never
+
+from acredssp import tls_config
+from acredssp.config import ClientConfig, ServerConfig
+from acredssp.credentials import Credential, NTHash, Password
+from acredssp.errors import LocalProtocolError
+from acredssp.hooks import LookupHook
+from acredssp.policy import Policy
+from acredssp.sspi.arguments import expect
+from acredssp.sspi.constants import (
+    CREDSSP_CRED_EX_VERSION,
+    SEC_WINNT_AUTH_IDENTITY_VERSION,
+    SEC_WINNT_AUTH_IDENTITY_VERSION_2,
+)
+from acredssp.sspi.flags import CREDSPP_SUBMIT_TYPE, CREDSSP_FLAG, SEC_WINNT_AUTH_IDENTITY_FLAG, SECPKG_CRED
+from acredssp.sspi.schannel import (
+    Certificate,
+    certificate_of,
+    issuers_of,
+    policy_of,
+    tls_context,
+    unknown_credentials,
+    usable,
+)
+from acredssp.sspi.structures import (
+    CREDSSP_CRED,
+    CREDSSP_CRED_EX,
+    SCH_CREDENTIALS,
+    SCHANNEL_CRED,
+    SEC_WINNT_AUTH_IDENTITY,
+    SEC_WINNT_AUTH_IDENTITY_EX,
+    SEC_WINNT_AUTH_IDENTITY_EX2,
+    CertContext,
+    SchannelCred,
+    SpnegoCred,
+)
+from acredssp.status import SecurityStatus
+from acredssp.trust import Trust
+
+__all__ = ["AuthData", "Sides", "expect_auth_data", "read_auth_data"]
+
+AuthData: TypeAlias = CREDSSP_CRED | CREDSSP_CRED_EX | ClientConfig | ServerConfig | tuple[ClientConfig, ServerConfig]
+
+_BOTH_MEMBERS: Final = {
+    CREDSPP_SUBMIT_TYPE.CredsspPasswordCreds,
+    CREDSPP_SUBMIT_TYPE.CredsspSubmitBufferBoth,
+    CREDSPP_SUBMIT_TYPE.CredsspSubmitBufferBothOld,
+}
+_TYPES_READ: Final = _BOTH_MEMBERS | {CREDSPP_SUBMIT_TYPE.CredsspSchannelCreds}
+_IDENTITY_VERSIONS: Final = {
+    SEC_WINNT_AUTH_IDENTITY_EX: SEC_WINNT_AUTH_IDENTITY_VERSION,
+    SEC_WINNT_AUTH_IDENTITY_EX2: SEC_WINNT_AUTH_IDENTITY_VERSION_2,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sides:
+    """What each side's contexts are made from; None for a side that was not asked for, or that has nothing."""
+
+    client: ClientConfig | None = None
+    server: ServerConfig | None = None
+    issuers: frozenset[bytes] | None = frozenset()
+    """DER names of who issued the client certificate's chain; None for unknown, empty without a certificate."""
+
+
+def expect_auth_data(auth_data: object) -> None:
+    """Refuse Python types that have no meaning, which is not the same as credentials that are of no use.
+
+    Raises:
+        TypeError: One of them.
+    """
+    match auth_data:
+        case None | ClientConfig() | ServerConfig() | (ClientConfig(), ServerConfig()):
+            return
+        case CREDSSP_CRED_EX():
+            expect("pAuthData.Cred", auth_data.Cred, CREDSSP_CRED)
+            _expect_members(auth_data.Cred)
+        case CREDSSP_CRED():
+            _expect_members(auth_data)
+        case _:
+            expect("pAuthData", auth_data, CREDSSP_CRED, CREDSSP_CRED_EX, ClientConfig, ServerConfig, type(None))
+            raise AssertionError("unreachable")
+
+
+def _expect_members(cred: CREDSSP_CRED) -> None:
+    expect("Type", cred.Type, int)
+    expect("pSchannelCred", cred.pSchannelCred, SCHANNEL_CRED, SCH_CREDENTIALS, type(None))
+    if cred.pSchannelCred is not None:
+        expect("hRootStore", cred.pSchannelCred.hRootStore, Trust, type(None))
+        for certificate in cred.pSchannelCred.paCred:
+            expect("paCred", certificate, CertContext, ssl.SSLContext)
+    if isinstance(cred.pSpnegoCred, SEC_WINNT_AUTH_IDENTITY):
+        for name in ("User", "Domain", "Password"):
+            expect(name, getattr(cred.pSpnegoCred, name), str, bytes)
+    elif not callable(cred.pSpnegoCred):
+        expect(
+            "pSpnegoCred", cred.pSpnegoCred, Password, NTHash, ClientConfig, ServerConfig,
+            type(None),
+        )  # fmt: skip
+
+
+def read_auth_data(auth_data: AuthData | None, use: SECPKG_CRED) -> Sides:
+    """Read what the sides that `use` names are made from. Loads keys, and may read the system's authorities.
+
+    Raises:
+        LocalProtocolError: It cannot be read, with the status that AcquireCredentialsHandle returns.
+    """
+    outbound, inbound = bool(use & SECPKG_CRED.OUTBOUND), bool(use & SECPKG_CRED.INBOUND)
+    match auth_data:
+        case None:
+            return Sides()
+        case ClientConfig():
+            return Sides(client=auth_data if outbound else None)
+        case ServerConfig():
+            return Sides(server=auth_data if inbound else None)
+        case tuple():
+            client, server = auth_data
+            return Sides(client if outbound else None, server if inbound else None)
+        case CREDSSP_CRED() | CREDSSP_CRED_EX():
+            return _sides(_unwrapped(auth_data), outbound=outbound, inbound=inbound)
+        case _:
+            assert_never(auth_data)
+
+
+def _unwrapped(cred: CREDSSP_CRED | CREDSSP_CRED_EX) -> CREDSSP_CRED:
+    if isinstance(cred, CREDSSP_CRED_EX):
+        if cred.Type != CREDSPP_SUBMIT_TYPE.CredsspCredEx or cred.Version != CREDSSP_CRED_EX_VERSION:
+            raise unknown_credentials(f"CREDSSP_CRED_EX of type {int(cred.Type)} and version {cred.Version}")
+        if cred.Flags:
+            what = "redirected credentials" if cred.Flags == CREDSSP_FLAG.REDIRECT else f"flags {int(cred.Flags):#x}"
+            raise _error(f"CREDSSP_CRED_EX: {what} are not supported", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+        cred = cred.Cred
+    if cred.Type not in _TYPES_READ:
+        raise unknown_credentials(f"CREDSSP_CRED of type {int(cred.Type)}")
+    return cred
+
+
+def _sides(cred: CREDSSP_CRED, *, outbound: bool, inbound: bool) -> Sides:
+    schannel, spnego = cred.pSchannelCred, cred.pSpnegoCred
+    certificate = certificate_of(schannel)
+    # A server's hook is taken whatever the type: Windows has its authority at hand and takes none from the caller.
+    server = _server(spnego, schannel, certificate) if inbound else None
+    client = _client(spnego, schannel, certificate) if outbound and cred.Type in _BOTH_MEMBERS else None
+    return Sides(client, server, issuers_of(certificate))
+
+
+def _client(spnego: SpnegoCred | None, schannel: SchannelCred | None, certificate: Certificate) -> ClientConfig | None:
+    if isinstance(spnego, ClientConfig):
+        return spnego if schannel is None else _client_with_tls(spnego, schannel, certificate)
+    if isinstance(spnego, SEC_WINNT_AUTH_IDENTITY):
+        who: Credential = _identity(spnego)
+    elif isinstance(spnego, Password | NTHash):
+        who = spnego
+    else:
+        return None
+    policy = policy_of(Policy(), schannel, server=False)
+    context = tls_context(Policy(), policy, certificate, tls_config.client_context_from_pem)
+    trust = schannel.hRootStore if schannel is not None else None
+    return ClientConfig(authenticate=who, policy=policy, trust=trust, ssl_context=context)
+
+
+def _client_with_tls(config: ClientConfig, schannel: SchannelCred, certificate: Certificate) -> ClientConfig:
+    policy = policy_of(config.policy, schannel, server=False)
+    context = tls_context(config.policy, policy, certificate, tls_config.client_context_from_pem)
+    if context is None and policy == config.policy:
+        context = config.ssl_context
+    trust = schannel.hRootStore if schannel.hRootStore is not None else config.trust
+    return dataclasses.replace(config, policy=policy, trust=trust, ssl_context=context)
+
+
+def _server(spnego: SpnegoCred | None, schannel: SchannelCred | None, certificate: Certificate) -> ServerConfig | None:
+    if isinstance(spnego, ServerConfig):
+        base = spnego.policy
+        policy = policy_of(base, schannel, server=True)
+        # Without a certificate beside it, the config's own context stands for one.
+        context = tls_context(base, policy, certificate or spnego.ssl_context, tls_config.server_context_from_pem)
+        return usable(lambda: dataclasses.replace(spnego, policy=policy, ssl_context=context or spnego.ssl_context))
+    if not _is_hook(spnego):
+        return None
+    policy = policy_of(Policy(), schannel, server=True)
+    context = tls_context(Policy(), policy, certificate, tls_config.server_context_from_pem)
+    if context is None:
+        raise _error("a server needs a certificate: paCred is empty", SecurityStatus.SEC_E_NO_CREDENTIALS)
+    return usable(lambda: ServerConfig(ssl_context=context, lookup=spnego, policy=policy))
+
+
+def _is_hook(spnego: SpnegoCred | None) -> TypeGuard[LookupHook]:
+    return callable(spnego)
+
+
+# --- who ---
+
+
+def _identity(identity: SEC_WINNT_AUTH_IDENTITY) -> Password:
+    name = type(identity).__name__
+    if isinstance(identity, SEC_WINNT_AUTH_IDENTITY_EX):
+        version = _IDENTITY_VERSIONS[type(identity)]
+        if identity.Version != version:
+            raise unknown_credentials(f"{name} of version {identity.Version:#x}")
+        if not _permits(identity.PackageList, "ntlm"):
+            raise _error("the identity's PackageList leaves no package", SecurityStatus.SEC_E_NO_CREDENTIALS)
+    if not identity.Flags & (SEC_WINNT_AUTH_IDENTITY_FLAG.ANSI | SEC_WINNT_AUTH_IDENTITY_FLAG.UNICODE):
+        raise unknown_credentials(f"{name} with neither the flag ANSI nor UNICODE")
+    encoding = "utf-16-le" if identity.Flags & SEC_WINNT_AUTH_IDENTITY_FLAG.UNICODE else "cp1252"
+    user = _text(identity.User, identity.UserLength, encoding)
+    if not user:
+        raise _error("the identity names no user", SecurityStatus.SEC_E_NO_CREDENTIALS)
+    domain = _text(identity.Domain, identity.DomainLength, encoding)
+    return Password(_text(identity.Password, identity.PasswordLength, encoding), user, domain)
+
+
+def _text(value: str | bytes, length: int | None, encoding: str) -> str:
+    if isinstance(value, str):
+        return value[:length]
+    try:
+        return value.decode(encoding)[:length]
+    except UnicodeDecodeError:
+        # Not chained: the exception quotes the bytes, which may be the password's.
+        raise unknown_credentials(f"a text that is no {encoding}") from None
+
+
+def _permits(package_list: str, package: str) -> bool:
+    """Whether a PackageList allows `package`: named, or not forbidden where only forbidden ones are named."""
+    names = [name.strip().casefold() for name in package_list.split(",") if name.strip()]
+    allowed = [name for name in names if not name.startswith("!")]
+    return f"!{package}" not in names and (package in allowed or not allowed)
+
+
+def _error(reason: str, status: SecurityStatus) -> LocalProtocolError:
+    return LocalProtocolError(reason, security_status=status)

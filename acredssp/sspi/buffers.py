@@ -1,0 +1,189 @@
+"""SecBuffer and SecBufferDesc: what the caller hands in and the SSPI functions fill.
+
+Memory, in Python's terms:
+
+* Input is any bytes-like `pvBuffer`; `cbBuffer` says how much of its front counts, all of it unless given.
+* Output with ISC_REQ_ALLOCATE_MEMORY arrives as `bytes` of the package's own; `FreeContextBuffer` takes them back.
+* Output without it goes into memory of the caller's: a `bytearray` (or a writable `memoryview`) in `pvBuffer`, whose
+  own size is the room there is. `cbBuffer` then says how much was written, so it need not be reset before the buffer
+  is used again. Too small: SEC_E_BUFFER_TOO_SMALL, `cbBuffer` is the size needed, and nothing is lost.
+* What the functions report about bytes that are the caller's anyway (MISSING, EXTRA) is a count and never a view,
+  since a view would keep the caller's `bytearray` from being cut. DecryptMessage alone answers with views of its input.
+"""
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from acredssp.errors import LocalProtocolError
+from acredssp.sspi.constants import SECBUFFER_VERSION
+from acredssp.sspi.flags import SECBUFFER
+from acredssp.status import SecurityStatus
+
+__all__ = ["Memory", "SecBuffer", "SecBufferDesc"]
+
+Memory: TypeAlias = bytes | bytearray | memoryview
+
+_ATTRIBUTES = int(SECBUFFER.ATTRMASK)
+_SPARE = frozenset({SECBUFFER.EMPTY, SECBUFFER.MISSING, SECBUFFER.EXTRA})
+
+
+class SecBuffer:
+    """One buffer.
+
+    Args:
+        BufferType: A `SECBUFFER`, with attribute bits or without.
+        pvBuffer: The memory; None for none.
+        cbBuffer: Bytes of it that count; None for all.
+
+    Raises:
+        TypeError: `pvBuffer` is not bytes-like.
+    """
+
+    __slots__ = ("BufferType", "_allocated", "cbBuffer", "pvBuffer")
+
+    def __init__(
+        self, BufferType: int = SECBUFFER.EMPTY, pvBuffer: Memory | None = None, cbBuffer: int | None = None
+    ) -> None:
+        if pvBuffer is not None and not isinstance(pvBuffer, bytes | bytearray | memoryview):
+            raise TypeError(f"pvBuffer: expected bytes, bytearray, memoryview or None, got {type(pvBuffer).__name__}")
+        self.BufferType = BufferType
+        self.pvBuffer = pvBuffer
+        self.cbBuffer = _size(pvBuffer) if cbBuffer is None else cbBuffer
+        self._allocated = False
+
+    # --- reading ---
+
+    @property
+    def type(self) -> int:
+        """`BufferType` without its attribute bits."""
+        return self.BufferType & ~_ATTRIBUTES
+
+    @property
+    def readonly(self) -> bool:
+        """Whether the package may read the buffer and not write it."""
+        return bool(self.BufferType & (SECBUFFER.READONLY | SECBUFFER.READONLY_WITH_CHECKSUM))
+
+    @property
+    def allocated(self) -> bool:
+        """Whether `pvBuffer` is the package's, to be given back with FreeContextBuffer."""
+        return self._allocated
+
+    @property
+    def view(self) -> memoryview:
+        """The first `cbBuffer` bytes of the memory, or as many as there are."""
+        return memoryview(b"" if self.pvBuffer is None else self.pvBuffer).cast("B")[: self.cbBuffer]
+
+    def __bytes__(self) -> bytes:
+        return bytes(self.view)
+
+    def __repr__(self) -> str:
+        return f"SecBuffer({self._text()})"
+
+    def _text(self) -> str:
+        try:
+            name = SECBUFFER(self.type).name
+        except ValueError:
+            name = hex(self.type)
+        return f"{name}, {self.cbBuffer} bytes"
+
+    # --- filling: the functions' side ---
+
+    def put(self, data: bytes, *, allocate: bool) -> SecurityStatus:
+        """Hand `data` to the caller: as memory of the package's own, or into the caller's.
+
+        Returns:
+            SEC_E_OK, or SEC_E_BUFFER_TOO_SMALL with the size needed in `cbBuffer` and the memory untouched.
+
+        Raises:
+            TypeError: `pvBuffer` is needed and cannot be written.
+        """
+        if allocate:
+            self.pvBuffer = data or None
+            self.cbBuffer = len(data)
+            self._allocated = True
+            return SecurityStatus.SEC_E_OK
+        self.cbBuffer = len(data)
+        if len(data) > _size(self.pvBuffer):
+            return SecurityStatus.SEC_E_BUFFER_TOO_SMALL
+        if data:
+            self._writable()[: len(data)] = data
+        return SecurityStatus.SEC_E_OK
+
+    def become(self, buffer_type: SECBUFFER, count: int = 0, memory: Memory | None = None) -> None:
+        """Turn into another kind of buffer: MISSING and EXTRA with a count, the parts of a message with a view."""
+        self.BufferType = buffer_type
+        self.pvBuffer = memory
+        self.cbBuffer = count if memory is None else _size(memory)
+        self._allocated = False
+
+    def free(self) -> bool:
+        """Take back what the package allocated; whether the caller was right to give it."""
+        if not self._allocated:
+            return self.pvBuffer is None
+        self.pvBuffer, self.cbBuffer, self._allocated = None, 0, False
+        return True
+
+    def _writable(self) -> memoryview:
+        assert self.pvBuffer is not None
+        view = memoryview(self.pvBuffer).cast("B")
+        if view.readonly:
+            raise TypeError(
+                "pvBuffer: expected a bytearray or a writable memoryview, got memory that cannot be written"
+            )
+        return view
+
+
+class SecBufferDesc:
+    """The buffers of one call.
+
+    Args:
+        pBuffers: In the order that the function's page asks for.
+        ulVersion: SECBUFFER_VERSION.
+    """
+
+    __slots__ = ("pBuffers", "ulVersion")
+
+    def __init__(self, pBuffers: Iterable[SecBuffer] = (), ulVersion: int = SECBUFFER_VERSION) -> None:
+        self.ulVersion = ulVersion
+        self.pBuffers = list(pBuffers)
+
+    @property
+    def cBuffers(self) -> int:
+        """How many buffers there are."""
+        return len(self.pBuffers)
+
+    def __repr__(self) -> str:
+        return f"SecBufferDesc({'; '.join(buffer._text() for buffer in self.pBuffers)})"  # noqa: SLF001 - its own kind
+
+    def check(self) -> None:
+        """Refuse a descriptor of another version.
+
+        Raises:
+            LocalProtocolError: SEC_E_INVALID_TOKEN.
+        """
+        if self.ulVersion != SECBUFFER_VERSION:
+            raise LocalProtocolError(
+                f"SecBufferDesc: expected version {SECBUFFER_VERSION}, got {self.ulVersion}",
+                security_status=SecurityStatus.SEC_E_INVALID_TOKEN,
+            )
+
+    def find(self, buffer_type: SECBUFFER) -> SecBuffer | None:
+        """The first buffer of that type, attribute bits aside."""
+        return next((buffer for buffer in self.pBuffers if buffer.type == buffer_type), None)
+
+    def spare(self) -> SecBuffer | None:
+        """The first buffer that a report may go into: EMPTY, or the report of an earlier call left as it was."""
+        return next((buffer for buffer in self.pBuffers if buffer.type in _SPARE and not buffer.readonly), None)
+
+    def report(self, buffer_type: SECBUFFER, count: int) -> bool:
+        """Turn the spare buffer into MISSING or EXTRA with a count, or into EMPTY; whether there is one."""
+        buffer = self.spare()
+        if buffer is not None:
+            buffer.become(buffer_type, count)
+        return buffer is not None
+
+
+def _size(memory: Memory | None) -> int:
+    if memory is None:
+        return 0
+    return memory.nbytes if isinstance(memory, memoryview) else len(memory)

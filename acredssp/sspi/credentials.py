@@ -1,0 +1,229 @@
+"""AcquireCredentialsHandle (CredSSP), QueryCredentialsAttributes, FreeCredentialsHandle.
+
+A credentials handle holds everything costly: the SSLContext, the certificate, the NT hash. It is no logon: nobody is
+asked anything, and a wrong password shows at the first context only.
+
+`pAuthData` is Microsoft's CREDSSP_CRED or CREDSSP_CRED_EX, or acredssp's own configurations, which say more:
+
+* OUTBOUND: pSpnegoCred is a SEC_WINNT_AUTH_IDENTITY (or `Password`, `NTHash`, `ClientConfig`); or pAuthData itself
+  is a `ClientConfig`.
+* INBOUND: on Windows the domain, or the machine's own accounts, validate who comes in. Here the application does, so
+  pSpnegoCred is its lookup hook (or a `ServerConfig` with more hooks), beside the certificate in pSchannelCred; or
+  pAuthData itself is a `ServerConfig`. Without one there is no authenticating authority.
+* BOTH: pAuthData is a pair `(ClientConfig, ServerConfig)`.
+"""
+
+import functools
+import os
+import pathlib
+from typing import Final
+
+from acredssp.aio import offload
+from acredssp.config import ClientConfig
+from acredssp.errors import CredSSPError, LocalProtocolError
+from acredssp.sspi.arguments import expect
+from acredssp.sspi.auth_data import AuthData, expect_auth_data, read_auth_data
+from acredssp.sspi.constants import CREDSSP_NAME, TS_SSP_NAME
+from acredssp.sspi.flags import SECPKG_CRED, SECPKG_CRED_ATTR
+from acredssp.sspi.handles import CredentialState, CredHandle, TimeStamp, failure
+from acredssp.sspi.structures import SecPkgCredentials_Names
+from acredssp.status import SecurityStatus
+
+__all__ = ["AcquireCredentialsHandle", "AuthData", "FreeCredentialsHandle", "QueryCredentialsAttributes"]
+
+_PACKAGES: Final = {name.casefold(): name for name in (CREDSSP_NAME, TS_SSP_NAME)}
+
+
+async def AcquireCredentialsHandle(
+    pszPrincipal: str | None = None,
+    pszPackage: str = "",
+    fCredentialUse: int = 0,
+    pvLogonID: int | None = None,
+    pAuthData: AuthData | None = None,
+    pGetKeyFn: None = None,
+    pvGetKeyArgument: None = None,
+    phCredential: CredHandle | None = None,
+    ptsExpiry: TimeStamp | None = None,
+) -> SecurityStatus:
+    """Make a handle of a principal's credentials.
+
+    Args:
+        pszPrincipal: Whose; None for those of pAuthData. OUTBOUND, another name than theirs is SEC_E_NOT_OWNER.
+        pszPackage: `CREDSSP` or `TSSSP`, in any case.
+        fCredentialUse: `SECPKG_CRED.INBOUND`, `.OUTBOUND` or `.BOTH`.
+        pvLogonID: The logon session, a LUID of the caller's choice; None for the user and the audit session of the
+            process. It only keeps sessions of TLS apart, and grants nothing.
+        pAuthData: See the module's text; None for default credentials.
+        pGetKeyFn: None.
+        pvGetKeyArgument: None.
+        phCredential: Receives the handle, or `.error`.
+        ptsExpiry: Receives the expiry, which passwords do not have: `TimeStamp.NEVER`.
+
+    Returns:
+        SEC_E_OK, or SEC_E_SECPKG_NOT_FOUND, SEC_E_INVALID_PARAMETER (a reserved parameter, an unknown use),
+        SEC_E_NO_CREDENTIALS (nothing to log on with, no certificate for a server), SEC_E_NOT_OWNER,
+        SEC_E_NO_AUTHENTICATING_AUTHORITY (INBOUND, and nobody to validate), SEC_E_UNKNOWN_CREDENTIALS (a structure of
+        another version or type, a certificate that does not load), SEC_E_ALGORITHM_MISMATCH (no TLS version left),
+        SEC_E_UNSUPPORTED_FUNCTION, SEC_E_INSUFFICIENT_MEMORY, SEC_E_INTERNAL_ERROR.
+
+    Raises:
+        TypeError: A parameter has a wrong Python type.
+    """
+    expect("phCredential", phCredential, CredHandle)
+    expect("pszPrincipal", pszPrincipal, str, type(None))
+    expect("pszPackage", pszPackage, str)
+    expect("fCredentialUse", fCredentialUse, int)
+    expect("pvLogonID", pvLogonID, int, type(None))
+    expect("ptsExpiry", ptsExpiry, TimeStamp, type(None))
+    expect_auth_data(pAuthData)
+    assert phCredential is not None
+    try:
+        _check_reserved(pGetKeyFn, pvGetKeyArgument)
+        make = functools.partial(_make, _package(pszPackage), _use(fCredentialUse), pszPrincipal, pvLogonID, pAuthData)
+        # In the thread pool: keys are loaded, and the system's authorities may have to be read.
+        state = await offload.run(make)
+    except CredSSPError as error:
+        return failure(error, phCredential)
+    if isinstance(state, Exception):
+        return failure(state, phCredential)
+    phCredential.assign(state)
+    phCredential.error = None
+    if ptsExpiry is not None:
+        ptsExpiry.QuadPart = TimeStamp.NEVER
+    return SecurityStatus.SEC_E_OK
+
+
+async def QueryCredentialsAttributes(
+    phCredential: CredHandle, ulAttribute: int, pBuffer: SecPkgCredentials_Names
+) -> SecurityStatus:
+    """Ask for a fact about credentials; it holds for every context made from them.
+
+    Args:
+        phCredential: The handle.
+        ulAttribute: `SECPKG_CRED_ATTR.NAMES`; the others are of other packages.
+        pBuffer: Receives it.
+
+    Returns:
+        SEC_E_OK, SEC_E_INVALID_HANDLE, SEC_E_UNSUPPORTED_FUNCTION.
+
+    Raises:
+        TypeError: A parameter has a wrong Python type.
+    """
+    expect("phCredential", phCredential, CredHandle)
+    try:
+        state = phCredential.state
+    except CredSSPError as error:
+        return failure(error, phCredential)
+    if ulAttribute != SECPKG_CRED_ATTR.NAMES:
+        reason = f"credentials of {state.package} have no attribute {ulAttribute}"
+        return failure(_error(reason, SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION), phCredential)
+    expect("pBuffer", pBuffer, SecPkgCredentials_Names)
+    pBuffer.sUserName = state.principal
+    phCredential.error = None
+    return SecurityStatus.SEC_E_OK
+
+
+async def FreeCredentialsHandle(phCredential: CredHandle) -> SecurityStatus:
+    """Free a credentials handle. Contexts that were made from it stay usable.
+
+    Returns:
+        SEC_E_OK, or SEC_E_INVALID_HANDLE for one that was freed before or never filled.
+
+    Raises:
+        TypeError: It is no credentials handle.
+    """
+    expect("phCredential", phCredential, CredHandle)
+    try:
+        phCredential.state.alive = False
+    except CredSSPError as error:
+        return failure(error, phCredential)
+    phCredential.error = None
+    return SecurityStatus.SEC_E_OK
+
+
+# --- parameters ---
+
+
+def _check_reserved(*values: object) -> None:
+    if any(value is not None for value in values):
+        raise _error(
+            "pGetKeyFn and pvGetKeyArgument: expected None, got a value", SecurityStatus.SEC_E_INVALID_PARAMETER
+        )
+
+
+def _package(name: str) -> str:
+    package = _PACKAGES.get(name.casefold())
+    if package is None:
+        raise _error(
+            f"expected package {CREDSSP_NAME} or {TS_SSP_NAME}, got {name!r}", SecurityStatus.SEC_E_SECPKG_NOT_FOUND
+        )
+    return package
+
+
+def _use(value: int) -> SECPKG_CRED:
+    """INBOUND, OUTBOUND or both. AUTOLOGON_RESTRICTED forbids ambient credentials, which are never used here."""
+    use = SECPKG_CRED(value & ~SECPKG_CRED.AUTOLOGON_RESTRICTED)
+    if use not in (SECPKG_CRED.INBOUND, SECPKG_CRED.OUTBOUND, SECPKG_CRED.BOTH):
+        raise _error(
+            f"fCredentialUse: expected INBOUND, OUTBOUND or BOTH, got {value:#x}",
+            SecurityStatus.SEC_E_INVALID_PARAMETER,
+        )
+    return use
+
+
+# --- making: in the thread pool ---
+
+
+def _make(
+    package: str, use: SECPKG_CRED, principal: str | None, logon_id: int | None, auth_data: AuthData | None
+) -> CredentialState:
+    sides = read_auth_data(auth_data, use)
+    if use & SECPKG_CRED.OUTBOUND and sides.client is None:
+        raise _error(
+            "there are no default credentials: pAuthData must say who logs on", SecurityStatus.SEC_E_NO_CREDENTIALS
+        )
+    if use & SECPKG_CRED.INBOUND and sides.server is None:
+        raise _error(
+            "nobody validates who comes in: pSpnegoCred must be a lookup hook or a ServerConfig",
+            SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
+        )
+    return CredentialState(
+        package=package,
+        client=sides.client,
+        server=sides.server,
+        principal=_principal(principal, sides.client),
+        issuers=sides.issuers,
+        logon_session=_logon_session(logon_id),
+        process=os.getpid(),
+    )
+
+
+def _principal(asked: str | None, client: ClientConfig | None) -> str:
+    """Whose credentials they are.
+
+    Raises:
+        LocalProtocolError: SEC_E_NOT_OWNER: not whose were asked for.
+    """
+    if client is None:
+        return asked or ""
+    who = client.authenticate
+    names = [f"{who.domain}\\{who.user}" if who.domain else who.user, who.user, f"{who.user}@{who.domain}"]
+    if asked is not None and asked.casefold() not in (name.casefold() for name in names):
+        raise _error("pszPrincipal is another than the credentials' own", SecurityStatus.SEC_E_NOT_OWNER)
+    return names[0]
+
+
+def _logon_session(logon_id: int | None) -> tuple[int, ...]:
+    """What tells one logon session from another: the caller's LUID, else the user and the kernel's audit session."""
+    if logon_id is not None:
+        return (logon_id,)
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    try:
+        session = int(pathlib.Path("/proc/self/sessionid").read_text("ascii"))
+    except (OSError, ValueError):
+        session = -1  # no Linux, or a kernel without audit
+    return (user, session)
+
+
+def _error(reason: str, status: SecurityStatus) -> LocalProtocolError:
+    return LocalProtocolError(reason, security_status=status)

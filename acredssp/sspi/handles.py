@@ -1,0 +1,308 @@
+"""Handles, time stamps and attributes: what the caller makes empty and the SSPI functions fill.
+
+A handle is a reference, as in C: several may stand for one context, and when the context is deleted all of them are
+invalid. What a handle stands for is private; `dwLower` and `dwUpper` are two opaque numbers to compare.
+
+A context belongs to the thread of the call that made it, since an `ssl.SSLObject` is not for two threads, and only one
+call at a time may drive its handshake. Both are refused with SEC_E_INVALID_HANDLE and change nothing. EncryptMessage
+and DecryptMessage do not get into each other's way.
+"""
+
+import contextlib
+import dataclasses
+import datetime as dt
+import enum
+import itertools
+import threading
+from collections.abc import Iterator
+from typing import ClassVar, Final, Generic, Self, TypeVar
+
+from acredssp.config import ClientConfig, ServerConfig
+from acredssp.errors import CredSSPError, LocalProtocolError
+from acredssp.sspi.flags import ASC_RET, ISC_RET
+from acredssp.status import SecurityStatus
+
+__all__ = [
+    "ContextAttributes",
+    "ContextState",
+    "CredHandle",
+    "CredentialState",
+    "CtxtHandle",
+    "HandleState",
+    "TimeStamp",
+    "Use",
+    "failure",
+]
+
+_INVALID: Final = (1 << 64) - 1
+"""Both words of a handle that stands for nothing (SecInvalidateHandle)."""
+
+_serials = itertools.count(1)
+
+
+class HandleState:
+    """What a handle stands for, until it is freed."""
+
+    def __init__(self) -> None:
+        self.serial: Final = next(_serials)
+        self.alive = True
+
+
+class CredentialState(HandleState):
+    """The credentials behind a CredHandle, with everything costly made.
+
+    Args:
+        package: `CREDSSP` or `TSSSP`.
+        client: What InitializeSecurityContext makes contexts from; None for INBOUND alone.
+        server: What AcceptSecurityContext makes contexts from; None for OUTBOUND alone.
+        principal: Whose they are: domain, backslash, user.
+        issuers: DER names of who issued the client certificate's chain, None for unknown; empty without one.
+        logon_session: Opaque; equal for handles of one logon session.
+        process: The process that acquired them.
+    """
+
+    def __init__(
+        self,
+        *,
+        package: str,
+        client: ClientConfig | None,
+        server: ServerConfig | None,
+        principal: str,
+        issuers: frozenset[bytes] | None,
+        logon_session: tuple[int, ...],
+        process: int,
+    ) -> None:
+        super().__init__()
+        self.package: Final = package
+        self.client: Final = client
+        self.server: Final = server
+        self.principal: Final = principal
+        self.issuers: Final = issuers
+        self.logon_session: Final = logon_session
+        self.process: Final = process
+
+    def has_certificate_from(self, authorities: frozenset[bytes]) -> bool:
+        """Whether there is a client certificate that one of `authorities` issued; an empty set means any."""
+        if self.issuers is None:
+            return True
+        return bool(self.issuers & authorities if authorities else self.issuers)
+
+
+class Use(enum.Flag):
+    """What a call does with a context. Calls whose uses overlap exclude each other."""
+
+    ENCRYPT = enum.auto()
+    DECRYPT = enum.auto()
+    ESTABLISH = ENCRYPT | DECRYPT
+
+
+class ContextState(HandleState):
+    """What a CtxtHandle stands for: its thread, and what is in flight. The functions' own facts come on top."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+        self._in_use = Use(0)
+
+    def check_thread(self) -> None:
+        """Refuse another thread than the one that made the context.
+
+        Raises:
+            LocalProtocolError: SEC_E_INVALID_HANDLE.
+        """
+        if threading.get_ident() != self._thread:
+            raise _invalid("the context belongs to another thread")
+
+    @contextlib.contextmanager
+    def claim(self, use: Use) -> Iterator[None]:
+        """Hold the context for one call.
+
+        Raises:
+            LocalProtocolError: SEC_E_INVALID_HANDLE: another call that excludes this one is in flight.
+        """
+        self.check_thread()
+        if self._in_use & use:
+            raise _invalid("another call on the context is in flight")
+        self._in_use |= use
+        try:
+            yield
+        finally:
+            self._in_use &= ~use
+
+
+_State = TypeVar("_State", bound=HandleState)
+
+
+class _Handle(Generic[_State]):
+    """Two opaque words, and the error of the last call that failed on it."""
+
+    __slots__ = ("_state", "error")
+    __hash__ = None  # type: ignore[assignment] # a call changes what it equals
+
+    _kind: ClassVar[str]
+
+    def __init__(self) -> None:
+        self._state: _State | None = None
+        self.error: CredSSPError | None = None
+        """The exception behind the last failing status; None after a call that did not fail."""
+
+    @property
+    def dwLower(self) -> int:
+        """Opaque; all ones for a handle that stands for nothing."""
+        return self._state.serial if self._state is not None else _INVALID
+
+    @property
+    def dwUpper(self) -> int:
+        """Opaque; all ones for a handle that stands for nothing."""
+        return 0 if self._state is not None else _INVALID
+
+    @property
+    def valid(self) -> bool:
+        """Whether it stands for something that has not been freed."""
+        return self._state is not None and self._state.alive
+
+    @property
+    def state(self) -> _State:
+        """What it stands for: the functions' own matter, not the caller's.
+
+        Raises:
+            LocalProtocolError: SEC_E_INVALID_HANDLE: nothing, or something freed.
+        """
+        if self._state is None:
+            raise _invalid(f"the {self._kind} handle stands for nothing")
+        if not self._state.alive:
+            raise _invalid(f"the {self._kind} handle has been freed")
+        return self._state
+
+    def assign(self, state: _State) -> None:
+        """Make it stand for `state`: what the functions do with the handle that the caller gives for a result."""
+        self._state = state
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        return self._state is other._state
+
+    def __repr__(self) -> str:
+        words = "invalid" if self._state is None else f"{self.dwLower:#x}"
+        freed = "" if self._state is None or self._state.alive else ", freed"
+        return f"{type(self).__name__}({words}{freed})"
+
+
+class CredHandle(_Handle[CredentialState]):
+    """A handle of credentials, for AcquireCredentialsHandle to fill.
+
+    Args:
+        strict_flags: Whether contexts made from it take no flags but those that the functions' pages list.
+        require_delegate: Whether ISC_REQ_DELEGATE is mandatory and ISC_REQ_MUTUAL_AUTH ignored, as on Windows Vista
+            and Windows Server 2008.
+    """
+
+    __slots__ = ("require_delegate", "strict_flags")
+    _kind = "credentials"
+
+    def __init__(self, *, strict_flags: bool = False, require_delegate: bool = False) -> None:
+        super().__init__()
+        self.strict_flags = strict_flags
+        self.require_delegate = require_delegate
+
+
+class CtxtHandle(_Handle[ContextState]):
+    """A handle of a context, for InitializeSecurityContext or AcceptSecurityContext to fill."""
+
+    __slots__ = ()
+    _kind = "context"
+
+
+def failure(error: Exception, *handles: CredHandle | CtxtHandle | None) -> SecurityStatus:
+    """Note why a call fails on the handles it was given, and return its status.
+
+    Args:
+        error: A `CredSSPError` as it is. Anything else is the machine's or ours: its text may quote a secret, so the
+            handles get its class name, and itself as the cause.
+        handles: None is passed over.
+    """
+    if not isinstance(error, CredSSPError):
+        status = SecurityStatus.SEC_E_INTERNAL_ERROR
+        if isinstance(error, MemoryError):
+            status = SecurityStatus.SEC_E_INSUFFICIENT_MEMORY
+        reason = CredSSPError(f"the call ended with {type(error).__name__}", security_status=status)
+        reason.__cause__ = error
+        error = reason
+    for handle in handles:
+        if handle is not None:
+            handle.error = error
+    return error.security_status
+
+
+def _invalid(message: str) -> LocalProtocolError:
+    return LocalProtocolError(message, security_status=SecurityStatus.SEC_E_INVALID_HANDLE)
+
+
+_EPOCH: Final = dt.datetime(1601, 1, 1)  # noqa: DTZ001 - a time stamp is local time, and says no zone
+_TICK: Final = dt.timedelta(microseconds=1)
+_TICKS_OF_MICROSECOND: Final = 10
+
+
+@dataclasses.dataclass(slots=True)
+class TimeStamp:
+    """A time in ticks of 100 ns since 1601, in local time, as SSPI packages give it."""
+
+    NEVER: ClassVar[int] = 0x7FFFFFFFFFFFFFFF
+    """The greatest value: it does not expire."""
+
+    QuadPart: int = 0
+
+    @property
+    def LowPart(self) -> int:
+        """The low 32 bits."""
+        return self.QuadPart & 0xFFFFFFFF
+
+    @property
+    def HighPart(self) -> int:
+        """The high 32 bits."""
+        return self.QuadPart >> 32
+
+    @classmethod
+    def from_datetime(cls, moment: dt.datetime) -> Self:
+        """The local time of `moment`, which must be aware."""
+        local = moment.astimezone().replace(tzinfo=None)
+        return cls((local - _EPOCH) // _TICK * _TICKS_OF_MICROSECOND)
+
+    def to_datetime(self) -> dt.datetime | None:
+        """The moment, aware, in the local zone; None for never."""
+        if self.QuadPart == self.NEVER:
+            return None
+        return (_EPOCH + self.QuadPart // _TICKS_OF_MICROSECOND * _TICK).astimezone()
+
+
+class ContextAttributes:
+    """The attributes of a context, for `pfContextAttr`.
+
+    `attributes & ISC_RET_DELEGATE`, `ISC_RET_DELEGATE in attributes` and `int(attributes)` read it.
+    """
+
+    __slots__ = ("flags",)
+
+    def __init__(self, flags: ISC_RET | ASC_RET | int = 0) -> None:
+        self.flags = flags
+        """`ISC_RET` or `ASC_RET` after a call."""
+
+    def __int__(self) -> int:
+        return int(self.flags)
+
+    __index__ = __int__
+
+    def __and__(self, mask: int) -> int:
+        return self.flags & mask
+
+    def __contains__(self, mask: int) -> bool:
+        return self.flags & mask == mask
+
+    def __eq__(self, other: object) -> bool:
+        return int(self) == int(other) if isinstance(other, int | ContextAttributes) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment] # a call changes it
+
+    def __repr__(self) -> str:
+        return f"ContextAttributes({self.flags!r})"

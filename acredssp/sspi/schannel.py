@@ -1,0 +1,144 @@
+"""The TLS half of pAuthData: certificate and versions, from SCHANNEL_CRED or SCH_CREDENTIALS to an SSLContext."""
+
+import dataclasses
+import ssl
+from collections.abc import Callable
+from typing import Final, TypeAlias, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from acredssp.errors import LocalProtocolError, PolicyError, RemoteProtocolError
+from acredssp.policy import Policy
+from acredssp.sspi.constants import SCH_CREDENTIALS_VERSION, SCHANNEL_CRED_VERSION
+from acredssp.sspi.flags import SP_PROT
+from acredssp.sspi.structures import SCHANNEL_CRED, CertContext, SchannelCred
+from acredssp.status import SecurityStatus
+from acredssp.wire.x509 import issuer_name
+
+__all__ = ["Certificate", "certificate_of", "issuers_of", "policy_of", "tls_context", "unknown_credentials", "usable"]
+
+Certificate: TypeAlias = CertContext | ssl.SSLContext | None
+
+_CLIENT_VERSIONS: Final = {
+    ssl.TLSVersion.TLSv1_2: SP_PROT.TLS1_2_CLIENT,
+    ssl.TLSVersion.TLSv1_3: SP_PROT.TLS1_3_CLIENT,
+}
+_SERVER_VERSIONS: Final = {
+    ssl.TLSVersion.TLSv1_2: SP_PROT.TLS1_2_SERVER,
+    ssl.TLSVersion.TLSv1_3: SP_PROT.TLS1_3_SERVER,
+}
+_WEAKEST_SUITE: Final = 128
+"""Bits of the weakest cipher suite that an acredssp context offers."""
+
+_T = TypeVar("_T")
+
+
+def certificate_of(schannel: SchannelCred | None) -> Certificate:
+    """The certificate that `schannel` has, None without one.
+
+    Raises:
+        LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: a structure of another version, or several certificates.
+    """
+    if schannel is None:
+        return None
+    version = SCHANNEL_CRED_VERSION if isinstance(schannel, SCHANNEL_CRED) else SCH_CREDENTIALS_VERSION
+    if schannel.dwVersion != version:
+        raise unknown_credentials(f"{type(schannel).__name__} of version {schannel.dwVersion}")
+    if len(schannel.paCred) > 1:
+        # Which of them a peer would be shown, and CredSSP bound to, would depend on the peer.
+        raise unknown_credentials(f"{len(schannel.paCred)} certificates: expected one at most")
+    return schannel.paCred[0] if schannel.paCred else None
+
+
+def tls_context(
+    base: Policy, policy: Policy, certificate: Certificate, load: Callable[[Policy, bytes, bytes], ssl.SSLContext]
+) -> ssl.SSLContext | None:
+    """The TLS context that holds `certificate`; None without one.
+
+    Args:
+        base: The policy before the versions of `schannel`.
+        policy: The policy with them.
+        certificate: What it holds.
+        load: Makes one from a chain and a key in PEM.
+
+    Raises:
+        LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS, or SEC_E_INVALID_PARAMETER for versions beside an SSLContext.
+    """
+    if isinstance(certificate, CertContext):
+        return usable(lambda: load(policy, certificate.chain_pem, certificate.key_pem))
+    if certificate is not None and policy != base:
+        raise _error(
+            "an SSLContext of the caller's own has its own versions: name none beside it",
+            SecurityStatus.SEC_E_INVALID_PARAMETER,
+        )
+    return certificate
+
+
+def usable(make: Callable[[], _T]) -> _T:
+    """What `make` makes of a certificate.
+
+    Raises:
+        LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: nothing can be made of it.
+    """
+    try:
+        return make()
+    except (ssl.SSLError, ValueError, PolicyError, RemoteProtocolError) as error:
+        raise unknown_credentials(f"a certificate that cannot be used ({type(error).__name__})") from error
+
+
+def issuers_of(certificate: Certificate) -> frozenset[bytes] | None:
+    """Who issued the certificate and those above it: any of them may be on a server's list."""
+    match certificate:
+        case None:
+            return frozenset()
+        case CertContext():
+            chain = usable(lambda: x509.load_pem_x509_certificates(certificate.chain_pem))
+            return usable(lambda: frozenset(issuer_name(link.public_bytes(Encoding.DER)) for link in chain))
+        case ssl.SSLContext():
+            return None  # it does not tell
+
+
+def policy_of(policy: Policy, schannel: SchannelCred | None, *, server: bool) -> Policy:
+    """The policy with no more versions of TLS than `schannel` allows.
+
+    Raises:
+        LocalProtocolError: SEC_E_ALGORITHM_MISMATCH: none is left.
+    """
+    allowed = _protocols(schannel)
+    if allowed is None:
+        return policy
+    bits = _SERVER_VERSIONS if server else _CLIENT_VERSIONS
+    newest = ssl.TLSVersion.TLSv1_3 if policy.max_tls is ssl.TLSVersion.MAXIMUM_SUPPORTED else policy.max_tls
+    possible = [version for version in bits if policy.min_tls <= version <= newest]
+    versions = [version for version in possible if bits[version] & allowed]
+    if not versions:
+        raise _error("no version of tls is left", SecurityStatus.SEC_E_ALGORITHM_MISMATCH)
+    if versions == possible:
+        return policy
+    return dataclasses.replace(policy, min_tls=versions[0], max_tls=versions[-1])
+
+
+def _protocols(schannel: SchannelCred | None) -> int | None:
+    """The bits that are allowed, None for no restriction."""
+    if isinstance(schannel, SCHANNEL_CRED):
+        if schannel.dwMinimumCipherStrength > _WEAKEST_SUITE:
+            raise _error(
+                f"cipher suites of {_WEAKEST_SUITE} bits cannot be left out", SecurityStatus.SEC_E_ALGORITHM_MISMATCH
+            )
+        return int(schannel.grbitEnabledProtocols) or None
+    if schannel is None or not schannel.pTlsParameters:
+        return None
+    disabled = 0
+    for parameters in schannel.pTlsParameters:
+        disabled |= int(parameters.grbitDisabledProtocols)
+    return ~disabled if disabled else None
+
+
+def unknown_credentials(what: str) -> LocalProtocolError:
+    """Make the error for credentials that are not recognised."""
+    return _error(f"credentials of an unknown kind: {what}", SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS)
+
+
+def _error(reason: str, status: SecurityStatus) -> LocalProtocolError:
+    return LocalProtocolError(reason, security_status=status)
