@@ -1,0 +1,107 @@
+"""The README says what is so: its examples run, its tables and names are those of the tree."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from support.peers import DEADLINE, free_port, listens, wait_until
+
+import acredssp
+from acredssp.cli.outcome import EXIT_STATUS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+SERVER, CLIENT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def section(title):
+    return re.split(r"\n##", README.split(f"\n{title}\n")[1])[0]
+
+
+def rows(title):
+    """The cells of a section's table, without its head."""
+    lines = [line for line in section(title).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def words(text):
+    """What stands in backticks."""
+    return re.findall(r"`([^`]+)`", text)
+
+
+def python(*arguments):
+    return [sys.executable, "-X", "dev", "-W", "error", *arguments]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, data in zip(("server.pem", "server.key"), acredssp.self_signed(["localhost"]), strict=True):
+        (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
+def test_the_examples_talk_to_each_other(folder):
+    port = free_port()
+    server, client = (python("-u", "-c", code.replace("3390", str(port))) for code in (SERVER, CLIENT))
+    with subprocess.Popen(server, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            wait_until(lambda: listens(port), "the server listens")
+            done = subprocess.run(client, cwd=folder, capture_output=True, text=True, timeout=DEADLINE, check=False)
+            assert process.stdout.readline() == "CONTOSO\\alice is here\n"
+        finally:
+            process.terminate()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("HandshakeInfo(version=6, mechanism='ntlm'")
+    assert done.stdout.endswith("hello\n\n")
+    assert done.stderr == ""
+
+
+def test_the_extras_are_those_of_the_package():
+    extras = {words(cell)[0] for cell, _ in rows("## Install")}
+    assert extras == set(PROJECT["project"]["optional-dependencies"]) - {"dev"}
+
+
+def test_the_exit_statuses_are_those_of_the_command():
+    told = {result: int(status) for status, results, _ in rows("### login") for result in words(results)}
+    assert told == {result.value: status for result, status in EXIT_STATUS.items()}
+
+
+@pytest.mark.parametrize("command", ["login", "serve"])
+def test_every_option_named_is_one(command):
+    run = subprocess.run(
+        python("-m", "acredssp", command, "--help"),
+        env=os.environ | {"COLUMNS": "200"},  # so that no option is cut in two
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
+    )
+    named = set(re.findall(r"--[a-z][a-z-]+", section(f"### {command}")))
+    assert named
+    assert {option for option in named if option not in run.stdout} == set()
+
+
+def test_every_target_named_is_one():
+    named = {word.split()[1] for word in words(README) if word.startswith("make ")}
+    named |= set(re.findall(r"^    make (\w+)", README, re.MULTILINE))
+    assert named
+    assert {target for target in named if not re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)} == set()
+
+
+def test_every_policy_named_is_one():
+    for call in re.findall(r"Policy\(([^`]*)\)", section("## Secure unless told otherwise")):
+        for option in re.findall(r"(\w+)=", call):
+            assert option in acredssp.Policy.__dataclass_fields__
+
+
+def test_every_file_linked_is_there():
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
