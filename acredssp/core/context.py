@@ -23,6 +23,7 @@ peer should still be sent (an alert, an errorCode, a close_notify) before the co
 Who calls: the driver in `aio`, the SSPI functions, the carriages, or thirty lines of a user's own.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 from typing import Final, NoReturn, TypeAlias
@@ -88,7 +89,8 @@ class SecurityContext:
     Args:
         handshake: The exchange inside, fresh.
         tls: A fresh TLS connection; None in the bare shape, where the caller runs TLS and `public_key` is given.
-        public_key: Bare shape: the SubjectPublicKey of the server's certificate (content of the BIT STRING).
+        public_key: Bare shape: the SubjectPublicKey of the server's certificate (content of the BIT STRING); None for a
+            client that learns it later and calls `bind()` before its second step.
         judge: Client: whether to stop with `JudgeCertificate` when TLS is up.
 
     Raises:
@@ -100,7 +102,7 @@ class SecurityContext:
         handshake: ClientHandshake | ServerHandshake,
         tls: TLSSession | None,
         *,
-        public_key: bytes = b"",
+        public_key: bytes | None = b"",
         judge: bool = False,
     ) -> None:
         self.handshake = handshake
@@ -228,7 +230,7 @@ class SecurityContext:
             delegated=handshake.delegated,
             tls_version=tls.version if tls else "",
             cipher=tls.cipher if tls else "",
-            peer_key_sha256=hashlib.sha256(subject_public_key_info(certificate)).hexdigest() if certificate else None,
+            peer_key_sha256=_fingerprint(certificate) if certificate else None,
         )
 
     def take_credentials(self) -> TSCredentials | None:
@@ -369,3 +371,10 @@ class SecurityContext:
         if self.state is State.ESTABLISHED:
             return StepResult(SecurityStatus.SEC_E_OK, self._drain(), extra=extra)
         return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, self._drain(), extra=extra)
+
+
+def _fingerprint(certificate: bytes) -> str | None:
+    """The SHA-256 of its key in hex; None when it has none that can be read: OpenSSL takes BER, too."""
+    with contextlib.suppress(RemoteProtocolError):
+        return hashlib.sha256(subject_public_key_info(certificate)).hexdigest()
+    return None

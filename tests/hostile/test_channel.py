@@ -5,20 +5,32 @@ CVE-2024-32650 (a close_notify that made rustls spin), CVE-2024-11738 (a fragmen
 """
 
 import random
+import ssl
 import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.engine import converse
-from support.logon import TLS_POLICIES, attack, client, come_up, established, records, say, server, tls_peer
+from support.engine import converse, pem
+from support.logon import (
+    TLS_POLICIES,
+    attack,
+    certificate,
+    client,
+    come_up,
+    established,
+    records,
+    say,
+    server,
+    tls_peer,
+)
 
 from acredssp.carriage.rdp import RDP
 from acredssp.core.states import State
 from acredssp.core.tls import TLSSession
 from acredssp.errors import CredSSPError, PeerClosed, RemoteProtocolError, TLSError
 from acredssp.status import SecurityStatus
-from acredssp.wire import early_auth
+from acredssp.wire import der, early_auth
 from acredssp.wire.ts_request import TSRequest
 from acredssp.wire.x224 import ConnectionConfirm, ConnectionRequest, Protocols
 
@@ -264,6 +276,27 @@ def test_name_that_is_no_ascii_in_sni_is_refused(unraisable):
     with pytest.raises(TLSError):
         target.step(honest.output().replace(b"aaaa", b"\xff\xc3\x28\x80"))
     assert [type(report.exc_value) for report in unraisable] == [UnicodeDecodeError]
+
+
+@pytest.mark.parametrize("length", ["indefinite", "of five bytes"])
+def test_certificate_in_ber_that_only_openssl_reads(length, tmp_path):
+    """It is refused before the logon, and whoever asks for the facts afterwards hears them, without a fingerprint."""
+    good = certificate()
+    start, end = der.element(good, 0, len(good), der.SEQUENCE, "test")
+    tbs, tbs_end = der.element(good, start, end, der.SEQUENCE, "test")
+    lengths = {"indefinite": (b"\x80", b"\0\0"), "of five bytes": (b"\x85" + (tbs_end - tbs).to_bytes(5, "big"), b"")}
+    header, trailer = lengths[length]
+    strange = der.encode(der.SEQUENCE, b"\x30" + header + good[tbs:tbs_end] + trailer + good[tbs_end:end])
+    path = tmp_path / "strange.pem"
+    path.write_text(ssl.DER_cert_to_PEM_cert(strange) + pem("rsa")[1].decode())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    victim = client()
+    with pytest.raises(RemoteProtocolError, match="definite length"):
+        come_up(victim, TLSSession(context, server_side=True))
+    info = victim.context.info
+    assert info.tls_version
+    assert info.peer_key_sha256 is None
 
 
 # --- any bytes ---
