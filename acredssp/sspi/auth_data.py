@@ -4,7 +4,6 @@ import dataclasses
 import ssl
 from typing import Final, TypeAlias, TypeGuard, assert_never
 
-from acredssp import tls_config
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.credentials import Credential, NTHash, Password
 from acredssp.errors import LocalProtocolError
@@ -20,9 +19,10 @@ from acredssp.sspi.flags import CREDSPP_SUBMIT_TYPE, CREDSSP_FLAG, SEC_WINNT_AUT
 from acredssp.sspi.schannel import (
     Certificate,
     certificate_of,
+    client_context,
     issuers_of,
     policy_of,
-    tls_context,
+    server_context,
     unknown_credentials,
     usable,
 )
@@ -63,8 +63,10 @@ class Sides:
 
     client: ClientConfig | None = None
     server: ServerConfig | None = None
-    issuers: frozenset[bytes] | None = frozenset()
-    """DER names of who issued the client certificate's chain; None for unknown, empty without a certificate."""
+    certificate: ssl.SSLContext | None = None
+    """Holds the client's certificate, for a server that asks for one; its own connections run without."""
+    issuers: frozenset[bytes] | None = None
+    """DER names of who issued the client certificate's chain; None for unknown."""
 
 
 def expect_auth_data(auth_data: object) -> None:
@@ -144,47 +146,46 @@ def _sides(cred: CREDSSP_CRED, *, outbound: bool, inbound: bool) -> Sides:
     certificate = certificate_of(schannel)
     # A server's hook is taken whatever the type: Windows has its authority at hand and takes none from the caller.
     server = _server(spnego, schannel, certificate) if inbound else None
-    client = _client(spnego, schannel, certificate) if outbound and cred.Type in _BOTH_MEMBERS else None
-    return Sides(client, server, issuers_of(certificate))
+    client = _client(spnego, schannel) if outbound and cred.Type in _BOTH_MEMBERS else None
+    if client is None:
+        return Sides(server=server)
+    return Sides(client, server, client_context(client.policy, certificate), issuers_of(certificate))
 
 
-def _client(spnego: SpnegoCred | None, schannel: SchannelCred | None, certificate: Certificate) -> ClientConfig | None:
+def _client(spnego: SpnegoCred | None, schannel: SchannelCred | None) -> ClientConfig | None:
     if isinstance(spnego, ClientConfig):
-        return spnego if schannel is None else _client_with_tls(spnego, schannel, certificate)
+        return spnego if schannel is None else _client_with_tls(spnego, schannel)
     if isinstance(spnego, SEC_WINNT_AUTH_IDENTITY):
         who: Credential = _identity(spnego)
     elif isinstance(spnego, Password | NTHash):
         who = spnego
     else:
         return None
-    policy = policy_of(Policy(), schannel, server=False)
-    context = tls_context(Policy(), policy, certificate, tls_config.client_context_from_pem)
     trust = schannel.hRootStore if schannel is not None else None
-    return ClientConfig(authenticate=who, policy=policy, trust=trust, ssl_context=context)
+    return ClientConfig(authenticate=who, policy=policy_of(Policy(), schannel, server=False), trust=trust)
 
 
-def _client_with_tls(config: ClientConfig, schannel: SchannelCred, certificate: Certificate) -> ClientConfig:
+def _client_with_tls(config: ClientConfig, schannel: SchannelCred) -> ClientConfig:
     policy = policy_of(config.policy, schannel, server=False)
-    context = tls_context(config.policy, policy, certificate, tls_config.client_context_from_pem)
-    if context is None and policy == config.policy:
-        context = config.ssl_context
+    context = config.ssl_context if policy == config.policy else None
     trust = schannel.hRootStore if schannel.hRootStore is not None else config.trust
     return dataclasses.replace(config, policy=policy, trust=trust, ssl_context=context)
 
 
-def _server(spnego: SpnegoCred | None, schannel: SchannelCred | None, certificate: Certificate) -> ServerConfig | None:
+def _server(
+    spnego: SpnegoCred | None, schannel: SchannelCred | None, certificate: Certificate | None
+) -> ServerConfig | None:
     if isinstance(spnego, ServerConfig):
-        base = spnego.policy
-        policy = policy_of(base, schannel, server=True)
+        policy = policy_of(spnego.policy, schannel, server=True)
         # Without a certificate beside it, the config's own context stands for one.
-        context = tls_context(base, policy, certificate or spnego.ssl_context, tls_config.server_context_from_pem)
-        return usable(lambda: dataclasses.replace(spnego, policy=policy, ssl_context=context or spnego.ssl_context))
+        context = server_context(spnego.policy, policy, certificate or spnego.ssl_context)
+        return usable(lambda: dataclasses.replace(spnego, policy=policy, ssl_context=context))
     if not _is_hook(spnego):
         return None
-    policy = policy_of(Policy(), schannel, server=True)
-    context = tls_context(Policy(), policy, certificate, tls_config.server_context_from_pem)
-    if context is None:
+    if certificate is None:
         raise _error("a server needs a certificate: paCred is empty", SecurityStatus.SEC_E_NO_CREDENTIALS)
+    policy = policy_of(Policy(), schannel, server=True)
+    context = server_context(Policy(), policy, certificate)
     return usable(lambda: ServerConfig(ssl_context=context, lookup=spnego, policy=policy))
 
 

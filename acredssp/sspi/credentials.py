@@ -20,6 +20,7 @@ from typing import Final
 
 from acredssp.aio import offload
 from acredssp.config import ClientConfig
+from acredssp.core.client_certificate import watch_certificate_requests
 from acredssp.errors import CredSSPError, LocalProtocolError
 from acredssp.sspi.arguments import expect
 from acredssp.sspi.auth_data import AuthData, expect_auth_data, read_auth_data
@@ -187,11 +188,14 @@ def _make(
             "nobody validates who comes in: pSpnegoCred must be a lookup hook or a ServerConfig",
             SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
         )
+    if sides.client is not None and sides.client.ssl_context is not None and package == CREDSSP_NAME:
+        watch_certificate_requests(sides.client.ssl_context)
     return CredentialState(
         package=package,
         client=sides.client,
         server=sides.server,
         principal=_principal(principal, sides.client),
+        certificate=sides.certificate,
         issuers=sides.issuers,
         logon_session=_logon_session(logon_id),
         process=os.getpid(),

@@ -13,8 +13,9 @@ import dataclasses
 import datetime as dt
 import enum
 import itertools
+import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import ClassVar, Final, Generic, Self, TypeVar
 
 from acredssp.config import ClientConfig, ServerConfig
@@ -56,7 +57,8 @@ class CredentialState(HandleState):
         client: What InitializeSecurityContext makes contexts from; None for INBOUND alone.
         server: What AcceptSecurityContext makes contexts from; None for OUTBOUND alone.
         principal: Whose they are: domain, backslash, user.
-        issuers: DER names of who issued the client certificate's chain, None for unknown; empty without one.
+        certificate: Holds the client's certificate, for a server that asks for one; None without one.
+        issuers: DER names of who issued that certificate's chain; None for unknown.
         logon_session: Opaque; equal for handles of one logon session.
         process: The process that acquired them.
     """
@@ -68,6 +70,7 @@ class CredentialState(HandleState):
         client: ClientConfig | None,
         server: ServerConfig | None,
         principal: str,
+        certificate: ssl.SSLContext | None,
         issuers: frozenset[bytes] | None,
         logon_session: tuple[int, ...],
         process: int,
@@ -77,15 +80,20 @@ class CredentialState(HandleState):
         self.client: Final = client
         self.server: Final = server
         self.principal: Final = principal
-        self.issuers: Final = issuers
+        self.certificate: Final = certificate
+        self._issuers: Final = issuers
         self.logon_session: Final = logon_session
         self.process: Final = process
 
-    def has_certificate_from(self, authorities: frozenset[bytes]) -> bool:
-        """Whether there is a client certificate that one of `authorities` issued; an empty set means any."""
-        if self.issuers is None:
-            return True
-        return bool(self.issuers & authorities if authorities else self.issuers)
+    def certificate_for(self, authorities: Collection[bytes]) -> ssl.SSLContext | None:
+        """What holds a client certificate that one of `authorities` issued, as far as is known; None for none.
+
+        Args:
+            authorities: DER names, as `ChooseCertificate` has them; empty for anybody's.
+        """
+        if self.certificate is None or not authorities or self._issuers is None:
+            return self.certificate
+        return None if self._issuers.isdisjoint(authorities) else self.certificate
 
 
 class Use(enum.Flag):

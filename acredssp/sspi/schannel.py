@@ -8,6 +8,7 @@ from typing import Final, TypeAlias, TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from acredssp import tls_config
 from acredssp.errors import LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.policy import Policy
 from acredssp.sspi.constants import SCH_CREDENTIALS_VERSION, SCHANNEL_CRED_VERSION
@@ -16,9 +17,18 @@ from acredssp.sspi.structures import SCHANNEL_CRED, CertContext, SchannelCred
 from acredssp.status import SecurityStatus
 from acredssp.wire.x509 import issuer_name
 
-__all__ = ["Certificate", "certificate_of", "issuers_of", "policy_of", "tls_context", "unknown_credentials", "usable"]
+__all__ = [
+    "Certificate",
+    "certificate_of",
+    "client_context",
+    "issuers_of",
+    "policy_of",
+    "server_context",
+    "unknown_credentials",
+    "usable",
+]
 
-Certificate: TypeAlias = CertContext | ssl.SSLContext | None
+Certificate: TypeAlias = CertContext | ssl.SSLContext
 
 _CLIENT_VERSIONS: Final = {
     ssl.TLSVersion.TLSv1_2: SP_PROT.TLS1_2_CLIENT,
@@ -34,7 +44,7 @@ _WEAKEST_SUITE: Final = 128
 _T = TypeVar("_T")
 
 
-def certificate_of(schannel: SchannelCred | None) -> Certificate:
+def certificate_of(schannel: SchannelCred | None) -> Certificate | None:
     """The certificate that `schannel` has, None without one.
 
     Raises:
@@ -51,23 +61,32 @@ def certificate_of(schannel: SchannelCred | None) -> Certificate:
     return schannel.paCred[0] if schannel.paCred else None
 
 
-def tls_context(
-    base: Policy, policy: Policy, certificate: Certificate, load: Callable[[Policy, bytes, bytes], ssl.SSLContext]
-) -> ssl.SSLContext | None:
-    """The TLS context that holds `certificate`; None without one.
-
-    Args:
-        base: The policy before the versions of `schannel`.
-        policy: The policy with them.
-        certificate: What it holds.
-        load: Makes one from a chain and a key in PEM.
+def client_context(policy: Policy, certificate: Certificate | None) -> ssl.SSLContext | None:
+    """The TLS context that holds a client's certificate; None without one.
 
     Raises:
-        LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS, or SEC_E_INVALID_PARAMETER for versions beside an SSLContext.
+        LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: it cannot be loaded.
     """
     if isinstance(certificate, CertContext):
-        return usable(lambda: load(policy, certificate.chain_pem, certificate.key_pem))
-    if certificate is not None and policy != base:
+        return usable(lambda: tls_config.client_context_from_pem(policy, certificate.chain_pem, certificate.key_pem))
+    return certificate
+
+
+def server_context(base: Policy, policy: Policy, certificate: Certificate) -> ssl.SSLContext:
+    """The TLS context that holds a server's certificate.
+
+    Args:
+        base: The policy without the versions that pSchannelCred names.
+        policy: The policy with them.
+        certificate: What it holds.
+
+    Raises:
+        LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: it cannot be loaded; SEC_E_INVALID_PARAMETER: versions beside
+            an SSLContext of the caller's own.
+    """
+    if isinstance(certificate, CertContext):
+        return usable(lambda: tls_config.server_context_from_pem(policy, certificate.chain_pem, certificate.key_pem))
+    if policy != base:
         raise _error(
             "an SSLContext of the caller's own has its own versions: name none beside it",
             SecurityStatus.SEC_E_INVALID_PARAMETER,
@@ -87,16 +106,12 @@ def usable(make: Callable[[], _T]) -> _T:
         raise unknown_credentials(f"a certificate that cannot be used ({type(error).__name__})") from error
 
 
-def issuers_of(certificate: Certificate) -> frozenset[bytes] | None:
-    """Who issued the certificate and those above it: any of them may be on a server's list."""
-    match certificate:
-        case None:
-            return frozenset()
-        case CertContext():
-            chain = usable(lambda: x509.load_pem_x509_certificates(certificate.chain_pem))
-            return usable(lambda: frozenset(issuer_name(link.public_bytes(Encoding.DER)) for link in chain))
-        case ssl.SSLContext():
-            return None  # it does not tell
+def issuers_of(certificate: Certificate | None) -> frozenset[bytes] | None:
+    """Who issued a certificate and those above it, any of whom may be on a server's list; None for unknown."""
+    if not isinstance(certificate, CertContext):
+        return None  # an SSLContext does not tell
+    chain = usable(lambda: x509.load_pem_x509_certificates(certificate.chain_pem))
+    return usable(lambda: frozenset(issuer_name(link.public_bytes(Encoding.DER)) for link in chain))
 
 
 def policy_of(policy: Policy, schannel: SchannelCred | None, *, server: bool) -> Policy:
