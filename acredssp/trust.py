@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from typing import Final, Self
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -29,6 +31,17 @@ __all__ = ["Trust", "Verdict", "pin_of"]
 
 RDP_AUTHENTICATION: Final = x509.ObjectIdentifier("1.3.6.1.4.1.311.54.1.2")
 """szOID_TS_KP_TS_SERVER_AUTH: the extended key usage of Windows' own RDP certificates."""
+
+
+_UNREADABLE: Final = (
+    ValueError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+    CryptographyDeprecationWarning,
+)
+"""What cryptography says of certificates that OpenSSL took; of a negative serial number it warns, which may raise."""
 
 
 class Verdict(enum.Enum):
@@ -97,7 +110,7 @@ class Trust:
         try:
             leaf, *intermediates = (x509.load_der_x509_certificate(link) for link in chain)
             return self._judge(leaf, intermediates, name, now)
-        except (ValueError, x509.UnsupportedGeneralNameType):
+        except _UNREADABLE:
             return Verdict.UNTRUSTED  # a certificate that does not parse vouches for nothing
 
     def check(self, chain: Sequence[bytes], name: str, now: dt.datetime) -> None:

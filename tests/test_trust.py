@@ -1,5 +1,6 @@
 """The verdict on a certificate: authorities, names, dates, usages, pins."""
 
+import contextlib
 import datetime as dt
 import ipaddress
 
@@ -8,8 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from vectors.hostile import flips, replacements, truncations
 
-from acredssp.errors import CertificateError
+from acredssp.errors import CertificateError, CredSSPError
 from acredssp.status import SecurityStatus, Stage
 from acredssp.trust import RDP_AUTHENTICATION, Trust, Verdict, pin_of
 
@@ -153,6 +155,46 @@ def test_an_error_names_the_pin_to_use():
     assert caught.value.security_status is SecurityStatus.SEC_E_UNTRUSTED_ROOT
     assert caught.value.stage is Stage.TLS
     TRUST.check([Made("s", by=ROOT).der], "host.example", NOW)
+
+
+STRANGE = {
+    "version 4": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03"),
+    "an extension twice": (b"\x06\x03\x55\x1d\x23", b"\x06\x03\x55\x1d\x0e"),
+    "a signature of unknown kind": (bytes.fromhex("2a8648ce3d0403"), bytes.fromhex("2a8648ce3d0463")),
+    "a key of unknown kind": (bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d0277")),
+    "a curve of unknown kind": (bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030166")),
+    "a name of unknown kind": (b"\x82\x0chost.example", b"\x83\x0chost.example"),
+}
+
+
+@pytest.mark.requirement("defect.malformed-der")
+@pytest.mark.parametrize("chain", ["leaf", "intermediate"])
+@pytest.mark.parametrize(("good", "strange"), STRANGE.values(), ids=STRANGE)
+def test_a_certificate_that_openssl_reads_and_nobody_understands_is_not_trusted(good, strange, chain):
+    leaf = Made("s", by=ROOT).der
+    assert good in leaf
+    spoilt = leaf.replace(good, strange)
+    assert TRUST.judge([spoilt] if chain == "leaf" else [spoilt, leaf], "host.example", NOW) is not Verdict.TRUSTED
+
+
+def test_a_negative_serial_number_is_not_trusted():
+    """cryptography warns of one, and here a warning is an error."""
+    leaf = Made("s", by=ROOT)
+    serial = leaf.certificate.serial_number
+    number = serial.to_bytes(serial.bit_length() // 8 + 1, "big")
+    assert number in leaf.der
+    spoilt = leaf.der.replace(number, bytes([number[0] | 0x80]) + number[1:])
+    assert TRUST.judge([spoilt], "host.example", NOW) is Verdict.UNTRUSTED
+
+
+@pytest.mark.requirement("defect.malformed-der")
+@pytest.mark.parametrize("spoil", [flips, replacements, truncations])
+def test_spoilt_certificates_raise_only_our_errors(spoil):
+    good = Made("s", by=ROOT).der
+    for number, spoilt in enumerate(spoil(good)):
+        if number % 13 == 0:
+            with contextlib.suppress(CredSSPError):
+                TRUST.check([spoilt, MIDDLE.der], "host.example", NOW)
 
 
 def test_the_four_verdicts_have_four_statuses():
