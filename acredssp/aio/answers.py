@@ -126,17 +126,17 @@ class ServerAnswers:
     async def _ask(self, hook: Callable[[_Request], object], request: _Request) -> object:
         """Call a hook, plain function or coroutine function, under its time limit."""
         try:
-            async with asyncio.timeout(self._config.policy.hook_timeout):
+            async with asyncio.timeout(self._config.policy.hook_timeout) as limit:
                 answer = hook(request)
                 if inspect.isawaitable(answer):
                     answer = await answer
+                if limit.expired():
+                    raise TimeoutError  # noqa: TRY301 - the hook swallowed the cancellation, and is too late
         except Exception as error:  # noqa: BLE001 - the application's own, of whatever kind, is a refusal
             _logger.warning(
                 "a hook failed with %s while asked for a %s: taken as a refusal",
                 type(error).__name__,
                 type(request).__name__,
             )
-            answer = None
-        if asyncio.get_running_loop().time() >= self._deadline:
-            raise TimeoutError  # the hook swallowed the cancellation that the deadline sent it
+            return None
         return answer

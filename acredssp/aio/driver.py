@@ -42,8 +42,8 @@ async def establish(protocol: CredSSPProtocol, sequence: Sequence, answer: Answe
     """
     try:
         try:
-            async with asyncio.timeout_at(deadline):
-                await _drive(protocol, sequence, answer)
+            async with asyncio.timeout_at(deadline) as limit:
+                await _drive(protocol, sequence, answer, limit)
         except TimeoutError:
             raise HandshakeTimeout("the handshake did not end before its deadline") from None
     except CredSSPError as error:
@@ -58,7 +58,7 @@ async def establish(protocol: CredSSPProtocol, sequence: Sequence, answer: Answe
     return sequence.context.info
 
 
-async def _drive(protocol: CredSSPProtocol, sequence: Sequence, answer: Answerer) -> None:
+async def _drive(protocol: CredSSPProtocol, sequence: Sequence, answer: Answerer, limit: asyncio.Timeout) -> None:
     # What came before this task began counts: a server that ignored it would wait for as many bytes once more.
     result = sequence.step(protocol.received)
     protocol.keep(result.extra)
@@ -69,7 +69,10 @@ async def _drive(protocol: CredSSPProtocol, sequence: Sequence, answer: Answerer
         if result.status is SecurityStatus.SEC_E_OK:
             return
         if result.event is not None:
-            result = sequence.resume(await answer(result.event))
+            answered = await answer(result.event)
+            if limit.expired():
+                raise TimeoutError  # a hook swallowed the cancellation that the deadline sent it
+            result = sequence.resume(answered)
             continue
         if result.missing and not await protocol.receive(result.missing):
             sequence.receive_eof()

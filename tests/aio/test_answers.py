@@ -91,6 +91,13 @@ async def never(_request):
     await asyncio.Event().wait()
 
 
+async def right_but_late(_request):
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        return Password(PASSWORD)
+
+
 REFUSALS = {
     "none": lambda _request: None,
     "true": lambda _request: True,
@@ -105,6 +112,7 @@ REFUSALS = {
     "oracle that gives a short key": lambda _request: Oracle(lambda _exchange: bytes(15)),
     "wrong password": lambda _request: Password("wrong"),
     "never": never,
+    "right, but late": right_but_late,
 }
 
 
