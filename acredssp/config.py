@@ -53,28 +53,52 @@ class ClientConfig:
         if self.trust is None and not self.policy.dangerous_accept_any_certificate:
             object.__setattr__(self, "trust", Trust.system())
 
-    def new_context(self, *, server_hostname: str | None, spn: str) -> SecurityContext:
+    def new_context(  # noqa: PLR0913 - all named, and most callers name two
+        self,
+        *,
+        server_hostname: str | None,
+        spn: str,
+        tls: TLSSession | None = None,
+        judge: bool | None = None,
+        ask_delegation: bool = False,
+        channel_bindings: bytes | None = None,
+    ) -> SecurityContext:
         """Make a context for one connection, with TLS inside.
 
         Args:
             server_hostname: The name for SNI; None for none.
             spn: The service principal name, `TERMSRV/host` for RDP.
+            tls: A fresh session of `ssl_context` that does more than the usual one; None for the usual one.
+            judge: Whether to stop with `JudgeCertificate`; None for yes, unless the policy accepts any certificate.
+            ask_delegation: Whether to stop with `Delegate` before the credentials leave.
+            channel_bindings: For the inner mechanism, application data as of RFC 5929. CredSSP needs none.
         """
         assert self.ssl_context is not None
         return SecurityContext(
-            self._handshake(spn),
-            TLSSession(self.ssl_context, server_side=False, server_hostname=server_hostname),
-            judge=not self.policy.dangerous_accept_any_certificate,
+            self._handshake(spn, ask_delegation=ask_delegation, channel_bindings=channel_bindings),
+            tls or TLSSession(self.ssl_context, server_side=False, server_hostname=server_hostname),
+            judge=not self.policy.dangerous_accept_any_certificate if judge is None else judge,
         )
 
-    def new_bare_context(self, *, public_key: bytes, spn: str) -> SecurityContext:
+    def new_bare_context(
+        self,
+        *,
+        public_key: bytes | None,
+        spn: str,
+        ask_delegation: bool = False,
+        channel_bindings: bytes | None = None,
+    ) -> SecurityContext:
         """Make a context for one connection whose TLS somebody else runs, and whose certificate they have judged.
 
         Args:
-            public_key: The SubjectPublicKey of the server's certificate (`acredssp.subject_public_key`).
-            spn: As for `new_context`.
+            public_key: The SubjectPublicKey of the server's certificate (`acredssp.subject_public_key`); None to give
+                it to `SecurityContext.bind()` later.
+            spn: As for `new_context`, and so are the others.
+            ask_delegation: The same.
+            channel_bindings: The same.
         """
-        return SecurityContext(self._handshake(spn), None, public_key=public_key)
+        handshake = self._handshake(spn, ask_delegation=ask_delegation, channel_bindings=channel_bindings)
+        return SecurityContext(handshake, None, public_key=public_key)
 
     def judge(self, chain: tuple[bytes, ...], name: str) -> None:
         """Judge a server's certificate chain now, under the name that was asked for.
@@ -86,11 +110,14 @@ class ClientConfig:
             assert self.trust is not None
             self.trust.check(chain, name, dt.datetime.now(dt.UTC))
 
-    def _handshake(self, spn: str) -> ClientHandshake:
-        return ClientHandshake(self._mechanism(spn), self._delegated(), self.policy)
+    def _handshake(self, spn: str, *, ask_delegation: bool, channel_bindings: bytes | None) -> ClientHandshake:
+        mechanism = self._mechanism(spn, channel_bindings)
+        return ClientHandshake(mechanism, self._delegated(), self.policy, delegate=ask_delegation)
 
-    def _mechanism(self, spn: str) -> Mechanism:
-        ntlm = NTLMInitiator(self.authenticate, target_name=spn, workstation=self.workstation)
+    def _mechanism(self, spn: str, channel_bindings: bytes | None) -> Mechanism:
+        ntlm = NTLMInitiator(
+            self.authenticate, target_name=spn, workstation=self.workstation, channel_bindings=channel_bindings
+        )
         return NegotiateInitiator([ntlm]) if self.policy.mechanism is MechanismChoice.NEGOTIATE else ntlm
 
     def _delegated(self) -> TSCredentials:
@@ -125,17 +152,18 @@ class ServerConfig:
     def __post_init__(self) -> None:
         own_public_key(self.ssl_context)  # a context without a usable certificate is refused here, not at a client
 
-    def new_context(self) -> SecurityContext:
-        """Make a context for one connection, with TLS inside."""
-        return SecurityContext(self._handshake(), TLSSession(self.ssl_context, server_side=True))
+    def new_context(self, *, channel_bindings: bytes | None = None) -> SecurityContext:
+        """Make a context for one connection, with TLS inside; `channel_bindings` as for a client."""
+        return SecurityContext(self._handshake(channel_bindings), TLSSession(self.ssl_context, server_side=True))
 
-    def new_bare_context(self, *, public_key: bytes) -> SecurityContext:
+    def new_bare_context(self, *, public_key: bytes, channel_bindings: bytes | None = None) -> SecurityContext:
         """Make a context for one connection whose TLS somebody else runs, with a certificate of that key."""
-        return SecurityContext(self._handshake(), None, public_key=public_key)
+        return SecurityContext(self._handshake(channel_bindings), None, public_key=public_key)
 
-    def _handshake(self) -> ServerHandshake:
+    def _handshake(self, channel_bindings: bytes | None) -> ServerHandshake:
+        ntlm = NTLMAcceptor(self.policy, self.identity, channel_bindings=channel_bindings)
         return ServerHandshake(
-            DetectingAcceptor([NTLMAcceptor(self.policy, self.identity)]),
+            DetectingAcceptor([ntlm]),
             self.policy,
             authorize=self.authorize is not None,
             admit=self.admit is not None,

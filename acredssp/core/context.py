@@ -117,9 +117,9 @@ class SecurityContext:
         self._outgoing = b""
         self._farewell = b""
         if tls is None:
-            if not public_key:
+            if public_key == b"" or (public_key is None and not self._first_call):
                 raise ValueError("the bare shape needs the server's public key: without one nothing is bound")
-            handshake.tls_established(public_key)
+            handshake.tls_established(public_key or b"")
 
     # --- driving ---
 
@@ -159,6 +159,8 @@ class SecurityContext:
                 self._first_call = False
                 return self._result(self._start(), view, 0)
             return self._step_records(view) if self.tls else self._step_message(view)
+        except LocalProtocolError:
+            raise
         except CredSSPError as error:
             self.fail(error)
             raise
@@ -176,6 +178,16 @@ class SecurityContext:
         except CredSSPError as error:
             self.fail(error)
             raise
+
+    def bind(self, public_key: bytes) -> None:
+        """Bare shape: give the server's SubjectPublicKey that was not known when the context was made.
+
+        Raises:
+            LocalProtocolError: It is known already, or empty; nothing changed.
+        """
+        if self.tls is not None or self.handshake.public_key or not public_key:
+            raise LocalProtocolError("a context is bound once, to a key")
+        self.handshake.public_key = public_key
 
     def receive_eof(self) -> NoReturn:
         """Note that the transport ended before the context was established.
@@ -277,6 +289,8 @@ class SecurityContext:
         return True
 
     def _step_message(self, data: memoryview) -> StepResult:
+        if not self.handshake.public_key:
+            raise LocalProtocolError("the context has no key to bind to: call bind()")
         frame = der.frame_size(data, self.handshake.policy.max_message)
         if frame.missing:
             return StepResult(SecurityStatus.SEC_E_INCOMPLETE_MESSAGE, missing=frame.missing, extra=len(data))

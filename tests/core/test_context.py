@@ -5,7 +5,7 @@ import random
 import ssl
 
 import pytest
-from support.engine import ALICE, CUTS, End, Script, converse, pem, script_client, script_server, session, whole
+from support.engine import ALICE, CUTS, KEY, End, Script, converse, pem, script_client, script_server, session, whole
 
 from acredssp import tls_config
 from acredssp.core.binding import client_value
@@ -128,6 +128,26 @@ def test_the_bare_shape_without_a_key_to_bind_to_is_refused():
 
 
 @pytest.mark.requirement("tls.nothing-to-say")
+def test_a_bare_client_may_learn_the_servers_key_after_its_first_message():
+    client = SecurityContext(ClientHandshake(Script(b"c1", b"c2"), ALICE, Policy()), None, public_key=None)
+    server = End(script_server())
+    challenge = server.step(client.step().output)
+    with pytest.raises(LocalProtocolError, match="bind"):
+        client.step(challenge)
+    with pytest.raises(LocalProtocolError):
+        client.bind(b"")
+    client.bind(KEY)
+    with pytest.raises(LocalProtocolError):
+        client.bind(KEY)
+    server.step(client.step(challenge).output)
+    assert server.context.state is State.AUTH_INFO
+
+
+def test_a_bare_server_knows_its_key():
+    with pytest.raises(ValueError, match="nothing is bound"):
+        SecurityContext(ServerHandshake(Script(b"s1"), Policy()), None, public_key=None)
+
+
 def test_finished_and_the_first_request_leave_together_under_tls_13():
     policy = POLICIES["tls13"]
     client, server = ends(policy)

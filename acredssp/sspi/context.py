@@ -1,0 +1,299 @@
+"""What a CtxtHandle stands for: one security context of the engine, driven one call at a time.
+
+The engine stops for events; here they are answered without leaving the call. What the page of the functions calls a
+policy of the caller (which flags, whose certificate, what to delegate) becomes the answer to an event:
+
+    JudgeCertificate    the verdict is noted and never fatal by itself (R23, R24)
+    ChooseCertificate   the credentials' certificate, or SEC_I_INCOMPLETE_CREDENTIALS (R64, R95, R96)
+    Delegate            nothing without ISC_REQ_DELEGATE (R29); refused where MUTUAL_AUTH was asked and not had (R70)
+    the server's        the hooks of its `ServerConfig`
+
+Who calls: `establish`, `messages` and `attributes`.
+"""
+
+import asyncio
+import dataclasses
+import datetime as dt
+from typing import Final
+
+from acredssp.aio.answers import ClientAnswers, ServerAnswers
+from acredssp.config import ClientConfig
+from acredssp.core.context import SecurityContext, StepResult
+from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertificate
+from acredssp.core.states import State
+from acredssp.errors import CredSSPError, HandshakeTimeout, LocalProtocolError, PolicyError
+from acredssp.sspi.flags import ASC_REQ, ASC_RET, ISC_REQ, ISC_RET
+from acredssp.sspi.handles import ContextState, CredentialState
+from acredssp.sspi.target import Target
+from acredssp.status import SecurityStatus
+from acredssp.trust import Verdict
+from acredssp.wire.ts_credentials import TSPasswordCreds
+from acredssp.wire.x509 import subject_public_key
+
+__all__ = ["AcceptorState", "CallResult", "EstablishState", "InitiatorState"]
+
+_EMPTY_CREDENTIALS: Final = TSPasswordCreds.of()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CallResult:
+    """What one call of ISC or ASC hands out."""
+
+    status: SecurityStatus
+    token: bytes = dataclasses.field(default=b"", repr=False)
+    missing: int = 0
+    extra: int = 0
+
+
+class EstablishState(ContextState):
+    """A context from its first call on.
+
+    Args:
+        credential: What it was made from.
+        context: The engine's.
+    """
+
+    def __init__(self, credential: CredentialState, context: SecurityContext) -> None:
+        super().__init__()
+        self.credential = credential
+        self.context = context
+        self.unsent: CallResult | None = None
+        """The result of a call whose token did not fit the caller's buffer: the next call hands it out."""
+        self.surplus = b""
+        """Input that was not taken and could not be reported, since the caller gave no buffer for it."""
+        self.shutdown = False
+        """Whether ApplyControlToken asked for close_notify."""
+        self.choosing: ChooseCertificate | None = None
+        """The request for a client certificate that waits for another credential."""
+        self.started = False
+        """Whether the first call has been made."""
+        self._taken = b""
+
+    def attributes(self, *, final: bool) -> ISC_RET | ASC_RET:
+        """Return what the context has: what matters to security only after the last call (R54, R83)."""
+        raise NotImplementedError
+
+    @property
+    def established(self) -> bool:
+        """Whether the last call of ISC or ASC succeeded."""
+        return self.context.state is State.ESTABLISHED
+
+    async def advance(self, data: bytes) -> CallResult:
+        """Take whole records from the front of `data`, answer what the engine asks, and say what comes of it.
+
+        Raises:
+            CredSSPError: The handshake failed; `context.farewell` is for the peer.
+        """
+        data = self._without_taken(data)
+        self.started = True
+        result, rest = self.context.step(data), data
+        while True:
+            rest = rest[len(rest) - result.extra :]
+            while result.event is not None:
+                if self._must_choose(result.event):
+                    self._taken = data[: len(data) - len(rest)]
+                    return CallResult(SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS, extra=len(rest))
+                result = self.context.resume(await self._answer(result.event))
+            if result.output or result.status is SecurityStatus.SEC_E_OK or result.missing or not rest:
+                break
+            result = self.context.step(rest)  # an answer made room for the records behind it
+        return self._call_result(result, taken=len(data) - len(rest), extra=len(rest))
+
+    async def choose(self, answer: object, data: bytes) -> CallResult:
+        """Go on after SEC_I_INCOMPLETE_CREDENTIALS, with the same input or with what was not taken of it."""
+        self.choosing = None
+        result = self.context.resume(answer)
+        rest = self._without_taken(data)
+        if result.output or result.event is not None:
+            raise AssertionError("the server's flight goes on behind its certificate request")
+        return await self.advance(rest)
+
+    def fail(self, error: CredSSPError) -> None:
+        """End the context for good."""
+        self.context.fail(error)
+
+    def close_notify(self) -> bytes:
+        """Return the record that ends our direction; empty when it is out already, and in the bare shape."""
+        tls = self.context.tls
+        if tls is None:
+            return b""
+        tls.close()
+        return tls.output()
+
+    def drain_surplus(self, data: bytes) -> bytes:
+        """Return the input, with what an earlier call could not give back in front."""
+        data, self.surplus = self.surplus + data, b""
+        return data
+
+    def _call_result(self, result: StepResult, *, taken: int, extra: int) -> CallResult:
+        if result.status is SecurityStatus.SEC_E_OK:
+            return CallResult(result.status, result.output, extra=extra)
+        if not taken and result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
+            return CallResult(result.status, missing=result.missing)
+        return CallResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, result.output, extra=extra)
+
+    def _without_taken(self, data: bytes) -> bytes:
+        """Drop what an interrupted call took: its caller gives the same input again (R96), or just the rest."""
+        taken, self._taken = self._taken, b""
+        return data[len(taken) :] if taken and data.startswith(taken) else data
+
+    def _must_choose(self, event: Event) -> bool:  # noqa: ARG002 - a client's may
+        return False
+
+    async def _answer(self, event: Event) -> object:
+        raise NotImplementedError
+
+
+class InitiatorState(EstablishState):
+    """A client's context.
+
+    Args:
+        credential: OUTBOUND.
+        config: Its own, or one with the credentials that the caller supplied.
+        context: The engine's, which stops for certificate, delegation and client certificate.
+        target: Whom the caller wants to reach.
+        flags: What the caller asked for in the first call.
+    """
+
+    def __init__(
+        self,
+        credential: CredentialState,
+        config: ClientConfig,
+        context: SecurityContext,
+        target: Target,
+        flags: ISC_REQ,
+    ) -> None:
+        super().__init__(credential, context)
+        self.target = target
+        self.flags = flags
+        self.verdict = Verdict.UNTRUSTED
+        """On the server's certificate; UNTRUSTED until it was judged."""
+        self.authorities: tuple[bytes, ...] = ()
+        """Names in DER of whose client certificates the server takes."""
+        self._config = config
+        self._answers = ClientAnswers(config, target.host)
+
+    def bind(self, certificate: bytes) -> None:
+        """Bare shape: take the certificate (DER) of the server whose TLS the caller runs."""
+        self.context.bind(subject_public_key(certificate))
+        self.verdict = self._judge((certificate,))
+
+    @property
+    def server_authenticated(self) -> bool:
+        """Whether a trusted certificate for the target's name stands behind the server."""
+        return self.verdict is Verdict.TRUSTED
+
+    def attributes(self, *, final: bool) -> ISC_RET:
+        """Return what the context has; DELEGATE and MUTUAL_AUTH only where they came true."""
+        granted = ISC_RET.MANUAL_CRED_VALIDATION
+        granted |= ISC_RET(self.flags & _ISC_ANYTIME)
+        if not final:
+            return granted
+        if self.context.tls is not None:
+            granted |= ISC_RET(self.flags & _ISC_BY_TLS)
+        if self.context.info.delegated != "nothing":
+            granted |= ISC_RET.DELEGATE
+        if self.server_authenticated:
+            granted |= ISC_RET.MUTUAL_AUTH
+        return granted
+
+    def _must_choose(self, event: Event) -> bool:
+        if not isinstance(event, ChooseCertificate):
+            return False
+        self.authorities = event.authorities
+        if self.credential.certificate_for(event.authorities) is not None:
+            return False
+        self.choosing = event
+        return True
+
+    async def _answer(self, event: Event) -> object:
+        match event:
+            case JudgeCertificate():
+                self.verdict = self._judge(event.chain)
+                return True
+            case ChooseCertificate():
+                return self.credential.certificate_for(event.authorities)
+            case Delegate():
+                return self._delegate()
+            case _:
+                return await self._answers(event)
+
+    def _judge(self, chain: tuple[bytes, ...]) -> Verdict:
+        if self._config.trust is None:
+            return Verdict.UNTRUSTED
+        return self._config.trust.judge(chain, self.target.host, dt.datetime.now(dt.UTC))
+
+    def _delegate(self) -> object:
+        if ISC_REQ.MUTUAL_AUTH in self.flags and not self.server_authenticated:
+            raise PolicyError(
+                f"the server could not be authenticated: its certificate is {self.verdict.name.lower()}",
+                security_status=SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED,
+                hint="trust its authority, pin its key, or ask without ISC_REQ_MUTUAL_AUTH",
+            )
+        return True if ISC_REQ.DELEGATE in self.flags else _EMPTY_CREDENTIALS
+
+
+class AcceptorState(EstablishState):
+    """A server's context.
+
+    Args:
+        credential: INBOUND.
+        context: The engine's.
+        flags: What the caller asked for in the first call.
+    """
+
+    def __init__(self, credential: CredentialState, context: SecurityContext, flags: ASC_REQ) -> None:
+        super().__init__(credential, context)
+        assert credential.server is not None
+        self.flags = flags
+        self._policy = credential.server.policy
+        deadline = asyncio.get_running_loop().time() + self._policy.handshake_timeout
+        self._answers = ServerAnswers(credential.server, context, None, deadline)
+
+    def attributes(self, *, final: bool) -> ASC_RET:
+        """Return what the context has; DELEGATE only where credentials came."""
+        granted = ASC_RET(self.flags & _ASC_ANYTIME)
+        if not final:
+            return granted
+        if self.context.tls is not None:
+            granted |= ASC_RET(self.flags & _ASC_BY_TLS)
+        if self.context.info.delegated != "nothing":
+            granted |= ASC_RET.DELEGATE
+        return granted | ASC_RET.MUTUAL_AUTH
+
+    async def _answer(self, event: Event) -> object:
+        try:
+            return await self._answers(event)
+        except TimeoutError:
+            raise HandshakeTimeout("the handshake did not end before its deadline") from None
+
+
+_ISC_ANYTIME: Final = (
+    ISC_REQ.ALLOCATE_MEMORY | ISC_REQ.CONNECTION | ISC_REQ.STREAM | ISC_REQ.EXTENDED_ERROR | ISC_REQ.USE_SUPPLIED_CREDS
+)
+_ISC_BY_TLS: Final = (
+    ISC_REQ.CONFIDENTIALITY
+    | ISC_REQ.INTEGRITY
+    | ISC_REQ.SEQUENCE_DETECT
+    | ISC_REQ.REPLAY_DETECT
+    | ISC_REQ.USE_SESSION_KEY
+)
+_ASC_ANYTIME: Final = ASC_REQ.ALLOCATE_MEMORY | ASC_REQ.CONNECTION | ASC_REQ.STREAM | ASC_REQ.EXTENDED_ERROR
+_ASC_BY_TLS: Final = (
+    ASC_REQ.CONFIDENTIALITY
+    | ASC_REQ.INTEGRITY
+    | ASC_REQ.SEQUENCE_DETECT
+    | ASC_REQ.REPLAY_DETECT
+    | ASC_REQ.USE_SESSION_KEY
+)
+
+
+def established(state: ContextState) -> EstablishState:
+    """Return the state of an established context.
+
+    Raises:
+        LocalProtocolError: SEC_E_INVALID_HANDLE: it is not (Q2, D15).
+    """
+    if not isinstance(state, EstablishState) or not state.established:
+        raise LocalProtocolError("the context is not established", security_status=SecurityStatus.SEC_E_INVALID_HANDLE)
+    return state

@@ -1,0 +1,417 @@
+"""InitializeSecurityContext (CredSSP) and AcceptSecurityContext (CredSSP).
+
+The calling loop is the page's: call, send what is in the TOKEN buffer, receive, call again with [TOKEN, EMPTY], until
+the status is neither SEC_I_CONTINUE_NEEDED nor SEC_E_INCOMPLETE_MESSAGE. What the EMPTY buffer becomes says what to do
+with the input:
+
+    MISSING   nothing was taken: give the same bytes again with `cbBuffer` more behind (SEC_E_INCOMPLETE_MESSAGE)
+    EXTRA     the last `cbBuffer` bytes were not taken: give them again in front of what comes next
+    EMPTY     all of it was taken
+
+A token that does not fit the caller's memory is not lost: SEC_E_BUFFER_TOO_SMALL, and the same call again with a
+larger buffer hands it out. On a failure the TOKEN buffer holds what the peer should still be sent, where the caller
+asked for it (EXTENDED_ERROR).
+"""
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from acredssp.core.client_certificate import WatchingTLSSession, watch_certificate_requests
+from acredssp.core.tls import own_public_key
+from acredssp.credentials import Password
+from acredssp.errors import CredSSPError, LocalProtocolError
+from acredssp.sspi.arguments import expect
+from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
+from acredssp.sspi.constants import CREDSSP_NAME
+from acredssp.sspi.context import AcceptorState, CallResult, EstablishState, InitiatorState
+from acredssp.sspi.flags import ASC_REQ, ISC_REQ, SECBUFFER, SECURITY_DREP, unsupported_requests
+from acredssp.sspi.handles import (
+    ContextAttributes,
+    CredentialState,
+    CredHandle,
+    CtxtHandle,
+    TimeStamp,
+    Use,
+    failure,
+)
+from acredssp.sspi.structures import SEC_CHANNEL_BINDINGS
+from acredssp.sspi.target import Target
+from acredssp.status import SecurityStatus
+from acredssp.wire import ts_credentials
+from acredssp.wire.ts_credentials import TSPasswordCreds
+
+__all__ = ["AcceptSecurityContext", "InitializeSecurityContext"]
+
+_CLIENT_HELLO: Final = b"\x16\x03"
+_LENGTH_SIZE: Final = 4
+
+_State = TypeVar("_State", bound=EstablishState)
+
+
+async def InitializeSecurityContext(
+    phCredential: CredHandle | None = None,
+    phContext: CtxtHandle | None = None,
+    pszTargetName: str | None = None,
+    fContextReq: int = 0,
+    Reserved1: int = 0,
+    TargetDataRep: int = SECURITY_DREP.NATIVE,
+    pInput: SecBufferDesc | None = None,
+    Reserved2: int = 0,
+    phNewContext: CtxtHandle | None = None,
+    pOutput: SecBufferDesc | None = None,
+    pfContextAttr: ContextAttributes | None = None,
+    ptsExpiry: TimeStamp | None = None,
+) -> SecurityStatus:
+    """Take the client's next step.
+
+    Args:
+        phCredential: OUTBOUND credentials. After SEC_I_INCOMPLETE_CREDENTIALS another handle, whose certificate is
+            then used, or the same one to go on without.
+        phContext: None in the first call, the context after that.
+        pszTargetName: Whom to reach, `TERMSRV/host`; counts in the first call.
+        fContextReq: `ISC_REQ` flags; those of the first call count, but for ALLOCATE_MEMORY.
+        Reserved1: 0.
+        TargetDataRep: `SECURITY_DREP.NATIVE` or `.NETWORK`; no matter which.
+        pInput: None in the first call (or PKG_PARAMS, CHANNEL_BINDINGS), then [TOKEN, EMPTY].
+        Reserved2: 0.
+        phNewContext: Receives the context in the first call.
+        pOutput: [TOKEN].
+        pfContextAttr: Receives `ISC_RET` flags.
+        ptsExpiry: Receives the expiry; NTLM has none.
+
+    Returns:
+        SEC_E_OK, SEC_I_CONTINUE_NEEDED, SEC_E_INCOMPLETE_MESSAGE, SEC_I_INCOMPLETE_CREDENTIALS,
+        SEC_E_BUFFER_TOO_SMALL, or why it failed: `docs/sspi.md` lists every status with its cause.
+
+    Raises:
+        TypeError: A parameter has a wrong Python type.
+    """
+    _expect_types(phCredential, phContext, fContextReq, TargetDataRep, pInput, phNewContext, pOutput)
+    expect("pszTargetName", pszTargetName, str, type(None))
+    handle = phContext or phNewContext
+    call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, allocate=bool(fContextReq & ISC_REQ.ALLOCATE_MEMORY))
+    try:
+        _check_parameters(Reserved1, Reserved2, TargetDataRep, pInput, pOutput)
+        if phContext is None:
+            state = _new_initiator(phCredential, pszTargetName, ISC_REQ(fContextReq), call)
+            _receiver(phNewContext).assign(state)
+        else:
+            state = _existing(phContext, phNewContext, InitiatorState)
+        call.tell_peer = ISC_REQ.EXTENDED_ERROR in state.flags
+        return await _run(state, call, lambda: _step_initiator(state, call, phCredential), handle)
+    except CredSSPError as error:
+        return failure(error, handle, phCredential if phContext is None else None)
+
+
+async def AcceptSecurityContext(
+    phCredential: CredHandle | None = None,
+    phContext: CtxtHandle | None = None,
+    pInput: SecBufferDesc | None = None,
+    fContextReq: int = 0,
+    TargetDataRep: int = SECURITY_DREP.NATIVE,
+    phNewContext: CtxtHandle | None = None,
+    pOutput: SecBufferDesc | None = None,
+    pfContextAttr: ContextAttributes | None = None,
+    ptsExpiry: TimeStamp | None = None,
+) -> SecurityStatus:
+    """Take the server's next step.
+
+    Args:
+        phCredential: INBOUND credentials.
+        phContext: None in the first call, the context after that.
+        pInput: [TOKEN, EMPTY] with the client's bytes.
+        fContextReq: `ASC_REQ` flags; those of the first call count, but for ALLOCATE_MEMORY.
+        TargetDataRep: `SECURITY_DREP.NATIVE` or `.NETWORK`; no matter which.
+        phNewContext: Receives the context in the first call.
+        pOutput: [TOKEN]; what is in it must be sent, whatever the status.
+        pfContextAttr: Receives `ASC_RET` flags.
+        ptsExpiry: Receives the expiry; NTLM has none.
+
+    Returns:
+        SEC_E_OK (the client's credentials came), SEC_I_CONTINUE_NEEDED, SEC_E_INCOMPLETE_MESSAGE,
+        SEC_E_BUFFER_TOO_SMALL, or why it failed: `docs/sspi.md` lists every status with its cause.
+
+    Raises:
+        TypeError: A parameter has a wrong Python type.
+    """
+    _expect_types(phCredential, phContext, fContextReq, TargetDataRep, pInput, phNewContext, pOutput)
+    handle = phContext or phNewContext
+    call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, allocate=bool(fContextReq & ASC_REQ.ALLOCATE_MEMORY))
+    call.tell_peer = True  # an errorCode or an alert costs nothing and tells the client why
+    try:
+        _check_parameters(0, 0, TargetDataRep, pInput, pOutput)
+        if phContext is None:
+            state = _new_acceptor(phCredential, ASC_REQ(fContextReq), call)
+            _receiver(phNewContext).assign(state)
+        else:
+            state = _existing(phContext, phNewContext, AcceptorState)
+        return await _run(state, call, lambda: _step(state, call.input), handle)
+    except CredSSPError as error:
+        return failure(error, handle, phCredential if phContext is None else None)
+
+
+# --- one call ---
+
+
+class _Call:
+    """The buffers and out-parameters of one call."""
+
+    def __init__(
+        self,
+        pInput: SecBufferDesc | None,
+        pOutput: SecBufferDesc | None,
+        pfContextAttr: ContextAttributes | None,
+        ptsExpiry: TimeStamp | None,
+        *,
+        allocate: bool,
+    ) -> None:
+        self.buffers = pInput or SecBufferDesc()
+        self.tell_peer = False
+        """Whether a failure hands out what the peer should be sent."""
+        self._output = pOutput.find(SECBUFFER.TOKEN) if pOutput is not None else None
+        self._attributes = pfContextAttr
+        self._expiry = ptsExpiry
+        self._allocate = allocate
+
+    @property
+    def input(self) -> bytes:
+        """The peer's bytes; empty for none."""
+        token = self.buffers.find(SECBUFFER.TOKEN)
+        return bytes(token) if token is not None else b""
+
+    def hand_out(self, state: EstablishState, result: CallResult) -> SecurityStatus:
+        """Fill the caller's buffers; SEC_E_BUFFER_TOO_SMALL leaves all of them to a repeated call."""
+        if (status := self.put_token(result.token)) is not SecurityStatus.SEC_E_OK:
+            return status
+        if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
+            self.buffers.report(SECBUFFER.MISSING, result.missing)
+        elif not self.buffers.report(SECBUFFER.EXTRA if result.extra else SECBUFFER.EMPTY, result.extra):
+            data = self.input
+            state.surplus = data[len(data) - result.extra :]
+        if self._attributes is not None:
+            self._attributes.flags = state.attributes(final=result.status is SecurityStatus.SEC_E_OK)
+        if self._expiry is not None:
+            self._expiry.QuadPart = TimeStamp.NEVER
+        return result.status
+
+    def put_token(self, token: bytes) -> SecurityStatus:
+        """Give the caller a token; an empty one too, so that an old one is not taken for it."""
+        if self._output is None:
+            return SecurityStatus.SEC_E_BUFFER_TOO_SMALL if token else SecurityStatus.SEC_E_OK
+        return self._output.put(token, allocate=self._allocate)
+
+
+async def _run(
+    state: EstablishState,
+    call: _Call,
+    step: Callable[[], Awaitable[CallResult]],
+    handle: CtxtHandle | None,
+) -> SecurityStatus:
+    with state.claim(Use.ESTABLISH):
+        try:
+            if state.unsent is None:
+                state.unsent = await step()
+        except LocalProtocolError:
+            raise
+        except CredSSPError as error:
+            state.fail(error)
+            if call.tell_peer:
+                call.put_token(state.context.farewell)
+            return failure(error, handle)
+        except BaseException as error:
+            state.fail(
+                CredSSPError("a call on the context was cut short", security_status=SecurityStatus.SEC_E_INTERNAL_ERROR)
+            )
+            if isinstance(error, Exception):
+                return failure(error, handle)
+            raise
+        status = call.hand_out(state, state.unsent)
+        if status is not SecurityStatus.SEC_E_BUFFER_TOO_SMALL:
+            state.unsent = None
+    if handle is not None:
+        handle.error = None
+    return status
+
+
+async def _step(state: EstablishState, data: bytes) -> CallResult:
+    if state.shutdown:
+        return CallResult(SecurityStatus.SEC_E_OK, state.close_notify())
+    if state.established:
+        raise _again(data)
+    return await state.advance(state.drain_surplus(data))
+
+
+async def _step_initiator(state: InitiatorState, call: _Call, phCredential: CredHandle | None) -> CallResult:
+    _bind(state, call.buffers)
+    data = call.input
+    credential = phCredential.state if phCredential is not None else state.credential
+    if state.choosing is not None:
+        chosen = None if credential is state.credential else credential.certificate_for(state.authorities)
+        return await state.choose(chosen, data)
+    if credential is not state.credential:
+        raise _error("the context was made from other credentials", SecurityStatus.SEC_E_WRONG_CREDENTIAL_HANDLE)
+    return await _step(state, data)
+
+
+def _again(data: bytes) -> LocalProtocolError:
+    """A call after success asks for reauthentication (R93), which CredSSP does not have ([MS-CSSP] 3.1.5)."""
+    if data.startswith(_CLIENT_HELLO):
+        return _error("credssp neither renegotiates nor reauthenticates", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+    return _error("the context is established: log on again with a new one", SecurityStatus.SEC_E_OUT_OF_SEQUENCE)
+
+
+# --- the first call ---
+
+
+def _new_initiator(
+    phCredential: CredHandle | None, target_name: str | None, flags: ISC_REQ, call: _Call
+) -> InitiatorState:
+    credential = _credential(phCredential, "OUTBOUND")
+    config = credential.client
+    if config is None:
+        raise _error("the credentials are not OUTBOUND", SecurityStatus.SEC_E_NO_CREDENTIALS)
+    assert phCredential is not None
+    if phCredential.require_delegate:
+        _require_delegate(flags)
+        flags &= ~ISC_REQ.MUTUAL_AUTH
+    _check_flags(flags, strict=phCredential.strict_flags)
+    if call.input:
+        raise _error("the first call takes no token", SecurityStatus.SEC_E_INVALID_TOKEN)
+    target = Target.parse(target_name)
+    if ISC_REQ.USE_SUPPLIED_CREDS in flags and (params := call.buffers.find(SECBUFFER.PKG_PARAMS)) is not None:
+        config = dataclasses.replace(config, authenticate=_supplied(params), delegate=None)
+    bindings = _channel_bindings(call.buffers)
+    if credential.package != CREDSSP_NAME:
+        context = config.new_bare_context(
+            public_key=None, spn=target.spn, ask_delegation=True, channel_bindings=bindings
+        )
+    else:
+        assert config.ssl_context is not None
+        watch_certificate_requests(config.ssl_context)
+        context = config.new_context(
+            server_hostname=target.host or None,
+            spn=target.spn,
+            tls=WatchingTLSSession(config.ssl_context, server_hostname=target.host or None),
+            judge=True,
+            ask_delegation=True,
+            channel_bindings=bindings,
+        )
+    return InitiatorState(credential, config, context, target, flags)
+
+
+def _new_acceptor(phCredential: CredHandle | None, flags: ASC_REQ, call: _Call) -> AcceptorState:
+    credential = _credential(phCredential, "INBOUND")
+    config = credential.server
+    if config is None:
+        raise _error("the credentials are not INBOUND", SecurityStatus.SEC_E_NO_CREDENTIALS)
+    assert phCredential is not None
+    _check_flags(flags, strict=phCredential.strict_flags)
+    bindings = _channel_bindings(call.buffers)
+    if credential.package == CREDSSP_NAME:
+        context = config.new_context(channel_bindings=bindings)
+    else:
+        key = own_public_key(config.ssl_context)
+        context = config.new_bare_context(public_key=key, channel_bindings=bindings)
+    return AcceptorState(credential, context, flags)
+
+
+def _credential(phCredential: CredHandle | None, use: str) -> CredentialState:
+    if phCredential is None:
+        raise _error(f"phCredential: expected {use} credentials, got None", SecurityStatus.SEC_E_INVALID_HANDLE)
+    return phCredential.state
+
+
+def _supplied(params: SecBuffer) -> Password:
+    """Read SECBUFFER_PKG_PARAMS: a TSCredentials with a password, as CredSSP itself sends it ([MS-CSSP] 2.2.1.2)."""
+    credentials = ts_credentials.decode(bytes(params))
+    if not isinstance(credentials, TSPasswordCreds):
+        raise _error(
+            "SECBUFFER_PKG_PARAMS: expected TSCredentials with a password", SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS
+        )
+    return Password(str(credentials.password), str(credentials.user_name), str(credentials.domain_name))
+
+
+def _channel_bindings(buffers: SecBufferDesc) -> bytes | None:
+    buffer = buffers.find(SECBUFFER.CHANNEL_BINDINGS)
+    return SEC_CHANNEL_BINDINGS.parse(bytes(buffer)).ApplicationData if buffer is not None else None
+
+
+def _bind(state: InitiatorState, buffers: SecBufferDesc) -> None:
+    """Take the server's certificate of the bare shape: u32 length and DER, in a buffer READONLY | TOKEN."""
+    if state.context.tls is not None or state.context.handshake.public_key or not state.started:
+        return
+    for buffer in buffers.pBuffers:
+        data = bytes(buffer)
+        if buffer.readonly and buffer.type == SECBUFFER.TOKEN and len(data) > _LENGTH_SIZE:
+            size = int.from_bytes(data[:_LENGTH_SIZE], "little")
+            if size == len(data) - _LENGTH_SIZE:
+                state.bind(data[_LENGTH_SIZE:])
+                return
+    raise _error(
+        "the bare shape needs the server's certificate, in a buffer SECBUFFER_READONLY | SECBUFFER_TOKEN",
+        SecurityStatus.SEC_E_INVALID_TOKEN,
+    )
+
+
+# --- parameters ---
+
+
+def _expect_types(
+    phCredential: object,
+    phContext: object,
+    fContextReq: object,
+    TargetDataRep: object,
+    pInput: object,
+    phNewContext: object,
+    pOutput: object,
+) -> None:
+    expect("phCredential", phCredential, CredHandle, type(None))
+    expect("phContext", phContext, CtxtHandle, type(None))
+    expect("fContextReq", fContextReq, int)
+    expect("TargetDataRep", TargetDataRep, int)
+    expect("pInput", pInput, SecBufferDesc, type(None))
+    expect("phNewContext", phNewContext, CtxtHandle, type(None))
+    expect("pOutput", pOutput, SecBufferDesc, type(None))
+
+
+def _check_parameters(Reserved1: int, Reserved2: int, TargetDataRep: int, *descriptors: SecBufferDesc | None) -> None:
+    if Reserved1 or Reserved2:
+        raise _error("Reserved1 and Reserved2: expected 0", SecurityStatus.SEC_E_INVALID_PARAMETER)
+    if TargetDataRep not in (SECURITY_DREP.NATIVE, SECURITY_DREP.NETWORK):
+        raise _error(
+            f"TargetDataRep: expected SECURITY_NATIVE_DREP or SECURITY_NETWORK_DREP, got {TargetDataRep:#x}",
+            SecurityStatus.SEC_E_INVALID_PARAMETER,
+        )
+    for descriptor in descriptors:
+        if descriptor is not None:
+            descriptor.check()
+
+
+def _check_flags(flags: ISC_REQ | ASC_REQ, *, strict: bool) -> None:
+    if unsupported := unsupported_requests(flags, strict=strict):
+        raise _error(f"fContextReq: {unsupported:#x} is not supported", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+
+
+def _require_delegate(flags: ISC_REQ) -> None:
+    if ISC_REQ.DELEGATE not in flags:
+        raise _error("fContextReq: ISC_REQ_DELEGATE is required", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+
+
+def _receiver(phNewContext: CtxtHandle | None) -> CtxtHandle:
+    if phNewContext is None:
+        raise _error("phNewContext: expected a handle in the first call", SecurityStatus.SEC_E_INVALID_PARAMETER)
+    return phNewContext
+
+
+def _existing(phContext: CtxtHandle, phNewContext: CtxtHandle | None, kind: type[_State]) -> _State:
+    state = phContext.state
+    if not isinstance(state, kind):
+        raise _error("the context belongs to the other side's function", SecurityStatus.SEC_E_INVALID_HANDLE)
+    if phNewContext is not None:
+        phNewContext.assign(state)
+    return state
+
+
+def _error(reason: str, status: SecurityStatus) -> LocalProtocolError:
+    return LocalProtocolError(reason, security_status=status)

@@ -1,0 +1,47 @@
+"""The target name of InitializeSecurityContext: a service principal name, and the host in it."""
+
+import dataclasses
+from typing import Final, Self
+
+from acredssp.errors import LocalProtocolError
+from acredssp.status import SecurityStatus
+
+__all__ = ["Target"]
+
+_MAX_NAME: Final = 1024
+"""Characters; a service principal name in a directory has at most 1,024."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """Whom a client wants to reach."""
+
+    spn: str
+    """As the caller gave it, `TERMSRV/host`; empty for nobody in particular."""
+    host: str
+    """The host in it, which the server's certificate must name; empty with the name."""
+
+    @classmethod
+    def parse(cls, name: str | None) -> Self:
+        """Read `pszTargetName`: `host`, or `SERVICE/host[:port][/name]`.
+
+        Raises:
+            LocalProtocolError: SEC_E_TARGET_UNKNOWN: no host can be found in it.
+        """
+        if not name:
+            return cls("", "")
+        service, slash, rest = name.partition("/")
+        host = _without_port(rest.partition("/")[0] if slash else service)
+        if not host or len(name) > _MAX_NAME or not name.isprintable() or " " in name:
+            raise LocalProtocolError(
+                "pszTargetName names no host: expected SERVICE/host",
+                security_status=SecurityStatus.SEC_E_TARGET_UNKNOWN,
+            )
+        return cls(name, host)
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() and ":" not in name else host
