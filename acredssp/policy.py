@@ -43,6 +43,10 @@ class Policy:
     """Whether a client takes any certificate unseen. The binding still ties the logon to this TLS channel,
     but the name of the host is then unproven and an active attacker may be given the credentials."""
 
+    tls_resumption: bool = False
+    """Whether a client may resume TLS sessions of its own (the SSPI functions keep them, under five conditions). Off:
+    CredSSP knows no resumption ([MS-CSSP] 3.1.5 step 1). Servers never resume."""
+
     mechanism: MechanismChoice = MechanismChoice.AUTO
     require_ntlm_mic: bool = False
     """Whether an acceptor refuses an NTLMv2 logon that does not announce a MIC. Off, as in Windows: some clients

@@ -39,6 +39,8 @@ def client_context(policy: Policy) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     _apply(context, policy)
+    if policy.tls_resumption:
+        context.options &= ~ssl.OP_NO_TICKET
     return context
 
 

@@ -182,6 +182,16 @@ class TLSSession:
         return cipher[0] if cipher else ""
 
     @property
+    def session(self) -> ssl.SSLSession | None:
+        """The session to resume later; in TLS 1.3 the newest ticket's, so only after something was read."""
+        return self._object.session
+
+    @property
+    def session_reused(self) -> bool:
+        """Whether this connection resumed an earlier session."""
+        return bool(self._object.session_reused)
+
+    @property
     def ssl_object(self) -> ssl.SSLObject:
         """The object itself, for `get_extra_info("ssl_object")`. Reading facts from it is fine; nothing else is."""
         return self._object
