@@ -1,5 +1,6 @@
 """Every requirement has a test or a reason, and the table of them is the one in docs."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -25,6 +26,23 @@ id = "thing.three"
 text = "Three is red."
 source = "nobody"
 not_applicable = "numbers have no colour"
+""")
+
+SSPI = List.load("""
+title = "A function"
+page = "sspi"
+source = "its page"
+complete = true
+[[group]]
+title = "Call"
+[[group.requirement]]
+id = "R1"
+text = "It is called."
+here = "Awaited."
+windows = "Waited for."
+[[group.requirement]]
+id = "R2"
+text = "It returns."
 """)
 
 TEST = {("tests/test_things.py", "test_one_is_one")}
@@ -54,6 +72,23 @@ def test_all_is_well():
 )
 def test_what_does_not_fit_is_said(lists, shown, said):
     assert said in list(problems(lists, shown))
+
+
+def test_nothing_is_later_in_a_list_that_is_complete():
+    complete = dataclasses.replace(LIST, complete=True)
+    assert list(problems([complete], {"thing.one": TEST})) == ["thing.two: later, in a list that is complete"]
+
+
+def test_a_list_is_on_its_own_page_alone():
+    both = [LIST, SSPI]
+    page = render(both, {"R1": TEST}, "sspi")
+    assert "1 of 2 are shown by tests" in page
+    assert (
+        "| R1 | It is called. | Awaited. | Waited for. | [tests/test_things.py](../tests/test_things.py): "
+        "`test_one_is_one` |\n| R2 | It returns. |  |  |  |" in page
+    )
+    assert "thing.one" not in page
+    assert render(both, {}) == render([LIST], {})
 
 
 def test_a_list_with_an_unknown_or_missing_key_is_refused():

@@ -8,7 +8,7 @@ import sys
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from support.engine import pem
+from support.engine import certificate_for, pem
 
 from acredssp import tls_config
 from acredssp.core.tls import TLSSession
@@ -104,3 +104,18 @@ def test_without_memfd_the_file_is_encrypted_and_gone_afterwards(audit, tmp_path
     assert list(tmp_path.iterdir()) == []
     context = tls_config.server_context_from_pem(Policy(), *pem("ec"))
     assert TLSSession(context, server_side=True).own_public_key()
+
+
+def test_a_clients_certificate_is_shown_to_a_server_that_asks():
+    certificate, key = certificate_for(ec.generate_private_key(ec.SECP256R1()))
+    asking = tls_config.server_context_from_pem(Policy(), *pem())
+    asking.verify_mode = ssl.CERT_REQUIRED
+    asking.load_verify_locations(cadata=certificate.decode("ascii"))
+    client = TLSSession(tls_config.client_context_from_pem(Policy(), certificate, key), server_side=False)
+    server = TLSSession(asking, server_side=True)
+    for _ in range(3):
+        client.handshake()
+        server.feed(client.output())
+        server.handshake()
+        client.feed(server.output())
+    assert server.peer_certificate == ssl.PEM_cert_to_DER_cert(certificate.decode("ascii"))

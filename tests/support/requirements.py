@@ -1,8 +1,9 @@
 """A pytest plugin: which test shows which requirement, and the table of it.
 
 `docs/requirements/*.toml` list requirements; a test names those it shows with `@pytest.mark.requirement("id", ...)`.
-`docs/conformance.md` is made of both, and describes the format. `--conformance=write` writes it, `--conformance=check`
-fails where it is stale or a requirement has no test; both are for `--collect-only`.
+`docs/conformance.md` is made of both, and describes the format; lists of another page (`docs/sspi.md`) go there.
+`--conformance=write` writes the pages, `--conformance=check` fails where one is stale or a requirement has no test;
+both are for `--collect-only`.
 """
 
 import collections
@@ -14,9 +15,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 LISTS = ROOT / "docs" / "requirements"
-TABLE = ROOT / "docs" / "conformance.md"
+DOCS = ROOT / "docs"
 
-HEAD = """\
+CONFORMANCE = """\
 # Conformance
 
 What acredssp holds itself to, and the tests that show it. `make conformance` makes this page of
@@ -37,7 +38,28 @@ A test says what it shows:
     def test_a_nonce_of_other_than_32_bytes_is_refused(size): ...
 
 Several ids may stand in one marker, and several tests may show one requirement; it is held when all of them pass.
+
+A list is for this page unless its file says `page = "sspi"`. There a requirement also has `here`, what we do, and
+`windows`, what is otherwise there. `complete = true` at the top of a file forbids `later`.
 """
+
+SSPI = """\
+# The SSPI functions, requirement by requirement
+
+What the pages of the five functions ask for, what acredssp does, and the tests that show it. `make conformance` makes
+this page of `docs/requirements/sspi-*.toml` and the tests' markers: do not edit it. [conformance.md](conformance.md)
+says how.
+
+Where the third column is empty acredssp does what the second says; where the fourth is empty Windows does the same.
+"""
+
+HEADS = {"conformance": CONFORMANCE, "sspi": SSPI}
+"""The pages and what they begin with."""
+
+COLUMNS = {
+    "conformance": "| | Requirement | Source | Shown by |\n|---|---|---|---|\n",
+    "sspi": "| | Requirement | Here | Otherwise on Windows | Shown by |\n|---|---|---|---|---|\n",
+}
 
 Shown = dict[str, set[tuple[str, str]]]
 """The tests that name each requirement: id to (file below the root, function)."""
@@ -52,6 +74,8 @@ class Requirement:
     source: str
     later: str = ""
     not_applicable: str = ""
+    here: str = ""
+    windows: str = ""
 
     @property
     def excuse(self):
@@ -75,16 +99,19 @@ class List:
 
     title: str
     groups: tuple[Group, ...]
+    page: str = "conformance"
+    complete: bool = False
 
     @classmethod
     def load(cls, text):
         """The list that a TOML text holds; TypeError or KeyError for a key too many or too few."""
         content = tomllib.loads(text)
+        common = {"source": content.pop("source")} if "source" in content else {}
         groups = [
-            Group(group["title"], tuple(Requirement(**fields) for fields in group["requirement"]))
-            for group in content["group"]
+            Group(group["title"], tuple(Requirement(**common, **fields) for fields in group["requirement"]))
+            for group in content.pop("group")
         ]
-        return cls(content["title"], tuple(groups))
+        return cls(groups=tuple(groups), **content)
 
 
 def load(folder=LISTS):
@@ -104,6 +131,10 @@ def problems(lists, shown):
     yield from (f"{name}: listed {times} times" for name, times in counted.items() if times > 1)
     for name in sorted(shown.keys() - counted.keys()):
         yield f"{name}: named by {', '.join(function for _, function in sorted(shown[name]))}, listed nowhere"
+    unfinished = [requirement for listed in lists if listed.complete for requirement in requirements_of([listed])]
+    yield from (
+        f"{requirement.id}: later, in a list that is complete" for requirement in unfinished if requirement.later
+    )
     for requirement in requirements:
         if requirement.later and requirement.not_applicable:
             yield f"{requirement.id}: both later and not applicable"
@@ -113,26 +144,27 @@ def problems(lists, shown):
             yield f"{requirement.id}: no test shows it"
 
 
-def render(lists, shown):
-    """The text of docs/conformance.md."""
-    parts = [HEAD]
-    for listed in lists:
+def render(lists, shown, page="conformance"):
+    """The text of a page."""
+    parts = [HEADS[page]]
+    for listed in (listed for listed in lists if listed.page == page):
         total = requirements_of([listed])
         held = sum(requirement.id in shown for requirement in total)
         parts.append(f"## {listed.title}\n\n{held} of {len(total)} are shown by tests.\n")
         for group in listed.groups:
-            rows = [_row(requirement, shown.get(requirement.id, set())) for requirement in group.requirements]
-            heading = f"### {group.title}\n\n| | Requirement | Source | Shown by |\n|---|---|---|---|\n"
+            rows = [_row(requirement, shown.get(requirement.id, set()), page) for requirement in group.requirements]
+            heading = f"### {group.title}\n\n{COLUMNS[page]}"
             parts.append(heading + "\n".join(rows) + "\n")
     return "\n".join(parts)
 
 
-def _row(requirement, tests):
+def _row(requirement, tests, page):
     files = collections.defaultdict(list)
     for path, function in sorted(tests):
         files[path].append(f"`{function}`")
     shown = "<br>".join(f"[{path}](../{path}): {', '.join(names)}" for path, names in files.items())
-    return f"| {requirement.id} | {requirement.text} | {requirement.source} | {shown or requirement.excuse} |"
+    middle = [requirement.source] if page == "conformance" else [requirement.here, requirement.windows]
+    return f"| {' | '.join([requirement.id, requirement.text, *middle, shown or requirement.excuse])} |"
 
 
 # --- the plugin ---
@@ -142,7 +174,7 @@ _whole = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--conformance", choices=["write", "check"], help="write or check docs/conformance.md")
+    parser.addoption("--conformance", choices=["write", "check"], help="write or check the pages of requirements")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -k and -m take tests away
@@ -160,17 +192,21 @@ def pytest_collection_modifyitems(config, items):
 def pytest_collection_finish(session):
     mode = session.config.getoption("--conformance")
     if mode == "write":
-        TABLE.write_text(render(load(), session.config.stash[_shown]), encoding="utf-8")
+        for page in HEADS:
+            text = render(load(), session.config.stash[_shown], page)
+            (DOCS / f"{page}.md").write_text(text, encoding="utf-8")
     if mode and (found := faults(session.config.stash[_shown])):
         raise pytest.UsageError("\n".join(found))
 
 
 def faults(shown):
-    """What is wrong with the lists, the markers and the table together."""
+    """What is wrong with the lists, the markers and the pages together."""
     lists = load()
     found = list(problems(lists, shown))
-    if not TABLE.exists() or TABLE.read_text(encoding="utf-8") != render(lists, shown):
-        found.append("docs/conformance.md is stale: make conformance")
+    for page in HEADS:
+        written = DOCS / f"{page}.md"
+        if not written.exists() or written.read_text(encoding="utf-8") != render(lists, shown, page):
+            found.append(f"docs/{page}.md is stale: make conformance")
     return found
 
 

@@ -14,7 +14,7 @@ from vectors.load import capture, captures
 
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
-from acredssp.wire.x509 import subject_public_key, subject_public_key_info
+from acredssp.wire.x509 import issuer_name, subject_public_key, subject_public_key_info
 
 KEYS = {
     "rsa-2048": lambda: rsa.generate_private_key(65537, 2048),
@@ -152,3 +152,8 @@ def test_spoilt_certificates_raise_only_our_errors(spoil, read):
     for spoilt in spoil(certificate_der("p-256")):
         with contextlib.suppress(RemoteProtocolError):
             assert isinstance(read(spoilt), bytes)
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_the_issuers_name_is_the_bytes_of_the_certificate(kind):
+    assert issuer_name(certificate_der(kind)) == certificate(kind).issuer.public_bytes()
