@@ -16,6 +16,7 @@ from acredssp.sspi.credentials import (
     FreeCredentialsHandle,
     QueryCredentialsAttributes,
 )
+from acredssp.sspi.establish import AcceptSecurityContext, InitializeSecurityContext
 from acredssp.sspi.flags import (
     ASC_REQ,
     ASC_RET,
@@ -126,6 +127,7 @@ __all__ = [
     "SP_PROT",
     "TLS_PARAMETERS",
     "ULONG",
+    "AcceptSecurityContext",
     "AcquireCredentialsHandle",
     "AddCredentials",
     "AuthData",
@@ -141,6 +143,7 @@ __all__ = [
     "FreeCredentialsHandle",
     "ImpersonateSecurityContext",
     "ImportSecurityContext",
+    "InitializeSecurityContext",
     "MakeSignature",
     "QueryCredentialsAttributes",
     "QuerySecurityContextToken",
