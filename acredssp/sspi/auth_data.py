@@ -218,10 +218,13 @@ def _text(value: str | bytes, length: int | None, encoding: str) -> str:
     if isinstance(value, str):
         return value[:length]
     try:
-        return value.decode(encoding)[:length]
+        text: str | None = value.decode(encoding)
     except UnicodeDecodeError:
-        # Not chained: the exception quotes the bytes, which may be the password's.
-        raise unknown_credentials(f"a text that is no {encoding}") from None
+        text = None
+    if text is None:
+        # Raised out here: the other exception holds the bytes, which may be the password's.
+        raise unknown_credentials(f"a text that is no {encoding}")
+    return text[:length]
 
 
 def _permits(package_list: str, package: str) -> bool:

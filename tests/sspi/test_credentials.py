@@ -345,8 +345,7 @@ async def test_an_identity_in_every_form(identity):
 )
 async def test_an_identity_that_is_none_is_not_recognised(identity):
     error = await refused(SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS, password_cred(identity))
-    assert error.__cause__ is None
-    assert "81" not in str(error)
+    assert error.__context__ is None  # where a UnicodeDecodeError would hold the password's bytes
 
 
 @pytest.mark.parametrize("packages", ["!ntlm", "Kerberos", "kerberos,!NTLM", "ntlm,!ntlm"])
