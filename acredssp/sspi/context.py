@@ -11,12 +11,11 @@ policy of the caller (which flags, whose certificate, what to delegate) becomes 
 Who calls: `establish`, `messages` and `attributes`.
 """
 
-import asyncio
 import dataclasses
 import datetime as dt
 from typing import Final
 
-from acredssp.aio.answers import ClientAnswers, ServerAnswers
+from acredssp.aio.answers import ClientAnswers, ServerAnswers, deadline_in
 from acredssp.config import ClientConfig
 from acredssp.core.context import SecurityContext, StepResult
 from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertificate
@@ -24,6 +23,7 @@ from acredssp.core.states import State
 from acredssp.errors import CredSSPError, HandshakeTimeout, LocalProtocolError, PolicyError
 from acredssp.sspi.flags import ASC_REQ, ASC_RET, ISC_REQ, ISC_RET
 from acredssp.sspi.handles import ContextState, CredentialState
+from acredssp.sspi.session_cache import sessions
 from acredssp.sspi.target import Target
 from acredssp.status import SecurityStatus
 from acredssp.trust import Verdict
@@ -42,7 +42,10 @@ class CallResult:
     status: SecurityStatus
     token: bytes = dataclasses.field(default=b"", repr=False)
     missing: int = 0
-    extra: int = 0
+    rest: bytes = dataclasses.field(default=b"", repr=False)
+    """What was not taken of the input, and of an earlier call's surplus in front of it."""
+    size: int = 0
+    """Bytes of the input that the call was given."""
 
 
 class EstablishState(ContextState):
@@ -60,7 +63,8 @@ class EstablishState(ContextState):
         self.unsent: CallResult | None = None
         """The result of a call whose token did not fit the caller's buffer: the next call hands it out."""
         self.surplus = b""
-        """Input that was not taken and could not be reported, since the caller gave no buffer for it."""
+        """Input that was not taken and could not be reported, since the caller gave no buffer for it: it goes in
+        front of the next call's."""
         self.shutdown = False
         """Whether ApplyControlToken asked for close_notify."""
         self.choosing: ChooseCertificate | None = None
@@ -68,6 +72,7 @@ class EstablishState(ContextState):
         self.started = False
         """Whether the first call has been made."""
         self._taken = b""
+        """Input that was taken in front of a certificate request: the caller may well give it again."""
 
     def attributes(self, *, final: bool) -> ISC_RET | ASC_RET:
         """Return what the context has: what matters to security only after the last call (R54, R83)."""
@@ -79,34 +84,43 @@ class EstablishState(ContextState):
         return self.context.state is State.ESTABLISHED
 
     async def advance(self, data: bytes) -> CallResult:
-        """Take whole records from the front of `data`, answer what the engine asks, and say what comes of it.
+        """Take whole records from the front of the input, answer what the engine asks, and say what comes of it.
 
         Raises:
             CredSSPError: The handshake failed; `context.farewell` is for the peer.
         """
-        data = self._without_taken(data)
         self.started = True
-        result, rest = self.context.step(data), data
-        while True:
-            rest = rest[len(rest) - result.extra :]
-            while result.event is not None:
-                if self._must_choose(result.event):
-                    self._taken = data[: len(data) - len(rest)]
-                    return CallResult(SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS, extra=len(rest))
-                result = self.context.resume(await self._answer(result.event))
-            if result.output or result.status is SecurityStatus.SEC_E_OK or result.missing or not rest:
-                break
-            result = self.context.step(rest)  # an answer made room for the records behind it
-        return self._call_result(result, taken=len(data) - len(rest), extra=len(rest))
+        received = self.surplus + data
+        result = self.context.step(received)
+        if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
+            return CallResult(result.status, missing=result.missing)
+        return await self._go_on(result, received[len(received) - result.extra :], data)
 
     async def choose(self, answer: object, data: bytes) -> CallResult:
-        """Go on after SEC_I_INCOMPLETE_CREDENTIALS, with the same input or with what was not taken of it."""
-        self.choosing = None
-        result = self.context.resume(answer)
-        rest = self._without_taken(data)
-        if result.output or result.event is not None:
-            raise AssertionError("the server's flight goes on behind its certificate request")
-        return await self.advance(rest)
+        """Go on after SEC_I_INCOMPLETE_CREDENTIALS, with the same input or with what was not taken of it (R96).
+
+        Raises:
+            CredSSPError: As for `advance`.
+        """
+        taken, self._taken, self.choosing = self._taken, b"", None
+        again = bool(taken) and data.startswith(taken)
+        received = data[len(taken) :] if again else self.surplus + data
+        return await self._go_on(self.context.resume(answer), received, data)
+
+    async def _go_on(self, result: StepResult, rest: bytes, data: bytes) -> CallResult:
+        """Go on until there is something for the peer, or nothing to do without him; `rest` was not taken yet."""
+        while True:
+            while result.event is not None:
+                if self._must_choose(result.event):
+                    self._taken = data[: max(0, len(data) - len(rest))]
+                    return CallResult(SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS, rest=rest, size=len(data))
+                result = self.context.resume(await self._answer(result.event))
+            if result.status is SecurityStatus.SEC_E_OK:
+                return CallResult(result.status, result.output, rest=rest, size=len(data))
+            if result.output or result.missing or not rest:
+                return CallResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, result.output, rest=rest, size=len(data))
+            result = self.context.step(rest)  # an answer made room for the records behind it
+            rest = rest[len(rest) - result.extra :]
 
     def fail(self, error: CredSSPError) -> None:
         """End the context for good."""
@@ -120,22 +134,8 @@ class EstablishState(ContextState):
         tls.close()
         return tls.output()
 
-    def drain_surplus(self, data: bytes) -> bytes:
-        """Return the input, with what an earlier call could not give back in front."""
-        data, self.surplus = self.surplus + data, b""
-        return data
-
-    def _call_result(self, result: StepResult, *, taken: int, extra: int) -> CallResult:
-        if result.status is SecurityStatus.SEC_E_OK:
-            return CallResult(result.status, result.output, extra=extra)
-        if not taken and result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
-            return CallResult(result.status, missing=result.missing)
-        return CallResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, result.output, extra=extra)
-
-    def _without_taken(self, data: bytes) -> bytes:
-        """Drop what an interrupted call took: its caller gives the same input again (R96), or just the rest."""
-        taken, self._taken = self._taken, b""
-        return data[len(taken) :] if taken and data.startswith(taken) else data
+    def _note_established(self) -> None:
+        """Keep what outlasts the handshake."""
 
     def _must_choose(self, event: Event) -> bool:  # noqa: ARG002 - a client's may
         return False
@@ -197,6 +197,10 @@ class InitiatorState(EstablishState):
             granted |= ISC_RET.MUTUAL_AUTH
         return granted
 
+    def _note_established(self) -> None:
+        if self.context.tls is not None and self._config.policy.tls_resumption:
+            sessions.keep(self.credential, self.target, self.context.tls)
+
     def _must_choose(self, event: Event) -> bool:
         if not isinstance(event, ChooseCertificate):
             return False
@@ -246,8 +250,7 @@ class AcceptorState(EstablishState):
         super().__init__(credential, context)
         assert credential.server is not None
         self.flags = flags
-        self._policy = credential.server.policy
-        deadline = asyncio.get_running_loop().time() + self._policy.handshake_timeout
+        deadline = deadline_in(credential.server.policy.handshake_timeout)
         self._answers = ServerAnswers(credential.server, context, None, deadline)
 
     def attributes(self, *, final: bool) -> ASC_RET:

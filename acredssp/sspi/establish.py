@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from acredssp.core.client_certificate import WatchingTLSSession, watch_certificate_requests
+from acredssp.core.client_certificate import WatchingTLSSession
 from acredssp.core.tls import own_public_key
 from acredssp.credentials import Password
 from acredssp.errors import CredSSPError, LocalProtocolError
@@ -35,11 +35,11 @@ from acredssp.sspi.handles import (
     Use,
     failure,
 )
+from acredssp.sspi.kerb import KERB_INTERACTIVE_LOGON
+from acredssp.sspi.session_cache import sessions
 from acredssp.sspi.structures import SEC_CHANNEL_BINDINGS
 from acredssp.sspi.target import Target
 from acredssp.status import SecurityStatus
-from acredssp.wire import ts_credentials
-from acredssp.wire.ts_credentials import TSPasswordCreds
 
 __all__ = ["AcceptSecurityContext", "InitializeSecurityContext"]
 
@@ -173,30 +173,43 @@ class _Call:
         self._attributes = pfContextAttr
         self._expiry = ptsExpiry
         self._allocate = allocate
+        self._put_token(b"")  # so that an old one is not taken for this call's, whatever comes of it
 
     @property
     def input(self) -> bytes:
         """The peer's bytes; empty for none."""
-        token = self.buffers.find(SECBUFFER.TOKEN)
-        return bytes(token) if token is not None else b""
+        tokens = [buffer for buffer in self.buffers.pBuffers if buffer.type == SECBUFFER.TOKEN]
+        # A certificate of the bare shape is a TOKEN too, and READONLY.
+        return bytes(min(tokens, key=lambda token: token.readonly)) if tokens else b""
 
     def hand_out(self, state: EstablishState, result: CallResult) -> SecurityStatus:
         """Fill the caller's buffers; SEC_E_BUFFER_TOO_SMALL leaves all of them to a repeated call."""
-        if (status := self.put_token(result.token)) is not SecurityStatus.SEC_E_OK:
+        if (status := self._put_token(result.token)) is not SecurityStatus.SEC_E_OK:
             return status
         if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
             self.buffers.report(SECBUFFER.MISSING, result.missing)
-        elif not self.buffers.report(SECBUFFER.EXTRA if result.extra else SECBUFFER.EMPTY, result.extra):
-            data = self.input
-            state.surplus = data[len(data) - result.extra :]
+        else:
+            self._give_back(state, result)
         if self._attributes is not None:
             self._attributes.flags = state.attributes(final=result.status is SecurityStatus.SEC_E_OK)
         if self._expiry is not None:
             self._expiry.QuadPart = TimeStamp.NEVER
         return result.status
 
-    def put_token(self, token: bytes) -> SecurityStatus:
-        """Give the caller a token; an empty one too, so that an old one is not taken for it."""
+    def hand_out_farewell(self, farewell: bytes) -> None:
+        """Give the caller what the peer should still be sent, beside a failure."""
+        if self.tell_peer:
+            self._put_token(farewell)
+
+    def _give_back(self, state: EstablishState, result: CallResult) -> None:
+        data = self.input
+        rest = result.rest + data[result.size :]  # behind: it arrived while the caller made room for the token
+        count = min(len(rest), len(data))
+        if not self.buffers.report(SECBUFFER.EXTRA if count else SECBUFFER.EMPTY, count):
+            count = 0
+        state.surplus = rest[: len(rest) - count]
+
+    def _put_token(self, token: bytes) -> SecurityStatus:
         if self._output is None:
             return SecurityStatus.SEC_E_BUFFER_TOO_SMALL if token else SecurityStatus.SEC_E_OK
         return self._output.put(token, allocate=self._allocate)
@@ -216,8 +229,7 @@ async def _run(
             raise
         except CredSSPError as error:
             state.fail(error)
-            if call.tell_peer:
-                call.put_token(state.context.farewell)
+            call.hand_out_farewell(state.context.farewell)
             return failure(error, handle)
         except BaseException as error:
             state.fail(
@@ -239,7 +251,7 @@ async def _step(state: EstablishState, data: bytes) -> CallResult:
         return CallResult(SecurityStatus.SEC_E_OK, state.close_notify())
     if state.established:
         raise _again(data)
-    return await state.advance(state.drain_surplus(data))
+    return await state.advance(data)
 
 
 async def _step_initiator(state: InitiatorState, call: _Call, phCredential: CredHandle | None) -> CallResult:
@@ -288,11 +300,12 @@ def _new_initiator(
         )
     else:
         assert config.ssl_context is not None
-        watch_certificate_requests(config.ssl_context)
+        name = target.host or None
+        session = sessions.take(credential, target) if config.policy.tls_resumption else None
         context = config.new_context(
-            server_hostname=target.host or None,
+            server_hostname=name,
             spn=target.spn,
-            tls=WatchingTLSSession(config.ssl_context, server_hostname=target.host or None),
+            tls=WatchingTLSSession(config.ssl_context, server_hostname=name, session=session),
             judge=True,
             ask_delegation=True,
             channel_bindings=bindings,
@@ -323,13 +336,9 @@ def _credential(phCredential: CredHandle | None, use: str) -> CredentialState:
 
 
 def _supplied(params: SecBuffer) -> Password:
-    """Read SECBUFFER_PKG_PARAMS: a TSCredentials with a password, as CredSSP itself sends it ([MS-CSSP] 2.2.1.2)."""
-    credentials = ts_credentials.decode(bytes(params))
-    if not isinstance(credentials, TSPasswordCreds):
-        raise _error(
-            "SECBUFFER_PKG_PARAMS: expected TSCredentials with a password", SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS
-        )
-    return Password(str(credentials.password), str(credentials.user_name), str(credentials.domain_name))
+    """Read SECBUFFER_PKG_PARAMS: a packed KERB_INTERACTIVE_LOGON, as SECPKG_ATTR_CREDS_2 gives one (R85)."""
+    logon = KERB_INTERACTIVE_LOGON.unpack(params.view)
+    return Password(logon.Password, logon.UserName, logon.LogonDomainName)
 
 
 def _channel_bindings(buffers: SecBufferDesc) -> bytes | None:

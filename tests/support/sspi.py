@@ -87,7 +87,7 @@ class Caller:
         self.calls = 0
         self.input = None
         """The input's descriptor of the last call."""
-        self._spare, self._extras = spare, tuple(extras)
+        self.spare, self._extras = spare, extras
 
     @property
     def done(self):
@@ -114,9 +114,10 @@ class Caller:
 
     async def call(self, data=None):
         """Call once with `data`, None for no input; the token. What was not taken is in `received`."""
-        buffers = [] if data is None else [SecBuffer(SECBUFFER_TOKEN, data), *([SecBuffer()] if self._spare else [])]
-        extras, self._extras = self._extras, ()
-        self.input = SecBufferDesc([*buffers, *extras]) if buffers or extras else None
+        buffers = self.beside()
+        if data is not None:
+            buffers = [SecBuffer(SECBUFFER_TOKEN, data), *([SecBuffer()] if self.spare else []), *buffers]
+        self.input = SecBufferDesc(buffers) if buffers else None
         output = SecBuffer(SECBUFFER_TOKEN, self.memory or None)
         status = await self._call(output)
         while status is TOO_SMALL:
@@ -139,6 +140,10 @@ class Caller:
         """Call the function with what there is."""
         raise NotImplementedError
 
+    def beside(self):
+        """Buffers of the input beside those for the token."""
+        return [] if self.calls else list(self._extras)
+
     def _note_report(self, data):
         reports = [buffer for buffer in self.input.pBuffers if buffer.type != SECBUFFER_TOKEN] if self.input else []
         kinds = {buffer.BufferType: buffer.cbBuffer for buffer in reports}
@@ -155,23 +160,24 @@ class Client(Caller):
         credential: As for `Caller`.
         target: pszTargetName.
         flags: fContextReq.
-        certificate: Bare shape: the server's, in DER, which goes beside the second call's token.
+        certificate: Bare shape: the server's, in DER, which goes beside the later calls' tokens.
         options: As for `Caller`.
     """
 
     def __init__(self, credential, flags=CLIENT_FLAGS, *, target=TARGET, certificate=None, **options):
         super().__init__(credential, flags, **options)
         self.target = target
-        self._certificate = certificate
+        self.certificate = certificate
+
+    def beside(self):
+        wrapped = len(self.certificate or b"").to_bytes(4, "little") + (self.certificate or b"")
+        late = [SecBuffer(SECBUFFER_READONLY | SECBUFFER_TOKEN, wrapped)] if self.certificate and self.calls else []
+        return super().beside() + late
 
     async def invoke(self, output):
-        first = not self.handle.valid
-        if not first and self._certificate is not None:
-            wrapped = len(self._certificate).to_bytes(4, "little") + self._certificate
-            self.input.pBuffers.append(SecBuffer(SECBUFFER_READONLY | SECBUFFER_TOKEN, wrapped))
         return await InitializeSecurityContext(
             phCredential=self.credential,
-            phContext=None if first else self.handle,
+            phContext=self.handle if self.handle.valid else None,
             pszTargetName=self.target,
             fContextReq=self.flags,
             pInput=self.input,
