@@ -21,7 +21,7 @@ from acredssp.errors import LocalProtocolError, PeerClosed, PolicyError, TLSErro
 from acredssp.status import SecurityStatus, Stage
 from acredssp.wire.x509 import subject_public_key
 
-__all__ = ["TLSSession", "note_server_name", "own_public_key", "remember_public_key"]
+__all__ = ["TLSSession", "note_server_name", "own_chain", "own_public_key"]
 
 MAX_PLAINTEXT: Final = 16_384
 """Bytes of plaintext that one record holds at most (RFC 8446 5.1)."""
@@ -95,6 +95,11 @@ class TLSSession:
         """Whether `output()` has something."""
         return self._outgoing.pending > 0
 
+    @property
+    def output_size(self) -> int:
+        """How many bytes `output()` has."""
+        return self._outgoing.pending
+
     # --- handshake and data ---
 
     def handshake(self) -> bool:
@@ -145,7 +150,7 @@ class TLSSession:
             TLSError: The connection is broken.
         """
         if self._close_sent:
-            raise LocalProtocolError("write after close_notify")
+            raise LocalProtocolError("write after close_notify", security_status=SecurityStatus.SEC_E_CONTEXT_EXPIRED)
         try:
             self._object.write(plaintext)
         except ssl.SSLError as error:
@@ -163,6 +168,11 @@ class TLSSession:
         # broken or was never up, and there is nothing to close.
         with contextlib.suppress(ssl.SSLError):
             self._object.unwrap()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._close_sent
 
     def answer_certificate_request(self, answer: object) -> None:  # noqa: ARG002 - for sessions that watch
         """Answer `certificate_request`; only a session that watches for them stops at one."""
@@ -262,14 +272,9 @@ def note_server_name(ssl_object: ssl.SSLObject, name: str | None, _context: ssl.
     setattr(ssl_object, _SERVER_NAME, name)
 
 
-# CPython has no getter for a context's own certificate. Contexts made by acredssp are remembered with their key;
-# one that the caller brings is asked once, by a handshake in memory.
-_public_keys: "weakref.WeakKeyDictionary[ssl.SSLContext, bytes]" = weakref.WeakKeyDictionary()
-
-
-def remember_public_key(context: ssl.SSLContext, public_key: bytes) -> None:
-    """Keep the SubjectPublicKey of a server context beside it, for as long as the context lives."""
-    _public_keys[context] = public_key
+# CPython has no getter for a context's own certificate: each context is asked once, by a handshake in memory, and what
+# it presents is remembered beside it, with the key, which every connection needs.
+_identities: "weakref.WeakKeyDictionary[ssl.SSLContext, tuple[bytes, tuple[bytes, ...]]]" = weakref.WeakKeyDictionary()
 
 
 def own_public_key(context: ssl.SSLContext) -> bytes:
@@ -279,28 +284,37 @@ def own_public_key(context: ssl.SSLContext) -> bytes:
         PolicyError: The context has no certificate, or certificates of two key types: which of them a client
             gets to see would then depend on the client.
     """
-    public_key = _public_keys.get(context)
-    if public_key is None:
-        public_key = _ask_public_key(context)
-        remember_public_key(context, public_key)
-    return public_key
+    return _identity(context)[0]
 
 
-def _ask_public_key(context: ssl.SSLContext) -> bytes:
+def own_chain(context: ssl.SSLContext) -> tuple[bytes, ...]:
+    """Return the certificates that a server context presents, in DER, its own first; raises as above."""
+    return _identity(context)[1]
+
+
+def _identity(context: ssl.SSLContext) -> tuple[bytes, tuple[bytes, ...]]:
+    identity = _identities.get(context)
+    if identity is None:
+        chain = _ask_chain(context)
+        identity = _identities[context] = (subject_public_key(chain[0]), chain)
+    return identity
+
+
+def _ask_chain(context: ssl.SSLContext) -> tuple[bytes, ...]:
     # TLS 1.2 cipher suites name the kind of signature. A context that insists on TLS 1.3 is asked without a choice.
-    keys = {key for suites in ("aRSA", "aECDSA", None) if (key := _offered_key(context, suites)) is not None}
-    if len(keys) == 1:
-        return keys.pop()
+    chains = {chain for suites in ("aRSA", "aECDSA", None) if (chain := _offered_chain(context, suites))}
+    if len(chains) == 1:
+        return chains.pop()
     raise PolicyError(
-        "the ssl context has no certificate" if not keys else "the ssl context has certificates of two key types",
+        "the ssl context has no certificate" if not chains else "the ssl context has certificates of two key types",
         hint="load one certificate chain with load_cert_chain()",
     )
 
 
-def _offered_key(context: ssl.SSLContext, suites: str | None) -> bytes | None:
+def _offered_chain(context: ssl.SSLContext, suites: str | None) -> tuple[bytes, ...]:
     asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     asking.check_hostname = False
-    asking.verify_mode = ssl.CERT_NONE  # only the key is looked at, and nothing is sent over this connection
+    asking.verify_mode = ssl.CERT_NONE  # only the certificates are looked at, and nothing is sent over this connection
     if suites is not None:
         asking.maximum_version = ssl.TLSVersion.TLSv1_2
         asking.set_ciphers(suites)
@@ -309,10 +323,10 @@ def _offered_key(context: ssl.SSLContext, suites: str | None) -> bytes | None:
     try:
         for _ in range(_MOST_FLIGHTS):
             if client.handshake():
-                return client.peer_public_key()
+                return client.peer_chain()
             server.feed(client.output())
             server.handshake()
             client.feed(server.output())
     except TLSError:
         pass
-    return None
+    return ()

@@ -9,7 +9,7 @@ from support.engine import pem
 
 from acredssp import tls_config
 from acredssp.core import tls as tls_module
-from acredssp.core.tls import TLSSession, own_public_key
+from acredssp.core.tls import TLSSession, own_chain, own_public_key
 from acredssp.errors import LocalProtocolError, PolicyError, TLSError
 from acredssp.policy import Policy
 from acredssp.status import SecurityStatus
@@ -208,15 +208,17 @@ def test_an_alert_becomes_schannels_status(reason, status):
 # --- whose key is it ---
 
 
-def test_a_context_of_the_caller_is_asked_for_its_key_once(tmp_path, monkeypatch):
+def test_a_context_of_the_caller_is_asked_for_its_certificate_once(tmp_path, monkeypatch):
     chain, key = pem("ec")
     file = tmp_path / "both.pem"
     file.write_bytes(chain + key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     assert own_public_key(context) == subject_public_key(chain)
-    monkeypatch.setattr(tls_module, "_ask_public_key", None)
+    assert own_chain(context) == (ssl.PEM_cert_to_DER_cert(chain.decode()),)
+    monkeypatch.setattr(tls_module, "_ask_chain", None)
     assert own_public_key(context) == subject_public_key(chain)
+    assert own_chain(context) == (ssl.PEM_cert_to_DER_cert(chain.decode()),)
 
 
 def test_a_context_without_a_certificate_is_refused():
