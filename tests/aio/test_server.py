@@ -5,7 +5,16 @@ import logging
 import socket
 
 import pytest
-from support.endpoints import PASSWORD, Recorder, client_config, server_config, turns, until
+from support.endpoints import (
+    PASSWORD,
+    MemoryTransport,
+    Recorder,
+    client_config,
+    memory_pair,
+    server_config,
+    turns,
+    until,
+)
 
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.streams import create_connection, create_server, open_connection, start_server
@@ -286,6 +295,17 @@ async def test_close_clients_sends_what_was_written(lab):
     assert await silent.read() == b""
     writer.close()
     await writer.wait_closed()
+
+
+@pytest.mark.parametrize("end", ["close_clients", "abort_clients"])
+async def test_a_connection_whose_handshake_has_not_begun_is_ended_too(lab, end):
+    lab, (peer, _) = await lab(), memory_pair()
+    accepted, transport = lab.server.new_connection(), MemoryTransport()
+    transport.connect(accepted, peer.transport)
+    getattr(lab.server, end)()
+    await accepted.closed()
+    lab.server.close()
+    await lab.server.wait_closed()
 
 
 async def test_async_with_closes_and_waits():

@@ -364,6 +364,7 @@ async def test_a_paused_application_gets_nothing_and_little_is_kept_for_it():
     ours, theirs = await secure_pair(pair=await socket_pair())
     theirs.transport.pause_reading()
     assert not theirs.transport.is_reading()
+    assert not theirs.transport._raw.is_reading()
     ours.transport.write(payload(2_000_000))
     assert ours.story == ["made", "pause"]
     await turns(50)
