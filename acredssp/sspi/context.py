@@ -59,6 +59,8 @@ class EstablishState(ContextState):
     def __init__(self, credential: CredentialState, context: SecurityContext) -> None:
         super().__init__()
         self.credential = credential
+        self.chosen: CredentialState | None = None
+        """What brought the client's certificate: from then on it serves as well as `credential`."""
         self.context = context
         self.unsent: CallResult | None = None
         """The result of a call whose token did not fit the caller's buffer: the next call hands it out."""

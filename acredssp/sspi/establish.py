@@ -146,7 +146,7 @@ async def AcceptSecurityContext(
             _receiver(phNewContext).assign(state)
         else:
             state = _existing(phContext, phNewContext, AcceptorState)
-        return await _run(state, call, lambda: _step(state, call.input), handle)
+        return await _run(state, call, lambda: _step_acceptor(state, call, phCredential), handle)
     except CredSSPError as error:
         return failure(error, handle, phCredential if phContext is None else None)
 
@@ -256,14 +256,23 @@ async def _step(state: EstablishState, data: bytes) -> CallResult:
 
 async def _step_initiator(state: InitiatorState, call: _Call, phCredential: CredHandle | None) -> CallResult:
     _bind(state, call.buffers)
-    data = call.input
-    credential = phCredential.state if phCredential is not None else state.credential
-    if state.choosing is not None:
-        chosen = None if credential is state.credential else credential.certificate_for(state.authorities)
-        return await state.choose(chosen, data)
-    if credential is not state.credential:
+    if state.choosing is None:
+        _check_credential(state, phCredential)
+        return await _step(state, call.input)
+    chosen = phCredential.state if phCredential is not None else state.credential
+    state.chosen = chosen
+    certificate = None if chosen is state.credential else chosen.certificate_for(state.authorities)
+    return await state.choose(certificate, call.input)
+
+
+async def _step_acceptor(state: AcceptorState, call: _Call, phCredential: CredHandle | None) -> CallResult:
+    _check_credential(state, phCredential)
+    return await _step(state, call.input)
+
+
+def _check_credential(state: EstablishState, phCredential: CredHandle | None) -> None:
+    if phCredential is not None and phCredential.state not in (state.credential, state.chosen):
         raise _error("the context was made from other credentials", SecurityStatus.SEC_E_WRONG_CREDENTIAL_HANDLE)
-    return await _step(state, data)
 
 
 def _again(data: bytes) -> LocalProtocolError:

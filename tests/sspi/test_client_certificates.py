@@ -1,0 +1,224 @@
+"""SEC_I_INCOMPLETE_CREDENTIALS: a TLS server asks for a certificate, and other credentials bring one."""
+
+import ssl
+
+import pytest
+from support.endpoints import BOB, CERTIFICATE, KEY, PASSWORD, TLS_VERSIONS, server_config, tls_policy
+from support.engine import pem
+from support.sspi import ASKED, CONTINUE, INCOMPLETE, OK, Client, Server, inbound, outbound, talk
+
+from acredssp.config import ServerConfig
+from acredssp.credentials import Password
+from acredssp.sspi import (
+    CREDSSP_CRED,
+    SCHANNEL_CRED,
+    SEC_WINNT_AUTH_IDENTITY,
+    CertContext,
+    CredsspSubmitBufferBoth,
+    SecurityStatus,
+)
+from acredssp.tls_config import server_context_from_pem
+from acredssp.trust import Trust
+from acredssp.wire import tls_record
+
+
+def certificate_of(key_type):
+    return ssl.PEM_cert_to_DER_cert(pem(key_type)[0].decode())
+
+
+def asking(tls):
+    """A server that asks for a certificate and takes none too."""
+    context = server_context_from_pem(tls_policy(tls), CERTIFICATE, KEY)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.load_verify_locations(cadata=pem("p384")[0].decode())
+    return ServerConfig(ssl_context=context, lookup=lambda _: Password(PASSWORD), policy=tls_policy(tls))
+
+
+SERVERS = {tls: asking(tls) for tls in TLS_VERSIONS}
+
+
+def bob(key_type=None):
+    """Bob's password, with a certificate of that key type or without one."""
+    certificates = [CertContext(*pem(key_type))] if key_type else []
+    schannel = SCHANNEL_CRED(paCred=certificates, hRootStore=Trust())
+    identity = SEC_WINNT_AUTH_IDENTITY(User=BOB.user, Domain=BOB.domain, Password=BOB.password)
+    return CREDSSP_CRED(CredsspSubmitBufferBoth, schannel, identity)
+
+
+@pytest.fixture(params=TLS_VERSIONS)
+async def server(request):
+    return Server(await inbound(SERVERS[request.param]))
+
+
+class Chooser(Client):
+    """A client that calls again with another credentials handle when it is asked for a certificate.
+
+    Args:
+        credential: The first handle.
+        other: The second.
+        again: Whether to give the same input again, or what was not taken of it.
+    """
+
+    def __init__(self, credential, other, *, again=True, **options):
+        super().__init__(credential, **options)
+        self.asked = 0
+        self._other, self._again = other, again
+
+    async def call(self, data=None):
+        token = await super().call(data)
+        if self.status is not ASKED:
+            return token
+        assert token == b""
+        assert self.error is None
+        self.asked += 1
+        self.credential = self._other
+        return await super().call(data if self._again else self.received)
+
+
+def seen_by(server):
+    return server.handle.state.context.tls.peer_certificate
+
+
+@pytest.mark.requirement("R64", "R95", "R96")
+@pytest.mark.parametrize("cut", ["whole", "byte_by_byte", "random_1"])
+@pytest.mark.parametrize(
+    ("again", "spare"),
+    [
+        pytest.param(True, True, id="same_input"),
+        pytest.param(False, True, id="rest_of_it"),
+        pytest.param(True, False, id="no_second_buffer"),  # whoever has none cannot know what is left
+    ],
+)
+async def test_a_new_handle_brings_the_certificate(server, cut, again, spare):
+    other = await outbound(bob("p384"))
+    client = Chooser(await outbound(bob()), other, again=again, spare=spare)
+    await talk(client, server, CUTS[cut])
+    assert (client.status, server.status) == (OK, OK), (client.error, server.error)
+    assert client.asked == 1
+    assert seen_by(server) == certificate_of("p384")
+
+
+@pytest.mark.requirement("R96")
+@pytest.mark.parametrize("cut", ["whole", "byte_by_byte"])
+@pytest.mark.parametrize("other", ["same handle", "no handle", "no certificate"])
+async def test_it_goes_on_without_a_certificate(server, cut, other):
+    first = await outbound(bob())
+    second = {"same handle": first, "no handle": None, "no certificate": await outbound(bob())}[other]
+    client = Chooser(first, second)
+    await talk(client, server, CUTS[cut])
+    assert (client.status, server.status) == (OK, OK), (client.error, server.error)
+    assert client.asked == 1
+    assert seen_by(server) is None
+
+
+@pytest.mark.requirement("R64")
+@pytest.mark.parametrize("cut", ["whole", "random_1"])
+async def test_a_certificate_that_is_there_is_used_at_once(server, cut):
+    client = Chooser(await outbound(bob("p384")), None)
+    await talk(client, server, CUTS[cut])
+    assert (client.status, server.status) == (OK, OK), (client.error, server.error)
+    assert client.asked == 0
+    assert seen_by(server) == certificate_of("p384")
+
+
+@pytest.mark.parametrize("tls", TLS_VERSIONS)
+async def test_nobody_is_asked_by_a_server_that_wants_none(tls):
+    server = Server(await inbound(server_config(tls_policy(tls))))
+    client = Chooser(await outbound(bob("p384")), None)
+    await talk(client, server)
+    assert (client.status, server.status) == (OK, OK)
+    assert client.asked == 0
+    assert seen_by(server) is None
+
+
+async def until_asked(server):
+    """A client without a certificate that has just been asked for one, and the input of that call."""
+    client = Client(await outbound(bob()))
+    flight = await server.call(await client.call())
+    assert await client.call(flight) == b""
+    assert client.status is ASKED
+    return client, flight
+
+
+@pytest.mark.requirement("R64")
+async def test_being_asked_is_no_failure_and_changes_nothing_until_somebody_answers(server):
+    client, flight = await until_asked(server)
+    assert not client.status.failed
+    assert client.error is None
+    assert client.handle.state.authorities == ()  # CPython's servers name none
+    stranger = await outbound(bob())
+    stranger.state.alive = False
+    ours, client.credential = client.credential, stranger
+    await client.call(flight)
+    assert client.status is SecurityStatus.SEC_E_INVALID_HANDLE
+    client.credential = ours
+    await client.feed(b"")
+    assert await client.call(flight)
+    assert client.status is CONTINUE
+
+
+async def test_both_handles_serve_from_then_on_and_no_third(server):
+    client, flight = await until_asked(server)
+    first, client.credential = client.credential, await outbound(bob("p384"))
+    second = client.credential
+    challenge = await server.call(await client.call(flight))
+    for credential in (first, second):
+        client.credential = credential
+        assert await client.call(challenge[:3]) == b""
+        assert client.status is INCOMPLETE
+    client.credential = await outbound(bob("p384"))
+    await client.call(challenge)
+    assert client.status is SecurityStatus.SEC_E_WRONG_CREDENTIAL_HANDLE
+    client.credential = second
+    await client.call(challenge)
+    assert client.status is CONTINUE
+
+
+@pytest.mark.parametrize("size", [1, 200, 16_384])
+@pytest.mark.parametrize("again", [True, False], ids=["same_input", "rest_of_it"])
+async def test_a_flight_of_tls12_may_be_packed_anyhow(size, again):
+    """Where the server's last messages stand in the record of its request, the answer follows at once."""
+    server = Server(await inbound(SERVERS["TLSv1.2"]))
+    client = Chooser(await outbound(bob()), await outbound(bob("p384")), again=again)
+    flight = repacked(await server.call(await client.call()), size)
+    tokens = await client.feed(flight)
+    assert client.status is CONTINUE
+    while client.status is CONTINUE:
+        tokens = await client.feed(b"".join(await server.feed(b"".join(tokens))))
+    await server.feed(b"".join(tokens))
+    assert (client.status, server.status) == (OK, OK), (client.error, server.error)
+    assert client.asked == 1
+    assert seen_by(server) == certificate_of("p384")
+
+
+def repacked(flight, size):
+    messages, offset = b"", 0
+    while offset < len(flight):
+        total = tls_record.frame_size(flight, offset).total
+        messages += flight[offset + 5 : offset + total]
+        offset += total
+    pieces = [messages[start : start + size] for start in range(0, len(messages), size)]
+    return b"".join(b"\x16\x03\x03" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+@pytest.mark.requirement("R96")
+@pytest.mark.parametrize("rest", [b"", b"\x16"])
+async def test_an_answer_to_a_request_at_the_end_of_the_input_takes_all_of_it(rest):
+    """Nothing is missing that would have the caller give the same input a third time."""
+    server = Server(await inbound(SERVERS["TLSv1.2"]))
+    client = Client(await outbound(bob()))
+    flight = await server.call(await client.call())
+    arrived = b""
+    while client.status is not ASKED:
+        piece, flight = flight[: max(1, client.missing)], flight[max(1, client.missing) :]
+        arrived = client.received + piece
+        await client.call(arrived)
+    await client.call(arrived + rest)
+    assert client.status is CONTINUE
+    assert client.received == rest
+    while flight and client.status in (CONTINUE, INCOMPLETE):
+        piece, flight = flight[: max(1, client.missing)], flight[max(1, client.missing) :]
+        tokens = await client.feed(piece[len(rest) :])
+        rest = b""
+    assert tokens
+    assert client.status is CONTINUE
