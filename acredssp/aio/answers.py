@@ -28,11 +28,16 @@ from acredssp.core.events import (
 from acredssp.hooks import CredentialRequest, Identity
 from acredssp.mechanisms.base import Principal
 
-__all__ = ["ClientAnswers", "ServerAnswers"]
+__all__ = ["ClientAnswers", "ServerAnswers", "deadline_in"]
 
 _logger = logging.getLogger("acredssp")
 
 _Request = TypeVar("_Request")
+
+
+def deadline_in(seconds: float) -> float:
+    """Return the moment `seconds` from now, in the running loop's time."""
+    return asyncio.get_running_loop().time() + seconds
 
 
 class ClientAnswers:

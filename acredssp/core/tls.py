@@ -224,14 +224,14 @@ class TLSSession:
         leaf = self.peer_certificate
         if leaf is None:
             return ()
-        # Public as SSLObject.get_unverified_chain from 3.13; before that only on the inner object (3.10 on).
+        # Public as SSLObject.get_unverified_chain from 3.13; before that only on the inner object (3.10 on). A resumed
+        # session remembers the server's own certificate and no chain.
         getter = getattr(self._object, "get_unverified_chain", None)
         if getter is not None:
-            return tuple(getter())
+            return tuple(getter() or (leaf,))
         inner: Any = getattr(self._object, "_sslobj", None)
-        if not hasattr(inner, "get_unverified_chain"):
-            return (leaf,)
-        return tuple(ssl.PEM_cert_to_DER_cert(link.public_bytes()) for link in inner.get_unverified_chain())
+        links = inner.get_unverified_chain() if hasattr(inner, "get_unverified_chain") else None
+        return tuple(ssl.PEM_cert_to_DER_cert(link.public_bytes()) for link in links or ()) or (leaf,)
 
     def own_public_key(self) -> bytes:
         """Return the SubjectPublicKey that this server presented, true after an SNI callback swapped the context."""

@@ -118,6 +118,7 @@ class EstablishState(ContextState):
                     return CallResult(SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS, rest=rest, size=len(data))
                 result = self.context.resume(await self._answer(result.event))
             if result.status is SecurityStatus.SEC_E_OK:
+                self._note_established()
                 return CallResult(result.status, result.output, rest=rest, size=len(data))
             if result.output or result.missing or not rest:
                 return CallResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, result.output, rest=rest, size=len(data))

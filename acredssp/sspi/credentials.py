@@ -14,8 +14,6 @@ asked anything, and a wrong password shows at the first context only.
 """
 
 import functools
-import os
-import pathlib
 from typing import Final
 
 from acredssp.aio import offload
@@ -27,6 +25,8 @@ from acredssp.sspi.auth_data import AuthData, expect_auth_data, read_auth_data
 from acredssp.sspi.constants import CREDSSP_NAME, TS_SSP_NAME
 from acredssp.sspi.flags import SECPKG_CRED, SECPKG_CRED_ATTR
 from acredssp.sspi.handles import CredentialState, CredHandle, TimeStamp, failure
+from acredssp.sspi.logon import logon_session
+from acredssp.sspi.session_cache import sessions
 from acredssp.sspi.structures import SecPkgCredentials_Names
 from acredssp.status import SecurityStatus
 
@@ -135,9 +135,11 @@ async def FreeCredentialsHandle(phCredential: CredHandle) -> SecurityStatus:
     """
     expect("phCredential", phCredential, CredHandle)
     try:
-        phCredential.state.alive = False
+        state = phCredential.state
     except CredSSPError as error:
         return failure(error, phCredential)
+    state.alive = False
+    sessions.forget(state)
     phCredential.error = None
     return SecurityStatus.SEC_E_OK
 
@@ -190,6 +192,7 @@ def _make(
         )
     if sides.client is not None and sides.client.ssl_context is not None and package == CREDSSP_NAME:
         watch_certificate_requests(sides.client.ssl_context)
+    logon_session(logon_id)  # reads a file the first time, which is fine here and not on the loop
     return CredentialState(
         package=package,
         client=sides.client,
@@ -197,8 +200,7 @@ def _make(
         principal=_principal(principal, sides.client),
         certificate=sides.certificate,
         issuers=sides.issuers,
-        logon_session=_logon_session(logon_id),
-        process=os.getpid(),
+        logon_id=logon_id,
     )
 
 
@@ -215,18 +217,6 @@ def _principal(asked: str | None, client: ClientConfig | None) -> str:
     if asked is not None and asked.casefold() not in (name.casefold() for name in names):
         raise _error("pszPrincipal is another than the credentials' own", SecurityStatus.SEC_E_NOT_OWNER)
     return names[0]
-
-
-def _logon_session(logon_id: int | None) -> tuple[int, ...]:
-    """What tells one logon session from another: the caller's LUID, else the user and the kernel's audit session."""
-    if logon_id is not None:
-        return (logon_id,)
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    try:
-        session = int(pathlib.Path("/proc/self/sessionid").read_text("ascii"))
-    except (OSError, ValueError):
-        session = -1  # no Linux, or a kernel without audit
-    return (user, session)
 
 
 def _error(reason: str, status: SecurityStatus) -> LocalProtocolError:

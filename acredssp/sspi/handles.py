@@ -59,8 +59,7 @@ class CredentialState(HandleState):
         principal: Whose they are: domain, backslash, user.
         certificate: Holds the client's certificate, for a server that asks for one; None without one.
         issuers: DER names of who issued that certificate's chain; None for unknown.
-        logon_session: Opaque; equal for handles of one logon session.
-        process: The process that acquired them.
+        logon_id: The logon session that the caller named, None for the process's own.
     """
 
     def __init__(
@@ -72,8 +71,7 @@ class CredentialState(HandleState):
         principal: str,
         certificate: ssl.SSLContext | None,
         issuers: frozenset[bytes] | None,
-        logon_session: tuple[int, ...],
-        process: int,
+        logon_id: int | None,
     ) -> None:
         super().__init__()
         self.package: Final = package
@@ -82,8 +80,7 @@ class CredentialState(HandleState):
         self.principal: Final = principal
         self.certificate: Final = certificate
         self._issuers: Final = issuers
-        self.logon_session: Final = logon_session
-        self.process: Final = process
+        self.logon_id: Final = logon_id
 
     def certificate_for(self, authorities: Collection[bytes]) -> ssl.SSLContext | None:
         """What holds a client certificate that one of `authorities` issued, as far as is known; None for none.

@@ -9,10 +9,17 @@ server's certificate, which belongs to the session, are made anew each time.
 """
 
 import dataclasses
+import os
 import ssl
+import time
 from typing import Final
 
-__all__ = ["SessionCache", "SessionKey"]
+from acredssp.core.tls import TLSSession
+from acredssp.sspi.handles import CredentialState
+from acredssp.sspi.logon import logon_session
+from acredssp.sspi.target import Target
+
+__all__ = ["SessionCache", "SessionKey", "sessions"]
 
 _MOST_TARGETS: Final = 1024
 """Entries kept; the oldest goes first. A session has some KiB."""
@@ -40,7 +47,7 @@ class _Entry:
 
 
 class SessionCache:
-    """Sessions by key."""
+    """Sessions by key; the functions share the one of this module, `sessions`."""
 
     def __init__(self) -> None:
         self._entries: dict[SessionKey, _Entry] = {}
@@ -48,26 +55,38 @@ class SessionCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def keep(self, key: SessionKey, session: ssl.SSLSession, tls_version: str) -> None:
-        """Keep a session for the next connection; the last one counts."""
-        if not session.has_ticket and not session.id:
+    def keep(self, credential: CredentialState, target: Target, tls: TLSSession) -> None:
+        """Keep the session of an established connection for the next one; the last one counts."""
+        session = tls.session
+        if session is None or not (session.has_ticket or session.id):
             return
-        lifetime = min(filter(None, (session.timeout, session.ticket_lifetime_hint)), default=0)
+        lifetimes = [seconds for seconds in (session.timeout, session.ticket_lifetime_hint) if seconds]
+        key = _key(credential, target)
         self._entries.pop(key, None)
-        self._entries[key] = _Entry(session, tls_version, session.time + lifetime)
+        self._entries[key] = _Entry(session, tls.version, session.time + min(lifetimes, default=0))
         if len(self._entries) > _MOST_TARGETS:
             del self._entries[next(iter(self._entries))]
 
-    def take(self, key: SessionKey, now: float) -> ssl.SSLSession | None:
-        """Return a session that may be resumed at `now` (seconds since the epoch), None for none."""
+    def take(self, credential: CredentialState, target: Target) -> ssl.SSLSession | None:
+        """Return a session that may be resumed now, None for none."""
+        key = _key(credential, target)
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if entry.expiry <= now or entry.tls_version == _SINGLE_USE:
+        expired = entry.expiry <= time.time()
+        if expired or entry.tls_version == _SINGLE_USE:
             del self._entries[key]
-        return entry.session if entry.expiry > now else None
+        return None if expired else entry.session
 
-    def forget(self, credential: int) -> None:
-        """Drop what belongs to a credentials handle that was freed."""
-        for key in [key for key in self._entries if key.credential == credential]:
+    def forget(self, credential: CredentialState) -> None:
+        """Drop what belongs to a credentials handle that is freed."""
+        for key in [key for key in self._entries if key.credential == credential.serial]:
             del self._entries[key]
+
+
+sessions: Final = SessionCache()
+
+
+def _key(credential: CredentialState, target: Target) -> SessionKey:
+    # Asked anew each time: the process may have been forked, or changed its user, since the credentials were acquired.
+    return SessionKey(target.spn.casefold(), credential.serial, logon_session(credential.logon_id), os.getpid())

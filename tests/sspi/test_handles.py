@@ -29,7 +29,7 @@ def credentials(**facts):
     return CredentialState(
         **{
             "package": "CREDSSP", "client": None, "server": None, "principal": "", "certificate": None,
-            "issuers": None, "logon_session": (0,), "process": 0,
+            "issuers": None, "logon_id": None,
         } | facts
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ def credentials():
     handle.assign(
         CredentialState(
             package="CREDSSP", client=None, server=None, principal="", certificate=None, issuers=None,
-            logon_session=(0,), process=0,
+            logon_id=None,
         )
     )  # fmt: skip
     return handle
