@@ -213,7 +213,7 @@ class CredSSPServer(asyncio.AbstractServer):
                 )
             )
             if error is None:
-                transport = self._connections[protocol] = SecureTransport(protocol, context, info)
+                transport = self._connections[protocol] = SecureTransport(protocol, sequence, info)
                 start_application(transport, self._protocol_factory)
         except BaseException:
             protocol.abort()

@@ -368,7 +368,7 @@ class _Handshake:
         else:
             answer = ClientAnswers(self._config, self._server_hostname)
         info = await establish(connection, self._sequence, answer, deadline)
-        return SecureTransport(connection, self._sequence.context, info)
+        return SecureTransport(connection, self._sequence, info)
 
 
 def _spn(host: str | None) -> str:

@@ -28,7 +28,8 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from acredssp.aio.protocol import CredSSPProtocol, Receiver
-from acredssp.core.context import HandshakeInfo, SecurityContext
+from acredssp.carriage.base import Sequence
+from acredssp.core.context import HandshakeInfo
 from acredssp.core.tls import MAX_PLAINTEXT
 from acredssp.errors import PeerClosed, TLSError
 from acredssp.status import Stage
@@ -58,15 +59,17 @@ class SecureTransport(asyncio.Transport):
 
     Args:
         protocol: The connection; this transport becomes its owner.
-        context: The established context, whose TLS session and delegated credentials it takes.
+        sequence: The established handshake, whose TLS session and delegated credentials it takes.
         info: The facts of the handshake.
     """
 
-    def __init__(self, protocol: CredSSPProtocol, context: SecurityContext, info: HandshakeInfo) -> None:
+    def __init__(self, protocol: CredSSPProtocol, sequence: Sequence, info: HandshakeInfo) -> None:
         super().__init__()
+        context = sequence.context
         assert context.tls is not None
         self._tls = context.tls
         self._info = info
+        self._extra_info = sequence.extra_info
         self._credentials = context.take_credentials()
         self._connection = protocol
         self._raw = protocol.transport
@@ -125,13 +128,15 @@ class SecureTransport(asyncio.Transport):
         return credentials
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """Return a fact: `"credssp"`, asyncio's names for TLS, or anything that the transport below knows.
+        """Return a fact: `"credssp"`, the carriage's own, asyncio's names for TLS, or what the transport below knows.
 
         `"sslcontext"` is left out on purpose (`ssl_object.context` has it): asyncio's streams take its presence for
         a transport without half-close.
         """
         if name == "credssp":
             return self._info
+        if name in self._extra_info:
+            return self._extra_info[name]
         if (fact := _OF_TLS.get(name)) is not None:
             return fact(self._tls.ssl_object)
         return default if name == "sslcontext" else self._raw.get_extra_info(name, default)

@@ -6,6 +6,7 @@ is the context itself.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import NoReturn, Protocol
 
 from acredssp.core.context import Buffer, SecurityContext, StepResult
@@ -24,6 +25,10 @@ class Sequence(Protocol):
     @property
     def cookie(self) -> str:
         """What the client said before TLS (RDP: the `mstshash` cookie); empty for nothing. Unproven."""
+
+    @property
+    def extra_info(self) -> Mapping[str, object]:
+        """The carriage's own facts, by the names that `get_extra_info` knows them by."""
 
     @property
     def farewell(self) -> bytes:

@@ -12,7 +12,7 @@ would survive as if it had been protected.
 import dataclasses
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NoReturn, assert_never
 
 from acredssp.core.context import Buffer, SecurityContext, StepResult
@@ -106,6 +106,11 @@ class _RDPSequence(ABC):
     def cookie(self) -> str:
         """The name in the client's `mstshash` cookie; empty for none. Unproven."""
         return (self.request.cookie if self.request else None) or ""
+
+    @property
+    def extra_info(self) -> Mapping[str, object]:
+        """`"rdp_request"` and `"rdp_confirm"`: RDP itself repeats both to detect tampering ([MS-RDPBCGR] 5.4.2.1)."""
+        return {"rdp_request": self.request, "rdp_confirm": self.confirm}
 
     def step(self, data: Buffer = b"") -> StepResult:
         """Take whole units from the front of `data`: an X.224 PDU, then TLS records."""

@@ -26,6 +26,7 @@ Who calls: the driver in `aio`, the SSPI functions, the carriages, or thirty lin
 import contextlib
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from typing import Final, NoReturn, TypeAlias
 
 from acredssp.core.client import ClientHandshake
@@ -137,6 +138,11 @@ class SecurityContext:
     def cookie(self) -> str:
         """Nothing: a bare context hears nothing of the client before TLS."""
         return ""
+
+    @property
+    def extra_info(self) -> Mapping[str, object]:
+        """Facts of a carriage, for `get_extra_info`: a bare context has none."""
+        return {}
 
     @property
     def farewell(self) -> bytes:

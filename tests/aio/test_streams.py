@@ -432,3 +432,25 @@ def test_a_configuration_belongs_to_no_loop():
     assert isinstance(context, SecurityContext)
     with pytest.raises(RuntimeError):
         CredSSPProtocol()
+
+
+async def test_an_rdp_server_behind_us_sees_what_was_negotiated_in_clear():
+    accepted = asyncio.get_running_loop().create_future()
+
+    async def connected(_reader, writer):
+        accepted.set_result((writer.get_extra_info("rdp_request"), writer.get_extra_info("rdp_confirm")))
+        writer.close()
+
+    server = await start_server(connected, "127.0.0.1", 0, config=server_config(), carriage=RDP())
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        carriage = RDP(cookie="bob")
+        _, writer = await open_connection(
+            "127.0.0.1", port, config=client_config(), carriage=carriage, server_hostname="localhost"
+        )
+        request, confirm = await accepted
+        assert request == writer.get_extra_info("rdp_request")
+        assert request.cookie == "bob"
+        assert confirm.selected_protocol == writer.get_extra_info("rdp_confirm").selected_protocol
+        writer.close()
+        await writer.wait_closed()

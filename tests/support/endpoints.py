@@ -195,7 +195,7 @@ class Side:
         return establish(self.protocol, self.sequence, self.answers, self.deadline)
 
     def secure(self, app):
-        transport = SecureTransport(self.protocol, self.sequence.context, self.sequence.context.info)
+        transport = SecureTransport(self.protocol, self.sequence, self.sequence.context.info)
         transport.start(app)
         return transport
 
