@@ -64,6 +64,11 @@ class SecBuffer:
         return bool(self.BufferType & (SECBUFFER.READONLY | SECBUFFER.READONLY_WITH_CHECKSUM))
 
     @property
+    def spare(self) -> bool:
+        """Whether a report may go into it: EMPTY, or the report of an earlier call left as it was."""
+        return self.type in _SPARE and not self.readonly
+
+    @property
     def allocated(self) -> bool:
         """Whether `pvBuffer` is the package's, to be given back with FreeContextBuffer."""
         return self._allocated
@@ -72,6 +77,15 @@ class SecBuffer:
     def view(self) -> memoryview:
         """The first `cbBuffer` bytes of the memory, or as many as there are."""
         return memoryview(b"" if self.pvBuffer is None else self.pvBuffer).cast("B")[: self.cbBuffer]
+
+    @property
+    def writable(self) -> memoryview:
+        """The same, to be written in place.
+
+        Raises:
+            TypeError: The memory cannot be written.
+        """
+        return self._writable()[: self.cbBuffer]
 
     def __bytes__(self) -> bytes:
         return bytes(self.view)
@@ -88,7 +102,19 @@ class SecBuffer:
 
     # --- filling: the functions' side ---
 
-    def put(self, data: bytes, *, allocate: bool) -> SecurityStatus:
+    def has_room(self, size: int) -> bool:
+        """Whether the caller's memory has room for `size` bytes; if not, `cbBuffer` is the size needed.
+
+        Raises:
+            TypeError: It cannot be written.
+        """
+        if _size(self.pvBuffer) < size:
+            self.cbBuffer = size
+            return False
+        self._writable().release()
+        return True
+
+    def put(self, data: Memory, *, allocate: bool) -> SecurityStatus:
         """Hand `data` to the caller: as memory of the package's own, or into the caller's.
 
         Returns:
@@ -124,8 +150,7 @@ class SecBuffer:
         return True
 
     def _writable(self) -> memoryview:
-        assert self.pvBuffer is not None
-        view = memoryview(self.pvBuffer).cast("B")
+        view = memoryview(bytearray() if self.pvBuffer is None else self.pvBuffer).cast("B")
         if view.readonly:
             raise TypeError(
                 "pvBuffer: expected a bytearray or a writable memoryview, got memory that cannot be written"
@@ -173,7 +198,7 @@ class SecBufferDesc:
 
     def spare(self) -> SecBuffer | None:
         """The first buffer that a report may go into: EMPTY, or the report of an earlier call left as it was."""
-        return next((buffer for buffer in self.pBuffers if buffer.type in _SPARE and not buffer.readonly), None)
+        return next((buffer for buffer in self.pBuffers if buffer.spare), None)
 
     def report(self, buffer_type: SECBUFFER, count: int) -> bool:
         """Turn the spare buffer into MISSING or EXTRA with a count, or into EMPTY; whether there is one."""

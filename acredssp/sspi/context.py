@@ -27,10 +27,10 @@ from acredssp.sspi.session_cache import sessions
 from acredssp.sspi.target import Target
 from acredssp.status import SecurityStatus
 from acredssp.trust import Verdict
-from acredssp.wire.ts_credentials import TSPasswordCreds
+from acredssp.wire.ts_credentials import TSCredentials, TSPasswordCreds
 from acredssp.wire.x509 import subject_public_key
 
-__all__ = ["AcceptorState", "CallResult", "EstablishState", "InitiatorState"]
+__all__ = ["AcceptorState", "CallResult", "EstablishState", "InitiatorState", "established"]
 
 _EMPTY_CREDENTIALS: Final = TSPasswordCreds.of()
 
@@ -78,6 +78,11 @@ class EstablishState(ContextState):
 
     def attributes(self, *, final: bool) -> ISC_RET | ASC_RET:
         """Return what the context has: what matters to security only after the last call (R54, R83)."""
+        raise NotImplementedError
+
+    @property
+    def principal(self) -> str:
+        """Who logs on: domain, backslash, user; empty while a server does not know."""
         raise NotImplementedError
 
     @property
@@ -171,6 +176,8 @@ class InitiatorState(EstablishState):
         self.flags = flags
         self.verdict = Verdict.UNTRUSTED
         """On the server's certificate; UNTRUSTED until it was judged."""
+        self.chain: tuple[bytes, ...] = ()
+        """The server's certificates in DER, its own first; empty until they were judged."""
         self.authorities: tuple[bytes, ...] = ()
         """Names in DER of whose client certificates the server takes."""
         self._config = config
@@ -179,7 +186,18 @@ class InitiatorState(EstablishState):
     def bind(self, certificate: bytes) -> None:
         """Bare shape: take the certificate (DER) of the server whose TLS the caller runs."""
         self.context.bind(subject_public_key(certificate))
-        self.verdict = self._judge((certificate,))
+        self._note_chain((certificate,))
+
+    def dispose(self) -> None:
+        """Drop the credentials too: the caller may have supplied some for this context alone."""
+        super().dispose()
+        del self._config, self._answers
+
+    @property
+    def principal(self) -> str:
+        """Who logs on."""
+        who = self._config.authenticate
+        return f"{who.domain}\\{who.user}" if who.domain else who.user
 
     @property
     def server_authenticated(self) -> bool:
@@ -216,7 +234,7 @@ class InitiatorState(EstablishState):
     async def _answer(self, event: Event) -> object:
         match event:
             case JudgeCertificate():
-                self.verdict = self._judge(event.chain)
+                self._note_chain(event.chain)
                 return True
             case ChooseCertificate():
                 return self.credential.certificate_for(event.authorities)
@@ -225,10 +243,10 @@ class InitiatorState(EstablishState):
             case _:
                 return await self._answers(event)
 
-    def _judge(self, chain: tuple[bytes, ...]) -> Verdict:
-        if self._config.trust is None:
-            return Verdict.UNTRUSTED
-        return self._config.trust.judge(chain, self.target.host, dt.datetime.now(dt.UTC))
+    def _note_chain(self, chain: tuple[bytes, ...]) -> None:
+        self.chain = chain
+        if self._config.trust is not None:
+            self.verdict = self._config.trust.judge(chain, self.target.host, dt.datetime.now(dt.UTC))
 
     def _delegate(self) -> object:
         if ISC_REQ.MUTUAL_AUTH in self.flags and not self.server_authenticated:
@@ -253,8 +271,27 @@ class AcceptorState(EstablishState):
         super().__init__(credential, context)
         assert credential.server is not None
         self.flags = flags
+        self._credentials: TSCredentials | None = None
         deadline = deadline_in(credential.server.policy.handshake_timeout)
         self._answers = ServerAnswers(credential.server, context, None, deadline)
+
+    def dispose(self) -> None:
+        """Drop what the client delegated too."""
+        super().dispose()
+        del self._credentials, self._answers
+
+    @property
+    def principal(self) -> str:
+        """Who logged on."""
+        principal = self.context.info.principal
+        return str(principal) if principal is not None else ""
+
+    @property
+    def credentials(self) -> TSCredentials | None:
+        """What the client delegated: taken from the engine once, and kept until the context is deleted."""
+        if self._credentials is None:
+            self._credentials = self.context.take_credentials()
+        return self._credentials
 
     def attributes(self, *, final: bool) -> ASC_RET:
         """Return what the context has; DELEGATE only where credentials came."""
@@ -300,6 +337,10 @@ def established(state: ContextState) -> EstablishState:
     Raises:
         LocalProtocolError: SEC_E_INVALID_HANDLE: it is not (Q2, D15).
     """
-    if not isinstance(state, EstablishState) or not state.established:
-        raise LocalProtocolError("the context is not established", security_status=SecurityStatus.SEC_E_INVALID_HANDLE)
-    return state
+    if isinstance(state, EstablishState) and state.established:
+        return state
+    failed = isinstance(state, EstablishState) and state.context.state is State.FAILED
+    raise LocalProtocolError(
+        "the context has failed" if failed else "the context is not established",
+        security_status=SecurityStatus.SEC_E_INVALID_HANDLE,
+    )

@@ -48,6 +48,10 @@ class HandleState:
         self.serial: Final = next(_serials)
         self.alive = True
 
+    def dispose(self) -> None:
+        """Free it: every handle of it is invalid from now on."""
+        self.alive = False
+
 
 class CredentialState(HandleState):
     """The credentials behind a CredHandle, with everything costly made.
@@ -165,6 +169,11 @@ class _Handle(Generic[_State]):
     def valid(self) -> bool:
         """Whether it stands for something that has not been freed."""
         return self._state is not None and self._state.alive
+
+    @property
+    def deleted(self) -> bool:
+        """Whether it stood for something that has been freed since."""
+        return self._state is not None and not self._state.alive
 
     @property
     def state(self) -> _State:

@@ -1,0 +1,95 @@
+"""The end of a context: ApplyControlToken says that it comes, DeleteSecurityContext is it."""
+
+import struct
+from typing import Final
+
+from acredssp.errors import CredSSPError, LocalProtocolError
+from acredssp.sspi.arguments import expect
+from acredssp.sspi.buffers import SecBufferDesc
+from acredssp.sspi.context import EstablishState
+from acredssp.sspi.flags import SCHANNEL, SECBUFFER
+from acredssp.sspi.handles import CtxtHandle, Use, failure
+from acredssp.status import SecurityStatus
+
+__all__ = ["ApplyControlToken", "DeleteSecurityContext"]
+
+_CONTROL: Final = struct.Struct("<L")
+
+
+async def ApplyControlToken(phContext: CtxtHandle, pInput: SecBufferDesc) -> SecurityStatus:
+    """Announce the end of our direction.
+
+    After that, InitializeSecurityContext or AcceptSecurityContext with empty input gives the close_notify to send,
+    and EncryptMessage is over. DecryptMessage is not: what the peer still sends can be read until its own
+    close_notify.
+
+    Args:
+        phContext: A context, established or not.
+        pInput: A TOKEN buffer with a DWORD: SCHANNEL_SHUTDOWN.
+
+    Returns:
+        SEC_E_OK, SEC_E_INVALID_HANDLE, SEC_E_INVALID_TOKEN (no TOKEN buffer, or no DWORD in it),
+        SEC_E_UNSUPPORTED_FUNCTION for SCHANNEL_RENEGOTIATE, SCHANNEL_ALERT, SCHANNEL_SESSION and anything else:
+        CredSSP does not renegotiate, and OpenSSL's alerts are its own.
+
+    Raises:
+        TypeError: A parameter has a wrong Python type.
+    """
+    expect("phContext", phContext, CtxtHandle)
+    expect("pInput", pInput, SecBufferDesc)
+    try:
+        state = phContext.state
+        with state.claim(Use.ENCRYPT):
+            control = _control(pInput)
+            if control != SCHANNEL.SHUTDOWN or not isinstance(state, EstablishState):
+                raise _error(
+                    f"expected control token SCHANNEL_SHUTDOWN, got {control}",
+                    SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION,
+                )
+            state.shutdown = True
+    except CredSSPError as error:
+        return failure(error, phContext)
+    phContext.error = None
+    return SecurityStatus.SEC_E_OK
+
+
+async def DeleteSecurityContext(phContext: CtxtHandle) -> SecurityStatus:
+    """Delete a context, whatever became of it: engine, TLS and delegated credentials are dropped, nothing is sent.
+
+    Every handle of the context is invalid afterwards. Buffers that calls have filled stay; FreeContextBuffer takes
+    them back.
+
+    Returns:
+        SEC_E_OK, also when the context was deleted before; SEC_E_INVALID_HANDLE for a handle that was never filled,
+        from another thread than the context's, and while a call on the context is in flight.
+
+    Raises:
+        TypeError: It is no context handle.
+    """
+    expect("phContext", phContext, CtxtHandle)
+    if phContext.deleted:
+        phContext.error = None
+        return SecurityStatus.SEC_E_OK
+    try:
+        state = phContext.state
+        with state.claim(Use.ESTABLISH):
+            state.dispose()
+    except CredSSPError as error:
+        return failure(error, phContext)
+    phContext.error = None
+    return SecurityStatus.SEC_E_OK
+
+
+def _control(buffers: SecBufferDesc) -> int:
+    buffers.check()
+    token = buffers.find(SECBUFFER.TOKEN)
+    data = bytes(token) if token is not None else b""
+    if len(data) != _CONTROL.size:
+        raise _error(
+            f"expected a TOKEN buffer of {_CONTROL.size} bytes, got {len(data)}", SecurityStatus.SEC_E_INVALID_TOKEN
+        )
+    return int(_CONTROL.unpack(data)[0])
+
+
+def _error(reason: str, status: SecurityStatus) -> LocalProtocolError:
+    return LocalProtocolError(reason, security_status=status)
