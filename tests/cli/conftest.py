@@ -100,8 +100,10 @@ def serve_once(users_file):
 
 
 @pytest.fixture
-def command(capsys):
+def command(capsys, monkeypatch):
     """Runs a command line in this process: its exit status, what it printed, and what it said of errors."""
+    # Wide, so that no sentence is broken: how long the paths in them are is pytest's choice.
+    monkeypatch.setenv("COLUMNS", "400")
 
     def call(*words):
         status = run([str(word) for word in words])
