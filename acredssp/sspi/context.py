@@ -76,8 +76,11 @@ class EstablishState(ContextState):
         self._taken = b""
         """Input that was taken in front of a certificate request: the caller may well give it again."""
 
-    def attributes(self, *, final: bool) -> ISC_RET | ASC_RET:
-        """Return what the context has: what matters to security only after the last call (R54, R83)."""
+    def attributes(self, *, final: bool, allocated: bool = False) -> ISC_RET | ASC_RET:
+        """Return what the context has: what matters to security only after the last call (R54, R83).
+
+        `allocated` is whether this call's output was.
+        """
         raise NotImplementedError
 
     @property
@@ -204,10 +207,12 @@ class InitiatorState(EstablishState):
         """Whether a trusted certificate for the target's name stands behind the server."""
         return self.verdict is Verdict.TRUSTED
 
-    def attributes(self, *, final: bool) -> ISC_RET:
+    def attributes(self, *, final: bool, allocated: bool = False) -> ISC_RET:
         """Return what the context has; DELEGATE and MUTUAL_AUTH only where they came true."""
         granted = ISC_RET.MANUAL_CRED_VALIDATION
         granted |= ISC_RET(self.flags & _ISC_ANYTIME)
+        if allocated:
+            granted |= ISC_RET.ALLOCATED_MEMORY
         if not final:
             return granted
         if self.context.tls is not None:
@@ -293,9 +298,11 @@ class AcceptorState(EstablishState):
             self._credentials = self.context.take_credentials()
         return self._credentials
 
-    def attributes(self, *, final: bool) -> ASC_RET:
+    def attributes(self, *, final: bool, allocated: bool = False) -> ASC_RET:
         """Return what the context has; DELEGATE only where credentials came."""
         granted = ASC_RET(self.flags & _ASC_ANYTIME)
+        if allocated:
+            granted |= ASC_RET.ALLOCATED_MEMORY
         if not final:
             return granted
         if self.context.tls is not None:
@@ -311,9 +318,7 @@ class AcceptorState(EstablishState):
             raise HandshakeTimeout("the handshake did not end before its deadline") from None
 
 
-_ISC_ANYTIME: Final = (
-    ISC_REQ.ALLOCATE_MEMORY | ISC_REQ.CONNECTION | ISC_REQ.STREAM | ISC_REQ.EXTENDED_ERROR | ISC_REQ.USE_SUPPLIED_CREDS
-)
+_ISC_ANYTIME: Final = ISC_REQ.CONNECTION | ISC_REQ.STREAM | ISC_REQ.EXTENDED_ERROR | ISC_REQ.USE_SUPPLIED_CREDS
 _ISC_BY_TLS: Final = (
     ISC_REQ.CONFIDENTIALITY
     | ISC_REQ.INTEGRITY
@@ -321,7 +326,7 @@ _ISC_BY_TLS: Final = (
     | ISC_REQ.REPLAY_DETECT
     | ISC_REQ.USE_SESSION_KEY
 )
-_ASC_ANYTIME: Final = ASC_REQ.ALLOCATE_MEMORY | ASC_REQ.CONNECTION | ASC_REQ.STREAM | ASC_REQ.EXTENDED_ERROR
+_ASC_ANYTIME: Final = ASC_REQ.CONNECTION | ASC_REQ.STREAM | ASC_REQ.EXTENDED_ERROR
 _ASC_BY_TLS: Final = (
     ASC_REQ.CONFIDENTIALITY
     | ASC_REQ.INTEGRITY

@@ -46,6 +46,9 @@ __all__ = ["AcceptSecurityContext", "InitializeSecurityContext"]
 _CLIENT_HELLO: Final = b"\x16\x03"
 _LENGTH_SIZE: Final = 4
 
+_FAILURES: Final = (CredSSPError, MemoryError, OSError, ValueError)
+"""What a first call may end with: `ssl` raises the last two where a context or a name makes no connection."""
+
 _State = TypeVar("_State", bound=EstablishState)
 
 
@@ -87,8 +90,12 @@ async def InitializeSecurityContext(
     Raises:
         TypeError: A parameter has a wrong Python type.
     """
-    _expect_types(phCredential, phContext, fContextReq, TargetDataRep, pInput, phNewContext, pOutput)
+    _expect_types(
+        phCredential, phContext, fContextReq, TargetDataRep, pInput, phNewContext, pOutput, pfContextAttr, ptsExpiry
+    )
     expect("pszTargetName", pszTargetName, str, type(None))
+    expect("Reserved1", Reserved1, int)
+    expect("Reserved2", Reserved2, int)
     handle = phContext or phNewContext
     call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, allocate=bool(fContextReq & ISC_REQ.ALLOCATE_MEMORY))
     try:
@@ -99,8 +106,10 @@ async def InitializeSecurityContext(
         else:
             state = _existing(phContext, phNewContext, InitiatorState)
         call.tell_peer = ISC_REQ.EXTENDED_ERROR in state.flags
-        return await _run(state, call, lambda: _step_initiator(state, call, phCredential), handle)
-    except CredSSPError as error:
+        return await _run(
+            state, call, lambda: _step_initiator(state, call, phCredential), phContext or _receiver(phNewContext)
+        )
+    except _FAILURES as error:
         return failure(error, handle, phCredential if phContext is None else None)
 
 
@@ -135,7 +144,9 @@ async def AcceptSecurityContext(
     Raises:
         TypeError: A parameter has a wrong Python type.
     """
-    _expect_types(phCredential, phContext, fContextReq, TargetDataRep, pInput, phNewContext, pOutput)
+    _expect_types(
+        phCredential, phContext, fContextReq, TargetDataRep, pInput, phNewContext, pOutput, pfContextAttr, ptsExpiry
+    )
     handle = phContext or phNewContext
     call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, allocate=bool(fContextReq & ASC_REQ.ALLOCATE_MEMORY))
     call.tell_peer = True  # an errorCode or an alert costs nothing and tells the client why
@@ -146,8 +157,10 @@ async def AcceptSecurityContext(
             _receiver(phNewContext).assign(state)
         else:
             state = _existing(phContext, phNewContext, AcceptorState)
-        return await _run(state, call, lambda: _step_acceptor(state, call, phCredential), handle)
-    except CredSSPError as error:
+        return await _run(
+            state, call, lambda: _step_acceptor(state, call, phCredential), phContext or _receiver(phNewContext)
+        )
+    except _FAILURES as error:
         return failure(error, handle, phCredential if phContext is None else None)
 
 
@@ -191,7 +204,8 @@ class _Call:
         else:
             self._give_back(state, result)
         if self._attributes is not None:
-            self._attributes.flags = state.attributes(final=result.status is SecurityStatus.SEC_E_OK)
+            final = result.status is SecurityStatus.SEC_E_OK
+            self._attributes.flags = state.attributes(final=final, allocated=self._allocate)
         if self._expiry is not None:
             self._expiry.QuadPart = TimeStamp.NEVER
         return result.status
@@ -219,7 +233,7 @@ async def _run(
     state: EstablishState,
     call: _Call,
     step: Callable[[], Awaitable[CallResult]],
-    handle: CtxtHandle | None,
+    handle: CtxtHandle,
 ) -> SecurityStatus:
     with state.claim(Use.ESTABLISH):
         try:
@@ -231,18 +245,19 @@ async def _run(
             state.fail(error)
             call.hand_out_farewell(state.context.farewell)
             return failure(error, handle)
-        except BaseException as error:
-            state.fail(
-                CredSSPError("a call on the context was cut short", security_status=SecurityStatus.SEC_E_INTERNAL_ERROR)
-            )
-            if isinstance(error, Exception):
-                return failure(error, handle)
+        except Exception as error:  # noqa: BLE001 - the machine's or ours: whatever it is, nothing escapes
+            status = failure(error, handle)
+            assert handle.error is not None
+            state.fail(handle.error)
+            return status
+        except BaseException:
+            reason = "a call on the context was cut short"
+            state.fail(CredSSPError(reason, security_status=SecurityStatus.SEC_E_INTERNAL_ERROR))
             raise
         status = call.hand_out(state, state.unsent)
         if status is not SecurityStatus.SEC_E_BUFFER_TOO_SMALL:
             state.unsent = None
-    if handle is not None:
-        handle.error = None
+    handle.error = None
     return status
 
 
@@ -385,6 +400,8 @@ def _expect_types(
     pInput: object,
     phNewContext: object,
     pOutput: object,
+    pfContextAttr: object,
+    ptsExpiry: object,
 ) -> None:
     expect("phCredential", phCredential, CredHandle, type(None))
     expect("phContext", phContext, CtxtHandle, type(None))
@@ -393,6 +410,8 @@ def _expect_types(
     expect("pInput", pInput, SecBufferDesc, type(None))
     expect("phNewContext", phNewContext, CtxtHandle, type(None))
     expect("pOutput", pOutput, SecBufferDesc, type(None))
+    expect("pfContextAttr", pfContextAttr, ContextAttributes, type(None))
+    expect("ptsExpiry", ptsExpiry, TimeStamp, type(None))
 
 
 def _check_parameters(Reserved1: int, Reserved2: int, TargetDataRep: int, *descriptors: SecBufferDesc | None) -> None:

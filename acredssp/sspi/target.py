@@ -32,12 +32,20 @@ class Target:
             return cls("", "")
         service, slash, rest = name.partition("/")
         host = _without_port(rest.partition("/")[0] if slash else service)
-        if not host or len(name) > _MAX_NAME or not name.isprintable() or " " in name:
+        if not _is_host(host) or len(name) > _MAX_NAME or not name.isprintable() or " " in name:
             raise LocalProtocolError(
                 "pszTargetName names no host: expected SERVICE/host",
                 security_status=SecurityStatus.SEC_E_TARGET_UNKNOWN,
             )
         return cls(name, host)
+
+
+def _is_host(host: str) -> bool:
+    """Whether TLS can ask for it (SNI): `ssl` raises for an empty label, and for one of more than 63 bytes."""
+    try:
+        return bool(host.encode("idna")) and not host.startswith(".")
+    except UnicodeError:
+        return False
 
 
 def _without_port(host: str) -> str:

@@ -4,7 +4,7 @@ import ssl
 
 import pytest
 from support.endpoints import BOB, CERTIFICATE, KEY, PASSWORD, TLS_VERSIONS, server_config, tls_policy
-from support.engine import pem
+from support.engine import CUTS, pem
 from support.sspi import ASKED, CONTINUE, INCOMPLETE, OK, Client, Server, inbound, outbound, talk
 
 from acredssp.config import ServerConfig
