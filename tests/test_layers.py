@@ -27,7 +27,7 @@ LAYERS = (
 DOORS = {
     "asn1crypto": ("wire",),
     "asyncio": ("aio", "cli"),
-    "cryptography": ("wire", "mechanisms", "core", "tls_config", "trust", "sspi.schannel", "cli"),
+    "cryptography": ("wire", "mechanisms", "core", "tls_config", "trust", "sspi.schannel", "sspi.certificates", "cli"),
     "rich": ("cli",),
     "spnego": ("mechanisms.kerberos",),
     "ssl": ("policy", "core.tls", "core.client_certificate", "tls_config", "trust", "config", "sspi"),

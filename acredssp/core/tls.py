@@ -192,6 +192,17 @@ class TLSSession:
         return cipher[0] if cipher else ""
 
     @property
+    def cipher_bits(self) -> int:
+        """The strength of the cipher's key; 0 before the handshake is complete."""
+        cipher = self._object.cipher()
+        return cipher[2] if cipher else 0
+
+    @property
+    def unique_binding(self) -> bytes | None:
+        """The channel binding `tls-unique` (RFC 5929 3); None in TLS 1.3, which has none (RFC 8446 C.5)."""
+        return self._object.get_channel_binding("tls-unique") if self.version == "TLSv1.2" else None
+
+    @property
     def session(self) -> ssl.SSLSession | None:
         """The session to resume later; in TLS 1.3 the newest ticket's, so only after something was read."""
         return self._object.session

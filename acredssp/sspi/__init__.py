@@ -8,6 +8,7 @@ the handle that it was given. What C passes by pointer is a small object that th
 Every constant is here in full, `ISC_REQ_DELEGATE`, and as a member, `ISC_REQ.DELEGATE`.
 """
 
+from acredssp.sspi.attributes import QueryContextAttributes
 from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
 from acredssp.sspi.constants import *  # noqa: F403 - nearly 300 constants of the SDK's headers, and nothing else
 from acredssp.sspi.credentials import (
@@ -42,6 +43,8 @@ from acredssp.sspi.flags import (
 )
 from acredssp.sspi.handles import ContextAttributes, CredHandle, CtxtHandle, TimeStamp
 from acredssp.sspi.kerb import KERB_CERTIFICATE_LOGON, KERB_INTERACTIVE_LOGON, unpack_credentials
+from acredssp.sspi.lifetime import ApplyControlToken, DeleteSecurityContext
+from acredssp.sspi.messages import DecryptMessage, EncryptMessage
 from acredssp.sspi.packages import EnumerateSecurityPackages, FreeContextBuffer, QuerySecurityPackageInfo
 from acredssp.sspi.structures import (
     CERT_TRUST_STATUS,
@@ -130,6 +133,7 @@ __all__ = [
     "AcceptSecurityContext",
     "AcquireCredentialsHandle",
     "AddCredentials",
+    "ApplyControlToken",
     "AuthData",
     "CertContext",
     "ChangeAccountPassword",
@@ -137,6 +141,9 @@ __all__ = [
     "ContextAttributes",
     "CredHandle",
     "CtxtHandle",
+    "DecryptMessage",
+    "DeleteSecurityContext",
+    "EncryptMessage",
     "EnumerateSecurityPackages",
     "ExportSecurityContext",
     "FreeContextBuffer",
@@ -145,6 +152,7 @@ __all__ = [
     "ImportSecurityContext",
     "InitializeSecurityContext",
     "MakeSignature",
+    "QueryContextAttributes",
     "QueryCredentialsAttributes",
     "QuerySecurityContextToken",
     "QuerySecurityPackageInfo",

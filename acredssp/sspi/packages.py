@@ -24,6 +24,8 @@ __all__ = [
     "EnumerateSecurityPackages",
     "FreeContextBuffer",
     "QuerySecurityPackageInfo",
+    "copy_structure",
+    "mechanism_info",
     "package_info",
 ]
 
@@ -51,6 +53,11 @@ _PACKAGES: Final = {
     TS_SSP_NAME: SecPkgInfo(_BARE, 1, 0x16, 13_000, TS_SSP_NAME),
 }
 
+_MECHANISMS: Final = {
+    "ntlm": SecPkgInfo(SECPKG_FLAG(0x00082B37), 1, 10, 2_888, "NTLM", "NTLM Security Package"),
+    "kerberos": SecPkgInfo(SECPKG_FLAG(0x000F3BBF), 1, 16, 48_000, "Kerberos", "Microsoft Kerberos V1.0"),
+}
+
 ContextBuffer: TypeAlias = (
     SecBuffer
     | SecBufferDesc
@@ -71,6 +78,11 @@ ContextBuffer: TypeAlias = (
 def package_info(name: str) -> SecPkgInfo:
     """A package's facts, as an object of its own, by the name in `CredentialState.package`."""
     return dataclasses.replace(_PACKAGES[name])
+
+
+def mechanism_info(name: str) -> SecPkgInfo:
+    """The same for what authenticated inside, by the name in `HandshakeInfo.mechanism`."""
+    return dataclasses.replace(_MECHANISMS[name])
 
 
 async def EnumerateSecurityPackages(pcPackages: ULONG | None, ppPackageInfo: list[SecPkgInfo]) -> SecurityStatus:
@@ -112,7 +124,7 @@ async def QuerySecurityPackageInfo(pszPackageName: str, ppPackageInfo: SecPkgInf
     info = _PACKAGES.get(pszPackageName.upper())
     if info is None:
         return SecurityStatus.SEC_E_SECPKG_NOT_FOUND
-    _copy(info, ppPackageInfo)
+    copy_structure(info, ppPackageInfo)
     return SecurityStatus.SEC_E_OK
 
 
@@ -145,16 +157,17 @@ async def FreeContextBuffer(pvContextBuffer: ContextBuffer) -> SecurityStatus:
             pvContextBuffer.clear()
         case SecPkgContext_ClientCreds():
             pvContextBuffer.AuthBuffer[:] = bytes(len(pvContextBuffer.AuthBuffer))
-            _copy(SecPkgContext_ClientCreds(), pvContextBuffer)
+            copy_structure(SecPkgContext_ClientCreds(), pvContextBuffer)
         case _:
             expect(
                 "pvContextBuffer", pvContextBuffer, SecPkgInfo, SecPkgContext_Bindings, SecPkgContext_IssuerListInfoEx,
                 SecPkgContext_NegotiationInfo, SecPkgContext_PackageInfo, SecPkgContext_SessionKey,
             )  # fmt: skip
-            _copy(type(pvContextBuffer)(), pvContextBuffer)
+            copy_structure(type(pvContextBuffer)(), pvContextBuffer)
     return SecurityStatus.SEC_E_OK
 
 
-def _copy(source: object, target: object) -> None:
+def copy_structure(source: object, target: object) -> None:
+    """Fill a structure of the caller's with what is in another one of its class."""
     for field in dataclasses.fields(source):  # type: ignore[arg-type] # both are structures of one class
         setattr(target, field.name, getattr(source, field.name))

@@ -1,0 +1,334 @@
+"""QueryContextAttributes (CredSSP): what is known of a context, one small function for each attribute.
+
+The page's own attributes are those of the tables below with the bit 0x80000000, and SIZES, PACKAGE_INFO and
+ISSUER_LIST_EX. The others are Schannel's, which callers use since messages are protected by TLS. Not here, and so
+SEC_E_UNSUPPORTED_FUNCTION: access tokens and their attributes, which a Windows machine alone has; the session key,
+which CredSSP does not have; and what is of other packages.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+from acredssp.core.tls import own_chain
+from acredssp.errors import CredSSPError, LocalProtocolError
+from acredssp.sspi.arguments import expect
+from acredssp.sspi.certificates import end_point_binding, is_self_signed
+from acredssp.sspi.ciphers import cipher_suite, protocol
+from acredssp.sspi.context import AcceptorState, EstablishState, InitiatorState, established
+from acredssp.sspi.flags import (
+    CERT_TRUST_ERROR,
+    CERT_TRUST_INFO,
+    CREDSSP_SERVER_AUTH,
+    SECPKG_ATTR,
+    SECPKG_NEGOTIATION,
+)
+from acredssp.sspi.handles import ContextState, CtxtHandle, TimeStamp, failure
+from acredssp.sspi.kerb import pack_credentials
+from acredssp.sspi.messages import message_tls, stream_sizes
+from acredssp.sspi.packages import copy_structure, mechanism_info, package_info
+from acredssp.sspi.structures import (
+    CERT_TRUST_STATUS,
+    SEC_CHANNEL_BINDINGS,
+    SecPkgContext_Bindings,
+    SecPkgContext_ClientCreds,
+    SecPkgContext_ClientSpecifiedTarget,
+    SecPkgContext_ConnectionInfo,
+    SecPkgContext_Flags,
+    SecPkgContext_IssuerListInfoEx,
+    SecPkgContext_Lifespan,
+    SecPkgContext_Names,
+    SecPkgContext_NativeNames,
+    SecPkgContext_NegotiationInfo,
+    SecPkgContext_PackageInfo,
+    SecPkgContext_RemoteCertContext,
+    SecPkgContext_Sizes,
+    SecPkgContext_StreamSizes,
+)
+from acredssp.status import SecurityStatus
+from acredssp.trust import Verdict
+
+__all__ = ["QueryContextAttributes"]
+
+_State = TypeVar("_State", bound=EstablishState)
+
+_TRUST_ERRORS: Final = {
+    Verdict.TRUSTED: CERT_TRUST_ERROR.NO_ERROR,
+    Verdict.UNTRUSTED: CERT_TRUST_ERROR.IS_UNTRUSTED_ROOT,
+    Verdict.EXPIRED: CERT_TRUST_ERROR.IS_NOT_TIME_VALID,
+    # Windows leaves the name to another function, so there is no bit that says just this.
+    Verdict.WRONG_NAME: CERT_TRUST_ERROR.INVALID_NAME_CONSTRAINTS,
+}
+
+
+async def QueryContextAttributes(phContext: CtxtHandle, ulAttribute: int, pBuffer: object) -> SecurityStatus:
+    """Ask for a fact about a context.
+
+    Args:
+        phContext: An established context. PACKAGE_INFO can be had from any; ISSUER_LIST_EX after
+            SEC_I_INCOMPLETE_CREDENTIALS; CERT_TRUST_STATUS and REMOTE_CERT_CONTEXT by a client as soon as the server's
+            certificate is known, also when the context failed because of it.
+        ulAttribute: A `SECPKG_ATTR`.
+        pBuffer: The attribute's structure, which receives the fact. What the package allocates inside can be given
+            back with FreeContextBuffer.
+
+    Returns:
+        SEC_E_OK, SEC_E_INVALID_HANDLE (also: not established yet), SEC_E_UNSUPPORTED_FUNCTION (no such attribute, not
+        on this side, or not in the bare shape), SEC_E_NO_CREDENTIALS (nothing was delegated; the client showed no
+        certificate), SEC_E_CANNOT_PACK (what was delegated has no packed form), SEC_E_CRYPTO_SYSTEM_INVALID.
+
+    Raises:
+        TypeError: A parameter has a wrong Python type; `pBuffer` is not the attribute's structure.
+    """
+    expect("phContext", phContext, CtxtHandle)
+    expect("ulAttribute", ulAttribute, int)
+    try:
+        state = phContext.state
+        state.check_thread()
+        fact = _fact(state, ulAttribute)
+    except CredSSPError as error:
+        return failure(error, phContext)
+    expect("pBuffer", pBuffer, type(fact))
+    copy_structure(fact, pBuffer)
+    phContext.error = None
+    return SecurityStatus.SEC_E_OK
+
+
+def _fact(state: ContextState, attribute: int) -> object:
+    match state:
+        case InitiatorState():
+            return _ask(_OF_CLIENTS, state, attribute)
+        case AcceptorState():
+            return _ask(_OF_SERVERS, state, attribute)
+        case _:
+            return established(state)
+
+
+def _ask(table: Mapping[int, Callable[[_State], object]], state: _State, attribute: int) -> object:
+    ask = table.get(attribute)
+    if ask is None:
+        raise _error(f"no attribute {attribute:#x} on this side", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+    if attribute not in _EARLY:
+        established(state)
+    return ask(state)
+
+
+def _error(reason: str, status: SecurityStatus, hint: str | None = None) -> LocalProtocolError:
+    return LocalProtocolError(reason, security_status=status, hint=hint)
+
+
+# --- packages ---
+
+
+def _package_info(state: EstablishState) -> SecPkgContext_PackageInfo:
+    return SecPkgContext_PackageInfo(package_info(state.credential.package))
+
+
+def _negotiation_package(state: EstablishState) -> SecPkgContext_PackageInfo:
+    return SecPkgContext_PackageInfo(mechanism_info(state.context.info.mechanism))
+
+
+def _negotiation_info(state: EstablishState) -> SecPkgContext_NegotiationInfo:
+    return SecPkgContext_NegotiationInfo(mechanism_info(state.context.info.mechanism), SECPKG_NEGOTIATION.COMPLETE)
+
+
+# --- messages ---
+
+
+def _sizes(state: EstablishState) -> SecPkgContext_Sizes:
+    """There are no signatures (MakeSignature); the bare shape has no messages either."""
+    largest = package_info(state.credential.package).cbMaxToken
+    if state.context.tls is None:
+        return SecPkgContext_Sizes(cbMaxToken=largest)
+    sizes = stream_sizes(state.context.tls)
+    return SecPkgContext_Sizes(largest, 0, sizes.cbBlockSize, sizes.cbHeader + sizes.cbTrailer)
+
+
+def _stream_sizes(state: EstablishState) -> SecPkgContext_StreamSizes:
+    return stream_sizes(message_tls(state))
+
+
+def _connection_info(state: EstablishState) -> SecPkgContext_ConnectionInfo:
+    tls = message_tls(state)
+    suite = cipher_suite(tls.version, tls.cipher)
+    return SecPkgContext_ConnectionInfo(
+        dwProtocol=protocol(tls.version, server=isinstance(state, AcceptorState)),
+        aiCipher=suite.cipher_id,
+        dwCipherStrength=tls.cipher_bits,
+        aiHash=suite.hash_id,
+        dwHashStrength=suite.hash_bits,
+        aiExch=suite.exchange_id,
+        dwExchStrength=0,  # OpenSSL knows the group, CPython does not ask
+    )
+
+
+# --- names, flags and time ---
+
+
+def _names(state: EstablishState) -> SecPkgContext_Names:
+    return SecPkgContext_Names(state.principal)
+
+
+def _names_seen_by_client(state: InitiatorState) -> SecPkgContext_NativeNames:
+    return SecPkgContext_NativeNames(state.principal, state.target.spn)
+
+
+def _names_seen_by_server(state: AcceptorState) -> SecPkgContext_NativeNames:
+    return SecPkgContext_NativeNames(state.principal, _named_target(state))
+
+
+def _client_specified_target(state: AcceptorState) -> SecPkgContext_ClientSpecifiedTarget:
+    return SecPkgContext_ClientSpecifiedTarget(_named_target(state))
+
+
+def _named_target(state: AcceptorState) -> str:
+    """The service principal name that the client gave its mechanism; empty for none."""
+    principal = state.context.info.principal
+    return principal.target_name if principal is not None else ""
+
+
+def _flags(state: EstablishState) -> SecPkgContext_Flags:
+    return SecPkgContext_Flags(int(state.attributes(final=True)))
+
+
+def _lifespan(_state: EstablishState) -> SecPkgContext_Lifespan:
+    """From ever to never: neither NTLM nor TLS ends a context by the clock."""
+    return SecPkgContext_Lifespan(TimeStamp(), TimeStamp(TimeStamp.NEVER))
+
+
+# --- certificates ---
+
+
+def _server_chain(state: InitiatorState) -> tuple[bytes, ...]:
+    if not state.chain:
+        raise _error("the server's certificate is not known yet", SecurityStatus.SEC_E_INVALID_HANDLE)
+    return state.chain
+
+
+def _own_chain(state: AcceptorState) -> tuple[bytes, ...]:
+    if state.context.tls is not None:
+        return own_chain(state.context.tls.ssl_object.context)  # true after an SNI callback swapped the context
+    assert state.credential.server is not None
+    return own_chain(state.credential.server.ssl_context)
+
+
+def _server_certificate(state: InitiatorState) -> SecPkgContext_RemoteCertContext:
+    chain = _server_chain(state)
+    return SecPkgContext_RemoteCertContext(chain[0], chain)
+
+
+def _client_certificate(state: AcceptorState) -> SecPkgContext_RemoteCertContext:
+    established(state)
+    chain = message_tls(state).peer_chain()
+    if not chain:
+        raise _error("the client showed no certificate", SecurityStatus.SEC_E_NO_CREDENTIALS)
+    return SecPkgContext_RemoteCertContext(chain[0], chain)
+
+
+def _own_certificate(state: AcceptorState) -> SecPkgContext_RemoteCertContext:
+    chain = _own_chain(state)
+    return SecPkgContext_RemoteCertContext(chain[0], chain)
+
+
+def _trust_status(state: InitiatorState) -> CERT_TRUST_STATUS:
+    self_signed = is_self_signed(_server_chain(state)[0])
+    return CERT_TRUST_STATUS(
+        _TRUST_ERRORS[state.verdict], CERT_TRUST_INFO.IS_SELF_SIGNED if self_signed else CERT_TRUST_INFO(0)
+    )
+
+
+def _server_authentication(state: InitiatorState) -> SecPkgContext_Flags:
+    """By Negotiate where the mechanism authenticates servers, as Kerberos does and NTLM does not."""
+    found = CREDSSP_SERVER_AUTH(0)
+    if state.context.info.mechanism == "kerberos":
+        found |= CREDSSP_SERVER_AUTH.NEGOTIATE
+    if state.server_authenticated:
+        found |= CREDSSP_SERVER_AUTH.CERTIFICATE
+    return SecPkgContext_Flags(found)
+
+
+def _issuers(state: InitiatorState) -> SecPkgContext_IssuerListInfoEx:
+    if state.choosing is None:
+        established(state)
+    return SecPkgContext_IssuerListInfoEx(list(state.authorities))
+
+
+# --- channel bindings ---
+
+
+def _unique_bindings(state: EstablishState) -> SecPkgContext_Bindings:
+    binding = message_tls(state).unique_binding
+    if binding is None:
+        raise _error("tls 1.3 has no tls-unique", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+    return SecPkgContext_Bindings(SEC_CHANNEL_BINDINGS(ApplicationData=b"tls-unique:" + binding))
+
+
+def _end_point_bindings_of_client(state: InitiatorState) -> SecPkgContext_Bindings:
+    return _end_point_bindings(_server_chain(state)[0])
+
+
+def _end_point_bindings_of_server(state: AcceptorState) -> SecPkgContext_Bindings:
+    return _end_point_bindings(_own_chain(state)[0])
+
+
+def _end_point_bindings(certificate: bytes) -> SecPkgContext_Bindings:
+    binding = end_point_binding(certificate)
+    if binding is None:
+        raise _error("the certificate's signature names no hash", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+    return SecPkgContext_Bindings(SEC_CHANNEL_BINDINGS(ApplicationData=binding))
+
+
+# --- delegated credentials ---
+
+
+def _credentials(state: AcceptorState) -> SecPkgContext_ClientCreds:
+    credentials = state.credentials
+    if credentials is None or credentials.kind == "nothing":
+        raise _error("the client delegated nothing", SecurityStatus.SEC_E_NO_CREDENTIALS)
+    return SecPkgContext_ClientCreds(bytearray(pack_credentials(credentials)))
+
+
+# --- the tables ---
+
+_OF_BOTH: Final[dict[int, Callable[[EstablishState], object]]] = {
+    SECPKG_ATTR.SIZES: _sizes,
+    SECPKG_ATTR.NAMES: _names,
+    SECPKG_ATTR.LIFESPAN: _lifespan,
+    SECPKG_ATTR.STREAM_SIZES: _stream_sizes,
+    SECPKG_ATTR.PACKAGE_INFO: _package_info,
+    SECPKG_ATTR.NEGOTIATION_INFO: _negotiation_info,
+    SECPKG_ATTR.FLAGS: _flags,
+    SECPKG_ATTR.UNIQUE_BINDINGS: _unique_bindings,
+    SECPKG_ATTR.CONNECTION_INFO: _connection_info,
+    SECPKG_ATTR.NEGOTIATION_PACKAGE: _negotiation_package,
+}
+
+_OF_CLIENTS: Final[dict[int, Callable[[InitiatorState], object]]] = {
+    **_OF_BOTH,
+    SECPKG_ATTR.NATIVE_NAMES: _names_seen_by_client,
+    SECPKG_ATTR.ENDPOINT_BINDINGS: _end_point_bindings_of_client,
+    SECPKG_ATTR.REMOTE_CERT_CONTEXT: _server_certificate,
+    SECPKG_ATTR.ISSUER_LIST_EX: _issuers,
+    SECPKG_ATTR.SERVER_AUTH_FLAGS: _server_authentication,
+    SECPKG_ATTR.CERT_TRUST_STATUS: _trust_status,
+}
+
+_OF_SERVERS: Final[dict[int, Callable[[AcceptorState], object]]] = {
+    **_OF_BOTH,
+    SECPKG_ATTR.NATIVE_NAMES: _names_seen_by_server,
+    SECPKG_ATTR.CLIENT_SPECIFIED_TARGET: _client_specified_target,
+    SECPKG_ATTR.ENDPOINT_BINDINGS: _end_point_bindings_of_server,
+    SECPKG_ATTR.REMOTE_CERT_CONTEXT: _client_certificate,
+    SECPKG_ATTR.LOCAL_CERT_CONTEXT: _own_certificate,
+    SECPKG_ATTR.CREDS: _credentials,
+    SECPKG_ATTR.CREDS_2: _credentials,
+}
+
+_EARLY: Final = frozenset(
+    {
+        SECPKG_ATTR.PACKAGE_INFO,
+        SECPKG_ATTR.REMOTE_CERT_CONTEXT,
+        SECPKG_ATTR.ISSUER_LIST_EX,
+        SECPKG_ATTR.CERT_TRUST_STATUS,
+    }
+)
+"""What does not have to wait for an established context, or decides for itself."""
