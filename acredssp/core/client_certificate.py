@@ -67,8 +67,7 @@ class WatchingTLSSession(TLSSession):
                 return False
             del self._messages[: len(message)]
             self._feed_message(message)
-            if super().handshake():
-                return True
+            super().handshake()  # never complete here: the last message of any version is encrypted
         done = super().handshake()
         if done or self.has_output:
             self.certificate_request = None  # the whole flight was in one record: TLS has answered already

@@ -193,3 +193,27 @@ def test_only_a_watching_session_can_be_answered():
     session = TLSSession(watching(), server_side=False)
     with pytest.raises(LocalProtocolError):
         session.answer_certificate_request(None)
+
+
+NAMES = bytes.fromhex("0003 300100 0004 30020000")  # two names, 3 and 4 bytes
+FIRST, SECOND = bytes.fromhex("300100"), bytes.fromhex("30020000")
+
+
+def test_the_names_of_tls12():
+    body = bytes.fromhex("01 01  0002 0403") + len(NAMES).to_bytes(2, "big") + NAMES
+    message = b"\x0d" + len(body).to_bytes(3, "big") + body
+    assert client_certificate._authorities_of_tls12(message) == (FIRST, SECOND)
+
+
+def test_the_names_of_tls13_stand_in_an_extension():
+    names = len(NAMES).to_bytes(2, "big") + NAMES
+    extensions = bytes.fromhex("000d 0004 0002 0403  002f") + len(names).to_bytes(2, "big") + names
+    body = b"\0" + len(extensions).to_bytes(2, "big") + extensions
+    message = b"\x0d" + len(body).to_bytes(3, "big") + body
+    assert client_certificate._authorities_of_tls13(message) == (FIRST, SECOND)
+
+
+def test_a_context_without_the_callback_is_left_alone():
+    context = object()
+    watch_certificate_requests(context)
+    assert not hasattr(context, "_msg_callback")
