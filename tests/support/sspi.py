@@ -85,6 +85,8 @@ class Caller:
         self.received = b""
         """What has arrived and was not taken."""
         self.calls = 0
+        self.pieces = []
+        """The sizes of the pieces in which everything has come."""
         self.input = None
         """The input's descriptor of the last call."""
         self.spare, self._extras = spare, extras
@@ -102,6 +104,7 @@ class Caller:
     async def feed(self, piece):
         """Take a piece from the network; the tokens for the peer, one for each call that made one."""
         self.received += piece
+        self.pieces.append(len(piece))
         self.missing = max(0, self.missing - len(piece))
         tokens = []
         while not self.missing and not self.done and self.status is not ASKED:
@@ -228,6 +231,16 @@ async def talk(client, server, cut=whole):
         if not progress or ASKED in (client.status, server.status):
             break
     return flights
+
+
+async def drive(caller, reader, writer, size=lambda: 65_536):
+    """Call until there is a context or a failure, over a pair of streams; read at most `size()` bytes at once."""
+    if isinstance(caller, Client):
+        writer.write(await caller.call())
+    while not caller.done and (piece := await reader.read(size())):
+        for token in await caller.feed(piece):
+            writer.write(token)
+    await writer.drain()
 
 
 async def pair(client=None, server=None, package="CREDSSP", **options):
