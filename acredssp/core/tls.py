@@ -50,6 +50,9 @@ _ALERT_STATUS: Final = {
     "NO_APPLICATION_PROTOCOL": SecurityStatus.SEC_E_APPLICATION_PROTOCOL_MISMATCH,
 }
 
+_OWN_STATUS: Final = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC": SecurityStatus.SEC_E_MESSAGE_ALTERED}
+"""The same for what OpenSSL finds itself; every other reason is SEC_E_ILLEGAL_MESSAGE."""
+
 
 class TLSSession:
     """A TLS connection without a transport.
@@ -155,6 +158,15 @@ class TLSSession:
             self._object.write(plaintext)
         except ssl.SSLError as error:
             raise _tls_error(error) from None
+
+    def answer(self) -> None:
+        """Put into `output()` what OpenSSL would else send in front of the next record: the answer to a key update.
+
+        For those who have to know its size before they write. Of itself it comes out with the next `write()`.
+        """
+        if not self._close_sent:
+            with contextlib.suppress(ssl.SSLError):
+                self._object.write(b"")  # makes no record of its own
 
     def close(self) -> None:
         """Put our close_notify into `output()`; harmless when it is already out, or when TLS never came up.
@@ -268,7 +280,7 @@ def _tls_error(error: ssl.SSLError) -> TLSError:
     reason = error.reason or "unknown reason"
     _, alert, name = reason.partition("_ALERT_")
     if not alert:
-        return TLSError(f"tls failed: {reason.lower().replace('_', ' ')}")
+        return TLSError(f"tls failed: {reason.lower().replace('_', ' ')}", security_status=_OWN_STATUS.get(reason))
     return TLSError(
         f"the peer sent tls alert {name.lower()}",
         security_status=_ALERT_STATUS.get(name, SecurityStatus.SEC_E_ILLEGAL_MESSAGE),

@@ -137,6 +137,18 @@ class EstablishState(ContextState):
         """End the context for good."""
         self.context.fail(error)
 
+    def dispose(self) -> None:
+        """Drop engine, TLS and secrets too; no other method may be called afterwards."""
+        super().dispose()
+        del self.context, self.credential, self.chosen, self.unsent, self.surplus, self._taken
+
+    def answers(self) -> bytes:
+        """Return what TLS has to say for itself, to a key update for one; see `messages`."""
+        if self.context.tls is None:
+            return b""
+        self.context.tls.answer()
+        return self.context.tls.output()
+
     def close_notify(self) -> bytes:
         """Return the record that ends our direction; empty when it is out already, and in the bare shape."""
         tls = self.context.tls

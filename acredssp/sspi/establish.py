@@ -265,8 +265,8 @@ async def _step(state: EstablishState, data: bytes) -> CallResult:
     if state.shutdown:
         return CallResult(SecurityStatus.SEC_E_OK, state.close_notify())
     if state.established:
-        if not data and (tls := state.context.tls) is not None and tls.has_output:
-            return CallResult(SecurityStatus.SEC_E_OK, tls.output())  # what TLS has to say for itself: see `messages`
+        if not data and (output := state.answers()):
+            return CallResult(SecurityStatus.SEC_E_OK, output)
         raise _again(data)
     return await state.advance(data)
 

@@ -41,6 +41,8 @@ _ENCRYPT_ORDER: Final = (SECBUFFER.STREAM_HEADER, SECBUFFER.DATA, SECBUFFER.STRE
 _CLOSE_NOTIFY: Final = 0
 """The description of the one alert that CPython can send (RFC 8446 6.1)."""
 _ALERT_SIZE: Final = 2
+_MOST_WAITING: Final = 16_384
+"""Bytes of TLS's own that may wait for the next message. An answer has about 30, so this is more than 500."""
 
 
 async def EncryptMessage(
@@ -135,12 +137,13 @@ def message_tls(state: EstablishState) -> TLSSession:
 
 
 def stream_sizes(tls: TLSSession) -> SecPkgContext_StreamSizes:
-    """What a caller of EncryptMessage has to provide, for the next message.
+    """What a caller of EncryptMessage has to provide, for the next message: all that goes in front of it included.
 
     Raises:
         PolicyError: SEC_E_CRYPTO_SYSTEM_INVALID.
     """
     suite = _suite(tls)
+    tls.answer()
     return SecPkgContext_StreamSizes(
         cbHeader=tls.output_size + suite.header,
         cbTrailer=suite.trailer,
@@ -309,7 +312,10 @@ def _frame(memory: SecBuffer, tls: TLSSession) -> FrameSize:
 def _open(memory: SecBuffer, size: int, tls: TLSSession) -> bytes:
     with memory.view[:size] as record:
         tls.feed(record)
-    return tls.read()
+    plaintext = tls.read()
+    if tls.output_size > _MOST_WAITING:
+        raise TLSError(f"the peer's requests left {tls.output_size} bytes of answers waiting")
+    return plaintext
 
 
 def _hand_out(message: SecBufferDesc, record: memoryview, place: slice, *, extra: int) -> SecurityStatus:

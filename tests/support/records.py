@@ -167,7 +167,8 @@ def directions(key_log, flights):
     sent = {name: [] for name in ("c2s", "s2c")}
     for name, token in flights:
         sent[name] += split(token)
-    secrets = {line.split()[0]: [bytes.fromhex(word) for word in line.split()[1:]] for line in key_log.splitlines()}
+    lines = [line.split() for line in key_log.splitlines() if not line.startswith("#")]
+    secrets = {label: [bytes.fromhex(word) for word in words] for label, *words in lines}
     if "CLIENT_TRAFFIC_SECRET_0" in secrets:
         client = Direction13(secrets["CLIENT_TRAFFIC_SECRET_0"][1])
         server = Direction13(secrets["SERVER_TRAFFIC_SECRET_0"][1])
