@@ -101,7 +101,12 @@ def _more_blocking_functions():
         for name in ("socket.getaddrinfo", "socket.gethostbyname", "socket.getnameinfo", "socket.getfqdn")
     }
     functions["os.waitpid"] = BlockBusterFunction(
-        None, "os.waitpid", can_block_predicate=lambda _pid, options: bool(options & os.WNOHANG)
+        None,
+        "os.waitpid",
+        can_block_functions=[
+            ("asyncio/unix_events.py", {"_do_wait"})
+        ],  # from Python 3.12, for a child known to be dead
+        can_block_predicate=lambda _pid, options: bool(options & os.WNOHANG),
     )
     if importlib.util.find_spec("gssapi"):
         functions["gssapi.SecurityContext.step"] = BlockBusterFunction(None, "gssapi.SecurityContext.step")
