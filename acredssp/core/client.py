@@ -104,6 +104,9 @@ class ClientHandshake(Handshake):
     def _on_nego_token(self, request: TSRequest) -> Answer:
         if not request.nego_token:
             raise RemoteProtocolError("a TSRequest without negoToken, while the mechanism expects one")
+        if self._rounds > 1 and not any(request.nego_token):
+            # FreeRDP 3 servers of version 5 refuse a logon under SPNEGO with 12,256 zero bytes, and then close.
+            raise AuthenticationError("the server answered our logon with zeros", hint=_SILENT_DENIAL)
         return self._step_mechanism(request.nego_token, self._send_token)
 
     def _send_token(self, token: bytes) -> Answer:

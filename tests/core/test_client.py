@@ -262,6 +262,20 @@ def test_our_own_value_sent_back_is_a_refusal_not_a_proof(version):
         client.step(TSRequest(version, pub_key_auth=request.pub_key_auth).encode())
 
 
+def test_a_token_of_zeros_after_our_logon_is_a_refusal():
+    client = script_client(b"c1", b"c2", b"")
+    client.step()
+    client.step(TSRequest(5, nego_token=b"s1").encode())
+    with pytest.raises(AuthenticationError, match="zeros"):
+        client.step(TSRequest(5, nego_token=bytes(12_256)).encode())
+
+
+def test_a_first_token_of_zeros_is_the_mechanisms_to_refuse():
+    client, _ = at(State.NEGO_TOKEN)
+    client.step(TSRequest(6, nego_token=bytes(16)).encode())
+    assert client.handshake.mechanism.got[-1] == bytes(16)
+
+
 def test_a_seal_that_does_not_open_is_the_mechanisms_error():
     client, _ = at(State.PUB_KEY_AUTH)
     with pytest.raises(RemoteProtocolError) as caught:
