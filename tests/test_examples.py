@@ -47,6 +47,22 @@ def test_a_client_refuses_a_server_with_another_key(echo_server, client):
     assert "CertificateError" in done.stderr
 
 
+@pytest.mark.requirement("R5", "R76", "R77")
+def test_the_port_of_a_c_client_logs_on_and_is_answered(echo_server):
+    done = run("sspi_client", *echo_server)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "logged on\necho: hello\n"
+    assert done.stderr == ""
+
+
+def test_the_port_of_a_c_client_refuses_a_server_with_another_key(echo_server):
+    port, _ = echo_server
+    done = run("sspi_client", port, "00" * 32)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "InitializeSecurityContext: SEC_E_MUTUAL_AUTH_FAILED" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def by_hand():
     spec = importlib.util.spec_from_file_location("by_hand", EXAMPLES / "by_hand.py")

@@ -51,6 +51,8 @@ this page of `docs/requirements/sspi-*.toml` and the tests' markers: do not edit
 says how.
 
 Where the third column is empty acredssp does what the second says; where the fourth is empty Windows does the same.
+
+[examples/sspi_client.py](../examples/sspi_client.py) is a C caller with its port to Python, line by line.
 """
 
 HEADS = {"conformance": CONFORMANCE, "sspi": SSPI}
