@@ -273,7 +273,7 @@ async def _step(state: EstablishState, data: bytes) -> CallResult:
 
 async def _step_initiator(state: InitiatorState, call: _Call, phCredential: CredHandle | None) -> CallResult:
     _bind(state, call.buffers)
-    if state.choosing is None:
+    if state.choosing is None or state.shutdown:
         _check_credential(state, phCredential)
         return await _step(state, call.input)
     chosen = phCredential.state if phCredential is not None else state.credential
