@@ -20,6 +20,7 @@ from support.sspi import (
     talk,
 )
 
+from acredssp.core.tls import TLSSession
 from acredssp.sspi import (
     ASC_REQ_ALLOCATE_MEMORY,
     ISC_REQ_ALLOCATE_MEMORY,
@@ -105,6 +106,33 @@ async def test_whole_records_in_front_are_taken_and_the_partial_one_is_extra():
     assert (client.status, client.missing) == (INCOMPLETE, len(records(flight)[1]) - 5)
     assert await client.call(flight[first:])
     assert client.status is CONTINUE
+
+
+@pytest.mark.requirement("R59", "R63")
+@pytest.mark.parametrize("tls", TLS)
+async def test_a_message_over_several_records_is_taken_record_by_record(monkeypatch, tls):
+    """Each whole record is taken and never asked for again; the answer comes with the last."""
+    client, server = await pair(client_config(tls_policy(tls)), server_config(tls_policy(tls)))
+    write = TLSSession.write
+
+    def write_in_three(session, plaintext):
+        for piece in (plaintext[:1], plaintext[1:9], plaintext[9:]):
+            write(session, piece)
+
+    monkeypatch.setattr(TLSSession, "write", write_in_three)
+    token, flights = await client.call(), []
+    while token:
+        flights.append([])
+        for record in records(token):
+            answer = await server.call(record)
+            assert spare_of(server) == (SECBUFFER_EMPTY, 0, None)
+            flights[-1].append((server.status, bool(answer)))
+        token = b"".join(await client.feed(answer)) if answer else b""
+    taken, answered = (CONTINUE, False), (CONTINUE, True)
+    negotiate, authenticate, credentials = flights[-3:]
+    assert negotiate[-3:] == authenticate == [taken, taken, answered]
+    assert credentials == [taken, taken, (OK, False)]
+    assert client.status is OK
 
 
 @pytest.mark.requirement("R44")

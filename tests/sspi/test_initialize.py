@@ -28,6 +28,7 @@ from acredssp.sspi import (
     ISC_REQ,
     ISC_REQ_DELEGATE,
     ISC_REQ_USE_SUPPLIED_CREDS,
+    ISC_RET_DELEGATE,
     KERB_CERTIFICATE_LOGON,
     KERB_INTERACTIVE_LOGON,
     SEC_CHANNEL_BINDINGS,
@@ -407,6 +408,33 @@ async def test_the_flag_without_a_buffer_has_the_handles_credentials():
     client, server = Client(await outbound(), CLIENT_FLAGS | ISC_REQ_USE_SUPPLIED_CREDS), Server(await inbound())
     await talk(client, server)
     assert (client.status, server.status) == (OK, OK)
+
+
+@pytest.mark.requirement("R85")
+async def test_supplied_credentials_count_in_the_first_call_alone():
+    client, server = Client(await outbound(), CLIENT_FLAGS | ISC_REQ_USE_SUPPLIED_CREDS), Server(await inbound())
+    answer = await server.call(await client.call())
+    client.input = SecBufferDesc([SecBuffer(SECBUFFER_TOKEN, answer), SecBuffer(), *supplied("X", "mallory", "x")])
+    output = out()
+    assert await client.invoke(output) is CONTINUE
+    tokens = [bytes(output.pBuffers[0])]
+    while not server.done:
+        tokens = await client.feed(b"".join(await server.feed(b"".join(tokens))))
+    assert (client.status, server.status) == (OK, OK)
+    assert str(server.handle.state.context.info.principal) == "CONTOSO\\bob"
+
+
+@pytest.mark.requirement("R16", "R28")
+async def test_the_first_calls_flags_count():
+    """A later call can neither ask for what is refused nor take back what was asked for."""
+    client, server = await pair()
+    token = await client.call()
+    client.flags = ISC_REQ.DATAGRAM | ISC_REQ.ALLOCATE_MEMORY
+    while not server.done:
+        token = b"".join(await client.feed(b"".join(await server.feed(token))))
+    assert (client.status, server.status) == (OK, OK)
+    assert ISC_RET_DELEGATE in client.attributes
+    assert server.handle.state.context.take_credentials() == TSPasswordCreds.of(BOB.domain, BOB.user, BOB.password)
 
 
 @pytest.mark.requirement("R85")
