@@ -205,6 +205,23 @@ def test_an_alert_becomes_schannels_status(reason, status):
     assert tls_module._tls_error(error).security_status is status
 
 
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+def test_asking_for_answers_makes_no_record_where_none_is_due(version, server_context):
+    maximum = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}[version]
+    client, server = pair(Policy(max_tls=maximum), server_context)
+    for end in (client, server):
+        assert end.version == version
+        end.answer()
+        assert (end.has_output, end.output_size) == (False, 0)
+    client.write(b"hello")
+    assert client.output_size == len(client.output()) > 5
+    assert not client.closed
+    client.close()
+    client.output()
+    client.answer()
+    assert (client.closed, client.output_size) == (True, 0)
+
+
 # --- whose key is it ---
 
 
