@@ -63,7 +63,6 @@ from acredssp.sspi import (
 from acredssp.sspi.certificates import end_point_binding, is_self_signed
 from acredssp.tls_config import server_context_from_pem
 from acredssp.trust import Trust
-from acredssp.wire import ts_credentials
 from acredssp.wire.ts_credentials import (
     TSCspDataDetail,
     TSPasswordCreds,
@@ -571,11 +570,12 @@ async def test_where_nothing_was_delegated_there_are_no_credentials():
 
 async def test_supplied_credentials_name_the_client():
     """ISC_REQ_USE_SUPPLIED_CREDS: the principal is who was supplied, not whose handle it is."""
-    supplied = ts_credentials.encode(TSPasswordCreds.of("CONTOSO", "carol", PASSWORD))
+    supplied = KERB_INTERACTIVE_LOGON("CONTOSO", "carol", PASSWORD).pack()
     client = Client(
         await outbound(), CLIENT_FLAGS | ISC_REQ.USE_SUPPLIED_CREDS, extras=[SecBuffer(SECBUFFER_PKG_PARAMS, supplied)]
     )
     server = Server(await inbound())
     await talk(client, server)
+    assert (client.status, server.status) == (OK, OK), (client.error, server.error)
     for end in (client, server):
         assert (await query(end, SECPKG_ATTR.NAMES, SecPkgContext_Names())).sUserName == "CONTOSO\\carol"
