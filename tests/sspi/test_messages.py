@@ -516,6 +516,15 @@ async def test_wrong_buffers_and_what_is_no_record_change_nothing(wrong):
 
 
 @pytest.mark.requirement("D13")
+async def test_a_record_is_as_long_as_its_version_allows(tls):
+    client, server = await contexts(tls)
+    longest = {"TLSv1.2": 16_384 + 2_048, "TLSv1.3": 16_384 + 256}[tls]
+    assert (await decrypt(server, b"\x17\x03\x03" + longest.to_bytes(2, "big")))[0] is INCOMPLETE
+    assert (await decrypt(server, b"\x17\x03\x03" + (longest + 1).to_bytes(2, "big")))[0] is INVALID_TOKEN
+    assert data_of((await decrypt(server, await encrypt(client, b"hello")))[1]) == b"hello"
+
+
+@pytest.mark.requirement("D13")
 async def test_an_altered_record_ends_the_context_and_leaves_the_alert_to_the_next_call(tls):
     client, server = await contexts(tls)
     record = bytearray(await encrypt(client, b"attack at dawn"))
