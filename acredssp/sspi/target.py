@@ -43,7 +43,7 @@ class Target:
 def _is_host(host: str) -> bool:
     """Whether TLS can ask for it (SNI): `ssl` raises for an empty label, and for one of more than 63 bytes."""
     try:
-        return bool(host.encode("idna")) and not host.startswith(".")
+        return bool(host.encode("idna"))
     except UnicodeError:
         return False
 

@@ -165,6 +165,22 @@ async def test_a_kept_surplus_goes_in_front_of_what_comes_next_and_only_its_own_
     assert spare_of(client) == (SECBUFFER_EMPTY, 0, None)
 
 
+@pytest.mark.requirement("R44")
+async def test_no_more_is_extra_than_the_call_was_given():
+    """What is left of a kept surplus stays kept: a caller can only give again what is in its own input."""
+    client, server, token = await hello()
+    change_cipher_spec = b"\x14\x03\x03\0\1\1"  # in TLS 1.3 it means nothing, and every client begins with one
+    server.spare = False
+    flight = await client.call(await server.call(token + change_cipher_spec + b"\x17\x03"))
+    assert flight.startswith(change_cipher_spec + b"\x17\x03\x03")
+    server.spare = True
+    assert await server.call(flight[8:9]) == b""
+    assert (server.status, spare_of(server)) == (CONTINUE, (SECBUFFER_EXTRA, 1, None))
+    await client.feed(await server.call(flight[8:]))
+    assert client.status is CONTINUE
+    assert server.received == b""
+
+
 # --- memory ---
 
 
