@@ -127,3 +127,5 @@ class HandshakeTimeout(CredSSPError, TimeoutError):
 
 class PeerClosed(CredSSPError, ConnectionError):
     """The peer, or the network, ended the connection in the middle of the handshake."""
+
+    security_status = SecurityStatus.SEC_E_CONTEXT_EXPIRED

@@ -8,7 +8,7 @@ import asyncio
 import dataclasses
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar, assert_never
 
 from acredssp.aio import offload
@@ -131,12 +131,9 @@ class ServerAnswers:
     async def _ask(self, hook: Callable[[_Request], object], request: _Request) -> object:
         """Call a hook, plain function or coroutine function, under its time limit."""
         try:
-            async with asyncio.timeout(self._config.policy.hook_timeout) as limit:
-                answer = hook(request)
-                if inspect.isawaitable(answer):
-                    answer = await answer
-                if limit.expired():
-                    raise TimeoutError  # noqa: TRY301 - the hook swallowed the cancellation, and is too late
+            answer = hook(request)
+            if inspect.isawaitable(answer):
+                answer = await self._in_time(answer)
         except Exception as error:  # noqa: BLE001 - the application's own, of whatever kind, is a refusal
             _logger.warning(
                 "a hook failed with %s while asked for a %s: taken as a refusal",
@@ -145,3 +142,10 @@ class ServerAnswers:
             )
             return None
         return answer
+
+    async def _in_time(self, answer: Awaitable[object]) -> object:
+        async with asyncio.timeout(self._config.policy.hook_timeout) as limit:
+            value = await answer
+        if limit.expired():
+            raise TimeoutError  # the hook swallowed the cancellation, and is too late
+        return value

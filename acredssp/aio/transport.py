@@ -260,7 +260,8 @@ class SecureTransport(asyncio.Transport):
                 self._raw.write(self._encrypt(view))
             else:
                 starts = range(0, len(view), MAX_PLAINTEXT)
-                self._raw.writelines([self._encrypt(view[start : start + MAX_PLAINTEXT]) for start in starts])
+                # Not writelines: on CPython before 3.12.9 and 3.13.2 it never pauses the writer (CVE-2024-12254).
+                self._raw.write(b"".join([self._encrypt(view[start : start + MAX_PLAINTEXT]) for start in starts]))
         except TLSError as error:
             self._break(error)
 

@@ -15,6 +15,7 @@ Who calls: the SSPI functions; aio has certificates in its contexts from the beg
 """
 
 import ssl
+import weakref
 from typing import Final
 
 from acredssp.core.tls import TLSSession
@@ -39,7 +40,7 @@ _WATCH: Final = "acredssp_watch"
 class WatchingTLSSession(TLSSession):
     """A client's session; `certificate_request` is set when the handshake stopped for a CertificateRequest."""
 
-    __slots__ = ("_answered", "_in_clear", "_messages")
+    __slots__ = ("__weakref__", "_answered", "_in_clear", "_messages")
 
     def __init__(
         self, context: ssl.SSLContext, *, server_hostname: str | None = None, session: ssl.SSLSession | None = None
@@ -48,7 +49,7 @@ class WatchingTLSSession(TLSSession):
         self._messages = bytearray()
         self._in_clear = True
         self._answered = False
-        setattr(self.ssl_object, _WATCH, self)
+        setattr(self.ssl_object, _WATCH, weakref.ref(self))  # weak: a cycle would outlive the connection
 
     def feed(self, ciphertext: bytes | bytearray | memoryview) -> None:
         """Take one whole record; those that hold handshake messages in clear are cut up."""
@@ -61,14 +62,18 @@ class WatchingTLSSession(TLSSession):
 
     def handshake(self) -> bool:
         """Go on until the server's messages are used up, or the next one is a CertificateRequest."""
-        while message := self._next_message():
-            if message[0] == _CERTIFICATE_REQUEST and not self._answered:
+        message = self._next_message()
+        while True:
+            if message and message[0] == _CERTIFICATE_REQUEST and not self._answered:
                 self.certificate_request = _authorities_of_tls12(message)
                 return False
-            del self._messages[: len(message)]
-            self._feed_message(message)
-            super().handshake()  # never complete here: the last message of any version is encrypted
-        done = super().handshake()
+            if message:
+                del self._messages[: len(message)]
+                self._feed_message(message)
+            done = super().handshake()
+            message = self._next_message()
+            if not message:
+                break
         if done or self.has_output:
             self.certificate_request = None  # the whole flight was in one record: TLS has answered already
         return done
@@ -103,16 +108,25 @@ class WatchingTLSSession(TLSSession):
 
 def watch_certificate_requests(context: ssl.SSLContext) -> None:
     """Prepare a client context for `WatchingTLSSession`: it costs a Python call for each TLS message."""
-    if hasattr(context, "_msg_callback"):
-        context._msg_callback = _note_message  # noqa: SLF001 - the one place that does
+    # The attribute of the C type: ssl's own setter wraps the callback to make three enum members for each message,
+    # which took 3 % of a handshake.
+    inner = getattr(super(ssl.SSLContext, ssl.SSLContext), "_msg_callback", None)
+    if inner is not None:
+        inner.__set__(context, _note_message)
+
+
+def _nobody() -> None:
+    """Stand in for the session of a connection that does not watch."""
 
 
 def _note_message(
-    ssl_object: ssl.SSLObject, direction: str, _version: int, _content_type: int, message_type: int, message: bytes
+    ssl_object: ssl.SSLObject, direction: str, _version: int, content_type: int, message_type: int, message: bytes
 ) -> None:
-    watch = getattr(ssl_object, _WATCH, None)
-    if direction == "read" and message_type == _CERTIFICATE_REQUEST and watch is not None:
-        watch.note_request(message)
+    # The other content types have codes of their own: an alert too may be number 13.
+    if message_type == _CERTIFICATE_REQUEST and content_type == HANDSHAKE and direction == "read":
+        watch = getattr(ssl_object, _WATCH, _nobody)()
+        if watch is not None:
+            watch.note_request(message)
 
 
 # --- the authorities' names, in DER ---

@@ -88,6 +88,8 @@ class SecBuffer:
         return self._writable()[: self.cbBuffer]
 
     def __bytes__(self) -> bytes:
+        if isinstance(self.pvBuffer, bytes) and self.cbBuffer == len(self.pvBuffer):
+            return self.pvBuffer
         return bytes(self.view)
 
     def __repr__(self) -> str:
@@ -194,11 +196,17 @@ class SecBufferDesc:
 
     def find(self, buffer_type: SECBUFFER) -> SecBuffer | None:
         """The first buffer of that type, attribute bits aside."""
-        return next((buffer for buffer in self.pBuffers if buffer.type == buffer_type), None)
+        for buffer in self.pBuffers:
+            if buffer.BufferType & ~_ATTRIBUTES == buffer_type:
+                return buffer
+        return None
 
     def spare(self) -> SecBuffer | None:
         """The first buffer that a report may go into: EMPTY, or the report of an earlier call left as it was."""
-        return next((buffer for buffer in self.pBuffers if buffer.spare), None)
+        for buffer in self.pBuffers:
+            if buffer.spare:
+                return buffer
+        return None
 
     def report(self, buffer_type: SECBUFFER, count: int) -> bool:
         """Turn the spare buffer into MISSING or EXTRA with a count, or into EMPTY; whether there is one."""

@@ -91,13 +91,13 @@ async def InitializeSecurityContext(
         TypeError: A parameter has a wrong Python type.
     """
     _expect_types(
-        phCredential, phContext, fContextReq, TargetDataRep, pInput, phNewContext, pOutput, pfContextAttr, ptsExpiry
-    )
-    expect("pszTargetName", pszTargetName, str, type(None))
-    expect("Reserved1", Reserved1, int)
-    expect("Reserved2", Reserved2, int)
+        _INITIALIZE_TYPES, phCredential, phContext, pInput, fContextReq, TargetDataRep, phNewContext, pOutput,
+        pfContextAttr, ptsExpiry, pszTargetName, Reserved1, Reserved2,
+    )  # fmt: skip
     handle = phContext or phNewContext
-    call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, allocate=bool(fContextReq & ISC_REQ.ALLOCATE_MEMORY))
+    call = _Call(
+        pInput, pOutput, pfContextAttr, ptsExpiry, allocate=bool(int(fContextReq) & ISC_REQ.ALLOCATE_MEMORY.value)
+    )
     try:
         _check_parameters(Reserved1, Reserved2, TargetDataRep, pInput, pOutput)
         if phContext is None:
@@ -110,6 +110,7 @@ async def InitializeSecurityContext(
             state, call, lambda: _step_initiator(state, call, phCredential), phContext or _receiver(phNewContext)
         )
     except _FAILURES as error:
+        call.hand_out_farewell(b"")
         return failure(error, handle, phCredential if phContext is None else None)
 
 
@@ -145,10 +146,13 @@ async def AcceptSecurityContext(
         TypeError: A parameter has a wrong Python type.
     """
     _expect_types(
-        phCredential, phContext, fContextReq, TargetDataRep, pInput, phNewContext, pOutput, pfContextAttr, ptsExpiry
-    )
+        _ACCEPT_TYPES, phCredential, phContext, pInput, fContextReq, TargetDataRep, phNewContext, pOutput,
+        pfContextAttr, ptsExpiry,
+    )  # fmt: skip
     handle = phContext or phNewContext
-    call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, allocate=bool(fContextReq & ASC_REQ.ALLOCATE_MEMORY))
+    call = _Call(
+        pInput, pOutput, pfContextAttr, ptsExpiry, allocate=bool(int(fContextReq) & ASC_REQ.ALLOCATE_MEMORY.value)
+    )
     call.tell_peer = True  # an errorCode or an alert costs nothing and tells the client why
     try:
         _check_parameters(0, 0, TargetDataRep, pInput, pOutput)
@@ -161,6 +165,7 @@ async def AcceptSecurityContext(
             state, call, lambda: _step_acceptor(state, call, phCredential), phContext or _receiver(phNewContext)
         )
     except _FAILURES as error:
+        call.hand_out_farewell(b"")
         return failure(error, handle, phCredential if phContext is None else None)
 
 
@@ -180,20 +185,14 @@ class _Call:
         allocate: bool,
     ) -> None:
         self.buffers = pInput or SecBufferDesc()
+        self.input = _token(self.buffers)
+        """The peer's bytes; empty for none."""
         self.tell_peer = False
         """Whether a failure hands out what the peer should be sent."""
         self._output = pOutput.find(SECBUFFER.TOKEN) if pOutput is not None else None
         self._attributes = pfContextAttr
         self._expiry = ptsExpiry
         self._allocate = allocate
-        self._put_token(b"")  # so that an old one is not taken for this call's, whatever comes of it
-
-    @property
-    def input(self) -> bytes:
-        """The peer's bytes; empty for none."""
-        tokens = [buffer for buffer in self.buffers.pBuffers if buffer.type == SECBUFFER.TOKEN]
-        # A certificate of the bare shape is a TOKEN too, and READONLY.
-        return bytes(min(tokens, key=lambda token: token.readonly)) if tokens else b""
 
     def hand_out(self, state: EstablishState, result: CallResult) -> SecurityStatus:
         """Fill the caller's buffers; SEC_E_BUFFER_TOO_SMALL leaves all of them to a repeated call."""
@@ -211,12 +210,15 @@ class _Call:
         return result.status
 
     def hand_out_farewell(self, farewell: bytes) -> None:
-        """Give the caller what the peer should still be sent, beside a failure."""
-        if self.tell_peer:
-            self._put_token(farewell)
+        """Give the caller what the peer should still be sent beside a failure, or nothing in place of an old token."""
+        self._put_token(farewell if self.tell_peer else b"")
 
     def _give_back(self, state: EstablishState, result: CallResult) -> None:
         data = self.input
+        if not result.rest and result.size == len(data):
+            self.buffers.report(SECBUFFER.EMPTY, 0)
+            state.surplus = b""
+            return
         rest = result.rest + data[result.size :]  # behind: it arrived while the caller made room for the token
         count = min(len(rest), len(data))
         if not self.buffers.report(SECBUFFER.EXTRA if count else SECBUFFER.EMPTY, count):
@@ -227,6 +229,17 @@ class _Call:
         if self._output is None:
             return SecurityStatus.SEC_E_BUFFER_TOO_SMALL if token else SecurityStatus.SEC_E_OK
         return self._output.put(token, allocate=self._allocate)
+
+
+def _token(buffers: SecBufferDesc) -> bytes:
+    token = buffers.find(SECBUFFER.TOKEN)
+    if token is None:
+        return b""
+    if token.readonly:
+        # A certificate of the bare shape is a TOKEN too, and READONLY: one that is not goes first.
+        tokens = (buffer for buffer in buffers.pBuffers if buffer.type == SECBUFFER.TOKEN and not buffer.readonly)
+        token = next(tokens, token)
+    return bytes(token)
 
 
 async def _run(
@@ -246,6 +259,7 @@ async def _run(
             call.hand_out_farewell(state.context.farewell)
             return failure(error, handle)
         except Exception as error:  # noqa: BLE001 - the machine's or ours: whatever it is, nothing escapes
+            call.hand_out_farewell(b"")
             status = failure(error, handle)
             assert handle.error is not None
             state.fail(handle.error)
@@ -261,21 +275,22 @@ async def _run(
     return status
 
 
-async def _step(state: EstablishState, data: bytes) -> CallResult:
+def _afterwards(state: EstablishState, data: bytes) -> CallResult | None:
+    """Answer a call that comes after success or a shutdown; None for one that goes on with the handshake."""
     if state.shutdown:
         return CallResult(SecurityStatus.SEC_E_OK, state.close_notify())
-    if state.established:
-        if not data and (output := state.answers()):
-            return CallResult(SecurityStatus.SEC_E_OK, output)
-        raise _again(data)
-    return await state.advance(data)
+    if not state.established:
+        return None
+    if not data and (output := state.answers()):
+        return CallResult(SecurityStatus.SEC_E_OK, output)
+    raise _again(data)
 
 
 async def _step_initiator(state: InitiatorState, call: _Call, phCredential: CredHandle | None) -> CallResult:
     _bind(state, call.buffers)
     if state.choosing is None or state.shutdown:
         _check_credential(state, phCredential)
-        return await _step(state, call.input)
+        return _afterwards(state, call.input) or await state.advance(call.input)
     chosen = phCredential.state if phCredential is not None else state.credential
     state.chosen = chosen
     certificate = None if chosen is state.credential else chosen.certificate_for(state.authorities)
@@ -284,7 +299,7 @@ async def _step_initiator(state: InitiatorState, call: _Call, phCredential: Cred
 
 async def _step_acceptor(state: AcceptorState, call: _Call, phCredential: CredHandle | None) -> CallResult:
     _check_credential(state, phCredential)
-    return await _step(state, call.input)
+    return _afterwards(state, call.input) or await state.advance(call.input)
 
 
 def _check_credential(state: EstablishState, phCredential: CredHandle | None) -> None:
@@ -392,26 +407,26 @@ def _bind(state: InitiatorState, buffers: SecBufferDesc) -> None:
 # --- parameters ---
 
 
-def _expect_types(
-    phCredential: object,
-    phContext: object,
-    fContextReq: object,
-    TargetDataRep: object,
-    pInput: object,
-    phNewContext: object,
-    pOutput: object,
-    pfContextAttr: object,
-    ptsExpiry: object,
-) -> None:
-    expect("phCredential", phCredential, CredHandle, type(None))
-    expect("phContext", phContext, CtxtHandle, type(None))
-    expect("fContextReq", fContextReq, int)
-    expect("TargetDataRep", TargetDataRep, int)
-    expect("pInput", pInput, SecBufferDesc, type(None))
-    expect("phNewContext", phNewContext, CtxtHandle, type(None))
-    expect("pOutput", pOutput, SecBufferDesc, type(None))
-    expect("pfContextAttr", pfContextAttr, ContextAttributes, type(None))
-    expect("ptsExpiry", ptsExpiry, TimeStamp, type(None))
+_NONE: Final = type(None)
+_ACCEPT_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "phCredential": (CredHandle, _NONE),
+    "phContext": (CtxtHandle, _NONE),
+    "pInput": (SecBufferDesc, _NONE),
+    "fContextReq": (int,),
+    "TargetDataRep": (int,),
+    "phNewContext": (CtxtHandle, _NONE),
+    "pOutput": (SecBufferDesc, _NONE),
+    "pfContextAttr": (ContextAttributes, _NONE),
+    "ptsExpiry": (TimeStamp, _NONE),
+}
+_INITIALIZE_TYPES: Final = _ACCEPT_TYPES | {"pszTargetName": (str, _NONE), "Reserved1": (int,), "Reserved2": (int,)}
+
+
+def _expect_types(types: dict[str, tuple[type, ...]], *values: object) -> None:
+    # Checked in C, and looked at again only where one is wrong: the names are for the error alone.
+    if not all(map(isinstance, values, types.values())):
+        for value, (name, kinds) in zip(values, types.items(), strict=True):
+            expect(name, value, *kinds)
 
 
 def _check_parameters(Reserved1: int, Reserved2: int, TargetDataRep: int, *descriptors: SecBufferDesc | None) -> None:
@@ -423,7 +438,7 @@ def _check_parameters(Reserved1: int, Reserved2: int, TargetDataRep: int, *descr
             SecurityStatus.SEC_E_INVALID_PARAMETER,
         )
     for descriptor in descriptors:
-        if descriptor is not None:
+        if descriptor is not None and descriptor.ulVersion:
             descriptor.check()
 
 

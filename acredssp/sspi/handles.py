@@ -8,14 +8,13 @@ call at a time may drive its handshake. Both are refused with SEC_E_INVALID_HAND
 and DecryptMessage do not get into each other's way.
 """
 
-import contextlib
 import dataclasses
 import datetime as dt
 import enum
 import itertools
 import ssl
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import ClassVar, Final, Generic, Self, TypeVar
 
 from acredssp.config import ClientConfig, ServerConfig
@@ -97,12 +96,12 @@ class CredentialState(HandleState):
         return None if self._issuers.isdisjoint(authorities) else self.certificate
 
 
-class Use(enum.Flag):
-    """What a call does with a context. Calls whose uses overlap exclude each other."""
+class Use(enum.IntEnum):
+    """What a call does with a context, as bits. Calls whose uses overlap exclude each other."""
 
-    ENCRYPT = enum.auto()
-    DECRYPT = enum.auto()
-    ESTABLISH = ENCRYPT | DECRYPT
+    ENCRYPT = 1
+    DECRYPT = 2
+    ESTABLISH = 3
 
 
 class ContextState(HandleState):
@@ -111,7 +110,7 @@ class ContextState(HandleState):
     def __init__(self) -> None:
         super().__init__()
         self._thread = threading.get_ident()
-        self._in_use = Use(0)
+        self._in_use = 0
 
     def check_thread(self) -> None:
         """Refuse another thread than the one that made the context.
@@ -122,9 +121,8 @@ class ContextState(HandleState):
         if threading.get_ident() != self._thread:
             raise _invalid("the context belongs to another thread")
 
-    @contextlib.contextmanager
-    def claim(self, use: Use) -> Iterator[None]:
-        """Hold the context for one call.
+    def claim(self, use: Use) -> "_Claim":
+        """Hold the context for one call: `with state.claim(use): ...`.
 
         Raises:
             LocalProtocolError: SEC_E_INVALID_HANDLE: another call that excludes this one is in flight.
@@ -132,11 +130,31 @@ class ContextState(HandleState):
         self.check_thread()
         if self._in_use & use:
             raise _invalid("another call on the context is in flight")
+        return _Claim(self, use)
+
+    def hold(self, use: int) -> None:
+        """Add to what is in flight; see `claim`."""
         self._in_use |= use
-        try:
-            yield
-        finally:
-            self._in_use &= ~use
+
+    def release(self, use: int) -> None:
+        """Take away from what is in flight; see `claim`."""
+        self._in_use &= ~use
+
+
+class _Claim:
+    """What `ContextState.claim` gives: a context manager without the cost of a generator, for every call has one."""
+
+    __slots__ = ("_state", "_use")
+
+    def __init__(self, state: ContextState, use: int) -> None:
+        self._state = state
+        self._use = use
+
+    def __enter__(self) -> None:
+        self._state.hold(self._use)
+
+    def __exit__(self, *_error: object) -> None:
+        self._state.release(self._use)
 
 
 _State = TypeVar("_State", bound=HandleState)

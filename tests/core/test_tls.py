@@ -95,12 +95,11 @@ def test_the_whole_chain_is_seen():
     assert [ssl.DER_cert_to_PEM_cert(link).encode() for link in client.peer_chain()] == [leaf, root]
 
 
-def test_a_private_name_for_the_chain_still_exists():
+def test_a_name_for_the_chain_still_exists():
     """Before 3.13 the chain is read from the inner object; should a CPython drop that, this says so."""
-    if hasattr(ssl.SSLObject, "get_unverified_chain"):
-        pytest.skip("this CPython has the public name")
     client, _ = pair(TLS13, tls_config.server_context_from_pem(Policy(), *pem("rsa")))
-    assert hasattr(client.ssl_object._sslobj, "get_unverified_chain")
+    places = (client.ssl_object, client.ssl_object._sslobj)
+    assert any(hasattr(place, "get_unverified_chain") for place in places)
 
 
 # --- close_notify ---
