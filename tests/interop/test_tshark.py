@@ -67,7 +67,9 @@ def check(watched, tls_version, *, user="alice"):
     assert len(values(messages, "credssp.pubKeyAuth")) == 2
     assert len(values(messages, "credssp.authInfo")) == 1
     assert watched.decode("ntlmssp.authenticated", "frame.number")
-    assert watched.decode("_ws.malformed || _ws.expert.severity == error", "_ws.expert.message") == []
+    # Over TCP alone: the marks around a capture are datagrams from any port, which tshark may take for a protocol's.
+    wrong = "tcp && (_ws.malformed || _ws.expert.severity == error)"
+    assert watched.decode(wrong, "_ws.expert.message") == []
     chosen = values(watched.decode("tls.handshake.type == 2", SERVER_HELLO), SERVER_HELLO)
     assert set(chosen) == ({"0x0304"} if tls_version is TLS13 else set())
 
@@ -126,4 +128,6 @@ def test_a_refusal(graphical_lab, watched, tls_version):
         assert run.status == freerdp.LOGON_FAILED
     (refusal,) = watched.decode("credssp.errorCode", "credssp.errorCode", "credssp.version")
     assert refusal == {"credssp.errorCode": [str(0xC000006D - (1 << 32))], "credssp.version": ["6"]}
-    assert watched.decode("_ws.malformed || _ws.expert.severity == error", "_ws.expert.message") == []
+    # Over TCP alone: the marks around a capture are datagrams from any port, which tshark may take for a protocol's.
+    wrong = "tcp && (_ws.malformed || _ws.expert.severity == error)"
+    assert watched.decode(wrong, "_ws.expert.message") == []
