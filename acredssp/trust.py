@@ -8,7 +8,6 @@ import dataclasses
 import datetime as dt
 import enum
 import functools
-import hashlib
 import ipaddress
 import pathlib
 import re
@@ -25,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from acredssp.errors import CertificateError
 from acredssp.status import SecurityStatus, Stage
-from acredssp.wire.x509 import subject_public_key_info
+from acredssp.wire.x509 import pin_of
 
 __all__ = ["Trust", "Verdict", "pin_of"]
 
@@ -153,11 +152,6 @@ class Trust:
         except verification.VerificationError:
             return False
         return True
-
-
-def pin_of(certificate: bytes) -> str:
-    """Return the SHA-256 of the SubjectPublicKeyInfo of a certificate in DER, in lower-case hex."""
-    return hashlib.sha256(subject_public_key_info(certificate)).hexdigest()
 
 
 @functools.cache

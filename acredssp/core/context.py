@@ -25,7 +25,6 @@ Who calls: the driver in `aio`, the SSPI functions, the carriages, or thirty lin
 
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from typing import Final, NoReturn, TypeAlias
 
@@ -40,7 +39,7 @@ from acredssp.mechanisms.base import Principal
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.wire import der, early_auth, tls_record
 from acredssp.wire.ts_credentials import TSCredentials
-from acredssp.wire.x509 import subject_public_key_info
+from acredssp.wire.x509 import pin_of
 
 __all__ = ["Buffer", "HandshakeInfo", "SecurityContext", "StepResult"]
 
@@ -248,7 +247,7 @@ class SecurityContext:
             delegated=handshake.delegated,
             tls_version=tls.version if tls else "",
             cipher=tls.cipher if tls else "",
-            peer_key_sha256=_fingerprint(certificate) if certificate else None,
+            peer_key_sha256=_pin(certificate) if certificate else None,
         )
 
     def take_credentials(self) -> TSCredentials | None:
@@ -393,8 +392,8 @@ class SecurityContext:
         return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, self._drain(), extra=extra)
 
 
-def _fingerprint(certificate: bytes) -> str | None:
-    """The SHA-256 of its key in hex; None when it has none that can be read: OpenSSL takes BER, too."""
+def _pin(certificate: bytes) -> str | None:
+    """None when it has no key that can be read: OpenSSL takes BER, too."""
     with contextlib.suppress(RemoteProtocolError):
-        return hashlib.sha256(subject_public_key_info(certificate)).hexdigest()
+        return pin_of(certificate)
     return None

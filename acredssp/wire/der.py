@@ -20,6 +20,7 @@ __all__ = [
     "CONTEXT",
     "ENUMERATED",
     "INTEGER",
+    "LAST_CONTEXT",
     "OBJECT_IDENTIFIER",
     "OCTET_STRING",
     "SEQUENCE",
@@ -32,6 +33,7 @@ __all__ = [
     "frame_size",
     "integer",
     "octets",
+    "only",
 ]
 
 INTEGER: Final = 0x02
@@ -42,6 +44,8 @@ ENUMERATED: Final = 0x0A
 SEQUENCE: Final = 0x30
 CONTEXT: Final = 0xA0
 """Context-specific, constructed: `CONTEXT + n` is the explicit tag [n]."""
+LAST_CONTEXT: Final = CONTEXT + 30
+"""[31] and above take several bytes (X.690 8.1.2.4), and are in no message that is read here."""
 
 _MAX_LENGTH_BYTES: Final = 4
 
@@ -104,6 +108,18 @@ def element(data: bytes, offset: int, end: int, tag: int, field: str) -> tuple[i
     return start, stop
 
 
+def only(data: bytes, offset: int, end: int, tag: int, field: str) -> tuple[int, int]:
+    """The bounds of the content of the element of `tag` that fills its container.
+
+    Raises:
+        RemoteProtocolError: As `element`, or something is left behind it.
+    """
+    start, stop = element(data, offset, end, tag, field)
+    if stop != end:
+        _refuse_surplus(field, stop, end)
+    return start, stop
+
+
 def explicit(  # noqa: PLR0913, PLR0917 - an object that holds bounds, tag and name is what this module avoids
     data: bytes, offset: int, end: int, number: int, tag: int, field: str
 ) -> tuple[int, int]:
@@ -121,10 +137,7 @@ def explicit(  # noqa: PLR0913, PLR0917 - an object that holds bounds, tag and n
         if length <= 0x7F and data[stop + 1] == length - 2 and stop + length <= end:
             return stop + 2, stop + length
     start, stop = element(data, offset, end, CONTEXT + number, field)
-    start, inner_stop = element(data, start, stop, tag, field)
-    if inner_stop != stop:
-        _refuse_surplus(field, inner_stop, stop)
-    return start, stop
+    return only(data, start, stop, tag, field)
 
 
 def octets(data: bytes, offset: int, end: int, number: int, field: str) -> tuple[bytes, int]:

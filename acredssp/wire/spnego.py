@@ -56,7 +56,6 @@ _INIT: Final = der.CONTEXT
 _RESP: Final = der.CONTEXT + 1
 _MAX_MECH_TYPES: Final = 32
 """Windows 11 offers five."""
-_HIGHEST_LOW_TAG: Final = der.CONTEXT + 30
 
 _Bounds: TypeAlias = tuple[int, int]
 
@@ -134,8 +133,7 @@ class NegTokenInit:
         """
         offset, end = 0, len(data)
         if data[:1] == bytes((_GSS_HEADER,)):
-            offset, end = der.element(data, 0, end, _GSS_HEADER, "negTokenInit")
-            der.expect_end(end, len(data), "negTokenInit")
+            offset, end = der.only(data, 0, end, _GSS_HEADER, "negTokenInit")
             if not data.startswith(SPNEGO, offset):
                 raise RemoteProtocolError("negTokenInit: expected the object identifier of spnego")
             offset += len(SPNEGO)
@@ -193,15 +191,13 @@ class NegTokenResp:
 
 def _fields(data: bytes, offset: int, end: int, choice: int, token: str) -> dict[int, _Bounds]:
     """The bounds of every explicit tag's content, by tag number; numbers must ascend, unknown ones are kept too."""
-    start, stop = der.element(data, offset, end, choice, token)
-    der.expect_end(stop, end, token)
-    offset, end = der.element(data, start, stop, der.SEQUENCE, token)
-    der.expect_end(end, stop, token)
+    start, stop = der.only(data, offset, end, choice, token)
+    offset, end = der.only(data, start, stop, der.SEQUENCE, token)
     fields: dict[int, _Bounds] = {}
     previous = der.CONTEXT - 1
     while offset < end:
         tag = data[offset]
-        if not previous < tag <= _HIGHEST_LOW_TAG:
+        if not previous < tag <= der.LAST_CONTEXT:
             _refuse_field(token, tag, offset)
         bounds = der.element(data, offset, end, tag, token)
         fields[tag - der.CONTEXT] = bounds
@@ -213,23 +209,16 @@ def _refuse_field(token: str, tag: int, offset: int) -> NoReturn:
     raise RemoteProtocolError(f"{token}: expected an ascending context tag at byte {offset}, got 0x{tag:02X}")
 
 
-def _only(data: bytes, bounds: _Bounds, tag: int, field: str) -> _Bounds:
-    """The bounds of the one element that an explicit tag holds."""
-    start, stop = der.element(data, bounds[0], bounds[1], tag, field)
-    der.expect_end(stop, bounds[1], field)
-    return start, stop
-
-
 def _octets(data: bytes, bounds: _Bounds | None, field: str) -> bytes | None:
     if bounds is None:
         return None
-    start, stop = _only(data, bounds, der.OCTET_STRING, field)
+    start, stop = der.only(data, *bounds, der.OCTET_STRING, field)
     return data[start:stop]
 
 
 def _mech_types(data: bytes, bounds: _Bounds) -> tuple[tuple[OID, ...], bytes]:
     """mechTypes, as object identifiers and as the bytes they came in."""
-    offset, end = _only(data, bounds, der.SEQUENCE, "mechTypes")
+    offset, end = der.only(data, *bounds, der.SEQUENCE, "mechTypes")
     mech_types: list[OID] = []
     while offset < end:
         if len(mech_types) == _MAX_MECH_TYPES:
@@ -245,7 +234,7 @@ def _mech_types(data: bytes, bounds: _Bounds) -> tuple[tuple[OID, ...], bytes]:
 def _neg_state(data: bytes, bounds: _Bounds | None) -> NegState | None:
     if bounds is None:
         return None
-    start, stop = _only(data, bounds, der.ENUMERATED, "negState")
+    start, stop = der.only(data, *bounds, der.ENUMERATED, "negState")
     if stop - start != 1 or data[start] > NegState.REQUEST_MIC:
         raise RemoteProtocolError(f"negState: expected 0 to 3, got 0x{data[start:stop][:4].hex()}")
     return NegState(data[start])
@@ -254,5 +243,5 @@ def _neg_state(data: bytes, bounds: _Bounds | None) -> NegState | None:
 def _supported_mech(data: bytes, bounds: _Bounds | None) -> OID | None:
     if bounds is None:
         return None
-    start, stop = _only(data, bounds, der.OBJECT_IDENTIFIER, "supportedMech")
+    start, stop = der.only(data, *bounds, der.OBJECT_IDENTIFIER, "supportedMech")
     return der.encode(der.OBJECT_IDENTIFIER, data[start:stop])

@@ -167,8 +167,7 @@ def decode(data: bytes) -> TSCredentials:
         RemoteProtocolError: `data` is no TSCredentials; with SEC_E_UNKNOWN_CREDENTIALS when it is one of a
             credType other than 1, 2 and 6.
     """
-    offset, end = der.element(data, 0, len(data), der.SEQUENCE, "TSCredentials")
-    der.expect_end(end, len(data), "TSCredentials")
+    offset, end = der.only(data, 0, len(data), der.SEQUENCE, "TSCredentials")
     cred_type, offset = der.integer(data, offset, end, 0, "credType")
     offset, stop = der.explicit(data, offset, end, 1, der.OCTET_STRING, "credentials")
     der.expect_end(stop, end, "TSCredentials")
@@ -178,8 +177,7 @@ def decode(data: bytes) -> TSCredentials:
             f"credType: expected 1, 2 or 6, got {cred_type}",
             security_status=SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS,
         )
-    offset, body_stop = der.element(data, offset, stop, der.SEQUENCE, "credentials")
-    der.expect_end(body_stop, stop, "credentials")
+    offset, stop = der.only(data, offset, stop, der.SEQUENCE, "credentials")
     return decode_body(data, offset, stop)
 
 

@@ -26,8 +26,6 @@ _MAX_NEGO_TOKENS: Final = 8
 """Elements of negoTokens that are read: every peer known sends one, the bound keeps 128 KiB of them cheap."""
 
 _KNOWN_FIELDS: Final = ("version", "negoTokens", "authInfo", "pubKeyAuth", "errorCode", "clientNonce")
-_HIGHEST_LOW_TAG: Final = der.CONTEXT + 30
-"""[31] and above take several bytes (X.690 8.1.2.4): refused, there is room for 25 new fields below."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,14 +83,13 @@ class TSRequest:
         Raises:
             RemoteProtocolError: `data` is no TSRequest; field and offset are in the text.
         """
-        offset, end = der.element(data, 0, len(data), der.SEQUENCE, "TSRequest")
-        der.expect_end(end, len(data), "TSRequest")
+        offset, end = der.only(data, 0, len(data), der.SEQUENCE, "TSRequest")
         version, offset = _version(data, offset, end)
         nego_token = auth_info = pub_key_auth = error_code = client_nonce = None
         previous = der.CONTEXT
         while offset < end:
             tag = data[offset]
-            if not previous < tag <= _HIGHEST_LOW_TAG:
+            if not previous < tag <= der.LAST_CONTEXT:  # leaves room for 25 new fields
                 _refuse_field(tag, offset)
             previous = tag
             if tag == 0xA1:

@@ -3,10 +3,12 @@
 Whether the certificate is to be trusted is judged elsewhere: here only the bytes that CredSSP binds to are cut out.
 """
 
+import hashlib
+
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
 
-__all__ = ["issuer_name", "subject_public_key", "subject_public_key_info"]
+__all__ = ["issuer_name", "pin_of", "subject_public_key", "subject_public_key_info"]
 
 
 def subject_public_key(certificate: bytes) -> bytes:
@@ -43,6 +45,18 @@ def subject_public_key_info(certificate: bytes) -> bytes:
     return certificate[offset:end]
 
 
+def pin_of(certificate: bytes) -> str:
+    """The SHA-256 of a certificate's SubjectPublicKeyInfo, in lower-case hex.
+
+    Args:
+        certificate: The DER of a certificate.
+
+    Raises:
+        RemoteProtocolError: `certificate` is none.
+    """
+    return hashlib.sha256(subject_public_key_info(certificate)).hexdigest()
+
+
 def issuer_name(certificate: bytes) -> bytes:
     """The DER of the issuer's Name as it stands there: what a CertificateRequest's list is compared with.
 
@@ -59,8 +73,7 @@ def issuer_name(certificate: bytes) -> bytes:
 
 def _find_issuer(certificate: bytes) -> tuple[int, int]:
     """Where the issuer's Name begins, and where the tbsCertificate ends."""
-    offset, end = der.element(certificate, 0, len(certificate), der.SEQUENCE, "certificate")
-    der.expect_end(end, len(certificate), "certificate")
+    offset, end = der.only(certificate, 0, len(certificate), der.SEQUENCE, "certificate")
     offset, end = der.element(certificate, offset, end, der.SEQUENCE, "tbsCertificate")
     if offset < end and certificate[offset] == der.CONTEXT:  # version [0], absent in a version 1 certificate
         _, offset = der.element(certificate, offset, end, der.CONTEXT, "version")
