@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from acredssp.md4 import md4
 from acredssp.status import NTSTATUS
 
-__all__ = ["Candidates", "Credential", "Deny", "LookupAnswer", "NTHash", "Nothing", "Oracle", "Password"]
+__all__ = ["Candidates", "Credential", "Deny", "LookupAnswer", "NTHash", "Nothing", "Oracle", "Password", "logon_name"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,6 +48,11 @@ class NTHash:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Nothing:
     """Delegate nothing: three empty strings, as Restricted Admin does ([MS-CSSP] 2.2.1.2.1)."""
+
+
+def logon_name(domain: str, user: str) -> str:
+    r"""Return `DOMAIN\user`; the user alone without a domain."""
+    return f"{domain}\\{user}" if domain else user
 
 
 Credential: TypeAlias = Password | NTHash

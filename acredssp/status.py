@@ -5,9 +5,9 @@ table lists): such a value keeps its number, compares and prints like the others
 """
 
 import enum
-from typing import Self
+from typing import Final, Self
 
-__all__ = ["NTSTATUS", "OpenEnum", "SecurityStatus", "Stage"]
+__all__ = ["LOGON_STATUS", "NTSTATUS", "OpenEnum", "SecurityStatus", "Stage"]
 
 
 class OpenEnum(enum.IntEnum):
@@ -163,6 +163,15 @@ class NTSTATUS(OpenEnum):
     STATUS_ACCOUNT_LOCKED_OUT = 0xC0000234
     STATUS_SMARTCARD_LOGON_REQUIRED = 0xC00002FA
     STATUS_CTX_LOGON_DISABLED = 0xC00A0037
+
+
+LOGON_STATUS: Final = {
+    NTSTATUS.STATUS_NO_LOGON_SERVERS: SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
+    NTSTATUS.STATUS_TRUSTED_RELATIONSHIP_FAILURE: SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
+    NTSTATUS.STATUS_TIME_DIFFERENCE_AT_DC: SecurityStatus.SEC_E_TIME_SKEW,
+    NTSTATUS.STATUS_SMARTCARD_LOGON_REQUIRED: SecurityStatus.SEC_E_SMARTCARD_LOGON_REQUIRED,
+}
+"""What SSPI makes of a refused logon, on either side; every other NTSTATUS is SEC_E_LOGON_DENIED."""
 
 
 class Stage(enum.StrEnum):

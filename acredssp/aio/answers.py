@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar, assert_never
 
 from acredssp.aio import offload
+from acredssp.aio.driver import deadline_in
 from acredssp.carriage.base import Sequence
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.events import (
@@ -28,16 +29,11 @@ from acredssp.core.events import (
 from acredssp.hooks import CredentialRequest, Identity
 from acredssp.mechanisms.base import Principal
 
-__all__ = ["ClientAnswers", "ServerAnswers", "deadline_in"]
+__all__ = ["ClientAnswers", "ServerAnswers"]
 
 _logger = logging.getLogger("acredssp")
 
 _Request = TypeVar("_Request")
-
-
-def deadline_in(seconds: float) -> float:
-    """Return the moment `seconds` from now, in the running loop's time."""
-    return asyncio.get_running_loop().time() + seconds
 
 
 class ClientAnswers:
@@ -115,16 +111,17 @@ class ServerAnswers:
                 assert_never(event)
 
     def _identity(self, event: Authorize) -> Identity:
-        return Identity(event.principal, event.mechanism, self._peer_address, self._server_name, self._sequence.cookie)
+        return Identity(event.principal, event.mechanism, self._peer_address, self.server_name, self._sequence.cookie)
 
     def _credential_request(self, event: LookupCredential) -> CredentialRequest:
-        deadline = min(self._deadline, asyncio.get_running_loop().time() + self._config.policy.hook_timeout)
+        deadline = min(self._deadline, deadline_in(self._config.policy.hook_timeout))
         return CredentialRequest(
-            event.principal, event.mechanism, self._peer_address, self._server_name, self._sequence.cookie, deadline
+            event.principal, event.mechanism, self._peer_address, self.server_name, self._sequence.cookie, deadline
         )
 
     @property
-    def _server_name(self) -> str:
+    def server_name(self) -> str:
+        """What the client asked for by SNI; empty for none."""
         tls = self._sequence.context.tls
         return tls.server_name if tls is not None else ""
 

@@ -17,13 +17,18 @@ from acredssp.core.events import Event
 from acredssp.errors import CredSSPError, HandshakeTimeout
 from acredssp.status import SecurityStatus
 
-__all__ = ["Answerer", "establish"]
+__all__ = ["Answerer", "deadline_in", "establish"]
 
 Answerer: TypeAlias = Callable[[Event], Awaitable[object]]
 """Answers the engine's events; may raise a `CredSSPError`, which ends the handshake with it."""
 
 _FAREWELL_GRACE: Final = 1.0
 """Seconds that a peer gets to take our last words. They are some 100 bytes: only one that reads nothing needs any."""
+
+
+def deadline_in(seconds: float) -> float:
+    """Return the moment `seconds` from now, in the running loop's time."""
+    return asyncio.get_running_loop().time() + seconds
 
 
 async def establish(protocol: CredSSPProtocol, sequence: Sequence, answer: Answerer, deadline: float) -> HandshakeInfo:
@@ -86,8 +91,7 @@ async def _say_goodbye(protocol: CredSSPProtocol, farewell: bytes, deadline: flo
         if farewell:
             protocol.write(farewell)
         protocol.close()
-        until = min(deadline, asyncio.get_running_loop().time() + _FAREWELL_GRACE)
-        async with asyncio.timeout_at(until):
+        async with asyncio.timeout_at(min(deadline, deadline_in(_FAREWELL_GRACE))):
             await protocol.closed()
     except TimeoutError:
         protocol.abort()

@@ -108,7 +108,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         elif not self._closing:
             self.store(self._buffer[:nbytes])
             if len(self.received) > max(self._wanted, _MOST_STORED):
-                self._pause_reading()
+                self._pause_once()
 
     def store(self, data: bytes | memoryview) -> None:
         """Take bytes as if they had just arrived: those that somebody else read before."""
@@ -157,7 +157,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         self._wanted = self._kept + missing
         try:
             while len(self.received) < self._wanted and not self.ended:
-                self._resume_reading()
+                self._resume_once()
                 await self._woken()
             return len(self.received) >= self._wanted
         finally:
@@ -193,6 +193,18 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         self._closing = True
         self.transport.abort()
 
+    # A transport that cannot pause is as good as one that does not have to: it is asked, no more.
+
+    def pause_reading(self) -> None:
+        """Have the transport read no more for now."""
+        with contextlib.suppress(NotImplementedError):
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Have the transport read again."""
+        with contextlib.suppress(NotImplementedError):
+            self.transport.resume_reading()
+
     def hand_over(self, receiver: Receiver) -> bytearray:
         """Give everything from now on to `receiver`; return what was stored for it.
 
@@ -215,16 +227,12 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # A transport that cannot pause is as good as one that does not have to: it is asked, no more.
-
-    def _pause_reading(self) -> None:
+    def _pause_once(self) -> None:
         if not self._reading_paused:
             self._reading_paused = True
-            with contextlib.suppress(NotImplementedError):
-                self.transport.pause_reading()
+            self.pause_reading()
 
-    def _resume_reading(self) -> None:
+    def _resume_once(self) -> None:
         if self._reading_paused:
             self._reading_paused = False
-            with contextlib.suppress(NotImplementedError):
-                self.transport.resume_reading()
+            self.resume_reading()

@@ -199,15 +199,14 @@ class CredSSPServer(asyncio.AbstractServer):
                 await establish(protocol, sequence, answers, started + self._timeout)
             except CredSSPError as failure:
                 error = failure
-            context = sequence.context
-            info = context.info
+            info = sequence.context.info
             self._report(
                 HandshakeReport(
                     peer_address=address,
                     error=error,
                     info=info,
                     principal=info.principal or answers.principal,
-                    server_name=context.tls.server_name if context.tls is not None else "",
+                    server_name=answers.server_name,
                     cookie=sequence.cookie,
                     elapsed=self._loop.time() - started,
                 )

@@ -9,14 +9,13 @@ name (`spn`). The others follow from the first unless given.
 """
 
 import asyncio
-import contextlib
 import functools
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias, TypedDict, TypeVar, Unpack
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
-from acredssp.aio.driver import Answerer, establish
+from acredssp.aio.driver import Answerer, deadline_in, establish
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.server import CredSSPServer, HandshakeHook, ProtocolFactory
 from acredssp.aio.transport import SecureTransport, start_application
@@ -325,8 +324,7 @@ async def _upgrade(
     connection.store(initial_data)
     transport.set_protocol(connection)
     connection.connection_made(transport)
-    with contextlib.suppress(NotImplementedError):
-        connection.transport.resume_reading()
+    connection.resume_reading()
     secure = await handshake.run(connection)
     secure.start(protocol, connection_made=False)
     return secure
@@ -360,7 +358,7 @@ class _Handshake:
 
     async def run(self, connection: CredSSPProtocol) -> SecureTransport:
         """Run it over a connection; raises as `establish` does."""
-        deadline = asyncio.get_running_loop().time() + self._timeout
+        deadline = deadline_in(self._timeout)
         answer: Answerer
         if isinstance(self._config, ServerConfig):
             address = connection.transport.get_extra_info("peername")

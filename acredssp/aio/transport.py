@@ -22,7 +22,6 @@ Who makes one: `streams` and `server`, once a handshake is established.
 """
 
 import asyncio
-import contextlib
 import operator
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
@@ -162,7 +161,7 @@ class SecureTransport(asyncio.Transport):
         if not self._paused and not self._closing:
             self._paused = True
             self._flowing = False
-            self._pause_raw()
+            self._connection.pause_reading()
 
     def resume_reading(self) -> None:
         """Deliver again, from the loop's next turn on."""
@@ -175,7 +174,7 @@ class SecureTransport(asyncio.Transport):
             self._take(ciphertext)
         elif not self._closing and not self._tls.peer_closed:
             self._ciphertext += ciphertext
-            self._pause_raw()
+            self._connection.pause_reading()
 
     def _go_on(self) -> None:
         """Deliver what had to wait; when that is done, let the rest flow."""
@@ -183,8 +182,7 @@ class SecureTransport(asyncio.Transport):
             self._on_connection_lost(self._connection.error)
         elif self.is_reading() and self._deliver_waiting():
             self._flowing = True
-            with contextlib.suppress(NotImplementedError):
-                self._raw.resume_reading()
+            self._connection.resume_reading()
             if self._connection.ended:
                 self._on_eof()
 
@@ -192,10 +190,6 @@ class SecureTransport(asyncio.Transport):
         waiting, self._ciphertext = self._ciphertext, bytearray()
         self._take(memoryview(waiting))
         return self.is_reading()
-
-    def _pause_raw(self) -> None:
-        with contextlib.suppress(NotImplementedError):
-            self._raw.pause_reading()
 
     def _take(self, ciphertext: memoryview) -> None:
         """Decrypt and deliver while the application reads; keep the rest."""

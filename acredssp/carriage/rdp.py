@@ -184,7 +184,7 @@ class _RDPSequence(ABC):
         """Return the one X.224 PDU, or what to answer while it is not whole."""
         frame = x224.frame_size(data)
         if frame.missing:
-            return StepResult(SecurityStatus.SEC_E_INCOMPLETE_MESSAGE, missing=frame.missing, extra=len(data))
+            return StepResult.unfinished(frame.missing, len(data))
         if len(data) > frame.total:
             raise RemoteProtocolError(f"{len(data) - frame.total} bytes in clear behind the x.224 pdu")
         return bytes(data)
@@ -275,8 +275,7 @@ class RDPInitiator(_RDPSequence):
                 self.context.trailing_data = self._plaintext[early_auth.SIZE :]
                 self.state = State.DONE
                 return StepResult(SecurityStatus.SEC_E_OK, extra=len(data) - taken)
-        status = SecurityStatus.SEC_I_CONTINUE_NEEDED if taken else SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
-        return StepResult(status, missing=frame.missing, extra=len(data) - taken)
+        return StepResult.unfinished(frame.missing, len(data), taken)
 
     def _judge(self, result: bytes) -> None:
         if early_auth.decode(result) is not AuthorizationResult.SUCCESS:

@@ -27,7 +27,7 @@ from acredssp.cli.report import LoginReport, ServeReport, to_json
 from acredssp.cli.serve import Refused, Serve, serve
 from acredssp.cli.users import Users
 from acredssp.config import ClientConfig
-from acredssp.credentials import Credential, NTHash
+from acredssp.credentials import Credential, NTHash, logon_name
 from acredssp.errors import CredSSPError
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
 from acredssp.trust import Trust
@@ -250,11 +250,10 @@ def _server_hostname(name: str, config: ClientConfig) -> str:
 
 def _show_logon(out: Console, task: Login, report: LoginReport) -> None:
     credential = task.config.authenticate
-    who = f"{credential.domain}\\{credential.user}" if credential.domain else credential.user
     restricted = isinstance(credential, NTHash)
     render.card(
         out,
-        f"{who} logged on to {task.address}",
+        f"{logon_name(credential.domain, credential.user)} logged on to {task.address}",
         {
             "credssp": f"version {report.credssp_version}, {report.mechanism}",
             "delegated": "nothing, since there is only a hash (restricted admin)" if restricted else "the password",

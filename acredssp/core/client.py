@@ -19,21 +19,15 @@ from acredssp.errors import (
 )
 from acredssp.mechanisms.base import Mechanism
 from acredssp.policy import FIRST_SAFE_VERSION, Policy
-from acredssp.status import NTSTATUS, SecurityStatus
+from acredssp.status import LOGON_STATUS, NTSTATUS, SecurityStatus
 from acredssp.wire import ts_credentials
 from acredssp.wire.ts_credentials import TSCredentials, TSPasswordCreds, TSRemoteGuardCreds, TSSmartCardCreds
 from acredssp.wire.ts_request import NONCE_SIZE, TSRequest
 
 __all__ = ["ClientHandshake", "logon_refused"]
 
-# The statuses that are more than "logon denied" to an SSPI caller.
-_STATUS_OF_ERROR_CODE = {
-    NTSTATUS.STATUS_NO_LOGON_SERVERS: SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
-    NTSTATUS.STATUS_TRUSTED_RELATIONSHIP_FAILURE: SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
-    NTSTATUS.STATUS_TIME_DIFFERENCE_AT_DC: SecurityStatus.SEC_E_TIME_SKEW,
-    NTSTATUS.STATUS_NOT_SUPPORTED: SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION,
-    NTSTATUS.STATUS_SMARTCARD_LOGON_REQUIRED: SecurityStatus.SEC_E_SMARTCARD_LOGON_REQUIRED,
-}
+# errorCode also says that the versions do not meet, which is no logon's end.
+_STATUS_OF_ERROR_CODE = LOGON_STATUS | {NTSTATUS.STATUS_NOT_SUPPORTED: SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION}
 
 _SILENT_DENIAL = "servers of version 2 and 5 and FreeRDP 2 refuse a logon without saying why: check user and password"
 

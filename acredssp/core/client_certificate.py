@@ -18,7 +18,7 @@ import ssl
 import weakref
 from typing import Final
 
-from acredssp.core.tls import TLSSession
+from acredssp.core.tls import MAX_PLAINTEXT, TLSSession
 from acredssp.errors import LimitExceeded, RemoteProtocolError
 from acredssp.status import Stage
 from acredssp.wire.tls_record import CHANGE_CIPHER_SPEC, HANDSHAKE, HEADER_SIZE
@@ -32,7 +32,6 @@ _CERTIFICATE_AUTHORITIES: Final = 47
 _MESSAGE_HEADER: Final = 4
 _MAX_MESSAGE: Final = 128 * 1024
 """Bytes of one handshake message in clear; OpenSSL itself takes at most 100 KiB of certificates."""
-_MAX_FRAGMENT: Final = 16_384
 
 _WATCH: Final = "acredssp_watch"
 
@@ -101,8 +100,8 @@ class WatchingTLSSession(TLSSession):
         return bytes(messages[:size]) if len(messages) >= size else b""
 
     def _feed_message(self, message: bytes) -> None:
-        for start in range(0, len(message), _MAX_FRAGMENT):
-            fragment = message[start : start + _MAX_FRAGMENT]
+        for start in range(0, len(message), MAX_PLAINTEXT):
+            fragment = message[start : start + MAX_PLAINTEXT]
             super().feed(bytes((HANDSHAKE, 3, 3)) + len(fragment).to_bytes(2, "big") + fragment)
 
 

@@ -63,6 +63,12 @@ class StepResult:
     event: Event | None = None
     """Whom the engine waits for; None for the peer."""
 
+    @classmethod
+    def unfinished(cls, missing: int, size: int, taken: int = 0) -> "StepResult":
+        """Ask for `missing` bytes behind the `size` that were given, after whole units of `taken` bytes."""
+        status = SecurityStatus.SEC_I_CONTINUE_NEEDED if taken else SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
+        return cls(status, missing=missing, extra=size - taken)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HandshakeInfo:
@@ -298,7 +304,7 @@ class SecurityContext:
             raise LocalProtocolError("the context has no key to bind to: call bind()")
         frame = der.frame_size(data, self.handshake.policy.max_message)
         if frame.missing:
-            return StepResult(SecurityStatus.SEC_E_INCOMPLETE_MESSAGE, missing=frame.missing, extra=len(data))
+            return StepResult.unfinished(frame.missing, len(data))
         message = bytes(data[: frame.total])
         return self._result(self._answer(self.handshake.receive(message)), data, frame.total)
 
@@ -310,8 +316,7 @@ class SecurityContext:
             taken += frame.total
             if stop := self._take_record(self.tls):
                 return self._result(stop, data, taken)
-        status = SecurityStatus.SEC_I_CONTINUE_NEEDED if taken else SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
-        return StepResult(status, missing=frame.missing, extra=len(data) - taken)
+        return StepResult.unfinished(frame.missing, len(data), taken)
 
     # Each of the following tells whether to stop taking records: an event or True, or False to go on.
 
@@ -331,8 +336,7 @@ class SecurityContext:
         return tls.has_output
 
     def _tls_established(self, tls: TLSSession) -> Event | bool:
-        if tls.version == "TLSv1.3":
-            self._max_fragment = tls_record.MAX_FRAGMENT_TLS13
+        self._max_fragment = tls.max_fragment
         if isinstance(self.handshake, ServerHandshake):
             self.handshake.tls_established(tls.own_public_key())
             return tls.has_output

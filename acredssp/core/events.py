@@ -14,6 +14,8 @@ __all__ = [
     "Admit",
     "AskOracle",
     "Authorize",
+    "ChooseCertificate",
+    "Delegate",
     "Event",
     "JudgeCertificate",
     "LookupCredential",

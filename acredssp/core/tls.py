@@ -19,9 +19,10 @@ from typing import Any, Final
 
 from acredssp.errors import LocalProtocolError, PeerClosed, PolicyError, TLSError
 from acredssp.status import SecurityStatus, Stage
+from acredssp.wire.tls_record import MAX_FRAGMENT, MAX_FRAGMENT_TLS13
 from acredssp.wire.x509 import subject_public_key
 
-__all__ = ["TLSSession", "note_server_name", "own_chain", "own_public_key"]
+__all__ = ["MAX_PLAINTEXT", "TLSSession", "note_server_name", "own_chain", "own_public_key"]
 
 MAX_PLAINTEXT: Final = 16_384
 """Bytes of plaintext that one record holds at most (RFC 8446 5.1)."""
@@ -196,6 +197,11 @@ class TLSSession:
     def version(self) -> str:
         """`"TLSv1.3"` or `"TLSv1.2"`; empty before the handshake is complete."""
         return self._object.version() or ""
+
+    @property
+    def max_fragment(self) -> int:
+        """The longest fragment a record of the peer's may have, in bytes."""
+        return MAX_FRAGMENT_TLS13 if self.version == "TLSv1.3" else MAX_FRAGMENT
 
     @property
     def cipher(self) -> str:

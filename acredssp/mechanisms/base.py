@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
-from acredssp.credentials import Oracle
+from acredssp.credentials import Oracle, logon_name
 
 __all__ = ["AskOracle", "LookupCredential", "Mechanism", "NTLMExchange", "Principal", "Progress", "StepMechanism"]
 
@@ -28,7 +28,7 @@ class Principal:
     """The SPN the initiator named (MsvAvTargetName); empty for none."""
 
     def __str__(self) -> str:
-        return f"{self.domain}\\{self.user}" if self.domain else self.user
+        return logon_name(self.domain, self.user)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ import dataclasses
 import datetime as dt
 from typing import Final
 
-from acredssp.aio.answers import ClientAnswers, ServerAnswers, deadline_in
+from acredssp.aio.answers import ClientAnswers, ServerAnswers
+from acredssp.aio.driver import deadline_in
 from acredssp.config import ClientConfig
 from acredssp.core.context import SecurityContext, StepResult
 from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertificate
 from acredssp.core.states import State
+from acredssp.credentials import logon_name
 from acredssp.errors import CredSSPError, HandshakeTimeout, LocalProtocolError, PolicyError
 from acredssp.sspi.flags import ASC_REQ, ASC_RET, ISC_REQ, ISC_RET
 from acredssp.sspi.handles import ContextState, CredentialState
@@ -212,7 +214,7 @@ class InitiatorState(EstablishState):
     def principal(self) -> str:
         """Who logs on."""
         who = self._config.authenticate
-        return f"{who.domain}\\{who.user}" if who.domain else who.user
+        return logon_name(who.domain, who.user)
 
     @property
     def server_authenticated(self) -> bool:

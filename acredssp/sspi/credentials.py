@@ -19,6 +19,7 @@ from typing import Final
 from acredssp.aio import offload
 from acredssp.config import ClientConfig
 from acredssp.core.client_certificate import watch_certificate_requests
+from acredssp.credentials import logon_name
 from acredssp.errors import CredSSPError, LocalProtocolError
 from acredssp.sspi.arguments import expect
 from acredssp.sspi.auth_data import AuthData, expect_auth_data, read_auth_data
@@ -213,7 +214,7 @@ def _principal(asked: str | None, client: ClientConfig | None) -> str:
     if client is None:
         return asked or ""
     who = client.authenticate
-    names = [f"{who.domain}\\{who.user}" if who.domain else who.user, who.user, f"{who.user}@{who.domain}"]
+    names = [logon_name(who.domain, who.user), who.user, f"{who.user}@{who.domain}"]
     if asked is not None and asked.casefold() not in (name.casefold() for name in names):
         raise _error("pszPrincipal is another than the credentials' own", SecurityStatus.SEC_E_NOT_OWNER)
     return names[0]

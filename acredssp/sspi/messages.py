@@ -32,7 +32,7 @@ from acredssp.sspi.handles import CtxtHandle, Use, failure
 from acredssp.sspi.structures import ULONG, SecPkgContext_StreamSizes
 from acredssp.status import SecurityStatus
 from acredssp.wire.framing import FrameSize
-from acredssp.wire.tls_record import MAX_FRAGMENT, MAX_FRAGMENT_TLS13, frame_size
+from acredssp.wire.tls_record import frame_size
 
 __all__ = ["DecryptMessage", "EncryptMessage", "message_tls", "stream_sizes"]
 
@@ -306,7 +306,7 @@ def _decrypt_buffers(message: SecBufferDesc) -> SecBuffer:
 
 def _frame(memory: SecBuffer, tls: TLSSession) -> FrameSize:
     with memory.view as data:
-        return frame_size(data, max_fragment=MAX_FRAGMENT_TLS13 if tls.version == "TLSv1.3" else MAX_FRAGMENT)
+        return frame_size(data, max_fragment=tls.max_fragment)
 
 
 def _open(memory: SecBuffer, size: int, tls: TLSSession) -> bytes:

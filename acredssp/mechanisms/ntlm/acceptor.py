@@ -37,7 +37,7 @@ from acredssp.mechanisms.ntlm.messages import (
     with_mic,
 )
 from acredssp.policy import Policy
-from acredssp.status import NTSTATUS, SecurityStatus
+from acredssp.status import LOGON_STATUS, NTSTATUS, SecurityStatus
 
 __all__ = ["NTLMAcceptor", "NTLMIdentity"]
 
@@ -55,13 +55,6 @@ _ALWAYS_OFFERED: Final[int] = Flags.REQUEST_TARGET | Flags.NTLM | Flags.ALWAYS_S
 
 _NOT_ABOUT_THE_ACCOUNT: Final = frozenset({NTSTATUS.STATUS_NO_LOGON_SERVERS})
 """Statuses that tell nothing of the account, so that a peer without the password may see them."""
-
-_SECURITY_STATUS: Final = {
-    NTSTATUS.STATUS_NO_LOGON_SERVERS: SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
-    NTSTATUS.STATUS_TRUSTED_RELATIONSHIP_FAILURE: SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
-    NTSTATUS.STATUS_TIME_DIFFERENCE_AT_DC: SecurityStatus.SEC_E_TIME_SKEW,
-    NTSTATUS.STATUS_SMARTCARD_LOGON_REQUIRED: SecurityStatus.SEC_E_SMARTCARD_LOGON_REQUIRED,
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -347,7 +340,7 @@ def _refusal(deny: Deny, *, proven: bool) -> AuthenticationError:
         return _denied("unknown user or wrong password")
     return AuthenticationError(
         f"the lookup refused the logon: {status}",
-        security_status=_SECURITY_STATUS.get(status, SecurityStatus.SEC_E_LOGON_DENIED),
+        security_status=LOGON_STATUS.get(status, SecurityStatus.SEC_E_LOGON_DENIED),
         nt_status=status,
     )
 
