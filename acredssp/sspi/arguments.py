@@ -1,6 +1,9 @@
-"""What a caller may get wrong about Python, as opposed to SSPI: the one thing that the functions raise for."""
+"""What a caller may get wrong: about Python, which the functions raise for, and about SSPI, which a status says."""
 
-__all__ = ["expect"]
+from acredssp.errors import LocalProtocolError
+from acredssp.status import SecurityStatus
+
+__all__ = ["expect", "refusal"]
 
 
 def expect(name: str, value: object, *kinds: type) -> None:
@@ -12,3 +15,8 @@ def expect(name: str, value: object, *kinds: type) -> None:
     if not isinstance(value, kinds):
         wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
         raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}")
+
+
+def refusal(reason: str, status: SecurityStatus, hint: str | None = None) -> LocalProtocolError:
+    """Make the error of a call that is refused with `status` and changes nothing."""
+    return LocalProtocolError(reason, security_status=status, hint=hint)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from acredssp.core.tls import own_chain
-from acredssp.errors import CredSSPError, LocalProtocolError
-from acredssp.sspi.arguments import expect
+from acredssp.errors import CredSSPError
+from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.certificates import end_point_binding, is_self_signed
 from acredssp.sspi.ciphers import cipher_suite, protocol
 from acredssp.sspi.context import AcceptorState, EstablishState, InitiatorState, established
@@ -106,14 +106,10 @@ def _fact(state: ContextState, attribute: int) -> object:
 def _ask(table: Mapping[int, Callable[[_State], object]], state: _State, attribute: int) -> object:
     ask = table.get(attribute)
     if ask is None:
-        raise _error(f"no attribute {attribute:#x} on this side", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+        raise refusal(f"no attribute {attribute:#x} on this side", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
     if attribute not in _EARLY:
         established(state)
     return ask(state)
-
-
-def _error(reason: str, status: SecurityStatus, hint: str | None = None) -> LocalProtocolError:
-    return LocalProtocolError(reason, security_status=status, hint=hint)
 
 
 # --- packages ---
@@ -200,7 +196,7 @@ def _lifespan(_state: EstablishState) -> SecPkgContext_Lifespan:
 
 def _server_chain(state: InitiatorState) -> tuple[bytes, ...]:
     if not state.chain:
-        raise _error("the server's certificate is not known yet", SecurityStatus.SEC_E_INVALID_HANDLE)
+        raise refusal("the server's certificate is not known yet", SecurityStatus.SEC_E_INVALID_HANDLE)
     return state.chain
 
 
@@ -220,7 +216,7 @@ def _client_certificate(state: AcceptorState) -> SecPkgContext_RemoteCertContext
     established(state)
     chain = message_tls(state).peer_chain()
     if not chain:
-        raise _error("the client showed no certificate", SecurityStatus.SEC_E_NO_CREDENTIALS)
+        raise refusal("the client showed no certificate", SecurityStatus.SEC_E_NO_CREDENTIALS)
     return SecPkgContext_RemoteCertContext(chain[0], chain)
 
 
@@ -258,7 +254,7 @@ def _issuers(state: InitiatorState) -> SecPkgContext_IssuerListInfoEx:
 def _unique_bindings(state: EstablishState) -> SecPkgContext_Bindings:
     binding = message_tls(state).unique_binding
     if binding is None:
-        raise _error("tls 1.3 has no tls-unique", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+        raise refusal("tls 1.3 has no tls-unique", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
     return SecPkgContext_Bindings(SEC_CHANNEL_BINDINGS(ApplicationData=b"tls-unique:" + binding))
 
 
@@ -273,7 +269,7 @@ def _end_point_bindings_of_server(state: AcceptorState) -> SecPkgContext_Binding
 def _end_point_bindings(certificate: bytes) -> SecPkgContext_Bindings:
     binding = end_point_binding(certificate)
     if binding is None:
-        raise _error("the certificate's signature names no hash", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+        raise refusal("the certificate's signature names no hash", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
     return SecPkgContext_Bindings(SEC_CHANNEL_BINDINGS(ApplicationData=binding))
 
 
@@ -283,7 +279,7 @@ def _end_point_bindings(certificate: bytes) -> SecPkgContext_Bindings:
 def _credentials(state: AcceptorState) -> SecPkgContext_ClientCreds:
     credentials = state.credentials
     if credentials is None or credentials.kind == "nothing":
-        raise _error("the client delegated nothing", SecurityStatus.SEC_E_NO_CREDENTIALS)
+        raise refusal("the client delegated nothing", SecurityStatus.SEC_E_NO_CREDENTIALS)
     return SecPkgContext_ClientCreds(bytearray(pack_credentials(credentials)))
 
 

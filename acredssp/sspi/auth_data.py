@@ -6,10 +6,9 @@ from typing import Final, TypeAlias, TypeGuard, assert_never
 
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.credentials import Credential, NTHash, Password
-from acredssp.errors import LocalProtocolError
 from acredssp.hooks import LookupHook
 from acredssp.policy import Policy
-from acredssp.sspi.arguments import expect
+from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.constants import (
     CREDSSP_CRED_EX_VERSION,
     SEC_WINNT_AUTH_IDENTITY_VERSION,
@@ -134,7 +133,7 @@ def _unwrapped(cred: CREDSSP_CRED | CREDSSP_CRED_EX) -> CREDSSP_CRED:
             raise unknown_credentials(f"CREDSSP_CRED_EX of type {int(cred.Type)} and version {cred.Version}")
         if cred.Flags:
             what = "redirected credentials" if cred.Flags == CREDSSP_FLAG.REDIRECT else f"flags {int(cred.Flags):#x}"
-            raise _error(f"CREDSSP_CRED_EX: {what} are not supported", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+            raise refusal(f"CREDSSP_CRED_EX: {what} are not supported", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
         cred = cred.Cred
     if cred.Type not in _TYPES_READ:
         raise unknown_credentials(f"CREDSSP_CRED of type {int(cred.Type)}")
@@ -183,7 +182,7 @@ def _server(
     if not _is_hook(spnego):
         return None
     if certificate is None:
-        raise _error("a server needs a certificate: paCred is empty", SecurityStatus.SEC_E_NO_CREDENTIALS)
+        raise refusal("a server needs a certificate: paCred is empty", SecurityStatus.SEC_E_NO_CREDENTIALS)
     policy = policy_of(Policy(), schannel, server=True)
     context = server_context(Policy(), policy, certificate)
     return usable(lambda: ServerConfig(ssl_context=context, lookup=spnego, policy=policy))
@@ -203,13 +202,13 @@ def _identity(identity: SEC_WINNT_AUTH_IDENTITY) -> Password:
         if identity.Version != version:
             raise unknown_credentials(f"{name} of version {identity.Version:#x}")
         if not _permits(identity.PackageList, "ntlm"):
-            raise _error("the identity's PackageList leaves no package", SecurityStatus.SEC_E_NO_CREDENTIALS)
+            raise refusal("the identity's PackageList leaves no package", SecurityStatus.SEC_E_NO_CREDENTIALS)
     if not identity.Flags & (SEC_WINNT_AUTH_IDENTITY_FLAG.ANSI | SEC_WINNT_AUTH_IDENTITY_FLAG.UNICODE):
         raise unknown_credentials(f"{name} with neither the flag ANSI nor UNICODE")
     encoding = "utf-16-le" if identity.Flags & SEC_WINNT_AUTH_IDENTITY_FLAG.UNICODE else "cp1252"
     user = _text(identity.User, identity.UserLength, encoding)
     if not user:
-        raise _error("the identity names no user", SecurityStatus.SEC_E_NO_CREDENTIALS)
+        raise refusal("the identity names no user", SecurityStatus.SEC_E_NO_CREDENTIALS)
     domain = _text(identity.Domain, identity.DomainLength, encoding)
     return Password(_text(identity.Password, identity.PasswordLength, encoding), user, domain)
 
@@ -232,7 +231,3 @@ def _permits(package_list: str, package: str) -> bool:
     names = [name.strip().casefold() for name in package_list.split(",") if name.strip()]
     allowed = [name for name in names if not name.startswith("!")]
     return f"!{package}" not in names and (package in allowed or not allowed)
-
-
-def _error(reason: str, status: SecurityStatus) -> LocalProtocolError:
-    return LocalProtocolError(reason, security_status=status)

@@ -14,7 +14,7 @@ Memory, in Python's terms:
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from acredssp.errors import LocalProtocolError
+from acredssp.sspi.arguments import refusal
 from acredssp.sspi.constants import SECBUFFER_VERSION
 from acredssp.sspi.flags import SECBUFFER
 from acredssp.status import SecurityStatus
@@ -189,9 +189,9 @@ class SecBufferDesc:
             LocalProtocolError: SEC_E_INVALID_TOKEN.
         """
         if self.ulVersion != SECBUFFER_VERSION:
-            raise LocalProtocolError(
+            raise refusal(
                 f"SecBufferDesc: expected version {SECBUFFER_VERSION}, got {self.ulVersion}",
-                security_status=SecurityStatus.SEC_E_INVALID_TOKEN,
+                SecurityStatus.SEC_E_INVALID_TOKEN,
             )
 
     def find(self, buffer_type: SECBUFFER) -> SecBuffer | None:

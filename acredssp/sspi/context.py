@@ -22,7 +22,8 @@ from acredssp.core.context import SecurityContext, StepResult
 from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertificate
 from acredssp.core.states import State
 from acredssp.credentials import logon_name
-from acredssp.errors import CredSSPError, HandshakeTimeout, LocalProtocolError, PolicyError
+from acredssp.errors import CredSSPError, HandshakeTimeout, PolicyError
+from acredssp.sspi.arguments import refusal
 from acredssp.sspi.flags import ASC_REQ, ASC_RET, ISC_REQ, ISC_RET
 from acredssp.sspi.handles import ContextState, CredentialState
 from acredssp.sspi.session_cache import sessions
@@ -359,7 +360,6 @@ def established(state: ContextState) -> EstablishState:
     if isinstance(state, EstablishState) and state.established:
         return state
     failed = isinstance(state, EstablishState) and state.context.state is State.FAILED
-    raise LocalProtocolError(
-        "the context has failed" if failed else "the context is not established",
-        security_status=SecurityStatus.SEC_E_INVALID_HANDLE,
+    raise refusal(
+        "the context has failed" if failed else "the context is not established", SecurityStatus.SEC_E_INVALID_HANDLE
     )

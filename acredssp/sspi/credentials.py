@@ -14,26 +14,24 @@ asked anything, and a wrong password shows at the first context only.
 """
 
 import functools
-from typing import Final
 
 from acredssp.aio import offload
 from acredssp.config import ClientConfig
 from acredssp.core.client_certificate import watch_certificate_requests
 from acredssp.credentials import logon_name
-from acredssp.errors import CredSSPError, LocalProtocolError
-from acredssp.sspi.arguments import expect
+from acredssp.errors import CredSSPError
+from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.auth_data import AuthData, expect_auth_data, read_auth_data
 from acredssp.sspi.constants import CREDSSP_NAME, TS_SSP_NAME
 from acredssp.sspi.flags import SECPKG_CRED, SECPKG_CRED_ATTR
 from acredssp.sspi.handles import CredentialState, CredHandle, TimeStamp, failure
 from acredssp.sspi.logon import logon_session
+from acredssp.sspi.packages import find_package
 from acredssp.sspi.session_cache import sessions
 from acredssp.sspi.structures import SecPkgCredentials_Names
 from acredssp.status import SecurityStatus
 
 __all__ = ["AcquireCredentialsHandle", "AuthData", "FreeCredentialsHandle", "QueryCredentialsAttributes"]
-
-_PACKAGES: Final = {name.casefold(): name for name in (CREDSSP_NAME, TS_SSP_NAME)}
 
 
 async def AcquireCredentialsHandle(
@@ -118,7 +116,7 @@ async def QueryCredentialsAttributes(
         return failure(error, phCredential)
     if ulAttribute != SECPKG_CRED_ATTR.NAMES:
         reason = f"credentials of {state.package} have no attribute {ulAttribute}"
-        return failure(_error(reason, SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION), phCredential)
+        return failure(refusal(reason, SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION), phCredential)
     expect("pBuffer", pBuffer, SecPkgCredentials_Names)
     pBuffer.sUserName = state.principal
     phCredential.error = None
@@ -150,25 +148,25 @@ async def FreeCredentialsHandle(phCredential: CredHandle) -> SecurityStatus:
 
 def _check_reserved(*values: object) -> None:
     if any(value is not None for value in values):
-        raise _error(
+        raise refusal(
             "pGetKeyFn and pvGetKeyArgument: expected None, got a value", SecurityStatus.SEC_E_INVALID_PARAMETER
         )
 
 
 def _package(name: str) -> str:
-    package = _PACKAGES.get(name.casefold())
+    package = find_package(name)
     if package is None:
-        raise _error(
+        raise refusal(
             f"expected package {CREDSSP_NAME} or {TS_SSP_NAME}, got {name!r}", SecurityStatus.SEC_E_SECPKG_NOT_FOUND
         )
-    return package
+    return package.Name
 
 
 def _use(value: int) -> SECPKG_CRED:
     """INBOUND, OUTBOUND or both. AUTOLOGON_RESTRICTED forbids ambient credentials, which are never used here."""
     use = SECPKG_CRED(value & ~SECPKG_CRED.AUTOLOGON_RESTRICTED)
     if use not in (SECPKG_CRED.INBOUND, SECPKG_CRED.OUTBOUND, SECPKG_CRED.BOTH):
-        raise _error(
+        raise refusal(
             f"fCredentialUse: expected INBOUND, OUTBOUND or BOTH, got {value:#x}",
             SecurityStatus.SEC_E_INVALID_PARAMETER,
         )
@@ -183,11 +181,11 @@ def _make(
 ) -> CredentialState:
     sides = read_auth_data(auth_data, use)
     if use & SECPKG_CRED.OUTBOUND and sides.client is None:
-        raise _error(
+        raise refusal(
             "there are no default credentials: pAuthData must say who logs on", SecurityStatus.SEC_E_NO_CREDENTIALS
         )
     if use & SECPKG_CRED.INBOUND and sides.server is None:
-        raise _error(
+        raise refusal(
             "nobody validates who comes in: pSpnegoCred must be a lookup hook or a ServerConfig",
             SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
         )
@@ -216,9 +214,5 @@ def _principal(asked: str | None, client: ClientConfig | None) -> str:
     who = client.authenticate
     names = [logon_name(who.domain, who.user), who.user, f"{who.user}@{who.domain}"]
     if asked is not None and asked.casefold() not in (name.casefold() for name in names):
-        raise _error("pszPrincipal is another than the credentials' own", SecurityStatus.SEC_E_NOT_OWNER)
+        raise refusal("pszPrincipal is another than the credentials' own", SecurityStatus.SEC_E_NOT_OWNER)
     return names[0]
-
-
-def _error(reason: str, status: SecurityStatus) -> LocalProtocolError:
-    return LocalProtocolError(reason, security_status=status)

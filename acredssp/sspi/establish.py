@@ -21,7 +21,7 @@ from acredssp.core.client_certificate import WatchingTLSSession
 from acredssp.core.tls import own_public_key
 from acredssp.credentials import Password
 from acredssp.errors import CredSSPError, LocalProtocolError
-from acredssp.sspi.arguments import expect
+from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
 from acredssp.sspi.constants import CREDSSP_NAME
 from acredssp.sspi.context import AcceptorState, CallResult, EstablishState, InitiatorState
@@ -304,14 +304,14 @@ async def _step_acceptor(state: AcceptorState, call: _Call, phCredential: CredHa
 
 def _check_credential(state: EstablishState, phCredential: CredHandle | None) -> None:
     if phCredential is not None and phCredential.state not in (state.credential, state.chosen):
-        raise _error("the context was made from other credentials", SecurityStatus.SEC_E_WRONG_CREDENTIAL_HANDLE)
+        raise refusal("the context was made from other credentials", SecurityStatus.SEC_E_WRONG_CREDENTIAL_HANDLE)
 
 
 def _again(data: bytes) -> LocalProtocolError:
     """A call after success asks for reauthentication (R93), which CredSSP does not have ([MS-CSSP] 3.1.5)."""
     if data.startswith(_CLIENT_HELLO):
-        return _error("credssp neither renegotiates nor reauthenticates", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
-    return _error("the context is established: log on again with a new one", SecurityStatus.SEC_E_OUT_OF_SEQUENCE)
+        return refusal("credssp neither renegotiates nor reauthenticates", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+    return refusal("the context is established: log on again with a new one", SecurityStatus.SEC_E_OUT_OF_SEQUENCE)
 
 
 # --- the first call ---
@@ -323,14 +323,14 @@ def _new_initiator(
     credential = _credential(phCredential, "OUTBOUND")
     config = credential.client
     if config is None:
-        raise _error("the credentials are not OUTBOUND", SecurityStatus.SEC_E_NO_CREDENTIALS)
+        raise refusal("the credentials are not OUTBOUND", SecurityStatus.SEC_E_NO_CREDENTIALS)
     assert phCredential is not None
     if phCredential.require_delegate:
         _require_delegate(flags)
         flags &= ~ISC_REQ.MUTUAL_AUTH
     _check_flags(flags, strict=phCredential.strict_flags)
     if call.input:
-        raise _error("the first call takes no token", SecurityStatus.SEC_E_INVALID_TOKEN)
+        raise refusal("the first call takes no token", SecurityStatus.SEC_E_INVALID_TOKEN)
     target = Target.parse(target_name)
     if ISC_REQ.USE_SUPPLIED_CREDS in flags and (params := call.buffers.find(SECBUFFER.PKG_PARAMS)) is not None:
         config = dataclasses.replace(config, authenticate=_supplied(params), delegate=None)
@@ -358,7 +358,7 @@ def _new_acceptor(phCredential: CredHandle | None, flags: ASC_REQ, call: _Call) 
     credential = _credential(phCredential, "INBOUND")
     config = credential.server
     if config is None:
-        raise _error("the credentials are not INBOUND", SecurityStatus.SEC_E_NO_CREDENTIALS)
+        raise refusal("the credentials are not INBOUND", SecurityStatus.SEC_E_NO_CREDENTIALS)
     assert phCredential is not None
     _check_flags(flags, strict=phCredential.strict_flags)
     bindings = _channel_bindings(call.buffers)
@@ -372,7 +372,7 @@ def _new_acceptor(phCredential: CredHandle | None, flags: ASC_REQ, call: _Call) 
 
 def _credential(phCredential: CredHandle | None, use: str) -> CredentialState:
     if phCredential is None:
-        raise _error(f"phCredential: expected {use} credentials, got None", SecurityStatus.SEC_E_INVALID_HANDLE)
+        raise refusal(f"phCredential: expected {use} credentials, got None", SecurityStatus.SEC_E_INVALID_HANDLE)
     return phCredential.state
 
 
@@ -398,7 +398,7 @@ def _bind(state: InitiatorState, buffers: SecBufferDesc) -> None:
             if size == len(data) - _LENGTH_SIZE:
                 state.bind(data[_LENGTH_SIZE:])
                 return
-    raise _error(
+    raise refusal(
         "the bare shape needs the server's certificate, in a buffer SECBUFFER_READONLY | SECBUFFER_TOKEN",
         SecurityStatus.SEC_E_INVALID_TOKEN,
     )
@@ -431,9 +431,9 @@ def _expect_types(types: dict[str, tuple[type, ...]], *values: object) -> None:
 
 def _check_parameters(Reserved1: int, Reserved2: int, TargetDataRep: int, *descriptors: SecBufferDesc | None) -> None:
     if Reserved1 or Reserved2:
-        raise _error("Reserved1 and Reserved2: expected 0", SecurityStatus.SEC_E_INVALID_PARAMETER)
+        raise refusal("Reserved1 and Reserved2: expected 0", SecurityStatus.SEC_E_INVALID_PARAMETER)
     if TargetDataRep not in (SECURITY_DREP.NATIVE, SECURITY_DREP.NETWORK):
-        raise _error(
+        raise refusal(
             f"TargetDataRep: expected SECURITY_NATIVE_DREP or SECURITY_NETWORK_DREP, got {TargetDataRep:#x}",
             SecurityStatus.SEC_E_INVALID_PARAMETER,
         )
@@ -444,28 +444,24 @@ def _check_parameters(Reserved1: int, Reserved2: int, TargetDataRep: int, *descr
 
 def _check_flags(flags: ISC_REQ | ASC_REQ, *, strict: bool) -> None:
     if unsupported := unsupported_requests(flags, strict=strict):
-        raise _error(f"fContextReq: {unsupported:#x} is not supported", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+        raise refusal(f"fContextReq: {unsupported:#x} is not supported", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
 
 
 def _require_delegate(flags: ISC_REQ) -> None:
     if ISC_REQ.DELEGATE not in flags:
-        raise _error("fContextReq: ISC_REQ_DELEGATE is required", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+        raise refusal("fContextReq: ISC_REQ_DELEGATE is required", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
 
 
 def _receiver(phNewContext: CtxtHandle | None) -> CtxtHandle:
     if phNewContext is None:
-        raise _error("phNewContext: expected a handle in the first call", SecurityStatus.SEC_E_INVALID_PARAMETER)
+        raise refusal("phNewContext: expected a handle in the first call", SecurityStatus.SEC_E_INVALID_PARAMETER)
     return phNewContext
 
 
 def _existing(phContext: CtxtHandle, phNewContext: CtxtHandle | None, kind: type[_State]) -> _State:
     state = phContext.state
     if not isinstance(state, kind):
-        raise _error("the context belongs to the other side's function", SecurityStatus.SEC_E_INVALID_HANDLE)
+        raise refusal("the context belongs to the other side's function", SecurityStatus.SEC_E_INVALID_HANDLE)
     if phNewContext is not None:
         phNewContext.assign(state)
     return state
-
-
-def _error(reason: str, status: SecurityStatus) -> LocalProtocolError:
-    return LocalProtocolError(reason, security_status=status)

@@ -19,6 +19,7 @@ from typing import ClassVar, Final, Generic, Self, TypeVar
 
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.errors import CredSSPError, LocalProtocolError
+from acredssp.sspi.arguments import refusal
 from acredssp.sspi.flags import ASC_RET, ISC_RET
 from acredssp.status import SecurityStatus
 
@@ -268,7 +269,7 @@ def failure(error: Exception, *handles: CredHandle | CtxtHandle | None) -> Secur
 
 
 def _invalid(message: str) -> LocalProtocolError:
-    return LocalProtocolError(message, security_status=SecurityStatus.SEC_E_INVALID_HANDLE)
+    return refusal(message, SecurityStatus.SEC_E_INVALID_HANDLE)
 
 
 _EPOCH: Final = dt.datetime(1601, 1, 1)  # noqa: DTZ001 - a time stamp is local time, and says no zone

@@ -13,6 +13,7 @@ import struct
 from typing import Final, Self, TypeAlias, assert_never
 
 from acredssp.errors import LocalProtocolError
+from acredssp.sspi.arguments import refusal
 from acredssp.status import SecurityStatus
 from acredssp.wire.ts_credentials import (
     TSCredentials,
@@ -115,7 +116,7 @@ def pack_credentials(credentials: TSCredentials) -> bytes:
                 CspData=_pack_csp_info(credentials.csp_data),
             ).pack()
         case TSRemoteGuardCreds():
-            raise _error("tickets of remote credential guard have no packed form", SecurityStatus.SEC_E_CANNOT_PACK)
+            raise refusal("tickets of remote credential guard have no packed form", SecurityStatus.SEC_E_CANNOT_PACK)
         case _:
             assert_never(credentials)
 
@@ -153,7 +154,7 @@ def _lay_out(offset: int, *values: str) -> tuple[list[int], bytes]:
     texts = b""
     for text in map(UnicodeString, values):
         if len(text) > _LONGEST_TEXT:
-            raise _error(
+            raise refusal(
                 f"expected a text of at most {_LONGEST_TEXT} bytes, got {len(text)}", SecurityStatus.SEC_E_CANNOT_PACK
             )
         words += (len(text), len(text), offset + len(texts))
@@ -182,8 +183,4 @@ def _slice(data: bytes | bytearray | memoryview, offset: int, length: int) -> by
 
 
 def _unknown(reason: str) -> LocalProtocolError:
-    return _error(f"packed credentials: {reason}", SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS)
-
-
-def _error(reason: str, status: SecurityStatus) -> LocalProtocolError:
-    return LocalProtocolError(reason, security_status=status)
+    return refusal(f"packed credentials: {reason}", SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS)

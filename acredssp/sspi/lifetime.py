@@ -3,8 +3,8 @@
 import struct
 from typing import Final
 
-from acredssp.errors import CredSSPError, LocalProtocolError
-from acredssp.sspi.arguments import expect
+from acredssp.errors import CredSSPError
+from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.buffers import SecBufferDesc
 from acredssp.sspi.context import EstablishState
 from acredssp.sspi.flags import SCHANNEL, SECBUFFER
@@ -42,7 +42,7 @@ async def ApplyControlToken(phContext: CtxtHandle, pInput: SecBufferDesc) -> Sec
         with state.claim(Use.ENCRYPT):
             control = _control(pInput)
             if control != SCHANNEL.SHUTDOWN or not isinstance(state, EstablishState):
-                raise _error(
+                raise refusal(
                     f"expected control token SCHANNEL_SHUTDOWN, got {control}",
                     SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION,
                 )
@@ -85,11 +85,7 @@ def _control(buffers: SecBufferDesc) -> int:
     token = buffers.find(SECBUFFER.TOKEN)
     data = bytes(token) if token is not None else b""
     if len(data) != _CONTROL.size:
-        raise _error(
+        raise refusal(
             f"expected a TOKEN buffer of {_CONTROL.size} bytes, got {len(data)}", SecurityStatus.SEC_E_INVALID_TOKEN
         )
     return int(_CONTROL.unpack(data)[0])
-
-
-def _error(reason: str, status: SecurityStatus) -> LocalProtocolError:
-    return LocalProtocolError(reason, security_status=status)

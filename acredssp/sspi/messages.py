@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from acredssp.core.tls import MAX_PLAINTEXT, TLSSession
-from acredssp.errors import CredSSPError, LocalProtocolError, TLSError
-from acredssp.sspi.arguments import expect
+from acredssp.errors import CredSSPError, TLSError
+from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
 from acredssp.sspi.ciphers import CipherSuite, cipher_suite
 from acredssp.sspi.context import EstablishState, established
@@ -130,7 +130,7 @@ def message_tls(state: EstablishState) -> TLSSession:
         LocalProtocolError: SEC_E_UNSUPPORTED_FUNCTION: the bare shape, whose TLS is the caller's.
     """
     if state.context.tls is None:
-        raise _error(
+        raise refusal(
             "the bare shape protects no messages: its tls is the caller's", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
         )
     return state.context.tls
@@ -159,7 +159,7 @@ def _suite(tls: TLSSession) -> CipherSuite:
 
 def _check_sequence(MessageSeqNo: int) -> None:
     if MessageSeqNo:
-        raise _error(f"MessageSeqNo: expected 0, got {MessageSeqNo}", SecurityStatus.SEC_E_OUT_OF_SEQUENCE)
+        raise refusal(f"MessageSeqNo: expected 0, got {MessageSeqNo}", SecurityStatus.SEC_E_OUT_OF_SEQUENCE)
 
 
 @contextlib.contextmanager
@@ -179,10 +179,6 @@ def _or_break(state: EstablishState) -> Iterator[None]:
         raise
 
 
-def _error(reason: str, status: SecurityStatus, hint: str | None = None) -> LocalProtocolError:
-    return LocalProtocolError(reason, security_status=status, hint=hint)
-
-
 # --- EncryptMessage ---
 
 
@@ -190,11 +186,13 @@ def _encrypt(message: SecBufferDesc, fQOP: int, MessageSeqNo: int, state: Establ
     tls = message_tls(state)
     sizes = stream_sizes(tls)
     if fQOP not in (0, SECQOP.WRAP_OOB_DATA):
-        raise _error(f"fQOP: expected 0 or SECQOP_WRAP_OOB_DATA, got {fQOP:#x}", SecurityStatus.SEC_E_QOP_NOT_SUPPORTED)
+        raise refusal(
+            f"fQOP: expected 0 or SECQOP_WRAP_OOB_DATA, got {fQOP:#x}", SecurityStatus.SEC_E_QOP_NOT_SUPPORTED
+        )
     _check_sequence(MessageSeqNo)
     header, data, trailer = _encrypt_buffers(message)
     if tls.closed or state.shutdown:
-        raise _error("close_notify has been sent", SecurityStatus.SEC_E_CONTEXT_EXPIRED)
+        raise refusal("close_notify has been sent", SecurityStatus.SEC_E_CONTEXT_EXPIRED)
     _check_fit(sizes, header, data, trailer)
     with data.writable as plaintext:
         if not plaintext:
@@ -217,7 +215,7 @@ def _record(tls: TLSSession, plaintext: memoryview) -> bytes:
 
 def _alert(tls: TLSSession, alert: memoryview) -> bytes:
     if len(alert) != _ALERT_SIZE or alert[1] != _CLOSE_NOTIFY:
-        raise _error("close_notify is the one alert that can be sent", SecurityStatus.SEC_E_QOP_NOT_SUPPORTED)
+        raise refusal("close_notify is the one alert that can be sent", SecurityStatus.SEC_E_QOP_NOT_SUPPORTED)
     tls.close()
     return tls.output()
 
@@ -226,10 +224,10 @@ def _encrypt_buffers(message: SecBufferDesc) -> list[SecBuffer]:
     """STREAM_HEADER, DATA and STREAM_TRAILER."""
     message.check()
     if message.cBuffers < _BUFFERS:
-        raise _error(f"expected {_BUFFERS} buffers, got {message.cBuffers}", SecurityStatus.SEC_E_INVALID_PARAMETER)
+        raise refusal(f"expected {_BUFFERS} buffers, got {message.cBuffers}", SecurityStatus.SEC_E_INVALID_PARAMETER)
     buffers = message.pBuffers[:_BUFFERS]
     if any(buffer.type != due or buffer.readonly for buffer, due in zip(buffers, _ENCRYPT_ORDER, strict=True)):
-        raise _error(
+        raise refusal(
             f"expected STREAM_HEADER, DATA, STREAM_TRAILER and EMPTY, none of them read-only, got {message!r}",
             SecurityStatus.SEC_E_INVALID_TOKEN,
         )
@@ -238,13 +236,13 @@ def _encrypt_buffers(message: SecBufferDesc) -> list[SecBuffer]:
 
 def _check_fit(sizes: SecPkgContext_StreamSizes, header: SecBuffer, data: SecBuffer, trailer: SecBuffer) -> None:
     if _size(data) > sizes.cbMaximumMessage:
-        raise _error(
+        raise refusal(
             f"expected a message of at most {sizes.cbMaximumMessage} bytes, got {_size(data)}",
             SecurityStatus.SEC_E_INVALID_PARAMETER,
         )
     # Both are asked, so that both sizes that are needed come out of one call.
     if not all([header.has_room(sizes.cbHeader), trailer.has_room(sizes.cbTrailer)]):
-        raise _error(
+        raise refusal(
             f"expected room for {sizes.cbHeader} bytes of header and {sizes.cbTrailer} of trailer",
             SecurityStatus.SEC_E_BUFFER_TOO_SMALL,
             hint="ask for SECPKG_ATTR_STREAM_SIZES again, or call ISC or ASC with empty input and send what it gives",
@@ -293,7 +291,7 @@ def _decrypt_buffers(message: SecBufferDesc) -> SecBuffer:
     data = message.find(SECBUFFER.DATA)
     spare = sum(buffer.spare for buffer in message.pBuffers)
     if data is None or data.readonly or (message.cBuffers, spare) != (_BUFFERS, _BUFFERS - 1):
-        raise _error(
+        raise refusal(
             f"expected one DATA buffer, not read-only, and three EMPTY ones, got {message!r}",
             SecurityStatus.SEC_E_INVALID_TOKEN,
         )

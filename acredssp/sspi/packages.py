@@ -25,6 +25,7 @@ __all__ = [
     "FreeContextBuffer",
     "QuerySecurityPackageInfo",
     "copy_structure",
+    "find_package",
     "mechanism_info",
     "package_info",
 ]
@@ -75,6 +76,11 @@ ContextBuffer: TypeAlias = (
 """What may hold memory of the package's."""
 
 
+def find_package(name: str) -> SecPkgInfo | None:
+    """A package's facts by the name that a caller gives, in any case; None for no such package."""
+    return _PACKAGES.get(name.upper())
+
+
 def package_info(name: str) -> SecPkgInfo:
     """A package's facts, as an object of its own, by the name in `CredentialState.package`."""
     return dataclasses.replace(_PACKAGES[name])
@@ -121,7 +127,7 @@ async def QuerySecurityPackageInfo(pszPackageName: str, ppPackageInfo: SecPkgInf
     """
     expect("pszPackageName", pszPackageName, str)
     expect("ppPackageInfo", ppPackageInfo, SecPkgInfo)
-    info = _PACKAGES.get(pszPackageName.upper())
+    info = find_package(pszPackageName)
     if info is None:
         return SecurityStatus.SEC_E_SECPKG_NOT_FOUND
     copy_structure(info, ppPackageInfo)

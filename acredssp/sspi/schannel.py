@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from acredssp import tls_config
 from acredssp.errors import LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.policy import Policy
+from acredssp.sspi.arguments import refusal
+from acredssp.sspi.ciphers import protocol
 from acredssp.sspi.constants import SCH_CREDENTIALS_VERSION, SCHANNEL_CRED_VERSION
-from acredssp.sspi.flags import SP_PROT
 from acredssp.sspi.structures import SCHANNEL_CRED, CertContext, SchannelCred
 from acredssp.status import SecurityStatus
 from acredssp.wire.x509 import issuer_name
@@ -30,14 +31,7 @@ __all__ = [
 
 Certificate: TypeAlias = CertContext | ssl.SSLContext
 
-_CLIENT_VERSIONS: Final = {
-    ssl.TLSVersion.TLSv1_2: SP_PROT.TLS1_2_CLIENT,
-    ssl.TLSVersion.TLSv1_3: SP_PROT.TLS1_3_CLIENT,
-}
-_SERVER_VERSIONS: Final = {
-    ssl.TLSVersion.TLSv1_2: SP_PROT.TLS1_2_SERVER,
-    ssl.TLSVersion.TLSv1_3: SP_PROT.TLS1_3_SERVER,
-}
+_VERSIONS: Final = {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}
 _WEAKEST_SUITE: Final = 128
 """Bits of the weakest cipher suite that an acredssp context offers."""
 
@@ -87,7 +81,7 @@ def server_context(base: Policy, policy: Policy, certificate: Certificate) -> ss
     if isinstance(certificate, CertContext):
         return usable(lambda: tls_config.server_context_from_pem(policy, certificate.chain_pem, certificate.key_pem))
     if policy != base:
-        raise _error(
+        raise refusal(
             "an SSLContext of the caller's own has its own versions: name none beside it",
             SecurityStatus.SEC_E_INVALID_PARAMETER,
         )
@@ -123,12 +117,12 @@ def policy_of(policy: Policy, schannel: SchannelCred | None, *, server: bool) ->
     allowed = _protocols(schannel)
     if allowed is None:
         return policy
-    bits = _SERVER_VERSIONS if server else _CLIENT_VERSIONS
+    bits = {version: protocol(name, server=server) for version, name in _VERSIONS.items()}
     newest = ssl.TLSVersion.TLSv1_3 if policy.max_tls is ssl.TLSVersion.MAXIMUM_SUPPORTED else policy.max_tls
     possible = [version for version in bits if policy.min_tls <= version <= newest]
     versions = [version for version in possible if bits[version] & allowed]
     if not versions:
-        raise _error("no version of tls is left", SecurityStatus.SEC_E_ALGORITHM_MISMATCH)
+        raise refusal("no version of tls is left", SecurityStatus.SEC_E_ALGORITHM_MISMATCH)
     if versions == possible:
         return policy
     return dataclasses.replace(policy, min_tls=versions[0], max_tls=versions[-1])
@@ -138,7 +132,7 @@ def _protocols(schannel: SchannelCred | None) -> int | None:
     """The bits that are allowed, None for no restriction."""
     if isinstance(schannel, SCHANNEL_CRED):
         if schannel.dwMinimumCipherStrength > _WEAKEST_SUITE:
-            raise _error(
+            raise refusal(
                 f"cipher suites of {_WEAKEST_SUITE} bits cannot be left out", SecurityStatus.SEC_E_ALGORITHM_MISMATCH
             )
         return int(schannel.grbitEnabledProtocols) or None
@@ -152,8 +146,4 @@ def _protocols(schannel: SchannelCred | None) -> int | None:
 
 def unknown_credentials(what: str) -> LocalProtocolError:
     """Make the error for credentials that are not recognised."""
-    return _error(f"credentials of an unknown kind: {what}", SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS)
-
-
-def _error(reason: str, status: SecurityStatus) -> LocalProtocolError:
-    return LocalProtocolError(reason, security_status=status)
+    return refusal(f"credentials of an unknown kind: {what}", SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS)

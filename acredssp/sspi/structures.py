@@ -17,6 +17,7 @@ from typing import ClassVar, Final, Self, TypeAlias
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.credentials import NTHash, Password
 from acredssp.errors import LocalProtocolError
+from acredssp.sspi.arguments import refusal
 from acredssp.sspi.constants import (
     CREDSSP_CRED_EX_VERSION,
     SCH_CREDENTIALS_VERSION,
@@ -326,7 +327,7 @@ def _part(data: bytes | bytearray | memoryview, offset: int, length: int) -> byt
 
 
 def _bad_bindings(reason: str) -> LocalProtocolError:
-    return LocalProtocolError(f"SEC_CHANNEL_BINDINGS: {reason}", security_status=SecurityStatus.SEC_E_BAD_BINDINGS)
+    return refusal(f"SEC_CHANNEL_BINDINGS: {reason}", SecurityStatus.SEC_E_BAD_BINDINGS)
 
 
 @dataclasses.dataclass(slots=True)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Final, Self
 
-from acredssp.errors import LocalProtocolError
+from acredssp.sspi.arguments import refusal
 from acredssp.status import SecurityStatus
 
 __all__ = ["Target"]
@@ -33,10 +33,7 @@ class Target:
         service, slash, rest = name.partition("/")
         host = _without_port(rest.partition("/")[0] if slash else service)
         if not _is_host(host) or len(name) > _MAX_NAME or not name.isprintable() or " " in name:
-            raise LocalProtocolError(
-                "pszTargetName names no host: expected SERVICE/host",
-                security_status=SecurityStatus.SEC_E_TARGET_UNKNOWN,
-            )
+            raise refusal("pszTargetName names no host: expected SERVICE/host", SecurityStatus.SEC_E_TARGET_UNKNOWN)
         return cls(name, host)
 
 

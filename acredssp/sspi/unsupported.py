@@ -4,8 +4,10 @@ A handle that is not valid is SEC_E_INVALID_HANDLE first, as everywhere. The tex
 `.error` too.
 """
 
-from acredssp.errors import CredSSPError, LocalProtocolError
-from acredssp.sspi.arguments import expect
+from typing import Final
+
+from acredssp.errors import CredSSPError
+from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.auth_data import AuthData
 from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
 from acredssp.sspi.handles import CredHandle, CtxtHandle, TimeStamp, failure
@@ -27,7 +29,7 @@ __all__ = [
     "VerifySignature",
 ]
 
-_ACCOUNT_HINT = "ask QueryContextAttributes for SECPKG_ATTR_NAMES and SECPKG_ATTR_CREDS_2, and act by them"
+_UNSUPPORTED: Final = SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
 
 
 async def CompleteAuthToken(phContext: CtxtHandle, pToken: SecBufferDesc) -> SecurityStatus:
@@ -44,35 +46,17 @@ async def ImpersonateSecurityContext(phContext: CtxtHandle) -> SecurityStatus:
     Instead: QueryContextAttributes with SECPKG_ATTR_NAMES says who the client is, with SECPKG_ATTR_CREDS_2 what it
     delegated.
     """
-    return _refuse(
-        phContext,
-        CtxtHandle,
-        "there are no access tokens outside of windows",
-        _ACCOUNT_HINT,
-        SecurityStatus.SEC_E_NO_IMPERSONATION,
-    )
+    return _refuse_tokens(phContext)
 
 
 async def RevertSecurityContext(phContext: CtxtHandle) -> SecurityStatus:
     """Refuse: SEC_E_NO_IMPERSONATION. Nobody was impersonated, so there is nothing to come back from."""
-    return _refuse(
-        phContext,
-        CtxtHandle,
-        "there are no access tokens outside of windows",
-        _ACCOUNT_HINT,
-        SecurityStatus.SEC_E_NO_IMPERSONATION,
-    )
+    return _refuse_tokens(phContext)
 
 
 async def QuerySecurityContextToken(phContext: CtxtHandle, Token: object = None) -> SecurityStatus:
     """Refuse: SEC_E_NO_IMPERSONATION. Instead: as for ImpersonateSecurityContext."""
-    return _refuse(
-        phContext,
-        CtxtHandle,
-        "there are no access tokens outside of windows",
-        _ACCOUNT_HINT,
-        SecurityStatus.SEC_E_NO_IMPERSONATION,
-    )
+    return _refuse_tokens(phContext)
 
 
 async def MakeSignature(
@@ -101,7 +85,8 @@ async def ImportSecurityContext(
 ) -> SecurityStatus:
     """Refuse: SEC_E_UNSUPPORTED_FUNCTION. `phContext`, which would receive the handle, receives `.error`."""
     expect("phContext", phContext, CtxtHandle)
-    return failure(_refusal("a tls connection cannot come from another process", "carry its data across"), phContext)
+    error = refusal("a tls connection cannot come from another process", _UNSUPPORTED, "carry its data across")
+    return failure(error, phContext)
 
 
 async def AddCredentials(
@@ -149,22 +134,26 @@ async def ChangeAccountPassword(
     return SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
 
 
+def _refuse_tokens(phContext: CtxtHandle) -> SecurityStatus:
+    return _refuse(
+        phContext,
+        CtxtHandle,
+        "there are no access tokens outside of windows",
+        "ask QueryContextAttributes for SECPKG_ATTR_NAMES and SECPKG_ATTR_CREDS_2, and act by them",
+        SecurityStatus.SEC_E_NO_IMPERSONATION,
+    )
+
+
 def _refuse(
     handle: CredHandle | CtxtHandle,
     kind: type[CredHandle | CtxtHandle],
     reason: str,
     hint: str,
-    status: SecurityStatus = SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION,
+    status: SecurityStatus = _UNSUPPORTED,
 ) -> SecurityStatus:
     expect("the handle", handle, kind)
     try:
         _ = handle.state
     except CredSSPError as error:
         return failure(error, handle)
-    return failure(_refusal(reason, hint, status), handle)
-
-
-def _refusal(
-    reason: str, hint: str, status: SecurityStatus = SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
-) -> LocalProtocolError:
-    return LocalProtocolError(reason, security_status=status, hint=hint)
+    return failure(refusal(reason, status, hint), handle)
