@@ -20,10 +20,10 @@ from acredssp.carriage.rdp import RDP
 from acredssp.cli import arguments, loops, render
 from acredssp.cli.arguments import Secret
 from acredssp.cli.certificate import Certificate
-from acredssp.cli.demo import DemoReport, demo
+from acredssp.cli.demo import demo
 from acredssp.cli.login import Login, log_on
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, result_of
-from acredssp.cli.report import LoginReport, ServeReport, to_json
+from acredssp.cli.report import DemoReport, LoginReport, ServeReport, to_json
 from acredssp.cli.serve import Refused, Serve, serve
 from acredssp.cli.users import Users
 from acredssp.config import ClientConfig
@@ -89,7 +89,7 @@ def _usage_object(words: list[str]) -> str:
     """What --json prints where the command was not understood: the same keys as ever."""
     match next((word for word in words if not word.startswith("-")), ""):
         case "demo":
-            return DemoReport(result=Result.USAGE).to_json()
+            return to_json(DemoReport(result=Result.USAGE))
         case "serve":
             return to_json(ServeReport(result=Result.USAGE))
         case _:
@@ -133,7 +133,7 @@ def _demo(
     out, _ = render.consoles()
     report = demo(out, count=count, concurrency=concurrency, quiet=as_json)
     if as_json:
-        print(report.to_json())  # noqa: T201
+        print(to_json(report))  # noqa: T201
     raise typer.Exit(EXIT_STATUS[report.result])
 
 

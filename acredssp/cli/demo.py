@@ -4,7 +4,6 @@ One stage by stage, then some hundreds at once, then what it came to.
 """
 
 import dataclasses
-import json
 import secrets
 
 from rich.bar import Bar
@@ -17,6 +16,7 @@ from acredssp.cli import loops
 from acredssp.cli.certificate import Certificate
 from acredssp.cli.outcome import Result
 from acredssp.cli.render import card
+from acredssp.cli.report import DemoReport
 from acredssp.cli.storm import HOST, Storm, listening, log_on, log_on_often
 from acredssp.cli.timeline import CLIENT, Timeline, record
 from acredssp.config import ClientConfig, ServerConfig
@@ -27,36 +27,9 @@ from acredssp.hooks import CredentialRequest
 from acredssp.policy import Policy
 from acredssp.trust import Trust
 
-__all__ = ["DemoReport", "demo"]
+__all__ = ["demo"]
 
 _USER, _DOMAIN = "alice", "CONTOSO"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DemoReport:
-    """What `demo --json` prints; as with the other commands all keys are always there."""
-
-    result: Result
-    handshakes: int | None = None
-    failures: int | None = None
-    concurrency: int | None = None
-    seconds: float | None = None
-    handshakes_per_second: float | None = None
-    latency_p50_ms: float | None = None
-    latency_p99_ms: float | None = None
-    wrong_password: str | None = None
-    """The NTSTATUS that a wrong password got."""
-    credssp_version: int | None = None
-    mechanism: str | None = None
-    tls_version: str | None = None
-    cipher: str | None = None
-    event_loop: str | None = None
-    timeline: list[dict[str, str | int | float]] | None = None
-    """The steps of one handshake: `side`, `what`, `bytes`, `microseconds`."""
-
-    def to_json(self) -> str:
-        """Return it as one line."""
-        return json.dumps(dataclasses.asdict(self))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

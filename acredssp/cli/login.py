@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 import dataclasses
-import os
 import socket
 import time
 
 from acredssp.aio.streams import start_credssp
 from acredssp.carriage.base import Carriage, Sequence
 from acredssp.cli.arguments import Address
-from acredssp.cli.outcome import ConnectError
+from acredssp.cli.nobody import Nobody
+from acredssp.cli.outcome import ConnectError, reason_of
 from acredssp.cli.report import LoginReport
 from acredssp.config import ClientConfig
 from acredssp.core.context import HandshakeInfo, SecurityContext
@@ -59,17 +59,6 @@ class _Watched:
         return None
 
 
-class _Nobody(asyncio.Protocol):
-    """The application behind the logon: there is none, so all it does is to know when the connection has ended."""
-
-    def __init__(self) -> None:
-        self.ended = asyncio.get_running_loop().create_future()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the logon is over, however this ends
-        if not self.ended.done():
-            self.ended.set_result(None)
-
-
 async def log_on(login: Login) -> tuple[LoginReport, CredSSPError | None]:
     """Log on and close again; return the report, and why it failed (None: it did not)."""
     started = time.perf_counter()
@@ -101,25 +90,25 @@ async def _connect(login: Login) -> asyncio.Transport:
     address, loop = login.address, asyncio.get_running_loop()
     try:
         async with asyncio.timeout(login.timeout):
-            transport, _ = await loop.create_connection(_Nobody, address.host, address.port)
+            transport, _ = await loop.create_connection(Nobody, address.host, address.port)
     except TimeoutError:
         raise HandshakeTimeout(f"no connection to {address}", stage=Stage.CONNECT) from None
     except socket.gaierror as error:
         raise ConnectError(
-            f"cannot find {address.host}: {error.strerror}", stage=Stage.CONNECT, hint="check the name of the host"
+            f"cannot find {address.host}: {reason_of(error)}", stage=Stage.CONNECT, hint="check the name of the host"
         ) from None
     except (OSError, UnicodeError) as error:
-        number = getattr(error, "errno", None)
-        reason = os.strerror(number).lower() if number else str(error)
         raise ConnectError(
-            f"cannot connect to {address}: {reason}", stage=Stage.CONNECT, hint="see that a server listens there"
+            f"cannot connect to {address}: {reason_of(error)}",
+            stage=Stage.CONNECT,
+            hint="see that a server listens there",
         ) from None
     return transport
 
 
 async def _close(transport: asyncio.Transport) -> None:
     protocol = transport.get_protocol()
-    assert isinstance(protocol, _Nobody)
+    assert isinstance(protocol, Nobody)
     transport.close()
     try:
         async with asyncio.timeout(_CLOSE_GRACE):

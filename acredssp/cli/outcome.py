@@ -4,6 +4,8 @@
 """
 
 import enum
+import os
+import socket
 from typing import Final
 
 from acredssp.errors import (
@@ -16,7 +18,7 @@ from acredssp.errors import (
 )
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 
-__all__ = ["EXIT_STATUS", "ConnectError", "Result", "UsageError", "advice", "result_of"]
+__all__ = ["EXIT_STATUS", "ConnectError", "Result", "UsageError", "advice", "reason_of", "result_of"]
 
 
 class Result(enum.StrEnum):
@@ -64,6 +66,14 @@ def result_of(error: CredSSPError | None) -> Result:
             return Result.NETWORK_ERROR
         case _:
             return Result.PROTOCOL_ERROR
+
+
+def reason_of(error: OSError | UnicodeError) -> str:
+    """Say what the operating system, or the name of a host, has against a connection."""
+    number = getattr(error, "errno", None)
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror or error)  # its numbers are its own
+    return os.strerror(number).lower() if number else str(error)
 
 
 def advice(error: CredSSPError) -> str:

@@ -12,9 +12,9 @@ from rich.table import Table
 from acredssp.cli.outcome import Result, advice, result_of
 from acredssp.errors import CredSSPError
 
-__all__ = ["card", "consoles", "failure", "printable", "warning"]
+__all__ = ["card", "consoles", "failure", "label", "printable", "warning"]
 
-STYLE_OF = {
+_STYLE_OF = {
     Result.SUCCESS: "bold green",
     Result.DENIED: "bold red",
     Result.PROTOCOL_ERROR: "bold magenta",
@@ -37,6 +37,11 @@ def printable(text: str) -> str:
     )
 
 
+def label(result: Result, behind: str = "") -> str:
+    """Return the word for a result in its colour, with more of the same behind it."""
+    return f"[{_STYLE_OF[result]}]{result.value.replace('_', ' ')}{behind}[/]"
+
+
 def warning(console: Console, text: str) -> None:
     """Print one line of warning."""
     console.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
@@ -44,19 +49,16 @@ def warning(console: Console, text: str) -> None:
 
 def failure(console: Console, error: CredSSPError) -> None:
     """Print what failed, and what to do about it."""
-    result = result_of(error)
-    where = f" at {error.stage}" if error.stage else ""
-    label = result.value.replace("_", " ")
+    where = f" at {error.stage}:" if error.stage else ":"
     console.print(
-        f"[{STYLE_OF[result]}]{label}{where}:[/] {escape(printable(error.message))}\n"
-        f"  {escape(printable(advice(error)))}",
+        f"{label(result_of(error), where)} {escape(printable(error.message))}\n  {escape(printable(advice(error)))}",
         soft_wrap=True,
     )
 
 
 def card(console: Console, title: str, facts: dict[str, str]) -> None:
     """Print a headline and, below it, facts by name; narrow enough for a SHA-256 in 80 columns."""
-    console.print(f"[{STYLE_OF[Result.SUCCESS]}]✔[/] {escape(printable(title))}", soft_wrap=True)
+    console.print(f"[{_STYLE_OF[Result.SUCCESS]}]✔[/] {escape(printable(title))}", soft_wrap=True)
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", min_width=9)
     table.add_column(overflow="fold")

@@ -13,7 +13,7 @@ from acredssp.core.context import HandshakeInfo
 from acredssp.errors import CredSSPError
 from acredssp.status import SecurityStatus, Stage
 
-__all__ = ["LoginReport", "ServeReport", "to_json"]
+__all__ = ["DemoReport", "LoginReport", "ServeReport", "to_json"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,30 @@ class ServeReport:
         )
 
 
-def to_json(report: LoginReport | ServeReport) -> str:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DemoReport:
+    """What `demo` found."""
+
+    result: Result
+    handshakes: int | None = None
+    failures: int | None = None
+    concurrency: int | None = None
+    seconds: float | None = None
+    handshakes_per_second: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p99_ms: float | None = None
+    wrong_password: str | None = None
+    """The NTSTATUS that a wrong password got."""
+    credssp_version: int | None = None
+    mechanism: str | None = None
+    tls_version: str | None = None
+    cipher: str | None = None
+    event_loop: str | None = None
+    timeline: list[dict[str, str | int | float]] | None = None
+    """The steps of one handshake: `side`, `what`, `bytes`, `microseconds`."""
+
+
+def to_json(report: LoginReport | ServeReport | DemoReport) -> str:
     """Return one line of ASCII: whatever a peer calls itself, a terminal takes no order from it."""
     return json.dumps(dataclasses.asdict(report))
 

@@ -7,9 +7,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import os
 import signal
-import socket
 from typing import Final
 
 from rich.console import Console
@@ -20,8 +18,8 @@ from acredssp.aio.streams import create_server
 from acredssp.carriage.base import TLS, Carriage
 from acredssp.cli.arguments import Address
 from acredssp.cli.certificate import Certificate
-from acredssp.cli.outcome import ConnectError
-from acredssp.cli.render import STYLE_OF, printable
+from acredssp.cli.outcome import ConnectError, reason_of
+from acredssp.cli.render import label, printable
 from acredssp.cli.report import ServeReport, to_json
 from acredssp.cli.users import Users
 from acredssp.config import ServerConfig
@@ -90,19 +88,15 @@ async def serve(task: Serve, config: ServerConfig, console: Console) -> None:
             on_handshake=lines.handshake,
         )
     except OSError as error:
-        raise _cannot_listen(address, error) from None
+        raise ConnectError(
+            f"cannot listen on {address}: {reason_of(error)}",
+            stage=Stage.CONNECT,
+            hint="choose another --listen HOST:PORT",
+        ) from None
     _stop_on_signals(stop)
     lines.listening(_bound(server, address), task.certificate.pin)
     await stop.wait()
     await _drain(server, applications)
-
-
-def _cannot_listen(address: Address, error: OSError) -> CredSSPError:
-    known = error.errno and not isinstance(error, socket.gaierror)
-    reason = os.strerror(error.errno).lower() if known and error.errno else str(error.strerror or error)
-    return ConnectError(
-        f"cannot listen on {address}: {reason}", stage=Stage.CONNECT, hint="choose another --listen HOST:PORT"
-    )
 
 
 def _bound(server: CredSSPServer, address: Address) -> Address:
@@ -171,14 +165,13 @@ class _Lines:
 
 
 def _sentence(line: ServeReport, error: CredSSPError | None) -> str:
-    label = f"[{STYLE_OF[line.result]}]{line.result.value.replace('_', ' ')}[/]"
-    who = printable(line.principal or "nobody")
+    who = f"{escape(printable(line.principal or 'nobody'))} from {escape(line.peer or 'somewhere')}"
     if error is None:
         what = f"{line.mechanism}, version {line.credssp_version}, delegated {line.delegated}"
     else:
         status = f", {line.nt_status}" if line.nt_status else ""
         what = f"{printable(error.message)} at {line.stage}{status}"
-    return f"{label} {escape(who)} from {escape(line.peer or 'somewhere')}: {escape(what)}, {line.elapsed_ms:.1f} ms"
+    return f"{label(line.result)} {who}: {escape(what)}, {line.elapsed_ms:.1f} ms"
 
 
 class _Applications:

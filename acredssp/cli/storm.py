@@ -10,6 +10,7 @@ from typing import Final
 
 from acredssp.aio.streams import create_connection, create_server
 from acredssp.carriage.rdp import RDP
+from acredssp.cli.nobody import Nobody
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.errors import CredSSPError
 
@@ -50,7 +51,7 @@ class Storm:
 @contextlib.asynccontextmanager
 async def listening(server: ServerConfig) -> AsyncIterator[int]:
     """Listen on the loopback interface for as long as the block runs; gives the port."""
-    listener = await create_server(_Behind, HOST, 0, config=server, carriage=_CARRIAGE)
+    listener = await create_server(Nobody, HOST, 0, config=server, carriage=_CARRIAGE)
     try:
         yield listener.sockets[0].getsockname()[1]
     finally:
@@ -66,7 +67,7 @@ async def log_on(client: ClientConfig, port: int) -> float:
         OSError: There is no connection.
     """
     started = time.perf_counter()
-    transport, behind = await create_connection(_Behind, HOST, port, config=client, carriage=_CARRIAGE)
+    transport, behind = await create_connection(Nobody, HOST, port, config=client, carriage=_CARRIAGE)
     seconds = time.perf_counter() - started
     transport.close()
     await behind.ended
@@ -92,14 +93,3 @@ async def log_on_often(
             workers.create_task(work())
     seconds = time.perf_counter() - started
     return Storm(concurrency, count - len(latencies), tuple(sorted(latencies)), seconds)
-
-
-class _Behind(asyncio.Protocol):
-    """The application behind a logon: there is none."""
-
-    def __init__(self) -> None:
-        self.ended = asyncio.get_running_loop().create_future()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the logon is over, however this ends
-        if not self.ended.done():
-            self.ended.set_result(None)
