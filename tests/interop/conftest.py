@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from support import freerdp, realm
+from support import freerdp
 from support.peers import Lab, program, wait_until
 
 
@@ -73,11 +73,3 @@ def shadow_server(shadow_servers):
     yield get
     for server, before in used.items():
         print(f"--- {server.process.name}\n{server.process.read()[before:]}")  # noqa: T201
-
-
-@pytest.fixture(scope="session")
-def kerberos_realm(tmp_path_factory):
-    """A Kerberos realm with its KDC."""
-    lab = Lab(tmp_path_factory.mktemp("realm"))
-    yield realm.start(lab)
-    lab.stop()

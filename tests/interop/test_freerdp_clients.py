@@ -5,7 +5,7 @@ import ssl
 import pytest
 from support import freerdp
 from support.hosted import NT_HASH, HostedServer, look_up
-from support.realm import NAME as REALM
+from support.kdc import REALM
 
 import acredssp
 

@@ -1,8 +1,14 @@
 """The lab itself: real peers against each other, so that a failure of ours can be told from one of theirs."""
 
+import concurrent.futures
+import re
+from pathlib import Path
+
 import pytest
 from support import freerdp
+from support.kdc import PASSWORD, PRINCIPALS, REALM
 from support.observers import Capture, nmap
+from support.peers import DEADLINE, free_port
 
 pytestmark = pytest.mark.interop
 
@@ -42,7 +48,93 @@ def test_a_capture_holds_the_whole_conversation(graphical_lab, lab, shadow_serve
     assert capture.decode(lab.folder / "no.keys", end, "tcp.flags")
 
 
-def test_the_realm_gives_tickets(lab, kerberos_realm):
-    lab.environment |= kerberos_realm.environment
-    run = lab.run(["kinit", "-V", "-c", lab.folder / "cache", "-k", "-t", kerberos_realm.keytab, "TERMSRV/localhost"])
-    assert run.status == 0
+def test_the_realm_gives_tickets(kerberos):
+    kerberos.log_on()
+    service = kerberos.run(["kvno", "-c", kerberos.cache(), "-k", kerberos.realm.keytab, *PRINCIPALS])
+    assert service.status == 0
+    assert service.output.count("keytab entry valid") == len(PRINCIPALS)
+    wrong = kerberos.run(["kvno", "-c", kerberos.cache(), "-k", kerberos.realm.wrong_keytab, *PRINCIPALS])
+    assert wrong.output.count("keytab entry invalid") == len(PRINCIPALS)
+
+
+@pytest.mark.parametrize(
+    ("user", "reason"),
+    [
+        pytest.param("carol", "Password expired.  You must change it now.", id="must-change"),
+        pytest.param("dave", "Client's credentials have been revoked", id="locked-out"),
+        pytest.param("erin", "Client's entry in database has expired", id="account-expired"),
+        pytest.param("frank", "Password expired.  You must change it now.", id="password-expired"),
+        pytest.param("nobody", "not found in Kerberos database", id="unknown"),
+    ],
+)
+def test_the_realm_refuses_by_name(kerberos, user, reason):
+    run = kerberos.kinit(user)
+    assert run.status != 0
+    assert reason in run.output
+
+
+def test_the_realm_refuses_a_wrong_password(kerberos):
+    run = kerberos.kinit(password="wrong")
+    assert "Password incorrect" in run.output
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        pytest.param(["-f"], "FIA", id="forwardable"),
+        pytest.param(["-F"], "IA", id="not-forwardable"),
+        pytest.param(["-s", "1h"], "FDdiIA", id="postdated"),
+    ],
+)
+def test_tickets_are_as_asked_for(kerberos, options, flags):
+    kerberos.log_on("alice", *options)
+    listed = kerberos.run(["klist", "-f", kerberos.cache()]).output
+    assert f"Flags: {flags}" in listed
+
+
+def test_a_kdc_of_another_time_gives_tickets_of_its_time(kerberos):
+    with kerberos.realm.at_another_time("-2h") as port:
+        kerberos.configure(port)
+        kerberos.log_on("alice", "-l", "1h")
+    assert kerberos.run(["klist", "-s", kerberos.cache()]).status == 1, "the ticket has expired"
+
+
+def test_the_kdc_has_no_privileges(kerberos_realm):
+    (kdc,) = [process for process in kerberos_realm.lab.processes if "krb5kdc" in process.name]
+    status = Path(f"/proc/{kdc.pid}/status").read_text(encoding="ascii")
+    users = re.search(r"^Uid:\t(.*)$", status, re.MULTILINE)[1].split()
+    assert "0" not in users
+
+
+def test_a_black_hole_hears_and_says_nothing(kerberos, black_hole):
+    kerberos.configure(black_hole.port)
+    asking = kerberos.start(["kinit", "-k", "-t", kerberos.realm.keytab, PRINCIPALS[0]])
+    assert black_hole.heard.acquire(timeout=DEADLINE)
+    assert not asking.ended()
+    black_hole.close()
+    assert asking.wait() == 1
+    assert "Cannot contact any KDC" in asking.read()
+
+
+def test_libkrb5_reads_each_configuration_from_the_next_call_on(kerberos):
+    """What `support.kdc` says of KRB5_CONFIG, in this process and in its threads."""
+    gssapi = pytest.importorskip("gssapi", reason="gssapi is missing: apt-get install libkrb5-dev, then make test")
+    user = gssapi.Name(f"alice@{REALM}", gssapi.NameType.kerberos_principal)
+
+    def log_on(password=PASSWORD):
+        return gssapi.raw.acquire_cred_with_password(user, password.encode(), mechs=[gssapi.MechType.kerberos])
+
+    def refused():
+        with pytest.raises(gssapi.exceptions.GSSError) as caught:
+            log_on()
+        return str(caught.value)
+
+    assert log_on().lifetime > 0
+    nobody_listens = free_port()
+    kerberos.configure(nobody_listens)
+    assert "Cannot contact any KDC" in refused()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert "Cannot contact any KDC" in pool.submit(refused).result()
+        kerberos.configure(kerberos.realm.port)
+        assert pool.submit(log_on).result().lifetime > 0
+    assert log_on().lifetime > 0

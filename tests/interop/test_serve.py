@@ -4,8 +4,8 @@ import pytest
 from support import freerdp
 from support.command import serve
 from support.hosted import NT_HASH
+from support.kdc import REALM
 from support.observers import nmap
-from support.realm import NAME as REALM
 
 pytestmark = pytest.mark.interop
 

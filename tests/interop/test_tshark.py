@@ -8,8 +8,8 @@ import ssl
 import pytest
 from support import freerdp
 from support.hosted import HostedServer, look_up
+from support.kdc import REALM
 from support.observers import Capture
-from support.realm import NAME as REALM
 
 import acredssp
 

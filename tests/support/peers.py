@@ -34,6 +34,9 @@ PACKAGES = {
     "kdb5_util": "krb5-kdc",
     "kinit": "krb5-user",
     "krb5kdc": "krb5-kdc",
+    "klist": "krb5-user",
+    "ktutil": "krb5-user",
+    "kvno": "krb5-user",
     "freerdp-shadow-cli": "freerdp2-shadow-x11",
     "freerdp-shadow-cli3": "-t bookworm-backports freerdp3-shadow-x11",
     "nmap": "nmap",
@@ -101,6 +104,10 @@ class Process:
         self.errors = errors
         self._process = process
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def read(self):
         """What it has written so far."""
         return self.output.read_text(encoding="utf-8", errors="replace")
@@ -156,11 +163,10 @@ class Lab:
         with output.open("wb") as stdout, errors.open("wb") if split else contextlib.nullcontext(stdout) as stderr:
             started = subprocess.Popen(
                 [path, *arguments],
-                stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
                 env=self._environment(home),
-                **popen,
+                **{"stdin": subprocess.DEVNULL, **popen},
             )
         process = Process(label, started, output, errors)
         self.processes.append(process)

@@ -1,0 +1,356 @@
+"""A pytest plugin: a Kerberos realm on loopback, MIT's KDC with accounts for the tests, and a KDC that never answers.
+
+The KDC runs as whoever runs the tests; where that is root, as nobody, in a folder of its own. The NTLM tests need a
+realm too: FreeRDP 3 speaks SPNEGO only where one is known, and offers NTLM inside.
+
+How a process learns of the realm: from KRB5_CONFIG, which libkrb5 reads whenever it makes a context. GSS-API makes one
+for every call, so the variable also reaches the test's own process (`monkeypatch.setenv`, through `kerberos`), from
+the next call on and in every thread. Two rules come with that. A file that a process has read is looked at again only
+a second later, so another configuration is another file, never the same one rewritten. And a variable is not set
+while a thread may be inside libkrb5, which reads it without a lock: what a test left to run in a thread it also ends,
+before monkeypatch puts the environment back (`BlackHole.close` frees who waits for it).
+"""
+
+import contextlib
+import dataclasses
+import os
+import selectors
+import shutil
+import socket
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from support.peers import Lab, free_port, program
+
+REALM = "ACREDSSP.TEST"
+PASSWORD = "Passw0rd!"
+
+USERS = {
+    "alice": "",
+    "bob": "",
+    "carol": "+needchange",
+    "dave": "-allow_tix",
+    "erin": "-expire 2001-01-01",
+    "frank": "-pwexpire 2001-01-01",
+}
+"""All with `PASSWORD`: alice and bob may log on. carol must change her password, dave is locked out, erin's account has
+expired, and so has frank's password."""
+HOSTS = ("localhost", "127.0.0.1", "srv.acredssp.test")
+SERVICES = ("TERMSRV", "HOST", "host", "HTTP", "WSMAN")
+PRINCIPALS = [f"{service}/{host}" for host in HOSTS for service in SERVICES]
+"""The keytab has them all."""
+UNKNOWN_KEY = "TERMSRV/elsewhere.acredssp.test"
+"""The KDC gives tickets to it, and the keytab has it not: the service of another machine."""
+
+NOBODY = 65534
+
+KRB5_CONF = """
+[libdefaults]
+ default_realm = {realm}
+ dns_lookup_realm = false
+ dns_lookup_kdc = false
+ dns_canonicalize_hostname = false
+ rdns = false
+ udp_preference_limit = 1
+ forwardable = true
+ default_ccache_name = FILE:{folder}/cache
+{settings}
+[realms]
+ {realm} = {{
+  kdc = 127.0.0.1:{port}
+ }}
+[domain_realm]
+ localhost = {realm}
+ 127.0.0.1 = {realm}
+ .acredssp.test = {realm}
+"""
+
+KDC_CONF = """
+[kdcdefaults]
+ kdc_listen = 127.0.0.1:{port}
+ kdc_tcp_listen = 127.0.0.1:{port}
+[realms]
+ {realm} = {{
+  database_name = {folder}/principal
+  key_stash_file = {folder}/stash
+  acl_file = {folder}/acl
+  max_life = 10h
+  supported_enctypes = aes256-cts-hmac-sha1-96:normal aes128-cts-hmac-sha1-96:normal
+ }}
+[logging]
+ kdc = FILE:{folder}/kdc-{port}.log
+"""
+
+
+def write_configuration(path, port, **settings):
+    """Write a krb5.conf for clients of the KDC on `port`; the default ticket cache is `cache` beside it.
+
+    Args:
+        path: A file that no process has read yet.
+        port: The KDC's.
+        settings: More for `[libdefaults]`; they go before the common ones, which they can override.
+    """
+    lines = "\n".join(f" {name} = {value}" for name, value in settings.items())
+    path.write_text(KRB5_CONF.format(realm=REALM, folder=path.parent, port=port, settings=lines), encoding="ascii")
+    return path
+
+
+def environment(configuration, keytab=None):
+    """The variables that tell a process of a realm. No replay cache: a test's files are its own."""
+    keys = {"KRB5_KTNAME": f"FILE:{keytab}"} if keytab else {}
+    return {"KRB5_CONFIG": str(configuration), "KRB5RCACHETYPE": "none", **keys}
+
+
+@dataclasses.dataclass(frozen=True)
+class Realm:
+    """A realm that runs."""
+
+    lab: Lab
+    port: int
+    identity: dict
+    """Whom the KDC's programs run as: for `subprocess.Popen`."""
+
+    @property
+    def folder(self):
+        return self.lab.folder
+
+    @property
+    def environment(self):
+        """For a client that should know the realm."""
+        return environment(self.folder / "krb5.conf")
+
+    @property
+    def keytab(self):
+        """Of all the services, `PRINCIPALS`."""
+        return self.folder / "service.keytab"
+
+    @property
+    def wrong_keytab(self):
+        """The same principals and key versions with other keys, as after a reinstallation."""
+        return self.folder / "wrong.keytab"
+
+    @property
+    def log(self):
+        """What the KDC has logged so far: every ticket, and every refusal with its reason."""
+        return (self.folder / f"kdc-{self.port}.log").read_text(encoding="utf-8")
+
+    def _administer(self, orders):
+        self._feed(["kadmin.local", "-r", REALM], orders)
+
+    def _feed(self, argv, lines):
+        """Run one of the KDC's interactive programs with a script."""
+        script = self.folder / "script"
+        script.write_text("\n".join([*lines, ""]), encoding="ascii")
+        with script.open("rb") as orders:
+            run = self.lab.run(argv, stdin=orders, **self.identity)
+        assert run.status == 0, run.output
+
+    def create(self):
+        """Make the database, the accounts and the keytabs."""
+        facts = {"realm": REALM, "port": self.port, "folder": self.folder}
+        write_configuration(self.folder / "krb5.conf", self.port)
+        (self.folder / "kdc.conf").write_text(KDC_CONF.format(**facts), encoding="ascii")
+        (self.folder / "acl").touch()
+        run = self.lab.run(["kdb5_util", "create", "-s", "-r", REALM, "-P", "database password"], **self.identity)
+        assert run.status == 0, run.output
+        orders = [f"addprinc +requires_preauth -pw {PASSWORD} {how} {user}" for user, how in USERS.items()]
+        orders += [f"addprinc -randkey {service}" for service in (*PRINCIPALS, UNKNOWN_KEY)]
+        orders += [f"ktadd -norandkey -k {self.keytab} {service}" for service in PRINCIPALS]
+        self._administer(orders)
+        entries = [f"addent -password -p {service} -k 1 -e aes256-cts-hmac-sha1-96" for service in PRINCIPALS]
+        passwords = ["another password"] * len(entries)
+        keys = [line for pair in zip(entries, passwords, strict=True) for line in pair]
+        self._feed(["ktutil"], [*keys, f"write_kt {self.wrong_keytab}"])
+
+    def serve(self):
+        """Start the KDC."""
+        self.lab.start_server(["krb5kdc", "-n", "-P", self.folder / f"{self.port}.pid"], self.port, **self.identity)
+
+    @contextlib.contextmanager
+    def at_another_time(self, offset):
+        """A second KDC of this realm whose clock is off by `offset`, such as `-2h`; gives its port.
+
+        libfaketime shifts it, and nothing else: clients believe their KDC's time, services their own.
+        """
+        port = free_port()
+        configuration = self.folder / f"kdc-{port}.conf"
+        facts = {"realm": REALM, "port": port, "folder": self.folder}
+        configuration.write_text(KDC_CONF.format(**facts), encoding="ascii")
+        shifted = Lab(self.folder / f"at-{port}", **self.lab.environment, **shifted_clock(offset))
+        shifted.folder.mkdir()
+        shifted.environment["KRB5_KDC_PROFILE"] = str(configuration)
+        argv = ["krb5kdc", "-n", "-P", self.folder / f"{port}.pid"]
+        shifted.start_server(argv, port, **self.identity)
+        try:
+            yield port
+        finally:
+            shifted.stop()
+
+
+def shifted_clock(offset):
+    """The environment of a program whose clock is to be off, such as by `-2h`; skips the test without libfaketime."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        pytest.skip("libfaketime is missing: apt-get install libfaketime")
+    return {"LD_PRELOAD": str(library), "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
+@pytest.fixture(scope="session")
+def kerberos_realm():
+    """A Kerberos realm with its KDC."""
+    for name in ("kdb5_util", "kadmin.local", "ktutil", "krb5kdc", "kinit"):
+        program(name)
+    # Not below pytest's folder, which nobody else may enter.
+    folder = Path(tempfile.mkdtemp(prefix="acredssp-kdc-"))
+    identity = {}
+    if os.geteuid() == 0:
+        identity = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        os.chown(folder, NOBODY, NOBODY)
+    profile = {"KRB5_CONFIG": str(folder / "krb5.conf"), "KRB5_KDC_PROFILE": str(folder / "kdc.conf")}
+    lab = Lab(folder, **profile)
+    realm = Realm(lab, free_port(), identity)
+    try:
+        realm.create()
+        realm.serve()
+        yield realm
+    finally:
+        lab.stop()
+        shutil.rmtree(folder)
+
+
+class Kerberos:
+    """One test's view of the realm: a configuration and ticket caches of its own, in effect in this process too."""
+
+    def __init__(self, realm, folder, monkeypatch):
+        self.realm = realm
+        self.folder = folder
+        self._monkeypatch = monkeypatch
+        self._lab = Lab(folder)
+        self.keytab = realm.keytab
+        self.configure(realm.port)
+
+    def configure(self, port, *, keytab=None, **settings):
+        """Take another KDC, keytab or `[libdefaults]` from here on."""
+        number = len(list(self.folder.glob("*.conf")))
+        path = write_configuration(self.folder / f"krb5-{number}.conf", port, **settings)
+        self.keytab = keytab or self.keytab
+        self.environment = environment(path, self.keytab)
+        self._lab.environment = dict(self.environment)
+        for name in ("KRB5CCNAME", "KRB5_CLIENT_KTNAME", "KRB5_TRACE"):
+            self._monkeypatch.delenv(name, raising=False)
+        for name, value in self.environment.items():
+            self._monkeypatch.setenv(name, value)
+
+    def cache(self, name="ticket"):
+        """A ticket cache of this test, as KRB5CCNAME has it."""
+        return f"FILE:{self.folder / name}"
+
+    def log_on(self, user="alice", *options, password=PASSWORD, name="ticket"):
+        """Get a ticket-granting ticket, as kinit does; gives the cache's name.
+
+        Args:
+            user: Whose.
+            options: More for kinit: `-F` for one that is not forwardable, `-l 1m` for a short life, `-s 1h` postdated.
+            password: The user's.
+            name: Of the cache's file.
+        """
+        run = self.kinit(user, *options, password=password, name=name)
+        assert run.status == 0, run.output
+        return self.cache(name)
+
+    def kinit(self, user="alice", *options, password=PASSWORD, name="ticket"):
+        """Run kinit; gives what it said."""
+        answers = self.folder / "password"
+        answers.write_text(f"{password}\n", encoding="ascii")
+        with answers.open("rb") as stdin:
+            return self.run(["kinit", "-c", self.cache(name), *options, user], stdin=stdin)
+
+    def run(self, argv, **options):
+        """Run a program that knows the realm to its end."""
+        return self._lab.run(argv, **options)
+
+    def start(self, argv, **options):
+        """Start a program that knows the realm; it ends with the test."""
+        return self._lab.start(argv, **options)
+
+    def close(self):
+        """End what still runs."""
+        self._lab.stop()
+        self._lab.show_logs()
+
+
+@pytest.fixture
+def kerberos(kerberos_realm, tmp_path, monkeypatch):
+    """The realm for one test, in effect in this process: what needs KRB5_CONFIG or a keytab finds it."""
+    folder = tmp_path / "kerberos"
+    folder.mkdir()
+    kerberos = Kerberos(kerberos_realm, folder, monkeypatch)
+    yield kerberos
+    kerberos.close()
+
+
+class BlackHole:
+    """Listens on TCP and UDP, accepts whoever comes, reads what they say and never answers."""
+
+    def __init__(self):
+        self.port = free_port()
+        self._selector = selectors.DefaultSelector()
+        self._ours, self._wake = socket.socketpair()
+        self._sockets = [self._ours]
+        self.heard = threading.Semaphore(0)
+        """Released for every connection and every datagram."""
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
+        self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._datagrams.bind(("127.0.0.1", self.port))
+        for each in (self._ours, self._listener, self._datagrams):
+            each.setblocking(False)
+            self._selector.register(each, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._swallow, name="black hole")
+        self._thread.start()
+
+    def _swallow(self):
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._ours:
+                    return
+                self._take(key.fileobj)
+
+    def _take(self, ready):
+        if ready is self._listener:
+            connection, _ = ready.accept()
+            connection.setblocking(False)
+            self._sockets.append(connection)
+            self._selector.register(connection, selectors.EVENT_READ)
+            self.heard.release()
+        elif ready is self._datagrams:
+            ready.recv(65536)
+            self.heard.release()
+        elif not _read(ready):
+            self._selector.unregister(ready)
+
+    def close(self):
+        """Hang up on everybody: who waits for an answer learns at once that there is no KDC."""
+        if not self._thread.is_alive():
+            return
+        self._wake.send(b"x")
+        self._thread.join()
+        for each in (*self._sockets, self._listener, self._datagrams, self._wake):
+            each.close()
+        self._selector.close()
+
+
+def _read(connection):
+    try:
+        return connection.recv(65536)
+    except OSError:
+        return b""
+
+
+@pytest.fixture
+def black_hole(tmp_path):
+    """A KDC that accepts and never answers."""
+    hole = BlackHole()
+    yield hole
+    hole.close()
