@@ -5,7 +5,7 @@ the client delegated must come out. The shape is the bare one: recordings hold T
 """
 
 import pytest
-from support.engine import CUTS, End
+from support.engine import CUTS, End, feed
 from vectors.load import captures
 
 from acredssp.core.context import SecurityContext
@@ -64,16 +64,6 @@ def server_of(capture, passwords) -> End:
 
 def passwords_of(capture) -> list[str]:
     return [account.split(":", 2)[2] for account in capture.get("accounts") or []] or list(DOMAIN_USERS)
-
-
-def feed(server: End, data: bytes, cut) -> bytes:
-    """One message at cuts; the context asks for exactly what is left of its frame."""
-    output = b""
-    while data:
-        piece = cut(data, server.missing)
-        output += server.step(piece)
-        data = data[len(piece) :]
-    return output
 
 
 def test_there_are_recordings_of_either_end():

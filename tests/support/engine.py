@@ -192,6 +192,16 @@ class End:
             assert again == result, "a repeated call must be harmless"
 
 
+def feed(end: End, data: bytes, cut: Cut) -> bytes:
+    """One whole message at cuts; the context asks for exactly what is left of its frame."""
+    output = b""
+    while data:
+        piece = cut(data, end.missing)
+        output += end.step(piece)
+        data = data[len(piece) :]
+    return output
+
+
 def converse(client: End, server: End, cut: Cut = whole) -> Iterator[tuple[str, bytes]]:
     """Let two ends talk to the end; yield every flight as (direction, bytes)."""
     flight = client.step(b"")

@@ -2,7 +2,7 @@ from vectors.load import capture, captures
 
 
 def test_captures_are_all_there():
-    assert len(captures()) == 78
+    assert len(captures()) == 94
     assert sum(len(recorded.messages) for recorded in captures()) > 300
 
 
