@@ -2,6 +2,8 @@
 #   make run     a demonstration: real handshakes, client and server
 #   make test    the tests; a missing peer program or library is a named skip
 #   make check   what continuous integration asks for: fmt lint types, and the tests with branch coverage
+#   make bench   what it costs, beside what others cost, under five minutes; make bench-full takes longer
+#   make bench-check  what may not get more expensive
 #   make format  write what `make fmt` would ask for
 # Variables: PYTHON (the interpreter .venv is made from), ARGS (more arguments for pytest),
 # KERBEROS (set to nothing to leave gssapi out even where krb5-config is found).
@@ -20,9 +22,10 @@ export PIP_ROOT_USER_ACTION := ignore
 VENV_STAMP := $(VENV)/.stamp-venv
 RUN_STAMP := $(VENV)/.stamp-run
 DEV_STAMP := $(VENV)/.stamp-dev
+BENCH_STAMP := $(VENV)/.stamp-bench
 KERBEROS_STAMP := $(VENV)/.stamp-kerberos
 
-.PHONY: run test check fmt format lint types cover interop docs conformance clean
+.PHONY: run test check fmt format lint types cover interop docs conformance bench bench-full bench-check clean
 .DEFAULT_GOAL := check
 
 run: $(RUN_STAMP)
@@ -62,6 +65,17 @@ docs: $(DEV_STAMP)
 conformance: $(DEV_STAMP)
 	$(BIN)/pytest --collect-only -q --conformance=write >/dev/null
 
+# Leaves its table, its figures as JSON and its plots in benchmarks/report.
+bench: $(BENCH_STAMP)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-full: $(BENCH_STAMP)
+	$(BIN)/python -m benchmarks --mode full $(ARGS)
+
+# Exit status 0: nothing got more expensive; 1: something did, and which.
+bench-check: $(BENCH_STAMP)
+	$(BIN)/python -m benchmarks.check
+
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
@@ -93,6 +107,11 @@ $(DEV_STAMP): $(VENV_STAMP) pyproject.toml
 	@echo "installing acredssp and its development tools into $(VENV)"
 	@$(PIP) install --editable '.[dev]'
 	@touch $@ $(RUN_STAMP)
+
+$(BENCH_STAMP): $(VENV_STAMP) pyproject.toml
+	@echo "installing acredssp and what its benchmarks need into $(VENV)"
+	@$(PIP) install --editable '.[bench]'
+	@touch $@
 
 # Never fails: without gssapi the tests that need it are skipped by name. `make clean` has it tried again.
 # Unoptimized, it compiles in a third of the time; such a build has no place in pip's cache.

@@ -65,7 +65,7 @@ def test_the_examples_talk_to_each_other(folder):
 
 def test_the_extras_are_those_of_the_package():
     extras = {words(cell)[0] for cell, _ in rows("## Install")}
-    assert extras == set(PROJECT["project"]["optional-dependencies"]) - {"dev"}
+    assert extras == set(PROJECT["project"]["optional-dependencies"]) - {"bench", "dev"}
 
 
 def test_the_exit_statuses_are_those_of_the_command():

@@ -1,0 +1,1 @@
+"""What acredssp costs, beside what others cost: `make bench`. See docs/performance.md."""

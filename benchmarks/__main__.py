@@ -1,0 +1,53 @@
+"""Measure everything, show it, and leave it in `benchmarks/report`.
+
+    python -m benchmarks                    under five minutes
+    python -m benchmarks --mode full        more rounds, more rows
+    python -m benchmarks --only memory      one group of rows
+
+Exit status: 0 when all was measured, whatever the verdicts; 2 for a command line that makes no sense. What may fail is
+`python -m benchmarks.check`.
+"""
+
+import argparse
+import pathlib
+import sys
+
+from rich.console import Console
+
+from benchmarks import bulk, inmemory, instructions, memory, report
+from benchmarks.harness import LOOPS, SIZES, Results, Watch, environment, raise_file_limit
+
+GROUPS = {
+    "inmemory": (inmemory.measure, len(inmemory.SETTINGS)),
+    "facade": (inmemory.measure_facade, 2),
+    "instructions": (instructions.measure, 1),
+    "memory": (memory.measure, len(memory.CASES)),
+    "bulk": (bulk.measure, len(LOOPS)),
+}
+"""Each group of rows, and the steps that its progress has."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mode", choices=SIZES, default="bench", help="quick only shows that the harness works")
+    parser.add_argument("--only", action="append", choices=GROUPS, help="a group of rows; may be given again")
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path(__file__).parent / "report")
+    options = parser.parse_args()
+    raise_file_limit()
+    console, results = Console(), Results(options.mode, environment())
+    chosen = {name: group for name, group in GROUPS.items() if not options.only or name in options.only}
+    for name in GROUPS.keys() - chosen.keys():
+        results.leave_out(name, "not asked for")
+    with Watch(console, sum(steps for _, steps in chosen.values())) as watch:
+        for measure, _ in chosen.values():
+            measure(SIZES[options.mode], results, watch)
+    report.write(results, options.output)
+    report.show(results, console)
+    console.print(f"{options.output}: results.json, table.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

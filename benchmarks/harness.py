@@ -1,0 +1,224 @@
+"""What every benchmark shares: sizes of a run, figures with their spread, rows with their verdict, the environment.
+
+How the figures hold on a machine that does other things too: whatever is compared runs in turns within one process, a
+round's figure is a ratio of that round, and a row is the median of its rounds. Absolute times are reported, but never
+compared across runs.
+"""
+
+import asyncio
+import dataclasses
+import gc
+import os
+import pathlib
+import platform
+import resource
+import ssl
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+import cryptography
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+"""What the event loops are made by."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much a run does."""
+
+    rounds: int
+    """Rounds in memory; the first, which warms everything up, comes on top and is not counted."""
+    handshakes: int
+    """Of each kind in a round in memory."""
+    loopback_rounds: dict[int, int]
+    """Rounds over loopback by the number of handshakes at once."""
+    loopback_handshakes: int
+    """The least number of handshakes of a round over loopback."""
+    connections: int
+    """Of a memory row."""
+    bulk: int
+    """Bytes of a bulk transfer."""
+    bulk_rounds: int
+    pings: int
+    samples: int
+    """Handshakes of a stage profile."""
+    every_instruction: bool = False
+    """Whether instructions are counted for more than the rows with a goal."""
+    every_pyspnego: bool = False
+    """Whether pyspnego runs over loopback, too: it takes four times as long as everybody else."""
+
+
+SIZES = {
+    "quick": Size(
+        rounds=1, handshakes=2, loopback_rounds={1: 1, 10: 1}, loopback_handshakes=4, connections=4, bulk=1 << 18,
+        bulk_rounds=1, pings=20, samples=20,
+    ),
+    "bench": Size(
+        rounds=11, handshakes=20, loopback_rounds={1: 5, 100: 5, 1000: 3, 5000: 1}, loopback_handshakes=200,
+        connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2500,
+    ),
+    "full": Size(
+        rounds=31, handshakes=40, loopback_rounds={1: 9, 100: 9, 1000: 9, 5000: 3}, loopback_handshakes=400,
+        connections=1000, bulk=1 << 26, bulk_rounds=11, pings=5000, samples=10000,
+        every_instruction=True, every_pyspnego=True,
+    ),
+}  # fmt: skip
+"""`quick` shows that the harness works; its figures mean nothing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Figure:
+    """A median with its spread."""
+
+    median: float
+    low: float
+    """The least of all rounds."""
+    high: float
+    rounds: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Figure":
+        values = sorted(values)
+        return cls(statistics.median(values), values[0], values[-1], len(values))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table."""
+
+    key: str
+    """Its name in the JSON, for programs; never changes."""
+    what: str
+    figure: Figure
+    unit: str = "x"
+    """`x` for a ratio."""
+    goal: float | None = None
+    """None for a figure that is only reported."""
+    reach: float | None = None
+    """Where the figure should go; no verdict depends on it."""
+    at_most: bool = True
+    """Whether less is better."""
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        if self.goal is None:
+            return "reported"
+        if self._holds(self.goal):
+            return "reached" if self.reach is not None and self._holds(self.reach) else "met"
+        return f"missed by {abs(self.figure.median / self.goal - 1):.0%}"
+
+    def _holds(self, bound: float) -> bool:
+        return self.figure.median <= bound if self.at_most else self.figure.median >= bound
+
+    def as_json(self) -> dict[str, object]:
+        return dataclasses.asdict(self) | {"verdict": self.verdict}
+
+
+@dataclasses.dataclass(slots=True)
+class Results:
+    """Everything that a run found."""
+
+    mode: str
+    environment: dict[str, str | int]
+    rows: list[Row] = dataclasses.field(default_factory=list)
+    left_out: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    """`what` was not measured and `why`."""
+    details: dict[str, object] = dataclasses.field(default_factory=dict)
+    """What the plots are drawn from, by group of rows."""
+
+    def leave_out(self, what: str, why: str) -> None:
+        self.left_out.append({"what": what, "why": why})
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "mode": self.mode,
+            "environment": self.environment,
+            "rows": [row.as_json() for row in self.rows],
+            "left_out": self.left_out,
+            "details": self.details,
+        }
+
+
+def ratios(rounds: Sequence[dict[str, float]], over: str, under: str) -> Figure:
+    """Divide round by round: what `over` took by what `under` took."""
+    return Figure.of(each[over] / each[under] for each in rounds)
+
+
+def environment() -> dict[str, str | int]:
+    """What the figures hold for."""
+    return {
+        "python": platform.python_version(),
+        "openssl": ssl.OPENSSL_VERSION.split()[1],
+        "cryptography": cryptography.__version__,
+        "uvloop": uvloop.__version__,
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+    }
+
+
+TRIPLE = ("python", "openssl", "cryptography")
+"""What instruction counts hold for."""
+
+
+def _cpu() -> str:
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def raise_file_limit() -> int:
+    """Raise RLIMIT_NOFILE to its hard limit, and return it: a connection within one process takes two files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else sys.maxsize
+
+
+def settle() -> None:
+    """Collect garbage, and have the collector forget all that lives: before each turn, the same for everybody."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+class Watch:
+    """Shows how far a run is. Drawn only between measurements, by the thread that measures."""
+
+    def __init__(self, console: Console, steps: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            expand=True,
+            auto_refresh=False,
+            disable=not console.is_terminal,
+        )
+        self._bar = self._progress.add_task("", total=steps)
+        self._console = console
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def step(self, what: str) -> None:
+        """Begin another step."""
+        if not self._console.is_terminal:
+            self._console.print(what)
+        self._progress.update(self._bar, description=what)
+        self._progress.refresh()
+
+    def done(self) -> None:
+        """End a step."""
+        self._progress.advance(self._bar)
+        self._progress.refresh()

@@ -1,0 +1,181 @@
+"""The engine's CPU in memory over bare TLS and under pyspnego: both sides in one thread, each handshake in turn.
+
+A round's figure is the median of its handshakes, which a disturbed one does not move. That leaves out what the garbage
+collector takes, for everybody alike; the rows counted in instructions have it in them.
+"""
+
+import asyncio
+import statistics
+import time
+
+import acredssp
+from benchmarks import facade, pyspnego
+from benchmarks.harness import Figure, Results, Row, Size, Watch, ratios, settle
+from benchmarks.peers import NAME, Cost, KeyType, Peer, Setting, handshake
+
+NTLM, NEGOTIATE = acredssp.MechanismChoice.NTLM, acredssp.MechanismChoice.NEGOTIATE
+
+SETTINGS: tuple[tuple[KeyType, str], ...] = (("rsa", "1.3"), ("rsa", "1.2"), ("ec", "1.3"), ("ec", "1.2"))
+
+GOALS = {
+    ("rsa", "1.3", "NTLM"): (1.35, 1.30),
+    ("rsa", "1.3", "SPNEGO"): (1.45, 1.35),
+    ("ec", "1.3", "NTLM"): (1.50, 1.45),
+    ("ec", "1.3", "SPNEGO"): (1.65, 1.50),
+    ("ec", "1.2", "NTLM"): (1.50, 1.45),
+    ("ec", "1.2", "SPNEGO"): (1.65, 1.50),
+}
+"""Goal and reach of the engine's CPU over bare TLS."""
+
+PYSPNEGO_GOALS = {"tuned": (2.2, 2.5), "shared": (3.7, 4.0), "default": (5.2, 5.5)}
+SERVER_GOAL = 1.35
+MESSAGES = {"NTLM": (4, 3), "SPNEGO": (5, 4)}
+"""Client to server and server to client, TLS 1.3."""
+
+Rounds = list[dict[str, Cost]]
+"""The median handshake of each peer in each round."""
+
+
+def measure(size: Size, results: Results, watch: Watch) -> None:
+    for kind, version in SETTINGS:
+        watch.step(f"in memory: {kind}, TLS {version}")
+        setting = Setting.of(acredssp.self_signed([NAME], kind), version)
+        peers = {"TLS": setting.bare_tls(), "NTLM": setting.acredssp(NTLM), "SPNEGO": setting.acredssp(NEGOTIATE)}
+        with_pyspnego = (kind, version) == ("rsa", "1.3")
+        if with_pyspnego:
+            peers |= {f"pyspnego {variant}": pyspnego.peer(setting, variant) for variant in pyspnego.VARIANTS}
+        with pyspnego.users():
+            rounds = take_turns(peers, size)
+        results.rows += over_tls(rounds, kind, version)
+        if with_pyspnego:
+            results.rows += under_pyspnego(rounds)
+            results.rows += messages(rounds)
+        results.details.setdefault("in memory", {})[f"{kind} {version}"] = microseconds(rounds)
+        watch.done()
+
+
+def take_turns(peers: dict[str, Peer], size: Size) -> Rounds:
+    """Run the rounds; the first is dropped."""
+    rounds: Rounds = []
+    for _ in range(size.rounds + 1):
+        settle()
+        costs: dict[str, list[Cost]] = {name: [] for name in peers}
+        for _ in range(size.handshakes):
+            for name, peer in peers.items():
+                costs[name].append(handshake(peer))
+        rounds.append({name: median(each) for name, each in costs.items()})
+    return rounds[1:]
+
+
+def median(costs: list[Cost]) -> Cost:
+    """The median of each side for itself."""
+    return Cost(
+        statistics.median(cost.client for cost in costs),
+        statistics.median(cost.server for cost in costs),
+        costs[0].to_server,
+        costs[0].to_client,
+    )
+
+
+def over_tls(rounds: Rounds, kind: KeyType, version: str) -> list[Row]:
+    rows = []
+    name = {"rsa": "RSA-2048", "ec": "P-256"}[kind]
+    for mechanism in ("NTLM", "SPNEGO"):
+        goal, reach = GOALS.get((kind, version, mechanism), (None, None))
+        for side in ("both", "client", "server"):
+            what = {"both": "both sides", "client": "client alone", "server": "server alone"}[side]
+            if side != "both":
+                goal, reach = (SERVER_GOAL if (kind, side) == ("rsa", "server") else None), None
+            rows.append(
+                Row(
+                    key=f"cpu.{kind}.{version}.{mechanism.lower()}.{side}",
+                    what=f"CPU over bare TLS, {name}, TLS {version}, {mechanism}, {what}",
+                    figure=Figure.of(getattr(each[mechanism], side) / getattr(each["TLS"], side) for each in rounds),
+                    goal=goal,
+                    reach=reach,
+                )
+            )
+    return rows
+
+
+def under_pyspnego(rounds: Rounds) -> list[Row]:
+    both = [{name: cost.both for name, cost in each.items()} for each in rounds]
+    return [
+        Row(
+            key=f"pyspnego.{variant}",
+            what=f"pyspnego's CPU over ours, {variant}, RSA-2048, TLS 1.3, SPNEGO",
+            figure=ratios(both, f"pyspnego {variant}", "SPNEGO"),
+            goal=PYSPNEGO_GOALS[variant][0],
+            reach=PYSPNEGO_GOALS[variant][1],
+            at_most=False,
+            note="two tickets" if variant == "default" else "",
+        )
+        for variant in pyspnego.VARIANTS
+    ]
+
+
+def messages(rounds: Rounds) -> list[Row]:
+    rows = []
+    for mechanism, (to_server, to_client) in MESSAGES.items():
+        for way, key, goal in (
+            ("client to server", "to_server", to_server),
+            ("server to client", "to_client", to_client),
+        ):
+            figure = Figure.of(getattr(each[mechanism], key) for each in rounds)
+            rows.append(
+                Row(
+                    key=f"messages.{mechanism.lower()}.{key}",
+                    what=f"messages {way}, TLS 1.3, {mechanism}",
+                    figure=figure,
+                    goal=goal,
+                    unit="",
+                )
+            )
+    return rows
+
+
+def microseconds(rounds: Rounds) -> dict[str, dict[str, float]]:
+    """Absolute times, which only hold for the machine and the moment."""
+    return {
+        name: {
+            side: round(statistics.median(getattr(each[name], side) for each in rounds) * 1e6, 1)
+            for side in ("client", "server", "both")
+        }
+        for name in rounds[0]
+    }
+
+
+# --- the SSPI functions over the engine ---
+
+
+def measure_facade(size: Size, results: Results, watch: Watch) -> None:
+    for kind in ("rsa", "ec"):
+        watch.step(f"SSPI functions over the engine: {kind}")
+        configs = facade.configurations(acredssp.self_signed([NAME], kind))
+        rounds = asyncio.run(_facade_rounds(configs, size))
+        results.rows.append(
+            Row(
+                key=f"facade.{kind}",
+                what=f"SSPI functions over the engine, {'RSA-2048' if kind == 'rsa' else 'P-256'}, raw NTLM",
+                figure=ratios(rounds, "functions", "engine"),
+                goal=facade.GOAL,
+            )
+        )
+        watch.done()
+
+
+async def _facade_rounds(configs: tuple[acredssp.ClientConfig, acredssp.ServerConfig], size: Size) -> list[dict]:
+    engine, functions = facade.by_hand(*configs), await facade.by_sspi(*configs)
+    rounds = []
+    for _ in range(size.rounds + 1):
+        settle()
+        by_engine, by_functions = [], []
+        for _ in range(size.handshakes):
+            started = time.thread_time()
+            engine()
+            between = time.thread_time()
+            await functions()
+            by_functions.append(time.thread_time() - between)
+            by_engine.append(between - started)
+        rounds.append({"engine": statistics.median(by_engine), "functions": statistics.median(by_functions)})
+    return rounds[1:]

@@ -1,0 +1,112 @@
+"""Instructions of a handshake above those of its TLS, counted by valgrind's cachegrind: no load moves them.
+
+A process that does 24 handshakes less one that does 4 is 20 handshakes, without what a process does once. Both get the
+same key, since making one takes any number of instructions. valgrind hides AVX-512 from OpenSSL, so what TLS itself
+takes is overstated, and a ratio to it would be understated: that is why the figure is a difference.
+
+    python -m benchmarks.instructions FOLDER PEER COUNT     what valgrind runs
+"""
+
+import concurrent.futures
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import acredssp
+from benchmarks.harness import Figure, Results, Row, Size, Watch
+from benchmarks.peers import NAME, KeyType, Peer, Setting, handshake
+
+FEW, MANY = 4, 24
+MILLION = 1e6
+GOALS = {"ntlm": 1.8, "spnego": 2.0}
+"""Million instructions above TLS, both sides."""
+
+MISSING = "valgrind is missing: apt-get install valgrind"
+
+
+def measure(size: Size, results: Results, watch: Watch) -> None:
+    watch.step("instructions")
+    if shutil.which("valgrind") is None:
+        results.leave_out("instructions above TLS", MISSING)
+        watch.done()
+        return
+    kinds: tuple[KeyType, ...] = ("rsa", "ec") if size.every_instruction else ("rsa",)
+    more = ["pyspnego tuned"] if size.every_instruction else []
+    for kind in kinds:
+        counts = count(["tls", *GOALS, *(more if kind == "rsa" else [])], kind)
+        for name in [name for name in counts if name != "tls"]:
+            above = (counts[name] - counts["tls"]) / MILLION
+            results.rows.append(
+                Row(
+                    key=f"instructions.{kind}.{name.replace(' ', '.')}",
+                    what=f"instructions above TLS, {_NAMES[name]}, {'RSA-2048' if kind == 'rsa' else 'P-256'}",
+                    figure=Figure(above, above, above, 1),
+                    unit="million",
+                    goal=GOALS.get(name),
+                )
+            )
+        results.details.setdefault("instructions", {})[kind] = counts
+    watch.done()
+
+
+_NAMES = {"ntlm": "raw NTLM", "spnego": "SPNEGO", "pyspnego tuned": "pyspnego tuned"}
+
+
+def count(names: list[str], kind: KeyType = "rsa") -> dict[str, float]:
+    """Return the instructions of one handshake of each of these, TLS included.
+
+    Several run at a time: they do not disturb each other's count.
+    """
+    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for file, content in zip(("certificate", "key"), acredssp.self_signed([NAME], kind), strict=True):
+            pathlib.Path(folder, file).write_bytes(content)
+        runs = {(name, many): pool.submit(_refs, folder, name, many) for name in names for many in (FEW, MANY)}
+        return {name: (runs[name, MANY].result() - runs[name, FEW].result()) / (MANY - FEW) for name in names}
+
+
+def _refs(folder: str, name: str, handshakes: int) -> int:
+    run = subprocess.run(  # noqa: S603 - ourselves
+        ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null",  # noqa: S607
+         sys.executable, "-m", "benchmarks.instructions", folder, name, str(handshakes)],
+        env=os.environ | {"PYTHONHASHSEED": "0"}, cwd=pathlib.Path(__file__).parent.parent,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    refs = re.search(r"I\s+refs:\s+([\d,]+)", run.stderr)
+    if run.returncode or refs is None:
+        raise RuntimeError(f"valgrind could not run {name}: {run.stderr[-2000:]}")
+    return int(refs[1].replace(",", ""))
+
+
+def _peer(setting: Setting, name: str) -> Peer:
+    match name:
+        case "tls":
+            return setting.bare_tls()
+        case "ntlm" | "spnego":
+            choice = acredssp.MechanismChoice.NTLM if name == "ntlm" else acredssp.MechanismChoice.NEGOTIATE
+            return setting.acredssp(choice)
+        case _:
+            from benchmarks import pyspnego  # noqa: PLC0415 - its import takes valgrind many seconds
+
+            return pyspnego.peer(setting, name.removeprefix("pyspnego "))
+
+
+def _perform(folder: str, name: str, handshakes: int) -> None:
+    pem = tuple(pathlib.Path(folder, file).read_bytes() for file in ("certificate", "key"))
+    peer = _peer(Setting.of(pem, "1.3"), name)
+    if name.startswith("pyspnego"):
+        from benchmarks import pyspnego  # noqa: PLC0415 - as above
+
+        with pyspnego.users():
+            for _ in range(handshakes):
+                handshake(peer)
+        return
+    for _ in range(handshakes):
+        handshake(peer)
+
+
+if __name__ == "__main__":
+    _perform(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,191 @@
+"""Whom the figures in memory compare: each peer as two sides that take bytes and give bytes.
+
+All share one certificate, one client context and one server context of `ssl`, and so the number of tickets: none, which
+is what acredssp's servers send.
+"""
+
+import dataclasses
+import ssl
+import time
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import acredssp
+
+NAME = "localhost"
+DOMAIN, PASSWORD = "CONTOSO", "Passw0rd!"
+ALICE = acredssp.Password(PASSWORD, "alice", DOMAIN)
+
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+KeyType = Literal["rsa", "ec"]
+
+
+class Side(Protocol):
+    """One side of a handshake in memory."""
+
+    done: bool
+
+    def step(self, data: bytes) -> bytes:
+        """Take what the other side said, and answer."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Peer:
+    """Makes both sides of one handshake after the other."""
+
+    client: Callable[[], Side]
+    server: Callable[[], Side]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cost:
+    """What one handshake took."""
+
+    client: float
+    """Seconds of CPU."""
+    server: float
+    to_server: int
+    """Messages."""
+    to_client: int
+
+    @property
+    def both(self) -> float:
+        return self.client + self.server
+
+
+def handshake(peer: Peer, clock: Callable[[], float] = time.thread_time) -> Cost:
+    """Let both sides talk until both are done; making and forgetting them counts."""
+    started = clock()
+    client = peer.client()
+    flight = client.step(b"")
+    between = clock()
+    client_time, to_server, to_client = between - started, 1, 0
+    server = peer.server()
+    reply = server.step(flight)
+    server_time = clock() - between
+    while True:
+        to_client += bool(reply)
+        started = clock()
+        flight = client.step(reply)
+        between = clock()
+        client_time += between - started
+        if client.done and server.done:
+            break
+        to_server += bool(flight)
+        reply = server.step(flight)
+        server_time += clock() - between
+        if client.done and server.done:
+            break
+    started = clock()
+    del client
+    between = clock()
+    del server
+    return Cost(client_time + between - started, server_time + clock() - between, to_server, to_client)
+
+
+# --- TLS alone ---
+
+
+class BareTLS:
+    """A TLS handshake and nothing else: the floor."""
+
+    __slots__ = ("_incoming", "_object", "_outgoing", "done")
+
+    def __init__(self, context: ssl.SSLContext, name: str | None) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=name is None, server_hostname=name)
+        self.done = False
+
+    def step(self, data: bytes) -> bytes:
+        self._incoming.write(data)
+        try:
+            self._object.do_handshake()
+            self.done = True
+        except ssl.SSLWantReadError:
+            pass
+        return self._outgoing.read()
+
+
+# --- acredssp ---
+
+
+class Engine:
+    """acredssp's engine, driven by hand."""
+
+    __slots__ = ("_answer", "_context", "_kept", "done")
+
+    def __init__(self, context: acredssp.SecurityContext, answer: Callable[[acredssp.Event], object]) -> None:
+        self._context = context
+        self._answer = answer
+        self._kept = b""
+        self.done = False
+
+    def step(self, data: bytes) -> bytes:
+        data = self._kept + data if self._kept else data
+        result = self._context.step(data)
+        output = result.output
+        while True:
+            if result.event is not None:
+                result = self._context.resume(self._answer(result.event))
+            elif result.extra and not result.missing and result.status is not acredssp.SecurityStatus.SEC_E_OK:
+                result = self._context.step(data[-result.extra :])
+            else:
+                break
+            output += result.output
+        self._kept = data[len(data) - result.extra :]
+        self.done = result.status is acredssp.SecurityStatus.SEC_E_OK
+        return output
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """A certificate, a version of TLS, and the contexts that everybody shares."""
+
+    certificate: bytes
+    key: bytes
+    client_context: ssl.SSLContext
+    server_context: ssl.SSLContext
+    policy: acredssp.Policy
+
+    @classmethod
+    def of(cls, pem: tuple[bytes, bytes], version: str | None = None) -> "Setting":
+        """Make contexts for a certificate and its key in PEM, and for one version of TLS ("1.2", "1.3") or any."""
+        policy = acredssp.Policy()
+        if version is not None:
+            policy = dataclasses.replace(policy, min_tls=VERSIONS[version], max_tls=VERSIONS[version])
+        return cls(
+            *pem,
+            acredssp.client_context(policy),
+            acredssp.server_context_from_pem(policy, *pem),
+            policy,
+        )
+
+    def client_config(self, mechanism: acredssp.MechanismChoice) -> acredssp.ClientConfig:
+        """A client that pins the server's key."""
+        pin = acredssp.pin_of(ssl.PEM_cert_to_DER_cert(self.certificate.decode()))
+        return acredssp.ClientConfig(
+            authenticate=ALICE,
+            policy=dataclasses.replace(self.policy, mechanism=mechanism),
+            trust=acredssp.Trust.pinned(pin),
+            ssl_context=self.client_context,
+        )
+
+    def server_config(self) -> acredssp.ServerConfig:
+        return acredssp.ServerConfig(ssl_context=self.server_context, policy=self.policy, lookup=lambda _request: ALICE)
+
+    def bare_tls(self) -> Peer:
+        return Peer(lambda: BareTLS(self.client_context, NAME), lambda: BareTLS(self.server_context, None))
+
+    def acredssp(self, mechanism: acredssp.MechanismChoice) -> Peer:
+        client, server = self.client_config(mechanism), self.server_config()
+
+        def answer(event: acredssp.Event) -> object:
+            if isinstance(event, acredssp.JudgeCertificate):
+                return client.judge(event.chain, NAME)
+            return ALICE
+
+        return Peer(
+            lambda: Engine(client.new_context(server_hostname=NAME, spn=f"TERMSRV/{NAME}"), answer),
+            lambda: Engine(server.new_context(), answer),
+        )

@@ -1,0 +1,69 @@
+"""The benchmarks run, and leave behind what docs/performance.md promises. No time is asserted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.peers import DEADLINE
+
+ROOT = Path(__file__).parent.parent
+
+GROUPS = ["inmemory", "facade", "memory", "bulk"]
+"""All but `instructions`, which valgrind takes a minute for."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    only = [word for group in GROUPS for word in ("--only", group)]
+    command = [sys.executable, "-m", "benchmarks", "--mode", "quick", "--output", str(folder), *only]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=4 * DEADLINE, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    return json.loads((folder / "results.json").read_text("utf-8"))
+
+
+def test_the_results_say_what_they_hold_for(results):
+    assert set(results) == {"mode", "environment", "rows", "left_out", "details"}
+    assert results["mode"] == "quick"
+    assert {"python", "openssl", "cryptography", "uvloop", "cpu", "cores", "kernel"} == set(results["environment"])
+
+
+def test_every_row_has_goal_figure_spread_and_verdict(results):
+    assert len({row["key"] for row in results["rows"]}) == len(results["rows"])
+    for row in results["rows"]:
+        assert set(row) == {"key", "what", "figure", "unit", "goal", "reach", "at_most", "note", "verdict"}
+        figure = row["figure"]
+        assert figure["low"] <= figure["median"] <= figure["high"]
+        assert figure["rounds"] >= 1
+
+
+def test_what_was_not_measured_is_named(results):
+    assert "instructions" in {each["what"] for each in results["left_out"]}
+    assert all(each["why"] for each in results["left_out"])
+
+
+def test_the_table_has_every_row(folder, results):
+    table = (folder / "table.md").read_text("utf-8")
+    for row in results["rows"]:
+        assert f"| {row['what']} |" in table
+
+
+@pytest.mark.parametrize(
+    ("key", "messages"),
+    [
+        ("messages.ntlm.to_server", 4),
+        ("messages.ntlm.to_client", 3),
+        ("messages.spnego.to_server", 5),
+        ("messages.spnego.to_client", 4),
+    ],
+)
+def test_a_handshake_takes_as_many_messages_as_promised(results, key, messages):
+    [row] = [row for row in results["rows"] if row["key"] == key]
+    assert row["figure"]["median"] == messages
