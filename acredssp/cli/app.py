@@ -6,6 +6,7 @@ ends in a traceback.
 
 import contextlib
 import enum
+import functools
 import importlib.metadata
 import pathlib
 import sys
@@ -24,8 +25,9 @@ from acredssp.cli.demo import demo
 from acredssp.cli.login import Login, log_on
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, result_of
 from acredssp.cli.report import DemoReport, LoginReport, ServeReport, to_json
-from acredssp.cli.serve import Refused, Serve, serve
+from acredssp.cli.serve import Refused, Serve, serve, serve_by_workers
 from acredssp.cli.users import Users
+from acredssp.cli.workers import check_platform
 from acredssp.config import ClientConfig
 from acredssp.credentials import Credential, NTHash, logon_name
 from acredssp.errors import CredSSPError
@@ -294,6 +296,10 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     min_version: MinVersion = FIRST_SAFE_VERSION,
     max_version: MaxVersion = NEWEST_VERSION,
     carriage: WithCarriage = CarriageChoice.RDP,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, metavar="N", help="Serve by so many processes, one for each core (Linux)."),
+    ] = None,
     as_json: AsJSON = False,
 ) -> None:
     """Log on whoever the users file allows, and print a line for each handshake. SIGTERM drains and stops.
@@ -306,6 +312,8 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     """
     out, err = render.consoles()
     with _usage_errors():
+        if workers is not None:
+            check_platform()
         arguments.check_versions(min_version, max_version)
         address = arguments.address(listen, default_port=_RDP_PORT, lowest_port=0)
         task = Serve(
@@ -325,7 +333,11 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
         config = task.config()
     _warn_of_legacy(err, min_version)
     try:
-        _until_done(serve(task, config, out))
+        if workers is None:
+            _until_done(serve(task, config, out))
+        else:
+            warn = functools.partial(render.warning, err)
+            raise typer.Exit(serve_by_workers(task, config, out, count=workers, warn=warn))
     except CredSSPError as error:
         render.failure(err, error)
         raise typer.Exit(EXIT_STATUS[result_of(error)]) from None

@@ -77,9 +77,11 @@ class ServeReport:
     peer: str | None = None
     """The client's address."""
     elapsed_ms: float | None = None
+    worker: int | None = None
+    """The number of the worker that served it, from 1; null without `--workers`."""
 
     @classmethod
-    def of(cls, report: HandshakeReport) -> "ServeReport":
+    def of(cls, report: HandshakeReport, *, worker: int | None = None) -> "ServeReport":
         """Report a handshake of a server."""
         error, info = report.error, report.info
         version = (info.version or None) if info else None
@@ -93,6 +95,7 @@ class ServeReport:
             nt_status=_nt_status(error),
             peer=_address(report.peer_address),
             elapsed_ms=_milliseconds(report.elapsed),
+            worker=worker,
         )
 
 

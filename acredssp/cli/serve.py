@@ -8,27 +8,30 @@ import contextlib
 import dataclasses
 import json
 import signal
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Unpack
 
 from rich.console import Console
 from rich.markup import escape
 
 from acredssp.aio.server import CredSSPServer, HandshakeReport
-from acredssp.aio.streams import create_server
+from acredssp.aio.streams import ListenOptions, create_server
 from acredssp.carriage.base import TLS, Carriage
+from acredssp.cli import loops
 from acredssp.cli.arguments import Address
 from acredssp.cli.certificate import Certificate
 from acredssp.cli.outcome import ConnectError, reason_of
 from acredssp.cli.render import label, printable
 from acredssp.cli.report import ServeReport, to_json
 from acredssp.cli.users import Users
+from acredssp.cli.workers import Sockets, Supervisor, Worker, bind
 from acredssp.config import ServerConfig
 from acredssp.core.context import HandshakeInfo
 from acredssp.errors import CredSSPError
 from acredssp.policy import Policy
 from acredssp.status import Stage
 
-__all__ = ["Refused", "Serve", "serve"]
+__all__ = ["Refused", "Serve", "serve", "serve_by_workers"]
 
 _DRAIN: Final = 10.0
 """Seconds that handshakes in flight get once we are told to stop."""
@@ -75,71 +78,146 @@ async def serve(task: Serve, config: ServerConfig, console: Console) -> None:
         ConnectError: The address cannot be listened on.
     """
     stop = asyncio.Event()
-    lines = _Lines(console, stop, as_json=task.as_json)
-    applications = _Applications(echo=isinstance(task.carriage, TLS))
+    lines = _Lines(console, stop.set, as_json=task.as_json)
+    service = _Service(task, config, lines)
     address = task.address
     try:
-        server = await create_server(
-            applications.new,
-            address.host,
-            address.port,
-            config=config,
-            carriage=task.carriage,
-            on_handshake=lines.handshake,
-        )
+        server = await service.listen(host=address.host, port=address.port)
     except OSError as error:
-        raise ConnectError(
-            f"cannot listen on {address}: {reason_of(error)}",
-            stage=Stage.CONNECT,
-            hint="choose another --listen HOST:PORT",
-        ) from None
-    _stop_on_signals(stop)
-    lines.listening(_bound(server, address), task.certificate.pin)
+        raise _cannot_listen(address, error) from None
+    _on_signals(stop.set, signal.SIGTERM, signal.SIGINT)
+    lines.listening(_bound(server.sockets, address), task.certificate.pin)
     await stop.wait()
-    await _drain(server, applications)
+    await service.drain()
 
 
-def _bound(server: CredSSPServer, address: Address) -> Address:
-    """The address with the port that it came to."""
-    listener = server.sockets[0]
-    assert hasattr(listener, "getsockname")
-    return Address(address.host, listener.getsockname()[1])
+def serve_by_workers(
+    task: Serve, config: ServerConfig, console: Console, *, count: int, warn: Callable[[str], None]
+) -> int:
+    """Serve by so many processes until SIGTERM or SIGINT, then drain; return the exit status, see `Supervisor.run`.
+
+    Raises:
+        ConnectError: The address cannot be listened on.
+    """
+    try:
+        places = bind(task.address, count)
+    except OSError as error:
+        raise _cannot_listen(task.address, error) from None
+
+    def work(worker: Worker) -> int:
+        loops.run(_serve_as(worker, task, config, console))
+        return 0
+
+    def ready() -> None:
+        lines = _Lines(console, supervisor.stop, as_json=task.as_json)
+        lines.listening(_bound(places[0], task.address), task.certificate.pin)
+
+    supervisor = Supervisor(places, work, on_ready=ready, warn=warn)
+    return supervisor.run()
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    """Set `stop` on the first signal; a second one has its usual effect."""
+async def _serve_as(worker: Worker, task: Serve, config: ServerConfig, console: Console) -> None:
+    """Serve in a worker's process until the supervisor or SIGTERM says stop, then drain."""
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def told() -> None:
+        loop.remove_reader(worker.lifeline)
+        stop.set()
+
+    service = _Service(task, config, _Lines(console, worker.enough, as_json=task.as_json, worker=worker))
+    servers = [await service.listen(sock=listener, start_serving=False) for listener in worker.sockets]
+    _on_signals(stop.set, signal.SIGTERM)
+    worker.ready()
+    loop.add_reader(worker.lifeline, told)
+    for server in servers:
+        await server.start_serving()
+    await stop.wait()
+    await service.drain()
+
+
+def _cannot_listen(address: Address, error: OSError) -> ConnectError:
+    return ConnectError(
+        f"cannot listen on {address}: {reason_of(error)}",
+        stage=Stage.CONNECT,
+        hint="choose another --listen HOST:PORT",
+    )
+
+
+def _bound(listeners: Sockets, address: Address) -> Address:
+    """The address with the port that it came to."""
+    assert hasattr(listeners[0], "getsockname")  # uvloop's are no sockets
+    return Address(address.host, listeners[0].getsockname()[1])
+
+
+def _on_signals(stop: Callable[[], None], *numbers: signal.Signals) -> None:
+    """Call `stop` on the first signal; a second one has its usual effect."""
+    loop = asyncio.get_running_loop()
 
     def caught() -> None:
-        stop.set()
-        for number in signals:
+        stop()
+        for number in numbers:
             loop.remove_signal_handler(number)
 
-    for number in signals:
+    for number in numbers:
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C interrupts the loop instead
             loop.add_signal_handler(number, caught)
 
 
-async def _drain(server: CredSSPServer, applications: "_Applications") -> None:
-    """Accept no more, let the handshakes in flight end, and close what is established."""
-    server.close()
-    applications.close()
-    try:
-        async with asyncio.timeout(_DRAIN):
+class _Service:
+    """The servers of one process, and what is behind them."""
+
+    def __init__(self, task: Serve, config: ServerConfig, lines: "_Lines") -> None:
+        self._task = task
+        self._config = config
+        self._lines = lines
+        self._applications = _Applications(echo=isinstance(task.carriage, TLS))
+        self._servers: list[CredSSPServer] = []
+
+    async def listen(
+        self, host: str | None = None, port: int | None = None, **options: Unpack[ListenOptions]
+    ) -> CredSSPServer:
+        """Accept connections, from an address or a socket; raises OSError."""
+        server = await create_server(
+            self._applications.new,
+            host,
+            port,
+            config=self._config,
+            carriage=self._task.carriage,
+            on_handshake=self._lines.handshake,
+            **options,
+        )
+        self._servers.append(server)
+        return server
+
+    async def drain(self) -> None:
+        """Accept no more, let the handshakes in flight end, and close what is established."""
+        for server in self._servers:
+            server.close()
+        self._applications.close()
+        try:
+            async with asyncio.timeout(_DRAIN):
+                await self._ended()
+        except TimeoutError:
+            for server in self._servers:
+                server.abort_clients()
+            await self._ended()
+
+    async def _ended(self) -> None:
+        for server in self._servers:
             await server.wait_closed()
-    except TimeoutError:
-        server.abort_clients()
-        await server.wait_closed()
 
 
 class _Lines:
     """Prints a line a handshake, for people or for scripts."""
 
-    def __init__(self, console: Console, stop: asyncio.Event, *, as_json: bool) -> None:
+    def __init__(
+        self, console: Console, unread: Callable[[], None], *, as_json: bool, worker: Worker | None = None
+    ) -> None:
         self._console = console
-        self._stop = stop
+        self._unread = unread
         self._as_json = as_json
+        self._worker = worker
 
     def listening(self, address: Address, pin: str) -> None:
         """Say that we are ready."""
@@ -150,18 +228,19 @@ class _Lines:
 
     def handshake(self, report: HandshakeReport) -> None:
         """Say how one handshake went: the server's `on_handshake`."""
-        line = ServeReport.of(report)
+        line = ServeReport.of(report, worker=self._worker.number if self._worker else None)
         self._print(to_json(line) if self._as_json else _sentence(line, report.error))
 
     def _print(self, line: str) -> None:
         try:
-            if self._as_json:
-                self._console.file.write(line + "\n")
-            else:
-                self._console.print(line, soft_wrap=True)
-            self._console.file.flush()
+            with self._worker.turn() if self._worker else contextlib.nullcontext():
+                if self._as_json:
+                    self._console.file.write(line + "\n")
+                else:
+                    self._console.print(line, soft_wrap=True)
+                self._console.file.flush()
         except OSError:  # nobody reads any longer
-            self._stop.set()
+            self._unread()
 
 
 def _sentence(line: ServeReport, error: CredSSPError | None) -> str:
@@ -171,7 +250,8 @@ def _sentence(line: ServeReport, error: CredSSPError | None) -> str:
     else:
         status = f", {line.nt_status}" if line.nt_status else ""
         what = f"{printable(error.message)} at {line.stage}{status}"
-    return f"{label(line.result)} {who}: {escape(what)}, {line.elapsed_ms:.1f} ms"
+    where = f", worker {line.worker}" if line.worker else ""
+    return f"{label(line.result)} {who}: {escape(what)}, {line.elapsed_ms:.1f} ms{where}"
 
 
 class _Applications:

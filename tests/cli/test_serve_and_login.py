@@ -8,15 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from support.by_hand import PATIENCE, connect, once, read_to_the_end, wait_until_refused
+from support.by_hand import log_on as log_on_by_hand
 
 from acredssp import tls_config
 from acredssp.carriage.rdp import RDP
-from acredssp.config import ClientConfig
-from acredssp.credentials import Password
-from acredssp.policy import Policy
-from acredssp.status import SecurityStatus
-
-PATIENCE = 30
 
 
 @pytest.fixture
@@ -60,6 +56,7 @@ def test_a_logon_succeeds(served, log_on, carriage, mechanism):
         "delegated": "password",
         "nt_status": None,
         "elapsed_ms": 0,
+        "worker": None,
     }
 
 
@@ -266,64 +263,15 @@ def test_people_get_a_line_from_the_server(users_file, command, password):
     assert process.returncode == 0
 
 
-def once(act):
-    """`act`, for the first call only."""
-    calls = [act]
-    return lambda: calls and calls.pop()()
-
-
-def log_on_by_hand(server, password, *, between=lambda: None, carriage=None):
-    """Log on over a blocking socket; `between` is called in the middle. The socket and the TLS session."""
-    config = ClientConfig(
-        authenticate=Password(password, "alice", "CONTOSO"), policy=Policy(dangerous_accept_any_certificate=True)
-    )
-    context = config.new_context(server_hostname="localhost", spn="TERMSRV/localhost")
-    sequence = carriage.initiator(context) if carriage else context
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
-    result, received = sequence.step(), b""
-    while True:
-        connection.sendall(result.output)
-        if result.status is SecurityStatus.SEC_E_OK:
-            return connection, context.tls
-        if result.missing or not received:
-            received += connection.recv(65536)
-            between()
-        result = sequence.step(received)
-        received = received[len(received) - result.extra :]
-
-
-def read_to_the_end(connection, tls):
-    """Read until close_notify; the end of the connection without it is a failure."""
-    while not tls.peer_closed:
-        ciphertext = connection.recv(65536)
-        assert ciphertext, "the connection ended without close_notify"
-        tls.feed(ciphertext)
-        tls.read()
-
-
-def read_to_close_notify(connection, tls):
-    """What comes until TLS ends; a TCP end before that fails the test."""
-    received = b""
-    while not tls.peer_closed:
-        ciphertext = connection.recv(65536)
-        assert ciphertext, "the connection ended without close_notify"
-        tls.feed(ciphertext)
-        received += tls.read()
-    return received
-
-
 def test_sigterm_lets_handshakes_in_flight_end_and_accepts_no_more(serve_once, password):
     server = serve_once()
 
     def stop():
         server.process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(ConnectionRefusedError):
-            while True:  # until the listening socket is closed, which resets who stood in its queue
-                with contextlib.suppress(ConnectionResetError):
-                    socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE).close()
+        wait_until_refused(server.port)
 
-    connection, _ = log_on_by_hand(server, password, carriage=RDP(), between=once(stop))
-    connection.close()
+    with connect(server.port) as connection:
+        log_on_by_hand(connection, password, carriage=RDP(), between=once(stop))
     assert server.wait() == 0
     results = [json.loads(line) for line in server.output.splitlines()[1:]]
     assert [line["principal"] for line in results if line["result"] == "success"] == ["CONTOSO\\alice"]
@@ -332,8 +280,8 @@ def test_sigterm_lets_handshakes_in_flight_end_and_accepts_no_more(serve_once, p
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_closes_what_is_established(serve_once, password, number):
     server = serve_once("--carriage", "tls")
-    connection, tls = log_on_by_hand(server, password)
-    with connection:
+    with connect(server.port) as connection:
+        tls = log_on_by_hand(connection, password)
         server.process.send_signal(number)
         read_to_the_end(connection, tls)
     assert server.wait() == 0
@@ -341,9 +289,9 @@ def test_a_signal_closes_what_is_established(serve_once, password, number):
 
 def test_the_tls_carriage_echoes(served, password):
     server = served("--carriage", "tls")
-    connection, tls = log_on_by_hand(server, password)
     sent, echoed = bytes(range(256)) * 400, b""
-    with connection:
+    with connect(server.port) as connection:
+        tls = log_on_by_hand(connection, password)
         for start in range(0, len(sent), 16384):
             tls.write(sent[start : start + 16384])
             connection.sendall(tls.output())
@@ -361,8 +309,8 @@ def test_the_tls_carriage_echoes(served, password):
 
 def test_the_rdp_carriage_closes_cleanly(served, password):
     server = served()
-    connection, tls = log_on_by_hand(server, password, carriage=RDP())
-    with connection:
+    with connect(server.port) as connection:
+        tls = log_on_by_hand(connection, password, carriage=RDP())
         read_to_the_end(connection, tls)
     assert server.line()["result"] == "success"
 

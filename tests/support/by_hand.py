@@ -1,0 +1,65 @@
+"""A client on a blocking socket, a step at a time: for tests that do things to a server in the middle of a logon."""
+
+import contextlib
+import socket
+
+from acredssp.config import ClientConfig
+from acredssp.credentials import Password
+from acredssp.policy import Policy
+from acredssp.status import SecurityStatus
+
+PATIENCE = 30
+"""Seconds until a peer that says nothing is taken for dead: only a hanging test ever waits so long."""
+
+
+def once(act):
+    """`act`, for the first call only."""
+    calls = [act]
+    return lambda: calls and calls.pop()()
+
+
+def connect(port):
+    """A connection to a server on the loopback interface."""
+    return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+
+
+def log_on(connection, password, *, user="alice", domain="CONTOSO", between=lambda: None, carriage=None):
+    """Log on over a connection; `between` is called in the middle. The TLS session."""
+    policy = Policy(dangerous_accept_any_certificate=True)
+    config = ClientConfig(authenticate=Password(password, user, domain), policy=policy)
+    context = config.new_context(server_hostname="localhost", spn="TERMSRV/localhost")
+    sequence = carriage.initiator(context) if carriage else context
+    result, received = sequence.step(), b""
+    while True:
+        connection.sendall(result.output)
+        if result.status is SecurityStatus.SEC_E_OK:
+            return context.tls
+        if result.missing or not received:
+            received += _more(connection)
+            between()
+        result = sequence.step(received)
+        received = received[len(received) - result.extra :]
+
+
+def _more(connection):
+    chunk = connection.recv(65536)
+    if not chunk:
+        raise ConnectionResetError("the server ended the connection")
+    return chunk
+
+
+def read_to_the_end(connection, tls):
+    """Read until close_notify; the end of the connection without it is a failure."""
+    while not tls.peer_closed:
+        ciphertext = connection.recv(65536)
+        assert ciphertext, "the connection ended without close_notify"
+        tls.feed(ciphertext)
+        tls.read()
+
+
+def wait_until_refused(port):
+    """Return once nobody listens: the closing of a listening socket resets who stands in its queue."""
+    with contextlib.suppress(ConnectionRefusedError):
+        while True:
+            with contextlib.suppress(ConnectionResetError):
+                connect(port).close()
