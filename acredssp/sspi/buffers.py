@@ -12,7 +12,7 @@ Memory, in Python's terms:
 """
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from acredssp.sspi.arguments import refusal
 from acredssp.sspi.constants import SECBUFFER_VERSION
@@ -22,9 +22,13 @@ from acredssp.status import SecurityStatus
 __all__ = ["Memory", "SecBuffer", "SecBufferDesc"]
 
 Memory: TypeAlias = bytes | bytearray | memoryview
+_MEMORY: Final = (bytes, bytearray, memoryview)
 
-_ATTRIBUTES = int(SECBUFFER.ATTRMASK)
-_SPARE = frozenset({SECBUFFER.EMPTY, SECBUFFER.MISSING, SECBUFFER.EXTRA})
+# Plain integers: every call looks at four buffers, and an enum's members and operators cost ten times as much.
+_TYPE_BITS: Final = ~SECBUFFER.ATTRMASK.value
+_READONLY_BITS: Final = SECBUFFER.READONLY.value | SECBUFFER.READONLY_WITH_CHECKSUM.value
+_SPARE_BITS: Final = _TYPE_BITS | _READONLY_BITS
+_SPARE: Final = frozenset({SECBUFFER.EMPTY.value, SECBUFFER.MISSING.value, SECBUFFER.EXTRA.value})
 
 
 class SecBuffer:
@@ -44,7 +48,7 @@ class SecBuffer:
     def __init__(
         self, BufferType: int = SECBUFFER.EMPTY, pvBuffer: Memory | None = None, cbBuffer: int | None = None
     ) -> None:
-        if pvBuffer is not None and not isinstance(pvBuffer, bytes | bytearray | memoryview):
+        if pvBuffer is not None and not isinstance(pvBuffer, _MEMORY):
             raise TypeError(f"pvBuffer: expected bytes, bytearray, memoryview or None, got {type(pvBuffer).__name__}")
         self.BufferType = BufferType
         self.pvBuffer = pvBuffer
@@ -56,17 +60,17 @@ class SecBuffer:
     @property
     def type(self) -> int:
         """`BufferType` without its attribute bits."""
-        return self.BufferType & ~_ATTRIBUTES
+        return self.BufferType & _TYPE_BITS
 
     @property
     def readonly(self) -> bool:
         """Whether the package may read the buffer and not write it."""
-        return bool(self.BufferType & (SECBUFFER.READONLY | SECBUFFER.READONLY_WITH_CHECKSUM))
+        return bool(self.BufferType & _READONLY_BITS)
 
     @property
     def spare(self) -> bool:
         """Whether a report may go into it: EMPTY, or the report of an earlier call left as it was."""
-        return self.type in _SPARE and not self.readonly
+        return self.BufferType & _SPARE_BITS in _SPARE
 
     @property
     def allocated(self) -> bool:
@@ -197,14 +201,14 @@ class SecBufferDesc:
     def find(self, buffer_type: SECBUFFER) -> SecBuffer | None:
         """The first buffer of that type, attribute bits aside."""
         for buffer in self.pBuffers:
-            if buffer.BufferType & ~_ATTRIBUTES == buffer_type:
+            if buffer.BufferType & _TYPE_BITS == buffer_type:
                 return buffer
         return None
 
     def spare(self) -> SecBuffer | None:
         """The first buffer that a report may go into: EMPTY, or the report of an earlier call left as it was."""
         for buffer in self.pBuffers:
-            if buffer.spare:
+            if buffer.BufferType & _SPARE_BITS in _SPARE:
                 return buffer
         return None
 

@@ -11,7 +11,6 @@ policy of the caller (which flags, whose certificate, what to delegate) becomes 
 Who calls: `establish`, `messages` and `attributes`.
 """
 
-import dataclasses
 import datetime as dt
 from typing import Final
 
@@ -33,22 +32,32 @@ from acredssp.trust import Verdict
 from acredssp.wire.ts_credentials import TSCredentials, TSPasswordCreds
 from acredssp.wire.x509 import subject_public_key
 
-__all__ = ["AcceptorState", "CallResult", "EstablishState", "InitiatorState", "established"]
+__all__ = ["AcceptorState", "EstablishState", "InitiatorState", "established"]
 
 _EMPTY_CREDENTIALS: Final = TSPasswordCreds.of()
 
-
-@dataclasses.dataclass(slots=True)  # not frozen: eight a handshake, at half the cost
-class CallResult:
-    """What one call of ISC or ASC hands out."""
-
-    status: SecurityStatus
-    token: bytes = dataclasses.field(default=b"", repr=False)
-    missing: int = 0
-    rest: bytes = dataclasses.field(default=b"", repr=False)
-    """What was not taken of the input, and of an earlier call's surplus in front of it."""
-    size: int = 0
-    """Bytes of the input that the call was given."""
+# Plain integers: an operator or `in` of an IntFlag is a Python call, at some ten times the price.
+_DELEGATE: Final = ISC_REQ.DELEGATE.value  # these three have one value in all four families
+_MUTUAL_AUTH: Final = ISC_REQ.MUTUAL_AUTH.value
+_ALLOCATED_MEMORY: Final = ISC_RET.ALLOCATED_MEMORY.value
+_EXTENDED_ERROR: Final = ISC_REQ.EXTENDED_ERROR.value
+_MANUAL_CRED_VALIDATION: Final = ISC_RET.MANUAL_CRED_VALIDATION.value
+_ISC_ANYTIME: Final = (ISC_REQ.CONNECTION | ISC_REQ.STREAM | ISC_REQ.EXTENDED_ERROR | ISC_REQ.USE_SUPPLIED_CREDS).value
+_ISC_BY_TLS: Final = (
+    ISC_REQ.CONFIDENTIALITY
+    | ISC_REQ.INTEGRITY
+    | ISC_REQ.SEQUENCE_DETECT
+    | ISC_REQ.REPLAY_DETECT
+    | ISC_REQ.USE_SESSION_KEY
+).value
+_ASC_ANYTIME: Final = (ASC_REQ.CONNECTION | ASC_REQ.STREAM | ASC_REQ.EXTENDED_ERROR).value
+_ASC_BY_TLS: Final = (
+    ASC_REQ.CONFIDENTIALITY
+    | ASC_REQ.INTEGRITY
+    | ASC_REQ.SEQUENCE_DETECT
+    | ASC_REQ.REPLAY_DETECT
+    | ASC_REQ.USE_SESSION_KEY
+).value
 
 
 class EstablishState(ContextState):
@@ -59,14 +68,21 @@ class EstablishState(ContextState):
         context: The engine's.
     """
 
+    tell_peer: bool
+    """Whether a failure hands out what the peer should be sent."""
+
     def __init__(self, credential: CredentialState, context: SecurityContext) -> None:
         super().__init__()
         self.credential = credential
         self.chosen: CredentialState | None = None
         """What brought the client's certificate: from then on it serves as well as `credential`."""
         self.context = context
-        self.unsent: CallResult | None = None
+        self.unsent: StepResult | None = None
         """The result of a call whose token did not fit the caller's buffer: the next call hands it out."""
+        self.rest = b""
+        """What the last step did not take of the input, and of an earlier call's surplus in front of it."""
+        self.size = 0
+        """Bytes of input that the last step was given."""
         self.surplus = b""
         """Input that was not taken and could not be reported, since the caller gave no buffer for it: it goes in
         front of the next call's."""
@@ -94,47 +110,61 @@ class EstablishState(ContextState):
     @property
     def established(self) -> bool:
         """Whether the last call of ISC or ASC succeeded."""
-        return self.context.state is State.ESTABLISHED
+        return self.context.handshake.state is State.ESTABLISHED
 
-    async def advance(self, data: bytes) -> CallResult:
-        """Take whole records from the front of the input, answer what the engine asks, and say what comes of it.
+    # A step waits for nothing. Most calls are just one: it is over unless it left an `event`, or something in `rest`.
+
+    def step(self, data: bytes) -> StepResult:
+        """Take whole records from the front of the input. Where that is not all, call `answer` next.
 
         Raises:
             CredSSPError: The handshake failed; `context.farewell` is for the peer.
         """
         self.started = True
+        self.size = len(data)
         received = self.surplus + data
         result = self.context.step(received)
-        if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
-            return CallResult(result.status, missing=result.missing)
-        return await self._go_on(result, received[len(received) - result.extra :], data)
+        self.rest = received[len(received) - result.extra :]
+        return result
 
-    async def choose(self, answer: object, data: bytes) -> CallResult:
+    def choose(self, answer: object, data: bytes) -> StepResult:
         """Go on after SEC_I_INCOMPLETE_CREDENTIALS, with the same input or with what was not taken of it (R96).
 
         Raises:
-            CredSSPError: As for `advance`.
+            CredSSPError: As for `step`.
         """
         taken, self._taken, self.choosing = self._taken, b"", None
         again = bool(taken) and data.startswith(taken)
-        received = data[len(taken) :] if again else self.surplus + data
-        return await self._go_on(self.context.resume(answer), received, data)
+        self.size = len(data)
+        self.rest = data[len(taken) :] if again else self.surplus + data
+        return self.context.resume(answer)
 
-    async def _go_on(self, result: StepResult, rest: bytes, data: bytes) -> CallResult:
-        """Go on until there is something for the peer, or nothing to do without him; `rest` was not taken yet."""
+    async def answer(self, result: StepResult, data: bytes) -> StepResult:
+        """Answer what the engine asks until there is something for the peer, or nothing to do without him.
+
+        Args:
+            result: Of `step` or `choose`.
+            data: The input they were given.
+
+        Raises:
+            CredSSPError: As for `step`.
+        """
         while True:
             while result.event is not None:
                 if self._must_choose(result.event):
-                    self._taken = data[: max(0, len(data) - len(rest))]
-                    return CallResult(SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS, rest=rest, size=len(data))
+                    self._taken = data[: max(0, len(data) - len(self.rest))]
+                    return result
                 result = self.context.resume(await self._answer(result.event))
             if result.status is SecurityStatus.SEC_E_OK:
                 self._note_established()
-                return CallResult(result.status, result.output, rest=rest, size=len(data))
-            if result.output or result.missing or not rest:
-                return CallResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, result.output, rest=rest, size=len(data))
+                return result
+            if result.output or result.missing or not self.rest:
+                return result
+            rest = self.rest
             result = self.context.step(rest)  # an answer made room for the records behind it
-            rest = rest[len(rest) - result.extra :]
+            self.rest = rest[len(rest) - result.extra :]
+            if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
+                return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED)  # of the rest: the call has taken something
 
     def fail(self, error: CredSSPError) -> None:
         """End the context for good."""
@@ -143,7 +173,7 @@ class EstablishState(ContextState):
     def dispose(self) -> None:
         """Drop engine, TLS and secrets too; no other method may be called afterwards."""
         super().dispose()
-        del self.context, self.credential, self.chosen, self.unsent, self.surplus, self._taken
+        del self.context, self.credential, self.chosen, self.unsent, self.rest, self.surplus, self._taken
 
     def answers(self) -> bytes:
         """Return what TLS has to say for itself, to a key update for one; see `messages`."""
@@ -191,7 +221,8 @@ class InitiatorState(EstablishState):
     ) -> None:
         super().__init__(credential, context)
         self.target = target
-        self.flags = flags
+        self.flags: Final = int(flags)
+        self.tell_peer = bool(self.flags & _EXTENDED_ERROR)
         self.verdict = Verdict.UNTRUSTED
         """On the server's certificate; UNTRUSTED until it was judged."""
         self.chain: tuple[bytes, ...] = ()
@@ -199,7 +230,6 @@ class InitiatorState(EstablishState):
         self.authorities: tuple[bytes, ...] = ()
         """Names in DER of whose client certificates the server takes."""
         self._config = config
-        self._answers = ClientAnswers(config, target.host)
 
     def bind(self, certificate: bytes) -> None:
         """Bare shape: take the certificate (DER) of the server whose TLS the caller runs."""
@@ -209,7 +239,7 @@ class InitiatorState(EstablishState):
     def dispose(self) -> None:
         """Drop the credentials too: the caller may have supplied some for this context alone."""
         super().dispose()
-        del self._config, self._answers
+        del self._config
 
     @property
     def principal(self) -> str:
@@ -224,19 +254,16 @@ class InitiatorState(EstablishState):
 
     def attributes(self, *, final: bool, allocated: bool = False) -> ISC_RET:
         """Return what the context has; DELEGATE and MUTUAL_AUTH only where they came true."""
-        granted = ISC_RET.MANUAL_CRED_VALIDATION
-        granted |= ISC_RET(self.flags & _ISC_ANYTIME)
+        granted = self.flags & _ISC_ANYTIME | _MANUAL_CRED_VALIDATION
         if allocated:
-            granted |= ISC_RET.ALLOCATED_MEMORY
-        if not final:
-            return granted
-        if self.context.tls is not None:
-            granted |= ISC_RET(self.flags & _ISC_BY_TLS)
-        if self.context.info.delegated != "nothing":
-            granted |= ISC_RET.DELEGATE
-        if self.server_authenticated:
-            granted |= ISC_RET.MUTUAL_AUTH
-        return granted
+            granted |= _ALLOCATED_MEMORY
+        if final and self.context.tls is not None:
+            granted |= self.flags & _ISC_BY_TLS
+        if final and self.context.handshake.delegated != "nothing":
+            granted |= _DELEGATE
+        if final and self.server_authenticated:
+            granted |= _MUTUAL_AUTH
+        return ISC_RET(granted)
 
     def _note_established(self) -> None:
         if self.context.tls is not None and self._config.policy.tls_resumption:
@@ -261,7 +288,7 @@ class InitiatorState(EstablishState):
             case Delegate():
                 return self._delegate()
             case _:
-                return await self._answers(event)
+                return await ClientAnswers(self._config, self.target.host)(event)
 
     def _note_chain(self, chain: tuple[bytes, ...]) -> None:
         self.chain = chain
@@ -269,13 +296,13 @@ class InitiatorState(EstablishState):
             self.verdict = self._config.trust.judge(chain, self.target.host, dt.datetime.now(dt.UTC))
 
     def _delegate(self) -> object:
-        if ISC_REQ.MUTUAL_AUTH in self.flags and not self.server_authenticated:
+        if self.flags & _MUTUAL_AUTH and not self.server_authenticated:
             raise PolicyError(
                 f"the server could not be authenticated: its certificate is {self.verdict.name.lower()}",
                 security_status=SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED,
                 hint="trust its authority, pin its key, or ask without ISC_REQ_MUTUAL_AUTH",
             )
-        return True if ISC_REQ.DELEGATE in self.flags else _EMPTY_CREDENTIALS
+        return True if self.flags & _DELEGATE else _EMPTY_CREDENTIALS
 
 
 class AcceptorState(EstablishState):
@@ -287,10 +314,12 @@ class AcceptorState(EstablishState):
         flags: What the caller asked for in the first call.
     """
 
+    tell_peer = True  # an errorCode or an alert costs nothing and tells the client why
+
     def __init__(self, credential: CredentialState, context: SecurityContext, flags: ASC_REQ) -> None:
         super().__init__(credential, context)
         assert credential.server is not None
-        self.flags = flags
+        self.flags: Final = int(flags)
         self._credentials: TSCredentials | None = None
         deadline = deadline_in(credential.server.policy.handshake_timeout)
         self._answers = ServerAnswers(credential.server, context, None, deadline)
@@ -315,40 +344,22 @@ class AcceptorState(EstablishState):
 
     def attributes(self, *, final: bool, allocated: bool = False) -> ASC_RET:
         """Return what the context has; DELEGATE only where credentials came."""
-        granted = ASC_RET(self.flags & _ASC_ANYTIME)
+        granted = self.flags & _ASC_ANYTIME
         if allocated:
-            granted |= ASC_RET.ALLOCATED_MEMORY
-        if not final:
-            return granted
-        if self.context.tls is not None:
-            granted |= ASC_RET(self.flags & _ASC_BY_TLS)
-        if self.context.info.delegated != "nothing":
-            granted |= ASC_RET.DELEGATE
-        return granted | ASC_RET.MUTUAL_AUTH
+            granted |= _ALLOCATED_MEMORY
+        if final:
+            granted |= _MUTUAL_AUTH
+        if final and self.context.tls is not None:
+            granted |= self.flags & _ASC_BY_TLS
+        if final and self.context.handshake.delegated != "nothing":
+            granted |= _DELEGATE
+        return ASC_RET(granted)
 
     async def _answer(self, event: Event) -> object:
         try:
             return await self._answers(event)
         except TimeoutError:
             raise HandshakeTimeout("the handshake did not end before its deadline") from None
-
-
-_ISC_ANYTIME: Final = ISC_REQ.CONNECTION | ISC_REQ.STREAM | ISC_REQ.EXTENDED_ERROR | ISC_REQ.USE_SUPPLIED_CREDS
-_ISC_BY_TLS: Final = (
-    ISC_REQ.CONFIDENTIALITY
-    | ISC_REQ.INTEGRITY
-    | ISC_REQ.SEQUENCE_DETECT
-    | ISC_REQ.REPLAY_DETECT
-    | ISC_REQ.USE_SESSION_KEY
-)
-_ASC_ANYTIME: Final = ASC_REQ.CONNECTION | ASC_REQ.STREAM | ASC_REQ.EXTENDED_ERROR
-_ASC_BY_TLS: Final = (
-    ASC_REQ.CONFIDENTIALITY
-    | ASC_REQ.INTEGRITY
-    | ASC_REQ.SEQUENCE_DETECT
-    | ASC_REQ.REPLAY_DETECT
-    | ASC_REQ.USE_SESSION_KEY
-)
 
 
 def established(state: ContextState) -> EstablishState:

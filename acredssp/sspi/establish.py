@@ -14,17 +14,18 @@ asked for it (EXTENDED_ERROR).
 """
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 from acredssp.core.client_certificate import WatchingTLSSession
+from acredssp.core.context import StepResult
 from acredssp.core.tls import own_public_key
 from acredssp.credentials import Password
 from acredssp.errors import CredSSPError, LocalProtocolError
 from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
 from acredssp.sspi.constants import CREDSSP_NAME
-from acredssp.sspi.context import AcceptorState, CallResult, EstablishState, InitiatorState
+from acredssp.sspi.context import AcceptorState, EstablishState, InitiatorState
 from acredssp.sspi.flags import ASC_REQ, ISC_REQ, SECBUFFER, SECURITY_DREP, unsupported_requests
 from acredssp.sspi.handles import (
     ContextAttributes,
@@ -45,6 +46,11 @@ __all__ = ["AcceptSecurityContext", "InitializeSecurityContext"]
 
 _CLIENT_HELLO: Final = b"\x16\x03"
 _LENGTH_SIZE: Final = 4
+
+_ALLOCATE_MEMORY: Final = ISC_REQ.ALLOCATE_MEMORY.value
+"""The same for ISC and ASC."""
+_ESTABLISH: Final = Use.ESTABLISH.value
+_DATA_REPRESENTATIONS: Final = frozenset(SECURITY_DREP)
 
 _FAILURES: Final = (CredSSPError, MemoryError, OSError, ValueError)
 """What a first call may end with: `ssl` raises the last two where a context or a name makes no connection."""
@@ -94,24 +100,20 @@ async def InitializeSecurityContext(
         _INITIALIZE_TYPES, phCredential, phContext, pInput, fContextReq, TargetDataRep, phNewContext, pOutput,
         pfContextAttr, ptsExpiry, pszTargetName, Reserved1, Reserved2,
     )  # fmt: skip
-    handle = phContext or phNewContext
-    call = _Call(
-        pInput, pOutput, pfContextAttr, ptsExpiry, allocate=bool(int(fContextReq) & ISC_REQ.ALLOCATE_MEMORY.value)
-    )
+    call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
         _check_parameters(Reserved1, Reserved2, TargetDataRep, pInput, pOutput)
         if phContext is None:
             state = _new_initiator(phCredential, pszTargetName, ISC_REQ(fContextReq), call)
-            _receiver(phNewContext).assign(state)
+            handle = _receiver(phNewContext)
+            handle.assign(state)
         else:
-            state = _existing(phContext, phNewContext, InitiatorState)
-        call.tell_peer = ISC_REQ.EXTENDED_ERROR in state.flags
-        return await _run(
-            state, call, lambda: _step_initiator(state, call, phCredential), phContext or _receiver(phNewContext)
-        )
+            handle = phContext
+            state = _existing(handle, phNewContext, InitiatorState)
+        return await _run(state, call, handle, _step_initiator, phCredential)
     except _FAILURES as error:
-        call.hand_out_farewell(b"")
-        return failure(error, handle, phCredential if phContext is None else None)
+        call.put_token(b"")
+        return failure(error, phContext or phNewContext, phCredential if phContext is None else None)
 
 
 async def AcceptSecurityContext(
@@ -149,24 +151,20 @@ async def AcceptSecurityContext(
         _ACCEPT_TYPES, phCredential, phContext, pInput, fContextReq, TargetDataRep, phNewContext, pOutput,
         pfContextAttr, ptsExpiry,
     )  # fmt: skip
-    handle = phContext or phNewContext
-    call = _Call(
-        pInput, pOutput, pfContextAttr, ptsExpiry, allocate=bool(int(fContextReq) & ASC_REQ.ALLOCATE_MEMORY.value)
-    )
-    call.tell_peer = True  # an errorCode or an alert costs nothing and tells the client why
+    call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
         _check_parameters(0, 0, TargetDataRep, pInput, pOutput)
         if phContext is None:
             state = _new_acceptor(phCredential, ASC_REQ(fContextReq), call)
-            _receiver(phNewContext).assign(state)
+            handle = _receiver(phNewContext)
+            handle.assign(state)
         else:
-            state = _existing(phContext, phNewContext, AcceptorState)
-        return await _run(
-            state, call, lambda: _step_acceptor(state, call, phCredential), phContext or _receiver(phNewContext)
-        )
+            handle = phContext
+            state = _existing(handle, phNewContext, AcceptorState)
+        return await _run(state, call, handle, _step_acceptor, phCredential)
     except _FAILURES as error:
-        call.hand_out_farewell(b"")
-        return failure(error, handle, phCredential if phContext is None else None)
+        call.put_token(b"")
+        return failure(error, phContext or phNewContext, phCredential if phContext is None else None)
 
 
 # --- one call ---
@@ -175,33 +173,37 @@ async def AcceptSecurityContext(
 class _Call:
     """The buffers and out-parameters of one call."""
 
+    __slots__ = ("_allocate", "_attributes", "_expiry", "_output", "buffers", "input")
+
     def __init__(
         self,
         pInput: SecBufferDesc | None,
         pOutput: SecBufferDesc | None,
         pfContextAttr: ContextAttributes | None,
         ptsExpiry: TimeStamp | None,
-        *,
-        allocate: bool,
+        fContextReq: int,
     ) -> None:
-        self.buffers = pInput or SecBufferDesc()
-        self.input = _token(self.buffers)
+        self.buffers = pInput
+        self.input = _token(pInput) if pInput is not None else b""
         """The peer's bytes; empty for none."""
-        self.tell_peer = False
-        """Whether a failure hands out what the peer should be sent."""
         self._output = pOutput.find(SECBUFFER.TOKEN) if pOutput is not None else None
         self._attributes = pfContextAttr
         self._expiry = ptsExpiry
-        self._allocate = allocate
+        self._allocate = bool(int(fContextReq) & _ALLOCATE_MEMORY)
 
-    def hand_out(self, state: EstablishState, result: CallResult) -> SecurityStatus:
+    def find(self, buffer_type: SECBUFFER) -> SecBuffer | None:
+        """The first buffer of the input of that type."""
+        return self.buffers.find(buffer_type) if self.buffers is not None else None
+
+    def hand_out(self, state: EstablishState, result: StepResult) -> SecurityStatus:
         """Fill the caller's buffers; SEC_E_BUFFER_TOO_SMALL leaves all of them to a repeated call."""
-        if (status := self._put_token(result.token)) is not SecurityStatus.SEC_E_OK:
+        if (status := self.put_token(result.output)) is not SecurityStatus.SEC_E_OK:
             return status
-        if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
-            self.buffers.report(SECBUFFER.MISSING, result.missing)
-        else:
-            self._give_back(state, result)
+        if self.buffers is not None:
+            if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
+                self.buffers.report(SECBUFFER.MISSING, result.missing)
+            else:
+                self._give_back(state, self.buffers)
         if self._attributes is not None:
             final = result.status is SecurityStatus.SEC_E_OK
             self._attributes.flags = state.attributes(final=final, allocated=self._allocate)
@@ -209,26 +211,20 @@ class _Call:
             self._expiry.QuadPart = TimeStamp.NEVER
         return result.status
 
-    def hand_out_farewell(self, farewell: bytes) -> None:
-        """Give the caller what the peer should still be sent beside a failure, or nothing in place of an old token."""
-        self._put_token(farewell if self.tell_peer else b"")
-
-    def _give_back(self, state: EstablishState, result: CallResult) -> None:
-        data = self.input
-        if not result.rest and result.size == len(data):
-            self.buffers.report(SECBUFFER.EMPTY, 0)
-            state.surplus = b""
-            return
-        rest = result.rest + data[result.size :]  # behind: it arrived while the caller made room for the token
-        count = min(len(rest), len(data))
-        if not self.buffers.report(SECBUFFER.EXTRA if count else SECBUFFER.EMPTY, count):
-            count = 0
-        state.surplus = rest[: len(rest) - count]
-
-    def _put_token(self, token: bytes) -> SecurityStatus:
+    def put_token(self, token: bytes) -> SecurityStatus:
+        """Give the caller a token for the peer; an empty one takes the place of an old one."""
         if self._output is None:
             return SecurityStatus.SEC_E_BUFFER_TOO_SMALL if token else SecurityStatus.SEC_E_OK
         return self._output.put(token, allocate=self._allocate)
+
+    def _give_back(self, state: EstablishState, buffers: SecBufferDesc) -> None:
+        """Report what was not taken, and keep for the next call what cannot be reported."""
+        # Behind: it arrived while the caller made room for the token.
+        rest = state.rest + self.input[state.size :]
+        count = min(len(rest), len(self.input))
+        if not buffers.report(SECBUFFER.EXTRA if count else SECBUFFER.EMPTY, count):
+            count = 0
+        state.surplus = rest[: len(rest) - count]
 
 
 def _token(buffers: SecBufferDesc) -> bytes:
@@ -243,23 +239,27 @@ def _token(buffers: SecBufferDesc) -> bytes:
 
 
 async def _run(
-    state: EstablishState,
+    state: _State,
     call: _Call,
-    step: Callable[[], Awaitable[CallResult]],
     handle: CtxtHandle,
+    step: Callable[[_State, _Call, CredHandle | None], StepResult],
+    phCredential: CredHandle | None,
 ) -> SecurityStatus:
-    with state.claim(Use.ESTABLISH):
+    """Take one step, answer what the engine asks, and fill what the caller gave."""
+    with state.claim(_ESTABLISH):
         try:
             if state.unsent is None:
-                state.unsent = await step()
+                result = step(state, call, phCredential)
+                over = result.event is None and not state.rest
+                state.unsent = result if over else await state.answer(result, call.input)
         except LocalProtocolError:
             raise
         except CredSSPError as error:
             state.fail(error)
-            call.hand_out_farewell(state.context.farewell)
+            call.put_token(state.context.farewell if state.tell_peer else b"")
             return failure(error, handle)
         except Exception as error:  # noqa: BLE001 - the machine's or ours: whatever it is, nothing escapes
-            call.hand_out_farewell(b"")
+            call.put_token(b"")
             status = failure(error, handle)
             assert handle.error is not None
             state.fail(handle.error)
@@ -275,35 +275,38 @@ async def _run(
     return status
 
 
-def _afterwards(state: EstablishState, data: bytes) -> CallResult | None:
-    """Answer a call that comes after success or a shutdown; None for one that goes on with the handshake."""
-    if state.shutdown:
-        return CallResult(SecurityStatus.SEC_E_OK, state.close_notify())
-    if not state.established:
-        return None
-    if not data and (output := state.answers()):
-        return CallResult(SecurityStatus.SEC_E_OK, output)
-    raise _again(data)
-
-
-async def _step_initiator(state: InitiatorState, call: _Call, phCredential: CredHandle | None) -> CallResult:
-    _bind(state, call.buffers)
+def _step_initiator(state: InitiatorState, call: _Call, phCredential: CredHandle | None) -> StepResult:
+    if state.context.tls is None:
+        _bind(state, call.buffers)
     if state.choosing is None or state.shutdown:
-        _check_credential(state, phCredential)
-        return _afterwards(state, call.input) or await state.advance(call.input)
+        return _step_acceptor(state, call, phCredential)
     chosen = phCredential.state if phCredential is not None else state.credential
     state.chosen = chosen
     certificate = None if chosen is state.credential else chosen.certificate_for(state.authorities)
-    return await state.choose(certificate, call.input)
+    return state.choose(certificate, call.input)
 
 
-async def _step_acceptor(state: AcceptorState, call: _Call, phCredential: CredHandle | None) -> CallResult:
+def _step_acceptor(state: EstablishState, call: _Call, phCredential: CredHandle | None) -> StepResult:
     _check_credential(state, phCredential)
-    return _afterwards(state, call.input) or await state.advance(call.input)
+    if state.shutdown or state.established:
+        return _afterwards(state, call.input)
+    return state.step(call.input)
+
+
+def _afterwards(state: EstablishState, data: bytes) -> StepResult:
+    """Answer a call that comes after success or a shutdown."""
+    state.rest, state.size = b"", 0  # nothing is taken
+    if state.shutdown:
+        return StepResult(SecurityStatus.SEC_E_OK, state.close_notify())
+    if not data and (output := state.answers()):
+        return StepResult(SecurityStatus.SEC_E_OK, output)
+    raise _again(data)
 
 
 def _check_credential(state: EstablishState, phCredential: CredHandle | None) -> None:
-    if phCredential is not None and phCredential.state not in (state.credential, state.chosen):
+    if phCredential is None or (credential := phCredential.state) is state.credential:
+        return
+    if credential is not state.chosen:
         raise refusal("the context was made from other credentials", SecurityStatus.SEC_E_WRONG_CREDENTIAL_HANDLE)
 
 
@@ -332,9 +335,9 @@ def _new_initiator(
     if call.input:
         raise refusal("the first call takes no token", SecurityStatus.SEC_E_INVALID_TOKEN)
     target = Target.parse(target_name)
-    if ISC_REQ.USE_SUPPLIED_CREDS in flags and (params := call.buffers.find(SECBUFFER.PKG_PARAMS)) is not None:
+    if flags & ISC_REQ.USE_SUPPLIED_CREDS and (params := call.find(SECBUFFER.PKG_PARAMS)) is not None:
         config = dataclasses.replace(config, authenticate=_supplied(params), delegate=None)
-    bindings = _channel_bindings(call.buffers)
+    bindings = _channel_bindings(call)
     if credential.package != CREDSSP_NAME:
         context = config.new_bare_context(
             public_key=None, spn=target.spn, ask_delegation=True, channel_bindings=bindings
@@ -361,7 +364,7 @@ def _new_acceptor(phCredential: CredHandle | None, flags: ASC_REQ, call: _Call) 
         raise refusal("the credentials are not INBOUND", SecurityStatus.SEC_E_NO_CREDENTIALS)
     assert phCredential is not None
     _check_flags(flags, strict=phCredential.strict_flags)
-    bindings = _channel_bindings(call.buffers)
+    bindings = _channel_bindings(call)
     if credential.package == CREDSSP_NAME:
         context = config.new_context(channel_bindings=bindings)
     else:
@@ -382,16 +385,16 @@ def _supplied(params: SecBuffer) -> Password:
     return Password(logon.Password, logon.UserName, logon.LogonDomainName)
 
 
-def _channel_bindings(buffers: SecBufferDesc) -> bytes | None:
-    buffer = buffers.find(SECBUFFER.CHANNEL_BINDINGS)
+def _channel_bindings(call: _Call) -> bytes | None:
+    buffer = call.find(SECBUFFER.CHANNEL_BINDINGS)
     return SEC_CHANNEL_BINDINGS.parse(bytes(buffer)).ApplicationData if buffer is not None else None
 
 
-def _bind(state: InitiatorState, buffers: SecBufferDesc) -> None:
+def _bind(state: InitiatorState, buffers: SecBufferDesc | None) -> None:
     """Take the server's certificate of the bare shape: u32 length and DER, in a buffer READONLY | TOKEN."""
-    if state.context.tls is not None or state.context.handshake.public_key or not state.started:
+    if state.context.handshake.public_key or not state.started:
         return
-    for buffer in buffers.pBuffers:
+    for buffer in buffers.pBuffers if buffers is not None else ():
         data = bytes(buffer)
         if buffer.readonly and buffer.type == SECBUFFER.TOKEN and len(data) > _LENGTH_SIZE:
             size = int.from_bytes(data[:_LENGTH_SIZE], "little")
@@ -432,7 +435,7 @@ def _expect_types(types: dict[str, tuple[type, ...]], *values: object) -> None:
 def _check_parameters(Reserved1: int, Reserved2: int, TargetDataRep: int, *descriptors: SecBufferDesc | None) -> None:
     if Reserved1 or Reserved2:
         raise refusal("Reserved1 and Reserved2: expected 0", SecurityStatus.SEC_E_INVALID_PARAMETER)
-    if TargetDataRep not in (SECURITY_DREP.NATIVE, SECURITY_DREP.NETWORK):
+    if TargetDataRep not in _DATA_REPRESENTATIONS:
         raise refusal(
             f"TargetDataRep: expected SECURITY_NATIVE_DREP or SECURITY_NETWORK_DREP, got {TargetDataRep:#x}",
             SecurityStatus.SEC_E_INVALID_PARAMETER,

@@ -111,7 +111,8 @@ class ContextState(HandleState):
     def __init__(self) -> None:
         super().__init__()
         self._thread = threading.get_ident()
-        self._in_use = 0
+        self.in_use = 0
+        """The uses of the calls in flight; see `claim`."""
 
     def check_thread(self) -> None:
         """Refuse another thread than the one that made the context.
@@ -122,24 +123,16 @@ class ContextState(HandleState):
         if threading.get_ident() != self._thread:
             raise _invalid("the context belongs to another thread")
 
-    def claim(self, use: Use) -> "_Claim":
+    def claim(self, use: int) -> "_Claim":
         """Hold the context for one call: `with state.claim(use): ...`.
 
         Raises:
             LocalProtocolError: SEC_E_INVALID_HANDLE: another call that excludes this one is in flight.
         """
         self.check_thread()
-        if self._in_use & use:
+        if self.in_use & use:
             raise _invalid("another call on the context is in flight")
         return _Claim(self, use)
-
-    def hold(self, use: int) -> None:
-        """Add to what is in flight; see `claim`."""
-        self._in_use |= use
-
-    def release(self, use: int) -> None:
-        """Take away from what is in flight; see `claim`."""
-        self._in_use &= ~use
 
 
 class _Claim:
@@ -152,10 +145,10 @@ class _Claim:
         self._use = use
 
     def __enter__(self) -> None:
-        self._state.hold(self._use)
+        self._state.in_use |= self._use
 
     def __exit__(self, *_error: object) -> None:
-        self._state.release(self._use)
+        self._state.in_use &= ~self._use
 
 
 _State = TypeVar("_State", bound=HandleState)
