@@ -61,7 +61,7 @@ class WatchingTLSSession(TLSSession):
 
     def handshake(self) -> bool:
         """Go on until the server's messages are used up, or the next one is a CertificateRequest."""
-        message = self._next_message()
+        message = self._messages and self._next_message()
         while True:
             if message and message[0] == _CERTIFICATE_REQUEST and not self._answered:
                 self.certificate_request = _authorities_of_tls12(message)
@@ -70,10 +70,10 @@ class WatchingTLSSession(TLSSession):
                 del self._messages[: len(message)]
                 self._feed_message(message)
             done = super().handshake()
-            message = self._next_message()
+            message = self._messages and self._next_message()
             if not message:
                 break
-        if done or self.has_output:
+        if self.certificate_request is not None and (done or self.has_output):
             self.certificate_request = None  # the whole flight was in one record: TLS has answered already
         return done
 

@@ -27,6 +27,7 @@ _MEMORY: Final = (bytes, bytearray, memoryview)
 # Plain integers: every call looks at four buffers, and an enum's members and operators cost ten times as much.
 _TYPE_BITS: Final = ~SECBUFFER.ATTRMASK.value
 _READONLY_BITS: Final = SECBUFFER.READONLY.value | SECBUFFER.READONLY_WITH_CHECKSUM.value
+_OK: Final = SecurityStatus.SEC_E_OK
 _SPARE_BITS: Final = _TYPE_BITS | _READONLY_BITS
 _SPARE: Final = frozenset({SECBUFFER.EMPTY.value, SECBUFFER.MISSING.value, SECBUFFER.EXTRA.value})
 
@@ -52,7 +53,7 @@ class SecBuffer:
             raise TypeError(f"pvBuffer: expected bytes, bytearray, memoryview or None, got {type(pvBuffer).__name__}")
         self.BufferType = BufferType
         self.pvBuffer = pvBuffer
-        self.cbBuffer = _size(pvBuffer) if cbBuffer is None else cbBuffer
+        self.cbBuffer = cbBuffer if cbBuffer is not None else _size(pvBuffer) if pvBuffer is not None else 0
         self._allocated = False
 
     # --- reading ---
@@ -133,13 +134,13 @@ class SecBuffer:
             self.pvBuffer = data or None
             self.cbBuffer = len(data)
             self._allocated = True
-            return SecurityStatus.SEC_E_OK
+            return _OK
         self.cbBuffer = len(data)
         if len(data) > _size(self.pvBuffer):
             return SecurityStatus.SEC_E_BUFFER_TOO_SMALL
         if data:
             self._writable()[: len(data)] = data
-        return SecurityStatus.SEC_E_OK
+        return _OK
 
     def become(self, buffer_type: SECBUFFER, count: int = 0, memory: Memory | None = None) -> None:
         """Turn into another kind of buffer: MISSING and EXTRA with a count, the parts of a message with a view."""

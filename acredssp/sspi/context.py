@@ -36,6 +36,8 @@ __all__ = ["AcceptorState", "EstablishState", "InitiatorState", "established"]
 
 _EMPTY_CREDENTIALS: Final = TSPasswordCreds.of()
 
+_ESTABLISHED: Final = State.ESTABLISHED  # every call asks; to look a member up in its enum takes longer than the rest
+
 # Plain integers: an operator or `in` of an IntFlag is a Python call, at some ten times the price.
 _DELEGATE: Final = ISC_REQ.DELEGATE.value  # these three have one value in all four families
 _MUTUAL_AUTH: Final = ISC_REQ.MUTUAL_AUTH.value
@@ -110,7 +112,7 @@ class EstablishState(ContextState):
     @property
     def established(self) -> bool:
         """Whether the last call of ISC or ASC succeeded."""
-        return self.context.handshake.state is State.ESTABLISHED
+        return self.context.handshake.state is _ESTABLISHED
 
     # A step waits for nothing. Most calls are just one: it is over unless it left an `event`, or something in `rest`.
 

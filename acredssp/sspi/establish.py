@@ -24,7 +24,13 @@ from acredssp.credentials import Password
 from acredssp.errors import CredSSPError, LocalProtocolError
 from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
-from acredssp.sspi.constants import CREDSSP_NAME
+from acredssp.sspi.constants import (
+    CREDSSP_NAME,
+    SECBUFFER_EMPTY,
+    SECBUFFER_EXTRA,
+    SECBUFFER_MISSING,
+    SECBUFFER_TOKEN,
+)
 from acredssp.sspi.context import AcceptorState, EstablishState, InitiatorState
 from acredssp.sspi.flags import ASC_REQ, ISC_REQ, SECBUFFER, SECURITY_DREP, unsupported_requests
 from acredssp.sspi.handles import (
@@ -49,6 +55,11 @@ _LENGTH_SIZE: Final = 4
 
 _ALLOCATE_MEMORY: Final = ISC_REQ.ALLOCATE_MEMORY.value
 """The same for ISC and ASC."""
+
+# Names of their own for what every call needs: looking a member up in its enum takes longer than what is done with it.
+_OK: Final = SecurityStatus.SEC_E_OK
+_INCOMPLETE: Final = SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
+_TOO_SMALL: Final = SecurityStatus.SEC_E_BUFFER_TOO_SMALL
 _ESTABLISH: Final = Use.ESTABLISH.value
 _DATA_REPRESENTATIONS: Final = frozenset(SECURITY_DREP)
 
@@ -186,7 +197,7 @@ class _Call:
         self.buffers = pInput
         self.input = _token(pInput) if pInput is not None else b""
         """The peer's bytes; empty for none."""
-        self._output = pOutput.find(SECBUFFER.TOKEN) if pOutput is not None else None
+        self._output = pOutput.find(SECBUFFER_TOKEN) if pOutput is not None else None
         self._attributes = pfContextAttr
         self._expiry = ptsExpiry
         self._allocate = bool(int(fContextReq) & _ALLOCATE_MEMORY)
@@ -197,15 +208,15 @@ class _Call:
 
     def hand_out(self, state: EstablishState, result: StepResult) -> SecurityStatus:
         """Fill the caller's buffers; SEC_E_BUFFER_TOO_SMALL leaves all of them to a repeated call."""
-        if (status := self.put_token(result.output)) is not SecurityStatus.SEC_E_OK:
+        if (status := self.put_token(result.output)) is not _OK:
             return status
         if self.buffers is not None:
-            if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
-                self.buffers.report(SECBUFFER.MISSING, result.missing)
+            if result.status is _INCOMPLETE:
+                self.buffers.report(SECBUFFER_MISSING, result.missing)
             else:
                 self._give_back(state, self.buffers)
         if self._attributes is not None:
-            final = result.status is SecurityStatus.SEC_E_OK
+            final = result.status is _OK
             self._attributes.flags = state.attributes(final=final, allocated=self._allocate)
         if self._expiry is not None:
             self._expiry.QuadPart = TimeStamp.NEVER
@@ -214,7 +225,7 @@ class _Call:
     def put_token(self, token: bytes) -> SecurityStatus:
         """Give the caller a token for the peer; an empty one takes the place of an old one."""
         if self._output is None:
-            return SecurityStatus.SEC_E_BUFFER_TOO_SMALL if token else SecurityStatus.SEC_E_OK
+            return _TOO_SMALL if token else _OK
         return self._output.put(token, allocate=self._allocate)
 
     def _give_back(self, state: EstablishState, buffers: SecBufferDesc) -> None:
@@ -222,13 +233,13 @@ class _Call:
         # Behind: it arrived while the caller made room for the token.
         rest = state.rest + self.input[state.size :]
         count = min(len(rest), len(self.input))
-        if not buffers.report(SECBUFFER.EXTRA if count else SECBUFFER.EMPTY, count):
+        if not buffers.report(SECBUFFER_EXTRA if count else SECBUFFER_EMPTY, count):
             count = 0
         state.surplus = rest[: len(rest) - count]
 
 
 def _token(buffers: SecBufferDesc) -> bytes:
-    token = buffers.find(SECBUFFER.TOKEN)
+    token = buffers.find(SECBUFFER_TOKEN)
     if token is None:
         return b""
     if token.readonly:
@@ -246,32 +257,36 @@ async def _run(
     phCredential: CredHandle | None,
 ) -> SecurityStatus:
     """Take one step, answer what the engine asks, and fill what the caller gave."""
-    with state.claim(_ESTABLISH):
-        try:
-            if state.unsent is None:
+    state.hold(_ESTABLISH)
+    try:
+        if state.unsent is None:
+            try:
                 result = step(state, call, phCredential)
                 over = result.event is None and not state.rest
                 state.unsent = result if over else await state.answer(result, call.input)
-        except LocalProtocolError:
-            raise
-        except CredSSPError as error:
-            state.fail(error)
-            call.put_token(state.context.farewell if state.tell_peer else b"")
-            return failure(error, handle)
-        except Exception as error:  # noqa: BLE001 - the machine's or ours: whatever it is, nothing escapes
-            call.put_token(b"")
-            status = failure(error, handle)
-            assert handle.error is not None
-            state.fail(handle.error)
-            return status
-        except BaseException:
-            reason = "a call on the context was cut short"
-            state.fail(CredSSPError(reason, security_status=SecurityStatus.SEC_E_INTERNAL_ERROR))
-            raise
+            except LocalProtocolError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the machine's or ours: whatever it is, nothing escapes
+                return _end(state, call, handle, error)
+            except BaseException:
+                reason = "a call on the context was cut short"
+                state.fail(CredSSPError(reason, security_status=SecurityStatus.SEC_E_INTERNAL_ERROR))
+                raise
         status = call.hand_out(state, state.unsent)
-        if status is not SecurityStatus.SEC_E_BUFFER_TOO_SMALL:
+        if status is not _TOO_SMALL:
             state.unsent = None
+    finally:
+        state.release(_ESTABLISH)
     handle.error = None
+    return status
+
+
+def _end(state: EstablishState, call: _Call, handle: CtxtHandle, error: Exception) -> SecurityStatus:
+    """End the context; the caller gets what the peer should still be sent."""
+    status = failure(error, handle)
+    assert handle.error is not None
+    state.fail(handle.error)
+    call.put_token(state.context.farewell if state.tell_peer else b"")
     return status
 
 

@@ -111,8 +111,7 @@ class ContextState(HandleState):
     def __init__(self) -> None:
         super().__init__()
         self._thread = threading.get_ident()
-        self.in_use = 0
-        """The uses of the calls in flight; see `claim`."""
+        self._in_use = 0
 
     def check_thread(self) -> None:
         """Refuse another thread than the one that made the context.
@@ -123,32 +122,21 @@ class ContextState(HandleState):
         if threading.get_ident() != self._thread:
             raise _invalid("the context belongs to another thread")
 
-    def claim(self, use: int) -> "_Claim":
-        """Hold the context for one call: `with state.claim(use): ...`.
+    def hold(self, use: int) -> None:
+        """Hold the context for one call, which ends with `release`.
 
         Raises:
-            LocalProtocolError: SEC_E_INVALID_HANDLE: another call that excludes this one is in flight.
+            LocalProtocolError: SEC_E_INVALID_HANDLE: another call that excludes this one is in flight, or this is
+                another thread than the context's. There is nothing to release.
         """
         self.check_thread()
-        if self.in_use & use:
+        if self._in_use & use:
             raise _invalid("another call on the context is in flight")
-        return _Claim(self, use)
+        self._in_use |= use
 
-
-class _Claim:
-    """What `ContextState.claim` gives: a context manager without the cost of a generator, for every call has one."""
-
-    __slots__ = ("_state", "_use")
-
-    def __init__(self, state: ContextState, use: int) -> None:
-        self._state = state
-        self._use = use
-
-    def __enter__(self) -> None:
-        self._state.in_use |= self._use
-
-    def __exit__(self, *_error: object) -> None:
-        self._state.in_use &= ~self._use
+    def release(self, use: int) -> None:
+        """End what `hold` began."""
+        self._in_use &= ~use
 
 
 _State = TypeVar("_State", bound=HandleState)

@@ -8,7 +8,7 @@ from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.buffers import SecBufferDesc
 from acredssp.sspi.context import EstablishState
 from acredssp.sspi.flags import SCHANNEL, SECBUFFER
-from acredssp.sspi.handles import CtxtHandle, Use, failure
+from acredssp.sspi.handles import ContextState, CtxtHandle, Use, failure
 from acredssp.status import SecurityStatus
 
 __all__ = ["ApplyControlToken", "DeleteSecurityContext"]
@@ -39,14 +39,11 @@ async def ApplyControlToken(phContext: CtxtHandle, pInput: SecBufferDesc) -> Sec
     expect("pInput", pInput, SecBufferDesc)
     try:
         state = phContext.state
-        with state.claim(Use.ENCRYPT):
-            control = _control(pInput)
-            if control != SCHANNEL.SHUTDOWN or not isinstance(state, EstablishState):
-                raise refusal(
-                    f"expected control token SCHANNEL_SHUTDOWN, got {control}",
-                    SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION,
-                )
-            state.shutdown = True
+        state.hold(Use.ENCRYPT)
+        try:
+            _apply(_control(pInput), state)
+        finally:
+            state.release(Use.ENCRYPT)
     except CredSSPError as error:
         return failure(error, phContext)
     phContext.error = None
@@ -72,12 +69,23 @@ async def DeleteSecurityContext(phContext: CtxtHandle) -> SecurityStatus:
         return SecurityStatus.SEC_E_OK
     try:
         state = phContext.state
-        with state.claim(Use.ESTABLISH):
+        state.hold(Use.ESTABLISH)
+        try:
             state.dispose()
+        finally:
+            state.release(Use.ESTABLISH)
     except CredSSPError as error:
         return failure(error, phContext)
     phContext.error = None
     return SecurityStatus.SEC_E_OK
+
+
+def _apply(control: int, state: ContextState) -> None:
+    if control != SCHANNEL.SHUTDOWN or not isinstance(state, EstablishState):
+        raise refusal(
+            f"expected control token SCHANNEL_SHUTDOWN, got {control}", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
+        )
+    state.shutdown = True
 
 
 def _control(buffers: SecBufferDesc) -> int:

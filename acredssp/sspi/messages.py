@@ -115,8 +115,11 @@ async def DecryptMessage(
 def _call(phContext: CtxtHandle, use: Use, run: Callable[[EstablishState], SecurityStatus]) -> SecurityStatus:
     try:
         state = established(phContext.state)
-        with state.claim(use):
+        state.hold(use)
+        try:
             status = run(state)
+        finally:
+            state.release(use)
     except (CredSSPError, MemoryError) as error:
         return failure(error, phContext)
     phContext.error = None

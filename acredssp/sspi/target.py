@@ -1,7 +1,8 @@
 """The target name of InitializeSecurityContext: a service principal name, and the host in it."""
 
 import dataclasses
-from typing import Final, Self
+import functools
+from typing import Final
 
 from acredssp.sspi.arguments import refusal
 from acredssp.status import SecurityStatus
@@ -21,20 +22,21 @@ class Target:
     host: str
     """The host in it, which the server's certificate must name; empty with the name."""
 
-    @classmethod
-    def parse(cls, name: str | None) -> Self:
+    @staticmethod
+    @functools.lru_cache(maxsize=256)  # a client has few targets and many connections; some 10 us each time else
+    def parse(name: str | None) -> "Target":
         """Read `pszTargetName`: `host`, or `SERVICE/host[:port][/name]`.
 
         Raises:
             LocalProtocolError: SEC_E_TARGET_UNKNOWN: no host can be found in it.
         """
         if not name:
-            return cls("", "")
+            return Target("", "")
         service, slash, rest = name.partition("/")
         host = _without_port(rest.partition("/")[0] if slash else service)
         if not _is_host(host) or len(name) > _MAX_NAME or not name.isprintable() or " " in name:
             raise refusal("pszTargetName names no host: expected SERVICE/host", SecurityStatus.SEC_E_TARGET_UNKNOWN)
-        return cls(name, host)
+        return Target(name, host)
 
 
 def _is_host(host: str) -> bool:

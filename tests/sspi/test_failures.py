@@ -14,6 +14,7 @@ from support.sspi import (
     OK,
     Client,
     Server,
+    held,
     inbound,
     outbound,
     pair,
@@ -245,7 +246,7 @@ async def test_a_second_call_in_flight_is_refused_and_the_first_goes_on():
 async def test_a_clients_second_call_in_flight_is_refused():
     client, server = await pair()
     answer = await server.call(await client.call())
-    with client.handle.state.claim(Use.ESTABLISH):
+    with held(client.handle.state, Use.ESTABLISH):
         await client.call(answer)
         assert client.status is INVALID_HANDLE
     assert await client.call(answer)

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from support.sspi import held
 
 from acredssp.errors import AuthenticationError, LocalProtocolError
 from acredssp.sspi import (
@@ -100,7 +101,7 @@ def test_another_thread_is_refused_and_changes_nothing():
 
     def use():
         try:
-            with state.claim(Use.DECRYPT):
+            with held(state, Use.DECRYPT):
                 pass
         except LocalProtocolError as error:
             errors.append(error)
@@ -109,36 +110,36 @@ def test_another_thread_is_refused_and_changes_nothing():
     thread.start()
     thread.join()
     assert [error.security_status for error in errors] == [SecurityStatus.SEC_E_INVALID_HANDLE]
-    with state.claim(Use.ESTABLISH):
+    with held(state, Use.ESTABLISH):
         pass
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(Use, repeat=2)))
 def test_encrypt_beside_decrypt_is_the_only_pair_at_a_time(first, second):
     state = ContextState()
-    with state.claim(first):
+    with held(state, first):
         if first & second:
-            with refused(), state.claim(second):
+            with refused(), held(state, second):
                 pytest.fail("claimed twice")
         else:
-            with state.claim(second):
+            with held(state, second):
                 pass
-    with state.claim(Use.ESTABLISH):
+    with held(state, Use.ESTABLISH):
         pass  # nothing is left behind
 
 
 @pytest.mark.parametrize("first", list(Use))
 def test_a_handshake_excludes_everything(first):
     state = ContextState()
-    with state.claim(Use.ESTABLISH), refused(), state.claim(first):
+    with held(state, Use.ESTABLISH), refused(), held(state, first):
         pytest.fail("claimed beside a handshake")
 
 
 def test_a_claim_ends_with_the_call_however_it_ends():
     state = ContextState()
-    with contextlib.suppress(KeyError), state.claim(Use.ESTABLISH):
+    with contextlib.suppress(KeyError), held(state, Use.ESTABLISH):
         raise KeyError
-    with state.claim(Use.ESTABLISH):
+    with held(state, Use.ESTABLISH):
         pass
 
 

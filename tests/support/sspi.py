@@ -6,6 +6,7 @@
 A caller knows nothing of TLS and CredSSP: what it does follows from the status, from MISSING and from EXTRA alone.
 """
 
+import contextlib
 import ssl
 
 from support.endpoints import CERTIFICATE, client_config, server_config
@@ -61,6 +62,16 @@ async def acquire(auth_data, use, package="CREDSSP", **options):
     status = await AcquireCredentialsHandle(None, package, use, None, auth_data, None, None, handle)
     assert status is OK, handle.error
     return handle
+
+
+@contextlib.contextmanager
+def held(state, use):
+    """Hold a context as a call in flight does."""
+    state.hold(use)
+    try:
+        yield
+    finally:
+        state.release(use)
 
 
 class Caller:
