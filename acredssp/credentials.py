@@ -72,7 +72,8 @@ class Oracle:
     """Somebody who verifies without giving the secret: a domain controller, a vault.
 
     `verify` gets an `acredssp.NTLMExchange` and answers with the 16-byte session base key or `Deny`; it may be a
-    plain function or a coroutine function.
+    plain function or a coroutine function. Who knows that the password was right, though the account may not log on,
+    says so: `Deny(status, proven=True)`.
     """
 
     verify: Callable[[Any], "bytes | Deny | Awaitable[bytes | Deny]"] = dataclasses.field(repr=False)
@@ -82,13 +83,15 @@ class Oracle:
 class Deny:
     """Refuse.
 
-    From `lookup`, the status reaches the peer only if the peer proved the password, or if the status is not
-    about the account (STATUS_NO_LOGON_SERVERS); otherwise the peer sees STATUS_LOGON_FAILURE. To say "disabled"
-    to who knows the password, give the secret too.
+    From `lookup` or an `Oracle`, the status reaches the peer only if the peer proved the password, or if the status
+    is not about the account (STATUS_NO_LOGON_SERVERS); otherwise the peer sees STATUS_LOGON_FAILURE. To say
+    "disabled" to who knows the password, give the secret too.
     """
 
     nt_status: NTSTATUS = NTSTATUS.STATUS_LOGON_FAILURE
     secret: "Credential | None" = dataclasses.field(default=None, repr=False)
+    proven: bool = False
+    """An `Oracle` has seen that the password was right. Nobody else can know: it counts from an oracle alone."""
 
 
 LookupAnswer: TypeAlias = Password | NTHash | Candidates | Oracle | Deny

@@ -260,12 +260,15 @@ class NTLMAcceptor(NTLMContext):
         """The session base key that an oracle answered with.
 
         Raises:
-            AuthenticationError: It gave none. Its status is shown as sparingly as a lookup's: an oracle that says
-                NO_SUCH_USER must not tell the peer which users there are.
+            AuthenticationError: It gave none. Its status is shown as sparingly as a lookup's, unless it vouches for
+                the password: an oracle that says NO_SUCH_USER must not tell the peer which users there are.
         """
         if isinstance(answer, bytes) and len(answer) == 16:
             return answer
-        return self._prove(logon, answer if isinstance(answer, Deny) else Deny())
+        deny = answer if isinstance(answer, Deny) else Deny()
+        if deny.proven is True:
+            raise _refusal(deny, proven=True)
+        return self._prove(logon, deny)
 
     def _session_base_key(self, logon: _Logon, hashes: tuple[bytes, ...]) -> bytes | None:
         """SessionBaseKey of the first hash that made the proof, None for none ([MS-NLMP] 3.3.2)."""

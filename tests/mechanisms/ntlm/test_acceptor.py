@@ -185,6 +185,26 @@ def test_oracle_may_say_that_it_has_no_logon_server_but_not_which_users_exist():
         assert caught.value.nt_status is shown
 
 
+def test_oracle_may_vouch_for_the_password_and_then_its_status_is_shown():
+    for answer, shown in (
+        (Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, proven=True), NTSTATUS.STATUS_ACCOUNT_DISABLED),
+        (Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, proven=False), NTSTATUS.STATUS_LOGON_FAILURE),
+        (Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, proven="yes"), NTSTATUS.STATUS_LOGON_FAILURE),
+        (Deny(0, proven=True), NTSTATUS.STATUS_LOGON_FAILURE),
+    ):
+        server, client = begun()
+        ask(server, client.authenticate())
+        with pytest.raises(AuthenticationError) as caught:
+            server.resume(answer)
+        assert caught.value.nt_status is shown
+        assert not server.complete
+
+
+def test_lookup_cannot_vouch_for_a_password():
+    server, client = begun()
+    assert_denied(server, client.authenticate(secret=WRONG), Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, proven=True))
+
+
 # --- who is not ---
 
 GARBAGE = [
