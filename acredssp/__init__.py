@@ -18,6 +18,7 @@ from acredssp.aio.streams import (
     start_server,
 )
 from acredssp.aio.transport import SecureTransport
+from acredssp.aio.winbind import WinbindOracle
 from acredssp.carriage.base import TLS, Carriage
 from acredssp.carriage.rdp import RDP
 from acredssp.config import ClientConfig, ServerConfig
@@ -132,6 +133,7 @@ __all__ = [
     "TSSmartCardCreds",
     "Trust",
     "Verdict",
+    "WinbindOracle",
     "client_context",
     "create_connection",
     "create_server",

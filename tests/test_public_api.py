@@ -70,6 +70,7 @@ NAMES = [
     "TSSmartCardCreds",
     "Trust",
     "Verdict",
+    "WinbindOracle",
     "client_context",
     "create_connection",
     "create_server",

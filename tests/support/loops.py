@@ -104,8 +104,9 @@ def _more_blocking_functions():
         None,
         "os.waitpid",
         can_block_functions=[
-            ("asyncio/unix_events.py", {"_do_wait"})
-        ],  # from Python 3.12, for a child known to be dead
+            ("asyncio/unix_events.py", {"_do_wait"}),  # from Python 3.12, for a child known to be dead
+            ("subprocess.py", {"_execute_child"}),  # for a child that found no program to become, and is dead
+        ],
         can_block_predicate=lambda _pid, options: bool(options & os.WNOHANG),
     )
     if importlib.util.find_spec("gssapi"):

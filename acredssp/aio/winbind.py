@@ -1,0 +1,468 @@
+"""Domain users, validated by winbind: an acceptor on a domain member that holds nobody's secret.
+
+Samba's `ntlm_auth` is asked by the helper protocol ntlm-server-1: lines in, lines out, a dot after each question and
+each answer. It hands the client's NTLMv2 response to winbindd, which hands it to a domain controller
+(NetrLogonSamLogonEx, [MS-APDS] 3.1.5.2), and answers with the session base key or with a reason.
+
+What must never happen is that the answer to one question is read as the answer to another. Nothing in an answer names
+its question, so a process has one question at a time, and a process whose answer nobody waits for any longer (a
+cancelled logon, a deadline) is killed; so is one that says anything out of turn. A new one takes its place when needed.
+
+What the client is told: with the wrong password STATUS_LOGON_FAILURE and no more. A status about the account shows
+that the password was right only if the controller looks at the password first. Samba 4.17's was asked about accounts
+of every kind, with the right password and with a wrong one: for `_PROVEN` the wrong one gave STATUS_WRONG_PASSWORD.
+A locked account is answered as locked before the password is looked at, so that nobody can prove anything: it stays a
+STATUS_LOGON_FAILURE for the client, and the log says what it is.
+"""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Self, TypeAlias, cast
+
+from acredssp.aio import offload
+from acredssp.credentials import Deny, Oracle, logon_name
+from acredssp.mechanisms.base import NTLMExchange
+from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
+from acredssp.mechanisms.ntlm.messages import AvId, ChallengeMessage, Flags, NegotiateMessage, decode_av_pairs
+from acredssp.status import NTSTATUS
+
+__all__ = ["WinbindOracle"]
+
+_logger = logging.getLogger("acredssp")
+
+_PROVEN: Final = frozenset(
+    {
+        NTSTATUS.STATUS_ACCOUNT_DISABLED,
+        NTSTATUS.STATUS_ACCOUNT_EXPIRED,
+        NTSTATUS.STATUS_PASSWORD_EXPIRED,
+        NTSTATUS.STATUS_PASSWORD_MUST_CHANGE,
+        NTSTATUS.STATUS_INVALID_LOGON_HOURS,
+        NTSTATUS.STATUS_INVALID_WORKSTATION,
+    }
+)
+"""What Samba's controller says of an account only to who has its password (4.17.12; `authsam_account_ok` comes last).
+STATUS_ACCOUNT_RESTRICTION is not among them: authentication policies ([MS-APDS] 3.1.5.2) come before the password."""
+
+_STATUS_OF_TEXT: Final = {
+    "The specified account does not exist.": NTSTATUS.STATUS_NO_SUCH_USER,
+    "When trying to update a password, this return status indicates that the value provided as the current password is "
+    "not correct.": NTSTATUS.STATUS_WRONG_PASSWORD,
+    "The attempted logon is invalid. This is either due to a bad username or authentication "
+    "information.": NTSTATUS.STATUS_LOGON_FAILURE,
+    "Indicates a referenced user name and authentication information are valid, but some user account restriction has "
+    "prevented successful authentication (such as time-of-day restrictions).": NTSTATUS.STATUS_ACCOUNT_RESTRICTION,
+    "The user account has time restrictions and cannot be logged onto at this "
+    "time.": NTSTATUS.STATUS_INVALID_LOGON_HOURS,
+    "The user account is restricted so that it cannot be used to log on from the source "
+    "workstation.": NTSTATUS.STATUS_INVALID_WORKSTATION,
+    "The user account password has expired.": NTSTATUS.STATUS_PASSWORD_EXPIRED,
+    "The referenced account is currently disabled and cannot be logged on to.": NTSTATUS.STATUS_ACCOUNT_DISABLED,
+    "A user has requested a type of logon (for example, interactive or network) that has not been granted. An "
+    "administrator has control over who can logon interactively and through the "
+    "network.": NTSTATUS.STATUS_LOGON_TYPE_NOT_GRANTED,
+    "The user account has expired.": NTSTATUS.STATUS_ACCOUNT_EXPIRED,
+    "The user password must be changed before logging on the first time.": NTSTATUS.STATUS_PASSWORD_MUST_CHANGE,
+    "The user account has been automatically locked because too many invalid logon attempts or password change "
+    "attempts have been requested.": NTSTATUS.STATUS_ACCOUNT_LOCKED_OUT,
+    "Smart card logon is required and was not used.": NTSTATUS.STATUS_SMARTCARD_LOGON_REQUIRED,
+    # What follows is about nobody's account: winbindd is not there, it reaches no controller, or none that knows us.
+    "Reading winbind reply failed!": NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    "No logon servers are currently available to service the logon request.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    "A domain controller for this domain was not found.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    "Configuration information could not be read from the domain controller, either because the machine is unavailable "
+    "or access has been denied.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    "The SAM database on the Windows Server does not have a computer account for this workstation trust "
+    "relationship.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    "The workstation does not have a trust secret for the primary domain in the local LSA "
+    "database.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    "The logon request failed because the trust relationship between this workstation and the primary domain "
+    "failed.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    "The time at the primary domain controller is different from the time at the backup domain controller or member "
+    "server by too large an amount.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    "An attempt was made to logon, but the NetLogon service was not started.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    "{Device Timeout} The specified I/O operation on %hs was not completed before the time-out period "
+    "expired.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    "The remote system is not reachable by the transport.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    "The transport-connection attempt was refused by the remote system.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    "The transport connection is now disconnected.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
+}
+"""Authentication-Error is Samba's sentence for an NTSTATUS (`get_friendly_nt_error_msg`, as of 4.17), or its name."""
+
+_LONGEST_NAME: Final = 255
+"""Bytes of UTF-8: what winbindd's request has room for. A longer name would be cut, and another one be asked about."""
+_LONGEST_ANSWER: Final = 4096
+"""Bytes. Real answers have some 200."""
+_MOST_FIELDS: Final = 8
+
+_ENDED: Final = "it ended"
+
+_Answer: TypeAlias = bytes | str
+"""The session base key, empty where the answer is yes without one; or the reason for a no."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WinbindOracle(Oracle):
+    """An oracle that asks winbind. It is a `lookup` too, for a server whose users are all the domain's:
+
+        async with acredssp.WinbindOracle() as winbind:
+            config = acredssp.ServerConfig(lookup=winbind, identity=await winbind.identity(), ...)
+
+    It belongs to one event loop, and starts its processes as they are needed. Where nobody validates (no winbindd, no
+    controller, no answer in time, too many who wait) the client sees STATUS_NO_LOGON_SERVERS.
+    """  # noqa: D415 - the example goes on
+
+    verify: "Callable[[Any], Awaitable[bytes | Deny]]" = dataclasses.field(init=False, repr=False)
+    command: Sequence[str] = ("ntlm_auth",)
+    """The program and its arguments before ours, for example `--require-membership-of=DOMAIN\\GROUP`."""
+    processes: int = 4
+    """How many may run. Each waits for one answer at a time, which takes a domain controller some milliseconds."""
+    waiting: int = 256
+    """How many logons may wait for a process; whoever comes then is refused at once."""
+    timeout: float = 8.0
+    """Seconds for a logon, waiting included. Less than `Policy.hook_timeout`, past which a client sees
+    STATUS_LOGON_FAILURE for want of an answer."""
+    tell_account_status: bool = True
+    """Whether a client that has the password is told that the account is disabled or expired, or its password is.
+    Say no where the controllers tell that to anybody: Windows' may, of accounts under an authentication policy
+    ([MS-APDS] 3.1.5)."""
+    _pool: "_Pool" = dataclasses.field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.command or self.processes < 1 or self.waiting < 0 or self.timeout <= 0:
+            raise ValueError("expected a command, at least one process, and a positive timeout")
+        object.__setattr__(self, "verify", self._verify)
+        object.__setattr__(self, "_pool", _Pool(self.command, self.processes, self.waiting))
+
+    def __call__(self, request: object) -> Self:  # noqa: ARG002 - whoever logs on is winbind's matter
+        """Answer as a `lookup`: with itself."""
+        return self
+
+    async def __aenter__(self) -> Self:
+        """Start the first process.
+
+        Raises:
+            OSError: There is no such program, or it may not be run.
+        """
+        await self._pool.start_one()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End every process. Who still waits for an answer is refused with STATUS_NO_LOGON_SERVERS."""
+        await self._pool.aclose()
+
+    async def identity(self) -> NTLMIdentity:
+        """Ask for the names that this machine has in its domain, for `ServerConfig.identity`.
+
+        They are not for show. A domain controller refuses a response to a challenge with other names than those of the
+        member that passes it on (since CVE-2015-0005 and CVE-2016-2111).
+
+        Raises:
+            OSError: The program cannot be run, or tells no names, or not in time.
+        """
+        program = self.command[0]
+        match await offload.run(lambda: _identity(_challenge_of(self.command, self.timeout))):
+            case NTLMIdentity() as identity:
+                return identity
+            case OSError() as error:
+                raise error
+            case subprocess.TimeoutExpired():
+                raise OSError(f"{program} does not answer") from None
+            case _:
+                raise OSError(f"{program} does not tell the names of this machine") from None
+
+    async def _verify(self, exchange: NTLMExchange) -> bytes | Deny:
+        who = logon_name(exchange.domain, exchange.user)
+        question = _question(exchange)
+        if question is None:
+            _logger.info("winbind is not asked about %a: no account has such a name", who)
+            return Deny()
+        try:
+            async with asyncio.timeout(self.timeout):
+                answer = await self._pool.ask(question)
+        except OSError as error:  # a time-out is one too
+            _logger.warning("winbind cannot be asked about %a: %s", who, str(error) or "no answer in time")
+            return Deny(NTSTATUS.STATUS_NO_LOGON_SERVERS)
+        return answer if isinstance(answer, bytes) and any(answer) else self._refusal(who, answer)
+
+    def _refusal(self, who: str, answer: _Answer) -> Deny:
+        """The refusal for a no, or for a yes without a key, which is a guest's."""
+        if isinstance(answer, bytes):
+            _logger.info("winbind takes %a for a guest: refused", who)
+            return Deny()
+        status = _status_of(answer)
+        _logger.info("winbind refuses %a: %s", who, ascii(answer) if status is None else status)
+        if status is None:
+            return Deny()
+        return Deny(status, proven=self.tell_account_status and status in _PROVEN)
+
+
+class _Pool:
+    """Some processes of ntlm_auth, and those who wait for one.
+
+    Args:
+        command: The program, and arguments before ours.
+        processes: How many may run.
+        waiting: How many may wait for one.
+    """
+
+    def __init__(self, command: Sequence[str], processes: int, waiting: int) -> None:
+        self._command = command
+        self._most = processes + waiting
+        self._asking = 0
+        self._slots = asyncio.Semaphore(processes)
+        self._helpers: set[_Helper] = set()
+        self._idle: list[_Helper] = []
+        self._closed = False
+
+    async def ask(self, question: bytes) -> _Answer:
+        """Return the answer to a question.
+
+        Raises:
+            OSError: There is none: too many wait, no process can be started, it failed, or the pool is closed.
+        """
+        if self._asking >= self._most:
+            raise OSError("too many logons wait already")
+        self._asking += 1
+        try:
+            async with self._slots:
+                return await self._ask(question)
+        finally:
+            self._asking -= 1
+
+    async def _ask(self, question: bytes) -> _Answer:
+        helper = self._idle_helper() or await self._start()
+        try:
+            answer = await helper.ask(question)
+        except BaseException:
+            # Whatever it says from now on would be taken for the answer to the next question.
+            helper.kill("nobody waits for its answer")
+            raise
+        if answer is None:
+            raise OSError(f"{self._command[0]} is given up: {helper.fault}")
+        self._idle.append(helper)
+        return answer
+
+    def _idle_helper(self) -> "_Helper | None":
+        while self._idle:
+            helper = self._idle.pop()
+            if not helper.fault:
+                return helper
+        return None
+
+    async def start_one(self) -> None:
+        """Have a process ready."""
+        async with self._slots:
+            self._idle.append(await self._start())
+
+    async def _start(self) -> "_Helper":
+        helper = _Helper()
+        self._helpers.add(helper)
+        helper.gone.add_done_callback(lambda _: self._helpers.discard(helper))
+        await helper.start(self._command)
+        if self._closed:
+            helper.kill("closed")
+            raise OSError("closed")
+        return helper
+
+    async def aclose(self) -> None:
+        """End every process, and wait for its end."""
+        self._closed = True
+        while self._helpers:
+            helpers = [*self._helpers]
+            for helper in helpers:
+                helper.kill("closed")
+            await asyncio.wait([helper.gone for helper in helpers])
+
+
+class _Helper(asyncio.SubprocessProtocol):
+    """A process of ntlm_auth, which is asked one question at a time."""
+
+    def __init__(self) -> None:
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the process has ended."""
+        self.fault = ""
+        """Why it cannot be asked any more; empty while it can."""
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._answer: asyncio.Future[_Answer | None] | None = None
+        self._received = bytearray()
+        self._fields: dict[str, str] = {}
+        self._second_dot_is_due = False
+
+    async def start(self, command: Sequence[str]) -> None:
+        """Start the process; raises `OSError` if it cannot be."""
+        argv = [*command, "--helper-protocol=ntlm-server-1"]
+        try:
+            await asyncio.get_running_loop().subprocess_exec(lambda: self, *argv, **_STREAMS)
+        except BaseException:
+            self.kill("not started")
+            if not self.gone.done() and self._transport is None:
+                self.gone.set_result(None)
+            raise
+
+    async def ask(self, question: bytes) -> _Answer | None:
+        """Return the answer to a question; None if the process failed, and is to be forgotten."""
+        if self._transport is None or self.fault:
+            return None
+        stdin = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
+        if stdin.is_closing():  # it ended, and that is not told yet
+            self.kill(_ENDED)
+            return None
+        self._answer = asyncio.get_running_loop().create_future()
+        stdin.write(question)
+        return await self._answer
+
+    def kill(self, fault: str) -> None:
+        """End the process for the reason given, unless it has failed for another one before."""
+        self.fault = self.fault or fault
+        self._settle(None)
+        transport = self._transport
+        if transport is not None and transport.get_returncode() is None:
+            # The whole session: a wrapper around ntlm_auth does not hand the signal on.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(transport.get_pid(), signal.SIGKILL)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the process over, or end it if its start was given up."""
+        self._transport = cast(asyncio.SubprocessTransport, transport)  # uvloop's is one by its methods alone
+        if self.fault:
+            self.kill(self.fault)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - only its output is a pipe
+        """Take the lines that are whole."""
+        self._received += data
+        *lines, rest = self._received.split(b"\n")
+        self._received = rest
+        for line in lines:
+            if not self.fault:
+                self._take(line.decode("utf-8", "replace"))
+        if len(rest) > _LONGEST_ANSWER:
+            self.kill("it does not end its line")
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 - either way it cannot talk
+        """See that it ends."""
+        self.kill(_ENDED)
+
+    def process_exited(self) -> None:
+        """Give it up, and what may still hold its pipes open."""
+        self.kill(_ENDED)
+        assert self._transport is not None
+        self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it ended
+        """Tell who waits for its end."""
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    def _take(self, line: str) -> None:
+        name, colon, value = line.partition(": ")
+        if line == "." and self._fields:
+            self._finish()
+        elif line == "." and self._second_dot_is_due:
+            self._second_dot_is_due = False
+        elif self._answer is None or self._answer.done():
+            self.kill("it speaks without being asked")
+        elif not colon or name in self._fields or len(self._fields) == _MOST_FIELDS:
+            self.kill("it answers nonsense")
+        else:
+            self._fields[name] = value
+
+    def _finish(self) -> None:
+        answer = _read(self._fields)
+        # A refusal ends in two dots (Samba 4.17 and, by its source, every version before); the second may come late.
+        self._second_dot_is_due = isinstance(answer, str)
+        self._fields = {}
+        if answer is None:
+            self.kill("it answers nonsense")
+        self._settle(answer)
+
+    def _settle(self, answer: _Answer | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(answer)
+
+
+_STREAMS: Final[dict[str, Any]] = {
+    "stdin": asyncio.subprocess.PIPE,
+    "stdout": asyncio.subprocess.PIPE,
+    "stderr": asyncio.subprocess.DEVNULL,  # it is free text, and may name users
+    "start_new_session": True,  # Ctrl-C in a terminal is for us: logons in flight still need their answer
+}
+
+
+def _question(exchange: NTLMExchange) -> bytes | None:
+    """The lines that ask about an exchange; None for a name that cannot be asked about as it is.
+
+    Names are in base64 (a double colon), so that they cannot end a line. The LMv2 response is left out: a controller
+    takes it in place of a wrong NTLMv2 response, and then nothing in the latter is proven.
+    """
+    names = [_name(exchange.user), _name(exchange.domain)]
+    if None in names:
+        return None
+    user, domain = names
+    return (
+        f"Username:: {user}\n"
+        f"NT-Domain:: {domain}\n"
+        f"LANMAN-Challenge: {exchange.server_challenge.hex()}\n"
+        f"NT-Response: {exchange.nt_response.hex()}\n"
+        "Request-User-Session-Key: Yes\n"
+        ".\n"
+    ).encode("ascii")
+
+
+def _name(name: str) -> str | None:
+    """A name in base64; None for one that would reach winbindd cut: at a zero, or for its length."""
+    text = name.encode("utf-8")
+    return None if b"\0" in text or len(text) > _LONGEST_NAME else base64.b64encode(text).decode("ascii")
+
+
+def _read(fields: dict[str, str]) -> _Answer | None:
+    """The answer that the lines make; None for nonsense."""
+    match fields:
+        case {"Authenticated": "Yes", "User-Session-Key": key}:
+            try:
+                return value if len(value := binascii.unhexlify(key)) == 16 else None
+            except ValueError:
+                return None
+        case {"Authenticated": "Yes"}:
+            return b""
+        case {"Authenticated": "No"}:
+            return fields.get("Authentication-Error", "")
+    return None
+
+
+def _status_of(text: str) -> NTSTATUS | None:
+    """The status that winbind's words stand for; None for words that are not known."""
+    return _STATUS_OF_TEXT.get(text) or NTSTATUS.__members__.get(text.removeprefix("NT_"))
+
+
+def _challenge_of(command: Sequence[str], timeout: float) -> bytes:
+    """The CHALLENGE_MESSAGE that ntlm_auth makes when it is the server itself; no bytes if it makes none. Blocks."""
+    argv = [*command, "--helper-protocol=squid-2.5-ntlmssp"]
+    negotiate = NegotiateMessage.encode(Flags.UNICODE | Flags.NTLM | Flags.REQUEST_TARGET | Flags.TARGET_INFO)
+    question = b"YR " + base64.b64encode(negotiate) + b"\n"
+    done = subprocess.run(argv, input=question, capture_output=True, timeout=timeout, check=False)  # noqa: S603 - the server's own choice
+    verb, _, token = done.stdout.partition(b"\n")[0].partition(b" ")
+    return base64.b64decode(token) if verb == b"TT" else b""
+
+
+def _identity(challenge: bytes) -> NTLMIdentity:
+    """The names in a challenge; raises as its decoders do, and `ValueError` where the computer's name is missing."""
+    pairs = decode_av_pairs(ChallengeMessage.decode(challenge).target_info, "challenge target info")
+    names = {
+        "netbios_computer": AvId.NB_COMPUTER_NAME,
+        "netbios_domain": AvId.NB_DOMAIN_NAME,
+        "dns_computer": AvId.DNS_COMPUTER_NAME,
+        "dns_domain": AvId.DNS_DOMAIN_NAME,
+        "dns_tree": AvId.DNS_TREE_NAME,
+    }
+    return NTLMIdentity(**{field: pairs.get(av_id, b"").decode("utf-16-le") for field, av_id in names.items()})
