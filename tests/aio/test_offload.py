@@ -1,9 +1,12 @@
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
 from support.endpoints import until
+from support.peers import DEADLINE
 
 from acredssp.aio import offload
 
@@ -76,3 +79,28 @@ def test_a_child_process_makes_a_pool_of_its_own(monkeypatch):
     monkeypatch.setattr(offload, "_pool", object())
     offload._forget()  # what the child runs
     assert offload._pool is None
+
+
+STUCK = """
+import asyncio, threading
+from acredssp.aio import offload
+
+async def main():
+    begun = threading.Event()
+    stuck = asyncio.ensure_future(offload.run(lambda: (begun.set(), threading.Event().wait())))
+    while not begun.is_set():
+        await asyncio.sleep(0)
+    stuck.cancel()
+
+asyncio.run(main())
+"""
+
+
+def test_a_program_ends_while_a_step_is_stuck():
+    subprocess.run([sys.executable, "-c", STUCK], check=True, timeout=DEADLINE)
+
+
+async def test_a_thread_that_is_done_is_used_again(monkeypatch):
+    monkeypatch.setattr(offload, "_pool", None)
+    names = {await offload.run(lambda: threading.current_thread().name) for _ in range(10)}
+    assert names == {"acredssp-1"}
