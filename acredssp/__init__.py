@@ -36,6 +36,16 @@ from acredssp.core.events import (
 )
 from acredssp.core.states import State
 from acredssp.credentials import Candidates, Credential, Deny, LookupAnswer, Nothing, NTHash, Oracle, Password
+from acredssp.delegation import (
+    CredentialClass,
+    DelegationDecision,
+    DelegationPolicy,
+    DelegationRequest,
+    EncryptionOracle,
+    RestrictedAdministration,
+    ServerAuth,
+    SPNList,
+)
 from acredssp.errors import (
     AccessDenied,
     AuthenticationError,
@@ -87,9 +97,14 @@ __all__ = [
     "CredSSPError",
     "CredSSPServer",
     "Credential",
+    "CredentialClass",
     "CredentialRequest",
     "Delegate",
+    "DelegationDecision",
+    "DelegationPolicy",
+    "DelegationRequest",
     "Deny",
+    "EncryptionOracle",
     "Event",
     "HandshakeInfo",
     "HandshakeReport",
@@ -116,9 +131,12 @@ __all__ = [
     "Principal",
     "PublicKeyMismatch",
     "RemoteProtocolError",
+    "RestrictedAdministration",
+    "SPNList",
     "SecureTransport",
     "SecurityContext",
     "SecurityStatus",
+    "ServerAuth",
     "ServerConfig",
     "Stage",
     "State",
