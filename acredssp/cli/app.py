@@ -10,7 +10,7 @@ import functools
 import importlib.metadata
 import pathlib
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -30,10 +30,10 @@ from acredssp.cli.users import Users
 from acredssp.cli.workers import check_platform
 from acredssp.config import ClientConfig
 from acredssp.credentials import Credential, NTHash, logon_name
+from acredssp.delegation import NOTHING, DelegationPolicy
 from acredssp.errors import CredSSPError
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
 from acredssp.trust import Trust
-from acredssp.wire.x224 import RequestFlags
 
 __all__ = ["run"]
 
@@ -70,6 +70,10 @@ class KeyType(enum.StrEnum):
 MinVersion = Annotated[int, typer.Option(help="Lowest CredSSP version, 2 to 6; below 5 is open to CVE-2018-0886.")]
 MaxVersion = Annotated[int, typer.Option(help="Highest CredSSP version, 2 to 6.")]
 WithCarriage = Annotated[CarriageChoice, typer.Option(help="rdp: negotiation, then TLS. tls: TLS at once.")]
+PolicyFile = Annotated[
+    pathlib.Path | None,
+    typer.Option("--policy", metavar="FILE", help="Delegation policy in TOML, by the names of Windows' settings."),
+]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
@@ -176,6 +180,7 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
     spn: Annotated[
         str | None, typer.Option(metavar="SPN", help="The server's principal; TERMSRV/HOST unless given.")
     ] = None,
+    policy_file: PolicyFile = None,
     carriage: WithCarriage = CarriageChoice.RDP,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for connecting and the handshake.")] = 30.0,
     as_json: AsJSON = False,
@@ -188,7 +193,7 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
     with _usage_errors():
         address = arguments.address(host, default_port=_RDP_PORT)
         arguments.check_versions(min_version, max_version)
-        trust = _trust(insecure, ca, pin)
+        trust, delegation = _trust(insecure, ca, pin), _delegation(policy_file)
         name, realm = arguments.account(user, domain)
         credential = Secret(password, password_stdin, nt_hash).credential(name, realm)
         policy = Policy(
@@ -198,7 +203,8 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
             dangerous_accept_any_certificate=insecure,
             mechanism=mechanism,
         )
-        config = ClientConfig(authenticate=credential, policy=policy, trust=trust)
+        policy = _allowed(delegation.for_client, policy)
+        config = ClientConfig(authenticate=credential, delegation=delegation, policy=policy, trust=trust)
         task = Login(
             address=address,
             config=config,
@@ -207,7 +213,7 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
             spn=f"TERMSRV/{address.host}" if spn is None else spn,
             timeout=timeout,
         )
-    _warn_of_legacy(err, min_version)
+    _warn_of_legacy(err, policy)
     report, error = _until_done(log_on(task))
     if as_json:
         print(to_json(report))  # noqa: T201
@@ -236,9 +242,7 @@ def _client_carriage(choice: CarriageChoice, credential: Credential) -> Carriage
     if choice is CarriageChoice.TLS:
         return TLS()
     # As mstsc: HYBRID_EX is offered, so a server that refuses the user can say so.
-    restricted = RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED if isinstance(credential, NTHash) else RequestFlags(0)
-    cookie = credential.user if credential.user.isprintable() else ""
-    return RDP(hybrid_ex=True, cookie=cookie, request_flags=restricted)
+    return RDP(hybrid_ex=True, cookie=credential.user if credential.user.isprintable() else "")
 
 
 def _server_hostname(name: str, config: ClientConfig) -> str:
@@ -252,18 +256,25 @@ def _server_hostname(name: str, config: ClientConfig) -> str:
 
 def _show_logon(out: Console, task: Login, report: LoginReport) -> None:
     credential = task.config.authenticate
-    restricted = isinstance(credential, NTHash)
     render.card(
         out,
         f"{logon_name(credential.domain, credential.user)} logged on to {task.address}",
         {
             "credssp": f"version {report.credssp_version}, {report.mechanism}",
-            "delegated": "nothing, since there is only a hash (restricted admin)" if restricted else "the password",
+            "delegated": _delegated(task.config),
             "tls": f"{report.tls_version}, {report.cipher}",
             "key pin": f"{report.peer_key_sha256}",
             "took": f"{report.elapsed_ms:.1f} ms",
         },
     )
+
+
+def _delegated(config: ClientConfig) -> str:
+    if isinstance(config.authenticate, NTHash):
+        return "nothing, since there is only a hash (restricted admin)"
+    if config.delegation.restrict("password") == NOTHING:
+        return "nothing, by the policy (restricted admin)"
+    return "the password"
 
 
 # --- serve ---
@@ -295,6 +306,7 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     ] = False,
     min_version: MinVersion = FIRST_SAFE_VERSION,
     max_version: MaxVersion = NEWEST_VERSION,
+    policy_file: PolicyFile = None,
     carriage: WithCarriage = CarriageChoice.RDP,
     workers: Annotated[
         int | None,
@@ -316,22 +328,23 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
             check_platform()
         arguments.check_versions(min_version, max_version)
         address = arguments.address(listen, default_port=_RDP_PORT, lowest_port=0)
+        policy = Policy(
+            min_version=min_version,
+            max_version=max_version,
+            dangerous_allow_legacy_versions=min_version < FIRST_SAFE_VERSION,
+            require_ntlm_mic=require_mic,
+        )
         task = Serve(
             address=address,
             users=Users.from_file(users),
             refused=Refused(refuse or []),
             certificate=_certificate(cert, key, address.host, key_type),
             carriage=RDP(hybrid_ex=hybrid_ex) if carriage is CarriageChoice.RDP else TLS(),
-            policy=Policy(
-                min_version=min_version,
-                max_version=max_version,
-                dangerous_allow_legacy_versions=min_version < FIRST_SAFE_VERSION,
-                require_ntlm_mic=require_mic,
-            ),
+            policy=_allowed(_delegation(policy_file).for_server, policy),
             as_json=as_json,
         )
         config = task.config()
-    _warn_of_legacy(err, min_version)
+    _warn_of_legacy(err, task.policy)
     try:
         if workers is None:
             _until_done(serve(task, config, out))
@@ -354,8 +367,28 @@ def _certificate(cert: pathlib.Path | None, key: pathlib.Path | None, host: str,
 # --- both ---
 
 
-def _warn_of_legacy(err: Console, min_version: int) -> None:
-    if warning := arguments.legacy_warning(min_version):
+def _delegation(path: pathlib.Path | None) -> DelegationPolicy:
+    """Read the --policy file; Windows' defaults without one."""
+    if path is None:
+        return DelegationPolicy()
+    try:
+        return DelegationPolicy.from_file(str(path))
+    except OSError as error:
+        raise UsageError(f"cannot read the --policy file: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"the --policy file: {error}") from None
+
+
+def _allowed(floor: Callable[[Policy], Policy], policy: Policy) -> Policy:
+    """Take away the versions that the --policy file forbids."""
+    try:
+        return floor(policy)
+    except ValueError as error:
+        raise UsageError(f"the --policy file leaves no version: {error}") from None
+
+
+def _warn_of_legacy(err: Console, policy: Policy) -> None:
+    if warning := arguments.legacy_warning(policy.min_version):
         render.warning(err, warning)
 
 
