@@ -45,6 +45,11 @@ _MAX_COOKIE: Final = 9
 
 _CREDSSP: Final = Protocols.HYBRID | Protocols.HYBRID_EX
 _NO_FLAGS: Final = RequestFlags(0)
+_MODES: Final = {
+    "nothing": RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED,
+    "remote_guard": RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED,
+}
+"""How a server has to log on a client that delegates no password, by the kind of what it delegates."""
 
 
 class State(enum.Enum):
@@ -67,7 +72,7 @@ class RDP:
     cookie: str = ""
     """Client: the name in the `mstshash` cookie, cut to 9 characters as mstsc does; empty for no cookie."""
     request_flags: RequestFlags = _NO_FLAGS
-    """Client: RESTRICTED_ADMIN_MODE_REQUIRED, REDIRECTED_AUTHENTICATION_MODE_REQUIRED."""
+    """Client: what to ask for besides the mode that what is delegated takes, which is asked for anyway."""
     response_flags: ResponseFlags = (
         ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | ResponseFlags.RESTRICTED_ADMIN_MODE_SUPPORTED
     )
@@ -229,7 +234,7 @@ class RDPInitiator(_RDPSequence):
         protocols = Protocols.SSL | Protocols.HYBRID
         return ConnectionRequest(
             requested_protocols=protocols | Protocols.HYBRID_EX if self._carriage.hybrid_ex else protocols,
-            flags=self._carriage.request_flags,
+            flags=self._carriage.request_flags | _MODES.get(self.context.handshake.delegated, _NO_FLAGS),
             cookie=self._carriage.cookie[:_MAX_COOKIE] or None,
         )
 
