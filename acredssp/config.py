@@ -6,15 +6,18 @@ the engine: the asyncio functions, the SSPI functions, a loop of the user's own.
 
 import dataclasses
 import datetime as dt
+import logging
 import ssl
 from typing import Final
 
 from acredssp import tls_config
 from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext
+from acredssp.core.events import Delegate
 from acredssp.core.server import ServerHandshake
 from acredssp.core.tls import TLSSession, own_public_key
 from acredssp.credentials import Credential, Nothing, Password
+from acredssp.delegation import NOTHING, CredentialClass, DelegationPolicy, DelegationRequest
 from acredssp.hooks import AdmitHook, AuthorizeHook, LookupHook
 from acredssp.mechanisms.base import Mechanism
 from acredssp.mechanisms.negotiate import DetectingAcceptor, NegotiateInitiator
@@ -25,6 +28,11 @@ from acredssp.trust import Trust
 from acredssp.wire.ts_credentials import TSCredentials, TSPasswordCreds
 
 __all__ = ["ClientConfig", "ServerConfig"]
+
+_audit = logging.getLogger("acredssp.audit")
+"""One line for each decision about delegation, at level INFO: JSON, and `record.delegation` is the decision itself."""
+
+_EMPTY_CREDENTIALS: Final = TSPasswordCreds.of()
 
 _NEUTRAL_IDENTITY: Final = NTLMIdentity("ACREDSSP")
 """Everybody may read a challenge, so by default it does not tell the machine's name."""
@@ -39,6 +47,14 @@ class ClientConfig:
     delegate: Password | Nothing | TSCredentials | None = None
     """What the server is given once it has proven its key; None for the same password, and for `Nothing` when we
     authenticate without one. It may name somebody else ([MS-CSSP] 2.2.1.2)."""
+    delegation: DelegationPolicy = dataclasses.field(default_factory=DelegationPolicy)
+    """Who may be given that, in Windows' words; as there, everybody of whom the SPN is `TERMSRV/...` and nobody else,
+    unless it says so. Its AllowEncryptionOracle goes into `policy`."""
+    credential_class: CredentialClass = CredentialClass.FRESH
+    """Where what is delegated comes from: which of the delegation policy's lists are for it."""
+    mutual_auth: bool = False
+    """Whether a logon ends, before anything is delegated, on a server that neither a trusted certificate nor Kerberos
+    authenticates. Only with `Policy.dangerous_accept_any_certificate` does a logon come that far without."""
     policy: Policy = dataclasses.field(default_factory=Policy)
     trust: Trust | None = None
     """Whom we believe; None for the operating system's authorities."""
@@ -48,34 +64,33 @@ class ClientConfig:
     """Our name, for the server's log (NTLM's Workstation)."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "policy", self.delegation.for_client(self.policy))
         if self.ssl_context is None:
             object.__setattr__(self, "ssl_context", tls_config.client_context(self.policy))
         if self.trust is None and not self.policy.dangerous_accept_any_certificate:
             object.__setattr__(self, "trust", Trust.system())
 
-    def new_context(  # noqa: PLR0913 - all named, and most callers name two
+    def new_context(
         self,
         *,
         server_hostname: str | None,
         spn: str,
         tls: TLSSession | None = None,
         judge: bool | None = None,
-        ask_delegation: bool = False,
         channel_bindings: bytes | None = None,
     ) -> SecurityContext:
-        """Make a context for one connection, with TLS inside.
+        """Make a context for one connection, with TLS inside; it stops with `Delegate` before the credentials leave.
 
         Args:
             server_hostname: The name for SNI; None for none.
             spn: The service principal name, `TERMSRV/host` for RDP.
             tls: A fresh session of `ssl_context` that does more than the usual one; None for the usual one.
             judge: Whether to stop with `JudgeCertificate`; None for yes, unless the policy accepts any certificate.
-            ask_delegation: Whether to stop with `Delegate` before the credentials leave.
             channel_bindings: For the inner mechanism, application data as of RFC 5929. CredSSP needs none.
         """
         assert self.ssl_context is not None
         return SecurityContext(
-            self._handshake(spn, ask_delegation=ask_delegation, channel_bindings=channel_bindings),
+            self._handshake(spn, channel_bindings),
             tls or TLSSession(self.ssl_context, server_side=False, server_hostname=server_hostname),
             judge=not self.policy.dangerous_accept_any_certificate if judge is None else judge,
         )
@@ -85,7 +100,7 @@ class ClientConfig:
         *,
         public_key: bytes | None,
         spn: str,
-        ask_delegation: bool = False,
+        certified: bool = False,
         channel_bindings: bytes | None = None,
     ) -> SecurityContext:
         """Make a context for one connection whose TLS somebody else runs, and whose certificate they have judged.
@@ -93,26 +108,66 @@ class ClientConfig:
         Args:
             public_key: The SubjectPublicKey of the server's certificate (`acredssp.subject_public_key`); None to give
                 it to `SecurityContext.bind()` later.
-            spn: As for `new_context`, and so are the others.
-            ask_delegation: The same.
-            channel_bindings: The same.
+            spn: As for `new_context`.
+            certified: Whether the certificate authenticates the server.
+            channel_bindings: As for `new_context`.
         """
-        handshake = self._handshake(spn, ask_delegation=ask_delegation, channel_bindings=channel_bindings)
+        handshake = self._handshake(spn, channel_bindings)
+        handshake.certified = certified
         return SecurityContext(handshake, None, public_key=public_key)
 
-    def judge(self, chain: tuple[bytes, ...], name: str) -> None:
-        """Judge a server's certificate chain now, under the name that was asked for.
+    def judge(self, chain: tuple[bytes, ...], name: str) -> bool:
+        """Judge a server's certificate chain now, under the name that was asked for: the answer to `JudgeCertificate`.
+
+        Returns:
+            Whether it authenticates the server; False where the policy takes any certificate unseen.
 
         Raises:
             CertificateError: It is not trusted.
         """
-        if not self.policy.dangerous_accept_any_certificate:
-            assert self.trust is not None
-            self.trust.check(chain, name, dt.datetime.now(dt.UTC))
+        if self.policy.dangerous_accept_any_certificate:
+            return False
+        assert self.trust is not None
+        self.trust.check(chain, name, dt.datetime.now(dt.UTC))
+        return True
 
-    def _handshake(self, spn: str, *, ask_delegation: bool, channel_bindings: bytes | None) -> ClientHandshake:
+    def decide(
+        self, event: Delegate, *, delegate: bool = True, mutual_auth: bool | None = None, certificate: str = ""
+    ) -> object:
+        """Decide by the delegation policy what the server may be given, and write the audit line.
+
+        Args:
+            event: The engine's question.
+            delegate: Whether to delegate at all.
+            mutual_auth: Whether the server has to be authenticated; None for the configuration's `mutual_auth`.
+            certificate: What was found of the server's certificate, for people.
+
+        Returns:
+            The answer to `event`.
+
+        Raises:
+            PolicyError: Nothing, and the logon ends.
+        """
+        decision = self.delegation.decide(
+            DelegationRequest(
+                target=event.target,
+                server_auth=event.server_auth,
+                credential_class=self.credential_class,
+                kind=event.kind,
+                delegate=delegate,
+                mutual_auth=self.mutual_auth if mutual_auth is None else mutual_auth,
+                certificate=certificate,
+                mechanism=event.mechanism,
+                version=event.version,
+            )
+        )
+        _audit.info("%s", decision, extra={"delegation": decision})
+        decision.check()
+        return _EMPTY_CREDENTIALS if decision.sends == NOTHING else True
+
+    def _handshake(self, spn: str, channel_bindings: bytes | None) -> ClientHandshake:
         mechanism = self._mechanism(spn, channel_bindings)
-        return ClientHandshake(mechanism, self._delegated(), self.policy, delegate=ask_delegation)
+        return ClientHandshake(mechanism, self._delegated(), self.policy, target=spn)
 
     def _mechanism(self, spn: str, channel_bindings: bytes | None) -> Mechanism:
         ntlm = NTLMInitiator(
@@ -121,6 +176,13 @@ class ClientConfig:
         return NegotiateInitiator([ntlm]) if self.policy.mechanism is MechanismChoice.NEGOTIATE else ntlm
 
     def _delegated(self) -> TSCredentials:
+        """Return what goes over if the policy allows it: what RestrictedRemoteAdministration rules out is not in it."""
+        wanted, delegation = self._wanted(), self.delegation
+        if delegation.restricted_administration is None or delegation.restrict(wanted.kind) != NOTHING:
+            return wanted
+        return _EMPTY_CREDENTIALS
+
+    def _wanted(self) -> TSCredentials:
         delegate = self.delegate
         if delegate is None:
             delegate = self.authenticate if isinstance(self.authenticate, Password) else Nothing()

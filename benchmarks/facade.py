@@ -56,6 +56,8 @@ def by_hand(client_config: acredssp.ClientConfig, server_config: acredssp.Server
     def answer(event: acredssp.Event) -> object:
         if isinstance(event, acredssp.JudgeCertificate):
             return client_config.judge(event.chain, "localhost")
+        if isinstance(event, acredssp.Delegate):
+            return client_config.decide(event)
         return ALICE
 
     def advance(context: acredssp.SecurityContext, data: bytes) -> acredssp.StepResult:

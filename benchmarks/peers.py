@@ -183,6 +183,8 @@ class Setting:
         def answer(event: acredssp.Event) -> object:
             if isinstance(event, acredssp.JudgeCertificate):
                 return client.judge(event.chain, NAME)
+            if isinstance(event, acredssp.Delegate):
+                return client.decide(event)
             return ALICE
 
         return Peer(

@@ -48,9 +48,10 @@ def main(port: str, pin: str, host: str = "127.0.0.1") -> None:
 
     def answer(event: acredssp.Event) -> object:
         """Nobody asks a client anything else."""
-        assert isinstance(event, acredssp.JudgeCertificate)
-        config.judge(event.chain, host)
-        return True
+        if isinstance(event, acredssp.JudgeCertificate):
+            return config.judge(event.chain, host)
+        assert isinstance(event, acredssp.Delegate)
+        return config.decide(event)
 
     with socket.create_connection((host, int(port))) as sock:
         data = handshake(sock, context, answer)

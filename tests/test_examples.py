@@ -75,7 +75,7 @@ def both_by_hand(by_hand, password):
     """Drive both sides of a pair of sockets; what each ended with."""
     client = client_config(authenticate=acredssp.Password(password, "bob"))
     contexts = client.new_context(server_hostname="localhost", spn=SPN), server_config().new_context()
-    answers = (lambda _certificate: True), (lambda _claim: acredssp.Password(PASSWORD))
+    answers = (lambda _question: True), (lambda _claim: acredssp.Password(PASSWORD))
     ended = [None, None]
 
     def side(number, sock):

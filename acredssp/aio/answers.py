@@ -40,7 +40,7 @@ class ClientAnswers:
     """Answers a client's events.
 
     Args:
-        config: Whom the client trusts.
+        config: Whom the client trusts, and what it delegates to whom.
         server_hostname: The name that the server's certificate must have.
     """
 
@@ -53,13 +53,13 @@ class ClientAnswers:
 
         Raises:
             CertificateError: The server's certificate is not trusted.
+            PolicyError: The delegation policy keeps the credentials from the server.
         """
         match event:
             case JudgeCertificate():
-                self._config.judge(event.chain, self._server_hostname)
-                return True
+                return self._config.judge(event.chain, self._server_hostname)
             case Delegate():
-                return True
+                return self._config.decide(event)
             case StepMechanism():
                 return await offload.run(event.run)
             case ChooseCertificate():

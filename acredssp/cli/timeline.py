@@ -12,7 +12,7 @@ from typing import Final
 from acredssp.carriage.rdp import RDP, RDPAcceptor, RDPInitiator, State
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.context import HandshakeInfo, StepResult
-from acredssp.core.events import Admit, Event, JudgeCertificate, LookupCredential
+from acredssp.core.events import Admit, Delegate, Event, JudgeCertificate, LookupCredential
 from acredssp.hooks import CredentialRequest
 from acredssp.status import SecurityStatus
 
@@ -60,6 +60,7 @@ _SENT: Final = {
 _ASKED: Final[dict[type[Event], str]] = {
     JudgeCertificate: "TLS up: is the certificate right?",
     LookupCredential: "who is it: looks the account up",
+    Delegate: "the key is right: may the password go there?",
     Admit: "unseals them: may the user in?",
 }
 
@@ -151,9 +152,10 @@ class _Side:
 
 def _client_answers(config: ClientConfig, host: str) -> Callable[[Event], object]:
     def answer(event: Event) -> object:
-        assert isinstance(event, JudgeCertificate)
-        config.judge(event.chain, host)
-        return True
+        if isinstance(event, JudgeCertificate):
+            return config.judge(event.chain, host)
+        assert isinstance(event, Delegate)
+        return config.decide(event)
 
     return answer
 

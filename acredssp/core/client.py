@@ -9,6 +9,7 @@ from acredssp.core.binding import client_value, server_value
 from acredssp.core.events import Delegate
 from acredssp.core.handshake import Answer, Handshake
 from acredssp.core.states import CLIENT_MOVES, State
+from acredssp.delegation import ServerAuth
 from acredssp.errors import (
     AuthenticationError,
     CredSSPError,
@@ -29,6 +30,9 @@ __all__ = ["ClientHandshake", "logon_refused"]
 # errorCode also says that the versions do not meet, which is no logon's end.
 _STATUS_OF_ERROR_CODE = LOGON_STATUS | {NTSTATUS.STATUS_NOT_SUPPORTED: SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION}
 
+_KERBEROS = "kerberos"
+"""The name of the mechanism that authenticates servers."""
+
 _SILENT_DENIAL = "servers of version 2 and 5 and FreeRDP 2 refuse a logon without saying why: check user and password"
 
 
@@ -39,7 +43,8 @@ class ClientHandshake(Handshake):
         mechanism: A fresh initiator.
         credentials: What is delegated once the server has proven its key.
         policy: Versions and limits.
-        delegate: Whether to stop with `Delegate` before the credentials are sent.
+        target: The server's service principal name, to stop with `Delegate` before it is sent the credentials; None to
+            send them unasked.
         random: Source of the nonce.
     """
 
@@ -51,17 +56,25 @@ class ClientHandshake(Handshake):
         credentials: TSCredentials,
         policy: Policy,
         *,
-        delegate: bool = False,
+        target: str | None = None,
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         super().__init__(mechanism, policy)
         self._credentials: TSCredentials | None = credentials
         self.delegated = credentials.kind
         """The kind of what is delegated."""
-        self._delegate = delegate
+        self.certified = False
+        """Whether a certificate authenticates the server, by who judged it."""
+        self._target = target
         self._random = random
         self._nonce: bytes | None = None
         self._sealed_key = b""
+
+    @property
+    def server_auth(self) -> ServerAuth:
+        """What authenticates the server, once it has proven its key: NTLM alone does not."""
+        found = ServerAuth.CERTIFICATE if self.certified else ServerAuth(0)
+        return found | ServerAuth.KERBEROS if self.mechanism.name == _KERBEROS else found
 
     def start(self) -> Answer:
         """Return the first TSRequest, or whom the mechanism waits for."""
@@ -130,9 +143,10 @@ class ClientHandshake(Handshake):
                 "the server does not hold the key of its tls certificate",
                 hint="somebody may be in between: nothing was delegated",
             )
-        if not self._delegate:
+        if self._target is None:
             return self._send_credentials(True)
-        return self._wait(Delegate(self.mechanism.name), self._send_credentials)
+        event = Delegate(self.mechanism.name, self.version, self._target, self.delegated, self.server_auth)
+        return self._wait(event, self._send_credentials)
 
     def _await_key(self, request: TSRequest) -> Answer:
         if request.nego_token is None:

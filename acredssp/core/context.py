@@ -190,8 +190,10 @@ class SecurityContext:
             self.fail(error)
             raise
 
-    def bind(self, public_key: bytes) -> None:
+    def bind(self, public_key: bytes, *, certified: bool = False) -> None:
         """Bare shape: give the server's SubjectPublicKey that was not known when the context was made.
+
+        `certified` says whether the certificate that has it authenticates the server.
 
         Raises:
             LocalProtocolError: It is known already, or empty; nothing changed.
@@ -199,6 +201,7 @@ class SecurityContext:
         if self.tls is not None or self.handshake.public_key or not public_key:
             raise LocalProtocolError("a context is bound once, to a key")
         self.handshake.public_key = public_key
+        self._client.certified = certified
 
     def receive_eof(self) -> NoReturn:
         """Note that the transport ended before the context was established.
@@ -287,6 +290,7 @@ class SecurityContext:
     def _resume(self, answer: object) -> Event | bool:
         if self._judging:
             self._judging = False
+            self._client.certified = answer is True
             return self._answer(self._client.start())
         if self.tls is not None and self.tls.certificate_request is not None:
             self.tls.answer_certificate_request(answer)

@@ -7,6 +7,7 @@ The engine stops at an event; nothing else happens until the answer is given to 
 import dataclasses
 from typing import TypeAlias
 
+from acredssp.delegation import ServerAuth
 from acredssp.mechanisms.base import AskOracle, LookupCredential, Principal, StepMechanism
 from acredssp.wire.ts_credentials import TSCredentials
 
@@ -27,7 +28,8 @@ __all__ = [
 class JudgeCertificate:
     """Client: TLS is up, and nothing of the logon has left yet. Is this the right server?
 
-    Answer with anything to go on; call `fail()` to refuse.
+    Answer with True if the chain proves it, with anything else to go on with a server that no certificate
+    authenticates; call `fail()` to refuse.
     """
 
     chain: tuple[bytes, ...]
@@ -50,11 +52,19 @@ class Delegate:
     """Client: the server has proven its key. What may it be given?
 
     Answer with the `TSCredentials` to send, or with True for those that the context was made with; call `fail()` to
-    send none at all.
+    send none at all. `ClientConfig.decide()` knows the answer.
     """
 
     mechanism: str
     """What authenticated: `"ntlm"`."""
+    version: int
+    """The effective CredSSP version."""
+    target: str
+    """The service principal name that the context was made for; empty for none."""
+    kind: str
+    """Of the credentials that the context was made with, as `TSCredentials.kind` has it."""
+    server_auth: ServerAuth
+    """What authenticates the server."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

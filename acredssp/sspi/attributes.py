@@ -234,12 +234,7 @@ def _trust_status(state: InitiatorState) -> CERT_TRUST_STATUS:
 
 def _server_authentication(state: InitiatorState) -> SecPkgContext_Flags:
     """By Negotiate where the mechanism authenticates servers, as Kerberos does and NTLM does not."""
-    found = CREDSSP_SERVER_AUTH(0)
-    if state.context.info.mechanism == "kerberos":
-        found |= CREDSSP_SERVER_AUTH.NEGOTIATE
-    if state.server_authenticated:
-        found |= CREDSSP_SERVER_AUTH.CERTIFICATE
-    return SecPkgContext_Flags(found)
+    return SecPkgContext_Flags(CREDSSP_SERVER_AUTH(state.server_auth.value))
 
 
 def _issuers(state: InitiatorState) -> SecPkgContext_IssuerListInfoEx:

@@ -5,7 +5,8 @@ policy of the caller (which flags, whose certificate, what to delegate) becomes 
 
     JudgeCertificate    the verdict is noted and never fatal by itself (R23, R24)
     ChooseCertificate   the credentials' certificate, or SEC_I_INCOMPLETE_CREDENTIALS (R64, R95, R96)
-    Delegate            nothing without ISC_REQ_DELEGATE (R29); refused where MUTUAL_AUTH was asked and not had (R70)
+    Delegate            nothing without ISC_REQ_DELEGATE (R29); refused where MUTUAL_AUTH was asked and not had (R70),
+                        and where the delegation policy forbids it (R32, R68, R69)
     the server's        the hooks of its `ServerConfig`
 
 Who calls: `establish`, `messages` and `attributes`.
@@ -17,11 +18,13 @@ from typing import Final
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
 from acredssp.aio.driver import deadline_in
 from acredssp.config import ClientConfig
+from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext, StepResult
 from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertificate
 from acredssp.core.states import State
 from acredssp.credentials import logon_name
-from acredssp.errors import CredSSPError, HandshakeTimeout, PolicyError
+from acredssp.delegation import ServerAuth
+from acredssp.errors import CredSSPError, HandshakeTimeout
 from acredssp.sspi.arguments import refusal
 from acredssp.sspi.flags import ASC_REQ, ASC_RET, ISC_REQ, ISC_RET
 from acredssp.sspi.handles import ContextState, CredentialState
@@ -29,12 +32,10 @@ from acredssp.sspi.session_cache import sessions
 from acredssp.sspi.target import Target
 from acredssp.status import SecurityStatus
 from acredssp.trust import Verdict
-from acredssp.wire.ts_credentials import TSCredentials, TSPasswordCreds
+from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.x509 import subject_public_key
 
 __all__ = ["AcceptorState", "EstablishState", "InitiatorState", "established"]
-
-_EMPTY_CREDENTIALS: Final = TSPasswordCreds.of()
 
 _ESTABLISHED: Final = State.ESTABLISHED  # every call asks; to look a member up in its enum takes longer than the rest
 
@@ -235,8 +236,9 @@ class InitiatorState(EstablishState):
 
     def bind(self, certificate: bytes) -> None:
         """Bare shape: take the certificate (DER) of the server whose TLS the caller runs."""
-        self.context.bind(subject_public_key(certificate))
+        key = subject_public_key(certificate)
         self._note_chain((certificate,))
+        self.context.bind(key, certified=self.verdict is Verdict.TRUSTED)
 
     def dispose(self) -> None:
         """Drop the credentials too: the caller may have supplied some for this context alone."""
@@ -250,9 +252,10 @@ class InitiatorState(EstablishState):
         return logon_name(who.domain, who.user)
 
     @property
-    def server_authenticated(self) -> bool:
-        """Whether a trusted certificate for the target's name stands behind the server."""
-        return self.verdict is Verdict.TRUSTED
+    def server_auth(self) -> ServerAuth:
+        """What authenticates the server: a trusted certificate for the target's name, Kerberos."""
+        assert isinstance(self.context.handshake, ClientHandshake)
+        return self.context.handshake.server_auth
 
     def attributes(self, *, final: bool, allocated: bool = False) -> ISC_RET:
         """Return what the context has; DELEGATE and MUTUAL_AUTH only where they came true."""
@@ -263,7 +266,7 @@ class InitiatorState(EstablishState):
             granted |= self.flags & _ISC_BY_TLS
         if final and self.context.handshake.delegated != "nothing":
             granted |= _DELEGATE
-        if final and self.server_authenticated:
+        if final and self.server_auth:
             granted |= _MUTUAL_AUTH
         return ISC_RET(granted)
 
@@ -284,11 +287,16 @@ class InitiatorState(EstablishState):
         match event:
             case JudgeCertificate():
                 self._note_chain(event.chain)
-                return True
+                return self.verdict is Verdict.TRUSTED
             case ChooseCertificate():
                 return self.credential.certificate_for(event.authorities)
             case Delegate():
-                return self._delegate()
+                return self._config.decide(
+                    event,
+                    delegate=bool(self.flags & _DELEGATE),
+                    mutual_auth=bool(self.flags & _MUTUAL_AUTH) or self._config.mutual_auth,
+                    certificate=self.verdict.name.lower(),
+                )
             case _:
                 return await ClientAnswers(self._config, self.target.host)(event)
 
@@ -296,15 +304,6 @@ class InitiatorState(EstablishState):
         self.chain = chain
         if self._config.trust is not None:
             self.verdict = self._config.trust.judge(chain, self.target.host, dt.datetime.now(dt.UTC))
-
-    def _delegate(self) -> object:
-        if self.flags & _MUTUAL_AUTH and not self.server_authenticated:
-            raise PolicyError(
-                f"the server could not be authenticated: its certificate is {self.verdict.name.lower()}",
-                security_status=SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED,
-                hint="trust its authority, pin its key, or ask without ISC_REQ_MUTUAL_AUTH",
-            )
-        return True if self.flags & _DELEGATE else _EMPTY_CREDENTIALS
 
 
 class AcceptorState(EstablishState):

@@ -21,6 +21,7 @@ from acredssp.core.client_certificate import WatchingTLSSession
 from acredssp.core.context import StepResult
 from acredssp.core.tls import own_public_key
 from acredssp.credentials import Password
+from acredssp.delegation import CredentialClass
 from acredssp.errors import CredSSPError, LocalProtocolError
 from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
@@ -351,12 +352,12 @@ def _new_initiator(
         raise refusal("the first call takes no token", SecurityStatus.SEC_E_INVALID_TOKEN)
     target = Target.parse(target_name)
     if flags & ISC_REQ.USE_SUPPLIED_CREDS and (params := call.find(SECBUFFER.PKG_PARAMS)) is not None:
-        config = dataclasses.replace(config, authenticate=_supplied(params), delegate=None)
+        config = dataclasses.replace(
+            config, authenticate=_supplied(params), delegate=None, credential_class=CredentialClass.FRESH
+        )
     bindings = _channel_bindings(call)
     if credential.package != CREDSSP_NAME:
-        context = config.new_bare_context(
-            public_key=None, spn=target.spn, ask_delegation=True, channel_bindings=bindings
-        )
+        context = config.new_bare_context(public_key=None, spn=target.spn, channel_bindings=bindings)
     else:
         assert config.ssl_context is not None
         name = target.host or None
@@ -366,7 +367,6 @@ def _new_initiator(
             spn=target.spn,
             tls=WatchingTLSSession(config.ssl_context, server_hostname=name, session=session),
             judge=True,
-            ask_delegation=True,
             channel_bindings=bindings,
         )
     return InitiatorState(credential, config, context, target, flags)

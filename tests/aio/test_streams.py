@@ -30,6 +30,7 @@ from acredssp.carriage.rdp import RDP
 from acredssp.config import ClientConfig
 from acredssp.core.context import SecurityContext
 from acredssp.credentials import Password
+from acredssp.delegation import DelegationPolicy, SPNList
 from acredssp.errors import (
     AuthenticationError,
     CertificateError,
@@ -139,7 +140,8 @@ async def test_three_names_are_three_values(serving, names, server_name, target)
         return Password(PASSWORD)
 
     port = await serving(config=server_config(lookup=lookup))
-    _, writer = await open_connection(HOST, port, config=client_config(), **names)
+    config = client_config(delegation=DelegationPolicy(allow_fresh_credentials=SPNList.of("*")))
+    _, writer = await open_connection(HOST, port, config=config, **names)
     writer.close()
     await writer.wait_closed()
     (request,) = asked

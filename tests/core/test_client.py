@@ -7,6 +7,7 @@ from acredssp.core.binding import client_value, server_value
 from acredssp.core.events import Delegate, StepMechanism
 from acredssp.core.states import State
 from acredssp.credentials import Deny
+from acredssp.delegation import ServerAuth
 from acredssp.errors import (
     AuthenticationError,
     CredSSPError,
@@ -141,11 +142,11 @@ def test_a_mechanism_may_wait_for_somebody():
 
 @pytest.mark.parametrize(("answer", "sent"), [(True, ALICE), (NOTHING, NOTHING)])
 def test_what_is_delegated_can_be_asked_once_the_server_is_proven(answer, sent):
-    client = script_client(delegate=True)
+    client = script_client(target="TERMSRV/host")
     client.step()
     client.step(TSRequest(6, nego_token=b"s1").encode())
     result = client.step(proof())
-    assert result.event == Delegate("script")
+    assert result.event == Delegate("script", 6, "TERMSRV/host", "password", ServerAuth(0))
     assert result.output == b""
     result = client.resume(answer)
     assert result.status is SecurityStatus.SEC_E_OK
@@ -155,7 +156,7 @@ def test_what_is_delegated_can_be_asked_once_the_server_is_proven(answer, sent):
 
 @pytest.mark.parametrize("answer", [None, False, "password", Deny()])
 def test_no_answer_delegates_nothing(answer):
-    client = script_client(delegate=True)
+    client = script_client(target="TERMSRV/host")
     client.step()
     client.step(TSRequest(6, nego_token=b"s1").encode())
     client.step(proof())

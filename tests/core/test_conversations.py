@@ -5,11 +5,11 @@ import hmac
 import ssl
 
 import pytest
-from support.engine import CUTS, End, converse, pem
+from support.engine import CUTS, End, answers_of, converse, pem
 
 from acredssp import tls_config
 from acredssp.config import ClientConfig, ServerConfig
-from acredssp.core.events import Admit, AskOracle, Authorize, JudgeCertificate, LookupCredential
+from acredssp.core.events import Admit, AskOracle, Authorize, LookupCredential
 from acredssp.credentials import Candidates, Deny, Nothing, NTHash, Oracle, Password
 from acredssp.errors import AuthenticationError, CredSSPError, PolicyError, PublicKeyMismatch
 from acredssp.policy import MechanismChoice, Policy
@@ -42,14 +42,9 @@ def client_end(policy: Policy | None = None, *, authenticate=ALICE, key_type="rs
     pin = pin_of(certificate(key_type))
     config = ClientConfig(authenticate=authenticate, policy=policy or Policy(), trust=Trust.pinned(pin), **kwargs)
     if bare:
-        return End(config.new_bare_context(public_key=subject_public_key(certificate(key_type)), spn="HTTP/x"))
-    context = config.new_context(server_hostname="localhost", spn="TERMSRV/localhost")
-
-    def answer(event: object) -> object:
-        assert isinstance(event, JudgeCertificate)
-        return config.judge(event.chain, "localhost")
-
-    return End(context, answer)
+        key = subject_public_key(certificate(key_type))
+        return End(config.new_bare_context(public_key=key, spn="TERMSRV/x"), answers_of(config))
+    return End(config.new_context(server_hostname="localhost", spn="TERMSRV/localhost"), answers_of(config))
 
 
 def server_end(policy: Policy | None = None, *, lookup=ALICE, key_type="rsa", hooks=False, bare=False) -> End:

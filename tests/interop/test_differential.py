@@ -6,7 +6,7 @@ import pytest
 from support import reference
 
 from acredssp.config import ClientConfig, ServerConfig
-from acredssp.core.events import LookupCredential
+from acredssp.core.events import Delegate, LookupCredential
 from acredssp.credentials import Password
 from acredssp.errors import AuthenticationError
 from acredssp.policy import MechanismChoice, Policy
@@ -62,13 +62,13 @@ def server(tls, version=NEWEST):
 
 
 def drive(context, message):
-    """Our answer to one message, with alice's password for whoever asks."""
+    """Our answer to one message, with alice's password for whoever asks and whoever is proven."""
     result = context.step(message)
     assert result.extra == 0
     while result.event is not None:
-        assert isinstance(result.event, LookupCredential)
+        assert isinstance(result.event, LookupCredential | Delegate)
         assert not result.output
-        result = context.resume(Password(reference.PASSWORD))
+        result = context.resume(True if isinstance(result.event, Delegate) else Password(reference.PASSWORD))
     return result.output
 
 

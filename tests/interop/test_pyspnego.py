@@ -6,7 +6,7 @@ import pytest
 import spnego
 
 from acredssp.config import ClientConfig, ServerConfig
-from acredssp.core.events import LookupCredential
+from acredssp.core.events import Delegate, LookupCredential
 from acredssp.core.states import State
 from acredssp.credentials import Password
 from acredssp.policy import MechanismChoice, Policy
@@ -45,14 +45,15 @@ def policy(tls_version, mechanism="ntlm"):
 
 
 def feed(context, data):
-    """Our answer to some ciphertext, with alice's password for whoever asks."""
+    """Our answer to some ciphertext, with alice's password for whoever asks and whoever is proven."""
     output = b""
     while True:
         result = context.step(data)
         output += result.output
         if result.event is not None:
-            assert isinstance(result.event, LookupCredential)
-            output += context.resume(Password("Passw0rd!")).output
+            assert isinstance(result.event, LookupCredential | Delegate)
+            answer = True if isinstance(result.event, Delegate) else Password("Passw0rd!")
+            output += context.resume(answer).output
         data = data[len(data) - result.extra :]
         if not data or result.status is SecurityStatus.SEC_E_OK:
             assert not data

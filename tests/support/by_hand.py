@@ -39,6 +39,8 @@ def log_on(connection, password, *, user="alice", domain="CONTOSO", between=lamb
             between()
         result = sequence.step(received)
         received = received[len(received) - result.extra :]
+        if result.event is not None:
+            result = sequence.resume(config.decide(result.event))
 
 
 def _more(connection):

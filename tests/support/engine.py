@@ -11,8 +11,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from acredssp import tls_config
+from acredssp.config import ClientConfig
 from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext, StepResult
+from acredssp.core.events import Delegate, Event, JudgeCertificate
 from acredssp.core.server import ServerHandshake
 from acredssp.core.tls import TLSSession
 from acredssp.errors import CredSSPError, RemoteProtocolError
@@ -109,6 +111,18 @@ def script_server(*tokens: Progress, policy: Policy | None = None, **kw: object)
     """A bare server; without tokens: a challenge, then the end."""
     mechanism = Script(*(tokens or (b"s1", b"")))
     return SecurityContext(ServerHandshake(mechanism, policy or Policy(), **kw), None, public_key=KEY)
+
+
+def answers_of(config: ClientConfig, name: str = "localhost") -> Callable[[Event], object]:
+    """What a client of that configuration answers: whether the certificate is right, and what it delegates."""
+
+    def answer(event: Event) -> object:
+        if isinstance(event, JudgeCertificate):
+            return config.judge(event.chain, name)
+        assert isinstance(event, Delegate)
+        return config.decide(event)
+
+    return answer
 
 
 Cut = Callable[[bytes, int], bytes]

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 
 import pytest
-from support.engine import End, pem
+from support.engine import End, answers_of, pem
 
 from acredssp import tls_config
 from acredssp.config import ClientConfig, ServerConfig
@@ -67,19 +67,22 @@ def client(policy=DEFAULT, *, authenticate=ALICE, key_type="rsa", bare=False, ca
     trust = Trust.pinned(pin_of(certificate(key_type)))
     config = ClientConfig(authenticate=authenticate, policy=policy, trust=trust, **fields)
     if bare:
-        return End(config.new_bare_context(public_key=public_key(key_type), spn="TERMSRV/localhost"))
+        return End(
+            config.new_bare_context(public_key=public_key(key_type), spn="TERMSRV/localhost"), answers_of(config)
+        )
     context = config.new_context(server_hostname="localhost", spn="TERMSRV/localhost")
     sequence = carriage.initiator(context) if carriage else context
 
-    def judge(event):
+    decide = answers_of(config)
+
+    def answer(event):
         try:
-            config.judge(event.chain, "localhost")
+            return decide(event)
         except CredSSPError as error:
             sequence.fail(error)
             raise
-        return True
 
-    return End(sequence, judge)
+    return End(sequence, answer)
 
 
 def server(policy=DEFAULT, *, lookup=ALICE, key_type="rsa", bare=False, carriage=None) -> End:
