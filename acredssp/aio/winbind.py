@@ -29,12 +29,13 @@ from typing import Any, Final, Self, TypeAlias, cast
 
 from acredssp.aio import offload
 from acredssp.credentials import Deny, Oracle, logon_name
+from acredssp.errors import CredSSPError
 from acredssp.mechanisms.base import NTLMExchange
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.mechanisms.ntlm.messages import AvId, ChallengeMessage, Flags, NegotiateMessage, decode_av_pairs
 from acredssp.status import NTSTATUS
 
-__all__ = ["WinbindOracle"]
+__all__ = ["WinbindOracle", "machine_identity"]
 
 _logger = logging.getLogger("acredssp")
 
@@ -170,16 +171,10 @@ class WinbindOracle(Oracle):
         Raises:
             OSError: The program cannot be run, or tells no names, or not in time.
         """
-        program = self.command[0]
-        match await offload.run(lambda: _identity(_challenge_of(self.command, self.timeout))):
-            case NTLMIdentity() as identity:
-                return identity
-            case OSError() as error:
-                raise error
-            case subprocess.TimeoutExpired():
-                raise OSError(f"{program} does not answer") from None
-            case _:
-                raise OSError(f"{program} does not tell the names of this machine") from None
+        identity = await offload.run(lambda: machine_identity(self.command, self.timeout))
+        if isinstance(identity, Exception):
+            raise identity
+        return identity
 
     async def _verify(self, exchange: NTLMExchange) -> bytes | Deny:
         who = logon_name(exchange.domain, exchange.user)
@@ -445,12 +440,28 @@ def _status_of(text: str) -> NTSTATUS | None:
     return _STATUS_OF_TEXT.get(text) or NTSTATUS.__members__.get(text.removeprefix("NT_"))
 
 
+def machine_identity(command: Sequence[str], timeout: float = 8.0) -> NTLMIdentity:
+    """What `WinbindOracle.identity` does, in this thread: for where there is no event loop yet.
+
+    Args:
+        command: The program, and arguments before ours.
+        timeout: Seconds.
+    """
+    try:
+        return _identity(_challenge_of(command, timeout))
+    except subprocess.TimeoutExpired:
+        raise OSError(f"{command[0]} does not answer") from None
+    except (CredSSPError, ValueError):
+        raise OSError(f"{command[0]} does not tell the names of this machine") from None
+
+
 def _challenge_of(command: Sequence[str], timeout: float) -> bytes:
-    """The CHALLENGE_MESSAGE that ntlm_auth makes when it is the server itself; no bytes if it makes none. Blocks."""
+    """The CHALLENGE_MESSAGE that ntlm_auth makes when it is the server itself; no bytes if it makes none."""
     argv = [*command, "--helper-protocol=squid-2.5-ntlmssp"]
     negotiate = NegotiateMessage.encode(Flags.UNICODE | Flags.NTLM | Flags.REQUEST_TARGET | Flags.TARGET_INFO)
     question = b"YR " + base64.b64encode(negotiate) + b"\n"
-    done = subprocess.run(argv, input=question, capture_output=True, timeout=timeout, check=False)  # noqa: S603 - the server's own choice
+    # S603: what runs is the choice of whoever configures the server.
+    done = subprocess.run(argv, input=question, capture_output=True, timeout=timeout, check=False)  # noqa: S603
     verb, _, token = done.stdout.partition(b"\n")[0].partition(b" ")
     return base64.b64decode(token) if verb == b"TT" else b""
 

@@ -8,6 +8,7 @@ import contextlib
 import enum
 import functools
 import importlib.metadata
+import logging
 import pathlib
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -16,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
+from acredssp.aio.winbind import WinbindOracle
 from acredssp.carriage.base import TLS, Carriage
 from acredssp.carriage.rdp import RDP
 from acredssp.cli import arguments, loops, render
@@ -283,9 +285,15 @@ def _delegated(config: ClientConfig) -> str:
 @app.command("serve")
 def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     users: Annotated[
-        pathlib.Path,
+        pathlib.Path | None,
         typer.Option(metavar="FILE", help="Who may log on: a line DOMAIN:USER:SECRET each, see above."),
-    ],
+    ] = None,
+    winbind: Annotated[
+        bool, typer.Option("--winbind", help="Let every user of this machine's domain log on, by Samba's winbind.")
+    ] = False,
+    ntlm_auth: Annotated[
+        str | None, typer.Option(metavar="PROGRAM", help="For --winbind: Samba's helper; ntlm_auth unless given.")
+    ] = None,
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where; port 0 takes a free one.")
     ] = "127.0.0.1:3389",
@@ -314,7 +322,7 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     ] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Log on whoever the users file allows, and print a line for each handshake. SIGTERM drains and stops.
+    """Log on whom the users file or the domain allows, and print a line for each handshake. SIGTERM drains and stops.
 
     With the carriage tls what comes afterwards is echoed; with rdp the connection is closed, no desktop is behind it.
 
@@ -336,7 +344,7 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
         )
         task = Serve(
             address=address,
-            users=Users.from_file(users),
+            accounts=_accounts(users, winbind, ntlm_auth),
             refused=Refused(refuse or []),
             certificate=_certificate(cert, key, address.host, key_type),
             carriage=RDP(hybrid_ex=hybrid_ex) if carriage is CarriageChoice.RDP else TLS(),
@@ -354,6 +362,19 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     except CredSSPError as error:
         render.failure(err, error)
         raise typer.Exit(EXIT_STATUS[result_of(error)]) from None
+
+
+def _accounts(users: pathlib.Path | None, winbind: bool, ntlm_auth: str | None) -> Users | WinbindOracle:
+    if winbind == (users is not None):
+        raise UsageError("expected --users FILE or --winbind, got " + ("both" if winbind else "neither"))
+    if users is not None:
+        if ntlm_auth is not None:
+            raise UsageError("expected --winbind with --ntlm-auth")
+        return Users.from_file(users)
+    # Why a logon was refused, in the domain's own words: no client is told so much.
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("acredssp").setLevel(logging.INFO)
+    return WinbindOracle(command=(ntlm_auth or "ntlm_auth",))
 
 
 def _certificate(cert: pathlib.Path | None, key: pathlib.Path | None, host: str, key_type: KeyType) -> Certificate:

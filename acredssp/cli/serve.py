@@ -1,4 +1,4 @@
-"""`acredssp serve`: an acceptor that logs on whom a file allows, and says how each handshake went.
+"""`acredssp serve`: an acceptor that logs on whom a file or winbind allows, and says how each handshake went.
 
 No desktop is behind it: with the bare TLS carriage it echoes, with RDP it closes cleanly.
 """
@@ -16,11 +16,12 @@ from rich.markup import escape
 
 from acredssp.aio.server import CredSSPServer, HandshakeReport
 from acredssp.aio.streams import ListenOptions, create_server
+from acredssp.aio.winbind import WinbindOracle, machine_identity
 from acredssp.carriage.base import TLS, Carriage
 from acredssp.cli import loops
 from acredssp.cli.arguments import Address
 from acredssp.cli.certificate import Certificate
-from acredssp.cli.outcome import ConnectError, reason_of
+from acredssp.cli.outcome import ConnectError, UsageError, reason_of
 from acredssp.cli.render import label, printable
 from acredssp.cli.report import ServeReport, to_json
 from acredssp.cli.users import Users
@@ -59,7 +60,7 @@ class Serve:
 
     address: Address
     """Where to listen; port 0 for any free one."""
-    users: Users
+    accounts: Users | WinbindOracle
     refused: Refused
     certificate: Certificate
     carriage: Carriage
@@ -67,8 +68,17 @@ class Serve:
     as_json: bool
 
     def config(self) -> ServerConfig:
-        """Make the server's configuration; raises `UsageError` if the certificate does not do."""
-        return self.certificate.server_config(self.policy, lookup=self.users.lookup, admit=self.refused.admit)
+        """Make the server's configuration; raises `UsageError` if the certificate or winbind does not do."""
+        accounts, admit = self.accounts, self.refused.admit
+        if isinstance(accounts, Users):
+            return self.certificate.server_config(self.policy, lookup=accounts.lookup, admit=admit)
+        try:
+            identity = machine_identity(accounts.command, accounts.timeout)
+        except OSError as error:
+            reason = f"{accounts.command[0]}: {reason_of(error)}" if error.errno else str(error)
+            raise UsageError(f"cannot ask winbind: {reason}") from None
+        config = self.certificate.server_config(self.policy, lookup=accounts, admit=admit)
+        return dataclasses.replace(config, identity=identity)
 
 
 async def serve(task: Serve, config: ServerConfig, console: Console) -> None:
@@ -202,6 +212,8 @@ class _Service:
             for server in self._servers:
                 server.abort_clients()
             await self._ended()
+        if isinstance(self._task.accounts, WinbindOracle):
+            await self._task.accounts.aclose()
 
     async def _ended(self) -> None:
         for server in self._servers:

@@ -23,6 +23,7 @@ from acredssp.carriage.rdp import RDP
 from acredssp.core.events import AskOracle, LookupCredential
 from acredssp.credentials import Deny, Oracle, Password
 from acredssp.errors import AuthenticationError
+from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS
 
@@ -386,10 +387,15 @@ async def test_a_program_that_is_missing_is_told_at_the_start_and_is_no_logon_se
     await winbind.aclose()
 
 
+async def test_it_tells_the_names_of_the_machine(stand_in):
+    async with stand_in.oracle() as winbind:
+        assert await winbind.identity() == NTLMIdentity("SRV", "CONTOSO", "srv.contoso.test", "contoso.test")
+
+
 @pytest.mark.parametrize("program", ["true", "false", "cat"])
 async def test_a_program_that_is_another_one_tells_no_names_and_lets_nobody_in(program):
     async with WinbindOracle(command=(program,), timeout=1.0) as winbind:
-        with pytest.raises(OSError, match=f"^{program} does"):
+        with pytest.raises(OSError, match=f"^{program} does not tell"):
             await winbind.identity()
         assert await winbind.verify(exchange()) == NO_LOGON_SERVERS
 

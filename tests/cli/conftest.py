@@ -84,12 +84,12 @@ def served(users_file):
 
 
 @pytest.fixture
-def serve_once(users_file):
-    """Starts servers of this test's own."""
+def serve_by():
+    """Starts servers of this test's own, by these words alone."""
     servers = []
 
     def start(*words):
-        servers.append(Served("--users", str(users_file), "--key-type", "ec", *words))
+        servers.append(Served("--key-type", "ec", *map(str, words)))
         return servers[-1]
 
     yield start
@@ -97,6 +97,12 @@ def serve_once(users_file):
         if server.process.poll() is None:
             server.process.kill()
             server.wait()
+
+
+@pytest.fixture
+def serve_once(serve_by, users_file):
+    """Starts servers of this test's own."""
+    return lambda *words: serve_by("--users", users_file, *words)
 
 
 @pytest.fixture

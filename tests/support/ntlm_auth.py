@@ -2,9 +2,9 @@
 
     python ntlm_auth.py LOG [--helper-protocol=...]
 
-It speaks ntlm-server-1 as Samba 4.17 does, to the dots, and knows that the password of everybody is `Passw0rd!`. Its
-log has a line for its start and one for each question. It imports nothing of acredssp: what it verifies, it verifies
-by the standard library.
+It speaks ntlm-server-1 as Samba 4.17 does, to the dots, and knows that the password of everybody is `Passw0rd!`. By
+squid-2.5-ntlmssp it tells the names of its machine. Its log has a line for its start and one for each question. It
+imports nothing of acredssp: what it verifies, it verifies by the standard library.
 """
 
 import base64
@@ -12,6 +12,7 @@ import contextlib
 import hmac
 import os
 import signal
+import struct
 import sys
 
 NT_HASH = bytes.fromhex("fc525c9683e8fe067095ba2ddc971889")  # of Passw0rd!
@@ -122,6 +123,19 @@ def serve(log, dots):
                 say(answer(fields, dots))
 
 
+def tell_names():
+    """Answer a NEGOTIATE with the CHALLENGE_MESSAGE of SRV, which is in CONTOSO."""
+    verb, token = sys.stdin.readline().split()
+    assert (verb, base64.b64decode(token)[:12]) == ("YR", b"NTLMSSP\0\1\0\0\0")
+    names = {2: "CONTOSO", 1: "SRV", 4: "contoso.test", 3: "srv.contoso.test"}
+    info = b"".join(
+        struct.pack("<HH", av_id, len(data)) + data
+        for av_id, data in ((av_id, name.encode("utf-16-le")) for av_id, name in names.items())
+    ) + bytes(4)
+    header = struct.pack("<8sIHHII8s8xHHI8x", b"NTLMSSP\0", 2, 0, 0, 56, 0x00828205, b"x" * 8, len(info), len(info), 56)
+    say(f"TT {base64.b64encode(header + info).decode()}\n")
+
+
 def main(place, *arguments):
     descriptor = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
@@ -132,6 +146,8 @@ def main(place, *arguments):
     if "--helper-protocol=ntlm-server-1" in arguments:
         with contextlib.suppress(BrokenPipeError):
             serve(log, dots=1 if "--one-dot" in arguments else 2)
+    elif "--helper-protocol=squid-2.5-ntlmssp" in arguments:
+        tell_names()
 
 
 if __name__ == "__main__":
