@@ -14,15 +14,18 @@ import sys
 
 from rich.console import Console
 
-from benchmarks import bulk, inmemory, instructions, memory, report
+from benchmarks import bulk, inmemory, instructions, lags, loopback, memory, report, stages
 from benchmarks.harness import LOOPS, SIZES, Results, Watch, environment, raise_file_limit
 
 GROUPS = {
     "inmemory": (inmemory.measure, len(inmemory.SETTINGS)),
     "facade": (inmemory.measure_facade, 2),
-    "instructions": (instructions.measure, 1),
+    "loopback": (loopback.measure, len(LOOPS)),
+    "lags": (lags.measure, 1 + len(LOOPS)),
     "memory": (memory.measure, len(memory.CASES)),
     "bulk": (bulk.measure, len(LOOPS)),
+    "instructions": (instructions.measure, 1),
+    "stages": (stages.measure, 2),
 }
 """Each group of rows, and the steps that its progress has."""
 
@@ -43,10 +46,21 @@ def main() -> int:
     with Watch(console, sum(steps for _, steps in chosen.values())) as watch:
         for measure, _ in chosen.values():
             measure(SIZES[options.mode], results, watch)
+    plots = _draw(results, options.output)
     report.write(results, options.output)
     report.show(results, console)
-    console.print(f"{options.output}: results.json, table.md")
+    console.print(f"{options.output}: results.json, table.md", *[f"{name}.svg and .png" for name in plots], sep=", ")
     return 0
+
+
+def _draw(results: Results, folder: pathlib.Path) -> list[str]:
+    try:
+        from benchmarks import plots  # noqa: PLC0415 - matplotlib takes a second, and may be missing
+    except ImportError as error:
+        results.leave_out("plots", f"{error.name} is missing: pip install 'acredssp[bench]'")
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    return plots.draw(results, folder)
 
 
 if __name__ == "__main__":

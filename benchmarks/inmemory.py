@@ -6,7 +6,6 @@ collector takes, for everybody alike; the rows counted in instructions have it i
 
 import asyncio
 import statistics
-import time
 
 import acredssp
 from benchmarks import facade, pyspnego
@@ -151,31 +150,14 @@ def microseconds(rounds: Rounds) -> dict[str, dict[str, float]]:
 def measure_facade(size: Size, results: Results, watch: Watch) -> None:
     for kind in ("rsa", "ec"):
         watch.step(f"SSPI functions over the engine: {kind}")
-        configs = facade.configurations(acredssp.self_signed([NAME], kind))
-        rounds = asyncio.run(_facade_rounds(configs, size))
+        settle()
+        found = asyncio.run(facade.measure(acredssp.self_signed([NAME], kind), size.rounds))
         results.rows.append(
             Row(
                 key=f"facade.{kind}",
                 what=f"SSPI functions over the engine, {'RSA-2048' if kind == 'rsa' else 'P-256'}, raw NTLM",
-                figure=ratios(rounds, "functions", "engine"),
+                figure=Figure.of(found),
                 goal=facade.GOAL,
             )
         )
         watch.done()
-
-
-async def _facade_rounds(configs: tuple[acredssp.ClientConfig, acredssp.ServerConfig], size: Size) -> list[dict]:
-    engine, functions = facade.by_hand(*configs), await facade.by_sspi(*configs)
-    rounds = []
-    for _ in range(size.rounds + 1):
-        settle()
-        by_engine, by_functions = [], []
-        for _ in range(size.handshakes):
-            started = time.thread_time()
-            engine()
-            between = time.thread_time()
-            await functions()
-            by_functions.append(time.thread_time() - between)
-            by_engine.append(between - started)
-        rounds.append({"engine": statistics.median(by_engine), "functions": statistics.median(by_functions)})
-    return rounds[1:]

@@ -14,6 +14,8 @@ from benchmarks.peers import NAME, Setting
 HOST = "127.0.0.1"
 BACKLOG = 4096
 """More than the kernel takes is cut to what it takes (net.core.somaxconn)."""
+PATIENCE = 600.0
+"""Seconds for a handshake: thousands at once, on a machine that has other work, take their time."""
 
 Factory = Callable[[], asyncio.BaseProtocol]
 
@@ -69,6 +71,16 @@ class TCP:
 
     async def connect(self, factory: Factory, port: int) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
         return await asyncio.get_running_loop().create_connection(factory, HOST, port)
+
+
+serving: set[asyncio.Task[None]] = set()
+"""What the servers' ends still do, of those that run in a task: a storm is over when all of it is."""
+
+
+def keep(task: asyncio.Task[None]) -> None:
+    """Keep a task in `serving` until it is done."""
+    serving.add(task)
+    task.add_done_callback(serving.discard)
 
 
 def port_of(server: asyncio.AbstractServer) -> int:

@@ -10,7 +10,7 @@ from support.peers import DEADLINE
 
 ROOT = Path(__file__).parent.parent
 
-GROUPS = ["inmemory", "facade", "memory", "bulk"]
+GROUPS = ["inmemory", "facade", "loopback", "lags", "memory", "bulk", "stages"]
 """All but `instructions`, which valgrind takes a minute for."""
 
 
@@ -53,6 +53,14 @@ def test_the_table_has_every_row(folder, results):
     table = (folder / "table.md").read_text("utf-8")
     for row in results["rows"]:
         assert f"| {row['what']} |" in table
+
+
+def test_the_details_are_those_that_the_plots_are_drawn_from(results):
+    details = results["details"]
+    assert set(details) == {"in memory", "loopback", "memory", "stages"}
+    for found in details["loopback"].values():
+        assert {"acredssp", "plumbing", "streams"} == {each["who"] for each in found}
+        assert all({"at_once", "cpu_us", "p50_ms", "p99_ms", "latencies_ms"} < set(each) for each in found)
 
 
 @pytest.mark.parametrize(

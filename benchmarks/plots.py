@@ -1,0 +1,126 @@
+"""The plots of a run, as SVG and PNG: latencies, cost against concurrency, memory, and where the time goes."""
+
+import pathlib
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.harness import Results
+from benchmarks.stages import TLS
+
+COLOURS = {"acredssp": "#0b6e4f", "plumbing": "#8d99ae", "streams": "#3a86ff", "pyspnego": "#d1495b"}
+NAMES = {
+    "acredssp": "acredssp (SPNEGO)",
+    "plumbing": "bare TLS, same plumbing",
+    "streams": "ssl= streams (TLS only)",
+    "pyspnego": "pyspnego tuned, in threads",
+}
+
+mpl.use("Agg")
+mpl.rcParams.update(
+    {
+        "figure.constrained_layout.use": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#e5e5e5",
+        "axes.axisbelow": True,
+        "legend.frameon": False,
+        "svg.hashsalt": "acredssp",  # the same figures give the same file
+    }
+)
+
+
+def draw(results: Results, folder: pathlib.Path) -> list[str]:
+    """Draw what there are figures for; return the names of the files without their suffix."""
+    drawn = []
+    for name, group, plot in (
+        ("latency", "loopback", _latency),
+        ("concurrency", "loopback", _concurrency),
+        ("memory", "memory", _memory),
+        ("stages", "stages", _stages),
+    ):
+        if group in results.details:
+            figure = plot(results.details[group])
+            for suffix in ("svg", "png"):
+                figure.savefig(
+                    folder / f"{name}.{suffix}", dpi=150, metadata={"Date": None} if suffix == "svg" else None
+                )
+            plt.close(figure)
+            drawn.append(name)
+    return drawn
+
+
+def _two(loops: list[str], height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    figure, axes = plt.subplots(1, len(loops), figsize=(5 * len(loops), height), sharey=True, squeeze=False)
+    for axis, loop in zip(axes[0], loops, strict=True):
+        axis.set_title(loop)
+    return figure, list(axes[0])
+
+
+def _latency(loopback: dict[str, list[dict]]) -> Figure:
+    figure, axes = _two([*loopback])
+    for axis, found in zip(axes, loopback.values(), strict=True):
+        at_once = max(each["at_once"] for each in found if each["who"] == "streams")
+        for each in found:
+            if each["at_once"] == at_once:
+                latencies = each["latencies_ms"]
+                shares = [100 * (number + 1) / (len(latencies) + 1) for number in range(len(latencies))]
+                axis.plot(latencies, shares, color=COLOURS[each["who"]], label=NAMES[each["who"]], linewidth=2)
+        axis.set_xlabel(f"ms until the handshake is done, {at_once} at once")
+        axis.set_xlim(left=0)
+    axes[0].set_ylabel("% of the handshakes")
+    axes[0].legend(loc="upper left")
+    return figure
+
+
+def _concurrency(loopback: dict[str, list[dict]]) -> Figure:
+    figure, axes = _two([*loopback])
+    for axis, found in zip(axes, loopback.values(), strict=True):
+        for who in dict.fromkeys(each["who"] for each in found):
+            points = sorted((each["at_once"], each["cpu_us"]) for each in found if each["who"] == who)
+            axis.plot(*zip(*points, strict=True), "o-", color=COLOURS[who], label=NAMES[who], linewidth=2)
+        axis.set_xscale("log")
+        axis.set_xlabel("handshakes at once")
+        axis.set_ylim(bottom=0)
+    axes[0].set_ylabel("µs of CPU a handshake, both ends")
+    axes[0].legend(loc="lower left")
+    return figure
+
+
+def _memory(memory: dict[str, dict[str, float]]) -> Figure:
+    figure, axis = plt.subplots(figsize=(8, 3.2))
+    for number, (name, kib) in enumerate(reversed(memory.items())):
+        colour = COLOURS["acredssp" if name.startswith("acredssp") else "plumbing"]
+        bars = axis.barh([number + 0.2, number - 0.2], [kib["established"], kib["used"]], 0.38, color=colour)
+        bars[1].set_alpha(0.5)
+        axis.bar_label(bars, fmt="%.0f", padding=3)
+    axis.set_yticks(range(len(memory)), [*reversed(memory)])
+    axis.set_xlabel("KiB of an idle connection, per end: just established (dark), after 64 KiB each way (light)")
+    axis.grid(visible=False, axis="y")
+    return figure
+
+
+def _stages(stages: dict[str, dict]) -> Figure:
+    names = [*dict.fromkeys(name for found in stages.values() for name in found["stages_us"])]
+    names.sort(key=lambda name: name != TLS)
+    figure, axis = plt.subplots(figsize=(10, 3))
+    colours = plt.get_cmap("tab10").colors
+    for row, found in enumerate(reversed(stages.values())):
+        left = 0.0
+        for number, name in enumerate(names):
+            width = found["stages_us"].get(name, 0.0)
+            bar = axis.barh(row, width, 0.6, left, color=colours[number % 10], label=name if row == 0 else None)
+            if width > 0.04 * found["us"]:
+                axis.bar_label(bar, [f"{width:.0f}"], label_type="center", color="white")
+            left += width
+        if found["bare_tls_us"]:
+            axis.plot([found["bare_tls_us"]] * 2, [row - 0.4, row + 0.4], color="black")
+            axis.annotate("bare TLS", (found["bare_tls_us"], row + 0.42), ha="center")
+    axis.set_yticks(range(len(stages)), [*reversed(stages)])
+    axis.set_xlabel("µs of CPU a handshake, both ends")
+    axis.grid(visible=False, axis="y")
+    figure.legend(loc="outside upper center", ncols=5)
+    return figure
