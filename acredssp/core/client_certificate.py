@@ -52,27 +52,25 @@ class WatchingTLSSession(TLSSession):
 
     def feed(self, ciphertext: bytes | bytearray | memoryview) -> None:
         """Take one whole record; those that hold handshake messages in clear are cut up."""
-        if self._in_clear and ciphertext[0] == HANDSHAKE:
-            self._messages += ciphertext[HEADER_SIZE:]
-            return
-        if ciphertext[0] == CHANGE_CIPHER_SPEC:
-            self._in_clear = False
+        if self._in_clear:
+            if ciphertext[0] == HANDSHAKE:
+                self._messages += ciphertext[HEADER_SIZE:]
+                return
+            self._in_clear = ciphertext[0] != CHANGE_CIPHER_SPEC
         super().feed(ciphertext)
 
     def handshake(self) -> bool:
         """Go on until the server's messages are used up, or the next one is a CertificateRequest."""
-        message = self._messages and self._next_message()
-        while True:
-            if message and message[0] == _CERTIFICATE_REQUEST and not self._answered:
+        done = None
+        while self._messages and (message := self._next_message()):
+            if message[0] == _CERTIFICATE_REQUEST and not self._answered:
                 self.certificate_request = _authorities_of_tls12(message)
                 return False
-            if message:
-                del self._messages[: len(message)]
-                self._feed_message(message)
+            del self._messages[: len(message)]
+            self._feed_message(message)
             done = super().handshake()
-            message = self._messages and self._next_message()
-            if not message:
-                break
+        if done is None:
+            done = super().handshake()
         if self.certificate_request is not None and (done or self.has_output):
             self.certificate_request = None  # the whole flight was in one record: TLS has answered already
         return done

@@ -49,12 +49,16 @@ class SecBuffer:
     def __init__(
         self, BufferType: int = SECBUFFER.EMPTY, pvBuffer: Memory | None = None, cbBuffer: int | None = None
     ) -> None:
-        if pvBuffer is not None and not isinstance(pvBuffer, _MEMORY):
-            raise TypeError(f"pvBuffer: expected bytes, bytearray, memoryview or None, got {type(pvBuffer).__name__}")
         self.BufferType = BufferType
         self.pvBuffer = pvBuffer
-        self.cbBuffer = cbBuffer if cbBuffer is not None else _size(pvBuffer) if pvBuffer is not None else 0
+        self.cbBuffer = 0 if cbBuffer is None else cbBuffer
         self._allocated = False
+        if pvBuffer is not None:
+            if not isinstance(pvBuffer, _MEMORY):
+                kind = type(pvBuffer).__name__
+                raise TypeError(f"pvBuffer: expected bytes, bytearray, memoryview or None, got {kind}")
+            if cbBuffer is None:
+                self.cbBuffer = _size(pvBuffer)
 
     # --- reading ---
 
@@ -206,19 +210,13 @@ class SecBufferDesc:
                 return buffer
         return None
 
-    def spare(self) -> SecBuffer | None:
-        """The first buffer that a report may go into: EMPTY, or the report of an earlier call left as it was."""
+    def report(self, buffer_type: SECBUFFER, count: int = 0) -> bool:
+        """Turn the first spare buffer into MISSING or EXTRA with a count, or into EMPTY; whether there is one."""
         for buffer in self.pBuffers:
             if buffer.BufferType & _SPARE_BITS in _SPARE:
-                return buffer
-        return None
-
-    def report(self, buffer_type: SECBUFFER, count: int) -> bool:
-        """Turn the spare buffer into MISSING or EXTRA with a count, or into EMPTY; whether there is one."""
-        buffer = self.spare()
-        if buffer is not None:
-            buffer.become(buffer_type, count)
-        return buffer is not None
+                buffer.become(buffer_type, count)
+                return True
+        return False
 
 
 def _size(memory: Memory | None) -> int:

@@ -37,7 +37,7 @@ from acredssp.wire.x509 import subject_public_key
 
 __all__ = ["AcceptorState", "EstablishState", "InitiatorState", "established"]
 
-_ESTABLISHED: Final = State.ESTABLISHED  # every call asks; to look a member up in its enum takes longer than the rest
+_OK: Final = SecurityStatus.SEC_E_OK  # for every call: a member's look-up in its enum takes longer than the rest
 
 # Plain integers: an operator or `in` of an IntFlag is a Python call, at some ten times the price.
 _DELEGATE: Final = ISC_REQ.DELEGATE.value  # these three have one value in all four families
@@ -89,6 +89,8 @@ class EstablishState(ContextState):
         self.surplus = b""
         """Input that was not taken and could not be reported, since the caller gave no buffer for it: it goes in
         front of the next call's."""
+        self.over = False
+        """Whether a call is no step of the handshake any more: it has succeeded, or `shutdown`."""
         self.shutdown = False
         """Whether ApplyControlToken asked for close_notify."""
         self.choosing: ChooseCertificate | None = None
@@ -113,7 +115,7 @@ class EstablishState(ContextState):
     @property
     def established(self) -> bool:
         """Whether the last call of ISC or ASC succeeded."""
-        return self.context.handshake.state is _ESTABLISHED
+        return self.context.state is State.ESTABLISHED
 
     # A step waits for nothing. Most calls are just one: it is over unless it left an `event`, or something in `rest`.
 
@@ -127,7 +129,9 @@ class EstablishState(ContextState):
         self.size = len(data)
         received = self.surplus + data
         result = self.context.step(received)
-        self.rest = received[len(received) - result.extra :]
+        self.rest = received[-result.extra :] if result.extra else b""
+        if result.status is _OK:
+            self._note_established()
         return result
 
     def choose(self, answer: object, data: bytes) -> StepResult:
@@ -158,7 +162,7 @@ class EstablishState(ContextState):
                     self._taken = data[: max(0, len(data) - len(self.rest))]
                     return result
                 result = self.context.resume(await self._answer(result.event))
-            if result.status is SecurityStatus.SEC_E_OK:
+            if result.status is _OK:
                 self._note_established()
                 return result
             if result.output or result.missing or not self.rest:
@@ -172,6 +176,7 @@ class EstablishState(ContextState):
     def fail(self, error: CredSSPError) -> None:
         """End the context for good."""
         self.context.fail(error)
+        self.over = self.shutdown  # the next call is a step, and raises `error`
 
     def dispose(self) -> None:
         """Drop engine, TLS and secrets too; no other method may be called afterwards."""
@@ -195,6 +200,7 @@ class EstablishState(ContextState):
 
     def _note_established(self) -> None:
         """Keep what outlasts the handshake."""
+        self.over = True
 
     def _must_choose(self, event: Event) -> bool:  # noqa: ARG002 - a client's may
         return False
@@ -271,6 +277,7 @@ class InitiatorState(EstablishState):
         return ISC_RET(granted)
 
     def _note_established(self) -> None:
+        super()._note_established()
         if self.context.tls is not None and self._config.policy.tls_resumption:
             sessions.keep(self.credential, self.target, self.context.tls)
 

@@ -114,7 +114,7 @@ async def InitializeSecurityContext(
     )  # fmt: skip
     call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
-        _check_parameters(Reserved1, Reserved2, TargetDataRep, pInput, pOutput)
+        _check_parameters(TargetDataRep, pInput, pOutput, Reserved1, Reserved2)
         if phContext is None:
             state = _new_initiator(phCredential, pszTargetName, ISC_REQ(fContextReq), call)
             handle = _receiver(phNewContext)
@@ -165,7 +165,7 @@ async def AcceptSecurityContext(
     )  # fmt: skip
     call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
-        _check_parameters(0, 0, TargetDataRep, pInput, pOutput)
+        _check_parameters(TargetDataRep, pInput, pOutput)
         if phContext is None:
             state = _new_acceptor(phCredential, ASC_REQ(fContextReq), call)
             handle = _receiver(phNewContext)
@@ -209,13 +209,16 @@ class _Call:
 
     def hand_out(self, state: EstablishState, result: StepResult) -> SecurityStatus:
         """Fill the caller's buffers; SEC_E_BUFFER_TOO_SMALL leaves all of them to a repeated call."""
-        if (status := self.put_token(result.output)) is not _OK:
-            return status
+        if self.put_token(result.output) is _TOO_SMALL:
+            return _TOO_SMALL
         if self.buffers is not None:
             if result.status is _INCOMPLETE:
                 self.buffers.report(SECBUFFER_MISSING, result.missing)
-            else:
+            elif state.rest or state.size != len(self.input):
                 self._give_back(state, self.buffers)
+            else:
+                state.surplus = b""
+                self.buffers.report(SECBUFFER_EMPTY)
         if self._attributes is not None:
             final = result.status is _OK
             self._attributes.flags = state.attributes(final=final, allocated=self._allocate)
@@ -240,14 +243,12 @@ class _Call:
 
 
 def _token(buffers: SecBufferDesc) -> bytes:
-    token = buffers.find(SECBUFFER_TOKEN)
-    if token is None:
-        return b""
-    if token.readonly:
-        # A certificate of the bare shape is a TOKEN too, and READONLY: one that is not goes first.
-        tokens = (buffer for buffer in buffers.pBuffers if buffer.type == SECBUFFER.TOKEN and not buffer.readonly)
-        token = next(tokens, token)
-    return bytes(token)
+    for buffer in buffers.pBuffers:
+        if buffer.BufferType == SECBUFFER_TOKEN:
+            return bytes(buffer)
+    # A certificate of the bare shape is a TOKEN too, and READONLY: it goes last.
+    tokens = [buffer for buffer in buffers.pBuffers if buffer.type == SECBUFFER_TOKEN]
+    return bytes(min(tokens, key=lambda token: token.readonly)) if tokens else b""
 
 
 async def _run(
@@ -294,7 +295,7 @@ def _end(state: EstablishState, call: _Call, handle: CtxtHandle, error: Exceptio
 def _step_initiator(state: InitiatorState, call: _Call, phCredential: CredHandle | None) -> StepResult:
     if state.context.tls is None:
         _bind(state, call.buffers)
-    if state.choosing is None or state.shutdown:
+    if state.choosing is None or state.over:
         return _step_acceptor(state, call, phCredential)
     chosen = phCredential.state if phCredential is not None else state.credential
     state.chosen = chosen
@@ -303,10 +304,9 @@ def _step_initiator(state: InitiatorState, call: _Call, phCredential: CredHandle
 
 
 def _step_acceptor(state: EstablishState, call: _Call, phCredential: CredHandle | None) -> StepResult:
-    _check_credential(state, phCredential)
-    if state.shutdown or state.established:
-        return _afterwards(state, call.input)
-    return state.step(call.input)
+    if phCredential is not None and phCredential.state is not state.credential:
+        _check_chosen(state, phCredential.state)
+    return _afterwards(state, call.input) if state.over else state.step(call.input)
 
 
 def _afterwards(state: EstablishState, data: bytes) -> StepResult:
@@ -319,9 +319,7 @@ def _afterwards(state: EstablishState, data: bytes) -> StepResult:
     raise _again(data)
 
 
-def _check_credential(state: EstablishState, phCredential: CredHandle | None) -> None:
-    if phCredential is None or (credential := phCredential.state) is state.credential:
-        return
+def _check_chosen(state: EstablishState, credential: CredentialState) -> None:
     if credential is not state.chosen:
         raise refusal("the context was made from other credentials", SecurityStatus.SEC_E_WRONG_CREDENTIAL_HANDLE)
 
@@ -447,17 +445,20 @@ def _expect_types(types: dict[str, tuple[type, ...]], *values: object) -> None:
             expect(name, value, *kinds)
 
 
-def _check_parameters(Reserved1: int, Reserved2: int, TargetDataRep: int, *descriptors: SecBufferDesc | None) -> None:
-    if Reserved1 or Reserved2:
+def _check_parameters(
+    TargetDataRep: int, pInput: SecBufferDesc | None, pOutput: SecBufferDesc | None, *reserved: int
+) -> None:
+    if any(reserved):
         raise refusal("Reserved1 and Reserved2: expected 0", SecurityStatus.SEC_E_INVALID_PARAMETER)
     if TargetDataRep not in _DATA_REPRESENTATIONS:
         raise refusal(
             f"TargetDataRep: expected SECURITY_NATIVE_DREP or SECURITY_NETWORK_DREP, got {TargetDataRep:#x}",
             SecurityStatus.SEC_E_INVALID_PARAMETER,
         )
-    for descriptor in descriptors:
-        if descriptor is not None and descriptor.ulVersion:
-            descriptor.check()
+    if pInput is not None and pInput.ulVersion:
+        pInput.check()
+    if pOutput is not None and pOutput.ulVersion:
+        pOutput.check()
 
 
 def _check_flags(flags: ISC_REQ | ASC_REQ, *, strict: bool) -> None:

@@ -129,7 +129,8 @@ class ContextState(HandleState):
             LocalProtocolError: SEC_E_INVALID_HANDLE: another call that excludes this one is in flight, or this is
                 another thread than the context's. There is nothing to release.
         """
-        self.check_thread()
+        if threading.get_ident() != self._thread:
+            self.check_thread()
         if self._in_use & use:
             raise _invalid("another call on the context is in flight")
         self._in_use |= use

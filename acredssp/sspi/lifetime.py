@@ -85,7 +85,7 @@ def _apply(control: int, state: ContextState) -> None:
         raise refusal(
             f"expected control token SCHANNEL_SHUTDOWN, got {control}", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
         )
-    state.shutdown = True
+    state.shutdown = state.over = True
 
 
 def _control(buffers: SecBufferDesc) -> int:
