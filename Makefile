@@ -6,11 +6,11 @@
 #   make bench-check  what may not get more expensive
 #   make format  write what `make fmt` would ask for
 # Variables: PYTHON (the interpreter .venv is made from), ARGS (more arguments for pytest),
-# KERBEROS (set to nothing to leave gssapi out even where krb5-config is found).
+# KERBEROS (set to nothing to leave Kerberos out even where krb5-config is found).
 
 PYTHON ?= python3
 ARGS ?=
-# gssapi, an oracle of the tests, is compiled on installation against the Kerberos headers that krb5-config stands for.
+# gssapi and krb5 are compiled on installation against the Kerberos headers that krb5-config stands for.
 KERBEROS ?= $(shell command -v krb5-config 2>/dev/null)
 
 VENV := .venv
@@ -113,12 +113,12 @@ $(BENCH_STAMP): $(VENV_STAMP) pyproject.toml
 	@$(PIP) install --editable '.[bench]'
 	@touch $@
 
-# Never fails: without gssapi the tests that need it are skipped by name. `make clean` has it tried again.
+# Never fails: without Kerberos the tests that need it are skipped by name. `make clean` has it tried again.
 # Unoptimized, it compiles in a third of the time; such a build has no place in pip's cache.
 $(KERBEROS_STAMP): $(DEV_STAMP)
 ifneq ($(strip $(KERBEROS)),)
-	@echo "compiling gssapi into $(VENV), half a minute (make KERBEROS= leaves it out)"
-	@CFLAGS=-O0 $(PIP) install --no-cache-dir 'gssapi>=1.8' 2>$(VENV)/gssapi.log \
-		|| echo "gssapi could not be compiled (see $(VENV)/gssapi.log): its tests will be skipped"
+	@echo "compiling gssapi and krb5 into $(VENV), a minute (make KERBEROS= leaves them out)"
+	@CFLAGS=-O0 $(PIP) install --no-cache-dir --editable '.[kerberos]' 2>$(VENV)/kerberos.log \
+		|| echo "Kerberos could not be compiled (see $(VENV)/kerberos.log): its tests will be skipped"
 	@touch $@
 endif

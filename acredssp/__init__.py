@@ -35,7 +35,19 @@ from acredssp.core.events import (
     StepMechanism,
 )
 from acredssp.core.states import State
-from acredssp.credentials import Candidates, Credential, Deny, LookupAnswer, Nothing, NTHash, Oracle, Password
+from acredssp.credentials import (
+    AccountSecret,
+    Candidates,
+    Credential,
+    Deny,
+    Keytab,
+    LookupAnswer,
+    Nothing,
+    NTHash,
+    Oracle,
+    Password,
+    TicketCache,
+)
 from acredssp.delegation import (
     CredentialClass,
     DelegationDecision,
@@ -83,6 +95,7 @@ __all__ = [
     "RDP",
     "TLS",
     "AccessDenied",
+    "AccountSecret",
     "Admit",
     "AdmitHook",
     "AskOracle",
@@ -111,6 +124,7 @@ __all__ = [
     "HandshakeTimeout",
     "Identity",
     "JudgeCertificate",
+    "Keytab",
     "LimitExceeded",
     "LocalProtocolError",
     "LookupAnswer",
@@ -149,6 +163,7 @@ __all__ = [
     "TSRemoteGuardCreds",
     "TSRemoteGuardPackageCred",
     "TSSmartCardCreds",
+    "TicketCache",
     "Trust",
     "Verdict",
     "WinbindOracle",

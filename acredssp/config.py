@@ -6,6 +6,7 @@ the engine: the asyncio functions, the SSPI functions, a loop of the user's own.
 
 import dataclasses
 import datetime as dt
+import functools
 import logging
 import ssl
 from typing import Final
@@ -16,14 +17,24 @@ from acredssp.core.context import SecurityContext
 from acredssp.core.events import Delegate
 from acredssp.core.server import ServerHandshake
 from acredssp.core.tls import TLSSession, own_public_key
-from acredssp.credentials import Credential, Nothing, Password
+from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, TicketCache
 from acredssp.delegation import NOTHING, CredentialClass, DelegationPolicy, DelegationRequest
+from acredssp.errors import PolicyError
 from acredssp.hooks import AdmitHook, AuthorizeHook, LookupHook
 from acredssp.mechanisms.base import Mechanism
-from acredssp.mechanisms.negotiate import DetectingAcceptor, NegotiateInitiator
+from acredssp.mechanisms.fall_back import FallingBack
+from acredssp.mechanisms.kerberos.context import (
+    KerberosAcceptor,
+    KerberosInitiator,
+    Tickets,
+    installed,
+    require_installed,
+)
+from acredssp.mechanisms.negotiate import DetectingAcceptor, NegotiableMechanism, NegotiateInitiator
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor, NTLMIdentity
 from acredssp.mechanisms.ntlm.initiator import NTLMInitiator
 from acredssp.policy import MechanismChoice, Policy
+from acredssp.status import SecurityStatus
 from acredssp.trust import Trust
 from acredssp.wire.ts_credentials import TSCredentials, TSPasswordCreds
 
@@ -62,15 +73,18 @@ class ClientConfig:
     """None for one that the policy describes. Another one's own verification comes on top of `trust`."""
     workstation: str = ""
     """Our name, for the server's log (NTLM's Workstation)."""
+    _tickets: Tickets | None = dataclasses.field(init=False, repr=False, compare=False)
+    """What Kerberos logs on with; None where it is not used."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "policy", self.delegation.for_client(self.policy))
+        object.__setattr__(self, "_tickets", _tickets(self.authenticate, self.policy.mechanism))
         if self.ssl_context is None:
             object.__setattr__(self, "ssl_context", tls_config.client_context(self.policy))
         if self.trust is None and not self.policy.dangerous_accept_any_certificate:
             object.__setattr__(self, "trust", Trust.system())
 
-    def new_context(
+    def new_context(  # noqa: PLR0913 - all named, and most callers name two
         self,
         *,
         server_hostname: str | None,
@@ -78,6 +92,7 @@ class ClientConfig:
         tls: TLSSession | None = None,
         judge: bool | None = None,
         channel_bindings: bytes | None = None,
+        ask_kdc: bool = True,
     ) -> SecurityContext:
         """Make a context for one connection, with TLS inside; it stops with `Delegate` before the credentials leave.
 
@@ -87,10 +102,14 @@ class ClientConfig:
             tls: A fresh session of `ssl_context` that does more than the usual one; None for the usual one.
             judge: Whether to stop with `JudgeCertificate`; None for yes, unless the policy accepts any certificate.
             channel_bindings: For the inner mechanism, application data as of RFC 5929. CredSSP needs none.
+            ask_kdc: Whether `spn` is a name to ask a KDC for; not one that was made of an IP address.
+
+        Raises:
+            PolicyError: Kerberos alone is allowed, and cannot be used for `spn`.
         """
         assert self.ssl_context is not None
         return SecurityContext(
-            self._handshake(spn, channel_bindings),
+            self._handshake(spn, channel_bindings, ask_kdc=ask_kdc),
             tls or TLSSession(self.ssl_context, server_side=False, server_hostname=server_hostname),
             judge=not self.policy.dangerous_accept_any_certificate if judge is None else judge,
         )
@@ -102,6 +121,7 @@ class ClientConfig:
         spn: str,
         certified: bool = False,
         channel_bindings: bytes | None = None,
+        ask_kdc: bool = True,
     ) -> SecurityContext:
         """Make a context for one connection whose TLS somebody else runs, and whose certificate they have judged.
 
@@ -111,8 +131,9 @@ class ClientConfig:
             spn: As for `new_context`.
             certified: Whether the certificate authenticates the server.
             channel_bindings: As for `new_context`.
+            ask_kdc: The same.
         """
-        handshake = self._handshake(spn, channel_bindings)
+        handshake = self._handshake(spn, channel_bindings, ask_kdc=ask_kdc)
         handshake.certified = certified
         return SecurityContext(handshake, None, public_key=public_key)
 
@@ -165,15 +186,46 @@ class ClientConfig:
         decision.check()
         return _EMPTY_CREDENTIALS if decision.sends == NOTHING else True
 
-    def _handshake(self, spn: str, channel_bindings: bytes | None) -> ClientHandshake:
-        mechanism = self._mechanism(spn, channel_bindings)
+    def _handshake(self, spn: str, channel_bindings: bytes | None, *, ask_kdc: bool) -> ClientHandshake:
+        if self._tickets is None:
+            mechanism = self._without_kerberos(spn, channel_bindings)
+        else:
+            mechanism = self._with_kerberos(self._tickets, spn, channel_bindings, ask_kdc=ask_kdc)
         return ClientHandshake(mechanism, self._delegated(), self.policy, target=spn)
 
-    def _mechanism(self, spn: str, channel_bindings: bytes | None) -> Mechanism:
-        ntlm = NTLMInitiator(
+    def _without_kerberos(self, spn: str, channel_bindings: bytes | None) -> Mechanism:
+        ntlm = self._ntlm(spn, channel_bindings)
+        return NegotiateInitiator([ntlm]) if self.policy.mechanism is MechanismChoice.NEGOTIATE else ntlm
+
+    def _ntlm(self, spn: str, channel_bindings: bytes | None) -> NTLMInitiator:
+        assert isinstance(self.authenticate, Password | NTHash)
+        return NTLMInitiator(
             self.authenticate, target_name=spn, workstation=self.workstation, channel_bindings=channel_bindings
         )
-        return NegotiateInitiator([ntlm]) if self.policy.mechanism is MechanismChoice.NEGOTIATE else ntlm
+
+    def _with_kerberos(self, tickets: Tickets, spn: str, channel_bindings: bytes | None, *, ask_kdc: bool) -> Mechanism:
+        policy = self.policy
+        ntlm = policy.mechanism.ntlm and isinstance(self.authenticate, Password | NTHash)
+        first: Mechanism | PolicyError
+        try:
+            kerberos = KerberosInitiator(
+                tickets,
+                spn=spn if ask_kdc else "",
+                channel_bindings=channel_bindings,
+                allow_rc4=policy.dangerous_allow_kerberos_rc4,
+            )
+        except PolicyError as error:
+            if not ntlm:
+                raise
+            first = error
+        else:
+            if policy.mechanism is MechanismChoice.RAW_KERBEROS:
+                return kerberos
+            first = NegotiateInitiator([kerberos, self._ntlm(spn, channel_bindings)] if ntlm else [kerberos])
+            if not ntlm:
+                return first
+        second = functools.partial(self._without_kerberos, spn, channel_bindings)
+        return FallingBack(first, second, policy.fall_back)
 
     def _delegated(self) -> TSCredentials:
         """Return what goes over if the policy allows it: what RestrictedRemoteAdministration rules out is not in it."""
@@ -201,8 +253,10 @@ class ServerConfig:
 
     ssl_context: ssl.SSLContext
     """With the server's certificate: from `acredssp.tls_config`, or the caller's own with one certificate chain."""
-    lookup: LookupHook
-    """Gives an account's secret."""
+    lookup: LookupHook | None = None
+    """Gives an account's secret, for NTLM; None where nobody logs on by NTLM."""
+    keytab: Keytab | None = None
+    """The service's keys, for Kerberos; None where nobody logs on by Kerberos."""
     authorize: AuthorizeHook | None = None
     """Decides about a proven logon while the client can still be told; None lets everyone in who has one."""
     admit: AdmitHook | None = None
@@ -213,6 +267,10 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         own_public_key(self.ssl_context)  # a context without a usable certificate is refused here, not at a client
+        if not self._takes_ntlm and not self._takes_kerberos:
+            raise ValueError("nobody can log on: ntlm takes a lookup, kerberos a keytab, and the policy must allow it")
+        if self._takes_kerberos:
+            require_installed()
 
     def new_context(self, *, channel_bindings: bytes | None = None) -> SecurityContext:
         """Make a context for one connection, with TLS inside; `channel_bindings` as for a client."""
@@ -223,10 +281,57 @@ class ServerConfig:
         return SecurityContext(self._handshake(channel_bindings), None, public_key=public_key)
 
     def _handshake(self, channel_bindings: bytes | None) -> ServerHandshake:
-        ntlm = NTLMAcceptor(self.policy, self.identity, channel_bindings=channel_bindings)
         return ServerHandshake(
-            DetectingAcceptor([ntlm]),
+            DetectingAcceptor(self._mechanisms(channel_bindings)),
             self.policy,
             authorize=self.authorize is not None,
             admit=self.admit is not None,
         )
+
+    @property
+    def _takes_ntlm(self) -> bool:
+        return self.lookup is not None and self.policy.mechanism.ntlm
+
+    @property
+    def _takes_kerberos(self) -> bool:
+        return self.keytab is not None and self.policy.mechanism.kerberos
+
+    def _mechanisms(self, channel_bindings: bytes | None) -> list[NegotiableMechanism]:
+        mechanisms: list[NegotiableMechanism] = []
+        if self._takes_ntlm:
+            mechanisms.append(NTLMAcceptor(self.policy, self.identity, channel_bindings=channel_bindings))
+        if self._takes_kerberos:
+            assert self.keytab is not None
+            acceptor = KerberosAcceptor(
+                self.keytab,
+                channel_bindings=channel_bindings,
+                allow_rc4=self.policy.dangerous_allow_kerberos_rc4,
+            )
+            mechanisms.append(acceptor)
+        return mechanisms
+
+
+def _tickets(credential: Credential, choice: MechanismChoice) -> Tickets | None:
+    """What Kerberos is to log on with; None where it is not to be tried.
+
+    Raises:
+        PolicyError: The credential does not serve what the policy allows, or Kerberos is not installed.
+    """
+    only_kerberos = isinstance(credential, TicketCache | Keytab)
+    if (only_kerberos and not choice.kerberos) or (isinstance(credential, NTHash) and not choice.ntlm):
+        raise PolicyError(
+            f"a {type(credential).__name__} does not log on by {choice.value}",
+            security_status=SecurityStatus.SEC_E_NO_CREDENTIALS,
+        )
+    wanted = only_kerberos or not choice.ntlm
+    if isinstance(credential, NTHash) or not choice.kerberos or not (wanted or _names_realm(credential)):
+        return None
+    if wanted:
+        require_installed()
+    return Tickets(credential) if wanted or installed() else None
+
+
+def _names_realm(credential: Password | TicketCache | Keytab) -> bool:
+    """Whether a KDC can be found for the account: a realm has a dot in it, a NetBIOS domain has not."""
+    realm = credential.domain or credential.user.rpartition("@")[2]
+    return "." in realm and (bool(credential.domain) or "@" in credential.user)

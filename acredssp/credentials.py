@@ -10,7 +10,20 @@ from typing import Any, TypeAlias
 from acredssp.md4 import md4
 from acredssp.status import NTSTATUS
 
-__all__ = ["Candidates", "Credential", "Deny", "LookupAnswer", "NTHash", "Nothing", "Oracle", "Password", "logon_name"]
+__all__ = [
+    "AccountSecret",
+    "Candidates",
+    "Credential",
+    "Deny",
+    "Keytab",
+    "LookupAnswer",
+    "NTHash",
+    "Nothing",
+    "Oracle",
+    "Password",
+    "TicketCache",
+    "logon_name",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,6 +58,47 @@ class NTHash:
             raise ValueError(f"an NT hash has 16 bytes, not {len(self.nt_hash)}")
 
 
+class _OfPrincipal:
+    """A credential that is known by a Kerberos principal."""
+
+    __slots__ = ()
+    principal: str
+
+    @property
+    def user(self) -> str:
+        """As `principal` has it; empty where that does not say."""
+        return self.principal.rpartition("@")[0] or self.principal
+
+    @property
+    def domain(self) -> str:
+        """The realm of `principal`; empty where that does not say."""
+        return self.principal.rpartition("@")[2] if "@" in self.principal else ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TicketCache(_OfPrincipal):
+    """The Kerberos tickets of somebody who has logged on already: enough to log on, not enough to delegate.
+
+    The tickets that a logon fetches are added to the cache, as every Kerberos client does; nothing of it is replaced.
+    """
+
+    name: str = ""
+    """`FILE:/tmp/krb5cc_1000`, `KCM:1000` or the like; empty for the user's own cache. On Windows always empty."""
+    principal: str = ""
+    """Whose tickets, `alice@CONTOSO.COM`, where the cache is a collection; empty for those that fit the server."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Keytab(_OfPrincipal):
+    """A file of Kerberos keys: a client logs on with one in place of a password, a server takes tickets with one."""
+
+    name: str = ""
+    """A path, or `FILE:path`, `MEMORY:name`; empty for the machine's own (`/etc/krb5.keytab`, KRB5_KTNAME)."""
+    principal: str = ""
+    """Client: whose key, empty for the first one in it. Server: the only service that is let in, `TERMSRV/host@REALM`;
+    empty for every one that the keytab has."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Nothing:
     """Delegate nothing: three empty strings, as Restricted Admin does ([MS-CSSP] 2.2.1.2.1)."""
@@ -55,15 +109,18 @@ def logon_name(domain: str, user: str) -> str:
     return f"{domain}\\{user}" if domain else user
 
 
-Credential: TypeAlias = Password | NTHash
-"""What a client can authenticate with."""
+AccountSecret: TypeAlias = Password | NTHash
+"""What an account is known by: what NTLM proves."""
+
+Credential: TypeAlias = Password | NTHash | TicketCache | Keytab
+"""What a client can authenticate with. A password serves NTLM and Kerberos, a hash NTLM, the others Kerberos."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Candidates:
     """Several secrets, of which any may be right: a password being rotated, an account known under two domains."""
 
-    secrets: Sequence[Credential]
+    secrets: Sequence[AccountSecret]
     """Tried in order; each costs two HMACs."""
 
 
@@ -89,7 +146,7 @@ class Deny:
     """
 
     nt_status: NTSTATUS = NTSTATUS.STATUS_LOGON_FAILURE
-    secret: "Credential | None" = dataclasses.field(default=None, repr=False)
+    secret: "AccountSecret | None" = dataclasses.field(default=None, repr=False)
     proven: bool = False
     """An `Oracle` has seen that the password was right. Nobody else can know: it counts from an oracle alone."""
 

@@ -21,7 +21,7 @@ class Identity:
 
     principal: Principal
     mechanism: str
-    """`"ntlm"`."""
+    """`"kerberos"` or `"ntlm"`."""
     peer_address: object = None
     """As `get_extra_info("peername")` gives it: `(host, port)` for TCP."""
     server_name: str = ""

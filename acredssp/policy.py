@@ -6,8 +6,11 @@ Secure by default. Everything weaker has its own switch here, spelled `dangerous
 import dataclasses
 import enum
 import ssl
+from typing import Final
 
-__all__ = ["MechanismChoice", "Policy"]
+from acredssp.status import SecurityStatus
+
+__all__ = ["FALL_BACK", "MechanismChoice", "Policy"]
 
 OLDEST_VERSION = 2
 NEWEST_VERSION = 6
@@ -16,14 +19,39 @@ FIRST_SAFE_VERSION = 5
 
 
 class MechanismChoice(enum.StrEnum):
-    """Which mechanism a client starts with."""
+    """Which mechanisms a client offers and in what form, and which of them a server takes (in any form)."""
 
     AUTO = "auto"
-    """Raw NTLM while NTLM is all there is, SPNEGO otherwise, as Windows does ([MS-SPNG] note 8)."""
+    """Kerberos before NTLM inside SPNEGO where the credentials name a realm, and raw NTLM while NTLM is all there is,
+    as Windows does ([MS-SPNG] note 8). A server takes what it has the means for."""
     NEGOTIATE = "negotiate"
-    """SPNEGO, whatever it then selects."""
+    """The same, always inside SPNEGO."""
+    KERBEROS = "kerberos"
+    """Kerberos and nothing else, inside SPNEGO."""
+    RAW_KERBEROS = "raw-kerberos"
+    """Kerberos tokens without SPNEGO around them. No Windows client sends these ([MS-CSSP] note 7)."""
     NTLM = "ntlm"
     """Raw NTLM tokens, no SPNEGO around them."""
+
+    @property
+    def kerberos(self) -> bool:
+        """Whether Kerberos is allowed."""
+        return self is not MechanismChoice.NTLM
+
+    @property
+    def ntlm(self) -> bool:
+        """Whether NTLM is allowed."""
+        return self not in {MechanismChoice.KERBEROS, MechanismChoice.RAW_KERBEROS}
+
+
+FALL_BACK: Final = frozenset(
+    {
+        SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
+        SecurityStatus.SEC_E_TARGET_UNKNOWN,
+        SecurityStatus.SEC_E_NO_CREDENTIALS,
+    }
+)
+"""No KDC, no such service, no ticket: where Windows goes on with NTLM. Not a wrong password, nor a wrong clock."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +76,11 @@ class Policy:
     CredSSP knows no resumption ([MS-CSSP] 3.1.5 step 1). Servers never resume."""
 
     mechanism: MechanismChoice = MechanismChoice.AUTO
+    fall_back: frozenset[SecurityStatus] = FALL_BACK
+    """Client: the failures of Kerberos after which NTLM is tried, where `mechanism` allows both; empty for none. Who
+    keeps a client from its KDC brings it to NTLM so."""
+    dangerous_allow_kerberos_rc4: bool = False
+    """Whether tickets may seal with RC4-HMAC (CVE-2025-3576); MIT's library needs `allow_rc4` too."""
     require_ntlm_mic: bool = False
     """Whether an acceptor refuses an NTLMv2 logon that does not announce a MIC. Off, as in Windows: some clients
     (aardwolf, impacket) send none, and pubKeyAuth protects the exchange all the same. An announced MIC is always
@@ -61,8 +94,12 @@ class Policy:
     """Seconds for the whole handshake, connecting excluded."""
     hook_timeout: float = 10.0
     """Seconds for each of the application's hooks (`lookup`, `authorize`, `admit`): past it, the answer is no."""
+    kerberos_timeout: float = 10.0
+    """Seconds for each step of Kerberos, which may wait for a KDC: past it, there is none
+    (SEC_E_NO_AUTHENTICATING_AUTHORITY). libkrb5 itself would wait longer, and does so in its thread."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "mechanism", MechanismChoice(self.mechanism))  # its value will do
         if not OLDEST_VERSION <= self.min_version <= self.max_version <= NEWEST_VERSION:
             raise ValueError(
                 f"versions {self.min_version} to {self.max_version} are no range within "

@@ -29,6 +29,8 @@ DOORS = {
     "asyncio": ("aio", "cli"),
     "cryptography": ("wire", "mechanisms", "core", "tls_config", "trust", "sspi.schannel", "sspi.certificates", "cli"),
     "rich": ("cli",),
+    "gssapi": ("mechanisms.kerberos",),
+    "krb5": ("mechanisms.kerberos",),
     "spnego": ("mechanisms.kerberos",),
     "ssl": ("policy", "core.tls", "core.client_certificate", "tls_config", "trust", "config", "sspi"),
     "typer": ("cli",),

@@ -18,6 +18,7 @@ def test_whatever_is_dangerous_is_off():
     assert {field.name for field in dangerous} == {
         "dangerous_allow_legacy_versions",
         "dangerous_accept_any_certificate",
+        "dangerous_allow_kerberos_rc4",
     }
     assert all(field.default is False for field in dangerous)
 

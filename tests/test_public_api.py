@@ -7,6 +7,7 @@ import acredssp
 
 NAMES = [
     "AccessDenied",
+    "AccountSecret",
     "Admit",
     "AdmitHook",
     "AskOracle",
@@ -35,6 +36,7 @@ NAMES = [
     "HandshakeTimeout",
     "Identity",
     "JudgeCertificate",
+    "Keytab",
     "LimitExceeded",
     "LocalProtocolError",
     "LookupAnswer",
@@ -76,6 +78,7 @@ NAMES = [
     "TSRemoteGuardCreds",
     "TSRemoteGuardPackageCred",
     "TSSmartCardCreds",
+    "TicketCache",
     "Trust",
     "Verdict",
     "WinbindOracle",

@@ -26,8 +26,11 @@ from acredssp.core.events import (
     LookupCredential,
     StepMechanism,
 )
+from acredssp.errors import AuthenticationError
 from acredssp.hooks import CredentialRequest, Identity
 from acredssp.mechanisms.base import Principal
+from acredssp.policy import Policy
+from acredssp.status import NTSTATUS, SecurityStatus
 
 __all__ = ["ClientAnswers", "ServerAnswers"]
 
@@ -61,7 +64,7 @@ class ClientAnswers:
             case Delegate():
                 return self._config.decide(event)
             case StepMechanism():
-                return await offload.run(event.run)
+                return await _step(event, self._config.policy)
             case ChooseCertificate():
                 return None
             case LookupCredential() | AskOracle() | Authorize() | Admit():
@@ -93,6 +96,7 @@ class ServerAnswers:
         match event:
             case LookupCredential():
                 self.principal = event.principal
+                assert self._config.lookup is not None
                 return await self._ask(self._config.lookup, self._credential_request(event))
             case AskOracle():
                 return await self._ask(event.oracle.verify, event.exchange)
@@ -104,7 +108,7 @@ class ServerAnswers:
                 facts = dataclasses.replace(self._sequence.context.info, delegated=event.credentials.kind)
                 return await self._ask(self._config.admit, facts)
             case StepMechanism():
-                return await offload.run(event.run)
+                return await _step(event, self._config.policy)
             case ChooseCertificate() | JudgeCertificate() | Delegate():
                 raise AssertionError(f"a server was asked for {type(event).__name__}")
             case _:
@@ -146,3 +150,16 @@ class ServerAnswers:
         if limit.expired():
             raise TimeoutError  # the hook swallowed the cancellation, and is too late
         return value
+
+
+async def _step(event: StepMechanism, policy: Policy) -> object:
+    """Run a step that may block, for as long as the policy waits; a thread that is stuck is left behind."""
+    try:
+        async with asyncio.timeout(policy.kerberos_timeout):
+            return await offload.run(event.run)
+    except TimeoutError:
+        return AuthenticationError(
+            f"kerberos: no kdc answered within {policy.kerberos_timeout:g} seconds",
+            security_status=SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
+            nt_status=NTSTATUS.STATUS_NO_LOGON_SERVERS,
+        )

@@ -9,7 +9,9 @@ name (`spn`). The others follow from the first unless given.
 """
 
 import asyncio
+import dataclasses
 import functools
+import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias, TypedDict, TypeVar, Unpack
@@ -95,7 +97,8 @@ async def create_connection(  # noqa: PLR0913 - asyncio's shape
         config: Credentials, policy, trust.
         carriage: What is around CredSSP: `TLS()` for nothing, `RDP()`.
         server_hostname: The name for SNI and in the server's certificate; None for `host`.
-        spn: The service principal name; None for `TERMSRV/` and `host` as given.
+        spn: The service principal name; None for `TERMSRV/` and `host` as given. No KDC is asked for an IP address
+            unless it is given here.
         handshake_timeout: Seconds for the handshake, connecting excluded; None for the policy's.
         **options: As for `loop.create_connection`.
 
@@ -104,7 +107,7 @@ async def create_connection(  # noqa: PLR0913 - asyncio's shape
         CredSSPError: The handshake failed; the connection is closed.
         ValueError: `sock` without a `server_hostname`.
     """
-    handshake = _Handshake(config, carriage, server_hostname or host, spn or _spn(host), handshake_timeout)
+    handshake = _Handshake(config, carriage, _Names(host, server_hostname, spn), handshake_timeout)
     connection: CredSSPProtocol
     _, connection = await asyncio.get_running_loop().create_connection(  # type: ignore[call-overload] # host or sock
         CredSSPProtocol, host, port, **options
@@ -269,7 +272,7 @@ async def start_credssp(  # noqa: PLR0913 - asyncio's shape
         CredSSPError: The handshake failed; the connection is closed.
         ValueError: A client without a `server_hostname`.
     """
-    handshake = _Handshake(config, carriage, server_hostname, spn, handshake_timeout)
+    handshake = _Handshake(config, carriage, _Names(None, server_hostname, spn), handshake_timeout)
     return await _upgrade(handshake, CredSSPProtocol(), transport, protocol, initial_data)
 
 
@@ -291,7 +294,7 @@ async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
     loop = asyncio.get_running_loop()
     new_reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(new_reader, loop=loop)
-    handshake = _Handshake(config, carriage, server_hostname, spn, handshake_timeout)
+    handshake = _Handshake(config, carriage, _Names(None, server_hostname, spn), handshake_timeout)
     await writer.drain()
     # The old writer must live as long as its transport: asyncio has it close the transport when it is forgotten.
     connection = CredSSPProtocol(on_lost=functools.partial(_forget, writer))
@@ -333,6 +336,35 @@ async def _upgrade(
 # --- what they share ---
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Names:
+    """The three names of a server."""
+
+    host: str | None
+    """Whom we connect to; None for a connection that is there."""
+    tls: str | None
+    spn: str | None
+
+    @property
+    def for_tls(self) -> str:
+        """The name for SNI and in the certificate; empty for none."""
+        return self.tls or self.host or ""
+
+    @property
+    def for_logon(self) -> str:
+        """The service principal name."""
+        return self.spn or f"TERMSRV/{self.host or self.tls}"
+
+    @property
+    def known_to_kdc(self) -> bool:
+        """Whether a KDC may know the service: it knows none by an IP address, unless somebody says so."""
+        try:
+            ipaddress.ip_address(str(self.host or self.tls).partition("%")[0])
+        except ValueError:
+            return True
+        return self.spn is not None
+
+
 class _Handshake:
     """One handshake, ready to run: what is wrong with its arguments is known before there is a connection."""
 
@@ -340,18 +372,17 @@ class _Handshake:
         self,
         config: ClientConfig | ServerConfig,
         carriage: Carriage,
-        server_hostname: str | None,
-        spn: str | None,
+        names: _Names,
         timeout: float | None,
     ) -> None:
         self._config = config
         self._timeout = config.policy.handshake_timeout if timeout is None else timeout
-        self._server_hostname = server_hostname or ""
+        self._server_hostname = names.for_tls
         self._sequence: HandshakeSequence
         if isinstance(config, ServerConfig):
             self._sequence = carriage.acceptor(config.new_context())
-        elif server_hostname:
-            context = config.new_context(server_hostname=server_hostname, spn=spn or _spn(server_hostname))
+        elif names.for_tls:
+            context = config.new_context(server_hostname=names.for_tls, spn=names.for_logon, ask_kdc=names.known_to_kdc)
             self._sequence = carriage.initiator(context)
         else:
             raise ValueError("server_hostname must be given where there is no host")
@@ -367,7 +398,3 @@ class _Handshake:
             answer = ClientAnswers(self._config, self._server_hostname)
         info = await establish(connection, self._sequence, answer, deadline)
         return SecureTransport(connection, self._sequence, info)
-
-
-def _spn(host: str | None) -> str:
-    return f"TERMSRV/{host}" if host else ""

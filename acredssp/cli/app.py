@@ -250,7 +250,7 @@ def _client_carriage(choice: CarriageChoice, credential: Credential) -> Carriage
 def _server_hostname(name: str, config: ClientConfig) -> str:
     """Return the name if TLS can ask for it."""
     try:
-        config.new_context(server_hostname=name, spn="")
+        config.new_context(server_hostname=name, spn="TERMSRV/localhost")
     except ValueError:
         raise UsageError(f"expected a host name or an ip address, got {name!r}") from None
     return name

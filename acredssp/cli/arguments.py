@@ -10,7 +10,7 @@ from getpass import getpass
 from typing import Final
 
 from acredssp.cli.outcome import UsageError
-from acredssp.credentials import Credential, NTHash, Password
+from acredssp.credentials import AccountSecret, NTHash, Password
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, OLDEST_VERSION
 
 __all__ = ["Address", "Secret", "account", "address", "check_versions", "legacy_warning", "nt_hash"]
@@ -87,7 +87,7 @@ class Secret:
     from_stdin: bool = False
     nt_hash: str | None = dataclasses.field(default=None, repr=False)
 
-    def credential(self, user: str, domain: str) -> Credential:
+    def credential(self, user: str, domain: str) -> AccountSecret:
         """Get the secret, and make the credential of it."""
         if (self.password is not None) + self.from_stdin + (self.nt_hash is not None) > 1:
             raise UsageError("expected one of -p, --password-stdin and --nt-hash, got more")

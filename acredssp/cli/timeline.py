@@ -163,6 +163,7 @@ def _client_answers(config: ClientConfig, host: str) -> Callable[[Event], object
 def _server_answers(config: ServerConfig) -> Callable[[Event], object]:
     def answer(event: Event) -> object:
         if isinstance(event, LookupCredential):
+            assert config.lookup is not None
             return config.lookup(CredentialRequest(event.principal, event.mechanism))
         return isinstance(event, Admit)
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from acredssp.cli.arguments import nt_hash
 from acredssp.cli.outcome import UsageError
-from acredssp.credentials import Candidates, Credential, Deny, LookupAnswer, NTHash, Password
+from acredssp.credentials import AccountSecret, Candidates, Deny, LookupAnswer, NTHash, Password
 from acredssp.hooks import CredentialRequest
 
 __all__ = ["Users"]
@@ -32,7 +32,7 @@ class _Account:
     """In lower case; empty for any domain and for none."""
     user: str
     """In lower case."""
-    secret: Credential
+    secret: AccountSecret
 
 
 class Users:
@@ -115,7 +115,7 @@ def _account(line: str) -> _Account:
     return _Account(domain.casefold(), user.casefold(), _secret(secret))
 
 
-def _secret(text: str) -> Credential:
+def _secret(text: str) -> AccountSecret:
     if text.startswith(_NT_HASH):
         return NTHash(nt_hash(text.removeprefix(_NT_HASH)))
     return Password(text)

@@ -77,7 +77,7 @@ class HandshakeInfo:
     version: int
     """The effective CredSSP version."""
     mechanism: str
-    """What authenticated: `"ntlm"`."""
+    """What authenticated: `"kerberos"` or `"ntlm"`."""
     principal: Principal | None
     """Server: who logged on. Client: None."""
     delegated: str
@@ -87,6 +87,8 @@ class HandshakeInfo:
     cipher: str
     peer_key_sha256: str | None
     """Client: SHA-256 of the server's SubjectPublicKeyInfo in hex, what a pin is compared with."""
+    fallback: str = ""
+    """Client: why it was not its first choice of mechanism; empty where it was."""
 
 
 class SecurityContext:
@@ -257,6 +259,7 @@ class SecurityContext:
             tls_version=tls.version if tls else "",
             cipher=tls.cipher if tls else "",
             peer_key_sha256=_pin(certificate) if certificate else None,
+            fallback=handshake.mechanism.fallback,
         )
 
     def take_credentials(self) -> TSCredentials | None:

@@ -56,7 +56,7 @@ class Delegate:
     """
 
     mechanism: str
-    """What authenticated: `"ntlm"`."""
+    """What authenticated: `"kerberos"` or `"ntlm"`."""
     version: int
     """The effective CredSSP version."""
     target: str

@@ -99,6 +99,10 @@ class Mechanism(Protocol):
         """Whether this side needs no more tokens from the peer: `wrap` and `unwrap` may be used."""
 
     @property
+    def fallback(self) -> str:
+        """Initiator: why it is not the first choice that authenticates; empty while it is."""
+
+    @property
     def principal(self) -> Principal | None:
         """Acceptor: who logged on, once known. Initiator: None."""
 

@@ -91,6 +91,13 @@ class _Negotiate(ABC):
         return self._chosen.name if self._settled else "negotiate"
 
     @property
+    def fallback(self) -> str:
+        """Why it is not the first mechanism that authenticates; empty while it is."""
+        if self._chosen is self._mechanisms[0]:
+            return ""
+        return f"the server chose {self._chosen.name}"
+
+    @property
     def principal(self) -> Principal | None:
         """The chosen mechanism's principal, once the choice itself is proven."""
         return self._chosen.principal if self.complete else None
@@ -200,6 +207,11 @@ class NegotiateInitiator(_Negotiate):
         mechanisms: Initiators that have not started, most preferred first.
     """
 
+    def __init__(self, mechanisms: Sequence[NegotiableMechanism]) -> None:
+        super().__init__(mechanisms)
+        self._optimistic = b""
+        """The first mechanism's first token."""
+
     def _take(self, state: _State, token: bytes) -> Progress:
         if state is _State.START:
             if token:
@@ -211,11 +223,15 @@ class NegotiateInitiator(_Negotiate):
         if state is _State.FIRST_REPLY:
             if self._choose(received):
                 return self._answer_with(self._chosen.step(b""), self._reply)
+            if self._mic_required and not received.response_token:
+                # Another object identifier of the first mechanism: the acceptor dropped the token, so it is due again.
+                return self._reply(self._optimistic)
         elif received.neg_state is NegState.REQUEST_MIC:
             raise RemoteProtocolError("spnego: expected request-mic in the first reply only")
         return self._answer_with(self._step_chosen(received.response_token), self._reply)
 
     def _offer(self, mech_token: bytes) -> bytes:
+        self._optimistic = mech_token
         offered = [mech_type for mechanism in self._mechanisms for mech_type in mechanism.mech_types]
         self._mech_list = spnego.encode_mech_list(offered)
         self._state = _State.FIRST_REPLY
@@ -231,9 +247,10 @@ class NegotiateInitiator(_Negotiate):
         if chosen is None:
             raise RemoteProtocolError(f"spnego: the server chose {mech_type.hex()}, which was not offered")
         restart = chosen is not self._chosen
+        request_mic = first_reply.neg_state is NegState.REQUEST_MIC
         if restart and first_reply.response_token:
             raise RemoteProtocolError("spnego: the server answers for a mechanism that has not begun")
-        self._mic_required = restart or first_reply.neg_state is NegState.REQUEST_MIC
+        self._mic_required = mech_type != self._mechanisms[0].mech_types[0] or request_mic
         self._chosen = chosen
         self._settled = True
         return restart
@@ -363,6 +380,11 @@ class DetectingAcceptor:
     def complete(self) -> bool:
         """Whether the context is established."""
         return self._inner is not None and self._inner.complete
+
+    @property
+    def fallback(self) -> str:
+        """Nothing: the client chose."""
+        return ""
 
     @property
     def principal(self) -> Principal | None:

@@ -70,6 +70,7 @@ class Script:
     def __init__(self, *tokens: Progress, name: str = "script") -> None:
         self._tokens = list(tokens)
         self.name = name
+        self.fallback = ""
         self.got: list[bytes] = []
         self.answers: list[object] = []
         self._sealed = 0

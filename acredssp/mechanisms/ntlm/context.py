@@ -37,6 +37,7 @@ class NTLMContext:
 
     name = "ntlm"
     mech_types = (NTLM,)
+    fallback = ""
 
     def __init__(self) -> None:
         self.complete = False

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from acredssp.credentials import Credential
+from acredssp.credentials import AccountSecret
 from acredssp.errors import LocalProtocolError, RemoteProtocolError
 from acredssp.mechanisms.ntlm.context import REQUIRED_FLAGS, NTLMContext, require_flags
 from acredssp.mechanisms.ntlm.crypto import (
@@ -62,7 +62,7 @@ class NTLMInitiator(NTLMContext):
 
     def __init__(  # noqa: PLR0913 -- all but the first are named
         self,
-        credential: Credential,
+        credential: AccountSecret,
         *,
         target_name: str,
         workstation: str = "",

@@ -1,0 +1,303 @@
+"""A Kerberos context, both sides (RFC 4121, [MS-KILE]): AP-REQ, AP-REP, then sealed messages in SSPI's layout.
+
+Every step may wait for a KDC, a name server or a replay cache, and so may the making of a context, which fetches the
+first ticket. So each is a `StepMechanism` event: it runs where blocking is allowed, and its outcome comes back by
+`resume`. Sealing and signing only compute, and are done at once.
+
+Tokens of the peer are looked at before the library sees them, and refused when they are not whole, not due or not
+sealed (`acredssp.wire.gss`).
+"""
+
+import enum
+import functools
+import importlib.util
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from acredssp.credentials import Keytab, Password, TicketCache
+from acredssp.errors import CredSSPError, LocalProtocolError, PolicyError, RemoteProtocolError
+from acredssp.mechanisms.base import Principal, StepMechanism
+from acredssp.mechanisms.kerberos.errors import Phase
+from acredssp.status import SecurityStatus
+from acredssp.wire import gss
+from acredssp.wire.gss import ContextToken
+from acredssp.wire.spnego import KERBEROS, KERBEROS_MICROSOFT
+
+if TYPE_CHECKING:
+    from acredssp.mechanisms.kerberos.library import MemoryCache, NativeContext
+
+__all__ = ["KerberosAcceptor", "KerberosInitiator", "Tickets", "installed", "require_installed"]
+
+
+def installed() -> bool:
+    """Whether there is a Kerberos to be had: the extra `kerberos`, or Windows."""
+    find = importlib.util.find_spec
+    return find("sspilib") is not None or (find("gssapi") is not None and find("krb5") is not None)
+
+
+def require_installed() -> None:
+    """See that there is a Kerberos.
+
+    Raises:
+        PolicyError: SEC_E_SECPKG_NOT_FOUND: there is none.
+    """
+    if not installed():
+        raise PolicyError(
+            "kerberos is not installed",
+            security_status=SecurityStatus.SEC_E_SECPKG_NOT_FOUND,
+            hint="pip install acredssp[kerberos], which compiles against libkrb5's headers",
+        )
+
+
+class Tickets:
+    """What initiators log on with, shared by the contexts of a configuration: one ticket for a password serves all.
+
+    Args:
+        credential: A password (its domain is the realm; none for krb5.conf's default), a ticket cache or a keytab.
+    """
+
+    def __init__(self, credential: Password | TicketCache | Keytab) -> None:
+        self.credential = credential
+        self.cache: MemoryCache | None = None
+        """Of the latest context. Two threads may both ask for a ticket: either is good, and neither waits for the
+        other's KDC."""
+
+
+class _State(enum.Enum):
+    START = enum.auto()
+    WAITING = enum.auto()
+    """The next step is an event that nobody has answered."""
+    REPLY = enum.auto()
+    """Initiator: the AP-REP is due."""
+    DONE = enum.auto()
+    FAILED = enum.auto()
+
+
+class _KerberosContext(ABC):
+    """What both sides share. See `acredssp.mechanisms.base.Mechanism`.
+
+    Args:
+        channel_bindings: The application data of the bindings (RFC 5929), None for none: CredSSP needs none.
+        allow_rc4: Whether messages may be sealed with RC4, as contexts of RC4 tickets are.
+    """
+
+    name = "kerberos"
+    mech_types = (KERBEROS, KERBEROS_MICROSOFT)
+    needs_mech_list_mic = False
+    fallback = ""
+    _peer_accepts: bool
+    """Whether the peer is the acceptor."""
+
+    def __init__(self, *, channel_bindings: bytes | None = None, allow_rc4: bool = False) -> None:
+        self.complete = False
+        self.principal: Principal | None = None
+        self._channel_bindings = channel_bindings
+        self._allow_rc4 = allow_rc4
+        self._native: NativeContext | None = None
+        self._state = _State.START
+
+    def step(self, token: bytes) -> StepMechanism:
+        """Take the peer's token (an initiator's first step: none), and ask for the step to be run.
+
+        Raises:
+            RemoteProtocolError: The token is not whole, or not due.
+        """
+        state = self._state
+        if state is _State.WAITING or state is _State.FAILED:
+            raise LocalProtocolError(f"no kerberos token is due: the context is {state.name.lower()}")
+        self._state = _State.FAILED
+        if state is _State.DONE:
+            raise RemoteProtocolError("kerberos is complete: expected no more tokens")
+        phase = self._check_due(state, token)
+        self._state = _State.WAITING
+        return StepMechanism(functools.partial(self._run, token, phase))
+
+    def resume(self, answer: object) -> bytes:
+        """Take the outcome of the step: what it returned, or what it raised.
+
+        Raises:
+            CredSSPError: The step failed, or was not run.
+        """
+        if self._state is not _State.WAITING:
+            raise LocalProtocolError("kerberos asked nothing")
+        self._state = _State.FAILED
+        if isinstance(answer, CredSSPError):
+            raise answer
+        if not isinstance(answer, bytes) or self._native is None:
+            raise CredSSPError("kerberos: the step was not run")
+        if self._native.complete:
+            self._finish(self._native)
+            self._state = _State.DONE
+            self.complete = True
+        else:
+            self._state = _State.REPLY
+        return answer
+
+    def wrap(self, plaintext: bytes) -> bytes:
+        """Sign and seal, in SSPI's layout.
+
+        Raises:
+            PolicyError: The context's key is RC4's, which the policy does not allow.
+        """
+        token = self._established().seal(plaintext)
+        self._check_algorithm(token)
+        return gss.rotate(token, len(plaintext))
+
+    def unwrap(self, sealed: bytes) -> bytes:
+        """Verify and unseal the peer's next message, whatever its rotation.
+
+        Raises:
+            RemoteProtocolError: SEC_E_INVALID_TOKEN, SEC_E_MESSAGE_ALTERED or SEC_E_OUT_OF_SEQUENCE.
+            PolicyError: As for `wrap`.
+        """
+        native = self._established()
+        likeliest, *others = gss.unrotated(sealed, from_acceptor=self._peer_accepts)
+        self._check_algorithm(sealed)
+        try:
+            return native.unseal(likeliest)
+        except RemoteProtocolError as error:
+            if not others or error.security_status is not SecurityStatus.SEC_E_MESSAGE_ALTERED:
+                raise
+        return native.unseal(others[0])
+
+    def get_mic(self, message: bytes) -> bytes:
+        """Sign a mechTypes list."""
+        return self._established().sign(message)
+
+    def verify_mic(self, message: bytes, mic: bytes) -> None:
+        """Verify the peer's mechListMIC; raises as `unwrap` does."""
+        native = self._established()
+        gss.check_mic(mic, from_acceptor=self._peer_accepts)
+        native.verify(message, mic)
+
+    # --- for the two sides ---
+
+    @abstractmethod
+    def _check_due(self, state: _State, token: bytes) -> Phase:
+        """See that the peer's token is the one that is due; say what is done with it."""
+
+    @abstractmethod
+    def _make(self) -> "NativeContext":
+        """Make the library's context. May block."""
+
+    @abstractmethod
+    def _finish(self, native: "NativeContext") -> None:
+        """Look at what was established."""
+
+    def _run(self, token: bytes, phase: Phase) -> bytes:
+        """Make the step, in a thread; nothing else touches the library's context meanwhile."""
+        if self._native is None:
+            self._native = self._make()
+        return self._native.step(token, phase)
+
+    def _established(self) -> "NativeContext":
+        if not self.complete or self._native is None:
+            raise LocalProtocolError("the kerberos context is not established")
+        return self._native
+
+    def _check_algorithm(self, token: bytes) -> None:
+        if gss.is_rc4(token) and not self._allow_rc4:
+            raise PolicyError(
+                "kerberos: the ticket's key is for rc4",
+                security_status=SecurityStatus.SEC_E_STRONG_CRYPTO_NOT_SUPPORTED,
+                hint="have the kdc give aes tickets, or name dangerous_allow_kerberos_rc4",
+            )
+
+
+class KerberosInitiator(_KerberosContext):
+    """A client's Kerberos context.
+
+    Call `step(b"")`, then `step` with the server's AP-REP: it is complete with that, and has no token more.
+
+    Args:
+        tickets: What to log on with.
+        spn: The service, `TERMSRV/host`.
+        channel_bindings: The application data of the bindings (RFC 5929), None for none: CredSSP needs none.
+        allow_rc4: Whether messages may be sealed with RC4.
+
+    Raises:
+        PolicyError: SEC_E_TARGET_UNKNOWN: the SPN is none.
+    """
+
+    _peer_accepts = True
+
+    def __init__(
+        self, tickets: Tickets, *, spn: str, channel_bindings: bytes | None = None, allow_rc4: bool = False
+    ) -> None:
+        super().__init__(channel_bindings=channel_bindings, allow_rc4=allow_rc4)
+        self._tickets = tickets
+        self._service, self._host = _parse_spn(spn)
+
+    def _check_due(self, state: _State, token: bytes) -> Phase:
+        if state is _State.START:
+            if token:
+                raise RemoteProtocolError("a kerberos acceptor does not speak first")
+            return Phase.INITIATE
+        gss.check_context_token(token, ContextToken.AP_REP, ContextToken.KRB_ERROR)
+        return Phase.REPLY
+
+    def _make(self) -> "NativeContext":
+        from acredssp.mechanisms.kerberos.library import NativeContext  # noqa: PLC0415 - see that module's text
+
+        tickets = self._tickets
+        native = NativeContext.initiator(
+            tickets.credential, tickets.cache, self._service, self._host, self._channel_bindings
+        )
+        tickets.cache = native.cache
+        return native
+
+    def _finish(self, native: "NativeContext") -> None:
+        native.cache = None
+        if not native.protected:
+            raise PolicyError(
+                "kerberos: the context has no mutual authentication or no sealing",
+                security_status=SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED,
+            )
+
+
+class KerberosAcceptor(_KerberosContext):
+    """A server's Kerberos context: complete with the client's AP-REQ.
+
+    Args:
+        keytab: The service's keys.
+        channel_bindings: The application data of the bindings (RFC 5929), None for none: CredSSP needs none.
+        allow_rc4: Whether messages may be sealed with RC4.
+    """
+
+    _peer_accepts = False
+
+    def __init__(self, keytab: Keytab, *, channel_bindings: bytes | None = None, allow_rc4: bool = False) -> None:
+        super().__init__(channel_bindings=channel_bindings, allow_rc4=allow_rc4)
+        self._keytab = keytab
+
+    def _check_due(self, state: _State, token: bytes) -> Phase:
+        if state is not _State.START:
+            raise RemoteProtocolError("kerberos: expected one ap-req, got more tokens")
+        gss.check_context_token(token, ContextToken.AP_REQ)
+        return Phase.ACCEPT
+
+    def _make(self) -> "NativeContext":
+        from acredssp.mechanisms.kerberos.library import NativeContext  # noqa: PLC0415 - see that module's text
+
+        return NativeContext.acceptor(self._keytab, self._channel_bindings)
+
+    def _finish(self, native: "NativeContext") -> None:
+        self.principal = _principal(native.client_principal)
+
+
+def _parse_spn(spn: str) -> tuple[str, str]:
+    """Split `TERMSRV/host` into service and host."""
+    service, _, host = spn.partition("/")
+    if not service or not host or set(host) & set("/@"):
+        raise PolicyError(
+            f"kerberos: expected an spn SERVICE/host, got {spn or 'none'}",
+            security_status=SecurityStatus.SEC_E_TARGET_UNKNOWN,
+            hint="an ip address names no service: give the spn, or the server's name",
+        )
+    return service, host
+
+
+def _principal(name: str) -> Principal:
+    """Read a principal as libkrb5 writes it: `alice@REALM`, with a backslash in front of what is no separator."""
+    user, _, realm = name.rpartition("@")
+    return Principal(user.replace("\\@", "@").replace("\\/", "/").replace("\\\\", "\\"), realm)

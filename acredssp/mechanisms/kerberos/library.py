@@ -1,0 +1,231 @@
+"""The door to pyspnego, and to python-gssapi and python-krb5 below it: credentials, contexts, and what fails in them.
+
+Everything here but sealing and signing may block, so it is called in a thread. Importing this module takes a tenth of a
+second and loads libkrb5, so `context` does it there too, with the first step that anybody asks for.
+
+Credentials are the caller's alone. Tickets for a password or a keytab live in a cache in memory that goes with whoever
+holds it (pyspnego's own stay until the process ends); no environment variable is set, no cache is replaced.
+"""
+
+import weakref
+from typing import Any, Final, Self, TypeAlias
+
+import spnego
+from spnego.channel_bindings import GssChannelBindings
+
+from acredssp.credentials import Keytab, Password, TicketCache
+from acredssp.mechanisms.kerberos.errors import Phase, translate
+
+try:
+    import gssapi
+    import krb5
+except ImportError:  # Windows; elsewhere pyspnego says what is missing
+    _HAS_GSSAPI = False
+else:
+    _HAS_GSSAPI = True
+
+__all__ = ["MemoryCache", "NativeContext"]
+
+_Credential: TypeAlias = spnego.CredentialCache | spnego.KerberosCCache | spnego.KerberosKeytab | spnego.Password
+
+_REQUIRED: Final = spnego.ContextReq.mutual_auth | spnego.ContextReq.confidentiality | spnego.ContextReq.integrity
+_WANTED: Final = _REQUIRED | spnego.ContextReq.replay_detect | spnego.ContextReq.sequence_detect
+_MECHANISM: Final = "1.2.840.113554.1.2.2"
+_RENEW_BEFORE: Final = 300
+"""Seconds before its end that a ticket in memory is replaced: the five minutes that clocks may differ by."""
+
+
+class MemoryCache:
+    """A ticket cache that nobody else knows the name of, with the first ticket in it; gone when it is forgotten.
+
+    Making one asks a KDC.
+    """
+
+    def __init__(self, credential: Password | Keytab) -> None:
+        context = krb5.init_context()
+        ticket = _first_ticket(context, credential)
+        cache = krb5.cc_new_unique(context, b"MEMORY")
+        weakref.finalize(self, krb5.cc_destroy, context, cache)
+        krb5.cc_initialize(context, cache, ticket.client)
+        krb5.cc_store_cred(context, cache, ticket)
+        self.name = f"MEMORY:{(cache.name or b'').decode()}"
+        self._context = context
+        self._until = ticket.times.endtime
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the ticket is good for a while."""
+        return bool(krb5.timeofday(self._context) < self._until - _RENEW_BEFORE)
+
+
+def _first_ticket(context: "krb5.Context", credential: Password | Keytab) -> "krb5.Creds":
+    options = krb5.get_init_creds_opt_alloc(context)
+    krb5.get_init_creds_opt_set_canonicalize(options, True)  # an AD realm spells a name its own way
+    if isinstance(credential, Password):
+        principal = krb5.parse_name_flags(context, _principal_of(credential).encode("utf-8", "surrogatepass"))
+        password = credential.password.encode("utf-8", "surrogatepass")
+        return krb5.get_init_creds_password(context, principal, options, password=password)
+    keys = krb5.kt_resolve(context, _keytab_name(credential)) if credential.name else krb5.kt_client_default(context)
+    name = credential.principal or _first_principal(context, keys)
+    principal = krb5.parse_name_flags(context, name.encode())
+    return krb5.get_init_creds_keytab(context, principal, options, keytab=keys)
+
+
+def _first_principal(context: "krb5.Context", keys: "krb5.KeyTab") -> str:
+    for entry in keys:  # an entry's principal lives as long as the entry
+        return str(krb5.unparse_name_flags(context, entry.principal).decode())
+    return ""
+
+
+def _principal_of(credential: Password) -> str:
+    """The principal of an account: realms are in upper case, whatever case a domain is written in."""
+    user, realm = credential.user, credential.domain
+    if not realm and "@" in user:
+        user, _, realm = user.rpartition("@")
+    name = user.replace("\\", "\\\\").replace("@", "\\@")
+    return f"{name}@{realm.upper()}" if realm else name
+
+
+def _keytab_name(keytab: Keytab) -> bytes:
+    return keytab.name.encode("utf-8", "surrogateescape")
+
+
+def _ticket_cache(credential: TicketCache) -> _Credential:
+    principal = credential.principal or None
+    return spnego.KerberosCCache(credential.name, principal) if credential.name else spnego.CredentialCache(principal)
+
+
+def _of_windows(credential: Password | Keytab) -> _Credential:
+    if isinstance(credential, Keytab):
+        return spnego.KerberosKeytab(credential.name, credential.principal or None)
+    return spnego.Password(_principal_of(credential), credential.password)
+
+
+def _service_keys(keytab: Keytab) -> "gssapi.Credentials":
+    """The keys that an acceptor takes tickets with, from this keytab and no other."""
+    store: dict[str | bytes, str | bytes] = {b"keytab": _keytab_name(keytab)} if keytab.name else {}
+    name = gssapi.Name(keytab.principal, gssapi.NameType.kerberos_principal) if keytab.principal else None
+    mechanisms = [gssapi.OID.from_int_seq(_MECHANISM)]
+    acquired = gssapi.raw.acquire_cred_from(store, name=name, mechs=mechanisms, usage="accept")
+    return gssapi.Credentials(base=acquired.creds, usage="accept")
+
+
+def _bindings(application_data: bytes | None) -> GssChannelBindings | None:
+    return None if application_data is None else GssChannelBindings(application_data=application_data)
+
+
+class NativeContext:
+    """A context of the library's.
+
+    Every method raises a `CredSSPError` whose cause is what the library raised.
+
+    Args:
+        context: pyspnego's.
+        cache: What an initiator fetches its tickets from; kept as long as it may.
+    """
+
+    def __init__(self, context: spnego.ContextProxy, cache: MemoryCache | None = None) -> None:
+        self._context = context
+        self.cache = cache
+
+    @classmethod
+    def initiator(
+        cls,
+        credential: Password | TicketCache | Keytab,
+        cache: MemoryCache | None,
+        service: str,
+        host: str,
+        channel_bindings: bytes | None,
+    ) -> Self:
+        """Make a client's; asks a KDC for the first ticket unless `cache` has one that is good for a while."""
+        try:
+            native: _Credential
+            if isinstance(credential, TicketCache):
+                native, cache = _ticket_cache(credential), None
+            elif not _HAS_GSSAPI:
+                native, cache = _of_windows(credential), None
+            else:
+                cache = cache if cache is not None and cache.fresh else MemoryCache(credential)
+                native = spnego.KerberosCCache(cache.name)
+            context = spnego.client(
+                native,
+                hostname=host,
+                service=service,
+                channel_bindings=_bindings(channel_bindings),
+                context_req=_WANTED,
+                protocol="kerberos",
+            )
+        except Exception as error:
+            raise translate(error, Phase.INITIATE) from error
+        return cls(context, cache)
+
+    @classmethod
+    def acceptor(cls, keytab: Keytab, channel_bindings: bytes | None) -> Self:
+        """Make a server's."""
+        try:
+            # pyspnego has no public way to accept with another keytab than the machine's (0.12).
+            keys: dict[str, Any] = {"_gssapi_credential": _service_keys(keytab)} if _HAS_GSSAPI else {}
+            context = spnego.server(
+                protocol="kerberos", channel_bindings=_bindings(channel_bindings), context_req=_WANTED, **keys
+            )
+        except Exception as error:
+            raise translate(error, Phase.ACCEPT) from error
+        return cls(context)
+
+    def step(self, token: bytes, phase: Phase) -> bytes:
+        """Take the peer's token, and return ours; empty for none."""
+        try:
+            return self._step(token or None)
+        except Exception as error:
+            raise translate(error, phase) from error
+
+    def _step(self, token: bytes | None) -> bytes:
+        try:
+            return self._context.step(token) or b""
+        except AttributeError:
+            # An acceptor that refuses has a KRB-ERROR to send, so python-gssapi keeps the failure for its next call;
+            # and pyspnego (0.12) asks for the flags of a context that never was.
+            return self._context.step(token) or b""
+
+    @property
+    def complete(self) -> bool:
+        """Whether no more tokens are needed."""
+        return self._context.complete
+
+    @property
+    def protected(self) -> bool:
+        """Whether both sides are proven, and messages sealed."""
+        return not _REQUIRED & ~self._context.context_attr
+
+    @property
+    def client_principal(self) -> str:
+        """Acceptor: who logged on, as libkrb5 writes it."""
+        return self._context.client_principal or ""
+
+    def seal(self, plaintext: bytes) -> bytes:
+        """Make a sealed Wrap token, in the library's layout."""
+        try:
+            return self._context.wrap(plaintext).data
+        except Exception as error:
+            raise translate(error, Phase.MESSAGE) from error
+
+    def unseal(self, token: bytes) -> bytes:
+        """Open a Wrap token."""
+        try:
+            return self._context.unwrap(token).data
+        except Exception as error:
+            raise translate(error, Phase.MESSAGE) from error
+
+    def sign(self, message: bytes) -> bytes:
+        """Make a MIC token."""
+        try:
+            return self._context.sign(message)
+        except Exception as error:
+            raise translate(error, Phase.MESSAGE) from error
+
+    def verify(self, message: bytes, mic: bytes) -> None:
+        """Verify a MIC token."""
+        try:
+            self._context.verify(message, mic)
+        except Exception as error:
+            raise translate(error, Phase.MESSAGE) from error

@@ -1,0 +1,368 @@
+"""Kerberos contexts against each other, with a real KDC: tokens, sealing in SSPI's layout, and what is refused."""
+
+import gc
+import struct
+
+import pytest
+import spnego
+from support.kerberos import ALICE, SPN, acceptor, cache, drive, establish, initiator, run
+
+from acredssp.credentials import Keytab, Password
+from acredssp.errors import CredSSPError, LimitExceeded, LocalProtocolError, PolicyError, RemoteProtocolError
+from acredssp.mechanisms.base import StepMechanism
+from acredssp.mechanisms.kerberos.context import KerberosAcceptor, KerberosInitiator, Tickets
+from acredssp.status import SecurityStatus
+
+krb5 = pytest.importorskip("krb5")
+library = pytest.importorskip("acredssp.mechanisms.kerberos.library")
+
+MESSAGES = (b"pubKeyAuth", b"", b"x" * 20_000, b"authInfo")
+
+
+@pytest.fixture
+def pair(kerberos):
+    """Two established contexts."""
+    client, server = initiator(), acceptor(kerberos)
+    establish(client, server)
+    return client, server
+
+
+def exchange_messages(client, server):
+    for plaintext in MESSAGES:
+        assert server.unwrap(client.wrap(plaintext)) == plaintext
+        assert client.unwrap(server.wrap(plaintext)) == plaintext
+
+
+# --- logging on ---
+
+
+def test_a_password_logs_on(kerberos):
+    client, server = initiator(), acceptor(kerberos)
+    tokens = establish(client, server)
+    assert [bool(token) for token in tokens] == [True, True, False]
+    assert (server.principal.user, server.principal.domain) == ("alice", "ACREDSSP.TEST")
+    assert client.principal is None
+    exchange_messages(client, server)
+
+
+@pytest.mark.parametrize(
+    ("user", "domain"),
+    [("alice", "ACREDSSP.TEST"), ("alice", "acredssp.test"), ("alice@acredssp.test", ""), ("alice", "")],
+)
+def test_an_account_is_known_by_its_realm_however_it_is_written(user, domain, kerberos):
+    server = acceptor(kerberos)
+    establish(initiator(Password("Passw0rd!", user, domain)), server)
+    assert str(server.principal) == "ACREDSSP.TEST\\alice"
+
+
+def test_a_ticket_cache_logs_on_and_keeps_what_it_has(kerberos):
+    name = kerberos.log_on("bob")
+    before = tickets_in(name)
+    server = acceptor(kerberos)
+    establish(initiator(cache(name)), server)
+    assert server.principal.user == "bob"
+    assert tickets_in(name)[: len(before)] == before
+
+
+def test_the_users_own_cache_logs_on_by_default(kerberos, monkeypatch):
+    monkeypatch.setenv("KRB5CCNAME", kerberos.log_on("bob"))
+    server = acceptor(kerberos)
+    establish(initiator(cache("")), server)
+    assert server.principal.user == "bob"
+
+
+def test_a_keytab_logs_on(kerberos):
+    server = acceptor(kerberos)
+    establish(initiator(Keytab(str(kerberos.keytab), "HTTP/localhost@ACREDSSP.TEST")), server)
+    assert server.principal.user == "HTTP/localhost"
+
+
+def test_the_machines_own_keytab_is_taken_by_default(kerberos):
+    server = KerberosAcceptor(Keytab())
+    establish(initiator(), server)
+    assert server.principal.user == "alice"
+
+
+def test_an_acceptor_may_be_one_service_of_its_keytab(kerberos):
+    only = Keytab(str(kerberos.keytab), "HTTP/localhost@ACREDSSP.TEST")
+    establish(initiator(spn="HTTP/localhost"), KerberosAcceptor(only))
+    with pytest.raises(CredSSPError) as caught:
+        establish(initiator(), KerberosAcceptor(only))
+    assert caught.value.security_status is SecurityStatus.SEC_E_WRONG_PRINCIPAL
+
+
+def tickets_in(name):
+    context = krb5.init_context()
+    return [bytes(ticket.ticket) for ticket in krb5.cc_resolve(context, name.encode())]
+
+
+# --- tickets in memory ---
+
+
+def test_a_password_is_spent_on_one_ticket_for_all_contexts(kerberos):
+    tickets = Tickets(ALICE)
+    for _ in range(3):
+        establish(KerberosInitiator(tickets, spn=SPN), acceptor(kerberos))
+    assert kerberos.realm.log.count("AS_REQ") >= 1
+    cached = tickets.cache
+    assert cached.fresh
+    establish(KerberosInitiator(tickets, spn=SPN), acceptor(kerberos))
+    assert tickets.cache is cached
+
+
+def test_a_ticket_that_ends_soon_is_replaced(kerberos, monkeypatch):
+    tickets = Tickets(ALICE)
+    drive(KerberosInitiator(tickets, spn=SPN))
+    first = tickets.cache
+    first._until = krb5.timeofday(krb5.init_context()) + 299
+    drive(KerberosInitiator(tickets, spn=SPN))
+    assert tickets.cache is not first
+
+
+def test_a_ticket_in_memory_goes_with_who_holds_it(kerberos):
+    held = library.MemoryCache(ALICE)
+    name = held.name
+    assert tickets_in(name)
+    del held
+    gc.collect()
+    assert tickets_in(name) == []
+
+
+def test_a_password_leaves_the_users_own_cache_alone(kerberos, monkeypatch):
+    name = kerberos.log_on("bob")
+    monkeypatch.setenv("KRB5CCNAME", name)
+    before = tickets_in(name)
+    establish(initiator(), acceptor(kerberos))
+    assert tickets_in(name) == before
+
+
+# --- messages ---
+
+
+@pytest.mark.requirement("kerberos.wrap")
+@pytest.mark.parametrize("size", [0, 1, 32, 294, 20_000])
+def test_wrap_tokens_are_made_in_sspis_layout(size, pair):
+    for side in pair:
+        token = side.wrap(bytes(size))
+        assert token[:2] == b"\x05\x04"
+        assert token[4:8] == bytes.fromhex("0000001c")
+        assert len(token) == size + 60
+
+
+@pytest.mark.requirement("kerberos.wrap")
+@pytest.mark.parametrize("rotation", [0, 1, 12, 28, 44, 76, 91, 92, 500, 65_535])
+def test_wrap_tokens_are_taken_with_any_rotation(rotation, pair):
+    client, server = pair
+    assert server.unwrap(rotated(client.wrap(b"x" * 32), rotation)) == b"x" * 32
+
+
+def rotated(token, rotation):
+    """The same token with another rotation."""
+    body = token[16:]
+    count = struct.unpack(">H", token[6:8])[0] % len(body)
+    body = body[count:] + body[:count]
+    count = rotation % len(body)
+    body = body[len(body) - count :] + body[: len(body) - count]
+    return token[:6] + struct.pack(">H", rotation) + token[8:16] + body
+
+
+@pytest.mark.requirement("defect.gss-wrap-lengths")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda token: token[:-1],
+        lambda token: token[:59],
+        lambda token: token[:16],
+        lambda token: b"",
+        lambda token: token + b"\0",
+        lambda token: token[:4] + b"\0\x01" + token[6:],
+        lambda token: token[:4] + b"\0\x10" + token[6:],
+        lambda token: token[:4] + b"\xff\xff" + token[6:],
+        lambda token: token[:2] + bytes((token[2] & ~2,)) + token[3:],
+        lambda token: token[:2] + bytes((token[2] ^ 1,)) + token[3:],
+        lambda token: token[:2] + bytes((token[2] | 8,)) + token[3:],
+        lambda token: token[:3] + b"\0" + token[4:],
+        lambda token: b"\x04\x04" + token[2:],
+        lambda token: bytes.fromhex("603b06092a864886f712010202") + token,
+        lambda token: token[:-1] + bytes((token[-1] ^ 1,)),
+        lambda token: token[:16] + bytes((token[16] ^ 1,)) + token[17:],
+        lambda token: token[:15] + bytes((token[15] ^ 1,)) + token[16:],
+    ],
+)
+def test_a_changed_wrap_token_is_refused(change, pair):
+    client, server = pair
+    with pytest.raises(RemoteProtocolError):
+        server.unwrap(change(client.wrap(b"x" * 32)))
+
+
+def test_a_token_that_came_before_is_refused(pair):
+    client, server = pair
+    token = client.wrap(b"x")
+    server.unwrap(token)
+    with pytest.raises(RemoteProtocolError) as caught:
+        server.unwrap(token)
+    assert caught.value.security_status is SecurityStatus.SEC_E_OUT_OF_SEQUENCE
+
+
+def test_a_token_of_our_own_is_refused(pair):
+    client, server = pair
+    for side in client, server:
+        with pytest.raises(RemoteProtocolError) as caught:
+            side.unwrap(side.wrap(b"x"))
+        assert caught.value.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
+        with pytest.raises(RemoteProtocolError):
+            side.verify_mic(b"list", side.get_mic(b"list"))
+
+
+def test_mics_verify_and_count_in_the_sequence(pair):
+    client, server = pair
+    server.verify_mic(b"list", client.get_mic(b"list"))
+    client.verify_mic(b"list", server.get_mic(b"list"))
+    exchange_messages(client, server)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda mic: mic[:-1],
+        lambda mic: mic[:-1] + bytes((mic[-1] ^ 1,)),
+        lambda mic: b"",
+        lambda mic: mic + bytes(13),
+        lambda mic: mic[:2] + bytes((mic[2] ^ 2,)) + mic[3:],
+        lambda mic: mic[:4] + b"\0" + mic[5:],
+        lambda mic: bytes.fromhex("602306092a864886f712010202") + bytes(24),
+    ],
+)
+def test_a_changed_mic_is_refused(change, pair):
+    client, server = pair
+    with pytest.raises(RemoteProtocolError):
+        server.verify_mic(b"list", change(client.get_mic(b"list")))
+
+
+def test_a_mic_of_another_list_is_refused(pair):
+    client, server = pair
+    with pytest.raises(RemoteProtocolError) as caught:
+        server.verify_mic(b"another", client.get_mic(b"list"))
+    assert caught.value.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
+
+
+# --- tokens of the wrong kind ---
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda token: token[:-1],
+        lambda token: token + b"\0",
+        lambda token: b"",
+        lambda token: b"\x6e" + token[1:],
+        lambda token: token.replace(bytes.fromhex("2a864886f712010202"), bytes.fromhex("2a864886f712010203"), 1),
+        lambda token: token.replace(b"\x01\x00\x6e", b"\x02\x00\x6f", 1),
+        lambda token: token.replace(b"\x01\x00\x6e", b"\x03\x00\x7e", 1),
+        lambda token: token.replace(b"\x01\x00\x6e", b"\x01\x00\x6f", 1),
+        lambda token: token[:40],
+        lambda token: b"NTLMSSP\0" + bytes(32),
+    ],
+)
+def test_a_first_token_of_the_wrong_form_never_reaches_the_library(change, kerberos):
+    token, server = drive(initiator()), acceptor(kerberos)
+    with pytest.raises(RemoteProtocolError):
+        server.step(change(token))
+    assert server._native is None
+
+
+def test_a_token_that_is_too_long_is_refused(kerberos):
+    body = bytes.fromhex("06092a864886f7120102020100") + b"\x6e\x83\x01\x00\x00" + bytes(65_536)
+    with pytest.raises(LimitExceeded):
+        acceptor(kerberos).step(b"\x60\x83" + len(body).to_bytes(3, "big") + body)
+
+
+def test_a_changed_ap_rep_is_refused(kerberos):
+    client, server = initiator(), acceptor(kerberos)
+    token = bytearray(drive(server, drive(client)))
+    token[-1] ^= 1
+    with pytest.raises(CredSSPError):
+        drive(client, bytes(token))
+    assert not client.complete
+
+
+def test_an_ap_req_to_an_initiator_is_refused(kerberos):
+    client = initiator()
+    token = drive(client)
+    with pytest.raises(RemoteProtocolError, match="AP_REP or KRB_ERROR"):
+        client.step(token)
+
+
+def test_an_acceptor_does_not_speak_first(kerberos):
+    with pytest.raises(RemoteProtocolError):
+        initiator().step(b"x")
+
+
+# --- misuse ---
+
+
+def test_steps_come_in_their_order(kerberos, pair):
+    client = initiator()
+    with pytest.raises(LocalProtocolError):
+        client.resume(b"")
+    for call in (lambda: client.wrap(b""), lambda: client.unwrap(b""), lambda: client.get_mic(b"")):
+        with pytest.raises(LocalProtocolError):
+            call()
+    event = client.step(b"")
+    assert isinstance(event, StepMechanism)
+    with pytest.raises(LocalProtocolError):
+        client.step(b"")
+    client.resume(run(event))
+    for side in pair:
+        with pytest.raises(RemoteProtocolError):
+            side.step(b"more")
+        with pytest.raises(LocalProtocolError):
+            side.step(b"more")
+
+
+@pytest.mark.parametrize("answer", [None, True, b"token", TimeoutError()])
+def test_a_step_that_was_not_run_is_a_failure(answer):
+    client = initiator()
+    client.step(b"")
+    with pytest.raises(CredSSPError):
+        client.resume(answer)
+    assert not client.complete
+
+
+@pytest.mark.parametrize("spn", ["", "localhost", "TERMSRV/", "/localhost", "TERMSRV/a/b", "TERMSRV/a@REALM"])
+def test_an_spn_is_a_service_and_a_host(spn):
+    with pytest.raises(PolicyError) as caught:
+        initiator(spn=spn)
+    assert caught.value.security_status is SecurityStatus.SEC_E_TARGET_UNKNOWN
+
+
+# --- pyspnego on the other end ---
+
+
+def test_our_initiator_logs_on_to_pyspnego(kerberos):
+    client, server = initiator(), spnego.server(protocol="kerberos")
+    client_token = drive(client)
+    drive(client, server.step(client_token))
+    assert server.client_principal == "alice@ACREDSSP.TEST"
+    for plaintext in MESSAGES:
+        assert server.unwrap(client.wrap(plaintext)).data == plaintext
+        assert client.unwrap(server.wrap(plaintext).data) == plaintext
+
+
+def test_pyspnego_logs_on_to_our_acceptor(kerberos):
+    client = spnego.client("alice@ACREDSSP.TEST", "Passw0rd!", hostname="localhost", service="TERMSRV",
+                           protocol="kerberos")  # fmt: skip
+    server = acceptor(kerberos)
+    client.step(drive(server, client.step()))
+    assert str(server.principal) == "ACREDSSP.TEST\\alice"
+    for plaintext in MESSAGES:
+        assert server.unwrap(client.wrap(plaintext).data) == plaintext
+        assert client.unwrap(server.wrap(plaintext)).data == plaintext
+
+
+def test_channel_bindings_agree(kerberos):
+    bindings = b"tls-server-end-point:" + bytes(32)
+    establish(initiator(channel_bindings=bindings), acceptor(kerberos, channel_bindings=bindings))
+    with pytest.raises(CredSSPError) as caught:
+        establish(initiator(channel_bindings=b"other"), acceptor(kerberos, channel_bindings=bindings))
+    assert caught.value.security_status is SecurityStatus.SEC_E_BAD_BINDINGS

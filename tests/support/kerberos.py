@@ -1,0 +1,56 @@
+"""Helpers for tests with Kerberos contexts: both sides over the realm of `support.kdc`, stepped by hand."""
+
+import pytest
+
+from acredssp.credentials import Keytab, Password, TicketCache
+from acredssp.errors import CredSSPError
+from acredssp.mechanisms.base import StepMechanism
+from acredssp.mechanisms.kerberos.context import KerberosAcceptor, KerberosInitiator, Tickets
+
+pytest.importorskip("gssapi", reason="gssapi is missing: make KERBEROS=1 builds it")
+pytest.importorskip("krb5", reason="krb5 is missing: make KERBEROS=1 builds it")
+
+SPN = "TERMSRV/localhost"
+ALICE = Password("Passw0rd!", "alice", "acredssp.test")
+
+
+def initiator(credential=ALICE, spn=SPN, **options):
+    return KerberosInitiator(Tickets(credential), spn=spn, **options)
+
+
+def acceptor(kerberos, **options):
+    return KerberosAcceptor(Keytab(str(kerberos.keytab)), **options)
+
+
+def cache(name):
+    return TicketCache(name)
+
+
+def run(event):
+    """Do what an event asks for, as a thread would; its outcome."""
+    assert isinstance(event, StepMechanism)
+    try:
+        return event.run()
+    except CredSSPError as error:
+        return error
+
+
+def drive(mechanism, token=b""):
+    """Give a mechanism a token and answer its events; its own token."""
+    progress = mechanism.step(token)
+    while isinstance(progress, StepMechanism):
+        progress = mechanism.resume(run(progress))
+    return progress
+
+
+def establish(client, server):
+    """Let two contexts, bare or under SPNEGO, come to an end; the tokens that went to and fro."""
+    tokens, sides = [drive(client)], [server, client]
+    while tokens[-1]:
+        side = sides[len(tokens) % 2 - 1]
+        if side.complete:
+            break
+        tokens.append(drive(side, tokens[-1]))
+    assert client.complete
+    assert server.complete
+    return tokens
