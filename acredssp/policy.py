@@ -73,7 +73,8 @@ class Policy:
 
     tls_resumption: bool = False
     """Whether a client may resume TLS sessions of its own (the SSPI functions keep them, under five conditions). Off:
-    CredSSP knows no resumption ([MS-CSSP] 3.1.5 step 1). Servers never resume."""
+    CredSSP knows no resumption ([MS-CSSP] 3.1.5 step 1). The asyncio functions never resume, and our servers issue no
+    tickets."""
 
     mechanism: MechanismChoice = MechanismChoice.AUTO
     fall_back: frozenset[SecurityStatus] = FALL_BACK

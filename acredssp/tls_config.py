@@ -87,7 +87,10 @@ def _server_context(policy: Policy, certfile: str, keyfile: str | None, password
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certfile, keyfile, password)
     _apply(context, policy)
-    # CredSSP knows no resumption ([MS-CSSP] 3.1.5 step 1), and tickets in front of the first reply confuse peers.
+    # CredSSP knows no resumption ([MS-CSSP] 3.1.5 step 1), and tickets in front of the first reply confuse peers. What
+    # remains is OpenSSL's own cache: a TLS 1.2 client that closed cleanly may resume by session id, and the ssl module
+    # has no switch for it (SSL_CTX_set_session_cache_mode). It holds 20480 sessions of some KiB at most, and saves TLS
+    # alone: the logon is a whole one, bound to this context's key.
     context.num_tickets = 0
     context.sni_callback = note_server_name
     own_public_key(context)

@@ -16,14 +16,30 @@ from acredssp.errors import TLSError
 from acredssp.policy import Policy
 
 
-@pytest.mark.requirement("tls.no-tickets", "defect.session-reuse")
-def test_server_contexts_neither_resume_nor_renegotiate():
+@pytest.mark.requirement("tls.no-tickets")
+def test_server_contexts_make_no_tickets_and_do_not_renegotiate():
     context = tls_config.server_context_from_pem(Policy(), *pem())
     assert context.num_tickets == 0
     assert context.options & ssl.OP_NO_TICKET
     assert context.options & ssl.OP_NO_RENEGOTIATION
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_NONE
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_clients_of_ours_are_given_nothing_to_resume_by_a_server_of_ours(version):
+    policy = Policy(min_tls=version, max_tls=version)
+    client = TLSSession(tls_config.client_context(policy), server_side=False)
+    server = TLSSession(tls_config.server_context_from_pem(policy, *pem()), server_side=True)
+    for _ in range(3):
+        client.handshake()
+        server.feed(client.output())
+        server.handshake()
+        client.feed(server.output())
+    server.write(b"word")
+    client.feed(server.output())
+    assert client.read() == b"word"
+    assert not client.session.has_ticket
 
 
 def test_the_policy_sets_the_tls_versions():

@@ -1,17 +1,21 @@
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import socket
+import ssl
 
 import pytest
 from support.endpoints import (
     CERTIFICATE,
+    KEY,
     PASSWORD,
     PIN,
     Recorder,
     client_config,
     memory_pair,
     server_config,
+    tls_policy,
     turns,
     until,
 )
@@ -40,6 +44,7 @@ from acredssp.errors import (
 )
 from acredssp.policy import Policy
 from acredssp.status import Stage
+from acredssp.tls_config import server_context_from_pem
 from acredssp.trust import Trust
 
 HOST = "127.0.0.1"
@@ -86,6 +91,31 @@ async def test_open_connection_gives_streams(serving, carriage):
     assert await reader.read() == b""
     writer.close()
     await writer.wait_closed()
+
+
+@pytest.fixture(params=["TLSv1.2", "TLSv1.3"])
+def issuing(request):
+    """A server that issues tickets and takes them back, as none of ours does."""
+    config = server_config(tls_policy(request.param))
+    context = server_context_from_pem(config.policy, CERTIFICATE, KEY)
+    context.options &= ~ssl.OP_NO_TICKET
+    context.num_tickets = 2
+    return dataclasses.replace(config, ssl_context=context)
+
+
+@pytest.mark.parametrize("resumption", [False, True])
+async def test_connections_never_resume_whatever_the_policy(serving, issuing, resumption):
+    port = await serving(config=issuing)
+    config = client_config(Policy(tls_resumption=resumption))
+    for _ in range(2):
+        reader, writer = await open_connection(HOST, port, config=config)
+        writer.write(b"word")
+        assert await reader.readexactly(4) == b"word"
+        ssl_object = writer.get_extra_info("ssl_object")
+        assert not ssl_object.session_reused
+        assert ssl_object.session.has_ticket or not resumption  # there was something to resume
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_half_close_works_through_streams(serving):

@@ -13,7 +13,7 @@ from acredssp.core.context import SecurityContext
 from acredssp.core.server import ServerHandshake
 from acredssp.core.tls import TLSSession
 from acredssp.credentials import Password
-from acredssp.errors import PublicKeyMismatch
+from acredssp.errors import AuthenticationError, PublicKeyMismatch
 from acredssp.mechanisms.negotiate import DetectingAcceptor
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor, NTLMIdentity
 from acredssp.policy import Policy
@@ -213,6 +213,18 @@ async def test_a_resumed_connection_is_still_bound_to_the_certificate_of_its_ses
         return ALICE
 
     with pytest.raises(PublicKeyMismatch):
+        flight = await client.step(b"")
+        while True:
+            flight = await client.step(peer.step(flight))
+    assert peer.context.tls.session_reused
+
+
+@pytest.mark.requirement("tls.resumed-logon")
+async def test_a_resumed_connection_takes_the_whole_logon(server_tls):
+    credential = await credentials()
+    assert not await log_on(credential, server_tls)
+    client, peer = Client(credential, TARGET), End(server(server_tls), lambda event: Password("another"))
+    with pytest.raises(AuthenticationError):
         flight = await client.step(b"")
         while True:
             flight = await client.step(peer.step(flight))
