@@ -26,10 +26,12 @@ from support.logon import (
 )
 
 from acredssp.core.binding import client_value, server_value
+from acredssp.core.events import Delegate
 from acredssp.core.states import State
+from acredssp.delegation import DelegationPolicy, EncryptionOracle
 from acredssp.errors import CredSSPError, PolicyError, PublicKeyMismatch, RemoteProtocolError
 from acredssp.mechanisms.ntlm.messages import AvId, Flags
-from acredssp.policy import Policy
+from acredssp.policy import FIRST_SAFE_VERSION, Policy
 from acredssp.status import SecurityStatus
 from acredssp.wire.ts_request import TSRequest
 
@@ -82,6 +84,47 @@ def test_relay_with_another_key_fails_before_credentials_at_every_version(tls, v
     error = relay.run()
     assert isinstance(error, PublicKeyMismatch)
     assert any(message.pub_key_auth for direction, message in relay.seen if direction == "c2s")
+    assert not any(message.auth_info for _, message in relay.seen)
+    assert not any(message.pub_key_auth for direction, message in relay.seen if direction == "s2c")
+    assert target.context.take_credentials() is None
+
+
+CERTIFICATES = {"verified": Policy(), "unverified": Policy(dangerous_accept_any_certificate=True)}
+"""What the victim makes of the certificate of the man in the middle: trusts it, or takes it unseen."""
+
+
+@pytest.mark.requirement("binding.order", "defect.relay", "delegation.order", "delegation.encryption-oracle")
+@every_mechanism
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("level", [None, *EncryptionOracle], ids=lambda level: level.name if level else "unset")
+@pytest.mark.parametrize("certificate", CERTIFICATES)
+@pytest.mark.parametrize("victims", ["his newest version", "every version"])
+def test_relay_with_another_key_gets_no_credential_at_any_level_of_the_policy(
+    victims, certificate, level, version, mechanism
+):
+    """The victim speaks the version of the real server or a newer one; its policy and the server's have the level."""
+    legacy = dataclasses.replace(
+        CERTIFICATES[certificate], dangerous_allow_legacy_versions=True, min_version=2, mechanism=mechanism
+    )
+    delegation = DelegationPolicy(allow_encryption_oracle=level)
+    ours = dataclasses.replace(legacy, max_version=version) if victims == "his newest version" else legacy
+    theirs = dataclasses.replace(legacy, max_version=version)
+    old, forced = version < FIRST_SAFE_VERSION, level is EncryptionOracle.FORCE_UPDATED_CLIENTS
+    if old and (forced or (level is EncryptionOracle.MITIGATED and ours.max_version == version)):
+        with pytest.raises(ValueError, match="AllowEncryptionOracle"):  # no version is left: there is no handshake
+            delegation.for_server(delegation.for_client(theirs))
+        return
+    victim = client(ours, key_type="ec", delegation=delegation)
+    target = server(delegation.for_server(theirs), key_type="rsa")
+    asked = []
+    answer = victim.answer
+    victim.answer = lambda event: asked.append(type(event)) or answer(event)
+    relay = Relay(victim, target, Policy())
+    error = relay.run()
+    allowed = not old or level in {None, EncryptionOracle.VULNERABLE}
+    assert isinstance(error, PublicKeyMismatch if allowed else PolicyError)
+    assert any(message.pub_key_auth for _, message in relay.seen) is allowed
+    assert Delegate not in asked, "the policy is not even asked about a server that has not proven its key"
     assert not any(message.auth_info for _, message in relay.seen)
     assert not any(message.pub_key_auth for direction, message in relay.seen if direction == "s2c")
     assert target.context.take_credentials() is None
