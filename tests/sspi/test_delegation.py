@@ -176,7 +176,7 @@ async def test_the_policy_comes_with_the_identity_in_a_credential_too():
 )
 @pytest.mark.parametrize("trust", [UNTRUSTED, TRUSTED])
 async def test_kerberos_authenticates_the_server(changes, flags, trust, monkeypatch):
-    """By its name alone: what the mechanism calls itself is all that the policy goes by."""
+    """What the mechanism calls itself is all that the policy goes by, so NTLM under that name will do here."""
     monkeypatch.setattr(NTLMInitiator, "name", "kerberos")
     logon = Logon(changes, flags, trust=trust)
     client = await logon.run()
