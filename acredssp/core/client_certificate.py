@@ -39,6 +39,8 @@ _WATCH: Final = "acredssp_watch"
 class WatchingTLSSession(TLSSession):
     """A client's session; `certificate_request` is set when the handshake stopped for a CertificateRequest."""
 
+    stops_at_records = True
+
     __slots__ = ("__weakref__", "_answered", "_in_clear", "_messages")
 
     def __init__(

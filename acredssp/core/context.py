@@ -49,9 +49,12 @@ _ACCESS_DENIED: Final = early_auth.encode(early_auth.AuthorizationResult.ACCESS_
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class StepResult:
-    """The answer to one `step()` or `resume()`; the module's text says what to do with it."""
+    """The answer to one `step()` or `resume()`; the module's text says what to do with it.
+
+    The caller's alone: the engine keeps none. So it is not frozen, which would treble the price of each of ten a logon.
+    """
 
     status: SecurityStatus
     output: bytes = dataclasses.field(default=b"", repr=False)
@@ -117,11 +120,13 @@ class SecurityContext:
         self.tls = tls
         self.trailing_data = b""
         """Server: plaintext that came behind authInfo in the same record; the application's first bytes."""
-        self._first_call = isinstance(handshake, ClientHandshake)
+        self._is_client = self._first_call = isinstance(handshake, ClientHandshake)
         self._judge = judge
-        self._judging = False
+        self._event: Event | None = None
+        """Whom the engine waits for."""
         self._max_fragment = tls_record.MAX_FRAGMENT
         self._plaintext = bytearray()
+        """What came of a TSRequest that is not whole."""
         self._outgoing = b""
         self._farewell = b""
         if tls is None:
@@ -170,8 +175,8 @@ class SecurityContext:
         try:
             if self._first_call:
                 self._first_call = False
-                return self._result(self._start(), view, 0)
-            return self._step_records(view) if self.tls else self._step_message(view)
+                return self._result(self._start(), len(view))
+            return self._step_records(self.tls, view) if self.tls else self._step_message(view)
         except LocalProtocolError:
             raise
         except CredSSPError as error:
@@ -187,7 +192,7 @@ class SecurityContext:
         """
         self._check_usable(waiting=True)
         try:
-            return self._result(self._resume(answer), memoryview(b""), 0)
+            return self._result(self._resume(answer), 0)
         except CredSSPError as error:
             self.fail(error)
             raise
@@ -227,7 +232,7 @@ class SecurityContext:
             return
         up = self.state is not State.TLS
         self.handshake.fail(error)
-        self._judging = False
+        self._event = None
         if self.tls is not None:
             self.tls.certificate_request = None
         try:
@@ -244,7 +249,7 @@ class SecurityContext:
     @property
     def waiting(self) -> bool:
         """Whether an event has not been answered yet."""
-        return self._judging or self.handshake.waiting or self._certificate_wanted
+        return self._event is not None
 
     @property
     def info(self) -> HandshakeInfo:
@@ -276,29 +281,27 @@ class SecurityContext:
         assert isinstance(self.handshake, ClientHandshake)
         return self.handshake
 
-    @property
-    def _certificate_wanted(self) -> bool:
-        return self.tls is not None and self.tls.certificate_request is not None
-
     def _check_usable(self, *, waiting: bool) -> None:
         if self.handshake.error is not None:
             raise self.handshake.error
-        if self.state is State.ESTABLISHED:
+        if self.handshake.state is State.ESTABLISHED:
             raise LocalProtocolError("the context is established")
-        if self.waiting and not waiting:
-            raise LocalProtocolError("the context waits for an answer: call resume()")
-        if waiting and not self.waiting:
-            raise LocalProtocolError("the context does not wait for an answer: call step()")
+        if waiting is not (self._event is not None):
+            due = "does not wait for an answer: call step()" if waiting else "waits for an answer: call resume()"
+            raise LocalProtocolError(f"the context {due}")
 
     def _resume(self, answer: object) -> Event | bool:
-        if self._judging:
-            self._judging = False
-            self._client.certified = answer is True
-            return self._answer(self._client.start())
-        if self.tls is not None and self.tls.certificate_request is not None:
-            self.tls.answer_certificate_request(answer)
-            return self._shake_hands(self.tls)
-        return self._answer(self.handshake.resume(answer))
+        event, self._event = self._event, None
+        match event:
+            case JudgeCertificate():
+                self._client.certified = answer is True
+                return self._answer(self._client.start())
+            case ChooseCertificate():
+                assert self.tls is not None
+                self.tls.answer_certificate_request(answer)
+                return self._shake_hands(self.tls)
+            case _:
+                return self._answer(self.handshake.resume(answer))
 
     def _start(self) -> Event | bool:
         if self.tls is None:
@@ -313,27 +316,43 @@ class SecurityContext:
         if frame.missing:
             return StepResult.unfinished(frame.missing, len(data))
         message = bytes(data[: frame.total])
-        return self._result(self._answer(self.handshake.receive(message)), data, frame.total)
+        return self._result(self._answer(self.handshake.receive(message)), len(data) - frame.total)
 
-    def _step_records(self, data: memoryview) -> StepResult:
-        assert self.tls is not None
-        taken = 0
-        while not (frame := tls_record.frame_size(data, taken, max_fragment=self._max_fragment)).missing:
-            self.tls.feed(data[taken : taken + frame.total])
-            taken += frame.total
-            if stop := self._take_record(self.tls):
-                return self._result(stop, data, taken)
-        return StepResult.unfinished(frame.missing, len(data), taken)
+    def _step_records(self, tls: TLSSession, data: memoryview) -> StepResult:
+        taken, end = 0, self._flight_end(tls, data)
+        while True:
+            if not end:
+                frame = tls_record.frame_size(data, taken, max_fragment=self._max_fragment)
+                if frame.missing:
+                    return StepResult.unfinished(frame.missing, len(data), taken)
+                end = taken + frame.total
+            tls.feed(data[taken:end])
+            taken, end = end, 0
+            if stop := self._take_record(tls):
+                return self._result(stop, len(data) - taken)
+
+    def _flight_end(self, tls: TLSSession, data: memoryview) -> int:
+        """How much of the handshake to feed at once: all records of a flight but the last one; 0 to take one by one.
+
+        The last one ends the handshake, and is taken alone. Where a peer has that sooner, what it sent behind waits
+        inside TLS, and the record that was left out here sees to it that somebody looks.
+        """
+        if self.handshake.state is not State.TLS or tls.stops_at_records:
+            return 0
+        return tls_record.before_last(data, self._max_fragment)
 
     # Each of the following tells whether to stop taking records: an event or True, or False to go on.
 
     def _take_record(self, tls: TLSSession) -> Event | bool:
-        if self.state is State.TLS:
+        if self.handshake.state is State.TLS:
             return self._shake_hands(tls)
-        self._plaintext += tls.read()
+        plaintext: bytes | bytearray = tls.read()
         if tls.peer_closed:
             raise self.handshake.closed_by_peer()
-        return bool(self._plaintext) and self._take_message()
+        if self._plaintext:
+            self._plaintext += plaintext
+            plaintext = self._plaintext
+        return bool(plaintext) and self._take_message(plaintext)
 
     def _shake_hands(self, tls: TLSSession) -> Event | bool:
         if tls.handshake():
@@ -344,36 +363,35 @@ class SecurityContext:
 
     def _tls_established(self, tls: TLSSession) -> Event | bool:
         self._max_fragment = tls.max_fragment
-        if isinstance(self.handshake, ServerHandshake):
+        if not self._is_client:
             self.handshake.tls_established(tls.own_public_key())
             return tls.has_output
         self.handshake.tls_established(tls.peer_public_key())
         if self._judge:
-            self._judging = True
             return JudgeCertificate(tls.peer_chain())
         # Not sent yet: the client's Finished and its first TSRequest leave together under TLS 1.3.
-        return self._answer(self.handshake.start())
+        return self._answer(self._client.start())
 
-    def _take_message(self) -> Event | bool:
-        if self._plaintext == _ACCESS_DENIED and isinstance(self.handshake, ClientHandshake):
+    def _take_message(self, plaintext: bytes | bytearray) -> Event | bool:
+        if self._is_client and plaintext == _ACCESS_DENIED:
             raise AccessDenied(
                 "the server refused access in the middle of credssp", nt_status=NTSTATUS.STATUS_ACCESS_DENIED
             )
-        total, missing = der.frame_size(self._plaintext, self.handshake.policy.max_message)
+        total, missing = der.frame_size(plaintext, self.handshake.policy.max_message)
         if missing:
+            self._plaintext = bytearray(plaintext) if plaintext is not self._plaintext else self._plaintext
             return False
-        if len(self._plaintext) > total and self.state is not State.AUTH_INFO:
-            raise RemoteProtocolError(f"{len(self._plaintext) - total} bytes behind a TSRequest")
-        message = bytes(self._plaintext[:total])
-        del self._plaintext[:total]
-        return self._answer(self.handshake.receive(message))
+        if len(plaintext) > total and self.handshake.state is not State.AUTH_INFO:
+            raise RemoteProtocolError(f"{len(plaintext) - total} bytes behind a TSRequest")
+        self._plaintext = bytearray(plaintext[total:])
+        return self._answer(self.handshake.receive(bytes(plaintext[:total])))
 
     def _answer(self, answer: Answer) -> Event | bool:
         if not isinstance(answer, bytes):
             return answer
         if answer:
             self._send(answer)
-        if self.state is not State.ESTABLISHED:
+        if self.handshake.state is not State.ESTABLISHED:
             return bool(answer)
         self.trailing_data = bytes(self._plaintext)
         self._plaintext.clear()
@@ -392,15 +410,15 @@ class SecurityContext:
         message, self._outgoing = self._outgoing, b""
         return message
 
-    def _result(self, stop: Event | bool, data: memoryview, taken: int) -> StepResult:
-        extra = len(data) - taken
+    def _result(self, stop: Event | bool, extra: int) -> StepResult:
+        if isinstance(stop, bool):
+            established = self.handshake.state is State.ESTABLISHED
+            status = SecurityStatus.SEC_E_OK if established else SecurityStatus.SEC_I_CONTINUE_NEEDED
+            return StepResult(status, self._drain(), 0, extra)
+        self._event = stop
         if isinstance(stop, ChooseCertificate):
-            return StepResult(SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS, extra=extra, event=stop)
-        if not isinstance(stop, bool):
-            return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, extra=extra, event=stop)
-        if self.state is State.ESTABLISHED:
-            return StepResult(SecurityStatus.SEC_E_OK, self._drain(), extra=extra)
-        return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, self._drain(), extra=extra)
+            return StepResult(SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS, b"", 0, extra, stop)
+        return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, b"", 0, extra, stop)
 
 
 def _pin(certificate: bytes) -> str | None:

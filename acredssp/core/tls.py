@@ -65,6 +65,9 @@ class TLSSession:
         session: Client: a session of the same context to resume, None for a new one.
     """
 
+    stops_at_records = False
+    """Whether the handshake may have to stop between two records that came together."""
+
     __slots__ = ("_close_sent", "_incoming", "_object", "_outgoing", "certificate_request", "peer_closed")
 
     def __init__(

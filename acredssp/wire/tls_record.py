@@ -16,6 +16,7 @@ __all__ = [
     "HEADER_SIZE",
     "MAX_FRAGMENT",
     "MAX_FRAGMENT_TLS13",
+    "before_last",
     "frame_size",
 ]
 
@@ -51,6 +52,21 @@ def frame_size(data: bytes | bytearray | memoryview, offset: int = 0, *, max_fra
         _refuse(data, offset, length, max_fragment)
     total = HEADER_SIZE + length
     return FrameSize(total, total - have if total > have else 0)
+
+
+def before_last(data: bytes | bytearray | memoryview, max_fragment: int = MAX_FRAGMENT) -> int:
+    """Where the last of the whole records that `data` begins with begins; 0 when there is one at most.
+
+    Records of more than `max_fragment` bytes together are not counted, nor what follows something that no record can
+    be: `frame_size` refuses that in its turn.
+    """
+    last, end, size = 0, 0, min(len(data), HEADER_SIZE + max_fragment)
+    while end + HEADER_SIZE <= size and data[end + 1] == 3 and CHANGE_CIPHER_SPEC <= data[end] <= APPLICATION_DATA:
+        following = end + HEADER_SIZE + (data[end + 3] << 8 | data[end + 4])
+        if following > size:
+            break
+        last, end = end, following
+    return last
 
 
 def _check_partial(data: bytes | bytearray | memoryview, offset: int, have: int, max_fragment: int) -> None:

@@ -1,4 +1,4 @@
-"""TSRequest, the one message of CredSSP ([MS-CSSP] 2.2.1), between DER and a frozen value.
+"""TSRequest, the one message of CredSSP ([MS-CSSP] 2.2.1), between DER and a value.
 
     TSRequest ::= SEQUENCE {
         version     [0] INTEGER,
@@ -28,9 +28,12 @@ _MAX_NEGO_TOKENS: Final = 8
 _KNOWN_FIELDS: Final = ("version", "negoTokens", "authInfo", "pubKeyAuth", "errorCode", "clientNonce")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class TSRequest:
-    """One CredSSP message. None is an absent field."""
+    """One CredSSP message. None is an absent field.
+
+    A value all the same: not frozen, since that would treble the price of making one, and a logon makes ten.
+    """
 
     version: int
     """The sender's own newest version. A decoded one may be any 32-bit number: the engine takes 96 as its own

@@ -257,6 +257,28 @@ def test_a_request_split_over_records_asks_for_the_next_header(policy):
     assert client.handshake.mechanism.got == [b"", b"s1" * 50]
 
 
+@pytest.mark.requirement("tls.reassembly")
+@pytest.mark.parametrize("cuts", [(1,), (1, 3), (1, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("tickets", [0, 2])
+def test_a_request_of_several_records_in_the_flight_that_ends_the_handshake(cuts, tickets):
+    policy = POLICIES["tls13"]
+    context = tls_config.server_context_from_pem(policy, *pem("rsa"))
+    context.num_tickets = tickets
+    context.options &= ~ssl.OP_NO_TICKET
+    server = End(SecurityContext(ServerHandshake(Script(b"s1", b""), policy), TLSSession(context, server_side=True)))
+    peer = session("rsa", policy, server_side=False)
+    peer.handshake()
+    peer.feed(server.step(peer.output()))
+    assert peer.handshake()
+    flight = peer.output()
+    message = request(nego_token=b"c1" * 50)
+    for start, stop in zip((0, *cuts), (*cuts, None), strict=True):
+        flight += send(peer, message[start:stop])
+    peer.feed(server.step(flight))
+    assert TSRequest.decode(peer.read()).nego_token == b"s1"
+    assert server.context.handshake.mechanism.got == [b"c1" * 50]
+
+
 @pytest.mark.requirement("tls.no-tickets")
 def test_a_ticket_in_front_of_a_request_is_taken_in_silently():
     policy = POLICIES["tls13"]

@@ -81,3 +81,30 @@ def test_the_first_length_byte_alone_can_be_too_much(limit, high, fits):
     else:
         with pytest.raises(RemoteProtocolError, match=f"at most {limit} bytes"):
             tls_record.frame_size(header, max_fragment=limit)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", 0),
+        (RECORD[:-1], 0),
+        (RECORD, 0),
+        (RECORD + RECORD[:4], 0),
+        (RECORD * 2, 21),
+        (RECORD * 3 + RECORD[:20], 42),
+        (RECORD * 2 + b"\xff" * 9, 21),
+        (RECORD + b"\xff" * 9, 0),
+        (RECORD * 2 + b"\x17\x02\x03\x00\x00", 21),
+        (bytes.fromhex("1603030000") * 4, 15),
+    ],
+)
+def test_the_records_before_the_last_whole_one(data, expected):
+    assert tls_record.before_last(data) == tls_record.before_last(memoryview(data)) == expected
+
+
+def test_no_more_records_than_the_longest_one_has_bytes():
+    largest = bytes.fromhex("1603034800") + bytes(0x4800)
+    assert tls_record.before_last(RECORD + largest) == 0
+    end = tls_record.before_last(RECORD * 2000)
+    assert end % len(RECORD) == 0
+    assert tls_record.MAX_FRAGMENT - len(RECORD) * 2 < end <= tls_record.MAX_FRAGMENT + 5

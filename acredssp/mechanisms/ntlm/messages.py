@@ -1,7 +1,8 @@
-"""The three NTLM messages and their AV pairs: bytes to frozen values and back ([MS-NLMP] 2.2).
+"""The three NTLM messages and their AV pairs: bytes to values and back ([MS-NLMP] 2.2).
 
 Every field descriptor is bounds-checked before it is followed. The received bytes are kept beside the values,
-because proofs and MICs are made over what was received, never over what was understood.
+because proofs and MICs are made over what was received, never over what was understood. The values are not frozen,
+which would treble the price of making one; nobody changes them.
 """
 
 import dataclasses
@@ -175,7 +176,7 @@ def _name(data: bytes, length: int, offset: int, header: int, field: str) -> byt
     return _payload(data, length, offset, header, field)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class NegotiateMessage:
     """NEGOTIATE_MESSAGE ([MS-NLMP] 2.2.1.1).
 
@@ -201,7 +202,7 @@ class NegotiateMessage:
         return SIGNATURE + struct.pack("<II", 1, flags) + bytes(16) + _version(flags)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class ChallengeMessage:
     """CHALLENGE_MESSAGE ([MS-NLMP] 2.2.1.2)."""
 
@@ -237,7 +238,7 @@ class ChallengeMessage:
         return header + _version(flags) + target_name + target_info
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class AuthenticateMessage:
     """AUTHENTICATE_MESSAGE ([MS-NLMP] 2.2.1.3). Text is UTF-16LE as it stands on the wire."""
 
@@ -321,7 +322,7 @@ def with_mic(message: bytes, mic: bytes) -> bytes:
     return message[:MIC_OFFSET] + mic + message[MIC_END:]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class NTLMv2Response:
     """NTLMv2_RESPONSE ([MS-NLMP] 2.2.2.8): the proof, and the client's challenge structure it was made over."""
 

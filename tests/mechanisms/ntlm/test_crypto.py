@@ -1,5 +1,6 @@
 """The published vectors of [MS-NLMP] 4.2.4, and values computed with the same keys where it publishes none."""
 
+import hashlib
 import hmac
 import os
 
@@ -115,6 +116,25 @@ def test_receiver_follows_the_sender_through_mic_and_messages():
         assert receiver.unwrap(sender.wrap(plaintext)) == plaintext
 
 
+@pytest.mark.parametrize("sizes", [(0, 3, 20), (3, 9), (7, 1), (8,), (9, 8), (70_000,)], ids=str)
+def test_stream_that_a_mic_gave_back_is_used_to_the_byte(sizes):
+    sender, plain = client_to_server(), client_to_server()
+    sender.get_mic(NTLM_ONLY)
+    plain._sequence = 1
+    for size in sizes:
+        assert sender.wrap(bytes(size)) == plain.wrap(bytes(size))
+
+
+def test_mic_in_the_middle_of_what_another_gave_back_gives_it_all_back():
+    sender, plain = client_to_server(), client_to_server()
+    sender.get_mic(NTLM_ONLY)
+    plain._sequence = 1
+    assert sender._crypt(b"abc") == plain._crypt(b"abc")
+    sender.get_mic(NTLM_ONLY)
+    plain._sequence = 2
+    assert sender.wrap(PLAINTEXT) == plain.wrap(PLAINTEXT)
+
+
 @pytest.mark.requirement("defect.short-seal")
 @pytest.mark.parametrize("size", range(16))
 def test_sealed_message_shorter_than_a_signature_is_altered(size):
@@ -167,4 +187,4 @@ def test_channel_bindings_hash_is_pyspnegos():
 
     application_data = b"tls-server-end-point:" + bytes(range(32))
     packed = GssChannelBindings(application_data=application_data).pack()
-    assert crypto.channel_bindings_hash(application_data) == crypto._md5(packed)
+    assert crypto.channel_bindings_hash(application_data) == hashlib.md5(packed, usedforsecurity=False).digest()
