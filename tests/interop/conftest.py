@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from support import freerdp
+from support import freerdp, samba
 from support.peers import Lab, program, wait_until
 
 
@@ -73,3 +73,11 @@ def shadow_server(shadow_servers):
     yield get
     for server, before in used.items():
         print(f"--- {server.process.name}\n{server.process.read()[before:]}")  # noqa: T201
+
+
+@pytest.fixture(scope="session")
+def domain(tmp_path_factory):
+    """A Samba domain with a controller and a member."""
+    domain = samba.Domain(tmp_path_factory.mktemp("domain")).start()
+    yield domain
+    domain.stop()

@@ -26,10 +26,11 @@ class Server:
 
     port: int
     process: object
+    host: str = "127.0.0.1"
 
     @property
     def address(self):
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def records(self, count):
         """The JSON lines of the first `count` handshakes, waited for."""
