@@ -18,7 +18,7 @@ from support.endpoints import (
 
 from acredssp.carriage.base import TLS
 from acredssp.carriage.rdp import RDP
-from acredssp.credentials import Nothing, NTHash, Password
+from acredssp.credentials import Keytab, Nothing, NTHash, Password
 from acredssp.delegation import (
     CredentialClass,
     DelegationDecision,
@@ -72,9 +72,9 @@ def status_of(cause):
 class CountingServer:
     """A server's configuration that counts the credentials that it was sent."""
 
-    def __init__(self, policy=None):
+    def __init__(self, policy=None, **changes):
         self.delegated = []
-        self.config = server_config(policy, admit=self._admit)
+        self.config = server_config(policy, admit=self._admit, **changes)
 
     def _admit(self, info):
         self.delegated.append(info.delegated)
@@ -88,6 +88,10 @@ def any_certificate(policy):
 async def log_on(client, server, carriage=TLS()):  # noqa: B008
     ours, theirs = memory_pair()
     return await both(client_side(ours, client, carriage), server_side(theirs, server.config, carriage))
+
+
+def audited(caplog):
+    return [record for record in caplog.records if record.name == "acredssp.audit"]
 
 
 @pytest.mark.requirement("delegation.order", "delegation.procedure", "R68", "R69", "R70")
@@ -155,6 +159,26 @@ async def test_kerberos_authenticates_a_server_that_no_certificate_does(cause, m
     assert server.delegated == [ours.delegated]
 
 
+@pytest.mark.requirement("delegation.procedure", "delegation.audit")
+@pytest.mark.parametrize("changes", [{"delegation": ONLY_PROVEN}, {"mutual_auth": True}])
+@pytest.mark.parametrize("choice", [MechanismChoice.KERBEROS, MechanismChoice.NTLM])
+async def test_a_real_ticket_is_a_proof_and_ntlm_is_none(choice, changes, kerberos, caplog):
+    pytest.importorskip("gssapi", reason="gssapi is missing: make KERBEROS=1 builds it")
+    alice = Password("Passw0rd!", "alice", "acredssp.test")
+    policy = any_certificate(Policy(mechanism=choice))
+    server = CountingServer(lookup=lambda _request: alice, keytab=Keytab(str(kerberos.keytab)))
+    with caplog.at_level(logging.INFO, "acredssp.audit"):
+        ours, _ = await log_on(client_config(policy, authenticate=alice, **changes), server)
+    (line,) = [json.loads(record.getMessage()) for record in audited(caplog)]
+    if choice is MechanismChoice.KERBEROS:
+        assert (ours.mechanism, ours.delegated, server.delegated) == ("kerberos", "password", ["password"])
+        assert (line["mechanism"], line["server_auth"]) == ("kerberos", ["kerberos"])
+    else:
+        assert ours.security_status in {NTLM_ONLY, MUTUAL_AUTH_FAILED}
+        assert server.delegated == []
+        assert (line["mechanism"], line["server_auth"]) == ("ntlm", [])
+
+
 @pytest.mark.requirement("delegation.restricted")
 @pytest.mark.parametrize(
     ("number", "delegate", "sent"),
@@ -200,10 +224,6 @@ async def test_an_rdp_server_is_asked_for_the_mode_that_does_without_a_password(
 
 
 # --- the audit log ---
-
-
-def audited(caplog):
-    return [record for record in caplog.records if record.name == "acredssp.audit"]
 
 
 @pytest.mark.requirement("delegation.audit", "defect.secrets-in-logs")
