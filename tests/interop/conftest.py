@@ -60,6 +60,14 @@ def shadow_servers(tmp_path_factory, display, sam_file):
     lab.stop()
 
 
+@pytest.fixture(scope="session")
+def kerberos_shadow_server(tmp_path_factory, display, sam_file, kerberos_realm):
+    """FreeRDP's server 3 with the realm's keytab: it takes Kerberos, in SPNEGO and without, and NTLM."""
+    lab = Lab(tmp_path_factory.mktemp("kerberos-shadow"), DISPLAY=display, **kerberos_realm.service_environment)
+    yield freerdp.start_shadow_server(lab, 3, sam_file)
+    lab.stop()
+
+
 @pytest.fixture
 def shadow_server(shadow_servers):
     """A FreeRDP server by generation; what it logged during the test is shown if the test fails."""

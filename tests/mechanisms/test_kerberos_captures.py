@@ -3,13 +3,17 @@
 The oracle first proves itself by published vectors. What it then opens must be what our core computes.
 """
 
+import dataclasses
+
 import pytest
 from support import rfc3961, rfc4120, rfc4121
 from support.recorded_kerberos import logons, sealed_messages, session_key, tokens_of
 from vectors.load import capture as capture_named
 
 from acredssp.core.binding import client_value, server_value
-from acredssp.wire import ts_credentials
+from acredssp.errors import CredSSPError, RemoteProtocolError
+from acredssp.wire import gss, ts_credentials
+from acredssp.wire.gss import ContextToken
 from acredssp.wire.ts_credentials import TSPasswordCreds, TSRemoteGuardCreds
 
 LOGONS = pytest.mark.parametrize("capture", logons(), ids=str)
@@ -145,3 +149,62 @@ def test_remote_credential_guard_delegates_a_ticket_of_the_user():
     assert rfc4120.name(info["pname"]) == "alice"
     assert rfc4120.name(info["sname"]) == "krbtgt/ACREDSSP.TEST"
     assert rfc4120.flags(info["flags"]) >> 29 & 1, "forwarded"
+
+
+# -- the layout of sealed messages, and what is refused before a library sees it
+
+
+def recorded_tokens(capture):
+    """(direction, sealed token, what it holds) of a recording."""
+    return [
+        (message.direction, bytes.fromhex(message.decoded[field]), sealed_messages(capture, message.direction)[field])
+        for message in capture.messages
+        for field in ("pub_key_auth", "auth_info")
+        if message.decoded[field]
+    ]
+
+
+@LOGONS
+@pytest.mark.requirement("kerberos.wrap")
+def test_our_layout_is_the_recorded_one(capture):
+    for direction, token, held in recorded_tokens(capture):
+        as_gss_wrap = rfc4121.wrap(session_key(capture), dataclasses.replace(held, rotation=0))
+        assert gss.unrotated(token, from_acceptor=direction == "s2c") == (as_gss_wrap,)
+        if held.rotation:
+            assert gss.rotate(as_gss_wrap, len(held.plaintext)) == token
+
+
+@LOGONS
+def test_a_seal_of_our_own_that_comes_back_is_refused(capture):
+    for direction, token, _ in recorded_tokens(capture):
+        with pytest.raises(RemoteProtocolError):
+            gss.unrotated(token, from_acceptor=direction == "c2s")
+    for direction, mic in tokens_of(capture).mics.items():
+        gss.check_mic(mic, from_acceptor=direction == "s2c")
+        with pytest.raises(RemoteProtocolError):
+            gss.check_mic(mic, from_acceptor=direction == "c2s")
+
+
+@LOGONS
+@pytest.mark.requirement("kerberos.wrap")
+def test_a_seal_as_windows_fills_it_is_found(capture):
+    """EC 16, RRC 28, and turned by 44 ([MS-KILE] 3.4.5.4.1)."""
+    for direction, _, held in recorded_tokens(capture):
+        filled = dataclasses.replace(held, extra_count=16, rotation=28)
+        token = rfc4121.wrap(session_key(capture), filled)
+        body = token[rfc4121.HEADER.size :]
+        turned = token[: rfc4121.HEADER.size] + rfc4121.rotate(body, 16)
+        first, second = gss.unrotated(turned, from_acceptor=direction == "s2c")
+        with pytest.raises(rfc3961.Altered):
+            rfc4121.unwrap(session_key(capture), first)
+        assert rfc4121.unwrap(session_key(capture), second).plaintext == held.plaintext
+
+
+@LOGONS
+def test_the_recorded_context_tokens_are_whole(capture):
+    tokens = tokens_of(capture)
+    gss.check_context_token(tokens.ap_req, ContextToken.AP_REQ)
+    gss.check_context_token(tokens.ap_rep, ContextToken.AP_REP, ContextToken.KRB_ERROR)
+    for token in (tokens.ap_req[:-1], tokens.ap_req + b"\0", tokens.ap_rep):
+        with pytest.raises(CredSSPError):
+            gss.check_context_token(token, ContextToken.AP_REQ)

@@ -29,7 +29,7 @@ def look_up(request):
 
 
 class HostedServer:
-    """Runs until the block is left. Each handshake's report is kept for `report()`.
+    """Runs until the block is left. Each handshake's report and credentials are kept for `report()` and `delegated()`.
 
     Args:
         config: A `ServerConfig`.
@@ -39,7 +39,7 @@ class HostedServer:
     def __init__(self, config, carriage):
         self.port = free_port()
         self._config, self._carriage = config, carriage
-        self._reports, self._up = queue.SimpleQueue(), threading.Event()
+        self._reports, self._delegated, self._up = queue.SimpleQueue(), queue.SimpleQueue(), threading.Event()
         self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),))
 
     @property
@@ -48,15 +48,16 @@ class HostedServer:
 
     def report(self):
         """The report of the next handshake that has ended, waited for."""
-        try:
-            return self._reports.get(timeout=DEADLINE)
-        except queue.Empty:
-            pytest.fail("no handshake has ended")
+        return _next(self._reports, "no handshake has ended")
+
+    def delegated(self):
+        """The credentials of the next handshake that has succeeded, waited for."""
+        return _next(self._delegated, "no handshake has succeeded")
 
     async def _serve(self):
         self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
         server = await acredssp.start_server(
-            _hang_up,
+            self._hang_up,
             "127.0.0.1",
             self.port,
             config=self._config,
@@ -79,8 +80,15 @@ class HostedServer:
         self._thread.join(DEADLINE)
         assert not self._thread.is_alive()
 
+    async def _hang_up(self, _reader, writer):
+        """There is no desktop behind."""
+        self._delegated.put(writer.transport.take_credentials())
+        writer.close()
+        await writer.wait_closed()
 
-async def _hang_up(_reader, writer):
-    """There is no desktop behind."""
-    writer.close()
-    await writer.wait_closed()
+
+def _next(items, missing):
+    try:
+        return items.get(timeout=DEADLINE)
+    except queue.Empty:
+        pytest.fail(missing)

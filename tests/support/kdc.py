@@ -122,6 +122,11 @@ class Realm:
         return environment(self.folder / "krb5.conf")
 
     @property
+    def service_environment(self):
+        """For a server that should know the realm and have the keys."""
+        return environment(self.folder / "krb5.conf", self.keytab)
+
+    @property
     def keytab(self):
         """Of all the services, `PRINCIPALS`."""
         return self.folder / "service.keytab"
@@ -237,7 +242,7 @@ class Kerberos:
         path = write_configuration(self.folder / f"krb5-{number}.conf", port, **settings)
         self.keytab = keytab or self.keytab
         self.environment = environment(path, self.keytab)
-        self._lab.environment = dict(self.environment)
+        self._lab.environment = self.environment
         for name in ("KRB5CCNAME", "KRB5_CLIENT_KTNAME", "KRB5_TRACE"):
             self._monkeypatch.delenv(name, raising=False)
         for name, value in self.environment.items():
@@ -247,7 +252,7 @@ class Kerberos:
         """A ticket cache of this test, as KRB5CCNAME has it."""
         return f"FILE:{self.folder / name}"
 
-    def log_on(self, user="alice", *options, password=PASSWORD, name="ticket"):
+    def log_on(self, user="alice", *options, password=PASSWORD, name="ticket", clock=""):
         """Get a ticket-granting ticket, as kinit does; gives the cache's name.
 
         Args:
@@ -255,20 +260,22 @@ class Kerberos:
             options: More for kinit: `-F` for one that is not forwardable, `-l 1m` for a short life, `-s 1h` postdated.
             password: The user's.
             name: Of the cache's file.
+            clock: As for `run`.
         """
-        run = self.kinit(user, *options, password=password, name=name)
+        run = self.kinit(user, *options, password=password, name=name, clock=clock)
         assert run.status == 0, run.output
         return self.cache(name)
 
-    def kinit(self, user="alice", *options, password=PASSWORD, name="ticket"):
+    def kinit(self, user="alice", *options, password=PASSWORD, name="ticket", clock=""):
         """Run kinit; gives what it said."""
         answers = self.folder / "password"
         answers.write_text(f"{password}\n", encoding="ascii")
         with answers.open("rb") as stdin:
-            return self.run(["kinit", "-c", self.cache(name), *options, user], stdin=stdin)
+            return self.run(["kinit", "-c", self.cache(name), *options, user], stdin=stdin, clock=clock)
 
-    def run(self, argv, **options):
-        """Run a program that knows the realm to its end."""
+    def run(self, argv, *, clock="", **options):
+        """Run a program that knows the realm to its end; with `clock`, `-2h` or the like, at another time."""
+        self._lab.environment = self.environment | (shifted_clock(clock) if clock else {})
         return self._lab.run(argv, **options)
 
     def start(self, argv, **options):
@@ -284,6 +291,8 @@ class Kerberos:
 @pytest.fixture
 def kerberos(kerberos_realm, tmp_path, monkeypatch):
     """The realm for one test, in effect in this process: what needs KRB5_CONFIG or a keytab finds it."""
+    for module in ("gssapi", "krb5"):
+        pytest.importorskip(module, reason=f"{module} is missing: apt-get install libkrb5-dev, then make test")
     folder = tmp_path / "kerberos"
     folder.mkdir()
     kerberos = Kerberos(kerberos_realm, folder, monkeypatch)

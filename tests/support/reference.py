@@ -1,7 +1,7 @@
 """CredSSP once more, from other people's parts: what our engine is compared with.
 
-asn1tools reads and writes the messages after the ASN.1 module of [MS-CSSP], pyspnego or MIT's GSS-API (with
-gss-ntlmssp, NTLM in C) authenticates, hashlib binds. Nothing of acredssp is used. The peers speak bare TSRequests,
+asn1tools reads and writes the messages after the ASN.1 module of [MS-CSSP], pyspnego or MIT's GSS-API (Kerberos, and
+with gss-ntlmssp NTLM in C) authenticates, hashlib binds. Nothing of acredssp is used. The peers speak bare TSRequests,
 with TLS and the server's key left to the caller, as generators: each takes the peer's message and yields its own, and
 returns a `Result`.
 """
@@ -34,7 +34,8 @@ LOGON_FAILURE = 0xC000006D - (1 << 32)
 ERROR_CODE_VERSIONS = (3, 4, 6)
 FIRST_HASHED_VERSION = 5
 
-NTLM, SPNEGO = "1.3.6.1.4.1.311.2.2.10", "1.3.6.1.5.5.2"
+NTLM, KERBEROS, SPNEGO = "1.3.6.1.4.1.311.2.2.10", "1.2.840.113554.1.2.2", "1.3.6.1.5.5.2"
+ACCOUNT = f"{DOMAIN}\\{USER}"
 NTLM_AUTHENTICATE = b"NTLMSSP\0\x03\0\0\0"
 
 
@@ -76,7 +77,7 @@ def key_binding(direction, version, nonce, public_key):
 
 
 class Pyspnego:
-    """pyspnego's own NTLM and SPNEGO, in Python."""
+    """pyspnego's own NTLM and SPNEGO, in Python; its Kerberos is MIT's library."""
 
     name = "pyspnego"
 
@@ -84,8 +85,7 @@ class Pyspnego:
         self._context = context
 
     @classmethod
-    def initiator(cls, protocol, password=PASSWORD):
-        account = f"{DOMAIN}\\{USER}"
+    def initiator(cls, protocol, password=PASSWORD, account=ACCOUNT):
         return cls(spnego.client(account, password, hostname=HOST, service="TERMSRV", protocol=protocol))
 
     @classmethod
@@ -114,32 +114,39 @@ class Pyspnego:
 
 
 class GSSAPI:
-    """MIT's libgssapi: its SPNEGO, and NTLM by gss-ntlmssp."""
+    """MIT's libgssapi: its SPNEGO and Kerberos, and NTLM by gss-ntlmssp."""
 
     name = "gss-ntlmssp"
+    inner = NTLM
+    """What it authenticates with, inside SPNEGO or without."""
 
     def __init__(self, context):
         self._context = context
 
-    @staticmethod
-    def require():
-        """Skip the test where the library or its NTLM is not installed."""
+    @classmethod
+    def require(cls):
+        """Skip the test where the library or its mechanism is not installed."""
         if gssapi is None:
             pytest.skip("gssapi is missing: apt-get install libkrb5-dev, then make test")
-        if gssapi.OID.from_int_seq(NTLM) not in gssapi.raw.indicate_mechs():
-            pytest.skip("gss-ntlmssp is missing: apt-get install gss-ntlmssp")
+        if gssapi.OID.from_int_seq(cls.inner) not in gssapi.raw.indicate_mechs():
+            pytest.skip(f"{cls.name} is missing: apt-get install {cls.name}")
 
     @classmethod
-    def initiator(cls, protocol, password=PASSWORD):
-        name = gssapi.Name(f"{DOMAIN}\\{USER}", gssapi.NameType.user)
+    def initiator(cls, protocol, password=PASSWORD, account=ACCOUNT):
+        name = gssapi.Name(account, gssapi.NameType.user)
         mechanisms = cls._mechanisms(protocol)
         acquired = gssapi.raw.acquire_cred_with_password(name, password.encode(), mechs=mechanisms)
         flag = gssapi.RequirementFlag
+        mutual = flag.mutual_authentication if cls.inner == KERBEROS else 0
         context = gssapi.SecurityContext(
             name=gssapi.Name(f"TERMSRV@{HOST}", gssapi.NameType.hostbased_service),
             creds=gssapi.Credentials(acquired.creds),
             mech=mechanisms[0],
-            flags=flag.confidentiality | flag.integrity | flag.out_of_sequence_detection | flag.replay_detection,
+            flags=mutual
+            | flag.confidentiality
+            | flag.integrity
+            | flag.out_of_sequence_detection
+            | flag.replay_detection,
             usage="initiate",
         )
         return cls(context)
@@ -148,12 +155,13 @@ class GSSAPI:
     def acceptor(cls, protocol):
         credentials = gssapi.raw.acquire_cred(None, usage="accept", mechs=cls._mechanisms(protocol)).creds
         if protocol == "negotiate":
-            gssapi.raw.set_neg_mechs(credentials, [gssapi.OID.from_int_seq(NTLM)])
+            gssapi.raw.set_neg_mechs(credentials, [gssapi.OID.from_int_seq(cls.inner)])
         return cls(gssapi.SecurityContext(creds=gssapi.Credentials(credentials), usage="accept"))
 
-    @staticmethod
-    def _mechanisms(protocol):
-        return [gssapi.OID.from_int_seq(oid) for oid in ([SPNEGO, NTLM] if protocol == "negotiate" else [NTLM])]
+    @classmethod
+    def _mechanisms(cls, protocol):
+        oids = [SPNEGO, cls.inner] if protocol == "negotiate" else [cls.inner]
+        return [gssapi.OID.from_int_seq(oid) for oid in oids]
 
     @property
     def complete(self):
@@ -174,6 +182,13 @@ class GSSAPI:
 
     def unwrap(self, sealed):
         return self._context.unwrap(sealed).message
+
+
+class MITKerberos(GSSAPI):
+    """The same with Kerberos: tokens as `gss_wrap` leaves them, unrotated."""
+
+    name = "libgssapi-krb5-2"
+    inner = KERBEROS
 
 
 def accept(mechanism, own_version, public_key):
