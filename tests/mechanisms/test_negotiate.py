@@ -408,6 +408,44 @@ def test_client_that_spells_kerberos_as_windows_2000_is_answered_so():
     )
 
 
+def test_a_first_mechanism_that_is_chosen_by_another_name_begins_again():
+    """An acceptor that knows Microsoft's identifier alone drops the token, which was for the standard one."""
+    client, server = (
+        NegotiateInitiator([Ticket(accepts=False)]),
+        NegotiateAcceptor([Ticket(accepts=True, mech_types=KRB5[1:])]),
+    )
+    offer, choice, again, answer, last = converse(client, server)
+    assert NegTokenInit.decode(offer).mech_types == KRB5
+    assert resp(choice) == NegTokenResp(NegState.REQUEST_MIC, KRB5[1])
+    assert resp(again).response_token == NegTokenInit.decode(offer).mech_token == b"AP-REQ"
+    assert resp(answer).mech_list_mic
+    assert resp(last).mech_list_mic
+    assert client.complete
+    assert client.fallback == ""
+
+
+def test_a_user_to_user_offer_is_answered_by_kerberos_without_a_token():
+    """FreeRDP 3: what it begins with is a KRB_TGT_REQ."""
+    server = NegotiateAcceptor([Ticket(accepts=True), acceptor()])
+    offered = spnego.KERBEROS_USER_TO_USER, spnego.KERBEROS, spnego.NTLM
+    choice = resp(server.step(init(*offered, token=bytes.fromhex("603b060a2a864886f71201020203") + bytes(47))))
+    assert choice == NegTokenResp(NegState.REQUEST_MIC, spnego.KERBEROS)
+    mic = b"initiator " + spnego.encode_mech_list(offered)
+    answer = resp(server.step(NegTokenResp(response_token=b"AP-REQ").encode()))
+    assert (answer.neg_state, answer.response_token) == (NegState.ACCEPT_INCOMPLETE, b"AP-REP")
+    assert not server.complete
+    server.step(NegTokenResp(NegState.ACCEPT_COMPLETED, mech_list_mic=mic).encode())
+    assert server.complete
+
+
+@pytest.mark.parametrize(("have", "fallback"), [("kerberos", ""), ("ntlm", "the server chose ntlm")])
+def test_an_initiator_says_whether_it_got_its_first_choice(have, fallback):
+    client = NegotiateInitiator([Ticket(accepts=False), initiator()])
+    assert client.fallback == ""
+    converse(client, NegotiateAcceptor([Ticket(accepts=True) if have == "kerberos" else acceptor()]))
+    assert (client.name, client.fallback) == (have, fallback)
+
+
 def test_steps_that_may_block_are_passed_up_on_both_sides():
     event = StepMechanism(lambda: b"")
     client = NegotiateInitiator([Ticket(accepts=False, event=event)])

@@ -112,6 +112,10 @@ def _more_blocking_functions():
     if importlib.util.find_spec("gssapi"):
         functions["gssapi.SecurityContext.step"] = BlockBusterFunction(None, "gssapi.SecurityContext.step")
         functions["gssapi.Credentials.acquire"] = BlockBusterFunction(None, "gssapi.Credentials.acquire")
+        functions["gssapi.raw.acquire_cred_from"] = BlockBusterFunction(None, "gssapi.raw.acquire_cred_from")
+    if importlib.util.find_spec("krb5"):
+        for name in ("krb5.get_init_creds_password", "krb5.get_init_creds_keytab"):
+            functions[name] = BlockBusterFunction(None, name)
     return functions
 
 

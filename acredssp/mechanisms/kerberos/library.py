@@ -68,6 +68,7 @@ def _first_ticket(context: "krb5.Context", credential: Password | Keytab) -> "kr
     keys = krb5.kt_resolve(context, _keytab_name(credential)) if credential.name else krb5.kt_client_default(context)
     name = credential.principal or _first_principal(context, keys)
     principal = krb5.parse_name_flags(context, name.encode())
+    krb5.kt_get_entry(context, keys, principal)  # without the key, preauthentication would be said to have failed
     return krb5.get_init_creds_keytab(context, principal, options, keytab=keys)
 
 

@@ -1,10 +1,12 @@
 """Kerberos contexts against each other, with a real KDC: tokens, sealing in SSPI's layout, and what is refused."""
 
+import dataclasses
 import gc
 import struct
 
 import pytest
 import spnego
+from support import rfc3961, rfc4121
 from support.kerberos import ALICE, SPN, acceptor, cache, drive, establish, initiator, run
 
 from acredssp.credentials import Keytab, Password
@@ -164,6 +166,27 @@ def rotated(token, rotation):
     count = rotation % len(body)
     body = body[len(body) - count :] + body[: len(body) - count]
     return token[:6] + struct.pack(">H", rotation) + token[8:16] + body
+
+
+@pytest.mark.requirement("kerberos.wrap")
+@pytest.mark.parametrize("announced", [28, 44])
+@pytest.mark.parametrize("accepts", [True, False])
+def test_a_filled_token_is_taken_whether_it_announces_the_filler_or_not(announced, accepts, pair):
+    """As [MS-KILE] 3.4.5.4.1 has it: EC 16, RRC 28, and turned by both."""
+    sender, receiver = pair[::-1] if accepts else pair
+    key = rfc3961.Key(18, sender._native._context.session_key)
+    own = rfc4121.unwrap(key, sender.wrap(b"x" * 32))
+    token = rfc4121.wrap(key, dataclasses.replace(own, extra_count=16, rotation=44))
+    token = token[:6] + struct.pack(">H", announced) + token[8:]
+    assert receiver.unwrap(token) == b"x" * 32
+
+
+def test_sealed_tokens_are_what_the_rfcs_say(pair):
+    client, server = pair
+    key = rfc3961.Key(18, client._native._context.session_key)
+    for side, flags in ((client, 6), (server, 7)):
+        opened = rfc4121.unwrap(key, side.wrap(b"x" * 32))
+        assert (opened.plaintext, opened.flags, opened.extra_count, opened.rotation) == (b"x" * 32, flags, 0, 28)
 
 
 @pytest.mark.requirement("defect.gss-wrap-lengths")
