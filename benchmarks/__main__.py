@@ -14,7 +14,7 @@ import sys
 
 from rich.console import Console
 
-from benchmarks import bulk, inmemory, instructions, lags, loopback, memory, report, resumption, stages, workers
+from benchmarks import bulk, inmemory, instructions, lags, loopback, memory, report, resumption, stages, storm, workers
 from benchmarks.harness import LOOPS, SIZES, Results, Watch, environment, raise_file_limit
 
 GROUPS = {
@@ -27,6 +27,7 @@ GROUPS = {
     "instructions": (instructions.measure, 1),
     "stages": (stages.measure, 2),
     "workers": (workers.measure, 1),
+    "storm": (storm.measure, 1),
     "resumption": (resumption.measure, len(resumption.SETTINGS)),
 }
 """Each group of rows, and the steps that its progress has."""

@@ -110,6 +110,19 @@ class BareTLS:
 # --- acredssp ---
 
 
+def answerer(client: acredssp.ClientConfig) -> Callable[[acredssp.Event], object]:
+    """Return what answers the events of both sides."""
+
+    def answer(event: acredssp.Event) -> object:
+        if isinstance(event, acredssp.JudgeCertificate):
+            return client.judge(event.chain, NAME)
+        if isinstance(event, acredssp.Delegate):
+            return client.decide(event)
+        return ALICE
+
+    return answer
+
+
 class Engine:
     """acredssp's engine, driven by hand."""
 
@@ -179,14 +192,7 @@ class Setting:
 
     def acredssp(self, mechanism: acredssp.MechanismChoice) -> Peer:
         client, server = self.client_config(mechanism), self.server_config()
-
-        def answer(event: acredssp.Event) -> object:
-            if isinstance(event, acredssp.JudgeCertificate):
-                return client.judge(event.chain, NAME)
-            if isinstance(event, acredssp.Delegate):
-                return client.decide(event)
-            return ALICE
-
+        answer = answerer(client)
         return Peer(
             lambda: Engine(client.new_context(server_hostname=NAME, spn=f"TERMSRV/{NAME}"), answer),
             lambda: Engine(server.new_context(), answer),

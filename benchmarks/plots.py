@@ -1,4 +1,4 @@
-"""The plots of a run, as SVG and PNG: latencies, cost against concurrency, memory, and where the time goes."""
+"""The plots of a run, as SVG and PNG: latencies, cost against concurrency, memory, where the time goes, and queues."""
 
 import pathlib
 
@@ -41,6 +41,7 @@ def draw(results: Results, folder: pathlib.Path) -> list[str]:
         ("concurrency", "loopback", _concurrency),
         ("memory", "memory", _memory),
         ("stages", "stages", _stages),
+        ("storm", "storm", _storm),
     ):
         if group in results.details:
             figure = plot(results.details[group])
@@ -123,4 +124,19 @@ def _stages(stages: dict[str, dict]) -> Figure:
     axis.set_xlabel("µs of CPU a handshake, both ends")
     axis.grid(visible=False, axis="y")
     figure.legend(loc="outside upper center", ncols=5)
+    return figure
+
+
+def _storm(storm: dict[str, dict]) -> Figure:
+    figure, axis = plt.subplots(figsize=(8, 3.6))
+    for (cores, points), who in zip(storm["by_load"].items(), ("pyspnego", "acredssp"), strict=True):
+        loads = [100 * point["load"] for point in points]
+        for key, style, label in (("estimate", "-", "formula"), ("wait", "o", "simulated"), ("p99", "^", "p99")):
+            times = [1e3 * point[key] for point in points]
+            what = f"{cores} {'core' if cores == 1 else 'cores'}, {label}"
+            axis.plot(loads, times, style, color=COLOURS[who], label=what, alpha=0.5 if key == "p99" else 1.0)
+    axis.set_yscale("log")
+    axis.set_xlabel("% load of each core")
+    axis.set_ylabel("ms: mean time in queues; p99 of the whole logon")
+    axis.legend(loc="upper left", ncols=2)
     return figure

@@ -10,7 +10,7 @@ from support.peers import DEADLINE
 
 ROOT = Path(__file__).parent.parent
 
-GROUPS = ["inmemory", "facade", "loopback", "lags", "memory", "bulk", "stages", "workers", "resumption"]
+GROUPS = ["inmemory", "facade", "loopback", "lags", "memory", "bulk", "stages", "workers", "resumption", "storm"]
 """All but `instructions`, which valgrind takes a minute for."""
 
 
@@ -57,7 +57,7 @@ def test_the_table_has_every_row(folder, results):
 
 def test_the_details_are_those_that_the_plots_are_drawn_from(results):
     details = results["details"]
-    assert set(details) == {"in memory", "loopback", "memory", "stages", "workers"}
+    assert set(details) == {"in memory", "loopback", "memory", "stages", "storm", "workers"}
     for found in details["loopback"].values():
         assert {"acredssp", "plumbing", "streams"} == {each["who"] for each in found}
         assert all({"at_once", "cpu_us", "p50_ms", "p99_ms", "latencies_ms"} < set(each) for each in found)
