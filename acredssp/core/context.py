@@ -161,6 +161,16 @@ class SecurityContext:
         """What the peer should still be sent after a failure; the same bytes however often it is read."""
         return self._farewell
 
+    @property
+    def alert(self) -> bytes:
+        """The TLS alert at the end of `farewell`, as level and description (RFC 8446 6).
+
+        Empty for none, and where OpenSSL has encrypted one and does not tell which.
+        """
+        if not self._farewell or self.tls is None:
+            return b""
+        return self.tls.alert or tls_record.alert_in_clear(self._farewell)
+
     def step(self, data: Buffer = b"") -> StepResult:
         """Take whole records from the front of `data` until there is something to answer.
 

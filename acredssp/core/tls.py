@@ -54,6 +54,10 @@ _ALERT_STATUS: Final = {
 _OWN_STATUS: Final = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC": SecurityStatus.SEC_E_MESSAGE_ALTERED}
 """The same for what OpenSSL finds itself; every other reason is SEC_E_ILLEGAL_MESSAGE."""
 
+_CLOSE_NOTIFY: Final = bytes((1, 0))
+_OWN_ALERT: Final = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC": bytes((2, 20))}
+"""What OpenSSL sends for what it finds, where its reason leaves no choice (RFC 8446 6.2)."""
+
 
 class TLSSession:
     """A TLS connection without a transport.
@@ -68,7 +72,7 @@ class TLSSession:
     stops_at_records = False
     """Whether the handshake may have to stop between two records that came together."""
 
-    __slots__ = ("_close_sent", "_incoming", "_object", "_outgoing", "certificate_request", "peer_closed")
+    __slots__ = ("_close_sent", "_incoming", "_object", "_outgoing", "alert", "certificate_request", "peer_closed")
 
     def __init__(
         self,
@@ -84,6 +88,9 @@ class TLSSession:
         self.certificate_request: tuple[bytes, ...] | None = None
         """Client: the authorities (names in DER) that the server wants a certificate of, while TLS waits for one."""
         self._close_sent = False
+        self.alert = b""
+        """The encrypted alert that we sent, as level and description (RFC 8446 6). OpenSSL tells neither: empty for
+        those that cannot be told from the error, and for those in clear, which can be read."""
         self.peer_closed = False
         """Whether the peer's close_notify has been read."""
 
@@ -146,6 +153,7 @@ class TLSSession:
         except ssl.SSLZeroReturnError:
             self.peer_closed = True
         except ssl.SSLError as error:
+            self.alert = _OWN_ALERT.get(error.reason, b"")
             raise _tls_error(error) from None
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -180,10 +188,13 @@ class TLSSession:
         if self._close_sent and not self.peer_closed:
             return
         self._close_sent = True
+        before = self.output_size
         # SSLWantReadError: the peer has not closed its direction yet, which is the usual case. Anything else: TLS is
         # broken or was never up, and there is nothing to close.
         with contextlib.suppress(ssl.SSLError):
             self._object.unwrap()
+        if self.output_size > before:
+            self.alert = _CLOSE_NOTIFY
 
     @property
     def closed(self) -> bool:

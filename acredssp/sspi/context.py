@@ -45,7 +45,8 @@ _MUTUAL_AUTH: Final = ISC_REQ.MUTUAL_AUTH.value
 _ALLOCATED_MEMORY: Final = ISC_RET.ALLOCATED_MEMORY.value
 _EXTENDED_ERROR: Final = ISC_REQ.EXTENDED_ERROR.value
 _MANUAL_CRED_VALIDATION: Final = ISC_RET.MANUAL_CRED_VALIDATION.value
-_ISC_ANYTIME: Final = (ISC_REQ.CONNECTION | ISC_REQ.STREAM | ISC_REQ.EXTENDED_ERROR | ISC_REQ.USE_SUPPLIED_CREDS).value
+_USED_SUPPLIED_CREDS: Final = ISC_RET.USED_SUPPLIED_CREDS.value
+_ISC_ANYTIME: Final = (ISC_REQ.CONNECTION | ISC_REQ.STREAM | ISC_REQ.EXTENDED_ERROR).value
 _ISC_BY_TLS: Final = (
     ISC_REQ.CONFIDENTIALITY
     | ISC_REQ.INTEGRITY
@@ -266,6 +267,8 @@ class InitiatorState(EstablishState):
     def attributes(self, *, final: bool, allocated: bool = False) -> ISC_RET:
         """Return what the context has; DELEGATE and MUTUAL_AUTH only where they came true."""
         granted = self.flags & _ISC_ANYTIME | _MANUAL_CRED_VALIDATION
+        if self._config is not self.credential.client:
+            granted |= _USED_SUPPLIED_CREDS
         if allocated:
             granted |= _ALLOCATED_MEMORY
         if final and self.context.tls is not None:

@@ -97,7 +97,8 @@ async def InitializeSecurityContext(
         pInput: None in the first call (or PKG_PARAMS, CHANNEL_BINDINGS), then [TOKEN, EMPTY].
         Reserved2: 0.
         phNewContext: Receives the context in the first call.
-        pOutput: [TOKEN].
+        pOutput: [TOKEN], or [TOKEN, ALERT]: beside a failure ALERT has the level and the description of the alert that
+            the token ends with (RFC 8446 6), two bytes; none where OpenSSL does not tell.
         pfContextAttr: Receives `ISC_RET` flags.
         ptsExpiry: Receives the expiry; NTLM has none.
 
@@ -148,7 +149,7 @@ async def AcceptSecurityContext(
         fContextReq: `ASC_REQ` flags; those of the first call count, but for ALLOCATE_MEMORY.
         TargetDataRep: `SECURITY_DREP.NATIVE` or `.NETWORK`; no matter which.
         phNewContext: Receives the context in the first call.
-        pOutput: [TOKEN]; what is in it must be sent, whatever the status.
+        pOutput: [TOKEN] or [TOKEN, ALERT], as for a client; what is in TOKEN must be sent, whatever the status.
         pfContextAttr: Receives `ASC_RET` flags.
         ptsExpiry: Receives the expiry; NTLM has none.
 
@@ -185,7 +186,7 @@ async def AcceptSecurityContext(
 class _Call:
     """The buffers and out-parameters of one call."""
 
-    __slots__ = ("_allocate", "_attributes", "_expiry", "_output", "buffers", "input")
+    __slots__ = ("_allocate", "_attributes", "_expiry", "_outputs", "_token", "buffers", "input")
 
     def __init__(
         self,
@@ -198,7 +199,8 @@ class _Call:
         self.buffers = pInput
         self.input = _token(pInput) if pInput is not None else b""
         """The peer's bytes; empty for none."""
-        self._output = pOutput.find(SECBUFFER_TOKEN) if pOutput is not None else None
+        self._outputs = pOutput
+        self._token = pOutput.find(SECBUFFER_TOKEN) if pOutput is not None else None
         self._attributes = pfContextAttr
         self._expiry = ptsExpiry
         self._allocate = bool(int(fContextReq) & _ALLOCATE_MEMORY)
@@ -228,9 +230,15 @@ class _Call:
 
     def put_token(self, token: bytes) -> SecurityStatus:
         """Give the caller a token for the peer; an empty one takes the place of an old one."""
-        if self._output is None:
+        if self._token is None:
             return _TOO_SMALL if token else _OK
-        return self._output.put(token, allocate=self._allocate)
+        return self._token.put(token, allocate=self._allocate)
+
+    def put_alert(self, alert: bytes) -> None:
+        """Describe the alert in the token beside a failure, where the caller gave an ALERT buffer for it."""
+        buffer = self._outputs.find(SECBUFFER.ALERT) if self._outputs is not None else None
+        if buffer is not None:
+            buffer.put(alert, allocate=self._allocate)
 
     def _give_back(self, state: EstablishState, buffers: SecBufferDesc) -> None:
         """Report what was not taken, and keep for the next call what cannot be reported."""
@@ -288,7 +296,11 @@ def _end(state: EstablishState, call: _Call, handle: CtxtHandle, error: Exceptio
     status = failure(error, handle)
     assert handle.error is not None
     state.fail(handle.error)
-    call.put_token(state.context.farewell if state.tell_peer else b"")
+    if state.tell_peer:
+        call.put_token(state.context.farewell)
+        call.put_alert(state.context.alert)
+    else:
+        call.put_token(b"")
     return status
 
 

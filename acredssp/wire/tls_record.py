@@ -16,6 +16,7 @@ __all__ = [
     "HEADER_SIZE",
     "MAX_FRAGMENT",
     "MAX_FRAGMENT_TLS13",
+    "alert_in_clear",
     "before_last",
     "frame_size",
 ]
@@ -26,6 +27,7 @@ HANDSHAKE: Final = 22
 APPLICATION_DATA: Final = 23
 
 HEADER_SIZE: Final = 5
+_ALERT_SIZE: Final = 2
 MAX_FRAGMENT: Final = 16_384 + 2_048
 """Bytes of a TLSCiphertext fragment up to TLS 1.2 (RFC 5246 6.2.3)."""
 MAX_FRAGMENT_TLS13: Final = 16_384 + 256
@@ -67,6 +69,20 @@ def before_last(data: bytes | bytearray | memoryview, max_fragment: int = MAX_FR
             break
         last, end = end, following
     return last
+
+
+def alert_in_clear(records: bytes) -> bytes:
+    """The alert in clear that `records` end with, as level and description (RFC 8446 6); empty for none.
+
+    Args:
+        records: Whole records of our own.
+    """
+    content_type, fragment, offset = 0, b"", 0
+    while offset < len(records):
+        total, _ = frame_size(records, offset)
+        content_type, fragment = records[offset], records[offset + HEADER_SIZE : offset + total]
+        offset += total
+    return fragment if content_type == ALERT and len(fragment) == _ALERT_SIZE else b""
 
 
 def _check_partial(data: bytes | bytearray | memoryview, offset: int, have: int, max_fragment: int) -> None:

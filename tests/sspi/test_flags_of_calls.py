@@ -31,6 +31,9 @@ from acredssp.sspi import (
     ASC_RET,
     ISC_REQ,
     ISC_RET,
+    KERB_INTERACTIVE_LOGON,
+    SECBUFFER_PKG_PARAMS,
+    SecBuffer,
     SecurityStatus,
 )
 from acredssp.sspi.flags import ASC_REQ_ACCEPTED, ASC_REQ_CREDSSP, ISC_REQ_ACCEPTED, ISC_REQ_CREDSSP
@@ -188,10 +191,16 @@ async def test_the_bare_shape_claims_nothing_of_the_callers_tls():
         assert not flags & (ISC_RET.CONFIDENTIALITY | ISC_RET.SEQUENCE_DETECT | ISC_RET.REPLAY_DETECT)
 
 
-@pytest.mark.requirement("R27")
-async def test_supplied_credentials_are_told():
-    client, _ = await succeed(CLIENT_FLAGS | ISC_REQ.USE_SUPPLIED_CREDS)
-    assert ISC_RET.USED_SUPPLIED_CREDS in client.attributes
+@pytest.mark.requirement("R27", "R34", "R85")
+@pytest.mark.parametrize("flag", [True, False])
+@pytest.mark.parametrize("given", [True, False])
+async def test_supplied_credentials_are_told_where_they_were_used(flag, given):
+    params = SecBuffer(SECBUFFER_PKG_PARAMS, KERB_INTERACTIVE_LOGON(BOB.domain, BOB.user, BOB.password).pack())
+    flags = CLIENT_FLAGS | ISC_REQ.USE_SUPPLIED_CREDS if flag else CLIENT_FLAGS
+    client, server = Client(await outbound(), flags, extras=[params] if given else []), Server(await inbound())
+    await talk(client, server)
+    assert (client.status, server.status) == (OK, OK)
+    assert (ISC_RET.USED_SUPPLIED_CREDS in client.attributes) is (flag and given)
 
 
 # --- delegation ---

@@ -108,3 +108,19 @@ def test_no_more_records_than_the_longest_one_has_bytes():
     end = tls_record.before_last(RECORD * 2000)
     assert end % len(RECORD) == 0
     assert tls_record.MAX_FRAGMENT - len(RECORD) * 2 < end <= tls_record.MAX_FRAGMENT + 5
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        (b"", b""),
+        (b"\x15\x03\x03\x00\x02\x02\x46", b"\x02\x46"),
+        (b"\x16\x03\x03\x00\x01\x00\x15\x03\x01\x00\x02\x01\x00", b"\x01\x00"),
+        (b"\x15\x03\x03\x00\x02\x02\x46\x17\x03\x03\x00\x01\x00", b""),
+        (b"\x15\x03\x03\x00\x03\x02\x46\x00", b""),
+        (b"\x17\x03\x03\x00\x07\x15\x03\x03\x00\x02\x02\x46", b""),
+    ],
+    ids=["nothing", "alone", "at_the_end", "in_front", "encrypted", "inside_another"],
+)
+def test_an_alert_is_read_where_it_ends_the_records_in_clear(records, expected):
+    assert tls_record.alert_in_clear(records) == expected
