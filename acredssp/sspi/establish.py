@@ -10,7 +10,7 @@ with the input:
 
 A token that does not fit the caller's memory is not lost: SEC_E_BUFFER_TOO_SMALL, and the same call again with a
 larger buffer hands it out. On a failure the TOKEN buffer holds what the peer should still be sent, where the caller
-asked for it (EXTENDED_ERROR).
+asked for it (EXTENDED_ERROR); what does not fit is left out then, and the same call with a larger buffer has it.
 """
 
 import dataclasses
@@ -125,7 +125,7 @@ async def InitializeSecurityContext(
             state = _existing(handle, phNewContext, InitiatorState)
         return await _run(state, call, handle, _step_initiator, phCredential)
     except _FAILURES as error:
-        call.put_token(b"")
+        call.put_farewell(b"", b"")
         return failure(error, phContext or phNewContext, phCredential if phContext is None else None)
 
 
@@ -176,7 +176,7 @@ async def AcceptSecurityContext(
             state = _existing(handle, phNewContext, AcceptorState)
         return await _run(state, call, handle, _step_acceptor, phCredential)
     except _FAILURES as error:
-        call.put_token(b"")
+        call.put_farewell(b"", b"")
         return failure(error, phContext or phNewContext, phCredential if phContext is None else None)
 
 
@@ -234,11 +234,15 @@ class _Call:
             return _TOO_SMALL if token else _OK
         return self._token.put(token, allocate=self._allocate)
 
-    def put_alert(self, alert: bytes) -> None:
-        """Describe the alert in the token beside a failure, where the caller gave an ALERT buffer for it."""
-        buffer = self._outputs.find(SECBUFFER.ALERT) if self._outputs is not None else None
-        if buffer is not None:
-            buffer.put(alert, allocate=self._allocate)
+    def put_farewell(self, token: bytes, alert: bytes) -> None:
+        """Give the caller what the peer should still be sent, beside a failure, and describe the alert in it.
+
+        What does not fit is left out, since the status cannot say so: a count larger than the memory would be sent.
+        """
+        described = self._outputs.find(SECBUFFER.ALERT) if self._outputs is not None else None
+        for buffer, data in ((self._token, token), (described, alert)):
+            if buffer is not None and buffer.put(data, allocate=self._allocate) is _TOO_SMALL:
+                buffer.cbBuffer = 0
 
     def _give_back(self, state: EstablishState, buffers: SecBufferDesc) -> None:
         """Report what was not taken, and keep for the next call what cannot be reported."""
@@ -297,10 +301,9 @@ def _end(state: EstablishState, call: _Call, handle: CtxtHandle, error: Exceptio
     assert handle.error is not None
     state.fail(handle.error)
     if state.tell_peer:
-        call.put_token(state.context.farewell)
-        call.put_alert(state.context.alert)
+        call.put_farewell(state.context.farewell, state.context.alert)
     else:
-        call.put_token(b"")
+        call.put_farewell(b"", b"")
     return status
 
 

@@ -68,14 +68,19 @@ async def test_the_alert_goes_into_the_callers_memory():
 
 
 @pytest.mark.requirement("R22")
-async def test_memory_too_small_for_the_alert_learns_the_size_and_gets_it_from_the_next_call():
+@pytest.mark.parametrize("room", [(6, 8), (7, 1), (0, 0)])
+async def test_beside_a_failure_what_does_not_fit_is_left_out_and_had_from_the_next_call(room):
+    """A count larger than the memory is there for would be sent, with whatever the memory holds."""
     client, answer = await hello_of_another_version()
     client.flags &= ~ISC_REQ.ALLOCATE_MEMORY
-    output = outputs(bytearray(100), bytearray(1))
-    status, *_ = await call(client, answer, output)
-    assert output.pBuffers[1].cbBuffer == 2
-    output.pBuffers[1] = SecBuffer(SECBUFFER_ALERT, bytearray(2))
-    assert await call(client, answer, output) == (status, bytes(output.pBuffers[0]), PROTOCOL_VERSION)
+    output = outputs(*map(bytearray, room))
+    status, token, alert = await call(client, answer, output)
+    assert status.failed
+    assert len(token) == output.pBuffers[0].cbBuffer == (7 if room[0] == 7 else 0)
+    assert len(alert) == output.pBuffers[1].cbBuffer == (2 if room[1] == 8 else 0)
+    again, token, alert = await call(client, answer, outputs(bytearray(7), bytearray(2)))
+    assert again is status
+    assert token[-2:] == alert == PROTOCOL_VERSION
 
 
 @pytest.mark.requirement("R22")
