@@ -214,7 +214,8 @@ class SecBufferDesc:
         """Turn the first spare buffer into MISSING or EXTRA with a count, or into EMPTY; whether there is one."""
         for buffer in self.pBuffers:
             if buffer.BufferType & _SPARE_BITS in _SPARE:
-                buffer.become(buffer_type, count)
+                if buffer_type or buffer.BufferType:  # what is EMPTY may stay so
+                    buffer.become(buffer_type, count)
                 return True
         return False
 

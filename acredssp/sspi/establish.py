@@ -211,7 +211,10 @@ class _Call:
 
     def hand_out(self, state: EstablishState, result: StepResult) -> SecurityStatus:
         """Fill the caller's buffers; SEC_E_BUFFER_TOO_SMALL leaves all of them to a repeated call."""
-        if self.put_token(result.output) is _TOO_SMALL:
+        if self._token is None:
+            if result.output:
+                return _TOO_SMALL
+        elif self._token.put(result.output, allocate=self._allocate) is _TOO_SMALL:
             return _TOO_SMALL
         if self.buffers is not None:
             if result.status is _INCOMPLETE:
@@ -227,12 +230,6 @@ class _Call:
         if self._expiry is not None:
             self._expiry.QuadPart = TimeStamp.NEVER
         return result.status
-
-    def put_token(self, token: bytes) -> SecurityStatus:
-        """Give the caller a token for the peer; an empty one takes the place of an old one."""
-        if self._token is None:
-            return _TOO_SMALL if token else _OK
-        return self._token.put(token, allocate=self._allocate)
 
     def put_farewell(self, token: bytes, alert: bytes) -> None:
         """Give the caller what the peer should still be sent, beside a failure, and describe the alert in it.
@@ -257,7 +254,9 @@ class _Call:
 def _token(buffers: SecBufferDesc) -> bytes:
     for buffer in buffers.pBuffers:
         if buffer.BufferType == SECBUFFER_TOKEN:
-            return bytes(buffer)
+            memory = buffer.pvBuffer
+            # The usual case without the call, which takes longer than the loop.
+            return memory if type(memory) is bytes and len(memory) == buffer.cbBuffer else bytes(buffer)
     # A certificate of the bare shape is a TOKEN too, and READONLY: it goes last.
     tokens = [buffer for buffer in buffers.pBuffers if buffer.type == SECBUFFER_TOKEN]
     return bytes(min(tokens, key=lambda token: token.readonly)) if tokens else b""
