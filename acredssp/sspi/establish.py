@@ -10,7 +10,8 @@ with the input:
 
 A token that does not fit the caller's memory is not lost: SEC_E_BUFFER_TOO_SMALL, and the same call again with a
 larger buffer hands it out. On a failure the TOKEN buffer holds what the peer should still be sent, where the caller
-asked for it (EXTENDED_ERROR); what does not fit is left out then, and the same call with a larger buffer has it.
+asked for it (EXTENDED_ERROR). Where that does not fit the failure is on the handle already (`error`), and the status of
+the call that hands it out.
 """
 
 import dataclasses
@@ -231,15 +232,16 @@ class _Call:
             self._expiry.QuadPart = TimeStamp.NEVER
         return result.status
 
-    def put_farewell(self, token: bytes, alert: bytes) -> None:
+    def put_farewell(self, token: bytes, alert: bytes) -> bool:
         """Give the caller what the peer should still be sent, beside a failure, and describe the alert in it.
 
-        What does not fit is left out, since the status cannot say so: a count larger than the memory would be sent.
+        Returns:
+            Whether the buffers that there are have the room.
         """
         described = self._outputs.find(SECBUFFER.ALERT) if self._outputs is not None else None
-        for buffer, data in ((self._token, token), (described, alert)):
-            if buffer is not None and buffer.put(data, allocate=self._allocate) is _TOO_SMALL:
-                buffer.cbBuffer = 0
+        pairs = [(buffer, data) for buffer, data in ((self._token, token), (described, alert)) if buffer is not None]
+        outcomes = [buffer.put(data, allocate=self._allocate) for buffer, data in pairs]  # both, so that both are told
+        return _TOO_SMALL not in outcomes
 
     def _give_back(self, state: EstablishState, buffers: SecBufferDesc) -> None:
         """Report what was not taken, and keep for the next call what cannot be reported."""
@@ -299,11 +301,10 @@ def _end(state: EstablishState, call: _Call, handle: CtxtHandle, error: Exceptio
     status = failure(error, handle)
     assert handle.error is not None
     state.fail(handle.error)
-    if state.tell_peer:
-        call.put_farewell(state.context.farewell, state.context.alert)
-    else:
+    if not state.tell_peer:
         call.put_farewell(b"", b"")
-    return status
+        return status
+    return status if call.put_farewell(state.context.farewell, state.context.alert) else _TOO_SMALL
 
 
 def _step_initiator(state: InitiatorState, call: _Call, phCredential: CredHandle | None) -> StepResult:
