@@ -39,7 +39,7 @@ def main() -> int:
     )
     parser.add_argument("--mode", choices=SIZES, default="bench", help="quick only shows that the harness works")
     parser.add_argument("--only", action="append", choices=GROUPS, help="a group of rows; may be given again")
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path(__file__).parent / "report")
+    parser.add_argument("--output", type=pathlib.Path, default=report.FOLDER)
     options = parser.parse_args()
     raise_file_limit()
     console, results = Console(), Results(options.mode, environment())

@@ -1,6 +1,7 @@
 """The plots of a run, as SVG and PNG: latencies, cost against concurrency, memory, where the time goes, and queues."""
 
 import pathlib
+from collections.abc import Sequence
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
@@ -28,12 +29,13 @@ mpl.rcParams.update(
         "grid.color": "#e5e5e5",
         "axes.axisbelow": True,
         "legend.frameon": False,
+        "svg.fonttype": "none",  # text stays text
         "svg.hashsalt": "acredssp",  # the same figures give the same file
     }
 )
 
 
-def draw(results: Results, folder: pathlib.Path) -> list[str]:
+def draw(results: Results, folder: pathlib.Path, suffixes: Sequence[str] = ("svg", "png")) -> list[str]:
     """Draw what there are figures for; return the names of the files without their suffix."""
     drawn = []
     for name, group, plot in (
@@ -45,7 +47,7 @@ def draw(results: Results, folder: pathlib.Path) -> list[str]:
     ):
         if group in results.details:
             figure = plot(results.details[group])
-            for suffix in ("svg", "png"):
+            for suffix in suffixes:
                 figure.savefig(
                     folder / f"{name}.{suffix}", dpi=150, metadata={"Date": None} if suffix == "svg" else None
                 )

@@ -1,13 +1,21 @@
-"""What a run leaves behind: `results.json`, and `table.md` with goal, figure, spread and verdict of every row."""
+"""What a run leaves behind: `results.json`, and `table.md` with goal, figure, spread and verdict of every row.
+
+python -m benchmarks.report [FOLDER]     put the figures of a run into docs/performance.md, its plots beside it
+"""
 
 import json
 import pathlib
+import re
+import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harness import Results, Row
+from benchmarks.harness import Figure, Results, Row
 
+FOLDER = pathlib.Path(__file__).parent / "report"
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
 HEAD = ("what", "goal", "figure", "spread", "verdict")
 
 
@@ -21,13 +29,32 @@ def write(results: Results, folder: pathlib.Path) -> None:
 def markdown(results: Results) -> str:
     """Return environment, table, and what was left out."""
     lines = [", ".join(f"{name} {value}" for name, value in results.environment.items()), ""]
-    lines += [_line(HEAD), _line(["---"] * len(HEAD)), *(_line(cells(row)) for row in results.rows)]
+    lines += _table(HEAD, [cells(row) for row in results.rows])
+    if "stages" in results.details:
+        lines += ["", *_stages(results.details["stages"])]
     lines += ["", *(f"Left out: {each['what']}: {each['why']}." for each in results.left_out)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _line(row: list[str] | tuple[str, ...]) -> str:
-    return f"| {' | '.join(row)} |"
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _stages(stages: dict[str, dict]) -> list[str]:
+    """Where the time of a handshake goes: microseconds and shares."""
+    names = dict.fromkeys(name for found in stages.values() for name in found["stages_us"])
+    rows = [
+        [name, *(_share(found["stages_us"].get(name, 0.0), found["us"]) for found in stages.values())] for name in names
+    ]
+    rows.append(["all", *(f"{found['us']:.0f} ({found['samples']} samples)" for found in stages.values())])
+    rows.append(
+        ["bare TLS", *(f"{found['bare_tls_us']:.0f}" if found["bare_tls_us"] else "" for found in stages.values())]
+    )
+    return _table(["µs of CPU a handshake", *stages], rows)
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part:.0f} ({part / whole:.0%})" if part else ""
 
 
 def cells(row: Row) -> tuple[str, str, str, str, str]:
@@ -67,3 +94,32 @@ def show(results: Results, console: Console) -> None:
     console.print(table)
     for each in results.left_out:
         console.print(f"left out: {each['what']}: {each['why']}")
+
+
+# --- docs/performance.md ---
+
+
+def read(folder: pathlib.Path) -> Results:
+    """Read what `write` wrote."""
+    found = json.loads((folder / "results.json").read_text("utf-8"))
+    for row in found["rows"]:
+        row["figure"] = Figure(**row["figure"])
+        del row["verdict"]
+    return Results(**found | {"rows": [Row(**row) for row in found["rows"]]})
+
+
+def into_docs(folder: pathlib.Path) -> None:
+    """Put table and plots of a run into the documentation."""
+    from benchmarks import plots  # noqa: PLC0415 - only this needs matplotlib
+
+    results, page = read(folder), DOCS / "performance.md"
+    pictures = DOCS / "performance"
+    pictures.mkdir(exist_ok=True)
+    drawn = [f"![{name}](performance/{name}.svg)" for name in plots.draw(results, pictures, ["svg"])]
+    text = "\n".join([markdown(results), *drawn])
+    marked = re.compile(r"(<!-- figures: .*? -->\n).*(<!-- end of figures -->)", re.DOTALL)
+    page.write_text(marked.sub(lambda marks: f"{marks[1]}\n{text}\n\n{marks[2]}", page.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    into_docs(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
