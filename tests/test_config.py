@@ -9,6 +9,7 @@ from support.engine import pem
 from acredssp import tls_config
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.credentials import Password
+from acredssp.delegation import DelegationPolicy, EncryptionOracle
 from acredssp.errors import CertificateError, PolicyError
 from acredssp.policy import Policy
 from acredssp.trust import Trust, pin_of
@@ -44,6 +45,18 @@ def test_a_certificate_is_judged_now():
     with pytest.raises(CertificateError):
         ClientConfig(authenticate=ALICE, trust=Trust()).judge((der,), "localhost")
     ClientConfig(authenticate=ALICE, trust=Trust.pinned(pin_of(der))).judge((der,), "localhost")
+
+
+@pytest.mark.requirement("delegation.encryption-oracle")
+def test_a_clients_policy_is_what_its_delegation_policy_leaves_of_it():
+    legacy = Policy(min_version=2, dangerous_allow_legacy_versions=True)
+    config = ClientConfig(authenticate=ALICE, policy=legacy, trust=Trust())
+    assert config.policy is legacy
+    mitigated = DelegationPolicy(allow_encryption_oracle=EncryptionOracle.MITIGATED)
+    assert dataclasses.replace(config, delegation=mitigated).policy.min_version == 5
+    old = dataclasses.replace(legacy, max_version=4)
+    with pytest.raises(ValueError, match="AllowEncryptionOracle: Mitigated requires version 5"):
+        ClientConfig(authenticate=ALICE, policy=old, trust=Trust(), delegation=mitigated)
 
 
 def test_a_server_without_a_certificate_is_refused_before_a_client_comes():

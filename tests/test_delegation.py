@@ -255,6 +255,46 @@ def test_a_target_without_a_name_is_told_so():
         decide(DelegationPolicy(), "").check()
 
 
+LISTS = {"unset": None, "disabled": [], "has it": ["TERMSRV/*.example.com"], "has another": ["TERMSRV/*.other.com"]}
+
+
+def by_the_book(source, proven, mutual, delegate, kind, allow, ntlm_only, deny):
+    """The procedure once more, as plainly as it can be put: the status, and whether anything goes."""
+    default = {FRESH: (True, True), SAVED: (True, False), DEFAULT: (False, False)}[source]
+    allowed = default[0] if allow == "unset" else allow == "has it"
+    allowed_by_ntlm = default[1] if ntlm_only == "unset" else ntlm_only == "has it"
+    if mutual and not proven:
+        return MUTUAL_AUTH_FAILED, False
+    if not delegate or kind == "nothing":
+        return OK, False
+    if deny == "has it":
+        return DELEGATION_POLICY, False
+    if proven:
+        return (OK, True) if allowed else (DELEGATION_POLICY, False)
+    if allowed_by_ntlm:
+        return OK, True
+    return (NTLM_ONLY if allowed else DELEGATION_POLICY), False
+
+
+@pytest.mark.requirement("delegation.procedure")
+@pytest.mark.parametrize("source", CredentialClass)
+@pytest.mark.parametrize("deny", LISTS)
+def test_every_combination_of_settings_and_flags_is_decided_by_the_book(source, deny):
+    names = ALLOW[source], ALLOW_NTLM_ONLY[source], DENY[source]
+    for allow, ntlm_only in itertools.product(LISTS, LISTS):
+        chosen = zip(names, (LISTS[allow], LISTS[ntlm_only], LISTS[deny]), strict=True)
+        policy = settings(**{name: value for name, value in chosen if value is not None})
+        flags = itertools.product(
+            [NOBODY, ServerAuth.CERTIFICATE], [True, False], [True, False], ["password", "nothing"]
+        )
+        for auth, mutual, delegate, kind in flags:
+            decision = decide(
+                policy, auth=auth, credential_class=source, mutual_auth=mutual, delegate=delegate, kind=kind
+            )
+            expected = by_the_book(source, bool(auth), mutual, delegate, kind, allow, ntlm_only, deny)
+            assert (decision.status, decision.sends != "nothing") == expected
+
+
 @pytest.mark.requirement("delegation.restricted")
 @pytest.mark.parametrize(
     ("restricted", "kind", "status", "sends"),

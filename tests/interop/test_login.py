@@ -87,6 +87,30 @@ def test_the_nt_hash_is_enough_to_log_on(lab, shadow_server):
     assert done.status == 0, done.run
 
 
+RESTRICTED_ADMIN = "RestrictedRemoteAdministration = true\nRestrictedRemoteAdministrationType = 1"
+
+
+@pytest.mark.requirement("delegation.lists", "delegation.restricted")
+@pytest.mark.parametrize("server", [2, 3])
+@pytest.mark.parametrize(
+    ("policy", "status", "security_status"),
+    [
+        ('AllowFreshCredentialsWhenNTLMOnly = ["TERMSRV/127.0.0.*"]', 0, "SEC_E_OK"),
+        (RESTRICTED_ADMIN, 0, "SEC_E_OK"),
+        ("AllowFreshCredentialsWhenNTLMOnly = false", 3, "SEC_E_POLICY_NLTM_ONLY"),
+        ('DenyFreshCredentials = ["TERMSRV/127.0.0.1"]', 3, "SEC_E_DELEGATION_POLICY"),
+    ],
+)
+def test_a_policy_decides_what_a_real_server_is_given(
+    lab, shadow_server, tmp_path, server, policy, status, security_status
+):
+    (tmp_path / "policy.toml").write_text(policy)
+    done = login(lab, shadow_server(server).address, "--insecure", "--policy", tmp_path / "policy.toml")
+    assert done.status == status, done.run
+    assert done.record["security_status"] == security_status
+    assert done.record["stage"] == ("pub_key_auth" if status else "established")
+
+
 @pytest.mark.parametrize("security", ["tls", "rdp"])
 def test_a_server_without_credssp(lab, shadow_server, security):
     done = login(lab, shadow_server(3, security).address, "--insecure")
