@@ -261,13 +261,12 @@ class _Pool:
             self._idle.append(await self._start())
 
     async def _start(self) -> "_Helper":
+        if self._closed:
+            raise OSError("closed")
         helper = _Helper()
         self._helpers.add(helper)
         helper.gone.add_done_callback(lambda _: self._helpers.discard(helper))
         await helper.start(self._command)
-        if self._closed:
-            helper.kill("closed")
-            raise OSError("closed")
         return helper
 
     async def aclose(self) -> None:

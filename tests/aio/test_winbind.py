@@ -109,6 +109,7 @@ async def test_a_right_password_gives_the_session_base_key(stand_in):
     assert len(await aside(stand_in.started)) == 1
 
 
+@pytest.mark.requirement("winbind.own-answer")
 @pytest.mark.parametrize("dots", [(), ("--one-dot",)], ids=["two-dots", "one-dot"])
 async def test_refusals_and_logons_in_turn_never_mix(stand_in, dots):
     async with stand_in.oracle(*dots, processes=1) as winbind:
@@ -121,6 +122,7 @@ async def test_refusals_and_logons_in_turn_never_mix(stand_in, dots):
     assert len(await aside(stand_in.started)) == 1
 
 
+@pytest.mark.requirement("winbind.proof")
 @pytest.mark.parametrize(("user", "status"), TROUBLES.items())
 async def test_what_is_said_to_the_right_password_alone_counts_as_its_proof(stand_in, user, status):
     async with stand_in.oracle() as winbind:
@@ -130,6 +132,7 @@ async def test_what_is_said_to_the_right_password_alone_counts_as_its_proof(stan
         assert await winbind.verify(exchange(user)) == Deny(status)
 
 
+@pytest.mark.requirement("winbind.proof")
 @pytest.mark.parametrize(
     ("user", "status"),
     [
@@ -176,6 +179,7 @@ def test_samba_says_what_the_table_has():
 # --- names ---
 
 
+@pytest.mark.requirement("winbind.names")
 @pytest.mark.parametrize(
     ("user", "domain"),
     [
@@ -194,6 +198,7 @@ async def test_a_name_that_would_arrive_cut_is_not_asked_about(stand_in, user, d
     assert await aside(stand_in.asked) == []
 
 
+@pytest.mark.requirement("winbind.names")
 @pytest.mark.parametrize(
     "user",
     ["alice\n.\nUsername: bob", "a\r\nUsername: bob", "x\n.", ".", ": ", "a:: b", "älice", "алиса", "\t", "a" * 255],
@@ -227,6 +232,7 @@ async def test_a_large_response_passes(stand_in):
 # --- processes that fail ---
 
 
+@pytest.mark.requirement("winbind.unavailable")
 @pytest.mark.parametrize(
     "user",
     [
@@ -244,6 +250,7 @@ async def test_a_process_that_dies_or_talks_nonsense_is_replaced(stand_in, user,
     assert f"'CONTOSO\\\\{user}'" in record.getMessage()
 
 
+@pytest.mark.requirement("winbind.unavailable")
 async def test_a_process_that_does_not_answer_is_replaced(stand_in):
     async with stand_in.oracle(processes=1, timeout=0.2) as winbind:
         assert await winbind.verify(exchange("hangs")) == NO_LOGON_SERVERS
@@ -272,6 +279,7 @@ async def test_a_process_that_ended_between_two_questions_is_replaced_unseen(sta
     assert len(await aside(stand_in.started)) == 2
 
 
+@pytest.mark.requirement("winbind.own-answer")
 async def test_what_a_process_says_unasked_is_no_answer(stand_in):
     async with stand_in.oracle(processes=1) as winbind:
         await winbind.verify(exchange("more-lines"))
@@ -280,6 +288,7 @@ async def test_what_a_process_says_unasked_is_no_answer(stand_in):
     assert len(await aside(stand_in.started)) == 2
 
 
+@pytest.mark.requirement("winbind.own-answer")
 async def test_a_logon_that_is_cancelled_leaves_no_answer_behind(stand_in):
     async with stand_in.oracle(processes=1) as winbind:
         asking = asyncio.create_task(winbind.verify(exchange("hangs")))
@@ -292,6 +301,7 @@ async def test_a_logon_that_is_cancelled_leaves_no_answer_behind(stand_in):
     assert len(await aside(stand_in.started)) == 2
 
 
+@pytest.mark.requirement("winbind.own-answer")
 @pytest.mark.parametrize("turns", range(8))
 async def test_a_logon_may_be_cancelled_at_any_moment(stand_in, turns):
     async with stand_in.oracle(processes=1) as winbind:
@@ -319,6 +329,7 @@ async def test_the_start_of_a_process_may_be_cancelled(stand_in, turns):
 # --- many at once ---
 
 
+@pytest.mark.requirement("winbind.own-answer")
 async def test_logons_share_a_few_processes(stand_in):
     async with stand_in.oracle(processes=3) as winbind:
         asked = [exchange(f"user{number}", "Passw0rd!" if number % 3 else "wrong") for number in range(30)]
@@ -328,6 +339,7 @@ async def test_logons_share_a_few_processes(stand_in):
     assert len(await aside(stand_in.started)) == 3
 
 
+@pytest.mark.requirement("winbind.unavailable")
 async def test_who_comes_when_too_many_wait_is_refused_at_once(stand_in):
     async with stand_in.oracle(processes=1, waiting=2) as winbind:
         waiting = [asyncio.create_task(winbind.verify(exchange("hangs"))) for _ in range(3)]
@@ -363,6 +375,16 @@ async def test_closing_refuses_who_still_waits_and_ends_every_process(stand_in):
     assert len(await aside(stand_in.started)) == 2
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_closing_while_a_process_starts_ends_it(stand_in, turns):
+    winbind = stand_in.oracle()
+    asking = asyncio.create_task(winbind.verify(exchange()))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await winbind.aclose()
+    assert await asking == NO_LOGON_SERVERS
+
+
 async def test_it_needs_no_context_to_be_asked(stand_in):
     winbind = stand_in.oracle()
     assert await winbind.verify(right := exchange()) == key_of(right)
@@ -387,6 +409,7 @@ async def test_a_program_that_is_missing_is_told_at_the_start_and_is_no_logon_se
     await winbind.aclose()
 
 
+@pytest.mark.requirement("winbind.identity")
 async def test_it_tells_the_names_of_the_machine(stand_in):
     async with stand_in.oracle() as winbind:
         assert await winbind.identity() == NTLMIdentity("SRV", "CONTOSO", "srv.contoso.test", "contoso.test")
@@ -426,6 +449,7 @@ async def test_a_server_lets_in_whom_winbind_knows(stand_in, inside):
     assert str(theirs.principal) == "CONTOSO\\alice"
 
 
+@pytest.mark.requirement("winbind.proof")
 @pytest.mark.parametrize(("user", "status"), TROUBLES.items())
 async def test_the_client_sees_the_status_of_its_account_only_with_the_right_password(stand_in, user, status):
     async with stand_in.oracle() as winbind:
@@ -435,6 +459,7 @@ async def test_the_client_sees_the_status_of_its_account_only_with_the_right_pas
                 assert error.nt_status == seen
 
 
+@pytest.mark.requirement("ntlm.uniform-failure")
 async def test_a_wrong_password_an_unknown_user_and_a_locked_account_look_alike(stand_in, caplog):
     caplog.set_level(logging.INFO, "acredssp")
     seen = set()
@@ -449,6 +474,7 @@ async def test_a_wrong_password_an_unknown_user_and_a_locked_account_look_alike(
     ]  # fmt: skip
 
 
+@pytest.mark.requirement("winbind.unavailable")
 async def test_a_client_is_told_that_nobody_validates(stand_in):
     async with stand_in.oracle() as winbind:
         for error in await handshake(winbind, "dies", "Passw0rd!"):

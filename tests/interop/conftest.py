@@ -89,3 +89,9 @@ def domain(tmp_path_factory):
     domain = samba.Domain(tmp_path_factory.mktemp("domain")).start()
     yield domain
     domain.stop()
+
+
+@pytest.fixture(scope="session")
+def member_keytab(domain):
+    """Where the member has its keys for Kerberos."""
+    return domain.make_keytab()

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import freerdp, logons
+from support import freerdp, logons, member_server
 from support.command import COMMAND, Server
 from support.logon import session_base_key
 from support.ntlm import HandMade
@@ -130,6 +130,7 @@ def test_several_processes_serve(inside):
 # --- who does not ---
 
 
+@pytest.mark.requirement("winbind.proof")
 def test_our_client_is_told_what_its_password_proves(inside):
     server = serve(inside)
     accounts = [(DOMAIN, user, password) for user in TROUBLES for password in (PASSWORD, "wrong")]
@@ -139,6 +140,7 @@ def test_our_client_is_told_what_its_password_proves(inside):
     assert server.reasons(len(reasons)) == reasons
 
 
+@pytest.mark.requirement("winbind.proof")
 @pytest.mark.parametrize("user", TROUBLES)
 def test_freerdp3_is_told_what_its_password_proves(graphical_lab, domain, user):
     inside = Inside(graphical_lab, domain.member)
@@ -149,6 +151,7 @@ def test_freerdp3_is_told_what_its_password_proves(graphical_lab, domain, user):
     assert [record["nt_status"] for record in server.records(2)] == [TROUBLES[user], "STATUS_LOGON_FAILURE"]
 
 
+@pytest.mark.requirement("ntlm.uniform-failure")
 @CLIENTS
 def test_freerdp_is_refused_with_a_wrong_password_and_as_an_unknown_user_alike(inside, client):
     server = serve(inside)
@@ -164,6 +167,7 @@ def test_freerdp_is_refused_with_a_wrong_password_and_as_an_unknown_user_alike(i
     assert server.reasons(2) == [("ACRED\\alice", "STATUS_WRONG_PASSWORD"), ("ACRED\\nobody", "STATUS_NO_SUCH_USER")]
 
 
+@pytest.mark.requirement("winbind.proof")
 def test_a_locked_account_is_told_to_nobody_since_its_password_proves_nothing(inside):
     server = serve(inside)
     accounts = [(DOMAIN, "locked", password) for password in (PASSWORD, "wrong")]
@@ -172,6 +176,7 @@ def test_a_locked_account_is_told_to_nobody_since_its_password_proves_nothing(in
     assert server.reasons(2) == [("ACRED\\locked", "STATUS_ACCOUNT_LOCKED_OUT")] * 2
 
 
+@pytest.mark.requirement("winbind.unavailable")
 def test_without_winbindd_there_is_no_logon_server_and_with_it_there_is_one_again(graphical_lab, domain):
     inside = Inside(graphical_lab, domain.member)
     server = serve(inside)
@@ -184,6 +189,53 @@ def test_without_winbindd_there_is_no_logon_server_and_with_it_there_is_one_agai
     finally:
         domain.member.start_winbindd()
     assert log_on(inside, server, alice) == [None]
+
+
+# --- Kerberos, with the PAC that a domain puts into its tickets ---
+
+HOST = "srv.acred.test"
+
+
+@pytest.fixture
+def kerberos(graphical_lab, domain, member_keytab):
+    """A lab on the member, where programs know the realm and a server of ours takes tickets and what winbind takes."""
+    graphical_lab.environment |= {"KRB5_CONFIG": "/etc/krb5.conf", "KRB5RCACHETYPE": "none"}
+    inside = Inside(graphical_lab, domain.member)
+    argv = [sys.executable, member_server.__file__, HOST, PORT, member_keytab]
+    process = inside.start(argv, split=True)
+    wait_until(lambda: "listening" in process.read() or process.ended(), "the server listens")
+    assert not process.ended(), process.read_errors()
+    inside.server = Server(PORT, process, HOST)
+    return inside
+
+
+def facts(record, *names):
+    return [record[name] for name in names]
+
+
+@pytest.mark.parametrize("mechanism", ["kerberos", "raw-kerberos", "auto"])
+def test_our_client_logs_on_with_a_ticket_of_the_controller(kerberos, mechanism):
+    assert log_on(kerberos, kerberos.server, (REALM, "alice", PASSWORD), mechanism=mechanism) == [None]
+    record = kerberos.server.record()
+    assert facts(record, "result", "principal", "mechanism", "delegated") == [
+        "success", f"{REALM}\\alice", "kerberos", "password",
+    ]  # fmt: skip
+
+
+def test_the_same_server_takes_ntlm(kerberos):
+    accounts = [(DOMAIN, "alice", PASSWORD), (DOMAIN, "disabled", PASSWORD), (DOMAIN, "disabled", "wrong")]
+    told = [None, "STATUS_ACCOUNT_DISABLED", "STATUS_LOGON_FAILURE"]
+    assert log_on(kerberos, kerberos.server, *accounts, mechanism="ntlm") == told
+    assert [facts(record, "principal", "nt_status") for record in kerberos.server.records(3)] == [
+        [f"{DOMAIN}\\{user}", status] for (_, user, _), status in zip(accounts, told, strict=True)
+    ]
+
+
+def test_freerdp3_logs_on_with_a_ticket_of_the_controller(kerberos):
+    run = freerdp.log_on(kerberos, 3, kerberos.server.address, user="alice", domain=REALM, password=PASSWORD)
+    assert run.status == freerdp.LOGGED_ON
+    record = kerberos.server.record()
+    assert facts(record, "result", "mechanism", "delegated") == ["success", "kerberos", "password"]
 
 
 # --- the oracle by itself ---
@@ -200,6 +252,7 @@ def exchange(identity, user="alice", password=PASSWORD, domain=DOMAIN):
     return asked.exchange
 
 
+@pytest.mark.requirement("winbind.identity")
 @pytest.mark.parametrize(("host", "computer"), [("controller", "DC1"), ("member", "SRV")], ids=HOSTS)
 async def test_the_machine_tells_its_names(domain, host, computer):
     command = getattr(domain, host).enter("ntlm_auth")
@@ -208,6 +261,7 @@ async def test_the_machine_tells_its_names(domain, host, computer):
     assert identity == NTLMIdentity(computer, DOMAIN, f"{computer.lower()}.acred.test", "acred.test")
 
 
+@pytest.mark.requirement("winbind.identity")
 async def test_a_controller_refuses_a_response_to_a_challenge_with_other_names(domain):
     async with WinbindOracle(command=domain.member.enter("ntlm_auth"), timeout=20.0) as winbind:
         right = exchange(await winbind.identity())
@@ -216,6 +270,7 @@ async def test_a_controller_refuses_a_response_to_a_challenge_with_other_names(d
         assert await winbind.verify(exchange(NTLMIdentity("OTHER", DOMAIN))) == Deny(NTSTATUS.STATUS_LOGON_FAILURE)
 
 
+@pytest.mark.requirement("winbind.own-answer")
 async def test_many_logons_at_once_get_an_answer_each_and_each_its_own(domain):
     async with WinbindOracle(command=domain.member.enter("ntlm_auth"), processes=3, timeout=60.0) as winbind:
         identity = await winbind.identity()
@@ -234,6 +289,7 @@ async def test_many_logons_at_once_get_an_answer_each_and_each_its_own(domain):
         ]
 
 
+@pytest.mark.requirement("winbind.names")
 async def test_a_name_with_a_zero_is_not_taken_for_the_name_before_it(domain):
     async with WinbindOracle(command=domain.member.enter("ntlm_auth"), timeout=20.0) as winbind:
         assert await winbind.verify(exchange(await winbind.identity(), "alice\0of another name")) == Deny()

@@ -69,6 +69,8 @@ acred.test = {REALM}
 """,
 }
 
+KEYTAB = "/etc/samba/krb5.keytab"
+
 MEMBER_CONF = f"""\
 [global]
 workgroup = {DOMAIN}
@@ -80,7 +82,7 @@ bind interfaces only = yes
 idmap config * : backend = tdb
 idmap config * : range = 10000-20000
 kerberos method = dedicated keytab
-dedicated keytab file = /etc/samba/krb5.keytab
+dedicated keytab file = {KEYTAB}
 """
 
 PROVISION = [
@@ -205,6 +207,11 @@ class Domain:
 
     def stop(self):
         self._hosts.close()
+
+    def make_keytab(self):
+        """Give the member the keys of TERMSRV/srv.acred.test; answers with the path that they have there."""
+        self.member.run("net", "ads", "keytab", "add_update_ads", "TERMSRV", "--machine-pass")
+        return KEYTAB
 
     def _boot(self, name, *addresses, inside=None):
         folder = self._folder / name

@@ -185,6 +185,7 @@ def test_oracle_may_say_that_it_has_no_logon_server_but_not_which_users_exist():
         assert caught.value.nt_status is shown
 
 
+@pytest.mark.requirement("winbind.proof")
 def test_oracle_may_vouch_for_the_password_and_then_its_status_is_shown():
     for answer, shown in (
         (Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, proven=True), NTSTATUS.STATUS_ACCOUNT_DISABLED),
@@ -200,6 +201,7 @@ def test_oracle_may_vouch_for_the_password_and_then_its_status_is_shown():
         assert not server.complete
 
 
+@pytest.mark.requirement("winbind.proof")
 def test_lookup_cannot_vouch_for_a_password():
     server, client = begun()
     assert_denied(server, client.authenticate(secret=WRONG), Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, proven=True))
