@@ -129,16 +129,20 @@ def _stages(stages: dict[str, dict]) -> Figure:
     return figure
 
 
+POINTS = (("estimate", "-", "queues"), ("shared", ":", "sharing"), ("wait", "o", "simulated"), ("p99", "^", "p99"))
+"""What the plot of a storm has for each number of cores."""
+
+
 def _storm(storm: dict[str, dict]) -> Figure:
     figure, axis = plt.subplots(figsize=(8, 3.6))
     for (cores, points), who in zip(storm["by_load"].items(), ("pyspnego", "acredssp"), strict=True):
         loads = [100 * point["load"] for point in points]
-        for key, style, label in (("estimate", "-", "formula"), ("wait", "o", "simulated"), ("p99", "^", "p99")):
+        for key, style, label in POINTS:
             times = [1e3 * point[key] for point in points]
             what = f"{cores} {'core' if cores == 1 else 'cores'}, {label}"
             axis.plot(loads, times, style, color=COLOURS[who], label=what, alpha=0.5 if key == "p99" else 1.0)
     axis.set_yscale("log")
     axis.set_xlabel("% load of each core")
-    axis.set_ylabel("ms: mean time in queues; p99 of the whole logon")
+    axis.set_ylabel("ms in queues on average;\np99 of the whole logon")
     axis.legend(loc="upper left", ncols=2)
     return figure

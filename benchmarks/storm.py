@@ -14,9 +14,11 @@ m and mean square q over all steps of all logons measured, a worker's load is r 
 
     n * k n q / (2 (1 - r))
 
-where r < 1. Each step is taken for an independent arrival, as in an open network of queues. The M/G/c of textbooks has
-one queue for all and is better than that: the hash may find a busy worker while another has nothing to do. Where r >= 1
-the queue grows while users come, and all are served after r T seconds instead of T.
+where r < 1. Each step is taken for an independent arrival, as in an open network of queues, which holds while waits are
+short beside round trips. Where they are long, the steps of all logons take turns, and the core is shared: a logon then
+waits n m r / (1 - r), whatever the distribution (M/G/1 with processor sharing). The larger of both is the one to plan
+with. The M/G/c of textbooks has one queue for all and is better: the hash may find a busy worker while another has
+nothing to do. Where r >= 1 the queue grows while users come, and all are served after r T seconds instead of T.
 
 The simulation has no formula in it: it draws arrivals, workers and measured logons, and goes from event to event.
 """
@@ -134,7 +136,9 @@ class Estimate:
     load: float
     """Of each core; from 1 on the queue grows for as long as users come."""
     wait: float | None
-    """Seconds that a logon spends in queues, on average; None for a load of 1 or more."""
+    """Seconds that a logon spends in queues, on average, by Pollaczek and Khinchine; None for a load of 1 or more."""
+    shared: float | None
+    """The same by processor sharing."""
     served_after: float
     """Seconds until everybody is logged on."""
 
@@ -145,8 +149,10 @@ def estimate(logons: Sequence[Steps], users: int, seconds: float, cores: int) ->
     mean, square = statistics.fmean(steps), statistics.fmean(step * step for step in steps)
     arrivals = users / seconds / cores * count
     load = arrivals * mean
-    wait = count * arrivals * square / (2 * (1 - load)) if load < 1 else None
-    return Estimate(load, wait, seconds * max(1.0, load))
+    if load >= 1:
+        return Estimate(load, None, None, seconds * load)
+    wait = count * arrivals * square / (2 * (1 - load))
+    return Estimate(load, wait, count * mean * load / (1 - load), seconds)
 
 
 # --- the simulation ---
@@ -212,9 +218,9 @@ def by_load(logons: Sequence[Steps], cores: int, per_core: int) -> list[dict[str
     for load in LOADS:
         users = per_core * cores
         seconds = users * each / cores / load
+        said = estimate(logons, users, seconds, cores)
         found.append(
-            {"load": load}
-            | {"estimate": estimate(logons, users, seconds, cores).wait}
+            {"load": load, "estimate": said.wait, "shared": said.shared}
             | dataclasses.asdict(simulate(logons, users, seconds, cores))
         )
     return found
@@ -236,6 +242,8 @@ def measure(size: Size, results: Results, watch: Watch) -> None:
             figure=_once(lines[0].estimate.load * 100), unit="%"),
         Row(key="storm.estimate", what="time in queues, formula over simulation, loads from 10 to 90 % of 8 cores",
             figure=Figure.of(point["estimate"] / point["wait"] for point in loads[8])),
+        Row(key="storm.shared", what="the same, processor sharing over simulation",
+            figure=Figure.of(point["shared"] / point["wait"] for point in loads[8])),
     ]  # fmt: skip
     results.details["storm"] = {
         "service": service.as_json(),
@@ -250,16 +258,9 @@ def _once(value: float) -> Figure:
 
 
 HEAD = (
-    "cores",
-    "load",
-    "in queues, formula",
-    "simulated",
-    "median",
-    "p99",
-    "longest",
-    "all done, formula",
-    "simulated",
-)
+    "cores", "load", "in queues, formula", "shared", "simulated", "a logon: median", "p99", "longest",
+    "all done, formula", "simulated",
+)  # fmt: skip
 
 
 def table(lines: Iterable[Line]) -> str:
@@ -271,8 +272,8 @@ def table(lines: Iterable[Line]) -> str:
             (
                 str(line.cores),
                 f"{said.load:.1%}",
-                "grows" if said.wait is None else f"{said.wait * 1e3:.3f} ms",
-                *(f"{value * 1e3:.3f} ms" for value in (found.wait, found.median, found.p99, found.longest)),
+                *("grows" if value is None else f"{value * 1e3:.2f} ms" for value in (said.wait, said.shared)),
+                *(f"{value * 1e3:.2f} ms" for value in (found.wait, found.median, found.p99, found.longest)),
                 f"{said.served_after:.1f} s",
                 f"{found.served_after:.1f} s",
             )
