@@ -1,9 +1,11 @@
 """The client's exchange in the bare shape, with a mechanism that plays a script: each state with each message."""
 
 import pytest
-from support.engine import ALICE, KEY, script_client
+from support.engine import ALICE, KEY, Script, script_client
 
 from acredssp.core.binding import client_value, server_value
+from acredssp.core.client import ClientHandshake
+from acredssp.core.context import SecurityContext
 from acredssp.core.events import Delegate, StepMechanism
 from acredssp.core.states import State
 from acredssp.credentials import Deny
@@ -152,6 +154,27 @@ def test_what_is_delegated_can_be_asked_once_the_server_is_proven(answer, sent):
     assert result.status is SecurityStatus.SEC_E_OK
     assert TSRequest.decode(result.output).auth_info == b"sealed:" + ts_credentials.encode(sent)
     assert client.info.delegated == sent.kind
+
+
+@pytest.mark.requirement("delegation.order")
+@pytest.mark.parametrize(
+    ("name", "certified", "auth"),
+    [
+        ("ntlm", False, ServerAuth(0)),
+        ("ntlm", True, ServerAuth.CERTIFICATE),
+        ("kerberos", False, ServerAuth.KERBEROS),
+        ("kerberos", True, ServerAuth.KERBEROS | ServerAuth.CERTIFICATE),
+        ("negotiate", False, ServerAuth(0)),
+        ("Kerberos2", False, ServerAuth(0)),
+    ],
+)
+def test_who_decides_is_told_what_authenticates_the_server(name, certified, auth):
+    handshake = ClientHandshake(Script(b"c1", b"c2", name=name), ALICE, Policy(), target="TERMSRV/host", random=bytes)
+    client = SecurityContext(handshake, None, public_key=None)
+    client.step()
+    client.bind(KEY, certified=certified)
+    client.step(TSRequest(6, nego_token=b"s1").encode())
+    assert client.step(proof()).event == Delegate(name, 6, "TERMSRV/host", "password", auth)
 
 
 @pytest.mark.parametrize("answer", [None, False, "password", Deny()])

@@ -477,7 +477,8 @@ def test_the_early_result_where_a_request_is_due_is_access_denied(policy):
 # --- the certificate ---
 
 
-def test_the_certificate_is_judged_before_anything_of_the_logon_leaves(policy):
+@pytest.mark.parametrize("answer", [True, False, None, 1, "trusted"])
+def test_the_certificate_is_judged_before_anything_of_the_logon_leaves(policy, answer):
     client = client_context(policy, judge=True)
     server = End(server_context(policy))
     flight = client.step().output
@@ -493,8 +494,9 @@ def test_the_certificate_is_judged_before_anything_of_the_logon_leaves(policy):
     with pytest.raises(LocalProtocolError, match="resume"):
         client.step(b"")
     assert server.context.state in (State.TLS, State.NEGO_TOKEN)
-    assert client.resume(None).output
+    assert client.resume(answer).output
     assert client.handshake.mechanism.got == [b""]
+    assert client.handshake.certified is (answer is True), "only True vouches for the server"
 
 
 def test_a_refused_certificate_ends_it(policy):
