@@ -1,12 +1,15 @@
 """The benchmarks run, and leave behind what docs/performance.md promises. No time is asserted."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from support.peers import DEADLINE
+
+from benchmarks import storm
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,7 +60,8 @@ def test_the_table_has_every_row(folder, results):
 
 def test_the_details_are_those_that_the_plots_are_drawn_from(results):
     details = results["details"]
-    assert set(details) == {"in memory", "loopback", "memory", "stages", "storm", "workers"}
+    assert set(details) - {"workers"} == {"in memory", "loopback", "memory", "stages", "storm"}
+    assert ("workers" in details) == (len(os.sched_getaffinity(0)) > 1)
     for found in details["loopback"].values():
         assert {"acredssp", "plumbing", "streams"} == {each["who"] for each in found}
         assert all({"at_once", "cpu_us", "p50_ms", "p99_ms", "latencies_ms"} < set(each) for each in found)
@@ -75,3 +79,38 @@ def test_the_details_are_those_that_the_plots_are_drawn_from(results):
 def test_a_handshake_takes_as_many_messages_as_promised(results, key, messages):
     [row] = [row for row in results["rows"] if row["key"] == key]
     assert row["figure"]["median"] == messages
+
+
+# --- the storm of logons ---
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+@pytest.mark.parametrize("load", [0.2, 0.5, 0.8])
+def test_a_storm_of_single_steps_is_the_queue_of_the_textbooks(cores, load):
+    users, step = 40_000 * cores, 0.001
+    seconds = users * step / cores / load
+    found = storm.simulate([[step]], users, seconds, cores)
+    said = storm.estimate([[step]], users, seconds, cores)
+    assert said.load == pytest.approx(load)
+    assert said.wait == pytest.approx(step * load / (2 * (1 - load)))  # M/D/1
+    assert found.wait == pytest.approx(said.wait, rel=0.1)
+
+
+def test_a_storm_that_is_too_much_ends_when_all_is_worked_off():
+    logons = [[0.001, 0.002, 0.001], [0.002, 0.003, 0.001]]
+    said = storm.estimate(logons, 10_000, 20.0, 1)
+    assert (said.load, said.wait, said.shared) == (pytest.approx(2.5), None, None)
+    assert said.served_after == pytest.approx(50.0)
+    assert storm.simulate(logons, 10_000, 20.0, 1).served_after == pytest.approx(50.0, rel=0.02)
+
+
+def test_a_logon_alone_waits_for_nobody():
+    found = storm.simulate([[0.001, 0.002]], 1, 1.0, 2, rtt=0.01)
+    assert found.wait == 0
+    assert found.longest == pytest.approx(0.013)
+
+
+def test_service_times_are_read_from_a_report(results):
+    service = storm.Service.from_json(results)
+    assert service.as_json() == results["details"]["storm"]["service"]
+    assert {len(logon) for logon in service.steps()} == {5}
