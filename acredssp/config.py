@@ -16,7 +16,7 @@ from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext
 from acredssp.core.events import Delegate
 from acredssp.core.server import ServerHandshake
-from acredssp.core.tls import TLSSession, own_public_key
+from acredssp.core.tls import BIOPair, TLSSession, own_public_key
 from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, TicketCache
 from acredssp.delegation import NOTHING, CredentialClass, DelegationPolicy, DelegationRequest
 from acredssp.errors import PolicyError
@@ -90,6 +90,7 @@ class ClientConfig:
         server_hostname: str | None,
         spn: str,
         tls: TLSSession | None = None,
+        bios: BIOPair | None = None,
         judge: bool | None = None,
         channel_bindings: bytes | None = None,
         ask_kdc: bool = True,
@@ -100,6 +101,7 @@ class ClientConfig:
             server_hostname: The name for SNI; None for none.
             spn: The service principal name, `TERMSRV/host` for RDP.
             tls: A fresh session of `ssl_context` that does more than the usual one; None for the usual one.
+            bios: For the usual session, a pair of BIOs to share with others; None for one of its own.
             judge: Whether to stop with `JudgeCertificate`; None for yes, unless the policy accepts any certificate.
             channel_bindings: For the inner mechanism, application data as of RFC 5929. CredSSP needs none.
             ask_kdc: Whether `spn` is a name to ask a KDC for; not one that was made of an IP address.
@@ -110,7 +112,7 @@ class ClientConfig:
         assert self.ssl_context is not None
         return SecurityContext(
             self._handshake(spn, channel_bindings, ask_kdc=ask_kdc),
-            tls or TLSSession(self.ssl_context, server_side=False, server_hostname=server_hostname),
+            tls or TLSSession(self.ssl_context, server_side=False, server_hostname=server_hostname, bios=bios),
             judge=not self.policy.dangerous_accept_any_certificate if judge is None else judge,
         )
 
@@ -272,9 +274,10 @@ class ServerConfig:
         if self._takes_kerberos:
             require_installed()
 
-    def new_context(self, *, channel_bindings: bytes | None = None) -> SecurityContext:
-        """Make a context for one connection, with TLS inside; `channel_bindings` as for a client."""
-        return SecurityContext(self._handshake(channel_bindings), TLSSession(self.ssl_context, server_side=True))
+    def new_context(self, *, bios: BIOPair | None = None, channel_bindings: bytes | None = None) -> SecurityContext:
+        """Make a context for one connection, with TLS inside; `bios` and `channel_bindings` as for a client."""
+        tls = TLSSession(self.ssl_context, server_side=True, bios=bios)
+        return SecurityContext(self._handshake(channel_bindings), tls)
 
     def new_bare_context(self, *, public_key: bytes, channel_bindings: bytes | None = None) -> SecurityContext:
         """Make a context for one connection whose TLS somebody else runs, with a certificate of that key."""

@@ -7,8 +7,7 @@ are there: a TLS record cut into single bytes wakes it twice, for its header and
 Three observations shape it:
 
 * `get_buffer` must never give an empty buffer, on which asyncio and uvloop alike fail; nor one of just the missing
-  size, which would make a system call for each header. All connections of a loop share one buffer: both loops fill it
-  and call `buffer_updated` before they look at another connection.
+  size, which would make a system call for each header. All connections of a loop share one buffer (`buffers`).
 * uvloop forgets a `pause_reading` in `connection_made`, so reading is paused where too much has come.
 * A transport calls `connection_lost` once, and says nothing at all to a protocol that is set afterwards. So this
   protocol stays on its transport for good, and remembers how it ended.
@@ -17,26 +16,18 @@ Three observations shape it:
 import asyncio
 import contextlib
 import dataclasses
-import weakref
 from collections.abc import Callable
 from typing import Final
 
+from acredssp.aio.buffers import shared_buffers
+
 __all__ = ["CredSSPProtocol", "Receiver"]
 
-_READ_SIZE: Final = 64 * 1024
-"""Bytes of one read: four full records. More is not measurably faster, and all of it may have to be stored."""
+_HANDSHAKE_READ_SIZE: Final = 64 * 1024
+"""Bytes of one read before the handshake is over: all of it may have to be stored, for a peer who is nobody yet."""
 
 _MOST_STORED: Final = 32 * 1024
 """Bytes kept for an owner who is busy (a slow lookup), before the peer has to wait: more than one whole record."""
-
-_read_buffers: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview]" = weakref.WeakKeyDictionary()
-
-
-def _read_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
-    buffer = _read_buffers.get(loop)
-    if buffer is None:
-        buffer = _read_buffers[loop] = memoryview(bytearray(_READ_SIZE))
-    return buffer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,7 +70,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         self._on_made = on_made
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._buffer = _read_buffer(self._loop)
+        self._buffer = shared_buffers().read[:_HANDSHAKE_READ_SIZE]
         self._receiver: Receiver | None = None
         self._kept = 0
         self._wanted = 0
@@ -211,6 +202,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         `ended`, `lost` and `error` tell what has happened already: none of it is told again.
         """
         self._receiver = receiver
+        self._buffer = shared_buffers().read
         stored, self.received = self.received, bytearray()
         return stored
 

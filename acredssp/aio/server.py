@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from acredssp.aio.answers import ServerAnswers
+from acredssp.aio.buffers import shared_buffers
 from acredssp.aio.driver import establish
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.transport import SecureTransport, start_application
@@ -193,7 +194,7 @@ class CredSSPServer(asyncio.AbstractServer):
         address = protocol.transport.get_extra_info("peername")
         error: CredSSPError | None = None
         try:
-            sequence = self._carriage.acceptor(self._config.new_context())
+            sequence = self._carriage.acceptor(self._config.new_context(bios=shared_buffers().bios))
             answers = ServerAnswers(self._config, sequence, address, started + self._timeout)
             try:
                 await establish(protocol, sequence, answers, started + self._timeout)

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias, TypedDict, TypeVar, Unpack
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
+from acredssp.aio.buffers import shared_buffers
 from acredssp.aio.driver import Answerer, deadline_in, establish
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.server import CredSSPServer, HandshakeHook, ProtocolFactory
@@ -380,9 +381,14 @@ class _Handshake:
         self._server_hostname = names.for_tls
         self._sequence: HandshakeSequence
         if isinstance(config, ServerConfig):
-            self._sequence = carriage.acceptor(config.new_context())
+            self._sequence = carriage.acceptor(config.new_context(bios=shared_buffers().bios))
         elif names.for_tls:
-            context = config.new_context(server_hostname=names.for_tls, spn=names.for_logon, ask_kdc=names.known_to_kdc)
+            context = config.new_context(
+                server_hostname=names.for_tls,
+                spn=names.for_logon,
+                ask_kdc=names.known_to_kdc,
+                bios=shared_buffers().bios,
+            )
             self._sequence = carriage.initiator(context)
         else:
             raise ValueError("server_hostname must be given where there is no host")

@@ -3,18 +3,18 @@
 What flows where
 ================
 
-Ciphertext comes from `CredSSPProtocol` and goes into the TLS session about a record at a time (a memory BIO keeps its
-largest size for good); the plaintext of each goes to the application before the next one goes in. When the application
-pauses, ciphertext that is already here is kept, and the transport below is paused: nothing else is buffered on the way
-in. What the application writes is encrypted at once and given to the transport below, whose write buffer, limits and
-pauses are the application's own: nothing is buffered here on the way out.
+Ciphertext comes from `CredSSPProtocol`, one read at a time, and all of it goes into the TLS session; the plaintext of
+its records then goes to the application, one by one. When the application pauses, the records that are left are kept,
+and the transport below is paused: nothing else is buffered on the way in. What the
+application writes is encrypted at once and given to the transport below, whose write buffer, limits and pauses are the
+application's own: nothing is buffered here on the way out.
 
 How it ends
 ===========
 
 As on asyncio's TCP transports each direction ends alone. Ours ends with close_notify (`write_eof`), the peer's with
 theirs (`eof_received`, whose True keeps our direction open). `SSL_shutdown` discards what it finds unread, so our
-close_notify is sent once, and only ever between two feeds, when all plaintext of the last one has been read. The end
+close_notify is sent once, when everything that TLS was given has been read. The end
 of the TCP connection without close_notify is not the end of the data, which somebody may have cut off:
 `connection_lost` is then told a `PeerClosed`.
 
@@ -29,7 +29,6 @@ from typing import Final, TypeVar
 from acredssp.aio.protocol import CredSSPProtocol, Receiver
 from acredssp.carriage.base import Sequence
 from acredssp.core.context import HandshakeInfo
-from acredssp.core.tls import MAX_PLAINTEXT
 from acredssp.errors import PeerClosed, TLSError
 from acredssp.status import Stage
 from acredssp.wire.ts_credentials import TSCredentials
@@ -37,9 +36,6 @@ from acredssp.wire.ts_credentials import TSCredentials
 __all__ = ["SecureTransport", "start_application"]
 
 _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
-
-_MOST_FED: Final = MAX_PLAINTEXT + 512
-"""Bytes of ciphertext per feed: a full record with what the usual ciphers add."""
 
 _OF_TLS: Final[Mapping[str, Callable[[object], object]]] = {
     "ssl_object": lambda ssl_object: ssl_object,
@@ -74,7 +70,8 @@ class SecureTransport(asyncio.Transport):
         self._raw = protocol.transport
         self._loop = asyncio.get_running_loop()
         self._app: asyncio.BaseProtocol = asyncio.Protocol()
-        self._plaintext = context.trailing_data
+        self._buffered = False
+        self._records = [context.trailing_data] if context.trailing_data else []
         """Decrypted, and not taken by the application yet."""
         self._flowing = False
         """Whether what arrives may go straight through: the application reads, and nothing older waits."""
@@ -85,6 +82,8 @@ class SecureTransport(asyncio.Transport):
         self._lost = False
         self._nothing_to_lose = False
         """Whether close_notify is all that was not sent when the application closed."""
+        self._fault: TLSError | None = None
+        """What is wrong with the record behind `_records`."""
         self._error: Exception | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self._ciphertext = protocol.hand_over(
@@ -145,6 +144,7 @@ class SecureTransport(asyncio.Transport):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Change who gets the data."""
         self._app = protocol
+        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """Return who gets the data."""
@@ -169,75 +169,101 @@ class SecureTransport(asyncio.Transport):
             self._paused = False
             self._loop.call_soon(self._go_on)
 
-    def _on_data(self, ciphertext: memoryview) -> None:
-        if self._flowing:
-            self._take(ciphertext)
-        elif not self._closing and not self._tls.peer_closed:
-            self._ciphertext += ciphertext
-            self._connection.pause_reading()
+    def _on_data(self, ciphertext: memoryview | bytearray) -> None:
+        """Decrypt all of it, and only then call the application, which may well use other connections."""
+        if not self._flowing:
+            if not self._closing and not self._over:
+                self._ciphertext += ciphertext
+                self._connection.pause_reading()
+            return
+        records: list[bytes] = []
+        over = False
+        try:
+            if self._tls.decrypt(ciphertext, records):
+                self._raw.write(self._tls.output())  # the answer to a key update
+                over = self._tls.peer_closed
+        except TLSError as error:
+            self._fault = error
+            over = True
+        if records:
+            self._deliver(records)
+        if over and self._flowing:
+            self._end()
+
+    def _deliver(self, records: list[bytes]) -> None:
+        """Give the application what is decrypted; keep what it does not want now."""
+        kept = b""
+        taken = 0
+        try:
+            for record in records:
+                if self._buffered:
+                    kept = self._fill_buffer(record)
+                else:
+                    self._app.data_received(record)  # type: ignore[attr-defined] # a Protocol, or a duck
+                taken += 1
+                if not self._flowing:
+                    self._records = [kept, *records[taken:]] if kept else records[taken:]
+                    return
+        except Exception as error:  # noqa: BLE001 - the application's own, of whatever kind
+            self._fail(error)
+
+    def _fill_buffer(self, record: bytes) -> bytes:
+        """Have the application fill its own buffer as often as it takes; return what it does not want now."""
+        rest = memoryview(record)
+        while rest and self._flowing:
+            app = self._app
+            if not isinstance(app, asyncio.BufferedProtocol):  # it was replaced in the middle of the record
+                app.data_received(bytes(rest))  # type: ignore[attr-defined] # as above
+                return b""
+            with memoryview(app.get_buffer(len(rest))) as buffer:
+                size = min(len(buffer), len(rest))
+                if not size:
+                    raise RuntimeError("get_buffer() returned an empty buffer")
+                buffer[:size] = rest[:size]
+            rest = rest[size:]
+            app.buffer_updated(size)
+        return bytes(rest)
 
     def _go_on(self) -> None:
         """Deliver what had to wait; when that is done, let the rest flow."""
         if self._connection.lost:
             self._on_connection_lost(self._connection.error)
-        elif self.is_reading() and self._deliver_waiting():
-            self._flowing = True
-            self._connection.resume_reading()
-            if self._connection.ended:
-                self._on_eof()
+        elif self.is_reading():
+            self._deliver_kept()
+            if self.is_reading():
+                self._connection.resume_reading()
+                if self._connection.ended:
+                    self._on_eof()
 
-    def _deliver_waiting(self) -> bool:
-        waiting, self._ciphertext = self._ciphertext, bytearray()
-        self._take(memoryview(waiting))
-        return self.is_reading()
+    def _deliver_kept(self) -> None:
+        self._flowing = True
+        records, self._records = self._records, []
+        self._deliver(records)
+        if self._flowing and self._over:
+            self._end()
+        elif self._flowing and self._ciphertext:
+            ciphertext, self._ciphertext = self._ciphertext, bytearray()
+            self._on_data(ciphertext)
 
-    def _take(self, ciphertext: memoryview) -> None:
-        """Decrypt and deliver while the application reads; keep the rest."""
-        taken = 0
-        try:
-            while self._deliver() and taken < len(ciphertext):
-                self._tls.feed(ciphertext[taken : taken + _MOST_FED])
-                taken += _MOST_FED
-                self._plaintext = self._tls.read()
-                if self._tls.has_output:  # the answer to a key update
-                    self._raw.write(self._tls.output())
-        except TLSError as error:
-            self._break(error)
-        if taken < len(ciphertext) and not self._closing and not self._tls.peer_closed:
-            self._ciphertext += ciphertext[taken:]
+    @property
+    def _over(self) -> bool:
+        """Whether TLS gives no more data, for better or worse."""
+        return self._tls.peer_closed or self._fault is not None
 
-    def _deliver(self) -> bool:
-        """Give the application what is decrypted, and the end; return whether it takes more."""
-        while self._plaintext and not self._paused and not self._closing:
-            if isinstance(self._app, asyncio.BufferedProtocol):
-                self._call(self._fill_buffer, self._app)
-            else:
-                plaintext, self._plaintext = self._plaintext, b""
-                self._call(self._app.data_received, plaintext)  # type: ignore[attr-defined] # a Protocol, or a duck
-        if self._tls.peer_closed and not self._paused and not self._closing:
-            self._deliver_eof()
-        return not (self._paused or self._closing or self._tls.peer_closed)
-
-    def _fill_buffer(self, app: asyncio.BufferedProtocol) -> None:
-        with memoryview(app.get_buffer(len(self._plaintext))) as buffer:
-            size = min(len(buffer), len(self._plaintext))
-            if not size:
-                raise RuntimeError("get_buffer() returned an empty buffer")
-            buffer[:size] = self._plaintext[:size]
-        self._plaintext = self._plaintext[size:]
-        app.buffer_updated(size)
-
-    def _deliver_eof(self) -> None:
-        if self._eof_delivered:
-            return
-        self._eof_delivered = True
-        keep_open = self._call(self._app.eof_received)  # type: ignore[attr-defined] # as above
-        if not keep_open:
-            self.close()
+    def _end(self) -> None:
+        """Let the application know that it has got everything."""
+        self._flowing = False
+        if self._fault is not None:
+            self._break(self._fault)
+        elif not self._eof_delivered:
+            self._eof_delivered = True
+            keep_open = self._call(self._app.eof_received)  # type: ignore[attr-defined] # as above
+            if not keep_open:
+                self.close()
 
     def _on_eof(self) -> None:
         """The TCP connection ended in the peer's direction: fine, if TLS has ended before."""
-        if self._flowing and not self._tls.peer_closed:
+        if self._flowing:
             self._break(_truncated())
 
     # --- writing ---
@@ -246,22 +272,15 @@ class SecureTransport(asyncio.Transport):
         """Encrypt and send; data written after `close()` is dropped."""
         if self._eof_sent and not self._closing:
             raise RuntimeError("cannot call write() after write_eof()")
-        view = memoryview(data).cast("B")
-        if self.is_closing() or not view:
+        if type(data) is not bytes:
+            data = memoryview(data).cast("B")
+        if self._closing or not data or self._raw.is_closing():
             return
         try:
-            if len(view) <= MAX_PLAINTEXT:
-                self._raw.write(self._encrypt(view))
-            else:
-                starts = range(0, len(view), MAX_PLAINTEXT)
-                # Not writelines: on CPython before 3.12.9 and 3.13.2 it never pauses the writer (CVE-2024-12254).
-                self._raw.write(b"".join([self._encrypt(view[start : start + MAX_PLAINTEXT]) for start in starts]))
+            # Not writelines: on CPython before 3.12.9 and 3.13.2 it never pauses the writer (CVE-2024-12254).
+            self._raw.write(self._tls.encrypt(data))
         except TLSError as error:
             self._break(error)
-
-    def _encrypt(self, plaintext: memoryview) -> bytes:
-        self._tls.write(plaintext)
-        return self._tls.output()
 
     def can_write_eof(self) -> bool:
         """Yes: TLS can end one direction."""
@@ -301,6 +320,7 @@ class SecureTransport(asyncio.Transport):
         if self._closing:
             return
         self._closing = True
+        self._flowing = False
         # Written to a peer who is gone: on TCP, where nothing is sent to say good-bye, nobody would ever know.
         self._nothing_to_lose = not self._raw.get_write_buffer_size()
         self._send_close_notify()
@@ -311,6 +331,7 @@ class SecureTransport(asyncio.Transport):
     def abort(self) -> None:
         """Close at once; what was written may be lost."""
         self._closing = True
+        self._flowing = False
         self._raw.abort()
 
     def _send_close_notify(self) -> None:
@@ -333,11 +354,11 @@ class SecureTransport(asyncio.Transport):
         if self._lost:
             return
         if not self._paused and not self._closing:
-            self._deliver_waiting()
+            self._deliver_kept()
         if exc is None and not self._closing and not self._tls.peer_closed:
             exc = _truncated()
         self._closing = self._lost = True
-        self._plaintext, self._ciphertext, self._credentials = b"", bytearray(), None
+        self._records, self._ciphertext, self._credentials = [], bytearray(), None
         if self._close_timer is not None:
             self._close_timer.cancel()
         if self._nothing_to_lose and isinstance(exc, OSError):
@@ -349,17 +370,20 @@ class SecureTransport(asyncio.Transport):
         try:
             return callback(*args)
         except Exception as error:  # noqa: BLE001 - the application's own, of whatever kind
-            self._loop.call_exception_handler(
-                {
-                    "message": "fatal error: a callback of the application's protocol failed",
-                    "exception": error,
-                    "transport": self,
-                    "protocol": self._app,
-                }
-            )
-            self._error = error
-            self.abort()
+            self._fail(error)
             return None
+
+    def _fail(self, error: Exception) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": "fatal error: a callback of the application's protocol failed",
+                "exception": error,
+                "transport": self,
+                "protocol": self._app,
+            }
+        )
+        self._error = error
+        self.abort()
 
 
 def start_application(transport: SecureTransport, protocol_factory: Callable[[], _ProtocolT]) -> _ProtocolT:

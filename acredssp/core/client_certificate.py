@@ -59,7 +59,7 @@ class WatchingTLSSession(TLSSession):
                 self._messages += ciphertext[HEADER_SIZE:]
                 return
             self._in_clear = ciphertext[0] != CHANGE_CIPHER_SPEC
-        self._incoming.write(ciphertext)
+        self._fed += ciphertext
 
     def handshake(self) -> bool:
         """Go on until the server's messages are used up, or the next one is a CertificateRequest."""

@@ -4,7 +4,9 @@
 socket. Who owns a session feeds it whole records and drains `output()` after every call. Two facts of OpenSSL
 shape the rest:
 
-* A memory BIO keeps its largest size for good, so nobody feeds or writes more than about a record at a time.
+* A memory BIO keeps its largest size for good, and a connection its BIOs: after some data, two thirds of the memory of
+  an idle connection would be two empty BIOs. So each call of a session leaves both empty, and sessions that one thread
+  calls can share a pair (`BIOPair`).
 * `SSL_shutdown` reads from the input once its own close_notify is out, and throws away application data that it
   finds there. So `close()` is called once, only when everything received has been read, and once more after the
   peer's close_notify has been seen.
@@ -22,7 +24,7 @@ from acredssp.status import SecurityStatus, Stage
 from acredssp.wire.tls_record import MAX_FRAGMENT, MAX_FRAGMENT_TLS13
 from acredssp.wire.x509 import subject_public_key
 
-__all__ = ["MAX_PLAINTEXT", "TLSSession", "note_server_name", "own_chain", "own_public_key"]
+__all__ = ["MAX_PLAINTEXT", "BIOPair", "TLSSession", "note_server_name", "own_chain", "own_public_key"]
 
 MAX_PLAINTEXT: Final = 16_384
 """Bytes of plaintext that one record holds at most (RFC 8446 5.1)."""
@@ -59,6 +61,24 @@ _OWN_ALERT: Final = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC": bytes((2, 20))}
 """What OpenSSL sends for what it finds, where its reason leaves no choice (RFC 8446 6.2)."""
 
 
+_MOST_ENCRYPTED: Final = 4 * MAX_PLAINTEXT
+"""Bytes of plaintext given to OpenSSL in one call: more is not measurably faster."""
+
+
+class BIOPair:
+    """Where OpenSSL reads and writes, for any number of sessions that one thread calls.
+
+    Between two calls of a session both BIOs are empty: what OpenSSL did not take is taken back, what it made is taken
+    out. So the pair belongs to whoever is being called, and costs its memory once for all of them.
+    """
+
+    __slots__ = ("incoming", "outgoing")
+
+    def __init__(self) -> None:
+        self.incoming = ssl.MemoryBIO()
+        self.outgoing = ssl.MemoryBIO()
+
+
 class TLSSession:
     """A TLS connection without a transport.
 
@@ -67,12 +87,23 @@ class TLSSession:
         server_side: Whether this is the TLS server.
         server_hostname: Client: the name for SNI, None for none. An IP address is no SNI name (RFC 6066 section 3).
         session: Client: a session of the same context to resume, None for a new one.
+        bios: A pair that other sessions use too, all of them called by one thread; None for one of its own.
     """
 
     stops_at_records = False
     """Whether the handshake may have to stop between two records that came together."""
 
-    __slots__ = ("_close_sent", "_incoming", "_object", "_outgoing", "alert", "certificate_request", "peer_closed")
+    __slots__ = (
+        "_close_sent",
+        "_fed",
+        "_incoming",
+        "_object",
+        "_outgoing",
+        "_output",
+        "alert",
+        "certificate_request",
+        "peer_closed",
+    )
 
     def __init__(
         self,
@@ -81,9 +112,14 @@ class TLSSession:
         server_side: bool,
         server_hostname: str | None = None,
         session: ssl.SSLSession | None = None,
+        bios: BIOPair | None = None,
     ) -> None:
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
+        bios = bios or BIOPair()
+        self._incoming = bios.incoming
+        self._outgoing = bios.outgoing
+        self._fed = b""
+        """Ciphertext that OpenSSL was not given yet, or did not take."""
+        self._output = b""
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname, session)
         self.certificate_request: tuple[bytes, ...] | None = None
         """Client: the authorities (names in DER) that the server wants a certificate of, while TLS waits for one."""
@@ -98,21 +134,36 @@ class TLSSession:
 
     def feed(self, ciphertext: bytes | bytearray | memoryview) -> None:
         """Take ciphertext from the peer. Call `handshake()` or `read()` next, which raise what is wrong with it."""
-        self._incoming.write(ciphertext)
+        self._fed += ciphertext
 
     def output(self) -> bytes:
         """Return and forget the ciphertext for the peer; empty when there is none."""
-        return self._outgoing.read()
+        output, self._output = self._output, b""
+        return output
 
     @property
     def has_output(self) -> bool:
         """Whether `output()` has something."""
-        return self._outgoing.pending > 0
+        return bool(self._output)
 
     @property
     def output_size(self) -> int:
         """How many bytes `output()` has."""
-        return self._outgoing.pending
+        return len(self._output)
+
+    def _enter(self) -> None:
+        """Give OpenSSL what was fed. `_leave()` follows, whatever happens in between."""
+        if self._incoming.pending or self._outgoing.pending:
+            raise _in_use()
+        self._incoming.write(self._fed)
+        self._fed = b""
+
+    def _leave(self) -> None:
+        """Leave both BIOs empty: what OpenSSL did not take is fed again, what it made is output."""
+        if self._incoming.pending:
+            self._fed = self._incoming.read()
+        if self._outgoing.pending:
+            self._output += self._outgoing.read()
 
     # --- handshake and data ---
 
@@ -125,6 +176,7 @@ class TLSSession:
             TLSError: The handshake failed; the alert for the peer is in `output()`.
             PeerClosed: The peer sent its close_notify already.
         """
+        self._enter()
         try:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
@@ -133,6 +185,8 @@ class TLSSession:
             raise PeerClosed("the peer ended the connection in the middle of the tls handshake") from None
         except ssl.SSLError as error:
             raise _tls_error(error) from None
+        finally:
+            self._leave()
         return True
 
     def read(self) -> bytes:
@@ -143,19 +197,9 @@ class TLSSession:
         Raises:
             TLSError: A record did not verify, or the peer sent a fatal alert.
         """
-        chunks: list[bytes] = []
-        try:
-            while chunk := self._object.read(MAX_PLAINTEXT):
-                chunks.append(chunk)
-            self.peer_closed = True
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            self.peer_closed = True
-        except ssl.SSLError as error:
-            self.alert = _OWN_ALERT.get(error.reason, b"")
-            raise _tls_error(error) from None
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        records: list[bytes] = []
+        self.decrypt(b"", records)
+        return b"".join(records)
 
     def write(self, plaintext: bytes | bytearray | memoryview) -> None:
         """Encrypt; the records are in `output()`. One call makes one record up to `MAX_PLAINTEXT` bytes.
@@ -164,12 +208,70 @@ class TLSSession:
             LocalProtocolError: `close()` was called before.
             TLSError: The connection is broken.
         """
+        self._output = self.encrypt(plaintext)
+
+    # --- much data: few calls, since on a fast loop they cost more than the cipher does ---
+
+    def decrypt(self, ciphertext: bytes | bytearray | memoryview, records: list[bytes]) -> bool:
+        """Take ciphertext, cut anywhere, and append to `records` the plaintext of each record that is whole now.
+
+        What follows the peer's close_notify is dropped.
+
+        Returns:
+            Whether there is more to look at than `records`: `output()`, with the answer to a key update, and
+            `peer_closed`.
+
+        Raises:
+            TLSError: As `read()`; the records before the faulty one are there.
+        """
+        incoming = self._incoming
+        if incoming.pending or self._outgoing.pending:
+            raise _in_use()
+        incoming.write(self._fed + ciphertext if self._fed else ciphertext)
+        self._fed = b""
+        try:
+            while record := self._object.read(MAX_PLAINTEXT):
+                records.append(record)
+                if not incoming.pending:
+                    break  # asking once more would only raise SSLWantReadError: as expensive as 8 KiB of data
+            else:
+                self.peer_closed = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.peer_closed = True
+        except ssl.SSLError as error:
+            self._leave()
+            self.alert = _OWN_ALERT.get(error.reason, b"")
+            raise _tls_error(error) from None
+        if self._outgoing.pending or self.peer_closed:
+            self._leave()
+            self._fed = b""
+            return True
+        return False
+
+    def encrypt(self, plaintext: bytes | bytearray | memoryview) -> bytes:
+        """Return `plaintext` (contiguous bytes) as records, behind what `output()` had.
+
+        Raises:
+            LocalProtocolError, TLSError: As `write()`.
+        """
         if self._close_sent:
             raise LocalProtocolError("write after close_notify", security_status=SecurityStatus.SEC_E_CONTEXT_EXPIRED)
+        if len(plaintext) > _MOST_ENCRYPTED:
+            view = memoryview(plaintext)
+            starts = range(0, len(view), _MOST_ENCRYPTED)
+            return b"".join([self.encrypt(view[start : start + _MOST_ENCRYPTED]) for start in starts])
+        if self._outgoing.pending:
+            raise _in_use()
         try:
             self._object.write(plaintext)
         except ssl.SSLError as error:
+            self._leave()
             raise _tls_error(error) from None
+        if self._output:
+            return self.output() + self._outgoing.read()
+        return self._outgoing.read()
 
     def answer(self) -> None:
         """Put into `output()` what OpenSSL would else send in front of the next record: the answer to a key update.
@@ -177,8 +279,8 @@ class TLSSession:
         For those who have to know its size before they write. Of itself it comes out with the next `write()`.
         """
         if not self._close_sent:
-            with contextlib.suppress(ssl.SSLError):
-                self._object.write(b"")  # makes no record of its own
+            with contextlib.suppress(TLSError):
+                self._output = self.encrypt(b"")  # makes no record of its own
 
     def close(self) -> None:
         """Put our close_notify into `output()`; harmless when it is already out, or when TLS never came up.
@@ -187,12 +289,14 @@ class TLSSession:
         """
         if self._close_sent and not self.peer_closed:
             return
+        self._enter()
         self._close_sent = True
         before = self.output_size
         # SSLWantReadError: the peer has not closed its direction yet, which is the usual case. Anything else: TLS is
         # broken or was never up, and there is nothing to close.
         with contextlib.suppress(ssl.SSLError):
             self._object.unwrap()
+        self._leave()
         if self.output_size > before:
             self.alert = _CLOSE_NOTIFY
 
@@ -294,6 +398,10 @@ class TLSSession:
                 stage=Stage.TLS,
             )
         return subject_public_key(certificate)
+
+
+def _in_use() -> LocalProtocolError:
+    return LocalProtocolError("a callback of tls (for SNI, say) used another connection of the same loop")
 
 
 def _tls_error(error: ssl.SSLError) -> TLSError:

@@ -17,7 +17,7 @@ from support.endpoints import (
     turns,
 )
 
-from acredssp.aio import protocol as protocol_module
+from acredssp.aio import buffers as buffers_module
 from acredssp.aio import transport as transport_module
 from acredssp.errors import PeerClosed, TLSError
 from acredssp.status import Stage
@@ -327,6 +327,54 @@ async def test_a_forged_record_ends_the_connection_on_both_sides(version):
     assert bytes(theirs.data) == b"true"
 
 
+@pytest.mark.parametrize("app", [Recorder, BufferedRecorder])
+async def test_a_forged_record_is_told_when_what_came_before_it_was_taken(app):
+    class Sipping(app):
+        def note(self, what):
+            super().note(what)
+            if what == "data":
+                self.transport.pause_reading()
+
+    ours, theirs = await secure_pair(server_app=Sipping())
+    wire = ours.transport._raw
+    theirs.transport._raw.inbox.append(bytearray())  # so that all of it arrives in one piece
+    theirs.transport._raw.sizes.append(100_000)
+    for word in b"one", b"two":
+        ours.transport.write(word)
+    wire.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+    for data in b"one", b"onetwo":
+        assert await theirs.got(len(data)) == data
+        await turns(3)
+        assert not theirs.transport.is_closing()
+        assert theirs.told.count("data") == (1 if data == b"one" else 2)
+        theirs.transport.resume_reading()
+    assert isinstance(await theirs.lost, TLSError)
+    assert isinstance(await ours.lost, TLSError)
+
+
+async def test_an_application_that_uses_other_connections_while_it_is_called():
+    """Each read holds several records, for whose data the application writes to, and closes, other connections."""
+    first, second = await secure_pair(), await secure_pair()
+
+    class Relay(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            for app in (*first, *second):
+                app.transport.write(data)
+            if data == b"close":
+                second[0].transport.close()
+
+    ours, relay = await secure_pair(server_app=Relay())
+    relay.transport._raw.inbox.append(bytearray())
+    relay.transport._raw.sizes.append(100_000)
+    for word in b"one ", b"two ", b"close", b" end":
+        ours.transport.write(word)
+    assert await relay.got(17) == b"one two close end"
+    assert await first[0].got(17) == await first[1].got(17) == b"one two close end"
+    assert await second[1].lost is None
+    assert bytes(second[1].data) == b"one two close"
+
+
 async def test_data_behind_close_notify_is_dropped():
     ours, theirs = await secure_pair(Recorder(), Recorder(keep_open=True))
     ours.transport.write_eof()
@@ -369,8 +417,8 @@ async def test_a_paused_application_gets_nothing_and_little_is_kept_for_it():
     assert ours.story == ["made", "pause"]
     await turns(50)
     assert theirs.story == ["made"]
-    kept = len(theirs.transport._ciphertext) + len(theirs.transport._plaintext)
-    assert kept <= protocol_module._READ_SIZE + transport_module._MOST_FED
+    assert len(theirs.transport._ciphertext) <= buffers_module._READ_SIZE
+    assert theirs.transport._records == []
     waiting = ours.transport.get_write_buffer_size()
     assert waiting > 1_000_000
     theirs.transport.resume_reading()

@@ -1,5 +1,6 @@
 """TLSSession: two memory BIOs, facts, alerts, and the rules of close_notify."""
 
+import contextlib
 import ssl
 
 import pytest
@@ -9,7 +10,7 @@ from support.engine import pem
 
 from acredssp import tls_config
 from acredssp.core import tls as tls_module
-from acredssp.core.tls import TLSSession, own_chain, own_public_key
+from acredssp.core.tls import BIOPair, TLSSession, own_chain, own_public_key
 from acredssp.errors import LocalProtocolError, PolicyError, TLSError
 from acredssp.policy import Policy
 from acredssp.status import SecurityStatus
@@ -149,6 +150,160 @@ def test_close_before_the_handshake_is_harmless(server_context):
     session = TLSSession(server_context, server_side=True)
     session.close()
     assert session.output() == b""
+
+
+# --- much data, and BIOs that sessions share ---
+
+
+class NotingBIO:
+    """Remembers the most that a BIO ever held, as OpenSSL keeps that much memory for good."""
+
+    def __init__(self, bio: ssl.MemoryBIO) -> None:
+        self.bio = bio
+        self.most = 0
+
+    @property
+    def pending(self) -> int:
+        return self.bio.pending
+
+    def read(self) -> bytes:
+        self.most = max(self.most, self.bio.pending)
+        return self.bio.read()
+
+
+def empty(bios: BIOPair) -> bool:
+    return not bios.incoming.pending and not bios.outgoing.pending
+
+
+def sharing_pair(policy: Policy, server_context: ssl.SSLContext, bios: BIOPair) -> tuple[TLSSession, TLSSession]:
+    client = TLSSession(tls_config.client_context(policy), server_side=False, server_hostname="localhost", bios=bios)
+    return client, TLSSession(server_context, server_side=True, bios=bios)
+
+
+@VERSIONS
+def test_sessions_that_share_their_bios_never_meet(policy, server_context):
+    bios = BIOPair()
+    pairs = [sharing_pair(policy, server_context, bios) for _ in range(3)]
+    done = set()
+    for _ in range(6):  # handshakes in step: each is in the middle when another one goes on
+        for client, server in pairs:
+            for end, other in ((client, server), (server, client)):
+                if end.handshake():
+                    done.add(end)
+                assert empty(bios)
+                other.feed(end.output())
+    assert len(done) == 6
+    for number, (client, server) in enumerate(pairs):
+        client.write(b"%d" % number * 20_000)
+        server.write(b"hello %d" % number)
+        assert empty(bios)
+    flights = [(client.output(), server.output()) for client, server in pairs]
+    received = [bytearray() for _ in pairs]
+    for start in range(0, 21_000, 700):  # records that are cut, in turns
+        for number, (_, server) in enumerate(pairs):
+            server.feed(flights[number][0][start : start + 700])
+            received[number] += server.read()
+            assert empty(bios)
+    assert received == [b"%d" % number * 20_000 for number in range(3)]
+    for number, ((client, _), (_, flight)) in enumerate(zip(pairs, flights, strict=True)):
+        client.feed(flight)
+        assert client.read() == b"hello %d" % number
+
+
+@VERSIONS
+@pytest.mark.parametrize("fault", ["altered", "no record", "early close", "behind close_notify"])
+def test_what_a_session_leaves_unread_is_met_by_no_other(policy, server_context, fault):
+    bios = BIOPair()
+    (client, server), (other_client, other_server) = [sharing_pair(policy, server_context, bios) for _ in range(2)]
+    shake_hands(client, server)
+    shake_hands(other_client, other_server)
+    client.write(b"good")
+    good = client.output()
+    rest = bytes(1000)
+    client.write(b"bad")
+    bad = bytearray(client.output())
+    if fault == "altered":
+        bad[-1] ^= 1
+    elif fault == "no record":
+        bad = bytearray(b"GET / HTTP/1.1")
+    elif fault == "behind close_notify":
+        client.close()
+        bad += client.output()
+    if fault == "early close":
+        server.feed(good + bad)
+        server.close()  # OpenSSL throws away what it finds unread
+    else:
+        records = []
+        with contextlib.suppress(TLSError):
+            server.decrypt(memoryview(good + bad + rest), records)
+        assert records[0] == b"good"  # what came before the fault is had
+    assert empty(bios)
+    other_client.write(b"not concerned")
+    other_server.feed(other_client.output())
+    assert other_server.read() == b"not concerned"
+
+
+def test_a_callback_of_tls_that_uses_another_session_is_refused(server_context):
+    bios = BIOPair()
+    other_client, other_server = sharing_pair(TLS13, server_context, bios)
+    shake_hands(other_client, other_server)
+    client, server = sharing_pair(TLS13, server_context, bios)
+    told = []
+
+    def use_another(_ssl_object, _name, _context):
+        for use in (other_server.read, other_server.close, lambda: other_server.write(b"x")):
+            try:
+                use()
+            except LocalProtocolError as error:
+                told.append(error)
+
+    server_context.sni_callback = use_another
+    client.handshake()
+    server.feed(client.output() + b"\x14\x03\x03\x00\x01\x01")
+    server.handshake()
+    assert len(told) == 2  # writing needs only the other BIO, which is empty here
+    assert other_server.has_output
+    other_client.feed(other_server.output())
+    assert other_client.read() == b"x"
+    assert empty(bios)
+
+
+@VERSIONS
+@pytest.mark.parametrize("size", [1, 16_384, 16_385, 65_536, 65_537, 300_000])
+def test_encrypt_fills_its_records_and_holds_four_at_most(policy, server_context, size):
+    client, server = pair(policy, server_context)
+    client._outgoing = noting = NotingBIO(client._outgoing)
+    data = bytes(range(256)) * (size // 256 + 1)
+    client.write(b"first")
+    records = []
+    assert server.decrypt(memoryview(client.encrypt(data[:size])), records) is False
+    assert records[0] == b"first"
+    assert [len(record) for record in records[1:-1]] == [16_384] * ((size - 1) // 16_384)
+    assert b"".join(records[1:]) == data[:size]
+    assert not client.has_output
+    assert noting.most <= 4 * (16_384 + 64)
+
+
+@VERSIONS
+@pytest.mark.parametrize("cut", [1, 4, 5, 6, 1000, 16_400, 50_000])
+def test_decrypt_takes_any_cut(policy, server_context, cut):
+    client, server = pair(policy, server_context)
+    client.write(b"x")
+    flight = client.output() + client.encrypt(bytes(40_000))
+    records = []
+    for start in range(0, len(flight), cut):
+        assert server.decrypt(memoryview(flight)[start : start + cut], records) is False
+    assert [len(record) for record in records] == [1, 16_384, 16_384, 40_000 - 2 * 16_384]
+
+
+@VERSIONS
+def test_decrypt_says_when_there_is_more_to_look_at_than_records(policy, server_context):
+    client, server = pair(policy, server_context)
+    client.write(b"last words")
+    client.close()
+    records = []
+    assert server.decrypt(memoryview(client.output()), records) is True
+    assert (records, server.peer_closed) == ([b"last words"], True)
 
 
 # --- failure ---

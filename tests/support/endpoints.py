@@ -11,6 +11,7 @@ import socket
 import ssl
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
+from acredssp.aio.buffers import shared_buffers
 from acredssp.aio.driver import establish
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.transport import SecureTransport
@@ -202,13 +203,13 @@ class Side:
 
 def client_side(protocol, config=None, carriage=TLS(), *, timeout=30.0, name="localhost"):  # noqa: B008
     config = config or client_config()
-    sequence = carriage.initiator(config.new_context(server_hostname=name, spn=SPN))
+    sequence = carriage.initiator(config.new_context(server_hostname=name, spn=SPN, bios=shared_buffers().bios))
     return Side(protocol, sequence, ClientAnswers(config, name), asyncio.get_running_loop().time() + timeout)
 
 
 def server_side(protocol, config=None, carriage=TLS(), *, timeout=30.0):  # noqa: B008
     config = config or server_config()
-    sequence = carriage.acceptor(config.new_context())
+    sequence = carriage.acceptor(config.new_context(bios=shared_buffers().bios))
     deadline = asyncio.get_running_loop().time() + timeout
     address = protocol.transport.get_extra_info("peername")
     return Side(protocol, sequence, ServerAnswers(config, sequence, address, deadline), deadline)
