@@ -114,3 +114,15 @@ def test_service_times_are_read_from_a_report(results):
     service = storm.Service.from_json(results)
     assert service.as_json() == results["details"]["storm"]["service"]
     assert {len(logon) for logon in service.steps()} == {5}
+
+
+def test_handshakes_beside_a_silent_kdc():
+    for module in ("gssapi", "krb5"):
+        pytest.importorskip(module, reason=f"{module} is missing: apt-get install libkrb5-dev, then make test")
+    command = [sys.executable, "-m", "benchmarks.stalled_kdc", "--rounds", "1", "--seconds", "0.5", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=2 * DEADLINE, check=False)
+    found = json.loads(done.stdout)
+    assert set(found["met"]) == {"rate", "callbacks", "deadlines", "executor"}
+    assert found["met"]["deadlines"]
+    assert found["met"]["executor"]
+    assert done.returncode == (0 if all(found["met"].values()) else 1)
