@@ -321,7 +321,8 @@ class DelegationDecision:
     def _reason(self) -> tuple[str, str]:
         """Say why not, and what to change."""
         target = self.request.target or "a server without a name"
-        what = f"{self.request.credential_class.value} credentials"
+        source = self.request.credential_class
+        what = f"{source.value} credentials"
         if self.status is SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED:
             found = f": its certificate is {self.request.certificate}" if self.request.certificate else ""
             hint = (
@@ -343,7 +344,10 @@ class DelegationDecision:
                 f"the delegation policy denies {what} to {target}",
                 f"take {self.pattern} out of {self.setting}",
             )
-        return f"the delegation policy allows no {what} for {target}", f"list it in {self.setting}"
+        hint = f"list it in {self.setting}"
+        if not self.request.server_auth:
+            hint += f", or authenticate it by kerberos or certificate and list it in {_ALLOW[source].name}"
+        return f"the delegation policy allows no {what} for {target}", hint
 
 
 # --- the policy ---

@@ -227,7 +227,7 @@ def test_no_list_is_asked_where_nothing_is_to_go(fields, auth):
             {"AllowFreshCredentialsWhenNTLMOnly": False, "AllowFreshCredentials": ["TERMSRV/other"]},
             NOBODY,
             DELEGATION_POLICY,
-            "list it in AllowFreshCredentialsWhenNTLMOnly",
+            "WhenNTLMOnly, or authenticate it by kerberos or certificate and list it in AllowFreshCredentials",
         ),
         (
             {"DenyFreshCredentials": ["TERMSRV/*.com"]},
