@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import socket
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from acredssp.aio.answers import ServerAnswers
 from acredssp.aio.buffers import shared_buffers
@@ -23,9 +23,13 @@ from acredssp.errors import CredSSPError, LimitExceeded
 from acredssp.mechanisms.base import Principal
 from acredssp.status import Stage
 
-__all__ = ["CredSSPServer", "HandshakeHook", "HandshakeReport", "ProtocolFactory"]
+__all__ = ["ACCEPTS_A_TURN", "CredSSPServer", "HandshakeHook", "HandshakeReport", "ProtocolFactory"]
 
 _logger = logging.getLogger("acredssp")
+
+ACCEPTS_A_TURN: Final = 32
+"""The backlog that the loop is told: asyncio accepts as many connections in one callback, and a thousand would hold up
+everybody else for 5 to 10 ms. The kernel is told the true one."""
 
 ProtocolFactory: TypeAlias = Callable[[], asyncio.BaseProtocol]
 
@@ -89,6 +93,7 @@ class CredSSPServer(asyncio.AbstractServer):
         self._on_handshake = on_handshake
         self._loop = asyncio.get_running_loop()
         self._listener: asyncio.AbstractServer
+        self._backlog = 0
         self._connections: dict[CredSSPProtocol, SecureTransport | None] = {}
         self._handshakes: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
@@ -99,9 +104,23 @@ class CredSSPServer(asyncio.AbstractServer):
 
     # --- asyncio.Server ---
 
-    def listen(self, listener: asyncio.AbstractServer) -> None:
-        """Take the loop's own server, which makes its protocols with `new_connection`."""
+    def listen(self, listener: asyncio.AbstractServer, backlog: int) -> None:
+        """Take the loop's own server, which makes its protocols with `new_connection`.
+
+        Args:
+            listener: Made with a backlog of at most `ACCEPTS_A_TURN`.
+            backlog: Connections that the kernel keeps while the loop is busy.
+        """
         self._listener = listener
+        self._backlog = backlog
+        if listener.is_serving():
+            self._lengthen_queues()
+
+    def _lengthen_queues(self) -> None:
+        """Have the kernel keep as many connections as it was asked to; the loop only asked for those of a turn."""
+        for listening in self.sockets:
+            with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
+                same.listen(self._backlog)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop."""
@@ -119,10 +138,12 @@ class CredSSPServer(asyncio.AbstractServer):
     async def start_serving(self) -> None:
         """Begin to accept connections; harmless when that has begun."""
         await self._listener.start_serving()
+        self._lengthen_queues()
 
     async def serve_forever(self) -> None:
         """Accept connections until cancelled; then close, and wait until all connections have ended."""
         try:
+            await self.start_serving()
             await self._listener.serve_forever()
         finally:
             self.close()

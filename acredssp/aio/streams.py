@@ -20,7 +20,7 @@ from acredssp.aio.answers import ClientAnswers, ServerAnswers
 from acredssp.aio.buffers import shared_buffers
 from acredssp.aio.driver import Answerer, deadline_in, establish
 from acredssp.aio.protocol import CredSSPProtocol
-from acredssp.aio.server import CredSSPServer, HandshakeHook, ProtocolFactory
+from acredssp.aio.server import ACCEPTS_A_TURN, CredSSPServer, HandshakeHook, ProtocolFactory
 from acredssp.aio.transport import SecureTransport, start_application
 from acredssp.carriage.base import TLS, Carriage
 from acredssp.carriage.base import Sequence as HandshakeSequence
@@ -194,10 +194,10 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
         server.new_connection,
         host,  # type: ignore[arg-type] # host and port, or sock
         port,  # type: ignore[arg-type]
-        backlog=backlog,
+        backlog=min(backlog, ACCEPTS_A_TURN),
         **options,
     )
-    server.listen(listener)
+    server.listen(listener, backlog)
     return server
 
 

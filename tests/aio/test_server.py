@@ -3,6 +3,8 @@ import contextlib
 import gc
 import logging
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 from support.endpoints import (
@@ -27,6 +29,7 @@ from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, Stage
 
 HOST = "127.0.0.1"
+MOST_BACKLOG = int(Path("/proc/sys/net/core/somaxconn").read_text("ascii"))
 
 
 class Lab:
@@ -337,22 +340,46 @@ async def test_start_serving_begins_to_accept(lab):
     transport.close()
 
 
-async def test_backlog_is_4096_unless_said_otherwise(monkeypatch):
+def kernel_backlog(server):
+    """The connections that the kernel keeps for a listening socket: `tcpi_sacked` of its TCP_INFO, on Linux."""
+    [listening] = server.sockets
+    with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
+        return int.from_bytes(same.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)[28:32], sys.byteorder)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(("options", "backlog"), [({}, 4096), ({"backlog": 7}, 7), ({"backlog": 200}, 200)])
+async def test_the_kernel_keeps_4096_connections_unless_told_otherwise(options, backlog, at_once):
+    async with await create_server(
+        Recorder, HOST, 0, config=server_config(), start_serving=at_once, **options
+    ) as server:
+        await server.start_serving()
+        assert kernel_backlog(server) == min(backlog, MOST_BACKLOG)
+
+
+async def test_a_server_that_is_made_without_serving_does_not_listen():
+    server = await create_server(Recorder, HOST, 0, config=server_config(), start_serving=False)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(HOST, port)
+    server.close()
+    await server.wait_closed()
+
+
+async def test_the_loop_is_told_to_accept_a_few_connections_a_turn(monkeypatch):
     loop = asyncio.get_running_loop()
     asked = []
 
-    class Listener:
-        sockets = ()
-
     async def create(factory, *_where, **options):
         asked.append(options["backlog"])
-        return Listener()
+        return await loop.create_server(factory, HOST, 0, start_serving=False, backlog=options["backlog"])
 
     other = type("Loop", (), {"create_server": staticmethod(create), "time": loop.time})()
     monkeypatch.setattr("acredssp.aio.streams.asyncio.get_running_loop", lambda: other)
-    await create_server(Recorder, HOST, 0, config=server_config())
-    await create_server(Recorder, HOST, 0, config=server_config(), backlog=7)
-    assert asked == [4096, 7]
+    for options in ({}, {"backlog": 7}):
+        server = await create_server(Recorder, HOST, 0, config=server_config(), **options)
+        server.close()
+    assert asked == [32, 7]
 
 
 # --- the application's faults ---
