@@ -33,7 +33,10 @@ _STATUS_OF_ERROR_CODE = LOGON_STATUS | {NTSTATUS.STATUS_NOT_SUPPORTED: SecurityS
 _KERBEROS = "kerberos"
 """The name of the mechanism that authenticates servers."""
 
-_SILENT_DENIAL = "servers of version 2 and 5 and FreeRDP 2 refuse a logon without saying why: check user and password"
+_SILENT_DENIAL = (
+    "servers of version 2 and 5 and FreeRDP refuse a logon without saying why: check user and password, "
+    "with Kerberos the server's keytab and clock"
+)
 
 
 class ClientHandshake(Handshake):
@@ -111,8 +114,9 @@ class ClientHandshake(Handshake):
     def _on_nego_token(self, request: TSRequest) -> Answer:
         if not request.nego_token:
             raise RemoteProtocolError("a TSRequest without negoToken, while the mechanism expects one")
-        if self._rounds > 1 and not any(request.nego_token):
-            # FreeRDP 3 servers of version 5 refuse a logon under SPNEGO with 12,256 zero bytes, and then close.
+        if not any(request.nego_token):
+            # FreeRDP 3 servers refuse so, with 12,256 zero bytes, and then close: NTLM under SPNEGO at version 5, and
+            # at any version a Kerberos ticket, which comes with our first token.
             raise AuthenticationError("the server answered our logon with zeros", hint=_SILENT_DENIAL)
         return self._step_mechanism(request.nego_token, self._send_token)
 

@@ -1,116 +1,29 @@
-"""What can be wrong with Kerberos, from a real KDC: each cause its own error, at our client and at our server."""
+"""Kerberos gone wrong between us and FreeRDP 3, by real clocks and real keys: each cause its own error, on both sides.
 
-import dataclasses
+What can be wrong between two ends of ours is in `tests/aio/test_kerberos.py`.
+"""
+
+import asyncio
 import importlib
 import struct
 from pathlib import Path
 
 import pytest
+from support import freerdp
+from support.hosted import HostedServer
 from support.kdc import PASSWORD, REALM, UNKNOWN_KEY
-from support.peers import free_port
+from support.peers import Lab
 
 import acredssp
-from acredssp import NTSTATUS, MechanismChoice, SecurityStatus
+from acredssp import MechanismChoice, SecurityStatus
 
 pytestmark = pytest.mark.interop
 
-HOST = "127.0.0.1"
 SPN = "TERMSRV/localhost"
+ALICE = acredssp.Password(PASSWORD, "alice", REALM)
 
 
-@dataclasses.dataclass(frozen=True)
-class Ends:
-    """How both sides ended: what was raised, and nothing where nothing was."""
-
-    client: acredssp.CredSSPError | None
-    server: acredssp.CredSSPError | None
-    info: acredssp.HandshakeInfo | None
-
-    @property
-    def statuses(self):
-        return tuple(error and error.security_status for error in (self.client, self.server))
-
-
-@pytest.fixture(scope="module")
-def tls():
-    return acredssp.server_context_from_pem(acredssp.Policy(), *acredssp.self_signed(["localhost"], "ec"))
-
-
-@pytest.fixture
-async def attempt(kerberos, tls):
-    """Lets a client of ours log on to a server of ours: `await attempt(credential)`."""
-    reports, servers = [], []
-
-    async def hang_up(_reader, writer):
-        writer.close()
-        await writer.wait_closed()
-
-    async def make(credential, *, spn=SPN, keytab=None, mechanism=MechanismChoice.KERBEROS, **fields):
-        rules = acredssp.Policy(mechanism=mechanism, dangerous_accept_any_certificate=True, **fields)
-        keys = acredssp.Keytab(str(keytab or kerberos.realm.keytab))
-        config = acredssp.ServerConfig(ssl_context=tls, keytab=keys, lookup=lambda _: acredssp.Password(PASSWORD))
-        server = await acredssp.start_server(hang_up, HOST, 0, config=config, on_handshake=reports.append)
-        servers.append(server)
-        port = server.sockets[0].getsockname()[1]
-        client = acredssp.ClientConfig(authenticate=credential, policy=rules)
-        failure, info = None, None
-        try:
-            _, writer = await acredssp.open_connection(HOST, port, config=client, spn=spn)
-        except acredssp.CredSSPError as error:
-            failure = error
-        else:
-            info = writer.get_extra_info("credssp")
-            writer.close()
-            await writer.wait_closed()
-        server.close()
-        await server.wait_closed()
-        return Ends(failure, reports.pop().error, info)
-
-    yield make
-    for server in servers:
-        server.close()
-        server.abort_clients()
-        await server.wait_closed()
-
-
-def password(user="alice", secret=PASSWORD):
-    return acredssp.Password(secret, user, REALM)
-
-
-async def test_nothing_is_wrong(attempt):
-    ends = await attempt(password())
-    assert ends.info.mechanism == "kerberos"
-    assert ends.statuses == (None, None)
-
-
-# --- the service ---
-
-
-async def test_an_spn_that_the_kdc_does_not_know(attempt):
-    ends = await attempt(password(), spn="TERMSRV/nowhere.acredssp.test")
-    assert ends.statuses[0] is SecurityStatus.SEC_E_TARGET_UNKNOWN
-    assert isinstance(ends.server, acredssp.PeerClosed)
-
-
-async def test_the_spn_of_another_machine(attempt):
-    ends = await attempt(password(), spn=UNKNOWN_KEY)
-    assert ends.statuses == (SecurityStatus.SEC_E_WRONG_PRINCIPAL, SecurityStatus.SEC_E_WRONG_PRINCIPAL)
-
-
-async def test_a_keytab_with_other_keys(kerberos, attempt):
-    ends = await attempt(password(), keytab=kerberos.realm.wrong_keytab)
-    assert ends.statuses == (SecurityStatus.SEC_E_WRONG_PRINCIPAL, SecurityStatus.SEC_E_WRONG_PRINCIPAL)
-
-
-async def test_a_keytab_that_is_not_there(kerberos, attempt):
-    ends = await attempt(password(), keytab=kerberos.folder / "none")
-    assert ends.statuses == (
-        SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
-        SecurityStatus.SEC_E_NO_CREDENTIALS,
-    )
-
-
-# --- the clock ---
+# --- tickets that are past or before their time ---
 
 
 @pytest.fixture
@@ -118,12 +31,7 @@ def late_ticket(kerberos):
     """A ticket of a KDC whose clock is ten minutes slow: whoever believes that KDC is late, too."""
     with kerberos.realm.at_another_time("-10m") as port:
         kerberos.configure(port)
-        yield acredssp.TicketCache(kerberos.log_on())
-
-
-async def test_a_client_whose_clock_is_off(late_ticket, attempt):
-    ends = await attempt(late_ticket)
-    assert ends.statuses == (SecurityStatus.SEC_E_TIME_SKEW, SecurityStatus.SEC_E_TIME_SKEW)
+        yield kerberos.log_on()
 
 
 @pytest.fixture
@@ -133,18 +41,12 @@ def expired_ticket(kerberos):
         kerberos.configure(port)
         cache = kerberos.log_on("alice", "-l", "1h", clock="-2h")
     kerberos.configure(kerberos.realm.port)
-    return acredssp.TicketCache(cache)
-
-
-async def test_a_ticket_that_has_expired(expired_ticket, attempt):
-    ends = await attempt(expired_ticket)
-    assert ends.statuses[0] is SecurityStatus.SEC_E_CONTEXT_EXPIRED
-    assert isinstance(ends.server, acredssp.PeerClosed)
+    return cache
 
 
 @pytest.fixture
 def stretched_ticket(kerberos):
-    """A service ticket that has expired an hour ago, in a cache that says it has an hour to go.
+    """A service ticket that expired an hour ago, in a cache that says it has an hour to go.
 
     What is inside the ticket only the service can read, so only there it turns out.
     """
@@ -161,74 +63,131 @@ def stretched_ticket(kerberos):
     for end in ends:
         content = content.replace(struct.pack(">I", end), struct.pack(">I", end + 7200))
     path.write_bytes(content)
-    return acredssp.TicketCache(cache)
-
-
-async def test_a_ticket_that_only_the_server_knows_has_expired(stretched_ticket, attempt):
-    ends = await attempt(stretched_ticket)
-    assert ends.statuses == (SecurityStatus.SEC_E_TIME_SKEW, SecurityStatus.SEC_E_CONTEXT_EXPIRED)
-    assert ends.client.nt_status is NTSTATUS.STATUS_TIME_DIFFERENCE_AT_DC
+    return cache
 
 
 @pytest.fixture
 def postdated_ticket(kerberos):
-    return acredssp.TicketCache(kerberos.log_on("alice", "-s", "1h"))
+    """A ticket that is good from an hour ahead on."""
+    return kerberos.log_on("alice", "-s", "1h")
 
 
-async def test_a_ticket_that_is_not_valid_yet(postdated_ticket, attempt):
-    ends = await attempt(postdated_ticket)
-    assert ends.statuses[0] is SecurityStatus.SEC_E_TIME_SKEW
-    assert isinstance(ends.server, acredssp.PeerClosed)
+# --- our client and FreeRDP's server ---
 
 
-# --- the account ---
+@pytest.fixture(scope="module")
+def shadow_without_the_keys(tmp_path_factory, display, sam_file, kerberos_realm):
+    """FreeRDP's server 3 whose keytab does not fit the realm."""
+    environment = kerberos_realm.service_environment | {"KRB5_KTNAME": f"FILE:{kerberos_realm.wrong_keytab}"}
+    lab = Lab(tmp_path_factory.mktemp("shadow-without-keys"), DISPLAY=display, **environment)
+    yield freerdp.start_shadow_server(lab, 3, sam_file)
+    lab.stop()
 
 
-@pytest.mark.parametrize(
-    ("credential", "nt_status"),
-    [
-        pytest.param(password(secret="wrong"), NTSTATUS.STATUS_LOGON_FAILURE, id="wrong-password"),
-        pytest.param(password("nobody"), NTSTATUS.STATUS_LOGON_FAILURE, id="unknown-user"),
-        pytest.param(password("carol"), NTSTATUS.STATUS_PASSWORD_EXPIRED, id="must-change"),
-        pytest.param(password("dave"), NTSTATUS.STATUS_ACCOUNT_DISABLED, id="locked-out"),
-        pytest.param(password("erin"), NTSTATUS.STATUS_ACCOUNT_EXPIRED, id="account-expired"),
-        pytest.param(password("frank"), NTSTATUS.STATUS_PASSWORD_EXPIRED, id="password-expired"),
-    ],
-)
-async def test_an_account_that_the_kdc_refuses(attempt, credential, nt_status):
-    ends = await attempt(credential)
-    assert ends.statuses[0] is SecurityStatus.SEC_E_LOGON_DENIED
-    assert ends.client.nt_status is nt_status
-    assert isinstance(ends.server, acredssp.PeerClosed)
+def log_on(server, authenticate, *, spn=SPN):
+    """Log on with our client, which fails; gives why."""
+    rules = acredssp.Policy(mechanism=MechanismChoice.KERBEROS, dangerous_accept_any_certificate=True)
+    config = acredssp.ClientConfig(authenticate=authenticate, policy=rules)
+    with pytest.raises(acredssp.CredSSPError) as caught:
+        asyncio.run(acredssp.open_connection("127.0.0.1", server.port, config=config, carriage=acredssp.RDP(), spn=spn))
+    return caught.value
 
 
-async def test_no_ticket(kerberos, attempt):
-    ends = await attempt(acredssp.TicketCache(kerberos.cache("none")))
-    assert ends.statuses[0] is SecurityStatus.SEC_E_NO_CREDENTIALS
-    assert isinstance(ends.server, acredssp.PeerClosed)
+def refused_by_zeros(error):
+    """FreeRDP 3's server does not say why: it answers with zeros, and has the reason in its log."""
+    return isinstance(error, acredssp.AuthenticationError) and "zeros" in str(error)
 
 
-# --- the KDC ---
+def test_freerdp_has_other_keys(kerberos, shadow_without_the_keys):
+    assert refused_by_zeros(log_on(shadow_without_the_keys, ALICE))
+
+
+def test_freerdp_has_no_key_for_the_ticket(kerberos, kerberos_shadow_server):
+    assert refused_by_zeros(log_on(kerberos_shadow_server, ALICE, spn=UNKNOWN_KEY))
+
+
+def test_our_clock_is_behind_freerdps(late_ticket, kerberos_shadow_server):
+    assert refused_by_zeros(log_on(kerberos_shadow_server, acredssp.TicketCache(late_ticket)))
+
+
+def test_freerdp_finds_that_our_ticket_has_expired(stretched_ticket, kerberos_shadow_server):
+    assert refused_by_zeros(log_on(kerberos_shadow_server, acredssp.TicketCache(stretched_ticket)))
+
+
+def test_our_ticket_has_expired(expired_ticket, kerberos_shadow_server):
+    error = log_on(kerberos_shadow_server, acredssp.TicketCache(expired_ticket))
+    assert error.security_status is SecurityStatus.SEC_E_CONTEXT_EXPIRED
+
+
+def test_our_ticket_is_not_valid_yet(postdated_ticket, kerberos_shadow_server):
+    error = log_on(kerberos_shadow_server, acredssp.TicketCache(postdated_ticket))
+    assert error.security_status is SecurityStatus.SEC_E_TIME_SKEW
+
+
+def test_the_kdc_does_not_know_freerdp(kerberos, kerberos_shadow_server):
+    error = log_on(kerberos_shadow_server, ALICE, spn="TERMSRV/nowhere.acredssp.test")
+    assert error.security_status is SecurityStatus.SEC_E_TARGET_UNKNOWN
+
+
+# --- FreeRDP's client and our server ---
+
+
+@pytest.fixture(scope="module")
+def certificate():
+    return acredssp.self_signed(["localhost"])
 
 
 @pytest.fixture
-def no_kdc(kerberos):
-    kerberos.configure(free_port())
+def refuse(certificate, graphical_lab, kerberos):
+    """Lets FreeRDP fail to log on to us, by Kerberos alone; gives our report's error and what FreeRDP logged."""
+
+    def run(*options, keytab=None, **account):
+        rules, keys = acredssp.Policy(), acredssp.Keytab(str(keytab or kerberos.realm.keytab))
+        context = acredssp.server_context_from_pem(rules, *certificate)
+        config = acredssp.ServerConfig(ssl_context=context, keytab=keys, policy=rules)
+        graphical_lab.environment |= kerberos.environment
+        with HostedServer(config, acredssp.RDP()) as server:
+            arguments = ["/auth-pkg-list:kerberos,!ntlm", *options]
+            ran = freerdp.log_on(graphical_lab, 3, f"localhost:{server.port}", *arguments, domain=REALM, **account)
+            assert ran.status == freerdp.DENIED
+            return server.report().error, ran.errors
+
+    return run
 
 
-async def test_nobody_listens_where_the_kdc_should_be(no_kdc, attempt):
-    ends = await attempt(password())
-    assert ends.statuses[0] is SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY
-    assert isinstance(ends.server, acredssp.PeerClosed)
+def test_we_have_other_keys(kerberos, refuse):
+    error, log = refuse(keytab=kerberos.realm.wrong_keytab)
+    assert error.security_status is SecurityStatus.SEC_E_WRONG_PRINCIPAL
+    assert "STATUS_MUTUAL_AUTHENTICATION_FAILED" in log
 
 
-@pytest.mark.parametrize("spn", [SPN, "TERMSRV/nowhere.acredssp.test"])
-async def test_ntlm_goes_on_where_the_policy_lets_it(no_kdc, attempt, spn):
-    ends = await attempt(password(), spn=spn, mechanism=MechanismChoice.AUTO)
-    assert ends.info.mechanism == "ntlm"
-    assert "kdc" in ends.info.fallback
+def test_we_have_no_keys(kerberos, refuse):
+    error, log = refuse(keytab=kerberos.folder / "none")
+    assert error.security_status is SecurityStatus.SEC_E_NO_CREDENTIALS
+    assert "STATUS_NO_LOGON_SERVERS" in log
 
 
-async def test_ntlm_does_not_go_on_after_a_wrong_password(attempt):
-    ends = await attempt(password(secret="wrong"), mechanism=MechanismChoice.AUTO)
-    assert ends.statuses[0] is SecurityStatus.SEC_E_LOGON_DENIED
+def test_freerdps_clock_is_behind_ours(late_ticket, refuse):
+    error, log = refuse(f"/kerberos:cache:{late_ticket}")
+    assert error.security_status is SecurityStatus.SEC_E_TIME_SKEW
+    assert "STATUS_TIME_DIFFERENCE_AT_DC" in log
+
+
+def test_we_find_that_freerdps_ticket_has_expired(stretched_ticket, refuse):
+    error, log = refuse(f"/kerberos:cache:{stretched_ticket}", password="none")
+    assert error.security_status is SecurityStatus.SEC_E_CONTEXT_EXPIRED
+    assert "STATUS_TIME_DIFFERENCE_AT_DC" in log
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "reason"),
+    [
+        pytest.param("alice", "wrong", "Preauthentication failed", id="wrong-password"),
+        pytest.param("dave", PASSWORD, "credentials have been revoked", id="locked-out"),
+        pytest.param("nobody", PASSWORD, "not found in Kerberos database", id="unknown-user"),
+    ],
+)
+def test_the_kdc_refuses_freerdp_before_we_hear_of_it(refuse, user, password, reason):
+    error, log = refuse(user=user, password=password)
+    assert isinstance(error, acredssp.PeerClosed)
+    assert reason in log
