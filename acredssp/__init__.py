@@ -46,6 +46,8 @@ from acredssp.credentials import (
     NTHash,
     Oracle,
     Password,
+    RemoteGuard,
+    SmartCard,
     TicketCache,
 )
 from acredssp.delegation import (
@@ -77,10 +79,13 @@ from acredssp.hooks import AdmitHook, AuthorizeHook, CredentialRequest, Identity
 from acredssp.mechanisms.base import Mechanism, NTLMExchange, Principal
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import MechanismChoice, Policy
+from acredssp.secret import SecretBytes
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.tls_config import client_context, self_signed, server_context, server_context_from_pem
 from acredssp.trust import Trust, Verdict, pin_of
+from acredssp.wire.ticket_logon import KerbTicketLogon
 from acredssp.wire.ts_credentials import (
+    SecretText,
     TSCredentials,
     TSCspDataDetail,
     TSPasswordCreds,
@@ -124,6 +129,7 @@ __all__ = [
     "HandshakeTimeout",
     "Identity",
     "JudgeCertificate",
+    "KerbTicketLogon",
     "Keytab",
     "LimitExceeded",
     "LocalProtocolError",
@@ -144,14 +150,18 @@ __all__ = [
     "PolicyError",
     "Principal",
     "PublicKeyMismatch",
+    "RemoteGuard",
     "RemoteProtocolError",
     "RestrictedAdministration",
     "SPNList",
+    "SecretBytes",
+    "SecretText",
     "SecureTransport",
     "SecurityContext",
     "SecurityStatus",
     "ServerAuth",
     "ServerConfig",
+    "SmartCard",
     "Stage",
     "State",
     "StepMechanism",

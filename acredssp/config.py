@@ -12,12 +12,21 @@ import ssl
 from typing import Final
 
 from acredssp import tls_config
-from acredssp.core.client import ClientHandshake
+from acredssp.core.client import ClientHandshake, FetchedCredentials
 from acredssp.core.context import SecurityContext
 from acredssp.core.events import Delegate
 from acredssp.core.server import ServerHandshake
 from acredssp.core.tls import BIOPair, TLSSession, own_public_key
-from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, TicketCache
+from acredssp.credentials import (
+    Credential,
+    Keytab,
+    Nothing,
+    NTHash,
+    Password,
+    RemoteGuard,
+    SmartCard,
+    TicketCache,
+)
 from acredssp.delegation import NOTHING, CredentialClass, DelegationPolicy, DelegationRequest
 from acredssp.errors import PolicyError
 from acredssp.hooks import AdmitHook, AuthorizeHook, LookupHook
@@ -30,13 +39,21 @@ from acredssp.mechanisms.kerberos.context import (
     installed,
     require_installed,
 )
+from acredssp.mechanisms.kerberos.remote_guard import GuardedTicket
 from acredssp.mechanisms.negotiate import DetectingAcceptor, NegotiableMechanism, NegotiateInitiator
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor, NTLMIdentity
 from acredssp.mechanisms.ntlm.initiator import NTLMInitiator
 from acredssp.policy import MechanismChoice, Policy
 from acredssp.status import SecurityStatus
 from acredssp.trust import Trust
-from acredssp.wire.ts_credentials import TSCredentials, TSPasswordCreds
+from acredssp.wire.ts_credentials import (
+    SecretText,
+    TSCredentials,
+    TSCspDataDetail,
+    TSPasswordCreds,
+    TSSmartCardCreds,
+    UnicodeString,
+)
 
 __all__ = ["ClientConfig", "ServerConfig"]
 
@@ -55,9 +72,10 @@ class ClientConfig:
 
     authenticate: Credential
     """What proves who we are."""
-    delegate: Password | Nothing | TSCredentials | None = None
+    delegate: Password | SmartCard | RemoteGuard | Nothing | TSCredentials | None = None
     """What the server is given once it has proven its key; None for the same password, and for `Nothing` when we
-    authenticate without one. It may name somebody else ([MS-CSSP] 2.2.1.2)."""
+    authenticate without one. It may name somebody else ([MS-CSSP] 2.2.1.2). `RemoteGuard` takes a logon by Kerberos,
+    and leaves no second choice."""
     delegation: DelegationPolicy = dataclasses.field(default_factory=DelegationPolicy)
     """Who may be given that, in Windows' words; as there, everybody of whom the SPN is `TERMSRV/...` and nobody else,
     unless it says so. Its AllowEncryptionOracle goes into `policy`."""
@@ -75,10 +93,14 @@ class ClientConfig:
     """Our name, for the server's log (NTLM's Workstation)."""
     _tickets: Tickets | None = dataclasses.field(init=False, repr=False, compare=False)
     """What Kerberos logs on with; None where it is not used."""
+    _delegated: TSCredentials | RemoteGuard = dataclasses.field(init=False, repr=False, compare=False)
+    """What goes over if the policy allows it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "policy", self.delegation.for_client(self.policy))
-        object.__setattr__(self, "_tickets", _tickets(self.authenticate, self.policy.mechanism))
+        object.__setattr__(self, "_delegated", self._restricted(self._wanted()))
+        guard = isinstance(self._delegated, RemoteGuard)
+        object.__setattr__(self, "_tickets", _tickets(self.authenticate, self.policy.mechanism, guard=guard))
         if self.ssl_context is None:
             object.__setattr__(self, "ssl_context", tls_config.client_context(self.policy))
         if self.trust is None and not self.policy.dangerous_accept_any_certificate:
@@ -193,7 +215,13 @@ class ClientConfig:
             mechanism = self._without_kerberos(spn, channel_bindings)
         else:
             mechanism = self._with_kerberos(self._tickets, spn, channel_bindings, ask_kdc=ask_kdc)
-        return ClientHandshake(mechanism, self._delegated(), self.policy, target=spn)
+        delegated: TSCredentials | FetchedCredentials
+        if isinstance(self._delegated, RemoteGuard):
+            assert self._tickets is not None
+            delegated = GuardedTicket(self._tickets, self._delegated, spn)
+        else:
+            delegated = self._delegated
+        return ClientHandshake(mechanism, delegated, self.policy, target=spn)
 
     def _without_kerberos(self, spn: str, channel_bindings: bytes | None) -> Mechanism:
         ntlm = self._ntlm(spn, channel_bindings)
@@ -208,6 +236,7 @@ class ClientConfig:
     def _with_kerberos(self, tickets: Tickets, spn: str, channel_bindings: bytes | None, *, ask_kdc: bool) -> Mechanism:
         policy = self.policy
         ntlm = policy.mechanism.ntlm and isinstance(self.authenticate, Password | NTHash)
+        ntlm = ntlm and not isinstance(self._delegated, RemoteGuard)
         first: Mechanism | PolicyError
         try:
             kerberos = KerberosInitiator(
@@ -229,20 +258,22 @@ class ClientConfig:
         second = functools.partial(self._without_kerberos, spn, channel_bindings)
         return FallingBack(first, second, policy.fall_back)
 
-    def _delegated(self) -> TSCredentials:
-        """Return what goes over if the policy allows it: what RestrictedRemoteAdministration rules out is not in it."""
-        wanted, delegation = self._wanted(), self.delegation
-        if delegation.restricted_administration is None or delegation.restrict(wanted.kind) != NOTHING:
+    def _restricted(self, wanted: TSCredentials | RemoteGuard) -> TSCredentials | RemoteGuard:
+        """Return what RestrictedRemoteAdministration leaves of it."""
+        kind = GuardedTicket.kind if isinstance(wanted, RemoteGuard) else wanted.kind
+        if self.delegation.restricted_administration is None or self.delegation.restrict(kind) != NOTHING:
             return wanted
         return _EMPTY_CREDENTIALS
 
-    def _wanted(self) -> TSCredentials:
+    def _wanted(self) -> TSCredentials | RemoteGuard:
         delegate = self.delegate
         if delegate is None:
             delegate = self.authenticate if isinstance(self.authenticate, Password) else Nothing()
         match delegate:
             case Password():
                 return TSPasswordCreds.of(delegate.domain, delegate.user, delegate.password)
+            case SmartCard():
+                return _smart_card(delegate)
             case Nothing():
                 return TSPasswordCreds.of()
             case _:
@@ -314,24 +345,33 @@ class ServerConfig:
         return mechanisms
 
 
-def _tickets(credential: Credential, choice: MechanismChoice) -> Tickets | None:
+def _smart_card(card: SmartCard) -> TSSmartCardCreds:
+    """The card as the wire has it: what is empty is left out ([MS-CSSP] 2.2.1.2.2.1)."""
+    names = (UnicodeString(name) if name else None for name in (card.card_name, card.reader_name,
+                                                                card.container_name, card.csp_name))  # fmt: skip
+    hints = (UnicodeString(hint) if hint else None for hint in (card.user, card.domain))
+    return TSSmartCardCreds(SecretText(card.pin), TSCspDataDetail(card.key_spec, *names), *hints)
+
+
+def _tickets(credential: Credential, choice: MechanismChoice, *, guard: bool) -> Tickets | None:
     """What Kerberos is to log on with; None where it is not to be tried.
 
     Raises:
         PolicyError: The credential does not serve what the policy allows, or Kerberos is not installed.
     """
-    only_kerberos = isinstance(credential, TicketCache | Keytab)
-    if (only_kerberos and not choice.kerberos) or (isinstance(credential, NTHash) and not choice.ntlm):
+    tickets_alone = isinstance(credential, TicketCache | Keytab)
+    wanted = tickets_alone or guard or not choice.ntlm
+    if wanted and (isinstance(credential, NTHash) or not choice.kerberos):
+        what = "remote credential guard" if guard else f"a {type(credential).__name__}"
         raise PolicyError(
-            f"a {type(credential).__name__} does not log on by {choice.value}",
+            f"{what} does not go with a logon by {'nt hash' if choice.kerberos else choice.value}",
             security_status=SecurityStatus.SEC_E_NO_CREDENTIALS,
         )
-    wanted = only_kerberos or not choice.ntlm
     if isinstance(credential, NTHash) or not choice.kerberos or not (wanted or _names_realm(credential)):
         return None
     if wanted:
         require_installed()
-    return Tickets(credential) if wanted or installed() else None
+    return Tickets(credential, forwardable=guard) if wanted or installed() else None
 
 
 def _names_realm(credential: Password | TicketCache | Keytab) -> bool:

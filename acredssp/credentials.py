@@ -21,6 +21,8 @@ __all__ = [
     "Nothing",
     "Oracle",
     "Password",
+    "RemoteGuard",
+    "SmartCard",
     "TicketCache",
     "logon_name",
 ]
@@ -97,6 +99,36 @@ class Keytab(_OfPrincipal):
     principal: str = ""
     """Client: whose key, empty for the first one in it. Server: the only service that is let in, `TERMSRV/host@REALM`;
     empty for every one that the keytab has."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SmartCard:
+    """A smart card's PIN and where its key lies: to be delegated, never to log on here ([MS-CSSP] 2.2.1.2.2)."""
+
+    pin: str = dataclasses.field(repr=False)
+    user: str = ""
+    """A hint for who logs on, as is `domain`."""
+    domain: str = ""
+    card_name: str = ""
+    reader_name: str = ""
+    container_name: str = ""
+    """Of the key on the card."""
+    csp_name: str = ""
+    """The cryptographic service provider, `Microsoft Base Smart Card Crypto Provider` for most."""
+    key_spec: int = 1
+    """1 is AT_KEYEXCHANGE, 2 is AT_SIGNATURE."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RemoteGuard:
+    """Remote Credential Guard: a forwarded Kerberos ticket of whoever logs on, in place of a password.
+
+    The logon itself is by Kerberos then, with a ticket that may be forwarded (`kinit -f`); a password and a keytab get
+    one. It is sealed so that only the server's host can open it ([MS-CSSP] 2.2.1.2.3.1, KERB_TICKET_LOGON).
+    """
+
+    service: str = "HOST"
+    """The service of the server's host whose key seals the ticket: the computer's own account."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "acredssp"
 LAYERS = (
     ("status",),
     ("errors",),
-    ("md4", "credentials", "policy", "delegation"),
+    ("md4", "secret", "credentials", "policy", "delegation"),
     ("wire",),
     ("mechanisms",),
     ("core",),

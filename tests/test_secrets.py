@@ -22,12 +22,15 @@ from acredssp import (
     TLS,
     Candidates,
     Deny,
+    Keytab,
     MechanismChoice,
     Nothing,
     NTHash,
     Oracle,
     Password,
     Policy,
+    RemoteGuard,
+    SmartCard,
     TSCspDataDetail,
     TSPasswordCreds,
     TSRemoteGuardCreds,
@@ -39,6 +42,7 @@ from acredssp.aio.transport import SecureTransport
 from acredssp.errors import CredSSPError
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor
 from acredssp.mechanisms.ntlm.context import NTLMContext
+from acredssp.secret import SecretBytes
 from acredssp.trust import Trust
 from acredssp.wire.ts_credentials import UnicodeString
 
@@ -61,11 +65,15 @@ HOLDERS = {
     (Password, "password"),
     (Password, "nt_hash"),
     (NTHash, "nt_hash"),
+    (SmartCard, "pin"),
     (TSPasswordCreds, "password"),
     (TSSmartCardCreds, "pin"),
     (TSRemoteGuardPackageCred, "cred_buffer"),
 }
 """The attributes that are a secret: their owners exist to hand it over, and show it in no repr."""
+
+
+SHOWN_BY_LENGTH = (UnicodeString, SecretBytes)
 
 
 # --- what a leak looks like ---
@@ -128,7 +136,7 @@ def texts_of(roots):
     seen, queue = set(), [(type(root).__name__, root, None) for root in roots]
     while queue:
         where, value, holder = queue.pop()
-        if isinstance(value, str | bytes | bytearray | memoryview) and not isinstance(value, UnicodeString):
+        if isinstance(value, str | bytes | bytearray | memoryview) and not isinstance(value, SHOWN_BY_LENGTH):
             if holder not in HOLDERS:
                 yield where, value if isinstance(value, str) else bytes(value).decode("latin-1")
             continue
@@ -141,7 +149,7 @@ def texts_of(roots):
             queue += [(f"{where}[{index}]", item, None) for index, item in enumerate(value)]
         else:
             yield where, repr(value)
-            if not isinstance(value, UnicodeString):
+            if not isinstance(value, UnicodeString):  # whose text is what str() is for
                 yield where, str(value)
             queue += children(where, value)
 
@@ -243,6 +251,8 @@ CASES = {
     "another password delegated": Case({"delegate": Password(OTHER, "bob")}, {"admit": lambda info: True}),
     "smart card delegated": Case({"delegate": SMART_CARD}, {"admit": lambda info: True}),
     "remote guard delegated": Case({"delegate": REMOTE_GUARD}, {"authorize": lambda identity: True}),
+    "smart card given as a value": Case({"delegate": SmartCard(PIN, "alice", card_name="card")}),
+    "smart card refused": Case({"delegate": SmartCard(PIN)}, {"admit": lambda info: False}, fine=False),
     "untrusted certificate": Case({"trust": Trust.pinned("00" * 32)}, fine=False),
     "wrong password": refused(lookup=lookup_of(Password(WRONG))),
     "wrong nt hash": refused(lookup=lookup_of(NTHash(Password(WRONG).nt_hash))),
@@ -273,9 +283,52 @@ async def outcome_of(side):
 @pytest.mark.requirement("defect.secrets-in-logs")
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 async def test_nothing_of_a_secret_is_seen(case, canaries, caplog):
+    await see_nothing(case, case.configs(), canaries, caplog)
+
+
+KERBEROS_CASES = {
+    "password by kerberos": Case(mechanism="kerberos"),
+    "password by raw kerberos": Case(mechanism="raw-kerberos"),
+    "remote guard by kerberos": Case({"delegate": RemoteGuard()}, mechanism="kerberos"),
+    "smart card by kerberos": Case({"delegate": SmartCard(PIN)}, mechanism="kerberos"),
+    "wrong password by kerberos": Case(
+        {"authenticate": Password(WRONG, "alice", "acredssp.test")}, fine=False, mechanism="kerberos"
+    ),
+    "ticket that does not fit": Case(fine=False, mechanism="kerberos"),
+}
+
+
+@pytest.mark.requirement("defect.secrets-in-logs")
+@pytest.mark.parametrize("name", KERBEROS_CASES)
+async def test_nothing_of_a_secret_of_kerberos_is_seen(name, kerberos, canaries, caplog, monkeypatch):
+    """The password, and every key: of the tickets in memory and of the context."""
+    library = pytest.importorskip("acredssp.mechanisms.kerberos.library")
+    case, alice = KERBEROS_CASES[name], Password("Passw0rd!", "alice", "acredssp.test")
+    canaries.secrets |= {"kerberos password": alice.password, "its nt hash": alice.nt_hash}
+    seal = library.NativeContext.seal
+
+    def sealing(self, plaintext):
+        canaries.secrets["context key"] = self._context.session_key
+        return seal(self, plaintext)
+
+    monkeypatch.setattr(library.NativeContext, "seal", sealing)
+    keytab = kerberos.realm.wrong_keytab if name == "ticket that does not fit" else kerberos.keytab
+    policy = Policy(mechanism=case.mechanism)
+    client = client_config(policy, **{"authenticate": alice} | case.client)
+    server = server_config(policy, lookup=None, keytab=Keytab(str(keytab)))
+    await see_nothing(case, (client, server), canaries, caplog)
+    assert ("context key" in canaries.secrets) is case.fine
+    if case.fine:
+        keys = [ticket.keyblock.data for ticket in client._tickets.cache]
+        assert len(keys) >= 2
+        leaks = [form for key in keys for form in forms(key) if form in caplog.text]
+        assert leaks == []
+
+
+async def see_nothing(case, configs, canaries, caplog):
+    """Let a handshake go as it goes, and look at everything."""
     asyncio.get_running_loop().slow_callback_duration = 0  # in debug mode: every callback is logged
     caplog.set_level(logging.DEBUG)
-    configs = case.configs()
     client, server = memory_pair()
     sides = client_side(client, configs[0], case.carriage), server_side(server, configs[1], case.carriage)
     tasks = [asyncio.create_task(outcome_of(side)) for side in sides]

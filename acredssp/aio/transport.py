@@ -358,7 +358,9 @@ class SecureTransport(asyncio.Transport):
         if exc is None and not self._closing and not self._tls.peer_closed:
             exc = _truncated()
         self._closing = self._lost = True
-        self._records, self._ciphertext, self._credentials = [], bytearray(), None
+        self._records, self._ciphertext = [], bytearray()
+        if (credentials := self.take_credentials()) is not None:
+            credentials.zero()
         if self._close_timer is not None:
             self._close_timer.cancel()
         if self._nothing_to_lose and isinstance(exc, OSError):

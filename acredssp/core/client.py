@@ -3,7 +3,7 @@
 import hmac
 import secrets
 from collections.abc import Callable
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from acredssp.core.binding import client_value, server_value
 from acredssp.core.events import Delegate
@@ -18,14 +18,14 @@ from acredssp.errors import (
     PublicKeyMismatch,
     RemoteProtocolError,
 )
-from acredssp.mechanisms.base import Mechanism
+from acredssp.mechanisms.base import Mechanism, StepMechanism
 from acredssp.policy import FIRST_SAFE_VERSION, Policy
 from acredssp.status import LOGON_STATUS, NTSTATUS, SecurityStatus
 from acredssp.wire import ts_credentials
 from acredssp.wire.ts_credentials import TSCredentials, TSPasswordCreds, TSRemoteGuardCreds, TSSmartCardCreds
 from acredssp.wire.ts_request import NONCE_SIZE, TSRequest
 
-__all__ = ["ClientHandshake", "logon_refused"]
+__all__ = ["ClientHandshake", "FetchedCredentials", "logon_refused"]
 
 # errorCode also says that the versions do not meet, which is no logon's end.
 _STATUS_OF_ERROR_CODE = LOGON_STATUS | {NTSTATUS.STATUS_NOT_SUPPORTED: SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION}
@@ -37,6 +37,17 @@ _SILENT_DENIAL = (
     "servers of version 2 and 5 and FreeRDP refuse a logon without saying why: check user and password, "
     "with Kerberos the server's keytab and clock"
 )
+
+
+class FetchedCredentials(Protocol):
+    """What is delegated, where somebody has to be asked for it once it is known that it may go."""
+
+    @property
+    def kind(self) -> str:
+        """As of the `TSCredentials` that it will be."""
+
+    def fetch(self) -> bytes:
+        """Return the DER of the `TSCredentials`. May block."""
 
 
 class ClientHandshake(Handshake):
@@ -56,14 +67,14 @@ class ClientHandshake(Handshake):
     def __init__(
         self,
         mechanism: Mechanism,
-        credentials: TSCredentials,
+        credentials: TSCredentials | FetchedCredentials,
         policy: Policy,
         *,
         target: str | None = None,
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         super().__init__(mechanism, policy)
-        self._credentials: TSCredentials | None = credentials
+        self._credentials: TSCredentials | FetchedCredentials | None = credentials
         self.delegated = credentials.kind
         """The kind of what is delegated."""
         self.certified = False
@@ -160,7 +171,7 @@ class ClientHandshake(Handshake):
             raise RemoteProtocolError("the server keeps sending tokens instead of its pubKeyAuth")
         return b""
 
-    def _send_credentials(self, answer: object) -> bytes:
+    def _send_credentials(self, answer: object) -> Answer:
         credentials, self._credentials = self._credentials, None
         assert credentials is not None
         if isinstance(answer, TSPasswordCreds | TSSmartCardCreds | TSRemoteGuardCreds):
@@ -168,7 +179,19 @@ class ClientHandshake(Handshake):
         elif answer is not True:
             raise PolicyError("nobody said what to delegate", security_status=SecurityStatus.SEC_E_DELEGATION_POLICY)
         self.delegated = credentials.kind
-        sealed = self.mechanism.wrap(ts_credentials.encode(credentials))
+        if isinstance(credentials, TSPasswordCreds | TSSmartCardCreds | TSRemoteGuardCreds):
+            return self._seal_credentials(ts_credentials.encode(credentials))
+        return self._wait(StepMechanism(credentials.fetch), self._send_fetched)
+
+    def _send_fetched(self, answer: object) -> bytes:
+        if isinstance(answer, CredSSPError):
+            raise answer
+        if not isinstance(answer, bytes):
+            raise CredSSPError("the credentials were not fetched")
+        return self._seal_credentials(answer)
+
+    def _seal_credentials(self, encoded: bytes) -> bytes:
+        sealed = self.mechanism.wrap(encoded)
         self._advance(State.ESTABLISHED)
         return self._request(auth_info=sealed)
 

@@ -73,6 +73,13 @@ class ServerHandshake(Handshake):
             return b""  # nothing of CredSSP follows authInfo: a client that has sent it no longer reads TSRequests
         return TSRequest(version=self.policy.max_version, error_code=int(status)).encode()
 
+    def fail(self, error: CredSSPError) -> None:
+        """End the handshake for good, and forget what was delegated."""
+        super().fail(error)
+        if self.credentials is not None:
+            self.credentials.zero()
+            self.credentials = None
+
     def closed_by_peer(self) -> CredSSPError:
         """A client that leaves before the end has nothing to say."""
         return PeerClosed("the client ended the connection in the middle of the handshake")

@@ -336,8 +336,10 @@ class AcceptorState(EstablishState):
         self._answers = ServerAnswers(credential.server, context, None, deadline)
 
     def dispose(self) -> None:
-        """Drop what the client delegated too."""
+        """Overwrite and drop what the client delegated, too."""
         super().dispose()
+        if self._credentials is not None:
+            self._credentials.zero()
         del self._credentials, self._answers
 
     @property

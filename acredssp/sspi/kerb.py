@@ -106,13 +106,13 @@ def pack_credentials(credentials: TSCredentials) -> bytes:
     """
     match credentials:
         case TSPasswordCreds():
-            texts = (credentials.domain_name, credentials.user_name, credentials.password)
-            return KERB_INTERACTIVE_LOGON(*map(str, texts)).pack()
+            domain, user = str(credentials.domain_name), str(credentials.user_name)
+            return KERB_INTERACTIVE_LOGON(domain, user, credentials.password.reveal()).pack()
         case TSSmartCardCreds():
             return KERB_CERTIFICATE_LOGON(
                 DomainName=_text(credentials.domain_hint),
                 UserName=_text(credentials.user_hint),
-                Pin=str(credentials.pin),
+                Pin=credentials.pin.reveal(),
                 CspData=_pack_csp_info(credentials.csp_data),
             ).pack()
         case TSRemoteGuardCreds():

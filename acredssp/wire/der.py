@@ -197,7 +197,7 @@ def _refuse_surplus(field: str, offset: int, end: int) -> NoReturn:
     raise RemoteProtocolError(f"{field}: expected the end at byte {offset}, got {end - offset} bytes more")
 
 
-def encode(tag: int, content: bytes) -> bytes:
+def encode(tag: int, content: bytes | bytearray) -> bytes:
     """One element, with its length in the fewest bytes (X.690 10.1)."""
     length = len(content)
     if length < 0x80:
@@ -206,7 +206,7 @@ def encode(tag: int, content: bytes) -> bytes:
     return bytes((tag, 0x80 | len(length_bytes))) + length_bytes + content
 
 
-def encode_octets(number: int, content: bytes) -> bytes:
+def encode_octets(number: int, content: bytes | bytearray) -> bytes:
     """An OCTET STRING inside the explicit tag [number]."""
     length = len(content)
     if length <= 0x7D:

@@ -21,10 +21,12 @@ from collections.abc import Callable
 from typing import Final, Self, TypeAlias, assert_never
 
 from acredssp.errors import RemoteProtocolError
+from acredssp.secret import SecretBytes
 from acredssp.status import SecurityStatus
 from acredssp.wire import der
 
 __all__ = [
+    "SecretText",
     "TSCredentials",
     "TSCspDataDetail",
     "TSPasswordCreds",
@@ -73,23 +75,49 @@ class UnicodeString(bytes):
 _EMPTY: Final = UnicodeString()
 
 
+class SecretText(SecretBytes):
+    """A text field that is a secret: a password, a PIN.
+
+    Args:
+        value: The text, or the bytes of the wire.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, value: str | bytes | bytearray = b"") -> None:
+        super().__init__(value.encode("utf-16-le", "surrogatepass") if isinstance(value, str) else value)
+
+    def reveal(self) -> str:
+        """The text, read as `UnicodeString` does."""
+        return str(UnicodeString(bytes(self)))
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class TSPasswordCreds:
     """A password and the account it is for ([MS-CSSP] 2.2.1.2.1). Three empty strings delegate nothing."""
 
     domain_name: UnicodeString = _EMPTY
     user_name: UnicodeString = _EMPTY
-    password: UnicodeString = dataclasses.field(default=_EMPTY, repr=False)
+    password: SecretText = dataclasses.field(default_factory=SecretText, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.password, SecretText):
+            object.__setattr__(self, "password", SecretText(self.password))
 
     @classmethod
     def of(cls, domain_name: str = "", user_name: str = "", password: str = "") -> Self:
         """From text."""
-        return cls(UnicodeString(domain_name), UnicodeString(user_name), UnicodeString(password))
+        return cls(UnicodeString(domain_name), UnicodeString(user_name), SecretText(password))
 
     @property
     def kind(self) -> str:
         """`password`, or `nothing` for three empty strings."""
-        return "password" if any(map(str, (self.domain_name, self.user_name, self.password))) else "nothing"
+        empty = not (str(self.domain_name) or str(self.user_name) or self.password.reveal())
+        return "nothing" if empty else "password"
+
+    def zero(self) -> None:
+        """Overwrite what is secret."""
+        self.password.zero()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,15 +136,23 @@ class TSCspDataDetail:
 class TSSmartCardCreds:
     """A smart card's PIN and key ([MS-CSSP] 2.2.1.2.2)."""
 
-    pin: UnicodeString = dataclasses.field(repr=False)
+    pin: SecretText = dataclasses.field(repr=False)
     csp_data: TSCspDataDetail
     user_hint: UnicodeString | None = None
     domain_hint: UnicodeString | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pin, SecretText):
+            object.__setattr__(self, "pin", SecretText(self.pin))
 
     @property
     def kind(self) -> str:
         """`smartcard`."""
         return "smartcard"
+
+    def zero(self) -> None:
+        """Overwrite what is secret."""
+        self.pin.zero()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,8 +161,12 @@ class TSRemoteGuardPackageCred:
 
     package_name: UnicodeString
     """`Kerberos` or `NTLM`."""
-    cred_buffer: bytes = dataclasses.field(repr=False)
+    cred_buffer: SecretBytes = dataclasses.field(repr=False)
     """The package's own structure: KERB_TICKET_LOGON, NTLM_REMOTE_SUPPLEMENTAL_CREDENTIAL."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.cred_buffer, SecretBytes):
+            object.__setattr__(self, "cred_buffer", SecretBytes(self.cred_buffer))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -141,6 +181,11 @@ class TSRemoteGuardCreds:
     def kind(self) -> str:
         """`remote_guard`."""
         return "remote_guard"
+
+    def zero(self) -> None:
+        """Overwrite what is secret."""
+        for package in (self.logon_cred, *(self.supplemental_creds or ())):
+            package.cred_buffer.zero()
 
 
 TSCredentials: TypeAlias = TSPasswordCreds | TSSmartCardCreds | TSRemoteGuardCreds
@@ -195,7 +240,7 @@ def _decode_password(data: bytes, offset: int, end: int) -> TSPasswordCreds:
     user_name, offset = der.octets(data, offset, end, 1, "userName")
     password, offset = der.octets(data, offset, end, 2, "password")
     der.expect_end(offset, end, "TSPasswordCreds")
-    return TSPasswordCreds(UnicodeString(domain_name), UnicodeString(user_name), UnicodeString(password))
+    return TSPasswordCreds(UnicodeString(domain_name), UnicodeString(user_name), SecretText(password))
 
 
 def _encode_smart_card(credentials: TSSmartCardCreds) -> bytes:
@@ -218,7 +263,7 @@ def _decode_smart_card(data: bytes, offset: int, end: int) -> TSSmartCardCreds:
     user_hint, offset = _optional_text(data, stop, end, 2, "userHint")
     domain_hint, offset = _optional_text(data, offset, end, 3, "domainHint")
     der.expect_end(offset, end, "TSSmartCardCreds")
-    return TSSmartCardCreds(UnicodeString(pin), csp_data, user_hint, domain_hint)
+    return TSSmartCardCreds(SecretText(pin), csp_data, user_hint, domain_hint)
 
 
 def _decode_csp_data(data: bytes, offset: int, end: int) -> TSCspDataDetail:
@@ -265,7 +310,7 @@ def _decode_package(data: bytes, offset: int, end: int) -> TSRemoteGuardPackageC
     package_name, offset = der.octets(data, offset, end, 0, "packageName")
     cred_buffer, offset = der.octets(data, offset, end, 1, "credBuffer")
     der.expect_end(offset, end, "TSRemoteGuardPackageCred")
-    return TSRemoteGuardPackageCred(UnicodeString(package_name), cred_buffer)
+    return TSRemoteGuardPackageCred(UnicodeString(package_name), SecretBytes(cred_buffer))
 
 
 def _encode_optional(first: int, *texts: UnicodeString | None) -> bytes:

@@ -5,6 +5,7 @@ import contextlib
 import struct
 
 import pytest
+from support import rfc4120
 from support.endpoints import client_config, server_config
 from support.kerberos import ALICE, SPN
 from support.peers import wait_until
@@ -13,12 +14,15 @@ import acredssp
 from acredssp import (
     AuthenticationError,
     CredSSPError,
+    KerbTicketLogon,
     Keytab,
     MechanismChoice,
     NTHash,
     Password,
     Policy,
     PolicyError,
+    RemoteGuard,
+    SmartCard,
     TicketCache,
 )
 from acredssp.aio import offload
@@ -91,6 +95,60 @@ async def test_what_is_delegated_is_another_value(kerberos):
         await log_on(port, TicketCache(cache), delegate=ALICE)
         info = await got.get()
     assert (info.principal.user, info.delegated) == ("bob", "password")
+
+
+async def delegated(kerberos, authenticate, delegate):
+    """What a server is handed, and the client's facts."""
+    handed = asyncio.Queue()
+
+    def connected(_reader, writer):
+        handed.put_nowait(writer.transport.take_credentials())
+        writer.close()
+
+    config = server_config(keytab=Keytab(str(kerberos.keytab)))
+    server = await acredssp.start_server(connected, "127.0.0.1", 0, config=config)
+    try:
+        facts = await log_on(server.sockets[0].getsockname()[1], authenticate, delegate=delegate)
+        return await handed.get(), facts
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def test_remote_credential_guard_delegates_a_ticket_that_the_host_can_open(kerberos):
+    cache = await asyncio.to_thread(kerberos.log_on, "alice")
+    credentials, facts = await delegated(kerberos, TicketCache(cache), RemoteGuard())
+    assert facts.delegated == credentials.kind == "remote_guard"
+    logon = KerbTicketLogon.decode(credentials.logon_cred.cred_buffer)
+    assert (logon.service_ticket[:1], logon.ticket_granting_ticket[:1]) == (b"\x61", b"\x76")
+    keytab = rfc4120.read_keytab(await asyncio.to_thread(kerberos.keytab.read_bytes))
+    ticket, _ = rfc4120.open_ticket_logon(keytab, bytes(credentials.logon_cred.cred_buffer))
+    assert rfc4120.name(ticket["cname"]) == "alice"
+
+
+async def test_remote_credential_guard_has_no_second_choice(kerberos):
+    async with listening(kerberos) as (port, _):
+        with pytest.raises(AuthenticationError, match="does not know the service"):
+            await log_on(port, spn="TERMSRV/nowhere.acredssp.test", delegate=RemoteGuard())
+
+
+async def test_a_ticket_that_may_not_be_forwarded_ends_the_logon_before_anything_is_sent(kerberos):
+    cache = await asyncio.to_thread(kerberos.log_on, "alice", "-F")
+    async with listening(kerberos) as (port, reports):
+        with pytest.raises(AuthenticationError, match="may not be forwarded"):
+            await log_on(port, TicketCache(cache), delegate=RemoteGuard())
+        report = await reports.get()
+    assert report.info.delegated == ""
+
+
+async def test_a_smart_card_is_delegated_beside_a_logon_by_ticket(kerberos):
+    cache = await asyncio.to_thread(kerberos.log_on, "alice")
+    card = SmartCard("1234", "alice", container_name="key", csp_name="provider")
+    credentials, facts = await delegated(kerberos, TicketCache(cache), card)
+    assert facts.delegated == "smartcard"
+    assert (credentials.pin.reveal(), str(credentials.user_hint), credentials.domain_hint) == ("1234", "alice", None)
+    detail = credentials.csp_data
+    assert (detail.key_spec, detail.card_name, str(detail.container_name)) == (1, None, "key")
 
 
 async def test_many_logons_at_once(kerberos):
@@ -193,6 +251,30 @@ def test_a_credential_that_cannot_log_on_so_is_refused_at_once(credential, choic
     with pytest.raises(PolicyError) as caught:
         client_config(Policy(mechanism=choice), authenticate=credential)
     assert caught.value.security_status is SecurityStatus.SEC_E_NO_CREDENTIALS
+
+
+@pytest.mark.parametrize(
+    ("credential", "choice"),
+    [(NTHash(bytes(16), "alice"), MechanismChoice.AUTO), (ALICE, MechanismChoice.NTLM)],
+)
+def test_remote_credential_guard_takes_a_logon_by_kerberos(credential, choice):
+    with pytest.raises(PolicyError, match="remote credential guard"):
+        client_config(Policy(mechanism=choice), authenticate=credential, delegate=RemoteGuard())
+
+
+def test_without_kerberos_a_password_logs_on_by_ntlm_and_nothing_else_does(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert client_config(authenticate=ALICE)._tickets is None
+    for make in (
+        lambda: client_config(authenticate=TicketCache()),
+        lambda: client_config(only_kerberos(), authenticate=ALICE),
+        lambda: client_config(authenticate=ALICE, delegate=RemoteGuard()),
+        lambda: server_config(keytab=Keytab()),
+    ):
+        with pytest.raises(PolicyError) as caught:
+            make()
+        assert caught.value.security_status is SecurityStatus.SEC_E_SECPKG_NOT_FOUND
+        assert "pip install acredssp[kerberos]" in caught.value.hint
 
 
 def test_a_server_must_be_able_to_let_somebody_in():
@@ -328,27 +410,34 @@ def shift_clock(path, seconds):
 # --- a KDC that does not answer ---
 
 
-async def test_a_silent_kdc_ends_at_the_deadline_and_ntlm_goes_on(kerberos, black_hole):
-    await asyncio.to_thread(kerberos.configure, black_hole.port)
+@pytest.fixture
+def silence(kerberos, black_hole, monkeypatch):
+    """A KDC that does not answer; the steps that were left behind end before the environment changes under them."""
+    run, running = offload._outcome, []
+
+    def counted(step):
+        running.append(step)
+        try:
+            return run(step)
+        finally:
+            running.remove(step)
+
+    monkeypatch.setattr(offload, "_outcome", counted)
+    kerberos.configure(black_hole.port)
+    yield
+    black_hole.close()
+    wait_until(lambda: not running, "the threads that wait for a KDC")
+
+
+async def test_a_silent_kdc_ends_at_the_deadline_and_ntlm_goes_on(kerberos, silence):
     async with listening(kerberos) as (port, _):
         facts = await log_on(port, policy=Policy(kerberos_timeout=0.1))
     assert (facts.mechanism, facts.fallback) == ("ntlm", "kerberos: no kdc answered within 0.1 seconds")
-    await asyncio.to_thread(black_hole.close)
-    await asyncio.to_thread(wait_for_threads)
 
 
-async def test_a_silent_kdc_is_no_authenticating_authority(kerberos, black_hole):
-    await asyncio.to_thread(kerberos.configure, black_hole.port)
+async def test_a_silent_kdc_is_no_authenticating_authority(kerberos, silence):
     async with listening(kerberos) as (port, _):
         with pytest.raises(AuthenticationError) as caught:
             await log_on(port, policy=only_kerberos(kerberos_timeout=0.1))
     assert caught.value.security_status is SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY
     assert caught.value.nt_status is NTSTATUS.STATUS_NO_LOGON_SERVERS
-    await asyncio.to_thread(black_hole.close)
-    await asyncio.to_thread(wait_for_threads)
-
-
-def wait_for_threads():
-    """Let the steps that were left behind end, before the environment changes under them."""
-    pool = offload._pool
-    wait_until(lambda: pool._idle._value == pool._count, "the threads that wait for a KDC")

@@ -610,9 +610,12 @@ async def test_delegated_credentials_are_handed_over_once_to_a_server():
 
 async def test_credentials_nobody_took_go_with_the_connection():
     ours, theirs = await secure_pair()
+    left = theirs.transport._credentials
+    assert left.password == PASSWORD.encode("utf-16-le")
     ours.transport.close()
     await theirs.lost
     assert theirs.transport.take_credentials() is None
+    assert left.password == bytes(len(left.password)), "overwritten"
 
 
 async def test_the_close_timer_does_not_outlive_the_connection():

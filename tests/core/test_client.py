@@ -188,6 +188,49 @@ def test_no_answer_delegates_nothing(answer):
     assert caught.value.security_status is SecurityStatus.SEC_E_DELEGATION_POLICY
 
 
+class Fetched:
+    """Credentials that somebody has to be asked for."""
+
+    kind = "remote_guard"
+
+    def fetch(self):
+        return b"der"
+
+
+def fetching(answer=True):
+    """A client that has been told whether to delegate; what it stopped at."""
+    client = script_client(credentials=Fetched(), target="TERMSRV/host")
+    client.step()
+    client.step(TSRequest(6, nego_token=b"s1").encode())
+    assert client.step(proof()).event.kind == "remote_guard"
+    return client, client.resume(answer)
+
+
+def test_credentials_are_fetched_once_they_may_go():
+    client, result = fetching()
+    assert isinstance(result.event, StepMechanism)
+    assert result.output == b""
+    result = client.resume(result.event.run())
+    assert result.status is SecurityStatus.SEC_E_OK
+    assert TSRequest.decode(result.output).auth_info == b"sealed:der"
+    assert client.info.delegated == "remote_guard"
+
+
+def test_credentials_that_may_not_go_are_not_fetched():
+    client, result = fetching(TSPasswordCreds.of())
+    assert result.event is None
+    assert result.status is SecurityStatus.SEC_E_OK
+    assert client.info.delegated == "nothing"
+
+
+@pytest.mark.parametrize("answer", [None, True, AuthenticationError("no"), OSError()])
+def test_credentials_that_could_not_be_fetched_end_it(answer):
+    client, _ = fetching()
+    with pytest.raises(CredSSPError):
+        client.resume(answer)
+    assert client.state is State.FAILED
+
+
 # --- every state with every message ---
 
 MESSAGES = {

@@ -26,7 +26,7 @@ from acredssp.wire.spnego import KERBEROS, KERBEROS_MICROSOFT
 if TYPE_CHECKING:
     from acredssp.mechanisms.kerberos.library import MemoryCache, NativeContext
 
-__all__ = ["KerberosAcceptor", "KerberosInitiator", "Tickets", "installed", "require_installed"]
+__all__ = ["KerberosAcceptor", "KerberosInitiator", "Tickets", "installed", "parse_spn", "require_installed"]
 
 
 def installed() -> bool:
@@ -54,13 +54,15 @@ class Tickets:
 
     Args:
         credential: A password (its domain is the realm; none for krb5.conf's default), a ticket cache or a keytab.
+        forwardable: Whether the ticket for a password or of a keytab may be forwarded.
     """
 
-    def __init__(self, credential: Password | TicketCache | Keytab) -> None:
+    def __init__(self, credential: Password | TicketCache | Keytab, *, forwardable: bool = False) -> None:
         self.credential = credential
+        self.forwardable = forwardable
         self.cache: MemoryCache | None = None
-        """Of the latest context. Two threads may both ask for a ticket: either is good, and neither waits for the
-        other's KDC."""
+        """In memory, with the first ticket, once there is one. Two threads may both ask for a ticket: either is good,
+        and neither waits for the other's KDC."""
 
 
 class _State(enum.Enum):
@@ -226,7 +228,7 @@ class KerberosInitiator(_KerberosContext):
     ) -> None:
         super().__init__(channel_bindings=channel_bindings, allow_rc4=allow_rc4)
         self._tickets = tickets
-        self._service, self._host = _parse_spn(spn)
+        self._service, self._host = parse_spn(spn)
 
     def _check_due(self, state: _State, token: bytes) -> Phase:
         if state is _State.START:
@@ -239,12 +241,7 @@ class KerberosInitiator(_KerberosContext):
     def _make(self) -> "NativeContext":
         from acredssp.mechanisms.kerberos.library import NativeContext  # noqa: PLC0415 - see that module's text
 
-        tickets = self._tickets
-        native = NativeContext.initiator(
-            tickets.credential, tickets.cache, self._service, self._host, self._channel_bindings
-        )
-        tickets.cache = native.cache
-        return native
+        return NativeContext.initiator(self._tickets, self._service, self._host, self._channel_bindings)
 
     def _finish(self, native: "NativeContext") -> None:
         native.cache = None
@@ -285,7 +282,7 @@ class KerberosAcceptor(_KerberosContext):
         self.principal = _principal(native.client_principal)
 
 
-def _parse_spn(spn: str) -> tuple[str, str]:
+def parse_spn(spn: str) -> tuple[str, str]:
     """Split `TERMSRV/host` into service and host."""
     service, _, host = spn.partition("/")
     if not service or not host or set(host) & set("/@"):

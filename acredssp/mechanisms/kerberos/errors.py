@@ -78,6 +78,9 @@ _WRONG_PRINCIPAL: Final = _Failure(
 _NO_CREDENTIALS: Final = _Failure(
     "there is no ticket or no key to log on with", SecurityStatus.SEC_E_NO_CREDENTIALS, hint=_LOG_ON
 )
+_NOT_FORWARDABLE: Final = _Failure(
+    "the ticket may not be forwarded", SecurityStatus.SEC_E_NO_CREDENTIALS, hint="get one that may, as kinit -f does"
+)
 _NO_KEYTAB: Final = _Failure(
     "the service has no keytab",
     SecurityStatus.SEC_E_NO_CREDENTIALS,
@@ -117,6 +120,7 @@ _MINOR: Final = {
     6: _NO_USER,  # KDC_ERR_C_PRINCIPAL_UNKNOWN
     7: _NO_TARGET,  # KDC_ERR_S_PRINCIPAL_UNKNOWN
     12: _account("the kdc's policy refuses", NTSTATUS.STATUS_ACCOUNT_RESTRICTION),  # KDC_ERR_POLICY
+    13: _NOT_FORWARDABLE,  # KDC_ERR_BADOPTION
     14: _NO_ENCTYPE,  # KDC_ERR_ETYPE_NOSUPP
     18: _account("the account is disabled or locked", NTSTATUS.STATUS_ACCOUNT_DISABLED),  # KDC_ERR_CLIENT_REVOKED
     19: _NO_TARGET,  # KDC_ERR_SERVICE_REVOKED
@@ -160,6 +164,7 @@ _MINOR: Final = {
     203: _NO_CREDENTIALS,  # KRB5_NOCREDS_SUPPLIED
     210: _DENIED,  # KRB5_PREAUTH_FAILED
     217: _NO_TARGET,  # KRB5_ERR_HOST_REALM_UNKNOWN
+    221: _NOT_FORWARDABLE,  # KRB5_TKT_NOT_FORWARDABLE
     220: _NO_AUTHORITY,  # KRB5_REALM_CANT_RESOLVE
     224: _CONFIGURATION,  # KRB5_CONFIG_NODEFREALM
     230: _WRONG_PRINCIPAL,  # KRB5_KT_KVNONOTFOUND

@@ -8,7 +8,8 @@ holds it (pyspnego's own stay until the process ends); no environment variable i
 """
 
 import weakref
-from typing import Any, Final, Self, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import spnego
 from spnego.channel_bindings import GssChannelBindings
@@ -24,43 +25,65 @@ except ImportError:  # Windows; elsewhere pyspnego says what is missing
 else:
     _HAS_GSSAPI = True
 
-__all__ = ["MemoryCache", "NativeContext"]
+if TYPE_CHECKING:
+    from acredssp.mechanisms.kerberos.context import Tickets
+
+__all__ = ["MECHANISM", "MemoryCache", "NativeContext"]
 
 _Credential: TypeAlias = spnego.CredentialCache | spnego.KerberosCCache | spnego.KerberosKeytab | spnego.Password
 
 _REQUIRED: Final = spnego.ContextReq.mutual_auth | spnego.ContextReq.confidentiality | spnego.ContextReq.integrity
 _WANTED: Final = _REQUIRED | spnego.ContextReq.replay_detect | spnego.ContextReq.sequence_detect
-_MECHANISM: Final = "1.2.840.113554.1.2.2"
+MECHANISM: Final = "1.2.840.113554.1.2.2"
+"""Kerberos."""
 _RENEW_BEFORE: Final = 300
 """Seconds before its end that a ticket in memory is replaced: the five minutes that clocks may differ by."""
 
 
 class MemoryCache:
-    """A ticket cache that nobody else knows the name of, with the first ticket in it; gone when it is forgotten.
+    """A ticket cache that nobody else knows the name of, with some tickets in it; gone when it is forgotten."""
 
-    Making one asks a KDC.
-    """
+    def __init__(self, context: "krb5.Context", client: "krb5.Principal", tickets: Iterable["krb5.Creds"]) -> None:
+        self.context = context
+        self._cache = krb5.cc_new_unique(context, b"MEMORY")
+        weakref.finalize(self, krb5.cc_destroy, context, self._cache)
+        self.name = f"MEMORY:{(self._cache.name or b'').decode()}"
+        krb5.cc_initialize(context, self._cache, client)
+        for ticket in tickets:
+            krb5.cc_store_cred(context, self._cache, ticket)
+            self._until = ticket.times.endtime
 
-    def __init__(self, credential: Password | Keytab) -> None:
+    @classmethod
+    def acquire(cls, credential: Password | Keytab, *, forwardable: bool = False) -> Self:
+        """Ask a KDC for the first ticket."""
         context = krb5.init_context()
-        ticket = _first_ticket(context, credential)
-        cache = krb5.cc_new_unique(context, b"MEMORY")
-        weakref.finalize(self, krb5.cc_destroy, context, cache)
-        krb5.cc_initialize(context, cache, ticket.client)
-        krb5.cc_store_cred(context, cache, ticket)
-        self.name = f"MEMORY:{(cache.name or b'').decode()}"
-        self._context = context
-        self._until = ticket.times.endtime
+        ticket = _first_ticket(context, credential, forwardable=forwardable)
+        return cls(context, ticket.client, [ticket])
+
+    @classmethod
+    def copy_of(cls, credential: TicketCache) -> Self:
+        """Copy the ticket-granting tickets of a cache."""
+        context = krb5.init_context()
+        name = credential.name.encode("utf-8", "surrogateescape")
+        cache = krb5.cc_resolve(context, name) if name else krb5.cc_default(context)
+        client = krb5.cc_get_principal(context, cache)
+        return cls(context, client, (ticket for ticket in cache if ticket.server.components[:1] == [b"krbtgt"]))
+
+    def __iter__(self) -> Iterator["krb5.Creds"]:
+        """Give the tickets."""
+        return iter(self._cache)
 
     @property
     def fresh(self) -> bool:
-        """Whether the ticket is good for a while."""
-        return bool(krb5.timeofday(self._context) < self._until - _RENEW_BEFORE)
+        """Whether the first ticket is good for a while."""
+        return bool(krb5.timeofday(self.context) < self._until - _RENEW_BEFORE)
 
 
-def _first_ticket(context: "krb5.Context", credential: Password | Keytab) -> "krb5.Creds":
+def _first_ticket(context: "krb5.Context", credential: Password | Keytab, *, forwardable: bool) -> "krb5.Creds":
     options = krb5.get_init_creds_opt_alloc(context)
     krb5.get_init_creds_opt_set_canonicalize(options, True)  # an AD realm spells a name its own way
+    if forwardable:
+        krb5.get_init_creds_opt_set_forwardable(options, True)
     if isinstance(credential, Password):
         principal = krb5.parse_name_flags(context, _principal_of(credential).encode("utf-8", "surrogatepass"))
         password = credential.password.encode("utf-8", "surrogatepass")
@@ -91,6 +114,18 @@ def _keytab_name(keytab: Keytab) -> bytes:
     return keytab.name.encode("utf-8", "surrogateescape")
 
 
+def _log_on(tickets: "Tickets") -> tuple[_Credential, MemoryCache | None]:
+    """What to log on with, and the cache that must be kept as long as it is used."""
+    credential, cache = tickets.credential, tickets.cache
+    if isinstance(credential, TicketCache):
+        return _ticket_cache(credential), None
+    if not _HAS_GSSAPI:
+        return _of_windows(credential), None
+    if cache is None or not cache.fresh:
+        tickets.cache = cache = MemoryCache.acquire(credential, forwardable=tickets.forwardable)
+    return spnego.KerberosCCache(cache.name), cache
+
+
 def _ticket_cache(credential: TicketCache) -> _Credential:
     principal = credential.principal or None
     return spnego.KerberosCCache(credential.name, principal) if credential.name else spnego.CredentialCache(principal)
@@ -106,7 +141,7 @@ def _service_keys(keytab: Keytab) -> "gssapi.Credentials":
     """The keys that an acceptor takes tickets with, from this keytab and no other."""
     store: dict[str | bytes, str | bytes] = {b"keytab": _keytab_name(keytab)} if keytab.name else {}
     name = gssapi.Name(keytab.principal, gssapi.NameType.kerberos_principal) if keytab.principal else None
-    mechanisms = [gssapi.OID.from_int_seq(_MECHANISM)]
+    mechanisms = [gssapi.OID.from_int_seq(MECHANISM)]
     acquired = gssapi.raw.acquire_cred_from(store, name=name, mechs=mechanisms, usage="accept")
     return gssapi.Credentials(base=acquired.creds, usage="accept")
 
@@ -132,22 +167,14 @@ class NativeContext:
     @classmethod
     def initiator(
         cls,
-        credential: Password | TicketCache | Keytab,
-        cache: MemoryCache | None,
+        tickets: "Tickets",
         service: str,
         host: str,
         channel_bindings: bytes | None,
     ) -> Self:
-        """Make a client's; asks a KDC for the first ticket unless `cache` has one that is good for a while."""
+        """Make a client's; asks a KDC for the first ticket unless there is one that is good for a while."""
         try:
-            native: _Credential
-            if isinstance(credential, TicketCache):
-                native, cache = _ticket_cache(credential), None
-            elif not _HAS_GSSAPI:
-                native, cache = _of_windows(credential), None
-            else:
-                cache = cache if cache is not None and cache.fresh else MemoryCache(credential)
-                native = spnego.KerberosCCache(cache.name)
+            native, cache = _log_on(tickets)
             context = spnego.client(
                 native,
                 hostname=host,

@@ -122,7 +122,7 @@ def test_a_ticket_that_ends_soon_is_replaced(kerberos, monkeypatch):
 
 
 def test_a_ticket_in_memory_goes_with_who_holds_it(kerberos):
-    held = library.MemoryCache(ALICE)
+    held = library.MemoryCache.acquire(ALICE)
     name = held.name
     assert tickets_in(name)
     del held
