@@ -59,8 +59,11 @@ def drive(context, message):
     result = context.step(message)
     assert result.extra == 0
     while result.event is not None:
-        assert isinstance(result.event, acredssp.StepMechanism)
         assert not result.output
+        if isinstance(result.event, acredssp.Delegate):
+            result = context.resume(True)
+            continue
+        assert isinstance(result.event, acredssp.StepMechanism)
         result = context.resume(result.event.run())
     return result.output
 
