@@ -5,7 +5,7 @@ zeros when nobody holds them any longer, or when `zero()` is called; they are in
 `copy` does not multiply them. What is made of them by whoever reads them (a `str`, a slice, a message) is out of reach.
 """
 
-import hmac
+from hmac import compare_digest
 from typing import NoReturn, SupportsIndex
 
 __all__ = ["SecretBytes"]
@@ -26,7 +26,7 @@ class SecretBytes(bytearray):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, bytes | bytearray):
-            return hmac.compare_digest(self, other)
+            return compare_digest(self, other)
         return NotImplemented
 
     def __repr__(self) -> str:
