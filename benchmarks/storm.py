@@ -231,7 +231,7 @@ def measure(size: Size, results: Results, watch: Watch) -> None:
     quick = size.bulk_rounds == 1
     service = measure_service(20 if quick else LOGONS, 0.1 if quick else 2.0)
     logons = service.steps()
-    per_core = 100 if quick else 20_000
+    per_core = 100 if quick else 1000 * size.bulk_rounds
     loads = {cores: by_load(logons, cores, per_core) for cores in (1, 8)}
     lines = storm(logons, USERS // 100 if quick else USERS, SECONDS / 100 if quick else SECONDS, RTT)
     each = statistics.fmean(map(sum, logons))

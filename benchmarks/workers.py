@@ -9,8 +9,9 @@ time from each generator that no worker runs dry. The figure of a round is the r
 single pair has changes with every round: two cores are seldom equal, above all when others use them.
 
 What a clock says is only about the two pairs while nobody else is on their cores. So the other figure counts logons for
-each second of CPU that the pairs had, times the number of pairs; `--realtime` (root alone) has the pairs go before
-everybody else (SCHED_RR) for the seconds that they run.
+each second of CPU that the pairs had, times the number of pairs; the verdict is about that one where they had less than
+nine tenths of their cores. `--realtime` (root alone) has the pairs go before everybody else (SCHED_RR) for the seconds
+that they run.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,8 @@ from benchmarks.harness import Figure, Results, Row, Size, Watch, environment
 from benchmarks.peers import ALICE, DOMAIN, PASSWORD
 
 GOAL = 1.8
+ALONE = 0.9
+"""The share of their cores from which on the pairs count as alone there."""
 CONCURRENCY = 32
 """Logons at a time from each generator."""
 WARM_UP = 0.3
@@ -47,6 +51,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 class Load:
     """What came out of one run of load."""
 
+    pairs: int
     logons: int
     failures: int
     seconds: float
@@ -60,6 +65,11 @@ class Load:
     @property
     def per_cpu(self) -> float:
         return self.logons / self.cpu
+
+    @property
+    def share(self) -> float:
+        """How much of their cores the pairs had."""
+        return self.cpu / self.seconds / self.pairs
 
 
 def cpu_of(pid: int) -> float:
@@ -175,6 +185,7 @@ def load(server: Server, generators: Sequence[Generator], cores: Sequence[int], 
         generator.go(seconds)
     results = [generator.result() for generator in generators]
     return Load(
+        len(generators),
         int(sum(result["logons"] for result in results)),
         int(sum(result["failures"] for result in results)),
         max(result["seconds"] for result in results),
@@ -232,20 +243,26 @@ def measure(size: Size, results: Results, watch: Watch) -> None:
 
 
 def rows(rounds: list[Round]) -> list[Row]:
-    rate = Figure.of(each.one.rate for each in rounds)
+    rate = statistics.median(each.one.rate for each in rounds)
+    share = min(
+        statistics.median(each.one.share for each in rounds), statistics.median(each.two.share for each in rounds)
+    )
+    alone = share >= ALONE
     return [
         Row(
             key="workers.two",
             what="two workers on two cores over one on one, logons a second",
             figure=Figure.of(each.speedup for each in rounds),
-            goal=GOAL,
+            goal=GOAL if alone else None,
             at_most=False,
-            note=f"one pair: {rate.median:.0f}/s",
+            note=f"one pair: {rate:.0f}/s" + ("" if alone else f"; others had {1 - share:.0%} of the cores"),
         ),
         Row(
             key="workers.two.cpu",
             what="the same by the CPU that they had",
             figure=Figure.of(each.per_cpu for each in rounds),
+            goal=None if alone else GOAL,
+            at_most=False,
         ),
     ]
 
