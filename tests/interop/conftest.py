@@ -84,7 +84,13 @@ def shadow_server(shadow_servers):
 
 
 @pytest.fixture(scope="session")
-def domain(tmp_path_factory):
+def namespaces():
+    """Skips where there can be none."""
+    samba.require_namespaces()
+
+
+@pytest.fixture(scope="session")
+def domain(tmp_path_factory, namespaces):
     """A Samba domain with a controller and a member."""
     domain = samba.Domain(tmp_path_factory.mktemp("domain")).start()
     yield domain

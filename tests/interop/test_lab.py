@@ -3,13 +3,17 @@
 import concurrent.futures
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from support import freerdp
+from support import freerdp, samba
 from support.kdc import PASSWORD, PRINCIPALS, REALM
 from support.observers import Capture, nmap
-from support.peers import DEADLINE, free_port
+from support.peers import DEADLINE, free_port, wait_until
+
+from acredssp.status import NTSTATUS
 
 pytestmark = pytest.mark.interop
 
@@ -139,3 +143,55 @@ def test_libkrb5_reads_each_configuration_from_the_next_call_on(kerberos):
         kerberos.configure(kerberos.realm.port)
         assert pool.submit(log_on).result().lifetime > 0
     assert log_on().lifetime > 0
+
+
+# --- the Samba domain ---
+
+
+@pytest.mark.parametrize("host", ["controller", "member"])
+@pytest.mark.parametrize(
+    ("user", "right", "wrong"),
+    [
+        ("alice", None, "WRONG_PASSWORD"),
+        ("disabled", "ACCOUNT_DISABLED", "WRONG_PASSWORD"),
+        ("expired", "ACCOUNT_EXPIRED", "WRONG_PASSWORD"),
+        ("locked", "ACCOUNT_LOCKED_OUT", "ACCOUNT_LOCKED_OUT"),
+        ("must-change", "PASSWORD_MUST_CHANGE", "WRONG_PASSWORD"),
+        ("old-password", "PASSWORD_EXPIRED", "WRONG_PASSWORD"),
+        ("wrong-hours", "INVALID_LOGON_HOURS", "WRONG_PASSWORD"),
+        ("elsewhere", "INVALID_WORKSTATION", "WRONG_PASSWORD"),
+        ("nobody", "NO_SUCH_USER", "NO_SUCH_USER"),
+    ],
+)
+def test_what_the_domain_says_of_an_account_to_the_right_password_and_to_a_wrong_one(domain, host, user, right, wrong):
+    for password, reason in ((samba.PASSWORD, right), ("wrong", wrong)):
+        said = getattr(domain, host).ask("wbinfo", f"--authenticate={samba.DOMAIN}\\{user}%{password}")
+        assert ("challenge/response password authentication succeeded" in said) == (reason is None)
+        told = re.findall(r"error code was NT_(\w+) \((0x\w+),", said)  # of the challenge and the response alone
+        assert told == ([(f"STATUS_{reason}", f"0x{NTSTATUS[f'STATUS_{reason}']:x}")] if reason else [])
+
+
+def test_a_host_ends_with_all_that_it_started(tmp_path, namespaces):
+    host = samba.boot(tmp_path / "host", "dc1", *samba.ADDRESSES.values())
+    host.run("sh", "-c", "sleep 600 & setsid sleep 600 &")
+    pids = host.processes()
+    assert len(pids) == 3
+    host.stop()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_host_ends_with_who_started_it(tmp_path, namespaces):
+    program = f"""
+import pathlib, time
+from support import samba
+host = samba.boot(pathlib.Path({str(tmp_path / "host")!r}), "dc1", "10.99.0.1")
+host.run("sh", "-c", "setsid sleep 600 &")
+print(*host.processes(), flush=True)
+time.sleep(600)
+"""
+    argv = [sys.executable, "-c", program]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as process:
+        pids = process.stdout.readline().split()
+        process.kill()
+    assert len(pids) == 2
+    wait_until(lambda: not any(Path(f"/proc/{int(pid)}").exists() for pid in pids), "the host ends")

@@ -49,6 +49,7 @@ PACKAGES = {
     "samba-tool": "samba",
     "tshark": "tshark",
     "unshare": "util-linux",
+    "wbinfo": "winbind",
     "winbindd": "winbind",
     "winpr-hash": "winpr-utils",
     "xfreerdp": "freerdp2-x11",

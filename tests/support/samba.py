@@ -156,6 +156,22 @@ class Host:
         assert run.returncode == 0, printed
         return printed
 
+    def ask(self, *argv):
+        """What a program there prints, to either output, however it ends."""
+        ended = subprocess.run(
+            self.enter(*argv), capture_output=True, text=True, timeout=PATIENCE, check=False, env=ENVIRONMENT
+        )
+        return ended.stdout + ended.stderr
+
+    def processes(self):
+        """Its daemons' process ids, the init's among them."""
+        space = Path(f"/proc/{self.init}/ns/pid").readlink()
+        found = []
+        for path in Path("/proc").glob("[0-9]*/ns/pid"):
+            with contextlib.suppress(OSError):  # it has ended since
+                found += [int(path.parts[2])] if path.readlink() == space else []
+        return found
+
     def listens(self, *ports):
         """Whether TCP sockets listen on all of the ports there."""
         table = Path(f"/proc/{self.init}/net/tcp").read_text(encoding="ascii")
@@ -183,13 +199,39 @@ class Host:
         self.boot.stdout.close()
 
 
+def require_namespaces():
+    """Skip the test where there can be no namespaces."""
+    if os.geteuid() != 0:
+        pytest.skip("a samba domain has namespaces of its own, which takes root")
+    try:
+        subprocess.run([program("unshare"), "--net", "--mount", "--uts", "--pid", "--fork", "true"], check=True)
+    except subprocess.CalledProcessError:
+        pytest.skip("a samba domain has namespaces of its own, which are not allowed here")
+
+
+def boot(folder, name, *addresses, inside=None):
+    """Make a host: with a network of its own that has the addresses, or in the network of another host."""
+    for place in ("etc/samba", "run/samba", "var/lib/samba/private", "var/cache/samba", "var/log/samba"):
+        (folder / place).mkdir(parents=True)
+    for path, text in FILES.items():
+        (folder / path).write_text(text, encoding="ascii")
+    spaces = ["--mount", "--uts", "--pid", *(["--net"] if inside is None else [])]
+    argv = [program("unshare"), *spaces, "--fork", "--kill-child", "sh", "-c", BOOT, "boot", folder, name, *addresses]
+    argv = argv if inside is None else inside.enter(*argv)
+    with (folder / "boot.log").open("wb") as log:
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=ENVIRONMENT)
+    if process.stdout.readline() != b"up\n":
+        process.communicate()
+        pytest.fail(f"{name} does not come up:\n{(folder / 'boot.log').read_text(encoding='utf-8')}")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii")
+    return Host(name, folder, process, int(children), program("nsenter"))
+
+
 class Domain:
     """A domain that runs: `controller` and `member`."""
 
     def __init__(self, folder):
-        if os.geteuid() != 0:
-            pytest.skip("a samba domain has namespaces of its own, which takes root")
-        for name in ("ip", "net", "nsenter", "ntlm_auth", "samba", "samba-tool", "unshare", "winbindd"):
+        for name in ("net", "ntlm_auth", "samba", "samba-tool", "wbinfo", "winbindd"):
             program(name)
         self._folder = folder
         self._hosts = contextlib.ExitStack()
@@ -214,33 +256,7 @@ class Domain:
         return KEYTAB
 
     def _boot(self, name, *addresses, inside=None):
-        folder = self._folder / name
-        for place in ("etc/samba", "run/samba", "var/lib/samba/private", "var/cache/samba", "var/log/samba"):
-            (folder / place).mkdir(parents=True)
-        for path, text in FILES.items():
-            (folder / path).write_text(text, encoding="ascii")
-        spaces = ["--mount", "--uts", "--pid", *(["--net"] if inside is None else [])]
-        argv = [
-            program("unshare"),
-            *spaces,
-            "--fork",
-            "--kill-child",
-            "sh",
-            "-c",
-            BOOT,
-            "boot",
-            folder,
-            name,
-            *addresses,
-        ]
-        argv = argv if inside is None else inside.enter(*argv)
-        with (folder / "boot.log").open("wb") as log:
-            boot = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=ENVIRONMENT)
-        if boot.stdout.readline() != b"up\n":
-            boot.communicate()
-            pytest.skip("a samba domain has namespaces of its own, which are not allowed here")
-        children = Path(f"/proc/{boot.pid}/task/{boot.pid}/children").read_text(encoding="ascii")
-        host = Host(name, folder, boot, int(children), program("nsenter"))
+        host = boot(self._folder / name, name, *addresses, inside=inside)
         self._hosts.callback(host.stop)
         return host
 
