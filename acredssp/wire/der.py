@@ -10,6 +10,8 @@ content, or with its bounds `(start, stop)`; the next element begins at `stop`. 
 error texts.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from acredssp.errors import LimitExceeded, RemoteProtocolError
@@ -22,16 +24,20 @@ __all__ = [
     "INTEGER",
     "LAST_CONTEXT",
     "OBJECT_IDENTIFIER",
+    "OCTETS",
     "OCTET_STRING",
     "SEQUENCE",
+    "Nesting",
     "element",
     "encode",
     "encode_integer",
     "encode_octets",
     "expect_end",
     "explicit",
+    "fields",
     "frame_size",
     "integer",
+    "integer_inside",
     "octets",
     "only",
 ]
@@ -48,6 +54,8 @@ LAST_CONTEXT: Final = CONTEXT + 30
 """[31] and above take several bytes (X.690 8.1.2.4), and are in no message that is read here."""
 
 _MAX_LENGTH_BYTES: Final = 4
+_SIZES: Final = 1024
+"""Sizes whose headers are kept, a hundred bytes for each: those of an application's tokens are always the same few."""
 
 
 def frame_size(data: bytes | bytearray | memoryview, limit: int, offset: int = 0) -> FrameSize:
@@ -94,7 +102,10 @@ def element(data: bytes, offset: int, end: int, tag: int, field: str) -> tuple[i
     if data[offset] != tag:
         _refuse_tag(field, tag, data[offset], offset)
     length = data[offset + 1]
-    if length > 0x7F:
+    if length == 0x82 and start + 2 <= end:
+        length = data[start] << 8 | data[start + 1]
+        start += 2
+    elif length > 0x7F:
         body = start + _length_bytes(length, field, offset + 1)
         if body > end:
             _refuse_end(field, offset, end)
@@ -118,6 +129,37 @@ def only(data: bytes, offset: int, end: int, tag: int, field: str) -> tuple[int,
     if stop != end:
         _refuse_surplus(field, stop, end)
     return start, stop
+
+
+def fields(  # noqa: PLR0913 - as `explicit`
+    data: bytes, offset: int, end: int, field: str, *, names: Sequence[str] = (), above: int = -1
+) -> dict[int, tuple[int, int]]:
+    """The bounds of the content of every explicit tag of a SEQUENCE's content, by tag number.
+
+    Numbers must ascend. Those that nobody knows are there too: their length is all that must be understood.
+
+    Args:
+        data: See the module's text.
+        offset: Where the first tag is.
+        end: Where the SEQUENCE ends.
+        field: See the module's text.
+        names: What the tags are called in an error, by number.
+        above: The tag number that the first one must be above.
+
+    Raises:
+        RemoteProtocolError: As `element`, or a tag that is none, or none that may come next.
+    """
+    found: dict[int, tuple[int, int]] = {}
+    previous = CONTEXT + above
+    while offset < end:
+        tag = data[offset]
+        if not previous < tag <= LAST_CONTEXT:
+            _refuse_order(field, tag, offset, names)
+        previous = tag
+        number = tag - CONTEXT
+        start, offset = element(data, offset, end, tag, names[number] if number < len(names) else field)
+        found[number] = start, offset
+    return found
 
 
 def explicit(  # noqa: PLR0913, PLR0917 - an object that holds bounds, tag and name is what this module avoids
@@ -159,9 +201,19 @@ def integer(data: bytes, offset: int, end: int, number: int, field: str) -> tupl
         RemoteProtocolError: As `explicit`, or the content is empty or longer than 5 bytes.
     """
     start, stop = explicit(data, offset, end, number, INTEGER, field)
+    return _signed(data, start, stop, field), stop
+
+
+def integer_inside(data: bytes, offset: int, end: int, field: str) -> int:
+    """The INTEGER that fills its container; as `integer`."""
+    start, stop = only(data, offset, end, INTEGER, field)
+    return _signed(data, start, stop, field)
+
+
+def _signed(data: bytes, start: int, stop: int, field: str) -> int:
     if not 1 <= stop - start <= 5:
         raise RemoteProtocolError(f"{field}: expected an INTEGER of 1 to 5 bytes at byte {start}, got {stop - start}")
-    return int.from_bytes(data[start:stop], "big", signed=True), stop
+    return int.from_bytes(data[start:stop], "big", signed=True)
 
 
 def expect_end(offset: int, end: int, field: str) -> None:
@@ -183,6 +235,18 @@ def _length_bytes(first: int, field: str, offset: int) -> int:
             f"{field}: expected a definite length of at most 4 bytes at byte {offset}, got {what}"
         )
     return count
+
+
+def _name(tag: int, names: Sequence[str]) -> str:
+    number = tag - CONTEXT
+    return names[number] if 0 <= number < len(names) else ""
+
+
+def _refuse_order(field: str, tag: int, offset: int, names: Sequence[str]) -> NoReturn:
+    got = _name(tag, names) or f"tag 0x{tag:02X}"
+    raise RemoteProtocolError(
+        f"{field}: expected the fields once each and in ascending order, got {got} at byte {offset}"
+    )
 
 
 def _refuse_tag(field: str, expected: int, got: int, offset: int) -> NoReturn:
@@ -207,11 +271,8 @@ def encode(tag: int, content: bytes | bytearray) -> bytes:
 
 
 def encode_octets(number: int, content: bytes | bytearray) -> bytes:
-    """An OCTET STRING inside the explicit tag [number]."""
-    length = len(content)
-    if length <= 0x7D:
-        return bytes((CONTEXT + number, length + 2, OCTET_STRING, length)) + content
-    return encode(CONTEXT + number, encode(OCTET_STRING, content))
+    """An OCTET STRING inside the explicit tag [number], up to [7]."""
+    return OCTETS[number].encode(content)
 
 
 def encode_integer(number: int, value: int) -> bytes:
@@ -220,3 +281,63 @@ def encode_integer(number: int, value: int) -> bytes:
         return bytes((CONTEXT + number, 3, INTEGER, 1, value))
     content = value.to_bytes((value if value >= 0 else ~value).bit_length() // 8 + 1, "big", signed=True)
     return encode(CONTEXT + number, encode(INTEGER, content))
+
+
+class Nesting:
+    """Elements within one another, the outermost tag first; each holds the next one, the last one the content.
+
+    In DER their headers follow from the size of the content alone. So they are made once for a size, and compared in
+    one go where they are read; only what is written otherwise is read element by element.
+    """
+
+    __slots__ = ("_headers_around", "_headers_within", "_tags")
+
+    def __init__(self, *tags: int) -> None:
+        self._tags = tags
+        self._headers_around = functools.lru_cache(_SIZES)(self._headers)
+        self._headers_within = functools.lru_cache(_SIZES)(self._headers_of)
+
+    def encode(self, content: bytes | bytearray) -> bytes:
+        """The elements with this content."""
+        return self._headers_around(len(content)) + content
+
+    def start(self, data: bytes, offset: int, end: int) -> int:
+        """Where the content begins if all that is from `offset` to `end` is the elements in DER; else 0."""
+        headers = self._headers_within(end - offset)
+        return offset + len(headers) if headers and data.startswith(headers, offset, end) else 0
+
+    def bounds(self, data: bytes, offset: int, end: int, field: str) -> tuple[int, int]:
+        """The bounds of the content; each element has to fill its container, the first one `offset` to `end`.
+
+        Raises:
+            RemoteProtocolError: As `only`, for any of them.
+        """
+        if start := self.start(data, offset, end):
+            return start, end
+        for tag in self._tags:
+            offset, end = only(data, offset, end, tag, field)
+        return offset, end
+
+    def _headers(self, size: int) -> bytes:
+        headers = b""
+        for tag in reversed(self._tags):
+            length = size + len(headers)
+            if length < 0x80:
+                headers = bytes((tag, length)) + headers
+            else:
+                length_bytes = length.to_bytes((length.bit_length() + 7) // 8, "big")
+                headers = bytes((tag, 0x80 | len(length_bytes))) + length_bytes + headers
+        return headers
+
+    def _headers_of(self, total: int) -> bytes:
+        """The headers that make `total` bytes with their content; empty where no content does."""
+        most = (2 + _MAX_LENGTH_BYTES) * len(self._tags)
+        for size in range(max(total - most, 0), total):
+            headers = self._headers(size)
+            if len(headers) + size == total:
+                return headers
+        return b""
+
+
+OCTETS: Final = tuple(Nesting(CONTEXT + number, OCTET_STRING) for number in range(8))
+"""An OCTET STRING inside an explicit tag, by its number."""

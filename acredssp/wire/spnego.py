@@ -1,4 +1,4 @@
-"""SPNEGO tokens between DER and frozen values (RFC 4178 section 4.2, [MS-SPNG] 2.2).
+"""SPNEGO tokens between DER and values (RFC 4178 section 4.2, [MS-SPNG] 2.2).
 
     NegotiationToken ::= CHOICE { negTokenInit [0] NegTokenInit, negTokenResp [1] NegTokenResp }
     NegTokenInit     ::= SEQUENCE { mechTypes [0] SEQUENCE OF OBJECT IDENTIFIER, reqFlags [1] BIT STRING OPTIONAL,
@@ -13,7 +13,7 @@ An object identifier is kept as its DER element, tag and length included: it is 
 import dataclasses
 import enum
 from collections.abc import Sequence
-from typing import Final, NoReturn, Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
 from acredssp.errors import LimitExceeded, RemoteProtocolError
 from acredssp.wire import der
@@ -54,6 +54,9 @@ _GSS_HEADER: Final = 0x60
 """[APPLICATION 0], the InitialContextToken of RFC 2743 section 3.1."""
 _INIT: Final = der.CONTEXT
 _RESP: Final = der.CONTEXT + 1
+_INIT_FIELDS: Final = der.Nesting(_INIT, der.SEQUENCE)
+_RESP_FIELDS: Final = der.Nesting(_RESP, der.SEQUENCE)
+_OCTETS: Final = der.Nesting(der.OCTET_STRING)
 _MAX_MECH_TYPES: Final = 32
 """Windows 11 offers five."""
 
@@ -106,7 +109,7 @@ def encode_mech_list(mech_types: Sequence[OID]) -> bytes:
     return der.encode(der.SEQUENCE, b"".join(mech_types))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class NegTokenInit:
     """The initiator's first token (or an acceptor's NegTokenInit2, whose hints are dropped)."""
 
@@ -121,7 +124,7 @@ class NegTokenInit:
     def encode(mech_list: bytes, mech_token: bytes) -> bytes:
         """A token with its GSS header, from `encode_mech_list` and the preferred mechanism's first token."""
         content = der.encode(der.CONTEXT, mech_list) + der.encode_octets(2, mech_token)
-        return der.encode(_GSS_HEADER, SPNEGO + der.encode(_INIT, der.encode(der.SEQUENCE, content)))
+        return der.encode(_GSS_HEADER, SPNEGO + _INIT_FIELDS.encode(content))
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -137,7 +140,7 @@ class NegTokenInit:
             if not data.startswith(SPNEGO, offset):
                 raise RemoteProtocolError("negTokenInit: expected the object identifier of spnego")
             offset += len(SPNEGO)
-        fields = _fields(data, offset, end, _INIT, "negTokenInit")
+        fields = der.fields(data, *_INIT_FIELDS.bounds(data, offset, end, "negTokenInit"), "negTokenInit")
         if 0 not in fields:
             raise RemoteProtocolError("negTokenInit: expected mechTypes")
         mech_types, mech_list = _mech_types(data, fields[0])
@@ -151,7 +154,7 @@ class NegTokenInit:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class NegTokenResp:
     """Every token after the first. None is an absent field."""
 
@@ -164,14 +167,14 @@ class NegTokenResp:
         """The token in DER."""
         parts = []
         if self.neg_state is not None:
-            parts.append(der.encode(der.CONTEXT, der.encode(der.ENUMERATED, bytes((self.neg_state,)))))
+            parts.append(bytes((der.CONTEXT, 3, der.ENUMERATED, 1, self.neg_state)))
         if self.supported_mech is not None:
             parts.append(der.encode(der.CONTEXT + 1, self.supported_mech))
         if self.response_token is not None:
             parts.append(der.encode_octets(2, self.response_token))
         if self.mech_list_mic is not None:
             parts.append(der.encode_octets(3, self.mech_list_mic))
-        return der.encode(_RESP, der.encode(der.SEQUENCE, b"".join(parts)))
+        return _RESP_FIELDS.encode(b"".join(parts))
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -180,7 +183,7 @@ class NegTokenResp:
         Raises:
             RemoteProtocolError: No NegTokenResp.
         """
-        fields = _fields(data, 0, len(data), _RESP, "negTokenResp")
+        fields = der.fields(data, *_RESP_FIELDS.bounds(data, 0, len(data), "negTokenResp"), "negTokenResp")
         return cls(
             _neg_state(data, fields.get(0)),
             _supported_mech(data, fields.get(1)),
@@ -189,30 +192,10 @@ class NegTokenResp:
         )
 
 
-def _fields(data: bytes, offset: int, end: int, choice: int, token: str) -> dict[int, _Bounds]:
-    """The bounds of every explicit tag's content, by tag number; numbers must ascend, unknown ones are kept too."""
-    start, stop = der.only(data, offset, end, choice, token)
-    offset, end = der.only(data, start, stop, der.SEQUENCE, token)
-    fields: dict[int, _Bounds] = {}
-    previous = der.CONTEXT - 1
-    while offset < end:
-        tag = data[offset]
-        if not previous < tag <= der.LAST_CONTEXT:
-            _refuse_field(token, tag, offset)
-        bounds = der.element(data, offset, end, tag, token)
-        fields[tag - der.CONTEXT] = bounds
-        previous, offset = tag, bounds[1]
-    return fields
-
-
-def _refuse_field(token: str, tag: int, offset: int) -> NoReturn:
-    raise RemoteProtocolError(f"{token}: expected an ascending context tag at byte {offset}, got 0x{tag:02X}")
-
-
 def _octets(data: bytes, bounds: _Bounds | None, field: str) -> bytes | None:
     if bounds is None:
         return None
-    start, stop = der.only(data, *bounds, der.OCTET_STRING, field)
+    start, stop = _OCTETS.bounds(data, *bounds, field)
     return data[start:stop]
 
 

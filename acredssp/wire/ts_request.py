@@ -12,7 +12,7 @@ Which field may come when, at which version, is the engine's matter: here only t
 """
 
 import dataclasses
-from typing import Final, NoReturn, Self
+from typing import Final, Self
 
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
@@ -25,7 +25,12 @@ NONCE_SIZE: Final = 32
 _MAX_NEGO_TOKENS: Final = 8
 """Elements of negoTokens that are read: every peer known sends one, the bound keeps 128 KiB of them cheap."""
 
-_KNOWN_FIELDS: Final = ("version", "negoTokens", "authInfo", "pubKeyAuth", "errorCode", "clientNonce")
+_FIELDS: Final = ("version", "negoTokens", "authInfo", "pubKeyAuth", "errorCode", "clientNonce")
+_MESSAGE: Final = der.Nesting(der.SEQUENCE)
+_OCTETS: Final = der.Nesting(der.OCTET_STRING)
+_NEGO_TOKEN: Final = der.Nesting(der.CONTEXT, der.OCTET_STRING)
+_ONE_NEGO_TOKEN: Final = der.Nesting(der.SEQUENCE, der.SEQUENCE, der.CONTEXT, der.OCTET_STRING)
+_NEGO_TOKENS: Final = der.Nesting(der.CONTEXT + 1, der.SEQUENCE, der.SEQUENCE, der.CONTEXT, der.OCTET_STRING)
 
 
 @dataclasses.dataclass(slots=True)
@@ -66,8 +71,7 @@ class TSRequest:
         """
         parts = [der.encode_integer(0, self.version)]
         if self.nego_token is not None:
-            item = der.encode(der.SEQUENCE, der.encode_octets(0, self.nego_token))
-            parts.append(der.encode(der.CONTEXT + 1, der.encode(der.SEQUENCE, item)))
+            parts.append(_NEGO_TOKENS.encode(self.nego_token))
         if self.auth_info is not None:
             parts.append(der.encode_octets(2, self.auth_info))
         if self.pub_key_auth is not None:
@@ -77,7 +81,7 @@ class TSRequest:
             parts.append(der.encode_integer(4, signed))
         if self.client_nonce is not None:
             parts.append(der.encode_octets(5, self.client_nonce))
-        return der.encode(der.SEQUENCE, b"".join(parts))
+        return _MESSAGE.encode(b"".join(parts))
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -86,29 +90,17 @@ class TSRequest:
         Raises:
             RemoteProtocolError: `data` is no TSRequest; field and offset are in the text.
         """
-        offset, end = der.only(data, 0, len(data), der.SEQUENCE, "TSRequest")
+        offset, end = _MESSAGE.bounds(data, 0, len(data), "TSRequest")
         version, offset = _version(data, offset, end)
-        nego_token = auth_info = pub_key_auth = error_code = client_nonce = None
-        previous = der.CONTEXT
-        while offset < end:
-            tag = data[offset]
-            if not previous < tag <= der.LAST_CONTEXT:  # leaves room for 25 new fields
-                _refuse_field(tag, offset)
-            previous = tag
-            if tag == 0xA1:
-                nego_token, offset = _nego_token(data, offset, end)
-            elif tag == 0xA2:
-                auth_info, offset = der.octets(data, offset, end, 2, "authInfo")
-            elif tag == 0xA3:
-                pub_key_auth, offset = der.octets(data, offset, end, 3, "pubKeyAuth")
-            elif tag == 0xA4:
-                error_code, offset = _error_code(data, offset, end)
-            elif tag == 0xA5:
-                client_nonce, offset = _client_nonce(data, offset, end)
-            else:
-                # A newer version's field: version 5 came as one. Its length is all that we must understand.
-                _, offset = der.element(data, offset, end, tag, "unknown field")
-        return cls(version, nego_token, auth_info, pub_key_auth, error_code, client_nonce)
+        fields = der.fields(data, offset, end, "TSRequest", names=_FIELDS, above=0)
+        return cls(
+            version,
+            _nego_token(data, *fields[1]) if 1 in fields else None,
+            _octets(data, *fields[2], "authInfo") if 2 in fields else None,
+            _octets(data, *fields[3], "pubKeyAuth") if 3 in fields else None,
+            _error_code(data, *fields[4]) if 4 in fields else None,
+            _client_nonce(data, *fields[5]) if 5 in fields else None,
+        )
 
 
 def _version(data: bytes, offset: int, end: int) -> tuple[int, int]:
@@ -118,45 +110,47 @@ def _version(data: bytes, offset: int, end: int) -> tuple[int, int]:
     return version, stop
 
 
-def _nego_token(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
-    """The one token of negoTokens, b"" when there is none, and where negoTokens ends.
+# Each of the following reads the content of a field's explicit tag.
+
+
+def _octets(data: bytes, offset: int, end: int, field: str) -> bytes:
+    start, stop = _OCTETS.bounds(data, offset, end, field)
+    return data[start:stop]
+
+
+def _nego_token(data: bytes, offset: int, end: int) -> bytes:
+    """The one token of negoTokens, b"" when there is none.
 
     [MS-CSSP] 2.2.1.1 allows several elements and gives the others no meaning: a second one that is not empty
     is refused rather than dropped.
     """
-    offset, stop = der.explicit(data, offset, end, 1, der.SEQUENCE, "negoTokens")
+    if start := _ONE_NEGO_TOKEN.start(data, offset, end):
+        return data[start:end]
+    offset, end = der.only(data, offset, end, der.SEQUENCE, "negoTokens")
     token = b""
     for _ in range(_MAX_NEGO_TOKENS):
-        if offset == stop:
-            return token, stop
-        start, offset = der.element(data, offset, stop, der.SEQUENCE, "negoTokens")
-        value, value_stop = der.octets(data, start, offset, 0, "negoToken")
-        der.expect_end(value_stop, offset, "negoTokens")
-        if value and token:
+        if offset == end:
+            return token
+        start, stop = der.element(data, offset, end, der.SEQUENCE, "negoTokens")
+        start, stop = _NEGO_TOKEN.bounds(data, start, stop, "negoTokens")
+        if start < stop and token:
             raise RemoteProtocolError(f"negoTokens: expected one token, got another one at byte {start}")
-        token = value or token
-    der.expect_end(offset, stop, "negoTokens")
-    return token, stop
+        token = data[start:stop] or token
+        offset = stop
+    der.expect_end(offset, end, "negoTokens")
+    return token
 
 
-def _error_code(data: bytes, offset: int, end: int) -> tuple[int, int]:
-    """An NTSTATUS, and where it ends: written signed in 4 bytes, or unsigned in 5 (pyspnego)."""
-    code, stop = der.integer(data, offset, end, 4, "errorCode")
+def _error_code(data: bytes, offset: int, end: int) -> int:
+    """An NTSTATUS: written signed in 4 bytes, or unsigned in 5 (pyspnego)."""
+    code = der.integer_inside(data, offset, end, "errorCode")
     if not -(1 << 31) <= code < 1 << 32:
         raise RemoteProtocolError(f"errorCode: expected 32 bits at byte {offset}, got an INTEGER of more")
-    return code & 0xFFFFFFFF, stop
+    return code & 0xFFFFFFFF
 
 
-def _client_nonce(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
-    nonce, stop = der.octets(data, offset, end, 5, "clientNonce")
+def _client_nonce(data: bytes, offset: int, end: int) -> bytes:
+    nonce = _octets(data, offset, end, "clientNonce")
     if len(nonce) != NONCE_SIZE:
         raise RemoteProtocolError(f"clientNonce: expected {NONCE_SIZE} bytes at byte {offset}, got {len(nonce)}")
-    return nonce, stop
-
-
-def _refuse_field(tag: int, offset: int) -> NoReturn:
-    number = tag - der.CONTEXT
-    name = _KNOWN_FIELDS[number] if 0 <= number < len(_KNOWN_FIELDS) else f"tag 0x{tag:02X}"
-    raise RemoteProtocolError(
-        f"TSRequest: expected the fields once each and in ascending order, got {name} at byte {offset}"
-    )
+    return nonce
