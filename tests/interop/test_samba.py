@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from support.ntlm import HandMade
 from support.peers import wait_until
 from support.samba import DOMAIN, PASSWORD, REALM, Inside
 
+from acredssp.aio import offload
 from acredssp.aio.winbind import WinbindOracle
 from acredssp.core.events import AskOracle, LookupCredential
 from acredssp.credentials import Deny, Oracle, Password
@@ -287,6 +290,23 @@ async def test_many_logons_at_once_get_an_answer_each_and_each_its_own(domain):
             Deny(NTSTATUS.STATUS_NO_SUCH_USER),
             Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, proven=True),
         ]
+
+
+@pytest.mark.requirement("winbind.unavailable")
+async def test_a_winbindd_that_hangs_is_no_logon_server_and_one_that_goes_on_is_one_again(domain):
+    command = domain.member.enter("ntlm_auth")
+    async with WinbindOracle(command=command, timeout=20.0) as winbind:
+        asked = exchange(await winbind.identity())
+        daemons = set(await offload.run(domain.member.processes)) - {domain.member.init}
+        for pid in daemons:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            async with WinbindOracle(command=command, timeout=0.5) as impatient:
+                assert await impatient.verify(asked) == Deny(NTSTATUS.STATUS_NO_LOGON_SERVERS)
+        finally:
+            for pid in daemons:
+                os.kill(pid, signal.SIGCONT)
+        assert await winbind.verify(asked) == session_base_key(asked, Password(PASSWORD))
 
 
 @pytest.mark.requirement("winbind.names")

@@ -201,6 +201,22 @@ def test_oracle_may_vouch_for_the_password_and_then_its_status_is_shown():
         assert not server.complete
 
 
+@pytest.mark.requirement("ntlm.uniform-failure")
+def test_what_an_oracle_says_of_an_account_makes_no_difference_to_what_is_done(monkeypatch):
+    calls = []
+    monkeypatch.setattr(acceptor_module, "nt_proof", lambda *parts: calls.append(1) or crypto.nt_proof(*parts))
+    seen = []
+    for status in ("WRONG_PASSWORD", "NO_SUCH_USER", "ACCOUNT_LOCKED_OUT", "LOGON_FAILURE"):
+        calls.clear()
+        server, client = begun()
+        ask(server, client.authenticate())
+        with pytest.raises(AuthenticationError) as caught:
+            server.resume(Deny(NTSTATUS[f"STATUS_{status}"]))
+        seen.append((str(caught.value), caught.value.nt_status, caught.value.security_status, len(calls)))
+    assert len(set(seen)) == 1
+    assert seen[0][3] == 2
+
+
 @pytest.mark.requirement("winbind.proof")
 def test_lookup_cannot_vouch_for_a_password():
     server, client = begun()
