@@ -31,9 +31,18 @@ from acredssp.cli.serve import Refused, Serve, serve, serve_by_workers
 from acredssp.cli.users import Users
 from acredssp.cli.workers import check_platform
 from acredssp.config import ClientConfig
-from acredssp.credentials import Credential, NTHash, logon_name
+from acredssp.credentials import (
+    Credential,
+    Keytab,
+    Nothing,
+    NTHash,
+    Password,
+    RemoteGuard,
+    TicketCache,
+    logon_name,
+)
 from acredssp.delegation import NOTHING, DelegationPolicy
-from acredssp.errors import CredSSPError
+from acredssp.errors import CredSSPError, PolicyError
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
 from acredssp.trust import Trust
 
@@ -42,6 +51,7 @@ __all__ = ["run"]
 _T = TypeVar("_T")
 
 _RDP_PORT = 3389
+_WITHOUT_PASSWORD = {NTHash: "hash", TicketCache: "ticket", Keytab: "key"}
 _INTERRUPTED = 130
 """What shells give for a program that SIGINT ended."""
 
@@ -75,6 +85,13 @@ WithCarriage = Annotated[CarriageChoice, typer.Option(help="rdp: negotiation, th
 PolicyFile = Annotated[
     pathlib.Path | None,
     typer.Option("--policy", metavar="FILE", help="Delegation policy in TOML, by the names of Windows' settings."),
+]
+WithMechanism = Annotated[
+    MechanismChoice,
+    typer.Option(
+        help="auto: Kerberos in SPNEGO where a realm is named, raw NTLM otherwise. negotiate: SPNEGO. kerberos: that "
+        "alone, in SPNEGO. raw-kerberos, ntlm: without SPNEGO."
+    ),
 ]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -151,7 +168,10 @@ def _demo(
 @app.command("login")
 def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
     host: Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="The server; port 3389 unless given.")],
-    user: Annotated[str, typer.Option("--user", "-u", help=r"USER, USER@SUFFIX or DOMAIN\USER.")],
+    user: Annotated[
+        str | None,
+        typer.Option("--user", "-u", help=r"USER, USER@SUFFIX or DOMAIN\USER; --ccache and --keytab do without."),
+    ] = None,
     domain: Annotated[str | None, typer.Option("--domain", "-d", help="The user's domain.")] = None,
     password: Annotated[
         str | None,
@@ -164,9 +184,20 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
         str | None,
         typer.Option(metavar="HEX", help="Log on with an NT hash; nothing is delegated then (restricted admin)."),
     ] = None,
-    mechanism: Annotated[
-        MechanismChoice, typer.Option(help="auto: raw NTLM. negotiate: SPNEGO. ntlm: raw NTLM.")
-    ] = MechanismChoice.AUTO,
+    ccache: Annotated[
+        str | None,
+        typer.Option(metavar="CACHE", help="Log on with Kerberos tickets: FILE:/path, or default for your own cache."),
+    ] = None,
+    keytab: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Log on with a Kerberos key: -u's, or the first one of the file.")
+    ] = None,
+    remote_guard: Annotated[
+        bool, typer.Option("--remote-guard", help="Delegate a Kerberos ticket in place of the password.")
+    ] = False,
+    restricted_admin: Annotated[
+        bool, typer.Option("--restricted-admin", help="Delegate nothing: the server logs on as itself.")
+    ] = False,
+    mechanism: WithMechanism = MechanismChoice.AUTO,
     min_version: MinVersion = FIRST_SAFE_VERSION,
     max_version: MaxVersion = NEWEST_VERSION,
     insecure: Annotated[bool, typer.Option("--insecure", help="Take any certificate.")] = False,
@@ -180,7 +211,8 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
         str | None, typer.Option(metavar="NAME", help="The name in the server's certificate; HOST unless given.")
     ] = None,
     spn: Annotated[
-        str | None, typer.Option(metavar="SPN", help="The server's principal; TERMSRV/HOST unless given.")
+        str | None,
+        typer.Option(metavar="SPN", help="The server's principal; TERMSRV/ and --server-name, or HOST, unless given."),
     ] = None,
     policy_file: PolicyFile = None,
     carriage: WithCarriage = CarriageChoice.RDP,
@@ -196,8 +228,7 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
         address = arguments.address(host, default_port=_RDP_PORT)
         arguments.check_versions(min_version, max_version)
         trust, delegation = _trust(insecure, ca, pin), _delegation(policy_file)
-        name, realm = arguments.account(user, domain)
-        credential = Secret(password, password_stdin, nt_hash).credential(name, realm)
+        credential = Secret(password, password_stdin, nt_hash, ccache, keytab).credential(user, domain)
         policy = Policy(
             min_version=min_version,
             max_version=max_version,
@@ -206,13 +237,19 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
             mechanism=mechanism,
         )
         policy = _allowed(delegation.for_client, policy)
-        config = ClientConfig(authenticate=credential, delegation=delegation, policy=policy, trust=trust)
+        config = _client_config(
+            authenticate=credential,
+            delegate=_delegate(remote_guard, restricted_admin),
+            delegation=delegation,
+            policy=policy,
+            trust=trust,
+        )
         task = Login(
             address=address,
             config=config,
             carriage=_client_carriage(carriage, credential),
             server_hostname=_server_hostname(server_name or address.host, config),
-            spn=f"TERMSRV/{address.host}" if spn is None else spn,
+            spn=spn,
             timeout=timeout,
         )
     _warn_of_legacy(err, policy)
@@ -240,6 +277,22 @@ def _trust(insecure: bool, ca: pathlib.Path | None, pin: str | None) -> Trust | 
         raise UsageError(f"expected for {what}") from None
 
 
+def _delegate(remote_guard: bool, restricted_admin: bool) -> RemoteGuard | Nothing | None:
+    if remote_guard and restricted_admin:
+        raise UsageError("expected one of --remote-guard and --restricted-admin, got both")
+    if remote_guard:
+        return RemoteGuard()
+    return Nothing() if restricted_admin else None
+
+
+def _client_config(**settings: Any) -> ClientConfig:
+    """Make the configuration; what does not go together is a matter of the command line."""
+    try:
+        return ClientConfig(**settings)
+    except PolicyError as error:
+        raise UsageError(str(error)) from None
+
+
 def _client_carriage(choice: CarriageChoice, credential: Credential) -> Carriage:
     if choice is CarriageChoice.TLS:
         return TLS()
@@ -260,9 +313,10 @@ def _show_logon(out: Console, task: Login, report: LoginReport) -> None:
     credential = task.config.authenticate
     render.card(
         out,
-        f"{logon_name(credential.domain, credential.user)} logged on to {task.address}",
+        f"{logon_name(credential.domain, credential.user) or 'you are'} logged on to {task.address}",
         {
             "credssp": f"version {report.credssp_version}, {report.mechanism}",
+            **({"no kerberos": report.fallback} if report.fallback else {}),
             "delegated": _delegated(task.config),
             "tls": f"{report.tls_version}, {report.cipher}",
             "key pin": f"{report.peer_key_sha256}",
@@ -272,8 +326,12 @@ def _show_logon(out: Console, task: Login, report: LoginReport) -> None:
 
 
 def _delegated(config: ClientConfig) -> str:
-    if isinstance(config.authenticate, NTHash):
-        return "nothing, since there is only a hash (restricted admin)"
+    if isinstance(config.delegate, RemoteGuard):
+        return "a ticket (remote credential guard)"
+    if isinstance(config.delegate, Nothing):
+        return "nothing (restricted admin)"
+    if not isinstance(config.authenticate, Password):
+        return f"nothing, since there is only a {_WITHOUT_PASSWORD[type(config.authenticate)]} (restricted admin)"
     if config.delegation.restrict("password") == NOTHING:
         return "nothing, by the policy (restricted admin)"
     return "the password"
@@ -309,6 +367,14 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
         list[str] | None,
         typer.Option(metavar="USER", help="Let this user log on, and then not in. May be given again."),
     ] = None,
+    keytab: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Let users log on by Kerberos, with the service's keys; default: /etc's."),
+    ] = None,
+    spn: Annotated[
+        str | None, typer.Option(metavar="SPN", help="Be this service alone, of those that the keytab has.")
+    ] = None,
+    mechanism: WithMechanism = MechanismChoice.AUTO,
     require_mic: Annotated[
         bool, typer.Option("--require-mic", help="Refuse NTLM without a message integrity code.")
     ] = False,
@@ -322,7 +388,7 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     ] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Log on whom the users file or the domain allows, and print a line for each handshake. SIGTERM drains and stops.
+    """Log on whom the users file, the domain or a KDC allows, and print a line for each handshake; until SIGTERM.
 
     With the carriage tls what comes afterwards is echoed; with rdp the connection is closed, no desktop is behind it.
 
@@ -341,10 +407,13 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
             max_version=max_version,
             dangerous_allow_legacy_versions=min_version < FIRST_SAFE_VERSION,
             require_ntlm_mic=require_mic,
+            mechanism=mechanism,
         )
+        service_keys = _service_keys(keytab, spn)
         task = Serve(
             address=address,
-            accounts=_accounts(users, winbind, ntlm_auth),
+            accounts=_accounts(users, winbind, ntlm_auth, needed=service_keys is None),
+            keytab=service_keys,
             refused=Refused(refuse or []),
             certificate=_certificate(cert, key, address.host, key_type),
             carriage=RDP(hybrid_ex=hybrid_ex) if carriage is CarriageChoice.RDP else TLS(),
@@ -364,9 +433,23 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
         raise typer.Exit(EXIT_STATUS[result_of(error)]) from None
 
 
-def _accounts(users: pathlib.Path | None, winbind: bool, ntlm_auth: str | None) -> Users | WinbindOracle:
-    if winbind == (users is not None):
-        raise UsageError("expected --users FILE or --winbind, got " + ("both" if winbind else "neither"))
+def _service_keys(keytab: str | None, spn: str | None) -> Keytab | None:
+    if keytab is None:
+        if spn is not None:
+            raise UsageError("expected --keytab with --spn")
+        return None
+    return Keytab("" if keytab == "default" else keytab, spn or "")
+
+
+def _accounts(
+    users: pathlib.Path | None, winbind: bool, ntlm_auth: str | None, *, needed: bool
+) -> Users | WinbindOracle | None:
+    if winbind and users is not None:
+        raise UsageError("expected one of --users FILE and --winbind, got both")
+    if not winbind and users is None:
+        if needed or ntlm_auth is not None:
+            raise UsageError("expected --users FILE, --winbind or --keytab FILE, got none")
+        return None
     if users is not None:
         if ntlm_auth is not None:
             raise UsageError("expected --winbind with --ntlm-auth")

@@ -10,7 +10,7 @@ from getpass import getpass
 from typing import Final
 
 from acredssp.cli.outcome import UsageError
-from acredssp.credentials import AccountSecret, NTHash, Password
+from acredssp.credentials import AccountSecret, Credential, Keytab, NTHash, Password, TicketCache
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, OLDEST_VERSION
 
 __all__ = ["Address", "Secret", "account", "address", "check_versions", "legacy_warning", "nt_hash"]
@@ -86,11 +86,29 @@ class Secret:
     password: str | None = dataclasses.field(default=None, repr=False)
     from_stdin: bool = False
     nt_hash: str | None = dataclasses.field(default=None, repr=False)
+    ccache: str | None = None
+    """A ticket cache; `default` for the user's own."""
+    keytab: str | None = None
 
-    def credential(self, user: str, domain: str) -> AccountSecret:
-        """Get the secret, and make the credential of it."""
-        if (self.password is not None) + self.from_stdin + (self.nt_hash is not None) > 1:
-            raise UsageError("expected one of -p, --password-stdin and --nt-hash, got more")
+    def credential(self, user: str | None, domain: str | None) -> Credential:
+        r"""Get the secret, and make the credential of it.
+
+        Args:
+            user: `USER`, `USER@SUFFIX` or `DOMAIN\USER`; None where the tickets say who logs on.
+            domain: The domain where it is apart; None otherwise.
+        """
+        given = (self.password, self.from_stdin or None, self.nt_hash, self.ccache, self.keytab)
+        if len(given) - given.count(None) > 1:
+            raise UsageError("expected one of -p, --password-stdin, --nt-hash, --ccache and --keytab, got more")
+        if self.ccache is not None:
+            return TicketCache("" if self.ccache == "default" else self.ccache, _principal(user, domain))
+        if self.keytab is not None:
+            return Keytab(self.keytab, _principal(user, domain))
+        if user is None:
+            raise UsageError("expected -u, which only --ccache and --keytab do without")
+        return self._of_account(*account(user, domain))
+
+    def _of_account(self, user: str, domain: str) -> AccountSecret:
         if self.nt_hash is not None:
             return NTHash(nt_hash(self.nt_hash), user, domain)
         return Password(_unicode(self._password(user), "password"), user, domain)
@@ -103,6 +121,16 @@ class Secret:
         if not sys.stdin.isatty():
             raise UsageError("expected -p, --password-stdin or --nt-hash, since there is no terminal to ask at")
         return getpass(f"Password of {user}: ")
+
+
+def _principal(user: str | None, domain: str | None) -> str:
+    """The Kerberos principal of an account; empty for whose tickets there are."""
+    if user is None:
+        return ""
+    name, realm = account(user, domain)
+    if not realm:
+        name, _, realm = name.rpartition("@") if "@" in name else (name, "", realm)
+    return f"{name}@{realm.upper()}" if realm else name
 
 
 def _first_line() -> str:

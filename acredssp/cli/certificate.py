@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from acredssp import tls_config
 from acredssp.cli.outcome import UsageError
 from acredssp.config import ServerConfig
+from acredssp.credentials import Keytab
 from acredssp.errors import PolicyError
 from acredssp.hooks import AdmitHook, LookupHook
 from acredssp.policy import Policy
@@ -51,13 +52,20 @@ class Certificate:
         except OSError as error:
             raise UsageError(f"cannot read the certificate or its key: {error.strerror}") from None
 
-    def server_config(self, policy: Policy, *, lookup: LookupHook, admit: AdmitHook | None = None) -> ServerConfig:
+    def server_config(
+        self,
+        policy: Policy,
+        *,
+        lookup: LookupHook | None = None,
+        keytab: Keytab | None = None,
+        admit: AdmitHook | None = None,
+    ) -> ServerConfig:
         """Make a server's configuration with it; raises `UsageError` if chain and key are no pair."""
         try:
             context = tls_config.server_context_from_pem(policy, self.chain, self.key)
         except (OSError, ValueError, PolicyError):  # ssl.SSLError is an OSError
             raise UsageError("expected a certificate chain and its private key in pem, got no such pair") from None
-        return ServerConfig(ssl_context=context, lookup=lookup, admit=admit, policy=policy)
+        return ServerConfig(ssl_context=context, lookup=lookup, keytab=keytab, admit=admit, policy=policy)
 
     @property
     def pin(self) -> str:

@@ -32,7 +32,8 @@ class Login:
     carriage: Carriage
     server_hostname: str
     """The name for SNI, and the one that the certificate must have."""
-    spn: str
+    spn: str | None
+    """None for `TERMSRV/` and `server_hostname`; no KDC is asked for an IP address then."""
     timeout: float
     """Seconds for connecting and the handshake together."""
 
@@ -82,6 +83,8 @@ async def log_on(login: Login) -> tuple[LoginReport, CredSSPError | None]:
     elapsed = time.perf_counter() - started
     if transport is not None and error is None:
         await _close(transport)
+    elif transport is not None:
+        transport.abort()  # it is closed already, unless the handshake could not even begin
     return LoginReport.of(error, carriage.info, elapsed), error
 
 

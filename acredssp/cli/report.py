@@ -34,6 +34,8 @@ class LoginReport:
     """SHA-256 of the server's SubjectPublicKeyInfo in hex: what `--pin` takes."""
     elapsed_ms: float | None = None
     """From the first packet to the end of the handshake."""
+    fallback: str | None = None
+    """Why another mechanism authenticated than the first choice; null where it did not."""
 
     @classmethod
     def of(cls, error: CredSSPError | None, info: HandshakeInfo | None, elapsed: float) -> "LoginReport":
@@ -57,6 +59,7 @@ class LoginReport:
             cipher=(info.cipher or None) if info else None,
             peer_key_sha256=info.peer_key_sha256 if info else None,
             elapsed_ms=_milliseconds(elapsed),
+            fallback=(info.fallback or None) if info else None,
         )
 
 

@@ -28,7 +28,9 @@ from acredssp.cli.users import Users
 from acredssp.cli.workers import Sockets, Supervisor, Worker, bind
 from acredssp.config import ServerConfig
 from acredssp.core.context import HandshakeInfo
-from acredssp.errors import CredSSPError
+from acredssp.credentials import Keytab
+from acredssp.errors import CredSSPError, PolicyError
+from acredssp.hooks import LookupHook
 from acredssp.policy import Policy
 from acredssp.status import Stage
 
@@ -60,7 +62,10 @@ class Serve:
 
     address: Address
     """Where to listen; port 0 for any free one."""
-    accounts: Users | WinbindOracle
+    accounts: Users | WinbindOracle | None
+    """None where nobody logs on by NTLM."""
+    keytab: Keytab | None
+    """None where nobody logs on by Kerberos."""
     refused: Refused
     certificate: Certificate
     carriage: Carriage
@@ -69,16 +74,25 @@ class Serve:
 
     def config(self) -> ServerConfig:
         """Make the server's configuration; raises `UsageError` if the certificate or winbind does not do."""
-        accounts, admit = self.accounts, self.refused.admit
-        if isinstance(accounts, Users):
-            return self.certificate.server_config(self.policy, lookup=accounts.lookup, admit=admit)
+        accounts = self.accounts
+        if not isinstance(accounts, WinbindOracle):
+            return self._server_config(accounts.lookup if accounts is not None else None)
         try:
             identity = machine_identity(accounts.command, accounts.timeout)
         except OSError as error:
             reason = f"{accounts.command[0]}: {reason_of(error)}" if error.errno else str(error)
             raise UsageError(f"cannot ask winbind: {reason}") from None
-        config = self.certificate.server_config(self.policy, lookup=accounts, admit=admit)
-        return dataclasses.replace(config, identity=identity)
+        return dataclasses.replace(self._server_config(accounts), identity=identity)
+
+    def _server_config(self, lookup: LookupHook | None) -> ServerConfig:
+        try:
+            return self.certificate.server_config(
+                self.policy, lookup=lookup, keytab=self.keytab, admit=self.refused.admit
+            )
+        except PolicyError as error:
+            raise UsageError(str(error)) from None
+        except ValueError:
+            raise UsageError(f"nobody can log on by {self.policy.mechanism.value} with what is given") from None
 
 
 async def serve(task: Serve, config: ServerConfig, console: Console) -> None:

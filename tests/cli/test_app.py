@@ -9,7 +9,7 @@ from acredssp.cli.report import LoginReport, ServeReport, to_json
 
 LOGIN_KEYS = [
     "result", "stage", "security_status", "nt_status", "credssp_version", "mechanism", "tls_version", "cipher",
-    "peer_key_sha256", "elapsed_ms",
+    "peer_key_sha256", "elapsed_ms", "fallback",
 ]  # fmt: skip
 SERVE_KEYS = [
     "result", "stage", "principal", "mechanism", "credssp_version", "delegated", "nt_status", "peer", "elapsed_ms",
@@ -71,6 +71,13 @@ BAD_LOGINS = [
     ["bad..name", "-u", "u", "-p", "c4nary", "--insecure"],
     ["h", "-u", "u", "-p", "c4nary", "--server-name", ".", "--insecure"],
     ["h", "-u", "u", "-p", "c4nary", "--mechanism", "digest"],
+    ["h", "-p", "c4nary"],
+    ["h", "--ccache", "default", "-p", "c4nary"],
+    ["h", "--ccache", "default", "--keytab", "c4nary"],
+    ["h", "--ccache", "default", "--mechanism", "ntlm"],
+    ["h", "-u", "u", "--nt-hash", "0123456789abcdef0123456789abcdef", "--mechanism", "kerberos"],
+    ["h", "-u", "u", "--nt-hash", "0123456789abcdef0123456789abcdef", "--remote-guard"],
+    ["h", "-u", "u", "-p", "c4nary", "--remote-guard", "--restricted-admin"],
     ["h", "-u", "u", "-p", "c4nary", "--carriage", "smoke"],
     ["h", "-u", "u", "-p", "c4nary", "--timeout", "0"],
     ["h", "-u", "u", "-p", "c4nary", "--timeout", "soon"],
