@@ -39,26 +39,30 @@ class _Pool:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._count = 0
+        self._threads = 0
+        self.unfinished = 0
+        """Steps that wait or run."""
         self._waiting: queue.SimpleQueue[tuple[concurrent.futures.Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
         self._lock = threading.Lock()
+        """Over the two numbers. Held for no longer than it takes to start a thread."""
 
     def submit(self, step: Callable[[], _T]) -> concurrent.futures.Future[_T | Exception]:
         """Have `step` run, now or when a thread is free."""
         future: concurrent.futures.Future[_T | Exception] = concurrent.futures.Future()
         self._waiting.put((future, step))
-        with self._lock:  # several loops may share the pool; held for the time that starting a thread takes
-            if not self._idle.acquire(blocking=False) and self._count < self._most:
-                self._count += 1
-                threading.Thread(target=self._work, name=f"acredssp-{self._count}", daemon=True).start()
+        with self._lock:
+            self.unfinished += 1
+            if self._threads < min(self.unfinished, self._most):
+                self._threads += 1
+                threading.Thread(target=self._work, name=f"acredssp-{self._threads}", daemon=True).start()
         return future
 
     def _work(self) -> None:
         while True:
             future, step = self._waiting.get()
             outcome = _outcome(step) if (wanted := future.set_running_or_notify_cancel()) else None
-            self._idle.release()  # first, so that whoever goes on with the outcome finds this thread for the next step
+            with self._lock:  # first, so that whoever goes on with the outcome finds this thread for the next step
+                self.unfinished -= 1
             if wanted:
                 future.set_result(outcome)
             del future, step, outcome  # a thread that waits keeps nothing of what it did

@@ -8,7 +8,6 @@ import pytest
 from support import rfc4120
 from support.endpoints import client_config, server_config
 from support.kerberos import ALICE, SPN
-from support.peers import wait_until
 
 import acredssp
 from acredssp import (
@@ -25,7 +24,6 @@ from acredssp import (
     SmartCard,
     TicketCache,
 )
-from acredssp.aio import offload
 from acredssp.policy import FALL_BACK
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 
@@ -410,32 +408,13 @@ def shift_clock(path, seconds):
 # --- a KDC that does not answer ---
 
 
-@pytest.fixture
-def silence(kerberos, black_hole, monkeypatch):
-    """A KDC that does not answer; the steps that were left behind end before the environment changes under them."""
-    run, running = offload._outcome, []
-
-    def counted(step):
-        running.append(step)
-        try:
-            return run(step)
-        finally:
-            running.remove(step)
-
-    monkeypatch.setattr(offload, "_outcome", counted)
-    kerberos.configure(black_hole.port)
-    yield
-    black_hole.close()
-    wait_until(lambda: not running, "the threads that wait for a KDC")
-
-
-async def test_a_silent_kdc_ends_at_the_deadline_and_ntlm_goes_on(kerberos, silence):
+async def test_a_silent_kdc_ends_at_the_deadline_and_ntlm_goes_on(kerberos, silent_kdc):
     async with listening(kerberos) as (port, _):
         facts = await log_on(port, policy=Policy(kerberos_timeout=0.1))
     assert (facts.mechanism, facts.fallback) == ("ntlm", "kerberos: no kdc answered within 0.1 seconds")
 
 
-async def test_a_silent_kdc_is_no_authenticating_authority(kerberos, silence):
+async def test_a_silent_kdc_is_no_authenticating_authority(kerberos, silent_kdc):
     async with listening(kerberos) as (port, _):
         with pytest.raises(AuthenticationError) as caught:
             await log_on(port, policy=only_kerberos(kerberos_timeout=0.1))

@@ -17,12 +17,16 @@ import os
 import selectors
 import shutil
 import socket
+import struct
 import tempfile
 import threading
 from pathlib import Path
 
 import pytest
-from support.peers import Lab, free_port, program
+from support import rfc4120
+from support.peers import Lab, free_port, program, wait_until
+
+from acredssp.aio import offload
 
 REALM = "ACREDSSP.TEST"
 PASSWORD = "Passw0rd!"
@@ -45,6 +49,7 @@ UNKNOWN_KEY = "TERMSRV/elsewhere.acredssp.test"
 """The KDC gives tickets to it, and the keytab has it not: the service of another machine."""
 
 NOBODY = 65534
+KDC_ERR_C_PRINCIPAL_UNKNOWN = 6
 
 KRB5_CONF = """
 [libdefaults]
@@ -307,9 +312,9 @@ class BlackHole:
         self.port = free_port()
         self._selector = selectors.DefaultSelector()
         self._ours, self._wake = socket.socketpair()
-        self._sockets = [self._ours]
+        self._connections, self._asked = [], set()
         self.heard = threading.Semaphore(0)
-        """Released for every connection and every datagram."""
+        """Released for every connection that asks something, and for every datagram."""
         self._listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
         self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._datagrams.bind(("127.0.0.1", self.port))
@@ -330,24 +335,34 @@ class BlackHole:
         if ready is self._listener:
             connection, _ = ready.accept()
             connection.setblocking(False)
-            self._sockets.append(connection)
+            self._connections.append(connection)
             self._selector.register(connection, selectors.EVENT_READ)
-            self.heard.release()
         elif ready is self._datagrams:
             ready.recv(65536)
             self.heard.release()
         elif not _read(ready):
             self._selector.unregister(ready)
+        elif ready not in self._asked:
+            self._asked.add(ready)
+            self.heard.release()
 
     def close(self):
-        """Hang up on everybody: who waits for an answer learns at once that there is no KDC."""
+        """Refuse everybody who waits for an answer, and wait until they have gone.
+
+        They get a KRB-ERROR: on a mere close libkrb5 would look for the KDC for three seconds more.
+        """
         if not self._thread.is_alive():
             return
         self._wake.send(b"x")
         self._thread.join()
-        for each in (*self._sockets, self._listener, self._datagrams, self._wake):
+        answer = rfc4120.refusal(KDC_ERR_C_PRINCIPAL_UNKNOWN, REALM)
+        for each in self._connections:
+            with contextlib.suppress(OSError):
+                each.sendall(struct.pack(">I", len(answer)) + answer)
+        for each in (*self._connections, self._ours, self._listener, self._datagrams, self._wake):
             each.close()
         self._selector.close()
+        wait_until(lambda: offload._pool is None or offload._pool.unfinished == 0, "every thread is back from the KDC")
 
 
 def _read(connection):
@@ -358,8 +373,15 @@ def _read(connection):
 
 
 @pytest.fixture
-def black_hole(tmp_path):
+def black_hole():
     """A KDC that accepts and never answers."""
     hole = BlackHole()
     yield hole
     hole.close()
+
+
+@pytest.fixture
+def silent_kdc(kerberos, black_hole):
+    """The realm, with a KDC that accepts and never answers: the `BlackHole`."""
+    kerberos.configure(black_hole.port)
+    return black_hole

@@ -1,6 +1,7 @@
 """Kerberos' messages opened by their keys, an oracle: RFC 4120 by asn1tools, and RFC 3961. Nothing is acredssp's."""
 
 import dataclasses
+import datetime as dt
 import struct
 from pathlib import Path
 
@@ -112,6 +113,20 @@ def open_ticket_logon(keytab, cred_buffer):
     if sealed["etype"] == 0:
         return part, MODULE.decode("EncKrbCredPart", sealed["cipher"])
     return part, decrypt(_key(part["key"]), KRB_CRED, sealed, "EncKrbCredPart")
+
+
+def refusal(error_code, realm):
+    """The KRB-ERROR by which a KDC refuses a request."""
+    fields = {
+        "pvno": 5,
+        "msg-type": 30,
+        "stime": dt.datetime.now(dt.UTC).replace(microsecond=0, tzinfo=None),
+        "susec": 0,
+        "error-code": error_code,
+        "realm": realm,
+        "sname": {"name-type": 2, "name-string": ["krbtgt", realm]},
+    }
+    return MODULE.encode("KRB-ERROR", fields)
 
 
 def inner(token, token_id):

@@ -1,0 +1,154 @@
+"""A KDC that accepts and never answers: handshakes end at their deadline, nobody else waits, and nothing is left.
+
+How long libkrb5 itself would wait depends on the KDCs of the realm: 27 seconds for one, more for more. What holds for
+time is measured by `benchmarks/stalled_kdc.py`.
+"""
+
+import asyncio
+import concurrent.futures
+import threading
+
+import pytest
+from support.command import COMMAND
+from support.endpoints import client_config, server_config, until
+from support.kdc import PASSWORD, REALM
+
+import acredssp
+from acredssp import HandshakeTimeout, MechanismChoice, Policy
+from acredssp.aio import offload
+
+pytestmark = pytest.mark.interop
+
+HOST, SPN = "127.0.0.1", "TERMSRV/localhost"
+ALICE = acredssp.Password(PASSWORD, "alice", REALM)
+SILENT = Policy(mechanism=MechanismChoice.KERBEROS, kerberos_timeout=600)
+MANY = offload._MOST_THREADS + 8
+"""More than there are threads: some get as far as the KDC, the others wait for a thread."""
+
+
+class NobodysExecutor(concurrent.futures.ThreadPoolExecutor):
+    """The loop's default executor, for a test in which nothing may run there."""
+
+    asked = 0
+
+    def submit(self, *_, **__):
+        self.asked += 1
+        raise AssertionError("something runs in the loop's default executor")
+
+
+@pytest.fixture
+def threads(silent_kdc):
+    """Gives the threads that acredssp has started since."""
+    before = set(threading.enumerate())
+    return lambda: [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("acredssp")]
+
+
+@pytest.fixture
+async def executor():
+    """Fails the test if anything asks for the loop's default executor."""
+    nobodys = NobodysExecutor()
+    asyncio.get_running_loop().set_default_executor(nobodys)
+    yield
+    assert nobodys.asked == 0
+
+
+@pytest.fixture
+async def server(kerberos, executor):
+    """A server that takes Kerberos and NTLM; its `reports` are those of its handshakes."""
+    reports = []
+
+    def hang_up(_reader, writer):
+        writer.close()
+
+    keytab = acredssp.Keytab(str(kerberos.realm.keytab))
+    config = server_config(keytab=keytab, lookup=lambda _request: acredssp.Password(PASSWORD))
+    server = await acredssp.start_server(hang_up, HOST, 0, config=config, on_handshake=reports.append)
+    server.reports = reports
+    yield server
+    server.close()
+    server.abort_clients()
+    await server.wait_closed()
+
+
+async def log_on(server, config, **options):
+    port = server.sockets[0].getsockname()[1]
+    options = {"config": config, "server_hostname": "localhost", "spn": SPN} | options
+    _, writer = await acredssp.open_connection(HOST, port, **options)
+    writer.close()
+    return writer.get_extra_info("credssp")
+
+
+@pytest.fixture
+def stalled():
+    """What logs on by Kerberos alone."""
+    return client_config(SILENT, authenticate=ALICE)
+
+
+async def test_every_stalled_handshake_ends_at_its_deadline(silent_kdc, server, stalled, threads):
+    ends = [log_on(server, stalled, handshake_timeout=1.0) for _ in range(MANY)]
+    assert {type(end) for end in await asyncio.gather(*ends, return_exceptions=True)} == {HandshakeTimeout}
+    await until(lambda: len(server.reports) == MANY)
+    assert {type(report.error) for report in server.reports} == {acredssp.PeerClosed}
+    assert len(threads()) <= offload._MOST_THREADS
+
+
+async def test_others_go_on_while_every_thread_is_stuck(silent_kdc, server, stalled, threads):
+    stuck = [asyncio.ensure_future(log_on(server, stalled, handshake_timeout=600)) for _ in range(MANY)]
+    await until(lambda: silent_kdc.heard._value >= offload._MOST_THREADS)
+    ntlm = client_config(Policy(mechanism=MechanismChoice.NTLM), authenticate=ALICE)
+    facts = await asyncio.gather(*(log_on(server, ntlm) for _ in range(20)))
+    assert {fact.mechanism for fact in facts} == {"ntlm"}
+    assert not any(task.done() for task in stuck)
+    assert len(threads()) <= offload._MOST_THREADS
+    for task in stuck:
+        task.cancel()
+    ends = await asyncio.gather(*stuck, return_exceptions=True)
+    assert {type(end) for end in ends} == {asyncio.CancelledError}
+
+
+async def test_a_server_gives_up_by_itself(silent_kdc, kerberos, stalled):
+    """The client may wait as long as it likes."""
+    reports = []
+    config = server_config(keytab=acredssp.Keytab(str(kerberos.realm.keytab)), lookup=None)
+    listening = await acredssp.start_server(
+        lambda _reader, writer: writer.close(),
+        HOST,
+        0,
+        config=config,
+        on_handshake=reports.append,
+        handshake_timeout=0.5,
+    )
+    async with listening:
+        waiting = asyncio.ensure_future(log_on(listening, stalled, handshake_timeout=600))
+        await until(lambda: reports)
+        assert isinstance(reports[0].error, HandshakeTimeout)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+
+async def test_ntlm_is_tried_where_the_policy_lets_it(silent_kdc, server):
+    patient = client_config(Policy(kerberos_timeout=0.2), authenticate=ALICE)
+    facts = await log_on(server, patient)
+    assert facts.mechanism == "ntlm"
+    assert "no kdc answered" in facts.fallback
+
+
+def test_the_command_ends_with_its_time_out(silent_kdc, kerberos, tmp_path):
+    """It does not wait for libkrb5, which for this realm would wait longer than the test does."""
+    path = kerberos.folder / "slow.conf"
+    kdc = f"  kdc = 127.0.0.1:{silent_kdc.port}\n"
+    path.write_text((kerberos.folder / "krb5-1.conf").read_text("ascii").replace(kdc, 4 * kdc), encoding="ascii")
+    kerberos.environment |= {"KRB5_CONFIG": str(path)}
+
+    async def main():
+        config = server_config(keytab=acredssp.Keytab(str(kerberos.keytab)))
+        server = await acredssp.start_server(lambda _reader, writer: writer.close(), HOST, 0, config=config)
+        async with server:
+            address = f"{HOST}:{server.sockets[0].getsockname()[1]}"
+            argv = [COMMAND, "login", address, "-u", "alice", "-d", REALM, "-p", PASSWORD, "--mechanism", "kerberos"]
+            argv += ["--spn", SPN, "--insecure", "--carriage", "tls", "--timeout", "2", "--json"]
+            return await asyncio.to_thread(kerberos.run, argv)
+
+    run = asyncio.run(main())
+    assert run.status == 4, run.output
+    assert '"result": "timeout"' in run.output
