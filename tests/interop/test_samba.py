@@ -1,6 +1,7 @@
 """A server of ours in a Samba domain, on its controller and on a member: winbind says who may log on."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import freerdp, logons, member_server
+from support import freerdp, logons
 from support.command import COMMAND, Server
 from support.logon import session_base_key
 from support.ntlm import HandMade
@@ -25,6 +26,8 @@ from acredssp.policy import Policy
 from acredssp.status import NTSTATUS
 
 pytestmark = pytest.mark.interop
+
+NO_LOGON_SERVERS = Deny(NTSTATUS.STATUS_NO_LOGON_SERVERS)
 
 PORT = 3389
 """The network is the domain's own."""
@@ -201,14 +204,10 @@ HOST = "srv.acred.test"
 
 @pytest.fixture
 def kerberos(graphical_lab, domain, member_keytab):
-    """A lab on the member, where programs know the realm and a server of ours takes tickets and what winbind takes."""
+    """A lab on the member, where programs know the realm and our server takes tickets and whom winbind knows."""
     graphical_lab.environment |= {"KRB5_CONFIG": "/etc/krb5.conf", "KRB5RCACHETYPE": "none"}
     inside = Inside(graphical_lab, domain.member)
-    argv = [sys.executable, member_server.__file__, HOST, PORT, member_keytab]
-    process = inside.start(argv, split=True)
-    wait_until(lambda: "listening" in process.read() or process.ended(), "the server listens")
-    assert not process.ended(), process.read_errors()
-    inside.server = Server(PORT, process, HOST)
+    inside.server = dataclasses.replace(serve(inside, "--keytab", member_keytab), host=HOST)
     return inside
 
 
@@ -302,11 +301,21 @@ async def test_a_winbindd_that_hangs_is_no_logon_server_and_one_that_goes_on_is_
             os.kill(pid, signal.SIGSTOP)
         try:
             async with WinbindOracle(command=command, timeout=0.5) as impatient:
-                assert await impatient.verify(asked) == Deny(NTSTATUS.STATUS_NO_LOGON_SERVERS)
+                assert await impatient.verify(asked) == NO_LOGON_SERVERS
         finally:
             for pid in daemons:
                 os.kill(pid, signal.SIGCONT)
         assert await winbind.verify(asked) == session_base_key(asked, Password(PASSWORD))
+
+
+@pytest.mark.requirement("winbind.unavailable")
+async def test_a_server_without_privileges_needs_the_group_of_winbind(domain):
+    for groups, allowed in (("--groups=winbindd_priv", True), ("--clear-groups", False)):
+        command = domain.member.enter("setpriv", "--reuid=nobody", "--regid=nogroup", groups, "ntlm_auth")
+        async with WinbindOracle(command=command, timeout=20.0) as winbind:
+            asked = exchange(await winbind.identity())
+            expected = session_base_key(asked, Password(PASSWORD)) if allowed else NO_LOGON_SERVERS
+            assert await winbind.verify(asked) == expected
 
 
 @pytest.mark.requirement("winbind.names")
