@@ -22,11 +22,17 @@ class Capture:
     """What crosses one loopback port, from the start of the block to its end.
 
     A datagram of our own marks both: dumpcap writes late, and only what it has written is certainly captured.
+
+    Args:
+        lab: Where the capture lies.
+        port: The server's.
+        keytab: Of the server's service, for tshark to decrypt Kerberos with.
     """
 
-    def __init__(self, lab, port):
+    def __init__(self, lab, port, keytab=None):
         self.path = lab.folder / f"{port}.pcapng"
         self._lab, self._port = lab, port
+        self._kerberos = ["-o", "kerberos.decrypt:TRUE", "-o", f"kerberos.file:{keytab}"] if keytab else []
 
     @contextlib.contextmanager
     def running(self):
@@ -58,7 +64,7 @@ class Capture:
         """
         port = f"tcp.port=={self._port},tls", f"tls.port=={self._port},tpkt"
         argv = [program("tshark"), "-r", self.path, "-o", f"tls.keylog_file:{keys}", "-d", port[0], "-d", port[1]]
-        argv += ["-o", "ntlmssp.nt_password:Passw0rd!", "-Y", display_filter, "-T", "json"]
+        argv += ["-o", "ntlmssp.nt_password:Passw0rd!", *self._kerberos, "-Y", display_filter, "-T", "json"]
         run = self._lab.run([*argv, *(part for field in fields for part in ("-e", field))], split=True)
         assert run.status == 0, run.errors
         return [packet["_source"].get("layers", {}) for packet in json.loads(run.output)]
