@@ -15,31 +15,37 @@ Three observations shape it:
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from acredssp.aio.buffers import shared_buffers
 
 __all__ = ["CredSSPProtocol", "Receiver"]
 
-_HANDSHAKE_READ_SIZE: Final = 64 * 1024
-"""Bytes of one read before the handshake is over: all of it may have to be stored, for a peer who is nobody yet."""
-
 _MOST_STORED: Final = 32 * 1024
 """Bytes kept for an owner who is busy (a slow lookup), before the peer has to wait: more than one whole record."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Receiver:
-    """Who gets the connection after the handshake: asyncio's protocol callbacks, as values."""
+class Receiver(Protocol):
+    """Who gets the connection after the handshake: asyncio's protocol callbacks, by other names.
 
-    data_received: Callable[[memoryview], None]
-    """The view is only good during the call."""
-    eof_received: Callable[[], None]
-    connection_lost: Callable[[Exception | None], None]
-    pause_writing: Callable[[], None]
-    resume_writing: Callable[[], None]
+    One object with methods, since five bound methods would be half a KiB of every idle connection.
+    """
+
+    def on_data(self, ciphertext: memoryview) -> None:
+        """Take what arrived; the view is only good during the call."""
+
+    def on_eof(self) -> None:
+        """Note the end of the peer's direction."""
+
+    def on_connection_lost(self, exc: Exception | None) -> None:
+        """Note the end of the connection."""
+
+    def on_pause_writing(self) -> None:
+        """Note that the transport's buffer is full."""
+
+    def on_resume_writing(self) -> None:
+        """Note that the transport's buffer has room again."""
 
 
 class CredSSPProtocol(asyncio.BufferedProtocol):
@@ -49,6 +55,27 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         on_made: Called with the protocol when its transport is there.
         on_lost: Called with the protocol when its transport is gone, after everybody else knows.
     """
+
+    __slots__ = (
+        "_buffer",
+        "_buffers",
+        "_closing",
+        "_kept",
+        "_loop",
+        "_on_lost",
+        "_on_made",
+        "_reading_paused",
+        "_receiver",
+        "_waiter",
+        "_wanted",
+        "_writing_paused",
+        "ended",
+        "error",
+        "lost",
+        "owes_resume",
+        "received",
+        "transport",
+    )
 
     transport: asyncio.Transport
 
@@ -64,13 +91,14 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         self.lost = False
         """Whether the transport is gone."""
         self.error: Exception | None = None
-        """What the transport ended with; None for a clean end."""
+        """What the transport ended with, if nobody was told; None for a clean end."""
         self.owes_resume = False
         """Whether writing was resumed that was paused before this protocol got the transport."""
         self._on_made = on_made
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._buffer = shared_buffers().read[:_HANDSHAKE_READ_SIZE]
+        self._buffers = shared_buffers()
+        self._buffer = self._buffers.early_read
         self._receiver: Receiver | None = None
         self._kept = 0
         self._wanted = 0
@@ -85,8 +113,9 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         """Note the transport."""
         # A duck: uvloop's transports are registered as asyncio.Transport, a caller's own need not be.
         self.transport = transport  # type: ignore[assignment]
-        if self._on_made is not None:
-            self._on_made(self)
+        on_made, self._on_made = self._on_made, None
+        if on_made is not None:
+            on_made(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - both loops say -1 or their own favourite
         """Return the buffer that all connections of this loop share."""
@@ -95,7 +124,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Copy out what arrived; wake the owner once it is enough."""
         if self._receiver is not None:
-            self._receiver.data_received(self._buffer[:nbytes])
+            self._receiver.on_data(self._buffer[:nbytes])
         elif not self._closing:
             self.store(self._buffer[:nbytes])
             if len(self.received) > max(self._wanted, _MOST_STORED):
@@ -111,34 +140,39 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         """Note that the peer's direction has ended. Ours stays open: what that means is the owner's to say."""
         self.ended = True
         if self._receiver is not None:
-            self._receiver.eof_received()
+            self._receiver.on_eof()
         self._wake()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end of the transport."""
         self.ended = self.lost = True
-        self.error = exc
         self._wake()
+        # A connection that is over shall be no cycle: neither through its receiver, nor through the frames of the write
+        # that failed, which the exception holds.
+        receiver, self._receiver = self._receiver, None
         try:
-            if self._receiver is not None:
-                self._receiver.connection_lost(exc)
+            if receiver is None:
+                self.error = exc
+            else:
+                receiver.on_connection_lost(exc)
         finally:
-            if self._on_lost is not None:
-                self._on_lost(self)
+            on_lost, self._on_lost = self._on_lost, None
+            if on_lost is not None:
+                on_lost(self)
 
     def pause_writing(self) -> None:
         """Note that the transport's buffer is full."""
         self._writing_paused = True
         if self._receiver is not None:
-            self._receiver.pause_writing()
+            self._receiver.on_pause_writing()
 
     def resume_writing(self) -> None:
         """Note that the transport's buffer has room again."""
         self.owes_resume = not self._writing_paused
         self._writing_paused = False
         if self._receiver is not None:
-            self._receiver.resume_writing()
+            self._receiver.on_resume_writing()
         self._wake()
 
     # --- for the owner ---
@@ -201,9 +235,12 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
 
         `ended`, `lost` and `error` tell what has happened already: none of it is told again.
         """
-        self._receiver = receiver
-        self._buffer = shared_buffers().read
+        self._buffer = self._buffers.read
         stored, self.received = self.received, bytearray()
+        if not self.lost:
+            self._receiver = receiver
+            if not stored:
+                self._resume_once()
         return stored
 
     # --- one owner, so one waiter ---

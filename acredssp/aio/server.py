@@ -218,10 +218,9 @@ class CredSSPServer(asyncio.AbstractServer):
             sequence = self._carriage.acceptor(self._config.new_context(bios=shared_buffers().bios))
             answers = ServerAnswers(self._config, sequence, address, started + self._timeout)
             try:
-                await establish(protocol, sequence, answers, started + self._timeout)
+                info = await establish(protocol, sequence, answers, started + self._timeout)
             except CredSSPError as failure:
-                error = failure
-            info = sequence.context.info
+                error, info = failure, sequence.context.info
             self._report(
                 HandshakeReport(
                     peer_address=address,

@@ -359,8 +359,11 @@ class _Names:
     @property
     def known_to_kdc(self) -> bool:
         """Whether a KDC may know the service: it knows none by an IP address, unless somebody says so."""
+        name = str(self.host or self.tls)
+        if ":" not in name and not name[-1:].isdigit():
+            return True  # as nearly all do: the exception below costs 10 us
         try:
-            ipaddress.ip_address(str(self.host or self.tls).partition("%")[0])
+            ipaddress.ip_address(name.partition("%")[0])
         except ValueError:
             return True
         return self.spn is not None

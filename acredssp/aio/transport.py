@@ -5,18 +5,17 @@ What flows where
 
 Ciphertext comes from `CredSSPProtocol`, one read at a time, and all of it goes into the TLS session; the plaintext of
 its records then goes to the application, one by one. When the application pauses, the records that are left are kept,
-and the transport below is paused: nothing else is buffered on the way in. What the
-application writes is encrypted at once and given to the transport below, whose write buffer, limits and pauses are the
-application's own: nothing is buffered here on the way out.
+and the transport below is paused: nothing else is buffered on the way in. What the application writes is encrypted at
+once and given to the transport below, whose write buffer, limits and pauses are the application's own: nothing is
+buffered here on the way out.
 
 How it ends
 ===========
 
 As on asyncio's TCP transports each direction ends alone. Ours ends with close_notify (`write_eof`), the peer's with
 theirs (`eof_received`, whose True keeps our direction open). `SSL_shutdown` discards what it finds unread, so our
-close_notify is sent once, when everything that TLS was given has been read. The end
-of the TCP connection without close_notify is not the end of the data, which somebody may have cut off:
-`connection_lost` is then told a `PeerClosed`.
+close_notify is sent once, when everything that TLS was given has been read. The end of the TCP connection without
+close_notify is not the end of the data, which somebody may have cut off: `connection_lost` is then told a `PeerClosed`.
 
 Who makes one: `streams` and `server`, once a handshake is established.
 """
@@ -26,7 +25,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
-from acredssp.aio.protocol import CredSSPProtocol, Receiver
+from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.carriage.base import Sequence
 from acredssp.core.context import HandshakeInfo
 from acredssp.errors import PeerClosed, TLSError
@@ -58,6 +57,30 @@ class SecureTransport(asyncio.Transport):
         info: The facts of the handshake.
     """
 
+    __slots__ = (
+        "_app",
+        "_buffered",
+        "_ciphertext",
+        "_close_timer",
+        "_closing",
+        "_connection",
+        "_credentials",
+        "_eof_delivered",
+        "_eof_sent",
+        "_error",
+        "_extra_info",
+        "_fault",
+        "_flowing",
+        "_info",
+        "_loop",
+        "_lost",
+        "_nothing_to_lose",
+        "_paused",
+        "_raw",
+        "_records",
+        "_tls",
+    )
+
     def __init__(self, protocol: CredSSPProtocol, sequence: Sequence, info: HandshakeInfo) -> None:
         super().__init__()
         context = sequence.context
@@ -86,15 +109,7 @@ class SecureTransport(asyncio.Transport):
         """What is wrong with the record behind `_records`."""
         self._error: Exception | None = None
         self._close_timer: asyncio.TimerHandle | None = None
-        self._ciphertext = protocol.hand_over(
-            Receiver(
-                data_received=self._on_data,
-                eof_received=self._on_eof,
-                connection_lost=self._on_connection_lost,
-                pause_writing=self._on_pause_writing,
-                resume_writing=self._on_resume_writing,
-            )
-        )
+        self._ciphertext = protocol.hand_over(self)
 
     def __repr__(self) -> str:
         state = " closing" if self._closing else ""
@@ -110,8 +125,11 @@ class SecureTransport(asyncio.Transport):
         if connection_made:
             app.connection_made(self)
         if self._connection.owes_resume:
-            self._on_resume_writing()
-        self._loop.call_soon(self._go_on)
+            self.on_resume_writing()
+        if self._records or self._ciphertext or self._connection.ended:
+            self._loop.call_soon(self._go_on)
+        else:
+            self._flowing = self.is_reading()
 
     # --- what the handshake found ---
 
@@ -169,8 +187,8 @@ class SecureTransport(asyncio.Transport):
             self._paused = False
             self._loop.call_soon(self._go_on)
 
-    def _on_data(self, ciphertext: memoryview | bytearray) -> None:
-        """Decrypt all of it, and only then call the application, which may well use other connections."""
+    def on_data(self, ciphertext: memoryview | bytearray) -> None:
+        """For the connection: decrypt all, and only then call the application, which may use other connections."""
         if not self._flowing:
             if not self._closing and not self._over:
                 self._ciphertext += ciphertext
@@ -227,13 +245,13 @@ class SecureTransport(asyncio.Transport):
     def _go_on(self) -> None:
         """Deliver what had to wait; when that is done, let the rest flow."""
         if self._connection.lost:
-            self._on_connection_lost(self._connection.error)
+            self.on_connection_lost(self._connection.error)
         elif self.is_reading():
             self._deliver_kept()
             if self.is_reading():
                 self._connection.resume_reading()
                 if self._connection.ended:
-                    self._on_eof()
+                    self.on_eof()
 
     def _deliver_kept(self) -> None:
         self._flowing = True
@@ -243,7 +261,7 @@ class SecureTransport(asyncio.Transport):
             self._end()
         elif self._flowing and self._ciphertext:
             ciphertext, self._ciphertext = self._ciphertext, bytearray()
-            self._on_data(ciphertext)
+            self.on_data(ciphertext)
 
     @property
     def _over(self) -> bool:
@@ -261,8 +279,8 @@ class SecureTransport(asyncio.Transport):
             if not keep_open:
                 self.close()
 
-    def _on_eof(self) -> None:
-        """The TCP connection ended in the peer's direction: fine, if TLS has ended before."""
+    def on_eof(self) -> None:
+        """For the connection: TCP ended in the peer's direction: fine, if TLS has ended before."""
         if self._flowing:
             self._break(_truncated())
 
@@ -303,10 +321,12 @@ class SecureTransport(asyncio.Transport):
         """Return the bytes of ciphertext that wait to be sent."""
         return self._raw.get_write_buffer_size()
 
-    def _on_pause_writing(self) -> None:
+    def on_pause_writing(self) -> None:
+        """For the connection: have the application pause."""
         self._call(self._app.pause_writing)
 
-    def _on_resume_writing(self) -> None:
+    def on_resume_writing(self) -> None:
+        """For the connection: let the application go on."""
         self._call(self._app.resume_writing)
 
     # --- the end ---
@@ -350,7 +370,8 @@ class SecureTransport(asyncio.Transport):
                 self._raw.write(self._tls.output())
             self.close()
 
-    def _on_connection_lost(self, exc: Exception | None) -> None:
+    def on_connection_lost(self, exc: Exception | None) -> None:
+        """For the connection: tell the application, once, when it has got what it wants."""
         if self._lost:
             return
         if not self._paused and not self._closing:

@@ -1,7 +1,9 @@
 import array
 import asyncio
+import gc
 import itertools
 import random
+import weakref
 
 import pytest
 from support.endpoints import (
@@ -576,6 +578,64 @@ async def test_an_application_that_fails_loses_its_own_connection_and_the_loop_i
     assert [context["exception"] for context in told] == [error]
     assert told[0]["protocol"] is app
     await ours.lost
+
+
+# --- what is left of a handshake, and of a connection ---
+
+
+async def test_an_established_connection_keeps_nothing_of_its_handshake():
+    """No keys, mechanism, buffers, answers, tasks: what it holds is TLS, the facts, and what was delegated."""
+    client, server = await socket_pair()
+    sides = client_side(client), server_side(server)
+    await both(*sides)
+    apps = [Recorder() for _ in sides]
+    transports = [side.secure(app) for side, app in zip(sides, apps, strict=True)]
+    gone = []
+    for side in sides:
+        context = side.sequence
+        for thing in context, context.handshake, context.handshake.mechanism, side.answers:
+            gone.append(weakref.ref(thing))
+    del sides, side, context, thing
+    assert [ref() for ref in gone] == [None] * 8  # at once, without the garbage collector
+    held = [referent for transport in transports for referent in gc.get_referents(transport)]
+    kinds = {type(referent).__module__ for referent in held}
+    assert not {kind for kind in kinds if kind.startswith(("acredssp.mechanisms", "acredssp.core.client"))}
+    for transport in transports:
+        connection = transport._connection
+        assert (bytes(connection.received), bytes(transport._ciphertext), transport._records) == (b"", b"", [])
+        assert (connection._waiter, connection._on_made, transport._close_timer) == (None, None, None)
+    assert await closed(*apps) == [None, None]
+
+
+@pytest.mark.parametrize("ends", ["closed", "aborted", "cut off", "lost before"])
+async def test_a_connection_that_is_over_is_freed_without_the_garbage_collector(pair, ends):
+    client, server = await pair()
+    sides = [client_side(client), server_side(server)]
+    await both(*sides)
+    if ends == "lost before":
+        client.abort()
+        server.abort()
+        await turns(5)
+    apps = [Recorder() for _ in sides]
+    transports = [side.secure(app) for side, app in zip(sides, apps, strict=True)]
+    if ends == "closed":
+        transports[0].close()
+    elif ends == "aborted":
+        transports[0].abort()
+    elif ends == "cut off":
+        transports[0]._raw.abort()
+    for app in apps:
+        await app.lost
+    await turns(3)
+    gone = [weakref.ref(transport._tls.ssl_object) for transport in transports]
+    gc.disable()
+    try:
+        del client, server, sides, transports, app
+        for app in apps:
+            app.transport = None
+        assert [ref() for ref in gone] == [None, None]
+    finally:
+        gc.enable()
 
 
 # --- facts ---
