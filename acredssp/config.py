@@ -35,6 +35,7 @@ from acredssp.mechanisms.fall_back import FallingBack
 from acredssp.mechanisms.kerberos.context import (
     KerberosAcceptor,
     KerberosInitiator,
+    ServiceKeys,
     Tickets,
     installed,
     require_installed,
@@ -297,12 +298,16 @@ class ServerConfig:
     policy: Policy = dataclasses.field(default_factory=Policy)
     identity: NTLMIdentity = _NEUTRAL_IDENTITY
     """What NTLM's challenge calls us."""
+    _keys: ServiceKeys | None = dataclasses.field(init=False, repr=False, compare=False)
+    """What Kerberos takes tickets with; None where nobody logs on by it."""
 
     def __post_init__(self) -> None:
+        keys = ServiceKeys(self.keytab) if self.keytab is not None and self.policy.mechanism.kerberos else None
+        object.__setattr__(self, "_keys", keys)
         own_public_key(self.ssl_context)  # a context without a usable certificate is refused here, not at a client
-        if not self._takes_ntlm and not self._takes_kerberos:
+        if not self._takes_ntlm and keys is None:
             raise ValueError("nobody can log on: ntlm takes a lookup, kerberos a keytab, and the policy must allow it")
-        if self._takes_kerberos:
+        if keys is not None:
             require_installed()
 
     def new_context(self, *, bios: BIOPair | None = None, channel_bindings: bytes | None = None) -> SecurityContext:
@@ -326,18 +331,13 @@ class ServerConfig:
     def _takes_ntlm(self) -> bool:
         return self.lookup is not None and self.policy.mechanism.ntlm
 
-    @property
-    def _takes_kerberos(self) -> bool:
-        return self.keytab is not None and self.policy.mechanism.kerberos
-
     def _mechanisms(self, channel_bindings: bytes | None) -> list[NegotiableMechanism]:
         mechanisms: list[NegotiableMechanism] = []
         if self._takes_ntlm:
             mechanisms.append(NTLMAcceptor(self.policy, self.identity, channel_bindings=channel_bindings))
-        if self._takes_kerberos:
-            assert self.keytab is not None
+        if self._keys is not None:
             acceptor = KerberosAcceptor(
-                self.keytab,
+                self._keys,
                 channel_bindings=channel_bindings,
                 allow_rc4=self.policy.dangerous_allow_kerberos_rc4,
             )

@@ -92,7 +92,7 @@ def _mechanism_kind(token: bytes) -> TokenKind:
     mech_type = 2 + (token[1] & 0x7F if token[1] > 0x7F else 0)
     if token.startswith(SPNEGO, mech_type):
         return TokenKind.SPNEGO_INIT
-    return TokenKind.KERBEROS if token.startswith(KERBEROS, mech_type) else TokenKind.UNKNOWN
+    return TokenKind.KERBEROS if token.startswith((KERBEROS, KERBEROS_MICROSOFT), mech_type) else TokenKind.UNKNOWN
 
 
 class NegState(enum.IntEnum):

@@ -5,7 +5,7 @@ import pytest
 from acredssp.credentials import Keytab, Password, TicketCache
 from acredssp.errors import CredSSPError
 from acredssp.mechanisms.base import StepMechanism
-from acredssp.mechanisms.kerberos.context import KerberosAcceptor, KerberosInitiator, Tickets
+from acredssp.mechanisms.kerberos.context import KerberosAcceptor, KerberosInitiator, ServiceKeys, Tickets
 
 pytest.importorskip("gssapi", reason="gssapi is missing: make KERBEROS=1 builds it")
 pytest.importorskip("krb5", reason="krb5 is missing: make KERBEROS=1 builds it")
@@ -19,7 +19,7 @@ def initiator(credential=ALICE, spn=SPN, **options):
 
 
 def acceptor(kerberos, **options):
-    return KerberosAcceptor(Keytab(str(kerberos.keytab)), **options)
+    return KerberosAcceptor(ServiceKeys(Keytab(str(kerberos.keytab))), **options)
 
 
 def cache(name):

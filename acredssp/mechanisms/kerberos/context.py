@@ -26,7 +26,15 @@ from acredssp.wire.spnego import KERBEROS, KERBEROS_MICROSOFT
 if TYPE_CHECKING:
     from acredssp.mechanisms.kerberos.library import MemoryCache, NativeContext
 
-__all__ = ["KerberosAcceptor", "KerberosInitiator", "Tickets", "installed", "parse_spn", "require_installed"]
+__all__ = [
+    "KerberosAcceptor",
+    "KerberosInitiator",
+    "ServiceKeys",
+    "Tickets",
+    "installed",
+    "parse_spn",
+    "require_installed",
+]
 
 
 def installed() -> bool:
@@ -63,6 +71,21 @@ class Tickets:
         self.cache: MemoryCache | None = None
         """In memory, with the first ticket, once there is one. Two threads may both ask for a ticket: either is good,
         and neither waits for the other's KDC."""
+
+
+class ServiceKeys:
+    """What acceptors take tickets with, shared by the contexts of a configuration: the keytab is looked up once.
+
+    A key that is added to the file later is found all the same.
+
+    Args:
+        keytab: The service's.
+    """
+
+    def __init__(self, keytab: Keytab) -> None:
+        self.keytab = keytab
+        self.native: object = None
+        """The library's credential, once there is one."""
 
 
 class _State(enum.Enum):
@@ -256,16 +279,16 @@ class KerberosAcceptor(_KerberosContext):
     """A server's Kerberos context: complete with the client's AP-REQ.
 
     Args:
-        keytab: The service's keys.
+        keys: The service's.
         channel_bindings: The application data of the bindings (RFC 5929), None for none: CredSSP needs none.
         allow_rc4: Whether messages may be sealed with RC4.
     """
 
     _peer_accepts = False
 
-    def __init__(self, keytab: Keytab, *, channel_bindings: bytes | None = None, allow_rc4: bool = False) -> None:
+    def __init__(self, keys: ServiceKeys, *, channel_bindings: bytes | None = None, allow_rc4: bool = False) -> None:
         super().__init__(channel_bindings=channel_bindings, allow_rc4=allow_rc4)
-        self._keytab = keytab
+        self._keys = keys
 
     def _check_due(self, state: _State, token: bytes) -> Phase:
         if state is not _State.START:
@@ -276,7 +299,7 @@ class KerberosAcceptor(_KerberosContext):
     def _make(self) -> "NativeContext":
         from acredssp.mechanisms.kerberos.library import NativeContext  # noqa: PLC0415 - see that module's text
 
-        return NativeContext.acceptor(self._keytab, self._channel_bindings)
+        return NativeContext.acceptor(self._keys, self._channel_bindings)
 
     def _finish(self, native: "NativeContext") -> None:
         self.principal = _principal(native.client_principal)

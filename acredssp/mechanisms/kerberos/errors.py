@@ -10,7 +10,7 @@ import dataclasses
 import enum
 from typing import Final
 
-from acredssp.errors import AuthenticationError, CredSSPError, RemoteProtocolError
+from acredssp.errors import AuthenticationError, CredSSPError, PolicyError, RemoteProtocolError
 from acredssp.status import NTSTATUS, SecurityStatus
 
 __all__ = ["Phase", "translate"]
@@ -101,6 +101,13 @@ _OUT_OF_SEQUENCE: Final = _Failure(
 )
 _BINDINGS: Final = _Failure(
     "the channel bindings do not fit", SecurityStatus.SEC_E_BAD_BINDINGS, None, error=RemoteProtocolError
+)
+_NO_LIBRARY: Final = _Failure(
+    "its library does not load",
+    SecurityStatus.SEC_E_SECPKG_NOT_FOUND,
+    NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    "install acredssp[kerberos], and libkrb5",
+    PolicyError,
 )
 _UNKNOWN: Final = _Failure("the logon failed", SecurityStatus.SEC_E_LOGON_DENIED)
 _CONFIGURATION: Final = _Failure(
@@ -211,6 +218,8 @@ _IN_PHASE: Final[dict[Phase, dict[_Failure, _Failure]]] = {
 def translate(error: BaseException, phase: Phase) -> CredSSPError:
     """Make a `CredSSPError` of what pyspnego, python-gssapi or python-krb5 raised; its cause is to be `error`."""
     native = getattr(error, "base_error", None) or error
+    if isinstance(native, ImportError):
+        return _NO_LIBRARY.make()
     windows = getattr(native, "winerror", None)
     if windows is not None:
         return _of_windows(windows & 0xFFFFFFFF)

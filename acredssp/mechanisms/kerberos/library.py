@@ -26,7 +26,7 @@ else:
     _HAS_GSSAPI = True
 
 if TYPE_CHECKING:
-    from acredssp.mechanisms.kerberos.context import Tickets
+    from acredssp.mechanisms.kerberos.context import ServiceKeys, Tickets
 
 __all__ = ["MECHANISM", "MemoryCache", "NativeContext"]
 
@@ -188,13 +188,16 @@ class NativeContext:
         return cls(context, cache)
 
     @classmethod
-    def acceptor(cls, keytab: Keytab, channel_bindings: bytes | None) -> Self:
+    def acceptor(cls, keys: "ServiceKeys", channel_bindings: bytes | None) -> Self:
         """Make a server's."""
         try:
             # pyspnego has no public way to accept with another keytab than the machine's (0.12).
-            keys: dict[str, Any] = {"_gssapi_credential": _service_keys(keytab)} if _HAS_GSSAPI else {}
+            credential: dict[str, Any] = {}
+            if _HAS_GSSAPI:
+                keys.native = keys.native or _service_keys(keys.keytab)
+                credential["_gssapi_credential"] = keys.native
             context = spnego.server(
-                protocol="kerberos", channel_bindings=_bindings(channel_bindings), context_req=_WANTED, **keys
+                protocol="kerberos", channel_bindings=_bindings(channel_bindings), context_req=_WANTED, **credential
             )
         except Exception as error:
             raise translate(error, Phase.ACCEPT) from error

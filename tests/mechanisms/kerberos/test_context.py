@@ -1,5 +1,6 @@
 """Kerberos contexts against each other, with a real KDC: tokens, sealing in SSPI's layout, and what is refused."""
 
+import contextlib
 import dataclasses
 import gc
 import struct
@@ -12,7 +13,7 @@ from support.kerberos import ALICE, SPN, acceptor, cache, drive, establish, init
 from acredssp.credentials import Keytab, Password
 from acredssp.errors import CredSSPError, LimitExceeded, LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.mechanisms.base import StepMechanism
-from acredssp.mechanisms.kerberos.context import KerberosAcceptor, KerberosInitiator, Tickets
+from acredssp.mechanisms.kerberos.context import KerberosAcceptor, KerberosInitiator, ServiceKeys, Tickets
 from acredssp.status import SecurityStatus
 
 krb5 = pytest.importorskip("krb5")
@@ -80,13 +81,23 @@ def test_a_keytab_logs_on(kerberos):
 
 
 def test_the_machines_own_keytab_is_taken_by_default(kerberos):
-    server = KerberosAcceptor(Keytab())
+    server = KerberosAcceptor(ServiceKeys(Keytab()))
     establish(initiator(), server)
     assert server.principal.user == "alice"
 
 
+def test_a_key_that_is_added_to_the_keytab_later_is_found(kerberos, tmp_path):
+    path = tmp_path / "keytab"
+    path.write_bytes(kerberos.realm.wrong_keytab.read_bytes())
+    keys = ServiceKeys(Keytab(str(path)))
+    with pytest.raises(CredSSPError):
+        establish(initiator(), KerberosAcceptor(keys))
+    path.write_bytes(kerberos.keytab.read_bytes())
+    establish(initiator(), KerberosAcceptor(keys))
+
+
 def test_an_acceptor_may_be_one_service_of_its_keytab(kerberos):
-    only = Keytab(str(kerberos.keytab), "HTTP/localhost@ACREDSSP.TEST")
+    only = ServiceKeys(Keytab(str(kerberos.keytab), "HTTP/localhost@ACREDSSP.TEST"))
     establish(initiator(spn="HTTP/localhost"), KerberosAcceptor(only))
     with pytest.raises(CredSSPError) as caught:
         establish(initiator(), KerberosAcceptor(only))
@@ -267,6 +278,61 @@ def test_a_mic_of_another_list_is_refused(pair):
     with pytest.raises(RemoteProtocolError) as caught:
         server.verify_mic(b"another", client.get_mic(b"list"))
     assert caught.value.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
+
+
+# --- RC4 ---
+
+
+@pytest.fixture
+def rc4_pair(kerberos):
+    """Tickets of a service that has a key for RC4 and no other: a pair of contexts, `allowed` to use it or not."""
+    spn, keytab = "TERMSRV/rc4.acredssp.test", kerberos.folder / "rc4.keytab"
+    realm = kerberos.realm
+    with contextlib.suppress(AssertionError):  # from the second test on it is there
+        realm._administer([f"addprinc -randkey -e arcfour-hmac:normal {spn}"])
+    realm._administer([f"ktadd -norandkey -k {realm.folder / 'rc4.keytab'} {spn}"])
+    keytab.write_bytes((realm.folder / "rc4.keytab").read_bytes())
+    preferred = "arcfour-hmac aes256-cts-hmac-sha1-96"
+    kerberos.configure(realm.port, allow_weak_crypto="true", allow_rc4="true", permitted_enctypes=preferred)
+
+    def pair(*, allowed):
+        client = initiator(spn=spn, allow_rc4=allowed)
+        server = KerberosAcceptor(ServiceKeys(Keytab(str(keytab))), allow_rc4=allowed)
+        establish(client, server)
+        return client, server
+
+    return pair
+
+
+@pytest.mark.requirement("defect.rc4-hmac-spoof")
+def test_a_context_of_rc4_is_refused_before_anything_is_sealed(rc4_pair):
+    for side in rc4_pair(allowed=False):
+        with pytest.raises(PolicyError, match="rc4") as caught:
+            side.wrap(b"x")
+        assert caught.value.security_status is SecurityStatus.SEC_E_STRONG_CRYPTO_NOT_SUPPORTED
+        assert "dangerous_allow_kerberos_rc4" in caught.value.hint
+
+
+@pytest.mark.requirement("defect.rc4-hmac-spoof")
+def test_what_the_peer_seals_with_rc4_is_refused(rc4_pair):
+    client, server = rc4_pair(allowed=True)
+    for sender, receiver in ((client, server), (server, client)):
+        receiver._allow_rc4 = False
+        with pytest.raises(PolicyError, match="rc4"):
+            receiver.unwrap(sender.wrap(b"x"))
+
+
+def test_rc4_works_where_it_is_allowed(rc4_pair):
+    client, server = rc4_pair(allowed=True)
+    token = client.wrap(b"x" * 32)
+    assert token[:1] == b"\x60"
+    plaintext, _, _ = rfc4121.rc4_unwrap(client._native._context.session_key, token)
+    assert plaintext == b"x" * 32 + b"\1"
+    assert server.unwrap(token) == b"x" * 32
+    exchange_messages(client, server)
+    server.verify_mic(b"list", client.get_mic(b"list"))
+    with pytest.raises(RemoteProtocolError):
+        server.unwrap(client.wrap(b"x")[:-1])
 
 
 # --- tokens of the wrong kind ---
