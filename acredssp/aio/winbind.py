@@ -37,7 +37,7 @@ from acredssp.status import NTSTATUS
 
 __all__ = ["WinbindOracle", "machine_identity"]
 
-_logger = logging.getLogger("acredssp")
+_logger = logging.getLogger("acredssp.winbind")
 
 _PROVEN: Final = frozenset(
     {

@@ -456,7 +456,7 @@ def _accounts(
         return Users.from_file(users)
     # Why a logon was refused, in the domain's own words: no client is told so much.
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("acredssp").setLevel(logging.INFO)
+    logging.getLogger("acredssp.winbind").setLevel(logging.INFO)
     return WinbindOracle(command=(ntlm_auth or "ntlm_auth",))
 
 

@@ -252,7 +252,9 @@ async def test_a_process_that_dies_or_talks_nonsense_is_replaced(stand_in, user,
         assert await winbind.verify(exchange(user)) == NO_LOGON_SERVERS
         assert await winbind.verify(right := exchange()) == key_of(right)
     assert len(await aside(stand_in.started)) == 2
-    (record,) = [record for record in caplog.records if (record.name, record.levelname) == ("acredssp", "WARNING")]
+    (record,) = [
+        record for record in caplog.records if (record.name, record.levelname) == ("acredssp.winbind", "WARNING")
+    ]
     assert f"'CONTOSO\\\\{user}'" in record.getMessage()
 
 
@@ -474,7 +476,7 @@ async def test_a_wrong_password_an_unknown_user_and_a_locked_account_look_alike(
             ours, theirs = await handshake(winbind, user, password)
             seen.add((ours.nt_status, theirs.nt_status, str(ours), str(theirs), theirs.stage))
     assert [told[0] for told in seen] == [NTSTATUS.STATUS_LOGON_FAILURE]
-    log = [record.getMessage() for record in caplog.records if record.name == "acredssp"]
+    log = [record.getMessage() for record in caplog.records if record.name == "acredssp.winbind"]
     assert [line.rpartition(": ")[2] for line in log] == [
         "STATUS_WRONG_PASSWORD", "STATUS_NO_SUCH_USER", "STATUS_ACCOUNT_LOCKED_OUT", "STATUS_ACCOUNT_LOCKED_OUT",
     ]  # fmt: skip
@@ -505,4 +507,4 @@ async def test_nothing_secret_is_logged_or_shown(stand_in, caplog):
             secrets |= {answer.hex()} if isinstance(answer, bytes) else set()
             for text in (caplog.text, repr(winbind), repr(winbind._pool), repr(asked)):
                 assert not any(secret in text.lower() for secret in secrets - {asked.server_challenge.hex()})
-    assert not any("\n" in record.getMessage() for record in caplog.records if record.name == "acredssp")
+    assert not any("\n" in record.getMessage() for record in caplog.records if record.name == "acredssp.winbind")

@@ -224,6 +224,16 @@ def test_our_client_logs_on_with_a_ticket_of_the_controller(kerberos, mechanism)
     ]  # fmt: skip
 
 
+def test_our_client_hears_from_the_controller_itself_that_it_gets_no_ticket(kerberos):
+    users = [user for user in TROUBLES if user != "elsewhere"]  # Samba's KDC asks no client where it is
+    right, wrong = (
+        log_on(kerberos, kerberos.server, *((REALM, user, password) for user in users), mechanism="kerberos")
+        for password in (PASSWORD, "wrong")
+    )
+    assert not {None, "STATUS_LOGON_FAILURE"} & set(right)
+    assert set(wrong) == {"STATUS_LOGON_FAILURE"}
+
+
 def test_the_same_server_takes_ntlm(kerberos):
     accounts = [(DOMAIN, "alice", PASSWORD), (DOMAIN, "disabled", PASSWORD), (DOMAIN, "disabled", "wrong")]
     told = [None, "STATUS_ACCOUNT_DISABLED", "STATUS_LOGON_FAILURE"]
