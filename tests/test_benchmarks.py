@@ -81,6 +81,64 @@ def test_a_handshake_takes_as_many_messages_as_promised(results, key, messages):
     assert row["figure"]["median"] == messages
 
 
+# --- what may not get worse ---
+
+# In processes of their own: the module keeps gssapi out of the one that imports it.
+
+CHECK_WITHOUT_TIMES = """
+import sys
+from benchmarks import check
+check.inmemory.measure = lambda *_: None
+sys.exit(check.main())
+"""
+
+CHECK_A_COUNT = """
+import sys
+from benchmarks import check
+from benchmarks.harness import Figure, Row
+python, million = sys.argv[1], float(sys.argv[2])
+found = check.environment()
+check.environment = lambda: found | {"python": python or found["python"]}
+check.BASELINE = check.pathlib.Path(sys.argv[3])
+if not python:
+    check.record([Row(key="some", what="some row", figure=Figure(1.0, 1.0, 1.0, 1))])
+[gate] = check.of_instructions([Row(key="some", what="some row", figure=Figure(million, million, million, 1))])
+print(gate.counts and not gate.holds, gate, sep="; ")
+"""
+
+
+def run_script(script, *arguments, **environment):
+    environment = {name: value for name, value in (os.environ | environment).items() if value is not None}
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "status"), [({}, 0), ({"CI": "true"}, 1), ({"ACREDSSP_NO_SKIPS": "1"}, 1), ({"CI": "false"}, 0)]
+)
+def test_without_valgrind_the_counts_are_skipped_by_name_and_in_ci_that_is_a_failure(environment, status, tmp_path):
+    nowhere = {"PATH": str(tmp_path), "CI": None, "ACREDSSP_NO_SKIPS": None}
+    done = run_script(CHECK_WITHOUT_TIMES, **nowhere | environment)
+    assert "skipped: instructions: valgrind is missing" in done.stdout
+    assert done.returncode == status, done.stderr
+
+
+def test_a_count_above_the_baselines_margin_fails_on_the_baselines_versions_only(tmp_path):
+    baseline = str(tmp_path / "baseline.json")
+    here = [run_script(CHECK_A_COUNT, "", million, baseline).stdout for million in ("1.04", "1.06")]
+    assert here[0] == "False; some row, million: 1.040, at most 1.050: holds\n"
+    assert here[1] == "True; some row, million: 1.060, at most 1.050: FAILS\n"
+    elsewhere = run_script(CHECK_A_COUNT, "2.7.18", "1.06", baseline).stdout
+    assert elsewhere == "False; some row, million: 1.060, at most 1.050: would fail on the baseline's versions\n"
+
+
 # --- the storm of logons ---
 
 
