@@ -125,7 +125,7 @@ class Results:
     """Everything that a run found."""
 
     mode: str
-    environment: dict[str, str | int]
+    environment: dict[str, str | float]
     rows: list[Row] = dataclasses.field(default_factory=list)
     left_out: list[dict[str, str]] = dataclasses.field(default_factory=list)
     """`what` was not measured and `why`."""
@@ -150,8 +150,8 @@ def ratios(rounds: Sequence[dict[str, float]], over: str, under: str) -> Figure:
     return Figure.of(each[over] / each[under] for each in rounds)
 
 
-def environment() -> dict[str, str | int]:
-    """What the figures hold for."""
+def environment() -> dict[str, str | float]:
+    """What the figures hold for; `load` is the load average of the minute before, other programs' work."""
     return {
         "python": platform.python_version(),
         "openssl": ssl.OPENSSL_VERSION.split()[1],
@@ -160,6 +160,7 @@ def environment() -> dict[str, str | int]:
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "kernel": platform.release(),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 

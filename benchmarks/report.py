@@ -50,7 +50,18 @@ def _stages(stages: dict[str, dict]) -> list[str]:
     rows.append(
         ["bare TLS", *(f"{found['bare_tls_us']:.0f}" if found["bare_tls_us"] else "" for found in stages.values())]
     )
-    return _table(["µs of CPU a handshake", *stages], rows)
+    return [*_table(["µs of CPU a handshake", *stages], rows), "", *(_above(*each) for each in stages.items())]
+
+
+def _above(name: str, found: dict) -> str:
+    """Say where the rows of CPU that miss their goal miss it: what is above bare TLS, by size."""
+    floor = found["bare_tls_us"]
+    if not floor:
+        return ""
+    above = found["stages_us"] | {"TLS besides the handshake": found["stages_us"].get("TLS", 0.0) - floor, "TLS": 0.0}
+    largest = sorted(above.items(), key=lambda each: -each[1])
+    said = ", ".join(f"{stage} {us:.0f}" for stage, us in largest if us > 0)
+    return f"Above bare TLS, {name}, in µs: {said}. What a row of CPU misses is there, the largest first."
 
 
 def _share(part: float, whole: float) -> str:
