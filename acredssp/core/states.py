@@ -42,6 +42,8 @@ class State(enum.Enum):
     ESTABLISHED = Stage.ESTABLISHED
     FAILED = "failed"
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and every move looks two states up
+
 
 Moves = Mapping[State, frozenset[State]]
 

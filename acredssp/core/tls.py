@@ -29,6 +29,9 @@ __all__ = ["MAX_PLAINTEXT", "BIOPair", "TLSSession", "note_server_name", "own_ch
 MAX_PLAINTEXT: Final = 16_384
 """Bytes of plaintext that one record holds at most (RFC 8446 5.1)."""
 
+_ENCODING_DER: Final = 2
+"""`_ssl.ENCODING_DER`: in PEM, the default, a certificate takes twice the instructions, and as many again to undo it."""
+
 _MOST_FLIGHTS: Final = 4
 """Flights a client sends before its handshake is complete: two, and one more after a HelloRetryRequest."""
 
@@ -378,7 +381,7 @@ class TLSSession:
             return tuple(getter() or (leaf,))
         inner: Any = getattr(self._object, "_sslobj", None)
         links = inner.get_unverified_chain() if hasattr(inner, "get_unverified_chain") else None
-        return tuple(ssl.PEM_cert_to_DER_cert(link.public_bytes()) for link in links or ()) or (leaf,)
+        return tuple(link.public_bytes(_ENCODING_DER) for link in links or ()) or (leaf,)
 
     def own_public_key(self) -> bytes:
         """Return the SubjectPublicKey that this server presented, true after an SNI callback swapped the context."""

@@ -3,7 +3,9 @@
 Whether the certificate is to be trusted is judged elsewhere: here only the bytes that CredSSP binds to are cut out.
 """
 
+import functools
 import hashlib
+from typing import Final
 
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
@@ -11,6 +13,12 @@ from acredssp.wire import der
 __all__ = ["issuer_name", "pin_of", "subject_public_key", "subject_public_key_info"]
 
 
+_CERTIFICATES: Final = 16
+"""Certificates whose key is remembered, of some KiB each: a client sees the same few again and again, and finding a key
+and hashing it takes 65,000 instructions."""
+
+
+@functools.lru_cache(_CERTIFICATES)
 def subject_public_key(certificate: bytes) -> bytes:
     """The content of the SubjectPublicKey BIT STRING, what pubKeyAuth binds ([MS-CSSP] 3.1.5 step 3).
 
@@ -45,6 +53,7 @@ def subject_public_key_info(certificate: bytes) -> bytes:
     return certificate[offset:end]
 
 
+@functools.lru_cache(_CERTIFICATES)
 def pin_of(certificate: bytes) -> str:
     """The SHA-256 of a certificate's SubjectPublicKeyInfo, in lower-case hex.
 
