@@ -30,7 +30,7 @@ MAX_PLAINTEXT: Final = 16_384
 """Bytes of plaintext that one record holds at most (RFC 8446 5.1)."""
 
 _ENCODING_DER: Final = 2
-"""`_ssl.ENCODING_DER`: in PEM, the default, a certificate takes twice the instructions, and as many again to undo it."""
+"""`_ssl.ENCODING_DER`: PEM, the default, takes twice the instructions, and as many again to undo it."""
 
 _MOST_FLIGHTS: Final = 4
 """Flights a client sends before its handshake is complete: two, and one more after a HelloRetryRequest."""

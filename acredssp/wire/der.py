@@ -12,7 +12,7 @@ error texts.
 
 import functools
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeAlias
 
 from acredssp.errors import LimitExceeded, RemoteProtocolError
 from acredssp.wire.framing import FrameSize
@@ -27,7 +27,9 @@ __all__ = [
     "OCTETS",
     "OCTET_STRING",
     "SEQUENCE",
+    "Field",
     "Nesting",
+    "content_of",
     "element",
     "encode",
     "encode_integer",
@@ -37,8 +39,9 @@ __all__ = [
     "fields",
     "frame_size",
     "integer",
-    "integer_inside",
+    "integer_of",
     "octets",
+    "octets_of",
     "only",
 ]
 
@@ -131,35 +134,74 @@ def only(data: bytes, offset: int, end: int, tag: int, field: str) -> tuple[int,
     return start, stop
 
 
-def fields(  # noqa: PLR0913 - as `explicit`
-    data: bytes, offset: int, end: int, field: str, *, names: Sequence[str] = (), above: int = -1
-) -> dict[int, tuple[int, int]]:
-    """The bounds of the content of every explicit tag of a SEQUENCE's content, by tag number.
+Field: TypeAlias = tuple[int, int, int, int]
+"""The element inside an explicit tag: its tag, where it begins, and the bounds of its content."""
 
-    Numbers must ascend. Those that nobody knows are there too: their length is all that must be understood.
+
+def fields(data: bytes, offset: int, end: int, names: Sequence[str], message: str) -> dict[int, Field]:
+    """What is inside every explicit tag of a SEQUENCE's content, by tag number.
+
+    Numbers must ascend. Those above the last name are passed over: their length is all that must be understood.
 
     Args:
         data: See the module's text.
         offset: Where the first tag is.
         end: Where the SEQUENCE ends.
-        field: See the module's text.
         names: What the tags are called in an error, by number.
-        above: The tag number that the first one must be above.
+        message: What the SEQUENCE is called.
 
     Raises:
-        RemoteProtocolError: As `element`, or a tag that is none, or none that may come next.
+        RemoteProtocolError: As `explicit`, or a tag that is none, or none that may come next.
     """
-    found: dict[int, tuple[int, int]] = {}
-    previous = CONTEXT + above
+    found: dict[int, Field] = {}
+    previous = -1
     while offset < end:
-        tag = data[offset]
-        if not previous < tag <= LAST_CONTEXT:
-            _refuse_order(field, tag, offset, names)
-        previous = tag
-        number = tag - CONTEXT
-        start, offset = element(data, offset, end, tag, names[number] if number < len(names) else field)
-        found[number] = start, offset
+        number = data[offset] - CONTEXT
+        if not previous < number <= LAST_CONTEXT - CONTEXT:
+            _refuse_order(message, number, offset, names)
+        previous = number
+        start = offset + 4
+        length = data[offset + 1] if start <= end else 0x80
+        if length <= 0x7F and data[offset + 3] == length - 2 and start + length - 2 <= end:
+            # Both lengths short and right: nearly every field but the mechanism's longest token.
+            end_of_field = start + length - 2
+            found[number] = data[offset + 2], offset + 2, start, end_of_field
+            offset = end_of_field
+        elif number < len(names):
+            found[number] = field = _field(data, offset, end, number, names[number])
+            offset = field[3]
+        else:
+            _, offset = element(data, offset, end, CONTEXT + number, message)
     return found
+
+
+def _field(data: bytes, offset: int, end: int, number: int, name: str) -> Field:
+    start, stop = element(data, offset, end, CONTEXT + number, name)
+    if start == stop:
+        _refuse_end(name, start, stop)
+    return data[start], start, *only(data, start, stop, data[start], name)
+
+
+def content_of(field: Field, tag: int, name: str) -> tuple[int, int]:
+    """The bounds of the content of a field's element of `tag`.
+
+    Raises:
+        RemoteProtocolError: It has another tag.
+    """
+    if field[0] != tag:
+        _refuse_tag(name, tag, field[0], field[1])
+    return field[2], field[3]
+
+
+def octets_of(data: bytes, field: Field, name: str) -> bytes:
+    """The OCTET STRING of a field; raises as `content_of`."""
+    start, stop = content_of(field, OCTET_STRING, name)
+    return data[start:stop]
+
+
+def integer_of(data: bytes, field: Field, name: str) -> int:
+    """The INTEGER of a field; raises as `content_of` and `integer`."""
+    return _signed(data, *content_of(field, INTEGER, name), name)
 
 
 def explicit(  # noqa: PLR0913, PLR0917 - an object that holds bounds, tag and name is what this module avoids
@@ -204,12 +246,6 @@ def integer(data: bytes, offset: int, end: int, number: int, field: str) -> tupl
     return _signed(data, start, stop, field), stop
 
 
-def integer_inside(data: bytes, offset: int, end: int, field: str) -> int:
-    """The INTEGER that fills its container; as `integer`."""
-    start, stop = only(data, offset, end, INTEGER, field)
-    return _signed(data, start, stop, field)
-
-
 def _signed(data: bytes, start: int, stop: int, field: str) -> int:
     if not 1 <= stop - start <= 5:
         raise RemoteProtocolError(f"{field}: expected an INTEGER of 1 to 5 bytes at byte {start}, got {stop - start}")
@@ -237,15 +273,10 @@ def _length_bytes(first: int, field: str, offset: int) -> int:
     return count
 
 
-def _name(tag: int, names: Sequence[str]) -> str:
-    number = tag - CONTEXT
-    return names[number] if 0 <= number < len(names) else ""
-
-
-def _refuse_order(field: str, tag: int, offset: int, names: Sequence[str]) -> NoReturn:
-    got = _name(tag, names) or f"tag 0x{tag:02X}"
+def _refuse_order(message: str, number: int, offset: int, names: Sequence[str]) -> NoReturn:
+    got = names[number] if 0 <= number < len(names) else f"tag 0x{CONTEXT + number:02X}"
     raise RemoteProtocolError(
-        f"{field}: expected the fields once each and in ascending order, got {got} at byte {offset}"
+        f"{message}: expected the fields once each and in ascending order, got {got} at byte {offset}"
     )
 
 

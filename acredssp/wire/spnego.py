@@ -56,11 +56,10 @@ _INIT: Final = der.CONTEXT
 _RESP: Final = der.CONTEXT + 1
 _INIT_FIELDS: Final = der.Nesting(_INIT, der.SEQUENCE)
 _RESP_FIELDS: Final = der.Nesting(_RESP, der.SEQUENCE)
-_OCTETS: Final = der.Nesting(der.OCTET_STRING)
+_INIT_NAMES: Final = ("mechTypes", "reqFlags", "mechToken", "mechListMIC", "mechListMIC")
+_RESP_NAMES: Final = ("negState", "supportedMech", "responseToken", "mechListMIC")
 _MAX_MECH_TYPES: Final = 32
 """Windows 11 offers five."""
-
-_Bounds: TypeAlias = tuple[int, int]
 
 
 class TokenKind(enum.Enum):
@@ -104,6 +103,9 @@ class NegState(enum.IntEnum):
     REQUEST_MIC = 3
 
 
+_NEG_STATES: Final = tuple(NegState)
+
+
 def encode_mech_list(mech_types: Sequence[OID]) -> bytes:
     """The DER of a MechTypeList: what a mechListMIC signs."""
     return der.encode(der.SEQUENCE, b"".join(mech_types))
@@ -140,15 +142,15 @@ class NegTokenInit:
             if not data.startswith(SPNEGO, offset):
                 raise RemoteProtocolError("negTokenInit: expected the object identifier of spnego")
             offset += len(SPNEGO)
-        fields = der.fields(data, *_INIT_FIELDS.bounds(data, offset, end, "negTokenInit"), "negTokenInit")
+        offset, end = _INIT_FIELDS.bounds(data, offset, end, "negTokenInit")
+        fields = der.fields(data, offset, end, _INIT_NAMES, "negTokenInit")
         if 0 not in fields:
             raise RemoteProtocolError("negTokenInit: expected mechTypes")
-        mech_types, mech_list = _mech_types(data, fields[0])
         # [3] is the MIC of RFC 4178 or the hints of NegTokenInit2, and their types differ.
-        mic = 4 if 3 in fields and data[fields[3][0] : fields[3][0] + 1] == bytes((der.SEQUENCE,)) else 3
+        mic = 4 if 3 in fields and fields[3][0] == der.SEQUENCE else 3
         return cls(
-            mech_types,
-            mech_list,
+            _mech_types(data, fields[0]),
+            data[fields[0][1] : fields[0][3]],
             _octets(data, fields.get(2), "mechToken"),
             _octets(data, fields.get(mic), "mechListMIC"),
         )
@@ -183,7 +185,8 @@ class NegTokenResp:
         Raises:
             RemoteProtocolError: No NegTokenResp.
         """
-        fields = der.fields(data, *_RESP_FIELDS.bounds(data, 0, len(data), "negTokenResp"), "negTokenResp")
+        offset, end = _RESP_FIELDS.bounds(data, 0, len(data), "negTokenResp")
+        fields = der.fields(data, offset, end, _RESP_NAMES, "negTokenResp")
         return cls(
             _neg_state(data, fields.get(0)),
             _supported_mech(data, fields.get(1)),
@@ -192,16 +195,12 @@ class NegTokenResp:
         )
 
 
-def _octets(data: bytes, bounds: _Bounds | None, field: str) -> bytes | None:
-    if bounds is None:
-        return None
-    start, stop = _OCTETS.bounds(data, *bounds, field)
-    return data[start:stop]
+def _octets(data: bytes, field: der.Field | None, name: str) -> bytes | None:
+    return None if field is None else der.octets_of(data, field, name)
 
 
-def _mech_types(data: bytes, bounds: _Bounds) -> tuple[tuple[OID, ...], bytes]:
-    """mechTypes, as object identifiers and as the bytes they came in."""
-    offset, end = der.only(data, *bounds, der.SEQUENCE, "mechTypes")
+def _mech_types(data: bytes, field: der.Field) -> tuple[OID, ...]:
+    offset, end = der.content_of(field, der.SEQUENCE, "mechTypes")
     mech_types: list[OID] = []
     while offset < end:
         if len(mech_types) == _MAX_MECH_TYPES:
@@ -211,20 +210,20 @@ def _mech_types(data: bytes, bounds: _Bounds) -> tuple[tuple[OID, ...], bytes]:
         mech_types.append(der.encode(der.OBJECT_IDENTIFIER, data[start:offset]))
     if not mech_types:
         raise RemoteProtocolError("mechTypes: expected a mechanism, got an empty list")
-    return tuple(mech_types), data[bounds[0] : bounds[1]]
+    return tuple(mech_types)
 
 
-def _neg_state(data: bytes, bounds: _Bounds | None) -> NegState | None:
-    if bounds is None:
+def _neg_state(data: bytes, field: der.Field | None) -> NegState | None:
+    if field is None:
         return None
-    start, stop = der.only(data, *bounds, der.ENUMERATED, "negState")
+    start, stop = der.content_of(field, der.ENUMERATED, "negState")
     if stop - start != 1 or data[start] > NegState.REQUEST_MIC:
         raise RemoteProtocolError(f"negState: expected 0 to 3, got 0x{data[start:stop][:4].hex()}")
-    return NegState(data[start])
+    return _NEG_STATES[data[start]]
 
 
-def _supported_mech(data: bytes, bounds: _Bounds | None) -> OID | None:
-    if bounds is None:
+def _supported_mech(data: bytes, field: der.Field | None) -> OID | None:
+    if field is None:
         return None
-    start, stop = der.only(data, *bounds, der.OBJECT_IDENTIFIER, "supportedMech")
+    start, stop = der.content_of(field, der.OBJECT_IDENTIFIER, "supportedMech")
     return der.encode(der.OBJECT_IDENTIFIER, data[start:stop])

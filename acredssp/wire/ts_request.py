@@ -27,9 +27,8 @@ _MAX_NEGO_TOKENS: Final = 8
 
 _FIELDS: Final = ("version", "negoTokens", "authInfo", "pubKeyAuth", "errorCode", "clientNonce")
 _MESSAGE: Final = der.Nesting(der.SEQUENCE)
-_OCTETS: Final = der.Nesting(der.OCTET_STRING)
 _NEGO_TOKEN: Final = der.Nesting(der.CONTEXT, der.OCTET_STRING)
-_ONE_NEGO_TOKEN: Final = der.Nesting(der.SEQUENCE, der.SEQUENCE, der.CONTEXT, der.OCTET_STRING)
+_ONE_NEGO_TOKEN: Final = der.Nesting(der.SEQUENCE, der.CONTEXT, der.OCTET_STRING)
 _NEGO_TOKENS: Final = der.Nesting(der.CONTEXT + 1, der.SEQUENCE, der.SEQUENCE, der.CONTEXT, der.OCTET_STRING)
 
 
@@ -91,42 +90,35 @@ class TSRequest:
             RemoteProtocolError: `data` is no TSRequest; field and offset are in the text.
         """
         offset, end = _MESSAGE.bounds(data, 0, len(data), "TSRequest")
-        version, offset = _version(data, offset, end)
-        fields = der.fields(data, offset, end, "TSRequest", names=_FIELDS, above=0)
+        if offset == end or data[offset] != der.CONTEXT:
+            der.integer(data, offset, end, 0, "version")  # refuses that
+        fields = der.fields(data, offset, end, _FIELDS, "TSRequest")
         return cls(
-            version,
-            _nego_token(data, *fields[1]) if 1 in fields else None,
-            _octets(data, *fields[2], "authInfo") if 2 in fields else None,
-            _octets(data, *fields[3], "pubKeyAuth") if 3 in fields else None,
-            _error_code(data, *fields[4]) if 4 in fields else None,
-            _client_nonce(data, *fields[5]) if 5 in fields else None,
+            _version(data, fields[0]),
+            _nego_token(data, fields[1]) if 1 in fields else None,
+            der.octets_of(data, fields[2], "authInfo") if 2 in fields else None,
+            der.octets_of(data, fields[3], "pubKeyAuth") if 3 in fields else None,
+            _error_code(data, fields[4]) if 4 in fields else None,
+            _client_nonce(data, fields[5]) if 5 in fields else None,
         )
 
 
-def _version(data: bytes, offset: int, end: int) -> tuple[int, int]:
-    version, stop = der.integer(data, offset, end, 0, "version")
+def _version(data: bytes, field: der.Field) -> int:
+    version = der.integer_of(data, field, "version")
     if not 0 <= version <= 0xFFFFFFFF:
-        raise RemoteProtocolError(f"version: expected 0 to 0xFFFFFFFF at byte {offset}, got {version}")
-    return version, stop
+        raise RemoteProtocolError(f"version: expected 0 to 0xFFFFFFFF at byte {field[1] - 2}, got {version}")
+    return version
 
 
-# Each of the following reads the content of a field's explicit tag.
-
-
-def _octets(data: bytes, offset: int, end: int, field: str) -> bytes:
-    start, stop = _OCTETS.bounds(data, offset, end, field)
-    return data[start:stop]
-
-
-def _nego_token(data: bytes, offset: int, end: int) -> bytes:
+def _nego_token(data: bytes, field: der.Field) -> bytes:
     """The one token of negoTokens, b"" when there is none.
 
     [MS-CSSP] 2.2.1.1 allows several elements and gives the others no meaning: a second one that is not empty
     is refused rather than dropped.
     """
+    offset, end = der.content_of(field, der.SEQUENCE, "negoTokens")
     if start := _ONE_NEGO_TOKEN.start(data, offset, end):
         return data[start:end]
-    offset, end = der.only(data, offset, end, der.SEQUENCE, "negoTokens")
     token = b""
     for _ in range(_MAX_NEGO_TOKENS):
         if offset == end:
@@ -141,16 +133,16 @@ def _nego_token(data: bytes, offset: int, end: int) -> bytes:
     return token
 
 
-def _error_code(data: bytes, offset: int, end: int) -> int:
+def _error_code(data: bytes, field: der.Field) -> int:
     """An NTSTATUS: written signed in 4 bytes, or unsigned in 5 (pyspnego)."""
-    code = der.integer_inside(data, offset, end, "errorCode")
+    code = der.integer_of(data, field, "errorCode")
     if not -(1 << 31) <= code < 1 << 32:
-        raise RemoteProtocolError(f"errorCode: expected 32 bits at byte {offset}, got an INTEGER of more")
+        raise RemoteProtocolError(f"errorCode: expected 32 bits at byte {field[1]}, got an INTEGER of more")
     return code & 0xFFFFFFFF
 
 
-def _client_nonce(data: bytes, offset: int, end: int) -> bytes:
-    nonce = _octets(data, offset, end, "clientNonce")
+def _client_nonce(data: bytes, field: der.Field) -> bytes:
+    nonce = der.octets_of(data, field, "clientNonce")
     if len(nonce) != NONCE_SIZE:
-        raise RemoteProtocolError(f"clientNonce: expected {NONCE_SIZE} bytes at byte {offset}, got {len(nonce)}")
+        raise RemoteProtocolError(f"clientNonce: expected {NONCE_SIZE} bytes at byte {field[1]}, got {len(nonce)}")
     return nonce

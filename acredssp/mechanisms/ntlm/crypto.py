@@ -138,8 +138,8 @@ class SealingHandle:
         """Signature (16 bytes), then the ciphertext."""
         # GSS_WrapEx seals first and then the checksum, with the same continuing stream ([MS-NLMP] 3.4.6).
         ciphertext = self._crypt(plaintext)
-        sequence = self._next_sequence()
-        return _SEAL_VERSION + self._crypt(self._checksum(sequence, plaintext)) + sequence + ciphertext
+        checksum, sequence = self._sign(plaintext)
+        return _SEAL_VERSION + self._crypt(checksum) + sequence + ciphertext
 
     def unwrap(self, sealed: bytes) -> bytes:
         """The plaintext of the next message.
@@ -150,9 +150,8 @@ class SealingHandle:
         if len(sealed) < SIGNATURE_SIZE:
             raise _altered(f"expected a sealed message of at least 16 bytes, got {len(sealed)}")
         plaintext = self._crypt(sealed[SIGNATURE_SIZE:])
-        sequence = self._next_sequence()
-        expected = _SEAL_VERSION + self._crypt(self._checksum(sequence, plaintext)) + sequence
-        self._verify(expected, sealed[:SIGNATURE_SIZE])
+        checksum, sequence = self._sign(plaintext)
+        self._verify(_SEAL_VERSION + self._crypt(checksum) + sequence, sealed[:SIGNATURE_SIZE])
         return plaintext
 
     def get_mic(self, message: bytes) -> bytes:
@@ -161,8 +160,8 @@ class SealingHandle:
         The RC4 state is given back afterwards and the sequence number is not: the next sealed message has another
         number and the stream from the same place.
         """
-        sequence = self._next_sequence()
-        return _SEAL_VERSION + self._crypt_and_give_back(self._checksum(sequence, message)) + sequence
+        checksum, sequence = self._sign(message)
+        return _SEAL_VERSION + self._crypt_and_give_back(checksum) + sequence
 
     def verify_mic(self, message: bytes, mic: bytes) -> None:
         """Verify the peer's signature of a mechTypes list; see `get_mic`.
@@ -172,14 +171,11 @@ class SealingHandle:
         """
         self._verify(self.get_mic(message), mic)
 
-    def _next_sequence(self) -> bytes:
+    def _sign(self, message: bytes) -> tuple[bytes, bytes]:
+        """The next NTLMSSP_MESSAGE_SIGNATURE ([MS-NLMP] 3.4.4.2): its Checksum in clear, and its SeqNum."""
         sequence = _SEQUENCE.pack(self._sequence & 0xFFFFFFFF)
         self._sequence += 1
-        return sequence
-
-    def _checksum(self, sequence: bytes, message: bytes) -> bytes:
-        """Checksum of NTLMSSP_MESSAGE_SIGNATURE under extended session security, in clear ([MS-NLMP] 3.4.4.2)."""
-        return hmac_md5(self._sign_key, sequence + message)[:8]
+        return hmac_md5(self._sign_key, sequence + message)[:8], sequence
 
     def _crypt(self, data: bytes) -> bytes:
         """RC4 over `data`, from where the stream is."""
