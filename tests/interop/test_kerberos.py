@@ -26,14 +26,14 @@ def policy(version=None, **fields):
 # --- our client and FreeRDP's server ---
 
 
-def log_on(server, authenticate, mechanism, version=None, **fields):
+def log_on(server, authenticate, mechanism, version=None, *, spn="TERMSRV/localhost", **fields):
     """Log on with our client; gives what `get_extra_info("credssp")` has."""
     rules = policy(version, mechanism=mechanism, dangerous_accept_any_certificate=True)
     config = acredssp.ClientConfig(authenticate=authenticate, policy=rules, **fields)
 
     async def main():
         _, writer = await acredssp.open_connection(
-            "127.0.0.1", server.port, config=config, carriage=acredssp.RDP(), spn="TERMSRV/localhost"
+            "127.0.0.1", server.port, config=config, carriage=acredssp.RDP(), spn=spn
         )
         writer.close()
         await writer.wait_closed()
@@ -133,3 +133,29 @@ def test_freerdp_delegates_a_ticket(realm_lab, hosted, kerberos):
     assert rfc4120.name(ticket["cname"]) == "alice"
     (info,) = forwarded["ticket-info"]
     assert rfc4120.name(info["sname"]) == f"krbtgt/{REALM}"
+
+
+# --- encryption types ---
+
+
+@pytest.fixture(params=["aes128", "sha256", "sha384"])
+def typed_service(request, kerberos):
+    """The host whose tickets, and messages, have another encryption type: checksums of 12, 16 and 24 bytes."""
+    return kerberos.prefer(request.param)
+
+
+def test_our_client_logs_on_to_freerdp_by_any_encryption_type(typed_service, kerberos_shadow_server):
+    spn = f"TERMSRV/{typed_service}"
+    info = log_on(kerberos_shadow_server, ALICE, MechanismChoice.KERBEROS, spn=spn)
+    assert info.mechanism == "kerberos"
+
+
+def test_freerdp_logs_on_by_any_encryption_type(typed_service, realm_lab, hosted, kerberos):
+    realm_lab.environment |= kerberos.environment
+    server = hosted()
+    options = [KERBEROS_ALONE, f"/server-name:{typed_service}"]
+    run = freerdp.log_on(realm_lab, 3, f"localhost:{server.port}", *options, domain=REALM)
+    assert run.status == freerdp.LOGGED_ON
+    report = server.report()
+    assert report.error is None
+    assert report.info.mechanism == "kerberos"

@@ -17,8 +17,9 @@ from support.kdc import PASSWORD, REALM
 from support.peers import DEADLINE
 
 import acredssp
-from acredssp import MechanismChoice
+from acredssp import MechanismChoice, SecurityStatus
 from acredssp.wire.ts_credentials import TSPasswordCreds
+from acredssp.wire.ts_request import TSRequest
 
 pytestmark = pytest.mark.interop
 
@@ -49,9 +50,9 @@ def policy(version=NEWEST, choice=MechanismChoice.AUTO, **fields):
     )
 
 
-def server_config(tls, kerberos, version=NEWEST):
+def server_config(tls, kerberos, version=NEWEST, **fields):
     keytab = acredssp.Keytab(str(kerberos.keytab))
-    return acredssp.ServerConfig(ssl_context=tls, keytab=keytab, policy=policy(version))
+    return acredssp.ServerConfig(ssl_context=tls, keytab=keytab, policy=policy(version, **fields))
 
 
 def drive(context, message):
@@ -94,6 +95,49 @@ def test_our_server_lets_in(kerberos, tls, peer, form, ours, theirs):
     assert (context.info.principal.user, context.info.principal.domain) == ("alice", REALM)
     expected = TSPasswordCreds.of(reference.DOMAIN, reference.USER, reference.PASSWORD)
     assert context.take_credentials() == expected
+
+
+# --- encryption types, at both ends of ours ---
+
+
+def messages(client, server):
+    """What both ends say, until the server has the credentials."""
+    said = [drive(client, b"")]
+    while said[-1]:
+        said.append(drive((client, server)[len(said) % 2], said[-1]))
+    return [TSRequest.decode(message) for message in said if message]
+
+
+def pair(tls, kerberos, host, **fields):
+    """Our own two ends; `fields` go into the client's policy."""
+    config = acredssp.ClientConfig(authenticate=ALICE, policy=policy(choice=MechanismChoice.KERBEROS, **fields))
+    client = config.new_bare_context(public_key=PUBLIC_KEY, spn=f"TERMSRV/{host}")
+    return client, server_config(tls, kerberos, **fields).new_bare_context(public_key=PUBLIC_KEY)
+
+
+@pytest.mark.requirement("kerberos.wrap")
+@pytest.mark.parametrize(("encryption_type", "checksum"), [("aes128", 12), ("sha256", 16), ("sha384", 24), (None, 12)])
+def test_a_seal_is_turned_by_header_and_checksum(kerberos, tls, encryption_type, checksum):
+    host = kerberos.prefer(encryption_type) if encryption_type else "localhost"
+    for request in messages(*pair(tls, kerberos, host)):
+        for sealed in filter(None, (request.pub_key_auth, request.auth_info)):
+            assert int.from_bytes(sealed[6:8], "big") == 16 + checksum
+        if request.pub_key_auth:
+            assert len(request.pub_key_auth) == 16 + 16 + 32 + 16 + checksum
+
+
+@pytest.mark.requirement("defect.rc4-hmac-spoof")
+def test_rc4_is_refused_unless_it_is_allowed_by_name(kerberos, tls):
+    host = kerberos.prefer("rc4")
+    allowed = {"dangerous_allow_kerberos_rc4": True}
+    requests = messages(*pair(tls, kerberos, host, **allowed))
+    assert requests[-1].auth_info[:1] == b"\x60"
+    for ours in ({}, allowed):
+        client, _ = pair(tls, kerberos, host, **ours)
+        _, server = pair(tls, kerberos, host, **({} if ours else allowed))
+        with pytest.raises(acredssp.PolicyError) as refused:
+            messages(client, server)
+        assert refused.value.security_status is SecurityStatus.SEC_E_STRONG_CRYPTO_NOT_SUPPORTED
 
 
 # --- pyspnego's own CredSSP, over sockets and TLS 1.2: after the Finished of 1.3 it needs a push (`test_pyspnego`) ---

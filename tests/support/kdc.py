@@ -45,6 +45,14 @@ HOSTS = ("localhost", "127.0.0.1", "srv.acredssp.test")
 SERVICES = ("TERMSRV", "HOST", "host", "HTTP", "WSMAN")
 PRINCIPALS = [f"{service}/{host}" for host in HOSTS for service in SERVICES]
 """The keytab has them all."""
+ENCRYPTION_TYPES = {
+    "aes128": "aes128-cts-hmac-sha1-96",
+    "sha256": "aes128-cts-hmac-sha256-128",
+    "sha384": "aes256-cts-hmac-sha384-192",
+    "rc4": "arcfour-hmac",
+}
+"""Each has a service of its own, TERMSRV/aes128.acredssp.test and so on, whose tickets have that type. Messages have it
+too where it is the first of the client's `permitted_enctypes`. All other services have AES-256 with SHA-1."""
 UNKNOWN_KEY = "TERMSRV/elsewhere.acredssp.test"
 """The KDC gives tickets to it, and the keytab has it not: the service of another machine."""
 
@@ -160,14 +168,22 @@ class Realm:
     def create(self):
         """Make the database, the accounts and the keytabs."""
         facts = {"realm": REALM, "port": self.port, "folder": self.folder}
-        write_configuration(self.folder / "krb5.conf", self.port)
+        # The KDC reads it, too; Debian's follows the mitigation of CVE-2025-3576, by which RC4 is off unless asked for.
+        write_configuration(self.folder / "krb5.conf", self.port, allow_rc4="true")
         (self.folder / "kdc.conf").write_text(KDC_CONF.format(**facts), encoding="ascii")
         (self.folder / "acl").touch()
         run = self.lab.run(["kdb5_util", "create", "-s", "-r", REALM, "-P", "database password"], **self.identity)
         assert run.status == 0, run.output
         orders = [f"addprinc +requires_preauth -pw {PASSWORD} {how} {user}" for user, how in USERS.items()]
         orders += [f"addprinc -randkey {service}" for service in (*PRINCIPALS, UNKNOWN_KEY)]
-        orders += [f"ktadd -norandkey -k {self.keytab} {service}" for service in PRINCIPALS]
+        for name, enctype in ENCRYPTION_TYPES.items():
+            service = f"TERMSRV/{name}.acredssp.test"
+            orders += [
+                f"addprinc -randkey -e {enctype}:normal {service}",
+                f"setstr {service} session_enctypes {enctype}",
+            ]
+        typed = [f"TERMSRV/{name}.acredssp.test" for name in ENCRYPTION_TYPES]
+        orders += [f"ktadd -norandkey -k {self.keytab} {service}" for service in (*PRINCIPALS, *typed)]
         self._administer(orders)
         entries = [f"addent -password -p {service} -k 1 -e aes256-cts-hmac-sha1-96" for service in PRINCIPALS]
         passwords = ["another password"] * len(entries)
@@ -252,6 +268,13 @@ class Kerberos:
             self._monkeypatch.delenv(name, raising=False)
         for name, value in self.environment.items():
             self._monkeypatch.setenv(name, value)
+
+    def prefer(self, encryption_type):
+        """Have messages sealed by one of `ENCRYPTION_TYPES` from here on, by the host that this gives."""
+        enctypes = f"{ENCRYPTION_TYPES[encryption_type]} aes256-cts-hmac-sha1-96"
+        weak = {"allow_rc4": "true"} if encryption_type == "rc4" else {}
+        self.configure(self.realm.port, permitted_enctypes=enctypes, **weak)
+        return f"{encryption_type}.acredssp.test"
 
     def cache(self, name="ticket"):
         """A ticket cache of this test, as KRB5CCNAME has it."""
