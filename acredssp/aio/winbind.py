@@ -171,7 +171,8 @@ class WinbindOracle(Oracle):
         Raises:
             OSError: The program cannot be run, or tells no names, or not in time.
         """
-        identity = await offload.run(lambda: machine_identity(self.command, self.timeout))
+        async with asyncio.timeout(self.timeout):
+            identity = await offload.run(lambda: machine_identity(self.command, self.timeout))
         if isinstance(identity, Exception):
             raise identity
         return identity

@@ -423,6 +423,12 @@ async def test_it_tells_the_names_of_the_machine(stand_in):
         assert await winbind.identity() == NTLMIdentity("SRV", "CONTOSO", "srv.contoso.test", "contoso.test")
 
 
+async def test_a_program_that_tells_no_names_in_time_is_not_waited_for():
+    winbind = WinbindOracle(command=("sh", "-c", "exec sleep 600"), timeout=0.2)
+    with pytest.raises(OSError):  # noqa: PT011 - a time-out, or the word that there is no answer, whichever is first
+        await winbind.identity()
+
+
 @pytest.mark.parametrize("program", ["true", "false", "cat"])
 async def test_a_program_that_is_another_one_tells_no_names_and_lets_nobody_in(program):
     async with WinbindOracle(command=(program,), timeout=1.0) as winbind:
