@@ -5,9 +5,9 @@ import ssl
 from typing import Final, TypeAlias, TypeGuard, assert_never
 
 from acredssp.config import ClientConfig, ServerConfig
-from acredssp.credentials import Credential, NTHash, Password
+from acredssp.credentials import Credential, Keytab, NTHash, Password, TicketCache
 from acredssp.hooks import LookupHook
-from acredssp.policy import Policy
+from acredssp.policy import MechanismChoice, Policy
 from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.constants import (
     CREDSSP_CRED_EX_VERSION,
@@ -99,7 +99,7 @@ def _expect_members(cred: CREDSSP_CRED) -> None:
             expect(name, getattr(cred.pSpnegoCred, name), str, bytes)
     elif not callable(cred.pSpnegoCred):
         expect(
-            "pSpnegoCred", cred.pSpnegoCred, Password, NTHash, ClientConfig, ServerConfig,
+            "pSpnegoCred", cred.pSpnegoCred, Password, NTHash, TicketCache, Keytab, ClientConfig, ServerConfig,
             type(None),
         )  # fmt: skip
 
@@ -154,14 +154,17 @@ def _sides(cred: CREDSSP_CRED, *, outbound: bool, inbound: bool) -> Sides:
 def _client(spnego: SpnegoCred | None, schannel: SchannelCred | None) -> ClientConfig | None:
     if isinstance(spnego, ClientConfig):
         return spnego if schannel is None else _client_with_tls(spnego, schannel)
+    mechanism = MechanismChoice.AUTO
     if isinstance(spnego, SEC_WINNT_AUTH_IDENTITY):
         who: Credential = _identity(spnego)
-    elif isinstance(spnego, Password | NTHash):
+        mechanism = _mechanism(spnego)
+    elif isinstance(spnego, Password | NTHash | TicketCache | Keytab):
         who = spnego
     else:
         return None
     trust = schannel.hRootStore if schannel is not None else None
-    return ClientConfig(authenticate=who, policy=policy_of(Policy(), schannel, server=False), trust=trust)
+    policy = policy_of(Policy(mechanism=mechanism), schannel, server=False)
+    return ClientConfig(authenticate=who, policy=policy, trust=trust)
 
 
 def _client_with_tls(config: ClientConfig, schannel: SchannelCred) -> ClientConfig:
@@ -201,8 +204,6 @@ def _identity(identity: SEC_WINNT_AUTH_IDENTITY) -> Password:
         version = _IDENTITY_VERSIONS[type(identity)]
         if identity.Version != version:
             raise unknown_credentials(f"{name} of version {identity.Version:#x}")
-        if not _permits(identity.PackageList, "ntlm"):
-            raise refusal("the identity's PackageList leaves no package", SecurityStatus.SEC_E_NO_CREDENTIALS)
     if not identity.Flags & (SEC_WINNT_AUTH_IDENTITY_FLAG.ANSI | SEC_WINNT_AUTH_IDENTITY_FLAG.UNICODE):
         raise unknown_credentials(f"{name} with neither the flag ANSI nor UNICODE")
     encoding = "utf-16-le" if identity.Flags & SEC_WINNT_AUTH_IDENTITY_FLAG.UNICODE else "cp1252"
@@ -211,6 +212,21 @@ def _identity(identity: SEC_WINNT_AUTH_IDENTITY) -> Password:
         raise refusal("the identity names no user", SecurityStatus.SEC_E_NO_CREDENTIALS)
     domain = _text(identity.Domain, identity.DomainLength, encoding)
     return Password(_text(identity.Password, identity.PasswordLength, encoding), user, domain)
+
+
+def _mechanism(identity: SEC_WINNT_AUTH_IDENTITY) -> MechanismChoice:
+    """What a PackageList leaves of Negotiate's two packages."""
+    if not isinstance(identity, SEC_WINNT_AUTH_IDENTITY_EX):
+        return MechanismChoice.AUTO
+    match _permits(identity.PackageList, "kerberos"), _permits(identity.PackageList, "ntlm"):
+        case True, True:
+            return MechanismChoice.AUTO
+        case True, False:
+            return MechanismChoice.KERBEROS
+        case False, True:
+            return MechanismChoice.NTLM
+        case _:
+            raise refusal("the identity's PackageList leaves no package", SecurityStatus.SEC_E_NO_CREDENTIALS)
 
 
 def _text(value: str | bytes, length: int | None, encoding: str) -> str:

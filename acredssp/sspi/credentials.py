@@ -5,7 +5,7 @@ asked anything, and a wrong password shows at the first context only.
 
 `pAuthData` is Microsoft's CREDSSP_CRED or CREDSSP_CRED_EX, or acredssp's own configurations, which say more:
 
-* OUTBOUND: pSpnegoCred is a SEC_WINNT_AUTH_IDENTITY (or `Password`, `NTHash`, `ClientConfig`); or pAuthData itself
+* OUTBOUND: pSpnegoCred is a SEC_WINNT_AUTH_IDENTITY (or `Password`, `TicketCache`, `ClientConfig`); or pAuthData itself
   is a `ClientConfig`.
 * INBOUND: on Windows the domain, or the machine's own accounts, validate who comes in. Here the application does, so
   pSpnegoCred is its lookup hook (or a `ServerConfig` with more hooks), beside the certificate in pSchannelCred; or

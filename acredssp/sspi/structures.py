@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar, Final, Self, TypeAlias
 
 from acredssp.config import ClientConfig, ServerConfig
-from acredssp.credentials import NTHash, Password
+from acredssp.credentials import Keytab, NTHash, Password, TicketCache
 from acredssp.errors import LocalProtocolError
 from acredssp.sspi.arguments import refusal
 from acredssp.sspi.constants import (
@@ -437,8 +437,8 @@ class SEC_WINNT_AUTH_IDENTITY_EX2(SEC_WINNT_AUTH_IDENTITY_EX):
     Version: int = SEC_WINNT_AUTH_IDENTITY_VERSION_2
 
 
-AuthIdentity: TypeAlias = SEC_WINNT_AUTH_IDENTITY | Password | NTHash
-"""`Password` and `NTHash` are acredssp's own, for what Microsoft's structures do not say."""
+AuthIdentity: TypeAlias = SEC_WINNT_AUTH_IDENTITY | Password | NTHash | TicketCache | Keytab
+"""All but the first are acredssp's own, for what Microsoft's structures do not say."""
 
 SpnegoCred: TypeAlias = AuthIdentity | ClientConfig | ServerConfig | Callable[..., object]
 """OUTBOUND: who logs on, or a `ClientConfig`. INBOUND: who validates, as a lookup hook or a `ServerConfig`."""

@@ -9,8 +9,9 @@ import pytest
 from cryptography import x509
 from support.engine import pem
 
-from acredssp import ClientConfig, NTHash, Password, Policy, ServerConfig, Trust, tls_config
+from acredssp import ClientConfig, Keytab, NTHash, Password, Policy, ServerConfig, TicketCache, Trust, tls_config
 from acredssp.core.tls import own_public_key
+from acredssp.mechanisms.kerberos import context
 from acredssp.sspi import (
     CREDSSP_CRED,
     CREDSSP_CRED_EX,
@@ -328,8 +329,45 @@ async def test_an_identity_that_is_none_is_not_recognised(identity):
     assert error.__context__ is None  # where a UnicodeDecodeError would hold the password's bytes
 
 
-@pytest.mark.parametrize("packages", ["!ntlm", "Kerberos", "kerberos,!NTLM", "ntlm,!ntlm"])
-async def test_a_package_list_without_ntlm_leaves_nothing(packages):
+def installed(monkeypatch, *, yes):
+    monkeypatch.setattr(context, "installed", lambda: yes)
+
+
+@pytest.mark.parametrize(
+    ("packages", "mechanism"),
+    [
+        ("", "auto"),
+        ("NTLM,Kerberos", "auto"),
+        ("!other", "auto"),
+        ("!ntlm", "kerberos"),
+        ("Kerberos", "kerberos"),
+        ("kerberos,!NTLM", "kerberos"),
+        ("!Kerberos", "ntlm"),
+        ("NTLM", "ntlm"),
+    ],
+)
+async def test_a_package_list_says_which_mechanism_logs_on(packages, mechanism, monkeypatch):
+    installed(monkeypatch, yes=True)
+    identity = SEC_WINNT_AUTH_IDENTITY_EX(User="alice", Password="x", PackageList=packages)
+    assert (await acquire(password_cred(identity))).state.client.policy.mechanism == mechanism
+
+
+async def test_a_package_that_is_not_installed_is_not_found(monkeypatch):
+    installed(monkeypatch, yes=False)
+    identity = SEC_WINNT_AUTH_IDENTITY_EX(User="alice", Password="x", PackageList="!ntlm")
+    await refused(SecurityStatus.SEC_E_SECPKG_NOT_FOUND, password_cred(identity))
+
+
+@pytest.mark.parametrize("credential", [TicketCache("FILE:/x", "alice@A.TEST"), Keytab("/x", "alice@A.TEST")])
+async def test_tickets_and_keys_log_on_too(credential, monkeypatch):
+    installed(monkeypatch, yes=True)
+    state = (await acquire(password_cred(credential))).state
+    assert state.client.authenticate is credential
+    assert state.principal == "A.TEST\\alice"
+
+
+@pytest.mark.parametrize("packages", ["ntlm,!ntlm", "!ntlm,!kerberos", "digest"])
+async def test_a_package_list_may_leave_nothing(packages):
     identity = SEC_WINNT_AUTH_IDENTITY_EX(User="alice", Password="x", PackageList=packages)
     await refused(SecurityStatus.SEC_E_NO_CREDENTIALS, password_cred(identity))
 

@@ -253,6 +253,14 @@ class KerberosInitiator(_KerberosContext):
         self._tickets = tickets
         self._service, self._host = parse_spn(spn)
 
+    def resume(self, answer: object) -> bytes:
+        """Take the outcome of the step, as on both sides; after a failure the next context gets tickets anew."""
+        try:
+            return super().resume(answer)
+        except CredSSPError:
+            self._tickets.cache = None  # the KDC or the service may have changed its key since
+            raise
+
     def _check_due(self, state: _State, token: bytes) -> Phase:
         if state is _State.START:
             if token:

@@ -132,6 +132,16 @@ def test_a_ticket_that_ends_soon_is_replaced(kerberos, monkeypatch):
     assert tickets.cache is not first
 
 
+def test_a_failure_drops_the_tickets_that_may_be_why(kerberos):
+    tickets = Tickets(ALICE)
+    drive(KerberosInitiator(tickets, spn=SPN))
+    assert tickets.cache is not None
+    with pytest.raises(CredSSPError):
+        drive(KerberosInitiator(tickets, spn="TERMSRV/nowhere"))
+    assert tickets.cache is None
+    establish(KerberosInitiator(tickets, spn=SPN), acceptor(kerberos))
+
+
 def test_a_ticket_in_memory_goes_with_who_holds_it(kerberos):
     held = library.MemoryCache.acquire(ALICE)
     name = held.name
