@@ -45,8 +45,7 @@ def forward(tickets: Tickets, service: str, host: str) -> tuple[bytes, SecretByt
     """
     try:
         cache = _working_cache(tickets)
-        _fetch_ticket(cache, service, host)
-        ticket = _find_ticket(cache, service, host)
+        ticket = _fetch_ticket(cache, service, host)
         return bytes(ticket.ticket), _forwarded(cache, ticket, host)
     except CredSSPError:
         raise
@@ -64,24 +63,23 @@ def _working_cache(tickets: Tickets) -> MemoryCache:
     return cache
 
 
-def _fetch_ticket(cache: MemoryCache, service: str, host: str) -> None:
+def _fetch_ticket(cache: MemoryCache, service: str, host: str) -> "krb5.Creds":
     """Have GSS-API fetch the host's ticket into the cache, as for a logon there; the token is not sent."""
     mechanism = gssapi.OID.from_int_seq(MECHANISM)
+    name = gssapi.Name(f"{service}@{host}", gssapi.NameType.hostbased_service)
     acquired = gssapi.raw.acquire_cred_from({b"ccache": cache.name.encode()}, mechs=[mechanism], usage="initiate")
     gssapi.SecurityContext(
-        name=gssapi.Name(f"{service}@{host}", gssapi.NameType.hostbased_service),
+        name=name,
         creds=gssapi.Credentials(base=acquired.creds, usage="initiate"),
         mech=mechanism,
         usage="initiate",
     ).step()
-
-
-def _find_ticket(cache: MemoryCache, service: str, host: str) -> "krb5.Creds":
-    wanted = f"{service}/{host}@".casefold()
-    found = [ticket for ticket in cache if _name(cache, ticket.server).casefold().startswith(wanted)]
-    if not found:
-        raise LookupError("the ticket of the host has another name")
-    return found[-1]
+    # krb5.conf may have had the host's name looked up; which realm it is in the KDC may have said.
+    wanted = str(name.canonicalize(mechanism)).rpartition("@")[0]
+    for ticket in cache:
+        if _name(cache, ticket.server).rpartition("@")[0] == wanted:
+            return ticket
+    raise LookupError(f"no ticket of {wanted} in the cache")
 
 
 def _name(cache: MemoryCache, principal: "krb5.Principal") -> str:
