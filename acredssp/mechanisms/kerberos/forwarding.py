@@ -77,13 +77,13 @@ def _fetch_ticket(cache: MemoryCache, service: str, host: str) -> "krb5.Creds":
     # krb5.conf may have had the host's name looked up; which realm it is in the KDC may have said.
     wanted = str(name.canonicalize(mechanism)).rpartition("@")[0]
     for ticket in cache:
-        if _name(cache, ticket.server).rpartition("@")[0] == wanted:
+        if _name(ticket.server).rpartition("@")[0] == wanted:
             return ticket
     raise LookupError(f"no ticket of {wanted} in the cache")
 
 
-def _name(cache: MemoryCache, principal: "krb5.Principal") -> str:
-    return krb5.unparse_name_flags(cache.context, principal).decode()
+def _name(principal: "krb5.Principal") -> str:
+    return (principal.name or b"").decode()
 
 
 # --- libkrb5 by hand ---
@@ -145,7 +145,7 @@ class _Library:
 
 def _forwarded(cache: MemoryCache, ticket: "krb5.Creds", host: str) -> SecretBytes:
     library = _Library()
-    client, server = (_name(cache, principal).encode() for principal in (ticket.client, ticket.server))
+    client, server = (_name(principal).encode() for principal in (ticket.client, ticket.server))
     key = ticket.keyblock
     block = _KeyBlock(0, key.enctype, len(key.data), key.data)
     sealed = _Data()

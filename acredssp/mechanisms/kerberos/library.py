@@ -7,6 +7,7 @@ Credentials are the caller's alone. Tickets for a password or a keytab live in a
 holds it (pyspnego's own stay until the process ends); no environment variable is set, no cache is replaced.
 """
 
+import datetime as dt
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
@@ -41,16 +42,19 @@ _RENEW_BEFORE: Final = 300
 
 
 class MemoryCache:
-    """A ticket cache that nobody else knows the name of, with some tickets in it; gone when it is forgotten."""
+    """A ticket cache that nobody else knows the name of, with some tickets in it; gone when it is forgotten.
+
+    Threads share it by its name: a context of libkrb5 is for one of them at a time.
+    """
 
     def __init__(self, context: "krb5.Context", client: "krb5.Principal", tickets: Iterable["krb5.Creds"]) -> None:
-        self.context = context
-        self._cache = krb5.cc_new_unique(context, b"MEMORY")
-        weakref.finalize(self, krb5.cc_destroy, context, self._cache)
-        self.name = f"MEMORY:{(self._cache.name or b'').decode()}"
-        krb5.cc_initialize(context, self._cache, client)
+        cache = krb5.cc_new_unique(context, b"MEMORY")
+        weakref.finalize(self, krb5.cc_destroy, context, cache)
+        self.name = f"MEMORY:{(cache.name or b'').decode()}"
+        self._until = 0
+        krb5.cc_initialize(context, cache, client)
         for ticket in tickets:
-            krb5.cc_store_cred(context, self._cache, ticket)
+            krb5.cc_store_cred(context, cache, ticket)
             self._until = ticket.times.endtime
 
     @classmethod
@@ -71,12 +75,13 @@ class MemoryCache:
 
     def __iter__(self) -> Iterator["krb5.Creds"]:
         """Give the tickets."""
-        return iter(self._cache)
+        context = krb5.init_context()
+        return iter(krb5.cc_resolve(context, self.name.encode()))
 
     @property
     def fresh(self) -> bool:
         """Whether the first ticket is good for a while."""
-        return bool(krb5.timeofday(self.context) < self._until - _RENEW_BEFORE)
+        return dt.datetime.now(dt.UTC).timestamp() < self._until - _RENEW_BEFORE
 
 
 def _first_ticket(context: "krb5.Context", credential: Password | Keytab, *, forwardable: bool) -> "krb5.Creds":

@@ -127,7 +127,9 @@ def test_a_ticket_that_ends_soon_is_replaced(kerberos, monkeypatch):
     tickets = Tickets(ALICE)
     drive(KerberosInitiator(tickets, spn=SPN))
     first = tickets.cache
+    assert first.fresh
     first._until = krb5.timeofday(krb5.init_context()) + 299
+    assert not first.fresh
     drive(KerberosInitiator(tickets, spn=SPN))
     assert tickets.cache is not first
 

@@ -1,5 +1,7 @@
 """Remote Credential Guard: a forwarded ticket that the host can open, and nobody else, with a real KDC."""
 
+import concurrent.futures
+
 import pytest
 from support import rfc4120
 from support.kerberos import ALICE, cache
@@ -62,6 +64,15 @@ def test_it_is_sealed_with_the_key_of_the_hosts_ticket(kerberos):
     keytab = rfc4120.read_keytab(kerberos.realm.wrong_keytab.read_bytes())
     with pytest.raises(rfc4120.Altered):
         rfc4120.open_ticket_logon(keytab, bytes(ts_credentials.decode(encoded).logon_cred.cred_buffer))
+
+
+def test_many_at_once_share_one_ticket(kerberos):
+    tickets = Tickets(ALICE, forwardable=True)
+    guards = [GuardedTicket(tickets, RemoteGuard(), SPN) for _ in range(24)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for encoded in pool.map(GuardedTicket.fetch, guards):
+            _, info = opened(kerberos, encoded)
+            assert rfc4120.name(info["pname"]) == "alice"
 
 
 def test_the_users_cache_is_left_as_it_is(kerberos):
