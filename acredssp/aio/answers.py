@@ -13,6 +13,7 @@ from typing import TypeVar, assert_never
 
 from acredssp.aio import offload
 from acredssp.aio.driver import deadline_in
+from acredssp.aio.offload import Lane
 from acredssp.carriage.base import Sequence
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.events import (
@@ -64,7 +65,7 @@ class ClientAnswers:
             case Delegate():
                 return self._config.decide(event)
             case StepMechanism():
-                return await _step(event, self._config.policy)
+                return await _step(event, self._config.policy, Lane.KDC)
             case ChooseCertificate():
                 return None
             case LookupCredential() | AskOracle() | Authorize() | Admit():
@@ -108,7 +109,7 @@ class ServerAnswers:
                 facts = dataclasses.replace(self._sequence.context.info, delegated=event.credentials.kind)
                 return await self._ask(self._config.admit, facts)
             case StepMechanism():
-                return await _step(event, self._config.policy)
+                return await _step(event, self._config.policy, Lane.LOCAL)
             case ChooseCertificate() | JudgeCertificate() | Delegate():
                 raise AssertionError(f"a server was asked for {type(event).__name__}")
             case _:
@@ -152,11 +153,11 @@ class ServerAnswers:
         return value
 
 
-async def _step(event: StepMechanism, policy: Policy) -> object:
+async def _step(event: StepMechanism, policy: Policy, lane: Lane) -> object:
     """Run a step that may block, for as long as the policy waits; a thread that is stuck is left behind."""
     try:
         async with asyncio.timeout(policy.kerberos_timeout):
-            return await offload.run(event.run)
+            return await offload.run(event.run, lane)
     except TimeoutError:
         return AuthenticationError(
             f"kerberos: no kdc answered within {policy.kerberos_timeout:g} seconds",

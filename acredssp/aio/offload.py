@@ -1,9 +1,9 @@
-"""Where blocking code runs: a small thread pool of acredssp's own, never the loop's default executor.
+"""Where blocking code runs: small thread pools of acredssp's own, never the loop's default executor.
 
 The default executor resolves host names. A dozen logons that wait there for a silent KDC would stop every connection
-of the program for as long; here they stop only one another.
+of the program for as long; here they stop only one another, and not the logons that a server of the same program takes.
 
-Its threads are daemons, unlike those of `concurrent.futures`, for which the interpreter waits at its end: a program
+The threads are daemons, unlike those of `concurrent.futures`, for which the interpreter waits at its end: a program
 that gave up on a silent KDC would still be there until libkrb5 gives up too, half a minute later.
 
 Who calls: `answers`, for a mechanism's step that may block.
@@ -11,34 +11,41 @@ Who calls: `answers`, for a mechanism's step that may block.
 
 import asyncio
 import concurrent.futures
+import enum
 import os
 import queue
 import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-__all__ = ["run"]
+__all__ = ["Lane", "run"]
 
 _T = TypeVar("_T")
 
-_MOST_THREADS: Final = 16
-"""A step waits for a KDC, not for the processor: as many as may be stuck at once, each some 100 KiB of memory."""
+
+class Lane(enum.Enum):
+    """What a step may wait for. Each has a pool of its own, of at most so many threads."""
+
+    KDC = 16
+    """A KDC and name servers, which may be silent: as many as may be stuck at once, each some 100 KiB of memory."""
+    LOCAL = 4
+    """This machine: files, as an acceptor's keytab."""
 
 
-async def run(step: Callable[[], _T]) -> _T | Exception:
+async def run(step: Callable[[], _T], lane: Lane = Lane.LOCAL) -> _T | Exception:
     """Run `step` in a thread and return its result, or the exception it raised.
 
     It cannot be interrupted. When the caller is cancelled a step that has not begun never does; the result of one
     that runs is dropped.
     """
-    return await asyncio.wrap_future(_threads().submit(step))
+    return await asyncio.wrap_future(_pool(lane).submit(step))
 
 
 class _Pool:
-    """Threads that are made when there is a step for them, up to `most`, and are kept."""
+    """Threads that are made when there is a step for them, up to the lane's bound, and are kept."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
         self._threads = 0
         self.unfinished = 0
         """Steps that wait or run."""
@@ -52,9 +59,10 @@ class _Pool:
         self._waiting.put((future, step))
         with self._lock:
             self.unfinished += 1
-            if self._threads < min(self.unfinished, self._most):
+            if self._threads < min(self.unfinished, self._lane.value):
                 self._threads += 1
-                threading.Thread(target=self._work, name=f"acredssp-{self._threads}", daemon=True).start()
+                name = f"acredssp-{self._lane.name.lower()}-{self._threads}"
+                threading.Thread(target=self._work, name=name, daemon=True).start()
         return future
 
     def _work(self) -> None:
@@ -68,7 +76,8 @@ class _Pool:
             del future, step, outcome  # a thread that waits keeps nothing of what it did
 
 
-_pool: _Pool | None = None
+_pools: Final[dict[Lane, _Pool]] = {}
+"""Made when first needed, one a lane and process."""
 
 
 def _outcome(step: Callable[[], _T]) -> _T | Exception:
@@ -79,18 +88,11 @@ def _outcome(step: Callable[[], _T]) -> _T | Exception:
         return error
 
 
-def _threads() -> _Pool:
-    global _pool  # noqa: PLW0603 - one pool a process, made when first needed
-    if _pool is None:
-        _pool = _Pool(_MOST_THREADS)
-    return _pool
-
-
-def _forget() -> None:
-    global _pool  # noqa: PLW0603
-    _pool = None
+def _pool(lane: Lane) -> _Pool:
+    # Two loops that both make it keep one: setdefault is atomic.
+    return _pools.get(lane) or _pools.setdefault(lane, _Pool(lane))
 
 
 if hasattr(os, "register_at_fork"):
     # Threads do not survive a fork: a child that kept the pool would wait for them for ever.
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_pools.clear)

@@ -9,6 +9,7 @@ from support.endpoints import until
 from support.peers import DEADLINE
 
 from acredssp.aio import offload
+from acredssp.aio.offload import Lane
 
 
 async def test_result_comes_from_a_thread_of_our_own():
@@ -41,22 +42,32 @@ async def test_loop_runs_while_a_step_blocks():
 
 
 async def test_no_more_steps_at_a_time_than_the_bound_and_a_cancelled_one_never_begins(monkeypatch):
-    monkeypatch.setattr(offload, "_MOST_THREADS", 2)
-    monkeypatch.setattr(offload, "_pool", None)
-    go_on, begun = threading.Event(), []
+    monkeypatch.setattr(offload, "_pools", {})
+    go_on, begun, most = threading.Event(), [], Lane.LOCAL.value
 
     def step(number):
         begun.append(number)
         go_on.wait()
 
-    running = [asyncio.ensure_future(offload.run(lambda number=number: step(number))) for number in range(4)]
-    await until(lambda: len(begun) == 2)
-    running[2].cancel()
+    running = [asyncio.ensure_future(offload.run(lambda number=number: step(number))) for number in range(most + 2)]
+    await until(lambda: len(begun) == most)
+    cancelled = running.pop(most)
+    cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await running[2]
+        await cancelled
     go_on.set()
-    await asyncio.gather(running[0], running[1], running[3])
-    assert sorted(begun) == [0, 1, 3]
+    await asyncio.gather(*running)
+    assert sorted(begun) == [*range(most), most + 1]
+
+
+async def test_a_lane_that_is_stuck_holds_nobody_up_in_the_other(monkeypatch):
+    monkeypatch.setattr(offload, "_pools", {})
+    go_on = threading.Event()
+    stuck = [asyncio.ensure_future(offload.run(go_on.wait, Lane.KDC)) for _ in range(Lane.KDC.value + 1)]
+    assert await offload.run(lambda: "done", Lane.LOCAL) == "done"
+    assert not any(step.done() for step in stuck)
+    go_on.set()
+    await asyncio.gather(*stuck)
 
 
 async def test_a_cancelled_caller_does_not_wait_for_the_step():
@@ -76,9 +87,11 @@ async def test_a_cancelled_caller_does_not_wait_for_the_step():
 
 @pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="no fork here")
 def test_a_child_process_makes_a_pool_of_its_own(monkeypatch):
-    monkeypatch.setattr(offload, "_pool", object())
-    offload._forget()  # what the child runs
-    assert offload._pool is None
+    monkeypatch.setitem(offload._pools, Lane.LOCAL, object())
+    child = os.fork()
+    if child == 0:
+        os._exit(len(offload._pools))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 STUCK = """
@@ -101,6 +114,6 @@ def test_a_program_ends_while_a_step_is_stuck():
 
 
 async def test_a_thread_that_is_done_is_used_again(monkeypatch):
-    monkeypatch.setattr(offload, "_pool", None)
+    monkeypatch.setattr(offload, "_pools", {})
     names = {await offload.run(lambda: threading.current_thread().name) for _ in range(10)}
-    assert names == {"acredssp-1"}
+    assert names == {"acredssp-local-1"}

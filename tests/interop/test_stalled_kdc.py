@@ -11,19 +11,21 @@ import threading
 import pytest
 from support.command import COMMAND
 from support.endpoints import client_config, server_config, until
+from support.hosted import HostedServer
 from support.kdc import PASSWORD, REALM
 
 import acredssp
 from acredssp import HandshakeTimeout, MechanismChoice, Policy
-from acredssp.aio import offload
+from acredssp.aio.offload import Lane
 
 pytestmark = pytest.mark.interop
 
 HOST, SPN = "127.0.0.1", "TERMSRV/localhost"
 ALICE = acredssp.Password(PASSWORD, "alice", REALM)
-SILENT = Policy(mechanism=MechanismChoice.KERBEROS, kerberos_timeout=600)
-MANY = offload._MOST_THREADS + 8
+SILENT = Policy(mechanism=MechanismChoice.KERBEROS, kerberos_timeout=600, handshake_timeout=600)
+MANY = Lane.KDC.value + 8
 """More than there are threads: some get as far as the KDC, the others wait for a thread."""
+MOST = Lane.KDC.value + Lane.LOCAL.value
 
 
 class NobodysExecutor(concurrent.futures.ThreadPoolExecutor):
@@ -71,7 +73,10 @@ async def server(kerberos, executor):
 
 
 async def log_on(server, config, **options):
-    port = server.sockets[0].getsockname()[1]
+    return await log_on_at(server.sockets[0].getsockname()[1], config, **options)
+
+
+async def log_on_at(port, config, **options):
     options = {"config": config, "server_hostname": "localhost", "spn": SPN} | options
     _, writer = await acredssp.open_connection(HOST, port, **options)
     writer.close()
@@ -89,17 +94,17 @@ async def test_every_stalled_handshake_ends_at_its_deadline(silent_kdc, server, 
     assert {type(end) for end in await asyncio.gather(*ends, return_exceptions=True)} == {HandshakeTimeout}
     await until(lambda: len(server.reports) == MANY)
     assert {type(report.error) for report in server.reports} == {acredssp.PeerClosed}
-    assert len(threads()) <= offload._MOST_THREADS
+    assert len(threads()) <= MOST
 
 
 async def test_others_go_on_while_every_thread_is_stuck(silent_kdc, server, stalled, threads):
     stuck = [asyncio.ensure_future(log_on(server, stalled, handshake_timeout=600)) for _ in range(MANY)]
-    await until(lambda: silent_kdc.heard._value >= offload._MOST_THREADS)
+    await until(lambda: silent_kdc.heard._value >= Lane.KDC.value)
     ntlm = client_config(Policy(mechanism=MechanismChoice.NTLM), authenticate=ALICE)
     facts = await asyncio.gather(*(log_on(server, ntlm) for _ in range(20)))
     assert {fact.mechanism for fact in facts} == {"ntlm"}
     assert not any(task.done() for task in stuck)
-    assert len(threads()) <= offload._MOST_THREADS
+    assert len(threads()) <= MOST
     for task in stuck:
         task.cancel()
     ends = await asyncio.gather(*stuck, return_exceptions=True)
@@ -131,6 +136,26 @@ async def test_ntlm_is_tried_where_the_policy_lets_it(silent_kdc, server):
     facts = await log_on(server, patient)
     assert facts.mechanism == "ntlm"
     assert "no kdc answered" in facts.fallback
+
+
+def test_a_server_takes_tickets_while_the_program_waits_for_a_kdc(silent_kdc, lab, kerberos, stalled):
+    """A proxy is both: its clients have their tickets, and its own logons wait for a KDC that is silent."""
+    lab.environment |= kerberos.realm.environment
+    config = server_config(keytab=acredssp.Keytab(str(kerberos.keytab)), lookup=None)
+    with HostedServer(config, acredssp.TLS()) as server:
+        argv = [COMMAND, "login", server.address, "-u", "alice", "-d", REALM, "-p", PASSWORD, "--mechanism", "kerberos"]
+        argv += ["--spn", SPN, "--insecure", "--carriage", "tls"]
+
+        async def main():
+            waiting = [asyncio.ensure_future(log_on_at(server.port, stalled)) for _ in range(MANY)]
+            await until(lambda: silent_kdc.heard._value >= Lane.KDC.value)
+            run = await asyncio.to_thread(lab.run, argv)
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+            return run
+
+        assert asyncio.run(main()).status == 0
 
 
 def test_the_command_ends_with_its_time_out(silent_kdc, kerberos, tmp_path):

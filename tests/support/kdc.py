@@ -385,7 +385,9 @@ class BlackHole:
         for each in (*self._connections, self._ours, self._listener, self._datagrams, self._wake):
             each.close()
         self._selector.close()
-        wait_until(lambda: offload._pool is None or offload._pool.unfinished == 0, "every thread is back from the KDC")
+        wait_until(
+            lambda: not any(pool.unfinished for pool in offload._pools.values()), "every thread is back from the KDC"
+        )
 
 
 def _read(connection):
