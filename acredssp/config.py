@@ -45,7 +45,7 @@ from acredssp.mechanisms.negotiate import DetectingAcceptor, NegotiableMechanism
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor, NTLMIdentity
 from acredssp.mechanisms.ntlm.initiator import NTLMInitiator
 from acredssp.policy import MechanismChoice, Policy
-from acredssp.status import SecurityStatus
+from acredssp.status import SecurityStatus, Stage
 from acredssp.trust import Trust
 from acredssp.wire.ts_credentials import (
     SecretText,
@@ -240,12 +240,7 @@ class ClientConfig:
         ntlm = ntlm and not isinstance(self._delegated, RemoteGuard)
         first: Mechanism | PolicyError
         try:
-            kerberos = KerberosInitiator(
-                tickets,
-                spn=spn if ask_kdc else "",
-                channel_bindings=channel_bindings,
-                allow_rc4=policy.dangerous_allow_kerberos_rc4,
-            )
+            kerberos = self._kerberos(tickets, spn, channel_bindings, ask_kdc=ask_kdc)
         except PolicyError as error:
             if not ntlm:
                 raise
@@ -258,6 +253,23 @@ class ClientConfig:
                 return first
         second = functools.partial(self._without_kerberos, spn, channel_bindings)
         return FallingBack(first, second, policy.fall_back)
+
+    def _kerberos(
+        self, tickets: Tickets, spn: str, channel_bindings: bytes | None, *, ask_kdc: bool
+    ) -> KerberosInitiator:
+        if not ask_kdc:
+            raise PolicyError(
+                "kerberos: no kdc knows a service by an ip address",
+                security_status=SecurityStatus.SEC_E_TARGET_UNKNOWN,
+                stage=Stage.NEGO_TOKEN,
+                hint="connect to the server's name, or give its spn",
+            )
+        return KerberosInitiator(
+            tickets,
+            spn=spn,
+            channel_bindings=channel_bindings,
+            allow_rc4=self.policy.dangerous_allow_kerberos_rc4,
+        )
 
     def _restricted(self, wanted: TSCredentials | RemoteGuard) -> TSCredentials | RemoteGuard:
         """Return what RestrictedRemoteAdministration leaves of it."""

@@ -320,7 +320,7 @@ def parse_spn(spn: str) -> tuple[str, str]:
         raise PolicyError(
             f"kerberos: expected an spn SERVICE/host, got {spn or 'none'}",
             security_status=SecurityStatus.SEC_E_TARGET_UNKNOWN,
-            hint="an ip address names no service: give the spn, or the server's name",
+            hint="give the spn that the server is registered with, such as TERMSRV/its.name",
         )
     return service, host
 
