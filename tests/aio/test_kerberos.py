@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import gc
 import struct
+from pathlib import Path
 
 import pytest
 from support import rfc4120
 from support.endpoints import client_config, server_config
 from support.kerberos import ALICE, SPN
+from support.peers import wait_until
 
 import acredssp
 from acredssp import (
@@ -24,6 +27,7 @@ from acredssp import (
     SmartCard,
     TicketCache,
 )
+from acredssp.aio import offload
 from acredssp.policy import FALL_BACK
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 
@@ -162,6 +166,37 @@ async def test_many_logons_at_once(kerberos):
 
         assert await asyncio.gather(*(one() for _ in range(20))) == ["kerberos"] * 20
         assert [(await reports.get()).error for _ in range(20)] == [None] * 20
+
+
+def open_files():
+    return sorted(Path("/proc/self/fd").iterdir())
+
+
+def test_logons_that_are_given_up_leave_no_file_open(kerberos):
+    """Whatever step a cancellation meets: sockets, keytabs and caches are closed when the thread is through."""
+    credentials = [ALICE, TicketCache(kerberos.log_on("bob")), Keytab(str(kerberos.keytab), "HOST/localhost")]
+    configs = [client_config(only_kerberos(), authenticate=credential) for credential in credentials]
+
+    async def one(port, config, patience):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                _, writer = await acredssp.open_connection(
+                    "127.0.0.1", port, config=config, server_hostname="localhost", spn=SPN
+                )
+                writer.close()
+
+    async def main(count):
+        async with listening(kerberos) as (port, _):
+            turns = [one(port, configs[number % 3], 0.3 * number / count) for number in range(count)]
+            await asyncio.gather(*turns)
+            await asyncio.gather(*(one(port, config, None) for config in configs))
+
+    asyncio.run(main(3))
+    before = open_files()
+    asyncio.run(main(90))
+    wait_until(lambda: not any(pool.unfinished for pool in offload._pools.values()), "every step is through")
+    gc.collect()
+    assert open_files() == before
 
 
 # --- which mechanism ---
