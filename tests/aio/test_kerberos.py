@@ -347,6 +347,7 @@ CLIENTS = {
 }  # fmt: skip
 
 
+@pytest.mark.requirement("kerberos.failures")
 @pytest.mark.parametrize(("authenticate", "spn", "status", "nt_status"), CLIENTS.values(), ids=CLIENTS)
 async def test_a_client_learns_why_it_has_no_ticket(authenticate, spn, status, nt_status, kerberos):
     async with listening(kerberos) as (port, _):
@@ -375,6 +376,7 @@ async def test_a_kdc_with_another_clock_is_told_by_both(kerberos):
     assert caught.value.security_status is SecurityStatus.SEC_E_TIME_SKEW
 
 
+@pytest.mark.requirement("kerberos.failures")
 @pytest.mark.requirement("defect.kdc-unverified")
 async def test_a_ticket_for_another_key_is_told_on_both_sides(kerberos):
     async with listening(kerberos, keytab=Keytab(str(kerberos.realm.wrong_keytab))) as (port, reports):
@@ -395,6 +397,7 @@ async def test_a_service_that_the_keytab_has_not_is_told_on_both_sides(kerberos)
         assert error.security_status is SecurityStatus.SEC_E_WRONG_PRINCIPAL
 
 
+@pytest.mark.requirement("kerberos.failures")
 async def test_a_client_whose_clock_is_off_is_told_on_both_sides(kerberos):
     cache = await asyncio.to_thread(kerberos.log_on, "alice")
     run = await asyncio.to_thread(kerberos.run, ["kvno", "-c", cache, SPN])

@@ -53,6 +53,7 @@ def credentials(kerberos):
     }
 
 
+@pytest.mark.requirement("kerberos.raw-and-spnego")
 @pytest.mark.parametrize("version", [5, 6])
 @pytest.mark.parametrize("mechanism", [MechanismChoice.KERBEROS, MechanismChoice.RAW_KERBEROS, MechanismChoice.AUTO])
 @pytest.mark.parametrize("kind", ["password", "upn", "ticket", "keytab"])
@@ -103,6 +104,7 @@ def realm_lab(graphical_lab, kerberos):
     return graphical_lab
 
 
+@pytest.mark.requirement("kerberos.raw-and-spnego")
 @pytest.mark.parametrize("version", [2, 3, 4, 5, 6])
 @pytest.mark.parametrize("offer", [(KERBEROS_ALONE,), ()], ids=["kerberos-alone", "ntlm-too"])
 def test_freerdp_logs_on(realm_lab, hosted, version, offer):
@@ -116,6 +118,7 @@ def test_freerdp_logs_on(realm_lab, hosted, version, offer):
     assert server.delegated() == TSPasswordCreds.of(REALM, "alice", PASSWORD)
 
 
+@pytest.mark.requirement("kerberos.remote-guard")
 def test_freerdp_delegates_a_ticket(realm_lab, hosted, kerberos):
     cache = kerberos.log_on("alice", "-f")
     server = hosted(carriage=acredssp.RDP(hybrid_ex=True))
@@ -144,12 +147,14 @@ def typed_service(request, kerberos):
     return kerberos.prefer(request.param)
 
 
+@pytest.mark.requirement("kerberos.encryption-types")
 def test_our_client_logs_on_to_freerdp_by_any_encryption_type(typed_service, kerberos_shadow_server):
     spn = f"TERMSRV/{typed_service}"
     info = log_on(kerberos_shadow_server, ALICE, MechanismChoice.KERBEROS, spn=spn)
     assert info.mechanism == "kerberos"
 
 
+@pytest.mark.requirement("kerberos.encryption-types")
 def test_freerdp_logs_on_by_any_encryption_type(typed_service, realm_lab, hosted, kerberos):
     realm_lab.environment |= kerberos.environment
     server = hosted()

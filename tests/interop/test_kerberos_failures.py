@@ -114,6 +114,7 @@ def test_freerdp_finds_that_our_ticket_has_expired(stretched_ticket, kerberos_sh
     assert refused_by_zeros(log_on(kerberos_shadow_server, acredssp.TicketCache(stretched_ticket)))
 
 
+@pytest.mark.requirement("kerberos.failures")
 def test_our_ticket_has_expired(expired_ticket, kerberos_shadow_server):
     error = log_on(kerberos_shadow_server, acredssp.TicketCache(expired_ticket))
     assert error.security_status is SecurityStatus.SEC_E_CONTEXT_EXPIRED
@@ -124,6 +125,7 @@ def test_our_ticket_is_not_valid_yet(postdated_ticket, kerberos_shadow_server):
     assert error.security_status is SecurityStatus.SEC_E_TIME_SKEW
 
 
+@pytest.mark.requirement("kerberos.failures")
 def test_the_kdc_does_not_know_freerdp(kerberos, kerberos_shadow_server):
     error = log_on(kerberos_shadow_server, ALICE, spn="TERMSRV/nowhere.acredssp.test")
     assert error.security_status is SecurityStatus.SEC_E_TARGET_UNKNOWN
@@ -155,6 +157,7 @@ def refuse(certificate, graphical_lab, kerberos):
     return run
 
 
+@pytest.mark.requirement("kerberos.failures")
 def test_we_have_other_keys(kerberos, refuse):
     error, log = refuse(keytab=kerberos.realm.wrong_keytab)
     assert error.security_status is SecurityStatus.SEC_E_WRONG_PRINCIPAL
@@ -167,12 +170,14 @@ def test_we_have_no_keys(kerberos, refuse):
     assert "STATUS_NO_LOGON_SERVERS" in log
 
 
+@pytest.mark.requirement("kerberos.failures")
 def test_freerdps_clock_is_behind_ours(late_ticket, refuse):
     error, log = refuse(f"/kerberos:cache:{late_ticket}")
     assert error.security_status is SecurityStatus.SEC_E_TIME_SKEW
     assert "STATUS_TIME_DIFFERENCE_AT_DC" in log
 
 
+@pytest.mark.requirement("kerberos.failures")
 def test_we_find_that_freerdps_ticket_has_expired(stretched_ticket, refuse):
     error, log = refuse(f"/kerberos:cache:{stretched_ticket}", password="none")
     assert error.security_status is SecurityStatus.SEC_E_CONTEXT_EXPIRED

@@ -69,6 +69,7 @@ def drive(context, message):
     return result.output
 
 
+@pytest.mark.requirement("kerberos.raw-and-spnego")
 @with_peers
 @both_forms
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
@@ -83,6 +84,7 @@ def test_our_client_logs_on(kerberos, peer, form, ours, theirs):
     assert result.credentials == (REALM, "alice", PASSWORD)
 
 
+@pytest.mark.requirement("kerberos.raw-and-spnego")
 @with_peers
 @both_forms
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
@@ -115,6 +117,7 @@ def pair(tls, kerberos, host, **fields):
     return client, server_config(tls, kerberos, **fields).new_bare_context(public_key=PUBLIC_KEY)
 
 
+@pytest.mark.requirement("kerberos.encryption-types")
 @pytest.mark.requirement("kerberos.wrap")
 @pytest.mark.parametrize(("encryption_type", "checksum"), [("aes128", 12), ("sha256", 16), ("sha384", 24), (None, 12)])
 def test_a_seal_is_turned_by_header_and_checksum(kerberos, tls, encryption_type, checksum):

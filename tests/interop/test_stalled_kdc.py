@@ -89,6 +89,7 @@ def stalled():
     return client_config(SILENT, authenticate=ALICE)
 
 
+@pytest.mark.requirement("kerberos.off-loop", "kerberos.silent-kdc")
 async def test_every_stalled_handshake_ends_at_its_deadline(silent_kdc, server, stalled, threads):
     ends = [log_on(server, stalled, handshake_timeout=1.0) for _ in range(MANY)]
     assert {type(end) for end in await asyncio.gather(*ends, return_exceptions=True)} == {HandshakeTimeout}
@@ -97,6 +98,7 @@ async def test_every_stalled_handshake_ends_at_its_deadline(silent_kdc, server, 
     assert len(threads()) <= MOST
 
 
+@pytest.mark.requirement("kerberos.off-loop", "kerberos.silent-kdc")
 async def test_others_go_on_while_every_thread_is_stuck(silent_kdc, server, stalled, threads):
     stuck = [asyncio.ensure_future(log_on(server, stalled, handshake_timeout=600)) for _ in range(MANY)]
     await until(lambda: silent_kdc.heard._value >= Lane.KDC.value)
@@ -138,6 +140,7 @@ async def test_ntlm_is_tried_where_the_policy_lets_it(silent_kdc, server):
     assert "no kdc answered" in facts.fallback
 
 
+@pytest.mark.requirement("kerberos.silent-kdc")
 def test_a_server_takes_tickets_while_the_program_waits_for_a_kdc(silent_kdc, lab, kerberos, stalled):
     """A proxy is both: its clients have their tickets, and its own logons wait for a KDC that is silent."""
     lab.environment |= kerberos.realm.environment

@@ -138,6 +138,7 @@ def test_the_delegated_credentials_come_out(capture):
     assert isinstance(credentials, TSRemoteGuardCreds if "remoteguard" in str(capture) else TSPasswordCreds)
 
 
+@pytest.mark.requirement("kerberos.remote-guard")
 def test_remote_credential_guard_delegates_a_ticket_of_the_user():
     capture = capture_named("freerdp3.10-krb5-remoteguard")
     logon = ts_credentials.decode(sealed_messages(capture, "c2s")["auth_info"].plaintext).logon_cred
