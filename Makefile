@@ -101,7 +101,7 @@ $(VENV_STAMP):
 
 $(RUN_STAMP): $(VENV_STAMP) pyproject.toml
 	@echo "installing acredssp with its command line into $(VENV)"
-	@$(PIP) install --editable '.[cli,uvloop]'
+	@$(PIP) install --editable '.[cli,fast,uvloop]'
 	@touch $@
 
 $(DEV_STAMP): $(VENV_STAMP) pyproject.toml

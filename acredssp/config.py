@@ -207,7 +207,8 @@ class ClientConfig:
                 version=event.version,
             )
         )
-        _audit.info("%s", decision, extra={"delegation": decision})
+        if _audit.isEnabledFor(logging.INFO):
+            _audit.info("%s", decision, extra={"delegation": decision})
         decision.check()
         return _EMPTY_CREDENTIALS if decision.sends == NOTHING else True
 

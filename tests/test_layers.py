@@ -25,6 +25,7 @@ LAYERS = (
 """From the bottom up. A module imports from its own layer and from those before it, never from one after it."""
 
 DOORS = {
+    "arc4": ("mechanisms.ntlm",),
     "asn1crypto": ("wire",),
     "asyncio": ("aio", "cli"),
     "cryptography": ("wire", "mechanisms", "core", "tls_config", "trust", "sspi.schannel", "sspi.certificates", "cli"),

@@ -195,8 +195,9 @@ def content_of(field: Field, tag: int, name: str) -> tuple[int, int]:
 
 def octets_of(data: bytes, field: Field, name: str) -> bytes:
     """The OCTET STRING of a field; raises as `content_of`."""
-    start, stop = content_of(field, OCTET_STRING, name)
-    return data[start:stop]
+    if field[0] != OCTET_STRING:
+        _refuse_tag(name, OCTET_STRING, field[0], field[1])
+    return data[field[2] : field[3]]
 
 
 def integer_of(data: bytes, field: Field, name: str) -> int:

@@ -105,7 +105,7 @@ class _State(enum.Enum):
     FAILED = enum.auto()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class _Logon:
     """An AUTHENTICATE_MESSAGE that waits for its account's secret."""
 

@@ -27,6 +27,14 @@ PLAINTEXT = "Plaintext".encode("utf-16-le")
 NTLM_ONLY = bytes.fromhex("300c060a2b06010401823702020a")
 
 
+@pytest.fixture(params=["_openssl_keystream", "_small_keystream"], autouse=True)
+def keystream(request, monkeypatch):
+    """Either implementation of RC4."""
+    if request.param == "_small_keystream":
+        pytest.importorskip("arc4", reason="arc4 is not installed: pip install 'acredssp[fast]'")
+    monkeypatch.setattr(crypto, "_keystream", getattr(crypto, request.param))
+
+
 def client_to_server():
     return SealingHandle(SESSION_KEY, from_initiator=True)
 
@@ -178,6 +186,7 @@ def test_missing_rc4_is_a_policy_error_with_a_hint(monkeypatch):
         raise UnsupportedAlgorithm("no arc4")
 
     monkeypatch.setattr(crypto.Cipher, "encryptor", refuse)
+    monkeypatch.setattr(crypto, "_keystream", crypto._openssl_keystream)
     with pytest.raises(PolicyError, match="legacy provider"):
         crypto.rc4(SESSION_KEY, b"")
 
