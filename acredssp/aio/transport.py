@@ -203,36 +203,31 @@ class SecureTransport(asyncio.Transport):
         except TLSError as error:
             self._fault = error
             over = True
-        if records:
-            self._deliver(records)
+        self._deliver(records)
         if over and self._flowing:
             self._end()
 
     def _deliver(self, records: list[bytes]) -> None:
         """Give the application what is decrypted; keep what it does not want now."""
-        kept = b""
-        taken = 0
         try:
             for record in records:
                 if self._buffered:
-                    kept = self._fill_buffer(record)
-                else:
+                    self._fill_buffer(record)
+                elif self._flowing:
                     self._app.data_received(record)  # type: ignore[attr-defined] # a Protocol, or a duck
-                taken += 1
-                if not self._flowing:
-                    self._records = [kept, *records[taken:]] if kept else records[taken:]
-                    return
+                else:
+                    self._records.append(record)
         except Exception as error:  # noqa: BLE001 - the application's own, of whatever kind
             self._fail(error)
 
-    def _fill_buffer(self, record: bytes) -> bytes:
-        """Have the application fill its own buffer as often as it takes; return what it does not want now."""
+    def _fill_buffer(self, record: bytes) -> None:
+        """Have the application fill its own buffer as often as it takes; keep what it does not want now."""
         rest = memoryview(record)
         while rest and self._flowing:
             app = self._app
             if not isinstance(app, asyncio.BufferedProtocol):  # it was replaced in the middle of the record
                 app.data_received(bytes(rest))  # type: ignore[attr-defined] # as above
-                return b""
+                return
             with memoryview(app.get_buffer(len(rest))) as buffer:
                 size = min(len(buffer), len(rest))
                 if not size:
@@ -240,7 +235,8 @@ class SecureTransport(asyncio.Transport):
                 buffer[:size] = rest[:size]
             rest = rest[size:]
             app.buffer_updated(size)
-        return bytes(rest)
+        if rest:
+            self._records.append(bytes(rest))
 
     def _go_on(self) -> None:
         """Deliver what had to wait; when that is done, let the rest flow."""
