@@ -123,8 +123,9 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Copy out what arrived; wake the owner once it is enough."""
-        if self._receiver is not None:
-            self._receiver.on_data(self._buffer[:nbytes])
+        receiver = self._receiver
+        if receiver is not None:
+            receiver.on_data(self._buffer[:nbytes])
         elif not self._closing:
             self.store(self._buffer[:nbytes])
             if len(self.received) > max(self._wanted, _MOST_STORED):

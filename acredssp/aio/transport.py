@@ -195,17 +195,22 @@ class SecureTransport(asyncio.Transport):
                 self._connection.pause_reading()
             return
         records: list[bytes] = []
-        over = False
         try:
-            if self._tls.decrypt(ciphertext, records):
-                self._raw.write(self._tls.output())  # the answer to a key update
-                over = self._tls.peer_closed
+            more = self._tls.decrypt(ciphertext, records)
         except TLSError as error:
             self._fault = error
-            over = True
+            more = True
         self._deliver(records)
-        if over and self._flowing:
-            self._end()
+        if more:
+            self._look_further()
+
+    def _look_further(self) -> None:
+        """See what there was besides data: a key update to answer, the end, a fault."""
+        if self._over:
+            if self._flowing:
+                self._end()
+        elif not self.is_closing():
+            self._raw.write(self._tls.output())
 
     def _deliver(self, records: list[bytes]) -> None:
         """Give the application what is decrypted; keep what it does not want now."""

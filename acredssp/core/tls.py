@@ -230,8 +230,10 @@ class TLSSession:
         incoming = self._incoming
         if incoming.pending or self._outgoing.pending:
             raise _in_use()
-        incoming.write(self._fed + ciphertext if self._fed else ciphertext)
-        self._fed = b""
+        if self._fed:
+            ciphertext = self._fed + ciphertext
+            self._fed = b""
+        incoming.write(ciphertext)
         try:
             while record := self._object.read(MAX_PLAINTEXT):
                 records.append(record)
