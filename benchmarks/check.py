@@ -34,7 +34,7 @@ MARGIN = 0.05
 matters."""
 
 BOUNDS = {
-    "cpu.rsa.1.3.ntlm.both": 2.0,
+    "cpu.rsa.1.3.ntlm.both": 2.2,
     "cpu.rsa.1.3.spnego.both": 2.4,
     "pyspnego.tuned": 1.4,
     "pyspnego.shared": 2.2,
