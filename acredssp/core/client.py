@@ -187,7 +187,8 @@ class ClientHandshake(Handshake):
         if isinstance(answer, CredSSPError):
             raise answer
         if not isinstance(answer, bytes):
-            raise CredSSPError("the credentials were not fetched")
+            cause = answer if isinstance(answer, BaseException) else None
+            raise CredSSPError("the credentials were not fetched") from cause
         return self._seal_credentials(answer)
 
     def _seal_credentials(self, encoded: bytes) -> bytes:

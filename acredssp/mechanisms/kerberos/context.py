@@ -149,7 +149,8 @@ class _KerberosContext(ABC):
         if isinstance(answer, CredSSPError):
             raise answer
         if not isinstance(answer, bytes) or self._native is None:
-            raise CredSSPError("kerberos: the step was not run")
+            cause = answer if isinstance(answer, BaseException) else None
+            raise CredSSPError("kerberos: the step was not run") from cause
         if self._native.complete:
             self._finish(self._native)
             self._state = _State.DONE

@@ -6,6 +6,7 @@ it.
 """
 
 from acredssp.credentials import RemoteGuard
+from acredssp.errors import PolicyError
 from acredssp.mechanisms.kerberos.context import Tickets, parse_spn
 from acredssp.wire import ts_credentials
 from acredssp.wire.ticket_logon import KerbTicketLogon
@@ -37,9 +38,15 @@ class GuardedTicket:
 
         Raises:
             AuthenticationError: There is no such ticket, or no such host.
+            PolicyError: This machine has not the libraries.
         """
-        from acredssp.mechanisms.kerberos.forwarding import forward  # noqa: PLC0415 - loads libkrb5
-
+        try:
+            from acredssp.mechanisms.kerberos.forwarding import forward  # noqa: PLC0415 - loads libkrb5
+        except ImportError as error:
+            raise PolicyError(
+                "remote credential guard takes libkrb5, python-gssapi and python-krb5",
+                hint="there is none on Windows: delegate something else",
+            ) from error
         service_ticket, forwarded = forward(self._tickets, self._service, self._host)
         logon = KerbTicketLogon(service_ticket, forwarded)
         # FreeRDP sends an empty list of supplemental credentials, and its servers are known to take one.

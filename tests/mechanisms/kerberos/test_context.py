@@ -425,9 +425,10 @@ def test_steps_come_in_their_order(kerberos, pair):
 def test_a_step_that_was_not_run_is_a_failure(answer):
     client = initiator()
     client.step(b"")
-    with pytest.raises(CredSSPError):
+    with pytest.raises(CredSSPError) as caught:
         client.resume(answer)
     assert not client.complete
+    assert caught.value.__cause__ is (answer if isinstance(answer, Exception) else None)
 
 
 @pytest.mark.parametrize("spn", ["", "localhost", "TERMSRV/", "/localhost", "TERMSRV/a/b", "TERMSRV/a@REALM"])

@@ -1,6 +1,7 @@
 """Remote Credential Guard: a forwarded ticket that the host can open, and nobody else, with a real KDC."""
 
 import concurrent.futures
+import sys
 
 import pytest
 from support import rfc4120
@@ -108,6 +109,12 @@ def test_a_ticket_that_may_not_be_forwarded_is_told(kerberos):
     with pytest.raises(CredSSPError, match="the ticket may not be forwarded") as caught:
         guarded(cache(name)).fetch()
     assert "kinit -f" in caught.value.hint
+
+
+def test_a_machine_without_libkrb5_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "acredssp.mechanisms.kerberos.forwarding", None)
+    with pytest.raises(PolicyError, match="takes libkrb5"):
+        guarded(ALICE).fetch()
 
 
 def test_a_server_is_named_by_its_spn():
