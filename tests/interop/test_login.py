@@ -17,6 +17,7 @@ KEYS = {
     "cipher",
     "peer_key_sha256",
     "elapsed_ms",
+    "fallback",
 }
 
 # A FreeRDP 2 server takes raw NTLM alone. A FreeRDP 3 server takes both, and answers versions 2 to 4 with a key of

@@ -7,8 +7,8 @@ from acredssp.errors import CredSSPError
 from acredssp.mechanisms.base import StepMechanism
 from acredssp.mechanisms.kerberos.context import KerberosAcceptor, KerberosInitiator, ServiceKeys, Tickets
 
-pytest.importorskip("gssapi", reason="gssapi is missing: make KERBEROS=1 builds it")
-pytest.importorskip("krb5", reason="krb5 is missing: make KERBEROS=1 builds it")
+pytest.importorskip("gssapi", reason="gssapi is missing: apt-get install libkrb5-dev, then make clean test")
+pytest.importorskip("krb5", reason="krb5 is missing: apt-get install libkrb5-dev, then make clean test")
 
 SPN = "TERMSRV/localhost"
 ALICE = Password("Passw0rd!", "alice", "acredssp.test")
