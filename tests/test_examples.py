@@ -39,6 +39,17 @@ def test_a_client_logs_on_to_the_echo_server(echo_server, client):
     assert "wonderland" not in done.stdout + done.stderr
 
 
+def test_tickets_log_on_and_are_delegated(kerberos, monkeypatch):
+    pytest.importorskip("krb5", reason="krb5 is missing: apt-get install libkrb5-dev, then make clean test")
+    monkeypatch.setenv("KRB5CCNAME", kerberos.log_on("alice"))
+    done = run("kerberos", str(kerberos.keytab))
+    assert done.returncode == 0, done.stderr
+    server, client, ticket = done.stdout.splitlines()
+    assert server == "server: ACREDSSP.TEST\\alice delegated remote_guard"
+    assert client == "client: kerberos to localhost"
+    assert ticket.endswith("bytes, sealed for the host")
+
+
 @pytest.mark.parametrize("client", ["echo_client", "by_hand"])
 def test_a_client_refuses_a_server_with_another_key(echo_server, client):
     port, _ = echo_server

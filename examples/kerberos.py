@@ -1,0 +1,55 @@
+"""Log on with your Kerberos tickets and delegate one: `kinit -f`, then `python examples/kerberos.py KEYTAB [HOST]`.
+
+The server is here too, with the service's keys: KEYTAB has TERMSRV/HOST and HOST/HOST.
+"""
+
+import asyncio
+import ssl
+import sys
+
+import acredssp
+
+
+async def main(keytab: str, host: str = "localhost") -> None:
+    """Serve and log on, and print what each side knows of it."""
+    policy = acredssp.Policy(mechanism=acredssp.MechanismChoice.KERBEROS)  # no second choice
+    certificate, key = acredssp.self_signed([host])
+    handed = asyncio.get_running_loop().create_future()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take what was delegated, which is handed over once; say who it is to whom it may concern."""
+        credentials = writer.transport.take_credentials()  # type: ignore[attr-defined]
+        print("server:", writer.get_extra_info("credssp").principal, "delegated", credentials.kind)
+        handed.set_result(acredssp.KerbTicketLogon.decode(credentials.logon_cred.cred_buffer))
+        credentials.zero()
+        await reader.read()
+        writer.close()
+
+    server = await acredssp.start_server(
+        connected,
+        host,
+        0,
+        config=acredssp.ServerConfig(
+            ssl_context=acredssp.server_context_from_pem(policy, certificate, key),
+            keytab=acredssp.Keytab(keytab),
+            policy=policy,
+        ),
+    )
+    client = acredssp.ClientConfig(
+        authenticate=acredssp.TicketCache(),  # yours, as kinit left them
+        delegate=acredssp.RemoteGuard(),
+        policy=policy,
+        trust=acredssp.Trust.pinned(acredssp.pin_of(ssl.PEM_cert_to_DER_cert(certificate.decode()))),
+    )
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        _, writer = await acredssp.open_connection(host, port, config=client)
+        ticket = (await handed).ticket_granting_ticket
+        print("client:", writer.get_extra_info("credssp").mechanism, "to", host)
+        print("ticket:", len(ticket), "bytes, sealed for the host")
+        writer.close()
+        await writer.wait_closed()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
