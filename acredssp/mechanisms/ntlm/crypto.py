@@ -4,6 +4,7 @@ Only extended session security with 128-bit keys and key exchange is here: CredS
 everything weaker is refused before a key is made.
 """
 
+import codecs
 import functools
 import hashlib
 import hmac
@@ -30,6 +31,7 @@ except ImportError:  # the extra `fast` brings it
 __all__ = [
     "SealingHandle",
     "channel_bindings_hash",
+    "encode_text",
     "hmac_md5",
     "message_mic",
     "nt_proof",
@@ -89,6 +91,11 @@ def rc4(key: bytes, data: bytes) -> bytes:
     return _keystream(key)(data)
 
 
+def encode_text(text: str) -> bytes:
+    """UTF-16LE, by the codec itself: `str.encode` looks it up by its name first, and takes three times the time."""
+    return codecs.utf_16_le_encode(text, "surrogatepass")[0]
+
+
 def upper(text: str) -> str:
     """Upper case, one character for one, as Windows has it: `ß` stays, where `str.upper` makes `SS`."""
     if text.isascii():
@@ -112,7 +119,7 @@ def ntowf_v2(nt_hash: bytes, user: str, domain: bytes) -> bytes:
         user: As the client sent it, in any case.
         domain: UTF-16LE exactly as the client sent it: only the user is put into upper case.
     """
-    return hmac_md5(nt_hash, upper(user).encode("utf-16-le", "surrogatepass") + domain)
+    return hmac_md5(nt_hash, encode_text(upper(user)) + domain)
 
 
 def nt_proof(response_key: bytes, server_challenge: bytes, temp: bytes) -> bytes:

@@ -10,6 +10,7 @@ from acredssp.errors import LocalProtocolError, RemoteProtocolError
 from acredssp.mechanisms.ntlm.context import REQUIRED_FLAGS, NTLMContext, require_flags
 from acredssp.mechanisms.ntlm.crypto import (
     channel_bindings_hash,
+    encode_text,
     hmac_md5,
     message_mic,
     nt_proof,
@@ -72,8 +73,8 @@ class NTLMInitiator(NTLMContext):
     ) -> None:
         super().__init__()
         self._credential = credential
-        self._target_name = _encode(target_name)
-        self._workstation = _encode(workstation)
+        self._target_name = encode_text(target_name)
+        self._workstation = encode_text(workstation)
         self._bindings = bytes(16) if channel_bindings is None else channel_bindings_hash(channel_bindings)
         self._random = random
         self._now = now
@@ -115,7 +116,7 @@ class NTLMInitiator(NTLMContext):
             raise RemoteProtocolError("ntlm challenge: expected the server's netbios names, got none")
 
         credential = self._credential
-        domain = _encode(credential.domain)
+        domain = encode_text(credential.domain)
         response_key = ntowf_v2(credential.nt_hash, credential.user, domain)
         client_challenge = self._random(8)
         temp = NTLMv2Response.encode_temp(
@@ -132,7 +133,7 @@ class NTLMInitiator(NTLMContext):
         message = AuthenticateMessage.encode(
             challenge.flags & _AUTHENTICATE_FLAGS,
             domain=domain,
-            user=_encode(credential.user),
+            user=encode_text(credential.user),
             workstation=self._workstation,
             lm_response=lm_response,
             nt_response=proof + temp,
@@ -150,10 +151,6 @@ class NTLMInitiator(NTLMContext):
         if self._target_name:
             ours[AvId.TARGET_NAME] = self._target_name
         return {**target, **ours}
-
-
-def _encode(text: str) -> bytes:
-    return text.encode("utf-16-le", "surrogatepass")
 
 
 def _timestamp(target: AvPairs) -> int:

@@ -5,6 +5,7 @@ because proofs and MICs are made over what was received, never over what was und
 which would treble the price of making one; nobody changes them.
 """
 
+import codecs
 import dataclasses
 import enum
 import struct
@@ -110,7 +111,7 @@ def decode_text(data: bytes, field: str) -> str:
         RemoteProtocolError: An odd length, or an unpaired surrogate.
     """
     try:
-        return data.decode("utf-16-le")
+        return codecs.utf_16_le_decode(data, "strict", True)[0]
     except UnicodeDecodeError as error:
         raise RemoteProtocolError(f"{field}: expected utf-16, got {error.reason}") from None
 
