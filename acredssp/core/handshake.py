@@ -50,6 +50,8 @@ class Handshake:
         self.state = State.TLS
         self.public_key = b""
         """The server's SubjectPublicKey; set once TLS is up, before the first message."""
+        self.version = 0
+        """The effective version: the lower of both sides' own ([MS-CSSP] 2.2.1); 0 before it is known."""
         self.peer_version = 0
         """What the peer's first message said; 0 before it came."""
         self.error: CredSSPError | None = None
@@ -59,11 +61,6 @@ class Handshake:
         self._waiting: Callable[[object], Answer] | None = None
 
     # --- for the security context ---
-
-    @property
-    def version(self) -> int:
-        """The effective version: the lower of both sides' own ([MS-CSSP] 2.2.1); 0 before it is known."""
-        return min(self.policy.max_version, self.peer_version)
 
     def tls_established(self, public_key: bytes) -> None:
         """Note that TLS is up and which key the server presented."""
@@ -169,6 +166,7 @@ class Handshake:
         if version < OLDEST_VERSION:
             raise RemoteProtocolError(f"version {version} does not exist")
         self.peer_version = version
+        self.version = min(self.policy.max_version, version)
         if self.version < self.policy.min_version:
             raise PolicyError(
                 f"the peer speaks credssp version {version}, at least {self.policy.min_version} is required",

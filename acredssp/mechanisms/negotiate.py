@@ -22,7 +22,7 @@ its own. So an NTLM initiator is complete only with the acceptor's last token: C
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from acredssp.errors import (
     AuthenticationError,
@@ -62,6 +62,9 @@ class _State(enum.Enum):
     FAILED = enum.auto()
 
 
+_NO_TOKEN: Final = NegTokenResp()
+
+
 class _Negotiate(ABC):
     """What both sides share: the chosen mechanism, the MICs, and the stops for events."""
 
@@ -78,7 +81,7 @@ class _Negotiate(ABC):
         """Whether RFC 4178 demands a mechListMIC, whatever the mechanism wants."""
         self._mic_sent = False
         self._mic_received = False
-        self._received = NegTokenResp()
+        self._received = _NO_TOKEN
         """The peer's token in hand."""
         self._pending: Callable[[bytes], bytes] | None = None
         """What makes our token of the mechanism's, once its event is answered."""
