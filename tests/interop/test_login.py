@@ -2,6 +2,7 @@
 
 import pytest
 from support.command import login
+from support.kdc import REALM
 from support.peers import free_port
 
 pytestmark = pytest.mark.interop
@@ -126,3 +127,30 @@ def test_nobody_there(lab):
     assert set(done.record) == KEYS
     assert done.record["result"] == "network_error"
     assert done.record["stage"] == "connect"
+
+
+@pytest.mark.parametrize("mechanism", ["auto", "kerberos", "raw-kerberos"])
+def test_kerberos_with_a_password(lab, kerberos, kerberos_shadow_server, mechanism):
+    lab.environment |= kerberos.realm.environment
+    words = ["--insecure", "--mechanism", mechanism, "--spn", "TERMSRV/localhost"]
+    done = login(lab, kerberos_shadow_server.address, *words, domain=REALM)
+    assert done.status == 0, done.run
+    assert (done.record["mechanism"], done.record["credssp_version"]) == ("kerberos", 6)
+
+
+@pytest.mark.parametrize("option", ["--ccache", "--keytab"])
+def test_kerberos_without_a_password(lab, kerberos, kerberos_shadow_server, option):
+    lab.environment |= kerberos.realm.environment
+    value = {"--ccache": kerberos.log_on(), "--keytab": kerberos.keytab}[option]
+    words = ["--insecure", option, value, "--spn", "TERMSRV/localhost"]
+    done = login(lab, kerberos_shadow_server.address, *words, user=None, domain=None, password=None)
+    assert done.status == 0, done.run
+    assert done.record["mechanism"] == "kerberos"
+
+
+def test_a_kdc_that_is_silent_is_a_time_out_of_the_command(lab, kerberos, silent_kdc, kerberos_shadow_server):
+    lab.environment |= kerberos.environment
+    words = ["--insecure", "--mechanism", "kerberos", "--spn", "TERMSRV/localhost", "--timeout", "1"]
+    done = login(lab, kerberos_shadow_server.address, *words, domain=REALM)
+    assert done.status == 4
+    assert (done.record["result"], done.record["stage"]) == ("timeout", "nego_token")

@@ -108,6 +108,25 @@ def test_freerdp3_speaks_spnego_where_it_knows_a_realm(graphical_lab, kerberos_r
     assert facts(server.record(), expected) == expected
 
 
+@pytest.mark.parametrize("offer", [(), ("/auth-pkg-list:kerberos,!ntlm",)], ids=["ntlm-too", "kerberos-alone"])
+def test_freerdp3_logs_on_by_kerberos(graphical_lab, kerberos_realm, offer):
+    graphical_lab.environment |= kerberos_realm.environment
+    server = serve(graphical_lab, "--keytab", kerberos_realm.keytab)
+    run = freerdp.log_on(graphical_lab, 3, f"localhost:{server.port}", *offer, domain=REALM)
+    assert run.status == freerdp.LOGGED_ON
+    expected = SUCCESS | {"principal": f"{REALM}\\alice", "mechanism": "kerberos"}
+    assert facts(server.record(), expected) == expected
+
+
+def test_freerdp3_is_refused_by_kerberos_with_other_keys(graphical_lab, kerberos_realm):
+    graphical_lab.environment |= kerberos_realm.environment
+    server = serve(graphical_lab, "--keytab", kerberos_realm.wrong_keytab)
+    run = freerdp.log_on(graphical_lab, 3, f"localhost:{server.port}", "/auth-pkg-list:kerberos,!ntlm", domain=REALM)
+    assert run.status == freerdp.DENIED
+    expected = {"result": "denied", "nt_status": "STATUS_MUTUAL_AUTHENTICATION_FAILED"}
+    assert facts(server.record(), expected) == expected
+
+
 def test_nmap_reads_our_challenge(lab):
     server = serve(lab)
     lines = [line.strip("|_ ") for line in nmap(lab, server.port, "rdp-ntlm-info").splitlines()]

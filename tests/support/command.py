@@ -66,10 +66,9 @@ class Login:
         return self.run.status
 
 
-def login(lab, address, *arguments, password="Passw0rd!"):
-    """Log on as alice of CONTOSO; None leaves the password out."""
-    secret = [] if password is None else ["-p", password]
-    run = lab.run(
-        [COMMAND, "login", address, "-u", "alice", "-d", "CONTOSO", *secret, "--json", *arguments], split=True
-    )
+def login(lab, address, *arguments, user="alice", domain="CONTOSO", password="Passw0rd!"):
+    """Log on; None leaves an argument out."""
+    named = {"-u": user, "-d": domain, "-p": password}
+    account = [word for name, value in named.items() if value is not None for word in (name, value)]
+    run = lab.run([COMMAND, "login", address, *account, "--json", *arguments], split=True)
     return Login(run, json.loads(run.output))
