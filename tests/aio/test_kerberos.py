@@ -202,6 +202,7 @@ def test_logons_that_are_given_up_leave_no_file_open(kerberos):
 # --- which mechanism ---
 
 
+@pytest.mark.requirement("kerberos.second-choice")
 @pytest.mark.parametrize(
     ("changes", "spn", "why"),
     [
@@ -237,6 +238,7 @@ async def test_a_server_that_forbids_ntlm_takes_kerberos_alone(kerberos):
         assert isinstance((await reports.get()).error, PolicyError)
 
 
+@pytest.mark.requirement("kerberos.second-choice")
 @pytest.mark.parametrize("causes", [frozenset(), FALL_BACK - {SecurityStatus.SEC_E_TARGET_UNKNOWN}])
 async def test_nothing_falls_back_that_the_policy_does_not_name(causes, kerberos):
     async with listening(kerberos) as (port, _):
@@ -245,6 +247,7 @@ async def test_nothing_falls_back_that_the_policy_does_not_name(causes, kerberos
     assert caught.value.security_status is SecurityStatus.SEC_E_TARGET_UNKNOWN
 
 
+@pytest.mark.requirement("kerberos.second-choice")
 async def test_a_wrong_password_is_no_reason_for_ntlm(kerberos):
     lookup = asyncio.Queue()
     async with listening(kerberos, lookup=lookup.put_nowait) as (port, _):
@@ -348,6 +351,7 @@ CLIENTS = {
 
 
 @pytest.mark.requirement("kerberos.failures")
+@pytest.mark.requirement("kerberos.failures")
 @pytest.mark.parametrize(("authenticate", "spn", "status", "nt_status"), CLIENTS.values(), ids=CLIENTS)
 async def test_a_client_learns_why_it_has_no_ticket(authenticate, spn, status, nt_status, kerberos):
     async with listening(kerberos) as (port, _):
@@ -358,6 +362,7 @@ async def test_a_client_learns_why_it_has_no_ticket(authenticate, spn, status, n
     assert caught.value.__cause__ is not None
 
 
+@pytest.mark.requirement("kerberos.failures")
 async def test_an_expired_ticket_is_told_from_none(kerberos):
     cache = await asyncio.to_thread(kerberos.log_on, "alice")
     await asyncio.to_thread(let_expire, kerberos.folder / "ticket")
@@ -388,6 +393,7 @@ async def test_a_ticket_for_another_key_is_told_on_both_sides(kerberos):
         assert error.nt_status is NTSTATUS.STATUS_MUTUAL_AUTHENTICATION_FAILED
 
 
+@pytest.mark.requirement("kerberos.failures")
 async def test_a_service_that_the_keytab_has_not_is_told_on_both_sides(kerberos):
     async with listening(kerberos) as (port, reports):
         with pytest.raises(AuthenticationError) as caught:
@@ -397,6 +403,7 @@ async def test_a_service_that_the_keytab_has_not_is_told_on_both_sides(kerberos)
         assert error.security_status is SecurityStatus.SEC_E_WRONG_PRINCIPAL
 
 
+@pytest.mark.requirement("kerberos.failures")
 @pytest.mark.requirement("kerberos.failures")
 async def test_a_client_whose_clock_is_off_is_told_on_both_sides(kerberos):
     cache = await asyncio.to_thread(kerberos.log_on, "alice")

@@ -350,6 +350,7 @@ def test_rc4_works_where_it_is_allowed(rc4_pair):
 # --- tokens of the wrong kind ---
 
 
+@pytest.mark.requirement("kerberos.tokens")
 @pytest.mark.parametrize(
     "change",
     [
@@ -372,6 +373,7 @@ def test_a_first_token_of_the_wrong_form_never_reaches_the_library(change, kerbe
     assert server._native is None
 
 
+@pytest.mark.requirement("kerberos.tokens")
 def test_a_token_that_is_too_long_is_refused(kerberos):
     body = bytes.fromhex("06092a864886f7120102020100") + b"\x6e\x83\x01\x00\x00" + bytes(65_536)
     with pytest.raises(LimitExceeded):
@@ -397,6 +399,16 @@ def test_an_ap_req_to_an_initiator_is_refused(kerberos):
 def test_an_acceptor_does_not_speak_first(kerberos):
     with pytest.raises(RemoteProtocolError):
         initiator().step(b"x")
+
+
+def test_a_server_that_does_not_prove_itself_is_left(kerberos, monkeypatch):
+    client, server = initiator(), acceptor(kerberos)
+    reply = drive(server, drive(client))
+    monkeypatch.setattr(library.NativeContext, "protected", False)
+    with pytest.raises(PolicyError) as caught:
+        drive(client, reply)
+    assert caught.value.security_status is SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED
+    assert not client.complete
 
 
 # --- misuse ---

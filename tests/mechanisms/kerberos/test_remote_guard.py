@@ -39,6 +39,7 @@ def krb_cred(encoded):
     return rfc4120.MODULE.decode("KRB-CRED", bytes(logon.ticket_granting_ticket))
 
 
+@pytest.mark.requirement("kerberos.remote-guard")
 @pytest.mark.parametrize("of", ["password", "cache", "own cache", "keytab"])
 def test_the_host_is_given_a_forwarded_ticket_of_the_user(of, kerberos, monkeypatch):
     user = "alice"
@@ -59,6 +60,7 @@ def test_the_host_is_given_a_forwarded_ticket_of_the_user(of, kerberos, monkeypa
     assert rfc4120.flags(info["flags"]) & FORWARDED
 
 
+@pytest.mark.requirement("kerberos.remote-guard")
 def test_it_is_sealed_with_the_key_of_the_hosts_ticket(kerberos):
     encoded = guarded(ALICE).fetch()
     assert krb_cred(encoded)["enc-part"]["etype"] == 18
