@@ -6,6 +6,7 @@ time is measured by `benchmarks/stalled_kdc.py`.
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import threading
 
 import pytest
@@ -13,9 +14,10 @@ from support.command import COMMAND
 from support.endpoints import client_config, server_config, until
 from support.hosted import HostedServer
 from support.kdc import PASSWORD, REALM
+from support.sspi import pair, talk
 
 import acredssp
-from acredssp import HandshakeTimeout, MechanismChoice, Policy
+from acredssp import HandshakeTimeout, MechanismChoice, Policy, SecurityStatus
 from acredssp.aio.offload import Lane
 
 pytestmark = pytest.mark.interop
@@ -138,6 +140,23 @@ async def test_ntlm_is_tried_where_the_policy_lets_it(silent_kdc, server):
     facts = await log_on(server, patient)
     assert facts.mechanism == "ntlm"
     assert "no kdc answered" in facts.fallback
+
+
+async def test_a_call_of_the_sspi_functions_ends_with_the_policys_patience(silent_kdc, executor):
+    impatient = dataclasses.replace(SILENT, kerberos_timeout=0.2)
+    configs = client_config(impatient, authenticate=ALICE), server_config()
+    client, server = await pair(*configs)
+    await talk(client, server)
+    assert client.status is SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY
+
+
+async def test_a_call_of_the_sspi_functions_can_be_cancelled(silent_kdc, executor):
+    client, server = await pair(client_config(SILENT, authenticate=ALICE), server_config())
+    talking = asyncio.ensure_future(talk(client, server))
+    await until(lambda: silent_kdc.heard._value)
+    talking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await talking
 
 
 @pytest.mark.requirement("kerberos.silent-kdc")
