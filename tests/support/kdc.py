@@ -51,8 +51,10 @@ ENCRYPTION_TYPES = {
     "sha384": "aes256-cts-hmac-sha384-192",
     "rc4": "arcfour-hmac",
 }
-"""Each has a service of its own, TERMSRV/aes128.acredssp.test and so on, whose tickets have that type. Messages have it
-too where it is the first of the client's `permitted_enctypes`. All other services have AES-256 with SHA-1."""
+"""Each has a service of its own, whose tickets have that type, and whose messages have it where it is the first of the
+client's `permitted_enctypes`. All other services have AES-256 with SHA-1."""
+TYPED = {f"TERMSRV/{name}.acredssp.test": enctype for name, enctype in ENCRYPTION_TYPES.items()}
+"""Those services, in the same keytab."""
 UNKNOWN_KEY = "TERMSRV/elsewhere.acredssp.test"
 """The KDC gives tickets to it, and the keytab has it not: the service of another machine."""
 
@@ -61,6 +63,7 @@ KDC_ERR_C_PRINCIPAL_UNKNOWN = 6
 
 KRB5_CONF = """
 [libdefaults]
+{settings}
  default_realm = {realm}
  dns_lookup_realm = false
  dns_lookup_kdc = false
@@ -69,7 +72,6 @@ KRB5_CONF = """
  udp_preference_limit = 1
  forwardable = true
  default_ccache_name = FILE:{folder}/cache
-{settings}
 [realms]
  {realm} = {{
   kdc = 127.0.0.1:{port}
@@ -103,7 +105,7 @@ def write_configuration(path, port, **settings):
     Args:
         path: A file that no process has read yet.
         port: The KDC's.
-        settings: More for `[libdefaults]`; they go before the common ones, which they can override.
+        settings: More for `[libdefaults]`; of two values for one setting libkrb5 takes the first.
     """
     lines = "\n".join(f" {name} = {value}" for name, value in settings.items())
     path.write_text(KRB5_CONF.format(realm=REALM, folder=path.parent, port=port, settings=lines), encoding="ascii")
@@ -154,9 +156,6 @@ class Realm:
         """What the KDC has logged so far: every ticket, and every refusal with its reason."""
         return (self.folder / f"kdc-{self.port}.log").read_text(encoding="utf-8")
 
-    def _administer(self, orders):
-        self._feed(["kadmin.local", "-r", REALM], orders)
-
     def _feed(self, argv, lines):
         """Run one of the KDC's interactive programs with a script."""
         script = self.folder / "script"
@@ -167,28 +166,25 @@ class Realm:
 
     def create(self):
         """Make the database, the accounts and the keytabs."""
-        facts = {"realm": REALM, "port": self.port, "folder": self.folder}
         # The KDC reads it, too; Debian's follows the mitigation of CVE-2025-3576, by which RC4 is off unless asked for.
         write_configuration(self.folder / "krb5.conf", self.port, allow_rc4="true")
-        (self.folder / "kdc.conf").write_text(KDC_CONF.format(**facts), encoding="ascii")
+        self._write_kdc_configuration("kdc.conf", self.port)
         (self.folder / "acl").touch()
         run = self.lab.run(["kdb5_util", "create", "-s", "-r", REALM, "-P", "database password"], **self.identity)
         assert run.status == 0, run.output
         orders = [f"addprinc +requires_preauth -pw {PASSWORD} {how} {user}" for user, how in USERS.items()]
         orders += [f"addprinc -randkey {service}" for service in (*PRINCIPALS, UNKNOWN_KEY)]
-        for name, enctype in ENCRYPTION_TYPES.items():
-            service = f"TERMSRV/{name}.acredssp.test"
-            orders += [
-                f"addprinc -randkey -e {enctype}:normal {service}",
-                f"setstr {service} session_enctypes {enctype}",
-            ]
-        typed = [f"TERMSRV/{name}.acredssp.test" for name in ENCRYPTION_TYPES]
-        orders += [f"ktadd -norandkey -k {self.keytab} {service}" for service in (*PRINCIPALS, *typed)]
-        self._administer(orders)
-        entries = [f"addent -password -p {service} -k 1 -e aes256-cts-hmac-sha1-96" for service in PRINCIPALS]
-        passwords = ["another password"] * len(entries)
-        keys = [line for pair in zip(entries, passwords, strict=True) for line in pair]
-        self._feed(["ktutil"], [*keys, f"write_kt {self.wrong_keytab}"])
+        orders += [f"addprinc -randkey -e {enctype}:normal {service}" for service, enctype in TYPED.items()]
+        orders += [f"setstr {service} session_enctypes {enctype}" for service, enctype in TYPED.items()]
+        orders += [f"ktadd -norandkey -k {self.keytab} {service}" for service in (*PRINCIPALS, *TYPED)]
+        self._feed(["kadmin.local", "-r", REALM], orders)
+        keys = "addent -password -p {} -k 1 -e aes256-cts-hmac-sha1-96\nanother password"
+        self._feed(["ktutil"], [*map(keys.format, PRINCIPALS), f"write_kt {self.wrong_keytab}"])
+
+    def _write_kdc_configuration(self, name, port):
+        path = self.folder / name
+        path.write_text(KDC_CONF.format(realm=REALM, port=port, folder=self.folder), encoding="ascii")
+        return str(path)
 
     def serve(self):
         """Start the KDC."""
@@ -201,12 +197,9 @@ class Realm:
         libfaketime shifts it, and nothing else: clients believe their KDC's time, services their own.
         """
         port = free_port()
-        configuration = self.folder / f"kdc-{port}.conf"
-        facts = {"realm": REALM, "port": port, "folder": self.folder}
-        configuration.write_text(KDC_CONF.format(**facts), encoding="ascii")
         shifted = Lab(self.folder / f"at-{port}", **self.lab.environment, **shifted_clock(offset))
         shifted.folder.mkdir()
-        shifted.environment["KRB5_KDC_PROFILE"] = str(configuration)
+        shifted.environment["KRB5_KDC_PROFILE"] = self._write_kdc_configuration(f"kdc-{port}.conf", port)
         argv = ["krb5kdc", "-n", "-P", self.folder / f"{port}.pid"]
         shifted.start_server(argv, port, **self.identity)
         try:
@@ -257,11 +250,10 @@ class Kerberos:
         self.keytab = realm.keytab
         self.configure(realm.port)
 
-    def configure(self, port, *, keytab=None, **settings):
-        """Take another KDC, keytab or `[libdefaults]` from here on."""
+    def configure(self, port, **settings):
+        """Take another KDC or other `[libdefaults]` from here on."""
         number = len(list(self.folder.glob("*.conf")))
         path = write_configuration(self.folder / f"krb5-{number}.conf", port, **settings)
-        self.keytab = keytab or self.keytab
         self.environment = environment(path, self.keytab)
         self._lab.environment = self.environment
         for name in ("KRB5CCNAME", "KRB5_CLIENT_KTNAME", "KRB5_TRACE"):
