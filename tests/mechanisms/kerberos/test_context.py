@@ -1,6 +1,5 @@
 """Kerberos contexts against each other, with a real KDC: tokens, sealing in SSPI's layout, and what is refused."""
 
-import contextlib
 import dataclasses
 import gc
 import struct
@@ -298,18 +297,11 @@ def test_a_mic_of_another_list_is_refused(pair):
 @pytest.fixture
 def rc4_pair(kerberos):
     """Tickets of a service that has a key for RC4 and no other: a pair of contexts, `allowed` to use it or not."""
-    spn, keytab = "TERMSRV/rc4.acredssp.test", kerberos.folder / "rc4.keytab"
-    realm = kerberos.realm
-    with contextlib.suppress(AssertionError):  # from the second test on it is there
-        realm._administer([f"addprinc -randkey -e arcfour-hmac:normal {spn}"])
-    realm._administer([f"ktadd -norandkey -k {realm.folder / 'rc4.keytab'} {spn}"])
-    keytab.write_bytes((realm.folder / "rc4.keytab").read_bytes())
-    preferred = "arcfour-hmac aes256-cts-hmac-sha1-96"
-    kerberos.configure(realm.port, allow_weak_crypto="true", allow_rc4="true", permitted_enctypes=preferred)
+    spn = f"TERMSRV/{kerberos.prefer('rc4')}"
 
     def pair(*, allowed):
         client = initiator(spn=spn, allow_rc4=allowed)
-        server = KerberosAcceptor(ServiceKeys(Keytab(str(keytab))), allow_rc4=allowed)
+        server = KerberosAcceptor(ServiceKeys(Keytab(str(kerberos.keytab))), allow_rc4=allowed)
         establish(client, server)
         return client, server
 
