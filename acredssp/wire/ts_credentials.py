@@ -111,9 +111,9 @@ class TSPasswordCreds:
 
     @property
     def kind(self) -> str:
-        """`password`, or `nothing` for three empty strings."""
-        empty = not (str(self.domain_name) or str(self.user_name) or self.password.reveal())
-        return "nothing" if empty else "password"
+        """`password`, or `nothing` for three empty strings; NULs alone are empty, too."""
+        # Looked at as bytes: no text of the password comes into being.
+        return "password" if any(self.domain_name) or any(self.user_name) or any(self.password) else "nothing"
 
     def zero(self) -> None:
         """Overwrite what is secret."""
