@@ -32,6 +32,9 @@ class Served:
         self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self._rest = b""
         self.output = ""
+        """All that it wrote, to both streams."""
+        self.unread = ""
+        """What nobody had read of its standard output when it ended."""
         self.ready = self.line()
         self.address = self.ready["listening"]
         self.port = int(self.address.rpartition(":")[2])
@@ -55,7 +58,8 @@ class Served:
 
     def wait(self):
         out, err = self.process.communicate(timeout=PATIENCE)
-        self.output += (self._rest + out + err).decode()
+        self.unread = (self._rest + out).decode()
+        self.output += self.unread + err.decode()
         self._rest = b""
         return self.process.returncode
 

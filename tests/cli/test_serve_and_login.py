@@ -274,7 +274,7 @@ def test_sigterm_lets_handshakes_in_flight_end_and_accepts_no_more(serve_once, p
     with connect(server.port) as connection:
         log_on_by_hand(connection, password, carriage=RDP(), between=once(stop))
     assert server.wait() == 0
-    results = [json.loads(line) for line in server.output.splitlines()[1:]]
+    results = [json.loads(line) for line in server.unread.splitlines()]
     assert [line["principal"] for line in results if line["result"] == "success"] == ["CONTOSO\\alice"]
 
 

@@ -176,7 +176,7 @@ def test_a_signal_lets_the_handshakes_of_all_workers_end(serve_once, crowd, pass
 
     log_on(crowd(server).connect(), password, carriage=RDP(), between=once(stop))
     assert server.wait() == 0
-    results = [json.loads(line) for line in server.output.splitlines()[1:]]
+    results = [json.loads(line) for line in server.unread.splitlines()]
     assert [line["principal"] for line in results if line["result"] == "success"] == ["CONTOSO\\alice"]
 
 
