@@ -16,6 +16,7 @@ from acredssp.core.context import HandshakeInfo
 from acredssp.core.events import Event
 from acredssp.errors import CredSSPError, HandshakeTimeout
 from acredssp.status import SecurityStatus
+from acredssp.wire.tls_record import HEADER_SIZE
 
 __all__ = ["Answerer", "deadline_in", "establish"]
 
@@ -79,7 +80,9 @@ async def _drive(protocol: CredSSPProtocol, sequence: Sequence, answer: Answerer
                 raise TimeoutError  # a hook swallowed the cancellation that the deadline sent it
             result = sequence.resume(answered)
             continue
-        if result.missing and not await protocol.receive(result.missing):
+        # With nothing stored, a step would only tell that a whole header is missing.
+        missing = result.missing or (0 if protocol.received else HEADER_SIZE)
+        if missing and not await protocol.receive(missing):
             sequence.receive_eof()
         result = sequence.step(protocol.received)
         protocol.keep(result.extra)
