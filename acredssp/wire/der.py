@@ -202,6 +202,8 @@ def octets_of(data: bytes, field: Field, name: str) -> bytes:
 
 def integer_of(data: bytes, field: Field, name: str) -> int:
     """The INTEGER of a field; raises as `content_of` and `integer`."""
+    if field[0] == INTEGER and field[3] - field[2] == 1 and data[field[2]] <= 0x7F:
+        return data[field[2]]  # every version there is
     return _signed(data, *content_of(field, INTEGER, name), name)
 
 
@@ -295,11 +297,14 @@ def _refuse_surplus(field: str, offset: int, end: int) -> NoReturn:
 
 def encode(tag: int, content: bytes | bytearray) -> bytes:
     """One element, with its length in the fewest bytes (X.690 10.1)."""
-    length = len(content)
+    return _header(tag, len(content)) + content
+
+
+def _header(tag: int, length: int) -> bytes:
     if length < 0x80:
-        return bytes((tag, length)) + content
+        return bytes((tag, length))
     length_bytes = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(length_bytes))) + length_bytes + content
+    return bytes((tag, 0x80 | len(length_bytes))) + length_bytes
 
 
 def encode_octets(number: int, content: bytes | bytearray) -> bytes:
@@ -353,21 +358,16 @@ class Nesting:
     def _headers(self, size: int) -> bytes:
         headers = b""
         for tag in reversed(self._tags):
-            length = size + len(headers)
-            if length < 0x80:
-                headers = bytes((tag, length)) + headers
-            else:
-                length_bytes = length.to_bytes((length.bit_length() + 7) // 8, "big")
-                headers = bytes((tag, 0x80 | len(length_bytes))) + length_bytes + headers
+            headers = _header(tag, size + len(headers)) + headers
         return headers
 
     def _headers_of(self, total: int) -> bytes:
         """The headers that make `total` bytes with their content; empty where no content does."""
-        most = (2 + _MAX_LENGTH_BYTES) * len(self._tags)
-        for size in range(max(total - most, 0), total):
+        # No content within has longer headers than one of `total` bytes: nearly always they are the same.
+        for size in range(max(total - len(self._headers(total)), 0), total):
             headers = self._headers(size)
-            if len(headers) + size == total:
-                return headers
+            if len(headers) + size >= total:
+                return headers if len(headers) + size == total else b""
         return b""
 
 

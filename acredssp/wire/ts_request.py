@@ -104,8 +104,6 @@ class TSRequest:
 
 
 def _version(data: bytes, field: der.Field) -> int:
-    if field[0] == der.INTEGER and field[3] - field[2] == 1 and data[field[2]] <= 0x7F:
-        return data[field[2]]
     version = der.integer_of(data, field, "version")
     if not 0 <= version <= 0xFFFFFFFF:
         raise RemoteProtocolError(f"version: expected 0 to 0xFFFFFFFF at byte {field[1] - 2}, got {version}")
