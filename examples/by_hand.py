@@ -61,8 +61,7 @@ def main(port: str, pin: str, host: str = "127.0.0.1") -> None:
         sock.sendall(context.tls.output())
         echo = b""
         while not echo.endswith(b"\n"):
-            context.tls.feed(data or sock.recv(65536))
-            data, echo = b"", echo + context.tls.read()
+            data, echo = b"", echo + context.tls.read(data or sock.recv(65536))
         print("echo:", echo.decode().strip())
         context.tls.close()
         sock.sendall(context.tls.output())

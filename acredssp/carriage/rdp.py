@@ -269,10 +269,9 @@ class RDPInitiator(_RDPSequence):
         tls = self.context.tls
         assert tls is not None
         taken = 0
-        while not (frame := tls_record.frame_size(data, taken)).missing:
-            tls.feed(data[taken : taken + frame.total])
-            taken += frame.total
-            self._plaintext += tls.read()
+        while (end := tls_record.record_end(data, taken)) <= len(data):
+            self._plaintext += tls.read(data[taken:end])
+            taken = end
             if tls.peer_closed:
                 raise self._closed_by_peer()
             if len(self._plaintext) >= early_auth.SIZE:
@@ -280,7 +279,7 @@ class RDPInitiator(_RDPSequence):
                 self.context.trailing_data = self._plaintext[early_auth.SIZE :]
                 self.state = State.DONE
                 return StepResult(SecurityStatus.SEC_E_OK, extra=len(data) - taken)
-        return StepResult.unfinished(frame.missing, len(data), taken)
+        return StepResult.unfinished(end - len(data), len(data), taken)
 
     def _judge(self, result: bytes) -> None:
         if early_auth.decode(result) is not AuthorizationResult.SUCCESS:
@@ -347,8 +346,8 @@ class RDPAcceptor(_RDPSequence):
             return result
         tls = self.context.tls
         assert tls is not None
-        tls.write(early_auth.encode(AuthorizationResult.SUCCESS))
-        return dataclasses.replace(result, output=result.output + tls.output())
+        verdict = tls.encrypt(early_auth.encode(AuthorizationResult.SUCCESS))
+        return dataclasses.replace(result, output=result.output + verdict)
 
     def _early_user_auth(self, data: memoryview) -> NoReturn:  # noqa: ARG002 - the other side's state
         raise AssertionError("a server says the result, it never waits for it")

@@ -3,7 +3,7 @@
 import hmac
 import secrets
 from collections.abc import Callable
-from typing import Protocol, assert_never
+from typing import Final, Protocol
 
 from acredssp.core.binding import client_value, server_value
 from acredssp.core.events import Delegate
@@ -32,6 +32,14 @@ _STATUS_OF_ERROR_CODE = LOGON_STATUS | {NTSTATUS.STATUS_NOT_SUPPORTED: SecurityS
 
 _KERBEROS = "kerberos"
 """The name of the mechanism that authenticates servers."""
+
+_SERVER_AUTH: Final = (
+    (ServerAuth(0), ServerAuth.CERTIFICATE),
+    (ServerAuth.KERBEROS, ServerAuth.KERBEROS | ServerAuth.CERTIFICATE),
+)
+"""By whether Kerberos does, and whether a certificate does: made once, since an enum.Flag is slow to combine."""
+
+_CREDENTIALS: Final = (TSPasswordCreds, TSSmartCardCreds, TSRemoteGuardCreds)
 
 _SILENT_DENIAL = (
     "servers of version 2 and 5 and FreeRDP refuse a logon without saying why: check user and password, "
@@ -87,12 +95,11 @@ class ClientHandshake(Handshake):
     @property
     def server_auth(self) -> ServerAuth:
         """What authenticates the server, once it has proven its key: NTLM alone does not."""
-        found = ServerAuth.CERTIFICATE if self.certified else ServerAuth(0)
-        return found | ServerAuth.KERBEROS if self.mechanism.name == _KERBEROS else found
+        return _SERVER_AUTH[self.mechanism.name == _KERBEROS][self.certified]
 
     def start(self) -> Answer:
         """Return the first TSRequest, or whom the mechanism waits for."""
-        return self._step_mechanism(b"", lambda token: self._request(nego_token=token))
+        return self._step_mechanism(b"")
 
     def farewell(self) -> bytes:
         """Return nothing: errorCode is the server's alone."""
@@ -104,21 +111,9 @@ class ClientHandshake(Handshake):
             return AuthenticationError("the server ended the connection after our logon", hint=_SILENT_DENIAL)
         return PeerClosed("the server ended the connection in the middle of the handshake")
 
-    def _dispatch(self, request: TSRequest) -> Answer:
-        # Before anything else: an error reply may carry 12 KiB of zeros or a stale field beside it (FreeRDP 3).
-        if request.error_code:
-            raise logon_refused(NTSTATUS(request.error_code))
-        if request.auth_info is not None:
-            raise RemoteProtocolError("authInfo from a server")
-        match self.state:
-            case State.NEGO_TOKEN:
-                return self._on_nego_token(request)
-            case State.PUB_KEY_AUTH:
-                return self._on_pub_key_auth(request)
-            case State.TLS | State.AUTH_INFO | State.ESTABLISHED | State.FAILED:
-                raise RemoteProtocolError(f"a TSRequest in state {self.state.name}")
-            case _:
-                assert_never(self.state)
+    def _on_error_code(self, error_code: int) -> None:
+        if error_code:
+            raise logon_refused(NTSTATUS(error_code))
 
     # --- NEGO_TOKEN ---
 
@@ -129,18 +124,21 @@ class ClientHandshake(Handshake):
             # FreeRDP 3 servers refuse so, with 12,256 zero bytes, and then close: NTLM under SPNEGO at version 5, and
             # at any version a Kerberos ticket, which comes with our first token.
             raise AuthenticationError("the server answered our logon with zeros", hint=_SILENT_DENIAL)
-        return self._step_mechanism(request.nego_token, self._send_token)
+        return self._step_mechanism(request.nego_token)
 
-    def _send_token(self, token: bytes) -> Answer:
+    def _took_token(self, token: bytes) -> Answer:
         # pubKeyAuth goes beside the last token only when the mechanism is complete with it, as raw NTLM is. While
-        # SPNEGO still owes a mechListMIC it waits a round trip: FreeRDP 3 servers break on the bundle.
-        if not self.mechanism.complete:
-            return self._request(nego_token=token)
+        # SPNEGO still owes a mechListMIC it waits a round trip: FreeRDP 3 servers break on the bundle. It never goes
+        # beside the first token, which leaves before the server's version is known.
+        if not self.version or not self.mechanism.complete:
+            return TSRequest(self.policy.max_version, token).encode()
         self._advance(State.PUB_KEY_AUTH)
         if self.version >= FIRST_SAFE_VERSION:
             self._nonce = self._random(NONCE_SIZE)
         self._sealed_key = self.mechanism.wrap(client_value(self.version, self._nonce, self.public_key))
-        return self._request(nego_token=token or None, pub_key_auth=self._sealed_key, client_nonce=self._nonce)
+        return TSRequest(
+            self.policy.max_version, token or None, pub_key_auth=self._sealed_key, client_nonce=self._nonce
+        ).encode()
 
     # --- PUB_KEY_AUTH ---
 
@@ -174,12 +172,12 @@ class ClientHandshake(Handshake):
     def _send_credentials(self, answer: object) -> Answer:
         credentials, self._credentials = self._credentials, None
         assert credentials is not None
-        if isinstance(answer, TSPasswordCreds | TSSmartCardCreds | TSRemoteGuardCreds):
+        if isinstance(answer, _CREDENTIALS):
             credentials = answer
         elif answer is not True:
             raise PolicyError("nobody said what to delegate", security_status=SecurityStatus.SEC_E_DELEGATION_POLICY)
         self.delegated = credentials.kind
-        if isinstance(credentials, TSPasswordCreds | TSSmartCardCreds | TSRemoteGuardCreds):
+        if isinstance(credentials, _CREDENTIALS):
             return self._seal_credentials(ts_credentials.encode(credentials))
         return self._wait(StepMechanism(credentials.fetch), self._send_fetched)
 
@@ -194,7 +192,7 @@ class ClientHandshake(Handshake):
     def _seal_credentials(self, encoded: bytes) -> bytes:
         sealed = self.mechanism.wrap(encoded)
         self._advance(State.ESTABLISHED)
-        return self._request(auth_info=sealed)
+        return TSRequest(self.policy.max_version, auth_info=sealed).encode()
 
 
 def logon_refused(nt_status: NTSTATUS) -> AuthenticationError:

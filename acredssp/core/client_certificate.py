@@ -15,6 +15,7 @@ Who calls: the SSPI functions; aio has certificates in its contexts from the beg
 """
 
 import ssl
+import struct
 import weakref
 from typing import Final
 
@@ -29,6 +30,8 @@ _CERTIFICATE_REQUEST: Final = 13
 _CERTIFICATE_AUTHORITIES: Final = 47
 """The extension of TLS 1.3 that names the authorities (RFC 8446 4.2.4)."""
 
+_HEADER: Final = struct.Struct(">BBBH")
+"""Of a record: type, version, length."""
 _MESSAGE_HEADER: Final = 4
 _MAX_MESSAGE: Final = 128 * 1024
 """Bytes of one handshake message in clear; OpenSSL itself takes at most 100 KiB of certificates."""
@@ -52,30 +55,34 @@ class WatchingTLSSession(TLSSession):
         self._answered = False
         setattr(self.ssl_object, _WATCH, weakref.ref(self))  # weak: a cycle would outlive the connection
 
-    def feed(self, ciphertext: bytes | bytearray | memoryview) -> None:
-        """Take one whole record; those that hold handshake messages in clear are cut up."""
-        if self._in_clear:
-            if ciphertext[0] == HANDSHAKE:
-                self._messages += ciphertext[HEADER_SIZE:]
-                return
-            self._in_clear = ciphertext[0] != CHANGE_CIPHER_SPEC
-        self._fed += ciphertext
+    def handshake(self, ciphertext: bytes | bytearray | memoryview = b"") -> bool:
+        """Go on until the server's messages are used up, or the next one is a CertificateRequest.
 
-    def handshake(self) -> bool:
-        """Go on until the server's messages are used up, or the next one is a CertificateRequest."""
+        Args:
+            ciphertext: One whole record at most; those that hold handshake messages in clear are cut up.
+        """
         done = None
+        behind = self._take_messages(ciphertext)
         while self._messages and (message := self._next_message()):
             if message[0] == _CERTIFICATE_REQUEST and not self._answered:
                 self.certificate_request = _authorities_of_tls12(message)
                 return False
             del self._messages[: len(message)]
-            self._feed_message(message)
-            done = super().handshake()
-        if done is None:
-            done = super().handshake()
+            done = super().handshake(_records_of(message))
+        if done is None or behind:
+            done = super().handshake(behind)
         if self.certificate_request is not None and (done or self.has_output):
             self.certificate_request = None  # the whole flight was in one record: TLS has answered already
         return done
+
+    def _take_messages(self, record: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
+        """Keep the handshake messages in clear of a record; return a record of anything else."""
+        if self._in_clear and record:
+            if record[0] == HANDSHAKE:
+                self._messages += record[HEADER_SIZE:]
+                return b""
+            self._in_clear = record[0] != CHANGE_CIPHER_SPEC
+        return record
 
     def answer_certificate_request(self, answer: object) -> None:
         """Go on with the certificate in an `ssl.SSLContext`, with anything else without. Call `handshake()` next."""
@@ -99,10 +106,11 @@ class WatchingTLSSession(TLSSession):
             raise LimitExceeded(f"a tls handshake message of {size} bytes", stage=Stage.TLS)
         return bytes(messages[:size]) if len(messages) >= size else b""
 
-    def _feed_message(self, message: bytes) -> None:
-        for start in range(0, len(message), MAX_PLAINTEXT):
-            fragment = message[start : start + MAX_PLAINTEXT]
-            super().feed(bytes((HANDSHAKE, 3, 3)) + len(fragment).to_bytes(2, "big") + fragment)
+
+def _records_of(message: bytes) -> bytes:
+    """The records that a handshake message makes in clear."""
+    fragments = [message[start : start + MAX_PLAINTEXT] for start in range(0, len(message), MAX_PLAINTEXT)]
+    return b"".join([_HEADER.pack(HANDSHAKE, 3, 3, len(fragment)) + fragment for fragment in fragments])
 
 
 def watch_certificate_requests(context: ssl.SSLContext) -> None:

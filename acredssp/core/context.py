@@ -33,7 +33,7 @@ from acredssp.core.events import ChooseCertificate, Event, JudgeCertificate
 from acredssp.core.handshake import Answer
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
-from acredssp.core.tls import TLSSession
+from acredssp.core.tls import TLSSession, peer_public_key
 from acredssp.errors import AccessDenied, CredSSPError, LocalProtocolError, RemoteProtocolError
 from acredssp.mechanisms.base import Principal
 from acredssp.status import NTSTATUS, SecurityStatus
@@ -45,6 +45,13 @@ __all__ = ["Buffer", "HandshakeInfo", "SecurityContext", "StepResult"]
 
 # IronRDP's acceptor refuses with the early user authorization result even where a TSRequest is due.
 _ACCESS_DENIED: Final = early_auth.encode(early_auth.AuthorizationResult.ACCESS_DENIED)
+
+# Globals, since every record needs some of them, and a member of an enum is looked up in its class each time.
+_TLS: Final = State.TLS
+_ESTABLISHED: Final = State.ESTABLISHED
+_OK: Final = SecurityStatus.SEC_E_OK
+_CONTINUE: Final = SecurityStatus.SEC_I_CONTINUE_NEEDED
+_INCOMPLETE_CREDENTIALS: Final = SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -69,7 +76,7 @@ class StepResult:
     @classmethod
     def unfinished(cls, missing: int, size: int, taken: int = 0) -> "StepResult":
         """Ask for `missing` bytes behind the `size` that were given, after whole units of `taken` bytes."""
-        status = SecurityStatus.SEC_I_CONTINUE_NEEDED if taken else SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
+        status = _CONTINUE if taken else SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
         return cls(status, missing=missing, extra=size - taken)
 
 
@@ -122,12 +129,13 @@ class SecurityContext:
         """Server: plaintext that came behind authInfo in the same record; the application's first bytes."""
         self._is_client = self._first_call = isinstance(handshake, ClientHandshake)
         self._judge = judge
+        self._takes_data = True
+        """Whether `step()` may be called: not while an event waits for its answer, and not after the end."""
         self._event: Event | None = None
         """Whom the engine waits for."""
         self._max_fragment = tls_record.MAX_FRAGMENT
         self._plaintext = bytearray()
-        """What came of a TSRequest that is not whole."""
-        self._outgoing = b""
+        """What came of a TSRequest that is not whole; in the end, what came behind the last one."""
         self._farewell = b""
         if tls is None:
             if public_key == b"" or (public_key is None and not self._first_call):
@@ -180,13 +188,13 @@ class SecurityContext:
             LocalProtocolError: The context is established, or waits for `resume()`; nothing changed.
             CredSSPError: The handshake failed, now or earlier: send `farewell` and close.
         """
-        self._check_usable(waiting=False)
-        view = memoryview(data)
+        if not self._takes_data:
+            self._refuse_call("waits for an answer: call resume()")
         try:
             if self._first_call:
                 self._first_call = False
-                return self._result(self._start(), len(view))
-            return self._step_records(self.tls, view) if self.tls else self._step_message(view)
+                return self._result(self._start(), len(data))
+            return self._step_records(self.tls, data) if self.tls is not None else self._step_message(data)
         except LocalProtocolError:
             raise
         except CredSSPError as error:
@@ -200,9 +208,13 @@ class SecurityContext:
             LocalProtocolError: Nobody asked.
             CredSSPError: The answer was no, or the handshake failed: send `farewell` and close.
         """
-        self._check_usable(waiting=True)
+        event = self._event
+        if event is None:
+            self._refuse_call("does not wait for an answer: call step()")
+        self._event = None
+        self._takes_data = True
         try:
-            return self._result(self._resume(answer), 0)
+            return self._result(self._resume(event, answer) or b"", 0)
         except CredSSPError as error:
             self.fail(error)
             raise
@@ -227,7 +239,8 @@ class SecurityContext:
             AuthenticationError: The server closed after our logon, which is how some refuse it.
             PeerClosed: Anywhere else.
         """
-        self._check_usable(waiting=self.waiting)
+        if not self._takes_data and self._event is None:
+            self._refuse_call("is over")
         error = self.handshake.closed_by_peer()
         self.fail(error)
         raise error
@@ -243,16 +256,9 @@ class SecurityContext:
         up = self.state is not State.TLS
         self.handshake.fail(error)
         self._event = None
-        if self.tls is not None:
-            self.tls.certificate_request = None
-        try:
-            if up and (message := last_words or self.handshake.farewell()):
-                self._send(message)
-        except CredSSPError:
-            pass  # TLS itself is broken: there is no way left to say anything
-        if self.tls is not None:
-            self.tls.close()
-        self._farewell = self._drain()
+        self._takes_data = False
+        message = (last_words or self.handshake.farewell()) if up else b""
+        self._farewell = message if self.tls is None else _close(self.tls, message)
 
     # --- afterwards ---
 
@@ -291,144 +297,134 @@ class SecurityContext:
         assert isinstance(self.handshake, ClientHandshake)
         return self.handshake
 
-    def _check_usable(self, *, waiting: bool) -> None:
+    def _refuse_call(self, what: str) -> NoReturn:
         if self.handshake.error is not None:
             raise self.handshake.error
-        if self.handshake.state is State.ESTABLISHED:
+        if self.handshake.state is _ESTABLISHED:
             raise LocalProtocolError("the context is established")
-        if waiting is not (self._event is not None):
-            due = "does not wait for an answer: call step()" if waiting else "waits for an answer: call resume()"
-            raise LocalProtocolError(f"the context {due}")
+        raise LocalProtocolError(f"the context {what}")
 
-    def _resume(self, answer: object) -> Event | bool:
-        event, self._event = self._event, None
-        match event:
-            case JudgeCertificate():
-                self._client.certified = answer is True
-                return self._answer(self._client.start())
-            case ChooseCertificate():
-                assert self.tls is not None
-                self.tls.answer_certificate_request(answer)
-                return self._shake_hands(self.tls)
-            case _:
-                return self._answer(self.handshake.resume(answer))
+    # Each of the following gives what to do next: send a TSRequest (an empty one where only TLS has something to say),
+    # ask somebody, or None: take the next record.
 
-    def _start(self) -> Event | bool:
+    def _start(self) -> Answer:
         if self.tls is None:
-            return self._answer(self._client.start())
+            return self._client.start()
         self.tls.handshake()
-        return True
+        return b""
 
-    def _step_message(self, data: memoryview) -> StepResult:
-        if not self.handshake.public_key:
-            raise LocalProtocolError("the context has no key to bind to: call bind()")
-        frame = der.frame_size(data, self.handshake.policy.max_message)
-        if frame.missing:
-            return StepResult.unfinished(frame.missing, len(data))
-        message = bytes(data[: frame.total])
-        return self._result(self._answer(self.handshake.receive(message)), len(data) - frame.total)
+    def _resume(self, event: Event, answer: object) -> Answer | None:
+        if isinstance(event, JudgeCertificate):
+            self._client.certified = answer is True
+            return self._client.start()
+        if isinstance(event, ChooseCertificate):
+            assert self.tls is not None
+            self.tls.answer_certificate_request(answer)
+            return self._shake_hands(self.tls, b"")
+        return self.handshake.resume(answer)
 
-    def _step_records(self, tls: TLSSession, data: memoryview) -> StepResult:
-        taken, end = 0, self._flight_end(tls, data)
-        while True:
-            if not end:
-                frame = tls_record.frame_size(data, taken, max_fragment=self._max_fragment)
-                if frame.missing:
-                    return StepResult.unfinished(frame.missing, len(data), taken)
-                end = taken + frame.total
-            tls.feed(data[taken:end])
-            taken, end = end, 0
-            if stop := self._take_record(tls):
-                return self._result(stop, len(data) - taken)
-
-    def _flight_end(self, tls: TLSSession, data: memoryview) -> int:
-        """How much of the handshake to feed at once: all records of a flight but the last one; 0 to take one by one.
-
-        The last one ends the handshake, and is taken alone. Where a peer has that sooner, what it sent behind waits
-        inside TLS, and the record that was left out here sees to it that somebody looks.
-        """
-        if self.handshake.state is not State.TLS or tls.stops_at_records:
-            return 0
-        return tls_record.before_last(data, self._max_fragment)
-
-    # Each of the following tells whether to stop taking records: an event or True, or False to go on.
-
-    def _take_record(self, tls: TLSSession) -> Event | bool:
-        if self.handshake.state is State.TLS:
-            return self._shake_hands(tls)
-        plaintext: bytes | bytearray = tls.read()
-        if tls.peer_closed:
-            raise self.handshake.closed_by_peer()
-        if self._plaintext:
-            self._plaintext += plaintext
-            plaintext = self._plaintext
-        return bool(plaintext) and self._take_message(plaintext)
-
-    def _shake_hands(self, tls: TLSSession) -> Event | bool:
-        if tls.handshake():
+    def _shake_hands(self, tls: TLSSession, records: Buffer) -> Answer | None:
+        if tls.handshake(records):
             return self._tls_established(tls)
         if tls.certificate_request is not None:
             return ChooseCertificate(tls.certificate_request)
-        return tls.has_output
+        return b"" if tls.has_output else None
 
-    def _tls_established(self, tls: TLSSession) -> Event | bool:
+    def _tls_established(self, tls: TLSSession) -> Answer | None:
         self._max_fragment = tls.max_fragment
         if not self._is_client:
             self.handshake.tls_established(tls.own_public_key())
-            return tls.has_output
-        self.handshake.tls_established(tls.peer_public_key())
-        if self._judge:
-            return JudgeCertificate(tls.peer_chain())
+            return b"" if tls.has_output else None
+        chain = tls.peer_chain()
+        self.handshake.tls_established(peer_public_key(chain))
         # Not sent yet: the client's Finished and its first TSRequest leave together under TLS 1.3.
-        return self._answer(self._client.start())
+        return JudgeCertificate(chain) if self._judge else self._client.start()
 
-    def _take_message(self, plaintext: bytes | bytearray) -> Event | bool:
+    def _take_record(self, tls: TLSSession, record: Buffer) -> Answer | None:
+        records: list[bytes] = []
+        if tls.decrypt(record, records) and tls.peer_closed:
+            raise self.handshake.closed_by_peer()
+        plaintext: bytes | bytearray = b"".join(records)
+        if self._plaintext:
+            self._plaintext += plaintext
+            plaintext = self._plaintext
+        return self._take_message(plaintext) if plaintext else None
+
+    def _take_message(self, plaintext: bytes | bytearray) -> Answer | None:
         if self._is_client and plaintext == _ACCESS_DENIED:
             raise AccessDenied(
                 "the server refused access in the middle of credssp", nt_status=NTSTATUS.STATUS_ACCESS_DENIED
             )
         total, missing = der.frame_size(plaintext, self.handshake.policy.max_message)
         if missing:
-            self._plaintext = bytearray(plaintext) if plaintext is not self._plaintext else self._plaintext
-            return False
+            self._plaintext = plaintext if isinstance(plaintext, bytearray) else bytearray(plaintext)
+            return None
         if len(plaintext) > total and self.handshake.state is not State.AUTH_INFO:
             raise RemoteProtocolError(f"{len(plaintext) - total} bytes behind a TSRequest")
-        self._plaintext = bytearray(plaintext[total:])
-        return self._answer(self.handshake.receive(bytes(plaintext[:total])))
+        if self._plaintext or len(plaintext) > total:
+            self._plaintext = bytearray(plaintext[total:])
+        answer = self.handshake.receive(bytes(plaintext[:total]))
+        return answer if answer or self.handshake.state is _ESTABLISHED else None
 
-    def _answer(self, answer: Answer) -> Event | bool:
+    # --- results ---
+
+    def _step_message(self, data: Buffer) -> StepResult:
+        if not self.handshake.public_key:
+            raise LocalProtocolError("the context has no key to bind to: call bind()")
+        frame = der.frame_size(data, self.handshake.policy.max_message)
+        if frame.missing:
+            return StepResult.unfinished(frame.missing, len(data))
+        message = bytes(data[: frame.total])
+        return self._result(self.handshake.receive(message), len(data) - frame.total)
+
+    def _step_records(self, tls: TLSSession, data: Buffer) -> StepResult:
+        size, taken, end = len(data), 0, 0
+        if self.handshake.state is _TLS and not tls.stops_at_records:
+            # All records of a flight but the last one go in together. The last one ends the handshake, and is taken
+            # alone. Where a peer has ended it sooner, what it sent behind waits inside TLS, and the record that was
+            # left out sees to it that somebody looks.
+            taken, end = tls_record.last_record(data, self._max_fragment)
+            if taken and (answer := self._shake_hands(tls, data[:taken])) is not None:
+                return self._result(answer, size - taken)
+        while True:
+            if not end:
+                end = tls_record.record_end(data, taken, self._max_fragment)
+                if end > size:
+                    return StepResult.unfinished(end - size, size, taken)
+            record = data[taken:end]
+            taken, end = end, 0
+            shaking = self.handshake.state is _TLS
+            answer = self._shake_hands(tls, record) if shaking else self._take_record(tls, record)
+            if answer is not None:
+                return self._result(answer, size - taken)
+
+    def _result(self, answer: Answer, extra: int) -> StepResult:
         if not isinstance(answer, bytes):
-            return answer
-        if answer:
-            self._send(answer)
-        if self.handshake.state is not State.ESTABLISHED:
-            return bool(answer)
-        self.trailing_data = bytes(self._plaintext)
-        self._plaintext.clear()
-        return True
-
-    def _send(self, message: bytes) -> None:
-        # One write, so one record: Windows servers take a TSRequest only whole ([MS-CSSP] note 8).
-        if self.tls is None:
-            self._outgoing = message
-        else:
-            self.tls.write(message)
-
-    def _drain(self) -> bytes:
+            self._event = answer
+            self._takes_data = False
+            status = _INCOMPLETE_CREDENTIALS if isinstance(answer, ChooseCertificate) else _CONTINUE
+            return StepResult(status, b"", 0, extra, answer)
+        output = answer
         if self.tls is not None:
-            return self.tls.output()
-        message, self._outgoing = self._outgoing, b""
-        return message
+            # One write, so one record: Windows servers take a TSRequest only whole ([MS-CSSP] note 8).
+            output = self.tls.encrypt(answer) if answer else self.tls.output()
+        if self.handshake.state is not _ESTABLISHED:
+            return StepResult(_CONTINUE, output, 0, extra)
+        self._takes_data = False
+        if self._plaintext:
+            self.trailing_data = bytes(self._plaintext)
+            self._plaintext.clear()
+        return StepResult(_OK, output, 0, extra)
 
-    def _result(self, stop: Event | bool, extra: int) -> StepResult:
-        if isinstance(stop, bool):
-            established = self.handshake.state is State.ESTABLISHED
-            status = SecurityStatus.SEC_E_OK if established else SecurityStatus.SEC_I_CONTINUE_NEEDED
-            return StepResult(status, self._drain(), 0, extra)
-        self._event = stop
-        if isinstance(stop, ChooseCertificate):
-            return StepResult(SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS, b"", 0, extra, stop)
-        return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, b"", 0, extra, stop)
+
+def _close(tls: TLSSession, last_words: bytes) -> bytes:
+    """Say the last words and close_notify, as far as TLS still can; return them encrypted."""
+    tls.certificate_request = None
+    if last_words:
+        with contextlib.suppress(CredSSPError):
+            tls.write(last_words)
+    tls.close()
+    return tls.output()
 
 
 def _pin(certificate: bytes) -> str | None:

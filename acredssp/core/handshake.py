@@ -3,7 +3,8 @@
 A `Handshake` is the exchange without TLS: whole TSRequests in, TSRequests out. `SecurityContext` puts it inside TLS
 or, in the bare shape, straight onto the caller's bytes. Each side has one method per state.
 
-Replies are built new, field by field, from the state; nothing of a request is ever sent back.
+Replies are built new, field by field, from the state; nothing of a request is ever sent back. Every one carries our own
+version, never the negotiated one.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from acredssp.errors import (
     PolicyError,
     RemoteProtocolError,
 )
-from acredssp.mechanisms.base import AskOracle, LookupCredential, Mechanism, Progress, StepMechanism
+from acredssp.mechanisms.base import Mechanism
 from acredssp.policy import OLDEST_VERSION, Policy
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.wire.ts_request import TSRequest
@@ -31,7 +32,10 @@ ERROR_CODE_VERSIONS: Final = frozenset({3, 4, 6})
 Answer: TypeAlias = bytes | Event
 """What a message leads to: a TSRequest for the peer (empty for none), or whom to wait for."""
 
-_EVENTS: Final = (LookupCredential, AskOracle, StepMechanism)
+# Globals, since every message needs them, and a member of an enum is looked up in its class each time.
+_NEGO_TOKEN: Final = State.NEGO_TOKEN
+_PUB_KEY_AUTH: Final = State.PUB_KEY_AUTH
+_AUTH_INFO: Final = State.AUTH_INFO
 
 
 class Handshake:
@@ -76,8 +80,21 @@ class Handshake:
         if self._waiting is not None:
             raise LocalProtocolError("the handshake waits for an answer: call resume()")
         request = TSRequest.decode(message)
-        self._check_version(request)
-        return self._dispatch(request)
+        if request.version != self.peer_version or not self.version:
+            self._check_version(request.version)
+        state = self.state
+        # Before anything else: an error reply may carry 12 KiB of zeros or a stale field beside it (FreeRDP 3).
+        if request.error_code is not None:
+            self._on_error_code(request.error_code)
+        if request.auth_info is not None and state is not _AUTH_INFO:
+            raise RemoteProtocolError("authInfo where none is due")
+        if state is _NEGO_TOKEN:
+            return self._on_nego_token(request)
+        if state is _PUB_KEY_AUTH:
+            return self._on_pub_key_auth(request)
+        if state is _AUTH_INFO:
+            return self._on_auth_info(request)
+        raise RemoteProtocolError(f"a TSRequest in state {state.name}")
 
     def resume(self, answer: object) -> Answer:
         """Give the answer to the event that `receive` or `resume` returned."""
@@ -107,11 +124,29 @@ class Handshake:
         """Say what it means that the peer ends the connection now."""
         raise NotImplementedError
 
-    # --- for the two sides ---
+    # --- of the two sides ---
 
-    def _dispatch(self, request: TSRequest) -> Answer:
-        """Hand a message to the method of the present state."""
+    def _on_error_code(self, error_code: int) -> None:
+        """Take an errorCode, in whatever state."""
         raise NotImplementedError
+
+    def _on_nego_token(self, request: TSRequest) -> Answer:
+        """NEGO_TOKEN."""
+        raise NotImplementedError
+
+    def _took_token(self, token: bytes) -> Answer:
+        """Go on in NEGO_TOKEN with the mechanism's own token."""
+        raise NotImplementedError
+
+    def _on_pub_key_auth(self, request: TSRequest) -> Answer:
+        """PUB_KEY_AUTH."""
+        raise NotImplementedError
+
+    def _on_auth_info(self, request: TSRequest) -> Answer:
+        """AUTH_INFO."""
+        raise NotImplementedError
+
+    # --- for the two sides ---
 
     def _advance(self, state: State) -> None:
         if state not in self.moves[self.state]:
@@ -123,42 +158,25 @@ class Handshake:
         self._waiting = go_on
         return event
 
-    def _after_token(self, progress: Progress, go_on: Callable[[bytes], Answer]) -> Answer:
-        """Go on with the mechanism's token, now or when the mechanism's event has been answered."""
-        if isinstance(progress, _EVENTS):
-            return self._wait(progress, lambda answer: self._after_token(self.mechanism.resume(answer), go_on))
-        return go_on(progress)
-
-    def _step_mechanism(self, token: bytes, go_on: Callable[[bytes], Answer]) -> Answer:
+    def _step_mechanism(self, token: bytes) -> Answer:
+        """Give the mechanism the peer's token, and go on with its own: now, or when its event has been answered."""
         self._rounds += 1
         if self._rounds > self.policy.max_rounds:
             raise LimitExceeded(f"more than {self.policy.max_rounds} rounds of mechanism tokens")
-        return self._after_token(self.mechanism.step(token), go_on)
+        progress = self.mechanism.step(token)
+        return self._took_token(progress) if isinstance(progress, bytes) else self._wait(progress, self._resume)
 
-    def _request(
-        self,
-        *,
-        nego_token: bytes | None = None,
-        auth_info: bytes | None = None,
-        pub_key_auth: bytes | None = None,
-        client_nonce: bytes | None = None,
-    ) -> bytes:
-        """Encode a message of ours: every one carries our own version, never the negotiated one."""
-        return TSRequest(
-            version=self.policy.max_version,
-            nego_token=nego_token,
-            auth_info=auth_info,
-            pub_key_auth=pub_key_auth,
-            client_nonce=client_nonce,
-        ).encode()
+    def _resume(self, answer: object) -> Answer:
+        progress = self.mechanism.resume(answer)
+        return self._took_token(progress) if isinstance(progress, bytes) else self._wait(progress, self._resume)
 
-    def _check_version(self, request: TSRequest) -> None:
+    def _check_version(self, version: int) -> None:
         if self.peer_version == 0:
-            self._latch_version(request.version)
-        elif request.version not in (self.peer_version, self.version):
+            self._latch_version(version)
+        elif version not in (self.peer_version, self.version):
             # asyauth's client falls back to the negotiated version after the first reply; nobody may do more.
             raise RemoteProtocolError(
-                f"version changed from {self.peer_version} to {request.version}",
+                f"version changed from {self.peer_version} to {version}",
                 security_status=SecurityStatus.SEC_E_MESSAGE_ALTERED,
             )
 

@@ -2,7 +2,7 @@
 
 import functools
 import hmac
-from typing import assert_never
+from typing import Final
 
 from acredssp.core.binding import client_value, server_value
 from acredssp.core.events import Admit, Authorize
@@ -24,6 +24,8 @@ from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.ts_request import TSRequest
 
 __all__ = ["ServerHandshake"]
+
+_TOO_EARLY: Final = "pubKeyAuth before the mechanism is complete"
 
 
 class ServerHandshake(Handshake):
@@ -50,6 +52,8 @@ class ServerHandshake(Handshake):
         self._authorize = authorize
         self._admit = admit
         self._nonce: bytes | None = None
+        self._pub_key_auth: bytes | None = None
+        """Beside the token that the mechanism was given last; None for none."""
         self._proven = False
         self.credentials: TSCredentials | None = None
         """What the client delegated; set once established, until taken."""
@@ -84,58 +88,47 @@ class ServerHandshake(Handshake):
         """A client that leaves before the end has nothing to say."""
         return PeerClosed("the client ended the connection in the middle of the handshake")
 
-    def _dispatch(self, request: TSRequest) -> Answer:
-        if request.error_code is not None:
-            raise RemoteProtocolError("errorCode from a client")
-        match self.state:
-            case State.NEGO_TOKEN:
-                return self._on_nego_token(request)
-            case State.PUB_KEY_AUTH:
-                return self._on_pub_key_auth(request)
-            case State.AUTH_INFO:
-                return self._on_auth_info(request)
-            case State.TLS | State.ESTABLISHED | State.FAILED:
-                raise RemoteProtocolError(f"a TSRequest in state {self.state.name}")
-            case _:
-                assert_never(self.state)
+    def _on_error_code(self, error_code: int) -> None:
+        raise RemoteProtocolError(f"errorCode from a client: {error_code:#010x}")
 
     # --- NEGO_TOKEN ---
 
     def _on_nego_token(self, request: TSRequest) -> Answer:
-        self._refuse_early_credentials(request)
-        self._latch_nonce(request)
+        if request.client_nonce is not None:
+            self._latch_nonce(request.client_nonce)
         if not request.nego_token:
             raise RemoteProtocolError(
-                "pubKeyAuth before the mechanism is complete" if request.pub_key_auth else "no negoToken",
+                _TOO_EARLY if request.pub_key_auth else "no negoToken",
                 security_status=SecurityStatus.SEC_E_OUT_OF_SEQUENCE,
             )
-        return self._step_mechanism(request.nego_token, functools.partial(self._took_token, request))
+        self._pub_key_auth = request.pub_key_auth
+        return self._step_mechanism(request.nego_token)
 
-    def _took_token(self, request: TSRequest, token: bytes) -> Answer:
+    def _took_token(self, token: bytes) -> Answer:
         if not self.mechanism.complete:
-            if request.pub_key_auth is not None:
-                raise RemoteProtocolError(
-                    "pubKeyAuth before the mechanism is complete",
-                    security_status=SecurityStatus.SEC_E_OUT_OF_SEQUENCE,
-                )
-            return self._request(nego_token=token)
+            if self._pub_key_auth is not None:
+                raise RemoteProtocolError(_TOO_EARLY, security_status=SecurityStatus.SEC_E_OUT_OF_SEQUENCE)
+            return TSRequest(self.policy.max_version, token).encode()
         self._advance(State.PUB_KEY_AUTH)
-        go_on = functools.partial(self._authorized, request, token)
         if not self._authorize:
-            return go_on(True)
-        return self._wait(Authorize(self.principal, self.mechanism.name), go_on)
+            return self._send_last_token(token)
+        event = Authorize(self.principal, self.mechanism.name)
+        return self._wait(event, functools.partial(self._authorized, token))
 
-    def _authorized(self, request: TSRequest, token: bytes, answer: object) -> Answer:
+    def _authorized(self, token: bytes, answer: object) -> Answer:
         refuse_unless_allowed(answer, "the user is not authorized")
-        if request.pub_key_auth is None:
-            return self._request(nego_token=token)
-        return self._prove_key(request.pub_key_auth, token or None)
+        return self._send_last_token(token)
+
+    def _send_last_token(self, token: bytes) -> Answer:
+        if self._pub_key_auth is None:
+            return TSRequest(self.policy.max_version, token).encode()
+        return self._prove_key(self._pub_key_auth, token or None)
 
     # --- PUB_KEY_AUTH ---
 
     def _on_pub_key_auth(self, request: TSRequest) -> Answer:
-        self._refuse_early_credentials(request)
-        self._latch_nonce(request)
+        if request.client_nonce is not None:
+            self._latch_nonce(request.client_nonce)
         if request.pub_key_auth is None:
             raise RemoteProtocolError("no pubKeyAuth, while nothing else can come")
         return self._prove_key(request.pub_key_auth, None)
@@ -154,7 +147,7 @@ class ServerHandshake(Handshake):
         sealed = self.mechanism.wrap(server_value(self.version, self._nonce, self.public_key))
         self._advance(State.AUTH_INFO)
         self._proven = True
-        return self._request(nego_token=token, pub_key_auth=sealed)
+        return TSRequest(self.policy.max_version, token, pub_key_auth=sealed).encode()
 
     def _unseal_key(self, pub_key_auth: bytes) -> bytes:
         try:
@@ -164,16 +157,12 @@ class ServerHandshake(Handshake):
             error.nt_status = NTSTATUS.STATUS_LOGON_FAILURE
             raise
 
-    def _latch_nonce(self, request: TSRequest) -> None:
-        if request.client_nonce is None or self.version < FIRST_SAFE_VERSION:
+    def _latch_nonce(self, nonce: bytes) -> None:
+        if self.version < FIRST_SAFE_VERSION:
             return  # FreeRDP sends one to servers of every version
-        if self._nonce is not None and self._nonce != request.client_nonce:
+        if self._nonce is not None and self._nonce != nonce:
             raise RemoteProtocolError("the client nonce changed")
-        self._nonce = request.client_nonce
-
-    def _refuse_early_credentials(self, request: TSRequest) -> None:
-        if request.auth_info is not None:
-            raise RemoteProtocolError("authInfo before the binding is proven")
+        self._nonce = nonce
 
     # --- AUTH_INFO ---
 
@@ -182,15 +171,18 @@ class ServerHandshake(Handshake):
             raise RemoteProtocolError("no authInfo, while nothing else can come")
         if request.pub_key_auth is not None:
             raise RemoteProtocolError("a second pubKeyAuth")
-        self._latch_nonce(request)
+        if request.client_nonce is not None:
+            self._latch_nonce(request.client_nonce)
         credentials = ts_credentials.decode(self.mechanism.unwrap(request.auth_info))
-        go_on = functools.partial(self._admitted, credentials)
         if not self._admit:
-            return go_on(True)
-        return self._wait(Admit(self.principal, credentials), go_on)
+            return self._take(credentials)
+        return self._wait(Admit(self.principal, credentials), functools.partial(self._admitted, credentials))
 
     def _admitted(self, credentials: TSCredentials, answer: object) -> Answer:
         refuse_unless_allowed(answer, "the user is not admitted")
+        return self._take(credentials)
+
+    def _take(self, credentials: TSCredentials) -> Answer:
         self.credentials = credentials
         self.delegated = credentials.kind
         self._advance(State.ESTABLISHED)

@@ -1,8 +1,8 @@
 """One TLS connection over two memory BIOs: the only module of the engine that touches `ssl`.
 
 `ssl.SSLObject` reads ciphertext from one `ssl.MemoryBIO` and writes ciphertext to the other; it never sees a
-socket. Who owns a session feeds it whole records and drains `output()` after every call. Two facts of OpenSSL
-shape the rest:
+socket. Who owns a session gives ciphertext to `handshake()`, `read()` or `decrypt()`, and drains `output()` after every
+call. Two facts of OpenSSL shape the rest:
 
 * A memory BIO keeps its largest size for good, and a connection its BIOs: after some data, two thirds of the memory of
   an idle connection would be two empty BIOs. So each call of a session leaves both empty, and sessions that one thread
@@ -16,7 +16,6 @@ This module must never wait, log or keep a secret.
 
 import contextlib
 import ssl
-import weakref
 from typing import Any, Final
 
 from acredssp.errors import LocalProtocolError, PeerClosed, PolicyError, TLSError
@@ -24,7 +23,15 @@ from acredssp.status import SecurityStatus, Stage
 from acredssp.wire.tls_record import MAX_FRAGMENT, MAX_FRAGMENT_TLS13
 from acredssp.wire.x509 import subject_public_key
 
-__all__ = ["MAX_PLAINTEXT", "BIOPair", "TLSSession", "note_server_name", "own_chain", "own_public_key"]
+__all__ = [
+    "MAX_PLAINTEXT",
+    "BIOPair",
+    "TLSSession",
+    "note_server_name",
+    "own_chain",
+    "own_public_key",
+    "peer_public_key",
+]
 
 MAX_PLAINTEXT: Final = 16_384
 """Bytes of plaintext that one record holds at most (RFC 8446 5.1)."""
@@ -98,11 +105,11 @@ class TLSSession:
 
     __slots__ = (
         "_close_sent",
-        "_fed",
         "_incoming",
         "_object",
         "_outgoing",
         "_output",
+        "_untaken",
         "alert",
         "certificate_request",
         "peer_closed",
@@ -120,8 +127,8 @@ class TLSSession:
         bios = bios or BIOPair()
         self._incoming = bios.incoming
         self._outgoing = bios.outgoing
-        self._fed = b""
-        """Ciphertext that OpenSSL was not given yet, or did not take."""
+        self._untaken = b""
+        """Ciphertext that OpenSSL did not take."""
         self._output = b""
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname, session)
         self.certificate_request: tuple[bytes, ...] | None = None
@@ -134,10 +141,6 @@ class TLSSession:
         """Whether the peer's close_notify has been read."""
 
     # --- ciphertext ---
-
-    def feed(self, ciphertext: bytes | bytearray | memoryview) -> None:
-        """Take ciphertext from the peer. Call `handshake()` or `read()` next, which raise what is wrong with it."""
-        self._fed += ciphertext
 
     def output(self) -> bytes:
         """Return and forget the ciphertext for the peer; empty when there is none."""
@@ -154,32 +157,33 @@ class TLSSession:
         """How many bytes `output()` has."""
         return len(self._output)
 
-    def _enter(self) -> None:
-        """Give OpenSSL what was fed. `_leave()` follows, whatever happens in between."""
+    def _enter(self, ciphertext: bytes | bytearray | memoryview) -> None:
+        """Give OpenSSL ciphertext, behind what it did not take. `_leave()` follows, whatever happens in between."""
         if self._incoming.pending or self._outgoing.pending:
             raise _in_use()
-        self._incoming.write(self._fed)
-        self._fed = b""
+        self._incoming.write(self._untaken + ciphertext)
+        self._untaken = b""
 
     def _leave(self) -> None:
-        """Leave both BIOs empty: what OpenSSL did not take is fed again, what it made is output."""
+        """Leave both BIOs empty: what OpenSSL did not take it is given again, what it made is output."""
         if self._incoming.pending:
-            self._fed = self._incoming.read()
+            self._untaken = self._incoming.read()
         if self._outgoing.pending:
             self._output += self._outgoing.read()
 
     # --- handshake and data ---
 
-    def handshake(self) -> bool:
+    def handshake(self, ciphertext: bytes | bytearray | memoryview = b"") -> bool:
         """Go on with the handshake; return whether it is complete. Drain `output()` either way.
 
-        A session that watches for certificate requests (`client_certificate`) also stops at one.
+        What is behind the handshake's last message stays for `read()`. A session that watches for certificate requests
+        (`client_certificate`) also stops at one, and takes one whole record at a time.
 
         Raises:
             TLSError: The handshake failed; the alert for the peer is in `output()`.
             PeerClosed: The peer sent its close_notify already.
         """
-        self._enter()
+        self._enter(ciphertext)
         try:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
@@ -192,8 +196,8 @@ class TLSSession:
             self._leave()
         return True
 
-    def read(self) -> bytes:
-        """Return all plaintext that the records fed so far hold; empty when there is none.
+    def read(self, ciphertext: bytes | bytearray | memoryview = b"") -> bytes:
+        """Take ciphertext, cut anywhere; return the plaintext of all records that are whole now, empty for none.
 
         Tickets and key updates are taken in silently. After the peer's close_notify, `peer_closed` is True.
 
@@ -201,7 +205,7 @@ class TLSSession:
             TLSError: A record did not verify, or the peer sent a fatal alert.
         """
         records: list[bytes] = []
-        self.decrypt(b"", records)
+        self.decrypt(ciphertext, records)
         return b"".join(records)
 
     def write(self, plaintext: bytes | bytearray | memoryview) -> None:
@@ -230,9 +234,9 @@ class TLSSession:
         incoming = self._incoming
         if incoming.pending or self._outgoing.pending:
             raise _in_use()
-        if self._fed:
-            ciphertext = self._fed + ciphertext
-            self._fed = b""
+        if self._untaken:
+            ciphertext = self._untaken + ciphertext
+            self._untaken = b""
         incoming.write(ciphertext)
         try:
             while record := self._object.read(MAX_PLAINTEXT):
@@ -251,7 +255,7 @@ class TLSSession:
             raise _tls_error(error) from None
         if self._outgoing.pending or self.peer_closed:
             self._leave()
-            self._fed = b""
+            self._untaken = b""
             return True
         return False
 
@@ -294,7 +298,7 @@ class TLSSession:
         """
         if self._close_sent and not self.peer_closed:
             return
-        self._enter()
+        self._enter(b"")
         self._close_sent = True
         before = self.output_size
         # SSLWantReadError: the peer has not closed its direction yet, which is the usual case. Anything else: TLS is
@@ -324,7 +328,7 @@ class TLSSession:
     @property
     def max_fragment(self) -> int:
         """The longest fragment a record of the peer's may have, in bytes."""
-        return MAX_FRAGMENT_TLS13 if self.version == "TLSv1.3" else MAX_FRAGMENT
+        return MAX_FRAGMENT_TLS13 if self._object.version() == "TLSv1.3" else MAX_FRAGMENT
 
     @property
     def cipher(self) -> str:
@@ -373,36 +377,38 @@ class TLSSession:
 
     def peer_chain(self) -> tuple[bytes, ...]:
         """Return the certificates that the peer sent, in DER, its own first; unverified."""
-        leaf = self.peer_certificate
-        if leaf is None:
-            return ()
-        # Public as SSLObject.get_unverified_chain from 3.13; before that only on the inner object (3.10 on). A resumed
-        # session remembers the server's own certificate and no chain.
+        # Public as SSLObject.get_unverified_chain from 3.13; before that only on the inner object (3.10 on).
         getter = getattr(self._object, "get_unverified_chain", None)
         if getter is not None:
-            return tuple(getter() or (leaf,))
-        inner: Any = getattr(self._object, "_sslobj", None)
-        links = inner.get_unverified_chain() if hasattr(inner, "get_unverified_chain") else None
-        return tuple(link.public_bytes(_ENCODING_DER) for link in links or ()) or (leaf,)
+            chain = tuple(getter())
+        else:
+            inner: Any = getattr(self._object, "_sslobj", None)
+            links = inner.get_unverified_chain() if hasattr(inner, "get_unverified_chain") else None
+            chain = tuple([link.public_bytes(_ENCODING_DER) for link in links or ()])
+        if chain:
+            return chain
+        leaf = self.peer_certificate  # all that a resumed session remembers
+        return (leaf,) if leaf is not None else ()
 
     def own_public_key(self) -> bytes:
         """Return the SubjectPublicKey that this server presented, true after an SNI callback swapped the context."""
         return own_public_key(self._object.context)
 
-    def peer_public_key(self) -> bytes:
-        """Return the SubjectPublicKey of the peer's certificate.
 
-        Raises:
-            TLSError: There is no certificate, or it does not parse.
-        """
-        certificate = self.peer_certificate
-        if certificate is None:
-            raise TLSError(
-                "the server presented no certificate",
-                security_status=SecurityStatus.SEC_E_CERT_UNKNOWN,
-                stage=Stage.TLS,
-            )
-        return subject_public_key(certificate)
+def peer_public_key(chain: tuple[bytes, ...]) -> bytes:
+    """Return the SubjectPublicKey that a peer presented, by its `peer_chain()`.
+
+    Raises:
+        TLSError: There is no certificate.
+        RemoteProtocolError: It does not parse.
+    """
+    if not chain:
+        raise TLSError(
+            "the server presented no certificate",
+            security_status=SecurityStatus.SEC_E_CERT_UNKNOWN,
+            stage=Stage.TLS,
+        )
+    return subject_public_key(chain[0])
 
 
 def _in_use() -> LocalProtocolError:
@@ -428,9 +434,7 @@ def note_server_name(ssl_object: ssl.SSLObject, name: str | None, _context: ssl.
     setattr(ssl_object, _SERVER_NAME, name)
 
 
-# CPython has no getter for a context's own certificate: each context is asked once, by a handshake in memory, and what
-# it presents is remembered beside it, with the key, which every connection needs.
-_identities: "weakref.WeakKeyDictionary[ssl.SSLContext, tuple[bytes, tuple[bytes, ...]]]" = weakref.WeakKeyDictionary()
+_IDENTITY: Final = "acredssp_identity"
 
 
 def own_public_key(context: ssl.SSLContext) -> bytes:
@@ -449,10 +453,16 @@ def own_chain(context: ssl.SSLContext) -> tuple[bytes, ...]:
 
 
 def _identity(context: ssl.SSLContext) -> tuple[bytes, tuple[bytes, ...]]:
-    identity = _identities.get(context)
+    """The key, which every connection needs, and the chain.
+
+    CPython has no getter for a context's own certificate: each context is asked once, by a handshake in memory, and
+    what it presents is remembered beside it.
+    """
+    identity: tuple[bytes, tuple[bytes, ...]] | None = getattr(context, _IDENTITY, None)
     if identity is None:
         chain = _ask_chain(context)
-        identity = _identities[context] = (subject_public_key(chain[0]), chain)
+        identity = subject_public_key(chain[0]), chain
+        setattr(context, _IDENTITY, identity)
     return identity
 
 
@@ -476,13 +486,13 @@ def _offered_chain(context: ssl.SSLContext, suites: str | None) -> tuple[bytes, 
         asking.set_ciphers(suites)
     client = TLSSession(asking, server_side=False)
     server = TLSSession(context, server_side=True)
+    flight = b""
     try:
         for _ in range(_MOST_FLIGHTS):
-            if client.handshake():
+            if client.handshake(flight):
                 return client.peer_chain()
-            server.feed(client.output())
-            server.handshake()
-            client.feed(server.output())
+            server.handshake(client.output())
+            flight = server.output()
     except TLSError:
         pass
     return ()

@@ -31,8 +31,7 @@ from acredssp.sspi.flags import SECBUFFER, SECQOP
 from acredssp.sspi.handles import CtxtHandle, Use, failure
 from acredssp.sspi.structures import ULONG, SecPkgContext_StreamSizes
 from acredssp.status import SecurityStatus
-from acredssp.wire.framing import FrameSize
-from acredssp.wire.tls_record import frame_size
+from acredssp.wire.tls_record import record_end
 
 __all__ = ["DecryptMessage", "EncryptMessage", "message_tls", "stream_sizes"]
 
@@ -274,8 +273,8 @@ def _decrypt(message: SecBufferDesc, MessageSeqNo: int, state: EstablishState) -
     # Input that was kept is not in the caller's memory, so its records are not either.
     kept = state.surplus
     memory = SecBuffer(SECBUFFER.DATA, bytearray(kept) + data.view) if kept else data
-    size, missing = _frame(memory, tls)
-    if missing:
+    size = _frame(memory, tls)
+    if (missing := size - _size(memory)) > 0:
         message.report(SECBUFFER.MISSING, missing)
         return SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
     with _or_break(state):
@@ -305,15 +304,15 @@ def _decrypt_buffers(message: SecBufferDesc) -> SecBuffer:
 # A view that is open where an exception passes through lives as long as the exception, which is kept in the handle.
 
 
-def _frame(memory: SecBuffer, tls: TLSSession) -> FrameSize:
+def _frame(memory: SecBuffer, tls: TLSSession) -> int:
     with memory.view as data:
-        return frame_size(data, max_fragment=tls.max_fragment)
+        return record_end(data, max_fragment=tls.max_fragment)
 
 
 def _open(memory: SecBuffer, size: int, tls: TLSSession) -> bytes:
-    with memory.view[:size] as record:
-        tls.feed(record)
-    plaintext = tls.read()
+    with memory.view as data:
+        record = bytes(data[:size])
+    plaintext = tls.read(record)
     if tls.output_size > _MOST_WAITING:
         raise TLSError(f"the peer's requests left {tls.output_size} bytes of answers waiting")
     return plaintext

@@ -3,10 +3,11 @@
 `TLSPlaintext`: type (1) | legacy_record_version (2, major always 3) | length (2, big-endian) | fragment.
 """
 
+import struct
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 from acredssp.errors import RemoteProtocolError
-from acredssp.wire.framing import FrameSize
 
 __all__ = [
     "ALERT",
@@ -17,8 +18,8 @@ __all__ = [
     "MAX_FRAGMENT",
     "MAX_FRAGMENT_TLS13",
     "alert_in_clear",
-    "before_last",
-    "frame_size",
+    "last_record",
+    "record_end",
 ]
 
 CHANGE_CIPHER_SPEC: Final = 20
@@ -27,6 +28,11 @@ HANDSHAKE: Final = 22
 APPLICATION_DATA: Final = 23
 
 HEADER_SIZE: Final = 5
+_MAJOR: Final = 3
+_read_header: Final[Callable[[bytes | bytearray | memoryview, int], tuple[int, int, int]]] = struct.Struct(
+    ">BBxH"
+).unpack_from
+"""Type, major version, length. One call in C costs half of what five indices do."""
 _ALERT_SIZE: Final = 2
 MAX_FRAGMENT: Final = 16_384 + 2_048
 """Bytes of a TLSCiphertext fragment up to TLS 1.2 (RFC 5246 6.2.3)."""
@@ -34,8 +40,11 @@ MAX_FRAGMENT_TLS13: Final = 16_384 + 256
 """The same in TLS 1.3 (RFC 8446 5.2)."""
 
 
-def frame_size(data: bytes | bytearray | memoryview, offset: int = 0, *, max_fragment: int = MAX_FRAGMENT) -> FrameSize:
-    """The size of the record that begins at `offset`.
+def record_end(data: bytes | bytearray | memoryview, offset: int = 0, max_fragment: int = MAX_FRAGMENT) -> int:
+    """Where the record that begins at `offset` ends, as far as `data` tells.
+
+    Past `len(data)` where the record is not whole: by as many bytes as are missing of it or, while they are not all
+    there, of its header. So with that many more the next answer says more.
 
     Args:
         data: Ciphertext, cut anywhere.
@@ -45,30 +54,29 @@ def frame_size(data: bytes | bytearray | memoryview, offset: int = 0, *, max_fra
     Raises:
         RemoteProtocolError: No record can begin so; raised as soon as the offending byte is there.
     """
-    have = len(data) - offset
-    if have < HEADER_SIZE:
-        _check_partial(data, offset, have, max_fragment)
-        return FrameSize(0, HEADER_SIZE - have)
-    length = data[offset + 3] << 8 | data[offset + 4]
-    if length > max_fragment or data[offset + 1] != 3 or not CHANGE_CIPHER_SPEC <= data[offset] <= APPLICATION_DATA:
+    if len(data) - offset < HEADER_SIZE:
+        _check_partial(data, offset, max_fragment)
+        return offset + HEADER_SIZE
+    content_type, major, length = _read_header(data, offset)
+    if length > max_fragment or major != _MAJOR or not CHANGE_CIPHER_SPEC <= content_type <= APPLICATION_DATA:
         _refuse(data, offset, length, max_fragment)
-    total = HEADER_SIZE + length
-    return FrameSize(total, total - have if total > have else 0)
+    return offset + HEADER_SIZE + length
 
 
-def before_last(data: bytes | bytearray | memoryview, max_fragment: int = MAX_FRAGMENT) -> int:
-    """Where the last of the whole records that `data` begins with begins; 0 when there is one at most.
+def last_record(data: bytes | bytearray | memoryview, max_fragment: int = MAX_FRAGMENT) -> tuple[int, int]:
+    """Where the last of the whole records that `data` begins with begins and ends; 0 and 0 where none is whole.
 
     Records of more than `max_fragment` bytes together are not counted, nor what follows something that no record can
-    be: `frame_size` refuses that in its turn.
+    be: `record_end` refuses that in its turn.
     """
-    last, end, size = 0, 0, min(len(data), HEADER_SIZE + max_fragment)
-    while end + HEADER_SIZE <= size and data[end + 1] == 3 and CHANGE_CIPHER_SPEC <= data[end] <= APPLICATION_DATA:
-        following = end + HEADER_SIZE + (data[end + 3] << 8 | data[end + 4])
-        if following > size:
+    start, end, size = 0, 0, min(len(data), HEADER_SIZE + max_fragment)
+    while end + HEADER_SIZE <= size:
+        content_type, major, length = _read_header(data, end)
+        following = end + HEADER_SIZE + length
+        if following > size or major != _MAJOR or not CHANGE_CIPHER_SPEC <= content_type <= APPLICATION_DATA:
             break
-        last, end = end, following
-    return last
+        start, end = end, following
+    return start, end
 
 
 def alert_in_clear(records: bytes) -> bytes:
@@ -79,16 +87,17 @@ def alert_in_clear(records: bytes) -> bytes:
     """
     content_type, fragment, offset = 0, b"", 0
     while offset < len(records):
-        total, _ = frame_size(records, offset)
-        content_type, fragment = records[offset], records[offset + HEADER_SIZE : offset + total]
-        offset += total
+        end = record_end(records, offset)
+        content_type, fragment = records[offset], records[offset + HEADER_SIZE : end]
+        offset = end
     return fragment if content_type == ALERT and len(fragment) == _ALERT_SIZE else b""
 
 
-def _check_partial(data: bytes | bytearray | memoryview, offset: int, have: int, max_fragment: int) -> None:
+def _check_partial(data: bytes | bytearray | memoryview, offset: int, max_fragment: int) -> None:
     """Refuse what is already wrong in the first 0 to 4 bytes of a header."""
+    have = len(data) - offset
     wrong_type = have >= 1 and not CHANGE_CIPHER_SPEC <= data[offset] <= APPLICATION_DATA
-    wrong_version = have >= 2 and data[offset + 1] != 3
+    wrong_version = have >= 2 and data[offset + 1] != _MAJOR
     # The first length byte alone says that the length is at least this.
     least_length = data[offset + 3] << 8 if have == 4 else 0
     if wrong_type or wrong_version or least_length > max_fragment:
@@ -100,6 +109,6 @@ def _refuse(data: bytes | bytearray | memoryview, offset: int, length: int, max_
     if not CHANGE_CIPHER_SPEC <= content_type <= APPLICATION_DATA:
         raise RemoteProtocolError(f"expected a TLS record of type 20 to 23, got type {content_type}")
     major = data[offset + 1]
-    if major != 3:
+    if major != _MAJOR:
         raise RemoteProtocolError(f"expected a TLS record of major version 3, got {major}")
     raise RemoteProtocolError(f"expected a TLS record of at most {max_fragment} bytes, got {length} or more")

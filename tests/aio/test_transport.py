@@ -124,12 +124,9 @@ async def handshake_with_tail(tail):
     """Sides that are established, after the client sent `tail` in the record of its credentials."""
     pair = memory_pair()
     ours, theirs = client_side(pair[0]), server_side(pair[1])
-    context, send = ours.sequence, ours.sequence._send
-
-    def send_with_tail(message):
-        send(message + tail if context.handshake.state.name == "ESTABLISHED" else message)
-
-    context._send = send_with_tail
+    handshake = ours.sequence.handshake
+    seal = handshake._seal_credentials
+    handshake._seal_credentials = lambda credentials: seal(credentials) + tail
     await both(ours, theirs)
     return ours, theirs
 

@@ -209,8 +209,7 @@ def test_with_hybrid_alone_a_refusal_to_admit_just_ends_the_connection():
     with pytest.raises(AccessDenied):
         list(converse(client, server))
     assert client.done
-    client.context.context.tls.feed(server.context.farewell)
-    assert client.context.context.tls.read() == b""
+    assert client.context.context.tls.read(server.context.farewell) == b""
     assert client.context.context.tls.peer_closed
 
 

@@ -122,9 +122,9 @@ def test_messages_of_tls12_may_be_packed_and_cut_anyhow(tmp_path, with_certifica
 def repacked(flight: bytes, size: int) -> bytes:
     messages, offset = b"", 0
     while offset < len(flight):
-        total = tls_record.frame_size(flight, offset).total
-        messages += flight[offset + 5 : offset + total]
-        offset += total
+        end = tls_record.record_end(flight, offset)
+        messages += flight[offset + 5 : end]
+        offset = end
     pieces = [messages[start : start + size] for start in range(0, len(messages), size)]
     return b"".join(b"\x16\x03\x03" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
 
@@ -165,9 +165,8 @@ def test_a_flight_in_one_record_was_answered_already():
 def test_a_message_without_end_is_refused():
     session = WatchingTLSSession(watching())
     session.handshake()
-    session.feed(b"\x16\x03\x03\x00\x04\x0b\xff\xff\xff")
     with pytest.raises(LimitExceeded):
-        session.handshake()
+        session.handshake(b"\x16\x03\x03\x00\x04\x0b\xff\xff\xff")
 
 
 @pytest.mark.parametrize(

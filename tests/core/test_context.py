@@ -67,8 +67,7 @@ def over_tls(context: SecurityContext, policy: Policy) -> TLSSession:
     peer = session("rsa", policy, server_side=is_client)
     flight = context.step().output if is_client else b""
     for _ in range(5):
-        peer.feed(flight)
-        done = peer.handshake()
+        done = peer.handshake(flight)
         reply = peer.output()
         if done and not reply:
             return peer
@@ -86,16 +85,15 @@ def send(peer: TLSSession, plaintext: bytes) -> bytes:
 
 
 def receive(peer: TLSSession, ciphertext: bytes) -> bytes:
-    peer.feed(ciphertext)
-    return peer.read()
+    return peer.read(ciphertext)
 
 
 def records(data: bytes) -> list[bytes]:
     found, offset = [], 0
     while offset < len(data):
-        total = tls_record.frame_size(data, offset).total
-        found.append(data[offset : offset + total])
-        offset += total
+        end = tls_record.record_end(data, offset)
+        found.append(data[offset:end])
+        offset = end
     return found
 
 
@@ -268,14 +266,12 @@ def test_a_request_of_several_records_in_the_flight_that_ends_the_handshake(cuts
     server = End(SecurityContext(ServerHandshake(Script(b"s1", b""), policy), TLSSession(context, server_side=True)))
     peer = session("rsa", policy, server_side=False)
     peer.handshake()
-    peer.feed(server.step(peer.output()))
-    assert peer.handshake()
+    assert peer.handshake(server.step(peer.output()))
     flight = peer.output()
     message = request(nego_token=b"c1" * 50)
     for start, stop in zip((0, *cuts), (*cuts, None), strict=True):
         flight += send(peer, message[start:stop])
-    peer.feed(server.step(flight))
-    assert TSRequest.decode(peer.read()).nego_token == b"s1"
+    assert TSRequest.decode(peer.read(server.step(flight))).nego_token == b"s1"
     assert server.context.handshake.mechanism.got == [b"c1" * 50]
 
 
@@ -288,8 +284,7 @@ def test_a_ticket_in_front_of_a_request_is_taken_in_silently():
     client, peer = client_context(policy), TLSSession(context, server_side=True)
     result = client.step()
     for _ in range(2):
-        peer.feed(result.output)
-        peer.handshake()
+        peer.handshake(result.output)
         tickets = peer.output()
         result = client.step(tickets)
     assert (result.status, result.output, result.extra) == (CONTINUE, b"", 0)
@@ -457,8 +452,7 @@ def test_close_notify_in_the_middle_of_the_tls_handshake_is_the_end(policy, side
 def test_close_notify_after_our_logon_is_a_denial(policy):
     client = client_context(policy)
     peer = over_tls(client, policy)
-    peer.feed(client.step(send(peer, request(nego_token=b"s1"))).output)
-    peer.read()
+    peer.read(client.step(send(peer, request(nego_token=b"s1"))).output)
     peer.close()
     with pytest.raises(AuthenticationError) as caught:
         client.step(peer.output())

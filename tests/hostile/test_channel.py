@@ -79,8 +79,7 @@ def test_bytes_before_the_client_hello_never_count_as_protected(preface, policy)
 @pytest.mark.parametrize("preface", PREFACES.values(), ids=PREFACES)
 def test_bytes_before_the_server_hello_never_count_as_protected(preface, policy):
     victim, honest = client(policy), tls_peer(policy, server_side=True)
-    honest.feed(victim.step(b""))
-    honest.handshake()
+    honest.handshake(victim.step(b""))
     with pytest.raises(CredSSPError):
         victim.step(preface + honest.output())
     assert victim.context.handshake.peer_version == 0
@@ -152,8 +151,7 @@ def test_client_hello_in_fragments_and_records_cut_anywhere(size, policy):
     honest.handshake()
     hello = fragmented(honest.output(), size)
     answer = b"".join(target.step(hello[at : at + 1]) for at in range(len(hello)))
-    honest.feed(answer)
-    honest.handshake()
+    honest.handshake(answer)
     assert honest.output()
 
 
@@ -259,11 +257,9 @@ def test_early_result_before_the_credentials_does_not_let_a_client_go_on():
     victim.held = b""
     attacker_flight = victim.step(ConnectionConfirm(selected_protocol=Protocols.HYBRID_EX).encode())
     for _ in range(2):
-        attacker.feed(attacker_flight)
-        attacker.handshake()
+        attacker.handshake(attacker_flight)
         attacker_flight = victim.step(attacker.output())
-    attacker.feed(attacker_flight)
-    assert TSRequest.decode(attacker.read()).nego_token
+    assert TSRequest.decode(attacker.read(attacker_flight)).nego_token
     with pytest.raises(RemoteProtocolError):
         say(victim, attacker, early_auth.encode(early_auth.AuthorizationResult.SUCCESS))
 

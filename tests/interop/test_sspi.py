@@ -79,8 +79,8 @@ class Counted:
     def hold(self, caller):
         """At most two calls for each record, one for each cut, and a client's first."""
         boundaries, place = set(), 0
-        while not (frame := tls_record.frame_size(self.stream, place)).missing:
-            place += frame.total
+        while (end := tls_record.record_end(self.stream, place)) <= len(self.stream):
+            place = end
             boundaries.add(place)
         cuts = sum(end not in boundaries for end in self.ends)
         assert caller.calls <= 2 * len(boundaries) + cuts + 1

@@ -42,11 +42,11 @@ def connect(version, name, *, encrypt_then_mac=True):
             context.options |= NO_ENCRYPT_THEN_MAC
     client = TLSSession(client_context, server_side=False)
     server = TLSSession(server_context, server_side=True)
+    flight = b""
     for _ in range(4):
-        client.handshake()
-        server.feed(client.output())
-        server.handshake()
-        client.feed(server.output())
+        client.handshake(flight)
+        server.handshake(client.output())
+        flight = server.output()
     return client, server
 
 

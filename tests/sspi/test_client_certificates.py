@@ -194,9 +194,9 @@ async def test_a_flight_of_tls12_may_be_packed_anyhow(size, again):
 def repacked(flight, size):
     messages, offset = b"", 0
     while offset < len(flight):
-        total = tls_record.frame_size(flight, offset).total
-        messages += flight[offset + 5 : offset + total]
-        offset += total
+        end = tls_record.record_end(flight, offset)
+        messages += flight[offset + 5 : end]
+        offset = end
     pieces = [messages[start : start + size] for start in range(0, len(messages), size)]
     return b"".join(b"\x16\x03\x03" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
 

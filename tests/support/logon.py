@@ -184,9 +184,9 @@ def records(data: bytes) -> list[bytes]:
     """Whole TLS records, one by one."""
     found, offset = [], 0
     while offset < len(data):
-        total = tls_record.frame_size(data, offset).total
-        found.append(data[offset : offset + total])
-        offset += total
+        end = tls_record.record_end(data, offset)
+        found.append(data[offset:end])
+        offset = end
     return found
 
 
@@ -203,8 +203,7 @@ def come_up(end: End, peer: TLSSession) -> bytes:
     for _ in range(6):
         if isinstance(end.context.context.handshake, ClientHandshake) or flight:
             flight = end.step(flight)
-            peer.feed(flight)
-        up = peer.handshake()
+        up = peer.handshake(flight)
         flight = peer.output()
         if up and not flight:
             return peer.read()
@@ -215,8 +214,7 @@ def say(end: End, peer: TLSSession, plaintext: bytes) -> bytes:
     """Send plaintext through a TLS peer to an end; what it answers, in the clear."""
     peer.write(plaintext)
     reply = end.step(peer.output())
-    peer.feed(reply)
-    return peer.read()
+    return peer.read(reply)
 
 
 def flights(mechanism: MechanismChoice = MechanismChoice.NTLM, policy: Policy = DEFAULT) -> list[bytes]:

@@ -3,40 +3,36 @@ import pytest
 from acredssp.errors import RemoteProtocolError
 from acredssp.status import SecurityStatus
 from acredssp.wire import tls_record
-from acredssp.wire.framing import FrameSize
 
 RECORD = bytes.fromhex("1703030010") + bytes(16)
 
 
-@pytest.mark.parametrize(
-    ("have", "expected"),
-    [(0, (0, 5)), (1, (0, 4)), (2, (0, 3)), (3, (0, 2)), (4, (0, 1)), (5, (21, 16)), (20, (21, 1)), (21, (21, 0))],
-)
-def test_missing_counts_the_header_first_and_then_the_body(have, expected):
-    assert tls_record.frame_size(RECORD[:have]) == FrameSize(*expected)
+@pytest.mark.parametrize(("have", "expected"), [(0, 5), (1, 5), (2, 5), (3, 5), (4, 5), (5, 21), (20, 21), (21, 21)])
+def test_the_end_is_first_that_of_the_header_and_then_that_of_the_body(have, expected):
+    assert tls_record.record_end(RECORD[:have]) == expected
 
 
-def test_bytes_of_the_next_record_are_not_missing_and_not_counted():
-    assert tls_record.frame_size(RECORD + RECORD[:3]) == FrameSize(21, 0)
+def test_bytes_of_the_next_record_are_not_counted():
+    assert tls_record.record_end(RECORD + RECORD[:3]) == 21
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 @pytest.mark.parametrize("have", range(len(RECORD) + 1))
 def test_every_buffer_type_is_read_at_an_offset(kind, have):
     shifted = kind(b"\xff" * 7 + RECORD[:have])
-    assert tls_record.frame_size(shifted, 7) == tls_record.frame_size(RECORD[:have])
+    assert tls_record.record_end(shifted, 7) == 7 + tls_record.record_end(RECORD[:have])
 
 
 @pytest.mark.parametrize("content_type", range(20, 24))
 @pytest.mark.parametrize("minor", [0, 1, 2, 3, 4])
 def test_every_record_type_and_minor_version_is_a_record(content_type, minor):
-    assert tls_record.frame_size(bytes([content_type, 3, minor, 0, 0])) == FrameSize(5, 0)
+    assert tls_record.record_end(bytes([content_type, 3, minor, 0, 0])) == 5
 
 
 @pytest.mark.parametrize("content_type", [0, 19, 24, 0x30, 0x80, 0xFF])
 def test_a_wrong_type_is_refused_with_its_first_byte(content_type):
     with pytest.raises(RemoteProtocolError, match=f"type 20 to 23, got type {content_type}") as caught:
-        tls_record.frame_size(bytes([content_type]))
+        tls_record.record_end(bytes([content_type]))
     assert caught.value.security_status == SecurityStatus.SEC_E_INVALID_TOKEN
 
 
@@ -44,7 +40,7 @@ def test_a_wrong_type_is_refused_with_its_first_byte(content_type):
 @pytest.mark.parametrize("have", [2, 3, 4, 5, 9])
 def test_a_wrong_major_version_is_refused_with_its_byte(major, have):
     with pytest.raises(RemoteProtocolError, match=f"major version 3, got {major}"):
-        tls_record.frame_size((bytes([22, major]) + bytes(9))[:have])
+        tls_record.record_end((bytes([22, major]) + bytes(9))[:have])
 
 
 @pytest.mark.parametrize(
@@ -59,10 +55,10 @@ def test_a_wrong_major_version_is_refused_with_its_byte(major, have):
 def test_the_longest_fragment_is_a_bound(limit, length, fits):
     header = bytes([23, 3, 3]) + length.to_bytes(2, "big")
     if fits:
-        assert tls_record.frame_size(header, max_fragment=limit) == FrameSize(length + 5, length)
+        assert tls_record.record_end(header, max_fragment=limit) == length + 5
     else:
         with pytest.raises(RemoteProtocolError, match=f"at most {limit} bytes"):
-            tls_record.frame_size(header, max_fragment=limit)
+            tls_record.record_end(header, max_fragment=limit)
 
 
 @pytest.mark.parametrize(
@@ -77,37 +73,39 @@ def test_the_longest_fragment_is_a_bound(limit, length, fits):
 def test_the_first_length_byte_alone_can_be_too_much(limit, high, fits):
     header = bytes([23, 3, 3, high])
     if fits:
-        assert tls_record.frame_size(header, max_fragment=limit) == FrameSize(0, 1)
+        assert tls_record.record_end(header, max_fragment=limit) == 5
     else:
         with pytest.raises(RemoteProtocolError, match=f"at most {limit} bytes"):
-            tls_record.frame_size(header, max_fragment=limit)
+            tls_record.record_end(header, max_fragment=limit)
 
 
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (b"", 0),
-        (RECORD[:-1], 0),
-        (RECORD, 0),
-        (RECORD + RECORD[:4], 0),
-        (RECORD * 2, 21),
-        (RECORD * 3 + RECORD[:20], 42),
-        (RECORD * 2 + b"\xff" * 9, 21),
-        (RECORD + b"\xff" * 9, 0),
-        (RECORD * 2 + b"\x17\x02\x03\x00\x00", 21),
-        (bytes.fromhex("1603030000") * 4, 15),
+        (b"", (0, 0)),
+        (RECORD[:-1], (0, 0)),
+        (RECORD, (0, 21)),
+        (RECORD + RECORD[:4], (0, 21)),
+        (RECORD * 2, (21, 42)),
+        (RECORD * 3 + RECORD[:20], (42, 63)),
+        (RECORD * 2 + b"\xff" * 9, (21, 42)),
+        (RECORD + b"\xff" * 9, (0, 21)),
+        (RECORD * 2 + b"\x17\x02\x03\x00\x00", (21, 42)),
+        (b"\x18\x03\x03\x00\x00", (0, 0)),
+        (bytes.fromhex("1603030000") * 4, (15, 20)),
     ],
 )
-def test_the_records_before_the_last_whole_one(data, expected):
-    assert tls_record.before_last(data) == tls_record.before_last(memoryview(data)) == expected
+def test_the_last_of_the_whole_records(data, expected):
+    assert tls_record.last_record(data) == tls_record.last_record(memoryview(data)) == expected
 
 
 def test_no_more_records_than_the_longest_one_has_bytes():
     largest = bytes.fromhex("1603034800") + bytes(0x4800)
-    assert tls_record.before_last(RECORD + largest) == 0
-    end = tls_record.before_last(RECORD * 2000)
-    assert end % len(RECORD) == 0
-    assert tls_record.MAX_FRAGMENT - len(RECORD) * 2 < end <= tls_record.MAX_FRAGMENT + 5
+    assert tls_record.last_record(RECORD + largest) == (0, len(RECORD))
+    start, end = tls_record.last_record(RECORD * 2000)
+    assert start % len(RECORD) == 0
+    assert end == start + len(RECORD)
+    assert tls_record.MAX_FRAGMENT - len(RECORD) * 2 < start <= tls_record.MAX_FRAGMENT + 5
 
 
 @pytest.mark.parametrize(
