@@ -3,11 +3,12 @@
 CredSSP servers ask for none ([MS-CSSP] 3.1.5 step 1), but one may, and SSPI then answers SEC_I_INCOMPLETE_CREDENTIALS
 so that the caller can bring another credential. CPython has no callback for it, so there are two ways:
 
-* Up to TLS 1.2 the server's flight is in clear. Its handshake messages are given to OpenSSL one at a time, and the
+* Up to TLS 1.2 the server's flight is in clear. Its handshake messages are looked at before OpenSSL gets them, and the
   CertificateRequest is held back: another context assigned after it was fed would have no effect.
-* In TLS 1.3 it is encrypted. `SSLContext._msg_callback` sees it in clear once its record was fed; nothing has been
-  answered as long as the server's Finished is not in the same record. OpenSSL servers send each message in a record of
-  its own. A server that packs the flight into one record leaves no moment to choose: TLS goes on without a certificate.
+* In TLS 1.3 it is encrypted. `SSLContext._msg_callback` sees it in clear, and takes away what is behind its record
+  before OpenSSL reads on: OpenSSL makes up its mind with the CertificateVerify. Its servers send each message in a
+  record of its own. A server that packs both into one record leaves no moment to choose: TLS goes on without a
+  certificate.
 
 `_msg_callback` is private API, there since CPython 3.8. Without it a TLS 1.3 server is answered without a certificate.
 
@@ -22,7 +23,7 @@ from typing import Final
 from acredssp.core.tls import MAX_PLAINTEXT, TLSSession
 from acredssp.errors import LimitExceeded, RemoteProtocolError
 from acredssp.status import Stage
-from acredssp.wire.tls_record import CHANGE_CIPHER_SPEC, HANDSHAKE, HEADER_SIZE
+from acredssp.wire.tls_record import ALERT, HANDSHAKE, HEADER_SIZE
 
 __all__ = ["WatchingTLSSession", "watch_certificate_requests"]
 
@@ -42,75 +43,94 @@ _WATCH: Final = "acredssp_watch"
 class WatchingTLSSession(TLSSession):
     """A client's session; `certificate_request` is set when the handshake stopped for a CertificateRequest."""
 
-    stops_at_records = True
-
-    __slots__ = ("__weakref__", "_answered", "_in_clear", "_messages")
+    __slots__ = ("__weakref__", "_in_clear", "_messages", "_watching")
 
     def __init__(
         self, context: ssl.SSLContext, *, server_hostname: str | None = None, session: ssl.SSLSession | None = None
     ) -> None:
         super().__init__(context, server_side=False, server_hostname=server_hostname, session=session)
         self._messages = bytearray()
+        """Handshake messages in clear that OpenSSL was not given yet."""
         self._in_clear = True
-        self._answered = False
-        setattr(self.ssl_object, _WATCH, weakref.ref(self))  # weak: a cycle would outlive the connection
+        """Whether the next record may hold such messages."""
+        self._watching = True
+        """Whether a request in TLS 1.3 stops the handshake: until one was answered, or the handshake is complete."""
+        setattr(self._object, _WATCH, weakref.ref(self))  # weak: a cycle would outlive the connection
 
     def handshake(self, ciphertext: bytes | bytearray | memoryview = b"") -> bool:
         """Go on until the server's messages are used up, or the next one is a CertificateRequest.
 
         Args:
-            ciphertext: One whole record at most; those that hold handshake messages in clear are cut up.
+            ciphertext: Whole records; those that hold handshake messages in clear are looked at first.
         """
-        done = None
-        behind = self._take_messages(ciphertext)
-        while self._messages and (message := self._next_message()):
-            if message[0] == _CERTIFICATE_REQUEST and not self._answered:
-                self.certificate_request = _authorities_of_tls12(message)
-                return False
-            del self._messages[: len(message)]
-            done = super().handshake(_records_of(message))
-        if done is None or behind:
-            done = super().handshake(behind)
-        if self.certificate_request is not None and (done or self.has_output):
-            self.certificate_request = None  # the whole flight was in one record: TLS has answered already
+        if self._in_clear:
+            ciphertext = ciphertext[self._hold_messages(ciphertext) :]
+        if self._messages and (request := self._release_messages()):
+            super().handshake()
+            self.certificate_request = _authorities_of_tls12(request)
+            return False
+        done = super().handshake(ciphertext)
+        if done:
+            self._watching = False
+        if self.certificate_request is not None and (done or self._output):
+            self.certificate_request = None  # OpenSSL had the rest of the flight in the same record, and has answered
         return done
-
-    def _take_messages(self, record: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
-        """Keep the handshake messages in clear of a record; return a record of anything else."""
-        if self._in_clear and record:
-            if record[0] == HANDSHAKE:
-                self._messages += record[HEADER_SIZE:]
-                return b""
-            self._in_clear = record[0] != CHANGE_CIPHER_SPEC
-        return record
 
     def answer_certificate_request(self, answer: object) -> None:
         """Go on with the certificate in an `ssl.SSLContext`, with anything else without. Call `handshake()` next."""
-        self._answered = True
+        self._watching = self._in_clear = False
+        self._feed_messages(len(self._messages))
         self.certificate_request = None
         if isinstance(answer, ssl.SSLContext):
-            self.ssl_object.context = answer
+            self._object.context = answer
 
     def note_request(self, message: bytes) -> None:
-        """Note a CertificateRequest that OpenSSL has read (TLS 1.3)."""
-        if not self._answered and not self._messages:
+        """Note a CertificateRequest that OpenSSL has just read (TLS 1.3), and let it read no further record."""
+        if self._watching:
+            self._untaken = self._incoming.read()
             self.certificate_request = _authorities_of_tls13(message)
 
-    def _next_message(self) -> bytes:
-        """Return the next whole handshake message in clear; empty for none."""
-        messages = self._messages
-        if len(messages) < _MESSAGE_HEADER:
-            return b""
-        size = _MESSAGE_HEADER + int.from_bytes(messages[1:_MESSAGE_HEADER], "big")
-        if size > _MAX_MESSAGE:
-            raise LimitExceeded(f"a tls handshake message of {size} bytes", stage=Stage.TLS)
-        return bytes(messages[:size]) if len(messages) >= size else b""
+    def _hold_messages(self, records: bytes | bytearray | memoryview) -> int:
+        """Hold the messages in clear that `records` begin with; return where what follows them begins.
 
+        Alerts overtake them: a warning means the same wherever it stands, and after any other nothing counts.
+        """
+        start = 0
+        while start < len(records):
+            body = start + HEADER_SIZE
+            end = body + (records[body - 2] << 8 | records[body - 1])
+            if records[start] == HANDSHAKE:
+                self._messages += records[body:end]
+            elif records[start] == ALERT:
+                self._untaken += records[start:end]
+            else:
+                self._in_clear = False
+                self._feed_messages(len(self._messages))
+                break
+            start = end
+        return start
 
-def _records_of(message: bytes) -> bytes:
-    """The records that a handshake message makes in clear."""
-    fragments = [message[start : start + MAX_PLAINTEXT] for start in range(0, len(message), MAX_PLAINTEXT)]
-    return b"".join([_HEADER.pack(HANDSHAKE, 3, 3, len(fragment)) + fragment for fragment in fragments])
+    def _release_messages(self) -> bytes:
+        """Feed the whole messages that are held, up to a CertificateRequest; return that, empty for none."""
+        messages, start = self._messages, 0
+        while len(messages) >= start + _MESSAGE_HEADER:
+            size = _MESSAGE_HEADER + int.from_bytes(messages[start + 1 : start + _MESSAGE_HEADER], "big")
+            if size > _MAX_MESSAGE:
+                raise LimitExceeded(f"a tls handshake message of {size} bytes", stage=Stage.TLS)
+            if len(messages) < start + size:
+                break
+            if messages[start] == _CERTIFICATE_REQUEST:
+                self._feed_messages(start)
+                return bytes(messages[:size])
+            start += size
+        self._feed_messages(start)
+        return b""
+
+    def _feed_messages(self, size: int) -> None:
+        for start in range(0, size, MAX_PLAINTEXT):
+            fragment = self._messages[start : min(size, start + MAX_PLAINTEXT)]
+            self._untaken += _HEADER.pack(HANDSHAKE, 3, 3, len(fragment)) + fragment
+        del self._messages[:size]
 
 
 def watch_certificate_requests(context: ssl.SSLContext) -> None:

@@ -379,7 +379,7 @@ class SecurityContext:
 
     def _step_records(self, tls: TLSSession, data: Buffer) -> StepResult:
         size, taken, end = len(data), 0, 0
-        if self.handshake.state is _TLS and not tls.stops_at_records:
+        if self.handshake.state is _TLS:
             # All records of a flight but the last one go in together. The last one ends the handshake, and is taken
             # alone. Where a peer has ended it sooner, what it sent behind waits inside TLS, and the record that was
             # left out sees to it that somebody looks.

@@ -100,9 +100,6 @@ class TLSSession:
         bios: A pair that other sessions use too, all of them called by one thread; None for one of its own.
     """
 
-    stops_at_records = False
-    """Whether the handshake may have to stop between two records that came together."""
-
     __slots__ = (
         "_close_sent",
         "_incoming",
@@ -177,7 +174,7 @@ class TLSSession:
         """Go on with the handshake; return whether it is complete. Drain `output()` either way.
 
         What is behind the handshake's last message stays for `read()`. A session that watches for certificate requests
-        (`client_certificate`) also stops at one, and takes one whole record at a time.
+        (`client_certificate`) also stops at one, and takes whole records.
 
         Raises:
             TLSError: The handshake failed; the alert for the peer is in `output()`.

@@ -90,6 +90,19 @@ def test_the_status_is_incomplete_credentials_and_nothing_was_answered(asking, w
         client.context.step(flight)
 
 
+@pytest.mark.parametrize("together", range(1, 8))
+def test_what_came_behind_the_request_in_the_same_call_waits_for_the_answer(asking, with_certificate, together):
+    asked = []
+    client, server = ends(asking, lambda event: (asked.append(event), with_certificate)[1])
+    records = records_of(server.step(client.step(b"")))
+    server.wire += client.step(b"".join(records[:together]))
+    server.wire += client.step(b"".join(records[together:]))
+    list(talk_on(client, server))
+    assert server.done
+    assert asked == [ChooseCertificate(authorities=())]
+    assert server.context.tls.peer_certificate == ssl.PEM_cert_to_DER_cert(pem("p384")[0].decode())
+
+
 @pytest.mark.parametrize("answer", [None, "no context", False])
 def test_anything_else_goes_on_without(asking, answer):
     client, server = ends(asking, lambda event: answer)
@@ -119,12 +132,17 @@ def test_messages_of_tls12_may_be_packed_and_cut_anyhow(tmp_path, with_certifica
     assert server.context.tls.peer_certificate == ssl.PEM_cert_to_DER_cert(pem("p384")[0].decode())
 
 
-def repacked(flight: bytes, size: int) -> bytes:
-    messages, offset = b"", 0
+def records_of(flight: bytes) -> list[bytes]:
+    records, offset = [], 0
     while offset < len(flight):
         end = tls_record.record_end(flight, offset)
-        messages += flight[offset + 5 : end]
+        records.append(flight[offset:end])
         offset = end
+    return records
+
+
+def repacked(flight: bytes, size: int) -> bytes:
+    messages = b"".join(record[5:] for record in records_of(flight))
     pieces = [messages[start : start + size] for start in range(0, len(messages), size)]
     return b"".join(b"\x16\x03\x03" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
 
@@ -160,6 +178,28 @@ def test_a_flight_in_one_record_was_answered_already():
     assert session.certificate_request == ()
     session.handshake()  # puts the ClientHello out, as the answer to a packed flight would be
     assert session.certificate_request is None
+
+
+def test_what_comes_once_the_handshake_is_over_is_left_alone(version):
+    """A request after the handshake (RFC 8446 4.6.2) is the application's, and so is what came with it."""
+    context = tls_config.server_context_from_pem(Policy(min_tls=version, max_tls=version), *pem("ec"))
+    client, server = ends(context, lambda event: pytest.fail("asked"))
+    list(converse(client, server))
+    client.context.tls.note_request(b"\x0d\x00\x00\x03\x00\x00\x00")
+    assert client.context.tls.certificate_request is None
+
+
+def test_a_warning_in_front_of_the_flight_stops_nothing(tmp_path, with_certificate):
+    """Servers that do not know the name asked for say so before they say hello (RFC 6066 3)."""
+    context = tls_config.server_context_from_pem(Policy(max_tls=TLS["tls12"]), *pem("ec"))
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.load_verify_locations(certificate_file(str(tmp_path), "p384"))
+    client, server = ends(context, lambda event: with_certificate)
+    warning = bytes.fromhex("15 0303 0002 01 70")
+    server.wire += client.step(warning + server.step(client.step(b"")))
+    list(talk_on(client, server))
+    assert server.done
+    assert server.context.tls.peer_certificate == ssl.PEM_cert_to_DER_cert(pem("p384")[0].decode())
 
 
 def test_a_message_without_end_is_refused():
