@@ -1,7 +1,8 @@
 """What an application decides during a server's handshake, as types.
 
 Every hook is a plain function or a coroutine function, runs under a deadline, and fails closed: an exception, None, a
-value of another type, or a time-out is a no.
+value of another type, or a time-out is a no. A plain function is called in the loop's callback that brought the bytes;
+what a coroutine function returns is awaited in the handshake's task.
 """
 
 import dataclasses

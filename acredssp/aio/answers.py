@@ -6,13 +6,14 @@ names the kind of failure and nothing more, since an exception's text may well q
 
 import asyncio
 import dataclasses
+import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, assert_never
 
 from acredssp.aio import offload
-from acredssp.aio.driver import deadline_in
+from acredssp.aio.driver import Pending, check_in_time, deadline_in
 from acredssp.aio.offload import Lane
 from acredssp.carriage.base import Sequence
 from acredssp.config import ClientConfig, ServerConfig
@@ -33,7 +34,7 @@ from acredssp.mechanisms.base import Principal
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, SecurityStatus
 
-__all__ = ["ClientAnswers", "ServerAnswers"]
+__all__ = ["ClientAnswers", "ServerAnswers", "settled"]
 
 _logger = logging.getLogger("acredssp")
 
@@ -52,8 +53,8 @@ class ClientAnswers:
         self._config = config
         self._server_hostname = server_hostname
 
-    async def __call__(self, event: Event) -> object:
-        """Answer one event.
+    def __call__(self, event: Event) -> Pending | object:
+        """Answer one event: at once, or with a `Pending`.
 
         Raises:
             CertificateError: The server's certificate is not trusted.
@@ -65,7 +66,7 @@ class ClientAnswers:
             case Delegate():
                 return self._config.decide(event)
             case StepMechanism():
-                return await _step(event, self._config.policy, Lane.KDC)
+                return _step(event, self._config.policy, Lane.KDC)
             case ChooseCertificate():
                 return None
             case LookupCredential() | AskOracle() | Authorize() | Admit():
@@ -92,24 +93,24 @@ class ServerAnswers:
         self.principal: Principal | None = None
         """Who claims to log on, proven or not; None before anybody does."""
 
-    async def __call__(self, event: Event) -> object:
-        """Answer one event; None where a hook failed."""
+    def __call__(self, event: Event) -> Pending | object:
+        """Answer one event, at once or with a `Pending`; None where a hook failed."""
         match event:
             case LookupCredential():
                 self.principal = event.principal
                 assert self._config.lookup is not None
-                return await self._ask(self._config.lookup, self._credential_request(event))
+                return self._ask(self._config.lookup, self._credential_request(event))
             case AskOracle():
-                return await self._ask(event.oracle.verify, event.exchange)
+                return self._ask(event.oracle.verify, event.exchange)
             case Authorize():
                 assert self._config.authorize is not None
-                return await self._ask(self._config.authorize, self._identity(event))
+                return self._ask(self._config.authorize, self._identity(event))
             case Admit():
                 assert self._config.admit is not None
                 facts = dataclasses.replace(self._sequence.context.info, delegated=event.credentials.kind)
-                return await self._ask(self._config.admit, facts)
+                return self._ask(self._config.admit, facts)
             case StepMechanism():
-                return await _step(event, self._config.policy, Lane.LOCAL)
+                return _step(event, self._config.policy, Lane.LOCAL)
             case ChooseCertificate() | JudgeCertificate() | Delegate():
                 raise AssertionError(f"a server was asked for {type(event).__name__}")
             case _:
@@ -130,37 +131,51 @@ class ServerAnswers:
         tls = self._sequence.context.tls
         return tls.server_name if tls is not None else ""
 
-    async def _ask(self, hook: Callable[[_Request], object], request: _Request) -> object:
-        """Call a hook, plain function or coroutine function, under its time limit."""
+    def _ask(self, hook: Callable[[_Request], object], request: _Request) -> Pending | object:
+        """Call a hook, plain function or coroutine function, the latter under its time limit."""
         try:
             answer = hook(request)
             if inspect.isawaitable(answer):
-                answer = await self._in_time(answer)
+                return Pending(answer, functools.partial(self._in_time, type(request)))
         except Exception as error:  # noqa: BLE001 - the application's own, of whatever kind, is a refusal
-            _logger.warning(
-                "a hook failed with %s while asked for a %s: taken as a refusal",
-                type(error).__name__,
-                type(request).__name__,
-            )
+            _log_failure(error, type(request))
             return None
         return answer
 
-    async def _in_time(self, answer: Awaitable[object]) -> object:
-        async with asyncio.timeout(self._config.policy.hook_timeout) as limit:
-            value = await answer
-        if limit.expired():
-            raise TimeoutError  # the hook swallowed the cancellation, and is too late
+    async def _in_time(self, asked_for: type, answer: Awaitable[object]) -> object:
+        try:
+            async with asyncio.timeout(self._config.policy.hook_timeout) as limit:
+                value = await answer
+            check_in_time(limit)
+        except Exception as error:  # noqa: BLE001 - as above
+            _log_failure(error, asked_for)
+            return None
         return value
 
 
-async def _step(event: StepMechanism, policy: Policy, lane: Lane) -> object:
+async def settled(answer: Pending | object) -> object:
+    """Wait for an answer that takes time: for those who have nothing else to do meanwhile."""
+    return await answer if isinstance(answer, Pending) else answer
+
+
+def _log_failure(error: Exception, asked_for: type) -> None:
+    _logger.warning(
+        "a hook failed with %s while asked for a %s: taken as a refusal", type(error).__name__, asked_for.__name__
+    )
+
+
+def _step(event: StepMechanism, policy: Policy, lane: Lane) -> Pending:
     """Run a step that may block, for as long as the policy waits; a thread that is stuck is left behind."""
+    return Pending(offload.run(event.run, lane), functools.partial(_for_so_long, policy.kerberos_timeout))
+
+
+async def _for_so_long(seconds: float, step: Awaitable[object]) -> object:
     try:
-        async with asyncio.timeout(policy.kerberos_timeout):
-            return await offload.run(event.run, lane)
+        async with asyncio.timeout(seconds):
+            return await step
     except TimeoutError:
         return AuthenticationError(
-            f"kerberos: no kdc answered within {policy.kerberos_timeout:g} seconds",
+            f"kerberos: no kdc answered within {seconds:g} seconds",
             security_status=SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
             nt_status=NTSTATUS.STATUS_NO_LOGON_SERVERS,
         )

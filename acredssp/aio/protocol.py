@@ -1,8 +1,6 @@
-"""The asyncio protocol under every connection: it stores what arrives, and wakes its one owner.
+"""The asyncio protocol under every connection: it hands what arrives to its receiver, or stores it for the next one.
 
-First the owner is the coroutine of the handshake (`driver`), which asks for a number of bytes and sleeps until they
-are there: a TLS record cut into single bytes wakes it twice, for its header and for its end. Then it is a `Receiver`
-(`transport.SecureTransport`), which is handed the bytes as they come. Nothing is decided here.
+First the receiver is what drives the handshake (`driver`), then `transport.SecureTransport`. Nothing is decided here.
 
 Three observations shape it:
 
@@ -23,11 +21,11 @@ from acredssp.aio.buffers import shared_buffers
 __all__ = ["CredSSPProtocol", "Receiver"]
 
 _MOST_STORED: Final = 32 * 1024
-"""Bytes kept for an owner who is busy (a slow lookup), before the peer has to wait: more than one whole record."""
+"""Bytes kept for a receiver who is busy (a slow lookup), before the peer has to wait: more than one whole record."""
 
 
 class Receiver(Protocol):
-    """Who gets the connection after the handshake: asyncio's protocol callbacks, by other names.
+    """Who gets the connection: asyncio's protocol callbacks, by other names.
 
     One object with methods, since five bound methods would be half a KiB of every idle connection.
     """
@@ -60,21 +58,18 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         "_buffer",
         "_buffers",
         "_closing",
-        "_kept",
-        "_loop",
         "_on_lost",
         "_on_made",
         "_reading_paused",
         "_receiver",
-        "_waiter",
-        "_wanted",
-        "_writing_paused",
         "ended",
         "error",
+        "loop",
         "lost",
         "owes_resume",
         "received",
         "transport",
+        "writing_paused",
     )
 
     transport: asyncio.Transport
@@ -84,6 +79,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         on_made: "Callable[[CredSSPProtocol], None] | None" = None,
         on_lost: "Callable[[CredSSPProtocol], None] | None" = None,
     ) -> None:
+        self.loop = asyncio.get_running_loop()
         self.received = bytearray()
         """What came and was not taken yet."""
         self.ended = False
@@ -91,23 +87,20 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         self.lost = False
         """Whether the transport is gone."""
         self.error: Exception | None = None
-        """What the transport ended with, if nobody was told; None for a clean end."""
+        """What the transport ended with, if that was before anybody got it; None for a clean end."""
+        self.writing_paused = False
+        """Whether the transport's buffer is full."""
         self.owes_resume = False
         """Whether writing was resumed that was paused before this protocol got the transport."""
         self._on_made = on_made
         self._on_lost = on_lost
-        self._loop = asyncio.get_running_loop()
         self._buffers = shared_buffers()
         self._buffer = self._buffers.early_read
         self._receiver: Receiver | None = None
-        self._kept = 0
-        self._wanted = 0
         self._closing = False
         self._reading_paused = False
-        self._writing_paused = False
-        self._waiter: asyncio.Future[None] | None = None
 
-    # --- callbacks: store and wake ---
+    # --- callbacks ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the transport."""
@@ -122,33 +115,23 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Copy out what arrived; wake the owner once it is enough."""
+        """Hand over what arrived, or copy it out."""
         receiver = self._receiver
         if receiver is not None:
             receiver.on_data(self._buffer[:nbytes])
-        elif not self._closing:
+        else:
             self.store(self._buffer[:nbytes])
-            if len(self.received) > max(self._wanted, _MOST_STORED):
-                self._pause_once()
-
-    def store(self, data: bytes | memoryview) -> None:
-        """Take bytes as if they had just arrived: those that somebody else read before."""
-        self.received += data
-        if len(self.received) >= self._wanted > 0:
-            self._wake()
 
     def eof_received(self) -> bool:
-        """Note that the peer's direction has ended. Ours stays open: what that means is the owner's to say."""
+        """Note that the peer's direction has ended. Ours stays open: what that means is the receiver's to say."""
         self.ended = True
         if self._receiver is not None:
             self._receiver.on_eof()
-        self._wake()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end of the transport."""
         self.ended = self.lost = True
-        self._wake()
         # A connection that is over shall be no cycle: neither through its receiver, nor through the frames of the write
         # that failed, which the exception holds.
         receiver, self._receiver = self._receiver, None
@@ -164,50 +147,38 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """Note that the transport's buffer is full."""
-        self._writing_paused = True
+        self.writing_paused = True
         if self._receiver is not None:
             self._receiver.on_pause_writing()
 
     def resume_writing(self) -> None:
         """Note that the transport's buffer has room again."""
-        self.owes_resume = not self._writing_paused
-        self._writing_paused = False
+        self.owes_resume = not self.writing_paused
+        self.writing_paused = False
         if self._receiver is not None:
             self._receiver.on_resume_writing()
-        self._wake()
 
     # --- for the owner ---
 
-    async def receive(self, missing: int) -> bool:
-        """Wait until there are `missing` bytes more than were kept; return whether they came before the end."""
-        self._wanted = self._kept + missing
-        try:
-            while len(self.received) < self._wanted and not self.ended:
-                self._resume_once()
-                await self._woken()
-            return len(self.received) >= self._wanted
-        finally:
-            self._wanted = 0
+    def give_to(self, receiver: Receiver | None) -> None:
+        """Give everything from now on to `receiver`; None to have it stored.
 
-    def keep(self, extra: int) -> None:
-        """Forget what was received, except the last `extra` bytes."""
-        del self.received[: len(self.received) - extra]
-        self._kept = extra
+        `received`, `ended`, `lost` and `error` tell what has happened already: none of it is told again.
+        """
+        if not self.lost:
+            self._receiver = receiver
+
+    def store(self, data: bytes | memoryview) -> None:
+        """Keep bytes that nobody takes now; whoever sends too many has to wait."""
+        if not self._closing:
+            self.received += data
+            if len(self.received) > _MOST_STORED:
+                self._pause_once()
 
     def write(self, data: bytes) -> None:
         """Send `data`; to a transport that is gone, nothing."""
         if not self.lost and not self.transport.is_closing():
             self.transport.write(data)
-
-    async def drain(self) -> None:
-        """Wait until the transport takes more, or is gone."""
-        while self._writing_paused and not self.lost:
-            await self._woken()
-
-    async def closed(self) -> None:
-        """Wait until the transport is gone."""
-        while not self.lost:
-            await self._woken()
 
     def close(self) -> None:
         """Close once everything written has been sent; whatever comes from now on is dropped."""
@@ -232,37 +203,21 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
             self.transport.resume_reading()
 
     def hand_over(self, receiver: Receiver) -> bytearray:
-        """Give everything from now on to `receiver`; return what was stored for it.
-
-        `ended`, `lost` and `error` tell what has happened already: none of it is told again.
-        """
+        """Give everything to the receiver that comes after the handshake; return what was stored for it."""
         self._buffer = self._buffers.read
         stored, self.received = self.received, bytearray()
-        if not self.lost:
-            self._receiver = receiver
-            if not stored:
-                self._resume_once()
+        self.give_to(receiver)
+        if not stored and not self.lost:
+            self.resume_once()
         return stored
-
-    # --- one owner, so one waiter ---
-
-    async def _woken(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
     def _pause_once(self) -> None:
         if not self._reading_paused:
             self._reading_paused = True
             self.pause_reading()
 
-    def _resume_once(self) -> None:
+    def resume_once(self) -> None:
+        """Have the transport read again where `store` has made it wait."""
         if self._reading_paused:
             self._reading_paused = False
             self.resume_reading()

@@ -91,7 +91,7 @@ class SecureTransport(asyncio.Transport):
         self._credentials = context.take_credentials()
         self._connection = protocol
         self._raw = protocol.transport
-        self._loop = asyncio.get_running_loop()
+        self._loop = protocol.loop
         self._app: asyncio.BaseProtocol = asyncio.Protocol()
         self._buffered = False
         self._records = [context.trailing_data] if context.trailing_data else []

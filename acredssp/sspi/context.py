@@ -15,7 +15,7 @@ Who calls: `establish`, `messages` and `attributes`.
 import datetime as dt
 from typing import Final
 
-from acredssp.aio.answers import ClientAnswers, ServerAnswers
+from acredssp.aio.answers import ClientAnswers, ServerAnswers, settled
 from acredssp.aio.driver import deadline_in
 from acredssp.config import ClientConfig
 from acredssp.core.client import ClientHandshake
@@ -308,7 +308,7 @@ class InitiatorState(EstablishState):
                     certificate=self.verdict.name.lower(),
                 )
             case _:
-                return await ClientAnswers(self._config, self.target.host)(event)
+                return await settled(ClientAnswers(self._config, self.target.host)(event))
 
     def _note_chain(self, chain: tuple[bytes, ...]) -> None:
         self.chain = chain
@@ -370,7 +370,7 @@ class AcceptorState(EstablishState):
 
     async def _answer(self, event: Event) -> object:
         try:
-            return await self._answers(event)
+            return await settled(self._answers(event))
         except TimeoutError:
             raise HandshakeTimeout("the handshake did not end before its deadline") from None
 

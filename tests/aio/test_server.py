@@ -306,7 +306,7 @@ async def test_a_connection_whose_handshake_has_not_begun_is_ended_too(lab, end)
     accepted, transport = lab.server.new_connection(), MemoryTransport()
     transport.connect(accepted, peer.transport)
     getattr(lab.server, end)()
-    await accepted.closed()
+    await until(lambda: accepted.lost)
     lab.server.close()
     await lab.server.wait_closed()
 

@@ -600,7 +600,7 @@ async def test_an_established_connection_keeps_nothing_of_its_handshake():
     for transport in transports:
         connection = transport._connection
         assert (bytes(connection.received), bytes(transport._ciphertext), transport._records) == (b"", b"", [])
-        assert (connection._waiter, connection._on_made, transport._close_timer) == (None, None, None)
+        assert (connection._on_made, transport._close_timer) == (None, None)
     assert await closed(*apps) == [None, None]
 
 
