@@ -34,7 +34,7 @@ from acredssp.mechanisms.base import Principal
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, SecurityStatus
 
-__all__ = ["ClientAnswers", "ServerAnswers", "settled"]
+__all__ = ["ClientAnswers", "ServerAnswers"]
 
 _logger = logging.getLogger("acredssp")
 
@@ -151,11 +151,6 @@ class ServerAnswers:
             _log_failure(error, asked_for)
             return None
         return value
-
-
-async def settled(answer: Pending | object) -> object:
-    """Wait for an answer that takes time: for those who have nothing else to do meanwhile."""
-    return await answer if isinstance(answer, Pending) else answer
 
 
 def _log_failure(error: Exception, asked_for: type) -> None:

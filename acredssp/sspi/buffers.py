@@ -51,14 +51,14 @@ class SecBuffer:
     ) -> None:
         self.BufferType = BufferType
         self.pvBuffer = pvBuffer
-        self.cbBuffer = 0 if cbBuffer is None else cbBuffer
         self._allocated = False
-        if pvBuffer is not None:
-            if not isinstance(pvBuffer, _MEMORY):
-                kind = type(pvBuffer).__name__
-                raise TypeError(f"pvBuffer: expected bytes, bytearray, memoryview or None, got {kind}")
-            if cbBuffer is None:
-                self.cbBuffer = _size(pvBuffer)
+        if pvBuffer is None:
+            self.cbBuffer = cbBuffer or 0
+        elif isinstance(pvBuffer, _MEMORY):
+            self.cbBuffer = _size(pvBuffer) if cbBuffer is None else cbBuffer
+        else:
+            kind = type(pvBuffer).__name__
+            raise TypeError(f"pvBuffer: expected bytes, bytearray, memoryview or None, got {kind}")
 
     # --- reading ---
 

@@ -15,8 +15,8 @@ Who calls: `establish`, `messages` and `attributes`.
 import datetime as dt
 from typing import Final
 
-from acredssp.aio.answers import ClientAnswers, ServerAnswers, settled
-from acredssp.aio.driver import deadline_in
+from acredssp.aio.answers import ClientAnswers, ServerAnswers
+from acredssp.aio.driver import Pending, deadline_in
 from acredssp.config import ClientConfig
 from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext, StepResult
@@ -24,7 +24,7 @@ from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertif
 from acredssp.core.states import State
 from acredssp.credentials import logon_name
 from acredssp.delegation import ServerAuth
-from acredssp.errors import CredSSPError, HandshakeTimeout
+from acredssp.errors import CredSSPError
 from acredssp.sspi.arguments import refusal
 from acredssp.sspi.flags import ASC_REQ, ASC_RET, ISC_REQ, ISC_RET
 from acredssp.sspi.handles import ContextState, CredentialState
@@ -37,7 +37,10 @@ from acredssp.wire.x509 import subject_public_key
 
 __all__ = ["AcceptorState", "EstablishState", "InitiatorState", "established"]
 
-_OK: Final = SecurityStatus.SEC_E_OK  # for every call: a member's look-up in its enum takes longer than the rest
+# For every call: a member's look-up in its enum takes longer than the rest, and its name some Python calls.
+_OK: Final = SecurityStatus.SEC_E_OK
+_TRUSTED: Final = Verdict.TRUSTED
+_TRUSTED_NAME: Final = Verdict.TRUSTED.name.lower()
 
 # Plain integers: an operator or `in` of an IntFlag is a Python call, at some ten times the price.
 _DELEGATE: Final = ISC_REQ.DELEGATE.value  # these three have one value in all four families
@@ -75,31 +78,32 @@ class EstablishState(ContextState):
     tell_peer: bool
     """Whether a failure hands out what the peer should be sent."""
 
+    chosen: CredentialState | None = None
+    """What brought the client's certificate: from then on it serves as well as `credential`."""
+    unsent: StepResult | None = None
+    """The result of a call whose token did not fit the caller's buffer: the next call hands it out."""
+    rest = b""
+    """What the last step did not take of the input, and of an earlier call's surplus in front of it."""
+    size = 0
+    """Bytes of input that the last step was given."""
+    surplus = b""
+    """Input that was not taken and could not be reported, since the caller gave no buffer for it: it goes in front of
+    the next call's."""
+    over = False
+    """Whether a call is no step of the handshake any more: it has succeeded, or `shutdown`."""
+    shutdown = False
+    """Whether ApplyControlToken asked for close_notify."""
+    choosing: ChooseCertificate | None = None
+    """The request for a client certificate that waits for another credential."""
+    started = False
+    """Whether the first call has been made."""
+    _taken = b""
+    """Input that was taken in front of a certificate request: the caller may well give it again."""
+
     def __init__(self, credential: CredentialState, context: SecurityContext) -> None:
         super().__init__()
         self.credential = credential
-        self.chosen: CredentialState | None = None
-        """What brought the client's certificate: from then on it serves as well as `credential`."""
         self.context = context
-        self.unsent: StepResult | None = None
-        """The result of a call whose token did not fit the caller's buffer: the next call hands it out."""
-        self.rest = b""
-        """What the last step did not take of the input, and of an earlier call's surplus in front of it."""
-        self.size = 0
-        """Bytes of input that the last step was given."""
-        self.surplus = b""
-        """Input that was not taken and could not be reported, since the caller gave no buffer for it: it goes in
-        front of the next call's."""
-        self.over = False
-        """Whether a call is no step of the handshake any more: it has succeeded, or `shutdown`."""
-        self.shutdown = False
-        """Whether ApplyControlToken asked for close_notify."""
-        self.choosing: ChooseCertificate | None = None
-        """The request for a client certificate that waits for another credential."""
-        self.started = False
-        """Whether the first call has been made."""
-        self._taken = b""
-        """Input that was taken in front of a certificate request: the caller may well give it again."""
 
     def attributes(self, *, final: bool, allocated: bool = False) -> ISC_RET | ASC_RET:
         """Return what the context has: what matters to security only after the last call (R54, R83).
@@ -158,11 +162,12 @@ class EstablishState(ContextState):
             CredSSPError: As for `step`.
         """
         while True:
-            while result.event is not None:
-                if self._must_choose(result.event):
+            while (event := result.event) is not None:
+                if isinstance(event, ChooseCertificate) and self._must_choose(event):
                     self._taken = data[: max(0, len(data) - len(self.rest))]
                     return result
-                result = self.context.resume(await self._answer(result.event))
+                answer = self._answer(event)
+                result = self.context.resume(await answer if isinstance(answer, Pending) else answer)
             if result.status is _OK:
                 self._note_established()
                 return result
@@ -182,7 +187,9 @@ class EstablishState(ContextState):
     def dispose(self) -> None:
         """Drop engine, TLS and secrets too; no other method may be called afterwards."""
         super().dispose()
-        del self.context, self.credential, self.chosen, self.unsent, self.rest, self.surplus, self._taken
+        del self.context, self.credential
+        self.chosen = self.unsent = None
+        self.rest = self.surplus = self._taken = b""
 
     def answers(self) -> bytes:
         """Return what TLS has to say for itself, to a key update for one; see `messages`."""
@@ -203,10 +210,11 @@ class EstablishState(ContextState):
         """Keep what outlasts the handshake."""
         self.over = True
 
-    def _must_choose(self, event: Event) -> bool:  # noqa: ARG002 - a client's may
-        return False
+    def _must_choose(self, event: ChooseCertificate) -> bool:
+        """Whether the caller has to bring another credential first: a client's alone."""
+        raise NotImplementedError
 
-    async def _answer(self, event: Event) -> object:
+    def _answer(self, event: Event) -> Pending | object:
         raise NotImplementedError
 
 
@@ -218,8 +226,15 @@ class InitiatorState(EstablishState):
         config: Its own, or one with the credentials that the caller supplied.
         context: The engine's, which stops for certificate, delegation and client certificate.
         target: Whom the caller wants to reach.
-        flags: What the caller asked for in the first call.
+        flags: What the caller asked for in the first call: `ISC_REQ` bits.
     """
+
+    verdict = Verdict.UNTRUSTED
+    """On the server's certificate; UNTRUSTED until it was judged."""
+    chain: tuple[bytes, ...] = ()
+    """The server's certificates in DER, its own first; empty until they were judged."""
+    authorities: tuple[bytes, ...] = ()
+    """Names in DER of whose client certificates the server takes."""
 
     def __init__(
         self,
@@ -227,18 +242,12 @@ class InitiatorState(EstablishState):
         config: ClientConfig,
         context: SecurityContext,
         target: Target,
-        flags: ISC_REQ,
+        flags: int,
     ) -> None:
         super().__init__(credential, context)
         self.target = target
-        self.flags: Final = int(flags)
-        self.tell_peer = bool(self.flags & _EXTENDED_ERROR)
-        self.verdict = Verdict.UNTRUSTED
-        """On the server's certificate; UNTRUSTED until it was judged."""
-        self.chain: tuple[bytes, ...] = ()
-        """The server's certificates in DER, its own first; empty until they were judged."""
-        self.authorities: tuple[bytes, ...] = ()
-        """Names in DER of whose client certificates the server takes."""
+        self.flags: Final = flags
+        self.tell_peer = bool(flags & _EXTENDED_ERROR)
         self._config = config
 
     def bind(self, certificate: bytes) -> None:
@@ -284,31 +293,27 @@ class InitiatorState(EstablishState):
         if self.context.tls is not None and self._config.policy.tls_resumption:
             sessions.keep(self.credential, self.target, self.context.tls)
 
-    def _must_choose(self, event: Event) -> bool:
-        if not isinstance(event, ChooseCertificate):
-            return False
+    def _must_choose(self, event: ChooseCertificate) -> bool:
         self.authorities = event.authorities
         if self.credential.certificate_for(event.authorities) is not None:
             return False
         self.choosing = event
         return True
 
-    async def _answer(self, event: Event) -> object:
-        match event:
-            case JudgeCertificate():
-                self._note_chain(event.chain)
-                return self.verdict is Verdict.TRUSTED
-            case ChooseCertificate():
-                return self.credential.certificate_for(event.authorities)
-            case Delegate():
-                return self._config.decide(
-                    event,
-                    delegate=bool(self.flags & _DELEGATE),
-                    mutual_auth=bool(self.flags & _MUTUAL_AUTH) or self._config.mutual_auth,
-                    certificate=self.verdict.name.lower(),
-                )
-            case _:
-                return await settled(ClientAnswers(self._config, self.target.host)(event))
+    def _answer(self, event: Event) -> Pending | object:
+        if isinstance(event, JudgeCertificate):
+            self._note_chain(event.chain)
+            return self.verdict is _TRUSTED
+        if isinstance(event, Delegate):
+            return self._config.decide(
+                event,
+                delegate=bool(self.flags & _DELEGATE),
+                mutual_auth=bool(self.flags & _MUTUAL_AUTH) or self._config.mutual_auth,
+                certificate=_TRUSTED_NAME if self.verdict is _TRUSTED else self.verdict.name.lower(),
+            )
+        if isinstance(event, ChooseCertificate):
+            return self.credential.certificate_for(event.authorities)
+        return ClientAnswers(self._config, self.target.host)(event)
 
     def _note_chain(self, chain: tuple[bytes, ...]) -> None:
         self.chain = chain
@@ -322,16 +327,17 @@ class AcceptorState(EstablishState):
     Args:
         credential: INBOUND.
         context: The engine's.
-        flags: What the caller asked for in the first call.
+        flags: What the caller asked for in the first call: `ASC_REQ` bits.
     """
 
     tell_peer = True  # an errorCode or an alert costs nothing and tells the client why
 
-    def __init__(self, credential: CredentialState, context: SecurityContext, flags: ASC_REQ) -> None:
+    _credentials: TSCredentials | None = None
+
+    def __init__(self, credential: CredentialState, context: SecurityContext, flags: int) -> None:
         super().__init__(credential, context)
         assert credential.server is not None
-        self.flags: Final = int(flags)
-        self._credentials: TSCredentials | None = None
+        self.flags: Final = flags
         deadline = deadline_in(credential.server.policy.handshake_timeout)
         self._answers = ServerAnswers(credential.server, context, None, deadline)
 
@@ -340,7 +346,8 @@ class AcceptorState(EstablishState):
         super().dispose()
         if self._credentials is not None:
             self._credentials.zero()
-        del self._credentials, self._answers
+            self._credentials = None
+        del self._answers
 
     @property
     def principal(self) -> str:
@@ -368,11 +375,8 @@ class AcceptorState(EstablishState):
             granted |= _DELEGATE
         return ASC_RET(granted)
 
-    async def _answer(self, event: Event) -> object:
-        try:
-            return await settled(self._answers(event))
-        except TimeoutError:
-            raise HandshakeTimeout("the handshake did not end before its deadline") from None
+    def _answer(self, event: Event) -> Pending | object:
+        return self._answers(event)
 
 
 def established(state: ContextState) -> EstablishState:

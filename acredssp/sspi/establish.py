@@ -15,7 +15,6 @@ the call that hands it out.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Final, TypeVar
 
 from acredssp.core.client_certificate import WatchingTLSSession
@@ -32,6 +31,7 @@ from acredssp.sspi.constants import (
     SECBUFFER_EXTRA,
     SECBUFFER_MISSING,
     SECBUFFER_TOKEN,
+    SECBUFFER_VERSION,
 )
 from acredssp.sspi.context import AcceptorState, EstablishState, InitiatorState
 from acredssp.sspi.flags import ASC_REQ, ISC_REQ, SECBUFFER, SECURITY_DREP, unsupported_requests
@@ -55,8 +55,11 @@ __all__ = ["AcceptSecurityContext", "InitializeSecurityContext"]
 _CLIENT_HELLO: Final = b"\x16\x03"
 _LENGTH_SIZE: Final = 4
 
-_ALLOCATE_MEMORY: Final = ISC_REQ.ALLOCATE_MEMORY.value
-"""The same for ISC and ASC."""
+# Plain integers: an operator of an IntFlag is a Python call, at some ten times the price.
+_ALLOCATE_MEMORY: Final = ISC_REQ.ALLOCATE_MEMORY.value  # the same for ISC and ASC
+_DELEGATE: Final = ISC_REQ.DELEGATE.value
+_MUTUAL_AUTH: Final = ISC_REQ.MUTUAL_AUTH.value
+_USE_SUPPLIED_CREDS: Final = ISC_REQ.USE_SUPPLIED_CREDS.value
 
 # Names of their own for what every call needs: looking a member up in its enum takes longer than what is done with it.
 _OK: Final = SecurityStatus.SEC_E_OK
@@ -110,21 +113,23 @@ async def InitializeSecurityContext(
     Raises:
         TypeError: A parameter has a wrong Python type.
     """
-    _expect_types(
-        _INITIALIZE_TYPES, phCredential, phContext, pInput, fContextReq, TargetDataRep, phNewContext, pOutput,
-        pfContextAttr, ptsExpiry, pszTargetName, Reserved1, Reserved2,
+    values = (
+        phCredential, phContext, pInput, fContextReq, TargetDataRep, phNewContext, pOutput, pfContextAttr, ptsExpiry,
+        pszTargetName, Reserved1, Reserved2,
     )  # fmt: skip
+    if not all(map(isinstance, values, _INITIALIZE_TYPES)):
+        _refuse_types(values)
     call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
-        _check_parameters(TargetDataRep, pInput, pOutput, Reserved1, Reserved2)
+        if Reserved1 or Reserved2 or TargetDataRep not in _DATA_REPRESENTATIONS or call.another_version:
+            _refuse_parameters(TargetDataRep, pInput, pOutput, Reserved1, Reserved2)
         if phContext is None:
-            state = _new_initiator(phCredential, pszTargetName, ISC_REQ(fContextReq), call)
-            handle = _receiver(phNewContext)
-            handle.assign(state)
+            state = _new_initiator(phCredential, pszTargetName, call)
+            handle = _hand_over(state, phNewContext)
         else:
             handle = phContext
-            state = _existing(handle, phNewContext, InitiatorState)
-        return await _run(state, call, handle, _step_initiator, phCredential)
+            state = _existing(phContext, phNewContext, InitiatorState)
+        return await _run(state, call, handle, phCredential)
     except _FAILURES as error:
         call.put_farewell(b"", b"")
         return failure(error, phContext or phNewContext, phCredential if phContext is None else None)
@@ -161,21 +166,22 @@ async def AcceptSecurityContext(
     Raises:
         TypeError: A parameter has a wrong Python type.
     """
-    _expect_types(
-        _ACCEPT_TYPES, phCredential, phContext, pInput, fContextReq, TargetDataRep, phNewContext, pOutput,
-        pfContextAttr, ptsExpiry,
+    values = (
+        phCredential, phContext, pInput, fContextReq, TargetDataRep, phNewContext, pOutput, pfContextAttr, ptsExpiry,
     )  # fmt: skip
+    if not all(map(isinstance, values, _ACCEPT_TYPES)):
+        _refuse_types(values)
     call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
-        _check_parameters(TargetDataRep, pInput, pOutput)
+        if TargetDataRep not in _DATA_REPRESENTATIONS or call.another_version:
+            _refuse_parameters(TargetDataRep, pInput, pOutput)
         if phContext is None:
-            state = _new_acceptor(phCredential, ASC_REQ(fContextReq), call)
-            handle = _receiver(phNewContext)
-            handle.assign(state)
+            state = _new_acceptor(phCredential, call)
+            handle = _hand_over(state, phNewContext)
         else:
             handle = phContext
-            state = _existing(handle, phNewContext, AcceptorState)
-        return await _run(state, call, handle, _step_acceptor, phCredential)
+            state = _existing(phContext, phNewContext, AcceptorState)
+        return await _run(state, call, handle, phCredential)
     except _FAILURES as error:
         call.put_farewell(b"", b"")
         return failure(error, phContext or phNewContext, phCredential if phContext is None else None)
@@ -185,9 +191,12 @@ async def AcceptSecurityContext(
 
 
 class _Call:
-    """The buffers and out-parameters of one call."""
+    """The buffers and out-parameters of one call, looked through once."""
 
-    __slots__ = ("_allocate", "_attributes", "_expiry", "_outputs", "_token", "buffers", "input")
+    __slots__ = (
+        "_allocate", "_attributes", "_expiry", "_outputs", "_spare", "_token", "another_version", "buffers", "flags",
+        "input", "others",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -197,18 +206,56 @@ class _Call:
         ptsExpiry: TimeStamp | None,
         fContextReq: int,
     ) -> None:
-        self.buffers = pInput
-        self.input = _token(pInput) if pInput is not None else b""
-        """The peer's bytes; empty for none."""
-        self._outputs = pOutput
-        self._token = pOutput.find(SECBUFFER_TOKEN) if pOutput is not None else None
+        self.flags = flags = int(fContextReq)
+        self._allocate = bool(flags & _ALLOCATE_MEMORY)
         self._attributes = pfContextAttr
         self._expiry = ptsExpiry
-        self._allocate = bool(int(fContextReq) & _ALLOCATE_MEMORY)
+        self.another_version = False
+        """Whether a descriptor has another version than ours."""
+        self._outputs = pOutput
+        self._token = None
+        if pOutput is not None:
+            self.another_version = pOutput.ulVersion != SECBUFFER_VERSION
+            outputs = pOutput.pBuffers
+            usual = outputs and outputs[0].BufferType == SECBUFFER_TOKEN
+            self._token = outputs[0] if usual else pOutput.find(SECBUFFER_TOKEN)
+        self.input = b""
+        """The peer's bytes; empty for none."""
+        self.buffers = pInput
+        self.others = False
+        """Whether the input has more than the peer's bytes and room for a report."""
+        self._spare: SecBuffer | None = None
+        """Where what was not taken is reported."""
+        if pInput is not None:
+            self._look_through(pInput)
+
+    def _look_through(self, buffers: SecBufferDesc) -> None:
+        if buffers.ulVersion != SECBUFFER_VERSION:
+            self.another_version = True
+        token = None
+        for buffer in buffers.pBuffers:
+            kind = buffer.BufferType
+            if token is None and kind == SECBUFFER_TOKEN:
+                token = buffer
+            elif not kind or buffer.spare:
+                self._spare = self._spare or buffer
+            else:
+                self.others = True
+        if token is None:
+            if not self.others:
+                return
+            # A certificate of the bare shape is a TOKEN too, and READONLY: it goes last.
+            tokens = [buffer for buffer in buffers.pBuffers if buffer.type == SECBUFFER_TOKEN]
+            if not tokens:
+                return
+            token = min(tokens, key=lambda token: token.readonly)
+        memory = token.pvBuffer
+        # The usual case without the call, which takes longer than the loop.
+        self.input = memory if type(memory) is bytes and len(memory) == token.cbBuffer else bytes(token)
 
     def find(self, buffer_type: SECBUFFER) -> SecBuffer | None:
-        """The first buffer of the input of that type."""
-        return self.buffers.find(buffer_type) if self.buffers is not None else None
+        """The first buffer of the input of that type, which is none of the usual two."""
+        return self.buffers.find(buffer_type) if self.others and self.buffers is not None else None
 
     def hand_out(self, state: EstablishState, result: StepResult) -> SecurityStatus:
         """Fill the caller's buffers; SEC_E_BUFFER_TOO_SMALL leaves all of them to a repeated call."""
@@ -217,20 +264,21 @@ class _Call:
                 return _TOO_SMALL
         elif self._token.put(result.output, allocate=self._allocate) is _TOO_SMALL:
             return _TOO_SMALL
-        if self.buffers is not None:
-            if result.status is _INCOMPLETE:
-                self.buffers.report(SECBUFFER_MISSING, result.missing)
-            elif state.rest or state.size != len(self.input):
-                self._give_back(state, self.buffers)
+        status = result.status
+        if status is _INCOMPLETE:
+            self._report(SECBUFFER_MISSING, result.missing)
+        elif self.buffers is not None:
+            if state.rest or state.size != len(self.input):
+                self._give_back(state)
             else:
                 state.surplus = b""
-                self.buffers.report(SECBUFFER_EMPTY)
+                if self._spare is not None and self._spare.BufferType:  # what is EMPTY may stay so
+                    self._report(SECBUFFER_EMPTY, 0)
         if self._attributes is not None:
-            final = result.status is _OK
-            self._attributes.flags = state.attributes(final=final, allocated=self._allocate)
+            self._attributes.flags = state.attributes(final=status is _OK, allocated=self._allocate)
         if self._expiry is not None:
             self._expiry.QuadPart = TimeStamp.NEVER
-        return result.status
+        return status
 
     def put_farewell(self, token: bytes, alert: bytes) -> bool:
         """Give the caller what the peer should still be sent, beside a failure, and describe the alert in it.
@@ -243,42 +291,30 @@ class _Call:
         outcomes = [buffer.put(data, allocate=self._allocate) for buffer, data in pairs]  # both, so that both are told
         return _TOO_SMALL not in outcomes
 
-    def _give_back(self, state: EstablishState, buffers: SecBufferDesc) -> None:
+    def _give_back(self, state: EstablishState) -> None:
         """Report what was not taken, and keep for the next call what cannot be reported."""
         # Behind: it arrived while the caller made room for the token.
         rest = state.rest + self.input[state.size :]
-        count = min(len(rest), len(self.input))
-        if not buffers.report(SECBUFFER_EXTRA if count else SECBUFFER_EMPTY, count):
-            count = 0
+        count = min(len(rest), len(self.input)) if self._spare is not None else 0
+        self._report(SECBUFFER_EXTRA if count else SECBUFFER_EMPTY, count)
         state.surplus = rest[: len(rest) - count]
 
-
-def _token(buffers: SecBufferDesc) -> bytes:
-    for buffer in buffers.pBuffers:
-        if buffer.BufferType == SECBUFFER_TOKEN:
-            memory = buffer.pvBuffer
-            # The usual case without the call, which takes longer than the loop.
-            return memory if type(memory) is bytes and len(memory) == buffer.cbBuffer else bytes(buffer)
-    # A certificate of the bare shape is a TOKEN too, and READONLY: it goes last.
-    tokens = [buffer for buffer in buffers.pBuffers if buffer.type == SECBUFFER_TOKEN]
-    return bytes(min(tokens, key=lambda token: token.readonly)) if tokens else b""
+    def _report(self, buffer_type: SECBUFFER, count: int) -> None:
+        if self._spare is not None:
+            self._spare.become(buffer_type, count)
 
 
 async def _run(
-    state: _State,
-    call: _Call,
-    handle: CtxtHandle,
-    step: Callable[[_State, _Call, CredHandle | None], StepResult],
-    phCredential: CredHandle | None,
+    state: EstablishState, call: _Call, handle: CtxtHandle, phCredential: CredHandle | None
 ) -> SecurityStatus:
-    """Take one step, answer what the engine asks, and fill what the caller gave."""
-    state.hold(_ESTABLISH)
+    """Take one step on a context that is held, answer what the engine asks, and fill what the caller gave."""
     try:
-        if state.unsent is None:
+        result = state.unsent
+        if result is None:
             try:
-                result = step(state, call, phCredential)
-                over = result.event is None and not state.rest
-                state.unsent = result if over else await state.answer(result, call.input)
+                result = _step(state, call, phCredential)
+                if result.event is not None or state.rest:
+                    result = await state.answer(result, call.input)
             except LocalProtocolError:
                 raise
             except Exception as error:  # noqa: BLE001 - the machine's or ours: whatever it is, nothing escapes
@@ -287,7 +323,8 @@ async def _run(
                 reason = "a call on the context was cut short"
                 state.fail(CredSSPError(reason, security_status=SecurityStatus.SEC_E_INTERNAL_ERROR))
                 raise
-        status = call.hand_out(state, state.unsent)
+            state.unsent = result
+        status = call.hand_out(state, result)
         if status is not _TOO_SMALL:
             state.unsent = None
     finally:
@@ -307,21 +344,24 @@ def _end(state: EstablishState, call: _Call, handle: CtxtHandle, error: Exceptio
     return status if call.put_farewell(state.context.farewell, state.context.alert) else _TOO_SMALL
 
 
-def _step_initiator(state: InitiatorState, call: _Call, phCredential: CredHandle | None) -> StepResult:
+def _step(state: EstablishState, call: _Call, phCredential: CredHandle | None) -> StepResult:
+    if state.choosing is not None and not state.over:
+        return _choose(state, call, phCredential)
+    if phCredential is not None and (phCredential.referent is not state.credential or not state.credential.alive):
+        _check_chosen(state, phCredential.state)
+    if state.over:
+        return _afterwards(state, call.input)
     if state.context.tls is None:
         _bind(state, call.buffers)
-    if state.choosing is None or state.over:
-        return _step_acceptor(state, call, phCredential)
+    return state.step(call.input)
+
+
+def _choose(state: EstablishState, call: _Call, phCredential: CredHandle | None) -> StepResult:
+    assert isinstance(state, InitiatorState)
     chosen = phCredential.state if phCredential is not None else state.credential
     state.chosen = chosen
     certificate = None if chosen is state.credential else chosen.certificate_for(state.authorities)
     return state.choose(certificate, call.input)
-
-
-def _step_acceptor(state: EstablishState, call: _Call, phCredential: CredHandle | None) -> StepResult:
-    if phCredential is not None and phCredential.state is not state.credential:
-        _check_chosen(state, phCredential.state)
-    return _afterwards(state, call.input) if state.over else state.step(call.input)
 
 
 def _afterwards(state: EstablishState, data: bytes) -> StepResult:
@@ -349,26 +389,26 @@ def _again(data: bytes) -> LocalProtocolError:
 # --- the first call ---
 
 
-def _new_initiator(
-    phCredential: CredHandle | None, target_name: str | None, flags: ISC_REQ, call: _Call
-) -> InitiatorState:
+def _new_initiator(phCredential: CredHandle | None, target_name: str | None, call: _Call) -> InitiatorState:
     credential = _credential(phCredential, "OUTBOUND")
     config = credential.client
     if config is None:
         raise refusal("the credentials are not OUTBOUND", SecurityStatus.SEC_E_NO_CREDENTIALS)
     assert phCredential is not None
+    flags = call.flags
     if phCredential.require_delegate:
         _require_delegate(flags)
-        flags &= ~ISC_REQ.MUTUAL_AUTH
-    _check_flags(flags, strict=phCredential.strict_flags)
+        flags &= ~_MUTUAL_AUTH
+    if unsupported := unsupported_requests(ISC_REQ, flags, strict=phCredential.strict_flags):
+        raise _not_supported(unsupported)
     if call.input:
         raise refusal("the first call takes no token", SecurityStatus.SEC_E_INVALID_TOKEN)
     target = Target.parse(target_name)
-    if flags & ISC_REQ.USE_SUPPLIED_CREDS and (params := call.find(SECBUFFER.PKG_PARAMS)) is not None:
+    if flags & _USE_SUPPLIED_CREDS and (params := call.find(SECBUFFER.PKG_PARAMS)) is not None:
         config = dataclasses.replace(
             config, authenticate=_supplied(params), delegate=None, credential_class=CredentialClass.FRESH
         )
-    bindings = _channel_bindings(call)
+    bindings = _channel_bindings(call) if call.others else None
     if credential.package != CREDSSP_NAME:
         context = config.new_bare_context(public_key=None, spn=target.spn, channel_bindings=bindings)
     else:
@@ -385,20 +425,21 @@ def _new_initiator(
     return InitiatorState(credential, config, context, target, flags)
 
 
-def _new_acceptor(phCredential: CredHandle | None, flags: ASC_REQ, call: _Call) -> AcceptorState:
+def _new_acceptor(phCredential: CredHandle | None, call: _Call) -> AcceptorState:
     credential = _credential(phCredential, "INBOUND")
     config = credential.server
     if config is None:
         raise refusal("the credentials are not INBOUND", SecurityStatus.SEC_E_NO_CREDENTIALS)
     assert phCredential is not None
-    _check_flags(flags, strict=phCredential.strict_flags)
-    bindings = _channel_bindings(call)
+    if unsupported := unsupported_requests(ASC_REQ, call.flags, strict=phCredential.strict_flags):
+        raise _not_supported(unsupported)
+    bindings = _channel_bindings(call) if call.others else None
     if credential.package == CREDSSP_NAME:
         context = config.new_context(channel_bindings=bindings)
     else:
         key = own_public_key(config.ssl_context)
         context = config.new_bare_context(public_key=key, channel_bindings=bindings)
-    return AcceptorState(credential, context, flags)
+    return AcceptorState(credential, context, call.flags)
 
 
 def _credential(phCredential: CredHandle | None, use: str) -> CredentialState:
@@ -418,10 +459,11 @@ def _channel_bindings(call: _Call) -> bytes | None:
     return SEC_CHANNEL_BINDINGS.parse(bytes(buffer)).ApplicationData if buffer is not None else None
 
 
-def _bind(state: InitiatorState, buffers: SecBufferDesc | None) -> None:
+def _bind(state: EstablishState, buffers: SecBufferDesc | None) -> None:
     """Take the server's certificate of the bare shape: u32 length and DER, in a buffer READONLY | TOKEN."""
     if state.context.handshake.public_key or not state.started:
-        return
+        return  # a server has its key from the beginning
+    assert isinstance(state, InitiatorState)
     for buffer in buffers.pBuffers if buffers is not None else ():
         data = bytes(buffer)
         if buffer.readonly and buffer.type == SECBUFFER.TOKEN and len(data) > _LENGTH_SIZE:
@@ -439,28 +481,31 @@ def _bind(state: InitiatorState, buffers: SecBufferDesc | None) -> None:
 
 
 _NONE: Final = type(None)
-_ACCEPT_TYPES: Final[dict[str, tuple[type, ...]]] = {
-    "phCredential": (CredHandle, _NONE),
-    "phContext": (CtxtHandle, _NONE),
-    "pInput": (SecBufferDesc, _NONE),
-    "fContextReq": (int,),
-    "TargetDataRep": (int,),
-    "phNewContext": (CtxtHandle, _NONE),
-    "pOutput": (SecBufferDesc, _NONE),
-    "pfContextAttr": (ContextAttributes, _NONE),
-    "ptsExpiry": (TimeStamp, _NONE),
-}
-_INITIALIZE_TYPES: Final = _ACCEPT_TYPES | {"pszTargetName": (str, _NONE), "Reserved1": (int,), "Reserved2": (int,)}
+_NAMES: Final = (
+    "phCredential", "phContext", "pInput", "fContextReq", "TargetDataRep", "phNewContext", "pOutput", "pfContextAttr",
+    "ptsExpiry", "pszTargetName", "Reserved1", "Reserved2",
+)  # fmt: skip
+"""Of the parameters, those of InitializeSecurityContext alone last."""
+_ACCEPT_TYPES: Final[tuple[tuple[type, ...], ...]] = (
+    (CredHandle, _NONE),
+    (CtxtHandle, _NONE),
+    (SecBufferDesc, _NONE),
+    (int,),
+    (int,),
+    (CtxtHandle, _NONE),
+    (SecBufferDesc, _NONE),
+    (ContextAttributes, _NONE),
+    (TimeStamp, _NONE),
+)
+_INITIALIZE_TYPES: Final = (*_ACCEPT_TYPES, (str, _NONE), (int,), (int,))
 
 
-def _expect_types(types: dict[str, tuple[type, ...]], *values: object) -> None:
-    # Checked in C, and looked at again only where one is wrong: the names are for the error alone.
-    if not all(map(isinstance, values, types.values())):
-        for value, (name, kinds) in zip(values, types.items(), strict=True):
-            expect(name, value, *kinds)
+def _refuse_types(values: tuple[object, ...]) -> None:
+    for name, value, kinds in zip(_NAMES, values, _INITIALIZE_TYPES, strict=False):
+        expect(name, value, *kinds)
 
 
-def _check_parameters(
+def _refuse_parameters(
     TargetDataRep: int, pInput: SecBufferDesc | None, pOutput: SecBufferDesc | None, *reserved: int
 ) -> None:
     if any(reserved):
@@ -470,32 +515,37 @@ def _check_parameters(
             f"TargetDataRep: expected SECURITY_NATIVE_DREP or SECURITY_NETWORK_DREP, got {TargetDataRep:#x}",
             SecurityStatus.SEC_E_INVALID_PARAMETER,
         )
-    if pInput is not None and pInput.ulVersion:
-        pInput.check()
-    if pOutput is not None and pOutput.ulVersion:
-        pOutput.check()
+    for buffers in (pInput, pOutput):
+        if buffers is not None:
+            buffers.check()
 
 
-def _check_flags(flags: ISC_REQ | ASC_REQ, *, strict: bool) -> None:
-    if unsupported := unsupported_requests(flags, strict=strict):
-        raise refusal(f"fContextReq: {unsupported:#x} is not supported", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+def _not_supported(flags: int) -> LocalProtocolError:
+    return refusal(f"fContextReq: {flags:#x} is not supported", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
 
 
-def _require_delegate(flags: ISC_REQ) -> None:
-    if ISC_REQ.DELEGATE not in flags:
+def _require_delegate(flags: int) -> None:
+    if not flags & _DELEGATE:
         raise refusal("fContextReq: ISC_REQ_DELEGATE is required", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
 
 
-def _receiver(phNewContext: CtxtHandle | None) -> CtxtHandle:
+def _hand_over(state: EstablishState, phNewContext: CtxtHandle | None) -> CtxtHandle:
+    """Let the caller's handle stand for a new context, which is held."""
     if phNewContext is None:
         raise refusal("phNewContext: expected a handle in the first call", SecurityStatus.SEC_E_INVALID_PARAMETER)
+    state.hold(_ESTABLISH)
+    phNewContext.assign(state)
     return phNewContext
 
 
 def _existing(phContext: CtxtHandle, phNewContext: CtxtHandle | None, kind: type[_State]) -> _State:
-    state = phContext.state
+    """Return the state of an earlier call's context, which is held."""
+    state = phContext.referent
+    if state is None or not state.alive:
+        state = phContext.state  # raises what is wrong with it
     if not isinstance(state, kind):
         raise refusal("the context belongs to the other side's function", SecurityStatus.SEC_E_INVALID_HANDLE)
-    if phNewContext is not None:
+    state.hold(_ESTABLISH)
+    if phNewContext is not None and phNewContext.referent is not state:
         phNewContext.assign(state)
     return state

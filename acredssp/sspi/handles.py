@@ -44,9 +44,11 @@ _serials = itertools.count(1)
 class HandleState:
     """What a handle stands for, until it is freed."""
 
+    alive = True
+    """Whether it has not been freed."""
+
     def __init__(self) -> None:
         self.serial: Final = next(_serials)
-        self.alive = True
 
     def dispose(self) -> None:
         """Free it: every handle of it is invalid from now on."""
@@ -108,10 +110,11 @@ class Use(enum.IntEnum):
 class ContextState(HandleState):
     """What a CtxtHandle stands for: its thread, and what is in flight. The functions' own facts come on top."""
 
+    _in_use = 0
+
     def __init__(self) -> None:
         super().__init__()
         self._thread = threading.get_ident()
-        self._in_use = 0
 
     def check_thread(self) -> None:
         """Refuse another thread than the one that made the context.
@@ -146,61 +149,62 @@ _State = TypeVar("_State", bound=HandleState)
 class _Handle(Generic[_State]):
     """Two opaque words, and the error of the last call that failed on it."""
 
-    __slots__ = ("_state", "error")
+    __slots__ = ("error", "referent")
     __hash__ = None  # type: ignore[assignment] # a call changes what it equals
 
     _kind: ClassVar[str]
 
     def __init__(self) -> None:
-        self._state: _State | None = None
+        self.referent: _State | None = None
+        """What it stands for, freed or not: the functions' own matter, not the caller's."""
         self.error: CredSSPError | None = None
         """The exception behind the last failing status; None after a call that did not fail."""
 
     @property
     def dwLower(self) -> int:
         """Opaque; all ones for a handle that stands for nothing."""
-        return self._state.serial if self._state is not None else _INVALID
+        return self.referent.serial if self.referent is not None else _INVALID
 
     @property
     def dwUpper(self) -> int:
         """Opaque; all ones for a handle that stands for nothing."""
-        return 0 if self._state is not None else _INVALID
+        return 0 if self.referent is not None else _INVALID
 
     @property
     def valid(self) -> bool:
         """Whether it stands for something that has not been freed."""
-        return self._state is not None and self._state.alive
+        return self.referent is not None and self.referent.alive
 
     @property
     def deleted(self) -> bool:
         """Whether it stood for something that has been freed since."""
-        return self._state is not None and not self._state.alive
+        return self.referent is not None and not self.referent.alive
 
     @property
     def state(self) -> _State:
-        """What it stands for: the functions' own matter, not the caller's.
+        """What it stands for, to be used.
 
         Raises:
             LocalProtocolError: SEC_E_INVALID_HANDLE: nothing, or something freed.
         """
-        if self._state is None:
+        if self.referent is None:
             raise _invalid(f"the {self._kind} handle stands for nothing")
-        if not self._state.alive:
+        if not self.referent.alive:
             raise _invalid(f"the {self._kind} handle has been freed")
-        return self._state
+        return self.referent
 
     def assign(self, state: _State) -> None:
         """Make it stand for `state`: what the functions do with the handle that the caller gives for a result."""
-        self._state = state
+        self.referent = state
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, type(self)):
             return NotImplemented
-        return self._state is other._state
+        return self.referent is other.referent
 
     def __repr__(self) -> str:
-        words = "invalid" if self._state is None else f"{self.dwLower:#x}"
-        freed = "" if self._state is None or self._state.alive else ", freed"
+        words = "invalid" if self.referent is None else f"{self.dwLower:#x}"
+        freed = "" if self.referent is None or self.referent.alive else ", freed"
         return f"{type(self).__name__}({words}{freed})"
 
 
