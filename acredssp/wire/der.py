@@ -11,8 +11,8 @@ error texts.
 """
 
 import functools
-from collections.abc import Sequence
-from typing import Final, NoReturn, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn
 
 from acredssp.errors import LimitExceeded, RemoteProtocolError
 from acredssp.wire.framing import FrameSize
@@ -27,22 +27,18 @@ __all__ = [
     "OCTETS",
     "OCTET_STRING",
     "SEQUENCE",
-    "Field",
     "Nesting",
-    "content_of",
     "element",
     "encode",
     "encode_integer",
     "encode_octets",
     "expect_end",
     "explicit",
-    "fields",
     "frame_size",
     "integer",
-    "integer_of",
     "octets",
-    "octets_of",
     "only",
+    "pass_over",
 ]
 
 INTEGER: Final = 0x02
@@ -57,8 +53,14 @@ LAST_CONTEXT: Final = CONTEXT + 30
 """[31] and above take several bytes (X.690 8.1.2.4), and are in no message that is read here."""
 
 _MAX_LENGTH_BYTES: Final = 4
-_SIZES: Final = 1024
-"""Sizes whose headers are kept, a hundred bytes for each: those of an application's tokens are always the same few."""
+_TWO_BYTES: Final = 0x82
+"""What begins a length of two bytes, nearly every one that is not short."""
+_SIZES: Final = 256
+"""Sizes whose headers are kept, up to 400 bytes for each: those of an application's tokens are always the same few."""
+_OUTERMOST: Final = 4
+"""The bytes that tell the size of the outermost element in DER, if that is below 64 KiB."""
+_NOWHERE: Final = 1 << 62
+"""More bytes than any buffer has."""
 
 
 def frame_size(data: bytes | bytearray | memoryview, limit: int, offset: int = 0) -> FrameSize:
@@ -80,16 +82,20 @@ def frame_size(data: bytes | bytearray | memoryview, limit: int, offset: int = 0
         return FrameSize(0, 2 - have)
     if data[offset] != SEQUENCE:
         _refuse_tag("message", SEQUENCE, data[offset], offset)
-    header, length = 2, data[offset + 1]
-    if length > 0x7F:
-        header += _length_bytes(length, "message", offset + 1)
+    length = data[offset + 1]
+    if length <= 0x7F:
+        total = 2 + length
+    elif length == _TWO_BYTES and have >= 4:
+        total = 4 + (data[offset + 2] << 8 | data[offset + 3])
+    else:
+        header = 2 + _length_bytes(length, "message", offset + 1)
         if have < header:
             return FrameSize(0, header - have)
-        length = int.from_bytes(data[offset + 2 : offset + header], "big")
-    total = header + length
+        total = header + int.from_bytes(data[offset + 2 : offset + header], "big")
     if total > limit:
         raise LimitExceeded(f"message: expected at most {limit} bytes, got a length of {total}")
-    return FrameSize(total, total - have if total > have else 0)
+    # The constructor of a NamedTuple is a Python function, which takes twice the instructions.
+    return tuple.__new__(FrameSize, (total, total - have if total > have else 0))
 
 
 def element(data: bytes, offset: int, end: int, tag: int, field: str) -> tuple[int, int]:
@@ -105,7 +111,7 @@ def element(data: bytes, offset: int, end: int, tag: int, field: str) -> tuple[i
     if data[offset] != tag:
         _refuse_tag(field, tag, data[offset], offset)
     length = data[offset + 1]
-    if length == 0x82 and start + 2 <= end:
+    if length == _TWO_BYTES and start + 2 <= end:
         length = data[start] << 8 | data[start + 1]
         start += 2
     elif length > 0x7F:
@@ -134,77 +140,29 @@ def only(data: bytes, offset: int, end: int, tag: int, field: str) -> tuple[int,
     return start, stop
 
 
-Field: TypeAlias = tuple[int, int, int, int]
-"""The element inside an explicit tag: its tag, where it begins, and the bounds of its content."""
+def pass_over(data: bytes, offset: int, end: int, names: Sequence[str], message: str, least: int = 0) -> None:  # noqa: PLR0913, PLR0917 - as `explicit`
+    """Pass over the fields of newer versions, all that is left of a SEQUENCE once the known ones have been read.
 
-
-def fields(data: bytes, offset: int, end: int, names: Sequence[str], message: str) -> dict[int, Field]:
-    """What is inside every explicit tag of a SEQUENCE's content, by tag number.
-
-    Numbers must ascend. Those above the last name are passed over: their length is all that must be understood.
+    Their length is all that must be understood. A known one is out of its order here.
 
     Args:
         data: See the module's text.
-        offset: Where the first tag is.
+        offset: Behind the last field that was read.
         end: Where the SEQUENCE ends.
-        names: What the tags are called in an error, by number.
+        names: What the known fields are called, by number.
         message: What the SEQUENCE is called.
+        least: The lowest number that may come; 0 for the first one without a name.
 
     Raises:
-        RemoteProtocolError: As `explicit`, or a tag that is none, or none that may come next.
+        RemoteProtocolError: As `element`, or a tag that is none, or none that may come next.
     """
-    found: dict[int, Field] = {}
-    previous = -1
+    previous = (least or len(names)) - 1
     while offset < end:
         number = data[offset] - CONTEXT
         if not previous < number <= LAST_CONTEXT - CONTEXT:
             _refuse_order(message, number, offset, names)
         previous = number
-        start = offset + 4
-        length = data[offset + 1] if start <= end else 0x80
-        if length <= 0x7F and data[offset + 3] == length - 2 and start + length - 2 <= end:
-            # Both lengths short and right: nearly every field but the mechanism's longest token.
-            end_of_field = start + length - 2
-            found[number] = data[offset + 2], offset + 2, start, end_of_field
-            offset = end_of_field
-        elif number < len(names):
-            found[number] = field = _field(data, offset, end, number, names[number])
-            offset = field[3]
-        else:
-            _, offset = element(data, offset, end, CONTEXT + number, message)
-    return found
-
-
-def _field(data: bytes, offset: int, end: int, number: int, name: str) -> Field:
-    start, stop = element(data, offset, end, CONTEXT + number, name)
-    if start == stop:
-        _refuse_end(name, start, stop)
-    return data[start], start, *only(data, start, stop, data[start], name)
-
-
-def content_of(field: Field, tag: int, name: str) -> tuple[int, int]:
-    """The bounds of the content of a field's element of `tag`.
-
-    Raises:
-        RemoteProtocolError: It has another tag.
-    """
-    if field[0] != tag:
-        _refuse_tag(name, tag, field[0], field[1])
-    return field[2], field[3]
-
-
-def octets_of(data: bytes, field: Field, name: str) -> bytes:
-    """The OCTET STRING of a field; raises as `content_of`."""
-    if field[0] != OCTET_STRING:
-        _refuse_tag(name, OCTET_STRING, field[0], field[1])
-    return data[field[2] : field[3]]
-
-
-def integer_of(data: bytes, field: Field, name: str) -> int:
-    """The INTEGER of a field; raises as `content_of` and `integer`."""
-    if field[0] == INTEGER and field[3] - field[2] == 1 and data[field[2]] <= 0x7F:
-        return data[field[2]]  # every version there is
-    return _signed(data, *content_of(field, INTEGER, name), name)
+        _, offset = element(data, offset, end, CONTEXT + number, message)
 
 
 def explicit(  # noqa: PLR0913, PLR0917 - an object that holds bounds, tag and name is what this module avoids
@@ -217,12 +175,6 @@ def explicit(  # noqa: PLR0913, PLR0917 - an object that holds bounds, tag and n
     Raises:
         RemoteProtocolError: As `element`, or the explicit tag holds more than the one element.
     """
-    stop = offset + 2
-    if stop + 2 <= end and data[offset] == CONTEXT + number and data[stop] == tag:
-        # Both lengths short and right: nearly every field but the mechanism's longest token.
-        length = data[offset + 1]
-        if length <= 0x7F and data[stop + 1] == length - 2 and stop + length <= end:
-            return stop + 2, stop + length
     start, stop = element(data, offset, end, CONTEXT + number, field)
     return only(data, start, stop, tag, field)
 
@@ -233,8 +185,7 @@ def octets(data: bytes, offset: int, end: int, number: int, field: str) -> tuple
     Raises:
         RemoteProtocolError: As `explicit`.
     """
-    start, stop = explicit(data, offset, end, number, OCTET_STRING, field)
-    return data[start:stop], stop
+    return OCTETS[number].read(data, offset, end, field)
 
 
 def integer(data: bytes, offset: int, end: int, number: int, field: str) -> tuple[int, int]:
@@ -309,7 +260,7 @@ def _header(tag: int, length: int) -> bytes:
 
 def encode_octets(number: int, content: bytes | bytearray) -> bytes:
     """An OCTET STRING inside the explicit tag [number], up to [7]."""
-    return OCTETS[number].encode(content)
+    return OCTETS[number].headers(len(content)) + content
 
 
 def encode_integer(number: int, value: int) -> bytes:
@@ -321,45 +272,87 @@ def encode_integer(number: int, value: int) -> bytes:
 
 
 class Nesting:
-    """Elements within one another, the outermost tag first; each holds the next one, the last one the content.
+    """Elements within one another, the outermost first; each ends with the next one, the last one with the content.
 
     In DER their headers follow from the size of the content alone. So they are made once for a size, and compared in
     one go where they are read; only what is written otherwise is read element by element.
+
+    Args:
+        outermost: Its tag.
+        parts: The tags of the others; or bytes that stand before the next element in its container, always the same.
     """
 
-    __slots__ = ("_headers_around", "_headers_within", "_tags")
+    __slots__ = ("_known", "_outermost", "_parts", "headers")
 
-    def __init__(self, *tags: int) -> None:
-        self._tags = tags
-        self._headers_around = functools.lru_cache(_SIZES)(self._headers)
-        self._headers_within = functools.lru_cache(_SIZES)(self._headers_of)
+    def __init__(self, outermost: int, *parts: int | bytes) -> None:
+        self._outermost = outermost
+        self._parts = parts
+        self.headers: Callable[[int], bytes] = functools.lru_cache(_SIZES)(self._headers)
+        """All that stands before a content of so many bytes."""
+        self._known: dict[bytes, tuple[bytes, int, int]] = {}
+        """What stands behind the first bytes, as `_learn` found it."""
 
     def encode(self, content: bytes | bytearray) -> bytes:
         """The elements with this content."""
-        return self._headers_around(len(content)) + content
+        return self.headers(len(content)) + content
 
-    def start(self, data: bytes, offset: int, end: int) -> int:
-        """Where the content begins if all that is from `offset` to `end` is the elements in DER; else 0."""
-        headers = self._headers_within(end - offset)
-        return offset + len(headers) if headers and data.startswith(headers, offset, end) else 0
+    def match(self, data: bytes, offset: int, end: int) -> tuple[int, int] | None:
+        """The bounds of the content if the elements begin at `offset` in DER and end by `end`; else None."""
+        first = data[offset : offset + _OUTERMOST]
+        headers, size, total = self._known.get(first) or self._learn(first)
+        stop = offset + total
+        if stop <= end and (size <= _OUTERMOST or data[offset : offset + size] == headers):
+            return offset + size, stop
+        return None
+
+    def read(self, data: bytes, offset: int, end: int, field: str) -> tuple[bytes, int]:
+        """The content, and where it ends; raises as `bounds`."""
+        first = data[offset : offset + _OUTERMOST]
+        headers, size, total = self._known.get(first) or self._learn(first)
+        stop = offset + total
+        if stop <= end and (size <= _OUTERMOST or data[offset : offset + size] == headers):
+            return data[offset + size : stop], stop
+        start, stop = self.bounds(data, offset, end, field)
+        return data[start:stop], stop
 
     def bounds(self, data: bytes, offset: int, end: int, field: str) -> tuple[int, int]:
-        """The bounds of the content; each element has to fill its container, the first one `offset` to `end`.
+        """The bounds of the content, in DER or not. What comes behind the elements begins at the same `stop`.
 
         Raises:
-            RemoteProtocolError: As `only`, for any of them.
+            RemoteProtocolError: As `element` for the outermost one, as `only` for the others; or other bytes stand
+                where they are always the same.
         """
-        if start := self.start(data, offset, end):
-            return start, end
-        for tag in self._tags:
-            offset, end = only(data, offset, end, tag, field)
-        return offset, end
+        if found := self.match(data, offset, end):
+            return found
+        start, stop = element(data, offset, end, self._outermost, field)
+        for part in self._parts:
+            if isinstance(part, int):
+                start, stop = only(data, start, stop, part, field)
+            elif data.startswith(part, start, stop):
+                start += len(part)
+            else:
+                raise RemoteProtocolError(f"{field}: expected 0x{part.hex()} at byte {start}")
+        return start, stop
 
     def _headers(self, size: int) -> bytes:
         headers = b""
-        for tag in reversed(self._tags):
-            headers = _header(tag, size + len(headers)) + headers
+        for part in reversed((self._outermost, *self._parts)):
+            headers = (part if isinstance(part, bytes) else _header(part, size + len(headers))) + headers
         return headers
+
+    def _learn(self, first: bytes) -> tuple[bytes, int, int]:
+        """The headers that begin with these first bytes, their size, and that of all with the content.
+
+        Bytes that begin no elements in DER get a size that fits nowhere.
+        """
+        total = _total(first)
+        headers = self._headers_of(total)
+        size = len(headers)
+        found = (headers, size, total) if headers and first[:size] == headers[: len(first)] else (b"", 0, _NOWHERE)
+        if len(self._known) == _SIZES:
+            self._known.clear()
+        self._known[first] = found
+        return found
 
     def _headers_of(self, total: int) -> bytes:
         """The headers that make `total` bytes with their content; empty where no content does."""
@@ -369,6 +362,16 @@ class Nesting:
             if len(headers) + size >= total:
                 return headers if len(headers) + size == total else b""
         return b""
+
+
+def _total(first: bytes) -> int:
+    """The size of the element that begins so, by a length of up to two bytes; 0 where it has a longer one."""
+    if len(first) < 2:
+        return 0
+    header = 2 if first[1] <= 0x7F else 2 + (first[1] & 0x7F)
+    if header == 2:
+        return 2 + first[1]
+    return header + int.from_bytes(first[2:header], "big") if header <= len(first) else 0
 
 
 OCTETS: Final = tuple(Nesting(CONTEXT + number, OCTET_STRING) for number in range(8))

@@ -12,6 +12,7 @@ An object identifier is kept as its DER element, tag and length included: it is 
 
 import dataclasses
 import enum
+import functools
 from collections.abc import Sequence
 from typing import Final, Self, TypeAlias
 
@@ -52,14 +53,32 @@ NEGOEX: Final[OID] = bytes.fromhex("060a2b06010401823702021e")
 
 _GSS_HEADER: Final = 0x60
 """[APPLICATION 0], the InitialContextToken of RFC 2743 section 3.1."""
+_GSS_START: Final = bytes((_GSS_HEADER,))
 _INIT: Final = der.CONTEXT
 _RESP: Final = der.CONTEXT + 1
 _INIT_FIELDS: Final = der.Nesting(_INIT, der.SEQUENCE)
+_INIT_FIELDS_BEHIND_HEADER: Final = der.Nesting(_GSS_HEADER, SPNEGO, _INIT, der.SEQUENCE)
 _RESP_FIELDS: Final = der.Nesting(_RESP, der.SEQUENCE)
 _INIT_NAMES: Final = ("mechTypes", "reqFlags", "mechToken", "mechListMIC", "mechListMIC")
 _RESP_NAMES: Final = ("negState", "supportedMech", "responseToken", "mechListMIC")
+_MECH_TYPES: Final = der.Nesting(der.CONTEXT, der.SEQUENCE)
+_SUPPORTED_MECH: Final = der.Nesting(der.CONTEXT + 1, der.OBJECT_IDENTIFIER)
+_TOKEN: Final = der.OCTETS[2]
+"""mechToken or responseToken."""
+_MIC: Final = der.OCTETS[3]
+_OIDS: Final = {oid[2:]: oid for oid in (NTLM, KERBEROS, KERBEROS_MICROSOFT, KERBEROS_USER_TO_USER, NEGOEX)}
+"""Those that are offered, by their content."""
+_FIELD_0: Final = der.CONTEXT
+_FIELD_1: Final = der.CONTEXT + 1
+_FIELD_2: Final = der.CONTEXT + 2
+_FIELD_3: Final = der.CONTEXT + 3
+_FIELD_4: Final = der.CONTEXT + 4
+_NO_FIELD: Final = 0
+"""At the end."""
 _MAX_MECH_TYPES: Final = 32
 """Windows 11 offers five."""
+_OFFERS: Final = 8
+"""Lists of mechanisms that are kept encoded: ours alone, and a configuration has one."""
 
 
 class TokenKind(enum.Enum):
@@ -103,7 +122,11 @@ class NegState(enum.IntEnum):
     REQUEST_MIC = 3
 
 
-_NEG_STATES: Final = tuple(NegState)
+_NEG_STATE_FIELDS: Final = tuple(bytes((der.CONTEXT, 3, der.ENUMERATED, 1, state)) for state in NegState)
+"""The field in DER, by its state."""
+_NEG_STATES: Final = dict(zip(_NEG_STATE_FIELDS, NegState, strict=True))
+_NEG_STATE_SIZE: Final = 5
+"""Bytes of such a field."""
 
 
 def encode_mech_list(mech_types: Sequence[OID]) -> bytes:
@@ -125,8 +148,7 @@ class NegTokenInit:
     @staticmethod
     def encode(mech_list: bytes, mech_token: bytes) -> bytes:
         """A token with its GSS header, from `encode_mech_list` and the preferred mechanism's first token."""
-        content = der.encode(der.CONTEXT, mech_list) + der.encode_octets(2, mech_token)
-        return der.encode(_GSS_HEADER, SPNEGO + _INIT_FIELDS.encode(content))
+        return _offer(mech_list).headers(len(mech_token)) + mech_token
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -136,24 +158,23 @@ class NegTokenInit:
             RemoteProtocolError: No NegTokenInit, or one without mechTypes.
             LimitExceeded: More than 32 mechanisms.
         """
-        offset, end = 0, len(data)
-        if data[:1] == bytes((_GSS_HEADER,)):
-            offset, end = der.only(data, 0, end, _GSS_HEADER, "negTokenInit")
-            if not data.startswith(SPNEGO, offset):
-                raise RemoteProtocolError("negTokenInit: expected the object identifier of spnego")
-            offset += len(SPNEGO)
-        offset, end = _INIT_FIELDS.bounds(data, offset, end, "negTokenInit")
-        fields = der.fields(data, offset, end, _INIT_NAMES, "negTokenInit")
-        if 0 not in fields:
+        end = len(data)
+        token = _INIT_FIELDS_BEHIND_HEADER if data[:1] == _GSS_START else _INIT_FIELDS
+        offset, stop = token.match(data, 0, end) or token.bounds(data, 0, end, "negTokenInit")
+        der.expect_end(stop, end, "negTokenInit")
+        if offset == end or data[offset] != _FIELD_0:
             raise RemoteProtocolError("negTokenInit: expected mechTypes")
-        # [3] is the MIC of RFC 4178 or the hints of NegTokenInit2, and their types differ.
-        mic = 4 if 3 in fields and fields[3][0] == der.SEQUENCE else 3
-        return cls(
-            _mech_types(data, fields[0]),
-            data[fields[0][1] : fields[0][3]],
-            _octets(data, fields.get(2), "mechToken"),
-            _octets(data, fields.get(mic), "mechListMIC"),
-        )
+        mech_types, mech_list, offset = _mech_types(data, offset, end)
+        mech_token = mech_list_mic = None
+        field = data[offset] if offset < end else _NO_FIELD
+        if field == _FIELD_1:
+            _, offset = der.explicit(data, offset, end, 1, der.BIT_STRING, "reqFlags")
+            field = data[offset] if offset < end else _NO_FIELD
+        if field == _FIELD_2:
+            mech_token, offset = _TOKEN.read(data, offset, end, "mechToken")
+        if offset < end:
+            mech_list_mic = _last_of_init(data, offset, end)
+        return cls(mech_types, mech_list, mech_token, mech_list_mic)
 
 
 @dataclasses.dataclass(slots=True)
@@ -167,16 +188,14 @@ class NegTokenResp:
 
     def encode(self) -> bytes:
         """The token in DER."""
-        parts = []
-        if self.neg_state is not None:
-            parts.append(bytes((der.CONTEXT, 3, der.ENUMERATED, 1, self.neg_state)))
+        content = b"" if self.neg_state is None else _NEG_STATE_FIELDS[self.neg_state]
         if self.supported_mech is not None:
-            parts.append(der.encode(der.CONTEXT + 1, self.supported_mech))
+            content += der.encode(_FIELD_1, self.supported_mech)
         if self.response_token is not None:
-            parts.append(der.encode_octets(2, self.response_token))
+            content += _TOKEN.headers(len(self.response_token)) + self.response_token
         if self.mech_list_mic is not None:
-            parts.append(der.encode_octets(3, self.mech_list_mic))
-        return _RESP_FIELDS.encode(b"".join(parts))
+            content += _MIC.headers(len(self.mech_list_mic)) + self.mech_list_mic
+        return _RESP_FIELDS.headers(len(content)) + content
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -185,45 +204,79 @@ class NegTokenResp:
         Raises:
             RemoteProtocolError: No NegTokenResp.
         """
-        offset, end = _RESP_FIELDS.bounds(data, 0, len(data), "negTokenResp")
-        fields = der.fields(data, offset, end, _RESP_NAMES, "negTokenResp")
-        return cls(
-            _neg_state(data, fields.get(0)),
-            _supported_mech(data, fields.get(1)),
-            _octets(data, fields.get(2), "responseToken"),
-            _octets(data, fields.get(3), "mechListMIC"),
-        )
+        end = len(data)
+        offset, stop = _RESP_FIELDS.match(data, 0, end) or _RESP_FIELDS.bounds(data, 0, end, "negTokenResp")
+        if stop != end:
+            der.expect_end(stop, end, "negTokenResp")
+        neg_state = supported_mech = response_token = mech_list_mic = None
+        field = data[offset] if offset < end else _NO_FIELD
+        if field == _FIELD_0:
+            neg_state = _NEG_STATES.get(data[offset : offset + _NEG_STATE_SIZE])
+            if neg_state is None:
+                neg_state, offset = _neg_state(data, offset, end)
+            else:
+                offset += _NEG_STATE_SIZE
+            field = data[offset] if offset < end else _NO_FIELD
+        if field == _FIELD_1:
+            content, offset = _SUPPORTED_MECH.read(data, offset, end, "supportedMech")
+            supported_mech = _OIDS.get(content) or der.encode(der.OBJECT_IDENTIFIER, content)
+            field = data[offset] if offset < end else _NO_FIELD
+        if field == _FIELD_2:
+            response_token, offset = _TOKEN.read(data, offset, end, "responseToken")
+            field = data[offset] if offset < end else _NO_FIELD
+        if field == _FIELD_3:
+            mech_list_mic, offset = _MIC.read(data, offset, end, "mechListMIC")
+        if offset < end:
+            der.pass_over(data, offset, end, _RESP_NAMES, "negTokenResp")
+        return cls(neg_state, supported_mech, response_token, mech_list_mic)
 
 
-def _octets(data: bytes, field: der.Field | None, name: str) -> bytes | None:
-    return None if field is None else der.octets_of(data, field, name)
+@functools.lru_cache(_OFFERS)
+def _offer(mech_list: bytes) -> der.Nesting:
+    """A NegTokenInit with these mechTypes, around its mechToken."""
+    mech_types = der.encode(_FIELD_0, mech_list)
+    return der.Nesting(_GSS_HEADER, SPNEGO, _INIT, der.SEQUENCE, mech_types, _FIELD_2, der.OCTET_STRING)
 
 
-def _mech_types(data: bytes, field: der.Field) -> tuple[OID, ...]:
-    offset, end = der.content_of(field, der.SEQUENCE, "mechTypes")
+def _mech_types(data: bytes, offset: int, end: int) -> tuple[tuple[OID, ...], bytes, int]:
+    """The mechanisms, their list as received, and where the field ends."""
+    start, end = _MECH_TYPES.match(data, offset, end) or _MECH_TYPES.bounds(data, offset, end, "mechTypes")
+    # Behind the header of its field: the length is the second byte, or those that the second byte counts.
+    mech_list = offset + 2 + (data[offset + 1] & 0x7F if data[offset + 1] > 0x7F else 0)
     mech_types: list[OID] = []
-    while offset < end:
+    while start < end:
         if len(mech_types) == _MAX_MECH_TYPES:
             raise LimitExceeded(f"mechTypes: expected at most {_MAX_MECH_TYPES} mechanisms")
-        start, offset = der.element(data, offset, end, der.OBJECT_IDENTIFIER, "mechTypes")
+        start, stop = der.element(data, start, end, der.OBJECT_IDENTIFIER, "mechTypes")
+        content, start = data[start:stop], stop
         # Encoded again, so that a length which is not minimal compares equal.
-        mech_types.append(der.encode(der.OBJECT_IDENTIFIER, data[start:offset]))
+        mech_types.append(_OIDS.get(content) or der.encode(der.OBJECT_IDENTIFIER, content))
     if not mech_types:
         raise RemoteProtocolError("mechTypes: expected a mechanism, got an empty list")
-    return tuple(mech_types)
+    return tuple(mech_types), data[mech_list:end], end
 
 
-def _neg_state(data: bytes, field: der.Field | None) -> NegState | None:
-    if field is None:
-        return None
-    start, stop = der.content_of(field, der.ENUMERATED, "negState")
+def _last_of_init(data: bytes, offset: int, end: int) -> bytes | None:
+    """The MIC behind the mechToken: [3] in RFC 4178, [4] behind the hints of NegTokenInit2."""
+    mic, least = None, 3
+    if data[offset] == _FIELD_3:
+        least = 4
+        start, stop = der.element(data, offset, end, _FIELD_3, "mechListMIC")
+        if start < stop and data[start] == der.SEQUENCE:
+            der.only(data, start, stop, der.SEQUENCE, "negHints")
+            if stop < end and data[stop] == _FIELD_4:
+                least = 5
+                mic, stop = der.octets(data, stop, end, 4, "mechListMIC")
+        else:
+            mic, stop = _MIC.read(data, offset, end, "mechListMIC")
+        offset = stop
+    der.pass_over(data, offset, end, _INIT_NAMES, "negTokenInit", least)
+    return mic
+
+
+def _neg_state(data: bytes, offset: int, end: int) -> tuple[NegState, int]:
+    """A negState that is not in DER, and where its field ends."""
+    start, stop = der.explicit(data, offset, end, 0, der.ENUMERATED, "negState")
     if stop - start != 1 or data[start] > NegState.REQUEST_MIC:
         raise RemoteProtocolError(f"negState: expected 0 to 3, got 0x{data[start:stop][:4].hex()}")
-    return _NEG_STATES[data[start]]
-
-
-def _supported_mech(data: bytes, field: der.Field | None) -> OID | None:
-    if field is None:
-        return None
-    start, stop = der.content_of(field, der.OBJECT_IDENTIFIER, "supportedMech")
-    return der.encode(der.OBJECT_IDENTIFIER, data[start:stop])
+    return NegState(data[start]), stop

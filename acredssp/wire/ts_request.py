@@ -26,10 +26,25 @@ _MAX_NEGO_TOKENS: Final = 8
 """Elements of negoTokens that are read: every peer known sends one, the bound keeps 128 KiB of them cheap."""
 
 _FIELDS: Final = ("version", "negoTokens", "authInfo", "pubKeyAuth", "errorCode", "clientNonce")
+_NEGO_TOKENS_TAG: Final = der.CONTEXT + 1
+_AUTH_INFO_TAG: Final = der.CONTEXT + 2
+_PUB_KEY_AUTH_TAG: Final = der.CONTEXT + 3
+_ERROR_CODE_TAG: Final = der.CONTEXT + 4
+_CLIENT_NONCE_TAG: Final = der.CONTEXT + 5
+_NO_TAG: Final = 0
+"""At the end."""
+
 _MESSAGE: Final = der.Nesting(der.SEQUENCE)
-_NEGO_TOKEN: Final = der.Nesting(der.CONTEXT, der.OCTET_STRING)
-_ONE_NEGO_TOKEN: Final = der.Nesting(der.SEQUENCE, der.CONTEXT, der.OCTET_STRING)
-_NEGO_TOKENS: Final = der.Nesting(der.CONTEXT + 1, der.SEQUENCE, der.SEQUENCE, der.CONTEXT, der.OCTET_STRING)
+_NEGO_TOKENS: Final = der.Nesting(_NEGO_TOKENS_TAG, der.SEQUENCE, der.SEQUENCE, der.CONTEXT, der.OCTET_STRING)
+_NEGO_TOKEN: Final = der.Nesting(der.SEQUENCE, der.CONTEXT, der.OCTET_STRING)
+_AUTH_INFO: Final = der.OCTETS[2]
+_PUB_KEY_AUTH: Final = der.OCTETS[3]
+_CLIENT_NONCE: Final = der.OCTETS[5]
+_VERSION_FIELDS: Final = {version: der.encode_integer(0, version) for version in range(8)}
+"""The field in DER, of every version there is."""
+_VERSIONS: Final = {field: version for version, field in _VERSION_FIELDS.items()}
+_VERSION_SIZE: Final = 5
+"""Bytes of such a field."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -68,19 +83,19 @@ class TSRequest:
 
         errorCode is written signed, `02 04 C0 00 00 6D`: FreeRDP's decoder takes four bytes at most.
         """
-        parts = [der.encode_integer(0, self.version)]
+        content = _VERSION_FIELDS.get(self.version) or der.encode_integer(0, self.version)
         if self.nego_token is not None:
-            parts.append(_NEGO_TOKENS.encode(self.nego_token))
+            content += _NEGO_TOKENS.headers(len(self.nego_token)) + self.nego_token
         if self.auth_info is not None:
-            parts.append(der.encode_octets(2, self.auth_info))
+            content += _AUTH_INFO.headers(len(self.auth_info)) + self.auth_info
         if self.pub_key_auth is not None:
-            parts.append(der.encode_octets(3, self.pub_key_auth))
+            content += _PUB_KEY_AUTH.headers(len(self.pub_key_auth)) + self.pub_key_auth
         if self.error_code is not None:
             signed = self.error_code - (1 << 32) if self.error_code >= 1 << 31 else self.error_code
-            parts.append(der.encode_integer(4, signed))
+            content += der.encode_integer(4, signed)
         if self.client_nonce is not None:
-            parts.append(der.encode_octets(5, self.client_nonce))
-        return _MESSAGE.encode(b"".join(parts))
+            content += _CLIENT_NONCE.headers(len(self.client_nonce)) + self.client_nonce
+        return _MESSAGE.headers(len(content)) + content
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -89,60 +104,76 @@ class TSRequest:
         Raises:
             RemoteProtocolError: `data` is no TSRequest; field and offset are in the text.
         """
-        offset, end = _MESSAGE.bounds(data, 0, len(data), "TSRequest")
-        if offset == end or data[offset] != der.CONTEXT:
-            der.integer(data, offset, end, 0, "version")  # refuses that
-        fields = der.fields(data, offset, end, _FIELDS, "TSRequest")
-        return cls(
-            _version(data, fields[0]),
-            _nego_token(data, fields[1]) if 1 in fields else None,
-            der.octets_of(data, fields[2], "authInfo") if 2 in fields else None,
-            der.octets_of(data, fields[3], "pubKeyAuth") if 3 in fields else None,
-            _error_code(data, fields[4]) if 4 in fields else None,
-            _client_nonce(data, fields[5]) if 5 in fields else None,
-        )
+        end = len(data)
+        offset, stop = _MESSAGE.match(data, 0, end) or _MESSAGE.bounds(data, 0, end, "TSRequest")
+        if stop != end:
+            der.expect_end(stop, end, "TSRequest")
+        version = _VERSIONS.get(data[offset : offset + _VERSION_SIZE])
+        if version is None:
+            version, offset = _version(data, offset, end)
+        else:
+            offset += _VERSION_SIZE
+        nego_token = auth_info = pub_key_auth = error_code = client_nonce = None
+        tag = data[offset] if offset < end else _NO_TAG
+        if tag == _NEGO_TOKENS_TAG:
+            nego_token, offset = _nego_token(data, offset, end)
+            tag = data[offset] if offset < end else _NO_TAG
+        if tag == _AUTH_INFO_TAG:
+            auth_info, offset = _AUTH_INFO.read(data, offset, end, "authInfo")
+            tag = data[offset] if offset < end else _NO_TAG
+        if tag == _PUB_KEY_AUTH_TAG:
+            pub_key_auth, offset = _PUB_KEY_AUTH.read(data, offset, end, "pubKeyAuth")
+            tag = data[offset] if offset < end else _NO_TAG
+        if tag == _ERROR_CODE_TAG:
+            error_code, offset = _error_code(data, offset, end)
+            tag = data[offset] if offset < end else _NO_TAG
+        if tag == _CLIENT_NONCE_TAG:
+            client_nonce, offset = _client_nonce(data, offset, end)
+        if offset < end:
+            der.pass_over(data, offset, end, _FIELDS, "TSRequest")
+        return cls(version, nego_token, auth_info, pub_key_auth, error_code, client_nonce)
 
 
-def _version(data: bytes, field: der.Field) -> int:
-    version = der.integer_of(data, field, "version")
+def _version(data: bytes, offset: int, end: int) -> tuple[int, int]:
+    """A version that is none of ours, or not in DER, and where its field ends."""
+    version, stop = der.integer(data, offset, end, 0, "version")
     if not 0 <= version <= 0xFFFFFFFF:
-        raise RemoteProtocolError(f"version: expected 0 to 0xFFFFFFFF at byte {field[1] - 2}, got {version}")
-    return version
+        raise RemoteProtocolError(f"version: expected 0 to 0xFFFFFFFF at byte {offset}, got {version}")
+    return version, stop
 
 
-def _nego_token(data: bytes, field: der.Field) -> bytes:
-    """The one token of negoTokens, b"" when there is none.
+def _nego_token(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
+    """The one token of negoTokens, b"" when there is none, and where the field ends.
 
     [MS-CSSP] 2.2.1.1 allows several elements and gives the others no meaning: a second one that is not empty
     is refused rather than dropped.
     """
-    offset, end = der.content_of(field, der.SEQUENCE, "negoTokens")
-    if start := _ONE_NEGO_TOKEN.start(data, offset, end):
-        return data[start:end]
+    if found := _NEGO_TOKENS.match(data, offset, end):
+        start, stop = found
+        return data[start:stop], stop
+    offset, end = der.explicit(data, offset, end, 1, der.SEQUENCE, "negoTokens")
     token = b""
     for _ in range(_MAX_NEGO_TOKENS):
         if offset == end:
-            return token
-        start, stop = der.element(data, offset, end, der.SEQUENCE, "negoTokens")
-        start, stop = _NEGO_TOKEN.bounds(data, start, stop, "negoTokens")
-        if start < stop and token:
+            return token, end
+        start, offset = _NEGO_TOKEN.bounds(data, offset, end, "negoTokens")
+        if start < offset and token:
             raise RemoteProtocolError(f"negoTokens: expected one token, got another one at byte {start}")
-        token = data[start:stop] or token
-        offset = stop
+        token = data[start:offset] or token
     der.expect_end(offset, end, "negoTokens")
-    return token
+    return token, end
 
 
-def _error_code(data: bytes, field: der.Field) -> int:
+def _error_code(data: bytes, offset: int, end: int) -> tuple[int, int]:
     """An NTSTATUS: written signed in 4 bytes, or unsigned in 5 (pyspnego)."""
-    code = der.integer_of(data, field, "errorCode")
+    code, stop = der.integer(data, offset, end, 4, "errorCode")
     if not -(1 << 31) <= code < 1 << 32:
-        raise RemoteProtocolError(f"errorCode: expected 32 bits at byte {field[1]}, got an INTEGER of more")
-    return code & 0xFFFFFFFF
+        raise RemoteProtocolError(f"errorCode: expected 32 bits at byte {offset}, got an INTEGER of more")
+    return code & 0xFFFFFFFF, stop
 
 
-def _client_nonce(data: bytes, field: der.Field) -> bytes:
-    nonce = der.octets_of(data, field, "clientNonce")
+def _client_nonce(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
+    nonce, stop = _CLIENT_NONCE.read(data, offset, end, "clientNonce")
     if len(nonce) != NONCE_SIZE:
-        raise RemoteProtocolError(f"clientNonce: expected {NONCE_SIZE} bytes at byte {field[1]}, got {len(nonce)}")
-    return nonce
+        raise RemoteProtocolError(f"clientNonce: expected {NONCE_SIZE} bytes at byte {offset}, got {len(nonce)}")
+    return nonce, stop

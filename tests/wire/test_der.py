@@ -1,6 +1,7 @@
 import contextlib
 
 import pytest
+from asn1crypto import parser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectors.load import captures
@@ -225,6 +226,94 @@ def test_the_writer_equals_asn1crypto_at_every_length_form(size):
 )
 def test_integers_are_written_as_asn1crypto_writes_them(value):
     assert der.encode_integer(4, value) == core.Integer(value, explicit=4).dump()
+
+
+NESTING = der.Nesting(0x60, b"\x06\x01\x2b", 0xA0, der.OCTET_STRING)
+"""As a NegTokenInit's: bytes that are always the same stand before the second element."""
+
+
+def by_hand(content):
+    return parser.emit(1, 1, 0, b"\x06\x01\x2b" + core.OctetString(content, explicit=0).dump())
+
+
+@pytest.mark.requirement("codec.lengths")
+@pytest.mark.parametrize("size", [*range(0x70, 0x90), *range(0xF0, 0x110), *range(0xFFE0, 0x10010)])
+def test_a_nesting_is_written_and_read_at_every_length_form(size):
+    content = bytes(size)
+    data = NESTING.encode(content)
+    assert data == by_hand(content)
+    assert NESTING.read(b"??" + data + b"!", 2, len(data) + 2, "thing") == (content, len(data) + 2)
+    # A length of three bytes is past what is compared in one go.
+    expected = (len(data) - size, len(data)) if len(data) < 0x10000 + 4 else None
+    assert NESTING.match(data, 0, len(data)) == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "60810c06012b a007 0405 6162636465",
+        "600d06012b a00804810561 62636465",
+        "6082000d06012b a0810704056162636465",
+    ],
+)
+def test_a_nesting_need_not_be_in_der(data):
+    data = bytes.fromhex(data)
+    start, stop = NESTING.bounds(data, 0, len(data), "thing")
+    assert (data[start:stop], stop) == (b"abcde", len(data))
+    assert NESTING.match(data, 0, len(data)) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("", "thing: expected an element at byte 0, got 0 bytes"),
+        ("60", "thing: expected an element at byte 0, got 1 bytes"),
+        ("61 0c06012b a0070405 6162636465", "thing: expected tag 0x60 at byte 0, got 0x61"),
+        ("60 0c06012a a0070405 6162636465", "thing: expected 0x06012b at byte 2"),
+        ("60 020601", "thing: expected 0x06012b at byte 2"),
+        ("60 0c06012b a1070405 6162636465", "thing: expected tag 0xA0 at byte 5, got 0xA1"),
+        ("60 0c06012b a0060405 6162636465", "thing: expected the end at byte 13, got 1 bytes more"),
+        ("60 0c06012b a0070404 6162636465", "thing: expected the end at byte 13, got 1 bytes more"),
+        ("60 0c06012b a0070406 6162636465", "thing: length 6 at byte 7 reaches past the end of its container"),
+        ("60 0d06012b a0070405 6162636465", "thing: length 13 at byte 0 reaches past the end of its container"),
+        ("60 8006012b a0070405 6162636465", "thing: expected a definite length of at most 4 bytes at byte 1"),
+    ],
+)
+def test_a_nesting_refuses_what_does_not_fit_exactly(data, text):
+    data = bytes.fromhex(data)
+    assert NESTING.match(data, 0, len(data)) is None
+    with pytest.raises(RemoteProtocolError) as caught:
+        NESTING.bounds(data, 0, len(data), "thing")
+    assert text in str(caught.value)
+
+
+def test_a_nesting_never_reads_past_its_container():
+    data = NESTING.encode(b"content")
+    for end in range(len(data)):
+        assert NESTING.match(data, 0, end) is None
+        with pytest.raises(RemoteProtocolError):
+            NESTING.read(data, 0, end, "thing")
+
+
+@pytest.mark.requirement("defect.malformed-der")
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=40), st.integers(0, 40))
+def test_what_matches_a_nesting_is_what_is_read_element_by_element(data, offset):
+    nesting = der.OCTETS[0]
+    data = b"\xa0" + data
+    found = nesting.match(data, 0, min(offset, len(data)))
+    if found:
+        start, stop = found
+        assert nesting.encode(data[start:stop]) == data[:stop]
+
+
+def test_beginnings_without_number_are_not_all_kept():
+    nesting = der.Nesting(der.SEQUENCE)
+    first = nesting.encode(b"content")
+    for number in range(5000):
+        nesting.match(number.to_bytes(4, "big"), 0, 4)
+        assert len(nesting._known) <= 256
+    assert nesting.read(first, 0, len(first), "thing") == (b"content", len(first))
 
 
 @pytest.mark.requirement("defect.malformed-der")
