@@ -17,7 +17,6 @@ Who calls: the SSPI functions; aio has certificates in its contexts from the beg
 
 import ssl
 import struct
-import weakref
 from typing import Final
 
 from acredssp.core.tls import MAX_PLAINTEXT, TLSSession
@@ -40,10 +39,27 @@ _MAX_MESSAGE: Final = 128 * 1024
 _WATCH: Final = "acredssp_watch"
 
 
+class _Watch:
+    """What a session and `_note_message` share, as an attribute of the `ssl.SSLObject`.
+
+    Neither of them is in it: a cycle would outlive the connection.
+    """
+
+    __slots__ = ("behind", "incoming", "request")
+
+    def __init__(self, incoming: ssl.MemoryBIO) -> None:
+        self.incoming: ssl.MemoryBIO | None = incoming
+        """None once no request in TLS 1.3 stops the handshake any more: one was answered, or it is complete."""
+        self.request = b""
+        """The CertificateRequest that OpenSSL has just read (TLS 1.3)."""
+        self.behind = b""
+        """What was taken away behind its record."""
+
+
 class WatchingTLSSession(TLSSession):
     """A client's session; `certificate_request` is set when the handshake stopped for a CertificateRequest."""
 
-    __slots__ = ("__weakref__", "_in_clear", "_messages", "_watching")
+    __slots__ = ("_in_clear", "_messages", "_watch")
 
     def __init__(
         self, context: ssl.SSLContext, *, server_hostname: str | None = None, session: ssl.SSLSession | None = None
@@ -53,9 +69,8 @@ class WatchingTLSSession(TLSSession):
         """Handshake messages in clear that OpenSSL was not given yet."""
         self._in_clear = True
         """Whether the next record may hold such messages."""
-        self._watching = True
-        """Whether a request in TLS 1.3 stops the handshake: until one was answered, or the handshake is complete."""
-        setattr(self._object, _WATCH, weakref.ref(self))  # weak: a cycle would outlive the connection
+        self._watch = _Watch(self._incoming)
+        setattr(self._object, _WATCH, self._watch)
 
     def handshake(self, ciphertext: bytes | bytearray | memoryview = b"") -> bool:
         """Go on until the server's messages are used up, or the next one is a CertificateRequest.
@@ -70,25 +85,24 @@ class WatchingTLSSession(TLSSession):
             self.certificate_request = _authorities_of_tls12(request)
             return False
         done = super().handshake(ciphertext)
+        watch = self._watch
+        if watch.request:
+            self._untaken, watch.behind = watch.behind, b""
+            self.certificate_request, watch.request = _authorities_of_tls13(watch.request), b""
         if done:
-            self._watching = False
+            watch.incoming = None
         if self.certificate_request is not None and (done or self._output):
             self.certificate_request = None  # OpenSSL had the rest of the flight in the same record, and has answered
         return done
 
     def answer_certificate_request(self, answer: object) -> None:
         """Go on with the certificate in an `ssl.SSLContext`, with anything else without. Call `handshake()` next."""
-        self._watching = self._in_clear = False
+        self._watch.incoming = None
+        self._in_clear = False
         self._feed_messages(len(self._messages))
         self.certificate_request = None
         if isinstance(answer, ssl.SSLContext):
             self._object.context = answer
-
-    def note_request(self, message: bytes) -> None:
-        """Note a CertificateRequest that OpenSSL has just read (TLS 1.3), and let it read no further record."""
-        if self._watching:
-            self._untaken = self._incoming.read()
-            self.certificate_request = _authorities_of_tls13(message)
 
     def _hold_messages(self, records: bytes | bytearray | memoryview) -> int:
         """Hold the messages in clear that `records` begin with; return where what follows them begins.
@@ -142,18 +156,15 @@ def watch_certificate_requests(context: ssl.SSLContext) -> None:
         inner.__set__(context, _note_message)
 
 
-def _nobody() -> None:
-    """Stand in for the session of a connection that does not watch."""
-
-
 def _note_message(
     ssl_object: ssl.SSLObject, direction: str, _version: int, content_type: int, message_type: int, message: bytes
 ) -> None:
     # The other content types have codes of their own: an alert too may be number 13.
     if message_type == _CERTIFICATE_REQUEST and content_type == HANDSHAKE and direction == "read":
-        watch = getattr(ssl_object, _WATCH, _nobody)()
-        if watch is not None:
-            watch.note_request(message)
+        watch = getattr(ssl_object, _WATCH, None)
+        if watch is not None and watch.incoming is not None:
+            watch.behind = watch.incoming.read()  # OpenSSL shall read no further record
+            watch.request = message
 
 
 # --- the authorities' names, in DER ---

@@ -171,11 +171,14 @@ def test_this_cpython_still_has_the_private_callback():
     assert hasattr(super(ssl.SSLContext, ssl.SSLContext), "_msg_callback")
 
 
+def note_request_of(session):
+    client_certificate._note_message(session.ssl_object, "read", 0x304, 22, 13, bytes.fromhex("0d000003000000"))
+
+
 def test_a_flight_in_one_record_was_answered_already():
     """What the callback noted is dropped when TLS has gone on."""
     session = WatchingTLSSession(watching())
-    session.note_request(b"\x0d\x00\x00\x03\x00\x00\x00")
-    assert session.certificate_request == ()
+    note_request_of(session)
     session.handshake()  # puts the ClientHello out, as the answer to a packed flight would be
     assert session.certificate_request is None
 
@@ -185,8 +188,9 @@ def test_what_comes_once_the_handshake_is_over_is_left_alone(version):
     context = tls_config.server_context_from_pem(Policy(min_tls=version, max_tls=version), *pem("ec"))
     client, server = ends(context, lambda event: pytest.fail("asked"))
     list(converse(client, server))
-    client.context.tls.note_request(b"\x0d\x00\x00\x03\x00\x00\x00")
-    assert client.context.tls.certificate_request is None
+    session = client.context.tls
+    note_request_of(session)
+    assert session.ssl_object.acredssp_watch.request == b""
 
 
 def test_a_warning_in_front_of_the_flight_stops_nothing(tmp_path, with_certificate):
