@@ -182,6 +182,9 @@ class Deny:
     proven: bool = False
     """An `Oracle` has seen that the password was right. Nobody else can know: it counts from an oracle alone."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "proven", self.proven is True)  # nothing else vouches for a password
+
 
 LookupAnswer: TypeAlias = Password | NTHash | Candidates | Oracle | Deny
 """What a lookup may answer; anything else is taken as `Deny()`."""
