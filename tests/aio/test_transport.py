@@ -6,6 +6,7 @@ import random
 import weakref
 
 import pytest
+from support.alive import Watch
 from support.endpoints import (
     PASSWORD,
     BufferedRecorder,
@@ -121,13 +122,11 @@ async def test_records_are_full_and_no_fuller():
 
 
 async def handshake_with_tail(tail):
-    """Sides that are established, after the client sent `tail` in the record of its credentials."""
+    """Sides that are established; the server's engine found `tail` in the record of the credentials."""
     pair = memory_pair()
     ours, theirs = client_side(pair[0]), server_side(pair[1])
-    handshake = ours.sequence.handshake
-    seal = handshake._seal_credentials
-    handshake._seal_credentials = lambda credentials: seal(credentials) + tail
     await both(ours, theirs)
+    theirs.sequence.context.trailing_data = tail
     return ours, theirs
 
 
@@ -587,13 +586,11 @@ async def test_an_established_connection_keeps_nothing_of_its_handshake():
     await both(*sides)
     apps = [Recorder() for _ in sides]
     transports = [side.secure(app) for side, app in zip(sides, apps, strict=True)]
-    gone = []
-    for side in sides:
-        context = side.sequence
-        for thing in context, context.handshake, context.handshake.mechanism, side.answers:
-            gone.append(weakref.ref(thing))
-    del sides, side, context, thing
-    assert [ref() for ref in gone] == [None] * 8  # at once, without the garbage collector
+    engines = [(side.sequence, side.sequence.handshake, side.sequence.handshake.mechanism) for side in sides]
+    watch = Watch(*itertools.chain(*engines), *(side.answers for side in sides))
+    assert len(watch.alive()) == 8
+    del sides, engines
+    assert watch.alive() == []  # at once, without the garbage collector
     held = [referent for transport in transports for referent in gc.get_referents(transport)]
     kinds = {type(referent).__module__ for referent in held}
     assert not {kind for kind in kinds if kind.startswith(("acredssp.mechanisms", "acredssp.core.client"))}

@@ -29,25 +29,31 @@ CLIENTS = [
 ]
 ESTABLISHED = [capture for capture in CLIENTS if capture.get("ts_credentials_plain")]
 DENIED = [capture for capture in CLIENTS if "auth failure" in str(capture.get("result"))]
+NEGOTIATE = b"NTLMSSP\0\1\0\0\0"
 DOMAIN_USERS = ("Passw0rd!1",)
 """The password of the recordings whose acceptor asked a domain controller: those files name no account."""
 
 
-class RecordedNTLM(NTLMAcceptor):
+class RecordedNTLM:
     """An acceptor that sends the recorded CHALLENGE_MESSAGE."""
 
     def __init__(self, capture) -> None:
-        super().__init__(Policy(), NTLMIdentity("RECORDED"))
+        self._acceptor = NTLMAcceptor(Policy(), NTLMIdentity("RECORDED"))
         replies = b"".join(message.data for message in capture.messages if message.direction == "s2c")
         start = replies.index(b"NTLMSSP\0\2\0\0\0")
         info_length = int.from_bytes(replies[start + 40 : start + 42], "little")
         info_offset = int.from_bytes(replies[start + 44 : start + 48], "little")
         self.recorded = replies[start : start + info_offset + info_length]
 
-    def _step_negotiate(self, token: bytes) -> bytes:
-        super()._step_negotiate(token)
-        self._challenge = self.recorded
-        self._server_challenge = ChallengeMessage.decode(self.recorded).server_challenge
+    def __getattr__(self, name):
+        return getattr(self._acceptor, name)
+
+    def step(self, token: bytes):
+        progress = self._acceptor.step(token)
+        if not token.startswith(NEGOTIATE):
+            return progress
+        self._acceptor._challenge = self.recorded
+        self._acceptor._server_challenge = ChallengeMessage.decode(self.recorded).server_challenge
         return self.recorded
 
 

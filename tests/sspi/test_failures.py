@@ -21,6 +21,7 @@ from support.sspi import (
     talk,
 )
 
+from acredssp.core.context import SecurityContext
 from acredssp.credentials import Deny, Password
 from acredssp.errors import AuthenticationError, CredSSPError, LocalProtocolError, PolicyError, PublicKeyMismatch
 from acredssp.policy import Policy
@@ -187,7 +188,7 @@ async def test_what_has_no_status_of_its_own_ends_the_context(monkeypatch, side,
         raise cause
 
     with monkeypatch.context() as patch:
-        patch.setattr(end.handle.state.context, "step", fail)
+        patch.setattr(SecurityContext, "step", fail)
         await end.call(data)
     assert end.error.__cause__ is cause
     await hold_failure(end, status)

@@ -2,9 +2,9 @@
 
 import asyncio
 import gc
-import weakref
 
 import pytest
+from support.alive import Watch
 from support.endpoints import PASSWORD, client_config, server_config, tls_policy
 from support.records import decrypt, encrypt, plain, query
 from support.sspi import OK, pair, talk
@@ -166,13 +166,12 @@ async def test_engine_and_credentials_are_gone_with_the_context():
     client, server = await contexts()
     await query(server, SECPKG_ATTR_CREDS_2, SecPkgContext_ClientCreds())
     states = [end.handle.state for end in (client, server)]
-    engines = [weakref.ref(state.context) for state in states]
-    answers = weakref.ref(states[1]._answers)
+    watch = Watch(*(state.context for state in states), states[1]._answers)
+    assert len(watch.alive()) == 3
     for end in (client, server):
         assert await DeleteSecurityContext(end.handle) is OK
     gc.collect()
-    assert [engine() for engine in engines] == [None, None]
-    assert answers() is None
+    assert watch.alive() == []
     assert all(not isinstance(value, ClientConfig | ServerConfig) for state in states for value in vars(state).values())
     assert all(PASSWORD not in repr(vars(state)) for state in states)
 
