@@ -4,6 +4,7 @@
 #   make check   what continuous integration asks for: fmt lint types, and the tests with branch coverage
 #   make bench   what it costs, beside what others cost, under five minutes; make bench-full takes longer
 #   make bench-check  what may not get more expensive
+#   make compiled  the package with its engine compiled by mypyc, in build/compiled
 #   make format  write what `make fmt` would ask for
 # Variables: PYTHON (the interpreter .venv is made from), ARGS (more arguments for pytest),
 # KERBEROS (set to nothing to leave Kerberos out even where krb5-config is found).
@@ -24,8 +25,11 @@ RUN_STAMP := $(VENV)/.stamp-run
 DEV_STAMP := $(VENV)/.stamp-dev
 BENCH_STAMP := $(VENV)/.stamp-bench
 KERBEROS_STAMP := $(VENV)/.stamp-kerberos
+# The package with its engine compiled; what is installed into .venv stays interpreted.
+COMPILED := build/compiled
+COMPILED_STAMP := build/.stamp-compiled
 
-.PHONY: run test check fmt format lint types cover interop docs conformance bench bench-full bench-check clean
+.PHONY: run test check fmt format lint types cover interop docs conformance bench bench-full bench-check compiled clean
 .DEFAULT_GOAL := check
 
 run: $(RUN_STAMP)
@@ -77,6 +81,9 @@ bench-check: $(BENCH_STAMP) $(KERBEROS_STAMP)
 	$(BIN)/python -m benchmarks.check
 	$(BIN)/python -m benchmarks.stalled_kdc
 
+# `PYTHONPATH=build/compiled .venv/bin/python -P` is the interpreter of .venv with this in place of the sources.
+compiled: $(COMPILED_STAMP)
+
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
@@ -91,6 +98,16 @@ except ImportError:
     sys.exit("$(PYTHON) has no venv module: apt-get install python3-venv, or make PYTHON=another-python")
 endef
 export CHECK_PYTHON
+
+define CHECK_COMPILER
+import os, shlex, shutil, sys, sysconfig
+compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+if shutil.which(compiler) is None:
+    sys.exit(f"there is no C compiler {compiler} to compile acredssp by: apt-get install gcc, or name one with make CC=...")
+if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+    sys.exit("there is no Python.h to compile acredssp against: apt-get install python3-dev")
+endef
+export CHECK_COMPILER
 
 $(VENV_STAMP):
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "there is no $(PYTHON): install Python 3.11 or newer, or name one with make PYTHON=..." >&2; exit 1; }
@@ -112,6 +129,17 @@ $(DEV_STAMP): $(VENV_STAMP) pyproject.toml
 $(BENCH_STAMP): $(VENV_STAMP) pyproject.toml
 	@echo "installing acredssp and what its benchmarks need into $(VENV)"
 	@$(PIP) install --editable '.[bench]'
+	@touch $@
+
+# Built from a copy: the hook leaves what it compiles beside the sources, where the editable install would import it.
+$(COMPILED_STAMP): $(VENV_STAMP) pyproject.toml $(shell find acredssp -name '*.py')
+	@rm -rf $@ $(COMPILED) build/source build/wheel
+	@$(BIN)/python -c "$$CHECK_COMPILER"
+	@echo "compiling the engine into $(COMPILED), a minute"
+	@mkdir -p build/source
+	@cp -R acredssp pyproject.toml README.md LICENSE build/source
+	@HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) wheel --no-deps --wheel-dir build/wheel ./build/source
+	@$(BIN)/python -m zipfile --extract build/wheel/*.whl $(COMPILED)
 	@touch $@
 
 # Never fails: without Kerberos the tests that need it are skipped by name. `make clean` has it tried again.
