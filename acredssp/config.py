@@ -43,7 +43,7 @@ from acredssp.mechanisms.kerberos.context import (
 from acredssp.mechanisms.kerberos.remote_guard import GuardedTicket
 from acredssp.mechanisms.negotiate import DetectingAcceptor, NegotiableMechanism, NegotiateInitiator
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor, NTLMIdentity
-from acredssp.mechanisms.ntlm.initiator import NTLMInitiator
+from acredssp.mechanisms.ntlm.initiator import NTLMCredential, NTLMInitiator
 from acredssp.policy import MechanismChoice, Policy
 from acredssp.status import SecurityStatus, Stage
 from acredssp.trust import Trust
@@ -94,6 +94,8 @@ class ClientConfig:
     """Our name, for the server's log (NTLM's Workstation)."""
     _tickets: Tickets | None = dataclasses.field(init=False, repr=False, compare=False)
     """What Kerberos logs on with; None where it is not used."""
+    _ntlm_credential: NTLMCredential | None = dataclasses.field(init=False, repr=False, compare=False)
+    """What NTLM logs on with; None where it cannot be used."""
     _delegated: TSCredentials | RemoteGuard = dataclasses.field(init=False, repr=False, compare=False)
     """What goes over if the policy allows it."""
 
@@ -102,6 +104,8 @@ class ClientConfig:
         object.__setattr__(self, "_delegated", self._restricted(self._wanted()))
         guard = isinstance(self._delegated, RemoteGuard)
         object.__setattr__(self, "_tickets", _tickets(self.authenticate, self.policy.mechanism, guard=guard))
+        secret = self.authenticate if isinstance(self.authenticate, Password | NTHash) else None
+        object.__setattr__(self, "_ntlm_credential", secret and NTLMCredential(secret, self.workstation))
         if self.ssl_context is None:
             object.__setattr__(self, "ssl_context", tls_config.client_context(self.policy))
         if self.trust is None and not self.policy.dangerous_accept_any_certificate:
@@ -230,14 +234,12 @@ class ClientConfig:
         return NegotiateInitiator([ntlm]) if self.policy.mechanism is MechanismChoice.NEGOTIATE else ntlm
 
     def _ntlm(self, spn: str, channel_bindings: bytes | None) -> NTLMInitiator:
-        assert isinstance(self.authenticate, Password | NTHash)
-        return NTLMInitiator(
-            self.authenticate, target_name=spn, workstation=self.workstation, channel_bindings=channel_bindings
-        )
+        assert self._ntlm_credential is not None
+        return NTLMInitiator(self._ntlm_credential, target_name=spn, channel_bindings=channel_bindings)
 
     def _with_kerberos(self, tickets: Tickets, spn: str, channel_bindings: bytes | None, *, ask_kdc: bool) -> Mechanism:
         policy = self.policy
-        ntlm = policy.mechanism.ntlm and isinstance(self.authenticate, Password | NTHash)
+        ntlm = policy.mechanism.ntlm and self._ntlm_credential is not None
         ntlm = ntlm and not isinstance(self._delegated, RemoteGuard)
         first: Mechanism | PolicyError
         try:

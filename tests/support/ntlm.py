@@ -6,7 +6,7 @@ from acredssp.credentials import Password
 from acredssp.mechanisms.base import AskOracle, LookupCredential
 from acredssp.mechanisms.ntlm import crypto
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor, NTLMIdentity
-from acredssp.mechanisms.ntlm.initiator import NTLMInitiator
+from acredssp.mechanisms.ntlm.initiator import NTLMCredential, NTLMInitiator
 from acredssp.mechanisms.ntlm.messages import (
     MIC_END,
     AuthenticateMessage,
@@ -26,7 +26,7 @@ SPN = "TERMSRV/srv.contoso.test"
 
 
 def initiator(credential=ALICE, **options):
-    return NTLMInitiator(credential, **{"target_name": SPN, "workstation": "PC"} | options)
+    return NTLMInitiator(NTLMCredential(credential, "PC"), **{"target_name": SPN} | options)
 
 
 def acceptor(policy=None, **options):
@@ -93,7 +93,9 @@ class HandMade:
         pairs = decode_av_pairs(self.challenge.target_info, "test")
         if mic if announce is None else announce:
             pairs[AvId.FLAGS] = b"\2\0\0\0"
-        temp = NTLMv2Response.encode_temp(0, b"\xaa" * 8, encode_av_pairs(pairs) if av_pairs is None else av_pairs)
+        temp = NTLMv2Response.encode_temp(
+            bytes(8), b"\xaa" * 8, encode_av_pairs(pairs) if av_pairs is None else av_pairs
+        )
         temp = temp[:-4] + tail
         key_name = user.decode("utf-16-le", "replace")
         key = crypto.ntowf_v2(

@@ -9,6 +9,7 @@ import dataclasses
 import enum
 import hmac
 import secrets
+import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -53,6 +54,14 @@ _OFFERED_IF_ASKED: Final[int] = (
 )
 _ALWAYS_OFFERED: Final[int] = Flags.REQUEST_TARGET | Flags.NTLM | Flags.ALWAYS_SIGN | Flags.TARGET_INFO
 
+_ANONYMOUS: Final = int(Flags.ANONYMOUS)
+_TIMESTAMP: Final = int(AvId.TIMESTAMP)
+_TARGET_NAME: Final = int(AvId.TARGET_NAME)
+_CHANNEL_BINDINGS: Final = int(AvId.CHANNEL_BINDINGS)
+_pack_timestamp = struct.Struct("<HHQHH").pack
+"""MsvAvTimestamp, and MsvAvEOL behind it."""
+_NO_MIC: Final = bytes(16)
+
 _NOT_ABOUT_THE_ACCOUNT: Final = frozenset({NTSTATUS.STATUS_NO_LOGON_SERVERS})
 """Statuses that tell nothing of the account, so that a peer without the password may see them."""
 
@@ -92,7 +101,8 @@ class NTLMIdentity:
         }
         pairs = {int(av_id): name.encode("utf-16-le") for av_id, name in names.items() if name}
         object.__setattr__(self, "target_name", domain.encode("utf-16-le"))
-        object.__setattr__(self, "target_type", Flags.TARGET_TYPE_SERVER if alone else Flags.TARGET_TYPE_DOMAIN)
+        target_type = Flags.TARGET_TYPE_SERVER if alone else Flags.TARGET_TYPE_DOMAIN
+        object.__setattr__(self, "target_type", int(target_type))
         object.__setattr__(self, "names", encode_av_pairs(pairs)[:-4])
 
 
@@ -103,6 +113,14 @@ class _State(enum.Enum):
     ORACLE = enum.auto()
     DONE = enum.auto()
     FAILED = enum.auto()
+
+
+_NEGOTIATE: Final = _State.NEGOTIATE
+_AUTHENTICATE: Final = _State.AUTHENTICATE
+_LOOKUP: Final = _State.LOOKUP
+_ORACLE: Final = _State.ORACLE
+_DONE: Final = _State.DONE
+_FAILED: Final = _State.FAILED
 
 
 @dataclasses.dataclass(slots=True)
@@ -153,7 +171,7 @@ class NTLMAcceptor(NTLMContext):
         self._challenge = b""
         self._server_challenge = b""
         self._logon: _Logon | None = None
-        self._state = _State.NEGOTIATE
+        self._state = _NEGOTIATE
 
     def step(self, token: bytes) -> Progress:
         """Take NEGOTIATE, then AUTHENTICATE.
@@ -164,12 +182,12 @@ class NTLMAcceptor(NTLMContext):
             AuthenticationError: An anonymous logon, or one without NTLMv2.
         """
         state = self._state
-        if state in {_State.LOOKUP, _State.ORACLE, _State.FAILED}:
+        if state is _LOOKUP or state is _ORACLE or state is _FAILED:
             raise LocalProtocolError(f"no ntlm token is due: the context is at {state.name.lower()}")
-        self._state = _State.FAILED
-        if state is _State.NEGOTIATE:
+        self._state = _FAILED
+        if state is _NEGOTIATE:
             return self._step_negotiate(token)
-        if state is _State.AUTHENTICATE:
+        if state is _AUTHENTICATE:
             return self._step_authenticate(token)
         raise RemoteProtocolError("ntlm is complete: expected no more tokens")
 
@@ -183,11 +201,11 @@ class NTLMAcceptor(NTLMContext):
         state, logon = self._state, self._logon
         if logon is None:
             raise LocalProtocolError("the ntlm acceptor asked nothing")
-        self._state, self._logon = _State.FAILED, None
-        if state is _State.ORACLE:
+        self._state, self._logon = _FAILED, None
+        if state is _ORACLE:
             return self._accept(logon, self._take_oracle_key(logon, answer))
         if isinstance(answer, Oracle):
-            self._logon, self._state = logon, _State.ORACLE
+            self._logon, self._state = logon, _ORACLE
             return AskOracle(answer, self._exchange(logon))
         return self._accept(logon, self._prove(logon, answer))
 
@@ -196,16 +214,15 @@ class NTLMAcceptor(NTLMContext):
         message = NegotiateMessage.decode(token)
         require_flags(message.flags, "negotiate")
         identity = self._identity
-        timestamp = encode_av_pairs({AvId.TIMESTAMP: self._now().to_bytes(8, "little")})
         self._server_challenge = self._random(8)
         self._negotiate = token
         self._challenge = ChallengeMessage.encode(
             message.flags & _OFFERED_IF_ASKED | _ALWAYS_OFFERED | identity.target_type,
             self._server_challenge,
             identity.target_name,
-            identity.names + timestamp,
+            identity.names + _pack_timestamp(_TIMESTAMP, 8, self._now(), 0, 0),
         )
-        self._state = _State.AUTHENTICATE
+        self._state = _AUTHENTICATE
         return self._challenge
 
     def _step_authenticate(self, token: bytes) -> LookupCredential:
@@ -214,7 +231,7 @@ class NTLMAcceptor(NTLMContext):
         # 24 bytes are NTLMv1, none are LMv2 alone or an anonymous logon: refused before anybody is asked.
         if len(message.nt_response) <= 24:
             raise _denied(f"expected an ntlmv2 response, got {len(message.nt_response)} bytes")
-        if not message.user or message.flags & Flags.ANONYMOUS:
+        if not message.user or message.flags & _ANONYMOUS:
             raise _denied("an anonymous logon is not accepted")
         require_flags(message.flags, "authenticate")
         if len(message.encrypted_session_key) != 16:
@@ -226,7 +243,7 @@ class NTLMAcceptor(NTLMContext):
         if mic is None and self._policy.require_ntlm_mic:
             raise PolicyError("the client announces no mic, which the policy requires")
         self._logon = _Logon(message, response, _claimed_principal(message, response), mic)
-        self._state = _State.LOOKUP
+        self._state = _LOOKUP
         return LookupCredential(self._logon.principal, self.name)
 
     def _exchange(self, logon: _Logon) -> NTLMExchange:
@@ -288,7 +305,7 @@ class NTLMAcceptor(NTLMContext):
         message = logon.message
         session_key = rc4(session_base_key, message.encrypted_session_key)
         if logon.mic is not None:
-            expected = message_mic(session_key, self._negotiate, self._challenge, with_mic(message.raw, bytes(16)))
+            expected = message_mic(session_key, self._negotiate, self._challenge, with_mic(message.raw, _NO_MIC))
             if not hmac.compare_digest(expected, logon.mic):
                 raise RemoteProtocolError(
                     "the mic of the ntlm messages does not fit: they were altered on the way",
@@ -299,12 +316,12 @@ class NTLMAcceptor(NTLMContext):
         self.needs_mech_list_mic = logon.mic is not None
         self.principal = logon.principal
         self._establish(session_key, initiator=False)
-        self._state = _State.DONE
+        self._state = _DONE
         return b""
 
     def _check_bindings(self, response: NTLMv2Response) -> None:
         """Compare the channel bindings if both sides have some ([MS-NLMP] 3.2.5.1.2, RFC 2744 3.11)."""
-        theirs = response.av_pairs.get(AvId.CHANNEL_BINDINGS, b"")
+        theirs = response.av_pairs.get(_CHANNEL_BINDINGS, b"")
         if self._bindings is None or not any(theirs):
             return
         if not hmac.compare_digest(self._bindings, theirs):
@@ -317,10 +334,10 @@ class NTLMAcceptor(NTLMContext):
 
 def _claimed_principal(message: AuthenticateMessage, response: NTLMv2Response) -> Principal:
     return Principal(
-        user=decode_text(message.user, "authenticate user name"),
-        domain=decode_text(message.domain, "authenticate domain name"),
-        workstation=decode_text(message.workstation, "authenticate workstation name"),
-        target_name=decode_text(response.av_pairs.get(AvId.TARGET_NAME, b""), "authenticate target name"),
+        decode_text(message.user, "authenticate user name"),
+        decode_text(message.domain, "authenticate domain name"),
+        decode_text(message.workstation, "authenticate workstation name"),
+        decode_text(response.av_pairs.get(_TARGET_NAME, b""), "authenticate target name"),
     )
 
 

@@ -54,7 +54,9 @@ class NTLMContext:
 
     def wrap(self, plaintext: bytes) -> bytes:
         """Sign and seal: 16 bytes of signature, then the ciphertext."""
-        return _established(self._outgoing).wrap(plaintext)
+        if self._outgoing is None:
+            raise _not_established()
+        return self._outgoing.wrap(plaintext)
 
     def unwrap(self, sealed: bytes) -> bytes:
         """Verify and unseal the peer's next message.
@@ -62,14 +64,19 @@ class NTLMContext:
         Raises:
             RemoteProtocolError: SEC_E_MESSAGE_ALTERED or SEC_E_OUT_OF_SEQUENCE; the context is dead.
         """
-        incoming, self._incoming = _established(self._incoming), None
+        incoming = self._incoming
+        if incoming is None:
+            raise _not_established()
+        self._incoming = None
         plaintext = incoming.unwrap(sealed)
         self._incoming = incoming
         return plaintext
 
     def get_mic(self, message: bytes) -> bytes:
         """Sign a mechTypes list, 16 bytes; only before anything is wrapped."""
-        return _established(self._outgoing).get_mic(message)
+        if self._outgoing is None:
+            raise _not_established()
+        return self._outgoing.get_mic(message)
 
     def verify_mic(self, message: bytes, mic: bytes) -> None:
         """Verify the peer's mechListMIC; only before anything is unwrapped.
@@ -77,12 +84,13 @@ class NTLMContext:
         Raises:
             RemoteProtocolError: SEC_E_MESSAGE_ALTERED or SEC_E_OUT_OF_SEQUENCE; the context is dead.
         """
-        incoming, self._incoming = _established(self._incoming), None
+        incoming = self._incoming
+        if incoming is None:
+            raise _not_established()
+        self._incoming = None
         incoming.verify_mic(message, mic)
         self._incoming = incoming
 
 
-def _established(handle: SealingHandle | None) -> SealingHandle:
-    if handle is None:
-        raise LocalProtocolError("the ntlm context is not established, or has failed")
-    return handle
+def _not_established() -> LocalProtocolError:
+    return LocalProtocolError("the ntlm context is not established, or has failed")

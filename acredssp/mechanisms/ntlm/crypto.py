@@ -32,7 +32,9 @@ __all__ = [
     "SealingHandle",
     "channel_bindings_hash",
     "encode_text",
+    "hmac_blocks",
     "hmac_md5",
+    "hmac_md5_of",
     "message_mic",
     "nt_proof",
     "ntowf_v2",
@@ -47,20 +49,46 @@ for one of them, and is allowed in FIPS builds too."""
 SIGNATURE_SIZE: Final = 16
 _INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
-_SEQUENCE = struct.Struct("<I")
+_INNER_REST: Final = b"\x36" * 48
+_OUTER_REST: Final = b"\x5c" * 48
+"""What a key of 16 bytes leaves of a block: zeros, under the pad."""
+_pack_sequence = struct.Struct("<I").pack
 _SEAL_VERSION: Final = b"\1\0\0\0"
 
-_CLIENT_TO_SERVER: Final = b"session key to client-to-server %s key magic constant\0"
-_SERVER_TO_CLIENT: Final = b"session key to server-to-client %s key magic constant\0"
+_CLIENT_TO_SERVER: Final = (
+    b"session key to client-to-server signing key magic constant\0",
+    b"session key to client-to-server sealing key magic constant\0",
+)
+_SERVER_TO_CLIENT: Final = (
+    b"session key to server-to-client signing key magic constant\0",
+    b"session key to server-to-client sealing key magic constant\0",
+)
+
+HMACBlocks: TypeAlias = tuple[bytes, bytes]
+"""What HMAC-MD5's inner and outer hash begin with: 64 bytes each, made of the key alone."""
 
 
-def hmac_md5(key: bytes, message: bytes) -> bytes:
-    """HMAC-MD5 (RFC 2104) for a key of at most 64 bytes.
+def hmac_blocks(key: bytes) -> HMACBlocks:
+    """The blocks of a key of 16 bytes, as all of NTLM's are, that is used more than once.
+
+    Not hashes that have taken them in: to copy those pays from the fourth message on.
+    """
+    return key.translate(_INNER_PAD) + _INNER_REST, key.translate(_OUTER_PAD) + _OUTER_REST
+
+
+def hmac_md5_of(blocks: HMACBlocks, message: bytes) -> bytes:
+    """HMAC-MD5 (RFC 2104) under the key that the blocks were made of.
 
     By hand, because `hmac` refuses MD5 in FIPS builds and takes nearly twice the instructions.
     """
-    block = key.ljust(64, b"\0")
-    return _md5(block.translate(_OUTER_PAD) + _md5(block.translate(_INNER_PAD) + message).digest()).digest()
+    inner, outer = blocks
+    return _md5(outer + _md5(inner + message).digest()).digest()
+
+
+def hmac_md5(key: bytes, message: bytes) -> bytes:
+    """HMAC-MD5 for a key of 16 bytes that is used once."""
+    inner = key.translate(_INNER_PAD) + _INNER_REST
+    return _md5(key.translate(_OUTER_PAD) + _OUTER_REST + _md5(inner + message).digest()).digest()
 
 
 Keystream: TypeAlias = Callable[[bytes], bytes]
@@ -149,12 +177,14 @@ class SealingHandle:
         from_initiator: Whether this is the direction from client to server.
     """
 
-    __slots__ = ("_given_back", "_rc4", "_sequence", "_sign_key")
+    __slots__ = ("_crypt", "_given_back", "_rc4", "_sequence", "_sign_blocks")
 
     def __init__(self, session_key: bytes, *, from_initiator: bool) -> None:
-        magic = _CLIENT_TO_SERVER if from_initiator else _SERVER_TO_CLIENT
-        self._sign_key = _md5(session_key + magic % b"signing").digest()
-        self._rc4 = _keystream(_md5(session_key + magic % b"sealing").digest())
+        signing, sealing = _CLIENT_TO_SERVER if from_initiator else _SERVER_TO_CLIENT
+        self._sign_blocks = hmac_blocks(_md5(session_key + signing).digest())
+        self._rc4 = _keystream(_md5(session_key + sealing).digest())
+        self._crypt = self._rc4
+        """RC4 from where the stream is."""
         self._given_back = b""
         """Keystream that a mechListMIC took out and gave back: the next message begins with it."""
         self._sequence = 0
@@ -163,8 +193,7 @@ class SealingHandle:
         """Signature (16 bytes), then the ciphertext."""
         # GSS_WrapEx seals first and then the checksum, with the same continuing stream ([MS-NLMP] 3.4.6).
         ciphertext = self._crypt(plaintext)
-        checksum, sequence = self._sign(plaintext)
-        return _SEAL_VERSION + self._crypt(checksum) + sequence + ciphertext
+        return self._sign(plaintext, self._crypt) + ciphertext
 
     def unwrap(self, sealed: bytes) -> bytes:
         """The plaintext of the next message.
@@ -175,8 +204,9 @@ class SealingHandle:
         if len(sealed) < SIGNATURE_SIZE:
             raise _altered(f"expected a sealed message of at least 16 bytes, got {len(sealed)}")
         plaintext = self._crypt(sealed[SIGNATURE_SIZE:])
-        checksum, sequence = self._sign(plaintext)
-        self._verify(_SEAL_VERSION + self._crypt(checksum) + sequence, sealed[:SIGNATURE_SIZE])
+        expected, signature = self._sign(plaintext, self._crypt), sealed[:SIGNATURE_SIZE]
+        if not hmac.compare_digest(expected, signature):
+            raise self._mismatch(expected, signature)
         return plaintext
 
     def get_mic(self, message: bytes) -> bytes:
@@ -185,8 +215,7 @@ class SealingHandle:
         The RC4 state is given back afterwards and the sequence number is not: the next sealed message has another
         number and the stream from the same place.
         """
-        checksum, sequence = self._sign(message)
-        return _SEAL_VERSION + self._crypt_and_give_back(checksum) + sequence
+        return self._sign(message, self._crypt_and_give_back)
 
     def verify_mic(self, message: bytes, mic: bytes) -> None:
         """Verify the peer's signature of a mechTypes list; see `get_mic`.
@@ -194,38 +223,39 @@ class SealingHandle:
         Raises:
             RemoteProtocolError: The signature does not fit.
         """
-        self._verify(self.get_mic(message), mic)
+        expected = self.get_mic(message)
+        if not hmac.compare_digest(expected, mic):
+            raise self._mismatch(expected, mic)
 
-    def _sign(self, message: bytes) -> tuple[bytes, bytes]:
-        """The next NTLMSSP_MESSAGE_SIGNATURE ([MS-NLMP] 3.4.4.2): its Checksum in clear, and its SeqNum."""
-        sequence = _SEQUENCE.pack(self._sequence & 0xFFFFFFFF)
+    def _sign(self, message: bytes, crypt: Keystream) -> bytes:
+        """The next NTLMSSP_MESSAGE_SIGNATURE ([MS-NLMP] 3.4.4.2): version, Checksum under `crypt`, SeqNum."""
+        sequence = _pack_sequence(self._sequence & 0xFFFFFFFF)
         self._sequence += 1
-        return hmac_md5(self._sign_key, sequence + message)[:8], sequence
-
-    def _crypt(self, data: bytes) -> bytes:
-        """RC4 over `data`, from where the stream is."""
-        kept = self._given_back
-        if not kept:
-            return self._rc4(data)
-        self._given_back = kept[len(data) :]
-        return _xor(data[: len(kept)], kept) + self._rc4(data[len(kept) :])
+        return _SEAL_VERSION + crypt(hmac_md5_of(self._sign_blocks, sequence + message)[:8]) + sequence
 
     def _crypt_and_give_back(self, checksum: bytes) -> bytes:
-        # A second RC4 state for the MIC would cost 35,000 instructions, each of four times a logon.
+        # A second RC4 state for the MIC would cost 35,000 instructions with cryptography, each of four times a logon.
         if len(self._given_back) < len(checksum):
             self._given_back += self._rc4(bytes(len(checksum) - len(self._given_back)))
+            self._crypt = self._crypt_given_back
         return _xor(checksum, self._given_back)
 
-    def _verify(self, expected: bytes, signature: bytes) -> None:
-        if hmac.compare_digest(expected, signature):
-            return
+    def _crypt_given_back(self, data: bytes) -> bytes:
+        """RC4 while keystream is left that a MIC gave back."""
+        kept = self._given_back
+        self._given_back = kept[len(data) :]
+        if not self._given_back:
+            self._crypt = self._rc4
+        return _xor(data[: len(kept)], kept) + self._rc4(data[len(kept) :])
+
+    def _mismatch(self, expected: bytes, signature: bytes) -> RemoteProtocolError:
         if len(signature) == SIGNATURE_SIZE and signature[12:] != expected[12:]:
             got = int.from_bytes(signature[12:], "little")
-            raise RemoteProtocolError(
+            return RemoteProtocolError(
                 f"expected the sealed message with sequence number {self._sequence - 1}, got {got}",
                 security_status=SecurityStatus.SEC_E_OUT_OF_SEQUENCE,
             )
-        raise _altered("the signature of a sealed message does not fit")
+        return _altered("the signature of a sealed message does not fit")
 
 
 def _xor(data: bytes, keystream: bytes) -> bytes:

@@ -11,9 +11,9 @@ from acredssp.mechanisms.ntlm.context import REQUIRED_FLAGS, NTLMContext, requir
 from acredssp.mechanisms.ntlm.crypto import (
     channel_bindings_hash,
     encode_text,
-    hmac_md5,
+    hmac_blocks,
+    hmac_md5_of,
     message_mic,
-    nt_proof,
     ntowf_v2,
     rc4,
 )
@@ -27,17 +27,28 @@ from acredssp.mechanisms.ntlm.messages import (
     NegotiateMessage,
     NTLMv2Response,
     decode_av_pairs,
-    encode_av_pairs,
+    encode_av_pair,
     filetime_now,
     with_mic,
 )
 
-__all__ = ["NTLMInitiator"]
+__all__ = ["NTLMCredential", "NTLMInitiator"]
 
 _NEGOTIATE_FLAGS: Final[int] = (
     REQUIRED_FLAGS | Flags.REQUEST_TARGET | Flags.NTLM | Flags.ALWAYS_SIGN | Flags.VERSION | Flags.KEY_56
 )
 _AUTHENTICATE_FLAGS: Final[int] = _NEGOTIATE_FLAGS | Flags.TARGET_INFO
+_NEGOTIATE: Final = NegotiateMessage.encode(_NEGOTIATE_FLAGS)
+
+_NB_COMPUTER_NAME: Final = int(AvId.NB_COMPUTER_NAME)
+_NB_DOMAIN_NAME: Final = int(AvId.NB_DOMAIN_NAME)
+_FLAGS: Final = int(AvId.FLAGS)
+_TIMESTAMP: Final = int(AvId.TIMESTAMP)
+_TARGET_NAME: Final = int(AvId.TARGET_NAME)
+_CHANNEL_BINDINGS: Final = int(AvId.CHANNEL_BINDINGS)
+_NO_BINDINGS: Final = encode_av_pair(_CHANNEL_BINDINGS, bytes(16))
+_NO_TIME: Final = bytes(8)
+_EOL: Final = bytes(4)
 
 
 class _State(enum.Enum):
@@ -47,26 +58,53 @@ class _State(enum.Enum):
     FAILED = enum.auto()
 
 
+_START: Final = _State.START
+_CHALLENGE: Final = _State.CHALLENGE
+_DONE: Final = _State.DONE
+_FAILED: Final = _State.FAILED
+
+
+class NTLMCredential:
+    """An account as its logons need it: the names in UTF-16LE, and NTOWFv2, which is as good as the password.
+
+    Make one for an account and share it.
+
+    Args:
+        secret: Account and secret. `user@suffix` with an empty domain is sent as it is.
+        workstation: The name of this machine to claim; empty for none.
+    """
+
+    __slots__ = ("_key_blocks", "domain", "user", "workstation")
+
+    def __init__(self, secret: AccountSecret, workstation: str = "") -> None:
+        self.domain = encode_text(secret.domain)
+        self.user = encode_text(secret.user)
+        self.workstation = encode_text(workstation)
+        self._key_blocks = hmac_blocks(ntowf_v2(secret.nt_hash, secret.user, self.domain))
+
+    def hmac(self, message: bytes) -> bytes:
+        """HMAC-MD5 of a message under NTOWFv2, the response key: 16 bytes."""
+        return hmac_md5_of(self._key_blocks, message)
+
+
 class NTLMInitiator(NTLMContext):
     """A client's NTLM context: NTLMv2 only, and always with a MIC.
 
     Call `step(b"")`, then `step(challenge)`: it is complete with the AUTHENTICATE_MESSAGE it answers with.
 
     Args:
-        credential: Account and secret. `user@suffix` with an empty domain is sent as it is.
+        credential: Who logs on.
         target_name: The SPN of the server, `TERMSRV/host`; empty for none.
-        workstation: The name of this machine to claim; empty for none.
         channel_bindings: The application data of the bindings (RFC 5929), None for none: CredSSP needs none.
         random: Gives as many random bytes as asked for.
         now: Gives the time as FILETIME; used only if the server sends no timestamp.
     """
 
-    def __init__(  # noqa: PLR0913 -- all but the first are named
+    def __init__(
         self,
-        credential: AccountSecret,
+        credential: NTLMCredential,
         *,
         target_name: str,
-        workstation: str = "",
         channel_bindings: bytes | None = None,
         random: Callable[[int], bytes] = secrets.token_bytes,
         now: Callable[[], int] = filetime_now,
@@ -74,12 +112,12 @@ class NTLMInitiator(NTLMContext):
         super().__init__()
         self._credential = credential
         self._target_name = encode_text(target_name)
-        self._workstation = encode_text(workstation)
-        self._bindings = bytes(16) if channel_bindings is None else channel_bindings_hash(channel_bindings)
+        self._bindings = _NO_BINDINGS
+        if channel_bindings is not None:
+            self._bindings = encode_av_pair(_CHANNEL_BINDINGS, channel_bindings_hash(channel_bindings))
         self._random = random
         self._now = now
-        self._negotiate = b""
-        self._state = _State.START
+        self._state = _START
 
     def step(self, token: bytes) -> bytes:
         """Take nothing, then the CHALLENGE_MESSAGE; answer with the message to send.
@@ -89,18 +127,17 @@ class NTLMInitiator(NTLMContext):
             PolicyError: The server offers no 128-bit sealing.
         """
         state = self._state
-        if state is _State.FAILED:
+        if state is _FAILED:
             raise LocalProtocolError("the ntlm context has failed")
-        self._state = _State.FAILED
-        if state is _State.START:
+        self._state = _FAILED
+        if state is _START:
             if token:
                 raise RemoteProtocolError("an ntlm acceptor does not speak first")
-            self._negotiate = NegotiateMessage.encode(_NEGOTIATE_FLAGS)
-            self._state = _State.CHALLENGE
-            return self._negotiate
-        if state is _State.CHALLENGE:
+            self._state = _CHALLENGE
+            return _NEGOTIATE
+        if state is _CHALLENGE:
             answer = self._authenticate(ChallengeMessage.decode(token))
-            self._state = _State.DONE
+            self._state = _DONE
             return answer
         raise RemoteProtocolError("ntlm is complete: expected no more tokens")
 
@@ -111,55 +148,68 @@ class NTLMInitiator(NTLMContext):
     def _authenticate(self, challenge: ChallengeMessage) -> bytes:
         """AUTHENTICATE_MESSAGE ([MS-NLMP] 3.1.5.1.2)."""
         require_flags(challenge.flags, "challenge")
-        target = decode_av_pairs(challenge.target_info, "challenge target info") if challenge.target_info else {}
-        if AvId.NB_COMPUTER_NAME not in target and AvId.NB_DOMAIN_NAME not in target:
+        info = challenge.target_info
+        pairs = decode_av_pairs(info, "challenge target info", whole=True) if info else {}
+        if _NB_COMPUTER_NAME not in pairs and _NB_DOMAIN_NAME not in pairs:
             raise RemoteProtocolError("ntlm challenge: expected the server's netbios names, got none")
 
-        credential = self._credential
-        domain = encode_text(credential.domain)
-        response_key = ntowf_v2(credential.nt_hash, credential.user, domain)
-        client_challenge = self._random(8)
+        credential, server_challenge = self._credential, challenge.server_challenge
+        random = self._random(24)
+        client_challenge, session_key = random[:8], random[8:]
+        timestamp = _timestamp(pairs)
         temp = NTLMv2Response.encode_temp(
-            _timestamp(target) or self._now(), client_challenge, encode_av_pairs(self._respond_to(target))
+            self._now().to_bytes(8, "little") if timestamp == _NO_TIME else timestamp,
+            client_challenge,
+            self._respond_to(pairs),
         )
-        proof = nt_proof(response_key, challenge.server_challenge, temp)
+        proof = credential.hmac(server_challenge + temp)
         if len(proof) + len(temp) > 0xFFFF:
-            raise RemoteProtocolError(f"ntlm challenge: {len(challenge.target_info)} bytes of target info are too many")
+            raise RemoteProtocolError(f"ntlm challenge: {len(info)} bytes of target info are too many")
         lm_response = bytes(24)
-        if AvId.TIMESTAMP not in target:
-            lm_response = hmac_md5(response_key, challenge.server_challenge + client_challenge) + client_challenge
+        if _TIMESTAMP not in pairs:
+            lm_response = credential.hmac(server_challenge + client_challenge) + client_challenge
 
-        session_key = self._random(16)
         message = AuthenticateMessage.encode(
             challenge.flags & _AUTHENTICATE_FLAGS,
-            domain=domain,
-            user=encode_text(credential.user),
-            workstation=self._workstation,
+            domain=credential.domain,
+            user=credential.user,
+            workstation=credential.workstation,
             lm_response=lm_response,
             nt_response=proof + temp,
-            encrypted_session_key=rc4(hmac_md5(response_key, proof), session_key),
+            encrypted_session_key=rc4(credential.hmac(proof), session_key),
         )
-        mic = message_mic(session_key, self._negotiate, challenge.raw, message)
+        mic = message_mic(session_key, _NEGOTIATE, challenge.raw, message)
         self.needs_mech_list_mic = True
         self._establish(session_key, initiator=True)
         return with_mic(message, mic)
 
-    def _respond_to(self, target: AvPairs) -> AvPairs:
-        """The server's AV pairs in its order, then ours."""
-        flags = int.from_bytes(target.get(AvId.FLAGS, b"")[:4], "little") | AvFlags.MIC_PRESENT
-        ours: AvPairs = {AvId.FLAGS: flags.to_bytes(4, "little"), AvId.CHANNEL_BINDINGS: self._bindings}
+    def _respond_to(self, pairs: AvPairs) -> bytes:
+        """The server's AV pairs in its order, then ours, closed by MsvAvEOL; what both have is ours."""
+        pairs[_FLAGS] = _flags(pairs[_FLAGS]) if _FLAGS in pairs else _OUR_FLAGS
+        pairs[_CHANNEL_BINDINGS] = self._bindings
         if self._target_name:
-            ours[AvId.TARGET_NAME] = self._target_name
-        return {**target, **ours}
+            pairs[_TARGET_NAME] = encode_av_pair(_TARGET_NAME, self._target_name)
+        return b"".join(pairs.values()) + _EOL
 
 
-def _timestamp(target: AvPairs) -> int:
-    """The server's FILETIME, 0 for none.
+def _flags(theirs: bytes) -> bytes:
+    """MsvAvFlags, the whole pair, with the server's bits and MIC_PRESENT."""
+    flags = int.from_bytes(theirs[4:8], "little") | AvFlags.MIC_PRESENT
+    return encode_av_pair(_FLAGS, flags.to_bytes(4, "little"))
+
+
+_OUR_FLAGS: Final = _flags(b"")
+
+
+def _timestamp(pairs: AvPairs) -> bytes:
+    """The server's FILETIME, 8 bytes, zeros for none.
 
     Raises:
         RemoteProtocolError: MsvAvTimestamp has not 8 bytes.
     """
-    value = target.get(AvId.TIMESTAMP, b"\0" * 8)
-    if len(value) != 8:
-        raise RemoteProtocolError(f"ntlm challenge: expected a timestamp of 8 bytes, got {len(value)}")
-    return int.from_bytes(value, "little")
+    pair = pairs.get(_TIMESTAMP)
+    if pair is None:
+        return _NO_TIME
+    if len(pair) != 12:
+        raise RemoteProtocolError(f"ntlm challenge: expected a timestamp of 8 bytes, got {len(pair) - 4}")
+    return pair[4:]

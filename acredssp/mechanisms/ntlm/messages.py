@@ -28,12 +28,16 @@ __all__ = [
     "NegotiateMessage",
     "decode_av_pairs",
     "decode_text",
+    "encode_av_pair",
     "encode_av_pairs",
     "filetime_now",
     "with_mic",
 ]
 
 SIGNATURE: Final = b"NTLMSSP\0"
+_NEGOTIATE: Final = SIGNATURE + b"\1\0\0\0"
+_CHALLENGE: Final = SIGNATURE + b"\2\0\0\0"
+_AUTHENTICATE: Final = SIGNATURE + b"\3\0\0\0"
 VERSION: Final = bytes.fromhex("0a00f44f0000000f")
 """10.0.20348, NTLM revision 15. For diagnosis only ([MS-NLMP] 2.2.2.10); peers expect a Windows version here."""
 
@@ -41,14 +45,24 @@ MIC_OFFSET: Final = 72
 MIC_END: Final = 88
 _MAX_NAME: Final = 2048
 """Bytes of a user, domain or workstation name: the longest user principal name has 1024 characters."""
+_AUTHENTICATE_FIELDS: Final = (
+    "lm response", "nt response", "domain name", "user name", "workstation name", "session key",
+)  # fmt: skip
 _MAX_AV_PAIRS: Final = 64
 """[MS-NLMP] 2.2.2.1 defines 11; without a bound 64 KiB of empty pairs would cost milliseconds."""
 
-_FIELD = struct.Struct("<HHI")
-_AV_HEADER = struct.Struct("<HH")
-_CHALLENGE_HEADER = struct.Struct("<8sIHHII8s8xHHI")
-_AUTHENTICATE_HEADER = struct.Struct("<8sIHHIHHIHHIHHIHHIHHII")
-_RESPONSE_HEADER = struct.Struct("<BB6xQ8s4x")
+# Of a field's two lengths the second (MaxLen) is ignored on receipt ([MS-NLMP] 2.2.1), and repeats the first when sent.
+_unpack_negotiate = struct.Struct("<12xI").unpack_from
+_pack_negotiate = struct.Struct("<12sI16x8s").pack
+_unpack_challenge = struct.Struct("<12xH2xII8s8xH2xI").unpack_from
+_pack_challenge = struct.Struct("<12sHHII8s8xHHI8s").pack
+_unpack_authenticate = struct.Struct("<12xH2xIH2xIH2xIH2xIH2xIH2xII").unpack_from
+_pack_authenticate = struct.Struct("<12sHHIHHIHHIHHIHHIHHII8s16x").pack
+_unpack_av_header = struct.Struct("<HH").unpack_from
+_pack_av_header = struct.Struct("<HH").pack
+_ZEROS: Final = bytes(4)
+_RESPONSE_VERSION: Final = b"\1\1\0\0\0\0\0\0"
+"""RespType and HiRespType, which are the version of an NTLMv2_CLIENT_CHALLENGE, and Reserved1 and 2."""
 
 AvPairs: TypeAlias = dict[int, bytes]
 """AV pairs by id, in the order of the message, MsvAvEOL left out."""
@@ -99,6 +113,12 @@ class AvFlags(enum.IntFlag):
     UNTRUSTED_SPN = 4
 
 
+# Plain numbers for what every logon asks for: a member of an enumeration takes a thousand instructions to get at.
+_SPEAKS_OF_VERSION: Final = int(Flags.VERSION)
+_AV_FLAGS: Final = int(AvId.FLAGS)
+_MIC_PRESENT: Final = int(AvFlags.MIC_PRESENT)
+
+
 def filetime_now() -> int:
     """The time as FILETIME: 100 ns units since 1601-01-01 UTC ([MS-DTYP] 2.3.3)."""
     return time.time_ns() // 100 + 116_444_736_000_000_000
@@ -116,65 +136,72 @@ def decode_text(data: bytes, field: str) -> str:
         raise RemoteProtocolError(f"{field}: expected utf-16, got {error.reason}") from None
 
 
-def decode_av_pairs(data: bytes, field: str) -> AvPairs:
+def decode_av_pairs(data: bytes, field: str, offset: int = 0, *, whole: bool = False) -> AvPairs:
     """The AV pairs up to MsvAvEOL; of an id that comes twice, the first. What follows MsvAvEOL is left alone.
+
+    Args:
+        data: The bytes that hold the pairs, and end with them or later.
+        field: What to call them in an error.
+        offset: Where they begin.
+        whole: Whether to keep each pair as it stands on the wire, its header before its value.
 
     Raises:
         RemoteProtocolError: No MsvAvEOL, or a pair reaches past the end.
         LimitExceeded: More than 64 pairs.
     """
     pairs: AvPairs = {}
-    offset, end = 0, len(data)
+    skip = 0 if whole else 4
+    last = len(data) - 4
+    """Where the last header can begin."""
+    if offset > last:
+        raise RemoteProtocolError(f"{field}: expected av pairs, got {len(data) - offset} bytes")
     for _ in range(_MAX_AV_PAIRS):
-        if offset + 4 > end:
-            raise RemoteProtocolError(f"{field}: expected an av pair at byte {offset}, got {end - offset} bytes")
-        av_id, length = _AV_HEADER.unpack_from(data, offset)
-        offset += 4
-        if av_id == 0:
+        av_id, length = _unpack_av_header(data, offset)
+        if not av_id:
             return pairs
-        if offset + length > end:
-            raise RemoteProtocolError(f"{field}: av pair {av_id} has {length} bytes, {end - offset} are left")
-        pairs.setdefault(av_id, data[offset : offset + length])
-        offset += length
+        begin = offset + skip
+        offset += 4 + length
+        if offset > last:
+            raise _unending(data, offset - length, av_id, length, field)
+        if av_id not in pairs:
+            pairs[av_id] = data[begin:offset]
     raise LimitExceeded(f"{field}: expected at most {_MAX_AV_PAIRS} av pairs")
+
+
+def _unending(data: bytes, offset: int, av_id: int, length: int, field: str) -> RemoteProtocolError:
+    """The error for a pair whose value at `offset` leaves no room for another header, at least MsvAvEOL's."""
+    left = len(data) - offset
+    if length > left:
+        return RemoteProtocolError(f"{field}: av pair {av_id} has {length} bytes, {left} are left")
+    return RemoteProtocolError(f"{field}: expected an av pair at byte {offset + length}, got {left - length} bytes")
+
+
+def encode_av_pair(av_id: int, value: bytes) -> bytes:
+    """One AV pair."""
+    return _pack_av_header(av_id, len(value)) + value
 
 
 def encode_av_pairs(pairs: Mapping[int, bytes]) -> bytes:
     """AV pairs in the order given, closed by MsvAvEOL."""
-    return b"".join(_AV_HEADER.pack(av_id, len(value)) + value for av_id, value in pairs.items()) + bytes(4)
+    return b"".join([encode_av_pair(av_id, value) for av_id, value in pairs.items()]) + bytes(4)
 
 
-def _check_header(data: bytes, message_type: int, shortest: int) -> None:
-    """Refuse what is not the NTLM message of this type, or shorter than its fixed part."""
+def _not_the_message(data: bytes, message_type: int, shortest: int) -> RemoteProtocolError:
+    """The error for what is not the NTLM message of this type, or shorter than its fixed part."""
     if data[:8] != SIGNATURE:
-        raise RemoteProtocolError("expected an ntlm message, got another token")
-    if len(data) >= 12 and data[8:12] != bytes((message_type, 0, 0, 0)):
-        got = int.from_bytes(data[8:12], "little")
-        raise RemoteProtocolError(f"ntlm message: expected type {message_type}, got {got}")
-    if len(data) < shortest:
-        raise RemoteProtocolError(f"ntlm message: expected at least {shortest} bytes, got {len(data)}")
+        return RemoteProtocolError("expected an ntlm message, got another token")
+    got = int.from_bytes(data[8:12], "little")
+    if len(data) >= 12 and got != message_type:
+        return RemoteProtocolError(f"ntlm message: expected type {message_type}, got {got}")
+    return RemoteProtocolError(f"ntlm message: expected at least {shortest} bytes, got {len(data)}")
 
 
-def _payload(data: bytes, length: int, offset: int, header: int, field: str) -> bytes:
-    """What a field descriptor points at; an empty field may point anywhere."""
-    if not length:
-        return b""
-    if offset < header or offset + length > len(data):
+def _check_field(data: bytes, length: int, offset: int, header: int, field: str) -> None:
+    """Refuse a field descriptor that points out of the payload; an empty field may point anywhere."""
+    if length and (offset < header or offset + length > len(data)):
         raise RemoteProtocolError(
             f"{field}: {length} bytes at offset {offset} are not within the payload, bytes {header} to {len(data)}"
         )
-    return data[offset : offset + length]
-
-
-def _version(flags: int) -> bytes:
-    """The Version field: zeros unless negotiated ([MS-NLMP] 2.2.2.5, flag T)."""
-    return VERSION if flags & 0x02000000 else bytes(8)
-
-
-def _name(data: bytes, length: int, offset: int, header: int, field: str) -> bytes:
-    if length > _MAX_NAME:
-        raise LimitExceeded(f"{field}: expected at most {_MAX_NAME} bytes, got {length}")
-    return _payload(data, length, offset, header, field)
 
 
 @dataclasses.dataclass(slots=True)
@@ -194,13 +221,15 @@ class NegotiateMessage:
         Raises:
             RemoteProtocolError: No NEGOTIATE_MESSAGE.
         """
-        _check_header(data, 1, 16)
-        return cls(int.from_bytes(data[12:16], "little"), data)
+        if len(data) < 16 or data[:12] != _NEGOTIATE:
+            raise _not_the_message(data, 1, 16)
+        (flags,) = _unpack_negotiate(data)
+        return cls(flags, data)
 
     @staticmethod
     def encode(flags: int) -> bytes:
         """A message without names, 40 bytes."""
-        return SIGNATURE + struct.pack("<II", 1, flags) + bytes(16) + _version(flags)
+        return _pack_negotiate(_NEGOTIATE, flags, VERSION if flags & _SPEAKS_OF_VERSION else b"")
 
 
 @dataclasses.dataclass(slots=True)
@@ -223,20 +252,23 @@ class ChallengeMessage:
         Raises:
             RemoteProtocolError: No CHALLENGE_MESSAGE, or a field lies outside of it.
         """
-        _check_header(data, 2, 48)
-        _, _, name_len, _, name_at, flags, challenge, info_len, _, info_at = _CHALLENGE_HEADER.unpack_from(data)
-        name = _payload(data, name_len, name_at, 48, "challenge target name")
-        info = _payload(data, info_len, info_at, 48, "challenge target info")
+        if len(data) < 48 or data[:12] != _CHALLENGE:
+            raise _not_the_message(data, 2, 48)
+        name_len, name_at, flags, challenge, info_len, info_at = _unpack_challenge(data)
+        _check_field(data, name_len, name_at, 48, "challenge target name")
+        _check_field(data, info_len, info_at, 48, "challenge target info")
+        name, info = data[name_at : name_at + name_len], data[info_at : info_at + info_len]
         return cls(flags, challenge, name, info, data)
 
     @staticmethod
     def encode(flags: int, server_challenge: bytes, target_name: bytes, target_info: bytes) -> bytes:
         """A message with Version and both payload fields."""
         name_len, info_len = len(target_name), len(target_info)
-        header = _CHALLENGE_HEADER.pack(
-            SIGNATURE, 2, name_len, name_len, 56, flags, server_challenge, info_len, info_len, 56 + name_len
-        )
-        return header + _version(flags) + target_name + target_info
+        header = _pack_challenge(
+            _CHALLENGE, name_len, name_len, 56, flags, server_challenge, info_len, info_len, 56 + name_len,
+            VERSION if flags & _SPEAKS_OF_VERSION else b"",
+        )  # fmt: skip
+        return header + target_name + target_info
 
 
 @dataclasses.dataclass(slots=True)
@@ -252,7 +284,7 @@ class AuthenticateMessage:
     encrypted_session_key: bytes = dataclasses.field(repr=False)
     """EncryptedRandomSessionKey; empty without KEY_EXCH."""
     payload_offset: int
-    """Where the first field that is not empty begins: a MIC has room only below it."""
+    """Where the first field that is not empty begins, if that is below byte 88, else 88: a MIC has room only there."""
     raw: bytes = dataclasses.field(repr=False)
 
     @classmethod
@@ -263,24 +295,40 @@ class AuthenticateMessage:
             RemoteProtocolError: No AUTHENTICATE_MESSAGE, or a field lies outside of it.
             LimitExceeded: A name of more than 2048 bytes.
         """
-        _check_header(data, 3, 64)
+        size = len(data)
+        if size < 64 or data[:12] != _AUTHENTICATE:
+            raise _not_the_message(data, 3, 64)
+        fields = _unpack_authenticate(data)
         (
-            _, _,
-            lm_len, _, lm_at, nt_len, _, nt_at, domain_len, _, domain_at,
-            user_len, _, user_at, station_len, _, station_at, key_len, _, key_at, flags,
-        ) = _AUTHENTICATE_HEADER.unpack_from(data)  # fmt: skip
-        fields = ((lm_len, lm_at), (nt_len, nt_at), (domain_len, domain_at), (user_len, user_at),
-                  (station_len, station_at), (key_len, key_at))  # fmt: skip
+            lm_len, lm_at, nt_len, nt_at, domain_len, domain_at,
+            user_len, user_at, station_len, station_at, key_len, key_at, flags,
+        ) = fields  # fmt: skip
+        lm_end, nt_end, domain_end = lm_at + lm_len, nt_at + nt_len, domain_at + domain_len
+        user_end, station_end, key_end = user_at + user_len, station_at + station_len, key_at + key_len
+        if domain_len > _MAX_NAME or user_len > _MAX_NAME or station_len > _MAX_NAME:
+            raise LimitExceeded(
+                f"authenticate domain, user, workstation name: expected at most {_MAX_NAME} bytes each, "
+                f"got {domain_len}, {user_len}, {station_len}"
+            )
+        payload_offset = MIC_END
+        # That all is within what a MIC leaves of the message is seen at once; what is not is looked at field by field.
+        if (
+            lm_at < MIC_END or nt_at < MIC_END or domain_at < MIC_END
+            or user_at < MIC_END or station_at < MIC_END or key_at < MIC_END
+            or lm_end > size or nt_end > size or domain_end > size
+            or user_end > size or station_end > size or key_end > size
+        ):  # fmt: skip
+            payload_offset = _check_fields(data, fields)
         return cls(
-            flags=flags,
-            domain=_name(data, domain_len, domain_at, 64, "authenticate domain name"),
-            user=_name(data, user_len, user_at, 64, "authenticate user name"),
-            workstation=_name(data, station_len, station_at, 64, "authenticate workstation name"),
-            lm_response=_payload(data, lm_len, lm_at, 64, "authenticate lm response"),
-            nt_response=_payload(data, nt_len, nt_at, 64, "authenticate nt response"),
-            encrypted_session_key=_payload(data, key_len, key_at, 64, "authenticate session key"),
-            payload_offset=min((at for length, at in fields if length), default=len(data)),
-            raw=data,
+            flags,
+            data[domain_at:domain_end],
+            data[user_at:user_end],
+            data[station_at:station_end],
+            data[lm_at:lm_end],
+            data[nt_at:nt_end],
+            data[key_at:key_end],
+            payload_offset,
+            data,
         )
 
     @staticmethod
@@ -295,14 +343,18 @@ class AuthenticateMessage:
         encrypted_session_key: bytes,
     ) -> bytes:
         """A message with Version and a MIC of zeros; `with_mic` puts the real one in."""
-        payload = (domain, user, workstation, lm_response, nt_response, encrypted_session_key)
-        offsets, offset = [], MIC_END
-        for value in payload:
-            offsets.append(_FIELD.pack(len(value), len(value), offset))
-            offset += len(value)
-        domain_at, user_at, station_at, lm_at, nt_at, key_at = offsets
-        header = SIGNATURE + b"\3\0\0\0" + lm_at + nt_at + domain_at + user_at + station_at + key_at
-        return b"".join((header, flags.to_bytes(4, "little"), _version(flags), bytes(16), *payload))
+        domain_len, user_len, station_len = len(domain), len(user), len(workstation)
+        lm_len, nt_len, key_len = len(lm_response), len(nt_response), len(encrypted_session_key)
+        user_at = MIC_END + domain_len
+        station_at = user_at + user_len
+        lm_at = station_at + station_len
+        nt_at = lm_at + lm_len
+        header = _pack_authenticate(
+            _AUTHENTICATE, lm_len, lm_len, lm_at, nt_len, nt_len, nt_at, domain_len, domain_len, MIC_END,
+            user_len, user_len, user_at, station_len, station_len, station_at, key_len, key_len, nt_at + nt_len,
+            flags, VERSION if flags & _SPEAKS_OF_VERSION else b"",
+        )  # fmt: skip
+        return b"".join((header, domain, user, workstation, lm_response, nt_response, encrypted_session_key))
 
     @property
     def mic(self) -> bytes:
@@ -316,6 +368,19 @@ class AuthenticateMessage:
                 f"authenticate message: announces a mic, but its payload begins at byte {self.payload_offset}"
             )
         return self.raw[MIC_OFFSET:MIC_END]
+
+
+def _check_fields(data: bytes, fields: tuple[int, ...]) -> int:
+    """Refuse an AUTHENTICATE_MESSAGE of which a field lies outside; where the payload begins, 88 at most.
+
+    Args:
+        data: The message.
+        fields: Length and offset of each of the six, in the order of the header, then the flags.
+    """
+    lengths, offsets = fields[:12:2], fields[1::2]
+    for length, offset, field in zip(lengths, offsets, _AUTHENTICATE_FIELDS, strict=True):
+        _check_field(data, length, offset, 64, f"authenticate {field}")
+    return min([MIC_END, *(offset for length, offset in zip(lengths, offsets, strict=True) if length)])
 
 
 def with_mic(message: bytes, mic: bytes) -> bytes:
@@ -343,15 +408,21 @@ class NTLMv2Response:
         """
         if len(data) < 48 or data[16:18] != b"\1\1":
             raise RemoteProtocolError(f"authenticate nt response: {len(data)} bytes are no ntlmv2 response")
-        temp = data[16:]
-        return cls(data[:16], temp, decode_av_pairs(temp[28:], "authenticate nt response"))
+        return cls(data[:16], data[16:], decode_av_pairs(data, "authenticate nt response", 44))
 
     @staticmethod
-    def encode_temp(timestamp: int, client_challenge: bytes, av_pairs: bytes) -> bytes:
-        """The structure that the proof is made over ([MS-NLMP] 3.3.2 `temp`), closed by four zero bytes."""
-        return _RESPONSE_HEADER.pack(1, 1, timestamp, client_challenge) + av_pairs + bytes(4)
+    def encode_temp(timestamp: bytes, client_challenge: bytes, av_pairs: bytes) -> bytes:
+        """The structure that the proof is made over ([MS-NLMP] 3.3.2 `temp`), closed by four zero bytes.
+
+        Args:
+            timestamp: A FILETIME as AV pairs have it, 8 bytes.
+            client_challenge: 8 bytes.
+            av_pairs: With MsvAvEOL.
+        """
+        return b"".join((_RESPONSE_VERSION, timestamp, client_challenge, _ZEROS, av_pairs, _ZEROS))
 
     @property
     def mic_announced(self) -> bool:
         """Whether MsvAvFlags says that the message has a MIC."""
-        return bool(int.from_bytes(self.av_pairs.get(AvId.FLAGS, b"")[:4], "little") & AvFlags.MIC_PRESENT)
+        flags = self.av_pairs.get(_AV_FLAGS)
+        return flags is not None and len(flags) > 0 and flags[0] & _MIC_PRESENT != 0

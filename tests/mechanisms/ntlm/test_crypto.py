@@ -67,11 +67,13 @@ def test_encrypted_session_key_of_ms_nlmp():
     assert crypto.rc4(SESSION_BASE_KEY, SESSION_KEY).hex() == "c5dad2544fc9799094ce1ce90bc9d03e"
 
 
-@pytest.mark.parametrize("key_size", [0, 1, 16, 63, 64])
+@pytest.mark.parametrize("key", [bytes(16), b"\xff" * 16, bytes(range(16)), NT_HASH], ids=bytes.hex)
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 1000])
-def test_hmac_md5_is_the_standard_librarys(key_size, size):
-    key, message = os.urandom(key_size), os.urandom(size)
-    assert crypto.hmac_md5(key, message) == hmac.digest(key, message, "md5")
+def test_hmac_md5_is_the_standard_librarys(key, size):
+    message = os.urandom(size)
+    expected = hmac.digest(key, message, "md5")
+    assert crypto.hmac_md5(key, message) == expected
+    assert crypto.hmac_md5_of(crypto.hmac_blocks(key), message) == expected
 
 
 @pytest.mark.parametrize(

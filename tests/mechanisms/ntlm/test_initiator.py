@@ -8,6 +8,7 @@ from acredssp.credentials import NTHash, Password
 from acredssp.errors import CredSSPError, LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.mechanisms.ntlm import crypto
 from acredssp.mechanisms.ntlm.context import REQUIRED_FLAGS
+from acredssp.mechanisms.ntlm.initiator import NTLMCredential, NTLMInitiator
 from acredssp.mechanisms.ntlm.messages import (
     AuthenticateMessage,
     AvId,
@@ -74,6 +75,35 @@ def test_time_is_the_servers_and_without_one_our_own():
 def test_flags_of_the_server_are_kept_beside_the_mic_bit():
     _, response = answer(challenge({**NAMES, AvId.FLAGS: b"\1\0\0\0"}))
     assert response.av_pairs[AvId.FLAGS] == b"\3\0\0\0"
+
+
+def test_pairs_that_both_have_are_ours_in_the_servers_order():
+    theirs = {AvId.TARGET_NAME: b"x\0", **NAMES, AvId.CHANNEL_BINDINGS: b"y" * 16, AvId.FLAGS: bytes(4), 200: b"z"}
+    _, response = answer(challenge(theirs))
+    assert list(response.av_pairs) == list(theirs)
+    assert response.av_pairs == theirs | {
+        AvId.TARGET_NAME: SPN.encode("utf-16-le"),
+        AvId.CHANNEL_BINDINGS: bytes(16),
+        AvId.FLAGS: b"\2\0\0\0",
+    }
+
+
+def test_server_time_of_zero_is_none():
+    message, response = answer(challenge({**NAMES, AvId.TIMESTAMP: bytes(8)}), now=lambda: 7)
+    assert response.temp[8:16] == (7).to_bytes(8, "little")
+    assert message.lm_response == bytes(24)
+
+
+def test_credential_serves_any_number_of_logons_and_shows_no_secret():
+    credential = NTLMCredential(ALICE)
+    for _ in range(3):
+        client, server = NTLMInitiator(credential, target_name=SPN), acceptor()
+        converse(client, server)
+        assert_sealed_both_ways(client, server)
+    key = crypto.ntowf_v2(ALICE.nt_hash, "alice", "CONTOSO".encode("utf-16-le"))
+    assert credential.hmac(b"x") == crypto.hmac_md5(key, b"x")
+    for secret in (ALICE.nt_hash, key, *crypto.hmac_blocks(key)):
+        assert repr(secret)[2:-1] not in repr(credential) + str(credential)
 
 
 def test_without_spn_no_target_name_is_sent():

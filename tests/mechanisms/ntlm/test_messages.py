@@ -85,7 +85,7 @@ def test_authenticate_of_ms_nlmp_decodes():
 def test_ntlmv2_response_of_ms_nlmp_encodes():
     temp = AuthenticateMessage.decode(AUTHENTICATE).nt_response[16:]
     pairs = encode_av_pairs(decode_av_pairs(temp[28:], "test"))
-    assert NTLMv2Response.encode_temp(0, b"\xaa" * 8, pairs) == temp
+    assert NTLMv2Response.encode_temp(bytes(8), b"\xaa" * 8, pairs) == temp
 
 
 @pytest.mark.parametrize("token", of_type(1), ids=lambda token: f"{len(token)} bytes {token[12:16].hex()}")
@@ -220,6 +220,13 @@ def test_av_pairs_keep_their_order():
     assert list(decode_av_pairs(encode_av_pairs(pairs), "test")) == [9, 1, 6]
 
 
+def test_av_pairs_may_be_kept_as_they_stand():
+    pairs = b"\1\0\2\0a\0" + b"\2\0\0\0"
+    decoded = decode_av_pairs(b"before" + pairs + bytes(4), "test", 6, whole=True)
+    assert b"".join(decoded.values()) == pairs
+    assert list(decoded) == [1, 2]
+
+
 @pytest.mark.requirement("defect.av-pairs")
 def test_av_pairs_without_number_are_past_the_limit():
     with pytest.raises(LimitExceeded):
@@ -244,13 +251,29 @@ def test_text_that_is_no_utf_16_is_refused(text):
     [(b"\2\0\0\0", True), (b"\3\0\0\0", True), (b"\1\0\0\0", False), (b"\2", True), (b"", False)],
 )
 def test_mic_is_announced_by_its_bit_of_msv_av_flags(flags, announced):
-    data = bytes(16) + NTLMv2Response.encode_temp(0, bytes(8), encode_av_pairs({AvId.FLAGS: flags}))
+    data = bytes(16) + NTLMv2Response.encode_temp(bytes(8), bytes(8), encode_av_pairs({AvId.FLAGS: flags}))
     assert NTLMv2Response.decode(data).mic_announced is announced
 
 
 def test_mic_without_room_is_refused():
     with pytest.raises(RemoteProtocolError, match="byte 72"):
         _ = AuthenticateMessage.decode(AUTHENTICATE).mic
+
+
+@pytest.mark.parametrize("offset", [0, 40, 72, 88, 0xFFFFFFFF])
+def test_empty_field_takes_no_room_from_the_mic(offset):
+    message = AuthenticateMessage.encode(
+        0xE2888235,
+        domain=b"",
+        user=b"u\0",
+        workstation=b"",
+        lm_response=bytes(24),
+        nt_response=bytes(48),
+        encrypted_session_key=bytes(16),
+    )
+    message = with_mic(message[:44] + struct.pack("<HHI", 0, 0, offset) + message[52:], b"m" * 16)
+    decoded = AuthenticateMessage.decode(message)
+    assert (decoded.mic, decoded.user, decoded.workstation) == (b"m" * 16, b"u\0", b"")
 
 
 def test_with_mic_changes_the_mic_alone():
