@@ -84,11 +84,11 @@ async def establish(protocol: CredSSPProtocol, sequence: Sequence, answer: Answe
     try:
         try:
             async with asyncio.timeout_at(deadline) as limit:
-                pending = await driver.begin()
-                while pending is not None:
+                driver.begin()
+                while (pending := await driver.pending()) is not None:
                     answered = await pending
                     check_in_time(limit)
-                    pending = await driver.resume(answered)
+                    driver.resume(answered)
         except TimeoutError:
             raise HandshakeTimeout("the handshake did not end before its deadline") from None
     except CredSSPError as error:
@@ -127,7 +127,6 @@ class _Driver:
         "_draining",
         "_error",
         "_established",
-        "_kept",
         "_pending",
         "_protocol",
         "_sequence",
@@ -141,8 +140,6 @@ class _Driver:
         self._answer = answer
         self._context = contextvars.copy_context()
         """What hooks and log handlers find is what `establish` was called with, whatever callback they run in."""
-        self._kept = 0
-        """Bytes at the front of what is stored that the engine has seen."""
         self._wanted = 0
         """Bytes that must be stored before the engine can go on; 0 while it does not wait for the peer."""
         self._draining: StepResult | None = None
@@ -155,19 +152,34 @@ class _Driver:
 
     # --- for `establish` ---
 
-    async def begin(self) -> Pending | None:
-        """Go on until an answer takes time, which is returned; None when the handshake is established.
+    def begin(self) -> None:
+        """Have the engine begin."""
+        self._go_on()
+
+    def resume(self, answer: object) -> None:
+        """Give the engine the answer that was pending.
+
+        Raises:
+            CredSSPError: It was no, or the handshake failed.
+        """
+        self._go_on(self._sequence.resume(answer))
+
+    async def pending(self) -> Pending | None:
+        """Wait until an answer takes time, and return it; None once the handshake is established.
 
         Raises:
             CredSSPError: It failed.
         """
-        self._run(self._step)
-        return await self._outcome()
-
-    async def resume(self, answer: object) -> Pending | None:
-        """The same once there is the answer to what was returned."""
-        self._run(self._resume, answer)
-        return await self._outcome()
+        while not self._established and self._error is None and self._pending is None:
+            await self._woken()
+        if self._error is not None:
+            error, self._error = self._error, None
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame
+        pending, self._pending = self._pending, None
+        return pending
 
     async def say_goodbye(self, deadline: float) -> None:
         """Close with our last words; nobody who does not read them holds us up."""
@@ -190,18 +202,6 @@ class _Driver:
         if self._pending is not None:
             self._pending.close()
 
-    async def _outcome(self) -> Pending | None:
-        while not self._established and self._error is None and self._pending is None:
-            await self._woken()
-        if self._error is not None:
-            error, self._error = self._error, None
-            try:
-                raise error
-            finally:
-                del error  # its traceback holds this frame
-        pending, self._pending = self._pending, None
-        return pending
-
     async def _woken(self) -> None:
         self._waiter = self._protocol.loop.create_future()
         try:
@@ -215,60 +215,52 @@ class _Driver:
 
     # --- the engine ---
 
-    def _run(self, go_on: Callable[..., None], *what: object) -> None:
-        """Let the engine work until it waits; what it raises is for `establish`, never for the loop."""
+    def _go_on(self, result: StepResult | None = None) -> None:
+        """Do what the engine says until somebody has to be waited for; None: first give it what is stored.
+
+        What is raised here is for `establish`, never for the loop.
+        """
+        protocol, sequence = self._protocol, self._sequence
         self._wanted = 0
         try:
-            self._context.run(go_on, *what)
+            while True:
+                if result is None:
+                    received = protocol.received
+                    result = sequence.step(received)
+                    del received[: len(received) - result.extra]
+                if result.output and not protocol.write(result.output):
+                    self._drain(result)
+                    return
+                if result.event is not None:
+                    result = self._ask(result.event)
+                    if result is None:
+                        return
+                elif result.status is _ESTABLISHED:
+                    self._finish()
+                    return
+                elif protocol.received and not result.missing:
+                    result = None
+                else:
+                    # With nothing stored, a step would only tell that a whole header is missing.
+                    self._wait_for(len(protocol.received) + (result.missing or HEADER_SIZE))
+                    return
         except BaseException as error:  # noqa: BLE001 - a hook's own, of whatever kind, ends up in the task
-            self._error = error
-            # The traceback may hold a view of what was stored, which could then not grow any more.
-            self._protocol.received = bytearray()
+            self._fail(error)
+
+    def _drain(self, result: StepResult) -> None:
+        """Wait until the transport takes more."""
+        result.output = b""
+        result.missing = 0  # some may have come by then: the engine is asked again
+        self._draining = result
+
+    def _ask(self, event: Event) -> StepResult | None:
+        """Have an event answered; return what the engine says to that, or None while the answer is pending."""
+        answer = self._context.run(self._answer, event)
+        if isinstance(answer, Pending):
+            self._pending = answer
             self._wake()
-
-    def _resume(self, answer: object) -> None:
-        self._follow(self._sequence.resume(answer))
-
-    def _step(self) -> None:
-        self._follow(self._take())
-
-    def _take(self) -> StepResult:
-        """Give the engine what is stored; what it leaves is kept."""
-        received = self._protocol.received
-        result = self._sequence.step(received)
-        self._kept = result.extra
-        del received[: len(received) - result.extra]
-        return result
-
-    def _follow(self, result: StepResult) -> None:
-        """Do what the engine says until somebody has to be waited for."""
-        protocol = self._protocol
-        while True:
-            if result.output:
-                protocol.write(result.output)
-                result.output = b""
-                if protocol.writing_paused and not protocol.lost:
-                    self._draining = result
-                    return
-            if result.event is not None:
-                answer = self._answer(result.event)
-                if isinstance(answer, Pending):
-                    self._pending = answer
-                    self._wake()
-                    return
-                result = self._sequence.resume(answer)
-                continue
-            if result.status is _ESTABLISHED:
-                self._established = True
-                protocol.give_to(None)
-                self._wake()
-                return
-            # With nothing stored, a step would only tell that a whole header is missing.
-            wanted = self._kept + (result.missing or (0 if protocol.received else HEADER_SIZE))
-            if len(protocol.received) < wanted:
-                self._wait_for(wanted)
-                return
-            result = self._take()
+            return None
+        return self._sequence.resume(answer)
 
     def _wait_for(self, size: int) -> None:
         """Wait until so many bytes are stored."""
@@ -276,6 +268,17 @@ class _Driver:
             self._sequence.receive_eof()
         self._wanted = size
         self._protocol.resume_once()
+
+    def _finish(self) -> None:
+        self._established = True
+        self._protocol.give_to(None)
+        self._wake()
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
+        # The traceback may hold a view of what was stored, which could then not grow any more.
+        self._protocol.received = bytearray()
+        self._wake()
 
     # --- what the connection tells ---
 
@@ -287,12 +290,12 @@ class _Driver:
         received = self._protocol.received
         received += ciphertext
         if len(received) >= self._wanted:
-            self._run(self._step)
+            self._go_on()
 
     def on_eof(self) -> None:
-        """Nothing more will come: that is an error for whoever waits for it."""
+        """See what the end means to an engine that waits for more."""
         if self._wanted:
-            self._run(self._sequence.receive_eof)
+            self._go_on()
 
     def on_connection_lost(self, exc: Exception | None) -> None:
         """The same; and nobody drains any more."""
@@ -302,10 +305,10 @@ class _Driver:
         self._wake()
 
     def on_pause_writing(self) -> None:
-        """Nothing: `_follow` looks whenever it has written."""
+        """Nothing: `write` tells."""
 
     def on_resume_writing(self) -> None:
         """Go on behind what the transport has taken."""
         if self._draining is not None:
             result, self._draining = self._draining, None
-            self._run(self._follow, result)
+            self._go_on(result)

@@ -56,12 +56,12 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_buffer",
-        "_buffers",
         "_closing",
         "_on_lost",
         "_on_made",
         "_reading_paused",
         "_receiver",
+        "buffers",
         "ended",
         "error",
         "loop",
@@ -94,8 +94,8 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         """Whether writing was resumed that was paused before this protocol got the transport."""
         self._on_made = on_made
         self._on_lost = on_lost
-        self._buffers = shared_buffers()
-        self._buffer = self._buffers.early_read
+        self.buffers = shared_buffers()
+        self._buffer = self.buffers.early_read
         self._receiver: Receiver | None = None
         self._closing = False
         self._reading_paused = False
@@ -175,10 +175,12 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
             if len(self.received) > _MOST_STORED:
                 self._pause_once()
 
-    def write(self, data: bytes) -> None:
-        """Send `data`; to a transport that is gone, nothing."""
-        if not self.lost and not self.transport.is_closing():
-            self.transport.write(data)
+    def write(self, data: bytes) -> bool:
+        """Send `data`; to a transport that is gone, nothing. Return whether more may follow at once."""
+        if self.lost or self.transport.is_closing():
+            return True
+        self.transport.write(data)
+        return not self.writing_paused
 
     def close(self) -> None:
         """Close once everything written has been sent; whatever comes from now on is dropped."""
@@ -204,7 +206,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
 
     def hand_over(self, receiver: Receiver) -> bytearray:
         """Give everything to the receiver that comes after the handshake; return what was stored for it."""
-        self._buffer = self._buffers.read
+        self._buffer = self.buffers.read
         stored, self.received = self.received, bytearray()
         self.give_to(receiver)
         if not stored and not self.lost:

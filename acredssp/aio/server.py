@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from acredssp.aio.answers import ServerAnswers
-from acredssp.aio.buffers import shared_buffers
 from acredssp.aio.driver import establish
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.transport import SecureTransport, start_application
@@ -190,7 +189,10 @@ class CredSSPServer(asyncio.AbstractServer):
         if self._max_handshakes is not None and len(self._handshakes) >= self._max_handshakes:
             error = LimitExceeded(f"more than {self._max_handshakes} handshakes at a time", stage=Stage.CONNECT)
             protocol.abort()
-            self._report(HandshakeReport(protocol.transport.get_extra_info("peername"), error, None, None))
+            address = protocol.transport.get_extra_info("peername")
+            _log(address, error)
+            if self._on_handshake is not None:
+                self._on_handshake(HandshakeReport(address, error, None, None))
             return
         task = self._loop.create_task(self._handshake(protocol))
         self._handshakes.add(task)
@@ -215,23 +217,25 @@ class CredSSPServer(asyncio.AbstractServer):
         address = protocol.transport.get_extra_info("peername")
         error: CredSSPError | None = None
         try:
-            sequence = self._carriage.acceptor(self._config.new_context(bios=shared_buffers().bios))
+            sequence = self._carriage.acceptor(self._config.new_context(bios=protocol.buffers.bios))
             answers = ServerAnswers(self._config, sequence, address, started + self._timeout)
             try:
                 info = await establish(protocol, sequence, answers, started + self._timeout)
             except CredSSPError as failure:
                 error, info = failure, sequence.context.info
-            self._report(
-                HandshakeReport(
-                    peer_address=address,
-                    error=error,
-                    info=info,
-                    principal=info.principal or answers.principal,
-                    server_name=answers.server_name,
-                    cookie=sequence.cookie,
-                    elapsed=self._loop.time() - started,
+            _log(address, error)
+            if self._on_handshake is not None:
+                self._on_handshake(
+                    HandshakeReport(
+                        peer_address=address,
+                        error=error,
+                        info=info,
+                        principal=info.principal or answers.principal,
+                        server_name=answers.server_name,
+                        cookie=sequence.cookie,
+                        elapsed=self._loop.time() - started,
+                    )
                 )
-            )
             if error is None:
                 transport = self._connections[protocol] = SecureTransport(protocol, sequence, info)
                 start_application(transport, self._protocol_factory)
@@ -239,18 +243,16 @@ class CredSSPServer(asyncio.AbstractServer):
             protocol.abort()
             raise
 
-    def _report(self, report: HandshakeReport) -> None:
-        error = report.error
-        if error is None:
-            _logger.debug("handshake with %s established", report.peer_address)
-        else:
-            _logger.info(
-                "handshake with %s failed: %s, stage %s, status %s, nt status %s",
-                report.peer_address,
-                type(error).__name__,
-                error.stage,
-                error.security_status,
-                error.nt_status,
-            )
-        if self._on_handshake is not None:
-            self._on_handshake(report)
+
+def _log(address: object, error: CredSSPError | None) -> None:
+    if error is None:
+        _logger.debug("handshake with %s established", address)
+    else:
+        _logger.info(
+            "handshake with %s failed: %s, stage %s, status %s, nt status %s",
+            address,
+            type(error).__name__,
+            error.stage,
+            error.security_status,
+            error.nt_status,
+        )

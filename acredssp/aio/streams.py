@@ -9,16 +9,15 @@ name (`spn`). The others follow from the first unless given.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
-import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias, TypedDict, TypeVar, Unpack
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
-from acredssp.aio.buffers import shared_buffers
-from acredssp.aio.driver import Answerer, deadline_in, establish
+from acredssp.aio.driver import Answerer, establish
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.server import ACCEPTS_A_TURN, CredSSPServer, HandshakeHook, ProtocolFactory
 from acredssp.aio.transport import SecureTransport, start_application
@@ -108,12 +107,12 @@ async def create_connection(  # noqa: PLR0913 - asyncio's shape
         CredSSPError: The handshake failed; the connection is closed.
         ValueError: `sock` without a `server_hostname`.
     """
-    handshake = _Handshake(config, carriage, _Names(host, server_hostname, spn), handshake_timeout)
-    connection: CredSSPProtocol
-    _, connection = await asyncio.get_running_loop().create_connection(  # type: ignore[call-overload] # host or sock
-        CredSSPProtocol, host, port, **options
+    connection = CredSSPProtocol()
+    handshake = _Handshake(connection, config, carriage, _Names(host, server_hostname, spn), handshake_timeout)
+    await connection.loop.create_connection(  # type: ignore[call-overload] # host or sock
+        lambda: connection, host, port, **options
     )
-    transport = await handshake.run(connection)
+    transport = await handshake.run()
     return transport, start_application(transport, protocol_factory)
 
 
@@ -273,8 +272,9 @@ async def start_credssp(  # noqa: PLR0913 - asyncio's shape
         CredSSPError: The handshake failed; the connection is closed.
         ValueError: A client without a `server_hostname`.
     """
-    handshake = _Handshake(config, carriage, _Names(None, server_hostname, spn), handshake_timeout)
-    return await _upgrade(handshake, CredSSPProtocol(), transport, protocol, initial_data)
+    connection = CredSSPProtocol()
+    handshake = _Handshake(connection, config, carriage, _Names(None, server_hostname, spn), handshake_timeout)
+    return await _upgrade(handshake, transport, protocol, initial_data)
 
 
 async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
@@ -295,12 +295,12 @@ async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
     loop = asyncio.get_running_loop()
     new_reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(new_reader, loop=loop)
-    handshake = _Handshake(config, carriage, _Names(None, server_hostname, spn), handshake_timeout)
-    await writer.drain()
     # The old writer must live as long as its transport: asyncio has it close the transport when it is forgotten.
     connection = CredSSPProtocol(on_lost=functools.partial(_forget, writer))
+    handshake = _Handshake(connection, config, carriage, _Names(None, server_hostname, spn), handshake_timeout)
+    await writer.drain()
     read_ahead = await _read_ahead(reader, connection)
-    transport = await _upgrade(handshake, connection, writer.transport, protocol, read_ahead)
+    transport = await _upgrade(handshake, writer.transport, protocol, read_ahead)
     new_reader.set_transport(transport)
     return new_reader, asyncio.StreamWriter(transport, protocol, new_reader, loop)
 
@@ -318,18 +318,18 @@ def _forget(_writer: asyncio.StreamWriter, _connection: CredSSPProtocol) -> None
 
 async def _upgrade(
     handshake: "_Handshake",
-    connection: CredSSPProtocol,
     transport: asyncio.WriteTransport,
     protocol: asyncio.BaseProtocol,
     initial_data: bytes,
 ) -> SecureTransport:
     if transport.is_closing():
         raise PeerClosed("the connection is closed already", stage=Stage.CONNECT)
+    connection = handshake.connection
     connection.store(initial_data)
     transport.set_protocol(connection)
     connection.connection_made(transport)
     connection.resume_reading()
-    secure = await handshake.run(connection)
+    secure = await handshake.run()
     secure.start(protocol, connection_made=False)
     return secure
 
@@ -337,7 +337,7 @@ async def _upgrade(
 # --- what they share ---
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class _Names:
     """The three names of a server."""
 
@@ -359,46 +359,50 @@ class _Names:
     @property
     def known_to_kdc(self) -> bool:
         """Whether a KDC may know the service: it knows none by an IP address, unless somebody says so."""
-        name = str(self.host or self.tls)
-        if ":" not in name and not name[-1:].isdigit():
-            return True  # as nearly all do: the exception below costs 10 us
-        try:
-            ipaddress.ip_address(name.partition("%")[0])
-        except ValueError:
-            return True
-        return self.spn is not None
+        return self.spn is not None or not _is_address(str(self.host or self.tls))
+
+
+def _is_address(name: str) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        socket.inet_pton(socket.AF_INET6 if ":" in name else socket.AF_INET, name.partition("%")[0])
+        return True
+    return False
 
 
 class _Handshake:
     """One handshake, ready to run: what is wrong with its arguments is known before there is a connection."""
 
+    __slots__ = ("_config", "_sequence", "_server_hostname", "_timeout", "connection")
+
     def __init__(
         self,
+        connection: CredSSPProtocol,
         config: ClientConfig | ServerConfig,
         carriage: Carriage,
         names: _Names,
         timeout: float | None,
     ) -> None:
+        self.connection = connection
+        """Not connected yet."""
         self._config = config
         self._timeout = config.policy.handshake_timeout if timeout is None else timeout
         self._server_hostname = names.for_tls
         self._sequence: HandshakeSequence
+        bios = connection.buffers.bios
         if isinstance(config, ServerConfig):
-            self._sequence = carriage.acceptor(config.new_context(bios=shared_buffers().bios))
+            self._sequence = carriage.acceptor(config.new_context(bios=bios))
         elif names.for_tls:
             context = config.new_context(
-                server_hostname=names.for_tls,
-                spn=names.for_logon,
-                ask_kdc=names.known_to_kdc,
-                bios=shared_buffers().bios,
+                server_hostname=names.for_tls, spn=names.for_logon, ask_kdc=names.known_to_kdc, bios=bios
             )
             self._sequence = carriage.initiator(context)
         else:
             raise ValueError("server_hostname must be given where there is no host")
 
-    async def run(self, connection: CredSSPProtocol) -> SecureTransport:
-        """Run it over a connection; raises as `establish` does."""
-        deadline = deadline_in(self._timeout)
+    async def run(self) -> SecureTransport:
+        """Run it, once there is a connection; raises as `establish` does."""
+        connection = self.connection
+        deadline = connection.loop.time() + self._timeout
         answer: Answerer
         if isinstance(self._config, ServerConfig):
             address = connection.transport.get_extra_info("peername")

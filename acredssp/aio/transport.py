@@ -44,6 +44,9 @@ _OF_TLS: Final[Mapping[str, Callable[[object], object]]] = {
 }
 """asyncio's names for the facts of an `ssl.SSLObject`."""
 
+_NOBODY: Final = asyncio.Protocol()
+"""Who is told what happens before there is an application."""
+
 _CLOSE_TIMEOUT: Final = 30.0
 """Seconds that a peer gets to take what was written before `close()`; asyncio gives its TLS connections as many."""
 
@@ -92,7 +95,7 @@ class SecureTransport(asyncio.Transport):
         self._connection = protocol
         self._raw = protocol.transport
         self._loop = protocol.loop
-        self._app: asyncio.BaseProtocol = asyncio.Protocol()
+        self._app: asyncio.BaseProtocol = _NOBODY
         self._buffered = False
         self._records = [context.trailing_data] if context.trailing_data else []
         """Decrypted, and not taken by the application yet."""

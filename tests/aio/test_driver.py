@@ -254,9 +254,22 @@ async def test_bytes_that_came_before_the_end_are_enough(end, drive):
     protocol, _ = memory_pair()
     feed(protocol, b"abcde")
     protocol.eof_received() if end == "eof_received" else protocol.connection_lost(None)
-    _, task = await drive(Engine(waits(0, extra=2), waits(1, extra=2)), protocol=protocol)
+    engine = Engine(waits(0, extra=2), waits(1, extra=2))
+    _, task = await drive(engine, protocol=protocol)
     with pytest.raises(PeerClosed):
         await task
+    assert engine.given == [b"abcde", b"de"]
+
+
+@pytest.mark.parametrize("end", ["eof_received", "connection_lost"])
+async def test_an_end_in_the_middle_is_the_engines_to_judge(end, drive):
+    engine = Engine(waits(5), waits(2, extra=3))
+    protocol, task = await drive(engine)
+    feed(protocol, b"abc")
+    protocol.eof_received() if end == "eof_received" else protocol.connection_lost(None)
+    with pytest.raises(PeerClosed):
+        await task
+    assert isinstance(engine.failed, PeerClosed)
 
 
 async def test_what_comes_behind_the_handshake_stays_stored(drive):

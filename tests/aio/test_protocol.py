@@ -110,8 +110,16 @@ async def test_more_than_is_stored_makes_the_peer_wait():
 async def test_to_a_transport_that_is_gone_nothing_is_written():
     protocol, _ = memory_pair()
     protocol.connection_lost(ConnectionResetError())
-    protocol.write(b"nobody is there")
+    assert protocol.write(b"nobody is there")  # and nobody will drain it
     assert protocol.transport.written == []
+
+
+async def test_a_write_tells_whether_more_may_follow():
+    protocol, _ = memory_pair()
+    assert protocol.write(b"one")
+    protocol.pause_writing()
+    assert not protocol.write(b"other")
+    assert protocol.transport.written == [b"one", b"other"]
 
 
 async def test_a_resume_without_a_pause_is_owed_to_the_protocol_that_was_there_before():
