@@ -11,12 +11,16 @@ so that the caller can bring another credential. CPython has no callback for it,
   certificate.
 
 `_msg_callback` is private API, there since CPython 3.8. Without it a TLS 1.3 server is answered without a certificate.
+It is the context's, and every message and every record of every connection would be a call of Python: so it is set for
+the moments in which a session takes the records that a request can be among.
 
 Who calls: the SSPI functions; aio has certificates in its contexts from the beginning.
 """
 
 import ssl
 import struct
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 from acredssp.core.tls import MAX_PLAINTEXT, TLSSession
@@ -26,7 +30,10 @@ from acredssp.wire.tls_record import ALERT, HANDSHAKE, HEADER_SIZE
 
 __all__ = ["WatchingTLSSession", "watch_certificate_requests"]
 
+_CERTIFICATE: Final = 11
 _CERTIFICATE_REQUEST: Final = 13
+_LAST_MESSAGES: Final = (_CERTIFICATE, _CERTIFICATE_REQUEST)
+"""Those that decide whether there is a request: in TLS 1.3 the Certificate comes behind it."""
 _CERTIFICATE_AUTHORITIES: Final = 47
 """The extension of TLS 1.3 that names the authorities (RFC 8446 4.2.4)."""
 
@@ -37,6 +44,7 @@ _MAX_MESSAGE: Final = 128 * 1024
 """Bytes of one handshake message in clear; OpenSSL itself takes at most 100 KiB of certificates."""
 
 _WATCH: Final = "acredssp_watch"
+_LISTENERS: Final = "acredssp_listeners"
 
 
 class _Watch:
@@ -49,22 +57,67 @@ class _Watch:
 
     def __init__(self, incoming: ssl.MemoryBIO) -> None:
         self.incoming: ssl.MemoryBIO | None = incoming
-        """None once no request in TLS 1.3 stops the handshake any more: one was answered, or it is complete."""
+        """None once no request in TLS 1.3 stops the handshake any more: one was answered, or the Certificate came."""
         self.request = b""
         """The CertificateRequest that OpenSSL has just read (TLS 1.3)."""
         self.behind = b""
         """What was taken away behind its record."""
 
 
-class WatchingTLSSession(TLSSession):
-    """A client's session; `certificate_request` is set when the handshake stopped for a CertificateRequest."""
+class _Listeners:
+    """How many sessions of a context listen now, as an attribute of the context.
 
-    __slots__ = ("_in_clear", "_messages", "_watch")
+    Args:
+        tell: Sets the context's callback, or takes it away.
+        lock: A mutex: sessions of one context may be called by several threads.
+    """
+
+    __slots__ = ("_count", "_lock", "_tell")
+
+    def __init__(self, tell: Callable[[ssl.SSLContext, object], None], lock: AbstractContextManager[object]) -> None:
+        self._tell = tell
+        self._lock = lock
+        self._count = 0
+
+    def begin(self, context: ssl.SSLContext) -> None:
+        """Let `context` tell of messages until `end`, on connections that were made meanwhile."""
+        with self._lock:
+            self._count += 1
+            if self._count == 1:
+                self._tell(context, _note_message)
+
+    def end(self, context: ssl.SSLContext) -> None:
+        """End what `begin` began; the last one ends it for all."""
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                self._tell(context, None)
+
+
+class WatchingTLSSession(TLSSession):
+    """A client's session; `certificate_request` is set when the handshake stopped for a CertificateRequest.
+
+    Args:
+        context: Prepared by `watch_certificate_requests`; one that is not is answered without a certificate in TLS 1.3.
+        server_hostname: As for `TLSSession`.
+        session: The same.
+    """
+
+    __slots__ = ("_context", "_in_clear", "_listeners", "_messages", "_watch")
 
     def __init__(
         self, context: ssl.SSLContext, *, server_hostname: str | None = None, session: ssl.SSLSession | None = None
     ) -> None:
-        super().__init__(context, server_side=False, server_hostname=server_hostname, session=session)
+        self._context = context
+        listeners: _Listeners | None = getattr(context, _LISTENERS, None)
+        self._listeners = listeners
+        if listeners is not None:
+            listeners.begin(context)  # a connection calls back only if the callback was there when it was made
+        try:
+            super().__init__(context, server_side=False, server_hostname=server_hostname, session=session)
+        finally:
+            if listeners is not None:
+                listeners.end(context)
         self._messages = bytearray()
         """Handshake messages in clear that OpenSSL was not given yet."""
         self._in_clear = True
@@ -84,8 +137,15 @@ class WatchingTLSSession(TLSSession):
             super().handshake()
             self.certificate_request = _authorities_of_tls12(request)
             return False
-        done = super().handshake(ciphertext)
         watch = self._watch
+        listeners = None if self._in_clear or watch.incoming is None else self._listeners
+        if listeners is not None:
+            listeners.begin(self._context)
+        try:
+            done = super().handshake(ciphertext)
+        finally:
+            if listeners is not None:
+                listeners.end(self._context)
         if watch.request:
             self._untaken, watch.behind = watch.behind, b""
             self.certificate_request, watch.request = _authorities_of_tls13(watch.request), b""
@@ -147,24 +207,33 @@ class WatchingTLSSession(TLSSession):
         del self._messages[:size]
 
 
-def watch_certificate_requests(context: ssl.SSLContext) -> None:
-    """Prepare a client context for `WatchingTLSSession`: it costs a Python call for each TLS message."""
-    # The attribute of the C type: ssl's own setter wraps the callback to make three enum members for each message,
-    # which took 3 % of a handshake.
-    inner = getattr(super(ssl.SSLContext, ssl.SSLContext), "_msg_callback", None)
-    if inner is not None:
-        inner.__set__(context, _note_message)
+def watch_certificate_requests(context: ssl.SSLContext, lock: AbstractContextManager[object]) -> None:
+    """Prepare a client context for `WatchingTLSSession`; one that is prepared stays as it is.
+
+    Args:
+        context: The client's.
+        lock: A mutex, a `threading.Lock` for one, held for moments.
+    """
+    # The attribute of the C type: ssl's own setter wraps the callback to make three enum members for each message.
+    callback = getattr(super(ssl.SSLContext, ssl.SSLContext), "_msg_callback", None)
+    if callback is not None:
+        vars(context).setdefault(_LISTENERS, _Listeners(callback.__set__, lock))
 
 
 def _note_message(
     ssl_object: ssl.SSLObject, direction: str, _version: int, content_type: int, message_type: int, message: bytes
 ) -> None:
     # The other content types have codes of their own: an alert too may be number 13.
-    if message_type == _CERTIFICATE_REQUEST and content_type == HANDSHAKE and direction == "read":
-        watch = getattr(ssl_object, _WATCH, None)
-        if watch is not None and watch.incoming is not None:
-            watch.behind = watch.incoming.read()  # OpenSSL shall read no further record
-            watch.request = message
+    if content_type != HANDSHAKE or message_type not in _LAST_MESSAGES or direction != "read":
+        return
+    watch = getattr(ssl_object, _WATCH, None)
+    if watch is None or watch.incoming is None:
+        return
+    if message_type == _CERTIFICATE_REQUEST:
+        watch.behind = watch.incoming.read()  # OpenSSL shall read no further record
+        watch.request = message
+    else:
+        watch.incoming = None
 
 
 # --- the authorities' names, in DER ---

@@ -14,6 +14,7 @@ asked anything, and a wrong password shows at the first context only.
 """
 
 import functools
+import threading
 
 from acredssp.aio import offload
 from acredssp.config import ClientConfig
@@ -190,7 +191,7 @@ def _make(
             SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
         )
     if sides.client is not None and sides.client.ssl_context is not None and package == CREDSSP_NAME:
-        watch_certificate_requests(sides.client.ssl_context)
+        watch_certificate_requests(sides.client.ssl_context, threading.Lock())
     logon_session(logon_id)  # reads a file the first time, which is fine here and not on the loop
     return CredentialState(
         package=package,

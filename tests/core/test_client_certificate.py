@@ -2,6 +2,7 @@
 
 import functools
 import ssl
+import threading
 
 import pytest
 from support.engine import ALICE, CUTS, End, Script, converse, pem
@@ -54,7 +55,7 @@ def with_certificate(tmp_path):
 
 def watching() -> ssl.SSLContext:
     context = tls_config.client_context(Policy())
-    watch_certificate_requests(context)
+    watch_certificate_requests(context, threading.Lock())
     return context
 
 
@@ -164,6 +165,52 @@ def test_without_the_private_callback_tls13_goes_on_without_a_certificate(tmp_pa
     client, server = ends(context, lambda event: pytest.fail("asked"), unwatched)
     list(converse(client, server))
     assert server.done
+
+
+def callback_of(context):
+    return super(ssl.SSLContext, ssl.SSLContext)._msg_callback.__get__(context)
+
+
+def test_a_session_listens_while_it_is_made_and_until_the_certificate_came():
+    """Whatever else the connections of a context do is no call of Python."""
+    lock = CountingLock()
+    context = tls_config.client_context(Policy())
+    watch_certificate_requests(context, lock)
+    server_context = tls_config.server_context_from_pem(Policy(min_tls=TLS["tls13"]), *pem("ec"))
+    client, server = ends(server_context, lambda event: pytest.fail("asked"), context)
+    list(converse(client, server))
+    assert client.done
+    assert lock.entered == 4  # twice each for the connection and for the flight up to its last record
+    assert callback_of(context) is None
+
+
+class CountingLock:
+    entered = 0
+
+    def __enter__(self):
+        self.entered += 1
+
+    def __exit__(self, *exc):
+        pass
+
+
+def test_sessions_that_listen_at_once_do_not_silence_each_other():
+    context = watching()
+    listeners = vars(context)["acredssp_listeners"]
+    watch_certificate_requests(context, threading.Lock())
+    assert vars(context)["acredssp_listeners"] is listeners
+    listeners.begin(context)
+    WatchingTLSSession(context)
+    assert callback_of(context) is not None
+    listeners.end(context)
+    assert callback_of(context) is None
+
+
+def test_a_connection_that_cannot_be_made_leaves_no_callback():
+    context = watching()
+    with pytest.raises(ValueError, match="idna"):
+        WatchingTLSSession(context, server_hostname="...")
+    assert callback_of(context) is None
 
 
 def test_this_cpython_still_has_the_private_callback():

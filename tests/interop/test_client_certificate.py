@@ -1,6 +1,7 @@
 """OpenSSL's own server asks for a client certificate and names its authorities, in TLS 1.2 and 1.3."""
 
 import socket
+import threading
 
 import pytest
 from asn1crypto import pem as asn1_pem
@@ -49,7 +50,7 @@ def test_openssl_names_its_authorities_and_sees_the_certificate_chosen(lab, tmp_
 def log_on(port: int, answer) -> ChooseCertificate:
     """Bring TLS up, send the first TSRequest, and leave."""
     context = tls_config.client_context(Policy())
-    watch_certificate_requests(context)
+    watch_certificate_requests(context, threading.Lock())
     handshake = ClientHandshake(Script(b"c1", b"c2"), ALICE, Policy())
     client = SecurityContext(handshake, WatchingTLSSession(context))
     asked, received = [], b""
