@@ -54,11 +54,13 @@ class SecBuffer:
         self._allocated = False
         if pvBuffer is None:
             self.cbBuffer = cbBuffer or 0
-        elif isinstance(pvBuffer, _MEMORY):
-            self.cbBuffer = _size(pvBuffer) if cbBuffer is None else cbBuffer
-        else:
+        elif not isinstance(pvBuffer, _MEMORY):
             kind = type(pvBuffer).__name__
             raise TypeError(f"pvBuffer: expected bytes, bytearray, memoryview or None, got {kind}")
+        elif cbBuffer is not None:
+            self.cbBuffer = cbBuffer
+        else:
+            self.cbBuffer = len(pvBuffer) if type(pvBuffer) is bytes else _size(pvBuffer)
 
     # --- reading ---
 

@@ -78,32 +78,31 @@ class EstablishState(ContextState):
     tell_peer: bool
     """Whether a failure hands out what the peer should be sent."""
 
-    chosen: CredentialState | None = None
-    """What brought the client's certificate: from then on it serves as well as `credential`."""
-    unsent: StepResult | None = None
-    """The result of a call whose token did not fit the caller's buffer: the next call hands it out."""
-    rest = b""
-    """What the last step did not take of the input, and of an earlier call's surplus in front of it."""
-    size = 0
-    """Bytes of input that the last step was given."""
-    surplus = b""
-    """Input that was not taken and could not be reported, since the caller gave no buffer for it: it goes in front of
-    the next call's."""
-    over = False
-    """Whether a call is no step of the handshake any more: it has succeeded, or `shutdown`."""
-    shutdown = False
-    """Whether ApplyControlToken asked for close_notify."""
-    choosing: ChooseCertificate | None = None
-    """The request for a client certificate that waits for another credential."""
-    started = False
-    """Whether the first call has been made."""
-    _taken = b""
-    """Input that was taken in front of a certificate request: the caller may well give it again."""
-
     def __init__(self, credential: CredentialState, context: SecurityContext) -> None:
         super().__init__()
         self.credential = credential
         self.context = context
+        self.chosen: CredentialState | None = None
+        """What brought the client's certificate: from then on it serves as well as `credential`."""
+        self.unsent: StepResult | None = None
+        """The result of a call whose token did not fit the caller's buffer: the next call hands it out."""
+        self.rest = b""
+        """What the last step did not take of the input, and of an earlier call's surplus in front of it."""
+        self.size = 0
+        """Bytes of input that the last step was given."""
+        self.surplus = b""
+        """Input that was not taken and could not be reported, since the caller gave no buffer for it: it goes in
+        front of the next call's."""
+        self.over = False
+        """Whether a call is no step of the handshake any more: it has succeeded, or `shutdown`."""
+        self.shutdown = False
+        """Whether ApplyControlToken asked for close_notify."""
+        self.choosing: ChooseCertificate | None = None
+        """The request for a client certificate that waits for another credential."""
+        self.started = False
+        """Whether the first call has been made."""
+        self._taken = b""
+        """Input that was taken in front of a certificate request: the caller may well give it again."""
 
     def attributes(self, *, final: bool, allocated: bool = False) -> ISC_RET | ASC_RET:
         """Return what the context has: what matters to security only after the last call (R54, R83).
@@ -229,13 +228,6 @@ class InitiatorState(EstablishState):
         flags: What the caller asked for in the first call: `ISC_REQ` bits.
     """
 
-    verdict = Verdict.UNTRUSTED
-    """On the server's certificate; UNTRUSTED until it was judged."""
-    chain: tuple[bytes, ...] = ()
-    """The server's certificates in DER, its own first; empty until they were judged."""
-    authorities: tuple[bytes, ...] = ()
-    """Names in DER of whose client certificates the server takes."""
-
     def __init__(
         self,
         credential: CredentialState,
@@ -248,6 +240,12 @@ class InitiatorState(EstablishState):
         self.target = target
         self.flags: Final = flags
         self.tell_peer = bool(flags & _EXTENDED_ERROR)
+        self.verdict = Verdict.UNTRUSTED
+        """On the server's certificate; UNTRUSTED until it was judged."""
+        self.chain: tuple[bytes, ...] = ()
+        """The server's certificates in DER, its own first; empty until they were judged."""
+        self.authorities: tuple[bytes, ...] = ()
+        """Names in DER of whose client certificates the server takes."""
         self._config = config
 
     def bind(self, certificate: bytes) -> None:
@@ -332,12 +330,11 @@ class AcceptorState(EstablishState):
 
     tell_peer = True  # an errorCode or an alert costs nothing and tells the client why
 
-    _credentials: TSCredentials | None = None
-
     def __init__(self, credential: CredentialState, context: SecurityContext, flags: int) -> None:
         super().__init__(credential, context)
         assert credential.server is not None
         self.flags: Final = flags
+        self._credentials: TSCredentials | None = None
         deadline = deadline_in(credential.server.policy.handshake_timeout)
         self._answers = ServerAnswers(credential.server, context, None, deadline)
 

@@ -31,7 +31,6 @@ from acredssp.sspi.constants import (
     SECBUFFER_EXTRA,
     SECBUFFER_MISSING,
     SECBUFFER_TOKEN,
-    SECBUFFER_VERSION,
 )
 from acredssp.sspi.context import AcceptorState, EstablishState, InitiatorState
 from acredssp.sspi.flags import ASC_REQ, ISC_REQ, SECBUFFER, SECURITY_DREP, unsupported_requests
@@ -113,15 +112,25 @@ async def InitializeSecurityContext(
     Raises:
         TypeError: A parameter has a wrong Python type.
     """
-    values = (
-        phCredential, phContext, pInput, fContextReq, TargetDataRep, phNewContext, pOutput, pfContextAttr, ptsExpiry,
-        pszTargetName, Reserved1, Reserved2,
-    )  # fmt: skip
-    if not all(map(isinstance, values, _INITIALIZE_TYPES)):
-        _refuse_types(values)
+    if (
+        (type(phCredential) is not CredHandle and phCredential is not None)
+        or (type(phContext) is not CtxtHandle and phContext is not None)
+        or (type(phNewContext) is not CtxtHandle and phNewContext is not None)
+        or (type(pszTargetName) is not str and pszTargetName is not None)
+        or not isinstance(TargetDataRep, int)
+        or not isinstance(Reserved1, int)
+        or not isinstance(Reserved2, int)
+    ):
+        _expect_types(phCredential, phContext, phNewContext, TargetDataRep, pszTargetName, Reserved1, Reserved2)
     call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
-        if Reserved1 or Reserved2 or TargetDataRep not in _DATA_REPRESENTATIONS or call.another_version:
+        if (
+            Reserved1
+            or Reserved2
+            or TargetDataRep not in _DATA_REPRESENTATIONS
+            or (pInput is not None and pInput.ulVersion)
+            or (pOutput is not None and pOutput.ulVersion)
+        ):
             _refuse_parameters(TargetDataRep, pInput, pOutput, Reserved1, Reserved2)
         if phContext is None:
             state = _new_initiator(phCredential, pszTargetName, call)
@@ -166,14 +175,20 @@ async def AcceptSecurityContext(
     Raises:
         TypeError: A parameter has a wrong Python type.
     """
-    values = (
-        phCredential, phContext, pInput, fContextReq, TargetDataRep, phNewContext, pOutput, pfContextAttr, ptsExpiry,
-    )  # fmt: skip
-    if not all(map(isinstance, values, _ACCEPT_TYPES)):
-        _refuse_types(values)
+    if (
+        (type(phCredential) is not CredHandle and phCredential is not None)
+        or (type(phContext) is not CtxtHandle and phContext is not None)
+        or (type(phNewContext) is not CtxtHandle and phNewContext is not None)
+        or not isinstance(TargetDataRep, int)
+    ):
+        _expect_types(phCredential, phContext, phNewContext, TargetDataRep)
     call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
-        if TargetDataRep not in _DATA_REPRESENTATIONS or call.another_version:
+        if (
+            TargetDataRep not in _DATA_REPRESENTATIONS
+            or (pInput is not None and pInput.ulVersion)
+            or (pOutput is not None and pOutput.ulVersion)
+        ):
             _refuse_parameters(TargetDataRep, pInput, pOutput)
         if phContext is None:
             state = _new_acceptor(phCredential, call)
@@ -194,8 +209,7 @@ class _Call:
     """The buffers and out-parameters of one call, looked through once."""
 
     __slots__ = (
-        "_allocate", "_attributes", "_expiry", "_outputs", "_spare", "_token", "another_version", "buffers", "flags",
-        "input", "others",
+        "_allocate", "_attributes", "_expiry", "_outputs", "_spare", "_token", "buffers", "flags", "input", "others",
     )  # fmt: skip
 
     def __init__(
@@ -206,52 +220,55 @@ class _Call:
         ptsExpiry: TimeStamp | None,
         fContextReq: int,
     ) -> None:
+        if (
+            (type(pInput) is not SecBufferDesc and pInput is not None)
+            or (type(pOutput) is not SecBufferDesc and pOutput is not None)
+            or (type(pfContextAttr) is not ContextAttributes and pfContextAttr is not None)
+            or (type(ptsExpiry) is not TimeStamp and ptsExpiry is not None)
+            or not isinstance(fContextReq, int)
+        ):
+            _expect_call_types(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
         self.flags = flags = int(fContextReq)
-        self._allocate = bool(flags & _ALLOCATE_MEMORY)
+        self._allocate = flags & _ALLOCATE_MEMORY != 0
         self._attributes = pfContextAttr
         self._expiry = ptsExpiry
-        self.another_version = False
-        """Whether a descriptor has another version than ours."""
         self._outputs = pOutput
-        self._token = None
-        if pOutput is not None:
-            self.another_version = pOutput.ulVersion != SECBUFFER_VERSION
-            outputs = pOutput.pBuffers
-            usual = outputs and outputs[0].BufferType == SECBUFFER_TOKEN
-            self._token = outputs[0] if usual else pOutput.find(SECBUFFER_TOKEN)
+        outputs = pOutput.pBuffers if pOutput is not None else None
+        self._token: SecBuffer | None = outputs[0] if outputs else None
+        self.buffers = pInput
         self.input = b""
         """The peer's bytes; empty for none."""
-        self.buffers = pInput
-        self.others = False
-        """Whether the input has more than the peer's bytes and room for a report."""
         self._spare: SecBuffer | None = None
         """Where what was not taken is reported."""
-        if pInput is not None:
-            self._look_through(pInput)
+        self.others = False
+        """Whether the input has more than the peer's bytes and room for a report."""
+        if self._token is not None and self._token.BufferType != SECBUFFER_TOKEN and pOutput is not None:
+            self._token = pOutput.find(SECBUFFER_TOKEN)
+        if pInput is None:
+            return
+        # The two buffers of the page's loop, as they stand there; anything else is looked through.
+        buffers = pInput.pBuffers
+        if len(buffers) == 2 and buffers[0].BufferType == SECBUFFER_TOKEN and not buffers[1].BufferType:
+            token, self._spare = buffers
+            # The usual case without the call, which takes longer than the test.
+            memory = token.pvBuffer
+            self.input = memory if type(memory) is bytes and len(memory) == token.cbBuffer else bytes(token)
+        else:
+            self._look_through(buffers)
 
-    def _look_through(self, buffers: SecBufferDesc) -> None:
-        if buffers.ulVersion != SECBUFFER_VERSION:
-            self.another_version = True
-        token = None
-        for buffer in buffers.pBuffers:
-            kind = buffer.BufferType
-            if token is None and kind == SECBUFFER_TOKEN:
-                token = buffer
-            elif not kind or buffer.spare:
-                self._spare = self._spare or buffer
-            else:
+    def _look_through(self, buffers: list[SecBuffer]) -> None:
+        tokens = []
+        for buffer in buffers:
+            if buffer.type == SECBUFFER_TOKEN:
+                tokens.append(buffer)
+                self.others = self.others or buffer.readonly
+            elif not buffer.spare:
                 self.others = True
-        if token is None:
-            if not self.others:
-                return
-            # A certificate of the bare shape is a TOKEN too, and READONLY: it goes last.
-            tokens = [buffer for buffer in buffers.pBuffers if buffer.type == SECBUFFER_TOKEN]
-            if not tokens:
-                return
-            token = min(tokens, key=lambda token: token.readonly)
-        memory = token.pvBuffer
-        # The usual case without the call, which takes longer than the loop.
-        self.input = memory if type(memory) is bytes and len(memory) == token.cbBuffer else bytes(token)
+            elif self._spare is None:
+                self._spare = buffer
+        if tokens:
+            # A certificate of the bare shape is a TOKEN too, and READONLY: it goes last, as does any other attribute.
+            self.input = bytes(min(tokens, key=lambda token: (token.readonly, token.BufferType != SECBUFFER_TOKEN)))
 
     def find(self, buffer_type: SECBUFFER) -> SecBuffer | None:
         """The first buffer of the input of that type, which is none of the usual two."""
@@ -481,28 +498,34 @@ def _bind(state: EstablishState, buffers: SecBufferDesc | None) -> None:
 
 
 _NONE: Final = type(None)
-_NAMES: Final = (
-    "phCredential", "phContext", "pInput", "fContextReq", "TargetDataRep", "phNewContext", "pOutput", "pfContextAttr",
-    "ptsExpiry", "pszTargetName", "Reserved1", "Reserved2",
-)  # fmt: skip
-"""Of the parameters, those of InitializeSecurityContext alone last."""
-_ACCEPT_TYPES: Final[tuple[tuple[type, ...], ...]] = (
-    (CredHandle, _NONE),
-    (CtxtHandle, _NONE),
-    (SecBufferDesc, _NONE),
-    (int,),
-    (int,),
-    (CtxtHandle, _NONE),
-    (SecBufferDesc, _NONE),
-    (ContextAttributes, _NONE),
-    (TimeStamp, _NONE),
-)
-_INITIALIZE_TYPES: Final = (*_ACCEPT_TYPES, (str, _NONE), (int,), (int,))
 
 
-def _refuse_types(values: tuple[object, ...]) -> None:
-    for name, value, kinds in zip(_NAMES, values, _INITIALIZE_TYPES, strict=False):
-        expect(name, value, *kinds)
+def _expect_types(
+    phCredential: object,
+    phContext: object,
+    phNewContext: object,
+    TargetDataRep: object,
+    pszTargetName: object = None,
+    Reserved1: object = 0,
+    Reserved2: object = 0,
+) -> None:
+    expect("phCredential", phCredential, CredHandle, _NONE)
+    expect("phContext", phContext, CtxtHandle, _NONE)
+    expect("phNewContext", phNewContext, CtxtHandle, _NONE)
+    expect("TargetDataRep", TargetDataRep, int)
+    expect("pszTargetName", pszTargetName, str, _NONE)
+    expect("Reserved1", Reserved1, int)
+    expect("Reserved2", Reserved2, int)
+
+
+def _expect_call_types(
+    pInput: object, pOutput: object, pfContextAttr: object, ptsExpiry: object, fContextReq: object
+) -> None:
+    expect("pInput", pInput, SecBufferDesc, _NONE)
+    expect("pOutput", pOutput, SecBufferDesc, _NONE)
+    expect("pfContextAttr", pfContextAttr, ContextAttributes, _NONE)
+    expect("ptsExpiry", ptsExpiry, TimeStamp, _NONE)
+    expect("fContextReq", fContextReq, int)
 
 
 def _refuse_parameters(

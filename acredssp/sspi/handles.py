@@ -44,11 +44,10 @@ _serials = itertools.count(1)
 class HandleState:
     """What a handle stands for, until it is freed."""
 
-    alive = True
-    """Whether it has not been freed."""
-
     def __init__(self) -> None:
         self.serial: Final = next(_serials)
+        self.alive = True
+        """Whether it has not been freed."""
 
     def dispose(self) -> None:
         """Free it: every handle of it is invalid from now on."""
@@ -110,11 +109,11 @@ class Use(enum.IntEnum):
 class ContextState(HandleState):
     """What a CtxtHandle stands for: its thread, and what is in flight. The functions' own facts come on top."""
 
-    _in_use = 0
-
     def __init__(self) -> None:
         super().__init__()
         self._thread = threading.get_ident()
+        self.in_use = 0
+        """What the calls in flight do, as bits of `Use`."""
 
     def check_thread(self) -> None:
         """Refuse another thread than the one that made the context.
@@ -134,13 +133,13 @@ class ContextState(HandleState):
         """
         if threading.get_ident() != self._thread:
             self.check_thread()
-        if self._in_use & use:
+        if self.in_use & use:
             raise _invalid("another call on the context is in flight")
-        self._in_use |= use
+        self.in_use |= use
 
     def release(self, use: int) -> None:
         """End what `hold` began."""
-        self._in_use &= ~use
+        self.in_use &= ~use
 
 
 _State = TypeVar("_State", bound=HandleState)
