@@ -22,7 +22,7 @@ its own. So an NTLM initiator is complete only with the acceptor's last token: C
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from acredssp.errors import (
     AuthenticationError,
@@ -62,6 +62,12 @@ class _State(enum.Enum):
     FAILED = enum.auto()
 
 
+# A member of an Enum is looked up in its class by a detour, several times a token.
+_START, _FIRST_REPLY, _TOKENS, _WAITING, _DONE, _FAILED = _State
+_COMPLETED: Final = NegState.ACCEPT_COMPLETED
+_INCOMPLETE: Final = NegState.ACCEPT_INCOMPLETE
+_REJECT: Final = NegState.REJECT
+_REQUEST_MIC: Final = NegState.REQUEST_MIC
 _NO_TOKEN: Final = NegTokenResp()
 
 
@@ -85,7 +91,7 @@ class _Negotiate(ABC):
         """The peer's token in hand."""
         self._pending: Callable[[bytes], bytes] | None = None
         """What makes our token of the mechanism's, once its event is answered."""
-        self._state = _State.START
+        self._state = _START
         self.complete = False
 
     @property
@@ -114,10 +120,10 @@ class _Negotiate(ABC):
             AuthenticationError: The peer rejected.
         """
         state = self._state
-        if state is _State.WAITING or state is _State.FAILED:
+        if state is _WAITING or state is _FAILED:
             raise LocalProtocolError(f"no spnego token is due: the context is {state.name.lower()}")
-        self._state = _State.FAILED
-        if state is _State.DONE:
+        self._state = _FAILED
+        if state is _DONE:
             raise RemoteProtocolError("spnego is complete: expected no more tokens")
         return self._take(state, token)
 
@@ -130,62 +136,67 @@ class _Negotiate(ABC):
         pending = self._pending
         if pending is None:
             raise LocalProtocolError("spnego asked nothing")
-        self._pending, self._state = None, _State.FAILED
+        self._pending, self._state = None, _FAILED
         return self._answer_with(self._chosen.resume(answer), pending)
 
     def wrap(self, plaintext: bytes) -> bytes:
         """The chosen mechanism's `wrap`, once the negotiation is complete."""
-        self._expect_complete()
+        if not self.complete:
+            raise _not_established()
         return self._chosen.wrap(plaintext)
 
     def unwrap(self, sealed: bytes) -> bytes:
         """The chosen mechanism's `unwrap`, once the negotiation is complete."""
-        self._expect_complete()
+        if not self.complete:
+            raise _not_established()
         return self._chosen.unwrap(sealed)
 
     def get_mic(self, message: bytes) -> bytes:
         """The chosen mechanism's `get_mic`, once the negotiation is complete."""
-        self._expect_complete()
+        if not self.complete:
+            raise _not_established()
         return self._chosen.get_mic(message)
 
     def verify_mic(self, message: bytes, mic: bytes) -> None:
         """The chosen mechanism's `verify_mic`, once the negotiation is complete."""
-        self._expect_complete()
+        if not self.complete:
+            raise _not_established()
         self._chosen.verify_mic(message, mic)
 
     @abstractmethod
     def _take(self, state: _State, token: bytes) -> Progress:
         """Take the peer's token in a state that expects one."""
 
-    def _expect_complete(self) -> None:
-        if not self.complete:
-            raise LocalProtocolError("the spnego context is not established")
+    @abstractmethod
+    def _reply(self, output: bytes) -> bytes:
+        """Answer the peer's token in hand with the mechanism's."""
 
     def _find(self, mech_type: spnego.OID) -> NegotiableMechanism | None:
-        return next((mechanism for mechanism in self._mechanisms if mech_type in mechanism.mech_types), None)
+        for mechanism in self._mechanisms:
+            if mech_type in mechanism.mech_types:
+                return mechanism
+        return None
 
     def _answer_with(self, progress: Progress, reply: Callable[[bytes], bytes]) -> Progress:
         """Answer the peer with the mechanism's token, or pass the mechanism's event up and wait."""
         if isinstance(progress, bytes):
             return reply(progress)
-        self._pending, self._state = reply, _State.WAITING
+        self._pending, self._state = reply, _WAITING
         return progress
 
     def _step_chosen(self, token: bytes | None) -> Progress:
-        """The chosen mechanism's next step, or nothing if it is complete and only its MIC is outstanding."""
-        if self._chosen.complete:
-            if token:
-                raise RemoteProtocolError("spnego: expected only a mechListMIC, got one more token")
-            return b""
-        if not token:
-            raise RemoteProtocolError("spnego: expected a token of the mechanism, got none")
-        return self._chosen.step(token)
+        """Answer with the chosen mechanism's next token; with none if it is complete and only its MIC outstanding."""
+        if not self._chosen.complete:
+            if not token:
+                raise RemoteProtocolError("spnego: expected a token of the mechanism, got none")
+            return self._answer_with(self._chosen.step(token), self._reply)
+        if token:
+            raise RemoteProtocolError("spnego: expected only a mechListMIC, got one more token")
+        return self._reply(b"")
 
-    def _take_mic(self) -> None:
-        """Verify the mechListMIC that came with the peer's token, if it is one."""
-        received = self._received
-        mic = received.mech_list_mic
-        if mic is None or mic == received.response_token:
+    def _take_mic(self, mic: bytes) -> None:
+        """Verify what came as mechListMIC with the peer's token, if it is one."""
+        if mic == self._received.response_token:
             return
         if not self._chosen.complete:
             raise RemoteProtocolError("spnego: got a mechListMIC before the mechanism was complete")
@@ -197,7 +208,7 @@ class _Negotiate(ABC):
         return self._chosen.get_mic(self._mech_list)
 
     def _finish(self) -> None:
-        self._state = _State.DONE
+        self._state = _DONE
         self.complete = True
 
 
@@ -216,28 +227,28 @@ class NegotiateInitiator(_Negotiate):
         """The first mechanism's first token."""
 
     def _take(self, state: _State, token: bytes) -> Progress:
-        if state is _State.START:
+        if state is _START:
             if token:
                 raise RemoteProtocolError("a spnego acceptor does not speak first")
             return self._answer_with(self._chosen.step(b""), self._offer)
         self._received = received = NegTokenResp.decode(token)
-        if received.neg_state is NegState.REJECT:
+        if received.neg_state is _REJECT:
             raise AuthenticationError("the server rejected the logon, or every mechanism offered")
-        if state is _State.FIRST_REPLY:
+        if state is _FIRST_REPLY:
             if self._choose(received):
                 return self._answer_with(self._chosen.step(b""), self._reply)
             if self._mic_required and not received.response_token:
                 # Another object identifier of the first mechanism: the acceptor dropped the token, so it is due again.
                 return self._reply(self._optimistic)
-        elif received.neg_state is NegState.REQUEST_MIC:
+        elif received.neg_state is _REQUEST_MIC:
             raise RemoteProtocolError("spnego: expected request-mic in the first reply only")
-        return self._answer_with(self._step_chosen(received.response_token), self._reply)
+        return self._step_chosen(received.response_token)
 
     def _offer(self, mech_token: bytes) -> bytes:
         self._optimistic = mech_token
         offered = [mech_type for mechanism in self._mechanisms for mech_type in mechanism.mech_types]
         self._mech_list = spnego.encode_mech_list(offered)
-        self._state = _State.FIRST_REPLY
+        self._state = _FIRST_REPLY
         return NegTokenInit.encode(self._mech_list, mech_token)
 
     def _choose(self, first_reply: NegTokenResp) -> bool:
@@ -250,7 +261,7 @@ class NegotiateInitiator(_Negotiate):
         if chosen is None:
             raise RemoteProtocolError(f"spnego: the server chose {mech_type.hex()}, which was not offered")
         restart = chosen is not self._chosen
-        request_mic = first_reply.neg_state is NegState.REQUEST_MIC
+        request_mic = first_reply.neg_state is _REQUEST_MIC
         if restart and first_reply.response_token:
             raise RemoteProtocolError("spnego: the server answers for a mechanism that has not begun")
         self._mic_required = mech_type != self._mechanisms[0].mech_types[0] or request_mic
@@ -259,13 +270,15 @@ class NegotiateInitiator(_Negotiate):
         return restart
 
     def _reply(self, output: bytes) -> bytes:
-        self._take_mic()
-        self._state = _State.TOKENS
-        completed = self._received.neg_state is NegState.ACCEPT_COMPLETED
+        mic = self._received.mech_list_mic
+        if mic is not None:
+            self._take_mic(mic)
+        self._state = _TOKENS
+        completed = self._received.neg_state is _COMPLETED
         if not self._chosen.complete:
             if completed:
                 raise RemoteProtocolError("spnego: the server completed before the mechanism did")
-            return NegTokenResp(NegState.ACCEPT_INCOMPLETE, response_token=output).encode()
+            return NegTokenResp(_INCOMPLETE, None, output).encode()
         return self._end(output) if completed else self._protect(output)
 
     def _end(self, output: bytes) -> bytes:
@@ -290,8 +303,8 @@ class NegotiateInitiator(_Negotiate):
             self._finish()
         if not output and mic is None:
             return b""
-        state = NegState.ACCEPT_COMPLETED if self.complete else NegState.ACCEPT_INCOMPLETE
-        return NegTokenResp(state, response_token=output or None, mech_list_mic=mic).encode()
+        state = _COMPLETED if self.complete else _INCOMPLETE
+        return NegTokenResp(state, None, output or None, mic).encode()
 
 
 class NegotiateAcceptor(_Negotiate):
@@ -311,28 +324,30 @@ class NegotiateAcceptor(_Negotiate):
         """supportedMech, until it is sent."""
 
     def _take(self, state: _State, token: bytes) -> Progress:
-        if state is _State.START:
+        if state is _START:
             return self._choose(NegTokenInit.decode(token))
         self._received = received = NegTokenResp.decode(token)
-        if received.neg_state is NegState.REJECT:
+        if received.neg_state is _REJECT:
             raise RemoteProtocolError("spnego: the client rejected")
-        return self._answer_with(self._step_chosen(received.response_token), self._reply)
+        return self._step_chosen(received.response_token)
 
     def _choose(self, init: NegTokenInit) -> Progress:
-        mech_type, chosen = next(
-            ((mech_type, found) for mech_type in init.mech_types if (found := self._find(mech_type))), (None, None)
-        )
-        if chosen is None:
+        for mech_type in init.mech_types:
+            chosen = self._find(mech_type)
+            if chosen is not None:
+                break
+        else:
             raise PolicyError(f"spnego: of the {len(init.mech_types)} mechanisms offered none is enabled")
         self._chosen, self._settled = chosen, True
         self._mech_list = init.mech_list
         self._selected = mech_type
         self._mic_required = mech_type != init.mech_types[0]
         if self._mic_required or not init.mech_token:
-            self._state = _State.TOKENS
-            state = NegState.REQUEST_MIC if self._mic_required else NegState.ACCEPT_INCOMPLETE
+            self._state = _TOKENS
+            state = _REQUEST_MIC if self._mic_required else _INCOMPLETE
             return NegTokenResp(state, self._take_selected()).encode()
-        self._received = NegTokenResp(response_token=init.mech_token, mech_list_mic=init.mech_list_mic)
+        if init.mech_list_mic is not None:
+            self._received = NegTokenResp(None, None, init.mech_token, init.mech_list_mic)
         return self._answer_with(self._chosen.step(init.mech_token), self._reply)
 
     def _take_selected(self) -> spnego.OID | None:
@@ -341,7 +356,9 @@ class NegotiateAcceptor(_Negotiate):
         return selected
 
     def _reply(self, output: bytes) -> bytes:
-        self._take_mic()
+        mic = self._received.mech_list_mic
+        if mic is not None:
+            self._take_mic(mic)
         if not self._chosen.complete:
             return self._incomplete(output)
         needed = self._mic_required or self._chosen.needs_mech_list_mic
@@ -354,11 +371,11 @@ class NegotiateAcceptor(_Negotiate):
         if self._mic_sent:
             return b""
         mic = self._make_mic() if self._mic_received else None
-        return NegTokenResp(NegState.ACCEPT_COMPLETED, self._take_selected(), output or None, mic).encode()
+        return NegTokenResp(_COMPLETED, self._take_selected(), output or None, mic).encode()
 
     def _incomplete(self, output: bytes, mic: bytes | None = None) -> bytes:
-        self._state = _State.TOKENS
-        return NegTokenResp(NegState.ACCEPT_INCOMPLETE, self._take_selected(), output, mic).encode()
+        self._state = _TOKENS
+        return NegTokenResp(_INCOMPLETE, self._take_selected(), output, mic).encode()
 
 
 class DetectingAcceptor:
@@ -411,48 +428,54 @@ class DetectingAcceptor:
     def resume(self, answer: object) -> Progress:
         """Give the answer to an event; see `Mechanism.resume`."""
         try:
-            return self._established().resume(answer)
+            return (self._inner or _refuse_early()).resume(answer)
         except CredSSPError as error:
             _give_status(error)
             raise
 
     def wrap(self, plaintext: bytes) -> bytes:
         """Sign and seal; see `Mechanism.wrap`."""
-        return self._established().wrap(plaintext)
+        return (self._inner or _refuse_early()).wrap(plaintext)
 
     def unwrap(self, sealed: bytes) -> bytes:
         """Verify and unseal; see `Mechanism.unwrap`."""
-        return self._established().unwrap(sealed)
+        return (self._inner or _refuse_early()).unwrap(sealed)
 
     def get_mic(self, message: bytes) -> bytes:
         """Sign; see `Mechanism.get_mic`."""
-        return self._established().get_mic(message)
+        return (self._inner or _refuse_early()).get_mic(message)
 
     def verify_mic(self, message: bytes, mic: bytes) -> None:
         """Verify; see `Mechanism.verify_mic`."""
-        self._established().verify_mic(message, mic)
+        (self._inner or _refuse_early()).verify_mic(message, mic)
 
     def _detect(self, token: bytes) -> Mechanism:
         kind = spnego.token_kind(token)
         if kind is TokenKind.SPNEGO_INIT:
             return NegotiateAcceptor(self._mechanisms)
-        mech_type = {TokenKind.NTLM: spnego.NTLM, TokenKind.KERBEROS: spnego.KERBEROS}.get(kind)
-        if mech_type is None:
+        if kind is TokenKind.NTLM:
+            mech_type = spnego.NTLM
+        elif kind is TokenKind.KERBEROS:
+            mech_type = spnego.KERBEROS
+        else:
             raise RemoteProtocolError(f"expected a first token of ntlm, kerberos or spnego, got {kind.name.lower()}")
         for mechanism in self._mechanisms:
             if mech_type in mechanism.mech_types:
                 return mechanism
         raise PolicyError(f"the client begins with {kind.name.lower()}, which is not enabled")
 
-    def _established(self) -> Mechanism:
-        if self._inner is None:
-            raise LocalProtocolError("no token has come yet")
-        return self._inner
-
 
 def _give_status(error: CredSSPError) -> None:
     if error.nt_status is None and not isinstance(error, LocalProtocolError):
         error.nt_status = NTSTATUS.STATUS_LOGON_FAILURE
+
+
+def _refuse_early() -> NoReturn:
+    raise LocalProtocolError("no token has come yet")
+
+
+def _not_established() -> LocalProtocolError:
+    return LocalProtocolError("the spnego context is not established")
 
 
 def _mic_missing() -> RemoteProtocolError:

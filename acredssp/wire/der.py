@@ -36,7 +36,6 @@ __all__ = [
     "explicit",
     "frame_size",
     "integer",
-    "octets",
     "only",
     "pass_over",
 ]
@@ -179,15 +178,6 @@ def explicit(  # noqa: PLR0913, PLR0917 - an object that holds bounds, tag and n
     return only(data, start, stop, tag, field)
 
 
-def octets(data: bytes, offset: int, end: int, number: int, field: str) -> tuple[bytes, int]:
-    """The OCTET STRING inside the explicit tag [number] at `offset`, and where it ends.
-
-    Raises:
-        RemoteProtocolError: As `explicit`.
-    """
-    return OCTETS[number].read(data, offset, end, field)
-
-
 def integer(data: bytes, offset: int, end: int, number: int, field: str) -> tuple[int, int]:
     """The INTEGER inside the explicit tag [number] at `offset`, and where it ends.
 
@@ -196,14 +186,13 @@ def integer(data: bytes, offset: int, end: int, number: int, field: str) -> tupl
     Raises:
         RemoteProtocolError: As `explicit`, or the content is empty or longer than 5 bytes.
     """
-    start, stop = explicit(data, offset, end, number, INTEGER, field)
-    return _signed(data, start, stop, field), stop
-
-
-def _signed(data: bytes, start: int, stop: int, field: str) -> int:
-    if not 1 <= stop - start <= 5:
-        raise RemoteProtocolError(f"{field}: expected an INTEGER of 1 to 5 bytes at byte {start}, got {stop - start}")
-    return int.from_bytes(data[start:stop], "big", signed=True)
+    content, stop = _INTEGERS[number].read(data, offset, end, field)
+    if len(content) == 1 and content[0] <= 0x7F:
+        return content[0], stop
+    if not 1 <= len(content) <= 5:
+        start = stop - len(content)
+        raise RemoteProtocolError(f"{field}: expected an INTEGER of 1 to 5 bytes at byte {start}, got {len(content)}")
+    return int.from_bytes(content, "big", signed=True), stop
 
 
 def expect_end(offset: int, end: int, field: str) -> None:
@@ -376,3 +365,4 @@ def _total(first: bytes) -> int:
 
 OCTETS: Final = tuple(Nesting(CONTEXT + number, OCTET_STRING) for number in range(8))
 """An OCTET STRING inside an explicit tag, by its number."""
+_INTEGERS: Final = tuple(Nesting(CONTEXT + number, INTEGER) for number in range(8))

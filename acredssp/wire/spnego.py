@@ -95,12 +95,13 @@ def token_kind(token: bytes) -> TokenKind:
     """Which mechanism a token belongs to ([MS-CSSP] 2.2.1.1: SPNEGO, or NTLM or Kerberos without it)."""
     if token.startswith(b"NTLMSSP\0"):
         return TokenKind.NTLM
-    if token[:1] == bytes((_RESP,)):
+    first = token[0] if token else 0
+    if first == _RESP:
         return TokenKind.SPNEGO_RESP
-    if token[:1] == bytes((_INIT,)):
+    if first == _INIT:
         # A NegTokenInit that lacks its GSS header: not allowed as a first token, and harmless.
         return TokenKind.SPNEGO_INIT
-    if token[:1] == bytes((_GSS_HEADER,)) and len(token) > 1:
+    if first == _GSS_HEADER and len(token) > 1:
         return _mechanism_kind(token)
     return TokenKind.UNKNOWN
 
@@ -266,7 +267,7 @@ def _last_of_init(data: bytes, offset: int, end: int) -> bytes | None:
             der.only(data, start, stop, der.SEQUENCE, "negHints")
             if stop < end and data[stop] == _FIELD_4:
                 least = 5
-                mic, stop = der.octets(data, stop, end, 4, "mechListMIC")
+                mic, stop = der.OCTETS[4].read(data, stop, end, "mechListMIC")
         else:
             mic, stop = _MIC.read(data, offset, end, "mechListMIC")
         offset = stop

@@ -42,6 +42,16 @@ _PASSWORD: Final = 1
 _SMART_CARD: Final = 2
 _REMOTE_GUARD: Final = 6
 
+_MESSAGE: Final = der.Nesting(der.SEQUENCE)
+_CREDENTIALS: Final = der.Nesting(der.CONTEXT + 1, der.OCTET_STRING, der.SEQUENCE)
+_WHOLE: Final = {
+    cred_type: der.Nesting(
+        der.SEQUENCE, der.encode_integer(0, cred_type), der.CONTEXT + 1, der.OCTET_STRING, der.SEQUENCE
+    )
+    for cred_type in (_PASSWORD, _SMART_CARD, _REMOTE_GUARD)
+}
+"""TSCredentials around what its credentials' SEQUENCE holds, by credType."""
+
 _MAX_SUPPLEMENTAL: Final = 64
 """Supplemental packages that are read. Windows and FreeRDP send one, for NTLM."""
 
@@ -60,7 +70,7 @@ class UnicodeString(bytes):
 
     def __new__(cls, value: str | bytes = b"") -> Self:
         """From text or from the bytes of the wire."""
-        return super().__new__(cls, value.encode("utf-16-le", "surrogatepass") if isinstance(value, str) else value)
+        return bytes.__new__(cls, value.encode("utf-16-le", "surrogatepass") if isinstance(value, str) else value)
 
     def __str__(self) -> str:
         """The text, without terminating NULs (rdesktop sends them) and without an odd last byte."""
@@ -85,7 +95,7 @@ class SecretText(SecretBytes):
     __slots__ = ()
 
     def __init__(self, value: str | bytes | bytearray = b"") -> None:
-        super().__init__(value.encode("utf-16-le", "surrogatepass") if isinstance(value, str) else value)
+        bytearray.__init__(self, value.encode("utf-16-le", "surrogatepass") if isinstance(value, str) else value)
 
     def reveal(self) -> str:
         """The text, read as `UnicodeString` does."""
@@ -195,14 +205,13 @@ def encode(credentials: TSCredentials) -> bytes:
     """The DER of a TSCredentials, credType by the class: the plaintext of authInfo."""
     match credentials:
         case TSPasswordCreds():
-            cred_type, body = _PASSWORD, _encode_password(credentials)
+            return _WHOLE[_PASSWORD].encode(_encode_password(credentials))
         case TSSmartCardCreds():
-            cred_type, body = _SMART_CARD, _encode_smart_card(credentials)
+            return _WHOLE[_SMART_CARD].encode(_encode_smart_card(credentials))
         case TSRemoteGuardCreds():
-            cred_type, body = _REMOTE_GUARD, _encode_remote_guard(credentials)
+            return _WHOLE[_REMOTE_GUARD].encode(_encode_remote_guard(credentials))
         case _:
             assert_never(credentials)
-    return der.encode(der.SEQUENCE, der.encode_integer(0, cred_type) + der.encode_octets(1, body))
 
 
 def decode(data: bytes) -> TSCredentials:
@@ -212,33 +221,33 @@ def decode(data: bytes) -> TSCredentials:
         RemoteProtocolError: `data` is no TSCredentials; with SEC_E_UNKNOWN_CREDENTIALS when it is one of a
             credType other than 1, 2 and 6.
     """
-    offset, end = der.only(data, 0, len(data), der.SEQUENCE, "TSCredentials")
-    cred_type, offset = der.integer(data, offset, end, 0, "credType")
-    offset, stop = der.explicit(data, offset, end, 1, der.OCTET_STRING, "credentials")
+    end = len(data)
+    offset, stop = _MESSAGE.match(data, 0, end) or _MESSAGE.bounds(data, 0, end, "TSCredentials")
     der.expect_end(stop, end, "TSCredentials")
+    cred_type, offset = der.integer(data, offset, end, 0, "credType")
     decode_body = _DECODERS.get(cred_type)
     if decode_body is None:
         raise RemoteProtocolError(
             f"credType: expected 1, 2 or 6, got {cred_type}",
             security_status=SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS,
         )
-    offset, stop = der.only(data, offset, stop, der.SEQUENCE, "credentials")
-    return decode_body(data, offset, stop)
+    offset, stop = _CREDENTIALS.match(data, offset, end) or _CREDENTIALS.bounds(data, offset, end, "credentials")
+    der.expect_end(stop, end, "TSCredentials")
+    return decode_body(data, offset, end)
 
 
 def _encode_password(credentials: TSPasswordCreds) -> bytes:
-    return der.encode(
-        der.SEQUENCE,
+    return (
         der.encode_octets(0, credentials.domain_name)
         + der.encode_octets(1, credentials.user_name)
-        + der.encode_octets(2, credentials.password),
+        + der.encode_octets(2, credentials.password)
     )
 
 
 def _decode_password(data: bytes, offset: int, end: int) -> TSPasswordCreds:
-    domain_name, offset = der.octets(data, offset, end, 0, "domainName")
-    user_name, offset = der.octets(data, offset, end, 1, "userName")
-    password, offset = der.octets(data, offset, end, 2, "password")
+    domain_name, offset = der.OCTETS[0].read(data, offset, end, "domainName")
+    user_name, offset = der.OCTETS[1].read(data, offset, end, "userName")
+    password, offset = der.OCTETS[2].read(data, offset, end, "password")
     der.expect_end(offset, end, "TSPasswordCreds")
     return TSPasswordCreds(UnicodeString(domain_name), UnicodeString(user_name), SecretText(password))
 
@@ -248,16 +257,15 @@ def _encode_smart_card(credentials: TSSmartCardCreds) -> bytes:
     csp_data = der.encode_integer(0, detail.key_spec) + _encode_optional(
         1, detail.card_name, detail.reader_name, detail.container_name, detail.csp_name
     )
-    return der.encode(
-        der.SEQUENCE,
+    return (
         der.encode_octets(0, credentials.pin)
         + der.encode(der.CONTEXT + 1, der.encode(der.SEQUENCE, csp_data))
-        + _encode_optional(2, credentials.user_hint, credentials.domain_hint),
+        + _encode_optional(2, credentials.user_hint, credentials.domain_hint)
     )
 
 
 def _decode_smart_card(data: bytes, offset: int, end: int) -> TSSmartCardCreds:
-    pin, offset = der.octets(data, offset, end, 0, "pin")
+    pin, offset = der.OCTETS[0].read(data, offset, end, "pin")
     offset, stop = der.explicit(data, offset, end, 1, der.SEQUENCE, "cspData")
     csp_data = _decode_csp_data(data, offset, stop)
     user_hint, offset = _optional_text(data, stop, end, 2, "userHint")
@@ -281,7 +289,7 @@ def _encode_remote_guard(credentials: TSRemoteGuardCreds) -> bytes:
     if credentials.supplemental_creds is not None:
         packages = b"".join(map(_encode_package, credentials.supplemental_creds))
         body += der.encode(der.CONTEXT + 1, der.encode(der.SEQUENCE, packages))
-    return der.encode(der.SEQUENCE, body)
+    return body
 
 
 def _encode_package(package: TSRemoteGuardPackageCred) -> bytes:
@@ -307,8 +315,8 @@ def _decode_remote_guard(data: bytes, offset: int, end: int) -> TSRemoteGuardCre
 
 
 def _decode_package(data: bytes, offset: int, end: int) -> TSRemoteGuardPackageCred:
-    package_name, offset = der.octets(data, offset, end, 0, "packageName")
-    cred_buffer, offset = der.octets(data, offset, end, 1, "credBuffer")
+    package_name, offset = der.OCTETS[0].read(data, offset, end, "packageName")
+    cred_buffer, offset = der.OCTETS[1].read(data, offset, end, "credBuffer")
     der.expect_end(offset, end, "TSRemoteGuardPackageCred")
     return TSRemoteGuardPackageCred(UnicodeString(package_name), SecretBytes(cred_buffer))
 
@@ -322,7 +330,7 @@ def _optional_text(data: bytes, offset: int, end: int, number: int, field: str) 
     """The text of the explicit tag [number], None when another tag or the end is at `offset`."""
     if offset == end or data[offset] != der.CONTEXT + number:
         return None, offset
-    text, stop = der.octets(data, offset, end, number, field)
+    text, stop = der.OCTETS[number].read(data, offset, end, field)
     return UnicodeString(text), stop
 
 

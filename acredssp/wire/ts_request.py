@@ -116,7 +116,11 @@ class TSRequest:
         nego_token = auth_info = pub_key_auth = error_code = client_nonce = None
         tag = data[offset] if offset < end else _NO_TAG
         if tag == _NEGO_TOKENS_TAG:
-            nego_token, offset = _nego_token(data, offset, end)
+            if found := _NEGO_TOKENS.match(data, offset, end):
+                start, offset = found
+                nego_token = data[start:offset]
+            else:
+                nego_token, offset = _nego_token(data, offset, end)
             tag = data[offset] if offset < end else _NO_TAG
         if tag == _AUTH_INFO_TAG:
             auth_info, offset = _AUTH_INFO.read(data, offset, end, "authInfo")
@@ -143,14 +147,11 @@ def _version(data: bytes, offset: int, end: int) -> tuple[int, int]:
 
 
 def _nego_token(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
-    """The one token of negoTokens, b"" when there is none, and where the field ends.
+    """The one token of negoTokens that are not one element in DER, b"" when there is none, and where the field ends.
 
     [MS-CSSP] 2.2.1.1 allows several elements and gives the others no meaning: a second one that is not empty
     is refused rather than dropped.
     """
-    if found := _NEGO_TOKENS.match(data, offset, end):
-        start, stop = found
-        return data[start:stop], stop
     offset, end = der.explicit(data, offset, end, 1, der.SEQUENCE, "negoTokens")
     token = b""
     for _ in range(_MAX_NEGO_TOKENS):

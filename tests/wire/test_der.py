@@ -325,7 +325,7 @@ def test_no_input_raises_anything_but_our_errors(data, offset, end):
     for read in (
         lambda: der.frame_size(data, 64, min(offset, len(data))),
         lambda: der.element(data, offset, end, data[0] if data else 0, "x"),
-        lambda: der.octets(data, offset, end, 0, "x"),
+        lambda: der.OCTETS[0].read(data, offset, end, "x"),
         lambda: der.integer(data, offset, end, 0, "x"),
     ):
         with contextlib.suppress(RemoteProtocolError):
