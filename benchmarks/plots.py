@@ -11,9 +11,16 @@ from matplotlib.figure import Figure
 from benchmarks.harness import Results
 from benchmarks.stages import TLS
 
-COLOURS = {"acredssp": "#0b6e4f", "plumbing": "#8d99ae", "streams": "#3a86ff", "pyspnego": "#d1495b"}
+COLOURS = {
+    "acredssp": "#0b6e4f",
+    "protocols": "#7fb69f",
+    "plumbing": "#8d99ae",
+    "streams": "#3a86ff",
+    "pyspnego": "#d1495b",
+}
 NAMES = {
-    "acredssp": "acredssp (SPNEGO)",
+    "acredssp": "acredssp (SPNEGO), streams",
+    "protocols": "acredssp (SPNEGO), protocols",
     "plumbing": "bare TLS, same plumbing",
     "streams": "ssl= streams (TLS only)",
     "pyspnego": "pyspnego tuned, in threads",

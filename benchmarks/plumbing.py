@@ -1,8 +1,8 @@
 """Bare TLS in plumbing of the same shape as acredssp's: what CredSSP alone adds over loopback.
 
-A buffered protocol that shares one read buffer, stores what comes and wakes a coroutine under a deadline; two memory
-BIOs; one write a flight; a task for each accepted connection. Written for its own sake, with nothing of acredssp, and
-with nothing that a handshake and a clean close do not need.
+A buffered protocol that shares one read buffer and calls TLS in the loop's callback that brings the bytes; two memory
+BIOs; one write a flight; a coroutine that waits for the end under a deadline; a task for each accepted connection.
+Written for its own sake, with nothing of acredssp, and with nothing that a handshake and a clean close do not need.
 """
 
 import asyncio
@@ -18,12 +18,14 @@ _BUFFER = memoryview(bytearray(64 * 1024))
 class Connection(asyncio.BufferedProtocol):
     """One end."""
 
+    __slots__ = ("_incoming", "_lost", "_outgoing", "_tls", "_transport", "_up")
+
     def __init__(self, context: ssl.SSLContext, name: str | None) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=name is None, server_hostname=name)
-        self._waiter: asyncio.Future[None] | None = None
-        self._ended = False
-        self._lost = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._up = loop.create_future()
+        self._lost = loop.create_future()
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -33,64 +35,57 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, size: int) -> None:
         self._incoming.write(_BUFFER[:size])
-        self._wake()
+        if self._up.done():
+            self._read()
+        else:
+            self._try_handshake()
 
-    def eof_received(self) -> bool:
-        self._ended = True
-        self._wake()
-        return True
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        self._ended = True
-        self._wake()
+    def connection_lost(self, error: Exception | None) -> None:
+        self._break(error or ConnectionResetError())
         self._lost.set_result(None)
 
     async def shake_hands(self) -> None:
         async with asyncio.timeout(PATIENCE):
-            while not self._try_handshake():
-                await self._more()
+            self._try_handshake()
+            await self._up
 
-    def _try_handshake(self) -> bool:
+    def _try_handshake(self) -> None:
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            return False
-        finally:
-            if self._outgoing.pending:
-                self._transport.write(self._outgoing.read())
-        return True
+            pass
+        except ssl.SSLError as error:
+            self._break(error)
+        else:
+            self._up.set_result(None)
+        self._flush()
 
-    async def read_to_the_end(self) -> None:
-        while not self._ended:
-            try:
-                if not self._tls.read(16384):
-                    return
-            except ssl.SSLWantReadError:
-                await self._more()
-            except ssl.SSLZeroReturnError:
-                return
+    def _read(self) -> None:
+        """Go on behind the handshake: nobody sends data here."""
 
-    async def close(self) -> None:
-        with contextlib.suppress(ssl.SSLError):  # the peer has not answered yet
-            self._tls.unwrap()
+    def _break(self, error: Exception) -> None:
+        if not self._up.done():
+            self._up.set_exception(error)
+
+    def _flush(self) -> None:
         if self._outgoing.pending:
             self._transport.write(self._outgoing.read())
+
+    def _say_goodbye(self) -> None:
+        with contextlib.suppress(ssl.SSLError):  # the peer has not answered yet
+            self._tls.unwrap()
+        self._flush()
         self._transport.close()
+
+    async def close(self) -> None:
+        self._say_goodbye()
         await self._lost
-
-    async def _more(self) -> None:
-        if self._ended:
-            raise ConnectionResetError
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 class Accepted(Connection):
     """A server's end, which looks after itself."""
+
+    __slots__ = ()
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -98,8 +93,19 @@ class Accepted(Connection):
 
     async def _serve(self) -> None:
         await self.shake_hands()
-        await self.read_to_the_end()
-        await self.close()
+        self._read()  # what came in the same read as the handshake's end
+        await self._lost
+
+    def _read(self) -> None:
+        try:
+            while self._tls.read(16384):
+                pass
+        except ssl.SSLWantReadError:
+            return
+        except ssl.SSLZeroReturnError:
+            pass
+        if not self._transport.is_closing():
+            self._say_goodbye()
 
 
 async def listen(setting: Setting) -> asyncio.AbstractServer:

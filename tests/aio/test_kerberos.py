@@ -267,6 +267,13 @@ def test_no_kdc_is_asked_for_an_address_unless_the_spn_is_given(name):
     assert _Names(name, "localhost", None).for_logon == f"TERMSRV/{name}"
 
 
+@pytest.mark.parametrize("name", ["localhost", "host1", "1.2.3", "127.0.0.01", "a:b", "ä", "\0", "\ud800"])
+def test_what_only_looks_like_an_address_is_a_name(name):
+    from acredssp.aio.streams import _Names  # noqa: PLC0415
+
+    assert _Names(name, None, None).known_to_kdc
+
+
 def test_kerberos_alone_cannot_be_used_for_an_address(kerberos):
     config = client_config(Policy(mechanism=MechanismChoice.KERBEROS), authenticate=ALICE)
     with pytest.raises(PolicyError) as caught:
