@@ -131,7 +131,7 @@ class WatchingTLSSession(TLSSession):
         Args:
             ciphertext: Whole records; those that hold handshake messages in clear are looked at first.
         """
-        if self._in_clear:
+        if self._in_clear and ciphertext:
             ciphertext = ciphertext[self._hold_messages(ciphertext) :]
         if self._messages and (request := self._release_messages()):
             super().handshake()
@@ -174,12 +174,18 @@ class WatchingTLSSession(TLSSession):
             body = start + HEADER_SIZE
             end = body + (records[body - 2] << 8 | records[body - 1])
             if records[start] == HANDSHAKE:
-                self._messages += records[body:end]
+                size = int.from_bytes(records[body + 1 : body + _MESSAGE_HEADER], "big")
+                whole = size == end - body - _MESSAGE_HEADER and not self._messages
+                if whole and records[body] != _CERTIFICATE_REQUEST:
+                    self._untaken += records[start:end]  # as nearly all are: a third of the price of holding it
+                else:
+                    self._messages += records[body:end]
             elif records[start] == ALERT:
                 self._untaken += records[start:end]
             else:
                 self._in_clear = False
-                self._feed_messages(len(self._messages))
+                if self._messages:
+                    self._feed_messages(len(self._messages))
                 break
             start = end
         return start

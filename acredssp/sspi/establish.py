@@ -15,6 +15,7 @@ the call that hands it out.
 """
 
 import dataclasses
+from threading import get_ident
 from typing import Final, TypeVar
 
 from acredssp.core.client_certificate import WatchingTLSSession
@@ -113,10 +114,10 @@ async def InitializeSecurityContext(
         TypeError: A parameter has a wrong Python type.
     """
     if (
-        (type(phCredential) is not CredHandle and phCredential is not None)
-        or (type(phContext) is not CtxtHandle and phContext is not None)
-        or (type(phNewContext) is not CtxtHandle and phNewContext is not None)
-        or (type(pszTargetName) is not str and pszTargetName is not None)
+        (phCredential is not None and type(phCredential) is not CredHandle)
+        or (phContext is not None and type(phContext) is not CtxtHandle)
+        or (phNewContext is not None and type(phNewContext) is not CtxtHandle)
+        or (pszTargetName is not None and type(pszTargetName) is not str)
         or not isinstance(TargetDataRep, int)
         or not isinstance(Reserved1, int)
         or not isinstance(Reserved2, int)
@@ -176,9 +177,9 @@ async def AcceptSecurityContext(
         TypeError: A parameter has a wrong Python type.
     """
     if (
-        (type(phCredential) is not CredHandle and phCredential is not None)
-        or (type(phContext) is not CtxtHandle and phContext is not None)
-        or (type(phNewContext) is not CtxtHandle and phNewContext is not None)
+        (phCredential is not None and type(phCredential) is not CredHandle)
+        or (phContext is not None and type(phContext) is not CtxtHandle)
+        or (phNewContext is not None and type(phNewContext) is not CtxtHandle)
         or not isinstance(TargetDataRep, int)
     ):
         _expect_types(phCredential, phContext, phNewContext, TargetDataRep)
@@ -221,10 +222,10 @@ class _Call:
         fContextReq: int,
     ) -> None:
         if (
-            (type(pInput) is not SecBufferDesc and pInput is not None)
-            or (type(pOutput) is not SecBufferDesc and pOutput is not None)
-            or (type(pfContextAttr) is not ContextAttributes and pfContextAttr is not None)
-            or (type(ptsExpiry) is not TimeStamp and ptsExpiry is not None)
+            (pInput is not None and type(pInput) is not SecBufferDesc)
+            or (pOutput is not None and type(pOutput) is not SecBufferDesc)
+            or (pfContextAttr is not None and type(pfContextAttr) is not ContextAttributes)
+            or (ptsExpiry is not None and type(ptsExpiry) is not TimeStamp)
             or not isinstance(fContextReq, int)
         ):
             _expect_call_types(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
@@ -275,11 +276,21 @@ class _Call:
         return self.buffers.find(buffer_type) if self.others and self.buffers is not None else None
 
     def hand_out(self, state: EstablishState, result: StepResult) -> SecurityStatus:
-        """Fill the caller's buffers; SEC_E_BUFFER_TOO_SMALL leaves all of them to a repeated call."""
-        if self._token is None:
-            if result.output:
-                return _TOO_SMALL
-        elif self._token.put(result.output, allocate=self._allocate) is _TOO_SMALL:
+        """Fill the caller's buffers; SEC_E_BUFFER_TOO_SMALL leaves all of them to a repeated call.
+
+        Raises:
+            TypeError: The token's memory cannot be written; the same.
+        """
+        try:
+            if self._token is not None:
+                fits = self._token.put(result.output, allocate=self._allocate) is not _TOO_SMALL
+            else:
+                fits = not result.output
+        except TypeError:
+            state.unsent = result
+            raise
+        if not fits:
+            state.unsent = result
             return _TOO_SMALL
         status = result.status
         if status is _INCOMPLETE:
@@ -327,9 +338,21 @@ async def _run(
     """Take one step on a context that is held, answer what the engine asks, and fill what the caller gave."""
     try:
         result = state.unsent
-        if result is None:
+        if result is not None:
+            state.unsent = None
+        else:
             try:
-                result = _step(state, call, phCredential)
+                credential = state.credential
+                if (
+                    (phCredential is None or phCredential.referent is credential)
+                    and credential.alive
+                    and not state.over
+                    and state.choosing is None
+                    and state.context.tls is not None
+                ):
+                    result = state.step(call.input)
+                else:
+                    result = _step(state, call, phCredential)
                 if result.event is not None or state.rest:
                     result = await state.answer(result, call.input)
             except LocalProtocolError:
@@ -340,12 +363,9 @@ async def _run(
                 reason = "a call on the context was cut short"
                 state.fail(CredSSPError(reason, security_status=SecurityStatus.SEC_E_INTERNAL_ERROR))
                 raise
-            state.unsent = result
         status = call.hand_out(state, result)
-        if status is not _TOO_SMALL:
-            state.unsent = None
     finally:
-        state.release(_ESTABLISH)
+        state.in_use = 0  # this call excluded all others
     handle.error = None
     return status
 
@@ -362,6 +382,7 @@ def _end(state: EstablishState, call: _Call, handle: CtxtHandle, error: Exceptio
 
 
 def _step(state: EstablishState, call: _Call, phCredential: CredHandle | None) -> StepResult:
+    """Take a call that may be more, or less, than a step of the handshake with the credentials that began it."""
     if state.choosing is not None and not state.over:
         return _choose(state, call, phCredential)
     if phCredential is not None and (phCredential.referent is not state.credential or not state.credential.alive):
@@ -564,11 +585,12 @@ def _hand_over(state: EstablishState, phNewContext: CtxtHandle | None) -> CtxtHa
 def _existing(phContext: CtxtHandle, phNewContext: CtxtHandle | None, kind: type[_State]) -> _State:
     """Return the state of an earlier call's context, which is held."""
     state = phContext.referent
-    if state is None or not state.alive:
-        state = phContext.state  # raises what is wrong with it
-    if not isinstance(state, kind):
+    if not isinstance(state, kind) or not state.alive:
+        _ = phContext.state  # raises where it stands for nothing any more
         raise refusal("the context belongs to the other side's function", SecurityStatus.SEC_E_INVALID_HANDLE)
-    state.hold(_ESTABLISH)
+    if state.in_use or state.thread != get_ident():
+        state.hold(_ESTABLISH)  # says what is wrong with the call
+    state.in_use = _ESTABLISH
     if phNewContext is not None and phNewContext.referent is not state:
         phNewContext.assign(state)
     return state

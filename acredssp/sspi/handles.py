@@ -111,7 +111,8 @@ class ContextState(HandleState):
 
     def __init__(self) -> None:
         super().__init__()
-        self._thread = threading.get_ident()
+        self.thread = threading.get_ident()
+        """Whose calls it takes."""
         self.in_use = 0
         """What the calls in flight do, as bits of `Use`."""
 
@@ -121,7 +122,7 @@ class ContextState(HandleState):
         Raises:
             LocalProtocolError: SEC_E_INVALID_HANDLE.
         """
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self.thread:
             raise _invalid("the context belongs to another thread")
 
     def hold(self, use: int) -> None:
@@ -131,7 +132,7 @@ class ContextState(HandleState):
             LocalProtocolError: SEC_E_INVALID_HANDLE: another call that excludes this one is in flight, or this is
                 another thread than the context's. There is nothing to release.
         """
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self.thread:
             self.check_thread()
         if self.in_use & use:
             raise _invalid("another call on the context is in flight")
