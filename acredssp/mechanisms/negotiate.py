@@ -20,6 +20,7 @@ its own. So an NTLM initiator is complete only with the acceptor's last token: C
 """
 
 import enum
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, Protocol
@@ -69,6 +70,9 @@ _INCOMPLETE: Final = NegState.ACCEPT_INCOMPLETE
 _REJECT: Final = NegState.REJECT
 _REQUEST_MIC: Final = NegState.REQUEST_MIC
 _NO_TOKEN: Final = NegTokenResp()
+
+_encode_mech_list: Final[Callable[[tuple[spnego.OID, ...]], bytes]] = functools.lru_cache(8)(spnego.encode_mech_list)
+"""A configuration offers the same list every time."""
 
 
 class _Negotiate(ABC):
@@ -246,8 +250,10 @@ class NegotiateInitiator(_Negotiate):
 
     def _offer(self, mech_token: bytes) -> bytes:
         self._optimistic = mech_token
-        offered = [mech_type for mechanism in self._mechanisms for mech_type in mechanism.mech_types]
-        self._mech_list = spnego.encode_mech_list(offered)
+        offered: tuple[spnego.OID, ...] = ()
+        for mechanism in self._mechanisms:
+            offered += mechanism.mech_types
+        self._mech_list = _encode_mech_list(offered)
         self._state = _FIRST_REPLY
         return NegTokenInit.encode(self._mech_list, mech_token)
 

@@ -162,7 +162,8 @@ class NegTokenInit:
         end = len(data)
         token = _INIT_FIELDS_BEHIND_HEADER if data[:1] == _GSS_START else _INIT_FIELDS
         offset, stop = token.match(data, 0, end) or token.bounds(data, 0, end, "negTokenInit")
-        der.expect_end(stop, end, "negTokenInit")
+        if stop != end:
+            der.expect_end(stop, end, "negTokenInit")
         if offset == end or data[offset] != _FIELD_0:
             raise RemoteProtocolError("negTokenInit: expected mechTypes")
         mech_types, mech_list, offset = _mech_types(data, offset, end)
