@@ -363,6 +363,6 @@ def _total(first: bytes) -> int:
     return header + int.from_bytes(first[2:header], "big") if header <= len(first) else 0
 
 
-OCTETS: Final = tuple(Nesting(CONTEXT + number, OCTET_STRING) for number in range(8))
+OCTETS: Final[tuple[Nesting, ...]] = tuple(Nesting(CONTEXT + number, OCTET_STRING) for number in range(8))
 """An OCTET STRING inside an explicit tag, by its number."""
-_INTEGERS: Final = tuple(Nesting(CONTEXT + number, INTEGER) for number in range(8))
+_INTEGERS: Final[tuple[Nesting, ...]] = tuple(Nesting(CONTEXT + number, INTEGER) for number in range(8))
