@@ -9,6 +9,7 @@ import datetime as dt
 import functools
 import logging
 import ssl
+from collections.abc import Callable
 from typing import Final
 
 from acredssp import tls_config
@@ -27,7 +28,14 @@ from acredssp.credentials import (
     SmartCard,
     TicketCache,
 )
-from acredssp.delegation import NOTHING, CredentialClass, DelegationPolicy, DelegationRequest
+from acredssp.delegation import (
+    NOTHING,
+    CredentialClass,
+    DelegationDecision,
+    DelegationPolicy,
+    DelegationRequest,
+    ServerAuth,
+)
 from acredssp.errors import PolicyError
 from acredssp.hooks import AdmitHook, AuthorizeHook, LookupHook
 from acredssp.mechanisms.base import Mechanism
@@ -60,6 +68,10 @@ __all__ = ["ClientConfig", "ServerConfig"]
 
 _audit = logging.getLogger("acredssp.audit")
 """One line for each decision about delegation, at level INFO: JSON, and `record.delegation` is the decision itself."""
+
+_DECISIONS: Final = 128
+"""Decisions that a configuration remembers: every logon to a server comes to the same one, and to work it out anew
+takes 39,000 instructions."""
 
 _EMPTY_CREDENTIALS: Final = TSPasswordCreds.of()
 
@@ -98,8 +110,14 @@ class ClientConfig:
     """What NTLM logs on with; None where it cannot be used."""
     _delegated: TSCredentials | RemoteGuard = dataclasses.field(init=False, repr=False, compare=False)
     """What goes over if the policy allows it."""
+    _decision: Callable[[str, ServerAuth, str, bool, bool, str, str, int], DelegationDecision] = dataclasses.field(
+        init=False, repr=False, compare=False
+    )
+    """What the policy says to a server: a function of nothing else, so the latest decisions are remembered."""
 
     def __post_init__(self) -> None:
+        decision = functools.partial(_decision, self.delegation, self.credential_class)
+        object.__setattr__(self, "_decision", functools.lru_cache(_DECISIONS)(decision))
         object.__setattr__(self, "policy", self.delegation.for_client(self.policy))
         object.__setattr__(self, "_delegated", self._restricted(self._wanted()))
         guard = isinstance(self._delegated, RemoteGuard)
@@ -198,18 +216,15 @@ class ClientConfig:
         Raises:
             PolicyError: Nothing, and the logon ends.
         """
-        decision = self.delegation.decide(
-            DelegationRequest(
-                target=event.target,
-                server_auth=event.server_auth,
-                credential_class=self.credential_class,
-                kind=event.kind,
-                delegate=delegate,
-                mutual_auth=self.mutual_auth if mutual_auth is None else mutual_auth,
-                certificate=certificate,
-                mechanism=event.mechanism,
-                version=event.version,
-            )
+        decision = self._decision(
+            event.target,
+            event.server_auth,
+            event.kind,
+            delegate,
+            self.mutual_auth if mutual_auth is None else mutual_auth,
+            certificate,
+            event.mechanism,
+            event.version,
         )
         if _audit.isEnabledFor(logging.INFO):
             _audit.info("%s", decision, extra={"delegation": decision})
@@ -313,10 +328,13 @@ class ServerConfig:
     policy: Policy = dataclasses.field(default_factory=Policy)
     identity: NTLMIdentity = _NEUTRAL_IDENTITY
     """What NTLM's challenge calls us."""
+    _takes_ntlm: bool = dataclasses.field(init=False, repr=False, compare=False)
+    """Whether anybody logs on by NTLM."""
     _keys: ServiceKeys | None = dataclasses.field(init=False, repr=False, compare=False)
     """What Kerberos takes tickets with; None where nobody logs on by it."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_takes_ntlm", self.lookup is not None and self.policy.mechanism.ntlm)
         keys = ServiceKeys(self.keytab) if self.keytab is not None and self.policy.mechanism.kerberos else None
         object.__setattr__(self, "_keys", keys)
         own_public_key(self.ssl_context)  # a context without a usable certificate is refused here, not at a client
@@ -342,10 +360,6 @@ class ServerConfig:
             admit=self.admit is not None,
         )
 
-    @property
-    def _takes_ntlm(self) -> bool:
-        return self.lookup is not None and self.policy.mechanism.ntlm
-
     def _mechanisms(self, channel_bindings: bytes | None) -> list[NegotiableMechanism]:
         mechanisms: list[NegotiableMechanism] = []
         if self._takes_ntlm:
@@ -358,6 +372,33 @@ class ServerConfig:
             )
             mechanisms.append(acceptor)
         return mechanisms
+
+
+def _decision(  # noqa: PLR0913, PLR0917 - by position, since they are the key of a cache
+    policy: DelegationPolicy,
+    credential_class: CredentialClass,
+    target: str,
+    server_auth: ServerAuth,
+    kind: str,
+    delegate: bool,
+    mutual_auth: bool,
+    certificate: str,
+    mechanism: str,
+    version: int,
+) -> DelegationDecision:
+    """Decide what a server may be given."""
+    request = DelegationRequest(
+        target=target,
+        server_auth=server_auth,
+        credential_class=credential_class,
+        kind=kind,
+        delegate=delegate,
+        mutual_auth=mutual_auth,
+        certificate=certificate,
+        mechanism=mechanism,
+        version=version,
+    )
+    return policy.decide(request)
 
 
 def _smart_card(card: SmartCard) -> TSSmartCardCreds:

@@ -68,6 +68,8 @@ class ServerAuth(enum.Flag):
     """The server is this machine, and the mechanism proved it. An address of 127.0.0.0/8 does not: it may be a
     tunnel's end."""
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and every client's decision is looked up by one
+
 
 class RestrictedAdministration(enum.IntEnum):
     """RestrictedRemoteAdministrationType: what may go to a server at most, with the numbers of the registry."""
@@ -288,7 +290,7 @@ class DelegationDecision:
         Raises:
             PolicyError: It may not; the hint names the setting to change.
         """
-        if not self.allowed:
+        if self.status is not SecurityStatus.SEC_E_OK:
             message, hint = self._reason()
             raise PolicyError(message, security_status=self.status, hint=hint)
 

@@ -1,6 +1,8 @@
 """Configurations: frozen, shared, and whole before the first connection."""
 
+import contextlib
 import dataclasses
+import logging
 import ssl
 
 import pytest
@@ -8,8 +10,16 @@ from support.engine import pem
 
 from acredssp import tls_config
 from acredssp.config import ClientConfig, ServerConfig
+from acredssp.core.events import Delegate
 from acredssp.credentials import Password
-from acredssp.delegation import DelegationPolicy, EncryptionOracle
+from acredssp.delegation import (
+    CredentialClass,
+    DelegationPolicy,
+    DelegationRequest,
+    EncryptionOracle,
+    ServerAuth,
+    SPNList,
+)
 from acredssp.errors import CertificateError, PolicyError
 from acredssp.policy import Policy
 from acredssp.trust import Trust, pin_of
@@ -57,6 +67,53 @@ def test_a_clients_policy_is_what_its_delegation_policy_leaves_of_it():
     old = dataclasses.replace(legacy, max_version=4)
     with pytest.raises(ValueError, match="AllowEncryptionOracle: Mitigated requires version 5"):
         ClientConfig(authenticate=ALICE, policy=old, trust=Trust(), delegation=mitigated)
+
+
+EVENT = {
+    "mechanism": "ntlm",
+    "version": 6,
+    "target": "TERMSRV/host",
+    "kind": "password",
+    "server_auth": ServerAuth.CERTIFICATE,
+}
+QUESTIONS = [
+    ({}, {}),
+    ({"target": "HTTP/host"}, {}),
+    ({"server_auth": ServerAuth(0)}, {}),
+    ({"server_auth": ServerAuth(0)}, {"mutual_auth": True}),
+    ({"server_auth": ServerAuth.KERBEROS, "mechanism": "kerberos"}, {}),
+    ({"kind": "smartcard"}, {}),
+    ({"version": 5}, {}),
+    ({}, {"delegate": False}),
+    ({}, {"certificate": "expired"}),
+]
+"""Each differs from the first in what a decision, or its record, depends on."""
+
+
+@pytest.mark.requirement("delegation.procedure", "delegation.audit")
+def test_a_remembered_decision_is_that_of_the_same_question_and_audited_every_time(caplog):
+    policy = DelegationPolicy(allow_fresh_credentials_when_ntlm_only=SPNList())
+    config = ClientConfig(authenticate=ALICE, trust=Trust(), delegation=policy)
+    expected = []
+    with caplog.at_level(logging.INFO, "acredssp.audit"):
+        for event, asked in [*QUESTIONS, *reversed(QUESTIONS)]:
+            facts = {"certificate": "", "delegate": True, "mutual_auth": False} | EVENT | event | asked
+            expected.append(policy.decide(DelegationRequest(**facts)))
+            with contextlib.nullcontext() if expected[-1].allowed else pytest.raises(PolicyError):
+                config.decide(Delegate(**EVENT | event), **asked)
+    assert [record.delegation for record in caplog.records] == expected
+    assert len({str(decision) for decision in expected}) == len(QUESTIONS)
+
+
+def test_configurations_share_no_decisions():
+    config = ClientConfig(authenticate=ALICE, trust=Trust())
+    assert config.decide(Delegate(**EVENT)) is True
+    with pytest.raises(PolicyError):
+        dataclasses.replace(config, delegation=DelegationPolicy(deny_fresh_credentials=SPNList.of("*"))).decide(
+            Delegate(**EVENT)
+        )
+    with pytest.raises(PolicyError):
+        dataclasses.replace(config, credential_class=CredentialClass.DEFAULT).decide(Delegate(**EVENT))
 
 
 def test_a_server_without_a_certificate_is_refused_before_a_client_comes():

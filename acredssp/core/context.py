@@ -53,6 +53,9 @@ _OK: Final = SecurityStatus.SEC_E_OK
 _CONTINUE: Final = SecurityStatus.SEC_I_CONTINUE_NEEDED
 _INCOMPLETE_CREDENTIALS: Final = SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS
 
+_OF_TLS: Final = (JudgeCertificate, ChooseCertificate)
+"""Events of TLS's; all others are the exchange's."""
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
@@ -127,7 +130,8 @@ class SecurityContext:
         self.tls = tls
         self.trailing_data = b""
         """Server: plaintext that came behind authInfo in the same record; the application's first bytes."""
-        self._is_client = self._first_call = isinstance(handshake, ClientHandshake)
+        self._client = handshake if isinstance(handshake, ClientHandshake) else None
+        self._first_call = self._client is not None
         self._judge = judge
         self._takes_data = True
         """Whether `step()` may be called: not while an event waits for its answer, and not after the end."""
@@ -138,7 +142,7 @@ class SecurityContext:
         """What came of a TSRequest that is not whole; in the end, what came behind the last one."""
         self._farewell = b""
         if tls is None:
-            if public_key == b"" or (public_key is None and not self._first_call):
+            if public_key == b"" or (public_key is None and self._client is None):
                 raise ValueError("the bare shape needs the server's public key: without one nothing is bound")
             handshake.tls_established(public_key or b"")
 
@@ -214,7 +218,9 @@ class SecurityContext:
         self._event = None
         self._takes_data = True
         try:
-            return self._result(self._resume(event, answer) or b"", 0)
+            if isinstance(event, _OF_TLS):
+                return self._result(self._resume_tls(event, answer) or b"", 0)
+            return self._result(self.handshake.resume(answer), 0)
         except CredSSPError as error:
             self.fail(error)
             raise
@@ -227,8 +233,8 @@ class SecurityContext:
         Raises:
             LocalProtocolError: It is known already, or empty; nothing changed.
         """
-        if self.tls is not None or self.handshake.public_key or not public_key:
-            raise LocalProtocolError("a context is bound once, to a key")
+        if self._client is None or self.tls is not None or self.handshake.public_key or not public_key:
+            raise LocalProtocolError("a client's context is bound once, to a key")
         self.handshake.public_key = public_key
         self._client.certified = certified
 
@@ -271,7 +277,7 @@ class SecurityContext:
     def info(self) -> HandshakeInfo:
         """The facts; what is not known yet is empty."""
         handshake, tls = self.handshake, self.tls
-        certificate = tls.peer_certificate if tls and isinstance(handshake, ClientHandshake) else None
+        certificate = tls.peer_certificate if tls and self._client else None
         return HandshakeInfo(
             version=handshake.version,
             mechanism=handshake.mechanism.name,
@@ -292,11 +298,6 @@ class SecurityContext:
 
     # --- records and messages ---
 
-    @property
-    def _client(self) -> ClientHandshake:
-        assert isinstance(self.handshake, ClientHandshake)
-        return self.handshake
-
     def _refuse_call(self, what: str) -> NoReturn:
         if self.handshake.error is not None:
             raise self.handshake.error
@@ -309,19 +310,19 @@ class SecurityContext:
 
     def _start(self) -> Answer:
         if self.tls is None:
+            assert self._client is not None
             return self._client.start()
         self.tls.handshake()
         return b""
 
-    def _resume(self, event: Event, answer: object) -> Answer | None:
-        if isinstance(event, JudgeCertificate):
-            self._client.certified = answer is True
-            return self._client.start()
+    def _resume_tls(self, event: JudgeCertificate | ChooseCertificate, answer: object) -> Answer | None:
+        assert self.tls is not None
+        assert self._client is not None
         if isinstance(event, ChooseCertificate):
-            assert self.tls is not None
             self.tls.answer_certificate_request(answer)
             return self._shake_hands(self.tls, b"")
-        return self.handshake.resume(answer)
+        self._client.certified = answer is True
+        return self._client.start()
 
     def _shake_hands(self, tls: TLSSession, records: Buffer) -> Answer | None:
         if tls.handshake(records):
@@ -332,11 +333,11 @@ class SecurityContext:
 
     def _tls_established(self, tls: TLSSession) -> Answer | None:
         self._max_fragment = tls.max_fragment
-        if not self._is_client:
+        if self._client is None:
             self.handshake.tls_established(tls.own_public_key())
             return b"" if tls.has_output else None
         chain = tls.peer_chain()
-        self.handshake.tls_established(peer_public_key(chain))
+        self._client.tls_established(peer_public_key(chain))
         # Not sent yet: the client's Finished and its first TSRequest leave together under TLS 1.3.
         return JudgeCertificate(chain) if self._judge else self._client.start()
 
@@ -351,7 +352,7 @@ class SecurityContext:
         return self._take_message(plaintext) if plaintext else None
 
     def _take_message(self, plaintext: bytes | bytearray) -> Answer | None:
-        if self._is_client and plaintext == _ACCESS_DENIED:
+        if self._client is not None and plaintext == _ACCESS_DENIED:
             raise AccessDenied(
                 "the server refused access in the middle of credssp", nt_status=NTSTATUS.STATUS_ACCESS_DENIED
             )

@@ -2,6 +2,9 @@
 
 The engine stops at an event; nothing else happens until the answer is given to `SecurityContext.resume()`, or
 `SecurityContext.fail()` ends the handshake. The mechanism's own events are passed through as they are.
+
+An event is the caller's alone: the engine keeps nothing of it. So the two of every client's handshake are not frozen,
+which would treble the price of making one.
 """
 
 import dataclasses
@@ -24,7 +27,7 @@ __all__ = [
 ]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class JudgeCertificate:
     """Client: TLS is up, and nothing of the logon has left yet. Is this the right server?
 
@@ -47,7 +50,7 @@ class ChooseCertificate:
     """Whose certificates the server takes: names in DER. Empty for anybody's."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Delegate:
     """Client: the server has proven its key. What may it be given?
 

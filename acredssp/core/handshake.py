@@ -171,16 +171,14 @@ class Handshake:
         return self._took_token(progress) if isinstance(progress, bytes) else self._wait(progress, self._resume)
 
     def _check_version(self, version: int) -> None:
-        if self.peer_version == 0:
-            self._latch_version(version)
-        elif version not in (self.peer_version, self.version):
-            # asyauth's client falls back to the negotiated version after the first reply; nobody may do more.
+        """Take the version of the peer's first message, and see what it means that another one has another."""
+        if self.version:
+            if version == self.version:
+                return  # asyauth's client falls back to it after the first reply; nobody may do more
             raise RemoteProtocolError(
                 f"version changed from {self.peer_version} to {version}",
                 security_status=SecurityStatus.SEC_E_MESSAGE_ALTERED,
             )
-
-    def _latch_version(self, version: int) -> None:
         if version < OLDEST_VERSION:
             raise RemoteProtocolError(f"version {version} does not exist")
         self.peer_version = version

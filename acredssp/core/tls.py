@@ -389,7 +389,7 @@ class TLSSession:
 
     def own_public_key(self) -> bytes:
         """Return the SubjectPublicKey that this server presented, true after an SNI callback swapped the context."""
-        return own_public_key(self._object.context)
+        return _identity(self._object.context)[0]
 
 
 def peer_public_key(chain: tuple[bytes, ...]) -> bytes:

@@ -29,10 +29,14 @@ APPLICATION_DATA: Final = 23
 
 HEADER_SIZE: Final = 5
 _MAJOR: Final = 3
-_read_header: Final[Callable[[bytes | bytearray | memoryview, int], tuple[int, int, int]]] = struct.Struct(
-    ">BBxH"
+_BEGINNINGS: Final = frozenset(
+    content_type << 8 | _MAJOR for content_type in range(CHANGE_CIPHER_SPEC, APPLICATION_DATA + 1)
+)
+"""What the first two bytes of a record may be."""
+_read_header: Final[Callable[[bytes | bytearray | memoryview, int], tuple[int, int]]] = struct.Struct(
+    ">HxH"
 ).unpack_from
-"""Type, major version, length. One call in C costs half of what five indices do."""
+"""Type and major version as one number, length: one call in C, in place of five indices."""
 _ALERT_SIZE: Final = 2
 MAX_FRAGMENT: Final = 16_384 + 2_048
 """Bytes of a TLSCiphertext fragment up to TLS 1.2 (RFC 5246 6.2.3)."""
@@ -57,8 +61,8 @@ def record_end(data: bytes | bytearray | memoryview, offset: int = 0, max_fragme
     if len(data) - offset < HEADER_SIZE:
         _check_partial(data, offset, max_fragment)
         return offset + HEADER_SIZE
-    content_type, major, length = _read_header(data, offset)
-    if length > max_fragment or major != _MAJOR or not CHANGE_CIPHER_SPEC <= content_type <= APPLICATION_DATA:
+    beginning, length = _read_header(data, offset)
+    if length > max_fragment or beginning not in _BEGINNINGS:
         _refuse(data, offset, length, max_fragment)
     return offset + HEADER_SIZE + length
 
@@ -71,9 +75,9 @@ def last_record(data: bytes | bytearray | memoryview, max_fragment: int = MAX_FR
     """
     start, end, size = 0, 0, min(len(data), HEADER_SIZE + max_fragment)
     while end + HEADER_SIZE <= size:
-        content_type, major, length = _read_header(data, end)
+        beginning, length = _read_header(data, end)
         following = end + HEADER_SIZE + length
-        if following > size or major != _MAJOR or not CHANGE_CIPHER_SPEC <= content_type <= APPLICATION_DATA:
+        if following > size or beginning not in _BEGINNINGS:
             break
         start, end = end, following
     return start, end

@@ -71,6 +71,17 @@ def test_data_arrives_both_ways(policy, server_context):
     assert not client.peer_closed
 
 
+@VERSIONS
+def test_what_is_behind_the_handshakes_last_message_waits_to_be_read(policy, server_context):
+    client, server = pair(policy, server_context)
+    client.write(b"ping")
+    flight = client.output()
+    assert server.handshake(flight[:10])
+    assert server.read() == b""
+    assert server.handshake(flight[10:])
+    assert server.read() == b"ping"
+
+
 def test_facts(server_context):
     client, server = pair(TLS13, server_context)
     assert (client.version, server.version) == ("TLSv1.3", "TLSv1.3")
