@@ -233,9 +233,14 @@ class _Call:
         self._allocate = flags & _ALLOCATE_MEMORY != 0
         self._attributes = pfContextAttr
         self._expiry = ptsExpiry
+        # [TOKEN] and [TOKEN, EMPTY] are what the page's loop gives, and are taken as they stand; anything else is
+        # looked through.
         self._outputs = pOutput
-        outputs = pOutput.pBuffers if pOutput is not None else None
-        self._token: SecBuffer | None = outputs[0] if outputs else None
+        self._token: SecBuffer | None = None
+        if pOutput is not None:
+            outputs = pOutput.pBuffers
+            usual = outputs and outputs[0].BufferType == SECBUFFER_TOKEN
+            self._token = outputs[0] if usual else pOutput.find(SECBUFFER_TOKEN)
         self.buffers = pInput
         self.input = b""
         """The peer's bytes; empty for none."""
@@ -243,19 +248,15 @@ class _Call:
         """Where what was not taken is reported."""
         self.others = False
         """Whether the input has more than the peer's bytes and room for a report."""
-        if self._token is not None and self._token.BufferType != SECBUFFER_TOKEN and pOutput is not None:
-            self._token = pOutput.find(SECBUFFER_TOKEN)
-        if pInput is None:
-            return
-        # The two buffers of the page's loop, as they stand there; anything else is looked through.
-        buffers = pInput.pBuffers
-        if len(buffers) == 2 and buffers[0].BufferType == SECBUFFER_TOKEN and not buffers[1].BufferType:
-            token, self._spare = buffers
-            # The usual case without the call, which takes longer than the test.
-            memory = token.pvBuffer
-            self.input = memory if type(memory) is bytes and len(memory) == token.cbBuffer else bytes(token)
-        else:
-            self._look_through(buffers)
+        if pInput is not None:
+            inputs = pInput.pBuffers
+            if len(inputs) == 2 and inputs[0].BufferType == SECBUFFER_TOKEN and not inputs[1].BufferType:
+                token, self._spare = inputs
+                memory = token.pvBuffer
+                # bytes() of a buffer is a Python call, which takes longer than the test.
+                self.input = memory if type(memory) is bytes and len(memory) == token.cbBuffer else bytes(token)
+            else:
+                self._look_through(inputs)
 
     def _look_through(self, buffers: list[SecBuffer]) -> None:
         tokens = []
