@@ -1,3 +1,3 @@
-"""What every test gets: the matrix of event loops with its guards, `--no-skips`, and the table of requirements."""
+"""What every test gets: the matrix of event loops and its guards, the requirements, the build, and `--no-skips`."""
 
-pytest_plugins = ["support.kdc", "support.loops", "support.requirements", "support.skips"]
+pytest_plugins = ["support.build", "support.kdc", "support.loops", "support.requirements", "support.skips"]

@@ -13,6 +13,7 @@ import logging
 import traceback
 
 import pytest
+from support.build import attributes
 from support.endpoints import client_config, client_side, memory_pair, server_config, server_side
 from support.engine import converse
 from support.logon import client, server, session_base_key
@@ -337,7 +338,8 @@ async def see_nothing(case, configs, canaries, caplog):
     assert bool(errors) is not case.fine
     context, info = sides[1].sequence.context, sides[1].sequence.context.info
     report = HandshakeReport(("memory", 3389), errors[-1] if errors else None, info, info.principal)
-    roots = [*configs, *sides, *outcomes, report, context.handshake, *tasks, vars(sides[1].sequence), vars(context)]
+    roots = [*configs, *sides, *outcomes, report, context.handshake, *tasks]
+    roots += [attributes(sides[1].sequence), attributes(context)]
     if case.fine:
         roots += [SecureTransport(server, context, info), context.take_credentials()]
     texts = [*texts_of(roots), *texts_of_records(caplog.records)]

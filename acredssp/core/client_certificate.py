@@ -132,7 +132,8 @@ class WatchingTLSSession(TLSSession):
             ciphertext: Whole records; those that hold handshake messages in clear are looked at first.
         """
         if self._in_clear and ciphertext:
-            ciphertext = ciphertext[self._hold_messages(ciphertext) :]
+            held = self._hold_messages(ciphertext)
+            ciphertext = ciphertext[held:]
         if self._messages and (request := self._release_messages()):
             super().handshake()
             self.certificate_request = _authorities_of_tls12(request)

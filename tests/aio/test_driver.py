@@ -36,6 +36,7 @@ from acredssp.errors import (
     PeerClosed,
     RemoteProtocolError,
 )
+from acredssp.mechanisms.base import StepMechanism
 from acredssp.policy import MechanismChoice, Policy
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.trust import Trust
@@ -185,7 +186,7 @@ def waits(missing, extra=0, output=b""):
 
 
 def asks():
-    return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, event=object())
+    return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, event=StepMechanism(bytes))
 
 
 def done(extra=0):

@@ -1,0 +1,29 @@
+"""A pytest plugin: which build of the engine is tested, the sources or the one that `make compiled` compiles.
+
+    @pytest.mark.interpreted_only("counts calls within a module")
+
+keeps a test from the compiled engine, where it makes no sense.
+"""
+
+import importlib.machinery
+
+import acredssp.core.context
+
+COMPILED = acredssp.core.context.__file__.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES))
+
+
+def pytest_report_header():
+    return f"engine: {'compiled' if COMPILED else 'interpreted'}, {acredssp.core.context.__file__}"
+
+
+def pytest_collection_modifyitems(config, items):
+    left_out = [item for item in items if COMPILED and item.get_closest_marker("interpreted_only")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def attributes(thing):
+    """What `vars()` gives, of compiled objects too."""
+    names = getattr(type(thing), "__mypyc_attrs__", None)
+    return vars(thing) if names is None else {name: getattr(thing, name, None) for name in names}
