@@ -4,6 +4,7 @@
 #   make check   what continuous integration asks for: fmt lint types, and the tests with branch coverage
 #   make bench   what it costs, beside what others cost, under five minutes; make bench-full takes longer
 #   make bench-check  what may not get more expensive
+#   make test-compiled  the tests of the engine, on the engine compiled by mypyc
 #   make compiled  the package with its engine compiled by mypyc, in build/compiled
 #   make format  write what `make fmt` would ask for
 # Variables: PYTHON (the interpreter .venv is made from), ARGS (more arguments for pytest),
@@ -28,8 +29,10 @@ KERBEROS_STAMP := $(VENV)/.stamp-kerberos
 # The package with its engine compiled; what is installed into .venv stays interpreted.
 COMPILED := build/compiled
 COMPILED_STAMP := build/.stamp-compiled
+COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio sspi interop test_config.py test_md4.py test_secrets.py test_tls_config.py)
+WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
-.PHONY: run test check fmt format lint types cover interop docs conformance bench bench-full bench-check compiled clean
+.PHONY: run test check fmt format lint types cover interop docs conformance bench bench-full bench-check compiled test-compiled clean
 .DEFAULT_GOAL := check
 
 run: $(RUN_STAMP)
@@ -83,6 +86,10 @@ bench-check: $(BENCH_STAMP) $(KERBEROS_STAMP)
 
 # `PYTHONPATH=build/compiled .venv/bin/python -P` is the interpreter of .venv with this in place of the sources.
 compiled: $(COMPILED_STAMP)
+
+# The tests of what is compiled; tests/compiled.py holds that the compiled engine is what ran.
+test-compiled: $(DEV_STAMP) $(KERBEROS_STAMP) $(COMPILED_STAMP)
+	$(WITH_COMPILED) $(BIN)/pytest tests/compiled.py $(COMPILED_TESTS) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -6,9 +6,12 @@ keeps a test from the compiled engine, where it makes no sense.
 """
 
 import importlib.machinery
+import pathlib
+import tomllib
 
 import acredssp.core.context
 
+ROOT = pathlib.Path(__file__).parents[2]
 COMPILED = acredssp.core.context.__file__.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES))
 
 
@@ -27,3 +30,12 @@ def attributes(thing):
     """What `vars()` gives, of compiled objects too."""
     names = getattr(type(thing), "__mypyc_attrs__", None)
     return vars(thing) if names is None else {name: getattr(thing, name, None) for name in names}
+
+
+def listed():
+    """The sources that pyproject.toml has compiled, relative to the checkout."""
+    hook = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    hook = hook["hooks"]["mypyc"]
+    included = {path.relative_to(ROOT) for pattern in hook["include"] for path in ROOT.glob(pattern.lstrip("/"))}
+    left_out = {path for path in included if path.name in hook["exclude"] or f"/{path}" in hook["exclude"]}
+    return sorted(included - left_out)

@@ -1,0 +1,44 @@
+"""The compiled engine is what runs, and it needs nothing more than the sources do.
+
+`make test-compiled` gives this file by name; `pytest tests` does not collect it: on the interpreted engine it fails.
+"""
+
+import importlib
+import importlib.machinery
+import itertools
+import subprocess
+import sys
+import traceback
+
+import pytest
+from support.build import listed
+
+from acredssp.errors import RemoteProtocolError
+from acredssp.wire import der
+
+MODULES = [".".join(path.with_suffix("").parts) for path in listed()]
+COMPILERS = ["mypy", "mypyc", "mypy_extensions", "librt", "typing_extensions"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_module_is_compiled(name):
+    module = importlib.import_module(name)
+    assert module.__file__.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES))
+
+
+def test_nothing_of_the_compiler_is_needed_at_run_time():
+    script = f"import importlib, sys\nsys.modules |= dict.fromkeys({COMPILERS})\n" + "".join(
+        f"importlib.import_module({name!r})\n" for name in ["acredssp", "acredssp.sspi", *MODULES]
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_traceback_names_file_and_line_of_the_source():
+    with pytest.raises(RemoteProtocolError) as caught:
+        der.integer(b"\2\0", 0, 2, 0, "number")
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    assert {frame.filename for frame in frames[1:]} == {"acredssp/wire/der.py"}
+    assert frames[-1].line.startswith("raise RemoteProtocolError")
+    for outer, inner in itertools.pairwise(frames):
+        assert f"{inner.name}(" in outer.line
