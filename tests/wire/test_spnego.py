@@ -113,6 +113,7 @@ def init_of(*parts):
 
 
 MECHS = der.encode(0xA0, NTLM_LIST)
+FLAGS = der.encode(0xA1, der.encode(der.BIT_STRING, b"\1\xfe"))
 HINTS = der.encode(0xA3, der.encode(der.SEQUENCE, der.encode(0xA0, der.encode(0x1B, b"not_defined_in_RFC4178"))))
 
 
@@ -124,11 +125,13 @@ def test_hints_of_neg_token_init_2_are_passed_over():
     token = NegTokenInit.decode(init_of(MECHS, HINTS, der.encode_octets(4, b"mic")))
     assert token.mech_list_mic == b"mic"
     assert NegTokenInit.decode(init_of(MECHS, HINTS)).mech_list_mic is None
+    # Without hints, [4] is a field of the future.
+    token = NegTokenInit.decode(init_of(MECHS, der.encode_octets(3, b"mic"), der.encode_octets(4, b"other")))
+    assert token.mech_list_mic == b"mic"
 
 
 def test_req_flags_and_fields_of_the_future_are_passed_over():
-    flags = der.encode(0xA1, der.encode(der.BIT_STRING, b"\1\xfe"))
-    token = NegTokenInit.decode(init_of(MECHS, flags, der.encode_octets(3, b"mic"), der.encode(0xA9, b"??")))
+    token = NegTokenInit.decode(init_of(MECHS, FLAGS, der.encode_octets(3, b"mic"), der.encode(0xA9, b"??")))
     assert (token.mech_token, token.mech_list_mic) == (None, b"mic")
 
 
@@ -165,11 +168,23 @@ def test_mechanisms_without_number_are_past_the_limit():
         init_of(der.encode(0xA0, der.encode(der.SEQUENCE, b"\x04\x01x"))),
         init_of(der.encode(0xA0, NTLM_LIST + b"\0")),
         init_of(MECHS, MECHS),
+        init_of(MECHS, FLAGS, FLAGS),
+        init_of(MECHS, der.encode(0xA1, b"\x04\x01x")),
+        init_of(MECHS, der.encode_octets(2, b"t"), FLAGS),
+        init_of(MECHS, der.encode_octets(2, b"t"), der.encode_octets(2, b"t")),
+        init_of(MECHS, der.encode_octets(3, b"m"), der.encode_octets(2, b"t")),
+        init_of(MECHS, der.encode_octets(3, b"m"), der.encode_octets(3, b"m")),
+        init_of(MECHS, HINTS, HINTS),
+        init_of(MECHS, HINTS, der.encode_octets(4, b"m"), der.encode_octets(4, b"m")),
+        init_of(MECHS, der.encode(0xA3, b"\x30\x00\x05\x00")),
+        init_of(MECHS, der.encode(0xA3, b"")),
         init_of(der.encode_octets(2, b"t"), MECHS),
         init_of(MECHS, der.encode(0xA2, b"\x02\x01\0")),
         init_of(MECHS, b"\x30\x00"),
         init_of(MECHS, b"\xbf\x20\x00"),
         init_of(MECHS) + b"\0",
+        init_of(MECHS) + der.encode_octets(2, b"behind all"),
+        init_of() + MECHS,
     ],
     ids=lambda token: token[:12].hex(),
 )
@@ -189,6 +204,8 @@ def resp_of(*parts):
         b"\xa1",
         INIT,
         RESP_COMPLETED + b"\0",
+        RESP_COMPLETED + der.encode(0xA9, b"behind all"),
+        resp_of() + der.encode_octets(2, b"behind all"),
         resp_of(der.encode(0xA0, b"\x0a\x01\x04")),
         resp_of(der.encode(0xA0, b"\x0a\x02\0\1")),
         resp_of(der.encode(0xA0, b"\x0a\x00")),

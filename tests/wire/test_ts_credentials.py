@@ -214,6 +214,13 @@ def test_bytes_behind_any_structure_are_refused():
             ts_credentials.decode(credentials_of_type(cred_type, longer))
 
 
+def test_credentials_behind_the_ts_credentials_are_not_read():
+    body = der.encode_octets(1, b"\x30\x0c\xa0\x02\x04\x00\xa1\x02\x04\x00\xa2\x02\x04\x00")
+    assert ts_credentials.decode(der.encode(der.SEQUENCE, der.encode_integer(0, 1) + body)) == TSPasswordCreds()
+    with pytest.raises(RemoteProtocolError, match=f"TSCredentials: expected the end at byte 7, got {len(body)} bytes"):
+        ts_credentials.decode(der.encode(der.SEQUENCE, der.encode_integer(0, 1)) + body)
+
+
 def test_a_third_field_of_ts_credentials_is_refused():
     data = der.encode(
         der.SEQUENCE, der.encode_integer(0, 1) + der.encode_octets(1, b"\x30\x00") + der.encode_octets(2, b"")
