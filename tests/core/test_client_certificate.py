@@ -133,6 +133,18 @@ def test_messages_of_tls12_may_be_packed_and_cut_anyhow(tmp_path, with_certifica
     assert server.context.tls.peer_certificate == ssl.PEM_cert_to_DER_cert(pem("p384")[0].decode())
 
 
+def test_a_piece_of_a_message_that_looks_like_a_whole_one_stays_in_its_place():
+    """The Certificate from its fourth byte on: what is the length of the list there would be that of a message."""
+    context = tls_config.server_context_from_pem(Policy(max_tls=TLS["tls12"]), *pem("ec"))
+    client, server = ends(context, lambda event: pytest.fail("asked"))
+    hello, certificate, *others = records_of(server.step(client.step(b"")))
+    assert certificate[5] == 11
+    pieces = [b"\x16\x03\x03" + len(piece).to_bytes(2, "big") + piece for piece in (certificate[5:8], certificate[8:])]
+    server.wire += client.step(b"".join([hello, *pieces, *others]))
+    list(talk_on(client, server))
+    assert server.done
+
+
 def records_of(flight: bytes) -> list[bytes]:
     records, offset = [], 0
     while offset < len(flight):
