@@ -120,14 +120,14 @@ class _RDPSequence(ABC):
     def step(self, data: Buffer = b"") -> StepResult:
         """Take whole units from the front of `data`: an X.224 PDU, then TLS records."""
         self._check_usable()
-        return self._guarded(lambda: self._step(memoryview(data)))
+        return self._guarded(self._step, data)
 
     def resume(self, answer: object) -> StepResult:
         """Give the answer to `StepResult.event`."""
         self._check_usable()
         if self.state is not State.CREDSSP:
             raise LocalProtocolError("the sequence does not wait for an answer: call step()")
-        return self._guarded(lambda: self._resume(answer))
+        return self._guarded(self._resume, answer)
 
     def receive_eof(self) -> NoReturn:
         """Note that the transport ended; raises what that means."""
@@ -154,9 +154,9 @@ class _RDPSequence(ABC):
         self._error = error
         self.state = State.FAILED
 
-    def _guarded(self, action: Callable[[], StepResult]) -> StepResult:
+    def _guarded(self, action: Callable[..., StepResult], *arguments: object) -> StepResult:
         try:
-            return action()
+            return action(*arguments)
         except LocalProtocolError:
             raise
         except CredSSPError as error:
@@ -169,14 +169,14 @@ class _RDPSequence(ABC):
         if self.state is State.DONE:
             raise LocalProtocolError("the sequence is done")
 
-    def _step(self, data: memoryview) -> StepResult:
+    def _step(self, data: Buffer) -> StepResult:
         match self.state:
-            case State.NEGOTIATION:
-                return self._negotiate(data)
-            case State.CREDSSP:
+            case State.CREDSSP:  # first: nearly every step is one
                 return self._after_credssp(self.context.step(data))
+            case State.NEGOTIATION:
+                return self._negotiate(memoryview(data))
             case State.EARLY_USER_AUTH:
-                return self._early_user_auth(data)
+                return self._early_user_auth(memoryview(data))
             case State.DONE | State.FAILED:
                 raise AssertionError("checked by the caller")
             case _:
