@@ -299,8 +299,7 @@ def test_the_tls_carriage_echoes(served, password):
         while len(echoed) < len(sent):
             ciphertext = connection.recv(16384)
             assert ciphertext, "the connection ended in the middle"
-            tls.feed(ciphertext)
-            echoed += tls.read()
+            echoed += tls.read(ciphertext)
         tls.close()
         connection.sendall(tls.output())
         read_to_the_end(connection, tls)

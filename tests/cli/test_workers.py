@@ -73,8 +73,7 @@ def echo(connection, tls):
     while received != b"word":
         ciphertext = connection.recv(65536)
         assert ciphertext, "the connection ended"
-        tls.feed(ciphertext)
-        received += tls.read()
+        received += tls.read(ciphertext)
 
 
 def ended(connection):
