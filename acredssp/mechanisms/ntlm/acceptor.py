@@ -161,7 +161,6 @@ class NTLMAcceptor(NTLMContext):
         random: Callable[[int], bytes] = secrets.token_bytes,
         now: Callable[[], int] = filetime_now,
     ) -> None:
-        super().__init__()
         self._policy = policy
         self._identity = identity
         self._bindings = None if channel_bindings is None else channel_bindings_hash(channel_bindings)

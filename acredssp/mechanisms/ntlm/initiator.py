@@ -109,7 +109,6 @@ class NTLMInitiator(NTLMContext):
         random: Callable[[int], bytes] = secrets.token_bytes,
         now: Callable[[], int] = filetime_now,
     ) -> None:
-        super().__init__()
         self._credential = credential
         self._target_name = encode_text(target_name)
         self._bindings = _NO_BINDINGS

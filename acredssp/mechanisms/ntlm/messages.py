@@ -252,13 +252,15 @@ class ChallengeMessage:
         Raises:
             RemoteProtocolError: No CHALLENGE_MESSAGE, or a field lies outside of it.
         """
-        if len(data) < 48 or data[:12] != _CHALLENGE:
+        size = len(data)
+        if size < 48 or data[:12] != _CHALLENGE:
             raise _not_the_message(data, 2, 48)
         name_len, name_at, flags, challenge, info_len, info_at = _unpack_challenge(data)
-        _check_field(data, name_len, name_at, 48, "challenge target name")
-        _check_field(data, info_len, info_at, 48, "challenge target info")
-        name, info = data[name_at : name_at + name_len], data[info_at : info_at + info_len]
-        return cls(flags, challenge, name, info, data)
+        name_end, info_end = name_at + name_len, info_at + info_len
+        if name_at < 48 or info_at < 48 or name_end > size or info_end > size:
+            _check_field(data, name_len, name_at, 48, "challenge target name")
+            _check_field(data, info_len, info_at, 48, "challenge target info")
+        return cls(flags, challenge, data[name_at:name_end], data[info_at:info_end], data)
 
     @staticmethod
     def encode(flags: int, server_challenge: bytes, target_name: bytes, target_info: bytes) -> bytes:
