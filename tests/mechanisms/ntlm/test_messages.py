@@ -32,6 +32,19 @@ AUTHENTICATE = bytes.fromhex(
     "aaaaaaaaaaaaaa0000000002000c0044006f006d00610069006e0001000c0053006500720076006500720000000000"
     "00000000c5dad2544fc9799094ce1ce90bc9d03e"
 )
+WITH_MIC = with_mic(
+    AuthenticateMessage.encode(
+        0xE2888235,
+        domain=b"d\0",
+        user=b"u\0",
+        workstation=b"w\0",
+        lm_response=bytes(24),
+        nt_response=bytes(48),
+        encrypted_session_key=bytes(16),
+    ),
+    b"m" * 16,
+)
+"""The message of [MS-NLMP] has no room for a MIC; of this one the payload begins behind it."""
 
 
 def recorded_tokens():
@@ -160,7 +173,7 @@ OFFSETS = (0, 1, 8, 47, 0x7FFFFFFF, 0x80000000, 0xFFFF0000, 0xFFFFFFF0, 0xFFFFFF
 @pytest.mark.parametrize(
     ("decode", "message", "at"),
     [(ChallengeMessage.decode, CHALLENGE, at) for at in CHALLENGE_FIELDS]
-    + [(AuthenticateMessage.decode, AUTHENTICATE, at) for at in AUTHENTICATE_FIELDS],
+    + [(AuthenticateMessage.decode, message, at) for message in (AUTHENTICATE, WITH_MIC) for at in AUTHENTICATE_FIELDS],
 )
 def test_field_outside_of_the_payload_is_refused(decode, message, at):
     own = (len(message) - 1, len(message), len(message) + 1)
@@ -262,18 +275,17 @@ def test_mic_without_room_is_refused():
 
 @pytest.mark.parametrize("offset", [0, 40, 72, 88, 0xFFFFFFFF])
 def test_empty_field_takes_no_room_from_the_mic(offset):
-    message = AuthenticateMessage.encode(
-        0xE2888235,
-        domain=b"",
-        user=b"u\0",
-        workstation=b"",
-        lm_response=bytes(24),
-        nt_response=bytes(48),
-        encrypted_session_key=bytes(16),
-    )
-    message = with_mic(message[:44] + struct.pack("<HHI", 0, 0, offset) + message[52:], b"m" * 16)
-    decoded = AuthenticateMessage.decode(message)
+    decoded = AuthenticateMessage.decode(WITH_MIC[:44] + struct.pack("<HHI", 0, 0, offset) + WITH_MIC[52:])
     assert (decoded.mic, decoded.user, decoded.workstation) == (b"m" * 16, b"u\0", b"")
+
+
+@pytest.mark.requirement("defect.ntlm-offsets")
+@pytest.mark.parametrize("at", AUTHENTICATE_FIELDS)
+@pytest.mark.parametrize("offset", [64, 72, 87])
+def test_field_in_the_place_of_the_mic_leaves_it_no_room(at, offset):
+    decoded = AuthenticateMessage.decode(WITH_MIC[:at] + struct.pack("<HHI", 1, 1, offset) + WITH_MIC[at + 8 :])
+    with pytest.raises(RemoteProtocolError, match=f"byte {offset}"):
+        _ = decoded.mic
 
 
 def test_with_mic_changes_the_mic_alone():
