@@ -14,7 +14,20 @@ import sys
 
 from rich.console import Console
 
-from benchmarks import bulk, inmemory, instructions, lags, loopback, memory, report, resumption, stages, storm, workers
+from benchmarks import (
+    bulk,
+    compiled,
+    inmemory,
+    instructions,
+    lags,
+    loopback,
+    memory,
+    report,
+    resumption,
+    stages,
+    storm,
+    workers,
+)
 from benchmarks.harness import LOOPS, SIZES, Results, Watch, environment, raise_file_limit
 
 GROUPS = {
@@ -25,12 +38,16 @@ GROUPS = {
     "memory": (memory.measure, len(memory.CASES)),
     "bulk": (bulk.measure, len(LOOPS)),
     "instructions": (instructions.measure, 1),
+    "compiled": (compiled.measure, len(compiled.GROUPS)),
     "stages": (stages.measure, 2),
     "workers": (workers.measure, 1),
     "storm": (storm.measure, 1),
     "resumption": (resumption.measure, len(resumption.SETTINGS)),
 }
 """Each group of rows, and the steps that its progress has."""
+
+WIDTH = 200
+"""Of a table that goes into a file."""
 
 
 def main() -> int:
@@ -42,7 +59,7 @@ def main() -> int:
     parser.add_argument("--output", type=pathlib.Path, default=report.FOLDER)
     options = parser.parse_args()
     raise_file_limit()
-    console, results = Console(), Results(options.mode, environment())
+    console, results = Console(width=None if sys.stdout.isatty() else WIDTH), Results(options.mode, environment())
     chosen = {name: group for name, group in GROUPS.items() if not options.only or name in options.only}
     for name in GROUPS.keys() - chosen.keys():
         results.leave_out(name, "not asked for")

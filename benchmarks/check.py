@@ -1,15 +1,15 @@
 """What may not get worse: `make bench-check`.
 
-Instructions above TLS must stay within a margin of `baseline.json`, and those of the SSPI functions within a tenth of
-the engine's. They are the same on every run, but only for the (Python, OpenSSL, cryptography) that the baseline names:
-on any other they are shown, and fail nothing. A few ratios of CPU are held, too, against bounds so wide that no busy
-machine reaches them.
+Instructions above TLS, interpreted and compiled, must stay within a margin of `baseline.json`, and those of the SSPI
+functions within a tenth of the engine's. They are the same on every run, but only for the (Python, OpenSSL,
+cryptography) that the baseline names: on any other they are shown, and fail nothing. A few ratios of CPU are held, too,
+against bounds so wide that no busy machine reaches them.
 
     python -m benchmarks.check              exit status 0: every gate holds; 1: one does not
     python -m benchmarks.check --record     count, and write the baseline
 
-Without valgrind the instruction gates are skipped by name; in continuous integration (CI=true, or ACREDSSP_NO_SKIPS=1)
-that is a failure.
+Without valgrind, or `make compiled`, instruction gates are skipped by name; in continuous integration (CI=true, or
+ACREDSSP_NO_SKIPS=1) that is a failure.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 import acredssp
-from benchmarks import facade, inmemory, instructions
+from benchmarks import compiled, facade, inmemory, instructions
 from benchmarks.harness import SIZES, TRIPLE, Results, Row, Size, Watch, environment, skips_are_failures
 from benchmarks.peers import NAME, KeyType
 
@@ -73,11 +73,11 @@ def of_row(row: Row) -> Gate:
     return Gate(row.what, row.figure.median, BOUNDS[row.key], row.at_most)
 
 
-def of_instructions(rows: list[Row]) -> list[Gate]:
-    """Hold each count against the baseline; on other versions than its own nothing counts."""
-    million = _baseline()["million"]
+def of_instructions(rows: list[Row], build: str) -> list[Gate]:
+    """Hold each count of a build against the baseline; on other versions than its own nothing counts."""
+    million = _baseline()["million"][build]
     return [
-        Gate(f"{row.what}, million", row.figure.median, million[row.key] * (1 + MARGIN), counts=on_baseline())
+        Gate(f"{row.what}, {build}, million", row.figure.median, million[row.key] * (1 + MARGIN), counts=on_baseline())
         for row in rows
         if row.key in million
     ]
@@ -97,9 +97,9 @@ def triple() -> dict[str, str | int]:
     return {name: found[name] for name in TRIPLE}
 
 
-def record(rows: list[Row]) -> None:
-    """Write the baseline."""
-    million = {row.key: round(row.figure.median, 3) for row in rows}
+def record(rows: dict[str, list[Row]]) -> None:
+    """Write the baseline of each build."""
+    million = {build: {row.key: round(row.figure.median, 3) for row in found} for build, found in rows.items()}
     BASELINE.write_text(json.dumps({"environment": triple(), "million": million}, indent=1) + "\n", "utf-8")
 
 
@@ -122,17 +122,23 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="count, and write the baseline")
     options = parser.parse_args()
     console, size = Console(), dataclasses.replace(SIZES["bench"], rounds=5)
+    gates, skipped, counted = [], [], {}
+    if not shutil.which("valgrind"):
+        skipped.append(f"instructions: {instructions.MISSING}")
+    else:
+        counted["interpreted"] = _rows(console, instructions.measure, size, 1)
+        if why := compiled.missing():
+            skipped.append(f"instructions of the compiled engine: {why}")
+        else:
+            counted["compiled"], _ = compiled.found("instructions", "bench")
     if options.record:
-        record(_rows(console, instructions.measure, size, 1))
+        record(counted)
         return 0
-    gates, skipped = [], []
-    if shutil.which("valgrind"):
+    if counted:
         if not on_baseline():
             console.print(f"the baseline is of {_baseline()['environment']}, this is {triple()}: counts fail nothing")
-        gates += of_instructions(_rows(console, instructions.measure, size, 1))
+        gates += [gate for build, rows in counted.items() for gate in of_instructions(rows, build)]
         gates += of_facade()
-    else:
-        skipped.append(f"instructions: {instructions.MISSING}")
     gates += [
         of_row(row) for row in _rows(console, inmemory.measure, size, len(inmemory.SETTINGS)) if row.key in BOUNDS
     ]

@@ -8,6 +8,7 @@ compared across runs.
 import asyncio
 import dataclasses
 import gc
+import importlib.machinery
 import os
 import pathlib
 import platform
@@ -22,6 +23,10 @@ import cryptography
 import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+import acredssp.core.context
+
+SUFFIXES = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 """What the event loops are made by."""
@@ -62,13 +67,18 @@ SIZES = {
         rounds=11, handshakes=20, loopback_rounds={1: 5, 100: 5, 1000: 3, 5000: 1}, loopback_handshakes=200,
         connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2500,
     ),
+    "beside": Size(
+        rounds=11, handshakes=20, loopback_rounds={1: 3, 100: 3, 1000: 1}, loopback_handshakes=200,
+        connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2500,
+    ),
     "full": Size(
         rounds=31, handshakes=40, loopback_rounds={1: 9, 100: 9, 1000: 9, 5000: 3}, loopback_handshakes=400,
         connections=1000, bulk=1 << 26, bulk_rounds=11, pings=5000, samples=10000,
         every_instruction=True, every_pyspnego=True,
     ),
 }  # fmt: skip
-"""`quick` shows that the harness works; its figures mean nothing."""
+"""`quick` shows that the harness works; its figures mean nothing. `beside` is `bench` for a second build of the engine:
+what takes longest, loopback, is cut to a third."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,6 +129,11 @@ class Row:
     def as_json(self) -> dict[str, object]:
         return dataclasses.asdict(self) | {"verdict": self.verdict}
 
+    @classmethod
+    def from_json(cls, found: dict) -> Self:
+        fields = {name: value for name, value in found.items() if name != "verdict"}
+        return cls(**fields | {"figure": Figure(**found["figure"])})
+
 
 @dataclasses.dataclass(slots=True)
 class Results:
@@ -127,6 +142,8 @@ class Results:
     mode: str
     environment: dict[str, str | float]
     rows: list[Row] = dataclasses.field(default_factory=list)
+    compiled: list[Row] = dataclasses.field(default_factory=list)
+    """The same rows, as far as they were measured, on the compiled engine."""
     left_out: list[dict[str, str]] = dataclasses.field(default_factory=list)
     """`what` was not measured and `why`."""
     details: dict[str, object] = dataclasses.field(default_factory=dict)
@@ -140,6 +157,7 @@ class Results:
             "mode": self.mode,
             "environment": self.environment,
             "rows": [row.as_json() for row in self.rows],
+            "compiled": [row.as_json() for row in self.compiled],
             "left_out": self.left_out,
             "details": self.details,
         }
@@ -153,6 +171,7 @@ def ratios(rounds: Sequence[dict[str, float]], over: str, under: str) -> Figure:
 def environment() -> dict[str, str | float]:
     """What the figures hold for; `load` is the load average of the minute before, other programs' work."""
     return {
+        "build": "compiled" if acredssp.core.context.__file__.endswith(SUFFIXES) else "interpreted",
         "python": platform.python_version(),
         "openssl": ssl.OPENSSL_VERSION.split()[1],
         "cryptography": cryptography.__version__,

@@ -1,5 +1,7 @@
 """What a run leaves behind: `results.json`, and `table.md` with goal, figure, spread and verdict of every row.
 
+Where the compiled engine was measured too, its figures stand beside the others, with verdicts of their own.
+
 python -m benchmarks.report [FOLDER]     put the figures of a run into docs/performance.md, its plots beside it
 """
 
@@ -12,11 +14,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harness import Figure, Results, Row
+from benchmarks.harness import Results, Row
 
 FOLDER = pathlib.Path(__file__).parent / "report"
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 HEAD = ("what", "goal", "figure", "spread", "verdict")
+COMPILED_HEAD = ("compiled", "spread", "verdict")
 
 
 def write(results: Results, folder: pathlib.Path) -> None:
@@ -29,7 +32,7 @@ def write(results: Results, folder: pathlib.Path) -> None:
 def markdown(results: Results) -> str:
     """Return environment, table, and what was left out."""
     lines = [", ".join(f"{name} {value}" for name, value in results.environment.items()), ""]
-    lines += _table(HEAD, [cells(row) for row in results.rows])
+    lines += _table(*head_and_rows(results))
     if "stages" in results.details:
         lines += ["", *_stages(results.details["stages"])]
     lines += ["", *(f"Left out: {each['what']}: {each['why']}." for each in results.left_out)]
@@ -68,11 +71,26 @@ def _share(part: float, whole: float) -> str:
     return f"{part:.0f} ({part / whole:.0%})" if part else ""
 
 
-def cells(row: Row) -> tuple[str, str, str, str, str]:
+def head_and_rows(results: Results) -> tuple[Sequence[str], list[list[str]]]:
+    """Return the cells of every row; with the compiled engine's, where it was measured."""
+    if not results.compiled:
+        return HEAD, [[row.what, _goal(row), *found(row)] for row in results.rows]
+    interpreted, compiled = ({row.what: row for row in rows} for rows in (results.rows, results.compiled))
+    rows = [
+        [what, _goal(row), *found(interpreted.get(what)), *found(compiled.get(what))]
+        for what, row in (interpreted | compiled).items()
+    ]
+    return (*HEAD, *COMPILED_HEAD), rows
+
+
+def found(row: Row | None) -> tuple[str, str, str]:
+    """Return figure, spread and verdict; empty for a row that was not measured."""
+    if row is None:
+        return "", "", ""
     figure = row.figure
     spread = f"{_number(figure.low)} to {_number(figure.high)}" if figure.rounds > 1 else ""
     note = f" ({row.note})" if row.note else ""
-    return row.what, _goal(row), _number(figure.median) + _unit(row) + note, spread, row.verdict
+    return _number(figure.median) + _unit(row) + note, spread, row.verdict
 
 
 def _goal(row: Row) -> str:
@@ -97,11 +115,14 @@ _COLOURS = {"reached": "bold green", "met": "green", "reported": "dim"}
 def show(results: Results, console: Console) -> None:
     """Print the table."""
     table = Table(box=None, padding=(0, 1))
-    for name in HEAD:
+    head, rows = head_and_rows(results)
+    for name in head:
         table.add_column(name, overflow="fold")
-    for row in results.rows:
-        *rest, verdict = cells(row)
-        table.add_row(*rest, f"[{_COLOURS.get(verdict, 'red')}]{verdict}[/]")
+    verdicts = [number for number, name in enumerate(head) if name == "verdict"]
+    for row in rows:
+        for number in verdicts:
+            row[number] = f"[{_COLOURS.get(row[number], 'red')}]{row[number]}[/]"
+        table.add_row(*row)
     console.print(table)
     for each in results.left_out:
         console.print(f"left out: {each['what']}: {each['why']}")
@@ -113,10 +134,8 @@ def show(results: Results, console: Console) -> None:
 def read(folder: pathlib.Path) -> Results:
     """Read what `write` wrote."""
     found = json.loads((folder / "results.json").read_text("utf-8"))
-    for row in found["rows"]:
-        row["figure"] = Figure(**row["figure"])
-        del row["verdict"]
-    return Results(**found | {"rows": [Row(**row) for row in found["rows"]]})
+    rows = {build: [Row.from_json(row) for row in found[build]] for build in ("rows", "compiled")}
+    return Results(**found | rows)
 
 
 def into_docs(folder: pathlib.Path) -> None:

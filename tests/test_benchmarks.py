@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from support.peers import DEADLINE
 
-from benchmarks import storm
+from benchmarks import report, storm
+from benchmarks.harness import Figure, Row
 
 ROOT = Path(__file__).parent.parent
 
 GROUPS = ["inmemory", "facade", "loopback", "lags", "memory", "bulk", "stages", "workers", "resumption", "storm"]
-"""All but `instructions`, which valgrind takes a minute for."""
+"""All but `instructions`, which valgrind takes a minute for, and `compiled`, which gcc does."""
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,9 @@ def results(folder):
 
 
 def test_the_results_say_what_they_hold_for(results):
-    assert set(results) == {"mode", "environment", "rows", "left_out", "details"}
+    assert set(results) == {"mode", "environment", "rows", "compiled", "left_out", "details"}
     assert results["mode"] == "quick"
-    environment = {"python", "openssl", "cryptography", "uvloop", "cpu", "cores", "kernel", "load"}
+    environment = {"build", "python", "openssl", "cryptography", "uvloop", "cpu", "cores", "kernel", "load"}
     assert set(results["environment"]) == environment
 
 
@@ -49,7 +50,7 @@ def test_every_row_has_goal_figure_spread_and_verdict(results):
 
 
 def test_what_was_not_measured_is_named(results):
-    assert "instructions" in {each["what"] for each in results["left_out"]}
+    assert {"instructions", "compiled"} <= {each["what"] for each in results["left_out"]}
     assert all(each["why"] for each in results["left_out"])
 
 
@@ -82,6 +83,28 @@ def test_a_handshake_takes_as_many_messages_as_promised(results, key, messages):
     assert row["figure"]["median"] == messages
 
 
+def row_of(what, figure, goal):
+    return Row(key=what, what=what, figure=Figure(figure, figure, figure, 1), goal=goal)
+
+
+def test_the_compiled_engine_has_figures_and_verdicts_of_its_own(folder):
+    results = report.read(folder)
+    assert "compiled" not in report.markdown(results).splitlines()[2]
+    results.rows = [row_of("both", 1.5, 1.4), row_of("memory", 20, None)]
+    results.compiled = [row_of("both", 1.25, 1.4), row_of("crowd", 1.5, 1.0)]
+    assert report.head_and_rows(results) == (
+        ("what", "goal", "figure", "spread", "verdict", "compiled", "spread", "verdict"),
+        [
+            ["both", "at most 1.4x", "1.50x", "", "missed by 7%", "1.25x", "", "met"],
+            ["memory", "", "20x", "", "reported", "", "", ""],
+            ["crowd", "at most 1x", "", "", "", "1.50x", "", "missed by 50%"],
+        ],
+    )
+    report.write(results, folder / "again")
+    again = report.read(folder / "again")
+    assert (again.rows, again.compiled) == (results.rows, results.compiled)
+
+
 # --- what may not get worse ---
 
 # In processes of their own: the module keeps gssapi out of the one that imports it.
@@ -102,8 +125,9 @@ found = check.environment()
 check.environment = lambda: found | {"python": python or found["python"]}
 check.BASELINE = check.pathlib.Path(sys.argv[3])
 if not python:
-    check.record([Row(key="some", what="some row", figure=Figure(1.0, 1.0, 1.0, 1))])
-[gate] = check.of_instructions([Row(key="some", what="some row", figure=Figure(million, million, million, 1))])
+    check.record({"compiled": [Row(key="some", what="some row", figure=Figure(1.0, 1.0, 1.0, 1))]})
+rows = [Row(key="some", what="some row", figure=Figure(million, million, million, 1))]
+[gate] = check.of_instructions(rows, "compiled")
 print(gate.counts and not gate.holds, gate, sep="; ")
 """
 
@@ -134,10 +158,12 @@ def test_without_valgrind_the_counts_are_skipped_by_name_and_in_ci_that_is_a_fai
 def test_a_count_above_the_baselines_margin_fails_on_the_baselines_versions_only(tmp_path):
     baseline = str(tmp_path / "baseline.json")
     here = [run_script(CHECK_A_COUNT, "", million, baseline).stdout for million in ("1.04", "1.06")]
-    assert here[0] == "False; some row, million: 1.040, at most 1.050: holds\n"
-    assert here[1] == "True; some row, million: 1.060, at most 1.050: FAILS\n"
+    assert here[0] == "False; some row, compiled, million: 1.040, at most 1.050: holds\n"
+    assert here[1] == "True; some row, compiled, million: 1.060, at most 1.050: FAILS\n"
     elsewhere = run_script(CHECK_A_COUNT, "2.7.18", "1.06", baseline).stdout
-    assert elsewhere == "False; some row, million: 1.060, at most 1.050: would fail on the baseline's versions\n"
+    assert (
+        elsewhere == "False; some row, compiled, million: 1.060, at most 1.050: would fail on the baseline's versions\n"
+    )
 
 
 # --- the storm of logons ---

@@ -182,7 +182,8 @@ def test_a_host_ends_with_all_that_it_started(tmp_path, namespaces):
 
 def test_a_host_ends_with_who_started_it(tmp_path, namespaces):
     program = f"""
-import pathlib, time
+import pathlib, sys, time
+sys.path.insert(0, "")
 from support import samba
 host = samba.boot(pathlib.Path({str(tmp_path / "host")!r}), "dc1", "10.99.0.1")
 host.run("sh", "-c", "setsid sleep 600 &")
