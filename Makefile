@@ -29,10 +29,12 @@ KERBEROS_STAMP := $(VENV)/.stamp-kerberos
 # The package with its engine compiled; what is installed into .venv stays interpreted.
 COMPILED := build/compiled
 COMPILED_STAMP := build/.stamp-compiled
-COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio sspi interop test_config.py test_md4.py test_secrets.py test_tls_config.py)
+COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio sspi interop \
+    test_config.py test_md4.py test_secrets.py test_tls_config.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
-.PHONY: run test check fmt format lint types cover interop docs conformance bench bench-full bench-check compiled compiled-if-possible test-compiled clean
+.PHONY: run test check fmt format lint types cover interop docs conformance bench bench-full bench-check \
+    compiled compiled-if-possible test-compiled clean
 .DEFAULT_GOAL := check
 
 run: $(RUN_STAMP)
