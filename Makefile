@@ -98,7 +98,8 @@ test-compiled: $(DEV_STAMP) $(KERBEROS_STAMP) $(COMPILED_STAMP)
 	$(WITH_COMPILED) $(BIN)/pytest tests/compiled.py $(COMPILED_TESTS) $(ARGS)
 
 clean:
-	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *__mypyc*.so
+	find acredssp -name '*.so' -delete
 
 # Old syntax on purpose: the line that says "too old" must run on what is too old.
 define CHECK_PYTHON
