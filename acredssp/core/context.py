@@ -342,10 +342,9 @@ class SecurityContext:
         return JudgeCertificate(chain) if self._judge else self._client.start()
 
     def _take_record(self, tls: TLSSession, record: Buffer) -> Answer | None:
-        records: list[bytes] = []
-        if tls.decrypt(record, records) and tls.peer_closed:
+        plaintext: bytes | bytearray = tls.read(record)
+        if tls.peer_closed:
             raise self.handshake.closed_by_peer()
-        plaintext: bytes | bytearray = b"".join(records)
         if self._plaintext:
             self._plaintext += plaintext
             plaintext = self._plaintext

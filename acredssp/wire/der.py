@@ -296,12 +296,7 @@ class Nesting:
 
     def read(self, data: bytes, offset: int, end: int, field: str) -> tuple[bytes, int]:
         """The content, and where it ends; raises as `bounds`."""
-        first = data[offset : offset + _OUTERMOST]
-        headers, size, total = self._known.get(first) or self._learn(first)
-        stop = offset + total
-        if stop <= end and (size <= _OUTERMOST or data[offset : offset + size] == headers):
-            return data[offset + size : stop], stop
-        start, stop = self.bounds(data, offset, end, field)
+        start, stop = self.match(data, offset, end) or self._one_by_one(data, offset, end, field)
         return data[start:stop], stop
 
     def bounds(self, data: bytes, offset: int, end: int, field: str) -> tuple[int, int]:
@@ -311,8 +306,9 @@ class Nesting:
             RemoteProtocolError: As `element` for the outermost one, as `only` for the others; or other bytes stand
                 where they are always the same.
         """
-        if found := self.match(data, offset, end):
-            return found
+        return self.match(data, offset, end) or self._one_by_one(data, offset, end, field)
+
+    def _one_by_one(self, data: bytes, offset: int, end: int, field: str) -> tuple[int, int]:
         start, stop = element(data, offset, end, self._outermost, field)
         for part in self._parts:
             if isinstance(part, int):

@@ -161,7 +161,7 @@ class NegTokenInit:
         """
         end = len(data)
         token = _INIT_FIELDS_BEHIND_HEADER if data[:1] == _GSS_START else _INIT_FIELDS
-        offset, stop = token.match(data, 0, end) or token.bounds(data, 0, end, "negTokenInit")
+        offset, stop = token.bounds(data, 0, end, "negTokenInit")
         if stop != end:
             der.expect_end(stop, end, "negTokenInit")
         if offset == end or data[offset] != _FIELD_0:
@@ -207,7 +207,7 @@ class NegTokenResp:
             RemoteProtocolError: No NegTokenResp.
         """
         end = len(data)
-        offset, stop = _RESP_FIELDS.match(data, 0, end) or _RESP_FIELDS.bounds(data, 0, end, "negTokenResp")
+        offset, stop = _RESP_FIELDS.bounds(data, 0, end, "negTokenResp")
         if stop != end:
             der.expect_end(stop, end, "negTokenResp")
         neg_state = supported_mech = response_token = mech_list_mic = None
@@ -242,7 +242,7 @@ def _offer(mech_list: bytes) -> der.Nesting:
 
 def _mech_types(data: bytes, offset: int, end: int) -> tuple[tuple[OID, ...], bytes, int]:
     """The mechanisms, their list as received, and where the field ends."""
-    start, end = _MECH_TYPES.match(data, offset, end) or _MECH_TYPES.bounds(data, offset, end, "mechTypes")
+    start, end = _MECH_TYPES.bounds(data, offset, end, "mechTypes")
     # Behind the header of its field: the length is the second byte, or those that the second byte counts.
     mech_list = offset + 2 + (data[offset + 1] & 0x7F if data[offset + 1] > 0x7F else 0)
     mech_types: list[OID] = []

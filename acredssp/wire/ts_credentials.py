@@ -222,7 +222,7 @@ def decode(data: bytes) -> TSCredentials:
             credType other than 1, 2 and 6.
     """
     end = len(data)
-    offset, stop = _MESSAGE.match(data, 0, end) or _MESSAGE.bounds(data, 0, end, "TSCredentials")
+    offset, stop = _MESSAGE.bounds(data, 0, end, "TSCredentials")
     der.expect_end(stop, end, "TSCredentials")
     cred_type, offset = der.integer(data, offset, end, 0, "credType")
     decode_body = _DECODERS.get(cred_type)
@@ -231,7 +231,7 @@ def decode(data: bytes) -> TSCredentials:
             f"credType: expected 1, 2 or 6, got {cred_type}",
             security_status=SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS,
         )
-    offset, stop = _CREDENTIALS.match(data, offset, end) or _CREDENTIALS.bounds(data, offset, end, "credentials")
+    offset, stop = _CREDENTIALS.bounds(data, offset, end, "credentials")
     der.expect_end(stop, end, "TSCredentials")
     return decode_body(data, offset, end)
 

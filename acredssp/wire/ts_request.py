@@ -105,7 +105,7 @@ class TSRequest:
             RemoteProtocolError: `data` is no TSRequest; field and offset are in the text.
         """
         end = len(data)
-        offset, stop = _MESSAGE.match(data, 0, end) or _MESSAGE.bounds(data, 0, end, "TSRequest")
+        offset, stop = _MESSAGE.bounds(data, 0, end, "TSRequest")
         if stop != end:
             der.expect_end(stop, end, "TSRequest")
         version = _VERSIONS.get(data[offset : offset + _VERSION_SIZE])
