@@ -378,23 +378,23 @@ class SecurityContext:
         return self._result(self.handshake.receive(message), len(data) - frame.total)
 
     def _step_records(self, tls: TLSSession, data: Buffer) -> StepResult:
-        size, taken, end = len(data), 0, 0
-        if self.handshake.state is _TLS:
-            # All records of a flight but the last one go in together. The last one ends the handshake, and is taken
-            # alone. Where a peer has ended it sooner, what it sent behind waits inside TLS, and the record that was
-            # left out sees to it that somebody looks.
-            taken, end = tls_record.last_record(data, self._max_fragment)
-            if taken and (answer := self._shake_hands(tls, data[:taken])) is not None:
-                return self._result(answer, size - taken)
+        size, taken = len(data), 0
         while True:
-            if not end:
+            # OpenSSL takes a flight of its handshake in one call, and leaves what is behind the handshake's end.
+            shaking = self.handshake.state is _TLS
+            end = tls_record.whole_records(data, taken, self._max_fragment) if shaking else taken
+            if end == taken:
                 end = tls_record.record_end(data, taken, self._max_fragment)
                 if end > size:
                     return StepResult.unfinished(end - size, size, taken)
-            record = data[taken:end]
-            taken, end = end, 0
-            shaking = self.handshake.state is _TLS
-            answer = self._shake_hands(tls, record) if shaking else self._take_record(tls, record)
+            records = data[taken:end]
+            if shaking:
+                answer = self._shake_hands(tls, records)
+                if self.handshake.state is not _TLS:
+                    end -= tls.give_back()
+            else:
+                answer = self._take_record(tls, records)
+            taken = end
             if answer is not None:
                 return self._result(answer, size - taken)
 

@@ -173,8 +173,8 @@ class TLSSession:
     def handshake(self, ciphertext: bytes | bytearray | memoryview = b"") -> bool:
         """Go on with the handshake; return whether it is complete. Drain `output()` either way.
 
-        What is behind the handshake's last message stays for `read()`. A session that watches for certificate requests
-        (`client_certificate`) also stops at one, and takes whole records.
+        What is behind the handshake's last message stays for `read()`, unless `give_back()` is called. A session that
+        watches for certificate requests (`client_certificate`) also stops at one, and takes whole records.
 
         Raises:
             TLSError: The handshake failed; the alert for the peer is in `output()`.
@@ -192,6 +192,12 @@ class TLSSession:
         finally:
             self._leave()
         return True
+
+    def give_back(self) -> int:
+        """Forget what `handshake()`, now complete, was given behind its last message; return how many bytes that is."""
+        size = len(self._untaken)
+        self._untaken = b""
+        return size
 
     def read(self, ciphertext: bytes | bytearray | memoryview = b"") -> bytes:
         """Take ciphertext, cut anywhere; return the plaintext of all records that are whole now, empty for none.

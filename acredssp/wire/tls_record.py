@@ -18,8 +18,8 @@ __all__ = [
     "MAX_FRAGMENT",
     "MAX_FRAGMENT_TLS13",
     "alert_in_clear",
-    "last_record",
     "record_end",
+    "whole_records",
 ]
 
 CHANGE_CIPHER_SPEC: Final = 20
@@ -67,20 +67,20 @@ def record_end(data: bytes | bytearray | memoryview, offset: int = 0, max_fragme
     return offset + HEADER_SIZE + length
 
 
-def last_record(data: bytes | bytearray | memoryview, max_fragment: int = MAX_FRAGMENT) -> tuple[int, int]:
-    """Where the last of the whole records that `data` begins with begins and ends; 0 and 0 where none is whole.
+def whole_records(data: bytes | bytearray | memoryview, offset: int = 0, max_fragment: int = MAX_FRAGMENT) -> int:
+    """Where the whole records that begin at `offset` end; `offset` where none is whole.
 
     Records of more than `max_fragment` bytes together are not counted, nor what follows something that no record can
     be: `record_end` refuses that in its turn.
     """
-    start, end, size = 0, 0, min(len(data), HEADER_SIZE + max_fragment)
-    while end + HEADER_SIZE <= size:
-        beginning, length = _read_header(data, end)
-        following = end + HEADER_SIZE + length
-        if following > size or beginning not in _BEGINNINGS:
+    last = min(len(data), offset + HEADER_SIZE + max_fragment)
+    while offset + HEADER_SIZE <= last:
+        beginning, length = _read_header(data, offset)
+        end = offset + HEADER_SIZE + length
+        if end > last or beginning not in _BEGINNINGS:
             break
-        start, end = end, following
-    return start, end
+        offset = end
+    return offset
 
 
 def alert_in_clear(records: bytes) -> bytes:

@@ -192,7 +192,7 @@ def test_a_session_listens_while_it_is_made_and_until_the_certificate_came():
     client, server = ends(server_context, lambda event: pytest.fail("asked"), context)
     list(converse(client, server))
     assert client.done
-    assert lock.entered == 4  # twice each for the connection and for the flight up to its last record
+    assert lock.entered == 4  # twice each for the connection and for the flight
     assert callback_of(context) is None
 
 

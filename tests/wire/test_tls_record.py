@@ -82,30 +82,32 @@ def test_the_first_length_byte_alone_can_be_too_much(limit, high, fits):
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (b"", (0, 0)),
-        (RECORD[:-1], (0, 0)),
-        (RECORD, (0, 21)),
-        (RECORD + RECORD[:4], (0, 21)),
-        (RECORD * 2, (21, 42)),
-        (RECORD * 3 + RECORD[:20], (42, 63)),
-        (RECORD * 2 + b"\xff" * 9, (21, 42)),
-        (RECORD + b"\xff" * 9, (0, 21)),
-        (RECORD * 2 + b"\x17\x02\x03\x00\x00", (21, 42)),
-        (b"\x18\x03\x03\x00\x00", (0, 0)),
-        (bytes.fromhex("1603030000") * 4, (15, 20)),
+        (b"", 0),
+        (RECORD[:-1], 0),
+        (RECORD, 21),
+        (RECORD + RECORD[:4], 21),
+        (RECORD * 2, 42),
+        (RECORD * 3 + RECORD[:20], 63),
+        (RECORD * 2 + b"\xff" * 9, 42),
+        (RECORD + b"\xff" * 9, 21),
+        (RECORD * 2 + b"\x17\x02\x03\x00\x00", 42),
+        (b"\x18\x03\x03\x00\x00", 0),
+        (bytes.fromhex("1603030000") * 4, 20),
     ],
 )
-def test_the_last_of_the_whole_records(data, expected):
-    assert tls_record.last_record(data) == tls_record.last_record(memoryview(data)) == expected
+def test_where_the_whole_records_end(data, expected):
+    assert tls_record.whole_records(data) == tls_record.whole_records(memoryview(data)) == expected
+    assert tls_record.whole_records(RECORD + data, len(RECORD)) == len(RECORD) + expected
 
 
 def test_no_more_records_than_the_longest_one_has_bytes():
     largest = bytes.fromhex("1603034800") + bytes(0x4800)
-    assert tls_record.last_record(RECORD + largest) == (0, len(RECORD))
-    start, end = tls_record.last_record(RECORD * 2000)
-    assert start % len(RECORD) == 0
-    assert end == start + len(RECORD)
-    assert tls_record.MAX_FRAGMENT - len(RECORD) * 2 < start <= tls_record.MAX_FRAGMENT + 5
+    assert tls_record.whole_records(largest + RECORD) == len(largest)
+    assert tls_record.whole_records(RECORD + largest) == len(RECORD)
+    for before in (0, 5):
+        end = tls_record.whole_records(RECORD * 2000, before * len(RECORD)) - before * len(RECORD)
+        assert end % len(RECORD) == 0
+        assert tls_record.MAX_FRAGMENT + 5 - len(RECORD) < end <= tls_record.MAX_FRAGMENT + 5
 
 
 @pytest.mark.parametrize(
