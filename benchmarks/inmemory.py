@@ -54,6 +54,7 @@ def measure(size: Size, results: Results, watch: Watch) -> None:
             with pyspnego.users():
                 results.rows += under_pyspnego(take_turns({"SPNEGO": peers["SPNEGO"]} | beside, size, size.handshakes))
             results.rows += messages(rounds)
+            results.rows += exchange_alone(setting, size)
         watch.done()
 
 
@@ -137,6 +138,24 @@ def messages(rounds: Rounds) -> list[Row]:
                 )
             )
     return rows
+
+
+def exchange_alone(setting: Setting, size: Size) -> list[Row]:
+    """What the exchange takes without TLS around it: by itself, and when a TLS handshake has had the caches before."""
+    exchange, tls = setting.exchange(NEGOTIATE), setting.bare_tls()
+    warm, cold = [], []
+    for _ in range(size.rounds + 1):
+        settle()
+        alone = median([handshake(exchange) for _ in range(size.handshakes)]).both
+        in_turns = [(handshake(tls), handshake(exchange)) for _ in range(size.handshakes)]
+        floor, behind = (median([pair[which] for pair in in_turns]).both for which in (0, 1))
+        warm.append(alone / floor)
+        cold.append(behind / floor)
+    what = "CPU of the exchange without TLS over bare TLS, RSA-2048, SPNEGO, both sides"
+    return [
+        Row(key="exchange.alone", what=f"{what}, one after the other", figure=Figure.of(warm[1:])),
+        Row(key="exchange.behind", what=f"{what}, each behind a TLS handshake", figure=Figure.of(cold[1:])),
+    ]
 
 
 def microseconds(rounds: Rounds) -> dict[str, dict[str, float]]:

@@ -28,6 +28,8 @@ PLUMBING_GOAL = 1.5
 STREAMS_GOALS = {"asyncio": 1.1, "uvloop": 1.2}
 P99_GOAL = 1.1
 CROWD_GOAL = 1.1
+WITH_MESSAGES = (10, 100)
+"""Handshakes at once for which a logon's messages are measured without the logon."""
 FILES_OF_A_HANDSHAKE = 2
 SPARE_FILES = 200
 
@@ -49,6 +51,7 @@ def contenders(setting: Setting, *, with_pyspnego: bool) -> dict[str, Contender]
         "protocols": _protocols(setting),
         "plumbing": _plumbing(setting),
         "streams": _streams(setting),
+        "messages": _messages(setting),
     }
     if with_pyspnego:
         found["pyspnego"] = Contender(*pyspnego_loopback.functions(setting))
@@ -137,6 +140,13 @@ def _plumbing(setting: Setting) -> Contender:
         return (await plumbing.connect(setting, port)).close
 
     return Contender(lambda: plumbing.listen(setting), connect)
+
+
+def _messages(setting: Setting) -> Contender:
+    async def connect(port: int) -> Callable[[], Awaitable[None]]:
+        return (await plumbing.connect(setting, port, plumbing.Talker)).close
+
+    return Contender(lambda: plumbing.listen(setting, plumbing.AcceptedTalker), connect)
 
 
 # --- one storm ---
@@ -234,6 +244,8 @@ async def _rounds(setting: Setting, size: Size, possible: int) -> Rounds:
 
 
 def _takes_part(name: str, at_once: int) -> bool:
+    if name == "messages":
+        return at_once in WITH_MESSAGES
     return name == "acredssp" or at_once <= {"pyspnego": 100}.get(name, 1000)
 
 
@@ -257,15 +269,17 @@ def _rows(loop: str, rounds: Rounds) -> list[Row]:
     rows = []
     crowds = sorted({at_once for _, at_once in rounds[0]})
     for at_once in crowds:
-        for ours, other, what, goal in (
-            ("protocols", "plumbing", "bare TLS in the same plumbing", PLUMBING_GOAL),
-            ("acredssp", "streams", "ssl= streams", STREAMS_GOALS[loop]),
+        for key, ours, other, what, goal in (
+            ("plumbing", "protocols", "plumbing", "CPU over bare TLS in the same plumbing", PLUMBING_GOAL),
+            ("streams", "acredssp", "streams", "CPU over ssl= streams", STREAMS_GOALS[loop]),
+            ("protocols", "protocols", "streams", "CPU of our protocols over ssl= streams", None),
+            ("messages", "messages", "streams", "CPU of a logon's messages, empty, over ssl= streams", None),
         ):
-            if (other, at_once) in rounds[0]:
+            if (ours, at_once) in rounds[0] and (other, at_once) in rounds[0]:
                 rows.append(
                     Row(
-                        key=f"loopback.{loop}.{at_once}.{other}",
-                        what=f"CPU over {what}, loopback, {loop}, {at_once} at once",
+                        key=f"loopback.{loop}.{at_once}.{key}",
+                        what=f"{what}, loopback, {loop}, {at_once} at once",
                         figure=_over(rounds, (ours, at_once), (other, at_once), _cpu),
                         goal=goal,
                     )

@@ -190,6 +190,16 @@ class Setting:
     def bare_tls(self) -> Peer:
         return Peer(lambda: BareTLS(self.client_context, NAME), lambda: BareTLS(self.server_context, None))
 
+    def exchange(self, mechanism: acredssp.MechanismChoice) -> Peer:
+        """The exchange alone, in the bare shape, as if TLS were somebody else's."""
+        client, server = self.client_config(mechanism), self.server_config()
+        answer = answerer(client)
+        key = acredssp.subject_public_key(ssl.PEM_cert_to_DER_cert(self.certificate.decode()))
+        return Peer(
+            lambda: Engine(client.new_bare_context(public_key=key, spn=f"TERMSRV/{NAME}", certified=True), answer),
+            lambda: Engine(server.new_bare_context(public_key=key), answer),
+        )
+
     def acredssp(self, mechanism: acredssp.MechanismChoice) -> Peer:
         client, server = self.client_config(mechanism), self.server_config()
         answer = answerer(client)

@@ -16,6 +16,7 @@ COLOURS = {
     "protocols": "#7fb69f",
     "plumbing": "#8d99ae",
     "streams": "#3a86ff",
+    "messages": "#f4a261",
     "pyspnego": "#d1495b",
 }
 NAMES = {
@@ -23,6 +24,7 @@ NAMES = {
     "protocols": "acredssp (SPNEGO), protocols",
     "plumbing": "bare TLS, same plumbing",
     "streams": "ssl= streams (TLS only)",
+    "messages": "bare TLS and a logon's messages, empty",
     "pyspnego": "pyspnego tuned, in threads",
 }
 

@@ -3,6 +3,8 @@
 A buffered protocol that shares one read buffer and calls TLS in the loop's callback that brings the bytes; two memory
 BIOs; one write a flight; a coroutine that waits for the end under a deadline; a task for each accepted connection.
 Written for its own sake, with nothing of acredssp, and with nothing that a handshake and a clean close do not need.
+
+`Talker` says as many messages behind the handshake as a logon has: what they take by themselves, whatever is in them.
 """
 
 import asyncio
@@ -11,6 +13,9 @@ import ssl
 
 from benchmarks.links import BACKLOG, HOST, PATIENCE, keep
 from benchmarks.peers import NAME, Setting
+
+LOGON = (91, 182, 392, 46, 95, 59, 94)
+"""Bytes of the messages of a logon, NTLM in SPNEGO: the client's and the server's in turns."""
 
 _BUFFER = memoryview(bytearray(64 * 1024))
 
@@ -57,8 +62,11 @@ class Connection(asyncio.BufferedProtocol):
         except ssl.SSLError as error:
             self._break(error)
         else:
-            self._up.set_result(None)
+            self._established()
         self._flush()
+
+    def _established(self) -> None:
+        self._up.set_result(None)
 
     def _read(self) -> None:
         """Go on behind the handshake: nobody sends data here."""
@@ -108,13 +116,41 @@ class Accepted(Connection):
             self._say_goodbye()
 
 
-async def listen(setting: Setting) -> asyncio.AbstractServer:
-    loop = asyncio.get_running_loop()
-    return await loop.create_server(lambda: Accepted(setting.server_context, None), HOST, 0, backlog=BACKLOG)
+class Talker(Connection):
+    """One end that counts as established when it and the other one have said `LOGON`."""
+
+    __slots__ = ("_ours", "_turn")
+
+    def __init__(self, context: ssl.SSLContext, name: str | None) -> None:
+        super().__init__(context, name)
+        self._turn = 0
+        self._ours = 0 if name is not None else 1
+
+    def _established(self) -> None:
+        while self._turn < len(LOGON):
+            if self._turn % 2 == self._ours:
+                self._tls.write(bytes(LOGON[self._turn]))
+            elif self._incoming.pending:
+                self._tls.read(16384)
+            else:
+                return
+            self._turn += 1
+        super()._established()
 
 
-async def connect(setting: Setting, port: int) -> Connection:
+class AcceptedTalker(Talker, Accepted):
+    """A server's end of the same."""
+
+    __slots__ = ()
+
+
+async def listen(setting: Setting, accepted: type[Accepted] = Accepted) -> asyncio.AbstractServer:
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(lambda: Connection(setting.client_context, NAME), HOST, port)
+    return await loop.create_server(lambda: accepted(setting.server_context, None), HOST, 0, backlog=BACKLOG)
+
+
+async def connect(setting: Setting, port: int, client: type[Connection] = Connection) -> Connection:
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(lambda: client(setting.client_context, NAME), HOST, port)
     await connection.shake_hands()
     return connection

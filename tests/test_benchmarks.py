@@ -65,7 +65,7 @@ def test_the_details_are_those_that_the_plots_are_drawn_from(results):
     assert set(details) - {"workers"} == {"in memory", "loopback", "memory", "stages", "storm"}
     assert ("workers" in details) == (len(os.sched_getaffinity(0)) > 1)
     for found in details["loopback"].values():
-        assert {"acredssp", "protocols", "plumbing", "streams"} == {each["who"] for each in found}
+        assert {"acredssp", "protocols", "plumbing", "streams", "messages"} == {each["who"] for each in found}
         assert all({"at_once", "cpu_us", "p50_ms", "p99_ms", "latencies_ms"} < set(each) for each in found)
 
 
