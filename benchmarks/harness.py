@@ -64,12 +64,12 @@ SIZES = {
         bulk_rounds=1, pings=20, samples=20,
     ),
     "bench": Size(
-        rounds=11, handshakes=20, loopback_rounds={1: 5, 100: 5, 1000: 3, 5000: 1}, loopback_handshakes=200,
-        connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2500,
+        rounds=11, handshakes=20, loopback_rounds={1: 4, 100: 5, 1000: 3, 5000: 1}, loopback_handshakes=200,
+        connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2000,
     ),
     "beside": Size(
-        rounds=9, handshakes=20, loopback_rounds={1: 3, 100: 3, 1000: 2}, loopback_handshakes=200,
-        connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2500,
+        rounds=9, handshakes=20, loopback_rounds={1: 2, 100: 2, 1000: 2}, loopback_handshakes=200,
+        connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2000,
     ),
     "full": Size(
         rounds=31, handshakes=40, loopback_rounds={1: 9, 100: 9, 1000: 9, 5000: 3}, loopback_handshakes=400,
