@@ -68,7 +68,7 @@ SIZES = {
         connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2000,
     ),
     "beside": Size(
-        rounds=9, handshakes=20, loopback_rounds={1: 2, 100: 2, 1000: 2}, loopback_handshakes=200,
+        rounds=9, handshakes=20, loopback_rounds={1: 2, 100: 2, 1000: 1}, loopback_handshakes=200,
         connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2000,
     ),
     "full": Size(
