@@ -16,7 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4
 from cryptography.hazmat.primitives.ciphers import Cipher
 
-from acredssp.errors import PolicyError, RemoteProtocolError
+from acredssp.errors import LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.status import SecurityStatus
 
 try:
@@ -110,8 +110,7 @@ def _small_keystream(key: bytes) -> Keystream:
 
 
 # A logon makes six streams, and four more for the MICs of SPNEGO, for a few bytes each. One takes 38,000 instructions
-# with cryptography and 7,000 with the extension module `arc4`: less than Python that keeps what a MIC has drawn from a
-# stream and gives it back.
+# with cryptography and 7,000 with the extension module `arc4`.
 _keystream = _openssl_keystream if arc4 is None else _small_keystream
 
 
@@ -183,14 +182,17 @@ class SealingHandle:
     def __init__(self, session_key: bytes, *, from_initiator: bool) -> None:
         signing, sealing = _CLIENT_TO_SERVER if from_initiator else _SERVER_TO_CLIENT
         self._sign_blocks = hmac_blocks(_md5(session_key + signing).digest())
-        self._sealing_key = _md5(session_key + sealing).digest()
-        self._crypt = _keystream(self._sealing_key)
+        sealing_key = _md5(session_key + sealing).digest()
+        self._sealing_key: bytes | None = sealing_key
+        """What a mechListMIC begins the stream anew with; None from the first sealed message on."""
+        self._crypt = _keystream(sealing_key)
         """RC4 from where the stream is."""
         self._sequence = 0
 
     def wrap(self, plaintext: bytes) -> bytes:
         """Signature (16 bytes), then the ciphertext."""
         # GSS_WrapEx seals first and then the checksum, with the same continuing stream ([MS-NLMP] 3.4.6).
+        self._sealing_key = None
         ciphertext = self._crypt(plaintext)
         return self._sign(plaintext, self._crypt) + ciphertext
 
@@ -202,6 +204,7 @@ class SealingHandle:
         """
         if len(sealed) < SIGNATURE_SIZE:
             raise _altered(f"expected a sealed message of at least 16 bytes, got {len(sealed)}")
+        self._sealing_key = None
         plaintext = self._crypt(sealed[SIGNATURE_SIZE:])
         expected, signature = self._sign(plaintext, self._crypt), sealed[:SIGNATURE_SIZE]
         if not hmac.compare_digest(expected, signature):
@@ -213,13 +216,19 @@ class SealingHandle:
 
         The RC4 state is given back afterwards and the sequence number is not: the first sealed message has another
         number and the stream from its beginning.
+
+        Raises:
+            LocalProtocolError: Something was sealed before.
         """
+        if self._sealing_key is None:
+            raise LocalProtocolError("a mechListMIC comes before the first sealed message")
         return self._sign(message, _keystream(self._sealing_key))
 
     def verify_mic(self, message: bytes, mic: bytes) -> None:
         """Verify the peer's signature of a mechTypes list; see `get_mic`.
 
         Raises:
+            LocalProtocolError: As `get_mic`.
             RemoteProtocolError: The signature does not fit.
         """
         expected = self.get_mic(message)

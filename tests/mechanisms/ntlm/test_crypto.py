@@ -7,7 +7,7 @@ import os
 import pytest
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from acredssp.errors import PolicyError, RemoteProtocolError
+from acredssp.errors import LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.mechanisms.ntlm import crypto
 from acredssp.mechanisms.ntlm.crypto import SealingHandle
 from acredssp.status import SecurityStatus
@@ -133,6 +133,17 @@ def test_messages_after_a_mic_are_sealed_from_the_beginning_of_the_stream(sizes)
     plain._sequence = 1
     for size in sizes:
         assert sender.wrap(bytes(size)) == plain.wrap(bytes(size))
+
+
+def test_mic_behind_a_sealed_message_is_refused():
+    sender, receiver = client_to_server(), client_to_server()
+    receiver.unwrap(sender.wrap(PLAINTEXT))
+    for handle in (sender, receiver):
+        with pytest.raises(LocalProtocolError, match="before the first sealed message"):
+            handle.get_mic(NTLM_ONLY)
+        with pytest.raises(LocalProtocolError, match="before the first sealed message"):
+            handle.verify_mic(NTLM_ONLY, bytes(16))
+    assert receiver.unwrap(sender.wrap(PLAINTEXT)) == PLAINTEXT
 
 
 @pytest.mark.requirement("defect.short-seal")
