@@ -28,8 +28,6 @@ PLUMBING_GOAL = 1.5
 STREAMS_GOALS = {"asyncio": 1.1, "uvloop": 1.2}
 P99_GOAL = 1.1
 CROWD_GOAL = 1.1
-WITH_MESSAGES = (10, 100)
-"""Handshakes at once for which a logon's messages are measured without the logon."""
 FILES_OF_A_HANDSHAKE = 2
 SPARE_FILES = 200
 
@@ -51,7 +49,7 @@ def contenders(setting: Setting, *, with_pyspnego: bool) -> dict[str, Contender]
         "protocols": _protocols(setting),
         "plumbing": _plumbing(setting),
         "streams": _streams(setting),
-        "messages": _messages(setting),
+        "messages": _plumbing(setting, plumbing.Talker, plumbing.AcceptedTalker),
     }
     if with_pyspnego:
         found["pyspnego"] = Contender(*pyspnego_loopback.functions(setting))
@@ -135,18 +133,15 @@ def _streams(setting: Setting) -> Contender:
     )
 
 
-def _plumbing(setting: Setting) -> Contender:
+def _plumbing(
+    setting: Setting,
+    client: type[plumbing.Connection] = plumbing.Connection,
+    accepted: type[plumbing.Accepted] = plumbing.Accepted,
+) -> Contender:
     async def connect(port: int) -> Callable[[], Awaitable[None]]:
-        return (await plumbing.connect(setting, port)).close
+        return (await plumbing.connect(setting, port, client)).close
 
-    return Contender(lambda: plumbing.listen(setting), connect)
-
-
-def _messages(setting: Setting) -> Contender:
-    async def connect(port: int) -> Callable[[], Awaitable[None]]:
-        return (await plumbing.connect(setting, port, plumbing.Talker)).close
-
-    return Contender(lambda: plumbing.listen(setting, plumbing.AcceptedTalker), connect)
+    return Contender(lambda: plumbing.listen(setting, accepted), connect)
 
 
 # --- one storm ---
@@ -236,16 +231,16 @@ async def _rounds(setting: Setting, size: Size, possible: int) -> Rounds:
                 if number >= how_often or at_once > possible:
                     continue
                 for name, contender in everybody.items():
-                    if _takes_part(name, at_once):
+                    if _takes_part(name, at_once, size):
                         settle()
                         done[name, at_once] = await storm(contender, max(at_once, size.loopback_handshakes), at_once)
             rounds.append(done)
     return rounds
 
 
-def _takes_part(name: str, at_once: int) -> bool:
+def _takes_part(name: str, at_once: int, size: Size) -> bool:
     if name == "messages":
-        return at_once in WITH_MESSAGES
+        return at_once == size.messages_at
     return name == "acredssp" or at_once <= {"pyspnego": 100}.get(name, 1000)
 
 
