@@ -600,7 +600,8 @@ async def test_a_hook_that_swallows_the_deadline_cannot_go_on():
             return Password(PASSWORD)
 
     client, server = memory_pair()
-    theirs = server_side(server, server_config(Policy(hook_timeout=100), lookup=lookup), timeout=0.05)
+    # Long enough for a slow machine to get as far as the hook.
+    theirs = server_side(server, server_config(Policy(hook_timeout=100), lookup=lookup), timeout=0.3)
     ours = asyncio.ensure_future(client_side(client).establish())
     with pytest.raises(HandshakeTimeout):
         await theirs.establish()
@@ -619,7 +620,7 @@ async def test_a_peer_that_reads_nothing_does_not_hold_the_farewell_up():
         type(transport).close(transport)
 
     transport.abort = abort
-    side = server_side(server, timeout=0.05)
+    side = server_side(server, timeout=0.3)
     client.transport.write(b"GET / HTTP/1.1\r\n\r\n")
     with pytest.raises(RemoteProtocolError):
         await side.establish()
