@@ -82,11 +82,14 @@ class BIOPair:
     out. So the pair belongs to whoever is being called, and costs its memory once for all of them.
     """
 
-    __slots__ = ("incoming", "outgoing")
+    __slots__ = ("busy", "incoming", "outgoing")
 
     def __init__(self) -> None:
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
+        self.busy = False
+        """Whether a session is in the middle of a call, which one of TLS's callbacks may find. Only then can there be
+        something in a BIO, and to ask a BIO is dear: 400 instructions."""
 
 
 class TLSSession:
@@ -101,6 +104,7 @@ class TLSSession:
     """
 
     __slots__ = (
+        "_bios",
         "_close_sent",
         "_incoming",
         "_object",
@@ -121,7 +125,7 @@ class TLSSession:
         session: ssl.SSLSession | None = None,
         bios: BIOPair | None = None,
     ) -> None:
-        bios = bios or BIOPair()
+        self._bios = bios = bios or BIOPair()
         self._incoming = bios.incoming
         self._outgoing = bios.outgoing
         self._untaken = b""
@@ -156,17 +160,18 @@ class TLSSession:
 
     def _enter(self, ciphertext: bytes | bytearray | memoryview) -> None:
         """Give OpenSSL ciphertext, behind what it did not take. `_leave()` follows, whatever happens in between."""
-        if self._incoming.pending or self._outgoing.pending:
+        bios = self._bios
+        if bios.busy and (self._incoming.pending or self._outgoing.pending):
             raise _in_use()
+        bios.busy = True
         self._incoming.write(self._untaken + ciphertext)
         self._untaken = b""
 
     def _leave(self) -> None:
         """Leave both BIOs empty: what OpenSSL did not take it is given again, what it made is output."""
-        if self._incoming.pending:
-            self._untaken = self._incoming.read()
-        if self._outgoing.pending:
-            self._output += self._outgoing.read()
+        self._untaken = self._incoming.read()
+        self._output += self._outgoing.read()
+        self._bios.busy = False
 
     # --- handshake and data ---
 
@@ -234,9 +239,10 @@ class TLSSession:
         Raises:
             TLSError: As `read()`; the records before the faulty one are there.
         """
-        incoming = self._incoming
-        if incoming.pending or self._outgoing.pending:
+        incoming, bios = self._incoming, self._bios
+        if bios.busy and (incoming.pending or self._outgoing.pending):
             raise _in_use()
+        bios.busy = True
         if self._untaken:
             ciphertext = self._untaken + ciphertext
             self._untaken = b""
@@ -260,6 +266,7 @@ class TLSSession:
             self._leave()
             self._untaken = b""
             return True
+        bios.busy = False
         return False
 
     def encrypt(self, plaintext: bytes | bytearray | memoryview) -> bytes:
@@ -274,7 +281,7 @@ class TLSSession:
             view = memoryview(plaintext)
             starts = range(0, len(view), _MOST_ENCRYPTED)
             return b"".join([self.encrypt(view[start : start + _MOST_ENCRYPTED]) for start in starts])
-        if self._outgoing.pending:
+        if self._bios.busy and self._outgoing.pending:
             raise _in_use()
         try:
             self._object.write(plaintext)
