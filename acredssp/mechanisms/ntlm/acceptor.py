@@ -77,7 +77,9 @@ class NTLMIdentity:
     netbios_domain: str = ""
     """Empty for a stand-alone machine, whose domain is its own name."""
     dns_computer: str = ""
+    """Empty for the NetBIOS name, as on a stand-alone machine. Never left out: impacket's client fails without it."""
     dns_domain: str = ""
+    """Empty for none; a stand-alone machine's is its own name."""
     dns_tree: str = ""
     target_name: bytes = dataclasses.field(init=False, repr=False)
     """TargetName of the challenge, UTF-16LE: the domain, or the machine that stands alone."""
@@ -91,12 +93,13 @@ class NTLMIdentity:
         if not computer:
             raise ValueError("an ntlm acceptor needs a netbios computer name: clients refuse a challenge without one")
         alone = domain == computer
+        dns_computer = self.dns_computer or computer
         # The order of Windows; both NetBIOS names are compulsory ([MS-NLMP] 3.1.5.1.2).
         names = {
             AvId.NB_DOMAIN_NAME: domain,
             AvId.NB_COMPUTER_NAME: computer,
-            AvId.DNS_DOMAIN_NAME: self.dns_domain,
-            AvId.DNS_COMPUTER_NAME: self.dns_computer,
+            AvId.DNS_DOMAIN_NAME: self.dns_domain or (dns_computer if alone else ""),
+            AvId.DNS_COMPUTER_NAME: dns_computer,
             AvId.DNS_TREE_NAME: self.dns_tree,
         }
         pairs = {int(av_id): name.encode("utf-16-le") for av_id, name in names.items() if name}
