@@ -35,6 +35,10 @@ _ESTABLISHED: Final = SecurityStatus.SEC_E_OK
 _FAREWELL_GRACE: Final = 1.0
 """Seconds that a peer gets to take our last words. They are some 100 bytes: only one that reads nothing needs any."""
 
+_TOKEN_GRACE: Final = 0.1
+"""Seconds that a client gets to act on an errorCode before close_notify follows it: most close at once, and pyspnego's
+would never return from reading both."""
+
 
 class Pending:
     """An answer that takes time: to be awaited once, or closed.
@@ -183,19 +187,29 @@ class _Driver:
 
     async def say_goodbye(self, deadline: float) -> None:
         """Close with our last words; nobody who does not read them holds us up."""
-        protocol, farewell = self._protocol, self._sequence.farewell
+        protocol, token, farewell = self._protocol, self._sequence.last_token, self._sequence.farewell
         try:
-            if farewell:
-                protocol.write(farewell)
+            if token:
+                protocol.write(token)
+            if token != farewell:
+                await self._comes_true(lambda: protocol.ended, min(deadline, deadline_in(_TOKEN_GRACE)))
+                protocol.write(farewell[len(token) :])
             protocol.close()
-            async with asyncio.timeout_at(min(deadline, deadline_in(_FAREWELL_GRACE))):
-                while not protocol.lost:
-                    await self._woken()
-        except TimeoutError:
-            protocol.abort()
+            if not await self._comes_true(lambda: protocol.lost, min(deadline, deadline_in(_FAREWELL_GRACE))):
+                protocol.abort()
         except BaseException:
             protocol.abort()
             raise
+
+    async def _comes_true(self, fact: Callable[[], bool], deadline: float) -> bool:
+        """Wait for a fact about the connection; return whether it came true before the deadline."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                while not fact():
+                    await self._woken()
+        except TimeoutError:
+            return False
+        return True
 
     def forget_pending(self) -> None:
         """Drop the answer that nobody will await."""
@@ -293,16 +307,16 @@ class _Driver:
             self._go_on()
 
     def on_eof(self) -> None:
-        """See what the end means to an engine that waits for more."""
+        """See what the end means to an engine that waits for more, or to last words."""
         if self._wanted:
             self._go_on()
+        self._wake()
 
     def on_connection_lost(self, exc: Exception | None) -> None:
         """The same; and nobody drains any more."""
         self._protocol.error = exc
         self.on_eof()
         self.on_resume_writing()
-        self._wake()
 
     def on_pause_writing(self) -> None:
         """Nothing: `write` tells."""

@@ -34,6 +34,10 @@ class Sequence(Protocol):
     def farewell(self) -> bytes:
         """What the peer should still be sent after a failure."""
 
+    @property
+    def last_token(self) -> bytes:
+        """What of the farewell the peer should take in before the rest comes; all of it where that is no matter."""
+
     def step(self, data: Buffer = b"") -> StepResult:
         """Take whole units from the front of `data`."""
 

@@ -100,12 +100,18 @@ class _RDPSequence(ABC):
         """The server's Connection Confirm, once sent or received."""
         self._carriage = carriage
         self._error: CredSSPError | None = None
-        self._farewell = b""
+        self._refusal = b""
+        """Server: what tells the client that it has to ask for CredSSP."""
 
     @property
     def farewell(self) -> bytes:
         """What the peer should still be sent after a failure."""
-        return self._farewell
+        return self._refusal or self.context.farewell
+
+    @property
+    def last_token(self) -> bytes:
+        """What of it the peer should have taken in before the rest comes."""
+        return self._refusal or self.context.last_token
 
     @property
     def cookie(self) -> str:
@@ -148,9 +154,7 @@ class _RDPSequence(ABC):
             error.stage = Stage.NEGOTIATION
         elif error.stage is None and self.state is State.EARLY_USER_AUTH:
             error.stage = Stage.EARLY_USER_AUTH
-        in_clear = self.state is State.NEGOTIATION
         self.context.fail(error, last_words)
-        self._farewell = self._farewell if in_clear else self.context.farewell
         self._error = error
         self.state = State.FAILED
 
@@ -316,7 +320,7 @@ class RDPAcceptor(_RDPSequence):
         if Protocols.HYBRID in requested:
             return Protocols.HYBRID
         refusal = ConnectionConfirm(failure_code=FailureCode.HYBRID_REQUIRED_BY_SERVER)
-        self._farewell = refusal.encode()
+        self._refusal = refusal.encode()
         raise NegotiationFailure(
             f"the rdp client asked for protocols {int(requested)}, which leave credssp out",
             failure_code=FailureCode.HYBRID_REQUIRED_BY_SERVER,

@@ -18,7 +18,8 @@ partial record is kept inside, so a repeated call is harmless.
 with exactly that many a header becomes known or a record is taken.
 
 A failure raises a `CredSSPError`. It is sticky: every later call raises the same error. `farewell` then holds what the
-peer should still be sent (an alert, an errorCode, a close_notify) before the connection is closed.
+peer should still be sent (an alert, an errorCode, a close_notify) before the connection is closed. Who carries tokens
+one by one and has no connection to close (SSPI, HTTP) sends `last_token` instead.
 
 Who calls: the driver in `aio`, the SSPI functions, the carriages, or thirty lines of a user's own.
 """
@@ -140,7 +141,7 @@ class SecurityContext:
         self._max_fragment = tls_record.MAX_FRAGMENT
         self._plaintext = bytearray()
         """What came of a TSRequest that is not whole; in the end, what came behind the last one."""
-        self._farewell = b""
+        self._farewell = self._last_token = b""
         if tls is None:
             if public_key == b"" or (public_key is None and self._client is None):
                 raise ValueError("the bare shape needs the server's public key: without one nothing is bound")
@@ -172,6 +173,14 @@ class SecurityContext:
     def farewell(self) -> bytes:
         """What the peer should still be sent after a failure; the same bytes however often it is read."""
         return self._farewell
+
+    @property
+    def last_token(self) -> bytes:
+        """The farewell without the close_notify behind an errorCode.
+
+        pyspnego's client, which requests-credssp and pywinrm log on with, never returns from a token with both.
+        """
+        return self._last_token
 
     @property
     def alert(self) -> bytes:
@@ -264,7 +273,11 @@ class SecurityContext:
         self._event = None
         self._takes_data = False
         message = (last_words or self.handshake.farewell()) if up else b""
-        self._farewell = message if self.tls is None else _close(self.tls, message)
+        closing = b""
+        if self.tls is not None:
+            message, closing = _close(self.tls, message)
+        self._last_token = message or closing
+        self._farewell = message + closing
 
     # --- afterwards ---
 
@@ -417,14 +430,15 @@ class SecurityContext:
         return StepResult(_OK, output, 0, extra)
 
 
-def _close(tls: TLSSession, last_words: bytes) -> bytes:
-    """Say the last words and close_notify, as far as TLS still can; return them encrypted."""
+def _close(tls: TLSSession, message: bytes) -> tuple[bytes, bytes]:
+    """Return a last message and, apart from it, close_notify or the alert that was; each as far as TLS still can."""
     tls.certificate_request = None
-    if last_words:
+    record = b""
+    if message:
         with contextlib.suppress(CredSSPError):
-            tls.write(last_words)
+            record = tls.encrypt(message)
     tls.close()
-    return tls.output()
+    return record, tls.output()
 
 
 def _pin(certificate: bytes) -> str | None:

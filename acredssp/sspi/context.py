@@ -101,6 +101,8 @@ class EstablishState(ContextState):
         """The request for a client certificate that waits for another credential."""
         self.started = False
         """Whether the first call has been made."""
+        self._said_goodbye = False
+        """Whether the close_notify of a context that has failed has been handed out."""
         self._taken = b""
         """Input that was taken in front of a certificate request: the caller may well give it again."""
 
@@ -202,8 +204,13 @@ class EstablishState(ContextState):
         tls = self.context.tls
         if tls is None:
             return b""
-        tls.close()
-        return tls.output()
+        if not tls.closed:
+            tls.close()
+            return tls.output()
+        # One that has failed has made it already, behind an errorCode that was handed out without it.
+        behind = b"" if self._said_goodbye else self.context.farewell[len(self.context.last_token) :]
+        self._said_goodbye = True
+        return behind
 
     def _note_established(self) -> None:
         """Keep what outlasts the handshake."""

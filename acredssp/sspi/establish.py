@@ -379,7 +379,9 @@ def _end(state: EstablishState, call: _Call, handle: CtxtHandle, error: Exceptio
     if not state.tell_peer:
         call.put_farewell(b"", b"")
         return status
-    return status if call.put_farewell(state.context.farewell, state.context.alert) else _TOO_SMALL
+    token = state.context.last_token
+    alert = state.context.alert if token == state.context.farewell else b""
+    return status if call.put_farewell(token, alert) else _TOO_SMALL
 
 
 def _step(state: EstablishState, call: _Call, phCredential: CredHandle | None) -> StepResult:

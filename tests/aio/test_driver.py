@@ -21,6 +21,7 @@ from support.endpoints import (
     until,
 )
 
+from acredssp.aio import driver
 from acredssp.aio.driver import Pending, establish
 from acredssp.carriage.base import TLS
 from acredssp.carriage.rdp import RDP
@@ -156,7 +157,7 @@ class Engine:
         script: What each `step` or `resume` returns.
     """
 
-    farewell = b"farewell"
+    last_token = farewell = b"farewell"
 
     def __init__(self, *script):
         self.script, self.given, self.failed = list(script), [], None
@@ -625,6 +626,49 @@ async def test_a_peer_that_reads_nothing_does_not_hold_the_farewell_up():
     with pytest.raises(RemoteProtocolError):
         await side.establish()
     await until(lambda: server.lost)
+
+
+class Refusing(Engine):
+    """Refuses at once, with a last token and something behind it."""
+
+    last_token, farewell = b"errorCode", b"errorCode, close_notify"
+
+    def step(self, _data=b""):
+        raise AuthenticationError("no")
+
+
+@pytest.mark.parametrize("act", ["write_eof", "close", "reset"])
+async def test_what_follows_the_last_token_waits_until_the_peer_has_acted_on_it(act, drive):
+    client, server = memory_pair()
+    _, task = await drive(Refusing(), protocol=server)
+    await turns()
+    assert (bytes(client.received), server.transport.closing) == (b"errorCode", False)
+    {"write_eof": server.transport.end, "close": client.transport.close, "reset": client.transport.reset}[act]()
+    with pytest.raises(AuthenticationError):
+        await task
+    assert b"".join(server.transport.written) == (Refusing.last_token if act == "reset" else Refusing.farewell)
+    assert closed(server)
+
+
+async def test_a_peer_that_does_nothing_is_not_waited_for_long(drive, monkeypatch):
+    monkeypatch.setattr(driver, "_TOKEN_GRACE", 0.01)
+    client, server = memory_pair()
+    _, task = await drive(Refusing(), protocol=server)
+    with pytest.raises(AuthenticationError):
+        await task
+    assert client.received == Refusing.farewell
+    assert closed(server)
+
+
+async def test_a_cancellation_between_the_last_words_aborts(drive):
+    client, server = memory_pair()
+    _, task = await drive(Refusing(), protocol=server)
+    await turns()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert closed(server)
+    assert client.received == Refusing.last_token
 
 
 @pytest.mark.requirement("defect.never-reads")

@@ -102,9 +102,10 @@ async def test_a_report_of_a_success_tells_who_and_how(lab):
 
 async def test_a_report_of_a_failure_tells_who_claimed_to_come_and_why_not(lab, caplog):
     lab = await lab()
-    with caplog.at_level(logging.INFO, "acredssp"), pytest.raises(AuthenticationError):
-        await lab.connect(config=client_config(authenticate=Password("wrong", "bob", "CONTOSO")))
-    (report,) = await lab.reported(1)
+    with caplog.at_level(logging.INFO, "acredssp"):
+        with pytest.raises(AuthenticationError):
+            await lab.connect(config=client_config(authenticate=Password("wrong", "bob", "CONTOSO")))
+        (report,) = await lab.reported(1)
     assert type(report.error) is AuthenticationError
     assert report.error.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
     assert report.error.stage is Stage.NEGO_TOKEN

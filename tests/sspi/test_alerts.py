@@ -8,17 +8,22 @@ from support.endpoints import BOB, client_config, server_config, tls_policy
 from support.records import decrypt, encrypt
 from support.sspi import CLIENT_FLAGS, CONTINUE, OK, SERVER_FLAGS, Client, Server, inbound, outbound, pair, talk
 
+from acredssp.core.states import State
 from acredssp.credentials import Password
+from acredssp.errors import AuthenticationError
 from acredssp.sspi import (
     ASC_REQ,
     ISC_REQ,
     SECBUFFER_ALERT,
     SECBUFFER_TOKEN,
+    ApplyControlToken,
     FreeContextBuffer,
     SecBuffer,
     SecBufferDesc,
     SecurityStatus,
 )
+from acredssp.status import NTSTATUS
+from acredssp.wire.tls_record import record_end
 
 CLOSE_NOTIFY = b"\x01\x00"
 BAD_RECORD_MAC = b"\x02\x14"
@@ -94,21 +99,62 @@ async def test_without_extended_error_there_is_neither_alert_nor_description():
     assert (token, alert) == (b"", b"")
 
 
-@pytest.mark.requirement("R22")
-@pytest.mark.parametrize("tls", ["TLSv1.2", "TLSv1.3"])
-async def test_a_refused_logon_ends_with_close_notify(tls):
+async def refused_logon(tls):
+    """A client with a wrong password and its server, and what its server says to the proof."""
     wrong = client_config(tls_policy(tls), authenticate=Password("wrong", BOB.user, BOB.domain))
     client, server = await pair(wrong)
     token = await client.call()
-    for _ in range(4):
+    while True:
         status, answer, alert = await call(server, token, outputs())
         if status is not CONTINUE:
-            break
+            return client, server, (status, answer, alert)
         assert not alert
         token = await client.call(answer)
+
+
+@pytest.mark.requirement("R22", "A37")
+@pytest.mark.parametrize("tls", ["TLSv1.2", "TLSv1.3"])
+async def test_a_refused_logon_leaves_the_error_code_alone_in_its_token(tls):
+    client, _, (status, answer, alert) = await refused_logon(tls)
     assert status is SecurityStatus.SEC_E_LOGON_DENIED
-    assert answer
+    assert record_end(answer) == len(answer)
+    assert not alert
+    await client.call(answer)
+    assert client.error.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+
+
+@pytest.mark.requirement("R22")
+@pytest.mark.parametrize("tls", ["TLSv1.2", "TLSv1.3"])
+async def test_the_close_notify_behind_a_refusal_is_had_by_a_shutdown_once(tls):
+    client, server, (_, answer, _) = await refused_logon(tls)
+    shutdown = SecBufferDesc([SecBuffer(SECBUFFER_TOKEN, (1).to_bytes(4, "little"))])
+    assert await ApplyControlToken(server.handle, shutdown) is OK
+    status, closing, _ = await call(server, b"", outputs())
+    assert status is OK
+    engine = client.handle.referent.context
+    with pytest.raises(AuthenticationError):
+        engine.step(answer)
+    engine.tls.read(closing)
+    assert engine.tls.peer_closed
+    assert (await call(server, b"", outputs()))[1] == b""
+
+
+@pytest.mark.requirement("R22")
+@pytest.mark.parametrize("tls", ["TLSv1.2", "TLSv1.3"])
+async def test_where_there_is_no_error_code_the_token_is_a_close_notify(tls):
+    client, server = await pair(client_config(tls_policy(tls)))
+    token = await client.call()
+    engine = client.handle.referent.context
+    while engine.state is State.TLS:
+        answer = await server.call(token)
+        token = await client.call(answer)
+    engine.tls.read(await server.call(token))
+    engine.tls.write(b"no TSRequest")
+    status, answer, alert = await call(server, engine.tls.output(), outputs())
+    assert status is SecurityStatus.SEC_E_INVALID_TOKEN
     assert alert == CLOSE_NOTIFY
+    engine.tls.read(answer)
+    assert engine.tls.peer_closed
 
 
 @pytest.mark.requirement("R22", "D13")
