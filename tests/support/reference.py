@@ -1,7 +1,7 @@
 """CredSSP once more, from other people's parts: what our engine is compared with.
 
-asn1tools reads and writes the messages after the ASN.1 module of [MS-CSSP], pyspnego or MIT's GSS-API (Kerberos, and
-with gss-ntlmssp NTLM in C) authenticates, hashlib binds. Nothing of acredssp is used. The peers speak bare TSRequests,
+asn1tools reads and writes the messages after the ASN.1 module of [MS-CSSP]; pyspnego, MIT's GSS-API (Kerberos, and with
+gss-ntlmssp NTLM in C) or sspi-rs authenticates; hashlib binds. Nothing of acredssp is used. The peers speak bare TSRequests,
 with TLS and the server's key left to the caller, as generators: each takes the peer's message and yields its own, and
 returns a `Result`.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 import asn1tools
 import pytest
 import spnego
+import sspilib
 from spnego.exceptions import SpnegoError
 
 try:
@@ -182,6 +183,48 @@ class GSSAPI:
 
     def unwrap(self, sealed):
         return self._context.unwrap(sealed).message
+
+
+class SSPIRs:
+    """sspi-rs, in Rust: what IronRDP and Devolutions Gateway log on with. Its acceptor has no SPNEGO without a KDC."""
+
+    name = "sspi-rs"
+    principal = ACCOUNT
+    """An acceptor lets in whoever has the credentials that it was made with."""
+
+    def __init__(self, context):
+        self._context = context
+
+    @classmethod
+    def initiator(cls, protocol, password=PASSWORD):
+        return cls(sspilib.ClientSecurityContext(cls._credential(protocol, password, "initiate"), f"TERMSRV/{HOST}"))
+
+    @classmethod
+    def acceptor(cls, protocol):
+        return cls(sspilib.ServerSecurityContext(cls._credential(protocol, PASSWORD, "accept")))
+
+    @staticmethod
+    def _credential(protocol, password, usage):
+        package, without = ("NTLM", None) if protocol == "ntlm" else ("Negotiate", ["!kerberos"])
+        return sspilib.UserCredential(
+            USER, password, domain=DOMAIN, protocol=package, usage=usage, protocol_list=without
+        )
+
+    @property
+    def complete(self):
+        return self._context.complete
+
+    def step(self, token):
+        try:
+            return self._context.step(token)
+        except sspilib.WindowsError as error:
+            raise Refused(str(error)) from error
+
+    def wrap(self, plaintext):
+        return self._context.wrap(plaintext)
+
+    def unwrap(self, sealed):
+        return self._context.unwrap(sealed).data
 
 
 class MITKerberos(GSSAPI):

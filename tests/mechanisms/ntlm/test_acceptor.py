@@ -14,7 +14,7 @@ from acredssp.mechanisms.base import AskOracle, LookupCredential, Principal
 from acredssp.mechanisms.ntlm import crypto
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.mechanisms.ntlm.context import REQUIRED_FLAGS
-from acredssp.mechanisms.ntlm.messages import ChallengeMessage, Flags, NegotiateMessage
+from acredssp.mechanisms.ntlm.messages import AvId, ChallengeMessage, Flags, NegotiateMessage, decode_av_pairs
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, SecurityStatus
 
@@ -558,6 +558,23 @@ def test_stand_alone_machine_is_its_own_domain():
     assert identity.target_name.decode("utf-16-le") == "SRV"
     assert identity.target_type == Flags.TARGET_TYPE_SERVER
     assert IDENTITY.target_type == Flags.TARGET_TYPE_DOMAIN
+
+
+@pytest.mark.parametrize(
+    ("identity", "computer", "domain"),
+    [
+        (NTLMIdentity("SRV"), "SRV", "SRV"),
+        (NTLMIdentity("SRV", dns_computer="srv.home"), "srv.home", "srv.home"),
+        (NTLMIdentity("SRV", "CONTOSO"), "SRV", None),
+        (IDENTITY, "srv.contoso.test", "contoso.test"),
+    ],
+)
+def test_a_challenge_never_lacks_the_dns_name_of_the_computer(identity, computer, domain):
+    """impacket's client makes its target name of it, and fails where there is none."""
+    pairs = decode_av_pairs(identity.names + bytes(4), "names")
+    names = {av_id: value.decode("utf-16-le") for av_id, value in pairs.items()}
+    assert names[AvId.DNS_COMPUTER_NAME] == computer
+    assert names.get(AvId.DNS_DOMAIN_NAME) == domain
 
 
 def test_identity_needs_a_name():
