@@ -1,9 +1,9 @@
 """CredSSP once more, from other people's parts: what our engine is compared with.
 
 asn1tools reads and writes the messages after the ASN.1 module of [MS-CSSP]; pyspnego, MIT's GSS-API (Kerberos, and with
-gss-ntlmssp NTLM in C) or sspi-rs authenticates; hashlib binds. Nothing of acredssp is used. The peers speak bare TSRequests,
-with TLS and the server's key left to the caller, as generators: each takes the peer's message and yields its own, and
-returns a `Result`.
+gss-ntlmssp NTLM in C) or sspi-rs authenticates; hashlib binds. Nothing of acredssp is used. The peers speak bare
+TSRequests, with TLS and the server's key left to the caller, as generators: each takes the peer's message and yields
+its own, and returns a `Result`.
 """
 
 import contextlib
