@@ -118,6 +118,25 @@ def test_freerdp_logs_on(realm_lab, hosted, version, offer):
     assert server.delegated() == TSPasswordCreds.of(REALM, "alice", PASSWORD)
 
 
+@pytest.mark.requirement("kerberos.raw-and-spnego")
+def test_rdesktop_logs_on(realm_lab, hosted, kerberos, tmp_path):
+    """By version 2 and Kerberos without SPNEGO, with lengths that are not minimal and strings that end with NUL."""
+    realm_lab.environment |= kerberos.environment | {"KRB5CCNAME": kerberos.log_on("alice", "-f")}
+    server = hosted(policy(2))
+    trust = tmp_path / "trust"
+    trust.write_text("yes\n", encoding="ascii")  # to its question about the certificate
+    with trust.open("rb") as words:
+        argv = ["rdesktop", "-u", "alice", "-d", REALM, "-p", PASSWORD, f"localhost:{server.port}"]
+        realm_lab.start(argv, stdin=words)  # it goes on trying when the connection ends
+    report = server.report()
+    assert report.error is None
+    assert (report.info.version, report.info.mechanism, report.info.delegated) == (2, "kerberos", "password")
+    assert (report.principal.user, report.principal.domain) == ("alice", REALM)
+    delegated = server.delegated()
+    assert (str(delegated.domain_name), str(delegated.user_name)) == (REALM, "alice")
+    assert delegated.password.reveal() == PASSWORD
+
+
 @pytest.mark.requirement("kerberos.remote-guard")
 def test_freerdp_delegates_a_ticket(realm_lab, hosted, kerberos):
     cache = kerberos.log_on("alice", "-f")

@@ -45,6 +45,7 @@ PACKAGES = {
     "nsenter": "util-linux",
     "ntlm_auth": "winbind",
     "openssl": "openssl",
+    "rdesktop": "rdesktop",
     "samba": "samba samba-ad-provision samba-dsdb-modules samba-vfs-modules python3-samba",
     "samba-tool": "samba",
     "tshark": "tshark",
