@@ -14,7 +14,7 @@ import ssl
 from benchmarks.links import BACKLOG, HOST, PATIENCE, keep
 from benchmarks.peers import NAME, Setting
 
-LOGON = (91, 182, 392, 46, 95, 59, 94)
+LOGON = (91, 222, 432, 46, 95, 59, 94)
 """Bytes of the messages of a logon, NTLM in SPNEGO: the client's and the server's in turns."""
 
 _BUFFER = memoryview(bytearray(64 * 1024))
