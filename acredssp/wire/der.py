@@ -186,13 +186,13 @@ def integer(data: bytes, offset: int, end: int, number: int, field: str) -> tupl
     Raises:
         RemoteProtocolError: As `explicit`, or the content is empty or longer than 5 bytes.
     """
-    content, stop = _INTEGERS[number].read(data, offset, end, field)
-    if len(content) == 1 and content[0] <= 0x7F:
-        return content[0], stop
-    if not 1 <= len(content) <= 5:
-        start = stop - len(content)
-        raise RemoteProtocolError(f"{field}: expected an INTEGER of 1 to 5 bytes at byte {start}, got {len(content)}")
-    return int.from_bytes(content, "big", signed=True), stop
+    start, stop = _INTEGERS[number].bounds(data, offset, end, field)
+    size = stop - start
+    if size == 1 and data[start] <= 0x7F:
+        return data[start], stop
+    if not 1 <= size <= 5:
+        raise RemoteProtocolError(f"{field}: expected an INTEGER of 1 to 5 bytes at byte {start}, got {size}")
+    return int.from_bytes(data[start:stop], "big", signed=True), stop
 
 
 def expect_end(offset: int, end: int, field: str) -> None:
@@ -285,30 +285,22 @@ class Nesting:
         """The elements with this content."""
         return self.headers(len(content)) + content
 
-    def match(self, data: bytes, offset: int, end: int) -> tuple[int, int] | None:
-        """The bounds of the content if the elements begin at `offset` in DER and end by `end`; else None."""
-        first = data[offset : offset + _OUTERMOST]
-        headers, size, total = self._known.get(first) or self._learn(first)
-        stop = offset + total
-        if stop <= end and (size <= _OUTERMOST or data[offset : offset + size] == headers):
-            return offset + size, stop
-        return None
-
-    def read(self, data: bytes, offset: int, end: int, field: str) -> tuple[bytes, int]:
-        """The content, and where it ends; raises as `bounds`."""
-        start, stop = self.match(data, offset, end) or self._one_by_one(data, offset, end, field)
-        return data[start:stop], stop
-
     def bounds(self, data: bytes, offset: int, end: int, field: str) -> tuple[int, int]:
-        """The bounds of the content, in DER or not. What comes behind the elements begins at the same `stop`.
+        """The bounds of the content. What comes behind the elements begins at the same `stop`.
 
         Raises:
             RemoteProtocolError: As `element` for the outermost one, as `only` for the others; or other bytes stand
                 where they are always the same.
         """
-        return self.match(data, offset, end) or self._one_by_one(data, offset, end, field)
+        first = data[offset : offset + _OUTERMOST]
+        headers, size, total = self._known.get(first) or self._learn(first)
+        stop = offset + total
+        if stop <= end and (size <= _OUTERMOST or data[offset : offset + size] == headers):
+            return offset + size, stop
+        return self._one_by_one(data, offset, end, field)
 
     def _one_by_one(self, data: bytes, offset: int, end: int, field: str) -> tuple[int, int]:
+        """The same of elements that are not in DER, or not there."""
         start, stop = element(data, offset, end, self._outermost, field)
         for part in self._parts:
             if isinstance(part, int):

@@ -173,7 +173,8 @@ class NegTokenInit:
             _, offset = der.explicit(data, offset, end, 1, der.BIT_STRING, "reqFlags")
             field = data[offset] if offset < end else _NO_FIELD
         if field == _FIELD_2:
-            mech_token, offset = _TOKEN.read(data, offset, end, "mechToken")
+            start, offset = _TOKEN.bounds(data, offset, end, "mechToken")
+            mech_token = data[start:offset]
         if offset < end:
             mech_list_mic = _last_of_init(data, offset, end)
         return cls(mech_types, mech_list, mech_token, mech_list_mic)
@@ -220,14 +221,17 @@ class NegTokenResp:
                 offset += _NEG_STATE_SIZE
             field = data[offset] if offset < end else _NO_FIELD
         if field == _FIELD_1:
-            content, offset = _SUPPORTED_MECH.read(data, offset, end, "supportedMech")
+            start, offset = _SUPPORTED_MECH.bounds(data, offset, end, "supportedMech")
+            content = data[start:offset]
             supported_mech = _OIDS.get(content) or der.encode(der.OBJECT_IDENTIFIER, content)
             field = data[offset] if offset < end else _NO_FIELD
         if field == _FIELD_2:
-            response_token, offset = _TOKEN.read(data, offset, end, "responseToken")
+            start, offset = _TOKEN.bounds(data, offset, end, "responseToken")
+            response_token = data[start:offset]
             field = data[offset] if offset < end else _NO_FIELD
         if field == _FIELD_3:
-            mech_list_mic, offset = _MIC.read(data, offset, end, "mechListMIC")
+            start, offset = _MIC.bounds(data, offset, end, "mechListMIC")
+            mech_list_mic = data[start:offset]
         if offset < end:
             der.pass_over(data, offset, end, _RESP_NAMES, "negTokenResp")
         return cls(neg_state, supported_mech, response_token, mech_list_mic)
@@ -268,9 +272,11 @@ def _last_of_init(data: bytes, offset: int, end: int) -> bytes | None:
             der.only(data, start, stop, der.SEQUENCE, "negHints")
             if stop < end and data[stop] == _FIELD_4:
                 least = 5
-                mic, stop = der.OCTETS[4].read(data, stop, end, "mechListMIC")
+                start, stop = der.OCTETS[4].bounds(data, stop, end, "mechListMIC")
+                mic = data[start:stop]
         else:
-            mic, stop = _MIC.read(data, offset, end, "mechListMIC")
+            start, stop = _MIC.bounds(data, offset, end, "mechListMIC")
+            mic = data[start:stop]
         offset = stop
     der.pass_over(data, offset, end, _INIT_NAMES, "negTokenInit", least)
     return mic

@@ -245,9 +245,12 @@ def _encode_password(credentials: TSPasswordCreds) -> bytes:
 
 
 def _decode_password(data: bytes, offset: int, end: int) -> TSPasswordCreds:
-    domain_name, offset = der.OCTETS[0].read(data, offset, end, "domainName")
-    user_name, offset = der.OCTETS[1].read(data, offset, end, "userName")
-    password, offset = der.OCTETS[2].read(data, offset, end, "password")
+    start, offset = der.OCTETS[0].bounds(data, offset, end, "domainName")
+    domain_name = data[start:offset]
+    start, offset = der.OCTETS[1].bounds(data, offset, end, "userName")
+    user_name = data[start:offset]
+    start, offset = der.OCTETS[2].bounds(data, offset, end, "password")
+    password = data[start:offset]
     der.expect_end(offset, end, "TSPasswordCreds")
     return TSPasswordCreds(UnicodeString(domain_name), UnicodeString(user_name), SecretText(password))
 
@@ -265,7 +268,8 @@ def _encode_smart_card(credentials: TSSmartCardCreds) -> bytes:
 
 
 def _decode_smart_card(data: bytes, offset: int, end: int) -> TSSmartCardCreds:
-    pin, offset = der.OCTETS[0].read(data, offset, end, "pin")
+    start, offset = der.OCTETS[0].bounds(data, offset, end, "pin")
+    pin = data[start:offset]
     offset, stop = der.explicit(data, offset, end, 1, der.SEQUENCE, "cspData")
     csp_data = _decode_csp_data(data, offset, stop)
     user_hint, offset = _optional_text(data, stop, end, 2, "userHint")
@@ -315,8 +319,10 @@ def _decode_remote_guard(data: bytes, offset: int, end: int) -> TSRemoteGuardCre
 
 
 def _decode_package(data: bytes, offset: int, end: int) -> TSRemoteGuardPackageCred:
-    package_name, offset = der.OCTETS[0].read(data, offset, end, "packageName")
-    cred_buffer, offset = der.OCTETS[1].read(data, offset, end, "credBuffer")
+    start, offset = der.OCTETS[0].bounds(data, offset, end, "packageName")
+    package_name = data[start:offset]
+    start, offset = der.OCTETS[1].bounds(data, offset, end, "credBuffer")
+    cred_buffer = data[start:offset]
     der.expect_end(offset, end, "TSRemoteGuardPackageCred")
     return TSRemoteGuardPackageCred(UnicodeString(package_name), SecretBytes(cred_buffer))
 
@@ -330,7 +336,8 @@ def _optional_text(data: bytes, offset: int, end: int, number: int, field: str) 
     """The text of the explicit tag [number], None when another tag or the end is at `offset`."""
     if offset == end or data[offset] != der.CONTEXT + number:
         return None, offset
-    text, stop = der.OCTETS[number].read(data, offset, end, field)
+    start, stop = der.OCTETS[number].bounds(data, offset, end, field)
+    text = data[start:stop]
     return UnicodeString(text), stop
 
 

@@ -116,17 +116,19 @@ class TSRequest:
         nego_token = auth_info = pub_key_auth = error_code = client_nonce = None
         tag = data[offset] if offset < end else _NO_TAG
         if tag == _NEGO_TOKENS_TAG:
-            if found := _NEGO_TOKENS.match(data, offset, end):
-                start, offset = found
-                nego_token = data[start:offset]
-            else:
+            try:
+                start, stop = _NEGO_TOKENS.bounds(data, offset, end, "negoTokens")
+                nego_token, offset = data[start:stop], stop
+            except RemoteProtocolError:
                 nego_token, offset = _nego_token(data, offset, end)
             tag = data[offset] if offset < end else _NO_TAG
         if tag == _AUTH_INFO_TAG:
-            auth_info, offset = _AUTH_INFO.read(data, offset, end, "authInfo")
+            start, offset = _AUTH_INFO.bounds(data, offset, end, "authInfo")
+            auth_info = data[start:offset]
             tag = data[offset] if offset < end else _NO_TAG
         if tag == _PUB_KEY_AUTH_TAG:
-            pub_key_auth, offset = _PUB_KEY_AUTH.read(data, offset, end, "pubKeyAuth")
+            start, offset = _PUB_KEY_AUTH.bounds(data, offset, end, "pubKeyAuth")
+            pub_key_auth = data[start:offset]
             tag = data[offset] if offset < end else _NO_TAG
         if tag == _ERROR_CODE_TAG:
             error_code, offset = _error_code(data, offset, end)
@@ -147,7 +149,7 @@ def _version(data: bytes, offset: int, end: int) -> tuple[int, int]:
 
 
 def _nego_token(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
-    """The one token of negoTokens that are not one element in DER, b"" when there is none, and where the field ends.
+    """The one token of negoTokens that are not one element, b"" when there is none, and where the field ends.
 
     [MS-CSSP] 2.2.1.1 allows several elements and gives the others no meaning: a second one that is not empty
     is refused rather than dropped.
@@ -174,7 +176,8 @@ def _error_code(data: bytes, offset: int, end: int) -> tuple[int, int]:
 
 
 def _client_nonce(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
-    nonce, stop = _CLIENT_NONCE.read(data, offset, end, "clientNonce")
+    start, stop = _CLIENT_NONCE.bounds(data, offset, end, "clientNonce")
+    nonce = data[start:stop]
     if len(nonce) != NONCE_SIZE:
         raise RemoteProtocolError(f"clientNonce: expected {NONCE_SIZE} bytes at byte {offset}, got {len(nonce)}")
     return nonce, stop

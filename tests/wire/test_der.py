@@ -1,4 +1,5 @@
 import contextlib
+import re
 
 import pytest
 from asn1crypto import parser
@@ -242,10 +243,9 @@ def test_a_nesting_is_written_and_read_at_every_length_form(size):
     content = bytes(size)
     data = NESTING.encode(content)
     assert data == by_hand(content)
-    assert NESTING.read(b"??" + data + b"!", 2, len(data) + 2, "thing") == (content, len(data) + 2)
-    # A length of three bytes is past what is compared in one go.
-    expected = (len(data) - size, len(data)) if len(data) < 0x10000 + 4 else None
-    assert NESTING.match(data, 0, len(data)) == expected
+    start, stop = NESTING.bounds(b"??" + data + b"!", 2, len(data) + 2, "thing")
+    assert (start, stop) == (len(data) + 2 - size, len(data) + 2)
+    assert data[start - 2 :] == content
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,6 @@ def test_a_nesting_need_not_be_in_der(data):
     data = bytes.fromhex(data)
     start, stop = NESTING.bounds(data, 0, len(data), "thing")
     assert (data[start:stop], stop) == (b"abcde", len(data))
-    assert NESTING.match(data, 0, len(data)) is None
 
 
 @pytest.mark.parametrize(
@@ -281,7 +280,6 @@ def test_a_nesting_need_not_be_in_der(data):
 )
 def test_a_nesting_refuses_what_does_not_fit_exactly(data, text):
     data = bytes.fromhex(data)
-    assert NESTING.match(data, 0, len(data)) is None
     with pytest.raises(RemoteProtocolError) as caught:
         NESTING.bounds(data, 0, len(data), "thing")
     assert text in str(caught.value)
@@ -290,30 +288,40 @@ def test_a_nesting_refuses_what_does_not_fit_exactly(data, text):
 def test_a_nesting_never_reads_past_its_container():
     data = NESTING.encode(b"content")
     for end in range(len(data)):
-        assert NESTING.match(data, 0, end) is None
         with pytest.raises(RemoteProtocolError):
-            NESTING.read(data, 0, end, "thing")
+            NESTING.bounds(data, 0, end, "thing")
 
 
 @pytest.mark.requirement("defect.malformed-der")
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=40), st.integers(0, 40))
-def test_what_matches_a_nesting_is_what_is_read_element_by_element(data, offset):
+def test_what_is_compared_in_one_go_is_what_is_read_element_by_element(data, offset):
     nesting = der.OCTETS[0]
-    data = b"\xa0" + data
-    found = nesting.match(data, 0, min(offset, len(data)))
-    if found:
-        start, stop = found
-        assert nesting.encode(data[start:stop]) == data[:stop]
+    data, end = b"\xa0" + data, min(offset, len(data) + 1)
+    try:
+        expected = nesting._one_by_one(data, 0, end, "x")
+    except RemoteProtocolError as error:
+        with pytest.raises(RemoteProtocolError, match=re.escape(str(error))):
+            nesting.bounds(data, 0, end, "x")
+    else:
+        assert nesting.bounds(data, 0, end, "x") == expected
+
+
+@pytest.mark.parametrize("size", [0, 1, 0x7F, 0x80, 0x100, 0xFFE0])
+def test_what_is_in_der_is_compared_in_one_go(size, monkeypatch):
+    monkeypatch.delattr(der.Nesting, "_one_by_one")
+    data = NESTING.encode(bytes(size))
+    assert NESTING.bounds(data, 0, len(data), "thing") == (len(data) - size, len(data))
 
 
 def test_beginnings_without_number_are_not_all_kept():
     nesting = der.Nesting(der.SEQUENCE)
     first = nesting.encode(b"content")
     for number in range(5000):
-        nesting.match(number.to_bytes(4, "big"), 0, 4)
+        with contextlib.suppress(RemoteProtocolError):
+            nesting.bounds(number.to_bytes(4, "big"), 0, 4, "thing")
         assert len(nesting._known) <= 256
-    assert nesting.read(first, 0, len(first), "thing") == (b"content", len(first))
+    assert nesting.bounds(first, 0, len(first), "thing") == (2, len(first))
 
 
 @pytest.mark.requirement("defect.malformed-der")
@@ -325,7 +333,7 @@ def test_no_input_raises_anything_but_our_errors(data, offset, end):
     for read in (
         lambda: der.frame_size(data, 64, min(offset, len(data))),
         lambda: der.element(data, offset, end, data[0] if data else 0, "x"),
-        lambda: der.OCTETS[0].read(data, offset, end, "x"),
+        lambda: der.OCTETS[0].bounds(data, offset, end, "x"),
         lambda: der.integer(data, offset, end, 0, "x"),
     ):
         with contextlib.suppress(RemoteProtocolError):
