@@ -12,12 +12,16 @@ What a clock says is only about the two pairs while nobody else is on their core
 each second of CPU that the pairs had, times the number of pairs; the verdict is about that one where they had less than
 nine tenths of their cores. `--realtime` (root alone) has the pairs go before everybody else (SCHED_RR) for the seconds
 that they run.
+
+Two cores may be two threads of one, or have a neighbour on the same machine: so beside the pairs, in the same rounds,
+each core hashes alone and both together. No pairs can have a better ratio than that.
 """
 
 import argparse
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -41,6 +45,8 @@ CONCURRENCY = 32
 """Logons at a time from each generator."""
 WARM_UP = 0.3
 """Seconds of load before the first round."""
+HASHING = 0.2
+"""Seconds of hashing, on one core and on both, beside each round."""
 PATIENCE = 30.0
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -134,8 +140,8 @@ class Generator:
     def pid(self) -> int:
         return self._process.pid
 
-    def go(self, seconds: float) -> None:
-        self._process.stdin.write(f"{seconds}\n")
+    def go(self, seconds: float, *, hashing: bool = False) -> None:
+        self._process.stdin.write(f"{'hash' if hashing else 'log on'} {seconds}\n")
         self._process.stdin.flush()
 
     def result(self) -> dict[str, float]:
@@ -151,10 +157,24 @@ class Generator:
 
 
 def generate(port: int, pin: str, concurrency: int) -> None:
-    """Log on for as many seconds as each line of the standard input says; answer with a JSON line."""
+    """Log on, or hash, for as many seconds as each line of the standard input says; answer with a JSON line."""
     client = acredssp.ClientConfig(authenticate=ALICE, trust=acredssp.Trust.pinned(pin))
     for line in sys.stdin:
-        print(json.dumps(loops.run(_log_on_for(float(line), client, port, concurrency))), flush=True)
+        what, _, seconds = line.rpartition(" ")
+        hashing = what == "hash"
+        done = (
+            _hash_for(float(seconds)) if hashing else loops.run(_log_on_for(float(seconds), client, port, concurrency))
+        )
+        print(json.dumps(done), flush=True)
+
+
+def _hash_for(seconds: float) -> dict[str, float]:
+    data, done = bytes(1024), 0
+    started = time.perf_counter()
+    while time.perf_counter() < started + seconds:
+        hashlib.sha256(data).digest()
+        done += 1
+    return {"hashes": done, "seconds": time.perf_counter() - started}
 
 
 async def _log_on_for(seconds: float, client: acredssp.ClientConfig, port: int, concurrency: int) -> dict[str, float]:
@@ -193,10 +213,20 @@ def load(server: Server, generators: Sequence[Generator], cores: Sequence[int], 
     )
 
 
+def hashing_rate(generators: Sequence[Generator], cores: Sequence[int]) -> float:
+    """Hashes a second of so many idle generators, one on each core."""
+    for generator, core in zip(generators, cores, strict=True):
+        os.sched_setaffinity(generator.pid, {core})
+        generator.go(HASHING, hashing=True)
+    return sum(result["hashes"] / result["seconds"] for result in [generator.result() for generator in generators])
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Round:
     one: Load
     two: Load
+    hashing: float
+    """What two cores hash, over what one does."""
 
     @property
     def speedup(self) -> float:
@@ -223,10 +253,12 @@ def run(cores: Sequence[int], rounds: int, seconds: float, concurrency: int, *, 
                 os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
         load(one, single, cores[:1], WARM_UP)
         load(two, double, cores, WARM_UP)
-        return [
-            Round(load(one, single, [cores[number % 2]], seconds), load(two, double, cores, seconds))
-            for number in range(rounds)
-        ]
+        found = []
+        for number in range(rounds):
+            core = [cores[number % 2]]
+            hashing = hashing_rate(double, cores) / hashing_rate(double[:1], core)
+            found.append(Round(load(one, single, core, seconds), load(two, double, cores, seconds), hashing))
+        return found
 
 
 def measure(size: Size, results: Results, watch: Watch) -> None:
@@ -262,6 +294,12 @@ def rows(rounds: list[Round]) -> list[Row]:
             what="the same by the CPU that they had",
             figure=Figure.of(each.per_cpu for each in rounds),
             goal=None if alone else GOAL,
+            at_most=False,
+        ),
+        Row(
+            key="workers.hashing",
+            what="hashing on two cores over one, in the same rounds: what the machine can give",
+            figure=Figure.of(each.hashing for each in rounds),
             at_most=False,
         ),
     ]
