@@ -82,14 +82,14 @@ class BIOPair:
     out. So the pair belongs to whoever is being called, and costs its memory once for all of them.
     """
 
-    __slots__ = ("busy", "incoming", "outgoing")
+    __slots__ = ("incoming", "outgoing", "users")
 
     def __init__(self) -> None:
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
-        self.busy = False
-        """Whether a session is in the middle of a call, which one of TLS's callbacks may find. Only then can there be
-        something in a BIO, and to ask a BIO is dear: 400 instructions."""
+        self.users = 0
+        """Sessions in the middle of a call: more than one where a callback of TLS's uses another one. While there is
+        none the BIOs are empty, and need not be asked: that takes 400 instructions each time."""
 
 
 class TLSSession:
@@ -161,9 +161,9 @@ class TLSSession:
     def _enter(self, ciphertext: bytes | bytearray | memoryview) -> None:
         """Give OpenSSL ciphertext, behind what it did not take. `_leave()` follows, whatever happens in between."""
         bios = self._bios
-        if bios.busy and (self._incoming.pending or self._outgoing.pending):
+        if bios.users and (self._incoming.pending or self._outgoing.pending):
             raise _in_use()
-        bios.busy = True
+        bios.users += 1
         self._incoming.write(self._untaken + ciphertext)
         self._untaken = b""
 
@@ -171,7 +171,7 @@ class TLSSession:
         """Leave both BIOs empty: what OpenSSL did not take it is given again, what it made is output."""
         self._untaken = self._incoming.read()
         self._output += self._outgoing.read()
-        self._bios.busy = False
+        self._bios.users -= 1
 
     # --- handshake and data ---
 
@@ -240,9 +240,9 @@ class TLSSession:
             TLSError: As `read()`; the records before the faulty one are there.
         """
         incoming, bios = self._incoming, self._bios
-        if bios.busy and (incoming.pending or self._outgoing.pending):
+        if bios.users and (incoming.pending or self._outgoing.pending):
             raise _in_use()
-        bios.busy = True
+        bios.users += 1
         if self._untaken:
             ciphertext = self._untaken + ciphertext
             self._untaken = b""
@@ -266,7 +266,7 @@ class TLSSession:
             self._leave()
             self._untaken = b""
             return True
-        bios.busy = False
+        bios.users -= 1
         return False
 
     def encrypt(self, plaintext: bytes | bytearray | memoryview) -> bytes:
@@ -281,7 +281,7 @@ class TLSSession:
             view = memoryview(plaintext)
             starts = range(0, len(view), _MOST_ENCRYPTED)
             return b"".join([self.encrypt(view[start : start + _MOST_ENCRYPTED]) for start in starts])
-        if self._bios.busy and self._outgoing.pending:
+        if self._bios.users and self._outgoing.pending:
             raise _in_use()
         try:
             self._object.write(plaintext)

@@ -178,7 +178,7 @@ class NotingBIO:
 
 
 def empty(bios: BIOPair) -> bool:
-    return not bios.incoming.pending and not bios.outgoing.pending
+    return not bios.incoming.pending and not bios.outgoing.pending and not bios.users
 
 
 def sharing_pair(policy: Policy, server_context: ssl.SSLContext, bios: BIOPair) -> tuple[TLSSession, TLSSession]:
@@ -266,6 +266,29 @@ def test_a_callback_of_tls_that_uses_another_session_is_refused(server_context):
     assert len(told) == 2  # writing needs only the other BIO, which is empty here
     assert other_server.has_output
     assert other_client.read(other_server.output()) == b"x"
+    assert empty(bios)
+
+
+def test_a_callback_may_use_other_sessions_while_the_bios_are_empty_and_no_longer(server_context):
+    """Each leaves them as it found them: in the middle of the handshake that called back."""
+    bios = BIOPair()
+    (other_client, other_server), (client, server) = [sharing_pair(TLS13, server_context, bios) for _ in range(2)]
+    shake_hands(other_client, other_server)
+    other_client.write(b"for the callback")
+    data, told = other_client.output(), []
+
+    def use_another(_ssl_object, _name, _context):
+        assert other_server.read(data) == b"for the callback"
+        other_server.close()
+        bios.outgoing.write(b"what the handshake has made since")
+        with pytest.raises(LocalProtocolError):
+            other_client.write(b"x")
+        told.append(bios.outgoing.read())
+
+    server_context.sni_callback = use_another
+    client.handshake()
+    server.handshake(client.output())
+    assert told == [b"what the handshake has made since"]
     assert empty(bios)
 
 
