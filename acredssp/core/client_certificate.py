@@ -53,15 +53,23 @@ class _Watch:
     Neither of them is in it: a cycle would outlive the connection.
     """
 
-    __slots__ = ("behind", "incoming", "request")
+    __slots__ = ("behind", "incoming", "listeners", "request")
 
     def __init__(self, incoming: ssl.MemoryBIO) -> None:
         self.incoming: ssl.MemoryBIO | None = incoming
         """None once no request in TLS 1.3 stops the handshake any more: one was answered, or the Certificate came."""
+        self.listeners: _Listeners | None = None
+        """Those that the session is among now."""
         self.request = b""
         """The CertificateRequest that OpenSSL has just read (TLS 1.3)."""
         self.behind = b""
         """What was taken away behind its record."""
+
+    def stop_listening(self, context: ssl.SSLContext) -> None:
+        """Hear of no further message of the session's context."""
+        listeners, self.listeners = self.listeners, None
+        if listeners is not None:
+            listeners.end(context)
 
 
 class _Listeners:
@@ -139,14 +147,13 @@ class WatchingTLSSession(TLSSession):
             self.certificate_request = _authorities_of_tls12(request)
             return False
         watch = self._watch
-        listeners = None if self._in_clear or watch.incoming is None else self._listeners
-        if listeners is not None:
-            listeners.begin(self._context)
+        if not self._in_clear and watch.incoming is not None and self._listeners is not None:
+            watch.listeners = self._listeners
+            self._listeners.begin(self._context)
         try:
             done = super().handshake(ciphertext)
         finally:
-            if listeners is not None:
-                listeners.end(self._context)
+            watch.stop_listening(self._context)
         if watch.request:
             self._untaken, watch.behind = watch.behind, b""
             self.certificate_request, watch.request = _authorities_of_tls13(watch.request), b""
@@ -241,6 +248,7 @@ def _note_message(
         watch.request = message
     else:
         watch.incoming = None
+        watch.stop_listening(ssl_object.context)  # two thirds of the calls would still come, for nothing
 
 
 # --- the authorities' names, in DER ---

@@ -313,3 +313,19 @@ def test_the_names_of_tls13_stand_in_an_extension():
     body = b"\0" + len(extensions).to_bytes(2, "big") + extensions
     message = b"\x0d" + len(body).to_bytes(3, "big") + body
     assert client_certificate._authorities_of_tls13(message) == (FIRST, SECOND)
+
+
+def test_nothing_is_heard_of_messages_behind_the_certificate(monkeypatch):
+    policy = Policy(min_tls=ssl.TLSVersion.TLSv1_3)
+    heard, note = [], client_certificate._note_message
+
+    def noted(*told):
+        heard.append(told[4])
+        note(*told)
+
+    monkeypatch.setattr(client_certificate, "_note_message", noted)
+    client, server = ends(tls_config.server_context_from_pem(policy, *pem("ec")), lambda _event: None)
+    list(converse(client, server))
+    assert client.done
+    assert heard[-1] == 11  # Certificate (RFC 8446 4); CertificateVerify and both Finished come behind it
+    assert client.context.tls._context._msg_callback is None
