@@ -203,7 +203,7 @@ HOST = "srv.acred.test"
 
 
 @pytest.fixture
-def kerberos(graphical_lab, domain, member_keytab):
+def kerberos(kerberos_modules, graphical_lab, domain, member_keytab):
     """A lab on the member, where programs know the realm and our server takes tickets and whom winbind knows."""
     graphical_lab.environment |= {"KRB5_CONFIG": "/etc/krb5.conf", "KRB5RCACHETYPE": "none"}
     inside = Inside(graphical_lab, domain.member)

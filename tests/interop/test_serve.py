@@ -109,7 +109,7 @@ def test_freerdp3_speaks_spnego_where_it_knows_a_realm(graphical_lab, kerberos_r
 
 
 @pytest.mark.parametrize("offer", [(), ("/auth-pkg-list:kerberos,!ntlm",)], ids=["ntlm-too", "kerberos-alone"])
-def test_freerdp3_logs_on_by_kerberos(graphical_lab, kerberos_realm, offer):
+def test_freerdp3_logs_on_by_kerberos(kerberos_modules, graphical_lab, kerberos_realm, offer):
     graphical_lab.environment |= kerberos_realm.environment
     server = serve(graphical_lab, "--keytab", kerberos_realm.keytab)
     run = freerdp.log_on(graphical_lab, 3, f"localhost:{server.port}", *offer, domain=REALM)
@@ -118,7 +118,7 @@ def test_freerdp3_logs_on_by_kerberos(graphical_lab, kerberos_realm, offer):
     assert facts(server.record(), expected) == expected
 
 
-def test_freerdp3_is_refused_by_kerberos_with_other_keys(graphical_lab, kerberos_realm):
+def test_freerdp3_is_refused_by_kerberos_with_other_keys(kerberos_modules, graphical_lab, kerberos_realm):
     graphical_lab.environment |= kerberos_realm.environment
     server = serve(graphical_lab, "--keytab", kerberos_realm.wrong_keytab)
     run = freerdp.log_on(graphical_lab, 3, f"localhost:{server.port}", "/auth-pkg-list:kerberos,!ntlm", domain=REALM)

@@ -309,10 +309,15 @@ class Kerberos:
 
 
 @pytest.fixture
-def kerberos(kerberos_realm, tmp_path, monkeypatch):
-    """The realm for one test, in effect in this process: what needs KRB5_CONFIG or a keytab finds it."""
+def kerberos_modules():
+    """Skips where acredssp, in this process or as a command, has no Kerberos."""
     for module in ("gssapi", "krb5"):
         pytest.importorskip(module, reason=f"{module} is missing: apt-get install libkrb5-dev, then make test")
+
+
+@pytest.fixture
+def kerberos(kerberos_modules, kerberos_realm, tmp_path, monkeypatch):
+    """The realm for one test, in effect in this process: what needs KRB5_CONFIG or a keytab finds it."""
     folder = tmp_path / "kerberos"
     folder.mkdir()
     kerberos = Kerberos(kerberos_realm, folder, monkeypatch)
