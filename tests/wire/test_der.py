@@ -233,12 +233,33 @@ NESTING = der.Nesting(0x60, b"\x06\x01\x2b", 0xA0, der.OCTET_STRING)
 """As a NegTokenInit's: bytes that are always the same stand before the second element."""
 
 
+SIZES = [*range(0x70, 0x90), *range(0xF0, 0x110), *range(0xFFE0, 0x10010)]
+NOT_IN_DER = [
+    "60810c06012b a007 0405 6162636465",
+    "600d06012b a00804810561 62636465",
+    "6082000d06012b a0810704056162636465",
+]
+MISFITS = [
+    ("", "thing: expected an element at byte 0, got 0 bytes"),
+    ("60", "thing: expected an element at byte 0, got 1 bytes"),
+    ("61 0c06012b a0070405 6162636465", "thing: expected tag 0x60 at byte 0, got 0x61"),
+    ("60 0c06012a a0070405 6162636465", "thing: expected 0x06012b at byte 2"),
+    ("60 020601", "thing: expected 0x06012b at byte 2"),
+    ("60 0c06012b a1070405 6162636465", "thing: expected tag 0xA0 at byte 5, got 0xA1"),
+    ("60 0c06012b a0060405 6162636465", "thing: expected the end at byte 13, got 1 bytes more"),
+    ("60 0c06012b a0070404 6162636465", "thing: expected the end at byte 13, got 1 bytes more"),
+    ("60 0c06012b a0070406 6162636465", "thing: length 6 at byte 7 reaches past the end of its container"),
+    ("60 0d06012b a0070405 6162636465", "thing: length 13 at byte 0 reaches past the end of its container"),
+    ("60 8006012b a0070405 6162636465", "thing: expected a definite length of at most 4 bytes at byte 1"),
+]
+
+
 def by_hand(content):
     return parser.emit(1, 1, 0, b"\x06\x01\x2b" + core.OctetString(content, explicit=0).dump())
 
 
 @pytest.mark.requirement("codec.lengths")
-@pytest.mark.parametrize("size", [*range(0x70, 0x90), *range(0xF0, 0x110), *range(0xFFE0, 0x10010)])
+@pytest.mark.parametrize("size", SIZES)
 def test_a_nesting_is_written_and_read_at_every_length_form(size):
     content = bytes(size)
     data = NESTING.encode(content)
@@ -248,36 +269,14 @@ def test_a_nesting_is_written_and_read_at_every_length_form(size):
     assert data[start - 2 :] == content
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        "60810c06012b a007 0405 6162636465",
-        "600d06012b a00804810561 62636465",
-        "6082000d06012b a0810704056162636465",
-    ],
-)
+@pytest.mark.parametrize("data", NOT_IN_DER)
 def test_a_nesting_need_not_be_in_der(data):
     data = bytes.fromhex(data)
     start, stop = NESTING.bounds(data, 0, len(data), "thing")
     assert (data[start:stop], stop) == (b"abcde", len(data))
 
 
-@pytest.mark.parametrize(
-    ("data", "text"),
-    [
-        ("", "thing: expected an element at byte 0, got 0 bytes"),
-        ("60", "thing: expected an element at byte 0, got 1 bytes"),
-        ("61 0c06012b a0070405 6162636465", "thing: expected tag 0x60 at byte 0, got 0x61"),
-        ("60 0c06012a a0070405 6162636465", "thing: expected 0x06012b at byte 2"),
-        ("60 020601", "thing: expected 0x06012b at byte 2"),
-        ("60 0c06012b a1070405 6162636465", "thing: expected tag 0xA0 at byte 5, got 0xA1"),
-        ("60 0c06012b a0060405 6162636465", "thing: expected the end at byte 13, got 1 bytes more"),
-        ("60 0c06012b a0070404 6162636465", "thing: expected the end at byte 13, got 1 bytes more"),
-        ("60 0c06012b a0070406 6162636465", "thing: length 6 at byte 7 reaches past the end of its container"),
-        ("60 0d06012b a0070405 6162636465", "thing: length 13 at byte 0 reaches past the end of its container"),
-        ("60 8006012b a0070405 6162636465", "thing: expected a definite length of at most 4 bytes at byte 1"),
-    ],
-)
+@pytest.mark.parametrize(("data", "text"), MISFITS)
 def test_a_nesting_refuses_what_does_not_fit_exactly(data, text):
     data = bytes.fromhex(data)
     with pytest.raises(RemoteProtocolError) as caught:
@@ -297,7 +296,8 @@ def test_a_nesting_never_reads_past_its_container():
 @given(st.binary(max_size=40), st.integers(0, 40))
 def test_what_is_compared_in_one_go_is_what_is_read_element_by_element(data, offset):
     nesting = der.OCTETS[0]
-    data, end = b"\xa0" + data, min(offset, len(data) + 1)
+    data = b"\xa0" + data
+    end = min(offset, len(data))
     try:
         expected = nesting._one_by_one(data, 0, end, "x")
     except RemoteProtocolError as error:
@@ -307,11 +307,45 @@ def test_what_is_compared_in_one_go_is_what_is_read_element_by_element(data, off
         assert nesting.bounds(data, 0, end, "x") == expected
 
 
-@pytest.mark.parametrize("size", [0, 1, 0x7F, 0x80, 0x100, 0xFFE0])
-def test_what_is_in_der_is_compared_in_one_go(size, monkeypatch):
-    monkeypatch.delattr(der.Nesting, "_one_by_one")
+def in_one_go(nesting, data, end):
+    """What `bounds` finds by comparing the headers, None where it would read element by element."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(der.Nesting, "_one_by_one", lambda *_: None)
+        return nesting.bounds(data, 0, end, "thing")
+
+
+ONE_GO = pytest.mark.interpreted_only("replaces a method of a class")
+
+
+@ONE_GO
+@pytest.mark.parametrize("size", SIZES)
+def test_der_is_compared_in_one_go_below_a_length_of_three_bytes(size):
     data = NESTING.encode(bytes(size))
-    assert NESTING.bounds(data, 0, len(data), "thing") == (len(data) - size, len(data))
+    expected = (len(data) - size, len(data)) if len(data) < 0x10000 + 4 else None
+    assert in_one_go(NESTING, data, len(data)) == expected
+
+
+@ONE_GO
+@pytest.mark.parametrize("data", [*NOT_IN_DER, *(data for data, _ in MISFITS)])
+def test_nothing_else_is_compared_in_one_go(data):
+    data = bytes.fromhex(data)
+    assert in_one_go(NESTING, data, len(data)) is None
+
+
+@ONE_GO
+def test_nothing_is_compared_past_its_container():
+    data = NESTING.encode(b"content")
+    assert [in_one_go(NESTING, data, end) for end in range(len(data))] == [None] * len(data)
+
+
+@ONE_GO
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=40), st.integers(0, 40))
+def test_what_is_compared_in_one_go_is_written_so(data, offset):
+    nesting, data = der.OCTETS[0], b"\xa0" + data
+    if found := in_one_go(nesting, data, min(offset, len(data))):
+        start, stop = found
+        assert nesting.encode(data[start:stop]) == data[:stop]
 
 
 def test_beginnings_without_number_are_not_all_kept():
