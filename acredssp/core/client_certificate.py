@@ -248,7 +248,7 @@ def _note_message(
         watch.request = message
     else:
         watch.incoming = None
-        watch.stop_listening(ssl_object.context)  # two thirds of the calls would still come, for nothing
+        watch.stop_listening(ssl_object.context)  # more than half of the calls would still come, for nothing
 
 
 # --- the authorities' names, in DER ---

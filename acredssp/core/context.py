@@ -355,10 +355,9 @@ class SecurityContext:
         return JudgeCertificate(chain) if self._judge else self._client.start()
 
     def _take_record(self, tls: TLSSession, record: Buffer) -> Answer | None:
-        plaintexts: list[bytes] = []
-        if tls.decrypt(record, plaintexts) and tls.peer_closed:
+        plaintext: bytes | bytearray = tls.read(record)
+        if tls.peer_closed:
             raise self.handshake.closed_by_peer()
-        plaintext: bytes | bytearray = b"".join(plaintexts)
         if self._plaintext:
             self._plaintext += plaintext
             plaintext = self._plaintext

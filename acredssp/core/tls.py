@@ -163,8 +163,8 @@ class TLSSession:
         bios = self._bios
         if bios.users and (self._incoming.pending or self._outgoing.pending):
             raise _in_use()
-        bios.users += 1
         self._incoming.write(self._untaken + ciphertext)
+        bios.users += 1
         self._untaken = b""
 
     def _leave(self) -> None:
@@ -242,11 +242,11 @@ class TLSSession:
         incoming, bios = self._incoming, self._bios
         if bios.users and (incoming.pending or self._outgoing.pending):
             raise _in_use()
-        bios.users += 1
         if self._untaken:
             ciphertext = self._untaken + ciphertext
             self._untaken = b""
         incoming.write(ciphertext)
+        bios.users += 1
         try:
             while record := self._object.read(MAX_PLAINTEXT):
                 records.append(record)

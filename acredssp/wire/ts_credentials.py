@@ -337,8 +337,7 @@ def _optional_text(data: bytes, offset: int, end: int, number: int, field: str) 
     if offset == end or data[offset] != der.CONTEXT + number:
         return None, offset
     start, stop = der.OCTETS[number].bounds(data, offset, end, field)
-    text = data[start:stop]
-    return UnicodeString(text), stop
+    return UnicodeString(data[start:stop]), stop
 
 
 _DECODERS: Final[dict[int, Callable[[bytes, int, int], TSCredentials]]] = {

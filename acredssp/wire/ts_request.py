@@ -117,9 +117,9 @@ class TSRequest:
         tag = data[offset] if offset < end else _NO_TAG
         if tag == _NEGO_TOKENS_TAG:
             try:
-                start, stop = _NEGO_TOKENS.bounds(data, offset, end, "negoTokens")
-                nego_token, offset = data[start:stop], stop
-            except RemoteProtocolError:
+                start, offset = _NEGO_TOKENS.bounds(data, offset, end, "negoTokens")
+                nego_token = data[start:offset]
+            except RemoteProtocolError:  # no element, several ones, or what is none
                 nego_token, offset = _nego_token(data, offset, end)
             tag = data[offset] if offset < end else _NO_TAG
         if tag == _AUTH_INFO_TAG:
