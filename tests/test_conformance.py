@@ -48,9 +48,8 @@ text = "It returns."
 TEST = {("tests/test_things.py", "test_one_is_one")}
 
 
-def test_every_requirement_is_shown_or_excused_and_the_table_says_so(shown_by_all_tests):
-    for module in ("gssapi", "krb5"):  # without them some tests are not even collected
-        pytest.importorskip(module, reason=f"{module} is missing: apt-get install libkrb5-dev, then make clean test")
+def test_every_requirement_is_shown_or_excused_and_the_table_says_so(kerberos_modules, shown_by_all_tests):
+    """Without Kerberos some tests are not even collected."""
     if shown_by_all_tests is not None:
         assert requirements.faults(shown_by_all_tests) == []
         return

@@ -77,13 +77,31 @@ def key_binding(direction, version, nonce, public_key):
     return hashlib.sha256(f"CredSSP {direction} Binding Hash\0".encode() + nonce + public_key).digest()
 
 
-class Pyspnego:
-    """pyspnego's own NTLM and SPNEGO, in Python; its Kerberos is MIT's library."""
+class Authenticator:
+    """Somebody's NTLM, SPNEGO or Kerberos: one side of one exchange."""
 
-    name = "pyspnego"
+    failure: type[Exception]
+    """What its library raises."""
 
     def __init__(self, context):
         self._context = context
+
+    @property
+    def complete(self):
+        return self._context.complete
+
+    def step(self, token):
+        try:
+            return self._context.step(token)
+        except self.failure as error:
+            raise Refused(str(error)) from error
+
+
+class Pyspnego(Authenticator):
+    """pyspnego's own NTLM and SPNEGO, in Python; its Kerberos is MIT's library."""
+
+    name = "pyspnego"
+    failure = SpnegoError
 
     @classmethod
     def initiator(cls, protocol, password=PASSWORD, account=ACCOUNT):
@@ -94,18 +112,8 @@ class Pyspnego:
         return cls(spnego.server(hostname=HOST, service="TERMSRV", protocol=protocol))
 
     @property
-    def complete(self):
-        return self._context.complete
-
-    @property
     def principal(self):
         return self._context.client_principal
-
-    def step(self, token):
-        try:
-            return self._context.step(token)
-        except SpnegoError as error:
-            raise Refused(str(error)) from error
 
     def wrap(self, plaintext):
         return self._context.wrap(plaintext).data
@@ -114,15 +122,13 @@ class Pyspnego:
         return self._context.unwrap(sealed).data
 
 
-class GSSAPI:
+class GSSAPI(Authenticator):
     """MIT's libgssapi: its SPNEGO and Kerberos, and NTLM by gss-ntlmssp."""
 
     name = "gss-ntlmssp"
+    failure = gssapi.exceptions.GSSError if gssapi is not None else None
     inner = NTLM
     """What it authenticates with, inside SPNEGO or without."""
-
-    def __init__(self, context):
-        self._context = context
 
     @classmethod
     def require(cls):
@@ -165,18 +171,8 @@ class GSSAPI:
         return [gssapi.OID.from_int_seq(oid) for oid in oids]
 
     @property
-    def complete(self):
-        return self._context.complete
-
-    @property
     def principal(self):
         return str(self._context.initiator_name).rstrip("\0")  # gss-ntlmssp counts its C string's end as a character
-
-    def step(self, token):
-        try:
-            return self._context.step(token)
-        except gssapi.exceptions.GSSError as error:
-            raise Refused(str(error)) from error
 
     def wrap(self, plaintext):
         return self._context.wrap(plaintext, encrypt=True).message
@@ -185,15 +181,13 @@ class GSSAPI:
         return self._context.unwrap(sealed).message
 
 
-class SSPIRs:
+class SSPIRs(Authenticator):
     """sspi-rs, in Rust: what IronRDP and Devolutions Gateway log on with. Its acceptor has no SPNEGO without a KDC."""
 
     name = "sspi-rs"
+    failure = sspilib.WindowsError
     principal = ACCOUNT
     """An acceptor lets in whoever has the credentials that it was made with."""
-
-    def __init__(self, context):
-        self._context = context
 
     @classmethod
     def initiator(cls, protocol, password=PASSWORD):
@@ -209,16 +203,6 @@ class SSPIRs:
         return sspilib.UserCredential(
             USER, password, domain=DOMAIN, protocol=package, usage=usage, protocol_list=without
         )
-
-    @property
-    def complete(self):
-        return self._context.complete
-
-    def step(self, token):
-        try:
-            return self._context.step(token)
-        except sspilib.WindowsError as error:
-            raise Refused(str(error)) from error
 
     def wrap(self, plaintext):
         return self._context.wrap(plaintext)
