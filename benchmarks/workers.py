@@ -14,7 +14,7 @@ nine tenths of their cores. `--realtime` (root alone) has the pairs go before ev
 that they run.
 
 Two cores may be two threads of one, or have a neighbour on the same machine: so beside the pairs, in the same rounds,
-each core hashes alone and both together. No pairs can have a better ratio than that.
+each core hashes alone and both together.
 """
 
 import argparse
@@ -298,7 +298,7 @@ def rows(rounds: list[Round]) -> list[Row]:
         ),
         Row(
             key="workers.hashing",
-            what="hashing on two cores over one, in the same rounds: what the machine can give",
+            what="hashing on two cores over one, in the same rounds: what the machine gives to mere computing",
             figure=Figure.of(each.hashing for each in rounds),
             at_most=False,
         ),
