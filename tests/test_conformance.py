@@ -83,13 +83,35 @@ def test_nothing_is_later_in_a_list_that_is_complete():
 def test_a_list_is_on_its_own_page_alone():
     both = [LIST, SSPI]
     page = render(both, {"R1": TEST}, "sspi")
-    assert "1 of 2 are shown by tests" in page
+    assert "Of 2 requirements 1 are met." in page
     assert (
         "| R1 | It is called. | Awaited. | Waited for. | [tests/test_things.py](../tests/test_things.py): "
         "`test_one_is_one` |\n| R2 | It returns. |  |  |  |" in page
     )
     assert "thing.one" not in page
     assert render(both, {}) == render([LIST], {})
+
+
+def test_what_is_done_otherwise_on_purpose_does_not_count_as_met():
+    page = render([_otherwise(SSPI)], {"R1": TEST, "R2": TEST}, "sspi")
+    assert "Of 2 requirements 1 are met, 1 are done otherwise on purpose." in page
+    assert "| R1 | It is called. | otherwise: Awaited. | Waited for. |" in page
+
+
+def test_what_is_done_otherwise_has_to_say_what_is_done_instead():
+    silent = _otherwise(SSPI, here="")
+    assert list(problems([silent], {"R1": TEST, "R2": TEST})) == [
+        "R1: otherwise, and `here` does not say what is done instead"
+    ]
+    assert "R1: no test shows it" in list(problems([_otherwise(SSPI)], {"R2": TEST}))
+
+
+def _otherwise(listed, **fields):
+    """The list with its first requirement marked as done otherwise."""
+    [group] = listed.groups
+    first, *rest = group.requirements
+    changed = dataclasses.replace(first, otherwise=True, **fields)
+    return dataclasses.replace(listed, groups=(dataclasses.replace(group, requirements=(changed, *rest)),))
 
 
 def test_a_list_with_an_unknown_or_missing_key_is_refused():
@@ -100,7 +122,7 @@ def test_a_list_with_an_unknown_or_missing_key_is_refused():
 
 def test_the_table_names_tests_and_excuses():
     table = render([LIST], {"thing.one": TEST | {("tests/test_things.py", "test_again")}})
-    assert "1 of 3 are shown by tests" in table
+    assert "Of 3 requirements 1 are met, 1 are not shown yet, 1 are not applicable." in table
     assert (
         "| thing.one | One is one. | Euclid | [tests/test_things.py](../tests/test_things.py): "
         "`test_again`, `test_one_is_one` |" in table

@@ -39,8 +39,10 @@ A test says what it shows:
 
 Several ids may stand in one marker, and several tests may show one requirement; it is held when all of them pass.
 
-A list is for this page unless its file says `page = "sspi"`. There a requirement also has `here`, what we do, and
-`windows`, what is otherwise there. `complete = true` at the top of a file forbids `later`.
+A list is for this page unless its file says `page = "sspi"`. There a requirement also has `here`, what acredssp does,
+and `windows`, what Windows does otherwise. `otherwise = true` marks a requirement that acredssp does not meet on
+purpose: `here` says what it does instead, the tests show that, and the page counts it apart. `complete = true` at the
+top of a file forbids `later`.
 """
 
 SSPI = """\
@@ -51,6 +53,8 @@ this page of `docs/requirements/sspi-*.toml` and the tests' markers: do not edit
 says how.
 
 Where the third column is empty acredssp does what the second says; where the fourth is empty Windows does the same.
+A row that begins with "otherwise" is one that acredssp does not meet on purpose: the third column says what it does
+instead, and the tests show that.
 
 [examples/sspi_client.py](../examples/sspi_client.py) is a C caller with its port to Python, line by line.
 """
@@ -78,6 +82,7 @@ class Requirement:
     not_applicable: str = ""
     here: str = ""
     windows: str = ""
+    otherwise: bool = False
 
     @property
     def excuse(self):
@@ -144,15 +149,15 @@ def problems(lists, shown):
             yield f"{requirement.id}: has a test and yet says {requirement.excuse}"
         if requirement.id not in shown and not requirement.excuse:
             yield f"{requirement.id}: no test shows it"
+        if requirement.otherwise and not requirement.here:
+            yield f"{requirement.id}: otherwise, and `here` does not say what is done instead"
 
 
 def render(lists, shown, page="conformance"):
     """The text of a page."""
     parts = [HEADS[page]]
     for listed in (listed for listed in lists if listed.page == page):
-        total = requirements_of([listed])
-        held = sum(requirement.id in shown for requirement in total)
-        parts.append(f"## {listed.title}\n\n{held} of {len(total)} are shown by tests.\n")
+        parts.append(f"## {listed.title}\n\n{_count(requirements_of([listed]), shown)}\n")
         for group in listed.groups:
             rows = [_row(requirement, shown.get(requirement.id, set()), page) for requirement in group.requirements]
             heading = f"### {group.title}\n\n{COLUMNS[page]}"
@@ -160,12 +165,27 @@ def render(lists, shown, page="conformance"):
     return "\n".join(parts)
 
 
+def _count(requirements, shown):
+    """How many of a list are met, not met on purpose, not shown yet and not applicable: four numbers, one sum."""
+    otherwise = sum(requirement.otherwise for requirement in requirements)
+    met = sum(requirement.id in shown for requirement in requirements) - otherwise
+    counts = {
+        "are met": met,
+        "are done otherwise on purpose": otherwise,
+        "are not shown yet": sum(bool(requirement.later) for requirement in requirements),
+        "are not applicable": sum(bool(requirement.not_applicable) for requirement in requirements),
+    }
+    said = [f"{count} {what}" for what, count in counts.items() if count]
+    return f"Of {len(requirements)} requirements {', '.join(said)}."
+
+
 def _row(requirement, tests, page):
     files = collections.defaultdict(list)
     for path, function in sorted(tests):
         files[path].append(f"`{function}`")
     shown = "<br>".join(f"[{path}](../{path}): {', '.join(names)}" for path, names in files.items())
-    middle = [requirement.source] if page == "conformance" else [requirement.here, requirement.windows]
+    here = f"otherwise: {requirement.here}" if requirement.otherwise else requirement.here
+    middle = [requirement.source] if page == "conformance" else [here, requirement.windows]
     return f"| {' | '.join([requirement.id, requirement.text, *middle, shown or requirement.excuse])} |"
 
 
