@@ -5,6 +5,7 @@
 #   make bench   what it costs, beside what others cost, under five minutes; make bench-full takes longer
 #   make bench-check  what may not get more expensive
 #   make test-compiled  the tests of the engine, on the engine compiled by mypyc
+#   make mutants  takes behaviours out of the package, one at a time, and sees that the tests notice
 #   make compiled  the package with its engine compiled by mypyc, in build/compiled
 #   make format  write what `make fmt` would ask for
 # Variables: PYTHON (the interpreter .venv is made from), ARGS (more arguments for pytest),
@@ -33,7 +34,7 @@ COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio s
     test_config.py test_md4.py test_secrets.py test_tls_config.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
-.PHONY: run test check fmt format lint types cover interop docs conformance bench bench-full bench-check \
+.PHONY: mutants run test check fmt format lint types cover interop docs conformance bench bench-full bench-check \
     compiled compiled-if-possible test-compiled clean
 .DEFAULT_GOAL := check
 
@@ -96,6 +97,10 @@ compiled-if-possible:
 # The tests of what is compiled; tests/compiled.py holds that the compiled engine is what ran.
 test-compiled: $(DEV_STAMP) $(KERBEROS_STAMP) $(COMPILED_STAMP)
 	$(WITH_COMPILED) $(BIN)/pytest tests/compiled.py $(COMPILED_TESTS) $(ARGS)
+
+# One requirement alone: `.venv/bin/python tests/mutants.py R25`.
+mutants: $(DEV_STAMP) $(KERBEROS_STAMP)
+	$(BIN)/python tests/mutants.py
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *__mypyc*.so

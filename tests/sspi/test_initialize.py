@@ -203,7 +203,7 @@ async def test_later_calls_with_other_credentials_are_refused_and_change_nothing
 # --- handles ---
 
 
-@pytest.mark.requirement("R10", "R45", "R47")
+@pytest.mark.requirement("R10", "R47")
 async def test_the_first_call_needs_a_handle_to_fill():
     status, _ = await first_call(phNewContext=None)
     assert status is INVALID_PARAMETER

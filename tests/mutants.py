@@ -1,0 +1,105 @@
+"""Takes one behaviour at a time out of the package and sees that the named tests notice.
+
+`make mutants` runs this. A mutant of `mutants.toml` names the requirements that it breaks, a file of the package, a
+piece of its text with what stands there instead, and the tests that must fail. Each mutant lives in a copy of the
+package that Python finds before the real one, so the tree stays as it is. Exit status 1: a mutant lived or no longer
+fits the text that it changes, or a test fails without any mutant.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = "acredssp"
+_TESTS_FAILED = 1
+"""pytest's exit status when tests ran and some failed. A mutant that cannot even be imported proves nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """One behaviour taken out."""
+
+    requirements: tuple[str, ...]
+    """Ids of docs/requirements that the package without the behaviour does not meet."""
+    file: str
+    """Below the package."""
+    old: str
+    """Stands in the file just once."""
+    new: str
+    tests: tuple[str, ...]
+    """Names of test functions, each with its file, that must fail together with the behaviour."""
+
+    @property
+    def name(self):
+        """How a report calls it."""
+        return f"{', '.join(self.requirements)} ({self.file})"
+
+
+def load(text):
+    """The mutants of a TOML text."""
+    return [
+        Mutant(tuple(row["requirements"]), row["file"], row["old"], row["new"], tuple(row["tests"]))
+        for row in tomllib.loads(text)["mutant"]
+    ]
+
+
+def mutated(mutant, source):
+    """The text of the file without the behaviour; ValueError where the mutant does not fit it."""
+    if (times := source.count(mutant.old)) != 1:
+        raise ValueError(f"{mutant.name}: its old text stands {times} times in the file, expected once")
+    return source.replace(mutant.old, mutant.new)
+
+
+def run_tests(tests, folder=None):
+    """pytest's exit status and output for these tests, with the package that lies in `folder`."""
+    environment = dict(os.environ)
+    if folder is not None:
+        environment |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *tests]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return run.returncode, run.stdout + run.stderr
+
+
+def survivors(mutant):
+    """The tests that do not notice the mutant, each with what pytest said."""
+    with tempfile.TemporaryDirectory(prefix="acredssp-mutant-") as folder:
+        copy = Path(folder, PACKAGE)
+        shutil.copytree(ROOT / PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        path = copy / mutant.file
+        path.write_text(mutated(mutant, path.read_text(encoding="utf-8")), encoding="utf-8")
+        outcomes = {test: run_tests([test], folder) for test in mutant.tests}
+    return {test: output for test, (status, output) in outcomes.items() if status != _TESTS_FAILED}
+
+
+def main():
+    """Run all mutants, or those of the requirements that are named; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("requirement", nargs="*", help="only the mutants of these requirements")
+    wanted = set(parser.parse_args().requirement)
+    mutants = load(ROOT.joinpath("tests", "mutants.toml").read_text(encoding="utf-8"))
+    mutants = [mutant for mutant in mutants if not wanted or wanted & set(mutant.requirements)]
+    status, output = run_tests(sorted({test for mutant in mutants for test in mutant.tests}))
+    if status:
+        print(f"the tests fail without any mutant:\n{output}")
+        return 1
+    failures = 0
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for mutant, lived in zip(mutants, pool.map(survivors, mutants), strict=True):
+            print(f"{'LIVED ' if lived else 'killed'} {mutant.name}", flush=True)
+            for test, said in lived.items():
+                failures += 1
+                print(f"  not noticed by {test}:\n{said}")
+    print(f"{len(mutants)} mutants, {failures} not noticed by a test that should have")
+    return int(bool(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

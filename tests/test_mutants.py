@@ -1,0 +1,44 @@
+"""Every mutant of mutants.toml fits the package as it is, and its tests show the requirements that it breaks.
+
+Whether the tests notice the mutants is what `make mutants` finds out.
+"""
+
+import ast
+
+import mutants
+import pytest
+from support import requirements
+
+MUTANTS = mutants.load((requirements.ROOT / "tests" / "mutants.toml").read_text(encoding="utf-8"))
+
+
+def markers(test):
+    """The requirements that a test function shows, by its decorators."""
+    path, _, name = test.partition("::")
+    tree = ast.parse((requirements.ROOT / path).read_text(encoding="utf-8"))
+    [function] = [node for node in tree.body if getattr(node, "name", "") == name]
+    calls = [node for node in function.decorator_list if isinstance(node, ast.Call)]
+    marked = [call for call in calls if ast.unparse(call.func) == "pytest.mark.requirement"]
+    return {argument.value for call in marked for argument in call.args}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_fits_the_file_that_it_changes(mutant):
+    source = (requirements.ROOT / mutants.PACKAGE / mutant.file).read_text(encoding="utf-8")
+    assert mutants.mutated(mutant, source) != source
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_tests_of_a_mutant_show_what_it_breaks(mutant):
+    assert mutant.tests
+    shown = [markers(test) for test in mutant.tests]
+    assert all(marked & set(mutant.requirements) for marked in shown)
+    assert set(mutant.requirements) <= set().union(*shown)
+
+
+def test_a_mutant_that_fits_nowhere_or_twice_is_refused():
+    mutant = mutants.Mutant(("R1",), "here.py", "a", "b", ("tests/test_here.py::test_it",))
+    for source in ("", "aa"):
+        with pytest.raises(ValueError, match="expected once"):
+            mutants.mutated(mutant, source)
+    assert mutants.mutated(mutant, "xax") == "xbx"
