@@ -15,7 +15,7 @@ from typing import Final
 from acredssp import tls_config
 from acredssp.core.client import ClientHandshake, FetchedCredentials
 from acredssp.core.context import SecurityContext
-from acredssp.core.events import Delegate
+from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertificate, StepMechanism
 from acredssp.core.server import ServerHandshake
 from acredssp.core.tls import BIOPair, TLSSession, own_public_key
 from acredssp.credentials import (
@@ -231,6 +231,30 @@ class ClientConfig:
         decision.check()
         return _EMPTY_CREDENTIALS if decision.sends == NOTHING else True
 
+    def answer(self, event: Event, name: str) -> object:
+        """Answer any event of a client's context: what a loop of one's own gives to `SecurityContext.resume()`.
+
+        A step of Kerberos runs here and now, and may wait for a KDC: an event loop runs such a step in a thread.
+
+        Args:
+            event: The engine's question.
+            name: The name that the server's certificate must have.
+
+        Raises:
+            CertificateError: The server's certificate is not trusted; give the error to `SecurityContext.fail()`.
+            PolicyError: The delegation policy keeps the credentials from the server; the same.
+            TypeError: The event is a server's.
+        """
+        if isinstance(event, JudgeCertificate):
+            return self.judge(event.chain, name)
+        if isinstance(event, Delegate):
+            return self.decide(event)
+        if isinstance(event, StepMechanism):
+            return _outcome(event)
+        if isinstance(event, ChooseCertificate):
+            return None
+        raise TypeError(f"a client's configuration does not answer {type(event).__name__}, a server's event")
+
     def _handshake(self, spn: str, channel_bindings: bytes | None, *, ask_kdc: bool) -> ClientHandshake:
         if self._tickets is None:
             mechanism = self._without_kerberos(spn, channel_bindings)
@@ -399,6 +423,14 @@ def _decision(  # noqa: PLR0913, PLR0917 - by position, since they are the key o
         version=version,
     )
     return policy.decide(request)
+
+
+def _outcome(event: StepMechanism) -> object:
+    """Run a mechanism's step; an exception is its result, too, for the mechanism to judge."""
+    try:
+        return event.run()
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        return error
 
 
 def _smart_card(card: SmartCard) -> TSSmartCardCreds:

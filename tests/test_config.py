@@ -10,7 +10,7 @@ from support.engine import pem
 
 from acredssp import tls_config
 from acredssp.config import ClientConfig, ServerConfig
-from acredssp.core.events import Delegate
+from acredssp.core.events import ChooseCertificate, Delegate, JudgeCertificate, LookupCredential, StepMechanism
 from acredssp.credentials import Password
 from acredssp.delegation import (
     CredentialClass,
@@ -21,6 +21,7 @@ from acredssp.delegation import (
     SPNList,
 )
 from acredssp.errors import CertificateError, PolicyError
+from acredssp.mechanisms.base import Principal
 from acredssp.policy import Policy
 from acredssp.trust import Trust, pin_of
 
@@ -55,6 +56,27 @@ def test_a_certificate_is_judged_now():
     with pytest.raises(CertificateError):
         ClientConfig(authenticate=ALICE, trust=Trust()).judge((der,), "localhost")
     ClientConfig(authenticate=ALICE, trust=Trust.pinned(pin_of(der))).judge((der,), "localhost")
+
+
+def test_a_configuration_answers_every_event_of_a_client():
+    der = ssl.PEM_cert_to_DER_cert(pem()[0].decode())
+    config = ClientConfig(authenticate=ALICE, trust=Trust.pinned(pin_of(der)))
+    fault = OSError("no kdc")
+
+    def fail():
+        raise fault
+
+    assert config.answer(JudgeCertificate((der,)), "localhost") is True
+    assert config.answer(Delegate("ntlm", 6, "TERMSRV/host", "password", ServerAuth.CERTIFICATE), "host") is True
+    assert config.answer(ChooseCertificate(()), "host") is None
+    assert config.answer(StepMechanism(lambda: b"token"), "host") == b"token"
+    assert config.answer(StepMechanism(fail), "host") is fault
+    with pytest.raises(CertificateError):
+        ClientConfig(authenticate=ALICE, trust=Trust()).answer(JudgeCertificate((der,)), "localhost")
+    with pytest.raises(PolicyError):
+        config.answer(Delegate("ntlm", 6, "HTTP/host", "password", ServerAuth.CERTIFICATE), "host")
+    with pytest.raises(TypeError, match="LookupCredential"):
+        config.answer(LookupCredential(Principal("bob", ""), "ntlm"), "host")
 
 
 @pytest.mark.requirement("delegation.encryption-oracle")

@@ -81,11 +81,11 @@ def by_hand():
     return module
 
 
-def both_by_hand(by_hand, password):
+def both_by_hand(by_hand, password, lookup=lambda _claim: acredssp.Password(PASSWORD)):
     """Drive both sides of a pair of sockets; what each ended with."""
     client = client_config(authenticate=acredssp.Password(password, "bob"))
     contexts = client.new_context(server_hostname="localhost", spn=SPN), server_config().new_context()
-    answers = (lambda _question: True), (lambda _claim: acredssp.Password(PASSWORD))
+    answers = (lambda event: client.answer(event, "localhost")), lookup
     ended = [None, None]
 
     def side(number, sock):
@@ -114,3 +114,12 @@ def test_a_refusal_by_hand_reaches_the_client(by_hand):
     client, server = both_by_hand(by_hand, "wrong")
     assert type(client) is type(server) is acredssp.AuthenticationError
     assert client.nt_status is acredssp.NTSTATUS.STATUS_LOGON_FAILURE
+
+
+def test_a_refusal_of_the_application_by_hand_reaches_the_peer(by_hand):
+    def refuse(_claim):
+        raise acredssp.AccessDenied("not today", nt_status=acredssp.NTSTATUS.STATUS_ACCOUNT_RESTRICTION)
+
+    client, server = both_by_hand(by_hand, PASSWORD, refuse)
+    assert type(server) is acredssp.AccessDenied
+    assert client.nt_status is acredssp.NTSTATUS.STATUS_ACCOUNT_RESTRICTION

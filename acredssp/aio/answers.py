@@ -60,19 +60,9 @@ class ClientAnswers:
             CertificateError: The server's certificate is not trusted.
             PolicyError: The delegation policy keeps the credentials from the server.
         """
-        match event:
-            case JudgeCertificate():
-                return self._config.judge(event.chain, self._server_hostname)
-            case Delegate():
-                return self._config.decide(event)
-            case StepMechanism():
-                return _step(event, self._config.policy, Lane.KDC)
-            case ChooseCertificate():
-                return None
-            case LookupCredential() | AskOracle() | Authorize() | Admit():
-                raise AssertionError(f"a client was asked for {type(event).__name__}")
-            case _:
-                assert_never(event)
+        if isinstance(event, StepMechanism):
+            return _step(event, self._config.policy, Lane.KDC)
+        return self._config.answer(event, self._server_hostname)
 
 
 class ServerAnswers:

@@ -214,7 +214,7 @@ async def test_an_event_of_the_other_side_is_a_bug_of_ours():
     _, server = memory_pair()
     ours = ClientAnswers(client_config(), "localhost")
     theirs = ServerAnswers(server_config(), server_side(server).sequence, None, 0)
-    with pytest.raises(AssertionError, match="LookupCredential"):
+    with pytest.raises(TypeError, match="LookupCredential"):
         await ours(LookupCredential(Principal("bob", ""), "ntlm"))
     with pytest.raises(AssertionError, match="JudgeCertificate"):
         await theirs(JudgeCertificate(()))
