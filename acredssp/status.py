@@ -1,7 +1,8 @@
 """The numbers of the field under their own names: SecurityStatus, NTSTATUS and the stages of a handshake.
 
-Both status enums are open. A peer may send any 32-bit value (FreeRDP 3.10 servers answer 0xC00700EA, which no
-table lists): such a value keeps its number, compares and prints like the others, and is named by its number.
+Both status enums are open. A peer may send any 32-bit value: such a value keeps its number, compares and prints like
+the others, and is named by its number. Where an NTSTATUS is due, some peers send a SECURITY_STATUS or a Win32 error:
+such a value has the name that it has there.
 """
 
 import enum
@@ -19,9 +20,14 @@ class OpenEnum(enum.IntEnum):
             return None
         # Made new each time and kept nowhere: a peer must not be able to grow a table of ours.
         member = int.__new__(cls, value)
-        member._name_ = f"0x{value:08X}"
+        member._name_ = cls._name_of(value)
         member._value_ = value
         return member
+
+    @classmethod
+    def _name_of(cls, value: int) -> str:
+        """The name of a value that is not in the enum."""
+        return f"0x{value:08X}"
 
     def __str__(self) -> str:
         return self.name
@@ -141,33 +147,129 @@ class SecurityStatus(OpenEnum):
 
 
 class NTSTATUS(OpenEnum):
-    """NTSTATUS as CredSSP carries it in errorCode ([MS-CSSP] 2.2.1, values from [MS-ERREF] 2.3.1)."""
+    """NTSTATUS as CredSSP carries it in errorCode ([MS-CSSP] 2.2.1, values from [MS-ERREF] 2.3.1).
+
+    Other peers than Windows also send a SECURITY_STATUS (pyspnego: 0x8009030C), the low half of one as 0xC007xxxx
+    (sspi-rs), or a Win32 error as 0xC007xxxx (FreeRDP 3: 0xC00700EA). These keep their value and have the name of what
+    they are: `SEC_E_LOGON_DENIED`, `ERROR_MORE_DATA`.
+    """
 
     STATUS_SUCCESS = 0x00000000
+    STATUS_UNSUCCESSFUL = 0xC0000001
+    STATUS_INVALID_PARAMETER = 0xC000000D
     STATUS_ACCESS_DENIED = 0xC0000022
     STATUS_NO_LOGON_SERVERS = 0xC000005E
+    STATUS_NO_SUCH_LOGON_SESSION = 0xC000005F
+    STATUS_PRIVILEGE_NOT_HELD = 0xC0000061
     STATUS_NO_SUCH_USER = 0xC0000064
     STATUS_WRONG_PASSWORD = 0xC000006A
+    STATUS_PASSWORD_RESTRICTION = 0xC000006C
     STATUS_LOGON_FAILURE = 0xC000006D
     STATUS_ACCOUNT_RESTRICTION = 0xC000006E
     STATUS_INVALID_LOGON_HOURS = 0xC000006F
     STATUS_INVALID_WORKSTATION = 0xC0000070
     STATUS_PASSWORD_EXPIRED = 0xC0000071
     STATUS_ACCOUNT_DISABLED = 0xC0000072
+    STATUS_INSUFFICIENT_RESOURCES = 0xC000009A
     STATUS_NOT_SUPPORTED = 0xC00000BB
-    STATUS_TRUSTED_RELATIONSHIP_FAILURE = 0xC000018D
+    STATUS_INVALID_SERVER_STATE = 0xC00000DC
+    STATUS_NO_SUCH_DOMAIN = 0xC00000DF
+    STATUS_INTERNAL_ERROR = 0xC00000E5
     STATUS_TIME_DIFFERENCE_AT_DC = 0xC0000133
+    STATUS_LOGON_NOT_GRANTED = 0xC0000155
     STATUS_LOGON_TYPE_NOT_GRANTED = 0xC000015B
+    STATUS_NO_TRUST_LSA_SECRET = 0xC000018A
+    STATUS_NO_TRUST_SAM_ACCOUNT = 0xC000018B
+    STATUS_TRUSTED_DOMAIN_FAILURE = 0xC000018C
+    STATUS_TRUSTED_RELATIONSHIP_FAILURE = 0xC000018D
+    STATUS_NETLOGON_NOT_STARTED = 0xC0000192
     STATUS_ACCOUNT_EXPIRED = 0xC0000193
+    STATUS_NOLOGON_INTERDOMAIN_TRUST_ACCOUNT = 0xC0000198
+    STATUS_NOLOGON_WORKSTATION_TRUST_ACCOUNT = 0xC0000199
+    STATUS_NOLOGON_SERVER_TRUST_ACCOUNT = 0xC000019A
     STATUS_PASSWORD_MUST_CHANGE = 0xC0000224
+    STATUS_DOMAIN_CONTROLLER_NOT_FOUND = 0xC0000233
     STATUS_ACCOUNT_LOCKED_OUT = 0xC0000234
     STATUS_MUTUAL_AUTHENTICATION_FAILED = 0xC00002C3  # "the server's password is out of date at the domain controller"
     STATUS_SMARTCARD_LOGON_REQUIRED = 0xC00002FA
+    STATUS_PKINIT_FAILURE = 0xC0000320
+    STATUS_NO_KERB_KEY = 0xC0000322
+    STATUS_BAD_BINDINGS = 0xC000035B
+    STATUS_SMARTCARD_WRONG_PIN = 0xC0000380
+    STATUS_DOWNGRADE_DETECTED = 0xC0000388
+    STATUS_AUTHENTICATION_FIREWALL_FAILED = 0xC0000413
+    STATUS_NTLM_BLOCKED = 0xC0000418
     STATUS_CTX_LOGON_DISABLED = 0xC00A0037
+
+    @classmethod
+    def _name_of(cls, value: int) -> str:
+        facility, code = value >> 16, value & 0xFFFF
+        if facility in (_SSPI, _FOLDED):
+            status = SecurityStatus(_SSPI << 16 | code)
+            if status.known:
+                return status.name
+        if facility in _OF_WIN32:
+            stands_for = _WIN32.get(code)
+            if stands_for is not None:
+                return stands_for.replace("STATUS_", "ERROR_", 1)
+        return super()._name_of(value)
+
+    @property
+    def stands_for(self) -> "NTSTATUS":
+        """The NTSTATUS that a Win32 error in its place stands for; the value itself otherwise."""
+        name = _WIN32.get(self & 0xFFFF) if self >> 16 in _OF_WIN32 else None
+        return type(self).__members__.get(name or "", self)
+
+
+_SSPI: Final = 0x8009
+"""The upper half of a SECURITY_STATUS that is a failure."""
+_FOLDED: Final = 0xC007
+"""The upper half of a Win32 error that was made an NTSTATUS of (NTSTATUS_FROM_WIN32); sspi-rs folds SEC_E_ too."""
+_OF_WIN32: Final = (_FOLDED, 0x8007)
+"""The same, and that of a Win32 error in an HRESULT."""
+
+_WIN32: Final = {
+    5: "STATUS_ACCESS_DENIED",
+    50: "STATUS_NOT_SUPPORTED",
+    87: "STATUS_INVALID_PARAMETER",
+    234: "STATUS_MORE_DATA",
+    1263: "STATUS_PKINIT_FAILURE",
+    1265: "STATUS_DOWNGRADE_DETECTED",
+    1311: "STATUS_NO_LOGON_SERVERS",
+    1317: "STATUS_NO_SUCH_USER",
+    1323: "STATUS_WRONG_PASSWORD",
+    1325: "STATUS_PASSWORD_RESTRICTION",
+    1326: "STATUS_LOGON_FAILURE",
+    1327: "STATUS_ACCOUNT_RESTRICTION",
+    1328: "STATUS_INVALID_LOGON_HOURS",
+    1329: "STATUS_INVALID_WORKSTATION",
+    1330: "STATUS_PASSWORD_EXPIRED",
+    1331: "STATUS_ACCOUNT_DISABLED",
+    1355: "STATUS_NO_SUCH_DOMAIN",
+    1380: "STATUS_LOGON_NOT_GRANTED",
+    1385: "STATUS_LOGON_TYPE_NOT_GRANTED",
+    1786: "STATUS_NO_TRUST_LSA_SECRET",
+    1787: "STATUS_NO_TRUST_SAM_ACCOUNT",
+    1788: "STATUS_TRUSTED_DOMAIN_FAILURE",
+    1789: "STATUS_TRUSTED_RELATIONSHIP_FAILURE",
+    1792: "STATUS_NETLOGON_NOT_STARTED",
+    1793: "STATUS_ACCOUNT_EXPIRED",
+    1907: "STATUS_PASSWORD_MUST_CHANGE",
+    1909: "STATUS_ACCOUNT_LOCKED_OUT",
+    1935: "STATUS_AUTHENTICATION_FIREWALL_FAILED",
+    1937: "STATUS_NTLM_BLOCKED",
+    7055: "STATUS_CTX_LOGON_DISABLED",
+}
+"""Win32 errors of a logon ([MS-ERREF] 2.2), by the NTSTATUS of the same name with STATUS_ for ERROR_. FreeRDP 3 sends
+234, ERROR_MORE_DATA, whatever is wrong; there is no such NTSTATUS."""
 
 
 LOGON_STATUS: Final = {
     NTSTATUS.STATUS_NO_LOGON_SERVERS: SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
+    NTSTATUS.STATUS_DOMAIN_CONTROLLER_NOT_FOUND: SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
+    NTSTATUS.STATUS_NETLOGON_NOT_STARTED: SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
+    NTSTATUS.STATUS_DOWNGRADE_DETECTED: SecurityStatus.SEC_E_DOWNGRADE_DETECTED,
+    NTSTATUS.STATUS_BAD_BINDINGS: SecurityStatus.SEC_E_BAD_BINDINGS,
     NTSTATUS.STATUS_TRUSTED_RELATIONSHIP_FAILURE: SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
     NTSTATUS.STATUS_TIME_DIFFERENCE_AT_DC: SecurityStatus.SEC_E_TIME_SKEW,
     NTSTATUS.STATUS_MUTUAL_AUTHENTICATION_FAILED: SecurityStatus.SEC_E_WRONG_PRINCIPAL,

@@ -9,12 +9,12 @@ from acredssp.status import NTSTATUS, SecurityStatus
 
 @pytest.mark.parametrize("enum", [NTSTATUS, SecurityStatus])
 def test_an_unknown_value_keeps_its_number_and_is_named_by_it(enum):
-    value = enum(0xC00700EA)
-    assert value == 0xC00700EA
-    assert value.name == str(value) == "0xC00700EA"
+    value = enum(0xC0DE00EA)
+    assert value == 0xC0DE00EA
+    assert value.name == str(value) == "0xC0DE00EA"
     assert not value.known
-    assert value == enum(0xC00700EA)
-    assert hash(value) == hash(enum(0xC00700EA))
+    assert value == enum(0xC0DE00EA)
+    assert hash(value) == hash(enum(0xC0DE00EA))
     assert pickle.loads(pickle.dumps(value)) == value  # noqa: S301 - our own bytes
 
 
@@ -41,3 +41,40 @@ def test_bit_31_is_failure():
     assert SecurityStatus.SEC_E_INCOMPLETE_MESSAGE.failed
     assert not SecurityStatus.SEC_I_CONTINUE_NEEDED.failed
     assert not SecurityStatus.SEC_E_OK.failed
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (0xC0000418, "STATUS_NTLM_BLOCKED"),
+        (0xC0000413, "STATUS_AUTHENTICATION_FIREWALL_FAILED"),
+        (0xC000018B, "STATUS_NO_TRUST_SAM_ACCOUNT"),
+        (0xC0000192, "STATUS_NETLOGON_NOT_STARTED"),
+        (0xC00000DC, "STATUS_INVALID_SERVER_STATE"),
+        (0xC0000388, "STATUS_DOWNGRADE_DETECTED"),
+        (0xC000035B, "STATUS_BAD_BINDINGS"),
+    ],
+)
+def test_refusals_that_windows_sends_have_their_names(code, name):
+    assert (str(NTSTATUS(code)), NTSTATUS(code).known) == (name, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "stands_for"),
+    [
+        (0x8009030C, "SEC_E_LOGON_DENIED", 0x8009030C),  # pyspnego
+        (0xC007030C, "SEC_E_LOGON_DENIED", 0xC007030C),  # sspi-rs
+        (0xC00700EA, "ERROR_MORE_DATA", 0xC00700EA),  # FreeRDP 3
+        (0xC007052E, "ERROR_LOGON_FAILURE", NTSTATUS.STATUS_LOGON_FAILURE),
+        (0x8007052E, "ERROR_LOGON_FAILURE", NTSTATUS.STATUS_LOGON_FAILURE),
+        (0xC0070791, "ERROR_NTLM_BLOCKED", NTSTATUS.STATUS_NTLM_BLOCKED),
+        (0xC00799AA, "0xC00799AA", 0xC00799AA),
+        (0x800903FF, "0x800903FF", 0x800903FF),
+        (NTSTATUS.STATUS_LOGON_FAILURE, "STATUS_LOGON_FAILURE", NTSTATUS.STATUS_LOGON_FAILURE),
+        (13, "0x0000000D", 13),
+    ],
+)
+def test_what_peers_send_in_place_of_an_ntstatus_keeps_its_number_and_is_named_as_what_it_is(code, name, stands_for):
+    status = NTSTATUS(code)
+    assert (int(status), str(status), status.stands_for) == (code, name, stands_for)
+    assert pickle.loads(pickle.dumps(status)) == status  # noqa: S301 - our own bytes

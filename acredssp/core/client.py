@@ -212,4 +212,4 @@ def _security_status(code: NTSTATUS) -> SecurityStatus:
         code >> 16 == 0x8009 or (code >> 16 == 0xC007 and status.known)
     ):
         return status
-    return _STATUS_OF_ERROR_CODE.get(code, SecurityStatus.SEC_E_LOGON_DENIED)
+    return _STATUS_OF_ERROR_CODE.get(code.stands_for, SecurityStatus.SEC_E_LOGON_DENIED)
