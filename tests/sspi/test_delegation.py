@@ -10,20 +10,15 @@ from support.sspi import CERTIFICATE_DER, CLIENT_FLAGS, CONTINUE, OK, Client, Se
 
 from acredssp.credentials import Nothing
 from acredssp.delegation import CredentialClass, DelegationPolicy, RestrictedAdministration, SPNList
-from acredssp.mechanisms.ntlm.initiator import NTLMInitiator
 from acredssp.policy import MechanismChoice, Policy
 from acredssp.sspi import (
     CREDSPP_SUBMIT_TYPE,
     CREDSSP_CRED,
-    CREDSSP_SERVER_AUTH,
     ISC_REQ,
     ISC_RET,
     KERB_INTERACTIVE_LOGON,
     SECBUFFER_PKG_PARAMS,
-    SECPKG_ATTR,
-    QueryContextAttributes,
     SecBuffer,
-    SecPkgContext_Flags,
     SecurityStatus,
 )
 from acredssp.trust import Trust
@@ -167,26 +162,6 @@ async def test_the_policy_comes_with_the_identity_in_a_credential_too():
     client = Client(await outbound(cred))
     await talk(client, Server(await inbound()))
     assert client.status is DELEGATION_POLICY
-
-
-@pytest.mark.requirement("R31", "R69", "R70", "Q13")
-@pytest.mark.parametrize(
-    ("changes", "flags"),
-    [(ONLY_PROVEN, CLIENT_FLAGS), ({}, MUTUAL), ({"credential_class": CredentialClass.SAVED}, MUTUAL)],
-)
-@pytest.mark.parametrize("trust", [UNTRUSTED, TRUSTED])
-async def test_kerberos_authenticates_the_server(changes, flags, trust, monkeypatch):
-    """What the mechanism calls itself is all that the policy goes by, so NTLM under that name will do here."""
-    monkeypatch.setattr(NTLMInitiator, "name", "kerberos")
-    logon = Logon(changes, flags, trust=trust)
-    client = await logon.run()
-    assert client.status is OK, client.error
-    assert logon.delegated == ["password"]
-    assert ISC_RET.MUTUAL_AUTH in client.attributes
-    found = SecPkgContext_Flags()
-    assert await QueryContextAttributes(client.handle, SECPKG_ATTR.SERVER_AUTH_FLAGS, found) is OK
-    certificate = CREDSSP_SERVER_AUTH.CERTIFICATE if trust is TRUSTED else CREDSSP_SERVER_AUTH(0)
-    assert found.Flags == CREDSSP_SERVER_AUTH.NEGOTIATE | certificate
 
 
 @pytest.mark.requirement("delegation.audit")

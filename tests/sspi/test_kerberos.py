@@ -5,10 +5,21 @@ import asyncio
 import pytest
 from support.endpoints import client_config, server_config
 from support.kerberos import ALICE
-from support.sspi import OK, pair, talk
+from support.records import query
+from support.sspi import CLIENT_FLAGS, OK, pair, talk
 
-from acredssp import Keytab, MechanismChoice, Password, Policy, TicketCache
-from acredssp.sspi import ISC_RET, SecurityStatus
+from acredssp import DelegationPolicy, Keytab, MechanismChoice, Password, Policy, SPNList, TicketCache, Trust
+from acredssp.sspi import (
+    CREDSSP_SERVER_AUTH,
+    ISC_REQ,
+    ISC_RET,
+    SECPKG_ATTR,
+    SECPKG_NEGOTIATION,
+    SecPkgContext_Flags,
+    SecPkgContext_NegotiationInfo,
+    SecPkgContext_PackageInfo,
+    SecurityStatus,
+)
 
 KERBEROS = Policy(mechanism=MechanismChoice.KERBEROS)
 
@@ -31,6 +42,71 @@ async def test_tickets_log_on_and_delegate_nothing(kerberos):
     assert (client.status, server.status) == (OK, OK)
     assert server.handle.state.principal == "ACREDSSP.TEST\\bob"
     assert not client.attributes.flags & ISC_RET.DELEGATE
+
+
+@pytest.mark.requirement("Q12")
+@pytest.mark.parametrize("package", ["CREDSSP", "TSSSP"])
+async def test_the_package_that_negotiate_chose_is_kerberos(package, kerberos):
+    configs = client_config(authenticate=ALICE), server_config(keytab=Keytab(str(kerberos.keytab)))
+    ends = await pair(*configs, package=package)
+    await talk(*ends)
+    for end in ends:
+        assert end.status is OK, end.error
+        chosen = await query(end, SECPKG_ATTR.NEGOTIATION_PACKAGE, SecPkgContext_PackageInfo())
+        assert (chosen.PackageInfo.Name, chosen.PackageInfo.wRPCID) == ("Kerberos", 16)
+        chosen = await query(end, SECPKG_ATTR.NEGOTIATION_INFO, SecPkgContext_NegotiationInfo())
+        assert (chosen.PackageInfo.Name, chosen.NegotiationState) == ("Kerberos", SECPKG_NEGOTIATION.COMPLETE)
+
+
+UNTRUSTED = Trust()
+"""Of nobody's certificate: what authenticates the server is then Kerberos alone."""
+ONLY_PROVEN = DelegationPolicy(allow_fresh_credentials_when_ntlm_only=SPNList())
+"""Passwords go to servers that are authenticated, and to no others."""
+
+
+@pytest.mark.requirement("Q13")
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_a_server_is_authenticated_by_kerberos_and_by_a_trusted_certificate(trusted, kerberos):
+    client, server = await pair(
+        client_config(authenticate=ALICE, **({} if trusted else {"trust": UNTRUSTED})),
+        server_config(keytab=Keytab(str(kerberos.keytab))),
+    )
+    await talk(client, server)
+    assert client.status is OK, client.error
+    found = await query(client, SECPKG_ATTR.SERVER_AUTH_FLAGS, SecPkgContext_Flags())
+    certificate = CREDSSP_SERVER_AUTH.CERTIFICATE if trusted else CREDSSP_SERVER_AUTH(0)
+    assert found.Flags == CREDSSP_SERVER_AUTH.NEGOTIATE | certificate
+
+
+@pytest.mark.requirement("R31", "R69", "R70")
+@pytest.mark.parametrize(
+    ("flags", "delegation", "refusal"),
+    [
+        (ISC_REQ.MUTUAL_AUTH, DelegationPolicy(), SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED),
+        (0, ONLY_PROVEN, SecurityStatus.SEC_E_POLICY_NLTM_ONLY),
+    ],
+)
+@pytest.mark.parametrize("mechanism", [MechanismChoice.KERBEROS, MechanismChoice.NTLM])
+async def test_what_ntlm_is_refused_kerberos_is_given(mechanism, flags, delegation, refusal, kerberos):
+    """The server's certificate is nobody's: only a ticket says who it is, and only then the password goes over."""
+    policy = Policy(mechanism=mechanism)
+    given = []
+    config = server_config(
+        keytab=Keytab(str(kerberos.keytab)),
+        lookup=lambda _: ALICE,
+        admit=lambda info: given.append(info.delegated) or True,
+    )
+    client, server = await pair(
+        client_config(policy, authenticate=ALICE, delegation=delegation, trust=UNTRUSTED), config
+    )
+    client.flags = CLIENT_FLAGS | flags
+    await talk(client, server)
+    if mechanism is MechanismChoice.KERBEROS:
+        assert (client.status, given) == (OK, ["password"]), client.error
+        assert ISC_RET.MUTUAL_AUTH in client.attributes
+    else:
+        assert (client.status, given) == (refusal, [])
+        assert server.handle.state.context.take_credentials() is None
 
 
 @pytest.mark.requirement("R67")
