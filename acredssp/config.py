@@ -16,8 +16,10 @@ from acredssp import tls_config
 from acredssp.core.client import ClientHandshake, FetchedCredentials
 from acredssp.core.context import SecurityContext
 from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertificate, StepMechanism
+from acredssp.core.own_certificate import own_public_key, present
 from acredssp.core.server import ServerHandshake
-from acredssp.core.tls import BIOPair, TLSSession, own_public_key
+from acredssp.core.server_name import note_server_name
+from acredssp.core.tls import BIOPair, TLSSession
 from acredssp.credentials import (
     Credential,
     Keytab,
@@ -340,7 +342,12 @@ class ServerConfig:
     """How a server lets clients in."""
 
     ssl_context: ssl.SSLContext
-    """With the server's certificate: from `acredssp.tls_config`, or the caller's own with one certificate chain."""
+    """With the server's certificate: from `acredssp.tls_config`, or the caller's own with one certificate chain. Its
+    `sni_callback` may choose another context by the name that a client asks for; what is there when the configuration
+    is made goes on being called, behind a note of the name (`server_name` of requests and reports)."""
+    certificate: bytes | None = dataclasses.field(default=None, repr=False)
+    """The chain that `ssl_context` presents, in PEM, the server's own first. To be given where acredssp says that it
+    cannot be found out; None to have the context asked, which nearly every context can be."""
     lookup: LookupHook | None = None
     """Gives an account's secret, for NTLM; None where nobody logs on by NTLM."""
     keytab: Keytab | None = None
@@ -361,6 +368,9 @@ class ServerConfig:
         object.__setattr__(self, "_takes_ntlm", self.lookup is not None and self.policy.mechanism.ntlm)
         keys = ServiceKeys(self.keytab) if self.keytab is not None and self.policy.mechanism.kerberos else None
         object.__setattr__(self, "_keys", keys)
+        note_server_name(self.ssl_context)
+        if self.certificate is not None:
+            present(self.ssl_context, tls_config.chain_of(self.certificate))
         own_public_key(self.ssl_context)  # a context without a usable certificate is refused here, not at a client
         if not self._takes_ntlm and keys is None:
             raise ValueError("nobody can log on: ntlm takes a lookup, kerberos a keytab, and the policy must allow it")

@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from acredssp.core.tls import note_server_name, own_public_key
+from acredssp.core.own_certificate import own_public_key
+from acredssp.core.server_name import note_server_name
 from acredssp.policy import Policy
 
 __all__ = ["client_context", "client_context_from_pem", "self_signed", "server_context", "server_context_from_pem"]
@@ -92,9 +93,22 @@ def _server_context(policy: Policy, certfile: str, keyfile: str | None, password
     # has no switch for it (SSL_CTX_set_session_cache_mode). It holds 20480 sessions of some KiB at most, and saves TLS
     # alone: the logon is a whole one, bound to this context's key.
     context.num_tickets = 0
-    context.sni_callback = note_server_name
+    note_server_name(context)
     own_public_key(context)
     return context
+
+
+def chain_of(certificate: bytes) -> tuple[bytes, ...]:
+    """Return the certificates of a chain in PEM as DER, in their order.
+
+    Raises:
+        ValueError: There is none.
+    """
+    try:
+        links = x509.load_pem_x509_certificates(certificate)
+    except ValueError:
+        raise ValueError("expected a certificate chain in PEM, got something else") from None
+    return tuple(link.public_bytes(serialization.Encoding.DER) for link in links)
 
 
 def _apply(context: ssl.SSLContext, policy: Policy) -> None:

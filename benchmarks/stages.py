@@ -33,6 +33,7 @@ HARNESS = str(pathlib.Path(__file__).parent) + "/"
 TLS, LOOP, OTHER = "TLS", "event loop and sockets", "calling loop, freeing"
 STAGES = (
     ("core/tls.py", TLS),
+    ("core/server_name.py", TLS),
     ("wire/spnego.py", "SPNEGO"),
     ("mechanisms/negotiate.py", "SPNEGO"),
     ("mechanisms/ntlm/", "NTLM"),

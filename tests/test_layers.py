@@ -33,7 +33,17 @@ DOORS = {
     "gssapi": ("mechanisms.kerberos",),
     "krb5": ("mechanisms.kerberos",),
     "spnego": ("mechanisms.kerberos",),
-    "ssl": ("policy", "core.tls", "core.client_certificate", "tls_config", "trust", "config", "sspi"),
+    "ssl": (
+        "policy",
+        "core.tls",
+        "core.client_certificate",
+        "core.server_name",
+        "core.own_certificate",
+        "tls_config",
+        "trust",
+        "config",
+        "sspi",
+    ),
     "typer": ("cli",),
     "uvloop": ("cli",),
 }

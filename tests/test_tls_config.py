@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from support.engine import certificate_for, pem
 
 from acredssp import tls_config
+from acredssp.core.own_certificate import own_public_key
 from acredssp.core.tls import TLSSession
 from acredssp.errors import TLSError
 from acredssp.policy import Policy
@@ -117,7 +118,7 @@ def test_without_memfd_the_file_is_encrypted_and_gone_afterwards(audit, tmp_path
         assert len(password) == 64
     assert list(tmp_path.iterdir()) == []
     context = tls_config.server_context_from_pem(Policy(), *pem("ec"))
-    assert TLSSession(context, server_side=True).own_public_key()
+    assert own_public_key(context)
 
 
 def test_a_clients_certificate_is_shown_to_a_server_that_asks():

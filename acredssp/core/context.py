@@ -32,6 +32,7 @@ from typing import Final, NoReturn, TypeAlias
 from acredssp.core.client import ClientHandshake
 from acredssp.core.events import ChooseCertificate, Event, JudgeCertificate
 from acredssp.core.handshake import Answer
+from acredssp.core.own_certificate import own_public_key
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
 from acredssp.core.tls import TLSSession, peer_public_key
@@ -347,7 +348,7 @@ class SecurityContext:
     def _tls_established(self, tls: TLSSession) -> Answer | None:
         self._max_fragment = tls.max_fragment
         if self._client is None:
-            self.handshake.tls_established(tls.own_public_key())
+            self.handshake.tls_established(own_public_key(tls.context))
             return b"" if tls.has_output else None
         chain = tls.peer_chain()
         self._client.tls_established(peer_public_key(chain))

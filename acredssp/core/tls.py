@@ -18,7 +18,8 @@ import contextlib
 import ssl
 from typing import Any, Final
 
-from acredssp.errors import LocalProtocolError, PeerClosed, PolicyError, TLSError
+from acredssp.core.server_name import server_name_of
+from acredssp.errors import LocalProtocolError, PeerClosed, TLSError
 from acredssp.status import SecurityStatus, Stage
 from acredssp.wire.tls_record import MAX_FRAGMENT, MAX_FRAGMENT_TLS13
 from acredssp.wire.x509 import subject_public_key
@@ -27,9 +28,6 @@ __all__ = [
     "MAX_PLAINTEXT",
     "BIOPair",
     "TLSSession",
-    "note_server_name",
-    "own_chain",
-    "own_public_key",
     "peer_public_key",
 ]
 
@@ -38,9 +36,6 @@ MAX_PLAINTEXT: Final = 16_384
 
 _ENCODING_DER: Final = 2
 """`_ssl.ENCODING_DER`: PEM, the default, takes twice the instructions, and as many again to undo it."""
-
-_MOST_FLIGHTS: Final = 4
-"""Flights a client sends before its handshake is complete: two, and one more after a HelloRetryRequest."""
 
 # RFC 8446 section 6 alert names as OpenSSL spells them in SSLError.reason, and what Schannel makes of each alert.
 _ALERT_STATUS: Final = {
@@ -374,8 +369,8 @@ class TLSSession:
 
     @property
     def server_name(self) -> str:
-        """Server: the name the client asked for by SNI; empty for none, or without `note_server_name`."""
-        return getattr(self._object, _SERVER_NAME, None) or ""
+        """Server: the name the client asked for by SNI; empty for none, or where the context does not note it."""
+        return server_name_of(self._object)
 
     @property
     def peer_certificate(self) -> bytes | None:
@@ -400,9 +395,10 @@ class TLSSession:
         leaf = self.peer_certificate  # all that a resumed session remembers
         return (leaf,) if leaf is not None else ()
 
-    def own_public_key(self) -> bytes:
-        """Return the SubjectPublicKey that this server presented, true after an SNI callback swapped the context."""
-        return _identity(self._object.context)[0]
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The context in use: another one than it was made of once an SNI callback has chosen it."""
+        return self._object.context
 
 
 def peer_public_key(chain: tuple[bytes, ...]) -> bytes:
@@ -434,75 +430,3 @@ def _tls_error(error: ssl.SSLError) -> TLSError:
         f"the peer sent tls alert {name.lower()}",
         security_status=_ALERT_STATUS.get(name, SecurityStatus.SEC_E_ILLEGAL_MESSAGE),
     )
-
-
-_SERVER_NAME: Final = "acredssp_server_name"
-
-
-def note_server_name(ssl_object: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
-    """Keep what SNI said beside the connection: an `SSLContext.sni_callback`, the only way to learn it."""
-    setattr(ssl_object, _SERVER_NAME, name)
-
-
-_IDENTITY: Final = "acredssp_identity"
-
-
-def own_public_key(context: ssl.SSLContext) -> bytes:
-    """Return the SubjectPublicKey of a server context's certificate.
-
-    Raises:
-        PolicyError: The context has no certificate, or certificates of two key types: which of them a client
-            gets to see would then depend on the client.
-    """
-    return _identity(context)[0]
-
-
-def own_chain(context: ssl.SSLContext) -> tuple[bytes, ...]:
-    """Return the certificates that a server context presents, in DER, its own first; raises as above."""
-    return _identity(context)[1]
-
-
-def _identity(context: ssl.SSLContext) -> tuple[bytes, tuple[bytes, ...]]:
-    """The key, which every connection needs, and the chain.
-
-    CPython has no getter for a context's own certificate: each context is asked once, by a handshake in memory, and
-    what it presents is remembered beside it.
-    """
-    identity: tuple[bytes, tuple[bytes, ...]] | None = getattr(context, _IDENTITY, None)
-    if identity is None:
-        chain = _ask_chain(context)
-        identity = subject_public_key(chain[0]), chain
-        setattr(context, _IDENTITY, identity)
-    return identity
-
-
-def _ask_chain(context: ssl.SSLContext) -> tuple[bytes, ...]:
-    # TLS 1.2 cipher suites name the kind of signature. A context that insists on TLS 1.3 is asked without a choice.
-    chains = {chain for suites in ("aRSA", "aECDSA", None) if (chain := _offered_chain(context, suites))}
-    if len(chains) == 1:
-        return chains.pop()
-    raise PolicyError(
-        "the ssl context has no certificate" if not chains else "the ssl context has certificates of two key types",
-        hint="load one certificate chain with load_cert_chain()",
-    )
-
-
-def _offered_chain(context: ssl.SSLContext, suites: str | None) -> tuple[bytes, ...]:
-    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    asking.check_hostname = False
-    asking.verify_mode = ssl.CERT_NONE  # only the certificates are looked at, and nothing is sent over this connection
-    if suites is not None:
-        asking.maximum_version = ssl.TLSVersion.TLSv1_2
-        asking.set_ciphers(suites)
-    client = TLSSession(asking, server_side=False)
-    server = TLSSession(context, server_side=True)
-    flight = b""
-    try:
-        for _ in range(_MOST_FLIGHTS):
-            if client.handshake(flight):
-                return client.peer_chain()
-            server.handshake(client.output())
-            flight = server.output()
-    except TLSError:
-        pass
-    return ()

@@ -9,7 +9,7 @@ which CredSSP does not have; and what is of other packages.
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
-from acredssp.core.tls import own_chain
+from acredssp.core.own_certificate import own_chain
 from acredssp.errors import CredSSPError
 from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.certificates import end_point_binding, is_self_signed
@@ -202,7 +202,7 @@ def _server_chain(state: InitiatorState) -> tuple[bytes, ...]:
 
 def _own_chain(state: AcceptorState) -> tuple[bytes, ...]:
     if state.context.tls is not None:
-        return own_chain(state.context.tls.ssl_object.context)  # true after an SNI callback swapped the context
+        return own_chain(state.context.tls.context)  # true after an SNI callback swapped the context
     assert state.credential.server is not None
     return own_chain(state.credential.server.ssl_context)
 

@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 
 from acredssp.core.client_certificate import WatchingTLSSession
 from acredssp.core.context import StepResult
-from acredssp.core.tls import own_public_key
+from acredssp.core.own_certificate import own_public_key
 from acredssp.credentials import Password
 from acredssp.delegation import CredentialClass
 from acredssp.errors import CredSSPError, LocalProtocolError

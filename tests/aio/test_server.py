@@ -3,11 +3,13 @@ import contextlib
 import gc
 import logging
 import socket
+import ssl
 import sys
 from pathlib import Path
 
 import pytest
 from support.endpoints import (
+    BOB,
     PASSWORD,
     MemoryTransport,
     Recorder,
@@ -27,9 +29,13 @@ from acredssp.credentials import Password
 from acredssp.errors import AuthenticationError, HandshakeTimeout, LimitExceeded, PeerClosed, RemoteProtocolError
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, Stage
+from acredssp.tls_config import self_signed, server_context_from_pem
 
 HOST = "127.0.0.1"
 MOST_BACKLOG = int(Path("/proc/sys/net/core/somaxconn").read_text("ascii"))
+
+FRONT = server_context_from_pem(Policy(), *self_signed(["front"], "ec"))
+"""Made here, since making one writes a file, which no test may do on its loop."""
 
 
 class Lab:
@@ -84,6 +90,26 @@ async def test_a_client_gets_an_application_protocol_of_its_own(lab):
         transport.close()
         assert await app.lost is None
     assert [report.error for report in lab.reports] == [None] * 3
+
+
+async def test_hooks_and_report_have_the_name_where_the_callers_sni_callback_chose_a_context(lab):
+    asked = []
+
+    def choose(ssl_object, name, _context):
+        if name is None:
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        ssl_object.context = chosen
+        return None
+
+    chosen = server_config().ssl_context
+    FRONT.sni_callback = choose
+    config = server_config(ssl_context=FRONT, lookup=lambda request: asked.append(request) or BOB)
+    lab = await lab(config=config)
+    transport, _ = await lab.connect(server_hostname="localhost")
+    (report,) = await lab.reported(1)
+    assert report.error is None
+    assert report.server_name == asked[0].server_name == "localhost"
+    transport.abort()
 
 
 async def test_a_report_of_a_success_tells_who_and_how(lab):

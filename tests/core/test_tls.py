@@ -4,46 +4,18 @@ import contextlib
 import ssl
 
 import pytest
-from asn1crypto import pem as asn1_pem
-from asn1crypto import x509 as asn1_x509
 from support.engine import pem
+from support.tls import TLS12, TLS13, pair, shake_hands, subject_public_key
 
 from acredssp import tls_config
 from acredssp.core import tls as tls_module
-from acredssp.core.tls import BIOPair, TLSSession, own_chain, own_public_key, peer_public_key
-from acredssp.errors import LocalProtocolError, PolicyError, TLSError
+from acredssp.core.own_certificate import own_public_key
+from acredssp.core.tls import BIOPair, TLSSession, peer_public_key
+from acredssp.errors import LocalProtocolError, TLSError
 from acredssp.policy import Policy
 from acredssp.status import SecurityStatus
 
-TLS12 = Policy(max_tls=ssl.TLSVersion.TLSv1_2)
-TLS13 = Policy(min_tls=ssl.TLSVersion.TLSv1_3)
 VERSIONS = pytest.mark.parametrize("policy", [TLS12, TLS13], ids=["tls12", "tls13"])
-
-
-def subject_public_key(certificate_pem: bytes) -> bytes:
-    """By asn1crypto, which shares no code with ours."""
-    _, _, der = asn1_pem.unarmor(certificate_pem)
-    info = asn1_x509.Certificate.load(der)["tbs_certificate"]["subject_public_key_info"]
-    return info["public_key"].contents[1:]
-
-
-def pair(policy: Policy, server_context: ssl.SSLContext) -> tuple[TLSSession, TLSSession]:
-    client = TLSSession(tls_config.client_context(policy), server_side=False, server_hostname="localhost")
-    server = TLSSession(server_context, server_side=True)
-    shake_hands(client, server)
-    return client, server
-
-
-def shake_hands(client: TLSSession, server: TLSSession) -> None:
-    flight = b""
-    for _ in range(5):
-        done = client.handshake(flight)
-        done = server.handshake(client.output()) and done
-        flight = server.output()
-        if done:
-            client.read(flight)
-            return
-    raise AssertionError("the tls handshake does not end")
 
 
 @pytest.fixture
@@ -57,7 +29,7 @@ def server_context():
 def test_both_sides_see_the_same_subject_public_key(policy, key_type):
     chain, key = pem(key_type)
     client, server = pair(policy, tls_config.server_context_from_pem(policy, chain, key))
-    assert peer_public_key(client.peer_chain()) == server.own_public_key() == subject_public_key(chain)
+    assert peer_public_key(client.peer_chain()) == own_public_key(server.context) == subject_public_key(chain)
 
 
 @VERSIONS
@@ -394,51 +366,3 @@ def test_asking_for_answers_makes_no_record_where_none_is_due(version, server_co
     client.output()
     client.answer()
     assert (client.closed, client.output_size) == (True, 0)
-
-
-# --- whose key is it ---
-
-
-def test_a_context_of_the_caller_is_asked_for_its_certificate_once(tmp_path, monkeypatch):
-    chain, key = pem("ec")
-    file = tmp_path / "both.pem"
-    file.write_bytes(chain + key)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    assert own_public_key(context) == subject_public_key(chain)
-    assert own_chain(context) == (ssl.PEM_cert_to_DER_cert(chain.decode()),)
-    monkeypatch.setattr(tls_module, "_ask_chain", None)
-    assert own_public_key(context) == subject_public_key(chain)
-    assert own_chain(context) == (ssl.PEM_cert_to_DER_cert(chain.decode()),)
-
-
-def test_a_context_without_a_certificate_is_refused():
-    with pytest.raises(PolicyError, match="no certificate"):
-        own_public_key(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-
-
-def test_a_context_with_two_key_types_is_refused(tmp_path):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    for kind in ("rsa", "ec"):
-        file = tmp_path / f"{kind}.pem"
-        file.write_bytes(b"".join(pem(kind)))
-        context.load_cert_chain(file)
-    with pytest.raises(PolicyError, match="two key types"):
-        own_public_key(context)
-
-
-def test_a_context_of_tls_13_alone_is_asked_too(tmp_path):
-    file = tmp_path / "both.pem"
-    file.write_bytes(b"".join(pem("ec")))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(file)
-    assert own_public_key(context) == subject_public_key(pem("ec")[0])
-
-
-def test_the_key_is_that_of_the_context_an_sni_callback_chose():
-    front = tls_config.server_context_from_pem(Policy(), *pem("rsa"))
-    behind = tls_config.server_context_from_pem(Policy(), *pem("ec"))
-    front.sni_callback = lambda ssl_object, _name, _context: setattr(ssl_object, "context", behind)
-    client, server = pair(TLS13, front)
-    assert server.own_public_key() == peer_public_key(client.peer_chain()) == subject_public_key(pem("ec")[0])

@@ -10,7 +10,7 @@ from cryptography import x509
 from support.engine import pem
 
 from acredssp import ClientConfig, Keytab, NTHash, Password, Policy, ServerConfig, TicketCache, Trust, tls_config
-from acredssp.core.tls import own_public_key
+from acredssp.core.own_certificate import own_public_key
 from acredssp.mechanisms.kerberos import context
 from acredssp.sspi import (
     CREDSSP_CRED,

@@ -1,0 +1,96 @@
+"""Two messages of a TLS 1.2 handshake, as much of them as it takes to ask a server for its certificate chain.
+
+Up to TLS 1.2 a server shows its chain in clear, in its first flight (RFC 5246 7.4.2). So one ClientHello, written by
+hand, is enough to see it: whatever the server wants of a client afterwards, and whatever curves OpenSSL's own clients
+do not offer.
+
+Who calls: `core.own_certificate`, which asks the server contexts of its own process. No hello of ours goes to a peer.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from acredssp.wire.tls_record import HANDSHAKE, HEADER_SIZE, record_end
+
+__all__ = ["certificate_chain", "client_hello"]
+
+_CLIENT_HELLO: Final = 1
+_CERTIFICATE: Final = 11
+_MESSAGE_HEADER: Final = 4
+_TLS12: Final = b"\x03\x03"
+_SUPPORTED_GROUPS: Final = 10
+_POINT_FORMATS: Final = 11
+_SIGNATURE_ALGORITHMS: Final = 13
+_RENEGOTIATION_INFO: Final = 0xFF01
+
+_GROUPS: Final = (*range(1, 31), *range(256, 261))
+"""Every group that has a number for TLS 1.2: the curves of RFC 8422, RFC 7027 (brainpool), and RFC 7919's ffdhe."""
+
+
+def client_hello(suites: Sequence[int], signature_algorithms: Sequence[int]) -> bytes:
+    """One record with a TLS 1.2 ClientHello that offers these suites and signatures, and every group there is.
+
+    Args:
+        suites: Cipher suites by their numbers; a server of a lower version takes those it can.
+        signature_algorithms: By their numbers (RFC 8446 4.2.3); servers below TLS 1.2 do not look at them.
+    """
+    extensions = b"".join((
+        _extension(_SUPPORTED_GROUPS, _vector(2, _numbers(_GROUPS))),
+        _extension(_POINT_FORMATS, _vector(1, b"\0")),
+        _extension(_SIGNATURE_ALGORITHMS, _vector(2, _numbers(signature_algorithms))),
+        _extension(_RENEGOTIATION_INFO, _vector(1, b"")),
+    ))  # fmt: skip
+    # The random need not be one: the handshake ends here, and no key is made of it.
+    body = _TLS12 + bytes(32) + _vector(1, b"") + _vector(2, _numbers(suites)) + _vector(1, b"\0")
+    message = bytes((_CLIENT_HELLO,)) + _vector(3, body + _vector(2, extensions))
+    return bytes((HANDSHAKE, 3, 1)) + _vector(2, message)
+
+
+def certificate_chain(flight: bytes) -> tuple[bytes, ...]:
+    """The certificates in DER that a server's first flight shows, its own first; empty where it shows none.
+
+    Args:
+        flight: Whole records in clear, of a server of our own.
+    """
+    messages = _handshake_messages(flight)
+    offset = 0
+    while offset + _MESSAGE_HEADER <= len(messages):
+        start = offset + _MESSAGE_HEADER
+        end = start + int.from_bytes(messages[offset + 1 : start], "big")
+        if messages[offset] == _CERTIFICATE:
+            return _certificates(messages[start + 3 : end])
+        offset = end
+    return ()
+
+
+def _handshake_messages(flight: bytes) -> bytes:
+    fragments, offset = [], 0
+    while offset < len(flight):
+        end = record_end(flight, offset)
+        if flight[offset] == HANDSHAKE:
+            start = offset + HEADER_SIZE
+            fragments.append(flight[start:end])
+        offset = end
+    return b"".join(fragments)
+
+
+def _certificates(chain: bytes) -> tuple[bytes, ...]:
+    certificates, offset = [], 0
+    while offset + 3 <= len(chain):
+        start = offset + 3
+        offset = start + int.from_bytes(chain[offset:start], "big")
+        certificates.append(chain[start:offset])
+    return tuple(certificates)
+
+
+def _numbers(numbers: Sequence[int]) -> bytes:
+    return b"".join([number.to_bytes(2, "big") for number in numbers])
+
+
+def _extension(kind: int, content: bytes) -> bytes:
+    return kind.to_bytes(2, "big") + _vector(2, content)
+
+
+def _vector(size: int, content: bytes) -> bytes:
+    """`content` behind its length, in `size` bytes."""
+    return len(content).to_bytes(size, "big") + content
