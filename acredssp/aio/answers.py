@@ -72,10 +72,10 @@ class ServerAnswers:
         config: Its hooks.
         sequence: The handshake that asks.
         peer_address: As `get_extra_info("peername")` gives it.
-        deadline: The handshake's, in the loop's time.
+        deadline: The handshake's, in the loop's time; None where the caller sets none.
     """
 
-    def __init__(self, config: ServerConfig, sequence: Sequence, peer_address: object, deadline: float) -> None:
+    def __init__(self, config: ServerConfig, sequence: Sequence, peer_address: object, deadline: float | None) -> None:
         self._config = config
         self._sequence = sequence
         self._peer_address = peer_address
@@ -110,10 +110,19 @@ class ServerAnswers:
         return Identity(event.principal, event.mechanism, self._peer_address, self.server_name, self._sequence.cookie)
 
     def _credential_request(self, event: LookupCredential) -> CredentialRequest:
-        deadline = min(self._deadline, deadline_in(self._config.policy.hook_timeout))
         return CredentialRequest(
-            event.principal, event.mechanism, self._peer_address, self.server_name, self._sequence.cookie, deadline
+            event.principal,
+            event.mechanism,
+            self._peer_address,
+            self.server_name,
+            self._sequence.cookie,
+            self._hook_deadline(),
         )
+
+    def _hook_deadline(self) -> float:
+        """When an answer comes too late; never in the past, not even on a loop that was held up."""
+        deadline = deadline_in(self._config.policy.hook_timeout)
+        return deadline if self._deadline is None else max(deadline_in(0.0), min(self._deadline, deadline))
 
     @property
     def server_name(self) -> str:

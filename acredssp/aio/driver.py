@@ -90,7 +90,7 @@ async def establish(protocol: CredSSPProtocol, sequence: Sequence, answer: Answe
             async with asyncio.timeout_at(deadline) as limit:
                 driver.begin()
                 while (pending := await driver.pending()) is not None:
-                    answered = await pending
+                    answered = await driver.answer_to(pending)
                     check_in_time(limit)
                     driver.resume(answered)
         except TimeoutError:
@@ -132,6 +132,7 @@ class _Driver:
         "_error",
         "_established",
         "_pending",
+        "_presence",
         "_protocol",
         "_sequence",
         "_waiter",
@@ -149,6 +150,8 @@ class _Driver:
         self._draining: StepResult | None = None
         """What to go on with once the transport takes more."""
         self._pending: Pending | None = None
+        self._presence: asyncio.Timeout | None = None
+        """While an answer is awaited: ends the waiting once the peer has left."""
         self._established = False
         self._error: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -184,6 +187,29 @@ class _Driver:
                 del error  # its traceback holds this frame
         pending, self._pending = self._pending, None
         return pending
+
+    async def answer_to(self, pending: Pending) -> object:
+        """Wait for an answer that takes time. Whoever works on it is cancelled once the peer has left.
+
+        Raises:
+            CredSSPError: The peer left: nobody needs the answer.
+        """
+        if self._peer_has_left:
+            pending.close()
+            self._sequence.receive_eof()
+        try:
+            async with asyncio.timeout(None) as presence:
+                self._presence = presence
+                answer = await pending
+        except TimeoutError:
+            if not presence.expired():
+                raise
+            answer = None
+        finally:
+            self._presence = None
+        if presence.expired():
+            self._sequence.receive_eof()
+        return answer
 
     async def say_goodbye(self, deadline: float) -> None:
         """Close with our last words; nobody who does not read them holds us up."""
@@ -276,6 +302,11 @@ class _Driver:
             return None
         return self._sequence.resume(answer)
 
+    @property
+    def _peer_has_left(self) -> bool:
+        """Whether the handshake can come to nothing: no more will come, and the engine needs more."""
+        return self._protocol.lost or (self._protocol.ended and not self._sequence.heard_all)
+
     def _wait_for(self, size: int) -> None:
         """Wait until so many bytes are stored."""
         if self._protocol.ended:
@@ -310,6 +341,9 @@ class _Driver:
         """See what the end means to an engine that waits for more, or to last words."""
         if self._wanted:
             self._go_on()
+        elif self._presence is not None and self._peer_has_left:
+            presence, self._presence = self._presence, None
+            presence.reschedule(self._protocol.loop.time())
         self._wake()
 
     def on_connection_lost(self, exc: Exception | None) -> None:

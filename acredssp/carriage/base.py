@@ -31,6 +31,10 @@ class Sequence(Protocol):
         """The carriage's own facts, by the names that `get_extra_info` knows them by."""
 
     @property
+    def heard_all(self) -> bool:
+        """Whether the peer has sent all that it has to: if it leaves now, the handshake may still be established."""
+
+    @property
     def farewell(self) -> bytes:
         """What the peer should still be sent after a failure."""
 

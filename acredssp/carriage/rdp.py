@@ -104,6 +104,11 @@ class _RDPSequence(ABC):
         """Server: what tells the client that it has to ask for CredSSP."""
 
     @property
+    def heard_all(self) -> bool:
+        """Whether the peer has sent all that it has to."""
+        return self.context.heard_all
+
+    @property
     def farewell(self) -> bytes:
         """What the peer should still be sent after a failure."""
         return self._refusal or self.context.farewell
@@ -326,6 +331,11 @@ class RDPAcceptor(_RDPSequence):
             failure_code=FailureCode.HYBRID_REQUIRED_BY_SERVER,
             hint="enable network level authentication on the client",
         )
+
+    @property
+    def heard_all(self) -> bool:
+        """Whether the client has sent all that it has to; with HYBRID_EX it still waits for the verdict."""
+        return self.context.heard_all and not self._early
 
     @property
     def _early(self) -> bool:

@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from typing import Final, NoReturn, TypeAlias
 
 from acredssp.core.client import ClientHandshake
-from acredssp.core.events import ChooseCertificate, Event, JudgeCertificate
+from acredssp.core.events import Admit, ChooseCertificate, Event, JudgeCertificate
 from acredssp.core.handshake import Answer
 from acredssp.core.own_certificate import own_public_key
 from acredssp.core.server import ServerHandshake
@@ -164,6 +164,11 @@ class SecurityContext:
     def cookie(self) -> str:
         """Nothing: a bare context hears nothing of the client before TLS."""
         return ""
+
+    @property
+    def heard_all(self) -> bool:
+        """Whether the engine waits for the last answer, behind which nothing of the peer is needed."""
+        return isinstance(self._event, Admit)
 
     @property
     def extra_info(self) -> Mapping[str, object]:

@@ -16,7 +16,7 @@ import datetime as dt
 from typing import Final
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
-from acredssp.aio.driver import Pending, deadline_in
+from acredssp.aio.driver import Pending
 from acredssp.config import ClientConfig
 from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext, StepResult
@@ -342,8 +342,7 @@ class AcceptorState(EstablishState):
         assert credential.server is not None
         self.flags: Final = flags
         self._credentials: TSCredentials | None = None
-        deadline = deadline_in(credential.server.policy.handshake_timeout)
-        self._answers = ServerAnswers(credential.server, context, None, deadline)
+        self._answers = ServerAnswers(credential.server, context, None, None)  # the caller takes what time it wants
 
     def dispose(self) -> None:
         """Overwrite and drop what the client delegated, too."""

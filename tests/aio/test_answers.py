@@ -182,6 +182,19 @@ async def test_a_hooks_deadline_is_never_behind_the_handshakes():
     assert asked[0].deadline == theirs.deadline
 
 
+@pytest.mark.parametrize("deadline", [-1.0, None], ids=["passed", "none"])
+async def test_a_hooks_deadline_is_never_in_the_past(deadline):
+    asked = []
+    client, server = memory_pair()
+    theirs = server_side(server, server_config(lookup=asked.append))
+    now = asyncio.get_running_loop().time()
+    theirs.answers = ServerAnswers(
+        server_config(lookup=asked.append), theirs.sequence, None, None if deadline is None else now + deadline
+    )
+    await both(client_side(client), theirs)
+    assert now <= asked[0].deadline <= asyncio.get_running_loop().time() + Policy().hook_timeout
+
+
 async def test_authorize_and_admit_are_told_who_came():
     told = []
 

@@ -158,6 +158,7 @@ class Engine:
     """
 
     last_token = farewell = b"farewell"
+    heard_all = False
 
     def __init__(self, *script):
         self.script, self.given, self.failed = list(script), [], None
@@ -679,6 +680,115 @@ async def test_a_peer_that_reads_nothing_cannot_stop_the_clock():
         await client_side(client, timeout=0).establish()
     assert closed(client)
     assert not server.lost
+
+
+# --- hooks whose client leaves ---
+
+
+LEAVE = {
+    "close": lambda transport: transport.close(),
+    "write_eof": lambda transport: transport.peer.end(),
+    "reset": lambda transport: transport.reset(),
+}
+
+
+class Waiting:
+    """A hook that never answers, and notes how it ended."""
+
+    def __init__(self):
+        self.begun, self.ended = asyncio.Event(), []
+
+    async def __call__(self, _who):
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        except BaseException as error:
+            self.ended.append(type(error))
+            raise
+
+
+@pytest.mark.parametrize("how", LEAVE)
+@pytest.mark.parametrize(
+    ("hook", "carriage"),
+    [("lookup", TLS()), ("authorize", TLS()), ("authorize", RDP()), ("admit", RDP(hybrid_ex=True))],
+    ids=["lookup", "authorize", "authorize-rdp", "admit-rdp-ex"],
+)
+async def test_a_hook_whose_client_leaves_is_cancelled_at_once(hook, carriage, how):
+    waiting = Waiting()
+    client, server = sides(server=server_config(**{hook: waiting}), carriage=carriage)
+    tasks = [asyncio.ensure_future(side.establish()) for side in (client, server)]
+    await waiting.begun.wait()
+    LEAVE[how](client.protocol.transport)
+    _, theirs = await asyncio.gather(*tasks, return_exceptions=True)
+    assert waiting.ended == [asyncio.CancelledError]
+    assert type(theirs) is PeerClosed
+    assert closed(server.protocol)
+
+
+async def test_a_client_that_left_before_the_hooks_turn_has_it_not_even_begun():
+    waiting = Waiting()
+    client, server = sides(server=server_config(lookup=waiting))
+    tasks = [asyncio.ensure_future(side.establish()) for side in (client, server)]
+    ask = server.answers._credential_request
+
+    def leave(event):
+        server.protocol.eof_received()
+        return ask(event)
+
+    server.answers._credential_request = leave
+    _, theirs = await asyncio.gather(*tasks, return_exceptions=True)
+    assert type(theirs) is PeerClosed
+    assert not waiting.begun.is_set()
+
+
+async def test_a_client_that_has_said_all_may_leave_while_it_is_being_admitted():
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def admit(_facts):
+        begun.set()
+        await go_on.wait()
+        return True
+
+    client, server = sides(server=server_config(admit=admit))
+    establishing = asyncio.ensure_future(server.establish())
+    await client.establish()
+    await begun.wait()
+    client.protocol.transport.close()
+    await until(lambda: server.protocol.ended)
+    await turns(3)
+    go_on.set()
+    assert (await establishing).delegated == "password"
+
+
+async def test_a_connection_that_breaks_while_its_client_is_being_admitted_cancels_the_hook():
+    waiting = Waiting()
+    client, server = sides(server=server_config(admit=waiting))
+    establishing = asyncio.ensure_future(server.establish())
+    await client.establish()
+    await waiting.begun.wait()
+    client.protocol.transport.reset()
+    with pytest.raises(PeerClosed) as caught:
+        await establishing
+    assert waiting.ended == [asyncio.CancelledError]
+    assert isinstance(caught.value.__cause__, ConnectionResetError)
+
+
+async def test_a_hook_that_swallows_the_cancellation_cannot_go_on_without_its_client():
+    begun = asyncio.Event()
+
+    async def lookup(_request):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return Password(PASSWORD)
+
+    client, server = sides(server=server_config(lookup=lookup))
+    tasks = [asyncio.ensure_future(side.establish()) for side in (client, server)]
+    await begun.wait()
+    client.protocol.transport.close()
+    _, theirs = await asyncio.gather(*tasks, return_exceptions=True)
+    assert type(theirs) is PeerClosed
 
 
 # --- cancellation ---

@@ -312,6 +312,15 @@ async def test_a_hook_that_fails_is_a_refusal(hook, name):
     assert server.handle.state.context.take_credentials() is None
 
 
+async def test_a_hooks_deadline_begins_when_it_is_asked_however_long_the_caller_took():
+    asked = []
+    config = server_config(Policy(handshake_timeout=0.0), lookup=asked.append)
+    client, server = await pair(server=config)
+    now = asyncio.get_running_loop().time()
+    await talk(client, server)
+    assert asked[0].deadline >= now + config.policy.hook_timeout
+
+
 @pytest.mark.requirement("A33")
 async def test_hooks_say_yes_as_coroutines_too():
     async def yes(_):
