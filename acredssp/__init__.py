@@ -82,7 +82,7 @@ from acredssp.policy import MechanismChoice, Policy
 from acredssp.secret import SecretBytes
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.tls_config import client_context, self_signed, server_context, server_context_from_pem
-from acredssp.trust import Trust, Verdict, pin_of
+from acredssp.trust import Judgement, Trust, Verdict, pin_of
 from acredssp.wire.ticket_logon import KerbTicketLogon
 from acredssp.wire.ts_credentials import (
     SecretText,
@@ -129,6 +129,7 @@ __all__ = [
     "HandshakeTimeout",
     "Identity",
     "JudgeCertificate",
+    "Judgement",
     "KerbTicketLogon",
     "Keytab",
     "LimitExceeded",

@@ -1,14 +1,13 @@
-"""Is this the right server? One function judges a certificate, after the TLS handshake and before any logon.
+"""Is this the right server? `Trust` judges its certificate, after the TLS handshake and before any logon.
 
-TLS itself runs unverified under CredSSP ([MS-CSSP] 3.1.5 step 1). The verdict is a value: aio makes anything but
-TRUSTED fatal, the SSPI functions report it. The clock is an argument.
+TLS itself runs unverified under CredSSP ([MS-CSSP] 3.1.5 step 1). The judgement is a value: aio makes anything but
+TRUSTED fatal, the SSPI functions report it. The clock is an argument. What a certificate has to be is in
+`acredssp.certificates`, in words in docs/trust.md.
 """
 
 import dataclasses
 import datetime as dt
-import enum
 import functools
-import ipaddress
 import pathlib
 import re
 import ssl
@@ -17,46 +16,28 @@ from collections.abc import Sequence
 from typing import Final, Self
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.utils import CryptographyDeprecationWarning
-from cryptography.x509 import verification
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from acredssp.errors import CertificateError
-from acredssp.status import SecurityStatus, Stage
+from acredssp.certificates.host_names import check_name
+from acredssp.certificates.judgement import Judgement, Refusal, Verdict
+from acredssp.certificates.link import readable
+from acredssp.certificates.path import Anchors, check_path
 from acredssp.wire.x509 import pin_of
 
-__all__ = ["Trust", "Verdict", "pin_of"]
+__all__ = ["Judgement", "Trust", "Verdict", "pin_of"]
 
-RDP_AUTHENTICATION: Final = x509.ObjectIdentifier("1.3.6.1.4.1.311.54.1.2")
-"""szOID_TS_KP_TS_SERVER_AUTH: the extended key usage of Windows' own RDP certificates."""
+_TRUSTED: Final = Judgement(Verdict.TRUSTED)
 
+_MOST_PINS: Final = 3
+"""Pins that an error lists."""
 
-_UNREADABLE: Final = (
-    ValueError,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-    UnsupportedAlgorithm,
-    CryptographyDeprecationWarning,
-)
-"""What cryptography says of certificates that OpenSSL took; of a negative serial number it warns, which may raise."""
-
-
-class Verdict(enum.Enum):
-    """What a certificate is worth to a client."""
-
-    TRUSTED = SecurityStatus.SEC_E_OK
-    UNTRUSTED = SecurityStatus.SEC_E_UNTRUSTED_ROOT
-    EXPIRED = SecurityStatus.SEC_E_CERT_EXPIRED
-    WRONG_NAME = SecurityStatus.SEC_E_WRONG_PRINCIPAL
-
-
-_REASONS: Final = {
-    Verdict.UNTRUSTED: "no trusted authority vouches for the server's certificate",
-    Verdict.EXPIRED: "the server's certificate is expired or not yet valid",
-    Verdict.WRONG_NAME: "the server's certificate is for another name than {name}",
+_ADVICE: Final = {
+    Verdict.EXPIRED: "see that the clocks of both sides are right, or have the certificate renewed",
+    Verdict.WRONG_NAME: "ask for the server by a name that its certificate has (--server-name, server_hostname)",
+    Verdict.WRONG_USAGE: "have it issued for servers",
+    Verdict.WEAK: "have it renewed with a stronger one, or see Trust(dangerous_allow_weak_certificates=True)",
+    Verdict.UNTRUSTED: "have the server's certificates mended",
 }
+"""What to do where trusting another authority would not help."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,11 +48,20 @@ class Trust:
     """Roots; a server's own self-signed certificate in here is trusted for the names it has."""
     pins: frozenset[str] = frozenset()
     """SHA-256 of SubjectPublicKeyInfos in lower-case hex. A pinned key needs no name, authority or date."""
+    dangerous_allow_weak_certificates: bool = False
+    """Whether to take RSA keys of 1024 to 2047 bits, curves below 224 bits, and signatures by SHA-1; never MD5.
+
+    Not needed for the signature on a trusted authority, for a server's certificate among `authorities`, and for a
+    pinned key: none of them rests on it."""
+    _anchors: Anchors | None = dataclasses.field(default=None, init=False, repr=False, compare=False)
+    """The authorities by name; made when the first certificate is judged."""
 
     @classmethod
     def system(cls) -> Self:
         """What the operating system trusts. Read once a process."""
-        return cls(authorities=_system_authorities())
+        trust = cls(authorities=_system_authorities())
+        object.__setattr__(trust, "_anchors", _system_anchors())
+        return trust
 
     @classmethod
     def from_file(cls, path: str) -> Self:
@@ -96,62 +86,70 @@ class Trust:
                 raise ValueError("a pin is a SHA-256: 64 hex digits")
         return cls(pins=frozenset(cleaned))
 
-    def judge(self, chain: Sequence[bytes], name: str, now: dt.datetime) -> Verdict:
-        """Judge the chain of a server that was asked for as `name`.
+    def judge(self, chain: Sequence[bytes], name: str, now: dt.datetime) -> Judgement:
+        """Judge the chain of a server that was asked for as `name`. It raises nothing, whatever the chain holds.
 
         Args:
             chain: Certificates in DER, the server's own first, as they came.
             name: DNS name or IP address.
             now: The time, aware.
         """
-        if pin_of(chain[0]) in self.pins:
-            return Verdict.TRUSTED
         try:
-            leaf, *intermediates = (x509.load_der_x509_certificate(link) for link in chain)
-            return self._judge(leaf, intermediates, name, now)
-        except _UNREADABLE:
-            return Verdict.UNTRUSTED  # a certificate that does not parse vouches for nothing
+            pin = readable(lambda: pin_of(chain[0]), "the server's certificate", 0)
+            if pin in self.pins:
+                return _TRUSTED
+            return self._judge(chain, name, now, pin)
+        except Refusal as refusal:
+            return Judgement(refusal.verdict, refusal.reason, _ADVICE[refusal.verdict], refusal.position)
 
     def check(self, chain: Sequence[bytes], name: str, now: dt.datetime) -> None:
         """Judge as `judge` does, and raise unless the verdict is TRUSTED.
 
         Raises:
-            CertificateError: Not trusted; the text has the pin to use.
+            CertificateError: Not trusted; the text says which certificate is at fault and why.
         """
-        verdict = self.judge(chain, name, now)
-        if verdict is not Verdict.TRUSTED:
-            raise CertificateError(
-                _REASONS[verdict].format(name=name),
-                security_status=verdict.value,
-                stage=Stage.TLS,
-                hint=f"if you know this server, trust its authority or pin its key: {pin_of(chain[0])}",
-            )
+        judgement = self.judge(chain, name, now)
+        if not judgement.trusted:
+            raise judgement.error()
 
-    def _judge(
-        self, leaf: x509.Certificate, intermediates: list[x509.Certificate], name: str, now: dt.datetime
-    ) -> Verdict:
-        if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
-            return Verdict.EXPIRED
-        if leaf not in self.authorities and not self._vouched_for(leaf, intermediates, now):
-            return Verdict.UNTRUSTED
-        return Verdict.TRUSTED if _is_for(leaf, name) else Verdict.WRONG_NAME
-
-    def _vouched_for(self, leaf: x509.Certificate, intermediates: list[x509.Certificate], now: dt.datetime) -> bool:
-        if not self.authorities:
-            return False
-        # The verifier without a name: the name is looked at apart, since its failure has a status of its own.
-        verifier = (
-            verification.PolicyBuilder()
-            .store(verification.Store(list(self.authorities)))
-            .time(now)
-            .extension_policies(ca_policy=_AUTHORITY, ee_policy=_SERVER)
-            .build_client_verifier()
-        )
+    def _judge(self, chain: Sequence[bytes], name: str, now: dt.datetime, pin: str) -> Judgement:
+        if self._anchors is None:
+            object.__setattr__(self, "_anchors", Anchors(self.authorities))
+        assert self._anchors is not None
         try:
-            verifier.verify(leaf, intermediates)
-        except verification.VerificationError:
-            return False
-        return True
+            leaf = check_path(chain, self._anchors, now, allow_weak=self.dangerous_allow_weak_certificates)
+            check_name(leaf, name)
+        except Refusal as refusal:
+            return self._refused(refusal, pin)
+        return _TRUSTED
+
+    def _refused(self, refusal: Refusal, pin: str) -> Judgement:
+        if self.pins and refusal.verdict is Verdict.UNTRUSTED:
+            return self._another_key(refusal, pin)
+        advice = _ADVICE[refusal.verdict]
+        if not self.pins:  # else a key that came is never offered in place of the one that is known
+            known = "if you know this server, "
+            pinned = f"pin its key (--pin, Trust.pinned): {pin}"
+            if refusal.no_authority:
+                advice = f"{known}trust its authority (--ca, Trust.from_file) or {pinned}"
+            else:
+                advice = f"{advice}; {known}{pinned}"
+        return Judgement(refusal.verdict, refusal.reason, advice, refusal.position)
+
+    def _another_key(self, refusal: Refusal, pin: str) -> Judgement:
+        expected = " or ".join(sorted(self.pins)[:_MOST_PINS]) + (" or another" if len(self.pins) > _MOST_PINS else "")
+        also = f", and {refusal.reason}" if self.authorities else ""
+        return Judgement(
+            Verdict.PIN_DIFFERS,
+            f"the server's key is not the pinned one: expected {expected}, got {pin}{also}",
+            "somebody may be in between: do not log on unless whoever runs the server confirms that it has a new key",
+            0,
+        )
+
+
+@functools.cache
+def _system_anchors() -> Anchors:
+    return Anchors(_system_authorities())
 
 
 @functools.cache
@@ -175,37 +173,3 @@ def _parsed(der: bytes) -> x509.Certificate | None:
         return x509.load_der_x509_certificate(der)
     except ValueError:
         return None  # an odd root of the system must not take the others with it
-
-
-def _check_usage(
-    _policy: verification.Policy, _certificate: x509.Certificate, usage: x509.ExtendedKeyUsage | None
-) -> None:
-    if usage is not None and not {ExtendedKeyUsageOID.SERVER_AUTH, RDP_AUTHENTICATION} & set(usage):
-        raise ValueError("the certificate is not for servers")
-
-
-_AUTHORITY: Final = verification.ExtensionPolicy.webpki_defaults_ca()
-# Everything else of a server's certificate may be as Windows makes it: no web profile, but the right usage.
-_SERVER: Final = verification.ExtensionPolicy.permit_all().may_be_present(
-    x509.ExtendedKeyUsage, verification.Criticality.AGNOSTIC, _check_usage
-)
-
-
-def _is_for(leaf: x509.Certificate, name: str) -> bool:
-    """Whether the subjectAltName has `name` (RFC 6125; the common name does not count)."""
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return False
-    try:
-        return ipaddress.ip_address(name) in names.get_values_for_type(x509.IPAddress)
-    except ValueError:
-        wanted = name.lower().rstrip(".")
-        return any(_matches(pattern.lower(), wanted) for pattern in names.get_values_for_type(x509.DNSName))
-
-
-def _matches(pattern: str, name: str) -> bool:
-    if not pattern.startswith("*."):
-        return pattern == name
-    label, _, rest = name.partition(".")
-    return bool(label) and rest == pattern[2:] and "." in rest

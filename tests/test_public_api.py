@@ -38,6 +38,7 @@ NAMES = [
     "HandshakeTimeout",
     "Identity",
     "JudgeCertificate",
+    "Judgement",
     "KerbTicketLogon",
     "Keytab",
     "LimitExceeded",

@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from vectors.hostile import flips, replacements, truncations
 
+from acredssp.certificates.rules import RDP_AUTHENTICATION
 from acredssp.errors import CertificateError, CredSSPError
 from acredssp.status import SecurityStatus, Stage
-from acredssp.trust import RDP_AUTHENTICATION, Trust, Verdict, pin_of
+from acredssp.trust import Trust, Verdict, pin_of
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 SERVER_AUTH = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.1")
@@ -67,24 +68,28 @@ MIDDLE = Made("middle", by=ROOT, ca=True)
 TRUST = Trust(authorities=(ROOT.certificate,))
 
 
+def verdict(chain, name="host.example", now=NOW, *, trust=TRUST):
+    return trust.judge(chain, name, now).verdict
+
+
 @pytest.mark.parametrize("usages", [(), (SERVER_AUTH,), (RDP_AUTHENTICATION,), (CLIENT_AUTH, RDP_AUTHENTICATION)])
 def test_a_server_certificate_of_a_known_authority_is_trusted(usages):
-    assert TRUST.judge([Made("s", by=ROOT, usages=usages).der], "host.example", NOW) is Verdict.TRUSTED
+    assert verdict([Made("s", by=ROOT, usages=usages).der]) is Verdict.TRUSTED
 
 
 def test_a_certificate_for_clients_only_is_not():
-    assert TRUST.judge([Made("s", by=ROOT, usages=(CLIENT_AUTH,)).der], "host.example", NOW) is Verdict.UNTRUSTED
+    assert verdict([Made("s", by=ROOT, usages=(CLIENT_AUTH,)).der]) is Verdict.WRONG_USAGE
 
 
 def test_intermediates_come_from_the_peer():
     leaf = Made("s", by=MIDDLE)
-    assert TRUST.judge([leaf.der, MIDDLE.der], "host.example", NOW) is Verdict.TRUSTED
-    assert TRUST.judge([leaf.der], "host.example", NOW) is Verdict.UNTRUSTED
+    assert verdict([leaf.der, MIDDLE.der]) is Verdict.TRUSTED
+    assert verdict([leaf.der]) is Verdict.UNTRUSTED
 
 
 def test_a_leaf_may_not_issue():
     middle = Made("no authority", by=ROOT)
-    assert TRUST.judge([Made("s", by=middle).der, middle.der], "host.example", NOW) is Verdict.UNTRUSTED
+    assert verdict([Made("s", by=middle).der, middle.der]) is Verdict.UNTRUSTED
 
 
 @pytest.mark.parametrize(
@@ -105,27 +110,26 @@ def test_a_leaf_may_not_issue():
     ],
 )
 def test_the_name_is_that_of_the_subject_alternative_names(names, name, fits):
-    verdict = TRUST.judge([Made("s", by=ROOT, names=names).der], name, NOW)
-    assert verdict is (Verdict.TRUSTED if fits else Verdict.WRONG_NAME)
+    assert verdict([Made("s", by=ROOT, names=names).der], name) is (Verdict.TRUSTED if fits else Verdict.WRONG_NAME)
 
 
 @pytest.mark.parametrize("days", [-2, 31])
 def test_dates(days):
     moment = NOW + dt.timedelta(days=days)
-    assert TRUST.judge([Made("s", by=ROOT).der], "host.example", moment) is Verdict.EXPIRED
+    assert verdict([Made("s", by=ROOT).der], now=moment) is Verdict.EXPIRED
 
 
 def test_an_unknown_authority_is_not_trusted():
-    assert TRUST.judge([Made("s", by=Made("other", ca=True)).der], "host.example", NOW) is Verdict.UNTRUSTED
-    assert Trust().judge([Made("s", by=ROOT).der], "host.example", NOW) is Verdict.UNTRUSTED
+    assert verdict([Made("s", by=Made("other", ca=True)).der]) is Verdict.UNTRUSTED
+    assert Trust().judge([Made("s", by=ROOT).der], "host.example", NOW).verdict is Verdict.UNTRUSTED
 
 
 def test_a_self_signed_certificate_is_trusted_once_it_is_among_the_authorities():
     leaf = Made("s")
-    assert TRUST.judge([leaf.der], "host.example", NOW) is Verdict.UNTRUSTED
+    assert verdict([leaf.der]) is Verdict.UNTRUSTED
     own = Trust(authorities=(leaf.certificate,))
-    assert own.judge([leaf.der], "host.example", NOW) is Verdict.TRUSTED
-    assert own.judge([leaf.der], "other.example", NOW) is Verdict.WRONG_NAME
+    assert own.judge([leaf.der], "host.example", NOW).verdict is Verdict.TRUSTED
+    assert own.judge([leaf.der], "other.example", NOW).verdict is Verdict.WRONG_NAME
 
 
 def test_a_pinned_key_needs_nothing_else():
@@ -138,8 +142,8 @@ def test_a_pinned_key_needs_nothing_else():
     colons = ":".join(pin[i : i + 2] for i in range(0, 64, 2)).upper()
     for text in (pin, colons):
         trust = Trust.pinned(text)
-        assert trust.judge([leaf.der], "anything", NOW + dt.timedelta(days=900)) is Verdict.TRUSTED
-    assert trust.judge([Made("s").der], "host.example", NOW) is Verdict.UNTRUSTED
+        assert trust.judge([leaf.der], "anything", NOW + dt.timedelta(days=900)).verdict is Verdict.TRUSTED
+    assert verdict([Made("s").der], trust=trust) is Verdict.PIN_DIFFERS
 
 
 @pytest.mark.parametrize("pin", ["", "00", "zz" * 32, "00" * 33])
@@ -174,7 +178,7 @@ def test_a_certificate_that_openssl_reads_and_nobody_understands_is_not_trusted(
     leaf = Made("s", by=ROOT).der
     assert good in leaf
     spoilt = leaf.replace(good, strange)
-    assert TRUST.judge([spoilt] if chain == "leaf" else [spoilt, leaf], "host.example", NOW) is not Verdict.TRUSTED
+    assert verdict([spoilt] if chain == "leaf" else [spoilt, leaf]) is not Verdict.TRUSTED
 
 
 def test_a_negative_serial_number_is_not_trusted():
@@ -184,7 +188,7 @@ def test_a_negative_serial_number_is_not_trusted():
     number = serial.to_bytes(serial.bit_length() // 8 + 1, "big")
     assert number in leaf.der
     spoilt = leaf.der.replace(number, bytes([number[0] | 0x80]) + number[1:])
-    assert TRUST.judge([spoilt], "host.example", NOW) is Verdict.UNTRUSTED
+    assert verdict([spoilt]) is Verdict.UNTRUSTED
 
 
 @pytest.mark.requirement("defect.malformed-der")
@@ -197,8 +201,8 @@ def test_spoilt_certificates_raise_only_our_errors(spoil):
                 TRUST.check([spoilt, MIDDLE.der], "host.example", NOW)
 
 
-def test_the_four_verdicts_have_four_statuses():
-    assert len({verdict.value for verdict in Verdict}) == 4
+def test_every_verdict_has_a_status_of_its_own():
+    assert len({verdict.security_status for verdict in Verdict}) == len(Verdict)
 
 
 def test_trust_from_a_file(tmp_path):

@@ -57,6 +57,10 @@ _TRUST_ERRORS: Final = {
     Verdict.EXPIRED: CERT_TRUST_ERROR.IS_NOT_TIME_VALID,
     # Windows leaves the name to another function, so there is no bit that says just this.
     Verdict.WRONG_NAME: CERT_TRUST_ERROR.INVALID_NAME_CONSTRAINTS,
+    Verdict.WRONG_USAGE: CERT_TRUST_ERROR.IS_NOT_VALID_FOR_USAGE,
+    Verdict.WEAK: CERT_TRUST_ERROR.HAS_WEAK_SIGNATURE,
+    # Windows pins no keys of servers.
+    Verdict.PIN_DIFFERS: CERT_TRUST_ERROR.IS_UNTRUSTED_ROOT,
 }
 
 

@@ -323,7 +323,7 @@ class InitiatorState(EstablishState):
     def _note_chain(self, chain: tuple[bytes, ...]) -> None:
         self.chain = chain
         if self._config.trust is not None:
-            self.verdict = self._config.trust.judge(chain, self.target.host, dt.datetime.now(dt.UTC))
+            self.verdict = self._config.trust.judge(chain, self.target.host, dt.datetime.now(dt.UTC)).verdict
 
 
 class AcceptorState(EstablishState):

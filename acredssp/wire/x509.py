@@ -1,6 +1,6 @@
-"""The public key and the issuer of a certificate, found by walking its front (RFC 5280 4.1) and nothing else.
+"""The public key, names and serial number of a certificate, found by walking its front (RFC 5280 4.1) and nothing else.
 
-Whether the certificate is to be trusted is judged elsewhere: here only the bytes that CredSSP binds to are cut out.
+Whether the certificate is to be trusted is judged elsewhere: here bytes are cut out, and compared by others.
 """
 
 import functools
@@ -10,7 +10,7 @@ from typing import Final
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
 
-__all__ = ["issuer_name", "pin_of", "subject_public_key", "subject_public_key_info"]
+__all__ = ["issuer_name", "pin_of", "serial_number", "subject_name", "subject_public_key", "subject_public_key_info"]
 
 
 _CERTIFICATES: Final = 16
@@ -80,12 +80,48 @@ def issuer_name(certificate: bytes) -> bytes:
     return certificate[offset:stop]
 
 
-def _find_issuer(certificate: bytes) -> tuple[int, int]:
-    """Where the issuer's Name begins, and where the tbsCertificate ends."""
+def subject_name(certificate: bytes) -> bytes:
+    """The DER of the subject's Name as it stands there: what `issuer_name` of the certificates that it signs has.
+
+    Args:
+        certificate: The DER of a certificate.
+
+    Raises:
+        RemoteProtocolError: `certificate` is none.
+    """
+    offset, end = _find_issuer(certificate)
+    for field in ("issuer", "validity"):
+        _, offset = der.element(certificate, offset, end, der.SEQUENCE, field)
+    _, stop = der.element(certificate, offset, end, der.SEQUENCE, "subject")
+    return certificate[offset:stop]
+
+
+def serial_number(certificate: bytes) -> bytes:
+    """The bytes of the serial number, a signed number with its most significant byte first.
+
+    Args:
+        certificate: The DER of a certificate.
+
+    Raises:
+        RemoteProtocolError: `certificate` is none.
+    """
+    offset, end = _find_serial_number(certificate)
+    start, stop = der.element(certificate, offset, end, der.INTEGER, "serialNumber")
+    return certificate[start:stop]
+
+
+def _find_serial_number(certificate: bytes) -> tuple[int, int]:
+    """Where the serialNumber begins, and where the tbsCertificate ends."""
     offset, end = der.only(certificate, 0, len(certificate), der.SEQUENCE, "certificate")
     offset, end = der.element(certificate, offset, end, der.SEQUENCE, "tbsCertificate")
     if offset < end and certificate[offset] == der.CONTEXT:  # version [0], absent in a version 1 certificate
         _, offset = der.element(certificate, offset, end, der.CONTEXT, "version")
+    return offset, end
+
+
+def _find_issuer(certificate: bytes) -> tuple[int, int]:
+    """Where the issuer's Name begins, and where the tbsCertificate ends."""
+    offset, end = _find_serial_number(certificate)
     _, offset = der.element(certificate, offset, end, der.INTEGER, "serialNumber")
     _, offset = der.element(certificate, offset, end, der.SEQUENCE, "signature")
     return offset, end

@@ -1,0 +1,95 @@
+"""Name constraints of authorities (RFC 5280 4.2.1.10): which names the certificates below them may have.
+
+Constraints on DNS names and addresses are compared. Those on other forms (directory names, mail addresses, URIs) are
+not; where a certificate below has a name of such a form, it is refused.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Final
+
+from cryptography import x509
+
+from acredssp.certificates.host_names import plain_address
+from acredssp.certificates.judgement import Refusal, Verdict
+from acredssp.certificates.link import Link, readable, shown
+
+__all__ = ["check_constraints"]
+
+_MOST_COMPARISONS: Final = 1 << 15
+"""Names times constraints: a certificate with a thousand names below an authority with thirty constraints."""
+
+
+def check_constraints(path: Sequence[Link]) -> None:
+    """Refuse a path on which a certificate has a name that an authority above it may not vouch for.
+
+    Args:
+        path: The server's certificate first, the trusted authority last.
+
+    Raises:
+        Refusal: UNTRUSTED, with the authority and the name.
+    """
+    for height, authority in enumerate(path):
+        constraints = authority.constraints
+        if constraints is None or not height:
+            continue
+        for link in path[:height]:
+            # A self-issued authority is the one above it under another key. The server's certificate never is.
+            if link is path[0] or not link.self_issued:
+                readable(lambda link=link, by=authority: _check(by, link), authority.who, authority.position)  # type: ignore[misc]
+
+
+def _check(authority: Link, link: Link) -> None:
+    assert authority.constraints is not None
+    permitted = authority.constraints.permitted_subtrees or []
+    excluded = authority.constraints.excluded_subtrees or []
+    names = _names(link)
+    if len(names) * (len(permitted) + len(excluded)) > _MOST_COMPARISONS:
+        raise _refusal(authority, link, "are too many for the names")
+    for name in names:
+        _check_form(authority, link, name, [*permitted, *excluded])
+        if any(_within(name, tree, widely=True) for tree in excluded):
+            raise _refusal(authority, link, f"exclude the name {shown(str(name.value))}")
+        of_its_form = [tree for tree in permitted if type(tree) is type(name)]
+        if of_its_form and not any(_within(name, tree) for tree in of_its_form):
+            raise _refusal(authority, link, f"do not allow the name {shown(str(name.value))}")
+
+
+def _names(link: Link) -> list[x509.GeneralName]:
+    """The names that constraints are about: the subject, where it has one, and the alternative ones."""
+    names: list[x509.GeneralName] = list(link.names or ())
+    subject = link.certificate.subject
+    if subject.rdns:
+        names.append(x509.DirectoryName(subject))
+    addresses = subject.get_attributes_for_oid(x509.NameOID.EMAIL_ADDRESS)
+    return [*names, *[x509.RFC822Name(str(address.value)) for address in addresses]]
+
+
+def _check_form(authority: Link, link: Link, name: x509.GeneralName, trees: Sequence[x509.GeneralName]) -> None:
+    if isinstance(name, x509.DNSName | x509.IPAddress):
+        return
+    if any(type(tree) is type(name) for tree in trees):
+        raise _refusal(authority, link, f"are on {type(name).__name__}, which is not understood, for the name")
+
+
+def _within(name: x509.GeneralName, tree: x509.GeneralName, *, widely: bool = False) -> bool:
+    """Whether a subtree has a name; `widely`, whether it has one that a wildcard may stand for."""
+    if isinstance(name, x509.DNSName) and isinstance(tree, x509.DNSName):
+        return _dns_within(name.value.lower().removesuffix("."), tree.value.lower().removesuffix("."), widely=widely)
+    if isinstance(name, x509.IPAddress) and isinstance(tree, x509.IPAddress):
+        network = tree.value
+        assert isinstance(network, ipaddress.IPv4Network | ipaddress.IPv6Network)
+        # An address in ::ffff:0:0/96 is compared with a client's as the IPv4 address that it is.
+        return plain_address(name.value) in network or (widely and name.value in network)
+    return False
+
+
+def _dns_within(name: str, tree: str, *, widely: bool) -> bool:
+    if not tree or name == tree or name.endswith(tree if tree.startswith(".") else f".{tree}"):
+        return True
+    _, _, parent = tree.partition(".")
+    return widely and name.startswith("*.") and bool(parent) and name[2:] == parent
+
+
+def _refusal(authority: Link, link: Link, what: str) -> Refusal:
+    return Refusal(Verdict.UNTRUSTED, f"the name constraints of {authority.who} {what} of {link.who}", link.position)

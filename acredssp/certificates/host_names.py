@@ -1,0 +1,129 @@
+"""Whether a certificate is for the host that a client asked for (RFC 9525, RFC 5280 4.2.1.6).
+
+Only subjectAltName counts, never the common name. Addresses are compared as addresses. A wildcard stands for the whole
+left-most label, and for nothing else.
+
+International names
+===================
+
+A certificate has the xn-- form of a name. There are two standards for it, and `socket` and `ssl` of Python, which
+resolve the name and send it to the server, follow the older one (IDNA 2003). So does this module: the certificate has
+to be for the host that was connected to. Four characters have another meaning in IDNA 2008; a name with one of them
+fits nothing, and its user has to write the xn-- form that they mean.
+"""
+
+import ipaddress
+import re
+from typing import Final, TypeAlias
+
+from cryptography import x509
+
+from acredssp.certificates.judgement import Refusal, Verdict
+from acredssp.certificates.link import Link, readable, shown
+
+__all__ = ["Address", "check_name", "dns_name", "plain_address"]
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_DEVIATIONS: Final = frozenset("ß\u03c2\u200c\u200d")
+"""Sharp s, final sigma, zero width non-joiner and joiner: what IDNA 2003 replaces or drops and IDNA 2008 keeps."""
+
+_ENDS_IN_NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)", re.DOTALL)
+"""What a resolver takes for an IPv4 address in one of its odd forms (127.1, 2130706433, 0x7f.1): never a DNS name."""
+
+_CONVERTED: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+
+_MOST_SHOWN: Final = 4
+"""Names of a certificate that an error lists."""
+
+
+def check_name(link: Link, name: str) -> None:
+    """Refuse a server's certificate that is not for `name`.
+
+    Raises:
+        Refusal: WRONG_NAME, with the names that it is for.
+    """
+    if not readable(lambda: _is_for(link.names, name), link.who, link.position):
+        reason = readable(lambda: _why_not(link, name), link.who, link.position)
+        raise Refusal(Verdict.WRONG_NAME, reason, link.position)
+
+
+def _is_for(names: x509.SubjectAlternativeName | None, name: str) -> bool:
+    if names is None:
+        return False
+    address = _address(name)
+    if address is not None:
+        return any(plain_address(its) == address for its in names.get_values_for_type(x509.IPAddress))
+    wanted = dns_name(name)
+    if wanted is None:
+        return False
+    return any(_matches(pattern, wanted) for pattern in names.get_values_for_type(x509.DNSName))
+
+
+def _address(name: str) -> Address | None:
+    try:
+        return plain_address(ipaddress.ip_address(name))
+    except ValueError:
+        return None
+
+
+def plain_address(address: object) -> Address | None:
+    """Return an address without its zone, and an IPv4 address in IPv6 form (::ffff:) as the former.
+
+    None for what is no address, such as a network.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
+    return address if isinstance(address, ipaddress.IPv4Address) else None
+
+
+def dns_name(name: str) -> str | None:
+    """Return a DNS name as names are compared: its xn-- form, in lower case, without the dot at the end.
+
+    None for what can be no name of a host.
+    """
+    if not name.isascii():
+        converted = _converted(name)
+        if converted is None:
+            return None
+        name = converted
+    name = name.removesuffix(".").lower()
+    if "" in name.split(".") or _ENDS_IN_NUMBER.fullmatch(name):
+        return None
+    return name
+
+
+def _converted(name: str) -> str | None:
+    if not _DEVIATIONS.isdisjoint(name):
+        return None
+    try:
+        converted = name.encode("idna").decode("ascii").lower().removesuffix(".")
+    except UnicodeError:
+        return None
+    # Some characters become ASCII that has a meaning of its own, a dot or a slash.
+    return converted if _CONVERTED.fullmatch(converted) else None
+
+
+def _matches(pattern: str, name: str) -> bool:
+    pattern = pattern.removesuffix(".").lower()
+    if not pattern.startswith("*."):
+        return pattern == name
+    _, _, rest = name.partition(".")
+    return rest == pattern[2:] and "." in rest
+
+
+def _why_not(link: Link, name: str) -> str:
+    if link.names is None:
+        common_name = link.common_name
+        without = f", and its common name {common_name} does not count" if common_name else ""
+        return f"{link.who} is for no host: it has no subjectAltName{without}"
+    names = [*link.names.get_values_for_type(x509.DNSName), *link.names.get_values_for_type(x509.IPAddress)]
+    listed = ", ".join(shown(str(its)) for its in names[:_MOST_SHOWN]) or "no host"
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return f"{link.who} is not for {shown(name) or 'an empty name'}{_odd(name)}: it is for {listed}{more}"
+
+
+def _odd(name: str) -> str:
+    if not _DEVIATIONS.isdisjoint(name):
+        return " (which has two xn-- forms: ask for the one that is meant)"
+    return ""

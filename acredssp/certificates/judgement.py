@@ -1,0 +1,92 @@
+"""The judgement on a server's certificate: a verdict, and why.
+
+Everything below `trust.Trust` that finds a fault raises a `Refusal`; `Trust.judge` makes a `Judgement` of it.
+"""
+
+import dataclasses
+import enum
+from typing import Final
+
+from acredssp.errors import CertificateError
+from acredssp.status import SecurityStatus, Stage
+
+__all__ = ["Judgement", "Refusal", "Verdict"]
+
+
+class Verdict(enum.Enum):
+    """What a server's certificate is worth to a client."""
+
+    TRUSTED = "trusted"
+    UNTRUSTED = "untrusted"
+    """No trusted authority vouches for it, or the chain breaks a rule that has no verdict of its own."""
+    EXPIRED = "expired"
+    """It, or an authority above it, is expired or not yet valid."""
+    WRONG_NAME = "wrong_name"
+    """It is for other names than the one that the client asked for."""
+    WRONG_USAGE = "wrong_usage"
+    """It is not for servers, or an authority above it may not vouch for servers."""
+    WEAK = "weak"
+    """A key or a signature on the way to the authority can be forged."""
+    PIN_DIFFERS = "pin_differs"
+    """The client knows the server's key, and another one came."""
+
+    @property
+    def security_status(self) -> SecurityStatus:
+        """What an SSPI caller is told of this verdict."""
+        return _STATUS[self]
+
+
+_STATUS: Final = {
+    Verdict.TRUSTED: SecurityStatus.SEC_E_OK,
+    Verdict.UNTRUSTED: SecurityStatus.SEC_E_UNTRUSTED_ROOT,
+    Verdict.EXPIRED: SecurityStatus.SEC_E_CERT_EXPIRED,
+    Verdict.WRONG_NAME: SecurityStatus.SEC_E_WRONG_PRINCIPAL,
+    Verdict.WRONG_USAGE: SecurityStatus.SEC_E_CERT_WRONG_USAGE,
+    Verdict.WEAK: SecurityStatus.SEC_E_ALGORITHM_MISMATCH,
+    Verdict.PIN_DIFFERS: SecurityStatus.SEC_E_CERT_UNKNOWN,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a client makes of a server's certificate, and why."""
+
+    verdict: Verdict
+    reason: str = ""
+    """Which certificate of the chain is at fault, and what is wrong with it; empty for TRUSTED."""
+    hint: str = ""
+    """What a person can do about it; empty for TRUSTED."""
+    position: int | None = None
+    """Where the certificate at fault stands in the chain, from 0, the server's own. None where it is not in the chain
+    (a trusted authority), and for TRUSTED."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the certificate authenticates the server."""
+        return self.verdict is Verdict.TRUSTED
+
+    def error(self) -> CertificateError:
+        """Return the error that ends a handshake for this judgement, with its reason, hint and status."""
+        return CertificateError(
+            self.reason, security_status=self.verdict.security_status, stage=Stage.TLS, hint=self.hint or None
+        )
+
+
+class Refusal(Exception):
+    """A certificate, or a path to an authority, is refused. It never leaves `trust`.
+
+    Args:
+        verdict: The kind of fault.
+        reason: Which certificate is at fault, and what is wrong with it.
+        position: Where that certificate stands in the chain, None for a trusted authority.
+        no_authority: Whether all that is missing is an authority to trust.
+    """
+
+    def __init__(
+        self, verdict: Verdict, reason: str, position: int | None = None, *, no_authority: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.verdict = verdict
+        self.reason = reason
+        self.position = position
+        self.no_authority = no_authority

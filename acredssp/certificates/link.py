@@ -1,0 +1,165 @@
+"""One certificate of a chain: what the rules ask of it, read once, and its name for error texts.
+
+Everything in a server's certificate is written by a stranger. A certificate that the library cannot read is refused
+with the library's reason, whatever it raised, and no text of a certificate reaches a terminal unescaped.
+"""
+
+from collections.abc import Callable
+from typing import Final, TypeAlias, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+from acredssp.certificates.judgement import Refusal, Verdict
+from acredssp.errors import CredSSPError
+from acredssp.wire.x509 import issuer_name, serial_number, subject_name, subject_public_key_info
+
+__all__ = ["Link", "read_link", "readable", "shown"]
+
+_Result = TypeVar("_Result")
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+_Values: TypeAlias = dict[type[x509.ExtensionType], x509.ExtensionType]
+
+_LONGEST_TEXT: Final = 120
+"""Characters of a stranger's text that go into an error: a name of usual length, and no page of it."""
+
+_UNDERSTOOD: Final = frozenset({
+    x509.BasicConstraints.oid,
+    x509.KeyUsage.oid,
+    x509.ExtendedKeyUsage.oid,
+    x509.SubjectAlternativeName.oid,
+    x509.NameConstraints.oid,
+    # The key identifiers are hints for who builds a path. The signature decides.
+    x509.SubjectKeyIdentifier.oid,
+    x509.AuthorityKeyIdentifier.oid,
+    # Certificate policies narrow nothing as long as nobody asks for a certain one (RFC 5280 6.1.1 c to f).
+    x509.CertificatePolicies.oid,
+    x509.InhibitAnyPolicy.oid,
+})  # fmt: skip
+"""The extensions that may be critical."""
+
+
+class Link:
+    """A certificate, and what the rules ask of it.
+
+    Args:
+        certificate: What the library made of it.
+        der: The same in DER.
+        position: Where it stands in the server's chain; None for a trusted authority.
+
+    Raises:
+        Exception: Whatever the library has against the certificate; `read_link` makes a `Refusal` of it.
+    """
+
+    __slots__ = (
+        "basic", "certificate", "constraints", "der", "issuer", "key", "key_info", "key_usage", "names", "not_after",
+        "not_before", "not_understood", "position", "subject", "usages",
+    )  # fmt: skip
+
+    def __init__(self, certificate: x509.Certificate, der: bytes, position: int | None) -> None:
+        self.certificate = certificate
+        self.der = der
+        self.position = position
+        self.subject = subject_name(der)
+        self.issuer = issuer_name(der)
+        self.key_info = subject_public_key_info(der)
+        self.not_before = certificate.not_valid_before_utc
+        self.not_after = certificate.not_valid_after_utc
+        self.key: CertificatePublicKeyTypes = certificate.public_key()
+        values: _Values = {}
+        self.not_understood: str | None = None
+        """A critical extension that the rules do not know."""
+        for extension in certificate.extensions:
+            values[type(extension.value)] = extension.value
+            if extension.critical and extension.oid not in _UNDERSTOOD:
+                self.not_understood = extension.oid.dotted_string
+        self.basic = _value(values, x509.BasicConstraints)
+        self.key_usage = _value(values, x509.KeyUsage)
+        self.usages = _value(values, x509.ExtendedKeyUsage)
+        self.names = _value(values, x509.SubjectAlternativeName)
+        self.constraints = _value(values, x509.NameConstraints)
+
+    @property
+    def self_issued(self) -> bool:
+        """Whether subject and issuer have one name (RFC 5280 3.2)."""
+        return self.subject == self.issuer
+
+    @property
+    def who(self) -> str:
+        """The certificate in words, for an error."""
+        if self.position == 0:
+            return "the server's certificate"
+        name = shown_name(lambda: self.certificate.subject)
+        if self.position is None:
+            return f"the trusted authority {name}"
+        return f"certificate {self.position + 1} of the server's chain ({name})"
+
+    @property
+    def issuer_shown(self) -> str:
+        """The issuer's name, for an error."""
+        return shown_name(lambda: self.certificate.issuer)
+
+    @property
+    def common_name(self) -> str:
+        """The common name, for an error; empty for none."""
+        names = self.certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        return shown(str(names[0].value)) if names else ""
+
+
+def _value(values: _Values, kind: type[_Extension]) -> _Extension | None:
+    value = values.get(kind)
+    return value if isinstance(value, kind) else None
+
+
+def read_link(der: bytes, position: int, known: x509.Certificate | None = None) -> Link:
+    """Read a certificate of the server's chain; `known` is the same one, if a caller has read it already.
+
+    Raises:
+        Refusal: It cannot be read.
+    """
+    who = "the server's certificate" if position == 0 else f"certificate {position + 1} of the server's chain"
+    return readable(lambda: Link(known or _load(der), der, position), who, position)
+
+
+def readable(read: Callable[[], _Result], who: str, position: int | None) -> _Result:
+    """Return what `read` does. Whatever the certificate library raises at a stranger's bytes is a `Refusal`.
+
+    Raises:
+        Refusal: With the library's reason.
+        InvalidSignature: A signature does not fit, which is no matter of reading.
+    """
+    try:
+        return read()
+    except (Refusal, InvalidSignature):
+        raise
+    except BaseException as error:
+        # A list of what the library raises would never be complete: it has answered with ValueError, TypeError,
+        # UnsupportedAlgorithm, warnings that are errors, and panics of Rust, which are no `Exception`.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        text = shown(str(error)) if isinstance(error, CredSSPError) else f"{type(error).__name__}: {shown(str(error))}"
+        raise Refusal(Verdict.UNTRUSTED, f"{who} cannot be read: {text}", position) from None
+
+
+def _load(der: bytes) -> x509.Certificate:
+    number = serial_number(der)
+    if number[:1] >= b"\x80" or not any(number):
+        # The library would read it, warn on standard error, and refuse it in a version to come.
+        raise ValueError("its serial number is not positive (RFC 5280 4.1.2.2)")
+    return x509.load_der_x509_certificate(der)
+
+
+def shown(text: str) -> str:
+    """Return a stranger's text as an error may have it: of bounded length, on one line, without control characters."""
+    if len(text) > _LONGEST_TEXT:
+        text = f"{text[:_LONGEST_TEXT]}..."
+    return "".join([c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text])
+
+
+def shown_name(read: Callable[[], x509.Name]) -> str:
+    """Return a distinguished name as an error may have it."""
+    try:
+        return shown(read().rfc4514_string()) or "without a name"
+    except Exception:  # noqa: BLE001 - a name that cannot be read is no reason to lose the error that has it
+        return "with a name that cannot be read"

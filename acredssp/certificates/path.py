@@ -1,0 +1,245 @@
+"""The path from a server's certificate to a trusted authority (RFC 5280 6.1), walked once, within bounds.
+
+An issuer is found by its name and proven by its signature. Several certificates may fit (an authority that was renewed,
+or is signed by two others), and a path may end nowhere, so this is a search. A stranger chooses what is searched:
+without bounds, a dozen certificates of one name and one key are enough for years. So one verdict looks at
+`MOST_CERTIFICATES` of `MOST_BYTES` together, and checks `MOST_SIGNATURES`. What costs less than a signature is asked
+first.
+
+Where no path is found, the refusal is the one that says most: a fault of an authority that would have fitted before a
+signature that does not, and that before an issuer that is not there.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from acredssp.certificates.constraints import check_constraints
+from acredssp.certificates.judgement import Refusal, Verdict
+from acredssp.certificates.link import Link, read_link, readable
+from acredssp.certificates.rules import check_authority, check_server, check_signature_kind, check_strength
+from acredssp.errors import CredSSPError
+from acredssp.wire.x509 import subject_name
+
+__all__ = ["MOST_BYTES", "MOST_CERTIFICATES", "MOST_SIGNATURES", "Anchors", "check_path"]
+
+MOST_CERTIFICATES: Final = 10
+"""In the server's chain. Public ones have two to four, and OpenSSL's own limit is a hundred."""
+MOST_BYTES: Final = 64 * 1024
+"""Of all certificates of the chain in DER."""
+MOST_SIGNATURES: Final = 50
+"""Checked for one verdict. A path without twins takes one for each of its links."""
+
+
+class Anchors:
+    """The trusted authorities, by name.
+
+    Args:
+        certificates: The authorities. One that cannot be read is left out: it vouches for nobody.
+    """
+
+    def __init__(self, certificates: Iterable[x509.Certificate]) -> None:
+        self._by_subject: dict[bytes, list[tuple[bytes, x509.Certificate]]] = {}
+        self._links: dict[bytes, Link | None] = {}
+        """Those that were asked for. Most authorities of a system never are."""
+        for certificate in certificates:
+            der = certificate.public_bytes(Encoding.DER)
+            try:
+                subject = subject_name(der)
+            except CredSSPError:
+                continue
+            self._by_subject.setdefault(subject, []).append((der, certificate))
+
+    def named(self, subject: bytes) -> list[Link]:
+        """Return the authorities of this name, in DER."""
+        links = [self._link(der, certificate) for der, certificate in self._by_subject.get(subject, ())]
+        return [link for link in links if link is not None]
+
+    def find(self, der: bytes) -> x509.Certificate | None:
+        """Return this very certificate, if it is among them."""
+        try:
+            subject = subject_name(der)
+        except CredSSPError:
+            return None
+        return next((certificate for its, certificate in self._by_subject.get(subject, ()) if its == der), None)
+
+    def _link(self, der: bytes, certificate: x509.Certificate) -> Link | None:
+        if der not in self._links:
+            try:
+                self._links[der] = readable(lambda: Link(certificate, der, None), "an authority", None)
+            except Refusal:
+                self._links[der] = None
+        return self._links[der]
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._by_subject)
+
+
+def check_path(chain: Sequence[bytes], anchors: Anchors, now: dt.datetime, *, allow_weak: bool = False) -> Link:
+    """Return a server's own certificate, if it is one and a trusted authority vouches for it, whatever its names.
+
+    Args:
+        chain: Certificates in DER, the server's own first, as they came.
+        anchors: Whom to trust. A server's certificate among them needs nobody's signature, and may be weak.
+        now: The time, aware.
+        allow_weak: Whether to take signatures by SHA-1, and keys as weak.
+
+    Raises:
+        Refusal: It is not, or nobody does.
+    """
+    _check_size(chain)
+    known = anchors.find(chain[0])
+    leaf = read_link(chain[0], 0, known)
+    check_server(leaf, now)
+    if known is None:
+        check_strength(leaf, allow_weak=allow_weak)
+        _Search(anchors, chain, now, allow_weak=allow_weak).require(leaf)
+    return leaf
+
+
+def verify_signature(link: Link, issuer: Link) -> None:
+    """Refuse a certificate that `issuer` did not sign: the one place where a signature is checked.
+
+    Raises:
+        Refusal: UNTRUSTED.
+    """
+    try:
+        readable(lambda: link.certificate.verify_directly_issued_by(issuer.certificate), link.who, link.position)
+    except InvalidSignature:
+        reason = f"{link.who} names {issuer.who} as its issuer, whose key did not sign it"
+        raise Refusal(Verdict.UNTRUSTED, reason, link.position) from None
+
+
+def _check_size(chain: Sequence[bytes]) -> None:
+    if len(chain) > MOST_CERTIFICATES:
+        reason = f"the server's chain is too long: {len(chain)} certificates, expected at most {MOST_CERTIFICATES}"
+        raise Refusal(Verdict.UNTRUSTED, reason, 0)
+    size = sum(map(len, chain))
+    if size > MOST_BYTES:
+        reason = f"the server's chain is too large: {size} bytes, expected at most {MOST_BYTES}"
+        raise Refusal(Verdict.UNTRUSTED, reason, 0)
+
+
+class _Spent(Exception):
+    """No more signatures are checked."""
+
+
+_NOT_THERE, _NOT_SIGNED, _FAULTY = range(3)
+"""How much a refusal says."""
+
+
+class _Search:
+    """The search for one verdict."""
+
+    def __init__(self, anchors: Anchors, chain: Sequence[bytes], now: dt.datetime, *, allow_weak: bool) -> None:
+        self._anchors = anchors
+        self._now = now
+        self._allow_weak = allow_weak
+        self._signatures = MOST_SIGNATURES
+        self._links: dict[bytes, Link] = {}
+        self._refusal = Refusal(Verdict.UNTRUSTED, "")
+        self._says = -1
+        self._by_subject: dict[bytes, list[tuple[bytes, int]]] = {}
+        for position, der in enumerate(chain[1:], 1):
+            if der not in chain[:position]:
+                self._place(der, position)
+
+    def _place(self, der: bytes, position: int) -> None:
+        try:
+            subject = readable(lambda: subject_name(der), f"certificate {position + 1} of the server's chain", position)
+        except Refusal as refusal:
+            self._note(refusal, _NOT_SIGNED)
+        else:
+            self._by_subject.setdefault(subject, []).append((der, position))
+
+    def require(self, leaf: Link) -> None:
+        """Refuse a certificate that no path leads from.
+
+        Raises:
+            Refusal: The reason that says most.
+        """
+        try:
+            found = self._find((leaf,))
+        except _Spent:
+            reason = f"the server's chain has too many possible paths: more than {MOST_SIGNATURES} signatures to check"
+            raise Refusal(Verdict.UNTRUSTED, reason, 0) from None
+        if not found:
+            raise self._refusal
+
+    def _find(self, path: tuple[Link, ...]) -> bool:
+        """Find an authority above the last certificate of a path, which is whole once that is a trusted one."""
+        link = path[-1]
+        known = False
+        for issuer in self._issuers(path):
+            known = True
+            if self._vouches(issuer, path) and (issuer.position is None or self._find((*path, issuer))):
+                return True
+        if not known:
+            self._note(self._not_there(link), _NOT_THERE)
+        return False
+
+    def _issuers(self, path: tuple[Link, ...]) -> Iterator[Link]:
+        """Those that have the issuer's name: trusted ones, then the chain's that are not in the path.
+
+        The same authority (name and key) a second time would only make the path longer.
+        """
+        yield from self._anchors.named(path[-1].issuer)
+        for der, position in self._by_subject.get(path[-1].issuer, ()):
+            try:
+                issuer = self._links.get(der) or read_link(der, position)
+            except Refusal as refusal:
+                self._note(refusal, _FAULTY)
+                continue
+            self._links[der] = issuer
+            if all(issuer.key_info != link.key_info or issuer.subject != link.subject for link in path):
+                yield issuer
+
+    def _vouches(self, issuer: Link, path: tuple[Link, ...]) -> bool:
+        below = sum(not link.self_issued for link in path[1:])
+        try:
+            check_authority(issuer, below, self._now)
+            check_strength(issuer, allow_weak=self._allow_weak)
+            check_signature_kind(path[-1], allow_weak=self._allow_weak)
+        except Refusal as refusal:
+            self._note(refusal, _FAULTY)
+            return False
+        return self._signed(path[-1], issuer) and (issuer.position is not None or self._allowed((*path, issuer)))
+
+    def _signed(self, link: Link, issuer: Link) -> bool:
+        if not self._signatures:
+            raise _Spent
+        self._signatures -= 1
+        try:
+            verify_signature(link, issuer)
+        except Refusal as refusal:
+            self._note(refusal, _NOT_SIGNED)
+            return False
+        return True
+
+    def _allowed(self, path: tuple[Link, ...]) -> bool:
+        # Last: who has no trusted authority's signature cannot make us compare thousands of names.
+        try:
+            check_constraints(path)
+        except Refusal as refusal:
+            self._note(refusal, _FAULTY)
+            return False
+        return True
+
+    def _not_there(self, link: Link) -> Refusal:
+        if link.self_issued:
+            reason = f"{link.who} is signed by itself, and is not among the trusted authorities"
+        else:
+            there = "neither in its chain nor among the trusted authorities"
+            reason = f"{link.who} is issued by {link.issuer_shown}, which is {there}"
+        none = "" if self._anchors else " (there are none)"
+        return Refusal(Verdict.UNTRUSTED, reason + none, link.position, no_authority=True)
+
+    def _note(self, refusal: Refusal, says: int) -> None:
+        """Keep the refusal that says most: of equals the first, and of missing issuers the last."""
+        if says > self._says or says == self._says == _NOT_THERE:
+            self._refusal, self._says = refusal, says

@@ -1,0 +1,146 @@
+"""What a certificate must be to authenticate a server, or to vouch for one (RFC 5280 6.1, and [MS-RDPBCGR] 5.4.5).
+
+The rules are wide where Windows and private authorities are: an authority needs no keyUsage, and basicConstraints need
+not be critical. They are strict where a certificate says something: what it says holds.
+"""
+
+import datetime as dt
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from acredssp.certificates.judgement import Refusal, Verdict
+from acredssp.certificates.link import Link, readable
+
+__all__ = ["RDP_AUTHENTICATION", "check_authority", "check_server", "check_signature_kind", "check_strength"]
+
+RDP_AUTHENTICATION: Final = x509.ObjectIdentifier("1.3.6.1.4.1.311.54.1.2")
+"""szOID_TS_KP_TS_SERVER_AUTH: the extended key usage of Windows' own RDP certificates."""
+
+_FOR_SERVERS: Final = frozenset({
+    ExtendedKeyUsageOID.SERVER_AUTH, RDP_AUTHENTICATION, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+})  # fmt: skip
+
+_USAGE_NAMES: Final = {
+    ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth",
+    ExtendedKeyUsageOID.CODE_SIGNING: "codeSigning",
+    ExtendedKeyUsageOID.EMAIL_PROTECTION: "emailProtection",
+    ExtendedKeyUsageOID.TIME_STAMPING: "timeStamping",
+    ExtendedKeyUsageOID.OCSP_SIGNING: "OCSPSigning",
+    ExtendedKeyUsageOID.SMARTCARD_LOGON: "smartcardLogon",
+}
+_MOST_USAGES: Final = 4
+"""Usages of a certificate that an error lists."""
+
+_STRONG_RSA: Final = 2048
+_LEAST_RSA: Final = 1024
+"""Keys below have been factored in public: no switch lets them in."""
+_STRONG_CURVE: Final = 224
+"""Bits of the curve: as strong as RSA of 2048 bits (NIST SP 800-57)."""
+
+_STRONG_DIGESTS: Final = (
+    hashes.SHA224, hashes.SHA256, hashes.SHA384, hashes.SHA512,
+    hashes.SHA3_224, hashes.SHA3_256, hashes.SHA3_384, hashes.SHA3_512,
+)  # fmt: skip
+
+
+def check_server(link: Link, now: dt.datetime) -> None:
+    """Refuse what is no certificate of a server, or is none now.
+
+    Raises:
+        Refusal: EXPIRED, WRONG_USAGE, or UNTRUSTED for a critical extension.
+    """
+    _check_dates(link, now)
+    _check_critical(link)
+    if link.usages is not None and _FOR_SERVERS.isdisjoint(link.usages):
+        raise Refusal(Verdict.WRONG_USAGE, f"{link.who} is not for servers: {_usages(link.usages)}", link.position)
+    usage = link.key_usage
+    if usage is not None and not (usage.digital_signature or usage.key_encipherment or usage.key_agreement):
+        reason = f"{link.who} is not for servers: its keyUsage has neither digitalSignature nor keyEncipherment"
+        raise Refusal(Verdict.WRONG_USAGE, reason, link.position)
+
+
+def check_authority(link: Link, below: int, now: dt.datetime) -> None:
+    """Refuse what may not vouch for a server, or may not now.
+
+    Args:
+        link: The certificate of the authority.
+        below: How many authorities there are between it and the server, without those that are self-issued.
+        now: The time.
+
+    Raises:
+        Refusal: EXPIRED, WRONG_USAGE or UNTRUSTED.
+    """
+    _check_dates(link, now)
+    _check_critical(link)
+    if link.basic is None or not link.basic.ca:
+        lacks = "it has no basicConstraints" if link.basic is None else "its basicConstraints say so"
+        raise Refusal(Verdict.UNTRUSTED, f"{link.who} is no authority: {lacks}", link.position)
+    if link.key_usage is not None and not link.key_usage.key_cert_sign:
+        reason = f"{link.who} may not sign certificates: its keyUsage has no keyCertSign"
+        raise Refusal(Verdict.UNTRUSTED, reason, link.position)
+    if link.usages is not None and _FOR_SERVERS.isdisjoint(link.usages):
+        reason = f"{link.who} may not vouch for servers: {_usages(link.usages)}"
+        raise Refusal(Verdict.WRONG_USAGE, reason, link.position)
+    most = link.basic.path_length
+    if most is not None and below > most:
+        reason = f"{link.who} allows for {most} authorities below it (pathLenConstraint), and there are {below}"
+        raise Refusal(Verdict.UNTRUSTED, reason, link.position)
+
+
+def check_strength(link: Link, *, allow_weak: bool) -> None:
+    """Refuse a key that can be broken, or is of a kind that signs nothing.
+
+    Raises:
+        Refusal: WEAK, or UNTRUSTED for another kind of key.
+    """
+    match link.key:
+        case rsa.RSAPublicKey(key_size=size) if size < (_LEAST_RSA if allow_weak else _STRONG_RSA):
+            reason = f"{link.who} has a weak key: rsa of {size} bits, expected at least {_STRONG_RSA}"
+            raise Refusal(Verdict.WEAK, reason, link.position)
+        case ec.EllipticCurvePublicKey(key_size=size) if size < _STRONG_CURVE and not allow_weak:
+            reason = f"{link.who} has a weak key: a curve of {size} bits, expected at least {_STRONG_CURVE}"
+            raise Refusal(Verdict.WEAK, reason, link.position)
+        case rsa.RSAPublicKey() | ec.EllipticCurvePublicKey() | ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
+            pass
+        case _:
+            reason = f"{link.who} has a key of a kind that is not taken: expected rsa, ecdsa, ed25519 or ed448"
+            raise Refusal(Verdict.UNTRUSTED, reason, link.position)
+
+
+def check_signature_kind(link: Link, *, allow_weak: bool) -> None:
+    """Refuse a signature whose digest can be forged.
+
+    Raises:
+        Refusal: WEAK, or UNTRUSTED for one that cannot be read.
+    """
+    digest = readable(lambda: link.certificate.signature_hash_algorithm, link.who, link.position)
+    if digest is None or isinstance(digest, _STRONG_DIGESTS):  # Ed25519 and Ed448 name none
+        return
+    if not (allow_weak and isinstance(digest, hashes.SHA1)):
+        raise Refusal(Verdict.WEAK, f"{link.who} has a weak signature: {digest.name} can be forged", link.position)
+
+
+def _check_dates(link: Link, now: dt.datetime) -> None:
+    if now < link.not_before:
+        raise Refusal(Verdict.EXPIRED, f"{link.who} is not valid before {_date(link.not_before)}", link.position)
+    if now > link.not_after:
+        raise Refusal(Verdict.EXPIRED, f"{link.who} expired on {_date(link.not_after)}", link.position)
+
+
+def _check_critical(link: Link) -> None:
+    if link.not_understood is not None:
+        reason = f"{link.who} has a critical extension that is not understood: {link.not_understood}"
+        raise Refusal(Verdict.UNTRUSTED, reason, link.position)
+
+
+def _usages(usages: x509.ExtendedKeyUsage) -> str:
+    all_names = [_USAGE_NAMES.get(usage, usage.dotted_string) for usage in usages]
+    return f"its extendedKeyUsage is {', '.join(all_names[:_MOST_USAGES])}"
+
+
+def _date(moment: dt.datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
