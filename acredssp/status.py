@@ -3,6 +3,9 @@
 Both status enums are open. A peer may send any 32-bit value: such a value keeps its number, compares and prints like
 the others, and is named by its number. Where an NTSTATUS is due, some peers send a SECURITY_STATUS or a Win32 error:
 such a value has the name that it has there.
+
+In C both are a signed 32-bit integer, which code tests as one: `status >= 0` is success, `status < 0` a failure. Here
+the number is the unsigned one that documents print (0x8009030C), and only the order of two statuses is C's.
 """
 
 import enum
@@ -11,13 +14,25 @@ from typing import Final, Self
 __all__ = ["LOGON_STATUS", "NTSTATUS", "OpenEnum", "SecurityStatus", "Stage"]
 
 
+_MOST_SIGNED: Final = 0x7FFFFFFF
+_RANGE: Final = 1 << 32
+
+
 class OpenEnum(enum.IntEnum):
-    """A 32-bit enum that also holds values without a name."""
+    """A 32-bit enum that also holds values without a name, and that is ordered as a signed integer.
+
+    Value, `==`, hash and text are those of the unsigned number; a signed number makes the same member. `<`, `<=`, `>`
+    and `>=` compare as C does: as signed numbers, so that `status >= 0` tells success from failure. A plain number
+    above 0x7FFFFFFF is an unsigned one in C, which has both sides compared as unsigned numbers: `status >= 0x80000000`
+    is true for failures, and for them alone.
+    """
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        if not isinstance(value, int) or not 0 <= value <= 0xFFFFFFFF:
+        if not isinstance(value, int) or not -_MOST_SIGNED - 1 <= value < _RANGE:
             return None
+        if value < 0:
+            return cls(value + _RANGE)
         # Made new each time and kept nowhere: a peer must not be able to grow a table of ours.
         member = int.__new__(cls, value)
         member._name_ = cls._name_of(value)
@@ -36,6 +51,30 @@ class OpenEnum(enum.IntEnum):
     def known(self) -> bool:
         """Whether the value has a name of its own."""
         return self.name in type(self).__members__
+
+    @property
+    def signed(self) -> int:
+        """The number as C and pywin32 have it: negative for a failure."""
+        value = self._value_
+        return value if value <= _MOST_SIGNED else value - _RANGE
+
+    def _order(self, other: int) -> int:
+        """Return less than 0, 0, or more than 0: on which side of `other` this one stands."""
+        if isinstance(other, OpenEnum):
+            return self.signed - other.signed
+        return (self.signed if other <= _MOST_SIGNED else self._value_) - other
+
+    def __lt__(self, other: int) -> bool:
+        return self._order(other) < 0 if isinstance(other, int) else NotImplemented
+
+    def __le__(self, other: int) -> bool:
+        return self._order(other) <= 0 if isinstance(other, int) else NotImplemented
+
+    def __gt__(self, other: int) -> bool:
+        return self._order(other) > 0 if isinstance(other, int) else NotImplemented
+
+    def __ge__(self, other: int) -> bool:
+        return self._order(other) >= 0 if isinstance(other, int) else NotImplemented
 
 
 class SecurityStatus(OpenEnum):
@@ -142,8 +181,8 @@ class SecurityStatus(OpenEnum):
 
     @property
     def failed(self) -> bool:
-        """Whether bit 31 is set."""
-        return self >= 0x80000000
+        """Whether bit 31 is set, as for every status below 0."""
+        return self._value_ > _MOST_SIGNED
 
 
 class NTSTATUS(OpenEnum):

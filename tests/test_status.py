@@ -1,5 +1,8 @@
 """The open enums."""
 
+import ctypes
+import itertools
+import operator
 import pickle
 
 import pytest
@@ -25,7 +28,7 @@ def test_unknown_values_are_kept_nowhere():
     assert len(NTSTATUS._value2member_map_) == before
 
 
-@pytest.mark.parametrize("value", [-1, 1 << 32, "0xC000006D", None])
+@pytest.mark.parametrize("value", [-0x80000001, 1 << 32, "0xC000006D", None])
 def test_what_has_not_32_bits_is_none(value):
     with pytest.raises(ValueError, match="not a valid"):
         NTSTATUS(value)
@@ -78,3 +81,77 @@ def test_what_peers_send_in_place_of_an_ntstatus_keeps_its_number_and_is_named_a
     status = NTSTATUS(code)
     assert (int(status), str(status), status.stands_for) == (code, name, stands_for)
     assert pickle.loads(pickle.dumps(status)) == status  # noqa: S301 - our own bytes
+
+
+# --- signed, as in C ---
+
+ENUMS = pytest.mark.parametrize("enum", [NTSTATUS, SecurityStatus])
+COMPARISONS = [operator.lt, operator.le, operator.gt, operator.ge]
+NUMBERS = [0, 1, 0x00090312, 0x7FFFFFFF, 0x80000000, 0x80090300, 0x8009030C, 0xC000006D, 0xFFFFFFFF]
+"""Statuses on both sides of every border."""
+
+
+def signed(number):
+    return ctypes.c_int32(number).value
+
+
+@ENUMS
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signed_number_makes_the_same_member(enum, number):
+    member = enum(signed(number))
+    assert member == enum(number) == number
+    assert member.signed == signed(number)
+    assert (member.value, hash(member), hex(member)) == (number, hash(number), hex(number))
+    assert member.name == enum(number).name
+
+
+def test_a_named_member_is_found_by_either_number():
+    assert SecurityStatus(-2146893044) is SecurityStatus.SEC_E_LOGON_DENIED
+    assert SecurityStatus.SEC_E_LOGON_DENIED.signed == -2146893044
+    assert NTSTATUS(-1073741715) is NTSTATUS.STATUS_LOGON_FAILURE
+    assert SecurityStatus.SEC_E_OK.signed == 0
+
+
+@ENUMS
+@pytest.mark.parametrize("compare", COMPARISONS)
+def test_two_statuses_compare_as_signed_numbers(enum, compare):
+    for one, other in itertools.product(NUMBERS, repeat=2):
+        assert compare(enum(one), enum(other)) is compare(signed(one), signed(other)), (hex(one), hex(other))
+
+
+@ENUMS
+@pytest.mark.parametrize("compare", COMPARISONS)
+def test_a_status_and_a_signed_number_compare_as_signed_numbers(enum, compare):
+    bounds = [-(1 << 40), -0x80000000, -0x80000000 + 1, signed(0x8009030C), -1, 0, 1, 0x00090312, 0x7FFFFFFF]
+    for number, bound in itertools.product(NUMBERS, bounds):
+        assert compare(enum(number), bound) is compare(signed(number), bound), (hex(number), bound)
+        assert compare(bound, enum(number)) is compare(bound, signed(number)), (bound, hex(number))
+
+
+@ENUMS
+@pytest.mark.parametrize("compare", COMPARISONS)
+def test_a_status_and_an_unsigned_number_compare_as_unsigned_numbers(enum, compare):
+    for number, bound in itertools.product(NUMBERS, [0x80000000, 0x80090300, 0x8009030C, 0xFFFFFFFF, 1 << 32]):
+        assert compare(enum(number), bound) is compare(number, bound), (hex(number), hex(bound))
+        assert compare(bound, enum(number)) is compare(bound, number), (hex(bound), hex(number))
+
+
+def test_each_usual_test_for_success_and_failure_tells_them_apart():
+    for status in SecurityStatus:
+        assert (status >= 0) is not status.failed
+        assert (status < 0) is status.failed
+        assert (status >= 0x80000000) is (status & 0x80000000 != 0) is status.failed
+        assert (status == 0) is (status is SecurityStatus.SEC_E_OK)
+
+
+def test_statuses_sort_with_failures_in_front():
+    statuses = [SecurityStatus.SEC_I_CONTINUE_NEEDED, SecurityStatus.SEC_E_OK, SecurityStatus.SEC_E_LOGON_DENIED]
+    assert sorted(statuses) == statuses[::-1]
+    assert min(statuses) is SecurityStatus.SEC_E_LOGON_DENIED
+
+
+@pytest.mark.parametrize("other", ["0", None])
+def test_what_is_no_number_has_no_order_with_a_status(other):
+    for compare in COMPARISONS:
+        with pytest.raises(TypeError, match="not supported between"):
+            compare(SecurityStatus.SEC_E_OK, other)
