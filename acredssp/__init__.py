@@ -93,6 +93,7 @@ from acredssp.wire.ts_credentials import (
     TSRemoteGuardPackageCred,
     TSSmartCardCreds,
 )
+from acredssp.wire.x224 import ConnectionRequest
 from acredssp.wire.x509 import subject_public_key
 
 __all__ = [
@@ -112,6 +113,7 @@ __all__ = [
     "CertificateError",
     "ChooseCertificate",
     "ClientConfig",
+    "ConnectionRequest",
     "CredSSPError",
     "CredSSPServer",
     "Credential",

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from acredssp.core.context import HandshakeInfo
 from acredssp.credentials import Deny, LookupAnswer
 from acredssp.mechanisms.base import Principal
+from acredssp.wire.x224 import ConnectionRequest
 
 __all__ = ["AdmitHook", "AuthorizeHook", "CredentialRequest", "Identity", "LookupHook"]
 
@@ -29,6 +30,9 @@ class Identity:
     """What the client asked for by SNI; empty for none."""
     cookie: str = ""
     """RDP: the `mstshash` cookie; empty for none. Unproven."""
+    request: ConnectionRequest | None = None
+    """RDP: the client's whole Connection Request: routing token, correlation id, what it asked for. Unproven. None with
+    another carriage."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

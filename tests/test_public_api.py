@@ -21,6 +21,7 @@ NAMES = [
     "CertificateError",
     "ChooseCertificate",
     "ClientConfig",
+    "ConnectionRequest",
     "CredSSPError",
     "CredSSPServer",
     "Credential",

@@ -107,7 +107,14 @@ class ServerAnswers:
                 assert_never(event)
 
     def _identity(self, event: Authorize) -> Identity:
-        return Identity(event.principal, event.mechanism, self._peer_address, self.server_name, self._sequence.cookie)
+        return Identity(
+            event.principal,
+            event.mechanism,
+            self._peer_address,
+            self.server_name,
+            self._sequence.cookie,
+            self._sequence.request,
+        )
 
     def _credential_request(self, event: LookupCredential) -> CredentialRequest:
         return CredentialRequest(
@@ -116,6 +123,7 @@ class ServerAnswers:
             self._peer_address,
             self.server_name,
             self._sequence.cookie,
+            self._sequence.request,
             self._hook_deadline(),
         )
 

@@ -21,6 +21,7 @@ from acredssp.core.context import HandshakeInfo
 from acredssp.errors import CredSSPError, LimitExceeded
 from acredssp.mechanisms.base import Principal
 from acredssp.status import Stage
+from acredssp.wire.x224 import ConnectionRequest
 
 __all__ = ["ACCEPTS_A_TURN", "CredSSPServer", "HandshakeHook", "HandshakeReport", "ProtocolFactory"]
 
@@ -51,6 +52,8 @@ class HandshakeReport:
     """RDP: the `mstshash` cookie; empty for none."""
     elapsed: float = 0.0
     """Seconds since the connection was accepted."""
+    request: ConnectionRequest | None = None
+    """RDP: the client's whole Connection Request, with routing token and correlation id; None when none came."""
 
 
 HandshakeHook: TypeAlias = Callable[[HandshakeReport], object]
@@ -234,6 +237,7 @@ class CredSSPServer(asyncio.AbstractServer):
                         server_name=answers.server_name,
                         cookie=sequence.cookie,
                         elapsed=self._loop.time() - started,
+                        request=sequence.request,
                     )
                 )
             if error is None:

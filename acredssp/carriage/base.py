@@ -11,6 +11,7 @@ from typing import NoReturn, Protocol
 
 from acredssp.core.context import Buffer, SecurityContext, StepResult
 from acredssp.errors import CredSSPError
+from acredssp.wire.x224 import ConnectionRequest
 
 __all__ = ["TLS", "Carriage", "Sequence"]
 
@@ -25,6 +26,10 @@ class Sequence(Protocol):
     @property
     def cookie(self) -> str:
         """What the client said before TLS (RDP: the `mstshash` cookie); empty for nothing. Unproven."""
+
+    @property
+    def request(self) -> ConnectionRequest | None:
+        """RDP: the client's Connection Request, with cookie or routing token; None for none. Unproven."""
 
     @property
     def extra_info(self) -> Mapping[str, object]:

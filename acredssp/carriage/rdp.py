@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Final, NoReturn, assert_never
 
+from acredssp.arguments import expect
 from acredssp.core.context import Buffer, SecurityContext, StepResult
 from acredssp.core.events import Admit
 from acredssp.core.server import refuse_unless_allowed
@@ -71,6 +72,13 @@ class RDP:
     FreeRDP 2 clients offer it and then give up."""
     cookie: str = ""
     """Client: the name in the `mstshash` cookie, cut to 9 characters as mstsc does; empty for no cookie."""
+    routing_token: str = ""
+    """Client: what tells a load balancer or a connection broker where the connection belongs, in place of the cookie:
+    `tsv://MS Terminal Services Plugin.1.COLLECTION` or `Cookie: msts=...`, the `loadbalanceinfo` of an .rdp file. Empty
+    for none."""
+    correlation_id: bytes | None = None
+    """Client: 16 bytes that name the connection in the logs of both sides, the first not 00 or F4 and none 0D; None for
+    none. `dataclasses.replace()` makes a carriage with another one for each connection."""
     request_flags: RequestFlags = _NO_FLAGS
     """Client: what to ask for besides the mode that what is delegated takes, which is asked for anyway."""
     response_flags: ResponseFlags = (
@@ -78,6 +86,31 @@ class RDP:
     )
     """Server: what the RDP server behind can do. REDIRECTED_AUTHENTICATION_MODE_SUPPORTED only for one that speaks
     [MS-RDPEAR]."""
+
+    def __post_init__(self) -> None:
+        expect("hybrid_ex", self.hybrid_ex, bool)
+        expect("cookie", self.cookie, str)
+        expect("routing_token", self.routing_token, str)
+        expect("correlation_id", self.correlation_id, bytes, None)
+        expect("request_flags", self.request_flags, RequestFlags)
+        expect("response_flags", self.response_flags, ResponseFlags)
+        if self.cookie and self.routing_token:
+            raise ValueError("cookie and routing_token: expected one of them, got both")
+        try:
+            self.new_request(self.request_flags).encode()
+        except LocalProtocolError as error:
+            raise ValueError(error.message) from None
+
+    def new_request(self, flags: RequestFlags) -> ConnectionRequest:
+        """Make the Connection Request that a client opens with, with these flags."""
+        protocols = Protocols.SSL | Protocols.HYBRID
+        return ConnectionRequest(
+            requested_protocols=protocols | Protocols.HYBRID_EX if self.hybrid_ex else protocols,
+            flags=flags,
+            cookie=self.cookie[:_MAX_COOKIE] or None,
+            routing_token=self.routing_token or None,
+            correlation_id=self.correlation_id,
+        )
 
     def initiator(self, context: SecurityContext) -> "RDPInitiator":
         """Wrap a client's context."""
@@ -229,7 +262,9 @@ class RDPInitiator(_RDPSequence):
 
     def _negotiate(self, data: memoryview) -> StepResult:
         if self.request is None:
-            self.request = self._new_request()
+            carriage = self._carriage
+            mode = _MODES.get(self.context.handshake.delegated, _NO_FLAGS)
+            self.request = carriage.new_request(carriage.request_flags | mode)
             return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, self.request.encode(), extra=len(data))
         pdu = self._take_pdu(data)
         if isinstance(pdu, StepResult):
@@ -238,14 +273,6 @@ class RDPInitiator(_RDPSequence):
         self._check_confirm(self.confirm)
         self.state = State.CREDSSP
         return self.context.step()
-
-    def _new_request(self) -> ConnectionRequest:
-        protocols = Protocols.SSL | Protocols.HYBRID
-        return ConnectionRequest(
-            requested_protocols=protocols | Protocols.HYBRID_EX if self._carriage.hybrid_ex else protocols,
-            flags=self._carriage.request_flags | _MODES.get(self.context.handshake.delegated, _NO_FLAGS),
-            cookie=self._carriage.cookie[:_MAX_COOKIE] or None,
-        )
 
     def _check_confirm(self, confirm: ConnectionConfirm) -> None:
         offered = _CREDSSP if self._carriage.hybrid_ex else Protocols.HYBRID

@@ -214,6 +214,10 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
         str | None,
         typer.Option(metavar="SPN", help="The server's principal; TERMSRV/ and --server-name, or HOST, unless given."),
     ] = None,
+    load_balance_info: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What a connection broker routes by: loadbalanceinfo of an .rdp file."),
+    ] = None,
     policy_file: PolicyFile = None,
     carriage: WithCarriage = CarriageChoice.RDP,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for connecting and the handshake.")] = 30.0,
@@ -247,7 +251,7 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
         task = Login(
             address=address,
             config=config,
-            carriage=_client_carriage(carriage, credential),
+            carriage=_client_carriage(carriage, credential, load_balance_info),
             server_hostname=_server_hostname(server_name or address.host, config),
             spn=spn,
             timeout=timeout,
@@ -293,11 +297,18 @@ def _client_config(**settings: Any) -> ClientConfig:
         raise UsageError(str(error)) from None
 
 
-def _client_carriage(choice: CarriageChoice, credential: Credential) -> Carriage:
+def _client_carriage(choice: CarriageChoice, credential: Credential, load_balance_info: str | None) -> Carriage:
     if choice is CarriageChoice.TLS:
+        if load_balance_info is not None:
+            raise UsageError("expected --carriage rdp with --load-balance-info, got tls")
         return TLS()
-    # As mstsc: HYBRID_EX is offered, so a server that refuses the user can say so.
-    return RDP(hybrid_ex=True, cookie=credential.user if credential.user.isprintable() else "")
+    # As mstsc: HYBRID_EX is offered, so a server that refuses the user can say so; a routing token replaces the cookie.
+    if load_balance_info is None:
+        return RDP(hybrid_ex=True, cookie=credential.user if credential.user.isprintable() else "")
+    try:
+        return RDP(hybrid_ex=True, routing_token=load_balance_info)
+    except ValueError as error:
+        raise UsageError(f"--load-balance-info: {error}") from None
 
 
 def _server_hostname(name: str, config: ClientConfig) -> str:

@@ -171,6 +171,11 @@ class SecurityContext:
         return isinstance(self._event, Admit)
 
     @property
+    def request(self) -> None:
+        """Nothing: a bare context hears nothing of the client before TLS."""
+        return None
+
+    @property
     def extra_info(self) -> Mapping[str, object]:
         """Facts of a carriage, for `get_extra_info`: a bare context has none."""
         return {}

@@ -171,6 +171,7 @@ async def test_lookup_is_told_who_claims_to_log_on_and_by_which_way():
     assert request.mechanism == "ntlm"
     assert request.peer_address == ("memory", 3389)
     assert (request.server_name, request.cookie) == ("localhost", "bob")
+    assert request.request.cookie == "bob"
     assert 0 < request.deadline - asyncio.get_running_loop().time() <= Policy().hook_timeout
 
 
@@ -205,6 +206,7 @@ async def test_authorize_and_admit_are_told_who_came():
     await handshake(server_config(authorize=hook, admit=hook), RDP(cookie="bob"))
     identity, facts = told
     assert (identity.principal.user, identity.mechanism, identity.cookie) == ("bob", "ntlm", "bob")
+    assert identity.request.cookie == "bob"
     assert identity.server_name == "localhost"
     assert (facts.principal.user, facts.version, facts.delegated) == ("bob", 6, "password")
 

@@ -121,6 +121,7 @@ async def test_a_report_of_a_success_tells_who_and_how(lab):
     assert (report.principal.user, report.principal.domain) == ("bob", "CONTOSO")
     assert (report.info.version, report.info.mechanism, report.info.delegated) == (6, "ntlm", "password")
     assert (report.server_name, report.cookie) == ("localhost", "bob")
+    assert (report.request.cookie, report.request.routing_token) == ("bob", None)
     assert report.elapsed >= 0
     assert PASSWORD not in repr(report)
     transport.abort()

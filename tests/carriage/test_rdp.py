@@ -83,6 +83,55 @@ def test_without_a_cookie_it_is_empty():
     assert ends[1].context.cookie == ends[0].context.cookie == ""
 
 
+TOKEN = "tsv://MS Terminal Services Plugin.1.Desktops"
+
+
+def test_a_routing_token_is_sent_in_place_of_a_cookie_and_the_server_sees_the_whole_request():
+    correlation_id = bytes(range(1, 13)) + b"abcd"
+    ends = End(initiator(RDP(routing_token=TOKEN, correlation_id=correlation_id))), End(acceptor())
+    list(converse(*ends))
+    request = ends[1].context.request
+    assert (request.routing_token, request.cookie, request.correlation_id) == (TOKEN, None, correlation_id)
+    assert request == ends[0].context.request
+    assert ends[1].context.cookie == ""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"routing_token": TOKEN, "cookie": "bob"},
+        {"routing_token": "two\r\nlines"},
+        {"routing_token": "\x1btoken"},
+        {"routing_token": "x" * 300},
+        {"cookie": "a\rb"},
+        {"cookie": "\ud800"},
+        {"correlation_id": b"short"},
+        {"correlation_id": bytes(16)},
+        {"correlation_id": b"\x0d" * 16},
+    ],
+)
+def test_a_request_that_cannot_be_written_is_refused_when_the_carriage_is_made(options):
+    with pytest.raises(ValueError, match=r"cookie|routing token|correlation_id"):
+        RDP(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"routing_token": b"tsv://x"},
+        {"routing_token": None},
+        {"correlation_id": "0" * 16},
+        {"cookie": None},
+        {"hybrid_ex": "yes"},
+        {"request_flags": 1},
+        {"response_flags": 1},
+    ],
+)
+def test_an_option_of_another_type_is_refused_by_its_name(options):
+    with pytest.raises(TypeError, match=f"{next(iter(options))}: expected"):
+        RDP(**options)
+
+
 def test_request_flags_are_sent():
     carriage = RDP(request_flags=RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED)
     assert ConnectionRequest.decode(initiator(carriage).step().output).flags == carriage.request_flags
@@ -93,6 +142,7 @@ def test_bare_tls_is_the_context_itself():
     assert TLS().initiator(context) is TLS().acceptor(context) is context
     assert context.context is context
     assert context.cookie == ""
+    assert context.request is None
 
 
 # --- NEGOTIATION ---

@@ -187,3 +187,13 @@ def test_freerdp3_speaks_spnego_where_it_knows_a_realm(graphical_lab, hosted, ke
     assert str(report.principal) == f"{REALM}\\alice"
     assert "Writing negTokenInit" in run.output
     assert "Negotiated mechanism: NTLM" in run.output
+
+
+@CLIENTS
+def test_a_routing_token_is_seen(graphical_lab, hosted, client):
+    server = hosted()
+    token = "tsv://MS Terminal Services Plugin.1.Desktops"
+    run = freerdp.log_on(graphical_lab, client, server.address, f"/load-balance-info:{token}")
+    assert run.status == freerdp.LOGGED_ON
+    report = server.report()
+    assert (report.request.routing_token, report.request.cookie) == (token, None)
