@@ -150,10 +150,14 @@ Credential: TypeAlias = Password | NTHash | TicketCache | Keytab
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Candidates:
-    """Several secrets, of which any may be right: a password being rotated, an account known under two domains."""
+    """Several secrets, of which any may be right: a password being rotated, an account known under two domains.
+
+    All of them are tried, also behind the one that fits, and each costs the same. So that nobody can tell by the time
+    how many secrets a name has, a lookup gives every name as many, unknown ones too (`Deny.secret`).
+    """
 
     secrets: Sequence[AccountSecret]
-    """Tried in order; each costs two HMACs."""
+    """The first one that fits counts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -178,7 +182,9 @@ class Deny:
     """
 
     nt_status: NTSTATUS = NTSTATUS.STATUS_LOGON_FAILURE
-    secret: "AccountSecret | None" = dataclasses.field(default=None, repr=False)
+    secret: "AccountSecret | Candidates | None" = dataclasses.field(default=None, repr=False)
+    """What the account has, or stand-ins. A refusal takes the time of as many secrets, and of one where there are none:
+    where accounts have two, `Deny(secret=Candidates([NTHash(os.urandom(16))] * 2))`, made once, is for the unknown."""
     proven: bool = False
     """An `Oracle` has seen that the password was right. Nobody else can know: it counts from an oracle alone."""
 

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "acredssp"
 
 LAYERS = (
-    ("arguments", "status"),
+    ("arguments", "names", "status"),
     ("errors",),
     ("md4", "secret", "credentials", "policy", "delegation"),
     ("wire",),

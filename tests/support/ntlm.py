@@ -17,6 +17,7 @@ from acredssp.mechanisms.ntlm.messages import (
     encode_av_pairs,
     with_mic,
 )
+from acredssp.names import upper
 from acredssp.policy import Policy
 
 ALICE = Password("Passw0rd!", "alice", "CONTOSO")
@@ -74,6 +75,7 @@ class HandMade:
         secret=ALICE,
         user="alice",
         domain="CONTOSO",
+        key_user=None,
         key_domain=None,
         mic=True,
         announce=None,
@@ -85,9 +87,9 @@ class HandMade:
     ):
         """An AUTHENTICATE.
 
-        `key_domain` is what goes into the key, `announce` what MsvAvFlags says of the MIC, `mic=False` leaves out
-        its room as aardwolf does, `av_pairs` replaces the encoded pairs, `tail` is what follows them, `fields`
-        replace fields of the message.
+        `key_user` and `key_domain` are what goes into the key, in the case it is in; `announce` is what MsvAvFlags
+        says of the MIC, `mic=False` leaves out its room as aardwolf does, `av_pairs` replaces the encoded pairs,
+        `tail` is what follows them, `fields` replace fields of the message.
         """
         user, domain = (text if isinstance(text, bytes) else text.encode("utf-16-le") for text in (user, domain))
         pairs = decode_av_pairs(self.challenge.target_info, "test")
@@ -97,10 +99,9 @@ class HandMade:
             bytes(8), b"\xaa" * 8, encode_av_pairs(pairs) if av_pairs is None else av_pairs
         )
         temp = temp[:-4] + tail
-        key_name = user.decode("utf-16-le", "replace")
-        key = crypto.ntowf_v2(
-            secret.nt_hash, key_name, domain if key_domain is None else key_domain.encode("utf-16-le")
-        )
+        key_user = upper(user.decode("utf-16-le", "replace")) if key_user is None else key_user
+        key_domain = domain if key_domain is None else key_domain.encode("utf-16-le")
+        key = crypto.hmac_md5(secret.nt_hash, key_user.encode("utf-16-le") + key_domain)
         proof = crypto.nt_proof(key, self.challenge.server_challenge, temp)
         message = AuthenticateMessage.encode(
             self.challenge.flags & ~drop_flags | flags,

@@ -13,16 +13,16 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from acredssp.credentials import Candidates, Deny, NTHash, Oracle, Password
+from acredssp.credentials import AccountSecret, Candidates, Deny, NTHash, Oracle, Password
 from acredssp.errors import AuthenticationError, LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.mechanisms.base import AskOracle, LookupCredential, NTLMExchange, Principal, Progress
 from acredssp.mechanisms.ntlm.context import NTLMContext, require_flags
 from acredssp.mechanisms.ntlm.crypto import (
     channel_bindings_hash,
     hmac_md5,
+    keyed_names,
     message_mic,
     nt_proof,
-    ntowf_v2,
     rc4,
 )
 from acredssp.mechanisms.ntlm.messages import (
@@ -61,6 +61,7 @@ _CHANNEL_BINDINGS: Final = int(AvId.CHANNEL_BINDINGS)
 _pack_timestamp = struct.Struct("<HHQHH").pack
 """MsvAvTimestamp, and MsvAvEOL behind it."""
 _NO_MIC: Final = bytes(16)
+_NO_KEY: Final = bytes(16)
 
 _NOT_ABOUT_THE_ACCOUNT: Final = frozenset({NTSTATUS.STATUS_NO_LOGON_SERVERS})
 """Statuses that tell nothing of the account, so that a peer without the password may see them."""
@@ -265,10 +266,17 @@ class NTLMAcceptor(NTLMContext):
         Raises:
             AuthenticationError: It does not, or it is `Deny`.
         """
-        hashes = _secret_hashes(answer)
-        # Without a secret the same work is done for a random one, whose result counts for nothing.
-        key = self._session_base_key(logon, hashes or (self._random(16),))
-        proven = key if hashes else None
+        secrets = _secrets(answer)
+        names = keyed_names(logon.principal.user, logon.message.domain)
+        proven: bytes | None = None
+        # Every secret is tried, also behind the one that fits: how long it takes tells nobody which one that is.
+        for secret in secrets:
+            key = self._session_base_key(logon, names, secret.nt_hash)
+            if proven is None:
+                proven = key
+        if not secrets:
+            # The same work for a random hash, whose result counts for nothing.
+            self._session_base_key(logon, names, self._random(16))
         if isinstance(answer, Deny):
             raise _refusal(answer, proven=proven is not None)
         if proven is None:
@@ -282,24 +290,22 @@ class NTLMAcceptor(NTLMContext):
             AuthenticationError: It gave none. Its status is shown as sparingly as a lookup's, unless it vouches for
                 the password: an oracle that says NO_SUCH_USER must not tell the peer which users there are.
         """
-        if isinstance(answer, bytes) and len(answer) == 16:
+        # Zeros are the key of a guest or of an anonymous logon, for which nobody has checked a password.
+        if isinstance(answer, bytes) and len(answer) == 16 and answer != _NO_KEY:
             return answer
         deny = answer if isinstance(answer, Deny) else Deny()
         if deny.proven is True:
             raise _refusal(deny, proven=True)
         return self._prove(logon, deny)
 
-    def _session_base_key(self, logon: _Logon, hashes: tuple[bytes, ...]) -> bytes | None:
-        """SessionBaseKey of the first hash that made the proof, None for none ([MS-NLMP] 3.3.2)."""
-        message, response = logon.message, logon.response
-        # Some clients leave the domain out of the key though they send it ([MS-NLMP] 3.2.5.1.2).
-        domains = (message.domain, b"") if message.domain else (b"",)
-        for nt_hash in hashes:
-            for domain in domains:
-                response_key = ntowf_v2(nt_hash, logon.principal.user, domain)
-                proof = nt_proof(response_key, self._server_challenge, response.temp)
-                if hmac.compare_digest(proof, response.proof):
-                    return hmac_md5(response_key, proof)
+    def _session_base_key(self, logon: _Logon, names: list[bytes], nt_hash: bytes) -> bytes | None:
+        """SessionBaseKey if the hash made the proof, under one of the names; None if not ([MS-NLMP] 3.3.2)."""
+        response = logon.response
+        for name in names:
+            response_key = hmac_md5(nt_hash, name)
+            proof = nt_proof(response_key, self._server_challenge, response.temp)
+            if hmac.compare_digest(proof, response.proof):
+                return hmac_md5(response_key, proof)
         return None
 
     def _accept(self, logon: _Logon, session_base_key: bytes) -> bytes:
@@ -343,15 +349,15 @@ def _claimed_principal(message: AuthenticateMessage, response: NTLMv2Response) -
     )
 
 
-def _secret_hashes(answer: object) -> tuple[bytes, ...]:
-    """The NT hashes in a lookup's answer, which may be anything; what is no secret counts as none."""
+def _secrets(answer: object) -> tuple[AccountSecret, ...]:
+    """The secrets in a lookup's answer, which may be anything; what is no secret counts as none."""
     match answer:
         case Password() | NTHash():
-            return (answer.nt_hash,)
-        case Deny(secret=Password() | NTHash() as secret):
-            return (secret.nt_hash,)
+            return (answer,)
+        case Deny():
+            return _secrets(answer.secret)
         case Candidates(secrets=Sequence() as secrets):
-            return tuple(secret.nt_hash for secret in secrets if isinstance(secret, Password | NTHash))
+            return tuple(secret for secret in secrets if isinstance(secret, Password | NTHash))
     return ()
 
 

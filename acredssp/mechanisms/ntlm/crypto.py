@@ -17,6 +17,7 @@ from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4
 from cryptography.hazmat.primitives.ciphers import Cipher
 
 from acredssp.errors import LocalProtocolError, PolicyError, RemoteProtocolError
+from acredssp.names import unicode_upper, upper
 from acredssp.status import SecurityStatus
 
 try:
@@ -35,11 +36,11 @@ __all__ = [
     "hmac_blocks",
     "hmac_md5",
     "hmac_md5_of",
+    "keyed_names",
     "message_mic",
     "nt_proof",
     "ntowf_v2",
     "rc4",
-    "upper",
 ]
 
 _md5: Final[Callable[[bytes], "hashlib._Hash"]] = _builtin_md5
@@ -124,30 +125,35 @@ def encode_text(text: str) -> bytes:
     return codecs.utf_16_le_encode(text, "surrogatepass")[0]
 
 
-def upper(text: str) -> str:
-    """Upper case, one character for one, as Windows has it: `ß` stays, where `str.upper` makes `SS`."""
-    if text.isascii():
-        return text.upper()
-    return "".join(_upper_character(character) for character in text)
-
-
-def _upper_character(character: str) -> str:
-    # Where the full mapping has several characters, the title case is the simple upper case, or has several too.
-    for candidate in (character.upper(), character.title()):
-        if len(candidate) == 1:
-            return candidate
-    return character
-
-
 def ntowf_v2(nt_hash: bytes, user: str, domain: bytes) -> bytes:
     """NTOWFv2, the response key ([MS-NLMP] 3.3.2).
 
     Args:
         nt_hash: 16 bytes.
-        user: As the client sent it, in any case.
-        domain: UTF-16LE exactly as the client sent it: only the user is put into upper case.
+        user: In any case.
+        domain: UTF-16LE exactly as the client sends it: only the user is put into upper case.
     """
     return hmac_md5(nt_hash, encode_text(upper(user)) + domain)
+
+
+def keyed_names(user: str, domain: bytes) -> list[bytes]:
+    """The names that a client may have made its response key of, user and domain in one, the likeliest first.
+
+    Clients differ in two ways. Windows puts the user into upper case by a table of its own, FreeRDP by Unicode's. And
+    some leave the domain out of the key though they send it ([MS-NLMP] 3.2.5.1.2).
+
+    Args:
+        user: As the client sent it.
+        domain: UTF-16LE exactly as the client sent it.
+    """
+    users = [encode_text(upper(user))]
+    if not user.isascii():
+        other = encode_text(unicode_upper(user))
+        if other != users[0]:
+            users.append(other)
+    if not domain:
+        return users
+    return [name + domain for name in users] + users
 
 
 def nt_proof(response_key: bytes, server_challenge: bytes, temp: bytes) -> bytes:

@@ -98,6 +98,35 @@ def test_domain_counts_in_the_case_the_client_wrote():
     assert_denied(server, client.authenticate(domain="CONTOSO", key_domain="contoso"))
 
 
+@pytest.mark.parametrize("key_domain", ["CONTOSO", ""])
+@pytest.mark.parametrize(
+    ("user", "key_user"),
+    [
+        ("Νίκος", "ΝΊΚΟς"),
+        ("Νίκος", "ΝΊΚΟΣ"),
+        ("yıldız", "YıLDıZ"),
+        ("yıldız", "YILDIZ"),
+        ("გიორგი", "გიორგი"),
+        ("გიორგი", "ᲒᲘᲝᲠᲒᲘ"),
+        ("straße", "STRAßE"),
+        ("\U00010428", "\U00010428"),
+        ("\U00010428", "\U00010400"),
+    ],
+)
+def test_upper_case_of_windows_and_of_unicode_are_both_taken(user, key_user, key_domain):
+    server, client = begun()
+    assert log_on(server, client.authenticate(user=user, key_user=key_user, key_domain=key_domain)) == b""
+
+
+@pytest.mark.parametrize(
+    ("user", "key_user"),
+    [("alice", "alice"), ("Νίκος", "Νίκος"), ("straße", "STRASSE"), ("straße", "strasse"), ("ſmith", "smith")],
+)
+def test_no_other_case_is_taken(user, key_user):
+    server, client = begun()
+    assert_denied(server, client.authenticate(user=user, key_user=key_user))
+
+
 @pytest.mark.requirement("ntlm.raw-bytes")
 @pytest.mark.parametrize("tail", [b"", bytes(4), bytes(12), b"anything"])
 def test_bytes_behind_the_av_pairs_are_covered_as_they_came(tail):
@@ -152,12 +181,17 @@ def test_oracle_that_verifies_lets_in():
 
 @pytest.mark.parametrize(
     "answer",
-    [None, True, b"", bytes(15), bytes(17), bytearray(16), "x" * 16, ALICE, Deny(), ValueError("x"), Oracle(print)],
+    [
+        None, True, b"", bytes(15), bytes(16), bytes(17), bytearray(16), "x" * 16, ALICE, Deny(), ValueError("x"),
+        Oracle(print),
+    ],
     ids=repr,
-)
-def test_oracle_that_gives_no_key_denies(answer):
+)  # fmt: skip
+@pytest.mark.parametrize("mic", [True, False], ids=["mic", "no mic"])
+def test_oracle_that_gives_no_key_denies(answer, mic):
+    """A key of zeros is the one of a guest or of an anonymous logon, whose password nobody has checked."""
     server, client = begun()
-    ask(server, client.authenticate())
+    ask(server, client.authenticate(mic=mic))
     with pytest.raises(AuthenticationError) as caught:
         server.resume(answer)
     assert caught.value.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
@@ -168,7 +202,7 @@ def test_oracle_that_gives_another_key_fails_at_the_mic():
     server, client = begun()
     ask(server, client.authenticate())
     with pytest.raises(RemoteProtocolError) as caught:
-        server.resume(bytes(16))
+        server.resume(b"x" * 16)
     assert caught.value.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
 
 
@@ -201,19 +235,25 @@ def test_oracle_may_vouch_for_the_password_and_then_its_status_is_shown():
         assert not server.complete
 
 
-@pytest.mark.requirement("ntlm.uniform-failure")
-def test_what_an_oracle_says_of_an_account_makes_no_difference_to_what_is_done(monkeypatch):
+@pytest.fixture
+def comparisons(monkeypatch):
+    """Grows by one with each comparison of a proof or a MIC."""
     calls = []
     compare = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", lambda *proofs: calls.append(1) or compare(*proofs))
+    return calls
+
+
+@pytest.mark.requirement("ntlm.uniform-failure")
+def test_what_an_oracle_says_of_an_account_makes_no_difference_to_what_is_done(comparisons):
     seen = []
     for status in ("WRONG_PASSWORD", "NO_SUCH_USER", "ACCOUNT_LOCKED_OUT", "LOGON_FAILURE"):
-        calls.clear()
+        comparisons.clear()
         server, client = begun()
         ask(server, client.authenticate())
         with pytest.raises(AuthenticationError) as caught:
             server.resume(Deny(NTSTATUS[f"STATUS_{status}"]))
-        seen.append((str(caught.value), caught.value.nt_status, caught.value.security_status, len(calls)))
+        seen.append((str(caught.value), caught.value.nt_status, caught.value.security_status, len(comparisons)))
     assert len(set(seen)) == 1
     assert seen[0][3] == 2
 
@@ -244,19 +284,71 @@ def test_lookup_that_gives_no_right_secret_denies(answer, mic):
     assert error.security_status is SecurityStatus.SEC_E_LOGON_DENIED
 
 
+TWO_WRONG = Candidates([WRONG, NTHash(bytes(16))])
+
+
 @pytest.mark.requirement("ntlm.uniform-failure")
-def test_unknown_user_and_wrong_password_cannot_be_told_apart(monkeypatch):
-    calls = []
-    compare = hmac.compare_digest
-    monkeypatch.setattr(hmac, "compare_digest", lambda *proofs: calls.append(1) or compare(*proofs))
+@pytest.mark.parametrize(
+    "answers",
+    [
+        (None, WRONG, Deny(), Deny(NTSTATUS.STATUS_NO_SUCH_USER), Deny(secret=WRONG), Candidates([]), Oracle),
+        (TWO_WRONG, Deny(secret=TWO_WRONG), Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, TWO_WRONG)),
+    ],
+    ids=["one secret", "two secrets"],
+)
+@pytest.mark.parametrize(
+    ("user", "domain", "ways"),
+    [
+        ("alice", "CONTOSO", 2),
+        ("alice", "", 1),
+        ("alice@contoso.test", "", 1),
+        ("юзер", "CONTOSO", 2),
+        ("Νίκος", "CONTOSO", 4),
+        ("Νίκος", "", 2),
+    ],
+)
+def test_unknown_user_and_wrong_password_cannot_be_told_apart(answers, user, domain, ways, comparisons):
+    """What is done depends on the name as it was written, and on how many secrets the lookup gives."""
     seen = []
-    for answer in (None, WRONG, Deny(), Deny(NTSTATUS.STATUS_NO_SUCH_USER), Deny(secret=WRONG), Candidates([])):
-        calls.clear()
+    for answer in answers:
         server, client = begun()
-        error = assert_denied(server, client.authenticate(), answer)
-        seen.append((str(error), error.nt_status, error.security_status, len(calls)))
+        token = client.authenticate(user=user, domain=domain, secret=Password("neither of them"))
+        if answer is Oracle:
+            ask(server, token)
+            comparisons.clear()
+            with pytest.raises(AuthenticationError) as caught:
+                server.resume(Deny())
+            error = caught.value
+        else:
+            comparisons.clear()
+            error = assert_denied(server, token, answer)
+        seen.append((str(error), error.nt_status, error.security_status, len(comparisons)))
     assert len(set(seen)) == 1
-    assert seen[0][3] == 2
+    assert seen[0][3] == ways * (2 if TWO_WRONG in answers else 1)
+
+
+@pytest.mark.requirement("ntlm.uniform-failure")
+def test_every_candidate_is_tried_also_behind_the_one_that_fits(comparisons):
+    seen = []
+    for order in itertools.permutations([ALICE, WRONG, NTHash(bytes(16))]):
+        server, client = begun()
+        token = client.authenticate(mic=False, key_domain="")
+        comparisons.clear()
+        assert log_on(server, token, Candidates(order)) == b""
+        seen.append(len(comparisons))
+    assert set(seen) == {6}
+
+
+def test_the_first_of_two_candidates_that_fit_counts():
+    server, client = begun()
+    assert log_on(server, client.authenticate(), Candidates([ALICE, NTHash(ALICE.nt_hash)])) == b""
+
+
+def test_a_refusal_may_carry_several_secrets_and_is_told_to_who_has_one_of_them():
+    for secrets in itertools.permutations([ALICE, WRONG]):
+        server, client = begun()
+        answer = Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, Candidates(secrets))
+        assert_denied(server, client.authenticate(), answer, NTSTATUS.STATUS_ACCOUNT_DISABLED)
 
 
 def test_throw_away_hash_lets_nobody_in():

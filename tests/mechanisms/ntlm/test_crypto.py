@@ -76,25 +76,6 @@ def test_hmac_md5_is_the_standard_librarys(key, size):
     assert crypto.hmac_md5_of(crypto.hmac_blocks(key), message) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("alice", "ALICE"),
-        ("Ünal", "ÜNAL"),
-        ("straße", "STRAßE"),
-        ("σίσυφος", "ΣΊΣΥΦΟΣ"),
-        ("ŉ", "ŉ"),
-        ("\N{LATIN SMALL LIGATURE FI}x", "\N{LATIN SMALL LIGATURE FI}X"),
-        ("ᾳ", "ᾼ"),
-        ("ǆ", "Ǆ"),
-        ("\U00010428", "\U00010400"),
-        ("用户", "用户"),
-    ],
-)
-def test_upper_maps_one_character_to_one(text, expected):
-    assert crypto.upper(text) == expected
-
-
 @pytest.mark.requirement("ntlm.vectors")
 def test_first_message_of_ms_nlmp():
     assert client_to_server().wrap(PLAINTEXT).hex() == (

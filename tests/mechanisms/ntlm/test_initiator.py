@@ -106,6 +106,14 @@ def test_credential_serves_any_number_of_logons_and_shows_no_secret():
         assert repr(secret)[2:-1] not in repr(credential) + str(credential)
 
 
+@pytest.mark.parametrize(("user", "keyed"), [("Νίκος", "ΝΊΚΟς"), ("yıldız", "YıLDıZ"), ("გიორგი", "გიორგი")])
+def test_the_users_name_is_put_into_upper_case_as_windows_does(user, keyed):
+    key = crypto.hmac_md5(ALICE.nt_hash, (keyed + "CONTOSO").encode("utf-16-le"))
+    credential = NTLMCredential(Password("Passw0rd!", user, "CONTOSO"))
+    assert credential.user.decode("utf-16-le") == user
+    assert credential.hmac(b"x") == crypto.hmac_md5(key, b"x")
+
+
 def test_without_spn_no_target_name_is_sent():
     _, response = answer(challenge(), target_name="")
     assert AvId.TARGET_NAME not in response.av_pairs

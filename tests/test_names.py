@@ -1,0 +1,72 @@
+"""Names: upper case as Windows has it, held against a table that is not ours."""
+
+import struct
+
+import pytest
+from support.peers import Lab
+
+from acredssp.names import unicode_upper, upper
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("alice", "ALICE"),
+        ("Ünal", "ÜNAL"),
+        ("straße", "STRAßE"),
+        ("Νίκος", "ΝΊΚΟς"),
+        ("yıldız", "YıLDıZ"),
+        ("µser", "µSER"),
+        ("ſmith", "ſMITH"),
+        ("юзер", "ЮЗЕР"),
+        ("ștefan", "ȘTEFAN"),
+        ("გიორგი", "გიორგი"),
+        ("\uab70\uab71", "\uab70\uab71"),
+        ("\U00010428", "\U00010428"),
+        ("\N{LATIN SMALL LIGATURE FI}x", "\N{LATIN SMALL LIGATURE FI}X"),
+        ("ᾳ", "ᾼ"),
+        ("ǆǅ", "Ǆǅ"),
+        ("ŉ", "ŉ"),
+        ("用户", "用户"),
+        ("\u019b\u0264", "\u019b\u0264"),  # have an upper case since Unicode 16
+        ("\ud801\udc28", "\ud801\udc28"),
+        ("", ""),
+    ],
+)
+def test_upper_case_is_windows_own(name, expected):
+    assert upper(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("alice", "ALICE"),
+        ("straße", "STRAßE"),
+        ("Νίκος", "ΝΊΚΟΣ"),
+        ("yıldız", "YILDIZ"),
+        ("µser", "ΜSER"),
+        ("ŉ", "ŉ"),
+        ("ᾳ", "ᾼ"),
+        ("ǆ", "Ǆ"),
+        ("\U00010428", "\U00010400"),
+    ],
+)
+def test_unicodes_upper_case_maps_one_character_to_one(name, expected):
+    assert unicode_upper(name) == expected
+
+
+@pytest.mark.interop
+def test_every_character_is_as_ntfs_has_it(tmp_path):
+    """NTFS compares file names by the same table, and keeps it in each volume; ntfs-3g makes one of its own."""
+    lab = Lab(tmp_path)
+    volume = tmp_path / "volume"
+    with volume.open("wb") as empty:
+        empty.truncate(2 << 20)
+    made = lab.run(["mkntfs", "--force", "--quick", "--quiet", volume])
+    assert made.status == 0, made.output
+    read = lab.start(["ntfscat", "--force", volume, "$UpCase"], split=True)
+    assert read.wait() == 0, read.read_errors()
+    table = struct.unpack("<65536H", read.output.read_bytes())
+    assert [ord(upper(chr(code))) for code in range(0x10000)] == list(table)
+    beyond = "".join(map(chr, range(0x10000, 0x110000)))
+    assert upper(beyond) == beyond
