@@ -30,6 +30,7 @@ from acredssp.errors import (
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.wire import early_auth, tls_record, x224
 from acredssp.wire.early_auth import AuthorizationResult
+from acredssp.wire.first_bytes import OTHER_SIDE_TLS
 from acredssp.wire.x224 import (
     ConnectionConfirm,
     ConnectionRequest,
@@ -51,6 +52,17 @@ _MODES: Final = {
     "remote_guard": RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED,
 }
 """How a server has to log on a client that delegates no password, by the kind of what it delegates."""
+
+_NLA_ON_SERVER: Final = "enable network level authentication on the server"
+_NLA_ON_CLIENT: Final = "enable network level authentication on the client"
+_HINTS: Final = {
+    FailureCode.SSL_CERT_NOT_ON_SERVER: "the server has no certificate for tls: tell who runs it",
+    FailureCode.INCONSISTENT_FLAGS: "the server does not take what is asked for beside credssp: see that it allows "
+    "restricted admin or remote credential guard where one of them is used",
+    FailureCode.SSL_WITH_USER_AUTH_REQUIRED_BY_SERVER: "the server wants tls with a client certificate, which is no "
+    "credssp: connect to another one",
+}
+"""What to do about a failure that network level authentication does not mend."""
 
 
 class State(enum.Enum):
@@ -177,7 +189,7 @@ class _RDPSequence(ABC):
         """Note that the transport ended; raises what that means."""
         self._check_usable()
         if self.state is State.CREDSSP:
-            self._guarded(self.context.receive_eof)
+            self._guarded(self.context.receive_eof, None)
         error = self._closed_by_peer()
         self.fail(error)
         raise error
@@ -283,13 +295,14 @@ class RDPInitiator(_RDPSequence):
             raise NegotiationFailure(
                 f"the rdp server refused to negotiate: {confirm.failure_code.name}",
                 failure_code=confirm.failure_code,
-                hint="enable network level authentication on the server",
+                hint=_HINTS.get(confirm.failure_code, _NLA_ON_SERVER),
             )
-        chosen = "standard rdp security" if selected is None else f"protocol {int(selected)}"
-        raise NegotiationFailure(
-            f"the rdp server chose {chosen} where credssp was asked for",
-            hint="enable network level authentication on the server",
-        )
+        if selected in (Protocols.HYBRID, Protocols.HYBRID_EX):
+            raise NegotiationFailure(
+                f"the rdp server chose {selected.names}, which was not offered", hint="update the server"
+            )
+        chosen = "no protocol, so standard rdp security," if selected is None else f"{selected.names}"
+        raise NegotiationFailure(f"the rdp server chose {chosen} where credssp was asked for", hint=_NLA_ON_SERVER)
 
     def _after_credssp(self, result: StepResult) -> StepResult:
         if result.status is not SecurityStatus.SEC_E_OK:
@@ -326,7 +339,9 @@ class RDPInitiator(_RDPSequence):
             )
 
     def _closed_by_peer(self) -> CredSSPError:
-        return PeerClosed("the server ended the connection in the middle of the handshake")
+        # A server that is begun with what it does not expect mostly hangs up without a word.
+        hint = OTHER_SIDE_TLS if self.state is State.NEGOTIATION else None
+        return PeerClosed("the server ended the connection in the middle of the handshake", hint=hint)
 
 
 class RDPAcceptor(_RDPSequence):
@@ -354,9 +369,9 @@ class RDPAcceptor(_RDPSequence):
         refusal = ConnectionConfirm(failure_code=FailureCode.HYBRID_REQUIRED_BY_SERVER)
         self._refusal = refusal.encode()
         raise NegotiationFailure(
-            f"the rdp client asked for protocols {int(requested)}, which leave credssp out",
+            f"the rdp client asked for {requested.names}, which leaves credssp out",
             failure_code=FailureCode.HYBRID_REQUIRED_BY_SERVER,
-            hint="enable network level authentication on the client",
+            hint=_NLA_ON_CLIENT,
         )
 
     @property

@@ -84,6 +84,8 @@ def advice(error: CredSSPError) -> str:
         return _ADVICE_ON_STATUS[error.nt_status.stands_for]
     if isinstance(error, HandshakeTimeout) and error.stage is Stage.CONNECT:
         return "nobody answers there: see host, port and firewall"
+    if isinstance(error, HandshakeTimeout) and error.stage in (Stage.NEGOTIATION, Stage.TLS):
+        return "the peer stopped talking: see that port and --carriage are the right ones, or allow more with --timeout"
     return next((text for kind, text in _ADVICE_ON_KIND.items() if isinstance(error, kind)), _ADVICE)
 
 

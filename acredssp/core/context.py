@@ -40,6 +40,7 @@ from acredssp.errors import AccessDenied, CredSSPError, LocalProtocolError, Remo
 from acredssp.mechanisms.base import Principal
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.wire import der, early_auth, tls_record
+from acredssp.wire.first_bytes import OTHER_SIDE_RDP
 from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.x509 import pin_of
 
@@ -258,8 +259,11 @@ class SecurityContext:
         self.handshake.public_key = public_key
         self._client.certified = certified
 
-    def receive_eof(self) -> NoReturn:
+    def receive_eof(self, hint: str | None = OTHER_SIDE_RDP) -> NoReturn:
         """Note that the transport ended before the context was established.
+
+        Args:
+            hint: What a client that has no answer yet is told to look at; a carriage around the context knows better.
 
         Raises:
             AuthenticationError: The server closed after our logon, which is how some refuse it.
@@ -268,6 +272,8 @@ class SecurityContext:
         if not self._takes_data and self._event is None:
             self._refuse_call("is over")
         error = self.handshake.closed_by_peer()
+        if self._client is not None and self.tls is not None and not self.tls.cipher:
+            error.hint = hint  # not even a ServerHello came
         self.fail(error)
         raise error
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from acredssp.errors import RemoteProtocolError
+from acredssp.wire import first_bytes
 
 __all__ = [
     "ALERT",
@@ -111,7 +112,8 @@ def _check_partial(data: bytes | bytearray | memoryview, offset: int, max_fragme
 def _refuse(data: bytes | bytearray | memoryview, offset: int, length: int, max_fragment: int) -> NoReturn:
     content_type = data[offset]
     if not CHANGE_CIPHER_SPEC <= content_type <= APPLICATION_DATA:
-        raise RemoteProtocolError(f"expected a TLS record of type 20 to 23, got type {content_type}")
+        otherwise = f"expected a TLS record of type 20 to 23, got type {content_type}"
+        raise first_bytes.refusal(data, offset, "a TLS record", otherwise)
     major = data[offset + 1]
     if major != _MAJOR:
         raise RemoteProtocolError(f"expected a TLS record of major version 3, got {major}")

@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from acredssp.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from acredssp.status import OpenEnum
+from acredssp.wire import first_bytes
 from acredssp.wire.framing import FrameSize
 
 __all__ = [
@@ -36,6 +37,15 @@ _HEADER_SIZE: Final = 11
 _CONNECTION_REQUEST: Final = 0xE0
 _CONNECTION_CONFIRM: Final = 0xD0
 
+_NAMES: Final = {
+    _CONNECTION_REQUEST: "connection request",
+    _CONNECTION_CONFIRM: "connection confirm",
+    0x80: "disconnect request",
+    0xF0: "data",
+    0x70: "error",
+}
+"""The PDUs of class 0 (X.224 13)."""
+
 _TYPE_REQUEST: Final = 1
 _TYPE_RESPONSE: Final = 2
 _TYPE_FAILURE: Final = 3
@@ -53,6 +63,7 @@ class Protocols(enum.IntFlag):
     """requestedProtocols, and (one of them) selectedProtocol ([MS-RDPBCGR] 2.2.1.1.1). Unknown bits are kept."""
 
     RDP = 0x00000000
+    """Standard RDP security, without TLS."""
     SSL = 0x00000001
     HYBRID = 0x00000002
     """CredSSP."""
@@ -60,6 +71,18 @@ class Protocols(enum.IntFlag):
     HYBRID_EX = 0x00000008
     """CredSSP, then the Early User Authorization Result."""
     RDSAAD = 0x00000010
+
+    @property
+    def names(self) -> str:
+        """The protocols by name, `SSL, HYBRID`, with the number of what has none; `RDP` for no bit at all."""
+        names = [str(protocol.name) for protocol in Protocols if protocol & self]
+        unknown = int(self) & ~_KNOWN_PROTOCOLS
+        if unknown:
+            names.append(f"0x{unknown:08X}")
+        return ", ".join(names) or "RDP"
+
+
+_KNOWN_PROTOCOLS: Final = 0x1F
 
 
 class RequestFlags(enum.IntFlag):
@@ -214,7 +237,8 @@ def frame_size(data: bytes | bytearray | memoryview, offset: int = 0) -> FrameSi
     """
     have = len(data) - offset
     if have and data[offset] != 3:
-        raise RemoteProtocolError(f"TPKT: expected version 3, got {data[offset]}")
+        otherwise = f"TPKT: expected version 3, got {data[offset]}"
+        raise first_bytes.refusal(data, offset, "RDP's negotiation in clear (TPKT)", otherwise)
     if have < _TPKT_SIZE:
         return FrameSize(0, _TPKT_SIZE - have)
     total = data[offset + 2] << 8 | data[offset + 3]
@@ -241,8 +265,14 @@ def _check_pdu(data: bytes, code: int, what: str) -> int:
     if length_indicator != len(data) - 5:
         raise RemoteProtocolError(f"{what}: expected length indicator {len(data) - 5}, got {length_indicator}")
     if got != code:
-        raise RemoteProtocolError(f"{what}: expected code 0x{code:02X}, got 0x{got:02X}")
+        raise RemoteProtocolError(f"{what}: expected code 0x{code:02X}, got 0x{got:02X}{_meaning(got)}")
     return int(src_ref)
+
+
+def _meaning(code: int) -> str:
+    """The name of a PDU in parentheses; empty for one without."""
+    name = _NAMES.get(code & 0xF0)
+    return f" ({name})" if name else ""
 
 
 def _encode_text(cookie: str | None, routing_token: str | None) -> bytes:

@@ -169,6 +169,7 @@ def test_without_credssp_the_client_is_told_that_it_is_required(requested, carri
         server.step(ConnectionRequest(requested_protocols=protocols).encode())
     assert caught.value.failure_code is FailureCode.HYBRID_REQUIRED_BY_SERVER
     assert caught.value.stage is Stage.NEGOTIATION
+    assert (protocols or Protocols.RDP).names in caught.value.message
     assert server.farewell == confirm(failure=5)
 
 
@@ -189,12 +190,67 @@ def test_a_failure_code_is_named(failure):
     assert client.farewell == b""
 
 
-@pytest.mark.parametrize("protocol", [None, 0, 1, 4, 8, 10, 16])
-def test_another_protocol_than_asked_for_is_refused(protocol):
+@pytest.mark.parametrize(
+    ("protocol", "said", "hint"),
+    [
+        (None, "no protocol, so standard rdp security", "network level authentication on the server"),
+        (0, "chose RDP where", "network level authentication on the server"),
+        (1, "chose SSL where", "network level authentication on the server"),
+        (4, "chose RDSTLS where", "network level authentication on the server"),
+        (8, "chose HYBRID_EX, which was not offered", "update the server"),
+        (10, "chose HYBRID, HYBRID_EX where", "network level authentication on the server"),
+        (16, "chose RDSAAD where", "network level authentication on the server"),
+        (0x80, "chose 0x00000080 where", "network level authentication on the server"),
+    ],
+)
+def test_another_protocol_than_asked_for_is_refused_by_its_name(protocol, said, hint):
     client = initiator(PLAIN)
     client.step()
-    with pytest.raises(NegotiationFailure, match="network level authentication"):
+    with pytest.raises(NegotiationFailure, match=said) as caught:
         client.step(confirm(protocol))
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("failure", [1, 2, 3, 4, 5, 6, 77])
+def test_network_level_authentication_is_advised_where_it_is_what_is_missing(failure):
+    client = initiator()
+    client.step()
+    with pytest.raises(NegotiationFailure) as caught:
+        client.step(confirm(failure=failure))
+    assert ("network level authentication" in caught.value.hint) is (failure not in {3, 4, 6})
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "on_server", "hint_of_server", "hint_of_client"),
+    [
+        (TLS(), PLAIN, "got a TLS handshake", "--carriage tls", "--carriage rdp"),
+        (PLAIN, TLS(), "got RDP's negotiation in clear", "--carriage rdp", "--carriage tls"),
+    ],
+)
+def test_both_sides_are_asked_whether_their_carriages_are_the_same(
+    client, server, on_server, hint_of_server, hint_of_client
+):
+    initiating, accepting = initiator(client), acceptor(server)
+    first = initiating.step().output
+    with pytest.raises(RemoteProtocolError, match=on_server) as refused:
+        accepting.step(first)
+    assert hint_of_server in refused.value.hint
+    assert accepting.farewell == b""  # so all that the client sees is the end
+    with pytest.raises(PeerClosed) as closed:
+        initiating.receive_eof()
+    assert hint_of_client in closed.value.hint
+
+
+@pytest.mark.parametrize("carriage", [TLS(), PLAIN])
+def test_a_server_that_has_answered_has_the_right_carriage(carriage):
+    client, server = initiator(carriage), acceptor(carriage)
+    flight = client.step().output
+    while client.context.tls.cipher == "":
+        flight = client.step(server.step(flight).output).output
+    client.context.tls.output()
+    with pytest.raises(PeerClosed) as closed:
+        client.receive_eof()
+    assert closed.value.hint is None
 
 
 @pytest.mark.requirement("defect.starttls-injection")

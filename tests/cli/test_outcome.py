@@ -63,6 +63,8 @@ def test_there_is_advice_on_every_kind_of_error(kind):
         (AuthenticationError("x", nt_status=NTSTATUS.STATUS_NETLOGON_NOT_STARTED), "Netlogon"),
         (HandshakeTimeout("x", stage=Stage.CONNECT), "firewall"),
         (HandshakeTimeout("x", stage=Stage.TLS), "--timeout"),
+        (HandshakeTimeout("x", stage=Stage.NEGOTIATION), "--carriage"),
+        (HandshakeTimeout("x", stage=Stage.NEGO_TOKEN), "--timeout"),
     ],
 )
 def test_the_most_particular_advice_is_given(error, said):

@@ -175,10 +175,12 @@ def test_versions_that_do_not_meet_are_refused_by_who_sees_it(served, serve_once
     assert new.line()["result"] == "protocol_error"
 
 
-def test_the_wrong_carriage_is_no_denial(served, log_on):
-    server = served()
-    status, report, _ = log_on(server.address, "--carriage", "tls")
+@pytest.mark.parametrize(("ours", "theirs"), [("tls", "rdp"), ("rdp", "tls")])
+def test_the_wrong_carriage_is_no_denial_and_the_right_one_is_named(served, log_on, ours, theirs):
+    server = served("--carriage", theirs)
+    status, report, err = log_on(server.address, "--carriage", ours)
     assert (status, report["result"]) == (4, "network_error")
+    assert f"--carriage {theirs}" in err
     assert server.line()["result"] == "protocol_error"
 
 

@@ -187,7 +187,7 @@ def test_bytes_behind_the_pdu_are_not_counted():
     assert x224.frame_size(data + b"\x16\x03\x01") == FrameSize(19, 0)
 
 
-@pytest.mark.parametrize("first", [0, 0x16, 0x30, 0x47])
+@pytest.mark.parametrize("first", [0, 0x30, 0x47])
 def test_what_is_no_tpkt_is_refused_with_its_first_byte(first):
     with pytest.raises(RemoteProtocolError, match=f"TPKT: expected version 3, got {first}"):
         x224.frame_size(bytes([first]))
@@ -220,8 +220,8 @@ def test_the_largest_pdu_is_what_the_length_indicator_can_say():
         (pdu(0xE0, b"") + b"\0", "expected 11 bytes, got 12"),
         (bytes.fromhex("0300000b07e00000000000"), "expected length indicator 6, got 7"),
         (bytes.fromhex("0300000b05e00000000000"), "expected length indicator 6, got 5"),
-        (pdu(0xD0, b""), "connection request: expected code 0xE0, got 0xD0"),
-        (pdu(0xF0, b""), "connection request: expected code 0xE0, got 0xF0"),
+        (pdu(0xD0, b""), "connection request: expected code 0xE0, got 0xD0 .connection confirm"),
+        (pdu(0xF0, b""), "connection request: expected code 0xE0, got 0xF0 .data"),
         (pdu(0xE0, b"Cookie: mstshash=alice"), "expected CR LF behind the text at byte 11"),
         (pdu(0xE0, b"Cookie: mstshash=alice\n\x01\0\x08\0\3\0\0\0"), "expected CR LF"),
         (pdu(0xE0, b"Cookie: mstshash=a\r\n\x01"), "negotiation data: expected 8 bytes at byte 31, got 1"),
@@ -245,7 +245,7 @@ def test_malformed_requests_are_refused(data, text):
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (pdu(0xE0, b""), "connection confirm: expected code 0xD0, got 0xE0"),
+        (pdu(0xE0, b""), "connection confirm: expected code 0xD0, got 0xE0 .connection request"),
         (pdu(0xD0, b"\x02\0\x08\0\2\0\0"), "negotiation data: expected 8 bytes"),
         (pdu(0xD0, b"\x02\0\x09\0\2\0\0\0"), "negotiation data: expected length 8"),
         (pdu(0xD0, b"\x02\0\x08\0\2\0\0\0\0"), "expected 11 or 19 bytes, got 20"),
@@ -313,3 +313,11 @@ def test_values_that_contradict_themselves_are_the_callers_mistake(value):
 def test_the_correlation_flag_follows_the_correlation_id():
     with_flag = ConnectionRequest(requested_protocols=SSL_HYBRID, flags=RequestFlags.CORRELATION_INFO_PRESENT)
     assert with_flag.encode() == ConnectionRequest(requested_protocols=SSL_HYBRID).encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [(0, "RDP"), (1, "SSL"), (3, "SSL, HYBRID"), (4, "RDSTLS"), (0x10, "RDSAAD"), (0x40000001, "SSL, 0x40000000")],
+)
+def test_protocols_are_told_by_their_names(value, names):
+    assert Protocols(value).names == names
