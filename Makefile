@@ -1,6 +1,7 @@
 # Everything below works in a fresh clone with Python 3.11 or newer, make and a C compiler.
 #   make run     a demonstration: real handshakes, client and server
 #   make test    the tests; a missing peer program or library is a named skip
+#   make quick   the tests for the inner loop of work: what needs no peer, no other process and no event loop matrix
 #   make check   what continuous integration asks for: fmt lint types, and the tests with branch coverage
 #   make bench   what it costs, beside what others cost, under five minutes; make bench-full takes longer
 #   make bench-check  what may not get more expensive
@@ -34,7 +35,7 @@ COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio s
     test_config.py test_md4.py test_secrets.py test_tls_config.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
-.PHONY: mutants run test check fmt format lint types cover interop docs conformance bench bench-full bench-check \
+.PHONY: mutants run test quick check fmt format lint types cover interop docs conformance bench bench-full bench-check \
     compiled compiled-if-possible test-compiled clean
 .DEFAULT_GOAL := check
 
@@ -43,6 +44,10 @@ run: $(RUN_STAMP)
 
 test: $(DEV_STAMP) $(KERBEROS_STAMP)
 	$(BIN)/pytest $(ARGS)
+
+# Under 30 seconds. Which tests these are is derived, not listed: tests/support/quick.py.
+quick: $(DEV_STAMP)
+	$(BIN)/pytest --quick $(ARGS)
 
 check: fmt lint types cover
 

@@ -24,6 +24,14 @@ MESSAGES = (b"pubKeyAuth", b"", b"x" * 20_000, b"authInfo")
 
 
 @pytest.fixture(autouse=True)
+def no_realm(tmp_path, monkeypatch):
+    """Pyspnego's client tries Kerberos for a name with a realm in it: no name server is to be asked for its KDC."""
+    configuration = tmp_path / "krb5.conf"
+    configuration.write_text("[libdefaults]\n dns_lookup_kdc = false\n dns_lookup_realm = false\n", encoding="ascii")
+    monkeypatch.setenv("KRB5_CONFIG", str(configuration))
+
+
+@pytest.fixture(autouse=True)
 def accounts(tmp_path, monkeypatch):
     """The store of pyspnego's acceptor."""
     store = tmp_path / "users"

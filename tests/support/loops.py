@@ -38,8 +38,11 @@ class DebugLoop(asyncio.SelectorEventLoop):
         super().set_debug(True)
 
 
-def pytest_asyncio_loop_factories():
-    factories = {"asyncio": asyncio.SelectorEventLoop, "debug": DebugLoop}
+def pytest_asyncio_loop_factories(config):
+    factories = {"asyncio": asyncio.SelectorEventLoop}
+    if config.getoption("quick", default=False):  # no async test is run then
+        return factories
+    factories["debug"] = DebugLoop
     if uvloop is not None:
         factories["uvloop"] = uvloop.new_event_loop
     return factories

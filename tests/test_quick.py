@@ -1,0 +1,82 @@
+"""The quick tests are what needs no peer and no event loop matrix, however a test comes by one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+def run_quickly(report, *arguments):
+    """Runs tests with `--quick`: {test name: how it ended}. What was not begun is not there."""
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "--quick", "-p", "no:cacheprovider", f"--junitxml={report}", *arguments],
+        cwd=TESTS.parent,
+        env=os.environ | {"ACREDSSP_NO_SKIPS": "1"},
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    ended = {}
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314  # pytest wrote it
+        outcome = next(iter(case), None)
+        ended[case.get("name")] = "passed" if outcome is None else f"{outcome.tag}: {outcome.get('message')}"
+    return ended
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    return run_quickly(tmp_path_factory.mktemp("quick") / "report.xml", TESTS / "support" / "quick_samples.py")
+
+
+@pytest.mark.parametrize("name", ["plain", "plain_after_processes"])
+def test_what_needs_nothing_else_runs(samples, name):
+    assert samples[f"test_{name}"] == "passed"
+
+
+def test_what_fails_fails_and_what_skips_says_why(samples):
+    assert samples["test_plain_fails"].startswith("failure: ")
+    assert samples["test_plain_skips"] == "skipped: for a reason of its own"
+
+
+@pytest.mark.parametrize("name", ["async", "interop"])
+def test_what_is_known_to_need_more_is_not_begun(samples, name):
+    assert not {each for each in samples if each.startswith(f"test_{name}")}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "process",
+        "process_of_a_fixture",
+        "second_process_of_a_fixture",
+        "process_that_the_code_expects_to_fail",
+        "shell",
+        "fork",
+    ],
+)
+def test_what_starts_a_process_is_left_out(samples, name):
+    assert samples[f"test_{name}"] == "skipped: left out of the quick tests: it starts a process"
+
+
+def test_the_projects_own_tests_are_told_apart(tmp_path):
+    """Of four files: codec, event loop, command line in processes of its own, peers."""
+    files = ["wire/test_early_auth.py", "aio/test_buffers.py", "cli/test_main.py", "interop/test_lab.py"]
+    ended = run_quickly(tmp_path / "report.xml", *(TESTS / file for file in files))
+    ran = {name.partition("[")[0] for name, how in ended.items() if how == "passed"}
+    written = {file: _tests_of(TESTS / file) for file in files}
+    assert written["wire/test_early_auth.py"] <= ran
+    assert not ran & (written["aio/test_buffers.py"] | written["interop/test_lab.py"])
+    assert not {name for name, how in ended.items() if how.startswith(("failure", "error"))}
+    assert "test_the_package_runs_as_a_module" in written["cli/test_main.py"] - ran
+
+
+def _tests_of(path):
+    lines = path.read_text("utf-8").splitlines()
+    return {
+        line.partition("def ")[2].partition("(")[0] for line in lines if line.lstrip("async ").startswith("def test_")
+    }
