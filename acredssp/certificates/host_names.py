@@ -31,7 +31,9 @@ _DEVIATIONS: Final = frozenset("ß\u03c2\u200c\u200d")
 _ENDS_IN_NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)", re.DOTALL)
 """What a resolver takes for an IPv4 address in one of its odd forms (127.1, 2130706433, 0x7f.1): never a DNS name."""
 
-_CONVERTED: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+_CONVERTED: Final = re.compile(r"[a-z0-9_.-]+")
+_FULL_STOPS: Final = re.compile("[.\u3002\uff0e\uff61]")
+"""What separates labels (RFC 3490 3.1)."""
 
 _MOST_SHOWN: Final = 4
 """Names of a certificate that an error lists."""
@@ -97,11 +99,12 @@ def _converted(name: str) -> str | None:
     if not _DEVIATIONS.isdisjoint(name):
         return None
     try:
-        converted = name.encode("idna").decode("ascii").lower().removesuffix(".")
+        converted = name.encode("idna").decode("ascii").lower()
     except UnicodeError:
         return None
-    # Some characters become ASCII that has a meaning of its own, a dot or a slash.
-    return converted if _CONVERTED.fullmatch(converted) else None
+    # Some characters become ASCII that has a meaning of its own: a slash, or a dot within a label.
+    whole = _CONVERTED.fullmatch(converted) is not None
+    return converted if whole and converted.count(".") == len(_FULL_STOPS.findall(name)) else None
 
 
 def _matches(pattern: str, name: str) -> bool:

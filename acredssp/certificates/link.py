@@ -4,6 +4,7 @@ Everything in a server's certificate is written by a stranger. A certificate tha
 with the library's reason, whatever it raised, and no text of a certificate reaches a terminal unescaped.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Final, TypeAlias, TypeVar
 
@@ -102,9 +103,11 @@ class Link:
 
     @property
     def common_name(self) -> str:
-        """The common name, for an error; empty for none."""
-        names = self.certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-        return shown(str(names[0].value)) if names else ""
+        """The common name, for an error; empty for none, and for one that cannot be read."""
+        with contextlib.suppress(Exception):
+            names = self.certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+            return shown(str(names[0].value)) if names else ""
+        return ""
 
 
 def _value(values: _Values, kind: type[_Extension]) -> _Extension | None:
@@ -160,6 +163,6 @@ def shown(text: str) -> str:
 def shown_name(read: Callable[[], x509.Name]) -> str:
     """Return a distinguished name as an error may have it."""
     try:
-        return shown(read().rfc4514_string()) or "without a name"
+        return shown(read().rfc4514_string()) or "an empty name"
     except Exception:  # noqa: BLE001 - a name that cannot be read is no reason to lose the error that has it
-        return "with a name that cannot be read"
+        return "a name that cannot be read"

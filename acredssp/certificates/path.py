@@ -16,6 +16,8 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acredssp.certificates.constraints import check_constraints
@@ -23,7 +25,7 @@ from acredssp.certificates.judgement import Refusal, Verdict
 from acredssp.certificates.link import Link, read_link, readable
 from acredssp.certificates.rules import check_authority, check_server, check_signature_kind, check_strength
 from acredssp.errors import CredSSPError
-from acredssp.wire.x509 import subject_name
+from acredssp.wire.x509 import signature_algorithms, subject_name
 
 __all__ = ["MOST_BYTES", "MOST_CERTIFICATES", "MOST_SIGNATURES", "Anchors", "check_path"]
 
@@ -109,10 +111,29 @@ def verify_signature(link: Link, issuer: Link) -> None:
         Refusal: UNTRUSTED.
     """
     try:
-        readable(lambda: link.certificate.verify_directly_issued_by(issuer.certificate), link.who, link.position)
+        readable(lambda: _verify(link, issuer), link.who, link.position)
     except InvalidSignature:
         reason = f"{link.who} names {issuer.who} as its issuer, whose key did not sign it"
         raise Refusal(Verdict.UNTRUSTED, reason, link.position) from None
+
+
+def _verify(link: Link, issuer: Link) -> None:
+    certificate = link.certificate
+    if not isinstance(certificate.signature_hash_algorithm, hashes.SHA1):
+        certificate.verify_directly_issued_by(issuer.certificate)
+        return
+    # cryptography verifies no certificate by SHA-1. Who lets them in by name still wants them verified.
+    inner, outer = signature_algorithms(link.der)
+    if inner != outer:
+        raise ValueError("the signature algorithms inside and outside do not match")
+    signature, body = certificate.signature, certificate.tbs_certificate_bytes
+    match issuer.key, certificate.signature_algorithm_parameters:
+        case rsa.RSAPublicKey() as key, (padding.PKCS1v15() | padding.PSS()) as parameters:
+            key.verify(signature, body, parameters, hashes.SHA1())  # noqa: S303 - as above
+        case ec.EllipticCurvePublicKey() as curve, ec.ECDSA() as parameters:
+            curve.verify(signature, body, parameters)
+        case _:
+            raise InvalidSignature
 
 
 def _check_size(chain: Sequence[bytes]) -> None:

@@ -10,7 +10,15 @@ from typing import Final
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
 
-__all__ = ["issuer_name", "pin_of", "serial_number", "subject_name", "subject_public_key", "subject_public_key_info"]
+__all__ = [
+    "issuer_name",
+    "pin_of",
+    "serial_number",
+    "signature_algorithms",
+    "subject_name",
+    "subject_public_key",
+    "subject_public_key_info",
+]
 
 
 _CERTIFICATES: Final = 16
@@ -108,6 +116,23 @@ def serial_number(certificate: bytes) -> bytes:
     offset, end = _find_serial_number(certificate)
     start, stop = der.element(certificate, offset, end, der.INTEGER, "serialNumber")
     return certificate[start:stop]
+
+
+def signature_algorithms(certificate: bytes) -> tuple[bytes, bytes]:
+    """The DER of the signature's AlgorithmIdentifier, as the certificate has it inside, signed, and outside.
+
+    Args:
+        certificate: The DER of a certificate.
+
+    Raises:
+        RemoteProtocolError: `certificate` is none.
+    """
+    offset, inner_end = _find_serial_number(certificate)
+    _, offset = der.element(certificate, offset, inner_end, der.INTEGER, "serialNumber")
+    _, stop = der.element(certificate, offset, inner_end, der.SEQUENCE, "signature")
+    end = len(certificate)
+    _, outer_stop = der.element(certificate, inner_end, end, der.SEQUENCE, "signatureAlgorithm")
+    return certificate[offset:stop], certificate[inner_end:outer_stop]
 
 
 def _find_serial_number(certificate: bytes) -> tuple[int, int]:

@@ -14,7 +14,14 @@ from vectors.load import capture, captures
 
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
-from acredssp.wire.x509 import issuer_name, subject_public_key, subject_public_key_info
+from acredssp.wire.x509 import (
+    issuer_name,
+    serial_number,
+    signature_algorithms,
+    subject_name,
+    subject_public_key,
+    subject_public_key_info,
+)
 
 KEYS = {
     "rsa-2048": lambda: rsa.generate_private_key(65537, 2048),
@@ -157,3 +164,13 @@ def test_spoilt_certificates_raise_only_our_errors(spoil, read):
 @pytest.mark.parametrize("kind", KEYS)
 def test_the_issuers_name_is_the_bytes_of_the_certificate(kind):
     assert issuer_name(certificate_der(kind)) == certificate(kind).issuer.public_bytes()
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_subject_serial_number_and_algorithms_are_the_bytes_of_the_certificate(kind):
+    made = certificate(kind)
+    assert subject_name(certificate_der(kind)) == made.subject.public_bytes()
+    assert int.from_bytes(serial_number(certificate_der(kind)), "big", signed=True) == made.serial_number
+    inner, outer = signature_algorithms(certificate_der(kind))
+    assert inner == outer
+    assert made.tbs_certificate_bytes + outer in certificate_der(kind)

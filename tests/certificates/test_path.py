@@ -1,0 +1,125 @@
+"""The search for a path: its bounds, in signatures rather than in seconds."""
+
+import pytest
+from support.certificates import NOW, Made, shared_key
+
+from acredssp.certificates import path
+from acredssp.trust import Trust, Verdict
+
+ROOT = Made("root", ca=True)
+
+
+@pytest.fixture
+def signatures(monkeypatch):
+    """The certificates whose signature was checked."""
+    checked = []
+    verify = path.verify_signature
+
+    def counted(link, issuer):
+        checked.append(link)
+        verify(link, issuer)
+
+    monkeypatch.setattr(path, "verify_signature", counted)
+    return checked
+
+
+def judge(chain, *trusted):
+    trust = Trust(authorities=tuple([made.certificate for made in trusted or (ROOT,)]))
+    return trust.judge([made.der for made in chain], "host.example", NOW)
+
+
+def twins(count, **changes):
+    """Authorities of one name, each signed by itself and by its like."""
+    return [Made("twin", ca=True, key=shared_key("ec", "twin"), serial=1000 + n, **changes) for n in range(count)]
+
+
+def ladder(height, width):
+    """`width` authorities of one name on each of `height` levels, with keys that differ: `width ** height` paths."""
+    levels, by = [], None
+    for level in range(height):
+        key = shared_key("ec", f"level {level}")
+        levels += [
+            made := Made(f"level {level}", by=by, ca=True, key=key, serial=50 * level + n + 1) for n in range(width)
+        ]
+        by = made
+    return [Made("server", by=by), *reversed(levels)]
+
+
+def test_a_path_takes_one_signature_for_each_link(signatures):
+    lower = Made("lower", by=(middle := Made("middle", by=ROOT, ca=True)), ca=True)
+    assert judge([Made("server", by=lower), lower, middle]).trusted
+    assert len(signatures) == 3
+
+
+def test_a_trusted_authority_is_asked_before_the_servers_chain(signatures):
+    cross = Made("root", by=Made("other", ca=True), ca=True, key=ROOT.key)
+    assert judge([Made("server", by=ROOT), cross]).trusted
+    assert len(signatures) == 1
+
+
+def test_an_authority_is_not_taken_twice_into_one_path(signatures):
+    """Certificates of one name and key sign each other in every order: their permutations would take for ever."""
+    links = twins(9)
+    assert judge([Made("server", by=links[0]), *links]).verdict is Verdict.UNTRUSTED
+    assert len(signatures) == 9
+
+
+def test_what_costs_nothing_is_asked_before_a_signature(signatures):
+    links = twins(9, days=-1, start=-9)
+    assert judge([Made("server", by=links[0]), *links]).verdict is Verdict.EXPIRED
+    assert signatures == []
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 4), (3, 3), (4, 2)])
+def test_many_paths_that_lead_nowhere_take_no_more_signatures_than_the_bound(height, width, signatures):
+    judgement = judge(ladder(height, width))
+    assert judgement.verdict is Verdict.UNTRUSTED
+    assert len(signatures) <= path.MOST_SIGNATURES
+
+
+def test_the_bound_of_signatures_is_a_refusal_of_its_own(signatures, monkeypatch):
+    monkeypatch.setattr(path, "MOST_SIGNATURES", 5)
+    judgement = judge(ladder(3, 3))
+    assert judgement.verdict is Verdict.UNTRUSTED
+    assert "more than 5 signatures" in judgement.reason
+    assert len(signatures) == 5
+
+
+def test_a_path_among_cross_signed_twins_is_found_within_the_bound(signatures):
+    """Each of two authorities was signed by two others, of whom one is known."""
+    unknown = Made("unknown", ca=True)
+    key = shared_key("ec", "upper")
+    uppers = [Made("upper", by=by, ca=True, key=key) for by in (unknown, unknown, ROOT)]
+    lowers = [Made("lower", by=uppers[0], ca=True, key=shared_key("ec", "lower"), serial=n) for n in (1, 2, 3)]
+    assert judge([Made("server", by=lowers[0]), *lowers, *uppers]).trusted
+    assert len(signatures) <= 10
+
+
+def test_a_chain_that_is_too_long_is_not_looked_at(signatures):
+    judgement = judge([Made("server", by=ROOT), *twins(10)])
+    assert judgement.verdict is Verdict.UNTRUSTED
+    assert "11 certificates, expected at most 10" in judgement.reason
+    assert signatures == []
+
+
+def test_a_chain_that_is_too_large_is_not_looked_at(signatures):
+    names = [f"{'a' * 60}.{number}.example" for number in range(900)]
+    judgement = judge([Made("server", by=ROOT, names=names), Made("other", by=ROOT, names=names)])
+    assert judgement.verdict is Verdict.UNTRUSTED
+    assert "expected at most 65536" in judgement.reason
+    assert signatures == []
+
+
+def test_a_trusted_authority_that_cannot_be_read_vouches_for_nobody_and_harms_nobody():
+    odd = Made("odd", ca=True)
+    der = odd.der.replace(b"\x06\x03\x55\x1d\x23", b"\x06\x03\x55\x1d\x0e")  # an extension twice
+    trust = Trust(authorities=(path.x509.load_der_x509_certificate(der), ROOT.certificate))
+    assert trust.judge([Made("server", by=ROOT).der], "host.example", NOW).trusted
+    assert not trust.judge([Made("server", by=odd).der], "host.example", NOW).trusted
+
+
+def test_a_root_is_read_when_it_is_needed_and_only_then():
+    anchors = path.Anchors([ROOT.certificate, Made("other", ca=True).certificate])
+    assert [link.certificate for link in anchors.named(path.subject_name(ROOT.der))] == [ROOT.certificate]
+    assert len(anchors._links) == 1
+    assert anchors.named(b"nobody") == []

@@ -1,0 +1,169 @@
+"""Certificates made to order: authorities and servers, right and wrong in one thing each."""
+
+import datetime as dt
+import functools
+import ipaddress
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+SERVER_AUTH = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.1")
+CLIENT_AUTH = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.2")
+CODE_SIGNING = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.3")
+ANY_USAGE = x509.ObjectIdentifier("2.5.29.37.0")
+RDP_AUTHENTICATION = x509.ObjectIdentifier("1.3.6.1.4.1.311.54.1.2")
+UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"\x05\x00")
+
+KINDS_OF_KEY = {
+    "ec": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "p192": lambda: ec.generate_private_key(ec.SECP192R1()),
+    "p384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "p521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "rsa": lambda: rsa.generate_private_key(65537, 2048),
+    "rsa1024": lambda: rsa.generate_private_key(65537, 1024),  # noqa: S505 - to see it refused
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+    "ed448": ed448.Ed448PrivateKey.generate,
+}
+_USAGES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+    "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
+_WITH_SHA256 = bytes.fromhex("06092a864886f70d01010b")
+_WEAK = {
+    "sha1": (bytes.fromhex("06092a864886f70d010105"), hashes.SHA1()),  # noqa: S303 - to see it refused
+    "md5": (bytes.fromhex("06092a864886f70d010104"), hashes.MD5()),  # noqa: S303 - the same
+}
+
+
+@functools.cache
+def shared_key(kind, number=0):
+    """A key that tests share; keys of RSA take long to make."""
+    return KINDS_OF_KEY[kind]()
+
+
+def common_name(name):
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+
+
+def key_usage(*usages):
+    return x509.KeyUsage(**{usage: usage in usages for usage in _USAGES})
+
+
+def general(name):
+    """A name of a host as a certificate has it."""
+    if isinstance(name, x509.GeneralName):
+        return name
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def tree(name):
+    """A subtree of a name constraint."""
+    if isinstance(name, x509.GeneralName):
+        return name
+    return x509.IPAddress(ipaddress.ip_network(name)) if "/" in name else x509.DNSName(name)
+
+
+def constraints(permitted=(), excluded=()):
+    return x509.NameConstraints([*map(tree, permitted)] or None, [*map(tree, excluded)] or None)
+
+
+class Made:
+    """A certificate with its key.
+
+    Args:
+        name: The common name, or the whole subject.
+        by: Who signs it; None for itself.
+        ca: Whether it is an authority: a usual one unless the rest says otherwise.
+        basic: basicConstraints; None for what `ca` says, False for none.
+        usage: keyUsage; None for an authority's and for no server's, False for none.
+        usages: extendedKeyUsage.
+        names: subjectAltName, of a server alone.
+        start, days: When it begins and ends, in days from NOW.
+        extra: More extensions, each with whether it is critical.
+        key: The kind of its key, or the key.
+        digest: By what it is signed where that is RSA and weak, `"sha1"` or `"md5"`.
+        issuer: The issuer's name where it is not that of `by`.
+        hints: Whether it has the identifiers of its key and the issuer's.
+    """
+
+    def __init__(
+        self,
+        name,
+        *,
+        by=None,
+        ca=False,
+        basic=None,
+        critical=True,
+        length=None,
+        usage=None,
+        usages=(),
+        names=("host.example",),
+        start=-1,
+        days=30,
+        extra=(),
+        key="ec",
+        digest=None,
+        issuer=None,
+        serial=None,
+        hints=True,
+    ):
+        self.key = shared_key(key, name) if isinstance(key, str) else key
+        signer = by or self
+        self.name = common_name(name) if isinstance(name, str) else name
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(self.name)
+            .issuer_name(issuer or signer.name)
+            .public_key(self.key.public_key())
+            .serial_number(serial or x509.random_serial_number())
+            .not_valid_before(NOW + dt.timedelta(days=start))
+            .not_valid_after(NOW + dt.timedelta(days=days))
+        )
+        if basic is None:
+            basic = x509.BasicConstraints(ca, length if ca else None)
+        if usage is None and ca:
+            usage = key_usage("digital_signature", "key_cert_sign", "crl_sign")
+        for value, needed in (
+            (basic, critical),
+            (usage, True),
+            (usages and x509.ExtendedKeyUsage(usages), False),
+            (names and not ca and x509.SubjectAlternativeName([general(name) for name in names]), False),
+            (hints and x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), False),
+            (hints and x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key()), False),
+            *extra,
+        ):
+            if value:
+                builder = builder.add_extension(value, critical=needed)
+        own = isinstance(signer.key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
+        self.certificate = builder.sign(signer.key, None if own else hashes.SHA256())
+        if digest:
+            self.certificate = _signed_again(self.certificate, signer.key, digest)
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.DER)
+
+
+class Spoilt:
+    """A certificate whose signature does not fit any more."""
+
+    def __init__(self, made):
+        self.der = made.der[:-1] + bytes([made.der[-1] ^ 1])
+
+
+def _signed_again(certificate, key, digest):
+    """Sign by a digest that cryptography signs no certificate with any more."""
+    oid, algorithm = _WEAK[digest]
+    body = certificate.tbs_certificate_bytes
+    assert body.count(_WITH_SHA256) == 1
+    weak = body.replace(_WITH_SHA256, oid)
+    der = certificate.public_bytes(Encoding.DER).replace(body, weak).replace(_WITH_SHA256, oid)
+    return x509.load_der_x509_certificate(
+        der.replace(certificate.signature, key.sign(weak, padding.PKCS1v15(), algorithm))
+    )
