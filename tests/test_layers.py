@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "acredssp"
 
 LAYERS = (
     ("arguments", "names", "status"),
-    ("errors",),
+    ("errors", "tracebacks"),
     ("md4", "secret", "credentials", "policy", "delegation"),
     ("wire",),
     ("mechanisms",),

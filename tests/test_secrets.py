@@ -7,13 +7,16 @@ NTLM makes them). Then everything that a user can get hold of is walked through 
 
 import asyncio
 import base64
+import contextlib
 import dataclasses
 import enum
 import logging
+import pathlib
 import traceback
 
 import pytest
-from support.build import attributes
+from support import sspi
+from support.build import COMPILED, attributes
 from support.endpoints import client_config, client_side, memory_pair, server_config, server_side
 from support.engine import converse
 from support.logon import client, server, session_base_key
@@ -22,6 +25,7 @@ from acredssp import (
     RDP,
     TLS,
     Candidates,
+    DelegationPolicy,
     Deny,
     Keytab,
     MechanismChoice,
@@ -32,6 +36,7 @@ from acredssp import (
     Policy,
     RemoteGuard,
     SmartCard,
+    SPNList,
     TSCspDataDetail,
     TSPasswordCreds,
     TSRemoteGuardCreds,
@@ -40,17 +45,21 @@ from acredssp import (
 )
 from acredssp.aio.server import HandshakeReport
 from acredssp.aio.transport import SecureTransport
-from acredssp.errors import CredSSPError
+from acredssp.core.events import StepMechanism
+from acredssp.errors import AuthenticationError, CredSSPError, PeerClosed
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor
 from acredssp.mechanisms.ntlm.context import NTLMContext
 from acredssp.secret import SecretBytes
 from acredssp.trust import Trust
+from acredssp.wire import ts_credentials
 from acredssp.wire.ts_credentials import UnicodeString
+from acredssp.wire.ts_request import TSRequest
 
 CANARY = "C4n4ry-Pässw0rd"
 OTHER = "0th3r-C4n4ry"
 WRONG = "Wr0ng-C4n4ry"
 PIN = "7391-C4n4ry"
+OTHER_KEY = b"S3ss10n-K3y-C4n4"
 PACKAGE = b"P4ck4g3-C4n4ry\x00\xff"
 
 ALICE = Password(CANARY, "alice", "CONTOSO")
@@ -76,6 +85,9 @@ HOLDERS = {
 
 SHOWN_BY_LENGTH = (UnicodeString, SecretBytes)
 
+TESTS = str(pathlib.Path(__file__).parent)
+"""The callers of the library: what they hold in their own variables is theirs."""
+
 
 # --- what a leak looks like ---
 
@@ -94,6 +106,8 @@ class Canaries:
     """The secrets of a test; `leaks()` names those that a text gives away."""
 
     def __init__(self):
+        self.token = b""
+        """A token of the conversation."""
         self.secrets = {
             "password": CANARY,
             "nt hash": ALICE.nt_hash,
@@ -102,9 +116,20 @@ class Canaries:
             "wrong password": WRONG,
             "wrong nt hash": Password(WRONG).nt_hash,
             "pin": PIN,
+            "key of an oracle": OTHER_KEY,
             "package": PACKAGE,
             "supplemental package": PACKAGE[::-1],
         }
+
+    def note_tokens(self, *messages):
+        """Look for what is in these TSRequests, too."""
+        for message in messages:
+            with contextlib.suppress(CredSSPError):
+                request = TSRequest.decode(message)
+                for field in ("nego_token", "pub_key_auth", "auth_info"):
+                    if value := getattr(request, field):
+                        self.token = value[-32:]  # NTLM's begin all alike
+                        self.secrets[f"{field} {len(self.secrets)}"] = self.token
 
     def leaks(self, text):
         return [name for name, secret in self.secrets.items() if any(form in text for form in forms(secret))]
@@ -169,15 +194,33 @@ def children(where, value):
         yield f"{where}.{name}", item, (type(value), name)
 
 
+def chain_of(error):
+    """An exception with all that led to it, hidden from tracebacks or not."""
+    links, queue = [], [error]
+    while queue:
+        link = queue.pop()
+        if link is not None and not any(link is other for other in links):
+            links.append(link)
+            queue += [link.__cause__, link.__context__]
+    return links
+
+
 def texts_of_error(error):
-    """Everything that an exception, and what led to it, says of itself."""
-    while error is not None:
-        yield "traceback", "".join(traceback.format_exception(error))
-        yield "traceback", "".join(traceback.TracebackException.from_exception(error, capture_locals=False).format())
-        yield "repr", repr(error)
-        yield "args", repr(error.args)
-        yield "vars", repr(vars(error))
-        error = error.__cause__ or error.__context__
+    """Everything that an exception, and what led to it, says of itself and keeps alive."""
+    for link in chain_of(error):
+        yield "traceback", "".join(traceback.format_exception(link))
+        yield "repr", repr(link)
+        yield "args", repr(link.args)
+        yield "vars", repr(vars(link))
+        yield from locals_of(link)
+
+
+def locals_of(error):
+    """(where, text) of the local variables in all frames of a traceback but those of these tests."""
+    for frame in traceback.TracebackException.from_exception(error, capture_locals=True).stack:
+        if not frame.filename.startswith(TESTS):
+            for name, text in (frame.locals or {}).items():
+                yield f"{name} in {frame.name}", text
 
 
 def texts_of_records(records):
@@ -218,18 +261,57 @@ def raising(error):
 
 
 class Case:
-    """One handshake: how the client logs on, how the server lets in, whether that works out, and what is around it."""
+    """One handshake: how the client logs on, how the server lets in, whether that works out, and what is around it.
 
-    def __init__(self, client=None, server=None, *, fine=True, carriage=TLS(), mechanism="ntlm"):  # noqa: B008 - frozen
+    `spoil` is given the client's exchange before it begins, `patience` is the server's for the whole handshake, and
+    `limits` changes its policy.
+    """
+
+    def __init__(
+        self, client=None, server=None, *, fine=True, carriage=TLS(), mechanism="ntlm",  # noqa: B008 - frozen
+        spoil=lambda handshake: None, patience=30.0, **limits,
+    ):  # fmt: skip
         self.client, self.server, self.fine, self.carriage = client or {}, server or {}, fine, carriage
-        self.mechanism = MechanismChoice(mechanism)
+        self.mechanism, self.spoil, self.patience, self.limits = MechanismChoice(mechanism), spoil, patience, limits
 
     def configs(self):
         policy = Policy(mechanism=self.mechanism, hook_timeout=0.02)
         return (
-            client_config(policy, **{"authenticate": ALICE} | self.client),
-            server_config(policy, **{"lookup": lookup_of(ALICE)} | self.server),
+            client_config(**{"policy": policy, "authenticate": ALICE} | self.client),
+            server_config(dataclasses.replace(policy, **self.limits), **{"lookup": lookup_of(ALICE)} | self.server),
         )
+
+
+class Malformed:
+    """What a client delegates that knows no better: the password, and a byte too many behind it."""
+
+    kind = "password"
+
+    def fetch(self):
+        return ts_credentials.encode(TSPasswordCreds.of("CONTOSO", "alice", CANARY)) + b"x"
+
+
+def delegates(credentials):
+    return lambda handshake: setattr(handshake, "_credentials", credentials)
+
+
+def fails_to_fetch(error):
+    class Failing(Malformed):
+        def fetch(self):
+            raise error("no ticket")
+
+    return delegates(Failing())
+
+
+def never(request):
+    return asyncio.get_running_loop().create_future()
+
+
+async def late_with_the_key(exchange):
+    try:
+        await asyncio.get_running_loop().create_future()
+    except asyncio.CancelledError:  # as some libraries do
+        return OTHER_KEY
 
 
 def refused(**server):
@@ -269,6 +351,21 @@ CASES = {
     "lookup that raises": refused(lookup=raising(LookupError(CANARY, ALICE.nt_hash))),
     "authorize that raises": refused(authorize=raising(PermissionError(CANARY))),
     "authorize that answers with text": refused(authorize=lookup_of(CANARY)),
+    "lookup that never answers": refused(lookup=never),
+    "oracle that is late": refused(lookup=lookup_of(Oracle(late_with_the_key))),
+    "oracle that is late for the handshake": Case(
+        server={"lookup": lookup_of(Oracle(late_with_the_key))}, fine=False, patience=0.1, hook_timeout=10.0
+    ),
+    "malformed credentials": Case(fine=False, spoil=delegates(Malformed())),
+    "credentials that cannot be fetched": Case(fine=False, spoil=fails_to_fetch(ValueError)),
+    "no credentials for us": Case(fine=False, spoil=fails_to_fetch(AuthenticationError)),
+    "delegation refused": Case(
+        {"delegation": DelegationPolicy(deny_fresh_credentials=SPNList.of("TERMSRV/*"))}, fine=False
+    ),
+    "version refused": Case({"policy": Policy(max_version=5)}, fine=False, min_version=6),
+    "oracle of another key": refused(lookup=lookup_of(Oracle(lambda exchange: OTHER_KEY))),
+    "oracle of another key that waits": refused(lookup=lookup_of(Oracle(lookup_of(OTHER_KEY)))),
+    "authorize that refuses": refused(authorize=lookup_of(False)),
     "admit that refuses": refused(admit=lookup_of(Deny(secret=ALICE))),
     "admit that raises": refused(admit=raising(PermissionError(CANARY))),
 }
@@ -285,6 +382,28 @@ async def outcome_of(side):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 async def test_nothing_of_a_secret_is_seen(case, canaries, caplog):
     await see_nothing(case, case.configs(), canaries, caplog)
+
+
+@pytest.mark.requirement("defect.secrets-in-logs")
+async def test_an_answer_for_a_client_that_has_left_is_not_kept(canaries):
+    asked = asyncio.Event()
+
+    async def verify(exchange):
+        asked.set()
+        return await late_with_the_key(exchange)
+
+    client, server = memory_pair()
+    config = server_config(lookup=lookup_of(Oracle(verify)))
+    tasks = [
+        asyncio.create_task(outcome_of(side))
+        for side in (client_side(client, client_config(authenticate=ALICE)), server_side(server, config))
+    ]
+    await asked.wait()
+    client.abort()
+    _, error = await asyncio.gather(*tasks)
+    assert isinstance(error, PeerClosed)
+    assert [(where, leak) for where, text in texts_of_error(error) for leak in canaries.leaks(text)] == []
+    server.abort()
 
 
 KERBEROS_CASES = {
@@ -331,7 +450,11 @@ async def see_nothing(case, configs, canaries, caplog):
     asyncio.get_running_loop().slow_callback_duration = 0  # in debug mode: every callback is logged
     caplog.set_level(logging.DEBUG)
     client, server = memory_pair()
-    sides = client_side(client, configs[0], case.carriage), server_side(server, configs[1], case.carriage)
+    sides = (
+        client_side(client, configs[0], case.carriage),
+        server_side(server, configs[1], case.carriage, timeout=case.patience),
+    )
+    case.spoil(sides[0].sequence.context.handshake)
     tasks = [asyncio.create_task(outcome_of(side)) for side in sides]
     outcomes = await asyncio.gather(*tasks)
     errors = [outcome for outcome in outcomes if isinstance(outcome, CredSSPError)]
@@ -362,6 +485,156 @@ def test_events_and_what_waits_for_their_answers_show_nothing(canaries):
     list(converse(*ends))
     assert len(seen) == 2 * len(["LookupCredential", "AskOracle", "Authorize", "Admit"])
     texts = texts_of([*seen, *ends[0].results, *ends[1].results])
+    assert [(where, leak) for where, text in texts for leak in canaries.leaks(text)] == []
+
+
+# --- the engine by hand, where tokens are in clear ---
+
+
+def flipped(field):
+    """Change the last byte of a field of the first TSRequest that has it, and say who is told so."""
+    done = []
+
+    def tamper(flight):
+        request = TSRequest.decode(flight)
+        value = getattr(request, field)
+        if done or value is None or (field == "nego_token" and value[8] != 3):  # of NTLM's three, AUTHENTICATE
+            return flight
+        done.append(field)
+        return dataclasses.replace(request, **{field: value[:-1] + bytes((value[-1] ^ 1,))}).encode()
+
+    return tamper
+
+
+def cut_short(flight):
+    """A frame that is whole, around a message that is not."""
+    return bytes((0x30, 0x03)) + flight[-3:]
+
+
+BY_HAND = {
+    "wrong password": ({}, {"lookup": Password(WRONG)}, None),
+    "wrong password under spnego": ({"mechanism": "negotiate"}, {"lookup": Password(WRONG)}, None),
+    "wrong candidates": ({}, {"lookup": Candidates([Password(WRONG), Password(OTHER)])}, None),
+    "deny with the secret": ({}, {"lookup": Deny(secret=ALICE)}, None),
+    "oracle of another key": ({}, {"lookup": Oracle(lambda exchange: OTHER_KEY)}, None),
+    "text in place of a secret": ({}, {"lookup": CANARY}, None),
+    "another channel": ({"key_type": "ec"}, {"lookup": ALICE}, None),
+    "an altered logon": ({}, {"lookup": ALICE}, flipped("nego_token")),
+    "an altered logon under spnego": ({"mechanism": "negotiate"}, {"lookup": ALICE}, flipped("nego_token")),
+    "an altered proof": ({}, {"lookup": ALICE}, flipped("pub_key_auth")),
+    "altered credentials": ({}, {"lookup": ALICE}, flipped("auth_info")),
+    "no message": ({}, {"lookup": ALICE}, cut_short),
+    "malformed credentials": ({"spoil": delegates(Malformed())}, {"lookup": ALICE}, None),
+    "credentials that cannot be fetched": ({"spoil": fails_to_fetch(ValueError)}, {"lookup": ALICE}, None),
+}
+
+
+def bare_ends(asks, gives):
+    policy = Policy(mechanism=asks.get("mechanism", "ntlm"))
+    ours = client(policy, bare=True, authenticate=ALICE, key_type=asks.get("key_type", "rsa"))
+    asks.get("spoil", lambda handshake: None)(ours.context.handshake)
+    decide = ours.answer
+
+    def answer(event):
+        if not isinstance(event, StepMechanism):
+            return decide(event)
+        try:
+            return event.run()
+        except Exception as error:  # noqa: BLE001 - as an answerer does
+            return error
+
+    ours.answer = answer
+    return ours, server(policy, bare=True, **gives)
+
+
+def converse_tampered(ours, theirs, tamper, canaries):
+    """Let both talk until one fails; the errors of that one, of its farewell at the other, and of a call too many."""
+    errors, flight, turn = [], b"", 0
+    while not errors and turn < 20:
+        end = (ours, theirs)[turn % 2]
+        turn += 1
+        try:
+            flight = end.step(flight)
+        except CredSSPError as error:
+            errors.append(error)
+            flight = end.context.farewell
+        if flight and not errors:
+            canaries.note_tokens(flight)
+            flight = tamper(flight) if tamper is not None else flight
+            canaries.note_tokens(flight)
+    for call in (lambda: end.context.step(b"0" + canaries.token), lambda: end.context.resume(OTHER_KEY)):
+        with pytest.raises(CredSSPError) as again:
+            call()
+        errors.append(again.value)
+    return errors
+
+
+@pytest.mark.requirement("defect.secrets-in-logs")
+@pytest.mark.parametrize("name", BY_HAND)
+def test_no_secret_and_no_token_is_kept_by_the_error_of_a_context(name, canaries):
+    asks, gives, tamper = BY_HAND[name]
+    errors = converse_tampered(*bare_ends(asks, gives), tamper, canaries)
+    texts = [text for error in errors for text in texts_of_error(error)]
+    assert [(where, leak) for where, text in texts for leak in canaries.leaks(text)] == []
+    assert any(where.startswith("self in ") for where, _ in texts) is not COMPILED, "the engine's frames were seen"
+
+
+@pytest.mark.requirement("defect.secrets-in-logs")
+def test_misuse_keeps_no_token_either(canaries):
+    ours, theirs = bare_ends({}, {"lookup": ALICE})
+    flight = theirs.step(ours.step(b""))
+    flight = ours.step(flight)
+    canaries.note_tokens(flight)
+    theirs.context.step(flight)  # it waits for an account
+    with pytest.raises(CredSSPError, match="waits for an answer") as caught:
+        theirs.context.step(flight)
+    texts = list(texts_of_error(caught.value))
+    with pytest.raises(CredSSPError, match="does not wait") as caught:
+        ours.context.resume(ALICE.nt_hash)
+    texts += texts_of_error(caught.value)
+    assert [(where, leak) for where, text in texts for leak in canaries.leaks(text)] == []
+
+
+# --- the SSPI functions, where errors are kept on the handles ---
+
+WITH_SSPI = {
+    "wrong password": {"lookup": lookup_of(Password(WRONG))},
+    "wrong candidates": {"lookup": lookup_of(Candidates([Password(WRONG), Password(OTHER)]))},
+    "oracle of another key": {"lookup": lookup_of(Oracle(lambda exchange: OTHER_KEY))},
+    "oracle of another key that waits": {"lookup": lookup_of(Oracle(lookup_of(OTHER_KEY)))},
+    "text in place of a secret": {"lookup": lookup_of(CANARY)},
+    "lookup that raises": {"lookup": raising(LookupError(CANARY, ALICE.nt_hash))},
+    "authorize that refuses": {"authorize": lambda identity: False},
+    "admit that refuses": {"admit": lambda info: Deny(secret=ALICE)},
+}
+
+
+@pytest.mark.requirement("defect.secrets-in-logs")
+@pytest.mark.parametrize("package", ["CREDSSP", "TSSSP"])
+@pytest.mark.parametrize("name", WITH_SSPI)
+async def test_no_secret_and_no_token_is_kept_by_the_error_of_a_handle(name, package, canaries):
+    server = server_config(**{"lookup": lookup_of(ALICE)} | WITH_SSPI[name])
+    pair = await sspi.pair(client_config(authenticate=ALICE), server, package)
+    flights = await sspi.talk(*pair)
+    if package == "TSSSP":
+        canaries.note_tokens(*(token for _, token in flights))
+    errors = [end.error for end in pair if end.error is not None]
+    assert errors
+    texts = [text for error in errors for text in texts_of_error(error)]
+    assert [(where, leak) for where, text in texts for leak in canaries.leaks(text)] == []
+    assert any(where.startswith("state in ") for where, _ in texts), "the functions' frames were seen"
+
+
+@pytest.mark.requirement("defect.secrets-in-logs")
+async def test_an_altered_message_is_not_kept_by_the_error_of_a_handle(canaries):
+    client, server = await sspi.pair(client_config(authenticate=ALICE), server_config(lookup=lookup_of(ALICE)), "TSSSP")
+    flight, tamper = await client.call(), flipped("auth_info")
+    while flight and not server.done:
+        canaries.note_tokens(flight)
+        flight = b"".join(await server.feed(tamper(flight)))
+        flight = b"".join(await client.feed(flight))
+    assert server.error is not None
+    texts = list(texts_of_error(server.error))
     assert [(where, leak) for where, text in texts for leak in canaries.leaks(text)] == []
 
 

@@ -22,6 +22,7 @@ from acredssp.core.context import HandshakeInfo, StepResult
 from acredssp.core.events import Event
 from acredssp.errors import CredSSPError, HandshakeTimeout
 from acredssp.status import SecurityStatus
+from acredssp.tracebacks import forget_locals
 from acredssp.wire.tls_record import HEADER_SIZE
 
 __all__ = ["Answerer", "Pending", "check_in_time", "deadline_in", "establish"]
@@ -90,18 +91,19 @@ async def establish(protocol: CredSSPProtocol, sequence: Sequence, answer: Answe
             async with asyncio.timeout_at(deadline) as limit:
                 driver.begin()
                 while (pending := await driver.pending()) is not None:
-                    answered = await driver.answer_to(pending)
-                    check_in_time(limit)
-                    driver.resume(answered)
+                    # The answer, which may be a key, stays in no variable: this coroutine's are kept with an error.
+                    driver.resume(await driver.answer_to(pending), limit)
         except TimeoutError:
             raise HandshakeTimeout("the handshake did not end before its deadline") from None
     except CredSSPError as error:
         sequence.fail(error)
         if error.__cause__ is None:
             error.__cause__ = protocol.error
+        forget_locals(error)
         await driver.say_goodbye(deadline)
         raise
-    except BaseException:
+    except BaseException as error:
+        forget_locals(error)
         protocol.abort()
         raise
     finally:
@@ -163,12 +165,14 @@ class _Driver:
         """Have the engine begin."""
         self._go_on()
 
-    def resume(self, answer: object) -> None:
+    def resume(self, answer: object, limit: asyncio.Timeout) -> None:
         """Give the engine the answer that was pending.
 
         Raises:
+            TimeoutError: It came too late.
             CredSSPError: It was no, or the handshake failed.
         """
+        check_in_time(limit)
         self._go_on(self._sequence.resume(answer))
 
     async def pending(self) -> Pending | None:
@@ -208,6 +212,7 @@ class _Driver:
         finally:
             self._presence = None
         if presence.expired():
+            answer = None  # a coroutine's variables are kept with an error
             self._sequence.receive_eof()
         return answer
 

@@ -39,6 +39,7 @@ from acredssp.core.tls import TLSSession, peer_public_key
 from acredssp.errors import AccessDenied, CredSSPError, LocalProtocolError, RemoteProtocolError
 from acredssp.mechanisms.base import Principal
 from acredssp.status import NTSTATUS, SecurityStatus
+from acredssp.tracebacks import forget_locals
 from acredssp.wire import der, early_auth, tls_record
 from acredssp.wire.first_bytes import OTHER_SIDE_RDP
 from acredssp.wire.ts_credentials import TSCredentials
@@ -214,16 +215,18 @@ class SecurityContext:
             CredSSPError: The handshake failed, now or earlier: send `farewell` and close.
         """
         if not self._takes_data:
+            data = b""  # a frame of an error is kept with it
             self._refuse_call("waits for an answer: call resume()")
         try:
             if self._first_call:
                 self._first_call = False
                 return self._result(self._start(), len(data))
             return self._step_records(self.tls, data) if self.tls is not None else self._step_message(data)
-        except LocalProtocolError:
-            raise
-        except CredSSPError as error:
-            self.fail(error)
+        except BaseException as error:
+            data = b""
+            if isinstance(error, CredSSPError) and not isinstance(error, LocalProtocolError):
+                self.fail(error)
+            forget_locals(error)
             raise
 
     def resume(self, answer: object) -> StepResult:
@@ -235,6 +238,7 @@ class SecurityContext:
         """
         event = self._event
         if event is None:
+            answer = None
             self._refuse_call("does not wait for an answer: call step()")
         self._event = None
         self._takes_data = True
@@ -242,8 +246,11 @@ class SecurityContext:
             if isinstance(event, _OF_TLS):
                 return self._result(self._resume_tls(event, answer) or b"", 0)
             return self._result(self.handshake.resume(answer), 0)
-        except CredSSPError as error:
-            self.fail(error)
+        except BaseException as error:
+            answer = None
+            if isinstance(error, CredSSPError):
+                self.fail(error)
+            forget_locals(error)
             raise
 
     def bind(self, public_key: bytes, *, certified: bool = False) -> None:

@@ -1,6 +1,5 @@
 """The server's side of the exchange: one method per state ([MS-CSSP] 3.1.5, the server's steps)."""
 
-import functools
 import hmac
 from typing import Final
 
@@ -112,8 +111,12 @@ class ServerHandshake(Handshake):
         self._advance(State.PUB_KEY_AUTH)
         if not self._authorize:
             return self._send_last_token(token)
+        return self._ask_to_authorize(token)
+
+    def _ask_to_authorize(self, token: bytes) -> Answer:
+        # No partial, whose repr would show the token.
         event = Authorize(self.principal, self.mechanism.name)
-        return self._wait(event, functools.partial(self._authorized, token))
+        return self._wait(event, lambda answer: self._authorized(token, answer))
 
     def _authorized(self, token: bytes, answer: object) -> Answer:
         refuse_unless_allowed(answer, "the user is not authorized")
@@ -176,7 +179,11 @@ class ServerHandshake(Handshake):
         credentials = ts_credentials.decode(self.mechanism.unwrap(request.auth_info))
         if not self._admit:
             return self._take(credentials)
-        return self._wait(Admit(self.principal, credentials), functools.partial(self._admitted, credentials))
+        return self._ask_to_admit(credentials)
+
+    def _ask_to_admit(self, credentials: TSCredentials) -> Answer:
+        event = Admit(self.principal, credentials)
+        return self._wait(event, lambda answer: self._admitted(credentials, answer))
 
     def _admitted(self, credentials: TSCredentials, answer: object) -> Answer:
         refuse_unless_allowed(answer, "the user is not admitted")

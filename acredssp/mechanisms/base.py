@@ -76,7 +76,7 @@ class StepMechanism:
     Answer with what `run()` returned, or with the exception it raised.
     """
 
-    run: Callable[[], bytes]
+    run: Callable[[], bytes] = dataclasses.field(repr=False)
 
 
 Progress: TypeAlias = bytes | LookupCredential | AskOracle | StepMechanism

@@ -162,23 +162,34 @@ class EstablishState(ContextState):
         Raises:
             CredSSPError: As for `step`.
         """
-        while True:
-            while (event := result.event) is not None:
-                if isinstance(event, ChooseCertificate) and self._must_choose(event):
-                    self._taken = data[: max(0, len(data) - len(self.rest))]
+        answer: object = None
+        try:
+            while True:
+                while (event := result.event) is not None:
+                    if isinstance(event, ChooseCertificate) and self._must_choose(event):
+                        self._taken = data[: max(0, len(data) - len(self.rest))]
+                        return result
+                    answer = self._answer(event)
+                    if isinstance(answer, Pending):
+                        answer = await answer
+                    result = self.context.resume(answer)
+                if result.status is _OK:
+                    self._note_established()
                     return result
-                answer = self._answer(event)
-                result = self.context.resume(await answer if isinstance(answer, Pending) else answer)
-            if result.status is _OK:
-                self._note_established()
-                return result
-            if result.output or result.missing or not self.rest:
-                return result
-            rest = self.rest
-            result = self.context.step(rest)  # an answer made room for the records behind it
-            self.rest = rest[len(rest) - result.extra :]
-            if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
-                return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED)  # of the rest: the call has taken something
+                if result.output or result.missing or not self.rest:
+                    return result
+                result = self._step_rest()
+                if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
+                    return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED)  # of the rest: the call took something
+        finally:
+            del answer, data  # a coroutine's variables are kept with an error, and these may be a key and a token
+
+    def _step_rest(self) -> StepResult:
+        """Take what was left of the input: an answer made room for the records behind it."""
+        rest = self.rest
+        result = self.context.step(rest)
+        self.rest = rest[len(rest) - result.extra :]
+        return result
 
     def fail(self, error: CredSSPError) -> None:
         """End the context for good."""

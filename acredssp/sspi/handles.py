@@ -22,6 +22,7 @@ from acredssp.errors import CredSSPError, LocalProtocolError
 from acredssp.sspi.arguments import refusal
 from acredssp.sspi.flags import ASC_RET, ISC_RET
 from acredssp.status import SecurityStatus
+from acredssp.tracebacks import forget_locals
 
 __all__ = [
     "ContextAttributes",
@@ -241,6 +242,7 @@ def failure(error: Exception, *handles: CredHandle | CtxtHandle | None) -> Secur
             handles get its class name, and itself as the cause.
         handles: None is passed over.
     """
+    forget_locals(error)
     if not isinstance(error, CredSSPError):
         status = SecurityStatus.SEC_E_INTERNAL_ERROR
         if isinstance(error, MemoryError):

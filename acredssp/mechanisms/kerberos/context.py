@@ -9,7 +9,6 @@ sealed (`acredssp.wire.gss`).
 """
 
 import enum
-import functools
 import importlib.util
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
@@ -135,7 +134,7 @@ class _KerberosContext(ABC):
             raise RemoteProtocolError("kerberos is complete: expected no more tokens")
         phase = self._check_due(state, token)
         self._state = _State.WAITING
-        return StepMechanism(functools.partial(self._run, token, phase))
+        return StepMechanism(lambda: self._run(token, phase))  # a partial would show the token in its repr
 
     def resume(self, answer: object) -> bytes:
         """Take the outcome of the step: what it returned, or what it raised.
