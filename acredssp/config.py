@@ -186,6 +186,13 @@ class ClientConfig:
         handshake.certified = certified
         return SecurityContext(handshake, None, public_key=public_key)
 
+    def end_of_tickets(self) -> int | None:
+        """Return when the tickets to log on with end, in seconds since 1970; None where there are none yet.
+
+        A password or a keytab gets its first ticket with the first logon. Reads the ticket cache, so it may block.
+        """
+        return self._tickets.end() if self._tickets is not None else None
+
     def judge(self, chain: tuple[bytes, ...], name: str) -> bool:
         """Judge a server's certificate chain now, under the name that was asked for: the answer to `JudgeCertificate`.
 

@@ -106,6 +106,14 @@ class Mechanism(Protocol):
     def principal(self) -> Principal | None:
         """Acceptor: who logged on, once known. Initiator: None."""
 
+    @property
+    def mutual(self) -> bool:
+        """Whether it has proven both sides to each other; NTLM proves the initiator alone."""
+
+    @property
+    def ends(self) -> int | None:
+        """When what was logged on with ends (Kerberos' ticket), in seconds since 1970; None for never, or unknown."""
+
     def step(self, token: bytes) -> Progress:
         """Take the peer's token (empty for an initiator's first step) and answer with ours, or an event.
 

@@ -48,6 +48,16 @@ class FallingBack:
         return self._current.principal
 
     @property
+    def mutual(self) -> bool:
+        """Whether both sides are proven; see `Mechanism.mutual`."""
+        return self._current.mutual
+
+    @property
+    def ends(self) -> int | None:
+        """When what was logged on with ends; see `Mechanism.ends`."""
+        return self._current.ends
+
+    @property
     def fallback(self) -> str:
         """Why it is not the first choice that authenticates; empty while it is."""
         return self._why or self._current.fallback

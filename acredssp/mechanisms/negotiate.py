@@ -115,6 +115,16 @@ class _Negotiate(ABC):
         """The chosen mechanism's principal, once the choice itself is proven."""
         return self._chosen.principal if self.complete else None
 
+    @property
+    def mutual(self) -> bool:
+        """Whether the chosen mechanism has proven both sides, once the choice itself is proven."""
+        return self.complete and self._chosen.mutual
+
+    @property
+    def ends(self) -> int | None:
+        """The chosen mechanism's end, once the choice itself is proven."""
+        return self._chosen.ends if self.complete else None
+
     def step(self, token: bytes) -> Progress:
         """Take the peer's token; see `Mechanism.step`.
 
@@ -416,6 +426,16 @@ class DetectingAcceptor:
     def principal(self) -> Principal | None:
         """Who logged on."""
         return self._inner.principal if self._inner else None
+
+    @property
+    def mutual(self) -> bool:
+        """Whether both sides are proven; see `Mechanism.mutual`."""
+        return self._inner is not None and self._inner.mutual
+
+    @property
+    def ends(self) -> int | None:
+        """When what was logged on with ends; see `Mechanism.ends`."""
+        return self._inner.ends if self._inner else None
 
     def step(self, token: bytes) -> Progress:
         """Take the client's token; see `Mechanism.step`.

@@ -190,9 +190,9 @@ def _flags(state: EstablishState) -> SecPkgContext_Flags:
     return SecPkgContext_Flags(int(state.attributes(final=True)))
 
 
-def _lifespan(_state: EstablishState) -> SecPkgContext_Lifespan:
-    """From ever to never: neither NTLM nor TLS ends a context by the clock."""
-    return SecPkgContext_Lifespan(TimeStamp(), TimeStamp(TimeStamp.NEVER))
+def _lifespan(state: EstablishState) -> SecPkgContext_Lifespan:
+    """From ever to the end of Kerberos' ticket, or to never."""
+    return SecPkgContext_Lifespan(TimeStamp(), state.expiry)
 
 
 # --- certificates ---

@@ -27,7 +27,7 @@ from acredssp.delegation import ServerAuth
 from acredssp.errors import CredSSPError
 from acredssp.sspi.arguments import refusal
 from acredssp.sspi.flags import ASC_REQ, ASC_RET, ISC_REQ, ISC_RET
-from acredssp.sspi.handles import ContextState, CredentialState
+from acredssp.sspi.handles import ContextState, CredentialState, TimeStamp
 from acredssp.sspi.session_cache import sessions
 from acredssp.sspi.target import Target
 from acredssp.status import SecurityStatus
@@ -117,6 +117,11 @@ class EstablishState(ContextState):
     def principal(self) -> str:
         """Who logs on: domain, backslash, user; empty while a server does not know."""
         raise NotImplementedError
+
+    @property
+    def expiry(self) -> TimeStamp:
+        """When the context ends: with the Kerberos ticket that logged on; neither NTLM nor TLS ends it by the clock."""
+        return TimeStamp.of_end(self.context.handshake.mechanism.ends)
 
     @property
     def established(self) -> bool:
@@ -377,11 +382,15 @@ class AcceptorState(EstablishState):
         return self._credentials
 
     def attributes(self, *, final: bool, allocated: bool = False) -> ASC_RET:
-        """Return what the context has; DELEGATE only where credentials came."""
+        """Return what the context has; DELEGATE only where credentials came, MUTUAL_AUTH only where both are proven.
+
+        A server knows that of Kerberos alone: NTLM proves no server, and what the client made of the certificate it
+        does not say.
+        """
         granted = self.flags & _ASC_ANYTIME
         if allocated:
             granted |= _ALLOCATED_MEMORY
-        if final:
+        if final and self.context.handshake.mechanism.mutual:
             granted |= _MUTUAL_AUTH
         if final and self.context.tls is not None:
             granted |= self.flags & _ASC_BY_TLS

@@ -58,7 +58,8 @@ async def AcquireCredentialsHandle(
         pGetKeyFn: None.
         pvGetKeyArgument: None.
         phCredential: Receives the handle, or `.error`.
-        ptsExpiry: Receives the expiry, which passwords do not have: `TimeStamp.NEVER`.
+        ptsExpiry: Receives the expiry, in local time: the end of a ticket cache's ticket-granting ticket.
+            `TimeStamp.NEVER` for a password or a keytab, which have none, and for a cache that holds no such ticket.
 
     Returns:
         SEC_E_OK, or SEC_E_SECPKG_NOT_FOUND, SEC_E_INVALID_PARAMETER (a reserved parameter, an unknown use),
@@ -90,7 +91,7 @@ async def AcquireCredentialsHandle(
     phCredential.assign(state)
     phCredential.error = None
     if ptsExpiry is not None:
-        ptsExpiry.QuadPart = TimeStamp.NEVER
+        ptsExpiry.QuadPart = TimeStamp.of_end(state.ends).QuadPart
     return SecurityStatus.SEC_E_OK
 
 
@@ -201,6 +202,7 @@ def _make(
         certificate=sides.certificate,
         issuers=sides.issuers,
         logon_id=logon_id,
+        ends=sides.client.end_of_tickets() if sides.client is not None else None,
     )
 
 

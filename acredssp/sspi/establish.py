@@ -104,7 +104,8 @@ async def InitializeSecurityContext(
         pOutput: [TOKEN], or [TOKEN, ALERT]: beside a failure ALERT has the level and the description of the alert that
             the token ends with (RFC 8446 6), two bytes; none where OpenSSL does not tell.
         pfContextAttr: Receives `ISC_RET` flags.
-        ptsExpiry: Receives the expiry; NTLM has none.
+        ptsExpiry: Receives the expiry with SEC_E_OK, in local time: the end of Kerberos' ticket. NTLM has none, and
+            until then it is not known: `TimeStamp.NEVER`.
 
     Returns:
         SEC_E_OK, SEC_I_CONTINUE_NEEDED, SEC_E_INCOMPLETE_MESSAGE, SEC_I_INCOMPLETE_CREDENTIALS,
@@ -167,7 +168,8 @@ async def AcceptSecurityContext(
         phNewContext: Receives the context in the first call.
         pOutput: [TOKEN] or [TOKEN, ALERT], as for a client; what is in TOKEN must be sent, whatever the status.
         pfContextAttr: Receives `ASC_RET` flags.
-        ptsExpiry: Receives the expiry; NTLM has none.
+        ptsExpiry: Receives the expiry with SEC_E_OK, in local time: the end of Kerberos' ticket. NTLM has none, and
+            until then it is not known: `TimeStamp.NEVER`.
 
     Returns:
         SEC_E_OK (the client's credentials came), SEC_I_CONTINUE_NEEDED, SEC_E_INCOMPLETE_MESSAGE,
@@ -306,7 +308,7 @@ class _Call:
         if self._attributes is not None:
             self._attributes.flags = state.attributes(final=status is _OK, allocated=self._allocate)
         if self._expiry is not None:
-            self._expiry.QuadPart = TimeStamp.NEVER
+            self._expiry.QuadPart = state.expiry.QuadPart if status is _OK else TimeStamp.NEVER
         return status
 
     def put_farewell(self, token: bytes, alert: bytes) -> bool:

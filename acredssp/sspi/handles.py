@@ -66,6 +66,7 @@ class CredentialState(HandleState):
         certificate: Holds the client's certificate, for a server that asks for one; None without one.
         issuers: DER names of who issued that certificate's chain; None for unknown.
         logon_id: The logon session that the caller named, None for the process's own.
+        ends: When the client's tickets end, in seconds since 1970; None for what does not end.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class CredentialState(HandleState):
         certificate: ssl.SSLContext | None,
         issuers: frozenset[bytes] | None,
         logon_id: int | None,
+        ends: int | None = None,
     ) -> None:
         super().__init__()
         self.package: Final = package
@@ -87,6 +89,7 @@ class CredentialState(HandleState):
         self.certificate: Final = certificate
         self._issuers: Final = issuers
         self.logon_id: Final = logon_id
+        self.ends: Final = ends
 
     def certificate_for(self, authorities: Collection[bytes]) -> ssl.SSLContext | None:
         """What holds a client certificate that one of `authorities` issued, as far as is known; None for none.
@@ -289,6 +292,11 @@ class TimeStamp:
         """The local time of `moment`, which must be aware."""
         local = moment.astimezone().replace(tzinfo=None)
         return cls((local - _EPOCH) // _TICK * _TICKS_OF_MICROSECOND)
+
+    @classmethod
+    def of_end(cls, seconds: int | None) -> Self:
+        """The local time of an end in seconds since 1970; `NEVER` for None."""
+        return cls(cls.NEVER) if seconds is None else cls.from_datetime(dt.datetime.fromtimestamp(seconds, dt.UTC))
 
     def to_datetime(self) -> dt.datetime | None:
         """The moment, aware, in the local zone; None for never."""

@@ -1,24 +1,35 @@
 """The SSPI functions over Kerberos, with a real KDC."""
 
 import asyncio
+import calendar
+import datetime as dt
+import re
+import time
 
 import pytest
-from support.endpoints import client_config, server_config
+from support.endpoints import BOB, client_config, server_config
 from support.kerberos import ALICE
 from support.records import query
 from support.sspi import CLIENT_FLAGS, OK, pair, talk
 
 from acredssp import DelegationPolicy, Keytab, MechanismChoice, Password, Policy, SPNList, TicketCache, Trust
+from acredssp.mechanisms.kerberos.by_hand import clock_skew
 from acredssp.sspi import (
+    ASC_RET,
     CREDSSP_SERVER_AUTH,
     ISC_REQ,
     ISC_RET,
     SECPKG_ATTR,
+    SECPKG_CRED,
     SECPKG_NEGOTIATION,
+    AcquireCredentialsHandle,
+    CredHandle,
     SecPkgContext_Flags,
+    SecPkgContext_Lifespan,
     SecPkgContext_NegotiationInfo,
     SecPkgContext_PackageInfo,
     SecurityStatus,
+    TimeStamp,
 )
 
 KERBEROS = Policy(mechanism=MechanismChoice.KERBEROS)
@@ -143,3 +154,116 @@ async def test_why_there_is_no_ticket_is_the_status(authenticate, target, status
     client.target = target
     await talk(client, server)
     assert client.status is status
+
+
+# --- what ends with a ticket ---
+
+UNIX_EPOCH = 116_444_736_000_000_000
+"""1970-01-01 as a FILETIME."""
+
+
+@pytest.fixture(params=["UTC0", "IST-5:30"])
+def zone(request, monkeypatch):
+    """A zone for the process: time stamps are local time."""
+    if not hasattr(time, "tzset"):
+        pytest.skip("the zone of the process cannot be set")
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield request.param
+    monkeypatch.undo()
+    time.tzset()
+
+
+def on_the_wall(moment):
+    """Seconds since 1970 as a time stamp: what a clock on the wall shows then."""
+    return UNIX_EPOCH + calendar.timegm(time.localtime(moment)) * 10_000_000
+
+
+def assert_ends(stamp, moment):
+    """The library counts what is left in whole seconds."""
+    assert abs(stamp.QuadPart - on_the_wall(moment)) <= 10_000_000, (stamp.to_datetime(), moment)
+
+
+def end_by_klist(kerberos, cache):
+    """When the ticket-granting ticket of a cache ends, in seconds since 1970, as klist prints it."""
+    listed = kerberos.run(["env", "LC_ALL=C", "TZ=UTC0", "klist", "-c", cache]).output
+    found = re.search(r"^\S+ \S+ +(\S+ \S+) +krbtgt/", listed, re.MULTILINE)
+    year = "%Y" if len(found[1].split()[0]) == len("12/31/2026") else "%y"
+    return int(dt.datetime.strptime(found[1], f"%m/%d/{year} %H:%M:%S").replace(tzinfo=dt.UTC).timestamp())
+
+
+async def lifespan(end):
+    return await query(end, SECPKG_ATTR.LIFESPAN, SecPkgContext_Lifespan())
+
+
+@pytest.mark.requirement("R57", "A21")
+@pytest.mark.parametrize("package", ["CREDSSP", "TSSSP"])
+async def test_a_context_ends_with_the_ticket_on_both_sides(package, kerberos, zone):
+    cache = await asyncio.to_thread(kerberos.log_on, "bob", "-l", "3h")
+    ends = await asyncio.to_thread(end_by_klist, kerberos, cache)
+    configs = client_config(authenticate=TicketCache(cache)), server_config(keytab=Keytab(str(kerberos.keytab)))
+    client, server = await pair(*configs, package=package)
+    await client.call()
+    assert client.expiry.QuadPart == TimeStamp.NEVER, "not known yet"
+    client, server = await pair(*configs, package=package)
+    await talk(client, server)
+    for end in (client, server):
+        assert end.status is OK, end.error
+        assert_ends(end.expiry, ends)
+        span = await lifespan(end)
+        assert_ends(span.tsExpiry, ends)
+        assert abs(span.tsExpiry.to_datetime().timestamp() - ends) <= 1
+
+
+@pytest.mark.requirement("R57", "A21")
+async def test_the_clocks_difference_that_is_allowed_for_is_no_part_of_a_ticket(kerberos):
+    """MIT's library has an acceptor's context live on for as long as clocks may differ."""
+    await asyncio.to_thread(kerberos.configure, kerberos.realm.port, clockskew="120")
+    clock_skew.cache_clear()
+    try:
+        configs = client_config(authenticate=ALICE), server_config(keytab=Keytab(str(kerberos.keytab)))
+        client, server = await pair(*configs)
+        await talk(client, server)
+    finally:
+        clock_skew.cache_clear()
+    assert (client.status, server.status) == (OK, OK)
+    assert client.expiry.QuadPart != TimeStamp.NEVER
+    assert abs(client.expiry.QuadPart - server.expiry.QuadPart) <= 10_000_000
+
+
+@pytest.mark.requirement("C12")
+async def test_credentials_end_with_the_ticket_of_their_cache(kerberos, zone):
+    cache = await asyncio.to_thread(kerberos.log_on, "bob", "-l", "3h")
+    ends = await asyncio.to_thread(end_by_klist, kerberos, cache)
+    assert (await expiry(TicketCache(cache))).QuadPart == on_the_wall(ends)
+
+
+@pytest.mark.requirement("C12")
+@pytest.mark.parametrize(
+    "authenticate", [ALICE, Password("pw", "bob", "CONTOSO"), TicketCache("FILE:/nowhere"), Keytab("FILE:/nowhere")]
+)
+async def test_credentials_without_a_ticket_do_not_end(authenticate, kerberos):
+    assert (await expiry(authenticate)).QuadPart == TimeStamp.NEVER
+
+
+async def expiry(authenticate):
+    """What AcquireCredentialsHandle says of a client's credentials."""
+    stamp, config = TimeStamp(7), client_config(authenticate=authenticate)
+    status = await AcquireCredentialsHandle(
+        pszPackage="CREDSSP", fCredentialUse=SECPKG_CRED.OUTBOUND, pAuthData=config, phCredential=CredHandle(),
+        ptsExpiry=stamp,
+    )  # fmt: skip
+    assert status is OK
+    return stamp
+
+
+@pytest.mark.requirement("A20")
+@pytest.mark.parametrize("mechanism", [MechanismChoice.KERBEROS, MechanismChoice.NTLM])
+async def test_a_server_is_told_of_mutual_authentication_where_kerberos_has_proven_both(mechanism, kerberos):
+    client, server = await pair(
+        client_config(Policy(mechanism=mechanism), authenticate=ALICE if mechanism.kerberos else BOB),
+        server_config(keytab=Keytab(str(kerberos.keytab))),
+    )
+    await talk(client, server)
+    assert (client.status, server.status) == (OK, OK)
+    assert (ASC_RET.MUTUAL_AUTH in server.attributes) is mechanism.kerberos

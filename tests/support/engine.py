@@ -71,6 +71,7 @@ class Script:
         self._tokens = list(tokens)
         self.name = name
         self.fallback = ""
+        self.mutual, self.ends = False, None
         self.got: list[bytes] = []
         self.answers: list[object] = []
         self._sealed = 0

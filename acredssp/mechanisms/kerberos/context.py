@@ -71,6 +71,17 @@ class Tickets:
         """In memory, with the first ticket, once there is one. Two threads may both ask for a ticket: either is good,
         and neither waits for the other's KDC."""
 
+    def end(self) -> int | None:
+        """Return when the tickets that there are end, in seconds since 1970; None for a password or a keytab.
+
+        Reads the ticket cache, so it may block; asks no KDC.
+        """
+        if not isinstance(self.credential, TicketCache):
+            return None
+        from acredssp.mechanisms.kerberos.library import end_of_tickets  # noqa: PLC0415 - see that module's text
+
+        return end_of_tickets(self.credential)
+
 
 class ServiceKeys:
     """What acceptors take tickets with, shared by the contexts of a configuration: the keytab is looked up once.
@@ -115,6 +126,8 @@ class _KerberosContext(ABC):
     def __init__(self, *, channel_bindings: bytes | None = None, allow_rc4: bool = False) -> None:
         self.complete = False
         self.principal: Principal | None = None
+        self.ends: int | None = None
+        self.mutual = False
         self._channel_bindings = channel_bindings
         self._allow_rc4 = allow_rc4
         self._native: NativeContext | None = None
@@ -152,6 +165,7 @@ class _KerberosContext(ABC):
             raise CredSSPError("kerberos: the step was not run") from cause
         if self._native.complete:
             self._finish(self._native)
+            self.mutual = self._native.mutual
             self._state = _State.DONE
             self.complete = True
         else:
@@ -213,7 +227,10 @@ class _KerberosContext(ABC):
         """Make the step, in a thread; nothing else touches the library's context meanwhile."""
         if self._native is None:
             self._native = self._make()
-        return self._native.step(token, phase)
+        output = self._native.step(token, phase)
+        if self._native.complete:
+            self.ends = self._native.end_of_ticket(acceptor=not self._peer_accepts)
+        return output
 
     def _established(self) -> "NativeContext":
         if not self.complete or self._native is None:

@@ -1,14 +1,12 @@
 """A forwarded ticket of the user, sealed for a host: libkrb5's `krb5_fwd_tgt_creds`, which python-krb5 has not.
 
-The one place that calls libkrb5 by `ctypes`, in the library that python-krb5 is linked with. All structures but two are
-opaque there; `krb5_data` and `krb5_keyblock` are as krb5.h has them since it exists.
+It is called by hand (`by_hand`). All structures but two are opaque there; `krb5_data` and `krb5_keyblock` are as krb5.h
+has them since it exists.
 
 Everything here may block, and is called in a thread.
 """
 
-import contextlib
 import ctypes
-from collections.abc import Iterator
 from typing import Final
 
 import gssapi
@@ -16,6 +14,7 @@ import krb5
 
 from acredssp.credentials import TicketCache
 from acredssp.errors import CredSSPError
+from acredssp.mechanisms.kerberos.by_hand import Library, Pointer
 from acredssp.mechanisms.kerberos.context import Tickets
 from acredssp.mechanisms.kerberos.errors import Phase, translate
 from acredssp.mechanisms.kerberos.library import MECHANISM, MemoryCache
@@ -23,7 +22,6 @@ from acredssp.secret import SecretBytes
 
 __all__ = ["forward"]
 
-_Pointer = ctypes.c_void_p
 _TIMESTAMPED: Final = 2
 """KRB5_AUTH_CONTEXT_RET_TIME: the time goes into the KRB-CRED, and no replay cache is asked for."""
 _FORWARDABLE: Final = 1
@@ -92,7 +90,7 @@ def _name(principal: "krb5.Principal") -> str:
 class _Data(ctypes.Structure):
     """krb5_data."""
 
-    _fields_ = (("magic", ctypes.c_int32), ("length", ctypes.c_uint), ("data", _Pointer))
+    _fields_ = (("magic", ctypes.c_int32), ("length", ctypes.c_uint), ("data", Pointer))
 
 
 class _KeyBlock(ctypes.Structure):
@@ -106,45 +104,8 @@ class _KeyBlock(ctypes.Structure):
     )
 
 
-class _LibraryError(Exception):
-    """What a function of libkrb5 returned."""
-
-    def __init__(self, function: str, code: int) -> None:
-        super().__init__(f"{function}: {code}")
-        self.err_code = code
-
-
-class _Library:
-    """libkrb5, with one context."""
-
-    def __init__(self) -> None:
-        self._functions = ctypes.CDLL(krb5._ccache.__file__)  # noqa: SLF001 - finds the library it is linked with
-        self.context = _Pointer()
-        self.call("krb5_init_context", ctypes.byref(self.context))
-
-    def call(self, function: str, *arguments: object) -> None:
-        """Call a function that returns an error code."""
-        code = self._functions[function](*arguments)
-        if code:
-            raise _LibraryError(function, code)
-
-    def free(self, function: str, *arguments: object) -> None:
-        """Call a function that frees something."""
-        self._functions[function](*arguments)
-
-    @contextlib.contextmanager
-    def made(self, make: str, free: str, *arguments: object) -> Iterator[_Pointer]:
-        """Have something made, and free it in the end."""
-        thing = _Pointer()
-        self.call(make, self.context, *arguments, ctypes.byref(thing))
-        try:
-            yield thing
-        finally:
-            self.free(free, self.context, thing)
-
-
 def _forwarded(cache: MemoryCache, ticket: "krb5.Creds", host: str) -> SecretBytes:
-    library = _Library()
+    library = Library()
     client, server = (_name(principal).encode() for principal in (ticket.client, ticket.server))
     key = ticket.keyblock
     block = _KeyBlock(0, key.enctype, len(key.data), key.data)
@@ -167,4 +128,4 @@ def _forwarded(cache: MemoryCache, ticket: "krb5.Creds", host: str) -> SecretByt
     finally:
         if sealed.data:
             library.free("krb5_free_data_contents", library.context, ctypes.byref(sealed))
-        library.free("krb5_free_context", library.context)
+        library.close()

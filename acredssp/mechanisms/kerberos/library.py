@@ -21,6 +21,8 @@ from acredssp.mechanisms.kerberos.errors import Phase, translate
 try:
     import gssapi
     import krb5
+
+    from acredssp.mechanisms.kerberos.by_hand import clock_skew
 except ImportError:  # Windows; elsewhere pyspnego says what is missing
     _HAS_GSSAPI = False
 else:
@@ -29,7 +31,7 @@ else:
 if TYPE_CHECKING:
     from acredssp.mechanisms.kerberos.context import ServiceKeys, Tickets
 
-__all__ = ["MECHANISM", "MemoryCache", "NativeContext"]
+__all__ = ["MECHANISM", "MemoryCache", "NativeContext", "end_of_tickets"]
 
 _Credential: TypeAlias = spnego.CredentialCache | spnego.KerberosCCache | spnego.KerberosKeytab | spnego.Password
 
@@ -68,8 +70,7 @@ class MemoryCache:
     def copy_of(cls, credential: TicketCache) -> Self:
         """Copy the ticket-granting tickets of a cache."""
         context = krb5.init_context()
-        name = credential.name.encode("utf-8", "surrogateescape")
-        cache = krb5.cc_resolve(context, name) if name else krb5.cc_default(context)
+        cache = _open_cache(context, credential)
         client = krb5.cc_get_principal(context, cache)
         return cls(context, client, (ticket for ticket in cache if ticket.server.components[:1] == [b"krbtgt"]))
 
@@ -81,7 +82,33 @@ class MemoryCache:
     @property
     def fresh(self) -> bool:
         """Whether the first ticket is good for a while."""
-        return dt.datetime.now(dt.UTC).timestamp() < self._until - _RENEW_BEFORE
+        return _now() < self._until - _RENEW_BEFORE
+
+
+def _now() -> int:
+    return int(dt.datetime.now(dt.UTC).timestamp())
+
+
+def end_of_tickets(credential: TicketCache) -> int | None:
+    """Return when the ticket-granting ticket of a cache ends, in seconds since 1970; None where there is none.
+
+    No KDC is asked. A cache that cannot be read fails a logon, which says why; it is not looked into here.
+    """
+    if not _HAS_GSSAPI:
+        return None
+    try:
+        context = krb5.init_context()
+        cache = _open_cache(context, credential)
+        realm = krb5.cc_get_principal(context, cache).realm
+        ends = [ticket.times.endtime for ticket in cache if ticket.server.components == [b"krbtgt", realm]]
+    except Exception:  # noqa: BLE001 - of whatever kind: see above
+        return None
+    return max(ends, default=None)
+
+
+def _open_cache(context: "krb5.Context", credential: TicketCache) -> "krb5.CCache":
+    name = credential.name.encode("utf-8", "surrogateescape")
+    return krb5.cc_resolve(context, name) if name else krb5.cc_default(context)
 
 
 def _first_ticket(context: "krb5.Context", credential: Password | Keytab, *, forwardable: bool) -> "krb5.Creds":
@@ -232,6 +259,26 @@ class NativeContext:
     def protected(self) -> bool:
         """Whether both sides are proven, and messages sealed."""
         return not _REQUIRED & ~self._context.context_attr
+
+    @property
+    def mutual(self) -> bool:
+        """Whether both sides are proven: the client asked for it."""
+        return spnego.ContextReq.mutual_auth in self._context.context_attr
+
+    def end_of_ticket(self, *, acceptor: bool) -> int | None:
+        """Return when the client's ticket ends, in seconds since 1970; None where the library does not say.
+
+        To the second: the library tells how many are left. Reads krb5.conf the first time.
+        """
+        # pyspnego (0.12) has no way to ask, and none of its own to tell.
+        native = getattr(self._context, "_context", None)
+        try:
+            left: int | None = getattr(native, "lifetime", None)
+            if left is None:
+                return None
+            return _now() + left - (clock_skew() if acceptor else 0)
+        except Exception:  # noqa: BLE001 - of whatever kind: a context is none the worse for it
+            return None
 
     @property
     def client_principal(self) -> str:

@@ -38,6 +38,8 @@ class NTLMContext:
     name = "ntlm"
     mech_types = (NTLM,)
     fallback = ""
+    mutual = False
+    ends: int | None = None
 
     complete: bool = False
     principal: Principal | None = None

@@ -1,0 +1,88 @@
+"""libkrb5 by `ctypes`, for what python-krb5 has not: in the library that python-krb5 is linked with.
+
+Everything here may block, and is called in a thread.
+"""
+
+import contextlib
+import ctypes
+import functools
+from collections.abc import Iterator
+from typing import Final
+
+import krb5
+
+__all__ = ["Library", "LibraryError", "Pointer", "clock_skew"]
+
+Pointer = ctypes.c_void_p
+
+_DEFAULT_CLOCK_SKEW: Final = 300
+
+
+class LibraryError(Exception):
+    """What a function of libkrb5 returned."""
+
+    def __init__(self, function: str, code: int) -> None:
+        super().__init__(f"{function}: {code}")
+        self.err_code = code
+
+
+class Library:
+    """libkrb5, with one context; `close()` it."""
+
+    def __init__(self) -> None:
+        self._functions = ctypes.CDLL(krb5._ccache.__file__)  # noqa: SLF001 - finds the library it is linked with
+        self.context = Pointer()
+        self.call("krb5_init_context", ctypes.byref(self.context))
+
+    def close(self) -> None:
+        """Free the context."""
+        self.free("krb5_free_context", self.context)
+
+    def has(self, function: str) -> bool:
+        """Whether the library has a function, as MIT's has some that Heimdal's has not."""
+        return hasattr(self._functions, function)
+
+    def call(self, function: str, *arguments: object) -> None:
+        """Call a function that returns an error code."""
+        code = self._functions[function](*arguments)
+        if code:
+            raise LibraryError(function, code)
+
+    def free(self, function: str, *arguments: object) -> None:
+        """Call a function that frees something."""
+        self._functions[function](*arguments)
+
+    @contextlib.contextmanager
+    def made(self, make: str, free: str, *arguments: object) -> Iterator[Pointer]:
+        """Have something made, and free it in the end."""
+        thing = Pointer()
+        self.call(make, self.context, *arguments, ctypes.byref(thing))
+        try:
+            yield thing
+        finally:
+            self.free(free, self.context, thing)
+
+
+@functools.cache
+def clock_skew() -> int:
+    """Return the seconds that an acceptor's context outlasts its ticket by: `clockskew` of krb5.conf.
+
+    MIT's library adds them to the lifetime that it tells (gss_inquire_context); Heimdal's does not, which has no
+    `profile_get_integer` either. Read once a process.
+    """
+    library = Library()
+    try:
+        if not library.has("profile_get_integer"):
+            return 0
+        profile, seconds = Pointer(), ctypes.c_int()
+        library.call("krb5_get_profile", library.context, ctypes.byref(profile))
+        try:
+            library.call(
+                "profile_get_integer", profile, b"libdefaults", b"clockskew", None, _DEFAULT_CLOCK_SKEW,
+                ctypes.byref(seconds),
+            )  # fmt: skip
+        finally:
+            library.free("profile_release", profile)
+        return seconds.value
+    finally:
+        library.close()
