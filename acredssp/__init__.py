@@ -36,6 +36,7 @@ from acredssp.core.events import (
 )
 from acredssp.core.states import State
 from acredssp.credentials import (
+    Account,
     AccountSecret,
     Candidates,
     Credential,
@@ -101,6 +102,7 @@ __all__ = [
     "RDP",
     "TLS",
     "AccessDenied",
+    "Account",
     "AccountSecret",
     "Admit",
     "AdmitHook",

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 from acredssp.md4 import md4
+from acredssp.names import upper
 from acredssp.status import NTSTATUS
 
 __all__ = [
+    "Account",
     "AccountSecret",
     "Candidates",
     "Credential",
@@ -28,11 +30,37 @@ __all__ = [
 ]
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Account:
+    """Who somebody is, however the name was written at the logon.
+
+    Two accounts are the same where Windows says that their names are: without case, by its own table of letters
+    ([MS-UCODEREF] 3.1.5.3). So accounts can be compared, and be kept in sets and as the keys of dictionaries.
+    """
+
+    user: str
+    domain: str = ""
+    """A domain or a Kerberos realm; empty for none."""
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, Account) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __str__(self) -> str:
+        return logon_name(self.domain, self.user)
+
+    def _key(self) -> tuple[str, str]:
+        return upper(self.domain), upper(self.user)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Password:
     """A password.
 
-    A client names the account with it; a server's lookup, which was asked for an account, gives the password alone.
+    A client names the account with it. A server's lookup may: the logon is by that account then, however the client
+    wrote its name (`Principal.account`).
     """
 
     password: str = dataclasses.field(repr=False)
@@ -170,6 +198,9 @@ class Oracle:
     """
 
     verify: Callable[[Any], "bytes | Deny | Awaitable[bytes | Deny]"] = dataclasses.field(repr=False)
+    user: str = ""
+    """The account whose logon it is, as with `Password.user`; empty for the name that the client wrote."""
+    domain: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

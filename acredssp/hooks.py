@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from acredssp.core.context import HandshakeInfo
-from acredssp.credentials import Deny, LookupAnswer
+from acredssp.credentials import Account, Deny, LookupAnswer
 from acredssp.mechanisms.base import Principal
 from acredssp.wire.x224 import ConnectionRequest
 
@@ -44,10 +44,13 @@ class CredentialRequest(Identity):
 
 
 LookupHook: TypeAlias = Callable[[CredentialRequest], "LookupAnswer | Awaitable[LookupAnswer]"]
-"""Answers with `Password`, `NTHash`, `Candidates`, `Oracle` or `Deny`; anything else is `Deny()`."""
+"""Answers with `Password`, `NTHash`, `Candidates`, `Oracle` or `Deny`; anything else is `Deny()`. A user in the answer
+says whose logon it is (`Principal.account`). Make the secrets once, not in the hook: only a known user's password would
+be hashed there, and the time would tell who is known."""
 
-AuthorizeHook: TypeAlias = Callable[[Identity], "bool | Deny | Awaitable[bool | Deny]"]
-"""The logon is proven, our key is not yet: True lets the user in, anything else is a refusal that the client sees."""
+AuthorizeHook: TypeAlias = Callable[[Identity], "bool | Account | Deny | Awaitable[bool | Account | Deny]"]
+"""The logon is proven, our key is not yet: True lets the user in, and so does an `Account`, which is then who it is
+(`Principal.account`). Anything else is a refusal that the client sees."""
 
 AdmitHook: TypeAlias = Callable[[HandshakeInfo], "bool | Deny | Awaitable[bool | Deny]"]
 """The credentials came. True starts the session. A refusal reaches the client as the early user authorization result

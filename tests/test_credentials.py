@@ -2,7 +2,7 @@
 
 import pytest
 
-from acredssp.credentials import Candidates, Deny, NTHash, Oracle, Password
+from acredssp.credentials import Account, Candidates, Deny, NTHash, Oracle, Password
 
 
 def test_the_nt_hash_of_a_password():
@@ -36,3 +36,42 @@ def test_nothing_secret_is_in_a_repr():
         assert secret.nt_hash.hex() not in repr(value)
         assert repr(secret.nt_hash)[2:-1] not in repr(value)
     assert "alice" in repr(secret)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Account("alice", "CONTOSO"), Account("ALICE", "contoso")),
+        (Account("alice"), Account("Alice", "")),
+        (Account("юзер", "bücher"), Account("ЮЗЕР", "BÜCHER")),
+    ],
+)
+def test_accounts_are_equal_without_case(one, other):
+    assert one == other
+    assert {one: "found"}[other] == "found"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Account("alice", "CONTOSO"), Account("alice")),
+        (Account("alice", "CONTOSO"), Account("alice", "FABRIKAM")),
+        (Account("alice", "CONTOSO"), Account("CONTOSO", "alice")),
+        (Account("alice@contoso.com"), Account("alice", "contoso.com")),
+        (Account("alice"), Account("alice ")),
+        (Account("strasse"), Account("straße")),
+        (Account("smith"), Account("ſmith")),
+        (Account("kelvin"), Account("\N{KELVIN SIGN}elvin")),
+        (Account("fiona"), Account("\N{LATIN SMALL LIGATURE FI}ona")),
+        (Account("Νίκοσ"), Account("Νίκος")),
+        (Account("alice"), "alice"),
+    ],
+)
+def test_accounts_that_windows_tells_apart_are_not_equal(one, other):
+    assert one != other
+    assert len({one, other}) == 2
+
+
+def test_an_account_is_written_as_windows_does():
+    assert str(Account("alice", "CONTOSO")) == "CONTOSO\\alice"
+    assert str(Account("alice")) == "alice"

@@ -9,6 +9,7 @@ import acredssp
 
 NAMES = [
     "AccessDenied",
+    "Account",
     "AccountSecret",
     "Admit",
     "AdmitHook",

@@ -18,6 +18,7 @@ from acredssp.aio.transport import SecureTransport, start_application
 from acredssp.carriage.base import Carriage
 from acredssp.config import ServerConfig
 from acredssp.core.context import HandshakeInfo
+from acredssp.credentials import Account
 from acredssp.errors import CredSSPError, LimitExceeded
 from acredssp.mechanisms.base import Principal
 from acredssp.status import Stage
@@ -54,6 +55,12 @@ class HandshakeReport:
     """Seconds since the connection was accepted."""
     request: ConnectionRequest | None = None
     """RDP: the client's whole Connection Request, with routing token and correlation id; None when none came."""
+
+    @property
+    def account(self) -> Account | None:
+        """Who it is, however `principal` is written; None until the logon is proven."""
+        principal = self.info.principal if self.info is not None else None
+        return principal.account if principal is not None else None
 
 
 HandshakeHook: TypeAlias = Callable[[HandshakeReport], object]

@@ -318,7 +318,7 @@ class SecurityContext:
         return HandshakeInfo(
             version=handshake.version,
             mechanism=handshake.mechanism.name,
-            principal=handshake.mechanism.principal,
+            principal=handshake.logged_on,
             delegated=handshake.delegated,
             tls_version=tls.version if tls else "",
             cipher=tls.cipher if tls else "",

@@ -74,8 +74,8 @@ class Delegate:
 class Authorize:
     """Server: the logon is proven, and our key is not. May this user come in?
 
-    Answer with True, or with `Deny(nt_status)`: the peer is told that number where its version allows it.
-    Anything else is taken as `Deny(STATUS_ACCESS_DENIED)`.
+    Answer with True, with the `Account` that this is (`Principal.account`), or with `Deny(nt_status)`: the peer is told
+    that number where its version allows it. Anything else is taken as `Deny(STATUS_ACCESS_DENIED)`.
     """
 
     principal: Principal
@@ -86,8 +86,8 @@ class Authorize:
 class Admit:
     """Server: the delegated credentials came. Does the session start?
 
-    Answer as for `Authorize`. CredSSP has no message left to say no: the early user authorization result does
-    (HYBRID_EX), or the connection just ends.
+    Answer with True or `Deny`, as for `Authorize`. CredSSP has no message left to say no: the early user authorization
+    result does (HYBRID_EX), or the connection just ends.
     """
 
     principal: Principal

@@ -19,7 +19,7 @@ from acredssp.errors import (
     PolicyError,
     RemoteProtocolError,
 )
-from acredssp.mechanisms.base import Mechanism
+from acredssp.mechanisms.base import Mechanism, Principal
 from acredssp.policy import OLDEST_VERSION, Policy
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.wire.ts_request import TSRequest
@@ -125,6 +125,11 @@ class Handshake:
         raise NotImplementedError
 
     # --- of the two sides ---
+
+    @property
+    def logged_on(self) -> Principal | None:
+        """Server: who logged on, once the mechanism is complete. Client: None."""
+        return self.mechanism.principal
 
     def _on_error_code(self, error_code: int) -> None:
         """Take an errorCode, in whatever state."""

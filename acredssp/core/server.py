@@ -1,5 +1,6 @@
 """The server's side of the exchange: one method per state ([MS-CSSP] 3.1.5, the server's steps)."""
 
+import dataclasses
 import hmac
 from typing import Final
 
@@ -7,7 +8,7 @@ from acredssp.core.binding import client_value, server_value
 from acredssp.core.events import Admit, Authorize
 from acredssp.core.handshake import ERROR_CODE_VERSIONS, Answer, Handshake
 from acredssp.core.states import SERVER_MOVES, State
-from acredssp.credentials import Deny
+from acredssp.credentials import Account, Deny
 from acredssp.errors import (
     AccessDenied,
     CredSSPError,
@@ -54,6 +55,8 @@ class ServerHandshake(Handshake):
         self._pub_key_auth: bytes | None = None
         """Beside the token that the mechanism was given last; None for none."""
         self._proven = False
+        self._known_as: Account | None = None
+        """The account that the application says this is."""
         self.credentials: TSCredentials | None = None
         """What the client delegated; set once established, until taken."""
         self.delegated = ""
@@ -62,9 +65,17 @@ class ServerHandshake(Handshake):
     @property
     def principal(self) -> Principal:
         """Who logged on; only to be asked once the mechanism is complete."""
-        principal = self.mechanism.principal
+        principal = self.logged_on
         assert principal is not None
         return principal
+
+    @property
+    def logged_on(self) -> Principal | None:
+        """Who logged on, as the account that the application says this is; None before the mechanism is complete."""
+        principal = self.mechanism.principal
+        if principal is None or self._known_as is None:
+            return principal
+        return dataclasses.replace(principal, known_as=self._known_as)
 
     def farewell(self) -> bytes:
         """Return the error message that the negotiated version has, for a failure that has an NTSTATUS."""
@@ -119,7 +130,10 @@ class ServerHandshake(Handshake):
         return self._wait(event, lambda answer: self._authorized(token, answer))
 
     def _authorized(self, token: bytes, answer: object) -> Answer:
-        refuse_unless_allowed(answer, "the user is not authorized")
+        if isinstance(answer, Account):
+            self._known_as = answer
+        else:
+            refuse_unless_allowed(answer, "the user is not authorized")
         return self._send_last_token(token)
 
     def _send_last_token(self, token: bytes) -> Answer:

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
-from acredssp.credentials import Oracle, logon_name
+from acredssp.credentials import Account, Oracle, logon_name
 
 __all__ = ["AskOracle", "LookupCredential", "Mechanism", "NTLMExchange", "Principal", "Progress", "StepMechanism"]
 
@@ -19,13 +19,20 @@ class Principal:
     """Who logged on, by the mechanism's word (not by the delegated credentials')."""
 
     user: str
-    """As the initiator wrote it; may be a user principal name."""
+    """As the initiator wrote it (NTLM; it may be a user principal name), or the ticket has it, without the realm."""
     domain: str
-    """As the initiator wrote it; empty for none."""
+    """As the initiator wrote it, empty for none (NTLM), or the ticket's realm (Kerberos)."""
     workstation: str = ""
     """The initiator's own claim; proves nothing."""
     target_name: str = ""
     """The SPN the initiator named (MsvAvTargetName); empty for none."""
+    known_as: Account | None = dataclasses.field(default=None, compare=False)
+    """The account that the lookup or the authorize hook found this to be; None where neither named one."""
+
+    @property
+    def account(self) -> Account:
+        """Who it is: the account that was found, or else the names as they were written."""
+        return self.known_as or Account(self.user, self.domain)
 
     def __str__(self) -> str:
         return logon_name(self.domain, self.user)

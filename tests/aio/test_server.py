@@ -25,7 +25,7 @@ from acredssp.aio.streams import create_connection, create_server, open_connecti
 from acredssp.aio.transport import SecureTransport
 from acredssp.carriage.rdp import RDP
 from acredssp.core.context import SecurityContext
-from acredssp.credentials import Password
+from acredssp.credentials import Account, Password
 from acredssp.errors import AuthenticationError, HandshakeTimeout, LimitExceeded, PeerClosed, RemoteProtocolError
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, Stage
@@ -127,6 +127,26 @@ async def test_a_report_of_a_success_tells_who_and_how(lab):
     transport.abort()
 
 
+@pytest.mark.parametrize(
+    ("hooks", "account"),
+    [
+        ({}, Account("BOB@contoso")),
+        ({"lookup": lambda _: BOB}, Account("bob", "CONTOSO")),
+        ({"lookup": lambda _: BOB, "authorize": lambda _: True}, Account("bob", "CONTOSO")),
+        ({"lookup": lambda _: BOB, "authorize": lambda _: Account("robert")}, Account("robert")),
+        ({"lookup": lambda _: BOB, "admit": lambda _: False}, Account("bob", "CONTOSO")),
+    ],
+    ids=["nobody names it", "lookup", "authorize lets in", "authorize", "admit refuses"],
+)
+async def test_a_report_tells_who_it_is_beside_what_was_claimed(lab, hooks, account):
+    lab = await lab(config=server_config(**hooks))
+    transport, _ = await lab.connect(config=client_config(authenticate=Password(PASSWORD, "BOB@contoso", "")))
+    (report,) = await lab.reported(1)
+    assert (report.principal.user, report.principal.domain) == ("BOB@contoso", "")
+    assert report.account == account
+    transport.abort()
+
+
 async def test_a_report_of_a_failure_tells_who_claimed_to_come_and_why_not(lab, caplog):
     lab = await lab()
     with caplog.at_level(logging.INFO, "acredssp"):
@@ -138,6 +158,7 @@ async def test_a_report_of_a_failure_tells_who_claimed_to_come_and_why_not(lab, 
     assert report.error.stage is Stage.NEGO_TOKEN
     assert report.principal.user == "bob"
     assert report.info.principal is None  # nobody has proven anything
+    assert report.account is None
     assert lab.apps == []
     (record,) = caplog.records
     assert record.levelno == logging.INFO

@@ -6,7 +6,7 @@ from support.engine import ALICE, KEY, script_server
 from acredssp.core.binding import client_value, server_value
 from acredssp.core.events import Admit, Authorize, LookupCredential
 from acredssp.core.states import State
-from acredssp.credentials import Deny
+from acredssp.credentials import Account, Deny
 from acredssp.errors import (
     AccessDenied,
     AuthenticationError,
@@ -294,6 +294,20 @@ def test_only_true_authorizes(answer, status):
         server.resume(answer)
     assert caught.value.nt_status == status
     assert error_code(server) == status
+
+
+def test_authorize_may_say_which_account_it_is():
+    server = script_server(authorize=True, admit=True)
+    server.step(TSRequest(6, nego_token=b"c1").encode())
+    server.step(last_token())
+    assert server.info.principal.account == Account("alice", "CONTOSO")
+    server.resume(Account("Alice Liddell"))
+    assert server.info.principal == Principal("alice", "CONTOSO")
+    assert server.info.principal.account == Account("Alice Liddell")
+    result = server.step(TSRequest(6, auth_info=CREDENTIALS).encode())
+    assert result.event.principal.account == Account("Alice Liddell")
+    with pytest.raises(AccessDenied):
+        server.resume(Account("Alice Liddell"))  # too late: who admits says yes or no
 
 
 def test_admit_sees_the_credentials_and_nothing_is_established_before():

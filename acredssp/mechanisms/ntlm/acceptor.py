@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from acredssp.credentials import AccountSecret, Candidates, Deny, NTHash, Oracle, Password
+from acredssp.credentials import Account, AccountSecret, Candidates, Deny, NTHash, Oracle, Password
 from acredssp.errors import AuthenticationError, LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.mechanisms.base import AskOracle, LookupCredential, NTLMExchange, Principal, Progress
 from acredssp.mechanisms.ntlm.context import NTLMContext, require_flags
@@ -138,6 +138,12 @@ class _Logon:
     mic: bytes | None
     """As received; None where none was announced."""
 
+    def name(self, answer: AccountSecret | Oracle) -> None:
+        """Note the account that the lookup's answer names, if it names one."""
+        if answer.user:
+            account = Account(answer.user, answer.domain)
+            self.principal = dataclasses.replace(self.principal, known_as=account)
+
 
 class NTLMAcceptor(NTLMContext):
     """A server's NTLM context: NTLMv2 only.
@@ -208,6 +214,7 @@ class NTLMAcceptor(NTLMContext):
         if state is _ORACLE:
             return self._accept(logon, self._take_oracle_key(logon, answer))
         if isinstance(answer, Oracle):
+            logon.name(answer)
             self._logon, self._state = logon, _ORACLE
             return AskOracle(answer, self._exchange(logon))
         return self._accept(logon, self._prove(logon, answer))
@@ -272,8 +279,9 @@ class NTLMAcceptor(NTLMContext):
         # Every secret is tried, also behind the one that fits: how long it takes tells nobody which one that is.
         for secret in secrets:
             key = self._session_base_key(logon, names, secret.nt_hash)
-            if proven is None:
+            if proven is None and key is not None:
                 proven = key
+                logon.name(secret)
         if not secrets:
             # The same work for a random hash, whose result counts for nothing.
             self._session_base_key(logon, names, self._random(16))

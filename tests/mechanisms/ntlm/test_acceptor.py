@@ -8,7 +8,7 @@ import traceback
 import pytest
 from support.ntlm import ALICE, IDENTITY, SPN, WRONG, HandMade, acceptor, assert_sealed_both_ways, converse, initiator
 
-from acredssp.credentials import Candidates, Deny, NTHash, Oracle, Password
+from acredssp.credentials import Account, Candidates, Deny, NTHash, Oracle, Password
 from acredssp.errors import AuthenticationError, CredSSPError, LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.mechanisms.base import AskOracle, LookupCredential, Principal
 from acredssp.mechanisms.ntlm import crypto
@@ -75,6 +75,39 @@ def test_right_secret_lets_in(answer):
     client, server = initiator(), acceptor()
     converse(client, server, answer)
     assert_sealed_both_ways(client, server)
+
+
+OTHER = Password("other", "other", "CONTOSO")
+
+
+@pytest.mark.parametrize(
+    ("answer", "account"),
+    [
+        (Password("Passw0rd!"), Account("alice@contoso.test")),
+        (Password("Passw0rd!", "alice", "CONTOSO"), Account("alice", "CONTOSO")),
+        (NTHash(ALICE.nt_hash, "alice"), Account("alice")),
+        (Candidates([OTHER, Password("Passw0rd!", "alice", "CONTOSO")]), Account("alice", "CONTOSO")),
+        (Candidates([Password("Passw0rd!", "alice", "A"), Password("Passw0rd!", "alice", "B")]), Account("alice", "A")),
+        (Candidates([OTHER, Password("Passw0rd!")]), Account("alice@contoso.test")),
+    ],
+    ids=repr,
+)
+def test_the_lookup_says_whose_logon_it_is(answer, account):
+    server, client = begun()
+    log_on(server, client.authenticate(user="alice@contoso.test", domain=""), answer)
+    assert server.principal.account == account
+    assert server.principal == Principal("alice@contoso.test", "")
+
+
+def test_an_oracles_answer_is_about_the_account_that_the_lookup_named():
+    for oracle, account in (
+        (Oracle(print, "alice", "CONTOSO"), Account("alice", "CONTOSO")),
+        (Oracle(print), Account("alice@contoso.test")),
+    ):
+        server, client = begun()
+        event = log_on(server, client.authenticate(user="alice@contoso.test", domain=""), oracle)
+        server.resume(session_base_key(event.exchange))
+        assert server.principal.account == account
 
 
 @pytest.mark.parametrize(
