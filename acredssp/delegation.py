@@ -464,9 +464,12 @@ class DelegationPolicy:
 
         Raises:
             OSError: It cannot be read.
-            ValueError: It is no such policy.
+            ValueError: It is no such policy. The text names the file and the key.
         """
-        return cls.from_toml(pathlib.Path(path).read_text("utf-8"))
+        try:
+            return cls.from_toml(pathlib.Path(path).read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
     @classmethod
     def from_toml(cls, text: str) -> Self:

@@ -75,6 +75,8 @@ def server_context(policy: Policy, certfile: str, keyfile: str | None = None) ->
         ssl.SSLError: A file is no PEM, or key and certificate do not belong together.
         PolicyError: There are certificates of two key types.
     """
+    for path in filter(None, (certfile, keyfile)):
+        pathlib.Path(path).open("rb").close()  # OpenSSL would not say which file it is that cannot be read
     return _server_context(policy, certfile, keyfile, None)
 
 

@@ -71,7 +71,11 @@ class Trust:
             OSError: The file cannot be read.
             ValueError: It holds no certificate in PEM.
         """
-        return cls(authorities=tuple(x509.load_pem_x509_certificates(pathlib.Path(path).read_bytes())))
+        try:
+            authorities = x509.load_pem_x509_certificates(pathlib.Path(path).read_bytes())
+        except ValueError:
+            raise ValueError(f"{path}: expected certificates in PEM, got something else") from None
+        return cls(authorities=tuple(authorities))
 
     @classmethod
     def pinned(cls, *pins: str) -> Self:

@@ -25,7 +25,7 @@ from acredssp.cli.arguments import Secret
 from acredssp.cli.certificate import Certificate
 from acredssp.cli.demo import demo
 from acredssp.cli.login import Login, log_on
-from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, result_of
+from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, result_of, unreadable
 from acredssp.cli.report import DemoReport, LoginReport, ServeReport, to_json
 from acredssp.cli.serve import Refused, Serve, serve, serve_by_workers
 from acredssp.cli.users import Users
@@ -275,10 +275,10 @@ def _trust(insecure: bool, ca: pathlib.Path | None, pin: str | None) -> Trust | 
             return Trust.from_file(str(ca))
         return Trust.pinned(pin) if pin is not None else None
     except OSError as error:
-        raise UsageError(f"cannot read the --ca file: {error.strerror}") from None
-    except ValueError:
-        what = "--pin: 64 hex digits, a SHA-256" if pin is not None else "--ca: a file with certificates in PEM"
-        raise UsageError(f"expected for {what}") from None
+        assert ca is not None
+        raise unreadable("--ca", ca, error) from None
+    except ValueError as error:
+        raise UsageError(f"--ca: {error}" if ca is not None else "--pin: expected a SHA-256, 64 hex digits") from None
 
 
 def _delegate(remote_guard: bool, restricted_admin: bool) -> RemoteGuard | Nothing | None:
@@ -489,9 +489,9 @@ def _delegation(path: pathlib.Path | None) -> DelegationPolicy:
     try:
         return DelegationPolicy.from_file(str(path))
     except OSError as error:
-        raise UsageError(f"cannot read the --policy file: {error.strerror}") from None
+        raise unreadable("--policy", path, error) from None
     except ValueError as error:
-        raise UsageError(f"the --policy file: {error}") from None
+        raise UsageError(f"--policy: {error}") from None
 
 
 def _allowed(floor: Callable[[Policy], Policy], policy: Policy) -> Policy:

@@ -32,6 +32,7 @@ class Address:
 
 def address(text: str, *, default_port: int, lowest_port: int = 1) -> Address:
     """Read `HOST`, `HOST:PORT`, `[IPV6]`, `[IPV6]:PORT` or a bare IPv6 address."""
+    _refuse_what_is_more_than_an_address(text)
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
@@ -44,6 +45,20 @@ def address(text: str, *, default_port: int, lowest_port: int = 1) -> Address:
     if not host or any(character.isspace() for character in host):
         raise UsageError(f"expected HOST:PORT, got {text!r}")
     return Address(host, default_port if port is None else _port(port, lowest_port))
+
+
+def _refuse_what_is_more_than_an_address(text: str) -> None:
+    """Name what people write in the place of an address."""
+    scheme, separator, rest = text.partition("://")
+    if separator:
+        host = rest.partition("/")[0]
+        raise UsageError(f"expected HOST:PORT, got a URL: leave {scheme}:// out, as in {host or 'HOST'}")
+    if text.isascii() and text.isdecimal():
+        raise UsageError(f"expected HOST:PORT, got a number alone: for the port {text} write HOST:{text}")
+    if "/" in text:
+        raise UsageError(f"expected HOST:PORT, got a path or a network: {text!r}")
+    if "@" in text:
+        raise UsageError(f"expected HOST:PORT, got {text!r}: the user is given by -u")
 
 
 def _port(text: str, lowest: int) -> int:

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acredssp import tls_config
-from acredssp.cli.outcome import UsageError
+from acredssp.cli.outcome import UsageError, unreadable
 from acredssp.config import ServerConfig
 from acredssp.credentials import Keytab
 from acredssp.errors import PolicyError
@@ -46,11 +46,8 @@ class Certificate:
 
     @classmethod
     def from_files(cls, chain: pathlib.Path, key: pathlib.Path) -> "Certificate":
-        """Read one; raises `UsageError` if a file cannot be read."""
-        try:
-            return cls(chain.read_bytes(), key.read_bytes())
-        except OSError as error:
-            raise UsageError(f"cannot read the certificate or its key: {error.strerror}") from None
+        """Read one; raises `UsageError` if a file cannot be read, or does not hold what it is for."""
+        return cls(_pem("--cert", chain, b"CERTIFICATE-----"), _pem("--key", key, b"PRIVATE KEY-----"))
 
     def server_config(
         self,
@@ -64,10 +61,27 @@ class Certificate:
         try:
             context = tls_config.server_context_from_pem(policy, self.chain, self.key)
         except (OSError, ValueError, PolicyError):  # ssl.SSLError is an OSError
-            raise UsageError("expected a certificate chain and its private key in pem, got no such pair") from None
+            raise UsageError(
+                "expected in --cert a certificate chain in pem and in --key its private key, got no such pair"
+            ) from None
         return ServerConfig(ssl_context=context, lookup=lookup, keytab=keytab, admit=admit, policy=policy)
 
     @property
     def pin(self) -> str:
         """What a client pins: the SHA-256 of the public key, in hex."""
         return pin_of(x509.load_pem_x509_certificate(self.chain).public_bytes(Encoding.DER))
+
+
+def _pem(option: str, path: pathlib.Path, mark: bytes) -> bytes:
+    """Read a file in PEM that holds an object of the kind that `mark` ends the name of."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise unreadable(option, path, error) from None
+    what = mark.decode("ascii").rstrip("-").lower()
+    if mark not in content:
+        raise UsageError(f"{option} {path}: expected a {what} in pem, got none")
+    if option == "--key" and b"ENCRYPTED" in content:
+        # OpenSSL would ask for its password at the terminal, in the middle of the start.
+        raise UsageError(f"{option} {path}: expected a {what} without a password: take it off by openssl pkey")
+    return content

@@ -5,6 +5,7 @@
 
 import enum
 import os
+import pathlib
 import socket
 from typing import Final
 
@@ -18,7 +19,7 @@ from acredssp.errors import (
 )
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 
-__all__ = ["EXIT_STATUS", "ConnectError", "Result", "UsageError", "advice", "reason_of", "result_of"]
+__all__ = ["EXIT_STATUS", "ConnectError", "Result", "UsageError", "advice", "reason_of", "result_of", "unreadable"]
 
 
 class Result(enum.StrEnum):
@@ -45,6 +46,11 @@ EXIT_STATUS: Final = {
 
 class UsageError(Exception):
     """The command was called in a way that makes no sense; the text says which, and never quotes a secret."""
+
+
+def unreadable(option: str, path: pathlib.Path, error: OSError) -> UsageError:
+    """Make the error for a file of the command line that cannot be read."""
+    return UsageError(f"cannot read {option} {path}: {reason_of(error)}")
 
 
 class ConnectError(CredSSPError, ConnectionError):

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from acredssp.cli.arguments import nt_hash
-from acredssp.cli.outcome import UsageError
+from acredssp.cli.outcome import UsageError, unreadable
 from acredssp.credentials import AccountSecret, Candidates, Deny, LookupAnswer, NTHash, Password
 from acredssp.hooks import CredentialRequest
 
@@ -61,9 +61,9 @@ class Users:
         try:
             return cls.parse(path.read_bytes())
         except OSError as error:
-            raise UsageError(f"cannot read the users file: {error.strerror}") from None
+            raise unreadable("--users", path, error) from None
         except UsageError as error:
-            raise UsageError(f"{path}: {error}") from None
+            raise UsageError(f"--users {path}: {error}") from None
 
     @classmethod
     def parse(cls, text: bytes) -> "Users":

@@ -133,6 +133,48 @@ def test_a_serve_that_makes_no_sense_is_a_usage_error(command, users, words):
     assert "Traceback" not in err
 
 
+def test_a_number_alone_is_no_place_to_listen_at(command, users):
+    status, _, err = command("serve", "--users", users, "--listen", "21341")
+    assert status == 2
+    assert "for the port 21341 write HOST:21341" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["login", "h", "-u", "u", "-p", "pw", "--ca"],
+        ["login", "h", "-u", "u", "-p", "pw", "--policy"],
+        ["serve", "--users", "USERS", "--key", "PEM", "--cert"],
+        ["serve", "--users", "USERS", "--cert", "PEM", "--key"],
+        ["serve", "--users", "USERS", "--policy"],
+        ["serve", "--users"],
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "said"), [("absent", "no such file"), ("", "is a directory"), ("nonsense", ("xpected", "Invalid"))]
+)
+def test_an_error_of_a_file_names_the_file_and_its_option(command, users, words, name, said):
+    pem, nonsense = users.parent / "pem", users.parent / "nonsense"
+    pem.write_text("-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n", encoding="ascii")
+    nonsense.write_text("?\n", encoding="ascii")
+    path = users.parent / name
+    files = {"USERS": users, "PEM": pem}
+    status, _, err = command(*[files.get(word, word) for word in words], path)
+    assert status == 2
+    assert f"{words[-1]} {path}" in err or f"{words[-1]}: {path}" in err
+    assert any(text in err for text in ([said] if isinstance(said, str) else said))
+
+
+def test_a_key_with_a_password_is_refused_before_anybody_is_asked_for_it(command, users, tmp_path):
+    key = tmp_path / "key.pem"
+    key.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\n", encoding="ascii")
+    certificate = tmp_path / "cert.pem"
+    certificate.write_text("-----BEGIN CERTIFICATE-----\n", encoding="ascii")
+    status, _, err = command("serve", "--users", users, "--cert", certificate, "--key", key)
+    assert status == 2
+    assert "without a password" in err
+
+
 def test_a_bad_users_file_is_a_usage_error_with_its_line_and_without_its_secret(command, users):
     users.write_text("D:u:pw\nD:c4nary\n", encoding="ascii")
     status, _, err = command("serve", "--users", users)

@@ -35,6 +35,24 @@ def test_what_is_no_address_is_refused(text):
         address(text, default_port=3389)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("https://host/path", "got a URL: leave https:// out, as in host"),
+        ("rdp://host:3389", "got a URL: leave rdp:// out, as in host:3389"),
+        ("https://", "got a URL: leave https:// out, as in HOST"),
+        ("21341", "got a number alone: for the port 21341 write HOST:21341"),
+        ("host/", "got a path or a network: 'host/'"),
+        ("10.0.0.0/8", "got a path or a network: '10.0.0.0/8'"),
+        ("alice@host", "got 'alice@host': the user is given by -u"),
+    ],
+)
+def test_what_people_write_for_an_address_is_named(text, said):
+    with pytest.raises(UsageError) as raised:
+        address(text, default_port=3389)
+    assert said in str(raised.value)
+
+
 def test_a_server_may_take_port_0():
     assert address("127.0.0.1:0", default_port=3389, lowest_port=0).port == 0
 
