@@ -16,6 +16,7 @@ from acredssp.aio.streams import (
     start_credssp,
     start_credssp_streams,
     start_server,
+    take_credentials,
 )
 from acredssp.aio.transport import SecureTransport
 from acredssp.aio.winbind import WinbindOracle
@@ -194,4 +195,5 @@ __all__ = [
     "start_credssp_streams",
     "start_server",
     "subject_public_key",
+    "take_credentials",
 ]

@@ -18,7 +18,8 @@ async def main(keytab: str, host: str = "localhost") -> None:
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take what was delegated, which is handed over once; say who it is to whom it may concern."""
-        credentials = writer.transport.take_credentials()  # type: ignore[attr-defined]
+        credentials = acredssp.take_credentials(writer)
+        assert isinstance(credentials, acredssp.TSRemoteGuardCreds)
         print("server:", writer.get_extra_info("credssp").principal, "delegated", credentials.kind)
         handed.set_result(acredssp.KerbTicketLogon.decode(credentials.logon_cred.cred_buffer))
         credentials.zero()

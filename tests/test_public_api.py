@@ -104,6 +104,7 @@ NAMES = [
     "start_credssp_streams",
     "start_server",
     "subject_public_key",
+    "take_credentials",
 ]
 
 

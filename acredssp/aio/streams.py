@@ -21,11 +21,13 @@ from acredssp.aio.driver import Answerer, establish
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.server import ACCEPTS_A_TURN, CredSSPServer, HandshakeHook, ProtocolFactory
 from acredssp.aio.transport import SecureTransport, start_application
+from acredssp.arguments import expect
 from acredssp.carriage.base import TLS, Carriage
 from acredssp.carriage.base import Sequence as HandshakeSequence
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.errors import PeerClosed
 from acredssp.status import Stage
+from acredssp.wire.ts_credentials import TSCredentials
 
 __all__ = [
     "ConnectOptions",
@@ -36,6 +38,7 @@ __all__ = [
     "start_credssp",
     "start_credssp_streams",
     "start_server",
+    "take_credentials",
 ]
 
 _LIMIT: Final = 2**16
@@ -216,7 +219,7 @@ async def start_server(  # noqa: PLR0913 - asyncio's shape
 ) -> CredSSPServer:
     """Listen; each client that logged on is given to `client_connected_cb(reader, writer)`, in a task if a coroutine.
 
-    Arguments and errors as for `create_server`. `writer.transport.take_credentials()` gives what was delegated, once.
+    Arguments and errors as for `create_server`. `take_credentials(writer)` gives what was delegated, once.
     """
     loop = asyncio.get_running_loop()
 
@@ -237,6 +240,28 @@ async def start_server(  # noqa: PLR0913 - asyncio's shape
         backlog=backlog,
         **options,
     )
+
+
+def take_credentials(writer: asyncio.StreamWriter) -> TSCredentials | None:
+    """Hand over what the client delegated, once, by what the functions for streams give.
+
+    The same as `take_credentials()` of the `SecureTransport` underneath, which `writer.transport` is not declared to
+    be.
+
+    Args:
+        writer: Of `start_server`'s callback, or of `start_credssp_streams`.
+
+    Returns:
+        The credentials; None on a client, and where they were taken before. `kind` says which they are, and
+        `as_password()` makes a password of them that logs on elsewhere.
+
+    Raises:
+        TypeError: `writer` is none of these.
+    """
+    expect("writer", writer, asyncio.StreamWriter)
+    expect("writer.transport", writer.transport, SecureTransport)
+    assert isinstance(writer.transport, SecureTransport)
+    return writer.transport.take_credentials()
 
 
 # --- connections that are already there ---

@@ -137,9 +137,9 @@ def _pack_csp_info(detail: TSCspDataDetail) -> bytes:
     """A KERB_SMARTCARD_CSP_INFO: names end with a NUL, offsets count characters from the first of them."""
     names, offsets = "", []
     for name in (detail.card_name, detail.reader_name, detail.container_name, detail.csp_name):
-        offsets.append(len(UnicodeString(names)) // 2)
+        offsets.append(len(UnicodeString(names).wire) // 2)
         names += _text(name) + "\0"
-    buffer = UnicodeString(names)
+    buffer = UnicodeString(names).wire
     total = _CSP_INFO.size + len(buffer)
     return _CSP_INFO.pack(total, _CSP_MESSAGE_TYPE, 0, 0, detail.key_spec, *offsets) + buffer
 
@@ -152,7 +152,7 @@ def _lay_out(offset: int, *values: str) -> tuple[list[int], bytes]:
     """The three words of each UNICODE_STRING, and the texts that lie from `offset` on."""
     words: list[int] = []
     texts = b""
-    for text in map(UnicodeString, values):
+    for text in [UnicodeString(value).wire for value in values]:
         if len(text) > _LONGEST_TEXT:
             raise refusal(
                 f"expected a text of at most {_LONGEST_TEXT} bytes, got {len(text)}", SecurityStatus.SEC_E_CANNOT_PACK

@@ -20,6 +20,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Final, Self, TypeAlias, assert_never
 
+from acredssp.arguments import expect
+from acredssp.credentials import Password, SmartCard
 from acredssp.errors import RemoteProtocolError
 from acredssp.secret import SecretBytes
 from acredssp.status import SecurityStatus
@@ -56,30 +58,35 @@ _MAX_SUPPLEMENTAL: Final = 64
 """Supplemental packages that are read. Windows and FreeRDP send one, for NTLM."""
 
 
-class UnicodeString(bytes):
-    """A text field: UTF-16LE without terminator, as a UNICODE_STRING counts it ([MS-CSSP] 2.2.1.2.1).
+class UnicodeString(str):
+    """A text field, as text: UTF-16LE without terminator on the wire ([MS-CSSP] 2.2.1.2.1).
 
-    The bytes are kept as they came and `str()` reads them, never failing: xfreerdp3 3.10 with /pth sends a
-    password of 1,088 bytes, most of them uninitialised memory.
+    It compares, prints and is hashed as the text that it is. Terminating NULs (rdesktop sends them) and an odd last
+    byte are no part of the text, but stay in `wire`; reading never fails, whatever the bytes are. Its repr shows the
+    length alone: whoever is delegated may be nobody else's business.
 
     Args:
         value: The text, or the bytes of the wire.
     """
 
-    __slots__ = ()
+    __slots__ = ("wire",)
 
-    def __new__(cls, value: str | bytes = b"") -> Self:
+    wire: bytes
+    """The bytes as they came, or as they will go."""
+
+    def __new__(cls, value: str | bytes | bytearray = b"") -> Self:
         """From text or from the bytes of the wire."""
-        return bytes.__new__(cls, value.encode("utf-16-le", "surrogatepass") if isinstance(value, str) else value)
-
-    def __str__(self) -> str:
-        """The text, without terminating NULs (rdesktop sends them) and without an odd last byte."""
-        whole = len(self) & ~1
-        return self[:whole].decode("utf-16-le", "surrogatepass").rstrip("\0")
+        if isinstance(value, UnicodeString):
+            wire = value.wire
+        else:
+            wire = value.encode("utf-16-le", "surrogatepass") if isinstance(value, str) else bytes(value)
+        text = str.__new__(cls, wire[: len(wire) & ~1].decode("utf-16-le", "surrogatepass").rstrip("\0"))
+        text.wire = wire
+        return text
 
     def __repr__(self) -> str:
         """The length alone."""
-        return f"<{len(self)} bytes>"
+        return f"<{len(self.wire)} bytes>"
 
 
 _EMPTY: Final = UnicodeString()
@@ -95,11 +102,11 @@ class SecretText(SecretBytes):
     __slots__ = ()
 
     def __init__(self, value: str | bytes | bytearray = b"") -> None:
-        bytearray.__init__(self, value.encode("utf-16-le", "surrogatepass") if isinstance(value, str) else value)
+        bytearray.__init__(self, UnicodeString(value).wire if isinstance(value, str) else value)
 
     def reveal(self) -> str:
         """The text, read as `UnicodeString` does."""
-        return str(UnicodeString(bytes(self)))
+        return str(UnicodeString(self))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,8 +118,20 @@ class TSPasswordCreds:
     password: SecretText = dataclasses.field(default_factory=SecretText, repr=False)
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.domain_name, UnicodeString) and isinstance(self.user_name, UnicodeString)):
+            _keep_text(self, "domain_name", "user_name")
         if not isinstance(self.password, SecretText):
             object.__setattr__(self, "password", SecretText(self.password))
+
+    def as_password(self) -> Password:
+        """The same as what logs on: to authenticate with it elsewhere, as a proxy does, or to delegate it.
+
+        Raises:
+            ValueError: Nothing was delegated.
+        """
+        if self.kind == "nothing":
+            raise ValueError("nothing was delegated: there is no password")
+        return Password(self.password.reveal(), str(self.user_name), str(self.domain_name))
 
     @classmethod
     def of(cls, domain_name: str = "", user_name: str = "", password: str = "") -> Self:
@@ -123,7 +142,8 @@ class TSPasswordCreds:
     def kind(self) -> str:
         """`password`, or `nothing` for three empty strings; NULs alone are empty, too."""
         # Looked at as bytes: no text of the password comes into being.
-        return "password" if any(self.domain_name) or any(self.user_name) or any(self.password) else "nothing"
+        named = any(self.domain_name.wire) or any(self.user_name.wire)
+        return "password" if named or any(self.password) else "nothing"
 
     def zero(self) -> None:
         """Overwrite what is secret."""
@@ -141,6 +161,9 @@ class TSCspDataDetail:
     container_name: UnicodeString | None = None
     csp_name: UnicodeString | None = None
 
+    def __post_init__(self) -> None:
+        _keep_text(self, "card_name", "reader_name", "container_name", "csp_name")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TSSmartCardCreds:
@@ -152,8 +175,23 @@ class TSSmartCardCreds:
     domain_hint: UnicodeString | None = None
 
     def __post_init__(self) -> None:
+        _keep_text(self, "user_hint", "domain_hint")
         if not isinstance(self.pin, SecretText):
             object.__setattr__(self, "pin", SecretText(self.pin))
+
+    def as_smart_card(self) -> SmartCard:
+        """The same as what a client delegates."""
+        detail = self.csp_data
+        return SmartCard(
+            pin=self.pin.reveal(),
+            user=str(self.user_hint or ""),
+            domain=str(self.domain_hint or ""),
+            card_name=str(detail.card_name or ""),
+            reader_name=str(detail.reader_name or ""),
+            container_name=str(detail.container_name or ""),
+            csp_name=str(detail.csp_name or ""),
+            key_spec=detail.key_spec,
+        )
 
     @property
     def kind(self) -> str:
@@ -175,6 +213,7 @@ class TSRemoteGuardPackageCred:
     """The package's own structure: KERB_TICKET_LOGON, NTLM_REMOTE_SUPPLEMENTAL_CREDENTIAL."""
 
     def __post_init__(self) -> None:
+        _keep_text(self, "package_name")
         if not isinstance(self.cred_buffer, SecretBytes):
             object.__setattr__(self, "cred_buffer", SecretBytes(self.cred_buffer))
 
@@ -196,6 +235,15 @@ class TSRemoteGuardCreds:
         """Overwrite what is secret."""
         for package in (self.logon_cred, *(self.supplemental_creds or ())):
             package.cred_buffer.zero()
+
+
+def _keep_text(credentials: object, *names: str) -> None:
+    """Make text fields that were given as plain text, or as bytes, what they are declared to be."""
+    for name in names:
+        value = getattr(credentials, name)
+        if value is not None and not isinstance(value, UnicodeString):
+            expect(name, value, str, bytes)
+            object.__setattr__(credentials, name, UnicodeString(value))
 
 
 TSCredentials: TypeAlias = TSPasswordCreds | TSSmartCardCreds | TSRemoteGuardCreds
@@ -238,8 +286,8 @@ def decode(data: bytes) -> TSCredentials:
 
 def _encode_password(credentials: TSPasswordCreds) -> bytes:
     return (
-        der.encode_octets(0, credentials.domain_name)
-        + der.encode_octets(1, credentials.user_name)
+        der.encode_octets(0, credentials.domain_name.wire)
+        + der.encode_octets(1, credentials.user_name.wire)
         + der.encode_octets(2, credentials.password)
     )
 
@@ -298,7 +346,7 @@ def _encode_remote_guard(credentials: TSRemoteGuardCreds) -> bytes:
 
 def _encode_package(package: TSRemoteGuardPackageCred) -> bytes:
     return der.encode(
-        der.SEQUENCE, der.encode_octets(0, package.package_name) + der.encode_octets(1, package.cred_buffer)
+        der.SEQUENCE, der.encode_octets(0, package.package_name.wire) + der.encode_octets(1, package.cred_buffer)
     )
 
 
@@ -329,7 +377,8 @@ def _decode_package(data: bytes, offset: int, end: int) -> TSRemoteGuardPackageC
 
 def _encode_optional(first: int, *texts: UnicodeString | None) -> bytes:
     """Consecutive optional text fields from tag [first] on; None is left out."""
-    return b"".join(der.encode_octets(number, text) for number, text in enumerate(texts, first) if text is not None)
+    numbered = enumerate(texts, first)
+    return b"".join(der.encode_octets(number, text.wire) for number, text in numbered if text is not None)
 
 
 def _optional_text(data: bytes, offset: int, end: int, number: int, field: str) -> tuple[UnicodeString | None, int]:

@@ -7,10 +7,12 @@ import ssl
 
 import pytest
 from support.endpoints import (
+    BOB,
     CERTIFICATE,
     KEY,
     PASSWORD,
     PIN,
+    MemoryTransport,
     Recorder,
     client_config,
     memory_pair,
@@ -28,6 +30,7 @@ from acredssp.aio.streams import (
     start_credssp,
     start_credssp_streams,
     start_server,
+    take_credentials,
 )
 from acredssp.carriage.base import TLS
 from acredssp.carriage.rdp import RDP
@@ -91,6 +94,32 @@ async def test_open_connection_gives_streams(serving, carriage):
     assert await reader.read() == b""
     writer.close()
     await writer.wait_closed()
+
+
+async def test_what_was_delegated_is_taken_from_the_writer_once(serving):
+    taken = asyncio.get_running_loop().create_future()
+
+    def connected(reader, writer):
+        taken.set_result((take_credentials(writer), take_credentials(writer)))
+        writer.close()
+
+    port = await serving(connected)
+    _, writer = await open_connection(HOST, port, config=client_config())
+    credentials, second = await taken
+    assert credentials.as_password() == BOB
+    assert second is None
+    assert take_credentials(writer) is None
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_credentials_are_taken_from_nothing_else():
+    with pytest.raises(TypeError, match="writer: expected StreamWriter, got int"):
+        take_credentials(1)
+    transport = MemoryTransport()
+    transport.closing = True  # so its writer leaves it alone
+    with pytest.raises(TypeError, match=r"writer\.transport: expected SecureTransport, got MemoryTransport"):
+        take_credentials(asyncio.StreamWriter(transport, None, None, asyncio.get_running_loop()))
 
 
 @pytest.fixture(params=["TLSv1.2", "TLSv1.3"])

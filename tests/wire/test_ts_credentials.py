@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from vectors import hostile, messages, schemas
 from vectors.load import capture, captures
 
+from acredssp.credentials import Password, SmartCard
 from acredssp.errors import RemoteProtocolError
 from acredssp.status import SecurityStatus
 from acredssp.wire import der, ts_credentials
@@ -80,8 +81,10 @@ def as_schema(credentials):
 
 
 def plain(value):
-    """Without the bytes subclass, which asn1crypto would refuse, and without absent fields."""
+    """As the bytes that asn1crypto takes, and without absent fields."""
     match value:
+        case UnicodeString():
+            return value.wire
         case bytes() | bytearray():
             return bytes(value)
         case dict():
@@ -363,14 +366,15 @@ def test_mutations_of_any_bytes_raise_only_our_errors(victim, data):
 )
 def test_text_is_read_from_any_bytes(data, text):
     value = UnicodeString(bytes.fromhex(data))
-    assert str(value) == text
-    assert value == bytes.fromhex(data)
+    assert str(value) == value == text
+    assert value.wire == bytes.fromhex(data)
+    assert UnicodeString(value).wire == value.wire
 
 
 @pytest.mark.parametrize("text", ["", "alice", "\u00fc\u4e2d", "\U0001f600", "\ud800"])
 def test_text_is_written_without_terminator(text):
-    assert UnicodeString(text) == text.encode("utf-16-le", "surrogatepass")
-    assert str(UnicodeString(text)) == text
+    assert UnicodeString(text).wire == text.encode("utf-16-le", "surrogatepass")
+    assert str(UnicodeString(text)) == UnicodeString(text) == text
 
 
 @pytest.mark.requirement("codec.credential-text")
@@ -378,6 +382,51 @@ def test_text_is_written_without_terminator(text):
 @given(st.binary(max_size=40))
 def test_reading_text_never_fails(data):
     assert isinstance(str(UnicodeString(data)), str)
+
+
+# -- what a caller does with them
+
+
+def test_user_and_domain_are_text_to_the_caller():
+    credentials = ts_credentials.decode(ts_credentials.encode(TSPasswordCreds.of("CONTOSO", "alice", "x")))
+    assert (credentials.domain_name, credentials.user_name) == ("CONTOSO", "alice")
+    assert f"{credentials.domain_name}\\{credentials.user_name}" == "CONTOSO\\alice"
+    assert {"alice": 1}[credentials.user_name] == 1
+    assert credentials.user_name.upper() == "ALICE"
+
+
+def test_a_password_that_was_delegated_logs_on_again():
+    credentials = ts_credentials.decode(ts_credentials.encode(TSPasswordCreds.of("CONTOSO", "alice", "pass\u00e9")))
+    password = credentials.as_password()
+    assert password == Password("pass\u00e9", "alice", "CONTOSO")
+    assert type(password.user) is type(password.domain) is str
+    assert TSPasswordCreds(UnicodeString(b"d\0\0\0"), UnicodeString(b"u\0\0\0"), "p").as_password().user == "u"
+
+
+def test_where_nothing_was_delegated_there_is_no_password():
+    with pytest.raises(ValueError, match="nothing was delegated"):
+        TSPasswordCreds().as_password()
+
+
+def test_a_smart_card_that_was_delegated_is_delegated_again():
+    card = SmartCard("1234", "alice", "CONTOSO", "card", "", "key", "provider", 2)
+    detail = TSCspDataDetail(2, "card", None, "key", "provider")
+    assert TSSmartCardCreds("1234", detail, "alice", "CONTOSO").as_smart_card() == card
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: TSPasswordCreds(user_name=1), "user_name"),
+        (lambda: TSPasswordCreds(domain_name=1), "domain_name"),
+        (lambda: TSSmartCardCreds("1", TSCspDataDetail(1), user_hint=1), "user_hint"),
+        (lambda: TSCspDataDetail(1, card_name=1), "card_name"),
+        (lambda: TSRemoteGuardPackageCred(1, b""), "package_name"),
+    ],
+)
+def test_a_text_field_is_text(make, name):
+    with pytest.raises(TypeError, match=f"{name}: expected str or bytes, got int"):
+        make()
 
 
 # -- kinds and what is shown
