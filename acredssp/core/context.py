@@ -36,7 +36,7 @@ from acredssp.core.own_certificate import own_public_key
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
 from acredssp.core.tls import TLSSession, peer_public_key
-from acredssp.errors import AccessDenied, CredSSPError, LocalProtocolError, RemoteProtocolError
+from acredssp.errors import AccessDenied, CertificateError, CredSSPError, LocalProtocolError, RemoteProtocolError
 from acredssp.mechanisms.base import Principal
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.tracebacks import forget_locals
@@ -56,6 +56,17 @@ _ESTABLISHED: Final = State.ESTABLISHED
 _OK: Final = SecurityStatus.SEC_E_OK
 _CONTINUE: Final = SecurityStatus.SEC_I_CONTINUE_NEEDED
 _INCOMPLETE_CREDENTIALS: Final = SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS
+
+_CERTIFICATE_UNKNOWN: Final = 46
+_HANDSHAKE_FAILURE: Final = 40
+_ALERTS: Final = {
+    SecurityStatus.SEC_E_UNTRUSTED_ROOT: 48,  # unknown_ca
+    SecurityStatus.SEC_E_CERT_EXPIRED: 45,  # certificate_expired
+    SecurityStatus.SEC_E_CERT_WRONG_USAGE: 43,  # unsupported_certificate
+    SecurityStatus.SEC_E_WRONG_PRINCIPAL: 42,  # bad_certificate
+    SecurityStatus.SEC_E_ALGORITHM_MISMATCH: 42,  # of a weak key or signature, as OpenSSL's
+}
+"""What a server is told of its certificate (RFC 8446 6.2)."""
 
 _OF_TLS: Final = (JudgeCertificate, ChooseCertificate)
 """Events of TLS's; all others are the exchange's."""
@@ -116,7 +127,7 @@ class SecurityContext:
         tls: A fresh TLS connection; None in the bare shape, where the caller runs TLS and `public_key` is given.
         public_key: Bare shape: the SubjectPublicKey of the server's certificate (content of the BIT STRING); None for a
             client that learns it later and calls `bind()` before its second step.
-        judge: Client: whether to stop with `JudgeCertificate` when TLS is up.
+        judge: Client: whether to stop with `JudgeCertificate` once the server has shown its certificate.
 
     Raises:
         ValueError: Neither `tls` nor a `public_key`.
@@ -137,6 +148,7 @@ class SecurityContext:
         self._client = handshake if isinstance(handshake, ClientHandshake) else None
         self._first_call = self._client is not None
         self._judge = judge
+        """Whether the server's certificate has still to be judged."""
         self._takes_data = True
         """Whether `step()` may be called: not while an event waits for its answer, and not after the end."""
         self._event: Event | None = None
@@ -293,9 +305,15 @@ class SecurityContext:
         if self.handshake.error is not None:
             return
         up = self.state is not State.TLS
+        judging = isinstance(self._event, JudgeCertificate)
         self.handshake.fail(error)
         self._event = None
         self._takes_data = False
+        if judging and self.tls is not None and self.tls.has_output:
+            # Our second flight has not left. The peer takes an alert in clear in its place, and learns why.
+            self.tls.refuse(_alert_for(error))
+            self._last_token = self._farewell = self.tls.output()
+            return
         message = (last_words or self.handshake.farewell()) if up else b""
         closing = b""
         if self.tls is not None:
@@ -359,14 +377,24 @@ class SecurityContext:
             self.tls.answer_certificate_request(answer)
             return self._shake_hands(self.tls, b"")
         self._client.certified = answer is True
-        return self._client.start()
+        # Up to TLS 1.2 our second flight goes first; the logon begins when TLS is up.
+        return b"" if self.handshake.state is _TLS else self._client.start()
 
     def _shake_hands(self, tls: TLSSession, records: Buffer) -> Answer | None:
         if tls.handshake(records):
             return self._tls_established(tls)
         if tls.certificate_request is not None:
             return ChooseCertificate(tls.certificate_request)
-        return b"" if tls.has_output else None
+        if not tls.has_output:
+            return None
+        if self._judge and (chain := tls.peer_chain()):
+            # Our second flight up to TLS 1.2. It is held back, so that an alert can go in its place.
+            return self._ask_judge(chain)
+        return b""
+
+    def _ask_judge(self, chain: tuple[bytes, ...]) -> JudgeCertificate:
+        self._judge = False
+        return JudgeCertificate(chain)
 
     def _tls_established(self, tls: TLSSession) -> Answer | None:
         self._max_fragment = tls.max_fragment
@@ -376,7 +404,7 @@ class SecurityContext:
         chain = tls.peer_chain()
         self._client.tls_established(peer_public_key(chain))
         # Not sent yet: the client's Finished and its first TSRequest leave together under TLS 1.3.
-        return JudgeCertificate(chain) if self._judge else self._client.start()
+        return self._ask_judge(chain) if self._judge else self._client.start()
 
     def _take_record(self, tls: TLSSession, record: Buffer) -> Answer | None:
         plaintext: bytes | bytearray = tls.read(record)
@@ -452,6 +480,13 @@ class SecurityContext:
             self.trailing_data = bytes(self._plaintext)
             self._plaintext.clear()
         return StepResult(_OK, output, 0, extra)
+
+
+def _alert_for(error: CredSSPError) -> int:
+    """The alert for a server whose certificate was not taken, or was not judged to the end."""
+    if not isinstance(error, CertificateError):
+        return _HANDSHAKE_FAILURE
+    return _ALERTS.get(error.security_status, _CERTIFICATE_UNKNOWN)
 
 
 def _close(tls: TLSSession, message: bytes) -> tuple[bytes, bytes]:

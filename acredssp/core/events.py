@@ -29,10 +29,11 @@ __all__ = [
 
 @dataclasses.dataclass(slots=True)
 class JudgeCertificate:
-    """Client: TLS is up, and nothing of the logon has left yet. Is this the right server?
+    """Client: the server has shown its certificate, and nothing of the logon has left yet. Is this the right server?
 
     Answer with True if the chain proves it, with anything else to go on with a server that no certificate
-    authenticates; call `fail()` to refuse.
+    authenticates; call `fail()` to refuse. Our second flight of the TLS handshake waits for the answer: after a refusal
+    an alert is in its place, and tells the server why. TLS is up in TLS 1.3, and not yet in TLS 1.2.
     """
 
     chain: tuple[bytes, ...]

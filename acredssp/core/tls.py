@@ -21,7 +21,7 @@ from typing import Any, Final
 from acredssp.core.server_name import server_name_of
 from acredssp.errors import LocalProtocolError, PeerClosed, TLSError
 from acredssp.status import SecurityStatus, Stage
-from acredssp.wire.tls_record import MAX_FRAGMENT, MAX_FRAGMENT_TLS13
+from acredssp.wire.tls_record import ALERT, MAX_FRAGMENT, MAX_FRAGMENT_TLS13
 from acredssp.wire.x509 import subject_public_key
 
 __all__ = [
@@ -58,9 +58,16 @@ _ALERT_STATUS: Final = {
     "NO_APPLICATION_PROTOCOL": SecurityStatus.SEC_E_APPLICATION_PROTOCOL_MISMATCH,
 }
 
+_OF_CERTIFICATES: Final = frozenset({
+    "BAD_CERTIFICATE", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_REVOKED", "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN",
+    "UNKNOWN_CA",
+})  # fmt: skip
+_CERTIFICATE_HINT: Final = "the peer does not take our certificate: see which authorities and names it trusts"
+
 _OWN_STATUS: Final = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC": SecurityStatus.SEC_E_MESSAGE_ALTERED}
 """The same for what OpenSSL finds itself; every other reason is SEC_E_ILLEGAL_MESSAGE."""
 
+_FATAL: Final = 2
 _CLOSE_NOTIFY: Final = bytes((1, 0))
 _OWN_ALERT: Final = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC": bytes((2, 20))}
 """What OpenSSL sends for what it finds, where its reason leaves no choice (RFC 8446 6.2)."""
@@ -314,6 +321,19 @@ class TLSSession:
         if self.output_size > before:
             self.alert = _CLOSE_NOTIFY
 
+    def refuse(self, description: int) -> None:
+        """Put a fatal alert in clear into `output()`, in place of the flight that is there and has not left.
+
+        The `ssl` module sends no alert of ours. In clear it is understood as long as the peer has seen nothing
+        encrypted: up to TLS 1.2 as a part of the handshake, in TLS 1.3 because OpenSSL's servers allow for clients that
+        cannot encrypt yet.
+
+        Args:
+            description: The number of the alert (RFC 8446 6).
+        """
+        self._output = bytes((ALERT, *self._output[1:3], 0, 2, _FATAL, description))
+        self._close_sent = True
+
     @property
     def closed(self) -> bool:
         """Whether `close()` was called."""
@@ -374,26 +394,28 @@ class TLSSession:
 
     @property
     def peer_certificate(self) -> bytes | None:
-        """The peer's own certificate in DER; None when it sent none, or before the handshake is complete."""
+        """The peer's own certificate in DER; None when it sent none, or has not yet."""
         try:
             return self._object.getpeercert(binary_form=True)
-        except ValueError:
-            return None
+        except ValueError:  # TLS is not up
+            chain = self._sent_chain()
+            return chain[0] if chain else None
 
     def peer_chain(self) -> tuple[bytes, ...]:
-        """Return the certificates that the peer sent, in DER, its own first; unverified."""
-        # Public as SSLObject.get_unverified_chain from 3.13; before that only on the inner object (3.10 on).
-        getter = getattr(self._object, "get_unverified_chain", None)
-        if getter is not None:
-            chain = tuple(getter())
-        else:
-            inner: Any = getattr(self._object, "_sslobj", None)
-            links = inner.get_unverified_chain() if hasattr(inner, "get_unverified_chain") else None
-            chain = tuple([link.public_bytes(_ENCODING_DER) for link in links or ()])
-        if chain:
+        """Return the certificates that the peer sent, in DER, its own first; unverified. Empty before it has."""
+        if chain := self._sent_chain():
             return chain
         leaf = self.peer_certificate  # all that a resumed session remembers
         return (leaf,) if leaf is not None else ()
+
+    def _sent_chain(self) -> tuple[bytes, ...]:
+        # Public as SSLObject.get_unverified_chain from 3.13; before that only on the inner object (3.10 on).
+        getter = getattr(self._object, "get_unverified_chain", None)
+        if getter is not None:
+            return tuple(getter())
+        inner: Any = getattr(self._object, "_sslobj", None)
+        links = inner.get_unverified_chain() if hasattr(inner, "get_unverified_chain") else None
+        return tuple([link.public_bytes(_ENCODING_DER) for link in links or ()])
 
     @property
     def context(self) -> ssl.SSLContext:
@@ -429,4 +451,5 @@ def _tls_error(error: ssl.SSLError) -> TLSError:
     return TLSError(
         f"the peer sent tls alert {name.lower()}",
         security_status=_ALERT_STATUS.get(name, SecurityStatus.SEC_E_ILLEGAL_MESSAGE),
+        hint=_CERTIFICATE_HINT if name in _OF_CERTIFICATES else None,
     )

@@ -36,6 +36,7 @@ from acredssp.errors import (
     NegotiationFailure,
     PeerClosed,
     RemoteProtocolError,
+    TLSError,
 )
 from acredssp.mechanisms.base import StepMechanism
 from acredssp.policy import MechanismChoice, Policy
@@ -411,8 +412,9 @@ async def test_untrusted_certificate_ends_the_handshake_before_the_logon():
     client, server = sides(client=client_config(trust=Trust.pinned("00" * 32)), server=server)
     ours, theirs = await both(client, server)
     assert isinstance(ours, CertificateError)
-    assert ours.security_status is SecurityStatus.SEC_E_UNTRUSTED_ROOT
-    assert isinstance(theirs, PeerClosed)
+    assert ours.security_status is SecurityStatus.SEC_E_CERT_UNKNOWN
+    assert isinstance(theirs, TLSError)
+    assert theirs.message == "the peer sent tls alert certificate_unknown"
     assert asked == []
     assert closed(client.protocol, server.protocol)
 

@@ -23,6 +23,7 @@ from acredssp.errors import (
     LimitExceeded,
     LocalProtocolError,
     PeerClosed,
+    PolicyError,
     RemoteProtocolError,
     TLSError,
 )
@@ -31,6 +32,7 @@ from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.wire import der, early_auth, tls_record, ts_credentials
 from acredssp.wire.ts_request import TSRequest
+from acredssp.wire.x509 import pin_of
 
 NONCE = bytes(32)
 INCOMPLETE = SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
@@ -475,34 +477,82 @@ def test_the_early_result_where_a_request_is_due_is_access_denied(policy):
 def test_the_certificate_is_judged_before_anything_of_the_logon_leaves(policy, answer):
     client = client_context(policy, judge=True)
     server = End(server_context(policy))
-    flight = client.step().output
-    event = None
-    while event is None:
-        reply = server.step(flight)
-        result = client.step(reply)
-        flight, event = result.output, result.event
-    assert isinstance(event, JudgeCertificate)
+    event, result = judging(client, server)
     assert event.chain == (client.tls.peer_certificate,)
     assert client.handshake.mechanism.got == []
     assert result.output == b""
     with pytest.raises(LocalProtocolError, match="resume"):
         client.step(b"")
-    assert server.context.state in (State.TLS, State.NEGO_TOKEN)
-    assert client.resume(answer).output
-    assert client.handshake.mechanism.got == [b""]
+    assert server.context.state is State.TLS
+    flight = client.resume(answer).output
+    while not client.handshake.mechanism.got:
+        flight = client.step(server.step(flight)).output
+    assert client.state is State.NEGO_TOKEN
     assert client.handshake.certified is (answer is True), "only True vouches for the server"
 
 
-def test_a_refused_certificate_ends_it(policy):
-    client = client_context(policy, judge=True)
-    server = End(server_context(policy))
+def judging(client, server):
+    """Shake hands up to the question of the certificate; return it, and the result that has it."""
     result = client.step()
     while result.event is None:
         result = client.step(server.step(result.output))
-    client.fail(CertificateError("not trusted"))
-    with pytest.raises(CertificateError):
+    assert isinstance(result.event, JudgeCertificate)
+    return result.event, result
+
+
+ALERTS = {
+    "untrusted": (CertificateError("x"), 48, SecurityStatus.SEC_E_UNTRUSTED_ROOT),
+    "expired": (CertificateError("x", security_status=SecurityStatus.SEC_E_CERT_EXPIRED), 45, None),
+    "not for servers": (CertificateError("x", security_status=SecurityStatus.SEC_E_CERT_WRONG_USAGE), 43, None),
+    "another name": (CertificateError("x", security_status=SecurityStatus.SEC_E_WRONG_PRINCIPAL), 42, None),
+    "weak": (CertificateError("x", security_status=SecurityStatus.SEC_E_ALGORITHM_MISMATCH), 42, None),
+    "another key": (CertificateError("x", security_status=SecurityStatus.SEC_E_CERT_UNKNOWN), 46, None),
+    "another reason": (PolicyError("x"), 40, None),
+}
+
+
+@pytest.mark.parametrize(("error", "alert", "status"), ALERTS.values(), ids=ALERTS)
+def test_the_server_is_told_why_its_certificate_was_refused(policy, error, alert, status):
+    """By an alert in clear, in place of the flight that has not left: the server is not told that TLS is up."""
+    client = client_context(policy, judge=True)
+    server = End(server_context(policy))
+    judging(client, server)
+    client.fail(error)
+    assert client.farewell == client.last_token == bytes((21, 3, 3, 0, 2, 2, alert))
+    assert client.alert == bytes((2, alert))
+    with pytest.raises(type(error)):
         client.resume(None)
+    with pytest.raises(TLSError, match="the peer sent tls alert") as caught:
+        server.step(client.farewell)
+    assert server.context.state is State.FAILED
+    if status is not None:
+        assert caught.value.security_status is status
     assert client.handshake.mechanism.got == []
+
+
+def test_who_has_been_sent_our_flight_is_sent_a_plain_close(policy):
+    client = client_context(policy, judge=True)
+    server = End(server_context(policy))
+    judging(client, server)
+    server.step(client.resume(True).output)
+    client.fail(CertificateError("too late"))
+    assert tls_record.alert_in_clear(client.farewell) != bytes((2, 48))
+
+
+def test_the_servers_key_is_known_while_its_certificate_is_judged(policy):
+    client = client_context(policy, judge=True)
+    event, _ = judging(client, End(server_context(policy)))
+    assert client.info.peer_key_sha256 == pin_of(event.chain[0])
+
+
+def test_a_certificate_is_judged_once(policy):
+    client = client_context(policy, judge=True)
+    server = End(server_context(policy))
+    _, result = judging(client, server)
+    result = client.resume(True)
+    while not client.handshake.mechanism.got:
+        result = client.step(server.step(result.output))
+        assert result.event is None
 
 
 # --- anything at all ---

@@ -334,21 +334,24 @@ def test_no_version_in_common_ends_with_an_alert():
 
 @pytest.mark.requirement("tls.alerts")
 @pytest.mark.parametrize(
-    ("reason", "status"),
+    ("reason", "status", "of_certificate"),
     [
-        ("TLSV1_ALERT_ACCESS_DENIED", SecurityStatus.SEC_E_LOGON_DENIED),
-        ("SSLV3_ALERT_CERTIFICATE_EXPIRED", SecurityStatus.SEC_E_CERT_EXPIRED),
-        ("TLSV1_ALERT_UNKNOWN_CA", SecurityStatus.SEC_E_UNTRUSTED_ROOT),
-        ("TLSV1_ALERT_INTERNAL_ERROR", SecurityStatus.SEC_E_INTERNAL_ERROR),
-        ("TLSV1_ALERT_DECRYPT_ERROR", SecurityStatus.SEC_E_DECRYPT_FAILURE),
-        ("SSLV3_ALERT_HANDSHAKE_FAILURE", SecurityStatus.SEC_E_ILLEGAL_MESSAGE),
-        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", SecurityStatus.SEC_E_ILLEGAL_MESSAGE),
+        ("TLSV1_ALERT_ACCESS_DENIED", SecurityStatus.SEC_E_LOGON_DENIED, False),
+        ("SSLV3_ALERT_CERTIFICATE_EXPIRED", SecurityStatus.SEC_E_CERT_EXPIRED, True),
+        ("SSLV3_ALERT_BAD_CERTIFICATE", SecurityStatus.SEC_E_CERT_UNKNOWN, True),
+        ("TLSV1_ALERT_UNKNOWN_CA", SecurityStatus.SEC_E_UNTRUSTED_ROOT, True),
+        ("TLSV1_ALERT_INTERNAL_ERROR", SecurityStatus.SEC_E_INTERNAL_ERROR, False),
+        ("TLSV1_ALERT_DECRYPT_ERROR", SecurityStatus.SEC_E_DECRYPT_FAILURE, False),
+        ("SSLV3_ALERT_HANDSHAKE_FAILURE", SecurityStatus.SEC_E_ILLEGAL_MESSAGE, False),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", SecurityStatus.SEC_E_ILLEGAL_MESSAGE, False),
     ],
 )
-def test_an_alert_becomes_schannels_status(reason, status):
+def test_an_alert_becomes_schannels_status(reason, status, of_certificate):
     error = ssl.SSLError(1, reason)
     error.reason = reason
-    assert tls_module._tls_error(error).security_status is status
+    ours = tls_module._tls_error(error)
+    assert ours.security_status is status
+    assert ("our certificate" in str(ours)) is of_certificate
 
 
 @pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])

@@ -134,7 +134,7 @@ def test_relay_is_noticed_by_the_certificate_before_anything_of_the_logon():
     relay = Relay(client(key_type="rsa"), server(key_type="rsa"), Policy())
     with pytest.raises(CredSSPError) as caught:
         relay.run()
-    assert caught.value.security_status is SecurityStatus.SEC_E_UNTRUSTED_ROOT
+    assert caught.value.security_status is SecurityStatus.SEC_E_CERT_UNKNOWN
     assert relay.seen == []
 
 
