@@ -54,7 +54,7 @@ def test_the_parameters_are_the_pages_in_its_order():
     assert inspect.iscoroutinefunction(AcceptSecurityContext)
 
 
-@pytest.mark.requirement("A3", "A5", "A17", "A18", "A21")
+@pytest.mark.requirement("A3", "A5", "A17", "A18")
 async def test_all_nine_may_be_given_by_position():
     client, _ = await pair()
     attributes, expiry, handle, output = ContextAttributes(), TimeStamp(), CtxtHandle(), out()

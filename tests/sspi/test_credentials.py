@@ -113,7 +113,7 @@ def test_the_signature_is_microsofts():
     ]  # fmt: skip
 
 
-@pytest.mark.requirement("C2", "C11", "C12", "C13")
+@pytest.mark.requirement("C2", "C11", "C13")
 async def test_a_handle_and_its_expiry_are_filled():
     handle, expiry = CredHandle(), TimeStamp()
     handle.error = LookupError  # of an earlier call

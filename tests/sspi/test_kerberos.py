@@ -7,10 +7,11 @@ import re
 import time
 
 import pytest
-from support.endpoints import BOB, client_config, server_config
+from support.endpoints import BOB, client_config, server_config, until
 from support.kerberos import ALICE
+from support.peers import free_port
 from support.records import query
-from support.sspi import CLIENT_FLAGS, OK, pair, talk
+from support.sspi import CLIENT_FLAGS, OK, Client, pair, talk
 
 from acredssp import DelegationPolicy, Keytab, MechanismChoice, Password, Policy, SPNList, TicketCache, Trust
 from acredssp.mechanisms.kerberos.by_hand import clock_skew
@@ -154,6 +155,45 @@ async def test_why_there_is_no_ticket_is_the_status(authenticate, target, status
     client.target = target
     await talk(client, server)
     assert client.status is status
+
+
+@pytest.mark.requirement("R65f")
+@pytest.mark.parametrize("package", ["CREDSSP", "TSSSP"])
+async def test_a_kdc_that_cannot_be_reached_is_no_authenticating_authority(package, kerberos):
+    """The realm is right, the password too, and nobody listens where its KDC should: no credentials are sent."""
+    await asyncio.to_thread(kerberos.configure, free_port())
+    came = []
+    client, server = await pair(
+        client_config(KERBEROS, authenticate=ALICE),
+        server_config(keytab=Keytab(str(kerberos.keytab)), admit=lambda info: came.append(info) or True),
+        package=package,
+    )
+    await talk(client, server)
+    assert client.status is SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY
+    assert client.error.hint
+    assert came == []
+
+
+@pytest.mark.requirement("R11a", "R65c")
+async def test_a_second_call_while_the_first_waits_for_the_kdc_is_refused(silent_kdc, kerberos):
+    """The first call is really in flight: the KDC has heard its request, and does not answer."""
+    policy = Policy(mechanism=MechanismChoice.KERBEROS, kerberos_timeout=600, handshake_timeout=600)
+    client, server = await pair(
+        client_config(policy, authenticate=ALICE), server_config(keytab=Keytab(str(kerberos.keytab)))
+    )
+    tls_of_server = await server.call(await client.call())
+    other = Client(client.credential)
+    other.handle, other.calls = client.handle, client.calls
+    first = asyncio.ensure_future(client.call(tls_of_server))
+    await until(lambda: silent_kdc.heard._value > 0)
+    assert not first.done()
+    await other.call(tls_of_server)
+    assert other.status is SecurityStatus.SEC_E_INVALID_HANDLE
+    assert "in flight" in str(other.error)
+    assert not first.done(), "the second call has changed nothing"
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
 
 
 # --- what ends with a ticket ---
