@@ -19,7 +19,7 @@ from cryptography import x509
 
 from acredssp.certificates.host_names import check_name
 from acredssp.certificates.judgement import Judgement, Refusal, Verdict
-from acredssp.certificates.link import readable
+from acredssp.certificates.link import place, readable
 from acredssp.certificates.path import Anchors, check_path
 from acredssp.wire.x509 import pin_of
 
@@ -99,7 +99,7 @@ class Trust:
             now: The time, aware.
         """
         try:
-            pin = readable(lambda: pin_of(chain[0]), "the server's certificate", 0)
+            pin = readable(lambda: pin_of(chain[0]), lambda: place(0), 0)
             if pin in self.pins:
                 return _TRUSTED
             return self._judge(chain, name, now, pin)

@@ -12,7 +12,7 @@ from cryptography import x509
 
 from acredssp.certificates.host_names import plain_address
 from acredssp.certificates.judgement import Refusal, Verdict
-from acredssp.certificates.link import Link, readable, shown
+from acredssp.certificates.link import Link, shown
 
 __all__ = ["check_constraints"]
 
@@ -36,7 +36,7 @@ def check_constraints(path: Sequence[Link]) -> None:
         for link in path[:height]:
             # A self-issued authority is the one above it under another key. The server's certificate never is.
             if link is path[0] or not link.self_issued:
-                readable(lambda link=link, by=authority: _check(by, link), authority.who, authority.position)  # type: ignore[misc]
+                authority.ask(lambda link=link, by=authority: _check(by, link))  # type: ignore[misc]
 
 
 def _check(authority: Link, link: Link) -> None:

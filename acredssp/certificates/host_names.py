@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 from cryptography import x509
 
 from acredssp.certificates.judgement import Refusal, Verdict
-from acredssp.certificates.link import Link, readable, shown
+from acredssp.certificates.link import Link, shown
 
 __all__ = ["Address", "check_name", "dns_name", "plain_address"]
 
@@ -45,8 +45,8 @@ def check_name(link: Link, name: str) -> None:
     Raises:
         Refusal: WRONG_NAME, with the names that it is for.
     """
-    if not readable(lambda: _is_for(link.names, name), link.who, link.position):
-        reason = readable(lambda: _why_not(link, name), link.who, link.position)
+    if not link.ask(lambda: _is_for(link.names, name)):
+        reason = link.ask(lambda: _why_not(link, name))
         raise Refusal(Verdict.WRONG_NAME, reason, link.position)
 
 

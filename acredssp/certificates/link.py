@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 
 from acredssp.certificates.judgement import Refusal, Verdict
 from acredssp.errors import CredSSPError
-from acredssp.wire.x509 import issuer_name, serial_number, subject_name, subject_public_key_info
+from acredssp.wire.x509 import front
 
-__all__ = ["Link", "read_link", "readable", "shown"]
+__all__ = ["Link", "place", "read_link", "readable", "shown"]
 
 _Result = TypeVar("_Result")
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
@@ -62,9 +62,7 @@ class Link:
         self.certificate = certificate
         self.der = der
         self.position = position
-        self.subject = subject_name(der)
-        self.issuer = issuer_name(der)
-        self.key_info = subject_public_key_info(der)
+        _, self.issuer, self.subject, self.key_info = front(der)
         self.not_before = certificate.not_valid_before_utc
         self.not_after = certificate.not_valid_after_utc
         self.key: CertificatePublicKeyTypes = certificate.public_key()
@@ -81,6 +79,15 @@ class Link:
         self.names = _value(values, x509.SubjectAlternativeName)
         self.constraints = _value(values, x509.NameConstraints)
 
+    def ask(self, read: Callable[[], _Result]) -> _Result:
+        """Return what `read` makes of this certificate.
+
+        Raises:
+            Refusal: The library cannot.
+            InvalidSignature: As `readable`.
+        """
+        return readable(read, lambda: self.who, self.position)
+
     @property
     def self_issued(self) -> bool:
         """Whether subject and issuer have one name (RFC 5280 3.2)."""
@@ -90,11 +97,9 @@ class Link:
     def who(self) -> str:
         """The certificate in words, for an error."""
         if self.position == 0:
-            return "the server's certificate"
+            return place(0)
         name = shown_name(lambda: self.certificate.subject)
-        if self.position is None:
-            return f"the trusted authority {name}"
-        return f"certificate {self.position + 1} of the server's chain ({name})"
+        return f"the trusted authority {name}" if self.position is None else f"{place(self.position)} ({name})"
 
     @property
     def issuer_shown(self) -> str:
@@ -121,12 +126,21 @@ def read_link(der: bytes, position: int, known: x509.Certificate | None = None) 
     Raises:
         Refusal: It cannot be read.
     """
-    who = "the server's certificate" if position == 0 else f"certificate {position + 1} of the server's chain"
-    return readable(lambda: Link(known or _load(der), der, position), who, position)
+    return readable(lambda: Link(known or _load(der), der, position), lambda: place(position), position)
 
 
-def readable(read: Callable[[], _Result], who: str, position: int | None) -> _Result:
+def place(position: int) -> str:
+    """Say which certificate of the server's chain that is, for an error."""
+    return f"certificate {position + 1} of the server's chain" if position else "the server's certificate"
+
+
+def readable(read: Callable[[], _Result], who: Callable[[], str], position: int | None) -> _Result:
     """Return what `read` does. Whatever the certificate library raises at a stranger's bytes is a `Refusal`.
+
+    Args:
+        read: Reads something of a certificate.
+        who: Says which certificate that is, for an error.
+        position: Where it stands in the server's chain.
 
     Raises:
         Refusal: With the library's reason.
@@ -142,11 +156,11 @@ def readable(read: Callable[[], _Result], who: str, position: int | None) -> _Re
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         text = shown(str(error)) if isinstance(error, CredSSPError) else f"{type(error).__name__}: {shown(str(error))}"
-        raise Refusal(Verdict.UNTRUSTED, f"{who} cannot be read: {text}", position) from None
+        raise Refusal(Verdict.UNTRUSTED, f"{who()} cannot be read: {text}", position) from None
 
 
 def _load(der: bytes) -> x509.Certificate:
-    number = serial_number(der)
+    number = front(der).serial_number
     if number[:1] >= b"\x80" or not any(number):
         # The library would read it, warn on standard error, and refuse it in a version to come.
         raise ValueError("its serial number is not positive (RFC 5280 4.1.2.2)")

@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from acredssp.certificates.constraints import check_constraints
 from acredssp.certificates.judgement import Refusal, Verdict
-from acredssp.certificates.link import Link, read_link, readable
+from acredssp.certificates.link import Link, place, read_link, readable
 from acredssp.certificates.rules import check_authority, check_server, check_signature_kind, check_strength
 from acredssp.errors import CredSSPError
-from acredssp.wire.x509 import signature_algorithms, subject_name
+from acredssp.wire.x509 import front, signature_algorithms
 
 __all__ = ["MOST_BYTES", "MOST_CERTIFICATES", "MOST_SIGNATURES", "Anchors", "check_path"]
 
@@ -51,7 +51,7 @@ class Anchors:
         for certificate in certificates:
             der = certificate.public_bytes(Encoding.DER)
             try:
-                subject = subject_name(der)
+                subject = front(der).subject
             except CredSSPError:
                 continue
             self._by_subject.setdefault(subject, []).append((der, certificate))
@@ -64,7 +64,7 @@ class Anchors:
     def find(self, der: bytes) -> x509.Certificate | None:
         """Return this very certificate, if it is among them."""
         try:
-            subject = subject_name(der)
+            subject = front(der).subject
         except CredSSPError:
             return None
         return next((certificate for its, certificate in self._by_subject.get(subject, ()) if its == der), None)
@@ -72,7 +72,7 @@ class Anchors:
     def _link(self, der: bytes, certificate: x509.Certificate) -> Link | None:
         if der not in self._links:
             try:
-                self._links[der] = readable(lambda: Link(certificate, der, None), "an authority", None)
+                self._links[der] = readable(lambda: Link(certificate, der, None), lambda: "an authority", None)
             except Refusal:
                 self._links[der] = None
         return self._links[der]
@@ -111,7 +111,7 @@ def verify_signature(link: Link, issuer: Link) -> None:
         Refusal: UNTRUSTED.
     """
     try:
-        readable(lambda: _verify(link, issuer), link.who, link.position)
+        link.ask(lambda: _verify(link, issuer))
     except InvalidSignature:
         reason = f"{link.who} names {issuer.who} as its issuer, whose key did not sign it"
         raise Refusal(Verdict.UNTRUSTED, reason, link.position) from None
@@ -172,7 +172,7 @@ class _Search:
 
     def _place(self, der: bytes, position: int) -> None:
         try:
-            subject = readable(lambda: subject_name(der), f"certificate {position + 1} of the server's chain", position)
+            subject = readable(lambda: front(der).subject, lambda: place(position), position)
         except Refusal as refusal:
             self._note(refusal, _NOT_SIGNED)
         else:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from acredssp.certificates.judgement import Refusal, Verdict
-from acredssp.certificates.link import Link, readable
+from acredssp.certificates.link import Link
 
 __all__ = ["RDP_AUTHENTICATION", "check_authority", "check_server", "check_signature_kind", "check_strength"]
 
@@ -117,7 +117,7 @@ def check_signature_kind(link: Link, *, allow_weak: bool) -> None:
     Raises:
         Refusal: WEAK, or UNTRUSTED for one that cannot be read.
     """
-    digest = readable(lambda: link.certificate.signature_hash_algorithm, link.who, link.position)
+    digest = link.ask(lambda: link.certificate.signature_hash_algorithm)
     if digest is None or isinstance(digest, _STRONG_DIGESTS):  # Ed25519 and Ed448 name none
         return
     if not (allow_weak and isinstance(digest, hashes.SHA1)):

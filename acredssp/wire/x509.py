@@ -5,17 +5,17 @@ Whether the certificate is to be trusted is judged elsewhere: here bytes are cut
 
 import functools
 import hashlib
-from typing import Final
+from typing import Final, NamedTuple
 
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
 
 __all__ = [
+    "Front",
+    "front",
     "issuer_name",
     "pin_of",
-    "serial_number",
     "signature_algorithms",
-    "subject_name",
     "subject_public_key",
     "subject_public_key_info",
 ]
@@ -88,24 +88,22 @@ def issuer_name(certificate: bytes) -> bytes:
     return certificate[offset:stop]
 
 
-def subject_name(certificate: bytes) -> bytes:
-    """The DER of the subject's Name as it stands there: what `issuer_name` of the certificates that it signs has.
+class Front(NamedTuple):
+    """What stands in the front of a certificate, as its bytes."""
 
-    Args:
-        certificate: The DER of a certificate.
-
-    Raises:
-        RemoteProtocolError: `certificate` is none.
-    """
-    offset, end = _find_issuer(certificate)
-    for field in ("issuer", "validity"):
-        _, offset = der.element(certificate, offset, end, der.SEQUENCE, field)
-    _, stop = der.element(certificate, offset, end, der.SEQUENCE, "subject")
-    return certificate[offset:stop]
+    serial_number: bytes
+    """The content of the INTEGER: a signed number, its most significant byte first."""
+    issuer: bytes
+    """The DER of the issuer's Name."""
+    subject: bytes
+    """The DER of the subject's Name: what `issuer` is in the certificates that it signs."""
+    key_info: bytes
+    """The DER of the SubjectPublicKeyInfo."""
 
 
-def serial_number(certificate: bytes) -> bytes:
-    """The bytes of the serial number, a signed number with its most significant byte first.
+@functools.lru_cache(_CERTIFICATES)
+def front(certificate: bytes) -> Front:
+    """Find all that this module knows in one walk.
 
     Args:
         certificate: The DER of a certificate.
@@ -114,8 +112,18 @@ def serial_number(certificate: bytes) -> bytes:
         RemoteProtocolError: `certificate` is none.
     """
     offset, end = _find_serial_number(certificate)
-    start, stop = der.element(certificate, offset, end, der.INTEGER, "serialNumber")
-    return certificate[start:stop]
+    number, after_number = der.element(certificate, offset, end, der.INTEGER, "serialNumber")
+    _, issuer = der.element(certificate, after_number, end, der.SEQUENCE, "signature")
+    _, validity = der.element(certificate, issuer, end, der.SEQUENCE, "issuer")
+    _, subject = der.element(certificate, validity, end, der.SEQUENCE, "validity")
+    _, key_info = der.element(certificate, subject, end, der.SEQUENCE, "subject")
+    _, stop = der.element(certificate, key_info, end, der.SEQUENCE, "subjectPublicKeyInfo")
+    return Front(
+        certificate[number:after_number],
+        certificate[issuer:validity],
+        certificate[subject:key_info],
+        certificate[key_info:stop],
+    )
 
 
 def signature_algorithms(certificate: bytes) -> tuple[bytes, bytes]:

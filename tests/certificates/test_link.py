@@ -123,7 +123,7 @@ def test_whatever_the_library_raises_is_a_refusal(error):
         raise error
 
     with pytest.raises(Refusal, match=f"the server's certificate cannot be read: {type(error).__name__}: .*odd"):
-        readable(read, "the server's certificate", 0)
+        readable(read, lambda: "the server's certificate", 0)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
@@ -132,7 +132,7 @@ def test_who_ends_the_process_is_not_the_library(error):
         raise error
 
     with pytest.raises(type(error)):
-        readable(read, "the server's certificate", 0)
+        readable(read, lambda: "the server's certificate", 0)
 
 
 def test_a_strangers_text_is_short_and_on_one_line():
