@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.peers import DEADLINE
 
-from benchmarks import report, storm
+from benchmarks import report, storm, verdicts
 from benchmarks.harness import Figure, Row
 
 ROOT = Path(__file__).parent.parent
@@ -211,3 +211,10 @@ def test_handshakes_beside_a_silent_kdc():
     assert found["met"]["deadlines"]
     assert found["met"]["executor"]
     assert done.returncode == (0 if all(found["met"].values()) else 1)
+
+
+@pytest.mark.parametrize("intermediates", [0, 1])
+def test_a_verdict_is_compared_with_that_of_a_verifier_for_the_web(intermediates):
+    microseconds, ratio = verdicts.compare(*verdicts.make_chain("P-256", intermediates), rounds=1)
+    assert microseconds > 0
+    assert ratio > 0
