@@ -96,6 +96,7 @@ async def establish(protocol: CredSSPProtocol, sequence: Sequence, answer: Answe
         except TimeoutError:
             raise HandshakeTimeout("the handshake did not end before its deadline") from None
     except CredSSPError as error:
+        driver.stop()
         sequence.fail(error)
         if error.__cause__ is None:
             error.__cause__ = protocol.error
@@ -107,7 +108,7 @@ async def establish(protocol: CredSSPProtocol, sequence: Sequence, answer: Answe
         protocol.abort()
         raise
     finally:
-        driver.forget_pending()
+        driver.stop()
     return sequence.context.info
 
 
@@ -137,6 +138,7 @@ class _Driver:
         "_presence",
         "_protocol",
         "_sequence",
+        "_turn",
         "_waiter",
         "_wanted",
     )
@@ -154,6 +156,8 @@ class _Driver:
         self._pending: Pending | None = None
         self._presence: asyncio.Timeout | None = None
         """While an answer is awaited: ends the waiting once the peer has left."""
+        self._turn: asyncio.Handle | None = None
+        """Where the engine goes on with what is stored, once everybody else of the loop has had a turn."""
         self._established = False
         self._error: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -242,10 +246,12 @@ class _Driver:
             return False
         return True
 
-    def forget_pending(self) -> None:
-        """Drop the answer that nobody will await."""
+    def stop(self) -> None:
+        """Drop the answer that nobody will await, and the turn that nobody wants."""
         if self._pending is not None:
             self._pending.close()
+        if self._turn is not None:
+            self._turn.cancel()
 
     async def _woken(self) -> None:
         self._waiter = self._protocol.loop.create_future()
@@ -284,6 +290,9 @@ class _Driver:
                     self._finish()
                     return
                 elif protocol.received and not result.missing:
+                    if not result.output:  # it took as much as one call takes
+                        self._turn = protocol.loop.call_soon(self._go_on)
+                        return
                     result = None
                 else:
                     # With nothing stored, a step would only tell that a whole header is missing.

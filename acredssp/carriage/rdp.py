@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NoReturn, assert_never
 
 from acredssp.arguments import expect
-from acredssp.core.context import Buffer, SecurityContext, StepResult
+from acredssp.core.context import MOST_RECORDS_A_CALL, Buffer, SecurityContext, StepResult
 from acredssp.core.events import Admit
 from acredssp.core.server import refuse_unless_allowed
 from acredssp.errors import (
@@ -317,8 +317,12 @@ class RDPInitiator(_RDPSequence):
     def _early_user_auth(self, data: memoryview) -> StepResult:
         tls = self.context.tls
         assert tls is not None
-        taken = 0
+        taken, left = 0, MOST_RECORDS_A_CALL
         while (end := tls_record.record_end(data, taken)) <= len(data):
+            if not left:
+                return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, extra=len(data) - taken)
+            self.context.count_records(1, end - taken)
+            left -= 1
             self._plaintext += tls.read(data[taken:end])
             taken = end
             if tls.peer_closed:

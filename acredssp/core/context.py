@@ -17,6 +17,11 @@ partial record is kept inside, so a repeated call is harmless.
 `missing` never reaches past the record in hand: with one byte less the answer is again SEC_E_INCOMPLETE_MESSAGE and 1;
 with exactly that many a header becomes known or a record is taken.
 
+One call takes 64 records at most. Where whole ones are left behind those, the answer is SEC_I_CONTINUE_NEEDED with no
+output and nothing missing: step again at once or, in a loop that serves others too, when they have had their turn.
+A peer may send 64 records before the handshake ends, whatever they hold, and one more for each 512 bytes: more is a
+`LimitExceeded`. A logon takes 6 to 9 a side.
+
 A failure raises a `CredSSPError`. It is sticky: every later call raises the same error. `farewell` then holds what the
 peer should still be sent (an alert, an errorCode, a close_notify) before the connection is closed. Who carries tokens
 one by one and has no connection to close (SSPI, HTTP) sends `last_token` instead.
@@ -36,7 +41,14 @@ from acredssp.core.own_certificate import own_public_key
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
 from acredssp.core.tls import TLSSession, peer_public_key
-from acredssp.errors import AccessDenied, CertificateError, CredSSPError, LocalProtocolError, RemoteProtocolError
+from acredssp.errors import (
+    AccessDenied,
+    CertificateError,
+    CredSSPError,
+    LimitExceeded,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 from acredssp.mechanisms.base import Principal
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.tracebacks import forget_locals
@@ -45,7 +57,14 @@ from acredssp.wire.first_bytes import OTHER_SIDE_RDP
 from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.x509 import pin_of
 
-__all__ = ["Buffer", "HandshakeInfo", "SecurityContext", "StepResult"]
+__all__ = ["MOST_RECORDS_A_CALL", "Buffer", "HandshakeInfo", "SecurityContext", "StepResult"]
+
+MOST_RECORDS_A_CALL: Final = 64
+"""Records that one call takes: however small they are, none takes longer than a handshake's own arithmetic."""
+
+_MOST_SMALL_RECORDS: Final = 64
+"""Records of next to nothing that a peer may send before the handshake ends: several times what any stack needs."""
+_SMALLEST_FRAGMENT: Final = tls_record.SMALLEST_FRAGMENT
 
 # IronRDP's acceptor refuses with the early user authorization result even where a TSRequest is due.
 _ACCESS_DENIED: Final = early_auth.encode(early_auth.AuthorizationResult.ACCESS_DENIED)
@@ -154,6 +173,10 @@ class SecurityContext:
         self._event: Event | None = None
         """Whom the engine waits for."""
         self._max_fragment = tls_record.MAX_FRAGMENT
+        self._record_credit = _MOST_SMALL_RECORDS * _SMALLEST_FRAGMENT
+        """Bytes by which the peer's records may still fall short of the smallest fragment that TLS can agree on."""
+        self._counted = 0
+        """Bytes of records that were counted with the flight in front of them, and are still to be taken."""
         self._plaintext = bytearray()
         """What came of a TSRequest that is not whole; in the end, what came behind the last one."""
         self._farewell = self._last_token = b""
@@ -218,12 +241,13 @@ class SecurityContext:
         return self.tls.alert or tls_record.alert_in_clear(self._farewell)
 
     def step(self, data: Buffer = b"") -> StepResult:
-        """Take whole records from the front of `data` until there is something to answer.
+        """Take whole records from the front of `data` until there is something to answer, 64 at most.
 
         A client's first call takes no data.
 
         Raises:
             LocalProtocolError: The context is established, or waits for `resume()`; nothing changed.
+            LimitExceeded: The peer has sent too many records that are too small: send `farewell` and close.
             CredSSPError: The handshake failed, now or earlier: send `farewell` and close.
         """
         if not self._takes_data:
@@ -277,6 +301,19 @@ class SecurityContext:
             raise LocalProtocolError("a client's context is bound once, to a key")
         self.handshake.public_key = public_key
         self._client.certified = certified
+
+    def count_records(self, count: int, size: int) -> None:
+        """Count whole records of the peer before TLS takes them; `size` is theirs, in bytes and headers included.
+
+        Raises:
+            LimitExceeded: They are too many for what they hold.
+        """
+        self._record_credit += size - count * _SMALLEST_FRAGMENT
+        if self._record_credit < 0:
+            raise LimitExceeded(
+                f"the peer cut what it sent into too many tls records: before the handshake ends, at most "
+                f"{_MOST_SMALL_RECORDS} may come, and one more for every {_SMALLEST_FRAGMENT} bytes"
+            )
 
     def receive_eof(self, hint: str | None = OTHER_SIDE_RDP) -> NoReturn:
         """Note that the transport ended before the context was established.
@@ -443,20 +480,30 @@ class SecurityContext:
         return self._result(self.handshake.receive(message), len(data) - frame.total)
 
     def _step_records(self, tls: TLSSession, data: Buffer) -> StepResult:
-        size, taken = len(data), 0
+        size, taken, left = len(data), 0, MOST_RECORDS_A_CALL
         while True:
             # OpenSSL takes a flight of its handshake in one call, and leaves what is behind the handshake's end.
             shaking = self.handshake.state is _TLS
-            end = tls_record.whole_records(data, taken, self._max_fragment) if shaking else taken
-            if end == taken:
-                end = tls_record.record_end(data, taken, self._max_fragment)
+            end, count = taken, 0
+            if shaking:
+                end, count = tls_record.whole_records(data, taken, self._max_fragment, left, self._record_credit)
+            if not count:
+                end, count = tls_record.record_end(data, taken, self._max_fragment), 1
                 if end > size:
                     return StepResult.unfinished(end - size, size, taken)
+                if not left:
+                    return StepResult(_CONTINUE, extra=size - taken)
+            if self._counted:
+                self._counted -= end - taken
+            else:
+                self.count_records(count, end - taken)
+            left -= count
             records = data[taken:end]
             if shaking:
                 answer = self._shake_hands(tls, records)
                 if self.handshake.state is not _TLS:
-                    end -= tls.give_back()
+                    self._counted = tls.give_back()
+                    end -= self._counted
             else:
                 answer = self._take_record(tls, records)
             taken = end

@@ -18,6 +18,7 @@ __all__ = [
     "HEADER_SIZE",
     "MAX_FRAGMENT",
     "MAX_FRAGMENT_TLS13",
+    "SMALLEST_FRAGMENT",
     "alert_in_clear",
     "record_end",
     "whole_records",
@@ -43,6 +44,9 @@ MAX_FRAGMENT: Final = 16_384 + 2_048
 """Bytes of a TLSCiphertext fragment up to TLS 1.2 (RFC 5246 6.2.3)."""
 MAX_FRAGMENT_TLS13: Final = 16_384 + 256
 """The same in TLS 1.3 (RFC 8446 5.2)."""
+SMALLEST_FRAGMENT: Final = 512
+"""Bytes: the smallest limit that a peer's fragments can have (max_fragment_length, RFC 6066 4). A peer with much to say
+has no reason to send smaller ones."""
 
 
 def record_end(data: bytes | bytearray | memoryview, offset: int = 0, max_fragment: int = MAX_FRAGMENT) -> int:
@@ -68,20 +72,37 @@ def record_end(data: bytes | bytearray | memoryview, offset: int = 0, max_fragme
     return offset + HEADER_SIZE + length
 
 
-def whole_records(data: bytes | bytearray | memoryview, offset: int = 0, max_fragment: int = MAX_FRAGMENT) -> int:
-    """Where the whole records that begin at `offset` end; `offset` where none is whole.
+def whole_records(
+    data: bytes | bytearray | memoryview,
+    offset: int = 0,
+    max_fragment: int = MAX_FRAGMENT,
+    most: int = MAX_FRAGMENT,
+    credit: int = MAX_FRAGMENT * SMALLEST_FRAGMENT,
+) -> tuple[int, int]:
+    """Where the whole records that begin at `offset` end, and how many they are; `offset` and 0 where none is whole.
 
     Records of more than `max_fragment` bytes together are not counted, nor what follows something that no record can
     be: `record_end` refuses that in its turn.
+
+    Args:
+        data: Ciphertext, cut anywhere.
+        offset: Where the first record begins, at most `len(data)`.
+        max_fragment: The longest fragment allowed, and the bytes that all records together may have.
+        most: Records to count at most. The default is more than fit.
+        credit: Bytes by which records may fall short of `SMALLEST_FRAGMENT`; a longer record adds to it. The count
+            ends before a record that would overdraw it. The default is more than any records need.
     """
     last = min(len(data), offset + HEADER_SIZE + max_fragment)
-    while offset + HEADER_SIZE <= last:
+    count = 0
+    while count < most and offset + HEADER_SIZE <= last:
         beginning, length = _read_header(data, offset)
         end = offset + HEADER_SIZE + length
-        if end > last or beginning not in _BEGINNINGS:
+        credit += end - offset - SMALLEST_FRAGMENT
+        if end > last or credit < 0 or beginning not in _BEGINNINGS:
             break
         offset = end
-    return offset
+        count += 1
+    return offset, count
 
 
 def alert_in_clear(records: bytes) -> bytes:

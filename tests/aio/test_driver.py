@@ -265,6 +265,85 @@ async def test_bytes_that_came_before_the_end_are_enough(end, drive):
     assert engine.given == [b"abcde", b"de"]
 
 
+# --- turns: an engine that takes only a part of what is there ---
+
+
+async def test_what_one_call_leaves_waits_for_a_turn_of_the_loop(drive):
+    """Everybody else of the loop has one in between, and what comes meanwhile is given with the rest."""
+    engine = Engine(waits(8), waits(0, extra=6), waits(0, extra=4), done())
+    protocol, task = await drive(engine)
+    heard = []
+    feed(protocol, b"abcdefgh")
+    asyncio.get_running_loop().call_soon(lambda: heard.append(len(engine.given)))
+    assert len(engine.given) == 2
+    feed(protocol, b"ijk")
+    assert len(engine.given) == 2
+    await task
+    assert heard == [3]
+    assert engine.given == [b"", b"abcdefgh", b"cdefghijk", b"hijk"]
+
+
+async def test_an_answer_on_the_way_takes_no_turn(drive):
+    engine = Engine(waits(4), waits(0, extra=2, output=b"flight"), done())
+    protocol, task = await drive(engine)
+    feed(protocol, b"abcd")
+    assert engine.given == [b"", b"abcd", b"cd"]
+    await task
+
+
+async def test_a_hasty_peer_waits_while_the_rest_waits_for_its_turn(drive):
+    engine = Engine(waits(1), waits(0, extra=30_000), done())
+    protocol, task = await drive(engine)
+    feed(protocol, bytes(30_000))
+    assert protocol.transport.is_reading()
+    feed(protocol, bytes(10_000))
+    assert not protocol.transport.is_reading()
+    await task
+    assert len(engine.given[2]) == 40_000
+
+
+@pytest.mark.parametrize("end", ["eof_received", "connection_lost"])
+async def test_an_end_between_two_turns_comes_behind_what_is_stored(end, drive):
+    engine = Engine(waits(4), waits(0, extra=2), waits(1, extra=2))
+    protocol, task = await drive(engine)
+    feed(protocol, b"abcd")
+    protocol.eof_received() if end == "eof_received" else protocol.connection_lost(None)
+    with pytest.raises(PeerClosed):
+        await task
+    assert engine.given == [b"", b"abcd", b"cd"]
+
+
+async def test_a_handshake_that_is_cancelled_between_two_turns_takes_no_other(drive):
+    engine = Engine(waits(4), waits(0, extra=2))
+    protocol, task = await drive(engine)
+    task.cancel()
+    feed(protocol, b"abcd")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await turns(3)
+    assert engine.given == [b"", b"abcd"]
+    assert closed(protocol)
+
+
+async def test_a_deadline_between_two_turns_is_the_last_word():
+    """However many turns there are to take."""
+
+    class Endless(Engine):
+        def step(self, data=b""):
+            self.given.append(len(data))
+            return waits(0, extra=len(data))
+
+    protocol, _ = memory_pair()
+    feed(protocol, b"abcd")
+    engine = Endless()
+    with pytest.raises(HandshakeTimeout):
+        await establish(protocol, engine, None, asyncio.get_running_loop().time() + 0.02)
+    taken = len(engine.given)
+    await turns(3)
+    assert len(engine.given) == taken
+    assert isinstance(engine.failed, HandshakeTimeout)
+
+
 @pytest.mark.parametrize("end", ["eof_received", "connection_lost"])
 async def test_an_end_in_the_middle_is_the_engines_to_judge(end, drive):
     engine = Engine(waits(5), waits(2, extra=3))

@@ -1,14 +1,19 @@
 """The RDP sequence: X.224 in clear, TLS, CredSSP, early user authorization; scripted mechanisms, real TLS."""
 
+import pathlib
+
 import pytest
-from support.engine import ALICE, CUTS, End, Script, converse, session
+from support.engine import ALICE, CUTS, End, Script, converse, pem, session
+from support.records import APPLICATION_DATA, HANDSHAKE, directions
 from vectors.load import captures
 
+from acredssp import tls_config
 from acredssp.carriage.base import TLS
 from acredssp.carriage.rdp import RDP, State
 from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext
 from acredssp.core.server import ServerHandshake
+from acredssp.core.tls import TLSSession
 from acredssp.credentials import Deny
 from acredssp.errors import (
     AccessDenied,
@@ -35,9 +40,14 @@ def initiator(carriage: RDP = PLAIN):
     return carriage.initiator(SecurityContext(handshake, session("rsa", POLICY, server_side=False)))
 
 
-def acceptor(carriage: RDP = PLAIN, *, admit: bool = False):
+def acceptor(carriage: RDP = PLAIN, *, admit: bool = False, keys: pathlib.Path | None = None):
     handshake = ServerHandshake(Script(b"s1", b""), POLICY, admit=admit)
-    return carriage.acceptor(SecurityContext(handshake, session("rsa", POLICY, server_side=True)))
+    tls = session("rsa", POLICY, server_side=True)
+    if keys is not None:
+        context = tls_config.server_context_from_pem(POLICY, *pem("rsa"))
+        context.keylog_filename = str(keys)
+        tls = TLSSession(context, server_side=True)
+    return carriage.acceptor(SecurityContext(handshake, tls))
 
 
 def confirm(protocol: int | None = None, failure: int | None = None) -> bytes:
@@ -352,6 +362,38 @@ def test_any_other_result_is_a_protocol_error(result):
     assert caught.value.stage is Stage.EARLY_USER_AUTH
 
 
+def tickets_by_hand(folder):
+    """A client that waits for the result, and a function that makes records with a session ticket of a given size."""
+    client = waiting_for_the_result(folder / "keys")
+    _, server = directions((folder / "keys").read_text("ascii"), client.flights)
+
+    def ticket(size):
+        body = bytes(8) + b"\1\0" + size.to_bytes(2, "big") + bytes(size) + b"\0\0"  # NewSessionTicket, RFC 8446 4.6.1
+        return server.seal(HANDSHAKE, b"\4" + len(body).to_bytes(3, "big") + body)
+
+    return client, server, ticket
+
+
+def test_session_tickets_in_front_of_the_result_are_counted(tmp_path):
+    client, _, ticket = tickets_by_hand(tmp_path)
+    with pytest.raises(LimitExceeded, match="too many tls records") as caught:
+        for taken in range(100):  # noqa: B007 - is looked at below
+            client.end.step(ticket(1))
+    assert 40 < taken < 64
+    assert caught.value.stage is Stage.EARLY_USER_AUTH
+    assert client.end.context.state is State.FAILED
+
+
+def test_a_call_takes_64_records_in_front_of_the_result(tmp_path):
+    client, server, ticket = tickets_by_hand(tmp_path)
+    stream = [ticket(600) for _ in range(100)]
+    result = client.end.context.step(b"".join(stream))
+    left = b"".join(stream[64:])
+    assert (result.status, result.missing, result.extra) == (SecurityStatus.SEC_I_CONTINUE_NEEDED, 0, len(left))
+    final = server.seal(APPLICATION_DATA, early_auth.encode(AuthorizationResult.SUCCESS))
+    assert client.end.context.step(left + final).status is SecurityStatus.SEC_E_OK
+
+
 def test_a_close_instead_of_the_result():
     client = waiting_for_the_result()
     client.peer.close()
@@ -362,13 +404,17 @@ def test_a_close_instead_of_the_result():
 class waiting_for_the_result:  # noqa: N801 - reads as what it gives
     """A client in EARLY_USER_AUTH, and the server's TLS without a CredSSP around it."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: pathlib.Path | None = None) -> None:
         self.end = End(initiator(EX))
-        server = End(acceptor(EX, admit=True), answer=lambda event: pytest.fail("asked twice"))
+        server = End(acceptor(EX, admit=True, keys=keys), answer=lambda event: pytest.fail("asked twice"))
         self.peer = server.context.context.tls
-        flight = self.end.step(b"")
+        self.flights: list[tuple[str, bytes]] = []
+        """Of both sides behind the negotiation, as `support.records.directions` reads them."""
+        flight = self.end.step(server.step(self.end.step(b"")))
         while self.end.context.state is not State.EARLY_USER_AUTH:
-            flight = self.end.step(server.step(flight))
+            reply = server.step(flight)
+            self.flights += [("c2s", flight), ("s2c", reply)]
+            flight = self.end.step(reply)
         # What the client sent last, its authInfo, is never taken: the peer's TLS goes on without it.
 
     def feed(self, data: bytes, cut) -> None:

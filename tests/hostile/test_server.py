@@ -11,6 +11,7 @@ from support.endpoints import BOB, client_config, server_config
 from support.logon import tls_peer
 
 from acredssp import RDP, AuthenticationError, Password, open_connection, start_server
+from acredssp.errors import LimitExceeded
 from acredssp.wire.ts_request import TSRequest
 from acredssp.wire.x224 import ConnectionRequest, Protocols
 
@@ -57,6 +58,22 @@ async def sends_a_giant(reader, writer):
     await reader.read()
 
 
+async def sends_crumbs(reader, writer):
+    """A long TSRequest one byte a record."""
+    writer.write(REQUEST)
+    await reader.readexactly(19)
+    tls = tls_peer(server_side=False)
+    flight = b""
+    while not tls.handshake(flight):
+        writer.write(tls.output())
+        flight = await reader.read(65_536)
+    writer.write(tls.output())
+    for byte in b"\x30\x83\x01\xff\xf0" + bytes(2000):
+        tls.write(bytes((byte,)))
+    writer.write(tls.output())
+    await reader.read()
+
+
 async def dies_in_the_middle(reader, writer):
     writer.write(REQUEST)
     await reader.readexactly(19)
@@ -71,7 +88,15 @@ async def dies_in_the_middle(reader, writer):
     writer.transport.abort()
 
 
-BAD = [leaves, speaks_another_protocol, injects_behind_its_request, breaks_tls, sends_a_giant, dies_in_the_middle]
+BAD = [
+    leaves,
+    speaks_another_protocol,
+    injects_behind_its_request,
+    breaks_tls,
+    sends_a_giant,
+    sends_crumbs,
+    dies_in_the_middle,
+]
 
 
 async def misbehave(port, how):
@@ -117,4 +142,6 @@ async def test_good_clients_among_bad_peers_are_served():
     await server.wait_closed()
     await asyncio.gather(*silent)
     assert sum(report.error is None for report in reports) == len(good)
+    limits = [report for report in reports if isinstance(report.error, LimitExceeded)]
+    assert len(limits) == 3 * (BAD.count(sends_a_giant) + BAD.count(sends_crumbs))
     assert all(report.error.stage is not None for report in reports if report.error)

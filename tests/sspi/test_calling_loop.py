@@ -9,6 +9,10 @@ from support.engine import CUTS
 from support.logon import records
 from support.sspi import CERTIFICATE_DER, OK, Client, Server, inbound, outbound, pair, talk
 
+from acredssp.core.tls import TLSSession
+from acredssp.errors import LimitExceeded
+from acredssp.status import SecurityStatus
+from acredssp.tls_config import client_context
 from acredssp.wire import der
 from acredssp.wire.ts_credentials import TSPasswordCreds
 
@@ -85,6 +89,28 @@ async def test_random_cuts_join_flights_and_split_them(seed):
         end.flags &= ~0x100 if source.random() < 0.5 else -1
     await talk(client, server, lambda data, _missing: data[: source.randint(1, source.choice([3, 60, 2000]))])
     hold_success(client, server)
+
+
+@pytest.mark.parametrize("tls", TLS)
+@pytest.mark.parametrize("spare", [True, False], ids=["spare", "no_spare"])
+async def test_more_records_than_the_engine_takes_in_one_go(tls, spare):
+    """A message of 40 KiB, as Kerberos has them, from a peer whose records are as small as TLS can agree on."""
+    server = Server(await inbound(configs(tls)[1]), spare=spare)
+    peer = TLSSession(client_context(tls_policy(tls)), server_side=False)
+    reply = b""
+    while not peer.handshake(reply) or peer.has_output:
+        reply = b"".join(await server.feed(peer.output()))
+    message = b"\x30\x82\x9f\xfc" + bytes(40_956)
+    for start in range(0, len(message) - 512, 512):
+        peer.write(message[start : start + 512])
+    stream = peer.output()
+    assert len(records(stream)) > 64
+    assert not await server.feed(stream)
+    assert (server.status, server.error, server.received) == (SecurityStatus.SEC_I_CONTINUE_NEEDED, None, b"")
+    peer.write(message[-512:])
+    await server.feed(peer.output())
+    assert server.status.failed  # of what the message says: there is no TSRequest in it
+    assert not isinstance(server.error, LimitExceeded)
 
 
 def messages(data):

@@ -80,34 +80,56 @@ def test_the_first_length_byte_alone_can_be_too_much(limit, high, fits):
 
 
 @pytest.mark.parametrize(
-    ("data", "expected"),
+    ("data", "expected", "count"),
     [
-        (b"", 0),
-        (RECORD[:-1], 0),
-        (RECORD, 21),
-        (RECORD + RECORD[:4], 21),
-        (RECORD * 2, 42),
-        (RECORD * 3 + RECORD[:20], 63),
-        (RECORD * 2 + b"\xff" * 9, 42),
-        (RECORD + b"\xff" * 9, 21),
-        (RECORD * 2 + b"\x17\x02\x03\x00\x00", 42),
-        (b"\x18\x03\x03\x00\x00", 0),
-        (bytes.fromhex("1603030000") * 4, 20),
+        (b"", 0, 0),
+        (RECORD[:-1], 0, 0),
+        (RECORD, 21, 1),
+        (RECORD + RECORD[:4], 21, 1),
+        (RECORD * 2, 42, 2),
+        (RECORD * 3 + RECORD[:20], 63, 3),
+        (RECORD * 2 + b"\xff" * 9, 42, 2),
+        (RECORD + b"\xff" * 9, 21, 1),
+        (RECORD * 2 + b"\x17\x02\x03\x00\x00", 42, 2),
+        (b"\x18\x03\x03\x00\x00", 0, 0),
+        (bytes.fromhex("1603030000") * 4, 20, 4),
     ],
 )
-def test_where_the_whole_records_end(data, expected):
-    assert tls_record.whole_records(data) == tls_record.whole_records(memoryview(data)) == expected
-    assert tls_record.whole_records(RECORD + data, len(RECORD)) == len(RECORD) + expected
+def test_where_the_whole_records_end(data, expected, count):
+    assert tls_record.whole_records(data) == tls_record.whole_records(memoryview(data)) == (expected, count)
+    assert tls_record.whole_records(RECORD + data, len(RECORD)) == (len(RECORD) + expected, count)
 
 
 def test_no_more_records_than_the_longest_one_has_bytes():
     largest = bytes.fromhex("1603034800") + bytes(0x4800)
-    assert tls_record.whole_records(largest + RECORD) == len(largest)
-    assert tls_record.whole_records(RECORD + largest) == len(RECORD)
+    assert tls_record.whole_records(largest + RECORD) == (len(largest), 1)
+    assert tls_record.whole_records(RECORD + largest) == (len(RECORD), 1)
     for before in (0, 5):
-        end = tls_record.whole_records(RECORD * 2000, before * len(RECORD)) - before * len(RECORD)
-        assert end % len(RECORD) == 0
-        assert tls_record.MAX_FRAGMENT + 5 - len(RECORD) < end <= tls_record.MAX_FRAGMENT + 5
+        end, count = tls_record.whole_records(RECORD * 2000, before * len(RECORD))
+        assert end == (before + count) * len(RECORD)
+        assert tls_record.MAX_FRAGMENT + 5 - len(RECORD) < count * len(RECORD) <= tls_record.MAX_FRAGMENT + 5
+
+
+@pytest.mark.parametrize(("most", "count"), [(0, 0), (1, 1), (3, 3), (4, 4), (5, 4)])
+def test_no_more_records_than_are_asked_for(most, count):
+    assert tls_record.whole_records(RECORD * 4, most=most) == (21 * count, count)
+
+
+@pytest.mark.parametrize(
+    ("credit", "count"),
+    [(0, 0), (490, 0), (491, 1), (981, 1), (982, 2), (4 * 491 - 1, 3), (4 * 491, 4)],
+)
+def test_small_records_use_up_the_credit(credit, count):
+    """Each of 21 bytes falls short of the smallest fragment by 491."""
+    assert tls_record.whole_records(RECORD * 4, credit=credit) == (21 * count, count)
+
+
+def test_long_records_earn_credit():
+    long = bytes.fromhex("17030303e3") + bytes(0x3E3)  # 1000 bytes: 488 more than the smallest fragment
+    assert tls_record.whole_records(long + RECORD, credit=2) == (len(long), 1)
+    assert tls_record.whole_records(long + RECORD, credit=3) == (len(long) + 21, 2)
+    assert tls_record.whole_records(RECORD + long, credit=490) == (0, 0)
+    assert tls_record.whole_records((bytes.fromhex("17030301fb") + bytes(507)) * 9, credit=0) == (9 * 512, 9)
 
 
 @pytest.mark.parametrize(
