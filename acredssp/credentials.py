@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 from acredssp.md4 import md4
-from acredssp.names import upper
+from acredssp.names import split_principal, upper
 from acredssp.status import NTSTATUS
 
 __all__ = [
@@ -43,15 +43,17 @@ class Account:
     """A domain or a Kerberos realm; empty for none."""
 
     def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, Account) else NotImplemented
+        return self.key == other.key if isinstance(other, Account) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash(self.key)
 
     def __str__(self) -> str:
         return logon_name(self.domain, self.user)
 
-    def _key(self) -> tuple[str, str]:
+    @property
+    def key(self) -> tuple[str, str]:
+        """What is compared: domain and user in Windows' upper case."""
         return upper(self.domain), upper(self.user)
 
 
@@ -97,12 +99,12 @@ class _OfPrincipal:
     @property
     def user(self) -> str:
         """As `principal` has it; empty where that does not say."""
-        return self.principal.rpartition("@")[0] or self.principal
+        return split_principal(self.principal)[0]
 
     @property
     def domain(self) -> str:
         """The realm of `principal`; empty where that does not say."""
-        return self.principal.rpartition("@")[2] if "@" in self.principal else ""
+        return split_principal(self.principal)[1]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ This module never decides who somebody is: it says which names are equal. The me
 `acredssp.Account`, applications use it.
 """
 
+import re
 from typing import Final
 
-__all__ = ["unicode_upper", "upper"]
+__all__ = ["escape_principal", "split_principal", "unicode_upper", "upper"]
 
 _PAIRED: Final = (
     (0x0101, 0x012F), (0x0133, 0x0137), (0x013A, 0x0148), (0x014B, 0x0177), (0x017A, 0x017E), (0x0183, 0x0185),
@@ -74,3 +75,25 @@ def _simple_upper(character: str) -> str:
         if len(candidate) == 1:
             return candidate
     return character
+
+
+_PRINCIPAL: Final = re.compile(r"((?:[^\\@]|\\.)*)@(.*)", re.DOTALL)
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+_TO_ESCAPE: Final = str.maketrans({"\\": r"\\", "@": r"\@", "\n": r"\n", "\t": r"\t", "\b": r"\b", "\0": r"\0"})
+
+
+def split_principal(text: str) -> tuple[str, str]:
+    r"""Split a Kerberos principal as libkrb5 writes it into name and realm, which is empty where there is none.
+
+    libkrb5 puts a backslash in front of what is no separator. `\@` becomes `@` in the name, which the realm is apart
+    from now. All else that is escaped (`\/`, `\\`, `\n`, `\t`, `\b`, `\0`) stays so: `HTTP\/host` of one part is not
+    `HTTP/host` of two, and no name has a control character. So different principals have different names.
+    """
+    whole = _PRINCIPAL.fullmatch(text)
+    name, realm = whole.groups() if whole else (text, "")
+    return _ESCAPED.sub(lambda escaped: "@" if escaped[1] == "@" else escaped[0], name), realm
+
+
+def escape_principal(name: str) -> str:
+    """Return a user's name as libkrb5 reads it; a `/` in it separates the parts of a service's name."""
+    return name.translate(_TO_ESCAPE)

@@ -1,11 +1,12 @@
 """Names: upper case as Windows has it, held against a table that is not ours."""
 
+import itertools
 import struct
 
 import pytest
 from support.peers import Lab
 
-from acredssp.names import unicode_upper, upper
+from acredssp.names import escape_principal, split_principal, unicode_upper, upper
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,43 @@ def test_every_character_is_as_ntfs_has_it(tmp_path):
     assert [ord(upper(chr(code))) for code in range(0x10000)] == list(table)
     beyond = "".join(map(chr, range(0x10000, 0x110000)))
     assert upper(beyond) == beyond
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "realm"),
+    [
+        ("alice@REALM", "alice", "REALM"),
+        ("HTTP/host@REALM", "HTTP/host", "REALM"),
+        (r"HTTP\/host@REALM", r"HTTP\/host", "REALM"),
+        (r"alice\@contoso.com@REALM", "alice@contoso.com", "REALM"),
+        (r"alice@EVIL\@REALM", "alice", r"EVIL\@REALM"),
+        (r"alice\@REALM@EVIL", "alice@REALM", "EVIL"),
+        (r"alice\\@REALM", r"alice\\", "REALM"),
+        (r"alice\\\@REALM@EVIL", r"alice\\@REALM", "EVIL"),
+        (r"al\nice@REALM", r"al\nice", "REALM"),
+        (r"al\tice\b\0@REALM", r"al\tice\b\0", "REALM"),
+        ("alice", "alice", ""),
+        (r"alice\@contoso.com", "alice@contoso.com", ""),
+        ("@REALM", "", "REALM"),
+        ("alice@", "alice", ""),
+        ("", "", ""),
+    ],
+)
+def test_a_principal_is_split_where_its_realm_begins(text, name, realm):
+    assert split_principal(text) == (name, realm)
+
+
+def test_principals_that_differ_have_names_that_differ():
+    """Every way in which libkrb5 may write a name of up to four of these pieces."""
+    pieces = ["a", "/", r"\/", r"\@", r"\\", r"\n", r"\0"]
+    written = {"".join(choice) for length in range(5) for choice in itertools.product(pieces, repeat=length)}
+    assert len({split_principal(f"{name}@REALM") for name in written}) == len(written)
+
+
+@pytest.mark.parametrize("name", ["alice", "alice@contoso.com", "a\\b", "a\nb\tc\bd\0e", "HTTP/host"])
+def test_a_users_name_is_written_as_libkrb5_reads_it(name):
+    written = escape_principal(name)
+    assert written.isprintable()
+    split, realm = split_principal(f"{written}@REALM")
+    assert realm == "REALM"
+    assert split.replace("@", r"\@") == written

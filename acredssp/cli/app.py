@@ -11,7 +11,7 @@ import importlib.metadata
 import logging
 import pathlib
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -27,7 +27,7 @@ from acredssp.cli.demo import demo
 from acredssp.cli.login import Login, log_on
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, result_of, unreadable
 from acredssp.cli.report import DemoReport, LoginReport, ServeReport, to_json
-from acredssp.cli.serve import Refused, Serve, serve, serve_by_workers
+from acredssp.cli.serve import Serve, serve, serve_by_workers
 from acredssp.cli.users import Users
 from acredssp.cli.workers import check_platform
 from acredssp.config import ClientConfig
@@ -43,6 +43,7 @@ from acredssp.credentials import (
 )
 from acredssp.delegation import NOTHING, DelegationPolicy
 from acredssp.errors import CredSSPError, PolicyError
+from acredssp.mechanisms.kerberos.context import keytab_realms
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
 from acredssp.trust import Trust
 
@@ -376,7 +377,10 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     ] = False,
     refuse: Annotated[
         list[str] | None,
-        typer.Option(metavar="USER", help="Let this user log on, and then not in. May be given again."),
+        typer.Option(
+            metavar="USER",
+            help=r"Let this account log on, and then not in: USER of any domain, DOMAIN\USER or USER@SUFFIX.",
+        ),
     ] = None,
     keytab: Annotated[
         str | None,
@@ -384,6 +388,10 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     ] = None,
     spn: Annotated[
         str | None, typer.Option(metavar="SPN", help="Be this service alone, of those that the keytab has.")
+    ] = None,
+    allow_realm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REALM", help="Take tickets of this realm; the keytab's own realms unless given."),
     ] = None,
     mechanism: WithMechanism = MechanismChoice.AUTO,
     require_mic: Annotated[
@@ -404,8 +412,9 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     With the carriage tls what comes afterwards is echoed; with rdp the connection is closed, no desktop is behind it.
 
     The users file is UTF-8, split at the first two colons of a line. SECRET is a password, or $NT$ and the 32 hex
-    digits of an NT hash. Lines that begin with # are skipped, user and domain compare without case, and an empty DOMAIN
-    stands for any and for none.
+    digits of an NT hash; an empty one is for a logon by Kerberos ticket alone, and * is everybody of a domain who has
+    one. Lines that begin with # are skipped, user and domain compare without case, and an empty DOMAIN stands for any
+    and for none. A line DOMAIN=SUFFIX says that USER@SUFFIX and the realm SUFFIX are of DOMAIN.
     """
     out, err = render.consoles()
     with _usage_errors():
@@ -423,9 +432,10 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
         service_keys = _service_keys(keytab, spn)
         task = Serve(
             address=address,
-            accounts=_accounts(users, winbind, ntlm_auth, needed=service_keys is None),
+            accounts=_accounts(users, winbind, ntlm_auth, tickets=service_keys is not None),
             keytab=service_keys,
-            refused=Refused(refuse or []),
+            realms=_realms(allow_realm, service_keys),
+            refuse=refuse or [],
             certificate=_certificate(cert, key, address.host, key_type),
             carriage=RDP(hybrid_ex=hybrid_ex) if carriage is CarriageChoice.RDP else TLS(),
             policy=_allowed(_delegation(policy_file).for_server, policy),
@@ -452,19 +462,41 @@ def _service_keys(keytab: str | None, spn: str | None) -> Keytab | None:
     return Keytab("" if keytab == "default" else keytab, spn or "")
 
 
+def _realms(allowed: list[str] | None, keytab: Keytab | None) -> Sequence[str]:
+    """Return the realms whose tickets are taken: those that the command line names, or the keytab's own."""
+    if keytab is None:
+        if allowed:
+            raise UsageError("expected --keytab with --allow-realm")
+        return ()
+    if allowed:
+        return allowed
+    try:
+        realms = keytab_realms(keytab)
+    except PolicyError as error:
+        raise UsageError(str(error)) from None
+    except CredSSPError as error:
+        raise UsageError(f"cannot read the --keytab file: {error.message}") from None
+    if not realms:
+        raise UsageError("the --keytab file has no keys")
+    return sorted(realms)
+
+
 def _accounts(
-    users: pathlib.Path | None, winbind: bool, ntlm_auth: str | None, *, needed: bool
+    users: pathlib.Path | None, winbind: bool, ntlm_auth: str | None, *, tickets: bool
 ) -> Users | WinbindOracle | None:
     if winbind and users is not None:
         raise UsageError("expected one of --users FILE and --winbind, got both")
     if not winbind and users is None:
-        if needed or ntlm_auth is not None:
+        if not tickets or ntlm_auth is not None:
             raise UsageError("expected --users FILE, --winbind or --keytab FILE, got none")
         return None
     if users is not None:
         if ntlm_auth is not None:
             raise UsageError("expected --winbind with --ntlm-auth")
-        return Users.from_file(users)
+        known = Users.from_file(users)
+        if known.by_ticket_alone and not tickets:
+            raise UsageError("an empty SECRET in the users file is for a logon by ticket, which takes --keytab")
+        return known
     # Why a logon was refused, in the domain's own words: no client is told so much.
     logging.basicConfig(format="%(message)s")
     logging.getLogger("acredssp.winbind").setLevel(logging.INFO)

@@ -11,6 +11,7 @@ from typing import Final
 
 from acredssp.cli.outcome import UsageError
 from acredssp.credentials import AccountSecret, Credential, Keytab, NTHash, Password, TicketCache
+from acredssp.names import escape_principal, upper
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, OLDEST_VERSION
 
 __all__ = ["Address", "Secret", "account", "address", "check_versions", "legacy_warning", "nt_hash"]
@@ -145,7 +146,8 @@ def _principal(user: str | None, domain: str | None) -> str:
     name, realm = account(user, domain)
     if not realm:
         name, _, realm = name.rpartition("@") if "@" in name else (name, "", realm)
-    return f"{name}@{realm.upper()}" if realm else name
+    name = escape_principal(name)
+    return f"{name}@{upper(realm)}" if realm else name
 
 
 def _first_line() -> str:

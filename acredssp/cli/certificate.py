@@ -13,7 +13,7 @@ from acredssp.cli.outcome import UsageError, unreadable
 from acredssp.config import ServerConfig
 from acredssp.credentials import Keytab
 from acredssp.errors import PolicyError
-from acredssp.hooks import AdmitHook, LookupHook
+from acredssp.hooks import AdmitHook, AuthorizeHook, LookupHook
 from acredssp.policy import Policy
 from acredssp.trust import pin_of
 
@@ -55,6 +55,7 @@ class Certificate:
         *,
         lookup: LookupHook | None = None,
         keytab: Keytab | None = None,
+        authorize: AuthorizeHook | None = None,
         admit: AdmitHook | None = None,
     ) -> ServerConfig:
         """Make a server's configuration with it; raises `UsageError` if chain and key are no pair."""
@@ -64,7 +65,9 @@ class Certificate:
             raise UsageError(
                 "expected in --cert a certificate chain in pem and in --key its private key, got no such pair"
             ) from None
-        return ServerConfig(ssl_context=context, lookup=lookup, keytab=keytab, admit=admit, policy=policy)
+        return ServerConfig(
+            ssl_context=context, lookup=lookup, keytab=keytab, authorize=authorize, admit=admit, policy=policy
+        )
 
     @property
     def pin(self) -> str:

@@ -82,6 +82,8 @@ class ServeReport:
     elapsed_ms: float | None = None
     worker: int | None = None
     """The number of the worker that served it, from 1; null without `--workers`."""
+    account: str | None = None
+    r"""Who it is, `DOMAIN\user` or `user`; null until the logon is proven."""
 
     @classmethod
     def of(cls, report: HandshakeReport, *, worker: int | None = None) -> "ServeReport":
@@ -99,6 +101,7 @@ class ServeReport:
             peer=_address(report.peer_address),
             elapsed_ms=_milliseconds(report.elapsed),
             worker=worker,
+            account=str(report.account) if report.account else None,
         )
 
 

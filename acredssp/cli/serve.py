@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Unpack
 
 from rich.console import Console
@@ -21,39 +21,25 @@ from acredssp.carriage.base import TLS, Carriage
 from acredssp.cli import loops
 from acredssp.cli.arguments import Address
 from acredssp.cli.certificate import Certificate
+from acredssp.cli.domains import Domains
+from acredssp.cli.door import Accounts, Anybody, Refused, TicketHolders, WinbindUsers
 from acredssp.cli.outcome import ConnectError, UsageError, reason_of
 from acredssp.cli.render import label, printable
 from acredssp.cli.report import ServeReport, to_json
 from acredssp.cli.users import Users
 from acredssp.cli.workers import Sockets, Supervisor, Worker, bind
 from acredssp.config import ServerConfig
-from acredssp.core.context import HandshakeInfo
 from acredssp.credentials import Keytab
 from acredssp.errors import CredSSPError, PolicyError
 from acredssp.hooks import LookupHook
+from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import Policy
 from acredssp.status import Stage
 
-__all__ = ["Refused", "Serve", "serve", "serve_by_workers"]
+__all__ = ["Serve", "serve", "serve_by_workers"]
 
 _DRAIN: Final = 10.0
 """Seconds that handshakes in flight get once we are told to stop."""
-
-
-class Refused:
-    r"""Users who log on with the right password and are turned away all the same.
-
-    Args:
-        names: `USER` for one of any domain, or `DOMAIN\USER`.
-    """
-
-    def __init__(self, names: list[str]) -> None:
-        self._names = {name.casefold() for name in names}
-
-    def admit(self, info: HandshakeInfo) -> bool:
-        """Whether who logged on may come in."""
-        principal = info.principal
-        return principal is not None and self._names.isdisjoint({str(principal).casefold(), principal.user.casefold()})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +52,10 @@ class Serve:
     """None where nobody logs on by NTLM."""
     keytab: Keytab | None
     """None where nobody logs on by Kerberos."""
-    refused: Refused
+    realms: Sequence[str]
+    """Whose tickets are taken."""
+    refuse: Sequence[str]
+    """Who logs on and is turned away, as `Refused` takes them."""
     certificate: Certificate
     carriage: Carriage
     policy: Policy
@@ -75,19 +64,31 @@ class Serve:
     def config(self) -> ServerConfig:
         """Make the server's configuration; raises `UsageError` if the certificate or winbind does not do."""
         accounts = self.accounts
-        if not isinstance(accounts, WinbindOracle):
-            return self._server_config(accounts.lookup if accounts is not None else None)
-        try:
-            identity = machine_identity(accounts.command, accounts.timeout)
-        except OSError as error:
-            reason = f"{accounts.command[0]}: {reason_of(error)}" if error.errno else str(error)
-            raise UsageError(f"cannot ask winbind: {reason}") from None
-        return dataclasses.replace(self._server_config(accounts), identity=identity)
+        if isinstance(accounts, WinbindOracle):
+            identity = self._machine(accounts)
+            netbios, dns = identity.netbios_domain, identity.dns_domain
+            known = WinbindUsers(accounts, Domains({dns: netbios} if netbios and dns else {}))
+            return dataclasses.replace(self._server_config(known, known.lookup), identity=identity)
+        if accounts is None:
+            return self._server_config(Anybody(), None)
+        return self._server_config(accounts, accounts.lookup)
 
-    def _server_config(self, lookup: LookupHook | None) -> ServerConfig:
+    def _machine(self, winbind: WinbindOracle) -> NTLMIdentity:
+        try:
+            return machine_identity(winbind.command, winbind.timeout)
+        except OSError as error:
+            reason = f"{winbind.command[0]}: {reason_of(error)}" if error.errno else str(error)
+            raise UsageError(f"cannot ask winbind: {reason}") from None
+
+    def _server_config(self, accounts: Accounts, lookup: LookupHook | None) -> ServerConfig:
+        by_ticket = TicketHolders(accounts, self.realms).authorize if self.keytab is not None else None
         try:
             return self.certificate.server_config(
-                self.policy, lookup=lookup, keytab=self.keytab, admit=self.refused.admit
+                self.policy,
+                lookup=lookup,
+                keytab=self.keytab,
+                authorize=by_ticket,
+                admit=Refused(self.refuse, accounts).admit,
             )
         except PolicyError as error:
             raise UsageError(str(error)) from None
@@ -270,7 +271,10 @@ class _Lines:
 
 
 def _sentence(line: ServeReport, error: CredSSPError | None) -> str:
-    who = f"{escape(printable(line.principal or 'nobody'))} from {escape(line.peer or 'somewhere')}"
+    name = line.principal or "nobody"
+    if line.account not in {None, name}:
+        name += f" ({line.account})"
+    who = f"{escape(printable(name))} from {escape(line.peer or 'somewhere')}"
     if error is None:
         what = f"{line.mechanism}, version {line.credssp_version}, delegated {line.delegated}"
     else:

@@ -3,53 +3,85 @@
     CONTOSO:alice:her password, which may have : in it
     :bob:logs on with any domain, or none
     CONTOSO:carol:$NT$ and the 32 hex digits of an NT hash
+    CONTOSO:dave:
+    CONTOSO:*:
+    CONTOSO=contoso.com
     # blank lines and lines like this one are skipped
 
-UTF-8. User and domain compare without case. A logon as `user@suffix` without a domain is `user` of the domain
-`suffix`, or of its first label, or an entry that has `user@suffix` for its user.
+UTF-8. An empty SECRET is for a logon by Kerberos ticket alone, and `*` for everybody of that domain who has one.
+`CONTOSO=contoso.com` says that the suffix or realm `contoso.com` is CONTOSO; without it, a suffix is a domain's only
+where both are equal. User and domain compare as Windows compares names, without case. The entry of the very domain wins
+over the one for any domain.
 
 An error names the line and what is wrong with it, and never quotes it.
 """
 
 import dataclasses
+import os
 import pathlib
-from collections.abc import Iterator
 from typing import Final
 
 from acredssp.cli.arguments import nt_hash
+from acredssp.cli.domains import Domains
 from acredssp.cli.outcome import UsageError, unreadable
-from acredssp.credentials import AccountSecret, Candidates, Deny, LookupAnswer, NTHash, Password
+from acredssp.credentials import Account, AccountSecret, Deny, LookupAnswer, NTHash, Password
 from acredssp.hooks import CredentialRequest
+from acredssp.names import upper
 
 __all__ = ["Users"]
 
 _NT_HASH: Final = "$NT$"
+_EVERYBODY: Final = "*"
+"""No account of Windows may have it in its name."""
+_UNKNOWN: Final = Deny(secret=NTHash(os.urandom(16)))
+"""With a secret in the stead of that of an account: every entry has one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Account:
+class _Line:
+    """An entry as it is written."""
+
+    number: int
     domain: str
-    """In lower case; empty for any domain and for none."""
     user: str
-    """In lower case."""
-    secret: AccountSecret
+    secret: str = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Suffix:
+    """A line that says which domain a suffix belongs to."""
+
+    number: int
+    domain: str
+    suffix: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Entry:
+    number: int
+    account: Account
+    """Its domain is empty for any domain and for none."""
+    secret: AccountSecret | None
+    """None for a logon by ticket alone."""
 
 
 class Users:
     """The accounts of a file.
 
     Args:
-        accounts: In the order of the file; each lookup answers in that order.
+        domains: What the file says of domains.
+        entries: One for each account.
+        everybody_of: The domains whose users all log on by ticket.
     """
 
-    def __init__(self, accounts: list[_Account]) -> None:
-        self._by_user: dict[str, list[_Account]] = {}
-        for account in accounts:
-            self._by_user.setdefault(account.user, []).append(account)
-        self._count = len(accounts)
+    def __init__(self, domains: Domains, entries: list[_Entry], everybody_of: list[str]) -> None:
+        self._domains = domains
+        # By plain tuples, which take no longer to be found than not to be.
+        self._entries = {entry.account.key: entry for entry in entries}
+        self._everybody_of = {upper(domain) for domain in everybody_of}
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._entries)
 
     @classmethod
     def from_file(cls, path: pathlib.Path) -> "Users":
@@ -68,54 +100,98 @@ class Users:
     @classmethod
     def parse(cls, text: bytes) -> "Users":
         """Read the content of a file; raises as `from_file` does."""
-        accounts = []
-        # Split as bytes and at line feeds alone: a password may hold what Unicode takes for a line's end.
-        for number, raw in enumerate(text.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-            try:
-                line = raw.removesuffix(b"\r").decode()
-                if line.strip() and not line.startswith("#"):
-                    accounts.append(_account(line))
-            except UnicodeDecodeError:
-                raise UsageError(f"line {number}: expected utf-8") from None
-            except UsageError as error:
-                raise UsageError(f"line {number}: {error}") from None
-        return cls(accounts)
+        lines = [line for number, raw in enumerate(_split(text), start=1) if (line := _read(number, raw)) is not None]
+        domains = _domains([line for line in lines if isinstance(line, _Suffix)])
+        entries: dict[Account, _Entry] = {}
+        for line in lines:
+            if isinstance(line, _Line):
+                entry = _entry(line, domains)
+                if (other := entries.setdefault(entry.account, entry)) is not entry:
+                    raise UsageError(f"line {line.number}: the account of line {other.number} once more")
+        everybody = [entry for entry in entries.values() if entry.account.user == _EVERYBODY]
+        users = [entry for entry in entries.values() if entry.account.user != _EVERYBODY]
+        return cls(domains, users, [entry.account.domain for entry in everybody])
+
+    @property
+    def by_ticket_alone(self) -> bool:
+        """Whether some entry is for logons by Kerberos alone."""
+        return bool(self._everybody_of) or any(entry.secret is None for entry in self._entries.values())
 
     def lookup(self, request: CredentialRequest) -> LookupAnswer:
-        """Answer with the secret of the account that logs on, with several where several entries fit, or with Deny."""
-        principal = request.principal
-        secrets = [account.secret for account in self._matching(principal.user.casefold(), principal.domain.casefold())]
-        match secrets:
-            case []:
-                return Deny()
-            case [secret]:
-                return secret
-            case _:
-                return Candidates(secrets)
+        """Answer with the secret of the account that logs on, and its name; or with Deny."""
+        entry = self._find(self._domains.account(request.principal.user, request.principal.domain))
+        return _UNKNOWN if entry is None or entry.secret is None else entry.secret
 
-    def _matching(self, user: str, domain: str) -> Iterator[_Account]:
-        yield from self._of(user, {domain, ""})
-        name, at, suffix = user.rpartition("@")
-        if at and not domain:
-            yield from self._of(name, {suffix, suffix.partition(".")[0], ""})
+    def account(self, user: str, domain: str = "") -> Account | None:
+        """Return the account of this file that a name means; None where there is none.
 
-    def _of(self, user: str, domains: set[str]) -> Iterator[_Account]:
-        return (account for account in self._by_user.get(user, ()) if account.domain in domains)
+        Args:
+            user: As for `Domains.account`.
+            domain: The same.
+        """
+        account = self._domains.account(user, domain)
+        if (entry := self._find(account)) is not None:
+            return entry.account
+        return account if upper(account.domain) in self._everybody_of else None
+
+    def _find(self, account: Account) -> _Entry | None:
+        domain, user = account.key
+        # Both are looked for, whichever there is, so that it always takes the same time.
+        exact, of_any_domain = self._entries.get((domain, user)), self._entries.get(("", user))
+        return exact or of_any_domain
 
 
-def _account(line: str) -> _Account:
+def _split(text: bytes) -> list[bytes]:
+    # As bytes and at line feeds alone: a password may hold what Unicode takes for a line's end.
+    return text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+
+
+def _read(number: int, raw: bytes) -> _Line | _Suffix | None:
+    """Read one line; None where nothing is in it."""
+    try:
+        line = raw.removesuffix(b"\r").decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"line {number}: expected utf-8") from None
+    if not line.strip() or line.startswith("#"):
+        return None
     fields = line.split(":", 2)
-    if len(fields) < 3:
-        raise UsageError(f"expected DOMAIN:USER:SECRET, got {len(fields) - 1} of the two colons")
-    domain, user, secret = fields
-    if not user:
+    if len(fields) == 3:
+        return _Line(number, *fields)
+    domain, equals, suffix = (part.strip() for part in line.partition("="))
+    if len(fields) == 1 and equals and domain and suffix:
+        return _Suffix(number, domain, suffix)
+    raise UsageError(
+        f"line {number}: expected DOMAIN:USER:SECRET, got {len(fields) - 1} of the two colons (or DOMAIN=SUFFIX)"
+    )
+
+
+def _domains(lines: list[_Suffix]) -> Domains:
+    """Take the lines about suffixes together."""
+    suffixes: dict[str, _Suffix] = {}
+    for line in lines:
+        if (other := suffixes.setdefault(upper(line.suffix), line)) is not line:
+            raise UsageError(f"line {line.number}: the suffix of line {other.number} once more")
+    for line in lines:
+        if (same := suffixes.get(upper(line.domain))) is not None:
+            raise UsageError(f"line {line.number}: expected a domain, got the suffix of line {same.number}")
+    return Domains({line.suffix: line.domain for line in lines})
+
+
+def _entry(line: _Line, domains: Domains) -> _Entry:
+    account = domains.account(line.user, line.domain)
+    try:
+        return _Entry(line.number, account, _secret(line.secret, account))
+    except UsageError as error:
+        raise UsageError(f"line {line.number}: {error}") from None
+
+
+def _secret(text: str, account: Account) -> AccountSecret | None:
+    if not account.user:
         raise UsageError("expected DOMAIN:USER:SECRET, got an empty USER")
-    if not secret:
-        raise UsageError("expected DOMAIN:USER:SECRET, got an empty SECRET")
-    return _Account(domain.casefold(), user.casefold(), _secret(secret))
-
-
-def _secret(text: str) -> AccountSecret:
+    if account.user == _EVERYBODY and (text or not account.domain):
+        raise UsageError("expected DOMAIN:*: for everybody of a domain, with no secret")
+    if not text:
+        return None
     if text.startswith(_NT_HASH):
-        return NTHash(nt_hash(text.removeprefix(_NT_HASH)))
-    return Password(text)
+        return NTHash(nt_hash(text.removeprefix(_NT_HASH)), account.user, account.domain)
+    return Password(text, account.user, account.domain)

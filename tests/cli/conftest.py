@@ -15,6 +15,7 @@ from acredssp.cli.app import run
 PASSWORD = "c4nary:S3cret\u00e9"
 USERS = f"""\
 # who may log on
+CONTOSO=contoso.com
 CONTOSO:alice:{PASSWORD}
 
 :bob:b0bs

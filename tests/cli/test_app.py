@@ -13,7 +13,7 @@ LOGIN_KEYS = [
 ]  # fmt: skip
 SERVE_KEYS = [
     "result", "stage", "principal", "mechanism", "credssp_version", "delegated", "nt_status", "peer", "elapsed_ms",
-    "worker",
+    "worker", "account",
 ]  # fmt: skip
 DEMO_KEYS = [
     "result", "handshakes", "failures", "concurrency", "seconds", "handshakes_per_second", "latency_p50_ms",

@@ -116,3 +116,95 @@ def test_a_service_of_the_keytab_may_be_named(kerberos, serve_by, log_on):
     assert log_on(server, *ALICE, *words, "--spn", "HTTP/localhost")[0] == 0
     status, report, _ = log_on(server, *ALICE, "--mechanism", "kerberos")
     assert (status, report["security_status"]) == (1, "SEC_E_WRONG_PRINCIPAL")
+
+
+# --- who comes in ---
+
+
+@pytest.fixture
+def ticket(kerberos):
+    """Logs on with a ticket: `ticket(server, "bob")`."""
+
+    def words(user="alice"):
+        return ("--ccache", kerberos.log_on(user, name=user), "--mechanism", "kerberos")
+
+    return words
+
+
+@pytest.mark.parametrize("name", ["alice", "ACREDSSP.TEST\\alice", "alice@acredssp.test"])
+def test_a_refused_account_does_not_come_in_by_a_ticket(name, kerberos, serve_by, log_on, ticket):
+    server = serve_by("--keytab", kerberos.keytab, "--refuse", name, "--hybrid-ex")
+    status, report, _ = log_on(server, *ticket())
+    assert (status, report["nt_status"]) == (1, "STATUS_ACCESS_DENIED")
+    assert server.line()["account"] == "ACREDSSP.TEST\\alice"
+    assert log_on(server, *ticket("bob"))[0] == 0
+
+
+@pytest.mark.parametrize("name", ["alice", "CONTOSO\\alice", "alice@ACREDSSP.TEST"])
+def test_a_ticket_is_for_the_account_that_the_users_file_makes_of_its_principal(
+    name, kerberos, serve_by, log_on, ticket, tmp_path
+):
+    users = tmp_path / "users"
+    users.write_text("CONTOSO=acredssp.test\nCONTOSO:alice:Passw0rd!\n")
+    options = "--keytab", kerberos.keytab, "--users", users, "--hybrid-ex"
+    server = serve_by(*options)
+    assert log_on(server, *ticket())[0] == 0
+    line = server.line()
+    assert (line["principal"], line["account"]) == ("ACREDSSP.TEST\\alice", "CONTOSO\\alice")
+    server = serve_by(*options, "--refuse", name)
+    assert log_on(server, *ticket())[0] == 1
+    assert log_on(server, "-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--mechanism", "ntlm")[0] == 1
+
+
+def test_a_users_file_says_who_logs_on_by_ticket_too(kerberos, serve_by, log_on, ticket, tmp_path):
+    users = tmp_path / "users"
+    users.write_text("ACREDSSP.TEST:alice:\n")
+    server = serve_by("--keytab", kerberos.keytab, "--users", users)
+    assert log_on(server, *ticket())[0] == 0
+    assert server.line()["account"] == "ACREDSSP.TEST\\alice"
+    status, report, _ = log_on(server, *ticket("bob"))
+    assert (status, report["nt_status"]) == (1, "STATUS_LOGON_FAILURE")
+    line = server.line()
+    assert (line["result"], line["principal"]) == ("denied", "ACREDSSP.TEST\\bob")
+    # An empty secret is no password.
+    for password in ("", "Passw0rd!"):
+        assert log_on(server, "-u", "ACREDSSP.TEST\\alice", "-p", password, "--mechanism", "ntlm")[0] == 1
+
+
+def test_everybody_of_a_domain_may_log_on_by_ticket(kerberos, serve_by, log_on, ticket, tmp_path):
+    users = tmp_path / "users"
+    users.write_text("ACREDSSP.TEST:*:\n")
+    server = serve_by("--keytab", kerberos.keytab, "--users", users)
+    assert log_on(server, *ticket("bob"))[0] == 0
+    assert server.line()["account"] == "ACREDSSP.TEST\\bob"
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ((), 0),
+        (("--allow-realm", "acredssp.test"), 0),
+        (("--allow-realm", "OTHER.TEST", "--allow-realm", "ACREDSSP.TEST"), 0),
+        (("--allow-realm", "OTHER.TEST"), 1),
+    ],
+)
+def test_tickets_of_other_realms_are_not_taken(words, status, kerberos, serve_by, log_on, ticket):
+    server = serve_by("--keytab", kerberos.keytab, *words)
+    assert log_on(server, *ticket())[0] == status
+    assert server.line()["principal"] == "ACREDSSP.TEST\\alice"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--allow-realm", "R", "--users", "USERS"], "expected --keytab with --allow-realm"),
+        (["--keytab", "/nowhere/keytab"], "cannot read the --keytab file"),
+        (["--users", "TICKETS"], "which takes --keytab"),
+    ],
+)
+def test_realms_and_entries_for_tickets_take_a_keytab(words, said, command, users_file, tmp_path, kerberos_modules):
+    tickets = tmp_path / "tickets"
+    tickets.write_text("D:u:\n")
+    words = [{"USERS": users_file, "TICKETS": tickets}.get(word, word) for word in words]
+    status, _, err = command("serve", "--listen", "127.0.0.1:0", *words)
+    assert (status, said in err) == (2, True)

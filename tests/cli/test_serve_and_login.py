@@ -58,24 +58,35 @@ def test_a_logon_succeeds(served, log_on, carriage, mechanism):
         "nt_status": None,
         "elapsed_ms": 0,
         "worker": None,
+        "account": "CONTOSO\\alice",
     }
 
 
 @pytest.mark.parametrize(
-    ("user", "secret"),
+    ("user", "account", "secret"),
     [
-        ("alice@contoso.com", None),
-        ("contoso\\ALICE", None),
-        ("bob", ("-p", "b0bs")),
-        ("anywhere\\bob", ("-p", "b0bs")),
-        ("CONTOSO\\carol", ("-p", "password")),
+        ("alice@contoso.com", "CONTOSO\\alice", None),
+        ("contoso\\ALICE", "CONTOSO\\alice", None),
+        ("bob", "bob", ("-p", "b0bs")),
+        ("anywhere\\bob", "bob", ("-p", "b0bs")),
+        ("CONTOSO\\carol", "CONTOSO\\carol", ("-p", "password")),
     ],
 )
-def test_everybody_in_the_file_logs_on(served, log_on, password, user, secret):
+def test_everybody_in_the_file_logs_on(served, log_on, password, user, account, secret):
     server = served()
     status, _, _ = log_on(server.address, user=user, secret=secret or ("-p", password))
     assert status == 0
-    assert server.line()["principal"] == user
+    line = server.line()
+    assert (line["principal"], line["account"]) == (user, account)
+
+
+@pytest.mark.parametrize("user", ["alice@contoso.evil.example", "alice@CONTOSO.com.evil.example"])
+def test_a_suffix_is_a_domains_only_where_the_file_says_so(served, log_on, user):
+    server = served()
+    status, _, _ = log_on(server.address, user=user)
+    assert status == 1
+    line = server.line()
+    assert (line["result"], line["principal"], line["account"]) == ("denied", user, None)
 
 
 def test_a_hash_logs_on_and_delegates_nothing(served, command):
@@ -107,14 +118,17 @@ def test_a_denial_without_a_status_says_who_denies_so(served, log_on):
     assert server.line()["credssp_version"] == 5
 
 
-def test_a_user_who_is_refused_is_told_so_by_hybrid_ex(served, log_on):
-    server = served("--hybrid-ex", "--refuse", "contoso\\Alice")
-    status, report, err = log_on(server.address)
+@pytest.mark.parametrize("user", ["CONTOSO\\alice", "alice@contoso.com", "alice@contoso", "contoso.com\\Alice"])
+@pytest.mark.parametrize("name", ["alice", "contoso\\Alice", "alice@contoso.com"])
+def test_a_user_who_is_refused_is_told_so_by_hybrid_ex(served, log_on, name, user):
+    server = served("--hybrid-ex", "--refuse", name)
+    status, report, err = log_on(server.address, user=user)
     assert (status, report["result"], report["stage"]) == (1, "denied", "early_user_auth")
     assert report["nt_status"] == "STATUS_ACCESS_DENIED"
     assert "did not authorize" in err
     line = server.line()
     assert (line["result"], line["stage"], line["nt_status"]) == ("denied", "early_user_auth", "STATUS_ACCESS_DENIED")
+    assert line["account"] == "CONTOSO\\alice"
     status, _, _ = log_on(server.address, user="bob", secret=("-p", "b0bs"))
     assert (status, server.line()["result"]) == (0, "success")
 

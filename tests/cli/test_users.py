@@ -2,7 +2,7 @@ import pytest
 
 from acredssp.cli.outcome import UsageError
 from acredssp.cli.users import Users
-from acredssp.credentials import Candidates, Deny, NTHash, Password
+from acredssp.credentials import Account, Deny, NTHash, Password
 from acredssp.hooks import CredentialRequest
 from acredssp.mechanisms.base import Principal
 
@@ -14,24 +14,38 @@ def answer(text, user, domain=""):
     return Users.parse(text.encode()).lookup(CredentialRequest(principal, "ntlm"))
 
 
+def denied(text, user, domain=""):
+    return isinstance(answer(text, user, domain), Deny)
+
+
 @pytest.mark.parametrize(
-    ("line", "user", "domain"),
+    ("line", "user", "domain", "account"),
     [
-        ("CONTOSO:alice:pw", "alice", "CONTOSO"),
-        ("contoso:ALICE:pw", "Alice", "Contoso"),
-        ("STRASSE:bj\u00f6rn:pw", "BJ\u00d6RN", "stra\u00dfe"),
-        (":alice:pw", "alice", "CONTOSO"),
-        (":alice:pw", "alice", ""),
-        ("contoso.com:alice:pw", "alice@contoso.com", ""),
-        ("CONTOSO:alice:pw", "alice@contoso.com", ""),
-        (":alice@contoso.com:pw", "alice@contoso.com", ""),
-        (":alice@contoso.com:pw", "Alice@CONTOSO.com", ""),
-        (":alice:pw", "alice@contoso.com", ""),
-        ("contoso.com:al@ice:pw", "al@ice@contoso.com", ""),
+        ("CONTOSO:alice:pw", "alice", "CONTOSO", "CONTOSO\\alice"),
+        ("contoso:ALICE:pw", "Alice", "Contoso", "contoso\\ALICE"),
+        ("BÜCHER:björn:pw", "BJÖRN", "bücher", "BÜCHER\\björn"),
+        (":alice:pw", "alice", "CONTOSO", "alice"),
+        (":alice:pw", "alice", "", "alice"),
+        ("contoso.com:alice:pw", "alice@contoso.com", "", "contoso.com\\alice"),
+        ("contoso.com:alice:pw", "alice", "CONTOSO.COM", "contoso.com\\alice"),
+        ("contoso:alice:pw", "alice@contoso", "", "contoso\\alice"),
+        ("CONTOSO=contoso.com\nCONTOSO:alice:pw", "alice@contoso.com", "", "CONTOSO\\alice"),
+        ("CONTOSO:alice:pw\nCONTOSO = contoso.com", "alice@Contoso.COM", "", "CONTOSO\\alice"),
+        ("CONTOSO=contoso.com\nCONTOSO:alice:pw", "alice", "contoso.com", "CONTOSO\\alice"),
+        ("CONTOSO=contoso.com\nCONTOSO=corp.test\nCONTOSO:alice:pw", "alice@corp.test", "", "CONTOSO\\alice"),
+        ("CONTOSO=contoso.com\ncontoso.com:alice:pw", "alice", "contoso", "CONTOSO\\alice"),
+        (":alice@contoso.com:pw", "alice@contoso.com", "", "contoso.com\\alice"),
+        (":alice@contoso.com:pw", "Alice@CONTOSO.com", "", "contoso.com\\alice"),
+        (":alice:pw", "alice@contoso.com", "", "alice"),
+        ("contoso.com:al@ice:pw", "al@ice@contoso.com", "", "contoso.com\\al@ice"),
+        ("CONTOSO:alice:pw", "CONTOSO\\alice", "", "CONTOSO\\alice"),
+        ("AzureAD:a@contoso.com:pw", "AzureAD\\a@contoso.com", "", "AzureAD\\a@contoso.com"),
     ],
 )
-def test_an_entry_fits(line, user, domain):
-    assert answer(line, user, domain) == Password("pw")
+def test_an_entry_fits_and_says_whose_logon_it_is(line, user, domain, account):
+    found = answer(line, user, domain)
+    assert found.password == "pw"
+    assert str(Account(found.user, found.domain)) == account
 
 
 @pytest.mark.parametrize(
@@ -40,39 +54,121 @@ def test_an_entry_fits(line, user, domain):
         ("CONTOSO:alice:pw", "alice", ""),
         ("CONTOSO:alice:pw", "alice", "FABRIKAM"),
         ("CONTOSO:alice:pw", "bob", "CONTOSO"),
+        ("CONTOSO:alice:pw", "alice ", "CONTOSO"),
         ("com:alice:pw", "alice@contoso.com", ""),
+        ("CONTOSO:alice:pw", "alice@contoso.com", ""),
+        ("CONTOSO:alice:pw", "alice@contoso.evil.example", ""),
+        ("CONTOSO=contoso.com\nCONTOSO:alice:pw", "alice@contoso.com.evil.example", ""),
+        ("CONTOSO=contoso.com\nCONTOSO:alice:pw", "alice@evil.contoso.com", ""),
         ("contoso:alice:pw", "alice@contoso.com", "FABRIKAM"),
-        ("CONTOSO:alice:pw", "alice@contoso.com", "CONTOSO"),
+        ("CONTOSO:alice:pw", "alice@contoso", "CONTOSO"),
         ("CONTOSO:alice:pw", "@contoso.com", ""),
         ("CONTOSO:alice:pw", "alice@", ""),
+        ("CONTOSO:alice:pw", "CONTOSO\\", ""),
+        ("CONTOSO:straße:pw", "strasse", "CONTOSO"),
+        ("STRASSE:alice:pw", "alice", "straße"),
+        (":smith:pw", "ſmith", ""),
+        (":kelvin:pw", "\N{KELVIN SIGN}elvin", ""),
+        (":fiona:pw", "\N{LATIN SMALL LIGATURE FI}ona", ""),
+        ("CONTOSO:alice:", "alice", "CONTOSO"),
+        ("CONTOSO:*:", "alice", "CONTOSO"),
+        ("CONTOSO:*:", "*", "CONTOSO"),
         ("", "alice", ""),
     ],
 )
 def test_everybody_else_is_denied(line, user, domain):
-    assert answer(line, user, domain) == Deny()
+    assert denied(line, user, domain)
+
+
+@pytest.mark.parametrize("text", [":bob:local\nCONTOSO:bob:domain", "CONTOSO:bob:domain\n:bob:local"])
+def test_the_entry_of_the_very_domain_wins_over_the_one_for_any(text):
+    assert answer(text, "bob", "CONTOSO").password == "domain"
+    assert answer(text, "bob@contoso").password == "domain"
+    assert answer(text, "bob", "FABRIKAM").password == "local"
+    assert answer(text, "bob").password == "local"
+
+
+def test_accounts_that_windows_tells_apart_are_two():
+    text = ":strasse:one\n:straße:two"
+    assert answer(text, "STRASSE", "CONTOSO").password == "one"
+    assert answer(text, "STRAßE", "CONTOSO").password == "two"
 
 
 @pytest.mark.parametrize(
     ("line", "secret"),
     [
-        ("D:u:pw", Password("pw")),
-        ("D:u:a:b::c", Password("a:b::c")),
-        ("D:u: spaces kept ", Password(" spaces kept ")),
-        ("D:u:pw\r", Password("pw")),
-        ("D:u:\u2028line\x0bends\x85", Password("\u2028line\x0bends\x85")),
-        ("D:u:#no comment", Password("#no comment")),
-        ("D:u:$nt$" + HASH, Password("$nt$" + HASH)),
-        ("D:u:$NT$" + HASH, NTHash(bytes.fromhex(HASH))),
-        ("D:u:$NT$" + HASH.upper(), NTHash(bytes.fromhex(HASH))),
+        ("D:u:pw", Password("pw", "u", "D")),
+        ("D:u:a:b::c", Password("a:b::c", "u", "D")),
+        ("D:u: spaces kept ", Password(" spaces kept ", "u", "D")),
+        ("D:u:pw\r", Password("pw", "u", "D")),
+        ("D:u:\u2028line\x0bends\x85", Password("\u2028line\x0bends\x85", "u", "D")),
+        ("D:u:#no comment", Password("#no comment", "u", "D")),
+        ("D:u:a=b", Password("a=b", "u", "D")),
+        ("D:u:$nt$" + HASH, Password("$nt$" + HASH, "u", "D")),
+        ("D:u:$NT$" + HASH, NTHash(bytes.fromhex(HASH), "u", "D")),
+        ("D:u:$NT$" + HASH.upper(), NTHash(bytes.fromhex(HASH), "u", "D")),
     ],
 )
 def test_the_secret_is_what_is_behind_the_second_colon(line, secret):
     assert answer(line, "u", "D") == secret
 
 
-def test_several_entries_that_fit_are_candidates_in_the_order_of_the_file():
-    text = f"D:u:old\nother:u:no\n:u:any\nd:U:$NT${HASH}\n"
-    assert answer(text, "u", "D") == Candidates([Password("old"), Password("any"), NTHash(bytes.fromhex(HASH))])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("D:u:old\n#\nd:U:new", "line 3: the account of line 1 once more"),
+        (":u:old\n:u:", "line 2: the account of line 1 once more"),
+        ("contoso.com:alice:1\n:alice@contoso.com:2", "line 2: the account of line 1 once more"),
+        ("D:u:1\n:D\\u:2", "line 2: the account of line 1 once more"),
+        ("D:u:1\nD=d.test\nd.test:u:2", "line 3: the account of line 1 once more"),
+        ("D:u:1\n:u@d.test:2\nD=d.test", "line 2: the account of line 1 once more"),
+        ("D:*:\nd:*:", "line 2: the account of line 1 once more"),
+        ("A=x.test\nB=X.test", "line 2: the suffix of line 1 once more"),
+        ("A=x.test\nA=x.test", "line 2: the suffix of line 1 once more"),
+        ("A=b\nB=c", "line 2: expected a domain, got the suffix of line 1"),
+        ("B=c\nA=b", "line 1: expected a domain, got the suffix of line 2"),
+        ("A=a", "line 1: expected a domain, got the suffix of line 1"),
+    ],
+)
+def test_lines_that_come_to_one_are_named_by_both_numbers(text, said):
+    with pytest.raises(UsageError) as raised:
+        Users.parse(text.encode())
+    assert str(raised.value) == said
+
+
+def test_every_name_takes_the_time_of_one_secret():
+    """So does a name that is unknown, or that logs on by ticket alone."""
+    text = "D:u:pw\n:u:other\nD:t:\nE:*:"
+    users = Users.parse(text.encode())
+    for user, domain in (("u", "D"), ("u", "X"), ("t", "D"), ("nobody", "D"), ("nobody", "E"), ("nobody", "")):
+        found = users.lookup(CredentialRequest(Principal(user, domain), "ntlm"))
+        secret = found.secret if isinstance(found, Deny) else found
+        assert len(secret.nt_hash) == 16
+
+
+@pytest.mark.parametrize(
+    ("user", "realm", "account"),
+    [
+        ("alice", "CONTOSO.COM", "CONTOSO\\alice"),
+        ("ALICE", "contoso.com", "CONTOSO\\alice"),
+        ("dave", "CONTOSO.COM", "CONTOSO\\dave"),
+        ("bob", "FABRIKAM.TEST", "bob"),
+        ("erin", "EVERYBODY.TEST", "EVERYBODY.TEST\\erin"),
+        ("erin", "CONTOSO.COM", None),
+        ("erin", "EVERYBODY.TEST.EVIL", None),
+        ("alice", "EVIL\\@CONTOSO.COM", None),
+        ("*", "CONTOSO.COM", None),
+    ],
+)
+def test_a_ticket_is_for_an_account_of_the_file(user, realm, account):
+    text = "CONTOSO=contoso.com\nCONTOSO:alice:pw\nCONTOSO:dave:\n:bob:pw\neverybody.test:*:"
+    found = Users.parse(text.encode()).account(user, realm)
+    assert (found if found is None else str(found)) == account
+
+
+@pytest.mark.parametrize(("text", "told"), [("D:u:pw", False), ("D:u:", True), ("D:*:", True), ("", False)])
+def test_entries_for_tickets_are_told(text, told):
+    assert Users.parse(text.encode()).by_ticket_alone is told
 
 
 def test_blank_lines_comments_and_a_byte_order_mark_are_skipped():
@@ -86,7 +182,11 @@ def test_blank_lines_comments_and_a_byte_order_mark_are_skipped():
         (b"c4nary", "0 of the two colons"),
         (b"D:c4nary", "1 of the two colons"),
         (b"D::c4nary", "empty USER"),
-        (b"D:c4nary:", "empty SECRET"),
+        (b"D:*:c4nary", "no secret"),
+        (b":*:", "of a domain"),
+        (b"=c4nary", "DOMAIN=SUFFIX"),
+        (b"c4nary=", "DOMAIN=SUFFIX"),
+        (b"D=c4nary:u", "1 of the two colons"),
         (b"D:u:$NT$c4nary", "32 hex digits"),
         (b"D:u:$NT$", "32 hex digits"),
         (b"D:u:$NT$" + HASH.encode() + b"c4", "32 hex digits"),

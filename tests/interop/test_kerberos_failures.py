@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import freerdp
+from support.endpoints import Recorder, client_config, server_config
 from support.hosted import HostedServer
 from support.kdc import PASSWORD, REALM, UNKNOWN_KEY
 from support.peers import Lab
@@ -196,3 +197,47 @@ def test_the_kdc_refuses_freerdp_before_we_hear_of_it(refuse, user, password, re
     error, log = refuse(user=user, password=password)
     assert isinstance(error, acredssp.PeerClosed)
     assert reason in log
+
+
+# --- tickets of nobody ---
+
+
+@pytest.fixture
+def anonymous_ticket(kerberos, tmp_path):
+    """A ticket for nobody, from a KDC that proves by a certificate who it is (RFC 8062)."""
+    if not any(Path("/usr/lib").glob("*/krb5/plugins/preauth/pkinit.so")):
+        pytest.skip("krb5's pkinit is missing: apt-get install krb5-pkinit")
+    certificate = tmp_path / "kdc.pem"
+    certificate.write_bytes(b"".join(acredssp.self_signed(["localhost"], "rsa")))
+    certificate.chmod(0o644)
+    shown = kerberos.realm.folder / "pkinit.pem"
+    shown.write_bytes(certificate.read_bytes())
+    with kerberos.realm.configured(pkinit_identity=f"FILE:{shown}", pkinit_anchors=f"FILE:{shown}") as port:
+        kerberos.configure(
+            port,
+            pkinit_anchors=f"FILE:{certificate}",
+            pkinit_kdc_hostname="localhost",
+            pkinit_eku_checking="none",
+        )
+        run = kerberos.run(["kinit", "-n", "-c", kerberos.cache("anonymous"), f"@{REALM}"])
+        assert run.status == 0, run.output
+        yield kerberos.cache("anonymous")
+
+
+@pytest.mark.parametrize("choice", [MechanismChoice.KERBEROS, MechanismChoice.RAW_KERBEROS])
+async def test_an_anonymous_ticket_logs_nobody_on(anonymous_ticket, kerberos, choice):
+    reports = []
+    config = server_config(lookup=None, keytab=acredssp.Keytab(str(kerberos.keytab)))
+    async with await acredssp.create_server(
+        Recorder, "127.0.0.1", 0, config=config, on_handshake=reports.append
+    ) as ours:
+        port = ours.sockets[0].getsockname()[1]
+        nobody = client_config(
+            authenticate=acredssp.TicketCache(anonymous_ticket), policy=acredssp.Policy(mechanism=choice)
+        )
+        with pytest.raises(acredssp.AuthenticationError) as caught:
+            await acredssp.open_connection("127.0.0.1", port, config=nobody, spn=SPN)
+        assert caught.value.nt_status is acredssp.NTSTATUS.STATUS_LOGON_FAILURE
+    (report,) = reports
+    assert report.error.security_status is SecurityStatus.SEC_E_LOGON_DENIED
+    assert (report.account, report.info.principal) == (None, None)

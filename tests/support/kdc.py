@@ -41,6 +41,9 @@ USERS = {
 }
 """All with `PASSWORD`: alice and bob may log on. carol must change her password, dave is locked out, erin's account has
 expired, and so has frank's password."""
+ODD_USERS = ("we/ird", r"we\/ird", r"we\\ird", r"alice\@contoso.com", r"ali\nce")
+"""With the same password: names with characters that libkrb5 writes with a backslash, as it writes them."""
+ANONYMOUS = "WELLKNOWN/ANONYMOUS"
 HOSTS = ("localhost", "127.0.0.1", "srv.acredssp.test")
 SERVICES = ("TERMSRV", "HOST", "host", "HTTP", "WSMAN")
 PRINCIPALS = [f"{service}/{host}" for host in HOSTS for service in SERVICES]
@@ -173,7 +176,8 @@ class Realm:
         run = self.lab.run(["kdb5_util", "create", "-s", "-r", REALM, "-P", "database password"], **self.identity)
         assert run.status == 0, run.output
         orders = [f"addprinc +requires_preauth -pw {PASSWORD} {how} {user}" for user, how in USERS.items()]
-        orders += [f"addprinc -randkey {service}" for service in (*PRINCIPALS, UNKNOWN_KEY)]
+        orders += [f"addprinc -pw {PASSWORD} {user}" for user in ODD_USERS]
+        orders += [f"addprinc -randkey {service}" for service in (*PRINCIPALS, UNKNOWN_KEY, ANONYMOUS)]
         orders += [f"addprinc -randkey -e {enctype}:normal {service}" for service, enctype in TYPED.items()]
         orders += [f"setstr {service} session_enctypes {enctype}" for service, enctype in TYPED.items()]
         orders += [f"ktadd -norandkey -k {self.keytab} {service}" for service in (*PRINCIPALS, *TYPED)]
@@ -189,6 +193,23 @@ class Realm:
     def serve(self):
         """Start the KDC."""
         self.lab.start_server(["krb5kdc", "-n", "-P", self.folder / f"{self.port}.pid"], self.port, **self.identity)
+
+    @contextlib.contextmanager
+    def configured(self, **settings):
+        """A second KDC of this realm with more settings for it in kdc.conf; gives its port."""
+        port = free_port()
+        lab = Lab(self.folder / f"configured-{port}", **self.lab.environment)
+        lab.folder.mkdir()
+        profile = Path(self._write_kdc_configuration(f"kdc-{port}.conf", port))
+        lines = "".join(f"  {name} = {value}\n" for name, value in settings.items())
+        text = profile.read_text(encoding="ascii")
+        profile.write_text(text.replace("  max_life", f"{lines}  max_life"), encoding="ascii")
+        lab.environment["KRB5_KDC_PROFILE"] = str(profile)
+        lab.start_server(["krb5kdc", "-n", "-P", self.folder / f"{port}.pid"], port, **self.identity)
+        try:
+            yield port
+        finally:
+            lab.stop()
 
     @contextlib.contextmanager
     def at_another_time(self, offset):

@@ -11,13 +11,14 @@ sealed (`acredssp.wire.gss`).
 import enum
 import importlib.util
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from acredssp.credentials import Keytab, Password, TicketCache
-from acredssp.errors import CredSSPError, LocalProtocolError, PolicyError, RemoteProtocolError
+from acredssp.errors import AuthenticationError, CredSSPError, LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.mechanisms.base import Principal, StepMechanism
 from acredssp.mechanisms.kerberos.errors import Phase
-from acredssp.status import SecurityStatus
+from acredssp.names import split_principal, upper
+from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.wire import gss
 from acredssp.wire.gss import ContextToken
 from acredssp.wire.spnego import KERBEROS, KERBEROS_MICROSOFT
@@ -31,9 +32,13 @@ __all__ = [
     "ServiceKeys",
     "Tickets",
     "installed",
+    "keytab_realms",
     "parse_spn",
     "require_installed",
 ]
+
+_ANONYMOUS: Final = "WELLKNOWN/ANONYMOUS"
+_ANONYMOUS_REALM: Final = "WELLKNOWN:ANONYMOUS"
 
 
 def installed() -> bool:
@@ -327,7 +332,7 @@ class KerberosAcceptor(_KerberosContext):
         return NativeContext.acceptor(self._keys, self._channel_bindings)
 
     def _finish(self, native: "NativeContext") -> None:
-        self.principal = _principal(native.client_principal)
+        self.principal = _named(*split_principal(native.client_principal))
 
 
 def parse_spn(spn: str) -> tuple[str, str]:
@@ -342,7 +347,28 @@ def parse_spn(spn: str) -> tuple[str, str]:
     return service, host
 
 
-def _principal(name: str) -> Principal:
-    """Read a principal as libkrb5 writes it: `alice@REALM`, with a backslash in front of what is no separator."""
-    user, _, realm = name.rpartition("@")
-    return Principal(user.replace("\\@", "@").replace("\\/", "/").replace("\\\\", "\\"), realm)
+def keytab_realms(keytab: Keytab) -> frozenset[str]:
+    """Return the realms that a keytab has keys of. Reads the file.
+
+    Raises:
+        CredSSPError: It cannot be read, or Kerberos is not installed.
+    """
+    require_installed()
+    from acredssp.mechanisms.kerberos import library  # noqa: PLC0415 - see that module's text
+
+    return library.keytab_realms(keytab)
+
+
+def _named(user: str, realm: str) -> Principal:
+    """Who logged on.
+
+    Raises:
+        AuthenticationError: Nobody who has a name: an anonymous ticket (RFC 8062) proves who its KDC is, and not more.
+    """
+    if not user or upper(user) == _ANONYMOUS or upper(realm) == _ANONYMOUS_REALM:
+        raise AuthenticationError(
+            "kerberos: an anonymous ticket is not accepted",
+            security_status=SecurityStatus.SEC_E_LOGON_DENIED,
+            nt_status=NTSTATUS.STATUS_LOGON_FAILURE,
+        )
+    return Principal(user, realm)

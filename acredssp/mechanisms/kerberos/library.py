@@ -17,6 +17,7 @@ from spnego.channel_bindings import GssChannelBindings
 
 from acredssp.credentials import Keytab, Password, TicketCache
 from acredssp.mechanisms.kerberos.errors import Phase, translate
+from acredssp.names import escape_principal, upper
 
 try:
     import gssapi
@@ -138,8 +139,24 @@ def _principal_of(credential: Password) -> str:
     user, realm = credential.user, credential.domain
     if not realm and "@" in user:
         user, _, realm = user.rpartition("@")
-    name = user.replace("\\", "\\\\").replace("@", "\\@")
-    return f"{name}@{realm.upper()}" if realm else name
+    name = escape_principal(user)
+    return f"{name}@{upper(realm)}" if realm else name
+
+
+def _principal_of_windows(name: str) -> str:
+    r"""The principal of `DOMAIN\user`, as SSPI names a client."""
+    domain, _, user = name.rpartition("\\")
+    return f"{escape_principal(user)}@{domain}" if domain else escape_principal(user)
+
+
+def keytab_realms(keytab: Keytab) -> frozenset[str]:
+    """Return the realms that a keytab has keys of."""
+    try:
+        context = krb5.init_context()
+        keys = krb5.kt_resolve(context, _keytab_name(keytab)) if keytab.name else krb5.kt_default(context)
+        return frozenset(entry.principal.realm.decode("utf-8", "backslashreplace") for entry in keys)
+    except Exception as error:
+        raise translate(error, Phase.ACCEPT) from error
 
 
 def _keytab_name(keytab: Keytab) -> bytes:
@@ -282,8 +299,9 @@ class NativeContext:
 
     @property
     def client_principal(self) -> str:
-        """Acceptor: who logged on, as libkrb5 writes it."""
-        return self._context.client_principal or ""
+        """Acceptor: who logged on, as libkrb5 writes it; empty for nobody who has a name."""
+        name = self._context.client_principal or ""
+        return name if _HAS_GSSAPI else _principal_of_windows(name)
 
     def seal(self, plaintext: bytes) -> bytes:
         """Make a sealed Wrap token, in the library's layout."""

@@ -62,6 +62,9 @@ _pack_timestamp = struct.Struct("<HHQHH").pack
 """MsvAvTimestamp, and MsvAvEOL behind it."""
 _NO_MIC: Final = bytes(16)
 _NO_KEY: Final = bytes(16)
+_NO: Final = Deny()
+_STAND_IN: Final = secrets.token_bytes(16)
+"""The hash in the stead of that of an unknown user. Made once: the time that it takes to make one would tell."""
 
 _NOT_ABOUT_THE_ACCOUNT: Final = frozenset({NTSTATUS.STATUS_NO_LOGON_SERVERS})
 """Statuses that tell nothing of the account, so that a peer without the password may see them."""
@@ -273,22 +276,21 @@ class NTLMAcceptor(NTLMContext):
         Raises:
             AuthenticationError: It does not, or it is `Deny`.
         """
-        secrets = _secrets(answer)
+        tried = _secrets(answer)
         names = keyed_names(logon.principal.user, logon.message.domain)
         proven: bytes | None = None
         # Every secret is tried, also behind the one that fits: how long it takes tells nobody which one that is.
-        for secret in secrets:
+        for secret in tried:
             key = self._session_base_key(logon, names, secret.nt_hash)
             if proven is None and key is not None:
                 proven = key
                 logon.name(secret)
-        if not secrets:
-            # The same work for a random hash, whose result counts for nothing.
-            self._session_base_key(logon, names, self._random(16))
+        if not tried:
+            self._session_base_key(logon, names, _STAND_IN)  # the same work, for a result that counts for nothing
         if isinstance(answer, Deny):
             raise _refusal(answer, proven=proven is not None)
         if proven is None:
-            raise _refusal(Deny(), proven=False)
+            raise _refusal(_NO, proven=False)
         return proven
 
     def _take_oracle_key(self, logon: _Logon, answer: object) -> bytes:
@@ -301,7 +303,7 @@ class NTLMAcceptor(NTLMContext):
         # Zeros are the key of a guest or of an anonymous logon, for which nobody has checked a password.
         if isinstance(answer, bytes) and len(answer) == 16 and answer != _NO_KEY:
             return answer
-        deny = answer if isinstance(answer, Deny) else Deny()
+        deny = answer if isinstance(answer, Deny) else _NO
         if deny.proven is True:
             raise _refusal(deny, proven=True)
         return self._prove(logon, deny)

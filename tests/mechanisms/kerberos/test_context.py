@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import struct
+import types
 
 import pytest
 import spnego
@@ -10,10 +11,23 @@ from support import rfc3961, rfc4121
 from support.kerberos import ALICE, SPN, acceptor, cache, drive, establish, initiator, run
 
 from acredssp.credentials import Keytab, Password
-from acredssp.errors import CredSSPError, LimitExceeded, LocalProtocolError, PolicyError, RemoteProtocolError
+from acredssp.errors import (
+    AuthenticationError,
+    CredSSPError,
+    LimitExceeded,
+    LocalProtocolError,
+    PolicyError,
+    RemoteProtocolError,
+)
 from acredssp.mechanisms.base import StepMechanism
-from acredssp.mechanisms.kerberos.context import KerberosAcceptor, KerberosInitiator, ServiceKeys, Tickets
-from acredssp.status import SecurityStatus
+from acredssp.mechanisms.kerberos.context import (
+    KerberosAcceptor,
+    KerberosInitiator,
+    ServiceKeys,
+    Tickets,
+    keytab_realms,
+)
+from acredssp.status import NTSTATUS, SecurityStatus
 
 krb5 = pytest.importorskip("krb5")
 library = pytest.importorskip("acredssp.mechanisms.kerberos.library")
@@ -55,6 +69,66 @@ def test_an_account_is_known_by_its_realm_however_it_is_written(user, domain, ke
     server = acceptor(kerberos)
     establish(initiator(Password("Passw0rd!", user, domain)), server)
     assert str(server.principal) == "ACREDSSP.TEST\\alice"
+
+
+@pytest.fixture
+def odd_names(kerberos):
+    """A KDC that gives tickets to users with odd names. MIT's own PACs (1.20) do not verify for them: it makes none."""
+    with kerberos.realm.configured(disable_pac="true") as port:
+        kerberos.configure(port)
+        yield kerberos
+
+
+@pytest.mark.parametrize(
+    ("principal", "user"),
+    [
+        ("we/ird", "we/ird"),
+        (r"we\/ird", r"we\/ird"),
+        (r"we\\ird", r"we\\ird"),
+        (r"alice\@contoso.com", "alice@contoso.com"),
+        (r"ali\nce", r"ali\nce"),
+    ],
+)
+def test_escaped_characters_neither_join_nor_split_names(principal, user, odd_names):
+    server = acceptor(odd_names)
+    establish(initiator(cache(odd_names.log_on(principal))), server)
+    assert (server.principal.user, server.principal.domain) == (user, "ACREDSSP.TEST")
+
+
+@pytest.mark.parametrize("user", ["we\\ird", "alice@contoso.com", "ali\nce", "we/ird"])
+def test_a_password_logs_on_whatever_characters_are_in_the_name(user, odd_names):
+    server = acceptor(odd_names)
+    establish(initiator(Password("Passw0rd!", user, "ACREDSSP.TEST")), server)
+    assert server.principal.domain == "ACREDSSP.TEST"
+
+
+@pytest.mark.parametrize(
+    "principal",
+    [
+        "WELLKNOWN/ANONYMOUS@WELLKNOWN:ANONYMOUS",
+        "WELLKNOWN/ANONYMOUS@ACREDSSP.TEST",
+        "alice@WELLKNOWN:ANONYMOUS",
+        "@ACREDSSP.TEST",
+        "",
+    ],
+)
+def test_a_ticket_of_nobody_is_denied(principal, kerberos):
+    client, server = initiator(), acceptor(kerberos)
+    event = server.step(drive(client))
+    token = event.run()
+    server._native = types.SimpleNamespace(complete=True, client_principal=principal)
+    with pytest.raises(AuthenticationError) as caught:
+        server.resume(token)
+    assert caught.value.security_status is SecurityStatus.SEC_E_LOGON_DENIED
+    assert caught.value.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+    assert not server.complete
+    assert server.principal is None
+
+
+def test_the_realms_of_a_keytab(kerberos, tmp_path):
+    assert keytab_realms(Keytab(str(kerberos.keytab))) == {"ACREDSSP.TEST"}
+    with pytest.raises(CredSSPError, match="no keytab"):
+        keytab_realms(Keytab(str(tmp_path / "absent")))
 
 
 def test_a_ticket_cache_logs_on_and_keeps_what_it_has(kerberos):

@@ -1,0 +1,95 @@
+"""Who comes in, and who is turned away: names become accounts once."""
+
+import pytest
+
+from acredssp.aio.winbind import WinbindOracle
+from acredssp.cli.domains import Domains
+from acredssp.cli.door import Anybody, Refused, TicketHolders, WinbindUsers
+from acredssp.cli.users import Users
+from acredssp.core.context import HandshakeInfo
+from acredssp.credentials import Account, Deny
+from acredssp.hooks import CredentialRequest, Identity
+from acredssp.mechanisms.base import Principal
+
+USERS = Users.parse(
+    b"CONTOSO=contoso.com\nCONTOSO:alice:pw\nFABRIKAM:alice:pw\n:bob:pw\nCONTOSO:bob:pw\nEVERY:*:\n:carol:pw\n"
+)
+
+
+def info(account):
+    principal = Principal("as claimed", "", known_as=account)
+    return HandshakeInfo(6, "ntlm", principal, "password", "TLSv1.3", "cipher", None)
+
+
+ALICE, BOB = Account("alice", "CONTOSO"), Account("bob")
+
+
+@pytest.mark.parametrize(
+    ("name", "refused", "let_in"),
+    [
+        ("alice", [ALICE, Account("ALICE", "FABRIKAM")], [BOB, Account("alice2")]),
+        ("CONTOSO\\alice", [ALICE], [Account("alice", "FABRIKAM"), BOB]),
+        ("contoso\\Alice", [ALICE], [Account("alice", "FABRIKAM")]),
+        ("alice@contoso", [ALICE], [Account("alice", "FABRIKAM")]),
+        ("alice@CONTOSO.COM", [ALICE], [Account("alice", "FABRIKAM")]),
+        ("contoso.com\\alice", [ALICE], [Account("alice", "FABRIKAM")]),
+        ("bob", [BOB, Account("bob", "CONTOSO")], [ALICE]),
+        ("CONTOSO\\bob", [Account("bob", "CONTOSO")], [BOB]),
+        ("CONTOSO\\carol", [Account("carol")], [ALICE]),
+        ("EVERY\\erin", [Account("ERIN", "every")], [Account("frank", "EVERY")]),
+        ("erin@every", [Account("ERIN", "every")], [Account("frank", "EVERY")]),
+        ("strasse", [Account("STRASSE", "EVERY")], [Account("straße", "EVERY")]),
+    ],
+)
+def test_a_refused_account_stays_out_however_it_was_named(name, refused, let_in):
+    admit = Refused([name], USERS).admit
+    assert [admit(info(account)) for account in refused] == [False] * len(refused)
+    assert [admit(info(account)) for account in let_in] == [True] * len(let_in)
+
+
+def test_nobody_is_refused_unless_named_and_who_has_no_name_is():
+    assert Refused([]).admit(info(ALICE))
+    assert not Refused([]).admit(HandshakeInfo(6, "ntlm", None, "password", "TLSv1.3", "cipher", None))
+
+
+@pytest.mark.parametrize(
+    ("realm", "user", "account"),
+    [
+        ("CONTOSO.COM", "alice", ALICE),
+        ("contoso.com", "ALICE", ALICE),
+        ("CONTOSO.COM", "erin", None),
+        ("EVIL.EXAMPLE", "bob", None),
+        ("EVIL.EXAMPLE", "alice", None),
+        ("EVIL\\@CONTOSO.COM", "alice", None),
+        ("", "bob", None),
+    ],
+)
+def test_a_ticket_logs_on_an_account_of_the_file_in_a_realm_that_is_taken(realm, user, account):
+    authorize = TicketHolders(USERS, ["CONTOSO.COM", "FABRIKAM.TEST"]).authorize
+    answer = authorize(Identity(Principal(user, realm), "kerberos"))
+    assert answer == (account or Deny())
+
+
+def test_without_a_file_every_ticket_of_the_realm_logs_on():
+    authorize = TicketHolders(Anybody(), ["CONTOSO.COM"]).authorize
+    assert authorize(Identity(Principal("erin", "CONTOSO.COM"), "kerberos")) == Account("erin", "CONTOSO.COM")
+    assert authorize(Identity(Principal("erin", "EVIL.EXAMPLE"), "kerberos")) == Deny()
+
+
+def test_a_logon_by_ntlm_has_been_decided_by_the_lookup():
+    assert TicketHolders(USERS, []).authorize(Identity(Principal("erin", "X"), "ntlm")) is True
+
+
+@pytest.mark.parametrize(
+    ("user", "domain"),
+    [("alice", "ACRED"), ("alice", "acred.test"), ("Alice@ACRED.TEST", ""), ("ACRED\\alice", ""), ("alice@acred", "")],
+)
+def test_the_domain_of_winbind_has_two_names(user, domain):
+    winbind = WinbindOracle()
+    users = WinbindUsers(winbind, Domains({"acred.test": "ACRED"}))
+    oracle = users.lookup(CredentialRequest(Principal(user, domain), "ntlm"))
+    assert oracle.verify == winbind.verify
+    account = Account(oracle.user, oracle.domain)
+    assert account == Account("alice", "ACRED") == users.account("alice", "ACRED.TEST")
+    for name in ("alice", "ACRED\\alice", "alice@acred.test"):
+        assert not Refused([name], users).admit(info(account))
