@@ -5,7 +5,7 @@ Values only. A secret is in no repr, and no method here writes or logs one.
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from acredssp.md4 import md4
 from acredssp.names import split_principal, upper
@@ -57,6 +57,34 @@ class Account:
         return upper(self.domain), upper(self.user)
 
 
+class _Unsaid(str):
+    """The domain of who says nothing of one: empty, and told from an empty one that was said."""
+
+    __slots__ = ()
+
+
+_UNSAID: Final[str] = _Unsaid()
+
+
+def _domain_apart(user: str, domain: str) -> str:
+    r"""Return the domain, once the user has none in front.
+
+    `CONTOSO\alice` is how people write both in one field. Sent as a user's name it is nobody's, and a right password
+    would look like a wrong one.
+
+    Raises:
+        ValueError: The user has one in front, and nothing was said of the domain.
+    """
+    if domain is not _UNSAID:
+        return domain
+    if "\\" in user:
+        raise ValueError(
+            "user: expected a name without a domain in front, got a backslash: give the domain by domain=..., "
+            "or domain='' to send the user as it stands"
+        )
+    return ""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Password:
     """A password.
@@ -68,11 +96,14 @@ class Password:
     password: str = dataclasses.field(repr=False)
     user: str = ""
     """The account's name, or a user principal name (`bob@contoso.com`, domain empty)."""
-    domain: str = ""
+    domain: str = _UNSAID
+    r"""Left out it is empty, and a user with a backslash in it (`CONTOSO\bob`) is a ValueError. `domain=""` sends the
+    user as it stands, for servers that want `AzureAD\bob@contoso.com`."""
     nt_hash: bytes = dataclasses.field(init=False, repr=False, compare=False)
     """MD4 of the password in UTF-16LE, 16 bytes: computed once, since every logon needs it ([MS-NLMP] 3.3.2)."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "domain", _domain_apart(self.user, self.domain))
         object.__setattr__(self, "nt_hash", md4(self.password.encode("utf-16-le", "surrogatepass")))
 
 
@@ -83,9 +114,11 @@ class NTHash:
     nt_hash: bytes = dataclasses.field(repr=False)
     """16 bytes."""
     user: str = ""
-    domain: str = ""
+    domain: str = _UNSAID
+    """As with `Password.domain`."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "domain", _domain_apart(self.user, self.domain))
         if len(self.nt_hash) != 16:
             raise ValueError(f"an NT hash has 16 bytes, not {len(self.nt_hash)}")
 

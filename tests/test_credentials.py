@@ -1,5 +1,7 @@
 """Credentials: values whose secrets are in no repr."""
 
+import dataclasses
+
 import pytest
 
 from acredssp.credentials import Account, Candidates, Deny, NTHash, Oracle, Password
@@ -75,3 +77,20 @@ def test_accounts_that_windows_tells_apart_are_not_equal(one, other):
 def test_an_account_is_written_as_windows_does():
     assert str(Account("alice", "CONTOSO")) == "CONTOSO\\alice"
     assert str(Account("alice")) == "alice"
+
+
+@pytest.mark.parametrize("make", [lambda *names: Password("pw", *names), lambda *names: NTHash(bytes(16), *names)])
+def test_a_domain_in_front_of_the_user_is_refused_unless_it_is_said_to_be_none(make):
+    with pytest.raises(ValueError, match="domain=") as caught:
+        make("CONTOSO\\alice")
+    assert "alice" not in str(caught.value)
+    for user, domain in (("AzureAD\\alice@contoso.com", ""), ("alice", "CONTOSO"), ("al\\ice", "CONTOSO")):
+        credential = make(user, domain)
+        assert (credential.user, credential.domain) == (user, domain)
+        assert dataclasses.replace(credential) == credential
+
+
+@pytest.mark.parametrize("credential", [Password("pw", "alice"), NTHash(bytes(16), "alice"), Password("pw")])
+def test_a_domain_that_is_left_out_is_empty(credential):
+    assert (type(credential.domain), credential.domain) == (str, "")
+    assert credential == dataclasses.replace(credential)

@@ -173,7 +173,9 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
         str | None,
         typer.Option("--user", "-u", help=r"USER, USER@SUFFIX or DOMAIN\USER; --ccache and --keytab do without."),
     ] = None,
-    domain: Annotated[str | None, typer.Option("--domain", "-d", help="The user's domain.")] = None,
+    domain: Annotated[
+        str | None, typer.Option("--domain", "-d", help="The user's domain; '' sends USER as it stands.")
+    ] = None,
     password: Annotated[
         str | None,
         typer.Option("--password", "-p", help="The password; others on this machine can see it in the process list."),

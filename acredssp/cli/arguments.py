@@ -85,11 +85,14 @@ def legacy_warning(lowest: int) -> str | None:
 
 
 def account(user: str, domain: str | None) -> tuple[str, str]:
-    r"""Return user and domain, from `-u USER -d DOMAIN` or from `-u DOMAIN\USER`."""
-    before, backslash, after = user.partition("\\")
-    if backslash and domain is not None:
-        raise UsageError("expected the domain once, got it in -u and in -d")
-    name, realm = (after, before) if backslash else (user, domain or "")
+    r"""Return user and domain, from `-u USER -d DOMAIN` or from `-u DOMAIN\USER`; `-d ''` leaves USER as it stands."""
+    if domain == "":
+        name, realm = user, ""
+    else:
+        before, backslash, after = user.partition("\\")
+        if backslash and domain is not None:
+            raise UsageError("expected the domain once, got it in -u and in -d (-d '' sends -u as it stands)")
+        name, realm = (after, before) if backslash else (user, domain or "")
     if not name:
         raise UsageError("expected a user name, got an empty one")
     return _unicode(name, "user name"), _unicode(realm, "domain")

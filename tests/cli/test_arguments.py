@@ -81,6 +81,9 @@ def test_versions_below_5_get_a_warning(lowest, warned):
         ("CONTOSO\\alice", None, ("alice", "CONTOSO")),
         (".\\alice", None, ("alice", ".")),
         ("alice@contoso.com", None, ("alice@contoso.com", "")),
+        ("alice", "", ("alice", "")),
+        ("AzureAD\\alice@contoso.com", "", ("AzureAD\\alice@contoso.com", "")),
+        ("CONTOSO\\alice", "", ("CONTOSO\\alice", "")),
     ],
 )
 def test_an_account_is_named_in_any_of_the_usual_ways(user, domain, expected):

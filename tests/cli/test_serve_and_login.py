@@ -80,6 +80,17 @@ def test_everybody_in_the_file_logs_on(served, log_on, password, user, account, 
     assert (line["principal"], line["account"]) == (user, account)
 
 
+def test_login_sends_a_user_name_as_it_stands(serve_by, log_on, tmp_path):
+    users = tmp_path / "users"
+    users.write_text("AzureAD:alice@contoso.com:pw\n")
+    server = serve_by("--users", users)
+    user = "AzureAD\\alice@contoso.com"
+    status, _, _ = log_on(server.address, "-d", "", user=user, secret=("-p", "pw"))
+    assert status == 0
+    line = server.line()
+    assert (line["principal"], line["account"]) == (user, user)
+
+
 @pytest.mark.parametrize("user", ["alice@contoso.evil.example", "alice@CONTOSO.com.evil.example"])
 def test_a_suffix_is_a_domains_only_where_the_file_says_so(served, log_on, user):
     server = served()
