@@ -1,7 +1,7 @@
 """The commands and their options: words in, exit status out. What they do is in `login`, `serve` and `demo`.
 
-Exit statuses: 0 success, 1 denied, 2 usage, 3 protocol, 4 network or time-out. Nothing that a user or a peer can do
-ends in a traceback.
+Exit statuses: 0 success, 1 denied, 2 usage, 3 protocol, 4 network or time-out, 70 a fault of ours, 74 output that
+cannot be written, 130 Ctrl-C. Nothing that a user or a peer can do ends in a traceback.
 """
 
 import contextlib
@@ -11,8 +11,9 @@ import importlib.metadata
 import logging
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar, cast
 
 import typer
 from rich.console import Console
@@ -20,16 +21,17 @@ from rich.console import Console
 from acredssp.aio.winbind import WinbindOracle
 from acredssp.carriage.base import TLS, Carriage
 from acredssp.carriage.rdp import RDP
-from acredssp.cli import arguments, loops, render
+from acredssp.cli import arguments, loops, output, render
 from acredssp.cli.arguments import Secret
 from acredssp.cli.certificate import Certificate
 from acredssp.cli.demo import demo
 from acredssp.cli.login import Login, log_on
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, result_of, unreadable
+from acredssp.cli.output import CANNOT_WRITE, OutputError
 from acredssp.cli.report import DemoReport, LoginReport, ServeReport, to_json
 from acredssp.cli.serve import Serve, serve, serve_by_workers
 from acredssp.cli.users import Users
-from acredssp.cli.workers import check_platform
+from acredssp.cli.workers import EXIT_FAILED, check_platform
 from acredssp.config import ClientConfig
 from acredssp.credentials import (
     Credential,
@@ -55,11 +57,17 @@ _RDP_PORT = 3389
 _WITHOUT_PASSWORD = {NTHash: "hash", TicketCache: "ticket", Keytab: "key"}
 _INTERRUPTED = 130
 """What shells give for a program that SIGINT ended."""
+_REPORTS: Final[dict[str, type[LoginReport | ServeReport | DemoReport]]] = {
+    "demo": DemoReport,
+    "login": LoginReport,
+    "serve": ServeReport,
+}
+_CommandLineError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
+"""What typer raises for a command line that it does not understand: click's ClickException, or its own copy of it."""
 
 app = typer.Typer(
     name="acredssp",
     help="CredSSP logons, the handshake of Remote Desktop: as a client, as a server, and both as a demonstration.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # it would print local variables, and so passwords
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -99,27 +107,42 @@ AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 
 def run(words: list[str]) -> int:
     """Run the command line `words` and return the exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # not every stand-in has it
-    try:
-        app(words, prog_name="acredssp")
-    except SystemExit as exit_:
-        status = exit_.code if isinstance(exit_.code, int) else 0
-    if status == EXIT_STATUS[Result.USAGE] and "--json" in words:
-        print(_usage_object(words))  # noqa: T201
+    with output.guarded():
+        try:
+            status = _run(words)
+            sys.stdout.flush()
+        except OutputError as error:
+            output.abandon()
+            print(error, file=sys.stderr)  # noqa: T201
+            status = CANNOT_WRITE
+        except Exception:  # noqa: BLE001 - a fault of ours is no logon's result, as Python's own status 1 would say
+            traceback.print_exc()
+            status = EXIT_FAILED
+        sys.stderr.flush()
     return status
 
 
-def _usage_object(words: list[str]) -> str:
-    """What --json prints where the command was not understood: the same keys as ever."""
-    match next((word for word in words if not word.startswith("-")), ""):
-        case "demo":
-            return to_json(DemoReport(result=Result.USAGE))
-        case "serve":
-            return to_json(ServeReport(result=Result.USAGE))
-        case _:
-            return to_json(LoginReport(result=Result.USAGE))
+def _run(words: list[str]) -> int:
+    try:
+        status = app(words, prog_name="acredssp", standalone_mode=False)
+    except _CommandLineError as error:
+        _, err = render.consoles()
+        report = _usage_report(words, error.format_message().removeprefix("Invalid value: "))
+        render.usage(err, report)
+        if "--json" in words:
+            print(to_json(report))  # noqa: T201
+        return EXIT_STATUS[Result.USAGE]
+    except typer.Abort:
+        return _INTERRUPTED
+    return status if isinstance(status, int) else 0
+
+
+def _usage_report(words: list[str], message: str) -> LoginReport | ServeReport | DemoReport:
+    """What to say, and what --json prints, where the command was not understood: the same keys as ever."""
+    command = next((word for word in words if not word.startswith("-")), "")
+    kind = _REPORTS.get(command)
+    help_of = f"acredssp {command} --help" if kind else "acredssp --help"
+    return (kind or LoginReport)(result=Result.USAGE, message=message, hint=f"{help_of} says what it takes")
 
 
 @contextlib.contextmanager
@@ -137,13 +160,16 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _acredssp(
-    version: Annotated[
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback sees to it
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)  # noqa: T201
+        raise typer.Exit(EXIT_STATUS[Result.USAGE])
 
 
 # --- demo ---
@@ -228,7 +254,8 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
 ) -> None:
     """Log on to a server, close again, and say how it went.
 
-    Exit status: 0 logged on; 1 denied; 2 usage; 3 protocol, TLS, certificate, policy or version; 4 network or time-out.
+    Exit status: 0 logged on; 1 denied; 2 usage; 3 protocol, TLS, certificate, policy or version; 4 network or time-out;
+    74 the output cannot be written.
     """
     out, err = render.consoles()
     with _usage_errors():
@@ -411,6 +438,9 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
 ) -> None:
     """Log on whom the users file, the domain or a KDC allows, and print a line for each handshake; until SIGTERM.
 
+    Exit status: 0 after SIGTERM or SIGINT; 2 usage; 4 the address cannot be had; 70 a worker fails again and again; 74
+    the output cannot be written when it starts.
+
     With the carriage tls what comes afterwards is echoed; with rdp the connection is closed, no desktop is behind it.
 
     The users file is UTF-8, split at the first two colons of a line. SECRET is a password, or $NT$ and the 32 hex
@@ -445,11 +475,11 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
         )
         config = task.config()
     _warn_of_legacy(err, task.policy)
+    warn = functools.partial(render.warning, err)
     try:
         if workers is None:
-            _until_done(serve(task, config, out))
+            _until_done(serve(task, config, out, warn))
         else:
-            warn = functools.partial(render.warning, err)
             raise typer.Exit(serve_by_workers(task, config, out, count=workers, warn=warn))
     except CredSSPError as error:
         render.failure(err, error)

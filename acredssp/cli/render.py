@@ -10,9 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from acredssp.cli.outcome import Result, advice, result_of
+from acredssp.cli.report import DemoReport, LoginReport, ServeReport
 from acredssp.errors import CredSSPError
 
-__all__ = ["card", "consoles", "failure", "label", "printable", "warning"]
+__all__ = ["card", "consoles", "failure", "label", "printable", "usage", "warning"]
 
 _STYLE_OF = {
     Result.SUCCESS: "bold green",
@@ -45,6 +46,14 @@ def label(result: Result, behind: str = "") -> str:
 def warning(console: Console, text: str) -> None:
     """Print one line of warning."""
     console.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+
+
+def usage(console: Console, report: LoginReport | ServeReport | DemoReport) -> None:
+    """Print what of the command line was not understood, and what to do about it."""
+    console.print(
+        f"{label(Result.USAGE, ':')} {escape(printable(report.message or ''))}\n  {escape(report.hint or '')}",
+        soft_wrap=True,
+    )
 
 
 def failure(console: Console, error: CredSSPError) -> None:

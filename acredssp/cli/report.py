@@ -4,16 +4,22 @@ No secret is ever in one.
 """
 
 import dataclasses
+import datetime as dt
 import json
 
 from acredssp.aio.server import HandshakeReport
 from acredssp.cli.arguments import Address
-from acredssp.cli.outcome import Result, result_of
+from acredssp.cli.outcome import Result, advice, result_of
 from acredssp.core.context import HandshakeInfo
 from acredssp.errors import CredSSPError
 from acredssp.status import SecurityStatus, Stage
 
-__all__ = ["DemoReport", "LoginReport", "ServeReport", "to_json"]
+__all__ = ["DemoReport", "LoginReport", "ServeReport", "now", "to_json"]
+
+
+def now() -> str:
+    """Return the time as the reports have it: UTC, ISO 8601, to the millisecond."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +42,12 @@ class LoginReport:
     """From the first packet to the end of the handshake."""
     fallback: str | None = None
     """Why another mechanism authenticated than the first choice; null where it did not."""
+    time: str = dataclasses.field(default_factory=now)
+    """When this was written: UTC, ISO 8601."""
+    message: str | None = None
+    """What failed, for people; null for a success."""
+    hint: str | None = None
+    """What to do about it, for people."""
 
     @classmethod
     def of(cls, error: CredSSPError | None, info: HandshakeInfo | None, elapsed: float) -> "LoginReport":
@@ -60,6 +72,8 @@ class LoginReport:
             peer_key_sha256=info.peer_key_sha256 if info else None,
             elapsed_ms=_milliseconds(elapsed),
             fallback=(info.fallback or None) if info else None,
+            message=error.message if error else None,
+            hint=advice(error) if error else None,
         )
 
 
@@ -82,8 +96,24 @@ class ServeReport:
     elapsed_ms: float | None = None
     worker: int | None = None
     """The number of the worker that served it, from 1; null without `--workers`."""
+    time: str = dataclasses.field(default_factory=now)
+    """When this was written: UTC, ISO 8601."""
+    message: str | None = None
+    """What failed, for people; null for a success."""
+    hint: str | None = None
+    """What to do about it, for people."""
+    security_status: str | None = None
+    """What SSPI would return."""
+    server_name: str | None = None
+    """The name that the client asked for in TLS (SNI)."""
+    cookie: str | None = None
+    """RDP: the name in the client's `mstshash` cookie; typed by anybody."""
+    routing_token: str | None = None
+    """RDP: what the client wants to be routed by, in place of the cookie."""
+    workstation: str | None = None
+    """NTLM: what the client calls its computer; proves nothing."""
     account: str | None = None
-    r"""Who it is, `DOMAIN\user` or `user`; null until the logon is proven."""
+    r"""Who logged on, however `principal` is written: `DOMAIN\user`; null until the logon is proven."""
 
     @classmethod
     def of(cls, report: HandshakeReport, *, worker: int | None = None) -> "ServeReport":
@@ -101,6 +131,13 @@ class ServeReport:
             peer=_address(report.peer_address),
             elapsed_ms=_milliseconds(report.elapsed),
             worker=worker,
+            message=error.message if error else None,
+            hint=error.hint if error else None,
+            security_status=_security_status(error),
+            server_name=report.server_name or None,
+            cookie=report.cookie or None,
+            routing_token=report.request.routing_token if report.request else None,
+            workstation=(report.principal.workstation or None) if report.principal else None,
             account=str(report.account) if report.account else None,
         )
 
@@ -126,6 +163,12 @@ class DemoReport:
     event_loop: str | None = None
     timeline: list[dict[str, str | int | float]] | None = None
     """The steps of one handshake: `side`, `what`, `bytes`, `microseconds`."""
+    time: str = dataclasses.field(default_factory=now)
+    """When this was written: UTC, ISO 8601."""
+    message: str | None = None
+    """What failed, for people; null for a success."""
+    hint: str | None = None
+    """What to do about it, for people."""
 
 
 def to_json(report: LoginReport | ServeReport | DemoReport) -> str:

@@ -24,8 +24,9 @@ from acredssp.cli.certificate import Certificate
 from acredssp.cli.domains import Domains
 from acredssp.cli.door import Accounts, Anybody, Refused, TicketHolders, WinbindUsers
 from acredssp.cli.outcome import ConnectError, UsageError, reason_of
+from acredssp.cli.output import OutputError, abandon
 from acredssp.cli.render import label, printable
-from acredssp.cli.report import ServeReport, to_json
+from acredssp.cli.report import ServeReport, now, to_json
 from acredssp.cli.users import Users
 from acredssp.cli.workers import Sockets, Supervisor, Worker, bind
 from acredssp.config import ServerConfig
@@ -96,14 +97,15 @@ class Serve:
             raise UsageError(f"nobody can log on by {self.policy.mechanism.value} with what is given") from None
 
 
-async def serve(task: Serve, config: ServerConfig, console: Console) -> None:
+async def serve(task: Serve, config: ServerConfig, console: Console, warn: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
     Raises:
         ConnectError: The address cannot be listened on.
+        OutputError: Nobody can be told that the server listens.
     """
     stop = asyncio.Event()
-    lines = _Lines(console, stop.set, as_json=task.as_json)
+    lines = _Lines(console, warn, as_json=task.as_json)
     service = _Service(task, config, lines)
     address = task.address
     try:
@@ -111,9 +113,12 @@ async def serve(task: Serve, config: ServerConfig, console: Console) -> None:
     except OSError as error:
         raise _cannot_listen(address, error) from None
     _on_signals(stop.set, signal.SIGTERM, signal.SIGINT)
-    lines.listening(_bound(server.sockets, address), task.certificate.pin)
-    await stop.wait()
-    await service.drain()
+    try:
+        lines.listening(_bound(server.sockets, address), task.certificate.pin)
+        await stop.wait()
+    finally:
+        await service.drain()
+    lines.end()
 
 
 def serve_by_workers(
@@ -123,6 +128,7 @@ def serve_by_workers(
 
     Raises:
         ConnectError: The address cannot be listened on.
+        OutputError: Nobody can be told that the server listens.
     """
     try:
         places = bind(task.address, count)
@@ -130,18 +136,20 @@ def serve_by_workers(
         raise _cannot_listen(task.address, error) from None
 
     def work(worker: Worker) -> int:
-        loops.run(_serve_as(worker, task, config, console))
+        loops.run(_serve_as(worker, task, config, console, warn))
         return 0
 
     def ready() -> None:
-        lines = _Lines(console, supervisor.stop, as_json=task.as_json)
+        lines = _Lines(console, warn, as_json=task.as_json)
         lines.listening(_bound(places[0], task.address), task.certificate.pin)
 
     supervisor = Supervisor(places, work, on_ready=ready, warn=warn)
     return supervisor.run()
 
 
-async def _serve_as(worker: Worker, task: Serve, config: ServerConfig, console: Console) -> None:
+async def _serve_as(
+    worker: Worker, task: Serve, config: ServerConfig, console: Console, warn: Callable[[str], None]
+) -> None:
     """Serve in a worker's process until the supervisor or SIGTERM says stop, then drain."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -150,7 +158,7 @@ async def _serve_as(worker: Worker, task: Serve, config: ServerConfig, console: 
         loop.remove_reader(worker.lifeline)
         stop.set()
 
-    service = _Service(task, config, _Lines(console, worker.enough, as_json=task.as_json, worker=worker))
+    service = _Service(task, config, _Lines(console, warn, as_json=task.as_json, worker=worker))
     servers = [await service.listen(sock=listener, start_serving=False) for listener in worker.sockets]
     _on_signals(stop.set, signal.SIGTERM)
     worker.ready()
@@ -239,35 +247,51 @@ class _Lines:
     """Prints a line a handshake, for people or for scripts."""
 
     def __init__(
-        self, console: Console, unread: Callable[[], None], *, as_json: bool, worker: Worker | None = None
+        self, console: Console, warn: Callable[[str], None], *, as_json: bool, worker: Worker | None = None
     ) -> None:
         self._console = console
-        self._unread = unread
+        self._warn = warn
         self._as_json = as_json
         self._worker = worker
+        self._lost = 0
+        """Lines that could not be written since the last one that could."""
 
     def listening(self, address: Address, pin: str) -> None:
-        """Say that we are ready."""
+        """Say that we are ready; raises `OutputError` where nobody can be told."""
         if self._as_json:
-            self._print(json.dumps({"listening": str(address), "peer_key_sha256": pin}))
+            self._write(json.dumps({"listening": str(address), "peer_key_sha256": pin, "time": now()}))
         else:
-            self._print(f"listening on [bold]{escape(str(address))}[/], key pin {pin}")
+            self._write(f"listening on [bold]{escape(str(address))}[/], key pin {pin}")
 
     def handshake(self, report: HandshakeReport) -> None:
         """Say how one handshake went: the server's `on_handshake`."""
         line = ServeReport.of(report, worker=self._worker.number if self._worker else None)
-        self._print(to_json(line) if self._as_json else _sentence(line, report.error))
-
-    def _print(self, line: str) -> None:
         try:
-            with self._worker.turn() if self._worker else contextlib.nullcontext():
-                if self._as_json:
-                    self._console.file.write(line + "\n")
-                else:
-                    self._console.print(line, soft_wrap=True)
-                self._console.file.flush()
-        except OSError:  # nobody reads any longer
-            self._unread()
+            self._write(to_json(line) if self._as_json else _sentence(line, report.error))
+        except OutputError as error:  # the reader has gone, or the disk is full: that is no reason to serve nobody
+            if not self._lost:
+                self._warn(f"{self._who()}{error}: serving goes on without a line for each handshake")
+            self._lost += 1
+        else:
+            if self._lost:
+                self._warn(f"{self._who()}the output can be written again: {self._lost} lines are lost")
+            self._lost = 0
+
+    def end(self) -> None:
+        """Drop what could not be written: that has been said already."""
+        if self._lost:
+            abandon()
+
+    def _who(self) -> str:
+        return f"worker {self._worker.number}: " if self._worker else ""
+
+    def _write(self, line: str) -> None:
+        with self._worker.turn() if self._worker else contextlib.nullcontext():
+            if self._as_json:
+                self._console.file.write(line + "\n")
+            else:
+                self._console.print(line, soft_wrap=True)
+            self._console.file.flush()
 
 
 def _sentence(line: ServeReport, error: CredSSPError | None) -> str:
@@ -279,7 +303,8 @@ def _sentence(line: ServeReport, error: CredSSPError | None) -> str:
         what = f"{line.mechanism}, version {line.credssp_version}, delegated {line.delegated}"
     else:
         status = f", {line.nt_status}" if line.nt_status else ""
-        what = f"{printable(error.message)} at {line.stage}{status}"
+        hint = f" ({printable(error.hint)})" if error.hint else ""
+        what = f"{printable(error.message)} at {line.stage}{status}{hint}"
     where = f", worker {line.worker}" if line.worker else ""
     return f"{label(line.result)} {who}: {escape(what)}, {line.elapsed_ms:.1f} ms{where}"
 

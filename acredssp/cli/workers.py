@@ -65,8 +65,6 @@ _READY: Final = b"r"
 """A worker's word: I could accept now."""
 _GO: Final = b"g"
 """The supervisor's answer: do."""
-_ENOUGH: Final = b"e"
-"""A worker's word: there is no use in any of us."""
 
 
 def check_platform() -> None:
@@ -152,10 +150,6 @@ class Worker:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         self._say(_READY)
         self.lifeline.recv(1)
-
-    def enough(self) -> None:
-        """Ask that all workers stop: there is no use in a successor."""
-        self._say(_ENOUGH)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -297,8 +291,6 @@ class Supervisor:
         word = place.lifeline.recv(1)
         if word == _READY:
             self._on_prepared(place)
-        elif word == _ENOUGH:
-            self.stop()
         else:
             # A lifeline ends a moment before its process does.
             status = os.waitstatus_to_exitcode(os.waitpid(place.pid, 0)[1])

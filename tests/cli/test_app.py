@@ -1,30 +1,62 @@
 """The command line itself: what is understood, what is refused, and the keys that scripts depend on."""
 
+import datetime as dt
 import importlib.metadata
 import json
+import re
+from pathlib import Path
 
 import pytest
 
-from acredssp.cli.report import LoginReport, ServeReport, to_json
+from acredssp.cli.report import DemoReport, LoginReport, ServeReport, to_json
 
 LOGIN_KEYS = [
     "result", "stage", "security_status", "nt_status", "credssp_version", "mechanism", "tls_version", "cipher",
-    "peer_key_sha256", "elapsed_ms", "fallback",
+    "peer_key_sha256", "elapsed_ms", "fallback", "time", "message", "hint",
 ]  # fmt: skip
 SERVE_KEYS = [
     "result", "stage", "principal", "mechanism", "credssp_version", "delegated", "nt_status", "peer", "elapsed_ms",
-    "worker", "account",
+    "worker", "time", "message", "hint", "security_status", "server_name", "cookie", "routing_token", "workstation",
+    "account",
 ]  # fmt: skip
 DEMO_KEYS = [
     "result", "handshakes", "failures", "concurrency", "seconds", "handshakes_per_second", "latency_p50_ms",
     "latency_p99_ms", "wrong_password", "credssp_version", "mechanism", "tls_version", "cipher", "event_loop",
-    "timeline",
+    "timeline", "time", "message", "hint",
 ]  # fmt: skip
 
 
-def test_the_keys_of_a_report_are_frozen():
-    assert list(json.loads(to_json(LoginReport(result="usage")))) == LOGIN_KEYS
-    assert list(json.loads(to_json(ServeReport(result="usage")))) == SERVE_KEYS
+REPORTS = [(LoginReport, LOGIN_KEYS), (ServeReport, SERVE_KEYS), (DemoReport, DEMO_KEYS)]
+PAGE = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("report", "keys"), REPORTS)
+def test_the_keys_of_a_report_are_frozen(report, keys):
+    assert list(json.loads(to_json(report(result="usage")))) == keys
+
+
+@pytest.mark.parametrize(("report", "keys"), REPORTS)
+def test_the_page_about_json_has_every_key_in_the_order_of_the_object(report, keys):
+    section = PAGE.split(f"\n## {report.__name__.removesuffix('Report').lower()}\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == keys
+
+
+def test_the_time_is_utc_in_iso_8601():
+    moment = json.loads(to_json(ServeReport(result="success")))["time"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", moment)
+    assert abs(dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(moment)) < dt.timedelta(days=1)
+
+
+def about_usage(out, keys, command):
+    """The object that a command line that makes no sense is answered with; its message."""
+    found = json.loads(out)
+    assert list(found) == keys
+    assert found.pop("result") == "usage"
+    assert found.pop("hint") == f"acredssp {command} --help says what it takes"
+    assert found.pop("time")
+    message = found.pop("message")
+    assert set(found.values()) == {None}
+    return message
 
 
 def test_a_name_that_a_peer_made_up_is_ascii_in_json():
@@ -100,8 +132,7 @@ def test_a_login_that_makes_no_sense_is_a_usage_error(command, words):
 def test_a_usage_error_prints_the_object_too(command, words):
     status, out, err = command("login", *words, "--json")
     assert status == 2
-    assert err
-    assert json.loads(out) == dict.fromkeys(LOGIN_KEYS) | {"result": "usage"}
+    assert about_usage(out, LOGIN_KEYS, "login") in err
 
 
 @pytest.fixture
@@ -129,7 +160,7 @@ def users(tmp_path):
 def test_a_serve_that_makes_no_sense_is_a_usage_error(command, users, words):
     status, out, err = command("serve", "--users", users, "--json", *words)
     assert status == 2
-    assert json.loads(out) == dict.fromkeys(SERVE_KEYS) | {"result": "usage"}
+    assert about_usage(out, SERVE_KEYS, "serve") in err
     assert "Traceback" not in err
 
 
@@ -184,6 +215,6 @@ def test_a_bad_users_file_is_a_usage_error_with_its_line_and_without_its_secret(
 
 
 def test_a_demo_that_makes_no_sense_is_a_usage_error(command):
-    status, out, _ = command("demo", "--count", "0", "--json")
+    status, out, err = command("demo", "--count", "0", "--json")
     assert status == 2
-    assert json.loads(out) == dict.fromkeys(DEMO_KEYS) | {"result": "usage"}
+    assert about_usage(out, DEMO_KEYS, "demo") in err

@@ -33,6 +33,7 @@ def test_a_logon_succeeds(served, log_on, carriage, mechanism):
     server = served("--carriage", carriage)
     status, report, err = log_on(server.address, "--carriage", carriage, "--mechanism", mechanism)
     assert (status, err) == (0, "")
+    assert report.pop("time")
     assert report | {"elapsed_ms": 0} == {
         "result": "success",
         "stage": "established",
@@ -45,9 +46,12 @@ def test_a_logon_succeeds(served, log_on, carriage, mechanism):
         "peer_key_sha256": server.ready["peer_key_sha256"],
         "elapsed_ms": 0,
         "fallback": None,
+        "message": None,
+        "hint": None,
     }
     line = server.line()
     assert line.pop("peer").startswith("127.0.0.1:")
+    assert line.pop("time") >= server.ready["time"]
     assert line | {"elapsed_ms": 0} == {
         "result": "success",
         "stage": "established",
@@ -58,6 +62,13 @@ def test_a_logon_succeeds(served, log_on, carriage, mechanism):
         "nt_status": None,
         "elapsed_ms": 0,
         "worker": None,
+        "message": None,
+        "hint": None,
+        "security_status": "SEC_E_OK",
+        "server_name": None,  # an address is no name for TLS
+        "cookie": "alice" if carriage == "rdp" else None,
+        "routing_token": None,
+        "workstation": None,
         "account": "CONTOSO\\alice",
     }
 
@@ -116,8 +127,14 @@ def test_a_wrong_password_is_denied_like_an_unknown_user(served, log_on, user):
     assert (status, report["result"], report["nt_status"]) == (1, "denied", "STATUS_LOGON_FAILURE")
     assert "STATUS_LOGON_FAILURE" in err
     assert "check user, domain and password" in err
+    assert (report["message"], report["hint"]) == (
+        "the server refused the logon: STATUS_LOGON_FAILURE",
+        "check user, domain and password",
+    )
     line = server.line()
     assert (line["result"], line["principal"], line["nt_status"]) == ("denied", user, "STATUS_LOGON_FAILURE")
+    assert (line["security_status"], line["account"]) == ("SEC_E_LOGON_DENIED", None)
+    assert line["message"].startswith("logon refused: ")
     assert line["delegated"] is None
 
 
@@ -200,13 +217,24 @@ def test_versions_that_do_not_meet_are_refused_by_who_sees_it(served, serve_once
     assert new.line()["result"] == "protocol_error"
 
 
+def test_a_routing_token_and_a_name_are_told(served, log_on):
+    server = served()
+    status, _, _ = log_on(server.address, "--load-balance-info", "tsv://farm", "--server-name", "localhost")
+    assert status == 0
+    line = server.line()
+    assert (line["routing_token"], line["cookie"], line["server_name"]) == ("tsv://farm", None, "localhost")
+
+
 @pytest.mark.parametrize(("ours", "theirs"), [("tls", "rdp"), ("rdp", "tls")])
 def test_the_wrong_carriage_is_no_denial_and_the_right_one_is_named(served, log_on, ours, theirs):
     server = served("--carriage", theirs)
     status, report, err = log_on(server.address, "--carriage", ours)
     assert (status, report["result"]) == (4, "network_error")
     assert f"--carriage {theirs}" in err
-    assert server.line()["result"] == "protocol_error"
+    assert report["hint"] in err
+    line = server.line()
+    assert line["result"] == "protocol_error"
+    assert f"--carriage {ours}" in line["hint"]
 
 
 @pytest.fixture
@@ -348,12 +376,17 @@ def test_a_mic_may_be_required_and_our_client_sends_one(serve_once, log_on):
     assert (status, server.line()["result"]) == (0, "success")
 
 
-def test_a_reader_that_went_away_stops_the_server(serve_once, log_on):
+def test_a_server_whose_reader_went_away_goes_on_and_says_so_once(serve_once, log_on):
     server = serve_once()
     server.process.stdout.close()
-    log_on(server.address)
+    for _ in range(2):
+        status, _, _ = log_on(server.address)
+        assert status == 0
+    server.process.send_signal(signal.SIGTERM)
+    said = server.process.stderr.read().decode()
     assert server.process.wait(timeout=PATIENCE) == 0
     server.process.stderr.close()
+    assert said == "warning: cannot write the output: broken pipe: serving goes on without a line for each handshake\n"
 
 
 def test_no_secret_is_in_any_output(serve_once, log_on, password):

@@ -211,12 +211,18 @@ def test_workers_end_with_a_supervisor_that_is_killed(serve_once):
     wait_until_refused(server.port)
 
 
-def test_a_reader_that_went_away_stops_all_workers(serve_once, crowd, password):
+def test_workers_whose_reader_went_away_go_on_and_say_so(serve_once, crowd, password):
     server = serve_once("--workers", "2", "--carriage", "tls")
     server.process.stdout.close()
-    log_on(crowd(server).connect(), password)
+    for _ in range(3):  # the second of some worker, which has said so before
+        log_on(crowd(server).connect(), password)
+    server.process.send_signal(signal.SIGTERM)
+    said = server.process.stderr.read().decode().splitlines()
     assert server.process.wait(timeout=PATIENCE) == 0
     server.process.stderr.close()
+    text = "cannot write the output: broken pipe: serving goes on without a line for each handshake"
+    assert 1 <= len(said) <= 2
+    assert set(said) <= {f"warning: worker {number}: {text}" for number in (1, 2)}
 
 
 def test_lines_of_any_length_stay_whole(serve_once):

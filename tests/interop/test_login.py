@@ -8,6 +8,9 @@ from support.peers import free_port
 pytestmark = pytest.mark.interop
 
 KEYS = {
+    "time",
+    "message",
+    "hint",
     "result",
     "stage",
     "security_status",
