@@ -6,13 +6,13 @@ import sys
 
 import acredssp
 
-USERS = {"alice": "wonderland"}
+# Made once: a password that is made in the hook is hashed there, and the time tells which users there are.
+USERS = {acredssp.Account("alice"): acredssp.Password("wonderland", "alice")}
 
 
 async def lookup(request: acredssp.CredentialRequest) -> acredssp.LookupAnswer:
-    """Give an account's secret; here a database may be awaited."""
-    password = USERS.get(request.principal.user.lower())
-    return acredssp.Password(password) if password else acredssp.Deny()
+    """Give an account's secret, whatever the domain; here a database may be awaited."""
+    return USERS.get(acredssp.Account(request.principal.user), acredssp.Deny())
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

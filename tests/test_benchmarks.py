@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 from support.peers import DEADLINE
 
-from benchmarks import report, storm, verdicts
+import acredssp
+from benchmarks import report, storm, timing, verdicts
 from benchmarks.harness import Figure, Row
+from benchmarks.peers import NAME, Setting
 
 ROOT = Path(__file__).parent.parent
 
@@ -120,6 +123,7 @@ CHECK_A_COUNT = """
 import sys
 from benchmarks import check
 from benchmarks.harness import Figure, Row
+from benchmarks.peers import NAME, Setting
 python, million = sys.argv[1], float(sys.argv[2])
 found = check.environment()
 check.environment = lambda: found | {"python": python or found["python"]}
@@ -218,3 +222,30 @@ def test_a_verdict_is_compared_with_that_of_a_verifier_for_the_web(intermediates
     microseconds, ratio = verdicts.compare(*verdicts.make_chain("P-256", intermediates), rounds=1)
     assert microseconds > 0
     assert ratio > 0
+
+
+def times(count, shift):
+    """Pairs whose first time is longer by `shift` nanoseconds, with the noise that a machine has."""
+    noise = random.Random(7)
+    pairs = ((noise.gauss(40_000, 3_000), noise.gauss(40_000, 3_000)) for _ in range(count))
+    return [(round(first + shift), round(second)) for first, second in pairs]
+
+
+def test_a_difference_in_time_is_found_by_as_many_pairs_as_its_power_says():
+    nothing = timing.Finding.of("the same", times(2000, 0))
+    assert not nothing.found
+    assert nothing.low < 0 < nothing.high
+    seen = nothing.would_be_seen
+    assert timing.Finding.of("told apart", times(2000, seen)).found
+    assert timing.Finding.of("told apart", times(2000, -seen)).found
+    fewer = timing.Finding.of("fewer pairs", times(500, 0)).would_be_seen
+    assert 1.5 < fewer / seen < 2.7
+
+
+@pytest.mark.parametrize("case", timing.CASES, ids=lambda case: case.what)
+def test_the_logons_of_a_pair_are_measured(case):
+    setting = Setting.of(acredssp.self_signed([NAME], "ec"))
+    finding = timing.measure(case, setting, pairs=3)
+    assert finding.answer > 0
+    assert finding.low <= finding.difference <= finding.high
+    assert f"| {case.what} |" in timing.table([finding])

@@ -276,7 +276,8 @@ class NTLMAcceptor(NTLMContext):
         Raises:
             AuthenticationError: It does not, or it is `Deny`.
         """
-        tried = _secrets(answer)
+        deny = answer if isinstance(answer, Deny) else _NO
+        tried = _secrets(deny.secret if deny is answer else answer)
         names = keyed_names(logon.principal.user, logon.message.domain)
         proven: bytes | None = None
         # Every secret is tried, also behind the one that fits: how long it takes tells nobody which one that is.
@@ -287,10 +288,8 @@ class NTLMAcceptor(NTLMContext):
                 logon.name(secret)
         if not tried:
             self._session_base_key(logon, names, _STAND_IN)  # the same work, for a result that counts for nothing
-        if isinstance(answer, Deny):
-            raise _refusal(answer, proven=proven is not None)
-        if proven is None:
-            raise _refusal(_NO, proven=False)
+        if proven is None or deny is answer:
+            raise _refusal(deny, proven=proven is not None)
         return proven
 
     def _take_oracle_key(self, logon: _Logon, answer: object) -> bytes:
@@ -364,8 +363,6 @@ def _secrets(answer: object) -> tuple[AccountSecret, ...]:
     match answer:
         case Password() | NTHash():
             return (answer,)
-        case Deny():
-            return _secrets(answer.secret)
         case Candidates(secrets=Sequence() as secrets):
             return tuple(secret for secret in secrets if isinstance(secret, Password | NTHash))
     return ()
