@@ -8,7 +8,9 @@ Most applications need `open_connection` or `start_server`, a `ClientConfig` or 
 The engine underneath does no I/O: `config.new_context()` gives a `SecurityContext` for any other loop.
 """
 
-from acredssp.aio.server import CredSSPServer, HandshakeReport
+from acredssp.aio.failures import FailureLimit
+from acredssp.aio.report import HandshakeOutcome, HandshakeReport
+from acredssp.aio.server import CredSSPServer
 from acredssp.aio.streams import (
     create_connection,
     create_server,
@@ -67,6 +69,7 @@ from acredssp.errors import (
     AuthenticationError,
     CertificateError,
     CredSSPError,
+    HandshakeAborted,
     HandshakeTimeout,
     LimitExceeded,
     LocalProtocolError,
@@ -77,7 +80,7 @@ from acredssp.errors import (
     RemoteProtocolError,
     TLSError,
 )
-from acredssp.hooks import AdmitHook, AuthorizeHook, CredentialRequest, Identity, LookupHook
+from acredssp.hooks import AcceptHook, AdmitHook, AuthorizeHook, CredentialRequest, Identity, LookupHook
 from acredssp.mechanisms.base import Mechanism, NTLMExchange, Principal
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import MechanismChoice, Policy
@@ -102,6 +105,7 @@ __all__ = [
     "NTSTATUS",
     "RDP",
     "TLS",
+    "AcceptHook",
     "AccessDenied",
     "Account",
     "AccountSecret",
@@ -129,7 +133,10 @@ __all__ = [
     "Deny",
     "EncryptionOracle",
     "Event",
+    "FailureLimit",
+    "HandshakeAborted",
     "HandshakeInfo",
+    "HandshakeOutcome",
     "HandshakeReport",
     "HandshakeTimeout",
     "Identity",

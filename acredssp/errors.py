@@ -12,6 +12,7 @@ __all__ = [
     "AuthenticationError",
     "CertificateError",
     "CredSSPError",
+    "HandshakeAborted",
     "HandshakeTimeout",
     "LimitExceeded",
     "LocalProtocolError",
@@ -123,6 +124,12 @@ class CertificateError(PolicyError):
 
 class HandshakeTimeout(CredSSPError, TimeoutError):
     """The handshake did not end before its deadline."""
+
+
+class HandshakeAborted(CredSSPError, ConnectionError):
+    """We ended the handshake ourselves: the server closed its clients, or the task was cancelled."""
+
+    security_status = SecurityStatus.SEC_E_CONTEXT_EXPIRED
 
 
 class PeerClosed(CredSSPError, ConnectionError):

@@ -14,7 +14,7 @@ from acredssp.credentials import Account, Deny, LookupAnswer
 from acredssp.mechanisms.base import Principal
 from acredssp.wire.x224 import ConnectionRequest
 
-__all__ = ["AdmitHook", "AuthorizeHook", "CredentialRequest", "Identity", "LookupHook"]
+__all__ = ["AcceptHook", "AdmitHook", "AuthorizeHook", "CredentialRequest", "Identity", "LookupHook"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Identity:
     request: ConnectionRequest | None = None
     """RDP: the client's whole Connection Request: routing token, correlation id, what it asked for. Unproven. None with
     another carriage."""
+    session: object = None
+    """What the server's `accept` answered for this connection; None without one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,6 +44,11 @@ class CredentialRequest(Identity):
     deadline: float = 0.0
     """When the answer comes too late, in the loop's time."""
 
+
+AcceptHook: TypeAlias = Callable[[object], "object | Deny | Awaitable[object | Deny]"]
+"""A connection came from this peer address, and nothing was read from it. Answers with a session object: any value of
+the application's own, which the other hooks, the report and `get_extra_info("session")` give back. False or `Deny`
+turn the connection away, as does None, which is what a hook without an answer returns."""
 
 LookupHook: TypeAlias = Callable[[CredentialRequest], "LookupAnswer | Awaitable[LookupAnswer]"]
 """Answers with `Password`, `NTHash`, `Candidates`, `Oracle` or `Deny`; anything else is `Deny()`. A user in the answer

@@ -8,6 +8,7 @@ import pytest
 import acredssp
 
 NAMES = [
+    "AcceptHook",
     "AccessDenied",
     "Account",
     "AccountSecret",
@@ -35,7 +36,10 @@ NAMES = [
     "Deny",
     "EncryptionOracle",
     "Event",
+    "FailureLimit",
+    "HandshakeAborted",
     "HandshakeInfo",
+    "HandshakeOutcome",
     "HandshakeReport",
     "HandshakeTimeout",
     "Identity",

@@ -43,7 +43,7 @@ from acredssp import (
     TSRemoteGuardPackageCred,
     TSSmartCardCreds,
 )
-from acredssp.aio.server import HandshakeReport
+from acredssp.aio.report import HandshakeReport
 from acredssp.aio.transport import SecureTransport
 from acredssp.core.events import StepMechanism
 from acredssp.errors import AuthenticationError, CredSSPError, PeerClosed

@@ -1,20 +1,19 @@
 """Who answers the engine's events on asyncio: the certificate's judge, the application's hooks, the thread pool.
 
-A hook fails closed: whatever goes wrong with it is answered with None, which the engine takes for a refusal. The log
-names the kind of failure and nothing more, since an exception's text may well quote a secret.
+How hooks are asked, and what becomes of those that fail, is in `asking`.
 """
 
 import asyncio
 import dataclasses
 import functools
-import inspect
-import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, assert_never
+from typing import assert_never
 
 from acredssp.aio import offload
-from acredssp.aio.driver import Pending, check_in_time, deadline_in
+from acredssp.aio.asking import Asking
+from acredssp.aio.driver import Pending, deadline_in
 from acredssp.aio.offload import Lane
+from acredssp.aio.report import HandshakeOutcome
 from acredssp.carriage.base import Sequence
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.events import (
@@ -28,6 +27,7 @@ from acredssp.core.events import (
     LookupCredential,
     StepMechanism,
 )
+from acredssp.credentials import Deny
 from acredssp.errors import AuthenticationError
 from acredssp.hooks import CredentialRequest, Identity
 from acredssp.mechanisms.base import Principal
@@ -35,10 +35,6 @@ from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, SecurityStatus
 
 __all__ = ["ClientAnswers", "ServerAnswers"]
-
-_logger = logging.getLogger("acredssp")
-
-_Request = TypeVar("_Request")
 
 
 class ClientAnswers:
@@ -73,13 +69,28 @@ class ServerAnswers:
         sequence: The handshake that asks.
         peer_address: As `get_extra_info("peername")` gives it.
         deadline: The handshake's, in the loop's time; None where the caller sets none.
+        session: What the server's `accept` answered.
+        refuses: Whether nobody is asked about a logon, since there were too many wrong passwords.
     """
 
-    def __init__(self, config: ServerConfig, sequence: Sequence, peer_address: object, deadline: float | None) -> None:
+    def __init__(  # noqa: PLR0913 - what it is told of the connection
+        self,
+        config: ServerConfig,
+        sequence: Sequence,
+        peer_address: object,
+        deadline: float | None,
+        *,
+        session: object = None,
+        refuses: Callable[[Principal], bool] | None = None,
+    ) -> None:
         self._config = config
         self._sequence = sequence
         self._peer_address = peer_address
         self._deadline = deadline
+        self._session = session
+        self._refuses = refuses
+        self.asking = Asking(peer_address, config.policy.hook_timeout)
+        """What the hooks did, for the report."""
         self.principal: Principal | None = None
         """Who claims to log on, proven or not; None before anybody does."""
 
@@ -87,24 +98,30 @@ class ServerAnswers:
         """Answer one event, at once or with a `Pending`; None where a hook failed."""
         match event:
             case LookupCredential():
-                self.principal = event.principal
-                assert self._config.lookup is not None
-                return self._ask(self._config.lookup, self._credential_request(event))
+                return self._look_up(event)
             case AskOracle():
-                return self._ask(event.oracle.verify, event.exchange)
+                return self.asking.ask("oracle", event.oracle.verify, event.exchange)
             case Authorize():
                 assert self._config.authorize is not None
-                return self._ask(self._config.authorize, self._identity(event))
+                return self.asking.ask("authorize", self._config.authorize, self._identity(event))
             case Admit():
                 assert self._config.admit is not None
                 facts = dataclasses.replace(self._sequence.context.info, delegated=event.credentials.kind)
-                return self._ask(self._config.admit, facts)
+                return self.asking.ask("admit", self._config.admit, facts)
             case StepMechanism():
                 return _step(event, self._config.policy, Lane.LOCAL)
             case ChooseCertificate() | JudgeCertificate() | Delegate():
                 raise AssertionError(f"a server was asked for {type(event).__name__}")
             case _:
                 assert_never(event)
+
+    def _look_up(self, event: LookupCredential) -> Pending | object:
+        self.principal = event.principal
+        if self._refuses is not None and self._refuses(event.principal):
+            self.asking.refusal = ("", HandshakeOutcome.LIMITED)
+            return Deny()
+        assert self._config.lookup is not None
+        return self.asking.ask("lookup", self._config.lookup, self._credential_request(event))
 
     def _identity(self, event: Authorize) -> Identity:
         return Identity(
@@ -114,6 +131,7 @@ class ServerAnswers:
             self.server_name,
             self._sequence.cookie,
             self._sequence.request,
+            self._session,
         )
 
     def _credential_request(self, event: LookupCredential) -> CredentialRequest:
@@ -124,6 +142,7 @@ class ServerAnswers:
             self.server_name,
             self._sequence.cookie,
             self._sequence.request,
+            self._session,
             self._hook_deadline(),
         )
 
@@ -137,33 +156,6 @@ class ServerAnswers:
         """What the client asked for by SNI; empty for none."""
         tls = self._sequence.context.tls
         return tls.server_name if tls is not None else ""
-
-    def _ask(self, hook: Callable[[_Request], object], request: _Request) -> Pending | object:
-        """Call a hook, plain function or coroutine function, the latter under its time limit."""
-        try:
-            answer = hook(request)
-            if inspect.isawaitable(answer):
-                return Pending(answer, functools.partial(self._in_time, type(request)))
-        except Exception as error:  # noqa: BLE001 - the application's own, of whatever kind, is a refusal
-            _log_failure(error, type(request))
-            return None
-        return answer
-
-    async def _in_time(self, asked_for: type, answer: Awaitable[object]) -> object:
-        try:
-            async with asyncio.timeout(self._config.policy.hook_timeout) as limit:
-                value = await answer
-            check_in_time(limit)
-        except Exception as error:  # noqa: BLE001 - as above
-            _log_failure(error, asked_for)
-            return None
-        return value
-
-
-def _log_failure(error: Exception, asked_for: type) -> None:
-    _logger.warning(
-        "a hook failed with %s while asked for a %s: taken as a refusal", type(error).__name__, asked_for.__name__
-    )
 
 
 def _step(event: StepMechanism, policy: Policy, lane: Lane) -> Pending:

@@ -71,7 +71,13 @@ def deadline_in(seconds: float) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-async def establish(protocol: CredSSPProtocol, sequence: Sequence, answer: Answerer, deadline: float) -> HandshakeInfo:
+async def establish(
+    protocol: CredSSPProtocol,
+    sequence: Sequence,
+    answer: Answerer,
+    deadline: float,
+    failed: Callable[[CredSSPError], object] = lambda _error: None,
+) -> HandshakeInfo:
     """Drive `sequence` over `protocol`'s connection until it is established.
 
     Args:
@@ -79,6 +85,7 @@ async def establish(protocol: CredSSPProtocol, sequence: Sequence, answer: Answe
         sequence: A fresh handshake.
         answer: Answers its events.
         deadline: When to give up, in the loop's time.
+        failed: Called with the failure before the peer is told.
 
     Raises:
         HandshakeTimeout: The deadline passed.
@@ -101,6 +108,11 @@ async def establish(protocol: CredSSPProtocol, sequence: Sequence, answer: Answe
         if error.__cause__ is None:
             error.__cause__ = protocol.error
         forget_locals(error)
+        try:
+            failed(error)
+        except BaseException:
+            protocol.abort()
+            raise
         await driver.say_goodbye(deadline)
         raise
     except BaseException as error:
@@ -346,6 +358,7 @@ class _Driver:
         if not self._wanted:
             self._protocol.store(ciphertext)
             return
+        self._protocol.heard = True
         received = self._protocol.received
         received += ciphertext
         if len(received) >= self._wanted:

@@ -64,6 +64,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         "buffers",
         "ended",
         "error",
+        "heard",
         "loop",
         "lost",
         "owes_resume",
@@ -82,6 +83,8 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         self.loop = asyncio.get_running_loop()
         self.received = bytearray()
         """What came and was not taken yet."""
+        self.heard = False
+        """Whether the peer has sent anything before the handshake was over."""
         self.ended = False
         """Whether nothing more will come."""
         self.lost = False
@@ -172,6 +175,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         """Keep bytes that nobody takes now; whoever sends too many has to wait."""
         if not self._closing:
             self.received += data
+            self.heard = True
             if len(self.received) > _MOST_STORED:
                 self._pause_once()
 

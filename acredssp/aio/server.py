@@ -1,71 +1,44 @@
 """The server that `create_server` returns: asyncio's own, with a handshake before each application protocol.
 
 Each accepted connection runs its handshake in a task of its own, under its own deadline. What one peer does is told
-to `on_handshake` and to the log, and touches nobody else.
+to `on_handshake` and to the log, and touches nobody else. The steps of a connection:
+
+1. It is accepted (`listening`). Its peer address says which source it is of (`sources`): the one place for a step that
+   finds the address otherwise.
+2. The limits are looked at (`failures`, `limits`), which costs next to nothing.
+3. `accept` is asked, and gives it its session object.
+4. It gets a transport, from which is read from then on, and its handshake runs (`handshake`).
+5. The application gets it.
+
+Wherever that ends, `on_handshake` is called exactly once.
 """
 
 import asyncio
-import dataclasses
-import logging
+import contextlib
+import functools
 import socket
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from acredssp.aio.answers import ServerAnswers
-from acredssp.aio.driver import establish
+from acredssp.aio.asking import Asking
+from acredssp.aio.driver import Pending, check_in_time
+from acredssp.aio.failures import FailureLimit, Failures
+from acredssp.aio.handshake import Handshake, aborted
+from acredssp.aio.limits import Handshakes
+from acredssp.aio.listening import Listening
 from acredssp.aio.protocol import CredSSPProtocol
+from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, log_report, outcome_of
+from acredssp.aio.sources import source_of
 from acredssp.aio.transport import SecureTransport, start_application
 from acredssp.carriage.base import Carriage
 from acredssp.config import ServerConfig
-from acredssp.core.context import HandshakeInfo
-from acredssp.credentials import Account
-from acredssp.errors import CredSSPError, LimitExceeded
-from acredssp.mechanisms.base import Principal
-from acredssp.status import Stage
-from acredssp.wire.x224 import ConnectionRequest
+from acredssp.errors import AccessDenied, CredSSPError, HandshakeTimeout, LimitExceeded, PeerClosed
+from acredssp.hooks import AcceptHook
+from acredssp.status import NTSTATUS, Stage
 
-__all__ = ["ACCEPTS_A_TURN", "CredSSPServer", "HandshakeHook", "HandshakeReport", "ProtocolFactory"]
-
-_logger = logging.getLogger("acredssp")
-
-ACCEPTS_A_TURN: Final = 32
-"""The backlog that the loop is told: asyncio accepts as many connections in one callback, and a thousand would hold up
-everybody else for 5 to 10 ms. The kernel is told the true one."""
+__all__ = ["CredSSPServer", "ProtocolFactory"]
 
 ProtocolFactory: TypeAlias = Callable[[], asyncio.BaseProtocol]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class HandshakeReport:
-    """How one handshake of a server ended; holds no secret."""
-
-    peer_address: object
-    """As `get_extra_info("peername")` gives it."""
-    error: CredSSPError | None
-    """Why it failed, with `stage`, `security_status` and `nt_status`; None for a success."""
-    info: HandshakeInfo | None
-    """The facts, as far as they were known at the end; None when the connection was turned away at once."""
-    principal: Principal | None
-    """Who claimed to log on, proven only by a success; None when nobody came so far."""
-    server_name: str = ""
-    """What the client asked for by SNI; empty for none."""
-    cookie: str = ""
-    """RDP: the `mstshash` cookie; empty for none."""
-    elapsed: float = 0.0
-    """Seconds since the connection was accepted."""
-    request: ConnectionRequest | None = None
-    """RDP: the client's whole Connection Request, with routing token and correlation id; None when none came."""
-
-    @property
-    def account(self) -> Account | None:
-        """Who it is, however `principal` is written; None until the logon is proven."""
-        principal = self.info.principal if self.info is not None else None
-        return principal.account if principal is not None else None
-
-
-HandshakeHook: TypeAlias = Callable[[HandshakeReport], object]
-"""Called once for each handshake, before the application gets the connection. A plain function; its result is
-ignored."""
 
 
 class CredSSPServer(asyncio.AbstractServer):
@@ -80,7 +53,10 @@ class CredSSPServer(asyncio.AbstractServer):
         config: How clients are let in.
         carriage: What is around CredSSP.
         handshake_timeout: Seconds from the accept to the end of the handshake.
-        max_handshakes: Handshakes at a time; a connection above that is closed at once. None for no limit.
+        accept: Asked about each connection before anything is read from it.
+        max_handshakes: Handshakes at a time; None for no limit.
+        max_handshakes_per_source: Of one source; None for no limit.
+        max_failures: Wrong passwords of a source for an account; None for no limit.
         on_handshake: Told how each handshake ended.
     """
 
@@ -91,20 +67,27 @@ class CredSSPServer(asyncio.AbstractServer):
         config: ServerConfig,
         carriage: Carriage,
         handshake_timeout: float,
+        accept: AcceptHook | None = None,
         max_handshakes: int | None = None,
+        max_handshakes_per_source: int | None = None,
+        max_failures: FailureLimit | None = None,
         on_handshake: HandshakeHook | None = None,
     ) -> None:
         self._protocol_factory = protocol_factory
         self._config = config
         self._carriage = carriage
         self._timeout = handshake_timeout
-        self._max_handshakes = max_handshakes
+        self._accept = accept
         self._on_handshake = on_handshake
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._listener: asyncio.AbstractServer
+        self._listening: Listening
         self._backlog = 0
+        self._forever: asyncio.Future[None] | None = None
         self._connections: dict[CredSSPProtocol, SecureTransport | None] = {}
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._handshakes: dict[_Accepted, asyncio.Task[None]] = {}
+        self._places = Handshakes(max_handshakes, max_handshakes_per_source)
+        self._failures = Failures(max_failures, loop.time, loop.call_at) if max_failures is not None else None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -114,22 +97,15 @@ class CredSSPServer(asyncio.AbstractServer):
     # --- asyncio.Server ---
 
     def listen(self, listener: asyncio.AbstractServer, backlog: int) -> None:
-        """Take the loop's own server, which makes its protocols with `new_connection`.
+        """Take the loop's own server, which has bound the sockets and does not listen.
 
         Args:
-            listener: Made with a backlog of at most `ACCEPTS_A_TURN`.
+            listener: Makes its protocols with `new_connection`, should it have to accept by itself.
             backlog: Connections that the kernel keeps while the loop is busy.
         """
         self._listener = listener
         self._backlog = backlog
-        if listener.is_serving():
-            self._lengthen_queues()
-
-    def _lengthen_queues(self) -> None:
-        """Have the kernel keep as many connections as it was asked to; the loop only asked for those of a turn."""
-        for listening in self.sockets:
-            with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
-                same.listen(self._backlog)
+        self._listening = Listening(map(_same_socket, self.sockets), self._accepted)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop."""
@@ -142,25 +118,31 @@ class CredSSPServer(asyncio.AbstractServer):
 
     def is_serving(self) -> bool:
         """Whether connections are accepted."""
-        return self._listener.is_serving()
+        return self._listening.active or self._listener.is_serving()
 
     async def start_serving(self) -> None:
         """Begin to accept connections; harmless when that has begun."""
-        await self._listener.start_serving()
-        self._lengthen_queues()
+        try:
+            self._listening.start(self._backlog)
+        except NotImplementedError:  # Windows' proactor watches no sockets: there the loop's own server accepts
+            await self._listener.start_serving()
 
     async def serve_forever(self) -> None:
         """Accept connections until cancelled; then close, and wait until all connections have ended."""
+        self._forever = self._loop.create_future()
         try:
             await self.start_serving()
-            await self._listener.serve_forever()
+            await self._forever
         finally:
             self.close()
             await self.wait_closed()
 
     def close(self) -> None:
         """Stop accepting. Connections stay open, and handshakes go on."""
+        self._listening.close()
         self._listener.close()
+        if self._forever is not None:
+            self._forever.cancel()
 
     async def wait_closed(self) -> None:
         """Wait until the server is closed and every connection has ended."""
@@ -172,11 +154,9 @@ class CredSSPServer(asyncio.AbstractServer):
     def close_clients(self) -> None:
         """Close every connection once what was written to it has been sent; end the handshakes in progress."""
         self._cancel_handshakes()
-        for protocol, transport in [*self._connections.items()]:
+        for transport in [*self._connections.values()]:
             if transport is not None:
                 transport.close()
-            else:
-                protocol.abort()  # by hand: a task that is cancelled before it began never runs
 
     def abort_clients(self) -> None:
         """End every connection and every handshake at once."""
@@ -185,85 +165,224 @@ class CredSSPServer(asyncio.AbstractServer):
             protocol.abort()
 
     def _cancel_handshakes(self) -> None:
-        for task in self._handshakes:
+        for task in self._handshakes.values():
             task.cancel()
 
     # --- connections ---
 
     def new_connection(self) -> CredSSPProtocol:
-        """Make the protocol of an accepted connection."""
-        return CredSSPProtocol(self._accepted, self._lost)
+        """Make the protocol of a connection that the loop accepts by itself."""
+        return CredSSPProtocol(self._accepted_by_the_loop, self._lost)
 
-    def _accepted(self, protocol: CredSSPProtocol) -> None:
+    def _accepted_by_the_loop(self, protocol: CredSSPProtocol) -> None:
+        accepted = _Accepted(protocol, protocol.transport.get_extra_info("peername"), self._loop.time())
+        self._made(accepted, protocol)
+        self._begin(accepted)
+
+    def _accepted(self, connection: socket.socket, address: object) -> None:
+        self._begin(_Accepted(connection, address, self._loop.time()))
+
+    def _made(self, accepted: "_Accepted", protocol: CredSSPProtocol) -> None:
+        """Note that a connection has its transport; it may have been dropped meanwhile."""
         self._connections[protocol] = None
-        if self._max_handshakes is not None and len(self._handshakes) >= self._max_handshakes:
-            error = LimitExceeded(f"more than {self._max_handshakes} handshakes at a time", stage=Stage.CONNECT)
+        if accepted.dropped:
             protocol.abort()
-            address = protocol.transport.get_extra_info("peername")
-            _log(address, error)
-            if self._on_handshake is not None:
-                self._on_handshake(HandshakeReport(address, error, None, None))
-            return
-        task = self._loop.create_task(self._handshake(protocol))
-        self._handshakes.add(task)
-        task.add_done_callback(self._ended)
 
     def _lost(self, protocol: CredSSPProtocol) -> None:
-        del self._connections[protocol]
+        self._connections.pop(protocol, None)
+        self._listening.resume()
         self._wake_if_idle()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._handshakes.discard(task)
+    def _begin(self, accepted: "_Accepted") -> None:
+        """Have an accepted connection served, within the limits."""
+        try:
+            self._check_limits(accepted)
+        except LimitExceeded as error:
+            accepted.drop()
+            self._turned_away(accepted, error, HandshakeOutcome.LIMITED)
+            return
+        accepted.task = task = self._loop.create_task(self._serve(accepted))
+        self._handshakes[accepted] = task
+        task.add_done_callback(lambda task: self._ended(accepted, task))
+
+    def _check_limits(self, accepted: "_Accepted") -> None:
+        if self._failures is not None and self._failures.refuses(accepted.source):
+            raise LimitExceeded(f"too many wrong passwords from {accepted.source}", stage=Stage.CONNECT)
+        self._places.enter(accepted)
+
+    async def _serve(self, accepted: "_Accepted") -> None:
+        """Serve a connection from the accept to the application."""
+        try:
+            session = await self._session(accepted)
+            protocol = await self._connected(accepted)
+        except CredSSPError as error:
+            self._turned_away(accepted, error, *accepted.refusal)
+            return
+        accepted.handshake = handshake = Handshake(
+            protocol,
+            self._config,
+            self._carriage,
+            timeout=self._timeout,
+            on_handshake=lambda report: self._concluded(accepted, report),
+            peer_address=accepted.address,
+            session=session,
+            started=accepted.started,
+            refuses=functools.partial(failures.refuses, accepted.source)
+            if (failures := self._failures) is not None
+            else None,
+        )
+        with contextlib.suppress(CredSSPError):  # it was reported
+            transport = self._connections[protocol] = await handshake.run()
+            start_application(transport, self._protocol_factory)
+            accepted.established = True
+
+    async def _session(self, accepted: "_Accepted") -> object:
+        """Ask `accept` for the connection's session object.
+
+        Raises:
+            AccessDenied: It turns the connection away, or failed.
+            HandshakeTimeout: The handshake's deadline passed meanwhile.
+        """
+        if self._accept is None:
+            return None
+        asking = Asking(accepted.address, self._config.policy.hook_timeout)
+        answer = asking.ask("accept", self._accept, accepted.address)
+        if isinstance(answer, Pending):
+            accepted.refusal = (None, "accept")
+            try:
+                async with asyncio.timeout_at(accepted.started + self._timeout) as limit:
+                    answer = await answer
+                check_in_time(limit)
+            except TimeoutError:
+                raise HandshakeTimeout("the handshake did not begin before its deadline", stage=Stage.CONNECT) from None
+            accepted.refusal = (None, "")
+        if asking.refusal is not None:
+            hook, outcome = asking.refusal
+            accepted.refusal = (outcome, hook)
+            raise AccessDenied(
+                "the connection was turned away", nt_status=NTSTATUS.STATUS_ACCESS_DENIED, stage=Stage.CONNECT
+            )
+        return answer
+
+    async def _connected(self, accepted: "_Accepted") -> CredSSPProtocol:
+        """Give a connection its transport, from which is read from then on."""
+        if isinstance(accepted.connection, CredSSPProtocol):
+            return accepted.connection
+        connection, protocol = accepted.connection, CredSSPProtocol(functools.partial(self._made, accepted), self._lost)
+        accepted.connection = protocol
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, connection)
+        except OSError as error:
+            connection.close()
+            raise PeerClosed("the client left at once", stage=Stage.CONNECT) from error
+        except BaseException:
+            self._connections.pop(protocol, None)  # a transport of uvloop's ends here, and tells nobody
+            raise
+        return protocol
+
+    def _turned_away(
+        self,
+        accepted: "_Accepted",
+        error: CredSSPError,
+        outcome: HandshakeOutcome | None = None,
+        hook: str = "",
+    ) -> None:
+        """Report a connection whose handshake never began."""
+        report = HandshakeReport(
+            accepted.address,
+            error,
+            None,
+            None,
+            elapsed=self._loop.time() - accepted.started,
+            outcome=outcome or outcome_of(error, heard=False),
+            hook=hook,
+        )
+        log_report(report)
+        self._concluded(accepted, report)
+
+    def _concluded(self, accepted: "_Accepted", report: HandshakeReport) -> None:
+        accepted.told = True
+        if self._failures is not None:
+            self._failures.note(accepted.source, report)
+        if self._on_handshake is not None:
+            self._on_handshake(report)
+
+    def _ended(self, accepted: "_Accepted", task: asyncio.Task[None]) -> None:
+        del self._handshakes[accepted], accepted.task
+        self._places.leave(accepted)
+        accepted.handshake = None  # it knows this object, too
+        if not accepted.established:
+            accepted.drop()
+        self._listening.resume()
         self._wake_if_idle()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             self._loop.call_exception_handler({"message": "an accepted connection failed", "exception": error})
+        if not accepted.told:
+            reason = accepted.reason
+            self._turned_away(accepted, reason or aborted(error), HandshakeOutcome.LIMITED if reason else None)
 
     def _wake_if_idle(self) -> None:
         if not self._connections and not self._handshakes:
             self._idle.set()
 
-    async def _handshake(self, protocol: CredSSPProtocol) -> None:
-        started = self._loop.time()
-        address = protocol.transport.get_extra_info("peername")
-        error: CredSSPError | None = None
-        try:
-            sequence = self._carriage.acceptor(self._config.new_context(bios=protocol.buffers.bios))
-            answers = ServerAnswers(self._config, sequence, address, started + self._timeout)
-            try:
-                info = await establish(protocol, sequence, answers, started + self._timeout)
-            except CredSSPError as failure:
-                error, info = failure, sequence.context.info
-            _log(address, error)
-            if self._on_handshake is not None:
-                self._on_handshake(
-                    HandshakeReport(
-                        peer_address=address,
-                        error=error,
-                        info=info,
-                        principal=info.principal or answers.principal,
-                        server_name=answers.server_name,
-                        cookie=sequence.cookie,
-                        elapsed=self._loop.time() - started,
-                        request=sequence.request,
-                    )
-                )
-            if error is None:
-                transport = self._connections[protocol] = SecureTransport(protocol, sequence, info)
-                start_application(transport, self._protocol_factory)
-        except BaseException:
-            protocol.abort()
-            raise
+
+class _Accepted:
+    """An accepted connection until its handshake has ended; a `Place`."""
+
+    __slots__ = (
+        "address",
+        "connection",
+        "dropped",
+        "established",
+        "handshake",
+        "reason",
+        "refusal",
+        "source",
+        "started",
+        "task",
+        "told",
+    )
+
+    def __init__(self, connection: socket.socket | CredSSPProtocol, address: object, started: float) -> None:
+        self.connection = connection
+        """A protocol once it has, or is given, a transport."""
+        self.address = address
+        self.source = source_of(address)
+        self.started = started
+        self.task: asyncio.Task[None]
+        self.handshake: Handshake | None = None
+        self.refusal: tuple[HandshakeOutcome | None, str] = (None, "")
+        """How `accept` refused."""
+        self.reason: LimitExceeded | None = None
+        """Why it had to make room."""
+        self.established = self.dropped = False
+        self.told = False
+        """Whether it was reported."""
+
+    @property
+    def proven(self) -> bool:
+        """Whether its logon is proven."""
+        return self.handshake is not None and self.handshake.proven
+
+    def give_way(self, error: LimitExceeded) -> None:
+        """End, since somebody else needs the place more."""
+        self.reason = error
+        if self.handshake is not None:
+            self.handshake.reason = error
+        self.task.cancel()
+
+    def drop(self) -> None:
+        """Close the connection at once."""
+        self.dropped = True
+        if not isinstance(self.connection, CredSSPProtocol):
+            self.connection.close()
+        elif hasattr(self.connection, "transport"):
+            self.connection.abort()
 
 
-def _log(address: object, error: CredSSPError | None) -> None:
-    if error is None:
-        _logger.debug("handshake with %s established", address)
-    else:
-        _logger.info(
-            "handshake with %s failed: %s, stage %s, status %s, nt status %s",
-            address,
-            type(error).__name__,
-            error.stage,
-            error.security_status,
-            error.nt_status,
-        )
+def _same_socket(listening: socket.socket) -> socket.socket:
+    """Return a socket of our own for one that the loop has bound; uvloop's are no sockets."""
+    same = socket.fromfd(listening.fileno(), listening.family, listening.type)
+    same.setblocking(False)
+    return same

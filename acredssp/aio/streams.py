@@ -9,23 +9,22 @@ name (`spn`). The others follow from the first unless given.
 """
 
 import asyncio
-import contextlib
-import dataclasses
 import functools
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias, TypedDict, TypeVar, Unpack
 
-from acredssp.aio.answers import ClientAnswers, ServerAnswers
-from acredssp.aio.driver import Answerer, establish
+from acredssp.aio.failures import FailureLimit
+from acredssp.aio.handshake import Handshake, Names
 from acredssp.aio.protocol import CredSSPProtocol
-from acredssp.aio.server import ACCEPTS_A_TURN, CredSSPServer, HandshakeHook, ProtocolFactory
+from acredssp.aio.report import HandshakeHook
+from acredssp.aio.server import CredSSPServer, ProtocolFactory
 from acredssp.aio.transport import SecureTransport, start_application
 from acredssp.arguments import expect
 from acredssp.carriage.base import TLS, Carriage
-from acredssp.carriage.base import Sequence as HandshakeSequence
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.errors import PeerClosed
+from acredssp.hooks import AcceptHook
 from acredssp.status import Stage
 from acredssp.wire.ts_credentials import TSCredentials
 
@@ -111,7 +110,9 @@ async def create_connection(  # noqa: PLR0913 - asyncio's shape
         ValueError: `sock` without a `server_hostname`.
     """
     connection = CredSSPProtocol()
-    handshake = _Handshake(connection, config, carriage, _Names(host, server_hostname, spn), handshake_timeout)
+    handshake = Handshake(
+        connection, config, carriage, names=Names(host, server_hostname, spn), timeout=handshake_timeout
+    )
     await connection.loop.create_connection(  # type: ignore[call-overload] # host or sock
         lambda: connection, host, port, **options
     )
@@ -161,8 +162,11 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
     *,
     config: ServerConfig,
     carriage: Carriage = TLS(),  # noqa: B008 - a frozen value
+    accept: AcceptHook | None = None,
     handshake_timeout: float | None = None,
     max_handshakes: int | None = None,
+    max_handshakes_per_source: int | None = None,
+    max_failures: FailureLimit | None = None,
     on_handshake: HandshakeHook | None = None,
     backlog: int = _BACKLOG,
     **options: Unpack[ListenOptions],
@@ -175,8 +179,14 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
         port: The TCP port.
         config: Certificate, hooks, policy.
         carriage: What is around CredSSP: `TLS()` for nothing, `RDP()`.
+        accept: Asked about each connection before anything is read from it: gives it a session object, or turns it
+            away. None takes everybody.
         handshake_timeout: Seconds from the accept to the end of a handshake; None for the policy's.
-        max_handshakes: Handshakes at a time; a connection above that is closed at once. None for no limit.
+        max_handshakes: Handshakes at a time; a connection above that is closed at once, unless another source holds
+            so many that one of its own makes room. None for no limit.
+        max_handshakes_per_source: Of those, from one IPv4 address or IPv6 /64 network. None for no limit.
+        max_failures: How many wrong passwords a source may send for an account before it has to wait. None for no
+            limit.
         on_handshake: Told how each handshake ended; it must not block.
         backlog: Connections that the kernel keeps while the loop is busy.
         **options: As for `loop.create_server`.
@@ -188,18 +198,25 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
         protocol_factory,
         config=config,
         carriage=carriage,
+        accept=accept,
         handshake_timeout=config.policy.handshake_timeout if handshake_timeout is None else handshake_timeout,
         max_handshakes=max_handshakes,
+        max_handshakes_per_source=max_handshakes_per_source,
+        max_failures=max_failures,
         on_handshake=on_handshake,
     )
-    listener = await asyncio.get_running_loop().create_server(
+    start_serving = options.pop("start_serving", True)
+    listener = await asyncio.get_running_loop().create_server(  # type: ignore[call-overload] # host and port, or sock
         server.new_connection,
-        host,  # type: ignore[arg-type] # host and port, or sock
-        port,  # type: ignore[arg-type]
-        backlog=min(backlog, ACCEPTS_A_TURN),
+        host,
+        port,
+        backlog=backlog,
+        start_serving=False,
         **options,
     )
     server.listen(listener, backlog)
+    if start_serving:
+        await server.start_serving()
     return server
 
 
@@ -210,8 +227,11 @@ async def start_server(  # noqa: PLR0913 - asyncio's shape
     *,
     config: ServerConfig,
     carriage: Carriage = TLS(),  # noqa: B008 - a frozen value
+    accept: AcceptHook | None = None,
     handshake_timeout: float | None = None,
     max_handshakes: int | None = None,
+    max_handshakes_per_source: int | None = None,
+    max_failures: FailureLimit | None = None,
     on_handshake: HandshakeHook | None = None,
     limit: int = _LIMIT,
     backlog: int = _BACKLOG,
@@ -234,8 +254,11 @@ async def start_server(  # noqa: PLR0913 - asyncio's shape
         port,
         config=config,
         carriage=carriage,
+        accept=accept,
         handshake_timeout=handshake_timeout,
         max_handshakes=max_handshakes,
+        max_handshakes_per_source=max_handshakes_per_source,
+        max_failures=max_failures,
         on_handshake=on_handshake,
         backlog=backlog,
         **options,
@@ -277,6 +300,9 @@ async def start_credssp(  # noqa: PLR0913 - asyncio's shape
     spn: str | None = None,
     handshake_timeout: float | None = None,
     initial_data: bytes = b"",
+    on_handshake: HandshakeHook | None = None,
+    peer_address: object = None,
+    session: object = None,
 ) -> SecureTransport:
     """Run a handshake over a transport that is connected, as `loop.start_tls` does for TLS.
 
@@ -292,13 +318,25 @@ async def start_credssp(  # noqa: PLR0913 - asyncio's shape
         spn: Client: the service principal name; None for `TERMSRV/` and `server_hostname`.
         handshake_timeout: Seconds; None for the policy's.
         initial_data: Bytes of the peer's handshake that were already read from the transport.
+        on_handshake: Told once how the handshake ended.
+        peer_address: Whom hooks, report and log are told; None for what the transport says.
+        session: Server: what the hooks, the report and `get_extra_info("session")` are given.
 
     Raises:
         CredSSPError: The handshake failed; the connection is closed.
         ValueError: A client without a `server_hostname`.
     """
     connection = CredSSPProtocol()
-    handshake = _Handshake(connection, config, carriage, _Names(None, server_hostname, spn), handshake_timeout)
+    handshake = Handshake(
+        connection,
+        config,
+        carriage,
+        names=Names(None, server_hostname, spn),
+        timeout=handshake_timeout,
+        on_handshake=on_handshake,
+        peer_address=peer_address,
+        session=session,
+    )
     return await _upgrade(handshake, transport, protocol, initial_data)
 
 
@@ -311,6 +349,9 @@ async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
     server_hostname: str | None = None,
     spn: str | None = None,
     handshake_timeout: float | None = None,
+    on_handshake: HandshakeHook | None = None,
+    peer_address: object = None,
+    session: object = None,
     limit: int = _LIMIT,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Run a handshake over a pair of streams and return a new pair, for arguments and errors of `start_credssp`.
@@ -322,7 +363,16 @@ async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
     protocol = asyncio.StreamReaderProtocol(new_reader, loop=loop)
     # The old writer must live as long as its transport: asyncio has it close the transport when it is forgotten.
     connection = CredSSPProtocol(on_lost=functools.partial(_forget, writer))
-    handshake = _Handshake(connection, config, carriage, _Names(None, server_hostname, spn), handshake_timeout)
+    handshake = Handshake(
+        connection,
+        config,
+        carriage,
+        names=Names(None, server_hostname, spn),
+        timeout=handshake_timeout,
+        on_handshake=on_handshake,
+        peer_address=peer_address,
+        session=session,
+    )
     await writer.drain()
     read_ahead = await _read_ahead(reader, connection)
     transport = await _upgrade(handshake, writer.transport, protocol, read_ahead)
@@ -342,7 +392,7 @@ def _forget(_writer: asyncio.StreamWriter, _connection: CredSSPProtocol) -> None
 
 
 async def _upgrade(
-    handshake: "_Handshake",
+    handshake: Handshake,
     transport: asyncio.WriteTransport,
     protocol: asyncio.BaseProtocol,
     initial_data: bytes,
@@ -350,89 +400,11 @@ async def _upgrade(
     if transport.is_closing():
         raise PeerClosed("the connection is closed already", stage=Stage.CONNECT)
     connection = handshake.connection
-    connection.store(initial_data)
+    if initial_data:
+        connection.store(initial_data)
     transport.set_protocol(connection)
     connection.connection_made(transport)
     connection.resume_reading()
     secure = await handshake.run()
     secure.start(protocol, connection_made=False)
     return secure
-
-
-# --- what they share ---
-
-
-@dataclasses.dataclass(slots=True)
-class _Names:
-    """The three names of a server."""
-
-    host: str | None
-    """Whom we connect to; None for a connection that is there."""
-    tls: str | None
-    spn: str | None
-
-    @property
-    def for_tls(self) -> str:
-        """The name for SNI and in the certificate; empty for none."""
-        return self.tls or self.host or ""
-
-    @property
-    def for_logon(self) -> str:
-        """The service principal name."""
-        return self.spn or f"TERMSRV/{self.host or self.tls}"
-
-    @property
-    def known_to_kdc(self) -> bool:
-        """Whether a KDC may know the service: it knows none by an IP address, unless somebody says so."""
-        return self.spn is not None or not _is_address(str(self.host or self.tls))
-
-
-def _is_address(name: str) -> bool:
-    with contextlib.suppress(OSError, ValueError):
-        socket.inet_pton(socket.AF_INET6 if ":" in name else socket.AF_INET, name.partition("%")[0])
-        return True
-    return False
-
-
-class _Handshake:
-    """One handshake, ready to run: what is wrong with its arguments is known before there is a connection."""
-
-    __slots__ = ("_config", "_sequence", "_server_hostname", "_timeout", "connection")
-
-    def __init__(
-        self,
-        connection: CredSSPProtocol,
-        config: ClientConfig | ServerConfig,
-        carriage: Carriage,
-        names: _Names,
-        timeout: float | None,
-    ) -> None:
-        self.connection = connection
-        """Not connected yet."""
-        self._config = config
-        self._timeout = config.policy.handshake_timeout if timeout is None else timeout
-        self._server_hostname = names.for_tls
-        self._sequence: HandshakeSequence
-        bios = connection.buffers.bios
-        if isinstance(config, ServerConfig):
-            self._sequence = carriage.acceptor(config.new_context(bios=bios))
-        elif names.for_tls:
-            context = config.new_context(
-                server_hostname=names.for_tls, spn=names.for_logon, ask_kdc=names.known_to_kdc, bios=bios
-            )
-            self._sequence = carriage.initiator(context)
-        else:
-            raise ValueError("server_hostname must be given where there is no host")
-
-    async def run(self) -> SecureTransport:
-        """Run it, once there is a connection; raises as `establish` does."""
-        connection = self.connection
-        deadline = connection.loop.time() + self._timeout
-        answer: Answerer
-        if isinstance(self._config, ServerConfig):
-            address = connection.transport.get_extra_info("peername")
-            answer = ServerAnswers(self._config, self._sequence, address, deadline)
-        else:
-            answer = ClientAnswers(self._config, self._server_hostname)
-        info = await establish(connection, self._sequence, answer, deadline)
-        return SecureTransport(connection, self._sequence, info)

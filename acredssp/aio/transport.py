@@ -58,6 +58,7 @@ class SecureTransport(asyncio.Transport):
         protocol: The connection; this transport becomes its owner.
         sequence: The established handshake, whose TLS session and delegated credentials it takes.
         info: The facts of the handshake.
+        session: What `get_extra_info("session")` gives; None for nothing.
     """
 
     __slots__ = (
@@ -84,13 +85,15 @@ class SecureTransport(asyncio.Transport):
         "_tls",
     )
 
-    def __init__(self, protocol: CredSSPProtocol, sequence: Sequence, info: HandshakeInfo) -> None:
+    def __init__(
+        self, protocol: CredSSPProtocol, sequence: Sequence, info: HandshakeInfo, session: object = None
+    ) -> None:
         super().__init__()
         context = sequence.context
         assert context.tls is not None
         self._tls = context.tls
         self._info = info
-        self._extra_info = sequence.extra_info
+        self._extra_info = sequence.extra_info if session is None else {**sequence.extra_info, "session": session}
         self._credentials = context.take_credentials()
         self._connection = protocol
         self._raw = protocol.transport

@@ -7,7 +7,7 @@ import dataclasses
 import datetime as dt
 import json
 
-from acredssp.aio.server import HandshakeReport
+from acredssp.aio.report import HandshakeReport
 from acredssp.cli.arguments import Address
 from acredssp.cli.outcome import Result, advice, result_of
 from acredssp.core.context import HandshakeInfo

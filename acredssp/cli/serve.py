@@ -14,7 +14,8 @@ from typing import Final, Unpack
 from rich.console import Console
 from rich.markup import escape
 
-from acredssp.aio.server import CredSSPServer, HandshakeReport
+from acredssp.aio.report import HandshakeReport
+from acredssp.aio.server import CredSSPServer
 from acredssp.aio.streams import ListenOptions, create_server
 from acredssp.aio.winbind import WinbindOracle, machine_identity
 from acredssp.carriage.base import TLS, Carriage

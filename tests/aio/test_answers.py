@@ -17,6 +17,8 @@ from support.endpoints import (
 )
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
+from acredssp.aio.handshake import Handshake
+from acredssp.aio.report import HandshakeOutcome
 from acredssp.carriage.base import TLS
 from acredssp.carriage.rdp import RDP
 from acredssp.core.events import JudgeCertificate, LookupCredential, StepMechanism
@@ -152,9 +154,77 @@ async def test_log_names_the_kind_of_failure_and_nothing_more(caplog):
     (record,) = [record for record in caplog.records if record.name == "acredssp"]
     assert record.levelno == logging.WARNING
     assert "LookupError" in record.getMessage()
-    assert "CredentialRequest" in record.getMessage()
+    assert record.getMessage().startswith(
+        f"hook lookup ({__name__}.raising.<locals>.hook) raised LookupError, peer mem"
+    )
+    assert f'File "{__file__}", line' in record.getMessage()
     assert CANARY not in caplog.text
     assert record.exc_info is None
+
+
+@pytest.mark.parametrize(
+    ("hooks", "role", "outcome", "said"),
+    [
+        (
+            {"lookup": lambda _: PASSWORD},
+            "lookup",
+            HandshakeOutcome.BAD_ANSWER,
+            "answered a value of type str, expected",
+        ),
+        ({"lookup": lambda _: None}, "lookup", HandshakeOutcome.BAD_ANSWER, "answered None, expected Password, "),
+        ({"lookup": as_coroutine(lambda _: None)}, "lookup", HandshakeOutcome.BAD_ANSWER, "answered None"),
+        ({"lookup": raising(LookupError(CANARY))}, "lookup", HandshakeOutcome.FAILED, "raised LookupError"),
+        ({"lookup": raising(TimeoutError(CANARY))}, "lookup", HandshakeOutcome.FAILED, "raised TimeoutError"),
+        ({"lookup": never}, "lookup", HandshakeOutcome.TIMEOUT, "gave no answer within 0.02 seconds"),
+        ({"lookup": right_but_late}, "lookup", HandshakeOutcome.TIMEOUT, "gave no answer within 0.02 seconds"),
+        ({"lookup": lambda _: Deny()}, "lookup", HandshakeOutcome.DENIED, ""),
+        ({"lookup": lambda _: Password("wrong")}, "", HandshakeOutcome.DENIED, ""),
+        ({"lookup": lambda _: Oracle(lambda _: bytes(15))}, "oracle", HandshakeOutcome.BAD_ANSWER, "of type bytes"),
+        ({"lookup": lambda _: Oracle(raising(KeyError(CANARY)))}, "oracle", HandshakeOutcome.FAILED, "raised KeyError"),
+        ({"lookup": lambda _: Oracle(lambda _: Deny())}, "oracle", HandshakeOutcome.DENIED, ""),
+        ({"authorize": lambda who: who.user == "bob"}, "authorize", HandshakeOutcome.FAILED, "raised AttributeError"),
+        (
+            {"authorize": lambda _: None},
+            "authorize",
+            HandshakeOutcome.BAD_ANSWER,
+            "expected True, an Account, False or Deny",
+        ),
+        ({"authorize": lambda _: False}, "authorize", HandshakeOutcome.DENIED, ""),
+        ({"admit": as_coroutine(lambda _: Deny())}, "admit", HandshakeOutcome.DENIED, ""),
+        ({"admit": never}, "admit", HandshakeOutcome.TIMEOUT, "gave no answer"),
+    ],
+)
+async def test_the_operator_is_told_which_hook_refused_and_how(hooks, role, outcome, said, caplog):
+    client, server = memory_pair()
+    reports = []
+    handshake = Handshake(
+        server, server_config(Policy(hook_timeout=0.02), **hooks), RDP(hybrid_ex=True), on_handshake=reports.append
+    )
+    with caplog.at_level(logging.INFO, "acredssp"):
+        theirs, ours = await asyncio.gather(
+            handshake.run(), client_side(client, carriage=RDP(hybrid_ex=True)).establish(), return_exceptions=True
+        )
+    (report,) = reports
+    assert report.error is theirs
+    assert isinstance(ours, AuthenticationError)
+    assert (report.outcome, report.hook) == (outcome, role)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == bool(said)
+    assert all(message.startswith(f"hook {role} (") and said in message for message in warnings)
+    assert CANARY not in caplog.text
+    assert PASSWORD not in caplog.text
+
+
+async def test_a_hook_that_the_deadline_of_the_handshake_overtakes_is_named(caplog):
+    client, server = memory_pair()
+    reports = []
+    handshake = Handshake(server, server_config(lookup=never), TLS(), timeout=0.2, on_handshake=reports.append)
+    await asyncio.gather(handshake.run(), client_side(client).establish(), return_exceptions=True)
+    (report,) = reports
+    assert (report.outcome, report.hook) == (HandshakeOutcome.TIMEOUT, "lookup")
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "hook lookup" in record.getMessage()
 
 
 async def test_lookup_is_told_who_claims_to_log_on_and_by_which_way():

@@ -258,20 +258,20 @@ async def test_a_wrong_password_is_no_reason_for_ntlm(kerberos):
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "::1", "fe80::1%lo"])
 def test_no_kdc_is_asked_for_an_address_unless_the_spn_is_given(name):
-    from acredssp.aio.streams import _Names  # noqa: PLC0415
+    from acredssp.aio.handshake import Names  # noqa: PLC0415
 
-    assert not _Names(name, None, None).known_to_kdc
-    assert not _Names(None, name, None).known_to_kdc
-    assert _Names(name, None, SPN).known_to_kdc
-    assert _Names("localhost", name, None).known_to_kdc
-    assert _Names(name, "localhost", None).for_logon == f"TERMSRV/{name}"
+    assert not Names(name, None, None).known_to_kdc
+    assert not Names(None, name, None).known_to_kdc
+    assert Names(name, None, SPN).known_to_kdc
+    assert Names("localhost", name, None).known_to_kdc
+    assert Names(name, "localhost", None).for_logon == f"TERMSRV/{name}"
 
 
 @pytest.mark.parametrize("name", ["localhost", "host1", "1.2.3", "127.0.0.01", "a:b", "ä", "\0", "\ud800"])
 def test_what_only_looks_like_an_address_is_a_name(name):
-    from acredssp.aio.streams import _Names  # noqa: PLC0415
+    from acredssp.aio.handshake import Names  # noqa: PLC0415
 
-    assert _Names(name, None, None).known_to_kdc
+    assert Names(name, None, None).known_to_kdc
 
 
 def test_kerberos_alone_cannot_be_used_for_an_address(kerberos):

@@ -20,13 +20,24 @@ from support.endpoints import (
     until,
 )
 
+from acredssp.aio.failures import FailureLimit
+from acredssp.aio.listening import Listening
 from acredssp.aio.protocol import CredSSPProtocol
+from acredssp.aio.report import HandshakeOutcome
 from acredssp.aio.streams import create_connection, create_server, open_connection, start_server
 from acredssp.aio.transport import SecureTransport
+from acredssp.carriage.base import TLS
 from acredssp.carriage.rdp import RDP
 from acredssp.core.context import SecurityContext
-from acredssp.credentials import Account, Password
-from acredssp.errors import AuthenticationError, HandshakeTimeout, LimitExceeded, PeerClosed, RemoteProtocolError
+from acredssp.credentials import Account, Deny, Password
+from acredssp.errors import (
+    AuthenticationError,
+    HandshakeAborted,
+    HandshakeTimeout,
+    LimitExceeded,
+    PeerClosed,
+    RemoteProtocolError,
+)
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, Stage
 from acredssp.tls_config import self_signed, server_context_from_pem
@@ -164,7 +175,9 @@ async def test_a_report_of_a_failure_tells_who_claimed_to_come_and_why_not(lab, 
     assert record.levelno == logging.INFO
     assert "nego_token" in record.getMessage()
     assert "STATUS_LOGON_FAILURE" in record.getMessage()
-    assert "bob" not in record.getMessage()
+    assert "CONTOSO\\bob" in record.getMessage()
+    assert "unknown user or wrong password" in record.getMessage()
+    assert "{}:{}".format(*report.peer_address) in record.getMessage()
 
 
 @pytest.mark.requirement("defect.one-for-all")
@@ -246,6 +259,248 @@ async def test_handshakes_above_the_limit_are_turned_away_and_others_go_on(lab):
         transport.close()
     transport, _ = await lab.connect()  # there is room again
     transport.close()
+
+
+@pytest.mark.requirement("defect.login-attempts")
+async def test_a_source_at_its_limit_is_turned_away(lab):
+    lab = await lab(max_handshakes_per_source=2)
+    _, first = await lab.raw()
+    _, second = await lab.raw()
+    reader, third = await lab.raw()
+    assert await reader.read() == b""
+    (report,) = await lab.reported(1)
+    assert report.outcome is HandshakeOutcome.LIMITED
+    assert "127.0.0.1" in str(report.error)
+    assert "--max-per-source" in str(report.error)
+    first.close()
+    await until(lambda: len(lab.server._places) == 1)
+    transport, _ = await lab.connect()  # there is room again
+    for end in transport, second, third:
+        end.close()
+
+
+@pytest.mark.requirement("defect.login-attempts")
+async def test_a_stranger_who_takes_every_place_loses_one_to_each_newcomer_from_elsewhere(lab):
+    lab = await lab(max_handshakes=3)
+    silent = [await lab.raw() for _ in range(3)]
+    await until(lambda: len(lab.server._handshakes) == 3)
+    elsewhere, app = await lab.connect(local_addr=("127.0.0.2", 0))
+    displaced, good = await lab.reported(2)
+    assert displaced.outcome is HandshakeOutcome.LIMITED
+    assert isinstance(displaced.error, LimitExceeded)
+    assert displaced.peer_address == silent[0][1].get_extra_info("sockname")  # the oldest
+    assert good.outcome is HandshakeOutcome.SUCCESS
+    elsewhere.close()
+    assert await app.lost is None
+    for _, writer in silent:
+        writer.close()
+
+
+# --- accept ---
+
+
+async def test_accept_gives_a_session_that_everybody_sees(lab):
+    session, seen = object(), []
+
+    async def accept(address):
+        seen.append(address)
+        return session
+
+    def hook(who):
+        seen.append(who.session)
+        return True
+
+    def lookup(request):
+        seen.append(request.session)
+        return Password(PASSWORD)
+
+    lab = await lab(accept=accept, config=server_config(lookup=lookup, authorize=hook))
+    transport, _ = await lab.connect()
+    (report,) = await lab.reported(1)
+    await until(lambda: lab.apps)
+    assert seen == [transport.get_extra_info("sockname"), session, session]
+    assert report.session is session
+    assert lab.apps[0].transport.get_extra_info("session") is session
+    assert transport.get_extra_info("session") is None
+    transport.close()
+
+
+async def never(_address):
+    await asyncio.Event().wait()
+
+
+def raising(_address):
+    raise KeyError(PASSWORD)
+
+
+async def raising_later(address):
+    await asyncio.sleep(0)
+    raising(address)
+
+
+@pytest.mark.parametrize(
+    ("accept", "outcome"),
+    [
+        (lambda _: False, HandshakeOutcome.DENIED),
+        (lambda _: Deny(), HandshakeOutcome.DENIED),
+        (lambda _: None, HandshakeOutcome.BAD_ANSWER),
+        (raising, HandshakeOutcome.FAILED),
+        (raising_later, HandshakeOutcome.FAILED),
+        (never, HandshakeOutcome.TIMEOUT),
+    ],
+    ids=["false", "deny", "none", "raises", "raises later", "never"],
+)
+async def test_a_connection_that_accept_does_not_take_is_closed_unread(lab, accept, outcome):
+    lab = await lab(accept=accept, config=server_config(Policy(hook_timeout=0.02)))
+    reader, writer = await lab.raw()
+    assert await reader.read() == b""
+    (report,) = await lab.reported(1)
+    assert (report.outcome, report.hook, report.info) == (outcome, "accept", None)
+    assert report.error.stage is Stage.CONNECT
+    assert report.peer_address == writer.get_extra_info("sockname")
+    writer.close()
+
+
+async def test_an_accept_that_takes_longer_than_the_handshake_may_is_late(lab):
+    lab = await lab(accept=never, handshake_timeout=0.02)
+    reader, writer = await lab.raw()
+    assert await reader.read() == b""
+    (report,) = await lab.reported(1)
+    assert (type(report.error), report.outcome, report.hook) == (HandshakeTimeout, HandshakeOutcome.TIMEOUT, "accept")
+    writer.close()
+
+
+# --- one report for each connection ---
+
+
+@pytest.mark.parametrize("end", ["close_clients", "abort_clients"])
+@pytest.mark.parametrize("when", range(0, 40, 3))
+async def test_a_connection_that_is_ended_at_any_turn_is_reported_once(lab, end, when):
+    async def hook(_who):
+        await turns(3)
+        return True
+
+    lab = await lab(accept=hook, config=server_config(authorize=hook))
+    connecting = asyncio.ensure_future(lab.connect())
+    await until(lambda: lab.server._handshakes or lab.reports)
+    await turns(when)
+    getattr(lab.server, end)()
+    lab.server.close()
+    lab.server.abort_clients()
+    await lab.server.wait_closed()
+    await turns(3)
+    (report,) = lab.reports
+    if report.error is not None:
+        assert type(report.error) is HandshakeAborted
+        assert report.outcome is HandshakeOutcome.ABORTED
+    with contextlib.suppress(PeerClosed, AuthenticationError, ConnectionError):
+        transport, _ = await connecting
+        transport.abort()
+
+
+async def test_a_fault_of_ours_is_reported_and_told_to_the_loop(lab, monkeypatch):
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["exception"]))
+    lab = await lab()
+    monkeypatch.setattr("acredssp.aio.handshake.ServerAnswers", lambda *_, **__: 1 / 0)
+    reader, writer = await lab.raw()
+    assert await reader.read() == b""
+    (report,) = await lab.reported(1)
+    assert report.outcome is HandshakeOutcome.FAILED
+    assert "ZeroDivisionError" in str(report.error)
+    assert [type(error) for error in told] == [ZeroDivisionError]
+    writer.close()
+
+
+async def test_a_client_that_leaves_frees_its_hooks_place(lab):
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def authorize(_identity):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    lab = await lab(config=server_config(authorize=authorize), max_handshakes=1)
+    connecting = asyncio.ensure_future(lab.connect())
+    await begun.wait()
+    connecting.cancel()
+    await cancelled.wait()
+    (report,) = await lab.reported(1)
+    assert (type(report.error), report.outcome) == (PeerClosed, HandshakeOutcome.LEFT)
+    assert report.principal.user == "bob"
+    await until(lambda: not lab.server._handshakes)
+    assert len(lab.server._places) == 0
+
+
+@pytest.mark.parametrize("carriage", [TLS(), RDP()], ids=["tls", "rdp"])
+async def test_a_connection_that_ends_without_a_byte_is_told_apart_and_quiet(lab, caplog, carriage):
+    lab = await lab(carriage=carriage)
+    with caplog.at_level(logging.DEBUG, "acredssp"):
+        _, writer = await lab.raw()
+        writer.close()
+        (report,) = await lab.reported(1)
+    assert (type(report.error), report.outcome) == (PeerClosed, HandshakeOutcome.NO_DATA)
+    (record,) = caplog.records
+    assert record.levelno == logging.DEBUG
+    assert "no_data" in record.getMessage()
+
+
+@pytest.mark.parametrize("words", [b"\x16", b"\x16\x03\x01"])
+async def test_a_connection_that_ends_after_a_byte_is_none_without_one(lab, words):
+    lab = await lab()
+    _, writer = await lab.raw()
+    writer.write(words)
+    writer.write_eof()
+    (report,) = await lab.reported(1)
+    assert report.outcome is HandshakeOutcome.LEFT
+    writer.close()
+
+
+# --- wrong passwords ---
+
+
+@pytest.mark.requirement("defect.login-attempts")
+async def test_after_too_many_wrong_passwords_the_right_one_is_refused_unseen(lab, caplog):
+    asked = []
+
+    def lookup(request):
+        asked.append(request.principal.user)
+        return Password(PASSWORD)
+
+    lab = await lab(config=server_config(lookup=lookup), max_failures=FailureLimit(2, 60.0))
+    wrong, right = (client_config(authenticate=Password(secret, "bob")) for secret in ("wrong", PASSWORD))
+    for config in wrong, wrong, right:
+        with pytest.raises(AuthenticationError) as caught:
+            await lab.connect(config=config)
+        assert caught.value.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+    outcomes = [report.outcome for report in await lab.reported(3)]
+    assert outcomes == [HandshakeOutcome.DENIED, HandshakeOutcome.DENIED, HandshakeOutcome.LIMITED]
+    assert asked == ["bob", "bob"]
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "too many wrong passwords from 127.0.0.1 for BOB: no more tries for 60 seconds"
+    ]
+    alice, _ = await lab.connect(config=client_config(authenticate=Password(PASSWORD, "alice")))
+    other, _ = await lab.connect(local_addr=("127.0.0.2", 0), config=right)
+    for transport in alice, other:
+        transport.close()
+
+
+@pytest.mark.requirement("defect.login-attempts")
+async def test_a_source_with_too_many_wrong_passwords_for_all_accounts_gets_no_connection(lab):
+    lab = await lab(max_failures=FailureLimit(1, 60.0))
+    for number in range(10):
+        with pytest.raises(AuthenticationError):
+            await lab.connect(config=client_config(authenticate=Password("wrong", f"user{number}")))
+    reader, writer = await lab.raw()
+    assert await reader.read() == b""
+    report = (await lab.reported(11))[-1]
+    assert (report.outcome, report.error.stage) == (HandshakeOutcome.LIMITED, Stage.CONNECT)
+    transport, _ = await lab.connect(local_addr=("127.0.0.2", 0))
+    transport.close()
+    writer.close()
 
 
 async def test_each_handshake_has_its_own_deadline(lab):
@@ -415,20 +670,20 @@ async def test_a_server_that_is_made_without_serving_does_not_listen():
     await server.wait_closed()
 
 
-async def test_the_loop_is_told_to_accept_a_few_connections_a_turn(monkeypatch):
-    loop = asyncio.get_running_loop()
-    asked = []
+async def test_where_the_loop_watches_no_sockets_its_own_server_accepts(lab, monkeypatch):
+    def watch(*_):
+        raise NotImplementedError
 
-    async def create(factory, *_where, **options):
-        asked.append(options["backlog"])
-        return await loop.create_server(factory, HOST, 0, start_serving=False, backlog=options["backlog"])
-
-    other = type("Loop", (), {"create_server": staticmethod(create), "time": loop.time})()
-    monkeypatch.setattr("acredssp.aio.streams.asyncio.get_running_loop", lambda: other)
-    for options in ({}, {"backlog": 7}):
-        server = await create_server(Recorder, HOST, 0, config=server_config(), **options)
-        server.close()
-    assert asked == [32, 7]
+    monkeypatch.setattr(Listening, "_watch", watch)
+    lab = await lab(accept=lambda _address: "session", max_handshakes=1)
+    assert lab.server.is_serving()
+    transport, app = await lab.connect()
+    (report,) = await lab.reported(1)
+    assert (report.peer_address, report.session) == (transport.get_extra_info("sockname"), "session")
+    transport.close()
+    assert await app.lost is None
+    lab.server.close()
+    assert not lab.server.is_serving()
 
 
 # --- the application's faults ---

@@ -23,6 +23,7 @@ from support.endpoints import (
 )
 
 from acredssp.aio.protocol import CredSSPProtocol
+from acredssp.aio.report import HandshakeOutcome
 from acredssp.aio.streams import (
     create_connection,
     create_server,
@@ -356,6 +357,53 @@ async def test_both_ends_of_a_clear_connection_can_be_upgraded():
     client.close()
     assert await our_app.lost is None
     assert await their_app.lost is None
+
+
+async def test_a_handshake_on_a_connection_that_is_there_is_reported_with_its_peer_and_session():
+    asked, reports = [], []
+
+    def lookup(request):
+        asked.append((request.peer_address, request.session))
+        return Password(PASSWORD)
+
+    (ours, our_app), (theirs, their_app) = await clear_connection()
+    told = {"on_handshake": reports.append, "peer_address": ("203.0.113.9", 4711), "session": "leg 7"}
+    client, server = await asyncio.gather(
+        start_credssp(ours, our_app, client_config(), server_hostname="localhost", on_handshake=reports.append),
+        start_credssp(theirs, their_app, server_config(lookup=lookup), **told),
+    )
+    assert asked == [(("203.0.113.9", 4711), "leg 7")]
+    assert server.get_extra_info("session") == "leg 7"
+    mine, its = sorted(reports, key=lambda report: report.session is not None)
+    assert (mine.outcome, its.outcome) == (HandshakeOutcome.SUCCESS, HandshakeOutcome.SUCCESS)
+    assert (its.peer_address, its.session, its.principal.user) == (("203.0.113.9", 4711), "leg 7", "bob")
+    client.close()
+    await our_app.lost
+    await their_app.lost
+
+
+@pytest.mark.parametrize("how", ["leaves", "cancelled"])
+async def test_a_handshake_over_streams_that_fails_is_reported_once(how):
+    server_end, client_end = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=server_end)
+    _, peer = await asyncio.open_connection(sock=client_end)
+    reports = []
+    upgrade = start_credssp_streams(
+        reader, writer, server_config(), on_handshake=reports.append, peer_address=("203.0.113.9", 4711)
+    )
+    task = asyncio.ensure_future(upgrade)
+    await turns(3)
+    if how == "leaves":
+        peer.close()
+    else:
+        task.cancel()
+    with pytest.raises(PeerClosed if how == "leaves" else asyncio.CancelledError):
+        await task
+    (report,) = reports
+    assert report.peer_address == ("203.0.113.9", 4711)
+    expected = HandshakeOutcome.NO_DATA if how == "leaves" else HandshakeOutcome.ABORTED
+    assert report.outcome is expected
+    peer.close()
 
 
 @pytest.mark.parametrize("size", [1, 5, 100, 100_000])

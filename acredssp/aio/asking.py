@@ -1,0 +1,154 @@
+"""How an application's hooks are asked: under a time limit, and failing closed.
+
+Whatever goes wrong with a hook is answered with None, which the engine takes for a refusal. The peer sees a refusal
+like any other. The operator is told what went wrong: in the report (`refusal`), and by a warning in the log, with the
+lines of code that the exception came from. The exception's own text is left out, since it may well quote a secret.
+
+Who calls: `answers` during a handshake, `server` before one.
+"""
+
+import asyncio
+import functools
+import inspect
+import logging
+import types
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final, TypeVar
+
+from acredssp.aio.driver import Pending, check_in_time
+from acredssp.aio.report import HandshakeOutcome, address_text
+from acredssp.credentials import Account, Candidates, Deny, NTHash, Oracle, Password
+
+__all__ = ["Asking"]
+
+_logger = logging.getLogger("acredssp")
+
+_Request = TypeVar("_Request")
+
+_DEEPEST: Final = 20
+"""Frames of a traceback that are told, the last ones: recursion without end makes a thousand."""
+
+
+class Asking:
+    """Asks the hooks of one connection, one at a time.
+
+    Args:
+        peer_address: As `get_extra_info("peername")` gives it.
+        timeout: Seconds that a coroutine function gets.
+    """
+
+    __slots__ = ("_peer_address", "_timeout", "refusal", "running")
+
+    def __init__(self, peer_address: object, timeout: float) -> None:
+        self._peer_address = peer_address
+        self._timeout = timeout
+        self.running = ""
+        """The hook whose answer is awaited; empty for none."""
+        self.refusal: tuple[str, HandshakeOutcome] | None = None
+        """The hook that refused, and how; None while none has."""
+
+    def ask(self, role: str, hook: Callable[[_Request], object], request: _Request) -> Pending | object:
+        """Call a hook, plain function or coroutine function, the latter under the time limit.
+
+        Args:
+            role: Which of the hooks it is: `"lookup"`.
+            hook: The application's.
+            request: Its argument.
+
+        Returns:
+            Its answer, or a `Pending`; None where the hook failed.
+        """
+        try:
+            answer = hook(request)
+            if inspect.isawaitable(answer):
+                self.running = role
+                return Pending(answer, functools.partial(self._in_time, role, hook))
+        except Exception as error:  # noqa: BLE001 - the application's own, of whatever kind, is a refusal
+            self._failed(role, hook, error)
+            return None
+        return self._checked(role, hook, answer)
+
+    async def _in_time(self, role: str, hook: Callable[..., object], awaitable: Awaitable[object]) -> object:
+        limit = asyncio.timeout(self._timeout)
+        try:
+            async with limit:
+                answer = await awaitable
+            check_in_time(limit)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.running = ""
+            if limit.expired():
+                self._late(role, hook)
+            else:
+                self._failed(role, hook, error)
+            return None
+        self.running = ""
+        return self._checked(role, hook, answer)
+
+    def _checked(self, role: str, hook: Callable[..., object], answer: object) -> object:
+        """Note a refusal, and tell of an answer that is none; the engine gets it as it is."""
+        if _is_yes(role, answer):
+            return answer
+        if isinstance(answer, Deny) or (answer is False and role in _MAY_SAY_FALSE):
+            self.refusal = (role, HandshakeOutcome.DENIED)
+            return answer
+        what = "None" if answer is None else f"a value of type {type(answer).__name__}"
+        self._warn(role, hook, HandshakeOutcome.BAD_ANSWER, f"answered {what}, expected {_EXPECTED[role]}")
+        return answer
+
+    def _failed(self, role: str, hook: Callable[..., object], error: Exception) -> None:
+        self._warn(role, hook, HandshakeOutcome.FAILED, f"raised {type(error).__name__}", "".join(_places(error)))
+
+    def _late(self, role: str, hook: Callable[..., object]) -> None:
+        self._warn(role, hook, HandshakeOutcome.TIMEOUT, f"gave no answer within {self._timeout:g} seconds")
+
+    def _warn(
+        self, role: str, hook: Callable[..., object], outcome: HandshakeOutcome, what: str, where: str = ""
+    ) -> None:
+        self.refusal = (role, outcome)
+        peer = address_text(self._peer_address)
+        _logger.warning("hook %s (%s) %s, peer %s: taken as a refusal%s", role, _name(hook), what, peer, where)
+
+
+_MAY_SAY_FALSE: Final = frozenset({"accept", "authorize", "admit"})
+
+_EXPECTED: Final = {
+    "accept": "a session object, False or Deny",
+    "lookup": "Password, NTHash, Candidates, Oracle or Deny",
+    "oracle": "a key of 16 bytes or Deny",
+    "authorize": "True, an Account, False or Deny",
+    "admit": "True, False or Deny",
+}
+
+
+def _is_yes(role: str, answer: object) -> bool:
+    """Whether an answer is one that the engine goes on with."""
+    match role:
+        case "lookup":
+            return isinstance(answer, Password | NTHash | Candidates | Oracle)
+        case "oracle":
+            return isinstance(answer, bytes) and len(answer) == 16 and any(answer)
+        case "accept":
+            return answer is not None and answer is not False and not isinstance(answer, Deny)
+        case "authorize":
+            return answer is True or isinstance(answer, Account)
+        case _:
+            return answer is True
+
+
+def _name(hook: Callable[..., object]) -> str:
+    """The hook's name in the application's code."""
+    named: Any = hook if hasattr(hook, "__qualname__") else type(hook)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _places(error: BaseException) -> Iterator[str]:
+    """The lines of a traceback without what stands in them: neither source text nor the exception's own."""
+    frames = [*_frames(error.__traceback__)][1:]  # the first one is ours
+    for code, line in frames[-_DEEPEST:]:
+        yield f'\n  File "{code.co_filename}", line {line}, in {code.co_qualname}'
+
+
+def _frames(traceback: types.TracebackType | None) -> Iterator[tuple[types.CodeType, int | None]]:
+    while traceback is not None:
+        yield traceback.tb_frame.f_code, traceback.tb_lineno
+        traceback = traceback.tb_next

@@ -1,0 +1,178 @@
+"""Wrong passwords: after too many, a source gets no more tries for a while, and longer each time.
+
+What is counted is a source together with an account: whoever guesses at somebody's password from elsewhere does not
+lock the owner out. A source that fails at ten times as many for all accounts together gets no connection for a while,
+since it tries one password on many accounts. A try that was refused unseen counts for that as well.
+
+The account is the user's name alone, without domain and without case: the spellings of one account share their tries,
+`DOMAIN` before the name and `@suffix` behind it included.
+
+At most so many entries are kept; the one that has been quiet for the longest time makes room. A source can only make
+as many as it has tries.
+
+Who calls: `server`, with each logon that was refused, and before each that is to be tried.
+"""
+
+import collections
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from acredssp.aio.report import HandshakeOutcome, HandshakeReport, printable
+from acredssp.errors import AuthenticationError
+from acredssp.mechanisms.base import Principal
+from acredssp.names import upper
+from acredssp.status import NTSTATUS
+
+__all__ = ["FailureLimit", "Failures"]
+
+_logger = logging.getLogger("acredssp")
+
+_ALL_ACCOUNTS: Final = ""
+_PER_SOURCE: Final = 10
+"""Times as many for a source as for an account of it: people behind one address mistype, too."""
+
+_LONGEST: Final = 24 * 3600.0
+"""Seconds that a source has to wait at most."""
+
+_MOST_ENTRIES: Final = 10_000
+"""Some 4 MiB."""
+
+_LONGEST_NAME: Final = 256
+"""Characters of a user's name that count: no account of Windows has so many."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FailureLimit:
+    """How many wrong passwords a source may send for an account; see `create_server(max_failures=...)`."""
+
+    count: int = 10
+    """So many."""
+    seconds: float = 600.0
+    """Within so many seconds. As long it then has to wait, twice as long the next time, up to a day."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not 0 < self.seconds <= _LONGEST:
+            raise ValueError(f"expected a count from 1 and up to {_LONGEST:g} seconds, got {self}")
+
+
+@dataclasses.dataclass(slots=True)
+class _Entry:
+    failures: int
+    """Within the window that is open."""
+    since: float
+    """When it was opened."""
+    until: float = 0.0
+    """When tries are taken again."""
+    wait: float = 0.0
+    """Seconds of the last wait."""
+    waiting: bool = False
+
+
+class Failures:
+    """The wrong passwords of one server.
+
+    Args:
+        limit: How many are too many.
+        clock: Gives the time in seconds.
+        call_at: Calls a function at a time of that clock, or never: then only the log line comes late.
+    """
+
+    def __init__(
+        self,
+        limit: FailureLimit,
+        clock: Callable[[], float],
+        call_at: Callable[[float, Callable[[], object]], object],
+    ) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._call_at = call_at
+        self._entries: collections.OrderedDict[tuple[str, str], _Entry] = collections.OrderedDict()
+        """By source and account, the quietest first."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def refuses(self, source: str, principal: Principal | None = None) -> bool:
+        """Whether a source has to wait before it tries an account again; None for any account."""
+        key = (source, _account(principal))
+        entry = self._entries.get(key)
+        if entry is None or not entry.waiting:
+            return False
+        if self._clock() < entry.until:
+            return True
+        self._end_wait(key, entry)
+        return False
+
+    def note(self, source: str, report: HandshakeReport) -> None:
+        """Note how a handshake ended, if it was a try with a password."""
+        if report.principal is None:
+            return
+        if report.outcome is HandshakeOutcome.SUCCESS:
+            self.succeeded(source, report.principal)
+        elif _was_a_wrong_password(report):
+            self.failed(source, report.principal)
+
+    def failed(self, source: str, principal: Principal) -> None:
+        """Note a wrong password, or a try that was refused unseen."""
+        key = (source, _account(principal))
+        if not self.refuses(source, principal):
+            self._count(key, self._limit.count)
+        else:
+            self._entries.move_to_end(key)
+        if not self.refuses(source):
+            self._count((source, _ALL_ACCOUNTS), self._limit.count * _PER_SOURCE)
+
+    def succeeded(self, source: str, principal: Principal) -> None:
+        """Forget what a source has failed at for an account."""
+        self._entries.pop((source, _account(principal)), None)
+
+    def _count(self, key: tuple[str, str], most: int) -> None:
+        now, window = self._clock(), self._limit.seconds
+        entry = self._entries.pop(key, None) or _Entry(0, now)
+        if now >= entry.until + max(window, entry.wait):
+            entry.wait = 0.0  # it has been quiet for long enough
+        if now >= entry.since + window:
+            entry.failures, entry.since = 0, now
+        entry.failures += 1
+        self._entries[key] = entry
+        if entry.failures >= most:
+            self._begin_wait(key, entry, now)
+        if len(self._entries) > _MOST_ENTRIES:
+            self._end_wait(*self._entries.popitem(last=False))
+
+    def _begin_wait(self, key: tuple[str, str], entry: _Entry, now: float) -> None:
+        entry.wait = min(entry.wait * 2 or self._limit.seconds, _LONGEST)
+        entry.failures, entry.since = 0, now
+        entry.until, entry.waiting = now + entry.wait, True
+        _logger.warning("too many wrong passwords from %s: no more tries for %g seconds", _who(key), entry.wait)
+        until = entry.until
+        self._call_at(until, lambda: entry.until == until and self._end_wait(key, entry))
+
+    @staticmethod
+    def _end_wait(key: tuple[str, str], entry: _Entry) -> None:
+        if entry.waiting:
+            entry.waiting = False
+            _logger.warning("wrong passwords from %s: tries are taken again", _who(key))
+
+
+def _was_a_wrong_password(report: HandshakeReport) -> bool:
+    """Whether the secret was wrong, the user unknown, or the try refused unseen; not what is no fault of the peer's."""
+    error = report.error
+    assert error is not None
+    refused = report.outcome in {HandshakeOutcome.DENIED, HandshakeOutcome.LIMITED}
+    return refused and type(error) is AuthenticationError and error.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+
+
+def _account(principal: Principal | None) -> str:
+    """The key of an account; that of all accounts for None."""
+    if principal is None:
+        return _ALL_ACCOUNTS
+    name = principal.user.rpartition("@")[0] or principal.user
+    return upper(name[:_LONGEST_NAME]) or "@"
+
+
+def _who(key: tuple[str, str]) -> str:
+    source, account = key
+    return f"{source} for {printable(account)}" if account else source

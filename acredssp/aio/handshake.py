@@ -1,0 +1,220 @@
+"""One handshake on asyncio, of either side, from a connection to the transport of the application.
+
+Whoever has a connection, freshly accepted or made, or taken over from somebody else, runs it through a `Handshake`.
+However that ends, it is told once: by the report.
+
+Who calls: `streams` and `server`.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import socket
+from collections.abc import Callable
+
+from acredssp.aio.answers import ClientAnswers, ServerAnswers
+from acredssp.aio.driver import establish
+from acredssp.aio.protocol import CredSSPProtocol
+from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, log_report, outcome_of
+from acredssp.aio.transport import SecureTransport
+from acredssp.carriage.base import Carriage
+from acredssp.config import ClientConfig, ServerConfig
+from acredssp.core.states import State
+from acredssp.errors import CredSSPError, HandshakeAborted
+from acredssp.mechanisms.base import Principal
+
+__all__ = ["Handshake", "Names", "aborted"]
+
+_UNPROVEN = frozenset({State.TLS, State.NEGO_TOKEN})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Names:
+    """The three names of a server."""
+
+    host: str | None = None
+    """Whom we connect to; None for a connection that is there."""
+    tls: str | None = None
+    spn: str | None = None
+
+    @property
+    def for_tls(self) -> str:
+        """The name for SNI and in the certificate; empty for none."""
+        return self.tls or self.host or ""
+
+    @property
+    def for_logon(self) -> str:
+        """The service principal name."""
+        return self.spn or f"TERMSRV/{self.host or self.tls}"
+
+    @property
+    def known_to_kdc(self) -> bool:
+        """Whether a KDC may know the service: it knows none by an IP address, unless somebody says so."""
+        return self.spn is not None or not _is_address(str(self.host or self.tls))
+
+
+def _is_address(name: str) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        socket.inet_pton(socket.AF_INET6 if ":" in name else socket.AF_INET, name.partition("%")[0])
+        return True
+    return False
+
+
+class Handshake:
+    """One handshake, ready to run: what is wrong with its arguments is known before there is a connection.
+
+    Args:
+        connection: The connection, which may have to be made yet.
+        config: A client's or a server's.
+        carriage: What is around CredSSP.
+        names: Client: the server's.
+        timeout: Seconds; None for the policy's.
+        on_handshake: Told once how it ended; so is the log, of a server's.
+        peer_address: Whom the hooks and the report are told; None for what the transport says.
+        session: Server: what the hooks, the report and the transport are given.
+        started: When the time began to run, in the loop's time; None for when it is run.
+        refuses: Server: whether nobody is asked about a logon, since there were too many wrong passwords.
+
+    Raises:
+        ValueError: A client without a name for TLS.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_concluded",
+        "_config",
+        "_on_handshake",
+        "_peer_address",
+        "_refuses",
+        "_session",
+        "_started",
+        "_timeout",
+        "connection",
+        "reason",
+        "sequence",
+    )
+
+    def __init__(  # noqa: PLR0913 - what its callers' callers may say
+        self,
+        connection: CredSSPProtocol,
+        config: ClientConfig | ServerConfig,
+        carriage: Carriage,
+        *,
+        names: Names | None = None,
+        timeout: float | None = None,
+        on_handshake: HandshakeHook | None = None,
+        peer_address: object = None,
+        session: object = None,
+        started: float | None = None,
+        refuses: Callable[[Principal], bool] | None = None,
+    ) -> None:
+        self.connection = connection
+        self.reason: CredSSPError | None = None
+        """Which limit ends it; to be set before its task is cancelled."""
+        self._config = config
+        self._timeout = config.policy.handshake_timeout if timeout is None else timeout
+        self._on_handshake = on_handshake
+        self._peer_address = peer_address
+        self._session = session
+        self._started = started
+        self._concluded = False
+        self._refuses = refuses
+        self._answers: ClientAnswers | ServerAnswers | None = None
+        """Made when it is run."""
+        bios = connection.buffers.bios
+        names = names or Names()
+        if isinstance(config, ServerConfig):
+            self.sequence = carriage.acceptor(config.new_context(bios=bios))
+        elif names.for_tls:
+            context = config.new_context(
+                server_hostname=names.for_tls, spn=names.for_logon, ask_kdc=names.known_to_kdc, bios=bios
+            )
+            self.sequence = carriage.initiator(context)
+            self._answers = ClientAnswers(config, names.for_tls)
+        else:
+            raise ValueError("server_hostname must be given where there is no host")
+
+    @property
+    def proven(self) -> bool:
+        """Whether the logon is proven."""
+        return self.sequence.context.state not in _UNPROVEN
+
+    async def run(self) -> SecureTransport:
+        """Run it, once there is a connection, and return the transport, which the application has yet to get.
+
+        Raises:
+            CredSSPError: It failed; the connection is closed.
+            asyncio.CancelledError: The same.
+        """
+        connection = self.connection
+        self._started = connection.loop.time() if self._started is None else self._started
+        if self._peer_address is None:
+            self._peer_address = connection.transport.get_extra_info("peername")
+        deadline = self._started + self._timeout
+        answers = self._answers
+        if isinstance(self._config, ServerConfig):
+            answers = self._answers = ServerAnswers(
+                self._config, self.sequence, self._peer_address, deadline, session=self._session, refuses=self._refuses
+            )
+        assert answers is not None
+        try:
+            info = await establish(connection, self.sequence, answers, deadline, self._conclude)
+        except BaseException as error:
+            if not self._concluded:
+                self.sequence.fail(failure := self.reason or aborted(error))
+                self._conclude(failure)
+            raise
+        try:
+            self._conclude(None)
+        except BaseException:
+            connection.abort()
+            raise
+        return SecureTransport(connection, self.sequence, info, self._session)
+
+    def _conclude(self, error: CredSSPError | None) -> None:
+        self._concluded = True
+        server = isinstance(self._config, ServerConfig)
+        if not server and self._on_handshake is None:
+            return
+        report = self._report(error)
+        if server:
+            log_report(report)
+        if self._on_handshake is not None:
+            self._on_handshake(report)
+
+    def _report(self, error: CredSSPError | None) -> HandshakeReport:
+        assert self._started is not None
+        info, answers = self.sequence.context.info, self._answers
+        outcome, hook, server_name, claimed = outcome_of(error, heard=self.connection.heard), "", "", None
+        if error is not None and error is self.reason:
+            outcome = HandshakeOutcome.LIMITED
+        if isinstance(answers, ServerAnswers):
+            server_name, claimed = answers.server_name, answers.principal
+            if outcome is HandshakeOutcome.DENIED and answers.asking.refusal is not None:
+                hook, outcome = answers.asking.refusal
+            elif outcome is HandshakeOutcome.TIMEOUT:
+                hook = answers.asking.running
+        return HandshakeReport(
+            peer_address=self._peer_address,
+            error=error,
+            info=info,
+            principal=info.principal or claimed,
+            server_name=server_name,
+            cookie=self.sequence.cookie,
+            elapsed=self.connection.loop.time() - self._started,
+            request=self.sequence.request,
+            outcome=outcome,
+            hook=hook,
+            session=self._session,
+        )
+
+
+def aborted(error: BaseException | None = None) -> CredSSPError:
+    """Return what to report of a handshake that something else than a failure of its own has ended.
+
+    Args:
+        error: What ended it; None for a cancellation.
+    """
+    if error is None or isinstance(error, asyncio.CancelledError):
+        return HandshakeAborted("we ended the connection: the server closes, or the task was cancelled")
+    return CredSSPError(f"the handshake ended with {type(error).__name__}, a fault in this program")

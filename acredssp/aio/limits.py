@@ -1,0 +1,117 @@
+"""How many handshakes may be in progress, and whose.
+
+Two limits: for each source, and for all together. A source at its own limit gets no more. When all together are at
+theirs, the places are shared fairly: a newcomer gets the place of the source that holds the most, if that source still
+holds no fewer than the newcomer's afterwards. So a stranger who takes every place from one address loses one to each
+newcomer from elsewhere. Where all sources hold one place each, nobody has to go: the handshakes that have begun end,
+and the newcomer is turned away. Taking a place from one that is nearly done would only make all of them begin again.
+
+Of the source that holds the most, the oldest handshake without a proven logon has to go: an honest one takes
+milliseconds, one that holds a place does not end by itself.
+
+Every operation takes constant time but the search for that handshake, which looks at those of one source.
+
+Who calls: `server`, with each accepted connection.
+"""
+
+import collections
+from typing import Final, Protocol
+
+from acredssp.errors import LimitExceeded
+from acredssp.status import Stage
+
+__all__ = ["Handshakes", "Place"]
+
+_RAISE_IT: Final = "where many clients come from one address, raise max_handshakes_per_source (--max-per-source)"
+
+
+class Place(Protocol):
+    """A handshake that holds a place."""
+
+    source: str
+    """Whose it is."""
+
+    @property
+    def proven(self) -> bool:
+        """Whether its logon is proven."""
+
+    def give_way(self, error: LimitExceeded) -> None:
+        """End, with `error`."""
+
+
+class Handshakes:
+    """The handshakes in progress, by source.
+
+    Args:
+        most: Of all sources together; None for no limit.
+        most_per_source: Of one source; None for no limit.
+    """
+
+    def __init__(self, most: int | None = None, most_per_source: int | None = None) -> None:
+        self._most = most
+        self._most_per_source = most_per_source
+        self._count = 0
+        self._of_source: dict[str, dict[Place, None]] = {}
+        """The places of each source, the oldest first."""
+        self._sources: collections.defaultdict[int, dict[str, None]] = collections.defaultdict(dict)
+        """The sources that hold so many places."""
+        self._largest = 0
+        """The most that any source holds."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def enter(self, place: Place) -> None:
+        """Give a handshake a place, maybe that of another, which is told to give way.
+
+        Raises:
+            LimitExceeded: There is none for it.
+        """
+        held = len(self._of_source.get(place.source, ()))
+        if self._most_per_source is not None and held >= self._most_per_source:
+            raise LimitExceeded(
+                f"more than {self._most_per_source} handshakes at a time from {place.source}",
+                stage=Stage.CONNECT,
+                hint=_RAISE_IT,
+            )
+        if self._most is not None and self._count >= self._most:
+            if held + 1 >= self._largest:
+                raise LimitExceeded(f"more than {self._most} handshakes at a time", stage=Stage.CONNECT)
+            self._make_room(place.source, self._most)
+        self._of_source.setdefault(place.source, {})[place] = None
+        self._move(place.source, held, held + 1)
+
+    def leave(self, place: Place) -> None:
+        """Take a place back; harmless for one that has given way."""
+        places = self._of_source.get(place.source, {})
+        if place not in places:
+            return
+        held = len(places)
+        del places[place]
+        if not places:
+            del self._of_source[place.source]
+        self._move(place.source, held, held - 1)
+
+    def _make_room(self, newcomer: str, most: int) -> None:
+        """Have one handshake of the source that holds the most give way."""
+        source = next(iter(self._sources[self._largest]))
+        places = self._of_source[source]
+        oldest = next((place for place in places if not place.proven), None) or next(iter(places))
+        self.leave(oldest)
+        oldest.give_way(
+            LimitExceeded(
+                f"more than {most} handshakes at a time, {len(places) + 1} of them from {source}: "
+                f"one made room for {newcomer}"
+            )
+        )
+
+    def _move(self, source: str, held: int, holds: int) -> None:
+        """Note that a source holds one more or one less."""
+        self._count += holds - held
+        self._sources[held].pop(source, None)
+        if not self._sources[held]:
+            del self._sources[held]
+        if holds:
+            self._sources[holds][source] = None
+        if holds > self._largest or self._largest not in self._sources:
+            self._largest = holds

@@ -1,0 +1,122 @@
+"""How connections are accepted: a few a turn, and none while the process has no descriptor left.
+
+The loops' own servers do this otherwise. asyncio accepts as many connections in one callback as its backlog says, and
+writes as many tracebacks when descriptors run out; uvloop then accepts whoever waits and closes the connection again.
+Here they wait in the kernel's queue until there are descriptors.
+
+A loop that watches no sockets (Windows' proactor) accepts by itself; see `CredSSPServer.start_serving`.
+
+Who calls: `server`.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable
+from typing import Final
+
+__all__ = ["ACCEPTS_A_TURN", "Listening"]
+
+_logger = logging.getLogger("acredssp")
+
+ACCEPTS_A_TURN: Final = 32
+"""A thousand in one callback would hold up everybody else for 5 to 10 ms."""
+
+_GONE: Final = frozenset({
+    errno.ECONNABORTED, errno.EINTR, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN,
+    errno.EHOSTUNREACH, errno.ENOPROTOOPT, errno.EOPNOTSUPP,
+})  # fmt: skip
+"""What ails the one connection that was to be accepted, and not the next one (accept(2))."""
+
+_RETRY: Final = 1.0
+"""Seconds between two tries, and between two lines in the log, while nothing can be accepted."""
+
+
+class Listening:
+    """Listening sockets, and whether connections are accepted from them.
+
+    Args:
+        sockets: Bound, and of this object alone; they are closed with it.
+        accepted: Called with each connection, non-blocking, and its peer address.
+    """
+
+    def __init__(self, sockets: Iterable[socket.socket], accepted: Callable[[socket.socket, object], object]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sockets = [*sockets]
+        self._accepted = accepted
+        self._retry: asyncio.TimerHandle | None = None
+        self._told = -_RETRY
+        self.active = False
+        """Whether connections are accepted, or will be once there are descriptors."""
+
+    def start(self, backlog: int) -> None:
+        """Listen.
+
+        Args:
+            backlog: Connections that the kernel keeps while the loop is busy.
+
+        Raises:
+            NotImplementedError: The loop watches no sockets.
+        """
+        if self.active:
+            return
+        for listening in self._sockets:
+            self._watch(listening)  # first, since it may not be possible
+            listening.listen(backlog)
+        self.active = True
+
+    def resume(self) -> None:
+        """Try again at once where descriptors had run out: one has come free."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+            for listening in self._sockets:
+                self._watch(listening)
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        elif self.active:
+            self._ignore_all()
+        self.active = False
+        for listening in self._sockets:
+            listening.close()
+        self._sockets.clear()
+
+    def _watch(self, listening: socket.socket) -> None:
+        self._loop.add_reader(listening, self._accept, listening)
+
+    def _ignore_all(self) -> None:
+        for listening in self._sockets:
+            self._loop.remove_reader(listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        """Accept a few of those that wait; the loop calls again for the others."""
+        for _ in range(ACCEPTS_A_TURN):
+            try:
+                connection, address = listening.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                self._pause(error)
+                return
+            connection.setblocking(False)
+            self._accepted(connection, address)
+            if not self.active:
+                return  # whoever was told has closed us
+
+    def _pause(self, error: OSError) -> None:
+        """Leave the connections in the kernel's queue for a while."""
+        self._ignore_all()
+        self._retry = self._loop.call_later(_RETRY, self.resume)
+        now = self._loop.time()
+        if now >= self._told + _RETRY:
+            self._told = now
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            _logger.warning("no connection can be accepted: %s; those that come have to wait", reason)

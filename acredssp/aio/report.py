@@ -1,0 +1,169 @@
+"""How a handshake ended: the report for the application, and the line in the log.
+
+Whatever a peer says of itself is made printable and cut before it gets into a line: nobody writes a second line into
+the log, or moves the cursor of who reads it.
+
+Who calls: `handshake` and `server`, once for each handshake; `asking` for its texts.
+"""
+
+import dataclasses
+import enum
+import logging
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from acredssp.core.context import HandshakeInfo
+from acredssp.credentials import Account
+from acredssp.errors import AuthenticationError, CredSSPError, HandshakeAborted, HandshakeTimeout, PeerClosed
+from acredssp.mechanisms.base import Principal
+from acredssp.wire.x224 import ConnectionRequest
+
+__all__ = [
+    "HandshakeHook",
+    "HandshakeOutcome",
+    "HandshakeReport",
+    "address_text",
+    "log_report",
+    "outcome_of",
+    "printable",
+]
+
+_logger = logging.getLogger("acredssp")
+
+_LONGEST: Final = 256
+"""Characters of what a peer says that get into a line: more than any name of Windows has."""
+
+
+class HandshakeOutcome(enum.StrEnum):
+    """What a handshake came to, for the operator: the peer sees less."""
+
+    SUCCESS = "success"
+    DENIED = "denied"
+    """The logon or the user was refused: by a hook where the report names one, else for a wrong secret."""
+    FAILED = "failed"
+    """Protocol, TLS or policy; where the report names a hook, that hook raised an exception."""
+    TIMEOUT = "timeout"
+    """The peer was too slow; where the report names a hook, that hook was."""
+    BAD_ANSWER = "bad_answer"
+    """The hook that the report names answered what is no answer."""
+    LEFT = "left"
+    """The peer, or the network, ended the connection in the middle."""
+    NO_DATA = "no_data"
+    """The peer ended the connection before it had sent a byte, as the probes of load balancers do."""
+    LIMITED = "limited"
+    """A limit of the server turned the peer away: handshakes at a time, or wrong passwords."""
+    ABORTED = "aborted"
+    """We ended it ourselves: the server closed its clients, or the task was cancelled."""
+
+
+_QUIET: Final = frozenset({HandshakeOutcome.SUCCESS, HandshakeOutcome.NO_DATA})
+"""What is told at the level DEBUG."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HandshakeReport:
+    """How one handshake ended; holds no secret."""
+
+    peer_address: object
+    """As `get_extra_info("peername")` gives it."""
+    error: CredSSPError | None
+    """Why it failed, with `stage`, `security_status` and `nt_status`; None for a success."""
+    info: HandshakeInfo | None
+    """The facts, as far as they were known at the end; None when the connection was turned away at once."""
+    principal: Principal | None
+    """Who claimed to log on, proven only by a success; None when nobody came so far."""
+    server_name: str = ""
+    """What the client asked for by SNI; empty for none."""
+    cookie: str = ""
+    """RDP: the `mstshash` cookie; empty for none."""
+    elapsed: float = 0.0
+    """Seconds since the connection was accepted."""
+    request: ConnectionRequest | None = None
+    """RDP: the client's whole Connection Request, with routing token and correlation id; None when none came."""
+    outcome: HandshakeOutcome = HandshakeOutcome.FAILED
+    """What it came to."""
+    hook: str = ""
+    """The hook that decided it: `"accept"`, `"lookup"`, `"oracle"`, `"authorize"` or `"admit"`; empty for none."""
+    session: object = None
+    """What the server's `accept` answered; None without one."""
+
+    @property
+    def account(self) -> Account | None:
+        """Who it is, however `principal` is written; None until the logon is proven."""
+        principal = self.info.principal if self.info is not None else None
+        return principal.account if principal is not None else None
+
+
+HandshakeHook: TypeAlias = Callable[[HandshakeReport], object]
+"""Called once for each handshake, before the application gets the connection. A plain function; its result is
+ignored."""
+
+
+def outcome_of(error: CredSSPError | None, *, heard: bool = True) -> HandshakeOutcome:
+    """Return what a handshake that ended with `error` came to, as far as the error tells.
+
+    Args:
+        error: None for a success.
+        heard: Whether the peer sent anything.
+    """
+    match error:
+        case None:
+            return HandshakeOutcome.SUCCESS
+        case AuthenticationError():
+            return HandshakeOutcome.DENIED
+        case HandshakeTimeout():
+            return HandshakeOutcome.TIMEOUT
+        case PeerClosed():
+            return HandshakeOutcome.LEFT if heard else HandshakeOutcome.NO_DATA
+        case HandshakeAborted():
+            return HandshakeOutcome.ABORTED
+        case _:
+            return HandshakeOutcome.FAILED
+
+
+def log_report(report: HandshakeReport) -> None:
+    """Write a server's line for one handshake. Its first words are fixed, so that a filter can rely on the address."""
+    error, outcome = report.error, report.outcome
+    late = isinstance(error, HandshakeTimeout) and report.hook  # of a hook that was late by itself is told already
+    level = logging.DEBUG if outcome in _QUIET else logging.WARNING if late else logging.INFO
+    if not _logger.isEnabledFor(level):
+        return
+    peer = address_text(report.peer_address)
+    if error is None:
+        _logger.log(level, "handshake with %s established", peer)
+    else:
+        _logger.log(level, "handshake with %s failed: %s, %s", peer, outcome, _reason(report, error))
+
+
+def _reason(report: HandshakeReport, error: CredSSPError) -> str:
+    facts = {
+        "hook": report.hook,
+        "claimed": report.principal,
+        "stage": error.stage,
+        "status": error.security_status,
+        "nt status": error.nt_status,
+    }
+    told = "".join(f"{name} {printable(str(value))}, " for name, value in facts.items() if value)
+    return f"{told}error {printable(str(error))}"
+
+
+def address_text(address: object) -> str:
+    """Return a peer's address for a line of text."""
+    if isinstance(address, tuple) and len(address) >= 2:
+        host, port = str(address[0]), address[1]
+        return printable(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    return printable(str(address)) if address else "somewhere"
+
+
+def printable(text: str) -> str:
+    """Return `text` in one line of bounded length, with every control character written out."""
+    shown = text[:_LONGEST]
+    if not shown.isprintable():
+        shown = "".join(map(_printable, shown))
+    return shown if len(text) <= _LONGEST else f"{shown}..."
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")

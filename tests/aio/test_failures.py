@@ -1,0 +1,172 @@
+import logging
+
+import pytest
+
+from acredssp.aio import failures
+from acredssp.aio.failures import FailureLimit, Failures
+from acredssp.mechanisms.base import Principal
+
+BOB, ALICE = Principal("bob", "CONTOSO"), Principal("alice", "CONTOSO")
+HERE, THERE = "192.0.2.7", "192.0.2.8"
+
+
+class Clock:
+    """A clock that stands still until it is set, and calls what is due then."""
+
+    def __init__(self):
+        self.now, self.due = 1000.0, []
+
+    def __call__(self):
+        return self.now
+
+    def call_at(self, when, act):
+        self.due.append((when, act))
+
+    def pass_(self, seconds):
+        self.now += seconds
+        due = [act for when, act in self.due if when <= self.now]
+        self.due = [entry for entry in self.due if entry[0] > self.now]
+        for act in due:
+            act()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def three(clock):
+    """Three wrong passwords within a minute are too many."""
+    return Failures(FailureLimit(3, 60.0), clock, clock.call_at)
+
+
+def fail(failures, times, source=HERE, principal=BOB):
+    for _ in range(times):
+        failures.failed(source, principal)
+
+
+def test_a_source_has_to_wait_after_too_many_for_an_account(three, clock):
+    fail(three, 2)
+    assert not three.refuses(HERE, BOB)
+    fail(three, 1)
+    assert three.refuses(HERE, BOB)
+    assert not three.refuses(THERE, BOB)
+    assert not three.refuses(HERE, ALICE)
+    assert not three.refuses(HERE)
+    clock.pass_(59.9)
+    assert three.refuses(HERE, BOB)
+    clock.pass_(0.1)
+    assert not three.refuses(HERE, BOB)
+
+
+def test_few_within_the_time_are_forgotten(three, clock):
+    for _ in range(10):
+        fail(three, 2)
+        clock.pass_(60)
+        assert not three.refuses(HERE, BOB)
+
+
+def test_a_success_is_forgiven_what_was_before(three):
+    fail(three, 2)
+    three.succeeded(HERE, BOB)
+    fail(three, 2)
+    assert not three.refuses(HERE, BOB)
+
+
+def test_each_wait_is_twice_as_long_up_to_a_day(three, clock):
+    waits = []
+    for _ in range(14):
+        fail(three, 3)
+        begun = clock.now
+        while three.refuses(HERE, BOB):
+            clock.pass_(60)
+        waits.append(clock.now - begun)
+    assert waits[:4] == [60, 120, 240, 480]
+    assert waits[-1] == 24 * 3600
+
+
+def test_a_quiet_time_as_long_as_the_last_wait_makes_it_short_again(three, clock):
+    fail(three, 3)
+    clock.pass_(60)
+    fail(three, 3)
+    clock.pass_(120 + 120)
+    fail(three, 3)
+    clock.pass_(60)
+    assert not three.refuses(HERE, BOB)
+
+
+def test_ten_times_as_many_for_all_accounts_end_every_try(three, clock):
+    for number in range(30):
+        assert not three.refuses(HERE)
+        three.failed(HERE, Principal(f"user{number}", ""))
+    assert three.refuses(HERE)
+    assert not three.refuses(THERE)
+    clock.pass_(60)
+    assert not three.refuses(HERE)
+
+
+def test_tries_that_are_refused_unseen_count_for_all_accounts(three):
+    fail(three, 30)
+    assert three.refuses(HERE)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [Principal("BOB", "CONTOSO"), Principal("bob", ""), Principal("bob", "other"), Principal("bob@contoso.com", "")],
+)
+def test_the_spellings_of_an_account_share_their_tries(three, spelling):
+    fail(three, 2)
+    three.failed(HERE, spelling)
+    assert three.refuses(HERE, BOB)
+    assert three.refuses(HERE, spelling)
+
+
+def test_a_name_of_nothing_but_a_suffix_is_no_name_of_all_accounts(three):
+    fail(three, 3, principal=Principal("@x", ""))
+    assert not three.refuses(HERE)
+    assert three.refuses(HERE, Principal("@x", ""))
+
+
+def test_one_line_when_a_wait_begins_and_one_when_it_ends(three, clock, caplog):
+    fail(three, 9, principal=Principal("bob\nroot", ""))
+    assert [record.getMessage() for record in caplog.records] == [
+        "too many wrong passwords from 192.0.2.7 for BOB\\nROOT: no more tries for 60 seconds"
+    ]
+    caplog.clear()
+    clock.pass_(60)
+    assert not three.refuses(HERE, Principal("bob\nroot", ""))
+    assert [record.getMessage() for record in caplog.records] == [
+        "wrong passwords from 192.0.2.7 for BOB\\nROOT: tries are taken again"
+    ]
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+def test_the_end_is_told_late_rather_than_not_at_all_without_a_timer(clock, caplog):
+    without = Failures(FailureLimit(1, 60.0), clock, lambda _when, _act: None)
+    fail(without, 1)
+    clock.pass_(60)
+    assert not without.refuses(HERE, BOB)
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records][1:] == ["tries are taken again"]
+
+
+def test_memory_is_bounded_and_the_quietest_goes_first(three, monkeypatch):
+    monkeypatch.setattr(failures, "_MOST_ENTRIES", 10)
+    fail(three, 2)
+    for number in range(100):
+        three.failed(f"10.0.0.{number}", ALICE)
+        assert len(three) <= 10
+        fail(three, 1)
+    assert three.refuses(HERE, BOB)  # it was never quiet
+    assert not three.refuses("10.0.0.0", ALICE)
+
+
+def test_a_long_name_takes_no_more_memory_than_another(three):
+    three.failed(HERE, Principal("x" * 60_000, ""))
+    assert max(len(account) for _, account in three._entries) == 256
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(0, 60.0), (3, 0.0), (3, -1.0), (3, 86401.0)])
+def test_a_limit_that_is_none_is_refused(count, seconds):
+    with pytest.raises(ValueError, match="expected a count from 1"):
+        FailureLimit(count, seconds)

@@ -1,0 +1,111 @@
+import random
+
+import pytest
+
+from acredssp.aio.limits import Handshakes
+from acredssp.errors import LimitExceeded
+
+
+class Handshake:
+    """A place that notes that it had to go."""
+
+    def __init__(self, source, *, proven=False):
+        self.source, self.proven, self.error = source, proven, None
+
+    def give_way(self, error):
+        assert self.error is None
+        self.error = error
+
+
+def entered(handshakes, *sources):
+    made = [source if isinstance(source, Handshake) else Handshake(source) for source in sources]
+    for handshake in made:
+        handshakes.enter(handshake)
+    return made
+
+
+def test_without_limits_everybody_enters():
+    handshakes = Handshakes()
+    entered(handshakes, *"a" * 1000)
+    assert len(handshakes) == 1000
+
+
+def test_a_source_gets_no_more_than_its_own_limit():
+    handshakes = Handshakes(None, 2)
+    first, _ = entered(handshakes, "a", "a")
+    with pytest.raises(LimitExceeded, match="more than 2 handshakes at a time from a"):
+        entered(handshakes, "a")
+    entered(handshakes, "b", "b")
+    handshakes.leave(first)
+    entered(handshakes, "a")
+    assert len(handshakes) == 4
+
+
+def test_a_newcomer_gets_the_place_of_the_source_that_holds_the_most():
+    handshakes = Handshakes(4)
+    many = entered(handshakes, "a", "a", "a")
+    (other,) = entered(handshakes, "b")
+    entered(handshakes, "c")
+    assert [handshake.error is not None for handshake in [*many, other]] == [True, False, False, False]
+    assert "3 of them from a" in str(many[0].error)
+    assert len(handshakes) == 4
+
+
+def test_the_oldest_without_a_proven_logon_has_to_go():
+    handshakes = Handshakes(3)
+    proven, unproven, young = entered(handshakes, Handshake("a", proven=True), "a", "a")
+    entered(handshakes, "b")
+    assert (proven.error, young.error) == (None, None)
+    assert unproven.error is not None
+
+
+def test_where_all_are_proven_the_oldest_has_to_go():
+    handshakes = Handshakes(2)
+    oldest, young = entered(handshakes, *(Handshake("a", proven=True) for _ in range(2)))
+    entered(handshakes, "b")
+    assert oldest.error is not None
+    assert young.error is None
+
+
+@pytest.mark.parametrize(("holding", "newcomer"), [("ab", "c"), ("aabb", "a"), ("aab", "b"), ("aa", "a")])
+def test_nobody_has_to_go_for_one_that_would_then_hold_as_many(holding, newcomer):
+    handshakes = Handshakes(len(holding))
+    held = entered(handshakes, *holding)
+    with pytest.raises(LimitExceeded, match=f"more than {len(holding)} handshakes at a time"):
+        entered(handshakes, newcomer)
+    assert all(handshake.error is None for handshake in held)
+
+
+def test_one_that_gave_way_leaves_once():
+    handshakes = Handshakes(2)
+    oldest, _ = entered(handshakes, "a", "a")
+    entered(handshakes, "b")
+    handshakes.leave(oldest)
+    assert len(handshakes) == 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_order_of_entering_and_leaving_keeps_the_books(seed):
+    choose = random.Random(seed)
+    handshakes, held = Handshakes(12, 6), []
+    for _ in range(500):
+        if held and choose.random() < 0.4:
+            handshakes.leave(held.pop(choose.randrange(len(held))))
+        newcomer = Handshake(choose.choice("aaaabcdefgh"), proven=choose.random() < 0.3)
+        counts = {source: sum(other.source == source for other in held) for source in "abcdefgh"}
+        try:
+            handshakes.enter(newcomer)
+        except LimitExceeded:
+            mine = counts[newcomer.source]
+            assert mine == 6 or (len(held) == 12 and mine + 1 >= max(counts.values()))
+            continue
+        gone = [other for other in held if other.error is not None]
+        assert len(gone) == (len(held) == 12)
+        assert all(counts[other.source] == max(counts.values()) for other in gone)
+        held = [other for other in held if other.error is None] + [newcomer]
+        assert len(handshakes) == len(held) <= 12
+    for handshake in held:
+        handshakes.leave(handshake)
+    assert len(handshakes) == 0
+    assert not handshakes._of_source
+    assert not handshakes._sources
