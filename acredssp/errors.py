@@ -117,7 +117,7 @@ class PolicyError(CredSSPError):
 
 
 class CertificateError(PolicyError):
-    """The server's certificate is not trusted, expired, or for another name."""
+    """The server's certificate is refused. The text says which one of its chain is at fault, and why."""
 
     security_status = SecurityStatus.SEC_E_UNTRUSTED_ROOT
 

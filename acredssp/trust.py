@@ -98,6 +98,8 @@ class Trust:
             name: DNS name or IP address.
             now: The time, aware.
         """
+        if not chain:
+            return Judgement(Verdict.UNTRUSTED, "the server has shown no certificate", _ADVICE[Verdict.UNTRUSTED])
         try:
             pin = readable(lambda: pin_of(chain[0]), lambda: place(0), 0)
             if pin in self.pins:

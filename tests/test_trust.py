@@ -131,6 +131,10 @@ REASONS = {
         [Made("s", by=IMPOSTOR)], 0,
         "the server's certificate names the trusted authority CN=root as its issuer, whose key did not sign it",
     ),
+    "an authority of this name with another kind of key": (
+        [Made("s", by=Made("root", ca=True, key="rsa"))], 0,
+        "the server's certificate names the trusted authority CN=root as its issuer, whose key did not sign it",
+    ),
     "expired": (
         [Made("s", by=ROOT, start=-9, days=-1)], 0, "the server's certificate expired on 2026-05-31 00:00:00 UTC",
     ),
@@ -296,6 +300,7 @@ def test_a_certificate_that_is_itself_trusted_may_be_weak(digest):
 
 
 def test_an_empty_chain_is_not_trusted():
+    assert TRUST.judge([], "host.example", NOW).reason == "the server has shown no certificate"
     assert verdict([]) is Verdict.UNTRUSTED
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acredssp.certificates.constraints import check_constraints
@@ -82,6 +82,15 @@ class Anchors:
         return bool(self._by_subject)
 
 
+_SIGNED_BY: Final[dict[type, tuple[type, ...]]] = {
+    padding.PKCS1v15: (rsa.RSAPublicKey,),
+    padding.PSS: (rsa.RSAPublicKey,),
+    ec.ECDSA: (ec.EllipticCurvePublicKey,),
+}
+"""Whose keys make signatures with such parameters; Ed25519 and Ed448 have none."""
+_EDWARDS: Final = (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)
+
+
 def check_path(chain: Sequence[bytes], anchors: Anchors, now: dt.datetime, *, allow_weak: bool = False) -> Link:
     """Return a server's own certificate, if it is one and a trusted authority vouches for it, whatever its names.
 
@@ -120,7 +129,7 @@ def verify_signature(link: Link, issuer: Link) -> None:
 def _verify(link: Link, issuer: Link) -> None:
     certificate = link.certificate
     if not isinstance(certificate.signature_hash_algorithm, hashes.SHA1):
-        certificate.verify_directly_issued_by(issuer.certificate)
+        _verify_directly(certificate, issuer)
         return
     # cryptography verifies no certificate by SHA-1. Who lets them in by name still wants them verified.
     inner, outer = signature_algorithms(link.der)
@@ -134,6 +143,16 @@ def _verify(link: Link, issuer: Link) -> None:
             curve.verify(signature, body, parameters)
         case _:
             raise InvalidSignature
+
+
+def _verify_directly(certificate: x509.Certificate, issuer: Link) -> None:
+    try:
+        certificate.verify_directly_issued_by(issuer.certificate)
+    except ValueError:
+        kinds = _SIGNED_BY.get(type(certificate.signature_algorithm_parameters), _EDWARDS)
+        if isinstance(issuer.key, kinds):
+            raise
+        raise InvalidSignature from None  # the issuer's key is of a kind that makes no such signature
 
 
 def _check_size(chain: Sequence[bytes]) -> None:

@@ -38,6 +38,10 @@ _MOST_USAGES: Final = 4
 _STRONG_RSA: Final = 2048
 _LEAST_RSA: Final = 1024
 """Keys below have been factored in public: no switch lets them in."""
+_LARGEST_RSA: Final = 8192
+"""As Go's TLS: a larger key takes a millisecond for each signature."""
+_LARGEST_EXPONENT: Final = 64
+"""Bits of the public exponent, which is 17 as a rule: with one as long as the key a signature takes 8 milliseconds."""
 _STRONG_CURVE: Final = 224
 """Bits of the curve: as strong as RSA of 2048 bits (NIST SP 800-57)."""
 
@@ -92,12 +96,18 @@ def check_authority(link: Link, below: int, now: dt.datetime) -> None:
 
 
 def check_strength(link: Link, *, allow_weak: bool) -> None:
-    """Refuse a key that can be broken, or is of a kind that signs nothing.
+    """Refuse a key that can be broken, takes a stranger's time, or is of a kind that signs nothing.
 
     Raises:
         Refusal: WEAK, or UNTRUSTED for another kind of key.
     """
     match link.key:
+        case rsa.RSAPublicKey(key_size=size) if size > _LARGEST_RSA:
+            reason = f"{link.who} has too large a key: rsa of {size} bits, expected at most {_LARGEST_RSA}"
+            raise Refusal(Verdict.UNTRUSTED, reason, link.position)
+        case rsa.RSAPublicKey() as key if (size := key.public_numbers().e.bit_length()) > _LARGEST_EXPONENT:
+            reason = f"{link.who} has too large a key: an exponent of {size} bits, expected at most {_LARGEST_EXPONENT}"
+            raise Refusal(Verdict.UNTRUSTED, reason, link.position)
         case rsa.RSAPublicKey(key_size=size) if size < (_LEAST_RSA if allow_weak else _STRONG_RSA):
             reason = f"{link.who} has a weak key: rsa of {size} bits, expected at least {_STRONG_RSA}"
             raise Refusal(Verdict.WEAK, reason, link.position)

@@ -1,0 +1,52 @@
+"""Keys that are too weak, too large, or of a kind that signs nothing; the other rules are shown beside openssl."""
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, rsa
+from support.certificates import NOW, Made, shared_key
+
+from acredssp.trust import Trust, Verdict
+
+ROOT = Made("root", ca=True)
+MODULUS = shared_key("rsa").public_key().public_numbers().n
+
+
+class Public:
+    """A key of which only the public half is there; somebody else signs."""
+
+    def __init__(self, key):
+        self._key = key
+
+    def public_key(self):
+        return self._key
+
+
+def rsa_key(bits=2048, exponent=65537):
+    """A public key of RSA; nobody has its private half."""
+    return Public(rsa.RSAPublicNumbers(exponent, MODULUS if bits == 2048 else (1 << (bits - 1)) + 1).public_key())
+
+
+KEYS = {
+    "the largest": (rsa_key(8192), ""),
+    "too large": (rsa_key(8193), "rsa of 8193 bits, expected at most 8192"),
+    "the largest exponent": (rsa_key(exponent=(1 << 64) - 1), ""),
+    "too large an exponent": (rsa_key(exponent=(1 << 64) + 1), "an exponent of 65 bits, expected at most 64"),
+    "another kind": (dsa.generate_private_key(2048), "a key of a kind that is not taken"),
+}
+
+
+@pytest.mark.parametrize("where", ["server", "authority"])
+@pytest.mark.parametrize(("key", "reason"), KEYS.values(), ids=KEYS)
+def test_keys_that_would_take_long_are_refused_before_they_are_used(key, reason, where):
+    if where == "server":
+        chain = [Made("server", by=ROOT, key=key)]
+    else:
+        middle = Made("middle", by=ROOT, ca=True, key=key)
+        chain = [Made("server", by=ROOT, issuer=middle.name), middle]
+    trust = Trust(authorities=(ROOT.certificate,), dangerous_allow_weak_certificates=True)
+    judgement = trust.judge([made.der for made in chain], "host.example", NOW)
+    if reason:
+        assert judgement.verdict is Verdict.UNTRUSTED
+        assert reason in judgement.reason
+        assert judgement.position == (where == "authority")
+    else:
+        assert judgement.trusted or "key did not sign it" in judgement.reason
