@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support.certificates import CLIENT_AUTH, NOW, RDP_AUTHENTICATION, SERVER_AUTH, Made, Spoilt, constraints, key_usage
 
@@ -319,6 +319,25 @@ def test_trust_from_a_file(tmp_path):
 
 def test_the_system_has_authorities_or_none_and_is_read_once():
     assert Trust.system().authorities is Trust.system().authorities
+
+
+def by_sha1_and_ecdsa(made, key):
+    """The certificate, signed again by ECDSA with SHA-1, which cryptography does not do."""
+    sha256, sha1 = bytes.fromhex("300a06082a8648ce3d040302"), bytes.fromhex("300906072a8648ce3d0401")
+    body = made.certificate.tbs_certificate_bytes
+    start, end = der.only(body, 0, len(body), der.SEQUENCE, "body")
+    assert body.count(sha256) == 1
+    body = der.encode(der.SEQUENCE, body[start:end].replace(sha256, sha1))
+    signature = key.sign(body, ec.ECDSA(hashes.SHA1()))  # noqa: S303 - to see it let in and refused
+    return der.encode(der.SEQUENCE, body + sha1 + der.encode(der.BIT_STRING, b"\x00" + signature))
+
+
+@pytest.mark.parametrize(("signer", "expected"), [(ROOT, Verdict.TRUSTED), (OTHER, Verdict.UNTRUSTED)])
+def test_a_signature_by_ecdsa_and_sha1_is_let_in_by_name_and_checked(signer, expected):
+    chain = [by_sha1_and_ecdsa(Made("s", by=ROOT), signer.key)]
+    assert verdict(chain) is Verdict.WEAK
+    trust = Trust(authorities=(ROOT.certificate,), dangerous_allow_weak_certificates=True)
+    assert verdict(chain, trust=trust) is expected
 
 
 def test_a_signature_by_sha1_is_the_algorithm_that_was_signed():

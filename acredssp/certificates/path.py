@@ -82,6 +82,8 @@ class Anchors:
         return bool(self._by_subject)
 
 
+_ECDSA_WITH_SHA1: Final = x509.SignatureAlgorithmOID.ECDSA_WITH_SHA1
+
 _SIGNED_BY: Final[dict[type, tuple[type, ...]]] = {
     padding.PKCS1v15: (rsa.RSAPublicKey,),
     padding.PSS: (rsa.RSAPublicKey,),
@@ -139,8 +141,8 @@ def _verify(link: Link, issuer: Link) -> None:
     match issuer.key, certificate.signature_algorithm_parameters:
         case rsa.RSAPublicKey() as key, (padding.PKCS1v15() | padding.PSS()) as parameters:
             key.verify(signature, body, parameters, hashes.SHA1())  # noqa: S303 - as above
-        case ec.EllipticCurvePublicKey() as curve, ec.ECDSA() as parameters:
-            curve.verify(signature, body, parameters)
+        case ec.EllipticCurvePublicKey() as curve, _ if certificate.signature_algorithm_oid == _ECDSA_WITH_SHA1:
+            curve.verify(signature, body, ec.ECDSA(hashes.SHA1()))  # noqa: S303 - as above
         case _:
             raise InvalidSignature
 
@@ -280,6 +282,6 @@ class _Search:
         return Refusal(Verdict.UNTRUSTED, reason + none, link.position, no_authority=True)
 
     def _note(self, refusal: Refusal, says: int) -> None:
-        """Keep the refusal that says most: of equals the first, and of missing issuers the last."""
-        if says > self._says or says == self._says == _NOT_THERE:
+        """Keep the refusal that says most, and of equals the first."""
+        if says > self._says:
             self._refusal, self._says = refusal, says

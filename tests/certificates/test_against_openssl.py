@@ -116,6 +116,11 @@ SHORT = Made("short", by=ROOT, ca=True, length=0)
 ROLLED_SHORT = Made("short", by=SHORT, ca=True, key=shared_key("ec", "rolled short"))
 NARROW_ROOT = Made("root", ca=True, length=0)
 END_ENTITY = leaf(name="end entity")
+WITH_EMAIL = x509.Name([x509.NameAttribute(x509.NameOID.EMAIL_ADDRESS, "a@host.example")])
+BOUND = Made("bound", by=ROOT, ca=True, extra=[(constraints(["host.example"]), True)])
+OTHER_NAMES = [(x509.SubjectAlternativeName([x509.DNSName("b.example")]), False)]
+ROLLED_NAMED = Made("bound", by=BOUND, ca=True, key=shared_key("ec", "rolled bound"), extra=OTHER_NAMES)
+NAMED = Made("named", by=BOUND, ca=True, extra=OTHER_NAMES)
 
 RDP_DIFFERS = "Windows' usage for RDP is for servers of RDP; OpenSSL does not know it"
 ANY_DIFFERS = "OpenSSL's purpose sslserver does not count anyExtendedKeyUsage"
@@ -259,6 +264,28 @@ ROWS = {
     "uris, and the server has one": constrained(
         [x509.UniformResourceIdentifier("host.example")], [], UNTRUSTED, names=["host.example", URI],
         differs=FORM_DIFFERS,
+    ),
+    "a wildcard over a permitted name": constrained(
+        ["host.example"], [], UNTRUSTED, names=["host.example", "*.example"]
+    ),
+    "an address excluded in its other form": constrained(
+        [], ["::ffff:0:0/96"], UNTRUSTED, names=["::ffff:10.0.0.1", "host.example"]
+    ),
+    "mail is excluded, and the server has one": constrained(
+        [], [x509.RFC822Name("b.example")], UNTRUSTED, names=["host.example", EMAIL], differs=FORM_DIFFERS
+    ),
+    "mail in the subject": constrained(
+        [x509.RFC822Name("host.example")], [], UNTRUSTED, name=WITH_EMAIL, differs=FORM_DIFFERS
+    ),
+    "mail in the subject that is not permitted": constrained(
+        [x509.RFC822Name("b.example")], [], UNTRUSTED, name=WITH_EMAIL
+    ),
+    "constraints do not bind a self-issued authority": Row(
+        [leaf(ROLLED_NAMED), ROLLED_NAMED, BOUND], TRUSTED
+    ),
+    "constraints bind an authority": Row([leaf(NAMED), NAMED, BOUND], UNTRUSTED),
+    "constraints bind a server that is named like its authority": Row(
+        [Made("bound", by=BOUND, names=["host.example", "b.example"], key="p384"), BOUND], UNTRUSTED
     ),
     "constraints of the root": root(UNTRUSTED, extra=[(constraints(["good.example"]), True)]),
     "constraints that are not critical": below(

@@ -1,7 +1,7 @@
 """The search for a path: its bounds, in signatures rather than in seconds."""
 
 import pytest
-from support.certificates import NOW, Made, shared_key
+from support.certificates import NOW, Made, constraints, shared_key
 
 from acredssp.certificates import path
 from acredssp.trust import Trust, Verdict
@@ -62,6 +62,30 @@ def test_an_authority_is_not_taken_twice_into_one_path(signatures):
     links = twins(9)
     assert judge([Made("server", by=links[0]), *links]).verdict is Verdict.UNTRUSTED
     assert len(signatures) == 9
+
+
+def test_two_authorities_may_have_one_key():
+    key = shared_key("ec", "one key")
+    upper = Made("upper", by=ROOT, ca=True, key=key)
+    lower = Made("lower", by=upper, ca=True, key=key)
+    assert judge([Made("server", by=lower), lower, upper]).trusted
+
+
+def test_a_certificate_that_was_sent_twice_is_tried_once(signatures):
+    unknown = Made("middle", by=Made("unknown", ca=True), ca=True)
+    assert not judge([Made("server", by=unknown), unknown, unknown, unknown]).trusted
+    assert len(signatures) == 1
+
+
+def test_names_and_constraints_are_compared_within_a_bound():
+    """A trusted authority has signed both, so this takes one with a thousand constraints."""
+    trees = [f"{number}.example" for number in range(200)]
+    middle = Made("middle", by=ROOT, ca=True, extra=[(constraints([], trees), True)])
+    judgement = judge(
+        [Made("server", by=middle, names=["host.example", *[f"{n}.example.com" for n in range(200)]]), middle]
+    )
+    assert judgement.verdict is Verdict.UNTRUSTED
+    assert "are too many for the names" in judgement.reason
 
 
 def test_what_costs_nothing_is_asked_before_a_signature(signatures):
