@@ -310,12 +310,14 @@ def test_people_get_a_line_from_the_server(users_file, command, password):
         address = ready[2].rstrip(",")
         command("login", address, "-u", "CONTOSO\\alice", "-p", password, "--insecure")
         command("login", address, "-u", "CONTOSO\\alice", "-p", "wrong", "--insecure")
-        lines = [process.stdout.readline(), process.stdout.readline()]
+        command("login", address, "-u", "Alice@contoso.com", "-p", password, "--insecure")
+        lines = [process.stdout.readline() for _ in range(3)]
         process.terminate()
     assert lines[0].startswith("success CONTOSO\\alice from 127.0.0.1:")
     assert "delegated password" in lines[0]
     assert lines[1].startswith("denied CONTOSO\\alice from 127.0.0.1:")
     assert "STATUS_LOGON_FAILURE" in lines[1]
+    assert lines[2].startswith("success Alice@contoso.com (CONTOSO\\alice) from 127.0.0.1:")
     assert process.returncode == 0
 
 

@@ -35,9 +35,8 @@ def started(tmp_path):
 @pytest.fixture
 def log_on(command):
     def call(server, user, password=PASSWORD):
-        status, out, _ = command(
-            "login", server.address, "-u", f"CONTOSO\\{user}", "-p", password, "--insecure", "--json"
-        )
+        user = user if "@" in user or "\\" in user else f"CONTOSO\\{user}"
+        status, out, _ = command("login", server.address, "-u", user, "-p", password, "--insecure", "--json")
         return status, json.loads(out)["nt_status"]
 
     return call
@@ -52,6 +51,17 @@ def test_users_of_the_domain_log_on(serve_by, program, log_on, started, words):
     assert server.stop() == 0
     for pid in started():
         wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), f"process {pid} ends")
+
+
+@pytest.mark.parametrize("user", ["alice", "alice@contoso.test", "contoso.test\\Alice", "alice@CONTOSO"])
+@pytest.mark.parametrize("name", ["alice", "CONTOSO\\alice", "alice@contoso.test"])
+def test_a_refused_account_stays_out_however_it_is_written(serve_by, program, log_on, user, name):
+    server = serve_by("--winbind", "--ntlm-auth", program, "--refuse", name, "--hybrid-ex")
+    assert log_on(server, user) == (1, "STATUS_ACCESS_DENIED")
+    line = server.line()
+    assert (line["stage"], line["account"].casefold()) == ("early_user_auth", "contoso\\alice")
+    assert log_on(server, "bob") == (0, None)
+    assert server.line()["account"] == "CONTOSO\\bob"
 
 
 def test_the_client_is_told_what_its_password_proves_and_the_operator_all(serve_by, program, log_on):

@@ -4,7 +4,7 @@ import ssl
 
 import pytest
 from support import freerdp
-from support.hosted import NT_HASH, HostedServer, look_up
+from support.hosted import NT_HASH, SCRIPTS, HostedServer, look_up
 from support.kdc import REALM
 
 import acredssp
@@ -67,6 +67,16 @@ def test_tls_versions_and_keys(graphical_lab, hosted, client, key_type, tls_vers
     report = server.report()
     assert report.error is None
     assert report.info.tls_version == tls_version.name.replace("_", ".")
+
+
+@CLIENTS
+@pytest.mark.parametrize("user", SCRIPTS)
+def test_names_in_every_script(graphical_lab, hosted, client, user):
+    server = hosted()
+    assert freerdp.log_on(graphical_lab, client, server.address, user=user).status == freerdp.LOGGED_ON
+    report = server.report()
+    assert report.error is None
+    assert report.account == acredssp.Account(user, "CONTOSO")
 
 
 @CLIENTS

@@ -219,8 +219,8 @@ def facts(record, *names):
 def test_our_client_logs_on_with_a_ticket_of_the_controller(kerberos, mechanism):
     assert log_on(kerberos, kerberos.server, (REALM, "alice", PASSWORD), mechanism=mechanism) == [None]
     record = kerberos.server.record()
-    assert facts(record, "result", "principal", "mechanism", "delegated") == [
-        "success", f"{REALM}\\alice", "kerberos", "password",
+    assert facts(record, "result", "principal", "account", "mechanism", "delegated") == [
+        "success", f"{REALM}\\alice", f"{DOMAIN}\\alice", "kerberos", "password",
     ]  # fmt: skip
 
 

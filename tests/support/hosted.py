@@ -14,18 +14,19 @@ import acredssp
 
 NT_HASH = bytes.fromhex("fc525c9683e8fe067095ba2ddc971889")
 """Of `Passw0rd!`."""
+SCRIPTS = ("გიორგი", "Νίκος", "yıldız", "straße", "юзер", "µser", "\U00010428")
+"""Users of CONTOSO, with the same password, whose names Windows and Unicode put into upper case differently, or not."""
 ACCOUNTS = {
-    ("contoso", "alice"): acredssp.Password("Passw0rd!"),
-    ("contoso", "carol"): acredssp.NTHash(NT_HASH),
-    ("acredssp.test", "alice"): acredssp.Password("Passw0rd!"),
-    ("", "bob"): acredssp.Password("bobpw"),
-    ("", "bob@contoso.com"): acredssp.Password("bobpw"),
-}
+    acredssp.Account("alice", "CONTOSO"): acredssp.Password("Passw0rd!"),
+    acredssp.Account("carol", "CONTOSO"): acredssp.NTHash(NT_HASH),
+    acredssp.Account("alice", "ACREDSSP.TEST"): acredssp.Password("Passw0rd!"),
+    acredssp.Account("bob"): acredssp.Password("bobpw"),
+    acredssp.Account("bob@contoso.com"): acredssp.Password("bobpw"),
+} | {acredssp.Account(name, "CONTOSO"): acredssp.NTHash(NT_HASH) for name in SCRIPTS}
 
 
 def look_up(request):
-    principal = request.principal
-    return ACCOUNTS.get((principal.domain.lower(), principal.user.lower()), acredssp.Deny())
+    return ACCOUNTS.get(request.principal.account, acredssp.Deny())
 
 
 class HostedServer:
