@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from acredssp import tls_config
+from acredssp.arguments import expect, expect_callable, expect_host_name, expect_service_name
 from acredssp.core.client import ClientHandshake, FetchedCredentials
 from acredssp.core.context import SecurityContext
 from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertificate, StepMechanism
@@ -62,6 +63,7 @@ from acredssp.wire.ts_credentials import (
     TSCredentials,
     TSCspDataDetail,
     TSPasswordCreds,
+    TSRemoteGuardCreds,
     TSSmartCardCreds,
     UnicodeString,
 )
@@ -74,6 +76,16 @@ _audit = logging.getLogger("acredssp.audit")
 _DECISIONS: Final = 128
 """Decisions that a configuration remembers: every logon to a server comes to the same one, and to work it out anew
 takes 39,000 instructions."""
+
+_DELEGABLE: Final = (
+    Password,
+    SmartCard,
+    RemoteGuard,
+    Nothing,
+    TSPasswordCreds,
+    TSSmartCardCreds,
+    TSRemoteGuardCreds,
+)
 
 _EMPTY_CREDENTIALS: Final = TSPasswordCreds.of()
 
@@ -118,6 +130,7 @@ class ClientConfig:
     """What the policy says to a server: a function of nothing else, so the latest decisions are remembered."""
 
     def __post_init__(self) -> None:
+        self._check()
         decision = functools.partial(_decision, self.delegation, self.credential_class)
         object.__setattr__(self, "_decision", functools.lru_cache(_DECISIONS)(decision))
         object.__setattr__(self, "policy", self.delegation.for_client(self.policy))
@@ -130,6 +143,19 @@ class ClientConfig:
             object.__setattr__(self, "ssl_context", tls_config.client_context(self.policy))
         if self.trust is None and not self.policy.dangerous_accept_any_certificate:
             object.__setattr__(self, "trust", Trust.system())
+
+    def _check(self) -> None:
+        expect("authenticate", self.authenticate, Password, NTHash, TicketCache, Keytab)
+        expect("delegate", self.delegate, *_DELEGABLE, None)
+        expect("delegation", self.delegation, DelegationPolicy)
+        expect("credential_class", self.credential_class, CredentialClass)
+        expect("mutual_auth", self.mutual_auth, bool)
+        expect("policy", self.policy, Policy)
+        expect("trust", self.trust, Trust, None)
+        expect("ssl_context", self.ssl_context, ssl.SSLContext, None)
+        if self.ssl_context is not None and self.ssl_context.protocol is ssl.PROTOCOL_TLS_SERVER:
+            raise ValueError("ssl_context: expected a context for clients, got one for servers")
+        expect("workstation", self.workstation, str)
 
     def new_context(  # noqa: PLR0913 - all named, and most callers name two
         self,
@@ -155,8 +181,11 @@ class ClientConfig:
 
         Raises:
             PolicyError: Kerberos alone is allowed, and cannot be used for `spn`.
+            ValueError: `server_hostname` or `spn` is none.
         """
         assert self.ssl_context is not None
+        if server_hostname is not None:
+            expect_host_name("server_hostname", server_hostname)
         return SecurityContext(
             self._handshake(spn, channel_bindings, ask_kdc=ask_kdc),
             tls or TLSSession(self.ssl_context, server_side=False, server_hostname=server_hostname, bios=bios),
@@ -265,6 +294,7 @@ class ClientConfig:
         raise TypeError(f"a client's configuration does not answer {type(event).__name__}, a server's event")
 
     def _handshake(self, spn: str, channel_bindings: bytes | None, *, ask_kdc: bool) -> ClientHandshake:
+        expect_service_name("spn", spn)
         if self._tickets is None:
             mechanism = self._without_kerberos(spn, channel_bindings)
         else:
@@ -372,6 +402,7 @@ class ServerConfig:
     """What Kerberos takes tickets with; None where nobody logs on by it."""
 
     def __post_init__(self) -> None:
+        self._check()
         object.__setattr__(self, "_takes_ntlm", self.lookup is not None and self.policy.mechanism.ntlm)
         keys = ServiceKeys(self.keytab) if self.keytab is not None and self.policy.mechanism.kerberos else None
         object.__setattr__(self, "_keys", keys)
@@ -383,6 +414,17 @@ class ServerConfig:
             raise ValueError("nobody can log on: ntlm takes a lookup, kerberos a keytab, and the policy must allow it")
         if keys is not None:
             require_installed()
+
+    def _check(self) -> None:
+        expect("ssl_context", self.ssl_context, ssl.SSLContext)
+        if self.ssl_context.protocol is ssl.PROTOCOL_TLS_CLIENT:
+            raise ValueError("ssl_context: expected a context for servers, got one for clients")
+        expect("certificate", self.certificate, bytes, None)
+        for name in ("lookup", "authorize", "admit"):
+            expect_callable(name, getattr(self, name))
+        expect("keytab", self.keytab, Keytab, None)
+        expect("policy", self.policy, Policy)
+        expect("identity", self.identity, NTLMIdentity)
 
     def new_context(self, *, bios: BIOPair | None = None, channel_bindings: bytes | None = None) -> SecurityContext:
         """Make a context for one connection, with TLS inside; `bios` and `channel_bindings` as for a client."""

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
+from acredssp.arguments import expect
 from acredssp.md4 import md4
 from acredssp.names import split_principal, upper
 from acredssp.status import NTSTATUS
@@ -75,6 +76,8 @@ def _domain_apart(user: str, domain: str) -> str:
     Raises:
         ValueError: The user has one in front, and nothing was said of the domain.
     """
+    expect("user", user, str)
+    expect("domain", domain, str)
     if domain is not _UNSAID:
         return domain
     if "\\" in user:
@@ -103,6 +106,7 @@ class Password:
     """MD4 of the password in UTF-16LE, 16 bytes: computed once, since every logon needs it ([MS-NLMP] 3.3.2)."""
 
     def __post_init__(self) -> None:
+        expect("password", self.password, str)
         object.__setattr__(self, "domain", _domain_apart(self.user, self.domain))
         object.__setattr__(self, "nt_hash", md4(self.password.encode("utf-16-le", "surrogatepass")))
 
@@ -118,9 +122,10 @@ class NTHash:
     """As with `Password.domain`."""
 
     def __post_init__(self) -> None:
+        expect("nt_hash", self.nt_hash, bytes)
         object.__setattr__(self, "domain", _domain_apart(self.user, self.domain))
         if len(self.nt_hash) != 16:
-            raise ValueError(f"an NT hash has 16 bytes, not {len(self.nt_hash)}")
+            raise ValueError(f"nt_hash: an NT hash has 16 bytes, not {len(self.nt_hash)}")
 
 
 class _OfPrincipal:
@@ -152,6 +157,10 @@ class TicketCache(_OfPrincipal):
     principal: str = ""
     """Whose tickets, `alice@CONTOSO.COM`, where the cache is a collection; empty for those that fit the server."""
 
+    def __post_init__(self) -> None:
+        expect("name", self.name, str)
+        expect("principal", self.principal, str)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Keytab(_OfPrincipal):
@@ -162,6 +171,10 @@ class Keytab(_OfPrincipal):
     principal: str = ""
     """Client: whose key, empty for the first one in it. Server: the only service that is let in, `TERMSRV/host@REALM`;
     empty for every one that the keytab has."""
+
+    def __post_init__(self) -> None:
+        expect("name", self.name, str)
+        expect("principal", self.principal, str)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -181,6 +194,11 @@ class SmartCard:
     key_spec: int = 1
     """1 is AT_KEYEXCHANGE, 2 is AT_SIGNATURE."""
 
+    def __post_init__(self) -> None:
+        for name in ("pin", "user", "domain", "card_name", "reader_name", "container_name", "csp_name"):
+            expect(name, getattr(self, name), str)
+        expect("key_spec", self.key_spec, int)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RemoteGuard:
@@ -192,6 +210,9 @@ class RemoteGuard:
 
     service: str = "HOST"
     """The service of the server's host whose key seals the ticket: the computer's own account."""
+
+    def __post_init__(self) -> None:
+        expect("service", self.service, str)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -236,6 +257,12 @@ class Oracle:
     user: str = ""
     """The account whose logon it is, as with `Password.user`; empty for the name that the client wrote."""
     domain: str = ""
+
+    def __post_init__(self) -> None:
+        if not callable(self.verify):
+            raise TypeError(f"verify: expected a function, got {type(self.verify).__name__}")
+        expect("user", self.user, str)
+        expect("domain", self.domain, str)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import enum
 import ssl
 from typing import Final
 
+from acredssp.arguments import expect
 from acredssp.status import SecurityStatus
 
 __all__ = ["FALL_BACK", "MechanismChoice", "Policy"]
@@ -100,6 +101,16 @@ class Policy:
     (SEC_E_NO_AUTHENTICATING_AUTHORITY). libkrb5 itself would wait longer, and does so in its thread."""
 
     def __post_init__(self) -> None:
+        for name in ("min_version", "max_version", "max_message", "max_rounds"):
+            expect(name, getattr(self, name), int)
+        for name in ("min_tls", "max_tls"):
+            expect(name, getattr(self, name), ssl.TLSVersion)
+        for name in ("handshake_timeout", "hook_timeout", "kerberos_timeout"):
+            expect(name, getattr(self, name), float, int)
+        for field in dataclasses.fields(self):
+            if isinstance(field.default, bool):  # all switches, those that weaken first of all
+                expect(field.name, getattr(self, field.name), bool)
+        expect("fall_back", self.fall_back, frozenset, set)
         object.__setattr__(self, "mechanism", MechanismChoice(self.mechanism))  # its value will do
         if not OLDEST_VERSION <= self.min_version <= self.max_version <= NEWEST_VERSION:
             raise ValueError(

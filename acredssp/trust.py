@@ -17,6 +17,7 @@ from typing import Final, Self
 
 from cryptography import x509
 
+from acredssp.arguments import expect
 from acredssp.certificates.host_names import check_name
 from acredssp.certificates.judgement import Judgement, Refusal, Verdict
 from acredssp.certificates.link import place, readable
@@ -56,6 +57,15 @@ class Trust:
     _anchors: Anchors | None = dataclasses.field(default=None, init=False, repr=False, compare=False)
     """The authorities by name; made when the first certificate is judged."""
 
+    def __post_init__(self) -> None:
+        expect("authorities", self.authorities, tuple, list)
+        for authority in self.authorities:
+            expect("authorities", authority, x509.Certificate)
+        object.__setattr__(self, "authorities", tuple(self.authorities))
+        expect("pins", self.pins, frozenset, set)
+        object.__setattr__(self, "pins", frozenset([_cleaned(pin) for pin in self.pins]))
+        expect("dangerous_allow_weak_certificates", self.dangerous_allow_weak_certificates, bool)
+
     @classmethod
     def system(cls) -> Self:
         """What the operating system trusts. Read once a process."""
@@ -84,11 +94,7 @@ class Trust:
         Raises:
             ValueError: A pin is no SHA-256 in hex.
         """
-        cleaned = [pin.replace(":", "").strip().lower() for pin in pins]
-        for pin in cleaned:
-            if not re.fullmatch("[0-9a-f]{64}", pin):
-                raise ValueError("a pin is a SHA-256: 64 hex digits")
-        return cls(pins=frozenset(cleaned))
+        return cls(pins=frozenset(pins))
 
     def judge(self, chain: Sequence[bytes], name: str, now: dt.datetime) -> Judgement:
         """Judge the chain of a server that was asked for as `name`. It raises nothing, whatever the chain holds.
@@ -156,6 +162,15 @@ class Trust:
 @functools.cache
 def _system_anchors() -> Anchors:
     return Anchors(_system_authorities())
+
+
+def _cleaned(pin: str) -> str:
+    """A pin as it is compared; raises `ValueError` where it is none."""
+    expect("pins", pin, str)
+    cleaned = pin.replace(":", "").strip().lower()
+    if not re.fullmatch("[0-9a-f]{64}", cleaned):
+        raise ValueError("pins: a pin is a SHA-256, 64 hex digits")
+    return cleaned
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 import pytest
 
-from acredssp.arguments import expect
+from acredssp.arguments import expect, expect_callable, expect_host_name, expect_service_name
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,66 @@ def test_another_type_is_refused_by_the_arguments_name(value, kinds, said):
     with pytest.raises(TypeError) as raised:
         expect("name", value, *kinds)
     assert str(raised.value) == said
+
+
+def test_a_function_is_one_or_none():
+    expect_callable("hook", None)
+    expect_callable("hook", print)
+    with pytest.raises(TypeError, match=r"^hook: expected a function or None, got str$"):
+        expect_callable("hook", "c4nary")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "localhost", "Server_1.example.", "127.0.0.1", "::1", "fe80::1%eth0", "b\u00fccher.example",
+        "xn--bcher-kva.example", "a" * 63 + ".x",
+    ],
+)  # fmt: skip
+def test_a_host_may_be_named_in_any_language_and_by_its_address(name):
+    expect_host_name("host", name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "a..b",
+        ".x",
+        "a" * 64 + ".x",
+        "a\0b",
+        "a b",
+        "a\tb",
+        "\ud800",
+        "a.b\n",
+        ".".join(["a" * 63] * 5),
+        "\u00fc" * 80,
+    ],
+)
+def test_what_names_no_host_is_refused(name):
+    with pytest.raises(ValueError, match=r"^host: expected the name of a host or an ip address, got '") as raised:
+        expect_host_name("host", name)
+    assert type(raised.value) is ValueError
+    assert len(str(raised.value)) < 450
+    assert str(raised.value).isascii()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "TERMSRV/host", "HTTP/host:5986", "host@REALM", "TERMSRV/h\u00f6st", "T/" + "a" * 1022]
+)
+def test_a_service_may_be_named_as_directories_name_it(name):
+    expect_service_name("spn", name)
+
+
+@pytest.mark.parametrize("name", ["T/" + "a" * 1023, "T/" + "a" * 40000, "T/a\0b", "T/a\nb", "T/\ud800"])
+def test_what_names_no_service_is_refused(name):
+    with pytest.raises(ValueError, match=r"^spn: expected a service principal name of at most 1024") as raised:
+        expect_service_name("spn", name)
+    assert len(str(raised.value)) < 450
+
+
+@pytest.mark.parametrize("check", [expect_host_name, expect_service_name])
+def test_a_name_is_text(check):
+    with pytest.raises(TypeError, match=r"^x: expected str, got bytearray$"):
+        check("x", bytearray(b"h"))

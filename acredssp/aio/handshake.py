@@ -17,6 +17,7 @@ from acredssp.aio.driver import establish
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, log_report, outcome_of
 from acredssp.aio.transport import SecureTransport
+from acredssp.arguments import expect_host_name, expect_service_name
 from acredssp.carriage.base import Carriage
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.states import State
@@ -36,6 +37,15 @@ class Names:
     """Whom we connect to; None for a connection that is there."""
     tls: str | None = None
     spn: str | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot be a name; raises TypeError or ValueError with the argument's name."""
+        if self.host:
+            expect_host_name("host", self.host)
+        if self.tls is not None:
+            expect_host_name("server_hostname", self.tls)
+        if self.spn is not None:
+            expect_service_name("spn", self.spn)
 
     @property
     def for_tls(self) -> str:
@@ -76,7 +86,7 @@ class Handshake:
         refuses: Server: whether nobody is asked about a logon, since there were too many wrong passwords.
 
     Raises:
-        ValueError: A client without a name for TLS.
+        TypeError, ValueError: A client without a name for TLS, or with one that cannot be.
     """
 
     __slots__ = (
@@ -125,14 +135,15 @@ class Handshake:
         names = names or Names()
         if isinstance(config, ServerConfig):
             self.sequence = carriage.acceptor(config.new_context(bios=bios))
-        elif names.for_tls:
-            context = config.new_context(
-                server_hostname=names.for_tls, spn=names.for_logon, ask_kdc=names.known_to_kdc, bios=bios
-            )
-            self.sequence = carriage.initiator(context)
-            self._answers = ClientAnswers(config, names.for_tls)
-        else:
+            return
+        names.check()
+        if not names.for_tls:
             raise ValueError("server_hostname must be given where there is no host")
+        context = config.new_context(
+            server_hostname=names.for_tls, spn=names.for_logon, ask_kdc=names.known_to_kdc, bios=bios
+        )
+        self.sequence = carriage.initiator(context)
+        self._answers = ClientAnswers(config, names.for_tls)
 
     @property
     def proven(self) -> bool:

@@ -20,7 +20,7 @@ from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.report import HandshakeHook
 from acredssp.aio.server import CredSSPServer, ProtocolFactory
 from acredssp.aio.transport import SecureTransport, start_application
-from acredssp.arguments import expect
+from acredssp.arguments import expect, expect_callable
 from acredssp.carriage.base import TLS, Carriage
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.errors import PeerClosed
@@ -107,8 +107,10 @@ async def create_connection(  # noqa: PLR0913 - asyncio's shape
     Raises:
         OSError: There is no connection.
         CredSSPError: The handshake failed; the connection is closed.
-        ValueError: `sock` without a `server_hostname`.
+        TypeError, ValueError: An argument cannot be, which its name in the text says: a host's name, say, or `sock`
+            without a `server_hostname`. Nothing was sent.
     """
+    _check(config, carriage, handshake_timeout, None, ClientConfig)
     connection = CredSSPProtocol()
     handshake = Handshake(
         connection, config, carriage, names=Names(host, server_hostname, spn), timeout=handshake_timeout
@@ -193,7 +195,15 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
 
     Raises:
         OSError: The address cannot be had.
+        TypeError: An argument is of another type, which its name in the text says.
     """
+    _check(config, carriage, handshake_timeout, on_handshake, ServerConfig)
+    expect("max_handshakes", max_handshakes, int, None)
+    expect("max_handshakes_per_source", max_handshakes_per_source, int, None)
+    expect("max_failures", max_failures, FailureLimit, None)
+    expect("backlog", backlog, int)
+    expect_callable("protocol_factory", protocol_factory)
+    expect_callable("accept", accept)
     server = CredSSPServer(
         protocol_factory,
         config=config,
@@ -324,8 +334,10 @@ async def start_credssp(  # noqa: PLR0913 - asyncio's shape
 
     Raises:
         CredSSPError: The handshake failed; the connection is closed.
-        ValueError: A client without a `server_hostname`.
+        TypeError, ValueError: An argument cannot be, which its name in the text says: a client without a
+            `server_hostname`, say. Nothing was sent.
     """
+    _check(config, carriage, handshake_timeout, on_handshake, ClientConfig, ServerConfig)
     connection = CredSSPProtocol()
     handshake = Handshake(
         connection,
@@ -358,6 +370,7 @@ async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
 
     What `reader` has read ahead belongs to the handshake. The old pair is not to be used any more.
     """
+    _check(config, carriage, handshake_timeout, on_handshake, ClientConfig, ServerConfig)
     loop = asyncio.get_running_loop()
     new_reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(new_reader, loop=loop)
@@ -408,3 +421,17 @@ async def _upgrade(
     secure = await handshake.run()
     secure.start(protocol, connection_made=False)
     return secure
+
+
+def _check(config: object, carriage: object, timeout: object, on_handshake: object, *kinds: type) -> None:
+    """Refuse what is of a wrong type before there is a connection.
+
+    Raises:
+        TypeError: The text has the argument's name.
+    """
+    expect("config", config, *kinds)
+    if isinstance(carriage, type) or not (hasattr(carriage, "initiator") and hasattr(carriage, "acceptor")):
+        got = f"{carriage.__name__} without parentheses" if isinstance(carriage, type) else type(carriage).__name__
+        raise TypeError(f"carriage: expected a carriage, as TLS() or RDP(), got {got}")
+    expect("handshake_timeout", timeout, float, int, None)
+    expect_callable("on_handshake", on_handshake)

@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 
 from acredssp.aio.winbind import WinbindOracle
+from acredssp.arguments import expect_host_name, expect_service_name
 from acredssp.carriage.base import TLS, Carriage
 from acredssp.carriage.rdp import RDP
 from acredssp.cli import arguments, loops, output, render
@@ -282,8 +283,8 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
             address=address,
             config=config,
             carriage=_client_carriage(carriage, credential, load_balance_info),
-            server_hostname=_server_hostname(server_name or address.host, config),
-            spn=spn,
+            server_hostname=_server_hostname(server_name, address.host),
+            spn=_spn(spn),
             timeout=timeout,
         )
     _warn_of_legacy(err, policy)
@@ -341,13 +342,31 @@ def _client_carriage(choice: CarriageChoice, credential: Credential, load_balanc
         raise UsageError(f"--load-balance-info: {error}") from None
 
 
-def _server_hostname(name: str, config: ClientConfig) -> str:
+def _server_hostname(name: str | None, host: str) -> str:
     """Return the name if TLS can ask for it."""
-    try:
-        config.new_context(server_hostname=name, spn="TERMSRV/localhost")
-    except ValueError:
-        raise UsageError(f"expected a host name or an ip address, got {name!r}") from None
+    with _values():
+        expect_host_name("HOST", host)
+        if name is not None:
+            expect_host_name("--server-name", name)
+    return name or host
+
+
+def _spn(name: str | None) -> str | None:
+    """Return the name if a service can have it."""
+    if name == "":
+        raise UsageError("--spn: expected a service principal name, as TERMSRV/host, got an empty one")
+    with _values():
+        expect_service_name("--spn", name or "")
     return name
+
+
+@contextlib.contextmanager
+def _values() -> Iterator[None]:
+    """Make a value that cannot be a matter of the command line."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _show_logon(out: Console, task: Login, report: LoginReport) -> None:

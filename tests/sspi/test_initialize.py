@@ -267,8 +267,9 @@ async def test_a_context_outlives_its_credentials_handle():
 
 @pytest.mark.requirement("R65b")
 async def test_tls_that_cannot_begin_is_a_status_and_no_exception():
-    servers = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    status, handle = await first_call(await outbound(client_config(ssl_context=servers)))
+    config = client_config()
+    object.__setattr__(config, "ssl_context", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))  # past the configuration's check
+    status, handle = await first_call(await outbound(config))
     assert status is SecurityStatus.SEC_E_INTERNAL_ERROR
     assert not handle.valid
     assert isinstance(handle.error.__cause__, ssl.SSLError)
