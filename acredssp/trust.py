@@ -39,6 +39,7 @@ _ADVICE: Final = {
     Verdict.UNTRUSTED: "have the server's certificates mended",
 }
 """What to do where trusting another authority would not help."""
+_NO_NAMES: Final = "have it renewed with the names of its host as subjectAltName"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class Trust:
     def _refused(self, refusal: Refusal, pin: str) -> Judgement:
         if self.pins and refusal.verdict is Verdict.UNTRUSTED:
             return self._another_key(refusal, pin)
-        advice = _ADVICE[refusal.verdict]
+        advice = _NO_NAMES if refusal.no_names else _ADVICE[refusal.verdict]
         if not self.pins:  # else a key that came is never offered in place of the one that is known
             known = "if you know this server, "
             pinned = f"pin its key (--pin, Trust.pinned): {pin}"

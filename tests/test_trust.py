@@ -218,6 +218,18 @@ def test_an_authority_is_asked_for_where_it_is_what_is_missing(case):
     assert f"pin its key (--pin, Trust.pinned): {pin_of(chain[0])}" in hint
 
 
+def test_who_has_no_names_is_not_told_to_ask_for_another_one():
+    def hint(names):
+        return TRUST.judge([Made("s", by=ROOT, names=names).der], "host.example", NOW).hint
+
+    assert hint(["b.example"]).startswith("ask for the server by a name that its certificate has (--server-name")
+    assert hint(()).startswith("have it renewed with the names of its host as subjectAltName; if you know this server")
+
+
+def test_a_judgement_is_named_after_its_verdict():
+    assert TRUST.judge([Made("s").der], "host.example", NOW).name == "UNTRUSTED"
+
+
 def test_who_trusts_nobody_is_told_so():
     assert Trust().judge([Made("s", by=ROOT).der], "host.example", NOW).reason.endswith("authorities (there are none)")
 

@@ -47,7 +47,7 @@ def check_name(link: Link, name: str) -> None:
     """
     if not link.ask(lambda: _is_for(link.names, name)):
         reason = link.ask(lambda: _why_not(link, name))
-        raise Refusal(Verdict.WRONG_NAME, reason, link.position)
+        raise Refusal(Verdict.WRONG_NAME, reason, link.position, no_names=link.names is None)
 
 
 def _is_for(names: x509.SubjectAlternativeName | None, name: str) -> bool:

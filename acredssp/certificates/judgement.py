@@ -65,6 +65,11 @@ class Judgement:
         """Whether the certificate authenticates the server."""
         return self.verdict is Verdict.TRUSTED
 
+    @property
+    def name(self) -> str:
+        """The name of the verdict, for a log."""
+        return self.verdict.name
+
     def error(self) -> CertificateError:
         """Return the error that ends a handshake for this judgement, with its reason, hint and status."""
         return CertificateError(
@@ -80,13 +85,21 @@ class Refusal(Exception):
         reason: Which certificate is at fault, and what is wrong with it.
         position: Where that certificate stands in the chain, None for a trusted authority.
         no_authority: Whether all that is missing is an authority to trust.
+        no_names: Whether the certificate has no names at all, so that to ask for another one is of no use.
     """
 
     def __init__(
-        self, verdict: Verdict, reason: str, position: int | None = None, *, no_authority: bool = False
+        self,
+        verdict: Verdict,
+        reason: str,
+        position: int | None = None,
+        *,
+        no_authority: bool = False,
+        no_names: bool = False,
     ) -> None:
         super().__init__(reason)
         self.verdict = verdict
         self.reason = reason
         self.position = position
         self.no_authority = no_authority
+        self.no_names = no_names

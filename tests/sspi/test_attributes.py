@@ -60,9 +60,10 @@ from acredssp.sspi import (
     TimeStamp,
     unpack_credentials,
 )
+from acredssp.sspi.attributes import _TRUST_ERRORS
 from acredssp.sspi.certificates import end_point_binding, is_self_signed
 from acredssp.tls_config import server_context_from_pem
-from acredssp.trust import Trust
+from acredssp.trust import Trust, Verdict
 from acredssp.wire.ts_credentials import (
     TSCspDataDetail,
     TSPasswordCreds,
@@ -353,6 +354,12 @@ async def test_every_verdict_on_the_certificate_has_its_own_status(case):
     client, _ = await contexts(client=client_config(trust=trust), server=SERVERS[server])
     status = await query(client, SECPKG_ATTR.CERT_TRUST_STATUS, CERT_TRUST_STATUS())
     assert (status.dwErrorStatus, status.dwInfoStatus) == (error, info)
+
+
+@pytest.mark.requirement("Q9")
+@pytest.mark.parametrize("verdict", Verdict)
+def test_no_verdict_is_without_a_trust_status(verdict):
+    assert bool(_TRUST_ERRORS[verdict]) is (verdict is not Verdict.TRUSTED)
 
 
 @pytest.mark.requirement("Q9")
