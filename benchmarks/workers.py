@@ -102,6 +102,7 @@ def serving(folder: pathlib.Path, count: int) -> Iterator[Server]:
     users, output = folder / "users", folder / f"{count}.out"
     users.write_text(f"{DOMAIN}:{ALICE.user}:{PASSWORD}\n", "utf-8")
     argv = [sys.executable, "-m", "acredssp", "serve", "--users", str(users), "--listen", "127.0.0.1:0", "--json"]
+    argv += ["--max-per-source", "0"]  # all the load comes from one address
     with (
         output.open("wb") as stdout,
         subprocess.Popen([*argv, "--workers", str(count)], stdout=stdout) as process,  # noqa: S603 - ourselves

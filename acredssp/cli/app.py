@@ -30,7 +30,7 @@ from acredssp.cli.login import Login, log_on
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, result_of, unreadable
 from acredssp.cli.output import CANNOT_WRITE, OutputError
 from acredssp.cli.report import DemoReport, LoginReport, ServeReport, to_json
-from acredssp.cli.serve import Serve, serve, serve_by_workers
+from acredssp.cli.serve import Limits, Serve, serve, serve_by_workers
 from acredssp.cli.users import Users
 from acredssp.cli.workers import EXIT_FAILED, check_platform
 from acredssp.config import ClientConfig
@@ -453,6 +453,22 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
         int | None,
         typer.Option(min=1, max=1024, metavar="N", help="Serve by so many processes, one for each core (Linux)."),
     ] = None,
+    max_handshakes: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Handshakes at a time, for each process; 0 for no limit.")
+    ] = 500,
+    max_per_source: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Of these, from one IPv4 address or IPv6 /64 network; 0 for no limit."),
+    ] = 100,
+    max_failures: Annotated[
+        str,
+        typer.Option(
+            metavar="N/MINUTES",
+            help="After N wrong passwords within MINUTES a source waits as long before it tries that account again, "
+            "longer each time; after ten times as many for all accounts it gets no connection. 0 for no limit.",
+        ),
+    ] = "10/10",
+    handshake_timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for one handshake.")] = 30.0,
     as_json: AsJSON = False,
 ) -> None:
     """Log on whom the users file, the domain or a KDC allows, and print a line for each handshake; until SIGTERM.
@@ -490,6 +506,12 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
             certificate=_certificate(cert, key, address.host, key_type),
             carriage=RDP(hybrid_ex=hybrid_ex) if carriage is CarriageChoice.RDP else TLS(),
             policy=_allowed(_delegation(policy_file).for_server, policy),
+            limits=Limits(
+                handshakes=max_handshakes or None,
+                per_source=max_per_source or None,
+                failures=arguments.failure_limit(max_failures),
+                handshake_timeout=handshake_timeout,
+            ),
             as_json=as_json,
         )
         config = task.config()

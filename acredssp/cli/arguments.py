@@ -9,12 +9,13 @@ import sys
 from getpass import getpass
 from typing import Final
 
+from acredssp.aio.failures import FailureLimit
 from acredssp.cli.outcome import UsageError
 from acredssp.credentials import AccountSecret, Credential, Keytab, NTHash, Password, TicketCache
 from acredssp.names import escape_principal, upper
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, OLDEST_VERSION
 
-__all__ = ["Address", "Secret", "account", "address", "check_versions", "legacy_warning", "nt_hash"]
+__all__ = ["Address", "Secret", "account", "address", "check_versions", "failure_limit", "legacy_warning", "nt_hash"]
 
 _NT_HASH: Final = re.compile("[0-9A-Fa-f]{32}")
 
@@ -174,3 +175,16 @@ def _unicode(text: str, what: str) -> str:
     except UnicodeEncodeError:
         raise UsageError(f"expected a {what} in utf-8") from None
     return text
+
+
+def failure_limit(text: str) -> FailureLimit | None:
+    """Read `N/MINUTES`; None for `0`, no limit."""
+    if text == "0":
+        return None
+    count, _, minutes = text.partition("/")
+    try:
+        return FailureLimit(int(count), float(minutes) * 60)
+    except ValueError:
+        raise UsageError(
+            f"expected for --max-failures N/MINUTES, such as 10/10, with at most 1440 minutes, or 0, got {text!r}"
+        ) from None

@@ -12,6 +12,7 @@ from typing import Final
 from acredssp.errors import (
     AuthenticationError,
     CredSSPError,
+    HandshakeAborted,
     HandshakeTimeout,
     LimitExceeded,
     PeerClosed,
@@ -68,7 +69,7 @@ def result_of(error: CredSSPError | None) -> Result:
             return Result.DENIED
         case HandshakeTimeout():
             return Result.TIMEOUT
-        case PeerClosed() | ConnectError():
+        case PeerClosed() | ConnectError() | HandshakeAborted():
             return Result.NETWORK_ERROR
         case _:
             return Result.PROTOCOL_ERROR

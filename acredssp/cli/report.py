@@ -114,6 +114,10 @@ class ServeReport:
     """NTLM: what the client calls its computer; proves nothing."""
     account: str | None = None
     r"""Who logged on, however `principal` is written: `DOMAIN\user`; null until the logon is proven."""
+    outcome: str | None = None
+    """What the handshake came to, finer than `result`: see `acredssp.HandshakeOutcome`."""
+    hook: str | None = None
+    """Which decision it was that refused: `"lookup"`, `"oracle"`, `"authorize"`, `"admit"`; null for none of them."""
 
     @classmethod
     def of(cls, report: HandshakeReport, *, worker: int | None = None) -> "ServeReport":
@@ -139,6 +143,8 @@ class ServeReport:
             routing_token=report.request.routing_token if report.request else None,
             workstation=(report.principal.workstation or None) if report.principal else None,
             account=str(report.account) if report.account else None,
+            outcome=str(report.outcome),
+            hook=report.hook or None,
         )
 
 

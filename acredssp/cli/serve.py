@@ -14,7 +14,8 @@ from typing import Final, Unpack
 from rich.console import Console
 from rich.markup import escape
 
-from acredssp.aio.report import HandshakeReport
+from acredssp.aio.failures import FailureLimit
+from acredssp.aio.report import HandshakeOutcome, HandshakeReport
 from acredssp.aio.server import CredSSPServer
 from acredssp.aio.streams import ListenOptions, create_server
 from acredssp.aio.winbind import WinbindOracle, machine_identity
@@ -38,10 +39,24 @@ from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import Policy
 from acredssp.status import Stage
 
-__all__ = ["Serve", "serve", "serve_by_workers"]
+__all__ = ["Limits", "Serve", "serve", "serve_by_workers"]
 
 _DRAIN: Final = 10.0
 """Seconds that handshakes in flight get once we are told to stop."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one process lets clients take of it."""
+
+    handshakes: int | None
+    """At a time; None for no limit."""
+    per_source: int | None
+    """Of one source; None for no limit."""
+    failures: FailureLimit | None
+    """Wrong passwords of a source for an account; None for no limit."""
+    handshake_timeout: float
+    """Seconds for one handshake."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +76,7 @@ class Serve:
     certificate: Certificate
     carriage: Carriage
     policy: Policy
+    limits: Limits
     as_json: bool
 
     def config(self) -> ServerConfig:
@@ -212,12 +228,17 @@ class _Service:
         self, host: str | None = None, port: int | None = None, **options: Unpack[ListenOptions]
     ) -> CredSSPServer:
         """Accept connections, from an address or a socket; raises OSError."""
+        limits = self._task.limits
         server = await create_server(
             self._applications.new,
             host,
             port,
             config=self._config,
             carriage=self._task.carriage,
+            handshake_timeout=limits.handshake_timeout,
+            max_handshakes=limits.handshakes,
+            max_handshakes_per_source=limits.per_source,
+            max_failures=limits.failures,
             on_handshake=self._lines.handshake,
             **options,
         )
@@ -265,7 +286,9 @@ class _Lines:
             self._write(f"listening on [bold]{escape(str(address))}[/], key pin {pin}")
 
     def handshake(self, report: HandshakeReport) -> None:
-        """Say how one handshake went: the server's `on_handshake`."""
+        """Say how one handshake went: the server's `on_handshake`. A load balancer's probe is none."""
+        if report.outcome is HandshakeOutcome.NO_DATA:
+            return
         line = ServeReport.of(report, worker=self._worker.number if self._worker else None)
         try:
             self._write(to_json(line) if self._as_json else _sentence(line, report.error))

@@ -17,7 +17,7 @@ LOGIN_KEYS = [
 SERVE_KEYS = [
     "result", "stage", "principal", "mechanism", "credssp_version", "delegated", "nt_status", "peer", "elapsed_ms",
     "worker", "time", "message", "hint", "security_status", "server_name", "cookie", "routing_token", "workstation",
-    "account",
+    "account", "outcome", "hook",
 ]  # fmt: skip
 DEMO_KEYS = [
     "result", "handshakes", "failures", "concurrency", "seconds", "handshakes_per_second", "latency_p50_ms",

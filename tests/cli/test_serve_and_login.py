@@ -70,6 +70,8 @@ def test_a_logon_succeeds(served, log_on, carriage, mechanism):
         "routing_token": None,
         "workstation": None,
         "account": "CONTOSO\\alice",
+        "outcome": "success",
+        "hook": None,
     }
 
 
