@@ -20,8 +20,8 @@ from cryptography import x509
 from acredssp.arguments import expect
 from acredssp.certificates.host_names import check_name
 from acredssp.certificates.judgement import Judgement, Refusal, Verdict
-from acredssp.certificates.link import place, readable
 from acredssp.certificates.path import Anchors, check_path
+from acredssp.errors import RemoteProtocolError
 from acredssp.wire.x509 import pin_of
 
 __all__ = ["Judgement", "Trust", "Verdict", "pin_of"]
@@ -108,12 +108,11 @@ class Trust:
         if not chain:
             return Judgement(Verdict.UNTRUSTED, "the server has shown no certificate", _ADVICE[Verdict.UNTRUSTED])
         try:
-            pin = readable(lambda: pin_of(chain[0]), lambda: place(0), 0)
-            if pin in self.pins:
-                return _TRUSTED
-            return self._judge(chain, name, now, pin)
-        except Refusal as refusal:
-            return Judgement(refusal.verdict, refusal.reason, _ADVICE[refusal.verdict], refusal.position)
+            pin = pin_of(chain[0])
+        except RemoteProtocolError as error:
+            reason = f"the server's certificate cannot be read: {error}"
+            return Judgement(Verdict.UNTRUSTED, reason, _ADVICE[Verdict.UNTRUSTED], 0)
+        return _TRUSTED if pin in self.pins else self._judge(chain, name, now, pin)
 
     def check(self, chain: Sequence[bytes], name: str, now: dt.datetime) -> None:
         """Judge as `judge` does, and raise unless the verdict is TRUSTED.

@@ -168,6 +168,8 @@ class SecurityContext:
         self._first_call = self._client is not None
         self._judge = judge
         """Whether the server's certificate has still to be judged."""
+        self._chain: tuple[bytes, ...] = ()
+        """What was judged before TLS was up."""
         self._takes_data = True
         """Whether `step()` may be called: not while an event waits for its answer, and not after the end."""
         self._event: Event | None = None
@@ -424,10 +426,10 @@ class SecurityContext:
             return ChooseCertificate(tls.certificate_request)
         if not tls.has_output:
             return None
-        if self._judge and (chain := tls.peer_chain()):
-            # Our second flight up to TLS 1.2. It is held back, so that an alert can go in its place.
-            return self._ask_judge(chain)
-        return b""
+        if self._judge:
+            self._chain = tls.peer_chain()
+        # With a chain this is our second flight up to TLS 1.2. It is held back, so that an alert can go in its place.
+        return self._ask_judge(self._chain) if self._judge and self._chain else b""
 
     def _ask_judge(self, chain: tuple[bytes, ...]) -> JudgeCertificate:
         self._judge = False
@@ -438,7 +440,7 @@ class SecurityContext:
         if self._client is None:
             self.handshake.tls_established(own_public_key(tls.context))
             return b"" if tls.has_output else None
-        chain = tls.peer_chain()
+        chain, self._chain = self._chain or tls.peer_chain(), ()
         self._client.tls_established(peer_public_key(chain))
         # Not sent yet: the client's Finished and its first TSRequest leave together under TLS 1.3.
         return self._ask_judge(chain) if self._judge else self._client.start()

@@ -56,4 +56,6 @@ def test_both_sides_are_told_why(lab, tmp_path, alert, version):
     assert done.record["security_status"] == status
     assert done.record["stage"] == "tls"
     assert done.record["peer_key_sha256"] == pin_of(made.der)
-    assert reason in done.run.errors
+    assert reason in done.record["message"]
+    assert pin_of(made.der) in done.record["hint"]
+    assert done.record["message"] in done.run.errors
