@@ -21,6 +21,7 @@ from acredssp.config import ClientConfig
 from acredssp.core.client_certificate import watch_certificate_requests
 from acredssp.credentials import logon_name
 from acredssp.errors import CredSSPError
+from acredssp.names import upper
 from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.auth_data import AuthData, expect_auth_data, read_auth_data
 from acredssp.sspi.constants import CREDSSP_NAME, TS_SSP_NAME
@@ -216,6 +217,6 @@ def _principal(asked: str | None, client: ClientConfig | None) -> str:
         return asked or ""
     who = client.authenticate
     names = [logon_name(who.domain, who.user), who.user, f"{who.user}@{who.domain}"]
-    if asked is not None and asked.casefold() not in (name.casefold() for name in names):
+    if asked is not None and upper(asked) not in map(upper, names):
         raise refusal("pszPrincipal is another than the credentials' own", SecurityStatus.SEC_E_NOT_OWNER)
     return names[0]

@@ -207,8 +207,15 @@ async def test_a_principal_is_that_of_the_credentials(principal):
     assert (await acquire(password_cred(), principal=principal)).state.principal == "CONTOSO\\alice"
 
 
+@pytest.mark.requirement("C3")
+async def test_names_that_windows_tells_apart_are_two_principals():
+    credential = password_cred(Password("Passw0rd!", "straße", "CONTOSO"))
+    assert (await acquire(credential, principal="STRAßE")).state.principal == "CONTOSO\\straße"
+    await refused(SecurityStatus.SEC_E_NOT_OWNER, credential, principal="strasse")
+
+
 @pytest.mark.requirement("C3", "C17")
-@pytest.mark.parametrize("principal", ["bob", "", "OTHER\\alice", "alice@other"])
+@pytest.mark.parametrize("principal", ["bob", "", "OTHER\\alice", "alice@other", "alıce"])
 async def test_credentials_of_another_principal_are_not_the_callers(principal):
     error = await refused(SecurityStatus.SEC_E_NOT_OWNER, password_cred(), principal=principal)
     assert "Passw0rd" not in str(error)

@@ -142,10 +142,12 @@ class _Logon:
     """As received; None where none was announced."""
 
     def name(self, answer: AccountSecret | Oracle) -> None:
-        """Note the account that the lookup's answer names, if it names one."""
-        if answer.user:
-            account = Account(answer.user, answer.domain)
-            self.principal = dataclasses.replace(self.principal, known_as=account)
+        """Note the account that the lookup's answer names, if it names one other than the client wrote."""
+        claimed, user, domain = self.principal, answer.user, answer.domain
+        if user and (user != claimed.user or domain != claimed.domain):
+            self.principal = Principal(
+                claimed.user, claimed.domain, claimed.workstation, claimed.target_name, Account(user, domain)
+            )
 
 
 class NTLMAcceptor(NTLMContext):
