@@ -12,19 +12,22 @@ import pathlib
 import re
 import ssl
 import warnings
-from collections.abc import Sequence
-from typing import Final, Self
+from collections.abc import Callable, Sequence
+from typing import Final, Self, TypeVar
 
 from cryptography import x509
 
 from acredssp.arguments import expect
 from acredssp.certificates.host_names import check_name
 from acredssp.certificates.judgement import Judgement, Refusal, Verdict
+from acredssp.certificates.link import readable
 from acredssp.certificates.path import Anchors, check_path
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire.x509 import pin_of
 
 __all__ = ["Judgement", "Trust", "Verdict", "pin_of"]
+
+_Loaded = TypeVar("_Loaded")
 
 _TRUSTED: Final = Judgement(Verdict.TRUSTED)
 
@@ -82,11 +85,11 @@ class Trust:
             OSError: The file cannot be read.
             ValueError: It holds no certificate in PEM.
         """
+        content = pathlib.Path(path).read_bytes()
         try:
-            authorities = x509.load_pem_x509_certificates(pathlib.Path(path).read_bytes())
-        except ValueError:
+            return cls(authorities=_load(lambda: tuple(x509.load_pem_x509_certificates(content)), path))
+        except Refusal:
             raise ValueError(f"{path}: expected certificates in PEM, got something else") from None
-        return cls(authorities=tuple(authorities))
 
     @classmethod
     def pinned(cls, *pins: str) -> Self:
@@ -179,18 +182,30 @@ def _system_authorities() -> tuple[x509.Certificate, ...]:
     links = ssl.create_default_context().get_ca_certs(binary_form=True)
     if not links and paths.capath is not None:
         # OpenSSL reads a folder of hashed names only as it meets issuers.
-        links = [
-            ssl.PEM_cert_to_DER_cert(file.read_text("ascii"))
-            for file in sorted(pathlib.Path(paths.capath).glob("*.[0-9]"))
-        ]
-    with warnings.catch_warnings():
-        # Some roots have a serial number that RFC 5280 forbids; that is between them and the system.
-        warnings.simplefilter("ignore")
-        return tuple(certificate for link in links if (certificate := _parsed(link)) is not None)
+        files = sorted(pathlib.Path(paths.capath).glob("*.[0-9]"))
+        links = [link for file in files if (link := _folder_entry(file)) is not None]
+    return tuple([certificate for link in links if (certificate := _parsed(link)) is not None])
+
+
+# What is odd in the system's store must not take the rest with it.
+
+
+def _folder_entry(file: pathlib.Path) -> bytes | None:
+    try:
+        return ssl.PEM_cert_to_DER_cert(file.read_text("ascii"))
+    except (OSError, ValueError):
+        return None
 
 
 def _parsed(der: bytes) -> x509.Certificate | None:
     try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError:
-        return None  # an odd root of the system must not take the others with it
+        return _load(lambda: x509.load_der_x509_certificate(der), "a root")
+    except Refusal:
+        return None
+
+
+def _load(load: Callable[[], _Loaded], who: str) -> _Loaded:
+    """Load what its owner trusts. A serial number that RFC 5280 forbids is between them and their authority."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return readable(load, lambda: who, None)

@@ -1,6 +1,7 @@
 """The verdict on a certificate: authorities, names, dates, usages, pins."""
 
 import datetime as dt
+import ssl
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -8,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support.certificates import CLIENT_AUTH, NOW, RDP_AUTHENTICATION, SERVER_AUTH, Made, Spoilt, constraints, key_usage
 
+from acredssp import trust as trust_module
 from acredssp.errors import CertificateError
 from acredssp.status import SecurityStatus, Stage
 from acredssp.trust import Judgement, Trust, Verdict, pin_of
@@ -327,6 +329,46 @@ def test_trust_from_a_file(tmp_path):
     file.write_text("no certificate")
     with pytest.raises(ValueError, match=r"ca\.pem.*PEM"):
         Trust.from_file(str(file))
+
+
+def pem(certificate):
+    return ssl.DER_cert_to_PEM_cert(certificate)
+
+
+def with_version(number):
+    return ROOT.der.replace(b"\xa0\x03\x02\x01\x02", bytes([0xA0, 3, 2, 1, number]))
+
+
+def with_negative_serial_number():
+    made = Made("negative", ca=True, serial=0x1122334455667788)
+    return made.der.replace(b"\x02\x08\x11", b"\x02\x08\x91")
+
+
+def test_a_file_with_what_is_no_certificate_is_refused_by_its_name(tmp_path):
+    file = tmp_path / "ca.pem"
+    file.write_text(pem(with_version(7)))
+    with pytest.raises(ValueError, match=r"ca\.pem: expected certificates in PEM"):
+        Trust.from_file(str(file))
+
+
+def test_an_authority_of_a_file_may_have_the_serial_number_that_it_has(tmp_path):
+    file = tmp_path / "ca.pem"
+    file.write_text(pem(with_negative_serial_number()))
+    assert len(Trust.from_file(str(file)).authorities) == 1
+
+
+def test_odd_entries_of_the_systems_folder_do_not_take_the_others_with_them(tmp_path, monkeypatch):
+    odd = ["no certificate", pem(with_version(7)), "\xff", pem(b"0\x00"), pem(with_negative_serial_number())]
+    for number, content in enumerate([*odd, pem(ROOT.der)]):
+        (tmp_path / f"{number:08x}.0").write_text(content, encoding="latin-1")
+    (tmp_path / "ffffffff.0").mkdir()
+    empty = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    monkeypatch.setattr(ssl, "create_default_context", lambda: empty)
+    paths = ssl.get_default_verify_paths()._replace(capath=str(tmp_path))
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
+    found = trust_module._system_authorities.__wrapped__()
+    assert len(found) == 2
+    assert found[1] == ROOT.certificate
 
 
 def test_the_system_has_authorities_or_none_and_is_read_once():

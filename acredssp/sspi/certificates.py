@@ -1,27 +1,30 @@
 """Facts of a certificate that attributes of a context are made of, from its DER."""
 
+import contextlib
 import hashlib
 import warnings
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+from acredssp.certificates.judgement import Refusal
+from acredssp.certificates.link import place, read_link, readable
+from acredssp.certificates.path import verify_signature
 
 __all__ = ["end_point_binding", "is_self_signed"]
 
 _TOO_WEAK: Final = frozenset({"md5", "sha1"})
 """Replaced by SHA-256 (RFC 5929 4.1)."""
-_UNREADABLE: Final = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm, InvalidSignature)
 
 
 def is_self_signed(certificate: bytes) -> bool:
     """Whether its own key has signed it; no for one that cannot be read."""
-    try:
-        parsed = _load(certificate)
-        parsed.verify_directly_issued_by(parsed)
-    except _UNREADABLE:
-        return False
-    return True
+    with contextlib.suppress(Refusal):
+        link = read_link(certificate, 0)
+        if link.self_issued:
+            verify_signature(link, link)
+            return True
+    return False
 
 
 def end_point_binding(certificate: bytes) -> bytes | None:
@@ -29,12 +32,15 @@ def end_point_binding(certificate: bytes) -> bytes | None:
 
     Returns:
         Its name, a colon, and the hash; None where the signature has no hash of its own (Ed25519), which leaves the
-        binding undefined.
+        binding undefined, or one that cannot be made here.
     """
-    try:
-        algorithm = _load(certificate).signature_hash_algorithm
-    except _UNREADABLE:
-        return None
+    with contextlib.suppress(Refusal):
+        return readable(lambda: _end_point_binding(certificate), lambda: place(0), 0)
+    return None
+
+
+def _end_point_binding(certificate: bytes) -> bytes | None:
+    algorithm = _load(certificate).signature_hash_algorithm
     if algorithm is None:
         return None
     name = "sha256" if algorithm.name in _TOO_WEAK else algorithm.name

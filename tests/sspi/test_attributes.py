@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from support.certificates import Made
 from support.endpoints import BOB, CERTIFICATE, KEY, PASSWORD, client_config, server_config, tls_policy
 from support.records import CIPHERS, encrypt, query, split
 from support.sspi import ASKED, CERTIFICATE_DER, CLIENT_FLAGS, OK, Client, Server, inbound, outbound, pair, talk
@@ -504,6 +505,13 @@ def test_the_end_point_binding_leaves_sha1_for_sha256():
 async def test_an_end_point_binding_that_is_not_defined_is_refused():
     for end in await contexts(client=client_config(trust=Trust()), server=SERVERS["ed25519"]):
         assert await status_of(end, SECPKG_ATTR.ENDPOINT_BINDINGS) is UNSUPPORTED
+
+
+@pytest.mark.parametrize("digest", [None, "sha1"])
+def test_a_certificate_that_its_own_key_has_signed_is_self_signed(digest):
+    """Windows' old ones are signed by SHA-1."""
+    assert is_self_signed(Made("server", key="rsa", digest=digest).der)
+    assert not is_self_signed(Made("server", by=Made("server", key="p384")).der)
 
 
 def test_what_is_no_certificate_has_no_facts():
