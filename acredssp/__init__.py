@@ -101,6 +101,9 @@ from acredssp.wire.ts_credentials import (
 from acredssp.wire.x224 import ConnectionRequest
 from acredssp.wire.x509 import subject_public_key
 
+__version__ = "0.1.0"
+"""The version of the package, which pyproject.toml takes from here."""
+
 __all__ = [
     "NTSTATUS",
     "RDP",

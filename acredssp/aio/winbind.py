@@ -35,7 +35,7 @@ from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.mechanisms.ntlm.messages import AvId, ChallengeMessage, Flags, NegotiateMessage, decode_av_pairs
 from acredssp.status import NTSTATUS
 
-__all__ = ["WinbindOracle", "machine_identity"]
+__all__ = ["WinbindOracle", "check_winbindd", "machine_identity"]
 
 _logger = logging.getLogger("acredssp.winbind")
 
@@ -51,6 +51,11 @@ _PROVEN: Final = frozenset(
 )
 """What Samba's controller says of an account only to who has its password (4.17.12; `authsam_account_ok` comes last).
 STATUS_ACCOUNT_RESTRICTION is not among them: authentication policies ([MS-APDS] 3.1.5.2) come before the password."""
+
+_HELPER_PROTOCOL: Final = "--helper-protocol=ntlm-server-1"
+_NO_WINBINDD: Final = "Reading winbind reply failed!"
+_NOBODY: Final = "acredssp"
+"""Who is asked about to see whether winbindd is there: whatever the answer is, nobody is logged on by it."""
 
 _STATUS_OF_TEXT: Final = {
     "The specified account does not exist.": NTSTATUS.STATUS_NO_SUCH_USER,
@@ -75,7 +80,7 @@ _STATUS_OF_TEXT: Final = {
     "attempts have been requested.": NTSTATUS.STATUS_ACCOUNT_LOCKED_OUT,
     "Smart card logon is required and was not used.": NTSTATUS.STATUS_SMARTCARD_LOGON_REQUIRED,
     # What follows is about nobody's account: winbindd is not there, it reaches no controller, or none that knows us.
-    "Reading winbind reply failed!": NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    _NO_WINBINDD: NTSTATUS.STATUS_NO_LOGON_SERVERS,
     "No logon servers are currently available to service the logon request.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
     "A domain controller for this domain was not found.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
     "Configuration information could not be read from the domain controller, either because the machine is unavailable "
@@ -296,7 +301,7 @@ class _Helper(asyncio.SubprocessProtocol):
 
     async def start(self, command: Sequence[str]) -> None:
         """Start the process; raises `OSError` if it cannot be."""
-        argv = [*command, "--helper-protocol=ntlm-server-1"]
+        argv = [*command, _HELPER_PROTOCOL]
         try:
             await asyncio.get_running_loop().subprocess_exec(lambda: self, *argv, **_STREAMS)
         except BaseException:
@@ -453,6 +458,32 @@ def machine_identity(command: Sequence[str], timeout: float = 8.0) -> NTLMIdenti
         raise OSError(f"{command[0]} does not answer") from None
     except (CredSSPError, ValueError):
         raise OSError(f"{command[0]} does not tell the names of this machine") from None
+
+
+def check_winbindd(command: Sequence[str], identity: NTLMIdentity, timeout: float = 8.0) -> None:
+    """See that winbindd answers: where it does not run, nobody can log on, and a client would be told so much later.
+
+    The program makes a challenge without winbindd. So it is asked about an account that this machine does not have,
+    which no controller is asked about. It waits in this thread, as `machine_identity` does.
+
+    Args:
+        command: The program, and arguments before ours.
+        identity: This machine, as `machine_identity` tells.
+        timeout: Seconds.
+
+    Raises:
+        OSError: winbindd does not run, or this user may not ask it.
+    """
+    question = _question(NTLMExchange(_NOBODY, identity.netbios_computer, "", bytes(8), bytes(48), b""))
+    assert question is not None
+    argv = [*command, _HELPER_PROTOCOL]
+    try:
+        # S603: what runs is the choice of whoever configures the server.
+        done = subprocess.run(argv, input=question, capture_output=True, timeout=timeout, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise OSError(f"{command[0]} does not answer") from None
+    if _NO_WINBINDD.encode("ascii") in done.stdout:
+        raise OSError("winbindd does not answer: see that it runs, and that this user may ask it")
 
 
 def _challenge_of(command: Sequence[str], timeout: float) -> bytes:

@@ -7,7 +7,6 @@ cannot be written, 130 Ctrl-C. Nothing that a user or a peer can do ends in a tr
 import contextlib
 import enum
 import functools
-import importlib.metadata
 import logging
 import pathlib
 import sys
@@ -18,6 +17,7 @@ from typing import Annotated, Any, Final, TypeVar, cast
 import typer
 from rich.console import Console
 
+import acredssp
 from acredssp.aio.winbind import WinbindOracle
 from acredssp.arguments import expect_host_name, expect_service_name
 from acredssp.carriage.base import TLS, Carriage
@@ -82,6 +82,15 @@ class CarriageChoice(enum.StrEnum):
     TLS = "tls"
 
 
+class LogLevel(enum.StrEnum):
+    """From which level on log lines are printed."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 class KeyType(enum.StrEnum):
     """The key of a self-made certificate."""
 
@@ -103,6 +112,10 @@ WithMechanism = Annotated[
         "alone, in SPNEGO. raw-kerberos, ntlm: without SPNEGO."
     ),
 ]
+WithLogLevel = Annotated[
+    LogLevel, typer.Option("--log-level", help="Log from this level on, to the standard error; never a secret.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="The same as --log-level debug.")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
@@ -119,6 +132,8 @@ def run(words: list[str]) -> int:
         except Exception:  # noqa: BLE001 - a fault of ours is no logon's result, as Python's own status 1 would say
             traceback.print_exc()
             status = EXIT_FAILED
+        finally:
+            _log(None)
         sys.stderr.flush()
     return status
 
@@ -157,7 +172,7 @@ def _usage_errors() -> Iterator[None]:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"acredssp {importlib.metadata.version('acredssp')}")  # noqa: T201
+        print(f"acredssp {acredssp.__version__}")  # noqa: T201
         raise typer.Exit
 
 
@@ -251,6 +266,8 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
     policy_file: PolicyFile = None,
     carriage: WithCarriage = CarriageChoice.RDP,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for connecting and the handshake.")] = 30.0,
+    log_level: WithLogLevel = LogLevel.WARNING,
+    verbose: Verbose = False,
     as_json: AsJSON = False,
 ) -> None:
     """Log on to a server, close again, and say how it went.
@@ -259,6 +276,7 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
     74 the output cannot be written.
     """
     out, err = render.consoles()
+    _log(LogLevel.DEBUG if verbose else log_level)
     with _usage_errors():
         address = arguments.address(host, default_port=_RDP_PORT)
         arguments.check_versions(min_version, max_version)
@@ -469,6 +487,8 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
         ),
     ] = "10/10",
     handshake_timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for one handshake.")] = 30.0,
+    log_level: WithLogLevel = LogLevel.WARNING,
+    verbose: Verbose = False,
     as_json: AsJSON = False,
 ) -> None:
     """Log on whom the users file, the domain or a KDC allows, and print a line for each handshake; until SIGTERM.
@@ -484,6 +504,7 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     and for none. A line DOMAIN=SUFFIX says that USER@SUFFIX and the realm SUFFIX are of DOMAIN.
     """
     out, err = render.consoles()
+    _log(LogLevel.DEBUG if verbose else log_level)
     with _usage_errors():
         if workers is not None:
             check_platform()
@@ -504,7 +525,7 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
             realms=_realms(allow_realm, service_keys),
             refuse=refuse or [],
             certificate=_certificate(cert, key, address.host, key_type),
-            carriage=RDP(hybrid_ex=hybrid_ex) if carriage is CarriageChoice.RDP else TLS(),
+            carriage=_server_carriage(carriage, hybrid_ex=hybrid_ex),
             policy=_allowed(_delegation(policy_file).for_server, policy),
             limits=Limits(
                 handshakes=max_handshakes or None,
@@ -517,6 +538,8 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
         config = task.config()
     _warn_of_legacy(err, task.policy)
     warn = functools.partial(render.warning, err)
+    for text in _notices(task, users, key):
+        warn(text)
     try:
         if workers is None:
             _until_done(serve(task, config, out, warn))
@@ -525,6 +548,28 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     except CredSSPError as error:
         render.failure(err, error)
         raise typer.Exit(EXIT_STATUS[result_of(error)]) from None
+
+
+def _server_carriage(choice: CarriageChoice, *, hybrid_ex: bool) -> Carriage:
+    if choice is CarriageChoice.RDP:
+        return RDP(hybrid_ex=hybrid_ex)
+    if hybrid_ex:
+        raise UsageError("expected --carriage rdp with --hybrid-ex, got tls: only RDP tells clients who may come in")
+    return TLS()
+
+
+def _notices(task: Serve, users: pathlib.Path | None, key: pathlib.Path | None) -> Iterator[str]:
+    """What is no mistake for certain, and mostly is one."""
+    for option, path in (("--users", users), ("--key", key)):
+        if path is not None and (text := arguments.exposed(option, path)):
+            yield text
+    if not isinstance(task.accounts, Users):
+        return
+    if not task.accounts and not task.accounts.by_ticket_alone:
+        yield f"--users {users} has no entry: nobody can log on"
+    for name in task.refuse:
+        if not task.accounts.knows(name):
+            yield f"--refuse {name}: --users {users} has no such account"
 
 
 def _service_keys(keytab: str | None, spn: str | None) -> Keytab | None:
@@ -571,8 +616,8 @@ def _accounts(
             raise UsageError("an empty SECRET in the users file is for a logon by ticket, which takes --keytab")
         return known
     # Why a logon was refused, in the domain's own words: no client is told so much.
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("acredssp.winbind").setLevel(logging.INFO)
+    logger = logging.getLogger("acredssp.winbind")
+    logger.setLevel(min(logging.INFO, logging.getLogger("acredssp").level))
     return WinbindOracle(command=(ntlm_auth or "ntlm_auth",))
 
 
@@ -605,6 +650,18 @@ def _allowed(floor: Callable[[Policy], Policy], policy: Policy) -> Policy:
         return floor(policy)
     except ValueError as error:
         raise UsageError(f"the --policy file leaves no version: {error}") from None
+
+
+def _log(level: LogLevel | None) -> None:
+    """Have the library's log lines printed to the standard error from a level on; None for no longer."""
+    logger = logging.getLogger("acredssp")
+    logger.handlers = []
+    logger.setLevel(level.upper() if level else logging.NOTSET)
+    logging.getLogger("acredssp.winbind").setLevel(logging.NOTSET)
+    if level is not None:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        logger.handlers = [handler]
 
 
 def _warn_of_legacy(err: Console, policy: Policy) -> None:

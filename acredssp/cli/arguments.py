@@ -4,7 +4,10 @@ Every function raises `UsageError` for what it does not understand, and none quo
 """
 
 import dataclasses
+import os
+import pathlib
 import re
+import stat
 import sys
 from getpass import getpass
 from typing import Final
@@ -15,7 +18,17 @@ from acredssp.credentials import AccountSecret, Credential, Keytab, NTHash, Pass
 from acredssp.names import escape_principal, upper
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, OLDEST_VERSION
 
-__all__ = ["Address", "Secret", "account", "address", "check_versions", "failure_limit", "legacy_warning", "nt_hash"]
+__all__ = [
+    "Address",
+    "Secret",
+    "account",
+    "address",
+    "check_versions",
+    "exposed",
+    "failure_limit",
+    "legacy_warning",
+    "nt_hash",
+]
 
 _NT_HASH: Final = re.compile("[0-9A-Fa-f]{32}")
 
@@ -85,6 +98,13 @@ def legacy_warning(lowest: int) -> str | None:
     return "versions 2 to 4 let an attacker in between take the logon over (CVE-2018-0886): use 5 or 6 where you can"
 
 
+def exposed(option: str, path: pathlib.Path) -> str | None:
+    """Return the line to print where everybody on this machine can read a file with secrets."""
+    if os.name == "nt" or not path.stat().st_mode & stat.S_IROTH:
+        return None
+    return f"everybody on this machine can read {option} {path}: chmod o-r {path}"
+
+
 def account(user: str, domain: str | None) -> tuple[str, str]:
     r"""Return user and domain, from `-u USER -d DOMAIN` or from `-u DOMAIN\USER`; `-d ''` leaves USER as it stands."""
     if domain == "":
@@ -140,7 +160,7 @@ class Secret:
             return _first_line()
         if not sys.stdin.isatty():
             raise UsageError("expected -p, --password-stdin or --nt-hash, since there is no terminal to ask at")
-        return getpass(f"Password of {user}: ")
+        return _asked_for(user)
 
 
 def _principal(user: str | None, domain: str | None) -> str:
@@ -152,6 +172,17 @@ def _principal(user: str | None, domain: str | None) -> str:
         name, _, realm = name.rpartition("@") if "@" in name else (name, "", realm)
     name = escape_principal(name)
     return f"{name}@{upper(realm)}" if realm else name
+
+
+def _asked_for(user: str) -> str:
+    """Ask for a password on the terminal; Ctrl-C there is left to whoever called."""
+    try:
+        return getpass(f"Password of {user}: ")
+    except EOFError:
+        raise UsageError("expected a password, got the end of the input") from None
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # noqa: T201 - what the shell writes next begins a line of its own
+        raise
 
 
 def _first_line() -> str:

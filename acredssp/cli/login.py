@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import socket
 import time
+from typing import Any, cast
 
 from acredssp.aio.streams import start_credssp
 from acredssp.carriage.base import Carriage, Sequence
@@ -13,11 +15,13 @@ from acredssp.cli.nobody import Nobody
 from acredssp.cli.outcome import ConnectError, reason_of
 from acredssp.cli.report import LoginReport
 from acredssp.config import ClientConfig
-from acredssp.core.context import HandshakeInfo, SecurityContext
+from acredssp.core.context import Buffer, HandshakeInfo, SecurityContext, StepResult
 from acredssp.errors import CredSSPError, HandshakeTimeout
 from acredssp.status import Stage
 
 __all__ = ["Login", "log_on"]
+
+_logger = logging.getLogger("acredssp.login")
 
 _CLOSE_GRACE = 1.0
 """Seconds that a server gets to take our close_notify; nothing depends on it."""
@@ -47,7 +51,8 @@ class _Watched:
 
     def initiator(self, context: SecurityContext) -> Sequence:
         self._context = context
-        return self._carriage.initiator(context)
+        sequence = self._carriage.initiator(context)
+        return cast("Sequence", _Told(sequence)) if _logger.isEnabledFor(logging.DEBUG) else sequence
 
     def acceptor(self, context: SecurityContext) -> Sequence:  # noqa: ARG002 - the other side's
         raise AssertionError("login is a client")
@@ -58,6 +63,37 @@ class _Watched:
         with contextlib.suppress(CredSSPError):  # a certificate whose key cannot be read has no fingerprint either
             return self._context.info if self._context else None
         return None
+
+
+class _Told:
+    """A sequence whose steps are logged: how many bytes came and went, and where the handshake stands then."""
+
+    def __init__(self, sequence: Sequence) -> None:
+        self._sequence = sequence
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sequence, name)
+
+    def step(self, data: Buffer = b"") -> StepResult:
+        result = self._sequence.step(data)
+        self._tell(f"took {len(data) - result.extra} bytes", result)
+        return result
+
+    def resume(self, answer: object) -> StepResult:
+        result = self._sequence.resume(answer)
+        self._tell("got an answer", result)
+        return result
+
+    def _tell(self, what: str, result: StepResult) -> None:
+        asked = f", asks {type(result.event).__name__}" if result.event else ""
+        _logger.debug(
+            "%s, sends %d bytes%s: tls %s, credssp %s",
+            what,
+            len(result.output),
+            asked,
+            self._sequence.context.info.tls_version or "not up",
+            self._sequence.context.state.name,
+        )
 
 
 async def log_on(login: Login) -> tuple[LoginReport, CredSSPError | None]:
@@ -85,12 +121,14 @@ async def log_on(login: Login) -> tuple[LoginReport, CredSSPError | None]:
         await _close(transport)
     elif transport is not None:
         transport.abort()  # it is closed already, unless the handshake could not even begin
+    _logger.debug("%s after %.1f ms", "failed" if error else "logged on", elapsed * 1000)
     return LoginReport.of(error, carriage.info, elapsed), error
 
 
 async def _connect(login: Login) -> asyncio.Transport:
     """Make the TCP connection; whatever is wrong with it is a `CredSSPError` of stage CONNECT."""
     address, loop = login.address, asyncio.get_running_loop()
+    _logger.debug("connecting to %s", address)
     try:
         async with asyncio.timeout(login.timeout):
             transport, _ = await loop.create_connection(Nobody, address.host, address.port)
@@ -106,6 +144,7 @@ async def _connect(login: Login) -> asyncio.Transport:
             stage=Stage.CONNECT,
             hint="see that a server listens there",
         ) from None
+    _logger.debug("connected to %s", transport.get_extra_info("peername"))
     return transport
 
 

@@ -18,7 +18,7 @@ from acredssp.aio.failures import FailureLimit
 from acredssp.aio.report import HandshakeOutcome, HandshakeReport
 from acredssp.aio.server import CredSSPServer
 from acredssp.aio.streams import ListenOptions, create_server
-from acredssp.aio.winbind import WinbindOracle, machine_identity
+from acredssp.aio.winbind import WinbindOracle, check_winbindd, machine_identity
 from acredssp.carriage.base import TLS, Carriage
 from acredssp.cli import loops
 from acredssp.cli.arguments import Address
@@ -93,10 +93,12 @@ class Serve:
 
     def _machine(self, winbind: WinbindOracle) -> NTLMIdentity:
         try:
-            return machine_identity(winbind.command, winbind.timeout)
+            identity = machine_identity(winbind.command, winbind.timeout)
+            check_winbindd(winbind.command, identity, winbind.timeout)
         except OSError as error:
             reason = f"{winbind.command[0]}: {reason_of(error)}" if error.errno else str(error)
             raise UsageError(f"cannot ask winbind: {reason}") from None
+        return identity
 
     def _server_config(self, accounts: Accounts, lookup: LookupHook | None) -> ServerConfig:
         by_ticket = TicketHolders(accounts, self.realms).authorize if self.keytab is not None else None

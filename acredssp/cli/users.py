@@ -117,6 +117,12 @@ class Users:
         """Whether some entry is for logons by Kerberos alone."""
         return bool(self._everybody_of) or any(entry.secret is None for entry in self._entries.values())
 
+    def knows(self, name: str) -> bool:
+        r"""Whether a name means an account of this file: `USER` of any domain, `DOMAIN\USER` or `USER@SUFFIX`."""
+        if Domains().account(name).domain:
+            return self.account(name) is not None
+        return bool(self._everybody_of) or upper(name) in {user for _, user in self._entries}
+
     def lookup(self, request: CredentialRequest) -> LookupAnswer:
         """Answer with the secret of the account that logs on, and its name; or with Deny."""
         entry = self._find(self._domains.account(request.principal.user, request.principal.domain))

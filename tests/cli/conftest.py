@@ -69,6 +69,7 @@ class Served:
 def users_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("serve") / "users"
     path.write_text(USERS, encoding="utf-8")
+    path.chmod(0o600)  # else the server warns of it
     return path
 
 

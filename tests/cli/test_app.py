@@ -2,12 +2,16 @@
 
 import datetime as dt
 import importlib.metadata
+import io
 import json
+import logging
 import re
+import socket
 from pathlib import Path
 
 import pytest
 
+import acredssp
 from acredssp.cli.report import DemoReport, LoginReport, ServeReport, to_json
 
 LOGIN_KEYS = [
@@ -65,7 +69,8 @@ def test_a_name_that_a_peer_made_up_is_ascii_in_json():
 
 
 def test_the_version_is_printed(command):
-    assert command("--version") == (0, f"acredssp {importlib.metadata.version('acredssp')}\n", "")
+    assert command("--version") == (0, f"acredssp {acredssp.__version__}\n", "")
+    assert acredssp.__version__ == importlib.metadata.version("acredssp")
 
 
 def test_without_a_command_the_commands_are_listed(command):
@@ -158,6 +163,8 @@ def users(tmp_path):
         ["--key-type", "dsa"],
         ["--listen", "b\u00fccher..:0"],
         ["--carriage", "smoke"],
+        ["--carriage", "tls", "--hybrid-ex"],
+        ["--log-level", "chatty"],
     ],
 )
 def test_a_serve_that_makes_no_sense_is_a_usage_error(command, users, words):
@@ -207,6 +214,101 @@ def test_a_key_with_a_password_is_refused_before_anybody_is_asked_for_it(command
     status, _, err = command("serve", "--users", users, "--cert", certificate, "--key", key)
     assert status == 2
     assert "without a password" in err
+
+
+@pytest.fixture
+def noticed(command, served_nowhere):
+    """What `serve` warns of when it starts; it ends at once, since it cannot listen."""
+
+    def call(*words):
+        status, _, err = command("serve", "--listen", served_nowhere, "--key-type", "ec", *words)
+        assert status == 4
+        return [line.removeprefix("warning: ") for line in err.splitlines() if line.startswith("warning: ")]
+
+    return call
+
+
+@pytest.fixture
+def served_nowhere():
+    """An address that is in use."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_server_warns_of_secrets_that_everybody_can_read(noticed, users, tmp_path):
+    users.chmod(0o644)
+    assert noticed("--users", users) == [f"everybody on this machine can read --users {users}: chmod o-r {users}"]
+    users.chmod(0o640)
+    assert noticed("--users", users) == []
+    chain, key = acredssp.self_signed(["localhost"], "ec")
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    for file, content in zip(files, (chain, key), strict=True):
+        file.write_bytes(content)
+        file.chmod(0o644)
+    assert noticed("--users", users, "--cert", files[0], "--key", files[1]) == [
+        f"everybody on this machine can read --key {files[1]}: chmod o-r {files[1]}"
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "# nobody\n\n", "D=example\n"])
+def test_a_server_warns_of_a_users_file_without_users(noticed, users, content):
+    users.chmod(0o600)
+    users.write_text(content, encoding="ascii")
+    assert noticed("--users", users) == [f"--users {users} has no entry: nobody can log on"]
+
+
+def test_a_server_warns_of_a_refused_user_whom_it_does_not_know(noticed, users):
+    users.chmod(0o600)
+    known = ["u", "U", "D\\u", "u@D"]
+    unknown = ["v", "E\\u", "u@E"]
+    words = [word for name in known + unknown for word in ("--refuse", name)]
+    assert noticed("--users", users, *words) == [
+        f"--refuse {name}: --users {users} has no such account" for name in unknown
+    ]
+
+
+def test_who_is_interrupted_at_the_prompt_gets_a_line_of_their_own(command, monkeypatch):
+    def interrupted(_prompt):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("acredssp.cli.arguments.getpass", interrupted)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert command("login", "h", "-u", "u") == (130, "", "\n")
+
+
+def test_the_end_of_the_input_at_the_prompt_is_no_password(command, monkeypatch):
+    def ended(_prompt):
+        raise EOFError
+
+    monkeypatch.setattr("acredssp.cli.arguments.getpass", ended)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    status, out, err = command("login", "h", "-u", "u")
+    assert (status, out) == (2, "")
+    assert "expected a password, got the end of the input" in err
+
+
+NOWHERE = ["login", "127.0.0.1:1", "-u", "u", "-p", "c4nary", "--insecure"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], False),
+        (["-v"], True),
+        (["--verbose"], True),
+        (["--log-level", "debug"], True),
+        (["--log-level", "info"], False),
+    ],
+)
+def test_log_lines_are_printed_to_the_standard_error_from_a_level_on(command, words, said):
+    status, out, err = command(*NOWHERE, *words)
+    assert (status, out) == (4, "")
+    assert ("DEBUG acredssp.login: connecting to 127.0.0.1:1\n" in err) is said
+    assert "c4nary" not in err
+    assert logging.getLogger("acredssp").handlers == []
+    assert logging.getLogger("acredssp").level == logging.NOTSET
 
 
 def test_a_bad_users_file_is_a_usage_error_with_its_line_and_without_its_secret(command, users):

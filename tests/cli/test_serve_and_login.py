@@ -393,6 +393,23 @@ def test_a_server_whose_reader_went_away_goes_on_and_says_so_once(serve_once, lo
     assert said == "warning: cannot write the output: broken pipe: serving goes on without a line for each handshake\n"
 
 
+def test_the_steps_of_a_logon_are_logged_and_none_of_its_secrets(served, log_on):
+    server = served()
+    status, _, err = log_on(server.address, "-v")
+    assert status == 0
+    assert "DEBUG acredssp.login: took 0 bytes, sends " in err
+    assert "tls TLSv1.3, credssp ESTABLISHED" in err
+    assert "INFO acredssp.audit: " in err
+    server.line()
+
+
+def test_a_server_logs_what_it_is_told_to(serve_once, log_on):
+    server = serve_once("--log-level", "info")
+    log_on(server.address, secret=("-p", "wrong"))
+    assert server.stop() == 0
+    assert "INFO acredssp: handshake with " in server.output
+
+
 def test_no_secret_is_in_any_output(serve_once, log_on, password):
     server = serve_once("--hybrid-ex", "--refuse", "bob")
     log_on(server.address)

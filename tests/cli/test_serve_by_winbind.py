@@ -104,3 +104,16 @@ def test_what_cannot_be_asked_is_said_at_the_start(command, words, said):
     status, out, err = command("serve", *words, "--listen", "127.0.0.1:0")
     assert (status, out) == (2, "")
     assert said in err
+
+
+def test_without_winbindd_it_does_not_start(command, program):
+    """As Samba's program behaves: it makes a challenge of itself, and only then cannot ask anybody."""
+    orphan = program.with_name("orphan")
+    no = "Authenticated: No\\nAuthentication-Error: Reading winbind reply failed!\\n.\\n.\\n"
+    orphan.write_text(
+        f'#!/bin/sh\ncase "$*" in *ntlm-server-1*) printf "{no}";; *) exec {program} "$@";; esac\n', encoding="ascii"
+    )
+    orphan.chmod(0o700)
+    status, out, err = command("serve", "--winbind", "--ntlm-auth", orphan, "--listen", "127.0.0.1:0")
+    assert (status, out) == (2, "")
+    assert "cannot ask winbind: winbindd does not answer" in err
