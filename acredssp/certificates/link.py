@@ -54,6 +54,7 @@ class Link:
     """
 
     __slots__ = (
+        "_who",
         "basic", "certificate", "constraints", "der", "issuer", "key", "key_info", "key_usage", "names", "not_after",
         "not_before", "not_understood", "position", "subject", "usages",
     )  # fmt: skip
@@ -62,6 +63,7 @@ class Link:
         self.certificate = certificate
         self.der = der
         self.position = position
+        self._who: str | None = None
         _, self.issuer, self.subject, self.key_info = front(der)
         self.not_before = certificate.not_valid_before_utc
         self.not_after = certificate.not_valid_after_utc
@@ -95,7 +97,15 @@ class Link:
 
     @property
     def who(self) -> str:
-        """The certificate in words, for an error."""
+        """The certificate in words, for an error.
+
+        Made once: a stranger's name may be long, and a search refuses one certificate many times.
+        """
+        if self._who is None:
+            self._who = self._describe()
+        return self._who
+
+    def _describe(self) -> str:
         if self.position == 0:
             return place(0)
         name = shown_name(lambda: self.certificate.subject)

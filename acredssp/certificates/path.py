@@ -221,7 +221,7 @@ class _Search:
             known = True
             if self._vouches(issuer, path) and (issuer.position is None or self._find((*path, issuer))):
                 return True
-        if not known:
+        if not known and self._says < _NOT_THERE:
             self._note(self._not_there(link), _NOT_THERE)
         return False
 

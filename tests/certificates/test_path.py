@@ -3,7 +3,7 @@
 import pytest
 from support.certificates import NOW, Made, constraints, shared_key
 
-from acredssp.certificates import path
+from acredssp.certificates import link, path
 from acredssp.trust import Trust, Verdict
 
 ROOT = Made("root", ca=True)
@@ -86,6 +86,15 @@ def test_names_and_constraints_are_compared_within_a_bound():
     )
     assert judgement.verdict is Verdict.UNTRUSTED
     assert "are too many for the names" in judgement.reason
+
+
+def test_the_name_of_a_certificate_is_put_into_words_once(monkeypatch):
+    """A name may fill a certificate, and a search that leads nowhere refuses one many times."""
+    shown = []
+    monkeypatch.setattr(link, "shown_name", lambda read: shown.append(read) or "a name")
+    chain = ladder(3, 3)
+    assert not judge(chain).trusted
+    assert len(shown) <= len(chain) + 1
 
 
 def test_what_costs_nothing_is_asked_before_a_signature(signatures):
