@@ -96,7 +96,12 @@ async def case(link: Link, count: int) -> dict[str, float]:
     server.close()
     await asyncio.sleep(0.1)
     ends = 2 * count * 1024
-    return {"established": (established - before) / ends, "used": (used - before) / ends}
+    return {"established": growth(before, established) / ends, "used": growth(before, used) / ends}
+
+
+def growth(before: int, after: int) -> int:
+    """Return the bytes by which a process grew; one page at least, since nothing less can be told from none."""
+    return max(after - before, os.sysconf("SC_PAGE_SIZE"))
 
 
 def make_link(name: str) -> Link:

@@ -112,6 +112,11 @@ def timed_callbacks(loop: asyncio.AbstractEventLoop, longest: list[float]) -> It
         longest.append(most)
 
 
+def share(disturbed: float, undisturbed: float) -> float:
+    """Return the share of the rate that is left; none where nothing was completed undisturbed: that shows nothing."""
+    return disturbed / undisturbed if undisturbed else 0.0
+
+
 class NoExecutor:
     """Stands where the loop's default executor would: whoever asks for it is counted and refused."""
 
@@ -168,7 +173,7 @@ class Bench:
                         found[-1] |= await self._disturbed(folder / f"krb5-{number}.conf")
         return {
             "rounds": found[1:],
-            "ratio": statistics.median(each["disturbed"] / each["undisturbed"] for each in found[1:]),
+            "ratio": statistics.median(share(each["disturbed"], each["undisturbed"]) for each in found[1:]),
             "longest_callback": max(each["longest_callback"] for each in found[1:]),
             "stalled_ended_with": dict(self.ends),
             "default_executor_asked": executor.asked,
