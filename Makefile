@@ -2,6 +2,7 @@
 #   make run     a demonstration: real handshakes, client and server
 #   make test    the tests; a missing peer program or library is a named skip
 #   make quick   the tests for the inner loop of work: what needs no peer, no other process and no event loop matrix
+#   make test-floors  the tests of make quick, and those of the command line, with the oldest dependencies allowed
 #   make check   what continuous integration asks for: fmt lint types, and the tests with branch coverage
 #   make bench   what it costs, beside what others cost, under five minutes; make bench-full takes longer
 #   make bench-check  what may not get more expensive
@@ -20,6 +21,8 @@ KERBEROS ?= $(shell command -v krb5-config 2>/dev/null)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+# The same, with a line for each package, and all that pip said where it fails.
+INSTALL = $(BIN)/python -c "$$INSTALL_LOUDLY" install
 export PIP_ROOT_USER_ACTION := ignore
 
 # The stamps below stand for "this extra is installed as pyproject.toml asks for it".
@@ -27,6 +30,9 @@ VENV_STAMP := $(VENV)/.stamp-venv
 RUN_STAMP := $(VENV)/.stamp-run
 DEV_STAMP := $(VENV)/.stamp-dev
 BENCH_STAMP := $(VENV)/.stamp-bench
+# A virtual environment with the oldest versions of what pyproject.toml has acredssp depend on.
+FLOORS := build/floors
+FLOORS_STAMP := build/.stamp-floors
 KERBEROS_STAMP := $(VENV)/.stamp-kerberos
 # The package with its engine compiled; what is installed into .venv stays interpreted.
 COMPILED := build/compiled
@@ -35,8 +41,8 @@ COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio s
     test_config.py test_md4.py test_secrets.py test_tls_config.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
-.PHONY: mutants run test quick check fmt format lint types cover interop docs conformance bench bench-full bench-check \
-    compiled compiled-if-possible test-compiled clean
+.PHONY: install-floors mutants run test quick check fmt format lint types cover interop docs conformance bench bench-full bench-check \
+    compiled compiled-if-possible test-compiled test-floors clean
 .DEFAULT_GOAL := check
 
 run: $(RUN_STAMP)
@@ -107,6 +113,11 @@ test-compiled: $(DEV_STAMP) $(KERBEROS_STAMP) $(COMPILED_STAMP)
 mutants: $(DEV_STAMP) $(KERBEROS_STAMP)
 	$(BIN)/python tests/mutants.py
 
+# What pyproject.toml allows must work: its lower bounds are what is installed here. The other tools are the newest.
+test-floors: $(FLOORS_STAMP)
+	$(FLOORS)/bin/pytest --quick $(ARGS)
+	$(FLOORS)/bin/pytest tests/cli tests/aio/test_streams.py $(ARGS)
+
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *__mypyc*.so
 	find acredssp -name '*.so' -delete
@@ -122,6 +133,27 @@ except ImportError:
     sys.exit("$(PYTHON) has no venv module: apt-get install python3-venv, or make PYTHON=another-python")
 endef
 export CHECK_PYTHON
+
+define INSTALL_LOUDLY
+import re, subprocess, sys
+pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--no-color", *sys.argv[1:]]
+steps = {
+    "finding": r"(?:Collecting|Obtaining dependency information for) (\w[\w.-]*)",
+    "fetching": r"Downloading (?:https?:\S*/)?(\w[\w.]*)-\S*\.(?:whl|tar\.gz|zip)(?!\.metadata)",
+    "building": r"Building wheel for (\S+) .*: started",
+}
+said = []
+with subprocess.Popen(pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+    for line in process.stdout:
+        said.append(line)
+        for step, pattern in steps.items():
+            if found := re.match(pattern, line.strip()):
+                print("  " + step, found[1].replace("_", "-"), flush=True)
+        if line.startswith("Installing collected packages:"):
+            print("  installing", line.count(",") + 1, "packages", flush=True)
+sys.exit(process.returncode and "".join(said))
+endef
+export INSTALL_LOUDLY
 
 define CHECK_COMPILER
 import os, shlex, shutil, sys, sysconfig
@@ -142,18 +174,33 @@ $(VENV_STAMP):
 
 $(RUN_STAMP): $(VENV_STAMP) pyproject.toml
 	@echo "installing acredssp with its command line into $(VENV)"
-	@$(PIP) install --editable '.[cli,fast,uvloop]'
+	@$(INSTALL) --editable '.[cli,fast,uvloop]'
 	@touch $@
 
 $(DEV_STAMP): $(VENV_STAMP) pyproject.toml
 	@echo "installing acredssp and its development tools into $(VENV)"
-	@$(PIP) install --editable '.[dev]'
+	@$(INSTALL) --editable '.[dev]'
 	@touch $@ $(RUN_STAMP)
 
 $(BENCH_STAMP): $(VENV_STAMP) pyproject.toml
 	@echo "installing acredssp and what its benchmarks need into $(VENV)"
-	@$(PIP) install --editable '.[bench]'
+	@$(INSTALL) --editable '.[bench]'
 	@touch $@
+
+$(FLOORS_STAMP): $(VENV_STAMP) pyproject.toml
+	@rm -rf $(FLOORS)
+	@mkdir -p build
+	@echo "making $(FLOORS) with the oldest dependencies that pyproject.toml allows"
+	@$(BIN)/python -m venv $(FLOORS)
+	@$(MAKE) --no-print-directory install-floors
+	@touch $@
+
+install-floors: BIN := $(FLOORS)/bin
+install-floors:
+	@$(INSTALL) uv
+	@$(BIN)/uv pip compile --quiet --python $(BIN)/python --resolution lowest-direct --extra cli --extra fast \
+		--extra uvloop --no-annotate --no-header --output-file $(FLOORS)/floors.txt pyproject.toml
+	@$(INSTALL) --constraint $(FLOORS)/floors.txt --editable '.[dev]'
 
 # Built from a copy: the hook leaves what it compiles beside the sources, where the editable install would import it.
 $(COMPILED_STAMP): $(VENV_STAMP) pyproject.toml $(shell find acredssp -name '*.py')
@@ -171,7 +218,7 @@ $(COMPILED_STAMP): $(VENV_STAMP) pyproject.toml $(shell find acredssp -name '*.p
 $(KERBEROS_STAMP): $(DEV_STAMP)
 ifneq ($(strip $(KERBEROS)),)
 	@echo "compiling gssapi and krb5 into $(VENV), a minute (make KERBEROS= leaves them out)"
-	@CFLAGS=-O0 $(PIP) install --no-cache-dir --editable '.[kerberos]' 2>$(VENV)/kerberos.log \
+	@CFLAGS=-O0 $(INSTALL) --no-cache-dir --editable '.[kerberos]' 2>$(VENV)/kerberos.log \
 		|| echo "Kerberos could not be compiled (see $(VENV)/kerberos.log): its tests will be skipped"
 	@touch $@
 endif
