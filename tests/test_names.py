@@ -9,6 +9,8 @@ from support.peers import Lab
 from acredssp.names import escape_principal, split_principal, unicode_upper, upper
 
 
+@pytest.mark.requirement("kerberos.principals")
+@pytest.mark.requirement("ntlm.upper-case")
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -56,6 +58,7 @@ def test_unicodes_upper_case_maps_one_character_to_one(name, expected):
     assert unicode_upper(name) == expected
 
 
+@pytest.mark.requirement("ntlm.upper-case")
 @pytest.mark.interop
 def test_every_character_is_as_ntfs_has_it(tmp_path):
     """NTFS compares file names by the same table, and keeps it in each volume; ntfs-3g makes one of its own."""
@@ -97,6 +100,7 @@ def test_a_principal_is_split_where_its_realm_begins(text, name, realm):
     assert split_principal(text) == (name, realm)
 
 
+@pytest.mark.requirement("kerberos.principals")
 def test_principals_that_differ_have_names_that_differ():
     """Every way in which libkrb5 may write a name of up to four of these pieces."""
     pieces = ["a", "/", r"\/", r"\@", r"\\", r"\n", r"\0"]

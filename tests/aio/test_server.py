@@ -138,6 +138,7 @@ async def test_a_report_of_a_success_tells_who_and_how(lab):
     transport.abort()
 
 
+@pytest.mark.requirement("accounts.once")
 @pytest.mark.parametrize(
     ("hooks", "account"),
     [

@@ -24,6 +24,8 @@ def info(account):
 ALICE, BOB = Account("alice", "CONTOSO"), Account("bob")
 
 
+@pytest.mark.requirement("accounts.once")
+@pytest.mark.requirement("accounts.once")
 @pytest.mark.parametrize(
     ("name", "refused", "let_in"),
     [

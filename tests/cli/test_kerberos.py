@@ -131,6 +131,7 @@ def ticket(kerberos):
     return words
 
 
+@pytest.mark.requirement("accounts.once")
 @pytest.mark.parametrize("name", ["alice", "ACREDSSP.TEST\\alice", "alice@acredssp.test"])
 def test_a_refused_account_does_not_come_in_by_a_ticket(name, kerberos, serve_by, log_on, ticket):
     server = serve_by("--keytab", kerberos.keytab, "--refuse", name, "--hybrid-ex")

@@ -18,6 +18,9 @@ def denied(text, user, domain=""):
     return isinstance(answer(text, user, domain), Deny)
 
 
+@pytest.mark.requirement("accounts.suffix")
+@pytest.mark.requirement("accounts.suffix")
+@pytest.mark.requirement("accounts.suffix")
 @pytest.mark.parametrize(
     ("line", "user", "domain", "account"),
     [
@@ -88,6 +91,7 @@ def test_the_entry_of_the_very_domain_wins_over_the_one_for_any(text):
     assert answer(text, "bob").password == "local"
 
 
+@pytest.mark.requirement("accounts.names")
 def test_accounts_that_windows_tells_apart_are_two():
     text = ":strasse:one\n:straße:two"
     assert answer(text, "STRASSE", "CONTOSO").password == "one"

@@ -296,6 +296,7 @@ def test_only_true_authorizes(answer, status):
     assert error_code(server) == status
 
 
+@pytest.mark.requirement("accounts.once")
 def test_authorize_may_say_which_account_it_is():
     server = script_server(authorize=True, admit=True)
     server.step(TSRequest(6, nego_token=b"c1").encode())

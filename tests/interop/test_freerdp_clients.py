@@ -69,6 +69,7 @@ def test_tls_versions_and_keys(graphical_lab, hosted, client, key_type, tls_vers
     assert report.info.tls_version == tls_version.name.replace("_", ".")
 
 
+@pytest.mark.requirement("ntlm.upper-case")
 @CLIENTS
 @pytest.mark.parametrize("user", SCRIPTS)
 def test_names_in_every_script(graphical_lab, hosted, client, user):

@@ -224,6 +224,7 @@ def anonymous_ticket(kerberos, tmp_path):
         yield kerberos.cache("anonymous")
 
 
+@pytest.mark.requirement("kerberos.anonymous")
 @pytest.mark.parametrize("choice", [MechanismChoice.KERBEROS, MechanismChoice.RAW_KERBEROS])
 async def test_an_anonymous_ticket_logs_nobody_on(anonymous_ticket, kerberos, choice):
     reports = []

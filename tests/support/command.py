@@ -12,6 +12,7 @@ COMMAND = str(Path(sys.executable).with_name("acredssp"))
 
 USERS = f"""\
 # the accounts of the tests
+CONTOSO=contoso.com
 CONTOSO:alice:Passw0rd!
 CONTOSO:carol:$NT${NT_HASH.hex()}
 ACREDSSP.TEST:alice:Passw0rd!

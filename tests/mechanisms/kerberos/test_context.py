@@ -61,6 +61,8 @@ def test_a_password_logs_on(kerberos):
     exchange_messages(client, server)
 
 
+@pytest.mark.requirement("kerberos.anonymous")
+@pytest.mark.requirement("kerberos.principals")
 @pytest.mark.parametrize(
     ("user", "domain"),
     [("alice", "ACREDSSP.TEST"), ("alice", "acredssp.test"), ("alice@acredssp.test", ""), ("alice", "")],

@@ -60,6 +60,9 @@ def test_lookup_is_asked_for_what_the_client_claims():
     assert_sealed_both_ways(client, server)
 
 
+@pytest.mark.requirement("accounts.once")
+@pytest.mark.requirement("ntlm.upper-case")
+@pytest.mark.requirement("ntlm.upper-case")
 @pytest.mark.parametrize(
     "answer",
     [
