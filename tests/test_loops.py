@@ -21,7 +21,7 @@ def run_samples(report, *arguments):
         env=os.environ | {"PYTHONPATH": str(TESTS), "ACREDSSP_NO_SKIPS": ""},
         capture_output=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     outcomes = {}
     for case in ET.parse(report).iter("testcase"):  # noqa: S314  # pytest wrote it

@@ -19,7 +19,7 @@ def run_quickly(report, *arguments):
         env=os.environ | {"ACREDSSP_NO_SKIPS": "1"},
         capture_output=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     ended = {}
     for case in ET.parse(report).iter("testcase"):  # noqa: S314  # pytest wrote it

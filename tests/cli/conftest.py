@@ -21,7 +21,7 @@ CONTOSO:alice:{PASSWORD}
 :bob:b0bs
 CONTOSO:carol:$NT$8846f7eaee8fb117ad06bdd830b7586c
 """
-PATIENCE = 30
+PATIENCE = 120
 """Seconds until a program that says nothing is taken for dead: only a hanging test ever waits so long."""
 
 

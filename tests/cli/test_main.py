@@ -14,7 +14,7 @@ main()
 
 
 def python(*words):
-    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.mark.parametrize("absent", ["typer", "rich"])

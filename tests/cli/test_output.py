@@ -12,7 +12,7 @@ from acredssp.cli import output
 from acredssp.cli.app import run
 from acredssp.cli.output import CANNOT_WRITE, OutputError
 
-PATIENCE = 30
+PATIENCE = 120
 
 NOWHERE = ["login", "127.0.0.1:{port}", "-u", "u", "-p", "c4nary"]
 """A logon that fails, since nobody listens there."""

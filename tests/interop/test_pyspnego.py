@@ -170,7 +170,7 @@ async def test_their_client_over_a_socket_is_told_and_ends(mechanism, server_con
         port = server.sockets[0].getsockname()[1]
         command = [sys.executable, "-c", THEIR_CLIENT, str(port), mechanism, password]
         run = await asyncio.to_thread(
-            subprocess.run, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20, check=False
+            subprocess.run, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False
         )
     output = run.stdout.decode()
     if password == "wrong":

@@ -166,7 +166,7 @@ def lets_in(lab, client, config, seed, *arguments):
         listening = await asyncio.start_server(connected, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
         run = await asyncio.to_thread(freerdp.log_on, lab, client, f"127.0.0.1:{port}", *arguments)
-        server = await asyncio.wait_for(ended, 10)
+        server = await asyncio.wait_for(ended, 120)
         listening.close()
         return server, run.status
 

@@ -8,7 +8,7 @@ from acredssp.credentials import Password
 from acredssp.policy import Policy
 from acredssp.status import SecurityStatus
 
-PATIENCE = 30
+PATIENCE = 120
 """Seconds until a peer that says nothing is taken for dead: only a hanging test ever waits so long."""
 
 

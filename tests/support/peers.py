@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-DEADLINE = 30.0
+DEADLINE = 120.0
 """Seconds that anything of a peer may take before the test fails; nothing waits that long unless it hangs."""
 POLL = 0.02
 """Seconds between two looks at what is waited for."""
