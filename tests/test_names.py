@@ -9,7 +9,6 @@ from support.peers import Lab
 from acredssp.names import escape_principal, split_principal, unicode_upper, upper
 
 
-@pytest.mark.requirement("kerberos.principals")
 @pytest.mark.requirement("ntlm.upper-case")
 @pytest.mark.parametrize(
     ("name", "expected"),
@@ -76,6 +75,7 @@ def test_every_character_is_as_ntfs_has_it(tmp_path):
     assert upper(beyond) == beyond
 
 
+@pytest.mark.requirement("kerberos.principals")
 @pytest.mark.parametrize(
     ("text", "name", "realm"),
     [

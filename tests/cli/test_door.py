@@ -25,7 +25,6 @@ ALICE, BOB = Account("alice", "CONTOSO"), Account("bob")
 
 
 @pytest.mark.requirement("accounts.once")
-@pytest.mark.requirement("accounts.once")
 @pytest.mark.parametrize(
     ("name", "refused", "let_in"),
     [
@@ -54,6 +53,7 @@ def test_nobody_is_refused_unless_named_and_who_has_no_name_is():
     assert not Refused([]).admit(HandshakeInfo(6, "ntlm", None, "password", "TLSv1.3", "cipher", None))
 
 
+@pytest.mark.requirement("accounts.once")
 @pytest.mark.parametrize(
     ("realm", "user", "account"),
     [

@@ -19,8 +19,6 @@ def denied(text, user, domain=""):
 
 
 @pytest.mark.requirement("accounts.suffix")
-@pytest.mark.requirement("accounts.suffix")
-@pytest.mark.requirement("accounts.suffix")
 @pytest.mark.parametrize(
     ("line", "user", "domain", "account"),
     [
@@ -51,6 +49,7 @@ def test_an_entry_fits_and_says_whose_logon_it_is(line, user, domain, account):
     assert str(Account(found.user, found.domain)) == account
 
 
+@pytest.mark.requirement("accounts.suffix")
 @pytest.mark.parametrize(
     ("line", "user", "domain"),
     [
@@ -150,6 +149,7 @@ def test_every_name_takes_the_time_of_one_secret():
         assert len(secret.nt_hash) == 16
 
 
+@pytest.mark.requirement("accounts.suffix")
 @pytest.mark.parametrize(
     ("user", "realm", "account"),
     [
