@@ -9,6 +9,7 @@ Who calls: `handshake` and `server`, once for each handshake; `asking` for its t
 import dataclasses
 import enum
 import logging
+import math
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -94,6 +95,22 @@ class HandshakeReport:
         return principal.account if principal is not None else None
 
 
+class Sparingly:
+    """Lets one of many through a second: whoever is turned away comes again at once, and each time costs a line."""
+
+    __slots__ = ("_next",)
+
+    def __init__(self) -> None:
+        self._next = -math.inf
+
+    def lets(self, now: float) -> bool:
+        """Whether what happens now, in seconds of any clock, is let through."""
+        if now < self._next:
+            return False
+        self._next = now + 1.0
+        return True
+
+
 HandshakeHook: TypeAlias = Callable[[HandshakeReport], object]
 """Called once for each handshake, before the application gets the connection. A plain function; its result is
 ignored."""
@@ -121,11 +138,16 @@ def outcome_of(error: CredSSPError | None, *, heard: bool = True) -> HandshakeOu
             return HandshakeOutcome.FAILED
 
 
-def log_report(report: HandshakeReport) -> None:
-    """Write a server's line for one handshake. Its first words are fixed, so that a filter can rely on the address."""
+def log_report(report: HandshakeReport, *, quiet: bool = False) -> None:
+    """Write a server's line for one handshake. Its first words are fixed, so that a filter can rely on the address.
+
+    Args:
+        report: How it ended.
+        quiet: Whether it is not worth more than the level DEBUG.
+    """
     error, outcome = report.error, report.outcome
     late = isinstance(error, HandshakeTimeout) and report.hook  # of a hook that was late by itself is told already
-    level = logging.DEBUG if outcome in _QUIET else logging.WARNING if late else logging.INFO
+    level = logging.DEBUG if quiet or outcome in _QUIET else logging.WARNING if late else logging.INFO
     if not _logger.isEnabledFor(level):
         return
     peer = address_text(report.peer_address)

@@ -27,7 +27,7 @@ from acredssp.aio.handshake import Handshake, aborted
 from acredssp.aio.limits import Handshakes
 from acredssp.aio.listening import Listening
 from acredssp.aio.protocol import CredSSPProtocol
-from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, log_report, outcome_of
+from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, Sparingly, log_report, outcome_of
 from acredssp.aio.sources import source_of
 from acredssp.aio.transport import SecureTransport, start_application
 from acredssp.carriage.base import Carriage
@@ -88,6 +88,7 @@ class CredSSPServer(asyncio.AbstractServer):
         self._handshakes: dict[_Accepted, asyncio.Task[None]] = {}
         self._places = Handshakes(max_handshakes, max_handshakes_per_source)
         self._failures = Failures(max_failures, loop.time, loop.call_at) if max_failures is not None else None
+        self._limited_lines = Sparingly()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -297,7 +298,8 @@ class CredSSPServer(asyncio.AbstractServer):
             outcome=outcome or outcome_of(error, heard=False),
             hook=hook,
         )
-        log_report(report)
+        limited = report.outcome is HandshakeOutcome.LIMITED
+        log_report(report, quiet=limited and not self._limited_lines.lets(self._loop.time()))
         self._concluded(accepted, report)
 
     def _concluded(self, accepted: "_Accepted", report: HandshakeReport) -> None:

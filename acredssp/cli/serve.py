@@ -9,13 +9,14 @@ import dataclasses
 import json
 import signal
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Final, Unpack
 
 from rich.console import Console
 from rich.markup import escape
 
 from acredssp.aio.failures import FailureLimit
-from acredssp.aio.report import HandshakeOutcome, HandshakeReport
+from acredssp.aio.report import HandshakeOutcome, HandshakeReport, Sparingly
 from acredssp.aio.server import CredSSPServer
 from acredssp.aio.streams import ListenOptions, create_server
 from acredssp.aio.winbind import WinbindOracle, check_winbindd, machine_identity
@@ -277,6 +278,7 @@ class _Lines:
         self._warn = warn
         self._as_json = as_json
         self._worker = worker
+        self._limited = Sparingly()
         self._lost = 0
         """Lines that could not be written since the last one that could."""
 
@@ -288,8 +290,13 @@ class _Lines:
             self._write(f"listening on [bold]{escape(str(address))}[/], key pin {pin}")
 
     def handshake(self, report: HandshakeReport) -> None:
-        """Say how one handshake went: the server's `on_handshake`. A load balancer's probe is none."""
+        """Say how one handshake went: the server's `on_handshake`.
+
+        A load balancer's probe is none, and of the connections that a limit turns away one a second will do.
+        """
         if report.outcome is HandshakeOutcome.NO_DATA:
+            return
+        if report.outcome is HandshakeOutcome.LIMITED and report.info is None and not self._limited.lets(monotonic()):
             return
         line = ServeReport.of(report, worker=self._worker.number if self._worker else None)
         try:

@@ -3,7 +3,15 @@ import logging
 import pytest
 
 from acredssp import errors
-from acredssp.aio.report import HandshakeOutcome, HandshakeReport, address_text, log_report, outcome_of, printable
+from acredssp.aio.report import (
+    HandshakeOutcome,
+    HandshakeReport,
+    Sparingly,
+    address_text,
+    log_report,
+    outcome_of,
+    printable,
+)
 from acredssp.mechanisms.base import Principal
 from acredssp.status import NTSTATUS, Stage
 
@@ -109,3 +117,10 @@ def test_nobody_writes_a_second_line_into_the_log(caplog):
     text = line(caplog, principal=Principal(forged, "x\x1b[2J")).getMessage()
     assert text.isprintable()
     assert text.startswith("handshake with 192.0.2.7:50123 failed: denied, ")
+
+
+def test_one_of_many_is_let_through_a_second():
+    lines = Sparingly()
+    assert [lines.lets(now) for now in (-5.0, -4.5, -4.01, -4.0, -3.5, 7.0, 7.0)] == [
+        True, False, False, True, False, True, False,
+    ]  # fmt: skip

@@ -297,6 +297,18 @@ async def test_a_stranger_who_takes_every_place_loses_one_to_each_newcomer_from_
         writer.close()
 
 
+async def test_of_those_that_a_limit_turns_away_one_line_a_second_is_told(lab, caplog, monkeypatch):
+    lab = await lab(max_handshakes_per_source=1)
+    monkeypatch.setattr(lab.server._loop, "time", lambda: 1000.0, raising=False)
+    with caplog.at_level(logging.DEBUG, "acredssp"):
+        writers = [(await lab.raw())[1] for _ in range(6)]
+        reports = await lab.reported(5)
+    assert [report.outcome for report in reports] == [HandshakeOutcome.LIMITED] * 5
+    assert [record.levelno for record in caplog.records] == [logging.INFO] + [logging.DEBUG] * 4
+    for writer in writers:
+        writer.close()
+
+
 # --- accept ---
 
 

@@ -1,5 +1,6 @@
 """The limits of `serve`, and the page about them: its numbers and its fail2ban filters are what is so."""
 
+import io
 import json
 import logging
 import re
@@ -7,13 +8,15 @@ import socket
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support.by_hand import PATIENCE, connect, log_on
 
 from acredssp.aio.failures import FailureLimit
 from acredssp.aio.report import HandshakeOutcome, HandshakeReport, log_report
 from acredssp.cli import arguments
 from acredssp.cli.outcome import UsageError
-from acredssp.errors import AuthenticationError, PeerClosed
+from acredssp.cli.serve import _Lines as Lines
+from acredssp.errors import AuthenticationError, LimitExceeded, PeerClosed
 from acredssp.mechanisms.base import Principal
 from acredssp.status import NTSTATUS, Stage
 
@@ -75,7 +78,9 @@ def test_a_guesser_has_to_wait_and_one_line_says_so(serve_once, password):
     assert {(line["result"], line["nt_status"]) for line in lines} == {("denied", "STATUS_LOGON_FAILURE")}
     assert server.stop() == 0
     said = [line for line in server.output.splitlines() if "wrong passwords" in line]
-    assert said == ["too many wrong passwords from 127.0.0.1 for ALICE: no more tries for 600 seconds"]
+    assert said == [
+        "WARNING acredssp: too many wrong passwords from 127.0.0.1 for ALICE: no more tries for 600 seconds"
+    ]
 
 
 def test_a_source_at_its_limit_is_turned_away(serve_once, password):
@@ -97,6 +102,16 @@ def test_the_handshakes_of_all_together_are_limited(serve_once):
         with connect(server.port) as another:
             assert another.recv(1) == b""
         assert server.line()["outcome"] == "limited"
+
+
+def test_of_those_that_a_limit_turns_away_one_line_a_second_is_printed(monkeypatch):
+    now, told = [0.0], io.StringIO()
+    monkeypatch.setattr("acredssp.cli.serve.monotonic", lambda: now[0])
+    lines = Lines(Console(file=told), print, as_json=True)
+    report = HandshakeReport(None, LimitExceeded("no"), None, None, outcome=HandshakeOutcome.LIMITED)
+    for now[0] in (0.0, 0.5, 0.99, 1.0, 1.5):
+        lines.handshake(report)
+    assert len(told.getvalue().splitlines()) == 2
 
 
 def test_a_handshake_has_so_much_time(serve_once):
