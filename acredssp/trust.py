@@ -139,7 +139,8 @@ class Trust:
         return _TRUSTED
 
     def _refused(self, refusal: Refusal, pin: str) -> Judgement:
-        if self.pins and refusal.verdict is Verdict.UNTRUSTED:
+        # Only the name is looked at after an authority has vouched. Any other fault may be of a stranger's choice.
+        if self.pins and refusal.verdict is not Verdict.WRONG_NAME:
             return self._another_key(refusal, pin)
         advice = _NO_NAMES if refusal.no_names else _ADVICE[refusal.verdict]
         if not self.pins:  # else a key that came is never offered in place of the one that is known

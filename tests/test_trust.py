@@ -256,6 +256,17 @@ def test_another_key_than_the_pinned_one_is_named_and_not_offered(authorities):
     assert judgement.error().security_status is SecurityStatus.SEC_E_CERT_UNKNOWN
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"days": -1, "start": -9}, {"start": 1}, {"usages": [CLIENT_AUTH]}, {"key": "rsa1024"}, {"names": ["b.example"]}],
+)
+def test_another_key_is_told_whatever_else_is_wrong(changes):
+    """Whoever is in between chooses the certificate, and must not choose what the client is told."""
+    trust = Trust.pinned("00" * 32)
+    assert verdict([Made("s", **changes).der], trust=trust) is Verdict.PIN_DIFFERS
+    assert verdict([Made("s", by=OTHER, **changes).der, OTHER.der], trust=trust) is Verdict.PIN_DIFFERS
+
+
 def test_of_many_pins_some_are_named():
     trust = Trust.pinned(*[f"{number:064x}" for number in range(5)])
     reason = trust.judge([Made("s").der], "host.example", NOW).reason
@@ -267,11 +278,11 @@ def test_of_many_pins_some_are_named():
     [
         ([Made("s", by=ROOT)], Verdict.TRUSTED),
         ([Made("s", by=ROOT, names=["b.example"])], Verdict.WRONG_NAME),
-        ([Made("s", by=ROOT, days=-1, start=-9)], Verdict.EXPIRED),
+        ([Made("s", by=ROOT, days=-1, start=-9)], Verdict.PIN_DIFFERS),
         ([Made("s", by=OTHER)], Verdict.PIN_DIFFERS),
     ],
 )
-def test_a_trusted_authority_vouches_beside_a_pin_and_its_faults_are_told(chain, verdict):
+def test_a_trusted_authority_vouches_beside_a_pin(chain, verdict):
     trust = Trust(authorities=(ROOT.certificate,), pins=frozenset({"00" * 32}))
     judgement = trust.judge([made.der for made in chain], "host.example", NOW)
     assert judgement.verdict is verdict
