@@ -16,8 +16,10 @@ import spnego
 from spnego.channel_bindings import GssChannelBindings
 
 from acredssp.credentials import Keytab, Password, TicketCache
+from acredssp.errors import PolicyError
 from acredssp.mechanisms.kerberos.errors import Phase, translate
 from acredssp.names import escape_principal, upper
+from acredssp.status import SecurityStatus
 
 try:
     import gssapi
@@ -151,6 +153,12 @@ def _principal_of_windows(name: str) -> str:
 
 def keytab_realms(keytab: Keytab) -> frozenset[str]:
     """Return the realms that a keytab has keys of."""
+    if not _HAS_GSSAPI:
+        raise PolicyError(
+            "kerberos: windows does not tell the realms of its keys",
+            security_status=SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION,
+            hint="name them, as by --allow-realm",
+        )
     try:
         context = krb5.init_context()
         keys = krb5.kt_resolve(context, _keytab_name(keytab)) if keytab.name else krb5.kt_default(context)

@@ -133,6 +133,15 @@ def test_the_realms_of_a_keytab(kerberos, tmp_path):
         keytab_realms(Keytab(str(tmp_path / "absent")))
 
 
+def test_windows_names_its_clients_another_way_and_keeps_its_realms_to_itself(monkeypatch):
+    monkeypatch.setattr(library, "_HAS_GSSAPI", False)
+    for name, principal in (("CONTOSO\\alice", "alice@CONTOSO"), ("a@b", r"a\@b"), ("", "")):
+        native = library.NativeContext(types.SimpleNamespace(client_principal=name))
+        assert native.client_principal == principal
+    with pytest.raises(PolicyError, match="--allow-realm"):
+        keytab_realms(Keytab())
+
+
 def test_a_ticket_cache_logs_on_and_keeps_what_it_has(kerberos):
     name = kerberos.log_on("bob")
     before = tickets_in(name)
