@@ -15,6 +15,12 @@ __all__ = ["FALL_BACK", "MechanismChoice", "Policy"]
 
 OLDEST_VERSION = 2
 NEWEST_VERSION = 6
+_TLS_VERSIONS: Final = (
+    ssl.TLSVersion.TLSv1,
+    ssl.TLSVersion.TLSv1_1,
+    ssl.TLSVersion.TLSv1_2,
+    ssl.TLSVersion.TLSv1_3,
+)
 FIRST_SAFE_VERSION = 5
 """Versions 2 to 4 bind by an echo of the key that an attacker can replay (CVE-2018-0886)."""
 
@@ -67,7 +73,16 @@ class Policy:
     """Whether `min_version` may be 2, 3 or 4: open to the relay of CVE-2018-0886."""
 
     min_tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    """The lowest version of TLS; below 1.2 only with `dangerous_allow_legacy_tls`."""
     max_tls: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED
+    """The highest version of TLS."""
+    dangerous_allow_legacy_tls: bool = False
+    """Whether `min_tls` may be TLS 1.0 or 1.1, which sign by MD5 and SHA-1 (RFC 8996 has taken them away). OpenSSL then
+    works at its security level 0, with the suites of those versions: keys of any length are taken, TLS 1.2 included.
+    That is so for the contexts made of this policy, and for no other one."""
+    dangerous_allow_legacy_ciphers: bool = False
+    """Whether TLS 1.2 and below may use suites without forward secrecy (RSA key exchange: whoever gets the server's key
+    later reads what was recorded) and suites of CBC with SHA-1, for peers that have nothing better."""
     dangerous_accept_any_certificate: bool = False
     """Whether a client takes any certificate unseen. The binding still ties the logon to this TLS channel,
     but the name of the host is then unproven and an active attacker may be given the credentials."""
@@ -121,3 +136,20 @@ class Policy:
             raise ValueError(
                 f"version {self.min_version} is open to CVE-2018-0886: it needs dangerous_allow_legacy_versions=True"
             )
+        self._check_tls()
+
+    def _check_tls(self) -> None:
+        lowest, highest = self.min_tls, self.max_tls
+        expect("min_tls", lowest, ssl.TLSVersion)
+        expect("max_tls", highest, ssl.TLSVersion)
+        if lowest not in _TLS_VERSIONS or highest not in {*_TLS_VERSIONS, ssl.TLSVersion.MAXIMUM_SUPPORTED}:
+            raise ValueError(f"min_tls and max_tls: expected TLSv1 to TLSv1_3, got {lowest.name} and {highest.name}")
+        if lowest > highest != ssl.TLSVersion.MAXIMUM_SUPPORTED:
+            raise ValueError(f"min_tls and max_tls: {lowest.name} to {highest.name} is no range")
+        if self.legacy_tls and not self.dangerous_allow_legacy_tls:
+            raise ValueError(f"min_tls: {lowest.name} is broken (RFC 8996): it needs dangerous_allow_legacy_tls=True")
+
+    @property
+    def legacy_tls(self) -> bool:
+        """Whether TLS 1.0 or 1.1 is let in."""
+        return self.min_tls < ssl.TLSVersion.TLSv1_2

@@ -15,6 +15,7 @@ import pathlib
 import secrets
 import ssl
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
@@ -25,17 +26,27 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from acredssp.core.own_certificate import own_public_key
 from acredssp.core.server_name import note_server_name
+from acredssp.errors import PolicyError
 from acredssp.policy import Policy
 
 __all__ = ["client_context", "client_context_from_pem", "self_signed", "server_context", "server_context_from_pem"]
 
 _VALIDITY: Final = dt.timedelta(days=365)
+_SUITES: Final = ("ECDH+AESGCM", "ECDH+CHACHA20", "ECDH+AES", "DHE+AES")
+"""Suites of TLS 1.2 and below, as the ssl module lists them, but with those of SHA-1: the only ones below TLS 1.2."""
+_WITHOUT_FORWARD_SECRECY: Final = ("kRSA+AESGCM", "kRSA+AES")
+_NEVER: Final = ("!aNULL", "!eNULL", "!aDSS", "!AESCCM", "!PSK", "!SRP")
+
 _CLOCK_SKEW: Final = dt.timedelta(days=1)
 """A client whose clock is behind should still find the certificate valid."""
 
 
 def client_context(policy: Policy) -> ssl.SSLContext:
-    """Make a context for clients. It verifies nothing: the certificate is judged after the handshake (`trust`)."""
+    """Make a context for clients. It verifies nothing: the certificate is judged after the handshake (`trust`).
+
+    Raises:
+        PolicyError: OpenSSL has not what the policy lets in.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -49,7 +60,7 @@ def client_context_from_pem(policy: Policy, certificate: bytes, key: bytes) -> s
     """Make a context for clients that shows a certificate to a server that asks for one.
 
     Args:
-        policy: The TLS versions.
+        policy: The TLS versions and suites.
         certificate: The client's certificate chain in PEM, its own first.
         key: The private key in PEM.
 
@@ -66,14 +77,14 @@ def server_context(policy: Policy, certfile: str, keyfile: str | None = None) ->
     """Make a context for servers from files in PEM.
 
     Args:
-        policy: The TLS versions.
+        policy: The TLS versions and suites.
         certfile: The certificate chain, the server's own first.
         keyfile: The private key; None when it is in `certfile`.
 
     Raises:
         OSError: A file cannot be read.
         ssl.SSLError: A file is no PEM, or key and certificate do not belong together.
-        PolicyError: There are certificates of two key types.
+        PolicyError: There are certificates of two key types, or OpenSSL has not what the policy lets in.
     """
     for path in filter(None, (certfile, keyfile)):
         pathlib.Path(path).open("rb").close()  # OpenSSL would not say which file it is that cannot be read
@@ -114,9 +125,42 @@ def chain_of(certificate: bytes) -> tuple[bytes, ...]:
 
 
 def _apply(context: ssl.SSLContext, policy: Policy) -> None:
-    context.minimum_version = policy.min_tls
-    context.maximum_version = policy.max_tls
+    if policy.legacy_tls:
+        _check_built_with(policy)
+    with warnings.catch_warnings():
+        if policy.legacy_tls:
+            warnings.simplefilter("ignore", DeprecationWarning)  # the policy's own switch says it louder
+        context.minimum_version = policy.min_tls
+        context.maximum_version = policy.max_tls
+    _apply_legacy_suites(context, policy)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION
+
+
+def _check_built_with(policy: Policy) -> None:
+    for version, there in ((ssl.TLSVersion.TLSv1, ssl.HAS_TLSv1), (ssl.TLSVersion.TLSv1_1, ssl.HAS_TLSv1_1)):
+        if policy.min_tls <= version and not there:
+            raise PolicyError(
+                f"this python's {ssl.OPENSSL_VERSION} has no {version.name}",
+                hint="use a python whose openssl was built with it, or a higher min_tls (--min-tls)",
+            )
+
+
+def _apply_legacy_suites(context: ssl.SSLContext, policy: Policy) -> None:
+    """Let in what the policy's switches name; without them the list of the ssl module stays as it is."""
+    suites = [*_SUITES, *_WITHOUT_FORWARD_SECRECY] if policy.dangerous_allow_legacy_ciphers else [*_SUITES]
+    if policy.legacy_tls:
+        # OpenSSL 3 counts the signatures of TLS 1.0 and 1.1, by MD5 and SHA-1, to level 0.
+        suites.append("@SECLEVEL=0")
+    elif not policy.dangerous_allow_legacy_ciphers:
+        return
+    try:
+        context.set_ciphers(":".join([*suites, *_NEVER]))
+    except ssl.SSLError as error:
+        raise PolicyError(
+            f"this python's {ssl.OPENSSL_VERSION} does not take the suites of old peers: {error.reason}",
+            hint="use a python with openssl 3, or go without dangerous_allow_legacy_tls and "
+            "dangerous_allow_legacy_ciphers",
+        ) from None
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Secure by default, weak by name."""
 
 import dataclasses
+import ssl
 
 import pytest
 
@@ -19,6 +20,8 @@ def test_whatever_is_dangerous_is_off():
         "dangerous_allow_legacy_versions",
         "dangerous_accept_any_certificate",
         "dangerous_allow_kerberos_rc4",
+        "dangerous_allow_legacy_tls",
+        "dangerous_allow_legacy_ciphers",
     }
     assert all(field.default is False for field in dangerous)
 
@@ -35,3 +38,38 @@ def test_versions_below_5_need_the_switch(version):
 def test_a_range_that_is_none_is_refused(low, high):
     with pytest.raises(ValueError, match="no range"):
         Policy(min_version=low, max_version=high, dangerous_allow_legacy_versions=True)
+
+
+V = ssl.TLSVersion
+
+
+@pytest.mark.parametrize("version", [V.TLSv1, V.TLSv1_1])
+def test_tls_below_12_needs_the_switch(version):
+    with pytest.raises(ValueError, match=rf"min_tls: {version.name} .* dangerous_allow_legacy_tls=True"):
+        Policy(min_tls=version)
+    assert Policy(min_tls=version, dangerous_allow_legacy_tls=True).legacy_tls
+    assert not Policy(dangerous_allow_legacy_tls=True).legacy_tls, "the switch alone lowers nothing"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (V.SSLv3, V.TLSv1_3, "expected TLSv1 to TLSv1_3"),
+        (V.MINIMUM_SUPPORTED, V.TLSv1_3, "expected TLSv1 to TLSv1_3"),
+        (V.MAXIMUM_SUPPORTED, V.TLSv1_3, "expected TLSv1 to TLSv1_3"),
+        (V.TLSv1_2, V.SSLv3, "expected TLSv1 to TLSv1_3"),
+        (V.TLSv1_2, V.MINIMUM_SUPPORTED, "expected TLSv1 to TLSv1_3"),
+        (V.TLSv1_3, V.TLSv1_2, "TLSv1_3 to TLSv1_2 is no range"),
+        (V.TLSv1_2, V.TLSv1_1, "TLSv1_2 to TLSv1_1 is no range"),
+    ],
+)
+def test_versions_of_tls_that_are_no_range_are_refused(low, high, said):
+    with pytest.raises(ValueError, match=said):
+        Policy(min_tls=low, max_tls=high, dangerous_allow_legacy_tls=True)
+
+
+@pytest.mark.parametrize("field", ["min_tls", "max_tls"])
+@pytest.mark.parametrize("value", ["1.2", 771, None])
+def test_a_version_of_tls_of_another_type_is_refused_by_its_name(field, value):
+    with pytest.raises(TypeError, match=f"{field}: expected TLSVersion"):
+        Policy(**{field: value})
