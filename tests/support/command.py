@@ -51,6 +51,7 @@ def serve(lab, *arguments):
     """Start our server with the accounts of `USERS`."""
     port, users = free_port(), lab.folder / "users"
     users.write_text(USERS, encoding="utf-8")
+    users.chmod(0o600)  # else the server warns of it
     argv = [COMMAND, "serve", "--listen", f"127.0.0.1:{port}", "--users", users, "--json", *arguments]
     return Server(port, lab.start_server(argv, port, split=True))
 
