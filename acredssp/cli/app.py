@@ -593,9 +593,9 @@ def _realms(allowed: list[str] | None, keytab: Keytab | None) -> Sequence[str]:
     except PolicyError as error:
         raise UsageError(str(error)) from None
     except CredSSPError as error:
-        raise UsageError(f"cannot read the --keytab file: {error.message}") from None
+        raise UsageError(f"cannot read --keytab {keytab.name or 'default'}: {error.message}") from None
     if not realms:
-        raise UsageError("the --keytab file has no keys")
+        raise UsageError(f"--keytab {keytab.name or 'default'}: expected keys, got none")
     return sorted(realms)
 
 

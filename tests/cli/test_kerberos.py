@@ -199,7 +199,7 @@ def test_tickets_of_other_realms_are_not_taken(words, status, kerberos, serve_by
     ("words", "said"),
     [
         (["--allow-realm", "R", "--users", "USERS"], "expected --keytab with --allow-realm"),
-        (["--keytab", "/nowhere/keytab"], "cannot read the --keytab file"),
+        (["--keytab", "/nowhere/keytab"], "cannot read --keytab /nowhere/keytab: "),
         (["--users", "TICKETS"], "which takes --keytab"),
     ],
 )
