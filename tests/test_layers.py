@@ -53,6 +53,8 @@ DOORS = {
         "trust",
         "config",
         "sspi",
+        "cli.arguments",
+        "cli.keylog",
     ),
     "typer": ("cli",),
     "uvloop": ("cli",),

@@ -26,6 +26,7 @@ from acredssp.cli import arguments, loops, output, render
 from acredssp.cli.arguments import Secret
 from acredssp.cli.certificate import Certificate
 from acredssp.cli.demo import demo
+from acredssp.cli.keylog import KEYLOG_WARNING, log_keys
 from acredssp.cli.login import Login, log_on
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, result_of, unreadable
 from acredssp.cli.output import CANNOT_WRITE, OutputError
@@ -100,6 +101,20 @@ class KeyType(enum.StrEnum):
 
 MinVersion = Annotated[int, typer.Option(help="Lowest CredSSP version, 2 to 6; below 5 is open to CVE-2018-0886.")]
 MaxVersion = Annotated[int, typer.Option(help="Highest CredSSP version, 2 to 6.")]
+MinTLS = Annotated[
+    arguments.TLSVersion, typer.Option(help="Lowest TLS version; below 1.2 takes --dangerous-allow-legacy-tls.")
+]
+LegacyTLS = Annotated[
+    bool, typer.Option("--dangerous-allow-legacy-tls", help="Let --min-tls be 1.0 or 1.1, at OpenSSL's lowest level.")
+]
+LegacyCiphers = Annotated[
+    bool,
+    typer.Option("--dangerous-allow-legacy-ciphers", help="Take RSA key exchange and CBC with SHA-1, too (TLS 1.2)."),
+]
+KeyLog = Annotated[
+    pathlib.Path | None,
+    typer.Option(metavar="FILE", help="Append TLS's secrets to FILE, for Wireshark: whoever has it reads all."),
+]
 WithCarriage = Annotated[CarriageChoice, typer.Option(help="rdp: negotiation, then TLS. tls: TLS at once.")]
 PolicyFile = Annotated[
     pathlib.Path | None,
@@ -245,6 +260,10 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
     mechanism: WithMechanism = MechanismChoice.AUTO,
     min_version: MinVersion = FIRST_SAFE_VERSION,
     max_version: MaxVersion = NEWEST_VERSION,
+    min_tls: MinTLS = arguments.TLSVersion.TLS_1_2,
+    dangerous_allow_legacy_tls: LegacyTLS = False,
+    dangerous_allow_legacy_ciphers: LegacyCiphers = False,
+    keylog: KeyLog = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Take any certificate.")] = False,
     ca: Annotated[
         pathlib.Path | None, typer.Option(metavar="FILE", help="Trust the certificates in this PEM file.")
@@ -282,10 +301,14 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
         arguments.check_versions(min_version, max_version)
         trust, delegation = _trust(insecure, ca, pin), _delegation(policy_file)
         credential = Secret(password, password_stdin, nt_hash, ccache, keytab).credential(user, domain)
+        tls = arguments.tls_settings(
+            min_tls, legacy=dangerous_allow_legacy_tls, legacy_ciphers=dangerous_allow_legacy_ciphers
+        )
         policy = Policy(
             min_version=min_version,
             max_version=max_version,
             dangerous_allow_legacy_versions=min_version < FIRST_SAFE_VERSION,
+            **tls,
             dangerous_accept_any_certificate=insecure,
             mechanism=mechanism,
         )
@@ -305,7 +328,9 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
             spn=_spn(spn),
             timeout=timeout,
         )
-    _warn_of_legacy(err, policy)
+        if keylog is not None:
+            log_keys(config.ssl_context, keylog)
+    _warn(err, policy, keylog)
     report, error = _until_done(log_on(task))
     if as_json:
         print(to_json(report))  # noqa: T201
@@ -465,6 +490,10 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     ] = False,
     min_version: MinVersion = FIRST_SAFE_VERSION,
     max_version: MaxVersion = NEWEST_VERSION,
+    min_tls: MinTLS = arguments.TLSVersion.TLS_1_2,
+    dangerous_allow_legacy_tls: LegacyTLS = False,
+    dangerous_allow_legacy_ciphers: LegacyCiphers = False,
+    keylog: KeyLog = None,
     policy_file: PolicyFile = None,
     carriage: WithCarriage = CarriageChoice.RDP,
     workers: Annotated[
@@ -510,10 +539,14 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
             check_platform()
         arguments.check_versions(min_version, max_version)
         address = arguments.address(listen, default_port=_RDP_PORT, lowest_port=0)
+        tls = arguments.tls_settings(
+            min_tls, legacy=dangerous_allow_legacy_tls, legacy_ciphers=dangerous_allow_legacy_ciphers
+        )
         policy = Policy(
             min_version=min_version,
             max_version=max_version,
             dangerous_allow_legacy_versions=min_version < FIRST_SAFE_VERSION,
+            **tls,
             require_ntlm_mic=require_mic,
             mechanism=mechanism,
         )
@@ -536,7 +569,9 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
             as_json=as_json,
         )
         config = task.config()
-    _warn_of_legacy(err, task.policy)
+        if keylog is not None:
+            log_keys(config.ssl_context, keylog)
+    _warn(err, task.policy, keylog)
     warn = functools.partial(render.warning, err)
     for text in _notices(task, users, key):
         warn(text)
@@ -664,9 +699,12 @@ def _log(level: LogLevel | None) -> None:
         logger.handlers = [handler]
 
 
-def _warn_of_legacy(err: Console, policy: Policy) -> None:
-    if warning := arguments.legacy_warning(policy.min_version):
-        render.warning(err, warning)
+def _warn(err: Console, policy: Policy, keylog: pathlib.Path | None) -> None:
+    """Say what the options have made weaker."""
+    warnings = [arguments.legacy_warning(policy.min_version), *arguments.tls_warnings(policy)]
+    for warning in [*warnings, KEYLOG_WARNING if keylog is not None else None]:
+        if warning is not None:
+            render.warning(err, warning)
 
 
 def _until_done(main: Coroutine[Any, Any, _T]) -> _T:

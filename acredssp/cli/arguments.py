@@ -4,23 +4,26 @@ Every function raises `UsageError` for what it does not understand, and none quo
 """
 
 import dataclasses
+import enum
 import os
 import pathlib
 import re
+import ssl
 import stat
 import sys
 from getpass import getpass
-from typing import Final
+from typing import Any, Final
 
 from acredssp.aio.failures import FailureLimit
 from acredssp.cli.outcome import UsageError
 from acredssp.credentials import AccountSecret, Credential, Keytab, NTHash, Password, TicketCache
 from acredssp.names import escape_principal, upper
-from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, OLDEST_VERSION
+from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, OLDEST_VERSION, Policy
 
 __all__ = [
     "Address",
     "Secret",
+    "TLSVersion",
     "account",
     "address",
     "check_versions",
@@ -28,8 +31,16 @@ __all__ = [
     "failure_limit",
     "legacy_warning",
     "nt_hash",
+    "tls_settings",
+    "tls_warnings",
 ]
 
+_TLS_VERSIONS: Final = {
+    "1.0": ssl.TLSVersion.TLSv1,
+    "1.1": ssl.TLSVersion.TLSv1_1,
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+}
 _NT_HASH: Final = re.compile("[0-9A-Fa-f]{32}")
 
 
@@ -103,6 +114,37 @@ def exposed(option: str, path: pathlib.Path) -> str | None:
     if os.name == "nt" or not path.stat().st_mode & stat.S_IROTH:
         return None
     return f"everybody on this machine can read {option} {path}: chmod o-r {path}"
+
+
+class TLSVersion(enum.StrEnum):
+    """A version of TLS, as people write it."""
+
+    TLS_1_0 = "1.0"
+    TLS_1_1 = "1.1"
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
+
+
+def tls_settings(lowest: TLSVersion, *, legacy: bool, legacy_ciphers: bool) -> dict[str, Any]:
+    """Return what a policy is to be told of TLS."""
+    version = _TLS_VERSIONS[lowest]
+    if version < ssl.TLSVersion.TLSv1_2 and not legacy:
+        raise UsageError(f"--min-tls {lowest.value} is broken (RFC 8996): it needs --dangerous-allow-legacy-tls")
+    return {
+        "min_tls": version,
+        "dangerous_allow_legacy_tls": legacy,
+        "dangerous_allow_legacy_ciphers": legacy_ciphers,
+    }
+
+
+def tls_warnings(policy: Policy) -> list[str]:
+    """Return the lines to print where TLS is let in that is weaker than it need be."""
+    warnings = []
+    if policy.legacy_tls:
+        warnings.append("tls 1.0 and 1.1 are broken (RFC 8996), and short keys are taken: use 1.2 where you can")
+    if policy.dangerous_allow_legacy_ciphers:
+        warnings.append("without forward secrecy, whoever gets the server's key later reads what was recorded")
+    return warnings
 
 
 def account(user: str, domain: str | None) -> tuple[str, str]:

@@ -12,7 +12,6 @@ from acredssp import tls_config
 from acredssp.cli.outcome import UsageError, unreadable
 from acredssp.config import ServerConfig
 from acredssp.credentials import Keytab
-from acredssp.errors import PolicyError
 from acredssp.hooks import AdmitHook, AuthorizeHook, LookupHook
 from acredssp.policy import Policy
 from acredssp.trust import pin_of
@@ -61,7 +60,7 @@ class Certificate:
         """Make a server's configuration with it; raises `UsageError` if chain and key are no pair."""
         try:
             context = tls_config.server_context_from_pem(policy, self.chain, self.key)
-        except (OSError, ValueError, PolicyError):  # ssl.SSLError is an OSError
+        except (OSError, ValueError):  # ssl.SSLError is an OSError
             raise UsageError(
                 "expected in --cert a certificate chain in pem and in --key its private key, got no such pair"
             ) from None

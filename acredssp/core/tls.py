@@ -67,6 +67,18 @@ _CERTIFICATE_HINT: Final = "the peer does not take our certificate: see which au
 _OWN_STATUS: Final = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC": SecurityStatus.SEC_E_MESSAGE_ALTERED}
 """The same for what OpenSSL finds itself; every other reason is SEC_E_ILLEGAL_MESSAGE."""
 
+_VERSION_HINT: Final = (
+    "no version in common: see min_tls and max_tls (--min-tls); a peer below tls 1.2 takes dangerous_allow_legacy_tls"
+)
+_SUITE_HINT: Final = "there may be no cipher suite in common: an old peer may take dangerous_allow_legacy_ciphers"
+_HINTS: Final = {
+    "UNSUPPORTED_PROTOCOL": _VERSION_HINT,
+    "PROTOCOL_VERSION": _VERSION_HINT,
+    "NO_SHARED_CIPHER": _SUITE_HINT,
+    "HANDSHAKE_FAILURE": _SUITE_HINT,
+}
+"""By what OpenSSL finds itself, and by the name of an alert: what an administrator can do about it."""
+
 _FATAL: Final = 2
 _CLOSE_NOTIFY: Final = bytes((1, 0))
 _OWN_ALERT: Final = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC": bytes((2, 20))}
@@ -447,9 +459,13 @@ def _tls_error(error: ssl.SSLError) -> TLSError:
     reason = error.reason or "unknown reason"
     _, alert, name = reason.partition("_ALERT_")
     if not alert:
-        return TLSError(f"tls failed: {reason.lower().replace('_', ' ')}", security_status=_OWN_STATUS.get(reason))
+        return TLSError(
+            f"tls failed: {reason.lower().replace('_', ' ')}",
+            security_status=_OWN_STATUS.get(reason),
+            hint=_HINTS.get(reason),
+        )
     return TLSError(
         f"the peer sent tls alert {name.lower()}",
         security_status=_ALERT_STATUS.get(name, SecurityStatus.SEC_E_ILLEGAL_MESSAGE),
-        hint=_CERTIFICATE_HINT if name in _OF_CERTIFICATES else None,
+        hint=_CERTIFICATE_HINT if name in _OF_CERTIFICATES else _HINTS.get(name),
     )

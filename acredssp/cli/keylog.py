@@ -1,0 +1,29 @@
+"""`--keylog FILE`: TLS's secrets, for Wireshark to open a recorded connection with. Never on unless asked for."""
+
+import os
+import pathlib
+import ssl
+from typing import Final
+
+from acredssp.cli.outcome import UsageError, reason_of
+
+__all__ = ["KEYLOG_WARNING", "log_keys"]
+
+KEYLOG_WARNING: Final = (
+    "--keylog writes down what opens every connection, passwords included: whoever reads that file and has a recording "
+    "reads it all"
+)
+
+
+def log_keys(context: ssl.SSLContext | None, path: pathlib.Path) -> None:
+    """Have a context append the secrets of its connections to a file, which nobody but the user may read if it is new.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    assert context is not None
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        context.keylog_filename = str(path)
+    except OSError as error:
+        raise UsageError(f"--keylog {path}: cannot be written: {reason_of(error)}") from None
