@@ -28,6 +28,7 @@ from acredssp.core.own_certificate import own_public_key
 from acredssp.core.server_name import note_server_name
 from acredssp.errors import PolicyError
 from acredssp.policy import Policy
+from acredssp.tracebacks import forget_locals
 
 __all__ = ["client_context", "client_context_from_pem", "self_signed", "server_context", "server_context_from_pem"]
 
@@ -68,8 +69,13 @@ def client_context_from_pem(policy: Policy, certificate: bytes, key: bytes) -> s
         ssl.SSLError: They are no PEM, or do not belong together.
     """
     context = client_context(policy)
-    with _file_of_key(certificate, key) as (path, password):
-        context.load_cert_chain(path, None, password)
+    try:
+        with _file_of_key(certificate, key) as (path, password):
+            context.load_cert_chain(path, None, password)
+    except BaseException as error:
+        key = b""  # a frame is kept with an error
+        forget_locals(error)
+        raise
     return context
 
 
@@ -93,8 +99,13 @@ def server_context(policy: Policy, certfile: str, keyfile: str | None = None) ->
 
 def server_context_from_pem(policy: Policy, certificate: bytes, key: bytes) -> ssl.SSLContext:
     """Make a context for servers from PEM in memory; raises as `server_context` does."""
-    with _file_of_key(certificate, key) as (path, password):
-        return _server_context(policy, path, None, password)
+    try:
+        with _file_of_key(certificate, key) as (path, password):
+            return _server_context(policy, path, None, password)
+    except BaseException as error:
+        key = b""  # a frame is kept with an error
+        forget_locals(error)
+        raise
 
 
 def _server_context(policy: Policy, certfile: str, keyfile: str | None, password: bytes | None) -> ssl.SSLContext:

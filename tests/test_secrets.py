@@ -11,14 +11,16 @@ import contextlib
 import dataclasses
 import enum
 import logging
+import os
 import pathlib
+import ssl
 import traceback
 
 import pytest
 from support import sspi
 from support.build import COMPILED, attributes
 from support.endpoints import client_config, client_side, memory_pair, server_config, server_side
-from support.engine import converse
+from support.engine import converse, pem
 from support.logon import client, server, session_base_key
 
 from acredssp import (
@@ -42,6 +44,7 @@ from acredssp import (
     TSRemoteGuardCreds,
     TSRemoteGuardPackageCred,
     TSSmartCardCreds,
+    tls_config,
 )
 from acredssp.aio.report import HandshakeReport
 from acredssp.aio.transport import SecureTransport
@@ -636,6 +639,24 @@ async def test_an_altered_message_is_not_kept_by_the_error_of_a_handle(canaries)
     assert server.error is not None
     texts = list(texts_of_error(server.error))
     assert [(where, leak) for where, text in texts for leak in canaries.leaks(text)] == []
+
+
+# --- private keys ---
+
+
+@pytest.mark.parametrize("make", [tls_config.server_context_from_pem, tls_config.client_context_from_pem])
+@pytest.mark.parametrize("memfd", [True, False])
+@pytest.mark.parametrize("wrong", [pem("ec")[0], b"no certificate"])
+def test_a_private_key_is_not_kept_by_the_error_about_it(make, memfd, wrong, monkeypatch):
+    if not memfd:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    key = pem("rsa")[1]
+    with pytest.raises(ssl.SSLError) as caught:
+        make(Policy(), wrong, key)
+    texts = list(texts_of_error(caught.value))
+    line = key.decode().splitlines()[1][:16]
+    assert [where for where, text in texts if line in text] == []
+    assert any(where.startswith("policy in ") for where, _ in texts), "the frames were seen"
 
 
 # --- the canaries sing ---
