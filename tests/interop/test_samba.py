@@ -61,7 +61,7 @@ class DomainServer(Server):
 
     def reasons(self, count):
         """What winbind said of the first `count` logons that it refused, as the operator reads it: (who, why)."""
-        found = re.compile(r"^winbind refuses '(.*?)': (\w+)$", re.MULTILINE)
+        found = re.compile(r"^INFO acredssp\.winbind: winbind refuses '(.*?)': (\w+)$", re.MULTILINE)
         wait_until(lambda: len(found.findall(self.process.read_errors())) >= count, f"{count} reasons are told")
         return [(who.replace("\\\\", "\\"), why) for who, why in found.findall(self.process.read_errors())]
 
