@@ -42,7 +42,7 @@ class CredentialRequest(Identity):
     """Somebody claims to be `principal`: what is that account's secret? Nothing is proven yet."""
 
     deadline: float = 0.0
-    """When the answer comes too late, in the loop's time."""
+    """When the answer comes too late, in the loop's time; in `time.monotonic()`'s where no loop runs."""
 
 
 AcceptHook: TypeAlias = Callable[[object], "object | Deny | Awaitable[object | Deny]"]

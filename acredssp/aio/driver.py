@@ -12,6 +12,7 @@ Who calls: `streams` and `server`.
 
 import asyncio
 import contextvars
+import time
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final, TypeAlias
@@ -67,8 +68,12 @@ class Pending:
 
 
 def deadline_in(seconds: float) -> float:
-    """Return the moment `seconds` from now, in the running loop's time."""
-    return asyncio.get_running_loop().time() + seconds
+    """Return the moment `seconds` from now, in the running loop's time; where none runs, in `time.monotonic()`'s."""
+    try:
+        now = asyncio.get_running_loop().time()
+    except RuntimeError:  # the sspi functions run without a loop as long as they wait for nothing
+        now = time.monotonic()
+    return now + seconds
 
 
 async def establish(

@@ -151,11 +151,20 @@ class EstablishState(ContextState):
         Raises:
             CredSSPError: As for `step`.
         """
-        taken, self._taken, self.choosing = self._taken, b"", None
-        again = bool(taken) and data.startswith(taken)
-        self.size = len(data)
-        self.rest = data[len(taken) :] if again else self.surplus + data
+        self._take_up(data)
+        self._taken, self.choosing = b"", None
         return self.context.resume(answer)
+
+    def ask_again(self, data: bytes) -> StepResult:
+        """Answer SEC_I_INCOMPLETE_CREDENTIALS once more: what came is as good as none. The input is as for `choose`."""
+        self._take_up(data)
+        return StepResult(SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS, event=self.choosing)
+
+    def _take_up(self, data: bytes) -> None:
+        """Find what is left of the input behind a certificate request."""
+        again = bool(self._taken) and data.startswith(self._taken)
+        self.size = len(data)
+        self.rest = data[len(self._taken) :] if again else self.surplus + data
 
     async def answer(self, result: StepResult, data: bytes) -> StepResult:
         """Answer what the engine asks until there is something for the peer, or nothing to do without him.

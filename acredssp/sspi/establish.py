@@ -92,7 +92,8 @@ async def InitializeSecurityContext(
 
     Args:
         phCredential: OUTBOUND credentials. After SEC_I_INCOMPLETE_CREDENTIALS another handle, whose certificate is
-            then used, or the same one to go on without.
+            then used, or the same one to go on without. A certificate of an authority that the server does not take
+            is answered with SEC_I_INCOMPLETE_CREDENTIALS again.
         phContext: None in the first call, the context after that.
         pszTargetName: Whom to reach, `TERMSRV/host`; counts in the first call.
         fContextReq: `ISC_REQ` flags; those of the first call count, but for ALLOCATE_MEMORY.
@@ -402,8 +403,10 @@ def _step(state: EstablishState, call: _Call, phCredential: CredHandle | None) -
 def _choose(state: EstablishState, call: _Call, phCredential: CredHandle | None) -> StepResult:
     assert isinstance(state, InitiatorState)
     chosen = phCredential.state if phCredential is not None else state.credential
-    state.chosen = chosen
     certificate = None if chosen is state.credential else chosen.certificate_for(state.authorities)
+    if certificate is None and chosen is not state.credential and chosen.certificate is not None:
+        return state.ask_again(call.input)  # whoever brings a certificate must not go on without one unawares
+    state.chosen = chosen
     return state.choose(certificate, call.input)
 
 
@@ -494,6 +497,8 @@ def _credential(phCredential: CredHandle | None, use: str) -> CredentialState:
 def _supplied(params: SecBuffer) -> Password:
     """Read SECBUFFER_PKG_PARAMS: a packed KERB_INTERACTIVE_LOGON, as SECPKG_ATTR_CREDS_2 gives one (R85)."""
     logon = KERB_INTERACTIVE_LOGON.unpack(params.view)
+    if not logon.UserName:
+        raise refusal("SECBUFFER_PKG_PARAMS names no user", SecurityStatus.SEC_E_NO_CREDENTIALS)
     return Password(logon.Password, logon.UserName, logon.LogonDomainName)
 
 

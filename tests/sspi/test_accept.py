@@ -1,5 +1,6 @@
 """AcceptSecurityContext (CredSSP): what its page says beyond that of InitializeSecurityContext."""
 
+import asyncio
 import inspect
 
 import pytest
@@ -226,6 +227,29 @@ async def test_a_context_whose_attributes_do_not_suffice_is_the_callers_to_delet
     assert (client.status, server.status) == (OK, OK)
     assert not server.attributes & 1
     assert server.handle.valid
+
+
+def finish(coroutine):
+    """What a coroutine returns that waits for nothing, without any event loop."""
+    with pytest.raises(RuntimeError):
+        asyncio.get_running_loop()
+    with pytest.raises(StopIteration) as caught:
+        coroutine.send(None)
+    return caught.value.value
+
+
+@pytest.mark.requirement("A1")
+@pytest.mark.parametrize("package", ["CREDSSP", "TSSSP"])
+def test_neither_function_needs_a_running_loop_where_it_waits_for_nothing(package):
+    """A whole logon by NTLM, whose lookup answers at once; acquiring credentials works in a thread and needs one."""
+    client, server = asyncio.run(pair(package=package))
+    token, calls = finish(client.call()), 1
+    while not (client.done and server.done):
+        token, calls = finish(server.call(token)), calls + 1
+        if not client.done:
+            token, calls = finish(client.call(token)), calls + 1
+    assert (client.status, server.status) == (OK, OK), (client.error, server.error)
+    assert calls > 4
 
 
 @pytest.mark.requirement("R72", "A6")

@@ -1,5 +1,6 @@
 """SEC_I_INCOMPLETE_CREDENTIALS: a TLS server asks for a certificate, and other credentials bring one."""
 
+import dataclasses
 import ssl
 
 import pytest
@@ -155,6 +156,59 @@ async def test_being_asked_is_no_failure_and_changes_nothing_until_somebody_answ
     await client.feed(b"")
     assert await client.call(flight)
     assert client.status is CONTINUE
+
+
+AUTHORITY = b"\x30\x0d\x31\x0b\x30\x09\x06\x03\x55\x04\x03\x0c\x02CA"
+
+
+async def until_asked_for(authority, server):
+    """The same, by a server that names the authority: CPython's own servers name none."""
+    client, flight = await until_asked(server)
+    state = client.handle.state
+    state.choosing = dataclasses.replace(state.choosing, authorities=(authority,))
+    state.authorities = (authority,)
+    return client, flight
+
+
+@pytest.mark.requirement("R95", "R96")
+@pytest.mark.parametrize("again", [True, False], ids=["same_input", "rest_of_it"])
+@pytest.mark.parametrize("spare", [True, False], ids=["spare", "no_second_buffer"])
+async def test_a_certificate_of_another_authority_is_asked_about_again(server, again, spare):
+    """As often as it takes: nobody who brings a certificate goes on without one unawares."""
+    client, flight = await until_asked_for(AUTHORITY, server)
+    rest = client.received
+    client.spare = spare
+    first, client.credential = client.credential, await outbound(bob("p384"))
+    for _ in range(2):
+        assert await client.call(flight if again or not spare else rest) == b""
+        assert (client.status, client.error) == (ASKED, None)
+        assert client.received == (rest if spare else b"")
+    client.credential = first  # the same handle as before: without a certificate
+    tokens = [await client.call(flight if again or not spare else rest)]
+    assert client.status is CONTINUE
+    while client.status is CONTINUE:
+        tokens = await client.feed(b"".join(await server.feed(b"".join(tokens))))
+    await server.feed(b"".join(tokens))
+    assert (client.status, server.status) == (OK, OK), (client.error, server.error)
+    assert seen_by(server) is None
+
+
+@pytest.mark.requirement("R95", "R96")
+async def test_a_certificate_of_the_right_authority_follows_one_of_another(server):
+    right = await outbound(bob("p384"))
+    [issuer] = right.state._issuers
+    client, flight = await until_asked_for(issuer, server)
+    client.credential = await outbound(bob("ed25519"))
+    client.credential.state._issuers = frozenset({AUTHORITY})  # the test's certificates all have one name
+    await client.call(flight)
+    assert client.status is ASKED
+    client.credential = right
+    tokens = [await client.call(flight)]
+    while client.status is CONTINUE:
+        tokens = await client.feed(b"".join(await server.feed(b"".join(tokens))))
+    await server.feed(b"".join(tokens))
+    assert (client.status, server.status) == (OK, OK), (client.error, server.error)
+    assert seen_by(server) == certificate_of("p384")
 
 
 async def test_both_handles_serve_from_then_on_and_no_third(server):

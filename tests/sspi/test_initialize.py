@@ -457,6 +457,22 @@ async def test_supplied_credentials_that_are_none_are_not_recognised(params):
     assert "Passw0rd!" not in repr(handle.error)
 
 
+@pytest.mark.requirement("R85")
+@pytest.mark.parametrize("domain", ["", BOB.domain])
+async def test_supplied_credentials_without_a_user_are_none(domain):
+    """As AcquireCredentialsHandle has it, and before anything is sent."""
+    output = out()
+    status, handle = await first_call(
+        fContextReq=CLIENT_FLAGS | ISC_REQ_USE_SUPPLIED_CREDS,
+        pInput=SecBufferDesc(supplied(domain, "", "Passw0rd!")),
+        pOutput=output,
+    )
+    assert status is SecurityStatus.SEC_E_NO_CREDENTIALS
+    assert "names no user" in str(handle.error)
+    assert bytes(output.pBuffers[0]) == b""
+    assert not handle.valid
+
+
 # --- channel bindings ---
 
 
