@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import acredssp
-from benchmarks import plumbing, pyspnego_loopback
+from benchmarks import plumbing
 from benchmarks.harness import LOOPS, Figure, Results, Row, Size, Watch, raise_file_limit, settle
 from benchmarks.links import BACKLOG, HOST, PATIENCE, keep, port_of, serving
 from benchmarks.peers import NAME, Setting
@@ -52,6 +52,8 @@ def contenders(setting: Setting, *, with_pyspnego: bool) -> dict[str, Contender]
         "messages": _plumbing(setting, plumbing.Talker, plumbing.AcceptedTalker),
     }
     if with_pyspnego:
+        from benchmarks import pyspnego_loopback  # noqa: PLC0415 - its import keeps gssapi out of the process
+
         found["pyspnego"] = Contender(*pyspnego_loopback.functions(setting))
     return found
 
@@ -222,7 +224,11 @@ def measure(size: Size, results: Results, watch: Watch) -> None:
 async def _rounds(setting: Setting, size: Size, possible: int) -> Rounds:
     everybody = contenders(setting, with_pyspnego=size.every_pyspnego)
     rounds: Rounds = []
-    with pyspnego_loopback.users():
+    with contextlib.ExitStack() as stack:
+        if size.every_pyspnego:
+            from benchmarks import pyspnego_loopback  # noqa: PLC0415 - as above
+
+            stack.enter_context(pyspnego_loopback.users())
         for contender in everybody.values():
             await storm(contender, 10, 2)
         for number in range(max(size.loopback_rounds.values())):

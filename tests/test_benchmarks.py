@@ -24,6 +24,15 @@ GROUPS = ["inmemory", "facade", "loopback", "lags", "memory", "bulk", "stages", 
 """All but `instructions`, which valgrind takes a minute for, and `compiled`, which gcc does."""
 
 
+def test_no_module_that_tests_import_keeps_kerberos_out_of_the_process():
+    """pyspnego's peer does, for its own process: other tests would find no gssapi any more."""
+    imported = [name for name, module in globals().items() if getattr(module, "__package__", "") == "benchmarks"]
+    assert "loopback" in imported
+    names = ", ".join(f"benchmarks.{name}" for name in imported)
+    script = f"import sys, {names}; sys.exit(None in sys.modules.values())"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
