@@ -76,9 +76,10 @@ async def QueryContextAttributes(phContext: CtxtHandle, ulAttribute: int, pBuffe
             back with FreeContextBuffer.
 
     Returns:
-        SEC_E_OK, SEC_E_INVALID_HANDLE (also: not established yet), SEC_E_UNSUPPORTED_FUNCTION (no such attribute, not
-        on this side, or not in the bare shape), SEC_E_NO_CREDENTIALS (nothing was delegated; the client showed no
-        certificate), SEC_E_CANNOT_PACK (what was delegated has no packed form), SEC_E_CRYPTO_SYSTEM_INVALID.
+        SEC_E_OK, SEC_E_INVALID_HANDLE (also: not established yet, or a call that establishes it is in flight),
+        SEC_E_UNSUPPORTED_FUNCTION (no such attribute, not on this side, or not in the bare shape),
+        SEC_E_NO_CREDENTIALS (nothing was delegated; the client showed no certificate), SEC_E_CANNOT_PACK (what was
+        delegated has no packed form), SEC_E_CRYPTO_SYSTEM_INVALID.
 
     Raises:
         TypeError: A parameter has a wrong Python type; `pBuffer` is not the attribute's structure.
@@ -87,8 +88,8 @@ async def QueryContextAttributes(phContext: CtxtHandle, ulAttribute: int, pBuffe
     expect("ulAttribute", ulAttribute, int)
     try:
         state = phContext.state
-        state.check_thread()
-        fact = _fact(state, ulAttribute)
+        with state.looked_at():
+            fact = _fact(state, ulAttribute)
     except CredSSPError as error:
         return failure(error, phContext)
     expect("pBuffer", pBuffer, type(fact))
@@ -112,8 +113,13 @@ def _ask(table: Mapping[int, Callable[[_State], object]], state: _State, attribu
     if ask is None:
         raise refusal(f"no attribute {attribute:#x} on this side", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
     if attribute not in _EARLY:
-        established(state)
+        _check_established(state)
     return ask(state)
+
+
+def _check_established(state: EstablishState) -> None:
+    state.check_settled()
+    established(state)
 
 
 # --- packages ---
@@ -217,7 +223,7 @@ def _server_certificate(state: InitiatorState) -> SecPkgContext_RemoteCertContex
 
 
 def _client_certificate(state: AcceptorState) -> SecPkgContext_RemoteCertContext:
-    established(state)
+    _check_established(state)
     chain = message_tls(state).peer_chain()
     if not chain:
         raise refusal("the client showed no certificate", SecurityStatus.SEC_E_NO_CREDENTIALS)

@@ -15,7 +15,6 @@ the call that hands it out.
 """
 
 import dataclasses
-from threading import get_ident
 from typing import Final, TypeVar
 
 from acredssp.core.client_certificate import WatchingTLSSession
@@ -595,12 +594,10 @@ def _hand_over(state: EstablishState, phNewContext: CtxtHandle | None) -> CtxtHa
 def _existing(phContext: CtxtHandle, phNewContext: CtxtHandle | None, kind: type[_State]) -> _State:
     """Return the state of an earlier call's context, which is held."""
     state = phContext.referent
-    if not isinstance(state, kind) or not state.alive:
-        _ = phContext.state  # raises where it stands for nothing any more
+    if not isinstance(state, kind):
+        _ = phContext.state  # raises where it stands for nothing
         raise refusal("the context belongs to the other side's function", SecurityStatus.SEC_E_INVALID_HANDLE)
-    if state.in_use or state.thread != get_ident():
-        state.hold(_ESTABLISH)  # says what is wrong with the call
-    state.in_use = _ESTABLISH
+    state.hold(_ESTABLISH)
     if phNewContext is not None and phNewContext.referent is not state:
         phNewContext.assign(state)
     return state

@@ -3,18 +3,19 @@
 A handle is a reference, as in C: several may stand for one context, and when the context is deleted all of them are
 invalid. What a handle stands for is private; `dwLower` and `dwUpper` are two opaque numbers to compare.
 
-A context belongs to the thread of the call that made it, since an `ssl.SSLObject` is not for two threads, and only one
-call at a time may drive its handshake. Both are refused with SEC_E_INVALID_HANDLE and change nothing. EncryptMessage
-and DecryptMessage do not get into each other's way.
+Any thread may make the next call on a context, but not two threads at once: a call while another one is in flight is
+refused with SEC_E_INVALID_HANDLE and changes nothing. EncryptMessage and DecryptMessage are let in beside each other,
+and TLS takes them in turn, since OpenSSL takes one call at a time for a connection.
 """
 
+import contextlib
 import dataclasses
 import datetime as dt
 import enum
 import itertools
 import ssl
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import ClassVar, Final, Generic, Self, TypeVar
 
 from acredssp.config import ClientConfig, ServerConfig
@@ -107,44 +108,65 @@ class Use(enum.IntEnum):
 
     ENCRYPT = 1
     DECRYPT = 2
-    ESTABLISH = 3
+    ESTABLISH = 7  # a bit of its own: the first two together are no handshake
 
 
 class ContextState(HandleState):
-    """What a CtxtHandle stands for: its thread, and what is in flight. The functions' own facts come on top."""
+    """What a CtxtHandle stands for: what is in flight. The functions' own facts come on top."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.thread = threading.get_ident()
-        """Whose calls it takes."""
         self.in_use = 0
         """What the calls in flight do, as bits of `Use`."""
-
-    def check_thread(self) -> None:
-        """Refuse another thread than the one that made the context.
-
-        Raises:
-            LocalProtocolError: SEC_E_INVALID_HANDLE.
-        """
-        if threading.get_ident() != self.thread:
-            raise _invalid("the context belongs to another thread")
+        self.tls_lock = threading.Lock()
+        """Around the work of a call that another one may be beside."""
+        self._entry = threading.Lock()
+        """Around `alive` and `in_use`. Whoever wants both locks takes this one first."""
 
     def hold(self, use: int) -> None:
         """Hold the context for one call, which ends with `release`.
 
         Raises:
-            LocalProtocolError: SEC_E_INVALID_HANDLE: another call that excludes this one is in flight, or this is
-                another thread than the context's. There is nothing to release.
+            LocalProtocolError: SEC_E_INVALID_HANDLE: another call that excludes this one is in flight, or the context
+                has been freed. There is nothing to release.
         """
-        if threading.get_ident() != self.thread:
-            self.check_thread()
-        if self.in_use & use:
-            raise _invalid("another call on the context is in flight")
-        self.in_use |= use
+        with self._entry:
+            if not self.alive:
+                raise _freed("context")
+            if self.in_use & use:
+                raise _in_flight()
+            self.in_use |= use
 
     def release(self, use: int) -> None:
         """End what `hold` began."""
-        self.in_use &= ~use
+        with self._entry:
+            self.in_use &= ~use
+
+    @contextlib.contextmanager
+    def looked_at(self) -> Iterator[None]:
+        """Let no call begin, and none work in TLS, while a fact is read. One that establishes may be in flight.
+
+        Raises:
+            LocalProtocolError: SEC_E_INVALID_HANDLE: the context has been freed.
+        """
+        with self._entry, self.tls_lock:
+            if not self.alive:
+                raise _freed("context")
+            yield
+
+    def check_settled(self) -> None:
+        """Refuse to tell what a call that is in flight may be changing.
+
+        Raises:
+            LocalProtocolError: SEC_E_INVALID_HANDLE: a call that establishes, or deletes, the context is in flight.
+        """
+        if self.in_use == Use.ESTABLISH:
+            raise _in_flight()
+
+    def dispose(self) -> None:
+        """Free it, once nobody looks at it."""
+        with self._entry:
+            super().dispose()
 
 
 _State = TypeVar("_State", bound=HandleState)
@@ -194,7 +216,7 @@ class _Handle(Generic[_State]):
         if self.referent is None:
             raise _invalid(f"the {self._kind} handle stands for nothing")
         if not self.referent.alive:
-            raise _invalid(f"the {self._kind} handle has been freed")
+            raise _freed(self._kind)
         return self.referent
 
     def assign(self, state: _State) -> None:
@@ -261,6 +283,14 @@ def failure(error: Exception, *handles: CredHandle | CtxtHandle | None) -> Secur
 
 def _invalid(message: str) -> LocalProtocolError:
     return refusal(message, SecurityStatus.SEC_E_INVALID_HANDLE)
+
+
+def _freed(kind: str) -> LocalProtocolError:
+    return _invalid(f"the {kind} handle has been freed")
+
+
+def _in_flight() -> LocalProtocolError:
+    return _invalid("another call on the context is in flight")
 
 
 _EPOCH: Final = dt.datetime(1601, 1, 1)  # noqa: DTZ001 - a time stamp is local time, and says no zone

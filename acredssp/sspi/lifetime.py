@@ -57,16 +57,13 @@ async def DeleteSecurityContext(phContext: CtxtHandle) -> SecurityStatus:
     them back.
 
     Returns:
-        SEC_E_OK, also when the context was deleted before; SEC_E_INVALID_HANDLE for a handle that was never filled,
-        from another thread than the context's, and while a call on the context is in flight.
+        SEC_E_OK, also when the context was deleted before; SEC_E_INVALID_HANDLE for a handle that was never filled
+        and while a call on the context is in flight.
 
     Raises:
         TypeError: It is no context handle.
     """
     expect("phContext", phContext, CtxtHandle)
-    if phContext.deleted:
-        phContext.error = None
-        return SecurityStatus.SEC_E_OK
     try:
         state = phContext.state
         state.hold(Use.ESTABLISH)
@@ -75,7 +72,8 @@ async def DeleteSecurityContext(phContext: CtxtHandle) -> SecurityStatus:
         finally:
             state.release(Use.ESTABLISH)
     except CredSSPError as error:
-        return failure(error, phContext)
+        if not phContext.deleted:
+            return failure(error, phContext)
     phContext.error = None
     return SecurityStatus.SEC_E_OK
 

@@ -113,10 +113,11 @@ async def DecryptMessage(
 
 def _call(phContext: CtxtHandle, use: Use, run: Callable[[EstablishState], SecurityStatus]) -> SecurityStatus:
     try:
-        state = established(phContext.state)
+        state = phContext.state
         state.hold(use)
         try:
-            status = run(state)
+            with state.tls_lock:
+                status = run(established(state))
         finally:
             state.release(use)
     except (CredSSPError, MemoryError) as error:

@@ -11,6 +11,7 @@ server's certificate, which belongs to the session, are made anew each time.
 import dataclasses
 import os
 import ssl
+import threading
 import time
 from typing import Final
 
@@ -47,41 +48,51 @@ class _Entry:
 
 
 class SessionCache:
-    """Sessions by key; the functions share the one of this module, `sessions`."""
+    """Sessions by key, for any thread; the functions share the one of this module, `sessions`."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._entries: dict[SessionKey, _Entry] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def keep(self, credential: CredentialState, target: Target, tls: TLSSession) -> None:
-        """Keep the session of an established connection for the next one; the last one counts."""
+        """Keep the session of an established connection for the next one; the last one counts.
+
+        Nothing is kept for credentials that have been freed: `forget` has been here already.
+        """
         session = tls.session
         if session is None or not (session.has_ticket or session.id):
             return
         lifetimes = [seconds for seconds in (session.timeout, session.ticket_lifetime_hint) if seconds]
         key = _key(credential, target)
-        self._entries.pop(key, None)
-        self._entries[key] = _Entry(session, tls.version, session.time + min(lifetimes, default=0))
-        if len(self._entries) > _MOST_TARGETS:
-            del self._entries[next(iter(self._entries))]
+        entry = _Entry(session, tls.version, session.time + min(lifetimes, default=0))
+        with self._lock:
+            if not credential.alive:
+                return
+            self._entries.pop(key, None)
+            self._entries[key] = entry
+            if len(self._entries) > _MOST_TARGETS:
+                del self._entries[next(iter(self._entries))]
 
     def take(self, credential: CredentialState, target: Target) -> ssl.SSLSession | None:
         """Return a session that may be resumed now, None for none."""
         key = _key(credential, target)
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        expired = entry.expiry <= time.time()
-        if expired or entry.tls_version == _SINGLE_USE:
-            del self._entries[key]
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
+            expired = entry.expiry <= time.time()
+            if expired or entry.tls_version == _SINGLE_USE:
+                del self._entries[key]
         return None if expired else entry.session
 
     def forget(self, credential: CredentialState) -> None:
         """Drop what belongs to a credentials handle that is freed."""
-        for key in [key for key in self._entries if key.credential == credential.serial]:
-            del self._entries[key]
+        with self._lock:
+            for key in [key for key in self._entries if key.credential == credential.serial]:
+                del self._entries[key]
 
 
 sessions: Final = SessionCache()

@@ -1,6 +1,5 @@
 """QueryContextAttributes (CredSSP): attribute by attribute, over contexts that the functions made."""
 
-import asyncio
 import datetime as dt
 import hashlib
 import ssl
@@ -225,18 +224,6 @@ async def test_wrong_python_types_are_type_errors():
     ):
         with pytest.raises(TypeError):
             await QueryContextAttributes(*arguments)
-
-
-async def test_another_thread_is_refused():
-    client, _ = await contexts()
-
-    def ask():
-        try:
-            QueryContextAttributes(client.handle, SECPKG_ATTR.NAMES, SecPkgContext_Names()).send(None)
-        except StopIteration as stop:
-            return stop.value
-
-    assert await asyncio.to_thread(ask) is INVALID_HANDLE
 
 
 async def test_there_is_nothing_to_set():

@@ -241,27 +241,6 @@ async def test_a_second_call_in_flight_is_refused_and_the_first_goes_on():
     assert client.status is OK
 
 
-def run_here(coroutine):
-    """Run a coroutine that waits for nothing in this thread."""
-    with contextlib.suppress(StopIteration):
-        coroutine.send(None)
-        raise AssertionError("it waits")
-
-
-@pytest.mark.requirement("R11a", "A6", "A25")
-@pytest.mark.parametrize("side", ["client", "server"])
-async def test_another_thread_is_refused(side):
-    client, server = await pair()
-    token = await client.call()
-    answer = await server.call(token)
-    end = client if side == "client" else server
-    await asyncio.to_thread(run_here, end.call(answer))
-    assert end.status is INVALID_HANDLE
-    assert "thread" in str(end.error)
-    assert await client.call(answer)
-    assert client.status is CONTINUE
-
-
 @pytest.mark.requirement("A24")
 async def test_a_call_that_is_cancelled_ends_the_context():
     lookup = Waiting()

@@ -2,7 +2,6 @@ import calendar
 import contextlib
 import datetime as dt
 import itertools
-import threading
 import time
 
 import pytest
@@ -94,24 +93,6 @@ def test_a_client_certificate_is_for_who_issued_it_as_far_as_is_known():
     assert known.certificate_for((theirs,)) is None
     assert credentials(certificate=certificate).certificate_for((theirs,)) is certificate
     assert credentials().certificate_for(()) is None
-
-
-def test_another_thread_is_refused_and_changes_nothing():
-    state, errors = ContextState(), []
-
-    def use():
-        try:
-            with held(state, Use.DECRYPT):
-                pass
-        except LocalProtocolError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=use)
-    thread.start()
-    thread.join()
-    assert [error.security_status for error in errors] == [SecurityStatus.SEC_E_INVALID_HANDLE]
-    with held(state, Use.ESTABLISH):
-        pass
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(Use, repeat=2)))

@@ -199,16 +199,3 @@ async def test_a_context_is_not_deleted_under_a_call_in_flight():
     answer.set()
     await conversation
     assert (client.status, server.status) == (OK, OK), (client.error, server.error)
-
-
-async def test_another_thread_cannot_delete_a_context():
-    client, _ = await contexts()
-
-    def delete():
-        try:
-            DeleteSecurityContext(client.handle).send(None)
-        except StopIteration as stop:
-            return stop.value
-
-    assert await asyncio.to_thread(delete) is INVALID_HANDLE
-    assert client.handle.valid

@@ -335,7 +335,6 @@ async def test_a_message_that_becomes_two_records_ends_the_context(monkeypatch):
 # --- both ---
 
 
-@pytest.mark.requirement("D6")
 async def test_tasks_of_one_loop_encrypt_and_decrypt_beside_each_other(tls):
     client, server = await contexts(tls)
     wires = {"to server": asyncio.Queue(), "to client": asyncio.Queue()}
@@ -355,27 +354,6 @@ async def test_tasks_of_one_loop_encrypt_and_decrypt_beside_each_other(tls):
         receive(server, wires["to server"]),
     )
     assert at_client == at_server == [b"message %d" % number for number in range(20)]
-
-
-@pytest.mark.requirement("D5", "D13")
-async def test_another_thread_is_refused():
-    client, server = await contexts()
-    record = await encrypt(server, b"hello")
-    found = []
-
-    def call():
-        for coroutine in (
-            EncryptMessage(client.handle, 0, plain(b"x"), 0),
-            DecryptMessage(client.handle, sealed(record)),
-        ):
-            try:
-                coroutine.send(None)
-            except StopIteration as stop:
-                found.append(stop.value)
-
-    await asyncio.to_thread(call)
-    assert found == [INVALID_HANDLE, INVALID_HANDLE]
-    assert data_of((await decrypt(client, record))[1]) == b"hello"
 
 
 @pytest.mark.requirement("D15")

@@ -239,7 +239,7 @@ def test_the_cache_is_bounded(monkeypatch):
         has_ticket, id, timeout, ticket_lifetime_hint, time = True, b"", 300, 0, 0
 
     class Credential:
-        serial, logon_id = 1, 0x3E7
+        serial, logon_id, alive = 1, 0x3E7, True
 
     class Connection:
         session, version = Session(), "TLSv1.2"
