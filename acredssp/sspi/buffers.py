@@ -4,9 +4,10 @@ Memory, in Python's terms:
 
 * Input is any bytes-like `pvBuffer`; `cbBuffer` says how much of its front counts, all of it unless given.
 * Output with ISC_REQ_ALLOCATE_MEMORY arrives as `bytes` of the package's own; `FreeContextBuffer` takes them back.
-* Output without it goes into memory of the caller's: a `bytearray` (or a writable `memoryview`) in `pvBuffer`, whose
-  own size is the room there is. `cbBuffer` then says how much was written, so it need not be reset before the buffer
-  is used again. Too small: SEC_E_BUFFER_TOO_SMALL, `cbBuffer` is the size needed, and nothing is lost.
+* Output without it goes into memory of the caller's: a `bytearray` (or a writable `memoryview`) in `pvBuffer`.
+  `cbBuffer` is the room there is, and never more than the memory. Afterwards it says how much was written, so it is set
+  back before the buffer is used again, as in C. Too small: SEC_E_BUFFER_TOO_SMALL, `cbBuffer` is the size needed, and
+  nothing is lost.
 * What the functions report about bytes that are the caller's anyway (MISSING, EXTRA) is a count and never a view,
   since a view would keep the caller's `bytearray` from being cut. DecryptMessage alone answers with views of its input.
 """
@@ -14,7 +15,7 @@ Memory, in Python's terms:
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from acredssp.sspi.arguments import refusal
+from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.constants import SECBUFFER_VERSION
 from acredssp.sspi.flags import SECBUFFER
 from acredssp.status import SecurityStatus
@@ -41,7 +42,8 @@ class SecBuffer:
         cbBuffer: Bytes of it that count; None for all.
 
     Raises:
-        TypeError: `pvBuffer` is not bytes-like.
+        TypeError: `pvBuffer` is not bytes-like, or a memoryview that was released.
+        ValueError: `cbBuffer` is negative.
     """
 
     __slots__ = ("BufferType", "_allocated", "cbBuffer", "pvBuffer")
@@ -52,6 +54,8 @@ class SecBuffer:
         self.BufferType = BufferType
         self.pvBuffer = pvBuffer
         self._allocated = False
+        if cbBuffer is not None and cbBuffer < 0:
+            raise ValueError(_negative(cbBuffer))
         if pvBuffer is None:
             self.cbBuffer = cbBuffer or 0
         elif not isinstance(pvBuffer, _MEMORY):
@@ -86,8 +90,12 @@ class SecBuffer:
 
     @property
     def view(self) -> memoryview:
-        """The first `cbBuffer` bytes of the memory, or as many as there are."""
-        return memoryview(b"" if self.pvBuffer is None else self.pvBuffer).cast("B")[: self.cbBuffer]
+        """The first `cbBuffer` bytes of the memory, or as many as there are.
+
+        Raises:
+            TypeError: The memory is none.
+        """
+        return _view(b"" if self.pvBuffer is None else self.pvBuffer)[: self.cbBuffer]
 
     @property
     def writable(self) -> memoryview:
@@ -116,12 +124,12 @@ class SecBuffer:
     # --- filling: the functions' side ---
 
     def has_room(self, size: int) -> bool:
-        """Whether the caller's memory has room for `size` bytes; if not, `cbBuffer` is the size needed.
+        """Whether the caller's buffer has room for `size` bytes; if not, `cbBuffer` is the size needed.
 
         Raises:
-            TypeError: It cannot be written.
+            TypeError: Its memory cannot be written.
         """
-        if _size(self.pvBuffer) < size:
+        if self._room() < size:
             self.cbBuffer = size
             return False
         self._writable().release()
@@ -141,11 +149,12 @@ class SecBuffer:
             self.cbBuffer = len(data)
             self._allocated = True
             return _OK
-        self.cbBuffer = len(data)
-        if len(data) > _size(self.pvBuffer):
-            return SecurityStatus.SEC_E_BUFFER_TOO_SMALL
         if data:
+            if len(data) > self._room():
+                self.cbBuffer = len(data)
+                return SecurityStatus.SEC_E_BUFFER_TOO_SMALL
             self._writable()[: len(data)] = data
+        self.cbBuffer = len(data)
         return _OK
 
     def become(self, buffer_type: SECBUFFER, count: int = 0, memory: Memory | None = None) -> None:
@@ -162,8 +171,11 @@ class SecBuffer:
         self.pvBuffer, self.cbBuffer, self._allocated = None, 0, False
         return True
 
+    def _room(self) -> int:
+        return min(self.cbBuffer, _size(self.pvBuffer))
+
     def _writable(self) -> memoryview:
-        view = memoryview(bytearray() if self.pvBuffer is None else self.pvBuffer).cast("B")
+        view = _view(bytearray() if self.pvBuffer is None else self.pvBuffer)
         if view.readonly:
             raise TypeError(
                 "pvBuffer: expected a bytearray or a writable memoryview, got memory that cannot be written"
@@ -194,16 +206,30 @@ class SecBufferDesc:
         return f"SecBufferDesc({'; '.join(buffer._text() for buffer in self.pBuffers)})"  # noqa: SLF001 - its own kind
 
     def check(self) -> None:
-        """Refuse a descriptor of another version.
+        """Refuse a descriptor of another version, and buffers with a negative count.
 
         Raises:
-            LocalProtocolError: SEC_E_INVALID_TOKEN.
+            LocalProtocolError: SEC_E_INVALID_TOKEN for the version, SEC_E_INVALID_PARAMETER for a count.
+            TypeError: There is something else than buffers in it.
         """
+        self.expect_buffers()
         if self.ulVersion != SECBUFFER_VERSION:
             raise refusal(
                 f"SecBufferDesc: expected version {SECBUFFER_VERSION}, got {self.ulVersion}",
                 SecurityStatus.SEC_E_INVALID_TOKEN,
             )
+        for buffer in self.pBuffers:
+            if buffer.cbBuffer < 0:
+                raise refusal(_negative(buffer.cbBuffer), SecurityStatus.SEC_E_INVALID_PARAMETER)
+
+    def expect_buffers(self) -> None:
+        """Refuse what is no buffer.
+
+        Raises:
+            TypeError: There is something else than buffers in it.
+        """
+        for index, buffer in enumerate(self.pBuffers):
+            expect(f"pBuffers[{index}]", buffer, SecBuffer)
 
     def find(self, buffer_type: SECBUFFER) -> SecBuffer | None:
         """The first buffer of that type, attribute bits aside."""
@@ -225,4 +251,15 @@ class SecBufferDesc:
 def _size(memory: Memory | None) -> int:
     if memory is None:
         return 0
-    return memory.nbytes if isinstance(memory, memoryview) else len(memory)
+    return _view(memory).nbytes if isinstance(memory, memoryview) else len(memory)
+
+
+def _view(memory: Memory) -> memoryview:
+    try:
+        return memoryview(memory).cast("B")
+    except ValueError:
+        raise TypeError("pvBuffer: expected memory, got a memoryview that was released") from None
+
+
+def _negative(count: int) -> str:
+    return f"cbBuffer: expected 0 or more, got {count}"

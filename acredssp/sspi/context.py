@@ -84,8 +84,9 @@ class EstablishState(ContextState):
         self.context = context
         self.chosen: CredentialState | None = None
         """What brought the client's certificate: from then on it serves as well as `credential`."""
-        self.unsent: StepResult | None = None
-        """The result of a call whose token did not fit the caller's buffer: the next call hands it out."""
+        self.unsent: tuple[StepResult, bytes] | None = None
+        """The result of a call whose token did not fit the caller's buffer, and that call's input: the next call hands
+        it out."""
         self.rest = b""
         """What the last step did not take of the input, and of an earlier call's surplus in front of it."""
         self.size = 0

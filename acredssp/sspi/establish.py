@@ -9,9 +9,11 @@ with the input:
     EMPTY     all of it was taken
 
 A token that does not fit the caller's memory is not lost: SEC_E_BUFFER_TOO_SMALL, and the same call again with a
-larger buffer hands it out. On a failure the TOKEN buffer holds what the peer should still be sent, where the caller
-asked for it (EXTENDED_ERROR). Where that does not fit the failure is on the handle already (`error`), and the status of
-the call that hands it out.
+larger buffer hands it out. The input of that call may have grown in the meantime, or be what comes behind the first
+one's: nothing of either is lost.
+
+On a failure the TOKEN buffer holds what the peer should still be sent, where the caller asked for it (EXTENDED_ERROR).
+Where that does not fit the failure is on the handle already (`error`), and the status of the call that hands it out.
 """
 
 import dataclasses
@@ -51,6 +53,7 @@ from acredssp.status import SecurityStatus
 
 __all__ = ["AcceptSecurityContext", "InitializeSecurityContext"]
 
+_MAKE_ROOM: Final = "call again with the same input and a pvBuffer of the size in cbBuffer, or ask for ALLOCATE_MEMORY"
 _CLIENT_HELLO: Final = b"\x16\x03"
 _LENGTH_SIZE: Final = 4
 
@@ -112,7 +115,7 @@ async def InitializeSecurityContext(
         SEC_E_BUFFER_TOO_SMALL, or why it failed: `docs/sspi.md` lists every status with its cause.
 
     Raises:
-        TypeError: A parameter has a wrong Python type.
+        TypeError: A parameter has a wrong Python type; a buffer is none, or its memory was released. Nothing is lost.
     """
     if (
         (phCredential is not None and type(phCredential) is not CredHandle)
@@ -126,13 +129,7 @@ async def InitializeSecurityContext(
         _expect_types(phCredential, phContext, phNewContext, TargetDataRep, pszTargetName, Reserved1, Reserved2)
     call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
-        if (
-            Reserved1
-            or Reserved2
-            or TargetDataRep not in _DATA_REPRESENTATIONS
-            or (pInput is not None and pInput.ulVersion)
-            or (pOutput is not None and pOutput.ulVersion)
-        ):
+        if Reserved1 or Reserved2 or TargetDataRep not in _DATA_REPRESENTATIONS or call.unusual:
             _refuse_parameters(TargetDataRep, pInput, pOutput, Reserved1, Reserved2)
         if phContext is None:
             state = _new_initiator(phCredential, pszTargetName, call)
@@ -176,7 +173,7 @@ async def AcceptSecurityContext(
         SEC_E_BUFFER_TOO_SMALL, or why it failed: `docs/sspi.md` lists every status with its cause.
 
     Raises:
-        TypeError: A parameter has a wrong Python type.
+        TypeError: A parameter has a wrong Python type; a buffer is none, or its memory was released. Nothing is lost.
     """
     if (
         (phCredential is not None and type(phCredential) is not CredHandle)
@@ -187,11 +184,7 @@ async def AcceptSecurityContext(
         _expect_types(phCredential, phContext, phNewContext, TargetDataRep)
     call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
-        if (
-            TargetDataRep not in _DATA_REPRESENTATIONS
-            or (pInput is not None and pInput.ulVersion)
-            or (pOutput is not None and pOutput.ulVersion)
-        ):
+        if TargetDataRep not in _DATA_REPRESENTATIONS or call.unusual:
             _refuse_parameters(TargetDataRep, pInput, pOutput)
         if phContext is None:
             state = _new_acceptor(phCredential, call)
@@ -213,6 +206,7 @@ class _Call:
 
     __slots__ = (
         "_allocate", "_attributes", "_expiry", "_outputs", "_spare", "_token", "buffers", "flags", "input", "others",
+        "unusual",
     )  # fmt: skip
 
     def __init__(
@@ -239,10 +233,17 @@ class _Call:
         # looked through.
         self._outputs = pOutput
         self._token: SecBuffer | None = None
+        self.unusual = False
+        """Whether the descriptors may be such as are refused with a status."""
         if pOutput is not None:
             outputs = pOutput.pBuffers
-            usual = outputs and outputs[0].BufferType == SECBUFFER_TOKEN
-            self._token = outputs[0] if usual else pOutput.find(SECBUFFER_TOKEN)
+            if len(outputs) == 1 and type(outputs[0]) is SecBuffer and outputs[0].BufferType == SECBUFFER_TOKEN:
+                self._token = outputs[0]
+                self.unusual = pOutput.ulVersion != 0 or outputs[0].cbBuffer < 0
+            else:
+                pOutput.expect_buffers()
+                self._token = pOutput.find(SECBUFFER_TOKEN)
+                self.unusual = True
         self.buffers = pInput
         self.input = b""
         """The peer's bytes; empty for none."""
@@ -252,17 +253,29 @@ class _Call:
         """Whether the input has more than the peer's bytes and room for a report."""
         if pInput is not None:
             inputs = pInput.pBuffers
-            if len(inputs) == 2 and inputs[0].BufferType == SECBUFFER_TOKEN and not inputs[1].BufferType:
+            if (
+                len(inputs) == 2
+                and type(inputs[0]) is SecBuffer
+                and type(inputs[1]) is SecBuffer
+                and inputs[0].BufferType == SECBUFFER_TOKEN
+                and not inputs[1].BufferType
+            ):
                 token, self._spare = inputs
+                if pInput.ulVersion or token.cbBuffer < 0 or self._spare.cbBuffer < 0:
+                    self.unusual = True
                 memory = token.pvBuffer
                 # bytes() of a buffer is a Python call, which takes longer than the test.
                 self.input = memory if type(memory) is bytes and len(memory) == token.cbBuffer else bytes(token)
             else:
+                pInput.expect_buffers()
+                self.unusual = True
                 self._look_through(inputs)
 
     def _look_through(self, buffers: list[SecBuffer]) -> None:
         tokens = []
         for buffer in buffers:
+            if not buffer.spare:
+                buffer.view.release()  # TypeError before anything is taken
             if buffer.type == SECBUFFER_TOKEN:
                 tokens.append(buffer)
                 self.others = self.others or buffer.readonly
@@ -290,11 +303,12 @@ class _Call:
             else:
                 fits = not result.output
         except TypeError:
-            state.unsent = result
+            self._keep(state, result)
             raise
         if not fits:
-            state.unsent = result
+            self._keep(state, result)
             return _TOO_SMALL
+        state.unsent = None
         status = result.status
         if status is _INCOMPLETE:
             self._report(SECBUFFER_MISSING, result.missing)
@@ -311,6 +325,26 @@ class _Call:
             self._expiry.QuadPart = state.expiry.QuadPart if status is _OK else TimeStamp.NEVER
         return status
 
+    def repeats(self, state: EstablishState, first: bytes) -> None:
+        """Take the input of a call that asks again for a token that did not fit.
+
+        Args:
+            state: The context.
+            first: The input of the call that made the token.
+        """
+        related = self.input.startswith(first) or first.startswith(self.input)
+        state.size = len(first) if related else 0  # other input comes behind it, and nothing of that has been taken
+
+    def _keep(self, state: EstablishState, result: StepResult) -> None:
+        """Leave a token to the next call, with the input that it is the answer to."""
+        if state.unsent is None:
+            state.unsent = (result, self.input)
+
+    def too_small(self) -> LocalProtocolError:
+        """Say that there is no room for the token."""
+        needed = f"{self._token.cbBuffer} bytes" if self._token is not None else "a TOKEN buffer"
+        return refusal(f"pOutput: expected room for a token, {needed}", _TOO_SMALL, hint=_MAKE_ROOM)
+
     def put_farewell(self, token: bytes, alert: bytes) -> bool:
         """Give the caller what the peer should still be sent, beside a failure, and describe the alert in it.
 
@@ -326,6 +360,9 @@ class _Call:
         """Report what was not taken, and keep for the next call what cannot be reported."""
         # Behind: it arrived while the caller made room for the token.
         rest = state.rest + self.input[state.size :]
+        if 0 < len(self.input) < state.size:  # a repeated call with less: what it leaves out is the caller's still
+            unsaid = state.size - len(self.input)
+            rest = rest[:-unsaid] if unsaid <= len(rest) else rest
         count = min(len(rest), len(self.input)) if self._spare is not None else 0
         self._report(SECBUFFER_EXTRA if count else SECBUFFER_EMPTY, count)
         state.surplus = rest[: len(rest) - count]
@@ -340,9 +377,9 @@ async def _run(
 ) -> SecurityStatus:
     """Take one step on a context that is held, answer what the engine asks, and fill what the caller gave."""
     try:
-        result = state.unsent
-        if result is not None:
-            state.unsent = None
+        if state.unsent is not None:
+            result, first = state.unsent
+            call.repeats(state, first)
         else:
             try:
                 credential = state.credential
@@ -369,7 +406,7 @@ async def _run(
         status = call.hand_out(state, result)
     finally:
         state.in_use = 0  # this call excluded all others
-    handle.error = None
+    handle.error = None if status is not _TOO_SMALL else call.too_small()
     return status
 
 

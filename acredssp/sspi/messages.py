@@ -53,20 +53,22 @@ async def EncryptMessage(
         phContext: An established context.
         fQOP: 0, or `SECQOP.WRAP_OOB_DATA`: DATA is the two bytes of an alert, of which close_notify can be sent.
         pMessage: STREAM_HEADER, DATA, STREAM_TRAILER, EMPTY. DATA is at most `cbMaximumMessage` bytes; header and
-            trailer have at least the room that SECPKG_ATTR_STREAM_SIZES says, and `cbBuffer` then says how much is
-            used. Empty DATA makes no record: nothing is to be sent.
+            trailer have at least the room (`cbBuffer`) that SECPKG_ATTR_STREAM_SIZES says, and `cbBuffer` then says how
+            much is used: it is set back before the buffers are used again. Empty DATA makes no record: nothing is to
+            be sent.
         MessageSeqNo: 0.
 
     Returns:
         SEC_E_OK, or, with nothing changed, SEC_E_BUFFER_TOO_SMALL (`cbBuffer` is the room needed),
         SEC_E_CONTEXT_EXPIRED (close_notify was sent), SEC_E_INVALID_HANDLE, SEC_E_INVALID_TOKEN (no DATA buffer that
-        may be written, or the wrong order), SEC_E_INVALID_PARAMETER (fewer than four buffers, too long a message),
+        may be written, or the wrong order), SEC_E_INVALID_PARAMETER (fewer than four buffers, too long a message, a
+        negative count),
         SEC_E_QOP_NOT_SUPPORTED, SEC_E_OUT_OF_SEQUENCE (MessageSeqNo), SEC_E_UNSUPPORTED_FUNCTION (bare shape),
         SEC_E_CRYPTO_SYSTEM_INVALID (a cipher suite that was never meant), SEC_E_INSUFFICIENT_MEMORY. Where TLS is
         broken, its own status.
 
     Raises:
-        TypeError: A parameter has a wrong Python type; a buffer's memory cannot be written.
+        TypeError: A parameter has a wrong Python type; a buffer is none; its memory cannot be written.
     """
     expect("phContext", phContext, CtxtHandle)
     expect("fQOP", fQOP, int)
@@ -101,7 +103,7 @@ async def DecryptMessage(
         peer sent, SEC_E_ILLEGAL_MESSAGE, SEC_E_DECRYPT_FAILURE.
 
     Raises:
-        TypeError: A parameter has a wrong Python type; the memory of DATA cannot be written.
+        TypeError: A parameter has a wrong Python type; a buffer is none; the memory of DATA cannot be written.
     """
     expect("phContext", phContext, CtxtHandle)
     expect("pMessage", pMessage, SecBufferDesc)

@@ -156,6 +156,7 @@ async def FreeContextBuffer(pvContextBuffer: ContextBuffer) -> SecurityStatus:
             if not pvContextBuffer.free():
                 return SecurityStatus.SEC_E_INVALID_HANDLE
         case SecBufferDesc():
+            pvContextBuffer.expect_buffers()
             for buffer in pvContextBuffer.pBuffers:
                 if buffer.allocated:
                     buffer.free()

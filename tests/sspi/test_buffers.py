@@ -80,11 +80,73 @@ def test_memory_that_is_too_small_stays_as_it_is_and_the_size_is_told():
     assert bytes(buffer) == b"token"
 
 
-def test_a_buffer_is_used_again_without_setting_its_count_back():
-    buffer = SecBuffer(SECBUFFER_TOKEN, bytearray(8))
+def test_the_count_is_the_room_there_is():
+    """As in C: what is behind it is not the package's to write, and a used buffer is set back before its next use."""
+    memory = bytearray(8)
+    buffer = SecBuffer(SECBUFFER_TOKEN, memory, 3)
+    assert buffer.put(b"token", allocate=False) is SecurityStatus.SEC_E_BUFFER_TOO_SMALL
+    assert (memory, buffer.cbBuffer) == (bytes(8), 5)
+    assert buffer.put(b"token", allocate=False) is SecurityStatus.SEC_E_OK
     for token in (b"ab", b"abcdefgh", b"", b"abc"):
+        buffer.cbBuffer = len(memory)
         assert buffer.put(token, allocate=False) is SecurityStatus.SEC_E_OK
         assert bytes(buffer) == token
+    assert buffer.put(b"abcd", allocate=False) is SecurityStatus.SEC_E_BUFFER_TOO_SMALL
+
+
+def test_a_count_past_the_memory_gives_no_more_room_than_the_memory():
+    buffer = SecBuffer(SECBUFFER_TOKEN, bytearray(4), 99)
+    assert not buffer.has_room(5)
+    buffer.cbBuffer = 99
+    assert buffer.put(b"token", allocate=False) is SecurityStatus.SEC_E_BUFFER_TOO_SMALL
+    assert buffer.cbBuffer == 5
+
+
+def test_the_room_that_is_asked_for_is_bounded_by_the_count():
+    buffer = SecBuffer(SECBUFFER_TOKEN, bytearray(8), 3)
+    assert buffer.has_room(3)
+    assert not buffer.has_room(4)
+    assert buffer.cbBuffer == 4
+
+
+@pytest.mark.parametrize("count", [-1, -(1 << 31)])
+def test_a_negative_count_is_refused(count):
+    with pytest.raises(ValueError, match="cbBuffer: expected 0 or more, got -"):
+        SecBuffer(SECBUFFER_TOKEN, b"abc", count)
+    with pytest.raises(ValueError, match="cbBuffer: expected 0 or more, got -"):
+        SecBuffer(SECBUFFER_TOKEN, None, count)
+    buffer = SecBuffer(SECBUFFER_TOKEN, b"abc")
+    buffer.cbBuffer = count
+    with pytest.raises(LocalProtocolError, match="cbBuffer: expected 0 or more, got -") as caught:
+        SecBufferDesc([SecBuffer(), buffer]).check()
+    assert caught.value.security_status is SecurityStatus.SEC_E_INVALID_PARAMETER
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda buffer: buffer.view,
+        lambda buffer: buffer.writable,
+        lambda buffer: buffer.has_room(1),
+        lambda buffer: buffer.put(b"abc", allocate=False),
+        bytes,
+    ],
+    ids=["view", "writable", "has_room", "put", "bytes"],
+)
+def test_memory_that_was_released_is_a_type_error(use):
+    memory = memoryview(bytearray(8))
+    buffer = SecBuffer(SECBUFFER_TOKEN, memory)
+    memory.release()
+    with pytest.raises(TypeError, match="pvBuffer: expected memory, got a memoryview that was released"):
+        use(buffer)
+    with pytest.raises(TypeError, match="released"):
+        SecBuffer(SECBUFFER_TOKEN, memory)
+
+
+@pytest.mark.parametrize("member", [None, b"token", SECBUFFER_TOKEN, SecBufferDesc()])
+def test_what_is_no_buffer_is_a_type_error(member):
+    with pytest.raises(TypeError, match=r"pBuffers\[1\]: expected SecBuffer, got "):
+        SecBufferDesc([SecBuffer(), member]).check()
 
 
 def test_memory_that_cannot_be_written_is_refused():

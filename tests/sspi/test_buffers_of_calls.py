@@ -258,6 +258,132 @@ async def test_more_may_arrive_before_memory_is_large_enough():
     assert spare_of(server) == (SECBUFFER_EXTRA, 3, None)
 
 
+@pytest.mark.requirement("R51")
+async def test_memory_that_is_too_small_has_its_error_on_the_handle():
+    _client, server, token = await hello()
+    server.flags = SERVER_FLAGS & ~ASC_REQ_ALLOCATE_MEMORY
+    memory = bytearray(20_000)
+    output = SecBuffer(SECBUFFER_TOKEN, memory, 9)  # the count is the room, whatever is behind it
+    server.input = SecBufferDesc([SecBuffer(SECBUFFER_TOKEN, token), SecBuffer()])
+    assert await server.invoke(SecBufferDesc([output])) is TOO_SMALL
+    assert memory == bytes(20_000)
+    assert server.handle.error.security_status is TOO_SMALL
+    assert f"{output.cbBuffer} bytes" in str(server.handle.error)
+    assert await server.invoke(SecBufferDesc([output])) is CONTINUE
+    assert server.handle.error is None
+
+
+async def too_small():
+    """A client whose second token waits for memory, with three bytes of its input not taken; and its server."""
+    client, server, token = await hello()
+    client.flags = CLIENT_FLAGS & ~ISC_REQ_ALLOCATE_MEMORY
+    flight = await server.call(token)
+    given, behind = flight + b"\x17\x03\x03", b"\x00\x21\x55"
+    client.input = SecBufferDesc([SecBuffer(SECBUFFER_TOKEN, given), SecBuffer()])
+    assert await client.invoke(SecBufferDesc([SecBuffer(SECBUFFER_TOKEN)])) is TOO_SMALL
+    return client, given, behind
+
+
+@pytest.mark.requirement("R44", "R51")
+@pytest.mark.parametrize("spare", [True, False], ids=["spare", "no_spare"])
+@pytest.mark.parametrize(
+    ("repeated", "extra", "kept"),
+    [
+        pytest.param(lambda given, _: given, 3, b"", id="the_same"),
+        pytest.param(lambda given, behind: given + behind, 6, b"", id="more_of_it"),
+        pytest.param(lambda given, _: given[:-1], 2, b"", id="less_of_it"),
+        pytest.param(lambda given, _: given[:-3], 0, b"", id="what_was_taken"),
+        pytest.param(lambda _, behind: behind, 3, b"\x17\x03\x03", id="other_input"),
+        pytest.param(lambda given, behind: behind * len(given), None, b"\x17\x03\x03", id="much_other_input"),
+        pytest.param(lambda *_: b"", 0, b"\x17\x03\x03", id="none"),
+    ],
+)
+async def test_a_repeated_call_loses_nothing_of_its_input(repeated, extra, kept, spare):
+    """The input of the first call and what follows it, or only what comes after the first call's."""
+    client, given, behind = await too_small()
+    data = repeated(given, behind)
+    extra = len(data) if extra is None else extra
+    for room, due in ((0, TOO_SMALL), (20_000, CONTINUE)):  # too small once more, which changes nothing
+        client.input = SecBufferDesc([SecBuffer(SECBUFFER_TOKEN, data), SecBuffer()][: 1 + spare])
+        output = SecBuffer(SECBUFFER_TOKEN, bytearray(20_000), room)
+        assert await client.invoke(SecBufferDesc([output])) is due
+    assert output.cbBuffer
+    if spare:
+        assert spare_of(client) == (SECBUFFER_EXTRA if extra else SECBUFFER_EMPTY, extra, None)
+        assert client.handle.state.surplus == kept
+    else:
+        assert client.handle.state.surplus == kept + data[len(data) - extra :]
+
+
+async def exchange_with(server, token, pInput=None, output=None):
+    """One call of a server's with a hello, in the usual buffers but for those that are given."""
+    usual = SecBufferDesc([SecBuffer(SECBUFFER_TOKEN, token), SecBuffer()])
+    server.input = usual if pInput is None else SecBufferDesc(pInput)
+    return await server.invoke(SecBufferDesc([SecBuffer(SECBUFFER_TOKEN)] if output is None else output))
+
+
+def released(buffer_type=SECBUFFER_TOKEN):
+    """A buffer whose memory is gone."""
+    memory = memoryview(bytearray(20_000))
+    buffer = SecBuffer(buffer_type, memory)
+    memory.release()
+    return buffer
+
+
+WRONG_INPUTS = {
+    "released": lambda _: [released(), SecBuffer()],
+    "released, alone": lambda _: [released()],
+    "released, beside the token": lambda token: [SecBuffer(SECBUFFER_TOKEN, token), SecBuffer(), released(99)],
+    "released certificate": lambda token: [
+        SecBuffer(SECBUFFER_TOKEN, token), released(SECBUFFER_TOKEN | SECBUFFER_READONLY),
+    ],
+    "no buffer in front": lambda token: [token, SecBuffer()],
+    "no buffer behind": lambda token: [SecBuffer(SECBUFFER_TOKEN, token), None],
+    "no buffer at the end": lambda token: [SecBuffer(SECBUFFER_TOKEN, token), SecBuffer(), b""],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRONG_INPUTS)
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_an_input_that_is_none_is_a_type_error_and_breaks_nothing(kind, package):
+    client, server = await pair(package=package)
+    token = await client.call()
+    await exchange_with(server, token[:1])
+    with pytest.raises(TypeError, match="expected"):
+        await exchange_with(server, token, pInput=WRONG_INPUTS[kind](token))
+    await client.feed(await server.call(token))
+    assert (client.status, server.status) == (CONTINUE, CONTINUE)
+
+
+@pytest.mark.parametrize(
+    "output", [[released()], [None], [SecBuffer(SECBUFFER_TOKEN, bytearray(20_000)), b""], [SecBuffer(), released()]]
+)
+async def test_an_output_that_is_none_is_a_type_error_and_the_token_waits(output):
+    client, server, token = await hello()
+    server.flags = SERVER_FLAGS & ~ASC_REQ_ALLOCATE_MEMORY
+    with pytest.raises(TypeError, match="expected"):
+        await exchange_with(server, token, output=output)
+    await client.feed(await server.call(token))
+    assert (client.status, server.status) == (CONTINUE, CONTINUE)
+
+
+@pytest.mark.parametrize("where", ["token", "spare", "other", "output"])
+async def test_a_negative_count_is_refused_and_changes_nothing(where):
+    client, server, token = await hello()
+    buffers = {
+        "token": SecBuffer(SECBUFFER_TOKEN, token), "spare": SecBuffer(), "other": SecBuffer(99),
+        "output": SecBuffer(SECBUFFER_TOKEN, bytearray(20_000)),
+    }  # fmt: skip
+    *inputs, output = buffers.values()
+    for given in (inputs, inputs[:2]) if where != "other" else (inputs,):
+        buffers[where].cbBuffer = -1
+        status = await exchange_with(server, token, pInput=given, output=[output])
+        assert status is SecurityStatus.SEC_E_INVALID_PARAMETER
+        assert "cbBuffer: expected 0 or more, got -1" in str(server.handle.error)
+    await client.feed(await server.call(token))
+    assert (client.status, server.status) == (CONTINUE, CONTINUE)
+
+
 @pytest.mark.requirement("R48")
 @pytest.mark.parametrize("descriptor", [None, SecBufferDesc([])])
 async def test_without_an_output_buffer_the_token_waits(descriptor):

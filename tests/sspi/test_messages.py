@@ -195,6 +195,58 @@ async def test_a_buffer_that_is_too_small_says_how_large_it_must_be(index, room,
     assert data_of((await decrypt(server, joined(message)))[1]) == b"hello"
 
 
+@pytest.mark.requirement("D5")
+@pytest.mark.parametrize(("index", "needed"), [(0, 5), (2, 17)])
+async def test_the_count_of_header_and_trailer_is_their_room(index, needed):
+    client, server = await contexts()
+    message = plain(b"hello")
+    message.pBuffers[index].cbBuffer = needed - 1
+    await refused(client, message, TOO_SMALL)
+    assert message.pBuffers[index].cbBuffer == needed
+    assert await EncryptMessage(client.handle, 0, message, 0) is OK
+    assert data_of((await decrypt(server, joined(message)))[1]) == b"hello"
+
+
+@pytest.mark.parametrize("index", range(4))
+async def test_a_negative_count_is_refused_and_nothing_is_lost(index):
+    client, server = await contexts()
+    message = plain(b"hello")
+    message.pBuffers[index].cbBuffer = -1
+    await refused(client, message, SecurityStatus.SEC_E_INVALID_PARAMETER)
+    record = await encrypt(client, b"hello")
+    received = SecBufferDesc([SecBuffer(SECBUFFER_DATA, bytearray(record)), SecBuffer(), SecBuffer(), SecBuffer()])
+    received.pBuffers[index].cbBuffer = -1
+    assert await DecryptMessage(server.handle, received, 0) is SecurityStatus.SEC_E_INVALID_PARAMETER
+    assert data_of((await decrypt(server, record))[1]) == b"hello"
+
+
+@pytest.mark.parametrize("index", range(3))
+async def test_memory_that_was_released_is_a_type_error_and_nothing_is_lost(index):
+    client, server = await contexts()
+    message, memory = plain(b"hello"), memoryview(bytearray(99))
+    message.pBuffers[index].pvBuffer = memory
+    memory.release()
+    with pytest.raises(TypeError, match="released"):
+        await EncryptMessage(client.handle, 0, message, 0)
+    received = SecBufferDesc([SecBuffer(SECBUFFER_DATA), SecBuffer(), SecBuffer(), SecBuffer()])
+    received.pBuffers[0].pvBuffer = memory
+    with pytest.raises(TypeError, match="released"):
+        await DecryptMessage(server.handle, received, 0)
+    assert data_of((await decrypt(server, await encrypt(client, b"hello")))[1]) == b"hello"
+
+
+@pytest.mark.parametrize("index", range(4))
+async def test_what_is_no_buffer_is_a_type_error_and_nothing_is_lost(index):
+    client, server = await contexts()
+    message = plain(b"hello")
+    message.pBuffers[index] = b"hello"
+    with pytest.raises(TypeError, match="expected SecBuffer, got bytes"):
+        await EncryptMessage(client.handle, 0, message, 0)
+    with pytest.raises(TypeError, match="expected SecBuffer, got bytes"):
+        await DecryptMessage(server.handle, message, 0)
+    assert data_of((await decrypt(server, await encrypt(client, b"hello")))[1]) == b"hello"
+
+
 def without(message, index):
     del message.pBuffers[index]
     return message

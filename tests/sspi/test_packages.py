@@ -83,6 +83,14 @@ async def test_what_the_package_allocated_is_given_back():
     assert bytes(alert) == b"al"
 
 
+async def test_what_is_no_buffer_is_a_type_error_and_nothing_is_freed():
+    token = SecBuffer(SECBUFFER_TOKEN)
+    token.put(b"token", allocate=True)
+    with pytest.raises(TypeError, match="expected SecBuffer, got NoneType"):
+        await FreeContextBuffer(SecBufferDesc([token, None]))
+    assert bytes(token) == b"token"
+
+
 async def test_one_buffer_is_freed_as_it_stands_or_by_its_memory():
     token = SecBuffer(SECBUFFER_TOKEN)
     token.put(b"token", allocate=True)
