@@ -278,7 +278,7 @@ class Case:
         self.mechanism, self.spoil, self.patience, self.limits = MechanismChoice(mechanism), spoil, patience, limits
 
     def configs(self):
-        policy = Policy(mechanism=self.mechanism, hook_timeout=0.02)
+        policy = Policy(mechanism=self.mechanism)
         return (
             client_config(**{"policy": policy, "authenticate": ALICE} | self.client),
             server_config(dataclasses.replace(policy, **self.limits), **{"lookup": lookup_of(ALICE)} | self.server),
@@ -317,8 +317,8 @@ async def late_with_the_key(exchange):
         return OTHER_KEY
 
 
-def refused(**server):
-    return Case(server=server, fine=False, carriage=RDP(hybrid_ex=True))
+def refused(*, hook_timeout=10.0, **server):
+    return Case(server=server, fine=False, carriage=RDP(hybrid_ex=True), hook_timeout=hook_timeout)
 
 
 NT_HASH = NTHash(ALICE.nt_hash, "alice", "CONTOSO")
@@ -354,8 +354,8 @@ CASES = {
     "lookup that raises": refused(lookup=raising(LookupError(CANARY, ALICE.nt_hash))),
     "authorize that raises": refused(authorize=raising(PermissionError(CANARY))),
     "authorize that answers with text": refused(authorize=lookup_of(CANARY)),
-    "lookup that never answers": refused(lookup=never),
-    "oracle that is late": refused(lookup=lookup_of(Oracle(late_with_the_key))),
+    "lookup that never answers": refused(lookup=never, hook_timeout=0.02),
+    "oracle that is late": refused(lookup=lookup_of(Oracle(late_with_the_key)), hook_timeout=0.02),
     "oracle that is late for the handshake": Case(
         server={"lookup": lookup_of(Oracle(late_with_the_key))}, fine=False, patience=0.1, hook_timeout=10.0
     ),

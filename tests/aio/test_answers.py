@@ -8,6 +8,7 @@ import pytest
 from support.endpoints import (
     BOB,
     PASSWORD,
+    Deadlines,
     both,
     client_config,
     client_side,
@@ -215,10 +216,17 @@ async def test_the_operator_is_told_which_hook_refused_and_how(hooks, role, outc
     assert PASSWORD not in caplog.text
 
 
-async def test_a_hook_that_the_deadline_of_the_handshake_overtakes_is_named(caplog):
+async def test_a_hook_that_the_deadline_of_the_handshake_overtakes_is_named(caplog, monkeypatch):
+    deadlines = Deadlines(monkeypatch)
+
+    async def lookup(request):
+        deadlines.come()
+        await never(request)
+
     client, server = memory_pair()
     reports = []
-    handshake = Handshake(server, server_config(lookup=never), TLS(), timeout=0.2, on_handshake=reports.append)
+    config = server_config(Policy(hook_timeout=100), lookup=lookup)
+    handshake = Handshake(server, config, TLS(), timeout=Deadlines.FAR, on_handshake=reports.append)
     await asyncio.gather(handshake.run(), client_side(client).establish(), return_exceptions=True)
     (report,) = reports
     assert (report.outcome, report.hook) == (HandshakeOutcome.TIMEOUT, "lookup")

@@ -8,6 +8,7 @@ import pytest
 from support.endpoints import (
     BOB,
     PASSWORD,
+    Deadlines,
     Recorder,
     both,
     client_config,
@@ -654,20 +655,18 @@ async def test_a_silent_peer_is_a_timeout_with_its_stage(carriage, side):
 
 
 @pytest.mark.requirement("defect.failing-lookup")
-async def test_a_hook_cannot_outlive_the_deadline():
-    reached = asyncio.Event()
+async def test_a_hook_cannot_outlive_the_deadline(monkeypatch):
+    deadlines = Deadlines(monkeypatch)
 
     async def lookup(_request):
-        reached.set()
+        deadlines.come()
         await asyncio.Event().wait()
 
     client, server = memory_pair()
-    theirs = server_side(server, server_config(Policy(hook_timeout=100), lookup=lookup))
-    theirs.deadline = asyncio.get_running_loop().time() + 0.05
+    theirs = server_side(server, server_config(Policy(hook_timeout=100), lookup=lookup), timeout=Deadlines.FAR)
     ours = asyncio.ensure_future(client_side(client).establish())
     with pytest.raises(HandshakeTimeout) as caught:
         await theirs.establish()
-    assert reached.is_set()
     assert caught.value.stage is Stage.NEGO_TOKEN
     with pytest.raises(AuthenticationError):
         await ours
@@ -675,16 +674,18 @@ async def test_a_hook_cannot_outlive_the_deadline():
 
 
 @pytest.mark.requirement("defect.failing-lookup")
-async def test_a_hook_that_swallows_the_deadline_cannot_go_on():
+async def test_a_hook_that_swallows_the_deadline_cannot_go_on(monkeypatch):
+    deadlines = Deadlines(monkeypatch)
+
     async def lookup(_request):
+        deadlines.come()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             return Password(PASSWORD)
 
     client, server = memory_pair()
-    # Long enough for a slow machine to get as far as the hook.
-    theirs = server_side(server, server_config(Policy(hook_timeout=100), lookup=lookup), timeout=0.3)
+    theirs = server_side(server, server_config(Policy(hook_timeout=100), lookup=lookup), timeout=Deadlines.FAR)
     ours = asyncio.ensure_future(client_side(client).establish())
     with pytest.raises(HandshakeTimeout):
         await theirs.establish()
@@ -693,7 +694,8 @@ async def test_a_hook_that_swallows_the_deadline_cannot_go_on():
 
 
 @pytest.mark.requirement("defect.never-reads")
-async def test_a_peer_that_reads_nothing_does_not_hold_the_farewell_up():
+async def test_a_peer_that_reads_nothing_does_not_hold_the_farewell_up(monkeypatch):
+    monkeypatch.setattr(driver, "_FAREWELL_GRACE", 0.01)
     client, server = memory_pair()
     transport = server.transport
     transport.close = lambda: setattr(transport, "closing", True)  # never flushed, so never lost
@@ -703,7 +705,7 @@ async def test_a_peer_that_reads_nothing_does_not_hold_the_farewell_up():
         type(transport).close(transport)
 
     transport.abort = abort
-    side = server_side(server, timeout=0.3)
+    side = server_side(server)
     client.transport.write(b"GET / HTTP/1.1\r\n\r\n")
     with pytest.raises(RemoteProtocolError):
         await side.establish()
