@@ -138,12 +138,12 @@ class Process:
         except subprocess.TimeoutExpired:
             pytest.fail(f"{self.name} did not end within {DEADLINE:.0f} seconds")
 
-    def stop(self, number=signal.SIGTERM):
-        """Ask the process to end, and end it; answers with its exit status."""
+    def stop(self, number=signal.SIGTERM, patience=DEADLINE):
+        """Ask the process to end, and end it if it does not within `patience`; answers with its exit status."""
         if not self.ended():
             self._process.send_signal(number)
         try:
-            return self._process.wait(5)
+            return self._process.wait(patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
@@ -204,7 +204,7 @@ class Lab:
     def stop(self):
         """End what still runs, the youngest first."""
         for process in reversed(self.processes):
-            process.stop()
+            process.stop(patience=5)  # its status is nobody's concern any more
 
     def show_logs(self):
         """Print every log: pytest shows what a test printed if it failed."""
