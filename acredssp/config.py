@@ -39,7 +39,7 @@ from acredssp.delegation import (
     DelegationRequest,
     ServerAuth,
 )
-from acredssp.errors import PolicyError
+from acredssp.errors import CertificateError, PolicyError
 from acredssp.hooks import AdmitHook, AuthorizeHook, LookupHook
 from acredssp.mechanisms.base import Mechanism
 from acredssp.mechanisms.fall_back import FallingBack
@@ -57,7 +57,7 @@ from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor, NTLMIdentity
 from acredssp.mechanisms.ntlm.initiator import NTLMCredential, NTLMInitiator
 from acredssp.policy import MechanismChoice, Policy
 from acredssp.status import SecurityStatus, Stage
-from acredssp.trust import Trust
+from acredssp.trust import Judgement, Trust, Verdict
 from acredssp.wire.ts_credentials import (
     SecretText,
     TSCredentials,
@@ -142,7 +142,7 @@ class ClientConfig:
         if self.ssl_context is None:
             object.__setattr__(self, "ssl_context", tls_config.client_context(self.policy))
         if self.trust is None and not self.policy.dangerous_accept_any_certificate:
-            object.__setattr__(self, "trust", Trust.system())
+            object.__setattr__(self, "trust", _default_trust())
 
     def _check(self) -> None:
         expect("authenticate", self.authenticate, Password, NTHash, TicketCache, Keytab)
@@ -222,6 +222,12 @@ class ClientConfig:
         """
         return self._tickets.end() if self._tickets is not None else None
 
+    @property
+    def trusts_by_name(self) -> bool:
+        """Whether the caller named authorities or pins, and did not leave it to the operating system."""
+        trust = self.trust
+        return trust is not None and bool(trust.pins or trust.authorities) and not _is_default(trust)
+
     def judge(self, chain: tuple[bytes, ...], name: str) -> bool:
         """Judge a server's certificate chain now, under the name that was asked for: the answer to `JudgeCertificate`.
 
@@ -238,7 +244,13 @@ class ClientConfig:
         return True
 
     def decide(
-        self, event: Delegate, *, delegate: bool = True, mutual_auth: bool | None = None, certificate: str = ""
+        self,
+        event: Delegate,
+        *,
+        delegate: bool = True,
+        mutual_auth: bool | None = None,
+        certificate: str = "",
+        judgement: Judgement | None = None,
     ) -> object:
         """Decide by the delegation policy what the server may be given, and write the audit line.
 
@@ -247,12 +259,16 @@ class ClientConfig:
             delegate: Whether to delegate at all.
             mutual_auth: Whether the server has to be authenticated; None for the configuration's `mutual_auth`.
             certificate: What was found of the server's certificate, for people.
+            judgement: What `trust` says of the server's certificate, where that has not ended the logon; None where it
+                has been asked already.
 
         Returns:
             The answer to `event`.
 
         Raises:
             PolicyError: Nothing, and the logon ends.
+            CertificateError: The same: the certificate is not trusted, and the caller named whom to trust; or it is
+                for another name, and the server has to be authenticated.
         """
         decision = self._decision(
             event.target,
@@ -264,10 +280,27 @@ class ClientConfig:
             event.mechanism,
             event.version,
         )
+        distrust = self._distrust(decision, judgement) if judgement is not None else None
+        if distrust is not None:
+            decision = dataclasses.replace(decision, status=distrust.security_status, sends=NOTHING)
         if _audit.isEnabledFor(logging.INFO):
             _audit.info("%s", decision, extra={"delegation": decision})
+        if distrust is not None:
+            raise distrust
         decision.check()
         return _EMPTY_CREDENTIALS if decision.sends == NOTHING else True
+
+    def _distrust(self, decision: DelegationDecision, judgement: Judgement) -> CertificateError | None:
+        """Return what ends a logon on a certificate that is not trusted; None where the decision stands.
+
+        The policy's own refusals come first. A wrong name is why mutual authentication fails, so that is said instead.
+        """
+        if judgement.trusted:
+            return None
+        if decision.status is SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED:
+            return judgement.error() if judgement.verdict is Verdict.WRONG_NAME else None
+        sends = decision.allowed and decision.sends != NOTHING
+        return judgement.error() if sends and self.trusts_by_name else None
 
     def answer(self, event: Event, name: str) -> object:
         """Answer any event of a client's context: what a loop of one's own gives to `SecurityContext.resume()`.
@@ -455,6 +488,17 @@ class ServerConfig:
             )
             mechanisms.append(acceptor)
         return mechanisms
+
+
+@functools.cache
+def _default_trust() -> Trust:
+    """The operating system's authorities: one object, so that a configuration knows what its caller did not name."""
+    return Trust.system()
+
+
+def _is_default(trust: Trust) -> bool:
+    """Whether a trust is that of the operating system by default. What nobody has read yet is not read for this."""
+    return bool(_default_trust.cache_info().currsize) and trust is _default_trust()
 
 
 def _decision(  # noqa: PLR0913, PLR0917 - by position, since they are the key of a cache

@@ -31,7 +31,7 @@ from acredssp.sspi.handles import ContextState, CredentialState, TimeStamp
 from acredssp.sspi.session_cache import sessions
 from acredssp.sspi.target import Target
 from acredssp.status import SecurityStatus
-from acredssp.trust import Verdict
+from acredssp.trust import Judgement, Verdict
 from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.x509 import subject_public_key
 
@@ -273,8 +273,8 @@ class InitiatorState(EstablishState):
         self.target = target
         self.flags: Final = flags
         self.tell_peer = bool(flags & _EXTENDED_ERROR)
-        self.verdict = Verdict.UNTRUSTED
-        """On the server's certificate; UNTRUSTED until it was judged."""
+        self._judgement: Judgement | None = None
+        """On the server's certificate; None until it was judged, and where the policy takes any unseen."""
         self.chain: tuple[bytes, ...] = ()
         """The server's certificates in DER, its own first; empty until they were judged."""
         self.authorities: tuple[bytes, ...] = ()
@@ -291,6 +291,11 @@ class InitiatorState(EstablishState):
         """Drop the credentials too: the caller may have supplied some for this context alone."""
         super().dispose()
         del self._config
+
+    @property
+    def verdict(self) -> Verdict:
+        """On the server's certificate; UNTRUSTED until it was judged."""
+        return self._judgement.verdict if self._judgement is not None else Verdict.UNTRUSTED
 
     @property
     def principal(self) -> str:
@@ -341,6 +346,7 @@ class InitiatorState(EstablishState):
                 delegate=bool(self.flags & _DELEGATE),
                 mutual_auth=bool(self.flags & _MUTUAL_AUTH) or self._config.mutual_auth,
                 certificate=_TRUSTED_NAME if self.verdict is _TRUSTED else self.verdict.name.lower(),
+                judgement=None if self._config.policy.dangerous_accept_any_certificate else self._judgement,
             )
         if isinstance(event, ChooseCertificate):
             return self.credential.certificate_for(event.authorities)
@@ -349,7 +355,7 @@ class InitiatorState(EstablishState):
     def _note_chain(self, chain: tuple[bytes, ...]) -> None:
         self.chain = chain
         if self._config.trust is not None:
-            self.verdict = self._config.trust.judge(chain, self.target.host, dt.datetime.now(dt.UTC)).verdict
+            self._judgement = self._config.trust.judge(chain, self.target.host, dt.datetime.now(dt.UTC))
 
 
 class AcceptorState(EstablishState):
