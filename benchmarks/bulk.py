@@ -1,4 +1,4 @@
-"""Application data: bulk in both directions over 1 and 64 connections, and small messages to and fro.
+"""Application data: bulk in both directions, bursts of small messages through a relay, and small messages to and fro.
 
 Both ends are in one thread, so what counts is the CPU of a transfer, in turns with the loop's own `ssl=`; the speed of
 the wall clock is reported beside it. The application is the same protocol over either.
@@ -6,9 +6,10 @@ the wall clock is reported beside it. The application is the same protocol over 
 
 import asyncio
 import contextlib
+import functools
 import statistics
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import acredssp
 from benchmarks.harness import LOOPS, Figure, Results, Row, Size, Watch, settle
@@ -20,6 +21,10 @@ CHUNK = bytes(64 * 1024)
 PING = bytes(64)
 CONNECTIONS = (1, 64)
 GOAL, REACH = 1.0, 1.1
+BURSTS = {"128 B": 128, "1 KiB": 1024}
+"""Messages back to back, each in a record of its own."""
+BURST_SHARE = 16
+"""Bursts transfer that part of what bulk does: a byte of them costs as many times more."""
 
 
 class End(asyncio.Protocol):
@@ -33,6 +38,8 @@ class End(asyncio.Protocol):
 
 class Source(End):
     """Writes as much as it is told, as fast as the transport takes it."""
+
+    chunk = CHUNK
 
     def __init__(self) -> None:
         self._left = 0
@@ -51,7 +58,7 @@ class Source(End):
 
     def _pump(self) -> None:
         while self._left and not self._paused:
-            chunk = CHUNK if self._left >= len(CHUNK) else CHUNK[: self._left]
+            chunk = self.chunk if self._left >= len(self.chunk) else self.chunk[: self._left]
             self._left -= len(chunk)
             self.transport.write(chunk)
 
@@ -77,6 +84,25 @@ class Echo(End):
         self.transport.write(data)
 
 
+class Burst(Source):
+    """Writes small messages back to back to an `Echo`, and counts what comes back."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.chunk = bytes(size)
+
+    def burst(self, size: int) -> asyncio.Future[None]:
+        self._missing = size
+        self._all = asyncio.get_running_loop().create_future()
+        self.send(size)
+        return self._all
+
+    def data_received(self, data: bytes) -> None:
+        self._missing -= len(data)
+        if not self._missing:
+            self._all.set_result(None)
+
+
 class Pinger(End):
     """Sends one message after each answer."""
 
@@ -100,7 +126,7 @@ class Pinger(End):
 
 @contextlib.asynccontextmanager
 async def connections(
-    link: Link, at_client: type[End], at_server: type[End], count: int
+    link: Link, at_client: Callable[[], End], at_server: type[End], count: int
 ) -> AsyncIterator[tuple[list[End], list[End]]]:
     """Open `count` connections; gives the protocols at the clients and those at the server."""
     accepted: list[End] = []
@@ -141,6 +167,15 @@ async def transfer(link: Link, count: int, size: int, *, upward: bool) -> tuple[
         return time.thread_time() - cpu, time.perf_counter() - wall
 
 
+async def relayed(link: Link, chunk: int, size: int) -> tuple[float, float]:
+    """Return the CPU and the wall-clock seconds of `size` bytes through a relay and back, `chunk` bytes a message."""
+    async with connections(link, functools.partial(Burst, chunk), Echo, 1) as ([source], _):
+        settle()
+        wall, cpu = time.perf_counter(), time.thread_time()
+        await source.burst(size)
+        return time.thread_time() - cpu, time.perf_counter() - wall
+
+
 async def ping_pong(link: Link, times: int) -> tuple[float, float]:
     """Return the CPU and the wall-clock seconds of `times` messages and answers."""
     async with connections(link, Pinger, Echo, 1) as ([pinger], _):
@@ -170,6 +205,14 @@ async def _measure(loop: str, links: dict[str, Link], size: Size, results: Resul
             way = "client to server" if upward else "server to client"
             what = f"bulk data over ssl=, {loop}, {count} connection{'s' * (count > 1)}, {way}"
             results.rows.append(_row(f"bulk.{loop}.{count}.{'up' if upward else 'down'}", what, rounds[1:], size.bulk))
+    for messages, chunk in BURSTS.items():
+        relay_size = size.bulk // BURST_SHARE
+        rounds = [
+            {name: await relayed(link, chunk, relay_size) for name, link in links.items()}
+            for _ in range(size.bulk_rounds + 1)
+        ]
+        what = f"bursts of {messages} through a relay and back over ssl=, {loop}"
+        results.rows.append(_row(f"burst.{loop}.{chunk}", what, rounds[1:], relay_size))
     rounds = [
         {name: await ping_pong(link, size.pings) for name, link in links.items()} for _ in range(size.bulk_rounds + 1)
     ]

@@ -4,10 +4,13 @@ What flows where
 ================
 
 Ciphertext comes from `CredSSPProtocol`, one read at a time, and all of it goes into the TLS session; the plaintext of
-its records then goes to the application, one by one. When the application pauses, the records that are left are kept,
-and the transport below is paused: nothing else is buffered on the way in. What the application writes is encrypted at
-once and given to the transport below, whose write buffer, limits and pauses are the application's own: nothing is
-buffered here on the way out.
+its records then goes to the application: in one piece where they are small, since each call of the application costs
+more than copying does, and else one by one. When the application pauses, the records that are left are kept, and the
+transport below is paused: nothing else is buffered on the way in. A read that holds very many records is decrypted in
+several turns of the loop, so that nobody's smallest records hold up everybody else.
+
+What the application writes is encrypted at once and given to the transport below, whose write buffer, limits and pauses
+are the application's own: nothing is buffered here on the way out.
 
 How it ends
 ===========
@@ -47,6 +50,12 @@ _OF_TLS: Final[Mapping[str, Callable[[object], object]]] = {
 _NOBODY: Final = asyncio.Protocol()
 """Who is told what happens before there is an application."""
 
+_MOST_RECORDS_A_TURN: Final = 512
+"""Records decrypted in one turn of the loop: a millisecond's work. Only a read of records below 250 bytes has more."""
+
+_LARGE: Final = 8 * 1024
+"""Bytes, on average, from which records are handed on as they are: to copy one would cost as much as a call does."""
+
 _CLOSE_TIMEOUT: Final = 30.0
 """Seconds that a peer gets to take what was written before `close()`; asyncio gives its TLS connections as many."""
 
@@ -83,6 +92,7 @@ class SecureTransport(asyncio.Transport):
         "_raw",
         "_records",
         "_tls",
+        "_turn_due",
     )
 
     def __init__(
@@ -104,6 +114,8 @@ class SecureTransport(asyncio.Transport):
         """Decrypted, and not taken by the application yet."""
         self._flowing = False
         """Whether what arrives may go straight through: the application reads, and nothing older waits."""
+        self._turn_due = False
+        """Whether a part of what was read waits for another turn of the loop."""
         self._paused = False
         self._eof_sent = False
         self._eof_delivered = False
@@ -194,7 +206,10 @@ class SecureTransport(asyncio.Transport):
             self._loop.call_soon(self._go_on)
 
     def on_data(self, ciphertext: memoryview | bytearray) -> None:
-        """For the connection: decrypt all, and only then call the application, which may use other connections."""
+        """For the connection: decrypt a turn's worth, and only then call the application.
+
+        The application may use other connections, or end ours: TLS must then have nothing left to read.
+        """
         if not self._flowing:
             if not self._closing and not self._over:
                 self._ciphertext += ciphertext
@@ -202,13 +217,23 @@ class SecureTransport(asyncio.Transport):
             return
         records: list[bytes] = []
         try:
-            more = self._tls.decrypt(ciphertext, records)
+            more = self._tls.decrypt(ciphertext, records, _MOST_RECORDS_A_TURN)
         except TLSError as error:
             self._fault = error
             more = True
+        if more and not self._over and (untaken := self._tls.give_back()):
+            self._ciphertext += ciphertext[len(ciphertext) - untaken :]
         self._deliver(records)
         if more:
             self._look_further()
+            if self._ciphertext and self._flowing:
+                self._wait_for_turn()
+
+    def _wait_for_turn(self) -> None:
+        """Go on with what was read when everybody else of the loop has had a turn."""
+        self._flowing = False
+        self._turn_due = True
+        self._loop.call_soon(self._go_on)
 
     def _look_further(self) -> None:
         """See what there was besides data: a key update to answer, the end, a fault."""
@@ -220,6 +245,8 @@ class SecureTransport(asyncio.Transport):
 
     def _deliver(self, records: list[bytes]) -> None:
         """Give the application what is decrypted; keep what it does not want now."""
+        if len(records) > 1 and sum(map(len, records)) < len(records) * _LARGE:
+            records = [b"".join(records)]
         try:
             for record in records:
                 if self._buffered:
@@ -251,11 +278,12 @@ class SecureTransport(asyncio.Transport):
 
     def _go_on(self) -> None:
         """Deliver what had to wait; when that is done, let the rest flow."""
+        self._turn_due = False
         if self._connection.lost:
             self.on_connection_lost(self._connection.error)
         elif self.is_reading():
             self._deliver_kept()
-            if self.is_reading():
+            if self.is_reading() and not self._turn_due:
                 self._connection.resume_reading()
                 if self._connection.ended:
                     self.on_eof()
@@ -383,6 +411,9 @@ class SecureTransport(asyncio.Transport):
             return
         if not self._paused and not self._closing:
             self._deliver_kept()
+            if self._turn_due:
+                self._connection.error = exc  # for the turn that delivers the rest
+                return
         if exc is None and not self._closing and not self._tls.peer_closed:
             exc = _truncated()
         self._closing = self._lost = True

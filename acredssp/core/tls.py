@@ -88,6 +88,9 @@ _OWN_ALERT: Final = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC": bytes((2, 20))}
 _MOST_ENCRYPTED: Final = 4 * MAX_PLAINTEXT
 """Bytes of plaintext given to OpenSSL in one call: more is not measurably faster."""
 
+_NO_BOUND: Final = 1 << 48
+"""Records: more than there is memory for."""
+
 
 class BIOPair:
     """Where OpenSSL reads and writes, for any number of sessions that one thread calls.
@@ -213,7 +216,10 @@ class TLSSession:
         return True
 
     def give_back(self) -> int:
-        """Forget what `handshake()`, now complete, was given behind its last message; return how many bytes that is."""
+        """Forget what TLS has not taken of the last call's ciphertext; return how many bytes at its end that is.
+
+        Behind the last message of a handshake that is now complete, and behind the most records of `decrypt()`.
+        """
         size = len(self._untaken)
         self._untaken = b""
         return size
@@ -241,14 +247,19 @@ class TLSSession:
 
     # --- much data: few calls, since on a fast loop they cost more than the cipher does ---
 
-    def decrypt(self, ciphertext: bytes | bytearray | memoryview, records: list[bytes]) -> bool:
+    def decrypt(self, ciphertext: bytes | bytearray | memoryview, records: list[bytes], most: int = _NO_BOUND) -> bool:
         """Take ciphertext, cut anywhere, and append to `records` the plaintext of each record that is whole now.
 
         What follows the peer's close_notify is dropped.
 
+        Args:
+            ciphertext: Of the peer.
+            records: Where the plaintext goes; empty before.
+            most: How many records to decrypt at most. What is behind them stays for `give_back()` or the next call.
+
         Returns:
             Whether there is more to look at than `records`: `output()`, with the answer to a key update, and
-            `peer_closed`.
+            `peer_closed`; or what was not taken.
 
         Raises:
             TLSError: As `read()`; the records before the faulty one are there.
@@ -266,6 +277,9 @@ class TLSSession:
                 records.append(record)
                 if not incoming.pending:
                     break  # asking once more would only raise SSLWantReadError: as expensive as 8 KiB of data
+                if len(records) >= most:
+                    self._leave()
+                    return True
             else:
                 self.peer_closed = True
         except ssl.SSLWantReadError:

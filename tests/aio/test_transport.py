@@ -3,6 +3,7 @@ import asyncio
 import gc
 import itertools
 import random
+import types
 import weakref
 
 import pytest
@@ -325,26 +326,27 @@ async def test_a_forged_record_ends_the_connection_on_both_sides(version):
     assert bytes(theirs.data) == b"true"
 
 
-@pytest.mark.parametrize("app", [Recorder, BufferedRecorder])
-async def test_a_forged_record_is_told_when_what_came_before_it_was_taken(app):
+@pytest.mark.parametrize(("app", "options"), [(Recorder, {}), (BufferedRecorder, {"size": 20_000})])
+async def test_a_forged_record_is_told_when_what_came_before_it_was_taken(app, options):
     class Sipping(app):
         def note(self, what):
             super().note(what)
             if what == "data":
                 self.transport.pause_reading()
 
-    ours, theirs = await secure_pair(server_app=Sipping())
+    ours, theirs = await secure_pair(server_app=Sipping(**options))
     wire = ours.transport._raw
     theirs.transport._raw.inbox.append(bytearray())  # so that all of it arrives in one piece
     theirs.transport._raw.sizes.append(100_000)
-    for word in b"one", b"two":
+    one, two = payload(10_000, 1), payload(10_000, 2)
+    for word in one, two:
         ours.transport.write(word)
     wire.write(b"\x17\x03\x03\x00\x20" + bytes(32))
-    for data in b"one", b"onetwo":
+    for data in one, one + two:
         assert await theirs.got(len(data)) == data
         await turns(3)
         assert not theirs.transport.is_closing()
-        assert theirs.told.count("data") == (1 if data == b"one" else 2)
+        assert theirs.told.count("data") == (1 if data == one else 2)
         theirs.transport.resume_reading()
     assert isinstance(await theirs.lost, TLSError)
     assert isinstance(await ours.lost, TLSError)
@@ -353,24 +355,25 @@ async def test_a_forged_record_is_told_when_what_came_before_it_was_taken(app):
 async def test_an_application_that_uses_other_connections_while_it_is_called():
     """Each read holds several records, for whose data the application writes to, and closes, other connections."""
     first, second = await secure_pair(), await secure_pair()
+    words = [payload(10_000, seed) for seed in range(4)]  # so large that each is handed on alone
 
     class Relay(Recorder):
         def data_received(self, data):
             super().data_received(data)
             for app in (*first, *second):
                 app.transport.write(data)
-            if data == b"close":
+            if data == words[2]:
                 second[0].transport.close()
 
     ours, relay = await secure_pair(server_app=Relay())
     relay.transport._raw.inbox.append(bytearray())
     relay.transport._raw.sizes.append(100_000)
-    for word in b"one ", b"two ", b"close", b" end":
+    for word in words:
         ours.transport.write(word)
-    assert await relay.got(17) == b"one two close end"
-    assert await first[0].got(17) == await first[1].got(17) == b"one two close end"
+    assert await relay.got(40_000) == b"".join(words)
+    assert await first[0].got(40_000) == await first[1].got(40_000) == b"".join(words)
     assert await second[1].lost is None
-    assert bytes(second[1].data) == b"one two close"
+    assert bytes(second[1].data) == b"".join(words[:3])
 
 
 async def test_data_behind_close_notify_is_dropped():
@@ -401,6 +404,186 @@ async def test_a_peer_that_takes_nothing_is_cut_off_some_time_after_close(monkey
     await ours.lost
     theirs.transport.abort()
     await theirs.lost
+
+
+# --- many small records ---
+
+
+class Pieces(Recorder):
+    """Notes the sizes of what it is given."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.sizes = []
+
+    def data_received(self, data):
+        super().data_received(data)
+        self.sizes.append(len(data))
+
+
+async def burst(app, sizes):
+    """A connection whose server's application is `app`, and a function that lets records of these sizes arrive there.
+
+    They come in one read, with `behind` at their end.
+    """
+    ours, theirs = await secure_pair(server_app=app)
+    wire, arrives = ours.transport._raw, theirs.transport._connection
+    sent, written = payload(sum(sizes)), len(wire.written)
+    peer, wire.peer = wire.peer, types.SimpleNamespace(arrive=lambda _data: None, end=wire.peer.end)
+    start = 0
+    for size in sizes:
+        ours.transport.write(sent[start : start + size])
+        start += size
+    wire.peer = peer
+
+    def come(behind=b""):
+        stream = b"".join(wire.written[written:]) + behind
+        assert len(stream) <= len(arrives.get_buffer(-1))
+        arrives.get_buffer(-1)[: len(stream)] = stream
+        arrives.buffer_updated(len(stream))
+
+    return ours, theirs, sent, come
+
+
+@pytest.mark.parametrize("size", [1, 128, 1024, 4096])
+@pytest.mark.parametrize("count", [2, 25])
+async def test_small_records_of_one_read_are_one_piece(size, count):
+    ours, theirs, sent, come = await burst(Pieces(), [size] * count)
+    come()
+    assert theirs.sizes == [size * count]  # in the callback that brought them
+    assert bytes(theirs.data) == sent
+    await closed(ours, theirs)
+
+
+async def test_large_records_of_one_read_are_handed_on_as_they_are():
+    ours, theirs, sent, come = await burst(Pieces(), [16_384] * 5 + [100])
+    come()
+    assert theirs.sizes == [16_384] * 5 + [100]
+    assert bytes(theirs.data) == sent
+    await closed(ours, theirs)
+
+
+async def test_a_buffered_protocol_is_filled_with_small_records_together():
+    app = BufferedRecorder(size=1000)
+    ours, theirs, sent, come = await burst(app, [10] * 100)
+    come()
+    assert app.told.count("data") == 1
+    assert bytes(app.data) == sent
+    await closed(ours, theirs)
+
+
+async def test_small_records_that_came_while_the_application_paused_are_one_piece():
+    ours, theirs, sent, come = await burst(Pieces(), [100] * 50)
+    theirs.transport.pause_reading()
+    come()
+    await turns(3)
+    assert theirs.sizes == []
+    theirs.transport.resume_reading()
+    assert await theirs.got(5000) == sent
+    assert theirs.sizes == [5000]
+    await closed(ours, theirs)
+
+
+async def test_a_burst_of_the_smallest_records_takes_several_turns():
+    ours, theirs, sent, come = await burst(Pieces(), [1] * 1500)
+    others = []
+    come()
+    asyncio.get_running_loop().call_soon(lambda: others.append(len(theirs.data)))
+    assert theirs.sizes == [512]
+    assert await theirs.got(1500) == sent
+    assert theirs.sizes == [512, 512, 476]
+    assert others == [1024]  # everybody else has a turn between two of these
+    await closed(ours, theirs)
+
+
+async def test_what_comes_while_a_burst_waits_for_its_turn_comes_behind_it_and_makes_the_peer_wait():
+    ours, theirs, sent, come = await burst(Pieces(), [1] * 1500)
+    come()
+    wire = theirs.transport._raw
+    record = ours.transport._tls.encrypt(b"behind")
+    connection = theirs.transport._connection
+    connection.get_buffer(-1)[: len(record)] = record
+    connection.buffer_updated(len(record))
+    assert not wire.is_reading()
+    await turns()
+    assert not wire.is_reading()  # not before all of it is delivered
+    assert await theirs.got(1506) == sent + b"behind"
+    await turns()
+    assert wire.is_reading()
+    await closed(ours, theirs)
+
+
+async def test_an_application_that_pauses_between_two_turns_gets_the_rest_when_it_resumes():
+    ours, theirs, sent, come = await burst(Pieces(), [1] * 1500)
+    come()
+    theirs.transport.pause_reading()
+    await turns(5)
+    assert len(theirs.data) == 512
+    theirs.transport.resume_reading()
+    assert await theirs.got(1500) == sent
+    await closed(ours, theirs)
+
+
+async def test_an_application_that_pauses_at_every_piece_of_a_burst_gets_all_of_it():
+    class Sipping(Pieces):
+        def data_received(self, data):
+            super().data_received(data)
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self.transport.resume_reading)
+
+    ours, theirs, sent, come = await burst(Sipping(), [1] * 1500)
+    come()
+    assert await theirs.got(1500) == sent
+    await closed(ours, theirs)
+
+
+async def test_ending_our_direction_between_two_turns_loses_nothing():
+    """OpenSSL would throw away what it finds unread."""
+
+    class Ending(Pieces):
+        def data_received(self, data):
+            super().data_received(data)
+            if len(self.sizes) == 1:
+                self.transport.write_eof()
+
+    ours, theirs, sent, come = await burst(Ending(keep_open=True), [1] * 1500)
+    come()
+    assert await theirs.got(1500) == sent
+    await closed(ours, theirs)
+
+
+@pytest.mark.parametrize("ends", ["close_notify", "eof_received", "connection_lost", "forged"])
+async def test_the_end_of_a_burst_comes_behind_all_of_it(ends):
+    ours, theirs, sent, come = await burst(Pieces(), [1] * 1500)
+    if ends == "close_notify":
+        ours.transport._tls.close()
+        come(ours.transport._tls.output())
+    else:
+        come(b"\x17\x03\x03\x00\x20" + bytes(32) if ends == "forged" else b"")
+    if ends == "eof_received":
+        theirs.transport._connection.eof_received()
+    elif ends == "connection_lost":
+        theirs.transport._connection.connection_lost(error := ConnectionResetError())
+    assert len(theirs.data) == (1024 if ends == "connection_lost" else 512)
+    assert "lost" not in theirs.told
+    ended = await theirs.lost
+    assert bytes(theirs.data) == sent
+    assert theirs.told[-1] == "lost"
+    if ends == "close_notify":
+        assert ended is None
+    elif ends == "connection_lost":
+        assert ended is error
+    else:
+        assert isinstance(ended, TLSError if ends == "forged" else PeerClosed)
+
+
+async def test_a_connection_that_is_closed_between_two_turns_delivers_no_more():
+    _, theirs, _, come = await burst(Pieces(), [1] * 1500)
+    come()
+    theirs.transport.close()
+    await theirs.lost
+    await turns(3)
+    assert theirs.sizes == [512]
 
 
 # --- flow control ---

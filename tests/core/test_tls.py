@@ -293,6 +293,22 @@ def test_decrypt_takes_any_cut(policy, server_context, cut):
 
 
 @VERSIONS
+@pytest.mark.parametrize("again", [True, False], ids=["next_call", "given_back"])
+def test_decrypt_leaves_what_is_behind_the_most_records(policy, server_context, again):
+    client, server = pair(policy, server_context)
+    flight = b"".join(client.encrypt(bytes((number,))) for number in range(7))
+    found = []
+    while len(found) < 7:
+        records = []
+        more = server.decrypt(memoryview(flight), records, 3)
+        assert more is (len(found) + len(records) < 7)
+        assert len(records) == min(3, 7 - len(found))
+        found += records
+        flight = b"" if again else flight[len(flight) - server.give_back() :] if more else b""
+    assert b"".join(found) == bytes(range(7))
+
+
+@VERSIONS
 def test_decrypt_says_when_there_is_more_to_look_at_than_records(policy, server_context):
     client, server = pair(policy, server_context)
     client.write(b"last words")
