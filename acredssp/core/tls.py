@@ -288,7 +288,7 @@ class TLSSession:
             self.peer_closed = True
         except ssl.SSLError as error:
             self._leave()
-            self.alert = _OWN_ALERT.get(error.reason, b"")
+            self.alert = _OWN_ALERT.get(_reason_of(error), b"")
             raise _tls_error(error) from None
         if self._outgoing.pending or self.peer_closed:
             self._leave()
@@ -469,8 +469,14 @@ def _in_use() -> LocalProtocolError:
     return LocalProtocolError("a callback of tls (for SNI, say) used another connection of the same loop")
 
 
+def _reason_of(error: ssl.SSLError) -> str:
+    """OpenSSL's name for a failure. An internal error has None, though its type says str, which mypyc would enforce."""
+    reason: Any = getattr(error, "reason", None)
+    return reason if isinstance(reason, str) else "unknown reason"
+
+
 def _tls_error(error: ssl.SSLError) -> TLSError:
-    reason = error.reason or "unknown reason"
+    reason = _reason_of(error)
     _, alert, name = reason.partition("_ALERT_")
     if not alert:
         return TLSError(

@@ -385,3 +385,10 @@ def test_asking_for_answers_makes_no_record_where_none_is_due(version, server_co
     client.output()
     client.answer()
     assert (client.closed, client.output_size) == (True, 0)
+
+
+def test_a_failure_that_openssl_has_no_name_for_is_a_failure_of_tls():
+    """An internal error of OpenSSL's comes with None for its reason."""
+    error = ssl.SSLError()
+    error.reason = None
+    assert "unknown reason" in str(tls_module._tls_error(error))
