@@ -33,6 +33,7 @@ from acredssp.hooks import CredentialRequest, Identity
 from acredssp.mechanisms.base import Principal
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, SecurityStatus
+from acredssp.wire.x224 import ConnectionRequest
 
 __all__ = ["ClientAnswers", "ServerAnswers"]
 
@@ -124,26 +125,24 @@ class ServerAnswers:
         return self.asking.ask("lookup", self._config.lookup, self._credential_request(event))
 
     def _identity(self, event: Authorize) -> Identity:
-        return Identity(
-            event.principal,
-            event.mechanism,
-            self._peer_address,
-            self.server_name,
-            self._sequence.cookie,
-            self._sequence.request,
-            self._session,
-        )
+        return Identity(*self._logon(event))
 
     def _credential_request(self, event: LookupCredential) -> CredentialRequest:
-        return CredentialRequest(
+        return CredentialRequest(*self._logon(event), self._hook_deadline())
+
+    def _logon(
+        self, event: Authorize | LookupCredential
+    ) -> tuple[Principal, str, object, str, str, ConnectionRequest | None, object]:
+        """Who logs on, by what, and by which connection: the fields of an `Identity`."""
+        sequence = self._sequence
+        return (
             event.principal,
             event.mechanism,
             self._peer_address,
             self.server_name,
-            self._sequence.cookie,
-            self._sequence.request,
+            sequence.cookie,
+            sequence.request,
             self._session,
-            self._hook_deadline(),
         )
 
     def _hook_deadline(self) -> float:

@@ -48,7 +48,7 @@ class Asking:
         """The hook that refused, and how; None while none has."""
 
     def ask(self, role: str, hook: Callable[[_Request], object], request: _Request) -> Pending | object:
-        """Call a hook, plain function or coroutine function, the latter under the time limit.
+        """Call a hook. The answer of a coroutine function is awaited under the time limit.
 
         Args:
             role: Which of the hooks it is: `"lookup"`.

@@ -79,11 +79,11 @@ class Handshake:
         carriage: What is around CredSSP.
         names: Client: the server's.
         timeout: Seconds; None for the policy's.
-        on_handshake: Told once how it ended; so is the log, of a server's.
+        on_handshake: Told once how the handshake ended. A server's handshake is logged, too.
         peer_address: Whom the hooks and the report are told; None for what the transport says.
         session: Server: what the hooks, the report and the transport are given.
         started: When the time began to run, in the loop's time; None for when it is run.
-        refuses: Server: whether nobody is asked about a logon, since there were too many wrong passwords.
+        refuses: Server: says whether a logon is refused unseen, after too many wrong passwords.
 
     Raises:
         TypeError, ValueError: A client without a name for TLS, or with one that cannot be.

@@ -17,6 +17,8 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from acredssp.aio.report import Sparingly
+
 __all__ = ["ACCEPTS_A_TURN", "Listening"]
 
 _logger = logging.getLogger("acredssp")
@@ -31,7 +33,7 @@ _GONE: Final = frozenset({
 """What ails the one connection that was to be accepted, and not the next one (accept(2))."""
 
 _RETRY: Final = 1.0
-"""Seconds between two tries, and between two lines in the log, while nothing can be accepted."""
+"""Seconds between two tries while nothing can be accepted."""
 
 
 class Listening:
@@ -47,7 +49,7 @@ class Listening:
         self._sockets = [*sockets]
         self._accepted = accepted
         self._retry: asyncio.TimerHandle | None = None
-        self._told = -_RETRY
+        self._lines = Sparingly()
         self.active = False
         """Whether connections are accepted, or will be once there are descriptors."""
 
@@ -115,8 +117,6 @@ class Listening:
         """Leave the connections in the kernel's queue for a while."""
         self._ignore_all()
         self._retry = self._loop.call_later(_RETRY, self.resume)
-        now = self._loop.time()
-        if now >= self._told + _RETRY:
-            self._told = now
+        if self._lines.lets(self._loop.time()):
             reason = os.strerror(error.errno).lower() if error.errno else str(error)
             _logger.warning("no connection can be accepted: %s; those that come have to wait", reason)

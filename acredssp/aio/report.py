@@ -23,6 +23,7 @@ __all__ = [
     "HandshakeHook",
     "HandshakeOutcome",
     "HandshakeReport",
+    "Sparingly",
     "address_text",
     "log_report",
     "outcome_of",
@@ -96,7 +97,7 @@ class HandshakeReport:
 
 
 class Sparingly:
-    """Lets one of many through a second: whoever is turned away comes again at once, and each time costs a line."""
+    """Lets one event a second through: a client that is turned away comes again at once, and each line costs time."""
 
     __slots__ = ("_next",)
 

@@ -29,7 +29,7 @@ _DEVIATIONS: Final = frozenset("ß\u03c2\u200c\u200d")
 """Sharp s, final sigma, zero width non-joiner and joiner: what IDNA 2003 replaces or drops and IDNA 2008 keeps."""
 
 _ENDS_IN_NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)", re.DOTALL)
-"""What a resolver takes for an IPv4 address in one of its odd forms (127.1, 2130706433, 0x7f.1): never a DNS name."""
+"""The odd forms of IPv4 addresses that resolvers accept (127.1, 2130706433, 0x7f.1). None of them is a DNS name."""
 
 _CONVERTED: Final = re.compile(r"[a-z0-9_.-]+")
 _FULL_STOPS: Final = re.compile("[.\u3002\uff0e\uff61]")

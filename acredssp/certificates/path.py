@@ -94,7 +94,7 @@ _EDWARDS: Final = (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)
 
 
 def check_path(chain: Sequence[bytes], anchors: Anchors, now: dt.datetime, *, allow_weak: bool = False) -> Link:
-    """Return a server's own certificate, if it is one and a trusted authority vouches for it, whatever its names.
+    """Return the server's certificate where a trusted authority vouches for it. Its names are not looked at.
 
     Args:
         chain: Certificates in DER, the server's own first, as they came.
@@ -103,7 +103,7 @@ def check_path(chain: Sequence[bytes], anchors: Anchors, now: dt.datetime, *, al
         allow_weak: Whether to take signatures by SHA-1, and keys as weak.
 
     Raises:
-        Refusal: It is not, or nobody does.
+        Refusal: It is no certificate of a server, or no trusted authority vouches for it.
     """
     _check_size(chain)
     known = anchors.find(chain[0])

@@ -348,7 +348,7 @@ class TLSSession:
             self.alert = _CLOSE_NOTIFY
 
     def refuse(self, description: int) -> None:
-        """Put a fatal alert in clear into `output()`, in place of the flight that is there and has not left.
+        """Replace the flight in `output()`, which has not left yet, by a fatal alert in clear.
 
         The `ssl` module sends no alert of ours. In clear it is understood as long as the peer has seen nothing
         encrypted: up to TLS 1.2 as a part of the handshake, in TLS 1.3 because OpenSSL's servers allow for clients that

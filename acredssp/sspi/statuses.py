@@ -1,4 +1,4 @@
-"""Every SECURITY_STATUS by its name alone, `SEC_E_OK`, as the includes of a C file give it.
+"""Every SECURITY_STATUS under its bare name, such as `SEC_E_OK`, as a C file has it after its includes.
 
 Written out, so that type checkers and editors know every name; a test holds it against `SecurityStatus`.
 """

@@ -44,7 +44,8 @@ async def breaks_tls(reader, writer):
     await reader.read()
 
 
-async def sends_a_giant(reader, writer):
+async def shake_hands(reader, writer):
+    """Bring TLS up as an honest client does; what TLS has to say last is still in its output."""
     writer.write(REQUEST)
     await reader.readexactly(19)
     tls = tls_peer(server_side=False)
@@ -52,6 +53,11 @@ async def sends_a_giant(reader, writer):
     while not tls.handshake(flight):
         writer.write(tls.output())
         flight = await reader.read(65_536)
+    return tls
+
+
+async def sends_a_giant(reader, writer):
+    tls = await shake_hands(reader, writer)
     writer.write(tls.output())
     tls.write(b"\x30\x84\x7f\xff\xff\xff" + bytes(10_000))
     writer.write(tls.output())
@@ -60,13 +66,7 @@ async def sends_a_giant(reader, writer):
 
 async def sends_crumbs(reader, writer):
     """A long TSRequest one byte a record."""
-    writer.write(REQUEST)
-    await reader.readexactly(19)
-    tls = tls_peer(server_side=False)
-    flight = b""
-    while not tls.handshake(flight):
-        writer.write(tls.output())
-        flight = await reader.read(65_536)
+    tls = await shake_hands(reader, writer)
     writer.write(tls.output())
     for byte in b"\x30\x83\x01\xff\xf0" + bytes(2000):
         tls.write(bytes((byte,)))
@@ -75,13 +75,7 @@ async def sends_crumbs(reader, writer):
 
 
 async def dies_in_the_middle(reader, writer):
-    writer.write(REQUEST)
-    await reader.readexactly(19)
-    tls = tls_peer(server_side=False)
-    flight = b""
-    while not tls.handshake(flight):
-        writer.write(tls.output())
-        flight = await reader.read(65_536)
+    tls = await shake_hands(reader, writer)
     tls.write(TSRequest(6, nego_token=b"NTLMSSP\0\1\0\0\0" + bytes.fromhex("b78208e2") + bytes(16)).encode())
     writer.write(tls.output())
     await reader.read(65_536)

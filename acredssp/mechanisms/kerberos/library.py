@@ -307,7 +307,7 @@ class NativeContext:
 
     @property
     def client_principal(self) -> str:
-        """Acceptor: who logged on, as libkrb5 writes it; empty for nobody who has a name."""
+        """Acceptor: who logged on, as libkrb5 writes it; empty where the ticket names nobody."""
         name = self._context.client_principal or ""
         return name if _HAS_GSSAPI else _principal_of_windows(name)
 
