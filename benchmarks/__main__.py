@@ -15,6 +15,7 @@ import sys
 from rich.console import Console
 
 from benchmarks import (
+    attackers,
     bulk,
     compiled,
     inmemory,
@@ -37,6 +38,7 @@ GROUPS = {
     "lags": (lags.measure, 1 + len(LOOPS)),
     "memory": (memory.measure, len(memory.CASES)),
     "bulk": (bulk.measure, len(LOOPS)),
+    "attackers": (attackers.measure, len(attackers.KINDS)),
     "instructions": (instructions.measure, 1),
     "compiled": (compiled.measure, len(compiled.GROUPS)),
     "stages": (stages.measure, 2),

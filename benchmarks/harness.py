@@ -52,6 +52,8 @@ class Size:
     pings: int
     samples: int
     """Handshakes of a stage profile."""
+    attacked_rounds: int
+    """Rounds beside each attacker; after one short round the harness has shown that it works."""
     messages_at: int = 0
     """The number of handshakes at once for which a logon's messages are measured without the logon; 0 for none."""
     every_instruction: bool = False
@@ -63,20 +65,20 @@ class Size:
 SIZES = {
     "quick": Size(
         rounds=1, handshakes=2, loopback_rounds={1: 1, 10: 1}, loopback_handshakes=4, connections=4, bulk=1 << 18,
-        bulk_rounds=1, pings=20, samples=20, messages_at=10,
+        bulk_rounds=1, pings=20, samples=20, attacked_rounds=1, messages_at=10,
     ),
     "bench": Size(
         rounds=11, handshakes=20, loopback_rounds={1: 4, 100: 5, 1000: 3, 5000: 1}, loopback_handshakes=200,
-        connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2000, messages_at=100,
+        connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2000, attacked_rounds=5, messages_at=100,
     ),
     "beside": Size(
         rounds=9, handshakes=20, loopback_rounds={1: 2, 100: 2, 1000: 1}, loopback_handshakes=200,
-        connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2000,
+        connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2000, attacked_rounds=3,
     ),
     "full": Size(
         rounds=31, handshakes=40, loopback_rounds={1: 9, 100: 9, 1000: 9, 5000: 3}, loopback_handshakes=400,
-        connections=1000, bulk=1 << 26, bulk_rounds=11, pings=5000, samples=10000, messages_at=100,
-        every_instruction=True, every_pyspnego=True,
+        connections=1000, bulk=1 << 26, bulk_rounds=11, pings=5000, samples=10000, attacked_rounds=11,
+        messages_at=100, every_instruction=True, every_pyspnego=True,
     ),
 }  # fmt: skip
 """`quick` shows that the harness works; its figures mean nothing. `beside` is `bench` for a second build of the engine:

@@ -20,7 +20,19 @@ from benchmarks.peers import NAME, Setting
 
 ROOT = Path(__file__).parent.parent
 
-GROUPS = ["inmemory", "facade", "loopback", "lags", "memory", "bulk", "stages", "workers", "resumption", "storm"]
+GROUPS = [
+    "inmemory",
+    "facade",
+    "loopback",
+    "lags",
+    "memory",
+    "bulk",
+    "stages",
+    "workers",
+    "resumption",
+    "storm",
+    "attackers",
+]
 """All but `instructions`, which valgrind takes a minute for, and `compiled`, which gcc does."""
 
 

@@ -43,8 +43,8 @@ __all__ = [
 _LIMIT: Final = 2**16
 """Bytes that a StreamReader keeps, as in asyncio."""
 
-_BACKLOG: Final = 4096
-"""asyncio's 100 turns a storm of logons into SYN retransmits; the kernel takes less where it wants less."""
+_BACKLOG: Final = 100
+"""As in asyncio. More costs good clients more than it gives them, see docs/limits.md."""
 
 _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 

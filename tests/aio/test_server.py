@@ -665,8 +665,8 @@ def kernel_backlog(server):
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-@pytest.mark.parametrize(("options", "backlog"), [({}, 4096), ({"backlog": 7}, 7), ({"backlog": 200}, 200)])
-async def test_the_kernel_keeps_4096_connections_unless_told_otherwise(options, backlog, at_once):
+@pytest.mark.parametrize(("options", "backlog"), [({}, 100), ({"backlog": 7}, 7), ({"backlog": 200}, 200)])
+async def test_the_kernel_keeps_100_connections_unless_told_otherwise(options, backlog, at_once):
     async with await create_server(
         Recorder, HOST, 0, config=server_config(), start_serving=at_once, **options
     ) as server:
