@@ -38,10 +38,15 @@ _ADVICE: Final = {
     Verdict.EXPIRED: "see that the clocks of both sides are right, or have the certificate renewed",
     Verdict.WRONG_NAME: "ask for the server by a name that its certificate has (--server-name, server_hostname)",
     Verdict.WRONG_USAGE: "have it issued for servers",
-    Verdict.WEAK: "have it renewed with a stronger one, or see Trust(dangerous_allow_weak_certificates=True)",
+    Verdict.WEAK: "have it renewed with a stronger key and signature",
     Verdict.UNTRUSTED: "have the server's certificates mended",
 }
 """What to do where trusting another authority would not help."""
+_WEAK_ADVICE: Final = (
+    f"{_ADVICE[Verdict.WEAK]}, or let weak ones in "
+    "(--dangerous-allow-weak-certificates, Trust(dangerous_allow_weak_certificates=True))"
+)
+"""Of a weak certificate where the switch is off."""
 _NO_NAMES: Final = "have it renewed with the names of its host as subjectAltName"
 
 
@@ -143,6 +148,8 @@ class Trust:
         if self.pins and refusal.verdict is not Verdict.WRONG_NAME:
             return self._another_key(refusal, pin)
         advice = _NO_NAMES if refusal.no_names else _ADVICE[refusal.verdict]
+        if refusal.verdict is Verdict.WEAK and not self.dangerous_allow_weak_certificates:
+            advice = _WEAK_ADVICE
         if not self.pins:  # else a key that came is never offered in place of the one that is known
             known = "if you know this server, "
             pinned = f"pin its key (--pin, Trust.pinned): {pin}"

@@ -1,5 +1,6 @@
 """The verdict on a certificate: authorities, names, dates, usages, pins."""
 
+import dataclasses
 import datetime as dt
 import ssl
 
@@ -310,6 +311,14 @@ def test_weak_keys_and_digests_are_let_in_by_name_and_md5_never(chain, weak, nam
     chain = [made.der for made in chain]
     assert verdict(chain, trust=Trust(authorities=authorities)) is weak
     assert verdict(chain, trust=Trust(authorities=authorities, dangerous_allow_weak_certificates=True)) is named
+
+
+def test_the_switch_for_weak_certificates_is_offered_where_it_is_off():
+    chain = [Made("s", by=RSA_ROOT, digest="md5").der]
+    trust = Trust(authorities=(RSA_ROOT.certificate,))
+    assert "Trust(dangerous_allow_weak_certificates=True)" in trust.judge(chain, "host.example", NOW).hint
+    trust = dataclasses.replace(trust, dangerous_allow_weak_certificates=True)
+    assert "dangerous" not in trust.judge(chain, "host.example", NOW).hint
 
 
 def test_weakness_is_not_let_in_unless_asked():

@@ -5,6 +5,7 @@ cannot be written, 130 Ctrl-C. Nothing that a user or a peer can do ends in a tr
 """
 
 import contextlib
+import dataclasses
 import enum
 import functools
 import logging
@@ -271,6 +272,13 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
     pin: Annotated[
         str | None, typer.Option(metavar="SHA256", help="Trust this key: the SHA-256 of its SubjectPublicKeyInfo.")
     ] = None,
+    dangerous_allow_weak_certificates: Annotated[
+        bool,
+        typer.Option(
+            "--dangerous-allow-weak-certificates",
+            help="Also take certificates with RSA keys of 1024 to 2047 bits or small curves, or signed by SHA-1.",
+        ),
+    ] = False,
     server_name: Annotated[
         str | None, typer.Option(metavar="NAME", help="The name in the server's certificate; HOST unless given.")
     ] = None,
@@ -299,7 +307,8 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
     with _usage_errors():
         address = arguments.address(host, default_port=_RDP_PORT)
         arguments.check_versions(min_version, max_version)
-        trust, delegation = _trust(insecure, ca, pin), _delegation(policy_file)
+        trust = _trust(insecure, ca, pin, allow_weak=dangerous_allow_weak_certificates)
+        delegation = _delegation(policy_file)
         credential = Secret(password, password_stdin, nt_hash, ccache, keytab).credential(user, domain)
         tls = arguments.tls_settings(
             min_tls, legacy=dangerous_allow_legacy_tls, legacy_ciphers=dangerous_allow_legacy_ciphers
@@ -330,7 +339,7 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
         )
         if keylog is not None:
             log_keys(config.ssl_context, keylog)
-    _warn(err, policy, keylog)
+    _warn(err, policy, keylog, trust)
     report, error = _until_done(log_on(task))
     if as_json:
         print(to_json(report))  # noqa: T201
@@ -341,7 +350,15 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
     raise typer.Exit(EXIT_STATUS[report.result])
 
 
-def _trust(insecure: bool, ca: pathlib.Path | None, pin: str | None) -> Trust | None:
+def _trust(insecure: bool, ca: pathlib.Path | None, pin: str | None, *, allow_weak: bool) -> Trust | None:
+    """Return whom the options trust; None for what the configuration trusts of itself."""
+    trust = _named_trust(insecure, ca, pin)
+    if not allow_weak or insecure:
+        return trust
+    return dataclasses.replace(trust or Trust.system(), dangerous_allow_weak_certificates=True)
+
+
+def _named_trust(insecure: bool, ca: pathlib.Path | None, pin: str | None) -> Trust | None:
     if insecure + (ca is not None) + (pin is not None) > 1:
         raise UsageError("expected one of --insecure, --ca and --pin, got more")
     try:
@@ -699,9 +716,10 @@ def _log(level: LogLevel | None) -> None:
         logger.handlers = [handler]
 
 
-def _warn(err: Console, policy: Policy, keylog: pathlib.Path | None) -> None:
+def _warn(err: Console, policy: Policy, keylog: pathlib.Path | None, trust: Trust | None = None) -> None:
     """Say what the options have made weaker."""
     warnings = [arguments.legacy_warning(policy.min_version), *arguments.tls_warnings(policy)]
+    warnings.append(arguments.weak_certificates_warning(trust))
     for warning in [*warnings, KEYLOG_WARNING if keylog is not None else None]:
         if warning is not None:
             render.warning(err, warning)

@@ -19,6 +19,7 @@ from acredssp.cli.outcome import UsageError
 from acredssp.credentials import AccountSecret, Credential, Keytab, NTHash, Password, TicketCache
 from acredssp.names import escape_principal, upper
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, OLDEST_VERSION, Policy
+from acredssp.trust import Trust
 
 __all__ = [
     "Address",
@@ -33,6 +34,7 @@ __all__ = [
     "nt_hash",
     "tls_settings",
     "tls_warnings",
+    "weak_certificates_warning",
 ]
 
 _TLS_VERSIONS: Final = {
@@ -145,6 +147,13 @@ def tls_warnings(policy: Policy) -> list[str]:
     if policy.dangerous_allow_legacy_ciphers:
         warnings.append("without forward secrecy, whoever gets the server's key later reads what was recorded")
     return warnings
+
+
+def weak_certificates_warning(trust: Trust | None) -> str | None:
+    """Return the line to print where certificates are let in that can be forged."""
+    if trust is None or not trust.dangerous_allow_weak_certificates:
+        return None
+    return "certificates with weak keys or sha-1 signatures are taken, and such ones can be forged: renew the server's"
 
 
 def account(user: str, domain: str | None) -> tuple[str, str]:
