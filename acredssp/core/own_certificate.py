@@ -1,11 +1,14 @@
 """Which certificate a server's `ssl.SSLContext` presents: what CredSSP binds to, and CPython has no getter for.
 
-A context is asked once, by a handshake in memory that goes no further than its first flight, and what it presents is
-remembered beside it. It is asked in TLS 1.2, where a hello of our own shows the chain in clear, whatever the context
-wants of a client afterwards; a context of TLS 1.3 alone is asked by a client of OpenSSL's.
+A context is asked once, by handshakes in memory that go no further than its first flight, and what it presents is
+remembered beside it. It is asked for each kind of certificate in turn:
 
-A context with certificates of several kinds is refused: which of them a client gets to see would depend on the client,
-and nobody could say which key to bind to.
+* In TLS 1.2 a hello of our own shows the chain in clear, whatever the context wants of a client afterwards.
+* In TLS 1.3 a hello shows whether the context has a certificate of one kind. Its suites say nothing of kinds, so it may
+  have one that it never shows in TLS 1.2. The chain of a context of TLS 1.3 alone is shown to a client of OpenSSL's.
+
+A context with certificates of several kinds is refused: the client decides which of them it gets to see, and the ssl
+module does not tell a server which one that was, so nobody could say which key to bind to.
 
 Who calls: `config` and `tls_config` when a context is given or made; the engine for each connection of a server, since
 an SNI callback may have chosen another context.
@@ -18,7 +21,13 @@ from typing import Any, Final
 from acredssp.core.server_name import ask_without_callback, note_server_name
 from acredssp.core.tls import TLSSession
 from acredssp.errors import PolicyError, TLSError
-from acredssp.wire.tls_hello import certificate_chain, client_hello
+from acredssp.wire.tls_hello import (
+    asks_for_another_hello,
+    certificate_chain,
+    client_hello,
+    signature_algorithms,
+    with_signature_algorithms,
+)
 from acredssp.wire.x509 import subject_public_key
 
 __all__ = ["own_chain", "own_public_key", "present"]
@@ -44,8 +53,13 @@ _HAS_NONE: Final = {
 """What OpenSSL says for a context without a certificate, to who offers everything that the context takes: of TLS 1.2,
 of TLS 1.3, and of a version that the context has switched off."""
 
+_OTHER_KINDS: Final = len(_KINDS)
+"""The number of the kinds that `_KINDS` does not know, but OpenSSL does (ML-DSA since 3.5): they are one here."""
+
 _MOST_FLIGHTS: Final = 4
 """Flights a client sends before its handshake is complete: two, and one more after a HelloRetryRequest."""
+_MOST_HELLOS: Final = 2
+"""A client's hello, and the one that answers a HelloRetryRequest."""
 
 
 def own_public_key(context: ssl.SSLContext) -> bytes:
@@ -73,13 +87,12 @@ def present(context: ssl.SSLContext, chain: tuple[bytes, ...]) -> None:
         PolicyError: The context was asked, and presents another certificate, or certificates of several kinds.
     """
     presented = _ask(context, [])
-    if not presented:
-        _remember(context, chain)
-    elif own_chain(context)[0] != chain[0]:
+    if presented and presented[0] != chain[0]:
         raise PolicyError(
             "the ssl context presents another certificate than the one that was given",
             hint="leave the certificate out where the ssl context has it",
         )
+    _remember(context, presented or chain)
 
 
 def _identity(context: ssl.SSLContext) -> tuple[bytes, tuple[bytes, ...]]:
@@ -98,14 +111,9 @@ def _remember(context: ssl.SSLContext, chain: tuple[bytes, ...]) -> tuple[bytes,
 
 def _ask_chain(context: ssl.SSLContext) -> tuple[bytes, ...]:
     reasons: list[str] = []
-    chains = _ask(context, reasons)
-    if len(chains) == 1:
-        return chains.pop()
-    if chains:
-        raise PolicyError(
-            "the ssl context has certificates of two key types",
-            hint="load one certificate chain with load_cert_chain()",
-        )
+    chain = _ask(context, reasons)
+    if chain:
+        return chain
     said = ", ".join(dict.fromkeys(reasons))
     if set(reasons) <= _HAS_NONE:
         raise PolicyError(
@@ -118,24 +126,61 @@ def _ask_chain(context: ssl.SSLContext) -> tuple[bytes, ...]:
     )
 
 
-def _ask(context: ssl.SSLContext, reasons: list[str]) -> set[tuple[bytes, ...]]:
-    """The chains that a context presents to one client or another; `reasons` gets what OpenSSL says instead."""
+def _ask(context: ssl.SSLContext, reasons: list[str]) -> tuple[bytes, ...]:
+    """The chain that a context presents, empty where it does not tell; `reasons` gets what OpenSSL says instead."""
     note_server_name(context)  # so that the caller's own callback is left out of this
-    chains = {_ask_in_tls12(context, suites, signatures, reasons) for suites, signatures in _kinds_of(context)}
-    chains.discard(())
-    if not chains and (chain := _ask_in_tls13(context, reasons)):
-        chains.add(chain)
-    return chains
+    chains: dict[int, tuple[bytes, ...]] = {}
+    for kind, suites, signatures in _kinds_in_tls12(context):
+        if chain := _ask_in_tls12(context, suites, signatures, reasons):
+            chains[kind] = chain
+    asking = _asking_context()
+    kinds = {kind for kind, signatures in _kinds_in_tls13(asking) if _has_in_tls13(context, asking, signatures)}
+    # Below TLS 1.2 a context shows the same certificate whatever signatures are offered, so chains are compared, too.
+    if len(set(chains.values())) > 1 or len(kinds) > 1 or (chains and not kinds <= chains.keys()):
+        raise PolicyError(
+            "the ssl context has certificates of two key types",
+            hint="load one certificate chain with load_cert_chain()",
+        )
+    return next(iter(chains.values()), ()) or _ask_in_tls13(context, asking, reasons)
 
 
-def _kinds_of(context: ssl.SSLContext) -> Iterator[tuple[list[int], tuple[int, ...]]]:
-    """Suites and signatures to offer to a context, for each kind of certificate that it could have."""
+def _kinds_in_tls12(context: ssl.SSLContext) -> Iterator[tuple[int, list[int], tuple[int, ...]]]:
+    """Each kind of certificate that a context could have, with the suites and signatures to offer for it."""
     ciphers: list[dict[str, Any]] = context.get_ciphers()  # type: ignore[assignment] # typeshed has fewer keys
-    for authentication, signatures in _KINDS:
+    for kind, (authentication, signatures) in enumerate(_KINDS):
         # The two low bytes of OpenSSL's number are the suite's own.
         suites = [cipher["id"] & 0xFFFF for cipher in ciphers if cipher["auth"] == authentication]
         if suites:
-            yield suites, signatures
+            yield kind, suites, signatures
+
+
+def _kinds_in_tls13(asking: ssl.SSLContext) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Each kind of certificate, with the signatures to offer for it."""
+    known: set[int] = set()
+    for kind, (_, signatures) in enumerate(_KINDS):
+        known.update(signatures)
+        yield kind, signatures
+    client = TLSSession(asking, server_side=False)
+    client.handshake()
+    others = tuple([number for number in signature_algorithms(client.output()) if number not in known])
+    if others:
+        yield _OTHER_KINDS, others
+
+
+def _has_in_tls13(context: ssl.SSLContext, asking: ssl.SSLContext, signatures: tuple[int, ...]) -> bool:
+    """Whether a context goes on with a client of TLS 1.3 that takes these signatures alone."""
+    client, server = TLSSession(asking, server_side=False), _server(context)
+    flight = b""
+    try:
+        for _ in range(_MOST_HELLOS):
+            client.handshake(flight)
+            server.handshake(with_signature_algorithms(client.output(), signatures))
+            flight = server.output()
+            if not asks_for_another_hello(flight):
+                return True
+    except TLSError:
+        pass
+    return False
 
 
 def _ask_in_tls12(
@@ -150,10 +195,7 @@ def _ask_in_tls12(
     return certificate_chain(server.output())
 
 
-def _ask_in_tls13(context: ssl.SSLContext, reasons: list[str]) -> tuple[bytes, ...]:
-    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    asking.check_hostname = False
-    asking.verify_mode = ssl.CERT_NONE  # only the certificates are looked at, and nothing is sent over this connection
+def _ask_in_tls13(context: ssl.SSLContext, asking: ssl.SSLContext, reasons: list[str]) -> tuple[bytes, ...]:
     client, server = TLSSession(asking, server_side=False), _server(context)
     flight = b""
     try:
@@ -171,3 +213,12 @@ def _server(context: ssl.SSLContext) -> TLSSession:
     session = TLSSession(context, server_side=True)
     ask_without_callback(session.ssl_object)
     return session
+
+
+def _asking_context() -> ssl.SSLContext:
+    """A context for clients of TLS 1.3 that only look at certificates: nothing is sent over their connections."""
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    asking.minimum_version = ssl.TLSVersion.TLSv1_3
+    asking.check_hostname = False
+    asking.verify_mode = ssl.CERT_NONE
+    return asking

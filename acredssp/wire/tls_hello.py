@@ -1,8 +1,11 @@
-"""Two messages of a TLS 1.2 handshake, as much of them as it takes to ask a server for its certificate chain.
+"""Messages of a TLS handshake, as much of them as it takes to ask a server for its certificate chain.
 
 Up to TLS 1.2 a server shows its chain in clear, in its first flight (RFC 5246 7.4.2). So one ClientHello, written by
 hand, is enough to see it: whatever the server wants of a client afterwards, and whatever curves OpenSSL's own clients
 do not offer.
+
+In TLS 1.3 the chain is encrypted, but whether the server goes on shows whether it has a certificate for the signatures
+that the client offers. The ssl module cannot choose these, so the hello of an OpenSSL client is changed afterwards.
 
 Who calls: `core.own_certificate`, which asks the server contexts of its own process. No hello of ours goes to a peer.
 """
@@ -12,7 +15,13 @@ from typing import Final
 
 from acredssp.wire.tls_record import HANDSHAKE, HEADER_SIZE, record_end
 
-__all__ = ["certificate_chain", "client_hello"]
+__all__ = [
+    "asks_for_another_hello",
+    "certificate_chain",
+    "client_hello",
+    "signature_algorithms",
+    "with_signature_algorithms",
+]
 
 _CLIENT_HELLO: Final = 1
 _CERTIFICATE: Final = 11
@@ -22,6 +31,9 @@ _SUPPORTED_GROUPS: Final = 10
 _POINT_FORMATS: Final = 11
 _SIGNATURE_ALGORITHMS: Final = 13
 _RENEGOTIATION_INFO: Final = 0xFF01
+_VERSION_AND_RANDOM: Final = 34
+_HELLO_RETRY_REQUEST: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+"""The random of a ServerHello that is a HelloRetryRequest (RFC 8446 4.1.3)."""
 
 _GROUPS: Final = (*range(1, 31), *range(256, 261))
 """Every group that has a number for TLS 1.2: the curves of RFC 8422, RFC 7027 (brainpool), and RFC 7919's ffdhe."""
@@ -34,15 +46,74 @@ def client_hello(suites: Sequence[int], signature_algorithms: Sequence[int]) -> 
         suites: Cipher suites by their numbers; a server of a lower version takes those it can.
         signature_algorithms: By their numbers (RFC 8446 4.2.3); servers below TLS 1.2 do not look at them.
     """
-    extensions = b"".join((
-        _extension(_SUPPORTED_GROUPS, _vector(2, _numbers(_GROUPS))),
-        _extension(_POINT_FORMATS, _vector(1, b"\0")),
-        _extension(_SIGNATURE_ALGORITHMS, _vector(2, _numbers(signature_algorithms))),
-        _extension(_RENEGOTIATION_INFO, _vector(1, b"")),
-    ))  # fmt: skip
+    extensions = {
+        _SUPPORTED_GROUPS: _vector(2, _numbers(_GROUPS)),
+        _POINT_FORMATS: _vector(1, b"\0"),
+        _SIGNATURE_ALGORITHMS: _vector(2, _numbers(signature_algorithms)),
+        _RENEGOTIATION_INFO: _vector(1, b""),
+    }
     # The random need not be one: the handshake ends here, and no key is made of it.
-    body = _TLS12 + bytes(32) + _vector(1, b"") + _vector(2, _numbers(suites)) + _vector(1, b"\0")
-    message = bytes((_CLIENT_HELLO,)) + _vector(3, body + _vector(2, extensions))
+    front = _TLS12 + bytes(32) + _vector(1, b"") + _vector(2, _numbers(suites)) + _vector(1, b"\0")
+    return _record(front, extensions)
+
+
+def signature_algorithms(flight: bytes) -> tuple[int, ...]:
+    """The signatures that a client's hello offers, by their numbers.
+
+    Args:
+        flight: Whole records with a ClientHello of OpenSSL's.
+    """
+    _, extensions = _split(flight)
+    listed = extensions[_SIGNATURE_ALGORITHMS]
+    return tuple([listed[offset] << 8 | listed[offset + 1] for offset in range(2, len(listed), 2)])
+
+
+def with_signature_algorithms(flight: bytes, algorithms: Sequence[int]) -> bytes:
+    """One record with the same ClientHello, but for the signatures that it offers.
+
+    The client that made the hello cannot go on after a ServerHello: its keys depend on what it has sent. It can answer
+    a HelloRetryRequest.
+
+    Args:
+        flight: Whole records with a ClientHello of OpenSSL's.
+        algorithms: The signatures to offer, by their numbers.
+    """
+    front, extensions = _split(flight)
+    extensions[_SIGNATURE_ALGORITHMS] = _vector(2, _numbers(algorithms))
+    return _record(front, extensions)
+
+
+def asks_for_another_hello(flight: bytes) -> bool:
+    """Whether a server's first flight is a HelloRetryRequest: it has not looked at its certificates yet.
+
+    Args:
+        flight: Whole records of a server of our own.
+    """
+    start = HEADER_SIZE + _MESSAGE_HEADER + 2
+    return flight.startswith(_HELLO_RETRY_REQUEST, start)
+
+
+def _split(flight: bytes) -> tuple[bytes, dict[int, bytes]]:
+    """What a ClientHello has in front of its extensions, and these by their numbers, in their order."""
+    message = _handshake_messages(flight)
+    offset = _MESSAGE_HEADER + _VERSION_AND_RANDOM
+    for size in (1, 2, 1):  # session id, suites, compression methods
+        start = offset + size
+        offset = start + int.from_bytes(message[offset:start], "big")
+    front = message[_MESSAGE_HEADER:offset]
+    offset += 2
+    extensions: dict[int, bytes] = {}
+    while offset < len(message):
+        start = offset + 4
+        end = start + (message[offset + 2] << 8 | message[offset + 3])
+        extensions[message[offset] << 8 | message[offset + 1]] = message[start:end]
+        offset = end
+    return front, extensions
+
+
+def _record(front: bytes, extensions: dict[int, bytes]) -> bytes:
+    listed = b"".join([_extension(kind, content) for kind, content in extensions.items()])
+    message = bytes((_CLIENT_HELLO,)) + _vector(3, front + _vector(2, listed))
     return bytes((HANDSHAKE, 3, 1)) + _vector(2, message)
 
 

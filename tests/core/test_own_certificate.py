@@ -156,10 +156,62 @@ def test_a_context_without_a_certificate_is_refused_with_what_openssl_says():
         own_public_key(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
 
 
+def tls13_with_a_curve_that_takes_a_second_hello(context):
+    tls13_alone(context)
+    context.set_ecdh_curve("secp521r1")
+
+
+def suites_of_rsa_alone(context):
+    context.set_ciphers("ECDHE-RSA-AES256-GCM-SHA384")  # TLS 1.3 has suites of its own
+
+
+def without_tls12(context):
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.options |= ssl.OP_NO_TLSv1_2
+    context.minimum_version = V.TLSv1
+
+
+TWO_KINDS = {
+    "as it is": None,
+    "tls 1.2 alone": tls12_alone,
+    "tls 1.3 alone": tls13_alone,
+    "tls 1.3 alone, a second hello": tls13_with_a_curve_that_takes_a_second_hello,
+    "tls 1.3 alone, certificates of clients": tls13_with_certificates_of_clients,
+    "suites of rsa alone in tls 1.2": suites_of_rsa_alone,
+    "all but tls 1.2": without_tls12,
+}
+
+
+@pytest.mark.filterwarnings("ignore:ssl.:DeprecationWarning")
+@pytest.mark.parametrize("way", TWO_KINDS)
 @pytest.mark.parametrize("kinds", [("rsa", "ec"), ("ec", "ed25519"), ("rsa", "ed25519")])
-def test_a_context_with_two_key_types_is_refused(kinds, load):
+def test_a_context_with_two_key_types_is_refused(kinds, way, load):
+    context = load(*(pem(kind) for kind in kinds))
+    if TWO_KINDS[way] is not None:
+        TWO_KINDS[way](context)
     with pytest.raises(PolicyError, match="two key types"):
-        own_public_key(load(*(pem(kind) for kind in kinds)))
+        own_public_key(context)
+    with pytest.raises(PolicyError, match="two key types"):
+        ServerConfig(ssl_context=context, lookup=lambda request: None, certificate=pem(kinds[0])[0])
+
+
+@pytest.mark.filterwarnings("ignore:ssl.:DeprecationWarning")
+@pytest.mark.parametrize("way", TWO_KINDS)
+@pytest.mark.parametrize("kind", ["rsa", "ec", "ed25519"])
+def test_a_context_with_one_key_type_is_taken(kind, way, load):
+    context = load(pem(kind))
+    if TWO_KINDS[way] is not None:
+        TWO_KINDS[way](context)
+    assert own_chain(context) == tls_config.chain_of(pem(kind)[0])
+
+
+def test_a_context_that_an_sni_callback_chose_may_not_have_two_key_types_either(load):
+    front, behind = load(pem("rsa")), load(pem("rsa"), pem("ec"))
+    tls13_alone(behind)
+    front.sni_callback = lambda ssl_object, _name, _context: setattr(ssl_object, "context", behind)
+    _, server = pair(TLS13, front)
+    with pytest.raises(PolicyError, match="two key types"):
+        own_public_key(server.context)
 
 
 # --- where it does not tell ---

@@ -7,7 +7,13 @@ from support.engine import pem
 
 from acredssp import tls_config
 from acredssp.policy import Policy
-from acredssp.wire.tls_hello import certificate_chain, client_hello
+from acredssp.wire.tls_hello import (
+    asks_for_another_hello,
+    certificate_chain,
+    client_hello,
+    signature_algorithms,
+    with_signature_algorithms,
+)
 
 ECDHE_ECDSA_AES128_GCM = 0xC02B
 ECDSA_SHA256 = 0x0403
@@ -64,3 +70,57 @@ def test_openssl_takes_nothing_that_the_hello_does_not_offer():
     incoming.write(client_hello([ECDHE_ECDSA_AES128_GCM], [ECDSA_SHA256]))
     with pytest.raises(ssl.SSLError, match="NO_SHARED_CIPHER"):
         server.do_handshake()
+
+
+# --- the hello of an openssl client, changed ---
+
+
+def test_a_hello_keeps_all_but_its_signatures():
+    hello = client_hello([ECDHE_ECDSA_AES128_GCM], [ECDSA_SHA256, 0x0804])
+    assert signature_algorithms(hello) == (ECDSA_SHA256, 0x0804)
+    assert with_signature_algorithms(hello, [0x0805]) == client_hello([ECDHE_ECDSA_AES128_GCM], [0x0805])
+
+
+def openssl_client():
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = tls_config.client_context(Policy(min_tls=ssl.TLSVersion.TLSv1_3)).wrap_bio(incoming, outgoing)
+
+    def flight(answer=b""):
+        incoming.write(answer)
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        return outgoing.read()
+
+    return flight
+
+
+def openssl_server(key, curve):
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = tls_config.server_context_from_pem(Policy(), *pem(key))
+    context.set_ecdh_curve(curve)
+    server = context.wrap_bio(incoming, outgoing, server_side=True)
+
+    def flight(hello):
+        incoming.write(hello)
+        with pytest.raises(ssl.SSLWantReadError):
+            server.do_handshake()
+        return outgoing.read()
+
+    return flight
+
+
+def test_openssl_takes_a_changed_hello_and_the_one_after_a_retry_request():
+    client, server = openssl_client(), openssl_server("ec", "secp521r1")
+    first = client()
+    assert ECDSA_SHA256 in signature_algorithms(first)
+    retry = server(with_signature_algorithms(first, [ECDSA_SHA256]))
+    assert asks_for_another_hello(retry)
+    second = client(retry)
+    assert not asks_for_another_hello(server(with_signature_algorithms(second, [ECDSA_SHA256])))
+
+
+def test_openssl_takes_nothing_that_a_changed_hello_does_not_offer():
+    server = openssl_server("ec", "prime256v1")
+    hello = with_signature_algorithms(openssl_client()(), [0x0804])
+    with pytest.raises(ssl.SSLError, match=r"NO_SHARED_CIPHER|NO_SUITABLE"):
+        server(hello)
