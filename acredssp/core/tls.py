@@ -396,7 +396,7 @@ class TLSSession:
     @property
     def unique_binding(self) -> bytes | None:
         """The channel binding `tls-unique` (RFC 5929 3); None in TLS 1.3, which has none (RFC 8446 C.5)."""
-        return self._object.get_channel_binding("tls-unique") if self.version == "TLSv1.2" else None
+        return self._object.get_channel_binding("tls-unique") if self.version not in {"", "TLSv1.3"} else None
 
     @property
     def session(self) -> ssl.SSLSession | None:

@@ -6,9 +6,11 @@ What a record holds beside its plaintext (RFC 8446 5.2, RFC 5246 6.2.3, RFC 5288
     GCM, CCM  header 5, explicit nonce 8  | plaintext | tag
     ChaCha20  header 5                    | plaintext | tag
     CBC       header 5, IV of a block     | plaintext | MAC and padding of 1 byte to a block, in either order (RFC 7366)
+    TLS 1.0   header 5                    | plaintext | the same
 
 The trailer of CBC varies with the length of the plaintext: `trailer` is the longest, as STREAM_SIZES has to give it.
-Suites that do not encrypt, and TLS below 1.2, are not in here.
+In TLS 1.0 OpenSSL puts a record without plaintext in front of each of its own (against BEAST): `front` is what it
+takes. Suites that do not encrypt are not in here.
 """
 
 import dataclasses
@@ -45,6 +47,8 @@ class CipherSuite:
     """Bytes of a record in front of the plaintext's place."""
     trailer: int
     """Bytes behind it, at most."""
+    front: int
+    """Bytes of the record without plaintext that OpenSSL sends in front, at most: 0 but for TLS 1.0."""
     block: int
     """Bytes of a block that is always full: 1 where there is no padding."""
     cipher_id: int
@@ -57,7 +61,7 @@ class CipherSuite:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Protection:
-    """How one kind of suite protects TLS 1.2 records; `trailer` is made from the bytes of the MAC."""
+    """How one kind of suite protects the records of TLS 1.1 and 1.2; `trailer` is made from the bytes of the MAC."""
 
     header: int
     trailer: Callable[[int], int]
@@ -85,7 +89,7 @@ def cipher_suite(tls_version: str, name: str) -> CipherSuite:
     """Describe a suite.
 
     Args:
-        tls_version: `"TLSv1.2"` or `"TLSv1.3"`.
+        tls_version: `"TLSv1"`, `"TLSv1.1"`, `"TLSv1.2"` or `"TLSv1.3"`.
         name: OpenSSL's, as `SSLObject.cipher()` has it.
 
     Raises:
@@ -101,9 +105,11 @@ def cipher_suite(tls_version: str, name: str) -> CipherSuite:
     hash_id, mac = _HASHES[match[1]] if match else (0, 0)
     trailer = protection.trailer(mac)
     tls13 = tls_version == "TLSv1.3"
+    tls10 = tls_version == "TLSv1"  # whose suites are all of CBC
     return CipherSuite(
-        header=HEADER_SIZE if tls13 else protection.header,
+        header=HEADER_SIZE if tls13 or tls10 else protection.header,
         trailer=trailer + _CONTENT_TYPE if tls13 else trailer,
+        front=HEADER_SIZE + trailer if tls10 else 0,
         block=protection.block,
         cipher_id=_cipher_id(name),
         hash_id=hash_id,
@@ -118,6 +124,8 @@ def _cipher_id(name: str) -> int:
 
 
 _VERSIONS: Final = {
+    "TLSv1": (SP_PROT.TLS1_0_CLIENT, SP_PROT.TLS1_0_SERVER),
+    "TLSv1.1": (SP_PROT.TLS1_1_CLIENT, SP_PROT.TLS1_1_SERVER),
     "TLSv1.2": (SP_PROT.TLS1_2_CLIENT, SP_PROT.TLS1_2_SERVER),
     "TLSv1.3": (SP_PROT.TLS1_3_CLIENT, SP_PROT.TLS1_3_SERVER),
 }

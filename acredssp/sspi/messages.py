@@ -151,7 +151,7 @@ def stream_sizes(tls: TLSSession) -> SecPkgContext_StreamSizes:
     tls.answer()
     return SecPkgContext_StreamSizes(
         cbHeader=tls.output_size + suite.header,
-        cbTrailer=suite.trailer,
+        cbTrailer=suite.front + suite.trailer,
         cbMaximumMessage=MAX_PLAINTEXT,
         cBuffers=_BUFFERS,
         cbBlockSize=suite.block,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, TypeAlias, TypeVar
 
 from cryptography import x509
@@ -31,7 +31,12 @@ __all__ = [
 
 Certificate: TypeAlias = CertContext | ssl.SSLContext
 
-_VERSIONS: Final = {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}
+_VERSIONS: Final = {
+    ssl.TLSVersion.TLSv1: "TLSv1",
+    ssl.TLSVersion.TLSv1_1: "TLSv1.1",
+    ssl.TLSVersion.TLSv1_2: "TLSv1.2",
+    ssl.TLSVersion.TLSv1_3: "TLSv1.3",
+}
 _WEAKEST_SUITE: Final = 128
 """Bits of the weakest cipher suite that an acredssp context offers."""
 
@@ -109,10 +114,10 @@ def issuers_of(certificate: Certificate | None) -> frozenset[bytes] | None:
 
 
 def policy_of(policy: Policy, schannel: SchannelCred | None, *, server: bool) -> Policy:
-    """The policy with no more versions of TLS than `schannel` allows.
+    """The policy with no more versions of TLS than `schannel` allows: it takes versions away, and lets none in.
 
     Raises:
-        LocalProtocolError: SEC_E_ALGORITHM_MISMATCH: none is left.
+        LocalProtocolError: SEC_E_ALGORITHM_MISMATCH: none is left, or there is a gap between those that are left.
     """
     allowed = _protocols(schannel)
     if allowed is None:
@@ -122,10 +127,36 @@ def policy_of(policy: Policy, schannel: SchannelCred | None, *, server: bool) ->
     possible = [version for version in bits if policy.min_tls <= version <= newest]
     versions = [version for version in possible if bits[version] & allowed]
     if not versions:
-        raise refusal("no version of tls is left", SecurityStatus.SEC_E_ALGORITHM_MISMATCH)
+        raise _no_version(policy, {version for version in bits if bits[version] & allowed})
     if versions == possible:
         return policy
+    if versions != [version for version in possible if versions[0] <= version <= versions[-1]]:
+        # A policy has a lowest and a highest version: what is in between would be let in unasked.
+        raise refusal(
+            f"{_names(versions)} are left of tls, with a version switched off in between: expected versions in a row",
+            SecurityStatus.SEC_E_ALGORITHM_MISMATCH,
+        )
     return dataclasses.replace(policy, min_tls=versions[0], max_tls=versions[-1])
+
+
+def _no_version(policy: Policy, named: Collection[ssl.TLSVersion]) -> LocalProtocolError:
+    """Make the error for a policy that takes none of the versions that are allowed."""
+    if named and max(named) < ssl.TLSVersion.TLSv1_2 and not policy.legacy_tls:
+        return refusal(
+            f"no version of tls is left: {_names(named)} alone cannot be used, for they are broken (RFC 8996)",
+            SecurityStatus.SEC_E_ALGORITHM_MISMATCH,
+            hint="name newer versions too, or give a ClientConfig or ServerConfig as pSpnegoCred, with "
+            "Policy(min_tls=ssl.TLSVersion.TLSv1, dangerous_allow_legacy_tls=True)",
+        )
+    return refusal(
+        f"no version of tls is left: the policy takes {policy.min_tls.name} to {policy.max_tls.name}, and "
+        f"pSchannelCred allows {_names(named) or 'none'}",
+        SecurityStatus.SEC_E_ALGORITHM_MISMATCH,
+    )
+
+
+def _names(versions: Collection[ssl.TLSVersion]) -> str:
+    return ", ".join([_VERSIONS[version] for version in sorted(versions)])
 
 
 def _protocols(schannel: SchannelCred | None) -> int | None:

@@ -363,7 +363,9 @@ class SCHANNEL_CRED:
     hRootStore: Trust | None = None
     """Client: whom to believe; None for the operating system's authorities."""
     grbitEnabledProtocols: SP_PROT | int = 0
-    """0 for the policy's; versions below TLS 1.2 are not offered even where they are named."""
+    """The versions to use, of those that the policy lets in; 0 for all of these. TLS 1.0 and 1.1 take a `ClientConfig`
+    or `ServerConfig` as pSpnegoCred with `Policy(min_tls=ssl.TLSVersion.TLSv1, dangerous_allow_legacy_tls=True)`:
+    without it they are left out beside newer versions, and refused alone."""
     dwMinimumCipherStrength: int = 0
     """In bits; every suite that is offered has at least 128."""
     dwFlags: SCH_CRED | int = 0

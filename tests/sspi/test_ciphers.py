@@ -5,6 +5,7 @@ import ssl
 import pytest
 from support.engine import pem
 
+from acredssp import tls_config
 from acredssp.core.tls import TLSSession
 from acredssp.errors import PolicyError
 from acredssp.policy import Policy
@@ -13,6 +14,9 @@ from acredssp.sspi.flags import SP_PROT
 from acredssp.status import SecurityStatus
 from acredssp.tls_config import server_context_from_pem
 
+V = ssl.TLSVersion
+VERSIONS = {"TLSv1": V.TLSv1, "TLSv1.1": V.TLSv1_1, "TLSv1.2": V.TLSv1_2, "TLSv1.3": V.TLSv1_3}
+needs_old_tls = pytest.mark.skipif(not (ssl.HAS_TLSv1 and ssl.HAS_TLSv1_1), reason="openssl was built without it")
 ANY_STRENGTH = ":@SECLEVEL=0"
 NO_ENCRYPT_THEN_MAC = 0x00080000
 """SSL_OP_NO_ENCRYPT_THEN_MAC, which CPython does not name."""
@@ -32,11 +36,12 @@ def suites():
 
 def connect(version, name, *, encrypt_then_mac=True):
     """A client and a server that agree on one suite."""
-    server_context = server_context_from_pem(Policy(), *pem("ec" if "ECDSA" in name else "rsa"))
-    client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client_context.check_hostname, client_context.verify_mode = False, ssl.CERT_NONE
+    newest = VERSIONS[version]
+    policy = Policy(min_tls=V.TLSv1, dangerous_allow_legacy_tls=True) if newest < V.TLSv1_2 else Policy()
+    server_context = server_context_from_pem(policy, *pem("ec" if "ECDSA" in name else "rsa"))
+    client_context = tls_config.client_context(policy)
     for context in (client_context, server_context):
-        context.maximum_version = ssl.TLSVersion.TLSv1_3 if version == "TLSv1.3" else ssl.TLSVersion.TLSv1_2
+        context.maximum_version = newest
         context.set_ciphers(("ALL" if version == "TLSv1.3" else name) + ANY_STRENGTH)
         if not encrypt_then_mac:
             context.options |= NO_ENCRYPT_THEN_MAC
@@ -72,6 +77,23 @@ def test_the_sizes_are_those_of_real_records(version, name, encrypt_then_mac):
         assert len(found) == suite.block
 
 
+@needs_old_tls
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+@pytest.mark.requirement("D3")
+@pytest.mark.parametrize("encrypt_then_mac", [True, False], ids=["etm", "mte"])
+@pytest.mark.parametrize("name", ["AES128-SHA", "ECDHE-ECDSA-AES256-SHA"])
+@pytest.mark.parametrize("version", ["TLSv1", "TLSv1.1"])
+def test_the_sizes_of_old_versions_are_those_of_real_records(version, name, encrypt_then_mac):
+    for end in connect(version, name, encrypt_then_mac=encrypt_then_mac):
+        assert (end.version, end.cipher) == (version, name)
+        suite = cipher_suite(end.version, end.cipher)
+        found = overheads(end)
+        # The record in front has no plaintext: a block of padding, or the padding of the MAC.
+        unused = 4 if version == "TLSv1" and not encrypt_then_mac else 0
+        assert max(found) == suite.header + suite.trailer + suite.front - unused
+        assert len(found) == suite.block
+
+
 @pytest.mark.requirement("D3")
 def test_the_sizes_of_tls_1_3_are_those_of_real_records():
     for end in connect("TLSv1.3", "TLS_AES_256_GCM_SHA384"):
@@ -94,6 +116,8 @@ def test_the_sizes_of_tls_1_3_are_those_of_real_records():
         ("TLSv1.2", "ECDHE-RSA-AES128-SHA256", 21, 48, 16),
         ("TLSv1.2", "ECDHE-RSA-AES256-SHA384", 21, 64, 16),
         ("TLSv1.2", "DES-CBC3-SHA", 13, 28, 8),
+        ("TLSv1.1", "AES128-SHA", 21, 36, 16),
+        ("TLSv1", "AES128-SHA", 5, 36, 16),
     ],
 )
 def test_the_sizes_are_those_of_the_documents(version, name, header, trailer, block):
@@ -119,9 +143,9 @@ def test_algorithms_are_told_by_windows_numbers(version, name, algorithms):
 
 @pytest.mark.parametrize(
     ("version", "name"),
-    [("TLSv1.2", "NULL-SHA256"), ("TLSv1.2", "RC4-SHA"), ("TLSv1.1", "AES128-SHA"), ("TLSv1.2", ""), ("", "")],
+    [("TLSv1.2", "NULL-SHA256"), ("TLSv1.2", "RC4-SHA"), ("SSLv3", "AES128-SHA"), ("TLSv1.2", ""), ("", "")],
 )
-def test_what_does_not_encrypt_or_is_older_is_refused(version, name):
+def test_what_does_not_encrypt_or_is_older_than_tls_is_refused(version, name):
     with pytest.raises(PolicyError) as caught:
         cipher_suite(version, name)
     assert caught.value.security_status is SecurityStatus.SEC_E_CRYPTO_SYSTEM_INVALID
@@ -130,3 +154,5 @@ def test_what_does_not_encrypt_or_is_older_is_refused(version, name):
 def test_a_version_has_a_bit_for_each_side():
     assert protocol("TLSv1.2", server=False) is SP_PROT.TLS1_2_CLIENT
     assert protocol("TLSv1.3", server=True) is SP_PROT.TLS1_3_SERVER
+    assert protocol("TLSv1", server=True) is SP_PROT.TLS1_0_SERVER
+    assert protocol("TLSv1.1", server=False) is SP_PROT.TLS1_1_CLIENT
