@@ -113,11 +113,14 @@ class ClientConfig:
     authenticates. Only with `Policy.dangerous_accept_any_certificate` does a logon come that far without."""
     policy: Policy = dataclasses.field(default_factory=Policy)
     trust: Trust | None = None
-    """Whom we believe; None for the operating system's authorities."""
+    """Whom we believe; None for the operating system's authorities. It stays None then, also in copies, so that a
+    configuration knows whether its caller named somebody."""
     ssl_context: ssl.SSLContext | None = None
     """None for one that the policy describes. Another one's own verification comes on top of `trust`."""
     workstation: str = ""
     """Our name, for the server's log (NTLM's Workstation)."""
+    _trust: Trust | None = dataclasses.field(init=False, repr=False, compare=False)
+    """What judges certificates: `trust`, or that of the operating system; None where the policy takes any."""
     _tickets: Tickets | None = dataclasses.field(init=False, repr=False, compare=False)
     """What Kerberos logs on with; None where it is not used."""
     _ntlm_credential: NTLMCredential | None = dataclasses.field(init=False, repr=False, compare=False)
@@ -141,8 +144,8 @@ class ClientConfig:
         object.__setattr__(self, "_ntlm_credential", secret and NTLMCredential(secret, self.workstation))
         if self.ssl_context is None:
             object.__setattr__(self, "ssl_context", tls_config.client_context(self.policy))
-        if self.trust is None and not self.policy.dangerous_accept_any_certificate:
-            object.__setattr__(self, "trust", _default_trust())
+        any_certificate = self.trust is None and self.policy.dangerous_accept_any_certificate
+        object.__setattr__(self, "_trust", None if any_certificate else self.trust or Trust.system())
 
     def _check(self) -> None:
         expect("authenticate", self.authenticate, Password, NTHash, TicketCache, Keytab)
@@ -225,8 +228,16 @@ class ClientConfig:
     @property
     def trusts_by_name(self) -> bool:
         """Whether the caller named authorities or pins, and did not leave it to the operating system."""
-        trust = self.trust
-        return trust is not None and bool(trust.pins or trust.authorities) and not _is_default(trust)
+        return self.trust is not None and bool(self.trust.pins or self.trust.authorities)
+
+    def judgement_of(self, chain: tuple[bytes, ...], name: str) -> Judgement | None:
+        """Judge a server's certificate chain now, under the name that was asked for, and raise nothing.
+
+        Returns:
+            The verdict with its reason; None where the caller named nobody to trust and the policy takes any
+            certificate unseen.
+        """
+        return self._trust.judge(chain, name, dt.datetime.now(dt.UTC)) if self._trust is not None else None
 
     def judge(self, chain: tuple[bytes, ...], name: str) -> bool:
         """Judge a server's certificate chain now, under the name that was asked for: the answer to `JudgeCertificate`.
@@ -239,8 +250,8 @@ class ClientConfig:
         """
         if self.policy.dangerous_accept_any_certificate:
             return False
-        assert self.trust is not None
-        self.trust.check(chain, name, dt.datetime.now(dt.UTC))
+        assert self._trust is not None
+        self._trust.check(chain, name, dt.datetime.now(dt.UTC))
         return True
 
     def decide(
@@ -488,17 +499,6 @@ class ServerConfig:
             )
             mechanisms.append(acceptor)
         return mechanisms
-
-
-@functools.cache
-def _default_trust() -> Trust:
-    """The operating system's authorities: one object, so that a configuration knows what its caller did not name."""
-    return Trust.system()
-
-
-def _is_default(trust: Trust) -> bool:
-    """Whether a trust is that of the operating system by default. What nobody has read yet is not read for this."""
-    return bool(_default_trust.cache_info().currsize) and trust is _default_trust()
 
 
 def _decision(  # noqa: PLR0913, PLR0917 - by position, since they are the key of a cache

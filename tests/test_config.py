@@ -1,7 +1,9 @@
 """Configurations: frozen, shared, and whole before the first connection."""
 
 import contextlib
+import copy
 import dataclasses
+import datetime as dt
 import logging
 import ssl
 
@@ -23,7 +25,7 @@ from acredssp.delegation import (
 from acredssp.errors import CertificateError, PolicyError
 from acredssp.mechanisms.base import Principal
 from acredssp.policy import Policy
-from acredssp.trust import Trust, pin_of
+from acredssp.trust import Trust, Verdict, pin_of
 
 ALICE = Password("secret", "alice")
 ANY = Policy(dangerous_accept_any_certificate=True)
@@ -32,7 +34,6 @@ ANY = Policy(dangerous_accept_any_certificate=True)
 def test_costly_things_are_made_once_and_shared():
     config = ClientConfig(authenticate=ALICE)
     assert config.ssl_context is not None
-    assert config.trust == Trust.system()
     contexts = [config.new_context(server_hostname="host", spn="TERMSRV/host") for _ in range(2)]
     assert {id(context.tls.ssl_object.context) for context in contexts} == {id(config.ssl_context)}
 
@@ -45,10 +46,46 @@ def test_a_changed_copy_keeps_the_rest():
         config.workstation = "WS"
 
 
+NAMED = Trust.pinned("00" * 32)
+
+
+@pytest.mark.parametrize(
+    ("trust", "named"),
+    [(None, False), (Trust(), False), (NAMED, True), (Trust.system(), bool(Trust.system().authorities))],
+    ids=["none", "empty", "a pin", "the system's by name"],
+)
+@pytest.mark.parametrize("policy", [Policy(), ANY])
+def test_a_configuration_knows_whether_its_caller_named_whom_to_trust(trust, named, policy):
+    config = ClientConfig(authenticate=ALICE, trust=trust, policy=policy)
+    copies = {
+        "itself": config,
+        "a copy": copy.copy(config),
+        "a changed copy": dataclasses.replace(config, workstation="WS"),
+        "a copy with another policy": dataclasses.replace(config, policy=Policy(), ssl_context=None),
+        "another one with a copy of its trust": dataclasses.replace(config, trust=copy.copy(config.trust)),
+    }
+    assert {what: (other.trusts_by_name, other.trust) for what, other in copies.items()} == dict.fromkeys(
+        copies, (named, trust)
+    )
+
+
+def test_certificates_are_judged_by_the_system_where_nobody_was_named():
+    leaf = tls_config.chain_of(tls_config.self_signed(["localhost"], "ec")[0])
+    assert ClientConfig(authenticate=ALICE).judgement_of(leaf, "localhost") == Trust.system().judge(
+        leaf, "localhost", dt.datetime.now(dt.UTC)
+    )
+    with pytest.raises(CertificateError, match="signed by itself"):
+        ClientConfig(authenticate=ALICE).judge(leaf, "localhost")
+    assert ClientConfig(authenticate=ALICE, policy=ANY).judgement_of(leaf, "localhost") is None
+    assert ClientConfig(authenticate=ALICE, policy=ANY, trust=NAMED).judgement_of(leaf, "localhost").verdict is (
+        Verdict.PIN_DIFFERS
+    )
+
+
 def test_accepting_any_certificate_reads_no_authorities():
     config = ClientConfig(authenticate=ALICE, policy=ANY)
-    assert config.trust is None
-    config.judge((b"no certificate at all",), "host")
+    assert config.judgement_of((b"no certificate at all",), "host") is None
+    assert config.judge((b"no certificate at all",), "host") is False
 
 
 def test_a_certificate_is_judged_now():

@@ -12,7 +12,6 @@ policy of the caller (which flags, whose certificate, what to delegate) becomes 
 Who calls: `establish`, `messages` and `attributes`.
 """
 
-import datetime as dt
 from typing import Final
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
@@ -354,8 +353,7 @@ class InitiatorState(EstablishState):
 
     def _note_chain(self, chain: tuple[bytes, ...]) -> None:
         self.chain = chain
-        if self._config.trust is not None:
-            self._judgement = self._config.trust.judge(chain, self.target.host, dt.datetime.now(dt.UTC))
+        self._judgement = self._config.judgement_of(chain, self.target.host)
 
 
 class AcceptorState(EstablishState):
