@@ -337,17 +337,16 @@ async def start_credssp(  # noqa: PLR0913 - asyncio's shape
         TypeError, ValueError: An argument cannot be, which its name in the text says: a client without a
             `server_hostname`, say. Nothing was sent.
     """
-    _check(config, carriage, handshake_timeout, on_handshake, ClientConfig, ServerConfig)
-    connection = CredSSPProtocol()
-    handshake = Handshake(
-        connection,
+    handshake = _new_handshake(
+        CredSSPProtocol(),
         config,
         carriage,
-        names=Names(None, server_hostname, spn),
-        timeout=handshake_timeout,
-        on_handshake=on_handshake,
-        peer_address=peer_address,
-        session=session,
+        server_hostname,
+        spn,
+        handshake_timeout,
+        on_handshake,
+        peer_address,
+        session,
     )
     return await _upgrade(handshake, transport, protocol, initial_data)
 
@@ -370,27 +369,44 @@ async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
 
     What `reader` has read ahead belongs to the handshake. The old pair is not to be used any more.
     """
-    _check(config, carriage, handshake_timeout, on_handshake, ClientConfig, ServerConfig)
     loop = asyncio.get_running_loop()
     new_reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(new_reader, loop=loop)
     # The old writer must live as long as its transport: asyncio has it close the transport when it is forgotten.
     connection = CredSSPProtocol(on_lost=functools.partial(_forget, writer))
-    handshake = Handshake(
-        connection,
-        config,
-        carriage,
-        names=Names(None, server_hostname, spn),
-        timeout=handshake_timeout,
-        on_handshake=on_handshake,
-        peer_address=peer_address,
-        session=session,
+    handshake = _new_handshake(
+        connection, config, carriage, server_hostname, spn, handshake_timeout, on_handshake, peer_address, session
     )
     await writer.drain()
     read_ahead = await _read_ahead(reader, connection)
     transport = await _upgrade(handshake, writer.transport, protocol, read_ahead)
     new_reader.set_transport(transport)
     return new_reader, asyncio.StreamWriter(transport, protocol, new_reader, loop)
+
+
+def _new_handshake(  # noqa: PLR0913, PLR0917 - what the caller of either function said
+    connection: CredSSPProtocol,
+    config: ClientConfig | ServerConfig,
+    carriage: Carriage,
+    server_hostname: str | None,
+    spn: str | None,
+    timeout: float | None,
+    on_handshake: HandshakeHook | None,
+    peer_address: object,
+    session: object,
+) -> Handshake:
+    """Make the handshake for a connection that is there; raises TypeError or ValueError as `start_credssp` does."""
+    _check(config, carriage, timeout, on_handshake, ClientConfig, ServerConfig)
+    return Handshake(
+        connection,
+        config,
+        carriage,
+        names=Names(None, server_hostname, spn),
+        timeout=timeout,
+        on_handshake=on_handshake,
+        peer_address=peer_address,
+        session=session,
+    )
 
 
 async def _read_ahead(reader: asyncio.StreamReader, connection: CredSSPProtocol) -> bytes:
