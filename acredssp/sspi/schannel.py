@@ -16,7 +16,7 @@ from acredssp.sspi.ciphers import protocol
 from acredssp.sspi.constants import SCH_CREDENTIALS_VERSION, SCHANNEL_CRED_VERSION
 from acredssp.sspi.structures import SCHANNEL_CRED, CertContext, SchannelCred
 from acredssp.status import SecurityStatus
-from acredssp.wire.x509 import issuer_name
+from acredssp.wire.x509 import front
 
 __all__ = [
     "Certificate",
@@ -110,7 +110,7 @@ def issuers_of(certificate: Certificate | None) -> frozenset[bytes] | None:
     if not isinstance(certificate, CertContext):
         return None  # an SSLContext does not tell
     chain = usable(lambda: x509.load_pem_x509_certificates(certificate.chain_pem))
-    return usable(lambda: frozenset(issuer_name(link.public_bytes(Encoding.DER)) for link in chain))
+    return usable(lambda: frozenset(front(link.public_bytes(Encoding.DER)).issuer for link in chain))
 
 
 def policy_of(policy: Policy, schannel: SchannelCred | None, *, server: bool) -> Policy:

@@ -10,82 +10,11 @@ from typing import Final, NamedTuple
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
 
-__all__ = [
-    "Front",
-    "front",
-    "issuer_name",
-    "pin_of",
-    "signature_algorithms",
-    "subject_public_key",
-    "subject_public_key_info",
-]
-
+__all__ = ["Front", "front", "pin_of", "signature_algorithms", "subject_public_key"]
 
 _CERTIFICATES: Final = 16
 """Certificates whose key is remembered, of some KiB each: a client sees the same few again and again, and finding a key
 and hashing it takes 65,000 instructions."""
-
-
-@functools.lru_cache(_CERTIFICATES)
-def subject_public_key(certificate: bytes) -> bytes:
-    """The content of the SubjectPublicKey BIT STRING, what pubKeyAuth binds ([MS-CSSP] 3.1.5 step 3).
-
-    A PKCS#1 RSAPublicKey, an uncompressed EC point, or the 32 bytes of an Ed25519 key: never the SubjectPublicKeyInfo
-    around it.
-
-    Args:
-        certificate: The DER of a certificate.
-
-    Raises:
-        RemoteProtocolError: `certificate` is none.
-    """
-    offset, end = _find_key_info(certificate)[1:]
-    _, offset = der.element(certificate, offset, end, der.SEQUENCE, "algorithm")
-    start, stop = der.element(certificate, offset, end, der.BIT_STRING, "subjectPublicKey")
-    der.expect_end(stop, end, "subjectPublicKeyInfo")
-    if start == stop or certificate[start]:
-        raise RemoteProtocolError(f"subjectPublicKey: expected a BIT STRING of whole bytes at byte {start}")
-    return certificate[start + 1 : stop]
-
-
-def subject_public_key_info(certificate: bytes) -> bytes:
-    """The DER of the SubjectPublicKeyInfo, tag and length included: what a pin is the SHA-256 of (RFC 7469 2.4).
-
-    Args:
-        certificate: The DER of a certificate.
-
-    Raises:
-        RemoteProtocolError: `certificate` is none.
-    """
-    offset, _, end = _find_key_info(certificate)
-    return certificate[offset:end]
-
-
-@functools.lru_cache(_CERTIFICATES)
-def pin_of(certificate: bytes) -> str:
-    """The SHA-256 of a certificate's SubjectPublicKeyInfo, in lower-case hex.
-
-    Args:
-        certificate: The DER of a certificate.
-
-    Raises:
-        RemoteProtocolError: `certificate` is none.
-    """
-    return hashlib.sha256(subject_public_key_info(certificate)).hexdigest()
-
-
-def issuer_name(certificate: bytes) -> bytes:
-    """The DER of the issuer's Name as it stands there: what a CertificateRequest's list is compared with.
-
-    Args:
-        certificate: The DER of a certificate.
-
-    Raises:
-        RemoteProtocolError: `certificate` is none.
-    """
-    offset, end = _find_issuer(certificate)
-    _, stop = der.element(certificate, offset, end, der.SEQUENCE, "issuer")
-    return certificate[offset:stop]
 
 
 class Front(NamedTuple):
@@ -98,12 +27,12 @@ class Front(NamedTuple):
     subject: bytes
     """The DER of the subject's Name: what `issuer` is in the certificates that it signs."""
     key_info: bytes
-    """The DER of the SubjectPublicKeyInfo."""
+    """The DER of the SubjectPublicKeyInfo, tag and length included: what a pin is the SHA-256 of (RFC 7469 2.4)."""
 
 
 @functools.lru_cache(_CERTIFICATES)
 def front(certificate: bytes) -> Front:
-    """Find all that this module knows in one walk.
+    """Read the front of a certificate in one walk.
 
     Args:
         certificate: The DER of a certificate.
@@ -124,6 +53,44 @@ def front(certificate: bytes) -> Front:
         certificate[subject:key_info],
         certificate[key_info:stop],
     )
+
+
+@functools.lru_cache(_CERTIFICATES)
+def subject_public_key(certificate: bytes) -> bytes:
+    """The content of the SubjectPublicKey BIT STRING, what pubKeyAuth binds ([MS-CSSP] 3.1.5 step 3).
+
+    A PKCS#1 RSAPublicKey, an uncompressed EC point, or the 32 bytes of an Ed25519 key: never the SubjectPublicKeyInfo
+    around it.
+
+    Args:
+        certificate: The DER of a certificate.
+
+    Raises:
+        RemoteProtocolError: `certificate` is none.
+    """
+    key_info = front(certificate).key_info
+    offset, end = der.only(key_info, 0, len(key_info), der.SEQUENCE, "subjectPublicKeyInfo")
+    _, offset = der.element(key_info, offset, end, der.SEQUENCE, "algorithm")
+    start, stop = der.element(key_info, offset, end, der.BIT_STRING, "subjectPublicKey")
+    der.expect_end(stop, end, "subjectPublicKeyInfo")
+    if start == stop or key_info[start]:
+        raise RemoteProtocolError(
+            f"subjectPublicKey: expected a BIT STRING of whole bytes at byte {start} of the SubjectPublicKeyInfo"
+        )
+    return key_info[start + 1 : stop]
+
+
+@functools.lru_cache(_CERTIFICATES)
+def pin_of(certificate: bytes) -> str:
+    """The SHA-256 of a certificate's SubjectPublicKeyInfo, in lower-case hex.
+
+    Args:
+        certificate: The DER of a certificate.
+
+    Raises:
+        RemoteProtocolError: `certificate` is none.
+    """
+    return hashlib.sha256(front(certificate).key_info).hexdigest()
 
 
 def signature_algorithms(certificate: bytes) -> tuple[bytes, bytes]:
@@ -150,20 +117,3 @@ def _find_serial_number(certificate: bytes) -> tuple[int, int]:
     if offset < end and certificate[offset] == der.CONTEXT:  # version [0], absent in a version 1 certificate
         _, offset = der.element(certificate, offset, end, der.CONTEXT, "version")
     return offset, end
-
-
-def _find_issuer(certificate: bytes) -> tuple[int, int]:
-    """Where the issuer's Name begins, and where the tbsCertificate ends."""
-    offset, end = _find_serial_number(certificate)
-    _, offset = der.element(certificate, offset, end, der.INTEGER, "serialNumber")
-    _, offset = der.element(certificate, offset, end, der.SEQUENCE, "signature")
-    return offset, end
-
-
-def _find_key_info(certificate: bytes) -> tuple[int, int, int]:
-    """Where the SubjectPublicKeyInfo begins, where its content does, and where both end."""
-    offset, end = _find_issuer(certificate)
-    for field in ("issuer", "validity", "subject"):
-        _, offset = der.element(certificate, offset, end, der.SEQUENCE, field)
-    start, stop = der.element(certificate, offset, end, der.SEQUENCE, "subjectPublicKeyInfo")
-    return offset, start, stop

@@ -14,13 +14,7 @@ from vectors.load import capture, captures
 
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
-from acredssp.wire.x509 import (
-    front,
-    issuer_name,
-    signature_algorithms,
-    subject_public_key,
-    subject_public_key_info,
-)
+from acredssp.wire.x509 import front, pin_of, signature_algorithms, subject_public_key
 
 KEYS = {
     "rsa-2048": lambda: rsa.generate_private_key(65537, 2048),
@@ -75,7 +69,7 @@ def test_the_key_is_the_one_that_cryptography_finds(kind):
 @pytest.mark.parametrize("kind", KEYS)
 def test_the_key_info_is_the_one_that_cryptography_finds(kind):
     expected = certificate(kind).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    assert subject_public_key_info(certificate_der(kind)) == expected
+    assert front(certificate_der(kind)).key_info == expected
     assert expected.endswith(subject_public_key(certificate_der(kind)))
 
 
@@ -98,14 +92,14 @@ def test_the_published_keys_are_those_of_the_captures():
 def rebuilt(*, version: bytes | None = None, key_info: bytes | None = None) -> bytes:
     """The P-256 certificate, with parts of its front replaced; its signature is not looked at."""
     data = certificate_der("p-256")
-    info = subject_public_key_info(data)
+    info = front(data).key_info
     start, stop = der.element(data, *der.element(data, 0, len(data), der.SEQUENCE, "certificate"), der.SEQUENCE, "tbs")
-    front = data[start:stop]
+    tbs = data[start:stop]
     if version is not None:
-        front = front.replace(bytes.fromhex("a003020102"), version, 1)
+        tbs = tbs.replace(bytes.fromhex("a003020102"), version, 1)
     if key_info is not None:
-        front = front.replace(info, key_info, 1)
-    return der.encode(der.SEQUENCE, der.encode(der.SEQUENCE, front) + data[stop:])
+        tbs = tbs.replace(info, key_info, 1)
+    return der.encode(der.SEQUENCE, der.encode(der.SEQUENCE, tbs) + data[stop:])
 
 
 def test_a_version_1_certificate_has_no_version_field():
@@ -138,7 +132,7 @@ def test_a_key_info_without_key_bytes_binds_nothing_but_is_read():
     assert subject_public_key(rebuilt(key_info=key_info(b"\x03\x01\x00"))) == b""
 
 
-@pytest.mark.parametrize("read", [subject_public_key, subject_public_key_info])
+@pytest.mark.parametrize("read", [subject_public_key, pin_of, front])
 def test_every_truncation_and_trailing_byte_is_refused(read):
     data = certificate_der("p-256")
     for cut in hostile.truncations(data):
@@ -149,7 +143,7 @@ def test_every_truncation_and_trailing_byte_is_refused(read):
 
 
 @pytest.mark.requirement("defect.malformed-der")
-@pytest.mark.parametrize("read", [subject_public_key, subject_public_key_info])
+@pytest.mark.parametrize("read", [subject_public_key, pin_of, front])
 @pytest.mark.parametrize("spoil", [hostile.flips, hostile.replacements])
 def test_spoilt_certificates_raise_only_our_errors(spoil, read):
     for spoilt in spoil(certificate_der("p-256")[:300] + bytes(40)):
@@ -157,12 +151,7 @@ def test_spoilt_certificates_raise_only_our_errors(spoil, read):
             read(spoilt)
     for spoilt in spoil(certificate_der("p-256")):
         with contextlib.suppress(RemoteProtocolError):
-            assert isinstance(read(spoilt), bytes)
-
-
-@pytest.mark.parametrize("kind", KEYS)
-def test_the_issuers_name_is_the_bytes_of_the_certificate(kind):
-    assert issuer_name(certificate_der(kind)) == certificate(kind).issuer.public_bytes()
+            read(spoilt)
 
 
 @pytest.mark.parametrize("kind", KEYS)
@@ -171,7 +160,7 @@ def test_the_front_and_the_algorithms_are_the_bytes_of_the_certificate(kind):
     found = front(certificate_der(kind))
     assert found.issuer == made.issuer.public_bytes()
     assert found.subject == made.subject.public_bytes()
-    assert found.key_info == subject_public_key_info(certificate_der(kind))
+    assert pin_of(certificate_der(kind)) == hashlib.sha256(found.key_info).hexdigest()
     assert int.from_bytes(found.serial_number, "big", signed=True) == made.serial_number
     inner, outer = signature_algorithms(certificate_der(kind))
     assert inner == outer
