@@ -78,14 +78,14 @@ app = typer.Typer(
 
 
 class CarriageChoice(enum.StrEnum):
-    """What is around CredSSP."""
+    """The protocol around CredSSP."""
 
     RDP = "rdp"
     TLS = "tls"
 
 
 class LogLevel(enum.StrEnum):
-    """From which level on log lines are printed."""
+    """The lowest level of log lines that are printed."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -103,20 +103,23 @@ class KeyType(enum.StrEnum):
 MinVersion = Annotated[int, typer.Option(help="Lowest CredSSP version, 2 to 6; below 5 is open to CVE-2018-0886.")]
 MaxVersion = Annotated[int, typer.Option(help="Highest CredSSP version, 2 to 6.")]
 MinTLS = Annotated[
-    arguments.TLSVersion, typer.Option(help="Lowest TLS version; below 1.2 takes --dangerous-allow-legacy-tls.")
+    arguments.TLSVersion, typer.Option(help="Lowest TLS version; below 1.2 it needs --dangerous-allow-legacy-tls.")
 ]
 LegacyTLS = Annotated[
-    bool, typer.Option("--dangerous-allow-legacy-tls", help="Let --min-tls be 1.0 or 1.1, at OpenSSL's lowest level.")
+    bool,
+    typer.Option(
+        "--dangerous-allow-legacy-tls", help="Let --min-tls be 1.0 or 1.1, at OpenSSL's lowest security level."
+    ),
 ]
 LegacyCiphers = Annotated[
     bool,
-    typer.Option("--dangerous-allow-legacy-ciphers", help="Take RSA key exchange and CBC with SHA-1, too (TLS 1.2)."),
+    typer.Option("--dangerous-allow-legacy-ciphers", help="Also take RSA key exchange and CBC with SHA-1 (TLS 1.2)."),
 ]
 KeyLog = Annotated[
     pathlib.Path | None,
-    typer.Option(metavar="FILE", help="Append TLS's secrets to FILE, for Wireshark: whoever has it reads all."),
+    typer.Option(metavar="FILE", help="Append the keys of TLS to FILE, for Wireshark; they decrypt everything."),
 ]
-WithCarriage = Annotated[CarriageChoice, typer.Option(help="rdp: negotiation, then TLS. tls: TLS at once.")]
+WithCarriage = Annotated[CarriageChoice, typer.Option(help="rdp: RDP's negotiation, then TLS. tls: TLS at once.")]
 PolicyFile = Annotated[
     pathlib.Path | None,
     typer.Option("--policy", metavar="FILE", help="Delegation policy in TOML, by the names of Windows' settings."),
@@ -124,12 +127,13 @@ PolicyFile = Annotated[
 WithMechanism = Annotated[
     MechanismChoice,
     typer.Option(
-        help="auto: Kerberos in SPNEGO where a realm is named, raw NTLM otherwise. negotiate: SPNEGO. kerberos: that "
-        "alone, in SPNEGO. raw-kerberos, ntlm: without SPNEGO."
+        help="auto: Kerberos in SPNEGO if a realm is named, else NTLM without SPNEGO. negotiate: always in SPNEGO. "
+        "kerberos: only Kerberos, in SPNEGO. raw-kerberos and ntlm: only that one, without SPNEGO."
     ),
 ]
 WithLogLevel = Annotated[
-    LogLevel, typer.Option("--log-level", help="Log from this level on, to the standard error; never a secret.")
+    LogLevel,
+    typer.Option("--log-level", help="Print log lines from this level on to the standard error; no secret is logged."),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="The same as --log-level debug.")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -229,7 +233,7 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
     host: Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="The server; port 3389 unless given.")],
     user: Annotated[
         str | None,
-        typer.Option("--user", "-u", help=r"USER, USER@SUFFIX or DOMAIN\USER; --ccache and --keytab do without."),
+        typer.Option("--user", "-u", help=r"USER, USER@SUFFIX or DOMAIN\USER; not needed with --ccache and --keytab."),
     ] = None,
     domain: Annotated[
         str | None, typer.Option("--domain", "-d", help="The user's domain; '' sends USER as it stands.")
@@ -250,7 +254,8 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
         typer.Option(metavar="CACHE", help="Log on with Kerberos tickets: FILE:/path, or default for your own cache."),
     ] = None,
     keytab: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Log on with a Kerberos key: -u's, or the first one of the file.")
+        str | None,
+        typer.Option(metavar="FILE", help="Log on with a Kerberos key: that of -u, or the first one of the file."),
     ] = None,
     remote_guard: Annotated[
         bool, typer.Option("--remote-guard", help="Delegate a Kerberos ticket in place of the password.")
@@ -265,7 +270,7 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
     dangerous_allow_legacy_tls: LegacyTLS = False,
     dangerous_allow_legacy_ciphers: LegacyCiphers = False,
     keylog: KeyLog = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Take any certificate.")] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Accept any certificate, unchecked.")] = False,
     ca: Annotated[
         pathlib.Path | None, typer.Option(metavar="FILE", help="Trust the certificates in this PEM file.")
     ] = None,
@@ -288,7 +293,7 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
     ] = None,
     load_balance_info: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="What a connection broker routes by: loadbalanceinfo of an .rdp file."),
+        typer.Option(metavar="TEXT", help="Text for a connection broker: loadbalanceinfo of an .rdp file."),
     ] = None,
     policy_file: PolicyFile = None,
     carriage: WithCarriage = CarriageChoice.RDP,
@@ -297,10 +302,10 @@ def _login(  # noqa: PLR0913, PLR0917 - the options of a command line
     verbose: Verbose = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Log on to a server, close again, and say how it went.
+    """Log on to a server, close the connection, and print how it went.
 
     Exit status: 0 logged on; 1 denied; 2 usage; 3 protocol, TLS, certificate, policy or version; 4 network or time-out;
-    74 the output cannot be written.
+    74 the output could not be written.
     """
     out, err = render.consoles()
     _log(LogLevel.DEBUG if verbose else log_level)
@@ -464,7 +469,7 @@ def _delegated(config: ClientConfig) -> str:
 def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     users: Annotated[
         pathlib.Path | None,
-        typer.Option(metavar="FILE", help="Who may log on: a line DOMAIN:USER:SECRET each, see above."),
+        typer.Option(metavar="FILE", help="The users who may log on: one line DOMAIN:USER:SECRET for each, see above."),
     ] = None,
     winbind: Annotated[
         bool, typer.Option("--winbind", help="Let every user of this machine's domain log on, by Samba's winbind.")
@@ -473,12 +478,12 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
         str | None, typer.Option(metavar="PROGRAM", help="For --winbind: Samba's helper; ntlm_auth unless given.")
     ] = None,
     listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where; port 0 takes a free one.")
+        str, typer.Option(metavar="HOST:PORT", help="The address to listen on; port 0 takes a free port.")
     ] = "127.0.0.1:3389",
     cert: Annotated[
         pathlib.Path | None, typer.Option(metavar="FILE", help="The certificate chain in PEM; self-made unless given.")
     ] = None,
-    key: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Its private key in PEM.")] = None,
+    key: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="The private key of --cert in PEM.")] = None,
     key_type: Annotated[KeyType, typer.Option(help="The key of the self-made certificate.")] = KeyType.RSA,
     hybrid_ex: Annotated[
         bool, typer.Option("--hybrid-ex", help="Tell clients that ask for it whether the user may come in.")
@@ -487,15 +492,18 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
         list[str] | None,
         typer.Option(
             metavar="USER",
-            help=r"Let this account log on, and then not in: USER of any domain, DOMAIN\USER or USER@SUFFIX.",
+            help=r"Turn this account away once it has logged on: USER of any domain, DOMAIN\USER or USER@SUFFIX.",
         ),
     ] = None,
     keytab: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Let users log on by Kerberos, with the service's keys; default: /etc's."),
+        typer.Option(
+            metavar="FILE",
+            help="Let users log on by Kerberos, with the service's keys in FILE, or in /etc's for the word default.",
+        ),
     ] = None,
     spn: Annotated[
-        str | None, typer.Option(metavar="SPN", help="Be this service alone, of those that the keytab has.")
+        str | None, typer.Option(metavar="SPN", help="Take tickets for this service only, of those in the keytab.")
     ] = None,
     allow_realm: Annotated[
         list[str] | None,
@@ -515,21 +523,24 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     carriage: WithCarriage = CarriageChoice.RDP,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, max=1024, metavar="N", help="Serve by so many processes, one for each core (Linux)."),
+        typer.Option(min=1, max=1024, metavar="N", help="Serve with N processes, one for each core (Linux)."),
     ] = None,
     max_handshakes: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Handshakes at a time, for each process; 0 for no limit.")
+        int, typer.Option(min=0, metavar="N", help="At most N handshakes at a time in each process; 0 for no limit.")
     ] = 500,
     max_per_source: Annotated[
         int,
-        typer.Option(min=0, metavar="N", help="Of these, from one IPv4 address or IPv6 /64 network; 0 for no limit."),
+        typer.Option(
+            min=0, metavar="N", help="At most N of these from one IPv4 address or IPv6 /64 network; 0 for no limit."
+        ),
     ] = 100,
     max_failures: Annotated[
         str,
         typer.Option(
             metavar="N/MINUTES",
-            help="After N wrong passwords within MINUTES a source waits as long before it tries that account again, "
-            "longer each time; after ten times as many for all accounts it gets no connection. 0 for no limit.",
+            help="After N wrong passwords for an account within MINUTES, a source has to wait MINUTES before it may "
+            "try that account again, and longer each time. After 10 times N for all accounts, its connections are "
+            "closed for as long. 0 for no limit.",
         ),
     ] = "10/10",
     handshake_timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for one handshake.")] = 30.0,
@@ -537,17 +548,19 @@ def _serve(  # noqa: PLR0913, PLR0917 - the options of a command line
     verbose: Verbose = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Log on whom the users file, the domain or a KDC allows, and print a line for each handshake; until SIGTERM.
+    """Let users of a file, of the domain or of a KDC log on, and print a line for each handshake, until SIGTERM.
 
-    Exit status: 0 after SIGTERM or SIGINT; 2 usage; 4 the address cannot be had; 70 a worker fails again and again; 74
-    the output cannot be written when it starts.
+    Exit status: 0 after SIGTERM or SIGINT; 2 usage; 4 the address cannot be listened on; 70 a worker fails again and
+    again; 74 the output cannot be written at the start.
 
-    With the carriage tls what comes afterwards is echoed; with rdp the connection is closed, no desktop is behind it.
+    After the logon, the server echoes what it receives (--carriage tls) or closes the connection (--carriage rdp),
+    since there is no desktop behind it.
 
     The users file is UTF-8, split at the first two colons of a line. SECRET is a password, or $NT$ and the 32 hex
-    digits of an NT hash; an empty one is for a logon by Kerberos ticket alone, and * is everybody of a domain who has
-    one. Lines that begin with # are skipped, user and domain compare without case, and an empty DOMAIN stands for any
-    and for none. A line DOMAIN=SUFFIX says that USER@SUFFIX and the realm SUFFIX are of DOMAIN.
+    digits of an NT hash. An empty SECRET lets the user log on by Kerberos ticket alone, and the USER * stands for every
+    user of the domain with a ticket. Lines that begin with # are skipped. The case of user and domain does not matter.
+    An empty DOMAIN stands for any domain and for none. A line DOMAIN=SUFFIX says that USER@SUFFIX and the realm SUFFIX
+    belong to DOMAIN.
     """
     out, err = render.consoles()
     _log(LogLevel.DEBUG if verbose else log_level)
@@ -627,7 +640,7 @@ def _notices(task: Serve, users: pathlib.Path | None, key: pathlib.Path | None) 
 def _service_keys(keytab: str | None, spn: str | None) -> Keytab | None:
     if keytab is None:
         if spn is not None:
-            raise UsageError("expected --keytab with --spn")
+            raise UsageError("--spn needs --keytab FILE")
         return None
     return Keytab("" if keytab == "default" else keytab, spn or "")
 
@@ -636,7 +649,7 @@ def _realms(allowed: list[str] | None, keytab: Keytab | None) -> Sequence[str]:
     """Return the realms whose tickets are taken: those that the command line names, or the keytab's own."""
     if keytab is None:
         if allowed:
-            raise UsageError("expected --keytab with --allow-realm")
+            raise UsageError("--allow-realm needs --keytab FILE")
         return ()
     if allowed:
         return allowed
@@ -662,10 +675,10 @@ def _accounts(
         return None
     if users is not None:
         if ntlm_auth is not None:
-            raise UsageError("expected --winbind with --ntlm-auth")
+            raise UsageError("--ntlm-auth needs --winbind")
         known = Users.from_file(users)
         if known.by_ticket_alone and not tickets:
-            raise UsageError("an empty SECRET in the users file is for a logon by ticket, which takes --keytab")
+            raise UsageError("the users file has an empty SECRET, for a logon by ticket, which needs --keytab FILE")
         return known
     # Why a logon was refused, in the domain's own words: no client is told so much.
     logger = logging.getLogger("acredssp.winbind")
@@ -701,7 +714,7 @@ def _allowed(floor: Callable[[Policy], Policy], policy: Policy) -> Policy:
     try:
         return floor(policy)
     except ValueError as error:
-        raise UsageError(f"the --policy file leaves no version: {error}") from None
+        raise UsageError(f"the --policy file forbids every version that the options allow: {error}") from None
 
 
 def _log(level: LogLevel | None) -> None:

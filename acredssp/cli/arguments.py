@@ -108,7 +108,7 @@ def legacy_warning(lowest: int) -> str | None:
     """Return the line to print where versions are allowed that an attacker can relay."""
     if lowest >= FIRST_SAFE_VERSION:
         return None
-    return "versions 2 to 4 let an attacker in between take the logon over (CVE-2018-0886): use 5 or 6 where you can"
+    return "versions 2 to 4 let an attacker in between take over the logon (CVE-2018-0886): use 5 or 6 where you can"
 
 
 def exposed(option: str, path: pathlib.Path) -> str | None:
@@ -143,9 +143,9 @@ def tls_warnings(policy: Policy) -> list[str]:
     """Return the lines to print where TLS is let in that is weaker than it need be."""
     warnings = []
     if policy.legacy_tls:
-        warnings.append("tls 1.0 and 1.1 are broken (RFC 8996), and short keys are taken: use 1.2 where you can")
+        warnings.append("tls 1.0 and 1.1 are broken (RFC 8996), and short keys are taken: use tls 1.2 where you can")
     if policy.dangerous_allow_legacy_ciphers:
-        warnings.append("without forward secrecy, whoever gets the server's key later reads what was recorded")
+        warnings.append("without forward secrecy, whoever gets the server's key later can read recorded connections")
     return warnings
 
 
@@ -196,7 +196,7 @@ class Secret:
         if self.keytab is not None:
             return Keytab(self.keytab, _principal(user, domain))
         if user is None:
-            raise UsageError("expected -u, which only --ccache and --keytab do without")
+            raise UsageError("expected -u USER: only --ccache and --keytab work without it")
         return self._of_account(*account(user, domain))
 
     def _of_account(self, user: str, domain: str) -> AccountSecret:
@@ -210,7 +210,9 @@ class Secret:
         if self.from_stdin:
             return _first_line()
         if not sys.stdin.isatty():
-            raise UsageError("expected -p, --password-stdin or --nt-hash, since there is no terminal to ask at")
+            raise UsageError(
+                "expected -p, --password-stdin or --nt-hash: there is no terminal to ask for the password on"
+            )
         return _asked_for(user)
 
 
@@ -268,5 +270,5 @@ def failure_limit(text: str) -> FailureLimit | None:
         return FailureLimit(int(count), float(minutes) * 60)
     except ValueError:
         raise UsageError(
-            f"expected for --max-failures N/MINUTES, such as 10/10, with at most 1440 minutes, or 0, got {text!r}"
+            f"--max-failures: expected N/MINUTES, such as 10/10, with at most 1440 minutes, or 0, got {text!r}"
         ) from None

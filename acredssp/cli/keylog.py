@@ -10,8 +10,8 @@ from acredssp.cli.outcome import UsageError, reason_of
 __all__ = ["KEYLOG_WARNING", "log_keys"]
 
 KEYLOG_WARNING: Final = (
-    "--keylog writes down what opens every connection, passwords included: whoever reads that file and has a recording "
-    "reads it all"
+    "--keylog writes down the keys of every connection: whoever has that file and a recording can read everything, "
+    "passwords included"
 )
 
 

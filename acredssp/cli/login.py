@@ -142,7 +142,7 @@ async def _connect(login: Login) -> asyncio.Transport:
         raise ConnectError(
             f"cannot connect to {address}: {reason_of(error)}",
             stage=Stage.CONNECT,
-            hint="see that a server listens there",
+            hint="check that a server listens at this address",
         ) from None
     _logger.debug("connected to %s", transport.get_extra_info("peername"))
     return transport

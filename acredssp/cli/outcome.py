@@ -46,7 +46,7 @@ EXIT_STATUS: Final = {
 
 
 class UsageError(Exception):
-    """The command was called in a way that makes no sense; the text says which, and never quotes a secret."""
+    """The command line makes no sense; the text says why, and never quotes a secret."""
 
 
 def unreadable(option: str, path: pathlib.Path, error: OSError) -> UsageError:
@@ -55,11 +55,11 @@ def unreadable(option: str, path: pathlib.Path, error: OSError) -> UsageError:
 
 
 class ConnectError(CredSSPError, ConnectionError):
-    """There is no connection to do a handshake on."""
+    """The connection for a handshake could not be made."""
 
 
 def result_of(error: CredSSPError | None) -> Result:
-    """Say what a handshake that ended with `error` came to; None is a success."""
+    """Return the result of a handshake that ended with `error`; None stands for a success."""
     match error:
         case None:
             return Result.SUCCESS
@@ -76,7 +76,7 @@ def result_of(error: CredSSPError | None) -> Result:
 
 
 def reason_of(error: OSError | UnicodeError) -> str:
-    """Say what the operating system, or the name of a host, has against a connection."""
+    """Return in words why the operating system could not do it, or why a host name cannot be resolved."""
     number = getattr(error, "errno", None)
     if isinstance(error, socket.gaierror):
         return str(error.strerror or error)  # its numbers are its own
@@ -84,25 +84,25 @@ def reason_of(error: OSError | UnicodeError) -> str:
 
 
 def advice(error: CredSSPError) -> str:
-    """Say what a person can do about it."""
+    """Return what a person can do about a failure."""
     if error.hint:
         return error.hint
     if error.nt_status is not None and error.nt_status.stands_for in _ADVICE_ON_STATUS:
         return _ADVICE_ON_STATUS[error.nt_status.stands_for]
     if isinstance(error, HandshakeTimeout) and error.stage is Stage.CONNECT:
-        return "nobody answers there: see host, port and firewall"
+        return "nobody answers at this address: check the host, the port and the firewall"
     if isinstance(error, HandshakeTimeout) and error.stage in (Stage.NEGOTIATION, Stage.TLS):
-        return "the peer stopped talking: see that port and --carriage are the right ones, or allow more with --timeout"
+        return "the peer stopped answering: check the port and --carriage, or allow more time with --timeout"
     return next((text for kind, text in _ADVICE_ON_KIND.items() if isinstance(error, kind)), _ADVICE)
 
 
-_ADVICE: Final = "the peer breaks the protocol: see what runs there, and that nobody is in between"
+_ADVICE: Final = "the peer breaks the protocol: check which program answers at this port, and that nobody is in between"
 _ADVICE_ON_KIND: Final[dict[type[CredSSPError], str]] = {
-    AuthenticationError: "the server does not say why: its own log may, so ask who runs it",
-    HandshakeTimeout: "the peer stopped talking: see its log, or allow more with --timeout",
-    TLSError: "see that the peer speaks tls 1.2 or 1.3, and that --carriage is the right one",
-    PeerClosed: "see that port and --carriage are the right ones, and what the server's log says",
-    LimitExceeded: "the peer sends more than any known one: see what it is",
+    AuthenticationError: "the server does not say why: its log may, so ask its administrator",
+    HandshakeTimeout: "the peer stopped answering: check its log, or allow more time with --timeout",
+    TLSError: "check that the peer speaks tls 1.2 or 1.3, and that --carriage is right",
+    PeerClosed: "check that the port and --carriage are right, and what the server's log says",
+    LimitExceeded: "the peer sends more than any known program does: check which program it is",
 }
 _CHECK_ACCOUNT: Final = "check user, domain and password"
 _ADVICE_ON_STATUS: Final = {
@@ -111,7 +111,7 @@ _ADVICE_ON_STATUS: Final = {
     NTSTATUS.STATUS_NO_SUCH_USER: "check user and domain",
     NTSTATUS.STATUS_NO_SUCH_DOMAIN: "check the domain: the server does not know it",
     NTSTATUS.STATUS_ACCESS_DENIED: "the logon was right, but the user may not log on here: ask for that right",
-    NTSTATUS.STATUS_PRIVILEGE_NOT_HELD: "the user lacks a right on the server: ask who runs it",
+    NTSTATUS.STATUS_PRIVILEGE_NOT_HELD: "the user lacks a right on the server: ask its administrator",
     NTSTATUS.STATUS_LOGON_NOT_GRANTED: "the user may not log on at this server: ask for that right",
     NTSTATUS.STATUS_LOGON_TYPE_NOT_GRANTED: "the user may not log on remotely: ask for that right",
     NTSTATUS.STATUS_AUTHENTICATION_FIREWALL_FAILED: "the server's domain takes users of the other domain only by name "
@@ -133,14 +133,15 @@ _ADVICE_ON_STATUS: Final = {
     NTSTATUS.STATUS_NOLOGON_SERVER_TRUST_ACCOUNT: "this is a domain controller's account: use a user's",
     NTSTATUS.STATUS_NO_LOGON_SERVERS: "the server reaches no domain controller: try later",
     NTSTATUS.STATUS_DOMAIN_CONTROLLER_NOT_FOUND: "the server finds no domain controller: try later",
-    NTSTATUS.STATUS_NETLOGON_NOT_STARTED: "the service Netlogon does not run on the server: tell who runs it",
-    NTSTATUS.STATUS_INVALID_SERVER_STATE: "the server's account database is not ready: try later, or tell who runs it",
-    NTSTATUS.STATUS_NO_TRUST_LSA_SECRET: "the server has fallen out of its domain: tell who runs it",
-    NTSTATUS.STATUS_NO_TRUST_SAM_ACCOUNT: "the domain has no account of the server's computer: tell who runs it",
-    NTSTATUS.STATUS_TRUSTED_DOMAIN_FAILURE: "the server's domain and the account's do not trust each other: tell who "
-    "runs them",
-    NTSTATUS.STATUS_TRUSTED_RELATIONSHIP_FAILURE: "the server has fallen out of its domain: tell who runs it",
-    NTSTATUS.STATUS_TIME_DIFFERENCE_AT_DC: "set the clocks",
+    NTSTATUS.STATUS_NETLOGON_NOT_STARTED: "the service Netlogon does not run on the server: tell its administrator",
+    NTSTATUS.STATUS_INVALID_SERVER_STATE: "the server's account database is not ready: try later, or tell "
+    "its administrator",
+    NTSTATUS.STATUS_NO_TRUST_LSA_SECRET: "the server has fallen out of its domain: tell its administrator",
+    NTSTATUS.STATUS_NO_TRUST_SAM_ACCOUNT: "the domain has no account for the server's computer: tell an administrator",
+    NTSTATUS.STATUS_TRUSTED_DOMAIN_FAILURE: "the server's domain and the account's do not trust each other: tell "
+    "their administrators",
+    NTSTATUS.STATUS_TRUSTED_RELATIONSHIP_FAILURE: "the server has fallen out of its domain: tell its administrator",
+    NTSTATUS.STATUS_TIME_DIFFERENCE_AT_DC: "set the clocks of the server and of its domain controller",
     NTSTATUS.STATUS_DOWNGRADE_DETECTED: "the server sees a weaker logon than it expects: somebody may be in between, "
     "or it does not reach the account's domain controller",
     NTSTATUS.STATUS_BAD_BINDINGS: "the logon belongs to another tls connection: somebody may be in between, or a proxy "
@@ -148,10 +149,10 @@ _ADVICE_ON_STATUS: Final = {
     NTSTATUS.STATUS_NOT_SUPPORTED: "the versions of both sides do not meet: see --min-version and --max-version",
     NTSTATUS.STATUS_SMARTCARD_LOGON_REQUIRED: "the account needs a smart card",
     NTSTATUS.STATUS_SMARTCARD_WRONG_PIN: "check the smart card's pin",
-    NTSTATUS.STATUS_PKINIT_FAILURE: "the domain controller does not take the certificate: tell who runs the domain",
+    NTSTATUS.STATUS_PKINIT_FAILURE: "the domain controller does not take the certificate: tell its administrator",
     NTSTATUS.STATUS_NO_KERB_KEY: "the account has no Kerberos key: set its password anew",
     NTSTATUS.STATUS_CTX_LOGON_DISABLED: "logons are switched off on the server",
-    NTSTATUS.STATUS_INSUFFICIENT_RESOURCES: "the server is out of resources: try later, then tell who runs it",
+    NTSTATUS.STATUS_INSUFFICIENT_RESOURCES: "the server is out of resources: try later, then tell its administrator",
     # pyspnego's and sspi-rs's servers, and what FreeRDP 3 and gnome-remote-desktop say whatever is wrong.
     NTSTATUS(0x8009030C): _CHECK_ACCOUNT,
     NTSTATUS(0xC007030C): _CHECK_ACCOUNT,

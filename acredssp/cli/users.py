@@ -107,7 +107,7 @@ class Users:
             if isinstance(line, _Line):
                 entry = _entry(line, domains)
                 if (other := entries.setdefault(entry.account, entry)) is not entry:
-                    raise UsageError(f"line {line.number}: the account of line {other.number} once more")
+                    raise UsageError(f"line {line.number}: the same account as in line {other.number}")
         everybody = [entry for entry in entries.values() if entry.account.user == _EVERYBODY]
         users = [entry for entry in entries.values() if entry.account.user != _EVERYBODY]
         return cls(domains, users, [entry.account.domain for entry in everybody])
@@ -176,7 +176,7 @@ def _domains(lines: list[_Suffix]) -> Domains:
     suffixes: dict[str, _Suffix] = {}
     for line in lines:
         if (other := suffixes.setdefault(upper(line.suffix), line)) is not line:
-            raise UsageError(f"line {line.number}: the suffix of line {other.number} once more")
+            raise UsageError(f"line {line.number}: the same suffix as in line {other.number}")
     for line in lines:
         if (same := suffixes.get(upper(line.domain))) is not None:
             raise UsageError(f"line {line.number}: expected a domain, got the suffix of line {same.number}")

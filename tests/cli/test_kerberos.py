@@ -198,9 +198,9 @@ def test_tickets_of_other_realms_are_not_taken(words, status, kerberos, serve_by
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--allow-realm", "R", "--users", "USERS"], "expected --keytab with --allow-realm"),
+        (["--allow-realm", "R", "--users", "USERS"], "--allow-realm needs --keytab"),
         (["--keytab", "/nowhere/keytab"], "cannot read --keytab /nowhere/keytab: "),
-        (["--users", "TICKETS"], "which takes --keytab"),
+        (["--users", "TICKETS"], "which needs --keytab"),
     ],
 )
 def test_realms_and_entries_for_tickets_take_a_keytab(words, said, command, users_file, tmp_path, kerberos_modules):

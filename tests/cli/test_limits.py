@@ -46,7 +46,7 @@ def test_a_limit_of_failures(text, limit):
 
 @pytest.mark.parametrize("text", ["", "10", "0/10", "10/0", "-1/10", "10/1441", "10/nan", "a/b", "10/10/10"])
 def test_what_is_no_limit_of_failures_is_a_usage_error(text):
-    with pytest.raises(UsageError, match="--max-failures N/MINUTES"):
+    with pytest.raises(UsageError, match="--max-failures: expected N/MINUTES"):
         arguments.failure_limit(text)
 
 

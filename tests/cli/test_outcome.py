@@ -55,8 +55,8 @@ def test_there_is_advice_on_every_kind_of_error(kind):
     [
         (AuthenticationError("x", hint="own hint", nt_status=NTSTATUS.STATUS_LOGON_FAILURE), "own hint"),
         (AuthenticationError("x", nt_status=NTSTATUS.STATUS_LOGON_FAILURE), "check user, domain and password"),
-        (AuthenticationError("x", nt_status=NTSTATUS(0xC0DE00EA)), "ask who runs it"),
-        (AuthenticationError("x"), "ask who runs it"),
+        (AuthenticationError("x", nt_status=NTSTATUS(0xC0DE00EA)), "ask its administrator"),
+        (AuthenticationError("x"), "ask its administrator"),
         (AuthenticationError("x", nt_status=NTSTATUS(0xC00700EA)), "FreeRDP"),
         (AuthenticationError("x", nt_status=NTSTATUS.STATUS_NTLM_BLOCKED), "--mechanism kerberos"),
         (AuthenticationError("x", nt_status=NTSTATUS(0xC0070791)), "--mechanism kerberos"),

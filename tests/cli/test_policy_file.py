@@ -139,7 +139,10 @@ def test_a_policy_alone_allows_no_old_version(serve_once, log_on, policy_file):
         (
             'AllowEncryptionOracle = "ForceUpdatedClients"',
             ("--min-version", "2", "--max-version", "4"),
-            "the --policy file leaves no version: AllowEncryptionOracle: ForceUpdatedClients requires version 5",
+            (
+                "the --policy file forbids every version that the options allow: AllowEncryptionOracle: "
+                "ForceUpdatedClients requires version 5"
+            ),
         ),
         (None, (), ": no such file or directory"),
     ],

@@ -95,7 +95,7 @@ def test_the_client_is_told_what_its_password_proves_and_the_operator_all(serve_
     [
         ([], "expected --users FILE, --winbind or --keytab FILE, got none"),
         (["--users", "x", "--winbind"], "expected one of --users FILE and --winbind, got both"),
-        (["--users", "x", "--ntlm-auth", "x"], "expected --winbind with --ntlm-auth"),
+        (["--users", "x", "--ntlm-auth", "x"], "--ntlm-auth needs --winbind"),
         (["--winbind", "--ntlm-auth", "/no/ntlm_auth"], "cannot ask winbind: /no/ntlm_auth: no such file or directory"),
         (["--winbind", "--ntlm-auth", "true"], "cannot ask winbind: true does not tell the names of this machine"),
     ],
