@@ -1,8 +1,8 @@
 """Is this the right server? `Trust` judges its certificate, after the TLS handshake and before any logon.
 
-TLS itself runs unverified under CredSSP ([MS-CSSP] 3.1.5 step 1). The judgement is a value: aio makes anything but
-TRUSTED fatal, the SSPI functions report it. The clock is an argument. What a certificate has to be is in
-`acredssp.certificates`, in words in docs/trust.md.
+TLS itself runs unverified under CredSSP ([MS-CSSP] 3.1.5 step 1). A judgement is a value: the asyncio functions end the
+logon unless it is TRUSTED, and the SSPI functions report it. The clock is an argument. `acredssp.certificates` has the
+rules for certificates, and docs/trust.md explains them.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ _ADVICE: Final = {
     Verdict.WRONG_NAME: "ask for the server by a name that its certificate has (--server-name, server_hostname)",
     Verdict.WRONG_USAGE: "have it issued for servers",
     Verdict.WEAK: "have it renewed with a stronger key and signature",
-    Verdict.UNTRUSTED: "have the server's certificates mended",
+    Verdict.UNTRUSTED: "have the server's certificates put right",
 }
 """What to do where trusting another authority would not help."""
 _WEAK_ADVICE: Final = (
@@ -52,17 +52,17 @@ _NO_NAMES: Final = "have it renewed with the names of its host as subjectAltName
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trust:
-    """Whom a client believes: authorities, and keys it knows."""
+    """Which servers a client trusts: those that an authority vouches for, and those whose keys the client knows."""
 
     authorities: tuple[x509.Certificate, ...] = ()
-    """Roots; a server's own self-signed certificate in here is trusted for the names it has."""
+    """The trusted authorities. A server's own certificate among them is trusted for the names that it has."""
     pins: frozenset[str] = frozenset()
     """SHA-256 of SubjectPublicKeyInfos in lower-case hex. A pinned key needs no name, authority or date."""
     dangerous_allow_weak_certificates: bool = False
     """Whether to take RSA keys of 1024 to 2047 bits, curves below 224 bits, and signatures by SHA-1; never MD5.
 
-    Not needed for the signature on a trusted authority, for a server's certificate among `authorities`, and for a
-    pinned key: none of them rests on it."""
+    The switch is not needed for the signature on a trusted authority, for a server's certificate that is itself among
+    `authorities`, or for a pinned key: their trust does not depend on that strength."""
     _anchors: Anchors | None = dataclasses.field(default=None, init=False, repr=False, compare=False)
     """The authorities by name; made when the first certificate is judged."""
 
@@ -77,7 +77,7 @@ class Trust:
 
     @classmethod
     def system(cls) -> Self:
-        """What the operating system trusts. Read once a process."""
+        """Trust the authorities of the operating system, which are read once in a process."""
         trust = cls(authorities=_system_authorities())
         object.__setattr__(trust, "_anchors", _system_anchors())
         return trust
@@ -88,7 +88,7 @@ class Trust:
 
         Raises:
             OSError: The file cannot be read.
-            ValueError: It holds no certificate in PEM.
+            ValueError: The file holds no certificate in PEM.
         """
         content = pathlib.Path(path).read_bytes()
         try:

@@ -1,6 +1,6 @@
-"""Who answers the engine's events on asyncio: the certificate's judge, the application's hooks, the thread pool.
+"""The answers to the engine's events on asyncio, by the client's trust, the application's hooks and the thread pool.
 
-How hooks are asked, and what becomes of those that fail, is in `asking`.
+`asking` says how hooks are called, and what follows where they fail.
 """
 
 import asyncio
@@ -68,10 +68,10 @@ class ServerAnswers:
     Args:
         config: Its hooks.
         sequence: The handshake that asks.
-        peer_address: As `get_extra_info("peername")` gives it.
-        deadline: The handshake's, in the loop's time; None where the caller sets none.
-        session: What the server's `accept` answered.
-        refuses: Whether nobody is asked about a logon, since there were too many wrong passwords.
+        peer_address: The peer's address, as `get_extra_info("peername")` gives it.
+        deadline: The end of the time for the handshake, in the loop's time; None where the caller sets none.
+        session: The session object that the server's `accept` returned.
+        refuses: Says whether a logon is refused without a call of the hooks, after too many wrong passwords.
     """
 
     def __init__(  # noqa: PLR0913 - what it is told of the connection
@@ -93,7 +93,7 @@ class ServerAnswers:
         self.asking = Asking(peer_address, config.policy.hook_timeout)
         """What the hooks did, for the report."""
         self.principal: Principal | None = None
-        """Who claims to log on, proven or not; None before anybody does."""
+        """The name that the peer gave, proven or not; None before it has come."""
 
     def __call__(self, event: Event) -> Pending | object:
         """Answer one event, at once or with a `Pending`; None where a hook failed."""
@@ -152,7 +152,7 @@ class ServerAnswers:
 
     @property
     def server_name(self) -> str:
-        """What the client asked for by SNI; empty for none."""
+        """The server name that the client asked for by SNI; empty for none."""
         tls = self._sequence.context.tls
         return tls.server_name if tls is not None else ""
 

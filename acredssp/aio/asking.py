@@ -1,8 +1,8 @@
-"""How an application's hooks are asked: under a time limit, and failing closed.
+"""How an application's hooks are called: under a time limit, and failing closed.
 
-Whatever goes wrong with a hook is answered with None, which the engine takes for a refusal. The peer sees a refusal
-like any other. The operator is told what went wrong: in the report (`refusal`), and by a warning in the log, with the
-lines of code that the exception came from. The exception's own text is left out, since it may well quote a secret.
+Where a hook fails, the answer to the engine is None, which the engine takes for a refusal. The peer sees a refusal like
+any other. The report (`refusal`) and a warning in the log tell the operator what went wrong. The warning names the
+lines of code that the exception came from, and leaves out its text, which may quote a secret.
 
 Who calls: `answers` during a handshake, `server` before one.
 """

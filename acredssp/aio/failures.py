@@ -1,14 +1,15 @@
-"""Wrong passwords: after too many, a source gets no more tries for a while, and longer each time.
+"""Wrong passwords: a source that sends too many gets no more tries for a while, and for longer each time.
 
-What is counted is a source together with an account: whoever guesses at somebody's password from elsewhere does not
-lock the owner out. A source that fails at ten times as many for all accounts together gets no connection for a while,
-since it tries one password on many accounts. A try that was refused unseen counts for that as well.
+Wrong passwords are counted for each source and account together, so a stranger who guesses an account's password
+elsewhere does not lock out its owner. A source may also try one password on many accounts: after ten times as many
+wrong passwords for all accounts together, it gets no connection for a while. A try that was refused without a look at
+its password counts for that as well.
 
 The account is the user's name alone, without domain and without case: the spellings of one account share their tries,
 `DOMAIN` before the name and `@suffix` behind it included.
 
-At most so many entries are kept; the one that has been quiet for the longest time makes room. A source can only make
-as many as it has tries.
+A bounded number of entries is kept; the one that has been quiet for the longest time makes room. A source can only
+make as many entries as it has tries.
 
 Who calls: `server`, with each logon that was refused, and before each that is to be tried.
 """
@@ -48,9 +49,10 @@ class FailureLimit:
     """How many wrong passwords a source may send for an account; see `create_server(max_failures=...)`."""
 
     count: int = 10
-    """So many."""
+    """How many wrong passwords are too many."""
     seconds: float = 600.0
-    """Within so many seconds. As long it then has to wait, twice as long the next time, up to a day."""
+    """The seconds within which they are counted. A source that sent too many has to wait as long, and twice as long
+    each further time, up to a day."""
 
     def __post_init__(self) -> None:
         if self.count < 1 or not 0 < self.seconds <= _LONGEST:

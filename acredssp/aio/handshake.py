@@ -1,7 +1,7 @@
 """One handshake on asyncio, of either side, from a connection to the transport of the application.
 
-Whoever has a connection, freshly accepted or made, or taken over from somebody else, runs it through a `Handshake`.
-However that ends, it is told once: by the report.
+The connection was accepted or made just now, or somebody else has made it. However its `Handshake` ends, one report
+tells it.
 
 Who calls: `streams` and `server`.
 """
@@ -34,7 +34,7 @@ class Names:
     """The three names of a server."""
 
     host: str | None = None
-    """Whom we connect to; None for a connection that is there."""
+    """The host to connect to; None for a connection that is already there."""
     tls: str | None = None
     spn: str | None = None
 
@@ -75,18 +75,18 @@ class Handshake:
 
     Args:
         connection: The connection, which may have to be made yet.
-        config: A client's or a server's.
-        carriage: What is around CredSSP.
-        names: Client: the server's.
+        config: The configuration of a client or of a server.
+        carriage: The protocol around CredSSP.
+        names: Client: the names of the server.
         timeout: Seconds; None for the policy's.
-        on_handshake: Told once how the handshake ended. A server's handshake is logged, too.
-        peer_address: Whom the hooks and the report are told; None for what the transport says.
-        session: Server: what the hooks, the report and the transport are given.
-        started: When the time began to run, in the loop's time; None for when it is run.
-        refuses: Server: says whether a logon is refused unseen, after too many wrong passwords.
+        on_handshake: Called with a report once the handshake has ended. A server's handshake is logged, too.
+        peer_address: The peer's address for the hooks and the report; None for the one that the transport has.
+        session: Server: an object of the application for the hooks, the report and the transport.
+        started: When `timeout` began, in the loop's time; None for the moment when the handshake is run.
+        refuses: Server: says whether a logon is refused without a look at it, after too many wrong passwords.
 
     Raises:
-        TypeError, ValueError: A client without a name for TLS, or with one that cannot be.
+        TypeError, ValueError: A client has no name for TLS, or one that cannot be a name.
     """
 
     __slots__ = (
@@ -151,11 +151,11 @@ class Handshake:
         return self.sequence.context.state not in _UNPROVEN
 
     async def run(self) -> SecureTransport:
-        """Run it, once there is a connection, and return the transport, which the application has yet to get.
+        """Run the handshake over its connection, and return the transport for the application.
 
         Raises:
-            CredSSPError: It failed; the connection is closed.
-            asyncio.CancelledError: The same.
+            CredSSPError: The handshake failed; the connection is closed.
+            asyncio.CancelledError: The task was cancelled; the connection is closed.
         """
         connection = self.connection
         self._started = connection.loop.time() if self._started is None else self._started
@@ -221,7 +221,7 @@ class Handshake:
 
 
 def aborted(error: BaseException | None = None) -> CredSSPError:
-    """Return what to report of a handshake that something else than a failure of its own has ended.
+    """Return the error to report for a handshake that was ended from outside.
 
     Args:
         error: What ended it; None for a cancellation.

@@ -1,15 +1,15 @@
-"""How many handshakes may be in progress, and whose.
+"""How many handshakes may be in progress, and from which sources.
 
-Two limits: for each source, and for all together. A source at its own limit gets no more. When all together are at
-theirs, the places are shared fairly: a newcomer gets the place of the source that holds the most, if that source still
-holds no fewer than the newcomer's afterwards. So a stranger who takes every place from one address loses one to each
-newcomer from elsewhere. Where all sources hold one place each, nobody has to go: the handshakes that have begun end,
-and the newcomer is turned away. Taking a place from one that is nearly done would only make all of them begin again.
+There are two limits: one for each source, and one for all sources together. A source at its own limit gets no more
+places. When all places are taken, they are shared fairly: a newcomer gets a place of the source that holds the most, if
+that source then still holds no fewer than the newcomer's source. So a stranger who takes every place from one address
+loses one to each newcomer from elsewhere. Where each source holds one place, the newcomer is turned away and the
+handshakes that have begun go on: if newcomers displaced handshakes that are nearly done, all would begin again.
 
-Of the source that holds the most, the oldest handshake without a proven logon has to go: an honest one takes
-milliseconds, one that holds a place does not end by itself.
+The source that holds the most gives up the oldest handshake without a proven logon. An honest handshake takes
+milliseconds; one that only occupies a place does not end by itself.
 
-Every operation takes constant time but the search for that handshake, which looks at those of one source.
+Every operation takes constant time, except for the search for that handshake among those of one source.
 
 Who calls: `server`, with each accepted connection.
 """
@@ -43,8 +43,8 @@ class Handshakes:
     """The handshakes in progress, by source.
 
     Args:
-        most: Of all sources together; None for no limit.
-        most_per_source: Of one source; None for no limit.
+        most: The most handshakes of all sources together; None for no limit.
+        most_per_source: The most handshakes of one source; None for no limit.
     """
 
     def __init__(self, most: int | None = None, most_per_source: int | None = None) -> None:

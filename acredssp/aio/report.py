@@ -37,17 +37,17 @@ _LONGEST: Final = 256
 
 
 class HandshakeOutcome(enum.StrEnum):
-    """What a handshake came to, for the operator: the peer sees less."""
+    """The result of a handshake, for the operator: the peer is told less."""
 
     SUCCESS = "success"
     DENIED = "denied"
-    """The logon or the user was refused: by a hook where the report names one, else for a wrong secret."""
+    """The logon or the user was refused: by the hook that the report names, or else for a wrong secret."""
     FAILED = "failed"
-    """Protocol, TLS or policy; where the report names a hook, that hook raised an exception."""
+    """Protocol, TLS or policy failed; where the report names a hook, that hook raised an exception."""
     TIMEOUT = "timeout"
-    """The peer was too slow; where the report names a hook, that hook was."""
+    """The peer was too slow; where the report names a hook, that hook was too slow."""
     BAD_ANSWER = "bad_answer"
-    """The hook that the report names answered what is no answer."""
+    """The hook that the report names returned a value that is no answer."""
     LEFT = "left"
     """The peer, or the network, ended the connection in the middle."""
     NO_DATA = "no_data"
@@ -64,7 +64,7 @@ _QUIET: Final = frozenset({HandshakeOutcome.SUCCESS, HandshakeOutcome.NO_DATA})
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HandshakeReport:
-    """How one handshake ended; holds no secret."""
+    """How one handshake ended. A report holds no secret."""
 
     peer_address: object
     """As `get_extra_info("peername")` gives it."""
@@ -73,7 +73,7 @@ class HandshakeReport:
     info: HandshakeInfo | None
     """The facts, as far as they were known at the end; None when the connection was turned away at once."""
     principal: Principal | None
-    """Who claimed to log on, proven only by a success; None when nobody came so far."""
+    """The name that the peer gave, which only a success proves; None where the handshake ended before it came."""
     server_name: str = ""
     """What the client asked for by SNI; empty for none."""
     cookie: str = ""
@@ -81,17 +81,17 @@ class HandshakeReport:
     elapsed: float = 0.0
     """Seconds since the connection was accepted."""
     request: ConnectionRequest | None = None
-    """RDP: the client's whole Connection Request, with routing token and correlation id; None when none came."""
+    """RDP: the client's whole Connection Request, with routing token and correlation id; None where it did not come."""
     outcome: HandshakeOutcome = HandshakeOutcome.FAILED
-    """What it came to."""
+    """The result in one word."""
     hook: str = ""
     """The hook that decided it: `"accept"`, `"lookup"`, `"oracle"`, `"authorize"` or `"admit"`; empty for none."""
     session: object = None
-    """What the server's `accept` answered; None without one."""
+    """The session object that the server's `accept` returned; None without one."""
 
     @property
     def account(self) -> Account | None:
-        """Who it is, however `principal` is written; None until the logon is proven."""
+        """The account that logged on, however the peer wrote its name; None unless the logon is proven."""
         principal = self.info.principal if self.info is not None else None
         return principal.account if principal is not None else None
 

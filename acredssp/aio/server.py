@@ -1,16 +1,16 @@
 """The server that `create_server` returns: asyncio's own, with a handshake before each application protocol.
 
-Each accepted connection runs its handshake in a task of its own, under its own deadline. What one peer does is told
-to `on_handshake` and to the log, and touches nobody else. The steps of a connection:
+Each accepted connection runs its handshake in a task of its own, under its own deadline. `on_handshake` and the log are
+told how it ended, and no other connection notices. A connection goes through these steps:
 
-1. It is accepted (`listening`). Its peer address says which source it is of (`sources`): the one place for a step that
-   finds the address otherwise.
-2. The limits are looked at (`failures`, `limits`), which costs next to nothing.
-3. `accept` is asked, and gives it its session object.
-4. It gets a transport, from which is read from then on, and its handshake runs (`handshake`).
-5. The application gets it.
+1. The server accepts it (`listening`). Its peer address says which source it belongs to (`sources`). A step that finds
+   out the address in another way would belong here.
+2. The server checks the limits (`failures`, `limits`), which costs next to nothing.
+3. The server calls `accept`, which returns the session object of the connection.
+4. The connection gets a transport, and only now the server reads from it. The handshake runs (`handshake`).
+5. The application gets the connection.
 
-Wherever that ends, `on_handshake` is called exactly once.
+At whichever step that ends, `on_handshake` is called exactly once.
 """
 
 import asyncio
@@ -50,14 +50,14 @@ class CredSSPServer(asyncio.AbstractServer):
 
     Args:
         protocol_factory: Makes the application's protocol, once a handshake is established.
-        config: How clients are let in.
-        carriage: What is around CredSSP.
+        config: The server's certificate, hooks and policy.
+        carriage: The protocol around CredSSP.
         handshake_timeout: Seconds from the accept to the end of the handshake.
-        accept: Asked about each connection before anything is read from it.
-        max_handshakes: Handshakes at a time; None for no limit.
-        max_handshakes_per_source: Of one source; None for no limit.
-        max_failures: Wrong passwords of a source for an account; None for no limit.
-        on_handshake: Told how each handshake ended.
+        accept: Called for each connection before anything is read from it.
+        max_handshakes: The most handshakes at a time; None for no limit.
+        max_handshakes_per_source: The most handshakes at a time from one source; None for no limit.
+        max_failures: How many wrong passwords a source may send for an account; None for no limit.
+        on_handshake: Called with a report once each handshake has ended.
     """
 
     def __init__(  # noqa: PLR0913 - what `create_server` takes

@@ -1,10 +1,10 @@
-"""Who counts as one for limits: the source of a connection.
+"""The source of a connection: what limits count as one client.
 
 A source is an IPv4 address, or the /64 network of an IPv6 address: the smallest that one subscriber is given, within
 which an address costs nothing. An IPv4 address in IPv6 form is the IPv4 address. All peers without an IP address, as
 those of a Unix socket, are one source.
 
-This is the only place that knows. Who calls: `server`, with the peer address that the accept step decided on.
+No other module decides this. Who calls: `server`, with the peer address that the accept step found.
 """
 
 import socket

@@ -1,11 +1,11 @@
-"""The asyncio functions, in asyncio's own shapes: what most applications call, and all they need.
+"""The asyncio functions, in the shapes of asyncio's own. Most applications need nothing else.
 
-`open_connection`, `create_connection`, `start_server` and `create_server` are asyncio's with a `config` and a
-`carriage`; `start_credssp` is `loop.start_tls` for a connection that is already there. What they give is asyncio's
-own: transports, `StreamReader`, `StreamWriter`, a server.
+`open_connection`, `create_connection`, `start_server` and `create_server` are asyncio's functions with a `config` and a
+`carriage`. `start_credssp` does for a connection that is already there what `loop.start_tls` does. They return what
+asyncio's functions return: transports, `StreamReader`, `StreamWriter`, a server.
 
-Three names are three values: the host to connect to, the name for TLS (`server_hostname`) and the service principal
-name (`spn`). The others follow from the first unless given.
+A server has three names, and each has an argument of its own: the host to connect to, the name for TLS
+(`server_hostname`) and the service principal name (`spn`). The last two follow from the host unless they are given.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ ClientConnected: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWrite
 
 
 class ConnectOptions(TypedDict, total=False):
-    """What `loop.create_connection` takes besides; its documentation says what each means."""
+    """Arguments that are passed on to `loop.create_connection`; asyncio's documentation explains them."""
 
     sock: socket.socket
     family: int
@@ -65,7 +65,7 @@ class ConnectOptions(TypedDict, total=False):
 
 
 class ListenOptions(TypedDict, total=False):
-    """What `loop.create_server` takes besides; its documentation says what each means."""
+    """Arguments that are passed on to `loop.create_server`; asyncio's documentation explains them."""
 
     sock: socket.socket
     family: int
@@ -94,21 +94,21 @@ async def create_connection(  # noqa: PLR0913 - asyncio's shape
 
     Args:
         protocol_factory: Makes the application's protocol, once the handshake is established.
-        host: Whom to connect to; None with `sock`.
+        host: The host to connect to; None with `sock`.
         port: The TCP port.
-        config: Credentials, policy, trust.
-        carriage: What is around CredSSP: `TLS()` for nothing, `RDP()`.
+        config: The client's credentials, policy and trust.
+        carriage: The protocol around CredSSP: `RDP()`, or `TLS()` for none.
         server_hostname: The name for SNI and in the server's certificate; None for `host`.
-        spn: The service principal name; None for `TERMSRV/` and `host` as given. No KDC is asked for an IP address
-            unless it is given here.
+        spn: The service principal name; None for `TERMSRV/` and `host`. Where `host` is an IP address, a KDC is asked
+            for the service only if `spn` is given.
         handshake_timeout: Seconds for the handshake, connecting excluded; None for the policy's.
         **options: As for `loop.create_connection`.
 
     Raises:
-        OSError: There is no connection.
+        OSError: The connection could not be made.
         CredSSPError: The handshake failed; the connection is closed.
-        TypeError, ValueError: An argument cannot be, which its name in the text says: a host's name, say, or `sock`
-            without a `server_hostname`. Nothing was sent.
+        TypeError, ValueError: An argument has a wrong type or an impossible value, such as `sock` without a
+            `server_hostname`. The text names the argument. Nothing was sent.
     """
     _check(config, carriage, handshake_timeout, None, ClientConfig)
     connection = CredSSPProtocol()
@@ -173,29 +173,30 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
     backlog: int = _BACKLOG,
     **options: Unpack[ListenOptions],
 ) -> CredSSPServer:
-    """Listen; each client that logged on gets a protocol of the application.
+    """Listen, and give each client that has logged on a protocol of the application.
 
     Args:
         protocol_factory: Makes the application's protocol, once a handshake is established.
-        host: Where to listen; None for everywhere.
+        host: The address to listen on; None for all addresses of the machine.
         port: The TCP port.
-        config: Certificate, hooks, policy.
-        carriage: What is around CredSSP: `TLS()` for nothing, `RDP()`.
-        accept: Asked about each connection before anything is read from it: gives it a session object, or turns it
-            away. None takes everybody.
+        config: The server's certificate, hooks and policy.
+        carriage: The protocol around CredSSP: `RDP()`, or `TLS()` for none.
+        accept: A hook that is called for each connection before anything is read from it. It gives the connection a
+            session object, or turns it away. None accepts every connection.
         handshake_timeout: Seconds from the accept to the end of a handshake; None for the policy's.
-        max_handshakes: Handshakes at a time; a connection above that is closed at once, unless another source holds
-            so many that one of its own makes room. None for no limit.
-        max_handshakes_per_source: Of those, from one IPv4 address or IPv6 /64 network. None for no limit.
+        max_handshakes: The most handshakes at a time. A connection above that is closed at once, unless another source
+            has so many handshakes that one of these has to make room. None for no limit.
+        max_handshakes_per_source: The most handshakes at a time from one IPv4 address or IPv6 /64 network. None for no
+            limit.
         max_failures: How many wrong passwords a source may send for an account before it has to wait. None for no
             limit.
-        on_handshake: Told how each handshake ended; it must not block.
+        on_handshake: Called with a report once each handshake has ended; it must not block.
         backlog: Connections that the kernel keeps while the loop is busy.
         **options: As for `loop.create_server`.
 
     Raises:
-        OSError: The address cannot be had.
-        TypeError: An argument is of another type, which its name in the text says.
+        OSError: The address cannot be listened on.
+        TypeError: An argument has a wrong type. The text names the argument.
     """
     _check(config, carriage, handshake_timeout, on_handshake, ServerConfig)
     expect("max_handshakes", max_handshakes, int, None)
@@ -247,9 +248,10 @@ async def start_server(  # noqa: PLR0913 - asyncio's shape
     backlog: int = _BACKLOG,
     **options: Unpack[ListenOptions],
 ) -> CredSSPServer:
-    """Listen; each client that logged on is given to `client_connected_cb(reader, writer)`, in a task if a coroutine.
+    """Listen, and call `client_connected_cb(reader, writer)` for each client that has logged on.
 
-    Arguments and errors as for `create_server`. `take_credentials(writer)` gives what was delegated, once.
+    A coroutine of the callback runs in a task. The other arguments and the errors are those of `create_server`.
+    `take_credentials(writer)` returns the credentials that the client delegated, once.
     """
     loop = asyncio.get_running_loop()
 
@@ -276,20 +278,20 @@ async def start_server(  # noqa: PLR0913 - asyncio's shape
 
 
 def take_credentials(writer: asyncio.StreamWriter) -> TSCredentials | None:
-    """Hand over what the client delegated, once, by what the functions for streams give.
+    """Return the credentials that a client delegated, once, by the writer of its connection.
 
-    The same as `take_credentials()` of the `SecureTransport` underneath, which `writer.transport` is not declared to
-    be.
+    This calls `take_credentials()` of the `SecureTransport` below the writer. Type checkers do not know that
+    `writer.transport` is one.
 
     Args:
-        writer: Of `start_server`'s callback, or of `start_credssp_streams`.
+        writer: The writer that `start_server` gave to its callback, or that `start_credssp_streams` returned.
 
     Returns:
-        The credentials; None on a client, and where they were taken before. `kind` says which they are, and
-        `as_password()` makes a password of them that logs on elsewhere.
+        The credentials; None on a client, and where they were taken before. `kind` says which kind they are, and
+        `as_password()` makes a password of them, for a logon elsewhere.
 
     Raises:
-        TypeError: `writer` is none of these.
+        TypeError: `writer` is not such a writer.
     """
     expect("writer", writer, asyncio.StreamWriter)
     expect("writer.transport", writer.transport, SecureTransport)
@@ -316,26 +318,26 @@ async def start_credssp(  # noqa: PLR0913 - asyncio's shape
 ) -> SecureTransport:
     """Run a handshake over a transport that is connected, as `loop.start_tls` does for TLS.
 
-    `config` says which side we are. `protocol` gets the data from then on; its `connection_made` is not called again.
-    Whoever was on the transport before gets nothing more.
+    `config` says which side we are. After the handshake `protocol` gets the data; its `connection_made` is not called.
+    The transport's former protocol is not called any more.
 
     Args:
         transport: Any asyncio transport that is a stream; its protocol is replaced at once.
-        protocol: The application's.
-        config: A client's or a server's.
-        carriage: What is around CredSSP.
-        server_hostname: Client: the name for SNI and in the server's certificate; must be given.
+        protocol: The application's protocol.
+        config: The configuration of a client or of a server.
+        carriage: The protocol around CredSSP: `RDP()`, or `TLS()` for none.
+        server_hostname: Client: the name for SNI and in the server's certificate. A client must give it.
         spn: Client: the service principal name; None for `TERMSRV/` and `server_hostname`.
         handshake_timeout: Seconds; None for the policy's.
         initial_data: Bytes of the peer's handshake that were already read from the transport.
-        on_handshake: Told once how the handshake ended.
-        peer_address: Whom hooks, report and log are told; None for what the transport says.
-        session: Server: what the hooks, the report and `get_extra_info("session")` are given.
+        on_handshake: Called with a report once the handshake has ended.
+        peer_address: The peer's address for the hooks, the report and the log; None for the one that the transport has.
+        session: Server: an object of the application for the hooks, the report and `get_extra_info("session")`.
 
     Raises:
         CredSSPError: The handshake failed; the connection is closed.
-        TypeError, ValueError: An argument cannot be, which its name in the text says: a client without a
-            `server_hostname`, say. Nothing was sent.
+        TypeError, ValueError: An argument has a wrong type or an impossible value, or a client has no
+            `server_hostname`. The text names the argument. Nothing was sent.
     """
     handshake = _new_handshake(
         CredSSPProtocol(),
@@ -365,9 +367,9 @@ async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
     session: object = None,
     limit: int = _LIMIT,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Run a handshake over a pair of streams and return a new pair, for arguments and errors of `start_credssp`.
+    """Run a handshake over a pair of streams, and return a new pair; arguments and errors are those of `start_credssp`.
 
-    What `reader` has read ahead belongs to the handshake. The old pair is not to be used any more.
+    The handshake takes what `reader` has read ahead. The old pair must not be used any more.
     """
     loop = asyncio.get_running_loop()
     new_reader = asyncio.StreamReader(limit=limit, loop=loop)

@@ -67,7 +67,7 @@ class SecureTransport(asyncio.Transport):
         protocol: The connection; this transport becomes its owner.
         sequence: The established handshake, whose TLS session and delegated credentials it takes.
         info: The facts of the handshake.
-        session: What `get_extra_info("session")` gives; None for nothing.
+        session: The object that `get_extra_info("session")` returns; None for none.
     """
 
     __slots__ = (

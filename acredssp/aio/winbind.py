@@ -116,29 +116,30 @@ _Answer: TypeAlias = bytes | str
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WinbindOracle(Oracle):
-    """An oracle that asks winbind. It is a `lookup` too, for a server whose users are all the domain's:
+    """An oracle that asks winbind. It also serves as the `lookup` of a server whose users are all of the domain:
 
         async with acredssp.WinbindOracle() as winbind:
             config = acredssp.ServerConfig(lookup=winbind, identity=await winbind.identity(), ...)
 
-    It belongs to one event loop, and starts its processes as they are needed. Where nobody validates (no winbindd, no
-    controller, no answer in time, too many who wait) the client sees STATUS_NO_LOGON_SERVERS.
+    An oracle belongs to one event loop, and starts its processes when they are needed. Where a logon cannot be
+    validated (no winbindd, no domain controller, no answer in time, too many logons that wait), the client sees
+    STATUS_NO_LOGON_SERVERS.
     """  # noqa: D415 - the example goes on
 
     verify: "Callable[[Any], Awaitable[bytes | Deny]]" = dataclasses.field(init=False, repr=False)
     command: Sequence[str] = ("ntlm_auth",)
     """The program and its arguments before ours, for example `--require-membership-of=DOMAIN\\GROUP`."""
     processes: int = 4
-    """How many may run. Each waits for one answer at a time, which takes a domain controller some milliseconds."""
+    """How many processes may run. Each handles one logon at a time, which takes a domain controller milliseconds."""
     waiting: int = 256
-    """How many logons may wait for a process; whoever comes then is refused at once."""
+    """How many logons may wait for a process; further ones are refused at once."""
     timeout: float = 8.0
-    """Seconds for a logon, waiting included. Less than `Policy.hook_timeout`, past which a client sees
-    STATUS_LOGON_FAILURE for want of an answer."""
+    """Seconds for a logon, waiting included. Keep this below `Policy.hook_timeout`: after that time a client sees
+    STATUS_LOGON_FAILURE."""
     tell_account_status: bool = True
-    """Whether a client that has the password is told that the account is disabled or expired, or its password is.
-    Say no where the controllers tell that to anybody: Windows' may, of accounts under an authentication policy
-    ([MS-APDS] 3.1.5)."""
+    """Whether a client that knows the password is told that the account is disabled, or that account or password has
+    expired. Set this to False where the domain controllers say so to clients with a wrong password, too: those of
+    Windows may, for accounts under an authentication policy ([MS-APDS] 3.1.5)."""
     _pool: "_Pool" = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -155,7 +156,7 @@ class WinbindOracle(Oracle):
         """Start the first process.
 
         Raises:
-            OSError: There is no such program, or it may not be run.
+            OSError: The program does not exist, or may not be run.
         """
         await self._pool.start_one()
         return self
@@ -164,17 +165,17 @@ class WinbindOracle(Oracle):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End every process. Who still waits for an answer is refused with STATUS_NO_LOGON_SERVERS."""
+        """End every process. Logons that still wait for an answer are refused with STATUS_NO_LOGON_SERVERS."""
         await self._pool.aclose()
 
     async def identity(self) -> NTLMIdentity:
         """Ask for the names that this machine has in its domain, for `ServerConfig.identity`.
 
-        They are not for show. A domain controller refuses a response to a challenge with other names than those of the
-        member that passes it on (since CVE-2015-0005 and CVE-2016-2111).
+        A server needs them: since CVE-2015-0005 and CVE-2016-2111 a domain controller refuses a response unless the
+        challenge had the names of the member that passes the response on.
 
         Raises:
-            OSError: The program cannot be run, or tells no names, or not in time.
+            OSError: The program cannot be run, or does not tell the names in time.
         """
         async with asyncio.timeout(self.timeout):
             identity = await offload.run(lambda: machine_identity(self.command, self.timeout))
