@@ -1,7 +1,8 @@
 """Takes one behaviour at a time out of the package and sees that the named tests notice.
 
-`make mutants` runs this. A mutant of `mutants.toml` names the requirements that it breaks, a file of the package, a
-piece of its text with what stands there instead, and the tests that must fail. Each mutant lives in a copy of the
+`make mutants` runs this. A mutant of `mutants.toml` names the requirements that it breaks, or the behaviour in words
+where no requirement speaks of it; a file of the package, a piece of its text with what stands there instead, and the
+tests that must fail. Each mutant lives in a copy of the
 package that Python finds before the real one, so the tree stays as it is. Exit status 1: a mutant lived or no longer
 fits the text that it changes, or a test fails without any mutant.
 """
@@ -28,7 +29,7 @@ class Mutant:
     """One behaviour taken out."""
 
     requirements: tuple[str, ...]
-    """Ids of docs/requirements that the package without the behaviour does not meet."""
+    """Ids of docs/requirements that the package without the behaviour does not meet; none where none speaks of it."""
     file: str
     """Below the package."""
     old: str
@@ -36,17 +37,30 @@ class Mutant:
     new: str
     tests: tuple[str, ...]
     """Names of test functions, each with its file, that must fail together with the behaviour."""
+    behaviour: str = ""
+    """In words: what the package does, where no requirement says so."""
 
     @property
     def name(self):
         """How a report calls it."""
-        return f"{', '.join(self.requirements)} ({self.file})"
+        return f"{self.behaviour or ', '.join(self.requirements)} ({self.file})"
+
+    def is_called(self, name):
+        """Whether a name of the command line means this one."""
+        return name in self.requirements or name in self.behaviour
 
 
 def load(text):
     """The mutants of a TOML text."""
     return [
-        Mutant(tuple(row["requirements"]), row["file"], row["old"], row["new"], tuple(row["tests"]))
+        Mutant(
+            tuple(row.get("requirements", ())),
+            row["file"],
+            row["old"],
+            row["new"],
+            tuple(row["tests"]),
+            row.get("behaviour", ""),
+        )
         for row in tomllib.loads(text)["mutant"]
     ]
 
@@ -80,12 +94,12 @@ def survivors(mutant):
 
 
 def main():
-    """Run all mutants, or those of the requirements that are named; return the exit status."""
+    """Run all mutants, or those that are named; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("requirement", nargs="*", help="only the mutants of these requirements")
-    wanted = set(parser.parse_args().requirement)
+    parser.add_argument("name", nargs="*", help="only the mutants of these requirements, or with this in the behaviour")
+    wanted = parser.parse_args().name
     mutants = load(ROOT.joinpath("tests", "mutants.toml").read_text(encoding="utf-8"))
-    mutants = [mutant for mutant in mutants if not wanted or wanted & set(mutant.requirements)]
+    mutants = [mutant for mutant in mutants if not wanted or any(mutant.is_called(name) for name in wanted)]
     status, output = run_tests(sorted({test for mutant in mutants for test in mutant.tests}))
     if status:
         print(f"the tests fail without any mutant:\n{output}")

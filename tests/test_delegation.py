@@ -175,7 +175,7 @@ def test_a_list_that_is_none_is_a_mistake_of_the_caller():
 # --- the procedure ---
 
 
-@pytest.mark.requirement("delegation.procedure", "R31", "R70")
+@pytest.mark.requirement("delegation.procedure")
 @pytest.mark.parametrize("delegate", [True, False])
 @pytest.mark.parametrize("kind", ["password", "nothing"])
 @pytest.mark.parametrize("restricted", [None, *RestrictedAdministration])

@@ -102,7 +102,7 @@ async def test_a_status_has_its_cause_and_no_credentials_go(cause, version, pack
     logon.assert_nothing_came()
 
 
-@pytest.mark.requirement("R13", "R23", "R28", "R31", "R32")
+@pytest.mark.requirement("R13", "R23", "R28", "R32")
 @pytest.mark.parametrize("tls", ["TLSv1.2", "TLSv1.3"])
 @pytest.mark.parametrize(
     ("changes", "flags", "trust", "sent"),

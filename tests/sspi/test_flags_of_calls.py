@@ -314,7 +314,7 @@ async def test_a_policy_that_takes_any_certificate_authenticates_nobody():
     assert client.status is MUTUAL_AUTH_FAILED
 
 
-@pytest.mark.requirement("R13", "R31")
+@pytest.mark.requirement("R13")
 async def test_a_pinned_key_authenticates_under_any_name():
     client = Client(await outbound(), CLIENT_FLAGS | ISC_REQ.MUTUAL_AUTH, target="TERMSRV/another.example")
     server = Server(await inbound())
