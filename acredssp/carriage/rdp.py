@@ -56,7 +56,7 @@ _MODES: Final = {
 _NLA_ON_SERVER: Final = "enable network level authentication on the server"
 _NLA_ON_CLIENT: Final = "enable network level authentication on the client"
 _HINTS: Final = {
-    FailureCode.SSL_CERT_NOT_ON_SERVER: "the server has no certificate for tls: tell who runs it",
+    FailureCode.SSL_CERT_NOT_ON_SERVER: "the server has no certificate for tls: tell its administrator",
     FailureCode.INCONSISTENT_FLAGS: "the server does not take what is asked for beside credssp: see that it allows "
     "restricted admin or remote credential guard where one of them is used",
     FailureCode.SSL_WITH_USER_AUTH_REQUIRED_BY_SERVER: "the server wants tls with a client certificate, which is no "

@@ -1,4 +1,4 @@
-"""Certificates of servers: what one says, which path leads from one to an authority, and for which names it is.
+"""Certificates of servers: what a certificate says, which path leads to an authority, and which names it is for.
 
-`trust.Trust` asks these modules and turns their answer into a verdict. They know no clock, files or network.
+`trust.Trust` calls these modules and turns their answer into a verdict. They know no clock, files or network.
 """

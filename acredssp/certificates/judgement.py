@@ -14,25 +14,25 @@ __all__ = ["Judgement", "Refusal", "Verdict"]
 
 
 class Verdict(enum.Enum):
-    """What a server's certificate is worth to a client."""
+    """The result of judging a server's certificate."""
 
     TRUSTED = "trusted"
     UNTRUSTED = "untrusted"
-    """No trusted authority vouches for it, or the chain breaks a rule that has no verdict of its own."""
+    """No trusted authority vouches for the certificate, or the chain breaks a rule without a verdict of its own."""
     EXPIRED = "expired"
-    """It, or an authority above it, is expired or not yet valid."""
+    """The certificate, or that of an authority above it, is expired or not yet valid."""
     WRONG_NAME = "wrong_name"
-    """It is for other names than the one that the client asked for."""
+    """The certificate is for other names than the one that the client asked for."""
     WRONG_USAGE = "wrong_usage"
-    """It is not for servers, or an authority above it may not vouch for servers."""
+    """The certificate is not for servers, or an authority above it may not vouch for servers."""
     WEAK = "weak"
-    """A key or a signature on the way to the authority can be forged."""
+    """A key or a signature on the path to the authority is too weak: it can be forged."""
     PIN_DIFFERS = "pin_differs"
-    """The client knows the server's key, and another one came."""
+    """The server's key is not the one that the client has pinned."""
 
     @property
     def security_status(self) -> SecurityStatus:
-        """What an SSPI caller is told of this verdict."""
+        """The status that an SSPI caller gets for this verdict."""
         return _STATUS[self]
 
 
@@ -49,7 +49,7 @@ _STATUS: Final = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a client makes of a server's certificate, and why."""
+    """The verdict on a server's certificate, and its reason."""
 
     verdict: Verdict
     reason: str = ""
@@ -57,8 +57,8 @@ class Judgement:
     hint: str = ""
     """What a person can do about it; empty for TRUSTED."""
     position: int | None = None
-    """Where the certificate at fault stands in the chain, from 0, the server's own. None where it is not in the chain
-    (a trusted authority), and for TRUSTED."""
+    """The position of the certificate at fault in the chain, where 0 is the server's own one. None for a trusted
+    authority, which is not in the chain, and for TRUSTED."""
 
     @property
     def trusted(self) -> bool:

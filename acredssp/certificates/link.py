@@ -1,4 +1,4 @@
-"""One certificate of a chain: what the rules ask of it, read once, and its name for error texts.
+"""One certificate of a chain: the values that the rules look at, read once, and its name for error texts.
 
 Everything in a server's certificate is written by a stranger. A certificate that the library cannot read is refused
 with the library's reason, whatever it raised, and no text of a certificate reaches a terminal unescaped.
@@ -42,15 +42,15 @@ _UNDERSTOOD: Final = frozenset({
 
 
 class Link:
-    """A certificate, and what the rules ask of it.
+    """A certificate, and the values in it that the rules look at.
 
     Args:
-        certificate: What the library made of it.
-        der: The same in DER.
-        position: Where it stands in the server's chain; None for a trusted authority.
+        certificate: The certificate as the library has read it.
+        der: The certificate in DER.
+        position: Its position in the server's chain; None for a trusted authority.
 
     Raises:
-        Exception: Whatever the library has against the certificate; `read_link` makes a `Refusal` of it.
+        Exception: Any exception of the library that cannot read the certificate; `read_link` makes a `Refusal` of it.
     """
 
     __slots__ = (
@@ -85,7 +85,7 @@ class Link:
         """Return what `read` makes of this certificate.
 
         Raises:
-            Refusal: The library cannot.
+            Refusal: The library cannot read it.
             InvalidSignature: As `readable`.
         """
         return readable(read, lambda: self.who, self.position)

@@ -6,8 +6,8 @@ without bounds, a dozen certificates of one name and one key are enough for year
 `MOST_CERTIFICATES` of `MOST_BYTES` together, and checks `MOST_SIGNATURES`. What costs less than a signature is asked
 first.
 
-Where no path is found, the refusal is the one that says most: a fault of an authority that would have fitted before a
-signature that does not, and that before an issuer that is not there.
+Where no path is found, the refusal gives the reason that says most. A fault of an authority that would have fitted says
+more than a signature that does not fit, and that says more than an issuer that is missing.
 """
 
 import datetime as dt
@@ -62,7 +62,7 @@ class Anchors:
         return [link for link in links if link is not None]
 
     def find(self, der: bytes) -> x509.Certificate | None:
-        """Return this very certificate, if it is among them."""
+        """Return the certificate with exactly these bytes, if it is among the authorities."""
         try:
             subject = front(der).subject
         except CredSSPError:
@@ -98,12 +98,12 @@ def check_path(chain: Sequence[bytes], anchors: Anchors, now: dt.datetime, *, al
 
     Args:
         chain: Certificates in DER, the server's own first, as they came.
-        anchors: Whom to trust. A server's certificate among them needs nobody's signature, and may be weak.
+        anchors: The trusted authorities. A server's certificate among them needs no signature, and may be weak.
         now: The time, aware.
-        allow_weak: Whether to take signatures by SHA-1, and keys as weak.
+        allow_weak: Whether to take signatures by SHA-1 and keys that are as weak.
 
     Raises:
-        Refusal: It is no certificate of a server, or no trusted authority vouches for it.
+        Refusal: The certificate is not a server's, or no trusted authority vouches for it.
     """
     _check_size(chain)
     known = anchors.find(chain[0])

@@ -1,7 +1,7 @@
 """What a certificate must be to authenticate a server, or to vouch for one (RFC 5280 6.1, and [MS-RDPBCGR] 5.4.5).
 
-The rules are wide where Windows and private authorities are: an authority needs no keyUsage, and basicConstraints need
-not be critical. They are strict where a certificate says something: what it says holds.
+The rules accept what Windows and private authorities issue: an authority needs no keyUsage, and its basicConstraints
+need not be critical. Whatever a certificate does say is enforced.
 """
 
 import datetime as dt

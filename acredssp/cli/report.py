@@ -1,6 +1,6 @@
-"""The objects that `--json` prints. Their keys are a promise: always all of them, null for what is not known.
+"""The objects that `--json` prints. Scripts may rely on their keys: all of them are always there, null if not known.
 
-No secret is ever in one.
+No object holds a secret.
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ def now() -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LoginReport:
-    """What `login` found."""
+    """The result of `login`."""
 
     result: Result
     stage: str | None = None
-    """Where it ended: `"established"`, or the stage that failed."""
+    """Where the handshake ended: `"established"`, or the stage that failed."""
     security_status: str | None = None
     nt_status: str | None = None
     """The NTSTATUS that the server gave; null where it gave none."""
@@ -41,7 +41,7 @@ class LoginReport:
     elapsed_ms: float | None = None
     """From the first packet to the end of the handshake."""
     fallback: str | None = None
-    """Why another mechanism authenticated than the first choice; null where it did not."""
+    """Why the first choice of a mechanism was not used; null where it was."""
     time: str = dataclasses.field(default_factory=now)
     """When this was written: UTC, ISO 8601."""
     message: str | None = None
@@ -79,12 +79,12 @@ class LoginReport:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ServeReport:
-    """What `serve` says about one handshake."""
+    """The result of one handshake of `serve`."""
 
     result: Result
     stage: str | None = None
     principal: str | None = None
-    r"""`DOMAIN\user` or `user`, as the client wrote it; claimed, and proven only by a success."""
+    r"""`DOMAIN\user` or `user`, as the client wrote it; only a success proves it."""
     mechanism: str | None = None
     credssp_version: int | None = None
     delegated: str | None = None
@@ -107,17 +107,17 @@ class ServeReport:
     server_name: str | None = None
     """The name that the client asked for in TLS (SNI)."""
     cookie: str | None = None
-    """RDP: the name in the client's `mstshash` cookie; typed by anybody."""
+    """RDP: the name in the client's `mstshash` cookie, which proves nothing."""
     routing_token: str | None = None
-    """RDP: what the client wants to be routed by, in place of the cookie."""
+    """RDP: the routing token that the client sent in place of the cookie."""
     workstation: str | None = None
     """NTLM: what the client calls its computer; proves nothing."""
     account: str | None = None
-    r"""Who logged on, however `principal` is written: `DOMAIN\user`; null until the logon is proven."""
+    r"""The account that logged on, as `DOMAIN\user`, however `principal` is written; null unless it is proven."""
     outcome: str | None = None
-    """What the handshake came to, finer than `result`: see `acredssp.HandshakeOutcome`."""
+    """The result of the handshake, in finer words than `result`: see `acredssp.HandshakeOutcome`."""
     hook: str | None = None
-    """Which decision it was that refused: `"lookup"`, `"oracle"`, `"authorize"`, `"admit"`; null for none of them."""
+    """The decision that refused: `"lookup"`, `"oracle"`, `"authorize"` or `"admit"`; null for none of them."""
 
     @classmethod
     def of(cls, report: HandshakeReport, *, worker: int | None = None) -> "ServeReport":
@@ -150,7 +150,7 @@ class ServeReport:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DemoReport:
-    """What `demo` found."""
+    """The result of `demo`."""
 
     result: Result
     handshakes: int | None = None

@@ -1,6 +1,6 @@
-"""`acredssp serve`: an acceptor that logs on whom a file or winbind allows, and says how each handshake went.
+"""`acredssp serve`: a server that lets users of a file or of winbind log on, and reports how each handshake went.
 
-No desktop is behind it: with the bare TLS carriage it echoes, with RDP it closes cleanly.
+There is no desktop behind it: with the carriage TLS it echoes what it receives, with RDP it closes the connection.
 """
 
 import asyncio
@@ -48,32 +48,32 @@ _DRAIN: Final = 10.0
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one process lets clients take of it."""
+    """The limits of one process on what its clients may take."""
 
     handshakes: int | None
-    """At a time; None for no limit."""
+    """The most handshakes at a time; None for no limit."""
     per_source: int | None
-    """Of one source; None for no limit."""
+    """The most handshakes at a time from one source; None for no limit."""
     failures: FailureLimit | None
-    """Wrong passwords of a source for an account; None for no limit."""
+    """How many wrong passwords a source may send for an account; None for no limit."""
     handshake_timeout: float
     """Seconds for one handshake."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Serve:
-    """What to do."""
+    """What a server does."""
 
     address: Address
-    """Where to listen; port 0 for any free one."""
+    """The address to listen on; port 0 for any free port."""
     accounts: Users | WinbindOracle | None
     """None where nobody logs on by NTLM."""
     keytab: Keytab | None
     """None where nobody logs on by Kerberos."""
     realms: Sequence[str]
-    """Whose tickets are taken."""
+    """The realms whose tickets are taken."""
     refuse: Sequence[str]
-    """Who logs on and is turned away, as `Refused` takes them."""
+    """The accounts that are turned away after their logon, as `Refused` reads them."""
     certificate: Certificate
     carriage: Carriage
     policy: Policy
@@ -81,7 +81,7 @@ class Serve:
     as_json: bool
 
     def config(self) -> ServerConfig:
-        """Make the server's configuration; raises `UsageError` if the certificate or winbind does not do."""
+        """Make the server's configuration; raises `UsageError` if the certificate or winbind cannot be used."""
         accounts = self.accounts
         if isinstance(accounts, WinbindOracle):
             identity = self._machine(accounts)

@@ -8,12 +8,12 @@
     CONTOSO=contoso.com
     # blank lines and lines like this one are skipped
 
-UTF-8. An empty SECRET is for a logon by Kerberos ticket alone, and `*` for everybody of that domain who has one.
-`CONTOSO=contoso.com` says that the suffix or realm `contoso.com` is CONTOSO; without it, a suffix is a domain's only
-where both are equal. User and domain compare as Windows compares names, without case. The entry of the very domain wins
-over the one for any domain.
+The file is in UTF-8. An empty SECRET lets the user log on by Kerberos ticket alone, and `*` stands for every user of
+that domain who has a ticket. `CONTOSO=contoso.com` says that the suffix or realm `contoso.com` is CONTOSO; without that
+line, a suffix belongs to a domain only where both are equal. User and domain compare as Windows compares names, without
+case. An entry for the user's own domain wins over one for any domain.
 
-An error names the line and what is wrong with it, and never quotes it.
+An error names the line and what is wrong with it, and never quotes the line.
 """
 
 import dataclasses

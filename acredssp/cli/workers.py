@@ -1,4 +1,4 @@
-"""`acredssp serve --workers N`: so many processes with a listening socket each, and one that looks after them.
+"""`acredssp serve --workers N`: N processes, each with its own listening socket, and one that supervises them.
 
 The kernel deals new connections out over all sockets that listen on one address with SO_REUSEPORT, by a hash of the
 client's address and port. Three facts of Linux shape the module (socket(7); inet_csk_listen_stop in the kernel):
@@ -12,9 +12,9 @@ client's address and port. Three facts of Linux shape the module (socket(7); ine
 * Any process of the same user may join the group, and would get its share. So an address is first bound alone.
 
 The supervisor has no event loop, no threads and no TLS session: what a fork copies is only what was meant to be shared,
-the credentials handle (certificate, users) above all. Between it and each worker is one pair of sockets, the lifeline:
-the worker says there that it is ready, and is told when all are; where the worker's end closes, it has ended; where the
-supervisor's closes, the worker has to stop, and so it does when the supervisor was killed.
+the credentials handle (certificate, users) above all. One pair of sockets, the lifeline, connects it with each worker.
+A worker writes there when it is ready, and the supervisor writes when all of them are. When the worker's end closes,
+the worker has ended. When the supervisor's end closes, also because it was killed, the worker stops.
 
 Who calls: `app`, with the function that serves. Processes, signals and sockets of the command line are here alone.
 """
