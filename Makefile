@@ -109,7 +109,7 @@ compiled-if-possible:
 test-compiled: $(DEV_STAMP) $(KERBEROS_STAMP) $(COMPILED_STAMP)
 	$(WITH_COMPILED) $(BIN)/pytest tests/compiled.py $(COMPILED_TESTS) $(ARGS)
 
-# One requirement alone: `.venv/bin/python tests/mutants.py R25`.
+# One alone, by requirement or words of its behaviour: `.venv/bin/python tests/mutants.py R25 "key of zeros"`.
 mutants: $(DEV_STAMP) $(KERBEROS_STAMP)
 	$(BIN)/python tests/mutants.py
 

@@ -203,9 +203,10 @@ async def test_a_handshake_over_a_connection_takes_a_configuration_of_one_side()
         lambda **names: client().new_bare_context(**{"public_key": b"k", "spn": "TERMSRV/h"} | names),
     ],
 )
-def test_the_engine_refuses_a_service_that_cannot_be(make):
+@pytest.mark.parametrize("name", ["TERMSRV/" + "a" * 40000, "TERMSRV/a\nb", "TERMSRV/a\0"])
+def test_the_engine_refuses_a_service_that_cannot_be(make, name):
     with pytest.raises(ValueError, match="spn: expected a service principal name"):
-        make(spn="TERMSRV/" + "a" * 40000)
+        make(spn=name)
 
 
 def test_the_engine_refuses_a_host_that_cannot_be():

@@ -181,6 +181,7 @@ async def test_log_names_the_kind_of_failure_and_nothing_more(caplog):
         ({"lookup": lambda _: Deny()}, "lookup", HandshakeOutcome.DENIED, ""),
         ({"lookup": lambda _: Password("wrong")}, "", HandshakeOutcome.DENIED, ""),
         ({"lookup": lambda _: Oracle(lambda _: bytes(15))}, "oracle", HandshakeOutcome.BAD_ANSWER, "of type bytes"),
+        ({"lookup": lambda _: Oracle(lambda _: bytes(16))}, "oracle", HandshakeOutcome.BAD_ANSWER, "of type bytes"),
         ({"lookup": lambda _: Oracle(raising(KeyError(CANARY)))}, "oracle", HandshakeOutcome.FAILED, "raised KeyError"),
         ({"lookup": lambda _: Oracle(lambda _: Deny())}, "oracle", HandshakeOutcome.DENIED, ""),
         ({"authorize": lambda who: who.user == "bob"}, "authorize", HandshakeOutcome.FAILED, "raised AttributeError"),
