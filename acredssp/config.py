@@ -114,7 +114,8 @@ class ClientConfig:
     policy: Policy = dataclasses.field(default_factory=Policy)
     trust: Trust | None = None
     """Whom we believe; None for the operating system's authorities. It stays None then, also in copies, so that a
-    configuration knows whether its caller named somebody."""
+    configuration knows whether its caller named somebody. Whoever names somebody here cannot accept any certificate by
+    the policy: that is a ValueError."""
     ssl_context: ssl.SSLContext | None = None
     """None for one that the policy describes. Another one's own verification comes on top of `trust`."""
     workstation: str = ""
@@ -159,6 +160,11 @@ class ClientConfig:
         if self.ssl_context is not None and self.ssl_context.protocol is ssl.PROTOCOL_TLS_SERVER:
             raise ValueError("ssl_context: expected a context for clients, got one for servers")
         expect("workstation", self.workstation, str)
+        if self.trusts_by_name and self.policy.dangerous_accept_any_certificate:
+            raise ValueError(
+                "trust: expected None beside Policy.dangerous_accept_any_certificate, got authorities or pins, which "
+                "the policy would ignore"
+            )
 
     def new_context(  # noqa: PLR0913 - all named, and most callers name two
         self,

@@ -8,6 +8,7 @@ import logging
 import ssl
 
 import pytest
+from cryptography import x509
 from support.engine import pem
 
 from acredssp import tls_config
@@ -54,14 +55,13 @@ NAMED = Trust.pinned("00" * 32)
     [(None, False), (Trust(), False), (NAMED, True), (Trust.system(), bool(Trust.system().authorities))],
     ids=["none", "empty", "a pin", "the system's by name"],
 )
-@pytest.mark.parametrize("policy", [Policy(), ANY])
-def test_a_configuration_knows_whether_its_caller_named_whom_to_trust(trust, named, policy):
-    config = ClientConfig(authenticate=ALICE, trust=trust, policy=policy)
+def test_a_configuration_knows_whether_its_caller_named_whom_to_trust(trust, named):
+    config = ClientConfig(authenticate=ALICE, trust=trust)
     copies = {
         "itself": config,
         "a copy": copy.copy(config),
         "a changed copy": dataclasses.replace(config, workstation="WS"),
-        "a copy with another policy": dataclasses.replace(config, policy=Policy(), ssl_context=None),
+        "a copy with another policy": dataclasses.replace(config, policy=Policy(max_version=5), ssl_context=None),
         "another one with a copy of its trust": dataclasses.replace(config, trust=copy.copy(config.trust)),
     }
     assert {what: (other.trusts_by_name, other.trust) for what, other in copies.items()} == dict.fromkeys(
@@ -77,9 +77,20 @@ def test_certificates_are_judged_by_the_system_where_nobody_was_named():
     with pytest.raises(CertificateError, match="signed by itself"):
         ClientConfig(authenticate=ALICE).judge(leaf, "localhost")
     assert ClientConfig(authenticate=ALICE, policy=ANY).judgement_of(leaf, "localhost") is None
-    assert ClientConfig(authenticate=ALICE, policy=ANY, trust=NAMED).judgement_of(leaf, "localhost").verdict is (
-        Verdict.PIN_DIFFERS
-    )
+    assert ClientConfig(authenticate=ALICE, trust=NAMED).judgement_of(leaf, "localhost").verdict is Verdict.PIN_DIFFERS
+
+
+@pytest.mark.parametrize("trust", [NAMED, Trust(authorities=tuple(x509.load_pem_x509_certificates(pem()[0])))])
+def test_whoever_names_whom_to_trust_cannot_accept_any_certificate(trust):
+    """The policy would overrule the trust without a word."""
+    with pytest.raises(ValueError, match="trust: expected None beside Policy"):
+        ClientConfig(authenticate=ALICE, trust=trust, policy=ANY)
+    config = ClientConfig(authenticate=ALICE, trust=trust)
+    with pytest.raises(ValueError, match="trust: expected None"):
+        dataclasses.replace(config, policy=ANY)
+    with pytest.raises(ValueError, match="trust: expected None"):
+        dataclasses.replace(ClientConfig(authenticate=ALICE, policy=ANY), trust=trust)
+    assert not ClientConfig(authenticate=ALICE, trust=Trust(), policy=ANY).trusts_by_name
 
 
 def test_accepting_any_certificate_reads_no_authorities():

@@ -171,7 +171,10 @@ def _client_with_tls(config: ClientConfig, schannel: SchannelCred) -> ClientConf
     policy = policy_of(config.policy, schannel, server=False)
     context = config.ssl_context if policy == config.policy else None
     trust = schannel.hRootStore if schannel.hRootStore is not None else config.trust
-    return dataclasses.replace(config, policy=policy, trust=trust, ssl_context=context)
+    try:
+        return dataclasses.replace(config, policy=policy, trust=trust, ssl_context=context)
+    except ValueError as error:  # a policy that accepts any certificate, and a hRootStore that does not
+        raise unknown_credentials(f"a ClientConfig that does not go with pSchannelCred ({error})") from error
 
 
 def _server(

@@ -345,7 +345,7 @@ class InitiatorState(EstablishState):
                 delegate=bool(self.flags & _DELEGATE),
                 mutual_auth=bool(self.flags & _MUTUAL_AUTH) or self._config.mutual_auth,
                 certificate=_TRUSTED_NAME if self.verdict is _TRUSTED else self.verdict.name.lower(),
-                judgement=None if self._config.policy.dangerous_accept_any_certificate else self._judgement,
+                judgement=self._judgement,
             )
         if isinstance(event, ChooseCertificate):
             return self.credential.certificate_for(event.authorities)

@@ -11,7 +11,17 @@ from support.sspi import CERTIFICATE_DER, CLIENT_FLAGS, OK, Client, Server, inbo
 from acredssp.credentials import Nothing
 from acredssp.delegation import DelegationPolicy, SPNList
 from acredssp.policy import Policy
-from acredssp.sspi import CREDSPP_SUBMIT_TYPE, CREDSSP_CRED, ISC_REQ, ISC_RET, SCHANNEL_CRED, SecurityStatus
+from acredssp.sspi import (
+    CREDSPP_SUBMIT_TYPE,
+    CREDSSP_CRED,
+    ISC_REQ,
+    ISC_RET,
+    SCHANNEL_CRED,
+    SECPKG_CRED_OUTBOUND,
+    AcquireCredentialsHandle,
+    CredHandle,
+    SecurityStatus,
+)
 from acredssp.tls_config import self_signed
 from acredssp.trust import Trust
 from acredssp.wire.ts_credentials import TSPasswordCreds
@@ -138,6 +148,19 @@ async def test_the_audit_line_says_that_nothing_was_sent_and_why(kind, caplog):
 
 
 async def test_a_policy_that_takes_any_certificate_takes_it_here_too():
-    config = client_config(Policy(dangerous_accept_any_certificate=True), trust=OTHER_KEY)
+    config = client_config(Policy(dangerous_accept_any_certificate=True))
     client, _, admitted = await log_on(config)
+    assert (client.status, admitted) == (OK, ["password"]), client.error
+
+
+@pytest.mark.parametrize("trust", [OTHER_KEY, STRANGER], ids=["pin", "authority"])
+async def test_a_root_store_is_not_overruled_by_a_policy_that_takes_any_certificate(trust):
+    anybody = client_config(Policy(dangerous_accept_any_certificate=True))
+    cred = CREDSSP_CRED(CREDSPP_SUBMIT_TYPE.CredsspPasswordCreds, SCHANNEL_CRED(hRootStore=trust), anybody)
+    handle = CredHandle()
+    status = await AcquireCredentialsHandle(None, "CREDSSP", SECPKG_CRED_OUTBOUND, None, cred, None, None, handle)
+    assert status is SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS
+    assert "Policy.dangerous_accept_any_certificate" in str(handle.error)
+    cred.pSchannelCred.hRootStore = Trust()  # which names nobody
+    client, _, admitted = await log_on(cred)
     assert (client.status, admitted) == (OK, ["password"]), client.error

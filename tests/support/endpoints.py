@@ -31,9 +31,9 @@ SPN = "TERMSRV/localhost"
 
 
 def client_config(policy=None, *, authenticate=BOB, **changes):
-    return ClientConfig(
-        **{"authenticate": authenticate, "policy": policy or Policy(), "trust": Trust.pinned(PIN)} | changes
-    )
+    policy = policy or Policy()
+    trust = None if policy.dangerous_accept_any_certificate else Trust.pinned(PIN)
+    return ClientConfig(**{"authenticate": authenticate, "policy": policy, "trust": trust} | changes)
 
 
 def tls_policy(version, **changes):

@@ -64,7 +64,7 @@ def policy_of(**fields: object) -> Policy:
 
 def client(policy=DEFAULT, *, authenticate=ALICE, key_type="rsa", bare=False, carriage=None, **fields) -> End:
     """A client that believes the certificate of `key_type` and nobody else; `carriage` goes around its context."""
-    trust = Trust.pinned(pin_of(certificate(key_type)))
+    trust = None if policy.dangerous_accept_any_certificate else Trust.pinned(pin_of(certificate(key_type)))
     config = ClientConfig(authenticate=authenticate, policy=policy, trust=trust, **fields)
     if bare:
         return End(
