@@ -260,7 +260,7 @@ class ClientConfig:
         self._trust.check(chain, name, dt.datetime.now(dt.UTC))
         return True
 
-    def decide(
+    def decide(  # noqa: PLR0913 - all named, and most callers name none
         self,
         event: Delegate,
         *,
@@ -268,6 +268,7 @@ class ClientConfig:
         mutual_auth: bool | None = None,
         certificate: str = "",
         judgement: Judgement | None = None,
+        by_name: bool | None = None,
     ) -> object:
         """Decide by the delegation policy what the server may be given, and write the audit line.
 
@@ -278,6 +279,7 @@ class ClientConfig:
             certificate: What was found of the server's certificate, for people.
             judgement: What `trust` says of the server's certificate, where that has not ended the logon; None where it
                 has been asked already.
+            by_name: Whether the caller named the trust that `judgement` is of; None for `trusts_by_name`.
 
         Returns:
             The answer to `event`.
@@ -297,7 +299,8 @@ class ClientConfig:
             event.mechanism,
             event.version,
         )
-        distrust = self._distrust(decision, judgement) if judgement is not None else None
+        by_name = self.trusts_by_name if by_name is None else by_name
+        distrust = _distrust(decision, judgement, by_name=by_name) if judgement is not None else None
         if distrust is not None:
             decision = dataclasses.replace(decision, status=distrust.security_status, sends=NOTHING)
         if _audit.isEnabledFor(logging.INFO):
@@ -306,18 +309,6 @@ class ClientConfig:
             raise distrust
         decision.check()
         return _EMPTY_CREDENTIALS if decision.sends == NOTHING else True
-
-    def _distrust(self, decision: DelegationDecision, judgement: Judgement) -> CertificateError | None:
-        """Return what ends a logon on a certificate that is not trusted; None where the decision stands.
-
-        The policy's own refusals come first. A wrong name is why mutual authentication fails, so that is said instead.
-        """
-        if judgement.trusted:
-            return None
-        if decision.status is SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED:
-            return judgement.error() if judgement.verdict is Verdict.WRONG_NAME else None
-        sends = decision.allowed and decision.sends != NOTHING
-        return judgement.error() if sends and self.trusts_by_name else None
 
     def answer(self, event: Event, name: str) -> object:
         """Answer any event of a client's context: what a loop of one's own gives to `SecurityContext.resume()`.
@@ -422,6 +413,19 @@ class ClientConfig:
                 return TSPasswordCreds.of()
             case _:
                 return delegate
+
+
+def _distrust(decision: DelegationDecision, judgement: Judgement, *, by_name: bool) -> CertificateError | None:
+    """Return what ends a logon on a certificate that is not trusted; None where the decision stands.
+
+    The policy's own refusals come first. A wrong name is why mutual authentication fails, so that is said instead.
+    """
+    if judgement.trusted:
+        return None
+    if decision.status is SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED:
+        return judgement.error() if judgement.verdict is Verdict.WRONG_NAME else None
+    sends = decision.allowed and decision.sends != NOTHING
+    return judgement.error() if sends and by_name else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -340,20 +340,35 @@ class InitiatorState(EstablishState):
             self._note_chain(event.chain)
             return self.verdict is _TRUSTED
         if isinstance(event, Delegate):
+            configs = self._configs
             return self._config.decide(
                 event,
                 delegate=bool(self.flags & _DELEGATE),
-                mutual_auth=bool(self.flags & _MUTUAL_AUTH) or self._config.mutual_auth,
+                mutual_auth=bool(self.flags & _MUTUAL_AUTH) or any(config.mutual_auth for config in configs),
                 certificate=_TRUSTED_NAME if self.verdict is _TRUSTED else self.verdict.name.lower(),
                 judgement=self._judgement,
+                by_name=any(config.trusts_by_name for config in configs),
             )
         if isinstance(event, ChooseCertificate):
             return self.credential.certificate_for(event.authorities)
         return ClientAnswers(self._config, self.target.host)(event)
 
+    @property
+    def _configs(self) -> list[ClientConfig]:
+        """What the credentials say that the caller has given: the first handle's, and another one's that was chosen."""
+        chosen = self.chosen
+        if chosen is None or chosen is self.credential or chosen.client is None:
+            return [self._config]
+        return [self._config, chosen.client]
+
     def _note_chain(self, chain: tuple[bytes, ...]) -> None:
+        """Judge the server's certificates: every trust that the caller named must say yes, or else the default one."""
         self.chain = chain
-        self._judgement = self._config.judgement_of(chain, self.target.host)
+        configs = self._configs
+        for config in [config for config in configs if config.trusts_by_name] or configs[:1]:
+            self._judgement = config.judgement_of(chain, self.target.host)
+            if self.verdict is not _TRUSTED:
+                return
 
 
 class AcceptorState(EstablishState):

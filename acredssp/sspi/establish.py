@@ -95,7 +95,8 @@ async def InitializeSecurityContext(
     Args:
         phCredential: OUTBOUND credentials. After SEC_I_INCOMPLETE_CREDENTIALS another handle, whose certificate is
             then used, or the same one to go on without. A certificate of an authority that the server does not take
-            is answered with SEC_I_INCOMPLETE_CREDENTIALS again.
+            is answered with SEC_I_INCOMPLETE_CREDENTIALS again. The other handle's trust and its `mutual_auth` count
+            beside the first one's; who logs on, and what is delegated, stays as the first one says.
         phContext: None in the first call, the context after that.
         pszTargetName: Whom to reach, `TERMSRV/host`; counts in the first call.
         fContextReq: `ISC_REQ` flags; those of the first call count, but for ALLOCATE_MEMORY.
@@ -439,6 +440,8 @@ def _step(state: EstablishState, call: _Call, phCredential: CredHandle | None) -
 def _choose(state: EstablishState, call: _Call, phCredential: CredHandle | None) -> StepResult:
     assert isinstance(state, InitiatorState)
     chosen = phCredential.state if phCredential is not None else state.credential
+    if chosen.client is None:
+        raise refusal("the credentials are not OUTBOUND", SecurityStatus.SEC_E_NO_CREDENTIALS)
     certificate = None if chosen is state.credential else chosen.certificate_for(state.authorities)
     if certificate is None and chosen is not state.credential and chosen.certificate is not None:
         return state.ask_again(call.input)  # whoever brings a certificate must not go on without one unawares

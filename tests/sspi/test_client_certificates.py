@@ -4,7 +4,17 @@ import dataclasses
 import ssl
 
 import pytest
-from support.endpoints import BOB, CERTIFICATE, KEY, PASSWORD, TLS_VERSIONS, server_config, tls_policy
+from support.endpoints import (
+    BOB,
+    CERTIFICATE,
+    KEY,
+    PASSWORD,
+    PIN,
+    TLS_VERSIONS,
+    client_config,
+    server_config,
+    tls_policy,
+)
 from support.engine import CUTS, pem
 from support.sspi import ASKED, CONTINUE, INCOMPLETE, OK, Client, Server, inbound, outbound, talk
 
@@ -19,7 +29,7 @@ from acredssp.sspi import (
     SecurityStatus,
 )
 from acredssp.tls_config import server_context_from_pem
-from acredssp.trust import Trust
+from acredssp.trust import Trust, Verdict
 from acredssp.wire import tls_record
 
 
@@ -38,17 +48,19 @@ def asking(tls):
 SERVERS = {tls: asking(tls) for tls in TLS_VERSIONS}
 
 
-def bob(key_type=None):
-    """Bob's password, with a certificate of that key type or without one."""
+def bob(key_type=None, trust=Trust()):  # noqa: B008 - frozen
+    """Bob's password, with a certificate of that key type or without one, and whom he trusts."""
     certificates = [CertContext(*pem(key_type))] if key_type else []
-    schannel = SCHANNEL_CRED(paCred=certificates, hRootStore=Trust())
+    schannel = SCHANNEL_CRED(paCred=certificates, hRootStore=trust)
     identity = SEC_WINNT_AUTH_IDENTITY(User=BOB.user, Domain=BOB.domain, Password=BOB.password)
     return CREDSSP_CRED(CredsspSubmitBufferBoth, schannel, identity)
 
 
 @pytest.fixture(params=TLS_VERSIONS)
 async def server(request):
-    return Server(await inbound(SERVERS[request.param]))
+    server = Server(await inbound(SERVERS[request.param]))
+    server.tls = request.param
+    return server
 
 
 class Chooser(Client):
@@ -130,6 +142,55 @@ async def test_nobody_is_asked_by_a_server_that_wants_none(tls):
     assert (client.status, server.status) == (OK, OK)
     assert client.asked == 0
     assert seen_by(server) is None
+
+
+WRONG_PIN, RIGHT_PIN = Trust.pinned("00" * 32), Trust.pinned(PIN)
+
+
+@pytest.mark.requirement("R13", "R96")
+@pytest.mark.parametrize("certificate", ["p384", None])
+@pytest.mark.parametrize("again", [True, False], ids=["same_input", "rest_of_it"])
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [
+        pytest.param(Trust(), WRONG_PIN, SecurityStatus.SEC_E_CERT_UNKNOWN, id="nobody, wrong pin"),
+        pytest.param(RIGHT_PIN, WRONG_PIN, SecurityStatus.SEC_E_CERT_UNKNOWN, id="right pin, wrong pin"),
+        pytest.param(WRONG_PIN, RIGHT_PIN, SecurityStatus.SEC_E_CERT_UNKNOWN, id="wrong pin, right pin"),
+        pytest.param(WRONG_PIN, Trust(), SecurityStatus.SEC_E_CERT_UNKNOWN, id="wrong pin, nobody"),
+        pytest.param(Trust(), RIGHT_PIN, OK, id="nobody, right pin"),
+        pytest.param(RIGHT_PIN, Trust(), OK, id="right pin, nobody"),
+        pytest.param(RIGHT_PIN, RIGHT_PIN, OK, id="right pin, right pin"),
+    ],
+)
+async def test_the_trust_of_either_handle_must_say_yes(server, first, second, status, certificate, again):
+    client = Chooser(await outbound(bob(trust=first)), await outbound(bob(certificate, second)), again=again)
+    await talk(client, server)
+    assert client.asked == 1
+    assert client.status is status, client.error
+    assert (server.handle.state.context.take_credentials() is not None) is (status is OK)
+    if status is OK:
+        assert client.handle.state.verdict is Verdict.TRUSTED
+
+
+@pytest.mark.requirement("R70")
+async def test_the_second_handle_may_ask_for_an_authenticated_server_too(server):
+    strict = client_config(tls_policy(server.tls), trust=Trust(), mutual_auth=True)
+    client = Chooser(await outbound(bob()), await outbound(strict))
+    await talk(client, server)
+    assert client.asked == 1
+    assert client.status is SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED
+    assert server.handle.state.context.take_credentials() is None
+
+
+@pytest.mark.requirement("R9")
+async def test_the_second_handle_has_to_be_outbound(server):
+    client, flight = await until_asked(server)
+    first, client.credential = client.credential, await inbound(SERVERS["TLSv1.3"])
+    await client.call(flight)
+    assert client.status is SecurityStatus.SEC_E_NO_CREDENTIALS
+    client.credential = first
+    assert await client.call(flight)
+    assert client.status is CONTINUE
 
 
 async def until_asked(server):
