@@ -10,7 +10,7 @@ with the input:
 
 A token that does not fit the caller's memory is not lost: SEC_E_BUFFER_TOO_SMALL, and the same call again with a
 larger buffer hands it out. The input of that call may have grown in the meantime, or be what comes behind the first
-one's: nothing of either is lost.
+one's: nothing of either is lost. Less than the first call took is SEC_E_INVALID_PARAMETER, and changes nothing.
 
 On a failure the TOKEN buffer holds what the peer should still be sent, where the caller asked for it (EXTENDED_ERROR).
 Where that does not fit the failure is on the handle already (`error`), and the status of the call that hands it out.
@@ -332,8 +332,19 @@ class _Call:
         Args:
             state: The context.
             first: The input of the call that made the token.
+
+        Raises:
+            LocalProtocolError: It is a part of what was taken then; nothing changed.
         """
         related = self.input.startswith(first) or first.startswith(self.input)
+        taken = len(first) - len(state.rest)
+        if related and 0 < len(self.input) < taken:
+            # No report could say that more was taken than this call gives.
+            raise refusal(
+                f"pInput: expected the {taken} bytes again that the call before took, got the first {len(self.input)}",
+                SecurityStatus.SEC_E_INVALID_PARAMETER,
+                hint="call again with the same input; the token is kept",
+            )
         state.size = len(first) if related else 0  # other input comes behind it, and nothing of that has been taken
 
     def _keep(self, state: EstablishState, result: StepResult) -> None:

@@ -315,6 +315,30 @@ async def test_a_repeated_call_loses_nothing_of_its_input(repeated, extra, kept,
         assert client.handle.state.surplus == kept + data[len(data) - extra :]
 
 
+@pytest.mark.requirement("R44", "R51")
+@pytest.mark.parametrize("left_out", [1, 100, "all but one"])
+@pytest.mark.parametrize("spare", [True, False], ids=["spare", "no_spare"])
+@pytest.mark.parametrize("side", ["client", "server"])
+async def test_a_repeated_call_with_less_than_was_taken_is_refused_and_changes_nothing(side, spare, left_out):
+    """It would be told that what it left out is still to come, and give that twice."""
+    client, server, token = await hello()
+    caller, taken = (server, token) if side == "server" else (client, await server.call(token))
+    caller.flags &= ~ISC_REQ_ALLOCATE_MEMORY
+    less = taken[:1] if left_out == "all but one" else taken[:-left_out]
+    statuses = []
+    for data, room in ((taken, 10), (less, 20_000), (taken + b"\x17", 20_000)):
+        caller.input = SecBufferDesc([SecBuffer(SECBUFFER_TOKEN, data), SecBuffer()][: 1 + spare])
+        output = SecBuffer(SECBUFFER_TOKEN, bytearray(20_000), room)
+        statuses.append(await caller.invoke(SecBufferDesc([output])))
+        if data is less:
+            assert f"got the first {len(less)}" in str(caller.handle.error)
+            assert output.cbBuffer == 0
+    assert statuses == [TOO_SMALL, SecurityStatus.SEC_E_INVALID_PARAMETER, CONTINUE]
+    assert output.cbBuffer
+    if spare:
+        assert spare_of(caller) == (SECBUFFER_EXTRA, 1, None)
+
+
 async def exchange_with(server, token, pInput=None, output=None):
     """One call of a server's with a hello, in the usual buffers but for those that are given."""
     usual = SecBufferDesc([SecBuffer(SECBUFFER_TOKEN, token), SecBuffer()])
