@@ -80,7 +80,7 @@ from acredssp.errors import (
     RemoteProtocolError,
     TLSError,
 )
-from acredssp.hooks import AcceptHook, AdmitHook, AuthorizeHook, CredentialRequest, Identity, LookupHook
+from acredssp.hooks import AcceptHook, Admission, AdmitHook, AuthorizeHook, CredentialRequest, Identity, LookupHook
 from acredssp.mechanisms.base import Mechanism, NTLMExchange, Principal
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import MechanismChoice, Policy
@@ -112,6 +112,7 @@ __all__ = [
     "AccessDenied",
     "Account",
     "AccountSecret",
+    "Admission",
     "Admit",
     "AdmitHook",
     "AskOracle",

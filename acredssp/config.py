@@ -446,7 +446,7 @@ class ServerConfig:
     authorize: AuthorizeHook | None = None
     """Decides about a proven logon while the client can still be told; None lets everyone in who has one."""
     admit: AdmitHook | None = None
-    """Decides once the delegated credentials came; None admits."""
+    """Decides once the delegated credentials came, and sees them; None admits."""
     policy: Policy = dataclasses.field(default_factory=Policy)
     identity: NTLMIdentity = _NEUTRAL_IDENTITY
     """What NTLM's challenge calls us."""

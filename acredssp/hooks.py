@@ -12,9 +12,10 @@ from typing import TypeAlias
 from acredssp.core.context import HandshakeInfo
 from acredssp.credentials import Account, Deny, LookupAnswer
 from acredssp.mechanisms.base import Principal
+from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.x224 import ConnectionRequest
 
-__all__ = ["AcceptHook", "AdmitHook", "AuthorizeHook", "CredentialRequest", "Identity", "LookupHook"]
+__all__ = ["AcceptHook", "Admission", "AdmitHook", "AuthorizeHook", "CredentialRequest", "Identity", "LookupHook"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,6 +46,20 @@ class CredentialRequest(Identity):
     """When the answer comes too late, in the loop's time; in `time.monotonic()`'s where no loop runs."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Admission(Identity):
+    """The client has proven who it is and has delegated its credentials: does its session start?
+
+    The credentials are borrowed. Where the hook refuses, or the handshake ends otherwise, they are overwritten with
+    zeros. Where it admits, the application gets them by `take_credentials()` as if nobody had seen them.
+    """
+
+    info: HandshakeInfo
+    """The facts of the handshake; `delegated` says of what kind the credentials are."""
+    credentials: TSCredentials = dataclasses.field(repr=False)
+    """What the client delegated; `as_password()` makes of it what logs on elsewhere."""
+
+
 AcceptHook: TypeAlias = Callable[[object], "object | Deny | Awaitable[object | Deny]"]
 """A connection came from this peer address, and nothing was read from it. Answers with a session object: any value of
 the application's own, which the other hooks, the report and `get_extra_info("session")` give back. False or `Deny`
@@ -59,6 +74,7 @@ AuthorizeHook: TypeAlias = Callable[[Identity], "bool | Account | Deny | Awaitab
 """The logon is proven, our key is not yet: True lets the user in, and so does an `Account`, which is then who it is
 (`Principal.account`). Anything else is a refusal that the client sees."""
 
-AdmitHook: TypeAlias = Callable[[HandshakeInfo], "bool | Deny | Awaitable[bool | Deny]"]
-"""The credentials came. True starts the session. A refusal reaches the client as the early user authorization result
-(HYBRID_EX); otherwise the connection just ends."""
+AdmitHook: TypeAlias = Callable[[Admission], "bool | Deny | Awaitable[bool | Deny]"]
+"""The delegated credentials came. True starts the session. A refusal reaches the client as the early user authorization
+result (HYBRID_EX); otherwise the connection just ends. The hook may take as long as the handshake has left
+(`Policy.admit_timeout`), so a gateway can log on to the target meanwhile."""

@@ -110,7 +110,12 @@ class Policy:
     handshake_timeout: float = 30.0
     """Seconds for the whole handshake, connecting excluded."""
     hook_timeout: float = 10.0
-    """Seconds for each of the application's hooks (`lookup`, `authorize`, `admit`): past it, the answer is no."""
+    """Seconds for each of the hooks that find out who somebody is (`accept`, `lookup`, an `Oracle`). A hook that takes
+    longer has refused."""
+    authorize_timeout: float | None = None
+    """Seconds for `authorize`; None for as long as the handshake has left."""
+    admit_timeout: float | None = None
+    """Seconds for `admit`, in which a gateway logs on to its target; None for as long as the handshake has left."""
     kerberos_timeout: float = 10.0
     """Seconds for each step of Kerberos, which may wait for a KDC: past it, there is none
     (SEC_E_NO_AUTHENTICATING_AUTHORITY). libkrb5 itself would wait longer, and does so in its thread."""
@@ -122,6 +127,8 @@ class Policy:
             expect(name, getattr(self, name), ssl.TLSVersion)
         for name in ("handshake_timeout", "hook_timeout", "kerberos_timeout"):
             expect(name, getattr(self, name), float, int)
+        for name in ("authorize_timeout", "admit_timeout"):
+            expect(name, getattr(self, name), float, int, None)
         for field in dataclasses.fields(self):
             if isinstance(field.default, bool):  # all switches, those that weaken first of all
                 expect(field.name, getattr(self, field.name), bool)

@@ -13,6 +13,7 @@ NAMES = [
     "Account",
     "AccountSecret",
     "Admit",
+    "Admission",
     "AdmitHook",
     "AskOracle",
     "AuthenticationError",

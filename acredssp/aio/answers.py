@@ -29,7 +29,7 @@ from acredssp.core.events import (
 )
 from acredssp.credentials import Deny
 from acredssp.errors import AuthenticationError
-from acredssp.hooks import CredentialRequest, Identity
+from acredssp.hooks import Admission, CredentialRequest, Identity
 from acredssp.mechanisms.base import Principal
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, SecurityStatus
@@ -90,7 +90,8 @@ class ServerAnswers:
         self._deadline = deadline
         self._session = session
         self._refuses = refuses
-        self.asking = Asking(peer_address, config.policy.hook_timeout)
+        policy = config.policy
+        self.asking = Asking(peer_address, policy, policy.handshake_timeout if deadline is None else None)
         """What the hooks did, for the report."""
         self.principal: Principal | None = None
         """The name that the peer gave, proven or not; None before it has come."""
@@ -107,8 +108,7 @@ class ServerAnswers:
                 return self.asking.ask("authorize", self._config.authorize, self._identity(event))
             case Admit():
                 assert self._config.admit is not None
-                facts = dataclasses.replace(self._sequence.context.info, delegated=event.credentials.kind)
-                return self.asking.ask("admit", self._config.admit, facts)
+                return self.asking.ask("admit", self._config.admit, self._admission(event))
             case StepMechanism():
                 return _step(event, self._config.policy, Lane.LOCAL)
             case ChooseCertificate() | JudgeCertificate() | Delegate():
@@ -127,11 +127,15 @@ class ServerAnswers:
     def _identity(self, event: Authorize) -> Identity:
         return Identity(*self._logon(event))
 
+    def _admission(self, event: Admit) -> Admission:
+        info = dataclasses.replace(self._sequence.context.info, delegated=event.credentials.kind)
+        return Admission(*self._logon(event), info=info, credentials=event.credentials)
+
     def _credential_request(self, event: LookupCredential) -> CredentialRequest:
         return CredentialRequest(*self._logon(event), self._hook_deadline())
 
     def _logon(
-        self, event: Authorize | LookupCredential
+        self, event: Authorize | LookupCredential | Admit
     ) -> tuple[Principal, str, object, str, str, ConnectionRequest | None, object]:
         """Who logs on, by what, and by which connection: the fields of an `Identity`."""
         sequence = self._sequence

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 from acredssp.aio.driver import Pending, check_in_time
 from acredssp.aio.report import HandshakeOutcome, address_text
 from acredssp.credentials import Account, Candidates, Deny, NTHash, Oracle, Password
+from acredssp.policy import Policy
 
 __all__ = ["Asking"]
 
@@ -34,14 +35,17 @@ class Asking:
 
     Args:
         peer_address: As `get_extra_info("peername")` gives it.
-        timeout: Seconds that a coroutine function gets.
+        policy: How many seconds each hook gets, if it is a coroutine function.
+        at_most: Seconds for a hook that the policy gives as long as the handshake has left; None where the handshake's
+            own deadline ends it.
     """
 
-    __slots__ = ("_peer_address", "_timeout", "refusal", "running")
+    __slots__ = ("_at_most", "_peer_address", "_policy", "refusal", "running")
 
-    def __init__(self, peer_address: object, timeout: float) -> None:
+    def __init__(self, peer_address: object, policy: Policy, at_most: float | None = None) -> None:
         self._peer_address = peer_address
-        self._timeout = timeout
+        self._policy = policy
+        self._at_most = at_most
         self.running = ""
         """The hook whose answer is awaited; empty for none."""
         self.refusal: tuple[str, HandshakeOutcome] | None = None
@@ -69,7 +73,8 @@ class Asking:
         return self._checked(role, hook, answer)
 
     async def _in_time(self, role: str, hook: Callable[..., object], awaitable: Awaitable[object]) -> object:
-        limit = asyncio.timeout(self._timeout)
+        seconds = self._seconds(role)
+        limit = asyncio.timeout(seconds)
         try:
             async with limit:
                 answer = await awaitable
@@ -77,12 +82,20 @@ class Asking:
         except Exception as error:  # noqa: BLE001 - as above
             self.running = ""
             if limit.expired():
-                self._late(role, hook)
+                self._warn(role, hook, HandshakeOutcome.TIMEOUT, f"gave no answer within {seconds:g} seconds")
             else:
                 self._failed(role, hook, error)
             return None
         self.running = ""
         return self._checked(role, hook, answer)
+
+    def _seconds(self, role: str) -> float | None:
+        """The time limit of a hook; None where the handshake's deadline is the only one."""
+        policy = self._policy
+        if role not in _DECIDE:
+            return policy.hook_timeout
+        own = policy.authorize_timeout if role == "authorize" else policy.admit_timeout
+        return self._at_most if own is None else own
 
     def _checked(self, role: str, hook: Callable[..., object], answer: object) -> object:
         """Note a refusal, and tell of an answer that is none; the engine gets it as it is."""
@@ -98,9 +111,6 @@ class Asking:
     def _failed(self, role: str, hook: Callable[..., object], error: Exception) -> None:
         self._warn(role, hook, HandshakeOutcome.FAILED, f"raised {type(error).__name__}", "".join(_places(error)))
 
-    def _late(self, role: str, hook: Callable[..., object]) -> None:
-        self._warn(role, hook, HandshakeOutcome.TIMEOUT, f"gave no answer within {self._timeout:g} seconds")
-
     def _warn(
         self, role: str, hook: Callable[..., object], outcome: HandshakeOutcome, what: str, where: str = ""
     ) -> None:
@@ -108,6 +118,9 @@ class Asking:
         peer = address_text(self._peer_address)
         _logger.warning("hook %s (%s) %s, peer %s: taken as a refusal%s", role, _name(hook), what, peer, where)
 
+
+_DECIDE: Final = frozenset({"authorize", "admit"})
+"""The hooks that may take longer than those that find out who somebody is."""
 
 _MAY_SAY_FALSE: Final = frozenset({"accept", "authorize", "admit"})
 

@@ -246,7 +246,7 @@ class CredSSPServer(asyncio.AbstractServer):
         """
         if self._accept is None:
             return None
-        asking = Asking(accepted.address, self._config.policy.hook_timeout)
+        asking = Asking(accepted.address, self._config.policy)
         answer = asking.ask("accept", self._accept, accepted.address)
         if isinstance(answer, Pending):
             accepted.refusal = (None, "accept")

@@ -10,9 +10,8 @@ from typing import Protocol
 
 from acredssp.aio.winbind import WinbindOracle
 from acredssp.cli.domains import Domains
-from acredssp.core.context import HandshakeInfo
 from acredssp.credentials import Account, Deny, LookupAnswer, Oracle
-from acredssp.hooks import CredentialRequest, Identity
+from acredssp.hooks import Admission, CredentialRequest, Identity
 from acredssp.names import upper
 
 __all__ = ["Accounts", "Anybody", "Refused", "TicketHolders", "WinbindUsers"]
@@ -92,9 +91,7 @@ class Refused:
         named = [name for name in names if read(name).domain]
         self._accounts = {accounts.account(name) or read(name) for name in named}
 
-    def admit(self, info: HandshakeInfo) -> bool:
+    def admit(self, admission: Admission) -> bool:
         """Whether who logged on may come in: the server's `admit`."""
-        if info.principal is None:
-            return False
-        account = info.principal.account
+        account = admission.principal.account
         return upper(account.user) not in self._users and account not in self._accounts

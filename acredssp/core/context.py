@@ -384,8 +384,8 @@ class SecurityContext:
         )
 
     def take_credentials(self) -> TSCredentials | None:
-        """Server: hand the delegated credentials over, once; None after that, and on a client."""
-        if not isinstance(self.handshake, ServerHandshake):
+        """Server: hand the delegated credentials over, once; None after that, before the end, and on a client."""
+        if not isinstance(self.handshake, ServerHandshake) or self.handshake.state is not _ESTABLISHED:
             return None
         credentials, self.handshake.credentials = self.handshake.credentials, None
         return credentials

@@ -92,7 +92,9 @@ class Admit:
     """
 
     principal: Principal
+    mechanism: str
     credentials: TSCredentials = dataclasses.field(repr=False)
+    """The engine's: it overwrites them with zeros where the handshake fails from here on."""
 
 
 Event: TypeAlias = (

@@ -58,7 +58,7 @@ class ServerHandshake(Handshake):
         self._known_as: Account | None = None
         """The account that the application says this is."""
         self.credentials: TSCredentials | None = None
-        """What the client delegated; set once established, until taken."""
+        """What the client delegated, from when it came until it is taken."""
         self.delegated = ""
         """The kind of what the client delegated; empty before it came."""
 
@@ -191,21 +191,18 @@ class ServerHandshake(Handshake):
         if request.client_nonce is not None:
             self._latch_nonce(request.client_nonce)
         credentials = ts_credentials.decode(self.mechanism.unwrap(request.auth_info))
-        if not self._admit:
-            return self._take(credentials)
-        return self._ask_to_admit(credentials)
-
-    def _ask_to_admit(self, credentials: TSCredentials) -> Answer:
-        event = Admit(self.principal, credentials)
-        return self._wait(event, lambda answer: self._admitted(credentials, answer))
-
-    def _admitted(self, credentials: TSCredentials, answer: object) -> Answer:
-        refuse_unless_allowed(answer, "the user is not admitted")
-        return self._take(credentials)
-
-    def _take(self, credentials: TSCredentials) -> Answer:
         self.credentials = credentials
-        self.delegated = credentials.kind
+        if not self._admit:
+            return self._take()
+        return self._wait(Admit(self.principal, self.mechanism.name, credentials), self._admitted)
+
+    def _admitted(self, answer: object) -> Answer:
+        refuse_unless_allowed(answer, "the user is not admitted")
+        return self._take()
+
+    def _take(self) -> Answer:
+        assert self.credentials is not None
+        self.delegated = self.credentials.kind
         self._advance(State.ESTABLISHED)
         return b""
 

@@ -142,7 +142,7 @@ async def test_true_lets_in(hook, shape):
     ids=["false", "none", "one", "raises", "never", "deny"],
 )
 async def test_everything_else_refuses(hook, answer):
-    config = server_config(Policy(hook_timeout=0.02), **{hook: answer})
+    config = server_config(Policy(authorize_timeout=0.02, admit_timeout=0.02), **{hook: answer})
     ours, theirs = await handshake(config, RDP(hybrid_ex=True))
     assert isinstance(theirs, AccessDenied)
     assert isinstance(ours, AuthenticationError)
@@ -200,7 +200,10 @@ async def test_the_operator_is_told_which_hook_refused_and_how(hooks, role, outc
     client, server = memory_pair()
     reports = []
     handshake = Handshake(
-        server, server_config(Policy(hook_timeout=0.02), **hooks), RDP(hybrid_ex=True), on_handshake=reports.append
+        server,
+        server_config(Policy(hook_timeout=0.02, authorize_timeout=0.02, admit_timeout=0.02), **hooks),
+        RDP(hybrid_ex=True),
+        on_handshake=reports.append,
     )
     with caplog.at_level(logging.INFO, "acredssp"):
         theirs, ours = await asyncio.gather(
@@ -283,11 +286,63 @@ async def test_authorize_and_admit_are_told_who_came():
         return True
 
     await handshake(server_config(authorize=hook, admit=hook), RDP(cookie="bob"))
-    identity, facts = told
-    assert (identity.principal.user, identity.mechanism, identity.cookie) == ("bob", "ntlm", "bob")
-    assert identity.request.cookie == "bob"
-    assert identity.server_name == "localhost"
+    for identity in told:
+        assert (identity.principal.user, identity.mechanism, identity.cookie) == ("bob", "ntlm", "bob")
+        assert identity.request.cookie == "bob"
+        assert identity.server_name == "localhost"
+    facts = told[1].info
     assert (facts.principal.user, facts.version, facts.delegated) == ("bob", 6, "password")
+
+
+async def test_admit_sees_what_was_delegated_and_the_application_gets_it_all_the_same():
+    seen = []
+
+    def admit(admission):
+        seen.append(admission.credentials.as_password())
+        return True
+
+    client, server = memory_pair()
+    theirs = server_side(server, server_config(admit=admit))
+    await both(client_side(client), theirs)
+    given = theirs.sequence.context.take_credentials().as_password()
+    assert seen == [given] == [Password(PASSWORD, "bob", "CONTOSO")]
+    assert theirs.sequence.context.take_credentials() is None
+
+
+@pytest.mark.parametrize("answer", [False, Deny(), None])
+async def test_what_was_delegated_is_overwritten_where_admit_refuses(answer):
+    kept = []
+
+    def admit(admission):
+        kept.append(admission)
+        return answer
+
+    await handshake(server_config(admit=admit))
+    [admission] = kept
+    assert not any(admission.credentials.password)
+    assert PASSWORD not in repr(admission)
+
+
+@pytest.mark.parametrize("hook", ["authorize", "admit"])
+async def test_authorize_and_admit_may_take_longer_than_the_other_hooks(hook):
+    async def yes(_identity):
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return True
+
+    _, theirs = await handshake(server_config(Policy(hook_timeout=0.0), **{hook: yes}))
+    assert theirs.version == 6
+
+
+@pytest.mark.parametrize("hook", ["authorize", "admit"])
+async def test_authorize_and_admit_have_time_limits_of_their_own(hook):
+    async def never(_identity):
+        await asyncio.Event().wait()
+
+    client, server = memory_pair()
+    theirs = server_side(server, server_config(Policy(**{f"{hook}_timeout": 0.0}), **{hook: never}))
+    await both(client_side(client), theirs)
+    assert theirs.answers.asking.refusal == (hook, HandshakeOutcome.TIMEOUT)
 
 
 async def test_a_client_named_by_address_sends_no_server_name():

@@ -76,8 +76,8 @@ class CountingServer:
         self.delegated = []
         self.config = server_config(policy, admit=self._admit, **changes)
 
-    def _admit(self, info):
-        self.delegated.append(info.delegated)
+    def _admit(self, admission):
+        self.delegated.append(admission.info.delegated)
         return True
 
 

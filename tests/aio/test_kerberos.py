@@ -88,8 +88,8 @@ async def test_tickets_and_keytabs_log_on_and_delegate_nothing(kerberos):
 async def test_what_is_delegated_is_another_value(kerberos):
     got = asyncio.Queue()
 
-    def admitted(info):
-        got.put_nowait(info)
+    def admitted(admission):
+        got.put_nowait(admission.info)
         return True
 
     cache = await asyncio.to_thread(kerberos.log_on, "bob")

@@ -8,17 +8,19 @@ from acredssp.cli.door import Anybody, Refused, TicketHolders, WinbindUsers
 from acredssp.cli.users import Users
 from acredssp.core.context import HandshakeInfo
 from acredssp.credentials import Account, Deny
-from acredssp.hooks import CredentialRequest, Identity
+from acredssp.hooks import Admission, CredentialRequest, Identity
 from acredssp.mechanisms.base import Principal
+from acredssp.wire.ts_credentials import TSPasswordCreds
 
 USERS = Users.parse(
     b"CONTOSO=contoso.com\nCONTOSO:alice:pw\nFABRIKAM:alice:pw\n:bob:pw\nCONTOSO:bob:pw\nEVERY:*:\n:carol:pw\n"
 )
 
 
-def info(account):
+def admission(account):
     principal = Principal("as claimed", "", known_as=account)
-    return HandshakeInfo(6, "ntlm", principal, "password", "TLSv1.3", "cipher", None)
+    info = HandshakeInfo(6, "ntlm", principal, "password", "TLSv1.3", "cipher", None)
+    return Admission(principal, "ntlm", info=info, credentials=TSPasswordCreds.of())
 
 
 ALICE, BOB = Account("alice", "CONTOSO"), Account("bob")
@@ -44,13 +46,12 @@ ALICE, BOB = Account("alice", "CONTOSO"), Account("bob")
 )
 def test_a_refused_account_stays_out_however_it_was_named(name, refused, let_in):
     admit = Refused([name], USERS).admit
-    assert [admit(info(account)) for account in refused] == [False] * len(refused)
-    assert [admit(info(account)) for account in let_in] == [True] * len(let_in)
+    assert [admit(admission(account)) for account in refused] == [False] * len(refused)
+    assert [admit(admission(account)) for account in let_in] == [True] * len(let_in)
 
 
-def test_nobody_is_refused_unless_named_and_who_has_no_name_is():
-    assert Refused([]).admit(info(ALICE))
-    assert not Refused([]).admit(HandshakeInfo(6, "ntlm", None, "password", "TLSv1.3", "cipher", None))
+def test_nobody_is_refused_unless_named():
+    assert Refused([]).admit(admission(ALICE))
 
 
 @pytest.mark.requirement("accounts.once")
@@ -94,4 +95,4 @@ def test_the_domain_of_winbind_has_two_names(user, domain):
     account = Account(oracle.user, oracle.domain)
     assert account == Account("alice", "ACRED") == users.account("alice", "ACRED.TEST")
     for name in ("alice", "ACRED\\alice", "alice@acred.test"):
-        assert not Refused([name], users).admit(info(account))
+        assert not Refused([name], users).admit(admission(account))

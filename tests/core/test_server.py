@@ -314,7 +314,7 @@ def test_authorize_may_say_which_account_it_is():
 def test_admit_sees_the_credentials_and_nothing_is_established_before():
     server, _ = at(State.AUTH_INFO, admit=True)
     result = server.step(TSRequest(6, auth_info=CREDENTIALS).encode())
-    assert result.event == Admit(Principal("alice", "CONTOSO"), ALICE)
+    assert result.event == Admit(Principal("alice", "CONTOSO"), "script", ALICE)
     assert server.take_credentials() is None
     assert server.resume(True).status is SecurityStatus.SEC_E_OK
     assert server.take_credentials() == ALICE

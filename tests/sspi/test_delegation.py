@@ -54,8 +54,8 @@ class Logon:
         await talk(client, self.server)
         return client
 
-    def _admit(self, info):
-        self.delegated.append(info.delegated)
+    def _admit(self, admission):
+        self.delegated.append(admission.info.delegated)
         return True
 
     def assert_nothing_came(self):

@@ -270,7 +270,8 @@ async def waits(_request):
 @pytest.mark.parametrize("hook", [raises, waits, lambda _: None, lambda _: "Pässw0rd"])
 @pytest.mark.parametrize("name", ["lookup", "authorize", "admit"])
 async def test_a_hook_that_fails_is_a_refusal(hook, name):
-    config = server_config(Policy(hook_timeout=0.01 if hook is waits else 10), **{name: hook})
+    seconds = 0.01 if hook is waits else 10
+    config = server_config(Policy(hook_timeout=seconds, handshake_timeout=seconds), **{name: hook})
     client, server = await pair(server=config)
     await talk(client, server)
     await hold_failure(server, DENIED)

@@ -106,7 +106,7 @@ async def test_what_ntlm_is_refused_kerberos_is_given(mechanism, flags, delegati
     config = server_config(
         keytab=Keytab(str(kerberos.keytab)),
         lookup=lambda _: ALICE,
-        admit=lambda info: given.append(info.delegated) or True,
+        admit=lambda admission: given.append(admission.info.delegated) or True,
     )
     client, server = await pair(
         client_config(policy, authenticate=ALICE, delegation=delegation, trust=UNTRUSTED), config
@@ -165,7 +165,7 @@ async def test_a_kdc_that_cannot_be_reached_is_no_authenticating_authority(packa
     came = []
     client, server = await pair(
         client_config(KERBEROS, authenticate=ALICE),
-        server_config(keytab=Keytab(str(kerberos.keytab)), admit=lambda info: came.append(info) or True),
+        server_config(keytab=Keytab(str(kerberos.keytab)), admit=lambda admission: came.append(admission) or True),
         package=package,
     )
     await talk(client, server)

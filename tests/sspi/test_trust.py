@@ -48,7 +48,7 @@ async def log_on(config, host="localhost", flags=CLIENT_FLAGS, package="CREDSSP"
     admitted = []
     certificate = CERTIFICATE_DER if package == "TSSSP" else None
     client = Client(await outbound(config, package), flags, target=f"TERMSRV/{host}", certificate=certificate)
-    config = server_config(policy, admit=lambda info: admitted.append(info.delegated) or True)
+    config = server_config(policy, admit=lambda admission: admitted.append(admission.info.delegated) or True)
     server = Server(await inbound(config, package))
     await talk(client, server)
     return client, server, admitted
