@@ -14,23 +14,15 @@ from typing import Final
 
 from acredssp import tls_config
 from acredssp.arguments import expect, expect_callable, expect_host_name, expect_service_name
-from acredssp.core.client import ClientHandshake, FetchedCredentials
+from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext
+from acredssp.core.delegated import DELEGABLE, EMPTY_CREDENTIALS, as_sent
 from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertificate, StepMechanism
 from acredssp.core.own_certificate import own_public_key, present
 from acredssp.core.server import ServerHandshake
 from acredssp.core.server_name import note_server_name
 from acredssp.core.tls import BIOPair, TLSSession
-from acredssp.credentials import (
-    Credential,
-    Keytab,
-    Nothing,
-    NTHash,
-    Password,
-    RemoteGuard,
-    SmartCard,
-    TicketCache,
-)
+from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, RemoteGuard, SmartCard, TicketCache
 from acredssp.delegation import (
     NOTHING,
     CredentialClass,
@@ -39,34 +31,15 @@ from acredssp.delegation import (
     DelegationRequest,
     ServerAuth,
 )
-from acredssp.errors import CertificateError, PolicyError
+from acredssp.errors import CertificateError
 from acredssp.hooks import AdmitHook, AuthorizeHook, LookupHook
-from acredssp.mechanisms.base import Mechanism
-from acredssp.mechanisms.fall_back import FallingBack
-from acredssp.mechanisms.kerberos.context import (
-    KerberosAcceptor,
-    KerberosInitiator,
-    ServiceKeys,
-    Tickets,
-    installed,
-    require_installed,
-)
+from acredssp.mechanisms.choice import AcceptorChoice, InitiatorChoice
 from acredssp.mechanisms.kerberos.remote_guard import GuardedTicket
-from acredssp.mechanisms.negotiate import DetectingAcceptor, NegotiableMechanism, NegotiateInitiator
-from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor, NTLMIdentity
-from acredssp.mechanisms.ntlm.initiator import NTLMCredential, NTLMInitiator
-from acredssp.policy import MechanismChoice, Policy
-from acredssp.status import SecurityStatus, Stage
+from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
+from acredssp.policy import Policy
+from acredssp.status import SecurityStatus
 from acredssp.trust import Judgement, Trust, Verdict
-from acredssp.wire.ts_credentials import (
-    SecretText,
-    TSCredentials,
-    TSCspDataDetail,
-    TSPasswordCreds,
-    TSRemoteGuardCreds,
-    TSSmartCardCreds,
-    UnicodeString,
-)
+from acredssp.wire.ts_credentials import TSCredentials
 
 __all__ = ["ClientConfig", "ServerConfig"]
 
@@ -76,18 +49,6 @@ _audit = logging.getLogger("acredssp.audit")
 _DECISIONS: Final = 128
 """Decisions that a configuration remembers: every logon to a server comes to the same one, and to work it out anew
 takes 39,000 instructions."""
-
-_DELEGABLE: Final = (
-    Password,
-    SmartCard,
-    RemoteGuard,
-    Nothing,
-    TSPasswordCreds,
-    TSSmartCardCreds,
-    TSRemoteGuardCreds,
-)
-
-_EMPTY_CREDENTIALS: Final = TSPasswordCreds.of()
 
 _NEUTRAL_IDENTITY: Final = NTLMIdentity("ACREDSSP")
 """Everybody may read a challenge, so by default it does not tell the machine's name."""
@@ -122,10 +83,8 @@ class ClientConfig:
     """Our name, for the server's log (NTLM's Workstation)."""
     _trust: Trust | None = dataclasses.field(init=False, repr=False, compare=False)
     """What judges certificates: `trust`, or that of the operating system; None where the policy takes any."""
-    _tickets: Tickets | None = dataclasses.field(init=False, repr=False, compare=False)
-    """What Kerberos logs on with; None where it is not used."""
-    _ntlm_credential: NTLMCredential | None = dataclasses.field(init=False, repr=False, compare=False)
-    """What NTLM logs on with; None where it cannot be used."""
+    _choice: InitiatorChoice = dataclasses.field(init=False, repr=False, compare=False)
+    """What logs on."""
     _delegated: TSCredentials | RemoteGuard = dataclasses.field(init=False, repr=False, compare=False)
     """What goes over if the policy allows it."""
     _decision: Callable[[str, ServerAuth, str, bool, bool, str, str, int], DelegationDecision] = dataclasses.field(
@@ -138,11 +97,10 @@ class ClientConfig:
         decision = functools.partial(_decision, self.delegation, self.credential_class)
         object.__setattr__(self, "_decision", functools.lru_cache(_DECISIONS)(decision))
         object.__setattr__(self, "policy", self.delegation.for_client(self.policy))
-        object.__setattr__(self, "_delegated", self._restricted(self._wanted()))
-        guard = isinstance(self._delegated, RemoteGuard)
-        object.__setattr__(self, "_tickets", _tickets(self.authenticate, self.policy.mechanism, guard=guard))
-        secret = self.authenticate if isinstance(self.authenticate, Password | NTHash) else None
-        object.__setattr__(self, "_ntlm_credential", secret and NTLMCredential(secret, self.workstation))
+        object.__setattr__(self, "_delegated", self._restricted(as_sent(self._wanted)))
+        guard = self._delegated if isinstance(self._delegated, RemoteGuard) else None
+        choice = InitiatorChoice(self.authenticate, self.policy, workstation=self.workstation, guard=guard)
+        object.__setattr__(self, "_choice", choice)
         if self.ssl_context is None:
             object.__setattr__(self, "ssl_context", tls_config.client_context(self.policy))
         any_certificate = self.trust is None and self.policy.dangerous_accept_any_certificate
@@ -150,7 +108,7 @@ class ClientConfig:
 
     def _check(self) -> None:
         expect("authenticate", self.authenticate, Password, NTHash, TicketCache, Keytab)
-        expect("delegate", self.delegate, *_DELEGABLE, None)
+        expect("delegate", self.delegate, *DELEGABLE, None)
         expect("delegation", self.delegation, DelegationPolicy)
         expect("credential_class", self.credential_class, CredentialClass)
         expect("mutual_auth", self.mutual_auth, bool)
@@ -229,7 +187,8 @@ class ClientConfig:
 
         A password or a keytab gets its first ticket with the first logon. Reads the ticket cache, so it may block.
         """
-        return self._tickets.end() if self._tickets is not None else None
+        tickets = self._choice.tickets
+        return tickets.end() if tickets is not None else None
 
     @property
     def trusts_by_name(self) -> bool:
@@ -308,7 +267,7 @@ class ClientConfig:
         if distrust is not None:
             raise distrust
         decision.check()
-        return _EMPTY_CREDENTIALS if decision.sends == NOTHING else True
+        return EMPTY_CREDENTIALS if decision.sends == NOTHING else True
 
     def answer(self, event: Event, name: str) -> object:
         """Answer any event of a client's context: what a loop of one's own gives to `SecurityContext.resume()`.
@@ -336,83 +295,25 @@ class ClientConfig:
 
     def _handshake(self, spn: str, channel_bindings: bytes | None, *, ask_kdc: bool) -> ClientHandshake:
         expect_service_name("spn", spn)
-        if self._tickets is None:
-            mechanism = self._without_kerberos(spn, channel_bindings)
-        else:
-            mechanism = self._with_kerberos(self._tickets, spn, channel_bindings, ask_kdc=ask_kdc)
-        delegated: TSCredentials | FetchedCredentials
-        if isinstance(self._delegated, RemoteGuard):
-            assert self._tickets is not None
-            delegated = GuardedTicket(self._tickets, self._delegated, spn)
-        else:
-            delegated = self._delegated
+        mechanism = self._choice.mechanism(spn, channel_bindings, ask_kdc=ask_kdc)
+        delegated = self._delegated
+        if isinstance(delegated, RemoteGuard):
+            return ClientHandshake(mechanism, self._choice.guarded_ticket(spn), self.policy, target=spn)
         return ClientHandshake(mechanism, delegated, self.policy, target=spn)
-
-    def _without_kerberos(self, spn: str, channel_bindings: bytes | None) -> Mechanism:
-        ntlm = self._ntlm(spn, channel_bindings)
-        return NegotiateInitiator([ntlm]) if self.policy.mechanism is MechanismChoice.NEGOTIATE else ntlm
-
-    def _ntlm(self, spn: str, channel_bindings: bytes | None) -> NTLMInitiator:
-        assert self._ntlm_credential is not None
-        return NTLMInitiator(self._ntlm_credential, target_name=spn, channel_bindings=channel_bindings)
-
-    def _with_kerberos(self, tickets: Tickets, spn: str, channel_bindings: bytes | None, *, ask_kdc: bool) -> Mechanism:
-        policy = self.policy
-        ntlm = policy.mechanism.ntlm and self._ntlm_credential is not None
-        ntlm = ntlm and not isinstance(self._delegated, RemoteGuard)
-        first: Mechanism | PolicyError
-        try:
-            kerberos = self._kerberos(tickets, spn, channel_bindings, ask_kdc=ask_kdc)
-        except PolicyError as error:
-            if not ntlm:
-                raise
-            first = error
-        else:
-            if policy.mechanism is MechanismChoice.RAW_KERBEROS:
-                return kerberos
-            first = NegotiateInitiator([kerberos, self._ntlm(spn, channel_bindings)] if ntlm else [kerberos])
-            if not ntlm:
-                return first
-        second = functools.partial(self._without_kerberos, spn, channel_bindings)
-        return FallingBack(first, second, policy.fall_back)
-
-    def _kerberos(
-        self, tickets: Tickets, spn: str, channel_bindings: bytes | None, *, ask_kdc: bool
-    ) -> KerberosInitiator:
-        if not ask_kdc:
-            raise PolicyError(
-                "kerberos: no kdc knows a service by an ip address",
-                security_status=SecurityStatus.SEC_E_TARGET_UNKNOWN,
-                stage=Stage.NEGO_TOKEN,
-                hint="connect to the server's name, or give its spn",
-            )
-        return KerberosInitiator(
-            tickets,
-            spn=spn,
-            channel_bindings=channel_bindings,
-            allow_rc4=self.policy.dangerous_allow_kerberos_rc4,
-        )
 
     def _restricted(self, wanted: TSCredentials | RemoteGuard) -> TSCredentials | RemoteGuard:
         """Return what RestrictedRemoteAdministration leaves of it."""
         kind = GuardedTicket.kind if isinstance(wanted, RemoteGuard) else wanted.kind
         if self.delegation.restricted_administration is None or self.delegation.restrict(kind) != NOTHING:
             return wanted
-        return _EMPTY_CREDENTIALS
+        return EMPTY_CREDENTIALS
 
-    def _wanted(self) -> TSCredentials | RemoteGuard:
-        delegate = self.delegate
-        if delegate is None:
-            delegate = self.authenticate if isinstance(self.authenticate, Password) else Nothing()
-        match delegate:
-            case Password():
-                return TSPasswordCreds.of(delegate.domain, delegate.user, delegate.password)
-            case SmartCard():
-                return _smart_card(delegate)
-            case Nothing():
-                return TSPasswordCreds.of()
-            case _:
-                return delegate
+    @property
+    def _wanted(self) -> Password | SmartCard | RemoteGuard | Nothing | TSCredentials:
+        """What the caller wants to be delegated."""
+        if self.delegate is not None:
+            return self.delegate
+        return self.authenticate if isinstance(self.authenticate, Password) else Nothing()
 
 
 def _distrust(decision: DelegationDecision, judgement: Judgement, *, by_name: bool) -> CertificateError | None:
@@ -450,24 +351,17 @@ class ServerConfig:
     policy: Policy = dataclasses.field(default_factory=Policy)
     identity: NTLMIdentity = _NEUTRAL_IDENTITY
     """What NTLM's challenge calls us."""
-    _takes_ntlm: bool = dataclasses.field(init=False, repr=False, compare=False)
-    """Whether anybody logs on by NTLM."""
-    _keys: ServiceKeys | None = dataclasses.field(init=False, repr=False, compare=False)
-    """What Kerberos takes tickets with; None where nobody logs on by it."""
+    _choice: AcceptorChoice = dataclasses.field(init=False, repr=False, compare=False)
+    """What clients log on by."""
 
     def __post_init__(self) -> None:
         self._check()
-        object.__setattr__(self, "_takes_ntlm", self.lookup is not None and self.policy.mechanism.ntlm)
-        keys = ServiceKeys(self.keytab) if self.keytab is not None and self.policy.mechanism.kerberos else None
-        object.__setattr__(self, "_keys", keys)
         note_server_name(self.ssl_context)
         if self.certificate is not None:
             present(self.ssl_context, tls_config.chain_of(self.certificate))
         own_public_key(self.ssl_context)  # a context without a usable certificate is refused here, not at a client
-        if not self._takes_ntlm and keys is None:
-            raise ValueError("nobody can log on: ntlm takes a lookup, kerberos a keytab, and the policy must allow it")
-        if keys is not None:
-            require_installed()
+        choice = AcceptorChoice(self.policy, self.identity, ntlm=self.lookup is not None, keytab=self.keytab)
+        object.__setattr__(self, "_choice", choice)
 
     def _check(self) -> None:
         expect("ssl_context", self.ssl_context, ssl.SSLContext)
@@ -491,24 +385,11 @@ class ServerConfig:
 
     def _handshake(self, channel_bindings: bytes | None) -> ServerHandshake:
         return ServerHandshake(
-            DetectingAcceptor(self._mechanisms(channel_bindings)),
+            self._choice.mechanism(channel_bindings),
             self.policy,
             authorize=self.authorize is not None,
             admit=self.admit is not None,
         )
-
-    def _mechanisms(self, channel_bindings: bytes | None) -> list[NegotiableMechanism]:
-        mechanisms: list[NegotiableMechanism] = []
-        if self._takes_ntlm:
-            mechanisms.append(NTLMAcceptor(self.policy, self.identity, channel_bindings=channel_bindings))
-        if self._keys is not None:
-            acceptor = KerberosAcceptor(
-                self._keys,
-                channel_bindings=channel_bindings,
-                allow_rc4=self.policy.dangerous_allow_kerberos_rc4,
-            )
-            mechanisms.append(acceptor)
-        return mechanisms
 
 
 def _decision(  # noqa: PLR0913, PLR0917 - by position, since they are the key of a cache
@@ -544,38 +425,3 @@ def _outcome(event: StepMechanism) -> object:
         return event.run()
     except Exception as error:  # noqa: BLE001 - whatever it is
         return error
-
-
-def _smart_card(card: SmartCard) -> TSSmartCardCreds:
-    """The card as the wire has it: what is empty is left out ([MS-CSSP] 2.2.1.2.2.1)."""
-    names = (UnicodeString(name) if name else None for name in (card.card_name, card.reader_name,
-                                                                card.container_name, card.csp_name))  # fmt: skip
-    hints = (UnicodeString(hint) if hint else None for hint in (card.user, card.domain))
-    return TSSmartCardCreds(SecretText(card.pin), TSCspDataDetail(card.key_spec, *names), *hints)
-
-
-def _tickets(credential: Credential, choice: MechanismChoice, *, guard: bool) -> Tickets | None:
-    """What Kerberos is to log on with; None where it is not to be tried.
-
-    Raises:
-        PolicyError: The credential does not serve what the policy allows, or Kerberos is not installed.
-    """
-    tickets_alone = isinstance(credential, TicketCache | Keytab)
-    wanted = tickets_alone or guard or not choice.ntlm
-    if wanted and (isinstance(credential, NTHash) or not choice.kerberos):
-        what = "remote credential guard" if guard else f"a {type(credential).__name__}"
-        raise PolicyError(
-            f"{what} does not go with a logon by {'nt hash' if choice.kerberos else choice.value}",
-            security_status=SecurityStatus.SEC_E_NO_CREDENTIALS,
-        )
-    if isinstance(credential, NTHash) or not choice.kerberos or not (wanted or _names_realm(credential)):
-        return None
-    if wanted:
-        require_installed()
-    return Tickets(credential, forwardable=guard) if wanted or installed() else None
-
-
-def _names_realm(credential: Password | TicketCache | Keytab) -> bool:
-    """Whether a KDC can be found for the account: a realm has a dot in it, a NetBIOS domain has not."""
-    realm = credential.domain or credential.user.rpartition("@")[2]
-    return "." in realm and (bool(credential.domain) or "@" in credential.user)

@@ -442,7 +442,7 @@ async def test_nothing_of_a_secret_of_kerberos_is_seen(name, kerberos, canaries,
     await see_nothing(case, (client, server), canaries, caplog)
     assert ("context key" in canaries.secrets) is case.fine
     if case.fine:
-        keys = [ticket.keyblock.data for ticket in client._tickets.cache]
+        keys = [ticket.keyblock.data for ticket in client._choice.tickets.cache]
         assert len(keys) >= 2
         leaks = [form for key in keys for form in forms(key) if form in caplog.text]
         assert leaks == []

@@ -3,9 +3,10 @@
 import hmac
 import secrets
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from acredssp.core.binding import client_value, server_value
+from acredssp.core.delegated import TS_CREDENTIALS, FetchedCredentials
 from acredssp.core.events import Delegate
 from acredssp.core.handshake import Answer, Handshake
 from acredssp.core.states import CLIENT_MOVES, State
@@ -22,40 +23,25 @@ from acredssp.mechanisms.base import Mechanism, StepMechanism
 from acredssp.policy import FIRST_SAFE_VERSION, Policy
 from acredssp.status import LOGON_STATUS, NTSTATUS, SecurityStatus
 from acredssp.wire import ts_credentials
-from acredssp.wire.ts_credentials import TSCredentials, TSPasswordCreds, TSRemoteGuardCreds, TSSmartCardCreds
+from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.ts_request import NONCE_SIZE, TSRequest
 
-__all__ = ["ClientHandshake", "FetchedCredentials", "logon_refused"]
+__all__ = ["ClientHandshake", "logon_refused"]
 
 # errorCode also says that the versions do not meet, which is no logon's end.
 _STATUS_OF_ERROR_CODE = LOGON_STATUS | {NTSTATUS.STATUS_NOT_SUPPORTED: SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION}
-
-_KERBEROS = "kerberos"
-"""The name of the mechanism that authenticates servers."""
 
 _SERVER_AUTH: Final = (
     (ServerAuth(0), ServerAuth.CERTIFICATE),
     (ServerAuth.KERBEROS, ServerAuth.KERBEROS | ServerAuth.CERTIFICATE),
 )
-"""By whether Kerberos does, and whether a certificate does: made once, since an enum.Flag is slow to combine."""
-
-_CREDENTIALS: Final = (TSPasswordCreds, TSSmartCardCreds, TSRemoteGuardCreds)
+"""By whether the mechanism authenticates the server, as Kerberos alone does, and whether a certificate does: made once,
+since an enum.Flag is slow to combine."""
 
 _SILENT_DENIAL = (
     "servers of version 2 and 5 and FreeRDP refuse a logon without saying why: check user and password, "
     "with Kerberos the server's keytab and clock"
 )
-
-
-class FetchedCredentials(Protocol):
-    """What is delegated, where somebody has to be asked for it once it is known that it may go."""
-
-    @property
-    def kind(self) -> str:
-        """As of the `TSCredentials` that it will be."""
-
-    def fetch(self) -> bytes:
-        """Return the DER of the `TSCredentials`. May block."""
 
 
 class ClientHandshake(Handshake):
@@ -94,8 +80,8 @@ class ClientHandshake(Handshake):
 
     @property
     def server_auth(self) -> ServerAuth:
-        """What authenticates the server, once it has proven its key: NTLM alone does not."""
-        return _SERVER_AUTH[self.mechanism.name == _KERBEROS][self.certified]
+        """What authenticates the server, once the server has proven its key: NTLM alone does not."""
+        return _SERVER_AUTH[self.mechanism.authenticates_server][self.certified]
 
     def start(self) -> Answer:
         """Return the first TSRequest, or whom the mechanism waits for."""
@@ -172,12 +158,12 @@ class ClientHandshake(Handshake):
     def _send_credentials(self, answer: object) -> Answer:
         credentials, self._credentials = self._credentials, None
         assert credentials is not None
-        if isinstance(answer, _CREDENTIALS):
+        if isinstance(answer, TS_CREDENTIALS):
             credentials = answer
         elif answer is not True:
             raise PolicyError("nobody said what to delegate", security_status=SecurityStatus.SEC_E_DELEGATION_POLICY)
         self.delegated = credentials.kind
-        if isinstance(credentials, _CREDENTIALS):
+        if isinstance(credentials, TS_CREDENTIALS):
             return self._seal_credentials(ts_credentials.encode(credentials))
         return self._wait(StepMechanism(credentials.fetch), self._send_fetched)
 

@@ -114,8 +114,8 @@ class Mechanism(Protocol):
         """Acceptor: who logged on, once known. Initiator: None."""
 
     @property
-    def mutual(self) -> bool:
-        """Whether it has proven both sides to each other; NTLM proves the initiator alone."""
+    def authenticates_server(self) -> bool:
+        """Whether the mechanism has proven the server to the client: Kerberos has once complete, NTLM never does."""
 
     @property
     def ends(self) -> int | None:

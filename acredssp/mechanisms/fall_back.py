@@ -48,9 +48,9 @@ class FallingBack:
         return self._current.principal
 
     @property
-    def mutual(self) -> bool:
-        """Whether both sides are proven; see `Mechanism.mutual`."""
-        return self._current.mutual
+    def authenticates_server(self) -> bool:
+        """Whether the server is proven; see `Mechanism.authenticates_server`."""
+        return self._current.authenticates_server
 
     @property
     def ends(self) -> int | None:

@@ -116,9 +116,9 @@ class _Negotiate(ABC):
         return self._chosen.principal if self.complete else None
 
     @property
-    def mutual(self) -> bool:
-        """Whether the chosen mechanism has proven both sides, once the choice itself is proven."""
-        return self.complete and self._chosen.mutual
+    def authenticates_server(self) -> bool:
+        """Whether the chosen mechanism has proven the server, once the choice itself is proven."""
+        return self.complete and self._chosen.authenticates_server
 
     @property
     def ends(self) -> int | None:
@@ -428,9 +428,9 @@ class DetectingAcceptor:
         return self._inner.principal if self._inner else None
 
     @property
-    def mutual(self) -> bool:
-        """Whether both sides are proven; see `Mechanism.mutual`."""
-        return self._inner is not None and self._inner.mutual
+    def authenticates_server(self) -> bool:
+        """Whether the server is proven; see `Mechanism.authenticates_server`."""
+        return self._inner is not None and self._inner.authenticates_server
 
     @property
     def ends(self) -> int | None:

@@ -419,7 +419,7 @@ class AcceptorState(EstablishState):
         granted = self.flags & _ASC_ANYTIME
         if allocated:
             granted |= _ALLOCATED_MEMORY
-        if final and self.context.handshake.mechanism.mutual:
+        if final and self.context.handshake.mechanism.authenticates_server:
             granted |= _MUTUAL_AUTH
         if final and self.context.tls is not None:
             granted |= self.flags & _ASC_BY_TLS

@@ -307,7 +307,7 @@ def test_remote_credential_guard_takes_a_logon_by_kerberos(credential, choice):
 
 def test_without_kerberos_a_password_logs_on_by_ntlm_and_nothing_else_does(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert client_config(authenticate=ALICE)._tickets is None
+    assert client_config(authenticate=ALICE)._choice.tickets is None
     for make in (
         lambda: client_config(authenticate=TicketCache()),
         lambda: client_config(only_kerberos(), authenticate=ALICE),

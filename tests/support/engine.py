@@ -67,11 +67,11 @@ class Script:
     becomes the token. The mechanism is complete when the script is at its end.
     """
 
-    def __init__(self, *tokens: Progress, name: str = "script") -> None:
+    def __init__(self, *tokens: Progress, name: str = "script", authenticates_server: bool = False) -> None:
         self._tokens = list(tokens)
         self.name = name
         self.fallback = ""
-        self.mutual, self.ends = False, None
+        self.authenticates_server, self.ends = authenticates_server, None
         self.got: list[bytes] = []
         self.answers: list[object] = []
         self._sealed = 0

@@ -132,7 +132,7 @@ class _KerberosContext(ABC):
         self.complete = False
         self.principal: Principal | None = None
         self.ends: int | None = None
-        self.mutual = False
+        self.authenticates_server = False
         self._channel_bindings = channel_bindings
         self._allow_rc4 = allow_rc4
         self._native: NativeContext | None = None
@@ -170,7 +170,7 @@ class _KerberosContext(ABC):
             raise CredSSPError("kerberos: the step was not run") from cause
         if self._native.complete:
             self._finish(self._native)
-            self.mutual = self._native.mutual
+            self.authenticates_server = self._native.mutual
             self._state = _State.DONE
             self.complete = True
         else:

@@ -38,7 +38,7 @@ class NTLMContext:
     name = "ntlm"
     mech_types = (NTLM,)
     fallback = ""
-    mutual = False
+    authenticates_server = False
     ends: int | None = None
 
     complete: bool = False
