@@ -31,13 +31,14 @@ Who calls: the driver in `aio`, the SSPI functions, the carriages, or thirty lin
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Final, NoReturn, TypeAlias
 
 from acredssp.core.client import ClientHandshake
 from acredssp.core.events import Admit, ChooseCertificate, Event, JudgeCertificate
 from acredssp.core.handshake import Answer
-from acredssp.core.own_certificate import own_public_key
+from acredssp.core.own_certificate import OwnCertificate, ask_again, own_certificate, remembered
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
 from acredssp.core.tls import TLSSession, peer_public_key
@@ -182,6 +183,13 @@ class SecurityContext:
         self._plaintext = bytearray()
         """What came of a TSRequest that is not whole; in the end, what came behind the last one."""
         self._farewell = self._last_token = b""
+        self._own_context: object = None
+        """Server: whose certificate is presented."""
+        self._own_certificate: OwnCertificate | None = None
+        """Server: the certificate of that context when the connection was made, which OpenSSL keeps for it."""
+        if tls is not None and self._client is None:
+            self._own_context = tls.context
+            self._own_certificate = remembered(tls.context)
         if tls is None:
             if public_key == b"" or (public_key is None and self._client is None):
                 raise ValueError("the bare shape needs the server's public key: without one nothing is bound")
@@ -383,6 +391,15 @@ class SecurityContext:
             fallback=handshake.mechanism.fallback,
         )
 
+    @property
+    def own_chain(self) -> tuple[bytes, ...]:
+        """The certificates that a server presents over its TLS, in DER, its own first."""
+        assert self.tls is not None
+        own, key = self._own_certificate, self.handshake.public_key
+        if own is None or self.tls.context is not self._own_context or (key and key != own[0]):
+            return own_certificate(self.tls.context)[1]
+        return own[1]
+
     def take_credentials(self) -> TSCredentials | None:
         """Server: hand the delegated credentials over, once; None after that, before the end, and on a client."""
         if not isinstance(self.handshake, ServerHandshake) or self.handshake.state is not _ESTABLISHED:
@@ -438,12 +455,20 @@ class SecurityContext:
     def _tls_established(self, tls: TLSSession) -> Answer | None:
         self._max_fragment = tls.max_fragment
         if self._client is None:
-            self.handshake.tls_established(own_public_key(tls.context))
+            self._note_own_certificate(tls)
             return b"" if tls.has_output else None
         chain, self._chain = self._chain or tls.peer_chain(), ()
         self._client.tls_established(peer_public_key(chain))
         # Not sent yet: the client's Finished and its first TSRequest leave together under TLS 1.3.
         return self._ask_judge(chain) if self._judge else self._client.start()
+
+    def _note_own_certificate(self, tls: TLSSession) -> None:
+        assert isinstance(self.handshake, ServerHandshake)
+        context = tls.context
+        if self._own_certificate is None or context is not self._own_context:  # an SNI callback has chosen it
+            self._own_context, self._own_certificate = context, own_certificate(context)
+        self.handshake.ask_key = functools.partial(ask_again, context)
+        self.handshake.tls_established(self._own_certificate[0])
 
     def _take_record(self, tls: TLSSession, record: Buffer) -> Answer | None:
         plaintext: bytes | bytearray = tls.read(record)

@@ -1,7 +1,8 @@
 """Which certificate a server's `ssl.SSLContext` presents: what CredSSP binds to, and CPython has no getter for.
 
 A context is asked once, by handshakes in memory that go no further than its first flight, and what it presents is
-remembered beside it. It is asked for each kind of certificate in turn:
+remembered beside it. It is asked again where a logon is bound to another key: a renewed certificate may have been
+loaded into it. It is asked for each kind of certificate in turn:
 
 * In TLS 1.2 a hello of our own shows the chain in clear, whatever the context wants of a client afterwards.
 * In TLS 1.3 a hello shows whether the context has a certificate of one kind. Its suites say nothing of kinds, so it may
@@ -16,7 +17,7 @@ an SNI callback may have chosen another context.
 
 import ssl
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from acredssp.core.server_name import ask_without_callback, note_server_name
 from acredssp.core.tls import TLSSession
@@ -30,7 +31,10 @@ from acredssp.wire.tls_hello import (
 )
 from acredssp.wire.x509 import subject_public_key
 
-__all__ = ["own_chain", "own_public_key", "present"]
+__all__ = ["OwnCertificate", "ask_again", "own_certificate", "own_chain", "own_public_key", "present", "remembered"]
+
+OwnCertificate: TypeAlias = tuple[bytes, tuple[bytes, ...]]
+"""The SubjectPublicKey of a certificate, and its chain in DER, its own first."""
 
 _IDENTITY: Final = "acredssp_identity"
 
@@ -62,18 +66,42 @@ _MOST_HELLOS: Final = 2
 """A client's hello, and the one that answers a HelloRetryRequest."""
 
 
-def own_public_key(context: ssl.SSLContext) -> bytes:
-    """Return the SubjectPublicKey of a server context's certificate.
+def own_certificate(context: ssl.SSLContext) -> OwnCertificate:
+    """Return the certificate that a server context presents, by the context's first answer.
 
     Raises:
         PolicyError: The context presents no certificate, or certificates of several kinds.
     """
-    return _identity(context)[0]
+    known = remembered(context)
+    return known if known is not None else _remember(context, _ask_chain(context))
+
+
+def own_public_key(context: ssl.SSLContext) -> bytes:
+    """Return the SubjectPublicKey of a server context's certificate; raises as `own_certificate`."""
+    return own_certificate(context)[0]
 
 
 def own_chain(context: ssl.SSLContext) -> tuple[bytes, ...]:
-    """Return the certificates that a server context presents, in DER, its own first; raises as `own_public_key`."""
-    return _identity(context)[1]
+    """Return the certificates that a server context presents, in DER, its own first; raises as `own_certificate`."""
+    return own_certificate(context)[1]
+
+
+def remembered(context: ssl.SSLContext) -> OwnCertificate | None:
+    """Return what a context has answered; None where it has not been asked."""
+    known: OwnCertificate | None = getattr(context, _IDENTITY, None)
+    return known
+
+
+def ask_again(context: ssl.SSLContext) -> bytes:
+    """Return the SubjectPublicKey of what a context presents now, and remember that: it may have been renewed.
+
+    It takes some milliseconds. A context that does not tell keeps the certificate that the caller has named.
+
+    Raises:
+        PolicyError: The context presents certificates of several kinds by now.
+    """
+    chain = _ask(context, [])
+    return _remember(context, chain)[0] if chain else own_public_key(context)
 
 
 def present(context: ssl.SSLContext, chain: tuple[bytes, ...]) -> None:
@@ -95,15 +123,7 @@ def present(context: ssl.SSLContext, chain: tuple[bytes, ...]) -> None:
     _remember(context, presented or chain)
 
 
-def _identity(context: ssl.SSLContext) -> tuple[bytes, tuple[bytes, ...]]:
-    """The key, which every connection needs, and the chain."""
-    identity: tuple[bytes, tuple[bytes, ...]] | None = getattr(context, _IDENTITY, None)
-    if identity is None:
-        identity = _remember(context, _ask_chain(context))
-    return identity
-
-
-def _remember(context: ssl.SSLContext, chain: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, ...]]:
+def _remember(context: ssl.SSLContext, chain: tuple[bytes, ...]) -> OwnCertificate:
     identity = subject_public_key(chain[0]), chain
     setattr(context, _IDENTITY, identity)
     return identity

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hmac
+from collections.abc import Callable
 from typing import Final
 
 from acredssp.core.binding import client_value, server_value
@@ -51,6 +52,8 @@ class ServerHandshake(Handshake):
         super().__init__(mechanism, policy)
         self._authorize = authorize
         self._admit = admit
+        self.ask_key: Callable[[], bytes] | None = None
+        """Tells which key the server presents by now, which may take some milliseconds; None where nobody knows."""
         self._nonce: bytes | None = None
         self._pub_key_auth: bytes | None = None
         """Beside the token that the mechanism was given last; None for none."""
@@ -154,8 +157,8 @@ class ServerHandshake(Handshake):
         """Compare the client's value, and only then answer with ours."""
         if self._nonce is None and self.version >= FIRST_SAFE_VERSION:
             raise RemoteProtocolError("no clientNonce, which version 5 and later demand")
-        expected = client_value(self.version, self._nonce, self.public_key)
-        if not hmac.compare_digest(self._unseal_key(pub_key_auth), expected):
+        value = self._unseal_key(pub_key_auth)
+        if not self._is_bound(value) and not self._is_bound_to_renewed_key(value):
             raise PublicKeyMismatch(
                 "the client is bound to another tls channel",
                 nt_status=NTSTATUS.STATUS_LOGON_FAILURE,
@@ -165,6 +168,26 @@ class ServerHandshake(Handshake):
         self._advance(State.AUTH_INFO)
         self._proven = True
         return TSRequest(self.policy.max_version, token, pub_key_auth=sealed).encode()
+
+    def _is_bound(self, value: bytes) -> bool:
+        return hmac.compare_digest(value, client_value(self.version, self._nonce, self.public_key))
+
+    def _is_bound_to_renewed_key(self, value: bytes) -> bool:
+        """Whether the client is bound to a key that has taken the place of the one that the server knew of.
+
+        Only a logon that is proven comes here, so no stranger has the server ask.
+        """
+        if self.ask_key is None:
+            return False
+        try:
+            key = self.ask_key()
+        except CredSSPError as error:
+            error.nt_status = NTSTATUS.STATUS_LOGON_FAILURE  # to the peer it is another key, like any
+            raise
+        if key == self.public_key:
+            return False
+        self.public_key = key
+        return self._is_bound(value)
 
     def _unseal_key(self, pub_key_auth: bytes) -> bytes:
         try:

@@ -212,7 +212,7 @@ def _server_chain(state: InitiatorState) -> tuple[bytes, ...]:
 
 def _own_chain(state: AcceptorState) -> tuple[bytes, ...]:
     if state.context.tls is not None:
-        return own_chain(state.context.tls.context)  # true after an SNI callback swapped the context
+        return state.context.own_chain
     assert state.credential.server is not None
     return own_chain(state.credential.server.ssl_context)
 

@@ -17,11 +17,13 @@ Where that does not fit the failure is on the handle already (`error`), and the 
 """
 
 import dataclasses
+import functools
 from typing import Final, TypeVar
 
 from acredssp.core.client_certificate import WatchingTLSSession
 from acredssp.core.context import StepResult
-from acredssp.core.own_certificate import own_public_key
+from acredssp.core.own_certificate import ask_again, own_public_key
+from acredssp.core.server import ServerHandshake
 from acredssp.credentials import Password
 from acredssp.delegation import CredentialClass
 from acredssp.errors import CredSSPError, LocalProtocolError
@@ -535,6 +537,8 @@ def _new_acceptor(phCredential: CredHandle | None, call: _Call) -> AcceptorState
     else:
         key = own_public_key(config.ssl_context)
         context = config.new_bare_context(public_key=key, channel_bindings=bindings)
+        assert isinstance(context.handshake, ServerHandshake)
+        context.handshake.ask_key = functools.partial(ask_again, config.ssl_context)
     return AcceptorState(credential, context, call.flags)
 
 

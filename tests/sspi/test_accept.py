@@ -2,15 +2,19 @@
 
 import asyncio
 import inspect
+import ssl
 
 import pytest
-from support.endpoints import BOB
-from support.sspi import CONTINUE, INCOMPLETE, OK, SERVER_FLAGS, Server, inbound, outbound, pair, talk
+from support.endpoints import BOB, CERTIFICATE, KEY, client_config, server_config
+from support.records import query
+from support.sspi import CONTINUE, INCOMPLETE, OK, SERVER_FLAGS, Client, Server, inbound, outbound, pair, talk
 
+from acredssp.policy import Policy
 from acredssp.sspi import (
     SECBUFFER_EMPTY,
     SECBUFFER_MISSING,
     SECBUFFER_TOKEN,
+    SECPKG_ATTR,
     SECURITY_NATIVE_DREP,
     SECURITY_NETWORK_DREP,
     AcceptSecurityContext,
@@ -19,9 +23,11 @@ from acredssp.sspi import (
     CtxtHandle,
     SecBuffer,
     SecBufferDesc,
+    SecPkgContext_RemoteCertContext,
     SecurityStatus,
     TimeStamp,
 )
+from acredssp.tls_config import self_signed, server_context_from_pem
 from acredssp.wire.ts_credentials import TSPasswordCreds
 
 INVALID_HANDLE = SecurityStatus.SEC_E_INVALID_HANDLE
@@ -261,3 +267,23 @@ async def test_a_server_has_a_context_for_each_client():
         await talk(client, server)
     assert [server.status for server in servers] == [OK, OK, OK]
     assert len({server.handle.dwLower for server in servers}) == 3
+
+
+@pytest.mark.parametrize("package", ["CREDSSP", "TSSSP"])
+async def test_a_certificate_that_was_renewed_in_its_context_serves_on(package, tmp_path):
+    """Also where the caller runs TLS: the credentials' context says which certificate that is."""
+    renewed, key = await asyncio.to_thread(self_signed, ["localhost"], "ec")
+    context = await asyncio.to_thread(server_context_from_pem, Policy(), CERTIFICATE, KEY)
+    credential = await inbound(server_config(ssl_context=context), package)
+    file = tmp_path / "renewed.pem"
+    await asyncio.to_thread(file.write_bytes, key + renewed)
+    await asyncio.to_thread(context.load_cert_chain, file)
+    config = client_config(Policy(dangerous_accept_any_certificate=True))
+    der = ssl.PEM_cert_to_DER_cert(renewed.decode())
+    for _ in range(2):
+        client = Client(await outbound(config, package), certificate=der if package == "TSSSP" else None)
+        server = Server(credential)
+        await talk(client, server)
+        assert (client.status, server.status) == (OK, OK), (client.error, server.error)
+        own = await query(server, SECPKG_ATTR.LOCAL_CERT_CONTEXT, SecPkgContext_RemoteCertContext())
+        assert own.pbCertEncoded == der
