@@ -37,6 +37,7 @@ from acredssp.core.events import (
     LookupCredential,
     StepMechanism,
 )
+from acredssp.core.record_sizes import RecordSizes
 from acredssp.core.states import State
 from acredssp.credentials import (
     Account,
@@ -167,6 +168,7 @@ __all__ = [
     "PolicyError",
     "Principal",
     "PublicKeyMismatch",
+    "RecordSizes",
     "RemoteGuard",
     "RemoteProtocolError",
     "RestrictedAdministration",

@@ -69,6 +69,7 @@ NAMES = [
     "Principal",
     "PublicKeyMismatch",
     "RDP",
+    "RecordSizes",
     "RemoteGuard",
     "RemoteProtocolError",
     "RestrictedAdministration",

@@ -39,6 +39,7 @@ from acredssp.core.client import ClientHandshake
 from acredssp.core.events import Admit, ChooseCertificate, Event, JudgeCertificate
 from acredssp.core.handshake import Answer
 from acredssp.core.own_certificate import OwnCertificate, ask_again, own_certificate, remembered
+from acredssp.core.record_sizes import RecordSizes, record_sizes
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
 from acredssp.core.tls import TLSSession, peer_public_key
@@ -399,6 +400,18 @@ class SecurityContext:
         if own is None or self.tls.context is not self._own_context or (key and key != own[0]):
             return own_certificate(self.tls.context)[1]
         return own[1]
+
+    @property
+    def record_sizes(self) -> RecordSizes:
+        """What a TLS record adds to the application's data, for a caller that seals messages one by one.
+
+        Raises:
+            LocalProtocolError: TLS is not up yet, or is the caller's own (the bare shape).
+            PolicyError: SEC_E_CRYPTO_SYSTEM_INVALID: the cipher suite protects no messages.
+        """
+        if self.tls is None or not self.tls.cipher:
+            raise LocalProtocolError("expected a context with tls inside that is up, got one without")
+        return record_sizes(self.tls.version, self.tls.cipher)
 
     def take_credentials(self) -> TSCredentials | None:
         """Server: hand the delegated credentials over, once; None after that, before the end, and on a client."""

@@ -21,11 +21,11 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from acredssp.core.tls import MAX_PLAINTEXT, TLSSession
+from acredssp.core.record_sizes import RecordSizes, record_sizes
+from acredssp.core.tls import TLSSession
 from acredssp.errors import CredSSPError, TLSError
 from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
-from acredssp.sspi.ciphers import CipherSuite, cipher_suite
 from acredssp.sspi.context import EstablishState, established
 from acredssp.sspi.flags import SECBUFFER, SECQOP
 from acredssp.sspi.handles import CtxtHandle, Use, failure
@@ -147,19 +147,19 @@ def stream_sizes(tls: TLSSession) -> SecPkgContext_StreamSizes:
     Raises:
         PolicyError: SEC_E_CRYPTO_SYSTEM_INVALID.
     """
-    suite = _suite(tls)
+    sizes = _record_sizes(tls)
     tls.answer()
     return SecPkgContext_StreamSizes(
-        cbHeader=tls.output_size + suite.header,
-        cbTrailer=suite.front + suite.trailer,
-        cbMaximumMessage=MAX_PLAINTEXT,
+        cbHeader=tls.output_size + sizes.header,
+        cbTrailer=sizes.front + sizes.trailer,
+        cbMaximumMessage=sizes.max_message,
         cBuffers=_BUFFERS,
-        cbBlockSize=suite.block,
+        cbBlockSize=sizes.block,
     )
 
 
-def _suite(tls: TLSSession) -> CipherSuite:
-    return cipher_suite(tls.version, tls.cipher)
+def _record_sizes(tls: TLSSession) -> RecordSizes:
+    return record_sizes(tls.version, tls.cipher)
 
 
 def _check_sequence(MessageSeqNo: int) -> None:
@@ -263,7 +263,7 @@ def _size(buffer: SecBuffer) -> int:
 
 def _decrypt(message: SecBufferDesc, MessageSeqNo: int, state: EstablishState) -> SecurityStatus:
     tls = message_tls(state)
-    header = _suite(tls).header
+    header = _record_sizes(tls).header
     _check_sequence(MessageSeqNo)
     data = _decrypt_buffers(message)
     have = _size(data)
