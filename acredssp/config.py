@@ -14,6 +14,7 @@ from typing import Final
 
 from acredssp import tls_config
 from acredssp.arguments import expect, expect_callable, expect_host_name, expect_service_name
+from acredssp.certificates.judgement import OptionNames
 from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext
 from acredssp.core.delegated import DELEGABLE, EMPTY_CREDENTIALS, as_sent
@@ -49,6 +50,9 @@ _audit = logging.getLogger("acredssp.audit")
 _DECISIONS: Final = 128
 """Decisions that a configuration remembers: every logon to a server comes to the same one, and to work it out anew
 takes 39,000 instructions."""
+
+_FOR_WANT_OF_PROOF: Final = frozenset({SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED, SecurityStatus.SEC_E_POLICY_NLTM_ONLY})
+"""What a server is refused that nothing but NTLM authenticates."""
 
 _NEUTRAL_IDENTITY: Final = NTLMIdentity("ACREDSSP")
 """Everybody may read a challenge, so by default it does not tell the machine's name."""
@@ -195,14 +199,26 @@ class ClientConfig:
         """Whether the caller named authorities or pins, and did not leave it to the operating system."""
         return self.trust is not None and bool(self.trust.pins or self.trust.authorities)
 
-    def judgement_of(self, chain: tuple[bytes, ...], name: str) -> Judgement | None:
+    def judgement_of(
+        self,
+        chain: tuple[bytes, ...],
+        name: str,
+        options: OptionNames = OptionNames(),  # noqa: B008 - a frozen value
+    ) -> Judgement | None:
         """Judge a server's certificate chain now, under the name that was asked for, and raise nothing.
+
+        Args:
+            chain: Certificates in DER, the server's own first.
+            name: The name that was asked for.
+            options: What the hint calls the caller's options.
 
         Returns:
             The verdict with its reason; None where the caller named nobody to trust and the policy takes any
             certificate unseen.
         """
-        return self._trust.judge(chain, name, dt.datetime.now(dt.UTC)) if self._trust is not None else None
+        if self._trust is None:
+            return None
+        return self._trust.judge(chain, name, dt.datetime.now(dt.UTC), options=options)
 
     def judge(self, chain: tuple[bytes, ...], name: str) -> bool:
         """Judge a server's certificate chain now, under the name that was asked for: the answer to `JudgeCertificate`.
@@ -236,8 +252,8 @@ class ClientConfig:
             delegate: Whether to delegate at all.
             mutual_auth: Whether the server has to be authenticated; None for the configuration's `mutual_auth`.
             certificate: What was found of the server's certificate, for people.
-            judgement: What `trust` says of the server's certificate, where that has not ended the logon; None where it
-                has been asked already.
+            judgement: What `trust` says of the server's certificate, where that has not ended the logon; None where
+                `trust` has been asked already, or is not asked at all.
             by_name: Whether the caller named the trust that `judgement` is of; None for `trusts_by_name`.
 
         Returns:
@@ -319,12 +335,15 @@ class ClientConfig:
 def _distrust(decision: DelegationDecision, judgement: Judgement, *, by_name: bool) -> CertificateError | None:
     """Return what ends a logon on a certificate that is not trusted; None where the decision stands.
 
-    The policy's own refusals come first. A wrong name is why mutual authentication fails, so that is said instead.
+    The policy's own refusals come first, and say what is wrong with the certificate where a better one would help. A
+    wrong name is why mutual authentication fails, so that is said instead.
     """
     if judgement.trusted:
         return None
-    if decision.status is SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED:
-        return judgement.error() if judgement.verdict is Verdict.WRONG_NAME else None
+    if decision.status in _FOR_WANT_OF_PROOF:
+        failed = decision.status is SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED
+        wrong_name = failed and judgement.verdict is Verdict.WRONG_NAME
+        return judgement.error() if wrong_name else judgement.error_for(decision.error())
     sends = decision.allowed and decision.sends != NOTHING
     return judgement.error() if sends and by_name else None
 

@@ -291,8 +291,12 @@ class DelegationDecision:
             PolicyError: It may not; the hint names the setting to change.
         """
         if self.status is not SecurityStatus.SEC_E_OK:
-            message, hint = self._reason()
-            raise PolicyError(message, security_status=self.status, hint=hint)
+            raise self.error()
+
+    def error(self) -> PolicyError:
+        """Return the error that ends a logon by this refusal; the hint names the setting to change."""
+        message, hint = self._reason()
+        return PolicyError(message, security_status=self.status, hint=hint)
 
     @property
     def record(self) -> dict[str, object]:
@@ -326,15 +330,14 @@ class DelegationDecision:
         source = self.request.credential_class
         what = f"{source.value} credentials"
         if self.status is SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED:
-            found = f": its certificate is {self.request.certificate}" if self.request.certificate else ""
-            hint = (
-                "trust its certificate's authority, pin its key, use kerberos, or do not ask for mutual authentication"
+            return (
+                "the server could not be authenticated by a trusted certificate or by kerberos",
+                "give it a certificate that the client trusts, use kerberos, or do not ask for mutual authentication",
             )
-            return f"the server could not be authenticated{found}", hint
         if self.status is SecurityStatus.SEC_E_POLICY_NLTM_ONLY:
             return (
                 f"the delegation policy keeps {what} from {target} as long as only ntlm authenticates it",
-                f"give it a trusted certificate, pin its key, use kerberos, or list it in {self.setting}",
+                f"give it a certificate that the client trusts, use kerberos, or list it in {self.setting}",
             )
         if self.setting == _RESTRICTED:
             return (

@@ -19,7 +19,7 @@ from cryptography import x509
 
 from acredssp.arguments import expect
 from acredssp.certificates.host_names import check_name
-from acredssp.certificates.judgement import Judgement, Refusal, Verdict
+from acredssp.certificates.judgement import Judgement, OptionNames, Refusal, Verdict
 from acredssp.certificates.link import readable
 from acredssp.certificates.path import Anchors, check_path
 from acredssp.errors import RemoteProtocolError
@@ -36,17 +36,13 @@ _MOST_PINS: Final = 3
 
 _ADVICE: Final = {
     Verdict.EXPIRED: "see that the clocks of both sides are right, or have the certificate renewed",
-    Verdict.WRONG_NAME: "ask for the server by a name that its certificate has (--server-name, server_hostname)",
+    Verdict.WRONG_NAME: "ask for the server by a name that its certificate has",
     Verdict.WRONG_USAGE: "have it issued for servers",
     Verdict.WEAK: "have it renewed with a stronger key and signature",
     Verdict.UNTRUSTED: "have the server's certificates put right",
 }
 """What to do where trusting another authority would not help."""
-_WEAK_ADVICE: Final = (
-    f"{_ADVICE[Verdict.WEAK]}, or let weak ones in "
-    "(--dangerous-allow-weak-certificates, Trust(dangerous_allow_weak_certificates=True))"
-)
-"""Of a weak certificate where the switch is off."""
+_OPTION_NAMES: Final = OptionNames()
 _NO_NAMES: Final = "have it renewed with the names of its host as subjectAltName"
 
 
@@ -105,13 +101,16 @@ class Trust:
         """
         return cls(pins=frozenset(pins))
 
-    def judge(self, chain: Sequence[bytes], name: str, now: dt.datetime) -> Judgement:
+    def judge(
+        self, chain: Sequence[bytes], name: str, now: dt.datetime, *, options: OptionNames = _OPTION_NAMES
+    ) -> Judgement:
         """Judge the chain of a server that was asked for as `name`. It raises nothing, whatever the chain holds.
 
         Args:
             chain: Certificates in DER, the server's own first, as they came.
             name: DNS name or IP address.
             now: The time, aware.
+            options: What the hint calls the caller's options.
         """
         if not chain:
             return Judgement(Verdict.UNTRUSTED, "the server has shown no certificate", _ADVICE[Verdict.UNTRUSTED])
@@ -120,7 +119,7 @@ class Trust:
         except RemoteProtocolError as error:
             reason = f"the server's certificate cannot be read: {error}"
             return Judgement(Verdict.UNTRUSTED, reason, _ADVICE[Verdict.UNTRUSTED], 0)
-        return _TRUSTED if pin in self.pins else self._judge(chain, name, now, pin)
+        return _TRUSTED if pin in self.pins else self._judge(chain, name, now, pin, options)
 
     def check(self, chain: Sequence[bytes], name: str, now: dt.datetime) -> None:
         """Judge as `judge` does, and raise unless the verdict is TRUSTED.
@@ -132,7 +131,7 @@ class Trust:
         if not judgement.trusted:
             raise judgement.error()
 
-    def _judge(self, chain: Sequence[bytes], name: str, now: dt.datetime, pin: str) -> Judgement:
+    def _judge(self, chain: Sequence[bytes], name: str, now: dt.datetime, pin: str, options: OptionNames) -> Judgement:
         if self._anchors is None:
             object.__setattr__(self, "_anchors", Anchors(self.authorities))
         assert self._anchors is not None
@@ -140,24 +139,32 @@ class Trust:
             leaf = check_path(chain, self._anchors, now, allow_weak=self.dangerous_allow_weak_certificates)
             check_name(leaf, name)
         except Refusal as refusal:
-            return self._refused(refusal, pin)
+            return self._refused(refusal, pin, options)
         return _TRUSTED
 
-    def _refused(self, refusal: Refusal, pin: str) -> Judgement:
+    def _refused(self, refusal: Refusal, pin: str, options: OptionNames) -> Judgement:
         # Only the name is looked at after an authority has vouched. Any other fault may be of a stranger's choice.
         if self.pins and refusal.verdict is not Verdict.WRONG_NAME:
             return self._another_key(refusal, pin)
-        advice = _NO_NAMES if refusal.no_names else _ADVICE[refusal.verdict]
-        if refusal.verdict is Verdict.WEAK and not self.dangerous_allow_weak_certificates:
-            advice = _WEAK_ADVICE
+        advice = self._advice(refusal, options)
         if not self.pins:  # else a key that came is never offered in place of the one that is known
             known = "if you know this server, "
-            pinned = f"pin its key (--pin, Trust.pinned): {pin}"
+            pinned = f"pin its key ({options.pin}): {pin}"
             if refusal.no_authority:
-                advice = f"{known}trust its authority (--ca, Trust.from_file) or {pinned}"
+                advice = f"{known}trust its authority ({options.authority}) or {pinned}"
             else:
                 advice = f"{advice}; {known}{pinned}"
         return Judgement(refusal.verdict, refusal.reason, advice, refusal.position)
+
+    def _advice(self, refusal: Refusal, options: OptionNames) -> str:
+        if refusal.no_names:
+            return _NO_NAMES
+        advice = _ADVICE[refusal.verdict]
+        if refusal.verdict is Verdict.WRONG_NAME:
+            return f"{advice} ({options.name})"
+        if refusal.verdict is Verdict.WEAK and not self.dangerous_allow_weak_certificates:
+            return f"{advice}, or let weak ones in ({options.weak})"
+        return advice
 
     def _another_key(self, refusal: Refusal, pin: str) -> Judgement:
         expected = " or ".join(sorted(self.pins)[:_MOST_PINS]) + (" or another" if len(self.pins) > _MOST_PINS else "")

@@ -188,10 +188,11 @@ def test_mutual_authentication_comes_first(delegate, kind, restricted):
     )
     decision = decide(policy, auth=NOBODY, mutual_auth=True, delegate=delegate, kind=kind, certificate="expired")
     assert (decision.status, decision.sends, decision.setting) == (MUTUAL_AUTH_FAILED, "nothing", "")
-    with pytest.raises(PolicyError, match="its certificate is expired") as caught:
+    with pytest.raises(PolicyError, match="by a trusted certificate or by kerberos") as caught:
         decision.check()
     assert caught.value.security_status is MUTUAL_AUTH_FAILED
-    assert "pin its key" in caught.value.hint
+    assert "certificate that the client trusts" in caught.value.hint
+    assert "pin" not in str(caught.value), "nobody may pin a key that has not been judged"
 
 
 @pytest.mark.requirement("delegation.procedure")
@@ -220,7 +221,7 @@ def test_no_list_is_asked_where_nothing_is_to_go(fields, auth):
             {"AllowFreshCredentialsWhenNTLMOnly": False},
             NOBODY,
             NTLM_ONLY,
-            "pin its key, use kerberos, or list it in AllowFreshCredentialsWhenNTLMOnly",
+            "trusts, use kerberos, or list it in AllowFreshCredentialsWhenNTLMOnly",
         ),
         ({"AllowFreshCredentialsWhenNTLMOnly": False}, ServerAuth.CERTIFICATE, OK, None),
         (

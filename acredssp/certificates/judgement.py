@@ -7,10 +7,10 @@ import dataclasses
 import enum
 from typing import Final
 
-from acredssp.errors import CertificateError
+from acredssp.errors import CertificateError, PolicyError
 from acredssp.status import SecurityStatus, Stage
 
-__all__ = ["Judgement", "Refusal", "Verdict"]
+__all__ = ["Judgement", "OptionNames", "Refusal", "Verdict"]
 
 
 class Verdict(enum.Enum):
@@ -47,6 +47,20 @@ _STATUS: Final = {
 }
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OptionNames:
+    """What the options that a hint recommends are called where the reader of the hint sets them."""
+
+    name: str = "--server-name, server_hostname"
+    """The name that the server is asked for by."""
+    authority: str = "--ca, Trust.from_file"
+    """A trusted authority."""
+    pin: str = "--pin, Trust.pinned"
+    """A pinned key."""
+    weak: str = "--dangerous-allow-weak-certificates, Trust(dangerous_allow_weak_certificates=True)"
+    """The switch that lets weak certificates in."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judgement:
     """The verdict on a server's certificate, and its reason."""
@@ -75,6 +89,16 @@ class Judgement:
         return CertificateError(
             self.reason, security_status=self.verdict.security_status, stage=Stage.TLS, hint=self.hint or None
         )
+
+    def error_for(self, refused: PolicyError) -> CertificateError:
+        """Return the error of a policy that asks for an authenticated server, with why the certificate is none.
+
+        Args:
+            refused: What the policy says. Its status stays.
+        """
+        # Nothing makes up for a key that differs: somebody may be in between.
+        hint = self.hint if self.verdict is Verdict.PIN_DIFFERS else f"{self.hint}; otherwise, {refused.hint}"
+        return CertificateError(f"{refused.message}: {self.reason}", security_status=refused.security_status, hint=hint)
 
 
 class Refusal(Exception):

@@ -16,6 +16,7 @@ from typing import Final
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
 from acredssp.aio.driver import Pending
+from acredssp.certificates.judgement import OptionNames
 from acredssp.config import ClientConfig
 from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext, StepResult
@@ -40,6 +41,12 @@ __all__ = ["AcceptorState", "EstablishState", "InitiatorState", "established"]
 _OK: Final = SecurityStatus.SEC_E_OK
 _TRUSTED: Final = Verdict.TRUSTED
 _TRUSTED_NAME: Final = Verdict.TRUSTED.name.lower()
+_OPTION_NAMES: Final = OptionNames(
+    name="pszTargetName",
+    authority="hRootStore=Trust.from_file(...)",
+    pin="hRootStore=Trust.pinned(...)",
+    weak="hRootStore=Trust(dangerous_allow_weak_certificates=True, ...)",
+)
 
 # Plain integers: an operator or `in` of an IntFlag is a Python call, at some ten times the price.
 _DELEGATE: Final = ISC_REQ.DELEGATE.value  # these three have one value in all four families
@@ -366,7 +373,7 @@ class InitiatorState(EstablishState):
         self.chain = chain
         configs = self._configs
         for config in [config for config in configs if config.trusts_by_name] or configs[:1]:
-            self._judgement = config.judgement_of(chain, self.target.host)
+            self._judgement = config.judgement_of(chain, self.target.host, _OPTION_NAMES)
             if self.verdict is not _TRUSTED:
                 return
 

@@ -25,6 +25,7 @@ from acredssp.sspi import (
 from acredssp.tls_config import self_signed
 from acredssp.trust import Trust
 from acredssp.wire.ts_credentials import TSPasswordCreds
+from acredssp.wire.x509 import pin_of
 
 AUTHORITY = Trust(authorities=(x509.load_der_x509_certificate(CERTIFICATE_DER),))
 """Of the servers' own certificate, which is for localhost."""
@@ -129,6 +130,33 @@ async def test_mutual_authentication_fails_by_its_own_status_but_for_a_wrong_nam
     trust, host, _ = DISTRUSTED[kind]
     client, _, admitted = await log_on(client_config(trust=trust), host, flags, package)
     assert (client.status, admitted) == (status, [])
+
+
+NTLM_ONLY = {"delegation": DelegationPolicy(allow_fresh_credentials_when_ntlm_only=SPNList())}
+REASONS = {
+    "pin": f"the server's key is not the pinned one: expected {'00' * 32}, got {pin_of(CERTIFICATE_DER)}",
+    "authority": "the server's certificate is signed by itself, and is not among the trusted authorities",
+    "name": "not for another.example: it is for localhost",
+}
+
+
+@pytest.mark.requirement("R67", "R70")
+@pytest.mark.parametrize("case", ["mutual", "ntlm_only"])
+@pytest.mark.parametrize("kind", DISTRUSTED)
+async def test_a_refusal_for_want_of_proof_says_what_is_wrong_with_the_certificate(kind, case, package):
+    trust, host, _ = DISTRUSTED[kind]
+    changes, flags = ({}, MUTUAL) if case == "mutual" else (NTLM_ONLY, CLIENT_FLAGS)
+    client, _, _ = await log_on(client_config(trust=trust, **changes), host, flags, package)
+    error = client.error
+    assert REASONS[kind] in error.message
+    for foreign in ("--", "server_hostname", kind == "pin" and "pin its key", "pin_differs", "is untrusted"):
+        assert not foreign or foreign not in str(error)
+    if kind == "pin":
+        assert error.hint.startswith("somebody may be in between")
+    elif kind == "name":
+        assert "(pszTargetName)" in error.hint
+    else:
+        assert "hRootStore=Trust.from_file(...)" in error.hint
 
 
 @pytest.mark.parametrize("kind", DISTRUSTED)
