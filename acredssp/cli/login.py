@@ -8,7 +8,9 @@ import socket
 import time
 from typing import Any, cast
 
-from acredssp.aio.streams import start_credssp
+from acredssp.aio.handshake import Handshake, Names
+from acredssp.aio.protocol import CredSSPProtocol
+from acredssp.aio.transport import SecureTransport, start_application
 from acredssp.carriage.base import Carriage, Sequence
 from acredssp.cli.arguments import Address
 from acredssp.cli.nobody import Nobody
@@ -101,37 +103,40 @@ async def log_on(login: Login) -> tuple[LoginReport, CredSSPError | None]:
     started = time.perf_counter()
     carriage = _Watched(login.carriage)
     error: CredSSPError | None = None
-    transport: asyncio.Transport | None = None
+    transport: SecureTransport | None = None
     try:
-        transport = await _connect(login)
+        connection = await _connect(login)
         left = login.timeout - (time.perf_counter() - started)
-        transport = await start_credssp(
-            transport,
-            transport.get_protocol(),
-            login.config,
-            carriage=carriage,
-            server_hostname=login.server_hostname,
-            spn=login.spn,
-            handshake_timeout=left,
-        )
+        transport = await _handshake(connection, login, carriage, left)
     except CredSSPError as failure:
         error = failure
     elapsed = time.perf_counter() - started
-    if transport is not None and error is None:
+    if transport is not None:
         await _close(transport)
-    elif transport is not None:
-        transport.abort()  # it is closed already, unless the handshake could not even begin
     _logger.debug("%s after %.1f ms", "failed" if error else "logged on", elapsed * 1000)
     return LoginReport.of(error, carriage.info, elapsed), error
 
 
-async def _connect(login: Login) -> asyncio.Transport:
-    """Make the TCP connection; whatever is wrong with it is a `CredSSPError` of stage CONNECT."""
+async def _handshake(connection: CredSSPProtocol, login: Login, carriage: Carriage, left: float) -> SecureTransport:
+    names = Names(None, login.server_hostname, login.spn)
+    try:
+        handshake = Handshake(connection, login.config, carriage, names=names, timeout=left)
+    except BaseException:  # the handshake could not even begin
+        connection.abort()
+        raise
+    return await handshake.run()
+
+
+async def _connect(login: Login) -> CredSSPProtocol:
+    """Make the TCP connection; whatever is wrong with it is a `CredSSPError` of stage CONNECT.
+
+    The connection keeps what a server says before the handshake begins: an SSH server greets, for one.
+    """
     address, loop = login.address, asyncio.get_running_loop()
     _logger.debug("connecting to %s", address)
     try:
         async with asyncio.timeout(login.timeout):
-            transport, _ = await loop.create_connection(Nobody, address.host, address.port)
+            transport, connection = await loop.create_connection(CredSSPProtocol, address.host, address.port)
     except TimeoutError:
         raise HandshakeTimeout(f"no connection to {address}", stage=Stage.CONNECT) from None
     except socket.gaierror as error:
@@ -145,12 +150,11 @@ async def _connect(login: Login) -> asyncio.Transport:
             hint="check that a server listens at this address",
         ) from None
     _logger.debug("connected to %s", transport.get_extra_info("peername"))
-    return transport
+    return connection
 
 
-async def _close(transport: asyncio.Transport) -> None:
-    protocol = transport.get_protocol()
-    assert isinstance(protocol, Nobody)
+async def _close(transport: SecureTransport) -> None:
+    protocol = start_application(transport, Nobody)
     transport.close()
     try:
         async with asyncio.timeout(_CLOSE_GRACE):
