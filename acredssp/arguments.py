@@ -3,15 +3,23 @@
 No text quotes a value of a wrong type: it may be a secret.
 """
 
+import contextlib
 import functools
+import ipaddress
+import re
 from typing import Final
 
-__all__ = ["expect", "expect_callable", "expect_host_name", "expect_service_name"]
+__all__ = ["expect", "expect_callable", "expect_host_name", "expect_service_name", "expect_target_name"]
 
 _MAX_HOST_NAME: Final = 255
 """Bytes of a name in TLS (OpenSSL's bound, and that of DNS)."""
 _MAX_SERVICE_NAME: Final = 1024
 """Characters; a service principal name in a directory has at most as many."""
+_MAX_PORT: Final = 65535
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""What a resolver looks for. Underscores are in no standard and in many names; a hyphen does not come first."""
+_SERVICE_CLASS: Final = re.compile(r"[^\s/](?:[^/]*[^\s/])?")
+"""Spaces may be within it: Hyper-V's is `Microsoft Virtual Console Service`."""
 
 
 def expect(name: str, value: object, *kinds: type | None) -> None:
@@ -54,25 +62,73 @@ def expect_host_name(name: str, value: str) -> None:
 
 
 def expect_service_name(name: str, value: str) -> None:
-    """See that the argument `name` is a service principal name, or empty.
+    """See that the argument `name` is a service principal name: SERVICE/host, SERVICE/host:port or SERVICE/host/name.
 
     Raises:
         TypeError: It is no text.
         ValueError: No directory can have it.
     """
     expect(name, value, str)
-    if len(value) > _MAX_SERVICE_NAME or not value.isprintable():
-        expected = f"a service principal name of at most {_MAX_SERVICE_NAME} printable characters, as TERMSRV/host"
+    if not _is_service_name(value):
+        expected = f"SERVICE/host, SERVICE/host:port or SERVICE/host/name, at most {_MAX_SERVICE_NAME} characters"
         raise ValueError(f"{name}: expected {expected}, got {_short(value)}")
+
+
+def expect_target_name(name: str, value: str) -> None:
+    """See that the argument `name` is a service principal name, a host alone with or without a port, or empty.
+
+    That is what SSPI's `pszTargetName` may be; empty is nobody in particular.
+
+    Raises:
+        TypeError: It is no text.
+        ValueError: It is none of them.
+    """
+    expect(name, value, str)
+    if value and not _is_host_name(value) and not _is_host_with_port(value):
+        expect_service_name(name, value)
 
 
 @functools.lru_cache(maxsize=256)  # a client has few servers and many connections; 2 us each time else
 def _is_host_name(value: str) -> bool:
     try:
-        size = len(value.encode("idna"))
+        encoded = value.encode("idna")
     except UnicodeError:
         return False
-    return 0 < size <= _MAX_HOST_NAME and value.isprintable() and " " not in value
+    if ":" in value:
+        return _is_ipv6_address(value)
+    return 0 < len(encoded) <= _MAX_HOST_NAME and _HOST_NAME.fullmatch(encoded.decode("ascii")) is not None
+
+
+def _is_ipv6_address(value: str) -> bool:
+    """Whether it is one, with or without a zone (`fe80::1%eth0`)."""
+    with contextlib.suppress(ValueError):
+        ipaddress.IPv6Address(value)
+        return True
+    return False
+
+
+@functools.lru_cache(maxsize=256)
+def _is_service_name(value: str) -> bool:
+    service, slash, rest = value.partition("/")
+    host, second_slash, instance = rest.partition("/")
+    if len(value) > _MAX_SERVICE_NAME or not value.isprintable() or not slash or not _SERVICE_CLASS.fullmatch(service):
+        return False
+    if second_slash and (not instance or "/" in instance):
+        return False
+    return _is_host_name(host) or _is_host_with_port(host)
+
+
+def _is_host_with_port(host: str) -> bool:
+    """Whether it is host:port, or an IPv6 address in brackets, with or without a port."""
+    if host.startswith("["):
+        name, bracket, rest = host[1:].partition("]")
+        return bool(bracket) and _is_ipv6_address(name) and (not rest or (rest[0] == ":" and _is_port(rest[1:])))
+    name, _, port = host.partition(":")
+    return _is_port(port) and _is_host_name(name)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and 0 < int(text[:6]) <= _MAX_PORT
 
 
 def _name(kind: type | None) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from acredssp import tls_config
-from acredssp.arguments import expect, expect_callable, expect_host_name, expect_service_name
+from acredssp.arguments import expect, expect_callable, expect_host_name, expect_target_name
 from acredssp.certificates.judgement import OptionNames
 from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext
@@ -143,7 +143,7 @@ class ClientConfig:
 
         Args:
             server_hostname: The name for SNI; None for none.
-            spn: The service principal name, `TERMSRV/host` for RDP.
+            spn: The service principal name, `TERMSRV/host` for RDP; empty for nobody in particular.
             tls: A fresh session of `ssl_context` that does more than the usual one; None for the usual one.
             bios: For the usual session, a pair of BIOs to share with others; None for one of its own.
             judge: Whether to stop with `JudgeCertificate`; None for yes, unless the policy accepts any certificate.
@@ -310,7 +310,7 @@ class ClientConfig:
         raise TypeError(f"a client's configuration does not answer {type(event).__name__}, a server's event")
 
     def _handshake(self, spn: str, channel_bindings: bytes | None, *, ask_kdc: bool) -> ClientHandshake:
-        expect_service_name("spn", spn)
+        expect_target_name("spn", spn)
         mechanism = self._choice.mechanism(spn, channel_bindings, ask_kdc=ask_kdc)
         delegated = self._delegated
         if isinstance(delegated, RemoteGuard):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from acredssp.arguments import expect, expect_callable, expect_host_name, expect_service_name
+from acredssp.arguments import expect, expect_callable, expect_host_name, expect_service_name, expect_target_name
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,9 @@ def test_a_function_is_one_or_none():
     "name",
     [
         "localhost", "Server_1.example.", "127.0.0.1", "::1", "fe80::1%eth0", "b\u00fccher.example",
-        "xn--bcher-kva.example", "a" * 63 + ".x",
+        "xn--bcher-kva.example", "a" * 63 + ".x", "_ldap._tcp.example", "my_host", "4711", "a--b.example",
+        "foo-.example",
+        "::ffff:127.0.0.1",
     ],
 )  # fmt: skip
 def test_a_host_may_be_named_in_any_language_and_by_its_address(name):
@@ -61,6 +63,17 @@ def test_a_host_may_be_named_in_any_language_and_by_its_address(name):
         "a.b\n",
         ".".join(["a" * 63] * 5),
         "\u00fc" * 80,
+        "-a",
+        "a/b",
+        "[::1]",
+        "::1]",
+        "::1:::2",
+        "host:3389",
+        "alice@host",
+        "a*b.example",
+        "fe80::1%",
+        "127.0.0.1%eth0",
+        "a\\b",
     ],
 )
 def test_what_names_no_host_is_refused(name):
@@ -71,21 +84,46 @@ def test_what_names_no_host_is_refused(name):
     assert str(raised.value).isascii()
 
 
-@pytest.mark.parametrize(
-    "name", ["", "TERMSRV/host", "HTTP/host:5986", "host@REALM", "TERMSRV/h\u00f6st", "T/" + "a" * 1022]
-)
-def test_a_service_may_be_named_as_directories_name_it(name):
-    expect_service_name("spn", name)
+SERVICES = [
+    "TERMSRV/host", "HTTP/host:5986", "TERMSRV/h\u00f6st", "ldap/dc.example/example", "ldap/dc.example:389/example",
+    "TERMSRV/127.0.0.1", "TERMSRV/::1", "TERMSRV/fe80::1%eth0", "TERMSRV/[::1]:3389", "TERMSRV/[::1]",
+    "TERMSRV/host.", "A/my_host",
+    "Microsoft Virtual Console Service/hyperv", "T/" + "a" * 63,
+]  # fmt: skip
+NO_SERVICES = [
+    "TERMSRV/", "/", "/x", "A/b/c/d", "A//c", "A/b/", "bad spn", "TERMSRV/bad host", "TERMSRV/\0x", "T/a\nb",
+    "T/\ud800",
+    "TERMSRV/host:", "TERMSRV/host:x", "TERMSRV/host:0", "TERMSRV/host:65536", "TERMSRV/:3389", "TERMSRV/[::1",
+    "TERMSRV/[host]", "TERMSRV/[::1]x", "TERMSRV/[::1]:",
+    "TERMSRV/host@REALM", " TERMSRV/host", "TERMSRV /host", "host@REALM", "TERMSRV/*", "T/" + "a" * 40000,
+    "T/h/" + "n" * 1021,
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["T/" + "a" * 1023, "T/" + "a" * 40000, "T/a\0b", "T/a\nb", "T/\ud800"])
-def test_what_names_no_service_is_refused(name):
-    with pytest.raises(ValueError, match=r"^spn: expected a service principal name of at most 1024") as raised:
-        expect_service_name("spn", name)
+@pytest.mark.parametrize("check", [expect_service_name, expect_target_name])
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_may_be_named_as_directories_name_it(name, check):
+    check("spn", name)
+
+
+@pytest.mark.parametrize("check", [expect_service_name, expect_target_name])
+@pytest.mark.parametrize("name", NO_SERVICES)
+def test_what_names_no_service_is_refused(name, check):
+    with pytest.raises(
+        ValueError, match=r"^spn: expected SERVICE/host, SERVICE/host:port or SERVICE/host/name"
+    ) as raised:
+        check("spn", name)
     assert len(str(raised.value)) < 450
 
 
-@pytest.mark.parametrize("check", [expect_host_name, expect_service_name])
+@pytest.mark.parametrize("name", ["", "TERMSRV", "host.example", "host:3389"])
+def test_a_target_may_be_nobody_or_a_host_alone_and_a_service_may_not(name):
+    expect_target_name("spn", name)
+    with pytest.raises(ValueError, match=r"^spn: expected SERVICE/host"):
+        expect_service_name("spn", name)
+
+
+@pytest.mark.parametrize("check", [expect_host_name, expect_service_name, expect_target_name])
 def test_a_name_is_text(check):
     with pytest.raises(TypeError, match=r"^x: expected str, got bytearray$"):
         check("x", bytearray(b"h"))

@@ -153,11 +153,19 @@ CONNECTS = [
     ({"carriage": "rdp"}, TypeError, "carriage: expected a carriage"),
     ({"handshake_timeout": "30"}, TypeError, "handshake_timeout: expected float or int or None"),
     ({"spn": b"TERMSRV/x"}, TypeError, "spn: expected str"),
-    ({"spn": "TERMSRV/" + "a" * 40000}, ValueError, "spn: expected a service principal name"),
+    ({"spn": "TERMSRV/" + "a" * 40000}, ValueError, "spn: expected SERVICE/host"),
+    ({"spn": ""}, ValueError, "spn: expected SERVICE/host"),
+    ({"spn": "TERMSRV/"}, ValueError, "spn: expected SERVICE/host"),
+    ({"spn": "TERMSRV"}, ValueError, "spn: expected SERVICE/host"),
+    ({"spn": "bad spn"}, ValueError, "spn: expected SERVICE/host"),
+    ({"spn": "A/b/c/d"}, ValueError, "spn: expected SERVICE/host"),
     ({"server_hostname": 1}, TypeError, "server_hostname: expected str"),
     ({"server_hostname": "a..b"}, ValueError, "server_hostname: expected the name of a host"),
     ({"server_hostname": "a\0b"}, ValueError, "server_hostname: expected the name of a host"),
     ({"server_hostname": ""}, ValueError, "server_hostname: expected the name of a host"),
+    ({"host": "-a"}, ValueError, "host: expected the name of a host"),
+    ({"host": "a/b"}, ValueError, "host: expected the name of a host"),
+    ({"host": "[::1]"}, ValueError, "host: expected the name of a host"),
     ({"host": "a..b"}, ValueError, "host: expected the name of a host"),
     ({"host": "a\0b"}, ValueError, "host: expected the name of a host"),
 ]
@@ -203,9 +211,9 @@ async def test_a_handshake_over_a_connection_takes_a_configuration_of_one_side()
         lambda **names: client().new_bare_context(**{"public_key": b"k", "spn": "TERMSRV/h"} | names),
     ],
 )
-@pytest.mark.parametrize("name", ["TERMSRV/" + "a" * 40000, "TERMSRV/a\nb", "TERMSRV/a\0"])
+@pytest.mark.parametrize("name", ["TERMSRV/" + "a" * 40000, "TERMSRV/a\nb", "TERMSRV/a\0", "TERMSRV/", "/x", "bad spn"])
 def test_the_engine_refuses_a_service_that_cannot_be(make, name):
-    with pytest.raises(ValueError, match="spn: expected a service principal name"):
+    with pytest.raises(ValueError, match="spn: expected SERVICE/host"):
         make(spn=name)
 
 

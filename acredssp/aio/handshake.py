@@ -55,7 +55,7 @@ class Names:
     @property
     def for_logon(self) -> str:
         """The service principal name."""
-        return self.spn or f"TERMSRV/{self.host or self.tls}"
+        return f"TERMSRV/{self.host or self.tls}" if self.spn is None else self.spn
 
     @property
     def known_to_kdc(self) -> bool:

@@ -418,10 +418,9 @@ def _server_hostname(name: str | None, host: str) -> str:
 
 def _spn(name: str | None) -> str | None:
     """Return the name if a service can have it."""
-    if name == "":
-        raise UsageError("--spn: expected a service principal name, as TERMSRV/host, got an empty one")
-    with _values():
-        expect_service_name("--spn", name or "")
+    if name is not None:
+        with _values():
+            expect_service_name("--spn", name)
     return name
 
 

@@ -2,15 +2,12 @@
 
 import dataclasses
 import functools
-from typing import Final
 
+from acredssp.arguments import expect_target_name
 from acredssp.sspi.arguments import refusal
 from acredssp.status import SecurityStatus
 
 __all__ = ["Target"]
-
-_MAX_NAME: Final = 1024
-"""Characters; a service principal name in a directory has at most 1,024."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,26 +22,19 @@ class Target:
     @staticmethod
     @functools.lru_cache(maxsize=256)  # a client has few targets and many connections; some 10 us each time else
     def parse(name: str | None) -> "Target":
-        """Read `pszTargetName`: `host`, or `SERVICE/host[:port][/name]`.
+        """Read `pszTargetName`: `host[:port]`, or `SERVICE/host[:port][/name]`.
 
         Raises:
             LocalProtocolError: SEC_E_TARGET_UNKNOWN: no host can be found in it.
         """
         if not name:
             return Target("", "")
+        try:
+            expect_target_name("pszTargetName", name)
+        except ValueError as error:
+            raise refusal(str(error), SecurityStatus.SEC_E_TARGET_UNKNOWN) from None
         service, slash, rest = name.partition("/")
-        host = _without_port(rest.partition("/")[0] if slash else service)
-        if not _is_host(host) or len(name) > _MAX_NAME or not name.isprintable() or " " in name:
-            raise refusal("pszTargetName names no host: expected SERVICE/host", SecurityStatus.SEC_E_TARGET_UNKNOWN)
-        return Target(name, host)
-
-
-def _is_host(host: str) -> bool:
-    """Whether TLS can ask for it (SNI): `ssl` raises for an empty label, and for one of more than 63 bytes."""
-    try:
-        return bool(host.encode("idna"))
-    except UnicodeError:
-        return False
+        return Target(name, _without_port(rest.partition("/")[0] if slash else service))
 
 
 def _without_port(host: str) -> str:

@@ -341,6 +341,7 @@ async def test_the_first_call_takes_no_token():
         ("TERMSRV/fe80::1", "fe80::1"),
         ("TERMSRV/srv.example/cluster.example", "srv.example"),
         ("host:3389", "host"),
+        ("Microsoft Virtual Console Service/srv.example", "srv.example"),
     ],
 )
 async def test_a_target_is_a_service_principal_name_or_a_host(name, host):
@@ -362,7 +363,20 @@ async def test_the_target_reaches_the_server():
 @pytest.mark.requirement("R65h")
 @pytest.mark.parametrize(
     "name",
-    ["TERMSRV/", "/", "TERMSRV//x", "a b", "TERMSRV/ho st", "TERMSRV/h\n", "TERMSRV/\x00", "TERMSRV/:1", "x" * 1025],
+    [
+        "TERMSRV/",
+        "/",
+        "TERMSRV//x",
+        "a b",
+        "TERMSRV/ho st",
+        "TERMSRV/h\n",
+        "TERMSRV/\x00",
+        "TERMSRV/:1",
+        "x" * 1025,
+        "/x",
+        "A/b/c/d",
+        "-a",
+    ],
 )
 async def test_a_target_without_a_host_is_unknown(name):
     status, handle = await first_call(pszTargetName=name)
