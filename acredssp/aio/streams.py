@@ -99,8 +99,8 @@ async def create_connection(  # noqa: PLR0913 - asyncio's shape
         config: The client's credentials, policy and trust.
         carriage: The protocol around CredSSP: `RDP()`, or `TLS()` for none.
         server_hostname: The name for SNI and in the server's certificate; None for `host`.
-        spn: The service principal name, SERVICE/host; None for `TERMSRV/` and `host`. Where `host` is an IP address, a KDC is asked
-            for the service only if `spn` is given.
+        spn: The service principal name, SERVICE/host; None for `TERMSRV/` and `host`. Where `host` is an IP address, a
+            KDC is asked for the service only if `spn` is given.
         handshake_timeout: Seconds for the handshake, connecting excluded; None for the policy's.
         **options: As for `loop.create_connection`.
 
