@@ -57,6 +57,7 @@ from acredssp.credentials import (
 )
 from acredssp.delegation import (
     CredentialClass,
+    DelegatedKind,
     DelegationDecision,
     DelegationPolicy,
     DelegationRequest,
@@ -132,6 +133,7 @@ __all__ = [
     "CredentialClass",
     "CredentialRequest",
     "Delegate",
+    "DelegatedKind",
     "DelegationDecision",
     "DelegationPolicy",
     "DelegationRequest",

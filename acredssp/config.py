@@ -10,7 +10,7 @@ import functools
 import logging
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from acredssp import tls_config
 from acredssp.arguments import expect, expect_callable, expect_host_name, expect_target_name
@@ -25,8 +25,8 @@ from acredssp.core.server_name import note_server_name
 from acredssp.core.tls import BIOPair, TLSSession
 from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, RemoteGuard, SmartCard, TicketCache
 from acredssp.delegation import (
-    NOTHING,
     CredentialClass,
+    DelegatedKind,
     DelegationDecision,
     DelegationPolicy,
     DelegationRequest,
@@ -35,7 +35,6 @@ from acredssp.delegation import (
 from acredssp.errors import CertificateError
 from acredssp.hooks import AdmitHook, AuthorizeHook, LookupHook
 from acredssp.mechanisms.choice import AcceptorChoice, InitiatorChoice
-from acredssp.mechanisms.kerberos.remote_guard import GuardedTicket
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import Policy
 from acredssp.status import SecurityStatus
@@ -46,6 +45,9 @@ __all__ = ["ClientConfig", "ServerConfig"]
 
 _audit = logging.getLogger("acredssp.audit")
 """One line for each decision about delegation, at level INFO: JSON, and `record.delegation` is the decision itself."""
+
+_Decide: TypeAlias = Callable[[str, ServerAuth, DelegatedKind, bool, bool, str, str, int], DelegationDecision]
+"""The delegation policy as a function of what a connection brings, in the order of `_decision`."""
 
 _DECISIONS: Final = 128
 """Decisions that a configuration remembers: every logon to a server comes to the same one, and to work it out anew
@@ -91,9 +93,7 @@ class ClientConfig:
     """What logs on."""
     _delegated: TSCredentials | RemoteGuard = dataclasses.field(init=False, repr=False, compare=False)
     """What goes over if the policy allows it."""
-    _decision: Callable[[str, ServerAuth, str, bool, bool, str, str, int], DelegationDecision] = dataclasses.field(
-        init=False, repr=False, compare=False
-    )
+    _decision: _Decide = dataclasses.field(init=False, repr=False, compare=False)
     """What the policy says to a server: a function of nothing else, so the latest decisions are remembered."""
 
     def __post_init__(self) -> None:
@@ -277,13 +277,13 @@ class ClientConfig:
         by_name = self.trusts_by_name if by_name is None else by_name
         distrust = _distrust(decision, judgement, by_name=by_name) if judgement is not None else None
         if distrust is not None:
-            decision = dataclasses.replace(decision, status=distrust.security_status, sends=NOTHING)
+            decision = dataclasses.replace(decision, status=distrust.security_status, sends=DelegatedKind.NOTHING)
         if _audit.isEnabledFor(logging.INFO):
             _audit.info("%s", decision, extra={"delegation": decision})
         if distrust is not None:
             raise distrust
         decision.check()
-        return EMPTY_CREDENTIALS if decision.sends == NOTHING else True
+        return EMPTY_CREDENTIALS if decision.sends is DelegatedKind.NOTHING else True
 
     def answer(self, event: Event, name: str) -> object:
         """Answer any event of a client's context: what a loop of one's own gives to `SecurityContext.resume()`.
@@ -319,10 +319,10 @@ class ClientConfig:
 
     def _restricted(self, wanted: TSCredentials | RemoteGuard) -> TSCredentials | RemoteGuard:
         """Return what RestrictedRemoteAdministration leaves of it."""
-        kind = GuardedTicket.kind if isinstance(wanted, RemoteGuard) else wanted.kind
-        if self.delegation.restricted_administration is None or self.delegation.restrict(kind) != NOTHING:
+        kind = DelegatedKind.REMOTE_GUARD if isinstance(wanted, RemoteGuard) else wanted.kind
+        if self.delegation.restricted_administration is None:
             return wanted
-        return EMPTY_CREDENTIALS
+        return EMPTY_CREDENTIALS if self.delegation.restrict(kind) is DelegatedKind.NOTHING else wanted
 
     @property
     def _wanted(self) -> Password | SmartCard | RemoteGuard | Nothing | TSCredentials:
@@ -344,7 +344,7 @@ def _distrust(decision: DelegationDecision, judgement: Judgement, *, by_name: bo
         failed = decision.status is SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED
         wrong_name = failed and judgement.verdict is Verdict.WRONG_NAME
         return judgement.error() if wrong_name else judgement.error_for(decision.error())
-    sends = decision.allowed and decision.sends != NOTHING
+    sends = decision.allowed and decision.sends is not DelegatedKind.NOTHING
     return judgement.error() if sends and by_name else None
 
 
@@ -416,7 +416,7 @@ def _decision(  # noqa: PLR0913, PLR0917 - by position, since they are the key o
     credential_class: CredentialClass,
     target: str,
     server_auth: ServerAuth,
-    kind: str,
+    kind: DelegatedKind,
     delegate: bool,
     mutual_auth: bool,
     certificate: str,

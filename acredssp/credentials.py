@@ -4,6 +4,7 @@ Values only. A secret is in no repr, and no method here writes or logs one.
 """
 
 import dataclasses
+import enum
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -17,6 +18,7 @@ __all__ = [
     "AccountSecret",
     "Candidates",
     "Credential",
+    "DelegatedKind",
     "Deny",
     "Keytab",
     "LookupAnswer",
@@ -175,6 +177,19 @@ class Keytab(_OfPrincipal):
     def __post_init__(self) -> None:
         expect("name", self.name, str)
         expect("principal", self.principal, str)
+
+
+class DelegatedKind(enum.StrEnum):
+    """What kind of credentials a client delegates, by the names that records, reports and JSON have."""
+
+    PASSWORD = "password"  # noqa: S105 - the name of a kind
+    SMART_CARD = "smartcard"
+    REMOTE_GUARD = "remote_guard"
+    """A forwarded Kerberos ticket."""
+    NOTHING = "nothing"
+    """Three empty strings, as Restricted Admin delegates."""
+
+    __hash__ = str.__hash__  # Enum's own is written in Python, and every client's decision is looked up by a kind
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Final
 from acredssp.arguments import expect
 from acredssp.status import SecurityStatus
 
-__all__ = ["FALL_BACK", "MechanismChoice", "Policy"]
+__all__ = ["FALL_BACK", "EncryptionOracle", "MechanismChoice", "Policy"]
 
 OLDEST_VERSION = 2
 NEWEST_VERSION = 6
@@ -49,6 +49,51 @@ class MechanismChoice(enum.StrEnum):
     def ntlm(self) -> bool:
         """Whether NTLM is allowed."""
         return self not in {MechanismChoice.KERBEROS, MechanismChoice.RAW_KERBEROS}
+
+
+class EncryptionOracle(enum.IntEnum):
+    """AllowEncryptionOracle: which peers below version 5 (CVE-2018-0886) are allowed, with the registry's numbers.
+
+    A level only ever forbids. What it leaves open takes `Policy(min_version=2, dangerous_allow_legacy_versions=True)`.
+    """
+
+    FORCE_UPDATED_CLIENTS = 0
+    """None, on either side."""
+    MITIGATED = 1
+    """A server may let old clients in; a client goes to no old server."""
+    VULNERABLE = 2
+    """Both may."""
+
+    @property
+    def setting(self) -> str:
+        """The level as a policy's file names it: `ForceUpdatedClients`, `Mitigated` or `Vulnerable`."""
+        return self.name.title().replace("_", "")
+
+    def for_client(self, policy: "Policy") -> "Policy":
+        """Return a client's policy with what the level forbids taken away.
+
+        Raises:
+            ValueError: No version is left.
+        """
+        return self._floored(policy, OLDEST_VERSION if self is EncryptionOracle.VULNERABLE else FIRST_SAFE_VERSION)
+
+    def for_server(self, policy: "Policy") -> "Policy":
+        """Return a server's policy with what the level forbids taken away.
+
+        Raises:
+            ValueError: No version is left.
+        """
+        forced = self is EncryptionOracle.FORCE_UPDATED_CLIENTS
+        return self._floored(policy, FIRST_SAFE_VERSION if forced else OLDEST_VERSION)
+
+    def _floored(self, policy: "Policy", floor: int) -> "Policy":
+        if policy.min_version >= floor:
+            return policy
+        if policy.max_version < floor:
+            raise ValueError(
+                f"AllowEncryptionOracle: {self.setting} requires version {floor}, max_version is {policy.max_version}"
+            )
+        return dataclasses.replace(policy, min_version=floor)
 
 
 FALL_BACK: Final = frozenset(

@@ -1,10 +1,11 @@
 """Credentials: values whose secrets are in no repr."""
 
 import dataclasses
+import json
 
 import pytest
 
-from acredssp.credentials import Account, Candidates, Deny, NTHash, Oracle, Password
+from acredssp.credentials import Account, Candidates, DelegatedKind, Deny, NTHash, Oracle, Password
 
 
 def test_the_nt_hash_of_a_password():
@@ -96,3 +97,10 @@ def test_a_domain_in_front_of_the_user_is_refused_unless_it_is_said_to_be_none(m
 def test_a_domain_that_is_left_out_is_empty(credential):
     assert (type(credential.domain), credential.domain) == (str, "")
     assert credential == dataclasses.replace(credential)
+
+
+@pytest.mark.parametrize("kind", DelegatedKind)
+def test_a_kind_is_its_value_wherever_one_is_compared_looked_up_or_written(kind):
+    assert kind == kind.value
+    assert {kind.value: 1}[kind] == 1
+    assert json.loads(json.dumps(kind)) == f"{kind}" == kind.value

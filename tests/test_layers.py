@@ -71,7 +71,7 @@ IMPURE_EXCEPTIONS = {
     ("mechanisms.ntlm.messages", "time"): "the one reading of the clock, as a FILETIME; callers may pass their own",
     ("tls_config", "os"): "a private key in memory enters an SSLContext through a memfd",
     ("tls_config", "pathlib"): "the same, where there is no memfd",
-    ("delegation", "pathlib"): "a policy's file, read when the caller names one",
+    ("delegation.toml", "pathlib"): "a policy's file, read when the caller names one",
     ("trust", "pathlib"): "the authorities of a file, and of the operating system",
     ("tls_config", "tempfile"): "where there is no memfd, an encrypted file under a one-time password",
 }

@@ -5,7 +5,8 @@ import ssl
 
 import pytest
 
-from acredssp.policy import Policy
+from acredssp.delegation import DelegationPolicy
+from acredssp.policy import EncryptionOracle, Policy
 
 
 def test_the_defaults_are_the_safe_ones():
@@ -73,3 +74,46 @@ def test_versions_of_tls_that_are_no_range_are_refused(low, high, said):
 def test_a_version_of_tls_of_another_type_is_refused_by_its_name(field, value):
     with pytest.raises(TypeError, match=f"{field}: expected TLSVersion"):
         Policy(**{field: value})
+
+
+# --- AllowEncryptionOracle ---
+
+
+@pytest.mark.requirement("delegation.encryption-oracle", "defect.relay")
+@pytest.mark.parametrize(
+    ("level", "as_client", "as_server"),
+    [
+        (None, 2, 2),
+        (EncryptionOracle.FORCE_UPDATED_CLIENTS, 5, 5),
+        (EncryptionOracle.MITIGATED, 5, 2),
+        (EncryptionOracle.VULNERABLE, 2, 2),
+    ],
+)
+def test_a_level_is_a_floor_for_the_versions(level, as_client, as_server):
+    policy = DelegationPolicy(allow_encryption_oracle=level)
+    legacy = Policy(min_version=2, dangerous_allow_legacy_versions=True)
+    assert policy.for_client(legacy).min_version == as_client
+    assert policy.for_server(legacy).min_version == as_server
+
+
+@pytest.mark.requirement("delegation.encryption-oracle")
+@pytest.mark.parametrize("level", [None, *EncryptionOracle])
+@pytest.mark.parametrize("lowest", [5, 6])
+def test_no_level_allows_what_the_switch_does_not(level, lowest):
+    policy = DelegationPolicy(allow_encryption_oracle=level)
+    assert policy.for_client(Policy(min_version=lowest)).min_version == lowest
+    assert policy.for_server(Policy(min_version=lowest)).min_version == lowest
+
+
+@pytest.mark.requirement("delegation.encryption-oracle")
+def test_a_level_that_leaves_no_version_is_refused():
+    old = Policy(min_version=2, max_version=4, dangerous_allow_legacy_versions=True)
+    with pytest.raises(ValueError, match="AllowEncryptionOracle: ForceUpdatedClients requires version 5"):
+        EncryptionOracle.FORCE_UPDATED_CLIENTS.for_server(old)
+    with pytest.raises(ValueError, match="AllowEncryptionOracle: Mitigated requires version 5, max_version is 4"):
+        EncryptionOracle.MITIGATED.for_client(old)
+    assert EncryptionOracle.MITIGATED.for_server(old) is old
+
+
+def test_numbers_of_the_levels_are_the_registrys():
+    assert [level.value for level in EncryptionOracle] == [0, 1, 2]

@@ -31,6 +31,7 @@ NAMES = [
     "CredentialClass",
     "CredentialRequest",
     "Delegate",
+    "DelegatedKind",
     "DelegationDecision",
     "DelegationPolicy",
     "DelegationRequest",

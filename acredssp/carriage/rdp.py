@@ -19,6 +19,7 @@ from acredssp.arguments import expect
 from acredssp.core.context import MOST_RECORDS_A_CALL, Buffer, SecurityContext, StepResult
 from acredssp.core.events import Admit
 from acredssp.core.server import refuse_unless_allowed
+from acredssp.credentials import DelegatedKind
 from acredssp.errors import (
     AccessDenied,
     CredSSPError,
@@ -47,9 +48,9 @@ _MAX_COOKIE: Final = 9
 
 _CREDSSP: Final = Protocols.HYBRID | Protocols.HYBRID_EX
 _NO_FLAGS: Final = RequestFlags(0)
-_MODES: Final = {
-    "nothing": RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED,
-    "remote_guard": RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED,
+_MODES: Final[Mapping[DelegatedKind | None, RequestFlags]] = {
+    DelegatedKind.NOTHING: RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED,
+    DelegatedKind.REMOTE_GUARD: RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED,
 }
 """How a server has to log on a client that delegates no password, by the kind of what it delegates."""
 

@@ -46,7 +46,7 @@ from acredssp.credentials import (
     TicketCache,
     logon_name,
 )
-from acredssp.delegation import NOTHING, DelegationPolicy
+from acredssp.delegation import DelegatedKind, DelegationPolicy
 from acredssp.errors import CredSSPError, PolicyError
 from acredssp.mechanisms.kerberos.context import keytab_realms
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
@@ -456,7 +456,7 @@ def _delegated(config: ClientConfig) -> str:
         return "nothing (restricted admin)"
     if not isinstance(config.authenticate, Password):
         return f"nothing, since there is only a {_WITHOUT_PASSWORD[type(config.authenticate)]} (restricted admin)"
-    if config.delegation.restrict("password") == NOTHING:
+    if config.delegation.restrict(DelegatedKind.PASSWORD) is DelegatedKind.NOTHING:
         return "nothing, by the policy (restricted admin)"
     return "the password"
 

@@ -144,6 +144,7 @@ class ClientHandshake(Handshake):
             )
         if self._target is None:
             return self._send_credentials(True)
+        assert self.delegated is not None
         event = Delegate(self.mechanism.name, self.version, self._target, self.delegated, self.server_auth)
         return self._wait(event, self._send_credentials)
 

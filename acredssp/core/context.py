@@ -43,6 +43,7 @@ from acredssp.core.record_sizes import RecordSizes, record_sizes
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
 from acredssp.core.tls import TLSSession, peer_public_key
+from acredssp.credentials import DelegatedKind
 from acredssp.errors import (
     AccessDenied,
     CertificateError,
@@ -129,8 +130,8 @@ class HandshakeInfo:
     """What authenticated: `"kerberos"` or `"ntlm"`."""
     principal: Principal | None
     """Server: who logged on. Client: None."""
-    delegated: str
-    """The kind of credentials that went over: `"password"`, `"smartcard"`, `"remote_guard"`, `"nothing"`."""
+    delegated: DelegatedKind | None
+    """The kind of credentials that went over; None before they have."""
     tls_version: str
     """Empty in the bare shape, as is `cipher`."""
     cipher: str

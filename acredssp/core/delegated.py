@@ -5,7 +5,7 @@ Who calls: `config`, once a configuration; `core/client.py` sends what comes of 
 
 from typing import Final, Protocol
 
-from acredssp.credentials import Nothing, Password, RemoteGuard, SmartCard
+from acredssp.credentials import DelegatedKind, Nothing, Password, RemoteGuard, SmartCard
 from acredssp.wire.ts_credentials import (
     SecretText,
     TSCredentials,
@@ -32,7 +32,7 @@ class FetchedCredentials(Protocol):
     """What is delegated, where somebody has to be asked for it once it is known that it may go."""
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> DelegatedKind:
         """As of the `TSCredentials` that it will be."""
 
     def fetch(self) -> bytes:

@@ -10,6 +10,7 @@ which would treble the price of making one.
 import dataclasses
 from typing import TypeAlias
 
+from acredssp.credentials import DelegatedKind
 from acredssp.delegation import ServerAuth
 from acredssp.mechanisms.base import AskOracle, LookupCredential, Principal, StepMechanism
 from acredssp.wire.ts_credentials import TSCredentials
@@ -65,7 +66,7 @@ class Delegate:
     """The effective CredSSP version."""
     target: str
     """The service principal name that the context was made for; empty for none."""
-    kind: str
+    kind: DelegatedKind
     """Of the credentials that the context was made with, as `TSCredentials.kind` has it."""
     server_auth: ServerAuth
     """What authenticates the server."""

@@ -12,6 +12,7 @@ from typing import ClassVar, Final, TypeAlias
 
 from acredssp.core.events import Event
 from acredssp.core.states import Moves, State
+from acredssp.credentials import DelegatedKind
 from acredssp.errors import (
     CredSSPError,
     LimitExceeded,
@@ -60,7 +61,7 @@ class Handshake:
         """What the peer's first message said; 0 before it came."""
         self.error: CredSSPError | None = None
         """Why the handshake failed; raised again by every later call."""
-        self.delegated: str
+        self.delegated: DelegatedKind | None
         self._rounds = 0
         self._waiting: Callable[[object], Answer] | None = None
 

@@ -62,8 +62,8 @@ class ServerHandshake(Handshake):
         """The account that the application says this is."""
         self.credentials: TSCredentials | None = None
         """What the client delegated, from when it came until it is taken."""
-        self.delegated = ""
-        """The kind of what the client delegated; empty before it came."""
+        self.delegated = None
+        """The kind of what the client delegated; None before it came."""
 
     @property
     def principal(self) -> Principal:

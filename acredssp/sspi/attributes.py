@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from acredssp.core.own_certificate import own_chain
+from acredssp.credentials import DelegatedKind
 from acredssp.errors import CredSSPError
 from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.certificates import end_point_binding, is_self_signed
@@ -283,7 +284,7 @@ def _end_point_bindings(certificate: bytes) -> SecPkgContext_Bindings:
 
 def _credentials(state: AcceptorState) -> SecPkgContext_ClientCreds:
     credentials = state.credentials
-    if credentials is None or credentials.kind == "nothing":
+    if credentials is None or credentials.kind is DelegatedKind.NOTHING:
         raise refusal("the client delegated nothing", SecurityStatus.SEC_E_NO_CREDENTIALS)
     return SecPkgContext_ClientCreds(bytearray(pack_credentials(credentials)))
 

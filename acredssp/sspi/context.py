@@ -22,7 +22,7 @@ from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext, StepResult
 from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertificate
 from acredssp.core.states import State
-from acredssp.credentials import logon_name
+from acredssp.credentials import DelegatedKind, logon_name
 from acredssp.delegation import ServerAuth
 from acredssp.errors import CredSSPError
 from acredssp.sspi.arguments import refusal
@@ -324,7 +324,7 @@ class InitiatorState(EstablishState):
             granted |= _ALLOCATED_MEMORY
         if final and self.context.tls is not None:
             granted |= self.flags & _ISC_BY_TLS
-        if final and self.context.handshake.delegated != "nothing":
+        if final and self.context.handshake.delegated is not DelegatedKind.NOTHING:
             granted |= _DELEGATE
         if final and self.server_auth:
             granted |= _MUTUAL_AUTH
@@ -430,7 +430,7 @@ class AcceptorState(EstablishState):
             granted |= _MUTUAL_AUTH
         if final and self.context.tls is not None:
             granted |= self.flags & _ASC_BY_TLS
-        if final and self.context.handshake.delegated != "nothing":
+        if final and self.context.handshake.delegated is not DelegatedKind.NOTHING:
             granted |= _DELEGATE
         return ASC_RET(granted)
 

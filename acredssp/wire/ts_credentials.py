@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Final, Self, TypeAlias, assert_never
 
 from acredssp.arguments import expect
-from acredssp.credentials import Password, SmartCard
+from acredssp.credentials import DelegatedKind, Password, SmartCard
 from acredssp.errors import RemoteProtocolError
 from acredssp.secret import SecretBytes
 from acredssp.status import SecurityStatus
@@ -129,7 +129,7 @@ class TSPasswordCreds:
         Raises:
             ValueError: Nothing was delegated.
         """
-        if self.kind == "nothing":
+        if self.kind is DelegatedKind.NOTHING:
             raise ValueError("nothing was delegated: there is no password")
         return Password(self.password.reveal(), str(self.user_name), str(self.domain_name))
 
@@ -139,11 +139,11 @@ class TSPasswordCreds:
         return cls(UnicodeString(domain_name), UnicodeString(user_name), SecretText(password))
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> DelegatedKind:
         """`password`, or `nothing` for three empty strings; NULs alone are empty, too."""
         # Looked at as bytes: no text of the password comes into being.
         named = any(self.domain_name.wire) or any(self.user_name.wire)
-        return "password" if named or any(self.password) else "nothing"
+        return DelegatedKind.PASSWORD if named or any(self.password) else DelegatedKind.NOTHING
 
     def zero(self) -> None:
         """Overwrite what is secret."""
@@ -194,9 +194,9 @@ class TSSmartCardCreds:
         )
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> DelegatedKind:
         """`smartcard`."""
-        return "smartcard"
+        return DelegatedKind.SMART_CARD
 
     def zero(self) -> None:
         """Overwrite what is secret."""
@@ -227,9 +227,9 @@ class TSRemoteGuardCreds:
     """None when absent, which is not the same on the wire as a list without elements."""
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> DelegatedKind:
         """`remote_guard`."""
-        return "remote_guard"
+        return DelegatedKind.REMOTE_GUARD
 
     def zero(self) -> None:
         """Overwrite what is secret."""

@@ -5,7 +5,7 @@ over here is the ticket with its key, as FreeRDP's, but sealed with the key of t
 it.
 """
 
-from acredssp.credentials import RemoteGuard
+from acredssp.credentials import DelegatedKind, RemoteGuard
 from acredssp.errors import PolicyError
 from acredssp.mechanisms.kerberos.context import Tickets, parse_spn
 from acredssp.wire import ts_credentials
@@ -26,7 +26,7 @@ class GuardedTicket:
         spn: The server's.
     """
 
-    kind = "remote_guard"
+    kind = DelegatedKind.REMOTE_GUARD
 
     def __init__(self, tickets: Tickets, guard: RemoteGuard, spn: str) -> None:
         self._tickets = tickets
