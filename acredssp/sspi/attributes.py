@@ -194,7 +194,7 @@ def _named_target(state: AcceptorState) -> str:
 
 
 def _flags(state: EstablishState) -> SecPkgContext_Flags:
-    return SecPkgContext_Flags(int(state.attributes(final=True)))
+    return SecPkgContext_Flags(int(state.attributes()))
 
 
 def _lifespan(state: EstablishState) -> SecPkgContext_Lifespan:

@@ -113,10 +113,11 @@ class EstablishState(ContextState):
         self._taken = b""
         """Input that was taken in front of a certificate request: the caller may well give it again."""
 
-    def attributes(self, *, final: bool, allocated: bool = False) -> ISC_RET | ASC_RET:
-        """Return what the context has: what matters to security only after the last call (R54, R83).
+    def attributes(self, *, allocated: bool = False) -> ISC_RET | ASC_RET:
+        """Return what the context has: what matters to security only where it was established (R54, R83).
 
-        `allocated` is whether this call's output was.
+        A status cannot tell: a shutdown succeeds on a context that failed, too. `allocated` is whether this call's
+        output was.
         """
         raise NotImplementedError
 
@@ -315,18 +316,20 @@ class InitiatorState(EstablishState):
         assert isinstance(self.context.handshake, ClientHandshake)
         return self.context.handshake.server_auth
 
-    def attributes(self, *, final: bool, allocated: bool = False) -> ISC_RET:
+    def attributes(self, *, allocated: bool = False) -> ISC_RET:
         """Return what the context has; DELEGATE and MUTUAL_AUTH only where they came true."""
         granted = self.flags & _ISC_ANYTIME | _MANUAL_CRED_VALIDATION
         if self._config is not self.credential.client:
             granted |= _USED_SUPPLIED_CREDS
         if allocated:
             granted |= _ALLOCATED_MEMORY
-        if final and self.context.tls is not None:
+        if not self.established:
+            return ISC_RET(granted)
+        if self.context.tls is not None:
             granted |= self.flags & _ISC_BY_TLS
-        if final and self.context.handshake.delegated is not DelegatedKind.NOTHING:
+        if self.context.handshake.delegated is not DelegatedKind.NOTHING:
             granted |= _DELEGATE
-        if final and self.server_auth:
+        if self.server_auth:
             granted |= _MUTUAL_AUTH
         return ISC_RET(granted)
 
@@ -417,7 +420,7 @@ class AcceptorState(EstablishState):
             self._credentials = self.context.take_credentials()
         return self._credentials
 
-    def attributes(self, *, final: bool, allocated: bool = False) -> ASC_RET:
+    def attributes(self, *, allocated: bool = False) -> ASC_RET:
         """Return what the context has; DELEGATE only where credentials came, MUTUAL_AUTH only where both are proven.
 
         A server knows that of Kerberos alone: NTLM proves no server, and what the client made of the certificate it
@@ -426,11 +429,13 @@ class AcceptorState(EstablishState):
         granted = self.flags & _ASC_ANYTIME
         if allocated:
             granted |= _ALLOCATED_MEMORY
-        if final and self.context.handshake.mechanism.authenticates_server:
+        if not self.established:
+            return ASC_RET(granted)
+        if self.context.handshake.mechanism.authenticates_server:
             granted |= _MUTUAL_AUTH
-        if final and self.context.tls is not None:
+        if self.context.tls is not None:
             granted |= self.flags & _ASC_BY_TLS
-        if final and self.context.handshake.delegated is not DelegatedKind.NOTHING:
+        if self.context.handshake.delegated is not DelegatedKind.NOTHING:
             granted |= _DELEGATE
         return ASC_RET(granted)
 

@@ -323,9 +323,9 @@ class _Call:
                 if self._spare is not None and self._spare.BufferType:  # what is EMPTY may stay so
                     self._report(SECBUFFER_EMPTY, 0)
         if self._attributes is not None:
-            self._attributes.flags = state.attributes(final=status is _OK, allocated=self._allocate)
+            self._attributes.flags = state.attributes(allocated=self._allocate)
         if self._expiry is not None:
-            self._expiry.QuadPart = state.expiry.QuadPart if status is _OK else TimeStamp.NEVER
+            self._expiry.QuadPart = state.expiry.QuadPart if state.established else TimeStamp.NEVER
         return status
 
     def repeats(self, state: EstablishState, first: bytes) -> None:

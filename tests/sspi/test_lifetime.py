@@ -7,11 +7,13 @@ import pytest
 from support.alive import Watch
 from support.endpoints import PASSWORD, client_config, server_config, tls_policy
 from support.records import decrypt, encrypt, plain, query
-from support.sspi import OK, pair, talk
+from support.sspi import CONTINUE, OK, pair, talk
 
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.credentials import Password
 from acredssp.sspi import (
+    ASC_REQ,
+    ISC_REQ,
     SCHANNEL_ALERT,
     SCHANNEL_RENEGOTIATE,
     SCHANNEL_SESSION,
@@ -31,12 +33,27 @@ from acredssp.sspi import (
     SecPkgContext_ClientCreds,
     SecPkgContext_Names,
     SecurityStatus,
+    TimeStamp,
 )
 
 TLS = ["TLSv1.2", "TLSv1.3"]
 EXPIRED = SecurityStatus.SEC_I_CONTEXT_EXPIRED
 INVALID_HANDLE = SecurityStatus.SEC_E_INVALID_HANDLE
 INVALID_TOKEN = SecurityStatus.SEC_E_INVALID_TOKEN
+
+
+OF_TLS = ("CONFIDENTIALITY", "INTEGRITY", "SEQUENCE_DETECT", "REPLAY_DETECT")
+"""The flags of what TLS gives to a context."""
+
+
+def ask_for_everything(end, family):
+    for name in OF_TLS:
+        end.flags |= family[name]
+
+
+def security_of(end):
+    """What the last call told of security."""
+    return {flag.name for flag in end.attributes.flags} & {*OF_TLS, "DELEGATE", "MUTUAL_AUTH"}
 
 
 async def contexts(tls="TLSv1.3", package="CREDSSP"):
@@ -115,6 +132,52 @@ async def test_shutdown_in_the_middle_of_the_handshake_has_nothing_to_send():
     assert await ApplyControlToken(client.handle, control(SCHANNEL_SHUTDOWN)) is OK
     assert await client.call() == b""
     assert client.status is OK
+
+
+async def failed():
+    """A client who asks for everything and whose password is wrong, and its server."""
+    wrong = client_config(authenticate=Password("wrong", "bob", "CONTOSO"))
+    client, server = await pair(wrong, server_config())
+    ask_for_everything(client, ISC_REQ)
+    ask_for_everything(server, ASC_REQ)
+    await talk(client, server)
+    assert client.status.failed
+    assert server.status.failed
+    return client, server
+
+
+async def unfinished():
+    """The same with the right password, before the client's credentials leave."""
+    client, server = await pair()
+    ask_for_everything(client, ISC_REQ)
+    ask_for_everything(server, ASC_REQ)
+    flight = await client.call()
+    for _ in range(2):
+        flight = b"".join(await client.feed(b"".join(await server.feed(flight))))
+    assert (client.status, server.status) == (CONTINUE, CONTINUE)
+    return client, server
+
+
+@pytest.mark.requirement("R54", "R83")
+@pytest.mark.parametrize("how", [failed, unfinished])
+async def test_shutdown_tells_no_security_of_a_context_that_was_never_established(how):
+    for end in await how():
+        assert await ApplyControlToken(end.handle, control(SCHANNEL_SHUTDOWN)) is OK
+        end.attributes.flags = end.expiry.QuadPart = None
+        await end.call()
+        assert end.status is OK
+        assert security_of(end) == set()
+        assert end.expiry.QuadPart == TimeStamp.NEVER
+
+
+async def test_shutdown_of_an_established_context_tells_what_it_had():
+    client, server = await contexts()
+    for end in client, server:
+        before = end.attributes.flags
+        assert "DELEGATE" in security_of(end)
+        assert await ApplyControlToken(end.handle, control(SCHANNEL_SHUTDOWN)) is OK
+        await end.call()
+        assert end.attributes.flags == before
 
 
 # --- DeleteSecurityContext ---
