@@ -23,7 +23,7 @@ from acredssp.aio.streams import (
 from acredssp.aio.transport import SecureTransport
 from acredssp.aio.winbind import WinbindOracle
 from acredssp.carriage.base import TLS, Carriage
-from acredssp.carriage.rdp import RDP
+from acredssp.carriage.rdp import RDP, RDPRoute, RouteHook, RouteRequest
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.context import HandshakeInfo, SecurityContext, StepResult
 from acredssp.core.events import (
@@ -35,6 +35,7 @@ from acredssp.core.events import (
     Event,
     JudgeCertificate,
     LookupCredential,
+    Route,
     StepMechanism,
 )
 from acredssp.core.record_sizes import RecordSizes
@@ -170,10 +171,14 @@ __all__ = [
     "PolicyError",
     "Principal",
     "PublicKeyMismatch",
+    "RDPRoute",
     "RecordSizes",
     "RemoteGuard",
     "RemoteProtocolError",
     "RestrictedAdministration",
+    "Route",
+    "RouteHook",
+    "RouteRequest",
     "SPNList",
     "SecretBytes",
     "SecretText",

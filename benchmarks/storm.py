@@ -102,7 +102,7 @@ def one_logon(client_config: acredssp.ClientConfig, server_config: acredssp.Serv
     client = Engine(CARRIAGE.initiator(context), answer)
     flight = client.step(b"")
     started = time.thread_time()
-    server = Engine(CARRIAGE.acceptor(server_config.new_context()), answer)
+    server = Engine(CARRIAGE.acceptor(server_config), answer)
     steps = []
     while True:
         reply = server.step(flight)

@@ -15,6 +15,7 @@ from acredssp.aio.driver import Pending, deadline_in
 from acredssp.aio.offload import Lane
 from acredssp.aio.report import HandshakeOutcome
 from acredssp.carriage.base import Sequence
+from acredssp.carriage.rdp import RouteRequest
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.events import (
     Admit,
@@ -25,6 +26,7 @@ from acredssp.core.events import (
     Event,
     JudgeCertificate,
     LookupCredential,
+    Route,
     StepMechanism,
 )
 from acredssp.credentials import Deny
@@ -84,33 +86,37 @@ class ServerAnswers:
         session: object = None,
         refuses: Callable[[Principal], bool] | None = None,
     ) -> None:
-        self._config = config
+        self._listeners = config
         self._sequence = sequence
         self._peer_address = peer_address
         self._deadline = deadline
         self._session = session
         self._refuses = refuses
-        policy = config.policy
-        self.asking = Asking(peer_address, policy, policy.handshake_timeout if deadline is None else None)
+        self.asking = Asking(peer_address)
         """What the hooks did, for the report."""
         self.principal: Principal | None = None
         """The name that the peer gave, proven or not; None before it has come."""
 
     def __call__(self, event: Event) -> Pending | object:
         """Answer one event, at once or with a `Pending`; None where a hook failed."""
+        config, ask = self._config, self.asking.ask
+        policy = config.policy
         match event:
             case LookupCredential():
                 return self._look_up(event)
             case AskOracle():
-                return self.asking.ask("oracle", event.oracle.verify, event.exchange)
+                return ask("oracle", event.oracle.verify, event.exchange, policy.hook_timeout)
             case Authorize():
-                assert self._config.authorize is not None
-                return self.asking.ask("authorize", self._config.authorize, self._identity(event))
+                assert config.authorize is not None
+                return ask("authorize", config.authorize, self._identity(event), self._limit(policy.authorize_timeout))
             case Admit():
-                assert self._config.admit is not None
-                return self.asking.ask("admit", self._config.admit, self._admission(event))
+                assert config.admit is not None
+                return ask("admit", config.admit, self._admission(event), self._limit(policy.admit_timeout))
             case StepMechanism():
-                return _step(event, self._config.policy, Lane.LOCAL)
+                return _step(event, policy, Lane.LOCAL)
+            case Route():
+                request = RouteRequest(event.request, self._peer_address, self._session)
+                return ask("route", event.hook, request, policy.hook_timeout)
             case ChooseCertificate() | JudgeCertificate() | Delegate():
                 raise AssertionError(f"a server was asked for {type(event).__name__}")
             case _:
@@ -121,8 +127,19 @@ class ServerAnswers:
         if self._refuses is not None and self._refuses(event.principal):
             self.asking.refusal = ("", HandshakeOutcome.LIMITED)
             return Deny()
-        assert self._config.lookup is not None
-        return self.asking.ask("lookup", self._config.lookup, self._credential_request(event))
+        config = self._config
+        assert config.lookup is not None
+        request = self._credential_request(event)
+        return self.asking.ask("lookup", config.lookup, request, config.policy.hook_timeout)
+
+    @property
+    def _config(self) -> ServerConfig:
+        """What holds for this connection: the listener's configuration, or the one that was chosen in its place."""
+        return self._sequence.chosen or self._listeners
+
+    def _limit(self, seconds: float | None) -> float | None:
+        """The time limit of a hook that may take as long as the handshake has left: None where that has a deadline."""
+        return self._config.policy.handshake_timeout if seconds is None and self._deadline is None else seconds
 
     def _identity(self, event: Authorize) -> Identity:
         return Identity(*self._logon(event))

@@ -17,8 +17,10 @@ from typing import Any, Final, TypeVar
 
 from acredssp.aio.driver import Pending, check_in_time
 from acredssp.aio.report import HandshakeOutcome, address_text
+from acredssp.carriage.rdp import RDPRoute
+from acredssp.config import ServerConfig
 from acredssp.credentials import Account, Candidates, Deny, NTHash, Oracle, Password
-from acredssp.policy import Policy
+from acredssp.wire.x224 import FailureCode
 
 __all__ = ["Asking"]
 
@@ -35,29 +37,27 @@ class Asking:
 
     Args:
         peer_address: As `get_extra_info("peername")` gives it.
-        policy: How many seconds each hook gets, if it is a coroutine function.
-        at_most: Seconds for a hook that the policy gives as long as the handshake has left; None where the handshake's
-            own deadline ends it.
     """
 
-    __slots__ = ("_at_most", "_peer_address", "_policy", "refusal", "running")
+    __slots__ = ("_peer_address", "refusal", "running")
 
-    def __init__(self, peer_address: object, policy: Policy, at_most: float | None = None) -> None:
+    def __init__(self, peer_address: object) -> None:
         self._peer_address = peer_address
-        self._policy = policy
-        self._at_most = at_most
         self.running = ""
         """The hook whose answer is awaited; empty for none."""
         self.refusal: tuple[str, HandshakeOutcome] | None = None
         """The hook that refused, and how; None while none has."""
 
-    def ask(self, role: str, hook: Callable[[_Request], object], request: _Request) -> Pending | object:
+    def ask(
+        self, role: str, hook: Callable[[_Request], object], request: _Request, seconds: float | None
+    ) -> Pending | object:
         """Call a hook. The answer of a coroutine function is awaited under the time limit.
 
         Args:
             role: Which of the hooks it is: `"lookup"`.
             hook: The application's.
             request: Its argument.
+            seconds: The time limit of a coroutine function; None where the handshake's deadline is the only one.
 
         Returns:
             Its answer, or a `Pending`; None where the hook failed.
@@ -66,14 +66,15 @@ class Asking:
             answer = hook(request)
             if inspect.isawaitable(answer):
                 self.running = role
-                return Pending(answer, functools.partial(self._in_time, role, hook))
+                return Pending(answer, functools.partial(self._in_time, role, hook, seconds))
         except Exception as error:  # noqa: BLE001 - the application's own, of whatever kind, is a refusal
             self._failed(role, hook, error)
             return None
         return self._checked(role, hook, answer)
 
-    async def _in_time(self, role: str, hook: Callable[..., object], awaitable: Awaitable[object]) -> object:
-        seconds = self._seconds(role)
+    async def _in_time(
+        self, role: str, hook: Callable[..., object], seconds: float | None, awaitable: Awaitable[object]
+    ) -> object:
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
@@ -89,19 +90,11 @@ class Asking:
         self.running = ""
         return self._checked(role, hook, answer)
 
-    def _seconds(self, role: str) -> float | None:
-        """The time limit of a hook; None where the handshake's deadline is the only one."""
-        policy = self._policy
-        if role not in _DECIDE:
-            return policy.hook_timeout
-        own = policy.authorize_timeout if role == "authorize" else policy.admit_timeout
-        return self._at_most if own is None else own
-
     def _checked(self, role: str, hook: Callable[..., object], answer: object) -> object:
         """Note a refusal, and tell of an answer that is none; the engine gets it as it is."""
         if _is_yes(role, answer):
             return answer
-        if isinstance(answer, Deny) or (answer is False and role in _MAY_SAY_FALSE):
+        if isinstance(answer, Deny) or (answer is False and role in _MAY_SAY_FALSE) or _is_failure_code(role, answer):
             self.refusal = (role, HandshakeOutcome.DENIED)
             return answer
         what = "None" if answer is None else f"a value of type {type(answer).__name__}"
@@ -119,13 +112,11 @@ class Asking:
         _logger.warning("hook %s (%s) %s, peer %s: taken as a refusal%s", role, _name(hook), what, peer, where)
 
 
-_DECIDE: Final = frozenset({"authorize", "admit"})
-"""The hooks that may take longer than those that find out who somebody is."""
-
-_MAY_SAY_FALSE: Final = frozenset({"accept", "authorize", "admit"})
+_MAY_SAY_FALSE: Final = frozenset({"accept", "route", "authorize", "admit"})
 
 _EXPECTED: Final = {
     "accept": "a session object, False or Deny",
+    "route": "a ServerConfig, an RDPRoute, a FailureCode, False or Deny",
     "lookup": "Password, NTHash, Candidates, Oracle or Deny",
     "oracle": "a key of 16 bytes or Deny",
     "authorize": "True, an Account, False or Deny",
@@ -142,10 +133,17 @@ def _is_yes(role: str, answer: object) -> bool:
             return isinstance(answer, bytes) and len(answer) == 16 and any(answer)
         case "accept":
             return answer is not None and answer is not False and not isinstance(answer, Deny)
+        case "route":
+            return isinstance(answer, ServerConfig | RDPRoute)
         case "authorize":
             return answer is True or isinstance(answer, Account)
         case _:
             return answer is True
+
+
+def _is_failure_code(role: str, answer: object) -> bool:
+    """Whether a route turns the connection away by a code that the client is sent."""
+    return role == "route" and isinstance(answer, FailureCode)
 
 
 def _name(hook: Callable[..., object]) -> str:

@@ -194,7 +194,7 @@ class _Driver:
             CredSSPError: It was no, or the handshake failed.
         """
         check_in_time(limit)
-        self._go_on(self._sequence.resume(answer))
+        self._go_on(self._sequence.resume(answer, self._protocol.received))
 
     async def pending(self) -> Pending | None:
         """Wait until an answer takes time, and return it; None once the handshake is established.
@@ -331,7 +331,7 @@ class _Driver:
             self._pending = answer
             self._wake()
             return None
-        return self._sequence.resume(answer)
+        return self._sequence.resume(answer, self._protocol.received)
 
     @property
     def _peer_has_left(self) -> bool:

@@ -9,6 +9,7 @@ Who calls: `streams` and `server`.
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import socket
 from collections.abc import Callable
 
@@ -26,6 +27,8 @@ from acredssp.mechanisms.base import Principal
 
 __all__ = ["Handshake", "Names", "aborted"]
 
+_REFUSED = frozenset({HandshakeOutcome.DENIED, HandshakeOutcome.FAILED})
+"""What a hook that refused may look like to the engine: a logon that is denied, or a connection that is turned away."""
 _UNPROVEN = frozenset({State.TLS, State.NEGO_TOKEN})
 
 
@@ -134,7 +137,7 @@ class Handshake:
         bios = connection.buffers.bios
         names = names or Names()
         if isinstance(config, ServerConfig):
-            self.sequence = carriage.acceptor(config.new_context(bios=bios))
+            self.sequence = carriage.acceptor(config, functools.partial(ServerConfig.new_context, bios=bios))
             return
         names.check()
         if not names.for_tls:
@@ -201,7 +204,7 @@ class Handshake:
             outcome = HandshakeOutcome.LIMITED
         if isinstance(answers, ServerAnswers):
             server_name, claimed = answers.server_name, answers.principal
-            if outcome is HandshakeOutcome.DENIED and answers.asking.refusal is not None:
+            if outcome in _REFUSED and answers.asking.refusal is not None:
                 hook, outcome = answers.asking.refusal
             elif outcome is HandshakeOutcome.TIMEOUT:
                 hook = answers.asking.running

@@ -246,8 +246,8 @@ class CredSSPServer(asyncio.AbstractServer):
         """
         if self._accept is None:
             return None
-        asking = Asking(accepted.address, self._config.policy)
-        answer = asking.ask("accept", self._accept, accepted.address)
+        asking = Asking(accepted.address)
+        answer = asking.ask("accept", self._accept, accepted.address, self._config.policy.hook_timeout)
         if isinstance(answer, Pending):
             accepted.refusal = (None, "accept")
             try:

@@ -6,14 +6,18 @@ is the context itself.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import NoReturn, Protocol
+from collections.abc import Callable, Mapping
+from typing import NoReturn, Protocol, TypeAlias
 
+from acredssp.config import ServerConfig
 from acredssp.core.context import Buffer, SecurityContext, StepResult
 from acredssp.errors import CredSSPError
 from acredssp.wire.x224 import ConnectionRequest
 
-__all__ = ["TLS", "Carriage", "Sequence"]
+__all__ = ["TLS", "Carriage", "NewContext", "Sequence"]
+
+NewContext: TypeAlias = Callable[[ServerConfig], SecurityContext]
+"""Makes a fresh context of a configuration."""
 
 
 class Sequence(Protocol):
@@ -30,6 +34,10 @@ class Sequence(Protocol):
     @property
     def request(self) -> ConnectionRequest | None:
         """RDP: the client's Connection Request, with cookie or routing token; None for none. Unproven."""
+
+    @property
+    def chosen(self) -> ServerConfig | None:
+        """Server: the configuration that was chosen for this connection in place of the listener's; None for none."""
 
     @property
     def extra_info(self) -> Mapping[str, object]:
@@ -50,8 +58,8 @@ class Sequence(Protocol):
     def step(self, data: Buffer = b"") -> StepResult:
         """Take whole units from the front of `data`."""
 
-    def resume(self, answer: object) -> StepResult:
-        """Give the answer to `StepResult.event`."""
+    def resume(self, answer: object, early: Buffer = b"") -> StepResult:
+        """Give the answer to `StepResult.event`, with what has come of the peer since."""
 
     def receive_eof(self) -> NoReturn:
         """Note that the transport ended; raises what that means."""
@@ -66,8 +74,14 @@ class Carriage(Protocol):
     def initiator(self, context: SecurityContext) -> Sequence:
         """Wrap a client's context."""
 
-    def acceptor(self, context: SecurityContext) -> Sequence:
-        """Wrap a server's context."""
+    def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> Sequence:
+        """Make a server's sequence.
+
+        Args:
+            config: The listener's.
+            new_context: Makes the context of this configuration, or of another one that the carriage chooses for the
+                connection.
+        """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,6 +92,6 @@ class TLS:
         """The context is its own sequence."""
         return context
 
-    def acceptor(self, context: SecurityContext) -> Sequence:
+    def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> Sequence:
         """The context is its own sequence."""
-        return context
+        return new_context(config)

@@ -1,6 +1,7 @@
 """The RDP carriage: X.224 negotiation in clear, TLS, CredSSP, early user authorization ([MS-RDPBCGR] 5.4.2.1).
 
     NEGOTIATION       Connection Request and Connection Confirm choose HYBRID or HYBRID_EX
+    ROUTING           a server that has a `route` hook: the hook is asked, between the two
     CREDSSP           a `SecurityContext`, TLS inside
     EARLY_USER_AUTH   HYBRID_EX only: the server's four bytes, after the credentials came
     DONE              RDP itself follows, inside the same TLS
@@ -12,14 +13,16 @@ would survive as if it had been protected.
 import dataclasses
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Final, NoReturn, assert_never
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, NoReturn, TypeAlias, assert_never
 
-from acredssp.arguments import expect
+from acredssp.arguments import expect, expect_callable
+from acredssp.carriage.base import NewContext
+from acredssp.config import ServerConfig
 from acredssp.core.context import MOST_RECORDS_A_CALL, Buffer, SecurityContext, StepResult
-from acredssp.core.events import Admit
+from acredssp.core.events import Admit, Route
 from acredssp.core.server import refuse_unless_allowed
-from acredssp.credentials import DelegatedKind
+from acredssp.credentials import DelegatedKind, Deny
 from acredssp.errors import (
     AccessDenied,
     CredSSPError,
@@ -41,7 +44,7 @@ from acredssp.wire.x224 import (
     ResponseFlags,
 )
 
-__all__ = ["RDP", "RDPAcceptor", "RDPInitiator", "State"]
+__all__ = ["RDP", "RDPAcceptor", "RDPInitiator", "RDPRoute", "RouteHook", "RouteRequest", "State"]
 
 _MAX_COOKIE: Final = 9
 """Characters of the user name that mstsc puts into the cookie."""
@@ -70,10 +73,48 @@ class State(enum.Enum):
     """Where the sequence is; see the module's text."""
 
     NEGOTIATION = enum.auto()
+    ROUTING = enum.auto()
     CREDSSP = enum.auto()
     EARLY_USER_AUTH = enum.auto()
     DONE = enum.auto()
     FAILED = enum.auto()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RouteRequest:
+    """A client's Connection Request came: where does the connection belong? Nothing in it is proven."""
+
+    request: ConnectionRequest
+    """Requested protocols, flags, cookie or routing token, correlation id."""
+    peer_address: object = None
+    """As `get_extra_info("peername")` gives it: `(host, port)` for TCP."""
+    session: object = None
+    """What the server's `accept` answered for this connection; None without one."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RDPRoute:
+    """How the connection of one Connection Request goes on."""
+
+    config: ServerConfig
+    """Its certificate, lookup, authorize, admit and policy hold from here on. The listener's `accept`, its limits and
+    the handshake's deadline stay."""
+    hybrid_ex: bool | None = None
+    """As `RDP.hybrid_ex`; None for what the carriage has."""
+    response_flags: ResponseFlags | None = None
+    """As `RDP.response_flags`; None for what the carriage has."""
+
+    def __post_init__(self) -> None:
+        expect("config", self.config, ServerConfig)
+        expect("hybrid_ex", self.hybrid_ex, bool, None)
+        expect("response_flags", self.response_flags, ResponseFlags, None)
+
+
+RouteAnswer: TypeAlias = ServerConfig | RDPRoute | FailureCode | Deny
+
+RouteHook: TypeAlias = Callable[[RouteRequest], RouteAnswer | Awaitable[RouteAnswer]]
+"""Chooses by the Connection Request, before TLS begins. A `FailureCode` is sent to the client. `Deny()`, and whatever
+is no answer, closes the connection without a word."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +140,8 @@ class RDP:
     )
     """Server: what the RDP server behind can do. REDIRECTED_AUTHENTICATION_MODE_SUPPORTED only for one that speaks
     [MS-RDPEAR]."""
+    route: RouteHook | None = None
+    """Server: chooses the configuration of each connection by its Connection Request; None for the server's own."""
 
     def __post_init__(self) -> None:
         expect("hybrid_ex", self.hybrid_ex, bool)
@@ -107,6 +150,7 @@ class RDP:
         expect("correlation_id", self.correlation_id, bytes, None)
         expect("request_flags", self.request_flags, RequestFlags)
         expect("response_flags", self.response_flags, ResponseFlags)
+        expect_callable("route", self.route)
         if self.cookie and self.routing_token:
             raise ValueError("cookie and routing_token: expected one of them, got both")
         try:
@@ -129,9 +173,9 @@ class RDP:
         """Wrap a client's context."""
         return RDPInitiator(self, context)
 
-    def acceptor(self, context: SecurityContext) -> "RDPAcceptor":
-        """Wrap a server's context."""
-        return RDPAcceptor(self, context)
+    def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> "RDPAcceptor":
+        """Make a server's sequence; see `Carriage.acceptor`."""
+        return RDPAcceptor(self, config, new_context)
 
 
 class _RDPSequence(ABC):
@@ -144,6 +188,8 @@ class _RDPSequence(ABC):
         """The client's Connection Request, once sent or received."""
         self.confirm: ConnectionConfirm | None = None
         """The server's Connection Confirm, once sent or received."""
+        self.chosen: ServerConfig | None = None
+        """Server: the configuration that `route` chose; None for the listener's."""
         self._carriage = carriage
         self._error: CredSSPError | None = None
         self._refusal = b""
@@ -179,8 +225,8 @@ class _RDPSequence(ABC):
         self._check_usable()
         return self._guarded(self._step, data)
 
-    def resume(self, answer: object) -> StepResult:
-        """Give the answer to `StepResult.event`."""
+    def resume(self, answer: object, early: Buffer = b"") -> StepResult:  # noqa: ARG002 - a server's `Route` alone
+        """Give the answer to `StepResult.event`, with what has come of the peer since."""
         self._check_usable()
         if self.state is not State.CREDSSP:
             raise LocalProtocolError("the sequence does not wait for an answer: call step()")
@@ -201,7 +247,7 @@ class _RDPSequence(ABC):
             self._fail(error, b"")
 
     def _fail(self, error: CredSSPError, last_words: bytes) -> None:
-        if error.stage is None and self.state is State.NEGOTIATION:
+        if error.stage is None and self.state in (State.NEGOTIATION, State.ROUTING):
             error.stage = Stage.NEGOTIATION
         elif error.stage is None and self.state is State.EARLY_USER_AUTH:
             error.stage = Stage.EARLY_USER_AUTH
@@ -232,6 +278,8 @@ class _RDPSequence(ABC):
                 return self._negotiate(memoryview(data))
             case State.EARLY_USER_AUTH:
                 return self._early_user_auth(memoryview(data))
+            case State.ROUTING:
+                raise LocalProtocolError("the sequence waits for an answer: call resume()")
             case State.DONE | State.FAILED:
                 raise AssertionError("checked by the caller")
             case _:
@@ -246,7 +294,7 @@ class _RDPSequence(ABC):
         if frame.missing:
             return StepResult.unfinished(frame.missing, len(data))
         if len(data) > frame.total:
-            raise RemoteProtocolError(f"{len(data) - frame.total} bytes in clear behind the x.224 pdu")
+            raise _too_early(len(data) - frame.total)
         return bytes(data)
 
     @abstractmethod
@@ -352,8 +400,10 @@ class RDPInitiator(_RDPSequence):
 class RDPAcceptor(_RDPSequence):
     """A server's sequence."""
 
-    def __init__(self, carriage: RDP, context: SecurityContext) -> None:
-        super().__init__(carriage, context)
+    def __init__(self, carriage: RDP, config: ServerConfig, new_context: NewContext) -> None:
+        super().__init__(carriage, new_context(config))
+        self._config = config
+        self._new_context = new_context
         self._admitting = False
 
     def _negotiate(self, data: memoryview) -> StepResult:
@@ -361,23 +411,64 @@ class RDPAcceptor(_RDPSequence):
         if isinstance(pdu, StepResult):
             return pdu
         self.request = ConnectionRequest.decode(pdu)
-        selected = self._select(self.request.requested_protocols or Protocols.RDP)
-        self.confirm = ConnectionConfirm(selected_protocol=selected, flags=self._carriage.response_flags)
+        if self._carriage.route is None:
+            return self._confirm(self._carriage.hybrid_ex, self._carriage.response_flags)
+        self.state = State.ROUTING
+        return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, event=Route(self.request, self._carriage.route))
+
+    def resume(self, answer: object, early: Buffer = b"") -> StepResult:
+        """Give the answer to `StepResult.event`, with what has come of the peer since."""
+        if self.state is State.ROUTING:
+            return self._guarded(self._route, answer, early)
+        return super().resume(answer)
+
+    def _route(self, answer: object, early: Buffer) -> StepResult:
+        """ROUTING: go on as the hook says."""
+        if early:
+            raise _too_early(len(early))
+        match answer:
+            case RDPRoute():
+                route = answer
+            case ServerConfig():
+                route = RDPRoute(answer)
+            case FailureCode():
+                raise self._refused(answer, "the connection was turned away by the server's route")
+            case _:
+                raise AccessDenied(
+                    "the connection was turned away by the server's route", nt_status=NTSTATUS.STATUS_ACCESS_DENIED
+                )
+        if route.config is not self._config:
+            self.chosen = route.config
+            self.context = self._new_context(route.config)
+        carriage = self._carriage
+        return self._confirm(
+            carriage.hybrid_ex if route.hybrid_ex is None else route.hybrid_ex,
+            carriage.response_flags if route.response_flags is None else route.response_flags,
+        )
+
+    def _confirm(self, hybrid_ex: bool, flags: ResponseFlags) -> StepResult:
+        """Answer the Connection Request."""
+        assert self.request is not None
+        selected = self._select(self.request.requested_protocols or Protocols.RDP, hybrid_ex)
+        self.confirm = ConnectionConfirm(selected_protocol=selected, flags=flags)
         self.state = State.CREDSSP
         return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, self.confirm.encode())
 
-    def _select(self, requested: Protocols) -> Protocols:
-        if Protocols.HYBRID_EX in requested and self._carriage.hybrid_ex:
+    def _select(self, requested: Protocols, hybrid_ex: bool) -> Protocols:
+        if Protocols.HYBRID_EX in requested and hybrid_ex:
             return Protocols.HYBRID_EX
         if Protocols.HYBRID in requested:
             return Protocols.HYBRID
-        refusal = ConnectionConfirm(failure_code=FailureCode.HYBRID_REQUIRED_BY_SERVER)
-        self._refusal = refusal.encode()
-        raise NegotiationFailure(
+        raise self._refused(
+            FailureCode.HYBRID_REQUIRED_BY_SERVER,
             f"the rdp client asked for {requested.names}, which leaves credssp out",
-            failure_code=FailureCode.HYBRID_REQUIRED_BY_SERVER,
-            hint=_NLA_ON_CLIENT,
+            _NLA_ON_CLIENT,
         )
+
+    def _refused(self, code: FailureCode, message: str, hint: str | None = None) -> NegotiationFailure:
+        """Return the failure whose code the client is sent."""
+        self._refusal = ConnectionConfirm(failure_code=code).encode()
+        return NegotiationFailure(message, failure_code=code, hint=hint)
 
     @property
     def heard_all(self) -> bool:
@@ -415,3 +506,7 @@ class RDPAcceptor(_RDPSequence):
 
     def _closed_by_peer(self) -> CredSSPError:
         return PeerClosed("the client ended the connection in the middle of the handshake")
+
+
+def _too_early(count: int) -> RemoteProtocolError:
+    return RemoteProtocolError(f"{count} bytes in clear behind the x.224 pdu")

@@ -11,12 +11,12 @@ from typing import Any, cast
 from acredssp.aio.handshake import Handshake, Names
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.transport import SecureTransport, start_application
-from acredssp.carriage.base import Carriage, Sequence
+from acredssp.carriage.base import Carriage, NewContext, Sequence
 from acredssp.cli.arguments import Address
 from acredssp.cli.nobody import Nobody
 from acredssp.cli.outcome import ConnectError, reason_of
 from acredssp.cli.report import LoginReport
-from acredssp.config import ClientConfig
+from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.context import Buffer, HandshakeInfo, SecurityContext, StepResult
 from acredssp.errors import CredSSPError, HandshakeTimeout
 from acredssp.status import Stage
@@ -56,7 +56,7 @@ class _Watched:
         sequence = self._carriage.initiator(context)
         return cast("Sequence", _Told(sequence)) if _logger.isEnabledFor(logging.DEBUG) else sequence
 
-    def acceptor(self, context: SecurityContext) -> Sequence:  # noqa: ARG002 - the other side's
+    def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> Sequence:  # noqa: ARG002
         raise AssertionError("login is a client")
 
     @property
@@ -81,8 +81,8 @@ class _Told:
         self._tell(f"took {len(data) - result.extra} bytes", result)
         return result
 
-    def resume(self, answer: object) -> StepResult:
-        result = self._sequence.resume(answer)
+    def resume(self, answer: object, early: Buffer = b"") -> StepResult:
+        result = self._sequence.resume(answer, early)
         self._tell("got an answer", result)
         return result
 

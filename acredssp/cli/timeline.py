@@ -74,7 +74,7 @@ def record(client: ClientConfig, server: ServerConfig, carriage: RDP, host: str)
     steps: list[Step] = []
     context = client.new_context(server_hostname=host, spn=f"TERMSRV/{host}")
     initiator = _Side(CLIENT, carriage.initiator(context), _client_answers(client, host), steps)
-    acceptor = _Side(SERVER, carriage.acceptor(server.new_context()), _server_answers(server), steps)
+    acceptor = _Side(SERVER, carriage.acceptor(server), _server_answers(server), steps)
     sides = itertools.cycle((acceptor, initiator))
     flight = initiator.turn(b"")
     while flight:

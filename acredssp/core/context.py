@@ -220,6 +220,11 @@ class SecurityContext:
         return isinstance(self._event, Admit)
 
     @property
+    def chosen(self) -> None:
+        """Nothing: a bare context has no carriage that could choose another configuration."""
+        return None
+
+    @property
     def request(self) -> None:
         """Nothing: a bare context hears nothing of the client before TLS."""
         return None
@@ -277,8 +282,13 @@ class SecurityContext:
             forget_locals(error)
             raise
 
-    def resume(self, answer: object) -> StepResult:
+    def resume(self, answer: object, early: Buffer = b"") -> StepResult:  # noqa: ARG002 - for carriages
         """Give the answer to `StepResult.event`. Go on as after `step()`, with the bytes that were left over.
+
+        Args:
+            answer: What the event's class says.
+            early: What has come of the peer since the event. Only a carriage that speaks in clear looks at it, and
+                refuses what is too early.
 
         Raises:
             LocalProtocolError: Nobody asked.

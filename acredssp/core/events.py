@@ -8,12 +8,14 @@ which would treble the price of making one.
 """
 
 import dataclasses
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from acredssp.credentials import DelegatedKind
 from acredssp.delegation import ServerAuth
 from acredssp.mechanisms.base import AskOracle, LookupCredential, Principal, StepMechanism
 from acredssp.wire.ts_credentials import TSCredentials
+from acredssp.wire.x224 import ConnectionRequest
 
 __all__ = [
     "Admit",
@@ -24,8 +26,23 @@ __all__ = [
     "Event",
     "JudgeCertificate",
     "LookupCredential",
+    "Route",
     "StepMechanism",
 ]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Route:
+    """RDP server: the client's Connection Request came, and nothing was answered. Where does this connection belong?
+
+    Answer with the `ServerConfig` that holds from here on, or with an `RDPRoute`. A `FailureCode` is sent to the
+    client. After `Deny()`, and after any other answer, the connection ends without a word. Give `resume()` also what
+    has come of the client meanwhile: a client that does not wait for our confirm is refused.
+    """
+
+    request: ConnectionRequest
+    hook: Callable[[Any], object] = dataclasses.field(repr=False)
+    """`RDP.route`: whom to ask."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -99,5 +116,13 @@ class Admit:
 
 
 Event: TypeAlias = (
-    LookupCredential | AskOracle | StepMechanism | ChooseCertificate | JudgeCertificate | Delegate | Authorize | Admit
+    Route
+    | LookupCredential
+    | AskOracle
+    | StepMechanism
+    | ChooseCertificate
+    | JudgeCertificate
+    | Delegate
+    | Authorize
+    | Admit
 )

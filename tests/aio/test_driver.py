@@ -170,7 +170,7 @@ class Engine:
         self.given.append(bytes(data))
         return self.script.pop(0)
 
-    def resume(self, answer):
+    def resume(self, answer, early=b""):
         self.given.append(answer)
         return self.script.pop(0)
 

@@ -47,7 +47,7 @@ def acceptor(carriage: RDP = PLAIN, *, admit: bool = False, keys: pathlib.Path |
         context = tls_config.server_context_from_pem(POLICY, *pem("rsa"))
         context.keylog_filename = str(keys)
         tls = TLSSession(context, server_side=True)
-    return carriage.acceptor(SecurityContext(handshake, tls))
+    return carriage.acceptor(None, lambda _config: SecurityContext(handshake, tls))
 
 
 def confirm(protocol: int | None = None, failure: int | None = None) -> bytes:
@@ -149,7 +149,7 @@ def test_request_flags_are_sent():
 
 def test_bare_tls_is_the_context_itself():
     context = initiator().context
-    assert TLS().initiator(context) is TLS().acceptor(context) is context
+    assert TLS().initiator(context) is TLS().acceptor(None, lambda _config: context) is context
     assert context.context is context
     assert context.cookie == ""
     assert context.request is None

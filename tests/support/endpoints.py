@@ -7,6 +7,7 @@ the same on every run.
 import asyncio
 import collections
 import dataclasses
+import functools
 import socket
 import ssl
 
@@ -209,7 +210,7 @@ def client_side(protocol, config=None, carriage=TLS(), *, timeout=30.0, name="lo
 
 def server_side(protocol, config=None, carriage=TLS(), *, timeout=30.0):  # noqa: B008
     config = config or server_config()
-    sequence = carriage.acceptor(config.new_context(bios=shared_buffers().bios))
+    sequence = carriage.acceptor(config, functools.partial(ServerConfig.new_context, bios=shared_buffers().bios))
     deadline = asyncio.get_running_loop().time() + timeout
     address = protocol.transport.get_extra_info("peername")
     return Side(protocol, sequence, ServerAnswers(config, sequence, address, deadline), deadline)

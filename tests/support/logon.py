@@ -99,8 +99,7 @@ def server(policy=DEFAULT, *, lookup=ALICE, key_type="rsa", bare=False, carriage
 
     if bare:
         return End(config.new_bare_context(public_key=public_key(key_type)), answer)
-    context = config.new_context()
-    return End(carriage.acceptor(context) if carriage else context, answer)
+    return End(carriage.acceptor(config) if carriage else config.new_context(), answer)
 
 
 def session_base_key(exchange: NTLMExchange, password: Password) -> bytes | Deny:
