@@ -22,7 +22,8 @@ from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertif
 from acredssp.core.own_certificate import own_public_key, present
 from acredssp.core.server import ServerHandshake
 from acredssp.core.server_name import note_server_name
-from acredssp.core.tls import BIOPair, TLSSession
+from acredssp.core.tls import BIOPair, TLSSession, session_with_ticket
+from acredssp.core.turns import TurnTakingContext
 from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, RemoteGuard, SmartCard, TicketCache
 from acredssp.delegation import (
     CredentialClass,
@@ -138,6 +139,7 @@ class ClientConfig:
         judge: bool | None = None,
         channel_bindings: bytes | None = None,
         ask_kdc: bool = True,
+        turns: bool = False,
     ) -> SecurityContext:
         """Make a context for one connection, with TLS inside; it stops with `Delegate` before the credentials leave.
 
@@ -149,6 +151,8 @@ class ClientConfig:
             judge: Whether to stop with `JudgeCertificate`; None for yes, unless the policy accepts any certificate.
             channel_bindings: For the inner mechanism, application data as of RFC 5929. CredSSP needs none.
             ask_kdc: Whether `spn` is a name to ask a KDC for; not one that was made of an IP address.
+            turns: Whether the two sides take turns with one token each, as they do over HTTP (`acredssp.core.turns`
+                says how to drive the context); False for a stream of bytes.
 
         Raises:
             PolicyError: Kerberos alone is allowed, and cannot be used for `spn`.
@@ -157,11 +161,14 @@ class ClientConfig:
         assert self.ssl_context is not None
         if server_hostname is not None:
             expect_host_name("server_hostname", server_hostname)
-        return SecurityContext(
-            self._handshake(spn, channel_bindings, ask_kdc=ask_kdc),
-            tls or TLSSession(self.ssl_context, server_side=False, server_hostname=server_hostname, bios=bios),
-            judge=not self.policy.dangerous_accept_any_certificate if judge is None else judge,
-        )
+        handshake = self._handshake(spn, channel_bindings, ask_kdc=ask_kdc)
+        if tls is None:
+            tls = TLSSession(self.ssl_context, server_side=False, server_hostname=server_hostname, bios=bios)
+        if judge is None:
+            judge = not self.policy.dangerous_accept_any_certificate
+        if turns:
+            return TurnTakingContext(handshake, tls, judge=judge)
+        return SecurityContext(handshake, tls, judge=judge)
 
     def new_bare_context(
         self,
@@ -393,10 +400,21 @@ class ServerConfig:
         expect("policy", self.policy, Policy)
         expect("identity", self.identity, NTLMIdentity)
 
-    def new_context(self, *, bios: BIOPair | None = None, channel_bindings: bytes | None = None) -> SecurityContext:
-        """Make a context for one connection, with TLS inside; `bios` and `channel_bindings` as for a client."""
-        tls = TLSSession(self.ssl_context, server_side=True, bios=bios)
-        return SecurityContext(self._handshake(channel_bindings), tls)
+    def new_context(
+        self, *, bios: BIOPair | None = None, channel_bindings: bytes | None = None, turns: bool = False
+    ) -> SecurityContext:
+        """Make a context for one connection, with TLS inside.
+
+        Args:
+            bios: A pair of BIOs to share with others; None for one of its own.
+            channel_bindings: For the inner mechanism, application data as of RFC 5929. CredSSP needs none.
+            turns: Whether the two sides take turns with one token each, as they do over HTTP (`acredssp.core.turns`
+                says how to drive the context); False for a stream of bytes.
+        """
+        handshake = self._handshake(channel_bindings)
+        if turns:
+            return TurnTakingContext(handshake, session_with_ticket(self.ssl_context, bios))
+        return SecurityContext(handshake, TLSSession(self.ssl_context, server_side=True, bios=bios))
 
     def new_bare_context(self, *, public_key: bytes, channel_bindings: bytes | None = None) -> SecurityContext:
         """Make a context for one connection whose TLS somebody else runs, with a certificate of that key."""

@@ -68,6 +68,7 @@ IMPURE = {
 """No sockets, clock, environment, files or threads below `aio`: what is needed comes in as an argument."""
 
 IMPURE_EXCEPTIONS = {
+    ("core.tls", "threading"): "a lock for the moment in which a setting of a context, which threads share, is changed",
     ("mechanisms.ntlm.messages", "time"): "the one reading of the clock, as a FILETIME; callers may pass their own",
     ("tls_config", "os"): "a private key in memory enters an SSLContext through a memfd",
     ("tls_config", "pathlib"): "the same, where there is no memfd",

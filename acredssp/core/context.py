@@ -458,7 +458,7 @@ class SecurityContext:
             return self._shake_hands(self.tls, b"")
         self._client.certified = answer is True
         # Up to TLS 1.2 our second flight goes first; the logon begins when TLS is up.
-        return b"" if self.handshake.state is _TLS else self._client.start()
+        return b"" if self.handshake.state is _TLS else self._begin()
 
     def _shake_hands(self, tls: TLSSession, records: Buffer) -> Answer | None:
         if tls.handshake(records):
@@ -484,7 +484,12 @@ class SecurityContext:
         chain, self._chain = self._chain or tls.peer_chain(), ()
         self._client.tls_established(peer_public_key(chain))
         # Not sent yet: the client's Finished and its first TSRequest leave together under TLS 1.3.
-        return self._ask_judge(chain) if self._judge else self._client.start()
+        return self._ask_judge(chain) if self._judge else self._begin()
+
+    def _begin(self) -> Answer | None:
+        """Client: begin the exchange inside TLS."""
+        assert self._client is not None
+        return self._client.start()
 
     def _note_own_certificate(self, tls: TLSSession) -> None:
         assert isinstance(self.handshake, ServerHandshake)

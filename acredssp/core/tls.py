@@ -16,6 +16,7 @@ This module must never wait, log or keep a secret.
 
 import contextlib
 import ssl
+import threading
 from typing import Any, Final
 
 from acredssp.core.server_name import server_name_of
@@ -29,6 +30,7 @@ __all__ = [
     "BIOPair",
     "TLSSession",
     "peer_public_key",
+    "session_with_ticket",
 ]
 
 MAX_PLAINTEXT: Final = 16_384
@@ -90,6 +92,9 @@ _MOST_ENCRYPTED: Final = 4 * MAX_PLAINTEXT
 
 _NO_BOUND: Final = 1 << 48
 """Records: more than there is memory for."""
+
+_num_tickets_lock: Final = threading.Lock()
+"""Held while a context's `num_tickets` is another one: two threads may make sessions of one context."""
 
 
 class BIOPair:
@@ -463,6 +468,23 @@ def peer_public_key(chain: tuple[bytes, ...]) -> bytes:
             stage=Stage.TLS,
         )
     return subject_public_key(chain[0])
+
+
+def session_with_ticket(context: ssl.SSLContext, bios: BIOPair | None = None) -> TLSSession:
+    """Make a server's session that sends one session ticket behind the handshake of TLS 1.3, whatever others send.
+
+    OpenSSL copies the number of tickets from the context to a connection when the connection is made. The ticket lets
+    a client resume, which saves it the TLS handshake alone, as OpenSSL's own cache does for TLS 1.2.
+    """
+    if context.protocol is not ssl.PROTOCOL_TLS_SERVER:
+        return TLSSession(context, server_side=True, bios=bios)  # OpenSSL's two tickets, which cannot be changed
+    with _num_tickets_lock:
+        usual = context.num_tickets
+        context.num_tickets = 1
+        try:
+            return TLSSession(context, server_side=True, bios=bios)
+        finally:
+            context.num_tickets = usual
 
 
 def _in_use() -> LocalProtocolError:
