@@ -25,7 +25,14 @@ from acredssp.certificates.judgement import Refusal, Verdict
 from acredssp.certificates.link import Link, place, read_link, readable
 from acredssp.certificates.rules import check_authority, check_server, check_signature_kind, check_strength
 from acredssp.errors import CredSSPError
-from acredssp.wire.x509 import front, signature_algorithms
+from acredssp.wire.x509 import (
+    RSASSA_PSS,
+    front,
+    key_algorithm,
+    pss_parameters,
+    signature_algorithms,
+    signature_parameters,
+)
 
 __all__ = ["MOST_BYTES", "MOST_CERTIFICATES", "MOST_SIGNATURES", "Anchors", "check_path"]
 
@@ -130,6 +137,8 @@ def verify_signature(link: Link, issuer: Link) -> None:
 
 def _verify(link: Link, issuer: Link) -> None:
     certificate = link.certificate
+    if isinstance(issuer.key, rsa.RSAPublicKey):
+        _check_pss(link, issuer)
     if not isinstance(certificate.signature_hash_algorithm, hashes.SHA1):
         _verify_directly(certificate, issuer)
         return
@@ -145,6 +154,29 @@ def _verify(link: Link, issuer: Link) -> None:
             curve.verify(signature, body, ec.ECDSA(hashes.SHA1()))  # noqa: S303 - as above
         case _:
             raise InvalidSignature
+
+
+def _check_pss(link: Link, issuer: Link) -> None:
+    """Refuse what RFC 4055 1.2 and 3.1 forbid of RSA, and the certificate library does not look at."""
+    algorithm, restricted = key_algorithm(issuer.key_info)
+    if not isinstance(link.certificate.signature_algorithm_parameters, padding.PSS):
+        if algorithm == RSASSA_PSS:
+            raise Refusal(
+                Verdict.UNTRUSTED,
+                f"{link.who} has a signature by pkcs #1 v1.5, and the key of {issuer.who} is for rsassa-pss alone",
+                link.position,
+            )
+        return
+    made = pss_parameters(signature_parameters(link.der))
+    if made.trailer != 1:
+        reason = f"{link.who} has a signature by rsassa-pss with the trailer {made.trailer}, expected 1"
+        raise Refusal(Verdict.UNTRUSTED, reason, link.position)
+    if algorithm != RSASSA_PSS or not restricted:
+        return
+    allowed = pss_parameters(restricted)
+    if (made.digest, made.mask) != (allowed.digest, allowed.mask) or made.salt < allowed.salt:
+        reason = f"{link.who} has a signature by rsassa-pss with other parameters than the key of {issuer.who} is for"
+        raise Refusal(Verdict.UNTRUSTED, reason, link.position)
 
 
 def _verify_directly(certificate: x509.Certificate, issuer: Link) -> None:

@@ -10,7 +10,21 @@ from typing import Final, NamedTuple
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
 
-__all__ = ["Front", "front", "pin_of", "signature_algorithms", "subject_public_key"]
+__all__ = [
+    "RSASSA_PSS",
+    "Front",
+    "PSSParameters",
+    "front",
+    "key_algorithm",
+    "pin_of",
+    "pss_parameters",
+    "signature_algorithms",
+    "signature_parameters",
+    "subject_public_key",
+]
+
+RSASSA_PSS: Final = bytes.fromhex("2a864886f70d01010a")
+"""The content of the OBJECT IDENTIFIER id-RSASSA-PSS (RFC 4055 1.2), of signatures and of keys that make no other."""
 
 _CERTIFICATES: Final = 16
 """Certificates whose key is remembered, of some KiB each: a client sees the same few again and again, and finding a key
@@ -108,6 +122,81 @@ def signature_algorithms(certificate: bytes) -> tuple[bytes, bytes]:
     end = len(certificate)
     _, outer_stop = der.element(certificate, inner_end, end, der.SEQUENCE, "signatureAlgorithm")
     return certificate[offset:stop], certificate[inner_end:outer_stop]
+
+
+def key_algorithm(key_info: bytes) -> tuple[bytes, bytes]:
+    """The algorithm of a SubjectPublicKeyInfo: the content of its OBJECT IDENTIFIER, and the DER of its parameters.
+
+    Args:
+        key_info: As `Front` has it.
+
+    Raises:
+        RemoteProtocolError: `key_info` is none.
+    """
+    offset, end = der.only(key_info, 0, len(key_info), der.SEQUENCE, "subjectPublicKeyInfo")
+    _, stop = der.element(key_info, offset, end, der.SEQUENCE, "algorithm")
+    return _algorithm(key_info[offset:stop])
+
+
+class PSSParameters(NamedTuple):
+    """The parameters of RSASSA-PSS (RFC 4055 3.1)."""
+
+    digest: bytes = b""
+    """The DER of the digest's AlgorithmIdentifier; empty for the default, SHA-1."""
+    mask: bytes = b""
+    """The DER of the mask generation function's; empty for the default, MGF1 with SHA-1."""
+    salt: int = 20
+    """The length of the salt in bytes; for a key, the least."""
+    trailer: int = 1
+    """The number of the trailer field, of which there is one."""
+
+
+def pss_parameters(parameters: bytes) -> PSSParameters:
+    """Read the parameters of RSASSA-PSS.
+
+    Args:
+        parameters: Their DER.
+
+    Raises:
+        RemoteProtocolError: They are none.
+    """
+    offset, end = der.only(parameters, 0, len(parameters), der.SEQUENCE, "RSASSA-PSS-params")
+    found: dict[int, bytes] = {}
+    for number in range(len(PSSParameters._fields)):
+        if offset < end and parameters[offset] == der.CONTEXT + number:
+            start, offset = der.element(parameters, offset, end, der.CONTEXT + number, "RSASSA-PSS-params")
+            found[number] = parameters[start:offset]
+    der.expect_end(offset, end, "RSASSA-PSS-params")
+    usual = PSSParameters()
+    return PSSParameters(
+        found.get(0, usual.digest),
+        found.get(1, usual.mask),
+        _number(found[2]) if 2 in found else usual.salt,
+        _number(found[3]) if 3 in found else usual.trailer,
+    )
+
+
+def signature_parameters(certificate: bytes) -> bytes:
+    """The DER of the parameters of a certificate's signature; empty for none.
+
+    Args:
+        certificate: The DER of a certificate.
+
+    Raises:
+        RemoteProtocolError: `certificate` is none.
+    """
+    return _algorithm(signature_algorithms(certificate)[1])[1]
+
+
+def _algorithm(identifier: bytes) -> tuple[bytes, bytes]:
+    offset, end = der.only(identifier, 0, len(identifier), der.SEQUENCE, "AlgorithmIdentifier")
+    start, stop = der.element(identifier, offset, end, der.OBJECT_IDENTIFIER, "algorithm")
+    return identifier[start:stop], identifier[stop:end]
+
+
+def _number(integer: bytes) -> int:
+    start, stop = der.only(integer, 0, len(integer), der.INTEGER, "RSASSA-PSS-params")
+    return int.from_bytes(integer[start:stop], "big", signed=True)
 
 
 def _find_serial_number(certificate: bytes) -> tuple[int, int]:

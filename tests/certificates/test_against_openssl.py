@@ -8,7 +8,10 @@ import ssl
 import subprocess
 
 import pytest
+from asn1crypto import keys as asn1_keys
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
 from support.certificates import (
     ANY_USAGE,
     CLIENT_AUTH,
@@ -18,11 +21,14 @@ from support.certificates import (
     SERVER_AUTH,
     UNKNOWN,
     Made,
+    Remade,
     Spoilt,
     common_name,
     constraints,
+    key_info,
     key_usage,
     shared_key,
+    tlv,
 )
 
 from acredssp.trust import Trust, Verdict
@@ -82,6 +88,44 @@ def named(names, name, verdict, differs="", **changes):
 def constrained(permitted, excluded, verdict, differs="", **changes):
     extra = [(constraints(permitted, excluded), True)]
     return below({"extra": extra}, verdict, differs=differs, **changes)
+
+
+# --- RSASSA-PSS (RFC 4055) ---
+
+SHA256 = tlv(0x30, bytes.fromhex("0609608648016503040201"))
+SHA512 = tlv(0x30, bytes.fromhex("0609608648016503040203"))
+
+
+def pss_parameters(digest, salt, trailer=1):
+    mask = tlv(0x30, bytes.fromhex("06092a864886f70d010108") + digest)
+    number = tlv(0xA3, bytes([2, 1, trailer])) if trailer != 1 else b""
+    return tlv(0x30, tlv(0xA0, digest) + tlv(0xA1, mask) + tlv(0xA2, bytes([2, 1, salt])) + number)
+
+
+def pss_algorithm(parameters):
+    return tlv(0x30, bytes.fromhex("06092a864886f70d01010a") + parameters)
+
+
+def pss_authority(parameters):
+    """An authority whose key is for RSASSA-PSS alone, restricted by `parameters` where there are any."""
+    key = shared_key("rsa", "pss")
+    usual = key_info(key)
+    own = asn1_keys.PublicKeyInfo.load(usual)["public_key"].dump()
+    made = Made("pss", by=ROOT, ca=True, key=key, hints=False)
+    return Remade(made, ROOT, [(usual, tlv(0x30, pss_algorithm(parameters) + own))])
+
+
+def by_pss(authority, digest, salt, trailer=1):
+    """A server that the authority vouches for by RSASSA-PSS."""
+    name, algorithm = {"sha256": (SHA256, hashes.SHA256()), "sha512": (SHA512, hashes.SHA512())}[digest]
+    return Remade(
+        leaf(authority, hints=False), authority, algorithm=pss_algorithm(pss_parameters(name, salt, trailer)),
+        sign=lambda body: authority.key.sign(body, padding.PSS(padding.MGF1(algorithm), salt), algorithm),
+    )  # fmt: skip
+
+
+FOR_PSS = pss_authority(b"")
+FOR_PSS_BY_SHA512 = pss_authority(pss_parameters(SHA512, 64))
 
 
 def shared_authority(number, **changes):
@@ -319,6 +363,24 @@ ROWS = {
     "signed by md5": Row([leaf(RSA_ROOT, digest="md5")], WEAK, trusted=(RSA_ROOT,), differs=WEAK_DIFFERS),
     "a root signed by sha1": root(TRUSTED, key="rsa", digest="sha1"),
     "a root signed by md5": root(TRUSTED, key="rsa", digest="md5"),
+    "rsassa-pss": Row([by_pss(RSA_ROOT, "sha256", 32)], TRUSTED, trusted=(RSA_ROOT,)),
+    "rsassa-pss without salt": Row([by_pss(RSA_ROOT, "sha256", 0)], TRUSTED, trusted=(RSA_ROOT,)),
+    "rsassa-pss with another trailer": Row(
+        [by_pss(RSA_ROOT, "sha256", 32, trailer=2)], UNTRUSTED, trusted=(RSA_ROOT,)
+    ),
+    "a key for rsassa-pss, by it": Row([by_pss(FOR_PSS, "sha256", 32), FOR_PSS], TRUSTED),
+    "a key for rsassa-pss, by pkcs1": Row([leaf(FOR_PSS, hints=False), FOR_PSS], UNTRUSTED),
+    "a root's key for rsassa-pss, by pkcs1": Row([leaf(FOR_PSS, hints=False)], UNTRUSTED, trusted=(FOR_PSS,)),
+    "a key for rsassa-pss by sha512, by it": Row([by_pss(FOR_PSS_BY_SHA512, "sha512", 64), FOR_PSS_BY_SHA512], TRUSTED),
+    "a key for rsassa-pss by sha512, by sha256": Row(
+        [by_pss(FOR_PSS_BY_SHA512, "sha256", 64), FOR_PSS_BY_SHA512], UNTRUSTED
+    ),
+    "a key for rsassa-pss by sha512, with less salt": Row(
+        [by_pss(FOR_PSS_BY_SHA512, "sha512", 32), FOR_PSS_BY_SHA512], UNTRUSTED
+    ),
+    "a key for rsassa-pss by sha512, by pkcs1": Row(
+        [leaf(FOR_PSS_BY_SHA512, hints=False), FOR_PSS_BY_SHA512], UNTRUSTED
+    ),
     # --- names ---
     "another case": named(["HOST.example"], "host.EXAMPLE", TRUSTED),
     "another name": named(["host.example"], "b.example", WRONG_NAME),

@@ -4,10 +4,11 @@ import datetime as dt
 import functools
 import ipaddress
 
+from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 SERVER_AUTH = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.1")
@@ -155,6 +156,52 @@ class Spoilt:
 
     def __init__(self, made):
         self.der = made.der[:-1] + bytes([made.der[-1] ^ 1])
+
+
+class Remade:
+    """A certificate with parts of its body replaced, and signed again: what no library makes.
+
+    Args:
+        made: A `Made` or another `Remade`.
+        by: Who signs it.
+        parts: Bytes of the body and what stands there instead: whole elements of the outermost SEQUENCE.
+        algorithm: The DER of the signature's AlgorithmIdentifier where that is another.
+        sign: Makes the signature of a body; None for a usual one.
+    """
+
+    def __init__(self, made, by, parts=(), *, algorithm=None, sign=None):
+        self.key, self.name = made.key, made.name
+        old = asn1_x509.Certificate.load(made.der)
+        usual = old["signature_algorithm"].dump()
+        content = old["tbs_certificate"].contents
+        for part, other in [*parts, (usual, algorithm or usual)]:
+            assert content.count(part) == 1
+            content = content.replace(part, other)
+        body = tlv(0x30, content)
+        signature = sign(body) if sign else usual_signature(by.key, body)
+        self.der = tlv(0x30, body + (algorithm or usual) + tlv(0x03, b"\0" + signature))
+        self.certificate = x509.load_der_x509_certificate(self.der)
+
+
+def usual_signature(key, body):
+    """By SHA-256, as `Made` is signed."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(body, padding.PKCS1v15(), hashes.SHA256())
+    return key.sign(body, ec.ECDSA(hashes.SHA256()))
+
+
+def tlv(tag, content):
+    """An element in DER."""
+    size = len(content)
+    length = (
+        [size] if size < 128 else [0x80 | (size.bit_length() + 7) // 8, *size.to_bytes((size.bit_length() + 7) // 8)]
+    )
+    return bytes([tag, *length]) + content
+
+
+def key_info(key):
+    """The SubjectPublicKeyInfo of a private key."""
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _signed_again(certificate, key, digest):
