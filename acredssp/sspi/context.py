@@ -30,6 +30,7 @@ from acredssp.sspi.flags import ASC_REQ, ASC_RET, ISC_REQ, ISC_RET
 from acredssp.sspi.handles import ContextState, CredentialState, TimeStamp
 from acredssp.sspi.session_cache import sessions
 from acredssp.sspi.target import Target
+from acredssp.sspi.unfinished import Unfinished
 from acredssp.status import SecurityStatus
 from acredssp.trust import Judgement, Verdict
 from acredssp.wire.ts_credentials import TSCredentials
@@ -90,16 +91,8 @@ class EstablishState(ContextState):
         self.context = context
         self.chosen: CredentialState | None = None
         """What brought the client's certificate: from then on it serves as well as `credential`."""
-        self.unsent: tuple[StepResult, bytes] | None = None
-        """The result of a call whose token did not fit the caller's buffer, and that call's input: the next call hands
-        it out."""
-        self.rest = b""
-        """What the last step did not take of the input, and of an earlier call's surplus in front of it."""
-        self.size = 0
-        """Bytes of input that the last step was given."""
-        self.surplus = b""
-        """Input that was not taken and could not be reported, since the caller gave no buffer for it: it goes in
-        front of the next call's."""
+        self.unfinished = Unfinished()
+        """What the calls so far leave to the next one."""
         self.over = False
         """Whether a call is no step of the handshake any more: it has succeeded, or `shutdown`."""
         self.shutdown = False
@@ -110,8 +103,6 @@ class EstablishState(ContextState):
         """Whether the first call has been made."""
         self._said_goodbye = False
         """Whether the close_notify of a context that has failed has been handed out."""
-        self._taken = b""
-        """Input that was taken in front of a certificate request: the caller may well give it again."""
 
     def attributes(self, *, allocated: bool = False) -> ISC_RET | ASC_RET:
         """Return what the context has: what matters to security only where it was established (R54, R83).
@@ -136,7 +127,8 @@ class EstablishState(ContextState):
         """Whether the last call of ISC or ASC succeeded."""
         return self.context.state is State.ESTABLISHED
 
-    # A step waits for nothing. Most calls are just one: it is over unless it left an `event`, or something in `rest`.
+    # A step waits for nothing. Most calls are one step: it is the whole call unless it left an `event`, or input in
+    # `unfinished.rest`.
 
     def step(self, data: bytes) -> StepResult:
         """Take whole records from the front of the input. Where that is not all, call `answer` next.
@@ -145,10 +137,10 @@ class EstablishState(ContextState):
             CredSSPError: The handshake failed; `context.farewell` is for the peer.
         """
         self.started = True
-        self.size = len(data)
-        received = self.surplus + data
+        unfinished = self.unfinished
+        received = unfinished.begin(data)
         result = self.context.step(received)
-        self.rest = received[-result.extra :] if result.extra else b""
+        unfinished.leave(received, result.extra)
         if result.status is _OK:
             self._note_established()
         return result
@@ -159,20 +151,14 @@ class EstablishState(ContextState):
         Raises:
             CredSSPError: As for `step`.
         """
-        self._take_up(data)
-        self._taken, self.choosing = b"", None
+        self.unfinished.go_on(data)
+        self.unfinished.taken, self.choosing = b"", None
         return self.context.resume(answer)
 
     def ask_again(self, data: bytes) -> StepResult:
         """Answer SEC_I_INCOMPLETE_CREDENTIALS once more: what came is as good as none. The input is as for `choose`."""
-        self._take_up(data)
+        self.unfinished.go_on(data)
         return StepResult(SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS, event=self.choosing)
-
-    def _take_up(self, data: bytes) -> None:
-        """Find what is left of the input behind a certificate request."""
-        again = bool(self._taken) and data.startswith(self._taken)
-        self.size = len(data)
-        self.rest = data[len(self._taken) :] if again else self.surplus + data
 
     async def answer(self, result: StepResult, data: bytes) -> StepResult:
         """Answer what the engine asks until there is something for the peer, or nothing to do without him.
@@ -189,7 +175,7 @@ class EstablishState(ContextState):
             while True:
                 while (event := result.event) is not None:
                     if isinstance(event, ChooseCertificate) and self._must_choose(event):
-                        self._taken = data[: max(0, len(data) - len(self.rest))]
+                        self.unfinished.stop(data)
                         return result
                     answer = self._answer(event)
                     if isinstance(answer, Pending):
@@ -198,7 +184,7 @@ class EstablishState(ContextState):
                 if result.status is _OK:
                     self._note_established()
                     return result
-                if result.output or result.missing or not self.rest:
+                if result.output or result.missing or not self.unfinished.rest:
                     return result
                 result = self._step_rest()
                 if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
@@ -208,9 +194,9 @@ class EstablishState(ContextState):
 
     def _step_rest(self) -> StepResult:
         """Take what was left of the input: an answer made room for the records behind it."""
-        rest = self.rest
+        rest = self.unfinished.rest
         result = self.context.step(rest)
-        self.rest = rest[len(rest) - result.extra :]
+        self.unfinished.leave(rest, result.extra)
         return result
 
     def fail(self, error: CredSSPError) -> None:
@@ -222,8 +208,8 @@ class EstablishState(ContextState):
         """Drop engine, TLS and secrets too; no other method may be called afterwards."""
         super().dispose()
         del self.context, self.credential
-        self.chosen = self.unsent = None
-        self.rest = self.surplus = self._taken = b""
+        self.chosen = None
+        self.unfinished.forget()
 
     def answers(self) -> bytes:
         """Return what TLS has to say for itself, to a key update for one; see `messages`."""

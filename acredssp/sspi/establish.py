@@ -16,28 +16,16 @@ On a failure the TOKEN buffer holds what the peer should still be sent, where th
 Where that does not fit the failure is on the handle already (`error`), and the status of the call that hands it out.
 """
 
-import dataclasses
-import functools
 from typing import Final, TypeVar
 
-from acredssp.core.client_certificate import WatchingTLSSession
 from acredssp.core.context import StepResult
-from acredssp.core.own_certificate import ask_again, own_public_key
-from acredssp.core.server import ServerHandshake
-from acredssp.credentials import Password
-from acredssp.delegation import CredentialClass
 from acredssp.errors import CredSSPError, LocalProtocolError
 from acredssp.sspi.arguments import expect, refusal
-from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
-from acredssp.sspi.constants import (
-    CREDSSP_NAME,
-    SECBUFFER_EMPTY,
-    SECBUFFER_EXTRA,
-    SECBUFFER_MISSING,
-    SECBUFFER_TOKEN,
-)
+from acredssp.sspi.buffers import SecBufferDesc
+from acredssp.sspi.call import Call
 from acredssp.sspi.context import AcceptorState, EstablishState, InitiatorState
-from acredssp.sspi.flags import ASC_REQ, ISC_REQ, SECBUFFER, SECURITY_DREP, unsupported_requests
+from acredssp.sspi.first_call import hand_over, new_acceptor, new_initiator
+from acredssp.sspi.flags import SECBUFFER, SECURITY_DREP
 from acredssp.sspi.handles import (
     ContextAttributes,
     CredentialState,
@@ -47,27 +35,15 @@ from acredssp.sspi.handles import (
     Use,
     failure,
 )
-from acredssp.sspi.kerb import KERB_INTERACTIVE_LOGON
-from acredssp.sspi.session_cache import sessions
-from acredssp.sspi.structures import SEC_CHANNEL_BINDINGS
-from acredssp.sspi.target import Target
 from acredssp.status import SecurityStatus
 
 __all__ = ["AcceptSecurityContext", "InitializeSecurityContext"]
 
-_MAKE_ROOM: Final = "call again with the same input and a pvBuffer of the size in cbBuffer, or ask for ALLOCATE_MEMORY"
 _CLIENT_HELLO: Final = b"\x16\x03"
 _LENGTH_SIZE: Final = 4
 
-# Plain integers: an operator of an IntFlag is a Python call, at some ten times the price.
-_ALLOCATE_MEMORY: Final = ISC_REQ.ALLOCATE_MEMORY.value  # the same for ISC and ASC
-_DELEGATE: Final = ISC_REQ.DELEGATE.value
-_MUTUAL_AUTH: Final = ISC_REQ.MUTUAL_AUTH.value
-_USE_SUPPLIED_CREDS: Final = ISC_REQ.USE_SUPPLIED_CREDS.value
 
 # Names of their own for what every call needs: looking a member up in its enum takes longer than what is done with it.
-_OK: Final = SecurityStatus.SEC_E_OK
-_INCOMPLETE: Final = SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
 _TOO_SMALL: Final = SecurityStatus.SEC_E_BUFFER_TOO_SMALL
 _ESTABLISH: Final = Use.ESTABLISH.value
 _DATA_REPRESENTATIONS: Final = frozenset(SECURITY_DREP)
@@ -130,13 +106,13 @@ async def InitializeSecurityContext(
         or not isinstance(Reserved2, int)
     ):
         _expect_types(phCredential, phContext, phNewContext, TargetDataRep, pszTargetName, Reserved1, Reserved2)
-    call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
+    call = Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
         if Reserved1 or Reserved2 or TargetDataRep not in _DATA_REPRESENTATIONS or call.unusual:
             _refuse_parameters(TargetDataRep, pInput, pOutput, Reserved1, Reserved2)
         if phContext is None:
-            state = _new_initiator(phCredential, pszTargetName, call)
-            handle = _hand_over(state, phNewContext)
+            state = new_initiator(phCredential, pszTargetName, call)
+            handle = hand_over(state, phNewContext)
         else:
             handle = phContext
             state = _existing(phContext, phNewContext, InitiatorState)
@@ -185,13 +161,13 @@ async def AcceptSecurityContext(
         or not isinstance(TargetDataRep, int)
     ):
         _expect_types(phCredential, phContext, phNewContext, TargetDataRep)
-    call = _Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
+    call = Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
         if TargetDataRep not in _DATA_REPRESENTATIONS or call.unusual:
             _refuse_parameters(TargetDataRep, pInput, pOutput)
         if phContext is None:
-            state = _new_acceptor(phCredential, call)
-            handle = _hand_over(state, phNewContext)
+            state = new_acceptor(phCredential, call)
+            handle = hand_over(state, phNewContext)
         else:
             handle = phContext
             state = _existing(phContext, phNewContext, AcceptorState)
@@ -204,196 +180,13 @@ async def AcceptSecurityContext(
 # --- one call ---
 
 
-class _Call:
-    """The buffers and out-parameters of one call, looked through once."""
-
-    __slots__ = (
-        "_allocate", "_attributes", "_expiry", "_outputs", "_spare", "_token", "buffers", "flags", "input", "others",
-        "unusual",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        pInput: SecBufferDesc | None,
-        pOutput: SecBufferDesc | None,
-        pfContextAttr: ContextAttributes | None,
-        ptsExpiry: TimeStamp | None,
-        fContextReq: int,
-    ) -> None:
-        if (
-            (pInput is not None and type(pInput) is not SecBufferDesc)
-            or (pOutput is not None and type(pOutput) is not SecBufferDesc)
-            or (pfContextAttr is not None and type(pfContextAttr) is not ContextAttributes)
-            or (ptsExpiry is not None and type(ptsExpiry) is not TimeStamp)
-            or not isinstance(fContextReq, int)
-        ):
-            _expect_call_types(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
-        self.flags = flags = int(fContextReq)
-        self._allocate = flags & _ALLOCATE_MEMORY != 0
-        self._attributes = pfContextAttr
-        self._expiry = ptsExpiry
-        # [TOKEN] and [TOKEN, EMPTY] are what the page's loop gives, and are taken as they stand; anything else is
-        # looked through.
-        self._outputs = pOutput
-        self._token: SecBuffer | None = None
-        self.unusual = False
-        """Whether the descriptors may be such as are refused with a status."""
-        if pOutput is not None:
-            outputs = pOutput.pBuffers
-            if len(outputs) == 1 and type(outputs[0]) is SecBuffer and outputs[0].BufferType == SECBUFFER_TOKEN:
-                self._token = outputs[0]
-                self.unusual = pOutput.ulVersion != 0 or outputs[0].cbBuffer < 0
-            else:
-                pOutput.expect_buffers()
-                self._token = pOutput.find(SECBUFFER_TOKEN)
-                self.unusual = True
-        self.buffers = pInput
-        self.input = b""
-        """The peer's bytes; empty for none."""
-        self._spare: SecBuffer | None = None
-        """Where what was not taken is reported."""
-        self.others = False
-        """Whether the input has more than the peer's bytes and room for a report."""
-        if pInput is not None:
-            inputs = pInput.pBuffers
-            if (
-                len(inputs) == 2
-                and type(inputs[0]) is SecBuffer
-                and type(inputs[1]) is SecBuffer
-                and inputs[0].BufferType == SECBUFFER_TOKEN
-                and not inputs[1].BufferType
-            ):
-                token, self._spare = inputs
-                if pInput.ulVersion or token.cbBuffer < 0 or self._spare.cbBuffer < 0:
-                    self.unusual = True
-                memory = token.pvBuffer
-                # bytes() of a buffer is a Python call, which takes longer than the test.
-                self.input = memory if type(memory) is bytes and len(memory) == token.cbBuffer else bytes(token)
-            else:
-                pInput.expect_buffers()
-                self.unusual = True
-                self._look_through(inputs)
-
-    def _look_through(self, buffers: list[SecBuffer]) -> None:
-        tokens = []
-        for buffer in buffers:
-            if not buffer.spare:
-                buffer.view.release()  # TypeError before anything is taken
-            if buffer.type == SECBUFFER_TOKEN:
-                tokens.append(buffer)
-                self.others = self.others or buffer.readonly
-            elif not buffer.spare:
-                self.others = True
-            elif self._spare is None:
-                self._spare = buffer
-        if tokens:
-            # A certificate of the bare shape is a TOKEN too, and READONLY: it goes last, as does any other attribute.
-            self.input = bytes(min(tokens, key=lambda token: (token.readonly, token.BufferType != SECBUFFER_TOKEN)))
-
-    def find(self, buffer_type: SECBUFFER) -> SecBuffer | None:
-        """The first buffer of the input of that type, which is none of the usual two."""
-        return self.buffers.find(buffer_type) if self.others and self.buffers is not None else None
-
-    def hand_out(self, state: EstablishState, result: StepResult) -> SecurityStatus:
-        """Fill the caller's buffers; SEC_E_BUFFER_TOO_SMALL leaves all of them to a repeated call.
-
-        Raises:
-            TypeError: The token's memory cannot be written; the same.
-        """
-        try:
-            if self._token is not None:
-                fits = self._token.put(result.output, allocate=self._allocate) is not _TOO_SMALL
-            else:
-                fits = not result.output
-        except TypeError:
-            self._keep(state, result)
-            raise
-        if not fits:
-            self._keep(state, result)
-            return _TOO_SMALL
-        state.unsent = None
-        status = result.status
-        if status is _INCOMPLETE:
-            self._report(SECBUFFER_MISSING, result.missing)
-        elif self.buffers is not None:
-            if state.rest or state.size != len(self.input):
-                self._give_back(state)
-            else:
-                state.surplus = b""
-                if self._spare is not None and self._spare.BufferType:  # what is EMPTY may stay so
-                    self._report(SECBUFFER_EMPTY, 0)
-        if self._attributes is not None:
-            self._attributes.flags = state.attributes(allocated=self._allocate)
-        if self._expiry is not None:
-            self._expiry.QuadPart = state.expiry.QuadPart if state.established else TimeStamp.NEVER
-        return status
-
-    def repeats(self, state: EstablishState, first: bytes) -> None:
-        """Take the input of a call that asks again for a token that did not fit.
-
-        Args:
-            state: The context.
-            first: The input of the call that made the token.
-
-        Raises:
-            LocalProtocolError: It is a part of what was taken then; nothing changed.
-        """
-        related = self.input.startswith(first) or first.startswith(self.input)
-        taken = len(first) - len(state.rest)
-        if related and 0 < len(self.input) < taken:
-            # No report could say that more was taken than this call gives.
-            raise refusal(
-                f"pInput: expected the {taken} bytes again that the call before took, got the first {len(self.input)}",
-                SecurityStatus.SEC_E_INVALID_PARAMETER,
-                hint="call again with the same input; the token is kept",
-            )
-        state.size = len(first) if related else 0  # other input comes behind it, and nothing of that has been taken
-
-    def _keep(self, state: EstablishState, result: StepResult) -> None:
-        """Leave a token to the next call, with the input that it is the answer to."""
-        if state.unsent is None:
-            state.unsent = (result, self.input)
-
-    def too_small(self) -> LocalProtocolError:
-        """Say that there is no room for the token."""
-        needed = f"{self._token.cbBuffer} bytes" if self._token is not None else "a TOKEN buffer"
-        return refusal(f"pOutput: expected room for a token, {needed}", _TOO_SMALL, hint=_MAKE_ROOM)
-
-    def put_farewell(self, token: bytes, alert: bytes) -> bool:
-        """Give the caller what the peer should still be sent, beside a failure, and describe the alert in it.
-
-        Returns:
-            Whether the buffers that there are have the room.
-        """
-        described = self._outputs.find(SECBUFFER.ALERT) if self._outputs is not None else None
-        pairs = [(buffer, data) for buffer, data in ((self._token, token), (described, alert)) if buffer is not None]
-        outcomes = [buffer.put(data, allocate=self._allocate) for buffer, data in pairs]  # both, so that both are told
-        return _TOO_SMALL not in outcomes
-
-    def _give_back(self, state: EstablishState) -> None:
-        """Report what was not taken, and keep for the next call what cannot be reported."""
-        # Behind: it arrived while the caller made room for the token.
-        rest = state.rest + self.input[state.size :]
-        if 0 < len(self.input) < state.size:  # a repeated call with less: what it leaves out is the caller's still
-            unsaid = state.size - len(self.input)
-            rest = rest[:-unsaid] if unsaid <= len(rest) else rest
-        count = min(len(rest), len(self.input)) if self._spare is not None else 0
-        self._report(SECBUFFER_EXTRA if count else SECBUFFER_EMPTY, count)
-        state.surplus = rest[: len(rest) - count]
-
-    def _report(self, buffer_type: SECBUFFER, count: int) -> None:
-        if self._spare is not None:
-            self._spare.become(buffer_type, count)
-
-
 async def _run(
-    state: EstablishState, call: _Call, handle: CtxtHandle, phCredential: CredHandle | None
+    state: EstablishState, call: Call, handle: CtxtHandle, phCredential: CredHandle | None
 ) -> SecurityStatus:
     """Take one step on a context that is held, answer what the engine asks, and fill what the caller gave."""
     try:
-        if state.unsent is not None:
-            result, first = state.unsent
-            call.repeats(state, first)
+        if state.unfinished.unsent is not None:
+            result = state.unfinished.repeat(call.input)
         else:
             try:
                 credential = state.credential
@@ -407,7 +200,7 @@ async def _run(
                     result = state.step(call.input)
                 else:
                     result = _step(state, call, phCredential)
-                if result.event is not None or state.rest:
+                if result.event is not None or state.unfinished.rest:
                     result = await state.answer(result, call.input)
             except LocalProtocolError:
                 raise
@@ -424,7 +217,7 @@ async def _run(
     return status
 
 
-def _end(state: EstablishState, call: _Call, handle: CtxtHandle, error: Exception) -> SecurityStatus:
+def _end(state: EstablishState, call: Call, handle: CtxtHandle, error: Exception) -> SecurityStatus:
     """End the context; the caller gets what the peer should still be sent."""
     status = failure(error, handle)
     assert handle.error is not None
@@ -437,7 +230,7 @@ def _end(state: EstablishState, call: _Call, handle: CtxtHandle, error: Exceptio
     return status if call.put_farewell(token, alert) else _TOO_SMALL
 
 
-def _step(state: EstablishState, call: _Call, phCredential: CredHandle | None) -> StepResult:
+def _step(state: EstablishState, call: Call, phCredential: CredHandle | None) -> StepResult:
     """Take a call that may be more, or less, than a step of the handshake with the credentials that began it."""
     if state.choosing is not None and not state.over:
         return _choose(state, call, phCredential)
@@ -450,7 +243,7 @@ def _step(state: EstablishState, call: _Call, phCredential: CredHandle | None) -
     return state.step(call.input)
 
 
-def _choose(state: EstablishState, call: _Call, phCredential: CredHandle | None) -> StepResult:
+def _choose(state: EstablishState, call: Call, phCredential: CredHandle | None) -> StepResult:
     assert isinstance(state, InitiatorState)
     chosen = phCredential.state if phCredential is not None else state.credential
     if chosen.client is None:
@@ -464,7 +257,7 @@ def _choose(state: EstablishState, call: _Call, phCredential: CredHandle | None)
 
 def _afterwards(state: EstablishState, data: bytes) -> StepResult:
     """Answer a call that comes after success or a shutdown."""
-    state.rest, state.size = b"", 0  # nothing is taken
+    state.unfinished.take_nothing()
     if state.shutdown:
         return StepResult(SecurityStatus.SEC_E_OK, state.close_notify())
     if not data and (output := state.answers()):
@@ -482,83 +275,6 @@ def _again(data: bytes) -> LocalProtocolError:
     if data.startswith(_CLIENT_HELLO):
         return refusal("credssp neither renegotiates nor reauthenticates", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
     return refusal("the context is established: log on again with a new one", SecurityStatus.SEC_E_OUT_OF_SEQUENCE)
-
-
-# --- the first call ---
-
-
-def _new_initiator(phCredential: CredHandle | None, target_name: str | None, call: _Call) -> InitiatorState:
-    credential = _credential(phCredential, "OUTBOUND")
-    config = credential.client
-    if config is None:
-        raise refusal("the credentials are not OUTBOUND", SecurityStatus.SEC_E_NO_CREDENTIALS)
-    assert phCredential is not None
-    flags = call.flags
-    if phCredential.require_delegate:
-        _require_delegate(flags)
-        flags &= ~_MUTUAL_AUTH
-    if unsupported := unsupported_requests(ISC_REQ, flags, strict=phCredential.strict_flags):
-        raise _not_supported(unsupported)
-    if call.input:
-        raise refusal("the first call takes no token", SecurityStatus.SEC_E_INVALID_TOKEN)
-    target = Target.parse(target_name)
-    if flags & _USE_SUPPLIED_CREDS and (params := call.find(SECBUFFER.PKG_PARAMS)) is not None:
-        config = dataclasses.replace(
-            config, authenticate=_supplied(params), delegate=None, credential_class=CredentialClass.FRESH
-        )
-    bindings = _channel_bindings(call) if call.others else None
-    if credential.package != CREDSSP_NAME:
-        context = config.new_bare_context(public_key=None, spn=target.spn, channel_bindings=bindings)
-    else:
-        assert config.ssl_context is not None
-        name = target.host or None
-        session = sessions.take(credential, target) if config.policy.tls_resumption else None
-        context = config.new_context(
-            server_hostname=name,
-            spn=target.spn,
-            tls=WatchingTLSSession(config.ssl_context, server_hostname=name, session=session),
-            judge=True,
-            channel_bindings=bindings,
-        )
-    return InitiatorState(credential, config, context, target, flags)
-
-
-def _new_acceptor(phCredential: CredHandle | None, call: _Call) -> AcceptorState:
-    credential = _credential(phCredential, "INBOUND")
-    config = credential.server
-    if config is None:
-        raise refusal("the credentials are not INBOUND", SecurityStatus.SEC_E_NO_CREDENTIALS)
-    assert phCredential is not None
-    if unsupported := unsupported_requests(ASC_REQ, call.flags, strict=phCredential.strict_flags):
-        raise _not_supported(unsupported)
-    bindings = _channel_bindings(call) if call.others else None
-    if credential.package == CREDSSP_NAME:
-        context = config.new_context(channel_bindings=bindings)
-    else:
-        key = own_public_key(config.ssl_context)
-        context = config.new_bare_context(public_key=key, channel_bindings=bindings)
-        assert isinstance(context.handshake, ServerHandshake)
-        context.handshake.ask_key = functools.partial(ask_again, config.ssl_context)
-    return AcceptorState(credential, context, call.flags)
-
-
-def _credential(phCredential: CredHandle | None, use: str) -> CredentialState:
-    if phCredential is None:
-        raise refusal(f"phCredential: expected {use} credentials, got None", SecurityStatus.SEC_E_INVALID_HANDLE)
-    return phCredential.state
-
-
-def _supplied(params: SecBuffer) -> Password:
-    """Read SECBUFFER_PKG_PARAMS: a packed KERB_INTERACTIVE_LOGON, as SECPKG_ATTR_CREDS_2 gives one (R85)."""
-    logon = KERB_INTERACTIVE_LOGON.unpack(params.view)
-    if not logon.UserName:
-        raise refusal("SECBUFFER_PKG_PARAMS names no user", SecurityStatus.SEC_E_NO_CREDENTIALS)
-    return Password(logon.Password, logon.UserName, logon.LogonDomainName)
-
-
-def _channel_bindings(call: _Call) -> bytes | None:
-    buffer = call.find(SECBUFFER.CHANNEL_BINDINGS)
-    return SEC_CHANNEL_BINDINGS.parse(bytes(buffer)).ApplicationData if buffer is not None else None
 
 
 def _bind(state: EstablishState, buffers: SecBufferDesc | None) -> None:
@@ -603,16 +319,6 @@ def _expect_types(
     expect("Reserved2", Reserved2, int)
 
 
-def _expect_call_types(
-    pInput: object, pOutput: object, pfContextAttr: object, ptsExpiry: object, fContextReq: object
-) -> None:
-    expect("pInput", pInput, SecBufferDesc, _NONE)
-    expect("pOutput", pOutput, SecBufferDesc, _NONE)
-    expect("pfContextAttr", pfContextAttr, ContextAttributes, _NONE)
-    expect("ptsExpiry", ptsExpiry, TimeStamp, _NONE)
-    expect("fContextReq", fContextReq, int)
-
-
 def _refuse_parameters(
     TargetDataRep: int, pInput: SecBufferDesc | None, pOutput: SecBufferDesc | None, *reserved: int
 ) -> None:
@@ -626,24 +332,6 @@ def _refuse_parameters(
     for buffers in (pInput, pOutput):
         if buffers is not None:
             buffers.check()
-
-
-def _not_supported(flags: int) -> LocalProtocolError:
-    return refusal(f"fContextReq: {flags:#x} is not supported", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
-
-
-def _require_delegate(flags: int) -> None:
-    if not flags & _DELEGATE:
-        raise refusal("fContextReq: ISC_REQ_DELEGATE is required", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
-
-
-def _hand_over(state: EstablishState, phNewContext: CtxtHandle | None) -> CtxtHandle:
-    """Let the caller's handle stand for a new context, which is held."""
-    if phNewContext is None:
-        raise refusal("phNewContext: expected a handle in the first call", SecurityStatus.SEC_E_INVALID_PARAMETER)
-    state.hold(_ESTABLISH)
-    phNewContext.assign(state)
-    return phNewContext
 
 
 def _existing(phContext: CtxtHandle, phNewContext: CtxtHandle | None, kind: type[_State]) -> _State:

@@ -274,7 +274,7 @@ def _decrypt(message: SecBufferDesc, MessageSeqNo: int, state: EstablishState) -
         _hand_out(message, memoryview(b""), slice(None), extra=have)
         return SecurityStatus.SEC_I_CONTEXT_EXPIRED
     # Input that was kept is not in the caller's memory, so its records are not either.
-    kept = state.surplus
+    kept = state.unfinished.surplus
     memory = SecBuffer(SECBUFFER.DATA, bytearray(kept) + data.view) if kept else data
     size = _frame(memory, tls)
     if (missing := size - _size(memory)) > 0:
@@ -282,7 +282,7 @@ def _decrypt(message: SecBufferDesc, MessageSeqNo: int, state: EstablishState) -
         return SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
     with _or_break(state):
         plaintext = _open(memory, size, tls)
-    state.surplus = kept[size:]
+    state.unfinished.surplus = kept[size:]
     record = memory.writable[:size]
     place = slice(header, header + len(plaintext))
     record[place] = plaintext

@@ -310,9 +310,9 @@ async def test_a_repeated_call_loses_nothing_of_its_input(repeated, extra, kept,
     assert output.cbBuffer
     if spare:
         assert spare_of(client) == (SECBUFFER_EXTRA if extra else SECBUFFER_EMPTY, extra, None)
-        assert client.handle.state.surplus == kept
+        assert client.handle.state.unfinished.surplus == kept
     else:
-        assert client.handle.state.surplus == kept + data[len(data) - extra :]
+        assert client.handle.state.unfinished.surplus == kept + data[len(data) - extra :]
 
 
 @pytest.mark.requirement("R44", "R51")

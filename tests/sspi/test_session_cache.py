@@ -41,7 +41,7 @@ TARGET = "TERMSRV/localhost"
 @pytest.fixture(autouse=True)
 def cache(monkeypatch):
     cache = session_cache.SessionCache()
-    monkeypatch.setattr("acredssp.sspi.establish.sessions", cache)
+    monkeypatch.setattr("acredssp.sspi.first_call.sessions", cache)
     monkeypatch.setattr("acredssp.sspi.context.sessions", cache)
     monkeypatch.setattr("acredssp.sspi.credentials.sessions", cache)
     return cache

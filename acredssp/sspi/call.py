@@ -1,0 +1,188 @@
+"""The buffers and out-parameters of one call of InitializeSecurityContext or AcceptSecurityContext.
+
+What the caller gave is looked through once, and filled once the step is made. `acredssp.sspi.establish` has what the
+buffers mean to the caller.
+
+Who calls: `establish`; `first_call` reads what comes beside the first call's token.
+"""
+
+from typing import Final
+
+from acredssp.core.context import StepResult
+from acredssp.errors import LocalProtocolError
+from acredssp.sspi.arguments import expect, refusal
+from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
+from acredssp.sspi.constants import SECBUFFER_EMPTY, SECBUFFER_EXTRA, SECBUFFER_MISSING, SECBUFFER_TOKEN
+from acredssp.sspi.context import EstablishState
+from acredssp.sspi.flags import ISC_REQ, SECBUFFER
+from acredssp.sspi.handles import ContextAttributes, TimeStamp
+from acredssp.status import SecurityStatus
+
+__all__ = ["Call"]
+
+_MAKE_ROOM: Final = "call again with the same input and a pvBuffer of the size in cbBuffer, or ask for ALLOCATE_MEMORY"
+
+# Plain integers: an operator of an IntFlag is a Python call, at some ten times the price.
+_ALLOCATE_MEMORY: Final = ISC_REQ.ALLOCATE_MEMORY.value  # the same for ISC and ASC
+
+# Names of their own for what every call needs: looking a member up in its enum takes longer than what is done with it.
+_INCOMPLETE: Final = SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
+_TOO_SMALL: Final = SecurityStatus.SEC_E_BUFFER_TOO_SMALL
+_NONE: Final = type(None)
+
+
+class Call:
+    """The buffers and out-parameters of one call, looked through once."""
+
+    __slots__ = (
+        "_allocate", "_attributes", "_expiry", "_outputs", "_spare", "_token", "buffers", "flags", "input", "others",
+        "unusual",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        pInput: SecBufferDesc | None,
+        pOutput: SecBufferDesc | None,
+        pfContextAttr: ContextAttributes | None,
+        ptsExpiry: TimeStamp | None,
+        fContextReq: int,
+    ) -> None:
+        if (
+            (pInput is not None and type(pInput) is not SecBufferDesc)
+            or (pOutput is not None and type(pOutput) is not SecBufferDesc)
+            or (pfContextAttr is not None and type(pfContextAttr) is not ContextAttributes)
+            or (ptsExpiry is not None and type(ptsExpiry) is not TimeStamp)
+            or not isinstance(fContextReq, int)
+        ):
+            _expect_types(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
+        self.flags = flags = int(fContextReq)
+        self._allocate = flags & _ALLOCATE_MEMORY != 0
+        self._attributes = pfContextAttr
+        self._expiry = ptsExpiry
+        # [TOKEN] and [TOKEN, EMPTY] are what the page's loop gives, and are taken as they stand; anything else is
+        # looked through.
+        self._outputs = pOutput
+        self._token: SecBuffer | None = None
+        self.unusual = False
+        """Whether the descriptors may be such as are refused with a status."""
+        if pOutput is not None:
+            outputs = pOutput.pBuffers
+            if len(outputs) == 1 and type(outputs[0]) is SecBuffer and outputs[0].BufferType == SECBUFFER_TOKEN:
+                self._token = outputs[0]
+                self.unusual = pOutput.ulVersion != 0 or outputs[0].cbBuffer < 0
+            else:
+                pOutput.expect_buffers()
+                self._token = pOutput.find(SECBUFFER_TOKEN)
+                self.unusual = True
+        self.buffers = pInput
+        self.input = b""
+        """The peer's bytes; empty for none."""
+        self._spare: SecBuffer | None = None
+        """Where what was not taken is reported."""
+        self.others = False
+        """Whether the input has more than the peer's bytes and room for a report."""
+        if pInput is not None:
+            inputs = pInput.pBuffers
+            if (
+                len(inputs) == 2
+                and type(inputs[0]) is SecBuffer
+                and type(inputs[1]) is SecBuffer
+                and inputs[0].BufferType == SECBUFFER_TOKEN
+                and not inputs[1].BufferType
+            ):
+                token, self._spare = inputs
+                if pInput.ulVersion or token.cbBuffer < 0 or self._spare.cbBuffer < 0:
+                    self.unusual = True
+                memory = token.pvBuffer
+                # bytes() of a buffer is a Python call, which takes longer than the test.
+                self.input = memory if type(memory) is bytes and len(memory) == token.cbBuffer else bytes(token)
+            else:
+                pInput.expect_buffers()
+                self.unusual = True
+                self._look_through(inputs)
+
+    def _look_through(self, buffers: list[SecBuffer]) -> None:
+        tokens = []
+        for buffer in buffers:
+            if not buffer.spare:
+                buffer.view.release()  # TypeError before anything is taken
+            if buffer.type == SECBUFFER_TOKEN:
+                tokens.append(buffer)
+                self.others = self.others or buffer.readonly
+            elif not buffer.spare:
+                self.others = True
+            elif self._spare is None:
+                self._spare = buffer
+        if tokens:
+            # A certificate of the bare shape is a TOKEN too, and READONLY: it goes last, as does any other attribute.
+            self.input = bytes(min(tokens, key=lambda token: (token.readonly, token.BufferType != SECBUFFER_TOKEN)))
+
+    def find(self, buffer_type: SECBUFFER) -> SecBuffer | None:
+        """The first buffer of the input of that type, which is none of the usual two."""
+        return self.buffers.find(buffer_type) if self.others and self.buffers is not None else None
+
+    def hand_out(self, state: EstablishState, result: StepResult) -> SecurityStatus:
+        """Fill the caller's buffers; SEC_E_BUFFER_TOO_SMALL leaves all of them to a repeated call.
+
+        Raises:
+            TypeError: The token's memory cannot be written; the same.
+        """
+        try:
+            if self._token is not None:
+                fits = self._token.put(result.output, allocate=self._allocate) is not _TOO_SMALL
+            else:
+                fits = not result.output
+        except TypeError:
+            state.unfinished.keep(result, self.input)
+            raise
+        if not fits:
+            state.unfinished.keep(result, self.input)
+            return _TOO_SMALL
+        unfinished = state.unfinished
+        unfinished.unsent = None
+        status = result.status
+        if status is _INCOMPLETE:
+            self._report(SECBUFFER_MISSING, result.missing)
+        elif self.buffers is not None:
+            if unfinished.rest or unfinished.size != len(self.input):
+                count = unfinished.give_back(self.input, reported=self._spare is not None)
+                self._report(SECBUFFER_EXTRA if count else SECBUFFER_EMPTY, count)
+            else:
+                unfinished.surplus = b""
+                if self._spare is not None and self._spare.BufferType:  # what is EMPTY may stay so
+                    self._report(SECBUFFER_EMPTY, 0)
+        if self._attributes is not None:
+            self._attributes.flags = state.attributes(allocated=self._allocate)
+        if self._expiry is not None:
+            self._expiry.QuadPart = state.expiry.QuadPart if state.established else TimeStamp.NEVER
+        return status
+
+    def too_small(self) -> LocalProtocolError:
+        """Say that there is no room for the token."""
+        needed = f"{self._token.cbBuffer} bytes" if self._token is not None else "a TOKEN buffer"
+        return refusal(f"pOutput: expected room for a token, {needed}", _TOO_SMALL, hint=_MAKE_ROOM)
+
+    def put_farewell(self, token: bytes, alert: bytes) -> bool:
+        """Give the caller what the peer should still be sent, beside a failure, and describe the alert in it.
+
+        Returns:
+            Whether the buffers that there are have the room.
+        """
+        described = self._outputs.find(SECBUFFER.ALERT) if self._outputs is not None else None
+        pairs = [(buffer, data) for buffer, data in ((self._token, token), (described, alert)) if buffer is not None]
+        outcomes = [buffer.put(data, allocate=self._allocate) for buffer, data in pairs]  # both, so that both are told
+        return _TOO_SMALL not in outcomes
+
+    def _report(self, buffer_type: SECBUFFER, count: int) -> None:
+        if self._spare is not None:
+            self._spare.become(buffer_type, count)
+
+
+def _expect_types(
+    pInput: object, pOutput: object, pfContextAttr: object, ptsExpiry: object, fContextReq: object
+) -> None:
+    expect("pInput", pInput, SecBufferDesc, _NONE)
+    expect("pOutput", pOutput, SecBufferDesc, _NONE)
+    expect("pfContextAttr", pfContextAttr, ContextAttributes, _NONE)
+    expect("ptsExpiry", ptsExpiry, TimeStamp, _NONE)
+    expect("fContextReq", fContextReq, int)

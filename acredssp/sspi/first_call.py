@@ -1,0 +1,137 @@
+"""The first call of InitializeSecurityContext or AcceptSecurityContext: credentials and flags in, a context out.
+
+Who calls: `establish`.
+"""
+
+import dataclasses
+import functools
+from typing import Final
+
+from acredssp.core.client_certificate import WatchingTLSSession
+from acredssp.core.own_certificate import ask_again, own_public_key
+from acredssp.core.server import ServerHandshake
+from acredssp.credentials import Password
+from acredssp.delegation import CredentialClass
+from acredssp.errors import LocalProtocolError
+from acredssp.sspi.arguments import refusal
+from acredssp.sspi.buffers import SecBuffer
+from acredssp.sspi.call import Call
+from acredssp.sspi.constants import CREDSSP_NAME
+from acredssp.sspi.context import AcceptorState, EstablishState, InitiatorState
+from acredssp.sspi.flags import ASC_REQ, ISC_REQ, SECBUFFER, unsupported_requests
+from acredssp.sspi.handles import CredentialState, CredHandle, CtxtHandle, Use
+from acredssp.sspi.kerb import KERB_INTERACTIVE_LOGON
+from acredssp.sspi.session_cache import sessions
+from acredssp.sspi.structures import SEC_CHANNEL_BINDINGS
+from acredssp.sspi.target import Target
+from acredssp.status import SecurityStatus
+
+__all__ = ["hand_over", "new_acceptor", "new_initiator"]
+
+# Plain integers: an operator of an IntFlag is a Python call, at some ten times the price.
+_DELEGATE: Final = ISC_REQ.DELEGATE.value
+_MUTUAL_AUTH: Final = ISC_REQ.MUTUAL_AUTH.value
+_USE_SUPPLIED_CREDS: Final = ISC_REQ.USE_SUPPLIED_CREDS.value
+_ESTABLISH: Final = Use.ESTABLISH.value
+
+
+def new_initiator(phCredential: CredHandle | None, target_name: str | None, call: Call) -> InitiatorState:
+    """Make a client's context.
+
+    Raises:
+        LocalProtocolError: The credentials, the flags or the target's name are of no use.
+    """
+    credential = _credential(phCredential, "OUTBOUND")
+    config = credential.client
+    if config is None:
+        raise refusal("the credentials are not OUTBOUND", SecurityStatus.SEC_E_NO_CREDENTIALS)
+    assert phCredential is not None
+    flags = call.flags
+    if phCredential.require_delegate:
+        _require_delegate(flags)
+        flags &= ~_MUTUAL_AUTH
+    if unsupported := unsupported_requests(ISC_REQ, flags, strict=phCredential.strict_flags):
+        raise _not_supported(unsupported)
+    if call.input:
+        raise refusal("the first call takes no token", SecurityStatus.SEC_E_INVALID_TOKEN)
+    target = Target.parse(target_name)
+    if flags & _USE_SUPPLIED_CREDS and (params := call.find(SECBUFFER.PKG_PARAMS)) is not None:
+        config = dataclasses.replace(
+            config, authenticate=_supplied(params), delegate=None, credential_class=CredentialClass.FRESH
+        )
+    bindings = _channel_bindings(call) if call.others else None
+    if credential.package != CREDSSP_NAME:
+        context = config.new_bare_context(public_key=None, spn=target.spn, channel_bindings=bindings)
+    else:
+        assert config.ssl_context is not None
+        name = target.host or None
+        session = sessions.take(credential, target) if config.policy.tls_resumption else None
+        context = config.new_context(
+            server_hostname=name,
+            spn=target.spn,
+            tls=WatchingTLSSession(config.ssl_context, server_hostname=name, session=session),
+            judge=True,
+            channel_bindings=bindings,
+        )
+    return InitiatorState(credential, config, context, target, flags)
+
+
+def new_acceptor(phCredential: CredHandle | None, call: Call) -> AcceptorState:
+    """Make a server's context.
+
+    Raises:
+        LocalProtocolError: The credentials or the flags are of no use.
+    """
+    credential = _credential(phCredential, "INBOUND")
+    config = credential.server
+    if config is None:
+        raise refusal("the credentials are not INBOUND", SecurityStatus.SEC_E_NO_CREDENTIALS)
+    assert phCredential is not None
+    if unsupported := unsupported_requests(ASC_REQ, call.flags, strict=phCredential.strict_flags):
+        raise _not_supported(unsupported)
+    bindings = _channel_bindings(call) if call.others else None
+    if credential.package == CREDSSP_NAME:
+        context = config.new_context(channel_bindings=bindings)
+    else:
+        key = own_public_key(config.ssl_context)
+        context = config.new_bare_context(public_key=key, channel_bindings=bindings)
+        assert isinstance(context.handshake, ServerHandshake)
+        context.handshake.ask_key = functools.partial(ask_again, config.ssl_context)
+    return AcceptorState(credential, context, call.flags)
+
+
+def _credential(phCredential: CredHandle | None, use: str) -> CredentialState:
+    if phCredential is None:
+        raise refusal(f"phCredential: expected {use} credentials, got None", SecurityStatus.SEC_E_INVALID_HANDLE)
+    return phCredential.state
+
+
+def _supplied(params: SecBuffer) -> Password:
+    """Read SECBUFFER_PKG_PARAMS: a packed KERB_INTERACTIVE_LOGON, as SECPKG_ATTR_CREDS_2 gives one (R85)."""
+    logon = KERB_INTERACTIVE_LOGON.unpack(params.view)
+    if not logon.UserName:
+        raise refusal("SECBUFFER_PKG_PARAMS names no user", SecurityStatus.SEC_E_NO_CREDENTIALS)
+    return Password(logon.Password, logon.UserName, logon.LogonDomainName)
+
+
+def _channel_bindings(call: Call) -> bytes | None:
+    buffer = call.find(SECBUFFER.CHANNEL_BINDINGS)
+    return SEC_CHANNEL_BINDINGS.parse(bytes(buffer)).ApplicationData if buffer is not None else None
+
+
+def hand_over(state: EstablishState, phNewContext: CtxtHandle | None) -> CtxtHandle:
+    """Let the caller's handle stand for a new context, which is held."""
+    if phNewContext is None:
+        raise refusal("phNewContext: expected a handle in the first call", SecurityStatus.SEC_E_INVALID_PARAMETER)
+    state.hold(_ESTABLISH)
+    phNewContext.assign(state)
+    return phNewContext
+
+
+def _not_supported(flags: int) -> LocalProtocolError:
+    return refusal(f"fContextReq: {flags:#x} is not supported", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+
+
+def _require_delegate(flags: int) -> None:
+    if not flags & _DELEGATE:
+        raise refusal("fContextReq: ISC_REQ_DELEGATE is required", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)

@@ -1,0 +1,110 @@
+"""What the calls on a context leave to the next one: input that was not taken, and a token that did not fit.
+
+Who calls: `EstablishState` notes what a step took of its input, `Call` what of it the caller was told.
+"""
+
+from acredssp.core.context import StepResult
+from acredssp.sspi.arguments import refusal
+from acredssp.status import SecurityStatus
+
+__all__ = ["Unfinished"]
+
+
+class Unfinished:
+    """The unfinished input of one context, and the result that waits for room."""
+
+    __slots__ = ("rest", "size", "surplus", "taken", "unsent")
+
+    def __init__(self) -> None:
+        self.unsent: tuple[StepResult, bytes] | None = None
+        """The result of a call whose token did not fit the caller's buffer, and that call's input: the next call hands
+        the token out."""
+        self.rest = b""
+        """What the last step did not take of the input, and of an earlier call's surplus in front of it."""
+        self.size = 0
+        """Bytes of input that the last step was given."""
+        self.surplus = b""
+        """Input that was not taken and could not be reported, since the caller gave no buffer for the report: it goes
+        in front of the next call's."""
+        self.taken = b""
+        """Input that was taken in front of a certificate request: the caller may well give it again."""
+
+    def forget(self) -> None:
+        """Drop what may be secret."""
+        self.unsent = None
+        self.rest = self.surplus = self.taken = b""
+
+    # --- a step ---
+
+    def begin(self, data: bytes) -> bytes:
+        """Note the input of a step, and return the bytes that the step is to take from: the surplus comes first."""
+        self.size = len(data)
+        return self.surplus + data
+
+    def leave(self, received: bytes, extra: int) -> None:
+        """Note that a step left the last `extra` bytes of what it received."""
+        self.rest = received[len(received) - extra :] if extra else b""
+
+    def take_nothing(self) -> None:
+        """Note that a call takes nothing of its input."""
+        self.rest, self.size = b"", 0
+
+    # --- a certificate request, in the middle of the input ---
+
+    def stop(self, data: bytes) -> None:
+        """Note which part of the input was taken in front of a certificate request."""
+        self.taken = data[: max(0, len(data) - len(self.rest))]
+
+    def go_on(self, data: bytes) -> None:
+        """Find what is left behind a certificate request: the next call gives the same input, or what was not taken."""
+        again = bool(self.taken) and data.startswith(self.taken)
+        self.size = len(data)
+        self.rest = data[len(self.taken) :] if again else self.surplus + data
+
+    # --- a token that does not fit ---
+
+    def keep(self, result: StepResult, data: bytes) -> None:
+        """Leave a token to the next call, with the input that the token is the answer to."""
+        if self.unsent is None:
+            self.unsent = (result, data)
+
+    def repeat(self, data: bytes) -> StepResult:
+        """Take the input of a call that asks again for a token that did not fit, and return the result with the token.
+
+        Raises:
+            LocalProtocolError: The input is a part of what was taken then; nothing changed.
+        """
+        assert self.unsent is not None
+        result, first = self.unsent
+        related = data.startswith(first) or first.startswith(data)
+        taken = len(first) - len(self.rest)
+        if related and 0 < len(data) < taken:
+            # No report could say that more was taken than this call gives.
+            raise refusal(
+                f"pInput: expected the {taken} bytes again that the call before took, got the first {len(data)}",
+                SecurityStatus.SEC_E_INVALID_PARAMETER,
+                hint="call again with the same input; the token is kept",
+            )
+        self.size = len(first) if related else 0  # other input comes behind it, and nothing of that has been taken
+        return result
+
+    # --- the report ---
+
+    def give_back(self, data: bytes, *, reported: bool) -> int:
+        """Split what was not taken between the caller and the next call.
+
+        Args:
+            data: The input of the call.
+            reported: Whether the caller gave a buffer for a report.
+
+        Returns:
+            How many bytes at the end of `data` are the caller's to give again; the others are the next call's surplus.
+        """
+        # Behind: it arrived while the caller made room for the token.
+        rest = self.rest + data[self.size :]
+        if 0 < len(data) < self.size:  # a repeated call with less: what it leaves out is the caller's still
+            unsaid = self.size - len(data)
+            rest = rest[:-unsaid] if unsaid <= len(rest) else rest
+        count = min(len(rest), len(data)) if reported else 0
+        self.surplus = rest[: len(rest) - count]
+        return count
