@@ -33,10 +33,19 @@ def check_constraints(path: Sequence[Link]) -> None:
         constraints = authority.constraints
         if constraints is None or not height:
             continue
+        authority.ask(lambda by=authority: _check_form_of_trees(by))  # type: ignore[misc]
         for link in path[:height]:
             # A self-issued authority is the one above it under another key. The server's certificate never is.
             if link is path[0] or not link.self_issued:
                 authority.ask(lambda link=link, by=authority: _check(by, link))  # type: ignore[misc]
+
+
+def _check_form_of_trees(authority: Link) -> None:
+    """Refuse subtrees with a minimum or a maximum (RFC 5280 4.2.1.10 has none), which the certificate library drops."""
+    assert authority.constraints is not None
+    if authority.constraints.public_bytes() not in authority.der:
+        reason = f"the name constraints of {authority.who} have a minimum or a maximum, which is not understood"
+        raise Refusal(Verdict.UNTRUSTED, reason, authority.position)
 
 
 def _check(authority: Link, link: Link) -> None:
@@ -75,7 +84,9 @@ def _check_form(authority: Link, link: Link, name: x509.GeneralName, trees: Sequ
 def _within(name: x509.GeneralName, tree: x509.GeneralName, *, widely: bool = False) -> bool:
     """Whether a subtree has a name; `widely`, whether it has one that a wildcard may stand for."""
     if isinstance(name, x509.DNSName) and isinstance(tree, x509.DNSName):
-        return _dns_within(name.value.lower().removesuffix("."), tree.value.lower().removesuffix("."), widely=widely)
+        # A permitted tree with a dot at its end has no name in it, as OpenSSL reads it; an excluded one has all of its.
+        domain = tree.value.lower().removesuffix(".") if widely else tree.value.lower()
+        return _dns_within(name.value.lower().removesuffix("."), domain, widely=widely)
     if isinstance(name, x509.IPAddress) and isinstance(tree, x509.IPAddress):
         network = tree.value
         assert isinstance(network, ipaddress.IPv4Network | ipaddress.IPv6Network)

@@ -41,6 +41,10 @@ _UNDERSTOOD: Final = frozenset({
 """The extensions that may be critical."""
 
 
+_PROXY: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
+"""proxyCertInfo (RFC 3820): somebody speaks for the server. It means that whether it is critical or not."""
+
+
 class Link:
     """A certificate, and the values in it that the rules look at.
 
@@ -70,10 +74,10 @@ class Link:
         self.key: CertificatePublicKeyTypes = certificate.public_key()
         values: _Values = {}
         self.not_understood: str | None = None
-        """A critical extension that the rules do not know."""
+        """An extension that is critical, or makes another kind of certificate, and that the rules do not know."""
         for extension in certificate.extensions:
             values[type(extension.value)] = extension.value
-            if extension.critical and extension.oid not in _UNDERSTOOD:
+            if (extension.critical and extension.oid not in _UNDERSTOOD) or extension.oid == _PROXY:
                 self.not_understood = extension.oid.dotted_string
         self.basic = _value(values, x509.BasicConstraints)
         self.key_usage = _value(values, x509.KeyUsage)

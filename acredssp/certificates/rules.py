@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from acredssp.certificates.judgement import Refusal, Verdict
 from acredssp.certificates.link import Link
+from acredssp.wire.x509 import key_algorithm
 
 __all__ = ["RDP_AUTHENTICATION", "check_authority", "check_server", "check_signature_kind", "check_strength"]
 
@@ -44,6 +45,9 @@ _LARGEST_EXPONENT: Final = 64
 """Bits of the public exponent, which is 17 as a rule: with one as long as the key a signature takes 8 milliseconds."""
 _STRONG_CURVE: Final = 224
 """Bits of the curve: as strong as RSA of 2048 bits (NIST SP 800-57)."""
+
+_NAMED_CURVE: Final = b"\x06"
+"""The tag of a curve's OBJECT IDENTIFIER."""
 
 _STRONG_DIGESTS: Final = (
     hashes.SHA224, hashes.SHA256, hashes.SHA384, hashes.SHA512,
@@ -114,6 +118,9 @@ def check_strength(link: Link, *, allow_weak: bool) -> None:
         case ec.EllipticCurvePublicKey(key_size=size) if size < _STRONG_CURVE and not allow_weak:
             reason = f"{link.who} has a weak key: a curve of {size} bits, expected at least {_STRONG_CURVE}"
             raise Refusal(Verdict.WEAK, reason, link.position)
+        case ec.EllipticCurvePublicKey() if key_algorithm(link.key_info)[1][:1] != _NAMED_CURVE:
+            reason = f"{link.who} has a key whose curve is described and not named (RFC 5480 2.1.1)"
+            raise Refusal(Verdict.UNTRUSTED, reason, link.position)
         case rsa.RSAPublicKey() | ec.EllipticCurvePublicKey() | ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
             pass
         case _:
@@ -143,7 +150,7 @@ def _check_dates(link: Link, now: dt.datetime) -> None:
 
 def _check_critical(link: Link) -> None:
     if link.not_understood is not None:
-        reason = f"{link.who} has a critical extension that is not understood: {link.not_understood}"
+        reason = f"{link.who} has an extension that must be understood and is not: {link.not_understood}"
         raise Refusal(Verdict.UNTRUSTED, reason, link.position)
 
 

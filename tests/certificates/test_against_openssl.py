@@ -25,6 +25,7 @@ from support.certificates import (
     Spoilt,
     common_name,
     constraints,
+    described_curve,
     key_info,
     key_usage,
     shared_key,
@@ -128,6 +129,43 @@ FOR_PSS = pss_authority(b"")
 FOR_PSS_BY_SHA512 = pss_authority(pss_parameters(SHA512, 64))
 
 
+# --- what no library makes ---
+
+
+def raw(oid, value):
+    return x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
+
+
+def raw_constraints(tree, verdict, differs="", *, excluded=False, **changes):
+    """Below an authority with one subtree, whose DER is given."""
+    value = tlv(0x30, tlv(0xA1 if excluded else 0xA0, tlv(0x30, tree)) if tree else b"")
+    return below({"extra": [(raw("2.5.29.30", value), True)]}, verdict, differs=differs, **changes)
+
+
+def dns(name):
+    return tlv(0x82, name.encode())
+
+
+def addresses(network, mask):
+    return tlv(0x87, ipaddress.ip_address(network).packed + ipaddress.ip_address(mask).packed)
+
+
+MINIMUM = {number: tlv(0x80, bytes([number])) for number in (0, 1)}
+MAXIMUM = tlv(0x81, b"\5")
+CLIENT_ALONE = bytes.fromhex("03020780")
+"""Netscape's certificate type: sslClient."""
+
+CURVED = shared_key("ec", "described curve")
+
+
+def described(made):
+    """The same with a key whose curve is written out."""
+    return Remade(made, ROOT, [(key_info(made.key), described_curve(made.key))])
+
+
+CURVED_AUTHORITY = described(Made("curved", by=ROOT, ca=True, key=CURVED, hints=False))
+
+
 def shared_authority(number, **changes):
     """One of several certificates of one authority: the same name and key."""
     return Made("shared", ca=True, key=shared_key("ec", "shared"), serial=number, **changes)
@@ -221,6 +259,10 @@ ROWS = {
     # --- dates ---
     "expired": server(EXPIRED, start=-9, days=-1),
     "not yet valid": server(EXPIRED, start=1),
+    "valid until now": Row(
+        [leaf()], TRUSTED, at=NOW + dt.timedelta(days=30),
+        differs="a certificate is valid through its notAfter (RFC 5280 4.1.2.5), to OpenSSL until then",
+    ),
     "trusted itself, and expired": Row([SELF_SIGNED], EXPIRED, trusted=(SELF_SIGNED,), at=NOW + dt.timedelta(days=40)),
     "an expired intermediate": below({"start": -9, "days": -1}, EXPIRED),
     "an intermediate that is not yet valid": below({"start": 1}, EXPIRED),
@@ -335,7 +377,23 @@ ROWS = {
     "constraints that are not critical": below(
         {"extra": [(constraints(["good.example"]), False)]}, UNTRUSTED
     ),
+    "a subtree with a minimum": raw_constraints(dns("example") + MINIMUM[1], UNTRUSTED),
+    "a subtree with a maximum": raw_constraints(dns("example") + MAXIMUM, UNTRUSTED),
+    "an excluded subtree with a minimum": raw_constraints(dns("b.example") + MINIMUM[1], UNTRUSTED, excluded=True),
+    "a permitted dot": constrained(["."], [], UNTRUSTED),
+    "a permitted domain with a dot at the end": constrained(["example."], [], UNTRUSTED),
+    "a permitted empty domain": constrained([x509.DNSName("")], [], TRUSTED),
+    "an excluded empty domain": constrained([], [x509.DNSName("")], UNTRUSTED),
+    "an excluded domain with a dot at the end": constrained(
+        [], ["example."], UNTRUSTED, differs="a dot at the end is no difference, and what is meant is excluded"
+    ),
     # --- critical extensions ---
+    "a proxy": server(UNTRUSTED, extra=[(raw("1.3.6.1.5.5.7.1.14", tlv(0x30, b"")), False)]),
+    "a proxy by a critical extension": server(UNTRUSTED, extra=[(raw("1.3.6.1.5.5.7.1.14", tlv(0x30, b"")), True)]),
+    "Netscape's type for clients alone": server(
+        TRUSTED, extra=[(raw("2.16.840.1.113730.1.1", CLIENT_ALONE), False)],
+        differs="extendedKeyUsage says what a certificate is for; OpenSSL still reads the type that it replaced",
+    ),
     "an unknown critical extension": server(UNTRUSTED, extra=[(UNKNOWN, True)]),
     "an unknown extension": server(TRUSTED, extra=[(UNKNOWN, False)]),
     "an intermediate's unknown critical extension": below({"extra": [(UNKNOWN, True)]}, UNTRUSTED),
@@ -363,6 +421,8 @@ ROWS = {
     "signed by md5": Row([leaf(RSA_ROOT, digest="md5")], WEAK, trusted=(RSA_ROOT,), differs=WEAK_DIFFERS),
     "a root signed by sha1": root(TRUSTED, key="rsa", digest="sha1"),
     "a root signed by md5": root(TRUSTED, key="rsa", digest="md5"),
+    "a server with a described curve": Row([described(leaf(key=CURVED, hints=False))], UNTRUSTED),
+    "an intermediate with a described curve": Row([leaf(CURVED_AUTHORITY, hints=False), CURVED_AUTHORITY], UNTRUSTED),
     "rsassa-pss": Row([by_pss(RSA_ROOT, "sha256", 32)], TRUSTED, trusted=(RSA_ROOT,)),
     "rsassa-pss without salt": Row([by_pss(RSA_ROOT, "sha256", 0)], TRUSTED, trusted=(RSA_ROOT,)),
     "rsassa-pss with another trailer": Row(
@@ -452,6 +512,13 @@ def test_a_chain_is_worth_the_same_to_openssl(row, tmp_path):
     assert judgement.verdict is row.verdict, judgement
     accepted, said = ask_openssl(row, tmp_path)
     assert (accepted is not judgement.trusted) is bool(row.differs), said
+
+
+def test_a_key_for_rsassa_pss_makes_no_other_signature_by_sha1_either():
+    trust = Trust(authorities=(FOR_PSS.certificate,), dangerous_allow_weak_certificates=True)
+    judgement = trust.judge([leaf(FOR_PSS, hints=False, digest="sha1").der], "host.example", NOW)
+    assert judgement.verdict is UNTRUSTED
+    assert "by pkcs #1 v1.5, and the key of the trusted authority CN=pss is for rsassa-pss alone" in judgement.reason
 
 
 def test_there_are_enough_chains_and_few_differences():

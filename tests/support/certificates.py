@@ -204,6 +204,29 @@ def key_info(key):
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+def described_curve(key):
+    """The SubjectPublicKeyInfo of a key on P-256, with the curve's parameters in place of its name (X9.62)."""
+    prime, a, b = 2**256 - 2**224 + 2**192 + 2**96 - 1, -3, P256_B
+    generator = ec.derive_private_key(1, ec.SECP256R1()).public_key()
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    field = tlv(0x30, bytes.fromhex("06072a8648ce3d0101") + integer(prime))
+    curve = tlv(0x30, tlv(0x04, (a % prime).to_bytes(32)) + tlv(0x04, b.to_bytes(32)))
+    parameters = tlv(0x30, integer(1) + field + curve + tlv(0x04, point(generator)) + integer(order) + integer(1))
+    algorithm = tlv(0x30, bytes.fromhex("06072a8648ce3d0201") + parameters)
+    return tlv(0x30, algorithm + tlv(0x03, b"\0" + point(key.public_key())))
+
+
+P256_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+
+
+def integer(number):
+    return tlv(0x02, number.to_bytes(number.bit_length() // 8 + 1))
+
+
+def point(key):
+    return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
 def _signed_again(certificate, key, digest):
     """Sign by a digest that cryptography signs no certificate with any more."""
     oid, algorithm = _WEAK[digest]
