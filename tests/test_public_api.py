@@ -104,6 +104,7 @@ NAMES = [
     "Verdict",
     "WinbindOracle",
     "client_context",
+    "connection_id",
     "create_connection",
     "create_server",
     "open_connection",

@@ -16,19 +16,19 @@ Who calls: `server`, with each logon that was refused, and before each that is t
 
 import collections
 import dataclasses
-import logging
 from collections.abc import Callable
 from typing import Final
 
 from acredssp.aio.report import HandshakeOutcome, HandshakeReport, printable
 from acredssp.errors import AuthenticationError
+from acredssp.logs import get_logger
 from acredssp.mechanisms.base import Principal
 from acredssp.names import upper
 from acredssp.status import NTSTATUS
 
 __all__ = ["FailureLimit", "Failures"]
 
-_logger = logging.getLogger("acredssp")
+_logger = get_logger("acredssp")
 
 _ALL_ACCOUNTS: Final = ""
 _PER_SOURCE: Final = 10
