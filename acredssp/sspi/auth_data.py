@@ -214,6 +214,8 @@ def _identity(identity: SEC_WINNT_AUTH_IDENTITY) -> Password:
     if not user:
         raise refusal("the identity names no user", SecurityStatus.SEC_E_NO_CREDENTIALS)
     domain = _text(identity.Domain, identity.DomainLength, encoding)
+    if domain and "\\" in user:
+        raise unknown_credentials("a user with a domain in front, beside another domain")
     return Password(_text(identity.Password, identity.PasswordLength, encoding), user, domain)
 
 

@@ -373,6 +373,11 @@ async def test_tickets_and_keys_log_on_too(credential, monkeypatch):
     assert state.principal == "A.TEST\\alice"
 
 
+async def test_an_identity_has_one_domain():
+    identity = SEC_WINNT_AUTH_IDENTITY_EX(User="FABRIKAM\\alice", Domain="CONTOSO", Password="x")
+    await refused(SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS, password_cred(identity))
+
+
 @pytest.mark.parametrize("packages", ["ntlm,!ntlm", "!ntlm,!kerberos", "digest"])
 async def test_a_package_list_may_leave_nothing(packages):
     identity = SEC_WINNT_AUTH_IDENTITY_EX(User="alice", Password="x", PackageList=packages)
