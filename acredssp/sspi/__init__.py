@@ -20,7 +20,6 @@ from acredssp.sspi.credentials import (
     FreeCredentialsHandle,
     QueryCredentialsAttributes,
 )
-from acredssp.sspi.establish import AcceptSecurityContext, InitializeSecurityContext
 from acredssp.sspi.flags import (
     ASC_REQ,
     ASC_RET,
@@ -51,6 +50,7 @@ from acredssp.sspi.macros import FAILED, SEC_SUCCESS, SUCCEEDED, SecInvalidateHa
 from acredssp.sspi.messages import DecryptMessage, EncryptMessage
 from acredssp.sspi.packages import EnumerateSecurityPackages, FreeContextBuffer, QuerySecurityPackageInfo
 from acredssp.sspi.statuses import *  # noqa: F403 - the names of SecurityStatus, and nothing else
+from acredssp.sspi.steps import AcceptSecurityContext, InitializeSecurityContext
 from acredssp.sspi.structures import (
     CERT_TRUST_STATUS,
     CREDSSP_CRED,

@@ -1,9 +1,9 @@
 """The buffers and out-parameters of one call of InitializeSecurityContext or AcceptSecurityContext.
 
-What the caller gave is looked through once, and filled once the step is made. `acredssp.sspi.establish` has what the
+What the caller gave is looked through once, and filled once the step is made. `acredssp.sspi.steps` has what the
 buffers mean to the caller.
 
-Who calls: `establish`; `first_call` reads what comes beside the first call's token.
+Who calls: `steps`; `first_call` reads what comes beside the first call's token.
 """
 
 from typing import Final

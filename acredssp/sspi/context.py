@@ -9,7 +9,7 @@ policy of the caller (which flags, whose certificate, what to delegate) becomes 
                         and where the delegation policy forbids it (R32, R68, R69)
     the server's        the hooks of its `ServerConfig`
 
-Who calls: `establish`, `messages` and `attributes`.
+Who calls: `steps`, `messages` and `attributes`.
 """
 
 from typing import Final

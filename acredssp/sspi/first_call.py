@@ -1,6 +1,6 @@
 """The first call of InitializeSecurityContext or AcceptSecurityContext: credentials and flags in, a context out.
 
-Who calls: `establish`.
+Who calls: `steps`.
 """
 
 import dataclasses

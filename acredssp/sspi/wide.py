@@ -6,8 +6,8 @@ Python's texts know no such difference: both names are one object.
 
 from acredssp.sspi.attributes import QueryContextAttributes
 from acredssp.sspi.credentials import AcquireCredentialsHandle, QueryCredentialsAttributes
-from acredssp.sspi.establish import InitializeSecurityContext
 from acredssp.sspi.packages import EnumerateSecurityPackages, QuerySecurityPackageInfo
+from acredssp.sspi.steps import InitializeSecurityContext
 from acredssp.sspi.structures import (
     SEC_WINNT_AUTH_IDENTITY,
     SEC_WINNT_AUTH_IDENTITY_EX,

@@ -29,7 +29,7 @@ from acredssp.sspi import (
     SecBufferDesc,
     session_cache,
 )
-from acredssp.sspi.establish import InitializeSecurityContext
+from acredssp.sspi.steps import InitializeSecurityContext
 from acredssp.status import SecurityStatus
 from acredssp.trust import Trust, pin_of
 
