@@ -9,6 +9,7 @@ The engine underneath does no I/O: `config.new_context()` gives a `SecurityConte
 """
 
 from acredssp.aio.failures import FailureLimit
+from acredssp.aio.relay import RelayEnd, RelayResult, relay
 from acredssp.aio.report import HandshakeOutcome, HandshakeReport
 from acredssp.aio.server import CredSSPServer
 from acredssp.aio.streams import (
@@ -84,7 +85,6 @@ from acredssp.errors import (
     TLSError,
 )
 from acredssp.hooks import AcceptHook, Admission, AdmitHook, AuthorizeHook, CredentialRequest, Identity, LookupHook
-from acredssp.logs import connection_id
 from acredssp.mechanisms.base import Mechanism, NTLMExchange, Principal
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import MechanismChoice, Policy
@@ -174,6 +174,8 @@ __all__ = [
     "PublicKeyMismatch",
     "RDPRoute",
     "RecordSizes",
+    "RelayEnd",
+    "RelayResult",
     "RemoteGuard",
     "RemoteProtocolError",
     "RestrictedAdministration",
@@ -205,11 +207,11 @@ __all__ = [
     "Verdict",
     "WinbindOracle",
     "client_context",
-    "connection_id",
     "create_connection",
     "create_server",
     "open_connection",
     "pin_of",
+    "relay",
     "self_signed",
     "server_context",
     "server_context_from_pem",

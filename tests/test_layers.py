@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "acredssp"
 
 LAYERS = (
-    ("arguments", "logs", "names", "status"),
+    ("arguments", "names", "status"),
     ("errors", "tracebacks"),
     ("md4", "secret", "credentials", "policy", "delegation"),
     ("wire",),

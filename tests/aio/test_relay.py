@@ -1,0 +1,546 @@
+import asyncio
+import random
+import select
+import socket
+
+import pytest
+from support.endpoints import CERTIFICATE, KEY, Recorder, client_config, server_config, turns, until
+
+from acredssp.aio.relay import RelayEnd, RelayResult, relay
+from acredssp.aio.streams import start_credssp, start_credssp_streams
+from acredssp.errors import PeerClosed
+from acredssp.policy import Policy
+from acredssp.tls_config import client_context, server_context_from_pem
+
+FAR = 3600.0
+CLIENT_CONTEXT = client_context(Policy())
+SERVER_CONTEXT = server_context_from_pem(Policy(), CERTIFICATE, KEY)
+KINDS = ["plain", "secure"]
+BOTH = [(first, second) for first in KINDS for second in KINDS]
+NAMES = pytest.mark.parametrize("name", [RelayEnd.A, RelayEnd.B])
+
+
+def payload(size, seed=0):
+    return random.Random(seed).randbytes(size)
+
+
+class Leg:
+    """One connection of a gateway: its streams, and the peer's end as a recorder."""
+
+    def __init__(self, streams, peer, ours, theirs):
+        self.streams = self.reader, self.writer = streams
+        self.peer = peer
+        self.socket, self.peer_socket = ours, theirs
+
+    async def have_read_ahead(self, data):
+        """Have the peer send `data`, and wait until the stream's reader has it."""
+        self.peer.transport.write(data)
+        await until(lambda: len(self.reader._buffer) == len(data))
+
+    async def end(self):
+        """Close the peer's side of a connection that has ended; return what it was lost with."""
+        await self.peer.until(lambda: {"eof", "lost"} & set(self.peer.told))
+        self.peer.transport.close()
+        return await self.peer.lost
+
+
+async def accepted(socket_, context):
+    """Streams over a connection for which asyncio is the TLS server."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await loop.connect_accepted_socket(lambda: protocol, socket_, ssl=context)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+async def new_leg(kind, *, keep_open=True):
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    for end in ours, theirs:
+        end.setblocking(False)
+    peer = Recorder(keep_open=keep_open)
+    if kind == "tls":
+        streams, _ = await asyncio.gather(
+            accepted(ours, SERVER_CONTEXT),
+            loop.create_connection(lambda: peer, sock=theirs, ssl=CLIENT_CONTEXT, server_hostname="localhost"),
+        )
+        return Leg(streams, peer, ours, theirs)
+    streams = await asyncio.open_connection(sock=ours)
+    if kind == "plain":
+        await loop.create_connection(lambda: peer, sock=theirs)
+        return Leg(streams, peer, ours, theirs)
+    raw, _ = await loop.create_connection(asyncio.Protocol, sock=theirs)
+    streams, transport = await asyncio.gather(
+        start_credssp_streams(*streams, server_config()),
+        start_credssp(raw, peer, client_config(), server_hostname="localhost"),
+    )
+    peer.transport = transport
+    return Leg(streams, peer, ours, theirs)
+
+
+@pytest.fixture
+async def legs():
+    """Makes the two legs of a gateway; whatever a test does, its relay leaves no socket open."""
+    made = []
+
+    async def make(first="plain", second="plain", **options):
+        made.extend([await new_leg(first, **options), await new_leg(second, **options)])
+        return made
+
+    yield make
+    await turns(3)
+    left_open = [leg.socket for leg in made if leg.socket.fileno() != -1]
+    for leg in made:
+        leg.writer.transport.abort()
+        leg.peer.transport.abort()
+    await turns(3)
+    assert not left_open
+
+
+def started(a, b, **options):
+    return asyncio.ensure_future(relay(a.streams, b.streams, **options))
+
+
+def sides(a, b, name):
+    """The leg of that name, and the other one."""
+    return (a, b) if name is RelayEnd.A else (b, a)
+
+
+class Timer:
+    """What `call_at` gives."""
+
+    def __init__(self, clock, when, callback):
+        self.clock, self.when, self.callback = clock, when, callback
+
+    def cancel(self):
+        if self in self.clock.timers:
+            self.clock.timers.remove(self)
+
+
+class Clock:
+    """The running loop's time, which stands still until a test lets it pass."""
+
+    def __init__(self, monkeypatch):
+        self.loop = asyncio.get_running_loop()
+        self.now = float(int(self.loop.time()))  # whole seconds add up exactly
+        self.timers = []
+        monkeypatch.setattr(self.loop, "time", lambda: self.now)
+        monkeypatch.setattr(self.loop, "call_at", self.call_at)
+
+    def call_at(self, when, callback, *args):
+        assert not args
+        self.timers.append(Timer(self, when, callback))
+        return self.timers[-1]
+
+    async def passes(self, seconds):
+        """Let time pass, and what is due happen."""
+        self.now += seconds
+        for timer in [timer for timer in self.timers if timer.when <= self.now]:
+            timer.cancel()
+            timer.callback()
+        await turns(3)
+
+
+@pytest.fixture
+async def clock(monkeypatch):
+    with monkeypatch.context() as patch:
+        yield Clock(patch)
+
+
+# --- bytes ---
+
+
+@pytest.mark.parametrize(("first", "second"), BOTH)
+async def test_bytes_pass_whole_and_in_order_both_ways(legs, first, second):
+    a, b = await legs(first, second)
+    up, down = payload(1_000_003, 1), payload(700_001, 2)
+    await a.have_read_ahead(up[:1000])
+    await b.have_read_ahead(down[:1000])
+    running = started(a, b, first_up=b"first up ", first_down=b"first down ")
+    a.peer.transport.write(up[1000:])
+    b.peer.transport.write(down[1000:])
+    assert await b.peer.got(len(up) + 9) == b"first up " + up
+    assert await a.peer.got(len(down) + 11) == b"first down " + down
+    a.peer.transport.write_eof()
+    await b.peer.until(lambda: "eof" in b.peer.told)
+    b.peer.transport.close()
+    assert await running == RelayResult(
+        bytes_up=len(up) + 9, bytes_down=len(down) + 11, ended_by=RelayEnd.A, error=None
+    )
+    assert await a.end() is None
+
+
+async def test_more_than_a_reader_keeps_was_read_ahead(legs):
+    a, b = await legs()
+    data = payload(300_000)
+    a.peer.transport.write(data)
+    await until(lambda: len(a.reader._buffer) > 2 * 2**16)
+    running = started(a, b)
+    assert await b.peer.got(len(data)) == data
+    a.peer.transport.close()
+    b.peer.transport.close()
+    assert (await running).bytes_up == len(data)
+
+
+@NAMES
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_slow_reader_holds_up_the_other_peer_and_little_is_stored(legs, kind, name):
+    a, b = await legs(kind, kind)
+    sender, slow = sides(a, b, name)
+    slow.peer.transport.pause_reading()
+    running = started(a, b)
+    data = payload(16 * 1024 * 1024)
+    sender.peer.transport.write(data)
+    most, transport = 0, slow.writer.transport
+    for _ in range(500):
+        await asyncio.sleep(0)
+        most = max(most, transport.get_write_buffer_size())
+    assert 0 < most < 64 * 1024 + 2 * 256 * 1024  # its high-water mark, one read, and what TLS adds
+    assert sender.peer.told[-1] == "pause"
+    slow.peer.transport.resume_reading()
+    assert await slow.peer.got(len(data)) == data
+    sender.peer.transport.close()
+    slow.peer.transport.close()
+    await running
+
+
+async def test_a_transport_that_was_full_before_goes_on(legs):
+    a, b = await legs()
+    b.peer.transport.pause_reading()
+    data = payload(4 * 1024 * 1024)
+    b.writer.write(data)
+    running = started(a, b)
+    a.peer.transport.write(payload(4 * 1024 * 1024, 1))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert a.peer.told[-1] == "pause"
+    assert b.writer.transport.get_write_buffer_size() <= len(data)  # nothing of it was read yet
+    b.peer.transport.resume_reading()
+    assert await b.peer.got(2 * len(data)) == data + payload(4 * 1024 * 1024, 1)
+    a.peer.transport.close()
+    b.peer.transport.close()
+    assert (await running).bytes_up == len(data)
+
+
+# --- ends ---
+
+
+@NAMES
+@pytest.mark.parametrize(("first", "second"), BOTH)
+async def test_the_end_of_a_direction_is_passed_on_and_the_other_one_goes_on(legs, first, second, name):
+    a, b = await legs(first, second)
+    ending, other = sides(a, b, name)
+    running = started(a, b)
+    ending.peer.transport.write(b"question")
+    ending.peer.transport.write_eof()
+    await other.peer.until(lambda: "eof" in other.peer.told)
+    assert bytes(other.peer.data) == b"question"
+    other.peer.transport.write(b"answer")
+    assert await ending.peer.got(6) == b"answer"
+    assert not running.done()
+    other.peer.transport.write_eof()
+    result = await running
+    assert (result.ended_by, result.error) == (name, None)
+    assert await ending.end() is None
+
+
+@NAMES
+async def test_an_end_that_was_there_before_is_passed_on(legs, name):
+    a, b = await legs()
+    ending, other = sides(a, b, name)
+    await ending.have_read_ahead(b"last words")
+    ending.peer.transport.write_eof()
+    await until(lambda: ending.reader._eof)
+    running = started(a, b)
+    await other.peer.until(lambda: "eof" in other.peer.told)
+    assert bytes(other.peer.data) == b"last words"
+    other.peer.transport.close()
+    assert (await running).ended_by is name
+
+
+@NAMES
+@pytest.mark.parametrize(("first", "second"), [("tls", "plain"), ("plain", "tls")])
+async def test_where_tls_cannot_end_one_direction_the_first_end_is_the_end_of_both(legs, first, second, name):
+    a, b = await legs(first, second, keep_open=False)
+    ending, other = sides(a, b, name)
+    running = started(a, b)
+    ending.peer.transport.write(b"last words")
+    ending.peer.transport.close()
+    result = await running
+    assert (result.ended_by, result.error) == (name, None)
+    assert await other.end() is None
+    assert bytes(other.peer.data) == b"last words"
+    assert "eof" in other.peer.told
+
+
+@NAMES
+async def test_a_reset_cuts_the_other_connection_behind_what_was_received(legs, name):
+    a, b = await legs()
+    breaking, other = sides(a, b, name)
+    running = started(a, b)
+    breaking.peer.transport.write(b"last words")
+    await other.peer.got(10)
+    breaking.peer.transport.pause_reading()
+    other.peer.transport.write(b"nobody reads it: the kernel tells the writer so")
+    await until(lambda: select.select([breaking.peer_socket], [], [], 0)[0])
+    breaking.peer.transport.abort()
+    result = await running
+    assert result.ended_by is name
+    assert isinstance(result.error, ConnectionError)
+    await other.end()
+    assert bytes(other.peer.data) == b"last words"
+
+
+@NAMES
+async def test_a_tls_connection_that_is_cut_off_is_an_error_and_never_looks_whole_to_the_other_peer(legs, name):
+    a, b = await legs("secure", "secure")
+    breaking, other = sides(a, b, name)
+    running = started(a, b)
+    breaking.peer.transport.write(b"half of it")
+    await other.peer.got(10)
+    breaking.peer.transport.abort()
+    result = await running
+    assert result.ended_by is name
+    assert isinstance(result.error, PeerClosed)
+    assert isinstance(await other.end(), PeerClosed)
+    assert "eof" not in other.peer.told
+
+
+async def test_what_a_broken_connection_sent_is_delivered_to_a_slow_peer(legs):
+    a, b = await legs("secure", "secure")
+    b.peer.transport.pause_reading()
+    running = started(a, b)
+    data = payload(400_000)
+    a.peer.transport.write(data)
+    await until(lambda: a.peer.transport.get_write_buffer_size() == 0)
+    await turns(20)
+    a.peer.transport.abort()
+    b.peer.transport.resume_reading()
+    result = await running
+    await b.end()
+    assert len(b.peer.data) == result.bytes_up
+    assert data.startswith(b.peer.data)
+
+
+@NAMES
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_connection_that_broke_before_is_an_error(legs, kind, name):
+    a, b = await legs(kind, kind)
+    breaking, other = sides(a, b, name)
+    error = ConnectionResetError("gone")
+    breaking.writer.transport.get_protocol().connection_lost(error)
+    breaking.writer.transport.abort()
+    result = await relay(a.streams, b.streams)
+    assert (result.ended_by, result.error) == (name, error)
+    await other.end()
+
+
+@NAMES
+async def test_a_connection_that_was_closed_before_ends_it(legs, name):
+    a, b = await legs()
+    closed, other = sides(a, b, name)
+    closed.writer.close()
+    await closed.writer.wait_closed()
+    result = await relay(a.streams, b.streams)
+    assert (result.ended_by, result.error) == (name, None)
+    await other.end()
+
+
+@NAMES
+async def test_somebody_else_closes_a_connection(legs, name):
+    a, b = await legs()
+    closed, other = sides(a, b, name)
+    running = started(a, b)
+    await turns(3)
+    closed.writer.close()
+    result = await running
+    assert (result.ended_by, result.error) == (name, None)
+    await other.end()
+
+
+@pytest.mark.parametrize(("first", "second"), BOTH)
+async def test_a_cancelled_relay_cuts_both(legs, first, second):
+    a, b = await legs(first, second)
+    for leg in a, b:
+        leg.peer.transport.pause_reading()
+    running = started(a, b)
+    a.peer.transport.write(payload(4 * 1024 * 1024))
+    b.peer.transport.write(payload(4 * 1024 * 1024))
+    await turns(50)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await turns(3)
+    assert [leg.socket.fileno() for leg in (a, b)] == [-1, -1]
+
+
+async def test_the_streams_learn_of_the_end(legs):
+    a, b = await legs("plain", "secure")
+    running = started(a, b)
+    a.peer.transport.write_eof()
+    b.peer.transport.write_eof()
+    await running
+    for leg in a, b:
+        leg.writer.close()
+        await leg.writer.wait_closed()
+        assert leg.reader.at_eof()
+
+
+class NotConnected(asyncio.Transport):
+    """A transport whose socket the peer has reset, which asyncio finds out when it is to end our direction."""
+
+    def __init__(self):
+        super().__init__()
+        self.closing = False
+
+    def get_protocol(self):
+        return self.protocol
+
+    def set_protocol(self, protocol):
+        self.protocol = protocol
+
+    def is_closing(self):
+        return self.closing
+
+    def resume_reading(self):
+        pass
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        pass
+
+    def get_write_buffer_size(self):
+        return 0
+
+    def can_write_eof(self):
+        return True
+
+    def write_eof(self):
+        raise OSError("not connected")
+
+    def abort(self):
+        if not self.closing:
+            self.closing = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+
+async def test_an_end_that_cannot_be_passed_on_is_the_other_connections_error(legs):
+    a, unused = await legs()
+    unused.writer.close()
+    reader, transport = asyncio.StreamReader(), NotConnected()
+    transport.protocol = asyncio.StreamReaderProtocol(reader)
+    writer = asyncio.StreamWriter(transport, transport.protocol, reader, asyncio.get_running_loop())
+    running = asyncio.ensure_future(relay(a.streams, (reader, writer)))
+    await turns(2)
+    a.peer.transport.write_eof()
+    result = await running
+    assert (result.ended_by, str(result.error)) == (RelayEnd.A, "not connected")
+
+
+# --- time ---
+
+
+async def test_an_idle_relay_ends_by_itself(legs):
+    a, b = await legs()
+    result = await relay(a.streams, b.streams, idle_timeout=0.01)
+    assert result == RelayResult(bytes_up=0, bytes_down=0, ended_by=RelayEnd.IDLE, error=None)
+
+
+@NAMES
+@pytest.mark.parametrize("kind", KINDS)
+async def test_data_of_either_direction_keeps_a_relay(legs, clock, kind, name):
+    a, b = await legs(kind, kind)
+    sender, other = sides(a, b, name)
+    running = started(a, b, idle_timeout=100)
+    await turns(2)
+    for count in range(1, 4):
+        await clock.passes(60)
+        sender.peer.transport.write(b"x")
+        await other.peer.got(count)
+    await clock.passes(99)
+    assert not running.done()
+    await clock.passes(1)
+    assert (await running).ended_by is RelayEnd.IDLE
+
+
+async def test_the_end_of_one_direction_does_not_stop_the_clock(legs, clock):
+    a, b = await legs()
+    running = started(a, b, idle_timeout=100)
+    a.peer.transport.write_eof()
+    await b.peer.until(lambda: "eof" in b.peer.told)
+    await clock.passes(100)
+    assert (await running).ended_by is RelayEnd.A  # it ended first
+
+
+async def test_a_slow_peer_is_not_idle_but_one_that_takes_nothing_is(legs, clock):
+    a, b = await legs()
+    b.peer.transport.pause_reading()
+    running = started(a, b, first_up=payload(8 * 1024 * 1024), idle_timeout=100)
+    await turns(10)
+    for _ in range(3):
+        waiting = b.writer.transport.get_write_buffer_size()
+        b.peer.transport.resume_reading()
+        await until(lambda: b.writer.transport.get_write_buffer_size() < waiting)  # noqa: B023
+        b.peer.transport.pause_reading()
+        await turns(10)
+        await clock.passes(100)
+        assert not running.done()
+    await clock.passes(100)
+    assert (await running).ended_by is RelayEnd.IDLE
+
+
+@pytest.mark.parametrize("idle_timeout", [None, FAR])
+async def test_a_peer_that_takes_nothing_does_not_keep_a_relay_that_has_ended(legs, clock, idle_timeout):
+    a, b = await legs()
+    b.peer.transport.pause_reading()
+    running = started(a, b, idle_timeout=idle_timeout)
+    a.peer.transport.write(payload(4 * 1024 * 1024))
+    await turns(200)
+    a.writer.transport.abort()
+    await turns(3)
+    assert not running.done()
+    await clock.passes(30)
+    await running
+    b.peer.transport.abort()
+
+
+# --- misuse ---
+
+
+async def test_a_stream_that_somebody_else_reads_is_refused_and_both_are_cut(legs):
+    a, b = await legs()
+    reading = asyncio.ensure_future(b.reader.read(1))
+    await turns(1)
+    with pytest.raises(RuntimeError, match="another coroutine is already waiting"):
+        await relay(a.streams, b.streams)
+    await reading
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"a": 1}, TypeError, "a: expected tuple or list, got int"),
+        ({"b": ()}, TypeError, r"b: expected reader and writer, got 0 values"),
+        ({"a": (1, 2)}, TypeError, r"a\[0\]: expected StreamReader, got int"),
+        ({"first_up": "text"}, TypeError, "first_up: expected bytes or bytearray, got str"),
+        ({"first_down": None}, TypeError, "first_down: expected bytes or bytearray, got NoneType"),
+        ({"idle_timeout": "1"}, TypeError, "idle_timeout: expected float or int or None, got str"),
+        ({"idle_timeout": 0}, ValueError, "idle_timeout: expected more than 0 seconds, got 0"),
+        ({"idle_timeout": float("nan")}, ValueError, "idle_timeout: expected more than 0 seconds, got nan"),
+    ],
+)
+async def test_an_argument_that_cannot_be_is_refused_and_nothing_is_touched(legs, change, error, said):
+    a, b = await legs()
+    with pytest.raises(error, match=said):
+        await relay(**{"a": a.streams, "b": b.streams} | change)
+    a.peer.transport.write(b"still there")
+    assert await a.reader.readexactly(11) == b"still there"
+    a.writer.close()
+    b.writer.close()
+
+
+async def test_a_connection_is_not_relayed_to_itself(legs):
+    a, b = await legs()
+    with pytest.raises(ValueError, match="b: expected another connection than a, got the same"):
+        await relay(a.streams, a.streams)
+    a.writer.close()
+    b.writer.close()
