@@ -1,6 +1,7 @@
 """Imports point down, and every dependency enters by its one door. The tables here are the map: keep them true."""
 
 import ast
+import graphlib
 import sys
 from pathlib import Path
 
@@ -174,3 +175,42 @@ def test_a_wrong_import_is_seen(module, source, said):
 )
 def test_a_right_import_is_allowed(module, source):
     assert violations(module, source) == []
+
+
+def needed(module, source, names):
+    """The modules of the package, among `names`, that a module imports: inside functions and for types alone, too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            wanted = [(alias.name,) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from acredssp.cli import serve` needs the module that it names, and not the package that holds it.
+            wanted = [(f"{node.module}.{alias.name}", node.module) for alias in node.names]
+        else:
+            continue
+        for choices in wanted:
+            inside = [name.removeprefix("acredssp.") for name in choices if name.startswith("acredssp.")]
+            found = [each for name in inside for each in (name, f"{name}.__init__") if each in names]
+            yield from (each for each in found[:1] if each != module)
+
+
+def circle(graph):
+    """The modules of a circle of imports; empty where there is none."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_module_needs_itself_by_way_of_others():
+    names = modules()
+    graph = {name: set(needed(name, path.read_text(encoding="utf-8"), names)) for name, path in names.items()}
+    assert circle(graph) == []
+    assert "mechanisms.kerberos.library" in graph["mechanisms.kerberos.context"], "an import in a function is seen"
+    assert "mechanisms.kerberos.memory_cache" in graph["mechanisms.kerberos.tickets"], "so is one for types alone"
+
+
+def test_a_circle_is_seen():
+    sources = {"a": "from acredssp.b import x", "b": "def f():\n    import acredssp.c", "c": "from acredssp import a"}
+    found = circle({name: set(needed(name, source, sources)) for name, source in sources.items()})
+    assert set(found) == {"a", "b", "c"}

@@ -48,7 +48,7 @@ from acredssp.credentials import (
 )
 from acredssp.delegation import DelegatedKind, DelegationPolicy
 from acredssp.errors import CredSSPError, PolicyError
-from acredssp.mechanisms.kerberos.context import keytab_realms
+from acredssp.mechanisms.kerberos.tickets import keytab_realms
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
 from acredssp.trust import Trust
 

@@ -13,15 +13,9 @@ from acredssp.credentials import Credential, Keytab, NTHash, Password, RemoteGua
 from acredssp.errors import PolicyError
 from acredssp.mechanisms.base import Mechanism
 from acredssp.mechanisms.fall_back import FallingBack
-from acredssp.mechanisms.kerberos.context import (
-    KerberosAcceptor,
-    KerberosInitiator,
-    ServiceKeys,
-    Tickets,
-    installed,
-    require_installed,
-)
+from acredssp.mechanisms.kerberos.context import KerberosAcceptor, KerberosInitiator
 from acredssp.mechanisms.kerberos.remote_guard import GuardedTicket
+from acredssp.mechanisms.kerberos.tickets import ServiceKeys, Tickets, installed, require_installed
 from acredssp.mechanisms.negotiate import DetectingAcceptor, NegotiableMechanism, NegotiateInitiator
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor, NTLMIdentity
 from acredssp.mechanisms.ntlm.initiator import NTLMCredential, NTLMInitiator

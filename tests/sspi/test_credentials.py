@@ -11,7 +11,7 @@ from support.engine import pem
 
 from acredssp import ClientConfig, Keytab, NTHash, Password, Policy, ServerConfig, TicketCache, Trust, tls_config
 from acredssp.core.own_certificate import own_public_key
-from acredssp.mechanisms.kerberos import context
+from acredssp.mechanisms.kerberos import tickets
 from acredssp.sspi import (
     CREDSSP_CRED,
     CREDSSP_CRED_EX,
@@ -337,7 +337,7 @@ async def test_an_identity_that_is_none_is_not_recognised(identity):
 
 
 def installed(monkeypatch, *, yes):
-    monkeypatch.setattr(context, "installed", lambda: yes)
+    monkeypatch.setattr(tickets, "installed", lambda: yes)
 
 
 @pytest.mark.parametrize(

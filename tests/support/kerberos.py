@@ -5,10 +5,11 @@ import pytest
 from acredssp.credentials import Keytab, Password, TicketCache
 from acredssp.errors import CredSSPError
 from acredssp.mechanisms.base import StepMechanism
-from acredssp.mechanisms.kerberos.context import KerberosAcceptor, KerberosInitiator, ServiceKeys, Tickets
+from acredssp.mechanisms.kerberos.context import KerberosAcceptor, KerberosInitiator
+from acredssp.mechanisms.kerberos.tickets import ServiceKeys, Tickets
 
 pytest.importorskip("gssapi", reason="gssapi is missing: apt-get install libkrb5-dev, then make clean test")
-pytest.importorskip("krb5", reason="krb5 is missing: apt-get install libkrb5-dev, then make clean test")
+krb5 = pytest.importorskip("krb5", reason="krb5 is missing: apt-get install libkrb5-dev, then make clean test")
 
 SPN = "TERMSRV/localhost"
 ALICE = Password("Passw0rd!", "alice", "acredssp.test")
@@ -54,3 +55,9 @@ def establish(client, server):
     assert client.complete
     assert server.complete
     return tokens
+
+
+def tickets_in(name):
+    """The tickets of a cache, in DER."""
+    context = krb5.init_context()
+    return [bytes(ticket.ticket) for ticket in krb5.cc_resolve(context, name.encode())]

@@ -9,14 +9,13 @@ sealed (`acredssp.wire.gss`).
 """
 
 import enum
-import importlib.util
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
-from acredssp.credentials import Keytab, Password, TicketCache
 from acredssp.errors import AuthenticationError, CredSSPError, LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.mechanisms.base import Principal, StepMechanism
 from acredssp.mechanisms.kerberos.errors import Phase
+from acredssp.mechanisms.kerberos.tickets import ServiceKeys, Tickets, parse_spn
 from acredssp.names import split_principal, upper
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.wire import gss
@@ -24,83 +23,12 @@ from acredssp.wire.gss import ContextToken
 from acredssp.wire.spnego import KERBEROS, KERBEROS_MICROSOFT
 
 if TYPE_CHECKING:
-    from acredssp.mechanisms.kerberos.library import MemoryCache, NativeContext
+    from acredssp.mechanisms.kerberos.library import NativeContext
 
-__all__ = [
-    "KerberosAcceptor",
-    "KerberosInitiator",
-    "ServiceKeys",
-    "Tickets",
-    "installed",
-    "keytab_realms",
-    "parse_spn",
-    "require_installed",
-]
+__all__ = ["KerberosAcceptor", "KerberosInitiator"]
 
 _ANONYMOUS: Final = "WELLKNOWN/ANONYMOUS"
 _ANONYMOUS_REALM: Final = "WELLKNOWN:ANONYMOUS"
-
-
-def installed() -> bool:
-    """Whether there is a Kerberos to be had: the extra `kerberos`, or Windows."""
-    find = importlib.util.find_spec
-    return find("sspilib") is not None or (find("gssapi") is not None and find("krb5") is not None)
-
-
-def require_installed() -> None:
-    """See that there is a Kerberos.
-
-    Raises:
-        PolicyError: SEC_E_SECPKG_NOT_FOUND: there is none.
-    """
-    if not installed():
-        raise PolicyError(
-            "kerberos is not installed",
-            security_status=SecurityStatus.SEC_E_SECPKG_NOT_FOUND,
-            hint="pip install acredssp[kerberos], which compiles against libkrb5's headers",
-        )
-
-
-class Tickets:
-    """What initiators log on with, shared by the contexts of a configuration: one ticket for a password serves all.
-
-    Args:
-        credential: A password (its domain is the realm; none for krb5.conf's default), a ticket cache or a keytab.
-        forwardable: Whether the ticket for a password or of a keytab may be forwarded.
-    """
-
-    def __init__(self, credential: Password | TicketCache | Keytab, *, forwardable: bool = False) -> None:
-        self.credential = credential
-        self.forwardable = forwardable
-        self.cache: MemoryCache | None = None
-        """In memory, with the first ticket, once there is one. Two threads may both ask for a ticket: either is good,
-        and neither waits for the other's KDC."""
-
-    def end(self) -> int | None:
-        """Return when the tickets that there are end, in seconds since 1970; None for a password or a keytab.
-
-        Reads the ticket cache, so it may block; asks no KDC.
-        """
-        if not isinstance(self.credential, TicketCache):
-            return None
-        from acredssp.mechanisms.kerberos.library import end_of_tickets  # noqa: PLC0415 - see that module's text
-
-        return end_of_tickets(self.credential)
-
-
-class ServiceKeys:
-    """What acceptors take tickets with, shared by the contexts of a configuration: the keytab is looked up once.
-
-    A key that is added to the file later is found all the same.
-
-    Args:
-        keytab: The service's.
-    """
-
-    def __init__(self, keytab: Keytab) -> None:
-        self.keytab = keytab
-        self.native: object = None
-        """The library's credential, once there is one."""
 
 
 class _State(enum.Enum):
@@ -292,7 +220,7 @@ class KerberosInitiator(_KerberosContext):
         return Phase.REPLY
 
     def _make(self) -> "NativeContext":
-        from acredssp.mechanisms.kerberos.library import NativeContext  # noqa: PLC0415 - see that module's text
+        from acredssp.mechanisms.kerberos.library import NativeContext  # noqa: PLC0415 - loads libkrb5
 
         return NativeContext.initiator(self._tickets, self._service, self._host, self._channel_bindings)
 
@@ -327,36 +255,12 @@ class KerberosAcceptor(_KerberosContext):
         return Phase.ACCEPT
 
     def _make(self) -> "NativeContext":
-        from acredssp.mechanisms.kerberos.library import NativeContext  # noqa: PLC0415 - see that module's text
+        from acredssp.mechanisms.kerberos.library import NativeContext  # noqa: PLC0415 - loads libkrb5
 
         return NativeContext.acceptor(self._keys, self._channel_bindings)
 
     def _finish(self, native: "NativeContext") -> None:
         self.principal = _named(*split_principal(native.client_principal))
-
-
-def parse_spn(spn: str) -> tuple[str, str]:
-    """Split `TERMSRV/host` into service and host."""
-    service, _, host = spn.partition("/")
-    if not service or not host or set(host) & set("/@"):
-        raise PolicyError(
-            f"kerberos: expected an spn SERVICE/host, got {spn or 'none'}",
-            security_status=SecurityStatus.SEC_E_TARGET_UNKNOWN,
-            hint="give the spn that the server is registered with, such as TERMSRV/its.name",
-        )
-    return service, host
-
-
-def keytab_realms(keytab: Keytab) -> frozenset[str]:
-    """Return the realms that a keytab has keys of. Reads the file.
-
-    Raises:
-        CredSSPError: It cannot be read, or Kerberos is not installed.
-    """
-    require_installed()
-    from acredssp.mechanisms.kerberos import library  # noqa: PLC0415 - see that module's text
-
-    return library.keytab_realms(keytab)
 
 
 def _named(user: str, realm: str) -> Principal:

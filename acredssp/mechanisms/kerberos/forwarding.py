@@ -15,9 +15,10 @@ import krb5
 from acredssp.credentials import TicketCache
 from acredssp.errors import CredSSPError
 from acredssp.mechanisms.kerberos.by_hand import Library, Pointer
-from acredssp.mechanisms.kerberos.context import Tickets
 from acredssp.mechanisms.kerberos.errors import Phase, translate
-from acredssp.mechanisms.kerberos.library import MECHANISM, MemoryCache
+from acredssp.mechanisms.kerberos.library import MECHANISM
+from acredssp.mechanisms.kerberos.memory_cache import MemoryCache
+from acredssp.mechanisms.kerberos.tickets import Tickets
 from acredssp.secret import SecretBytes
 
 __all__ = ["forward"]
@@ -55,10 +56,7 @@ def _working_cache(tickets: Tickets) -> MemoryCache:
     """A cache in memory of our own: the users' is left as it is."""
     if isinstance(tickets.credential, TicketCache):
         return MemoryCache.copy_of(tickets.credential)
-    cache = tickets.cache
-    if cache is None or not cache.fresh:
-        tickets.cache = cache = MemoryCache.acquire(tickets.credential, forwardable=tickets.forwardable)
-    return cache
+    return tickets.in_memory()
 
 
 def _fetch_ticket(cache: MemoryCache, service: str, host: str) -> "krb5.Creds":

@@ -7,7 +7,7 @@ it.
 
 from acredssp.credentials import DelegatedKind, RemoteGuard
 from acredssp.errors import PolicyError
-from acredssp.mechanisms.kerberos.context import Tickets, parse_spn
+from acredssp.mechanisms.kerberos.tickets import Tickets, parse_spn
 from acredssp.wire import ts_credentials
 from acredssp.wire.ticket_logon import KerbTicketLogon
 from acredssp.wire.ts_credentials import TSRemoteGuardCreds, TSRemoteGuardPackageCred, UnicodeString

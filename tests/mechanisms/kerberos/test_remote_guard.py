@@ -9,8 +9,8 @@ from support.kerberos import ALICE, cache
 
 from acredssp.credentials import Keytab, Password, RemoteGuard
 from acredssp.errors import CredSSPError, PolicyError
-from acredssp.mechanisms.kerberos.context import Tickets
 from acredssp.mechanisms.kerberos.remote_guard import GuardedTicket
+from acredssp.mechanisms.kerberos.tickets import Tickets
 from acredssp.status import SecurityStatus
 from acredssp.wire import ts_credentials
 from acredssp.wire.ticket_logon import KerbTicketLogon
