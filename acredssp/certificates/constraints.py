@@ -19,6 +19,9 @@ __all__ = ["check_constraints"]
 _MOST_COMPARISONS: Final = 1 << 15
 """Names times constraints: a certificate with a thousand names below an authority with thirty constraints."""
 
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
+"""IPv4 addresses in the form of IPv6."""
+
 
 def check_constraints(path: Sequence[Link]) -> None:
     """Refuse a path on which a certificate has a name that an authority above it may not vouch for.
@@ -90,8 +93,13 @@ def _within(name: x509.GeneralName, tree: x509.GeneralName, *, widely: bool = Fa
     if isinstance(name, x509.IPAddress) and isinstance(tree, x509.IPAddress):
         network = tree.value
         assert isinstance(network, ipaddress.IPv4Network | ipaddress.IPv6Network)
-        # An address in ::ffff:0:0/96 is compared with a client's as the IPv4 address that it is.
-        return plain_address(name.value) in network or (widely and name.value in network)
+        # An address in ::ffff:0:0/96 is compared with a client's as the IPv4 address that it is. So a permitted tree
+        # has it in its other form only where the tree is of such addresses: ::/0 allows for no IPv4 address.
+        if plain_address(name.value) in network:
+            return True
+        if name.value not in network:
+            return False
+        return widely or (isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED))
     return False
 
 

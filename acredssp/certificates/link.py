@@ -5,6 +5,7 @@ with the library's reason, whatever it raised, and no text of a certificate reac
 """
 
 import contextlib
+import re
 from collections.abc import Callable
 from typing import Final, TypeAlias, TypeVar
 
@@ -24,6 +25,9 @@ _Values: TypeAlias = dict[type[x509.ExtensionType], x509.ExtensionType]
 
 _LONGEST_TEXT: Final = 120
 """Characters of a stranger's text that go into an error: a name of usual length, and no page of it."""
+
+_ENCODING: Final = re.compile(r'ParseError \{ kind: (?P<kind>\w+)(?:.*?location: \["(?P<field>[\w:]+))?')
+"""What the library says of bytes that it cannot parse: the kind of the fault, and the field."""
 
 _UNDERSTOOD: Final = frozenset({
     x509.BasicConstraints.oid,
@@ -169,8 +173,17 @@ def readable(read: Callable[[], _Result], who: Callable[[], str], position: int 
         # UnsupportedAlgorithm, warnings that are errors, and panics of Rust, which are no `Exception`.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        text = shown(str(error)) if isinstance(error, CredSSPError) else f"{type(error).__name__}: {shown(str(error))}"
-        raise Refusal(Verdict.UNTRUSTED, f"{who()} cannot be read: {text}", position) from None
+        raise Refusal(Verdict.UNTRUSTED, f"{who()} cannot be read: {_told(error)}", position) from None
+
+
+def _told(error: BaseException) -> str:
+    """Return the library's reason in words: it hands out a dump of Rust's where the encoding is wrong."""
+    text = str(error)
+    if encoding := _ENCODING.search(text):
+        where = f" in {encoding['field']}" if encoding["field"] else ""
+        return f"its encoding is not the one that der and rfc 5280 demand ({encoding['kind']}{where})"
+    sentence = isinstance(error, CredSSPError) or (type(error) is ValueError and text)
+    return shown(text) if sentence else f"{type(error).__name__}: {shown(text)}"
 
 
 def _load(der: bytes) -> x509.Certificate:

@@ -337,6 +337,16 @@ ROWS = {
         [], ["10.0.0.0/8"], UNTRUSTED, names=["::ffff:10.0.0.1", "host.example"],
         differs="the two forms are one address to a client",
     ),
+    "a permitted address in its other form": constrained(
+        ["::ffff:0:0/96"], [], TRUSTED, names=["::ffff:10.0.0.1", "host.example"]
+    ),
+    "an address in another form than the permitted network's": constrained(
+        ["::ffff:0:0/96"], [], UNTRUSTED, names=["10.0.0.1", "host.example"]
+    ),
+    "an ipv4 address in its other form where ipv6 is permitted": constrained(
+        ["::/0", "192.0.2.0/24"], [], UNTRUSTED, names=["::ffff:10.0.0.1", "host.example"],
+        differs="the two forms are one address to a client, and that one is not permitted",
+    ),
     "constraints on addresses alone": constrained(["10.0.0.0/8"], [], TRUSTED),
     "a permitted directory name": constrained(
         [x509.DirectoryName(COUNTRY)], [], UNTRUSTED, name=IN_COUNTRY, differs=FORM_DIFFERS

@@ -126,6 +126,23 @@ def test_whatever_the_library_raises_is_a_refusal(error):
         readable(read, lambda: "the server's certificate", 0)
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (bytes.fromhex("3010a00e300c82076578616d706c65800100"), "(EncodedDefault in NameConstraints::"),
+        (b"\x30\x05\x01", "its encoding is not the one that der and rfc 5280 demand (ShortData"),
+        (bytes.fromhex("300ea00c300a87080a000001ff000000"), "cannot be read: 10.0.0.1/8 has host bits set"),
+    ],
+)
+def test_a_fault_of_the_encoding_is_told_in_words(value, said):
+    odd = x509.UnrecognizedExtension(x509.NameConstraints.oid, value)
+    authority = Made("middle", by=ROOT, ca=True, extra=[(odd, True)])
+    reason = TRUST.judge([Made("server", by=authority).der, authority.der], "host.example", NOW).reason
+    assert said in reason
+    assert "ParseError" not in reason
+    assert "ValueError" not in reason
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
 def test_who_ends_the_process_is_not_the_library(error):
     def read():
