@@ -19,7 +19,7 @@ def program(page):
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("page", ["sansio.md"])
+@pytest.mark.parametrize("page", ["sansio.md", "turns.md"])
 def test_the_blocks_of_a_page_are_one_program(page):
     code = program(page)
     assert code.count("assert ") >= 3
