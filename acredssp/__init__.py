@@ -88,6 +88,7 @@ from acredssp.hooks import AcceptHook, Admission, AdmitHook, AuthorizeHook, Cred
 from acredssp.mechanisms.base import Mechanism, NTLMExchange, Principal
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import MechanismChoice, Policy
+from acredssp.rdp import ConnectionRequest
 from acredssp.secret import SecretBytes
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.tls_config import client_context, self_signed, server_context, server_context_from_pem
@@ -102,7 +103,6 @@ from acredssp.wire.ts_credentials import (
     TSRemoteGuardPackageCred,
     TSSmartCardCreds,
 )
-from acredssp.wire.x224 import ConnectionRequest
 from acredssp.wire.x509 import subject_public_key
 
 __version__ = "0.1.0"

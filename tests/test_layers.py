@@ -17,7 +17,7 @@ LAYERS = (
     ("mechanisms",),
     ("core",),
     ("tls_config", "certificates", "trust", "hooks", "config"),
-    ("carriage",),
+    ("carriage", "rdp"),
     ("aio",),
     ("sspi",),  # above aio for its thread pool and its way to ask hooks
     ("",),  # the package itself: the public names

@@ -126,6 +126,8 @@ def test_the_public_names():
     assert sorted(acredssp.__all__) == sorted(NAMES)
     assert all(hasattr(acredssp, name) for name in NAMES)
 
+    assert inspect.getdoc(acredssp.rdp)
+
 
 @pytest.mark.interpreted_only("mypyc keeps no docstring")
 def test_every_public_class_and_function_says_what_it_is():

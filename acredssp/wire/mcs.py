@@ -1,0 +1,194 @@
+"""The two fields of MCS in which RDP repeats what was negotiated in clear ([MS-RDPBCGR] 2.2.1.3, 2.2.1.4).
+
+    TPKT (4)   03 | 00 | length of the whole packet, u16 big-endian
+    X.224 (3)  02 F0 80: a Data PDU, the last of its unit
+    MCS        7F 65 Connect-Initial, 7F 66 Connect-Response, in BER
+    GCC        the MCS user data: Conference Create Request or Response, in PER
+    blocks     the GCC user data: type, u16; length with this header, u16; content. Little-endian
+
+A client tells in Client Core Data which protocol the server has selected, a server in Server Core Data which protocols
+the client has requested. Who passes RDP on between two legs has to write there what the other leg negotiated. Both
+fields have a fixed size, so nothing else of a PDU changes.
+
+Every length on the way to a field is checked: no length disagrees with another one, and nothing is skipped unseen.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from acredssp.errors import LocalProtocolError, RemoteProtocolError
+from acredssp.wire import der
+from acredssp.wire.framing import FrameSize
+from acredssp.wire.x224 import Protocols
+
+__all__ = ["frame_size", "requested_protocols_at", "selected_protocol_at", "write_protocols"]
+
+_TPKT_SIZE: Final = 4
+_HEADER_SIZE: Final = 7
+_DATA: Final = b"\x02\xf0\x80"
+_CONNECT_INITIAL: Final = b"\x7f\x65"
+_CONNECT_RESPONSE: Final = b"\x7f\x66"
+_BOOLEAN: Final = 0x01
+
+_T124: Final = bytes.fromhex("0005 0014 7c00 01")
+"""The object identifier of T.124, which begins every GCC Conference Create (T.124 8.7)."""
+_CREATE_REQUEST: Final = bytes.fromhex("0008 0010 0001 c000") + b"Duca"
+"""A conference named "1" with one set of user data, the client's."""
+_CREATE_RESPONSE: Final = 0x14
+_RESPONSE_DATA: Final = bytes.fromhex("01 c000") + b"McDn"
+"""One set of user data, the server's."""
+
+_CLIENT_CORE: Final = 0xC001
+_SELECTED_PROTOCOL: Final = 212
+"""Where serverSelectedProtocol is in Client Core Data, header included; the last field but those of newer versions."""
+_SERVER_CORE: Final = 0x0C01
+_REQUESTED_PROTOCOLS: Final = 8
+_FIELD_SIZE: Final = 4
+
+_BLOCK: Final = struct.Struct("<HH")
+_FIELD: Final = struct.Struct("<I")
+
+
+def frame_size(data: bytes | bytearray | memoryview) -> FrameSize:
+    """The size of the PDU that `data` begins with (RFC 1006 6).
+
+    Raises:
+        RemoteProtocolError: No X.224 Data PDU begins so; raised as soon as the offending byte is there.
+    """
+    have = len(data)
+    if have and data[0] != 3:
+        raise RemoteProtocolError(f"TPKT: expected version 3, got {data[0]}")
+    if have < _TPKT_SIZE:
+        return FrameSize(0, _TPKT_SIZE - have)
+    total = data[2] << 8 | data[3]
+    if total < _HEADER_SIZE:
+        raise RemoteProtocolError(f"TPKT: expected a length of at least {_HEADER_SIZE}, got {total}")
+    start = bytes(data[_TPKT_SIZE:_HEADER_SIZE])
+    if not _DATA.startswith(start):
+        raise RemoteProtocolError(f"x.224: expected a data PDU (02 f0 80), got {start.hex(' ')}")
+    return FrameSize(total, max(0, total - have))
+
+
+def selected_protocol_at(data: bytes) -> int | None:
+    """Where serverSelectedProtocol is in the Connect-Initial that `data` begins with; None for a client without it.
+
+    Raises:
+        LocalProtocolError: `data` is not the whole PDU: see `frame_size`.
+        RemoteProtocolError: It is no Connect-Initial, or one of its lengths is wrong.
+    """
+    what = "connect-initial"
+    offset, end = _mcs(data, _CONNECT_INITIAL, what)
+    for tag, field in (
+        (der.OCTET_STRING, "callingDomainSelector"),
+        (der.OCTET_STRING, "calledDomainSelector"),
+        (_BOOLEAN, "upwardFlag"),
+        (der.SEQUENCE, "targetParameters"),
+        (der.SEQUENCE, "minimumParameters"),
+        (der.SEQUENCE, "maximumParameters"),
+    ):
+        _, offset = der.element(data, offset, end, tag, f"{what}: {field}")
+    offset, end = der.only(data, offset, end, der.OCTET_STRING, f"{what}: userData")
+    offset = _expect(data, offset, end, _T124, f"{what}: T.124 identifier")
+    length, offset = _length(data, offset, end, f"{what}: connectPDU")
+    _check_rest(offset + length, end, f"{what}: connectPDU")
+    offset = _expect(data, offset, end, _CREATE_REQUEST, f"{what}: conference create request")
+    return _field(_blocks_from(data, offset, end, what), _CLIENT_CORE, _SELECTED_PROTOCOL, "client core data")
+
+
+def requested_protocols_at(data: bytes) -> int | None:
+    """Where clientRequestedProtocols is in the Connect-Response that `data` begins with; None for a server without it.
+
+    Raises:
+        LocalProtocolError: `data` is not the whole PDU: see `frame_size`.
+        RemoteProtocolError: It is no Connect-Response, or one of its lengths is wrong.
+    """
+    what = "connect-response"
+    offset, end = _mcs(data, _CONNECT_RESPONSE, what)
+    for tag, field in (
+        (der.ENUMERATED, "result"),
+        (der.INTEGER, "calledConnectId"),
+        (der.SEQUENCE, "domainParameters"),
+    ):
+        _, offset = der.element(data, offset, end, tag, f"{what}: {field}")
+    offset, end = der.only(data, offset, end, der.OCTET_STRING, f"{what}: userData")
+    offset = _expect(data, offset, end, _T124, f"{what}: T.124 identifier")
+    # Windows writes 42 here whatever follows; the specification has it ignored (4.1.4).
+    _, offset = _length(data, offset, end, f"{what}: connectPDU")
+    offset = _pass_over_create_response(data, offset, end, what)
+    return _field(_blocks_from(data, offset, end, what), _SERVER_CORE, _REQUESTED_PROTOCOLS, "server core data")
+
+
+def write_protocols(data: bytes, offset: int, protocols: Protocols) -> bytes:
+    """Return `data` with other protocols at `offset`."""
+    return data[:offset] + _FIELD.pack(protocols) + data[offset + _FIELD_SIZE :]
+
+
+def _mcs(data: bytes, tag: bytes, what: str) -> tuple[int, int]:
+    """The bounds of the content of the MCS PDU, which fills the packet."""
+    total, missing = frame_size(data)
+    if missing:
+        raise LocalProtocolError(f"{what}: expected a whole PDU, {missing} bytes are missing")
+    offset = _expect(data, _HEADER_SIZE, total, tag, f"{what}: tag")
+    # The second byte of the tag stands where `only` looks for a tag of one byte.
+    return der.only(data, offset - 1, total, tag[1], what)
+
+
+def _pass_over_create_response(data: bytes, offset: int, end: int, what: str) -> int:
+    """Pass over choice, nodeID, tag and result, which mean nothing to RDP; answers with what is behind "McDn"."""
+    tag_at = offset + 3
+    if tag_at >= end or data[offset] != _CREATE_RESPONSE:
+        raise RemoteProtocolError(f"{what}: expected a conference create response at byte {offset}, got none")
+    result_at = tag_at + 1 + data[tag_at]
+    return _expect(data, result_at + 1, end, _RESPONSE_DATA, f"{what}: conference create response")
+
+
+def _blocks_from(data: bytes, offset: int, end: int, what: str) -> Iterator[tuple[int, int, int]]:
+    """Type, start and size of each block of the user data that fills the rest of the PDU."""
+    length, offset = _length(data, offset, end, f"{what}: user data")
+    _check_rest(offset + length, end, f"{what}: user data")
+    while offset < end:
+        kind, size = _BLOCK.unpack_from(data, offset) if end - offset >= _BLOCK.size else (0, 0)
+        if not _BLOCK.size <= size <= end - offset:
+            raise RemoteProtocolError(
+                f"{what}: expected a block of 4 to {end - offset} bytes at byte {offset}, got a length of {size}"
+            )
+        yield kind, offset, size
+        offset += size
+
+
+def _field(blocks: Iterator[tuple[int, int, int]], wanted: int, at: int, block: str) -> int | None:
+    """Where a field is that begins `at` bytes into the one block of the type `wanted`; None for a shorter block."""
+    found = [(start, size) for kind, start, size in blocks if kind == wanted]
+    if len(found) != 1:
+        raise RemoteProtocolError(f"{block}: expected one block of type 0x{wanted:04X}, got {len(found)}")
+    ((start, size),) = found
+    if size <= at:
+        return None
+    if size < at + _FIELD_SIZE:
+        raise RemoteProtocolError(f"{block}: expected at most {at} or at least {at + _FIELD_SIZE} bytes, got {size}")
+    return start + at
+
+
+def _length(data: bytes, offset: int, end: int, field: str) -> tuple[int, int]:
+    """A length in PER, one byte or two, and the offset behind it (X.691 10.9)."""
+    size = 2 if offset < end and data[offset] & 0x80 else 1
+    if offset + size > end or data[offset] & 0xC0 == 0xC0:
+        raise RemoteProtocolError(f"{field}: expected a length of one or two bytes at byte {offset}, got another")
+    if size == 1:
+        return data[offset], offset + 1
+    return (data[offset] & 0x3F) << 8 | data[offset + 1], offset + 2
+
+
+def _check_rest(stop: int, end: int, field: str) -> None:
+    if stop != end:
+        raise RemoteProtocolError(f"{field}: expected a length that ends at byte {end}, got one that ends at {stop}")
+
+
+def _expect(data: bytes, offset: int, end: int, expected: bytes, field: str) -> int:
+    """Refuse anything but these bytes; answers with the offset behind them."""
+    stop = offset + len(expected)
+    if stop > end or data[offset:stop] != expected:
+        got = data[offset : min(stop, end)].hex(" ") or "nothing"
+        raise RemoteProtocolError(f"{field}: expected {expected.hex(' ')} at byte {offset}, got {got}")
+    return stop

@@ -1,0 +1,68 @@
+import inspect
+
+import pytest
+from support.mcs import FREERDP_3, SHADOW, core, initial, response, server_core
+
+from acredssp import rdp
+from acredssp.errors import LocalProtocolError, RemoteProtocolError
+
+NAMES = [
+    "ConnectionConfirm",
+    "ConnectionRequest",
+    "FailureCode",
+    "Protocols",
+    "RequestFlags",
+    "ResponseFlags",
+    "missing_bytes",
+    "rewrite_requested_protocols",
+    "rewrite_selected_protocol",
+]
+
+
+def test_the_public_names():
+    assert sorted(rdp.__all__) == NAMES
+    assert all(inspect.getdoc(getattr(rdp, name)) for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "pdu", "there", "absent"),
+    [
+        (rdp.rewrite_selected_protocol, FREERDP_3, rdp.Protocols.HYBRID_EX, initial(core(212))),
+        (rdp.rewrite_requested_protocols, SHADOW, rdp.Protocols.SSL | rdp.Protocols.HYBRID, response(server_core(8))),
+    ],
+)
+def test_rewriting(rewrite, pdu, there, absent):
+    assert rewrite(pdu + b"behind", there) == pdu + b"behind"
+    other = rewrite(bytearray(pdu + b"behind"), rdp.Protocols.RDSAAD)
+    assert type(other) is bytes
+    assert sum(before != after for before, after in zip(pdu + b"behind", other, strict=True)) == 1
+    assert rewrite(other, there) == pdu + b"behind"
+    assert rewrite(absent, rdp.Protocols.HYBRID_EX) == absent
+    with pytest.raises(LocalProtocolError, match="1 bytes are missing"):
+        rewrite(pdu[:-1], there)
+    with pytest.raises(RemoteProtocolError):
+        rewrite(pdu[:7] + b"\x7f\x67" + pdu[9:], there)
+
+
+@pytest.mark.parametrize("pdu", [FREERDP_3, SHADOW])
+def test_a_pdu_that_comes_in_pieces(pdu):
+    data, rest = b"", pdu + b"behind"
+    while missing := rdp.missing_bytes(data):
+        data, rest = data + rest[:missing], rest[missing:]
+    assert (data, rest) == (pdu, b"behind")
+    with pytest.raises(RemoteProtocolError, match="TPKT: expected version 3, got 22"):
+        rdp.missing_bytes(b"\x16")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: rdp.missing_bytes("text"), "data: expected bytes or bytearray, got str"),
+        (lambda: rdp.rewrite_selected_protocol(None, rdp.Protocols.HYBRID), "data: expected bytes"),
+        (lambda: rdp.rewrite_selected_protocol(FREERDP_3, 2), "protocol: expected Protocols, got int"),
+        (lambda: rdp.rewrite_requested_protocols(SHADOW, None), "protocols: expected Protocols, got NoneType"),
+    ],
+)
+def test_an_argument_of_a_wrong_type(call, said):
+    with pytest.raises(TypeError, match=said):
+        call()
