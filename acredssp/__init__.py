@@ -85,6 +85,7 @@ from acredssp.errors import (
     TLSError,
 )
 from acredssp.hooks import AcceptHook, Admission, AdmitHook, AuthorizeHook, CredentialRequest, Identity, LookupHook
+from acredssp.logs import connection_id
 from acredssp.mechanisms.base import Mechanism, NTLMExchange, Principal
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import MechanismChoice, Policy
@@ -207,6 +208,7 @@ __all__ = [
     "Verdict",
     "WinbindOracle",
     "client_context",
+    "connection_id",
     "create_connection",
     "create_server",
     "open_connection",

@@ -9,12 +9,22 @@ import ipaddress
 import re
 from typing import Final
 
-__all__ = ["expect", "expect_callable", "expect_host_name", "expect_service_name", "expect_target_name"]
+__all__ = [
+    "expect",
+    "expect_callable",
+    "expect_count",
+    "expect_host_name",
+    "expect_seconds",
+    "expect_service_name",
+    "expect_target_name",
+]
 
 _MAX_HOST_NAME: Final = 255
 """Bytes of a name in TLS (OpenSSL's bound, and that of DNS)."""
 _MAX_SERVICE_NAME: Final = 1024
 """Characters; a service principal name in a directory has at most as many."""
+_MAX_SECONDS: Final = 1_000_000_000
+"""Some 32 years: every loop can count so far."""
 _MAX_PORT: Final = 65535
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """What a resolver looks for. Underscores are in no standard and in many names; a hyphen does not come first."""
@@ -23,7 +33,7 @@ _SERVICE_CLASS: Final = re.compile(r"[^\s/](?:[^/]*[^\s/])?")
 
 
 def expect(name: str, value: object, *kinds: type | None) -> None:
-    """See that the argument `name` is of one of the types.
+    """See that the argument `name` is of one of the types. True and False are no numbers.
 
     Args:
         name: The argument's name, for the text.
@@ -35,6 +45,8 @@ def expect(name: str, value: object, *kinds: type | None) -> None:
     """
     for kind in kinds:
         if value is None if kind is None else isinstance(value, kind):
+            if isinstance(value, bool) and bool not in kinds:
+                break
             return
     raise TypeError(f"{name}: expected {' or '.join([_name(kind) for kind in kinds])}, got {type(value).__name__}")
 
@@ -47,6 +59,30 @@ def expect_callable(name: str, value: object) -> None:
     """
     if value is not None and not callable(value):
         raise TypeError(f"{name}: expected a function or None, got {type(value).__name__}")
+
+
+def expect_count(name: str, value: int, least: int = 1) -> None:
+    """See that the argument `name` is a whole number from `least` on.
+
+    Raises:
+        TypeError: It is no whole number.
+        ValueError: It is below `least`.
+    """
+    expect(name, value, int)
+    if value < least:
+        raise ValueError(f"{name}: expected {least} or more, got {value}")
+
+
+def expect_seconds(name: str, value: float) -> None:
+    """See that the argument `name` is a time in seconds after which something ends.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It has passed already, or never comes.
+    """
+    expect(name, value, float, int)
+    if not 0 < value <= _MAX_SECONDS:
+        raise ValueError(f"{name}: expected seconds above 0 and at most {_MAX_SECONDS:,}, got {value:g}")
 
 
 def expect_host_name(name: str, value: str) -> None:

@@ -35,6 +35,7 @@ from acredssp.delegation import (
 )
 from acredssp.errors import CertificateError
 from acredssp.hooks import AdmitHook, AuthorizeHook, LookupHook
+from acredssp.logs import get_logger
 from acredssp.mechanisms.choice import AcceptorChoice, InitiatorChoice
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import Policy
@@ -44,7 +45,7 @@ from acredssp.wire.ts_credentials import TSCredentials
 
 __all__ = ["ClientConfig", "ServerConfig"]
 
-_audit = logging.getLogger("acredssp.audit")
+_audit = get_logger("acredssp.audit")
 """One line for each decision about delegation, at level INFO: JSON, and `record.delegation` is the decision itself."""
 
 _Decide: TypeAlias = Callable[[str, ServerAuth, DelegatedKind, bool, bool, str, str, int], DelegationDecision]

@@ -42,8 +42,13 @@ class Account:
     """
 
     user: str
+    """Empty only where a client named nobody."""
     domain: str = ""
     """A domain or a Kerberos realm; empty for none."""
+
+    def __post_init__(self) -> None:
+        expect("user", self.user, str)
+        expect("domain", self.domain, str)
 
     def __eq__(self, other: object) -> bool:
         return self.key == other.key if isinstance(other, Account) else NotImplemented
@@ -76,10 +81,15 @@ def _domain_apart(user: str, domain: str) -> str:
     would look like a wrong one.
 
     Raises:
-        ValueError: The user has one in front, and nothing was said of the domain.
+        ValueError: The user has one in front, and the domain was not said to be empty.
     """
     expect("user", user, str)
     expect("domain", domain, str)
+    if domain and "\\" in user:
+        raise ValueError(
+            "user: expected a name without a domain in front, since there is a domain, got a backslash: "
+            "give one domain, by domain=..."
+        )
     if domain is not _UNSAID:
         return domain
     if "\\" in user:
@@ -99,11 +109,13 @@ class Password:
     """
 
     password: str = dataclasses.field(repr=False)
+    """Any text. Windows' passwords are UTF-16 code units of whatever value, so lone surrogates are taken, too; Kerberos
+    alone, which has UTF-8, cannot log on with them."""
     user: str = ""
     """The account's name, or a user principal name (`bob@contoso.com`, domain empty)."""
     domain: str = _UNSAID
-    r"""Left out it is empty, and a user with a backslash in it (`CONTOSO\bob`) is a ValueError. `domain=""` sends the
-    user as it stands, for servers that want `AzureAD\bob@contoso.com`."""
+    r"""Left out it is empty. A user with a backslash in it (`CONTOSO\bob`) is a ValueError, whether the domain is left
+    out or another one. `domain=""` sends the user as it stands, for servers that want `AzureAD\bob@contoso.com`."""
     nt_hash: bytes = dataclasses.field(init=False, repr=False, compare=False)
     """MD4 of the password in UTF-16LE, 16 bytes: computed once, since every logon needs it ([MS-NLMP] 3.3.2)."""
 
@@ -228,6 +240,8 @@ class RemoteGuard:
 
     def __post_init__(self) -> None:
         expect("service", self.service, str)
+        if not self.service or "/" in self.service:
+            raise ValueError("service: expected a service class such as HOST, without a slash, got another text")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -256,7 +270,13 @@ class Candidates:
     """
 
     secrets: Sequence[AccountSecret]
-    """The first one that fits counts."""
+    """The first one that fits counts. None at all is an account without a secret: nobody logs on to it by NTLM."""
+
+    def __post_init__(self) -> None:
+        expect("secrets", self.secrets, tuple, list)
+        for secret in self.secrets:
+            expect("secrets", secret, Password, NTHash)
+        object.__setattr__(self, "secrets", tuple(self.secrets))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -297,7 +317,9 @@ class Deny:
     """An `Oracle` has seen that the password was right. Nobody else can know: it counts from an oracle alone."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "proven", self.proven is True)  # nothing else vouches for a password
+        expect("nt_status", self.nt_status, NTSTATUS)
+        expect("secret", self.secret, Password, NTHash, Candidates, None)
+        expect("proven", self.proven, bool)
 
 
 LookupAnswer: TypeAlias = Password | NTHash | Candidates | Oracle | Deny

@@ -8,7 +8,7 @@ import enum
 import ssl
 from typing import Final
 
-from acredssp.arguments import expect
+from acredssp.arguments import expect, expect_count, expect_seconds
 from acredssp.status import SecurityStatus
 
 __all__ = ["FALL_BACK", "EncryptionOracle", "MechanismChoice", "Policy"]
@@ -166,18 +166,7 @@ class Policy:
     (SEC_E_NO_AUTHENTICATING_AUTHORITY). libkrb5 itself would wait longer, and does so in its thread."""
 
     def __post_init__(self) -> None:
-        for name in ("min_version", "max_version", "max_message", "max_rounds"):
-            expect(name, getattr(self, name), int)
-        for name in ("min_tls", "max_tls"):
-            expect(name, getattr(self, name), ssl.TLSVersion)
-        for name in ("handshake_timeout", "hook_timeout", "kerberos_timeout"):
-            expect(name, getattr(self, name), float, int)
-        for name in ("authorize_timeout", "admit_timeout"):
-            expect(name, getattr(self, name), float, int, None)
-        for field in dataclasses.fields(self):
-            if isinstance(field.default, bool):  # all switches, those that weaken first of all
-                expect(field.name, getattr(self, field.name), bool)
-        expect("fall_back", self.fall_back, frozenset, set)
+        self._check_values()
         object.__setattr__(self, "mechanism", MechanismChoice(self.mechanism))  # its value will do
         if not OLDEST_VERSION <= self.min_version <= self.max_version <= NEWEST_VERSION:
             raise ValueError(
@@ -189,6 +178,25 @@ class Policy:
                 f"version {self.min_version} is open to CVE-2018-0886: it needs dangerous_allow_legacy_versions=True"
             )
         self._check_tls()
+
+    def _check_values(self) -> None:
+        for name in ("min_version", "max_version"):
+            expect(name, getattr(self, name), int)
+        for name in ("max_message", "max_rounds"):
+            expect_count(name, getattr(self, name))
+        for name in ("min_tls", "max_tls"):
+            expect(name, getattr(self, name), ssl.TLSVersion)
+        for name in ("handshake_timeout", "hook_timeout", "kerberos_timeout"):
+            expect_seconds(name, getattr(self, name))
+        for name in ("authorize_timeout", "admit_timeout"):
+            if (seconds := getattr(self, name)) is not None:
+                expect_seconds(name, seconds)
+        for field in dataclasses.fields(self):
+            if isinstance(field.default, bool):  # all switches, those that weaken first of all
+                expect(field.name, getattr(self, field.name), bool)
+        expect("fall_back", self.fall_back, frozenset, set)
+        for status in self.fall_back:
+            expect("fall_back", status, SecurityStatus)
 
     def _check_tls(self) -> None:
         lowest, highest = self.min_tls, self.max_tls

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from acredssp.arguments import expect
 from acredssp.core.own_certificate import own_public_key
 from acredssp.core.server_name import note_server_name
 from acredssp.errors import PolicyError
@@ -48,6 +49,7 @@ def client_context(policy: Policy) -> ssl.SSLContext:
     Raises:
         PolicyError: OpenSSL has not what the policy lets in.
     """
+    expect("policy", policy, Policy)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -68,6 +70,8 @@ def client_context_from_pem(policy: Policy, certificate: bytes, key: bytes) -> s
     Raises:
         ssl.SSLError: They are no PEM, or do not belong together.
     """
+    expect("certificate", certificate, bytes)
+    expect("key", key, bytes)
     context = client_context(policy)
     try:
         with _file_of_key(certificate, key) as (path, password):
@@ -92,6 +96,9 @@ def server_context(policy: Policy, certfile: str, keyfile: str | None = None) ->
         ssl.SSLError: A file is no PEM, or key and certificate do not belong together.
         PolicyError: There are certificates of two key types, or OpenSSL has not what the policy lets in.
     """
+    expect("policy", policy, Policy)
+    expect("certfile", certfile, str)
+    expect("keyfile", keyfile, str, None)
     for path in filter(None, (certfile, keyfile)):
         pathlib.Path(path).open("rb").close()  # OpenSSL would not say which file it is that cannot be read
     return _server_context(policy, certfile, keyfile, None)
@@ -99,6 +106,9 @@ def server_context(policy: Policy, certfile: str, keyfile: str | None = None) ->
 
 def server_context_from_pem(policy: Policy, certificate: bytes, key: bytes) -> ssl.SSLContext:
     """Make a context for servers from PEM in memory; raises as `server_context` does."""
+    expect("policy", policy, Policy)
+    expect("certificate", certificate, bytes)
+    expect("key", key, bytes)
     try:
         with _file_of_key(certificate, key) as (path, password):
             return _server_context(policy, path, None, password)
@@ -204,7 +214,17 @@ def self_signed(names: Sequence[str], key_type: Literal["rsa", "ec"] = "rsa") ->
 
     Returns:
         The certificate and its private key, both in PEM.
+
+    Raises:
+        TypeError, ValueError: There are no names, or something else than names, or the type of key is another one.
     """
+    expect("names", names, list, tuple)
+    for entry in names:
+        expect("names", entry, str)
+    if not names:
+        raise ValueError("names: expected a host name or an ip address, got none")
+    if key_type not in {"rsa", "ec"}:
+        raise ValueError("key_type: expected rsa or ec, got something else")
     key = rsa.generate_private_key(65537, 2048) if key_type == "rsa" else ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     now = dt.datetime.now(dt.UTC)

@@ -2,12 +2,20 @@
 
 import pytest
 
-from acredssp.arguments import expect, expect_callable, expect_host_name, expect_service_name, expect_target_name
+from acredssp.arguments import (
+    expect,
+    expect_callable,
+    expect_count,
+    expect_host_name,
+    expect_seconds,
+    expect_service_name,
+    expect_target_name,
+)
 
 
 @pytest.mark.parametrize(
     ("value", "kinds"),
-    [("text", (str,)), (None, (str, None)), (None, (str, type(None))), (True, (int,)), (1, (str, int))],
+    [("text", (str,)), (None, (str, None)), (None, (str, type(None))), (True, (int, bool)), (1, (str, int))],
 )
 def test_an_argument_of_one_of_the_types_is_taken(value, kinds):
     expect("name", value, *kinds)
@@ -19,6 +27,8 @@ def test_an_argument_of_one_of_the_types_is_taken(value, kinds):
         ("c4nary", (int,), "name: expected int, got str"),
         ("c4nary", (int, bytes, None), "name: expected int or bytes or None, got str"),
         (None, (str,), "name: expected str, got NoneType"),
+        (True, (int,), "name: expected int, got bool"),
+        (False, (float, int, None), "name: expected float or int or None, got bool"),
         (b"c4nary", (str, type(None)), "name: expected str or None, got bytes"),
     ],
 )
@@ -26,6 +36,28 @@ def test_another_type_is_refused_by_the_arguments_name(value, kinds, said):
     with pytest.raises(TypeError) as raised:
         expect("name", value, *kinds)
     assert str(raised.value) == said
+
+
+@pytest.mark.parametrize(("value", "least"), [(1, 1), (0, 0), (10**9, 1)])
+def test_a_count_is_a_whole_number_from_the_least_on(value, least):
+    expect_count("name", value, least)
+    with pytest.raises(ValueError, match=f"^name: expected {least} or more, got {least - 1}$"):
+        expect_count("name", least - 1, least)
+    with pytest.raises(TypeError, match=r"^name: expected int, got float$"):
+        expect_count("name", 1.5, least)
+
+
+@pytest.mark.parametrize("value", [0.001, 30, 1e9])
+def test_seconds_are_a_number_above_0(value):
+    expect_seconds("name", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "came"), [(0, "0"), (-1.5, "-1.5"), (float("nan"), "nan"), (float("inf"), "inf"), (1e300, r"1e\+300")]
+)
+def test_what_is_no_time_is_refused(value, came):
+    with pytest.raises(ValueError, match=f"^name: expected seconds above 0 and at most 1,000,000,000, got {came}$"):
+        expect_seconds("name", value)
 
 
 def test_a_function_is_one_or_none():

@@ -87,7 +87,10 @@ def test_a_domain_in_front_of_the_user_is_refused_unless_it_is_said_to_be_none(m
     with pytest.raises(ValueError, match="domain=") as caught:
         make("CONTOSO\\alice")
     assert "alice" not in str(caught.value)
-    for user, domain in (("AzureAD\\alice@contoso.com", ""), ("alice", "CONTOSO"), ("al\\ice", "CONTOSO")):
+    with pytest.raises(ValueError, match="since there is a domain") as caught:
+        make("CONTOSO\\alice", "FABRIKAM")
+    assert "alice" not in str(caught.value)
+    for user, domain in (("AzureAD\\alice@contoso.com", ""), ("alice", "CONTOSO")):
         credential = make(user, domain)
         assert (credential.user, credential.domain) == (user, domain)
         assert dataclasses.replace(credential) == credential

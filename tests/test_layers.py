@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "acredssp"
 
 LAYERS = (
-    ("arguments", "names", "status"),
+    ("arguments", "logs", "names", "status"),
     ("errors", "tracebacks"),
     ("md4", "secret", "credentials", "policy", "delegation"),
     ("wire",),

@@ -106,6 +106,7 @@ NAMES = [
     "Verdict",
     "WinbindOracle",
     "client_context",
+    "connection_id",
     "create_connection",
     "create_server",
     "open_connection",

@@ -9,7 +9,11 @@ import acredssp
 from acredssp import (
     RDP,
     TLS,
+    Account,
+    Candidates,
     ClientConfig,
+    Deny,
+    FailureLimit,
     Keytab,
     NTHash,
     Oracle,
@@ -21,6 +25,7 @@ from acredssp import (
     TicketCache,
     Trust,
 )
+from acredssp.tls_config import client_context_from_pem
 
 SECRET = "c4nary"
 CERTIFICATE, KEY = acredssp.self_signed(["localhost"], "ec")
@@ -42,6 +47,9 @@ def of_clients():
 def of_servers():
     return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
+
+TIMEOUTS = ["handshake_timeout", "hook_timeout", "authorize_timeout", "admit_timeout", "kerberos_timeout"]
+NO_SECONDS = [0, -1.0, float("nan"), float("inf"), 1e300]
 
 REFUSED = [
     (client, {"trust": "server.pem"}, TypeError),
@@ -98,7 +106,51 @@ REFUSED = [
     (SmartCard, {"pin": 1234}, TypeError),
     (SmartCard, {"pin": SECRET, "key_spec": "1"}, TypeError),
     (RemoteGuard, {"service": None}, TypeError),
+    (RemoteGuard, {"service": ""}, ValueError),
+    (RemoteGuard, {"service": "HOST/x"}, ValueError),
+    (SmartCard, {"pin": SECRET, "key_spec": True}, TypeError),
     (Oracle, {"verify": SECRET}, TypeError),
+    (Account, {"user": 5}, TypeError),
+    (Account, {"user": "alice", "domain": None}, TypeError),
+    (Candidates, {"secrets": SECRET}, TypeError),
+    (Candidates, {"secrets": [SECRET]}, TypeError),
+    (Candidates, {"secrets": [Password(SECRET), None]}, TypeError),
+    (Candidates, {"secrets": Password(SECRET)}, TypeError),
+    (Candidates, {"secrets": None}, TypeError),
+    (Deny, {"nt_status": 5}, TypeError),
+    (Deny, {"nt_status": "STATUS_LOGON_FAILURE"}, TypeError),
+    (Deny, {"secret": SECRET}, TypeError),
+    (Deny, {"secret": [Password(SECRET)]}, TypeError),
+    (Deny, {"proven": "yes"}, TypeError),
+    (Password, {"password": SECRET, "domain": "D", "user": r"C\a"}, ValueError),
+    (NTHash, {"nt_hash": bytes(16), "domain": "D", "user": r"C\a"}, ValueError),
+    (Policy, {"min_version": True}, TypeError),
+    (Policy, {"max_rounds": True}, TypeError),
+    (Policy, {"handshake_timeout": True}, TypeError),
+    (Policy, {"fall_back": {"SEC_E_NO_CREDENTIALS"}}, TypeError),
+    (Policy, {"max_message": 0}, ValueError),
+    (Policy, {"max_rounds": -1}, ValueError),
+    *[(Policy, {name: value}, ValueError) for name in TIMEOUTS for value in NO_SECONDS],
+    (FailureLimit, {"count": "3"}, TypeError),
+    (FailureLimit, {"count": True}, TypeError),
+    (FailureLimit, {"count": 0}, ValueError),
+    (FailureLimit, {"seconds": "60"}, TypeError),
+    (FailureLimit, {"seconds": -1}, ValueError),
+    (FailureLimit, {"seconds": float("nan")}, ValueError),
+    (acredssp.server_context, {"certfile": "s.pem", "policy": "strict"}, TypeError),
+    (acredssp.server_context, {"policy": Policy(), "certfile": b"s.pem"}, TypeError),
+    (acredssp.server_context, {"policy": Policy(), "certfile": "s.pem", "keyfile": 5}, TypeError),
+    (acredssp.server_context_from_pem, {"policy": Policy(), "key": KEY, "certificate": "s.pem"}, TypeError),
+    (acredssp.server_context_from_pem, {"policy": Policy(), "certificate": CERTIFICATE, "key": SECRET}, TypeError),
+    (acredssp.server_context_from_pem, {"certificate": CERTIFICATE, "key": KEY, "policy": None}, TypeError),
+    (acredssp.client_context, {"policy": "strict"}, TypeError),
+    (client_context_from_pem, {"certificate": CERTIFICATE, "key": KEY, "policy": None}, TypeError),
+    (acredssp.self_signed, {"names": "localhost"}, TypeError),
+    (acredssp.self_signed, {"names": [5]}, TypeError),
+    (acredssp.self_signed, {"names": []}, ValueError),
+    (acredssp.self_signed, {"names": ["h"], "key_type": "dsa"}, ValueError),
+    (acredssp.NTLMIdentity, {"netbios_computer": b"PC"}, TypeError),
+    (acredssp.NTLMIdentity, {"netbios_computer": "PC", "dns_domain": None}, TypeError),
     (RDP, {"cookie": None}, TypeError),
 ]
 
@@ -152,6 +204,7 @@ CONNECTS = [
     ),
     ({"carriage": "rdp"}, TypeError, "carriage: expected a carriage"),
     ({"handshake_timeout": "30"}, TypeError, "handshake_timeout: expected float or int or None"),
+    *[({"handshake_timeout": value}, ValueError, "handshake_timeout: expected seconds") for value in NO_SECONDS],
     ({"spn": b"TERMSRV/x"}, TypeError, "spn: expected str"),
     ({"spn": "TERMSRV/" + "a" * 40000}, ValueError, "spn: expected SERVICE/host"),
     ({"spn": ""}, ValueError, "spn: expected SERVICE/host"),
@@ -189,6 +242,7 @@ async def test_a_client_that_cannot_be_says_so_before_it_connects(changes, kind,
         ({"on_handshake": "print"}, "on_handshake: expected a function"),
         ({"backlog": "many"}, "backlog: expected int"),
         ({"accept": "all"}, "accept: expected a function"),
+        ({"max_handshakes": True}, "max_handshakes: expected int or None"),
         ({"max_failures": 5}, "max_failures: expected FailureLimit or None"),
         ({"max_handshakes_per_source": "5"}, "max_handshakes_per_source: expected int or None"),
     ],
@@ -196,6 +250,22 @@ async def test_a_client_that_cannot_be_says_so_before_it_connects(changes, kind,
 async def test_a_server_that_cannot_be_says_so_before_it_listens(changes, said):
     arguments = {"host": "127.0.0.1", "port": 0, "config": SERVER} | changes
     with pytest.raises(TypeError, match=said):
+        await acredssp.start_server(print, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"max_handshakes": 0}, "max_handshakes: expected 1 or more, got 0"),
+        ({"max_handshakes": -1}, "max_handshakes: expected 1 or more, got -1"),
+        ({"max_handshakes_per_source": 0}, "max_handshakes_per_source: expected 1 or more, got 0"),
+        ({"backlog": -1}, "backlog: expected 0 or more, got -1"),
+        *[({"handshake_timeout": value}, "handshake_timeout: expected seconds") for value in NO_SECONDS],
+    ],
+)
+async def test_a_limit_that_lets_nobody_in_or_is_none_is_refused(changes, said):
+    arguments = {"host": "127.0.0.1", "port": 0, "config": SERVER} | changes
+    with pytest.raises(ValueError, match=said):
         await acredssp.start_server(print, **arguments)
 
 

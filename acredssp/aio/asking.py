@@ -10,7 +10,6 @@ Who calls: `answers` during a handshake, `server` before one.
 import asyncio
 import functools
 import inspect
-import logging
 import types
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, TypeVar
@@ -20,11 +19,12 @@ from acredssp.aio.report import HandshakeOutcome, address_text
 from acredssp.carriage.rdp import RDPRoute
 from acredssp.config import ServerConfig
 from acredssp.credentials import Account, Candidates, Deny, NTHash, Oracle, Password
+from acredssp.logs import get_logger
 from acredssp.wire.x224 import FailureCode
 
 __all__ = ["Asking"]
 
-_logger = logging.getLogger("acredssp")
+_logger = get_logger("acredssp")
 
 _Request = TypeVar("_Request")
 

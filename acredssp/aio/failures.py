@@ -16,19 +16,20 @@ Who calls: `server`, with each logon that was refused, and before each that is t
 
 import collections
 import dataclasses
-import logging
 from collections.abc import Callable
 from typing import Final
 
 from acredssp.aio.report import HandshakeOutcome, HandshakeReport, printable
+from acredssp.arguments import expect, expect_count
 from acredssp.errors import AuthenticationError
+from acredssp.logs import get_logger
 from acredssp.mechanisms.base import Principal
 from acredssp.names import upper
 from acredssp.status import NTSTATUS
 
 __all__ = ["FailureLimit", "Failures"]
 
-_logger = logging.getLogger("acredssp")
+_logger = get_logger("acredssp")
 
 _ALL_ACCOUNTS: Final = ""
 _PER_SOURCE: Final = 10
@@ -55,8 +56,10 @@ class FailureLimit:
     each further time, up to a day."""
 
     def __post_init__(self) -> None:
-        if self.count < 1 or not 0 < self.seconds <= _LONGEST:
-            raise ValueError(f"expected a count from 1 and up to {_LONGEST:g} seconds, got {self}")
+        expect_count("count", self.count)
+        expect("seconds", self.seconds, float, int)
+        if not 0 < self.seconds <= _LONGEST:
+            raise ValueError(f"seconds: expected seconds above 0 and at most {_LONGEST:,.0f}, got {self.seconds:g}")
 
 
 @dataclasses.dataclass(slots=True)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import secrets
 import socket
 from collections.abc import Callable
 
@@ -23,9 +24,10 @@ from acredssp.carriage.base import Carriage
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.states import State
 from acredssp.errors import CredSSPError, HandshakeAborted
+from acredssp.logs import CONNECTION_ID
 from acredssp.mechanisms.base import Principal
 
-__all__ = ["Handshake", "Names", "aborted"]
+__all__ = ["Handshake", "Names", "aborted", "new_connection_id"]
 
 _REFUSED = frozenset({HandshakeOutcome.DENIED, HandshakeOutcome.FAILED})
 """What a hook that refused may look like to the engine: a logon that is denied, or a connection that is turned away."""
@@ -86,6 +88,7 @@ class Handshake:
         peer_address: The peer's address for the hooks and the report; None for the one that the transport has.
         session: Server: an object of the application for the hooks, the report and the transport.
         started: When `timeout` began, in the loop's time; None for the moment when the handshake is run.
+        connection_id: Server: what the log calls the connection; empty for a new id.
         refuses: Server: says whether a logon is refused without a look at it, after too many wrong passwords.
 
     Raises:
@@ -96,6 +99,7 @@ class Handshake:
         "_answers",
         "_concluded",
         "_config",
+        "_connection_id",
         "_on_handshake",
         "_peer_address",
         "_refuses",
@@ -119,6 +123,7 @@ class Handshake:
         peer_address: object = None,
         session: object = None,
         started: float | None = None,
+        connection_id: str = "",
         refuses: Callable[[Principal], bool] | None = None,
     ) -> None:
         self.connection = connection
@@ -131,6 +136,7 @@ class Handshake:
         self._session = session
         self._started = started
         self._concluded = False
+        self._connection_id = connection_id
         self._refuses = refuses
         self._answers: ClientAnswers | ServerAnswers | None = None
         """Made when it is run."""
@@ -160,6 +166,18 @@ class Handshake:
             CredSSPError: The handshake failed; the connection is closed.
             asyncio.CancelledError: The task was cancelled; the connection is closed.
         """
+        if isinstance(self._config, ServerConfig):
+            self._connection_id = self._connection_id or new_connection_id()
+            CONNECTION_ID.set(self._connection_id)  # it holds for what the caller's task does with the connection, too
+            return await self._run()
+        self._connection_id = CONNECTION_ID.get() or new_connection_id()
+        before = CONNECTION_ID.set(self._connection_id)
+        try:
+            return await self._run()
+        finally:
+            CONNECTION_ID.reset(before)
+
+    async def _run(self) -> SecureTransport:
         connection = self.connection
         self._started = connection.loop.time() if self._started is None else self._started
         if self._peer_address is None:
@@ -183,7 +201,7 @@ class Handshake:
         except BaseException:
             connection.abort()
             raise
-        return SecureTransport(connection, self.sequence, info, self._session)
+        return SecureTransport(connection, self.sequence, info, self._session, self._connection_id)
 
     def _conclude(self, error: CredSSPError | None) -> None:
         self._concluded = True
@@ -220,7 +238,13 @@ class Handshake:
             outcome=outcome,
             hook=hook,
             session=self._session,
+            connection_id=self._connection_id,
         )
+
+
+def new_connection_id() -> str:
+    """Return an id that no other connection has."""
+    return secrets.token_hex(8)
 
 
 def aborted(error: BaseException | None = None) -> CredSSPError:

@@ -11,17 +11,17 @@ Who calls: `server`.
 
 import asyncio
 import errno
-import logging
 import os
 import socket
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from acredssp.aio.report import Sparingly
+from acredssp.logs import get_logger
 
 __all__ = ["ACCEPTS_A_TURN", "Listening"]
 
-_logger = logging.getLogger("acredssp")
+_logger = get_logger("acredssp")
 
 ACCEPTS_A_TURN: Final = 32
 """A thousand in one callback would hold up everybody else for 5 to 10 ms."""

@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 from acredssp.core.context import HandshakeInfo
 from acredssp.credentials import Account
 from acredssp.errors import AuthenticationError, CredSSPError, HandshakeAborted, HandshakeTimeout, PeerClosed
+from acredssp.logs import get_logger
 from acredssp.mechanisms.base import Principal
 from acredssp.wire.x224 import ConnectionRequest
 
@@ -30,7 +31,7 @@ __all__ = [
     "printable",
 ]
 
-_logger = logging.getLogger("acredssp")
+_logger = get_logger("acredssp")
 
 _LONGEST: Final = 256
 """Characters of what a peer says that get into a line: more than any name of Windows has."""
@@ -88,6 +89,8 @@ class HandshakeReport:
     """The hook that decided it: `"accept"`, `"lookup"`, `"oracle"`, `"authorize"` or `"admit"`; empty for none."""
     session: object = None
     """The session object that the server's `accept` returned; None without one."""
+    connection_id: str = ""
+    """What the log's records of this connection have as `connection_id`."""
 
     @property
     def account(self) -> Account | None:
@@ -151,11 +154,11 @@ def log_report(report: HandshakeReport, *, quiet: bool = False) -> None:
     level = logging.DEBUG if quiet or outcome in _QUIET else logging.WARNING if late else logging.INFO
     if not _logger.isEnabledFor(level):
         return
-    peer = address_text(report.peer_address)
+    peer, extra = address_text(report.peer_address), {"connection_id": report.connection_id}
     if error is None:
-        _logger.log(level, "handshake with %s established", peer)
+        _logger.log(level, "handshake with %s established", peer, extra=extra)
     else:
-        _logger.log(level, "handshake with %s failed: %s, %s", peer, outcome, _reason(report, error))
+        _logger.log(level, "handshake with %s failed: %s, %s", peer, outcome, _reason(report, error), extra=extra)
 
 
 def _reason(report: HandshakeReport, error: CredSSPError) -> str:

@@ -23,7 +23,7 @@ from typing import TypeAlias
 from acredssp.aio.asking import Asking
 from acredssp.aio.driver import Pending, check_in_time
 from acredssp.aio.failures import FailureLimit, Failures
-from acredssp.aio.handshake import Handshake, aborted
+from acredssp.aio.handshake import Handshake, aborted, new_connection_id
 from acredssp.aio.limits import Handshakes
 from acredssp.aio.listening import Listening
 from acredssp.aio.protocol import CredSSPProtocol
@@ -34,6 +34,7 @@ from acredssp.carriage.base import Carriage
 from acredssp.config import ServerConfig
 from acredssp.errors import AccessDenied, CredSSPError, HandshakeTimeout, LimitExceeded, PeerClosed
 from acredssp.hooks import AcceptHook
+from acredssp.logs import CONNECTION_ID
 from acredssp.status import NTSTATUS, Stage
 
 __all__ = ["CredSSPServer", "ProtocolFactory"]
@@ -213,6 +214,7 @@ class CredSSPServer(asyncio.AbstractServer):
 
     async def _serve(self, accepted: "_Accepted") -> None:
         """Serve a connection from the accept to the application."""
+        CONNECTION_ID.set(accepted.connection_id)
         try:
             session = await self._session(accepted)
             protocol = await self._connected(accepted)
@@ -228,6 +230,7 @@ class CredSSPServer(asyncio.AbstractServer):
             peer_address=accepted.address,
             session=session,
             started=accepted.started,
+            connection_id=accepted.connection_id,
             refuses=functools.partial(failures.refuses, accepted.source)
             if (failures := self._failures) is not None
             else None,
@@ -297,6 +300,7 @@ class CredSSPServer(asyncio.AbstractServer):
             elapsed=self._loop.time() - accepted.started,
             outcome=outcome or outcome_of(error, heard=False),
             hook=hook,
+            connection_id=accepted.connection_id,
         )
         limited = report.outcome is HandshakeOutcome.LIMITED
         log_report(report, quiet=limited and not self._limited_lines.lets(self._loop.time()))
@@ -335,6 +339,7 @@ class _Accepted:
     __slots__ = (
         "address",
         "connection",
+        "connection_id",
         "dropped",
         "established",
         "handshake",
@@ -349,6 +354,7 @@ class _Accepted:
     def __init__(self, connection: socket.socket | CredSSPProtocol, address: object, started: float) -> None:
         self.connection = connection
         """A protocol once it has, or is given, a transport."""
+        self.connection_id = new_connection_id()
         self.address = address
         self.source = source_of(address)
         self.started = started

@@ -20,7 +20,7 @@ from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.report import HandshakeHook
 from acredssp.aio.server import CredSSPServer, ProtocolFactory
 from acredssp.aio.transport import SecureTransport, start_application
-from acredssp.arguments import expect, expect_callable
+from acredssp.arguments import expect, expect_callable, expect_count, expect_seconds
 from acredssp.carriage.base import TLS, Carriage
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.errors import PeerClosed
@@ -197,12 +197,15 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
     Raises:
         OSError: The address cannot be listened on.
         TypeError: An argument has a wrong type. The text names the argument.
+        ValueError: A limit is below 1 (`backlog`: below 0), or a time is no number of seconds above 0; the same.
     """
     _check(config, carriage, handshake_timeout, on_handshake, ServerConfig)
-    expect("max_handshakes", max_handshakes, int, None)
-    expect("max_handshakes_per_source", max_handshakes_per_source, int, None)
+    for name, most in (("max_handshakes", max_handshakes), ("max_handshakes_per_source", max_handshakes_per_source)):
+        expect(name, most, int, None)
+        if most is not None:
+            expect_count(name, most)
     expect("max_failures", max_failures, FailureLimit, None)
-    expect("backlog", backlog, int)
+    expect_count("backlog", backlog, 0)
     expect_callable("protocol_factory", protocol_factory)
     expect_callable("accept", accept)
     server = CredSSPServer(
@@ -442,14 +445,16 @@ async def _upgrade(
 
 
 def _check(config: object, carriage: object, timeout: object, on_handshake: object, *kinds: type) -> None:
-    """Refuse what is of a wrong type before there is a connection.
+    """Refuse what cannot be before there is a connection.
 
     Raises:
-        TypeError: The text has the argument's name.
+        TypeError, ValueError: The text has the argument's name.
     """
     expect("config", config, *kinds)
     if isinstance(carriage, type) or not (hasattr(carriage, "initiator") and hasattr(carriage, "acceptor")):
         got = f"{carriage.__name__} without parentheses" if isinstance(carriage, type) else type(carriage).__name__
         raise TypeError(f"carriage: expected a carriage, as TLS() or RDP(), got {got}")
     expect("handshake_timeout", timeout, float, int, None)
+    if isinstance(timeout, float | int):
+        expect_seconds("handshake_timeout", timeout)
     expect_callable("on_handshake", on_handshake)

@@ -68,6 +68,7 @@ class SecureTransport(asyncio.Transport):
         sequence: The established handshake, whose TLS session and delegated credentials it takes.
         info: The facts of the handshake.
         session: The object that `get_extra_info("session")` returns; None for none.
+        connection_id: What `get_extra_info("connection_id")` returns.
     """
 
     __slots__ = (
@@ -96,14 +97,21 @@ class SecureTransport(asyncio.Transport):
     )
 
     def __init__(
-        self, protocol: CredSSPProtocol, sequence: Sequence, info: HandshakeInfo, session: object = None
+        self,
+        protocol: CredSSPProtocol,
+        sequence: Sequence,
+        info: HandshakeInfo,
+        session: object = None,
+        connection_id: str = "",
     ) -> None:
         super().__init__()
         context = sequence.context
         assert context.tls is not None
         self._tls = context.tls
         self._info = info
-        self._extra_info = sequence.extra_info if session is None else {**sequence.extra_info, "session": session}
+        self._extra_info = {**sequence.extra_info, "connection_id": connection_id}
+        if session is not None:
+            self._extra_info["session"] = session
         self._credentials = context.take_credentials()
         self._connection = protocol
         self._raw = protocol.transport

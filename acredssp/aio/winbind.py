@@ -20,7 +20,6 @@ import base64
 import binascii
 import contextlib
 import dataclasses
-import logging
 import os
 import signal
 import subprocess
@@ -30,6 +29,7 @@ from typing import Any, Final, Self, TypeAlias, cast
 from acredssp.aio import offload
 from acredssp.credentials import Deny, Oracle, logon_name
 from acredssp.errors import CredSSPError
+from acredssp.logs import get_logger
 from acredssp.mechanisms.base import NTLMExchange
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.mechanisms.ntlm.messages import AvId, ChallengeMessage, Flags, NegotiateMessage, decode_av_pairs
@@ -37,7 +37,7 @@ from acredssp.status import NTSTATUS
 
 __all__ = ["WinbindOracle", "check_winbindd", "machine_identity"]
 
-_logger = logging.getLogger("acredssp.winbind")
+_logger = get_logger("acredssp.winbind")
 
 _PROVEN: Final = frozenset(
     {

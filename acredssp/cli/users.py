@@ -194,6 +194,8 @@ def _entry(line: _Line, domains: Domains) -> _Entry:
 def _secret(text: str, account: Account) -> AccountSecret | None:
     if not account.user:
         raise UsageError("expected DOMAIN:USER:SECRET, got an empty USER")
+    if "\\" in account.user:
+        raise UsageError("expected a USER without a backslash beside the DOMAIN")
     if account.user == _EVERYBODY and (text or not account.domain):
         raise UsageError("expected DOMAIN:*: for everybody of a domain, with no secret")
     if not text:

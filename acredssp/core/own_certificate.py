@@ -49,13 +49,14 @@ _KINDS: Final = (
 """The kinds of certificates: how OpenSSL names what a suite authenticates by, and the signatures that take such a key
 (RFC 8446 4.2.3), SHA-1's too: the context decides what it takes."""
 
-_HAS_NONE: Final = {
+_PRESENTS_NONE: Final = {
     "tls failed: no shared cipher",
     "tls failed: no suitable signature algorithm",
     "tls failed: unsupported protocol",
 }
 """What OpenSSL says for a context without a certificate, to who offers everything that the context takes: of TLS 1.2,
-of TLS 1.3, and of a version that the context has switched off."""
+of TLS 1.3, and of a version that the context has switched off. It says the same of a certificate that no suite, and no
+version, of the context can use."""
 
 _OTHER_KINDS: Final = len(_KINDS)
 """The number of the kinds that `_KINDS` does not know, but OpenSSL does (ML-DSA since 3.5): they are one here."""
@@ -135,10 +136,12 @@ def _ask_chain(context: ssl.SSLContext) -> tuple[bytes, ...]:
     if chain:
         return chain
     said = ", ".join(dict.fromkeys(reasons))
-    if set(reasons) <= _HAS_NONE:
+    if set(reasons) <= _PRESENTS_NONE:
         raise PolicyError(
-            f"the ssl context has no certificate that it could present ({said})",
-            hint="load a certificate chain with load_cert_chain()",
+            f"the ssl context presents no certificate ({said}): it has none, or its versions and suites cannot use "
+            "the key that it has",
+            hint="load a certificate chain with load_cert_chain(), and see that minimum_version, maximum_version, "
+            "set_ciphers() and set_ecdh_curve() of the context let its key be used",
         )
     raise PolicyError(
         f"the certificate of the ssl context cannot be found out ({said})",

@@ -33,6 +33,7 @@ from acredssp.sspi.structures import (
     SEC_WINNT_AUTH_IDENTITY,
     SEC_WINNT_AUTH_IDENTITY_EX,
     SEC_WINNT_AUTH_IDENTITY_EX2,
+    TLS_PARAMETERS,
     CertContext,
     SchannelCred,
     SpnegoCred,
@@ -73,11 +74,13 @@ def expect_auth_data(auth_data: object) -> None:
 
     Raises:
         TypeError: One of them.
+        ValueError: A negative number.
     """
     match auth_data:
         case None | ClientConfig() | ServerConfig() | (ClientConfig(), ServerConfig()):
             return
         case CREDSSP_CRED_EX():
+            _expect_numbers(auth_data, "Type", "Version", "Flags")
             expect("pAuthData.Cred", auth_data.Cred, CREDSSP_CRED)
             _expect_members(auth_data.Cred)
         case CREDSSP_CRED():
@@ -88,20 +91,56 @@ def expect_auth_data(auth_data: object) -> None:
 
 
 def _expect_members(cred: CREDSSP_CRED) -> None:
-    expect("Type", cred.Type, int)
+    _expect_numbers(cred, "Type")
     expect("pSchannelCred", cred.pSchannelCred, SCHANNEL_CRED, SCH_CREDENTIALS, type(None))
     if cred.pSchannelCred is not None:
-        expect("hRootStore", cred.pSchannelCred.hRootStore, Trust, type(None))
-        for certificate in cred.pSchannelCred.paCred:
-            expect("paCred", certificate, CertContext, ssl.SSLContext)
+        _expect_schannel(cred.pSchannelCred)
     if isinstance(cred.pSpnegoCred, SEC_WINNT_AUTH_IDENTITY):
-        for name in ("User", "Domain", "Password"):
-            expect(name, getattr(cred.pSpnegoCred, name), str, bytes)
+        _expect_identity(cred.pSpnegoCred)
     elif not callable(cred.pSpnegoCred):
         expect(
             "pSpnegoCred", cred.pSpnegoCred, Password, NTHash, TicketCache, Keytab, ClientConfig, ServerConfig,
             type(None),
         )  # fmt: skip
+
+
+def _expect_schannel(cred: SchannelCred) -> None:
+    _expect_numbers(cred, "dwVersion", "dwFlags")
+    expect("hRootStore", cred.hRootStore, Trust, type(None))
+    expect("paCred", cred.paCred, tuple, list)
+    for certificate in cred.paCred:
+        expect("paCred", certificate, CertContext, ssl.SSLContext)
+        if isinstance(certificate, CertContext):
+            expect("paCred.chain_pem", certificate.chain_pem, bytes)
+            expect("paCred.key_pem", certificate.key_pem, bytes)
+    if isinstance(cred, SCHANNEL_CRED):
+        _expect_numbers(cred, "grbitEnabledProtocols", "dwMinimumCipherStrength")
+        return
+    expect("pTlsParameters", cred.pTlsParameters, tuple, list)
+    for parameters in cred.pTlsParameters:
+        expect("pTlsParameters", parameters, TLS_PARAMETERS)
+        _expect_numbers(parameters, "grbitDisabledProtocols")
+
+
+def _expect_identity(identity: SEC_WINNT_AUTH_IDENTITY) -> None:
+    for name in ("User", "Domain", "Password"):
+        expect(name, getattr(identity, name), str, bytes)
+        length = f"{name}Length"
+        if getattr(identity, length) is not None:
+            _expect_numbers(identity, length)
+    _expect_numbers(identity, "Flags")
+    if isinstance(identity, SEC_WINNT_AUTH_IDENTITY_EX):
+        _expect_numbers(identity, "Version")
+        expect("PackageList", identity.PackageList, str)
+
+
+def _expect_numbers(structure: object, *members: str) -> None:
+    """See that members are what C has as an unsigned number."""
+    for member in members:
+        value = getattr(structure, member)
+        expect(member, value, int)
+        if value < 0:
+            raise ValueError(f"{member}: expected 0 or more, got {int(value)}")
 
 
 def read_auth_data(auth_data: AuthData | None, use: SECPKG_CRED) -> Sides:
@@ -214,6 +253,8 @@ def _identity(identity: SEC_WINNT_AUTH_IDENTITY) -> Password:
     if not user:
         raise refusal("the identity names no user", SecurityStatus.SEC_E_NO_CREDENTIALS)
     domain = _text(identity.Domain, identity.DomainLength, encoding)
+    if domain and "\\" in user:
+        raise unknown_credentials("a user with a domain in front, beside another domain")
     return Password(_text(identity.Password, identity.PasswordLength, encoding), user, domain)
 
 

@@ -70,7 +70,8 @@ async def AcquireCredentialsHandle(
         SEC_E_UNSUPPORTED_FUNCTION, SEC_E_INSUFFICIENT_MEMORY, SEC_E_INTERNAL_ERROR.
 
     Raises:
-        TypeError: A parameter has a wrong Python type.
+        TypeError: A parameter, or a member of pAuthData, has a wrong Python type.
+        ValueError: A member of pAuthData that is a number is negative.
     """
     expect("phCredential", phCredential, CredHandle)
     expect("pszPrincipal", pszPrincipal, str, type(None))

@@ -21,6 +21,7 @@ from acredssp.sspi.context import AcceptorState, EstablishState, InitiatorState
 from acredssp.sspi.flags import ASC_REQ, ISC_REQ, SECBUFFER, unsupported_requests
 from acredssp.sspi.handles import CredentialState, CredHandle, CtxtHandle, Use
 from acredssp.sspi.kerb import KERB_INTERACTIVE_LOGON
+from acredssp.sspi.schannel import unknown_credentials
 from acredssp.sspi.session_cache import sessions
 from acredssp.sspi.structures import SEC_CHANNEL_BINDINGS
 from acredssp.sspi.target import Target
@@ -111,6 +112,8 @@ def _supplied(params: SecBuffer) -> Password:
     logon = KERB_INTERACTIVE_LOGON.unpack(params.view)
     if not logon.UserName:
         raise refusal("SECBUFFER_PKG_PARAMS names no user", SecurityStatus.SEC_E_NO_CREDENTIALS)
+    if logon.LogonDomainName and "\\" in logon.UserName:
+        raise unknown_credentials("a user with a domain in front, beside another domain")
     return Password(logon.Password, logon.UserName, logon.LogonDomainName)
 
 

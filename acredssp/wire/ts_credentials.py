@@ -127,7 +127,7 @@ class TSPasswordCreds:
         """The same as what logs on: to authenticate with it elsewhere, as a proxy does, or to delegate it.
 
         Raises:
-            ValueError: Nothing was delegated.
+            ValueError: Nothing was delegated, or the user has a domain in front beside another domain.
         """
         if self.kind is DelegatedKind.NOTHING:
             raise ValueError("nothing was delegated: there is no password")

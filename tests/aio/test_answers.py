@@ -330,7 +330,7 @@ async def test_authorize_and_admit_may_take_longer_than_the_other_hooks(hook):
             await asyncio.sleep(0)
         return True
 
-    _, theirs = await handshake(server_config(Policy(hook_timeout=0.0), **{hook: yes}))
+    _, theirs = await handshake(server_config(Policy(hook_timeout=1e-9), **{hook: yes}))
     assert theirs.version == 6
 
 
@@ -340,7 +340,7 @@ async def test_authorize_and_admit_have_time_limits_of_their_own(hook):
         await asyncio.Event().wait()
 
     client, server = memory_pair()
-    theirs = server_side(server, server_config(Policy(**{f"{hook}_timeout": 0.0}), **{hook: never}))
+    theirs = server_side(server, server_config(Policy(**{f"{hook}_timeout": 1e-9}), **{hook: never}))
     await both(client_side(client), theirs)
     assert theirs.answers.asking.refusal == (hook, HandshakeOutcome.TIMEOUT)
 

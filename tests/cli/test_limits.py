@@ -149,7 +149,7 @@ FORGED = '"x", "nt_status": "STATUS_LOGON_FAILURE", "peer": "203.0.113.9:1", '
 @pytest.mark.parametrize("user", ["alice", "nobody", FORGED, "203.0.113.9", 'x\\", "peer": "203.0.113.9:1"'])
 def test_the_filter_finds_the_address_of_a_guesser_and_no_other(serve_once, user):
     server = serve_once("--carriage", "tls")
-    refused(server, user)
+    refused(server, user, domain="" if "\\" in user else "CONTOSO")
     line = server.output.splitlines()[-1]
     found = OF_JSON.search(line)
     assert found["address"] == "127.0.0.1"

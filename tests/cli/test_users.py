@@ -186,6 +186,8 @@ def test_blank_lines_comments_and_a_byte_order_mark_are_skipped():
         (b"c4nary", "0 of the two colons"),
         (b"D:c4nary", "1 of the two colons"),
         (b"D::c4nary", "empty USER"),
+        (b"D:E\\c4nary:pw", "a USER without a backslash"),
+        (b":D\\E\\c4nary:pw", "a USER without a backslash"),
         (b"D:*:c4nary", "no secret"),
         (b":*:", "of a domain"),
         (b"=c4nary", "DOMAIN=SUFFIX"),

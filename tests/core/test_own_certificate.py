@@ -152,8 +152,27 @@ def test_asking_leaves_the_callers_callback_alone(load):
 
 
 def test_a_context_without_a_certificate_is_refused_with_what_openssl_says():
-    with pytest.raises(PolicyError, match=r"has no certificate that it could present \(tls failed: no shared cipher"):
+    with pytest.raises(PolicyError, match=r"presents no certificate \(tls failed: no shared cipher.*: it has none, or"):
         own_public_key(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+
+
+def suites_for_another_key(context):
+    tls12_alone(context)
+    context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
+
+
+def suites_for_shared_secrets(context):
+    tls12_alone(context)
+    context.set_ciphers("PSK:@SECLEVEL=0")
+
+
+@pytest.mark.parametrize("way", [suites_for_another_key, suites_for_shared_secrets])
+def test_a_certificate_that_its_context_cannot_use_is_not_said_to_be_missing(way, load):
+    context = load(pem("rsa"))
+    way(context)
+    with pytest.raises(PolicyError, match="or its versions and suites cannot use the key that it has") as error:
+        own_public_key(context)
+    assert "set_ciphers()" in error.value.hint
 
 
 def tls13_with_a_curve_that_takes_a_second_hello(context):

@@ -137,6 +137,27 @@ async def test_a_handle_and_its_expiry_are_filled():
         ("pAuthData", CREDSSP_CRED(pSchannelCred=SCH_CREDENTIALS(hRootStore="store"))),
         ("pAuthData", CREDSSP_CRED(pSpnegoCred=SEC_WINNT_AUTH_IDENTITY(Password=1))),
         ("pAuthData", CREDSSP_CRED("password")), ("pAuthData", CREDSSP_CRED_EX(Cred=None)),
+        ("pAuthData", CREDSSP_CRED_EX(CREDSSP_CRED())), ("pAuthData", CREDSSP_CRED_EX(Version="1")),
+        ("pAuthData", CREDSSP_CRED_EX(Flags=None)),
+        *[
+            ("pAuthData", CREDSSP_CRED(pSchannelCred=schannel, pSpnegoCred=ALICE))
+            for schannel in (
+                SCHANNEL_CRED(dwVersion=None), SCHANNEL_CRED(dwFlags="x"), SCHANNEL_CRED(paCred=None),
+                SCHANNEL_CRED(paCred=b"pem"), SCHANNEL_CRED(paCred=[CertContext("pem", b"key")]),
+                SCHANNEL_CRED(paCred=[CertContext(b"pem", None)]), SCHANNEL_CRED(grbitEnabledProtocols="x"),
+                SCHANNEL_CRED(dwMinimumCipherStrength="x"), SCH_CREDENTIALS(pTlsParameters=["x"]),
+                SCH_CREDENTIALS(pTlsParameters=None),
+                SCH_CREDENTIALS(pTlsParameters=[TLS_PARAMETERS(grbitDisabledProtocols=1.5)]),
+            )
+        ],
+        *[
+            ("pAuthData", CREDSSP_CRED(pSpnegoCred=identity))
+            for identity in (
+                SEC_WINNT_AUTH_IDENTITY("alice", Flags="z"), SEC_WINNT_AUTH_IDENTITY("alice", UserLength="5"),
+                SEC_WINNT_AUTH_IDENTITY("alice", PasswordLength=1.5), SEC_WINNT_AUTH_IDENTITY_EX(Version=None),
+                SEC_WINNT_AUTH_IDENTITY_EX(User="alice", PackageList=None),
+            )
+        ],
     ],
 )  # fmt: skip
 async def test_a_wrong_python_type_is_the_callers_mistake(name, value):
@@ -145,6 +166,20 @@ async def test_a_wrong_python_type_is_the_callers_mistake(name, value):
     with pytest.raises(TypeError, match=r": expected .*, got "):
         await AcquireCredentialsHandle(**arguments | {name: value})
     assert not handle.valid
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("Type", CREDSSP_CRED(-1)), ("Flags", CREDSSP_CRED_EX(Flags=-1)),
+        ("grbitEnabledProtocols", CREDSSP_CRED(pSchannelCred=SCHANNEL_CRED(grbitEnabledProtocols=-1))),
+        ("dwMinimumCipherStrength", CREDSSP_CRED(pSchannelCred=SCHANNEL_CRED(dwMinimumCipherStrength=-1))),
+        ("UserLength", CREDSSP_CRED(pSpnegoCred=SEC_WINNT_AUTH_IDENTITY("alice", UserLength=-1))),
+    ],
+)  # fmt: skip
+async def test_a_negative_number_is_the_callers_mistake(member, value):
+    with pytest.raises(ValueError, match=f"{member}: expected 0 or more, got -1"):
+        await AcquireCredentialsHandle(None, "CREDSSP", 2, None, value, None, None, CredHandle())
 
 
 @pytest.mark.requirement("C1")
@@ -371,6 +406,11 @@ async def test_tickets_and_keys_log_on_too(credential, monkeypatch):
     state = (await acquire(password_cred(credential))).state
     assert state.client.authenticate is credential
     assert state.principal == "A.TEST\\alice"
+
+
+async def test_an_identity_has_one_domain():
+    identity = SEC_WINNT_AUTH_IDENTITY_EX(User="FABRIKAM\\alice", Domain="CONTOSO", Password="x")
+    await refused(SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS, password_cred(identity))
 
 
 @pytest.mark.parametrize("packages", ["ntlm,!ntlm", "!ntlm,!kerberos", "digest"])

@@ -472,6 +472,15 @@ async def test_supplied_credentials_that_are_none_are_not_recognised(params):
 
 
 @pytest.mark.requirement("R85")
+async def test_supplied_credentials_have_one_domain():
+    status, handle = await first_call(
+        fContextReq=CLIENT_FLAGS | ISC_REQ_USE_SUPPLIED_CREDS,
+        pInput=SecBufferDesc(supplied("CONTOSO", "FABRIKAM\\alice", "Passw0rd!")),
+    )
+    assert status is SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS
+    assert "alice" not in str(handle.error)
+
+
 @pytest.mark.parametrize("domain", ["", BOB.domain])
 async def test_supplied_credentials_without_a_user_are_none(domain):
     """As AcquireCredentialsHandle has it, and before anything is sent."""

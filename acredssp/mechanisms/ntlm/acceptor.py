@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from acredssp.arguments import expect
 from acredssp.credentials import Account, AccountSecret, Candidates, Deny, NTHash, Oracle, Password
 from acredssp.errors import AuthenticationError, LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.mechanisms.base import AskOracle, LookupCredential, NTLMExchange, Principal, Progress
@@ -93,6 +94,8 @@ class NTLMIdentity:
     """The AV pairs of the names, without MsvAvEOL."""
 
     def __post_init__(self) -> None:
+        for name in ("netbios_computer", "netbios_domain", "dns_computer", "dns_domain", "dns_tree"):
+            expect(name, getattr(self, name), str)
         computer, domain = self.netbios_computer, self.netbios_domain or self.netbios_computer
         if not computer:
             raise ValueError("an ntlm acceptor needs a netbios computer name: clients refuse a challenge without one")
