@@ -120,8 +120,8 @@ def server_context_from_pem(policy: Policy, certificate: bytes, key: bytes) -> s
 
 def _server_context(policy: Policy, certfile: str, keyfile: str | None, password: bytes | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _apply(context, policy)  # first: how long a key must be is the policy's to say
     context.load_cert_chain(certfile, keyfile, password)
-    _apply(context, policy)
     # CredSSP knows no resumption ([MS-CSSP] 3.1.5 step 1), and tickets in front of the first reply confuse peers. What
     # remains is OpenSSL's own cache: a TLS 1.2 client that closed cleanly may resume by session id, and the ssl module
     # has no switch for it (SSL_CTX_set_session_cache_mode). It holds 20480 sessions of some KiB at most, and saves TLS

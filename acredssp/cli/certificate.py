@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import socket
+import ssl
 from typing import Final, Literal
 
 from cryptography import x509
@@ -29,6 +30,8 @@ class Certificate:
     chain: bytes
     """The server's own first."""
     key: bytes = dataclasses.field(repr=False)
+    source: str = ""
+    """The options that it came by, for an error; empty for one that was made here."""
 
     @classmethod
     def self_made(cls, host: str, key_type: Literal["rsa", "ec"]) -> "Certificate":
@@ -46,7 +49,11 @@ class Certificate:
     @classmethod
     def from_files(cls, chain: pathlib.Path, key: pathlib.Path) -> "Certificate":
         """Read one; raises `UsageError` if a file cannot be read, or does not hold what it is for."""
-        return cls(_pem("--cert", chain, b"CERTIFICATE-----"), _pem("--key", key, b"PRIVATE KEY-----"))
+        return cls(
+            _pem("--cert", chain, b"CERTIFICATE-----"),
+            _pem("--key", key, b"PRIVATE KEY-----"),
+            f"--cert {chain} --key {key}",
+        )
 
     def server_config(
         self,
@@ -57,13 +64,13 @@ class Certificate:
         authorize: AuthorizeHook | None = None,
         admit: AdmitHook | None = None,
     ) -> ServerConfig:
-        """Make a server's configuration with it; raises `UsageError` if chain and key are no pair."""
+        """Make a server's configuration with it; raises `UsageError` if OpenSSL does not take chain and key."""
         try:
             context = tls_config.server_context_from_pem(policy, self.chain, self.key)
-        except (OSError, ValueError):  # ssl.SSLError is an OSError
-            raise UsageError(
-                "expected in --cert a certificate chain in pem and in --key its private key, got no such pair"
-            ) from None
+        except ssl.SSLError as error:
+            raise UsageError(f"{self.source}: {_not_taken(error)}") from None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{self.source}: expected a certificate chain and its private key: {error}") from None
         return ServerConfig(
             ssl_context=context, lookup=lookup, keytab=keytab, authorize=authorize, admit=admit, policy=policy
         )
@@ -72,6 +79,21 @@ class Certificate:
     def pin(self) -> str:
         """What a client pins: the SHA-256 of the public key, in hex."""
         return pin_of(x509.load_pem_x509_certificate(self.chain).public_bytes(Encoding.DER))
+
+
+def _not_taken(error: ssl.SSLError) -> str:
+    """Say why OpenSSL does not take a chain and a key, and what to do about it. Its reason holds nothing of the key."""
+    reason = error.reason or "no reason given"
+    if "MISMATCH" in reason:
+        advice = "give the key that belongs to the certificate, which is the first one in --cert"
+    elif reason.endswith(("_TOO_SMALL", "_TOO_WEAK")):
+        advice = (
+            "have the certificate renewed with an RSA key of 2048 bits or an EC key, signed with SHA-256, "
+            "or let old ones in by --min-tls 1.0 --dangerous-allow-legacy-tls"
+        )
+    else:
+        advice = "see that both files are whole, and in pem"
+    return f"openssl does not take the certificate chain with this key: {reason} ({advice})"
 
 
 def _pem(option: str, path: pathlib.Path, mark: bytes) -> bytes:

@@ -1,3 +1,6 @@
+import ssl
+import subprocess
+
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -5,6 +8,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from acredssp.cli.certificate import Certificate
 from acredssp.cli.outcome import UsageError
 from acredssp.policy import Policy
+
+needs_old_tls = pytest.mark.skipif(not (ssl.HAS_TLSv1 and ssl.HAS_TLSv1_1), reason="openssl was built without it")
 
 
 def extension(certificate, kind):
@@ -38,10 +43,55 @@ def test_a_self_made_key_is_rsa_2048_unless_wanted_otherwise():
     assert key.key_size == 2048
 
 
-def test_a_key_of_another_certificate_is_refused():
-    one, other = (Certificate.self_made("localhost", "ec") for _ in range(2))
-    with pytest.raises(UsageError, match="no such pair"):
-        Certificate(one.chain, other.key).server_config(Policy(), lookup=print)
+def weak_pair(bits=1024, digest="sha256"):
+    """A pair that OpenSSL does not take at its usual security level."""
+    words = ["req", "-x509", "-newkey", f"rsa:{bits}", "-nodes", "-subj", "/CN=localhost", f"-{digest}", "-keyout", "-"]
+    made = subprocess.run(["openssl", *words], capture_output=True, check=True).stdout
+    key, mark, chain = made.partition(b"-----BEGIN CERTIFICATE-----")
+    return mark + chain, key
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Makes the two files of a chain and a key, and reads them as `serve` does."""
+
+    def make(chain, key):
+        (tmp_path / "s.pem").write_bytes(chain)
+        (tmp_path / "s.key").write_bytes(key)
+        return Certificate.from_files(tmp_path / "s.pem", tmp_path / "s.key")
+
+    return make
+
+
+def other_key():
+    return Certificate.self_made("localhost", "ec").key
+
+
+@pytest.mark.parametrize(
+    ("make", "reason", "advice"),
+    [
+        (lambda one: (one.chain, other_key()), "KEY_VALUES_MISMATCH", "give the key that belongs to the certificate"),
+        (lambda _: weak_pair(), "EE_KEY_TOO_SMALL", "have the certificate renewed"),
+        (lambda one: (one.chain.replace(b"M", b"!"), one.key), "no reason given", "see that both files are whole"),
+    ],
+)
+def test_a_pair_that_openssl_does_not_take_is_refused_with_its_reason(make, reason, advice, files):
+    pair = files(*make(Certificate.self_made("localhost", "ec")))
+    with pytest.raises(UsageError) as caught:
+        pair.server_config(Policy(), lookup=print)
+    text = str(caught.value)
+    assert reason in text
+    assert advice in text
+    assert "s.pem" in text
+    assert "s.key" in text
+    assert ("--min-tls 1.0 --dangerous-allow-legacy-tls" in text) == (reason == "EE_KEY_TOO_SMALL")
+
+
+@needs_old_tls
+def test_the_switch_for_old_tls_takes_a_servers_own_short_key(files):
+    policy = Policy(min_tls=ssl.TLSVersion.TLSv1, dangerous_allow_legacy_tls=True)
+    config = files(*weak_pair()).server_config(policy, lookup=print)
+    assert config.ssl_context.minimum_version is ssl.TLSVersion.TLSv1
 
 
 def test_a_key_is_in_no_repr():
