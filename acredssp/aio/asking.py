@@ -97,12 +97,12 @@ class Asking:
         if isinstance(answer, Deny) or (answer is False and role in _MAY_SAY_FALSE) or _is_failure_code(role, answer):
             self.refusal = (role, HandshakeOutcome.DENIED)
             return answer
-        what = "None" if answer is None else f"a value of type {type(answer).__name__}"
+        what = _what_came(role, answer)
         self._warn(role, hook, HandshakeOutcome.BAD_ANSWER, f"answered {what}, expected {_EXPECTED[role]}")
         return answer
 
     def _failed(self, role: str, hook: Callable[..., object], error: Exception) -> None:
-        self._warn(role, hook, HandshakeOutcome.FAILED, f"raised {type(error).__name__}", "".join(_places(error)))
+        self._warn(role, hook, HandshakeOutcome.FAILED, f"raised {type(error).__name__}", "".join(_places(hook, error)))
 
     def _warn(
         self, role: str, hook: Callable[..., object], outcome: HandshakeOutcome, what: str, where: str = ""
@@ -141,6 +141,16 @@ def _is_yes(role: str, answer: object) -> bool:
             return answer is True
 
 
+def _what_came(role: str, answer: object) -> str:
+    """Say what kind of answer it is, and nothing of what is in it."""
+    if answer is None:
+        return "None"
+    if role != "oracle" or not isinstance(answer, bytes):
+        return f"a value of type {type(answer).__name__}"
+    zeros = len(answer) == 16 and not any(answer)
+    return f"{len(answer)} bytes" + (" that are all zero, which is no key" if zeros else "")
+
+
 def _is_failure_code(role: str, answer: object) -> bool:
     """Whether a route turns the connection away by a code that the client is sent."""
     return role == "route" and isinstance(answer, FailureCode)
@@ -152,11 +162,23 @@ def _name(hook: Callable[..., object]) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def _places(error: BaseException) -> Iterator[str]:
-    """The lines of a traceback without what stands in them: neither source text nor the exception's own."""
+def _places(hook: Callable[..., object], error: BaseException) -> Iterator[str]:
+    """The lines of a traceback without what stands in them: neither source text nor the exception's own.
+
+    A hook that takes other arguments is never entered, so there is no such line: its own first one is told then.
+    """
     frames = [*_frames(error.__traceback__)][1:]  # the first one is ours
-    for code, line in frames[-_DEEPEST:]:
+    for code, line in frames[-_DEEPEST:] or _first_line(hook):
         yield f'\n  File "{code.co_filename}", line {line}, in {code.co_qualname}'
+
+
+def _first_line(hook: Callable[..., object]) -> list[tuple[types.CodeType, int | None]]:
+    """Where the hook's code begins; nothing for a hook that is not written in Python."""
+    while isinstance(hook, functools.partial):
+        hook = hook.func
+    function = hook if inspect.isroutine(hook) else type(hook).__call__
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return [(code, code.co_firstlineno)] if isinstance(code, types.CodeType) else []
 
 
 def _frames(traceback: types.TracebackType | None) -> Iterator[tuple[types.CodeType, int | None]]:

@@ -163,6 +163,40 @@ async def test_log_names_the_kind_of_failure_and_nothing_more(caplog):
     assert record.exc_info is None
 
 
+class WithoutArguments:
+    def __call__(self):
+        """Be called with nothing."""
+
+    def method(self):
+        """Be called with nothing."""
+
+
+def without_arguments():
+    """Be called with nothing."""
+
+
+@pytest.mark.parametrize(
+    ("hook", "code"),
+    [
+        (without_arguments, without_arguments.__code__),
+        (WithoutArguments(), WithoutArguments.__call__.__code__),
+        (WithoutArguments().method, WithoutArguments.method.__code__),
+        (functools.partial(without_arguments), without_arguments.__code__),
+        (max, None),
+    ],
+    ids=["function", "object", "method", "partial", "built-in"],
+)
+async def test_a_hook_that_cannot_be_called_so_is_told_with_its_own_line(hook, code, caplog):
+    with caplog.at_level(logging.WARNING, "acredssp"):
+        await handshake(server_config(lookup=hook))
+    (record,) = [record for record in caplog.records if record.name == "acredssp"]
+    _, *places = record.getMessage().split("\n")
+    assert "raised TypeError" in record.getMessage()
+    assert places == (
+        [f'  File "{code.co_filename}", line {code.co_firstlineno}, in {code.co_qualname}'] if code else []
+    )
+
+
 @pytest.mark.parametrize(
     ("hooks", "role", "outcome", "said"),
     [
@@ -180,8 +214,18 @@ async def test_log_names_the_kind_of_failure_and_nothing_more(caplog):
         ({"lookup": right_but_late}, "lookup", HandshakeOutcome.TIMEOUT, "gave no answer within 0.02 seconds"),
         ({"lookup": lambda _: Deny()}, "lookup", HandshakeOutcome.DENIED, ""),
         ({"lookup": lambda _: Password("wrong")}, "", HandshakeOutcome.DENIED, ""),
-        ({"lookup": lambda _: Oracle(lambda _: bytes(15))}, "oracle", HandshakeOutcome.BAD_ANSWER, "of type bytes"),
-        ({"lookup": lambda _: Oracle(lambda _: bytes(16))}, "oracle", HandshakeOutcome.BAD_ANSWER, "of type bytes"),
+        (
+            {"lookup": lambda _: Oracle(lambda _: bytes(15))},
+            "oracle",
+            HandshakeOutcome.BAD_ANSWER,
+            "answered 15 bytes, expected a key of 16 bytes",
+        ),
+        (
+            {"lookup": lambda _: Oracle(lambda _: bytes(16))},
+            "oracle",
+            HandshakeOutcome.BAD_ANSWER,
+            "answered 16 bytes that are all zero, which is no key, expected a key of 16 bytes",
+        ),
         ({"lookup": lambda _: Oracle(raising(KeyError(CANARY)))}, "oracle", HandshakeOutcome.FAILED, "raised KeyError"),
         ({"lookup": lambda _: Oracle(lambda _: Deny())}, "oracle", HandshakeOutcome.DENIED, ""),
         ({"authorize": lambda who: who.user == "bob"}, "authorize", HandshakeOutcome.FAILED, "raised AttributeError"),
