@@ -55,6 +55,7 @@ DOORS = {
         "config",
         "sspi",
         "cli.arguments",
+        "cli.certificate",
         "cli.keylog",
     ),
     "typer": ("cli",),

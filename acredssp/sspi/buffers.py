@@ -43,7 +43,7 @@ class SecBuffer:
 
     Raises:
         TypeError: `pvBuffer` is not bytes-like, or a memoryview that was released.
-        ValueError: `cbBuffer` is negative.
+        ValueError: `cbBuffer` is negative, or more than the memory has.
     """
 
     __slots__ = ("BufferType", "_allocated", "cbBuffer", "pvBuffer")
@@ -61,10 +61,11 @@ class SecBuffer:
         elif not isinstance(pvBuffer, _MEMORY):
             kind = type(pvBuffer).__name__
             raise TypeError(f"pvBuffer: expected bytes, bytearray, memoryview or None, got {kind}")
-        elif cbBuffer is not None:
-            self.cbBuffer = cbBuffer
         else:
-            self.cbBuffer = len(pvBuffer) if type(pvBuffer) is bytes else _size(pvBuffer)
+            size = len(pvBuffer) if type(pvBuffer) is bytes else _size(pvBuffer)
+            if cbBuffer is not None and cbBuffer > size:
+                raise ValueError(f"cbBuffer: expected at most the {size} bytes of pvBuffer, got {cbBuffer}")
+            self.cbBuffer = size if cbBuffer is None else cbBuffer
 
     # --- reading ---
 
@@ -189,6 +190,9 @@ class SecBufferDesc:
     Args:
         pBuffers: In the order that the function's page asks for.
         ulVersion: SECBUFFER_VERSION.
+
+    Raises:
+        TypeError: There is something else than buffers in `pBuffers`.
     """
 
     __slots__ = ("pBuffers", "ulVersion")
@@ -196,6 +200,7 @@ class SecBufferDesc:
     def __init__(self, pBuffers: Iterable[SecBuffer] = (), ulVersion: int = SECBUFFER_VERSION) -> None:
         self.ulVersion = ulVersion
         self.pBuffers = list(pBuffers)
+        self.expect_buffers()
 
     @property
     def cBuffers(self) -> int:
@@ -203,7 +208,12 @@ class SecBufferDesc:
         return len(self.pBuffers)
 
     def __repr__(self) -> str:
-        return f"SecBufferDesc({'; '.join(buffer._text() for buffer in self.pBuffers)})"  # noqa: SLF001 - its own kind
+        # The list is the caller's, who may have put anything into it since.
+        texts = [
+            buffer._text() if isinstance(buffer, SecBuffer) else type(buffer).__name__  # noqa: SLF001 - its own kind
+            for buffer in self.pBuffers
+        ]
+        return f"SecBufferDesc({'; '.join(texts)})"
 
     def check(self) -> None:
         """Refuse a descriptor of another version, and buffers with a negative count.
@@ -228,8 +238,9 @@ class SecBufferDesc:
         Raises:
             TypeError: There is something else than buffers in it.
         """
-        for index, buffer in enumerate(self.pBuffers):
-            expect(f"pBuffers[{index}]", buffer, SecBuffer)
+        for buffer in self.pBuffers:
+            if not isinstance(buffer, SecBuffer):
+                expect(f"pBuffers[{self.pBuffers.index(buffer)}]", buffer, SecBuffer)
 
     def find(self, buffer_type: SECBUFFER) -> SecBuffer | None:
         """The first buffer of that type, attribute bits aside."""

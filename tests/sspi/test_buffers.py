@@ -28,7 +28,9 @@ def test_a_buffer_is_empty_unless_told():
 
 
 def test_a_count_past_the_memory_reads_no_further_than_the_memory():
-    assert bytes(SecBuffer(SECBUFFER_TOKEN, b"abc", 99)) == b"abc"
+    buffer = SecBuffer(SECBUFFER_TOKEN, b"abc")
+    buffer.cbBuffer = 99
+    assert bytes(buffer) == b"abc"
 
 
 def test_memory_of_wide_elements_is_counted_in_bytes():
@@ -95,7 +97,8 @@ def test_the_count_is_the_room_there_is():
 
 
 def test_a_count_past_the_memory_gives_no_more_room_than_the_memory():
-    buffer = SecBuffer(SECBUFFER_TOKEN, bytearray(4), 99)
+    buffer = SecBuffer(SECBUFFER_TOKEN, bytearray(4))
+    buffer.cbBuffer = 99
     assert not buffer.has_room(5)
     buffer.cbBuffer = 99
     assert buffer.put(b"token", allocate=False) is SecurityStatus.SEC_E_BUFFER_TOO_SMALL
@@ -207,3 +210,20 @@ def test_a_repr_has_types_and_lengths_and_no_contents():
     ])  # fmt: skip
     assert repr(desc) == "SecBufferDesc(DATA, 9 bytes; EMPTY, 0 bytes; TOKEN, 3 bytes; 0x63, 9 bytes)"
     assert repr(desc.pBuffers[0]) == "SecBuffer(DATA, 9 bytes)"
+
+
+@pytest.mark.parametrize("buffers", [[5], [SecBuffer(), None], [b"token"]])
+def test_a_descriptor_is_made_of_buffers_alone(buffers):
+    with pytest.raises(TypeError, match=rf"^pBuffers\[{len(buffers) - 1}\]: expected SecBuffer, got "):
+        SecBufferDesc(buffers)
+    desc = SecBufferDesc([])
+    desc.pBuffers += buffers
+    assert type(buffers[-1]).__name__ in repr(desc)
+    assert "b'token'" not in repr(desc)
+
+
+@pytest.mark.parametrize("memory", [b"a", bytearray(b"a"), memoryview(b"a")])
+def test_a_count_is_at_most_what_the_memory_has(memory):
+    assert SecBuffer(SECBUFFER_TOKEN, memory, 1).cbBuffer == 1
+    with pytest.raises(ValueError, match=r"^cbBuffer: expected at most the 1 bytes of pvBuffer, got 9$"):
+        SecBuffer(SECBUFFER_TOKEN, memory, 9)
