@@ -5,18 +5,21 @@ One stage by stage, then some hundreds at once, then what it came to.
 
 import dataclasses
 import secrets
+from typing import Annotated
 
+import typer
 from rich.bar import Bar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from acredssp.carriage.rdp import RDP
-from acredssp.cli import loops
+from acredssp.cli import loops, render
 from acredssp.cli.certificate import Certificate
-from acredssp.cli.outcome import Result
+from acredssp.cli.options import AsJSON
+from acredssp.cli.outcome import EXIT_STATUS, Result
 from acredssp.cli.render import card
-from acredssp.cli.report import DemoReport
+from acredssp.cli.report import DemoReport, to_json
 from acredssp.cli.storm import HOST, Storm, listening, log_on, log_on_often
 from acredssp.cli.timeline import CLIENT, Timeline, record
 from acredssp.config import ClientConfig, ServerConfig
@@ -27,7 +30,7 @@ from acredssp.hooks import CredentialRequest
 from acredssp.policy import Policy
 from acredssp.trust import Trust
 
-__all__ = ["demo"]
+__all__ = ["demo", "demo_command"]
 
 _USER, _DOMAIN = "alice", "CONTOSO"
 
@@ -164,3 +167,19 @@ def _report(timeline: Timeline, storm: Storm, wrong_password: str | None) -> Dem
             for step in timeline.steps
         ],
     )
+
+
+# --- the command ---
+
+
+def demo_command(
+    count: Annotated[int, typer.Option(min=1, help="Handshakes.")] = 400,
+    concurrency: Annotated[int, typer.Option(min=1, max=400, help="Handshakes at a time.")] = 100,
+    as_json: AsJSON = False,
+) -> None:
+    """Show real handshakes, server and clients in this process: one step by step, then some hundreds at once."""
+    out, _ = render.consoles()
+    report = demo(out, count=count, concurrency=concurrency, quiet=as_json)
+    if as_json:
+        print(to_json(report))  # noqa: T201
+    raise typer.Exit(EXIT_STATUS[report.result])

@@ -1,120 +1,306 @@
-"""`acredssp serve`: a server that lets users of a file or of winbind log on, and reports how each handshake went.
+"""`acredssp serve`: its options, and a server that runs until SIGTERM, in one process or in several.
 
-There is no desktop behind it: with the carriage TLS it echoes what it receives, with RDP it closes the connection.
+What is behind a logon is in `service`, what is printed in `lines`, the processes are in `workers`.
 """
 
 import asyncio
 import contextlib
-import dataclasses
-import json
+import enum
+import functools
+import logging
+import pathlib
 import signal
-from collections.abc import Callable, Sequence
-from time import monotonic
-from typing import Final, Unpack
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated
 
+import typer
 from rich.console import Console
-from rich.markup import escape
 
-from acredssp.aio.failures import FailureLimit
-from acredssp.aio.report import HandshakeOutcome, HandshakeReport, Sparingly
-from acredssp.aio.server import CredSSPServer
-from acredssp.aio.streams import ListenOptions, create_server
-from acredssp.aio.winbind import WinbindOracle, check_winbindd, machine_identity
+from acredssp.aio.winbind import WinbindOracle
 from acredssp.carriage.base import TLS, Carriage
-from acredssp.cli import loops
+from acredssp.carriage.rdp import RDP
+from acredssp.cli import arguments, loops, render
 from acredssp.cli.arguments import Address
 from acredssp.cli.certificate import Certificate
-from acredssp.cli.domains import Domains
-from acredssp.cli.door import Accounts, Anybody, Refused, TicketHolders, WinbindUsers
-from acredssp.cli.outcome import ConnectError, UsageError, reason_of
-from acredssp.cli.output import OutputError, abandon
-from acredssp.cli.render import label, printable
-from acredssp.cli.report import ServeReport, now, to_json
+from acredssp.cli.keylog import log_keys
+from acredssp.cli.lines import Lines
+from acredssp.cli.listening import Sockets, bind
+from acredssp.cli.options import (
+    RDP_PORT,
+    AsJSON,
+    CarriageChoice,
+    KeyLog,
+    LegacyCiphers,
+    LegacyTLS,
+    LogLevel,
+    MaxVersion,
+    MinTLS,
+    MinVersion,
+    PolicyFile,
+    Verbose,
+    WithCarriage,
+    WithLogLevel,
+    WithMechanism,
+    allowed,
+    log_from,
+    read_policy,
+    until_done,
+    usage_errors,
+    warn_of,
+)
+from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError, reason_of, result_of
+from acredssp.cli.service import Limits, Serve, Service
 from acredssp.cli.users import Users
-from acredssp.cli.workers import Sockets, Supervisor, Worker, bind
+from acredssp.cli.workers import Supervisor, Worker, check_platform
 from acredssp.config import ServerConfig
 from acredssp.credentials import Keytab
 from acredssp.errors import CredSSPError, PolicyError
-from acredssp.hooks import LookupHook
-from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
-from acredssp.policy import Policy
+from acredssp.mechanisms.kerberos.tickets import keytab_realms
+from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
 from acredssp.status import Stage
 
-__all__ = ["Limits", "Serve", "serve", "serve_by_workers"]
-
-_DRAIN: Final = 10.0
-"""Seconds that handshakes in flight get once we are told to stop."""
+__all__ = ["serve_command"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The limits of one process on what its clients may take."""
+class KeyType(enum.StrEnum):
+    """The key of a self-made certificate."""
 
-    handshakes: int | None
-    """The most handshakes at a time; None for no limit."""
-    per_source: int | None
-    """The most handshakes at a time from one source; None for no limit."""
-    failures: FailureLimit | None
-    """How many wrong passwords a source may send for an account; None for no limit."""
-    handshake_timeout: float
-    """Seconds for one handshake."""
+    RSA = "rsa"
+    EC = "ec"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Serve:
-    """What a server does."""
+# --- the command ---
 
-    address: Address
-    """The address to listen on; port 0 for any free port."""
-    accounts: Users | WinbindOracle | None
-    """None where nobody logs on by NTLM."""
-    keytab: Keytab | None
-    """None where nobody logs on by Kerberos."""
-    realms: Sequence[str]
-    """The realms whose tickets are taken."""
-    refuse: Sequence[str]
-    """The accounts that are turned away after their logon, as `Refused` reads them."""
-    certificate: Certificate
-    carriage: Carriage
-    policy: Policy
-    limits: Limits
-    as_json: bool
 
-    def config(self) -> ServerConfig:
-        """Make the server's configuration; raises `UsageError` if the certificate or winbind cannot be used."""
-        accounts = self.accounts
-        if isinstance(accounts, WinbindOracle):
-            identity = self._machine(accounts)
-            netbios, dns = identity.netbios_domain, identity.dns_domain
-            known = WinbindUsers(accounts, Domains({dns: netbios} if netbios and dns else {}))
-            return dataclasses.replace(self._server_config(known, known.lookup), identity=identity)
-        if accounts is None:
-            return self._server_config(Anybody(), None)
-        return self._server_config(accounts, accounts.lookup)
+def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
+    users: Annotated[
+        pathlib.Path | None,
+        typer.Option(metavar="FILE", help="The users who may log on: one line DOMAIN:USER:SECRET for each, see above."),
+    ] = None,
+    winbind: Annotated[
+        bool, typer.Option("--winbind", help="Let every user of this machine's domain log on, by Samba's winbind.")
+    ] = False,
+    ntlm_auth: Annotated[
+        str | None, typer.Option(metavar="PROGRAM", help="For --winbind: Samba's helper; ntlm_auth unless given.")
+    ] = None,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="The address to listen on; port 0 takes a free port.")
+    ] = "127.0.0.1:3389",
+    cert: Annotated[
+        pathlib.Path | None, typer.Option(metavar="FILE", help="The certificate chain in PEM; self-made unless given.")
+    ] = None,
+    key: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="The private key of --cert in PEM.")] = None,
+    key_type: Annotated[KeyType, typer.Option(help="The key of the self-made certificate.")] = KeyType.RSA,
+    hybrid_ex: Annotated[
+        bool, typer.Option("--hybrid-ex", help="Tell clients that ask for it whether the user may come in.")
+    ] = False,
+    refuse: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="USER",
+            help=r"Turn this account away once it has logged on: USER of any domain, DOMAIN\USER or USER@SUFFIX.",
+        ),
+    ] = None,
+    keytab: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Let users log on by Kerberos, with the service's keys in FILE, or in /etc's for the word default.",
+        ),
+    ] = None,
+    spn: Annotated[
+        str | None, typer.Option(metavar="SPN", help="Take tickets for this service only, of those in the keytab.")
+    ] = None,
+    allow_realm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REALM", help="Take tickets of this realm; the keytab's own realms unless given."),
+    ] = None,
+    mechanism: WithMechanism = MechanismChoice.AUTO,
+    require_mic: Annotated[
+        bool, typer.Option("--require-mic", help="Refuse NTLM without a message integrity code.")
+    ] = False,
+    min_version: MinVersion = FIRST_SAFE_VERSION,
+    max_version: MaxVersion = NEWEST_VERSION,
+    min_tls: MinTLS = arguments.TLSVersion.TLS_1_2,
+    dangerous_allow_legacy_tls: LegacyTLS = False,
+    dangerous_allow_legacy_ciphers: LegacyCiphers = False,
+    keylog: KeyLog = None,
+    policy_file: PolicyFile = None,
+    carriage: WithCarriage = CarriageChoice.RDP,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, metavar="N", help="Serve with N processes, one for each core (Linux)."),
+    ] = None,
+    max_handshakes: Annotated[
+        int, typer.Option(min=0, metavar="N", help="At most N handshakes at a time in each process; 0 for no limit.")
+    ] = 500,
+    max_per_source: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="At most N of these from one IPv4 address or IPv6 /64 network; 0 for no limit."
+        ),
+    ] = 100,
+    max_failures: Annotated[
+        str,
+        typer.Option(
+            metavar="N/MINUTES",
+            help="After N wrong passwords for an account within MINUTES, a source has to wait MINUTES before it may "
+            "try that account again, and longer each time. After 10 times N for all accounts, its connections are "
+            "closed for as long. 0 for no limit.",
+        ),
+    ] = "10/10",
+    handshake_timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for one handshake.")] = 30.0,
+    log_level: WithLogLevel = LogLevel.WARNING,
+    verbose: Verbose = False,
+    as_json: AsJSON = False,
+) -> None:
+    """Let users of a file, of the domain or of a KDC log on, and print a line for each handshake, until SIGTERM.
 
-    def _machine(self, winbind: WinbindOracle) -> NTLMIdentity:
-        try:
-            identity = machine_identity(winbind.command, winbind.timeout)
-            check_winbindd(winbind.command, identity, winbind.timeout)
-        except OSError as error:
-            reason = f"{winbind.command[0]}: {reason_of(error)}" if error.errno else str(error)
-            raise UsageError(f"cannot ask winbind: {reason}") from None
-        return identity
+    Exit status: 0 after SIGTERM or SIGINT; 2 usage; 4 the address cannot be listened on; 70 a worker fails again and
+    again; 74 the output cannot be written at the start.
 
-    def _server_config(self, accounts: Accounts, lookup: LookupHook | None) -> ServerConfig:
-        by_ticket = TicketHolders(accounts, self.realms).authorize if self.keytab is not None else None
-        try:
-            return self.certificate.server_config(
-                self.policy,
-                lookup=lookup,
-                keytab=self.keytab,
-                authorize=by_ticket,
-                admit=Refused(self.refuse, accounts).admit,
-            )
-        except PolicyError as error:
-            raise UsageError(str(error)) from None
-        except ValueError:
-            raise UsageError(f"nobody can log on by {self.policy.mechanism.value} with what is given") from None
+    After the logon, the server echoes what it receives (--carriage tls) or closes the connection (--carriage rdp),
+    since there is no desktop behind it.
+
+    The users file is UTF-8, split at the first two colons of a line. SECRET is a password, or $NT$ and the 32 hex
+    digits of an NT hash. An empty SECRET lets the user log on by Kerberos ticket alone, and the USER * stands for every
+    user of the domain with a ticket. Lines that begin with # are skipped. The case of user and domain does not matter.
+    An empty DOMAIN stands for any domain and for none. A line DOMAIN=SUFFIX says that USER@SUFFIX and the realm SUFFIX
+    belong to DOMAIN.
+    """
+    out, err = render.consoles()
+    log_from(LogLevel.DEBUG if verbose else log_level)
+    with usage_errors():
+        if workers is not None:
+            check_platform()
+        arguments.check_versions(min_version, max_version)
+        address = arguments.address(listen, default_port=RDP_PORT, lowest_port=0)
+        tls = arguments.tls_settings(
+            min_tls, legacy=dangerous_allow_legacy_tls, legacy_ciphers=dangerous_allow_legacy_ciphers
+        )
+        policy = Policy(
+            min_version=min_version,
+            max_version=max_version,
+            dangerous_allow_legacy_versions=min_version < FIRST_SAFE_VERSION,
+            **tls,
+            require_ntlm_mic=require_mic,
+            mechanism=mechanism,
+        )
+        service_keys = _service_keys(keytab, spn)
+        task = Serve(
+            address=address,
+            accounts=_accounts(users, winbind, ntlm_auth, tickets=service_keys is not None),
+            keytab=service_keys,
+            realms=_realms(allow_realm, service_keys),
+            refuse=refuse or [],
+            certificate=_certificate(cert, key, address.host, key_type),
+            carriage=_server_carriage(carriage, hybrid_ex=hybrid_ex),
+            policy=allowed(read_policy(policy_file).for_server, policy),
+            limits=Limits(
+                handshakes=max_handshakes or None,
+                per_source=max_per_source or None,
+                failures=arguments.failure_limit(max_failures),
+                handshake_timeout=handshake_timeout,
+            ),
+            as_json=as_json,
+        )
+        config = task.config()
+        if keylog is not None:
+            log_keys(config.ssl_context, keylog)
+    warn_of(err, task.policy, keylog)
+    warn = functools.partial(render.warning, err)
+    for text in _notices(task, users, key):
+        warn(text)
+    try:
+        if workers is None:
+            until_done(serve(task, config, out, warn))
+        else:
+            raise typer.Exit(serve_by_workers(task, config, out, count=workers, warn=warn))
+    except CredSSPError as error:
+        render.failure(err, error)
+        raise typer.Exit(EXIT_STATUS[result_of(error)]) from None
+
+
+def _server_carriage(choice: CarriageChoice, *, hybrid_ex: bool) -> Carriage:
+    if choice is CarriageChoice.RDP:
+        return RDP(hybrid_ex=hybrid_ex)
+    if hybrid_ex:
+        raise UsageError("expected --carriage rdp with --hybrid-ex, got tls: only RDP tells clients who may come in")
+    return TLS()
+
+
+def _notices(task: Serve, users: pathlib.Path | None, key: pathlib.Path | None) -> Iterator[str]:
+    """What is no mistake for certain, and mostly is one."""
+    for option, path in (("--users", users), ("--key", key)):
+        if path is not None and (text := arguments.exposed(option, path)):
+            yield text
+    if not isinstance(task.accounts, Users):
+        return
+    if not task.accounts and not task.accounts.by_ticket_alone:
+        yield f"--users {users} has no entry: nobody can log on"
+    for name in task.refuse:
+        if not task.accounts.knows(name):
+            yield f"--refuse {name}: --users {users} has no such account"
+
+
+def _service_keys(keytab: str | None, spn: str | None) -> Keytab | None:
+    if keytab is None:
+        if spn is not None:
+            raise UsageError("--spn needs --keytab FILE")
+        return None
+    return Keytab("" if keytab == "default" else keytab, spn or "")
+
+
+def _realms(allowed: list[str] | None, keytab: Keytab | None) -> Sequence[str]:
+    """Return the realms whose tickets are taken: those that the command line names, or the keytab's own."""
+    if keytab is None:
+        if allowed:
+            raise UsageError("--allow-realm needs --keytab FILE")
+        return ()
+    if allowed:
+        return allowed
+    try:
+        realms = keytab_realms(keytab)
+    except PolicyError as error:
+        raise UsageError(str(error)) from None
+    except CredSSPError as error:
+        raise UsageError(f"cannot read --keytab {keytab.name or 'default'}: {error.message}") from None
+    if not realms:
+        raise UsageError(f"--keytab {keytab.name or 'default'}: expected keys, got none")
+    return sorted(realms)
+
+
+def _accounts(
+    users: pathlib.Path | None, winbind: bool, ntlm_auth: str | None, *, tickets: bool
+) -> Users | WinbindOracle | None:
+    if winbind and users is not None:
+        raise UsageError("expected one of --users FILE and --winbind, got both")
+    if not winbind and users is None:
+        if not tickets or ntlm_auth is not None:
+            raise UsageError("expected --users FILE, --winbind or --keytab FILE, got none")
+        return None
+    if users is not None:
+        if ntlm_auth is not None:
+            raise UsageError("--ntlm-auth needs --winbind")
+        known = Users.from_file(users)
+        if known.by_ticket_alone and not tickets:
+            raise UsageError("the users file has an empty SECRET, for a logon by ticket, which needs --keytab FILE")
+        return known
+    # Why a logon was refused, in the domain's own words: no client is told so much.
+    logger = logging.getLogger("acredssp.winbind")
+    logger.setLevel(min(logging.INFO, logging.getLogger("acredssp").level))
+    return WinbindOracle(command=(ntlm_auth or "ntlm_auth",))
+
+
+def _certificate(cert: pathlib.Path | None, key: pathlib.Path | None, host: str, key_type: KeyType) -> Certificate:
+    if cert is not None and key is not None:
+        return Certificate.from_files(cert, key)
+    if cert is not None or key is not None:
+        raise UsageError("expected --cert and --key together")
+    return Certificate.self_made(host, key_type.value)
+
+
+# --- serving ---
 
 
 async def serve(task: Serve, config: ServerConfig, console: Console, warn: Callable[[str], None]) -> None:
@@ -125,8 +311,8 @@ async def serve(task: Serve, config: ServerConfig, console: Console, warn: Calla
         OutputError: Nobody can be told that the server listens.
     """
     stop = asyncio.Event()
-    lines = _Lines(console, warn, as_json=task.as_json)
-    service = _Service(task, config, lines)
+    lines = Lines(console, warn, as_json=task.as_json)
+    service = Service(task, config, lines.handshake)
     address = task.address
     try:
         server = await service.listen(host=address.host, port=address.port)
@@ -160,7 +346,7 @@ def serve_by_workers(
         return 0
 
     def ready() -> None:
-        lines = _Lines(console, warn, as_json=task.as_json)
+        lines = Lines(console, warn, as_json=task.as_json)
         lines.listening(_bound(places[0], task.address), task.certificate.pin)
 
     supervisor = Supervisor(places, work, on_ready=ready, warn=warn)
@@ -178,7 +364,7 @@ async def _serve_as(
         loop.remove_reader(worker.lifeline)
         stop.set()
 
-    service = _Service(task, config, _Lines(console, warn, as_json=task.as_json, worker=worker))
+    service = Service(task, config, Lines(console, warn, as_json=task.as_json, worker=worker).handshake)
     servers = [await service.listen(sock=listener, start_serving=False) for listener in worker.sockets]
     _on_signals(stop.set, signal.SIGTERM)
     worker.ready()
@@ -215,184 +401,3 @@ def _on_signals(stop: Callable[[], None], *numbers: signal.Signals) -> None:
     for number in numbers:
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C interrupts the loop instead
             loop.add_signal_handler(number, caught)
-
-
-class _Service:
-    """The servers of one process, and what is behind them."""
-
-    def __init__(self, task: Serve, config: ServerConfig, lines: "_Lines") -> None:
-        self._task = task
-        self._config = config
-        self._lines = lines
-        self._applications = _Applications(echo=isinstance(task.carriage, TLS))
-        self._servers: list[CredSSPServer] = []
-
-    async def listen(
-        self, host: str | None = None, port: int | None = None, **options: Unpack[ListenOptions]
-    ) -> CredSSPServer:
-        """Accept connections, from an address or a socket; raises OSError."""
-        limits = self._task.limits
-        server = await create_server(
-            self._applications.new,
-            host,
-            port,
-            config=self._config,
-            carriage=self._task.carriage,
-            handshake_timeout=limits.handshake_timeout,
-            max_handshakes=limits.handshakes,
-            max_handshakes_per_source=limits.per_source,
-            max_failures=limits.failures,
-            on_handshake=self._lines.handshake,
-            **options,
-        )
-        self._servers.append(server)
-        return server
-
-    async def drain(self) -> None:
-        """Accept no more, let the handshakes in flight end, and close what is established."""
-        for server in self._servers:
-            server.close()
-        self._applications.close()
-        try:
-            async with asyncio.timeout(_DRAIN):
-                await self._ended()
-        except TimeoutError:
-            for server in self._servers:
-                server.abort_clients()
-            await self._ended()
-        if isinstance(self._task.accounts, WinbindOracle):
-            await self._task.accounts.aclose()
-
-    async def _ended(self) -> None:
-        for server in self._servers:
-            await server.wait_closed()
-
-
-class _Lines:
-    """Prints a line a handshake, for people or for scripts."""
-
-    def __init__(
-        self, console: Console, warn: Callable[[str], None], *, as_json: bool, worker: Worker | None = None
-    ) -> None:
-        self._console = console
-        self._warn = warn
-        self._as_json = as_json
-        self._worker = worker
-        self._limited = Sparingly()
-        self._lost = 0
-        """Lines that could not be written since the last one that could."""
-
-    def listening(self, address: Address, pin: str) -> None:
-        """Say that we are ready; raises `OutputError` where nobody can be told."""
-        if self._as_json:
-            self._write(json.dumps({"listening": str(address), "peer_key_sha256": pin, "time": now()}))
-        else:
-            self._write(f"listening on [bold]{escape(str(address))}[/], key pin {pin}")
-
-    def handshake(self, report: HandshakeReport) -> None:
-        """Say how one handshake went: the server's `on_handshake`.
-
-        A load balancer's probe is none, and of the connections that a limit turns away one a second will do.
-        """
-        if report.outcome is HandshakeOutcome.NO_DATA:
-            return
-        if report.outcome is HandshakeOutcome.LIMITED and report.info is None and not self._limited.lets(monotonic()):
-            return
-        line = ServeReport.of(report, worker=self._worker.number if self._worker else None)
-        try:
-            self._write(to_json(line) if self._as_json else _sentence(line, report.error))
-        except OutputError as error:  # the reader has gone, or the disk is full: that is no reason to serve nobody
-            if not self._lost:
-                self._warn(f"{self._who()}{error}: serving goes on without a line for each handshake")
-            self._lost += 1
-        else:
-            if self._lost:
-                self._warn(f"{self._who()}the output can be written again: {self._lost} lines are lost")
-            self._lost = 0
-
-    def end(self) -> None:
-        """Drop what could not be written: that has been said already."""
-        if self._lost:
-            abandon()
-
-    def _who(self) -> str:
-        return f"worker {self._worker.number}: " if self._worker else ""
-
-    def _write(self, line: str) -> None:
-        with self._worker.turn() if self._worker else contextlib.nullcontext():
-            if self._as_json:
-                self._console.file.write(line + "\n")
-            else:
-                self._console.print(line, soft_wrap=True)
-            self._console.file.flush()
-
-
-def _sentence(line: ServeReport, error: CredSSPError | None) -> str:
-    name = line.principal or "nobody"
-    if line.account not in {None, name}:
-        name += f" ({line.account})"
-    who = f"{escape(printable(name))} from {escape(line.peer or 'somewhere')}"
-    if error is None:
-        what = f"{line.mechanism}, version {line.credssp_version}, delegated {line.delegated}"
-    else:
-        status = f", {line.nt_status}" if line.nt_status else ""
-        hint = f" ({printable(error.hint)})" if error.hint else ""
-        what = f"{printable(error.message)} at {line.stage}{status}{hint}"
-    where = f", worker {line.worker}" if line.worker else ""
-    return f"{label(line.result)} {who}: {escape(what)}, {line.elapsed_ms:.1f} ms{where}"
-
-
-class _Applications:
-    """What is behind the logons: makes the protocols, and closes their connections when the server stops."""
-
-    def __init__(self, *, echo: bool) -> None:
-        self._echo = echo
-        self._open: set[asyncio.Transport] = set()
-        self._closing = False
-
-    def new(self) -> asyncio.Protocol:
-        """Make the protocol of one connection."""
-        return _Application(self)
-
-    def made(self, transport: asyncio.Transport) -> None:
-        """Take a connection in, or close it if there is nothing more to do with it."""
-        if self._closing or not self._echo:
-            transport.close()
-        else:
-            self._open.add(transport)
-
-    def lost(self, transport: asyncio.Transport) -> None:
-        """Forget a connection."""
-        self._open.discard(transport)
-
-    def close(self) -> None:
-        """Close every connection, and those to come."""
-        self._closing = True
-        for transport in [*self._open]:
-            transport.close()
-
-
-class _Application(asyncio.Protocol):
-    """Sends back what comes; reads no faster than the peer does."""
-
-    _transport: asyncio.Transport
-
-    def __init__(self, applications: _Applications) -> None:
-        self._applications = applications
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._applications.made(transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._transport.write(data)
-
-    def pause_writing(self) -> None:
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._transport.resume_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it ended
-        self._applications.lost(self._transport)

@@ -16,7 +16,7 @@ the credentials handle (certificate, users) above all. One pair of sockets, the 
 A worker writes there when it is ready, and the supervisor writes when all of them are. When the worker's end closes,
 the worker has ended. When the supervisor's end closes, also because it was killed, the worker stops.
 
-Who calls: `app`, with the function that serves. Processes, signals and sockets of the command line are here alone.
+Who calls: `serve`, with the function that serves. The sockets are made in `listening`; processes are made here alone.
 """
 
 import contextlib
@@ -32,21 +32,15 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import IO, Any, Final, NoReturn, TypeAlias
+from typing import IO, Final, NoReturn
 
-from acredssp.cli.arguments import Address
+from acredssp.cli.listening import Sockets
 from acredssp.cli.outcome import UsageError, reason_of
 
-__all__ = ["EXIT_FAILED", "Sockets", "Supervisor", "Worker", "bind", "check_platform"]
-
-Sockets: TypeAlias = tuple[socket.socket, ...]
-"""What one worker listens on: a socket for each address that the host's name stands for."""
+__all__ = ["EXIT_FAILED", "Supervisor", "Worker", "check_platform"]
 
 EXIT_FAILED: Final = 70
 """The exit status when workers do not run as they should; sysexits.h calls it EX_SOFTWARE."""
-
-_BACKLOG: Final = 4096
-"""As in `acredssp.create_server`; the kernel takes less where it wants less (net.core.somaxconn)."""
 
 _START: Final = 30.0
 """Seconds until a worker that does not say that it is ready is killed, and counts as one that crashed."""
@@ -75,51 +69,6 @@ def check_platform() -> None:
     """
     if sys.platform != "linux" or not hasattr(os, "fork") or not hasattr(socket, "SO_REUSEPORT"):
         raise UsageError("--workers needs linux, with fork and SO_REUSEPORT: leave it out here")
-
-
-# --- listening ---
-
-
-def bind(address: Address, count: int) -> list[Sockets]:
-    """Listen on an address `count` times over; with port 0 all share the port that the first one comes to.
-
-    Raises:
-        OSError: The address cannot be had, somebody else has it, or there is no such host.
-    """
-    with contextlib.ExitStack() as stack:
-        places: list[list[socket.socket]] = [[] for _ in range(count)]
-        port = address.port
-        for family, host, *rest in _resolve(address.host):
-            if port:
-                _bound(family, (host, port, *rest), shared=False).close()
-            for place in places:
-                listener = stack.enter_context(_bound(family, (host, port, *rest), shared=True))
-                port = listener.getsockname()[1]
-                place.append(listener)
-        for place in places:
-            for listener in place:
-                listener.listen(_BACKLOG)
-        stack.pop_all()
-        return [tuple(place) for place in places]
-
-
-def _resolve(host: str) -> list[tuple[Any, ...]]:
-    """Family, address and what else an address of the family has, for each that a host's name stands for."""
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return list(dict.fromkeys((family, name[0], *name[2:]) for family, _, _, _, name in found))
-
-
-def _bound(family: int, name: tuple[Any, ...], *, shared: bool) -> socket.socket:
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
-        if family == socket.AF_INET6:  # as asyncio: the IPv4 address has a socket of its own
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.setblocking(False)
-        listener.bind(name)
-        stack.pop_all()
-        return listener
 
 
 # --- in a worker ---

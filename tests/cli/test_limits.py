@@ -14,8 +14,8 @@ from support.by_hand import PATIENCE, connect, log_on
 from acredssp.aio.failures import FailureLimit
 from acredssp.aio.report import HandshakeOutcome, HandshakeReport, log_report
 from acredssp.cli import arguments
+from acredssp.cli.lines import Lines
 from acredssp.cli.outcome import UsageError
-from acredssp.cli.serve import _Lines as Lines
 from acredssp.errors import AuthenticationError, LimitExceeded, PeerClosed
 from acredssp.mechanisms.base import Principal
 from acredssp.status import NTSTATUS, Stage
@@ -106,7 +106,7 @@ def test_the_handshakes_of_all_together_are_limited(serve_once):
 
 def test_of_those_that_a_limit_turns_away_one_line_a_second_is_printed(monkeypatch):
     now, told = [0.0], io.StringIO()
-    monkeypatch.setattr("acredssp.cli.serve.monotonic", lambda: now[0])
+    monkeypatch.setattr("acredssp.cli.lines.monotonic", lambda: now[0])
     lines = Lines(Console(file=told), print, as_json=True)
     report = HandshakeReport(None, LimitExceeded("no"), None, None, outcome=HandshakeOutcome.LIMITED)
     for now[0] in (0.0, 0.5, 0.99, 1.0, 1.5):

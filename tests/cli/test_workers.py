@@ -4,7 +4,6 @@ import collections
 import concurrent.futures
 import contextlib
 import fcntl
-import itertools
 import json
 import os
 import signal
@@ -19,7 +18,6 @@ from support.peers import wait_until
 
 from acredssp.carriage.rdp import RDP
 from acredssp.cli import workers
-from acredssp.cli.arguments import Address
 from acredssp.errors import CredSSPError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need linux")
@@ -261,11 +259,11 @@ def test_people_are_told_which_worker_it_was(users_file, password):
 
 SCRIPT = """
 import os, signal, sys, time
-from acredssp.cli import workers
+from acredssp.cli import listening, workers
 from acredssp.cli.arguments import Address
 
 workers._STOP = float(sys.argv[3])
-places = workers.bind(Address("127.0.0.1", 0), int(sys.argv[1]))
+places = listening.bind(Address("127.0.0.1", 0), int(sys.argv[1]))
 started = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND)
 
 def work(worker):
@@ -353,54 +351,6 @@ def test_a_worker_that_does_not_stop_is_killed(supervised):
     )
     assert status == workers.EXIT_FAILED
     assert "worker 1 does not stop: killing it" in err
-
-
-# --- the sockets ---
-
-
-@pytest.fixture
-def bound():
-    """Binds, and closes what was bound."""
-    with contextlib.ExitStack() as stack:
-
-        def bind(host, port=0, count=3):
-            places = workers.bind(Address(host, port), count)
-            for listener in itertools.chain(*places):
-                stack.enter_context(listener)
-            return places
-
-        yield bind
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-def test_port_0_is_one_port_for_all(bound, host):
-    try:
-        places = bound(host)
-    except OSError as error:
-        pytest.skip(f"{host} is no address here: {error}")
-    assert len({listener.getsockname()[1] for listener in itertools.chain(*places)}) == 1
-    assert all(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for listener in itertools.chain(*places))
-
-
-def test_a_host_of_several_addresses_is_listened_on_at_each(bound, monkeypatch):
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 0)) for host in ("127.0.0.1", "127.0.0.2", "127.0.0.1")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-    places = bound("several.example")
-    assert [[listener.getsockname()[0] for listener in place] for place in places] == [["127.0.0.1", "127.0.0.2"]] * 3
-    assert len({listener.getsockname()[1] for listener in itertools.chain(*places)}) == 1
-
-
-def test_a_port_that_another_group_has_is_not_joined(bound, served, command, users_file):
-    port = bound("127.0.0.1")[0][0].getsockname()[1]
-    status, out, err = command("serve", "--users", users_file, "--listen", f"127.0.0.1:{port}", "--workers", "2")
-    assert (status, out) == (4, "")
-    assert "address already in use" in err
-
-
-def test_an_unknown_host_is_a_network_error(command, users_file):
-    status, _, err = command("serve", "--users", users_file, "--listen", "host.invalid:0", "--workers", "2")
-    assert status == 4
-    assert "cannot listen on host.invalid:0" in err
 
 
 @pytest.mark.parametrize("missing", ["platform", "fork", "SO_REUSEPORT"])

@@ -1,0 +1,93 @@
+"""What `acredssp serve` prints: a line when it listens, and a line for each handshake, for people or for scripts."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from time import monotonic
+
+from rich.console import Console
+from rich.markup import escape
+
+from acredssp.aio.report import HandshakeOutcome, HandshakeReport, Sparingly
+from acredssp.cli.arguments import Address
+from acredssp.cli.output import OutputError, abandon
+from acredssp.cli.render import label, printable
+from acredssp.cli.report import ServeReport, now, to_json
+from acredssp.cli.workers import Worker
+from acredssp.errors import CredSSPError
+
+__all__ = ["Lines"]
+
+
+class Lines:
+    """Prints a line a handshake, for people or for scripts."""
+
+    def __init__(
+        self, console: Console, warn: Callable[[str], None], *, as_json: bool, worker: Worker | None = None
+    ) -> None:
+        self._console = console
+        self._warn = warn
+        self._as_json = as_json
+        self._worker = worker
+        self._limited = Sparingly()
+        self._lost = 0
+        """Lines that could not be written since the last one that could."""
+
+    def listening(self, address: Address, pin: str) -> None:
+        """Say that we are ready; raises `OutputError` where nobody can be told."""
+        if self._as_json:
+            self._write(json.dumps({"listening": str(address), "peer_key_sha256": pin, "time": now()}))
+        else:
+            self._write(f"listening on [bold]{escape(str(address))}[/], key pin {pin}")
+
+    def handshake(self, report: HandshakeReport) -> None:
+        """Say how one handshake went: the server's `on_handshake`.
+
+        A load balancer's probe is none, and of the connections that a limit turns away one a second will do.
+        """
+        if report.outcome is HandshakeOutcome.NO_DATA:
+            return
+        if report.outcome is HandshakeOutcome.LIMITED and report.info is None and not self._limited.lets(monotonic()):
+            return
+        line = ServeReport.of(report, worker=self._worker.number if self._worker else None)
+        try:
+            self._write(to_json(line) if self._as_json else _sentence(line, report.error))
+        except OutputError as error:  # the reader has gone, or the disk is full: that is no reason to serve nobody
+            if not self._lost:
+                self._warn(f"{self._who()}{error}: serving goes on without a line for each handshake")
+            self._lost += 1
+        else:
+            if self._lost:
+                self._warn(f"{self._who()}the output can be written again: {self._lost} lines are lost")
+            self._lost = 0
+
+    def end(self) -> None:
+        """Drop what could not be written: that has been said already."""
+        if self._lost:
+            abandon()
+
+    def _who(self) -> str:
+        return f"worker {self._worker.number}: " if self._worker else ""
+
+    def _write(self, line: str) -> None:
+        with self._worker.turn() if self._worker else contextlib.nullcontext():
+            if self._as_json:
+                self._console.file.write(line + "\n")
+            else:
+                self._console.print(line, soft_wrap=True)
+            self._console.file.flush()
+
+
+def _sentence(line: ServeReport, error: CredSSPError | None) -> str:
+    name = line.principal or "nobody"
+    if line.account not in {None, name}:
+        name += f" ({line.account})"
+    who = f"{escape(printable(name))} from {escape(line.peer or 'somewhere')}"
+    if error is None:
+        what = f"{line.mechanism}, version {line.credssp_version}, delegated {line.delegated}"
+    else:
+        status = f", {line.nt_status}" if line.nt_status else ""
+        hint = f" ({printable(error.hint)})" if error.hint else ""
+        what = f"{printable(error.message)} at {line.stage}{status}{hint}"
+    where = f", worker {line.worker}" if line.worker else ""
+    return f"{label(line.result)} {who}: {escape(what)}, {line.elapsed_ms:.1f} ms{where}"

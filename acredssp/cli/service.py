@@ -1,0 +1,218 @@
+"""What is behind a logon at `acredssp serve`: one process's servers, and the protocols of the connections they let in.
+
+There is no desktop: with the carriage TLS a connection's protocol echoes what it receives, with RDP it closes the
+connection.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Final, Unpack
+
+from acredssp.aio.failures import FailureLimit
+from acredssp.aio.report import HandshakeReport
+from acredssp.aio.server import CredSSPServer
+from acredssp.aio.streams import ListenOptions, create_server
+from acredssp.aio.winbind import WinbindOracle, check_winbindd, machine_identity
+from acredssp.carriage.base import TLS, Carriage
+from acredssp.cli.arguments import Address
+from acredssp.cli.certificate import Certificate
+from acredssp.cli.domains import Domains
+from acredssp.cli.door import Accounts, Anybody, Refused, TicketHolders, WinbindUsers
+from acredssp.cli.outcome import UsageError, reason_of
+from acredssp.cli.users import Users
+from acredssp.config import ServerConfig
+from acredssp.credentials import Keytab
+from acredssp.errors import PolicyError
+from acredssp.hooks import LookupHook
+from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
+from acredssp.policy import Policy
+
+__all__ = ["Limits", "Serve", "Service"]
+
+_DRAIN: Final = 10.0
+"""Seconds that handshakes in flight get once we are told to stop."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The limits of one process on what its clients may take."""
+
+    handshakes: int | None
+    """The most handshakes at a time; None for no limit."""
+    per_source: int | None
+    """The most handshakes at a time from one source; None for no limit."""
+    failures: FailureLimit | None
+    """How many wrong passwords a source may send for an account; None for no limit."""
+    handshake_timeout: float
+    """Seconds for one handshake."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Serve:
+    """What a server does."""
+
+    address: Address
+    """The address to listen on; port 0 for any free port."""
+    accounts: Users | WinbindOracle | None
+    """None where nobody logs on by NTLM."""
+    keytab: Keytab | None
+    """None where nobody logs on by Kerberos."""
+    realms: Sequence[str]
+    """The realms whose tickets are taken."""
+    refuse: Sequence[str]
+    """The accounts that are turned away after their logon, as `Refused` reads them."""
+    certificate: Certificate
+    carriage: Carriage
+    policy: Policy
+    limits: Limits
+    as_json: bool
+
+    def config(self) -> ServerConfig:
+        """Make the server's configuration; raises `UsageError` if the certificate or winbind cannot be used."""
+        accounts = self.accounts
+        if isinstance(accounts, WinbindOracle):
+            identity = self._machine(accounts)
+            netbios, dns = identity.netbios_domain, identity.dns_domain
+            known = WinbindUsers(accounts, Domains({dns: netbios} if netbios and dns else {}))
+            return dataclasses.replace(self._server_config(known, known.lookup), identity=identity)
+        if accounts is None:
+            return self._server_config(Anybody(), None)
+        return self._server_config(accounts, accounts.lookup)
+
+    def _machine(self, winbind: WinbindOracle) -> NTLMIdentity:
+        try:
+            identity = machine_identity(winbind.command, winbind.timeout)
+            check_winbindd(winbind.command, identity, winbind.timeout)
+        except OSError as error:
+            reason = f"{winbind.command[0]}: {reason_of(error)}" if error.errno else str(error)
+            raise UsageError(f"cannot ask winbind: {reason}") from None
+        return identity
+
+    def _server_config(self, accounts: Accounts, lookup: LookupHook | None) -> ServerConfig:
+        by_ticket = TicketHolders(accounts, self.realms).authorize if self.keytab is not None else None
+        try:
+            return self.certificate.server_config(
+                self.policy,
+                lookup=lookup,
+                keytab=self.keytab,
+                authorize=by_ticket,
+                admit=Refused(self.refuse, accounts).admit,
+            )
+        except PolicyError as error:
+            raise UsageError(str(error)) from None
+        except ValueError:
+            raise UsageError(f"nobody can log on by {self.policy.mechanism.value} with what is given") from None
+
+
+class Service:
+    """The servers of one process, and what is behind them.
+
+    Args:
+        task: What the server does.
+        config: The server's configuration, of `task`.
+        on_handshake: Called with the report of each handshake.
+    """
+
+    def __init__(self, task: Serve, config: ServerConfig, on_handshake: Callable[[HandshakeReport], None]) -> None:
+        self._task = task
+        self._config = config
+        self._on_handshake = on_handshake
+        self._applications = _Applications(echo=isinstance(task.carriage, TLS))
+        self._servers: list[CredSSPServer] = []
+
+    async def listen(
+        self, host: str | None = None, port: int | None = None, **options: Unpack[ListenOptions]
+    ) -> CredSSPServer:
+        """Accept connections, from an address or a socket; raises OSError."""
+        limits = self._task.limits
+        server = await create_server(
+            self._applications.new,
+            host,
+            port,
+            config=self._config,
+            carriage=self._task.carriage,
+            handshake_timeout=limits.handshake_timeout,
+            max_handshakes=limits.handshakes,
+            max_handshakes_per_source=limits.per_source,
+            max_failures=limits.failures,
+            on_handshake=self._on_handshake,
+            **options,
+        )
+        self._servers.append(server)
+        return server
+
+    async def drain(self) -> None:
+        """Accept no more, let the handshakes in flight end, and close what is established."""
+        for server in self._servers:
+            server.close()
+        self._applications.close()
+        try:
+            async with asyncio.timeout(_DRAIN):
+                await self._ended()
+        except TimeoutError:
+            for server in self._servers:
+                server.abort_clients()
+            await self._ended()
+        if isinstance(self._task.accounts, WinbindOracle):
+            await self._task.accounts.aclose()
+
+    async def _ended(self) -> None:
+        for server in self._servers:
+            await server.wait_closed()
+
+
+class _Applications:
+    """What is behind the logons: makes the protocols, and closes their connections when the server stops."""
+
+    def __init__(self, *, echo: bool) -> None:
+        self._echo = echo
+        self._open: set[asyncio.Transport] = set()
+        self._closing = False
+
+    def new(self) -> asyncio.Protocol:
+        """Make the protocol of one connection."""
+        return _Application(self)
+
+    def made(self, transport: asyncio.Transport) -> None:
+        """Take a connection in, or close it if there is nothing more to do with it."""
+        if self._closing or not self._echo:
+            transport.close()
+        else:
+            self._open.add(transport)
+
+    def lost(self, transport: asyncio.Transport) -> None:
+        """Forget a connection."""
+        self._open.discard(transport)
+
+    def close(self) -> None:
+        """Close every connection, and those to come."""
+        self._closing = True
+        for transport in [*self._open]:
+            transport.close()
+
+
+class _Application(asyncio.Protocol):
+    """Sends back what comes; reads no faster than the peer does."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, applications: _Applications) -> None:
+        self._applications = applications
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._applications.made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def pause_writing(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it ended
+        self._applications.lost(self._transport)
