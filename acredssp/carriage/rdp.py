@@ -135,6 +135,10 @@ class RDP:
     none. `dataclasses.replace()` makes a carriage with another one for each connection."""
     request_flags: RequestFlags = _NO_FLAGS
     """Client: what to ask for besides the mode that what is delegated takes, which is asked for anyway."""
+    request: ConnectionRequest | None = None
+    """Client, of a gateway: the Connection Request of the gateway's own client, which the target gets with the whole
+    cookie or routing token, correlation id and flags. `requested_protocols` alone is the gateway's own. Takes the place
+    of `cookie`, `routing_token`, `correlation_id` and `request_flags`; None for a request of these."""
     response_flags: ResponseFlags = (
         ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | ResponseFlags.RESTRICTED_ADMIN_MODE_SUPPORTED
     )
@@ -150,7 +154,9 @@ class RDP:
         expect("correlation_id", self.correlation_id, bytes, None)
         expect("request_flags", self.request_flags, RequestFlags)
         expect("response_flags", self.response_flags, ResponseFlags)
+        expect("request", self.request, ConnectionRequest, None)
         expect_callable("route", self.route)
+        self._check_beside_request()
         if self.cookie and self.routing_token:
             raise ValueError("cookie and routing_token: expected one of them, got both")
         try:
@@ -158,11 +164,21 @@ class RDP:
         except LocalProtocolError as error:
             raise ValueError(error.message) from None
 
+    def _check_beside_request(self) -> None:
+        """Refuse two sources of the same thing."""
+        for name in ("cookie", "routing_token", "correlation_id", "request_flags"):
+            if self.request is not None and getattr(self, name) not in {"", None, _NO_FLAGS}:
+                raise ValueError(f"request and {name}: expected one of them, got both")
+
     def new_request(self, flags: RequestFlags) -> ConnectionRequest:
         """Make the Connection Request that a client opens with, with these flags."""
         protocols = Protocols.SSL | Protocols.HYBRID
+        if self.hybrid_ex:
+            protocols |= Protocols.HYBRID_EX
+        if self.request is not None:
+            return dataclasses.replace(self.request, requested_protocols=protocols, flags=self.request.flags | flags)
         return ConnectionRequest(
-            requested_protocols=protocols | Protocols.HYBRID_EX if self.hybrid_ex else protocols,
+            requested_protocols=protocols,
             flags=flags,
             cookie=self.cookie[:_MAX_COOKIE] or None,
             routing_token=self.routing_token or None,

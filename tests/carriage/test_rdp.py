@@ -1,5 +1,6 @@
 """The RDP sequence: X.224 in clear, TLS, CredSSP, early user authorization; scripted mechanisms, real TLS."""
 
+import dataclasses
 import pathlib
 
 import pytest
@@ -107,8 +108,58 @@ def test_a_routing_token_is_sent_in_place_of_a_cookie_and_the_server_sees_the_wh
 
 
 @pytest.mark.parametrize(
+    "client_request",
+    [
+        ConnectionRequest(),
+        ConnectionRequest(cookie="a.name.that.is.long"),
+        ConnectionRequest(routing_token=TOKEN, requested_protocols=Protocols.SSL | Protocols.HYBRID | Protocols.RDSTLS),
+        ConnectionRequest(
+            cookie="\udcff",
+            requested_protocols=Protocols.HYBRID,
+            flags=RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED | RequestFlags(0x40),
+            correlation_id=bytes(range(1, 13)) + b"abcd",
+        ),
+    ],
+)
+@pytest.mark.parametrize("hybrid_ex", [False, True])
+def test_a_gateway_sends_its_clients_request_on_whole_with_protocols_of_its_own(client_request, hybrid_ex):
+    # Twice over the wire, as it comes to a gateway and goes to the target.
+    if client_request.requested_protocols is not None:
+        client_request = ConnectionRequest.decode(client_request.encode())
+    carriage = RDP(request=client_request, hybrid_ex=hybrid_ex)
+    sent = ConnectionRequest.decode(initiator(carriage).step().output)
+    protocols = Protocols.SSL | Protocols.HYBRID
+    protocols = protocols | Protocols.HYBRID_EX if hybrid_ex else protocols
+    assert sent == dataclasses.replace(client_request, requested_protocols=protocols)
+
+
+def test_a_gateway_asks_besides_for_the_mode_that_what_it_delegates_takes():
+    request = ConnectionRequest(requested_protocols=Protocols.HYBRID, flags=RequestFlags(0x40))
+    sent = RDP(request=request).new_request(RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED)
+    assert sent.flags == RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED | RequestFlags(0x40)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"cookie": "bob"},
+        {"routing_token": TOKEN},
+        {"correlation_id": b"\x01" * 16},
+        {"correlation_id": b""},
+        {"request_flags": RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED},
+    ],
+)
+def test_a_request_takes_the_place_of_the_options_it_has_itself(option):
+    with pytest.raises(ValueError, match=f"request and {next(iter(option))}: expected one of them, got both"):
+        RDP(request=ConnectionRequest(), **option)
+
+
+@pytest.mark.parametrize(
     "options",
     [
+        {"request": ConnectionRequest(cookie="x" * 300)},
+        {"request": ConnectionRequest(cookie="bob", routing_token=TOKEN)},
+        {"request": ConnectionRequest(requested_protocols=Protocols.HYBRID, correlation_id=bytes(16))},
         {"routing_token": TOKEN, "cookie": "bob"},
         {"routing_token": "two\r\nlines"},
         {"routing_token": "\x1btoken"},
@@ -135,6 +186,7 @@ def test_a_request_that_cannot_be_written_is_refused_when_the_carriage_is_made(o
         {"hybrid_ex": "yes"},
         {"request_flags": 1},
         {"response_flags": 1},
+        {"request": b"0300"},
     ],
 )
 def test_an_option_of_another_type_is_refused_by_its_name(options):
