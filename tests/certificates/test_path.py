@@ -33,11 +33,11 @@ def twins(count, **changes):
     return [Made("twin", ca=True, key=shared_key("ec", "twin"), serial=1000 + n, **changes) for n in range(count)]
 
 
-def ladder(height, width):
+def ladder(height, width, kind="ec"):
     """`width` authorities of one name on each of `height` levels, with keys that differ: `width ** height` paths."""
     levels, by = [], None
     for level in range(height):
-        key = shared_key("ec", f"level {level}")
+        key = shared_key(kind, f"level {level}" if kind == "ec" else "all")  # of other kinds one, which takes less time
         levels += [
             made := Made(f"level {level}", by=by, ca=True, key=key, serial=50 * level + n + 1) for n in range(width)
         ]
@@ -116,6 +116,27 @@ def test_the_bound_of_signatures_is_a_refusal_of_its_own(signatures, monkeypatch
     assert judgement.verdict is Verdict.UNTRUSTED
     assert "more than 5 signatures" in judgement.reason
     assert len(signatures) == 5
+
+
+@pytest.mark.parametrize(
+    ("key", "most"),
+    [("ec", 50), ("rsa", 50), ("p384", 16), ("p521", 16), ("brainpool", 10), ("rsa with a long exponent", 10)],
+)
+def test_signatures_that_take_long_count_as_several(key, most, signatures):
+    """A stranger chooses the keys."""
+    assert judge(ladder(3, 3, key)).verdict is Verdict.UNTRUSTED
+    assert len(signatures) == min(most, 39)  # paths of 3, 3 * 3 and 3 * 3 * 3 authorities
+
+
+@pytest.mark.parametrize("key", ["brainpool", "p521", "rsa with a long exponent"])
+def test_the_longest_chain_is_within_the_bound_whatever_its_keys(key, signatures):
+    by = ROOT
+    links = [
+        by := Made(f"level {number}", by=by, ca=True, key=shared_key(key, "all"))
+        for number in range(path.MOST_CERTIFICATES - 1)
+    ]
+    assert judge([Made("server", by=by), *reversed(links)]).trusted
+    assert len(signatures) == path.MOST_CERTIFICATES
 
 
 def test_a_path_among_cross_signed_twins_is_found_within_the_bound(signatures):

@@ -3,6 +3,7 @@
 import datetime as dt
 import functools
 import ipaddress
+import math
 
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
@@ -23,7 +24,9 @@ KINDS_OF_KEY = {
     "p192": lambda: ec.generate_private_key(ec.SECP192R1()),
     "p384": lambda: ec.generate_private_key(ec.SECP384R1()),
     "p521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "brainpool": lambda: ec.generate_private_key(ec.BrainpoolP512R1()),
     "rsa": lambda: rsa.generate_private_key(65537, 2048),
+    "rsa with a long exponent": lambda: with_long_exponent(shared_key("rsa")),
     "rsa1024": lambda: rsa.generate_private_key(65537, 1024),  # noqa: S505 - to see it refused
     "ed25519": ed25519.Ed25519PrivateKey.generate,
     "ed448": ed448.Ed448PrivateKey.generate,
@@ -43,6 +46,17 @@ _WEAK = {
 def shared_key(kind, number=0):
     """A key that tests share; keys of RSA take long to make."""
     return KINDS_OF_KEY[kind]()
+
+
+def with_long_exponent(key):
+    """The same modulus of RSA with a public exponent of 64 bits."""
+    numbers = key.private_numbers()
+    p, q, modulus = numbers.p, numbers.q, numbers.public_numbers.n
+    totient = (p - 1) * (q - 1)
+    exponent = next(e for e in range(2**64 - 1, 0, -2) if math.gcd(e, totient) == 1)
+    d = pow(exponent, -1, totient)
+    public = rsa.RSAPublicNumbers(exponent, modulus)
+    return rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), numbers.iqmp, public).private_key()
 
 
 def common_name(name):
