@@ -92,7 +92,8 @@ def expect_host_name(name: str, value: str) -> None:
         TypeError: It is no text.
         ValueError: Neither DNS nor TLS can ask for it.
     """
-    expect(name, value, str)
+    if not isinstance(value, str):
+        expect(name, value, str)
     if not _is_host_name(value):
         raise ValueError(f"{name}: expected the name of a host or an ip address, got {_short(value)}")
 
@@ -119,8 +120,9 @@ def expect_target_name(name: str, value: str) -> None:
         TypeError: It is no text.
         ValueError: It is none of them.
     """
-    expect(name, value, str)
-    if value and not _is_host_name(value) and not _is_host_with_port(value):
+    if not isinstance(value, str):
+        expect(name, value, str)
+    if not _is_target_name(value):
         expect_service_name(name, value)
 
 
@@ -141,6 +143,11 @@ def _is_ipv6_address(value: str) -> bool:
         ipaddress.IPv6Address(value)
         return True
     return False
+
+
+@functools.lru_cache(maxsize=256)
+def _is_target_name(value: str) -> bool:
+    return not value or _is_host_name(value) or _is_host_with_port(value) or _is_service_name(value)
 
 
 @functools.lru_cache(maxsize=256)

@@ -180,8 +180,6 @@ class SecurityContext:
         self._max_fragment = tls_record.MAX_FRAGMENT
         self._record_credit = _MOST_SMALL_RECORDS * _SMALLEST_FRAGMENT
         """Bytes by which the peer's records may still fall short of the smallest fragment that TLS can agree on."""
-        self._counted = 0
-        """Bytes of records that were counted with the flight in front of them, and are still to be taken."""
         self._plaintext = bytearray()
         """What came of a TSRequest that is not whole; in the end, what came behind the last one."""
         self._farewell = self._last_token = b""
@@ -190,8 +188,8 @@ class SecurityContext:
         self._own_certificate: OwnCertificate | None = None
         """Server: the certificate of that context when the connection was made, which OpenSSL keeps for it."""
         if tls is not None and self._client is None:
-            self._own_context = tls.context
-            self._own_certificate = remembered(tls.context)
+            self._own_context = context = tls.context
+            self._own_certificate = remembered(context)
         if tls is None:
             if public_key == b"" or (public_key is None and self._client is None):
                 raise ValueError("the bare shape needs the server's public key: without one nothing is bound")
@@ -332,10 +330,7 @@ class SecurityContext:
         """
         self._record_credit += size - count * _SMALLEST_FRAGMENT
         if self._record_credit < 0:
-            raise LimitExceeded(
-                f"the peer cut what it sent into too many tls records: before the handshake ends, at most "
-                f"{_MOST_SMALL_RECORDS} may come, and one more for every {_SMALLEST_FRAGMENT} bytes"
-            )
+            _refuse_records()
 
     def receive_eof(self, hint: str | None = OTHER_SIDE_RDP) -> NoReturn:
         """Note that the transport ended before the context was established.
@@ -549,22 +544,31 @@ class SecurityContext:
                     return StepResult.unfinished(end - size, size, taken)
                 if not left:
                     return StepResult(_CONTINUE, extra=size - taken)
-            if self._counted:
-                self._counted -= end - taken
-            else:
-                self.count_records(count, end - taken)
+            # What `count_records` does, whose frame would cost more than its work.
+            self._record_credit += end - taken - count * _SMALLEST_FRAGMENT
+            if self._record_credit < 0:
+                _refuse_records()
             left -= count
             records = data[taken:end]
             if shaking:
                 answer = self._shake_hands(tls, records)
                 if self.handshake.state is not _TLS:
-                    self._counted = tls.give_back()
-                    end -= self._counted
+                    end -= self._give_back(tls, records)
             else:
                 answer = self._take_record(tls, records)
             taken = end
             if answer is not None:
                 return self._result(answer, size - taken)
+
+    def _give_back(self, tls: TLSSession, flight: Buffer) -> int:
+        """Return how many bytes at the end of a flight TLS has left, and take back that their records were counted."""
+        left = tls.give_back()
+        start = len(flight) - left
+        self._record_credit -= left
+        while start < len(flight):
+            start = tls_record.record_end(flight, start)
+            self._record_credit += _SMALLEST_FRAGMENT
+        return left
 
     def _result(self, answer: Answer, extra: int) -> StepResult:
         if not isinstance(answer, bytes):
@@ -583,6 +587,13 @@ class SecurityContext:
             self.trailing_data = bytes(self._plaintext)
             self._plaintext.clear()
         return StepResult(_OK, output, 0, extra)
+
+
+def _refuse_records() -> NoReturn:
+    raise LimitExceeded(
+        f"the peer cut what it sent into too many tls records: before the handshake ends, at most "
+        f"{_MOST_SMALL_RECORDS} may come, and one more for every {_SMALLEST_FRAGMENT} bytes"
+    )
 
 
 def _alert_for(error: CredSSPError) -> int:

@@ -16,6 +16,7 @@
 Everything here is secret or close to it: no repr shows a content, no error text quotes one.
 """
 
+import codecs
 import dataclasses
 from collections.abc import Callable
 from typing import Final, Self, TypeAlias, assert_never
@@ -80,7 +81,7 @@ class UnicodeString(str):
             wire = value.wire
         else:
             wire = value.encode("utf-16-le", "surrogatepass") if isinstance(value, str) else bytes(value)
-        text = str.__new__(cls, wire[: len(wire) & ~1].decode("utf-16-le", "surrogatepass").rstrip("\0"))
+        text = str.__new__(cls, codecs.utf_16_le_decode(wire[: len(wire) & ~1], "surrogatepass", True)[0].rstrip("\0"))
         text.wire = wire
         return text
 
