@@ -18,6 +18,11 @@ _MOST_SIGNED: Final = 0x7FFFFFFF
 _RANGE: Final = 1 << 32
 
 
+_NUMBERS: Final = (int, float)
+"""What a status is compared with. `float` would compare the unsigned number, which is never
+negative. With a float in front it does all the same: nobody else is asked then."""
+
+
 class OpenEnum(enum.IntEnum):
     """A 32-bit enum that also holds values without a name, and that is ordered as a signed integer.
 
@@ -58,23 +63,23 @@ class OpenEnum(enum.IntEnum):
         value = self._value_
         return value if value <= _MOST_SIGNED else value - _RANGE
 
-    def _order(self, other: int) -> int:
+    def _order(self, other: float) -> float:
         """Return less than 0, 0, or more than 0: on which side of `other` this one stands."""
         if isinstance(other, OpenEnum):
             return self.signed - other.signed
         return (self.signed if other <= _MOST_SIGNED else self._value_) - other
 
-    def __lt__(self, other: int) -> bool:
-        return self._order(other) < 0 if isinstance(other, int) else NotImplemented
+    def __lt__(self, other: float) -> bool:
+        return self._order(other) < 0 if isinstance(other, _NUMBERS) else NotImplemented
 
-    def __le__(self, other: int) -> bool:
-        return self._order(other) <= 0 if isinstance(other, int) else NotImplemented
+    def __le__(self, other: float) -> bool:
+        return self._order(other) <= 0 if isinstance(other, _NUMBERS) else NotImplemented
 
-    def __gt__(self, other: int) -> bool:
-        return self._order(other) > 0 if isinstance(other, int) else NotImplemented
+    def __gt__(self, other: float) -> bool:
+        return self._order(other) > 0 if isinstance(other, _NUMBERS) else NotImplemented
 
-    def __ge__(self, other: int) -> bool:
-        return self._order(other) >= 0 if isinstance(other, int) else NotImplemented
+    def __ge__(self, other: float) -> bool:
+        return self._order(other) >= 0 if isinstance(other, _NUMBERS) else NotImplemented
 
 
 class SecurityStatus(OpenEnum):

@@ -130,6 +130,16 @@ def test_a_status_and_a_signed_number_compare_as_signed_numbers(enum, compare):
 
 @ENUMS
 @pytest.mark.parametrize("compare", COMPARISONS)
+def test_a_status_compares_with_a_float_as_with_a_whole_number(enum, compare):
+    for number, bound in itertools.product(NUMBERS, (-0.5, 0.0, 0.5, float(0x80000000), float("inf"), float("-inf"))):
+        expected = compare(signed(number) if bound < 0x80000000 else number, bound)
+        assert compare(enum(number), bound) is expected, (hex(number), bound)
+    assert not compare(enum(0x8009030C), float("nan"))
+    assert enum(0x8009030C) < 0.0
+
+
+@ENUMS
+@pytest.mark.parametrize("compare", COMPARISONS)
 def test_a_status_and_an_unsigned_number_compare_as_unsigned_numbers(enum, compare):
     for number, bound in itertools.product(NUMBERS, [0x80000000, 0x80090300, 0x8009030C, 0xFFFFFFFF, 1 << 32]):
         assert compare(enum(number), bound) is compare(number, bound), (hex(number), hex(bound))
