@@ -74,6 +74,7 @@ REQUESTS = {MechanismChoice.NTLM: 5, MechanismChoice.NEGOTIATE: 7}
 """The TSRequests of both sides that follow."""
 
 
+@pytest.mark.requirement("tls.turns")
 def test_a_logon_takes_one_flight_a_turn(tls, mechanism):
     policy = policy_of(tls, mechanism=mechanism)
     client, server = client_side(policy), server_side(policy)
@@ -133,6 +134,7 @@ def at_finished(policy, **kwargs) -> tuple[Side, Side, bytes]:
     return client, server, token
 
 
+@pytest.mark.requirement("tls.turns")
 def test_a_client_takes_an_empty_token_for_its_turn(policy_tls13):
     client = client_side(policy_tls13)
     server = server_config(policy_tls13).new_context()  # sends no ticket
@@ -189,6 +191,7 @@ def test_a_refusal_takes_the_ticket_along(policy_tls13):
 # --- tickets ---
 
 
+@pytest.mark.requirement("tls.turns")
 @pytest.mark.parametrize("usual", [0, 2])
 def test_the_number_of_tickets_holds_for_that_connection_alone(policy_tls13, usual):
     ssl_context = tls_config.server_context_from_pem(policy_tls13, *pem())
@@ -261,6 +264,7 @@ def replayed(policy: Policy, count: int) -> tuple[Side, Side, list[bytes]]:
     return client, server, [token for _, token in itertools.islice(take_turns(client, server), count + 1)]
 
 
+@pytest.mark.requirement("tls.whole-tokens")
 @pytest.mark.parametrize("place", range(9))
 @pytest.mark.parametrize("left", [1, 4, 5, -1])
 def test_a_token_that_ends_in_the_middle_of_a_record_is_refused(policy, place, left):
@@ -329,11 +333,13 @@ def test_a_message_over_several_records_is_taken_from_one_token(target):
     assert not result.extra
 
 
+@pytest.mark.requirement("tls.whole-tokens")
 def test_a_message_over_several_tokens_is_refused(target):
     with pytest.raises(RemoteProtocolError, match="in the middle of a TSRequest"):
         target.context.step(target.seal(MESSAGE[:7]))
 
 
+@pytest.mark.requirement("tls.whole-tokens")
 def test_two_messages_in_one_token_are_refused(target):
     with pytest.raises(RemoteProtocolError, match="bytes behind a TSRequest in one token"):
         target.context.step(target.seal(MESSAGE) + target.seal(MESSAGE))

@@ -92,6 +92,7 @@ def their_word(acceptor, mechanism, password=PASSWORD):
 
 
 @needs_requests_credssp
+@pytest.mark.requirement("tls.turns")
 def test_requests_credssp_logs_on_and_seals_bodies(server_policy, tls, mechanism):
     with accepting(free_port(), server_config(server_policy), answer_of_server) as acceptor:
         word = their_word(acceptor, mechanism)
@@ -127,6 +128,7 @@ def their_server(mechanism, tickets):
     return spnego.server(protocol="credssp", credssp_negotiate_context=inner, credssp_tls_context=tls)
 
 
+@pytest.mark.requirement("tls.turns")
 def test_pyspnegos_client_logs_on_without_an_empty_token(server_policy, mechanism):
     client, server = their_client(mechanism), server_side(server_policy)
     token = client.step()
@@ -140,6 +142,7 @@ def test_pyspnegos_client_logs_on_without_an_empty_token(server_policy, mechanis
     assert server.context.take_credentials() == TSPasswordCreds.of("CONTOSO", "alice", PASSWORD)
 
 
+@pytest.mark.requirement("tls.turns")
 @pytest.mark.parametrize("tickets", [0, 1, 2])
 def test_our_client_logs_on_to_pyspnego(tls, mechanism, tickets):
     version = VERSIONS[tls]
