@@ -28,7 +28,7 @@ LAYERS = (
 DOORS = {
     "arc4": ("mechanisms.ntlm",),
     "asn1crypto": ("wire",),
-    "asyncio": ("aio", "cli"),
+    "asyncio": ("aio", "cli", "sspi.streams"),
     "cryptography": (
         "wire",
         "mechanisms",

@@ -5,6 +5,9 @@ Each function has Microsoft's parameters in Microsoft's order, all of which may 
 the handle that it was given. What C passes by pointer is a small object that the caller makes and the call fills:
 `CredHandle()`, `CtxtHandle()`, `SecBufferDesc([...])`, `ContextAttributes()`, `TimeStamp()`.
 
+Beside Microsoft's functions stand two of our own, which make the calling loop: `establish` over a pair of asyncio's
+streams, and `SSPIContext` token by token. They raise a `CredSSPError` where a function fails.
+
 Every constant is here in full, `ISC_REQ_DELEGATE`, and as a member, `ISC_REQ.DELEGATE`. `from acredssp.sspi import *`
 gives the names that a C file has after its includes: functions and structures, with and without a W, constants, names
 of packages, and every status as `SEC_E_OK`.
@@ -49,8 +52,10 @@ from acredssp.sspi.lifetime import ApplyControlToken, DeleteSecurityContext
 from acredssp.sspi.macros import FAILED, SEC_SUCCESS, SUCCEEDED, SecInvalidateHandle, SecIsValidHandle
 from acredssp.sspi.messages import DecryptMessage, EncryptMessage
 from acredssp.sspi.packages import EnumerateSecurityPackages, FreeContextBuffer, QuerySecurityPackageInfo
+from acredssp.sspi.sspi_context import SSPIContext
 from acredssp.sspi.statuses import *  # noqa: F403 - the names of SecurityStatus, and nothing else
 from acredssp.sspi.steps import AcceptSecurityContext, InitializeSecurityContext
+from acredssp.sspi.streams import establish
 from acredssp.sspi.structures import (
     CERT_TRUST_STATUS,
     CREDSSP_CRED,
@@ -571,6 +576,7 @@ __all__ = [
     "QuerySecurityPackageInfo",
     "QuerySecurityPackageInfoW",
     "RevertSecurityContext",
+    "SSPIContext",
     "SecBuffer",
     "SecBufferDesc",
     "SecInvalidateHandle",
@@ -607,5 +613,6 @@ __all__ = [
     "SetCredentialsAttributesW",
     "TimeStamp",
     "VerifySignature",
+    "establish",
     "unpack_credentials",
 ]

@@ -321,18 +321,18 @@ class Deadlines:
     FAR = 3600.0
 
     def __init__(self, monkeypatch):
-        self._limits, self._timeout_at = [], asyncio.timeout_at
+        self.limits, self._timeout_at = [], asyncio.timeout_at
         monkeypatch.setattr(asyncio, "timeout_at", self._noting)
 
     def _noting(self, when):
         limit = self._timeout_at(when)
         if when > asyncio.get_running_loop().time() + self.FAR / 2:
-            self._limits.append(limit)
+            self.limits.append(limit)
         return limit
 
     def come(self):
         """Let the deadline of the one such handshake be now."""
-        (limit,) = self._limits
+        (limit,) = self.limits
         limit.reschedule(asyncio.get_running_loop().time())
 
 

@@ -1,0 +1,158 @@
+"""The SSPI functions over a connection of asyncio: the calling loop, awaited until there is a context.
+
+`establish` calls InitializeSecurityContext or AcceptSecurityContext, sends what is in the TOKEN buffer, and reads what
+SECBUFFER_MISSING asks for after SEC_E_INCOMPLETE_MESSAGE: first the header of a record, then the rest of it. MISSING
+never reaches past the record in hand, so not one byte behind the handshake is taken out of the reader, whatever the
+reader has read ahead.
+
+Who calls: applications.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from typing import Final, NoReturn
+
+from acredssp.aio.driver import check_in_time, deadline_in
+from acredssp.errors import CredSSPError, HandshakeTimeout
+from acredssp.policy import Policy
+from acredssp.sspi.arguments import expect
+from acredssp.sspi.constants import CREDSSP_NAME, TS_SSP_NAME
+from acredssp.sspi.context import EstablishState
+from acredssp.sspi.credentials import AuthData, FreeCredentialsHandle
+from acredssp.sspi.handles import CredHandle, CtxtHandle
+from acredssp.sspi.sspi_context import SSPIContext, credentials_for
+
+__all__ = ["establish"]
+
+_FAREWELL_GRACE: Final = 1.0
+"""Seconds that a peer gets to take the last token: some 100 bytes, so only a peer that reads nothing needs any."""
+
+_SILENT_SERVER: Final = "a server of RDP answers TLS only after the X.224 negotiation, which the caller has to make"
+
+
+async def establish(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    credential: CredHandle | AuthData,
+    target: str | None = None,
+    *,
+    package: str = CREDSSP_NAME,
+    fContextReq: int | None = None,
+    handshake_timeout: float | None = None,
+) -> CtxtHandle:
+    """Establish a context over a pair of streams, and return its handle.
+
+    What the peer sends behind the handshake stays in `reader`. The streams still carry ciphertext: EncryptMessage and
+    DecryptMessage protect the data. Delete the handle with DeleteSecurityContext.
+
+    Args:
+        reader: The peer's bytes. What it has read ahead counts.
+        writer: Takes the tokens.
+        credential: A `CredHandle`; or pAuthData of AcquireCredentialsHandle, for this one handshake.
+        target: Whom a client wants to reach, as pszTargetName: `TERMSRV/host`. None makes us the server.
+        package: The package that pAuthData is for. `TSSSP` is CredSSP without its TLS: the streams are then those of a
+            TLS connection, whose certificate a client takes from `writer`.
+        fContextReq: `ISC_REQ` or `ASC_REQ` flags. None for all that CredSSP offers: a client delegates its credentials,
+            to a server that is proven by its certificate or by Kerberos and to no other (MUTUAL_AUTH).
+        handshake_timeout: Seconds; None for the policy's of the credentials.
+
+    Raises:
+        CredSSPError: The handshake failed, with `security_status` as the function gave it. The peer was sent the token
+            that says so, and the connection is closed. `HandshakeTimeout` after the deadline, `PeerClosed` where the
+            peer left.
+        asyncio.CancelledError: The task was cancelled. The connection is closed at once.
+        TypeError: An argument has a wrong type. The connection is closed.
+    """
+    expect("reader", reader, asyncio.StreamReader)
+    expect("writer", writer, asyncio.StreamWriter)
+    try:
+        if isinstance(credential, CredHandle):
+            return await _establish(reader, writer, credential, target, fContextReq, handshake_timeout)
+        own = await credentials_for(credential, package, client=target is not None)
+        try:
+            return await _establish(reader, writer, own, target, fContextReq, handshake_timeout)
+        finally:
+            await FreeCredentialsHandle(own)
+    except BaseException:
+        writer.transport.abort()
+        raise
+
+
+async def _establish(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    credential: CredHandle,
+    target: str | None,
+    flags: int | None,
+    seconds: float | None,
+) -> CtxtHandle:
+    certificate = _certificate_below(writer) if credential.state.package == TS_SSP_NAME else None
+    context = SSPIContext(credential, target, fContextReq=flags, server_certificate=certificate)
+    deadline = deadline_in(_time_limit(credential, target) if seconds is None else seconds)
+    try:
+        try:
+            async with asyncio.timeout_at(deadline) as limit:
+                await _exchange(context, reader, writer, limit)
+        except TimeoutError as error:
+            if isinstance(error, CredSSPError):
+                raise
+            raise HandshakeTimeout("the handshake did not end before its deadline") from None
+    except BaseException as error:
+        await context.close()
+        if isinstance(error, CredSSPError):
+            await _say_goodbye(writer, context.error_token)
+        raise
+    return context.handle
+
+
+async def _exchange(
+    context: SSPIContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: asyncio.Timeout
+) -> None:
+    """Call, send and read until there is a context."""
+    received = b""
+    while True:
+        token = await context.step(received)
+        check_in_time(limit)
+        try:
+            if token:
+                writer.write(token)
+                await writer.drain()
+            if context.complete:
+                return
+            received = await reader.readexactly(context.missing)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            _note_end(context, error)
+
+
+def _note_end(context: SSPIContext, error: Exception) -> NoReturn:
+    """Raise what it means that the connection ended now."""
+    state = context.handle.referent
+    assert isinstance(state, EstablishState)
+    try:
+        state.context.receive_eof(_SILENT_SERVER)
+    except CredSSPError as reason:
+        raise reason from (error if isinstance(error, OSError) else None)
+
+
+async def _say_goodbye(writer: asyncio.StreamWriter, token: bytes) -> None:
+    """Send the last token, and close. A peer that does not take it does not hold us up."""
+    with contextlib.suppress(OSError):  # TimeoutError is one
+        async with asyncio.timeout(_FAREWELL_GRACE):
+            if token and not writer.is_closing():
+                writer.write(token)
+            writer.close()
+            await writer.wait_closed()
+
+
+def _certificate_below(writer: asyncio.StreamWriter) -> bytes | None:
+    """Return the certificate (DER) that the peer of a TLS connection has shown; None without one."""
+    tls = writer.get_extra_info("ssl_object")
+    return tls.getpeercert(binary_form=True) if isinstance(tls, ssl.SSLObject) else None
+
+
+def _time_limit(credential: CredHandle, target: str | None) -> float:
+    """Return the time limit that the credentials' policy sets."""
+    state = credential.state
+    config = state.client if target is not None else state.server
+    return config.policy.handshake_timeout if config is not None else Policy().handshake_timeout
