@@ -3,6 +3,7 @@
 Every function raises `UsageError` for what it does not understand, and none quotes a secret in it.
 """
 
+import contextlib
 import dataclasses
 import enum
 import os
@@ -11,11 +12,13 @@ import re
 import ssl
 import stat
 import sys
+from collections.abc import Iterator
 from getpass import getpass
 from typing import Any, Final
 
 from acredssp.aio.failures import FailureLimit
-from acredssp.cli.outcome import UsageError
+from acredssp.arguments import expect_seconds
+from acredssp.cli.outcome import UsageError, unreadable
 from acredssp.credentials import AccountSecret, Credential, Keytab, NTHash, Password, TicketCache
 from acredssp.names import escape_principal, upper
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, OLDEST_VERSION, Policy
@@ -32,8 +35,10 @@ __all__ = [
     "failure_limit",
     "legacy_warning",
     "nt_hash",
+    "seconds",
     "tls_settings",
     "tls_warnings",
+    "values",
     "weak_certificates_warning",
 ]
 
@@ -192,8 +197,10 @@ class Secret:
         if len(given) - given.count(None) > 1:
             raise UsageError("expected one of -p, --password-stdin, --nt-hash, --ccache and --keytab, got more")
         if self.ccache is not None:
+            _check_readable("--ccache", self.ccache)
             return TicketCache("" if self.ccache == "default" else self.ccache, _principal(user, domain))
         if self.keytab is not None:
+            _check_readable("--keytab", self.keytab)
             return Keytab(self.keytab, _principal(user, domain))
         if user is None:
             raise UsageError("expected -u USER: only --ccache and --keytab work without it")
@@ -272,3 +279,37 @@ def failure_limit(text: str) -> FailureLimit | None:
         raise UsageError(
             f"--max-failures: expected N/MINUTES, such as 10/10, with at most 1440 minutes, or 0, got {text!r}"
         ) from None
+
+
+def _check_readable(option: str, name: str) -> None:
+    """See that a file of libkrb5's can be read.
+
+    What lies elsewhere (`KEYRING:`, `KCM:`, `default`) is libkrb5's to find.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    kind, colon, rest = name.partition(":")
+    if name == "default" or (colon and kind != "FILE"):
+        return
+    path = pathlib.Path(rest if colon else name)
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise unreadable(option, path, error) from None
+
+
+@contextlib.contextmanager
+def values() -> Iterator[None]:
+    """Make a value that cannot be a matter of the command line."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def seconds(option: str, value: float) -> float:
+    """Return a time if it ends; raises `UsageError` where it does not."""
+    with values():
+        expect_seconds(option, value)
+    return value

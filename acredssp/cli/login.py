@@ -7,7 +7,6 @@ import logging
 import pathlib
 import socket
 import time
-from collections.abc import Iterator
 from typing import Annotated, Any, cast
 
 import typer
@@ -272,7 +271,7 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     ] = None,
     policy_file: PolicyFile = None,
     carriage: WithCarriage = CarriageChoice.RDP,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for connecting and the handshake.")] = 30.0,
+    timeout: Annotated[float, typer.Option(help="Seconds for connecting and the handshake.")] = 30.0,
     log_level: WithLogLevel = LogLevel.WARNING,
     verbose: Verbose = False,
     as_json: AsJSON = False,
@@ -315,7 +314,7 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             carriage=_client_carriage(carriage, credential, load_balance_info),
             server_hostname=_server_hostname(server_name, address.host),
             spn=_spn(spn),
-            timeout=timeout,
+            timeout=arguments.seconds("--timeout", timeout),
         )
         if keylog is not None:
             log_keys(config.ssl_context, keylog)
@@ -384,7 +383,7 @@ def _client_carriage(choice: CarriageChoice, credential: Credential, load_balanc
 
 def _server_hostname(name: str | None, host: str) -> str:
     """Return the name if TLS can ask for it."""
-    with _values():
+    with arguments.values():
         expect_host_name("HOST", host)
         if name is not None:
             expect_host_name("--server-name", name)
@@ -394,18 +393,9 @@ def _server_hostname(name: str | None, host: str) -> str:
 def _spn(name: str | None) -> str | None:
     """Return the name if a service can have it."""
     if name is not None:
-        with _values():
+        with arguments.values():
             expect_service_name("--spn", name)
     return name
-
-
-@contextlib.contextmanager
-def _values() -> Iterator[None]:
-    """Make a value that cannot be a matter of the command line."""
-    try:
-        yield
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def _show_logon(out: Console, task: Login, report: LoginReport) -> None:

@@ -64,7 +64,9 @@ def result_of(error: CredSSPError | None) -> Result:
         case None:
             return Result.SUCCESS
         case AuthenticationError():
-            return Result.DENIED
+            # Where the kdc does not know the service, the server was never asked.
+            unknown = error.security_status is SecurityStatus.SEC_E_TARGET_UNKNOWN
+            return Result.PROTOCOL_ERROR if unknown else Result.DENIED
         case TLSError(security_status=SecurityStatus.SEC_E_LOGON_DENIED):  # the alert access_denied
             return Result.DENIED
         case HandshakeTimeout():

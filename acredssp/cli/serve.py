@@ -149,7 +149,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             "closed for as long. 0 for no limit.",
         ),
     ] = "10/10",
-    handshake_timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for one handshake.")] = 30.0,
+    handshake_timeout: Annotated[float, typer.Option(help="Seconds for one handshake.")] = 30.0,
     log_level: WithLogLevel = LogLevel.WARNING,
     verbose: Verbose = False,
     as_json: AsJSON = False,
@@ -200,11 +200,12 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
                 handshakes=max_handshakes or None,
                 per_source=max_per_source or None,
                 failures=arguments.failure_limit(max_failures),
-                handshake_timeout=handshake_timeout,
+                handshake_timeout=arguments.seconds("--handshake-timeout", handshake_timeout),
             ),
             as_json=as_json,
         )
         config = task.config()
+        _check_tickets(task, users)
         if keylog is not None:
             log_keys(config.ssl_context, keylog)
     warn_of(err, task.policy, keylog)
@@ -282,14 +283,20 @@ def _accounts(
     if users is not None:
         if ntlm_auth is not None:
             raise UsageError("--ntlm-auth needs --winbind")
-        known = Users.from_file(users)
-        if known.by_ticket_alone and not tickets:
-            raise UsageError("the users file has an empty SECRET, for a logon by ticket, which needs --keytab FILE")
-        return known
+        return Users.from_file(users)
     # Why a logon was refused, in the domain's own words: no client is told so much.
     logger = logging.getLogger("acredssp.winbind")
     logger.setLevel(min(logging.INFO, logging.getLogger("acredssp").level))
     return WinbindOracle(command=(ntlm_auth or "ntlm_auth",))
+
+
+def _check_tickets(task: Serve, users: pathlib.Path | None) -> None:
+    """Refuse a users file with logons that nobody can make. All else of the command line is right by then."""
+    if isinstance(task.accounts, Users) and task.accounts.by_ticket_alone is not None and task.keytab is None:
+        raise UsageError(
+            f"--users {users}: line {task.accounts.by_ticket_alone}: an empty SECRET is for a logon by Kerberos "
+            "ticket, which needs --keytab FILE"
+        )
 
 
 def _certificate(cert: pathlib.Path | None, key: pathlib.Path | None, host: str, key_type: KeyType) -> Certificate:

@@ -71,14 +71,17 @@ class Users:
     Args:
         domains: What the file says of domains.
         entries: One for each account.
-        everybody_of: The domains whose users all log on by ticket.
+        everybody: One for each domain whose users all log on by ticket.
     """
 
-    def __init__(self, domains: Domains, entries: list[_Entry], everybody_of: list[str]) -> None:
+    def __init__(self, domains: Domains, entries: list[_Entry], everybody: list[_Entry]) -> None:
         self._domains = domains
         # By plain tuples, which take no longer to be found than not to be.
         self._entries = {entry.account.key: entry for entry in entries}
-        self._everybody_of = {upper(domain) for domain in everybody_of}
+        self._everybody_of = {upper(entry.account.domain) for entry in everybody}
+        tickets = [entry.number for entry in (*entries, *everybody) if entry.secret is None]
+        self.by_ticket_alone: Final = min(tickets, default=None)
+        """The first line that is for logons by Kerberos alone; None where there is none."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -110,12 +113,7 @@ class Users:
                     raise UsageError(f"line {line.number}: the same account as in line {other.number}")
         everybody = [entry for entry in entries.values() if entry.account.user == _EVERYBODY]
         users = [entry for entry in entries.values() if entry.account.user != _EVERYBODY]
-        return cls(domains, users, [entry.account.domain for entry in everybody])
-
-    @property
-    def by_ticket_alone(self) -> bool:
-        """Whether some entry is for logons by Kerberos alone."""
-        return bool(self._everybody_of) or any(entry.secret is None for entry in self._entries.values())
+        return cls(domains, users, everybody)
 
     def knows(self, name: str) -> bool:
         r"""Whether a name means an account of this file: `USER` of any domain, `DOMAIN\USER` or `USER@SUFFIX`."""

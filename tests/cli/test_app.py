@@ -128,6 +128,8 @@ BAD_LOGINS = [
     ["h", "-u", "u", "-p", "c4nary", "--load-balance-info", "x", "--carriage", "tls"],
     ["h", "-u", "u", "-p", "c4nary", "--timeout", "0"],
     ["h", "-u", "u", "-p", "c4nary", "--timeout", "soon"],
+    ["h", "-u", "u", "-p", "c4nary", "--timeout", "nan"],
+    ["h", "-u", "u", "-p", "c4nary", "--timeout", "inf"],
     ["h", "-u", "u", "-p", "c4nary", "--no-such-option"],
 ]
 
@@ -327,3 +329,32 @@ def test_a_demo_that_makes_no_sense_is_a_usage_error(command):
     status, out, err = command("demo", "--count", "0", "--json")
     assert status == 2
     assert about_usage(out, DEMO_KEYS, "demo") in err
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["login", "h", "-u", "u", "-p", "p"], "--timeout"),
+        (["serve", "--users", "USERS"], "--handshake-timeout"),
+    ],
+)
+def test_a_time_that_never_ends_is_a_usage_error_that_says_what_came(command, users_file, words, option, value):
+    words = [users_file if word == "USERS" else word for word in words]
+    status, out, err = command(*words, option, value)
+    assert (status, out) == (2, "")
+    assert f"{option}: expected seconds above 0 and at most 1,000,000,000, got {value}" in err
+
+
+def test_a_users_file_for_tickets_without_a_keytab_names_its_line_after_all_other_faults(command, tmp_path):
+    users = tmp_path / "users"
+    users.write_text("C:alice:pw\nC:dave:\n")
+    users.chmod(0o600)
+    status, _, err = command("serve", "--users", users)
+    assert status == 2
+    assert (
+        f"--users {users}: line 2: an empty SECRET is for a logon by Kerberos ticket, which needs --keytab FILE" in err
+    )
+    status, _, err = command("serve", "--users", users, "--cert", tmp_path / "absent", "--key", tmp_path / "absent")
+    assert status == 2
+    assert "absent: no such file" in err

@@ -78,14 +78,24 @@ def test_ntlm_is_the_second_choice_and_the_report_says_why(kerberos, serve_by, u
     ("words", "status", "security_status", "text"),
     [
         (("-u", "alice@acredssp.test", "-p", "wrong"), 1, "SEC_E_LOGON_DENIED", "the password is wrong"),
-        ((*ALICE, "--spn", "TERMSRV/nowhere"), 1, "SEC_E_TARGET_UNKNOWN", "the kdc does not know the service"),
-        (("--ccache", "FILE:/nowhere"), 1, "SEC_E_NO_CREDENTIALS", "there is no ticket"),
+        ((*ALICE, "--spn", "TERMSRV/nowhere"), 3, "SEC_E_TARGET_UNKNOWN", "the kdc does not know the service"),
+        (("--ccache", "MEMORY:nowhere"), 1, "SEC_E_NO_CREDENTIALS", "there is no ticket"),
     ],
 )
 def test_a_failure_is_told_by_its_cause(words, status, security_status, text, server, log_on):
     got, report, err = log_on(server, *words, "--mechanism", "kerberos")
     assert (got, report["security_status"], report["stage"]) == (status, security_status, "nego_token")
     assert text in err
+
+
+@pytest.mark.parametrize("option", ["--keytab", "--ccache"])
+@pytest.mark.parametrize("prefix", ["", "FILE:"])
+def test_a_file_of_tickets_or_keys_that_cannot_be_read_is_a_usage_error(option, prefix, command, tmp_path):
+    missing = tmp_path / "missing"
+    status, out, err = command("login", "localhost:1", option, f"{prefix}{missing}")
+    assert (status, out) == (2, "")
+    assert f"cannot read {option} {missing}: no such file or directory" in " ".join(err.split())
+    assert "kinit" not in err
 
 
 def test_people_are_told_too(command, server):

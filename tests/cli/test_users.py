@@ -170,9 +170,9 @@ def test_a_ticket_is_for_an_account_of_the_file(user, realm, account):
     assert (found if found is None else str(found)) == account
 
 
-@pytest.mark.parametrize(("text", "told"), [("D:u:pw", False), ("D:u:", True), ("D:*:", True), ("", False)])
-def test_entries_for_tickets_are_told(text, told):
-    assert Users.parse(text.encode()).by_ticket_alone is told
+@pytest.mark.parametrize(("text", "told"), [("D:u:pw", None), ("D:u:", 1), ("#\nD:*:\nD:u:", 2), ("", None)])
+def test_the_first_entry_for_tickets_is_told(text, told):
+    assert Users.parse(text.encode()).by_ticket_alone == told
 
 
 def test_blank_lines_comments_and_a_byte_order_mark_are_skipped():
