@@ -91,6 +91,7 @@ from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import MechanismChoice, Policy
 from acredssp.rdp import ConnectionRequest
 from acredssp.secret import SecretBytes
+from acredssp.sni import sni_contexts
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.tls_config import client_context, self_signed, server_context, server_context_from_pem
 from acredssp.trust import Judgement, Trust, Verdict, pin_of
@@ -217,6 +218,7 @@ __all__ = [
     "self_signed",
     "server_context",
     "server_context_from_pem",
+    "sni_contexts",
     "start_credssp",
     "start_credssp_streams",
     "start_server",

@@ -16,7 +16,7 @@ LAYERS = (
     ("wire",),
     ("mechanisms",),
     ("core",),
-    ("tls_config", "certificates", "trust", "hooks", "config"),
+    ("tls_config", "certificates", "sni", "trust", "hooks", "config"),
     ("carriage", "rdp"),
     ("aio",),
     ("sspi",),  # above aio for its thread pool and its way to ask hooks
@@ -51,6 +51,7 @@ DOORS = {
         "core.server_name",
         "core.own_certificate",
         "tls_config",
+        "sni",
         "trust",
         "config",
         "sspi",

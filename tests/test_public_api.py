@@ -115,6 +115,7 @@ NAMES = [
     "self_signed",
     "server_context",
     "server_context_from_pem",
+    "sni_contexts",
     "start_credssp",
     "start_credssp_streams",
     "start_server",

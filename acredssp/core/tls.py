@@ -78,6 +78,10 @@ _HINTS: Final = {
     "PROTOCOL_VERSION": _VERSION_HINT,
     "NO_SHARED_CIPHER": _SUITE_HINT,
     "HANDSHAKE_FAILURE": _SUITE_HINT,
+    "TLSV1_UNRECOGNIZED_NAME": "the server has no certificate for the name that was asked for: see server_hostname "
+    "(--server-name)",
+    "CALLBACK_FAILED": "the sni callback of the tls context refused the name that the client asked for, or failed: see "
+    "the names and the default of sni_contexts",
 }
 """By what OpenSSL finds itself, and by the name of an alert: what an administrator can do about it."""
 
