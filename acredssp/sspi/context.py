@@ -321,6 +321,8 @@ class InitiatorState(EstablishState):
 
     def _note_established(self) -> None:
         super()._note_established()
+        if self.chosen is not None and self.chosen is not self.credential:
+            return  # the session is of another handle's certificate, which no later context of this one may show
         if self.context.tls is not None and self._config.policy.tls_resumption:
             sessions.keep(self.credential, self.target, self.context.tls)
 

@@ -182,6 +182,18 @@ async def test_the_second_handle_may_ask_for_an_authenticated_server_too(server)
     assert server.handle.state.context.take_credentials() is None
 
 
+@pytest.mark.requirement("R15")
+@pytest.mark.parametrize("certificate", ["p384", None])
+async def test_a_session_with_another_handles_certificate_is_not_kept_for_the_first(server, certificate, monkeypatch):
+    kept = []
+    monkeypatch.setattr("acredssp.sspi.context.sessions.keep", lambda *facts: kept.append(facts))
+    first = await outbound(client_config(tls_policy(server.tls, tls_resumption=True)))
+    client = Chooser(first, await outbound(bob(certificate)) if certificate else first)
+    await talk(client, server)
+    assert (client.status, client.asked) == (OK, 1), client.error
+    assert len(kept) == (certificate is None)
+
+
 @pytest.mark.requirement("R9")
 async def test_the_second_handle_has_to_be_outbound(server):
     client, flight = await until_asked(server)
