@@ -14,7 +14,15 @@ from acredssp import tls_config
 from acredssp.core import tls as core_tls
 from acredssp.core.client import ClientHandshake
 from acredssp.core.client_certificate import WatchingTLSSession, watch_certificate_requests
-from acredssp.core.events import Admit, Authorize, ChooseCertificate, Delegate, JudgeCertificate, LookupCredential
+from acredssp.core.events import (
+    Admit,
+    Authorize,
+    ChooseCertificate,
+    Delegate,
+    JudgeCertificate,
+    LookupCredential,
+    StepMechanism,
+)
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
 from acredssp.core.tls import TLSSession, session_with_ticket
@@ -101,6 +109,19 @@ def test_events_are_answered_within_a_turn(policy):
     assert len(list(take_turns(client, server))) == 9
     assert client.asked == [JudgeCertificate, Delegate]
     assert server.asked == [LookupCredential, Authorize, Admit]
+
+
+def test_a_mechanism_that_waits_before_the_first_request_waits_within_a_turn(policy, tls):
+    """As Kerberos does, which may have to ask a KDC for a ticket first."""
+    mechanism = Script(StepMechanism(lambda: None), b"c1", b"c2")
+    tls_session = session("rsa", policy, server_side=False)
+    context = TurnTakingContext(ClientHandshake(mechanism, ALICES, policy), tls_session)
+    client, server = Side(context, lambda _: None), server_side(policy)
+    tokens = [client.turn(server.turn(client.turn(b"")))]
+    assert client.asked == []
+    tokens.append(client.turn(server.turn(tokens[0])))
+    assert client.asked == [StepMechanism]
+    assert [shape(token) for token in tokens] == [HANDSHAKES[tls][2], [DATA]]
 
 
 def test_a_certificate_that_nobody_judges_makes_no_difference(tls):
