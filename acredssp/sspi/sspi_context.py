@@ -1,7 +1,7 @@
 """One security context as one object: `await step(token)` until `complete`, then `wrap` and `unwrap`.
 
-The class is for programs written for pywin32's ClientAuth and ServerAuth, for sspilib or for pyspnego. It makes the
-calling loop of the SSPI functions, and keeps the buffers:
+The class is for programs written for pywin32's ClientAuth and ServerAuth, for sspilib or for pyspnego; their lines are
+beside ours in docs/migration.md. It makes the calling loop of the SSPI functions, and keeps the buffers:
 
 * What a call does not take of its input is kept here. A token may be cut anywhere.
 * A call is repeated until it asks for more than there is. So each step gives one token at most, and `missing` says how

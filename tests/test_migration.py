@@ -1,0 +1,76 @@
+"""docs/migration.md says what is so: its code runs from the top to the end, row by row and block by block."""
+
+import ast
+import asyncio
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from support.endpoints import _CONTEXTS, PIN
+from support.streams import memory_streams
+
+import acredssp
+from acredssp.sspi import SEC_E_LOGON_DENIED, SEC_E_OK, establish, unpack_credentials
+
+PAGE = (Path(__file__).parent.parent / "docs" / "migration.md").read_text(encoding="utf-8")
+COLUMNS = 5
+
+
+def snippets():
+    """The code of acredssp in the order of the page: each block, and the last cell of each row."""
+    for block, row in re.findall(r"```python\n(.*?)```|^\|([^\n]*)\|$", PAGE, re.DOTALL | re.MULTILINE):
+        if block:
+            yield block
+        elif re.search(r"[a-z]", row):
+            cells = [cell.strip() for cell in row.split("|")]
+            assert len(cells) == COLUMNS, row
+            if cells[0]:  # the head has none
+                (code,) = re.findall(r"`([^`]+)`", cells[-1])
+                yield code
+
+
+async def run(code, names):
+    value = eval(compile(code, "docs/migration.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307
+    if inspect.iscoroutine(value):
+        await value
+
+
+@pytest.fixture
+def given():
+    """What the page says that its code needs."""
+    return {
+        "trust": acredssp.Trust.pinned(PIN),
+        "tls": _CONTEXTS[acredssp.Policy().min_tls, acredssp.Policy().max_tls],
+    }
+
+
+async def test_the_page_runs_from_its_top_to_its_end(given):
+    (given["reader"], given["writer"]), server = memory_streams()
+    told, accepting = [], None
+    for code in snippets():
+        if "establish(" in code:
+            accepting = asyncio.ensure_future(establish(*server, given["server_config"]))
+        await run(code, given)
+        if given.get("status") is not None:
+            assert given.pop("status") is SEC_E_OK, code
+            told.append(code)
+    assert len(told) == 3  # the rows that ask for an attribute
+    assert given["data"] == b"hello"
+    assert given["delegated"]
+    assert given["expiry"] is None
+    assert given["names"].sUserName == "CONTOSO\\alice"
+    assert unpack_credentials(given["creds"].AuthBuffer).Password == "wonderland"
+    assert given["goodbye"]
+    assert given["refused"] is SEC_E_LOGON_DENIED
+    assert given["farewell"]
+    assert given["handle"].valid
+    assert (await accepting).valid
+    for writer in given["writer"], server[1]:
+        writer.close()
+
+
+def test_every_row_has_its_code():
+    rows = [line for line in PAGE.splitlines() if line.startswith("| ") and line[2] not in "|-"]
+    assert len(rows) > 10
+    assert len(list(snippets())) == len(rows) + PAGE.count("```python")
