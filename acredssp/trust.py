@@ -35,15 +35,17 @@ _MOST_PINS: Final = 3
 """Pins that an error lists."""
 
 _ADVICE: Final = {
-    Verdict.EXPIRED: "see that the clocks of both sides are right, or have the certificate renewed",
+    Verdict.EXPIRED: "see that the clocks of both sides are right, or have that certificate renewed",
     Verdict.WRONG_NAME: "ask for the server by a name that its certificate has",
-    Verdict.WRONG_USAGE: "have it issued for servers",
-    Verdict.WEAK: "have it renewed with a stronger key and signature",
+    Verdict.WRONG_USAGE: "have the server's certificate issued for servers",
+    Verdict.WEAK: "have that certificate renewed with a stronger key and signature",
     Verdict.UNTRUSTED: "have the server's certificates put right",
 }
 """What to do where trusting another authority would not help."""
 _OPTION_NAMES: Final = OptionNames()
-_NO_NAMES: Final = "have it renewed with the names of its host as subjectAltName"
+_ANOTHER_AUTHORITY: Final = "have the server's certificate issued by an authority that may vouch for servers"
+_WHOLE_CHAIN: Final = "have the server send its whole chain, with the authorities in between"
+_NO_NAMES: Final = "have the server's certificate renewed with the names of its host as subjectAltName"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ class Trust:
             pinned = f"pin its key ({options.pin}): {pin}"
             if refusal.no_authority:
                 advice = f"{known}trust its authority ({options.authority}) or {pinned}"
+                advice = f"{_WHOLE_CHAIN}; {advice}" if refusal.chain_ends else advice
             else:
                 advice = f"{advice}; {known}{pinned}"
         return Judgement(refusal.verdict, refusal.reason, advice, refusal.position)
@@ -159,6 +162,8 @@ class Trust:
     def _advice(self, refusal: Refusal, options: OptionNames) -> str:
         if refusal.no_names:
             return _NO_NAMES
+        if refusal.verdict is Verdict.WRONG_USAGE and refusal.position != 0:
+            return _ANOTHER_AUTHORITY
         advice = _ADVICE[refusal.verdict]
         if refusal.verdict is Verdict.WRONG_NAME:
             return f"{advice} ({options.name})"

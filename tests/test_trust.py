@@ -226,7 +226,9 @@ def test_who_has_no_names_is_not_told_to_ask_for_another_one():
         return TRUST.judge([Made("s", by=ROOT, names=names).der], "host.example", NOW).hint
 
     assert hint(["b.example"]).startswith("ask for the server by a name that its certificate has (--server-name")
-    assert hint(()).startswith("have it renewed with the names of its host as subjectAltName; if you know this server")
+    assert hint(()).startswith(
+        "have the server's certificate renewed with the names of its host as subjectAltName; if you know this server"
+    )
 
 
 def test_a_judgement_is_named_after_its_verdict():
@@ -424,3 +426,18 @@ def test_a_signature_by_sha1_is_the_algorithm_that_was_signed():
     judgement = trust.judge(chain, "host.example", NOW)
     assert judgement.verdict is Verdict.UNTRUSTED
     assert "inside and outside do not match" in judgement.reason
+
+
+def test_a_hint_names_the_certificate_that_is_to_be_issued_anew_and_the_chain_that_is_to_be_sent():
+    client_only = [CLIENT_AUTH]
+    between = Made("between", by=ROOT, ca=True)
+    wrong = Made("wrong", by=ROOT, ca=True, usages=client_only)
+
+    def hint(*chain):
+        return TRUST.judge([link.der for link in chain], "host.example", NOW).hint
+
+    whole = "have the server send its whole chain"
+    assert hint(Made("s", by=between)).startswith(f"{whole}, with the authorities in between; if you know this server")
+    assert whole not in hint(Made("s"))
+    assert hint(Made("s", by=ROOT, usages=client_only)).startswith("have the server's certificate issued for servers")
+    assert hint(Made("s", by=wrong), wrong).startswith("have the server's certificate issued by an authority that may")

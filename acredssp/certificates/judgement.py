@@ -109,16 +109,18 @@ class Refusal(Exception):
         reason: Which certificate is at fault, and what is wrong with it.
         position: Where that certificate stands in the chain, None for a trusted authority.
         no_authority: Whether all that is missing is an authority to trust.
+        chain_ends: Whether the chain ends below an authority that the server has not sent.
         no_names: Whether the certificate has no names at all, so that to ask for another one is of no use.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all named
         self,
         verdict: Verdict,
         reason: str,
         position: int | None = None,
         *,
         no_authority: bool = False,
+        chain_ends: bool = False,
         no_names: bool = False,
     ) -> None:
         super().__init__(reason)
@@ -126,4 +128,5 @@ class Refusal(Exception):
         self.reason = reason
         self.position = position
         self.no_authority = no_authority
+        self.chain_ends = chain_ends
         self.no_names = no_names

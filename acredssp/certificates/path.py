@@ -333,7 +333,8 @@ class _Search:
             there = "neither in its chain nor among the trusted authorities"
             reason = f"{link.who} is issued by {link.issuer_shown}, which is {there}"
         none = "" if self._anchors else " (there are none)"
-        return Refusal(Verdict.UNTRUSTED, reason + none, link.position, no_authority=True)
+        ends = not link.self_issued
+        return Refusal(Verdict.UNTRUSTED, reason + none, link.position, no_authority=True, chain_ends=ends)
 
     def _note(self, refusal: Refusal, says: int) -> None:
         """Keep the refusal that says most, and of equals the first."""
