@@ -66,7 +66,7 @@ class Gateway:
                     authenticate=acredssp.take_credentials(writer).as_password(),
                     policy=acredssp.Policy(dangerous_accept_any_certificate=True),
                 ),
-                carriage=acredssp.RDP(),
+                carriage=acredssp.RDP(request=writer.get_extra_info("rdp_request")),
             )
         except acredssp.CredSSPError:
             writer.close()
@@ -76,7 +76,7 @@ class Gateway:
         target[1].write(rdp.rewrite_selected_protocol(initial, back.selected_protocol))
         response = await self._read(target[0])
         asked, sent = writer.get_extra_info("rdp_request"), target[1].get_extra_info("rdp_request")
-        self.seen.update(initial=initial, response=response, front=front, sent=sent)
+        self.seen.update(initial=initial, response=response, front=front, asked=asked, sent=sent)
         first_down = rdp.rewrite_requested_protocols(response, asked.requested_protocols)
         self.seen["result"] = await acredssp.relay((reader, writer), target, first_down=first_down)
 
@@ -105,6 +105,7 @@ def test_a_session_through_a_gateway(graphical_lab, shadow_servers, certificate,
     seen = gateway.seen
     selected = protocols_at(seen["initial"], mcs.selected_protocol_at(seen["initial"]))
     assert selected == seen["front"].selected_protocol
+    assert seen["sent"].cookie == seen["asked"].cookie == "alice"
     assert (selected == rdp.Protocols.HYBRID_EX) == hybrid_ex
     requested = protocols_at(seen["response"], mcs.requested_protocols_at(seen["response"]))
     assert requested == seen["sent"].requested_protocols
