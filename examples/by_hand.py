@@ -62,4 +62,9 @@ def main(port: str, pin: str, host: str = "127.0.0.1") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) not in {3, 4}:
+        sys.exit(f"usage: {sys.argv[0]} PORT PIN [HOST]")
+    try:
+        main(*sys.argv[1:])
+    except (acredssp.CredSSPError, OSError, ValueError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

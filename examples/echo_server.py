@@ -37,4 +37,9 @@ async def main(host: str = "127.0.0.1", port: str = "3390") -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    if len(sys.argv) not in {1, 2, 3}:
+        sys.exit(f"usage: {sys.argv[0]} [HOST [PORT]]")
+    try:
+        asyncio.run(main(*sys.argv[1:]))
+    except (acredssp.CredSSPError, OSError, ValueError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -53,4 +53,9 @@ async def main(keytab: str, host: str = "localhost") -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    if len(sys.argv) not in {2, 3}:
+        sys.exit(f"usage: {sys.argv[0]} KEYTAB [HOST]")
+    try:
+        asyncio.run(main(*sys.argv[1:]))
+    except (acredssp.CredSSPError, OSError, ValueError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

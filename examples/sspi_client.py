@@ -194,4 +194,9 @@ async def main(port: str, pin: str, host: str = "127.0.0.1") -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    if len(sys.argv) not in {3, 4}:
+        sys.exit(f"usage: {sys.argv[0]} PORT PIN [HOST]")
+    try:
+        asyncio.run(main(*sys.argv[1:]))
+    except (acredssp.CredSSPError, OSError, ValueError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

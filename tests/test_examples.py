@@ -49,6 +49,22 @@ def test_tickets_log_on_and_are_delegated(kerberos, monkeypatch):
     assert ticket.endswith("bytes, sealed for the host")
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        *[(client, (), "usage: ") for client in ("echo_client", "by_hand", "sspi_client", "kerberos")],
+        ("echo_server", ("h", "1", "2"), "usage: "),
+        *[(client, ("1", "zz"), "64 hex digits") for client in ("echo_client", "by_hand", "sspi_client")],
+        ("echo_client", ("x", "00" * 32), "ValueError: "),
+    ],
+)
+def test_arguments_that_cannot_be_end_in_one_line_and_a_status(name, arguments, said):
+    done = run(name, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("client", ["echo_client", "by_hand"])
 def test_a_client_refuses_a_server_with_another_key(echo_server, client):
     port, _ = echo_server
