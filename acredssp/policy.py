@@ -11,7 +11,15 @@ from typing import Final
 from acredssp.arguments import expect, expect_count, expect_seconds
 from acredssp.status import SecurityStatus
 
-__all__ = ["FALL_BACK", "EncryptionOracle", "MechanismChoice", "Policy"]
+__all__ = [
+    "FALL_BACK",
+    "FIRST_SAFE_VERSION",
+    "NEWEST_VERSION",
+    "OLDEST_VERSION",
+    "EncryptionOracle",
+    "MechanismChoice",
+    "Policy",
+]
 
 OLDEST_VERSION = 2
 NEWEST_VERSION = 6

@@ -31,7 +31,14 @@ from acredssp.errors import PolicyError
 from acredssp.policy import Policy
 from acredssp.tracebacks import forget_locals
 
-__all__ = ["client_context", "client_context_from_pem", "self_signed", "server_context", "server_context_from_pem"]
+__all__ = [
+    "chain_of",
+    "client_context",
+    "client_context_from_pem",
+    "self_signed",
+    "server_context",
+    "server_context_from_pem",
+]
 
 _VALIDITY: Final = dt.timedelta(days=365)
 _SUITES: Final = ("ECDH+AESGCM", "ECDH+CHACHA20", "ECDH+AES", "DHE+AES")

@@ -65,14 +65,20 @@ DOORS = {
 """Which modules may import what is not the standard library's, or is no matter of everybody's."""
 
 IMPURE = {
-    "concurrent", "fcntl", "multiprocessing", "os", "pathlib", "queue", "random", "select", "selectors", "signal",
-    "socket", "socketserver", "subprocess", "sys", "tempfile", "threading", "time",
+    "concurrent", "datetime", "fcntl", "multiprocessing", "os", "pathlib", "queue", "random", "select", "selectors",
+    "signal", "socket", "socketserver", "subprocess", "sys", "tempfile", "threading", "time",
 }  # fmt: skip
 """No sockets, clock, environment, files or threads below `aio`: what is needed comes in as an argument."""
 
 IMPURE_EXCEPTIONS = {
     ("core.tls", "threading"): "a lock for the moment in which a setting of a context, which threads share, is changed",
     ("mechanisms.ntlm.messages", "time"): "the one reading of the clock, as a FILETIME; callers may pass their own",
+    ("certificates.path", "datetime"): "the type of the moment that a chain is judged for, which callers give",
+    ("certificates.rules", "datetime"): "the same type",
+    ("trust", "datetime"): "the same type",
+    ("config", "datetime"): "the moment of a judgement, read here for every face of the engine",
+    ("mechanisms.kerberos.memory_cache", "datetime"): "whether a ticket is still fresh, asked in a thread",
+    ("tls_config", "datetime"): "the dates of a self-made certificate",
     ("tls_config", "os"): "a private key in memory enters an SSLContext through a memfd",
     ("tls_config", "pathlib"): "the same, where there is no memfd",
     ("delegation.toml", "pathlib"): "a policy's file, read when the caller names one",
@@ -151,6 +157,7 @@ def test_imports_point_down_and_enter_by_their_doors(module):
         ("wire.der", "import spnego", "not its door"),
         ("wire.der", "import time", "no I/O"),
         ("core.context", "from os import environ", "no I/O"),
+        ("core.context", "import datetime as dt", "clock"),
         ("core.context", "import ssl", "not its door"),
         ("core.context", "import asn1crypto.core", "not its door"),
         ("mechanisms.negotiate", "from spnego import client", "not its door"),
@@ -216,3 +223,59 @@ def test_a_circle_is_seen():
     sources = {"a": "from acredssp.b import x", "b": "def f():\n    import acredssp.c", "c": "from acredssp import a"}
     found = circle({name: set(needed(name, source, sources)) for name, source in sources.items()})
     assert set(found) == {"a", "b", "c"}
+
+
+def door(source):
+    """The names of a module's `__all__`; None where it has none that can be read without running it."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            try:
+                return set(ast.literal_eval(node.value))
+            except ValueError:
+                return None
+    return None
+
+
+def taken_past(source, doors):
+    """What a module takes of another one that is not in that one's `__all__`; `doors` has those by dotted name."""
+    tree, aliases, past = ast.parse(source), {}, set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                if whole in doors:
+                    aliases[alias.asname or alias.name] = whole
+                elif (names := doors.get(node.module)) is not None and alias.name not in names | {"*"}:
+                    past.add(whole)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
+            module = aliases[node.value.id]
+            whole = f"{module}.{node.attr}"
+            if (names := doors[module]) is not None and node.attr not in names and whole not in doors:
+                past.add(whole)
+    return past
+
+
+DOTTED = {
+    f"acredssp.{name}".removesuffix(".__init__"): door(path.read_text(encoding="utf-8"))
+    for name, path in modules().items()
+}
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_is_entered_by_its_all(module):
+    assert taken_past(modules()[module].read_text(encoding="utf-8"), DOTTED) == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "past"),
+    [
+        ("from acredssp.a import x", set()),
+        ("from acredssp.a import y", {"acredssp.a.y"}),
+        ("from acredssp import a\na.x\na.y", {"acredssp.a.y"}),
+        ("from acredssp.a import *", set()),
+        ("from acredssp.b import anything", set()),
+    ],
+)
+def test_a_name_that_is_taken_past_the_door_is_seen(source, past):
+    assert taken_past(source, {"acredssp.a": {"x"}, "acredssp.b": None}) == past

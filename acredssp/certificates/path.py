@@ -35,7 +35,7 @@ from acredssp.wire.x509 import (
     signature_parameters,
 )
 
-__all__ = ["MOST_BYTES", "MOST_CERTIFICATES", "MOST_SIGNATURES", "Anchors", "check_path"]
+__all__ = ["MOST_BYTES", "MOST_CERTIFICATES", "MOST_SIGNATURES", "Anchors", "check_path", "verify_signature"]
 
 MOST_CERTIFICATES: Final = 10
 """In the server's chain. Public ones have two to four, and OpenSSL's own limit is a hundred."""

@@ -16,7 +16,7 @@ from acredssp.core.events import Admit, Delegate, Event, JudgeCertificate, Looku
 from acredssp.hooks import CredentialRequest
 from acredssp.status import SecurityStatus
 
-__all__ = ["Step", "Timeline", "record"]
+__all__ = ["CLIENT", "SERVER", "Step", "Timeline", "record"]
 
 CLIENT: Final = "client"
 SERVER: Final = "server"

@@ -75,6 +75,7 @@ _ACCESS_DENIED: Final = early_auth.encode(early_auth.AuthorizationResult.ACCESS_
 # Globals, since every record needs some of them, and a member of an enum is looked up in its class each time.
 _TLS: Final = State.TLS
 _ESTABLISHED: Final = State.ESTABLISHED
+_FAILED: Final = State.FAILED
 _OK: Final = SecurityStatus.SEC_E_OK
 _CONTINUE: Final = SecurityStatus.SEC_I_CONTINUE_NEEDED
 _INCOMPLETE_CREDENTIALS: Final = SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS
@@ -173,10 +174,8 @@ class SecurityContext:
         """Whether the server's certificate has still to be judged."""
         self._chain: tuple[bytes, ...] = ()
         """What was judged before TLS was up."""
-        self._takes_data = True
-        """Whether `step()` may be called: not while an event waits for its answer, and not after the end."""
         self._event: Event | None = None
-        """Whom the engine waits for."""
+        """Whom the engine waits for: until the answer comes, `step()` may not be called."""
         self._max_fragment = tls_record.MAX_FRAGMENT
         self._record_credit = _MOST_SMALL_RECORDS * _SMALLEST_FRAGMENT
         """Bytes by which the peer's records may still fall short of the smallest fragment that TLS can agree on."""
@@ -265,7 +264,8 @@ class SecurityContext:
             LimitExceeded: The peer has sent too many records that are too small: send `farewell` and close.
             CredSSPError: The handshake failed, now or earlier: send `farewell` and close.
         """
-        if not self._takes_data:
+        state = self.handshake.state
+        if self._event is not None or state is _ESTABLISHED or state is _FAILED:
             data = b""  # a frame of an error is kept with it
             self._refuse_call("waits for an answer: call resume()")
         try:
@@ -297,7 +297,6 @@ class SecurityContext:
             answer = None
             self._refuse_call("does not wait for an answer: call step()")
         self._event = None
-        self._takes_data = True
         try:
             if isinstance(event, _OF_TLS):
                 return self._result(self._resume_tls(event, answer) or b"", 0)
@@ -342,7 +341,7 @@ class SecurityContext:
             AuthenticationError: The server closed after our logon, which is how some refuse it.
             PeerClosed: Anywhere else.
         """
-        if not self._takes_data and self._event is None:
+        if self.handshake.state is _ESTABLISHED or self.handshake.state is _FAILED:
             self._refuse_call("is over")
         error = self.handshake.closed_by_peer()
         if self._client is not None and self.tls is not None and not self.tls.cipher:
@@ -362,7 +361,6 @@ class SecurityContext:
         judging = isinstance(self._event, JudgeCertificate)
         self.handshake.fail(error)
         self._event = None
-        self._takes_data = False
         if judging and self.tls is not None and self.tls.has_output:
             # Our second flight has not left. The peer takes an alert in clear in its place, and learns why.
             self.tls.refuse(_alert_for(error))
@@ -376,11 +374,6 @@ class SecurityContext:
         self._farewell = message + closing
 
     # --- afterwards ---
-
-    @property
-    def waiting(self) -> bool:
-        """Whether an event has not been answered yet."""
-        return self._event is not None
 
     @property
     def info(self) -> HandshakeInfo:
@@ -573,7 +566,6 @@ class SecurityContext:
     def _result(self, answer: Answer, extra: int) -> StepResult:
         if not isinstance(answer, bytes):
             self._event = answer
-            self._takes_data = False
             status = _INCOMPLETE_CREDENTIALS if isinstance(answer, ChooseCertificate) else _CONTINUE
             return StepResult(status, b"", 0, extra, answer)
         output = answer
@@ -582,7 +574,6 @@ class SecurityContext:
             output = self.tls.encrypt(answer) if answer else self.tls.output()
         if self.handshake.state is not _ESTABLISHED:
             return StepResult(_CONTINUE, output, 0, extra)
-        self._takes_data = False
         if self._plaintext:
             self.trailing_data = bytes(self._plaintext)
             self._plaintext.clear()

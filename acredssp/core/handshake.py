@@ -112,11 +112,6 @@ class Handshake:
         self._advance(State.FAILED)
         self._waiting = None
 
-    @property
-    def waiting(self) -> bool:
-        """Whether an event has not been answered yet."""
-        return self._waiting is not None
-
     def farewell(self) -> bytes:
         """Return the last TSRequest for the peer after a failure; empty for none."""
         raise NotImplementedError

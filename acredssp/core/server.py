@@ -24,7 +24,7 @@ from acredssp.wire import ts_credentials
 from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.ts_request import TSRequest
 
-__all__ = ["ServerHandshake"]
+__all__ = ["ServerHandshake", "refuse_unless_allowed"]
 
 _TOO_EARLY: Final = "pubKeyAuth before the mechanism is complete"
 

@@ -29,7 +29,7 @@ from typing import Final
 
 from acredssp.status import Stage
 
-__all__ = ["CLIENT_MOVES", "SERVER_MOVES", "State"]
+__all__ = ["CLIENT_MOVES", "SERVER_MOVES", "Moves", "State"]
 
 
 class State(enum.Enum):
