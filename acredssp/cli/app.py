@@ -32,6 +32,7 @@ app = typer.Typer(
     name="acredssp",
     help="CredSSP logons, the handshake of Remote Desktop: as a client, as a server, and both as a demonstration.",
     add_completion=False,
+    rich_markup_mode=None,  # its tables cut the names of long options off
     pretty_exceptions_enable=False,  # it would print local variables, and so passwords
     context_settings={"help_option_names": ["-h", "--help"]},
 )

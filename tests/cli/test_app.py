@@ -10,8 +10,10 @@ import socket
 from pathlib import Path
 
 import pytest
+import typer
 
 import acredssp
+from acredssp.cli import app as app_module
 from acredssp.cli.report import DemoReport, LoginReport, ServeReport, to_json
 
 LOGIN_KEYS = [
@@ -358,3 +360,15 @@ def test_a_users_file_for_tickets_without_a_keytab_names_its_line_after_all_othe
     status, _, err = command("serve", "--users", users, "--cert", tmp_path / "absent", "--key", tmp_path / "absent")
     assert status == 2
     assert "absent: no such file" in err
+
+
+@pytest.mark.parametrize("name", ["demo", "login", "serve"])
+def test_help_has_every_option_whole_on_a_terminal_of_80_columns(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert app_module.run([name, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "\N{HORIZONTAL ELLIPSIS}" not in "".join(lines)
+    words = {word.strip(",") for line in lines for word in line.split()}
+    command = typer.main.get_command(app_module.app).commands[name]
+    assert {option for parameter in command.params for option in parameter.opts if option.startswith("--")} <= words
