@@ -73,9 +73,12 @@ def users_file(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(users_file):
-    """Starts servers, each kind once a session: `served("--hybrid-ex")`."""
+    """Starts servers, each kind once for a file of tests: `served("--hybrid-ex")`.
+
+    Their lines are read in turn, so no other file may leave lines behind that nobody read.
+    """
     servers = {}
 
     def get(*words):
