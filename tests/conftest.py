@@ -1,9 +1,10 @@
-"""What every test gets: the matrix of event loops and its guards, the requirements, the build, and `--no-skips`."""
+"""What every test gets: the matrix of event loops and its guards, the requirements, the build, and the options."""
 
 import gc
 
 pytest_plugins = [
     "support.build",
+    "support.examples",
     "support.kdc",
     "support.loops",
     "support.quick",
@@ -12,7 +13,13 @@ pytest_plugins = [
 ]
 
 
+def pytest_collection():
+    """Thousands of tests are no garbage: nothing is to be found while they are collected."""
+    gc.disable()
+
+
 def pytest_collection_finish():
-    """Thousands of tests are no garbage: a collection within one of them need not look at them all."""
+    """A collection within a test need not look at them all."""
     gc.collect()
     gc.freeze()
+    gc.enable()

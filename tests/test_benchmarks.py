@@ -266,7 +266,7 @@ def test_a_count_above_the_baselines_margin_fails_on_the_baselines_versions_only
 @pytest.mark.parametrize("cores", [1, 4])
 @pytest.mark.parametrize("load", [0.2, 0.5, 0.8])
 def test_a_storm_of_single_steps_is_the_queue_of_the_textbooks(cores, load):
-    users, step = 40_000 * cores, 0.001
+    users, step = 40_000, 0.001
     seconds = users * step / cores / load
     found = storm.simulate([[step]], users, seconds, cores)
     said = storm.estimate([[step]], users, seconds, cores)

@@ -1,6 +1,7 @@
 """Imports point down, and every dependency enters by its one door. The tables here are the map: keep them true."""
 
 import ast
+import functools
 import graphlib
 import sys
 from pathlib import Path
@@ -90,6 +91,7 @@ LAYER_OF = {name: height for height, names in enumerate(LAYERS) for name in name
 PURE_BELOW = LAYER_OF["aio"]
 
 
+@functools.cache
 def modules():
     """{dotted name without the leading `acredssp`: path}."""
     return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}

@@ -4,6 +4,7 @@ Whether the tests notice the mutants is what `make mutants` finds out.
 """
 
 import ast
+import functools
 
 import mutants
 import pytest
@@ -15,11 +16,16 @@ MUTANTS = mutants.load((requirements.ROOT / "tests" / "mutants.toml").read_text(
 def markers(test):
     """The requirements that a test function shows, by its decorators; ValueError where there is no such function."""
     path, _, name = test.partition("::")
-    tree = ast.parse((requirements.ROOT / path).read_text(encoding="utf-8"))
-    [function] = [node for node in tree.body if getattr(node, "name", "") == name]
+    [function] = [node for node in parsed(path).body if getattr(node, "name", "") == name]
     calls = [node for node in function.decorator_list if isinstance(node, ast.Call)]
     marked = [call for call in calls if ast.unparse(call.func) == "pytest.mark.requirement"]
     return {argument.value for call in marked for argument in call.args}
+
+
+@functools.cache
+def parsed(path):
+    """Many mutants have tests in the same file."""
+    return ast.parse((requirements.ROOT / path).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

@@ -33,7 +33,7 @@ def samples(tmp_path_factory):
     return run_quickly(tmp_path_factory.mktemp("quick") / "report.xml", TESTS / "support" / "quick_samples.py")
 
 
-@pytest.mark.parametrize("name", ["plain", "plain_after_processes"])
+@pytest.mark.parametrize("name", ["plain", "plain_after_processes", "plain_after_few_examples"])
 def test_what_needs_nothing_else_runs(samples, name):
     assert samples[f"test_{name}"] == "passed"
 

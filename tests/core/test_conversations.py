@@ -5,9 +5,8 @@ import hmac
 import ssl
 
 import pytest
-from support.engine import CUTS, End, answers_of, converse, pem
+from support.engine import CUTS, End, answers_of, client_tls, converse, pem, server_tls
 
-from acredssp import tls_config
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.events import Admit, AskOracle, Authorize, LookupCredential
 from acredssp.credentials import Candidates, Deny, Nothing, NTHash, Oracle, Password
@@ -29,18 +28,15 @@ def certificate(key_type: str) -> bytes:
     return ssl.PEM_cert_to_DER_cert(pem(key_type)[0].decode())
 
 
-@functools.cache
-def server_tls(policy: Policy, key_type: str) -> ssl.SSLContext:
-    return tls_config.server_context_from_pem(policy, *pem(key_type))
-
-
 def policy_of(**kwargs) -> Policy:
     return Policy(dangerous_allow_legacy_versions=True, **kwargs)
 
 
 def client_end(policy: Policy | None = None, *, authenticate=ALICE, key_type="rsa", bare=False, **kwargs) -> End:
     pin = pin_of(certificate(key_type))
-    config = ClientConfig(authenticate=authenticate, policy=policy or Policy(), trust=Trust.pinned(pin), **kwargs)
+    policy = policy or Policy()
+    kwargs.setdefault("ssl_context", client_tls(policy))
+    config = ClientConfig(authenticate=authenticate, policy=policy, trust=Trust.pinned(pin), **kwargs)
     if bare:
         key = subject_public_key(certificate(key_type))
         return End(config.new_bare_context(public_key=key, spn="TERMSRV/x"), answers_of(config))

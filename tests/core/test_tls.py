@@ -4,7 +4,7 @@ import contextlib
 import ssl
 
 import pytest
-from support.engine import pem
+from support.engine import pem, server_tls
 from support.tls import TLS12, TLS13, pair, shake_hands, subject_public_key
 
 from acredssp import tls_config
@@ -20,6 +20,12 @@ VERSIONS = pytest.mark.parametrize("policy", [TLS12, TLS13], ids=["tls12", "tls1
 
 @pytest.fixture
 def server_context():
+    return server_tls(Policy())
+
+
+@pytest.fixture
+def calling_context():
+    """For a callback of the test."""
     return tls_config.server_context_from_pem(Policy(), *pem("rsa"))
 
 
@@ -27,8 +33,8 @@ def server_context():
 @VERSIONS
 @pytest.mark.parametrize("key_type", ["rsa", "ec", "p384", "rsa3072", "ed25519"])
 def test_both_sides_see_the_same_subject_public_key(policy, key_type):
-    chain, key = pem(key_type)
-    client, server = pair(policy, tls_config.server_context_from_pem(policy, chain, key))
+    chain, _ = pem(key_type)
+    client, server = pair(policy, server_tls(policy, key_type))
     assert peer_public_key(client.peer_chain()) == own_public_key(server.context) == subject_public_key(chain)
 
 
@@ -218,11 +224,11 @@ def test_what_a_session_leaves_unread_is_met_by_no_other(policy, server_context,
     assert other_server.read(other_client.output()) == b"not concerned"
 
 
-def test_a_callback_of_tls_that_uses_another_session_is_refused(server_context):
+def test_a_callback_of_tls_that_uses_another_session_is_refused(calling_context):
     bios = BIOPair()
-    other_client, other_server = sharing_pair(TLS13, server_context, bios)
+    other_client, other_server = sharing_pair(TLS13, calling_context, bios)
     shake_hands(other_client, other_server)
-    client, server = sharing_pair(TLS13, server_context, bios)
+    client, server = sharing_pair(TLS13, calling_context, bios)
     told = []
 
     def use_another(_ssl_object, _name, _context):
@@ -232,7 +238,7 @@ def test_a_callback_of_tls_that_uses_another_session_is_refused(server_context):
             except LocalProtocolError as error:
                 told.append(error)
 
-    server_context.sni_callback = use_another
+    calling_context.sni_callback = use_another
     client.handshake()
     server.handshake(client.output() + b"\x14\x03\x03\x00\x01\x01")
     assert len(told) == 2  # writing needs only the other BIO, which is empty here
@@ -241,10 +247,10 @@ def test_a_callback_of_tls_that_uses_another_session_is_refused(server_context):
     assert empty(bios)
 
 
-def test_a_callback_may_use_other_sessions_while_the_bios_are_empty_and_no_longer(server_context):
+def test_a_callback_may_use_other_sessions_while_the_bios_are_empty_and_no_longer(calling_context):
     """Each leaves them as it found them: in the middle of the handshake that called back."""
     bios = BIOPair()
-    (other_client, other_server), (client, server) = [sharing_pair(TLS13, server_context, bios) for _ in range(2)]
+    (other_client, other_server), (client, server) = [sharing_pair(TLS13, calling_context, bios) for _ in range(2)]
     shake_hands(other_client, other_server)
     other_client.write(b"for the callback")
     data, told = other_client.output(), []
@@ -257,7 +263,7 @@ def test_a_callback_may_use_other_sessions_while_the_bios_are_empty_and_no_longe
             other_client.write(b"x")
         told.append(bios.outgoing.read())
 
-    server_context.sni_callback = use_another
+    calling_context.sni_callback = use_another
     client.handshake()
     server.handshake(client.output())
     assert told == [b"what the handshake has made since"]

@@ -9,7 +9,7 @@ import ssl
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.engine import converse, pem
 from support.logon import (
@@ -326,7 +326,6 @@ def test_any_byte_of_the_whole_conversation_changed(carriage, policy):
             attack(client(policy, carriage=carriage), server(policy, carriage=carriage), flip)
 
 
-@settings(max_examples=150, deadline=None)
 @given(noise=st.binary(max_size=300), carriage=st.sampled_from(list(CARRIAGES)), side=st.booleans())
 def test_noise(noise, carriage, side):
     end = client(carriage=CARRIAGES[carriage]) if side else server(carriage=CARRIAGES[carriage])
@@ -340,7 +339,6 @@ def test_noise(noise, carriage, side):
     assert not established(end)
 
 
-@settings(max_examples=100, deadline=None)
 @given(noise=st.binary(max_size=300), side=st.booleans())
 def test_noise_inside_tls(noise, side):
     end = client() if side else server()

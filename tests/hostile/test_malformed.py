@@ -11,7 +11,7 @@ import dataclasses
 import functools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.logon import DELEGATED, MECHANISMS, attack, bare_pair, carries, established, flights
 from vectors.hostile import replacements
@@ -117,7 +117,6 @@ def nth(iterator, number):
 
 
 @pytest.mark.requirement("defect.malformed-der", "defect.server-sizes")
-@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_any_mutation_of_any_message(data):
     mechanism, stage = data.draw(st.sampled_from(STAGES))
@@ -133,7 +132,6 @@ def test_any_mutation_of_any_message(data):
 
 
 @pytest.mark.requirement("defect.message-order")
-@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_any_message_made_of_parts_of_others(data):
     """Well-formed messages of fields that were right somewhere, in any order, to a client and to a server without the

@@ -3,6 +3,7 @@
 import datetime as dt
 import functools
 import random
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -27,9 +28,13 @@ ALICE = TSPasswordCreds.of("CONTOSO", "alice", "Passw0rd!")
 KEY = b"\x30\x82 a SubjectPublicKey"
 
 
-@functools.cache
 def pem(key_type: str = "rsa") -> tuple[bytes, bytes]:
     """A certificate and its key, made once a run: `rsa` and `ec` as the product makes them, others by hand."""
+    return _made(key_type)
+
+
+@functools.cache
+def _made(key_type: str) -> tuple[bytes, bytes]:
     if key_type in ("rsa", "ec"):
         return tls_config.self_signed(["localhost", "127.0.0.1"], key_type)
     return certificate_for(OTHER_KEYS[key_type]())
@@ -242,11 +247,17 @@ def converse(client: End, server: End, cut: Cut = whole) -> Iterator[tuple[str, 
 
 def session(key_type: str, policy: Policy, *, server_side: bool) -> TLSSession:
     """A fresh TLS end with shared contexts."""
-    return TLSSession(_tls_context(key_type, policy, server_side), server_side=server_side)
+    context = server_tls(policy, key_type) if server_side else client_tls(policy)
+    return TLSSession(context, server_side=server_side)
 
 
 @functools.cache
-def _tls_context(key_type: str, policy: Policy, server_side: bool):
-    if not server_side:
-        return tls_config.client_context(policy)
+def server_tls(policy: Policy, key_type: str = "rsa") -> ssl.SSLContext:
+    """A server's TLS context, made once a run: it takes longer to make than a handshake. Leave it as it is."""
     return tls_config.server_context_from_pem(policy, *pem(key_type))
+
+
+@functools.cache
+def client_tls(policy: Policy) -> ssl.SSLContext:
+    """The same for clients."""
+    return tls_config.client_context(policy)

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 
 import pytest
-from support.engine import End, answers_of, pem
+from support.engine import End, answers_of, client_tls, pem, server_tls
 
 from acredssp import tls_config
 from acredssp.config import ClientConfig, ServerConfig
@@ -51,12 +51,6 @@ def public_key(key_type: str = "rsa") -> bytes:
     return subject_public_key(certificate(key_type))
 
 
-@functools.cache
-def server_tls(policy: Policy, key_type: str = "rsa") -> ssl.SSLContext:
-    """A server's TLS context, made once a run."""
-    return tls_config.server_context_from_pem(policy, *pem(key_type))
-
-
 def policy_of(**fields: object) -> Policy:
     """A policy in which every version may be asked for."""
     return Policy(dangerous_allow_legacy_versions=True, **fields)
@@ -65,6 +59,7 @@ def policy_of(**fields: object) -> Policy:
 def client(policy=DEFAULT, *, authenticate=ALICE, key_type="rsa", bare=False, carriage=None, **fields) -> End:
     """A client that believes the certificate of `key_type` and nobody else; `carriage` goes around its context."""
     trust = None if policy.dangerous_accept_any_certificate else Trust.pinned(pin_of(certificate(key_type)))
+    fields.setdefault("ssl_context", client_tls(policy))
     config = ClientConfig(authenticate=authenticate, policy=policy, trust=trust, **fields)
     if bare:
         return End(

@@ -48,16 +48,17 @@ def pytest_asyncio_loop_factories(config):
     return factories
 
 
-@pytest.fixture(autouse=True)
-def guarded_loop(request):
+def pytest_itemcollected(item):
     """Guards async tests; the others have no loop to guard."""
-    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
-        request.getfixturevalue("leftovers_are_errors")
-        blocked = request.getfixturevalue("blocking_calls")
-        yield
-        assert not blocked, f"blocking calls on the loop's thread: {', '.join(blocked)}"
-    else:
-        yield
+    if inspect.iscoroutinefunction(getattr(item, "obj", None)) and "guarded_loop" not in item.fixturenames:
+        item.fixturenames.insert(0, "guarded_loop")  # of all loops: they share the list
+
+
+@pytest.fixture
+def guarded_loop(leftovers_are_errors, blocking_calls):
+    """Fails a test that leaves something to its loop, or that blocks it."""
+    yield
+    assert not blocking_calls, f"blocking calls on the loop's thread: {', '.join(blocking_calls)}"
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A pytest plugin: `--quick` runs the tests for the inner loop of work: no peer, no process, no event loop matrix.
 
-No list is kept of them. Left out is
+No list is kept of them. Of properties, a few examples are tried (`support.examples`). Left out is
 
 - each async test, since it would run on every event loop of the matrix,
 - each test with the marker `interop`, which says that it needs a real peer,

@@ -6,6 +6,11 @@ import sys
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import examples
+
+tried = []
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +68,15 @@ def test_fork():
     if os.fork() == 0:
         os._exit(0)
     os.wait()
+
+
+@given(st.integers())
+def test_examples(number):
+    tried.append(number)
+
+
+def test_plain_after_few_examples():
+    assert len(tried) == examples.QUICK
 
 
 def test_plain_after_processes():

@@ -4,10 +4,9 @@ import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from support.engine import answers_of, pem
+from support.engine import answers_of, client_tls, pem, server_tls
 from support.records import split
 
-from acredssp import tls_config
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.context import SecurityContext
 from acredssp.core.events import AskOracle, LookupCredential
@@ -50,13 +49,14 @@ def client_side(policy: Policy, password: Password = ALICE, *, turns: bool = Tru
     trust = None if policy.dangerous_accept_any_certificate else Trust.pinned(pin_of(certificate))
     web = SPNList.of("HTTP/*")
     delegation = DelegationPolicy(allow_fresh_credentials=web, allow_fresh_credentials_when_ntlm_only=web)
+    kwargs.setdefault("ssl_context", client_tls(policy))
     config = ClientConfig(authenticate=password, policy=policy, trust=trust, delegation=delegation, **kwargs)
     return Side(config.new_context(server_hostname="localhost", spn=SPN, turns=turns), answers_of(config))
 
 
 def server_config(policy: Policy, **kwargs: object) -> ServerConfig:
     """A server that knows alice."""
-    kwargs.setdefault("ssl_context", tls_config.server_context_from_pem(policy, *pem()))
+    kwargs.setdefault("ssl_context", server_tls(policy))
     return ServerConfig(lookup=lambda _: ALICE, policy=policy, **kwargs)
 
 

@@ -3,7 +3,7 @@ import re
 
 import pytest
 from asn1crypto import parser
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from vectors.load import captures
 from vectors.schemas import core
@@ -292,7 +292,6 @@ def test_a_nesting_never_reads_past_its_container():
 
 
 @pytest.mark.requirement("defect.malformed-der")
-@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=40), st.integers(0, 40))
 def test_what_is_compared_in_one_go_is_what_is_read_element_by_element(data, offset):
     nesting = der.OCTETS[0]
@@ -339,7 +338,6 @@ def test_nothing_is_compared_past_its_container():
 
 
 @ONE_GO
-@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=40), st.integers(0, 40))
 def test_what_is_compared_in_one_go_is_written_so(data, offset):
     nesting, data = der.OCTETS[0], b"\xa0" + data
@@ -359,7 +357,6 @@ def test_beginnings_without_number_are_not_all_kept():
 
 
 @pytest.mark.requirement("defect.malformed-der")
-@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=40), st.integers(0, 45), st.integers(0, 45))
 def test_no_input_raises_anything_but_our_errors(data, offset, end):
     """Bounds as the callers keep them: 0 <= offset, end <= len(data)."""

@@ -1,7 +1,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from vectors import hostile, messages, schemas
 from vectors.load import capture, captures
@@ -142,7 +142,6 @@ def test_the_garbage_password_of_pass_the_hash_is_read_and_kept():
 
 
 @pytest.mark.requirement("codec.credentials")
-@settings(max_examples=150, deadline=None)
 @given(ANY_CREDENTIALS)
 def test_any_credentials_survive_the_round_trip_and_both_oracles_agree(credentials):
     data = ts_credentials.encode(credentials)
@@ -336,7 +335,6 @@ def test_spoilt_credentials_are_refused_or_read_as_others(spoil, data):
 
 
 @pytest.mark.requirement("defect.malformed-der")
-@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(VICTIMS), st.data())
 def test_mutations_of_any_bytes_raise_only_our_errors(victim, data):
     spoilt = bytearray(victim)
@@ -378,7 +376,6 @@ def test_text_is_written_without_terminator(text):
 
 
 @pytest.mark.requirement("codec.credential-text")
-@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=40))
 def test_reading_text_never_fails(data):
     assert isinstance(str(UnicodeString(data)), str)

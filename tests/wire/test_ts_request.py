@@ -2,7 +2,7 @@ import contextlib
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from vectors import hostile, messages, schemas
 from vectors.load import capture, captures
@@ -117,7 +117,6 @@ def test_a_spnego_exchange_has_its_fields_where_they_belong():
 
 
 @pytest.mark.requirement("codec.ts-request")
-@settings(max_examples=150, deadline=None)
 @given(
     st.builds(
         TSRequest,
@@ -393,7 +392,6 @@ def test_bytes_behind_the_message_are_refused(data, tail):
 
 
 @pytest.mark.requirement("defect.malformed-der")
-@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(VICTIMS), st.data())
 def test_mutations_of_any_bytes_raise_only_our_errors(victim, data):
     spoilt = bytearray(victim)
@@ -404,7 +402,6 @@ def test_mutations_of_any_bytes_raise_only_our_errors(victim, data):
 
 
 @pytest.mark.requirement("defect.malformed-der")
-@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=64))
 def test_noise_raises_only_our_errors(noise):
     with contextlib.suppress(RemoteProtocolError):

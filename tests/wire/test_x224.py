@@ -1,7 +1,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from vectors import hostile
 from vectors.load import captures
@@ -134,7 +134,6 @@ def test_a_cookie_holds_whatever_a_client_sends(ident):
     assert ConnectionRequest.decode(value.encode()) == value
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.builds(
         ConnectionRequest,
@@ -272,7 +271,6 @@ def test_truncations_are_refused_and_spoilt_pdus_raise_only_our_errors(decode, d
                 decode(spoilt)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_body_raises_only_our_errors(body):
     for code, kind in ((0xE0, ConnectionRequest), (0xD0, ConnectionConfirm)):

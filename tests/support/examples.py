@@ -1,0 +1,17 @@
+"""A pytest plugin: how many examples Hypothesis tries of each property. `--quick` tries a few of them.
+
+No example has a deadline: a busy machine is no failure.
+"""
+
+import hypothesis
+
+ALL = 200
+QUICK = 20
+
+
+def pytest_configure(config):
+    if config.getoption("hypothesis_profile", default=None):  # somebody chose one
+        return
+    examples = QUICK if config.getoption("quick", default=False) else ALL
+    hypothesis.settings.register_profile("acredssp", max_examples=examples, deadline=None)
+    hypothesis.settings.load_profile("acredssp")
