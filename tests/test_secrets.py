@@ -19,7 +19,7 @@ import traceback
 import pytest
 from support import sspi
 from support.build import COMPILED, attributes
-from support.endpoints import client_config, client_side, memory_pair, server_config, server_side
+from support.endpoints import Deadlines, client_config, client_side, memory_pair, server_config, server_side
 from support.engine import converse, pem
 from support.logon import client, server, session_base_key
 
@@ -49,7 +49,7 @@ from acredssp import (
 from acredssp.aio.report import HandshakeReport
 from acredssp.aio.transport import SecureTransport
 from acredssp.core.events import StepMechanism
-from acredssp.errors import AuthenticationError, CredSSPError, PeerClosed
+from acredssp.errors import AuthenticationError, CredSSPError, HandshakeTimeout, PeerClosed
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor
 from acredssp.mechanisms.ntlm.context import NTLMContext
 from acredssp.secret import SecretBytes
@@ -356,9 +356,6 @@ CASES = {
     "authorize that answers with text": refused(authorize=lookup_of(CANARY)),
     "lookup that never answers": refused(lookup=never, hook_timeout=0.02),
     "oracle that is late": refused(lookup=lookup_of(Oracle(late_with_the_key)), hook_timeout=0.02),
-    "oracle that is late for the handshake": Case(
-        server={"lookup": lookup_of(Oracle(late_with_the_key))}, fine=False, patience=0.1, hook_timeout=10.0
-    ),
     "malformed credentials": Case(fine=False, spoil=delegates(Malformed())),
     "credentials that cannot be fetched": Case(fine=False, spoil=fails_to_fetch(ValueError)),
     "no credentials for us": Case(fine=False, spoil=fails_to_fetch(AuthenticationError)),
@@ -385,6 +382,19 @@ async def outcome_of(side):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 async def test_nothing_of_a_secret_is_seen(case, canaries, caplog):
     await see_nothing(case, case.configs(), canaries, caplog)
+
+
+@pytest.mark.requirement("defect.secrets-in-logs")
+async def test_an_answer_that_is_late_for_the_handshake_is_not_kept(canaries, caplog, monkeypatch):
+    deadlines = Deadlines(monkeypatch)
+
+    async def verify(exchange):
+        deadlines.come()
+        return await late_with_the_key(exchange)
+
+    case = Case(server={"lookup": lookup_of(Oracle(verify))}, fine=False, patience=Deadlines.FAR, hook_timeout=100.0)
+    errors = await see_nothing(case, case.configs(), canaries, caplog)
+    assert HandshakeTimeout in map(type, errors)
 
 
 @pytest.mark.requirement("defect.secrets-in-logs")
@@ -449,7 +459,7 @@ async def test_nothing_of_a_secret_of_kerberos_is_seen(name, kerberos, canaries,
 
 
 async def see_nothing(case, configs, canaries, caplog):
-    """Let a handshake go as it goes, and look at everything."""
+    """Let a handshake go as it goes, look at everything, and return its errors."""
     asyncio.get_running_loop().slow_callback_duration = 0  # in debug mode: every callback is logged
     caplog.set_level(logging.DEBUG)
     client, server = memory_pair()
@@ -476,6 +486,7 @@ async def see_nothing(case, configs, canaries, caplog):
     assert len(texts) > 100
     client.abort()
     server.abort()
+    return errors
 
 
 @pytest.mark.requirement("defect.secrets-in-logs")
