@@ -5,16 +5,21 @@ comes afterwards, `--refuse` and the report, speaks of that account, however the
 """
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from acredssp.aio.report import printable
 from acredssp.aio.winbind import WinbindOracle
 from acredssp.cli.domains import Domains
 from acredssp.credentials import Account, Deny, LookupAnswer, Oracle
 from acredssp.hooks import Admission, CredentialRequest, Identity
+from acredssp.mechanisms.base import Principal
 from acredssp.names import upper
 
 __all__ = ["Accounts", "Anybody", "Refused", "TicketHolders", "WinbindUsers"]
+
+_logger = logging.getLogger("acredssp.serve")
 
 
 class Accounts(Protocol):
@@ -71,8 +76,15 @@ class TicketHolders:
             return True
         principal = identity.principal
         if upper(principal.domain) not in map(upper, self.realms):
-            return Deny()
-        return self.accounts.account(principal.user, principal.domain) or Deny()
+            return _refuse(principal, "tickets of its realm are not taken (--allow-realm)")
+        account = self.accounts.account(principal.user, principal.domain)
+        return account or _refuse(principal, "the users file has no such account (--users)")
+
+
+def _refuse(principal: Principal, reason: str) -> Deny:
+    """Refuse a ticket, and tell the operator why: the client is not told so much."""
+    _logger.info("the ticket of %s is refused: %s", printable(str(principal)), reason)
+    return Deny()
 
 
 class Refused:

@@ -79,6 +79,19 @@ def test_without_a_file_every_ticket_of_the_realm_logs_on():
     assert authorize(Identity(Principal("erin", "EVIL.EXAMPLE"), "kerberos")) == Deny()
 
 
+@pytest.mark.parametrize(
+    ("user", "realm", "reason"),
+    [
+        ("alice", "EVIL.EXAMPLE", "tickets of its realm are not taken (--allow-realm)"),
+        ("erin", "CONTOSO.COM", "the users file has no such account (--users)"),
+    ],
+)
+def test_the_operator_is_told_why_a_ticket_is_refused(user, realm, reason, caplog):
+    with caplog.at_level("INFO", "acredssp.serve"):
+        TicketHolders(USERS, ["CONTOSO.COM"]).authorize(Identity(Principal(user, realm), "kerberos"))
+    assert [record.getMessage() for record in caplog.records] == [f"the ticket of {realm}\\{user} is refused: {reason}"]
+
+
 def test_a_logon_by_ntlm_has_been_decided_by_the_lookup():
     assert TicketHolders(USERS, []).authorize(Identity(Principal("erin", "X"), "ntlm")) is True
 
