@@ -14,7 +14,7 @@ This module never decides who somebody is: it says which names are equal. The me
 import re
 from typing import Final
 
-__all__ = ["escape_principal", "split_principal", "unicode_upper", "upper"]
+__all__ = ["escape_principal", "split_logon_name", "split_principal", "unicode_upper", "upper", "user_alone"]
 
 _PAIRED: Final = (
     (0x0101, 0x012F), (0x0133, 0x0137), (0x013A, 0x0148), (0x014B, 0x0177), (0x017A, 0x017E), (0x0183, 0x0185),
@@ -75,6 +75,24 @@ def _simple_upper(character: str) -> str:
         if len(candidate) == 1:
             return candidate
     return character
+
+
+def split_logon_name(name: str) -> tuple[str, str]:
+    r"""Split what somebody wrote in one field, `DOMAIN\USER` or `USER@SUFFIX`, into user and domain, empty for none."""
+    domain, _, user = name.partition("\\")
+    if domain and user:
+        return user, domain
+    user, _, suffix = name.rpartition("@")
+    return (user, suffix) if user and suffix else (name, "")
+
+
+def user_alone(name: str) -> str:
+    r"""Return a name without any domain, however many are written into it: `BOB` of `A\B\BOB@C@D`.
+
+    It is cut up further than `split_logon_name` does, since others have rules of their own; the spellings that either
+    rule takes for one plain name have the same user.
+    """
+    return name.strip("\\@").rpartition("\\")[2].partition("@")[0]
 
 
 _PRINCIPAL: Final = re.compile(r"((?:[^\\@]|\\.)*)@(.*)", re.DOTALL)

@@ -6,7 +6,7 @@ import struct
 import pytest
 from support.peers import Lab
 
-from acredssp.names import escape_principal, split_principal, unicode_upper, upper
+from acredssp.names import escape_principal, split_logon_name, split_principal, unicode_upper, upper, user_alone
 
 
 @pytest.mark.requirement("ntlm.upper-case")
@@ -115,3 +115,33 @@ def test_a_users_name_is_written_as_libkrb5_reads_it(name):
     split, realm = split_principal(f"{written}@REALM")
     assert realm == "REALM"
     assert split.replace("@", r"\@") == written
+
+
+@pytest.mark.parametrize(
+    ("name", "user", "domain"),
+    [
+        ("bob", "bob", ""),
+        (r"CONTOSO\bob", "bob", "CONTOSO"),
+        ("bob@contoso.com", "bob", "contoso.com"),
+        (r"AzureAD\bob@contoso.com", "bob@contoso.com", "AzureAD"),
+        ("bob@mail.example@contoso.com", "bob@mail.example", "contoso.com"),
+        (r"\bob", r"\bob", ""),
+        ("CONTOSO\\", "CONTOSO\\", ""),
+        ("@contoso.com", "@contoso.com", ""),
+        ("bob@", "bob@", ""),
+        ("", "", ""),
+    ],
+)
+def test_a_logon_name_is_split_into_user_and_domain(name, user, domain):
+    assert split_logon_name(name) == (user, domain)
+
+
+def test_a_user_alone_is_what_is_left_when_no_domain_can_be_split_off_any_more():
+    """Every name of up to seven of these characters that is a plain user's in the end."""
+    for length in range(1, 8):
+        for name in map("".join, itertools.product("ab\\@", repeat=length)):
+            rest, domain = split_logon_name(name)
+            while domain:
+                rest, domain = split_logon_name(rest)
+            if rest.isalpha():
+                assert user_alone(name) == rest

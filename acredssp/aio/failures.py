@@ -1,4 +1,4 @@
-"""Wrong passwords: a source that sends too many gets no more tries for a while, and for longer each time.
+r"""Wrong passwords: a source that sends too many gets no more tries for a while, and for longer each time.
 
 Wrong passwords are counted for each source and account together, so a stranger who guesses an account's password
 elsewhere does not lock out its owner. A source may also try one password on many accounts: after ten times as many
@@ -6,7 +6,7 @@ wrong passwords for all accounts together, it gets no connection for a while. A 
 its password counts for that as well.
 
 The account is the user's name alone, without domain and without case: the spellings of one account share their tries,
-`DOMAIN` before the name and `@suffix` behind it included.
+also those that have a domain in the user's name, `DOMAIN\USER` and `USER@SUFFIX`.
 
 A bounded number of entries is kept; the one that has been quiet for the longest time makes room. A source can only
 make as many entries as it has tries.
@@ -24,7 +24,7 @@ from acredssp.arguments import expect, expect_count
 from acredssp.errors import AuthenticationError
 from acredssp.logs import get_logger
 from acredssp.mechanisms.base import Principal
-from acredssp.names import upper
+from acredssp.names import upper, user_alone
 from acredssp.status import NTSTATUS
 
 __all__ = ["FailureLimit", "Failures"]
@@ -174,8 +174,7 @@ def _account(principal: Principal | None) -> str:
     """The key of an account; that of all accounts for None."""
     if principal is None:
         return _ALL_ACCOUNTS
-    name = principal.user.rpartition("@")[0] or principal.user
-    return upper(name[:_LONGEST_NAME]) or "@"
+    return upper(user_alone(principal.user)[:_LONGEST_NAME]) or "@"
 
 
 def _who(key: tuple[str, str]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from acredssp.credentials import Account
-from acredssp.names import upper
+from acredssp.names import split_logon_name, upper
 
 __all__ = ["Domains"]
 
@@ -33,13 +33,5 @@ class Domains:
             domain: The domain, or the realm of a ticket; empty for none.
         """
         if not domain:
-            user, domain = _split(user)
+            user, domain = split_logon_name(user)
         return Account(user, self._domain_of.get(upper(domain), domain))
-
-
-def _split(name: str) -> tuple[str, str]:
-    domain, _, user = name.partition("\\")
-    if domain and user:
-        return user, domain
-    user, _, suffix = name.rpartition("@")
-    return (user, suffix) if user and suffix else (name, "")

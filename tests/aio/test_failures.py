@@ -112,20 +112,44 @@ def test_tries_that_are_refused_unseen_count_for_all_accounts(three):
 
 
 @pytest.mark.parametrize(
-    "spelling",
-    [Principal("BOB", "CONTOSO"), Principal("bob", ""), Principal("bob", "other"), Principal("bob@contoso.com", "")],
+    ("user", "domain"),
+    [
+        ("BOB", "CONTOSO"),
+        ("bob", ""),
+        ("bob", "other"),
+        ("bob@contoso.com", ""),
+        ("bob@contoso.com", "CONTOSO"),
+        (r"CONTOSO\bob", ""),
+        (r"ANY\bob", ""),
+        (r"CONTOSO\bob", "CONTOSO"),
+        (r"CONTOSO\bob@contoso.com", ""),
+        (r"A\B\bob@c@d", ""),
+        (r"\bob", ""),
+        (r"\a\bob", ""),
+        ("bob\\", ""),
+        ("bob@", ""),
+        ("D" * 300 + r"\bob", ""),
+    ],
 )
-def test_the_spellings_of_an_account_share_their_tries(three, spelling):
+def test_the_spellings_of_an_account_share_their_tries(three, user, domain):
+    spelling = Principal(user, domain)
     fail(three, 2)
     three.failed(HERE, spelling)
     assert three.refuses(HERE, BOB)
     assert three.refuses(HERE, spelling)
 
 
-def test_a_name_of_nothing_but_a_suffix_is_no_name_of_all_accounts(three):
-    fail(three, 3, principal=Principal("@x", ""))
+@pytest.mark.parametrize("user", ["@x", "@", "\\", r"\x\@y"])
+def test_a_name_of_nothing_but_a_domain_is_no_name_of_all_accounts(three, user):
+    fail(three, 3, principal=Principal(user, ""))
     assert not three.refuses(HERE)
-    assert three.refuses(HERE, Principal("@x", ""))
+    assert three.refuses(HERE, Principal(user, ""))
+
+
+def test_the_case_of_a_name_is_windows_own(three):
+    fail(three, 3, principal=Principal("strasse", ""))
+    assert three.refuses(HERE, Principal("STRASSE", ""))
+    assert not three.refuses(HERE, Principal("straße", ""))
 
 
 def test_one_line_when_a_wait_begins_and_one_when_it_ends(three, clock, caplog):
