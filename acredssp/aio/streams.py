@@ -38,6 +38,7 @@ __all__ = [
     "start_credssp_streams",
     "start_server",
     "take_credentials",
+    "take_read_ahead",
 ]
 
 _LIMIT: Final = 2**16
@@ -383,7 +384,7 @@ async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
         connection, config, carriage, server_hostname, spn, handshake_timeout, on_handshake, peer_address, session
     )
     await writer.drain()
-    read_ahead = await _read_ahead(reader, connection)
+    read_ahead = await take_read_ahead(reader, connection)
     transport = await _upgrade(handshake, writer.transport, protocol, read_ahead)
     new_reader.set_transport(transport)
     return new_reader, asyncio.StreamWriter(transport, protocol, new_reader, loop)
@@ -414,9 +415,13 @@ def _new_handshake(  # noqa: PLR0913, PLR0917 - what the caller of either functi
     )
 
 
-async def _read_ahead(reader: asyncio.StreamReader, connection: CredSSPProtocol) -> bytes:
-    """Take what a stream has buffered; nothing is waited for, so nothing can come in between."""
-    connection.ended = reader.at_eof()
+async def take_read_ahead(reader: asyncio.StreamReader, connection: CredSSPProtocol) -> bytes:
+    """Take what a stream has buffered, and note on `connection` whether the peer has ended.
+
+    Nothing is waited for, so nothing can come in between.
+    """
+    # at_eof() says no while there is something left to read.
+    connection.ended = reader.at_eof() or getattr(reader, "_eof", False)
     reader.feed_eof()
     return await reader.read()
 
@@ -434,11 +439,11 @@ async def _upgrade(
     if transport.is_closing():
         raise PeerClosed("the connection is closed already", stage=Stage.CONNECT)
     connection = handshake.connection
-    if initial_data:
-        connection.store(initial_data)
     transport.set_protocol(connection)
     connection.connection_made(transport)
     connection.resume_reading()
+    if initial_data:
+        connection.store(initial_data)  # which may pause
     secure = await handshake.run()
     secure.start(protocol, connection_made=False)
     return secure

@@ -563,3 +563,22 @@ async def test_an_rdp_server_behind_us_sees_what_was_negotiated_in_clear():
         assert confirm.selected_protocol == writer.get_extra_info("rdp_confirm").selected_protocol
         writer.close()
         await writer.wait_closed()
+
+
+async def test_streams_whose_peer_said_something_and_went_fail_at_once():
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    _, peer = await asyncio.open_connection(sock=theirs)
+    peer.write(b"\x16\x03\x01")
+    peer.close()
+    await until(lambda: reader._eof)
+    with pytest.raises(PeerClosed):
+        await start_credssp_streams(reader, writer, server_config())
+
+
+async def test_a_peer_that_sent_very_much_before_the_handshake_gets_the_usual_failure():
+    client, server = memory_pair()
+    junk = b"\x16\x03\x01\xff\xff" + bytes(100_000)
+    with pytest.raises(RemoteProtocolError):
+        await start_credssp(server.transport, Recorder(), server_config(), initial_data=junk)
+    client.transport.close()
