@@ -29,7 +29,7 @@ LAYERS = (
 DOORS = {
     "arc4": ("mechanisms.ntlm",),
     "asn1crypto": ("wire",),
-    "asyncio": ("aio", "cli", "sspi.streams"),
+    "asyncio": ("aio", "cli", "sspi.streams", "sspi.bridges"),
     "cryptography": (
         "wire",
         "mechanisms",

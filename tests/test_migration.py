@@ -11,7 +11,7 @@ from support.endpoints import _CONTEXTS, PIN
 from support.streams import memory_streams
 
 import acredssp
-from acredssp.sspi import SEC_E_LOGON_DENIED, SEC_E_OK, establish, unpack_credentials
+from acredssp.sspi import SEC_E_LOGON_DENIED, SEC_E_OK, establish, secure_streams, unpack_credentials
 
 PAGE = (Path(__file__).parent.parent / "docs" / "migration.md").read_text(encoding="utf-8")
 COLUMNS = 5
@@ -65,9 +65,10 @@ async def test_the_page_runs_from_its_top_to_its_end(given):
     assert given["refused"] is SEC_E_LOGON_DENIED
     assert given["farewell"]
     assert given["handle"].valid
-    assert (await accepting).valid
-    for writer in given["writer"], server[1]:
-        writer.close()
+    reader, writer = await secure_streams(await accepting, *server)
+    assert await reader.readexactly(5) == b"hello"
+    for end in given["writer"], writer:
+        end.close()
 
 
 def test_every_row_has_its_code():

@@ -5,8 +5,9 @@ Each function has Microsoft's parameters in Microsoft's order, all of which may 
 the handle that it was given. What C passes by pointer is a small object that the caller makes and the call fills:
 `CredHandle()`, `CtxtHandle()`, `SecBufferDesc([...])`, `ContextAttributes()`, `TimeStamp()`.
 
-Beside Microsoft's functions stand two of our own, which make the calling loop: `establish` over a pair of asyncio's
-streams, and `SSPIContext` token by token. They raise a `CredSSPError` where a function fails.
+Beside Microsoft's functions stand some of our own. `establish` makes the calling loop over a pair of asyncio's streams,
+and `SSPIContext` makes it token by token. What `secure_streams` and `secure_transport` return encrypts and decrypts by
+itself. All of them raise a `CredSSPError` where a function fails.
 
 Every constant is here in full, `ISC_REQ_DELEGATE`, and as a member, `ISC_REQ.DELEGATE`. `from acredssp.sspi import *`
 gives the names that a C file has after its includes: functions and structures, with and without a W, constants, names
@@ -15,6 +16,7 @@ of packages, and every status as `SEC_E_OK`.
 # ruff: noqa: F405 - `__all__` is written out, constants and all, since type checkers compute nothing; a test holds it
 
 from acredssp.sspi.attributes import QueryContextAttributes
+from acredssp.sspi.bridges import secure_streams, secure_transport
 from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
 from acredssp.sspi.constants import *  # noqa: F403 - nearly 300 constants of the SDK's headers, and nothing else
 from acredssp.sspi.credentials import (
@@ -614,5 +616,7 @@ __all__ = [
     "TimeStamp",
     "VerifySignature",
     "establish",
+    "secure_streams",
+    "secure_transport",
     "unpack_credentials",
 ]
