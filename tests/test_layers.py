@@ -97,10 +97,16 @@ def modules():
     return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+@functools.cache
+def parsed(source):
+    """Each module is looked at in several ways."""
+    return ast.parse(source)
+
+
 def imported(module, source):
     """The absolute dotted names that a module imports, wherever in it."""
     package = ["acredssp", *module.split(".")][:-1]
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -190,7 +196,7 @@ def test_a_right_import_is_allowed(module, source):
 
 def needed(module, source, names):
     """The modules of the package, among `names`, that a module imports: inside functions and for types alone, too."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             wanted = [(alias.name,) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -229,7 +235,7 @@ def test_a_circle_is_seen():
 
 def door(source):
     """The names of a module's `__all__`; None where it has none that can be read without running it."""
-    for node in ast.parse(source).body:
+    for node in parsed(source).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             try:
                 return set(ast.literal_eval(node.value))
@@ -240,7 +246,7 @@ def door(source):
 
 def taken_past(source, doors):
     """What a module takes of another one that is not in that one's `__all__`; `doors` has those by dotted name."""
-    tree, aliases, past = ast.parse(source), {}, set()
+    tree, aliases, past = parsed(source), {}, set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
