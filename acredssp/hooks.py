@@ -7,7 +7,7 @@ what a coroutine function returns is awaited in the handshake's task.
 
 import dataclasses
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from acredssp.core.context import HandshakeInfo
 from acredssp.credentials import Account, Deny, LookupAnswer
@@ -34,7 +34,7 @@ class Identity:
     request: ConnectionRequest | None = None
     """RDP: the client's whole Connection Request: routing token, correlation id, what it asked for. Unproven. None with
     another carriage."""
-    session: object = None
+    session: Any = None
     """What the server's `accept` answered for this connection; None without one."""
 
 

@@ -8,13 +8,13 @@ negotiated twice, so it rewrites both fields:
 
     request = target_writer.get_extra_info("rdp_request")
     confirm = target_writer.get_extra_info("rdp_confirm")
-    data = b""
-    while missing := acredssp.rdp.missing_bytes(data):
-        data += await client_reader.readexactly(missing)
-    first_up = acredssp.rdp.rewrite_selected_protocol(data, confirm.selected_protocol)
+    pdu = await acredssp.rdp.read_pdu(client_reader)
+    first_up = acredssp.rdp.rewrite_selected_protocol(pdu, confirm.selected_protocol)
 
-Nothing here does I/O or keeps a state.
+Nothing here keeps a state, and only `read_pdu` reads anything: whoever reads otherwise has `missing_bytes`.
 """
+
+from typing import Protocol
 
 from acredssp.arguments import expect
 from acredssp.wire import mcs
@@ -30,11 +30,13 @@ from acredssp.wire.x224 import (
 __all__ = [
     "ConnectionConfirm",
     "ConnectionRequest",
+    "ExactReader",
     "FailureCode",
     "Protocols",
     "RequestFlags",
     "ResponseFlags",
     "missing_bytes",
+    "read_pdu",
     "rewrite_requested_protocols",
     "rewrite_selected_protocol",
 ]
@@ -54,6 +56,26 @@ def missing_bytes(data: bytes) -> int:
     """
     expect("data", data, bytes, bytearray)
     return mcs.frame_size(data).missing
+
+
+class ExactReader(Protocol):
+    """What `read_pdu` reads from: an `asyncio.StreamReader`, or anything with its method."""
+
+    async def readexactly(self, n: int) -> bytes:
+        """Return exactly `n` bytes; raise EOFError where fewer come."""
+
+
+async def read_pdu(reader: ExactReader) -> bytes:
+    """Read one whole MCS PDU, and nothing behind it. The caller sets the time limit.
+
+    Raises:
+        RemoteProtocolError: What comes is not how an MCS PDU begins.
+        EOFError: The stream ended before (`asyncio.IncompleteReadError`).
+    """
+    data = b""
+    while missing := missing_bytes(data):
+        data += await reader.readexactly(missing)
+    return data
 
 
 def rewrite_selected_protocol(data: bytes, protocol: Protocols) -> bytes:

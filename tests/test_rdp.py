@@ -1,3 +1,4 @@
+import asyncio
 import inspect
 
 import pytest
@@ -9,11 +10,13 @@ from acredssp.errors import LocalProtocolError, RemoteProtocolError
 NAMES = [
     "ConnectionConfirm",
     "ConnectionRequest",
+    "ExactReader",
     "FailureCode",
     "Protocols",
     "RequestFlags",
     "ResponseFlags",
     "missing_bytes",
+    "read_pdu",
     "rewrite_requested_protocols",
     "rewrite_selected_protocol",
 ]
@@ -66,3 +69,20 @@ def test_a_pdu_that_comes_in_pieces(pdu):
 def test_an_argument_of_a_wrong_type(call, said):
     with pytest.raises(TypeError, match=said):
         call()
+
+
+async def test_a_pdu_is_read_and_nothing_behind_it():
+    reader = asyncio.StreamReader()
+    reader.feed_data(FREERDP_3 + b"behind")
+    reader.feed_eof()
+    assert await rdp.read_pdu(reader) == FREERDP_3
+    assert await reader.read() == b"behind"
+
+
+@pytest.mark.parametrize("size", [0, 3, 100])
+async def test_a_stream_that_ends_within_a_pdu_is_no_pdu(size):
+    reader = asyncio.StreamReader()
+    reader.feed_data(FREERDP_3[:size])
+    reader.feed_eof()
+    with pytest.raises(EOFError):
+        await rdp.read_pdu(reader)

@@ -11,7 +11,7 @@ import enum
 import logging
 import math
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from acredssp.core.context import HandshakeInfo
 from acredssp.credentials import Account
@@ -87,7 +87,7 @@ class HandshakeReport:
     """The result in one word."""
     hook: str = ""
     """The hook that decided it: `"accept"`, `"lookup"`, `"oracle"`, `"authorize"` or `"admit"`; empty for none."""
-    session: object = None
+    session: Any = None
     """The session object that the server's `accept` returned; None without one."""
     connection_id: str = ""
     """What the log's records of this connection have as `connection_id`."""

@@ -14,7 +14,7 @@ import dataclasses
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, NoReturn, TypeAlias, assert_never
+from typing import Any, Final, NoReturn, TypeAlias, assert_never
 
 from acredssp.arguments import expect, expect_callable
 from acredssp.carriage.base import NewContext
@@ -88,7 +88,7 @@ class RouteRequest:
     """Requested protocols, flags, cookie or routing token, correlation id."""
     peer_address: object = None
     """As `get_extra_info("peername")` gives it: `(host, port)` for TCP."""
-    session: object = None
+    session: Any = None
     """What the server's `accept` answered for this connection; None without one."""
 
 
