@@ -1,5 +1,6 @@
 """SEC_I_INCOMPLETE_CREDENTIALS: a TLS server asks for a certificate, and other credentials bring one."""
 
+import asyncio
 import dataclasses
 import ssl
 
@@ -16,17 +17,20 @@ from support.endpoints import (
     tls_policy,
 )
 from support.engine import CUTS, pem
-from support.sspi import ASKED, CONTINUE, INCOMPLETE, OK, Client, Server, inbound, outbound, talk
+from support.sspi import ASKED, CONTINUE, INCOMPLETE, OK, TARGET, Client, Server, inbound, outbound, talk
+from support.streams import memory_streams
 
 from acredssp.config import ServerConfig
 from acredssp.credentials import Password
 from acredssp.sspi import (
     CREDSSP_CRED,
+    ISC_REQ_DELEGATE,
     SCHANNEL_CRED,
     SEC_WINNT_AUTH_IDENTITY,
     CertContext,
     CredsspSubmitBufferBoth,
     SecurityStatus,
+    establish,
 )
 from acredssp.tls_config import server_context_from_pem
 from acredssp.trust import Trust, Verdict
@@ -349,3 +353,16 @@ async def test_an_answer_to_a_request_at_the_end_of_the_input_takes_all_of_it(re
         rest = b""
     assert tokens
     assert client.status is CONTINUE
+
+
+@pytest.mark.parametrize("tls", TLS_VERSIONS)
+@pytest.mark.parametrize("sizes", [None, [1]], ids=["whole", "byte_by_byte"])
+@pytest.mark.parametrize("key_type", ["p384", None])
+async def test_the_loop_over_streams_shows_the_certificate_of_its_credentials_or_goes_on_without(tls, sizes, key_type):
+    client, server = memory_streams(sizes, sizes)
+    _, handle = await asyncio.gather(
+        establish(*client, bob(key_type), TARGET, fContextReq=ISC_REQ_DELEGATE), establish(*server, SERVERS[tls])
+    )
+    assert bool(handle.state.context.tls.peer_certificate) is bool(key_type)
+    for _, writer in client, server:
+        writer.close()

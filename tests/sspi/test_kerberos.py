@@ -30,6 +30,7 @@ from acredssp.sspi import (
     SecPkgContext_NegotiationInfo,
     SecPkgContext_PackageInfo,
     SecurityStatus,
+    SSPIContext,
     TimeStamp,
 )
 
@@ -253,6 +254,22 @@ async def test_a_context_ends_with_the_ticket_on_both_sides(package, kerberos, z
         span = await lifespan(end)
         assert_ends(span.tsExpiry, ends)
         assert abs(span.tsExpiry.to_datetime().timestamp() - ends) <= 1
+
+
+async def test_a_context_as_one_object_tells_when_its_ticket_ends(kerberos):
+    cache = await asyncio.to_thread(kerberos.log_on, "bob", "-l", "3h")
+    ends = await asyncio.to_thread(end_by_klist, kerberos, cache)
+    client = SSPIContext(client_config(authenticate=TicketCache(cache)), "TERMSRV/localhost")
+    server = SSPIContext(server_config(keytab=Keytab(str(kerberos.keytab))))
+    token = await client.step()
+    assert client.expiry is None  # not known yet
+    while not server.complete:
+        token = await client.step(await server.step(token))
+        if client.complete:
+            await server.step(token)
+    for end in client, server:
+        assert abs(end.expiry.timestamp() - ends) <= 1
+        await end.close()
 
 
 @pytest.mark.requirement("R57", "A21")
