@@ -163,11 +163,11 @@ class Failures:
 
 
 def _was_a_wrong_password(report: HandshakeReport) -> bool:
-    """Whether the secret was wrong, the user unknown, or the try refused unseen; not what is no fault of the peer's."""
-    error = report.error
-    assert error is not None
-    refused = report.outcome in {HandshakeOutcome.DENIED, HandshakeOutcome.LIMITED}
-    return refused and type(error) is AuthenticationError and error.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+    """Whether the peer was told what it is told of a wrong password, whatever the reason is.
+
+    A lookup that raises for unknown users would else tell which ones there are: by whom a source is made to wait for.
+    """
+    return type(report.error) is AuthenticationError and report.error.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
 
 
 def _account(principal: Principal | None) -> str:

@@ -29,7 +29,7 @@ from acredssp.aio.transport import SecureTransport
 from acredssp.carriage.base import TLS
 from acredssp.carriage.rdp import RDP
 from acredssp.core.context import SecurityContext
-from acredssp.credentials import Account, Deny, Password
+from acredssp.credentials import Account, Deny, Oracle, Password
 from acredssp.errors import (
     AuthenticationError,
     HandshakeAborted,
@@ -516,6 +516,59 @@ async def test_a_source_with_too_many_wrong_passwords_for_all_accounts_gets_no_c
     transport, _ = await lab.connect(local_addr=("127.0.0.2", 0))
     transport.close()
     writer.close()
+
+
+async def raises(_request):
+    raise LookupError("no such user")
+
+
+async def never_answers(_request):
+    await asyncio.Event().wait()
+
+
+@pytest.mark.requirement("defect.login-attempts")
+@pytest.mark.parametrize(
+    "lookup",
+    [
+        {}.get,
+        raises,
+        never_answers,
+        lambda _request: Deny(),
+        lambda _request: Oracle(lambda _exchange: None),
+        lambda _request: Oracle(raises),
+        lambda _request: Deny(NTSTATUS.STATUS_NO_SUCH_USER),
+    ],
+    ids=["none", "raises", "late", "denies", "oracle none", "oracle raises", "no such user"],
+)
+async def test_whatever_the_peer_sees_as_a_wrong_password_counts_as_one(lab, lookup):
+    policy = Policy(hook_timeout=0.01)
+    lab = await lab(config=server_config(lookup=lookup, policy=policy), max_failures=FailureLimit(1, 60.0))
+    for _ in range(2):
+        with pytest.raises(AuthenticationError) as caught:
+            await lab.connect()
+        assert caught.value.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+    first, second = await lab.reported(2)
+    assert first.outcome is not HandshakeOutcome.LIMITED
+    assert second.outcome is HandshakeOutcome.LIMITED
+
+
+@pytest.mark.requirement("defect.login-attempts")
+@pytest.mark.parametrize(
+    "lookup",
+    [
+        lambda _request: Deny(NTSTATUS.STATUS_NO_LOGON_SERVERS),
+        lambda _request: Oracle(lambda _exchange: Deny(NTSTATUS.STATUS_NO_LOGON_SERVERS)),
+        lambda _request: Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, secret=Password(PASSWORD)),
+    ],
+    ids=["no logon servers", "oracle without logon servers", "disabled"],
+)
+async def test_what_the_peer_sees_as_something_else_is_no_wrong_password(lab, lookup):
+    lab = await lab(config=server_config(lookup=lookup), max_failures=FailureLimit(1, 60.0))
+    for _ in range(2):
+        with pytest.raises(AuthenticationError) as caught:
+            await lab.connect()
+        assert caught.value.nt_status is not NTSTATUS.STATUS_LOGON_FAILURE
+    assert {report.outcome for report in await lab.reported(2)} == {HandshakeOutcome.DENIED}
 
 
 async def test_each_handshake_has_its_own_deadline(lab):
