@@ -365,7 +365,7 @@ async def raising_later(address):
     ids=["false", "deny", "none", "raises", "raises later", "never"],
 )
 async def test_a_connection_that_accept_does_not_take_is_closed_unread(lab, accept, outcome):
-    lab = await lab(accept=accept, config=server_config(Policy(hook_timeout=0.0 if accept is never else 60.0)))
+    lab = await lab(accept=accept, config=server_config(Policy(hook_timeout=0.001 if accept is never else 60.0)))
     reader, writer = await lab.raw()
     await until(lambda: lab.reports or lab.server._connections)
     (report,) = lab.reports
