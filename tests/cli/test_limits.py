@@ -57,7 +57,7 @@ def test_the_page_has_the_defaults_of_the_command(command):
     assert set(said) == {"--max-handshakes", "--max-per-source", "--max-failures", "--handshake-timeout"}
     for option, default in said.items():
         of_option = out.partition(option)[2]
-        assert re.search(rf"default:\s+{default}(?:\.0)?\]", of_option[:1200]), option
+        assert re.search(rf"default:\s+{default}(?:\.0)?[;\]]", of_option[:1200]), option
 
 
 # --- a server ---
