@@ -10,7 +10,8 @@ from rich.markup import escape
 
 from acredssp.aio.report import HandshakeOutcome, HandshakeReport, Sparingly
 from acredssp.cli.arguments import Address
-from acredssp.cli.output import OutputError, abandon
+from acredssp.cli.line_writer import LineWriter
+from acredssp.cli.output import WholeLines
 from acredssp.cli.render import label, printable
 from acredssp.cli.report import ServeReport, now, to_json
 from acredssp.cli.workers import Worker
@@ -26,19 +27,19 @@ class Lines:
         self, console: Console, warn: Callable[[str], None], *, as_json: bool, worker: Worker | None = None
     ) -> None:
         self._console = console
-        self._warn = warn
         self._as_json = as_json
         self._worker = worker
         self._limited = Sparingly()
-        self._lost = 0
-        """Lines that could not be written since the last one that could."""
+        self._whole_lines = WholeLines(console.file, worker.torn if worker else None)
+        who = f"worker {worker.number}: " if worker else ""
+        self._writer = LineWriter(self._write, lambda text: warn(who + text))
 
     def listening(self, address: Address, pin: str) -> None:
         """Say that we are ready; raises `OutputError` where nobody can be told."""
         if self._as_json:
-            self._write(json.dumps({"listening": str(address), "peer_key_sha256": pin, "time": now()}))
+            self._write(json.dumps({"listening": str(address), "peer_key_sha256": pin, "time": now()}) + "\n")
         else:
-            self._write(f"listening on [bold]{escape(str(address))}[/], key pin {pin}")
+            self._write(self._rendered(f"listening on [bold]{escape(str(address))}[/], key pin {pin}"))
 
     def handshake(self, report: HandshakeReport) -> None:
         """Say how one handshake went: the server's `on_handshake`.
@@ -50,32 +51,20 @@ class Lines:
         if report.outcome is HandshakeOutcome.LIMITED and report.info is None and not self._limited.lets(monotonic()):
             return
         line = ServeReport.of(report, worker=self._worker.number if self._worker else None)
-        try:
-            self._write(to_json(line) if self._as_json else _sentence(line, report.error))
-        except OutputError as error:  # the reader has gone, or the disk is full: that is no reason to serve nobody
-            if not self._lost:
-                self._warn(f"{self._who()}{error}: serving goes on without a line for each handshake")
-            self._lost += 1
-        else:
-            if self._lost:
-                self._warn(f"{self._who()}the output can be written again: {self._lost} lines are lost")
-            self._lost = 0
+        self._writer.put(f"{to_json(line)}\n" if self._as_json else self._rendered(_sentence(line, report.error)))
 
     def end(self) -> None:
-        """Drop what could not be written: that has been said already."""
-        if self._lost:
-            abandon()
+        """Wait for the lines that are left, and not for long."""
+        self._writer.end()
 
-    def _who(self) -> str:
-        return f"worker {self._worker.number}: " if self._worker else ""
+    def _rendered(self, line: str) -> str:
+        with self._console.capture() as captured:
+            self._console.print(line, soft_wrap=True)
+        return captured.get()
 
     def _write(self, line: str) -> None:
         with self._worker.turn() if self._worker else contextlib.nullcontext():
-            if self._as_json:
-                self._console.file.write(line + "\n")
-            else:
-                self._console.print(line, soft_wrap=True)
-            self._console.file.flush()
+            self._whole_lines.write(line)
 
 
 def _sentence(line: ServeReport, error: CredSSPError | None) -> str:

@@ -5,17 +5,23 @@ written to the standard error is dropped: there is nobody left to tell.
 """
 
 import contextlib
+import io
+import mmap
 import os
+import select
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO, cast
+from typing import IO, Any, Final, TextIO, cast
 
 from acredssp.cli.outcome import reason_of
 
-__all__ = ["CANNOT_WRITE", "OutputError", "abandon", "guarded"]
+__all__ = ["CANNOT_WRITE", "OutputError", "WholeLines", "abandon", "guarded", "never_wait_for_stderr"]
 
 CANNOT_WRITE = 74
 """The exit status for output that cannot be written: EX_IOERR of sysexits.h."""
+
+_AT_ONCE: Final = getattr(select, "PIPE_BUF", 512)
+"""Bytes that a pipe takes without waiting once it says that it is ready."""
 
 
 class OutputError(OSError):
@@ -33,6 +39,7 @@ class _Guarded:
     def __init__(self, stream: TextIO | None, *, quiet: bool = False) -> None:
         self._stream = stream
         self._quiet = quiet
+        self._impatient: WholeLines | None = None
         if stream is not None and hasattr(stream, "reconfigure"):  # not every stand-in has it
             stream.reconfigure(errors="backslashreplace")
 
@@ -41,8 +48,16 @@ class _Guarded:
         with self._errors():
             if self._stream is None:
                 raise OSError("it is closed")
-            self._stream.write(text)
+            if self._impatient is not None:
+                self._impatient.write(text)
+            else:
+                self._stream.write(text)
         return len(text)
+
+    def never_wait(self) -> None:
+        """Drop from now on what the system does not take at once."""
+        if self._stream is not None:
+            self._impatient = WholeLines(self._stream, waits=False)
 
     def flush(self) -> None:
         """Flush, as a text stream does."""
@@ -66,6 +81,75 @@ class _Guarded:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+class WholeLines:
+    """Writes text past a stream's own buffer, which would keep what the system has not taken and write it later.
+
+    A full disk may take a part of a line. A line feed then comes first, so that the next line is a line of its own.
+
+    Args:
+        stream: The stream; one without a file below it is written as it is.
+        torn: One byte, not zero while the last line has no end; shared by all processes that write to the stream.
+        waits: Whether to wait for a reader who does not read. Otherwise `BlockingIOError` is raised.
+    """
+
+    def __init__(self, stream: IO[str], torn: bytearray | mmap.mmap | None = None, *, waits: bool = True) -> None:
+        self._stream = stream
+        self._torn = bytearray(1) if torn is None else torn
+        self._waits = waits or not hasattr(select, "poll")
+
+    def write(self, text: str) -> None:
+        """Write lines; raises OSError where they cannot be written."""
+        self._stream.flush()
+        raw = _file_below(self._stream)
+        if raw is None:
+            self._stream.write(text)
+            self._stream.flush()
+            return
+        data = text.replace("\n", os.linesep).encode(
+            getattr(self._stream, "encoding", None) or "utf-8", "backslashreplace"
+        )
+        self._write(raw, b"\n" + data if self._torn[0] else data)
+
+    def _write(self, raw: io.RawIOBase, data: bytes) -> None:
+        written, torn = 0, self._torn[0]
+        self._torn[0] = 1  # should this process be killed meanwhile
+        try:
+            while written < len(data):
+                written += self._write_some(raw, data[written:])
+        except (OSError, ValueError) as error:
+            reason = reason_of(error) if isinstance(error, OSError) else "it is closed"
+            raise OutputError(f"cannot write the output: {reason}") from None
+        finally:
+            if written:
+                torn = int(written < len(data) and data[written - 1 : written] != b"\n")
+            self._torn[0] = torn
+
+    def _write_some(self, raw: io.RawIOBase, data: bytes) -> int:
+        if not self._waits:
+            poll = select.poll()
+            poll.register(raw.fileno(), select.POLLOUT)
+            if not poll.poll(0):
+                raise BlockingIOError
+            data = data[:_AT_ONCE]
+        written = raw.write(data)
+        if written is None:
+            raise BlockingIOError
+        return written
+
+
+def _file_below(stream: IO[str]) -> io.RawIOBase | None:
+    """Return what a text stream writes to without any buffer; None for a stream in memory."""
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)
+    return raw if isinstance(raw, io.RawIOBase) else None
+
+
+def never_wait_for_stderr() -> None:
+    """Drop from now on what the standard error does not take at once: its reader holds up no server."""
+    if isinstance(sys.stderr, _Guarded):
+        sys.stderr.never_wait()
 
 
 @contextlib.contextmanager

@@ -49,6 +49,7 @@ from acredssp.cli.options import (
     warn_of,
 )
 from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError, reason_of, result_of
+from acredssp.cli.output import never_wait_for_stderr
 from acredssp.cli.service import Limits, Serve, Service
 from acredssp.cli.users import Users
 from acredssp.cli.workers import Supervisor, Worker, check_platform
@@ -168,6 +169,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     An empty DOMAIN stands for any domain and for none. A line DOMAIN=SUFFIX says that USER@SUFFIX and the realm SUFFIX
     belong to DOMAIN.
     """
+    never_wait_for_stderr()
     out, err = render.consoles()
     log_from(LogLevel.DEBUG if verbose else log_level)
     with usage_errors():
@@ -371,7 +373,8 @@ async def _serve_as(
         loop.remove_reader(worker.lifeline)
         stop.set()
 
-    service = Service(task, config, Lines(console, warn, as_json=task.as_json, worker=worker).handshake)
+    lines = Lines(console, warn, as_json=task.as_json, worker=worker)
+    service = Service(task, config, lines.handshake)
     servers = [await service.listen(sock=listener, start_serving=False) for listener in worker.sockets]
     _on_signals(stop.set, signal.SIGTERM)
     worker.ready()
@@ -380,6 +383,7 @@ async def _serve_as(
         await server.start_serving()
     await stop.wait()
     await service.drain()
+    lines.end()
 
 
 def _cannot_listen(address: Address, error: OSError) -> ConnectError:

@@ -23,6 +23,7 @@ import contextlib
 import dataclasses
 import gc
 import math
+import mmap
 import os
 import selectors
 import signal
@@ -82,10 +83,14 @@ class Worker:
         sockets: To accept connections from.
         lifeline: The worker's end.
         turn: A file that all workers lock in turn.
+        torn: One byte that all workers share: whether the last line of the output has no end.
     """
 
-    def __init__(self, number: int, sockets: Sockets, lifeline: socket.socket, turn: IO[bytes]) -> None:
+    def __init__(
+        self, number: int, sockets: Sockets, lifeline: socket.socket, turn: IO[bytes], torn: mmap.mmap
+    ) -> None:
         self.number = number
+        self.torn = torn
         self.sockets = sockets
         self.lifeline = lifeline
         """Readable as soon as the worker has to stop."""
@@ -167,6 +172,7 @@ class Supervisor:
         self._warn = warn
         self._selector = selectors.DefaultSelector()
         self._turn: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `run`
+        self._torn = mmap.mmap(-1, 1)
         self._all_were_ready = False
         self._stopping = False
         self._status = 0
@@ -343,7 +349,7 @@ class Supervisor:
             for other in self._places:
                 if other is not place:
                     _close(other)
-            status = self._work(Worker(place.number, place.sockets, lifeline, self._turn))
+            status = self._work(Worker(place.number, place.sockets, lifeline, self._turn, self._torn))
         except BaseException:  # noqa: BLE001 - it must not get to the supervisor's own stack
             traceback.print_exc()
         finally:
@@ -375,6 +381,7 @@ class Supervisor:
             _close(place)
         self._selector.close()
         self._turn.close()
+        self._torn.close()
 
 
 def _close(place: _Place) -> None:

@@ -111,6 +111,7 @@ def test_of_those_that_a_limit_turns_away_one_line_a_second_is_printed(monkeypat
     report = HandshakeReport(None, LimitExceeded("no"), None, None, outcome=HandshakeOutcome.LIMITED)
     for now[0] in (0.0, 0.5, 0.99, 1.0, 1.5):
         lines.handshake(report)
+    lines.end()
     assert len(told.getvalue().splitlines()) == 2
 
 
