@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from acredssp.aio.report import HandshakeOutcome, HandshakeReport, Sparingly
 from acredssp.cli.arguments import Address
@@ -39,7 +39,7 @@ class Lines:
         if self._as_json:
             self._write(json.dumps({"listening": str(address), "peer_key_sha256": pin, "time": now()}) + "\n")
         else:
-            self._write(self._rendered(f"listening on [bold]{escape(str(address))}[/], key pin {pin}"))
+            self._write(self._rendered(Text.assemble("listening on ", (str(address), "bold"), f", key pin {pin}")))
 
     def handshake(self, report: HandshakeReport) -> None:
         """Say how one handshake went: the server's `on_handshake`.
@@ -57,7 +57,7 @@ class Lines:
         """Wait for the lines that are left, and not for long."""
         self._writer.end()
 
-    def _rendered(self, line: str) -> str:
+    def _rendered(self, line: Text) -> str:
         with self._console.capture() as captured:
             self._console.print(line, soft_wrap=True)
         return captured.get()
@@ -67,11 +67,11 @@ class Lines:
             self._whole_lines.write(line)
 
 
-def _sentence(line: ServeReport, error: CredSSPError | None) -> str:
+def _sentence(line: ServeReport, error: CredSSPError | None) -> Text:
     name = line.principal or "nobody"
     if line.account not in {None, name}:
         name += f" ({line.account})"
-    who = f"{escape(printable(name))} from {escape(line.peer or 'somewhere')}"
+    who = f"{printable(name)} from {line.peer or 'somewhere'}"
     if error is None:
         what = f"{line.mechanism}, version {line.credssp_version}, delegated {line.delegated}"
     else:
@@ -79,4 +79,4 @@ def _sentence(line: ServeReport, error: CredSSPError | None) -> str:
         hint = f" ({printable(error.hint)})" if error.hint else ""
         what = f"{printable(error.message)} at {line.stage}{status}{hint}"
     where = f", worker {line.worker}" if line.worker else ""
-    return f"{label(line.result)} {who}: {escape(what)}, {line.elapsed_ms:.1f} ms{where}"
+    return Text.assemble(label(line.result), f" {who}: {what}, {line.elapsed_ms:.1f} ms{where}")

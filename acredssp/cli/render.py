@@ -1,13 +1,15 @@
 """What people read: consoles, the card of a logon, the sentence of a failure.
 
-Whatever a peer sent is made printable before it reaches a terminal, and no line is ever broken inside a pin.
+Whatever a peer sent is made printable before it reaches a terminal, and no line is ever broken inside a pin. Styles are
+given apart from the text: a markup would find styles, emoji and escapes in the names of others.
 """
 
 import sys
+from typing import TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from acredssp.cli.outcome import Result, advice, result_of
 from acredssp.cli.report import DemoReport, LoginReport, ServeReport
@@ -27,7 +29,11 @@ _STYLE_OF = {
 
 def consoles() -> tuple[Console, Console]:
     """Make the consoles for the standard output and the standard error, as they are now."""
-    return Console(file=sys.stdout, highlight=False), Console(file=sys.stderr, highlight=False)
+    return _console(sys.stdout), _console(sys.stderr)
+
+
+def _console(stream: TextIO) -> Console:
+    return Console(file=stream, highlight=False, emoji=False)
 
 
 def printable(text: str) -> str:
@@ -38,39 +44,35 @@ def printable(text: str) -> str:
     )
 
 
-def label(result: Result, behind: str = "") -> str:
-    """Return the word for a result in its colour, with more of the same behind it."""
-    return f"[{_STYLE_OF[result]}]{result.value.replace('_', ' ')}{behind}[/]"
+def label(result: Result, behind: str = "") -> tuple[str, str]:
+    """Return the word for a result, with more of the same behind it, and its style: a part of `Text.assemble`."""
+    return result.value.replace("_", " ") + behind, _STYLE_OF[result]
 
 
 def warning(console: Console, text: str) -> None:
     """Print one line of warning."""
-    console.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+    console.print(Text.assemble(("warning:", "yellow"), f" {text}"), soft_wrap=True)
 
 
 def usage(console: Console, report: LoginReport | ServeReport | DemoReport) -> None:
     """Print what of the command line was not understood, and what to do about it."""
-    console.print(
-        f"{label(Result.USAGE, ':')} {escape(printable(report.message or ''))}\n  {escape(report.hint or '')}",
-        soft_wrap=True,
-    )
+    what = f" {printable(report.message or '')}\n  {report.hint or ''}"
+    console.print(Text.assemble(label(Result.USAGE, ":"), what), soft_wrap=True)
 
 
 def failure(console: Console, error: CredSSPError) -> None:
     """Print what failed, and what to do about it."""
     where = f" at {error.stage}:" if error.stage else ":"
-    console.print(
-        f"{label(result_of(error), where)} {escape(printable(error.message))}\n  {escape(printable(advice(error)))}",
-        soft_wrap=True,
-    )
+    what = f" {printable(error.message)}\n  {printable(advice(error))}"
+    console.print(Text.assemble(label(result_of(error), where), what), soft_wrap=True)
 
 
 def card(console: Console, title: str, facts: dict[str, str]) -> None:
     """Print a headline and, below it, facts by name; narrow enough for a SHA-256 in 80 columns."""
-    console.print(f"[{_STYLE_OF[Result.SUCCESS]}]✔[/] {escape(printable(title))}", soft_wrap=True)
+    console.print(Text.assemble(("✔", _STYLE_OF[Result.SUCCESS]), f" {printable(title)}"), soft_wrap=True)
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", min_width=9)
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(f"  {name}", escape(printable(value)))
+        table.add_row(f"  {name}", Text(printable(value)))
     console.print(table)
