@@ -8,6 +8,9 @@ its password counts for that as well.
 The account is the user's name alone, without domain and without case: the spellings of one account share their tries,
 also those that have a domain in the user's name, `DOMAIN\USER` and `USER@SUFFIX`.
 
+A right password forgives wrong ones before it only where all of them were sent for the name as it is written now: `bob`
+of another domain is somebody else. It forgives nothing of what the source has sent for all accounts, and ends no wait.
+
 A bounded number of entries is kept; the one that has been quiet for the longest time makes room. A source can only
 make as many entries as it has tries.
 
@@ -24,13 +27,14 @@ from acredssp.arguments import expect, expect_count
 from acredssp.errors import AuthenticationError
 from acredssp.logs import get_logger
 from acredssp.mechanisms.base import Principal
-from acredssp.names import upper, user_alone
+from acredssp.names import split_logon_name, upper, user_alone
 from acredssp.status import NTSTATUS
 
 __all__ = ["FailureLimit", "Failures"]
 
 _logger = get_logger("acredssp")
 
+_NTLM: Final = "ntlm"
 _ALL_ACCOUNTS: Final = ""
 _PER_SOURCE: Final = 10
 """Times as many for a source as for an account of it: people behind one address mistype, too."""
@@ -73,6 +77,8 @@ class _Entry:
     wait: float = 0.0
     """Seconds of the last wait."""
     waiting: bool = False
+    spelling: tuple[str, str] | None = None
+    """The name as all of the failures had it; None where they differ."""
 
 
 class Failures:
@@ -115,7 +121,8 @@ class Failures:
         if report.principal is None:
             return
         if report.outcome is HandshakeOutcome.SUCCESS:
-            self.succeeded(source, report.principal)
+            if report.info is not None and report.info.mechanism == _NTLM:
+                self.succeeded(source, report.principal)
         elif _was_a_wrong_password(report):
             self.failed(source, report.principal)
 
@@ -123,23 +130,26 @@ class Failures:
         """Note a wrong password, or a try that was refused unseen."""
         key = (source, _account(principal))
         if not self.refuses(source, principal):
-            self._count(key, self._limit.count)
+            self._count(key, self._limit.count, _spelling(principal))
         else:
             self._entries.move_to_end(key)
         if not self.refuses(source):
             self._count((source, _ALL_ACCOUNTS), self._limit.count * _PER_SOURCE)
 
     def succeeded(self, source: str, principal: Principal) -> None:
-        """Forget what a source has failed at for an account."""
-        self._entries.pop((source, _account(principal)), None)
+        """Forget what a source has failed at for an account before it sent the right password."""
+        entry = self._entries.get((source, _account(principal)))
+        if entry is not None and entry.spelling is not None and entry.spelling == _forgiving(principal):
+            entry.failures = 0
 
-    def _count(self, key: tuple[str, str], most: int) -> None:
+    def _count(self, key: tuple[str, str], most: int, spelling: tuple[str, str] | None = None) -> None:
         now, window = self._clock(), self._limit.seconds
         entry = self._entries.pop(key, None) or _Entry(0, now)
         if now >= entry.until + max(window, entry.wait):
             entry.wait = 0.0  # it has been quiet for long enough
         if now >= entry.since + window:
             entry.failures, entry.since = 0, now
+        entry.spelling = spelling if not entry.failures or spelling == entry.spelling else None
         entry.failures += 1
         self._entries[key] = entry
         if entry.failures >= most:
@@ -175,6 +185,22 @@ def _account(principal: Principal | None) -> str:
     if principal is None:
         return _ALL_ACCOUNTS
     return upper(user_alone(principal.user)[:_LONGEST_NAME]) or "@"
+
+
+def _spelling(principal: Principal) -> tuple[str, str] | None:
+    """A name as it is written, case aside; None where it is too long to be kept."""
+    if len(principal.user) + len(principal.domain) > _LONGEST_NAME:
+        return None
+    return upper(principal.domain), upper(principal.user)
+
+
+def _forgiving(principal: Principal) -> tuple[str, str] | None:
+    """The spelling that a success forgives failures of; None for none.
+
+    For a name without a domain a lookup may have tried the accounts of several, and told by its answer which it was.
+    """
+    domain = principal.domain or split_logon_name(principal.user)[1]
+    return _spelling(principal) if domain or principal.known_as is None else None
 
 
 def _who(key: tuple[str, str]) -> str:

@@ -1,9 +1,13 @@
+import dataclasses
 import logging
+import types
 
 import pytest
 
 from acredssp.aio import failures
 from acredssp.aio.failures import FailureLimit, Failures
+from acredssp.aio.report import HandshakeOutcome, HandshakeReport
+from acredssp.credentials import Account
 from acredssp.mechanisms.base import Principal
 
 BOB, ALICE = Principal("bob", "CONTOSO"), Principal("alice", "CONTOSO")
@@ -69,9 +73,92 @@ def test_few_within_the_time_are_forgotten(three, clock):
 
 def test_a_success_is_forgiven_what_was_before(three):
     fail(three, 2)
-    three.succeeded(HERE, BOB)
+    three.succeeded(HERE, Principal("BOB", "contoso"))
     fail(three, 2)
     assert not three.refuses(HERE, BOB)
+    fail(three, 1)
+    assert three.refuses(HERE, BOB)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        Principal("bob", "FABRIKAM"),
+        Principal("bob", ""),
+        Principal("bob@contoso.com", ""),
+        Principal(r"CONTOSO\bob", ""),
+    ],
+)
+def test_a_success_forgives_nothing_that_was_written_otherwise_and_may_be_anothers(three, own):
+    fail(three, 2)
+    three.succeeded(HERE, own)
+    fail(three, 1)
+    assert three.refuses(HERE, BOB)
+
+
+def test_tries_of_several_spellings_are_forgiven_by_none_of_them(three):
+    fail(three, 1)
+    fail(three, 1, principal=Principal("bob", "FABRIKAM"))
+    three.succeeded(HERE, BOB)
+    three.succeeded(HERE, Principal("bob", "FABRIKAM"))
+    fail(three, 1)
+    assert three.refuses(HERE, BOB)
+
+
+def test_a_success_without_a_domain_forgives_nothing_where_the_lookup_named_the_account(three):
+    """The lookup may have tried the accounts of several domains, and wrong passwords were for any of them."""
+    anywhere = Principal("bob", "")
+    fail(three, 2, principal=anywhere)
+    three.succeeded(HERE, dataclasses.replace(anywhere, known_as=Account("bob", "CONTOSO")))
+    fail(three, 1, principal=anywhere)
+    assert three.refuses(HERE, anywhere)
+
+
+def test_a_success_forgives_what_was_sent_for_a_domain_that_the_lookup_has_another_name_for(three):
+    suffix = Principal("bob@contoso.com", "")
+    fail(three, 2, principal=suffix)
+    three.succeeded(HERE, dataclasses.replace(suffix, known_as=Account("bob", "CONTOSO")))
+    fail(three, 2, principal=suffix)
+    assert not three.refuses(HERE, suffix)
+
+
+def test_a_success_ends_no_wait(three, clock):
+    fail(three, 3)
+    three.succeeded(HERE, BOB)
+    assert three.refuses(HERE, BOB)
+    clock.pass_(60)
+    three.succeeded(HERE, BOB)
+    fail(three, 3)
+    clock.pass_(60)
+    assert three.refuses(HERE, BOB)  # and makes none shorter
+
+
+def test_a_success_forgives_nothing_of_all_accounts(three):
+    for _ in range(15):
+        fail(three, 2)
+        three.succeeded(HERE, BOB)
+    assert three.refuses(HERE)
+
+
+def test_a_long_name_is_not_forgiven(three):
+    long = Principal("x" * 300, "")
+    fail(three, 2, principal=long)
+    three.succeeded(HERE, long)
+    fail(three, 1, principal=long)
+    assert three.refuses(HERE, long)
+
+
+def report_of(mechanism):
+    info = types.SimpleNamespace(mechanism=mechanism)
+    return HandshakeReport((HERE, 1), None, info, BOB, outcome=HandshakeOutcome.SUCCESS)
+
+
+@pytest.mark.parametrize(("mechanism", "forgiven"), [("ntlm", True), ("kerberos", False)])
+def test_a_logon_without_a_password_forgives_no_wrong_ones(three, mechanism, forgiven):
+    fail(three, 2)
+    three.note(HERE, report_of(mechanism))
+    fail(three, 1)
+    assert three.refuses(HERE, BOB) is not forgiven
 
 
 def test_each_wait_is_twice_as_long_up_to_a_day(three, clock):
