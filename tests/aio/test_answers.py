@@ -210,8 +210,8 @@ async def test_a_hook_that_cannot_be_called_so_is_told_with_its_own_line(hook, c
         ({"lookup": as_coroutine(lambda _: None)}, "lookup", HandshakeOutcome.BAD_ANSWER, "answered None"),
         ({"lookup": raising(LookupError(CANARY))}, "lookup", HandshakeOutcome.FAILED, "raised LookupError"),
         ({"lookup": raising(TimeoutError(CANARY))}, "lookup", HandshakeOutcome.FAILED, "raised TimeoutError"),
-        ({"lookup": never}, "lookup", HandshakeOutcome.TIMEOUT, "gave no answer within 0 seconds"),
-        ({"lookup": right_but_late}, "lookup", HandshakeOutcome.TIMEOUT, "gave no answer within 0 seconds"),
+        ({"lookup": never}, "lookup", HandshakeOutcome.TIMEOUT, "gave no answer within 1e-06 seconds"),
+        ({"lookup": right_but_late}, "lookup", HandshakeOutcome.TIMEOUT, "gave no answer within 1e-06 seconds"),
         ({"lookup": lambda _: Deny()}, "lookup", HandshakeOutcome.DENIED, ""),
         ({"lookup": lambda _: Password("wrong")}, "", HandshakeOutcome.DENIED, ""),
         (
@@ -243,7 +243,7 @@ async def test_a_hook_that_cannot_be_called_so_is_told_with_its_own_line(hook, c
 async def test_the_operator_is_told_which_hook_refused_and_how(hooks, role, outcome, said, caplog):
     client, server = memory_pair()
     reports = []
-    seconds = 0.0 if outcome is HandshakeOutcome.TIMEOUT else 60.0
+    seconds = 1e-6 if outcome is HandshakeOutcome.TIMEOUT else 60.0
     limits = Policy(hook_timeout=seconds, authorize_timeout=seconds, admit_timeout=seconds)
     handshake = Handshake(
         server,
