@@ -67,8 +67,8 @@ class Asking:
             if inspect.isawaitable(answer):
                 self.running = role
                 return Pending(answer, functools.partial(self._in_time, role, hook, seconds))
-        except Exception as error:  # noqa: BLE001 - the application's own, of whatever kind, is a refusal
-            self._failed(role, hook, error)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the application's own, of whatever kind
+            self._failed(role, hook, error)  # nothing is awaited here: nobody has cancelled us
             return None
         return self._checked(role, hook, answer)
 
@@ -80,7 +80,9 @@ class Asking:
             async with limit:
                 answer = await awaitable
             check_in_time(limit)
-        except Exception as error:  # noqa: BLE001 - as above
+        except (Exception, asyncio.CancelledError) as error:
+            if _is_for_us(error):
+                raise
             self.running = ""
             if limit.expired():
                 self._warn(role, hook, HandshakeOutcome.TIMEOUT, f"gave no answer within {seconds:g} seconds")
@@ -101,7 +103,7 @@ class Asking:
         self._warn(role, hook, HandshakeOutcome.BAD_ANSWER, f"answered {what}, expected {_EXPECTED[role]}")
         return answer
 
-    def _failed(self, role: str, hook: Callable[..., object], error: Exception) -> None:
+    def _failed(self, role: str, hook: Callable[..., object], error: BaseException) -> None:
         self._warn(role, hook, HandshakeOutcome.FAILED, f"raised {type(error).__name__}", "".join(_places(hook, error)))
 
     def _warn(
@@ -110,6 +112,12 @@ class Asking:
         self.refusal = (role, outcome)
         peer = address_text(self._peer_address)
         _logger.warning("hook %s (%s) %s, peer %s: taken as a refusal%s", role, _name(hook), what, peer, where)
+
+
+def _is_for_us(error: BaseException) -> bool:
+    """Whether our own task is being cancelled; a hook may as well have awaited something that was cancelled."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and bool(task.cancelling())
 
 
 _MAY_SAY_FALSE: Final = frozenset({"accept", "route", "authorize", "admit"})

@@ -266,6 +266,60 @@ async def test_the_operator_is_told_which_hook_refused_and_how(hooks, role, outc
     assert PASSWORD not in caplog.text
 
 
+async def cancelled_task(_request):
+    task = asyncio.ensure_future(asyncio.Event().wait())
+    task.cancel()
+    await task
+
+
+def cancelled_future(_request):
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    return future
+
+
+@pytest.mark.parametrize("hook", [cancelled_task, cancelled_future, raising(asyncio.CancelledError(CANARY))])
+@pytest.mark.parametrize("role", ["lookup", "oracle", "authorize", "admit"])
+async def test_a_hook_that_ends_as_cancelled_by_itself_has_failed(role, hook, caplog):
+    client, server = memory_pair()
+    reports = []
+    config = server_config(**({"lookup": lambda _: Oracle(hook)} if role == "oracle" else {role: hook}))
+    handshake = Handshake(server, config, RDP(hybrid_ex=True), on_handshake=reports.append)
+    theirs, ours = await asyncio.gather(
+        handshake.run(), client_side(client, carriage=RDP(hybrid_ex=True)).establish(), return_exceptions=True
+    )
+    (report,) = reports
+    assert report.error is theirs
+    assert isinstance(theirs, AuthenticationError)
+    assert isinstance(ours, AuthenticationError)
+    assert (report.outcome, report.hook) == (HandshakeOutcome.FAILED, role)
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert record.getMessage().startswith(f"hook {role} (")
+    assert " raised CancelledError, peer " in record.getMessage()
+    assert CANARY not in caplog.text
+
+
+@pytest.mark.parametrize("role", ["lookup", "authorize", "admit"])
+async def test_a_handshake_that_is_cancelled_while_a_hook_is_asked_is_ended_by_us(role, caplog):
+    client, server = memory_pair()
+    reports, begun = [], asyncio.Event()
+
+    async def hook(_request):
+        begun.set()
+        await asyncio.Event().wait()
+
+    handshake = Handshake(server, server_config(**{role: hook}), TLS(), on_handshake=reports.append)
+    task = asyncio.ensure_future(handshake.run())
+    connecting = asyncio.ensure_future(client_side(client).establish())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.gather(connecting, return_exceptions=True)
+    assert [report.outcome for report in reports] == [HandshakeOutcome.ABORTED]
+    assert not [record for record in caplog.records if record.levelno == logging.WARNING]
+
+
 async def test_a_hook_that_the_deadline_of_the_handshake_overtakes_is_named(caplog, monkeypatch):
     deadlines = Deadlines(monkeypatch)
 

@@ -352,6 +352,15 @@ async def raising_later(address):
     raising(address)
 
 
+def cancelled(_address):
+    raise asyncio.CancelledError
+
+
+async def cancelled_later(address):
+    await asyncio.sleep(0)
+    cancelled(address)
+
+
 @pytest.mark.parametrize(
     ("accept", "outcome"),
     [
@@ -360,9 +369,11 @@ async def raising_later(address):
         (lambda _: None, HandshakeOutcome.BAD_ANSWER),
         (raising, HandshakeOutcome.FAILED),
         (raising_later, HandshakeOutcome.FAILED),
+        (cancelled, HandshakeOutcome.FAILED),
+        (cancelled_later, HandshakeOutcome.FAILED),
         (never, HandshakeOutcome.TIMEOUT),
     ],
-    ids=["false", "deny", "none", "raises", "raises later", "never"],
+    ids=["false", "deny", "none", "raises", "raises later", "is cancelled", "is cancelled later", "never"],
 )
 async def test_a_connection_that_accept_does_not_take_is_closed_unread(lab, accept, outcome):
     lab = await lab(accept=accept, config=server_config(Policy(hook_timeout=0.001 if accept is never else 60.0)))
