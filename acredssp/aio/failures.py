@@ -17,6 +17,7 @@ make as many entries as it has tries.
 Who calls: `server`, with each logon that was refused, and before each that is to be tried.
 """
 
+import asyncio
 import collections
 import dataclasses
 from collections.abc import Callable
@@ -77,6 +78,8 @@ class _Entry:
     wait: float = 0.0
     """Seconds of the last wait."""
     waiting: bool = False
+    timer: asyncio.TimerHandle | None = None
+    """Ends the wait."""
     spelling: tuple[str, str] | None = None
     """The name as all of the failures had it; None where they differ."""
 
@@ -94,7 +97,7 @@ class Failures:
         self,
         limit: FailureLimit,
         clock: Callable[[], float],
-        call_at: Callable[[float, Callable[[], object]], object],
+        call_at: Callable[[float, Callable[[], object]], asyncio.TimerHandle | None],
     ) -> None:
         self._limit = limit
         self._clock = clock
@@ -162,11 +165,13 @@ class Failures:
         entry.failures, entry.since = 0, now
         entry.until, entry.waiting = now + entry.wait, True
         _logger.warning("too many wrong passwords from %s: no more tries for %g seconds", _who(key), entry.wait)
-        until = entry.until
-        self._call_at(until, lambda: entry.until == until and self._end_wait(key, entry))
+        entry.timer = self._call_at(entry.until, lambda: self._end_wait(key, entry))
 
     @staticmethod
     def _end_wait(key: tuple[str, str], entry: _Entry) -> None:
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
         if entry.waiting:
             entry.waiting = False
             _logger.warning("wrong passwords from %s: tries are taken again", _who(key))

@@ -14,24 +14,36 @@ BOB, ALICE = Principal("bob", "CONTOSO"), Principal("alice", "CONTOSO")
 HERE, THERE = "192.0.2.7", "192.0.2.8"
 
 
+class Timer:
+    """What `call_at` returns."""
+
+    def __init__(self, clock, when, act):
+        self.clock, self.when, self.act = clock, when, act
+
+    def cancel(self):
+        if self in self.clock.timers:
+            self.clock.timers.remove(self)
+
+
 class Clock:
     """A clock that stands still until it is set, and calls what is due then."""
 
     def __init__(self):
-        self.now, self.due = 1000.0, []
+        self.now, self.timers = 1000.0, []
 
     def __call__(self):
         return self.now
 
     def call_at(self, when, act):
-        self.due.append((when, act))
+        self.timers.append(timer := Timer(self, when, act))
+        return timer
 
     def pass_(self, seconds):
         self.now += seconds
-        due = [act for when, act in self.due if when <= self.now]
-        self.due = [entry for entry in self.due if entry[0] > self.now]
-        for act in due:
-            act()
+        due = [timer for timer in self.timers if timer.when <= self.now]
+        self.timers = [timer for timer in self.timers if timer.when > self.now]
+        for timer in due:
+            timer.act()
 
 
 @pytest.fixture
@@ -270,6 +282,28 @@ def test_memory_is_bounded_and_the_quietest_goes_first(three, monkeypatch):
         fail(three, 1)
     assert three.refuses(HERE, BOB)  # it was never quiet
     assert not three.refuses("10.0.0.0", ALICE)
+
+
+def test_timers_are_bounded_like_the_entries(clock, monkeypatch, caplog):
+    monkeypatch.setattr(failures, "_MOST_ENTRIES", 10)
+    one = Failures(FailureLimit(1, 60.0), clock, clock.call_at)
+    for number in range(100):
+        one.failed(f"10.0.0.{number}", ALICE)
+        assert len(clock.timers) <= len(one) <= 10
+    clock.pass_(60)
+    assert not clock.timers
+    texts = [record.getMessage() for record in caplog.records]
+    assert len([text for text in texts if text.startswith("too many")]) == 100
+    assert len([text for text in texts if text.endswith("taken again")]) == 100
+
+
+def test_a_wait_whose_end_is_seen_before_its_timer_leaves_no_timer(three, clock):
+    fail(three, 3)
+    clock.now += 60
+    assert not three.refuses(HERE, BOB)
+    assert not clock.timers
+    fail(three, 3)
+    assert len(clock.timers) == 1
 
 
 def test_a_long_name_takes_no_more_memory_than_another(three):
