@@ -318,6 +318,8 @@ class Deny:
 
     def __post_init__(self) -> None:
         expect("nt_status", self.nt_status, NTSTATUS)
+        if int(self.nt_status) < 0x80000000:
+            raise ValueError(f"nt_status: expected the status of a failure, got {self.nt_status}, which is none")
         expect("secret", self.secret, Password, NTHash, Candidates, None)
         expect("proven", self.proven, bool)
 

@@ -11,7 +11,7 @@ the number is the unsigned one that documents print (0x8009030C), and only the o
 import enum
 from typing import Final, Self
 
-__all__ = ["LOGON_STATUS", "NTSTATUS", "OpenEnum", "SecurityStatus", "Stage"]
+__all__ = ["LOGON_STATUS", "NTSTATUS", "OpenEnum", "SecurityStatus", "Stage", "failure_status"]
 
 
 _MOST_SIGNED: Final = 0x7FFFFFFF
@@ -337,3 +337,10 @@ class Stage(enum.StrEnum):
     AUTH_INFO = "auth_info"
     EARLY_USER_AUTH = "early_user_auth"
     ESTABLISHED = "established"
+
+
+def failure_status(value: object) -> NTSTATUS:
+    """Return the NTSTATUS of a refusal, whatever an application gave; STATUS_LOGON_FAILURE for what is no failure's."""
+    if isinstance(value, int) and 0x80000000 <= int(value) <= 0xFFFFFFFF:
+        return NTSTATUS(value)
+    return NTSTATUS.STATUS_LOGON_FAILURE

@@ -7,6 +7,7 @@ import pytest
 
 import acredssp
 from acredssp import (
+    NTSTATUS,
     RDP,
     TLS,
     Account,
@@ -118,6 +119,8 @@ REFUSED = [
     (Candidates, {"secrets": Password(SECRET)}, TypeError),
     (Candidates, {"secrets": None}, TypeError),
     (Deny, {"nt_status": 5}, TypeError),
+    (Deny, {"nt_status": NTSTATUS.STATUS_SUCCESS}, ValueError),
+    (Deny, {"nt_status": NTSTATUS(0x40000000)}, ValueError),
     (Deny, {"nt_status": "STATUS_LOGON_FAILURE"}, TypeError),
     (Deny, {"secret": SECRET}, TypeError),
     (Deny, {"secret": [Password(SECRET)]}, TypeError),

@@ -19,7 +19,7 @@ from acredssp.errors import (
 )
 from acredssp.mechanisms.base import Mechanism, Principal
 from acredssp.policy import FIRST_SAFE_VERSION, Policy
-from acredssp.status import NTSTATUS, SecurityStatus
+from acredssp.status import NTSTATUS, SecurityStatus, failure_status
 from acredssp.wire import ts_credentials
 from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.ts_request import TSRequest
@@ -234,5 +234,5 @@ def refuse_unless_allowed(answer: object, message: str) -> None:
     """Let only True pass; a `Deny` gives the status, anything else is an access denied."""
     if answer is True:
         return
-    status = answer.nt_status if isinstance(answer, Deny) else NTSTATUS.STATUS_ACCESS_DENIED
+    status = failure_status(answer.nt_status) if isinstance(answer, Deny) else NTSTATUS.STATUS_ACCESS_DENIED
     raise AccessDenied(message, nt_status=status)

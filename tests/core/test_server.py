@@ -274,6 +274,13 @@ def test_authorize_is_asked_before_our_key_is_shown(pattern):
     assert (reply.pub_key_auth is not None) == beside
 
 
+def deny_with(status):
+    """A refusal whose status its constructor would not take."""
+    deny = Deny()
+    object.__setattr__(deny, "nt_status", status)
+    return deny
+
+
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
@@ -284,6 +291,7 @@ def test_authorize_is_asked_before_our_key_is_shown(pattern):
         (RuntimeError("crashed"), 0xC0000022),
         (Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED), 0xC0000072),
         (Deny(NTSTATUS.STATUS_PASSWORD_MUST_CHANGE), 0xC0000224),
+        *[(deny_with(status), 0xC000006D) for status in ("x", None, 0, 1, -1, 2.5, 1 << 40, NTSTATUS(0x40000000))],
     ],
 )
 def test_only_true_authorizes(answer, status):

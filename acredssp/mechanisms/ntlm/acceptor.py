@@ -39,7 +39,7 @@ from acredssp.mechanisms.ntlm.messages import (
     with_mic,
 )
 from acredssp.policy import Policy
-from acredssp.status import LOGON_STATUS, NTSTATUS, SecurityStatus
+from acredssp.status import LOGON_STATUS, NTSTATUS, SecurityStatus, failure_status
 
 __all__ = ["NTLMAcceptor", "NTLMIdentity"]
 
@@ -375,7 +375,7 @@ def _secrets(answer: object) -> tuple[AccountSecret, ...]:
 
 def _refusal(deny: Deny, *, proven: bool) -> AuthenticationError:
     """The refusal, with a status that the peer may see."""
-    status = _status(deny.nt_status)
+    status = failure_status(deny.nt_status)
     if not proven and status not in _NOT_ABOUT_THE_ACCOUNT:
         return _denied("unknown user or wrong password")
     return AuthenticationError(
@@ -383,13 +383,6 @@ def _refusal(deny: Deny, *, proven: bool) -> AuthenticationError:
         security_status=LOGON_STATUS.get(status, SecurityStatus.SEC_E_LOGON_DENIED),
         nt_status=status,
     )
-
-
-def _status(value: object) -> NTSTATUS:
-    """An application's status; a refusal that is none, or claims success, is STATUS_LOGON_FAILURE."""
-    if isinstance(value, int) and 0x80000000 <= value <= 0xFFFFFFFF:
-        return NTSTATUS(value)
-    return NTSTATUS.STATUS_LOGON_FAILURE
 
 
 def _denied(message: str) -> AuthenticationError:

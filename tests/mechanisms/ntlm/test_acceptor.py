@@ -255,12 +255,20 @@ def test_oracle_may_say_that_it_has_no_logon_server_but_not_which_users_exist():
         assert caught.value.nt_status is shown
 
 
+def deny_with(status, **options):
+    """A refusal whose status its constructor would not take."""
+    deny = Deny(**options)
+    object.__setattr__(deny, "nt_status", status)
+    return deny
+
+
 @pytest.mark.requirement("winbind.proof")
 def test_oracle_may_vouch_for_the_password_and_then_its_status_is_shown():
     for answer, shown in (
         (Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, proven=True), NTSTATUS.STATUS_ACCOUNT_DISABLED),
         (Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, proven=False), NTSTATUS.STATUS_LOGON_FAILURE),
-        (Deny(NTSTATUS(0), proven=True), NTSTATUS.STATUS_LOGON_FAILURE),
+        (deny_with(0, proven=True), NTSTATUS.STATUS_LOGON_FAILURE),
+        (deny_with("x", proven=True), NTSTATUS.STATUS_LOGON_FAILURE),
     ):
         server, client = begun()
         ask(server, client.authenticate())
