@@ -425,10 +425,10 @@ def test_status_that_is_not_about_the_account_is_shown_to_everybody():
     assert error.security_status is SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY
 
 
-@pytest.mark.parametrize("status", [NTSTATUS(0), NTSTATUS(1), NTSTATUS(0x7FFFFFFF)])
+@pytest.mark.parametrize("status", [NTSTATUS(0), NTSTATUS(1), NTSTATUS(0x7FFFFFFF), "x", None, 1 << 40, 2.5])
 def test_refusal_with_a_status_that_is_none_is_a_logon_failure(status):
     server, client = begun()
-    assert_denied(server, client.authenticate(), Deny(status, ALICE))
+    assert_denied(server, client.authenticate(), deny_with(status, secret=ALICE))
 
 
 @pytest.mark.requirement("defect.proof-ignored")
