@@ -11,8 +11,10 @@ also those that have a domain in the user's name, `DOMAIN\USER` and `USER@SUFFIX
 A right password forgives wrong ones before it only where all of them were sent for the name as it is written now: `bob`
 of another domain is somebody else. It forgives nothing of what the source has sent for all accounts, and ends no wait.
 
-A bounded number of entries is kept; the one that has been quiet for the longest time makes room. A source can only
-make as many entries as it has tries.
+A bounded number of entries is kept, of sources and of accounts apart: names that cost a try each push out no source.
+The one that has been quiet for the longest time makes room, and none with a running wait as long as there is another.
+What an account's entry had counted is not lost with it: its source is taken to have failed as often at every account
+that has no entry (`_Entry.least`). So a source can not make its own failures forgotten, nor can all of them together.
 
 Who calls: `server`, with each logon that was refused, and before each that is to be tried.
 """
@@ -21,7 +23,7 @@ import asyncio
 import collections
 import dataclasses
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from acredssp.aio.report import HandshakeOutcome, HandshakeReport, printable
 from acredssp.arguments import expect, expect_count
@@ -43,8 +45,9 @@ _PER_SOURCE: Final = 10
 _LONGEST: Final = 24 * 3600.0
 """Seconds that a source has to wait at most."""
 
-_MOST_ENTRIES: Final = 10_000
-"""Some 4 MiB."""
+_MOST_SOURCES: Final = 10_000
+_MOST_ACCOUNTS: Final = 10_000
+"""Entries of either kind; with the longest names some 10 MiB together."""
 
 _LONGEST_NAME: Final = 256
 """Characters of a user's name that count: no account of Windows has so many."""
@@ -82,6 +85,52 @@ class _Entry:
     """Ends the wait."""
     spelling: tuple[str, str] | None = None
     """The name as all of the failures had it; None where they differ."""
+    taken_over: bool = False
+    """Whether some of the failures may be others': what its source's `least` was when this entry was made."""
+    least: int = 0
+    """Of a source: how many failures an account without an entry may have had, before its entry made room. From the
+    limit on, every account without an entry is refused to that source."""
+    least_until: float = 0.0
+    """When that is over."""
+
+
+_Key: TypeAlias = tuple[str, str]
+"""Source and account."""
+
+
+class _Entries:
+    """A bounded number of entries by their keys.
+
+    Args:
+        most: How many.
+    """
+
+    __slots__ = ("_most", "_not_waiting", "_waiting")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._not_waiting: collections.OrderedDict[_Key, _Entry] = collections.OrderedDict()
+        """The quietest first."""
+        self._waiting: collections.OrderedDict[_Key, _Entry] = collections.OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._not_waiting) + len(self._waiting)
+
+    def get(self, key: _Key) -> _Entry | None:
+        return self._not_waiting.get(key) or self._waiting.get(key)
+
+    def remove(self, key: _Key) -> None:
+        self._not_waiting.pop(key, None)
+        self._waiting.pop(key, None)
+
+    def put(self, key: _Key, entry: _Entry) -> tuple[_Key, _Entry] | None:
+        """Keep an entry as the least quiet one; return the one that had to make room for it, if one had to."""
+        self.remove(key)
+        removed = None
+        if len(self) >= self._most:
+            removed = (self._not_waiting or self._waiting).popitem(last=False)
+        (self._waiting if entry.waiting else self._not_waiting)[key] = entry
+        return removed
 
 
 class Failures:
@@ -102,21 +151,24 @@ class Failures:
         self._limit = limit
         self._clock = clock
         self._call_at = call_at
-        self._entries: collections.OrderedDict[tuple[str, str], _Entry] = collections.OrderedDict()
-        """By source and account, the quietest first."""
+        self._accounts = _Entries(_MOST_ACCOUNTS)
+        self._sources = _Entries(_MOST_SOURCES)
+        """With `_ALL_ACCOUNTS` as the account."""
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._accounts) + len(self._sources)
 
     def refuses(self, source: str, principal: Principal | None = None) -> bool:
         """Whether a source has to wait before it tries an account again; None for any account."""
         key = (source, _account(principal))
-        entry = self._entries.get(key)
-        if entry is None or not entry.waiting:
+        entry = self._entry(key)
+        if entry is None:
+            return principal is not None and self._least(source) >= self._limit.count
+        if not entry.waiting:
             return False
         if self._clock() < entry.until:
             return True
-        self._end_wait(key, entry)
+        self._waited(key, entry)
         return False
 
     def note(self, source: str, report: HandshakeReport) -> None:
@@ -134,41 +186,73 @@ class Failures:
         key = (source, _account(principal))
         if not self.refuses(source, principal):
             self._count(key, self._limit.count, _spelling(principal))
-        else:
-            self._entries.move_to_end(key)
         if not self.refuses(source):
             self._count((source, _ALL_ACCOUNTS), self._limit.count * _PER_SOURCE)
 
     def succeeded(self, source: str, principal: Principal) -> None:
         """Forget what a source has failed at for an account before it sent the right password."""
-        entry = self._entries.get((source, _account(principal)))
+        entry = self._accounts.get((source, _account(principal)))
         if entry is not None and entry.spelling is not None and entry.spelling == _forgiving(principal):
             entry.failures = 0
 
-    def _count(self, key: tuple[str, str], most: int, spelling: tuple[str, str] | None = None) -> None:
+    def _entry(self, key: _Key) -> _Entry | None:
+        return self._entries(key).get(key)
+
+    def _entries(self, key: _Key) -> _Entries:
+        return self._sources if key[1] == _ALL_ACCOUNTS else self._accounts
+
+    def _least(self, source: str) -> int:
+        total = self._sources.get((source, _ALL_ACCOUNTS))
+        return total.least if total is not None and self._clock() < total.least_until else 0
+
+    def _new_entry(self, key: _Key, now: float) -> _Entry:
+        least = 0 if key[1] == _ALL_ACCOUNTS else self._least(key[0])
+        return _Entry(least, now, taken_over=least > 0)
+
+    def _count(self, key: _Key, most: int, spelling: tuple[str, str] | None = None) -> None:
         now, window = self._clock(), self._limit.seconds
-        entry = self._entries.pop(key, None) or _Entry(0, now)
+        entry = self._entry(key) or self._new_entry(key, now)
         if now >= entry.until + max(window, entry.wait):
             entry.wait = 0.0  # it has been quiet for long enough
         if now >= entry.since + window:
-            entry.failures, entry.since = 0, now
+            entry.failures, entry.since, entry.taken_over = 0, now, False
         entry.spelling = spelling if not entry.failures or spelling == entry.spelling else None
         entry.failures += 1
-        self._entries[key] = entry
+        if entry.failures >= most and entry.taken_over:
+            self._entries(key).remove(key)
+            self._make_up_for(key, entry)
+            return
         if entry.failures >= most:
             self._begin_wait(key, entry, now)
-        if len(self._entries) > _MOST_ENTRIES:
-            self._end_wait(*self._entries.popitem(last=False))
+        self._keep(key, entry)
 
-    def _begin_wait(self, key: tuple[str, str], entry: _Entry, now: float) -> None:
+    def _keep(self, key: _Key, entry: _Entry) -> None:
+        removed = self._entries(key).put(key, entry)
+        if removed is not None:
+            self._make_up_for(*removed)
+
+    def _make_up_for(self, key: _Key, entry: _Entry) -> None:
+        """Have the source of an entry that is gone answer for what was counted there."""
+        now, window = self._clock(), self._limit.seconds
+        failures = self._limit.count if entry.waiting else entry.failures if now < entry.since + window else 0
+        self._end_wait(key, entry)
+        total = self._sources.get((key[0], _ALL_ACCOUNTS))
+        if total is not None and failures:
+            total.least, total.least_until = max(failures, self._least(key[0])), now + window
+
+    def _begin_wait(self, key: _Key, entry: _Entry, now: float) -> None:
         entry.wait = min(entry.wait * 2 or self._limit.seconds, _LONGEST)
         entry.failures, entry.since = 0, now
         entry.until, entry.waiting = now + entry.wait, True
         _logger.warning("too many wrong passwords from %s: no more tries for %g seconds", _who(key), entry.wait)
-        entry.timer = self._call_at(entry.until, lambda: self._end_wait(key, entry))
+        entry.timer = self._call_at(entry.until, lambda: self._waited(key, entry))
+
+    def _waited(self, key: _Key, entry: _Entry) -> None:
+        self._end_wait(key, entry)
+        self._keep(key, entry)
 
     @staticmethod
-    def _end_wait(key: tuple[str, str], entry: _Entry) -> None:
+    def _end_wait(key: _Key, entry: _Entry) -> None:
         if entry.timer is not None:
             entry.timer.cancel()
             entry.timer = None
@@ -208,6 +292,6 @@ def _forgiving(principal: Principal) -> tuple[str, str] | None:
     return _spelling(principal) if domain or principal.known_as is None else None
 
 
-def _who(key: tuple[str, str]) -> str:
+def _who(key: _Key) -> str:
     source, account = key
     return f"{source} for {printable(account)}" if account else source

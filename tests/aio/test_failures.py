@@ -1,3 +1,4 @@
+import collections
 import dataclasses
 import logging
 import types
@@ -273,23 +274,93 @@ def test_the_end_is_told_late_rather_than_not_at_all_without_a_timer(clock, capl
     assert [record.getMessage().rpartition(": ")[2] for record in caplog.records][1:] == ["tries are taken again"]
 
 
-def test_memory_is_bounded_and_the_quietest_goes_first(three, monkeypatch):
-    monkeypatch.setattr(failures, "_MOST_ENTRIES", 10)
-    fail(three, 2)
+@pytest.fixture
+def crowded(clock, monkeypatch):
+    """Has room for ten accounts and ten sources."""
+    monkeypatch.setattr(failures, "_MOST_ACCOUNTS", 10)
+    monkeypatch.setattr(failures, "_MOST_SOURCES", 10)
+    return Failures(FailureLimit(3, 60.0), clock, clock.call_at)
+
+
+def fill(failures, times):
+    """Fill the memory with names, by one try each, from few sources."""
+    for number in range(times):
+        failures.failed(f"10.0.0.{number % 5}", Principal(f"name{number}", ""))
+
+
+def test_memory_is_bounded_and_the_quietest_goes_first(crowded):
+    fail(crowded, 2)
     for number in range(100):
-        three.failed(f"10.0.0.{number}", ALICE)
-        assert len(three) <= 10
-        fail(three, 1)
-    assert three.refuses(HERE, BOB)  # it was never quiet
-    assert not three.refuses("10.0.0.0", ALICE)
+        crowded.failed(f"10.0.0.{number}", ALICE)
+        assert len(crowded) <= 20
+        fail(crowded, 1)
+    assert crowded.refuses(HERE, BOB)  # it was never quiet
+    assert not crowded.refuses("10.0.0.0", ALICE)
+
+
+def test_cheap_entries_push_out_no_running_wait(crowded):
+    fail(crowded, 3)
+    fill(crowded, 145)
+    assert crowded.refuses(HERE, BOB)
+    for number in range(30):
+        crowded.failed(THERE, Principal(f"name{number}", ""))
+    for number in range(100):
+        crowded.failed(f"10.0.1.{number}", ALICE)
+    assert crowded.refuses(THERE)
+
+
+def test_filling_the_memory_with_names_leaves_the_counts_of_sources(crowded):
+    for number in range(29):
+        crowded.failed(HERE, Principal(f"user{number}", ""))
+    fill(crowded, 100)
+    assert not crowded.refuses(HERE)
+    fail(crowded, 1)
+    assert crowded.refuses(HERE)
+
+
+def test_nobody_gets_more_tries_by_filling_the_memory_with_other_names(crowded):
+    """Each source guesses as often as it may, then fills up with other names, and comes again."""
+    seen = collections.Counter()
+    for _ in range(5):
+        for source in "abcdefgh":
+            for principal in [BOB, BOB, *(Principal(f"name{number}", "") for number in range(3))]:
+                if not crowded.refuses(source) and not crowded.refuses(source, principal):
+                    seen[source, principal.user] += 1
+                    crowded.failed(source, principal)
+    assert max(seen.values()) <= 3
+    assert len(seen) > 8
+
+
+def test_what_made_room_is_forgotten_after_its_time(crowded, clock):
+    fail(crowded, 2)
+    fill(crowded, 40)
+    clock.pass_(60)
+    fail(crowded, 2)
+    assert not crowded.refuses(HERE, BOB)
+    clock.pass_(60)
+    fill(crowded, 40)
+    fail(crowded, 2)
+    assert not crowded.refuses(HERE, BOB)
+
+
+def test_a_wait_that_made_room_goes_on_for_its_source(crowded, clock):
+    """Where every entry waits, the one that has waited for the longest time makes room."""
+    for number in range(11):
+        fail(crowded, 3, source=HERE if number < 9 else THERE, principal=Principal(f"user{number}", ""))
+    assert crowded.refuses(HERE, Principal("user0", ""))
+    assert crowded.refuses(HERE, BOB)  # who it was for is not known any more
+    assert not crowded.refuses(THERE, BOB)
+    clock.pass_(60)
+    assert not crowded.refuses(HERE, Principal("user0", ""))
 
 
 def test_timers_are_bounded_like_the_entries(clock, monkeypatch, caplog):
-    monkeypatch.setattr(failures, "_MOST_ENTRIES", 10)
+    monkeypatch.setattr(failures, "_MOST_ACCOUNTS", 10)
+    monkeypatch.setattr(failures, "_MOST_SOURCES", 10)
     one = Failures(FailureLimit(1, 60.0), clock, clock.call_at)
     for number in range(100):
         one.failed(f"10.0.0.{number}", ALICE)
-        assert len(clock.timers) <= len(one) <= 10
+        assert len(clock.timers) <= len(one) <= 20
     clock.pass_(60)
     assert not clock.timers
     texts = [record.getMessage() for record in caplog.records]
@@ -308,7 +379,7 @@ def test_a_wait_whose_end_is_seen_before_its_timer_leaves_no_timer(three, clock)
 
 def test_a_long_name_takes_no_more_memory_than_another(three):
     three.failed(HERE, Principal("x" * 60_000, ""))
-    assert max(len(account) for _, account in three._entries) == 256
+    assert max(len(account) for _, account in three._accounts._not_waiting) == 256
 
 
 @pytest.mark.parametrize(("count", "seconds"), [(0, 60.0), (3, 0.0), (3, -1.0), (3, 86401.0)])
