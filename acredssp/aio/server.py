@@ -237,6 +237,8 @@ class CredSSPServer(asyncio.AbstractServer):
         )
         with contextlib.suppress(CredSSPError):  # it was reported
             transport = self._connections[protocol] = await handshake.run()
+            if accepted.task.cancelling():  # by `close_clients` in `on_handshake`, before there was this transport
+                transport.close()
             start_application(transport, self._protocol_factory)
             accepted.established = True
 

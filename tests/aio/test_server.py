@@ -424,6 +424,22 @@ async def test_a_connection_that_is_ended_at_any_turn_is_reported_once(lab, end,
         transport.abort()
 
 
+@pytest.mark.parametrize("end", ["close_clients", "abort_clients"])
+async def test_a_connection_that_is_ended_as_its_success_is_reported_ends(lab, end):
+    reports = []
+
+    def ends(report):
+        reports.append(report)
+        getattr(lab.server, end)()
+
+    lab = await lab(on_handshake=ends)
+    _, app = await lab.connect()
+    error = await app.lost
+    assert (type(error) is PeerClosed) == (end == "abort_clients")  # without close_notify
+    assert [report.outcome for report in reports] == [HandshakeOutcome.SUCCESS]
+    await until(lambda: not lab.server._connections)
+
+
 async def test_a_fault_of_ours_is_reported_and_told_to_the_loop(lab, monkeypatch):
     told = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["exception"]))
