@@ -1,5 +1,6 @@
 """The README says what is so: its examples run, its tables and names are those of the tree."""
 
+import asyncio
 import os
 import re
 import subprocess
@@ -8,9 +9,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from support.endpoints import CERTIFICATE, client_config, server_config
+from support.mcs import FREERDP_3, SHADOW
 from support.peers import DEADLINE, free_port, listens, wait_until
 
 import acredssp
+from acredssp import rdp
 from acredssp.cli.outcome import EXIT_STATUS
 
 ROOT = Path(__file__).parent.parent
@@ -18,7 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
-SERVER, CLIENT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SERVER, CLIENT, GATEWAY = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def section(title):
@@ -61,6 +65,56 @@ def test_the_examples_talk_to_each_other(folder):
     assert done.stdout.startswith("HandshakeInfo(version=6, mechanism='ntlm'")
     assert done.stdout.endswith("hello\n\n")
     assert done.stderr == ""
+
+
+@pytest.fixture
+def gateway(tmp_path):
+    """The functions of the page's gateway, whose target has the certificate of these tests."""
+    file, names = tmp_path / "target.pem", {}
+    file.write_bytes(CERTIFICATE)
+    exec(compile(GATEWAY.replace('"target.pem"', repr(str(file))), "README.md", "exec"), names)  # noqa: S102 - our own
+    return names
+
+
+async def test_the_gateway_logs_its_client_on_to_the_target_and_relays(gateway, monkeypatch):
+    """The target echoes what is behind the first PDU of each side."""
+    heard, relayed = [], asyncio.Event()
+
+    async def target(reader, writer):
+        heard.append(await rdp.read_pdu(reader))
+        writer.write(SHADOW)
+        writer.write(await reader.readline())
+        writer.close()
+
+    target_server = await acredssp.start_server(target, "localhost", 0, config=server_config(), carriage=acredssp.RDP())
+    port, connect = target_server.sockets[0].getsockname()[1], acredssp.open_connection
+
+    async def connect_to_the_target(host, page_port, **options):
+        return await connect(host, port if page_port == 3391 else page_port, **options)
+
+    monkeypatch.setattr(acredssp, "open_connection", connect_to_the_target)
+
+    async def serve(reader, writer):
+        await gateway["serve"](reader, writer)
+        relayed.set()
+
+    config = server_config(admit=gateway["admit"])
+    carriage = acredssp.RDP(hybrid_ex=True)
+    front = await acredssp.start_server(
+        serve, "localhost", 0, config=config, carriage=carriage, accept=lambda peer_address: {}
+    )
+    async with target_server, front:
+        reader, writer = await acredssp.open_connection(
+            "localhost", front.sockets[0].getsockname()[1], config=client_config(), carriage=carriage
+        )
+        writer.write(FREERDP_3 + b"hello\n")
+        answer = await rdp.read_pdu(reader)
+        assert await reader.read() == b"hello\n"
+        writer.close()
+        await relayed.wait()
+    assert heard == [rdp.rewrite_selected_protocol(FREERDP_3, rdp.Protocols.HYBRID)] != [FREERDP_3]
+    both = rdp.Protocols.SSL | rdp.Protocols.HYBRID | rdp.Protocols.HYBRID_EX
+    assert answer == rdp.rewrite_requested_protocols(SHADOW, both)
 
 
 def test_the_extras_are_those_of_the_package():
