@@ -302,6 +302,7 @@ def test_cheap_entries_push_out_no_running_wait(crowded):
     fail(crowded, 3)
     fill(crowded, 145)
     assert crowded.refuses(HERE, BOB)
+    assert not crowded.refuses(HERE, ALICE)  # which it would be if the wait had been pushed out
     for number in range(30):
         crowded.failed(THERE, Principal(f"name{number}", ""))
     for number in range(100):
