@@ -14,7 +14,7 @@ of another domain is somebody else. It forgives nothing of what the source has s
 A bounded number of entries is kept, of sources and of accounts apart: names that cost a try each push out no source.
 The one that has been quiet for the longest time makes room, and none with a running wait as long as there is another.
 What an account's entry had counted is not lost with it: its source is taken to have failed as often at every account
-that has no entry (`_Entry.least`). So a source can not make its own failures forgotten, nor can all of them together.
+that has no entry (`_Entry.least`). So no source makes its own failures forgotten, nor do several for one another.
 
 Who calls: `server`, with each logon that was refused, and before each that is to be tried.
 """
@@ -47,7 +47,7 @@ _LONGEST: Final = 24 * 3600.0
 
 _MOST_SOURCES: Final = 10_000
 _MOST_ACCOUNTS: Final = 10_000
-"""Entries of either kind; with the longest names some 10 MiB together."""
+"""Entries of either kind; with the longest names they take 35 MiB together."""
 
 _LONGEST_NAME: Final = 256
 """Characters of a user's name that count: no account of Windows has so many."""
