@@ -93,7 +93,13 @@ from acredssp.rdp import ConnectionRequest
 from acredssp.secret import SecretBytes
 from acredssp.sni import sni_contexts
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
-from acredssp.tls_config import client_context, self_signed, server_context, server_context_from_pem
+from acredssp.tls_config import (
+    client_context,
+    client_context_from_pem,
+    self_signed,
+    server_context,
+    server_context_from_pem,
+)
 from acredssp.trust import Judgement, Trust, Verdict, pin_of
 from acredssp.wire.ticket_logon import KerbTicketLogon
 from acredssp.wire.ts_credentials import (
@@ -209,6 +215,7 @@ __all__ = [
     "Verdict",
     "WinbindOracle",
     "client_context",
+    "client_context_from_pem",
     "connection_id",
     "create_connection",
     "create_server",

@@ -106,6 +106,7 @@ NAMES = [
     "Verdict",
     "WinbindOracle",
     "client_context",
+    "client_context_from_pem",
     "connection_id",
     "create_connection",
     "create_server",
