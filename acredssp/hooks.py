@@ -77,4 +77,5 @@ AuthorizeHook: TypeAlias = Callable[[Identity], "bool | Account | Deny | Awaitab
 AdmitHook: TypeAlias = Callable[[Admission], "bool | Deny | Awaitable[bool | Deny]"]
 """The delegated credentials came. True starts the session. A refusal reaches the client as the early user authorization
 result (HYBRID_EX); otherwise the connection just ends. The hook may take as long as the handshake has left
-(`Policy.admit_timeout`), so a gateway can log on to the target meanwhile."""
+(`Policy.admit_timeout`), so a gateway can log on to the target meanwhile. Without HYBRID_EX the client has said all by
+then and may end its direction: the hook goes on, and is cancelled only where the connection breaks."""

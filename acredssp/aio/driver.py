@@ -21,7 +21,7 @@ from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.carriage.base import Sequence
 from acredssp.core.context import HandshakeInfo, StepResult
 from acredssp.core.events import Event
-from acredssp.errors import CredSSPError, HandshakeTimeout
+from acredssp.errors import CredSSPError, HandshakeTimeout, LimitExceeded
 from acredssp.status import SecurityStatus
 from acredssp.tracebacks import forget_locals
 from acredssp.wire.tls_record import HEADER_SIZE
@@ -214,14 +214,14 @@ class _Driver:
         return pending
 
     async def answer_to(self, pending: Pending) -> object:
-        """Wait for an answer that takes time. Whoever works on it is cancelled once the peer has left.
+        """Wait for an answer that takes time. Whoever works on it is cancelled once nobody needs the answer.
 
         Raises:
-            CredSSPError: The peer left: nobody needs the answer.
+            CredSSPError: The peer left, or sends far more than one who waits for us has to say.
         """
-        if self._peer_has_left:
+        if self._needs_no_answer:
             pending.close()
-            self._sequence.receive_eof()
+            self._end_for_peer()
         try:
             async with asyncio.timeout(None) as presence:
                 self._presence = presence
@@ -234,8 +234,13 @@ class _Driver:
             self._presence = None
         if presence.expired():
             answer = None  # a coroutine's variables are kept with an error
-            self._sequence.receive_eof()
+            self._end_for_peer()
         return answer
+
+    def _end_for_peer(self) -> None:
+        if self._peer_has_left:
+            self._sequence.receive_eof()
+        raise LimitExceeded("expected a peer that waits for its answer, got more bytes than are kept for it")
 
     async def say_goodbye(self, deadline: float) -> None:
         """Close with our last words; nobody who does not read them holds us up."""
@@ -338,6 +343,11 @@ class _Driver:
         """Whether the handshake can come to nothing: no more will come, and the engine needs more."""
         return self._protocol.lost or (self._protocol.ended and not self._sequence.heard_all)
 
+    @property
+    def _needs_no_answer(self) -> bool:
+        """Whether an answer that is awaited can come to nothing."""
+        return self._peer_has_left or (self._protocol.overfull and not self._sequence.heard_all)
+
     def _wait_for(self, size: int) -> None:
         """Wait until so many bytes are stored."""
         if self._protocol.ended:
@@ -362,6 +372,7 @@ class _Driver:
         """Go on once there is enough: a record cut into single bytes is looked at twice, for its header and its end."""
         if not self._wanted:
             self._protocol.store(ciphertext)
+            self._see_whether_to_wait()
             return
         self._protocol.heard = True
         received = self._protocol.received
@@ -373,10 +384,15 @@ class _Driver:
         """See what the end means to an engine that waits for more, or to last words."""
         if self._wanted:
             self._go_on()
-        elif self._presence is not None and self._peer_has_left:
+        else:
+            self._see_whether_to_wait()
+        self._wake()
+
+    def _see_whether_to_wait(self) -> None:
+        """End the waiting for an answer that nobody needs."""
+        if self._presence is not None and self._needs_no_answer:
             presence, self._presence = self._presence, None
             presence.reschedule(self._protocol.loop.time())
-        self._wake()
 
     def on_connection_lost(self, exc: Exception | None) -> None:
         """The same; and nobody drains any more."""

@@ -176,8 +176,13 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         if not self._closing:
             self.received += data
             self.heard = True
-            if len(self.received) > _MOST_STORED:
+            if self.overfull:
                 self._pause_once()
+
+    @property
+    def overfull(self) -> bool:
+        """Whether so much is stored that the peer has to wait, and that nobody sees it leave."""
+        return len(self.received) > _MOST_STORED
 
     def write(self, data: bytes) -> bool:
         """Send `data`; to a transport that is gone, nothing. Return whether more may follow at once."""

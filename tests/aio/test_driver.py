@@ -372,6 +372,7 @@ async def test_a_driver_that_waits_for_an_answer_makes_a_hasty_peer_wait(drive):
         return "at last"
 
     engine = Engine(asks(), waits(40_000), waits(50_000), done())
+    engine.heard_all = True  # else it is refused
     protocol, task = await drive(engine, lambda _event: Pending(slow(), settled))
     while protocol.transport.is_reading():
         feed(protocol, bytes(1000))
@@ -806,6 +807,39 @@ async def test_a_hook_whose_client_leaves_is_cancelled_at_once(hook, carriage, h
     assert waiting.ended == [asyncio.CancelledError]
     assert type(theirs) is PeerClosed
     assert closed(server.protocol)
+
+
+@pytest.mark.parametrize("size", [32 * 1024 + 1, 300_000])
+@pytest.mark.parametrize("hook", ["lookup", "authorize"])
+async def test_a_client_that_talks_on_instead_of_waiting_is_refused_at_once(hook, size):
+    waiting = Waiting()
+    client, server = sides(server=server_config(**{hook: waiting}))
+    tasks = [asyncio.ensure_future(side.establish()) for side in (client, server)]
+    await waiting.begun.wait()
+    client.protocol.transport.write(b"\x17\x03\x03\x40\x00" + bytes(size))
+    client.protocol.transport.close()
+    _, theirs = await asyncio.gather(*tasks, return_exceptions=True)
+    assert waiting.ended == [asyncio.CancelledError]
+    assert type(theirs) is LimitExceeded
+    assert closed(server.protocol)
+
+
+async def test_a_client_that_has_said_all_may_send_much_while_it_is_being_admitted():
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def admit(_facts):
+        begun.set()
+        await go_on.wait()
+        return True
+
+    client, server = sides(server=server_config(admit=admit))
+    establishing = asyncio.ensure_future(server.establish())
+    await client.establish()
+    await begun.wait()
+    client.protocol.transport.write(bytes(100_000))
+    await until(lambda: server.protocol.overfull)
+    go_on.set()
+    assert (await establishing).delegated == "password"
 
 
 async def test_a_client_that_left_before_the_hooks_turn_has_it_not_even_begun():
