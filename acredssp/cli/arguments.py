@@ -216,7 +216,7 @@ class Secret:
             return self.password
         if self.from_stdin:
             return _first_line()
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():  # None: the process was started without one
             raise UsageError(
                 "expected -p, --password-stdin or --nt-hash: there is no terminal to ask for the password on"
             )
@@ -246,6 +246,8 @@ def _asked_for(user: str) -> str:
 
 
 def _first_line() -> str:
+    if sys.stdin is None:
+        raise UsageError("expected a password on the standard input, which is closed")
     line = sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r")
     if not line:
         raise UsageError("expected a password on the standard input, got an empty line")

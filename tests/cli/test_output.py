@@ -1,6 +1,7 @@
 """Output that cannot be written: an exit status of its own and one line, whatever the command found."""
 
 import io
+import json
 import os
 import socket
 import subprocess
@@ -117,3 +118,14 @@ def test_a_fault_of_ours_is_no_result(monkeypatch, capsys):
     monkeypatch.setattr("acredssp.cli.app.app", fault)
     assert run(["demo"]) == 70
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--password-stdin"]], ids=["prompt", "stdin"])
+def test_a_logon_without_a_standard_input_for_its_password_is_a_usage_error(options):
+    command = [sys.executable, "-m", "acredssp", "login", "127.0.0.1:1", "-u", "u", "--json", *options]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *command], check=False, timeout=PATIENCE, text=True, capture_output=True
+    )
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["result"] == "usage"
+    assert "Traceback" not in done.stderr
