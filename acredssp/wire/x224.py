@@ -286,7 +286,9 @@ def _encode_text(cookie: str | None, routing_token: str | None) -> bytes:
     except UnicodeEncodeError as error:
         raise LocalProtocolError("expected a cookie or routing token in Unicode, got a lone surrogate") from error
     if line < b" " or b"\r" in line or b"\n" in line:
-        raise LocalProtocolError("expected a cookie or routing token of one printable line, got another")
+        raise LocalProtocolError(
+            "expected a cookie or routing token of one line that begins with a printable character, got another"
+        )
     return line + _CRLF
 
 

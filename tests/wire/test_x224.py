@@ -281,6 +281,13 @@ def test_any_body_raises_only_our_errors(body):
 # -- what cannot be written
 
 
+def test_a_cookie_may_hold_control_characters_but_no_end_of_a_line():
+    taken = ConnectionRequest(cookie="a\0b")  # a gateway sends on what its client has sent
+    assert ConnectionRequest.decode(taken.encode()) == taken
+    with pytest.raises(LocalProtocolError, match="of one line that begins with a printable character"):
+        ConnectionRequest(cookie="a\r\nb").encode()
+
+
 @pytest.mark.parametrize(
     "value",
     [
