@@ -1,5 +1,6 @@
 """A context that takes turns, against those who need one: requests-credssp over HTTP, and pyspnego's CredSSP."""
 
+import importlib.metadata
 import importlib.util
 import json
 import re
@@ -24,6 +25,7 @@ needs_requests_credssp = pytest.mark.skipif(
     importlib.util.find_spec("requests_credssp") is None, reason="requests-credssp is missing: make clean test"
 )
 
+PYSPNEGO = tuple(int(part) for part in importlib.metadata.version("pyspnego").split(".")[:2])
 USER, PASSWORD = "CONTOSO\\alice", "Passw0rd!"
 DATA = 23
 
@@ -145,6 +147,8 @@ def test_pyspnegos_client_logs_on_without_an_empty_token(server_policy, mechanis
 @pytest.mark.requirement("tls.turns")
 @pytest.mark.parametrize("tickets", [0, 1, 2])
 def test_our_client_logs_on_to_pyspnego(tls, mechanism, tickets):
+    if (tls, tickets) == ("tls13", 0) and PYSPNEGO < (0, 12):
+        pytest.skip("pyspnego before 0.12 ends with a struct.error where it sends no ticket: make clean test")
     version = VERSIONS[tls]
     policy = Policy(
         min_tls=version,

@@ -91,7 +91,7 @@ def test_escaped_characters_neither_join_nor_split_names(principal, user, odd_na
     assert (server.principal.user, server.principal.domain) == (user, "ACREDSSP.TEST")
 
 
-@pytest.mark.parametrize("user", ["we\\ird", "alice@contoso.com", "ali\nce", "we/ird"])
+@pytest.mark.parametrize("user", ["alice@contoso.com", "ali\nce", "we/ird"])
 def test_a_password_logs_on_whatever_characters_are_in_the_name(user, odd_names):
     server = acceptor(odd_names)
     establish(initiator(Password("Passw0rd!", user, "ACREDSSP.TEST")), server)
