@@ -1,4 +1,4 @@
-"""The package's loggers, whose records say which connection they are about.
+"""The loggers of the package. Each of their records names the connection that it is about.
 
 `record.connection_id` is the same for both legs of a gateway: a client's handshake that begins while a server's
 connection is served, in a hook or in the application's own task, has the id of that connection. It is empty for what

@@ -66,11 +66,11 @@ class EncryptionOracle(enum.IntEnum):
     """
 
     FORCE_UPDATED_CLIENTS = 0
-    """None, on either side."""
+    """No old peer is allowed: neither a client of our servers nor a server of our clients."""
     MITIGATED = 1
-    """A server may let old clients in; a client goes to no old server."""
+    """Our servers may let old clients in. Our clients log on to no old server."""
     VULNERABLE = 2
-    """Both may."""
+    """Our servers may let old clients in, and our clients may log on to old servers."""
 
     @property
     def setting(self) -> str:

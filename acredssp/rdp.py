@@ -1,10 +1,11 @@
 """RDP around a handshake, for gateways: its first PDUs as values, and the fields that have to follow another target.
 
-An RDP client opens with a `ConnectionRequest` in clear, and the server selects a protocol for it. Both sides repeat
-what was negotiated inside of TLS, in the first PDUs of MCS: the client tells the protocol that was selected
-(serverSelectedProtocol in MCS Connect-Initial), the server the protocols that were requested (clientRequestedProtocols
-in MCS Connect-Response), and each looks whether that is what it has sent itself ([MS-RDPBCGR] 5.4.2.1). A gateway has
-negotiated twice, so it rewrites both fields:
+An RDP client begins by sending a `ConnectionRequest` in clear text, and the server selects one of the protocols that
+the request offers. Inside TLS, the first PDUs of MCS repeat the negotiation. The client repeats the protocol that the
+server selected (serverSelectedProtocol in MCS Connect-Initial). The server repeats the protocols that the client
+requested (clientRequestedProtocols in MCS Connect-Response). Each side compares the repeated value with the value that
+it sent ([MS-RDPBCGR] 5.4.2.1). A gateway negotiates twice, and the results may differ, so the gateway rewrites both
+fields:
 
     request = target_writer.get_extra_info("rdp_request")
     confirm = target_writer.get_extra_info("rdp_confirm")
@@ -14,6 +15,7 @@ negotiated twice, so it rewrites both fields:
 Nothing here keeps a state, and only `read_pdu` reads anything: whoever reads otherwise has `missing_bytes`.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from acredssp.arguments import expect
@@ -79,7 +81,7 @@ async def read_pdu(reader: ExactReader) -> bytes:
 
 
 def rewrite_selected_protocol(data: bytes, protocol: Protocols) -> bytes:
-    """Tell a target in a client's MCS Connect-Initial which protocol the target has selected.
+    """Return a client's MCS Connect-Initial with the protocol that the target selected.
 
     Args:
         data: The whole PDU (`missing_bytes` gives 0); bytes behind it stay as they are.
@@ -93,13 +95,11 @@ def rewrite_selected_protocol(data: bytes, protocol: Protocols) -> bytes:
         LocalProtocolError: The PDU is not whole.
         RemoteProtocolError: The PDU is no Connect-Initial, or one of its lengths is wrong.
     """
-    data = _checked(data, "protocol", protocol)
-    offset = mcs.selected_protocol_at(data)
-    return data if offset is None else mcs.write_protocols(data, offset, protocol)
+    return _rewritten(data, "protocol", protocol, mcs.selected_protocol_at)
 
 
 def rewrite_requested_protocols(data: bytes, protocols: Protocols) -> bytes:
-    """Tell a client in a target's MCS Connect-Response which protocols the client has requested.
+    """Return a target's MCS Connect-Response with the protocols that the client requested.
 
     Args:
         data: The whole PDU (`missing_bytes` gives 0); bytes behind it stay as they are.
@@ -113,12 +113,13 @@ def rewrite_requested_protocols(data: bytes, protocols: Protocols) -> bytes:
         LocalProtocolError: The PDU is not whole.
         RemoteProtocolError: The PDU is no Connect-Response, or one of its lengths is wrong.
     """
-    data = _checked(data, "protocols", protocols)
-    offset = mcs.requested_protocols_at(data)
-    return data if offset is None else mcs.write_protocols(data, offset, protocols)
+    return _rewritten(data, "protocols", protocols, mcs.requested_protocols_at)
 
 
-def _checked(data: bytes, name: str, protocols: Protocols) -> bytes:
+def _rewritten(data: bytes, name: str, protocols: Protocols, field_at: Callable[[bytes], int | None]) -> bytes:
+    """Return the PDU with other protocols in the field that `field_at` finds; unchanged where it has no such field."""
     expect("data", data, bytes, bytearray)
     expect(name, protocols, Protocols)
-    return bytes(data)
+    data = bytes(data)
+    offset = field_at(data)
+    return data if offset is None else mcs.write_protocols(data, offset, protocols)

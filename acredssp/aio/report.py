@@ -65,7 +65,7 @@ _QUIET: Final = frozenset({HandshakeOutcome.SUCCESS, HandshakeOutcome.NO_DATA})
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HandshakeReport:
-    """How one handshake ended. A report holds no secret."""
+    """The report of one handshake that has ended. It holds no secret."""
 
     peer_address: object
     """As `get_extra_info("peername")` gives it."""

@@ -72,8 +72,7 @@ class _Guarded:
         except (OSError, ValueError) as error:  # ValueError: it was closed in this process
             if self._quiet:
                 return
-            reason = reason_of(error) if isinstance(error, OSError) else "it is closed"
-            raise OutputError(f"cannot write the output: {reason}") from None
+            raise _output_error(error) from None
 
     def isatty(self) -> bool:
         """Whether a person reads it at a terminal."""
@@ -100,7 +99,11 @@ class WholeLines:
         self._waits = waits or not hasattr(select, "poll")
 
     def write(self, text: str) -> None:
-        """Write lines; raises OSError where they cannot be written."""
+        """Write whole lines.
+
+        Raises:
+            OSError: They cannot be written: an `OutputError`, or what the stream itself raises.
+        """
         self._stream.flush()
         raw = _file_below(self._stream)
         if raw is None:
@@ -119,8 +122,7 @@ class WholeLines:
             while written < len(data):
                 written += self._write_some(raw, data[written:])
         except (OSError, ValueError) as error:
-            reason = reason_of(error) if isinstance(error, OSError) else "it is closed"
-            raise OutputError(f"cannot write the output: {reason}") from None
+            raise _output_error(error) from None
         finally:
             if written:
                 torn = int(written < len(data) and data[written - 1 : written] != b"\n")
@@ -137,6 +139,12 @@ class WholeLines:
         if written is None:
             raise BlockingIOError
         return written
+
+
+def _output_error(error: OSError | ValueError) -> OutputError:
+    """Return what to raise for output that cannot be written; a ValueError means that the stream was closed."""
+    reason = reason_of(error) if isinstance(error, OSError) else "it is closed"
+    return OutputError(f"cannot write the output: {reason}")
 
 
 def _file_below(stream: IO[str]) -> io.RawIOBase | None:

@@ -37,9 +37,10 @@ _TAGS: Final = (
     ("CCM", _EXPLICIT_NONCE, 16),
     ("CHACHA20", 0, 16),
 )
-"""A mark in the name, bytes of explicit nonce up to TLS 1.2, bytes of the tag."""
+"""AEAD ciphers. Each row has a part of the suite's name, the bytes of the explicit nonce that TLS 1.2 and below send,
+and the bytes of the authentication tag."""
 _BLOCKS: Final = (("AES128", 16), ("AES256", 16), ("CAMELLIA", 16), ("ARIA", 16), ("SEED", 16), ("DES-CBC3", 8))
-"""A mark in the name, bytes of a block."""
+"""Block ciphers. Each row has a part of the suite's name, and the bytes of a block."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

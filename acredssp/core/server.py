@@ -61,7 +61,7 @@ class ServerHandshake(Handshake):
         self._known_as: Account | None = None
         """The account that the application says this is."""
         self.credentials: TSCredentials | None = None
-        """What the client delegated, from when it came until it is taken."""
+        """The credentials that the client delegated. None before they arrive and after the application took them."""
         self.delegated = None
         """The kind of what the client delegated; None before it came."""
 

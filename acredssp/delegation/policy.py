@@ -38,23 +38,24 @@ class DelegationPolicy:
     allow_default_credentials_when_ntlm_only: SPNList | None = None
     """AllowDefCredentialsWhenNTLMOnly. None: nobody."""
     allow_fresh_credentials: SPNList | None = None
-    """None: `TERMSRV/*`."""
+    """None stands for `TERMSRV/*`."""
     allow_fresh_credentials_when_ntlm_only: SPNList | None = None
-    """None: `TERMSRV/*`."""
+    """None stands for `TERMSRV/*`."""
     allow_saved_credentials: SPNList | None = None
-    """None: `TERMSRV/*`."""
+    """None stands for `TERMSRV/*`."""
     allow_saved_credentials_when_ntlm_only: SPNList | None = None
-    """None: nobody, and `TERMSRV/*` where the machine is in no domain."""
+    """None stands for no server on a machine in a domain, and for `TERMSRV/*` on any other machine."""
     deny_default_credentials: SPNList | None = None
-    """None: nobody is denied. A denial counts before every Allow."""
+    """None denies no server. A denial counts before every Allow."""
     deny_fresh_credentials: SPNList | None = None
     deny_saved_credentials: SPNList | None = None
     restricted_administration: RestrictedAdministration | None = None
-    """RestrictedRemoteAdministration and its type. None: passwords may be delegated."""
+    """RestrictedRemoteAdministration and its type. None allows passwords to be delegated."""
     allow_encryption_oracle: EncryptionOracle | None = None
-    """None: `Policy` alone says which versions are allowed, and by default none that is vulnerable."""
+    """None leaves the versions to `Policy` alone, which allows no vulnerable one by default."""
     domain_joined: bool = True
-    """Whether this machine is in a domain, which Windows knows of itself. True, where nobody says: the stricter."""
+    """Whether this machine is in a domain. Windows finds that out by itself; here the caller has to say so. The
+    default is the stricter rule."""
 
     def __post_init__(self) -> None:
         for setting in SETTINGS:

@@ -158,7 +158,7 @@ class Call:
         return status
 
     def too_small(self) -> LocalProtocolError:
-        """Say that there is no room for the token."""
+        """Return the error that tells the caller how many bytes the token needs in `pOutput`."""
         needed = f"{self._token.cbBuffer} bytes" if self._token is not None else "a TOKEN buffer"
         return refusal(f"pOutput: expected room for a token, {needed}", _TOO_SMALL, hint=_MAKE_ROOM)
 

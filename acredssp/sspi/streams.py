@@ -41,14 +41,14 @@ async def establish(
     fContextReq: int | None = None,
     handshake_timeout: float | None = None,
 ) -> CtxtHandle:
-    """Establish a context over a pair of streams, and return its handle.
+    """Run the calling loop of a security context over a pair of streams, and return the handle of the context.
 
     What the peer sends behind the handshake stays in `reader`. The streams still carry ciphertext: EncryptMessage and
     DecryptMessage protect the data. Delete the handle with DeleteSecurityContext.
 
     Args:
-        reader: The peer's bytes. What it has read ahead counts.
-        writer: Takes the tokens.
+        reader: Gives the peer's bytes. Bytes that it has buffered already belong to the handshake.
+        writer: Sends our tokens.
         credential: A `CredHandle`; or pAuthData of AcquireCredentialsHandle, for this one handshake.
         target: Whom a client wants to reach, as pszTargetName: `TERMSRV/host`. None makes us the server.
         package: The package that pAuthData is for. `TSSSP` is CredSSP without its TLS: the streams are then those of a

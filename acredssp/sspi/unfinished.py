@@ -46,7 +46,7 @@ class Unfinished:
         self.rest = received[len(received) - extra :] if extra else b""
 
     def take_nothing(self) -> None:
-        """Note that a call takes nothing of its input."""
+        """Note that the context is over, so that a call leaves its whole input to the caller."""
         self.rest, self.size = b"", 0
 
     # --- a certificate request, in the middle of the input ---
