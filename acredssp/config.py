@@ -64,31 +64,36 @@ _NEUTRAL_IDENTITY: Final = NTLMIdentity("ACREDSSP")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """How a client logs on, anywhere."""
+    """How a client logs on, anywhere.
+
+    Attributes:
+        authenticate: What proves who we are.
+        delegate: What the server is given once it has proven its key; None for the same password, and for `Nothing`
+            when we authenticate without one. It may name somebody else ([MS-CSSP] 2.2.1.2). `RemoteGuard` takes a logon
+            by Kerberos, and leaves no second choice.
+        delegation: Who may be given that, in Windows' words; as there, everybody of whom the SPN is `TERMSRV/...` and
+            nobody else, unless it says so. Its AllowEncryptionOracle goes into `policy`.
+        credential_class: Where what is delegated comes from: which of the delegation policy's lists are for it.
+        mutual_auth: Whether a logon ends, before anything is delegated, on a server that neither a trusted certificate
+            nor Kerberos authenticates. Only with `Policy.dangerous_accept_any_certificate` does a logon come that far
+            without.
+        policy: The rules for versions, TLS, mechanisms and times.
+        trust: Whom we believe; None for the operating system's authorities. It stays None then, also in copies, so that
+            a configuration knows whether its caller named somebody. Whoever names somebody here cannot accept any
+            certificate by the policy: that is a ValueError.
+        ssl_context: None for one that the policy describes. Another one's own verification comes on top of `trust`.
+        workstation: Our name, for the server's log (NTLM's Workstation).
+    """
 
     authenticate: Credential
-    """What proves who we are."""
     delegate: Password | SmartCard | RemoteGuard | Nothing | TSCredentials | None = None
-    """What the server is given once it has proven its key; None for the same password, and for `Nothing` when we
-    authenticate without one. It may name somebody else ([MS-CSSP] 2.2.1.2). `RemoteGuard` takes a logon by Kerberos,
-    and leaves no second choice."""
     delegation: DelegationPolicy = dataclasses.field(default_factory=DelegationPolicy)
-    """Who may be given that, in Windows' words; as there, everybody of whom the SPN is `TERMSRV/...` and nobody else,
-    unless it says so. Its AllowEncryptionOracle goes into `policy`."""
     credential_class: CredentialClass = CredentialClass.FRESH
-    """Where what is delegated comes from: which of the delegation policy's lists are for it."""
     mutual_auth: bool = False
-    """Whether a logon ends, before anything is delegated, on a server that neither a trusted certificate nor Kerberos
-    authenticates. Only with `Policy.dangerous_accept_any_certificate` does a logon come that far without."""
     policy: Policy = dataclasses.field(default_factory=Policy)
     trust: Trust | None = None
-    """Whom we believe; None for the operating system's authorities. It stays None then, also in copies, so that a
-    configuration knows whether its caller named somebody. Whoever names somebody here cannot accept any certificate by
-    the policy: that is a ValueError."""
     ssl_context: ssl.SSLContext | None = None
-    """None for one that the policy describes. Another one's own verification comes on top of `trust`."""
     workstation: str = ""
-    """Our name, for the server's log (NTLM's Workstation)."""
     _trust: Trust | None = dataclasses.field(init=False, repr=False, compare=False)
     """What judges certificates: `trust`, or that of the operating system; None where the policy takes any."""
     _choice: InitiatorChoice = dataclasses.field(init=False, repr=False, compare=False)
@@ -358,26 +363,31 @@ def _distrust(decision: DelegationDecision, judgement: Judgement, *, by_name: bo
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """How a server lets clients in."""
+    """How a server lets clients in.
+
+    Attributes:
+        ssl_context: With the server's certificate: from `acredssp.tls_config`, or the caller's own with one certificate
+            chain. Its `sni_callback` may choose another context by the name that a client asks for; what is there when
+            the configuration is made goes on being called, behind a note of the name (`server_name` of requests and
+            reports).
+        certificate: The chain that `ssl_context` presents, in PEM, the server's own first. To be given where acredssp
+            says that it cannot be found out; None to have the context asked, which nearly every context can be.
+        lookup: Gives an account's secret, for NTLM; None where nobody logs on by NTLM.
+        keytab: The service's keys, for Kerberos; None where nobody logs on by Kerberos.
+        authorize: Decides about a proven logon while the client can still be told; None lets everyone in who has one.
+        admit: Decides once the delegated credentials came, and sees them; None admits.
+        policy: The rules for versions, TLS, mechanisms and times.
+        identity: What NTLM's challenge calls us.
+    """
 
     ssl_context: ssl.SSLContext
-    """With the server's certificate: from `acredssp.tls_config`, or the caller's own with one certificate chain. Its
-    `sni_callback` may choose another context by the name that a client asks for; what is there when the configuration
-    is made goes on being called, behind a note of the name (`server_name` of requests and reports)."""
     certificate: bytes | None = dataclasses.field(default=None, repr=False)
-    """The chain that `ssl_context` presents, in PEM, the server's own first. To be given where acredssp says that it
-    cannot be found out; None to have the context asked, which nearly every context can be."""
     lookup: LookupHook | None = None
-    """Gives an account's secret, for NTLM; None where nobody logs on by NTLM."""
     keytab: Keytab | None = None
-    """The service's keys, for Kerberos; None where nobody logs on by Kerberos."""
     authorize: AuthorizeHook | None = None
-    """Decides about a proven logon while the client can still be told; None lets everyone in who has one."""
     admit: AdmitHook | None = None
-    """Decides once the delegated credentials came, and sees them; None admits."""
     policy: Policy = dataclasses.field(default_factory=Policy)
     identity: NTLMIdentity = _NEUTRAL_IDENTITY
-    """What NTLM's challenge calls us."""
     _choice: AcceptorChoice = dataclasses.field(init=False, repr=False, compare=False)
     """What clients log on by."""
 

@@ -39,12 +39,14 @@ class Account:
 
     Two accounts are the same where Windows says that their names are: without case, by its own table of letters
     ([MS-UCODEREF] 3.1.5.3). So accounts can be compared, and be kept in sets and as the keys of dictionaries.
+
+    Attributes:
+        user: Empty only where a client named nobody.
+        domain: A domain or a Kerberos realm; empty for none.
     """
 
     user: str
-    """Empty only where a client named nobody."""
     domain: str = ""
-    """A domain or a Kerberos realm; empty for none."""
 
     def __post_init__(self) -> None:
         expect("user", self.user, str)
@@ -102,22 +104,25 @@ def _domain_apart(user: str, domain: str) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Password:
-    """A password.
+    r"""A password.
 
     A client names the account with it. A server's lookup may: the logon is by that account then, however the client
     wrote its name (`Principal.account`).
+
+    Attributes:
+        password: Any text. Windows' passwords are UTF-16 code units of whatever value, so lone surrogates are taken,
+            too; Kerberos alone, which has UTF-8, cannot log on with them.
+        user: The account's name, or a user principal name (`bob@contoso.com`, domain empty).
+        domain: Left out it is empty. A user with a backslash in it (`CONTOSO\bob`) is a ValueError, whether the domain
+            is left out or another one. `domain=""` sends the user as it stands, for servers that want
+            `AzureAD\bob@contoso.com`.
+        nt_hash: MD4 of the password in UTF-16LE, 16 bytes: computed once, since every logon needs it ([MS-NLMP] 3.3.2).
     """
 
     password: str = dataclasses.field(repr=False)
-    """Any text. Windows' passwords are UTF-16 code units of whatever value, so lone surrogates are taken, too; Kerberos
-    alone, which has UTF-8, cannot log on with them."""
     user: str = ""
-    """The account's name, or a user principal name (`bob@contoso.com`, domain empty)."""
     domain: str = _UNSAID
-    r"""Left out it is empty. A user with a backslash in it (`CONTOSO\bob`) is a ValueError, whether the domain is left
-    out or another one. `domain=""` sends the user as it stands, for servers that want `AzureAD\bob@contoso.com`."""
     nt_hash: bytes = dataclasses.field(init=False, repr=False, compare=False)
-    """MD4 of the password in UTF-16LE, 16 bytes: computed once, since every logon needs it ([MS-NLMP] 3.3.2)."""
 
     def __post_init__(self) -> None:
         expect("password", self.password, str)
@@ -127,13 +132,17 @@ class Password:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NTHash:
-    """An NT hash in place of the password: enough to log on, not enough to delegate."""
+    """An NT hash in place of the password: enough to log on, not enough to delegate.
+
+    Attributes:
+        nt_hash: 16 bytes.
+        user: The account's name, as with `Password.user`.
+        domain: As with `Password.domain`.
+    """
 
     nt_hash: bytes = dataclasses.field(repr=False)
-    """16 bytes."""
     user: str = ""
     domain: str = _UNSAID
-    """As with `Password.domain`."""
 
     def __post_init__(self) -> None:
         expect("nt_hash", self.nt_hash, bytes)
@@ -164,12 +173,15 @@ class TicketCache(_OfPrincipal):
     """The Kerberos tickets of somebody who has logged on already: enough to log on, not enough to delegate.
 
     The tickets that a logon fetches are added to the cache, as every Kerberos client does; nothing of it is replaced.
+
+    Attributes:
+        name: `FILE:/tmp/krb5cc_1000`, `KCM:1000` or the like; empty for the user's own cache. On Windows always empty.
+        principal: Whose tickets, `alice@CONTOSO.COM`, where the cache is a collection; empty for those that fit the
+            server.
     """
 
     name: str = ""
-    """`FILE:/tmp/krb5cc_1000`, `KCM:1000` or the like; empty for the user's own cache. On Windows always empty."""
     principal: str = ""
-    """Whose tickets, `alice@CONTOSO.COM`, where the cache is a collection; empty for those that fit the server."""
 
     def __post_init__(self) -> None:
         expect("name", self.name, str)
@@ -178,13 +190,16 @@ class TicketCache(_OfPrincipal):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Keytab(_OfPrincipal):
-    """A file of Kerberos keys: a client logs on with one in place of a password, a server takes tickets with one."""
+    """A file of Kerberos keys: a client logs on with one in place of a password, a server takes tickets with one.
+
+    Attributes:
+        name: A path, or `FILE:path`, `MEMORY:name`; empty for the machine's own (`/etc/krb5.keytab`, KRB5_KTNAME).
+        principal: Client: whose key, empty for the first one in it. Server: the only service that is let in,
+            `TERMSRV/host@REALM`; empty for every one that the keytab has.
+    """
 
     name: str = ""
-    """A path, or `FILE:path`, `MEMORY:name`; empty for the machine's own (`/etc/krb5.keytab`, KRB5_KTNAME)."""
     principal: str = ""
-    """Client: whose key, empty for the first one in it. Server: the only service that is let in, `TERMSRV/host@REALM`;
-    empty for every one that the keytab has."""
 
     def __post_init__(self) -> None:
         expect("name", self.name, str)
@@ -192,34 +207,46 @@ class Keytab(_OfPrincipal):
 
 
 class DelegatedKind(enum.StrEnum):
-    """What kind of credentials a client delegates, by the names that records, reports and JSON have."""
+    """What kind of credentials a client delegates, by the names that records, reports and JSON have.
+
+    Attributes:
+        PASSWORD: A user's name and password.
+        SMART_CARD: A smart card's PIN and where its key lies.
+        REMOTE_GUARD: A forwarded Kerberos ticket.
+        NOTHING: Three empty strings, as Restricted Admin delegates.
+    """
 
     PASSWORD = "password"  # noqa: S105 - the name of a kind
     SMART_CARD = "smartcard"
     REMOTE_GUARD = "remote_guard"
-    """A forwarded Kerberos ticket."""
     NOTHING = "nothing"
-    """Three empty strings, as Restricted Admin delegates."""
 
     __hash__ = str.__hash__  # Enum's own is written in Python, and every client's decision is looked up by a kind
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SmartCard:
-    """A smart card's PIN and where its key lies: to be delegated, never to log on here ([MS-CSSP] 2.2.1.2.2)."""
+    """A smart card's PIN and where its key lies: to be delegated, never to log on here ([MS-CSSP] 2.2.1.2.2).
+
+    Attributes:
+        pin: The card's PIN.
+        user: A hint for who logs on, as is `domain`.
+        domain: A hint for the domain.
+        card_name: The card's name; empty for none.
+        reader_name: The reader's name; empty for none.
+        container_name: Of the key on the card.
+        csp_name: The cryptographic service provider, `Microsoft Base Smart Card Crypto Provider` for most.
+        key_spec: 1 is AT_KEYEXCHANGE, 2 is AT_SIGNATURE.
+    """
 
     pin: str = dataclasses.field(repr=False)
     user: str = ""
-    """A hint for who logs on, as is `domain`."""
     domain: str = ""
     card_name: str = ""
     reader_name: str = ""
     container_name: str = ""
-    """Of the key on the card."""
     csp_name: str = ""
-    """The cryptographic service provider, `Microsoft Base Smart Card Crypto Provider` for most."""
     key_spec: int = 1
-    """1 is AT_KEYEXCHANGE, 2 is AT_SIGNATURE."""
 
     def __post_init__(self) -> None:
         for name in ("pin", "user", "domain", "card_name", "reader_name", "container_name", "csp_name"):
@@ -233,10 +260,12 @@ class RemoteGuard:
 
     The logon itself is by Kerberos then, with a ticket that may be forwarded (`kinit -f`); a password and a keytab get
     one. It is sealed so that only the server's host can open it ([MS-CSSP] 2.2.1.2.3.1, KERB_TICKET_LOGON).
+
+    Attributes:
+        service: The service of the server's host whose key seals the ticket: the computer's own account.
     """
 
     service: str = "HOST"
-    """The service of the server's host whose key seals the ticket: the computer's own account."""
 
     def __post_init__(self) -> None:
         expect("service", self.service, str)
@@ -267,10 +296,13 @@ class Candidates:
 
     All of them are tried, also behind the one that fits, and each costs the same. So that nobody can tell by the time
     how many secrets a name has, a lookup gives every name as many, unknown ones too (`Deny.secret`).
+
+    Attributes:
+        secrets: The first one that fits counts. None at all is an account without a secret: nobody logs on to it by
+            NTLM.
     """
 
     secrets: Sequence[AccountSecret]
-    """The first one that fits counts. None at all is an account without a secret: nobody logs on to it by NTLM."""
 
     def __post_init__(self) -> None:
         expect("secrets", self.secrets, tuple, list)
@@ -286,11 +318,15 @@ class Oracle:
     `verify` gets an `acredssp.NTLMExchange` and answers with the 16-byte session base key or `Deny`; it may be a
     plain function or a coroutine function. Who knows that the password was right, though the account may not log on,
     says so: `Deny(status, proven=True)`.
+
+    Attributes:
+        verify: Proves the logon.
+        user: The account whose logon it is, as with `Password.user`; empty for the name that the client wrote.
+        domain: The account's domain, as with `Password.domain`.
     """
 
     verify: Callable[[Any], "bytes | Deny | Awaitable[bytes | Deny]"] = dataclasses.field(repr=False)
     user: str = ""
-    """The account whose logon it is, as with `Password.user`; empty for the name that the client wrote."""
     domain: str = ""
 
     def __post_init__(self) -> None:
@@ -307,14 +343,18 @@ class Deny:
     From `lookup` or an `Oracle`, the status reaches the peer only if the peer proved the password, or if the status
     is not about the account (STATUS_NO_LOGON_SERVERS); otherwise the peer sees STATUS_LOGON_FAILURE. To say
     "disabled" to who knows the password, give the secret too.
+
+    Attributes:
+        nt_status: What the client is told, where it may know.
+        secret: What the account has, or stand-ins. A refusal takes the time of as many secrets, and of one where there
+            are none: where accounts have two, `Deny(secret=Candidates([NTHash(os.urandom(16))] * 2))`, made once, is
+            for the unknown.
+        proven: An `Oracle` has seen that the password was right. Nobody else can know: it counts from an oracle alone.
     """
 
     nt_status: NTSTATUS = NTSTATUS.STATUS_LOGON_FAILURE
     secret: "AccountSecret | Candidates | None" = dataclasses.field(default=None, repr=False)
-    """What the account has, or stand-ins. A refusal takes the time of as many secrets, and of one where there are none:
-    where accounts have two, `Deny(secret=Candidates([NTHash(os.urandom(16))] * 2))`, made once, is for the unknown."""
     proven: bool = False
-    """An `Oracle` has seen that the password was right. Nobody else can know: it counts from an oracle alone."""
 
     def __post_init__(self) -> None:
         expect("nt_status", self.nt_status, NTSTATUS)

@@ -84,7 +84,8 @@ class TLSError(RemoteProtocolError):
 class NegotiationFailure(RemoteProtocolError):
     """The RDP negotiation ended without CredSSP ([MS-RDPBCGR] 2.2.1.2.2).
 
-    `failure_code` is the RDP_NEG_FAILURE code, None when the peer chose another protocol instead.
+    Attributes:
+        failure_code: The code of RDP_NEG_FAILURE; None when the peer chose another protocol instead.
     """
 
     security_status = SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION

@@ -20,30 +20,39 @@ __all__ = ["AcceptHook", "Admission", "AdmitHook", "AuthorizeHook", "CredentialR
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Identity:
-    """Who stands at the door: the logon, and the connection it came by."""
+    """Who stands at the door: the logon, and the connection it came by.
+
+    Attributes:
+        principal: Who logs on, by the mechanism's word.
+        mechanism: `"kerberos"` or `"ntlm"`.
+        peer_address: As `get_extra_info("peername")` gives it: `(host, port)` for TCP.
+        server_name: What the client asked for by SNI; empty for none.
+        cookie: RDP: the `mstshash` cookie; empty for none. Unproven.
+        request: RDP: the client's whole Connection Request: routing token, correlation id, what it asked for. Unproven.
+            None with another carriage.
+        session: What the server's `accept` answered for this connection; None without one.
+    """
 
     principal: Principal
     mechanism: str
-    """`"kerberos"` or `"ntlm"`."""
     peer_address: object = None
-    """As `get_extra_info("peername")` gives it: `(host, port)` for TCP."""
     server_name: str = ""
-    """What the client asked for by SNI; empty for none."""
     cookie: str = ""
-    """RDP: the `mstshash` cookie; empty for none. Unproven."""
     request: ConnectionRequest | None = None
-    """RDP: the client's whole Connection Request: routing token, correlation id, what it asked for. Unproven. None with
-    another carriage."""
     session: Any = None
-    """What the server's `accept` answered for this connection; None without one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CredentialRequest(Identity):
-    """Somebody claims to be `principal`: what is that account's secret? Nothing is proven yet."""
+    """Somebody claims to be `principal`: what is that account's secret? Nothing is proven yet.
+
+    All attributes of `Identity` are here too.
+
+    Attributes:
+        deadline: When the answer comes too late, in the loop's time; in `time.monotonic()`'s where no loop runs.
+    """
 
     deadline: float = 0.0
-    """When the answer comes too late, in the loop's time; in `time.monotonic()`'s where no loop runs."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +61,16 @@ class Admission(Identity):
 
     The credentials are borrowed. Where the hook refuses, or the handshake ends otherwise, they are overwritten with
     zeros. Where it admits, the application gets them by `take_credentials()` as if nobody had seen them.
+
+    All attributes of `Identity` are here too.
+
+    Attributes:
+        info: The facts of the handshake; `delegated` says of what kind the credentials are.
+        credentials: What the client delegated; `as_password()` makes of it what logs on elsewhere.
     """
 
     info: HandshakeInfo
-    """The facts of the handshake; `delegated` says of what kind the credentials are."""
     credentials: TSCredentials = dataclasses.field(repr=False)
-    """What the client delegated; `as_password()` makes of it what logs on elsewhere."""
 
 
 AcceptHook: TypeAlias = Callable[[object], "object | Deny | Awaitable[object | Deny]"]

@@ -34,19 +34,22 @@ FIRST_SAFE_VERSION = 5
 
 
 class MechanismChoice(enum.StrEnum):
-    """Which mechanisms a client offers and in what form, and which of them a server takes (in any form)."""
+    """Which mechanisms a client offers and in what form, and which of them a server takes (in any form).
+
+    Attributes:
+        AUTO: Kerberos before NTLM inside SPNEGO where the credentials name a realm, and raw NTLM while NTLM is all
+            there is, as Windows does ([MS-SPNG] note 8). A server takes what it has the means for.
+        NEGOTIATE: The same, always inside SPNEGO.
+        KERBEROS: Kerberos and nothing else, inside SPNEGO.
+        RAW_KERBEROS: Kerberos tokens without SPNEGO around them. No Windows client sends these ([MS-CSSP] note 7).
+        NTLM: Raw NTLM tokens, no SPNEGO around them.
+    """
 
     AUTO = "auto"
-    """Kerberos before NTLM inside SPNEGO where the credentials name a realm, and raw NTLM while NTLM is all there is,
-    as Windows does ([MS-SPNG] note 8). A server takes what it has the means for."""
     NEGOTIATE = "negotiate"
-    """The same, always inside SPNEGO."""
     KERBEROS = "kerberos"
-    """Kerberos and nothing else, inside SPNEGO."""
     RAW_KERBEROS = "raw-kerberos"
-    """Kerberos tokens without SPNEGO around them. No Windows client sends these ([MS-CSSP] note 7)."""
     NTLM = "ntlm"
-    """Raw NTLM tokens, no SPNEGO around them."""
 
     @property
     def kerberos(self) -> bool:
@@ -63,14 +66,16 @@ class EncryptionOracle(enum.IntEnum):
     """AllowEncryptionOracle: which peers below version 5 (CVE-2018-0886) are allowed, with the registry's numbers.
 
     A level only ever forbids. What it leaves open takes `Policy(min_version=2, dangerous_allow_legacy_versions=True)`.
+
+    Attributes:
+        FORCE_UPDATED_CLIENTS: No old peer is allowed: neither a client of our servers nor a server of our clients.
+        MITIGATED: Our servers may let old clients in. Our clients log on to no old server.
+        VULNERABLE: Our servers may let old clients in, and our clients may log on to old servers.
     """
 
     FORCE_UPDATED_CLIENTS = 0
-    """No old peer is allowed: neither a client of our servers nor a server of our clients."""
     MITIGATED = 1
-    """Our servers may let old clients in. Our clients log on to no old server."""
     VULNERABLE = 2
-    """Our servers may let old clients in, and our clients may log on to old servers."""
 
     @property
     def setting(self) -> str:
@@ -116,62 +121,72 @@ FALL_BACK: Final = frozenset(
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """One side's rules. Frozen and shareable; `dataclasses.replace()` derives a changed copy."""
+    """One side's rules. Frozen and shareable; `dataclasses.replace()` derives a changed copy.
+
+    Attributes:
+        min_version: The lowest CredSSP version to end up with; below 5 only with `dangerous_allow_legacy_versions`.
+        max_version: Our own version: the one every TSRequest of ours carries ([MS-CSSP] 2.2.1).
+        dangerous_allow_legacy_versions: Whether `min_version` may be 2, 3 or 4: open to the relay of CVE-2018-0886.
+        min_tls: The lowest version of TLS; below 1.2 only with `dangerous_allow_legacy_tls`.
+        max_tls: The highest version of TLS.
+        dangerous_allow_legacy_tls: Whether `min_tls` may be TLS 1.0 or 1.1, which sign by MD5 and SHA-1 (RFC 8996 has
+            taken them away). OpenSSL then works at its security level 0, with the suites of those versions: keys of any
+            length are taken, TLS 1.2 included. That is so for the contexts made of this policy, and for no other one.
+        dangerous_allow_legacy_ciphers: Whether TLS 1.2 and below may use suites without forward secrecy (RSA key
+            exchange: whoever gets the server's key later reads what was recorded) and suites of CBC with SHA-1, for
+            peers that have nothing better.
+        dangerous_accept_any_certificate: Whether a client takes any certificate unseen. The binding still ties the
+            logon to this TLS channel, but the name of the host is then unproven and an active attacker may be given the
+            credentials.
+        tls_resumption: Whether a client may resume TLS sessions of its own (the SSPI functions keep them, under five
+            conditions). Off: CredSSP knows no resumption ([MS-CSSP] 3.1.5 step 1). The asyncio functions never resume,
+            and our servers issue no tickets.
+        mechanism: Which mechanisms are offered or taken, and in what form.
+        fall_back: Client: the failures of Kerberos after which NTLM is tried, where `mechanism` allows both; empty for
+            none. Who keeps a client from its KDC brings it to NTLM so.
+        dangerous_allow_kerberos_rc4: Whether tickets may seal with RC4-HMAC (CVE-2025-3576); MIT's library needs
+            `allow_rc4` too.
+        require_ntlm_mic: Whether an acceptor refuses an NTLMv2 logon that does not announce a MIC. Off, as in Windows:
+            some clients (aardwolf, impacket) send none, and pubKeyAuth protects the exchange all the same. An announced
+            MIC is always required, and checked.
+        max_message: Bytes of one TSRequest. FreeRDP stops at 64 KiB; a Kerberos ticket with a large PAC has some tens
+            of KiB.
+        max_rounds: Messages of the peer with mechanism tokens. SPNEGO with a user-to-user offer, the longest known,
+            takes 4.
+        handshake_timeout: Seconds for the whole handshake, connecting excluded.
+        hook_timeout: Seconds for each of the hooks that find out who somebody is (`accept`, `lookup`, an `Oracle`). A
+            hook that takes longer has refused.
+        authorize_timeout: Seconds for `authorize`; None for as long as the handshake has left.
+        admit_timeout: Seconds for `admit`, in which a gateway logs on to its target; None for as long as the handshake
+            has left.
+        kerberos_timeout: Seconds for each step of Kerberos, which may wait for a KDC: past it, there is none
+            (SEC_E_NO_AUTHENTICATING_AUTHORITY). libkrb5 itself would wait longer, and does so in its thread.
+    """
 
     min_version: int = FIRST_SAFE_VERSION
-    """The lowest CredSSP version to end up with; below 5 only with `dangerous_allow_legacy_versions`."""
     max_version: int = NEWEST_VERSION
-    """Our own version: the one every TSRequest of ours carries ([MS-CSSP] 2.2.1)."""
     dangerous_allow_legacy_versions: bool = False
-    """Whether `min_version` may be 2, 3 or 4: open to the relay of CVE-2018-0886."""
 
     min_tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
-    """The lowest version of TLS; below 1.2 only with `dangerous_allow_legacy_tls`."""
     max_tls: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED
-    """The highest version of TLS."""
     dangerous_allow_legacy_tls: bool = False
-    """Whether `min_tls` may be TLS 1.0 or 1.1, which sign by MD5 and SHA-1 (RFC 8996 has taken them away). OpenSSL then
-    works at its security level 0, with the suites of those versions: keys of any length are taken, TLS 1.2 included.
-    That is so for the contexts made of this policy, and for no other one."""
     dangerous_allow_legacy_ciphers: bool = False
-    """Whether TLS 1.2 and below may use suites without forward secrecy (RSA key exchange: whoever gets the server's key
-    later reads what was recorded) and suites of CBC with SHA-1, for peers that have nothing better."""
     dangerous_accept_any_certificate: bool = False
-    """Whether a client takes any certificate unseen. The binding still ties the logon to this TLS channel,
-    but the name of the host is then unproven and an active attacker may be given the credentials."""
 
     tls_resumption: bool = False
-    """Whether a client may resume TLS sessions of its own (the SSPI functions keep them, under five conditions). Off:
-    CredSSP knows no resumption ([MS-CSSP] 3.1.5 step 1). The asyncio functions never resume, and our servers issue no
-    tickets."""
 
     mechanism: MechanismChoice = MechanismChoice.AUTO
     fall_back: frozenset[SecurityStatus] = FALL_BACK
-    """Client: the failures of Kerberos after which NTLM is tried, where `mechanism` allows both; empty for none. Who
-    keeps a client from its KDC brings it to NTLM so."""
     dangerous_allow_kerberos_rc4: bool = False
-    """Whether tickets may seal with RC4-HMAC (CVE-2025-3576); MIT's library needs `allow_rc4` too."""
     require_ntlm_mic: bool = False
-    """Whether an acceptor refuses an NTLMv2 logon that does not announce a MIC. Off, as in Windows: some clients
-    (aardwolf, impacket) send none, and pubKeyAuth protects the exchange all the same. An announced MIC is always
-    required, and checked."""
 
     max_message: int = 128 * 1024
-    """Bytes of one TSRequest. FreeRDP stops at 64 KiB; a Kerberos ticket with a large PAC has some tens of KiB."""
     max_rounds: int = 10
-    """Messages of the peer with mechanism tokens. SPNEGO with a user-to-user offer, the longest known, takes 4."""
     handshake_timeout: float = 30.0
-    """Seconds for the whole handshake, connecting excluded."""
     hook_timeout: float = 10.0
-    """Seconds for each of the hooks that find out who somebody is (`accept`, `lookup`, an `Oracle`). A hook that takes
-    longer has refused."""
     authorize_timeout: float | None = None
-    """Seconds for `authorize`; None for as long as the handshake has left."""
     admit_timeout: float | None = None
-    """Seconds for `admit`, in which a gateway logs on to its target; None for as long as the handshake has left."""
     kerberos_timeout: float = 10.0
-    """Seconds for each step of Kerberos, which may wait for a KDC: past it, there is none
-    (SEC_E_NO_AUTHENTICATING_AUTHORITY). libkrb5 itself would wait longer, and does so in its thread."""
 
     def __post_init__(self) -> None:
         self._check_values()

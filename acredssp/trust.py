@@ -50,17 +50,22 @@ _NO_NAMES: Final = "have the server's certificate renewed with the names of its 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trust:
-    """Which servers a client trusts: those that an authority vouches for, and those whose keys the client knows."""
+    """Which servers a client trusts: those that an authority vouches for, and those whose keys the client knows.
+
+    Attributes:
+        authorities: The trusted authorities. A server's own certificate among them is trusted for the names that it
+            has.
+        pins: SHA-256 of SubjectPublicKeyInfos in lower-case hex. A pinned key needs no name, authority or date.
+        dangerous_allow_weak_certificates: Whether to take RSA keys of 1024 to 2047 bits, curves below 224 bits, and
+            signatures by SHA-1; never MD5.
+
+            The switch is not needed for the signature on a trusted authority, for a server's certificate that is itself
+            among `authorities`, or for a pinned key: their trust does not depend on that strength.
+    """
 
     authorities: tuple[x509.Certificate, ...] = ()
-    """The trusted authorities. A server's own certificate among them is trusted for the names that it has."""
     pins: frozenset[str] = frozenset()
-    """SHA-256 of SubjectPublicKeyInfos in lower-case hex. A pinned key needs no name, authority or date."""
     dangerous_allow_weak_certificates: bool = False
-    """Whether to take RSA keys of 1024 to 2047 bits, curves below 224 bits, and signatures by SHA-1; never MD5.
-
-    The switch is not needed for the signature on a trusted authority, for a server's certificate that is itself among
-    `authorities`, or for a pinned key: their trust does not depend on that strength."""
     _anchors: Anchors | None = dataclasses.field(default=None, init=False, repr=False, compare=False)
     """The authorities by name; made when the first certificate is judged."""
 

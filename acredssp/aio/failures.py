@@ -55,13 +55,16 @@ _LONGEST_NAME: Final = 256
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FailureLimit:
-    """How many wrong passwords a source may send for an account; see `create_server(max_failures=...)`."""
+    """How many wrong passwords a source may send for an account; see `create_server(max_failures=...)`.
+
+    Attributes:
+        count: How many wrong passwords are too many.
+        seconds: The seconds within which they are counted. A source that sent too many has to wait as long, and twice
+            as long each further time, up to a day.
+    """
 
     count: int = 10
-    """How many wrong passwords are too many."""
     seconds: float = 600.0
-    """The seconds within which they are counted. A source that sent too many has to wait as long, and twice as long
-    each further time, up to a day."""
 
     def __post_init__(self) -> None:
         expect_count("count", self.count)

@@ -46,14 +46,17 @@ _CLOSE_TIMEOUT: Final = 30.0
 
 
 class RelayEnd(enum.Enum):
-    """What ended a relay."""
+    """What ended a relay.
+
+    Attributes:
+        A: The first connection ended or broke before the second one.
+        B: The second connection ended or broke before the first one.
+        IDLE: Nothing moved in either direction for `idle_timeout` seconds.
+    """
 
     A = "a"
-    """The first connection ended or broke before the second one."""
     B = "b"
-    """The second connection ended or broke before the first one."""
     IDLE = "idle"
-    """Nothing moved in either direction for `idle_timeout` seconds."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

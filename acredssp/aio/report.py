@@ -38,25 +38,29 @@ _LONGEST: Final = 256
 
 
 class HandshakeOutcome(enum.StrEnum):
-    """The result of a handshake, for the operator: the peer is told less."""
+    """The result of a handshake, for the operator: the peer is told less.
+
+    Attributes:
+        SUCCESS: The context is established.
+        DENIED: The logon or the user was refused: by the hook that the report names, or else for a wrong secret.
+        FAILED: Protocol, TLS or policy failed; where the report names a hook, that hook raised an exception.
+        TIMEOUT: The peer was too slow; where the report names a hook, that hook was too slow.
+        BAD_ANSWER: The hook that the report names returned a value that is no answer.
+        LEFT: The peer, or the network, ended the connection in the middle.
+        NO_DATA: The peer ended the connection before it had sent a byte, as the probes of load balancers do.
+        LIMITED: A limit of the server turned the peer away: handshakes at a time, or wrong passwords.
+        ABORTED: We ended it ourselves: the server closed its clients, or the task was cancelled.
+    """
 
     SUCCESS = "success"
     DENIED = "denied"
-    """The logon or the user was refused: by the hook that the report names, or else for a wrong secret."""
     FAILED = "failed"
-    """Protocol, TLS or policy failed; where the report names a hook, that hook raised an exception."""
     TIMEOUT = "timeout"
-    """The peer was too slow; where the report names a hook, that hook was too slow."""
     BAD_ANSWER = "bad_answer"
-    """The hook that the report names returned a value that is no answer."""
     LEFT = "left"
-    """The peer, or the network, ended the connection in the middle."""
     NO_DATA = "no_data"
-    """The peer ended the connection before it had sent a byte, as the probes of load balancers do."""
     LIMITED = "limited"
-    """A limit of the server turned the peer away: handshakes at a time, or wrong passwords."""
     ABORTED = "aborted"
-    """We ended it ourselves: the server closed its clients, or the task was cancelled."""
 
 
 _QUIET: Final = frozenset({HandshakeOutcome.SUCCESS, HandshakeOutcome.NO_DATA})
@@ -65,32 +69,37 @@ _QUIET: Final = frozenset({HandshakeOutcome.SUCCESS, HandshakeOutcome.NO_DATA})
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HandshakeReport:
-    """The report of one handshake that has ended. It holds no secret."""
+    """The report of one handshake that has ended. It holds no secret.
+
+    Attributes:
+        peer_address: As `get_extra_info("peername")` gives it.
+        error: Why it failed, with `stage`, `security_status` and `nt_status`; None for a success.
+        info: The facts, as far as they were known at the end; None when the connection was turned away at once.
+        principal: The name that the peer gave, which only a success proves; None where the handshake ended before it
+            came.
+        server_name: What the client asked for by SNI; empty for none.
+        cookie: RDP: the `mstshash` cookie; empty for none.
+        elapsed: Seconds since the connection was accepted.
+        request: RDP: the client's whole Connection Request, with routing token and correlation id; None where it did
+            not come.
+        outcome: The result in one word.
+        hook: The hook that decided it: `"accept"`, `"lookup"`, `"oracle"`, `"authorize"` or `"admit"`; empty for none.
+        session: The session object that the server's `accept` returned; None without one.
+        connection_id: What the log's records of this connection have as `connection_id`.
+    """
 
     peer_address: object
-    """As `get_extra_info("peername")` gives it."""
     error: CredSSPError | None
-    """Why it failed, with `stage`, `security_status` and `nt_status`; None for a success."""
     info: HandshakeInfo | None
-    """The facts, as far as they were known at the end; None when the connection was turned away at once."""
     principal: Principal | None
-    """The name that the peer gave, which only a success proves; None where the handshake ended before it came."""
     server_name: str = ""
-    """What the client asked for by SNI; empty for none."""
     cookie: str = ""
-    """RDP: the `mstshash` cookie; empty for none."""
     elapsed: float = 0.0
-    """Seconds since the connection was accepted."""
     request: ConnectionRequest | None = None
-    """RDP: the client's whole Connection Request, with routing token and correlation id; None where it did not come."""
     outcome: HandshakeOutcome = HandshakeOutcome.FAILED
-    """The result in one word."""
     hook: str = ""
-    """The hook that decided it: `"accept"`, `"lookup"`, `"oracle"`, `"authorize"` or `"admit"`; empty for none."""
     session: Any = None
-    """The session object that the server's `accept` returned; None without one."""
     connection_id: str = ""
-    """What the log's records of this connection have as `connection_id`."""
 
     @property
     def account(self) -> Account | None:

@@ -116,30 +116,34 @@ _Answer: TypeAlias = bytes | str
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WinbindOracle(Oracle):
-    """An oracle that asks winbind. It also serves as the `lookup` of a server whose users are all of the domain:
+    r"""An oracle that asks winbind. It also serves as the `lookup` of a server whose users are all of the domain:
 
         async with acredssp.WinbindOracle() as winbind:
             config = acredssp.ServerConfig(lookup=winbind, identity=await winbind.identity(), ...)
 
     An oracle belongs to one event loop, and starts its processes when they are needed. Where a logon cannot be
     validated (no winbindd, no domain controller, no answer in time, too many logons that wait), the client sees
-    STATUS_NO_LOGON_SERVERS.
+    STATUS_NO_LOGON_SERVERS. Leave `user` and `domain` of an `Oracle` empty for the name that the client wrote.
+
+    Attributes:
+        verify: Asks winbind; made by the oracle itself.
+        command: The program and its arguments before ours, for example `--require-membership-of=DOMAIN\GROUP`.
+        processes: How many processes may run. Each handles one logon at a time, which takes a domain controller
+            milliseconds.
+        waiting: How many logons may wait for a process; further ones are refused at once.
+        timeout: Seconds for a logon, waiting included. Keep this below `Policy.hook_timeout`: after that time a client
+            sees STATUS_LOGON_FAILURE.
+        tell_account_status: Whether a client that knows the password is told that the account is disabled, or that
+            account or password has expired. Set this to False where the domain controllers say so to clients with a
+            wrong password, too: those of Windows may, for accounts under an authentication policy ([MS-APDS] 3.1.5).
     """  # noqa: D415 - the example goes on
 
     verify: "Callable[[Any], Awaitable[bytes | Deny]]" = dataclasses.field(init=False, repr=False)
     command: Sequence[str] = ("ntlm_auth",)
-    """The program and its arguments before ours, for example `--require-membership-of=DOMAIN\\GROUP`."""
     processes: int = 4
-    """How many processes may run. Each handles one logon at a time, which takes a domain controller milliseconds."""
     waiting: int = 256
-    """How many logons may wait for a process; further ones are refused at once."""
     timeout: float = 8.0
-    """Seconds for a logon, waiting included. Keep this below `Policy.hook_timeout`: after that time a client sees
-    STATUS_LOGON_FAILURE."""
     tell_account_status: bool = True
-    """Whether a client that knows the password is told that the account is disabled, or that account or password has
-    expired. Set this to False where the domain controllers say so to clients with a wrong password, too: those of
-    Windows may, for accounts under an authentication policy ([MS-APDS] 3.1.5)."""
     _pool: "_Pool" = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -82,27 +82,33 @@ class State(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RouteRequest:
-    """A client's Connection Request came: where does the connection belong? Nothing in it is proven."""
+    """A client's Connection Request came: where does the connection belong? Nothing in it is proven.
+
+    Attributes:
+        request: Requested protocols, flags, cookie or routing token, correlation id.
+        peer_address: As `get_extra_info("peername")` gives it: `(host, port)` for TCP.
+        session: What the server's `accept` answered for this connection; None without one.
+    """
 
     request: ConnectionRequest
-    """Requested protocols, flags, cookie or routing token, correlation id."""
     peer_address: object = None
-    """As `get_extra_info("peername")` gives it: `(host, port)` for TCP."""
     session: Any = None
-    """What the server's `accept` answered for this connection; None without one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RDPRoute:
-    """How the connection of one Connection Request goes on."""
+    """How the connection of one Connection Request goes on.
+
+    Attributes:
+        config: Its certificate, lookup, authorize, admit and policy hold from here on. The listener's `accept`, its
+            limits and the handshake's deadline stay.
+        hybrid_ex: As `RDP.hybrid_ex`; None for what the carriage has.
+        response_flags: As `RDP.response_flags`; None for what the carriage has.
+    """
 
     config: ServerConfig
-    """Its certificate, lookup, authorize, admit and policy hold from here on. The listener's `accept`, its limits and
-    the handshake's deadline stay."""
     hybrid_ex: bool | None = None
-    """As `RDP.hybrid_ex`; None for what the carriage has."""
     response_flags: ResponseFlags | None = None
-    """As `RDP.response_flags`; None for what the carriage has."""
 
     def __post_init__(self) -> None:
         expect("config", self.config, ServerConfig)
@@ -119,33 +125,38 @@ is no answer, closes the connection without a word."""
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RDP:
-    """How RDP carries CredSSP; shared by all connections of a configuration."""
+    """How RDP carries CredSSP; shared by all connections of a configuration.
+
+    Attributes:
+        hybrid_ex: Whether the early user authorization result is offered (client) or selected where offered (server).
+            Off: FreeRDP 2 clients offer it and then give up.
+        cookie: Client: the name in the `mstshash` cookie, cut to 9 characters as mstsc does; empty for no cookie.
+        routing_token: Client: what tells a load balancer or a connection broker where the connection belongs, in place
+            of the cookie: `tsv://MS Terminal Services Plugin.1.COLLECTION` or `Cookie: msts=...`, the `loadbalanceinfo`
+            of an .rdp file. Empty for none.
+        correlation_id: Client: 16 bytes that name the connection in the logs of both sides, the first not 00 or F4 and
+            none 0D; None for none. `dataclasses.replace()` makes a carriage with another one for each connection.
+        request_flags: Client: what to ask for besides the mode that what is delegated takes, which is asked for anyway.
+        request: Client, of a gateway: the Connection Request of the gateway's own client, which the target gets with
+            the whole cookie or routing token, correlation id and flags. `requested_protocols` alone is the gateway's
+            own. Takes the place of `cookie`, `routing_token`, `correlation_id` and `request_flags`; None for a request
+            of these.
+        response_flags: Server: what the RDP server behind can do. REDIRECTED_AUTHENTICATION_MODE_SUPPORTED only for one
+            that speaks [MS-RDPEAR].
+        route: Server: chooses the configuration of each connection by its Connection Request; None for the server's
+            own.
+    """
 
     hybrid_ex: bool = False
-    """Whether the early user authorization result is offered (client) or selected where offered (server). Off:
-    FreeRDP 2 clients offer it and then give up."""
     cookie: str = ""
-    """Client: the name in the `mstshash` cookie, cut to 9 characters as mstsc does; empty for no cookie."""
     routing_token: str = ""
-    """Client: what tells a load balancer or a connection broker where the connection belongs, in place of the cookie:
-    `tsv://MS Terminal Services Plugin.1.COLLECTION` or `Cookie: msts=...`, the `loadbalanceinfo` of an .rdp file. Empty
-    for none."""
     correlation_id: bytes | None = None
-    """Client: 16 bytes that name the connection in the logs of both sides, the first not 00 or F4 and none 0D; None for
-    none. `dataclasses.replace()` makes a carriage with another one for each connection."""
     request_flags: RequestFlags = _NO_FLAGS
-    """Client: what to ask for besides the mode that what is delegated takes, which is asked for anyway."""
     request: ConnectionRequest | None = None
-    """Client, of a gateway: the Connection Request of the gateway's own client, which the target gets with the whole
-    cookie or routing token, correlation id and flags. `requested_protocols` alone is the gateway's own. Takes the place
-    of `cookie`, `routing_token`, `correlation_id` and `request_flags`; None for a request of these."""
     response_flags: ResponseFlags = (
         ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | ResponseFlags.RESTRICTED_ADMIN_MODE_SUPPORTED
     )
-    """Server: what the RDP server behind can do. REDIRECTED_AUTHENTICATION_MODE_SUPPORTED only for one that speaks
-    [MS-RDPEAR]."""
     route: RouteHook | None = None
-    """Server: chooses the configuration of each connection by its Connection Request; None for the server's own."""
 
     def __post_init__(self) -> None:
         expect("hybrid_ex", self.hybrid_ex, bool)

@@ -14,21 +14,26 @@ __all__ = ["Judgement", "OptionNames", "Refusal", "Verdict"]
 
 
 class Verdict(enum.Enum):
-    """The result of judging a server's certificate."""
+    """The result of judging a server's certificate.
+
+    Attributes:
+        TRUSTED: The certificate, or its pinned key, proves who the server is.
+        UNTRUSTED: No trusted authority vouches for the certificate, or the chain breaks a rule without a verdict of its
+            own.
+        EXPIRED: The certificate, or that of an authority above it, is expired or not yet valid.
+        WRONG_NAME: The certificate is for other names than the one that the client asked for.
+        WRONG_USAGE: The certificate is not for servers, or an authority above it may not vouch for servers.
+        WEAK: A key or a signature on the path to the authority is too weak: it can be forged.
+        PIN_DIFFERS: The server's key is not the one that the client has pinned.
+    """
 
     TRUSTED = "trusted"
     UNTRUSTED = "untrusted"
-    """No trusted authority vouches for the certificate, or the chain breaks a rule without a verdict of its own."""
     EXPIRED = "expired"
-    """The certificate, or that of an authority above it, is expired or not yet valid."""
     WRONG_NAME = "wrong_name"
-    """The certificate is for other names than the one that the client asked for."""
     WRONG_USAGE = "wrong_usage"
-    """The certificate is not for servers, or an authority above it may not vouch for servers."""
     WEAK = "weak"
-    """A key or a signature on the path to the authority is too weak: it can be forged."""
     PIN_DIFFERS = "pin_differs"
-    """The server's key is not the one that the client has pinned."""
 
     @property
     def security_status(self) -> SecurityStatus:
@@ -63,16 +68,20 @@ class OptionNames:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict on a server's certificate, and its reason."""
+    """The verdict on a server's certificate, and its reason.
+
+    Attributes:
+        verdict: The result in one word.
+        reason: Which certificate of the chain is at fault, and what is wrong with it; empty for TRUSTED.
+        hint: What a person can do about it; empty for TRUSTED.
+        position: The position of the certificate at fault in the chain, where 0 is the server's own one. None for a
+            trusted authority, which is not in the chain, and for TRUSTED.
+    """
 
     verdict: Verdict
     reason: str = ""
-    """Which certificate of the chain is at fault, and what is wrong with it; empty for TRUSTED."""
     hint: str = ""
-    """What a person can do about it; empty for TRUSTED."""
     position: int | None = None
-    """The position of the certificate at fault in the chain, where 0 is the server's own one. None for a trusted
-    authority, which is not in the chain, and for TRUSTED."""
 
     @property
     def trusted(self) -> bool:

@@ -102,17 +102,20 @@ class StepResult:
     """The answer to one `step()` or `resume()`; the module's text says what to do with it.
 
     The caller's alone: the engine keeps none. So it is not frozen, which would treble the price of each of ten a logon.
+
+    Attributes:
+        status: The SSPI status: done, go on, or more bytes needed.
+        output: Bytes for the peer; may be empty.
+        missing: Bytes to add behind `extra` (or behind the same data) before the next call can do anything.
+        extra: Bytes at the end of `data` that were not taken.
+        event: Whom the engine waits for; None for the peer.
     """
 
     status: SecurityStatus
     output: bytes = dataclasses.field(default=b"", repr=False)
-    """Bytes for the peer; may be empty."""
     missing: int = 0
-    """Bytes to add behind `extra` (or behind the same data) before the next call can do anything."""
     extra: int = 0
-    """Bytes at the end of `data` that were not taken."""
     event: Event | None = None
-    """Whom the engine waits for; None for the peer."""
 
     @classmethod
     def unfinished(cls, missing: int, size: int, taken: int = 0) -> "StepResult":
@@ -123,23 +126,27 @@ class StepResult:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HandshakeInfo:
-    """The facts of an established context; holds no secret."""
+    """The facts of an established context; holds no secret.
+
+    Attributes:
+        version: The effective CredSSP version.
+        mechanism: What authenticated: `"kerberos"` or `"ntlm"`.
+        principal: Server: who logged on. Client: None.
+        delegated: The kind of credentials that went over; None before they have.
+        tls_version: Empty in the bare shape, as is `cipher`.
+        cipher: The cipher suite, by OpenSSL's name.
+        peer_key_sha256: Client: SHA-256 of the server's SubjectPublicKeyInfo in hex, what a pin is compared with.
+        fallback: Client: why it was not its first choice of mechanism; empty where it was.
+    """
 
     version: int
-    """The effective CredSSP version."""
     mechanism: str
-    """What authenticated: `"kerberos"` or `"ntlm"`."""
     principal: Principal | None
-    """Server: who logged on. Client: None."""
     delegated: DelegatedKind | None
-    """The kind of credentials that went over; None before they have."""
     tls_version: str
-    """Empty in the bare shape, as is `cipher`."""
     cipher: str
     peer_key_sha256: str | None
-    """Client: SHA-256 of the server's SubjectPublicKeyInfo in hex, what a pin is compared with."""
     fallback: str = ""
-    """Client: why it was not its first choice of mechanism; empty where it was."""
 
 
 class SecurityContext:
@@ -151,6 +158,9 @@ class SecurityContext:
         public_key: Bare shape: the SubjectPublicKey of the server's certificate (content of the BIT STRING); None for a
             client that learns it later and calls `bind()` before its second step.
         judge: Client: whether to stop with `JudgeCertificate` once the server has shown its certificate.
+
+    Attributes:
+        trailing_data: Server: plaintext that came behind authInfo in the same record; the application's first bytes.
 
     Raises:
         ValueError: Neither `tls` nor a `public_key`.
@@ -167,7 +177,6 @@ class SecurityContext:
         self.handshake = handshake
         self.tls = tls
         self.trailing_data = b""
-        """Server: plaintext that came behind authInfo in the same record; the application's first bytes."""
         self._client = handshake if isinstance(handshake, ClientHandshake) else None
         self._first_call = self._client is not None
         self._judge = judge

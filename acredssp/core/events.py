@@ -38,11 +38,14 @@ class Route:
     Answer with the `ServerConfig` that holds from here on, or with an `RDPRoute`. A `FailureCode` is sent to the
     client. After `Deny()`, and after any other answer, the connection ends without a word. Give `resume()` also what
     has come of the client meanwhile: a client that does not wait for our confirm is refused.
+
+    Attributes:
+        request: The Connection Request, and where it came from.
+        hook: The one to ask: `RDP.route`.
     """
 
     request: ConnectionRequest
     hook: Callable[[Any], object] = dataclasses.field(repr=False)
-    """`RDP.route`: whom to ask."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -52,10 +55,12 @@ class JudgeCertificate:
     Answer with True if the chain proves it, with anything else to go on with a server that no certificate
     authenticates; call `fail()` to refuse. Our second flight of the TLS handshake waits for the answer: after a refusal
     an alert is in its place, and tells the server why. TLS is up in TLS 1.3, and not yet in TLS 1.2.
+
+    Attributes:
+        chain: The peer's certificates in DER, its own first. Unverified.
     """
 
     chain: tuple[bytes, ...]
-    """The peer's certificates in DER, its own first. Unverified."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,10 +68,12 @@ class ChooseCertificate:
     """Client: the TLS server asks for a certificate. The status beside this event is SEC_I_INCOMPLETE_CREDENTIALS.
 
     Answer with an `ssl.SSLContext` that holds one, or with None to go on without.
+
+    Attributes:
+        authorities: Whose certificates the server takes: names in DER. Empty for anybody's.
     """
 
     authorities: tuple[bytes, ...]
-    """Whose certificates the server takes: names in DER. Empty for anybody's."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -75,18 +82,20 @@ class Delegate:
 
     Answer with the `TSCredentials` to send, or with True for those that the context was made with; call `fail()` to
     send none at all. `ClientConfig.decide()` knows the answer.
+
+    Attributes:
+        mechanism: What authenticated: `"kerberos"` or `"ntlm"`.
+        version: The effective CredSSP version.
+        target: The service principal name that the context was made for; empty for none.
+        kind: Of the credentials that the context was made with, as `TSCredentials.kind` has it.
+        server_auth: What authenticates the server.
     """
 
     mechanism: str
-    """What authenticated: `"kerberos"` or `"ntlm"`."""
     version: int
-    """The effective CredSSP version."""
     target: str
-    """The service principal name that the context was made for; empty for none."""
     kind: DelegatedKind
-    """Of the credentials that the context was made with, as `TSCredentials.kind` has it."""
     server_auth: ServerAuth
-    """What authenticates the server."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,6 +104,10 @@ class Authorize:
 
     Answer with True, with the `Account` that this is (`Principal.account`), or with `Deny(nt_status)`: the peer is told
     that number where its version allows it. Anything else is taken as `Deny(STATUS_ACCESS_DENIED)`.
+
+    Attributes:
+        principal: Who has logged on.
+        mechanism: What authenticated: `"kerberos"` or `"ntlm"`.
     """
 
     principal: Principal
@@ -107,12 +120,16 @@ class Admit:
 
     Answer with True or `Deny`, as for `Authorize`. CredSSP has no message left to say no: the early user authorization
     result does (HYBRID_EX), or the connection just ends.
+
+    Attributes:
+        principal: Who has logged on.
+        mechanism: What authenticated: `"kerberos"` or `"ntlm"`.
+        credentials: The engine's: it overwrites them with zeros where the handshake fails from here on.
     """
 
     principal: Principal
     mechanism: str
     credentials: TSCredentials = dataclasses.field(repr=False)
-    """The engine's: it overwrites them with zeros where the handshake fails from here on."""
 
 
 Event: TypeAlias = (

@@ -45,18 +45,22 @@ _BLOCKS: Final = (("AES128", 16), ("AES256", 16), ("CAMELLIA", 16), ("ARIA", 16)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RecordSizes:
-    """Sizes of a TLS record under one version and one cipher suite, in bytes."""
+    """Sizes of a TLS record under one version and one cipher suite, in bytes.
+
+    Attributes:
+        header: Bytes of a record in front of its plaintext.
+        trailer: Bytes of a record behind its plaintext, at most: authentication tag, or MAC and padding.
+        max_message: Bytes of plaintext that one record holds at most.
+        block: The plaintext is padded to a multiple of this; 1 where there is no padding, so that all trailers are
+            equal.
+        front: Bytes, at most, of the record without plaintext that OpenSSL sends in front of each: 0 except in TLS 1.0.
+    """
 
     header: int
-    """Bytes of a record in front of its plaintext."""
     trailer: int
-    """Bytes of a record behind its plaintext, at most: authentication tag, or MAC and padding."""
     max_message: int = MAX_PLAINTEXT
-    """Bytes of plaintext that one record holds at most."""
     block: int = 1
-    """The plaintext is padded to a multiple of this; 1 where there is no padding, so that all trailers are equal."""
     front: int = 0
-    """Bytes, at most, of the record without plaintext that OpenSSL sends in front of each: 0 except in TLS 1.0."""
 
 
 def record_sizes(tls_version: str, cipher: str) -> RecordSizes:

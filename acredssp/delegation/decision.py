@@ -13,38 +13,48 @@ __all__ = ["DelegationDecision", "DelegationRequest", "ServerAuth"]
 
 
 class ServerAuth(enum.Flag):
-    """What authenticates the server, by the numbers of CREDSSP_SERVER_AUTH. Empty: NTLM alone, which proves no name."""
+    """What authenticates the server, by the numbers of CREDSSP_SERVER_AUTH. Empty: NTLM alone, which proves no name.
+
+    Attributes:
+        KERBEROS: Kerberos, which proves the server's name.
+        CERTIFICATE: A trusted certificate for the target's name, or a pinned key.
+        LOOPBACK: The server is this machine, and the mechanism proved it. An address of 127.0.0.0/8 does not: it may be
+            a tunnel's end.
+    """
 
     KERBEROS = 1
     CERTIFICATE = 2
-    """A trusted certificate for the target's name, or a pinned key."""
     LOOPBACK = 4
-    """The server is this machine, and the mechanism proved it. An address of 127.0.0.0/8 does not: it may be a
-    tunnel's end."""
 
     __hash__ = object.__hash__  # Enum's own is written in Python, and every client's decision is looked up by one
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DelegationRequest:
-    """What a decision depends on."""
+    """What a decision depends on.
+
+    Attributes:
+        target: The service principal name, `TERMSRV/host`; empty for nobody in particular.
+        server_auth: What authenticates the server.
+        credential_class: Where the credentials come from; chooses the lists to look into.
+        kind: What there is to delegate.
+        delegate: Whether it is asked for (ISC_REQ_DELEGATE).
+        mutual_auth: Whether the server has to be authenticated, whatever is delegated (ISC_REQ_MUTUAL_AUTH).
+        certificate: What was found of the server's certificate, `expired` for one; empty where nobody looked. For
+            people.
+        mechanism: What authenticated us: `ntlm`, `kerberos`. For the record.
+        version: The CredSSP version. For the record.
+    """
 
     target: str
-    """The service principal name, `TERMSRV/host`; empty for nobody in particular."""
     server_auth: ServerAuth
     credential_class: CredentialClass = CredentialClass.FRESH
     kind: DelegatedKind = DelegatedKind.PASSWORD
-    """What there is to delegate."""
     delegate: bool = True
-    """Whether it is asked for (ISC_REQ_DELEGATE)."""
     mutual_auth: bool = False
-    """Whether the server has to be authenticated, whatever is delegated (ISC_REQ_MUTUAL_AUTH)."""
     certificate: str = ""
-    """What was found of the server's certificate, `expired` for one; empty where nobody looked. For people."""
     mechanism: str = ""
-    """What authenticated us: `ntlm`, `kerberos`. For the record."""
     version: int = 0
-    """The CredSSP version. For the record."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", DelegatedKind(self.kind))  # its value will do
@@ -52,17 +62,21 @@ class DelegationRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DelegationDecision:
-    """What came of a request. Holds no secret: it is what the audit log gets."""
+    """What came of a request. Holds no secret: it is what the audit log gets.
+
+    Attributes:
+        request: What was decided about.
+        status: SEC_E_OK, SEC_E_DELEGATION_POLICY, SEC_E_POLICY_NLTM_ONLY or SEC_E_MUTUAL_AUTH_FAILED.
+        sends: The kind of credentials that may go: the request's, or `nothing`.
+        setting: Windows' name of the setting that decided; empty where none did.
+        pattern: The pattern in it that the target fits; None for none.
+    """
 
     request: DelegationRequest
     status: SecurityStatus
-    """SEC_E_OK, SEC_E_DELEGATION_POLICY, SEC_E_POLICY_NLTM_ONLY or SEC_E_MUTUAL_AUTH_FAILED."""
     sends: DelegatedKind
-    """The kind of credentials that may go: the request's, or `nothing`."""
     setting: str = ""
-    """Windows' name of the setting that decided; empty where none did."""
     pattern: str | None = None
-    """The pattern in it that the target fits; None for none."""
 
     @property
     def allowed(self) -> bool:

@@ -29,33 +29,38 @@ _NOTHING: Final = DelegatedKind.NOTHING
 class DelegationPolicy:
     """Windows' settings of the same names. None is "not configured", an empty list is "disabled".
 
+    Attributes:
+        allow_default_credentials: None: nobody.
+        allow_default_credentials_when_ntlm_only: AllowDefCredentialsWhenNTLMOnly. None: nobody.
+        allow_fresh_credentials: None stands for `TERMSRV/*`.
+        allow_fresh_credentials_when_ntlm_only: None stands for `TERMSRV/*`.
+        allow_saved_credentials: None stands for `TERMSRV/*`.
+        allow_saved_credentials_when_ntlm_only: None stands for no server on a machine in a domain, and for `TERMSRV/*`
+            on any other machine.
+        deny_default_credentials: None denies no server. A denial counts before every Allow.
+        deny_fresh_credentials: None denies no server. A denial counts before every Allow.
+        deny_saved_credentials: None denies no server. A denial counts before every Allow.
+        restricted_administration: RestrictedRemoteAdministration and its type. None allows passwords to be delegated.
+        allow_encryption_oracle: None leaves the versions to `Policy` alone, which allows no vulnerable one by default.
+        domain_joined: Whether this machine is in a domain. Windows finds that out by itself; here the caller has to say
+            so. The default is the stricter rule.
+
     Raises:
         TypeError: A list is no `SPNList`.
     """
 
     allow_default_credentials: SPNList | None = None
-    """None: nobody."""
     allow_default_credentials_when_ntlm_only: SPNList | None = None
-    """AllowDefCredentialsWhenNTLMOnly. None: nobody."""
     allow_fresh_credentials: SPNList | None = None
-    """None stands for `TERMSRV/*`."""
     allow_fresh_credentials_when_ntlm_only: SPNList | None = None
-    """None stands for `TERMSRV/*`."""
     allow_saved_credentials: SPNList | None = None
-    """None stands for `TERMSRV/*`."""
     allow_saved_credentials_when_ntlm_only: SPNList | None = None
-    """None stands for no server on a machine in a domain, and for `TERMSRV/*` on any other machine."""
     deny_default_credentials: SPNList | None = None
-    """None denies no server. A denial counts before every Allow."""
     deny_fresh_credentials: SPNList | None = None
     deny_saved_credentials: SPNList | None = None
     restricted_administration: RestrictedAdministration | None = None
-    """RestrictedRemoteAdministration and its type. None allows passwords to be delegated."""
     allow_encryption_oracle: EncryptionOracle | None = None
-    """None leaves the versions to `Policy` alone, which allows no vulnerable one by default."""
     domain_joined: bool = True
-    """Whether this machine is in a domain. Windows finds that out by itself; here the caller has to say so. The
-    default is the stricter rule."""
 
     def __post_init__(self) -> None:
         for setting in SETTINGS:

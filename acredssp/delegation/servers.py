@@ -13,14 +13,16 @@ class SPNList:
     A pattern is a service principal name with at most one `*`, which stands for any text: `TERMSRV/host.example.com`,
     `TERMSRV/*.example.com`, `TERMSRV/*`. Case does not count, nor does the dot that may end a host's name.
 
+    Attributes:
+        patterns: No pattern: nobody, as a disabled setting.
+        concatenate_defaults: Whether the servers that the setting has when it is not configured are meant too.
+
     Raises:
         ValueError: A pattern is empty, has two `*`, or has spaces or control characters.
     """
 
     patterns: tuple[str, ...] = ()
-    """No pattern: nobody, as a disabled setting."""
     concatenate_defaults: bool = False
-    """Whether the servers that the setting has when it is not configured are meant too."""
     _folded: tuple[tuple[str, str, str, str], ...] = dataclasses.field(init=False, repr=False, compare=False)
     """Each pattern, and what is before its `*`, that, and what is behind: folded once, looked at in every logon."""
 

@@ -20,25 +20,31 @@ __all__ = [
 
 
 class CredentialClass(enum.StrEnum):
-    """Where the delegated credentials come from."""
+    """Where the delegated credentials come from.
+
+    Attributes:
+        FRESH: The application passes them for this logon: somebody has just typed them.
+        SAVED: Out of a store.
+        DEFAULT: Those that the user is logged on with already: a ticket cache of the session.
+    """
 
     FRESH = "fresh"
-    """The application passes them for this logon: somebody has just typed them."""
     SAVED = "saved"
-    """Out of a store."""
     DEFAULT = "default"
-    """Those that the user is logged on with already: a ticket cache of the session."""
 
 
 class RestrictedAdministration(enum.IntEnum):
-    """RestrictedRemoteAdministrationType: what may go to a server at most, with the numbers of the registry."""
+    """RestrictedRemoteAdministrationType: what may go to a server at most, with the numbers of the registry.
+
+    Attributes:
+        RESTRICTED_ADMIN: Nothing: Restricted Admin.
+        REMOTE_GUARD: What Remote Credential Guard redirects.
+        EITHER: Remote Credential Guard where there is a ticket for it, Restricted Admin otherwise.
+    """
 
     RESTRICTED_ADMIN = 1
-    """Nothing: Restricted Admin."""
     REMOTE_GUARD = 2
-    """What Remote Credential Guard redirects."""
     EITHER = 3
-    """Remote Credential Guard where there is a ticket for it, Restricted Admin otherwise."""
 
 
 _NOBODY: Final = SPNList()

@@ -16,18 +16,22 @@ __all__ = ["AskOracle", "LookupCredential", "Mechanism", "NTLMExchange", "Princi
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Principal:
-    """Who logged on, by the mechanism's word (not by the delegated credentials')."""
+    """Who logged on, by the mechanism's word (not by the delegated credentials').
+
+    Attributes:
+        user: As the initiator wrote it (NTLM; it may be a user principal name), or the ticket has it, without the
+            realm.
+        domain: As the initiator wrote it, empty for none (NTLM), or the ticket's realm (Kerberos).
+        workstation: The initiator's own claim; proves nothing.
+        target_name: The SPN the initiator named (MsvAvTargetName); empty for none.
+        known_as: The account that the lookup or the authorize hook found this to be; None where neither named one.
+    """
 
     user: str
-    """As the initiator wrote it (NTLM; it may be a user principal name), or the ticket has it, without the realm."""
     domain: str
-    """As the initiator wrote it, empty for none (NTLM), or the ticket's realm (Kerberos)."""
     workstation: str = ""
-    """The initiator's own claim; proves nothing."""
     target_name: str = ""
-    """The SPN the initiator named (MsvAvTargetName); empty for none."""
     known_as: Account | None = dataclasses.field(default=None, compare=False)
-    """The account that the lookup or the authorize hook found this to be; None where neither named one."""
 
     @property
     def account(self) -> Account:
@@ -40,17 +44,23 @@ class Principal:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NTLMExchange:
-    """What an NTLMv2 logon left to be proven, for an `Oracle`. Holds no secret of ours."""
+    """What an NTLMv2 logon left to be proven, for an `Oracle`. Holds no secret of ours.
+
+    Attributes:
+        user: The user's name, as the client wrote it.
+        domain: The domain, as the client wrote it; empty for none.
+        workstation: The client's name for itself; proves nothing.
+        server_challenge: 8 bytes, the acceptor's.
+        nt_response: The NtChallengeResponse as received: 16 bytes NTProofStr, then the client's challenge structure.
+        lm_response: The LmChallengeResponse as received.
+    """
 
     user: str
     domain: str
     workstation: str
     server_challenge: bytes
-    """8 bytes, the acceptor's."""
     nt_response: bytes = dataclasses.field(repr=False)
-    """The NtChallengeResponse as received: 16 bytes NTProofStr, then the client's challenge structure."""
     lm_response: bytes = dataclasses.field(repr=False)
-    """The LmChallengeResponse as received."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,11 +68,14 @@ class LookupCredential:
     """An acceptor knows who claims to log on and waits for that account's secret.
 
     Answer with `Password`, `NTHash`, `Candidates`, `Oracle` or `Deny`; anything else is taken as `Deny()`.
+
+    Attributes:
+        principal: Who claims to log on.
+        mechanism: `"ntlm"`.
     """
 
     principal: Principal
     mechanism: str
-    """`"ntlm"`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,6 +83,10 @@ class AskOracle:
     """The lookup answered with an `Oracle`: ask it.
 
     Answer with the 16-byte session base key, or `Deny`; anything else is taken as `Deny()`.
+
+    Attributes:
+        oracle: What the lookup answered.
+        exchange: The logon to prove.
     """
 
     oracle: Oracle
@@ -81,6 +98,9 @@ class StepMechanism:
     """The mechanism's next step may block (a KDC, a library lock): run it where that is allowed.
 
     Answer with what `run()` returned, or with the exception it raised.
+
+    Attributes:
+        run: Takes the step, on a thread of the caller's choice.
     """
 
     run: Callable[[], bytes] = dataclasses.field(repr=False)

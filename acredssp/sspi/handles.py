@@ -173,7 +173,12 @@ _State = TypeVar("_State", bound=HandleState)
 
 
 class _Handle(Generic[_State]):
-    """Two opaque words, and the error of the last call that failed on it."""
+    """Two opaque words, and the error of the last call that failed on it.
+
+    Attributes:
+        referent: What it stands for, freed or not: the functions' own matter, not the caller's.
+        error: The exception behind the last failing status; None after a call that did not fail.
+    """
 
     __slots__ = ("error", "referent")
     __hash__ = None  # type: ignore[assignment] # a call changes what it equals
@@ -182,9 +187,7 @@ class _Handle(Generic[_State]):
 
     def __init__(self) -> None:
         self.referent: _State | None = None
-        """What it stands for, freed or not: the functions' own matter, not the caller's."""
         self.error: CredSSPError | None = None
-        """The exception behind the last failing status; None after a call that did not fail."""
 
     @property
     def dwLower(self) -> int:
@@ -300,10 +303,14 @@ _TICKS_OF_MICROSECOND: Final = 10
 
 @dataclasses.dataclass(slots=True)
 class TimeStamp:
-    """A time in ticks of 100 ns since 1601, in local time, as SSPI packages give it."""
+    """A time in ticks of 100 ns since 1601, in local time, as SSPI packages give it.
+
+    Attributes:
+        NEVER: The greatest value: it does not expire.
+        QuadPart: The ticks.
+    """
 
     NEVER: ClassVar[int] = 0x7FFFFFFFFFFFFFFF
-    """The greatest value: it does not expire."""
 
     QuadPart: int = 0
 
@@ -339,13 +346,15 @@ class ContextAttributes:
     """The attributes of a context, for `pfContextAttr`.
 
     `attributes & ISC_RET_DELEGATE`, `ISC_RET_DELEGATE in attributes` and `int(attributes)` read it.
+
+    Attributes:
+        flags: `ISC_RET` or `ASC_RET` after a call.
     """
 
     __slots__ = ("flags",)
 
     def __init__(self, flags: ISC_RET | ASC_RET | int = 0) -> None:
         self.flags = flags
-        """`ISC_RET` or `ASC_RET` after a call."""
 
     def __int__(self) -> int:
         return int(self.flags)

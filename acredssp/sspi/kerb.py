@@ -38,7 +38,13 @@ _LONGEST_TEXT: Final = 0xFFFE
 
 @dataclasses.dataclass(slots=True)
 class KERB_INTERACTIVE_LOGON:
-    """A password logon."""
+    """A password logon.
+
+    Attributes:
+        LogonDomainName: The domain; empty for none.
+        UserName: The user's name.
+        Password: The password.
+    """
 
     MessageType = 2
 
@@ -67,7 +73,15 @@ class KERB_INTERACTIVE_LOGON:
 
 @dataclasses.dataclass(slots=True)
 class KERB_CERTIFICATE_LOGON:
-    """A smart card logon."""
+    """A smart card logon.
+
+    Attributes:
+        DomainName: The domain; empty for none.
+        UserName: The user's name; empty for the certificate's.
+        Pin: The card's PIN.
+        Flags: Flags of the C structure; 0 for none.
+        CspData: A KERB_SMARTCARD_CSP_INFO.
+    """
 
     MessageType = 13
 
@@ -76,7 +90,6 @@ class KERB_CERTIFICATE_LOGON:
     Pin: str = dataclasses.field(default="", repr=False)
     Flags: int = 0
     CspData: bytes = dataclasses.field(default=b"", repr=False)
-    """A KERB_SMARTCARD_CSP_INFO."""
 
     def pack(self) -> bytes:
         """The structure in one buffer; raises as `KERB_INTERACTIVE_LOGON.pack` does."""

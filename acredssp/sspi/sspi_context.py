@@ -92,6 +92,14 @@ class SSPIContext:
             to a server that is proven by its certificate or by Kerberos and to no other (MUTUAL_AUTH).
         server_certificate: Client of `TSSSP`: the certificate (DER) of the server whose TLS the caller runs.
 
+    Attributes:
+        handle: The handle, for QueryContextAttributes and every other SSPI function.
+        complete: Whether the context is established: `wrap` and `unwrap` may follow.
+        missing: How many bytes the next `step` or `unwrap` needs before it can do anything; 0 for none. More may come,
+            but no more belong to the same record.
+        error_token: What the peer should still be sent after a step that failed; empty for nothing.
+        peer_closed: Whether the peer has ended its direction (close_notify).
+
     Raises:
         TypeError: An argument has a wrong type.
     """
@@ -109,16 +117,10 @@ class SSPIContext:
         expect("fContextReq", fContextReq, int, None)
         expect("server_certificate", server_certificate, bytes, None)
         self.handle: Final = CtxtHandle()
-        """The handle, for QueryContextAttributes and every other SSPI function."""
         self.complete = False
-        """Whether the context is established: `wrap` and `unwrap` may follow."""
         self.missing = 0
-        """How many bytes the next `step` or `unwrap` needs before it can do anything; 0 for none. More may come, but
-        no more belong to the same record."""
         self.error_token = b""
-        """What the peer should still be sent after a step that failed; empty for nothing."""
         self.peer_closed = False
-        """Whether the peer has ended its direction (close_notify)."""
         self._auth_data = credential
         self._credential = credential if isinstance(credential, CredHandle) else None
         self._package = package

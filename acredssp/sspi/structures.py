@@ -81,7 +81,11 @@ __all__ = [
 
 @dataclasses.dataclass(slots=True)
 class ULONG:
-    """A number that a function fills: where C has a pointer to ULONG."""
+    """A number that a function fills: where C has a pointer to ULONG.
+
+    Attributes:
+        value: The number.
+    """
 
     value: int = 0
 
@@ -91,20 +95,32 @@ class ULONG:
 
 @dataclasses.dataclass(slots=True)
 class SecPkgInfo:
-    """A security package (EnumerateSecurityPackages)."""
+    """A security package (EnumerateSecurityPackages).
+
+    Attributes:
+        fCapabilities: What the package can do.
+        wVersion: The version of the package protocol.
+        wRPCID: The package's number in RPC.
+        cbMaxToken: Bytes of the largest token. Large enough, and no constant of the protocol.
+        Name: The package's name, for AcquireCredentialsHandle.
+        Comment: What the package is, for people.
+    """
 
     fCapabilities: SECPKG_FLAG | int = 0
     wVersion: int = 0
     wRPCID: int = 0
     cbMaxToken: int = 0
-    """Bytes of the largest token. Large enough, and no constant of the protocol."""
     Name: str = ""
     Comment: str = ""
 
 
 @dataclasses.dataclass(slots=True)
 class SecPkgCredentials_Names:
-    """SECPKG_CRED_ATTR_NAMES."""
+    """SECPKG_CRED_ATTR_NAMES.
+
+    Attributes:
+        sUserName: The user's name.
+    """
 
     sUserName: str = ""
 
@@ -114,7 +130,14 @@ class SecPkgCredentials_Names:
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_Sizes:
-    """SECPKG_ATTR_SIZES."""
+    """SECPKG_ATTR_SIZES.
+
+    Attributes:
+        cbMaxToken: Bytes of the largest token.
+        cbMaxSignature: Bytes of the largest signature.
+        cbBlockSize: Bytes of a block.
+        cbSecurityTrailer: Bytes of the trailer of a sealed message.
+    """
 
     cbMaxToken: int = 0
     cbMaxSignature: int = 0
@@ -124,7 +147,15 @@ class SecPkgContext_Sizes:
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_StreamSizes:
-    """SECPKG_ATTR_STREAM_SIZES."""
+    """SECPKG_ATTR_STREAM_SIZES.
+
+    Attributes:
+        cbHeader: Bytes of a record in front of its plaintext.
+        cbTrailer: Bytes of a record behind its plaintext, at most.
+        cbMaximumMessage: Bytes of plaintext that one record holds at most.
+        cBuffers: Buffers that a call of EncryptMessage takes.
+        cbBlockSize: The plaintext is padded to a multiple of this.
+    """
 
     cbHeader: int = 0
     cbTrailer: int = 0
@@ -135,14 +166,23 @@ class SecPkgContext_StreamSizes:
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_Names:
-    """SECPKG_ATTR_NAMES."""
+    """SECPKG_ATTR_NAMES.
+
+    Attributes:
+        sUserName: The user's name.
+    """
 
     sUserName: str = ""
 
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_NativeNames:
-    """SECPKG_ATTR_NATIVE_NAMES."""
+    """SECPKG_ATTR_NATIVE_NAMES.
+
+    Attributes:
+        sClientName: The client's name.
+        sServerName: The server's name.
+    """
 
     sClientName: str = ""
     sServerName: str = ""
@@ -150,7 +190,12 @@ class SecPkgContext_NativeNames:
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_Lifespan:
-    """SECPKG_ATTR_LIFESPAN."""
+    """SECPKG_ATTR_LIFESPAN.
+
+    Attributes:
+        tsStart: When the context begins to be valid.
+        tsExpiry: When it expires.
+    """
 
     tsStart: TimeStamp = dataclasses.field(default_factory=TimeStamp)
     tsExpiry: TimeStamp = dataclasses.field(default_factory=TimeStamp)
@@ -158,21 +203,34 @@ class SecPkgContext_Lifespan:
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_Flags:
-    """SECPKG_ATTR_FLAGS and SECPKG_ATTR_SERVER_AUTH_FLAGS."""
+    """SECPKG_ATTR_FLAGS and SECPKG_ATTR_SERVER_AUTH_FLAGS.
+
+    Attributes:
+        Flags: ISC_RET or ASC_RET.
+    """
 
     Flags: CREDSSP_SERVER_AUTH | int = 0
 
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_PackageInfo:
-    """SECPKG_ATTR_PACKAGE_INFO and SECPKG_ATTR_NEGOTIATION_PACKAGE."""
+    """SECPKG_ATTR_PACKAGE_INFO and SECPKG_ATTR_NEGOTIATION_PACKAGE.
+
+    Attributes:
+        PackageInfo: The package.
+    """
 
     PackageInfo: SecPkgInfo | None = None
 
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_NegotiationInfo:
-    """SECPKG_ATTR_NEGOTIATION_INFO."""
+    """SECPKG_ATTR_NEGOTIATION_INFO.
+
+    Attributes:
+        PackageInfo: The package that was negotiated.
+        NegotiationState: Whether the negotiation is complete.
+    """
 
     PackageInfo: SecPkgInfo | None = None
     NegotiationState: SECPKG_NEGOTIATION = SECPKG_NEGOTIATION.COMPLETE
@@ -180,14 +238,22 @@ class SecPkgContext_NegotiationInfo:
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_AccessToken:
-    """SECPKG_ATTR_C_ACCESS_TOKEN and its kin: tokens of a Windows machine, which stay None elsewhere."""
+    """SECPKG_ATTR_C_ACCESS_TOKEN and its kin: tokens of a Windows machine, which stay None elsewhere.
+
+    Attributes:
+        AccessToken: None, since this is no Windows machine.
+    """
 
     AccessToken: None = None
 
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_SessionKey:
-    """SECPKG_ATTR_SESSION_KEY."""
+    """SECPKG_ATTR_SESSION_KEY.
+
+    Attributes:
+        SessionKey: The key.
+    """
 
     SessionKey: bytes = dataclasses.field(default=b"", repr=False)
 
@@ -199,14 +265,22 @@ class SecPkgContext_SessionKey:
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_ClientSpecifiedTarget:
-    """SECPKG_ATTR_CLIENT_SPECIFIED_TARGET."""
+    """SECPKG_ATTR_CLIENT_SPECIFIED_TARGET.
+
+    Attributes:
+        sTargetName: The service principal name; empty for none.
+    """
 
     sTargetName: str = ""
 
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_ClientCreds:
-    """SECPKG_ATTR_CREDS and SECPKG_ATTR_CREDS_2. FreeContextBuffer overwrites the buffer with zeros."""
+    """SECPKG_ATTR_CREDS and SECPKG_ATTR_CREDS_2. FreeContextBuffer overwrites the buffer with zeros.
+
+    Attributes:
+        AuthBuffer: The credentials.
+    """
 
     AuthBuffer: bytearray = dataclasses.field(default_factory=bytearray, repr=False)
 
@@ -218,17 +292,24 @@ class SecPkgContext_ClientCreds:
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_SubjectAttributes:
-    """SECPKG_ATTR_SUBJECT_SECURITY_ATTRIBUTES: of a Windows machine, None elsewhere."""
+    """SECPKG_ATTR_SUBJECT_SECURITY_ATTRIBUTES: of a Windows machine, None elsewhere.
+
+    Attributes:
+        AttributeInfo: None, since this is no Windows machine.
+    """
 
     AttributeInfo: None = None
 
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_IssuerListInfoEx:
-    """SECPKG_ATTR_ISSUER_LIST_EX."""
+    """SECPKG_ATTR_ISSUER_LIST_EX.
+
+    Attributes:
+        aIssuers: The DER of each authority's Name, as the server sent it.
+    """
 
     aIssuers: list[bytes] = dataclasses.field(default_factory=list)
-    """The DER of each authority's Name, as the server sent it."""
 
     @property
     def cIssuers(self) -> int:
@@ -238,7 +319,17 @@ class SecPkgContext_IssuerListInfoEx:
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_ConnectionInfo:
-    """SECPKG_ATTR_CONNECTION_INFO; algorithms by their ALG_ID (wincrypt.h), strengths in bits."""
+    """SECPKG_ATTR_CONNECTION_INFO; algorithms by their ALG_ID (wincrypt.h), strengths in bits.
+
+    Attributes:
+        dwProtocol: The version of TLS, as SP_PROT has it.
+        aiCipher: The cipher.
+        dwCipherStrength: Bits of its key.
+        aiHash: The hash.
+        dwHashStrength: Bits of the hash.
+        aiExch: The key exchange.
+        dwExchStrength: Bits of the key exchange.
+    """
 
     dwProtocol: SP_PROT | int = 0
     aiCipher: int = 0
@@ -251,17 +342,25 @@ class SecPkgContext_ConnectionInfo:
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_RemoteCertContext:
-    """SECPKG_ATTR_REMOTE_CERT_CONTEXT and SECPKG_ATTR_LOCAL_CERT_CONTEXT: where C has a PCCERT_CONTEXT."""
+    """SECPKG_ATTR_REMOTE_CERT_CONTEXT and SECPKG_ATTR_LOCAL_CERT_CONTEXT: where C has a PCCERT_CONTEXT.
+
+    Attributes:
+        pbCertEncoded: The certificate in DER.
+        chain: What the peer sent with it, in DER, the certificate itself first; Windows keeps them in `hCertStore`.
+    """
 
     pbCertEncoded: bytes = dataclasses.field(default=b"", repr=False)
-    """The certificate in DER."""
     chain: tuple[bytes, ...] = dataclasses.field(default=(), repr=False)
-    """What the peer sent with it, in DER, the certificate itself first; Windows keeps them in `hCertStore`."""
 
 
 @dataclasses.dataclass(slots=True)
 class CERT_TRUST_STATUS:
-    """SECPKG_ATTR_CERT_TRUST_STATUS."""
+    """SECPKG_ATTR_CERT_TRUST_STATUS.
+
+    Attributes:
+        dwErrorStatus: What is wrong with the certificate (CERT_TRUST_*); 0 for nothing.
+        dwInfoStatus: What else is known of it.
+    """
 
     dwErrorStatus: CERT_TRUST_ERROR | int = 0
     dwInfoStatus: CERT_TRUST_INFO | int = 0
@@ -277,10 +376,17 @@ class SEC_CHANNEL_BINDINGS:
     """Channel bindings: addresses and application data, each with its place in the encoding.
 
     The five fields hold what the eight of C describe by offset and length; `encode` and `parse` go between them.
+
+    Attributes:
+        SIZE: Bytes of the front, before the data.
+        dwInitiatorAddrType: The type of the initiator's address; 0 for none.
+        InitiatorAddress: The initiator's address.
+        dwAcceptorAddrType: The type of the acceptor's address; 0 for none.
+        AcceptorAddress: The acceptor's address.
+        ApplicationData: What the channel is bound by: `tls-server-end-point:` and a hash, for one.
     """
 
     SIZE: ClassVar[int] = _BINDINGS.size
-    """Bytes of the front, before the data."""
 
     dwInitiatorAddrType: int = 0
     InitiatorAddress: bytes = b""
@@ -332,7 +438,11 @@ def _bad_bindings(reason: str) -> LocalProtocolError:
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_Bindings:
-    """SECPKG_ATTR_UNIQUE_BINDINGS and SECPKG_ATTR_ENDPOINT_BINDINGS."""
+    """SECPKG_ATTR_UNIQUE_BINDINGS and SECPKG_ATTR_ENDPOINT_BINDINGS.
+
+    Attributes:
+        Bindings: The bindings.
+    """
 
     Bindings: SEC_CHANNEL_BINDINGS | None = None
 
@@ -347,7 +457,12 @@ class SecPkgContext_Bindings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CertContext:
-    """A certificate chain with its private key, both in PEM, the certificate itself first."""
+    """A certificate chain with its private key, both in PEM, the certificate itself first.
+
+    Attributes:
+        chain_pem: The certificate and those above it, in PEM.
+        key_pem: The private key in PEM.
+    """
 
     chain_pem: bytes
     key_pem: bytes = dataclasses.field(repr=False)
@@ -355,21 +470,25 @@ class CertContext:
 
 @dataclasses.dataclass(slots=True)
 class SCHANNEL_CRED:
-    """TLS: the certificate and the versions. What is not here (ciphers, mappers, formats) CredSSP does not read."""
+    """TLS: the certificate and the versions. What is not here (ciphers, mappers, formats) CredSSP does not read.
+
+    Attributes:
+        dwVersion: The version of the C structure.
+        paCred: At most one: a server's certificate, or a client's for a server that asks.
+        hRootStore: Client: whom to believe; None for the operating system's authorities.
+        grbitEnabledProtocols: The versions to use, of those that the policy lets in; 0 for all of these. TLS 1.0 and
+            1.1 take a `ClientConfig` or `ServerConfig` as pSpnegoCred with `Policy(min_tls=ssl.TLSVersion.TLSv1,
+            dangerous_allow_legacy_tls=True)`: without it they are left out beside newer versions, and refused alone.
+        dwMinimumCipherStrength: In bits; every suite that is offered has at least 128.
+        dwFlags: Read by nobody: the certificate is always judged and never fatal by itself (MANUAL_CRED_VALIDATION).
+    """
 
     dwVersion: int = SCHANNEL_CRED_VERSION
     paCred: Sequence[CertContext | ssl.SSLContext] = ()
-    """At most one: a server's certificate, or a client's for a server that asks."""
     hRootStore: Trust | None = None
-    """Client: whom to believe; None for the operating system's authorities."""
     grbitEnabledProtocols: SP_PROT | int = 0
-    """The versions to use, of those that the policy lets in; 0 for all of these. TLS 1.0 and 1.1 take a `ClientConfig`
-    or `ServerConfig` as pSpnegoCred with `Policy(min_tls=ssl.TLSVersion.TLSv1, dangerous_allow_legacy_tls=True)`:
-    without it they are left out beside newer versions, and refused alone."""
     dwMinimumCipherStrength: int = 0
-    """In bits; every suite that is offered has at least 128."""
     dwFlags: SCH_CRED | int = 0
-    """Read by nobody: the certificate is always judged and never fatal by itself (MANUAL_CRED_VALIDATION)."""
 
     @property
     def cCreds(self) -> int:
@@ -379,14 +498,26 @@ class SCHANNEL_CRED:
 
 @dataclasses.dataclass(slots=True)
 class TLS_PARAMETERS:
-    """What is not to be used (SCH_CREDENTIALS)."""
+    """What is not to be used (SCH_CREDENTIALS).
+
+    Attributes:
+        grbitDisabledProtocols: The TLS versions that are not to be used.
+    """
 
     grbitDisabledProtocols: SP_PROT | int = 0
 
 
 @dataclasses.dataclass(slots=True)
 class SCH_CREDENTIALS:
-    """TLS: the certificate, and the versions by what is left out. The successor of SCHANNEL_CRED."""
+    """TLS: the certificate, and the versions by what is left out. The successor of SCHANNEL_CRED.
+
+    Attributes:
+        dwVersion: The version of the C structure.
+        paCred: At most one: a server's certificate, or a client's for a server that asks.
+        hRootStore: Client: whom to believe; None for the operating system's authorities.
+        dwFlags: As in `SCHANNEL_CRED`, not used.
+        pTlsParameters: What is not to be used.
+    """
 
     dwVersion: int = SCH_CREDENTIALS_VERSION
     paCred: Sequence[CertContext | ssl.SSLContext] = ()
@@ -412,6 +543,15 @@ class SEC_WINNT_AUTH_IDENTITY:
 
     Texts are `str`; `bytes` are taken as `Flags` says, UTF-16LE or the Western ANSI code page, of as many characters
     as the length says where it is given.
+
+    Attributes:
+        User: The user's name.
+        UserLength: Characters of `User`; None for all.
+        Domain: The domain; empty for none.
+        DomainLength: Characters of `Domain`; None for all.
+        Password: The password.
+        PasswordLength: Characters of `Password`; None for all.
+        Flags: How texts given as bytes are encoded.
     """
 
     User: str | bytes = ""
@@ -425,16 +565,26 @@ class SEC_WINNT_AUTH_IDENTITY:
 
 @dataclasses.dataclass(slots=True)
 class SEC_WINNT_AUTH_IDENTITY_EX(SEC_WINNT_AUTH_IDENTITY):
-    """The same with the packages that may use it."""
+    """A `SEC_WINNT_AUTH_IDENTITY` with the packages that may use it.
+
+    Attributes:
+        Version: The version of the C structure.
+        PackageList: Names with commas between; `!` in front of one forbids it. Empty for any.
+    """
 
     Version: int = SEC_WINNT_AUTH_IDENTITY_VERSION
     PackageList: str = ""
-    """Names with commas between; `!` in front of one forbids it. Empty for any."""
 
 
 @dataclasses.dataclass(slots=True)
 class SEC_WINNT_AUTH_IDENTITY_EX2(SEC_WINNT_AUTH_IDENTITY_EX):
-    """The same again: what C packs behind offsets are the fields themselves here."""
+    """A `SEC_WINNT_AUTH_IDENTITY_EX`: what C packs behind offsets are the fields themselves here.
+
+    Those of `SEC_WINNT_AUTH_IDENTITY` come first.
+
+    Attributes:
+        Version: The version of the C structure.
+    """
 
     Version: int = SEC_WINNT_AUTH_IDENTITY_VERSION_2
 
@@ -448,17 +598,30 @@ SpnegoCred: TypeAlias = AuthIdentity | ClientConfig | ServerConfig | Callable[..
 
 @dataclasses.dataclass(slots=True)
 class CREDSSP_CRED:
-    """Authentication data for AcquireCredentialsHandle (CredSSP): TLS's and Negotiate's."""
+    """Authentication data for AcquireCredentialsHandle (CredSSP): TLS's and Negotiate's.
+
+    Attributes:
+        Type: What kind of credentials `pSpnegoCred` holds.
+        pSchannelCred: TLS: certificate, authorities and versions; None for the defaults.
+        pSpnegoCred: None for default credentials.
+    """
 
     Type: CREDSPP_SUBMIT_TYPE | int = CREDSPP_SUBMIT_TYPE.CredsspPasswordCreds
     pSchannelCred: SchannelCred | None = None
     pSpnegoCred: SpnegoCred | None = None
-    """None for default credentials."""
 
 
 @dataclasses.dataclass(slots=True)
 class CREDSSP_CRED_EX:
-    """The same with flags."""
+    """The same with flags.
+
+    Attributes:
+        Type: Says that the structure is a CREDSSP_CRED_EX.
+        Version: The version of the C structure.
+        Flags: How to use the credentials.
+        Reserved: 0.
+        Cred: The credentials.
+    """
 
     Type: CREDSPP_SUBMIT_TYPE | int = CREDSPP_SUBMIT_TYPE.CredsspCredEx
     Version: int = CREDSSP_CRED_EX_VERSION

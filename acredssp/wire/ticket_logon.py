@@ -23,12 +23,16 @@ _REDIRECTED: Final = 2
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KerbTicketLogon:
-    """A user's ticket-granting ticket, sealed for a host, with the ticket whose key seals it."""
+    """A user's ticket-granting ticket, sealed for a host, with the ticket whose key seals it.
+
+    Attributes:
+        service_ticket: A Ticket of RFC 4120 5.3 for the host, in DER.
+        ticket_granting_ticket: A KRB-CRED of RFC 4120 5.8, sealed with the session key of `service_ticket`. FreeRDP
+            3.10 seals nothing.
+    """
 
     service_ticket: bytes = dataclasses.field(repr=False)
-    """A Ticket of RFC 4120 5.3 for the host, in DER."""
     ticket_granting_ticket: SecretBytes = dataclasses.field(repr=False)
-    """A KRB-CRED of RFC 4120 5.8, sealed with the session key of `service_ticket`. FreeRDP 3.10 seals nothing."""
 
     def encode(self) -> SecretBytes:
         """The structure."""

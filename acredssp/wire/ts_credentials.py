@@ -112,7 +112,13 @@ class SecretText(SecretBytes):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TSPasswordCreds:
-    """A password and the account it is for ([MS-CSSP] 2.2.1.2.1). Three empty strings delegate nothing."""
+    """A password and the account it is for ([MS-CSSP] 2.2.1.2.1). Three empty strings delegate nothing.
+
+    Attributes:
+        domain_name: The user's domain; empty for none.
+        user_name: The user's name.
+        password: The password.
+    """
 
     domain_name: UnicodeString = _EMPTY
     user_name: UnicodeString = _EMPTY
@@ -153,10 +159,17 @@ class TSPasswordCreds:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TSCspDataDetail:
-    """Where a smart card's key lies ([MS-CSSP] 2.2.1.2.2.1)."""
+    """Where a smart card's key lies ([MS-CSSP] 2.2.1.2.2.1).
+
+    Attributes:
+        key_spec: 1 is AT_KEYEXCHANGE, 2 is AT_SIGNATURE.
+        card_name: The card's name.
+        reader_name: The reader's name.
+        container_name: The name of the key's container on the card.
+        csp_name: The name of the cryptographic service provider.
+    """
 
     key_spec: int
-    """1 is AT_KEYEXCHANGE, 2 is AT_SIGNATURE."""
     card_name: UnicodeString | None = None
     reader_name: UnicodeString | None = None
     container_name: UnicodeString | None = None
@@ -168,7 +181,14 @@ class TSCspDataDetail:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TSSmartCardCreds:
-    """A smart card's PIN and key ([MS-CSSP] 2.2.1.2.2)."""
+    """A smart card's PIN and key ([MS-CSSP] 2.2.1.2.2).
+
+    Attributes:
+        pin: The card's PIN.
+        csp_data: Where the key lies.
+        user_hint: A hint for who logs on.
+        domain_hint: A hint for the domain.
+    """
 
     pin: SecretText = dataclasses.field(repr=False)
     csp_data: TSCspDataDetail
@@ -206,12 +226,15 @@ class TSSmartCardCreds:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TSRemoteGuardPackageCred:
-    """What one security package delegates ([MS-CSSP] 2.2.1.2.3.1)."""
+    """What one security package delegates ([MS-CSSP] 2.2.1.2.3.1).
+
+    Attributes:
+        package_name: `Kerberos` or `NTLM`.
+        cred_buffer: The package's own structure: KERB_TICKET_LOGON, NTLM_REMOTE_SUPPLEMENTAL_CREDENTIAL.
+    """
 
     package_name: UnicodeString
-    """`Kerberos` or `NTLM`."""
     cred_buffer: SecretBytes = dataclasses.field(repr=False)
-    """The package's own structure: KERB_TICKET_LOGON, NTLM_REMOTE_SUPPLEMENTAL_CREDENTIAL."""
 
     def __post_init__(self) -> None:
         _keep_text(self, "package_name")
@@ -221,11 +244,15 @@ class TSRemoteGuardPackageCred:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TSRemoteGuardCreds:
-    """Remote Credential Guard: tickets in place of a password ([MS-CSSP] 2.2.1.2.3)."""
+    """Remote Credential Guard: tickets in place of a password ([MS-CSSP] 2.2.1.2.3).
+
+    Attributes:
+        logon_cred: What the user logs on with: a Kerberos ticket.
+        supplemental_creds: None when absent, which is not the same on the wire as a list without elements.
+    """
 
     logon_cred: TSRemoteGuardPackageCred
     supplemental_creds: tuple[TSRemoteGuardPackageCred, ...] | None = None
-    """None when absent, which is not the same on the wire as a list without elements."""
 
     @property
     def kind(self) -> DelegatedKind:

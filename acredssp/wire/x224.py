@@ -60,16 +60,19 @@ _CRLF: Final = b"\r\n"
 
 
 class Protocols(enum.IntFlag):
-    """requestedProtocols, and (one of them) selectedProtocol ([MS-RDPBCGR] 2.2.1.1.1). Unknown bits are kept."""
+    """requestedProtocols, and (one of them) selectedProtocol ([MS-RDPBCGR] 2.2.1.1.1). Unknown bits are kept.
+
+    Attributes:
+        RDP: Standard RDP security, without TLS.
+        HYBRID: CredSSP.
+        HYBRID_EX: CredSSP, then the Early User Authorization Result.
+    """
 
     RDP = 0x00000000
-    """Standard RDP security, without TLS."""
     SSL = 0x00000001
     HYBRID = 0x00000002
-    """CredSSP."""
     RDSTLS = 0x00000004
     HYBRID_EX = 0x00000008
-    """CredSSP, then the Early User Authorization Result."""
     RDSAAD = 0x00000010
 
     @property
@@ -86,11 +89,14 @@ _KNOWN_PROTOCOLS: Final = 0x1F
 
 
 class RequestFlags(enum.IntFlag):
-    """Flags of RDP_NEG_REQ ([MS-RDPBCGR] 2.2.1.1.1)."""
+    """Flags of RDP_NEG_REQ ([MS-RDPBCGR] 2.2.1.1.1).
+
+    Attributes:
+        REDIRECTED_AUTHENTICATION_MODE_REQUIRED: Remote Credential Guard.
+    """
 
     RESTRICTED_ADMIN_MODE_REQUIRED = 0x01
     REDIRECTED_AUTHENTICATION_MODE_REQUIRED = 0x02
-    """Remote Credential Guard."""
     CORRELATION_INFO_PRESENT = 0x08
 
 
@@ -121,19 +127,23 @@ class FailureCode(OpenEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRequest:
-    """X.224 Connection Request, what a client opens with."""
+    """X.224 Connection Request, what a client opens with.
+
+    Attributes:
+        requested_protocols: None without RDP_NEG_REQ: such a client knows standard RDP security only.
+        flags: Without CORRELATION_INFO_PRESENT, which follows `correlation_id`.
+        cookie: The name after `Cookie: mstshash=`, mostly the user's, which mstsc cuts to 9 characters. A load
+            balancer's hint, typed by anybody: never an identity. Bytes that are not UTF-8 are surrogate escapes.
+        routing_token: A load balancer's token, `Cookie: msts=...` or `tsv://...`, without its CR LF; never beside a
+            cookie.
+        correlation_id: 16 bytes that name the connection in logs.
+    """
 
     requested_protocols: Protocols | None = None
-    """None without RDP_NEG_REQ: such a client knows standard RDP security only."""
     flags: RequestFlags = _NO_REQUEST_FLAGS
-    """Without CORRELATION_INFO_PRESENT, which follows `correlation_id`."""
     cookie: str | None = None
-    """The name after `Cookie: mstshash=`, mostly the user's, which mstsc cuts to 9 characters. A load balancer's
-    hint, typed by anybody: never an identity. Bytes that are not UTF-8 are surrogate escapes."""
     routing_token: str | None = None
-    """A load balancer's token, `Cookie: msts=...` or `tsv://...`, without its CR LF; never beside a cookie."""
     correlation_id: bytes | None = None
-    """16 bytes that name the connection in logs."""
 
     def encode(self) -> bytes:
         """The whole PDU.
@@ -181,15 +191,20 @@ class ConnectionRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionConfirm:
-    """X.224 Connection Confirm, the server's answer: a protocol, a failure, or (standard RDP) neither."""
+    """X.224 Connection Confirm, the server's answer: a protocol, a failure, or (standard RDP) neither.
+
+    Attributes:
+        selected_protocol: One protocol, not several.
+        flags: Only beside `selected_protocol`.
+        failure_code: Why the server refuses; None where it does not.
+        src_ref: The server's reference, which nobody reads; 0x1234 is what Windows and the specification's examples
+            send.
+    """
 
     selected_protocol: Protocols | None = None
-    """One protocol, not several."""
     flags: ResponseFlags = _NO_RESPONSE_FLAGS
-    """Only beside `selected_protocol`."""
     failure_code: FailureCode | None = None
     src_ref: int = 0x1234
-    """The server's reference, which nobody reads; 0x1234 is what Windows and the specification's examples send."""
 
     def encode(self) -> bytes:
         """The whole PDU.

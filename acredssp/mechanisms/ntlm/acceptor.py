@@ -76,22 +76,27 @@ class NTLMIdentity:
     """The names an acceptor gives itself in the challenge ([MS-NLMP] 3.2.1.1). Everybody can read them.
 
     Make one and share it: the encoded names are kept.
+
+    Attributes:
+        netbios_computer: The machine's NetBIOS name.
+        netbios_domain: Empty for a stand-alone machine, whose domain is its own name.
+        dns_computer: Empty for the NetBIOS name, as on a stand-alone machine. Never left out: impacket's client fails
+            without it.
+        dns_domain: Empty for none; a stand-alone machine's is its own name.
+        dns_tree: The DNS name of the forest; empty for none.
+        target_name: TargetName of the challenge, UTF-16LE: the domain, or the machine that stands alone.
+        target_type: TARGET_TYPE_DOMAIN or TARGET_TYPE_SERVER.
+        names: The AV pairs of the names, without MsvAvEOL.
     """
 
     netbios_computer: str
     netbios_domain: str = ""
-    """Empty for a stand-alone machine, whose domain is its own name."""
     dns_computer: str = ""
-    """Empty for the NetBIOS name, as on a stand-alone machine. Never left out: impacket's client fails without it."""
     dns_domain: str = ""
-    """Empty for none; a stand-alone machine's is its own name."""
     dns_tree: str = ""
     target_name: bytes = dataclasses.field(init=False, repr=False)
-    """TargetName of the challenge, UTF-16LE: the domain, or the machine that stands alone."""
     target_type: int = dataclasses.field(init=False, repr=False)
-    """TARGET_TYPE_DOMAIN or TARGET_TYPE_SERVER."""
     names: bytes = dataclasses.field(init=False, repr=False)
-    """The AV pairs of the names, without MsvAvEOL."""
 
     def __post_init__(self) -> None:
         for name in ("netbios_computer", "netbios_domain", "dns_computer", "dns_domain", "dns_tree"):
