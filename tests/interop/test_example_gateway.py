@@ -1,14 +1,17 @@
 """examples/gateway.py between FreeRDP's clients and FreeRDP's servers: real RDP on both legs."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from support import freerdp
 from support.command import login
-from support.peers import free_port
+from support.peers import free_port, wait_until
 
 import acredssp
+from acredssp.rdp import Protocols
+from acredssp.wire import mcs
 
 pytestmark = pytest.mark.interop
 
@@ -17,6 +20,23 @@ SHADOWS = pytest.mark.parametrize("shadow", [2, 3], ids=["shadow2", "shadow3"])
 CLIENTS = pytest.mark.parametrize("client", [2, 3], ids=["freerdp2", "freerdp3"])
 PASSWORD, FRONT_PASSWORD = "Passw0rd!", "wonderland"
 BOB = ":bob:bobpw"
+
+OBSERVED = """
+import runpy, sys
+from acredssp import rdp
+
+read_pdu = rdp.read_pdu
+
+async def read_and_tell(reader):
+    pdu = await read_pdu(reader)
+    print("PDU", pdu.hex(), flush=True)
+    return pdu
+
+rdp.read_pdu = read_and_tell
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs the example, and prints what the two sides say in MCS before it is rewritten."""
 
 CONNECTED = {2: (0, "Authentication only, exit status 0"), 3: (131, "Authentication only, exit status 1")}
 """Status and line of a client that has come through the whole of RDP's connection, as it is asked to with `+auth-only`.
@@ -35,7 +55,7 @@ def gateway(graphical_lab, shadow_servers, tmp_path):
         port = free_port()
         files = tmp_path / "cert.pem", tmp_path / "key.pem"
         route = f"desktops=127.0.0.1:{server.port}:{pin}{account}"
-        argv = [sys.executable, GATEWAY, port, *files, "alice", password, route]
+        argv = [sys.executable, "-c", OBSERVED, GATEWAY, port, *files, "alice", password, route]
         return f"127.0.0.1:{port}", graphical_lab.start_server(argv, port)
 
     return start
@@ -50,15 +70,32 @@ def outcome(done, client):
     return done.status, CONNECTED[client][1] in done.errors
 
 
-@CLIENTS
+def repeated(process):
+    """Which protocol the client says in MCS that its server selected, and which ones the server that were requested."""
+    initial, response = (bytes.fromhex(pdu) for pdu in re.findall(r"^PDU (\w+)$", process.read(), re.MULTILINE))
+    fields = (initial, mcs.selected_protocol_at(initial)), (response, mcs.requested_protocols_at(response))
+    return tuple(Protocols.from_bytes(pdu[place : place + 4], "little") for pdu, place in fields)
+
+
+@pytest.mark.parametrize(
+    ("client", "security", "selected"),
+    [(2, "/sec:nla", Protocols.HYBRID), (3, "/sec:nla", Protocols.HYBRID), (3, "/sec:ext", Protocols.HYBRID_EX)],
+    ids=["freerdp2-hybrid", "freerdp3-hybrid", "freerdp3-hybrid-ex"],
+)
 @SHADOWS
 @pytest.mark.parametrize(
     ("password", "account"), [(PASSWORD, ""), (FRONT_PASSWORD, BOB)], ids=["delegated", "injected"]
 )
-def test_a_client_is_connected_to_the_target(graphical_lab, gateway, client, shadow, password, account):
+def test_a_client_is_connected_to_the_target(
+    graphical_lab, gateway, client, security, selected, shadow, password, account
+):
+    """Each side repeats in MCS what it has negotiated with the gateway; FreeRDP's servers refuse anything else."""
     address, process = gateway(shadow, password, account)
-    done = connect(graphical_lab, client, address, password=password)
+    done = connect(graphical_lab, client, address, security, password=password)
     assert outcome(done, client) == (CONNECTED[client][0], True)
+    wait_until(lambda: "RelayResult" in process.read(), "the relay ends")
+    assert repeated(process) == (selected, Protocols.SSL | Protocols.HYBRID)
+    assert "ended_by=<RelayEnd.A: " in process.read()
     assert "alice from ('127.0.0.1'" in process.read()
     assert password not in process.read()
 
