@@ -9,7 +9,7 @@ The engine underneath does no I/O: `config.new_context()` gives a `SecurityConte
 """
 
 from acredssp.aio.failures import FailureLimit
-from acredssp.aio.relay import RelayEnd, RelayResult, relay
+from acredssp.aio.relaying import RelayEnd, RelayResult, relay
 from acredssp.aio.report import HandshakeOutcome, HandshakeReport
 from acredssp.aio.server import CredSSPServer
 from acredssp.aio.streams import (
@@ -86,7 +86,7 @@ from acredssp.errors import (
 )
 from acredssp.hooks import AcceptHook, Admission, AdmitHook, AuthorizeHook, CredentialRequest, Identity, LookupHook
 from acredssp.logs import connection_id
-from acredssp.mechanisms.base import Mechanism, NTLMExchange, Principal
+from acredssp.mechanisms.base import NTLMExchange, Principal
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import MechanismChoice, Policy
 from acredssp.rdp import ConnectionRequest
@@ -166,7 +166,6 @@ __all__ = [
     "LookupAnswer",
     "LookupCredential",
     "LookupHook",
-    "Mechanism",
     "MechanismChoice",
     "NTHash",
     "NTLMExchange",

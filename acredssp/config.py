@@ -43,7 +43,7 @@ from acredssp.status import SecurityStatus
 from acredssp.trust import Judgement, Trust, Verdict
 from acredssp.wire.ts_credentials import TSCredentials
 
-__all__ = ["ClientConfig", "ServerConfig"]
+__all__ = ["ClientConfig", "NTLMIdentity", "ServerConfig"]
 
 _audit = get_logger("acredssp.audit")
 """One line for each decision about delegation, at level INFO: JSON, and `record.delegation` is the decision itself."""

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from acredssp.arguments import expect
 from acredssp.md4 import md4
-from acredssp.names import split_principal, upper
+from acredssp.names import logon_name, split_principal, upper
 from acredssp.status import NTSTATUS
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "RemoteGuard",
     "SmartCard",
     "TicketCache",
-    "logon_name",
 ]
 
 
@@ -276,11 +275,6 @@ class RemoteGuard:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Nothing:
     """Delegate nothing: three empty strings, as Restricted Admin does ([MS-CSSP] 2.2.1.2.1)."""
-
-
-def logon_name(domain: str, user: str) -> str:
-    r"""Return `DOMAIN\user`; the user alone without a domain."""
-    return f"{domain}\\{user}" if domain else user
 
 
 AccountSecret: TypeAlias = Password | NTHash

@@ -11,11 +11,21 @@ from typing import Any, TypeAlias
 
 from acredssp.core.context import HandshakeInfo
 from acredssp.credentials import Account, Deny, LookupAnswer
-from acredssp.mechanisms.base import Principal
+from acredssp.mechanisms.base import NTLMExchange, Principal
 from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.x224 import ConnectionRequest
 
-__all__ = ["AcceptHook", "Admission", "AdmitHook", "AuthorizeHook", "CredentialRequest", "Identity", "LookupHook"]
+__all__ = [
+    "AcceptHook",
+    "Admission",
+    "AdmitHook",
+    "AuthorizeHook",
+    "CredentialRequest",
+    "Identity",
+    "LookupHook",
+    "NTLMExchange",
+    "Principal",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,7 +14,15 @@ This module never decides who somebody is: it says which names are equal. The me
 import re
 from typing import Final
 
-__all__ = ["escape_principal", "split_logon_name", "split_principal", "unicode_upper", "upper", "user_alone"]
+__all__ = [
+    "escape_principal",
+    "logon_name",
+    "split_logon_name",
+    "split_principal",
+    "unicode_upper",
+    "upper",
+    "user_alone",
+]
 
 _PAIRED: Final = (
     (0x0101, 0x012F), (0x0133, 0x0137), (0x013A, 0x0148), (0x014B, 0x0177), (0x017A, 0x017E), (0x0183, 0x0185),
@@ -75,6 +83,11 @@ def _simple_upper(character: str) -> str:
         if len(candidate) == 1:
             return candidate
     return character
+
+
+def logon_name(domain: str, user: str) -> str:
+    r"""Return `DOMAIN\user`; the user alone without a domain."""
+    return f"{domain}\\{user}" if domain else user
 
 
 def split_logon_name(name: str) -> tuple[str, str]:

@@ -1,4 +1,7 @@
-"""RDP around a handshake, for gateways: its first PDUs as values, and the fields that have to follow another target.
+"""RDP: its carriage, and what gateways need of its first PDUs: values, routing, and the fields to rewrite.
+
+`RDP()` carries a handshake as Remote Desktop does. `RDP(route=...)` chooses each connection's configuration by the
+client's Connection Request (`RouteRequest`, `RDPRoute`).
 
 An RDP client begins by sending a `ConnectionRequest` in clear text, and the server selects one of the protocols that
 the request offers. Inside TLS, the first PDUs of MCS repeat the negotiation. The client repeats the protocol that the
@@ -19,6 +22,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from acredssp.arguments import expect
+from acredssp.carriage.rdp import RDP, RDPAcceptor, RDPInitiator, RDPRoute, RouteAnswer, RouteHook, RouteRequest
 from acredssp.wire import mcs
 from acredssp.wire.x224 import (
     ConnectionConfirm,
@@ -30,13 +34,20 @@ from acredssp.wire.x224 import (
 )
 
 __all__ = [
+    "RDP",
     "ConnectionConfirm",
     "ConnectionRequest",
     "ExactReader",
     "FailureCode",
     "Protocols",
+    "RDPAcceptor",
+    "RDPInitiator",
+    "RDPRoute",
     "RequestFlags",
     "ResponseFlags",
+    "RouteAnswer",
+    "RouteHook",
+    "RouteRequest",
     "missing_bytes",
     "read_pdu",
     "rewrite_requested_protocols",

@@ -25,7 +25,7 @@ from acredssp.certificates.path import Anchors, check_path
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire.x509 import pin_of
 
-__all__ = ["Judgement", "Trust", "Verdict", "pin_of"]
+__all__ = ["Judgement", "OptionNames", "Trust", "Verdict", "pin_of"]
 
 _Loaded = TypeVar("_Loaded")
 

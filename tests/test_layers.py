@@ -17,7 +17,7 @@ LAYERS = (
     ("wire",),
     ("mechanisms",),
     ("core",),
-    ("tls_config", "certificates", "sni", "trust", "hooks", "config"),
+    ("tls_config", "certificates", "sni", "tls", "trust", "hooks", "config", "events"),
     ("carriage", "rdp"),
     ("aio",),
     ("sspi",),  # above aio for its thread pool and its way to ask hooks

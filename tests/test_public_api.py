@@ -1,162 +1,239 @@
-"""The public names: added here, to `__all__` and to the docs in the same change, and never renamed once released."""
+"""The public names, ring by ring: added here, to `__all__` and to the docs in the same change.
+
+The root holds what most programs need. Each further public module holds all names of its subject, those of the root
+included. Whatever a public signature names is public itself.
+"""
 
 import ast
 import dataclasses
+import functools
+import importlib
 import inspect
 import itertools
 import pathlib
 import re
+import sys
 import textwrap
 
 import pytest
 
 import acredssp
-import acredssp.rdp
-import acredssp.sspi
 
-NAMES = [
-    "AcceptHook",
-    "AccessDenied",
-    "Account",
-    "AccountSecret",
-    "Admit",
-    "Admission",
-    "AdmitHook",
-    "AskOracle",
-    "AuthenticationError",
-    "Authorize",
-    "AuthorizeHook",
-    "Candidates",
-    "Carriage",
-    "CertificateError",
-    "ChooseCertificate",
-    "ClientConfig",
-    "ConnectionRequest",
-    "CredSSPError",
-    "CredSSPServer",
-    "Credential",
-    "CredentialClass",
-    "CredentialRequest",
-    "Delegate",
-    "DelegatedKind",
-    "DelegationDecision",
-    "DelegationPolicy",
-    "DelegationRequest",
-    "Deny",
-    "EncryptionOracle",
-    "Event",
-    "FailureLimit",
-    "HandshakeAborted",
-    "HandshakeInfo",
-    "HandshakeOutcome",
-    "HandshakeReport",
-    "HandshakeTimeout",
-    "Identity",
-    "JudgeCertificate",
-    "Judgement",
-    "KerbTicketLogon",
-    "Keytab",
-    "LimitExceeded",
-    "LocalProtocolError",
-    "LookupAnswer",
-    "LookupCredential",
-    "LookupHook",
-    "Mechanism",
-    "MechanismChoice",
-    "NTHash",
-    "NTLMExchange",
-    "NTLMIdentity",
-    "NTSTATUS",
-    "NegotiationFailure",
-    "Nothing",
-    "Oracle",
-    "Password",
-    "PeerClosed",
-    "Policy",
-    "PolicyError",
-    "Principal",
-    "PublicKeyMismatch",
-    "RDP",
-    "RDPRoute",
-    "RecordSizes",
-    "RelayEnd",
-    "RelayResult",
-    "RemoteGuard",
-    "Route",
-    "RouteHook",
-    "RouteRequest",
-    "RemoteProtocolError",
-    "RestrictedAdministration",
-    "SPNList",
-    "SecretBytes",
-    "SecretText",
-    "SecureTransport",
-    "SecurityContext",
-    "SecurityStatus",
-    "ServerAuth",
-    "ServerConfig",
-    "SmartCard",
-    "Stage",
-    "State",
-    "StepMechanism",
-    "StepResult",
-    "TLS",
-    "TLSError",
-    "TSCredentials",
-    "TSCspDataDetail",
-    "TSPasswordCreds",
-    "TSRemoteGuardCreds",
-    "TSRemoteGuardPackageCred",
-    "TSSmartCardCreds",
-    "TicketCache",
-    "Trust",
-    "Verdict",
-    "WinbindOracle",
-    "client_context",
-    "client_context_from_pem",
-    "connection_id",
-    "create_connection",
-    "create_server",
-    "open_connection",
-    "pin_of",
-    "relay",
-    "self_signed",
-    "server_context",
-    "server_context_from_pem",
-    "sni_contexts",
-    "start_credssp",
-    "start_credssp_streams",
-    "start_server",
-    "subject_public_key",
-    "take_credentials",
-]
+PACKAGE = pathlib.Path(inspect.getfile(acredssp)).parent
+
+ROOT = """
+    AccessDenied Account Admission AuthenticationError CertificateError ClientConfig CredSSPError CredentialRequest Deny
+    FailureLimit HandshakeAborted HandshakeInfo HandshakeReport HandshakeTimeout Identity Keytab LimitExceeded
+    LocalProtocolError NTHash NTSTATUS NegotiationFailure Password PeerClosed Policy PolicyError PublicKeyMismatch RDP
+    RemoteProtocolError ServerConfig TLS TLSError TSPasswordCreds TicketCache Trust connection_id create_connection
+    create_server open_connection pin_of relay self_signed server_context server_context_from_pem sni_contexts
+    start_credssp start_credssp_streams start_server take_credentials
+"""
+
+MODULES = {
+    "aio": """
+        ClientConnected ConnectOptions CredSSPServer FailureLimit HandshakeHook HandshakeOutcome HandshakeReport
+        ListenOptions ProtocolFactory RelayEnd RelayResult SecureTransport Streams WinbindOracle connection_id
+        create_connection create_server open_connection relay source_of start_credssp start_credssp_streams start_server
+        take_credentials
+    """,
+    "carriage": "Carriage NewContext Sequence TLS",
+    "config": "ClientConfig NTLMIdentity ServerConfig",
+    "credentials": """
+        Account AccountSecret Candidates Credential DelegatedKind Deny Keytab LookupAnswer NTHash Nothing Oracle
+        Password RemoteGuard SmartCard TicketCache
+    """,
+    "delegation": """
+        CredentialClass DelegatedKind DelegationDecision DelegationPolicy DelegationRequest EncryptionOracle
+        RestrictedAdministration SPNList ServerAuth
+    """,
+    "errors": """
+        AccessDenied AuthenticationError CertificateError CredSSPError HandshakeAborted HandshakeTimeout LimitExceeded
+        LocalProtocolError NegotiationFailure PeerClosed PolicyError PublicKeyMismatch RemoteProtocolError TLSError
+    """,
+    "events": """
+        Admit AskOracle Authorize Buffer ChooseCertificate Delegate Event HandshakeInfo JudgeCertificate
+        LookupCredential Route SecurityContext State StepMechanism StepResult
+    """,
+    "hooks": """
+        AcceptHook Admission AdmitHook AuthorizeHook CredentialRequest Identity LookupHook NTLMExchange Principal
+    """,
+    "policy": """
+        EncryptionOracle FALL_BACK FIRST_SAFE_VERSION MechanismChoice NEWEST_VERSION OLDEST_VERSION Policy
+    """,
+    "rdp": """
+        ConnectionConfirm ConnectionRequest ExactReader FailureCode Protocols RDP RDPAcceptor RDPInitiator RDPRoute
+        RequestFlags ResponseFlags RouteAnswer RouteHook RouteRequest missing_bytes read_pdu rewrite_requested_protocols
+        rewrite_selected_protocol
+    """,
+    "status": "LOGON_STATUS NTSTATUS OpenEnum SecurityStatus Stage failure_status",
+    "tls": """
+        BIOPair RecordSizes TLSSession client_context client_context_from_pem self_signed server_context
+        server_context_from_pem sni_contexts subject_public_key
+    """,
+    "trust": "Judgement OptionNames Trust Verdict pin_of",
+    "wire": """
+        KerbTicketLogon SecretBytes SecretText TSCredentials TSCspDataDetail TSPasswordCreds TSRemoteGuardCreds
+        TSRemoteGuardPackageCred TSRequest TSSmartCardCreds UnicodeString
+    """,
+}
+"""The names of each public module but `acredssp.sspi`, which tests/sspi/test_names.py holds against Microsoft's."""
+
+PUBLIC = ["acredssp", "acredssp.sspi", *(f"acredssp.{name}" for name in MODULES)]
+
+MADE_BY_THE_PACKAGE = {"CredSSPServer", "RDPAcceptor", "RDPInitiator", "SecureTransport", "SecurityContext"}
+"""Classes that no program makes by itself: what their constructors take is no promise."""
 
 
-def test_the_public_names():
-    assert sorted(acredssp.__all__) == sorted(NAMES)
-    assert all(hasattr(acredssp, name) for name in NAMES)
+def imported(name):
+    return importlib.import_module(name)
 
-    assert inspect.getdoc(acredssp.rdp)
+
+@pytest.mark.parametrize(("name", "names"), MODULES.items())
+def test_the_names_of_a_module(name, names):
+    assert sorted(imported(f"acredssp.{name}").__all__) == sorted(names.split())
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_module_says_what_it_is_for_and_has_what_it_promises(name):
+    module = imported(name)
+    assert inspect.getdoc(module)
+    assert all(hasattr(module, each) for each in module.__all__)
+    assert len(set(module.__all__)) == len(module.__all__)
 
 
 @pytest.mark.interpreted_only("mypyc keeps no docstring")
-def test_every_public_class_and_function_says_what_it_is():
-    for name in NAMES:
-        value = getattr(acredssp, name)
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_class_and_function_says_what_it_is(name):
+    for each in imported(name).__all__:
+        value = getattr(imported(name), each)
         if inspect.isclass(value) or inspect.isfunction(value):
-            assert inspect.getdoc(value), name
+            assert inspect.getdoc(value), each
 
 
 def test_typing_information_is_shipped():
-    assert pathlib.Path(inspect.getfile(acredssp)).with_name("py.typed").exists()
+    assert (PACKAGE / "py.typed").exists()
 
 
-MODULES = (acredssp, acredssp.rdp, acredssp.sspi)
+# --- what signatures name ---
+
+
+@functools.cache
+def tree(module):
+    """Read the source, since values that were evaluated have forgotten the names of their aliases."""
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8"))
+
+
+@functools.cache
+def definitions():
+    """{identity of a class, function or type alias of the package: (module, its source)}."""
+    found = {}
+    for module in [name for name in sys.modules if name.split(".")[0] == "acredssp"]:
+        for node in tree(module).body:
+            match node:
+                case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                    name = node.name
+                case ast.AnnAssign(target=ast.Name(id=name), annotation=ast.Name(id="TypeAlias")):
+                    pass
+                case _:
+                    continue
+            found[id(getattr(sys.modules[module], name))] = module, node
+    return found
+
+
+def is_member(name):
+    return not name.startswith("_") or name.startswith("__")
+
+
+def signature(node):
+    """The expressions that say what a class, function or type alias takes, gives and is made of."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            a = node.args
+            taken = [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]
+            yield from (each.annotation for each in taken if each is not None)
+            yield node.returns
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Attribute):
+                    yield inner.annotation if is_member(inner.target.attr) else None
+        case ast.ClassDef():
+            yield from (base.value if isinstance(base, ast.Subscript) else base for base in node.bases)
+            for inner in node.body:
+                match inner:
+                    case ast.AnnAssign(target=ast.Name(id=name)) if is_member(name):
+                        yield inner.annotation
+                    case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) if is_member(name):
+                        yield from () if name == "__init__" and node.name in MADE_BY_THE_PACKAGE else signature(inner)
+        case ast.AnnAssign():
+            yield node.value
+
+
+def named(expression, module):
+    """(name, identity) of each thing that an expression of a module names, in strings too."""
+    for node in ast.walk(expression):
+        match node:
+            case ast.Constant(value=str() as text):
+                try:
+                    yield from named(ast.parse(text, mode="eval"), module)
+                except SyntaxError:
+                    continue  # a word of a Literal
+            case ast.Name() | ast.Attribute():
+                name = ast.unparse(node)
+                try:
+                    yield name, id(functools.reduce(getattr, name.split("."), sys.modules[module]))
+                except AttributeError:
+                    continue  # a built-in one, or what is imported for type checkers alone
+
+
+def not_public(public):
+    """{name: who names it} of what the signatures of the public things name and what is not public itself."""
+    found, waiting, seen = {}, dict(public), set()
+    while waiting:
+        thing, place = waiting.popitem()
+        if thing in seen or thing not in definitions():
+            continue
+        seen.add(thing)
+        module, node = definitions()[thing]
+        for expression in filter(None, signature(node)):
+            for name, other in named(expression, module):
+                if name.startswith("_"):
+                    waiting[other] = place  # a private base: its members are the public class's
+                elif other in definitions() and other not in public:
+                    found[name] = place
+    return found
+
+
+def identities(modules):
+    return {id(getattr(imported(module), name)): name for module in modules for name in imported(module).__all__}
+
+
+def test_what_a_public_signature_names_is_public():
+    assert not_public(identities(PUBLIC)) == {}
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "by", "where"),
+    [
+        ("aio", "AcceptHook", "create_server", "an alias that a parameter has"),
+        ("aio", "TSCredentials", "SecureTransport", "the result of a method"),
+        ("config", "AdmitHook", "ServerConfig", "an alias that a field has"),
+        ("errors", "Stage", "CredSSPError", "an attribute that the constructor sets"),
+        ("hooks", "LookupAnswer", "LookupHook", "a string in an alias"),
+        ("rdp", "OpenEnum", "FailureCode", "a base"),
+        ("rdp", "Buffer", "RDPAcceptor", "a member of a private base"),
+    ],
+)
+def test_what_is_named_and_not_public_is_seen(module, name, by, where):
+    assert not_public(identities([f"acredssp.{module}"])).get(name) == by, where
+
+
+# --- what help() shows ---
 
 
 def public_classes():
     """Every class that a public module gives away, once."""
-    named = (getattr(module, name) for module in MODULES for name in module.__all__)
+    named = (getattr(imported(module), name) for module in PUBLIC for name in imported(module).__all__)
     return sorted({each for each in named if inspect.isclass(each)}, key=lambda each: each.__name__)
 
 

@@ -1,1 +1,53 @@
-"""The asyncio face: the only package that imports asyncio, beside the applications above it."""
+"""The asyncio face: the functions that connect, serve, upgrade and relay, and the types of what they take and return.
+
+The functions are those of `acredssp` itself. This package is the only one that imports asyncio, beside the
+applications above it.
+"""
+
+from acredssp.aio.failures import FailureLimit
+from acredssp.aio.relaying import RelayEnd, RelayResult, Streams, relay
+from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport
+from acredssp.aio.server import CredSSPServer, ProtocolFactory
+from acredssp.aio.sources import source_of
+from acredssp.aio.streams import (
+    ClientConnected,
+    ConnectOptions,
+    ListenOptions,
+    create_connection,
+    create_server,
+    open_connection,
+    start_credssp,
+    start_credssp_streams,
+    start_server,
+    take_credentials,
+)
+from acredssp.aio.transport import SecureTransport
+from acredssp.aio.winbind import WinbindOracle
+from acredssp.logs import connection_id
+
+__all__ = [
+    "ClientConnected",
+    "ConnectOptions",
+    "CredSSPServer",
+    "FailureLimit",
+    "HandshakeHook",
+    "HandshakeOutcome",
+    "HandshakeReport",
+    "ListenOptions",
+    "ProtocolFactory",
+    "RelayEnd",
+    "RelayResult",
+    "SecureTransport",
+    "Streams",
+    "WinbindOracle",
+    "connection_id",
+    "create_connection",
+    "create_server",
+    "open_connection",
+    "relay",
+    "source_of",
+    "start_credssp",
+    "start_credssp_streams",
+    "start_server",
+    "take_credentials",
+]

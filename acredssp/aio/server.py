@@ -172,7 +172,7 @@ class CredSSPServer(asyncio.AbstractServer):
 
     # --- connections ---
 
-    def new_connection(self) -> CredSSPProtocol:
+    def new_connection(self) -> asyncio.BaseProtocol:
         """Make the protocol of a connection that the loop accepts by itself."""
         return CredSSPProtocol(self._accepted_by_the_loop, self._lost)
 

@@ -29,6 +29,7 @@ from acredssp.status import Stage
 from acredssp.wire.ts_credentials import TSCredentials
 
 __all__ = [
+    "ClientConnected",
     "ConnectOptions",
     "ListenOptions",
     "create_connection",
@@ -53,7 +54,18 @@ ClientConnected: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWrite
 
 
 class ConnectOptions(TypedDict, total=False):
-    """Arguments that are passed on to `loop.create_connection`; asyncio's documentation explains them."""
+    """Arguments that are passed on to `loop.create_connection`; asyncio's documentation explains them.
+
+    Attributes:
+        sock: A connected socket, in place of host and port.
+        family: The address family, for name resolution.
+        proto: The protocol number, for name resolution.
+        flags: The flags of `getaddrinfo`.
+        local_addr: The host and port to connect from.
+        happy_eyeballs_delay: Seconds until the next address is tried beside the first one (RFC 8305).
+        interleave: How many addresses of the first family come first.
+        all_errors: Whether the errors of all addresses are raised, as an ExceptionGroup.
+    """
 
     sock: socket.socket
     family: int
@@ -66,7 +78,16 @@ class ConnectOptions(TypedDict, total=False):
 
 
 class ListenOptions(TypedDict, total=False):
-    """Arguments that are passed on to `loop.create_server`; asyncio's documentation explains them."""
+    """Arguments that are passed on to `loop.create_server`; asyncio's documentation explains them.
+
+    Attributes:
+        sock: A bound socket, in place of host and port.
+        family: The address family to listen on.
+        flags: The flags of `getaddrinfo`.
+        reuse_address: Whether a port may be taken whose last connections the kernel still remembers.
+        reuse_port: Whether several sockets may listen on the port.
+        start_serving: Whether connections are accepted at once; True unless it is given.
+    """
 
     sock: socket.socket
     family: int

@@ -27,12 +27,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Self, TypeAlias, cast
 
 from acredssp.aio import offload
-from acredssp.credentials import Deny, Oracle, logon_name
+from acredssp.credentials import Deny, Oracle
 from acredssp.errors import CredSSPError
 from acredssp.logs import get_logger
 from acredssp.mechanisms.base import NTLMExchange
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.mechanisms.ntlm.messages import AvId, ChallengeMessage, Flags, NegotiateMessage, decode_av_pairs
+from acredssp.names import logon_name
 from acredssp.status import NTSTATUS
 
 __all__ = ["WinbindOracle", "check_winbindd", "machine_identity"]

@@ -1,1 +1,9 @@
-"""What goes around a CredSSP handshake on the wire, without I/O."""
+"""What goes around a CredSSP handshake on the wire, without I/O: the contract, for carriages of your own.
+
+A carriage is what the argument `carriage=` takes: `TLS()` of this package, `RDP()` of `acredssp.rdp`, or any object
+with the methods of `Carriage`. docs/contributing.md says how to write one.
+"""
+
+from acredssp.carriage.base import TLS, Carriage, NewContext, Sequence
+
+__all__ = ["TLS", "Carriage", "NewContext", "Sequence"]

@@ -44,7 +44,7 @@ from acredssp.wire.x224 import (
     ResponseFlags,
 )
 
-__all__ = ["RDP", "RDPAcceptor", "RDPInitiator", "RDPRoute", "RouteHook", "RouteRequest", "State"]
+__all__ = ["RDP", "RDPAcceptor", "RDPInitiator", "RDPRoute", "RouteAnswer", "RouteHook", "RouteRequest", "State"]
 
 _MAX_COOKIE: Final = 9
 """Characters of the user name that mstsc puts into the cookie."""
@@ -206,17 +206,22 @@ class RDP:
 
 
 class _RDPSequence(ABC):
-    """What both sides share. See `SecurityContext` for what the methods promise."""
+    """What both sides share. See `SecurityContext` for what the methods promise.
+
+    Attributes:
+        context: The CredSSP context inside.
+        state: The phase of the sequence.
+        request: The client's Connection Request, once it was sent or received.
+        confirm: The server's Connection Confirm, once it was sent or received.
+        chosen: Server: the configuration that `route` chose; None for the listener's.
+    """
 
     def __init__(self, carriage: RDP, context: SecurityContext) -> None:
         self.context = context
         self.state = State.NEGOTIATION
         self.request: ConnectionRequest | None = None
-        """The client's Connection Request, once sent or received."""
         self.confirm: ConnectionConfirm | None = None
-        """The server's Connection Confirm, once sent or received."""
         self.chosen: ServerConfig | None = None
-        """Server: the configuration that `route` chose; None for the listener's."""
         self._carriage = carriage
         self._error: CredSSPError | None = None
         self._refusal = b""

@@ -54,16 +54,19 @@ _STATUS: Final = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class OptionNames:
-    """What the options that a hint recommends are called where the reader of the hint sets them."""
+    """The names of the options that a hint recommends, in the words of the program that shows the hint.
+
+    Attributes:
+        name: The option for the server's name in its certificate.
+        authority: The option for a trusted authority.
+        pin: The option for a pinned key.
+        weak: The switch that accepts weak certificates.
+    """
 
     name: str = "--server-name, server_hostname"
-    """The name that the server is asked for by."""
     authority: str = "--ca, Trust.from_file"
-    """A trusted authority."""
     pin: str = "--pin, Trust.pinned"
-    """A pinned key."""
     weak: str = "--dangerous-allow-weak-certificates, Trust(dangerous_allow_weak_certificates=True)"
-    """The switch that lets weak certificates in."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -49,9 +49,10 @@ from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError, reason_o
 from acredssp.cli.report import LoginReport, to_json
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.context import Buffer, HandshakeInfo, SecurityContext, StepResult
-from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, RemoteGuard, TicketCache, logon_name
+from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, RemoteGuard, TicketCache
 from acredssp.delegation import DelegatedKind
 from acredssp.errors import CredSSPError, HandshakeTimeout, PolicyError
+from acredssp.names import logon_name
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
 from acredssp.status import Stage
 from acredssp.trust import Trust

@@ -106,6 +106,12 @@ class BIOPair:
 
     Between two calls of a session both BIOs are empty: what OpenSSL did not take is taken back, what it made is taken
     out. So the pair belongs to whoever is being called, and costs its memory once for all of them.
+
+    Attributes:
+        incoming: The BIO that OpenSSL reads ciphertext from.
+        outgoing: The BIO that OpenSSL writes ciphertext to.
+        users: Sessions in the middle of a call. There is more than one where a callback of TLS uses another session.
+            Where there is none the BIOs are empty, and need not be asked: that takes 400 instructions each time.
     """
 
     __slots__ = ("incoming", "outgoing", "users")
@@ -114,8 +120,6 @@ class BIOPair:
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         self.users = 0
-        """Sessions in the middle of a call: more than one where a callback of TLS's uses another one. While there is
-        none the BIOs are empty, and need not be asked: that takes 400 instructions each time."""
 
 
 class TLSSession:
@@ -127,6 +131,13 @@ class TLSSession:
         server_hostname: Client: the name for SNI, None for none. An IP address is no SNI name (RFC 6066 section 3).
         session: Client: a session of the same context to resume, None for a new one.
         bios: A pair that other sessions use too, all of them called by one thread; None for one of its own.
+
+    Attributes:
+        certificate_request: Client: the authorities (names in DER) whose certificates the server takes, while TLS waits
+            for a certificate; None while it does not.
+        alert: The encrypted alert that we sent, as level and description (RFC 8446 6). OpenSSL tells neither, so this is
+            empty where the error does not tell the alert. It is empty too for an alert in clear, which can be read.
+        peer_closed: Whether the peer's close_notify has been read.
     """
 
     __slots__ = (
@@ -159,13 +170,9 @@ class TLSSession:
         self._output = b""
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname, session)
         self.certificate_request: tuple[bytes, ...] | None = None
-        """Client: the authorities (names in DER) that the server wants a certificate of, while TLS waits for one."""
         self._close_sent = False
         self.alert = b""
-        """The encrypted alert that we sent, as level and description (RFC 8446 6). OpenSSL tells neither: empty for
-        those that cannot be told from the error, and for those in clear, which can be read."""
         self.peer_closed = False
-        """Whether the peer's close_notify has been read."""
 
     # --- ciphertext ---
 

@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
-from acredssp.credentials import Account, Oracle, logon_name
+from acredssp.credentials import Account, Oracle
+from acredssp.names import logon_name
 
 __all__ = ["AskOracle", "LookupCredential", "Mechanism", "NTLMExchange", "Principal", "Progress", "StepMechanism"]
 

@@ -17,7 +17,7 @@ of packages, and every status as `SEC_E_OK`.
 
 from acredssp.sspi.attributes import QueryContextAttributes
 from acredssp.sspi.bridges import secure_streams, secure_transport
-from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
+from acredssp.sspi.buffers import Memory, SecBuffer, SecBufferDesc
 from acredssp.sspi.constants import *  # noqa: F403 - nearly 300 constants of the SDK's headers, and nothing else
 from acredssp.sspi.credentials import (
     AcquireCredentialsHandle,
@@ -49,11 +49,11 @@ from acredssp.sspi.flags import (
     SP_PROT,
 )
 from acredssp.sspi.handles import ContextAttributes, CredHandle, CtxtHandle, TimeStamp
-from acredssp.sspi.kerb import KERB_CERTIFICATE_LOGON, KERB_INTERACTIVE_LOGON, unpack_credentials
+from acredssp.sspi.kerb import KERB_CERTIFICATE_LOGON, KERB_INTERACTIVE_LOGON, PackedLogon, unpack_credentials
 from acredssp.sspi.lifetime import ApplyControlToken, DeleteSecurityContext
 from acredssp.sspi.macros import FAILED, SEC_SUCCESS, SUCCEEDED, SecInvalidateHandle, SecIsValidHandle
 from acredssp.sspi.messages import DecryptMessage, EncryptMessage
-from acredssp.sspi.packages import EnumerateSecurityPackages, FreeContextBuffer, QuerySecurityPackageInfo
+from acredssp.sspi.packages import ContextBuffer, EnumerateSecurityPackages, FreeContextBuffer, QuerySecurityPackageInfo
 from acredssp.sspi.sspi_context import SSPIContext
 from acredssp.sspi.statuses import *  # noqa: F403 - the names of SecurityStatus, and nothing else
 from acredssp.sspi.steps import AcceptSecurityContext, InitializeSecurityContext
@@ -70,7 +70,9 @@ from acredssp.sspi.structures import (
     SEC_WINNT_AUTH_IDENTITY_EX2,
     TLS_PARAMETERS,
     ULONG,
+    AuthIdentity,
     CertContext,
+    SchannelCred,
     SecPkgContext_AccessToken,
     SecPkgContext_Bindings,
     SecPkgContext_ClientCreds,
@@ -90,6 +92,7 @@ from acredssp.sspi.structures import (
     SecPkgContext_SubjectAttributes,
     SecPkgCredentials_Names,
     SecPkgInfo,
+    SpnegoCred,
 )
 from acredssp.sspi.unsupported import (
     AddCredentials,
@@ -543,11 +546,13 @@ __all__ = [
     "AddCredentialsW",
     "ApplyControlToken",
     "AuthData",
+    "AuthIdentity",
     "CertContext",
     "ChangeAccountPassword",
     "ChangeAccountPasswordW",
     "CompleteAuthToken",
     "ContextAttributes",
+    "ContextBuffer",
     "CredHandle",
     "CredsspCertificateCreds",
     "CredsspCredEx",
@@ -570,6 +575,8 @@ __all__ = [
     "InitializeSecurityContext",
     "InitializeSecurityContextW",
     "MakeSignature",
+    "Memory",
+    "PackedLogon",
     "QueryContextAttributes",
     "QueryContextAttributesW",
     "QueryCredentialsAttributes",
@@ -579,6 +586,7 @@ __all__ = [
     "QuerySecurityPackageInfoW",
     "RevertSecurityContext",
     "SSPIContext",
+    "SchannelCred",
     "SecBuffer",
     "SecBufferDesc",
     "SecInvalidateHandle",
@@ -613,6 +621,7 @@ __all__ = [
     "SetContextAttributesW",
     "SetCredentialsAttributes",
     "SetCredentialsAttributesW",
+    "SpnegoCred",
     "TimeStamp",
     "VerifySignature",
     "establish",

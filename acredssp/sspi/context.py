@@ -22,9 +22,10 @@ from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext, StepResult
 from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertificate
 from acredssp.core.states import State
-from acredssp.credentials import DelegatedKind, logon_name
+from acredssp.credentials import DelegatedKind
 from acredssp.delegation import ServerAuth
 from acredssp.errors import CredSSPError
+from acredssp.names import logon_name
 from acredssp.sspi.arguments import refusal
 from acredssp.sspi.flags import ASC_REQ, ASC_RET, ISC_REQ, ISC_RET
 from acredssp.sspi.handles import ContextState, CredentialState, TimeStamp

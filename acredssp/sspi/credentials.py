@@ -19,9 +19,8 @@ import threading
 from acredssp.aio import offload
 from acredssp.config import ClientConfig
 from acredssp.core.client_certificate import watch_certificate_requests
-from acredssp.credentials import logon_name
 from acredssp.errors import CredSSPError
-from acredssp.names import upper
+from acredssp.names import logon_name, upper
 from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.auth_data import AuthData, expect_auth_data, read_auth_data
 from acredssp.sspi.constants import CREDSSP_NAME, TS_SSP_NAME

@@ -1,5 +1,34 @@
 """Bytes to frozen values and back: no state, no I/O, no policy.
 
-Whatever a peer sends, a decoder answers with a value or raises a `RemoteProtocolError` that names field and
-offset.
+The names of this package are the structures of [MS-CSSP] that applications meet: what a client delegates, the secrets
+inside, and TSRequest. Whatever a peer sends, a decoder answers with a value or raises a `RemoteProtocolError` that
+names field and offset.
 """
+
+from acredssp.secret import SecretBytes
+from acredssp.wire.ticket_logon import KerbTicketLogon
+from acredssp.wire.ts_credentials import (
+    SecretText,
+    TSCredentials,
+    TSCspDataDetail,
+    TSPasswordCreds,
+    TSRemoteGuardCreds,
+    TSRemoteGuardPackageCred,
+    TSSmartCardCreds,
+    UnicodeString,
+)
+from acredssp.wire.ts_request import TSRequest
+
+__all__ = [
+    "KerbTicketLogon",
+    "SecretBytes",
+    "SecretText",
+    "TSCredentials",
+    "TSCspDataDetail",
+    "TSPasswordCreds",
+    "TSRemoteGuardCreds",
+    "TSRemoteGuardPackageCred",
+    "TSRequest",
+    "TSSmartCardCreds",
+    "UnicodeString",
+]

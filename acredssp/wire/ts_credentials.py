@@ -68,12 +68,14 @@ class UnicodeString(str):
 
     Args:
         value: The text, or the bytes of the wire.
+
+    Attributes:
+        wire: The bytes as they came, or as they will go.
     """
 
     __slots__ = ("wire",)
 
     wire: bytes
-    """The bytes as they came, or as they will go."""
 
     def __new__(cls, value: str | bytes | bytearray = b"") -> Self:
         """From text or from the bytes of the wire."""

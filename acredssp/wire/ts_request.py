@@ -52,22 +52,24 @@ class TSRequest:
     """One CredSSP message. None is an absent field.
 
     A value all the same: not frozen, since that would treble the price of making one, and a logon makes ten.
+
+    Attributes:
+        version: The sender's own newest version. A decoded one may be any 32-bit number: the engine takes 96 as its own
+            and refuses 0 and 1.
+        nego_token: The mechanism's token. An acceptor that waits for more may send `negoTokens` without elements, or with
+            an empty one. Both are decoded to an empty token, which means no token: test the truth of this value.
+        auth_info: The sealed TSCredentials.
+        pub_key_auth: The sealed binding value: the key itself in versions 2 to 4, its hash from version 5.
+        error_code: An NTSTATUS as an unsigned 32-bit number.
+        client_nonce: 32 bytes.
     """
 
     version: int
-    """The sender's own newest version. A decoded one may be any 32-bit number: the engine takes 96 as its own
-    and refuses 0 and 1."""
     nego_token: bytes | None = None
-    """The mechanism's token. Empty means no token, as `negoTokens` without elements or with an empty one do
-    (an acceptor that waits for more may send that): so test its truth, not its presence."""
     auth_info: bytes | None = None
-    """The sealed TSCredentials."""
     pub_key_auth: bytes | None = None
-    """The sealed binding value: the key itself in versions 2 to 4, its hash from version 5."""
     error_code: int | None = None
-    """An NTSTATUS as an unsigned 32-bit number."""
     client_nonce: bytes | None = None
-    """32 bytes."""
 
     def __repr__(self) -> str:
         """Version, error and the lengths of the rest: the contents are secret, or useless to a reader."""

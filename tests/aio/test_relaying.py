@@ -6,7 +6,7 @@ import socket
 import pytest
 from support.endpoints import CERTIFICATE, KEY, Recorder, client_config, server_config, turns, until
 
-from acredssp.aio.relay import RelayEnd, RelayResult, relay
+from acredssp.aio.relaying import RelayEnd, RelayResult, relay
 from acredssp.aio.streams import start_credssp, start_credssp_streams
 from acredssp.errors import PeerClosed
 from acredssp.policy import Policy

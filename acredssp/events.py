@@ -1,0 +1,39 @@
+"""The engine without I/O, for a loop of your own: contexts, their results, and the events that they stop at.
+
+`ClientConfig.new_context()` and `ServerConfig.new_context()` make a `SecurityContext`. Each call of its `step()` or
+`resume()` returns a `StepResult`, whose `event` is a question that the program answers. docs/sansio.md goes through it
+in steps. Programs on asyncio need nothing of this module: the functions of `acredssp` answer the events.
+"""
+
+from acredssp.core.context import Buffer, HandshakeInfo, SecurityContext, StepResult
+from acredssp.core.events import (
+    Admit,
+    AskOracle,
+    Authorize,
+    ChooseCertificate,
+    Delegate,
+    Event,
+    JudgeCertificate,
+    LookupCredential,
+    Route,
+    StepMechanism,
+)
+from acredssp.core.states import State
+
+__all__ = [
+    "Admit",
+    "AskOracle",
+    "Authorize",
+    "Buffer",
+    "ChooseCertificate",
+    "Delegate",
+    "Event",
+    "HandshakeInfo",
+    "JudgeCertificate",
+    "LookupCredential",
+    "Route",
+    "SecurityContext",
+    "State",
+    "StepMechanism",
+    "StepResult",
+]
