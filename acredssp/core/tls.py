@@ -135,8 +135,8 @@ class TLSSession:
     Attributes:
         certificate_request: Client: the authorities (names in DER) whose certificates the server takes, while TLS waits
             for a certificate; None while it does not.
-        alert: The encrypted alert that we sent, as level and description (RFC 8446 6). OpenSSL tells neither, so this is
-            empty where the error does not tell the alert. It is empty too for an alert in clear, which can be read.
+        alert: The encrypted alert that we sent, as level and description (RFC 8446 6). OpenSSL tells neither, so
+            this is empty where the error does not tell the alert. An alert in clear, which can be read, is not here.
         peer_closed: Whether the peer's close_notify has been read.
     """
 

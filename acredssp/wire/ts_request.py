@@ -56,8 +56,8 @@ class TSRequest:
     Attributes:
         version: The sender's own newest version. A decoded one may be any 32-bit number: the engine takes 96 as its own
             and refuses 0 and 1.
-        nego_token: The mechanism's token. An acceptor that waits for more may send `negoTokens` without elements, or with
-            an empty one. Both are decoded to an empty token, which means no token: test the truth of this value.
+        nego_token: The mechanism's token. An acceptor that waits for more may send `negoTokens` without elements, or
+            with an empty one. Both are decoded to an empty token, which means no token: test the truth of this value.
         auth_info: The sealed TSCredentials.
         pub_key_auth: The sealed binding value: the key itself in versions 2 to 4, its hash from version 5.
         error_code: An NTSTATUS as an unsigned 32-bit number.
