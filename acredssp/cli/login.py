@@ -12,9 +12,8 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from acredssp.aio.handshake import Handshake, Names
-from acredssp.aio.protocol import CredSSPProtocol
-from acredssp.aio.transport import SecureTransport, start_application
+from acredssp.aio.streams import create_connection
+from acredssp.aio.transport import SecureTransport
 from acredssp.arguments import expect_host_name, expect_service_name
 from acredssp.carriage.base import TLS, Carriage, NewContext, Sequence
 from acredssp.carriage.rdp import RDP
@@ -65,6 +64,8 @@ _logger = logging.getLogger("acredssp.login")
 
 _CLOSE_GRACE = 1.0
 """Seconds that a server gets to take our close_notify; nothing depends on it."""
+_LEAST_TIME = 0.001
+"""Seconds for a handshake whose time ended just as the connection was made: it must be above 0."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +91,17 @@ class _Watched:
         self._context: SecurityContext | None = None
 
     def initiator(self, context: SecurityContext) -> Sequence:
-        self._context = context
         sequence = self._carriage.initiator(context)
+        self._context = context
         return cast("Sequence", _Told(sequence)) if _logger.isEnabledFor(logging.DEBUG) else sequence
 
     def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> Sequence:  # noqa: ARG002
         raise AssertionError("login is a client")
+
+    @property
+    def begun(self) -> bool:
+        """Whether a handshake has begun."""
+        return self._context is not None
 
     @property
     def info(self) -> HandshakeInfo | None:
@@ -141,40 +147,49 @@ async def log_on(login: Login) -> tuple[LoginReport, CredSSPError | None]:
     started = time.perf_counter()
     carriage = _Watched(login.carriage)
     error: CredSSPError | None = None
-    transport: SecureTransport | None = None
+    connection: tuple[SecureTransport, Nobody] | None = None
     try:
-        connection = await _connect(login)
+        sock = await _connect(login)
         left = login.timeout - (time.perf_counter() - started)
-        transport = await _handshake(connection, login, carriage, left)
+        connection = await _handshake(sock, login, carriage, max(left, _LEAST_TIME))
     except CredSSPError as failure:
         error = failure
     elapsed = time.perf_counter() - started
-    if transport is not None:
-        await _close(transport)
+    if connection is not None:
+        await _close(*connection)
     _logger.debug("%s after %.1f ms", "failed" if error else "logged on", elapsed * 1000)
     return LoginReport.of(error, carriage.info, elapsed), error
 
 
-async def _handshake(connection: CredSSPProtocol, login: Login, carriage: Carriage, left: float) -> SecureTransport:
-    names = Names(None, login.server_hostname, login.spn)
+async def _handshake(
+    sock: socket.socket, login: Login, carriage: _Watched, left: float
+) -> tuple[SecureTransport, Nobody]:
     try:
-        handshake = Handshake(connection, login.config, carriage, names=names, timeout=left)
-    except BaseException:  # the handshake could not even begin
-        connection.abort()
+        return await create_connection(
+            Nobody,
+            sock=sock,
+            config=login.config,
+            carriage=carriage,
+            server_hostname=login.server_hostname,
+            spn=login.spn,
+            handshake_timeout=left,
+        )
+    except BaseException:
+        if not carriage.begun:  # nobody has taken the socket over
+            sock.close()
         raise
-    return await handshake.run()
 
 
-async def _connect(login: Login) -> CredSSPProtocol:
+async def _connect(login: Login) -> socket.socket:
     """Make the TCP connection; whatever is wrong with it is a `CredSSPError` of stage CONNECT.
 
-    The connection keeps what a server says before the handshake begins: an SSH server greets, for one.
+    The socket is not read before the handshake begins, so it keeps what a server says at once: an SSH server greets.
     """
-    address, loop = login.address, asyncio.get_running_loop()
+    address = login.address
     _logger.debug("connecting to %s", address)
     try:
         async with asyncio.timeout(login.timeout):
-            transport, connection = await loop.create_connection(CredSSPProtocol, address.host, address.port)
+            sock = await _connect_to_any(address)
     except TimeoutError:
         raise HandshakeTimeout(f"no connection to {address}", stage=Stage.CONNECT) from None
     except socket.gaierror as error:
@@ -187,12 +202,33 @@ async def _connect(login: Login) -> CredSSPProtocol:
             stage=Stage.CONNECT,
             hint="check that a server listens at this address",
         ) from None
-    _logger.debug("connected to %s", transport.get_extra_info("peername"))
-    return connection
+    _logger.debug("connected to %s", sock.getpeername())
+    return sock
 
 
-async def _close(transport: SecureTransport) -> None:
-    protocol = start_application(transport, Nobody)
+async def _connect_to_any(address: Address) -> socket.socket:
+    """Try the addresses of a name in turn, as asyncio's functions do; raise the first one's error if all fail."""
+    loop, errors = asyncio.get_running_loop(), []
+    for family, kind, protocol, _, numeric in await loop.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM
+    ):
+        sock = None
+        try:
+            sock = socket.socket(family, kind, protocol)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, numeric)
+        except BaseException as error:
+            if sock is not None:
+                sock.close()
+            if not isinstance(error, OSError):
+                raise
+            errors.append(error)
+        else:
+            return sock
+    raise errors[0]
+
+
+async def _close(transport: SecureTransport, protocol: Nobody) -> None:
     transport.close()
     try:
         async with asyncio.timeout(_CLOSE_GRACE):
