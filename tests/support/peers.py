@@ -40,6 +40,7 @@ PACKAGES = {
     "kvno": "krb5-user",
     "freerdp-shadow-cli": "freerdp2-shadow-x11",
     "freerdp-shadow-cli3": "-t bookworm-backports freerdp3-shadow-x11",
+    "haproxy": "haproxy",
     "mkntfs": "ntfs-3g",
     "net": "samba-common-bin",
     "nmap": "nmap",
@@ -82,8 +83,11 @@ def free_port():
 
 def listens(port):
     """Whether a TCP socket listens on the port, without disturbing whoever does by a connection."""
-    listening = f":{port:04X} 00000000:0000 0A"
-    return any(listening in Path(table).read_text(encoding="ascii") for table in ("/proc/net/tcp", "/proc/net/tcp6"))
+    tables = {"/proc/net/tcp": 8, "/proc/net/tcp6": 32}
+    return any(
+        f":{port:04X} {'0' * digits}:0000 0A" in Path(table).read_text(encoding="ascii")
+        for table, digits in tables.items()
+    )
 
 
 def wait_until(condition: Callable[[], object], what):
