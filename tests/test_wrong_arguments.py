@@ -268,6 +268,7 @@ async def test_a_server_that_cannot_be_says_so_before_it_listens(changes, said):
         ({"max_handshakes": 0}, "max_handshakes: expected 1 or more, got 0"),
         ({"max_handshakes": -1}, "max_handshakes: expected 1 or more, got -1"),
         ({"max_handshakes_per_source": 0}, "max_handshakes_per_source: expected 1 or more, got 0"),
+        ({"max_failed_per_second": 0}, "max_failed_per_second: expected 1 or more, got 0"),
         ({"backlog": -1}, "backlog: expected 0 or more, got -1"),
         *[({"handshake_timeout": value}, "handshake_timeout: expected seconds") for value in NO_SECONDS],
     ],

@@ -12,6 +12,7 @@ Who calls: `server`.
 import asyncio
 import errno
 import os
+import select
 import socket
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -19,7 +20,7 @@ from typing import Final
 from acredssp.aio.report import Sparingly
 from acredssp.logs import get_logger
 
-__all__ = ["ACCEPTS_A_TURN", "Listening"]
+__all__ = ["ACCEPTS_A_TURN", "Listening", "has_left"]
 
 _logger = get_logger("acredssp")
 
@@ -120,3 +121,15 @@ class Listening:
         if self._lines.lets(self._loop.time()):
             reason = os.strerror(error.errno).lower() if error.errno else str(error)
             _logger.warning("no connection can be accepted: %s; those that come have to wait", reason)
+
+
+def has_left(connection: socket.socket) -> bool:
+    """Whether the peer of a connection has closed it, even where data before its end is not read yet.
+
+    Only Linux tells; on other systems the answer is False.
+    """
+    if not hasattr(select, "POLLRDHUP"):
+        return False
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))

@@ -5,7 +5,8 @@ told how it ended, and no other connection notices. A connection goes through th
 
 1. The server accepts it (`listening`). Its peer address says which source it belongs to (`sources`). A step that finds
    out the address in another way would belong here.
-2. The server checks the limits (`failures`, `limits`), which costs next to nothing.
+2. The server checks the limits (`failures`, `limits`), which costs next to nothing. A source whose handshakes fail
+   quickly waits here (`pacing`).
 3. The server calls `accept`, which returns the session object of the connection.
 4. The connection gets a transport, and only now the server reads from it. The handshake runs (`handshake`).
 5. The application gets the connection.
@@ -25,7 +26,8 @@ from acredssp.aio.driver import Pending, check_in_time
 from acredssp.aio.failures import FailureLimit, Failures
 from acredssp.aio.handshake import Handshake, aborted, new_connection_id
 from acredssp.aio.limits import Handshakes
-from acredssp.aio.listening import Listening
+from acredssp.aio.listening import Listening, has_left
+from acredssp.aio.pacing import Pacing
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, Sparingly, log_report, outcome_of
 from acredssp.aio.sources import source_of
@@ -58,6 +60,8 @@ class CredSSPServer(asyncio.AbstractServer):
         max_handshakes: The most handshakes at a time; None for no limit.
         max_handshakes_per_source: The most handshakes at a time from one source; None for no limit.
         max_failures: How many wrong passwords a source may send for an account; None for no limit.
+        max_failed_per_second: How many handshakes of a source may fail in a second before its connections wait; None
+            for no limit.
         on_handshake: Called with a report once each handshake has ended.
     """
 
@@ -72,6 +76,7 @@ class CredSSPServer(asyncio.AbstractServer):
         max_handshakes: int | None = None,
         max_handshakes_per_source: int | None = None,
         max_failures: FailureLimit | None = None,
+        max_failed_per_second: int | None = None,
         on_handshake: HandshakeHook | None = None,
     ) -> None:
         self._protocol_factory = protocol_factory
@@ -89,6 +94,7 @@ class CredSSPServer(asyncio.AbstractServer):
         self._handshakes: dict[_Accepted, asyncio.Task[None]] = {}
         self._places = Handshakes(max_handshakes, max_handshakes_per_source)
         self._failures = Failures(max_failures, loop.time, loop.call_at) if max_failures is not None else None
+        self._pacing = Pacing(max_failed_per_second) if max_failed_per_second is not None else None
         self._limited_lines = Sparingly()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -216,6 +222,7 @@ class CredSSPServer(asyncio.AbstractServer):
         """Serve a connection from the accept to the application."""
         CONNECTION_ID.set(accepted.connection_id)
         try:
+            await self._wait_for_its_turn(accepted)
             session = await self._session(accepted)
             protocol = await self._connected(accepted)
         except CredSSPError as error:
@@ -241,6 +248,18 @@ class CredSSPServer(asyncio.AbstractServer):
                 transport.close()
             start_application(transport, self._protocol_factory)
             accepted.established = True
+
+    async def _wait_for_its_turn(self, accepted: "_Accepted") -> None:
+        """Have a connection wait whose source had too many failed handshakes.
+
+        Raises:
+            PeerClosed: The client left meanwhile.
+        """
+        if self._pacing is None or not (wait := self._pacing.wait(accepted.source, accepted.started)):
+            return
+        await asyncio.sleep(min(wait, self._timeout))
+        if isinstance(accepted.connection, socket.socket) and has_left(accepted.connection):
+            raise PeerClosed("the client left while it had to wait", stage=Stage.CONNECT)
 
     async def _session(self, accepted: "_Accepted") -> object:
         """Ask `accept` for the connection's session object.
@@ -312,6 +331,8 @@ class CredSSPServer(asyncio.AbstractServer):
         accepted.told = True
         if self._failures is not None:
             self._failures.note(accepted.source, report)
+        if self._pacing is not None:
+            self._pacing.note(accepted.source, report, self._loop.time())
         if self._on_handshake is not None:
             self._on_handshake(report)
 

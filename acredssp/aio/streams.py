@@ -191,6 +191,7 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
     max_handshakes: int | None = None,
     max_handshakes_per_source: int | None = None,
     max_failures: FailureLimit | None = None,
+    max_failed_per_second: int | None = 20,
     on_handshake: HandshakeHook | None = None,
     backlog: int = _BACKLOG,
     **options: Unpack[ListenOptions],
@@ -212,6 +213,8 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
             limit.
         max_failures: How many wrong passwords a source may send for an account before it has to wait. None for no
             limit.
+        max_failed_per_second: How many handshakes of a source may fail in a second, for whatever reason of the peer's.
+            Above that, its next connections wait up to half a second before they are read. None for no limit.
         on_handshake: Called with a report once each handshake has ended; it must not block.
         backlog: Connections that the kernel keeps while the loop is busy.
         **options: As for `loop.create_server`.
@@ -222,7 +225,11 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
         ValueError: A limit is below 1 (`backlog`: below 0), or a time is no number of seconds above 0; the same.
     """
     _check(config, carriage, handshake_timeout, on_handshake, ServerConfig)
-    for name, most in (("max_handshakes", max_handshakes), ("max_handshakes_per_source", max_handshakes_per_source)):
+    for name, most in (
+        ("max_handshakes", max_handshakes),
+        ("max_handshakes_per_source", max_handshakes_per_source),
+        ("max_failed_per_second", max_failed_per_second),
+    ):
         expect(name, most, int, None)
         if most is not None:
             expect_count(name, most)
@@ -239,6 +246,7 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
         max_handshakes=max_handshakes,
         max_handshakes_per_source=max_handshakes_per_source,
         max_failures=max_failures,
+        max_failed_per_second=max_failed_per_second,
         on_handshake=on_handshake,
     )
     start_serving = options.pop("start_serving", True)
@@ -268,6 +276,7 @@ async def start_server(  # noqa: PLR0913 - asyncio's shape
     max_handshakes: int | None = None,
     max_handshakes_per_source: int | None = None,
     max_failures: FailureLimit | None = None,
+    max_failed_per_second: int | None = 20,
     on_handshake: HandshakeHook | None = None,
     limit: int = _LIMIT,
     backlog: int = _BACKLOG,
@@ -296,6 +305,7 @@ async def start_server(  # noqa: PLR0913 - asyncio's shape
         max_handshakes=max_handshakes,
         max_handshakes_per_source=max_handshakes_per_source,
         max_failures=max_failures,
+        max_failed_per_second=max_failed_per_second,
         on_handshake=on_handshake,
         backlog=backlog,
         **options,

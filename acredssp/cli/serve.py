@@ -150,6 +150,16 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             "closed for as long. 0 for no limit.",
         ),
     ] = "10/10",
+    max_failed: Annotated[
+        int,
+        typer.Option(
+            "--max-failed",
+            min=0,
+            metavar="N",
+            help="When more than N handshakes of a source fail in a second, its next connections wait up to half a "
+            "second; 0 for no limit.",
+        ),
+    ] = 20,
     handshake_timeout: Annotated[float, typer.Option(help="Seconds for one handshake.")] = 30.0,
     log_level: WithLogLevel = LogLevel.WARNING,
     verbose: Verbose = False,
@@ -202,6 +212,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
                 handshakes=max_handshakes or None,
                 per_source=max_per_source or None,
                 failures=arguments.failure_limit(max_failures),
+                failed_per_second=max_failed or None,
                 handshake_timeout=arguments.seconds("--handshake-timeout", handshake_timeout),
             ),
             as_json=as_json,

@@ -44,6 +44,8 @@ class Limits:
     """The most handshakes at a time from one source; None for no limit."""
     failures: FailureLimit | None
     """How many wrong passwords a source may send for an account; None for no limit."""
+    failed_per_second: int | None
+    """How many handshakes of a source may fail in a second before its connections wait; None for no limit."""
     handshake_timeout: float
     """Seconds for one handshake."""
 
@@ -136,6 +138,7 @@ class Service:
             max_handshakes=limits.handshakes,
             max_handshakes_per_source=limits.per_source,
             max_failures=limits.failures,
+            max_failed_per_second=limits.failed_per_second,
             on_handshake=self._on_handshake,
             **options,
         )

@@ -20,6 +20,7 @@ from support.endpoints import (
     until,
 )
 
+from acredssp.aio import pacing
 from acredssp.aio.failures import FailureLimit
 from acredssp.aio.listening import Listening
 from acredssp.aio.protocol import CredSSPProtocol
@@ -308,6 +309,66 @@ async def test_of_those_that_a_limit_turns_away_one_line_a_second_is_told(lab, c
     assert [record.levelno for record in caplog.records] == [logging.INFO] + [logging.DEBUG] * 4
     for writer in writers:
         writer.close()
+
+
+# --- failed handshakes ---
+
+
+async def broken_off(lab, count):
+    """Begin handshakes from 127.0.0.2 and leave."""
+    for number in range(count):
+        _, writer = await asyncio.open_connection(HOST, lab.port, local_addr=("127.0.0.2", 0))
+        writer.write(b"\x16")
+        writer.close()
+        await lab.reported(number + 1)
+
+
+@pytest.fixture
+def waits_for_ever(monkeypatch):
+    monkeypatch.setattr(pacing, "_LONGEST_WAIT", 3600.0)
+
+
+@pytest.mark.usefixtures("waits_for_ever")
+async def test_a_source_whose_handshakes_fail_waits_and_nobody_else_does(lab):
+    lab = await lab(max_failed_per_second=1)
+    await broken_off(lab, 6)
+    reader, writer = await asyncio.open_connection(HOST, lab.port, local_addr=("127.0.0.2", 0))
+    writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+    transport, _ = await lab.connect()
+    assert (await lab.reported(7))[-1].outcome is HandshakeOutcome.SUCCESS
+    assert len(lab.reports) == 7  # nobody has read from the one that waits
+    lab.server.close_clients()
+    report = (await lab.reported(8))[-1]
+    assert report.outcome is HandshakeOutcome.ABORTED
+    with contextlib.suppress(ConnectionResetError):  # what it sent was not read
+        assert await reader.read() == b""
+    writer.close()
+    transport.close()
+
+
+@pytest.mark.usefixtures("waits_for_ever")
+async def test_a_wait_ends_with_the_time_of_the_handshake(lab):
+    lab = await lab(max_failed_per_second=1, handshake_timeout=0.3)
+    await broken_off(lab, 6)
+    _, writer = await asyncio.open_connection(HOST, lab.port, local_addr=("127.0.0.2", 0))
+    report = (await lab.reported(7))[-1]
+    assert report.outcome is HandshakeOutcome.TIMEOUT
+    assert report.elapsed >= 0.3
+    writer.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells that a peer has left before its data is read")
+async def test_one_that_leaves_while_it_waits_costs_nothing_more(lab):
+    def come_and_leave():
+        with socket.create_connection((HOST, lab.port), source_address=("127.0.0.2", 0)) as client:
+            client.sendall(b"\x16")
+
+    lab = await lab(max_failed_per_second=1)
+    await broken_off(lab, 6)
+    await asyncio.to_thread(come_and_leave)
+    report = (await lab.reported(7))[-1]
+    assert (report.outcome, report.info) == (HandshakeOutcome.NO_DATA, None)
+    assert "while it had to wait" in str(report.error)
 
 
 # --- accept ---

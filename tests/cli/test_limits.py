@@ -54,9 +54,15 @@ def test_the_page_has_the_defaults_of_the_command(command):
     status, out, _ = command("serve", "--help")
     assert status == 0
     said = dict(re.findall(r"^\| .*`(--[a-z-]+) [A-Z/]+`.* \| ([0-9/]+) \|$", PAGE, re.MULTILINE))
-    assert set(said) == {"--max-handshakes", "--max-per-source", "--max-failures", "--handshake-timeout"}
+    assert set(said) == {
+        "--max-handshakes",
+        "--max-per-source",
+        "--max-failures",
+        "--max-failed",
+        "--handshake-timeout",
+    }
     for option, default in said.items():
-        of_option = out.partition(option)[2]
+        of_option = out.partition(f"{option} ")[2]
         assert re.search(rf"default:\s+{default}(?:\.0)?[;\]]", of_option[:1200]), option
 
 
