@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_public_api import MODULES
 
 PACKAGE = Path(__file__).parent.parent / "acredssp"
 
@@ -86,6 +87,26 @@ IMPURE_EXCEPTIONS = {
     ("trust", "pathlib"): "the authorities of a file, and of the operating system",
     ("tls_config", "tempfile"): "where there is no memfd, an encrypted file under a one-time password",
 }
+
+FACES = ("cli", "__main__")
+"""Programs on top of the package: they take what any other program may take."""
+
+BEHIND_THE_FACE = {
+    "acredssp.aio.report.Sparingly": "the log's own rate for lines that a stranger causes",
+    "acredssp.aio.report.printable": "names in a log line are cut and escaped as the package's own log lines have them",
+    "acredssp.aio.winbind.check_winbindd": "a server that asks winbind does not start without it",
+    "acredssp.aio.winbind.machine_identity": "the same question as `WinbindOracle.identity`, before there is a loop",
+    "acredssp.arguments.expect_host_name": "a wrong option gets the words that a wrong argument gets",
+    "acredssp.arguments.expect_seconds": "the same",
+    "acredssp.arguments.expect_service_name": "the same",
+    "acredssp.carriage.rdp.State": "the demonstration tells the stages of RDP's own part",
+    "acredssp.mechanisms.kerberos.tickets.keytab_realms": "the realms that `serve` takes tickets of by default",
+    "acredssp.names.escape_principal": "names on the command line are read as the engine reads them",
+    "acredssp.names.logon_name": "the same",
+    "acredssp.names.split_logon_name": "the same, in a users file",
+    "acredssp.names.upper": "the same",
+}
+"""What the faces take that is no public name."""
 
 LAYER_OF = {name: height for height, names in enumerate(LAYERS) for name in names}
 PURE_BELOW = LAYER_OF["aio"]
@@ -287,3 +308,46 @@ def test_a_module_is_entered_by_its_all(module):
 )
 def test_a_name_that_is_taken_past_the_door_is_seen(source, past):
     assert taken_past(source, {"acredssp.a": {"x"}, "acredssp.b": None}) == past
+
+
+def imported_names(source):
+    """The full name of each thing that a module imports, and of what it takes of `acredssp` as an attribute."""
+    for node in ast.walk(parsed(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "acredssp":
+            yield f"acredssp.{node.attr}"
+
+
+PUBLIC_MODULES = {f"acredssp.{name}" for name in MODULES} | {"acredssp", "acredssp.sspi"}
+PUBLIC_NAMES = {f"{module}.{name}" for module in PUBLIC_MODULES for name in DOTTED[module] or ()} | PUBLIC_MODULES
+PUBLIC_NAMES |= {"acredssp.__version__"}
+
+
+def behind_the_face(source):
+    """What a program takes of the package that is no public name; `test_a_module_is_entered_by_its_all` is below it."""
+    names = {name for name in imported_names(source) if name.split(".")[0] == "acredssp"}
+    return {name for name in names - PUBLIC_NAMES if not within(name.removeprefix("acredssp."), FACES)}
+
+
+def test_the_programs_of_the_package_take_public_names():
+    faces = [path for name, path in modules().items() if within(name, FACES)]
+    taken = set().union(*(behind_the_face(path.read_text(encoding="utf-8")) for path in faces))
+    assert taken == set(BEHIND_THE_FACE)
+
+
+@pytest.mark.parametrize(
+    ("source", "taken"),
+    [
+        ("from acredssp import connect", {"acredssp.connect"}),
+        ("from acredssp import Policy, tls\nfrom acredssp.rdp import RDP\nfrom acredssp.cli.app import main", set()),
+        ("from acredssp.aio.streams import create_connection", {"acredssp.aio.streams.create_connection"}),
+        ("def f():\n    import acredssp.core.context", {"acredssp.core.context"}),
+        ("import acredssp\nacredssp.names\nacredssp.Policy", {"acredssp.names"}),
+        ("from acredssp import names", {"acredssp.names"}),
+    ],
+)
+def test_a_name_behind_the_face_is_seen(source, taken):
+    assert behind_the_face(source) == taken

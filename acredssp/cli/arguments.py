@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from getpass import getpass
 from typing import Any, Final
 
-from acredssp.aio.failures import FailureLimit
+from acredssp.aio import FailureLimit
 from acredssp.arguments import expect_seconds
 from acredssp.cli.outcome import UsageError, unreadable
 from acredssp.credentials import AccountSecret, Credential, Keytab, NTHash, Password, TicketCache

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from acredssp import tls_config
+from acredssp import tls
 from acredssp.cli.outcome import UsageError, unreadable
 from acredssp.config import ServerConfig
 from acredssp.credentials import Keytab
@@ -42,7 +42,7 @@ class Certificate:
         elif host in _LOOPBACK:
             names += [name for name in _LOOPBACK if name != host]
         try:
-            return cls(*tls_config.self_signed(names, key_type))
+            return cls(*tls.self_signed(names, key_type))
         except ValueError:
             raise UsageError(f"expected a host name or an ip address, got {host}") from None
 
@@ -66,7 +66,7 @@ class Certificate:
     ) -> ServerConfig:
         """Make a server's configuration with it; raises `UsageError` if OpenSSL does not take chain and key."""
         try:
-            context = tls_config.server_context_from_pem(policy, self.chain, self.key)
+            context = tls.server_context_from_pem(policy, self.chain, self.key)
         except ssl.SSLError as error:
             raise UsageError(f"{self.source}: {_not_taken(error)}") from None
         except (OSError, ValueError) as error:

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from acredssp.carriage.rdp import RDP
 from acredssp.cli import loops, render
 from acredssp.cli.certificate import Certificate
 from acredssp.cli.options import AsJSON
@@ -23,11 +22,12 @@ from acredssp.cli.report import DemoReport, to_json
 from acredssp.cli.storm import HOST, Storm, listening, log_on, log_on_often
 from acredssp.cli.timeline import CLIENT, Timeline, record
 from acredssp.config import ClientConfig, ServerConfig
-from acredssp.core.context import HandshakeInfo
 from acredssp.credentials import Deny, LookupAnswer, Password
 from acredssp.errors import AuthenticationError
+from acredssp.events import HandshakeInfo
 from acredssp.hooks import CredentialRequest
 from acredssp.policy import Policy
+from acredssp.rdp import RDP
 from acredssp.trust import Trust
 
 __all__ = ["demo", "demo_command"]

@@ -9,12 +9,11 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from acredssp.aio import WinbindOracle
 from acredssp.aio.report import printable
-from acredssp.aio.winbind import WinbindOracle
 from acredssp.cli.domains import Domains
 from acredssp.credentials import Account, Deny, LookupAnswer, Oracle
-from acredssp.hooks import Admission, CredentialRequest, Identity
-from acredssp.mechanisms.base import Principal
+from acredssp.hooks import Admission, CredentialRequest, Identity, Principal
 from acredssp.names import upper
 
 __all__ = ["Accounts", "Anybody", "Refused", "TicketHolders", "WinbindUsers"]

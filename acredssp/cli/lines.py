@@ -8,7 +8,8 @@ from time import monotonic
 from rich.console import Console
 from rich.text import Text
 
-from acredssp.aio.report import HandshakeOutcome, HandshakeReport, Sparingly
+from acredssp.aio import HandshakeOutcome, HandshakeReport
+from acredssp.aio.report import Sparingly
 from acredssp.cli.arguments import Address
 from acredssp.cli.line_writer import LineWriter
 from acredssp.cli.output import WholeLines

@@ -12,11 +12,9 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from acredssp.aio.streams import create_connection
-from acredssp.aio.transport import SecureTransport
+from acredssp.aio import SecureTransport, create_connection
 from acredssp.arguments import expect_host_name, expect_service_name
-from acredssp.carriage.base import TLS, Carriage, NewContext, Sequence
-from acredssp.carriage.rdp import RDP
+from acredssp.carriage import TLS, Carriage, NewContext, Sequence
 from acredssp.cli import arguments, render
 from acredssp.cli.arguments import Address, Secret
 from acredssp.cli.keylog import log_keys
@@ -47,12 +45,13 @@ from acredssp.cli.options import (
 from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError, reason_of, unreadable
 from acredssp.cli.report import LoginReport, to_json
 from acredssp.config import ClientConfig, ServerConfig
-from acredssp.core.context import Buffer, HandshakeInfo, SecurityContext, StepResult
 from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, RemoteGuard, TicketCache
 from acredssp.delegation import DelegatedKind
 from acredssp.errors import CredSSPError, HandshakeTimeout, PolicyError
+from acredssp.events import Buffer, HandshakeInfo, SecurityContext, StepResult
 from acredssp.names import logon_name
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
+from acredssp.rdp import RDP
 from acredssp.status import Stage
 from acredssp.trust import Trust
 

@@ -7,11 +7,11 @@ import dataclasses
 import datetime as dt
 import json
 
-from acredssp.aio.report import HandshakeReport
+from acredssp.aio import HandshakeReport
 from acredssp.cli.arguments import Address
 from acredssp.cli.outcome import Result, advice, result_of
-from acredssp.core.context import HandshakeInfo
 from acredssp.errors import CredSSPError
+from acredssp.events import HandshakeInfo
 from acredssp.status import SecurityStatus, Stage
 
 __all__ = ["DemoReport", "LoginReport", "ServeReport", "now", "to_json"]

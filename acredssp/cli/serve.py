@@ -16,9 +16,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from acredssp.aio.winbind import WinbindOracle
-from acredssp.carriage.base import TLS, Carriage
-from acredssp.carriage.rdp import RDP
+from acredssp.aio import WinbindOracle
+from acredssp.carriage import TLS, Carriage
 from acredssp.cli import arguments, loops, render
 from acredssp.cli.arguments import Address
 from acredssp.cli.certificate import Certificate
@@ -58,6 +57,7 @@ from acredssp.credentials import Keytab
 from acredssp.errors import CredSSPError, PolicyError
 from acredssp.mechanisms.kerberos.tickets import keytab_realms
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
+from acredssp.rdp import RDP
 from acredssp.status import Stage
 
 __all__ = ["serve_command"]

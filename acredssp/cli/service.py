@@ -9,23 +9,19 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Final, Unpack
 
-from acredssp.aio.failures import FailureLimit
-from acredssp.aio.report import HandshakeReport
-from acredssp.aio.server import CredSSPServer
-from acredssp.aio.streams import ListenOptions, create_server
-from acredssp.aio.winbind import WinbindOracle, check_winbindd, machine_identity
-from acredssp.carriage.base import TLS, Carriage
+from acredssp.aio import CredSSPServer, FailureLimit, HandshakeReport, ListenOptions, WinbindOracle, create_server
+from acredssp.aio.winbind import check_winbindd, machine_identity
+from acredssp.carriage import TLS, Carriage
 from acredssp.cli.arguments import Address
 from acredssp.cli.certificate import Certificate
 from acredssp.cli.domains import Domains
 from acredssp.cli.door import Accounts, Anybody, Refused, TicketHolders, WinbindUsers
 from acredssp.cli.outcome import UsageError, reason_of
 from acredssp.cli.users import Users
-from acredssp.config import ServerConfig
+from acredssp.config import NTLMIdentity, ServerConfig
 from acredssp.credentials import Keytab
 from acredssp.errors import PolicyError
 from acredssp.hooks import LookupHook
-from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import Policy
 
 __all__ = ["Limits", "Serve", "Service"]

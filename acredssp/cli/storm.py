@@ -8,11 +8,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from acredssp.aio.streams import create_connection, create_server
-from acredssp.carriage.rdp import RDP
+from acredssp.aio import create_connection, create_server
 from acredssp.cli.nobody import Nobody
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.errors import CredSSPError
+from acredssp.rdp import RDP
 
 __all__ = ["HOST", "Storm", "listening", "log_on", "log_on_often"]
 

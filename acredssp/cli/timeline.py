@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from acredssp.carriage.rdp import RDP, RDPAcceptor, RDPInitiator, State
+from acredssp.carriage.rdp import State
 from acredssp.config import ClientConfig, ServerConfig
-from acredssp.core.context import HandshakeInfo, StepResult
-from acredssp.core.events import Admit, Delegate, Event, JudgeCertificate, LookupCredential
+from acredssp.events import Admit, Delegate, Event, HandshakeInfo, JudgeCertificate, LookupCredential, StepResult
 from acredssp.hooks import CredentialRequest
+from acredssp.rdp import RDP, RDPAcceptor, RDPInitiator
 from acredssp.status import SecurityStatus
 
 __all__ = ["CLIENT", "SERVER", "Step", "Timeline", "record"]
