@@ -6,68 +6,44 @@ Most applications need `open_connection` or `start_server`, a `ClientConfig` or 
     reader, writer = await acredssp.open_connection("host", 3389, config=config, carriage=acredssp.RDP())
 
 The engine underneath does no I/O: `config.new_context()` gives a `SecurityContext` for any other loop.
+
+This module has what most programs need. Each public module has all names of its subject:
+
+    acredssp.aio          the asyncio functions, and the types of what they take and return
+    acredssp.carriage     what goes around a handshake: the contract, for carriages of your own
+    acredssp.config       the configurations of both sides
+    acredssp.credentials  what a client logs on with and delegates, and what a lookup answers
+    acredssp.delegation   which servers a client gives its credentials to
+    acredssp.errors       why a handshake failed
+    acredssp.events       the engine without I/O: contexts, step results and events
+    acredssp.hooks        what a server's hooks are asked, and what they answer
+    acredssp.policy       what a handshake may be
+    acredssp.rdp          Remote Desktop: the carriage, routing, and the first PDUs for gateways
+    acredssp.sspi         the SSPI functions by Microsoft's names
+    acredssp.status       SECURITY_STATUS, NTSTATUS, and the stages of a handshake
+    acredssp.tls          TLS contexts and certificates
+    acredssp.trust        which certificates of servers a client accepts
+    acredssp.wire         the structures of MS-CSSP: what was delegated, secrets, TSRequest
+
+Every other module is internal, and may change without notice.
 """
 
-from acredssp.aio.failures import FailureLimit
-from acredssp.aio.relaying import RelayEnd, RelayResult, relay
-from acredssp.aio.report import HandshakeOutcome, HandshakeReport
-from acredssp.aio.server import CredSSPServer
-from acredssp.aio.streams import (
+from acredssp.aio import (
+    FailureLimit,
+    HandshakeReport,
+    connection_id,
     create_connection,
     create_server,
     open_connection,
+    relay,
     start_credssp,
     start_credssp_streams,
     start_server,
     take_credentials,
 )
-from acredssp.aio.transport import SecureTransport
-from acredssp.aio.winbind import WinbindOracle
-from acredssp.carriage.base import TLS, Carriage
-from acredssp.carriage.rdp import RDP, RDPRoute, RouteHook, RouteRequest
+from acredssp.carriage import TLS
 from acredssp.config import ClientConfig, ServerConfig
-from acredssp.core.context import HandshakeInfo, SecurityContext, StepResult
-from acredssp.core.events import (
-    Admit,
-    AskOracle,
-    Authorize,
-    ChooseCertificate,
-    Delegate,
-    Event,
-    JudgeCertificate,
-    LookupCredential,
-    Route,
-    StepMechanism,
-)
-from acredssp.core.record_sizes import RecordSizes
-from acredssp.core.states import State
-from acredssp.credentials import (
-    Account,
-    AccountSecret,
-    Candidates,
-    Credential,
-    Deny,
-    Keytab,
-    LookupAnswer,
-    Nothing,
-    NTHash,
-    Oracle,
-    Password,
-    RemoteGuard,
-    SmartCard,
-    TicketCache,
-)
-from acredssp.delegation import (
-    CredentialClass,
-    DelegatedKind,
-    DelegationDecision,
-    DelegationPolicy,
-    DelegationRequest,
-    EncryptionOracle,
-    RestrictedAdministration,
-    ServerAuth,
-    SPNList,
-)
+from acredssp.credentials import Account, Deny, Keytab, NTHash, Password, TicketCache
 from acredssp.errors import (
     AccessDenied,
     AuthenticationError,
@@ -84,34 +60,14 @@ from acredssp.errors import (
     RemoteProtocolError,
     TLSError,
 )
-from acredssp.hooks import AcceptHook, Admission, AdmitHook, AuthorizeHook, CredentialRequest, Identity, LookupHook
-from acredssp.logs import connection_id
-from acredssp.mechanisms.base import NTLMExchange, Principal
-from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
-from acredssp.policy import MechanismChoice, Policy
-from acredssp.rdp import ConnectionRequest
-from acredssp.secret import SecretBytes
-from acredssp.sni import sni_contexts
-from acredssp.status import NTSTATUS, SecurityStatus, Stage
-from acredssp.tls_config import (
-    client_context,
-    client_context_from_pem,
-    self_signed,
-    server_context,
-    server_context_from_pem,
-)
-from acredssp.trust import Judgement, Trust, Verdict, pin_of
-from acredssp.wire.ticket_logon import KerbTicketLogon
-from acredssp.wire.ts_credentials import (
-    SecretText,
-    TSCredentials,
-    TSCspDataDetail,
-    TSPasswordCreds,
-    TSRemoteGuardCreds,
-    TSRemoteGuardPackageCred,
-    TSSmartCardCreds,
-)
-from acredssp.wire.x509 import subject_public_key
+from acredssp.events import HandshakeInfo
+from acredssp.hooks import Admission, CredentialRequest, Identity
+from acredssp.policy import Policy
+from acredssp.rdp import RDP
+from acredssp.status import NTSTATUS
+from acredssp.tls import self_signed, server_context, server_context_from_pem, sni_contexts
+from acredssp.trust import Trust, pin_of
+from acredssp.wire import TSPasswordCreds
 
 __version__ = "0.1.0"
 """The version of the package, which pyproject.toml takes from here."""
@@ -120,101 +76,37 @@ __all__ = [
     "NTSTATUS",
     "RDP",
     "TLS",
-    "AcceptHook",
     "AccessDenied",
     "Account",
-    "AccountSecret",
     "Admission",
-    "Admit",
-    "AdmitHook",
-    "AskOracle",
     "AuthenticationError",
-    "Authorize",
-    "AuthorizeHook",
-    "Candidates",
-    "Carriage",
     "CertificateError",
-    "ChooseCertificate",
     "ClientConfig",
-    "ConnectionRequest",
     "CredSSPError",
-    "CredSSPServer",
-    "Credential",
-    "CredentialClass",
     "CredentialRequest",
-    "Delegate",
-    "DelegatedKind",
-    "DelegationDecision",
-    "DelegationPolicy",
-    "DelegationRequest",
     "Deny",
-    "EncryptionOracle",
-    "Event",
     "FailureLimit",
     "HandshakeAborted",
     "HandshakeInfo",
-    "HandshakeOutcome",
     "HandshakeReport",
     "HandshakeTimeout",
     "Identity",
-    "JudgeCertificate",
-    "Judgement",
-    "KerbTicketLogon",
     "Keytab",
     "LimitExceeded",
     "LocalProtocolError",
-    "LookupAnswer",
-    "LookupCredential",
-    "LookupHook",
-    "MechanismChoice",
     "NTHash",
-    "NTLMExchange",
-    "NTLMIdentity",
     "NegotiationFailure",
-    "Nothing",
-    "Oracle",
     "Password",
     "PeerClosed",
     "Policy",
     "PolicyError",
-    "Principal",
     "PublicKeyMismatch",
-    "RDPRoute",
-    "RecordSizes",
-    "RelayEnd",
-    "RelayResult",
-    "RemoteGuard",
     "RemoteProtocolError",
-    "RestrictedAdministration",
-    "Route",
-    "RouteHook",
-    "RouteRequest",
-    "SPNList",
-    "SecretBytes",
-    "SecretText",
-    "SecureTransport",
-    "SecurityContext",
-    "SecurityStatus",
-    "ServerAuth",
     "ServerConfig",
-    "SmartCard",
-    "Stage",
-    "State",
-    "StepMechanism",
-    "StepResult",
     "TLSError",
-    "TSCredentials",
-    "TSCspDataDetail",
     "TSPasswordCreds",
-    "TSRemoteGuardCreds",
-    "TSRemoteGuardPackageCred",
-    "TSSmartCardCreds",
     "TicketCache",
     "Trust",
-    "Verdict",
-    "WinbindOracle",
-    "client_context",
-    "client_context_from_pem",
     "connection_id",
     "create_connection",
     "create_server",
@@ -228,6 +120,5 @@ __all__ = [
     "start_credssp",
     "start_credssp_streams",
     "start_server",
-    "subject_public_key",
     "take_credentials",
 ]

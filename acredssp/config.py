@@ -188,8 +188,8 @@ class ClientConfig:
         """Make a context for one connection whose TLS somebody else runs, and whose certificate they have judged.
 
         Args:
-            public_key: The SubjectPublicKey of the server's certificate (`acredssp.subject_public_key`); None to give
-                it to `SecurityContext.bind()` later.
+            public_key: The SubjectPublicKey of the server's certificate (`acredssp.tls.subject_public_key`); None to
+                give it to `SecurityContext.bind()` later.
             spn: As for `new_context`.
             certified: Whether the certificate authenticates the server.
             channel_bindings: As for `new_context`.

@@ -309,7 +309,7 @@ class Candidates:
 class Oracle:
     """Somebody who verifies without giving the secret: a domain controller, a vault.
 
-    `verify` gets an `acredssp.NTLMExchange` and answers with the 16-byte session base key or `Deny`; it may be a
+    `verify` gets an `acredssp.hooks.NTLMExchange` and answers with the 16-byte session base key or `Deny`; it may be a
     plain function or a coroutine function. Who knows that the password was right, though the account may not log on,
     says so: `Deny(status, proven=True)`.
 

@@ -30,6 +30,8 @@ import cryptography
 
 import acredssp
 from acredssp import sspi
+from acredssp.events import Delegate, Event, JudgeCertificate, SecurityContext, StepResult
+from acredssp.status import SecurityStatus
 
 GOAL = 1.10
 HANDSHAKES = 60
@@ -53,14 +55,14 @@ def configurations(pem: Pem) -> tuple[acredssp.ClientConfig, acredssp.ServerConf
 def by_hand(client_config: acredssp.ClientConfig, server_config: acredssp.ServerConfig) -> Callable[[], None]:
     """Return one handshake of the engine."""
 
-    def answer(event: acredssp.Event) -> object:
-        if isinstance(event, acredssp.JudgeCertificate):
+    def answer(event: Event) -> object:
+        if isinstance(event, JudgeCertificate):
             return client_config.judge(event.chain, "localhost")
-        if isinstance(event, acredssp.Delegate):
+        if isinstance(event, Delegate):
             return client_config.decide(event)
         return ALICE
 
-    def advance(context: acredssp.SecurityContext, data: bytes) -> acredssp.StepResult:
+    def advance(context: SecurityContext, data: bytes) -> StepResult:
         result = context.step(data)
         while result.event is not None:
             result = context.resume(answer(result.event))
@@ -72,7 +74,7 @@ def by_hand(client_config: acredssp.ClientConfig, server_config: acredssp.Server
         result = advance(client, b"")
         while True:
             reply = advance(server, result.output)
-            if reply.status is acredssp.SecurityStatus.SEC_E_OK:
+            if reply.status is SecurityStatus.SEC_E_OK:
                 return
             result = advance(client, reply.output)
 
@@ -107,7 +109,7 @@ async def by_sspi(
                 inbound, context, received, sspi.ASC_REQ.ALLOCATE_MEMORY, phNewContext=server, pOutput=token
             )
             context = server
-            if status is acredssp.SecurityStatus.SEC_E_OK:
+            if status is SecurityStatus.SEC_E_OK:
                 return
             received = buffers(token.pBuffers[0].pvBuffer)
             await sspi.InitializeSecurityContext(

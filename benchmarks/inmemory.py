@@ -10,11 +10,12 @@ import random
 import statistics
 
 import acredssp
+from acredssp.policy import MechanismChoice
 from benchmarks import facade, pyspnego
 from benchmarks.harness import Figure, Results, Row, Size, Watch, ratios, settle
 from benchmarks.peers import NAME, Cost, KeyType, Peer, Setting, handshake
 
-NTLM, NEGOTIATE = acredssp.MechanismChoice.NTLM, acredssp.MechanismChoice.NEGOTIATE
+NTLM, NEGOTIATE = MechanismChoice.NTLM, MechanismChoice.NEGOTIATE
 
 SETTINGS: tuple[tuple[KeyType, str], ...] = (("rsa", "1.3"), ("rsa", "1.2"), ("ec", "1.3"), ("ec", "1.2"))
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 
 import acredssp
+from acredssp.policy import MechanismChoice
 from benchmarks.harness import Figure, Results, Row, Size, Watch
 from benchmarks.peers import NAME, KeyType, Peer, Setting, handshake
 
@@ -86,7 +87,7 @@ def _peer(setting: Setting, name: str) -> Peer:
         case "tls":
             return setting.bare_tls()
         case "ntlm" | "spnego":
-            choice = acredssp.MechanismChoice.NTLM if name == "ntlm" else acredssp.MechanismChoice.NEGOTIATE
+            choice = MechanismChoice.NTLM if name == "ntlm" else MechanismChoice.NEGOTIATE
             return setting.acredssp(choice)
         case _:
             from benchmarks import pyspnego  # noqa: PLC0415 - its import takes valgrind many seconds

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import acredssp
+from acredssp.policy import MechanismChoice
 from benchmarks.peers import NAME, Setting
 
 HOST = "127.0.0.1"
@@ -53,7 +54,7 @@ class Acredssp:
 
     @classmethod
     def of(cls, setting: Setting) -> "Acredssp":
-        return cls(setting.client_config(acredssp.MechanismChoice.NEGOTIATE), setting.server_config())
+        return cls(setting.client_config(MechanismChoice.NEGOTIATE), setting.server_config())
 
     async def listen(self, factory: Factory) -> asyncio.AbstractServer:
         return await acredssp.create_server(factory, HOST, 0, config=self.server, backlog=BACKLOG)

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import acredssp
+from acredssp.policy import MechanismChoice
 from benchmarks import plumbing
 from benchmarks.harness import LOOPS, Figure, Results, Row, Size, Watch, raise_file_limit, settle
 from benchmarks.links import BACKLOG, HOST, PATIENCE, keep, port_of, serving
@@ -72,7 +73,7 @@ async def _close(writer: asyncio.StreamWriter) -> None:
 
 
 def _acredssp(setting: Setting) -> Contender:
-    client, server = setting.client_config(acredssp.MechanismChoice.NEGOTIATE), setting.server_config()
+    client, server = setting.client_config(MechanismChoice.NEGOTIATE), setting.server_config()
 
     async def connect(port: int) -> Callable[[], Awaitable[None]]:
         _, writer = await acredssp.open_connection(
@@ -106,7 +107,7 @@ class _End(asyncio.Protocol):
 
 
 def _protocols(setting: Setting) -> Contender:
-    client, server = setting.client_config(acredssp.MechanismChoice.NEGOTIATE), setting.server_config()
+    client, server = setting.client_config(MechanismChoice.NEGOTIATE), setting.server_config()
 
     async def connect(port: int) -> Callable[[], Awaitable[None]]:
         _, end = await acredssp.create_connection(

@@ -11,6 +11,10 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 import acredssp
+from acredssp.events import Delegate, Event, JudgeCertificate, SecurityContext
+from acredssp.policy import MechanismChoice
+from acredssp.status import SecurityStatus
+from acredssp.tls import client_context, subject_public_key
 
 NAME = "localhost"
 DOMAIN, PASSWORD = "CONTOSO", "Passw0rd!"
@@ -110,13 +114,13 @@ class BareTLS:
 # --- acredssp ---
 
 
-def answerer(client: acredssp.ClientConfig) -> Callable[[acredssp.Event], object]:
+def answerer(client: acredssp.ClientConfig) -> Callable[[Event], object]:
     """Return what answers the events of both sides."""
 
-    def answer(event: acredssp.Event) -> object:
-        if isinstance(event, acredssp.JudgeCertificate):
+    def answer(event: Event) -> object:
+        if isinstance(event, JudgeCertificate):
             return client.judge(event.chain, NAME)
-        if isinstance(event, acredssp.Delegate):
+        if isinstance(event, Delegate):
             return client.decide(event)
         return ALICE
 
@@ -128,7 +132,7 @@ class Engine:
 
     __slots__ = ("_answer", "_context", "_kept", "done")
 
-    def __init__(self, context: acredssp.SecurityContext, answer: Callable[[acredssp.Event], object]) -> None:
+    def __init__(self, context: SecurityContext, answer: Callable[[Event], object]) -> None:
         self._context = context
         self._answer = answer
         self._kept = b""
@@ -141,13 +145,13 @@ class Engine:
         while True:
             if result.event is not None:
                 result = self._context.resume(self._answer(result.event))
-            elif result.extra and not result.missing and result.status is not acredssp.SecurityStatus.SEC_E_OK:
+            elif result.extra and not result.missing and result.status is not SecurityStatus.SEC_E_OK:
                 result = self._context.step(data[-result.extra :])
             else:
                 break
             output += result.output
         self._kept = data[len(data) - result.extra :]
-        self.done = result.status is acredssp.SecurityStatus.SEC_E_OK
+        self.done = result.status is SecurityStatus.SEC_E_OK
         return output
 
 
@@ -169,12 +173,12 @@ class Setting:
             policy = dataclasses.replace(policy, min_tls=VERSIONS[version], max_tls=VERSIONS[version])
         return cls(
             *pem,
-            acredssp.client_context(policy),
+            client_context(policy),
             acredssp.server_context_from_pem(policy, *pem),
             policy,
         )
 
-    def client_config(self, mechanism: acredssp.MechanismChoice) -> acredssp.ClientConfig:
+    def client_config(self, mechanism: MechanismChoice) -> acredssp.ClientConfig:
         """A client that pins the server's key."""
         pin = acredssp.pin_of(ssl.PEM_cert_to_DER_cert(self.certificate.decode()))
         return acredssp.ClientConfig(
@@ -190,17 +194,17 @@ class Setting:
     def bare_tls(self) -> Peer:
         return Peer(lambda: BareTLS(self.client_context, NAME), lambda: BareTLS(self.server_context, None))
 
-    def exchange(self, mechanism: acredssp.MechanismChoice) -> Peer:
+    def exchange(self, mechanism: MechanismChoice) -> Peer:
         """The exchange alone, in the bare shape, as if TLS were somebody else's."""
         client, server = self.client_config(mechanism), self.server_config()
         answer = answerer(client)
-        key = acredssp.subject_public_key(ssl.PEM_cert_to_DER_cert(self.certificate.decode()))
+        key = subject_public_key(ssl.PEM_cert_to_DER_cert(self.certificate.decode()))
         return Peer(
             lambda: Engine(client.new_bare_context(public_key=key, spn=f"TERMSRV/{NAME}", certified=True), answer),
             lambda: Engine(server.new_bare_context(public_key=key), answer),
         )
 
-    def acredssp(self, mechanism: acredssp.MechanismChoice) -> Peer:
+    def acredssp(self, mechanism: MechanismChoice) -> Peer:
         client, server = self.client_config(mechanism), self.server_config()
         answer = answerer(client)
         return Peer(

@@ -19,6 +19,8 @@ import time
 
 import acredssp
 from acredssp import sspi
+from acredssp.policy import MechanismChoice
+from acredssp.status import SecurityStatus
 from benchmarks.harness import Figure, Results, Row, Size, Watch, environment, ratios, settle
 from benchmarks.peers import ALICE, NAME, Engine, KeyType, Setting
 
@@ -65,7 +67,7 @@ async def log_on(outbound: sspi.CredHandle, server_config: acredssp.ServerConfig
             outbound, client, TARGET, FLAGS, pInput=received, phNewContext=handle, pOutput=token
         )
         client_time += time.thread_time() - before
-        assert status in (acredssp.SecurityStatus.SEC_I_CONTINUE_NEEDED, acredssp.SecurityStatus.SEC_E_OK), status
+        assert status in (SecurityStatus.SEC_I_CONTINUE_NEEDED, SecurityStatus.SEC_E_OK), status
         flight = token.pBuffers[0].pvBuffer
         extra = received.pBuffers[1].cbBuffer if received and received.pBuffers[1].type == sspi.SECBUFFER.EXTRA else 0
         reply = kept[len(kept) - extra :] + (server.step(flight) if flight else b"")
@@ -84,7 +86,7 @@ async def rounds_of(kind: KeyType, version: str, rounds: int, handshakes: int) -
     context.options &= ~ssl.OP_NO_TICKET
     context.num_tickets = TICKETS
     issuing = dataclasses.replace(without, ssl_context=context)
-    config = setting.client_config(acredssp.MechanismChoice.AUTO)
+    config = setting.client_config(MechanismChoice.AUTO)
     # Without a context of their own: the policy decides what TLS may do.
     off = dataclasses.replace(config, ssl_context=None)
     on = dataclasses.replace(off, policy=dataclasses.replace(off.policy, tls_resumption=True), ssl_context=None)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import acredssp
+from acredssp.policy import MechanismChoice
 from benchmarks.harness import Results, Size, Watch, settle
 from benchmarks.loopback import contenders, storm
 from benchmarks.peers import NAME, Setting, handshake
@@ -82,7 +83,7 @@ def sampled(samples: Counter[str]) -> Iterator[None]:
 def measure(size: Size, results: Results, watch: Watch) -> None:
     setting = Setting.of(acredssp.self_signed([NAME], "rsa"), "1.3")
     watch.step("stages: in memory")
-    ours, bare = setting.acredssp(acredssp.MechanismChoice.NEGOTIATE), setting.bare_tls()
+    ours, bare = setting.acredssp(MechanismChoice.NEGOTIATE), setting.bare_tls()
     found = {"in memory": _profile(lambda: handshake(ours), lambda: handshake(bare), size.samples)}
     watch.done()
     watch.step("stages: loopback")

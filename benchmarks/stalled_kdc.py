@@ -34,6 +34,7 @@ from typing import Any
 
 import acredssp
 from acredssp.errors import PolicyError
+from acredssp.policy import MechanismChoice
 from benchmarks.harness import environment, settle, skips_are_failures
 
 GOAL = 0.95
@@ -144,14 +145,12 @@ class Bench:
         self._server_config = acredssp.ServerConfig(ssl_context=context, lookup=lambda _request: ALICE)
         trust = acredssp.Trust.pinned(pin)
         self._ntlm = acredssp.ClientConfig(
-            authenticate=ALICE, trust=trust, policy=acredssp.Policy(mechanism=acredssp.MechanismChoice.NTLM)
+            authenticate=ALICE, trust=trust, policy=acredssp.Policy(mechanism=MechanismChoice.NTLM)
         )
         self._kerberos = acredssp.ClientConfig(
             authenticate=ALICE,
             trust=trust,
-            policy=acredssp.Policy(
-                mechanism=acredssp.MechanismChoice.KERBEROS, handshake_timeout=GRACE + seconds + GRACE
-            ),
+            policy=acredssp.Policy(mechanism=MechanismChoice.KERBEROS, handshake_timeout=GRACE + seconds + GRACE),
         )
         self.ends: collections.Counter[str] = collections.Counter()
         """How the stalled handshakes ended."""

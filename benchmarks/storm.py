@@ -37,6 +37,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 import acredssp
+from acredssp.policy import MechanismChoice
 from benchmarks import workers
 from benchmarks.harness import Figure, Results, Row, Size, Watch, environment, settle
 from benchmarks.peers import NAME, Engine, KeyType, Setting, answerer
@@ -88,7 +89,7 @@ class Service:
 def measure_service(count: int, seconds: float, kind: KeyType = "rsa") -> Service:
     """Measure `count` logons in memory, and `acredssp serve` for so many seconds."""
     setting = Setting.of(acredssp.self_signed([NAME], kind), "1.3")
-    client, server = setting.client_config(acredssp.MechanismChoice.AUTO), setting.server_config()
+    client, server = setting.client_config(MechanismChoice.AUTO), setting.server_config()
     settle()
     one_logon(client, server)
     logons = [one_logon(client, server) for _ in range(count)]

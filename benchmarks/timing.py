@@ -28,7 +28,10 @@ from collections.abc import Callable
 
 import acredssp
 from acredssp.cli.users import Users
+from acredssp.credentials import Candidates, LookupAnswer
+from acredssp.events import LookupCredential
 from acredssp.hooks import CredentialRequest
+from acredssp.policy import MechanismChoice
 from benchmarks.harness import environment
 from benchmarks.peers import NAME, Setting
 
@@ -40,21 +43,21 @@ DETECTED = 3.29 + 1.645
 """Standard errors of a difference that is found at p < 0.001 in 95 of 100 runs."""
 KEY = b"the SubjectPublicKey of a server whose TLS is somebody else's"
 
-Lookup = Callable[[CredentialRequest], acredssp.LookupAnswer]
+Lookup = Callable[[CredentialRequest], LookupAnswer]
 
 
-def kept(**secrets: acredssp.LookupAnswer) -> Lookup:
+def kept(**secrets: LookupAnswer) -> Lookup:
     """A lookup in a dictionary of answers that were made before; `unknown` is the one for everybody else."""
     unknown = secrets.pop("unknown", acredssp.Deny())
     return lambda request: secrets.get(request.principal.user, unknown)
 
 
-def made_in_the_hook(request: CredentialRequest) -> acredssp.LookupAnswer:
+def made_in_the_hook(request: CredentialRequest) -> LookupAnswer:
     return acredssp.Password("wonderland") if request.principal.user == "known" else acredssp.Deny()
 
 
-def stand_ins(count: int) -> acredssp.Candidates:
-    return acredssp.Candidates([acredssp.NTHash(os.urandom(16)) for _ in range(count)])
+def stand_ins(count: int) -> Candidates:
+    return Candidates([acredssp.NTHash(os.urandom(16)) for _ in range(count)])
 
 
 FILE = Users.parse("CONTOSO:known:wonderland\nCONTOSO:ticket:\n:anywhere:wonderland\nCONTOSO:Νίκος:wonderland".encode())
@@ -77,9 +80,9 @@ CASES = (
     Case("a known and an unknown user, passwords made once", kept(known=ONE), ("known", "nobody")),
     Case("the same, a name with letters beyond ASCII", kept(Νίκος=ONE), ("Νίκος", "Νόκος")),
     Case("two candidates, and two stand-ins of an unknown user",
-         kept(known=acredssp.Candidates([ONE, OTHER]), unknown=acredssp.Deny(secret=stand_ins(2))),
+         kept(known=Candidates([ONE, OTHER]), unknown=acredssp.Deny(secret=stand_ins(2))),
          ("known", "nobody")),
-    Case("the first and the second of two candidates is right", kept(known=acredssp.Candidates([ONE, OTHER])),
+    Case("the first and the second of two candidates is right", kept(known=Candidates([ONE, OTHER])),
          ("known", "known"), ("wonderland", "looking-glass")),
     Case("serve: a known and an unknown user", FILE.lookup, ("known", "nobody")),
     Case("serve: one by ticket alone and an unknown user", FILE.lookup, ("ticket", "nobody")),
@@ -130,7 +133,7 @@ def answer_time(server: acredssp.ServerConfig, client: acredssp.ClientConfig, lo
     started = time.thread_time_ns()
     try:
         event = ours.step(authenticate).event
-        assert isinstance(event, acredssp.LookupCredential)
+        assert isinstance(event, LookupCredential)
         ours.resume(lookup(CredentialRequest(event.principal, event.mechanism)))
     except acredssp.CredSSPError:
         pass
@@ -141,7 +144,7 @@ def measure(case: Case, setting: Setting, pairs: int) -> Finding:
     server = acredssp.ServerConfig(ssl_context=setting.server_context, lookup=case.lookup)
     clients = [
         dataclasses.replace(
-            setting.client_config(acredssp.MechanismChoice.NTLM),
+            setting.client_config(MechanismChoice.NTLM),
             authenticate=acredssp.Password(password, user, "CONTOSO"),
         )
         for user, password in zip(case.users, case.passwords, strict=True)

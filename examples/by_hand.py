@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable
 
 import acredssp
+from acredssp.events import Event, SecurityContext
+from acredssp.status import SecurityStatus
 
 
-def handshake(
-    sock: socket.socket, context: acredssp.SecurityContext, answer: Callable[[acredssp.Event], object]
-) -> bytes:
+def handshake(sock: socket.socket, context: SecurityContext, answer: Callable[[Event], object]) -> bytes:
     """Drive either side to the end; return the ciphertext that came behind the handshake."""
     data = b""
     try:
@@ -21,7 +21,7 @@ def handshake(
         while True:
             if result.output:
                 sock.sendall(result.output)
-            if result.status is acredssp.SecurityStatus.SEC_E_OK:
+            if result.status is SecurityStatus.SEC_E_OK:
                 return data
             if result.event is not None:
                 result = context.resume(answer(result.event))

@@ -10,7 +10,7 @@ import acredssp
 USERS = {acredssp.Account("alice"): acredssp.Password("wonderland", "alice")}
 
 
-async def lookup(request: acredssp.CredentialRequest) -> acredssp.LookupAnswer:
+async def lookup(request: acredssp.CredentialRequest) -> acredssp.Password | acredssp.Deny:
     """Give an account's secret, whatever the domain; here a database may be awaited."""
     return USERS.get(acredssp.Account(request.principal.user), acredssp.Deny())
 

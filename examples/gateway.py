@@ -74,7 +74,7 @@ async def main(port: str, certificate: str, key: str, user: str, password: str, 
     )
     targets = {token: target.split(":") for token, _, target in (route.partition("=") for route in routes)}
 
-    def choose(asked: acredssp.RouteRequest) -> acredssp.ServerConfig | rdp.FailureCode:
+    def choose(asked: rdp.RouteRequest) -> acredssp.ServerConfig | rdp.FailureCode:
         asked.session.target = targets.get(asked.request.routing_token or "", [])
         return config if asked.session.target else rdp.FailureCode.SSL_NOT_ALLOWED_BY_SERVER
 

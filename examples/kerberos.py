@@ -8,20 +8,23 @@ import ssl
 import sys
 
 import acredssp
+from acredssp.credentials import RemoteGuard
+from acredssp.policy import MechanismChoice
+from acredssp.wire import KerbTicketLogon, TSRemoteGuardCreds
 
 
 async def main(keytab: str, host: str = "localhost") -> None:
     """Serve and log on, and print what each side knows of it."""
-    policy = acredssp.Policy(mechanism=acredssp.MechanismChoice.KERBEROS)  # no second choice
+    policy = acredssp.Policy(mechanism=MechanismChoice.KERBEROS)  # no second choice
     certificate, key = acredssp.self_signed([host])
     handed = asyncio.get_running_loop().create_future()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take what was delegated, which is handed over once; say who it is to whom it may concern."""
         credentials = acredssp.take_credentials(writer)
-        assert isinstance(credentials, acredssp.TSRemoteGuardCreds)
+        assert isinstance(credentials, TSRemoteGuardCreds)
         print("server:", writer.get_extra_info("credssp").principal, "delegated", credentials.kind)
-        handed.set_result(acredssp.KerbTicketLogon.decode(credentials.logon_cred.cred_buffer))
+        handed.set_result(KerbTicketLogon.decode(credentials.logon_cred.cred_buffer))
         credentials.zero()
         await reader.read()
         writer.close()
@@ -38,7 +41,7 @@ async def main(keytab: str, host: str = "localhost") -> None:
     )
     client = acredssp.ClientConfig(
         authenticate=acredssp.TicketCache(),  # yours, as kinit left them
-        delegate=acredssp.RemoteGuard(),
+        delegate=RemoteGuard(),
         policy=policy,
         trust=acredssp.Trust.pinned(acredssp.pin_of(ssl.PEM_cert_to_DER_cert(certificate.decode()))),
     )

@@ -1,4 +1,4 @@
-"""The public names, ring by ring: added here, to `__all__` and to the docs in the same change.
+"""The public names, ring by ring: a change of them changes this file, `__all__`, the docs and CHANGELOG.md.
 
 The root holds what most programs need. Each further public module holds all names of its subject, those of the root
 included. Whatever a public signature names is public itself.
@@ -87,6 +87,25 @@ MADE_BY_THE_PACKAGE = {"CredSSPServer", "RDPAcceptor", "RDPInitiator", "SecureTr
 
 def imported(name):
     return importlib.import_module(name)
+
+
+def test_the_names_of_the_root():
+    assert sorted(acredssp.__all__) == sorted(ROOT.split())
+
+
+def test_the_architecture_gives_a_reason_for_each_name_of_the_root_and_names_each_module():
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = page.split("\n## The public face\n")[1].split("\n## ")[0]
+    told = set(re.findall(r"`([\w.]+)`", page))
+    errors = {name for name in imported("acredssp.errors").__all__ if name != "CredSSPError"}
+    assert {*ROOT.split(), *PUBLIC} - told - errors == set()
+    assert f"the {len(ROOT.split())} that most programs need" in page
+    assert f"`CredSSPError` and its {len(errors)} subclasses" in page
+
+
+def test_each_name_of_the_root_is_in_the_module_of_its_subject():
+    subjects = {id(getattr(imported(f"acredssp.{name}"), each)) for name in MODULES for each in MODULES[name].split()}
+    assert [name for name in acredssp.__all__ if id(getattr(acredssp, name)) not in subjects] == []
 
 
 @pytest.mark.parametrize(("name", "names"), MODULES.items())

@@ -23,38 +23,25 @@ from support.endpoints import Deadlines, client_config, client_side, memory_pair
 from support.engine import converse, pem
 from support.logon import client, server, session_base_key
 
-from acredssp import (
-    RDP,
-    TLS,
-    Candidates,
-    DelegationPolicy,
-    Deny,
-    Keytab,
-    MechanismChoice,
-    Nothing,
-    NTHash,
-    Oracle,
-    Password,
-    Policy,
-    RemoteGuard,
-    SmartCard,
-    SPNList,
-    TSCspDataDetail,
-    TSPasswordCreds,
-    TSRemoteGuardCreds,
-    TSRemoteGuardPackageCred,
-    TSSmartCardCreds,
-    tls_config,
-)
+from acredssp import RDP, TLS, Deny, Keytab, NTHash, Password, Policy, TSPasswordCreds, tls_config
 from acredssp.aio.report import HandshakeReport
 from acredssp.aio.transport import SecureTransport
 from acredssp.core.events import StepMechanism
+from acredssp.credentials import Candidates, Nothing, Oracle, RemoteGuard, SmartCard
+from acredssp.delegation import DelegationPolicy, SPNList
 from acredssp.errors import AuthenticationError, CredSSPError, HandshakeTimeout, PeerClosed
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor
 from acredssp.mechanisms.ntlm.context import NTLMContext
+from acredssp.policy import MechanismChoice
 from acredssp.secret import SecretBytes
 from acredssp.trust import Trust
-from acredssp.wire import ts_credentials
+from acredssp.wire import (
+    TSCspDataDetail,
+    TSRemoteGuardCreds,
+    TSRemoteGuardPackageCred,
+    TSSmartCardCreds,
+    ts_credentials,
+)
 from acredssp.wire.ts_credentials import UnicodeString
 from acredssp.wire.ts_request import TSRequest
 

@@ -11,21 +11,21 @@ from acredssp import (
     RDP,
     TLS,
     Account,
-    Candidates,
     ClientConfig,
     Deny,
     FailureLimit,
     Keytab,
     NTHash,
-    Oracle,
     Password,
     Policy,
-    RemoteGuard,
     ServerConfig,
-    SmartCard,
     TicketCache,
     Trust,
 )
+from acredssp.config import NTLMIdentity
+from acredssp.credentials import Candidates, Oracle, RemoteGuard, SmartCard
+from acredssp.policy import MechanismChoice
+from acredssp.tls import client_context
 from acredssp.tls_config import client_context_from_pem
 
 SECRET = "c4nary"
@@ -152,14 +152,14 @@ REFUSED = [
     (acredssp.server_context_from_pem, {"policy": Policy(), "key": KEY, "certificate": "s.pem"}, TypeError),
     (acredssp.server_context_from_pem, {"policy": Policy(), "certificate": CERTIFICATE, "key": SECRET}, TypeError),
     (acredssp.server_context_from_pem, {"certificate": CERTIFICATE, "key": KEY, "policy": None}, TypeError),
-    (acredssp.client_context, {"policy": "strict"}, TypeError),
+    (client_context, {"policy": "strict"}, TypeError),
     (client_context_from_pem, {"certificate": CERTIFICATE, "key": KEY, "policy": None}, TypeError),
     (acredssp.self_signed, {"names": "localhost"}, TypeError),
     (acredssp.self_signed, {"names": [5]}, TypeError),
     (acredssp.self_signed, {"names": []}, ValueError),
     (acredssp.self_signed, {"names": ["h"], "key_type": "dsa"}, ValueError),
-    (acredssp.NTLMIdentity, {"netbios_computer": b"PC"}, TypeError),
-    (acredssp.NTLMIdentity, {"netbios_computer": "PC", "dns_domain": None}, TypeError),
+    (NTLMIdentity, {"netbios_computer": b"PC"}, TypeError),
+    (NTLMIdentity, {"netbios_computer": "PC", "dns_domain": None}, TypeError),
     (RDP, {"cookie": None}, TypeError),
 ]
 
@@ -196,7 +196,7 @@ def test_what_is_given_otherwise_is_taken_as_it_is_kept():
     pin = "AB:" * 31 + "CD"
     assert Trust(pins={pin}).pins == Trust.pinned(pin).pins == frozenset(["ab" * 31 + "cd"])
     assert Trust(authorities=[]).authorities == ()
-    assert Policy(mechanism="ntlm").mechanism is acredssp.MechanismChoice.NTLM
+    assert Policy(mechanism="ntlm").mechanism is MechanismChoice.NTLM
     assert Policy(handshake_timeout=30).handshake_timeout == 30
 
 

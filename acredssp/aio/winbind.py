@@ -119,7 +119,7 @@ _Answer: TypeAlias = bytes | str
 class WinbindOracle(Oracle):
     r"""An oracle that asks winbind. It also serves as the `lookup` of a server whose users are all of the domain:
 
-        async with acredssp.WinbindOracle() as winbind:
+        async with acredssp.aio.WinbindOracle() as winbind:
             config = acredssp.ServerConfig(lookup=winbind, identity=await winbind.identity(), ...)
 
     An oracle belongs to one event loop, and starts its processes when they are needed. Where a logon cannot be

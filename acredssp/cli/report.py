@@ -115,7 +115,7 @@ class ServeReport:
     account: str | None = None
     r"""The account that logged on, as `DOMAIN\user`, however `principal` is written; null unless it is proven."""
     outcome: str | None = None
-    """The result of the handshake, in finer words than `result`: see `acredssp.HandshakeOutcome`."""
+    """The result of the handshake, in finer words than `result`: see `acredssp.aio.HandshakeOutcome`."""
     hook: str | None = None
     """The decision that refused: `"lookup"`, `"oracle"`, `"authorize"` or `"admit"`; null for none of them."""
 

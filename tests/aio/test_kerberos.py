@@ -13,23 +13,12 @@ from support.kerberos import ALICE, SPN
 from support.peers import wait_until
 
 import acredssp
-from acredssp import (
-    AuthenticationError,
-    CredSSPError,
-    KerbTicketLogon,
-    Keytab,
-    MechanismChoice,
-    NTHash,
-    Password,
-    Policy,
-    PolicyError,
-    RemoteGuard,
-    SmartCard,
-    TicketCache,
-)
+from acredssp import AuthenticationError, CredSSPError, Keytab, NTHash, Password, Policy, PolicyError, TicketCache
 from acredssp.aio import offload
-from acredssp.policy import FALL_BACK
+from acredssp.credentials import RemoteGuard, SmartCard
+from acredssp.policy import FALL_BACK, MechanismChoice
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
+from acredssp.wire import KerbTicketLogon
 
 FORMS = [MechanismChoice.NEGOTIATE, MechanismChoice.KERBEROS, MechanismChoice.RAW_KERBEROS, MechanismChoice.AUTO]
 

@@ -8,7 +8,7 @@ from support.hosted import HostedServer, look_up
 from support.kdc import PASSWORD, REALM
 
 import acredssp
-from acredssp import MechanismChoice
+from acredssp.policy import MechanismChoice
 from acredssp.wire.ts_credentials import TSPasswordCreds
 
 pytestmark = pytest.mark.interop

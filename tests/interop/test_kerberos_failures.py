@@ -16,7 +16,8 @@ from support.kdc import PASSWORD, REALM, UNKNOWN_KEY
 from support.peers import Lab
 
 import acredssp
-from acredssp import MechanismChoice, SecurityStatus
+from acredssp.policy import MechanismChoice
+from acredssp.status import SecurityStatus
 
 pytestmark = pytest.mark.interop
 

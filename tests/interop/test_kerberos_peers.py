@@ -17,7 +17,9 @@ from support.kdc import PASSWORD, REALM
 from support.peers import DEADLINE
 
 import acredssp
-from acredssp import MechanismChoice, SecurityStatus
+from acredssp.events import Delegate, StepMechanism
+from acredssp.policy import MechanismChoice
+from acredssp.status import SecurityStatus
 from acredssp.wire.ts_credentials import TSPasswordCreds
 from acredssp.wire.ts_request import TSRequest
 
@@ -61,10 +63,10 @@ def drive(context, message):
     assert result.extra == 0
     while result.event is not None:
         assert not result.output
-        if isinstance(result.event, acredssp.Delegate):
+        if isinstance(result.event, Delegate):
             result = context.resume(True)
             continue
-        assert isinstance(result.event, acredssp.StepMechanism)
+        assert isinstance(result.event, StepMechanism)
         result = context.resume(result.event.run())
     return result.output
 

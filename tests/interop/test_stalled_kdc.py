@@ -17,8 +17,10 @@ from support.kdc import PASSWORD, REALM
 from support.sspi import pair, talk
 
 import acredssp
-from acredssp import HandshakeTimeout, MechanismChoice, Policy, SecurityStatus
+from acredssp import HandshakeTimeout, Policy
 from acredssp.aio.offload import Lane
+from acredssp.policy import MechanismChoice
+from acredssp.status import SecurityStatus
 
 pytestmark = pytest.mark.interop
 

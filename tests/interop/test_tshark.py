@@ -12,6 +12,7 @@ from support.kdc import REALM
 from support.observers import Capture
 
 import acredssp
+from acredssp.policy import MechanismChoice
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
@@ -138,7 +139,7 @@ def log_on(watched, port, account, mechanism, **options):
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("mechanism", [choice for choice in acredssp.MechanismChoice if choice.ntlm])
+@pytest.mark.parametrize("mechanism", [choice for choice in MechanismChoice if choice.ntlm])
 def test_our_client_and_our_server(watched, tls_version, mechanism):
     account = acredssp.Password("Passw0rd!", "alice", "CONTOSO")
     with watched.running() as server:
@@ -146,7 +147,7 @@ def test_our_client_and_our_server(watched, tls_version, mechanism):
         assert server.report().error is None
     check(watched, tls_version)
     tokens = watched.decode("spnego", *SPNEGO_FIELDS)
-    assert bool(tokens) == (mechanism is acredssp.MechanismChoice.NEGOTIATE)
+    assert bool(tokens) == (mechanism is MechanismChoice.NEGOTIATE)
     if tokens:
         assert values(tokens, "spnego.MechType") == [NTLM]
         assert len(values(tokens, "spnego.mechListMIC")) == 2
@@ -180,7 +181,7 @@ def test_kerberos_of_freerdp3_and_our_server(graphical_lab, kerberos, watched_se
     assert len(values(tokens, "spnego.mechListMIC")) == 2
 
 
-@pytest.mark.parametrize("mechanism", [acredssp.MechanismChoice.KERBEROS, acredssp.MechanismChoice.RAW_KERBEROS])
+@pytest.mark.parametrize("mechanism", [MechanismChoice.KERBEROS, MechanismChoice.RAW_KERBEROS])
 def test_kerberos_of_our_client_and_our_server(watched_service, tls_version, mechanism):
     account = acredssp.Password("Passw0rd!", "alice", REALM)
     with watched_service.running() as server:
@@ -188,7 +189,7 @@ def test_kerberos_of_our_client_and_our_server(watched_service, tls_version, mec
         assert server.report().error is None
     check_kerberos(watched_service, tls_version, [AP_REQ, AP_REP])
     tokens = watched_service.decode("spnego.negResult", *SPNEGO_FIELDS)
-    if mechanism is acredssp.MechanismChoice.KERBEROS:
+    if mechanism is MechanismChoice.KERBEROS:
         assert values(tokens, "spnego.negResult") == ["0"]
         assert values(tokens, "spnego.supportedMech") == [KERBEROS]
     else:

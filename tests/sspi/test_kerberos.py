@@ -13,8 +13,10 @@ from support.peers import free_port
 from support.records import query
 from support.sspi import CLIENT_FLAGS, OK, Client, pair, talk
 
-from acredssp import DelegationPolicy, Keytab, MechanismChoice, Password, Policy, SPNList, TicketCache, Trust
+from acredssp import Keytab, Password, Policy, TicketCache, Trust
+from acredssp.delegation import DelegationPolicy, SPNList
 from acredssp.mechanisms.kerberos.by_hand import clock_skew
+from acredssp.policy import MechanismChoice
 from acredssp.sspi import (
     ASC_RET,
     CREDSSP_SERVER_AUTH,

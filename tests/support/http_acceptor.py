@@ -4,6 +4,7 @@ from base64 import b64decode, b64encode
 from http.server import BaseHTTPRequestHandler
 
 import acredssp
+from acredssp.events import State
 
 
 class Acceptor(BaseHTTPRequestHandler):
@@ -14,7 +15,7 @@ class Acceptor(BaseHTTPRequestHandler):
     def do_POST(self):
         self.context = self.context or self.server.config.new_context(turns=True)
         body, header = self.rfile.read(int(self.headers["Content-Length"])), self.headers["Authorization"]
-        if self.context.state is acredssp.State.ESTABLISHED:
+        if self.context.state is State.ESTABLISHED:
             record = self.context.tls.encrypt(plaintext := self.context.tls.read(body[4:]).upper())
             trailer = len(record) - self.context.record_sizes.header - len(plaintext)
             self.reply(trailer.to_bytes(4, "little") + record)  # [MS-WSMV] 2.2.9.1.3
@@ -33,7 +34,7 @@ class Acceptor(BaseHTTPRequestHandler):
         return result.output
 
     def reply(self, body, token=b""):
-        self.send_response(200 if self.context.state is acredssp.State.ESTABLISHED else 401)
+        self.send_response(200 if self.context.state is State.ESTABLISHED else 401)
         self.send_header("WWW-Authenticate", "CredSSP " + b64encode(token).decode())
         self.send_header("Content-Length", len(body))
         self.end_headers()

@@ -10,10 +10,11 @@ import json
 import sys
 
 import acredssp
+from acredssp.policy import MechanismChoice
 
 
 async def log_on(host, port, mechanism, domain, user, password):
-    policy = acredssp.Policy(dangerous_accept_any_certificate=True, mechanism=acredssp.MechanismChoice(mechanism))
+    policy = acredssp.Policy(dangerous_accept_any_certificate=True, mechanism=MechanismChoice(mechanism))
     config = acredssp.ClientConfig(authenticate=acredssp.Password(password, user, domain), policy=policy)
     try:
         _, writer = await acredssp.open_connection(host, port, config=config, carriage=acredssp.RDP())
