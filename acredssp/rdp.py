@@ -22,7 +22,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 from acredssp.arguments import expect
-from acredssp.carriage.rdp import RDP, RDPAcceptor, RDPInitiator, RDPRoute, RouteAnswer, RouteHook, RouteRequest
+from acredssp.carriage.rdp import (
+    RDP,
+    RDPAcceptor,
+    RDPInitiator,
+    RDPRoute,
+    RDPState,
+    RouteAnswer,
+    RouteHook,
+    RouteRequest,
+)
 from acredssp.wire import mcs
 from acredssp.wire.x224 import (
     ConnectionConfirm,
@@ -43,6 +52,7 @@ __all__ = [
     "RDPAcceptor",
     "RDPInitiator",
     "RDPRoute",
+    "RDPState",
     "RequestFlags",
     "ResponseFlags",
     "RouteAnswer",

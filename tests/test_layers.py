@@ -99,7 +99,6 @@ BEHIND_THE_FACE = {
     "acredssp.arguments.expect_host_name": "a wrong option gets the words that a wrong argument gets",
     "acredssp.arguments.expect_seconds": "the same",
     "acredssp.arguments.expect_service_name": "the same",
-    "acredssp.carriage.rdp.State": "the demonstration tells the stages of RDP's own part",
     "acredssp.mechanisms.kerberos.tickets.keytab_realms": "the realms that `serve` takes tickets of by default",
     "acredssp.names.escape_principal": "names on the command line are read as the engine reads them",
     "acredssp.names.logon_name": "the same",

@@ -37,7 +37,7 @@ MODULES = {
         create_connection create_server open_connection relay source_of start_credssp start_credssp_streams start_server
         take_credentials
     """,
-    "carriage": "Carriage NewContext Sequence TLS",
+    "carriage": "Carriage CarriedHandshake NewContext TLS",
     "config": "ClientConfig NTLMIdentity ServerConfig",
     "credentials": """
         Account AccountSecret Candidates Credential DelegatedKind Deny Keytab LookupAnswer NTHash Nothing Oracle
@@ -63,8 +63,8 @@ MODULES = {
     """,
     "rdp": """
         ConnectionConfirm ConnectionRequest ExactReader FailureCode Protocols RDP RDPAcceptor RDPInitiator RDPRoute
-        RequestFlags ResponseFlags RouteAnswer RouteHook RouteRequest missing_bytes read_pdu rewrite_requested_protocols
-        rewrite_selected_protocol
+        RDPState RequestFlags ResponseFlags RouteAnswer RouteHook RouteRequest missing_bytes read_pdu
+        rewrite_requested_protocols rewrite_selected_protocol
     """,
     "status": "LOGON_STATUS NTSTATUS OpenEnum SecurityStatus Stage failure_status",
     "tls": """

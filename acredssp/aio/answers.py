@@ -14,7 +14,7 @@ from acredssp.aio.asking import Asking
 from acredssp.aio.driver import Pending, deadline_in
 from acredssp.aio.offload import Lane
 from acredssp.aio.report import HandshakeOutcome
-from acredssp.carriage.base import Sequence
+from acredssp.carriage.base import CarriedHandshake
 from acredssp.carriage.rdp import RouteRequest
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.events import (
@@ -79,7 +79,7 @@ class ServerAnswers:
     def __init__(  # noqa: PLR0913 - what it is told of the connection
         self,
         config: ServerConfig,
-        sequence: Sequence,
+        sequence: CarriedHandshake,
         peer_address: object,
         deadline: float | None,
         *,

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final, TypeAlias
 
 from acredssp.aio.protocol import CredSSPProtocol
-from acredssp.carriage.base import Sequence
+from acredssp.carriage.base import CarriedHandshake
 from acredssp.core.context import HandshakeInfo, StepResult
 from acredssp.core.events import Event
 from acredssp.errors import CredSSPError, HandshakeTimeout, LimitExceeded
@@ -78,7 +78,7 @@ def deadline_in(seconds: float) -> float:
 
 async def establish(
     protocol: CredSSPProtocol,
-    sequence: Sequence,
+    sequence: CarriedHandshake,
     answer: Answerer,
     deadline: float,
     failed: Callable[[CredSSPError], object] = lambda _error: None,
@@ -160,7 +160,7 @@ class _Driver:
         "_wanted",
     )
 
-    def __init__(self, protocol: CredSSPProtocol, sequence: Sequence, answer: Answerer) -> None:
+    def __init__(self, protocol: CredSSPProtocol, sequence: CarriedHandshake, answer: Answerer) -> None:
         self._protocol = protocol
         self._sequence = sequence
         self._answer = answer

@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from acredssp.aio.protocol import CredSSPProtocol
-from acredssp.carriage.base import Sequence
+from acredssp.carriage.base import CarriedHandshake
 from acredssp.core.context import HandshakeInfo
 from acredssp.errors import PeerClosed, TLSError
 from acredssp.status import Stage
@@ -99,7 +99,7 @@ class SecureTransport(asyncio.Transport):
     def __init__(
         self,
         protocol: CredSSPProtocol,
-        sequence: Sequence,
+        sequence: CarriedHandshake,
         info: HandshakeInfo,
         session: object = None,
         connection_id: str = "",

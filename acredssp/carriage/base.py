@@ -1,8 +1,8 @@
 """What the asyncio driver drives: a handshake with whatever a carriage puts around it.
 
-A carriage is a value that the application chooses (`TLS()`, `RDP(...)`). It wraps a fresh `SecurityContext` into a
-`Sequence`, which answers `step`, `resume`, `fail` and `receive_eof` just as the context does; the bare `TLS` carriage
-is the context itself.
+A carriage is a value that the application chooses (`TLS()`, `RDP(...)`). For each connection it puts a fresh
+`SecurityContext` into a `CarriedHandshake`, which answers `step`, `resume`, `fail` and `receive_eof` as the context
+does. `TLS` puts nothing around the context, so there the context itself is the carried handshake.
 """
 
 import dataclasses
@@ -14,14 +14,17 @@ from acredssp.core.context import Buffer, SecurityContext, StepResult
 from acredssp.errors import CredSSPError
 from acredssp.wire.x224 import ConnectionRequest
 
-__all__ = ["TLS", "Carriage", "NewContext", "Sequence"]
+__all__ = ["TLS", "Carriage", "CarriedHandshake", "NewContext"]
 
 NewContext: TypeAlias = Callable[[ServerConfig], SecurityContext]
 """Makes a fresh context of a configuration."""
 
 
-class Sequence(Protocol):
-    """One handshake on one connection. The methods are those of `SecurityContext`, and mean the same."""
+class CarriedHandshake(Protocol):
+    """One handshake on one connection, with what the carriage puts around it.
+
+    The methods are those of `SecurityContext`, and each means what it means there.
+    """
 
     @property
     def context(self) -> SecurityContext:
@@ -71,11 +74,11 @@ class Sequence(Protocol):
 class Carriage(Protocol):
     """How CredSSP is carried; shared by all connections of a configuration."""
 
-    def initiator(self, context: SecurityContext) -> Sequence:
-        """Wrap a client's context."""
+    def initiator(self, context: SecurityContext) -> CarriedHandshake:
+        """Make a client's handshake around a fresh context."""
 
-    def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> Sequence:
-        """Make a server's sequence.
+    def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> CarriedHandshake:
+        """Make a server's handshake.
 
         Args:
             config: The listener's.
@@ -88,10 +91,10 @@ class Carriage(Protocol):
 class TLS:
     """CredSSP straight on the connection: TLS first, nothing around it (the package "CREDSSP" of SSPI)."""
 
-    def initiator(self, context: SecurityContext) -> Sequence:
-        """The context is its own sequence."""
+    def initiator(self, context: SecurityContext) -> CarriedHandshake:
+        """Return the context, which is its own carried handshake."""
         return context
 
-    def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> Sequence:
-        """The context is its own sequence."""
+    def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> CarriedHandshake:
+        """Return a fresh context, which is its own carried handshake."""
         return new_context(config)

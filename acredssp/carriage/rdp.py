@@ -44,7 +44,7 @@ from acredssp.wire.x224 import (
     ResponseFlags,
 )
 
-__all__ = ["RDP", "RDPAcceptor", "RDPInitiator", "RDPRoute", "RouteAnswer", "RouteHook", "RouteRequest", "State"]
+__all__ = ["RDP", "RDPAcceptor", "RDPInitiator", "RDPRoute", "RDPState", "RouteAnswer", "RouteHook", "RouteRequest"]
 
 _MAX_COOKIE: Final = 9
 """Characters of the user name that mstsc puts into the cookie."""
@@ -69,8 +69,8 @@ _HINTS: Final = {
 """What to do about a failure that network level authentication does not mend."""
 
 
-class State(enum.Enum):
-    """Where the sequence is; see the module's text."""
+class RDPState(enum.Enum):
+    """What an RDP handshake waits for next; see the module's text."""
 
     NEGOTIATION = enum.auto()
     ROUTING = enum.auto()
@@ -201,16 +201,16 @@ class RDP:
         return RDPInitiator(self, context)
 
     def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> "RDPAcceptor":
-        """Make a server's sequence; see `Carriage.acceptor`."""
+        """Make a server's handshake; see `Carriage.acceptor`."""
         return RDPAcceptor(self, config, new_context)
 
 
-class _RDPSequence(ABC):
+class _RDPHandshake(ABC):
     """What both sides share. See `SecurityContext` for what the methods promise.
 
     Attributes:
         context: The CredSSP context inside.
-        state: The phase of the sequence.
+        state: What the handshake waits for next.
         request: The client's Connection Request, once it was sent or received.
         confirm: The server's Connection Confirm, once it was sent or received.
         chosen: Server: the configuration that `route` chose; None for the listener's.
@@ -218,7 +218,7 @@ class _RDPSequence(ABC):
 
     def __init__(self, carriage: RDP, context: SecurityContext) -> None:
         self.context = context
-        self.state = State.NEGOTIATION
+        self.state = RDPState.NEGOTIATION
         self.request: ConnectionRequest | None = None
         self.confirm: ConnectionConfirm | None = None
         self.chosen: ServerConfig | None = None
@@ -260,32 +260,32 @@ class _RDPSequence(ABC):
     def resume(self, answer: object, early: Buffer = b"") -> StepResult:  # noqa: ARG002 - a server's `Route` alone
         """Give the answer to `StepResult.event`, with what has come of the peer since."""
         self._check_usable()
-        if self.state is not State.CREDSSP:
-            raise LocalProtocolError("the sequence does not wait for an answer: call step()")
+        if self.state is not RDPState.CREDSSP:
+            raise LocalProtocolError("the handshake does not wait for an answer: call step()")
         return self._guarded(self._resume, answer)
 
     def receive_eof(self) -> NoReturn:
         """Note that the transport ended; raises what that means."""
         self._check_usable()
-        if self.state is State.CREDSSP:
+        if self.state is RDPState.CREDSSP:
             self._guarded(self.context.receive_eof, None)
         error = self._closed_by_peer()
         self.fail(error)
         raise error
 
     def fail(self, error: CredSSPError) -> None:
-        """End the sequence: every later call raises `error`."""
+        """End the handshake: every later call raises `error`."""
         if self._error is None:
             self._fail(error, b"")
 
     def _fail(self, error: CredSSPError, last_words: bytes) -> None:
-        if error.stage is None and self.state in (State.NEGOTIATION, State.ROUTING):
+        if error.stage is None and self.state in (RDPState.NEGOTIATION, RDPState.ROUTING):
             error.stage = Stage.NEGOTIATION
-        elif error.stage is None and self.state is State.EARLY_USER_AUTH:
+        elif error.stage is None and self.state is RDPState.EARLY_USER_AUTH:
             error.stage = Stage.EARLY_USER_AUTH
         self.context.fail(error, last_words)
         self._error = error
-        self.state = State.FAILED
+        self.state = RDPState.FAILED
 
     def _guarded(self, action: Callable[..., StepResult], *arguments: object) -> StepResult:
         try:
@@ -299,20 +299,20 @@ class _RDPSequence(ABC):
     def _check_usable(self) -> None:
         if self._error is not None:
             raise self._error
-        if self.state is State.DONE:
-            raise LocalProtocolError("the sequence is done")
+        if self.state is RDPState.DONE:
+            raise LocalProtocolError("the handshake is done")
 
     def _step(self, data: Buffer) -> StepResult:
         match self.state:
-            case State.CREDSSP:  # first: nearly every step is one
+            case RDPState.CREDSSP:  # first: nearly every step is one
                 return self._after_credssp(self.context.step(data))
-            case State.NEGOTIATION:
+            case RDPState.NEGOTIATION:
                 return self._negotiate(memoryview(data))
-            case State.EARLY_USER_AUTH:
+            case RDPState.EARLY_USER_AUTH:
                 return self._early_user_auth(memoryview(data))
-            case State.ROUTING:
-                raise LocalProtocolError("the sequence waits for an answer: call resume()")
-            case State.DONE | State.FAILED:
+            case RDPState.ROUTING:
+                raise LocalProtocolError("the handshake waits for an answer: call resume()")
+            case RDPState.DONE | RDPState.FAILED:
                 raise AssertionError("checked by the caller")
             case _:
                 assert_never(self.state)
@@ -346,8 +346,8 @@ class _RDPSequence(ABC):
         """Say what the end of the transport means outside of CREDSSP."""
 
 
-class RDPInitiator(_RDPSequence):
-    """A client's sequence."""
+class RDPInitiator(_RDPHandshake):
+    """A client's handshake over RDP."""
 
     def __init__(self, carriage: RDP, context: SecurityContext) -> None:
         super().__init__(carriage, context)
@@ -364,7 +364,7 @@ class RDPInitiator(_RDPSequence):
             return pdu
         self.confirm = ConnectionConfirm.decode(pdu)
         self._check_confirm(self.confirm)
-        self.state = State.CREDSSP
+        self.state = RDPState.CREDSSP
         return self.context.step()
 
     def _check_confirm(self, confirm: ConnectionConfirm) -> None:
@@ -390,9 +390,9 @@ class RDPInitiator(_RDPSequence):
             return result
         assert self.confirm is not None
         if self.confirm.selected_protocol is Protocols.HYBRID_EX:
-            self.state = State.EARLY_USER_AUTH
+            self.state = RDPState.EARLY_USER_AUTH
             return dataclasses.replace(result, status=SecurityStatus.SEC_I_CONTINUE_NEEDED)
-        self.state = State.DONE
+        self.state = RDPState.DONE
         return result
 
     def _early_user_auth(self, data: memoryview) -> StepResult:
@@ -411,7 +411,7 @@ class RDPInitiator(_RDPSequence):
             if len(self._plaintext) >= early_auth.SIZE:
                 self._judge(self._plaintext[: early_auth.SIZE])
                 self.context.trailing_data = self._plaintext[early_auth.SIZE :]
-                self.state = State.DONE
+                self.state = RDPState.DONE
                 return StepResult(SecurityStatus.SEC_E_OK, extra=len(data) - taken)
         return StepResult.unfinished(end - len(data), len(data), taken)
 
@@ -425,12 +425,12 @@ class RDPInitiator(_RDPSequence):
 
     def _closed_by_peer(self) -> CredSSPError:
         # A server that is begun with what it does not expect mostly hangs up without a word.
-        hint = OTHER_SIDE_TLS if self.state is State.NEGOTIATION else None
+        hint = OTHER_SIDE_TLS if self.state is RDPState.NEGOTIATION else None
         return PeerClosed("the server ended the connection in the middle of the handshake", hint=hint)
 
 
-class RDPAcceptor(_RDPSequence):
-    """A server's sequence."""
+class RDPAcceptor(_RDPHandshake):
+    """A server's handshake over RDP."""
 
     def __init__(self, carriage: RDP, config: ServerConfig, new_context: NewContext) -> None:
         super().__init__(carriage, new_context(config))
@@ -445,12 +445,12 @@ class RDPAcceptor(_RDPSequence):
         self.request = ConnectionRequest.decode(pdu)
         if self._carriage.route is None:
             return self._confirm(self._carriage.hybrid_ex, self._carriage.response_flags)
-        self.state = State.ROUTING
+        self.state = RDPState.ROUTING
         return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, event=Route(self.request, self._carriage.route))
 
     def resume(self, answer: object, early: Buffer = b"") -> StepResult:
         """Give the answer to `StepResult.event`, with what has come of the peer since."""
-        if self.state is State.ROUTING:
+        if self.state is RDPState.ROUTING:
             return self._guarded(self._route, answer, early)
         return super().resume(answer)
 
@@ -483,7 +483,7 @@ class RDPAcceptor(_RDPSequence):
         assert self.request is not None
         selected = self._select(self.request.requested_protocols or Protocols.RDP, hybrid_ex)
         self.confirm = ConnectionConfirm(selected_protocol=selected, flags=flags)
-        self.state = State.CREDSSP
+        self.state = RDPState.CREDSSP
         return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, self.confirm.encode())
 
     def _select(self, requested: Protocols, hybrid_ex: bool) -> Protocols:
@@ -525,7 +525,7 @@ class RDPAcceptor(_RDPSequence):
         self._admitting = isinstance(result.event, Admit)
         if result.status is not SecurityStatus.SEC_E_OK:
             return result
-        self.state = State.DONE
+        self.state = RDPState.DONE
         if not self._early:
             return result
         tls = self.context.tls

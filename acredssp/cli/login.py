@@ -14,7 +14,7 @@ from rich.console import Console
 
 from acredssp.aio import SecureTransport, create_connection
 from acredssp.arguments import expect_host_name, expect_service_name
-from acredssp.carriage import TLS, Carriage, NewContext, Sequence
+from acredssp.carriage import TLS, Carriage, CarriedHandshake, NewContext
 from acredssp.cli import arguments, render
 from acredssp.cli.arguments import Address, Secret
 from acredssp.cli.keylog import log_keys
@@ -89,12 +89,12 @@ class _Watched:
         self._carriage = carriage
         self._context: SecurityContext | None = None
 
-    def initiator(self, context: SecurityContext) -> Sequence:
+    def initiator(self, context: SecurityContext) -> CarriedHandshake:
         sequence = self._carriage.initiator(context)
         self._context = context
-        return cast("Sequence", _Told(sequence)) if _logger.isEnabledFor(logging.DEBUG) else sequence
+        return cast("CarriedHandshake", _Told(sequence)) if _logger.isEnabledFor(logging.DEBUG) else sequence
 
-    def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> Sequence:  # noqa: ARG002
+    def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> CarriedHandshake:  # noqa: ARG002
         raise AssertionError("login is a client")
 
     @property
@@ -113,7 +113,7 @@ class _Watched:
 class _Told:
     """A sequence whose steps are logged: how many bytes came and went, and where the handshake stands then."""
 
-    def __init__(self, sequence: Sequence) -> None:
+    def __init__(self, sequence: CarriedHandshake) -> None:
         self._sequence = sequence
 
     def __getattr__(self, name: str) -> Any:

@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from acredssp.carriage.rdp import State
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.events import Admit, Delegate, Event, HandshakeInfo, JudgeCertificate, LookupCredential, StepResult
 from acredssp.hooks import CredentialRequest
-from acredssp.rdp import RDP, RDPAcceptor, RDPInitiator
+from acredssp.rdp import RDP, RDPAcceptor, RDPInitiator, RDPState
 from acredssp.status import SecurityStatus
 
 __all__ = ["CLIENT", "SERVER", "Step", "Timeline", "record"]
@@ -147,7 +146,7 @@ class _Side:
     @property
     def _stage(self) -> str:
         state = self.sequence.state
-        return self.sequence.context.state.name if state is State.CREDSSP else state.name
+        return self.sequence.context.state.name if state is RDPState.CREDSSP else state.name
 
 
 def _client_answers(config: ClientConfig, host: str) -> Callable[[Event], object]:

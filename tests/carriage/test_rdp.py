@@ -10,7 +10,7 @@ from vectors.load import captures
 
 from acredssp import tls_config
 from acredssp.carriage.base import TLS
-from acredssp.carriage.rdp import RDP, State
+from acredssp.carriage.rdp import RDP, RDPState
 from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext
 from acredssp.core.server import ServerHandshake
@@ -76,7 +76,7 @@ def test_a_sequence_passes_at_any_cut(client, server, selected, cut):
     ends = End(initiator(client)), End(acceptor(server))
     list(converse(*ends, CUTS[cut]))
     assert [end.done for end in ends] == [True, True]
-    assert [end.context.state for end in ends] == [State.DONE, State.DONE]
+    assert [end.context.state for end in ends] == [RDPState.DONE, RDPState.DONE]
     assert ends[0].context.confirm.selected_protocol is selected
     assert ends[1].context.context.take_credentials() == ALICE
 
@@ -433,7 +433,7 @@ def test_session_tickets_in_front_of_the_result_are_counted(tmp_path):
             client.end.step(ticket(1))
     assert 40 < taken < 64
     assert caught.value.stage is Stage.EARLY_USER_AUTH
-    assert client.end.context.state is State.FAILED
+    assert client.end.context.state is RDPState.FAILED
 
 
 def test_a_call_takes_64_records_in_front_of_the_result(tmp_path):
@@ -463,7 +463,7 @@ class waiting_for_the_result:  # noqa: N801 - reads as what it gives
         self.flights: list[tuple[str, bytes]] = []
         """Of both sides behind the negotiation, as `support.records.directions` reads them."""
         flight = self.end.step(server.step(self.end.step(b"")))
-        while self.end.context.state is not State.EARLY_USER_AUTH:
+        while self.end.context.state is not RDPState.EARLY_USER_AUTH:
             reply = server.step(flight)
             self.flights += [("c2s", flight), ("s2c", reply)]
             flight = self.end.step(reply)

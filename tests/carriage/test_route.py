@@ -8,7 +8,7 @@ from support.engine import CUTS, End, converse
 from support.logon import ALICE, server_tls
 from support.logon import client as client_end
 
-from acredssp.carriage.rdp import RDP, RDPRoute, State
+from acredssp.carriage.rdp import RDP, RDPRoute, RDPState
 from acredssp.config import ServerConfig
 from acredssp.core.events import LookupCredential, Route
 from acredssp.credentials import Deny, Password
@@ -58,7 +58,7 @@ def test_the_acceptor_stops_with_the_whole_request_before_it_confirms():
     assert isinstance(event, Route)
     assert event.request == ConnectionRequest.decode(REQUEST)
     assert event.hook is nobody
-    assert (acceptor.state, acceptor.confirm, acceptor.heard_all) == (State.ROUTING, None, False)
+    assert (acceptor.state, acceptor.confirm, acceptor.heard_all) == (RDPState.ROUTING, None, False)
 
 
 def test_without_a_hook_nobody_is_asked():
@@ -93,7 +93,7 @@ def test_the_answer_makes_the_confirm_and_the_context(carriage, answer, selected
     assert (confirm.selected_protocol, confirm.flags) == (selected, flags)
     assert acceptor.chosen is CHOSEN
     assert acceptor.context is not listeners
-    assert acceptor.state is State.CREDSSP
+    assert acceptor.state is RDPState.CREDSSP
 
 
 def test_the_listeners_own_configuration_needs_no_second_context():
