@@ -1,7 +1,7 @@
 """The command `acredssp`: demo, login, serve.
 
-Only `main` is here, and nothing of the extra `cli` is imported before it is called: without the extra, it says how to
-install it.
+This module holds only `main`. It imports nothing of the extra `cli` before `main` is called, so that `main` can say how
+to install the extra if it is missing.
 """
 
 import sys

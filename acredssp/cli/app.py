@@ -1,7 +1,9 @@
-"""The command line as a whole: words in, exit status out. Each command is beside its options: `login`, `serve`, `demo`.
+"""The command line as a whole: it takes the words that were typed and returns an exit status.
 
-Exit statuses: 0 success, 1 denied, 2 usage, 3 protocol, 4 network or time-out, 70 a fault of ours, 74 output that
-cannot be written, 130 Ctrl-C. Nothing that a user or a peer can do ends in a traceback.
+Each command has a module of its own, beside its options: `login`, `serve`, `demo`.
+
+The exit statuses are: 0 success, 1 denied, 2 usage, 3 protocol, 4 network or time-out, 70 a fault in acredssp,
+74 output that cannot be written, 130 Ctrl-C. Nothing that a user or a peer can do ends in a traceback.
 """
 
 import sys
@@ -26,14 +28,17 @@ _REPORTS: Final[dict[str, type[LoginReport | ServeReport | DemoReport]]] = {
     "serve": ServeReport,
 }
 _CommandLineError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
-"""What typer raises for a command line that it does not understand: click's ClickException, or its own copy of it."""
+"""The exception that typer raises for a command line that it does not understand.
+
+This is click's ClickException, or the copy of it that typer brings.
+"""
 
 app = typer.Typer(
     name="acredssp",
-    help="CredSSP logons, the handshake of Remote Desktop: as a client, as a server, and both as a demonstration.",
+    help="Make CredSSP logons, the handshake of Remote Desktop: as a client, as a server, or both as a demonstration.",
     add_completion=False,
-    rich_markup_mode=None,  # its tables cut the names of long options off
-    pretty_exceptions_enable=False,  # it would print local variables, and so passwords
+    rich_markup_mode=None,  # rich's tables would cut the names of long options
+    pretty_exceptions_enable=False,  # such a traceback would print local variables, and so passwords
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -48,7 +53,7 @@ def run(words: list[str]) -> int:
             output.abandon()
             print(error, file=sys.stderr)  # noqa: T201
             status = CANNOT_WRITE
-        except Exception:  # noqa: BLE001 - a fault of ours is no logon's result, as Python's own status 1 would say
+        except Exception:  # noqa: BLE001 - Python's own status 1 would report this fault as a denied logon
             traceback.print_exc()
             status = EXIT_FAILED
         finally:
@@ -73,11 +78,11 @@ def _run(words: list[str]) -> int:
 
 
 def _usage_report(words: list[str], message: str) -> LoginReport | ServeReport | DemoReport:
-    """What to say, and what --json prints, where the command was not understood: the same keys as ever."""
+    """Return the report of a command line that was not understood; `--json` prints it with the command's usual keys."""
     command = next((word for word in words if not word.startswith("-")), "")
     kind = _REPORTS.get(command)
     help_of = f"acredssp {command} --help" if kind else "acredssp --help"
-    return (kind or LoginReport)(result=Result.USAGE, message=message, hint=f"{help_of} says what it takes")
+    return (kind or LoginReport)(result=Result.USAGE, message=message, hint=f"see {help_of} for the options")
 
 
 def _version(wanted: bool) -> None:
@@ -89,7 +94,7 @@ def _version(wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 def _acredssp(
     context: typer.Context,
-    version: Annotated[  # noqa: ARG001 - its callback sees to it
+    version: Annotated[  # noqa: ARG001 - the option's callback acts on it
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:

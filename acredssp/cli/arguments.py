@@ -1,6 +1,6 @@
-"""What the words of a command line mean: addresses, versions, accounts, secrets.
+"""The values on a command line, read from its words: addresses, versions, accounts, secrets.
 
-Every function raises `UsageError` for what it does not understand, and none quotes a secret in it.
+Every function raises `UsageError` for text that it does not understand. No such error quotes a secret.
 """
 
 import contextlib
@@ -81,17 +81,17 @@ def address(text: str, *, default_port: int, lowest_port: int = 1) -> Address:
 
 
 def _refuse_what_is_more_than_an_address(text: str) -> None:
-    """Name what people write in the place of an address."""
+    """Refuse a URL, a bare port, a path or a user name in place of an address, each with an error that names it."""
     scheme, separator, rest = text.partition("://")
     if separator:
         host = rest.partition("/")[0]
-        raise UsageError(f"expected HOST:PORT, got a URL: leave {scheme}:// out, as in {host or 'HOST'}")
+        raise UsageError(f"expected HOST:PORT, got a URL: write {host or 'HOST'} without {scheme}://")
     if text.isascii() and text.isdecimal():
-        raise UsageError(f"expected HOST:PORT, got a number alone: for the port {text} write HOST:{text}")
+        raise UsageError(f"expected HOST:PORT, got only a number: write HOST:{text} for port {text}")
     if "/" in text:
         raise UsageError(f"expected HOST:PORT, got a path or a network: {text!r}")
     if "@" in text:
-        raise UsageError(f"expected HOST:PORT, got {text!r}: the user is given by -u")
+        raise UsageError(f"expected HOST:PORT, got {text!r}: give the user with -u")
 
 
 def _port(text: str, lowest: int) -> int:
@@ -101,30 +101,30 @@ def _port(text: str, lowest: int) -> int:
 
 
 def check_versions(lowest: int, highest: int) -> None:
-    """See that the CredSSP versions are a range."""
+    """Raise `UsageError` unless the two CredSSP versions are known and in order."""
     if not OLDEST_VERSION <= lowest <= highest <= NEWEST_VERSION:
         raise UsageError(
-            f"expected --min-version up to --max-version within {OLDEST_VERSION} to {NEWEST_VERSION}, "
+            f"expected --min-version and --max-version from {OLDEST_VERSION} to {NEWEST_VERSION}, the lower one first, "
             f"got {lowest} and {highest}"
         )
 
 
 def legacy_warning(lowest: int) -> str | None:
-    """Return the line to print where versions are allowed that an attacker can relay."""
+    """Return the warning to print if the options allow versions that an attacker can relay; None otherwise."""
     if lowest >= FIRST_SAFE_VERSION:
         return None
-    return "versions 2 to 4 let an attacker in between take over the logon (CVE-2018-0886): use 5 or 6 where you can"
+    return "versions 2 to 4 let an attacker on the network take over the logon (CVE-2018-0886): use version 5 or 6"
 
 
 def exposed(option: str, path: pathlib.Path) -> str | None:
-    """Return the line to print where everybody on this machine can read a file with secrets."""
+    """Return the warning to print if everybody on this machine can read a file with secrets; None otherwise."""
     if os.name == "nt" or not path.stat().st_mode & stat.S_IROTH:
         return None
-    return f"everybody on this machine can read {option} {path}: chmod o-r {path}"
+    return f"everybody on this machine can read {option} {path}: run chmod o-r {path}"
 
 
 class TLSVersion(enum.StrEnum):
-    """A version of TLS, as people write it."""
+    """A TLS version, as users write it on the command line."""
 
     TLS_1_0 = "1.0"
     TLS_1_1 = "1.1"
@@ -133,10 +133,21 @@ class TLSVersion(enum.StrEnum):
 
 
 def tls_settings(lowest: TLSVersion, *, legacy: bool, legacy_ciphers: bool) -> dict[str, Any]:
-    """Return what a policy is to be told of TLS."""
+    """Return the settings of `Policy` that the TLS options stand for.
+
+    Args:
+        lowest: `--min-tls`.
+        legacy: Whether `--dangerous-allow-legacy-tls` was given.
+        legacy_ciphers: Whether `--dangerous-allow-legacy-ciphers` was given.
+
+    Raises:
+        UsageError: The lowest version is broken, and `legacy` is not set.
+    """
     version = _TLS_VERSIONS[lowest]
     if version < ssl.TLSVersion.TLSv1_2 and not legacy:
-        raise UsageError(f"--min-tls {lowest.value} is broken (RFC 8996): it needs --dangerous-allow-legacy-tls")
+        raise UsageError(
+            f"tls {lowest.value} is broken (RFC 8996): --min-tls {lowest.value} needs --dangerous-allow-legacy-tls too"
+        )
     return {
         "min_tls": version,
         "dangerous_allow_legacy_tls": legacy,
@@ -145,30 +156,39 @@ def tls_settings(lowest: TLSVersion, *, legacy: bool, legacy_ciphers: bool) -> d
 
 
 def tls_warnings(policy: Policy) -> list[str]:
-    """Return the lines to print where TLS is let in that is weaker than it need be."""
+    """Return the warnings to print if the options allow weak TLS."""
     warnings = []
     if policy.legacy_tls:
-        warnings.append("tls 1.0 and 1.1 are broken (RFC 8996), and short keys are taken: use tls 1.2 where you can")
+        warnings.append("tls 1.0 and 1.1 are broken (RFC 8996), and short keys are accepted with them: use tls 1.2")
     if policy.dangerous_allow_legacy_ciphers:
-        warnings.append("without forward secrecy, whoever gets the server's key later can read recorded connections")
+        warnings.append(
+            "some of the allowed ciphers lack forward secrecy: whoever gets the server's key later can read recorded "
+            "connections"
+        )
     return warnings
 
 
 def weak_certificates_warning(trust: Trust | None) -> str | None:
-    """Return the line to print where certificates are let in that can be forged."""
+    """Return the warning to print if the options accept certificates that can be forged; None otherwise."""
     if trust is None or not trust.dangerous_allow_weak_certificates:
         return None
-    return "certificates with weak keys or sha-1 signatures are taken, and such ones can be forged: renew the server's"
+    return (
+        "certificates with weak keys or sha-1 signatures are accepted, and an attacker may forge one: "
+        "renew the server's certificate"
+    )
 
 
 def account(user: str, domain: str | None) -> tuple[str, str]:
-    r"""Return user and domain, from `-u USER -d DOMAIN` or from `-u DOMAIN\USER`; `-d ''` leaves USER as it stands."""
+    r"""Return user and domain, read from `-u USER -d DOMAIN` or from `-u DOMAIN\USER`.
+
+    An empty `-d ''` leaves USER unchanged, even where it holds a backslash.
+    """
     if domain == "":
         name, realm = user, ""
     else:
         before, backslash, after = user.partition("\\")
         if backslash and domain is not None:
-            raise UsageError("expected the domain once, got it in -u and in -d (-d '' sends -u as it stands)")
+            raise UsageError("expected the domain once, got it in -u and in -d (-d '' sends -u unchanged)")
         name, realm = (after, before) if backslash else (user, domain or "")
     if not name:
         raise UsageError("expected a user name, got an empty one")
@@ -177,25 +197,28 @@ def account(user: str, domain: str | None) -> tuple[str, str]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Secret:
-    """Where the secret of a logon comes from: one of these, or else a prompt on the terminal."""
+    """Where the secret of a logon comes from: one of these fields, or a prompt on the terminal if none is set."""
 
     password: str | None = dataclasses.field(default=None, repr=False)
     from_stdin: bool = False
     nt_hash: str | None = dataclasses.field(default=None, repr=False)
     ccache: str | None = None
-    """A ticket cache; `default` for the user's own."""
+    """The name of a ticket cache; `default` for the user's own."""
     keytab: str | None = None
 
     def credential(self, user: str | None, domain: str | None) -> Credential:
-        r"""Get the secret, and make the credential of it.
+        r"""Read the secret and return the credential that holds it.
 
         Args:
-            user: `USER`, `USER@SUFFIX` or `DOMAIN\USER`; None where the tickets say who logs on.
-            domain: The domain where it is apart; None otherwise.
+            user: `USER`, `USER@SUFFIX` or `DOMAIN\USER`; None if the tickets or the keytab name the user.
+            domain: The domain, if it was given apart from the user; None otherwise.
+
+        Raises:
+            UsageError: The options contradict each other, or the secret cannot be read.
         """
         given = (self.password, self.from_stdin or None, self.nt_hash, self.ccache, self.keytab)
         if len(given) - given.count(None) > 1:
-            raise UsageError("expected one of -p, --password-stdin, --nt-hash, --ccache and --keytab, got more")
+            raise UsageError("expected one of -p, --password-stdin, --nt-hash, --ccache and --keytab, got several")
         if self.ccache is not None:
             _check_readable("--ccache", self.ccache)
             return TicketCache("" if self.ccache == "default" else self.ccache, _principal(user, domain))
@@ -216,15 +239,15 @@ class Secret:
             return self.password
         if self.from_stdin:
             return _first_line()
-        if sys.stdin is None or not sys.stdin.isatty():  # None: the process was started without one
+        if sys.stdin is None or not sys.stdin.isatty():  # it is None where the process was started without one
             raise UsageError(
-                "expected -p, --password-stdin or --nt-hash: there is no terminal to ask for the password on"
+                "cannot ask for the password, since there is no terminal: give -p, --password-stdin or --nt-hash"
             )
         return _asked_for(user)
 
 
 def _principal(user: str | None, domain: str | None) -> str:
-    """The Kerberos principal of an account; empty for whose tickets there are."""
+    """Return the Kerberos principal of an account; empty without a user, for whichever the tickets name."""
     if user is None:
         return ""
     name, realm = account(user, domain)
@@ -235,19 +258,19 @@ def _principal(user: str | None, domain: str | None) -> str:
 
 
 def _asked_for(user: str) -> str:
-    """Ask for a password on the terminal; Ctrl-C there is left to whoever called."""
+    """Ask for a password on the terminal. Ctrl-C at the prompt raises `KeyboardInterrupt`, for the caller to handle."""
     try:
         return getpass(f"Password of {user}: ")
     except EOFError:
         raise UsageError("expected a password, got the end of the input") from None
     except KeyboardInterrupt:
-        print(file=sys.stderr)  # noqa: T201 - what the shell writes next begins a line of its own
+        print(file=sys.stderr)  # noqa: T201 - so that the shell's prompt begins on a new line
         raise
 
 
 def _first_line() -> str:
     if sys.stdin is None:
-        raise UsageError("expected a password on the standard input, which is closed")
+        raise UsageError("expected a password on the standard input, but the standard input is closed")
     line = sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r")
     if not line:
         raise UsageError("expected a password on the standard input, got an empty line")
@@ -257,21 +280,21 @@ def _first_line() -> str:
 def nt_hash(text: str) -> bytes:
     """Read an NT hash: 32 hex digits."""
     if not _NT_HASH.fullmatch(text):
-        raise UsageError("expected an nt hash of 32 hex digits")
+        raise UsageError("expected an nt hash of 32 hex digits, got something else")
     return bytes.fromhex(text)
 
 
 def _unicode(text: str, what: str) -> str:
-    """Refuse what came in as bytes that are no UTF-8, which Python lets through as lone surrogates."""
+    """Return `text` unless it came from bytes that are not UTF-8: Python turns such bytes into lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UsageError(f"expected a {what} in utf-8") from None
+        raise UsageError(f"expected a {what} in utf-8, got other bytes") from None
     return text
 
 
 def failure_limit(text: str) -> FailureLimit | None:
-    """Read `N/MINUTES`; None for `0`, no limit."""
+    """Read `N/MINUTES`; return None for `0`, which means no limit."""
     if text == "0":
         return None
     count, _, minutes = text.partition("/")
@@ -284,12 +307,12 @@ def failure_limit(text: str) -> FailureLimit | None:
 
 
 def _check_readable(option: str, name: str) -> None:
-    """See that a file of libkrb5's can be read.
+    """Check that the file of a ticket cache or keytab can be read.
 
-    What lies elsewhere (`KEYRING:`, `KCM:`, `default`) is libkrb5's to find.
+    A name that is no file (`KEYRING:`, `KCM:`, `default`) is not checked here: libkrb5 finds it later.
 
     Raises:
-        UsageError: It cannot be read.
+        UsageError: The file cannot be read.
     """
     kind, colon, rest = name.partition(":")
     if name == "default" or (colon and kind != "FILE"):
@@ -303,7 +326,7 @@ def _check_readable(option: str, name: str) -> None:
 
 @contextlib.contextmanager
 def values() -> Iterator[None]:
-    """Make a value that cannot be a matter of the command line."""
+    """Turn a `ValueError` of the block into a `UsageError`, for values that came from the command line."""
     try:
         yield
     except ValueError as error:
@@ -311,7 +334,7 @@ def values() -> Iterator[None]:
 
 
 def seconds(option: str, value: float) -> float:
-    """Return a time if it ends; raises `UsageError` where it does not."""
+    """Return `value` if it is a time limit that ends; otherwise raise `UsageError`, which names `option`."""
     with values():
         expect_seconds(option, value)
     return value

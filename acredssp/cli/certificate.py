@@ -1,4 +1,4 @@
-"""The certificate of `acredssp serve`: from files, or made for the occasion."""
+"""The certificate of `acredssp serve`: read from files, or made at the start."""
 
 import dataclasses
 import pathlib
@@ -28,14 +28,14 @@ class Certificate:
     """A certificate chain and its private key, both in PEM."""
 
     chain: bytes
-    """The server's own first."""
+    """The certificates, the server's own one first."""
     key: bytes = dataclasses.field(repr=False)
     source: str = ""
-    """The options that it came by, for an error; empty for one that was made here."""
+    """The options that named the files, for error texts; empty for a self-made certificate."""
 
     @classmethod
     def self_made(cls, host: str, key_type: Literal["rsa", "ec"]) -> "Certificate":
-        """Make one for the host that is listened on, and the other names it has."""
+        """Make a self-signed certificate for the host that the server listens on, and for the host's other names."""
         names = [host]
         if host in _ANYWHERE:
             names = [socket.gethostname(), *_LOOPBACK]
@@ -48,7 +48,11 @@ class Certificate:
 
     @classmethod
     def from_files(cls, chain: pathlib.Path, key: pathlib.Path) -> "Certificate":
-        """Read one; raises `UsageError` if a file cannot be read, or does not hold what it is for."""
+        """Read a certificate and its key.
+
+        Raises:
+            UsageError: A file cannot be read, or does not hold a certificate or a private key in PEM.
+        """
         return cls(
             _pem("--cert", chain, b"CERTIFICATE-----"),
             _pem("--key", key, b"PRIVATE KEY-----"),
@@ -64,11 +68,15 @@ class Certificate:
         authorize: AuthorizeHook | None = None,
         admit: AdmitHook | None = None,
     ) -> ServerConfig:
-        """Make a server's configuration with it; raises `UsageError` if OpenSSL does not take chain and key."""
+        """Make a server's configuration with this certificate.
+
+        Raises:
+            UsageError: OpenSSL refuses the chain or the key.
+        """
         try:
             context = tls.server_context_from_pem(policy, self.chain, self.key)
         except ssl.SSLError as error:
-            raise UsageError(f"{self.source}: {_not_taken(error)}") from None
+            raise UsageError(f"{self.source}: {_refusal(error)}") from None
         except (OSError, ValueError) as error:
             raise UsageError(f"{self.source}: expected a certificate chain and its private key: {error}") from None
         return ServerConfig(
@@ -77,27 +85,36 @@ class Certificate:
 
     @property
     def pin(self) -> str:
-        """What a client pins: the SHA-256 of the public key, in hex."""
+        """The SHA-256 of the server's public key in hex, as clients give it to `--pin`."""
         return pin_of(x509.load_pem_x509_certificate(self.chain).public_bytes(Encoding.DER))
 
 
-def _not_taken(error: ssl.SSLError) -> str:
-    """Say why OpenSSL does not take a chain and a key, and what to do about it. Its reason holds nothing of the key."""
+def _refusal(error: ssl.SSLError) -> str:
+    """Say why OpenSSL refuses a chain and a key, and what to do about it. The reason reveals nothing of the key."""
     reason = error.reason or "no reason given"
     if "MISMATCH" in reason:
         advice = "give the key that belongs to the certificate, which is the first one in --cert"
     elif reason.endswith(("_TOO_SMALL", "_TOO_WEAK")):
         advice = (
-            "have the certificate renewed with an RSA key of 2048 bits or an EC key, signed with SHA-256, "
-            "or let old ones in by --min-tls 1.0 --dangerous-allow-legacy-tls"
+            "renew the certificate with an RSA key of 2048 bits or an EC key, signed with SHA-256, "
+            "or accept weak certificates with --min-tls 1.0 --dangerous-allow-legacy-tls"
         )
     else:
-        advice = "see that both files are whole, and in pem"
-    return f"openssl does not take the certificate chain with this key: {reason} ({advice})"
+        advice = "check that both files are complete, and in pem"
+    return f"openssl refuses the certificate chain with this key: {reason} ({advice})"
 
 
 def _pem(option: str, path: pathlib.Path, mark: bytes) -> bytes:
-    """Read a file in PEM that holds an object of the kind that `mark` ends the name of."""
+    """Read a PEM file, and check that it holds an object of the wanted kind.
+
+    Args:
+        option: The option that named the file, for error texts.
+        path: The file.
+        mark: The end of the line with which such an object begins or ends.
+
+    Raises:
+        UsageError: The file cannot be read, holds no such object, or holds a key that is encrypted.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -106,6 +123,6 @@ def _pem(option: str, path: pathlib.Path, mark: bytes) -> bytes:
     if mark not in content:
         raise UsageError(f"{option} {path}: expected a {what} in pem, got none")
     if option == "--key" and b"ENCRYPTED" in content:
-        # OpenSSL would ask for its password at the terminal, in the middle of the start.
-        raise UsageError(f"{option} {path}: expected a {what} without a password: take it off by openssl pkey")
+        # OpenSSL would ask for the key's password at the terminal while the server starts.
+        raise UsageError(f"{option} {path}: expected a {what} without a password: remove it with openssl pkey")
     return content

@@ -1,6 +1,6 @@
 """`acredssp demo`: real handshakes between an embedded server and clients, in one process.
 
-One stage by stage, then some hundreds at once, then what it came to.
+The demonstration shows one handshake step by step, then runs some hundreds at once, then prints the figures.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ _USER, _DOMAIN = "alice", "CONTOSO"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Stage:
-    """Both sides of the demonstration, with the costly things made once."""
+    """Both sides of the demonstration; whatever is costly to make is made once."""
 
     client: ClientConfig
     server: ServerConfig
@@ -72,12 +72,16 @@ def demo(console: Console, *, count: int, concurrency: int, quiet: bool) -> Demo
 
 def _slow_motion(stage: _Stage) -> Timeline:
     carriage = RDP(hybrid_ex=True)
-    record(stage.client, stage.server, carriage, HOST)  # what a process does only once is not a handshake's cost
+    record(stage.client, stage.server, carriage, HOST)  # the first run also pays for what a process does only once
     return record(stage.client, stage.server, carriage, HOST)
 
 
 async def _crowd(console: Console, stage: _Stage, count: int, concurrency: int) -> tuple[Storm, str | None]:
-    """Log on often, then once with a wrong password; return how it went and what the wrong password got."""
+    """Log on `count` times, then once with a wrong password.
+
+    Returns:
+        The figures of the logons, and the NTSTATUS that the wrong password got; None if it got in.
+    """
     async with listening(stage.server) as port:
         with _progress(console) as progress:
             bar = progress.add_task(f"{count} handshakes, {concurrency} at a time", total=count)
@@ -173,11 +177,11 @@ def _report(timeline: Timeline, storm: Storm, wrong_password: str | None) -> Dem
 
 
 def demo_command(
-    count: Annotated[int, typer.Option(min=1, help="Handshakes.")] = 400,
-    concurrency: Annotated[int, typer.Option(min=1, max=400, help="Handshakes at a time.")] = 100,
+    count: Annotated[int, typer.Option(min=1, help="How many handshakes to make.")] = 400,
+    concurrency: Annotated[int, typer.Option(min=1, max=400, help="How many of them to make at a time.")] = 100,
     as_json: AsJSON = False,
 ) -> None:
-    """Show real handshakes, server and clients in this process: one step by step, then some hundreds at once."""
+    """Show real handshakes between a server and clients in this process: one step by step, then hundreds at once."""
     out, _ = render.consoles()
     report = demo(out, count=count, concurrency=concurrency, quiet=as_json)
     if as_json:

@@ -1,9 +1,9 @@
-r"""Which names are one domain, and which account a name means.
+r"""Which names stand for the same domain, and which account a name means.
 
-An account is written in several ways: `CONTOSO\alice`, `alice@contoso.com`, a Kerberos ticket of `CONTOSO.COM`. Here,
-and nowhere else in the command line, such a name becomes an `Account`: for the users file, for logons by either
-mechanism, and for `--refuse`. A suffix or a realm is a domain's only where the two are equal, or where somebody has
-said so: anybody may run a domain called `contoso.evil.example`.
+An account is written in several ways: `CONTOSO\alice`, `alice@contoso.com`, a Kerberos ticket of `CONTOSO.COM`. This
+module alone turns such a name into an `Account`, for the users file, for logons by either mechanism and for `--refuse`.
+A suffix or a realm belongs to a domain only if both names are equal, or if the users file or winbind says so: anybody
+may run a domain called `contoso.evil.example`.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ __all__ = ["Domains"]
 
 
 class Domains:
-    """What is known of the domains.
+    """The names by which each domain is known.
 
     Args:
-        domain_of: The domain of each suffix or realm that has another name than its domain.
+        domain_of: Maps a suffix or a realm to its domain, where the two names differ.
     """
 
     def __init__(self, domain_of: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -29,8 +29,8 @@ class Domains:
         r"""Return the account that a name means.
 
         Args:
-            user: `USER`; without a domain also `DOMAIN\USER` or `USER@SUFFIX`.
-            domain: The domain, or the realm of a ticket; empty for none.
+            user: `USER`; without `domain`, also `DOMAIN\USER` or `USER@SUFFIX`.
+            domain: The domain, or the realm of a ticket; empty if none is given apart.
         """
         if not domain:
             user, domain = split_logon_name(user)

@@ -1,7 +1,7 @@
-r"""Who comes in: what `serve` answers when the engine asks about a logon.
+r"""Who may log on at `serve`: the hooks that answer when the engine asks about a logon.
 
-The account is decided once: by the lookup where the logon is by NTLM, by `authorize` where it is by a ticket. What
-comes afterwards, `--refuse` and the report, speaks of that account, however the client wrote its name.
+A logon's account is decided once: the lookup decides it for NTLM, and `authorize` decides it for a Kerberos ticket.
+`--refuse` and the report then use that account, however the client wrote its name.
 """
 
 import dataclasses
@@ -22,17 +22,17 @@ _logger = logging.getLogger("acredssp.serve")
 
 
 class Accounts(Protocol):
-    """Who may log on at all."""
+    """The accounts that may log on."""
 
     def account(self, user: str, domain: str = "") -> Account | None:
-        """Return the account that a name means, as `Domains.account` reads it; None where it may not log on."""
+        """Return the account that a name means, as `Domains.account` reads it; None if that account may not log on."""
 
 
 class Anybody:
-    """Everybody who has a ticket of a realm that is taken.
+    """Every account may log on; whose tickets are accepted is decided elsewhere.
 
     Args:
-        domains: Which names are one domain.
+        domains: Which names stand for the same domain.
     """
 
     def __init__(self, domains: Domains | None = None) -> None:
@@ -44,10 +44,10 @@ class Anybody:
 
 
 class WinbindUsers(Anybody):
-    """Everybody whom winbind knows.
+    """Every account that winbind knows may log on.
 
     Args:
-        winbind: The oracle.
+        winbind: The oracle that checks a logon with winbind.
         domains: The names of the machine's domain.
     """
 
@@ -56,43 +56,43 @@ class WinbindUsers(Anybody):
         self._winbind = winbind
 
     def lookup(self, request: CredentialRequest) -> LookupAnswer:
-        """Answer with winbind, and with the account that it is asked about."""
+        """Have winbind check the logon: the server's `lookup`."""
         account = self.account(request.principal.user, request.principal.domain)
         return Oracle(self._winbind.verify, account.user, account.domain)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TicketHolders:
-    """Who logs on by a Kerberos ticket."""
+    """The users who may log on with a Kerberos ticket."""
 
     accounts: Accounts
     realms: Sequence[str]
-    """Whose tickets are taken. A KDC hands on the tickets of every realm that it trusts."""
+    """The realms whose tickets are accepted. A KDC also passes on tickets of every realm that it trusts."""
 
     def authorize(self, identity: Identity) -> bool | Account | Deny:
-        """Say whose account a ticket is for: the server's `authorize`."""
+        """Return the account that a ticket is for, or refuse the ticket: the server's `authorize`."""
         if identity.mechanism != "kerberos":
             return True
         principal = identity.principal
         if upper(principal.domain) not in map(upper, self.realms):
-            return _refuse(principal, "tickets of its realm are not taken (--allow-realm)")
+            return _refuse(principal, "tickets of its realm are not accepted (see --allow-realm)")
         account = self.accounts.account(principal.user, principal.domain)
-        return account or _refuse(principal, "the users file has no such account (--users)")
+        return account or _refuse(principal, "the users file has no such account (see --users)")
 
 
 def _refuse(principal: Principal, reason: str) -> Deny:
-    """Refuse a ticket, and tell the operator why: the client is not told so much."""
+    """Refuse a ticket, and log the reason for the operator: the client is not told the reason."""
     _logger.info("the ticket of %s is refused: %s", printable(str(principal)), reason)
     return Deny()
 
 
 class Refused:
-    r"""Accounts that log on with the right password or ticket and are turned away all the same.
+    r"""The accounts of `--refuse`: each is turned away, even after a logon with the right password or ticket.
 
     Args:
-        names: `USER` for one of any domain; `DOMAIN\USER`, `USER@SUFFIX` or a Kerberos principal for the account that
-            this is.
-        accounts: Who may log on.
+        names: `USER` refuses the user of that name in every domain; `DOMAIN\USER`, `USER@SUFFIX` or a Kerberos
+            principal refuses the one account that the name means.
+        accounts: The accounts that may log on.
     """
 
     def __init__(self, names: Sequence[str], accounts: Accounts | None = None) -> None:
@@ -103,6 +103,6 @@ class Refused:
         self._accounts = {accounts.account(name) or read(name) for name in named}
 
     def admit(self, admission: Admission) -> bool:
-        """Whether who logged on may come in: the server's `admit`."""
+        """Return whether the account that logged on may come in: the server's `admit`."""
         account = admission.principal.account
         return upper(account.user) not in self._users and account not in self._accounts

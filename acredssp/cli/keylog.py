@@ -1,4 +1,4 @@
-"""`--keylog FILE`: TLS's secrets, for Wireshark to open a recorded connection with. Never on unless asked for."""
+"""`--keylog FILE`: write TLS's secrets down, so that Wireshark can decrypt a recording. It is off unless asked for."""
 
 import os
 import pathlib
@@ -10,13 +10,13 @@ from acredssp.cli.outcome import UsageError, reason_of
 __all__ = ["KEYLOG_WARNING", "log_keys"]
 
 KEYLOG_WARNING: Final = (
-    "--keylog writes down the keys of every connection: whoever has that file and a recording can read everything, "
-    "passwords included"
+    "--keylog writes down the keys of every connection: whoever has that file and a recording of the network can read "
+    "everything, passwords included"
 )
 
 
 def log_keys(context: ssl.SSLContext | None, path: pathlib.Path) -> None:
-    """Have a context append the secrets of its connections to a file, which nobody but the user may read if it is new.
+    """Have a context append the secrets of its connections to a file. A new file can be read by the user alone.
 
     Raises:
         UsageError: The file cannot be written.

@@ -1,4 +1,4 @@
-"""What `acredssp serve` prints: a line when it listens, and a line for each handshake, for people or for scripts."""
+"""The lines that `acredssp serve` prints when it listens and after each handshake, for people or for scripts."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ __all__ = ["Lines"]
 
 
 class Lines:
-    """Prints a line a handshake, for people or for scripts."""
+    """Prints one line for each handshake, for people or for scripts."""
 
     def __init__(
         self, console: Console, warn: Callable[[str], None], *, as_json: bool, worker: Worker | None = None
@@ -36,16 +36,21 @@ class Lines:
         self._writer = LineWriter(self._write, lambda text: warn(who + text))
 
     def listening(self, address: Address, pin: str) -> None:
-        """Say that we are ready; raises `OutputError` where nobody can be told."""
+        """Print that the server is ready.
+
+        Raises:
+            OutputError: The line cannot be written.
+        """
         if self._as_json:
             self._write(json.dumps({"listening": str(address), "peer_key_sha256": pin, "time": now()}) + "\n")
         else:
             self._write(self._rendered(Text.assemble("listening on ", (str(address), "bold"), f", key pin {pin}")))
 
     def handshake(self, report: HandshakeReport) -> None:
-        """Say how one handshake went: the server's `on_handshake`.
+        """Print how one handshake went: the server's `on_handshake`.
 
-        A load balancer's probe is none, and of the connections that a limit turns away one a second will do.
+        A connection that sent nothing, such as a load balancer's probe, gets no line. Connections that a limit turns
+        away get one line a second together.
         """
         if report.outcome is HandshakeOutcome.NO_DATA:
             return
@@ -55,7 +60,7 @@ class Lines:
         self._writer.put(f"{to_json(line)}\n" if self._as_json else self._rendered(_sentence(line, report.error)))
 
     def end(self) -> None:
-        """Wait for the lines that are left, and not for long."""
+        """Wait a moment for the lines that are left to be written."""
         self._writer.end()
 
     def _rendered(self, line: Text) -> str:

@@ -1,6 +1,6 @@
-"""The listening sockets of `acredssp serve --workers N`: on one address, one for each worker.
+"""The listening sockets of `acredssp serve --workers N`: one for each worker, all on the same address.
 
-`workers` says why each worker has a socket of its own, and why an address is first bound alone.
+The module `workers` explains why each worker has a socket of its own, and why the address is first bound exclusively.
 """
 
 import contextlib
@@ -12,17 +12,17 @@ from acredssp.cli.arguments import Address
 __all__ = ["Sockets", "bind"]
 
 Sockets: TypeAlias = tuple[socket.socket, ...]
-"""What one worker listens on: a socket for each address that the host's name stands for."""
+"""The listening sockets of one worker: one for each address that the host's name resolves to."""
 
 _BACKLOG: Final = 4096
-"""As in `acredssp.create_server`; the kernel takes less where it wants less (net.core.somaxconn)."""
+"""The backlog of `acredssp.create_server`; the kernel reduces it to its own limit (net.core.somaxconn)."""
 
 
 def bind(address: Address, count: int) -> list[Sockets]:
-    """Listen on an address `count` times over; with port 0 all share the port that the first one comes to.
+    """Listen on an address with `count` sockets; with port 0, all share the port that the first socket gets.
 
     Raises:
-        OSError: The address cannot be had, somebody else has it, or there is no such host.
+        OSError: The address cannot be bound, another program uses it, or there is no such host.
     """
     with contextlib.ExitStack() as stack:
         places: list[list[socket.socket]] = [[] for _ in range(count)]
@@ -42,7 +42,7 @@ def bind(address: Address, count: int) -> list[Sockets]:
 
 
 def _resolve(host: str) -> list[tuple[Any, ...]]:
-    """Family, address and what else an address of the family has, for each that a host's name stands for."""
+    """Return a tuple for each address of a host: its family, the address, and the family's further fields."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return list(dict.fromkeys((family, name[0], *name[2:]) for family, _, _, _, name in found))
 
@@ -52,7 +52,7 @@ def _bound(family: int, name: tuple[Any, ...], *, shared: bool) -> socket.socket
         listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
-        if family == socket.AF_INET6:  # as asyncio: the IPv4 address has a socket of its own
+        if family == socket.AF_INET6:  # as asyncio does: the IPv4 address gets a socket of its own
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.setblocking(False)
         listener.bind(name)

@@ -1,4 +1,4 @@
-"""`acredssp login`: its options, one logon on a server, and how it went."""
+"""`acredssp login`: its options, one logon to a server, and the report about it."""
 
 import asyncio
 import contextlib
@@ -62,28 +62,28 @@ _WITHOUT_PASSWORD = {NTHash: "hash", TicketCache: "ticket", Keytab: "key"}
 _logger = logging.getLogger("acredssp.login")
 
 _CLOSE_GRACE = 1.0
-"""Seconds that a server gets to take our close_notify; nothing depends on it."""
+"""Seconds that a server gets to answer close_notify; the result does not depend on the answer."""
 _LEAST_TIME = 0.001
-"""Seconds for a handshake whose time ended just as the connection was made: it must be above 0."""
+"""Seconds for a handshake whose time ran out just as the connection was made: a time limit must be above 0."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """What to do."""
+    """The logon to make."""
 
     address: Address
     config: ClientConfig
     carriage: Carriage
     server_hostname: str
-    """The name for SNI, and the one that the certificate must have."""
+    """The name for SNI, which is also the name that the certificate must have."""
     spn: str | None
-    """None for `TERMSRV/` and `server_hostname`; no KDC is asked for an IP address then."""
+    """The server's principal; None stands for `TERMSRV/` and `server_hostname`, and asks no KDC about an IP address."""
     timeout: float
-    """Seconds for connecting and the handshake together."""
+    """The seconds that connecting and the handshake may take together."""
 
 
 class _Watched:
-    """A carriage that remembers the context it was given: the facts of a handshake that failed are in there."""
+    """A carriage that remembers its context, so that the facts of a failed handshake can be reported."""
 
     def __init__(self, carriage: Carriage) -> None:
         self._carriage = carriage
@@ -99,19 +99,19 @@ class _Watched:
 
     @property
     def begun(self) -> bool:
-        """Whether a handshake has begun."""
+        """Whether the handshake has begun, so that the socket has an owner."""
         return self._context is not None
 
     @property
     def info(self) -> HandshakeInfo | None:
-        """The facts as far as they came."""
-        with contextlib.suppress(CredSSPError):  # a certificate whose key cannot be read has no fingerprint either
+        """The facts of the handshake that are known so far."""
+        with contextlib.suppress(CredSSPError):  # a certificate whose key cannot be read has no fingerprint
             return self._context.info if self._context else None
         return None
 
 
 class _Told:
-    """A sequence whose steps are logged: how many bytes came and went, and where the handshake stands then."""
+    """A sequence that logs each step: how many bytes came and went, and the state of the handshake afterwards."""
 
     def __init__(self, sequence: CarriedHandshake) -> None:
         self._sequence = sequence
@@ -142,7 +142,7 @@ class _Told:
 
 
 async def log_on(login: Login) -> tuple[LoginReport, CredSSPError | None]:
-    """Log on and close again; return the report, and why it failed (None: it did not)."""
+    """Log on and close the connection; return the report, and the error that ended the logon (None for a success)."""
     started = time.perf_counter()
     carriage = _Watched(login.carriage)
     error: CredSSPError | None = None
@@ -174,15 +174,19 @@ async def _handshake(
             handshake_timeout=left,
         )
     except BaseException:
-        if not carriage.begun:  # nobody has taken the socket over
+        if not carriage.begun:  # nothing has taken over the socket
             sock.close()
         raise
 
 
 async def _connect(login: Login) -> socket.socket:
-    """Make the TCP connection; whatever is wrong with it is a `CredSSPError` of stage CONNECT.
+    """Make the TCP connection.
 
-    The socket is not read before the handshake begins, so it keeps what a server says at once: an SSH server greets.
+    Nothing is read from the socket before the handshake begins, so it keeps bytes that a server sends at once, such as
+    the greeting of an SSH server.
+
+    Raises:
+        CredSSPError: The connection could not be made; the stage is CONNECT.
     """
     address = login.address
     _logger.debug("connecting to %s", address)
@@ -199,7 +203,7 @@ async def _connect(login: Login) -> socket.socket:
         raise ConnectError(
             f"cannot connect to {address}: {reason_of(error)}",
             stage=Stage.CONNECT,
-            hint="check that a server listens at this address",
+            hint="check that a server listens on this address and port",
         ) from None
     _logger.debug("connected to %s", sock.getpeername())
     return sock
@@ -240,38 +244,51 @@ async def _close(transport: SecureTransport, protocol: Nobody) -> None:
 
 
 def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
-    host: Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="The server; port 3389 unless given.")],
+    host: Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="The server; the port is 3389 unless given.")],
     user: Annotated[
         str | None,
-        typer.Option("--user", "-u", help=r"USER, USER@SUFFIX or DOMAIN\USER; not needed with --ccache and --keytab."),
+        typer.Option(
+            "--user", "-u", help=r"The user: USER, USER@SUFFIX or DOMAIN\USER; --ccache and --keytab work without it."
+        ),
     ] = None,
     domain: Annotated[
-        str | None, typer.Option("--domain", "-d", help="The user's domain; '' sends USER as it stands.")
+        str | None,
+        typer.Option("--domain", "-d", help="The user's domain; with '', the user is sent exactly as -u gives it."),
     ] = None,
     password: Annotated[
         str | None,
-        typer.Option("--password", "-p", help="The password; others on this machine can see it in the process list."),
+        typer.Option("--password", "-p", help="The password. Others on this machine can see it in the process list."),
     ] = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from the first line of the standard input.")
     ] = False,
     nt_hash: Annotated[
         str | None,
-        typer.Option(metavar="HEX", help="Log on with an NT hash; nothing is delegated then (restricted admin)."),
+        typer.Option(
+            metavar="HEX", help="Log on with an NT hash; the server then gets no credentials (restricted admin)."
+        ),
     ] = None,
     ccache: Annotated[
         str | None,
-        typer.Option(metavar="CACHE", help="Log on with Kerberos tickets: FILE:/path, or default for your own cache."),
+        typer.Option(
+            metavar="CACHE", help="Log on with the Kerberos tickets in FILE:/path; default stands for your own cache."
+        ),
     ] = None,
     keytab: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Log on with a Kerberos key: that of -u, or the first one of the file."),
+        typer.Option(
+            metavar="FILE", help="Log on with the Kerberos key of the user in -u, or with the first key of the file."
+        ),
     ] = None,
     remote_guard: Annotated[
         bool, typer.Option("--remote-guard", help="Delegate a Kerberos ticket in place of the password.")
     ] = False,
     restricted_admin: Annotated[
-        bool, typer.Option("--restricted-admin", help="Delegate nothing: the server logs on as itself.")
+        bool,
+        typer.Option(
+            "--restricted-admin",
+            help="Delegate no credentials: from the server, the user reaches other machines as the server itself.",
+        ),
     ] = False,
     mechanism: WithMechanism = MechanismChoice.AUTO,
     min_version: MinVersion = FIRST_SAFE_VERSION,
@@ -280,42 +297,57 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     dangerous_allow_legacy_tls: LegacyTLS = False,
     dangerous_allow_legacy_ciphers: LegacyCiphers = False,
     keylog: KeyLog = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Accept any certificate, unchecked.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Accept any certificate without checking it, even an attacker's.")
+    ] = False,
     ca: Annotated[
-        pathlib.Path | None, typer.Option(metavar="FILE", help="Trust the certificates in this PEM file.")
+        pathlib.Path | None,
+        typer.Option(metavar="FILE", help="Trust the authorities in this PEM file, in place of the system's."),
     ] = None,
     pin: Annotated[
-        str | None, typer.Option(metavar="SHA256", help="Trust this key: the SHA-256 of its SubjectPublicKeyInfo.")
+        str | None,
+        typer.Option(
+            metavar="SHA256",
+            help="Trust only this server key, given by the SHA-256 of its SubjectPublicKeyInfo in hex.",
+        ),
     ] = None,
     dangerous_allow_weak_certificates: Annotated[
         bool,
         typer.Option(
             "--dangerous-allow-weak-certificates",
-            help="Also take certificates with RSA keys of 1024 to 2047 bits or small curves, or signed by SHA-1.",
+            help="Also accept certificates with RSA keys of 1024 to 2047 bits, with small curves or signed with SHA-1.",
         ),
     ] = False,
     server_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The name in the server's certificate; HOST unless given.")
+        str | None,
+        typer.Option(metavar="NAME", help="The name that the server's certificate must have, by default HOST."),
     ] = None,
     spn: Annotated[
         str | None,
-        typer.Option(metavar="SPN", help="The server's principal; TERMSRV/ and --server-name, or HOST, unless given."),
+        typer.Option(
+            metavar="SPN", help="The server's principal name, by default TERMSRV/NAME with the NAME of --server-name."
+        ),
     ] = None,
     load_balance_info: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Text for a connection broker: loadbalanceinfo of an .rdp file."),
+        typer.Option(
+            metavar="TEXT", help="The text by which a connection broker routes: loadbalanceinfo of an .rdp file."
+        ),
     ] = None,
     policy_file: PolicyFile = None,
     carriage: WithCarriage = CarriageChoice.RDP,
-    timeout: Annotated[float, typer.Option(help="Seconds for connecting and the handshake.")] = 30.0,
+    timeout: Annotated[
+        float, typer.Option(help="Give up after this many seconds of connecting and handshake together.")
+    ] = 30.0,
     log_level: WithLogLevel = LogLevel.WARNING,
     verbose: Verbose = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Log on to a server, close the connection, and print how it went.
+    """Log on to a server, close the connection, and print the result.
 
-    Exit status: 0 logged on; 1 denied; 2 usage; 3 protocol, TLS, certificate, policy or version; 4 network or time-out;
-    74 the output could not be written.
+    The exit status is 0 if the logon succeeded, 1 if it was denied, 2 if the command line is wrong, 3 if the protocol,
+    TLS, the certificate, the policy or the version ended it, 4 if the network failed or the peer stopped answering,
+    and 74 if the output cannot be written.
     """
     out, err = render.consoles()
     log_from(LogLevel.DEBUG if verbose else log_level)
@@ -366,7 +398,7 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
 
 
 def _trust(insecure: bool, ca: pathlib.Path | None, pin: str | None, *, allow_weak: bool) -> Trust | None:
-    """Return whom the options trust; None for what the configuration trusts of itself."""
+    """Return the authorities or the key that the options trust; None for the configuration's default."""
     trust = _named_trust(insecure, ca, pin)
     if not allow_weak or insecure:
         return trust
@@ -375,7 +407,7 @@ def _trust(insecure: bool, ca: pathlib.Path | None, pin: str | None, *, allow_we
 
 def _named_trust(insecure: bool, ca: pathlib.Path | None, pin: str | None) -> Trust | None:
     if insecure + (ca is not None) + (pin is not None) > 1:
-        raise UsageError("expected one of --insecure, --ca and --pin, got more")
+        raise UsageError("expected one of --insecure, --ca and --pin, got several")
     try:
         if ca is not None:
             return Trust.from_file(str(ca))
@@ -384,7 +416,7 @@ def _named_trust(insecure: bool, ca: pathlib.Path | None, pin: str | None) -> Tr
         assert ca is not None
         raise unreadable("--ca", ca, error) from None
     except ValueError as error:
-        raise UsageError(f"--ca: {error}" if ca is not None else "--pin: expected a SHA-256, 64 hex digits") from None
+        raise UsageError(f"--ca: {error}" if ca is not None else "--pin: expected a SHA-256 of 64 hex digits") from None
 
 
 def _delegate(remote_guard: bool, restricted_admin: bool) -> RemoteGuard | Nothing | None:
@@ -396,7 +428,11 @@ def _delegate(remote_guard: bool, restricted_admin: bool) -> RemoteGuard | Nothi
 
 
 def _client_config(**settings: Any) -> ClientConfig:
-    """Make the configuration; what does not go together is a matter of the command line."""
+    """Make the configuration.
+
+    Raises:
+        UsageError: The settings contradict each other.
+    """
     try:
         return ClientConfig(**settings)
     except PolicyError as error:
@@ -408,7 +444,8 @@ def _client_carriage(choice: CarriageChoice, credential: Credential, load_balanc
         if load_balance_info is not None:
             raise UsageError("expected --carriage rdp with --load-balance-info, got tls")
         return TLS()
-    # As mstsc: HYBRID_EX is offered, so a server that refuses the user can say so; a routing token replaces the cookie.
+    # As mstsc does, offer HYBRID_EX, so that a server that refuses the user can say so. A routing token replaces the
+    # cookie.
     if load_balance_info is None:
         return RDP(hybrid_ex=True, cookie=credential.user if credential.user.isprintable() else "")
     try:
@@ -418,7 +455,7 @@ def _client_carriage(choice: CarriageChoice, credential: Credential, load_balanc
 
 
 def _server_hostname(name: str | None, host: str) -> str:
-    """Return the name if TLS can ask for it."""
+    """Return the name to ask for in TLS; raise `UsageError` if it cannot be a host's name."""
     with arguments.values():
         expect_host_name("HOST", host)
         if name is not None:
@@ -427,7 +464,7 @@ def _server_hostname(name: str | None, host: str) -> str:
 
 
 def _spn(name: str | None) -> str | None:
-    """Return the name if a service can have it."""
+    """Return `name`; raise `UsageError` if it cannot be a service's name."""
     if name is not None:
         with arguments.values():
             expect_service_name("--spn", name)

@@ -1,4 +1,4 @@
-"""The event loop of the commands: uvloop where it is installed, asyncio's own otherwise."""
+"""The event loop of the commands: uvloop if it is installed, asyncio's own otherwise."""
 
 import asyncio
 from collections.abc import Coroutine

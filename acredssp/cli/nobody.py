@@ -1,4 +1,4 @@
-"""The application behind a logon that is closed again at once: there is none."""
+"""The application behind a logon whose connection is closed at once: it does nothing."""
 
 import asyncio
 
@@ -6,12 +6,12 @@ __all__ = ["Nobody"]
 
 
 class Nobody(asyncio.Protocol):
-    """Knows when its connection has ended, and nothing else."""
+    """A protocol that ignores all data, and has a future `ended` that is done when the connection has ended."""
 
     def __init__(self) -> None:
         self.ended = asyncio.get_running_loop().create_future()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the logon is over, however this ends
-        """Note the end."""
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the logon is over, whatever ended the connection
+        """Set the result of `ended`."""
         if not self.ended.done():
             self.ended.set_result(None)

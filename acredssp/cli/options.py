@@ -1,6 +1,6 @@
-"""The options that `login` and `serve` share, and what both commands make of them.
+"""The options that `login` and `serve` share, and the functions that act on them.
 
-Who calls: `login`, `serve`, `demo`; `app` for what every command ends with.
+`login`, `serve` and `demo` call this module; `app` takes from it what every command does at its end.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ _T = TypeVar("_T")
 
 RDP_PORT: Final = 3389
 INTERRUPTED: Final = 130
-"""What shells give for a program that SIGINT ended."""
+"""The exit status that shells report for a program that SIGINT ended."""
 
 
 class CarriageChoice(enum.StrEnum):
@@ -69,48 +69,64 @@ class LogLevel(enum.StrEnum):
     ERROR = "error"
 
 
-MinVersion = Annotated[int, typer.Option(help="Lowest CredSSP version, 2 to 6; below 5 is open to CVE-2018-0886.")]
-MaxVersion = Annotated[int, typer.Option(help="Highest CredSSP version, 2 to 6.")]
+MinVersion = Annotated[
+    int, typer.Option(help="The lowest CredSSP version to accept, 2 to 6; versions below 5 are open to CVE-2018-0886.")
+]
+MaxVersion = Annotated[int, typer.Option(help="The highest CredSSP version to speak, 2 to 6.")]
 MinTLS = Annotated[
-    arguments.TLSVersion, typer.Option(help="Lowest TLS version; below 1.2 it needs --dangerous-allow-legacy-tls.")
+    arguments.TLSVersion,
+    typer.Option(help="The lowest TLS version to accept; 1.0 and 1.1 need --dangerous-allow-legacy-tls too."),
 ]
 LegacyTLS = Annotated[
     bool,
     typer.Option(
-        "--dangerous-allow-legacy-tls", help="Let --min-tls be 1.0 or 1.1, at OpenSSL's lowest security level."
+        "--dangerous-allow-legacy-tls", help="Allow --min-tls 1.0 and 1.1, with OpenSSL's lowest security level."
     ),
 ]
 LegacyCiphers = Annotated[
     bool,
-    typer.Option("--dangerous-allow-legacy-ciphers", help="Also take RSA key exchange and CBC with SHA-1 (TLS 1.2)."),
+    typer.Option(
+        "--dangerous-allow-legacy-ciphers", help="Also accept RSA key exchange and CBC with SHA-1 in TLS 1.2."
+    ),
 ]
 KeyLog = Annotated[
     pathlib.Path | None,
-    typer.Option(metavar="FILE", help="Append the keys of TLS to FILE, for Wireshark; they decrypt everything."),
+    typer.Option(
+        metavar="FILE",
+        help="Append TLS's keys to FILE, for Wireshark. Whoever has them can decrypt a recording of the connection.",
+    ),
 ]
-WithCarriage = Annotated[CarriageChoice, typer.Option(help="rdp: RDP's negotiation, then TLS. tls: TLS at once.")]
+WithCarriage = Annotated[
+    CarriageChoice, typer.Option(help="rdp: negotiate as RDP does, then start TLS. tls: start TLS at once.")
+]
 PolicyFile = Annotated[
     pathlib.Path | None,
-    typer.Option("--policy", metavar="FILE", help="Delegation policy in TOML, by the names of Windows' settings."),
+    typer.Option(
+        "--policy", metavar="FILE", help="Read the delegation policy from this TOML file; see docs/policy.md."
+    ),
 ]
 WithMechanism = Annotated[
     MechanismChoice,
     typer.Option(
-        help="auto: Kerberos in SPNEGO if a realm is named, else NTLM without SPNEGO. negotiate: always in SPNEGO. "
-        "kerberos: only Kerberos, in SPNEGO. raw-kerberos and ntlm: only that one, without SPNEGO."
+        help="auto: Kerberos in SPNEGO if a realm is named, otherwise NTLM without SPNEGO. negotiate: Kerberos or "
+        "NTLM, always in SPNEGO. kerberos: only Kerberos, in SPNEGO. raw-kerberos: only Kerberos, without SPNEGO. "
+        "ntlm: only NTLM, without SPNEGO. A server accepts each allowed mechanism with and without SPNEGO."
     ),
 ]
 WithLogLevel = Annotated[
     LogLevel,
-    typer.Option("--log-level", help="Print log lines from this level on to the standard error; no secret is logged."),
+    typer.Option(
+        "--log-level",
+        help="Print log lines of this level and above to the standard error. Secrets are never logged.",
+    ),
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="The same as --log-level debug.")]
-AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Short for --log-level debug.")]
+AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON in place of text, for scripts.")]
 
 
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
-    """Let typer show a `UsageError`, with the usage line and status 2."""
+    """Turn a `UsageError` into typer's own error, so that the command ends with exit status 2."""
     try:
         yield
     except UsageError as error:
@@ -118,7 +134,7 @@ def usage_errors() -> Iterator[None]:
 
 
 def read_policy(path: pathlib.Path | None) -> DelegationPolicy:
-    """Read the --policy file; Windows' defaults without one."""
+    """Return the policy of the --policy file, or Windows' defaults without such a file."""
     if path is None:
         return DelegationPolicy()
     try:
@@ -130,7 +146,15 @@ def read_policy(path: pathlib.Path | None) -> DelegationPolicy:
 
 
 def allowed(floor: Callable[[Policy], Policy], policy: Policy) -> Policy:
-    """Take away the versions that the --policy file forbids."""
+    """Return `policy` without the CredSSP versions that the --policy file forbids.
+
+    Args:
+        floor: `DelegationPolicy.for_client` or `for_server`.
+        policy: The policy of the other options.
+
+    Raises:
+        UsageError: No version is left.
+    """
     try:
         return floor(policy)
     except ValueError as error:
@@ -138,7 +162,7 @@ def allowed(floor: Callable[[Policy], Policy], policy: Policy) -> Policy:
 
 
 def log_from(level: LogLevel | None) -> None:
-    """Have the library's log lines printed to the standard error from a level on; None for no longer."""
+    """Print the library's log lines of a level and above to the standard error; None stops that."""
     logger = logging.getLogger("acredssp")
     logger.handlers = []
     logger.setLevel(level.upper() if level else logging.NOTSET)
@@ -150,7 +174,7 @@ def log_from(level: LogLevel | None) -> None:
 
 
 def warn_of(err: Console, policy: Policy, keylog: pathlib.Path | None, trust: Trust | None = None) -> None:
-    """Say what the options have made weaker."""
+    """Print a warning for each option that makes the handshake weaker."""
     warnings = [arguments.legacy_warning(policy.min_version), *arguments.tls_warnings(policy)]
     warnings.append(arguments.weak_certificates_warning(trust))
     for warning in [*warnings, KEYLOG_WARNING if keylog is not None else None]:
@@ -159,7 +183,7 @@ def warn_of(err: Console, policy: Policy, keylog: pathlib.Path | None, trust: Tr
 
 
 def until_done(main: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine in a loop of its own; Ctrl-C ends the command with its exit status."""
+    """Run a coroutine on a fresh event loop; Ctrl-C ends the command with exit status 130."""
     try:
         return loops.run(main)
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
-"""The standard streams of the commands: output that cannot be written is a failure of its own, no logon's result.
+"""The standard streams of the commands: output that cannot be written is a failure apart from any logon's result.
 
-A full disk, a closed pipe and a closed standard output all end in `OutputError`, where the bytes leave. What cannot be
-written to the standard error is dropped: there is nobody left to tell.
+A full disk, a closed pipe and a closed standard output all raise `OutputError` when the bytes are written. Text that
+cannot be written to the standard error is dropped: no other place is left to report it.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ CANNOT_WRITE = 74
 """The exit status for output that cannot be written: EX_IOERR of sysexits.h."""
 
 _AT_ONCE: Final = getattr(select, "PIPE_BUF", 512)
-"""Bytes that a pipe takes without waiting once it says that it is ready."""
+"""Bytes that a pipe is sure to take without waiting once `poll` has reported it as ready."""
 
 
 class OutputError(OSError):
@@ -29,22 +29,22 @@ class OutputError(OSError):
 
 
 class _Guarded:
-    """A text stream that raises `OutputError` where it cannot be written; quiet: that drops what cannot be written.
+    """A text stream that raises `OutputError` if text cannot be written, or drops such text if it is quiet.
 
     Args:
-        stream: The stream; None where the process was started without one.
-        quiet: Whether to drop what cannot be written.
+        stream: The stream; None if the process was started without one.
+        quiet: Whether to drop text that cannot be written.
     """
 
     def __init__(self, stream: TextIO | None, *, quiet: bool = False) -> None:
         self._stream = stream
         self._quiet = quiet
         self._impatient: WholeLines | None = None
-        if stream is not None and hasattr(stream, "reconfigure"):  # not every stand-in has it
+        if stream is not None and hasattr(stream, "reconfigure"):  # a stand-in for a stream may lack the method
             stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
-        """Write, as a text stream does."""
+        """Write text, as a text stream does."""
         with self._errors():
             if self._stream is None:
                 raise OSError("it is closed")
@@ -55,12 +55,12 @@ class _Guarded:
         return len(text)
 
     def never_wait(self) -> None:
-        """Drop from now on what the system does not take at once."""
+        """From now on, drop text that the system does not take at once."""
         if self._stream is not None:
             self._impatient = WholeLines(self._stream, waits=False)
 
     def flush(self) -> None:
-        """Flush, as a text stream does."""
+        """Flush the stream, as a text stream does."""
         with self._errors():
             if self._stream is not None:
                 self._stream.flush()
@@ -69,13 +69,13 @@ class _Guarded:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:  # ValueError: it was closed in this process
+        except (OSError, ValueError) as error:  # a ValueError says that this process has closed the stream
             if self._quiet:
                 return
             raise _output_error(error) from None
 
     def isatty(self) -> bool:
-        """Whether a person reads it at a terminal."""
+        """Return whether the stream is a terminal."""
         return self._stream is not None and self._stream.isatty()
 
     def __getattr__(self, name: str) -> Any:
@@ -83,14 +83,14 @@ class _Guarded:
 
 
 class WholeLines:
-    """Writes text past a stream's own buffer, which would keep what the system has not taken and write it later.
+    """Writes text past a stream's own buffer, which would keep text that the system has not taken and write it later.
 
-    A full disk may take a part of a line. A line feed then comes first, so that the next line is a line of its own.
+    A full disk may take only a part of a line. The next text is then preceded by a line feed.
 
     Args:
-        stream: The stream; one without a file below it is written as it is.
-        torn: One byte, not zero while the last line has no end; shared by all processes that write to the stream.
-        waits: Whether to wait for a reader who does not read. Otherwise `BlockingIOError` is raised.
+        stream: The stream. A stream without a file below it is written in the usual way.
+        torn: One byte that is not zero while the last line has no end; all processes that write to the stream share it.
+        waits: Whether to wait for a reader who has stopped reading. Otherwise `write` raises `BlockingIOError`.
     """
 
     def __init__(self, stream: IO[str], torn: bytearray | mmap.mmap | None = None, *, waits: bool = True) -> None:
@@ -102,7 +102,7 @@ class WholeLines:
         """Write whole lines.
 
         Raises:
-            OSError: They cannot be written: an `OutputError`, or what the stream itself raises.
+            OSError: The lines cannot be written: this is an `OutputError`, or the stream's own error.
         """
         self._stream.flush()
         raw = _file_below(self._stream)
@@ -117,7 +117,7 @@ class WholeLines:
 
     def _write(self, raw: io.RawIOBase, data: bytes) -> None:
         written, torn = 0, self._torn[0]
-        self._torn[0] = 1  # should this process be killed meanwhile
+        self._torn[0] = 1  # in case this process is killed while it writes
         try:
             while written < len(data):
                 written += self._write_some(raw, data[written:])
@@ -142,27 +142,27 @@ class WholeLines:
 
 
 def _output_error(error: OSError | ValueError) -> OutputError:
-    """Return what to raise for output that cannot be written; a ValueError means that the stream was closed."""
+    """Return the `OutputError` for a failed write; a ValueError says that the stream was closed."""
     reason = reason_of(error) if isinstance(error, OSError) else "it is closed"
     return OutputError(f"cannot write the output: {reason}")
 
 
 def _file_below(stream: IO[str]) -> io.RawIOBase | None:
-    """Return what a text stream writes to without any buffer; None for a stream in memory."""
+    """Return the unbuffered file that a text stream writes to; None for a stream in memory."""
     buffer = getattr(stream, "buffer", None)
     raw = getattr(buffer, "raw", buffer)
     return raw if isinstance(raw, io.RawIOBase) else None
 
 
 def never_wait_for_stderr() -> None:
-    """Drop from now on what the standard error does not take at once: its reader holds up no server."""
+    """From now on, drop text that the standard error does not take at once: its reader must not hold up a server."""
     if isinstance(sys.stderr, _Guarded):
         sys.stderr.never_wait()
 
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Have the standard output raise `OutputError`, and the standard error nothing, for as long as the block runs."""
+    """While the block runs, have the standard output raise `OutputError`, and have the standard error raise nothing."""
     _occupy_standard_descriptors()
     before = sys.stdout, sys.stderr
     sys.stdout = cast("TextIO", _Guarded(sys.stdout))
@@ -174,16 +174,19 @@ def guarded() -> Iterator[None]:
 
 
 def _occupy_standard_descriptors() -> None:
-    """Leave none of 0 to 2 closed: a socket would get the number, and libuv aborts the process when it closes that."""
+    """Open the null device on each of the descriptors 0 to 2 that is closed.
+
+    A socket would get the number otherwise, and libuv aborts the process when it closes a handle with such a number.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # this takes the lowest free number, which is `descriptor`
 
 
 def abandon() -> None:
-    """Drop what the standard output still holds: Python would fail on it once more at its end, with status 120."""
+    """Drop the text that the standard output still buffers: Python would fail to write it again and exit with 120."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         target = sys.stdout.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,7 +1,7 @@
-"""What people read: consoles, the card of a logon, the sentence of a failure.
+"""The texts for people: consoles, the card of a logon, the sentence about a failure.
 
-Whatever a peer sent is made printable before it reaches a terminal, and no line is ever broken inside a pin. Styles are
-given apart from the text: a markup would find styles, emoji and escapes in the names of others.
+Text from a peer is made printable before it reaches a terminal, and no line is broken inside a pin. Styles are passed
+apart from the text: rich's markup would find styles, emoji and escape sequences in a peer's names.
 """
 
 import sys
@@ -28,7 +28,7 @@ _STYLE_OF = {
 
 
 def consoles() -> tuple[Console, Console]:
-    """Make the consoles for the standard output and the standard error, as they are now."""
+    """Make the consoles for the current standard output and standard error."""
     return _console(sys.stdout), _console(sys.stderr)
 
 
@@ -37,7 +37,7 @@ def _console(stream: TextIO) -> Console:
 
 
 def printable(text: str) -> str:
-    """Return `text` with every control character written out, so that a peer's name moves no cursor."""
+    """Return `text` with every control character escaped, so that a peer's name cannot move the cursor."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape", "backslashreplace").decode("ascii")
         for character in text
@@ -45,7 +45,12 @@ def printable(text: str) -> str:
 
 
 def label(result: Result, behind: str = "") -> tuple[str, str]:
-    """Return the word for a result, with more of the same behind it, and its style: a part of `Text.assemble`."""
+    """Return a result's word and its style, as `Text.assemble` takes them.
+
+    Args:
+        result: The result.
+        behind: Text that follows the word in the same style.
+    """
     return result.value.replace("_", " ") + behind, _STYLE_OF[result]
 
 
@@ -55,7 +60,7 @@ def warning(console: Console, text: str) -> None:
 
 
 def usage(console: Console, report: LoginReport | ServeReport | DemoReport) -> None:
-    """Print what of the command line was not understood, and what to do about it."""
+    """Print why the command line was not understood, and what to do about it."""
     what = f" {printable(report.message or '')}\n  {report.hint or ''}"
     console.print(Text.assemble(label(Result.USAGE, ":"), what), soft_wrap=True)
 
@@ -68,7 +73,7 @@ def failure(console: Console, error: CredSSPError) -> None:
 
 
 def card(console: Console, title: str, facts: dict[str, str]) -> None:
-    """Print a headline and, below it, facts by name; narrow enough for a SHA-256 in 80 columns."""
+    """Print a headline and, below it, named facts; a SHA-256 fits into 80 columns."""
     console.print(Text.assemble(("✔", _STYLE_OF[Result.SUCCESS]), f" {printable(title)}"), soft_wrap=True)
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", min_width=9)

@@ -1,4 +1,4 @@
-"""The objects that `--json` prints. Scripts may rely on their keys: all of them are always there, null if not known.
+"""The objects that `--json` prints. Scripts may rely on their keys: each is always present, and null if unknown.
 
 No object holds a secret.
 """
@@ -18,7 +18,7 @@ __all__ = ["DemoReport", "LoginReport", "ServeReport", "now", "to_json"]
 
 
 def now() -> str:
-    """Return the time as the reports have it: UTC, ISO 8601, to the millisecond."""
+    """Return the present time as the reports print it: UTC, ISO 8601, to the millisecond."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -28,10 +28,10 @@ class LoginReport:
 
     result: Result
     stage: str | None = None
-    """Where the handshake ended: `"established"`, or the stage that failed."""
+    """The stage where the handshake ended: `"established"`, or the stage that failed."""
     security_status: str | None = None
     nt_status: str | None = None
-    """The NTSTATUS that the server gave; null where it gave none."""
+    """The NTSTATUS that the server gave; null if it gave none."""
     credssp_version: int | None = None
     mechanism: str | None = None
     tls_version: str | None = None
@@ -39,9 +39,9 @@ class LoginReport:
     peer_key_sha256: str | None = None
     """SHA-256 of the server's SubjectPublicKeyInfo in hex: what `--pin` takes."""
     elapsed_ms: float | None = None
-    """From the first packet to the end of the handshake."""
+    """Milliseconds from the first packet to the end of the handshake."""
     fallback: str | None = None
-    """Why the first choice of a mechanism was not used; null where it was."""
+    """Why the first choice of a mechanism was not used; null if it was used."""
     time: str = dataclasses.field(default_factory=now)
     """When this was written: UTC, ISO 8601."""
     message: str | None = None
@@ -51,12 +51,12 @@ class LoginReport:
 
     @classmethod
     def of(cls, error: CredSSPError | None, info: HandshakeInfo | None, elapsed: float) -> "LoginReport":
-        """Report a handshake that ended with `error` (None: a success) after `elapsed` seconds.
+        """Report one handshake of a client.
 
         Args:
-            error: Why it failed.
-            info: The facts as far as they came; None where there was no connection.
-            elapsed: Seconds.
+            error: Why the handshake failed; None for a success.
+            info: The facts that were known at its end; None if there was no connection.
+            elapsed: The seconds that it took.
         """
         version = (info.version or None) if info else None
         return cls(
@@ -65,7 +65,7 @@ class LoginReport:
             security_status=_security_status(error),
             nt_status=_nt_status(error),
             credssp_version=version,
-            # Before the peer's first message the mechanism is our wish, no fact.
+            # Before the peer's first message, the mechanism is only this client's first choice.
             mechanism=info.mechanism if info and version else None,
             tls_version=(info.tls_version or None) if info else None,
             cipher=(info.cipher or None) if info else None,
@@ -84,11 +84,11 @@ class ServeReport:
     result: Result
     stage: str | None = None
     principal: str | None = None
-    r"""`DOMAIN\user` or `user`, as the client wrote it; only a success proves it."""
+    r"""The name that the client wrote, `DOMAIN\user` or `user`; only a success proves it."""
     mechanism: str | None = None
     credssp_version: int | None = None
     delegated: str | None = None
-    """The kind of what the client delegated: `"password"`, `"smartcard"`, `"remote_guard"`, `"nothing"`."""
+    """What the client delegated: `"password"`, `"smartcard"`, `"remote_guard"` or `"nothing"`."""
     nt_status: str | None = None
     """The NTSTATUS of a refusal."""
     peer: str | None = None
@@ -103,25 +103,30 @@ class ServeReport:
     hint: str | None = None
     """What to do about it, for people."""
     security_status: str | None = None
-    """What SSPI would return."""
+    """The status that the function of SSPI would return."""
     server_name: str | None = None
     """The name that the client asked for in TLS (SNI)."""
     cookie: str | None = None
-    """RDP: the name in the client's `mstshash` cookie, which proves nothing."""
+    """With RDP, the name in the client's `mstshash` cookie; nothing proves it."""
     routing_token: str | None = None
-    """RDP: the routing token that the client sent in place of the cookie."""
+    """With RDP, the routing token that the client sent in place of the cookie."""
     workstation: str | None = None
-    """NTLM: what the client calls its computer; proves nothing."""
+    """With NTLM, the name that the client gives its computer; nothing proves it."""
     account: str | None = None
     r"""The account that logged on, as `DOMAIN\user`, however `principal` is written; null unless it is proven."""
     outcome: str | None = None
-    """The result of the handshake, in finer words than `result`: see `acredssp.aio.HandshakeOutcome`."""
+    """How the handshake ended, in more detail than `result`: a value of `acredssp.aio.HandshakeOutcome`."""
     hook: str | None = None
-    """The decision that refused: `"lookup"`, `"oracle"`, `"authorize"` or `"admit"`; null for none of them."""
+    """The hook that refused the logon: `"lookup"`, `"oracle"`, `"authorize"` or `"admit"`; null if none did."""
 
     @classmethod
     def of(cls, report: HandshakeReport, *, worker: int | None = None) -> "ServeReport":
-        """Report a handshake of a server."""
+        """Report one handshake of a server.
+
+        Args:
+            report: The report of the server's `on_handshake`.
+            worker: The number of the worker that served the handshake; None without `--workers`.
+        """
         error, info = report.error, report.info
         version = (info.version or None) if info else None
         return cls(
@@ -178,7 +183,7 @@ class DemoReport:
 
 
 def to_json(report: LoginReport | ServeReport | DemoReport) -> str:
-    """Return one line of ASCII: whatever a peer calls itself, a terminal takes no order from it."""
+    """Return the report as one line of JSON in ASCII, so that a peer's name cannot control the terminal."""
     return json.dumps(dataclasses.asdict(report))
 
 
@@ -191,7 +196,7 @@ def _stage(error: CredSSPError | None) -> str | None:
 def _security_status(error: CredSSPError | None) -> str | None:
     if error is None:
         return str(SecurityStatus.SEC_E_OK)
-    # Without a connection no security function was ever called.
+    # Without a connection, no security function was called.
     return None if error.stage is Stage.CONNECT else str(error.security_status)
 
 

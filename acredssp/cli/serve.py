@@ -1,6 +1,6 @@
 """`acredssp serve`: its options, and a server that runs until SIGTERM, in one process or in several.
 
-What is behind a logon is in `service`, what is printed in `lines`, the processes are in `workers`.
+The module `service` has the applications behind a logon, `lines` has what is printed, `workers` has the processes.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ __all__ = ["serve_command"]
 
 
 class KeyType(enum.StrEnum):
-    """The key of a self-made certificate."""
+    """The kind of key of a self-made certificate."""
 
     RSA = "rsa"
     EC = "ec"
@@ -76,45 +76,66 @@ class KeyType(enum.StrEnum):
 def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     users: Annotated[
         pathlib.Path | None,
-        typer.Option(metavar="FILE", help="The users who may log on: one line DOMAIN:USER:SECRET for each, see above."),
+        typer.Option(
+            metavar="FILE",
+            help="The file of users who may log on, with a line DOMAIN:USER:SECRET for each (see above).",
+        ),
     ] = None,
     winbind: Annotated[
-        bool, typer.Option("--winbind", help="Let every user of this machine's domain log on, by Samba's winbind.")
+        bool,
+        typer.Option("--winbind", help="Let every user of this machine's domain log on; Samba's winbind checks them."),
     ] = False,
     ntlm_auth: Annotated[
-        str | None, typer.Option(metavar="PROGRAM", help="For --winbind: Samba's helper; ntlm_auth unless given.")
+        str | None,
+        typer.Option(metavar="PROGRAM", help="The helper program of Samba that --winbind runs, by default ntlm_auth."),
     ] = None,
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="The address to listen on; port 0 takes a free port.")
     ] = "127.0.0.1:3389",
     cert: Annotated[
-        pathlib.Path | None, typer.Option(metavar="FILE", help="The certificate chain in PEM; self-made unless given.")
+        pathlib.Path | None,
+        typer.Option(
+            metavar="FILE", help="The certificate chain in PEM; without it, the server makes its own certificate."
+        ),
     ] = None,
-    key: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="The private key of --cert in PEM.")] = None,
-    key_type: Annotated[KeyType, typer.Option(help="The key of the self-made certificate.")] = KeyType.RSA,
+    key: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="The private key of --cert, in PEM.")] = None,
+    key_type: Annotated[
+        KeyType, typer.Option(help="The kind of key for the certificate that the server makes.")
+    ] = KeyType.RSA,
     hybrid_ex: Annotated[
-        bool, typer.Option("--hybrid-ex", help="Tell clients that ask for it whether the user may come in.")
+        bool,
+        typer.Option(
+            "--hybrid-ex", help="Tell a client that asks for it, at the end of the logon, whether the user may come in."
+        ),
     ] = False,
     refuse: Annotated[
         list[str] | None,
         typer.Option(
             metavar="USER",
-            help=r"Turn this account away once it has logged on: USER of any domain, DOMAIN\USER or USER@SUFFIX.",
+            help=r"Refuse this account even with the right password: USER of any domain, DOMAIN\USER or USER@SUFFIX. "
+            "May be given several times.",
         ),
     ] = None,
     keytab: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Let users log on by Kerberos, with the service's keys in FILE, or in /etc's for the word default.",
+            help="Let users log on by Kerberos, with the service's keys in FILE; the word default stands for the "
+            "system's keytab.",
         ),
     ] = None,
     spn: Annotated[
-        str | None, typer.Option(metavar="SPN", help="Take tickets for this service only, of those in the keytab.")
+        str | None,
+        typer.Option(
+            metavar="SPN", help="Accept only tickets for this service, by default for any service of the keytab."
+        ),
     ] = None,
     allow_realm: Annotated[
         list[str] | None,
-        typer.Option(metavar="REALM", help="Take tickets of this realm; the keytab's own realms unless given."),
+        typer.Option(
+            metavar="REALM",
+            help="Accept tickets of this realm, in place of those of the keytab's realms. May be given several times.",
+        ),
     ] = None,
     mechanism: WithMechanism = MechanismChoice.AUTO,
     require_mic: Annotated[
@@ -130,24 +151,32 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     carriage: WithCarriage = CarriageChoice.RDP,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, max=1024, metavar="N", help="Serve with N processes, one for each core (Linux)."),
+        typer.Option(
+            min=1, max=1024, metavar="N", help="Serve with N processes; one for each core is best (Linux only)."
+        ),
     ] = None,
     max_handshakes: Annotated[
-        int, typer.Option(min=0, metavar="N", help="At most N handshakes at a time in each process; 0 for no limit.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Allow at most N handshakes at a time in each process; 0 means no limit."
+        ),
     ] = 500,
     max_per_source: Annotated[
         int,
         typer.Option(
-            min=0, metavar="N", help="At most N of these from one IPv4 address or IPv6 /64 network; 0 for no limit."
+            min=0,
+            metavar="N",
+            help="Allow at most N handshakes at a time from one source, which is an IPv4 address or an IPv6 /64 "
+            "network, in each process; 0 means no limit.",
         ),
     ] = 100,
     max_failures: Annotated[
         str,
         typer.Option(
             metavar="N/MINUTES",
-            help="After N wrong passwords for an account within MINUTES, a source has to wait MINUTES before it may "
-            "try that account again, and longer each time. After 10 times N for all accounts, its connections are "
-            "closed for as long. 0 for no limit.",
+            help="After N wrong passwords for an account within MINUTES, make the source wait MINUTES before it may "
+            "try that account again, and longer each time. After 10 times N wrong passwords for all accounts together, "
+            "close the source's connections for as long. 0 means no limit.",
         ),
     ] = "10/10",
     max_failed: Annotated[
@@ -156,28 +185,31 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             "--max-failed",
             min=0,
             metavar="N",
-            help="When more than N handshakes of a source fail in a second, its next connections wait up to half a "
-            "second; 0 for no limit.",
+            help="When more than N handshakes of a source fail in a second, make its next connections wait up to half a "
+            "second; 0 means no limit.",
         ),
     ] = 20,
-    handshake_timeout: Annotated[float, typer.Option(help="Seconds for one handshake.")] = 30.0,
+    handshake_timeout: Annotated[float, typer.Option(help="End a handshake after this many seconds.")] = 30.0,
     log_level: WithLogLevel = LogLevel.WARNING,
     verbose: Verbose = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Let users of a file, of the domain or of a KDC log on, and print a line for each handshake, until SIGTERM.
+    """Let users log on, and print a line for each handshake, until SIGTERM.
 
-    Exit status: 0 after SIGTERM or SIGINT; 2 usage; 4 the address cannot be listened on; 70 a worker fails again and
-    again; 74 the output cannot be written at the start.
+    The users come from a file (--users), from this machine's domain (--winbind) or from a Kerberos realm (--keytab).
 
-    After the logon, the server echoes what it receives (--carriage tls) or closes the connection (--carriage rdp),
-    since there is no desktop behind it.
+    The exit status is 0 after SIGTERM or SIGINT, 2 if the command line is wrong, 4 if the server cannot listen on the
+    address, 70 if a worker fails again and again, and 74 if the output cannot be written at the start.
 
-    The users file is UTF-8, split at the first two colons of a line. SECRET is a password, or $NT$ and the 32 hex
-    digits of an NT hash. An empty SECRET lets the user log on by Kerberos ticket alone, and the USER * stands for every
-    user of the domain with a ticket. Lines that begin with # are skipped. The case of user and domain does not matter.
-    An empty DOMAIN stands for any domain and for none. A line DOMAIN=SUFFIX says that USER@SUFFIX and the realm SUFFIX
-    belong to DOMAIN.
+    There is no desktop behind a logon: the server then echoes what it receives (--carriage tls), or closes the
+    connection (--carriage rdp).
+
+    The users file is in UTF-8 and has a line DOMAIN:USER:SECRET for each user. The first two colons separate the
+    fields, and SECRET may contain more of them. SECRET is a password, or $NT$ followed by the 32 hex digits of an NT
+    hash. A user with an empty SECRET can log on with a Kerberos ticket only. The USER * stands for every user of the
+    domain who has a ticket. An empty DOMAIN stands for any domain, and for none. The case of user and domain does not
+    matter. A line DOMAIN=SUFFIX says that USER@SUFFIX and the realm SUFFIX belong to DOMAIN. Lines that begin with #
+    are skipped.
     """
     never_wait_for_stderr()
     out, err = render.consoles()
@@ -239,19 +271,19 @@ def _server_carriage(choice: CarriageChoice, *, hybrid_ex: bool) -> Carriage:
     if choice is CarriageChoice.RDP:
         return RDP(hybrid_ex=hybrid_ex)
     if hybrid_ex:
-        raise UsageError("expected --carriage rdp with --hybrid-ex, got tls: only RDP tells clients who may come in")
+        raise UsageError("expected --carriage rdp with --hybrid-ex, got tls: HYBRID_EX is a part of RDP's negotiation")
     return TLS()
 
 
 def _notices(task: Serve, users: pathlib.Path | None, key: pathlib.Path | None) -> Iterator[str]:
-    """What is no mistake for certain, and mostly is one."""
+    """Yield a warning for each option that is allowed but probably a mistake."""
     for option, path in (("--users", users), ("--key", key)):
         if path is not None and (text := arguments.exposed(option, path)):
             yield text
     if not isinstance(task.accounts, Users):
         return
     if not task.accounts and not task.accounts.by_ticket_alone:
-        yield f"--users {users} has no entry: nobody can log on"
+        yield f"--users {users} has no entry, so nobody can log on"
     for name in task.refuse:
         if not task.accounts.knows(name):
             yield f"--refuse {name}: --users {users} has no such account"
@@ -266,7 +298,7 @@ def _service_keys(keytab: str | None, spn: str | None) -> Keytab | None:
 
 
 def _realms(allowed: list[str] | None, keytab: Keytab | None) -> Sequence[str]:
-    """Return the realms whose tickets are taken: those that the command line names, or the keytab's own."""
+    """Return the realms whose tickets are accepted: those that the command line names, or else the keytab's own."""
     if keytab is None:
         if allowed:
             raise UsageError("--allow-realm needs --keytab FILE")
@@ -297,17 +329,17 @@ def _accounts(
         if ntlm_auth is not None:
             raise UsageError("--ntlm-auth needs --winbind")
         return Users.from_file(users)
-    # Why a logon was refused, in the domain's own words: no client is told so much.
+    # This logs the domain's own reason for refusing a logon, which no client is told.
     logger = logging.getLogger("acredssp.winbind")
     logger.setLevel(min(logging.INFO, logging.getLogger("acredssp").level))
     return WinbindOracle(command=(ntlm_auth or "ntlm_auth",))
 
 
 def _check_tickets(task: Serve, users: pathlib.Path | None) -> None:
-    """Refuse a users file with logons that nobody can make. All else of the command line is right by then."""
+    """Refuse a users file with lines for logons by ticket if there is no keytab. Called after all other checks."""
     if isinstance(task.accounts, Users) and task.accounts.by_ticket_alone is not None and task.keytab is None:
         raise UsageError(
-            f"--users {users}: line {task.accounts.by_ticket_alone}: an empty SECRET is for a logon by Kerberos "
+            f"--users {users}: line {task.accounts.by_ticket_alone}: an empty SECRET means a logon by Kerberos "
             "ticket, which needs --keytab FILE"
         )
 
@@ -316,7 +348,7 @@ def _certificate(cert: pathlib.Path | None, key: pathlib.Path | None, host: str,
     if cert is not None and key is not None:
         return Certificate.from_files(cert, key)
     if cert is not None or key is not None:
-        raise UsageError("expected --cert and --key together")
+        raise UsageError("expected --cert FILE and --key FILE together, got one of them")
     return Certificate.self_made(host, key_type.value)
 
 
@@ -327,8 +359,8 @@ async def serve(task: Serve, config: ServerConfig, console: Console, warn: Calla
     """Serve until SIGTERM or SIGINT, then drain.
 
     Raises:
-        ConnectError: The address cannot be listened on.
-        OutputError: Nobody can be told that the server listens.
+        ConnectError: The server cannot listen on the address.
+        OutputError: The line that says where the server listens cannot be written.
     """
     stop = asyncio.Event()
     lines = Lines(console, warn, as_json=task.as_json)
@@ -350,11 +382,14 @@ async def serve(task: Serve, config: ServerConfig, console: Console, warn: Calla
 def serve_by_workers(
     task: Serve, config: ServerConfig, console: Console, *, count: int, warn: Callable[[str], None]
 ) -> int:
-    """Serve by so many processes until SIGTERM or SIGINT, then drain; return the exit status, see `Supervisor.run`.
+    """Serve with `count` processes until SIGTERM or SIGINT, then drain.
+
+    Returns:
+        The exit status, as `Supervisor.run` gives it.
 
     Raises:
-        ConnectError: The address cannot be listened on.
-        OutputError: Nobody can be told that the server listens.
+        ConnectError: The server cannot listen on the address.
+        OutputError: The line that says where the server listens cannot be written.
     """
     try:
         places = bind(task.address, count)
@@ -401,18 +436,18 @@ def _cannot_listen(address: Address, error: OSError) -> ConnectError:
     return ConnectError(
         f"cannot listen on {address}: {reason_of(error)}",
         stage=Stage.CONNECT,
-        hint="choose another --listen HOST:PORT",
+        hint="choose another address with --listen HOST:PORT",
     )
 
 
 def _bound(listeners: Sockets, address: Address) -> Address:
-    """The address with the port that it came to."""
-    assert hasattr(listeners[0], "getsockname")  # uvloop's are no sockets
+    """Return `address` with the port that the listener got."""
+    assert hasattr(listeners[0], "getsockname")  # a listener of uvloop is no socket, but has the method
     return Address(address.host, listeners[0].getsockname()[1])
 
 
 def _on_signals(stop: Callable[[], None], *numbers: signal.Signals) -> None:
-    """Call `stop` on the first signal; a second one has its usual effect."""
+    """Call `stop` on the first of these signals; a second signal has its usual effect."""
     loop = asyncio.get_running_loop()
 
     def caught() -> None:
@@ -421,5 +456,5 @@ def _on_signals(stop: Callable[[], None], *numbers: signal.Signals) -> None:
             loop.remove_signal_handler(number)
 
     for number in numbers:
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C interrupts the loop instead
+        with contextlib.suppress(NotImplementedError):  # on Windows, Ctrl-C interrupts the loop instead
             loop.add_signal_handler(number, caught)

@@ -1,7 +1,7 @@
-"""What is behind a logon at `acredssp serve`: one process's servers, and the protocols of the connections they let in.
+"""The servers of one process of `acredssp serve`, and the protocols behind the logons that they let in.
 
-There is no desktop: with the carriage TLS a connection's protocol echoes what it receives, with RDP it closes the
-connection.
+No desktop is behind a logon. With the carriage TLS, a connection's protocol echoes what it receives. With RDP, it
+closes the connection.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ from acredssp.policy import Policy
 __all__ = ["Limits", "Serve", "Service"]
 
 _DRAIN: Final = 10.0
-"""Seconds that handshakes in flight get once we are told to stop."""
+"""Seconds that handshakes in flight get to end once the server is told to stop."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The limits of one process on what its clients may take."""
+    """The limits that one process sets on its clients."""
 
     handshakes: int | None
     """The most handshakes at a time; None for no limit."""
@@ -48,18 +48,18 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Serve:
-    """What a server does."""
+    """The task of a server: where it listens, who may log on, and how."""
 
     address: Address
-    """The address to listen on; port 0 for any free port."""
+    """The address to listen on; port 0 takes any free port."""
     accounts: Users | WinbindOracle | None
-    """None where nobody logs on by NTLM."""
+    """The accounts for logons by NTLM; None if nobody may log on by NTLM."""
     keytab: Keytab | None
-    """None where nobody logs on by Kerberos."""
+    """The service's keys for logons by Kerberos; None if nobody may log on by Kerberos."""
     realms: Sequence[str]
-    """The realms whose tickets are taken."""
+    """The realms whose tickets are accepted."""
     refuse: Sequence[str]
-    """The accounts that are turned away after their logon, as `Refused` reads them."""
+    """The names of the accounts that are turned away after their logon, as `Refused` reads them."""
     certificate: Certificate
     carriage: Carriage
     policy: Policy
@@ -67,7 +67,11 @@ class Serve:
     as_json: bool
 
     def config(self) -> ServerConfig:
-        """Make the server's configuration; raises `UsageError` if the certificate or winbind cannot be used."""
+        """Make the server's configuration.
+
+        Raises:
+            UsageError: The certificate or winbind cannot be used, or nobody could log on.
+        """
         accounts = self.accounts
         if isinstance(accounts, WinbindOracle):
             identity = self._machine(accounts)
@@ -100,15 +104,18 @@ class Serve:
         except PolicyError as error:
             raise UsageError(str(error)) from None
         except ValueError:
-            raise UsageError(f"nobody can log on by {self.policy.mechanism.value} with what is given") from None
+            raise UsageError(
+                f"nobody can log on with --mechanism {self.policy.mechanism.value} and the accounts of these options: "
+                "NTLM needs --users FILE or --winbind, Kerberos needs --keytab FILE"
+            ) from None
 
 
 class Service:
-    """The servers of one process, and what is behind them.
+    """The servers of one process, and the applications behind them.
 
     Args:
-        task: What the server does.
-        config: The server's configuration, of `task`.
+        task: The server's task.
+        config: The configuration that `task` made.
         on_handshake: Called with the report of each handshake.
     """
 
@@ -122,7 +129,11 @@ class Service:
     async def listen(
         self, host: str | None = None, port: int | None = None, **options: Unpack[ListenOptions]
     ) -> CredSSPServer:
-        """Accept connections, from an address or a socket; raises OSError."""
+        """Accept connections on an address, or on a listening socket given as `sock=`.
+
+        Raises:
+            OSError: The address cannot be listened on.
+        """
         limits = self._task.limits
         server = await create_server(
             self._applications.new,
@@ -142,7 +153,7 @@ class Service:
         return server
 
     async def drain(self) -> None:
-        """Accept no more, let the handshakes in flight end, and close what is established."""
+        """Stop accepting, let the handshakes in flight end, and close the established connections."""
         for server in self._servers:
             server.close()
         self._applications.close()
@@ -162,7 +173,7 @@ class Service:
 
 
 class _Applications:
-    """What is behind the logons: makes the protocols, and closes their connections when the server stops."""
+    """The applications behind the logons: makes their protocols, and closes their connections when the server stops."""
 
     def __init__(self, *, echo: bool) -> None:
         self._echo = echo
@@ -170,11 +181,11 @@ class _Applications:
         self._closing = False
 
     def new(self) -> asyncio.Protocol:
-        """Make the protocol of one connection."""
+        """Make the protocol for one connection."""
         return _Application(self)
 
     def made(self, transport: asyncio.Transport) -> None:
-        """Take a connection in, or close it if there is nothing more to do with it."""
+        """Keep a connection open for its echo, or close it if there is no echo or the server is stopping."""
         if self._closing or not self._echo:
             transport.close()
         else:
@@ -185,14 +196,14 @@ class _Applications:
         self._open.discard(transport)
 
     def close(self) -> None:
-        """Close every connection, and those to come."""
+        """Close every open connection, and every later one as soon as it is made."""
         self._closing = True
         for transport in [*self._open]:
             transport.close()
 
 
 class _Application(asyncio.Protocol):
-    """Sends back what comes; reads no faster than the peer does."""
+    """A protocol that sends back what it receives; it stops reading while the peer does not read."""
 
     _transport: asyncio.Transport
 
@@ -213,5 +224,5 @@ class _Application(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._transport.resume_reading()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it ended
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the connection is over, whatever ended it
         self._applications.lost(self._transport)

@@ -22,27 +22,27 @@ _CARRIAGE: Final = RDP(hybrid_ex=True)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Storm:
-    """How it went."""
+    """The figures of many handshakes."""
 
     concurrency: int
     failures: int
     latencies: tuple[float, ...]
-    """Seconds of each success, connecting included; sorted."""
+    """The seconds that each successful handshake took, connecting included; sorted."""
     seconds: float
-    """Of all together."""
+    """The seconds that all handshakes took together."""
 
     @property
     def count(self) -> int:
-        """How many were tried."""
+        """How many handshakes were tried."""
         return len(self.latencies) + self.failures
 
     @property
     def rate(self) -> float:
-        """Successes a second."""
+        """How many handshakes succeeded in each second."""
         return len(self.latencies) / self.seconds
 
     def percentile(self, percent: int) -> float:
-        """Return the latency in seconds that so many per cent stayed within; 0 without two successes."""
+        """Return the latency in seconds that this percentage of the successes did not exceed; 0 without a success."""
         if len(self.latencies) < 2:
             return self.latencies[0] if self.latencies else 0.0
         return statistics.quantiles(self.latencies, n=100, method="inclusive")[percent - 1]
@@ -50,7 +50,7 @@ class Storm:
 
 @contextlib.asynccontextmanager
 async def listening(server: ServerConfig) -> AsyncIterator[int]:
-    """Listen on the loopback interface for as long as the block runs; gives the port."""
+    """Listen on the loopback interface while the block runs; yields the port."""
     listener = await create_server(Nobody, HOST, 0, config=server, carriage=_CARRIAGE)
     try:
         yield listener.sockets[0].getsockname()[1]
@@ -60,11 +60,11 @@ async def listening(server: ServerConfig) -> AsyncIterator[int]:
 
 
 async def log_on(client: ClientConfig, port: int) -> float:
-    """Log on once and close again; return the seconds it took, connecting included and closing not.
+    """Log on once and close the connection; return the seconds that connecting and the logon took.
 
     Raises:
         CredSSPError: The logon failed.
-        OSError: There is no connection.
+        OSError: The connection could not be made.
     """
     started = time.perf_counter()
     transport, behind = await create_connection(Nobody, HOST, port, config=client, carriage=_CARRIAGE)
@@ -77,13 +77,13 @@ async def log_on(client: ClientConfig, port: int) -> float:
 async def log_on_often(
     client: ClientConfig, port: int, *, count: int, concurrency: int, done: Callable[[], None]
 ) -> Storm:
-    """Log on `count` times, `concurrency` at a time; `done` is called after each."""
+    """Log on `count` times, `concurrency` at a time; `done` is called after each logon."""
     latencies: list[float] = []
     jobs = iter(range(count))
 
     async def work() -> None:
         for _ in jobs:
-            with contextlib.suppress(CredSSPError, OSError):  # counted by its absence
+            with contextlib.suppress(CredSSPError, OSError):  # a failure is counted by its missing latency
                 latencies.append(await log_on(client, port))
             done()
 

@@ -1,6 +1,6 @@
-"""One handshake in slow motion: both sides of the engine driven by hand, without a socket, each step timed.
+"""One handshake in slow motion: both sides of the engine are driven by hand, without a socket, and each step is timed.
 
-This is also the shortest complete driver of `SecurityContext`: `_Side.turn` is all that an event loop has to do.
+This is also the shortest complete driver of `SecurityContext`: an event loop has to do no more than `_Side.turn`.
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ SERVER: Final = "server"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
-    """What one side did until it had something to send, or somebody to ask."""
+    """The work of one side until it sends bytes or asks its application."""
 
     side: str
     """`"client"` or `"server"`."""
     what: str
     sent: int
-    """Bytes for the other side; 0 where it asked its own application."""
+    """The number of bytes for the other side; 0 if the step asked the side's own application."""
     seconds: float
 
 
@@ -39,10 +39,10 @@ class Timeline:
 
     steps: tuple[Step, ...]
     info: HandshakeInfo
-    """As the server sees it."""
+    """The facts of the handshake, as the server knows them."""
 
 
-# What a side sends, by what it waited for before and waits for afterwards.
+# What a side sends. The key is the side, the state before the step and the state after it.
 _SENT: Final = {
     (CLIENT, "NEGOTIATION", "NEGOTIATION"): "X.224 Connection Request",
     (SERVER, "NEGOTIATION", "TLS"): "X.224 Connection Confirm",
@@ -57,18 +57,18 @@ _SENT: Final = {
     (CLIENT, "EARLY_USER_AUTH", "DONE"): "logged on",
 }
 _ASKED: Final[dict[type[Event], str]] = {
-    JudgeCertificate: "TLS up: is the certificate right?",
-    LookupCredential: "who is it: looks the account up",
-    Delegate: "the key is right: may the password go there?",
+    JudgeCertificate: "TLS is up: trust the certificate?",
+    LookupCredential: "looks the account up",
+    Delegate: "proof is right: send the password?",
     Admit: "unseals them: may the user in?",
 }
 
 
 def record(client: ClientConfig, server: ServerConfig, carriage: RDP, host: str) -> Timeline:
-    """Run a handshake between the two and time each step.
+    """Run a handshake between a client and a server, and time each step.
 
     Raises:
-        CredSSPError: It failed.
+        CredSSPError: The handshake failed.
     """
     steps: list[Step] = []
     context = client.new_context(server_hostname=host, spn=f"TERMSRV/{host}")
@@ -86,9 +86,9 @@ class _Side:
 
     Args:
         name: CLIENT or SERVER.
-        sequence: Its engine.
+        sequence: The engine of this side.
         answer: Answers the engine's events.
-        steps: Where to write down what happens.
+        steps: The list to which each step is appended.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class _Side:
         self._received = b""
 
     def turn(self, flight: bytes) -> bytes:
-        """Take what the other side sent, and return what to send back: the whole art of driving the engine."""
+        """Take the bytes that the other side sent, and return the bytes to send back."""
         self._received += flight
         output = b""
         while True:
@@ -133,7 +133,7 @@ class _Side:
         return result
 
     def _asked(self, event: Event) -> object:
-        """Have an event answered; the time belongs to the step that asked."""
+        """Answer an event; the time that this takes is added to the step that asked."""
         started = time.perf_counter()
         answer = self._answer(event)
         asked = self._steps[-1]

@@ -1,19 +1,19 @@
-"""The users of `acredssp serve`: a file with one `DOMAIN:USER:SECRET` a line, as a lookup.
+"""The users file of `acredssp serve`, with one `DOMAIN:USER:SECRET` on each line, as a server's lookup.
 
     CONTOSO:alice:her password, which may have : in it
-    :bob:logs on with any domain, or none
+    :bob:he may log on with any domain, or with none
     CONTOSO:carol:$NT$ and the 32 hex digits of an NT hash
     CONTOSO:dave:
     CONTOSO:*:
     CONTOSO=contoso.com
     # blank lines and lines like this one are skipped
 
-The file is in UTF-8. An empty SECRET lets the user log on by Kerberos ticket alone, and `*` stands for every user of
-that domain who has a ticket. `CONTOSO=contoso.com` says that the suffix or realm `contoso.com` is CONTOSO; without that
-line, a suffix belongs to a domain only where both are equal. User and domain compare as Windows compares names, without
-case. An entry for the user's own domain wins over one for any domain.
+The file is in UTF-8. An empty SECRET lets the user log on with a Kerberos ticket only, and `*` stands for every user of
+that domain who has a ticket. `CONTOSO=contoso.com` says that the suffix or realm `contoso.com` belongs to CONTOSO.
+Without such a line, a suffix belongs to a domain only if both names are equal. Users and domains are compared without
+case, as Windows compares names. An entry for the user's own domain wins over an entry for any domain.
 
-An error names the line and what is wrong with it, and never quotes the line.
+An error gives the number of a line and says what is wrong with the line. It never quotes the line.
 """
 
 import dataclasses
@@ -32,14 +32,14 @@ __all__ = ["Users"]
 
 _NT_HASH: Final = "$NT$"
 _EVERYBODY: Final = "*"
-"""No account of Windows may have it in its name."""
+"""The USER that stands for everybody. No account of Windows may have an asterisk in its name."""
 _UNKNOWN: Final = Deny(secret=NTHash(os.urandom(16)))
-"""With a secret in the stead of that of an account: every entry has one."""
+"""The answer for an unknown account. With its random secret, the refusal takes as long as that of a wrong password."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Line:
-    """An entry as it is written."""
+    """A line with an entry, split into its fields."""
 
     number: int
     domain: str
@@ -60,38 +60,38 @@ class _Suffix:
 class _Entry:
     number: int
     account: Account
-    """Its domain is empty for any domain and for none."""
+    """The account; its domain is empty if the user may log on with any domain, or with none."""
     secret: AccountSecret | None
-    """None for a logon by ticket alone."""
+    """The secret; None if the user logs on with a Kerberos ticket only."""
 
 
 class Users:
-    """The accounts of a file.
+    """The accounts of a users file.
 
     Args:
-        domains: What the file says of domains.
-        entries: One for each account.
-        everybody: One for each domain whose users all log on by ticket.
+        domains: The domains of the file's suffixes.
+        entries: One entry for each account.
+        everybody: One entry for each domain whose users all may log on with a ticket.
     """
 
     def __init__(self, domains: Domains, entries: list[_Entry], everybody: list[_Entry]) -> None:
         self._domains = domains
-        # By plain tuples, which take no longer to be found than not to be.
+        # The keys are plain tuples: looking one up takes equally long whether it is there or not.
         self._entries = {entry.account.key: entry for entry in entries}
         self._everybody_of = {upper(entry.account.domain) for entry in everybody}
         tickets = [entry.number for entry in (*entries, *everybody) if entry.secret is None]
         self.by_ticket_alone: Final = min(tickets, default=None)
-        """The first line that is for logons by Kerberos alone; None where there is none."""
+        """The number of the first line that is for logons by ticket only; None if there is no such line."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @classmethod
     def from_file(cls, path: pathlib.Path) -> "Users":
-        """Read a file.
+        """Read a users file.
 
         Raises:
-            UsageError: It cannot be read, or a line is wrong.
+            UsageError: The file cannot be read, or a line of it is wrong.
         """
         try:
             return cls.parse(path.read_bytes())
@@ -102,7 +102,11 @@ class Users:
 
     @classmethod
     def parse(cls, text: bytes) -> "Users":
-        """Read the content of a file; raises as `from_file` does."""
+        """Read the content of a users file.
+
+        Raises:
+            UsageError: A line is wrong.
+        """
         lines = [line for number, raw in enumerate(_split(text), start=1) if (line := _read(number, raw)) is not None]
         domains = _domains([line for line in lines if isinstance(line, _Suffix)])
         entries: dict[Account, _Entry] = {}
@@ -116,22 +120,26 @@ class Users:
         return cls(domains, users, everybody)
 
     def knows(self, name: str) -> bool:
-        r"""Whether a name means an account of this file: `USER` of any domain, `DOMAIN\USER` or `USER@SUFFIX`."""
+        r"""Return whether a name means an account of this file.
+
+        Args:
+            name: `USER` for a user of any domain, `DOMAIN\USER` or `USER@SUFFIX`.
+        """
         if Domains().account(name).domain:
             return self.account(name) is not None
         return bool(self._everybody_of) or upper(name) in {user for _, user in self._entries}
 
     def lookup(self, request: CredentialRequest) -> LookupAnswer:
-        """Answer with the secret of the account that logs on, and its name; or with Deny."""
+        """Return the secret and the name of the account that logs on, or `Deny` if the file has no such account."""
         entry = self._find(self._domains.account(request.principal.user, request.principal.domain))
         return _UNKNOWN if entry is None or entry.secret is None else entry.secret
 
     def account(self, user: str, domain: str = "") -> Account | None:
-        """Return the account of this file that a name means; None where there is none.
+        """Return the account of this file that a name means; None if the file has no such account.
 
         Args:
-            user: As for `Domains.account`.
-            domain: The same.
+            user: The user, as `Domains.account` takes it.
+            domain: The domain, as `Domains.account` takes it.
         """
         account = self._domains.account(user, domain)
         if (entry := self._find(account)) is not None:
@@ -140,22 +148,22 @@ class Users:
 
     def _find(self, account: Account) -> _Entry | None:
         domain, user = account.key
-        # Both are looked for, whichever there is, so that it always takes the same time.
+        # Both are always looked up, so that the time does not tell which of them exists.
         exact, of_any_domain = self._entries.get((domain, user)), self._entries.get(("", user))
         return exact or of_any_domain
 
 
 def _split(text: bytes) -> list[bytes]:
-    # As bytes and at line feeds alone: a password may hold what Unicode takes for a line's end.
+    # The bytes are split at line feeds only: a password may hold characters that Unicode takes for the end of a line.
     return text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
 
 
 def _read(number: int, raw: bytes) -> _Line | _Suffix | None:
-    """Read one line; None where nothing is in it."""
+    """Read one line; return None if it is blank or a comment."""
     try:
         line = raw.removesuffix(b"\r").decode()
     except UnicodeDecodeError:
-        raise UsageError(f"line {number}: expected utf-8") from None
+        raise UsageError(f"line {number}: expected utf-8, got other bytes") from None
     if not line.strip() or line.startswith("#"):
         return None
     fields = line.split(":", 2)
@@ -165,12 +173,12 @@ def _read(number: int, raw: bytes) -> _Line | _Suffix | None:
     if len(fields) == 1 and equals and domain and suffix:
         return _Suffix(number, domain, suffix)
     raise UsageError(
-        f"line {number}: expected DOMAIN:USER:SECRET, got {len(fields) - 1} of the two colons (or DOMAIN=SUFFIX)"
+        f"line {number}: expected DOMAIN:USER:SECRET or DOMAIN=SUFFIX, got {len(fields) - 1} of the two colons"
     )
 
 
 def _domains(lines: list[_Suffix]) -> Domains:
-    """Take the lines about suffixes together."""
+    """Return the domains that the lines about suffixes describe."""
     suffixes: dict[str, _Suffix] = {}
     for line in lines:
         if (other := suffixes.setdefault(upper(line.suffix), line)) is not line:
@@ -193,9 +201,9 @@ def _secret(text: str, account: Account) -> AccountSecret | None:
     if not account.user:
         raise UsageError("expected DOMAIN:USER:SECRET, got an empty USER")
     if "\\" in account.user:
-        raise UsageError("expected a USER without a backslash beside the DOMAIN")
+        raise UsageError("expected a USER without a backslash, since DOMAIN has a field of its own")
     if account.user == _EVERYBODY and (text or not account.domain):
-        raise UsageError("expected DOMAIN:*: for everybody of a domain, with no secret")
+        raise UsageError("expected DOMAIN:*: for every user of a domain, got no DOMAIN or a SECRET")
     if not text:
         return None
     if text.startswith(_NT_HASH):

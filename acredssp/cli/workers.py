@@ -1,22 +1,24 @@
-"""`acredssp serve --workers N`: N processes, each with its own listening socket, and one that supervises them.
+"""`acredssp serve --workers N`: N processes, each with a listening socket of its own, and a supervisor of them.
 
-The kernel deals new connections out over all sockets that listen on one address with SO_REUSEPORT, by a hash of the
-client's address and port. Three facts of Linux shape the module (socket(7); inet_csk_listen_stop in the kernel):
+The kernel distributes new connections over all sockets that listen on one address with SO_REUSEPORT, by a hash of the
+client's address and port. Three facts about Linux shape this module (socket(7); inet_csk_listen_stop in the kernel):
 
-* A socket of such a group has a queue of its own. When its last descriptor is closed, whoever stands in the queue is
-  reset. So the supervisor opens the sockets, keeps every one open, and a worker inherits its own by the fork: one that
-  ends loses the connections that it had accepted, and its successor finds the queue as it was. A worker closes the
-  sockets of the others, so that they end when the supervisor closes them.
-* The kernel goes on dealing connections to a socket that nobody reads. A worker that hangs without ending keeps its
-  share of the newcomers waiting; a supervisor that restarts what has ended does not notice that.
-* Any process of the same user may join the group, and would get its share. So an address is first bound alone.
+* Each socket of such a group has a queue of its own. When its last descriptor is closed, the connections in the queue
+  are reset. So the supervisor opens the sockets and keeps all of them open, and each worker inherits its own socket by
+  the fork. A worker that ends loses the connections that it had accepted, and its successor finds the queue unchanged.
+  A worker closes the sockets of the other workers, so that those sockets end when the supervisor closes them.
+* The kernel goes on giving connections to a socket that nobody reads. A worker that hangs without ending keeps its
+  share of the new connections waiting. The supervisor does not notice: it restarts only workers that have ended.
+* Any process of the same user may join the group, and would get its share. So the address is first bound exclusively.
 
-The supervisor has no event loop, no threads and no TLS session: what a fork copies is only what was meant to be shared,
-the credentials handle (certificate, users) above all. One pair of sockets, the lifeline, connects it with each worker.
-A worker writes there when it is ready, and the supervisor writes when all of them are. When the worker's end closes,
-the worker has ended. When the supervisor's end closes, also because it was killed, the worker stops.
+The supervisor has no event loop, no threads and no TLS session. A fork therefore copies only what the processes are
+meant to share, above all the credentials handle (certificate, users). A pair of sockets, the lifeline, connects the
+supervisor with each worker. A worker writes to it when it is ready, and the supervisor writes when all workers are
+ready. When the worker's end closes, the worker has ended. When the supervisor's end closes, for instance because the
+supervisor was killed, the worker stops.
 
-Who calls: `serve`, with the function that serves. The sockets are made in `listening`; processes are made here alone.
+`serve` calls this module with the function that serves. `listening` makes the sockets. Only this module makes
+processes.
 """
 
 import contextlib
@@ -41,49 +43,49 @@ from acredssp.cli.outcome import UsageError, reason_of
 __all__ = ["EXIT_FAILED", "Supervisor", "Worker", "check_platform"]
 
 EXIT_FAILED: Final = 70
-"""The exit status when workers do not run as they should; sysexits.h calls it EX_SOFTWARE."""
+"""The exit status when workers do not start or do not stop; sysexits.h calls it EX_SOFTWARE."""
 
 _START: Final = 30.0
-"""Seconds until a worker that does not say that it is ready is killed, and counts as one that crashed."""
+"""Seconds that a worker has to become ready; after that, it is killed and counts as crashed."""
 _STOP: Final = 15.0
-"""Seconds until a worker that was told to stop is killed: what draining takes, and some."""
+"""Seconds that a worker has to stop when it is told to; after that, it is killed. Draining takes about 10."""
 _SETTLED: Final = 10.0
-"""Seconds after which a worker counts as sound: the next crash is its first."""
+"""Seconds after which a worker counts as sound: a later crash counts as its first."""
 _FIRST_DELAY: Final = 0.1
 _LONGEST_DELAY: Final = 5.0
-"""Seconds before a restart. The first is immediate, since the queue waits for it; then the delay doubles."""
+"""Seconds before a restart. The first restart is immediate, since the queue waits for it; then the delay doubles."""
 _MOST_STARTS: Final = 5
-"""Starts in a row that end before the worker is ready: past that it will not come up, and the supervisor gives up."""
+"""The supervisor gives up after this many starts in a row that end before the worker is ready."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _READY: Final = b"r"
-"""A worker's word: I could accept now."""
+"""A worker sends this when it is ready to accept connections."""
 _GO: Final = b"g"
-"""The supervisor's answer: do."""
+"""The supervisor answers with this when the worker may begin to accept."""
 
 
 def check_platform() -> None:
-    """See that there can be workers here.
+    """Check that this platform allows workers.
 
     Raises:
-        UsageError: There cannot. Elsewhere SO_REUSEPORT is missing, or lets one socket have all the connections.
+        UsageError: The platform is not Linux. Others lack SO_REUSEPORT, or give one socket all connections.
     """
     if sys.platform != "linux" or not hasattr(os, "fork") or not hasattr(socket, "SO_REUSEPORT"):
-        raise UsageError("--workers needs linux, with fork and SO_REUSEPORT: leave it out here")
+        raise UsageError("--workers needs linux, with fork and SO_REUSEPORT: run serve without it on this system")
 
 
 # --- in a worker ---
 
 
 class Worker:
-    """What a worker process has of its supervisor.
+    """The things that a worker process gets from its supervisor.
 
     Args:
-        number: From 1; a successor has the number of the one before.
-        sockets: To accept connections from.
-        lifeline: The worker's end.
-        turn: A file that all workers lock in turn.
-        torn: One byte that all workers share: whether the last line of the output has no end.
+        number: The worker's number, from 1; a successor has the number of its predecessor.
+        sockets: The sockets to accept connections on.
+        lifeline: The worker's end of the lifeline.
+        turn: A file that the workers lock in turn.
+        torn: One byte that all workers share; it is not zero while the last line of the output has no end.
     """
 
     def __init__(
@@ -97,9 +99,10 @@ class Worker:
         self._turn = turn
 
     def ready(self) -> None:
-        """Say that all is prepared, and wait for the others: nobody serves before the server has said that it listens.
+        """Tell the supervisor that this worker is ready, and wait until all others are ready too.
 
-        A SIGTERM that came before is delivered now. To be called before there is anything to do for the loop.
+        No worker serves before the supervisor has printed that the server listens. This method blocks, so call it
+        before the event loop has anything to do. A SIGTERM that came before the call is delivered now.
         """
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         self._say(_READY)
@@ -107,9 +110,10 @@ class Worker:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Keep the others from writing to what is shared, whatever the length; the kernel ends the turn of the dead.
+        """Keep the other workers from writing to the shared output while the block runs.
 
-        A pipe keeps a write together up to PIPE_BUF only, and what a peer calls itself may be longer.
+        A pipe keeps a write in one piece only up to PIPE_BUF bytes, and a line with a peer's name may be longer. If a
+        worker dies in its turn, the kernel releases the lock.
         """
         os.lockf(self._turn.fileno(), os.F_LOCK, 0)
         try:
@@ -118,7 +122,7 @@ class Worker:
             os.lockf(self._turn.fileno(), os.F_ULOCK, 0)
 
     def _say(self, word: bytes) -> None:
-        with contextlib.suppress(OSError):  # the supervisor is gone, which `lifeline` tells as well
+        with contextlib.suppress(OSError):  # the supervisor is gone; reading `lifeline` tells that too
             self.lifeline.send(word)
 
 
@@ -127,21 +131,21 @@ class Worker:
 
 @dataclasses.dataclass(slots=True)
 class _Place:
-    """The place of one worker. The sockets stay, processes come and go."""
+    """The place of one worker. Its sockets stay open while processes come and go."""
 
     number: int
     sockets: Sockets
     pid: int = 0
-    """The process; 0 while there is none."""
+    """The number of the process; 0 while there is no process."""
     lifeline: socket.socket | None = None
-    """Our end."""
+    """The supervisor's end of the lifeline."""
     ready: bool = False
     started: float = 0.0
-    """When, by `time.monotonic()`."""
+    """The time of the last start, by `time.monotonic()`."""
     start_at: float = 0.0
-    """When to start the next process, while there is none; infinite for never."""
+    """The time at which to start the next process, while there is none; infinite for never."""
     kill_at: float = math.inf
-    """When patience with the process ends."""
+    """The time at which to kill the process; infinite for never."""
     short_lives: int = 0
     """Processes in a row that ended within `_SETTLED` seconds."""
     failed_starts: int = 0
@@ -152,10 +156,10 @@ class Supervisor:
     """Keeps a worker running at each place until it is told to stop.
 
     Args:
-        places: What each worker listens on, from `bind`; closed at the end.
-        work: Serves, in a worker; what it returns is the process's exit status.
+        places: The listening sockets of each worker, from `bind`; closed when `run` ends.
+        work: Serves, in a worker's process, and returns the exit status of that process.
         on_ready: Called once, when all workers are ready.
-        warn: Told in a sentence what went wrong.
+        warn: Called with a sentence about each thing that went wrong.
     """
 
     def __init__(
@@ -178,13 +182,16 @@ class Supervisor:
         self._status = 0
 
     def run(self) -> int:
-        """Run the workers until SIGTERM or SIGINT; then let them drain, and return the exit status.
+        """Run the workers until SIGTERM or SIGINT; then let them drain.
 
-        A second signal ends all at once. 0 after a signal; `EXIT_FAILED` if a worker does not come up, or did not
-        stop when told to. To be called in the main thread, of a process without other threads.
+        A second signal kills all workers at once. Call this in the main thread of a process without other threads.
+
+        Returns:
+            The exit status: 0 after one signal, 128 and the signal's number after a second one, `EXIT_FAILED` if a
+            worker does not come up or does not stop.
         """
-        # The collector leaves alone what lives now, and so writes to no page that all share: a worker that has served
-        # takes 15 MiB of its own, and 24 MiB without this.
+        # After this, the garbage collector ignores the objects that exist now, and so writes to none of the pages that
+        # the processes share: a worker that has served takes 15 MiB of its own, and 24 MiB without the freeze.
         gc.collect()
         gc.freeze()
         try:
@@ -198,7 +205,11 @@ class Supervisor:
         return self._status
 
     def stop(self) -> None:
-        """Accept no more, here first: what stands in a queue would else wait for nobody. Then tell each worker."""
+        """Stop accepting, and tell each worker to stop.
+
+        The supervisor closes its sockets first. Otherwise, connections in the queues would wait for a worker that never
+        comes.
+        """
         if self._stopping:
             return
         self._stopping = True
@@ -211,11 +222,11 @@ class Supervisor:
             if place.lifeline is not None:
                 place.lifeline.shutdown(socket.SHUT_WR)
 
-    # --- what happens ---
+    # --- reactions ---
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Have signals wake the selector; the handler of Python's own does nothing."""
+        """While the block runs, have signals wake the selector; the Python handlers do nothing."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ours.setblocking(False)
@@ -235,19 +246,19 @@ class Supervisor:
         if number not in _SIGNALS:
             return
         if self._stopping:
-            self._status = 128 + number  # as shells say it
+            self._status = 128 + number  # as shells report a program that a signal ended
             for place in self._places:
                 self._kill(place)
         self.stop()
 
     def _on_word(self, place: _Place) -> None:
-        """Read what a worker says; nothing at all is its end."""
+        """Read a worker's message from its lifeline; an empty read says that the worker has ended."""
         assert place.lifeline is not None
         word = place.lifeline.recv(1)
         if word == _READY:
             self._on_prepared(place)
         else:
-            # A lifeline ends a moment before its process does.
+            # A lifeline closes a moment before its process ends, so this wait is short.
             status = os.waitstatus_to_exitcode(os.waitpid(place.pid, 0)[1])
             self._drop_lifeline(place)
             place.pid, place.kill_at = 0, math.inf
@@ -269,13 +280,13 @@ class Supervisor:
                 _answer(each)
 
     def _after(self, place: _Place, how: str) -> None:
-        """See to the successor of a process that ended, or that could not be started."""
+        """Plan the successor of a process that ended or could not be started."""
         now = time.monotonic()
         place.short_lives = place.short_lives + 1 if now - place.started < _SETTLED else 1
         place.failed_starts += not place.ready
         place.ready = False
         if place.failed_starts == _MOST_STARTS:
-            self._tell(f"worker {place.number} {how}, before it was ready at each of {_MOST_STARTS} starts: giving up")
+            self._tell(f"worker {place.number} {how}; it was not ready after any of {_MOST_STARTS} starts: giving up")
             self._status = EXIT_FAILED
             self.stop()
             return
@@ -295,35 +306,35 @@ class Supervisor:
                 self._start(place)
 
     def _patience(self) -> float | None:
-        """Seconds until there is something to do of ourselves; None for never."""
+        """Return the seconds until a process has to be started or killed; None for never."""
         due = min(place.kill_at if place.pid else place.start_at for place in self._places)
         return None if due == math.inf else max(0.0, due - time.monotonic())
 
     def _done(self) -> bool:
         return self._stopping and not any(place.pid for place in self._places)
 
-    # --- what is done ---
+    # --- actions ---
 
     def _tell(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # nobody reads it: not worth the service
+        with contextlib.suppress(OSError):  # nobody reads the warnings: that must not end the service
             self._warn(text)
 
     def _start(self, place: _Place) -> None:
         place.started = time.monotonic()
         try:
             place.pid, place.lifeline = self._fork(place)
-        except OSError as error:  # no process, no memory, no descriptor: another time there may be
+        except OSError as error:  # no process, memory or descriptor is free; one may be free at the next try
             self._after(place, f"cannot be started, {reason_of(error)}")
             return
         place.kill_at = place.started + _START
         self._selector.register(place.lifeline, selectors.EVENT_READ, lambda: self._on_word(place))
 
     def _fork(self, place: _Place) -> tuple[int, socket.socket]:
-        """Make a worker; its process, and our end of its lifeline."""
+        """Make a worker; return its process, and the supervisor's end of its lifeline."""
         ours, theirs = socket.socketpair()
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()  # else both processes have what is left in the buffer
-        # Until it handles signals itself, the new process gets none: they would find the handlers of this one.
+            stream.flush()  # otherwise both processes would write the text that is left in the buffer
+        # The new process gets no signals until it handles them itself: they would reach the supervisor's handlers.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             pid = os.fork()
@@ -339,18 +350,18 @@ class Supervisor:
         return pid, ours
 
     def _become(self, place: _Place, lifeline: socket.socket) -> NoReturn:
-        """Be a worker, in the new process: nothing of the supervisor is left, and nothing returns to it."""
+        """Turn the new process into a worker: drop what belongs to the supervisor, serve, and exit."""
         status = EXIT_FAILED
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the supervisor passes it on
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to every process; the supervisor acts
             self._selector.close()
             for other in self._places:
                 if other is not place:
                     _close(other)
             status = self._work(Worker(place.number, place.sockets, lifeline, self._turn, self._torn))
-        except BaseException:  # noqa: BLE001 - it must not get to the supervisor's own stack
+        except BaseException:  # noqa: BLE001 - it must not reach the stack that this process copied from the supervisor
             traceback.print_exc()
         finally:
             with contextlib.suppress(OSError, ValueError):
@@ -361,7 +372,7 @@ class Supervisor:
 
     @staticmethod
     def _kill(place: _Place) -> None:
-        """End a process; that it has ended is then told by its lifeline."""
+        """Kill a process; its lifeline then tells that it has ended."""
         if place.pid:
             os.kill(place.pid, signal.SIGKILL)
             place.kill_at = math.inf
@@ -373,7 +384,7 @@ class Supervisor:
         place.lifeline = None
 
     def _end(self) -> None:
-        """Leave nothing behind, however `run` ends."""
+        """Kill every process and close every socket and file, however `run` ends."""
         for place in self._places:
             if place.pid:
                 self._kill(place)
@@ -392,18 +403,22 @@ def _close(place: _Place) -> None:
 
 
 def _how(status: int) -> str:
-    """How a process ended, by its `os.waitstatus_to_exitcode`."""
+    """Say how a process ended.
+
+    Args:
+        status: The result of `os.waitstatus_to_exitcode`.
+    """
     if status < 0:
         return f"was ended by signal {-status}, {signal.strsignal(-status)}"
     return f"ended with status {status}"
 
 
 def _delay(short_lives: int) -> float:
-    """Seconds to wait before a restart after so many short lives in a row."""
+    """Return the seconds to wait before a restart, after this many short lives in a row."""
     return 0.0 if short_lives < 2 else min(_FIRST_DELAY * 2.0 ** min(short_lives - 2, 10), _LONGEST_DELAY)
 
 
 def _answer(place: _Place) -> None:
     assert place.lifeline is not None
-    with contextlib.suppress(OSError):  # it has ended since, which its lifeline tells
+    with contextlib.suppress(OSError):  # the worker has ended meanwhile; its lifeline tells that
         place.lifeline.send(_GO)

@@ -58,7 +58,7 @@ def about_usage(out, keys, command):
     found = json.loads(out)
     assert list(found) == keys
     assert found.pop("result") == "usage"
-    assert found.pop("hint") == f"acredssp {command} --help says what it takes"
+    assert found.pop("hint") == f"see acredssp {command} --help for the options"
     assert found.pop("time")
     message = found.pop("message")
     assert set(found.values()) == {None}
@@ -245,7 +245,7 @@ def served_nowhere():
 
 def test_a_server_warns_of_secrets_that_everybody_can_read(noticed, users, tmp_path):
     users.chmod(0o644)
-    assert noticed("--users", users) == [f"everybody on this machine can read --users {users}: chmod o-r {users}"]
+    assert noticed("--users", users) == [f"everybody on this machine can read --users {users}: run chmod o-r {users}"]
     users.chmod(0o640)
     assert noticed("--users", users) == []
     chain, key = acredssp.self_signed(["localhost"], "ec")
@@ -254,7 +254,7 @@ def test_a_server_warns_of_secrets_that_everybody_can_read(noticed, users, tmp_p
         file.write_bytes(content)
         file.chmod(0o644)
     assert noticed("--users", users, "--cert", files[0], "--key", files[1]) == [
-        f"everybody on this machine can read --key {files[1]}: chmod o-r {files[1]}"
+        f"everybody on this machine can read --key {files[1]}: run chmod o-r {files[1]}"
     ]
 
 
@@ -262,7 +262,7 @@ def test_a_server_warns_of_secrets_that_everybody_can_read(noticed, users, tmp_p
 def test_a_server_warns_of_a_users_file_without_users(noticed, users, content):
     users.chmod(0o600)
     users.write_text(content, encoding="ascii")
-    assert noticed("--users", users) == [f"--users {users} has no entry: nobody can log on"]
+    assert noticed("--users", users) == [f"--users {users} has no entry, so nobody can log on"]
 
 
 def test_a_server_warns_of_a_refused_user_whom_it_does_not_know(noticed, users):
@@ -355,7 +355,7 @@ def test_a_users_file_for_tickets_without_a_keytab_names_its_line_after_all_othe
     status, _, err = command("serve", "--users", users)
     assert status == 2
     assert (
-        f"--users {users}: line 2: an empty SECRET is for a logon by Kerberos ticket, which needs --keytab FILE" in err
+        f"--users {users}: line 2: an empty SECRET means a logon by Kerberos ticket, which needs --keytab FILE" in err
     )
     status, _, err = command("serve", "--users", users, "--cert", tmp_path / "absent", "--key", tmp_path / "absent")
     assert status == 2

@@ -38,13 +38,13 @@ def test_what_is_no_address_is_refused(text):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("https://host/path", "got a URL: leave https:// out, as in host"),
-        ("rdp://host:3389", "got a URL: leave rdp:// out, as in host:3389"),
-        ("https://", "got a URL: leave https:// out, as in HOST"),
-        ("21341", "got a number alone: for the port 21341 write HOST:21341"),
+        ("https://host/path", "got a URL: write host without https://"),
+        ("rdp://host:3389", "got a URL: write host:3389 without rdp://"),
+        ("https://", "got a URL: write HOST without https://"),
+        ("21341", "got only a number: write HOST:21341 for port 21341"),
         ("host/", "got a path or a network: 'host/'"),
         ("10.0.0.0/8", "got a path or a network: '10.0.0.0/8'"),
-        ("alice@host", "got 'alice@host': the user is given by -u"),
+        ("alice@host", "got 'alice@host': give the user with -u"),
     ],
 )
 def test_what_people_write_for_an_address_is_named(text, said):

@@ -71,8 +71,8 @@ def other_key():
     ("make", "reason", "advice"),
     [
         (lambda one: (one.chain, other_key()), "KEY_VALUES_MISMATCH", "give the key that belongs to the certificate"),
-        (lambda _: weak_pair(), "EE_KEY_TOO_SMALL", "have the certificate renewed"),
-        (lambda one: (one.chain.replace(b"M", b"!"), one.key), "no reason given", "see that both files are whole"),
+        (lambda _: weak_pair(), "EE_KEY_TOO_SMALL", "renew the certificate"),
+        (lambda one: (one.chain.replace(b"M", b"!"), one.key), "no reason given", "check that both files are complete"),
     ],
 )
 def test_a_pair_that_openssl_does_not_take_is_refused_with_its_reason(make, reason, advice, files):

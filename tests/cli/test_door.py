@@ -82,8 +82,8 @@ def test_without_a_file_every_ticket_of_the_realm_logs_on():
 @pytest.mark.parametrize(
     ("user", "realm", "reason"),
     [
-        ("alice", "EVIL.EXAMPLE", "tickets of its realm are not taken (--allow-realm)"),
-        ("erin", "CONTOSO.COM", "the users file has no such account (--users)"),
+        ("alice", "EVIL.EXAMPLE", "tickets of its realm are not accepted (see --allow-realm)"),
+        ("erin", "CONTOSO.COM", "the users file has no such account (see --users)"),
     ],
 )
 def test_the_operator_is_told_why_a_ticket_is_refused(user, realm, reason, caplog):

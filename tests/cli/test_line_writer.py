@@ -43,13 +43,14 @@ def test_lines_beyond_the_queue_are_dropped_and_counted():
     for number in range(1, 6):
         writer.put(str(number))
     assert reader.said == [
-        "cannot write the output: its reader does not read: serving goes on without a line for each handshake"
+        "cannot write the output: the program that reads it has stopped reading: "
+        "the server goes on without a line for each handshake"
     ]
     reader.lets.set()
     wait_until(lambda: len(reader.said) == 2, "the lines are written")
     writer.end()
     assert reader.lines == ["0", "1", "2"]
-    assert reader.said[1] == "the output can be written again: 3 lines are lost"
+    assert reader.said[1] == "the output can be written again: 3 lines were lost"
 
 
 def test_the_end_does_not_wait_for_a_reader_who_does_not_read():
@@ -59,7 +60,7 @@ def test_the_end_does_not_wait_for_a_reader_who_does_not_read():
         writer.put(line)
     assert reader.begun.wait(PATIENCE)
     writer.end()
-    assert reader.said == ["the output cannot be written: 3 lines are lost"]
+    assert reader.said == ["the output cannot be written: 3 lines were lost"]
     reader.lets.set()
 
 
@@ -81,7 +82,7 @@ def test_a_line_that_cannot_be_written_is_told_once():
     for line in "abc":
         writer.put(line)
     writer.end()
-    assert reader.said == ["no space: serving goes on without a line for each handshake"]
+    assert reader.said == ["no space: the server goes on without a line for each handshake"]
 
 
 # --- torn lines ---

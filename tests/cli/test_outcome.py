@@ -54,7 +54,10 @@ def test_there_is_advice_on_every_kind_of_error(kind):
     ("error", "said"),
     [
         (AuthenticationError("x", hint="own hint", nt_status=NTSTATUS.STATUS_LOGON_FAILURE), "own hint"),
-        (AuthenticationError("x", nt_status=NTSTATUS.STATUS_LOGON_FAILURE), "check user, domain and password"),
+        (
+            AuthenticationError("x", nt_status=NTSTATUS.STATUS_LOGON_FAILURE),
+            "check the user, the domain and the password",
+        ),
         (AuthenticationError("x", nt_status=NTSTATUS(0xC0DE00EA)), "ask its administrator"),
         (AuthenticationError("x"), "ask its administrator"),
         (AuthenticationError("x", nt_status=NTSTATUS(0xC00700EA)), "FreeRDP"),
@@ -79,7 +82,7 @@ WRONG_ACCOUNT = {
 
 @pytest.mark.parametrize("status", sorted(WRONG_ACCOUNT | set(NTSTATUS) - {NTSTATUS.STATUS_SUCCESS}))
 def test_user_domain_and_password_are_to_be_checked_where_they_are_what_is_wrong(status):
-    advised = "check user, domain and password" in advice(AuthenticationError("x", nt_status=status))
+    advised = "check the user, the domain and the password" in advice(AuthenticationError("x", nt_status=status))
     assert advised is (status in WRONG_ACCOUNT)
 
 

@@ -128,10 +128,10 @@ def test_a_wrong_password_is_denied_like_an_unknown_user(served, log_on, user):
     status, report, err = log_on(server.address, user=user, secret=("-p", "wrong"))
     assert (status, report["result"], report["nt_status"]) == (1, "denied", "STATUS_LOGON_FAILURE")
     assert "STATUS_LOGON_FAILURE" in err
-    assert "check user, domain and password" in err
+    assert "check the user, the domain and the password" in err
     assert (report["message"], report["hint"]) == (
         "the server refused the logon: STATUS_LOGON_FAILURE",
-        "check user, domain and password",
+        "check the user, the domain and the password",
     )
     line = server.line()
     assert (line["result"], line["principal"], line["nt_status"]) == ("denied", user, "STATUS_LOGON_FAILURE")
@@ -390,7 +390,9 @@ def test_a_server_whose_reader_went_away_goes_on_and_says_so_once(serve_once, lo
     said = server.process.stderr.read().decode()
     assert server.process.wait(timeout=PATIENCE) == 0
     server.process.stderr.close()
-    assert said == "warning: cannot write the output: broken pipe: serving goes on without a line for each handshake\n"
+    assert (
+        said == "warning: cannot write the output: broken pipe: the server goes on without a line for each handshake\n"
+    )
 
 
 def test_the_steps_of_a_logon_are_logged_and_none_of_its_secrets(served, log_on):

@@ -218,7 +218,7 @@ def test_workers_whose_reader_went_away_go_on_and_say_so(serve_once, crowd, pass
     said = server.process.stderr.read().decode().splitlines()
     assert server.process.wait(timeout=PATIENCE) == 0
     server.process.stderr.close()
-    text = "cannot write the output: broken pipe: serving goes on without a line for each handshake"
+    text = "cannot write the output: broken pipe: the server goes on without a line for each handshake"
     assert 1 <= len(said) <= 2
     assert set(said) <= {f"warning: worker {number}: {text}" for number in (1, 2)}
 
@@ -311,7 +311,7 @@ def test_a_worker_that_never_comes_up_is_given_up(supervised, death, how):
     assert status == workers.EXIT_FAILED
     assert out == ""  # it never was ready
     assert starts == {1: 1, 2: 5}
-    assert f"worker 2 {how}, before it was ready at each of 5 starts: giving up" in err
+    assert f"worker 2 {how}; it was not ready after any of 5 starts: giving up" in err
     assert [line.rpartition(" in ")[2] for line in err.splitlines() if "starting it again in" in line] == [
         "0.1 s",
         "0.2 s",
