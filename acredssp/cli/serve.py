@@ -185,8 +185,8 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             "--max-failed",
             min=0,
             metavar="N",
-            help="When more than N handshakes of a source fail in a second, make its next connections wait up to half a "
-            "second; 0 means no limit.",
+            help="When more than N handshakes of a source fail in a second, make its next connections wait up to half "
+            "a second; 0 means no limit.",
         ),
     ] = 20,
     handshake_timeout: Annotated[float, typer.Option(help="End a handshake after this many seconds.")] = 30.0,

@@ -203,7 +203,7 @@ def _secret(text: str, account: Account) -> AccountSecret | None:
     if "\\" in account.user:
         raise UsageError("expected a USER without a backslash, since DOMAIN has a field of its own")
     if account.user == _EVERYBODY and (text or not account.domain):
-        raise UsageError("expected DOMAIN:*: for every user of a domain, got no DOMAIN or a SECRET")
+        raise UsageError("expected DOMAIN:*: for every user of a domain, with a DOMAIN and no secret")
     if not text:
         return None
     if text.startswith(_NT_HASH):

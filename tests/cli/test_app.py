@@ -185,7 +185,7 @@ def test_a_serve_that_makes_no_sense_is_a_usage_error(command, users, words):
 def test_a_number_alone_is_no_place_to_listen_at(command, users):
     status, _, err = command("serve", "--users", users, "--listen", "21341")
     assert status == 2
-    assert "for the port 21341 write HOST:21341" in err
+    assert "write HOST:21341 for port 21341" in err
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_a_hash_is_a_credential_of_its_own():
     [Secret("pw", from_stdin=True), Secret("pw", nt_hash="00" * 16), Secret("", from_stdin=True, nt_hash="00" * 16)],
 )
 def test_more_than_one_secret_is_refused(secret):
-    with pytest.raises(UsageError, match="got more"):
+    with pytest.raises(UsageError, match="got several"):
         secret.credential("u", "D")
 
 

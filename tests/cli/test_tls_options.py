@@ -32,7 +32,7 @@ def test_old_versions_are_let_in_with_a_warning_on_either_side(log_on, serve_onc
     assert err == f"warning: {warning}\n"
     assert server.stop() == 0
     assert "tls 1.0 and 1.1 are broken" in server.output
-    assert "without forward secrecy" in server.output
+    assert "lack forward secrecy" in server.output
 
 
 def test_the_floor_may_be_raised(log_on, served):

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from support.certificates import Made
 
 SWITCH = "--dangerous-allow-weak-certificates"
-WARNING = "certificates with weak keys or sha-1 signatures are taken"
+WARNING = "certificates with weak keys or sha-1 signatures are accepted"
 
 
 @pytest.fixture(scope="module")
