@@ -38,7 +38,7 @@ KERBEROS_STAMP := $(VENV)/.stamp-kerberos
 COMPILED := build/compiled
 COMPILED_STAMP := build/.stamp-compiled
 COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio sspi interop \
-    test_config.py test_md4.py test_secrets.py test_tls_config.py)
+    test_config.py test_credentials.py test_md4.py test_names.py test_secrets.py test_tls_config.py test_values.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
 .PHONY: install-floors mutants run test quick check fmt format lint types cover interop docs conformance bench bench-full bench-check \

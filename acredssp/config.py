@@ -1,7 +1,8 @@
 """One configuration a side: policy, credentials and everything costly, made once and shared by all connections.
 
-Frozen; `dataclasses.replace()` derives a changed copy. A configuration makes fresh security contexts for any face of
-the engine: the asyncio functions, the SSPI functions, a loop of the user's own.
+Frozen; `dataclasses.replace()` derives a changed copy, and a plain copy is the configuration itself. A configuration
+makes fresh security contexts for any face of the engine: the asyncio functions, the SSPI functions, a loop of the
+user's own.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import functools
 import logging
 import ssl
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from acredssp import tls_config
 from acredssp.arguments import expect, expect_callable, expect_host_name, expect_target_name
@@ -116,6 +117,12 @@ class ClientConfig:
             object.__setattr__(self, "ssl_context", tls_config.client_context(self.policy))
         any_certificate = self.trust is None and self.policy.dangerous_accept_any_certificate
         object.__setattr__(self, "_trust", None if any_certificate else self.trust or Trust.system())
+
+    def __copy__(self) -> "ClientConfig":
+        return self  # it never changes, and its TLS context is one that all share
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "ClientConfig":
+        return self
 
     def _check(self) -> None:
         expect("authenticate", self.authenticate, Password, NTHash, TicketCache, Keytab)
@@ -399,6 +406,12 @@ class ServerConfig:
         own_public_key(self.ssl_context)  # a context without a usable certificate is refused here, not at a client
         choice = AcceptorChoice(self.policy, self.identity, ntlm=self.lookup is not None, keytab=self.keytab)
         object.__setattr__(self, "_choice", choice)
+
+    def __copy__(self) -> "ServerConfig":
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "ServerConfig":
+        return self
 
     def _check(self) -> None:
         expect("ssl_context", self.ssl_context, ssl.SSLContext)

@@ -55,6 +55,7 @@ from acredssp.errors import (
 from acredssp.mechanisms.base import Principal
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.tracebacks import forget_locals
+from acredssp.values import made_by
 from acredssp.wire import der, early_auth, tls_record
 from acredssp.wire.first_bytes import OTHER_SIDE_RDP
 from acredssp.wire.ts_credentials import TSCredentials
@@ -147,6 +148,9 @@ class HandshakeInfo:
     cipher: str
     peer_key_sha256: str | None
     fallback: str = ""
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return made_by(self)
 
 
 class SecurityContext:

@@ -18,6 +18,7 @@ from typing import Final
 from acredssp.core.tls import MAX_PLAINTEXT
 from acredssp.errors import PolicyError
 from acredssp.status import SecurityStatus
+from acredssp.values import made_by
 from acredssp.wire.tls_record import HEADER_SIZE
 
 __all__ = ["DIGEST_SIZES", "RecordSizes", "record_sizes"]
@@ -61,6 +62,9 @@ class RecordSizes:
     max_message: int = MAX_PLAINTEXT
     block: int = 1
     front: int = 0
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return made_by(self)
 
 
 def record_sizes(tls_version: str, cipher: str) -> RecordSizes:

@@ -40,6 +40,7 @@ from acredssp.mechanisms.ntlm.messages import (
 )
 from acredssp.policy import Policy
 from acredssp.status import LOGON_STATUS, NTSTATUS, SecurityStatus, failure_status
+from acredssp.values import made_by
 
 __all__ = ["NTLMAcceptor", "NTLMIdentity"]
 
@@ -119,6 +120,9 @@ class NTLMIdentity:
         target_type = Flags.TARGET_TYPE_SERVER if alone else Flags.TARGET_TYPE_DOMAIN
         object.__setattr__(self, "target_type", int(target_type))
         object.__setattr__(self, "names", encode_av_pairs(pairs)[:-4])
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return made_by(self)
 
 
 class _State(enum.Enum):
