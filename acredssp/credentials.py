@@ -344,11 +344,15 @@ class Deny:
             are none: where accounts have two, `Deny(secret=Candidates([NTHash(os.urandom(16))] * 2))`, made once, is
             for the unknown.
         proven: An `Oracle` has seen that the password was right. Nobody else can know: it counts from an oracle alone.
+        account: From `authorize` and `admit`: the account that is refused, for the report and the log; the peer is not
+            told. None for the one that was found before. From `lookup` and an `Oracle` it counts for nothing, since no
+            logon is proven.
     """
 
     nt_status: NTSTATUS = NTSTATUS.STATUS_LOGON_FAILURE
     secret: "AccountSecret | Candidates | None" = dataclasses.field(default=None, repr=False)
     proven: bool = False
+    account: Account | None = None
 
     def __post_init__(self) -> None:
         expect("nt_status", self.nt_status, NTSTATUS)
@@ -356,6 +360,7 @@ class Deny:
             raise ValueError(f"nt_status: expected the status of a failure, got {self.nt_status}, which is none")
         expect("secret", self.secret, Password, NTHash, Candidates, None)
         expect("proven", self.proven, bool)
+        expect("account", self.account, Account, None)
 
 
 LookupAnswer: TypeAlias = Password | NTHash | Candidates | Oracle | Deny

@@ -103,7 +103,10 @@ class HandshakeReport:
 
     @property
     def account(self) -> Account | None:
-        """The account that logged on, however the peer wrote its name; None unless the logon is proven."""
+        """The account that logged on, or was refused behind its proof, however the peer wrote its name.
+
+        None unless the logon is proven.
+        """
         principal = self.info.principal if self.info is not None else None
         return principal.account if principal is not None else None
 
@@ -174,6 +177,7 @@ def _reason(report: HandshakeReport, error: CredSSPError) -> str:
     facts = {
         "hook": report.hook,
         "claimed": report.principal,
+        "account": report.account if str(report.account) != str(report.principal) else None,
         "stage": error.stage,
         "status": error.security_status,
         "nt status": error.nt_status,

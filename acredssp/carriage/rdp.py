@@ -21,7 +21,7 @@ from acredssp.carriage.base import NewContext
 from acredssp.config import ServerConfig
 from acredssp.core.context import MOST_RECORDS_A_CALL, Buffer, SecurityContext, StepResult
 from acredssp.core.events import Admit, Route
-from acredssp.core.server import refuse_unless_allowed
+from acredssp.core.server import ServerHandshake
 from acredssp.credentials import DelegatedKind, Deny
 from acredssp.errors import (
     AccessDenied,
@@ -513,8 +513,10 @@ class RDPAcceptor(_RDPHandshake):
 
     def _resume(self, answer: object) -> StepResult:
         if self._admitting and self._early:
+            handshake = self.context.handshake
+            assert isinstance(handshake, ServerHandshake)
             try:
-                refuse_unless_allowed(answer, "the user is not admitted")
+                handshake.refuse_unless_allowed(answer, "the user is not admitted")
             except AccessDenied as error:
                 error.stage = Stage.EARLY_USER_AUTH
                 self._fail(error, early_auth.encode(AuthorizationResult.ACCESS_DENIED))

@@ -24,6 +24,9 @@ _logger = logging.getLogger("acredssp.serve")
 class Accounts(Protocol):
     """The accounts that may log on."""
 
+    domains: Domains
+    """Which names are one domain."""
+
     def account(self, user: str, domain: str = "") -> Account | None:
         """Return the account that a name means, as `Domains.account` reads it; None if that account may not log on."""
 
@@ -36,11 +39,11 @@ class Anybody:
     """
 
     def __init__(self, domains: Domains | None = None) -> None:
-        self._domains = domains or Domains()
+        self.domains = domains or Domains()
 
     def account(self, user: str, domain: str = "") -> Account:
         """Return the account that a name means."""
-        return self._domains.account(user, domain)
+        return self.domains.account(user, domain)
 
 
 class WinbindUsers(Anybody):
@@ -75,15 +78,16 @@ class TicketHolders:
             return True
         principal = identity.principal
         if upper(principal.domain) not in map(upper, self.realms):
-            return _refuse(principal, "tickets of its realm are not accepted (see --allow-realm)")
+            return self._refuse(principal, "tickets of its realm are not accepted (see --allow-realm)")
         account = self.accounts.account(principal.user, principal.domain)
-        return account or _refuse(principal, "the users file has no such account (see --users)")
+        return account or self._refuse(principal, "the users file has no such account (see --users)")
 
-
-def _refuse(principal: Principal, reason: str) -> Deny:
-    """Refuse a ticket, and log the reason for the operator: the client is not told the reason."""
-    _logger.info("the ticket of %s is refused: %s", printable(str(principal)), reason)
-    return Deny()
+    def _refuse(self, principal: Principal, reason: str) -> Deny:
+        """Refuse a ticket, and log whose it is and the reason for the operator: the client is not told the reason."""
+        account = self.accounts.domains.account(principal.user, principal.domain)
+        who = str(principal) if str(account) == str(principal) else f"{principal}, account {account},"
+        _logger.info("the ticket of %s is refused: %s", printable(who), reason)
+        return Deny(account=account)
 
 
 class Refused:

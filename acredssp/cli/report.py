@@ -113,7 +113,8 @@ class ServeReport:
     workstation: str | None = None
     """With NTLM, the name that the client gives its computer; nothing proves it."""
     account: str | None = None
-    r"""The account that logged on, as `DOMAIN\user`, however `principal` is written; null unless it is proven."""
+    r"""The account that logged on or was refused behind its proof, as `DOMAIN\user`, however `principal` is written;
+    null unless the logon is proven."""
     outcome: str | None = None
     """How the handshake ended, in more detail than `result`: a value of `acredssp.aio.HandshakeOutcome`."""
     hook: str | None = None

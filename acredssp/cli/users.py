@@ -75,7 +75,7 @@ class Users:
     """
 
     def __init__(self, domains: Domains, entries: list[_Entry], everybody: list[_Entry]) -> None:
-        self._domains = domains
+        self.domains = domains
         # The keys are plain tuples: looking one up takes equally long whether it is there or not.
         self._entries = {entry.account.key: entry for entry in entries}
         self._everybody_of = {upper(entry.account.domain) for entry in everybody}
@@ -131,7 +131,7 @@ class Users:
 
     def lookup(self, request: CredentialRequest) -> LookupAnswer:
         """Return the secret and the name of the account that logs on, or `Deny` if the file has no such account."""
-        entry = self._find(self._domains.account(request.principal.user, request.principal.domain))
+        entry = self._find(self.domains.account(request.principal.user, request.principal.domain))
         return _UNKNOWN if entry is None or entry.secret is None else entry.secret
 
     def account(self, user: str, domain: str = "") -> Account | None:
@@ -141,7 +141,7 @@ class Users:
             user: The user, as `Domains.account` takes it.
             domain: The domain, as `Domains.account` takes it.
         """
-        account = self._domains.account(user, domain)
+        account = self.domains.account(user, domain)
         if (entry := self._find(account)) is not None:
             return entry.account
         return account if upper(account.domain) in self._everybody_of else None

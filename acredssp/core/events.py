@@ -103,7 +103,8 @@ class Authorize:
     """Server: the logon is proven, and our key is not. May this user come in?
 
     Answer with True, with the `Account` that this is (`Principal.account`), or with `Deny(nt_status)`: the peer is told
-    that number where its version allows it. Anything else is taken as `Deny(STATUS_ACCESS_DENIED)`.
+    that number where its version allows it. Anything else is taken as `Deny(STATUS_ACCESS_DENIED)`. `Deny` may name the
+    account, too.
 
     Attributes:
         principal: Who has logged on.

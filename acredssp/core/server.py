@@ -24,7 +24,7 @@ from acredssp.wire import ts_credentials
 from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.ts_request import TSRequest
 
-__all__ = ["ServerHandshake", "refuse_unless_allowed"]
+__all__ = ["ServerHandshake"]
 
 _TOO_EARLY: Final = "pubKeyAuth before the mechanism is complete"
 
@@ -136,7 +136,7 @@ class ServerHandshake(Handshake):
         if isinstance(answer, Account):
             self._known_as = answer
         else:
-            refuse_unless_allowed(answer, "the user is not authorized")
+            self.refuse_unless_allowed(answer, "the user is not authorized")
         return self._send_last_token(token)
 
     def _send_last_token(self, token: bytes) -> Answer:
@@ -220,19 +220,25 @@ class ServerHandshake(Handshake):
         return self._wait(Admit(self.principal, self.mechanism.name, credentials), self._admitted)
 
     def _admitted(self, answer: object) -> Answer:
-        refuse_unless_allowed(answer, "the user is not admitted")
+        self.refuse_unless_allowed(answer, "the user is not admitted")
         return self._take()
+
+    def refuse_unless_allowed(self, answer: object, message: str) -> None:
+        """Let only True pass; a `Deny` gives the status and may name the account, anything else is an access denied.
+
+        Raises:
+            AccessDenied: The answer is not True.
+        """
+        if answer is True:
+            return
+        status = NTSTATUS.STATUS_ACCESS_DENIED
+        if isinstance(answer, Deny):
+            status = failure_status(answer.nt_status)
+            self._known_as = answer.account or self._known_as
+        raise AccessDenied(message, nt_status=status)
 
     def _take(self) -> Answer:
         assert self.credentials is not None
         self.delegated = self.credentials.kind
         self._advance(State.ESTABLISHED)
         return b""
-
-
-def refuse_unless_allowed(answer: object, message: str) -> None:
-    """Let only True pass; a `Deny` gives the status, anything else is an access denied."""
-    if answer is True:
-        return
-    status = failure_status(answer.nt_status) if isinstance(answer, Deny) else NTSTATUS.STATUS_ACCESS_DENIED
-    raise AccessDenied(message, nt_status=status)

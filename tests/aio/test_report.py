@@ -12,6 +12,8 @@ from acredssp.aio.report import (
     outcome_of,
     printable,
 )
+from acredssp.core.context import HandshakeInfo
+from acredssp.credentials import Account
 from acredssp.mechanisms.base import Principal
 from acredssp.status import NTSTATUS, Stage
 
@@ -93,6 +95,20 @@ def test_the_line_of_a_failure_tells_who_where_and_why(caplog):
         "handshake with 192.0.2.7:50123 failed: denied, hook lookup, claimed CONTOSO\\bob, stage nego_token, "
         "status SEC_E_LOGON_DENIED, nt status STATUS_LOGON_FAILURE, error logon refused (check it)"
     )
+
+
+@pytest.mark.parametrize(
+    ("known_as", "said"),
+    [
+        (Account("robert", "FABRIKAM"), "claimed CONTOSO\\bob, account FABRIKAM\\robert, stage"),
+        (Account("bob", "CONTOSO"), "claimed CONTOSO\\bob, stage"),
+        (None, "claimed CONTOSO\\bob, stage"),
+    ],
+)
+def test_the_line_of_a_failure_tells_the_account_where_the_claim_is_another_name(caplog, known_as, said):
+    principal = Principal("bob", "CONTOSO", known_as=known_as)
+    info = HandshakeInfo(6, "kerberos", principal, None, "TLSv1.3", "x", None)
+    assert said in line(caplog, info=info).getMessage()
 
 
 @pytest.mark.parametrize(

@@ -485,6 +485,38 @@ async def test_a_connection_that_is_ended_at_any_turn_is_reported_once(lab, end,
 
 
 @pytest.mark.parametrize("end", ["close_clients", "abort_clients"])
+async def test_handshakes_in_progress_are_ended_and_reported_once(lab, end):
+    """One waits for its client, one for the application's hook, and one for `accept`."""
+    asked = []
+
+    async def never(who):
+        asked.append(who)
+        await asyncio.Event().wait()
+
+    def accept(peer):
+        return never(peer) if len(lab.server._handshakes) > 2 else "session"
+
+    lab = await lab(accept=accept, config=server_config(authorize=never))
+    _, silent = await lab.raw()
+    silent.write(b"\x16")
+    connecting = asyncio.ensure_future(lab.connect())
+    await until(lambda: asked)
+    _, unread = await lab.raw()
+    await until(lambda: len(asked) == 2)
+    getattr(lab.server, end)()
+    reports = await lab.reported(3)
+    assert {(type(report.error), report.outcome) for report in reports} == {
+        (HandshakeAborted, HandshakeOutcome.ABORTED)
+    }
+    await until(lambda: not (lab.server._handshakes or lab.server._connections))
+    assert len(lab.reports) == 3
+    with pytest.raises((PeerClosed, AuthenticationError)):
+        await connecting
+    for writer in (silent, unread):
+        writer.close()
+
+
+@pytest.mark.parametrize("end", ["close_clients", "abort_clients"])
 async def test_a_connection_that_is_ended_as_its_success_is_reported_ends(lab, end):
     reports = []
 

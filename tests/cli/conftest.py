@@ -5,6 +5,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 
@@ -63,6 +64,13 @@ class Served:
         self.output += self.unread + err.decode()
         self._rest = b""
         return self.process.returncode
+
+
+@pytest.fixture
+def served_nowhere():
+    """An address that is in use."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture(scope="session")

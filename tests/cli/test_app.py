@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import re
-import socket
 from pathlib import Path
 
 import pytest
@@ -182,6 +181,14 @@ def test_a_serve_that_makes_no_sense_is_a_usage_error(command, users, words):
     assert "Traceback" not in err
 
 
+def test_hybrid_ex_is_refused_with_the_carriage_tls(command, users, served_nowhere):
+    status, out, err = command(
+        "serve", "--users", users, "--listen", served_nowhere, "--hybrid-ex", "--carriage", "tls"
+    )
+    assert (status, out) == (2, "")
+    assert "expected --carriage rdp with --hybrid-ex, got tls" in err
+
+
 def test_a_number_alone_is_no_place_to_listen_at(command, users):
     status, _, err = command("serve", "--users", users, "--listen", "21341")
     assert status == 2
@@ -234,13 +241,6 @@ def noticed(command, served_nowhere):
         return [line.removeprefix("warning: ") for line in err.splitlines() if line.startswith("warning: ")]
 
     return call
-
-
-@pytest.fixture
-def served_nowhere():
-    """An address that is in use."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 def test_a_server_warns_of_secrets_that_everybody_can_read(noticed, users, tmp_path):

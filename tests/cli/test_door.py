@@ -70,26 +70,34 @@ def test_nobody_is_refused_unless_named():
 def test_a_ticket_logs_on_an_account_of_the_file_in_a_realm_that_is_taken(realm, user, account):
     authorize = TicketHolders(USERS, ["CONTOSO.COM", "FABRIKAM.TEST"]).authorize
     answer = authorize(Identity(Principal(user, realm), "kerberos"))
-    assert answer == (account or Deny())
+    refused = Account(user, "CONTOSO" if realm == "CONTOSO.COM" else realm)  # by its domain, as who gets in is
+    assert answer == (account or Deny(account=refused))
 
 
 def test_without_a_file_every_ticket_of_the_realm_logs_on():
     authorize = TicketHolders(Anybody(), ["CONTOSO.COM"]).authorize
     assert authorize(Identity(Principal("erin", "CONTOSO.COM"), "kerberos")) == Account("erin", "CONTOSO.COM")
-    assert authorize(Identity(Principal("erin", "EVIL.EXAMPLE"), "kerberos")) == Deny()
+    assert authorize(Identity(Principal("erin", "EVIL.EXAMPLE"), "kerberos")) == Deny(
+        account=Account("erin", "EVIL.EXAMPLE")
+    )
 
 
 @pytest.mark.parametrize(
-    ("user", "realm", "reason"),
+    ("user", "realm", "who", "reason"),
     [
-        ("alice", "EVIL.EXAMPLE", "tickets of its realm are not accepted (see --allow-realm)"),
-        ("erin", "CONTOSO.COM", "the users file has no such account (see --users)"),
+        ("alice", "EVIL.EXAMPLE", "EVIL.EXAMPLE\\alice", "tickets of its realm are not accepted (see --allow-realm)"),
+        (
+            "erin",
+            "CONTOSO.COM",
+            "CONTOSO.COM\\erin, account CONTOSO\\erin,",
+            "the users file has no such account (see --users)",
+        ),
     ],
 )
-def test_the_operator_is_told_why_a_ticket_is_refused(user, realm, reason, caplog):
+def test_the_operator_is_told_why_a_ticket_is_refused(user, realm, who, reason, caplog):
     with caplog.at_level("INFO", "acredssp.serve"):
         TicketHolders(USERS, ["CONTOSO.COM"]).authorize(Identity(Principal(user, realm), "kerberos"))
-    assert [record.getMessage() for record in caplog.records] == [f"the ticket of {realm}\\{user} is refused: {reason}"]
+    assert [record.getMessage() for record in caplog.records] == [f"the ticket of {who} is refused: {reason}"]
 
 
 def test_a_logon_by_ntlm_has_been_decided_by_the_lookup():

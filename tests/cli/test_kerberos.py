@@ -169,14 +169,15 @@ def test_a_ticket_is_for_the_account_that_the_users_file_makes_of_its_principal(
 
 def test_a_users_file_says_who_logs_on_by_ticket_too(kerberos, serve_by, log_on, ticket, tmp_path):
     users = tmp_path / "users"
-    users.write_text("ACREDSSP.TEST:alice:\n")
+    users.write_text("CONTOSO=acredssp.test\nCONTOSO:alice:\n")
     server = serve_by("--keytab", kerberos.keytab, "--users", users)
     assert log_on(server, *ticket())[0] == 0
-    assert server.line()["account"] == "ACREDSSP.TEST\\alice"
+    assert server.line()["account"] == "CONTOSO\\alice"
     status, report, _ = log_on(server, *ticket("bob"))
     assert (status, report["nt_status"]) == (1, "STATUS_LOGON_FAILURE")
     line = server.line()
     assert (line["result"], line["principal"]) == ("denied", "ACREDSSP.TEST\\bob")
+    assert line["account"] == "CONTOSO\\bob"
     # An empty secret is no password.
     for password in ("", "Passw0rd!"):
         assert log_on(server, "-u", "ACREDSSP.TEST\\alice", "-p", password, "--mechanism", "ntlm")[0] == 1

@@ -106,7 +106,7 @@ def test_what_cannot_be_asked_is_said_at_the_start(command, words, said):
     assert said in err
 
 
-def test_without_winbindd_it_does_not_start(command, program):
+def test_without_winbindd_it_does_not_start(command, program, served_nowhere):
     """As Samba's program behaves: it makes a challenge of itself, and only then cannot ask anybody."""
     orphan = program.with_name("orphan")
     no = "Authenticated: No\\nAuthentication-Error: Reading winbind reply failed!\\n.\\n.\\n"
@@ -114,6 +114,6 @@ def test_without_winbindd_it_does_not_start(command, program):
         f'#!/bin/sh\ncase "$*" in *ntlm-server-1*) printf "{no}";; *) exec {program} "$@";; esac\n', encoding="ascii"
     )
     orphan.chmod(0o700)
-    status, out, err = command("serve", "--winbind", "--ntlm-auth", orphan, "--listen", "127.0.0.1:0")
+    status, out, err = command("serve", "--winbind", "--ntlm-auth", orphan, "--listen", served_nowhere)
     assert (status, out) == (2, "")
     assert "cannot ask winbind: winbindd does not answer" in err

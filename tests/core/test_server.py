@@ -319,6 +319,18 @@ def test_authorize_may_say_which_account_it_is():
         server.resume(Account("Alice Liddell"))  # too late: who admits says yes or no
 
 
+@pytest.mark.requirement("accounts.once")
+def test_who_refuses_may_say_which_account_it_is():
+    server = script_server(authorize=True)
+    server.step(TSRequest(6, nego_token=b"c1").encode())
+    server.step(last_token())
+    with pytest.raises(AccessDenied) as caught:
+        server.resume(Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, account=Account("Alice Liddell")))
+    assert caught.value.nt_status is NTSTATUS.STATUS_ACCOUNT_DISABLED
+    assert server.info.principal == Principal("alice", "CONTOSO")
+    assert server.info.principal.account == Account("Alice Liddell")
+
+
 def test_admit_sees_the_credentials_and_nothing_is_established_before():
     server, _ = at(State.AUTH_INFO, admit=True)
     result = server.step(TSRequest(6, auth_info=CREDENTIALS).encode())
