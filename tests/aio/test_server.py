@@ -149,16 +149,33 @@ async def test_a_report_of_a_success_tells_who_and_how(lab):
         ({"lookup": lambda _: BOB, "authorize": lambda _: True}, Account("bob", "CONTOSO")),
         ({"lookup": lambda _: BOB, "authorize": lambda _: Account("robert")}, Account("robert")),
         ({"lookup": lambda _: BOB, "admit": lambda _: False}, Account("bob", "CONTOSO")),
+        ({"lookup": lambda _: BOB, "authorize": lambda _: Deny(account=Account("robert"))}, Account("robert")),
+        ({"lookup": lambda _: BOB, "admit": lambda _: Deny(account=Account("robert"))}, Account("robert")),
+        ({"lookup": lambda _: BOB, "admit": lambda _: Deny()}, Account("bob", "CONTOSO")),
+        ({"lookup": lambda _: Deny(account=Account("robert"))}, None),
     ],
-    ids=["nobody names it", "lookup", "authorize lets in", "authorize", "admit refuses"],
+    ids=[
+        "nobody names it",
+        "lookup",
+        "authorize lets in",
+        "authorize",
+        "admit refuses",
+        "authorize refuses by name",
+        "admit refuses by name",
+        "admit refuses without a name",
+        "lookup proves nothing",
+    ],
 )
-async def test_a_report_tells_who_it_is_beside_what_was_claimed(lab, hooks, account):
-    lab = await lab(config=server_config(**hooks))
-    transport, _ = await lab.connect(config=client_config(authenticate=Password(PASSWORD, "BOB@contoso", "")))
+@pytest.mark.parametrize("carriage", [TLS(), RDP(hybrid_ex=True)], ids=["tls", "rdp"])
+async def test_a_report_tells_who_it_is_beside_what_was_claimed(lab, hooks, account, carriage):
+    lab = await lab(config=server_config(**hooks), carriage=carriage)
+    config = client_config(authenticate=Password(PASSWORD, "BOB@contoso", ""))
+    with contextlib.suppress(AuthenticationError):
+        transport, _ = await lab.connect(config=config, carriage=carriage)
+        transport.abort()
     (report,) = await lab.reported(1)
     assert (report.principal.user, report.principal.domain) == ("BOB@contoso", "")
     assert report.account == account
-    transport.abort()
 
 
 async def test_a_report_of_a_failure_tells_who_claimed_to_come_and_why_not(lab, caplog):
