@@ -1,26 +1,492 @@
-"""The programs in docs/ run as they stand."""
+"""Every block of code in the README and in docs/ is run, or held against what the program really prints.
 
+A new block needs a line here: a function that runs it, the test elsewhere that runs it, or why nothing does.
+"""
+
+import ast
+import asyncio
+import configparser
+import contextlib
+import functools
+import inspect
+import json
+import logging
+import os
 import re
+import shlex
+import ssl
+import subprocess
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from support.command import COMMAND
+from support.endpoints import BOB, CERTIFICATE, KEY, client_config, server_config
+from support.mcs import FREERDP_3, SHADOW
+from support.pages import ROOT, blocks, blocks_of
+from support.peers import DEADLINE, Lab, free_port, wait_until
+from support.requirements import List, requirements_of
+from support.samba import MEMBER_CONF
+from typer.main import get_command
 
-DOCS = Path(__file__).parent.parent / "docs"
+import acredssp
+from acredssp import rdp
+from acredssp.aio.failures import FailureLimit, Failures
+from acredssp.aio.report import HandshakeOutcome, HandshakeReport, log_report
+from acredssp.cli.app import app
+from acredssp.cli.options import RDP_PORT
+from acredssp.delegation import DelegationPolicy
+from acredssp.mechanisms.base import Principal
+from acredssp.status import Stage
+
+BLOCKS = blocks()
+
+ELSEWHERE = {
+    ("README.md", "import asyncio"): "tests/test_readme.py::test_the_examples_talk_to_each_other",
+    (
+        "README.md",
+        "import acredssp",
+    ): "tests/test_readme.py::test_the_gateway_logs_its_client_on_to_the_target_and_relays",
+    ("docs/architecture.md", "stateDiagram-v2"): "tests/test_architecture.py::test_the_picture_is_the_table",
+    ("docs/domain.md", "import acredssp"): "tests/interop/test_samba.py::"
+    "test_the_example_of_the_documentation_serves_users_of_the_domain",
+    ("docs/limits.md", "[Definition]"): "tests/cli/test_limits.py::"
+    "test_the_filter_finds_the_address_of_a_guesser_and_no_other",
+    ("docs/migration.md", ""): "tests/test_migration.py::test_the_page_runs_from_its_top_to_its_end",
+    ("docs/policy.md", "# Passwords that somebody types"): "tests/delegation/test_toml.py::"
+    "test_the_example_of_the_documentation_is_a_policy_and_names_every_setting",
+    ("docs/sansio.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
+    ("docs/turns.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
+}
+"""(page, how a block begins): the test that runs it. No beginning: the test runs the whole page."""
+
+NOT_RUN = {
+    ("docs/conformance.md", "@pytest.mark.requirement"): "a test without its body",
+    ("docs/performance.md", "W = n"): "formulas, for people",
+}
+"""(page, how a block begins): why nothing runs it."""
+
+RUNS = {}
+"""(page, how a block begins): the function that runs it. A coroutine function runs on every loop."""
 
 
-def program(page):
-    """The Python blocks of a page, one behind the other, at the lines where they stand."""
-    lines, inside = [], False
-    for line in (DOCS / page).read_text(encoding="utf-8").splitlines():
-        fence = re.fullmatch(r"```(\w*)", line)
-        lines.append(line if inside and not fence else "")
-        if fence:
-            inside = not inside and fence[1] == "python"
-    return "\n".join(lines)
+def runs(page, start):
+    """Have a function run the blocks of a page that begin so."""
+
+    def register(function):
+        RUNS[page, start] = function
+        return function
+
+    return register
 
 
-@pytest.mark.parametrize("page", ["sansio.md", "turns.md"])
+def keys_of(block, table):
+    return [key for key in table if key[0] == block.page and block.first.startswith(key[1])]
+
+
+def evaluate(block, **names):
+    """Run a block of Python, which may use these names and `acredssp`; return all names that there are then."""
+    names["acredssp"] = acredssp
+    exec(block.compiled(), names)  # noqa: S102 - our own page
+    return names
+
+
+async def await_(block, **names):
+    """Run a block with an `await` outside of functions, as in a coroutine."""
+    names["acredssp"] = acredssp
+    awaitable = eval(block.compiled(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307 - our own page
+    await awaitable
+    return names
+
+
+# --- commands ---
+
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def command_of(line):
+    """The command at the front of a line: what it does may stand behind two spaces or more."""
+    return re.split(r" {2,}", line.strip())[0]
+
+
+def check_command(line):
+    """Hold a line of a shell against the tree: its targets, extras and options are there."""
+    words = shlex.split(re.sub(r"<[^>]+>", "VALUE", command_of(line)))
+    while "=" in words[0]:  # a variable of the environment
+        assert words.pop(0) == "HATCH_BUILD_HOOKS_ENABLE=1"
+        assert PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["mypyc"]["enable-by-default"] is False
+    match words:
+        case ["make", target]:
+            assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
+        case ["pip", "install", *options, package]:
+            name, extras = re.fullmatch(r"(\w+)(?:\[([\w,]+)\])?", package).groups()
+            assert (name, options) in [("acredssp", []), ("acredssp", ["--no-binary", "acredssp"])]
+            assert set((extras or "cli").split(",")) <= set(PROJECT["project"]["optional-dependencies"])
+        case ["acredssp", name, *arguments]:
+            command = get_command(app).commands[name]
+            command.make_parser(command.context_class(command)).parse_args(arguments)
+        case [program]:
+            assert os.access(ROOT / program, os.X_OK)
+        case _:
+            pytest.fail(f"nothing knows how to check the command {line}")
+
+
+@runs("README.md", "make ")
+@runs("README.md", "pip install")
+@runs("docs/contributing.md", "make ")
+@runs("docs/performance.md", "make ")
+@runs("docs/performance.md", "HATCH_")
+@runs("docs/policy.md", "acredssp login")
+def commands(block):
+    for line in block.code.splitlines():
+        check_command(line)
+
+
+@runs("README.md", "acredssp demo")
+def the_command_line(block):
+    commands(block)
+    demo = [COMMAND, *command_of(block.first).split()[1:]]
+    done = subprocess.run(demo, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@runs("README.md", "# blank lines")
+def the_users_file(block):
+    """Its alice logs on by the page's own commands, and so does bob, of any domain."""
+    (listing,) = [each for each in BLOCKS if each.page == "README.md" and each.first.startswith("acredssp demo")]
+    _, serve, login = (command_of(line) for line in listing.code.splitlines())
+    port = free_port()
+    users = Path("users.txt")
+    users.touch(0o600)  # else the server warns of it
+    users.write_text(block.code, encoding="utf-8")
+    lab = Lab(Path.cwd())
+    server = lab.start_server([COMMAND, *shlex.split(serve.replace("3390", str(port)))[1:]], port)
+    try:
+        pin = wait_until(lambda: re.search(r"key pin (\w+)", server.read()), "the server tells its pin")[1]
+        _, *alice = shlex.split(login.replace("3390", str(port)).replace("<key pin>", pin))
+        bob = [{"alice": "bob", "CONTOSO": "ANY"}.get(word, word) for word in alice]
+        for arguments, account in (alice, "CONTOSO:alice:"), (bob, ":bob:"):
+            secret = re.search(f"^{account}(.*)$", block.code, re.MULTILINE)[1]
+            argv = [COMMAND, *arguments, "--password-stdin"]
+            subprocess.run(argv, input=secret, capture_output=True, text=True, timeout=DEADLINE, check=True)
+    finally:
+        lab.stop()
+
+
+# --- configurations and lines of logs ---
+
+
+@runs("docs/domain.md", "[global]")
+def the_members_file(block):
+    assert set(block.code.splitlines()) <= set(MEMBER_CONF.splitlines())
+
+
+@runs("docs/limits.md", "[acredssp]")
+def the_jail(block):
+    jail = configparser.ConfigParser()
+    jail.read_string(block.code)
+    page = (ROOT / block.page).read_text(encoding="utf-8")
+    assert f"`/etc/fail2ban/filter.d/{jail['acredssp']['filter']}.conf`" in page
+    assert f"StandardOutput=append:{jail['acredssp']['logpath']}`" in page
+    assert jail["acredssp"]["port"] == str(RDP_PORT)
+
+
+@runs("docs/limits.md", "WARNING acredssp: too many")
+def the_lines_of_a_wait(block, caplog):
+    now, timers = [0.0], []
+    failures = Failures(FailureLimit(1, 600.0), lambda: now[0], lambda when, act: timers.append((when, act)))
+    failures.failed("192.0.2.7", Principal("bob", ""))
+    ((now[0], act),) = timers
+    act()
+    written = [logging.Formatter("%(levelname)s %(name)s: %(message)s").format(record) for record in caplog.records]
+    assert written == block.code.splitlines()
+
+
+@runs("docs/limits.md", "2026-11-29")
+def the_line_of_a_handshake(block, caplog):
+    page = (ROOT / block.page).read_text(encoding="utf-8")
+    (form,) = re.findall(r'format="([^"]*)"', page)
+    peer, error = ("192.0.2.7", 50123), acredssp.AuthenticationError("refused", stage=Stage.NEGO_TOKEN)
+    with caplog.at_level(logging.INFO, "acredssp"):
+        log_report(HandshakeReport(peer, error, None, Principal("bob", "CONTOSO"), outcome=HandshakeOutcome.DENIED))
+    line = logging.Formatter(form).format(caplog.records[-1])
+    told = re.escape(block.first.removesuffix("..."))
+    assert re.match(re.sub(r"\d{4}\\-\d\d\\-\d\d\\ \d\d:\d\d:\d\d,\d{3}", r"[\\d-]+ [\\d:,]+", told), line), line
+
+
+@runs("docs/policy.md", '{"event": "delegation"')
+async def the_audit_record(block, caplog):
+    """What a logon by the page's own policy writes."""
+    (settings,) = [each.code for each in BLOCKS if each.page == block.page and each.language == "toml"]
+    config = client_config(delegation=DelegationPolicy.from_toml(settings))
+    with caplog.at_level(logging.INFO, "acredssp.audit"):
+        async with served(server_config()) as (host, port):
+            await leave(await acredssp.open_connection(host, port, config=config, spn="TERMSRV/host.example.com"))
+    (record,) = [record for record in caplog.records if record.name == "acredssp.audit"]
+    assert json.loads(record.getMessage()) == json.loads(block.code)
+
+
+@runs("docs/conformance.md", "[[group.requirement]]")
+def a_requirement(block):
+    listed = List.load(f'title = "T"\n[[group]]\ntitle = "G"\n{block.code}')
+    (requirement,) = requirements_of([listed])
+    assert requirement.id == "codec.nonce"
+    assert requirement.excuse
+
+
+# --- programs ---
+
+
+@contextlib.asynccontextmanager
+async def served(config, client_connected=lambda _reader, writer: writer.close(), **options):
+    """A server on this machine: its host and its port."""
+    server = await acredssp.start_server(client_connected, "127.0.0.1", 0, config=config, **options)
+    async with server:
+        yield server.sockets[0].getsockname()[:2]
+
+
+async def leave(streams):
+    streams[1].close()
+    await streams[1].wait_closed()
+
+
+@runs("docs/accounts.md", "ALICE =")
+async def a_lookup(block):
+    names, seen = evaluate(block), []
+    config = server_config(lookup=names["lookup"], admit=lambda who: seen.append(who.principal.account) or True)
+    async with served(config) as address:
+        for user, domain in ("alice", "CONTOSO"), ("alice@contoso.com", ""):
+            password = acredssp.Password("wonderland", user, domain)
+            await leave(await acredssp.open_connection(*address, config=client_config(authenticate=password)))
+        with pytest.raises(acredssp.AuthenticationError):
+            await acredssp.open_connection(*address, config=client_config())
+    assert seen == [acredssp.Account("alice", "CONTOSO")] * 2
+
+
+@runs("docs/kerberos.md", "config =")
+def a_server_with_a_keytab(block):
+    context = acredssp.server_context_from_pem(acredssp.Policy(), CERTIFICATE, KEY)
+    assert evaluate(block, context=context)["config"].keytab == acredssp.Keytab("/etc/krb5.keytab")
+
+
+@runs("docs/limits.md", "async def accept")
+async def an_accept_hook(block):
+    blocked = set()
+
+    async def has(host):
+        return host in blocked
+
+    names = evaluate(block, blocklist=SimpleNamespace(has=has), Session=lambda address: ("session", address))
+    seen = []
+
+    def note(_reader, writer):
+        seen.append(writer.get_extra_info("session"))
+        writer.close()
+
+    async with served(server_config(), note, accept=names["accept"]) as address:
+        await leave(await acredssp.open_connection(*address, config=client_config()))
+        blocked.add("127.0.0.1")
+        with pytest.raises(acredssp.PeerClosed):
+            await acredssp.open_connection(*address, config=client_config())
+    ((name, address),) = seen
+    assert (name, address[0]) == ("session", "127.0.0.1")
+
+
+@runs("docs/limits.md", "from acredssp.rdp import FailureCode")
+async def a_route_hook(block):
+    async def find(token):
+        return SimpleNamespace(server_config=server_config()) if token == "desks" else None
+
+    route = evaluate(block, targets=SimpleNamespace(find=find))["route"]
+    async with served(server_config(lookup=lambda _: acredssp.Deny()), carriage=acredssp.RDP(route=route)) as address:
+        connect = functools.partial(acredssp.open_connection, *address, config=client_config())
+        await leave(await connect(carriage=acredssp.RDP(routing_token="desks")))
+        with pytest.raises(acredssp.NegotiationFailure, match="SSL_NOT_ALLOWED_BY_SERVER"):
+            await connect(carriage=acredssp.RDP(routing_token="elsewhere"))
+
+
+@runs("docs/policy.md", "from acredssp.delegation")
+def a_delegation_policy(block):
+    (settings,) = [each.code for each in BLOCKS if each.page == block.page and each.language == "toml"]
+    Path("policy.toml").write_text(settings, encoding="utf-8")
+    names = evaluate(block, account=BOB)
+    policy = names["policy"]
+    if "config" in names:
+        assert names["config"].delegation == policy == DelegationPolicy.from_toml(settings)
+    else:
+        assert policy.allow_fresh_credentials.find("WSMAN/one.example.com") == "WSMAN/*.example.com"
+
+
+@runs("docs/tls.md", "policy =")
+def certificates_by_name(block):
+    """Each client trusts the key of the one certificate that is for its name."""
+    pins = {}
+    for name in ("desk", "farm", "server"):
+        chain, key = acredssp.self_signed([f"{name}.example.com"], "ec")
+        Path(f"{name}.pem").write_bytes(chain + key)
+        pins[name] = acredssp.pin_of(ssl.PEM_cert_to_DER_cert(chain.decode()))
+    config = evaluate(block, lookup=lambda _: BOB)["config"]
+
+    async def main():
+        async with served(config) as address:
+            for asked, shown in {
+                "desk.example.com": "desk",
+                "a.farm.example.com": "farm",
+                "else.test": "server",
+            }.items():
+                trusting = client_config(trust=acredssp.Trust.pinned(pins[shown]))
+                await leave(await acredssp.open_connection(*address, config=trusting, server_hostname=asked))
+
+    asyncio.run(main())
+
+
+# --- the blocks of a gateway, on both legs ---
+
+
+async def through(gateway):
+    """Log on through a gateway to a target, and say a PDU and a line.
+
+    Returns:
+        What the target and the client heard, and the cookies of the target's clients.
+    """
+    heard, cookies, ended = [], [], asyncio.Event()
+
+    async def target(reader, writer):
+        cookies.append(writer.get_extra_info("rdp_request").cookie)
+        heard.append(await rdp.read_pdu(reader))
+        writer.write(SHADOW)
+        writer.write(await reader.readline())
+        writer.close()
+
+    async def run_gateway(client_reader, client_writer):
+        await gateway(host, port, client_reader, client_writer)
+        ended.set()
+
+    async with (
+        served(server_config(), target, carriage=acredssp.RDP()) as (host, port),
+        served(server_config(), run_gateway, carriage=acredssp.RDP(hybrid_ex=True)) as front,
+    ):
+        carriage = acredssp.RDP(hybrid_ex=True, cookie="bob")
+        reader, writer = await acredssp.open_connection(*front, config=client_config(), carriage=carriage)
+        writer.write(FREERDP_3 + b"hello\n")
+        answer = await rdp.read_pdu(reader)
+        assert await reader.read() == b"hello\n"
+        await leave((reader, writer))
+        await ended.wait()
+    return heard, answer, cookies
+
+
+@runs("docs/gateway.md", "request =")
+async def the_clients_request(block):
+    async def gateway(host, port, client_reader, client_writer):
+        names = evaluate(block, client_writer=client_writer)
+        target = await acredssp.open_connection(host, port, config=client_config(), carriage=names["carriage"])
+        await acredssp.relay((client_reader, client_writer), target)
+
+    _, _, cookies = await through(gateway)
+    assert cookies == ["bob"]
+
+
+@runs("docs/gateway.md", "result = await acredssp.relay")
+async def a_relay(block):
+    results = []
+
+    async def gateway(host, port, client_reader, client_writer):
+        carriage = acredssp.RDP()
+        target_reader, target_writer = await acredssp.open_connection(
+            host, port, config=client_config(), carriage=carriage
+        )
+        names = await await_(
+            block,
+            client_reader=client_reader,
+            client_writer=client_writer,
+            target_reader=target_reader,
+            target_writer=target_writer,
+        )
+        results.append(names["result"])
+
+    assert (await through(gateway))[:2] == ([FREERDP_3], SHADOW)
+    (result,) = results
+    assert (result.bytes_up, result.bytes_down) == (len(FREERDP_3) + 6, len(SHADOW) + 6)
+
+
+@runs("docs/gateway.md", "import acredssp")
+async def both_protocols(block):
+    pass_on = evaluate(block)["pass_on"]
+
+    async def gateway(host, port, *client):
+        await pass_on(
+            client, await acredssp.open_connection(host, port, config=client_config(), carriage=acredssp.RDP())
+        )
+
+    heard, answer, _ = await through(gateway)
+    assert heard == [rdp.rewrite_selected_protocol(FREERDP_3, rdp.Protocols.HYBRID)] != [FREERDP_3]
+    both = rdp.Protocols.SSL | rdp.Protocols.HYBRID | rdp.Protocols.HYBRID_EX
+    assert answer == rdp.rewrite_requested_protocols(SHADOW, both) != SHADOW
+
+
+# --- the tests ---
+
+
+def runners(*, on_loops):
+    """The blocks that a function of this file runs, with the function."""
+    found = [(block, RUNS[key]) for block in BLOCKS for key in keys_of(block, RUNS)]
+    return [pytest.param(*each, id=str(each[0])) for each in found if inspect.iscoroutinefunction(each[1]) == on_loops]
+
+
+def with_log(function, block, caplog):
+    return function(block, caplog) if "caplog" in inspect.signature(function).parameters else function(block)
+
+
+@pytest.mark.parametrize(("block", "function"), runners(on_loops=False))
+def test_a_block_does_what_its_page_says(block, function, caplog, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with_log(function, block, caplog)
+
+
+@pytest.mark.parametrize(("block", "function"), runners(on_loops=True))
+async def test_a_block_does_what_its_page_says_on_every_loop(block, function, caplog):
+    await with_log(function, block, caplog)
+
+
+@pytest.mark.parametrize("page", [page for page, start in ELSEWHERE if not start and page != "docs/migration.md"])
 def test_the_blocks_of_a_page_are_one_program(page):
-    code = program(page)
+    code = "".join(block.code for block in BLOCKS if block.page == page)
     assert code.count("assert ") >= 3
-    exec(compile(code, page, "exec"), {"__name__": page})  # noqa: S102 - our own page
+    names = {"__name__": page}
+    for block in BLOCKS:
+        if block.page == page:
+            exec(block.compiled(), names)  # noqa: S102 - our own page
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_every_block_is_run_or_has_a_reason(block):
+    keys = [key for table in (RUNS, ELSEWHERE, NOT_RUN) for key in keys_of(block, table)]
+    assert len(keys) == 1, f"give line {block.line} of {block.page} one line in RUNS, ELSEWHERE or NOT_RUN"
+
+
+def test_every_reason_has_a_block():
+    for table in RUNS, ELSEWHERE, NOT_RUN:
+        assert [key for key in table if not any(keys_of(block, [key]) for block in BLOCKS)] == []
+
+
+@pytest.mark.parametrize("test", sorted(set(ELSEWHERE.values())))
+def test_a_test_elsewhere_is_there(test):
+    path, _, name = test.partition("::")
+    assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("words\n```python\na\n\nb\n```\nwords", [(3, "python", "a\n\nb\n")]),
+        ("words\n\n    a\n      b\n\n    c\n\nwords", [(3, "", "a\n  b\n\nc\n")]),
+        ("words\n    no code\n", []),
+        ("```\na\n```\n\n    b\n", [(2, "text", "a\n"), (5, "", "b\n")]),
+        ("* words\n\n  ```ini\n  a\n  ```\n", [(4, "ini", "a\n")]),
+    ],
+)
+def test_the_blocks_of_a_page(text, found):
+    assert [(block.line, block.language, block.code) for block in blocks_of("page", text)] == found
