@@ -1,7 +1,8 @@
 """RDP: its carriage, and what gateways need of its first PDUs: values, routing, and the fields to rewrite.
 
 `RDP()` carries a handshake as Remote Desktop does. `RDP(route=...)` chooses each connection's configuration by the
-client's Connection Request (`RouteRequest`, `RDPRoute`).
+client's Connection Request (`RouteRequest`, `RDPRoute`), and by the id and the blob that a `PreconnectionPDU` may
+bring before it.
 
 An RDP client begins by sending a `ConnectionRequest` in clear text, and the server selects one of the protocols that
 the request offers. Inside TLS, the first PDUs of MCS repeat the negotiation. The client repeats the protocol that the
@@ -33,6 +34,7 @@ from acredssp.carriage.rdp import (
     RouteRequest,
 )
 from acredssp.wire import mcs
+from acredssp.wire.preconnection import PreconnectionPDU
 from acredssp.wire.x224 import (
     ConnectionConfirm,
     ConnectionRequest,
@@ -48,6 +50,7 @@ __all__ = [
     "ConnectionRequest",
     "ExactReader",
     "FailureCode",
+    "PreconnectionPDU",
     "Protocols",
     "RDPAcceptor",
     "RDPInitiator",

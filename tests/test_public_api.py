@@ -62,8 +62,9 @@ MODULES = {
         EncryptionOracle FALL_BACK FIRST_SAFE_VERSION MechanismChoice NEWEST_VERSION OLDEST_VERSION Policy
     """,
     "rdp": """
-        ConnectionConfirm ConnectionRequest ExactReader FailureCode Protocols RDP RDPAcceptor RDPInitiator RDPRoute
-        RDPState RequestFlags ResponseFlags RouteAnswer RouteHook RouteRequest missing_bytes read_pdu
+        ConnectionConfirm ConnectionRequest ExactReader FailureCode PreconnectionPDU Protocols RDP RDPAcceptor
+        RDPInitiator RDPRoute RDPState RequestFlags ResponseFlags RouteAnswer RouteHook RouteRequest missing_bytes
+        read_pdu
         rewrite_requested_protocols rewrite_selected_protocol
     """,
     "status": "LOGON_STATUS NTSTATUS OpenEnum SecurityStatus Stage failure_status",

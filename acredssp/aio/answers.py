@@ -115,7 +115,7 @@ class ServerAnswers:
             case StepMechanism():
                 return _step(event, policy, Lane.LOCAL)
             case Route():
-                request = RouteRequest(event.request, self._peer_address, self._session)
+                request = RouteRequest(event.request, self._peer_address, self._session, event.preconnection)
                 return ask("route", event.hook, request, policy.hook_timeout)
             case ChooseCertificate() | JudgeCertificate() | Delegate():
                 raise AssertionError(f"a server was asked for {type(event).__name__}")

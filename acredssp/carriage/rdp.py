@@ -1,6 +1,7 @@
 """The RDP carriage: X.224 negotiation in clear, TLS, CredSSP, early user authorization ([MS-RDPBCGR] 5.4.2.1).
 
-    NEGOTIATION       Connection Request and Connection Confirm choose HYBRID or HYBRID_EX
+    NEGOTIATION       Connection Request and Connection Confirm choose HYBRID or HYBRID_EX; a preconnection PDU may come
+                      before the request
     ROUTING           a server that has a `route` hook: the hook is asked, between the two
     CREDSSP           a `SecurityContext`, TLS inside
     EARLY_USER_AUTH   HYBRID_EX only: the server's four bytes, after the credentials came
@@ -32,9 +33,10 @@ from acredssp.errors import (
     RemoteProtocolError,
 )
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
-from acredssp.wire import early_auth, tls_record, x224
+from acredssp.wire import early_auth, preconnection, tls_record, x224
 from acredssp.wire.early_auth import AuthorizationResult
 from acredssp.wire.first_bytes import OTHER_SIDE_TLS
+from acredssp.wire.preconnection import PreconnectionPDU
 from acredssp.wire.x224 import (
     ConnectionConfirm,
     ConnectionRequest,
@@ -88,11 +90,14 @@ class RouteRequest:
         request: Requested protocols, flags, cookie or routing token, correlation id.
         peer_address: As `get_extra_info("peername")` gives it: `(host, port)` for TCP.
         session: What the server's `accept` answered for this connection; None without one.
+        preconnection: The id and the blob that came before the request; None where none came
+            (`RDP.allow_preconnection`).
     """
 
     request: ConnectionRequest
     peer_address: object = None
     session: Any = None
+    preconnection: PreconnectionPDU | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -141,6 +146,11 @@ class RDP:
             the whole cookie or routing token, correlation id and flags. `requested_protocols` alone is the gateway's
             own. Takes the place of `cookie`, `routing_token`, `correlation_id` and `request_flags`; None for a request
             of these.
+        preconnection: Client: an id and a blob that tell the listener whom the connection is for, sent before the
+            Connection Request ([MS-RDPEPS]; FreeRDP's `/pcid` and `/pcb`); None for none. A server that does not know
+            of it ends the connection.
+        allow_preconnection: Server: whether a client may send one. `route` and `get_extra_info("rdp_preconnection")`
+            have it.
         response_flags: Server: what the RDP server behind can do. REDIRECTED_AUTHENTICATION_MODE_SUPPORTED only for one
             that speaks [MS-RDPEAR].
         route: Server: chooses the configuration of each connection by its Connection Request; None for the server's
@@ -153,6 +163,8 @@ class RDP:
     correlation_id: bytes | None = None
     request_flags: RequestFlags = _NO_FLAGS
     request: ConnectionRequest | None = None
+    preconnection: PreconnectionPDU | None = None
+    allow_preconnection: bool = False
     response_flags: ResponseFlags = (
         ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | ResponseFlags.RESTRICTED_ADMIN_MODE_SUPPORTED
     )
@@ -166,12 +178,15 @@ class RDP:
         expect("request_flags", self.request_flags, RequestFlags)
         expect("response_flags", self.response_flags, ResponseFlags)
         expect("request", self.request, ConnectionRequest, None)
+        expect("preconnection", self.preconnection, PreconnectionPDU, None)
+        expect("allow_preconnection", self.allow_preconnection, bool)
         expect_callable("route", self.route)
         self._check_beside_request()
         if self.cookie and self.routing_token:
             raise ValueError("cookie and routing_token: expected one of them, got both")
         try:
             self.new_request(self.request_flags).encode()
+            _encoded(self.preconnection)
         except LocalProtocolError as error:
             raise ValueError(error.message) from None
 
@@ -213,6 +228,7 @@ class _RDPHandshake(ABC):
         state: What the handshake waits for next.
         request: The client's Connection Request, once it was sent or received.
         confirm: The server's Connection Confirm, once it was sent or received.
+        preconnection: The client's preconnection PDU, once it was sent or received; None for none.
         chosen: Server: the configuration that `route` chose; None for the listener's.
     """
 
@@ -221,6 +237,7 @@ class _RDPHandshake(ABC):
         self.state = RDPState.NEGOTIATION
         self.request: ConnectionRequest | None = None
         self.confirm: ConnectionConfirm | None = None
+        self.preconnection: PreconnectionPDU | None = None
         self.chosen: ServerConfig | None = None
         self._carriage = carriage
         self._error: CredSSPError | None = None
@@ -249,8 +266,15 @@ class _RDPHandshake(ABC):
 
     @property
     def extra_info(self) -> Mapping[str, object]:
-        """`"rdp_request"` and `"rdp_confirm"`: RDP itself repeats both to detect tampering ([MS-RDPBCGR] 5.4.2.1)."""
-        return {"rdp_request": self.request, "rdp_confirm": self.confirm}
+        """`"rdp_request"`, `"rdp_confirm"` and `"rdp_preconnection"`.
+
+        RDP itself repeats the first two to detect tampering ([MS-RDPBCGR] 5.4.2.1).
+        """
+        return {
+            "rdp_request": self.request,
+            "rdp_confirm": self.confirm,
+            "rdp_preconnection": self.preconnection,
+        }
 
     def step(self, data: Buffer = b"") -> StepResult:
         """Take whole units from the front of `data`: an X.224 PDU, then TLS records."""
@@ -358,7 +382,9 @@ class RDPInitiator(_RDPHandshake):
             carriage = self._carriage
             mode = _MODES.get(self.context.handshake.delegated, _NO_FLAGS)
             self.request = carriage.new_request(carriage.request_flags | mode)
-            return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, self.request.encode(), extra=len(data))
+            self.preconnection = carriage.preconnection
+            output = _encoded(self.preconnection) + self.request.encode()
+            return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, output, extra=len(data))
         pdu = self._take_pdu(data)
         if isinstance(pdu, StepResult):
             return pdu
@@ -439,6 +465,8 @@ class RDPAcceptor(_RDPHandshake):
         self._admitting = False
 
     def _negotiate(self, data: memoryview) -> StepResult:
+        if self._carriage.allow_preconnection and self.preconnection is None and data and data[0] != x224.FIRST_BYTE:
+            return self._take_preconnection(data)
         pdu = self._take_pdu(data)
         if isinstance(pdu, StepResult):
             return pdu
@@ -446,7 +474,19 @@ class RDPAcceptor(_RDPHandshake):
         if self._carriage.route is None:
             return self._confirm(self._carriage.hybrid_ex, self._carriage.response_flags)
         self.state = RDPState.ROUTING
-        return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, event=Route(self.request, self._carriage.route))
+        event = Route(self.request, self._carriage.route, self.preconnection)
+        return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, event=event)
+
+    def _take_preconnection(self, data: memoryview) -> StepResult:
+        """Take the preconnection PDU; the Connection Request may have come with it."""
+        frame = preconnection.frame_size(data)
+        if frame.missing:
+            return StepResult.unfinished(frame.missing, len(data))
+        self.preconnection = PreconnectionPDU.decode(bytes(data[: frame.total]))
+        result = self._negotiate(data[frame.total :])
+        if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
+            result.status = SecurityStatus.SEC_I_CONTINUE_NEEDED  # the PDU was taken
+        return result
 
     def resume(self, answer: object, early: Buffer = b"") -> StepResult:
         """Give the answer to `StepResult.event`, with what has come of the peer since."""
@@ -540,6 +580,10 @@ class RDPAcceptor(_RDPHandshake):
 
     def _closed_by_peer(self) -> CredSSPError:
         return PeerClosed("the client ended the connection in the middle of the handshake")
+
+
+def _encoded(pdu: PreconnectionPDU | None) -> bytes:
+    return b"" if pdu is None else pdu.encode()
 
 
 def _too_early(count: int) -> RemoteProtocolError:

@@ -47,11 +47,11 @@ from acredssp.cli.report import LoginReport, to_json
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, RemoteGuard, TicketCache
 from acredssp.delegation import DelegatedKind
-from acredssp.errors import CredSSPError, HandshakeTimeout, PolicyError
+from acredssp.errors import CredSSPError, HandshakeTimeout, LocalProtocolError, PolicyError
 from acredssp.events import Buffer, HandshakeInfo, SecurityContext, StepResult
 from acredssp.names import logon_name
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
-from acredssp.rdp import RDP
+from acredssp.rdp import RDP, PreconnectionPDU
 from acredssp.status import Stage
 from acredssp.trust import Trust
 
@@ -334,6 +334,13 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             metavar="TEXT", help="The text by which a connection broker routes: loadbalanceinfo of an .rdp file."
         ),
     ] = None,
+    pcb: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Text that says whom the connection is for: preconnection blob.")
+    ] = None,
+    pcid: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Number that says whom the connection is for: preconnection id."),
+    ] = None,
     policy_file: PolicyFile = None,
     carriage: WithCarriage = CarriageChoice.RDP,
     timeout: Annotated[
@@ -379,7 +386,7 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         task = Login(
             address=address,
             config=config,
-            carriage=_client_carriage(carriage, credential, load_balance_info),
+            carriage=_client_carriage(carriage, credential, load_balance_info, _preconnection(pcb, pcid)),
             server_hostname=_server_hostname(server_name, address.host),
             spn=_spn(spn),
             timeout=arguments.seconds("--timeout", timeout),
@@ -439,19 +446,38 @@ def _client_config(**settings: Any) -> ClientConfig:
         raise UsageError(str(error)) from None
 
 
-def _client_carriage(choice: CarriageChoice, credential: Credential, load_balance_info: str | None) -> Carriage:
+def _client_carriage(
+    choice: CarriageChoice,
+    credential: Credential,
+    load_balance_info: str | None,
+    preconnection: PreconnectionPDU | None,
+) -> Carriage:
     if choice is CarriageChoice.TLS:
         if load_balance_info is not None:
             raise UsageError("expected --carriage rdp with --load-balance-info, got tls")
+        if preconnection is not None:
+            raise UsageError("expected --carriage rdp with --pcb and --pcid, got tls")
         return TLS()
     # As mstsc does, offer HYBRID_EX, so that a server that refuses the user can say so. A routing token replaces the
     # cookie.
     if load_balance_info is None:
-        return RDP(hybrid_ex=True, cookie=credential.user if credential.user.isprintable() else "")
+        cookie = credential.user if credential.user.isprintable() else ""
+        return RDP(hybrid_ex=True, cookie=cookie, preconnection=preconnection)
     try:
-        return RDP(hybrid_ex=True, routing_token=load_balance_info)
+        return RDP(hybrid_ex=True, routing_token=load_balance_info, preconnection=preconnection)
     except ValueError as error:
         raise UsageError(f"--load-balance-info: {error}") from None
+
+
+def _preconnection(blob: str | None, number: int | None) -> PreconnectionPDU | None:
+    if blob is None and number is None:
+        return None
+    pdu = PreconnectionPDU(id=number or 0, blob=blob or "")
+    try:
+        pdu.encode()
+    except LocalProtocolError as error:
+        raise UsageError(f"--pcb, --pcid: {error}") from None
+    return pdu
 
 
 def _server_hostname(name: str | None, host: str) -> str:

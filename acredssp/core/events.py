@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from acredssp.credentials import DelegatedKind
 from acredssp.delegation import ServerAuth
 from acredssp.mechanisms.base import AskOracle, LookupCredential, Principal, StepMechanism
+from acredssp.wire.preconnection import PreconnectionPDU
 from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.x224 import ConnectionRequest
 
@@ -42,10 +43,12 @@ class Route:
     Attributes:
         request: The Connection Request, and where it came from.
         hook: The one to ask: `RDP.route`.
+        preconnection: The id and the blob that came before the request; None for none.
     """
 
     request: ConnectionRequest
     hook: Callable[[Any], object] = dataclasses.field(repr=False)
+    preconnection: PreconnectionPDU | None = None
 
 
 @dataclasses.dataclass(slots=True)

@@ -13,6 +13,9 @@ __all__ = ["OTHER_SIDE_RDP", "OTHER_SIDE_TLS", "refusal"]
 OTHER_SIDE_TLS: Final = "is the other side's carriage TLS? Give both sides the same one: --carriage tls, carriage=TLS()"
 OTHER_SIDE_RDP: Final = "is the other side's carriage RDP? Give both sides the same one: --carriage rdp, carriage=RDP()"
 _PROXY: Final = "is the load balancer's send-proxy on? Switch it off, or read its header first and then start_credssp()"
+_PRECONNECTION: Final = (
+    "does the client send an id or a blob first? The server takes them with RDP(allow_preconnection=True)"
+)
 _ELSEWHERE: Final = "see that host and port are the right ones on both sides"
 
 _KNOWN: Final = (
@@ -47,6 +50,10 @@ _KNOWN: Final = (
 
 _SMB: Final = (b"\xffSMB", b"\xfeSMB")
 """What follows the four bytes of length that SMB has on TCP."""
+_PRECONNECTION_PDUS: Final = (bytes.fromhex("0000000001000000"), bytes.fromhex("0000000002000000"))
+"""What follows the four bytes of length in a preconnection PDU: no flags, and its version."""
+_PRECONNECTION_SIZES: Final = range(16, 16 * 1024 + 1, 2)
+"""What that length may be."""
 _MOST: Final = 16
 """Bytes that are looked at."""
 
@@ -67,4 +74,6 @@ def refusal(data: bytes | bytearray | memoryview, offset: int, due: str, otherwi
             return RemoteProtocolError(f"expected {due}, got {what}", hint=hint)
     if beginning[4:8] in _SMB:
         return RemoteProtocolError(f"expected {due}, got SMB", hint=_ELSEWHERE)
+    if beginning[4:12] in _PRECONNECTION_PDUS and int.from_bytes(beginning[:4], "little") in _PRECONNECTION_SIZES:
+        return RemoteProtocolError(f"expected {due}, got a preconnection PDU", hint=_PRECONNECTION)
     return RemoteProtocolError(otherwise)

@@ -32,13 +32,16 @@ _DUE: Final = "a preconnection PDU or RDP's negotiation (TPKT)"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PreconnectionPDU:
-    """Whom a connection is for, by number or by text. Anybody may write anything here: it proves nothing."""
+    """Whom a connection is for, by number or by text. Anybody may write anything here: it proves nothing.
+
+    Attributes:
+        id: The RDP source, 32 bits: what both sides take it for.
+        blob: Text for the listener: the name of a virtual machine, or a token; empty for none. It is kept out of logs,
+            since a token may be all that somebody needs to get in.
+    """
 
     id: int = 0
-    """The RDP source, 32 bits: what both sides take it for."""
     blob: str = dataclasses.field(default="", repr=False)
-    """Text for the listener: the name of a virtual machine, or a token; empty for none. It is kept out of logs, since a
-    token may be all that somebody needs to get in."""
 
     def encode(self) -> bytes:
         """The whole PDU: version 2 with a blob, version 1 without.

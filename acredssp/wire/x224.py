@@ -19,6 +19,7 @@ from acredssp.wire import first_bytes
 from acredssp.wire.framing import FrameSize
 
 __all__ = [
+    "FIRST_BYTE",
     "MAX_SIZE",
     "ConnectionConfirm",
     "ConnectionRequest",
@@ -28,6 +29,9 @@ __all__ = [
     "ResponseFlags",
     "frame_size",
 ]
+
+FIRST_BYTE: Final = 3
+"""How TPKT begins: with its version (RFC 1006 6)."""
 
 MAX_SIZE: Final = 4 + 1 + 254
 """Bytes of the largest PDU: the length indicator is one byte, of which 255 is reserved (X.224 13.2.1)."""
@@ -251,8 +255,8 @@ def frame_size(data: bytes | bytearray | memoryview, offset: int = 0) -> FrameSi
         RemoteProtocolError: No X.224 packet begins so; raised as soon as the offending byte is there.
     """
     have = len(data) - offset
-    if have and data[offset] != 3:
-        otherwise = f"TPKT: expected version 3, got {data[offset]}"
+    if have and data[offset] != FIRST_BYTE:
+        otherwise = f"TPKT: expected version {FIRST_BYTE}, got {data[offset]}"
         raise first_bytes.refusal(data, offset, "RDP's negotiation in clear (TPKT)", otherwise)
     if have < _TPKT_SIZE:
         return FrameSize(0, _TPKT_SIZE - have)
@@ -268,7 +272,7 @@ def _encode_pdu(code: int, src_ref: int, body: bytes) -> bytes:
     total = _HEADER_SIZE + len(body)
     if total > MAX_SIZE:
         raise LocalProtocolError(f"expected a PDU of at most {MAX_SIZE} bytes, got {total}: shorten the cookie")
-    return _HEADER.pack(3, total, total - 5, code, 0, src_ref, 0) + body
+    return _HEADER.pack(FIRST_BYTE, total, total - 5, code, 0, src_ref, 0) + body
 
 
 def _check_pdu(data: bytes, code: int, what: str) -> int:

@@ -1,6 +1,7 @@
 """RDP.route on asyncio: the hook that chooses a configuration for a connection before TLS."""
 
 import asyncio
+import dataclasses
 import logging
 
 import pytest
@@ -13,6 +14,7 @@ from acredssp.credentials import Deny, Password
 from acredssp.errors import AccessDenied, CredSSPError, NegotiationFailure, PeerClosed, RemoteProtocolError
 from acredssp.policy import Policy
 from acredssp.status import Stage
+from acredssp.wire.preconnection import PreconnectionPDU
 from acredssp.wire.x224 import ConnectionConfirm, FailureCode
 
 TOKEN = "tsv://MS Terminal Services Plugin.1.Desktops"
@@ -67,6 +69,22 @@ async def test_the_hook_sees_the_request_and_the_connection_and_its_answer_holds
     [identity] = authorized
     assert (identity.request, identity.session) == (request.request, session)
     assert theirs.take_credentials().as_password().password == PASSWORD
+
+
+async def test_the_hook_sees_the_preconnection_id_and_blob():
+    asked = []
+
+    def route(request):
+        asked.append(request.preconnection)
+        return server_config()
+
+    pdu = PreconnectionPDU(id=7, blob="token")
+    for carriage in (CLIENT, dataclasses.replace(CLIENT, preconnection=pdu)):
+        client, server = memory_pair()
+        handshake = Handshake(server, server_config(), RDP(route=route, allow_preconnection=True))
+        _, transport = await asyncio.gather(client_side(client, carriage=carriage).establish(), handshake.run())
+        assert transport.get_extra_info("rdp_preconnection") == carriage.preconnection
+    assert asked == [None, pdu]
 
 
 async def test_the_time_limits_of_the_chosen_policy_hold():

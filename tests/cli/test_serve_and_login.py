@@ -10,9 +10,12 @@ import sys
 import pytest
 from support.by_hand import PATIENCE, connect, once, read_to_the_end, wait_until_refused
 from support.by_hand import log_on as log_on_by_hand
+from support.peers import free_port
 
 from acredssp import tls_config
 from acredssp.carriage.rdp import RDP
+from acredssp.wire import preconnection, x224
+from acredssp.wire.preconnection import PreconnectionPDU
 
 
 @pytest.fixture
@@ -225,6 +228,36 @@ def test_a_routing_token_and_a_name_are_told(served, log_on):
     assert status == 0
     line = server.line()
     assert (line["routing_token"], line["cookie"], line["server_name"]) == ("tsv://farm", None, "localhost")
+
+
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        (["--pcb", "vm-1", "--pcid", "7"], PreconnectionPDU(id=7, blob="vm-1")),
+        (["--pcb", "vm-1", "--load-balance-info", "tsv://farm"], PreconnectionPDU(blob="vm-1")),
+        (["--pcid", "0"], PreconnectionPDU()),
+    ],
+)
+def test_preconnection_id_and_blob_go_before_the_request(command, words, sent):
+    with socket.create_server(("127.0.0.1", free_port())) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        status, _, _ = command("login", address, "-u", "alice", "-p", "x", "--insecure", "--timeout", "0.5", *words)
+        connection, _ = listener.accept()
+        with connection:
+            data = connection.recv(1000)
+    assert status == 4  # nobody answers
+    size = preconnection.frame_size(data).total
+    assert PreconnectionPDU.decode(data[:size]) == sent
+    assert x224.frame_size(data, size).total == len(data) - size
+
+
+def test_a_server_that_expects_no_preconnection_pdu_says_what_came(served, log_on):
+    server = served()
+    status, report, _ = log_on(server.address, "--pcid", "7")
+    assert (status, report["result"], report["stage"]) == (4, "network_error", "negotiation")
+    line = server.line()
+    assert (line["result"], line["stage"]) == ("protocol_error", "negotiation")
+    assert "got a preconnection PDU" in line["message"]
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("tls", "rdp"), ("rdp", "tls")])

@@ -4,6 +4,7 @@ import pytest
 
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import first_bytes, tls_record, x224
+from acredssp.wire.preconnection import PreconnectionPDU
 
 CLIENT_HELLO = bytes.fromhex("16030100c4010000c00303")
 CONNECTION_REQUEST = bytes.fromhex("0300000b06e00000000000")
@@ -28,6 +29,8 @@ EVERYWHERE = [
     (b"\0\0\0\x54\xfeSMB@\0", "SMB", ELSEWHERE),
     (b"\0\0\0\x2f\xffSMBr\0", "SMB", ELSEWHERE),
     (b"\x05\x01\0", "SOCKS", ELSEWHERE),
+    (PreconnectionPDU(id=7).encode(), "a preconnection PDU", "allow_preconnection"),
+    (PreconnectionPDU(blob="token").encode(), "a preconnection PDU", "allow_preconnection"),
 ]
 
 
