@@ -1,8 +1,8 @@
 """Bytes to frozen values and back: no state, no I/O, no policy.
 
-The names of this package are the structures of [MS-CSSP] that applications meet: what a client delegates, the secrets
-inside, and TSRequest. Whatever a peer sends, a decoder answers with a value or raises a `RemoteProtocolError` that
-names field and offset.
+The names of this package are the structures of [MS-CSSP] that applications meet: the credentials that a client
+delegates, the secrets inside them, and TSRequest. A decoder turns whatever a peer sends into a value, or raises a
+`RemoteProtocolError` that names the field and the offset.
 """
 
 from acredssp.secret import SecretBytes

@@ -1,13 +1,12 @@
 """DER by hand: the few forms that CredSSP, SPNEGO and the front of a certificate need (X.690 8.1, 10.1).
 
-Written for the path every handshake takes several times: offsets into one buffer, no object for each element.
-The reader takes definite lengths even when they are not minimal, since rdesktop sends `30 82 00 9E`; it
-refuses indefinite lengths, lengths of more than four bytes, and whatever does not fill its container to the
+Every handshake runs this code several times, so the functions work with offsets into one buffer and make no object
+for an element. The reader takes definite lengths that are not minimal, since rdesktop sends `30 82 00 9E`. It
+refuses indefinite lengths, lengths of more than four bytes, and content that does not fill its container to the
 last byte. The writer makes DER and nothing else.
 
-The reading functions take `data` with `offset` and `end`, the bounds of the container. They answer with the
-content, or with its bounds `(start, stop)`; the next element begins at `stop`. `field` names the element in
-error texts.
+The reading functions take `data` with `offset` and `end`, the bounds of the container. They return the content, or
+its bounds `(start, stop)`; the next element begins at `stop`. `field` names the element in error texts.
 """
 
 import functools
@@ -49,15 +48,15 @@ SEQUENCE: Final = 0x30
 CONTEXT: Final = 0xA0
 """Context-specific, constructed: `CONTEXT + n` is the explicit tag [n]."""
 LAST_CONTEXT: Final = CONTEXT + 30
-"""[31] and above take several bytes (X.690 8.1.2.4), and are in no message that is read here."""
+"""The highest tag of one byte. [31] and above take several bytes (X.690 8.1.2.4); no message read here has them."""
 
 _MAX_LENGTH_BYTES: Final = 4
 _TWO_BYTES: Final = 0x82
-"""What begins a length of two bytes, nearly every one that is not short."""
+"""The first byte of a length in two further bytes, as nearly every length above 127 is."""
 _SIZES: Final = 256
-"""Sizes whose headers are kept, up to 400 bytes for each: those of an application's tokens are always the same few."""
+"""How many sizes a `Nesting` keeps headers for, up to 400 bytes each: an application's tokens have few sizes."""
 _OUTERMOST: Final = 4
-"""The bytes that tell the size of the outermost element in DER, if that is below 64 KiB."""
+"""How many first bytes tell the size of the outermost element in DER, if that is below 64 KiB."""
 _NOWHERE: Final = 1 << 62
 """More bytes than any buffer has."""
 
@@ -71,8 +70,8 @@ def frame_size(data: bytes | bytearray | memoryview, limit: int, offset: int = 0
         offset: Where the SEQUENCE begins, at most `len(data)`.
 
     Raises:
-        LimitExceeded: The header announces more than `limit` bytes; raised before the body is there.
-        RemoteProtocolError: No SEQUENCE of definite length begins so.
+        LimitExceeded: The header announces more than `limit` bytes; raised before the body arrives.
+        RemoteProtocolError: The bytes do not begin a SEQUENCE of definite length.
     """
     have = len(data) - offset
     if have < 2:
@@ -101,7 +100,7 @@ def element(data: bytes, offset: int, end: int, tag: int, field: str) -> tuple[i
     """The bounds of the content of the element of `tag` at `offset`.
 
     Raises:
-        RemoteProtocolError: Another tag, nothing there, or a length that is not definite or reaches past
+        RemoteProtocolError: The tag is another one, no element is left, or the length is indefinite or reaches past
             `end`.
     """
     start = offset + 2
@@ -131,7 +130,7 @@ def only(data: bytes, offset: int, end: int, tag: int, field: str) -> tuple[int,
     """The bounds of the content of the element of `tag` that fills its container.
 
     Raises:
-        RemoteProtocolError: As `element`, or something is left behind it.
+        RemoteProtocolError: `element` refuses it, or bytes follow the element in its container.
     """
     start, stop = element(data, offset, end, tag, field)
     if stop != end:
@@ -140,20 +139,20 @@ def only(data: bytes, offset: int, end: int, tag: int, field: str) -> tuple[int,
 
 
 def pass_over(data: bytes, offset: int, end: int, names: Sequence[str], message: str, least: int = 0) -> None:  # noqa: PLR0913, PLR0917 - as `explicit`
-    """Pass over the fields of newer versions, all that is left of a SEQUENCE once the known ones have been read.
+    """Skip the fields of newer versions, which are all that may follow the known fields of a SEQUENCE.
 
-    Their length is all that must be understood. A known one is out of its order here.
+    Only the tags and lengths of these fields are read. A known field is out of order here, and refused.
 
     Args:
-        data: See the module's text.
-        offset: Behind the last field that was read.
+        data: The buffer, as the module's text describes it.
+        offset: The end of the last field that was read.
         end: Where the SEQUENCE ends.
-        names: What the known fields are called, by number.
-        message: What the SEQUENCE is called.
-        least: The lowest number that may come; 0 for the first one without a name.
+        names: The names of the known fields, by number.
+        message: The name of the SEQUENCE.
+        least: The lowest tag number that may come; 0 for the first number without a name.
 
     Raises:
-        RemoteProtocolError: As `element`, or a tag that is none, or none that may come next.
+        RemoteProtocolError: `element` refuses a field, or a tag is not explicit or out of order.
     """
     previous = (least or len(names)) - 1
     while offset < end:
@@ -169,10 +168,10 @@ def explicit(  # noqa: PLR0913, PLR0917 - an object that holds bounds, tag and n
 ) -> tuple[int, int]:
     """The bounds of the content of the element of `tag` inside the explicit tag [number] at `offset`.
 
-    It fills the explicit tag, so what comes next begins at the same `stop`.
+    The element fills the explicit tag, so the next field begins at the same `stop`.
 
     Raises:
-        RemoteProtocolError: As `element`, or the explicit tag holds more than the one element.
+        RemoteProtocolError: `element` refuses it, or the explicit tag holds more than the one element.
     """
     start, stop = element(data, offset, end, CONTEXT + number, field)
     return only(data, start, stop, tag, field)
@@ -181,10 +180,10 @@ def explicit(  # noqa: PLR0913, PLR0917 - an object that holds bounds, tag and n
 def integer(data: bytes, offset: int, end: int, number: int, field: str) -> tuple[int, int]:
     """The INTEGER inside the explicit tag [number] at `offset`, and where it ends.
 
-    Every INTEGER of CredSSP is a 32-bit number, signed or not: five bytes of content are the most.
+    Every INTEGER of CredSSP is a 32-bit number, signed or unsigned, so its content has at most five bytes.
 
     Raises:
-        RemoteProtocolError: As `explicit`, or the content is empty or longer than 5 bytes.
+        RemoteProtocolError: `explicit` refuses it, or the content is empty or longer than 5 bytes.
     """
     start, stop = _INTEGERS[number].bounds(data, offset, end, field)
     size = stop - start
@@ -196,7 +195,7 @@ def integer(data: bytes, offset: int, end: int, number: int, field: str) -> tupl
 
 
 def expect_end(offset: int, end: int, field: str) -> None:
-    """Refuse what is left of a container after its last element.
+    """Refuse bytes that follow the last element of a container.
 
     Raises:
         RemoteProtocolError: `offset` is not `end`.
@@ -206,7 +205,7 @@ def expect_end(offset: int, end: int, field: str) -> None:
 
 
 def _length_bytes(first: int, field: str, offset: int) -> int:
-    """How many bytes hold a long length, by its first byte 0x80 to 0xFF."""
+    """How many bytes of a long length follow its first byte, which is 0x80 to 0xFF."""
     count = first & 0x7F
     if not 1 <= count <= _MAX_LENGTH_BYTES:
         what = "an indefinite length" if count == 0 else f"a length of {count} bytes"
@@ -261,14 +260,14 @@ def encode_integer(number: int, value: int) -> bytes:
 
 
 class Nesting:
-    """Elements within one another, the outermost first; each ends with the next one, the last one with the content.
+    """Nested elements, the outermost first. Each ends with the next one; the innermost holds the content.
 
-    In DER their headers follow from the size of the content alone. So they are made once for a size, and compared in
-    one go where they are read; only what is written otherwise is read element by element.
+    In DER the size of the content alone decides all headers. So the headers for a size are made once, and a reader
+    compares them in one go. Only headers that are not in DER are read one by one.
 
     Args:
-        outermost: Its tag.
-        parts: The tags of the others; or bytes that stand before the next element in its container, always the same.
+        outermost: The tag of the outermost element.
+        parts: For each inner element its tag; or fixed bytes that stand in front of the next element.
     """
 
     __slots__ = ("_known", "_outermost", "_parts", "headers")
@@ -277,20 +276,20 @@ class Nesting:
         self._outermost = outermost
         self._parts = parts
         self.headers: Callable[[int], bytes] = functools.lru_cache(_SIZES)(self._headers)
-        """All that stands before a content of so many bytes."""
+        """Return all bytes in front of a content of the given size."""
         self._known: dict[bytes, tuple[bytes, int, int]] = {}
-        """What stands behind the first bytes, as `_learn` found it."""
+        """The results of `_learn`, by the first bytes of the outermost element."""
 
     def encode(self, content: bytes | bytearray) -> bytes:
         """The elements with this content."""
         return self.headers(len(content)) + content
 
     def bounds(self, data: bytes, offset: int, end: int, field: str) -> tuple[int, int]:
-        """The bounds of the content. What comes behind the elements begins at the same `stop`.
+        """The bounds of the content. The bytes behind the elements begin at the same `stop`.
 
         Raises:
-            RemoteProtocolError: As `element` for the outermost one, as `only` for the others; or other bytes stand
-                where they are always the same.
+            RemoteProtocolError: `element` refuses the outermost element, `only` refuses an inner one, or the fixed
+                bytes are others.
         """
         first = data[offset : offset + _OUTERMOST]
         headers, size, total = self._known.get(first) or self._learn(first)
@@ -300,7 +299,7 @@ class Nesting:
         return self._one_by_one(data, offset, end, field)
 
     def _one_by_one(self, data: bytes, offset: int, end: int, field: str) -> tuple[int, int]:
-        """The same of elements that are not in DER, or not there."""
+        """The bounds of the content where the headers are not in DER, or wrong."""
         start, stop = element(data, offset, end, self._outermost, field)
         for part in self._parts:
             if isinstance(part, int):
@@ -318,9 +317,9 @@ class Nesting:
         return headers
 
     def _learn(self, first: bytes) -> tuple[bytes, int, int]:
-        """The headers that begin with these first bytes, their size, and that of all with the content.
+        """The headers that begin with these first bytes, the size of the headers, and the size with the content.
 
-        Bytes that begin no elements in DER get a size that fits nowhere.
+        First bytes that do not begin these elements in DER get a size that no buffer has.
         """
         total = _total(first)
         headers = self._headers_of(total)
@@ -332,8 +331,8 @@ class Nesting:
         return found
 
     def _headers_of(self, total: int) -> bytes:
-        """The headers that make `total` bytes with their content; empty where no content does."""
-        # No content within has longer headers than one of `total` bytes: nearly always they are the same.
+        """The headers that have `total` bytes together with their content; empty where no content fits."""
+        # The headers of a smaller content are never longer than those of `total` bytes, and mostly equally long.
         for size in range(max(total - len(self._headers(total)), 0), total):
             headers = self._headers(size)
             if len(headers) + size >= total:
@@ -342,7 +341,7 @@ class Nesting:
 
 
 def _total(first: bytes) -> int:
-    """The size of the element that begins so, by a length of up to two bytes; 0 where it has a longer one."""
+    """The size of the element that begins with `first`, where its length has up to two bytes; 0 for a longer length."""
     if len(first) < 2:
         return 0
     header = 2 if first[1] <= 0x7F else 2 + (first[1] & 0x7F)
@@ -352,5 +351,5 @@ def _total(first: bytes) -> int:
 
 
 OCTETS: Final[tuple[Nesting, ...]] = tuple(Nesting(CONTEXT + number, OCTET_STRING) for number in range(8))
-"""An OCTET STRING inside an explicit tag, by its number."""
+"""An OCTET STRING inside an explicit tag, by the tag's number."""
 _INTEGERS: Final[tuple[Nesting, ...]] = tuple(Nesting(CONTEXT + number, INTEGER) for number in range(8))

@@ -1,4 +1,4 @@
-"""The Early User Authorization Result PDU, four bytes behind the handshake ([MS-RDPBCGR] 2.2.10.2)."""
+"""The Early User Authorization Result PDU, four bytes that follow the handshake ([MS-RDPBCGR] 2.2.10.2)."""
 
 import enum
 from typing import Final
@@ -19,15 +19,15 @@ class AuthorizationResult(enum.IntEnum):
 
 
 def encode(result: AuthorizationResult) -> bytes:
-    """The four bytes that say `result`."""
+    """The four bytes of the PDU that carries `result`."""
     return result.to_bytes(SIZE, "little")
 
 
 def decode(data: bytes | bytearray | memoryview) -> AuthorizationResult:
-    """What four bytes say.
+    """The result that the four bytes of a PDU carry.
 
     Raises:
-        RemoteProtocolError: They say nothing that is defined, or are not four.
+        RemoteProtocolError: `data` has another size, or the result is not a defined one.
     """
     if len(data) != SIZE:
         raise RemoteProtocolError(f"authorizationResult: expected {SIZE} bytes, got {len(data)}")

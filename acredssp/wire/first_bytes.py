@@ -1,7 +1,8 @@
-"""What the first bytes of a connection are where they are not what is due: another protocol, or another carriage.
+"""Names the protocol that a connection begins with where its first bytes are not the expected ones.
 
-The commonest mistake of all is a wrong port, and the next one that one side negotiates RDP while the other begins with
-TLS. Both sides see it at the first byte. Only what is refused anyway is looked at here, so a handshake costs nothing.
+The commonest mistake is a wrong port. The next one is that one side negotiates RDP while the other side begins with
+TLS. Both mistakes show at the first byte. This module sees only bytes that are refused anyway, so it costs a usual
+handshake nothing.
 """
 
 from typing import Final
@@ -10,13 +11,15 @@ from acredssp.errors import RemoteProtocolError
 
 __all__ = ["OTHER_SIDE_RDP", "OTHER_SIDE_TLS", "refusal"]
 
-OTHER_SIDE_TLS: Final = "is the other side's carriage TLS? Give both sides the same one: --carriage tls, carriage=TLS()"
-OTHER_SIDE_RDP: Final = "is the other side's carriage RDP? Give both sides the same one: --carriage rdp, carriage=RDP()"
-_PROXY: Final = "is the load balancer's send-proxy on? Switch it off, or read its header first and then start_credssp()"
-_PRECONNECTION: Final = (
-    "does the client send an id or a blob first? The server takes them with RDP(allow_preconnection=True)"
+OTHER_SIDE_TLS: Final = "the other side seems to use carriage TLS: use --carriage tls or carriage=TLS() on both sides"
+OTHER_SIDE_RDP: Final = "the other side seems to use carriage RDP: use --carriage rdp or carriage=RDP() on both sides"
+_PROXY: Final = (
+    "the load balancer sends a PROXY header: switch its send-proxy off, or read the header before start_credssp()"
 )
-_ELSEWHERE: Final = "see that host and port are the right ones on both sides"
+_PRECONNECTION: Final = (
+    "the client sends an id or a blob first: the server accepts them with RDP(allow_preconnection=True)"
+)
+_ELSEWHERE: Final = "check that host and port are the right ones"
 
 _KNOWN: Final = (
     (b"\x16", "a TLS handshake", OTHER_SIDE_TLS),
@@ -46,26 +49,26 @@ _KNOWN: Final = (
     (b"\x05\x01\x00", "SOCKS", _ELSEWHERE),
     (b"\x05\x02\x00", "SOCKS", _ELSEWHERE),
 )
-"""What begins so, what that is, and what to do about it."""
+"""First bytes, the name of their protocol, and the hint for it."""
 
 _SMB: Final = (b"\xffSMB", b"\xfeSMB")
-"""What follows the four bytes of length that SMB has on TCP."""
+"""The beginnings of SMB 1 and SMB 2 messages, which follow four bytes of length on TCP."""
 _PRECONNECTION_PDUS: Final = (bytes.fromhex("0000000001000000"), bytes.fromhex("0000000002000000"))
-"""What follows the four bytes of length in a preconnection PDU: no flags, and its version."""
+"""The bytes behind the four bytes of length in a preconnection PDU: no flags, then version 1 or 2."""
 _PRECONNECTION_SIZES: Final = range(16, 16 * 1024 + 1, 2)
-"""What that length may be."""
+"""The values that this length may have."""
 _MOST: Final = 16
-"""Bytes that are looked at."""
+"""How many bytes are compared."""
 
 
 def refusal(data: bytes | bytearray | memoryview, offset: int, due: str, otherwise: str) -> RemoteProtocolError:
-    """Make the error for a beginning that is not what is due, named as far as its bytes are there.
+    """Make the error for first bytes that are not the expected ones. Its text names their protocol if it is known.
 
     Args:
-        data: Where the beginning is, cut anywhere.
-        offset: Where it begins; at least one byte is there.
-        due: What is expected in its place.
-        otherwise: The error's text for what nobody knows.
+        data: The bytes received so far.
+        offset: Where the unexpected bytes begin; at least one byte is there.
+        due: The name of the expected protocol.
+        otherwise: The error's text where the protocol is unknown.
     """
     end = offset + _MOST
     beginning = bytes(data[offset:end])

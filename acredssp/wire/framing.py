@@ -1,4 +1,4 @@
-"""How much of a frame is there: the one answer of every framing function of this package."""
+"""How much of a frame has arrived: the result of every framing function of this package."""
 
 from typing import NamedTuple
 
@@ -8,11 +8,11 @@ __all__ = ["FrameSize"]
 class FrameSize(NamedTuple):
     """The size of the frame that a buffer begins with.
 
-    `missing` never reaches past the frame: while the header is incomplete it counts the header's own bytes,
-    then those of the body. With that many more bytes the next answer says more.
+    `missing` never reaches past the frame. It counts the header's bytes while the header is incomplete, and the
+    body's bytes after that. Once that many more bytes are there, ask again.
     """
 
     total: int
     """Bytes of the whole frame, header included; 0 while the header is incomplete."""
     missing: int
-    """Bytes to add before more is known; 0 when the frame is whole."""
+    """Bytes to read before asking again; 0 when the frame is whole."""

@@ -1,7 +1,7 @@
-"""Kerberos' GSS-API tokens from the outside: whole, due, and in SSPI's layout (RFC 4121, RFC 4757, [MS-KILE]).
+"""The outside of Kerberos' GSS-API tokens: their checks, and SSPI's layout (RFC 4121, RFC 4757, [MS-KILE]).
 
-Nothing is decrypted here. A token that is not what the protocol allows is refused before a mechanism's library sees it
-(MIT's had two holes in what it did with lengths: CVE-2024-37370, CVE-2024-37371).
+Nothing is decrypted here. A token that the protocol does not allow is refused before the Kerberos library sees it:
+MIT's library handled lengths wrongly twice (CVE-2024-37370, CVE-2024-37371).
 
 A context token:
 
@@ -12,8 +12,8 @@ A sealed Wrap token of RFC 4121 4.2.6.2, as `gss_wrap` makes it, and rotated rig
     05 04 | flags | FF | EC | RRC | SND_SEQ | confounder, plaintext, EC bytes of filler, copy of the header, checksum
     05 04 | flags | FF | EC | RRC | SND_SEQ | copy of the header, checksum, confounder, plaintext
 
-SSPI's EncryptMessage has the latter: all that is not plaintext in front of it, as [MS-CSSP] 2.2.1 wants it. FreeRDP
-3.10 takes nothing else. A conforming receiver takes both, since RRC says which it is.
+SSPI's EncryptMessage makes the second layout, with everything in front of the plaintext, as [MS-CSSP] 2.2.1 demands.
+FreeRDP 3.10 takes no other. A conforming receiver takes both, since RRC tells them apart.
 """
 
 import enum
@@ -27,13 +27,13 @@ from acredssp.wire.spnego import KERBEROS, KERBEROS_MICROSOFT
 __all__ = ["MAX_CONTEXT_TOKEN", "ContextToken", "check_context_token", "check_mic", "is_rc4", "rotate", "unrotated"]
 
 MAX_CONTEXT_TOKEN: Final = 65_535
-"""Bytes of the longest AP-REQ: Windows' largest MaxTokenSize."""
+"""Bytes of the longest AP-REQ that is taken: the largest MaxTokenSize of Windows."""
 
 _GSS_HEADER: Final = 0x60
 _WRAP: Final = b"\x05\x04"
 _MIC: Final = b"\x04\x04"
 _RC4_WRAP: Final = b"\x02\x01\x11\x00\x10\x00\xff\xff"
-"""TOK_ID, SGN_ALG HMAC, SEAL_ALG RC4, filler (RFC 4757 7.3). SEAL_ALG FF FF would be a token that is only signed."""
+"""TOK_ID, SGN_ALG HMAC, SEAL_ALG RC4, filler (RFC 4757 7.3). A token that is only signed has SEAL_ALG FF FF."""
 _RC4_MIC: Final = b"\x01\x01\x11\x00\xff\xff\xff\xff"
 _RC4_MIC_SIZE: Final = 24
 _RC4_OVERHEAD: Final = 32
@@ -48,7 +48,7 @@ _FROM_ACCEPTOR: Final = 0x01
 _SEALED: Final = 0x02
 _KNOWN_FLAGS: Final = 0x07
 _FILLERS: Final = (0, 16)
-"""EC: none, or SSPI's, whose tokens may be filled to a block of AES ([MS-KILE] 3.4.5.4.1)."""
+"""Values of EC: no filler, or SSPI's, which may fill a token to a block of AES ([MS-KILE] 3.4.5.4.1)."""
 
 
 class ContextToken(enum.Enum):
@@ -60,11 +60,11 @@ class ContextToken(enum.Enum):
 
 
 def check_context_token(token: bytes, *kinds: ContextToken) -> None:
-    """See that a token is whole and of one of the kinds that are due.
+    """Check that a context token is whole and of one of the expected kinds.
 
     Raises:
-        RemoteProtocolError: It is not.
-        LimitExceeded: It is longer than any.
+        RemoteProtocolError: The token is not whole, or of another kind.
+        LimitExceeded: The token is longer than `MAX_CONTEXT_TOKEN`.
     """
     if len(token) > MAX_CONTEXT_TOKEN:
         raise LimitExceeded(f"kerberos: expected a token of at most {MAX_CONTEXT_TOKEN} bytes, got {len(token)}")
@@ -79,18 +79,18 @@ def check_context_token(token: bytes, *kinds: ContextToken) -> None:
 
 
 def is_rc4(token: bytes) -> bool:
-    """Whether a token that seals or signs has the older form, which is RC4's alone (and DES', which nobody has)."""
+    """Whether a Wrap or MIC token has the older form, which only RC4 keys use (and DES keys, which nobody has)."""
     return token[:1] == bytes((_GSS_HEADER,))
 
 
 def rotate(token: bytes, plaintext_size: int) -> bytes:
-    """Put a Wrap token that `gss_wrap` sealed into SSPI's layout; RC4's has it already.
+    """Put a Wrap token that `gss_wrap` sealed into SSPI's layout. A token of RC4 has that layout already.
 
-    RRC becomes the copy of the header and the checksum: 28 bytes where that is HMAC-SHA1's, 32 or 40 with SHA-2.
+    RRC becomes the size of the header's copy and the checksum: 28 bytes with HMAC-SHA1, 32 or 40 with SHA-2.
 
     Args:
-        token: Sealed, with EC 0. One that is rotated already (Windows') is returned as it is.
-        plaintext_size: The bytes that are in it, which tell how long the checksum is.
+        token: A sealed token with EC 0. A token that is rotated already (Windows' is) is returned as it is.
+        plaintext_size: Bytes of plaintext in the token, from which the size of the checksum follows.
     """
     if not token.startswith(_WRAP) or token[6:8] != b"\0\0":
         return token
@@ -102,14 +102,15 @@ def rotate(token: bytes, plaintext_size: int) -> bytes:
 
 
 def unrotated(token: bytes, *, from_acceptor: bool) -> tuple[bytes, ...]:
-    """Give a sealed Wrap token of the peer without rotation, once it is seen to be whole and made for this direction.
+    """Check that a sealed Wrap token of the peer is whole and made for this direction, and undo its rotation.
 
     Returns:
-        Copies, the likeliest first. A second one where the first may not open: SSPI announces RRC and turns by RRC and
-        EC together ([MS-KILE] 3.4.5.4.1). Copies, since MIT's `gss_unwrap` turns a token back where it lies.
+        One or two copies without rotation, the likelier one first. There is a second one where the first may not open:
+        SSPI announces RRC, but rotates by RRC and EC together ([MS-KILE] 3.4.5.4.1). They are copies because MIT's
+        `gss_unwrap` rotates a token in place.
 
     Raises:
-        RemoteProtocolError: It is not.
+        RemoteProtocolError: The token is not whole, not sealed, or made for the other direction.
     """
     if is_rc4(token):
         offset, end = _mechanism_token(token)
@@ -135,10 +136,10 @@ def _turned_back(token: bytes, count: int) -> bytes:
 
 
 def check_mic(mic: bytes, *, from_acceptor: bool) -> None:
-    """See that a MIC token of the peer is whole and made for this direction (RFC 4121 4.2.6.1, RFC 4757 7.2).
+    """Check that a MIC token of the peer is whole and made for this direction (RFC 4121 4.2.6.1, RFC 4757 7.2).
 
     Raises:
-        RemoteProtocolError: It is not.
+        RemoteProtocolError: The token is not whole, or made for the other direction.
     """
     if is_rc4(mic):
         offset, end = _mechanism_token(mic)
@@ -155,7 +156,7 @@ def check_mic(mic: bytes, *, from_acceptor: bool) -> None:
 
 
 def _mechanism_token(token: bytes) -> tuple[int, int]:
-    """The bounds of what is behind the GSS header and Kerberos' object identifier (RFC 2743 3.1)."""
+    """The bounds of the content behind the GSS header and Kerberos' object identifier (RFC 2743 3.1)."""
     offset, end = der.only(token, 0, len(token), _GSS_HEADER, "kerberos")
     if not token.startswith((KERBEROS, KERBEROS_MICROSOFT), offset):
         raise RemoteProtocolError("kerberos: expected the object identifier of kerberos")

@@ -1,4 +1,4 @@
-"""The two fields of MCS in which RDP repeats what was negotiated in clear ([MS-RDPBCGR] 2.2.1.3, 2.2.1.4).
+"""The two MCS fields in which RDP repeats the protocols negotiated in clear ([MS-RDPBCGR] 2.2.1.3, 2.2.1.4).
 
     TPKT (4)   03 | 00 | length of the whole packet, u16 big-endian
     X.224 (3)  02 F0 80: a Data PDU, the last of its unit
@@ -6,11 +6,11 @@
     GCC        the MCS user data: Conference Create Request or Response, in PER
     blocks     the GCC user data: type, u16; length with this header, u16; content. Little-endian
 
-A client tells in Client Core Data which protocol the server has selected, a server in Server Core Data which protocols
-the client has requested. Who passes RDP on between two legs has to write there what the other leg negotiated. Both
+A client repeats in Client Core Data which protocol the server has selected. A server repeats in Server Core Data which
+protocols the client has requested. A gateway between two legs has to write there what the other leg negotiated. Both
 fields have a fixed size, so nothing else of a PDU changes.
 
-Every length on the way to a field is checked: no length disagrees with another one, and nothing is skipped unseen.
+Every length on the way to a field is checked against the lengths around it.
 """
 
 import struct
@@ -34,14 +34,14 @@ _BOOLEAN: Final = 0x01
 _T124: Final = bytes.fromhex("0005 0014 7c00 01")
 """The object identifier of T.124, which begins every GCC Conference Create (T.124 8.7)."""
 _CREATE_REQUEST: Final = bytes.fromhex("0008 0010 0001 c000") + b"Duca"
-"""A conference named "1" with one set of user data, the client's."""
+"""The conference is named "1" and has one set of user data, the client's."""
 _CREATE_RESPONSE: Final = 0x14
 _RESPONSE_DATA: Final = bytes.fromhex("01 c000") + b"McDn"
 """One set of user data, the server's."""
 
 _CLIENT_CORE: Final = 0xC001
 _SELECTED_PROTOCOL: Final = 212
-"""Where serverSelectedProtocol is in Client Core Data, header included; the last field but those of newer versions."""
+"""The offset of serverSelectedProtocol in Client Core Data, header included. Only fields of newer versions follow."""
 _SERVER_CORE: Final = 0x0C01
 _REQUESTED_PROTOCOLS: Final = 8
 _FIELD_SIZE: Final = 4
@@ -54,7 +54,7 @@ def frame_size(data: bytes | bytearray | memoryview) -> FrameSize:
     """The size of the PDU that `data` begins with (RFC 1006 6).
 
     Raises:
-        RemoteProtocolError: No X.224 Data PDU begins so; raised as soon as the offending byte is there.
+        RemoteProtocolError: `data` does not begin an X.224 Data PDU; raised as soon as the offending byte is there.
     """
     have = len(data)
     if have and data[0] != 3:
@@ -71,11 +71,11 @@ def frame_size(data: bytes | bytearray | memoryview) -> FrameSize:
 
 
 def selected_protocol_at(data: bytes) -> int | None:
-    """Where serverSelectedProtocol is in the Connect-Initial that `data` begins with; None for a client without it.
+    """Where serverSelectedProtocol is in the Connect-Initial that `data` begins with; None where the client omits it.
 
     Raises:
-        LocalProtocolError: `data` is not the whole PDU: see `frame_size`.
-        RemoteProtocolError: It is no Connect-Initial, or one of its lengths is wrong.
+        LocalProtocolError: `data` does not hold the whole PDU that `frame_size` measures.
+        RemoteProtocolError: The PDU is not a Connect-Initial, or one of its lengths is wrong.
     """
     what = "connect-initial"
     offset, end = _mcs(data, _CONNECT_INITIAL, what)
@@ -97,11 +97,11 @@ def selected_protocol_at(data: bytes) -> int | None:
 
 
 def requested_protocols_at(data: bytes) -> int | None:
-    """Where clientRequestedProtocols is in the Connect-Response that `data` begins with; None for a server without it.
+    """Where clientRequestedProtocols is in the Connect-Response that `data` begins with; None if the server omits it.
 
     Raises:
-        LocalProtocolError: `data` is not the whole PDU: see `frame_size`.
-        RemoteProtocolError: It is no Connect-Response, or one of its lengths is wrong.
+        LocalProtocolError: `data` does not hold the whole PDU that `frame_size` measures.
+        RemoteProtocolError: The PDU is not a Connect-Response, or one of its lengths is wrong.
     """
     what = "connect-response"
     offset, end = _mcs(data, _CONNECT_RESPONSE, what)
@@ -113,7 +113,7 @@ def requested_protocols_at(data: bytes) -> int | None:
         _, offset = der.element(data, offset, end, tag, f"{what}: {field}")
     offset, end = der.only(data, offset, end, der.OCTET_STRING, f"{what}: userData")
     offset = _expect(data, offset, end, _T124, f"{what}: T.124 identifier")
-    # Windows writes 42 here whatever follows; the specification has it ignored (4.1.4).
+    # Windows always writes 42 here, whatever the length is; the specification says to ignore it (4.1.4).
     _, offset = _length(data, offset, end, f"{what}: connectPDU")
     offset = _pass_over_create_response(data, offset, end, what)
     return _field(_blocks_from(data, offset, end, what), _SERVER_CORE, _REQUESTED_PROTOCOLS, "server core data")
@@ -125,7 +125,7 @@ def write_protocols(data: bytes, offset: int, protocols: Protocols) -> bytes:
 
 
 def _mcs(data: bytes, tag: bytes, what: str) -> tuple[int, int]:
-    """The bounds of the content of the MCS PDU, which fills the packet."""
+    """The bounds of the content of the MCS PDU that fills the packet."""
     total, missing = frame_size(data)
     if missing:
         raise LocalProtocolError(f"{what}: expected a whole PDU, {missing} bytes are missing")
@@ -135,7 +135,7 @@ def _mcs(data: bytes, tag: bytes, what: str) -> tuple[int, int]:
 
 
 def _pass_over_create_response(data: bytes, offset: int, end: int, what: str) -> int:
-    """Pass over choice, nodeID, tag and result, which mean nothing to RDP; answers with what is behind "McDn"."""
+    """Skip choice, nodeID, tag and result, which mean nothing to RDP; return the offset behind "McDn"."""
     tag_at = offset + 3
     if tag_at >= end or data[offset] != _CREATE_RESPONSE:
         raise RemoteProtocolError(f"{what}: expected a conference create response at byte {offset}, got none")
@@ -158,7 +158,7 @@ def _blocks_from(data: bytes, offset: int, end: int, what: str) -> Iterator[tupl
 
 
 def _field(blocks: Iterator[tuple[int, int, int]], wanted: int, at: int, block: str) -> int | None:
-    """Where a field is that begins `at` bytes into the one block of the type `wanted`; None for a shorter block."""
+    """The offset of a field, `at` bytes into the only block of type `wanted`; None where the block ends before it."""
     found = [(start, size) for kind, start, size in blocks if kind == wanted]
     if len(found) != 1:
         raise RemoteProtocolError(f"{block}: expected one block of type 0x{wanted:04X}, got {len(found)}")
@@ -171,7 +171,7 @@ def _field(blocks: Iterator[tuple[int, int, int]], wanted: int, at: int, block: 
 
 
 def _length(data: bytes, offset: int, end: int, field: str) -> tuple[int, int]:
-    """A length in PER, one byte or two, and the offset behind it (X.691 10.9)."""
+    """A length in PER, which has one byte or two, and the offset behind it (X.691 10.9)."""
     size = 2 if offset < end and data[offset] & 0x80 else 1
     if offset + size > end or data[offset] & 0xC0 == 0xC0:
         raise RemoteProtocolError(f"{field}: expected a length of one or two bytes at byte {offset}, got another")
@@ -186,7 +186,7 @@ def _check_rest(stop: int, end: int, field: str) -> None:
 
 
 def _expect(data: bytes, offset: int, end: int, expected: bytes, field: str) -> int:
-    """Refuse anything but these bytes; answers with the offset behind them."""
+    """Refuse any other bytes than `expected`; return the offset behind them."""
     stop = offset + len(expected)
     if stop > end or data[offset:stop] != expected:
         got = data[offset : min(stop, end)].hex(" ") or "nothing"

@@ -7,7 +7,7 @@
     NegTokenResp     ::= SEQUENCE { negState [0] ENUMERATED OPTIONAL, supportedMech [1] OBJECT IDENTIFIER OPTIONAL,
                                     responseToken [2] OCTET STRING OPTIONAL, mechListMIC [3] OCTET STRING OPTIONAL, ...}
 
-An object identifier is kept as its DER element, tag and length included: it is only ever compared and copied.
+An object identifier is kept as its DER element, tag and length included, since it is only compared and copied.
 """
 
 import dataclasses
@@ -67,22 +67,22 @@ _TOKEN: Final = der.OCTETS[2]
 """mechToken or responseToken."""
 _MIC: Final = der.OCTETS[3]
 _OIDS: Final = {oid[2:]: oid for oid in (NTLM, KERBEROS, KERBEROS_MICROSOFT, KERBEROS_USER_TO_USER, NEGOEX)}
-"""Those that are offered, by their content."""
+"""The object identifiers that peers offer, by their content."""
 _FIELD_0: Final = der.CONTEXT
 _FIELD_1: Final = der.CONTEXT + 1
 _FIELD_2: Final = der.CONTEXT + 2
 _FIELD_3: Final = der.CONTEXT + 3
 _FIELD_4: Final = der.CONTEXT + 4
 _NO_FIELD: Final = 0
-"""At the end."""
+"""Stands for the tag where no field is left."""
 _MAX_MECH_TYPES: Final = 32
-"""Windows 11 offers five."""
+"""How many mechanisms a list may hold. Windows 11 offers five."""
 _OFFERS: Final = 8
-"""Lists of mechanisms that are kept encoded: ours alone, and a configuration has one."""
+"""How many of our own lists of mechanisms are kept encoded. A configuration has one."""
 
 
 class TokenKind(enum.Enum):
-    """What a token is, by its first bytes."""
+    """The kind of a token, by its first bytes."""
 
     NTLM = enum.auto()
     SPNEGO_INIT = enum.auto()
@@ -99,7 +99,7 @@ def token_kind(token: bytes) -> TokenKind:
     if first == _RESP:
         return TokenKind.SPNEGO_RESP
     if first == _INIT:
-        # A NegTokenInit that lacks its GSS header: not allowed as a first token, and harmless.
+        # A NegTokenInit without its GSS header is not allowed as a first token, but is harmless.
         return TokenKind.SPNEGO_INIT
     if first == _GSS_HEADER and len(token) > 1:
         return _mechanism_kind(token)
@@ -124,14 +124,14 @@ class NegState(enum.IntEnum):
 
 
 _NEG_STATE_FIELDS: Final = tuple(bytes((der.CONTEXT, 3, der.ENUMERATED, 1, state)) for state in NegState)
-"""The field in DER, by its state."""
+"""The encoded field, by its state."""
 _NEG_STATES: Final = dict(zip(_NEG_STATE_FIELDS, NegState, strict=True))
 _NEG_STATE_SIZE: Final = 5
-"""Bytes of such a field."""
+"""Bytes of an encoded negState field."""
 
 
 def encode_mech_list(mech_types: Sequence[OID]) -> bytes:
-    """The DER of a MechTypeList: what a mechListMIC signs."""
+    """The DER of a MechTypeList, which a mechListMIC signs."""
     return der.encode(der.SEQUENCE, b"".join(mech_types))
 
 
@@ -148,16 +148,21 @@ class NegTokenInit:
 
     @staticmethod
     def encode(mech_list: bytes, mech_token: bytes) -> bytes:
-        """A token with its GSS header, from `encode_mech_list` and the preferred mechanism's first token."""
+        """Encode a token with its GSS header.
+
+        Args:
+            mech_list: The result of `encode_mech_list`.
+            mech_token: The preferred mechanism's first token.
+        """
         return _offer(mech_list).headers(len(mech_token)) + mech_token
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read a token, with or without its GSS header. reqFlags and negHints are passed over.
+        """Read a token, with or without its GSS header. reqFlags and negHints are skipped.
 
         Raises:
-            RemoteProtocolError: No NegTokenInit, or one without mechTypes.
-            LimitExceeded: More than 32 mechanisms.
+            RemoteProtocolError: `data` is not a NegTokenInit, or has no mechTypes.
+            LimitExceeded: mechTypes has more than 32 mechanisms.
         """
         end = len(data)
         token = _INIT_FIELDS_BEHIND_HEADER if data[:1] == _GSS_START else _INIT_FIELDS
@@ -182,7 +187,7 @@ class NegTokenInit:
 
 @dataclasses.dataclass(slots=True)
 class NegTokenResp:
-    """Every token after the first. None is an absent field."""
+    """Any token after the first one. None stands for an absent field."""
 
     neg_state: NegState | None = None
     supported_mech: OID | None = None
@@ -205,7 +210,7 @@ class NegTokenResp:
         """Read a token.
 
         Raises:
-            RemoteProtocolError: No NegTokenResp.
+            RemoteProtocolError: `data` is not a NegTokenResp.
         """
         end = len(data)
         offset, stop = _RESP_FIELDS.bounds(data, 0, end, "negTokenResp")
@@ -239,15 +244,15 @@ class NegTokenResp:
 
 @functools.lru_cache(_OFFERS)
 def _offer(mech_list: bytes) -> der.Nesting:
-    """A NegTokenInit with these mechTypes, around its mechToken."""
+    """The elements of a NegTokenInit with these mechTypes; their content is the mechToken."""
     mech_types = der.encode(_FIELD_0, mech_list)
     return der.Nesting(_GSS_HEADER, SPNEGO, _INIT, der.SEQUENCE, mech_types, _FIELD_2, der.OCTET_STRING)
 
 
 def _mech_types(data: bytes, offset: int, end: int) -> tuple[tuple[OID, ...], bytes, int]:
-    """The mechanisms, their list as received, and where the field ends."""
+    """The mechanisms, their list as received, and the offset where the field ends."""
     start, end = _MECH_TYPES.bounds(data, offset, end, "mechTypes")
-    # Behind the header of its field: the length is the second byte, or those that the second byte counts.
+    # The list begins behind the field's header, whose second byte is the length or counts the bytes of the length.
     mech_list = offset + 2 + (data[offset + 1] & 0x7F if data[offset + 1] > 0x7F else 0)
     mech_types: list[OID] = []
     while start < end:
@@ -255,7 +260,7 @@ def _mech_types(data: bytes, offset: int, end: int) -> tuple[tuple[OID, ...], by
             raise LimitExceeded(f"mechTypes: expected at most {_MAX_MECH_TYPES} mechanisms")
         start, stop = der.element(data, start, end, der.OBJECT_IDENTIFIER, "mechTypes")
         content, start = data[start:stop], stop
-        # Encoded again, so that a length which is not minimal compares equal.
+        # The identifier is encoded again, so that one whose length is not minimal compares equal.
         mech_types.append(_OIDS.get(content) or der.encode(der.OBJECT_IDENTIFIER, content))
     if not mech_types:
         raise RemoteProtocolError("mechTypes: expected a mechanism, got an empty list")
@@ -283,7 +288,7 @@ def _last_of_init(data: bytes, offset: int, end: int) -> bytes | None:
 
 
 def _neg_state(data: bytes, offset: int, end: int) -> tuple[NegState, int]:
-    """A negState that is not in DER, and where its field ends."""
+    """A negState that is not in DER, and the offset where its field ends."""
     start, stop = der.explicit(data, offset, end, 0, der.ENUMERATED, "negState")
     if stop - start != 1 or data[start] > NegState.REQUEST_MIC:
         raise RemoteProtocolError(f"negState: expected 0 to 3, got 0x{data[start:stop][:4].hex()}")

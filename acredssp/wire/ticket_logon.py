@@ -1,9 +1,9 @@
-"""KERB_TICKET_LOGON: what Remote Credential Guard delegates for Kerberos ([MS-CSSP] 2.2.1.2.3.1, note 22).
+"""KERB_TICKET_LOGON, which Remote Credential Guard delegates for Kerberos ([MS-CSSP] 2.2.1.2.3.1, note 22).
 
     u32 MessageType = 10 (KerbTicketLogon) | u32 Flags | u32 ServiceTicketLength | u32 TicketGrantingTicketLength
     u64 offset of ServiceTicket | u64 offset of TicketGrantingTicket | both, in DER
 
-Little-endian, offsets from the start; that is how FreeRDP 3.10 lays it out.
+Numbers are little-endian, and offsets count from the start of the structure. FreeRDP 3.10 lays it out in this way.
 """
 
 import dataclasses
@@ -18,24 +18,24 @@ __all__ = ["KerbTicketLogon"]
 _LAYOUT: Final = struct.Struct("<IIIIQQ")
 _MESSAGE_TYPE: Final = 10
 _REDIRECTED: Final = 2
-"""KERB_LOGON_FLAG_REDIRECTED: the logon is of a user who stays on the client's machine."""
+"""KERB_LOGON_FLAG_REDIRECTED: the user who logs on stays on the client's machine."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KerbTicketLogon:
-    """A user's ticket-granting ticket, sealed for a host, with the ticket whose key seals it.
+    """A user's ticket-granting ticket, sealed for a host, and the service ticket whose session key seals it.
 
     Attributes:
         service_ticket: A Ticket of RFC 4120 5.3 for the host, in DER.
         ticket_granting_ticket: A KRB-CRED of RFC 4120 5.8, sealed with the session key of `service_ticket`. FreeRDP
-            3.10 seals nothing.
+            3.10 sends it unsealed.
     """
 
     service_ticket: bytes = dataclasses.field(repr=False)
     ticket_granting_ticket: SecretBytes = dataclasses.field(repr=False)
 
     def encode(self) -> SecretBytes:
-        """The structure."""
+        """The bytes of the structure."""
         first = _LAYOUT.size
         second = first + len(self.service_ticket)
         front = _LAYOUT.pack(
@@ -45,10 +45,10 @@ class KerbTicketLogon:
 
     @classmethod
     def decode(cls, data: bytes | bytearray) -> Self:
-        """Read a `cred_buffer` of package `Kerberos`.
+        """Read the `cred_buffer` of the package `Kerberos`.
 
         Raises:
-            RemoteProtocolError: It is no KERB_TICKET_LOGON.
+            RemoteProtocolError: `data` is not a KERB_TICKET_LOGON.
         """
         if len(data) < _LAYOUT.size:
             raise RemoteProtocolError(f"kerb_ticket_logon: expected {_LAYOUT.size} bytes or more, got {len(data)}")

@@ -1,13 +1,13 @@
-"""Messages of a TLS handshake, as much of them as it takes to ask a server for its certificate chain.
+"""The few messages of a TLS handshake that ask a server for its certificate chain.
 
 Up to TLS 1.2 a server shows its chain in clear, in its first flight (RFC 5246 7.4.2). So one ClientHello, written by
-hand, is enough to see it: whatever the server wants of a client afterwards, and whatever curves OpenSSL's own clients
-do not offer.
+hand, is enough to see the chain. What the server demands of a client afterwards does not matter, and the hello can
+offer curves that OpenSSL's own clients do not offer.
 
-In TLS 1.3 the chain is encrypted, but whether the server goes on shows whether it has a certificate for the signatures
-that the client offers. The ssl module cannot choose these, so the hello of an OpenSSL client is changed afterwards.
+In TLS 1.3 the chain is encrypted. But a server goes on only if it has a certificate for the signatures that the client
+offers. The ssl module cannot choose these signatures, so this module changes the hello of an OpenSSL client.
 
-Who calls: `core.own_certificate`, which asks the server contexts of its own process. No hello of ours goes to a peer.
+Who calls: `core.own_certificate`, which asks the server contexts of its own process. These hellos never go to a peer.
 """
 
 from collections.abc import Sequence
@@ -33,18 +33,18 @@ _SIGNATURE_ALGORITHMS: Final = 13
 _RENEGOTIATION_INFO: Final = 0xFF01
 _VERSION_AND_RANDOM: Final = 34
 _HELLO_RETRY_REQUEST: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
-"""The random of a ServerHello that is a HelloRetryRequest (RFC 8446 4.1.3)."""
+"""The random that marks a ServerHello as a HelloRetryRequest (RFC 8446 4.1.3)."""
 
 _GROUPS: Final = (*range(1, 31), *range(256, 261))
-"""Every group that has a number for TLS 1.2: the curves of RFC 8422, RFC 7027 (brainpool), and RFC 7919's ffdhe."""
+"""All groups with a number for TLS 1.2: the curves of RFC 8422 and RFC 7027 (brainpool), and the ffdhe of RFC 7919."""
 
 
 def client_hello(suites: Sequence[int], signature_algorithms: Sequence[int]) -> bytes:
-    """One record with a TLS 1.2 ClientHello that offers these suites and signatures, and every group there is.
+    """One record with a TLS 1.2 ClientHello that offers these suites and signatures, and every group.
 
     Args:
-        suites: Cipher suites by their numbers; a server of a lower version takes those it can.
-        signature_algorithms: By their numbers (RFC 8446 4.2.3); servers below TLS 1.2 do not look at them.
+        suites: The numbers of cipher suites. A server of a lower version picks one that it knows.
+        signature_algorithms: The numbers of signatures (RFC 8446 4.2.3). A server below TLS 1.2 ignores them.
     """
     extensions = {
         _SUPPORTED_GROUPS: _vector(2, _numbers(_GROUPS)),
@@ -52,16 +52,16 @@ def client_hello(suites: Sequence[int], signature_algorithms: Sequence[int]) -> 
         _SIGNATURE_ALGORITHMS: _vector(2, _numbers(signature_algorithms)),
         _RENEGOTIATION_INFO: _vector(1, b""),
     }
-    # The random need not be one: the handshake ends here, and no key is made of it.
+    # The random may be zeros, since the handshake ends here and no key is derived from it.
     front = _TLS12 + bytes(32) + _vector(1, b"") + _vector(2, _numbers(suites)) + _vector(1, b"\0")
     return _record(front, extensions)
 
 
 def signature_algorithms(flight: bytes) -> tuple[int, ...]:
-    """The signatures that a client's hello offers, by their numbers.
+    """The numbers of the signatures that a client's hello offers.
 
     Args:
-        flight: Whole records with a ClientHello of OpenSSL's.
+        flight: Whole records with a ClientHello made by OpenSSL.
     """
     _, extensions = _split(flight)
     listed = extensions[_SIGNATURE_ALGORITHMS]
@@ -69,14 +69,14 @@ def signature_algorithms(flight: bytes) -> tuple[int, ...]:
 
 
 def with_signature_algorithms(flight: bytes, algorithms: Sequence[int]) -> bytes:
-    """One record with the same ClientHello, but for the signatures that it offers.
+    """One record with a copy of the ClientHello that offers other signatures.
 
-    The client that made the hello cannot go on after a ServerHello: its keys depend on what it has sent. It can answer
-    a HelloRetryRequest.
+    The client that made the hello cannot go on after a ServerHello, since its keys depend on the hello that it made.
+    It can answer a HelloRetryRequest.
 
     Args:
-        flight: Whole records with a ClientHello of OpenSSL's.
-        algorithms: The signatures to offer, by their numbers.
+        flight: Whole records with a ClientHello made by OpenSSL.
+        algorithms: The numbers of the signatures to offer.
     """
     front, extensions = _split(flight)
     extensions[_SIGNATURE_ALGORITHMS] = _vector(2, _numbers(algorithms))
@@ -84,7 +84,7 @@ def with_signature_algorithms(flight: bytes, algorithms: Sequence[int]) -> bytes
 
 
 def asks_for_another_hello(flight: bytes) -> bool:
-    """Whether a server's first flight is a HelloRetryRequest: it has not looked at its certificates yet.
+    """Whether a server's first flight is a HelloRetryRequest, which a server sends before it chooses a certificate.
 
     Args:
         flight: Whole records of a server of our own.
@@ -94,7 +94,7 @@ def asks_for_another_hello(flight: bytes) -> bool:
 
 
 def _split(flight: bytes) -> tuple[bytes, dict[int, bytes]]:
-    """What a ClientHello has in front of its extensions, and these by their numbers, in their order."""
+    """The bytes of a ClientHello in front of its extensions; and the extensions by their numbers, in their order."""
     message = _handshake_messages(flight)
     offset = _MESSAGE_HEADER + _VERSION_AND_RANDOM
     for size in (1, 2, 1):  # session id, suites, compression methods
@@ -118,10 +118,10 @@ def _record(front: bytes, extensions: dict[int, bytes]) -> bytes:
 
 
 def certificate_chain(flight: bytes) -> tuple[bytes, ...]:
-    """The certificates in DER that a server's first flight shows, its own first; empty where it shows none.
+    """The certificates, in DER, of a server's first flight, the server's own first; empty where there are none.
 
     Args:
-        flight: Whole records in clear, of a server of our own.
+        flight: Whole records in clear, from a server of our own.
     """
     messages = _handshake_messages(flight)
     offset = 0
@@ -163,5 +163,5 @@ def _extension(kind: int, content: bytes) -> bytes:
 
 
 def _vector(size: int, content: bytes) -> bytes:
-    """`content` behind its length, in `size` bytes."""
+    """`content` behind its length, which takes `size` bytes."""
     return len(content).to_bytes(size, "big") + content

@@ -1,4 +1,4 @@
-"""Framing of TLS records (RFC 8446 5.1, RFC 5246 6.2.1): where one ends, never what is in it.
+"""Framing of TLS records (RFC 8446 5.1, RFC 5246 6.2.1): where a record ends, not what it contains.
 
 `TLSPlaintext`: type (1) | legacy_record_version (2, major always 3) | length (2, big-endian) | fragment.
 """
@@ -34,26 +34,26 @@ _MAJOR: Final = 3
 _BEGINNINGS: Final = frozenset(
     content_type << 8 | _MAJOR for content_type in range(CHANGE_CIPHER_SPEC, APPLICATION_DATA + 1)
 )
-"""What the first two bytes of a record may be."""
+"""The values that the first two bytes of a record may have, as one number."""
 _read_header: Final[Callable[[bytes | bytearray | memoryview, int], tuple[int, int]]] = struct.Struct(
     ">HxH"
 ).unpack_from
-"""Type and major version as one number, length: one call in C, in place of five indices."""
+"""Returns type and major version as one number, and the length. One call in C takes the place of five indices."""
 _ALERT_SIZE: Final = 2
 MAX_FRAGMENT: Final = 16_384 + 2_048
 """Bytes of a TLSCiphertext fragment up to TLS 1.2 (RFC 5246 6.2.3)."""
 MAX_FRAGMENT_TLS13: Final = 16_384 + 256
-"""The same in TLS 1.3 (RFC 8446 5.2)."""
+"""Bytes of a TLSCiphertext fragment in TLS 1.3 (RFC 8446 5.2)."""
 SMALLEST_FRAGMENT: Final = 512
-"""Bytes: the smallest limit that a peer's fragments can have (max_fragment_length, RFC 6066 4). A peer with much to say
-has no reason to send smaller ones."""
+"""Bytes of the smallest limit that can bind a peer's fragments (max_fragment_length, RFC 6066 4). A peer that sends
+much has no reason to send smaller fragments."""
 
 
 def record_end(data: bytes | bytearray | memoryview, offset: int = 0, max_fragment: int = MAX_FRAGMENT) -> int:
     """Where the record that begins at `offset` ends, as far as `data` tells.
 
-    Past `len(data)` where the record is not whole: by as many bytes as are missing of it or, while they are not all
-    there, of its header. So with that many more the next answer says more.
+    The end lies past `len(data)` where the record is not whole: by the bytes that the header lacks while it is
+    incomplete, and by the bytes that the record lacks after that. Once that many more bytes are there, ask again.
 
     Args:
         data: Ciphertext, cut anywhere.
@@ -61,7 +61,7 @@ def record_end(data: bytes | bytearray | memoryview, offset: int = 0, max_fragme
         max_fragment: The longest fragment allowed: `MAX_FRAGMENT_TLS13` once TLS 1.3 is negotiated.
 
     Raises:
-        RemoteProtocolError: No record can begin so; raised as soon as the offending byte is there.
+        RemoteProtocolError: These bytes begin no record; raised as soon as the offending byte is there.
     """
     if len(data) - offset < HEADER_SIZE:
         _check_partial(data, offset, max_fragment)
@@ -79,18 +79,18 @@ def whole_records(
     most: int = MAX_FRAGMENT,
     credit: int = MAX_FRAGMENT * SMALLEST_FRAGMENT,
 ) -> tuple[int, int]:
-    """Where the whole records that begin at `offset` end, and how many they are; `offset` and 0 where none is whole.
+    """Where the whole records that begin at `offset` end, and their number; `offset` and 0 where none is whole.
 
-    Records of more than `max_fragment` bytes together are not counted, nor what follows something that no record can
-    be: `record_end` refuses that in its turn.
+    The count ends before the records exceed `max_fragment` bytes together, and before bytes that begin no record:
+    `record_end` refuses those when their turn comes.
 
     Args:
         data: Ciphertext, cut anywhere.
         offset: Where the first record begins, at most `len(data)`.
-        max_fragment: The longest fragment allowed, and the bytes that all records together may have.
-        most: Records to count at most. The default is more than fit.
-        credit: Bytes by which records may fall short of `SMALLEST_FRAGMENT`; a longer record adds to it. The count
-            ends before a record that would overdraw it. The default is more than any records need.
+        max_fragment: The longest fragment allowed, and the most bytes that all records together may have.
+        most: The most records to count. The default is more than fit.
+        credit: The bytes by which records may fall short of `SMALLEST_FRAGMENT` in sum. A longer record adds to the
+            credit. The count ends before a record that would overdraw it. The default is more than any records need.
     """
     last = min(len(data), offset + HEADER_SIZE + max_fragment)
     count = 0
@@ -106,10 +106,10 @@ def whole_records(
 
 
 def alert_in_clear(records: bytes) -> bytes:
-    """The alert in clear that `records` end with, as level and description (RFC 8446 6); empty for none.
+    """The alert in clear at the end of `records`, as level and description (RFC 8446 6); empty where there is none.
 
     Args:
-        records: Whole records of our own.
+        records: Whole records that this side made.
     """
     content_type, fragment, offset = 0, b"", 0
     while offset < len(records):
@@ -120,11 +120,11 @@ def alert_in_clear(records: bytes) -> bytes:
 
 
 def _check_partial(data: bytes | bytearray | memoryview, offset: int, max_fragment: int) -> None:
-    """Refuse what is already wrong in the first 0 to 4 bytes of a header."""
+    """Refuse a header that is wrong in its first 0 to 4 bytes already."""
     have = len(data) - offset
     wrong_type = have >= 1 and not CHANGE_CIPHER_SPEC <= data[offset] <= APPLICATION_DATA
     wrong_version = have >= 2 and data[offset + 1] != _MAJOR
-    # The first length byte alone says that the length is at least this.
+    # The first length byte alone tells the least that the length can be.
     least_length = data[offset + 3] << 8 if have == 4 else 0
     if wrong_type or wrong_version or least_length > max_fragment:
         _refuse(data, offset, least_length, max_fragment)

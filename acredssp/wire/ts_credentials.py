@@ -1,4 +1,4 @@
-"""TSCredentials, what authInfo holds once unsealed ([MS-CSSP] 2.2.1.2), between DER and frozen values.
+"""TSCredentials, the plaintext of authInfo ([MS-CSSP] 2.2.1.2), between DER and frozen values.
 
     TSCredentials    ::= SEQUENCE { credType [0] INTEGER, credentials [1] OCTET STRING }
 
@@ -13,7 +13,7 @@
         supplementalCreds [1] SEQUENCE OF TSRemoteGuardPackageCred OPTIONAL }
     TSRemoteGuardPackageCred ::= SEQUENCE { packageName [0], credBuffer [1] OCTET STRING }
 
-Everything here is secret or close to it: no repr shows a content, no error text quotes one.
+Everything here is secret or nearly so: no repr shows the content of a field, and no error text quotes it.
 """
 
 import codecs
@@ -53,24 +53,24 @@ _WHOLE: Final = {
     )
     for cred_type in (_PASSWORD, _SMART_CARD, _REMOTE_GUARD)
 }
-"""TSCredentials around what its credentials' SEQUENCE holds, by credType."""
+"""The elements of TSCredentials around the fields of its credentials, by credType."""
 
 _MAX_SUPPLEMENTAL: Final = 64
-"""Supplemental packages that are read. Windows and FreeRDP send one, for NTLM."""
+"""How many supplemental packages are read. Windows and FreeRDP send one, for NTLM."""
 
 
 class UnicodeString(str):
-    """A text field, as text: UTF-16LE without terminator on the wire ([MS-CSSP] 2.2.1.2.1).
+    """The text of a text field, which is UTF-16LE without terminator on the wire ([MS-CSSP] 2.2.1.2.1).
 
-    It compares, prints and is hashed as the text that it is. Terminating NULs (rdesktop sends them) and an odd last
-    byte are no part of the text, but stay in `wire`; reading never fails, whatever the bytes are. Its repr shows the
-    length alone: whoever is delegated may be nobody else's business.
+    It compares, prints and hashes as the text. Terminating NULs (rdesktop sends them) and an odd last byte do not
+    belong to the text, but stay in `wire`. Reading never fails, whatever the bytes are. The repr shows the length
+    alone, since the name of a delegated user may be confidential.
 
     Args:
-        value: The text, or the bytes of the wire.
+        value: The text, or the bytes on the wire.
 
     Attributes:
-        wire: The bytes as they came, or as they will go.
+        wire: The bytes as received, or as they will be sent.
     """
 
     __slots__ = ("wire",)
@@ -78,7 +78,7 @@ class UnicodeString(str):
     wire: bytes
 
     def __new__(cls, value: str | bytes | bytearray = b"") -> Self:
-        """From text or from the bytes of the wire."""
+        """Make the text from text or from the bytes on the wire."""
         if isinstance(value, UnicodeString):
             wire = value.wire
         else:
@@ -88,7 +88,7 @@ class UnicodeString(str):
         return text
 
     def __repr__(self) -> str:
-        """The length alone."""
+        """The length alone, never the text."""
         return f"<{len(self.wire)} bytes>"
 
 
@@ -96,10 +96,10 @@ _EMPTY: Final = UnicodeString()
 
 
 class SecretText(SecretBytes):
-    """A text field that is a secret: a password, a PIN.
+    """A text field that is a secret: a password or a PIN.
 
     Args:
-        value: The text, or the bytes of the wire.
+        value: The text, or the bytes on the wire.
     """
 
     __slots__ = ()
@@ -108,7 +108,7 @@ class SecretText(SecretBytes):
         bytearray.__init__(self, UnicodeString(value).wire if isinstance(value, str) else value)
 
     def reveal(self) -> str:
-        """The text, read as `UnicodeString` does."""
+        """The text, decoded as `UnicodeString` decodes it."""
         return str(UnicodeString(self))
 
 
@@ -133,10 +133,10 @@ class TSPasswordCreds:
             object.__setattr__(self, "password", SecretText(self.password))
 
     def as_password(self) -> Password:
-        """The same as what logs on: to authenticate with it elsewhere, as a proxy does, or to delegate it.
+        """The credentials as a `Password`: to log on elsewhere, as a proxy does, or to delegate them again.
 
         Raises:
-            ValueError: Nothing was delegated, or the user has a domain in front beside another domain.
+            ValueError: Nothing was delegated, or the user name contains a domain and `domain_name` is another one.
         """
         if self.kind is DelegatedKind.NOTHING:
             raise ValueError("nothing was delegated: there is no password")
@@ -144,24 +144,24 @@ class TSPasswordCreds:
 
     @classmethod
     def of(cls, domain_name: str = "", user_name: str = "", password: str = "") -> Self:
-        """From text."""
+        """Make the credentials from text."""
         return cls(UnicodeString(domain_name), UnicodeString(user_name), SecretText(password))
 
     @property
     def kind(self) -> DelegatedKind:
-        """`password`, or `nothing` for three empty strings; NULs alone are empty, too."""
-        # Looked at as bytes: no text of the password comes into being.
+        """`password`, or `nothing` for three empty strings; a string of NULs alone counts as empty."""
+        # The test reads bytes, so that no text of the password is made.
         named = any(self.domain_name.wire) or any(self.user_name.wire)
         return DelegatedKind.PASSWORD if named or any(self.password) else DelegatedKind.NOTHING
 
     def zero(self) -> None:
-        """Overwrite what is secret."""
+        """Overwrite the password with zeros."""
         self.password.zero()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TSCspDataDetail:
-    """Where a smart card's key lies ([MS-CSSP] 2.2.1.2.2.1).
+    """Where to find a smart card's key ([MS-CSSP] 2.2.1.2.2.1).
 
     Attributes:
         key_spec: 1 is AT_KEYEXCHANGE, 2 is AT_SIGNATURE.
@@ -203,7 +203,7 @@ class TSSmartCardCreds:
             object.__setattr__(self, "pin", SecretText(self.pin))
 
     def as_smart_card(self) -> SmartCard:
-        """The same as what a client delegates."""
+        """The credentials as the `SmartCard` that a client delegates."""
         detail = self.csp_data
         return SmartCard(
             pin=self.pin.reveal(),
@@ -222,17 +222,17 @@ class TSSmartCardCreds:
         return DelegatedKind.SMART_CARD
 
     def zero(self) -> None:
-        """Overwrite what is secret."""
+        """Overwrite the PIN with zeros."""
         self.pin.zero()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TSRemoteGuardPackageCred:
-    """What one security package delegates ([MS-CSSP] 2.2.1.2.3.1).
+    """The credentials of one security package ([MS-CSSP] 2.2.1.2.3.1).
 
     Attributes:
         package_name: `Kerberos` or `NTLM`.
-        cred_buffer: The package's own structure: KERB_TICKET_LOGON, NTLM_REMOTE_SUPPLEMENTAL_CREDENTIAL.
+        cred_buffer: The package's own structure: KERB_TICKET_LOGON or NTLM_REMOTE_SUPPLEMENTAL_CREDENTIAL.
     """
 
     package_name: UnicodeString
@@ -250,7 +250,7 @@ class TSRemoteGuardCreds:
 
     Attributes:
         logon_cred: What the user logs on with: a Kerberos ticket.
-        supplemental_creds: None when absent, which is not the same on the wire as a list without elements.
+        supplemental_creds: None where the field is absent, which differs on the wire from a list without elements.
     """
 
     logon_cred: TSRemoteGuardPackageCred
@@ -262,13 +262,13 @@ class TSRemoteGuardCreds:
         return DelegatedKind.REMOTE_GUARD
 
     def zero(self) -> None:
-        """Overwrite what is secret."""
+        """Overwrite the buffers of all packages with zeros."""
         for package in (self.logon_cred, *(self.supplemental_creds or ())):
             package.cred_buffer.zero()
 
 
 def _keep_text(credentials: object, *names: str) -> None:
-    """Make text fields that were given as plain text, or as bytes, what they are declared to be."""
+    """Turn text fields that were given as plain text or as bytes into `UnicodeString`."""
     for name in names:
         value = getattr(credentials, name)
         if value is not None and not isinstance(value, UnicodeString):
@@ -280,7 +280,7 @@ TSCredentials: TypeAlias = TSPasswordCreds | TSSmartCardCreds | TSRemoteGuardCre
 
 
 def encode(credentials: TSCredentials) -> bytes:
-    """The DER of a TSCredentials, credType by the class: the plaintext of authInfo."""
+    """The DER of a TSCredentials, which is the plaintext of authInfo. The class decides credType."""
     match credentials:
         case TSPasswordCreds():
             return _WHOLE[_PASSWORD].encode(_encode_password(credentials))
@@ -293,11 +293,11 @@ def encode(credentials: TSCredentials) -> bytes:
 
 
 def decode(data: bytes) -> TSCredentials:
-    """The credentials that `data`, an unsealed authInfo, holds.
+    """The credentials in `data`, the plaintext of authInfo.
 
     Raises:
-        RemoteProtocolError: `data` is no TSCredentials; with SEC_E_UNKNOWN_CREDENTIALS when it is one of a
-            credType other than 1, 2 and 6.
+        RemoteProtocolError: `data` is not a TSCredentials. `security_status` is SEC_E_UNKNOWN_CREDENTIALS where
+            credType is not 1, 2 or 6.
     """
     end = len(data)
     offset, stop = _MESSAGE.bounds(data, 0, end, "TSCredentials")
@@ -406,13 +406,13 @@ def _decode_package(data: bytes, offset: int, end: int) -> TSRemoteGuardPackageC
 
 
 def _encode_optional(first: int, *texts: UnicodeString | None) -> bytes:
-    """Consecutive optional text fields from tag [first] on; None is left out."""
+    """Consecutive optional text fields from tag [first] on. None stands for an absent field."""
     numbered = enumerate(texts, first)
     return b"".join(der.encode_octets(number, text.wire) for number, text in numbered if text is not None)
 
 
 def _optional_text(data: bytes, offset: int, end: int, number: int, field: str) -> tuple[UnicodeString | None, int]:
-    """The text of the explicit tag [number], None when another tag or the end is at `offset`."""
+    """The text inside the explicit tag [number], or None where another tag or the end is; and where the next begins."""
     if offset == end or data[offset] != der.CONTEXT + number:
         return None, offset
     start, stop = der.OCTETS[number].bounds(data, offset, end, field)

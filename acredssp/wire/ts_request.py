@@ -8,7 +8,7 @@
         errorCode   [4] INTEGER OPTIONAL,
         clientNonce [5] OCTET STRING OPTIONAL }
 
-Which field may come when, at which version, is the engine's matter: here only the form is judged.
+This module checks the form alone. The engine checks which field may come in which state and at which version.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ NONCE_SIZE: Final = 32
 """Bytes of a clientNonce ([MS-CSSP] 2.2.1)."""
 
 _MAX_NEGO_TOKENS: Final = 8
-"""Elements of negoTokens that are read: every peer known sends one, the bound keeps 128 KiB of them cheap."""
+"""How many elements of negoTokens are read. Every known peer sends one; the bound keeps 128 KiB of elements cheap."""
 
 _FIELDS: Final = ("version", "negoTokens", "authInfo", "pubKeyAuth", "errorCode", "clientNonce")
 _NEGO_TOKENS_TAG: Final = der.CONTEXT + 1
@@ -32,7 +32,7 @@ _PUB_KEY_AUTH_TAG: Final = der.CONTEXT + 3
 _ERROR_CODE_TAG: Final = der.CONTEXT + 4
 _CLIENT_NONCE_TAG: Final = der.CONTEXT + 5
 _NO_TAG: Final = 0
-"""At the end."""
+"""Stands for the tag where no field is left."""
 
 _MESSAGE: Final = der.Nesting(der.SEQUENCE)
 _NEGO_TOKENS: Final = der.Nesting(_NEGO_TOKENS_TAG, der.SEQUENCE, der.SEQUENCE, der.CONTEXT, der.OCTET_STRING)
@@ -41,25 +41,25 @@ _AUTH_INFO: Final = der.OCTETS[2]
 _PUB_KEY_AUTH: Final = der.OCTETS[3]
 _CLIENT_NONCE: Final = der.OCTETS[5]
 _VERSION_FIELDS: Final = {version: der.encode_integer(0, version) for version in range(8)}
-"""The field in DER, of every version there is."""
+"""The encoded field of every version there is."""
 _VERSIONS: Final = {field: version for version, field in _VERSION_FIELDS.items()}
 _VERSION_SIZE: Final = 5
-"""Bytes of such a field."""
+"""Bytes of an encoded version field."""
 
 
 @dataclasses.dataclass(slots=True)
 class TSRequest:
-    """One CredSSP message. None is an absent field.
+    """One CredSSP message. None stands for an absent field.
 
-    A value all the same: not frozen, since that would treble the price of making one, and a logon makes ten.
+    Treat it as a value. It is not frozen, because freezing would treble the cost of making one, and a logon makes ten.
 
     Attributes:
-        version: The sender's own newest version. A decoded one may be any 32-bit number: the engine takes 96 as its own
-            and refuses 0 and 1.
+        version: The sender's own newest version. A received version may be any 32-bit number: the engine treats 96 as
+            its own version, and refuses 0 and 1.
         nego_token: The mechanism's token. An acceptor that waits for more may send `negoTokens` without elements, or
             with an empty one. Both are decoded to an empty token, which means no token: test the truth of this value.
         auth_info: The sealed TSCredentials.
-        pub_key_auth: The sealed binding value: the key itself in versions 2 to 4, its hash from version 5.
+        pub_key_auth: The sealed binding value: the public key in versions 2 to 4, a hash of it from version 5 on.
         error_code: An NTSTATUS as an unsigned 32-bit number.
         client_nonce: 32 bytes.
     """
@@ -72,7 +72,7 @@ class TSRequest:
     client_nonce: bytes | None = None
 
     def __repr__(self) -> str:
-        """Version, error and the lengths of the rest: the contents are secret, or useless to a reader."""
+        """Version, error code and the lengths of the other fields, whose contents are secret or useless to a reader."""
         blobs = ("nego_token", "auth_info", "pub_key_auth", "client_nonce")
         shown = [f"version={self.version}"]
         if self.error_code is not None:
@@ -83,7 +83,7 @@ class TSRequest:
     def encode(self) -> bytes:
         """The DER of this message, one whole frame.
 
-        errorCode is written signed, `02 04 C0 00 00 6D`: FreeRDP's decoder takes four bytes at most.
+        errorCode is written as a signed number, `02 04 C0 00 00 6D`, since FreeRDP's decoder takes at most four bytes.
         """
         content = _VERSION_FIELDS.get(self.version) or der.encode_integer(0, self.version)
         if self.nego_token is not None:
@@ -104,7 +104,7 @@ class TSRequest:
         """The message that `data` is: one whole frame as `der.frame_size` measures it, nothing behind it.
 
         Raises:
-            RemoteProtocolError: `data` is no TSRequest; field and offset are in the text.
+            RemoteProtocolError: `data` is not a TSRequest; the text names field and offset.
         """
         end = len(data)
         offset, stop = _MESSAGE.bounds(data, 0, end, "TSRequest")
@@ -121,7 +121,7 @@ class TSRequest:
             try:
                 start, offset = _NEGO_TOKENS.bounds(data, offset, end, "negoTokens")
                 nego_token = data[start:offset]
-            except RemoteProtocolError:  # no element, several ones, or what is none
+            except RemoteProtocolError:  # no element, several elements, or something else
                 nego_token, offset = _nego_token(data, offset, end)
             tag = data[offset] if offset < end else _NO_TAG
         if tag == _AUTH_INFO_TAG:
@@ -143,7 +143,7 @@ class TSRequest:
 
 
 def _version(data: bytes, offset: int, end: int) -> tuple[int, int]:
-    """A version that is none of ours, or not in DER, and where its field ends."""
+    """A version that this engine does not speak or that is not in DER, and where its field ends."""
     version, stop = der.integer(data, offset, end, 0, "version")
     if not 0 <= version <= 0xFFFFFFFF:
         raise RemoteProtocolError(f"version: expected 0 to 0xFFFFFFFF at byte {offset}, got {version}")
@@ -151,9 +151,9 @@ def _version(data: bytes, offset: int, end: int) -> tuple[int, int]:
 
 
 def _nego_token(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
-    """The one token of negoTokens that are not one element, b"" when there is none, and where the field ends.
+    """The token of a negoTokens that has not exactly one element, b"" where there is none; and where the field ends.
 
-    [MS-CSSP] 2.2.1.1 allows several elements and gives the others no meaning: a second one that is not empty
+    [MS-CSSP] 2.2.1.1 allows several elements, and gives all but the first no meaning. A second token that is not empty
     is refused rather than dropped.
     """
     offset, end = der.explicit(data, offset, end, 1, der.SEQUENCE, "negoTokens")
@@ -170,7 +170,7 @@ def _nego_token(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
 
 
 def _error_code(data: bytes, offset: int, end: int) -> tuple[int, int]:
-    """An NTSTATUS: written signed in 4 bytes, or unsigned in 5 (pyspnego)."""
+    """An NTSTATUS, which peers write as a signed number in 4 bytes, or as an unsigned one in 5 (pyspnego)."""
     code, stop = der.integer(data, offset, end, 4, "errorCode")
     if not -(1 << 31) <= code < 1 << 32:
         raise RemoteProtocolError(f"errorCode: expected 32 bits at byte {offset}, got an INTEGER of more")

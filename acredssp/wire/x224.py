@@ -5,7 +5,7 @@
     request    [cookie or routing token, CR LF] [RDP_NEG_REQ (8) [RDP_NEG_CORRELATION_INFO (36)]]
     confirm    [RDP_NEG_RSP (8) | RDP_NEG_FAILURE (8)]
 
-RDP's own numbers are little-endian. What lies behind the PDU is the caller's to judge: `frame_size` says where it ends.
+RDP's own numbers are little-endian. `frame_size` tells where a PDU ends; the caller judges the bytes behind it.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ FIRST_BYTE: Final = 3
 """How TPKT begins: with its version (RFC 1006 6)."""
 
 MAX_SIZE: Final = 4 + 1 + 254
-"""Bytes of the largest PDU: the length indicator is one byte, of which 255 is reserved (X.224 13.2.1)."""
+"""Bytes of the largest PDU: the length indicator is one byte, and 255 is reserved (X.224 13.2.1)."""
 
 _TPKT_SIZE: Final = 4
 _HEADER_SIZE: Final = 11
@@ -64,7 +64,7 @@ _CRLF: Final = b"\r\n"
 
 
 class Protocols(enum.IntFlag):
-    """requestedProtocols, and (one of them) selectedProtocol ([MS-RDPBCGR] 2.2.1.1.1). Unknown bits are kept.
+    """The values of requestedProtocols and selectedProtocol ([MS-RDPBCGR] 2.2.1.1.1). Unknown bits are kept.
 
     Attributes:
         RDP: Standard RDP security, without TLS.
@@ -81,7 +81,7 @@ class Protocols(enum.IntFlag):
 
     @property
     def names(self) -> str:
-        """The protocols by name, `SSL, HYBRID`, with the number of what has none; `RDP` for no bit at all."""
+        """The names of the protocols, as `SSL, HYBRID`; bits without a name as one number; `RDP` for no bit at all."""
         names = [str(protocol.name) for protocol in Protocols if protocol & self]
         unknown = int(self) & ~_KNOWN_PROTOCOLS
         if unknown:
@@ -131,15 +131,16 @@ class FailureCode(OpenEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRequest:
-    """X.224 Connection Request, what a client opens with.
+    """The X.224 Connection Request, with which a client opens a connection.
 
     Attributes:
-        requested_protocols: None without RDP_NEG_REQ: such a client knows standard RDP security only.
-        flags: Without CORRELATION_INFO_PRESENT, which follows `correlation_id`.
-        cookie: The name after `Cookie: mstshash=`, mostly the user's, which mstsc cuts to 9 characters. A load
-            balancer's hint, typed by anybody: never an identity. Bytes that are not UTF-8 are surrogate escapes.
-        routing_token: A load balancer's token, `Cookie: msts=...` or `tsv://...`, without its CR LF; never beside a
-            cookie.
+        requested_protocols: None where RDP_NEG_REQ is absent: such a client knows standard RDP security only.
+        flags: Never has CORRELATION_INFO_PRESENT: `encode` sets it where `correlation_id` is given.
+        cookie: The name after `Cookie: mstshash=`, mostly the user's name, which mstsc cuts to 9 characters. It is a
+            hint for load balancers that anybody can send, never an identity. Bytes that are not UTF-8 become surrogate
+            escapes.
+        routing_token: A load balancer's token, `Cookie: msts=...` or `tsv://...`, without CR LF. A request has a
+            cookie or a routing token, never both.
         correlation_id: 16 bytes that name the connection in logs.
     """
 
@@ -153,7 +154,7 @@ class ConnectionRequest:
         """The whole PDU.
 
         Raises:
-            LocalProtocolError: The value cannot be written: see its fields.
+            LocalProtocolError: The fields contradict each other, or a field cannot be encoded.
         """
         if self.requested_protocols is None and (self.flags or self.correlation_id is not None):
             raise LocalProtocolError("flags and correlation_id travel with requested_protocols, got None")
@@ -173,7 +174,7 @@ class ConnectionRequest:
         """The request that `data` is: one whole frame as `frame_size` measures it, nothing behind it.
 
         Raises:
-            RemoteProtocolError: `data` is no Connection Request.
+            RemoteProtocolError: `data` is not a Connection Request.
         """
         _check_pdu(data, _CONNECTION_REQUEST, "connection request")
         cookie, routing_token, offset = _decode_text(data)
@@ -195,14 +196,13 @@ class ConnectionRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionConfirm:
-    """X.224 Connection Confirm, the server's answer: a protocol, a failure, or (standard RDP) neither.
+    """The X.224 Connection Confirm, the server's answer: a protocol, a failure, or (standard RDP) neither.
 
     Attributes:
         selected_protocol: One protocol, not several.
-        flags: Only beside `selected_protocol`.
+        flags: The server's flags, which are sent beside `selected_protocol` only.
         failure_code: Why the server refuses; None where it does not.
-        src_ref: The server's reference, which nobody reads; 0x1234 is what Windows and the specification's examples
-            send.
+        src_ref: The server's reference, which nobody reads. Windows and the specification's examples send 0x1234.
     """
 
     selected_protocol: Protocols | None = None
@@ -232,7 +232,7 @@ class ConnectionConfirm:
         """The confirm that `data` is: one whole frame as `frame_size` measures it, nothing behind it.
 
         Raises:
-            RemoteProtocolError: `data` is no Connection Confirm.
+            RemoteProtocolError: `data` is not a Connection Confirm.
         """
         src_ref = _check_pdu(data, _CONNECTION_CONFIRM, "connection confirm")
         if len(data) == _HEADER_SIZE:
@@ -252,7 +252,7 @@ def frame_size(data: bytes | bytearray | memoryview, offset: int = 0) -> FrameSi
 
     Raises:
         LimitExceeded: The packet is longer than any Connection Request or Confirm.
-        RemoteProtocolError: No X.224 packet begins so; raised as soon as the offending byte is there.
+        RemoteProtocolError: These bytes begin no TPKT packet; raised as soon as the offending byte is there.
     """
     have = len(data) - offset
     if have and data[offset] != FIRST_BYTE:
@@ -276,7 +276,7 @@ def _encode_pdu(code: int, src_ref: int, body: bytes) -> bytes:
 
 
 def _check_pdu(data: bytes, code: int, what: str) -> int:
-    """Refuse what is not one whole PDU of `code`; answers with its SRC-REF. References and class are not judged."""
+    """Refuse anything but one whole PDU of `code`; return its SRC-REF. References and class are not checked."""
     expected = frame_size(data).total or _HEADER_SIZE
     if len(data) != expected:
         raise RemoteProtocolError(f"{what}: expected {expected} bytes, got {len(data)}")
@@ -289,7 +289,7 @@ def _check_pdu(data: bytes, code: int, what: str) -> int:
 
 
 def _meaning(code: int) -> str:
-    """The name of a PDU in parentheses; empty for one without."""
+    """The name of a PDU in parentheses; empty where it has no name."""
     name = _NAMES.get(code & 0xF0)
     return f" ({name})" if name else ""
 
@@ -312,8 +312,8 @@ def _encode_text(cookie: str | None, routing_token: str | None) -> bytes:
 
 
 def _decode_text(data: bytes) -> tuple[str | None, str | None, int]:
-    """Cookie, routing token, and where the negotiation data begins."""
-    # Both texts are printable ASCII at their beginning; negotiation data begins with its type, 1 to 3.
+    """The cookie, the routing token, and the offset where the negotiation data begins."""
+    # Both texts begin with printable ASCII; negotiation data begins with its type, 1 to 3.
     if len(data) == _HEADER_SIZE or data[_HEADER_SIZE] < 0x20:
         return None, None, _HEADER_SIZE
     stop = data.find(_CRLF, _HEADER_SIZE)
@@ -340,7 +340,7 @@ def _decode_negotiation(data: bytes, offset: int) -> tuple[int, int, int]:
 
 
 def _decode_correlation(data: bytes, offset: int, flags: RequestFlags) -> bytes | None:
-    """The correlation id, which is there if and only if the flag says so."""
+    """The correlation id, which must be there if and only if the flag is set."""
     expected = _CORRELATION.size if RequestFlags.CORRELATION_INFO_PRESENT in flags else 0
     if len(data) - offset != expected:
         raise RemoteProtocolError(
@@ -360,6 +360,6 @@ def _without_correlation(flags: RequestFlags) -> RequestFlags:
 
 
 def _check_correlation_id(correlation_id: bytes) -> None:
-    """What a client must not send ([MS-RDPBCGR] 2.2.1.1.2). A server takes any: it only goes to a log."""
+    """Refuse what a client must not send ([MS-RDPBCGR] 2.2.1.1.2). A server takes any id, since it only logs it."""
     if len(correlation_id) != 16 or correlation_id[0] in {0x00, 0xF4} or 0x0D in correlation_id:
         raise LocalProtocolError("correlation_id: expected 16 bytes, the first not 00 or F4, none 0D")

@@ -1,6 +1,6 @@
-"""The public key, names and serial number of a certificate, found by walking its front (RFC 5280 4.1) and nothing else.
+"""Cuts the public key, names, serial number and algorithms out of a certificate's DER (RFC 5280 4.1).
 
-Whether the certificate is to be trusted is judged elsewhere: here bytes are cut out, and compared by others.
+Whether the certificate is trusted is judged elsewhere: this module only finds the bytes that other modules compare.
 """
 
 import functools
@@ -24,24 +24,24 @@ __all__ = [
 ]
 
 RSASSA_PSS: Final = bytes.fromhex("2a864886f70d01010a")
-"""The content of the OBJECT IDENTIFIER id-RSASSA-PSS (RFC 4055 1.2), of signatures and of keys that make no other."""
+"""The content of the OBJECT IDENTIFIER id-RSASSA-PSS (RFC 4055 1.2). It marks signatures, and keys limited to them."""
 
 _CERTIFICATES: Final = 16
-"""Certificates whose key is remembered, of some KiB each: a client sees the same few again and again, and finding a key
-and hashing it takes 65,000 instructions."""
+"""How many certificates, of some KiB each, keep their results. A client sees the same few certificates again and again,
+and finding and hashing a key takes 65,000 instructions."""
 
 
 class Front(NamedTuple):
-    """What stands in the front of a certificate, as its bytes."""
+    """The fields in the front of a certificate, as bytes."""
 
     serial_number: bytes
-    """The content of the INTEGER: a signed number, its most significant byte first."""
+    """The content of the INTEGER: a signed number, most significant byte first."""
     issuer: bytes
     """The DER of the issuer's Name."""
     subject: bytes
-    """The DER of the subject's Name: what `issuer` is in the certificates that it signs."""
+    """The DER of the subject's Name. Certificates that this subject signs have it as their `issuer`."""
     key_info: bytes
-    """The DER of the SubjectPublicKeyInfo, tag and length included: what a pin is the SHA-256 of (RFC 7469 2.4)."""
+    """The DER of the SubjectPublicKeyInfo, tag and length included. A pin is the SHA-256 of it (RFC 7469 2.4)."""
 
 
 @functools.lru_cache(_CERTIFICATES)
@@ -52,7 +52,7 @@ def front(certificate: bytes) -> Front:
         certificate: The DER of a certificate.
 
     Raises:
-        RemoteProtocolError: `certificate` is none.
+        RemoteProtocolError: `certificate` is not a certificate.
     """
     offset, end = _find_serial_number(certificate)
     number, after_number = der.element(certificate, offset, end, der.INTEGER, "serialNumber")
@@ -71,16 +71,16 @@ def front(certificate: bytes) -> Front:
 
 @functools.lru_cache(_CERTIFICATES)
 def subject_public_key(certificate: bytes) -> bytes:
-    """The content of the SubjectPublicKey BIT STRING, what pubKeyAuth binds ([MS-CSSP] 3.1.5 step 3).
+    """The content of the SubjectPublicKey BIT STRING, which pubKeyAuth binds ([MS-CSSP] 3.1.5 step 3).
 
-    A PKCS#1 RSAPublicKey, an uncompressed EC point, or the 32 bytes of an Ed25519 key: never the SubjectPublicKeyInfo
-    around it.
+    It is a PKCS#1 RSAPublicKey, an uncompressed EC point, or the 32 bytes of an Ed25519 key, without the
+    SubjectPublicKeyInfo around it.
 
     Args:
         certificate: The DER of a certificate.
 
     Raises:
-        RemoteProtocolError: `certificate` is none.
+        RemoteProtocolError: `certificate` is not a certificate.
     """
     key_info = front(certificate).key_info
     offset, end = der.only(key_info, 0, len(key_info), der.SEQUENCE, "subjectPublicKeyInfo")
@@ -102,19 +102,19 @@ def pin_of(certificate: bytes) -> str:
         certificate: The DER of a certificate.
 
     Raises:
-        RemoteProtocolError: `certificate` is none.
+        RemoteProtocolError: `certificate` is not a certificate.
     """
     return hashlib.sha256(front(certificate).key_info).hexdigest()
 
 
 def signature_algorithms(certificate: bytes) -> tuple[bytes, bytes]:
-    """The DER of the signature's AlgorithmIdentifier, as the certificate has it inside, signed, and outside.
+    """The DER of the signature's AlgorithmIdentifier, from inside the signed part and from outside of it.
 
     Args:
         certificate: The DER of a certificate.
 
     Raises:
-        RemoteProtocolError: `certificate` is none.
+        RemoteProtocolError: `certificate` is not a certificate.
     """
     offset, inner_end = _find_serial_number(certificate)
     _, offset = der.element(certificate, offset, inner_end, der.INTEGER, "serialNumber")
@@ -128,10 +128,10 @@ def key_algorithm(key_info: bytes) -> tuple[bytes, bytes]:
     """The algorithm of a SubjectPublicKeyInfo: the content of its OBJECT IDENTIFIER, and the DER of its parameters.
 
     Args:
-        key_info: As `Front` has it.
+        key_info: `Front.key_info` of a certificate.
 
     Raises:
-        RemoteProtocolError: `key_info` is none.
+        RemoteProtocolError: `key_info` is not a SubjectPublicKeyInfo.
     """
     offset, end = der.only(key_info, 0, len(key_info), der.SEQUENCE, "subjectPublicKeyInfo")
     _, stop = der.element(key_info, offset, end, der.SEQUENCE, "algorithm")
@@ -144,21 +144,21 @@ class PSSParameters(NamedTuple):
     digest: bytes = b""
     """The DER of the digest's AlgorithmIdentifier; empty for the default, SHA-1."""
     mask: bytes = b""
-    """The DER of the mask generation function's; empty for the default, MGF1 with SHA-1."""
+    """The DER of the mask generation function's AlgorithmIdentifier; empty for the default, MGF1 with SHA-1."""
     salt: int = 20
-    """The length of the salt in bytes; for a key, the least."""
+    """The length of the salt in bytes. For a key it is the least length that its signatures may have."""
     trailer: int = 1
-    """The number of the trailer field, of which there is one."""
+    """The number of the trailer field; 1 is the only one defined."""
 
 
 def pss_parameters(parameters: bytes) -> PSSParameters:
     """Read the parameters of RSASSA-PSS.
 
     Args:
-        parameters: Their DER.
+        parameters: The DER of the parameters.
 
     Raises:
-        RemoteProtocolError: They are none.
+        RemoteProtocolError: `parameters` is not the DER of RSASSA-PSS-params.
     """
     offset, end = der.only(parameters, 0, len(parameters), der.SEQUENCE, "RSASSA-PSS-params")
     found: dict[int, bytes] = {}
@@ -177,13 +177,13 @@ def pss_parameters(parameters: bytes) -> PSSParameters:
 
 
 def signature_parameters(certificate: bytes) -> bytes:
-    """The DER of the parameters of a certificate's signature; empty for none.
+    """The DER of the parameters of a certificate's signature; empty where it has none.
 
     Args:
         certificate: The DER of a certificate.
 
     Raises:
-        RemoteProtocolError: `certificate` is none.
+        RemoteProtocolError: `certificate` is not a certificate.
     """
     return _algorithm(signature_algorithms(certificate)[1])[1]
 
