@@ -28,19 +28,19 @@ from acredssp.wire.ts_request import NONCE_SIZE, TSRequest
 
 __all__ = ["ClientHandshake", "logon_refused"]
 
-# errorCode also says that the versions do not meet, which is no logon's end.
+# A server also sends errorCode where the versions have no common range, which is not a refused logon.
 _STATUS_OF_ERROR_CODE = LOGON_STATUS | {NTSTATUS.STATUS_NOT_SUPPORTED: SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION}
 
 _SERVER_AUTH: Final = (
     (ServerAuth(0), ServerAuth.CERTIFICATE),
     (ServerAuth.KERBEROS, ServerAuth.KERBEROS | ServerAuth.CERTIFICATE),
 )
-"""By whether the mechanism authenticates the server, as Kerberos alone does, and whether a certificate does: made once,
-since an enum.Flag is slow to combine."""
+"""Indexed by whether the mechanism authenticates the server, which Kerberos alone does, and by whether a certificate
+does. The values are made once, since an enum.Flag is slow to combine."""
 
 _SILENT_DENIAL = (
-    "servers of version 2 and 5 and FreeRDP refuse a logon without saying why: check user and password, "
-    "with Kerberos the server's keytab and clock"
+    "servers of version 2 and 5 and FreeRDP refuse a logon without a reason: check user and password, "
+    "and with Kerberos the server's keytab and clock"
 )
 
 
@@ -49,11 +49,11 @@ class ClientHandshake(Handshake):
 
     Args:
         mechanism: A fresh initiator.
-        credentials: What is delegated once the server has proven its key.
+        credentials: The credentials to delegate once the server has proven its key.
         policy: Versions and limits.
-        target: The server's service principal name, to stop with `Delegate` before it is sent the credentials; None to
-            send them unasked.
-        random: Source of the nonce.
+        target: The server's service principal name. The exchange stops with `Delegate` before it sends the credentials;
+            with None it sends them without asking.
+        random: The source of the nonce.
     """
 
     moves = CLIENT_MOVES
@@ -70,9 +70,9 @@ class ClientHandshake(Handshake):
         super().__init__(mechanism, policy)
         self._credentials: TSCredentials | FetchedCredentials | None = credentials
         self.delegated = credentials.kind
-        """The kind of what is delegated."""
+        """The kind of the delegated credentials."""
         self.certified = False
-        """Whether a certificate authenticates the server, by who judged it."""
+        """Whether a certificate authenticates the server, as the answer to `JudgeCertificate` said."""
         self._target = target
         self._random = random
         self._nonce: bytes | None = None
@@ -80,19 +80,19 @@ class ClientHandshake(Handshake):
 
     @property
     def server_auth(self) -> ServerAuth:
-        """What authenticates the server, once the server has proven its key: NTLM alone does not."""
+        """What authenticates the server once it has proven its key. NTLM does not, so a certificate has to."""
         return _SERVER_AUTH[self.mechanism.authenticates_server][self.certified]
 
     def start(self) -> Answer:
-        """Return the first TSRequest, or whom the mechanism waits for."""
+        """Return the first TSRequest, or the event that the mechanism waits for."""
         return self._step_mechanism(b"")
 
     def farewell(self) -> bytes:
-        """Return nothing: errorCode is the server's alone."""
+        """Return nothing, since only a server may send errorCode."""
         return b""
 
     def closed_by_peer(self) -> CredSSPError:
-        """A close between our AUTHENTICATE and the server's pubKeyAuth is how many servers say no."""
+        """Return the error for a close now: between our AUTHENTICATE and pubKeyAuth many servers refuse by closing."""
         if self._rounds > 1 and self.state in (State.NEGO_TOKEN, State.PUB_KEY_AUTH):
             return AuthenticationError("the server ended the connection after our logon", hint=_SILENT_DENIAL)
         return PeerClosed("the server ended the connection in the middle of the handshake")
@@ -105,17 +105,19 @@ class ClientHandshake(Handshake):
 
     def _on_nego_token(self, request: TSRequest) -> Answer:
         if not request.nego_token:
-            raise RemoteProtocolError("a TSRequest without negoToken, while the mechanism expects one")
+            raise RemoteProtocolError("expected a TSRequest with a negoToken, got one without")
         if not any(request.nego_token):
-            # FreeRDP 3 servers refuse so, with 12,256 zero bytes, and then close: NTLM under SPNEGO at version 5, and
-            # at any version a Kerberos ticket, which comes with our first token.
-            raise AuthenticationError("the server answered our logon with zeros", hint=_SILENT_DENIAL)
+            # FreeRDP 3 servers refuse a logon with 12,256 zero bytes, and then close. They do so for NTLM under SPNEGO
+            # at version 5, and at any version for a Kerberos ticket, which our first token holds.
+            raise AuthenticationError(
+                "the server refused the logon: it answered with a token of zeros", hint=_SILENT_DENIAL
+            )
         return self._step_mechanism(request.nego_token)
 
     def _took_token(self, token: bytes) -> Answer:
-        # pubKeyAuth goes beside the last token only when the mechanism is complete with it, as raw NTLM is. While
-        # SPNEGO still owes a mechListMIC it waits a round trip: FreeRDP 3 servers break on the bundle. It never goes
-        # beside the first token, which leaves before the server's version is known.
+        # pubKeyAuth goes beside the last token only if that token completes the mechanism, as with raw NTLM. While
+        # SPNEGO still owes a mechListMIC, pubKeyAuth waits a round trip: FreeRDP 3 servers fail on both together. It
+        # never goes beside the first token, which leaves before the server's version is known.
         if not self.version or not self.mechanism.complete:
             return TSRequest(self.policy.max_version, token).encode()
         self._advance(State.PUB_KEY_AUTH)
@@ -129,18 +131,20 @@ class ClientHandshake(Handshake):
     # --- PUB_KEY_AUTH ---
 
     def _on_pub_key_auth(self, request: TSRequest) -> Answer:
-        # A negoToken here is the server's last one once more (FreeRDP), or its last word that nobody needs any
-        # longer: the mechanism is complete, so it is left alone.
+        # A negoToken here repeats the server's last one (FreeRDP), or is a last token that is no longer needed. The
+        # mechanism is complete, so it does not get the token.
         if request.pub_key_auth is None:
             return self._await_key(request)
         if hmac.compare_digest(request.pub_key_auth, self._sealed_key):
             # FreeRDP 3 servers of version 5, which has no errorCode, refuse a logon by sending our own value back.
-            raise AuthenticationError("the server sent our own pubKeyAuth back", hint=_SILENT_DENIAL)
+            raise AuthenticationError(
+                "the server refused the logon: it sent our own pubKeyAuth back", hint=_SILENT_DENIAL
+            )
         proof = self.mechanism.unwrap(request.pub_key_auth)
         if not hmac.compare_digest(proof, server_value(self.version, self._nonce, self.public_key)):
             raise PublicKeyMismatch(
-                "the server does not hold the key of its tls certificate",
-                hint="somebody may be in between: nothing was delegated",
+                "the server has not proven that it holds the key of its tls certificate",
+                hint="somebody may be in between client and server; no credentials were delegated",
             )
         if self._target is None:
             return self._send_credentials(True)
@@ -150,10 +154,12 @@ class ClientHandshake(Handshake):
 
     def _await_key(self, request: TSRequest) -> Answer:
         if request.nego_token is None:
-            raise RemoteProtocolError("a TSRequest with neither negoToken nor pubKeyAuth")
+            raise RemoteProtocolError("expected a TSRequest with pubKeyAuth or negoToken, got one with neither")
         self._rounds += 1
         if self._rounds > self.policy.max_rounds:
-            raise RemoteProtocolError("the server keeps sending tokens instead of its pubKeyAuth")
+            raise RemoteProtocolError(
+                f"expected pubKeyAuth within {self.policy.max_rounds} rounds, but the server keeps sending tokens"
+            )
         return b""
 
     def _send_credentials(self, answer: object) -> Answer:
@@ -162,7 +168,10 @@ class ClientHandshake(Handshake):
         if isinstance(answer, TS_CREDENTIALS):
             credentials = answer
         elif answer is not True:
-            raise PolicyError("nobody said what to delegate", security_status=SecurityStatus.SEC_E_DELEGATION_POLICY)
+            raise PolicyError(
+                "expected True or credentials as the answer to Delegate, got something else: nothing was delegated",
+                security_status=SecurityStatus.SEC_E_DELEGATION_POLICY,
+            )
         self.delegated = credentials.kind
         if isinstance(credentials, TS_CREDENTIALS):
             return self._seal_credentials(ts_credentials.encode(credentials))
@@ -173,7 +182,7 @@ class ClientHandshake(Handshake):
             raise answer
         if not isinstance(answer, bytes):
             cause = answer if isinstance(answer, BaseException) else None
-            raise CredSSPError("the credentials were not fetched") from cause
+            raise CredSSPError("the credentials to delegate could not be fetched") from cause
         return self._seal_credentials(answer)
 
     def _seal_credentials(self, encoded: bytes) -> bytes:
@@ -183,7 +192,7 @@ class ClientHandshake(Handshake):
 
 
 def logon_refused(nt_status: NTSTATUS) -> AuthenticationError:
-    """Make the error for an errorCode: the raw number stays, whatever a peer puts there ([MS-CSSP] 2.2.1)."""
+    """Make the error for an errorCode. `nt_status` keeps the raw number, whatever the peer sent ([MS-CSSP] 2.2.1)."""
     return AuthenticationError(
         f"the server refused the logon: {nt_status}",
         nt_status=nt_status,
@@ -193,8 +202,8 @@ def logon_refused(nt_status: NTSTATUS) -> AuthenticationError:
 
 def _security_status(code: NTSTATUS) -> SecurityStatus:
     status = SecurityStatus(0x80090000 | (code & 0xFFFF))
-    # pyspnego's acceptor puts a SECURITY_STATUS there, sspi-rs folds one into an NTSTATUS. No peer may put the one into
-    # our mouth that asks a caller for more bytes.
+    # pyspnego's acceptor sends a SECURITY_STATUS in errorCode, and sspi-rs folds one into an NTSTATUS. No peer may make
+    # us report SEC_E_INCOMPLETE_MESSAGE, which asks our caller for more bytes.
     if status is not SecurityStatus.SEC_E_INCOMPLETE_MESSAGE and (
         code >> 16 == 0x8009 or (code >> 16 == 0xC007 and status.known)
     ):

@@ -1,20 +1,21 @@
-"""A TLS client that stops when the server asks for a certificate, before anything has been answered.
+"""A TLS client that stops where the server asks for a certificate, before it has answered.
 
-CredSSP servers ask for none ([MS-CSSP] 3.1.5 step 1), but one may, and SSPI then answers SEC_I_INCOMPLETE_CREDENTIALS
-so that the caller can bring another credential. CPython has no callback for it, so there are two ways:
+CredSSP servers do not ask for one ([MS-CSSP] 3.1.5 step 1), but a server may, and SSPI then returns
+SEC_I_INCOMPLETE_CREDENTIALS so that the caller can bring another credential. CPython has no callback for the request,
+so this module finds it in two ways:
 
-* Up to TLS 1.2 the server's flight is in clear. Its handshake messages are looked at before OpenSSL gets them, and the
-  CertificateRequest is held back: another context assigned after it was fed would have no effect.
-* In TLS 1.3 it is encrypted. `SSLContext._msg_callback` sees it in clear, and takes away what is behind its record
-  before OpenSSL reads on: OpenSSL makes up its mind with the CertificateVerify. Its servers send each message in a
-  record of its own. A server that packs both into one record leaves no moment to choose: TLS goes on without a
-  certificate.
+* Up to TLS 1.2 the server's flight is in clear. The session reads its handshake messages before OpenSSL gets them, and
+  holds the CertificateRequest back: once OpenSSL has it, assigning another context has no effect.
+* In TLS 1.3 the flight is encrypted. `SSLContext._msg_callback` gets the request in clear, and takes away the bytes
+  behind its record before OpenSSL reads on: OpenSSL chooses its certificate at the CertificateVerify. OpenSSL's servers
+  send each message in a record of its own. A server that packs both messages into one record leaves no moment to
+  choose, and TLS goes on without a certificate.
 
-`_msg_callback` is private API, there since CPython 3.8. Without it a TLS 1.3 server is answered without a certificate.
-It is the context's, and every message and every record of every connection would be a call of Python: so it is set for
-the moments in which a session takes the records that a request can be among.
+`_msg_callback` is private API, which CPython has since 3.8. Without it a TLS 1.3 server is answered without a
+certificate. The callback belongs to the context, and would be called for every message and record of every connection.
+So it is set only while a session takes records that may hold a request.
 
-Who calls: the SSPI functions; aio has certificates in its contexts from the beginning.
+Who calls: the SSPI functions; the contexts of aio have their certificates from the beginning.
 """
 
 import ssl
@@ -33,51 +34,51 @@ __all__ = ["WatchingTLSSession", "watch_certificate_requests"]
 _CERTIFICATE: Final = 11
 _CERTIFICATE_REQUEST: Final = 13
 _LAST_MESSAGES: Final = (_CERTIFICATE, _CERTIFICATE_REQUEST)
-"""Those that decide whether there is a request: in TLS 1.3 the Certificate comes behind it."""
+"""The messages that decide whether there is a request: in TLS 1.3 the Certificate follows where a request would be."""
 _CERTIFICATE_AUTHORITIES: Final = 47
 """The extension of TLS 1.3 that names the authorities (RFC 8446 4.2.4)."""
 
 _HEADER: Final = struct.Struct(">BBBH")
-"""Of a record: type, version, length."""
+"""A record's type, version (two bytes) and length."""
 _MESSAGE_HEADER: Final = 4
 _MAX_MESSAGE: Final = 128 * 1024
-"""Bytes of one handshake message in clear; OpenSSL itself takes at most 100 KiB of certificates."""
+"""The most bytes of one handshake message in clear. OpenSSL itself takes at most 100 KiB of certificates."""
 
 _WATCH: Final = "acredssp_watch"
 _LISTENERS: Final = "acredssp_listeners"
 
 
 class _Watch:
-    """What a session and `_note_message` share, as an attribute of the `ssl.SSLObject`.
+    """The state that a session and `_note_message` share, as an attribute of the `ssl.SSLObject`.
 
-    Neither of them is in it: a cycle would outlive the connection.
+    It refers to neither of them, since a cycle of references would outlive the connection.
     """
 
     __slots__ = ("behind", "incoming", "listeners", "request")
 
     def __init__(self, incoming: ssl.MemoryBIO) -> None:
         self.incoming: ssl.MemoryBIO | None = incoming
-        """None once no request in TLS 1.3 stops the handshake any more: one was answered, or the Certificate came."""
+        """None once no request can stop TLS 1.3 any more, since one was answered or the Certificate has arrived."""
         self.listeners: _Listeners | None = None
-        """Those that the session is among now."""
+        """The listeners of the context while the session listens; None else."""
         self.request = b""
         """The CertificateRequest that OpenSSL has just read (TLS 1.3)."""
         self.behind = b""
-        """What was taken away behind its record."""
+        """The ciphertext that was taken away behind the request's record."""
 
     def stop_listening(self, context: ssl.SSLContext) -> None:
-        """Hear of no further message of the session's context."""
+        """Stop listening to the messages of the session's context."""
         listeners, self.listeners = self.listeners, None
         if listeners is not None:
             listeners.end(context)
 
 
 class _Listeners:
-    """How many sessions of a context listen now, as an attribute of the context.
+    """Counts the sessions of a context that listen now; an attribute of the context.
 
     Args:
-        tell: Sets the context's callback, or takes it away.
-        lock: A mutex: sessions of one context may be called by several threads.
+        tell: Sets or removes the context's callback.
+        lock: A mutex, since several threads may call sessions of one context.
     """
 
     __slots__ = ("_count", "_lock", "_tell")
@@ -88,14 +89,14 @@ class _Listeners:
         self._count = 0
 
     def begin(self, context: ssl.SSLContext) -> None:
-        """Let `context` tell of messages until `end`, on connections that were made meanwhile."""
+        """Make `context` report messages until `end`. Only connections that are made meanwhile can report them."""
         with self._lock:
             self._count += 1
             if self._count == 1:
                 self._tell(context, _note_message)
 
     def end(self, context: ssl.SSLContext) -> None:
-        """End what `begin` began; the last one ends it for all."""
+        """Undo one `begin`. The callback is removed with the last one."""
         with self._lock:
             self._count -= 1
             if not self._count:
@@ -103,12 +104,13 @@ class _Listeners:
 
 
 class WatchingTLSSession(TLSSession):
-    """A client's session; `certificate_request` is set when the handshake stopped for a CertificateRequest.
+    """A client's session that stops for a CertificateRequest, and then has set `certificate_request`.
 
     Args:
-        context: Prepared by `watch_certificate_requests`; one that is not is answered without a certificate in TLS 1.3.
-        server_hostname: As for `TLSSession`.
-        session: The same.
+        context: A context that `watch_certificate_requests` has prepared. With any other context a request of TLS 1.3
+            is answered without a certificate.
+        server_hostname: The name for SNI, as `TLSSession` takes it.
+        session: The session to resume, as `TLSSession` takes it.
     """
 
     __slots__ = ("_context", "_in_clear", "_listeners", "_messages", "_watch")
@@ -120,24 +122,24 @@ class WatchingTLSSession(TLSSession):
         listeners: _Listeners | None = getattr(context, _LISTENERS, None)
         self._listeners = listeners
         if listeners is not None:
-            listeners.begin(context)  # a connection calls back only if the callback was there when it was made
+            listeners.begin(context)  # a connection calls back only if the callback was set when it was made
         try:
             super().__init__(context, server_side=False, server_hostname=server_hostname, session=session)
         finally:
             if listeners is not None:
                 listeners.end(context)
         self._messages = bytearray()
-        """Handshake messages in clear that OpenSSL was not given yet."""
+        """Handshake messages in clear that OpenSSL has not got yet."""
         self._in_clear = True
         """Whether the next record may hold such messages."""
         self._watch = _Watch(self._incoming)
         setattr(self._object, _WATCH, self._watch)
 
     def handshake(self, ciphertext: bytes | bytearray | memoryview = b"") -> bool:
-        """Go on until the server's messages are used up, or the next one is a CertificateRequest.
+        """Go on until the server's messages are used up, or the next message is a CertificateRequest.
 
         Args:
-            ciphertext: Whole records; those that hold handshake messages in clear are looked at first.
+            ciphertext: Whole records. Those with handshake messages in clear are inspected before OpenSSL gets them.
         """
         if self._in_clear and ciphertext:
             held = self._hold_messages(ciphertext)
@@ -160,11 +162,14 @@ class WatchingTLSSession(TLSSession):
         if done:
             watch.incoming = None
         if self.certificate_request is not None and (done or self._output):
-            self.certificate_request = None  # OpenSSL had the rest of the flight in the same record, and has answered
+            self.certificate_request = None  # the record held the rest of the flight too, and OpenSSL has answered
         return done
 
     def answer_certificate_request(self, answer: object) -> None:
-        """Go on with the certificate in an `ssl.SSLContext`, with anything else without. Call `handshake()` next."""
+        """Go on with the certificate in `answer`, an `ssl.SSLContext`, or without one for any other answer.
+
+        Call `handshake()` next.
+        """
         self._watch.incoming = None
         self._in_clear = False
         self._feed_messages(len(self._messages))
@@ -173,9 +178,10 @@ class WatchingTLSSession(TLSSession):
             self._object.context = answer
 
     def _hold_messages(self, records: bytes | bytearray | memoryview) -> int:
-        """Hold the messages in clear that `records` begin with; return where what follows them begins.
+        """Hold the messages in clear that `records` begin with; return the offset of the first record behind them.
 
-        Alerts overtake them: a warning means the same wherever it stands, and after any other nothing counts.
+        Alerts are not held, and may overtake messages: a warning means the same in any place, and after any other alert
+        the messages no longer matter.
         """
         start = 0
         while start < len(records):
@@ -185,7 +191,7 @@ class WatchingTLSSession(TLSSession):
                 size = int.from_bytes(records[body + 1 : body + _MESSAGE_HEADER], "big")
                 whole = size == end - body - _MESSAGE_HEADER and not self._messages
                 if whole and records[body] != _CERTIFICATE_REQUEST:
-                    self._untaken += records[start:end]  # as nearly all are: a third of the price of holding it
+                    self._untaken += records[start:end]  # the usual case, a third as costly as to hold the message
                 else:
                     self._messages += records[body:end]
             elif records[start] == ALERT:
@@ -199,12 +205,14 @@ class WatchingTLSSession(TLSSession):
         return start
 
     def _release_messages(self) -> bytes:
-        """Feed the whole messages that are held, up to a CertificateRequest; return that, empty for none."""
+        """Feed the whole messages that are held, up to a CertificateRequest. Return the request; empty for none."""
         messages, start = self._messages, 0
         while len(messages) >= start + _MESSAGE_HEADER:
             size = _MESSAGE_HEADER + int.from_bytes(messages[start + 1 : start + _MESSAGE_HEADER], "big")
             if size > _MAX_MESSAGE:
-                raise LimitExceeded(f"a tls handshake message of {size} bytes", stage=Stage.TLS)
+                raise LimitExceeded(
+                    f"expected a tls handshake message of at most {_MAX_MESSAGE} bytes, got {size}", stage=Stage.TLS
+                )
             if len(messages) < start + size:
                 break
             if messages[start] == _CERTIFICATE_REQUEST:
@@ -222,13 +230,13 @@ class WatchingTLSSession(TLSSession):
 
 
 def watch_certificate_requests(context: ssl.SSLContext, lock: AbstractContextManager[object]) -> None:
-    """Prepare a client context for `WatchingTLSSession`; one that is prepared stays as it is.
+    """Prepare a client context for `WatchingTLSSession`. A second call changes nothing.
 
     Args:
-        context: The client's.
-        lock: A mutex, a `threading.Lock` for one, held for moments.
+        context: The client's context.
+        lock: A mutex, such as a `threading.Lock`, which is held for moments.
     """
-    # The attribute of the C type: ssl's own setter wraps the callback to make three enum members for each message.
+    # This is the attribute of the C type: ssl's own setter wraps the callback, at three enum members for each message.
     callback = getattr(super(ssl.SSLContext, ssl.SSLContext), "_msg_callback", None)
     if callback is not None:
         vars(context).setdefault(_LISTENERS, _Listeners(callback.__set__, lock))
@@ -237,25 +245,28 @@ def watch_certificate_requests(context: ssl.SSLContext, lock: AbstractContextMan
 def _note_message(
     ssl_object: ssl.SSLObject, direction: str, _version: int, content_type: int, message_type: int, message: bytes
 ) -> None:
-    # The other content types have codes of their own: an alert too may be number 13.
+    # Other content types have codes of their own: the number 13 may also be an alert's.
     if content_type != HANDSHAKE or message_type not in _LAST_MESSAGES or direction != "read":
         return
     watch = getattr(ssl_object, _WATCH, None)
     if watch is None or watch.incoming is None:
         return
     if message_type == _CERTIFICATE_REQUEST:
-        watch.behind = watch.incoming.read()  # OpenSSL shall read no further record
+        watch.behind = watch.incoming.read()  # so that OpenSSL reads no further record
         watch.request = message
     else:
         watch.incoming = None
-        watch.stop_listening(ssl_object.context)  # more than half of the calls would still come, for nothing
+        watch.stop_listening(ssl_object.context)  # saves more than half of the calls
 
 
 # --- the authorities' names, in DER ---
 
 
 def _authorities_of_tls12(message: bytes) -> tuple[bytes, ...]:
-    """RFC 5246 7.4.4: certificate_types<1>, supported_signature_algorithms<2>, certificate_authorities<2>."""
+    """The names in a request (RFC 5246 7.4.4).
+
+    It holds certificate_types<1>, supported_signature_algorithms<2> and certificate_authorities<2>.
+    """
     body = message[_MESSAGE_HEADER:]
     _, body = _vector(body, 1)
     _, body = _vector(body, 2)
@@ -264,7 +275,7 @@ def _authorities_of_tls12(message: bytes) -> tuple[bytes, ...]:
 
 
 def _authorities_of_tls13(message: bytes) -> tuple[bytes, ...]:
-    """RFC 8446 4.3.2: certificate_request_context<1>, extensions<2>."""
+    """The names in a request (RFC 8446 4.3.2), which holds certificate_request_context<1> and extensions<2>."""
     _, body = _vector(message[_MESSAGE_HEADER:], 1)
     extensions, _ = _vector(body, 2)
     while extensions:
@@ -284,8 +295,10 @@ def _names(authorities: bytes) -> tuple[bytes, ...]:
 
 
 def _vector(data: bytes, size: int) -> tuple[bytes, bytes]:
-    """Split off a vector with a length of `size` bytes; return its content, and what is behind it."""
+    """Split off a vector whose length has `size` bytes; return its content, and the bytes behind it."""
     end = size + int.from_bytes(data[:size], "big")
     if len(data) < max(end, size):
-        raise RemoteProtocolError(f"a CertificateRequest with a vector of {end - size} bytes, got {len(data) - size}")
+        raise RemoteProtocolError(
+            f"CertificateRequest: expected a vector of {end - size} bytes, got {len(data) - size} bytes"
+        )
     return data[size:end], data[end:]

@@ -3,30 +3,30 @@
 How to drive it
 ===============
 
-`step(data)` takes whole TLS records (in the bare shape: one whole TSRequest) from the front of `data`. What it did
-not take is `extra` bytes at the end of `data`: keep them, and present them again with more behind. Nothing of a
-partial record is kept inside, so a repeated call is harmless.
+`step(data)` takes whole TLS records (in the bare shape: one whole TSRequest) from the front of `data`. It leaves
+`extra` bytes at the end of `data`: keep them, and give them again with more bytes behind them. The context keeps no
+part of a partial record, so a repeated call is harmless.
 
     status                        what to do
     SEC_I_CONTINUE_NEEDED         send `output`; if `event`, give its answer to `resume()`; else step again with
                                   `extra` bytes and at least `missing` more
-    SEC_I_INCOMPLETE_CREDENTIALS  the same, with an `event`: the server asks for a client certificate
+    SEC_I_INCOMPLETE_CREDENTIALS  give the answer to `event` to `resume()`: the server asks for a client certificate
     SEC_E_INCOMPLETE_MESSAGE      nothing was taken: step again with the same data and `missing` bytes more
     SEC_E_OK                      send `output`; the context is established, `extra` is application ciphertext
 
-`missing` never reaches past the record in hand: with one byte less the answer is again SEC_E_INCOMPLETE_MESSAGE and 1;
-with exactly that many a header becomes known or a record is taken.
+`missing` never reaches past the current record. With one byte less the answer is again SEC_E_INCOMPLETE_MESSAGE, and
+`missing` is 1. With exactly that many bytes the record's header becomes known, or the record is taken.
 
-One call takes 64 records at most. Where whole ones are left behind those, the answer is SEC_I_CONTINUE_NEEDED with no
-output and nothing missing: step again at once or, in a loop that serves others too, when they have had their turn.
-A peer may send 64 records before the handshake ends, whatever they hold, and one more for each 512 bytes: more is a
-`LimitExceeded`. A logon takes 6 to 9 a side.
+One call takes at most 64 records. Where whole records are left, the answer is SEC_I_CONTINUE_NEEDED with no output and
+nothing missing: step again at once or, in a loop that serves other connections, after their turn. Before the handshake
+ends a peer may send 64 records of any size, and one more for each 512 bytes. More records are a `LimitExceeded`. A
+logon takes 6 to 9 records from each side.
 
-A failure raises a `CredSSPError`. It is sticky: every later call raises the same error. `farewell` then holds what the
-peer should still be sent (an alert, an errorCode, a close_notify) before the connection is closed. Who carries tokens
-one by one and has no connection to close (SSPI, HTTP) sends `last_token` instead.
+A failure raises a `CredSSPError`. It is final: every later call raises the same error. `farewell` then holds the last
+bytes for the peer (an alert, an errorCode, a close_notify), to be sent before the connection is closed. A caller that
+carries single tokens and has no connection to close (SSPI, HTTP) sends `last_token` instead.
 
-Who calls: the driver in `aio`, the SSPI functions, the carriages, or thirty lines of a user's own.
+Who calls: the driver in `aio`, the SSPI functions, the carriages, or a user's own code of some thirty lines.
 """
 
 import contextlib
@@ -64,16 +64,16 @@ from acredssp.wire.x509 import pin_of
 __all__ = ["MOST_RECORDS_A_CALL", "Buffer", "HandshakeInfo", "SecurityContext", "StepResult"]
 
 MOST_RECORDS_A_CALL: Final = 64
-"""Records that one call takes: however small they are, none takes longer than a handshake's own arithmetic."""
+"""Records that one call takes at most. So no call takes longer than a handshake's own arithmetic does."""
 
 _MOST_SMALL_RECORDS: Final = 64
-"""Records of next to nothing that a peer may send before the handshake ends: several times what any stack needs."""
+"""Nearly empty records that a peer may send before the handshake ends: several times what any TLS stack needs."""
 _SMALLEST_FRAGMENT: Final = tls_record.SMALLEST_FRAGMENT
 
-# IronRDP's acceptor refuses with the early user authorization result even where a TSRequest is due.
+# IronRDP's acceptor refuses a logon with the early user authorization result even in place of a TSRequest.
 _ACCESS_DENIED: Final = early_auth.encode(early_auth.AuthorizationResult.ACCESS_DENIED)
 
-# Globals, since every record needs some of them, and a member of an enum is looked up in its class each time.
+# Every record needs some of these members, and `State.X` would look them up in the class each time.
 _TLS: Final = State.TLS
 _ESTABLISHED: Final = State.ESTABLISHED
 _FAILED: Final = State.FAILED
@@ -88,28 +88,29 @@ _ALERTS: Final = {
     SecurityStatus.SEC_E_CERT_EXPIRED: 45,  # certificate_expired
     SecurityStatus.SEC_E_CERT_WRONG_USAGE: 43,  # unsupported_certificate
     SecurityStatus.SEC_E_WRONG_PRINCIPAL: 42,  # bad_certificate
-    SecurityStatus.SEC_E_ALGORITHM_MISMATCH: 42,  # of a weak key or signature, as OpenSSL's
+    SecurityStatus.SEC_E_ALGORITHM_MISMATCH: 42,  # a weak key or signature, for which OpenSSL sends the same alert
 }
-"""What a server is told of its certificate (RFC 8446 6.2)."""
+"""The alerts that tell a server why its certificate is refused (RFC 8446 6.2)."""
 
 _OF_TLS: Final = (JudgeCertificate, ChooseCertificate)
-"""Events of TLS's; all others are the exchange's."""
+"""The events of the TLS handshake; all others belong to the exchange inside."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 @dataclasses.dataclass(slots=True)
 class StepResult:
-    """The answer to one `step()` or `resume()`; the module's text says what to do with it.
+    """The result of one `step()` or `resume()`; the module's text says what to do with it.
 
-    The caller's alone: the engine keeps none. So it is not frozen, which would treble the price of each of ten a logon.
+    The engine keeps no result, so each belongs to its caller. It is not frozen, because freezing would treble the cost
+    of making one, and a logon makes ten.
 
     Attributes:
         status: The SSPI status: done, go on, or more bytes needed.
         output: Bytes for the peer; may be empty.
         missing: Bytes to add behind `extra` (or behind the same data) before the next call can do anything.
         extra: Bytes at the end of `data` that were not taken.
-        event: Whom the engine waits for; None for the peer.
+        event: The question that the engine waits to have answered; None where it waits for the peer.
     """
 
     status: SecurityStatus
@@ -120,24 +121,24 @@ class StepResult:
 
     @classmethod
     def unfinished(cls, missing: int, size: int, taken: int = 0) -> "StepResult":
-        """Ask for `missing` bytes behind the `size` that were given, after whole units of `taken` bytes."""
+        """Make the result that asks for `missing` more bytes, where `taken` of the `size` given bytes are used up."""
         status = _CONTINUE if taken else SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
         return cls(status, missing=missing, extra=size - taken)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HandshakeInfo:
-    """The facts of an established context; holds no secret.
+    """The facts of an established context. It holds no secret.
 
     Attributes:
         version: The effective CredSSP version.
         mechanism: What authenticated: `"kerberos"` or `"ntlm"`.
         principal: Server: who logged on. Client: None.
-        delegated: The kind of credentials that went over; None before they have.
-        tls_version: Empty in the bare shape, as is `cipher`.
-        cipher: The cipher suite, by OpenSSL's name.
-        peer_key_sha256: Client: SHA-256 of the server's SubjectPublicKeyInfo in hex, what a pin is compared with.
-        fallback: Client: why it was not its first choice of mechanism; empty where it was.
+        delegated: The kind of the delegated credentials; None before they are delegated.
+        tls_version: The version of TLS, such as `"TLSv1.3"`; empty in the bare shape.
+        cipher: OpenSSL's name of the cipher suite; empty in the bare shape.
+        peer_key_sha256: Client: the SHA-256 of the server's SubjectPublicKeyInfo in hex, which pins are compared with.
+        fallback: Client: why the first choice of mechanism was not used; empty where it was.
     """
 
     version: int
@@ -157,17 +158,17 @@ class SecurityContext:
     """One CredSSP handshake, client or server.
 
     Args:
-        handshake: The exchange inside, fresh.
-        tls: A fresh TLS connection; None in the bare shape, where the caller runs TLS and `public_key` is given.
+        handshake: The exchange inside TLS, fresh.
+        tls: A fresh TLS connection; None in the bare shape, where the caller runs TLS and gives `public_key`.
         public_key: Bare shape: the SubjectPublicKey of the server's certificate (content of the BIT STRING); None for a
             client that learns it later and calls `bind()` before its second step.
         judge: Client: whether to stop with `JudgeCertificate` once the server has shown its certificate.
 
     Attributes:
-        trailing_data: Server: plaintext that came behind authInfo in the same record; the application's first bytes.
+        trailing_data: Server: plaintext behind authInfo in the same record, the first bytes of the application.
 
     Raises:
-        ValueError: Neither `tls` nor a `public_key`.
+        ValueError: Neither `tls` nor `public_key` is given.
     """
 
     def __init__(
@@ -184,76 +185,76 @@ class SecurityContext:
         self._client = handshake if isinstance(handshake, ClientHandshake) else None
         self._first_call = self._client is not None
         self._judge = judge
-        """Whether the server's certificate has still to be judged."""
+        """Whether the server's certificate still has to be judged."""
         self._chain: tuple[bytes, ...] = ()
-        """What was judged before TLS was up."""
+        """The chain that was judged before TLS was up."""
         self._event: Event | None = None
-        """Whom the engine waits for: until the answer comes, `step()` may not be called."""
+        """The event that the engine waits for; `step()` may not be called before its answer."""
         self._max_fragment = tls_record.MAX_FRAGMENT
         self._record_credit = _MOST_SMALL_RECORDS * _SMALLEST_FRAGMENT
         """Bytes by which the peer's records may still fall short of the smallest fragment that TLS can agree on."""
         self._plaintext = bytearray()
-        """What came of a TSRequest that is not whole; in the end, what came behind the last one."""
+        """The first part of a TSRequest that is not whole; in the end, the plaintext behind the last TSRequest."""
         self._farewell = self._last_token = b""
         self._own_context: object = None
-        """Server: whose certificate is presented."""
+        """Server: the TLS context whose certificate is presented."""
         self._own_certificate: OwnCertificate | None = None
-        """Server: the certificate of that context when the connection was made, which OpenSSL keeps for it."""
+        """Server: the context's certificate when the connection was made, which OpenSSL keeps for the connection."""
         if tls is not None and self._client is None:
             self._own_context = context = tls.context
             self._own_certificate = remembered(context)
         if tls is None:
             if public_key == b"" or (public_key is None and self._client is None):
-                raise ValueError("the bare shape needs the server's public key: without one nothing is bound")
+                raise ValueError("public_key: expected the server's public key, since there is no tls, got none")
             handshake.tls_established(public_key or b"")
 
     # --- driving ---
 
     @property
     def state(self) -> State:
-        """What the engine waits for."""
+        """The state, which names what the engine waits for."""
         return self.handshake.state
 
     @property
     def context(self) -> "SecurityContext":
-        """The context itself: with nothing around it, it is its own carriage."""
+        """The context itself, which is its own carriage where no other is around it."""
         return self
 
     @property
     def cookie(self) -> str:
-        """Nothing: a bare context hears nothing of the client before TLS."""
+        """An empty text, since a client without a carriage sends no cookie before TLS."""
         return ""
 
     @property
     def heard_all(self) -> bool:
-        """Whether the engine waits for the last answer, behind which nothing of the peer is needed."""
+        """Whether the engine waits for its last answer, after which it needs no more bytes of the peer."""
         return isinstance(self._event, Admit)
 
     @property
     def chosen(self) -> None:
-        """Nothing: a bare context has no carriage that could choose another configuration."""
+        """None, since there is no carriage that could choose another configuration."""
         return None
 
     @property
     def request(self) -> None:
-        """Nothing: a bare context hears nothing of the client before TLS."""
+        """None, since a client without a carriage sends no request before TLS."""
         return None
 
     @property
     def extra_info(self) -> Mapping[str, object]:
-        """Facts of a carriage, for `get_extra_info`: a bare context has none."""
+        """The facts of a carriage, for `get_extra_info`: empty, since there is none."""
         return {}
 
     @property
     def farewell(self) -> bytes:
-        """What the peer should still be sent after a failure; the same bytes however often it is read."""
+        """The last bytes for the peer after a failure. Reading them does not consume them."""
         return self._farewell
 
     @property
     def last_token(self) -> bytes:
         """The farewell without the close_notify behind an errorCode.
 
-        pyspnego's client, which requests-credssp and pywinrm log on with, never returns from a token with both.
+        pyspnego's client, which requests-credssp and pywinrm use, hangs on a token with both.
         """
         return self._last_token
 
@@ -261,14 +262,14 @@ class SecurityContext:
     def alert(self) -> bytes:
         """The TLS alert at the end of `farewell`, as level and description (RFC 8446 6).
 
-        Empty for none, and where OpenSSL has encrypted one and does not tell which.
+        It is empty where there is none, and where OpenSSL has encrypted an alert and does not tell which one.
         """
         if not self._farewell or self.tls is None:
             return b""
         return self.tls.alert or tls_record.alert_in_clear(self._farewell)
 
     def step(self, data: Buffer = b"") -> StepResult:
-        """Take whole records from the front of `data` until there is something to answer, 64 at most.
+        """Take whole records from the front of `data`, at most 64, until there is something to send or to ask.
 
         A client's first call takes no data.
 
@@ -279,7 +280,7 @@ class SecurityContext:
         """
         state = self.handshake.state
         if self._event is not None or state is _ESTABLISHED or state is _FAILED:
-            data = b""  # a frame of an error is kept with it
+            data = b""  # an error's traceback keeps the local names of this call
             self._refuse_call("waits for an answer: call resume()")
         try:
             if self._first_call:
@@ -297,13 +298,13 @@ class SecurityContext:
         """Give the answer to `StepResult.event`. Go on as after `step()`, with the bytes that were left over.
 
         Args:
-            answer: What the event's class says.
-            early: What has come of the peer since the event. Only a carriage that speaks in clear looks at it, and
-                refuses what is too early.
+            answer: One of the answers that the event's class names.
+            early: The bytes that the peer has sent since the event. Only a carriage that negotiates in clear looks at
+                them, and refuses them where the peer has to wait.
 
         Raises:
-            LocalProtocolError: Nobody asked.
-            CredSSPError: The answer was no, or the handshake failed: send `farewell` and close.
+            LocalProtocolError: The context does not wait for an answer.
+            CredSSPError: The answer is a refusal, or the handshake failed: send `farewell` and close.
         """
         event = self._event
         if event is None:
@@ -322,23 +323,23 @@ class SecurityContext:
             raise
 
     def bind(self, public_key: bytes, *, certified: bool = False) -> None:
-        """Bare shape: give the server's SubjectPublicKey that was not known when the context was made.
+        """Bare shape: give the server's SubjectPublicKey, where it was not known when the context was made.
 
-        `certified` says whether the certificate that has it authenticates the server.
+        `certified` says whether the certificate with this key authenticates the server.
 
         Raises:
-            LocalProtocolError: It is known already, or empty; nothing changed.
+            LocalProtocolError: The key is known already, or empty; nothing changed.
         """
         if self._client is None or self.tls is not None or self.handshake.public_key or not public_key:
-            raise LocalProtocolError("a client's context is bound once, to a key")
+            raise LocalProtocolError("expected bind() once, with a key, on a client's context in the bare shape")
         self.handshake.public_key = public_key
         self._client.certified = certified
 
     def count_records(self, count: int, size: int) -> None:
-        """Count whole records of the peer before TLS takes them; `size` is theirs, in bytes and headers included.
+        """Count whole records of the peer before TLS takes them. `size` is their bytes, headers included.
 
         Raises:
-            LimitExceeded: They are too many for what they hold.
+            LimitExceeded: The records are too many for their size.
         """
         self._record_credit += size - count * _SMALLEST_FRAGMENT
         if self._record_credit < 0:
@@ -348,11 +349,11 @@ class SecurityContext:
         """Note that the transport ended before the context was established.
 
         Args:
-            hint: What a client that has no answer yet is told to look at; a carriage around the context knows better.
+            hint: The hint for a client whose server has not answered at all; a carriage gives a better one.
 
         Raises:
-            AuthenticationError: The server closed after our logon, which is how some refuse it.
-            PeerClosed: Anywhere else.
+            AuthenticationError: The server closed after our logon, as some servers do to refuse it.
+            PeerClosed: The peer closed at any other moment.
         """
         if self.handshake.state is _ESTABLISHED or self.handshake.state is _FAILED:
             self._refuse_call("is over")
@@ -363,10 +364,10 @@ class SecurityContext:
         raise error
 
     def fail(self, error: CredSSPError, last_words: bytes = b"") -> None:
-        """End the handshake: every later call raises `error`, and `farewell` says good-bye.
+        """End the handshake: every later call raises `error`, and `farewell` holds the last bytes for the peer.
 
-        `last_words` is plaintext of a carriage that goes out before the close. A context that has failed stays
-        as it is.
+        `last_words` is plaintext of a carriage, to be sent before the close. A context that has failed already does
+        not change.
         """
         if self.handshake.error is not None:
             return
@@ -375,7 +376,7 @@ class SecurityContext:
         self.handshake.fail(error)
         self._event = None
         if judging and self.tls is not None and self.tls.has_output:
-            # Our second flight has not left. The peer takes an alert in clear in its place, and learns why.
+            # Our second flight has not been sent. An alert in clear takes its place, and tells the peer why.
             self.tls.refuse(_alert_for(error))
             self._last_token = self._farewell = self.tls.output()
             return
@@ -390,7 +391,7 @@ class SecurityContext:
 
     @property
     def info(self) -> HandshakeInfo:
-        """The facts; what is not known yet is empty."""
+        """The facts of the handshake. Facts that are not known yet are empty."""
         handshake, tls = self.handshake, self.tls
         certificate = tls.peer_certificate if tls and self._client else None
         return HandshakeInfo(
@@ -406,7 +407,7 @@ class SecurityContext:
 
     @property
     def own_chain(self) -> tuple[bytes, ...]:
-        """The certificates that a server presents over its TLS, in DER, its own first."""
+        """The certificates that a server presents, in DER, its own first."""
         assert self.tls is not None
         own, key = self._own_certificate, self.handshake.public_key
         if own is None or self.tls.context is not self._own_context or (key and key != own[0]):
@@ -422,11 +423,14 @@ class SecurityContext:
             PolicyError: SEC_E_CRYPTO_SYSTEM_INVALID: the cipher suite protects no messages.
         """
         if self.tls is None or not self.tls.cipher:
-            raise LocalProtocolError("expected a context with tls inside that is up, got one without")
+            raise LocalProtocolError("expected a context whose tls connection is established, got one without")
         return record_sizes(self.tls.version, self.tls.cipher)
 
     def take_credentials(self) -> TSCredentials | None:
-        """Server: hand the delegated credentials over, once; None after that, before the end, and on a client."""
+        """Server: return the delegated credentials, once.
+
+        The result is None before the context is established, after the first call, and on a client.
+        """
         if not isinstance(self.handshake, ServerHandshake) or self.handshake.state is not _ESTABLISHED:
             return None
         credentials, self.handshake.credentials = self.handshake.credentials, None
@@ -438,11 +442,11 @@ class SecurityContext:
         if self.handshake.error is not None:
             raise self.handshake.error
         if self.handshake.state is _ESTABLISHED:
-            raise LocalProtocolError("the context is established")
+            raise LocalProtocolError("the context is established: there are no more steps")
         raise LocalProtocolError(f"the context {what}")
 
-    # Each of the following gives what to do next: send a TSRequest (an empty one where only TLS has something to say),
-    # ask somebody, or None: take the next record.
+    # Each of the following methods returns what to do next: send a TSRequest (an empty one where only TLS has output),
+    # ask the application (an event), or take the next record (None).
 
     def _start(self) -> Answer:
         if self.tls is None:
@@ -458,7 +462,7 @@ class SecurityContext:
             self.tls.answer_certificate_request(answer)
             return self._shake_hands(self.tls, b"")
         self._client.certified = answer is True
-        # Up to TLS 1.2 our second flight goes first; the logon begins when TLS is up.
+        # Up to TLS 1.2 our second flight goes first, and the logon begins once TLS is up.
         return b"" if self.handshake.state is _TLS else self._begin()
 
     def _shake_hands(self, tls: TLSSession, records: Buffer) -> Answer | None:
@@ -470,7 +474,7 @@ class SecurityContext:
             return None
         if self._judge:
             self._chain = tls.peer_chain()
-        # With a chain this is our second flight up to TLS 1.2. It is held back, so that an alert can go in its place.
+        # Output with a chain known is our second flight, up to TLS 1.2. It waits, so that an alert can take its place.
         return self._ask_judge(self._chain) if self._judge and self._chain else b""
 
     def _ask_judge(self, chain: tuple[bytes, ...]) -> JudgeCertificate:
@@ -484,7 +488,7 @@ class SecurityContext:
             return b"" if tls.has_output else None
         chain, self._chain = self._chain or tls.peer_chain(), ()
         self._client.tls_established(peer_public_key(chain))
-        # Not sent yet: the client's Finished and its first TSRequest leave together under TLS 1.3.
+        # In TLS 1.3 the client's Finished has not been sent yet: it leaves together with the first TSRequest.
         return self._ask_judge(chain) if self._judge else self._begin()
 
     def _begin(self) -> Answer | None:
@@ -512,14 +516,14 @@ class SecurityContext:
     def _take_message(self, plaintext: bytes | bytearray) -> Answer | None:
         if self._client is not None and plaintext == _ACCESS_DENIED:
             raise AccessDenied(
-                "the server refused access in the middle of credssp", nt_status=NTSTATUS.STATUS_ACCESS_DENIED
+                "the server denied access before the end of credssp", nt_status=NTSTATUS.STATUS_ACCESS_DENIED
             )
         total, missing = der.frame_size(plaintext, self.handshake.policy.max_message)
         if missing:
             self._plaintext = plaintext if isinstance(plaintext, bytearray) else bytearray(plaintext)
             return None
         if len(plaintext) > total and self.handshake.state is not State.AUTH_INFO:
-            raise RemoteProtocolError(f"{len(plaintext) - total} bytes behind a TSRequest")
+            raise RemoteProtocolError(f"expected nothing behind a TSRequest, got {len(plaintext) - total} bytes")
         if self._plaintext or len(plaintext) > total:
             self._plaintext = bytearray(plaintext[total:])
         answer = self.handshake.receive(bytes(plaintext[:total]))
@@ -529,7 +533,7 @@ class SecurityContext:
 
     def _step_message(self, data: Buffer) -> StepResult:
         if not self.handshake.public_key:
-            raise LocalProtocolError("the context has no key to bind to: call bind()")
+            raise LocalProtocolError("the context has no public key of the server yet: call bind()")
         frame = der.frame_size(data, self.handshake.policy.max_message)
         if frame.missing:
             return StepResult.unfinished(frame.missing, len(data))
@@ -539,7 +543,7 @@ class SecurityContext:
     def _step_records(self, tls: TLSSession, data: Buffer) -> StepResult:
         size, taken, left = len(data), 0, MOST_RECORDS_A_CALL
         while True:
-            # OpenSSL takes a flight of its handshake in one call, and leaves what is behind the handshake's end.
+            # OpenSSL takes a whole flight of its handshake in one call, and leaves the bytes behind the handshake.
             shaking = self.handshake.state is _TLS
             end, count = taken, 0
             if shaking:
@@ -550,7 +554,7 @@ class SecurityContext:
                     return StepResult.unfinished(end - size, size, taken)
                 if not left:
                     return StepResult(_CONTINUE, extra=size - taken)
-            # What `count_records` does, whose frame would cost more than its work.
+            # This repeats `count_records`, since the call would cost more than its work.
             self._record_credit += end - taken - count * _SMALLEST_FRAGMENT
             if self._record_credit < 0:
                 _refuse_records()
@@ -567,7 +571,7 @@ class SecurityContext:
                 return self._result(answer, size - taken)
 
     def _give_back(self, tls: TLSSession, flight: Buffer) -> int:
-        """Return how many bytes at the end of a flight TLS has left, and take back that their records were counted."""
+        """Return how many bytes TLS has left at the end of a flight, and undo the count of their records."""
         left = tls.give_back()
         start = len(flight) - left
         self._record_credit -= left
@@ -583,7 +587,7 @@ class SecurityContext:
             return StepResult(status, b"", 0, extra, answer)
         output = answer
         if self.tls is not None:
-            # One write, so one record: Windows servers take a TSRequest only whole ([MS-CSSP] note 8).
+            # One write makes one record: Windows servers take a TSRequest only in one piece ([MS-CSSP] note 8).
             output = self.tls.encrypt(answer) if answer else self.tls.output()
         if self.handshake.state is not _ESTABLISHED:
             return StepResult(_CONTINUE, output, 0, extra)
@@ -595,20 +599,25 @@ class SecurityContext:
 
 def _refuse_records() -> NoReturn:
     raise LimitExceeded(
-        f"the peer cut what it sent into too many tls records: before the handshake ends, at most "
-        f"{_MOST_SMALL_RECORDS} may come, and one more for every {_SMALLEST_FRAGMENT} bytes"
+        f"the peer sent too many tls records before the end of the handshake: at most {_MOST_SMALL_RECORDS} may come, "
+        f"and one more for every {_SMALLEST_FRAGMENT} bytes"
     )
 
 
 def _alert_for(error: CredSSPError) -> int:
-    """The alert for a server whose certificate was not taken, or was not judged to the end."""
+    """The number of the alert for a server whose certificate was refused, or could not be judged."""
     if not isinstance(error, CertificateError):
         return _HANDSHAKE_FAILURE
     return _ALERTS.get(error.security_status, _CERTIFICATE_UNKNOWN)
 
 
 def _close(tls: TLSSession, message: bytes) -> tuple[bytes, bytes]:
-    """Return a last message and, apart from it, close_notify or the alert that was; each as far as TLS still can."""
+    """Encrypt a last message, and close TLS.
+
+    Returns:
+        The record of the message; and close_notify, or the alert that OpenSSL has made. Either is empty where TLS can
+        no longer send it.
+    """
     tls.certificate_request = None
     record = b""
     if message:
@@ -619,7 +628,7 @@ def _close(tls: TLSSession, message: bytes) -> tuple[bytes, bytes]:
 
 
 def _pin(certificate: bytes) -> str | None:
-    """None when it has no key that can be read: OpenSSL takes BER, too."""
+    """The pin of a certificate; None where its key cannot be read, since OpenSSL also takes BER."""
     with contextlib.suppress(RemoteProtocolError):
         return pin_of(certificate)
     return None

@@ -1,6 +1,6 @@
-"""What a client's handshake delegates, as the wire has it: the users' credentials in, `TSCredentials` out.
+"""Turns the credentials that a user delegates into the form of the wire, `TSCredentials`.
 
-Who calls: `config`, once a configuration; `core/client.py` sends what comes of it.
+Who calls: `config`, once for each configuration; `core/client.py` sends the result.
 """
 
 from typing import Final, Protocol
@@ -22,25 +22,25 @@ TS_CREDENTIALS: Final = (TSPasswordCreds, TSSmartCardCreds, TSRemoteGuardCreds)
 """The members of `TSCredentials`."""
 
 DELEGABLE: Final = (Password, SmartCard, RemoteGuard, Nothing, *TS_CREDENTIALS)
-"""What may be asked to be delegated."""
+"""The types of credentials that a configuration can delegate."""
 
 EMPTY_CREDENTIALS: Final = TSPasswordCreds.of()
-"""What is sent where nothing is delegated ([MS-CSSP] 2.2.1.2.1)."""
+"""The credentials that are sent where nothing is delegated ([MS-CSSP] 2.2.1.2.1)."""
 
 
 class FetchedCredentials(Protocol):
-    """What is delegated, where somebody has to be asked for it once it is known that it may go."""
+    """Credentials that have to be fetched from elsewhere, once it is decided that they may be delegated."""
 
     @property
     def kind(self) -> DelegatedKind:
-        """As of the `TSCredentials` that it will be."""
+        """The kind of the `TSCredentials` that `fetch` will return."""
 
     def fetch(self) -> bytes:
         """Return the DER of the `TSCredentials`. May block."""
 
 
 def as_sent(delegate: Password | SmartCard | RemoteGuard | Nothing | TSCredentials) -> TSCredentials | RemoteGuard:
-    """Return credentials as the wire has them; `RemoteGuard` as it is, since its ticket is fetched for each server."""
+    """Return credentials in the wire's form; `RemoteGuard` stays as it is, since each server gets its own ticket."""
     match delegate:
         case Password():
             return TSPasswordCreds.of(delegate.domain, delegate.user, delegate.password)
@@ -53,7 +53,7 @@ def as_sent(delegate: Password | SmartCard | RemoteGuard | Nothing | TSCredentia
 
 
 def _smart_card(card: SmartCard) -> TSSmartCardCreds:
-    """Return the card as the wire has it: an empty field is left out ([MS-CSSP] 2.2.1.2.2.1)."""
+    """Return the card in the wire's form, without its empty fields ([MS-CSSP] 2.2.1.2.2.1)."""
     names = (UnicodeString(name) if name else None for name in (card.card_name, card.reader_name,
                                                                 card.container_name, card.csp_name))  # fmt: skip
     hints = (UnicodeString(hint) if hint else None for hint in (card.user, card.domain))

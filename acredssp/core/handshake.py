@@ -1,10 +1,10 @@
-"""What both sides of the CredSSP exchange share: framing of fields, versions, rounds, waiting, failure.
+"""What both sides of the CredSSP exchange share: dispatch by state, versions, rounds, waiting and failure.
 
-A `Handshake` is the exchange without TLS: whole TSRequests in, TSRequests out. `SecurityContext` puts it inside TLS
-or, in the bare shape, straight onto the caller's bytes. Each side has one method per state.
+A `Handshake` is the exchange without TLS: it takes whole TSRequests and gives TSRequests. `SecurityContext` puts it
+inside TLS or, in the bare shape, straight onto the caller's bytes. Each side has one method per state.
 
-Replies are built new, field by field, from the state; nothing of a request is ever sent back. Every one carries our own
-version, never the negotiated one.
+Every reply is built new from the state, field by field; no part of a request is ever sent back. Every reply carries our
+own version, never the negotiated one.
 """
 
 from collections.abc import Callable
@@ -28,19 +28,19 @@ from acredssp.wire.ts_request import TSRequest
 __all__ = ["ERROR_CODE_VERSIONS", "Answer", "Handshake"]
 
 ERROR_CODE_VERSIONS: Final = frozenset({3, 4, 6})
-"""Versions in which a server may send errorCode ([MS-CSSP] 2.2.1; not 5, whatever the note in 3.1.5 suggests)."""
+"""Versions in which a server may send errorCode ([MS-CSSP] 2.2.1; not in 5, although the note in 3.1.5 suggests it)."""
 
 Answer: TypeAlias = bytes | Event
-"""What a message leads to: a TSRequest for the peer (empty for none), or whom to wait for."""
+"""The result of a message: a TSRequest for the peer (empty for none), or the event to wait for."""
 
-# Globals, since every message needs them, and a member of an enum is looked up in its class each time.
+# Every message needs these members, and `State.X` would look them up in the class each time.
 _NEGO_TOKEN: Final = State.NEGO_TOKEN
 _PUB_KEY_AUTH: Final = State.PUB_KEY_AUTH
 _AUTH_INFO: Final = State.AUTH_INFO
 
 
 class Handshake:
-    """One side of one exchange, without TLS. Not an ABC, whose isinstance() takes three times the instructions.
+    """One side of one exchange, without TLS. It is no ABC, whose isinstance() takes three times the instructions.
 
     Args:
         mechanism: A fresh security context of the inner mechanism.
@@ -58,9 +58,9 @@ class Handshake:
         self.version = 0
         """The effective version: the lower of both sides' own ([MS-CSSP] 2.2.1); 0 before it is known."""
         self.peer_version = 0
-        """What the peer's first message said; 0 before it came."""
+        """The version in the peer's first message; 0 before that arrives."""
         self.error: CredSSPError | None = None
-        """Why the handshake failed; raised again by every later call."""
+        """The error of a failed handshake, which every later call raises again; None before a failure."""
         self.delegated: DelegatedKind | None
         self._rounds = 0
         self._waiting: Callable[[object], Answer] | None = None
@@ -84,28 +84,28 @@ class Handshake:
         if request.version != self.peer_version or not self.version:
             self._check_version(request.version)
         state = self.state
-        # Before anything else: an error reply may carry 12 KiB of zeros or a stale field beside it (FreeRDP 3).
+        # errorCode comes first: FreeRDP 3 sends 12 KiB of zeros or a stale field beside it.
         if request.error_code is not None:
             self._on_error_code(request.error_code)
         if request.auth_info is not None and state is not _AUTH_INFO:
-            raise RemoteProtocolError("authInfo where none is due")
+            raise RemoteProtocolError(f"expected no authInfo in state {state.name}, got one")
         if state is _NEGO_TOKEN:
             return self._on_nego_token(request)
         if state is _PUB_KEY_AUTH:
             return self._on_pub_key_auth(request)
         if state is _AUTH_INFO:
             return self._on_auth_info(request)
-        raise RemoteProtocolError(f"a TSRequest in state {state.name}")
+        raise RemoteProtocolError(f"expected no TSRequest in state {state.name}, got one")
 
     def resume(self, answer: object) -> Answer:
-        """Give the answer to the event that `receive` or `resume` returned."""
+        """Take the answer to the event that `receive` or `resume` returned."""
         if self._waiting is None:
             raise LocalProtocolError("the handshake does not wait for an answer")
         go_on, self._waiting = self._waiting, None
         return go_on(answer)
 
     def fail(self, error: CredSSPError) -> None:
-        """End the handshake for good; `error` is what every later call raises."""
+        """End the handshake for good; every later call raises `error`."""
         if error.stage is None and self.state is not State.FAILED:
             error.stage = self.state.value
         self.error = error
@@ -113,41 +113,41 @@ class Handshake:
         self._waiting = None
 
     def farewell(self) -> bytes:
-        """Return the last TSRequest for the peer after a failure; empty for none."""
+        """Return the last TSRequest for the peer after a failure; empty where none is sent."""
         raise NotImplementedError
 
     def closed_by_peer(self) -> CredSSPError:
-        """Say what it means that the peer ends the connection now."""
+        """Return the error to raise if the peer ends the connection now."""
         raise NotImplementedError
 
-    # --- of the two sides ---
+    # --- what each side defines ---
 
     @property
     def logged_on(self) -> Principal | None:
-        """Server: who logged on, once the mechanism is complete. Client: None."""
+        """Server: who logged on; None before the mechanism is complete. Client: always None."""
         return self.mechanism.principal
 
     def _on_error_code(self, error_code: int) -> None:
-        """Take an errorCode, in whatever state."""
+        """Take an errorCode, which may come in any state."""
         raise NotImplementedError
 
     def _on_nego_token(self, request: TSRequest) -> Answer:
-        """NEGO_TOKEN."""
+        """Take a TSRequest in state NEGO_TOKEN."""
         raise NotImplementedError
 
     def _took_token(self, token: bytes) -> Answer:
-        """Go on in NEGO_TOKEN with the mechanism's own token."""
+        """Send the token that the mechanism gave in state NEGO_TOKEN."""
         raise NotImplementedError
 
     def _on_pub_key_auth(self, request: TSRequest) -> Answer:
-        """PUB_KEY_AUTH."""
+        """Take a TSRequest in state PUB_KEY_AUTH."""
         raise NotImplementedError
 
     def _on_auth_info(self, request: TSRequest) -> Answer:
-        """AUTH_INFO."""
+        """Take a TSRequest in state AUTH_INFO."""
         raise NotImplementedError
 
-    # --- for the two sides ---
+    # --- what each side uses ---
 
     def _advance(self, state: State) -> None:
         if state not in self.moves[self.state]:
@@ -160,10 +160,10 @@ class Handshake:
         return event
 
     def _step_mechanism(self, token: bytes) -> Answer:
-        """Give the mechanism the peer's token, and go on with its own: now, or when its event has been answered."""
+        """Give the mechanism the peer's token. The mechanism's own is sent now, or once its event has been answered."""
         self._rounds += 1
         if self._rounds > self.policy.max_rounds:
-            raise LimitExceeded(f"more than {self.policy.max_rounds} rounds of mechanism tokens")
+            raise LimitExceeded(f"expected at most {self.policy.max_rounds} rounds of mechanism tokens, got more")
         progress = self.mechanism.step(token)
         return self._took_token(progress) if isinstance(progress, bytes) else self._wait(progress, self._resume)
 
@@ -172,21 +172,21 @@ class Handshake:
         return self._took_token(progress) if isinstance(progress, bytes) else self._wait(progress, self._resume)
 
     def _check_version(self, version: int) -> None:
-        """Take the version of the peer's first message, and see what it means that another one has another."""
+        """Adopt the version of the peer's first message; refuse a later message with a different one."""
         if self.version:
             if version == self.version:
-                return  # asyauth's client falls back to it after the first reply; nobody may do more
+                return  # asyauth's client sends the effective version after the first reply; no other is taken
             raise RemoteProtocolError(
                 f"version changed from {self.peer_version} to {version}",
                 security_status=SecurityStatus.SEC_E_MESSAGE_ALTERED,
             )
         if version < OLDEST_VERSION:
-            raise RemoteProtocolError(f"version {version} does not exist")
+            raise RemoteProtocolError(f"expected credssp version {OLDEST_VERSION} or later, got version {version}")
         self.peer_version = version
         self.version = min(self.policy.max_version, version)
         if self.version < self.policy.min_version:
             raise PolicyError(
                 f"the peer speaks credssp version {version}, at least {self.policy.min_version} is required",
                 nt_status=NTSTATUS.STATUS_NOT_SUPPORTED,
-                hint="update the peer; versions below 5 are open to CVE-2018-0886",
+                hint="update the peer: versions below 5 are open to CVE-2018-0886",
             )

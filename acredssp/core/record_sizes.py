@@ -1,4 +1,4 @@
-"""What a TLS record holds beside its plaintext, by the cipher suite. The one place that knows.
+"""What a TLS record holds beside its plaintext, by version and cipher suite. No other module knows these sizes.
 
 RFC 8446 5.2, RFC 5246 6.2.3, RFC 5288 3, RFC 6655 3, RFC 7905 2:
 
@@ -6,10 +6,10 @@ RFC 8446 5.2, RFC 5246 6.2.3, RFC 5288 3, RFC 6655 3, RFC 7905 2:
     GCM, CCM  header 5, explicit nonce 8  | plaintext | tag
     ChaCha20  header 5                    | plaintext | tag
     CBC       header 5, IV of a block     | plaintext | MAC and padding of 1 byte to a block, in either order (RFC 7366)
-    TLS 1.0   header 5                    | plaintext | the same
+    TLS 1.0   header 5                    | plaintext | MAC and padding of 1 byte to a block
 
-The trailer of CBC varies with the length of the plaintext, so `trailer` is the longest one. The exact one of a record
-is what is left of it: `len(record) - header - len(plaintext)`.
+The trailer of CBC varies with the length of the plaintext, so `trailer` is the longest one. The exact trailer of a
+record has `len(record) - header - len(plaintext)` bytes.
 """
 
 import dataclasses
@@ -24,13 +24,13 @@ from acredssp.wire.tls_record import HEADER_SIZE
 __all__ = ["DIGEST_SIZES", "RecordSizes", "record_sizes"]
 
 DIGEST_SIZES: Final = {"SHA": 20, "SHA256": 32, "SHA384": 48}
-"""Bytes of the hash that OpenSSL's name of a suite ends with."""
+"""Bytes of the hash, by the end of OpenSSL's name of a suite."""
 
 _VERSIONS: Final = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 _EXPLICIT_NONCE: Final = 8
 _CONTENT_TYPE: Final = 1
 
-# Tried in this order: names of CBC suites have no mark of their own, and "CCM" is also in the names of "CCM_8".
+# The order matters: names of CBC suites have no mark of their own, and "CCM" is also in the names of "CCM_8".
 _TAGS: Final = (
     ("GCM", _EXPLICIT_NONCE, 16),
     ("CCM_8", _EXPLICIT_NONCE, 8),
@@ -72,15 +72,16 @@ def record_sizes(tls_version: str, cipher: str) -> RecordSizes:
 
     Args:
         tls_version: `"TLSv1"`, `"TLSv1.1"`, `"TLSv1.2"` or `"TLSv1.3"`.
-        cipher: OpenSSL's name, as `SSLObject.cipher()` has it.
+        cipher: OpenSSL's name of the suite, as `SSLObject.cipher()` returns it.
 
     Raises:
-        PolicyError: SEC_E_CRYPTO_SYSTEM_INVALID: the suite does not encrypt, or is none of those above.
+        PolicyError: SEC_E_CRYPTO_SYSTEM_INVALID: the suite does not encrypt, or this module does not know it.
     """
     sizes = _with_tag(tls_version, cipher) or _with_blocks(tls_version, cipher)
     if sizes is None or tls_version not in _VERSIONS:
         raise PolicyError(
-            f"messages are not protected by {cipher or 'no cipher'} under {tls_version or 'no version of tls'}",
+            f"expected a cipher suite that protects messages, got {cipher or 'none'} under "
+            f"{tls_version or 'no version of tls'}",
             security_status=SecurityStatus.SEC_E_CRYPTO_SYSTEM_INVALID,
         )
     return sizes
@@ -99,7 +100,7 @@ def _with_blocks(tls_version: str, cipher: str) -> RecordSizes | None:
     for mark, block in _BLOCKS:
         if mark in cipher:
             trailer = DIGEST_SIZES.get(cipher.rpartition("-")[2], 0) + block
-            if tls_version == "TLSv1":  # whose IV is the end of the record before
+            if tls_version == "TLSv1":  # its IV is the end of the previous record
                 return RecordSizes(HEADER_SIZE, trailer, block=block, front=HEADER_SIZE + trailer)
             return RecordSizes(HEADER_SIZE + block, trailer, block=block)
     return None

@@ -26,7 +26,7 @@ from acredssp.wire.ts_request import TSRequest
 
 __all__ = ["ServerHandshake"]
 
-_TOO_EARLY: Final = "pubKeyAuth before the mechanism is complete"
+_TOO_EARLY: Final = "expected pubKeyAuth after the mechanism is complete, got it before"
 
 
 class ServerHandshake(Handshake):
@@ -35,8 +35,8 @@ class ServerHandshake(Handshake):
     Args:
         mechanism: A fresh acceptor.
         policy: Versions and limits.
-        authorize: Whether to stop with `Authorize` once the logon is proven, before our key is.
-        admit: Whether to stop with `Admit` once the delegated credentials came.
+        authorize: Whether to stop with `Authorize` once the logon is proven, before our key is proven to the client.
+        admit: Whether to stop with `Admit` once the delegated credentials have arrived.
     """
 
     moves = SERVER_MOVES
@@ -53,56 +53,56 @@ class ServerHandshake(Handshake):
         self._authorize = authorize
         self._admit = admit
         self.ask_key: Callable[[], bytes] | None = None
-        """Tells which key the server presents by now, which may take some milliseconds; None where nobody knows."""
+        """Returns the key that the server presents now, which may take some milliseconds; None in the bare shape."""
         self._nonce: bytes | None = None
         self._pub_key_auth: bytes | None = None
-        """Beside the token that the mechanism was given last; None for none."""
+        """The pubKeyAuth that came beside the last token for the mechanism; None where there was none."""
         self._proven = False
         self._known_as: Account | None = None
-        """The account that the application says this is."""
+        """The account that the application gave for the user, as the answer to `Authorize`."""
         self.credentials: TSCredentials | None = None
         """The credentials that the client delegated. None before they arrive and after the application took them."""
         self.delegated = None
-        """The kind of what the client delegated; None before it came."""
+        """The kind of the delegated credentials; None before they arrive."""
 
     @property
     def principal(self) -> Principal:
-        """Who logged on; only to be asked once the mechanism is complete."""
+        """Who logged on. The mechanism must be complete."""
         principal = self.logged_on
         assert principal is not None
         return principal
 
     @property
     def logged_on(self) -> Principal | None:
-        """Who logged on, as the account that the application says this is; None before the mechanism is complete."""
+        """Who logged on, with the account that the application gave; None before the mechanism is complete."""
         principal = self.mechanism.principal
         if principal is None or self._known_as is None:
             return principal
         return dataclasses.replace(principal, known_as=self._known_as)
 
     def farewell(self) -> bytes:
-        """Return the error message that the negotiated version has, for a failure that has an NTSTATUS."""
+        """Return the TSRequest with errorCode; empty where the version has none, or the failure has no NTSTATUS."""
         assert self.error is not None
         status = self.error.nt_status
         if not status or self.version not in ERROR_CODE_VERSIONS:
             return b""
         if self._proven:
-            return b""  # nothing of CredSSP follows authInfo: a client that has sent it no longer reads TSRequests
+            return b""  # a client that has sent authInfo no longer reads TSRequests
         return TSRequest(version=self.policy.max_version, error_code=int(status)).encode()
 
     def fail(self, error: CredSSPError) -> None:
-        """End the handshake for good, and forget what was delegated."""
+        """End the handshake for good, and overwrite the delegated credentials with zeros."""
         super().fail(error)
         if self.credentials is not None:
             self.credentials.zero()
             self.credentials = None
 
     def closed_by_peer(self) -> CredSSPError:
-        """A client that leaves before the end has nothing to say."""
+        """Return the error for a client that ends the connection now."""
         return PeerClosed("the client ended the connection in the middle of the handshake")
 
     def _on_error_code(self, error_code: int) -> None:
-        raise RemoteProtocolError(f"errorCode from a client: {error_code:#010x}")
+        raise RemoteProtocolError(f"expected no errorCode from a client, got {error_code:#010x}")
 
     # --- NEGO_TOKEN ---
 
@@ -111,7 +111,7 @@ class ServerHandshake(Handshake):
             self._latch_nonce(request.client_nonce)
         if not request.nego_token:
             raise RemoteProtocolError(
-                _TOO_EARLY if request.pub_key_auth else "no negoToken",
+                _TOO_EARLY if request.pub_key_auth else "expected a TSRequest with a negoToken, got one without",
                 security_status=SecurityStatus.SEC_E_OUT_OF_SEQUENCE,
             )
         self._pub_key_auth = request.pub_key_auth
@@ -128,7 +128,7 @@ class ServerHandshake(Handshake):
         return self._ask_to_authorize(token)
 
     def _ask_to_authorize(self, token: bytes) -> Answer:
-        # No partial, whose repr would show the token.
+        # A functools.partial would show the token in its repr.
         event = Authorize(self.principal, self.mechanism.name)
         return self._wait(event, lambda answer: self._authorized(token, answer))
 
@@ -150,19 +150,19 @@ class ServerHandshake(Handshake):
         if request.client_nonce is not None:
             self._latch_nonce(request.client_nonce)
         if request.pub_key_auth is None:
-            raise RemoteProtocolError("no pubKeyAuth, while nothing else can come")
+            raise RemoteProtocolError("expected a TSRequest with pubKeyAuth, got one without")
         return self._prove_key(request.pub_key_auth, None)
 
     def _prove_key(self, pub_key_auth: bytes, token: bytes | None) -> bytes:
-        """Compare the client's value, and only then answer with ours."""
+        """Check the client's value first, and answer with ours if it fits."""
         if self._nonce is None and self.version >= FIRST_SAFE_VERSION:
-            raise RemoteProtocolError("no clientNonce, which version 5 and later demand")
+            raise RemoteProtocolError("expected a clientNonce, as from version 5 on, got none")
         value = self._unseal_key(pub_key_auth)
         if not self._is_bound(value) and not self._is_bound_to_renewed_key(value):
             raise PublicKeyMismatch(
-                "the client is bound to another tls channel",
+                "the client's pubKeyAuth is bound to another public key than this server's",
                 nt_status=NTSTATUS.STATUS_LOGON_FAILURE,
-                hint="somebody may be in between",
+                hint="somebody may be in between client and server",
             )
         sealed = self.mechanism.wrap(server_value(self.version, self._nonce, self.public_key))
         self._advance(State.AUTH_INFO)
@@ -173,16 +173,16 @@ class ServerHandshake(Handshake):
         return hmac.compare_digest(value, client_value(self.version, self._nonce, self.public_key))
 
     def _is_bound_to_renewed_key(self, value: bytes) -> bool:
-        """Whether the client is bound to a key that has taken the place of the one that the server knew of.
+        """Whether the client is bound to the key of a renewed certificate that the server has not noticed yet.
 
-        Only a logon that is proven comes here, so no stranger has the server ask.
+        The question is asked for proven logons only, so a stranger cannot cause its cost.
         """
         if self.ask_key is None:
             return False
         try:
             key = self.ask_key()
         except CredSSPError as error:
-            error.nt_status = NTSTATUS.STATUS_LOGON_FAILURE  # to the peer it is another key, like any
+            error.nt_status = NTSTATUS.STATUS_LOGON_FAILURE  # the peer is told what it is told for any other key
             raise
         if key == self.public_key:
             return False
@@ -193,7 +193,7 @@ class ServerHandshake(Handshake):
         try:
             return self.mechanism.unwrap(pub_key_auth)
         except CredSSPError as error:
-            # To the peer a seal that does not open is a failed logon like any other.
+            # The peer is told of a failed logon, as for a wrong password.
             error.nt_status = NTSTATUS.STATUS_LOGON_FAILURE
             raise
 
@@ -201,16 +201,16 @@ class ServerHandshake(Handshake):
         if self.version < FIRST_SAFE_VERSION:
             return  # FreeRDP sends one to servers of every version
         if self._nonce is not None and self._nonce != nonce:
-            raise RemoteProtocolError("the client nonce changed")
+            raise RemoteProtocolError("expected the same clientNonce as before, got another")
         self._nonce = nonce
 
     # --- AUTH_INFO ---
 
     def _on_auth_info(self, request: TSRequest) -> Answer:
         if request.auth_info is None:
-            raise RemoteProtocolError("no authInfo, while nothing else can come")
+            raise RemoteProtocolError("expected a TSRequest with authInfo, got one without")
         if request.pub_key_auth is not None:
-            raise RemoteProtocolError("a second pubKeyAuth")
+            raise RemoteProtocolError("expected one pubKeyAuth, got a second one")
         if request.client_nonce is not None:
             self._latch_nonce(request.client_nonce)
         credentials = ts_credentials.decode(self.mechanism.unwrap(request.auth_info))

@@ -1,4 +1,4 @@
-"""The states of a CredSSP handshake and the moves between them, one table a side.
+"""The states of a CredSSP handshake and the moves between them, in one table for each side.
 
 Theory of operation
 ===================
@@ -12,15 +12,15 @@ A state is named after what this side waits for next ([MS-CSSP] 3.1.5; FreeRDP a
     ESTABLISHED    nothing: application data follows
     FAILED         nothing, for good: the same error is raised on every later call
 
-A client sends its credentials together with leaving PUB_KEY_AUTH, so it has no AUTH_INFO. A server passes through
-PUB_KEY_AUTH without stopping when pubKeyAuth comes beside the last token (patterns A and C), and waits there when
+A client sends its credentials when it leaves PUB_KEY_AUTH, so it has no AUTH_INFO. A server passes through
+PUB_KEY_AUTH without stopping where pubKeyAuth comes beside the last token (patterns A and C), and waits there where
 the client sends it alone (pattern B, Kerberos).
 
-An engine may also be waiting for somebody other than the peer (`StepResult.event`). That is no state of its own:
-the handshake stays where it is until `resume()`.
+An engine may also wait for the application instead of the peer (`StepResult.event`). That is not a state of its own:
+the handshake stays in its state until `resume()`.
 
-Every move goes through `Handshake._advance()`, which looks here. What is not in the table is refused; a missing
-row is a bug of ours, never of the peer, whose messages are judged by the state's own method.
+Every move goes through `Handshake._advance()`, which consults the table and refuses any other move. A missing row is a
+bug of this engine, never the peer's fault, since the state's own method judges the peer's messages.
 """
 
 import enum
@@ -42,7 +42,7 @@ class State(enum.Enum):
     ESTABLISHED = Stage.ESTABLISHED
     FAILED = "failed"
 
-    __hash__ = object.__hash__  # Enum's own is written in Python, and every move looks two states up
+    __hash__ = object.__hash__  # Enum's own is slow, being written in Python, and every move looks two states up
 
 
 Moves = Mapping[State, frozenset[State]]

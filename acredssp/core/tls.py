@@ -1,15 +1,15 @@
-"""One TLS connection over two memory BIOs: the only module of the engine that touches `ssl`.
+"""One TLS connection over two memory BIOs.
 
 `ssl.SSLObject` reads ciphertext from one `ssl.MemoryBIO` and writes ciphertext to the other; it never sees a
-socket. Who owns a session gives ciphertext to `handshake()`, `read()` or `decrypt()`, and drains `output()` after every
-call. Two facts of OpenSSL shape the rest:
+socket. The owner of a session gives ciphertext to `handshake()`, `read()` or `decrypt()`, and drains `output()` after
+every call. Two facts of OpenSSL shape the rest:
 
-* A memory BIO keeps its largest size for good, and a connection its BIOs: after some data, two thirds of the memory of
-  an idle connection would be two empty BIOs. So each call of a session leaves both empty, and sessions that one thread
-  calls can share a pair (`BIOPair`).
-* `SSL_shutdown` reads from the input once its own close_notify is out, and throws away application data that it
-  finds there. So `close()` is called once, only when everything received has been read, and once more after the
-  peer's close_notify has been seen.
+* A memory BIO never shrinks, and a connection never frees its BIOs. After some data, two empty BIOs would take two
+  thirds of the memory of an idle connection. So each call of a session leaves both BIOs empty, and sessions that one
+  thread calls can share a pair (`BIOPair`).
+* Once its own close_notify is out, `SSL_shutdown` reads from the input, and discards application data that it finds
+  there. So `close()` is called once when everything received has been read, and once more after the peer's
+  close_notify has been read.
 
 This module must never wait, log or keep a secret.
 """
@@ -37,9 +37,9 @@ MAX_PLAINTEXT: Final = 16_384
 """Bytes of plaintext that one record holds at most (RFC 8446 5.1)."""
 
 _ENCODING_DER: Final = 2
-"""`_ssl.ENCODING_DER`: PEM, the default, takes twice the instructions, and as many again to undo it."""
+"""`_ssl.ENCODING_DER`. The default, PEM, takes twice the instructions, and as many again to decode."""
 
-# RFC 8446 section 6 alert names as OpenSSL spells them in SSLError.reason, and what Schannel makes of each alert.
+# The alerts of RFC 8446 section 6, as OpenSSL spells them in SSLError.reason, with the status Schannel gives for each.
 _ALERT_STATUS: Final = {
     "UNEXPECTED_MESSAGE": SecurityStatus.SEC_E_ILLEGAL_MESSAGE,
     "BAD_RECORD_MAC": SecurityStatus.SEC_E_MESSAGE_ALTERED,
@@ -64,54 +64,55 @@ _OF_CERTIFICATES: Final = frozenset({
     "BAD_CERTIFICATE", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_REVOKED", "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN",
     "UNKNOWN_CA",
 })  # fmt: skip
-_CERTIFICATE_HINT: Final = "the peer does not take our certificate: see which authorities and names it trusts"
+_CERTIFICATE_HINT: Final = "the peer refuses our certificate: check which authorities and names the peer trusts"
 
 _OWN_STATUS: Final = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC": SecurityStatus.SEC_E_MESSAGE_ALTERED}
-"""The same for what OpenSSL finds itself; every other reason is SEC_E_ILLEGAL_MESSAGE."""
+"""The status of the errors that OpenSSL finds itself; any other is SEC_E_ILLEGAL_MESSAGE."""
 
 _VERSION_HINT: Final = (
-    "no version in common: see min_tls and max_tls (--min-tls); a peer below tls 1.2 takes dangerous_allow_legacy_tls"
+    "no tls version in common: check min_tls and max_tls (--min-tls); "
+    "a peer below tls 1.2 needs dangerous_allow_legacy_tls"
 )
-_SUITE_HINT: Final = "there may be no cipher suite in common: an old peer may take dangerous_allow_legacy_ciphers"
+_SUITE_HINT: Final = "there may be no cipher suite in common: an old peer may need dangerous_allow_legacy_ciphers"
 _HINTS: Final = {
     "UNSUPPORTED_PROTOCOL": _VERSION_HINT,
     "PROTOCOL_VERSION": _VERSION_HINT,
     "NO_SHARED_CIPHER": _SUITE_HINT,
     "HANDSHAKE_FAILURE": _SUITE_HINT,
-    "TLSV1_UNRECOGNIZED_NAME": "the server has no certificate for the name that was asked for: see server_hostname "
+    "TLSV1_UNRECOGNIZED_NAME": "the server has no certificate for the requested name: check server_hostname "
     "(--server-name)",
-    "CALLBACK_FAILED": "the sni callback of the tls context refused the name that the client asked for, or failed: see "
-    "the names and the default of sni_contexts",
+    "CALLBACK_FAILED": "the sni callback of the tls context refused the name that the client asked for, or failed: "
+    "check the names and the default of sni_contexts",
 }
-"""By what OpenSSL finds itself, and by the name of an alert: what an administrator can do about it."""
+"""What an administrator can do, by the error that OpenSSL finds itself or by the name of the peer's alert."""
 
 _FATAL: Final = 2
 _CLOSE_NOTIFY: Final = bytes((1, 0))
 _OWN_ALERT: Final = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC": bytes((2, 20))}
-"""What OpenSSL sends for what it finds, where its reason leaves no choice (RFC 8446 6.2)."""
+"""The alert that OpenSSL sends for an error of its own, where the error allows one alert only (RFC 8446 6.2)."""
 
 
 _MOST_ENCRYPTED: Final = 4 * MAX_PLAINTEXT
-"""Bytes of plaintext given to OpenSSL in one call: more is not measurably faster."""
+"""Bytes of plaintext given to OpenSSL in one call: more bytes are not measurably faster."""
 
 _NO_BOUND: Final = 1 << 48
-"""Records: more than there is memory for."""
+"""A number of records that no memory holds."""
 
 _num_tickets_lock: Final = threading.Lock()
-"""Held while a context's `num_tickets` is another one: two threads may make sessions of one context."""
+"""Held while a context's `num_tickets` is changed, since two threads may make sessions of one context."""
 
 
 class BIOPair:
-    """Where OpenSSL reads and writes, for any number of sessions that one thread calls.
+    """The BIOs that OpenSSL reads from and writes to, for any number of sessions that one thread calls.
 
-    Between two calls of a session both BIOs are empty: what OpenSSL did not take is taken back, what it made is taken
-    out. So the pair belongs to whoever is being called, and costs its memory once for all of them.
+    Between two calls both BIOs are empty: a session takes back the bytes that OpenSSL did not read, and takes out the
+    bytes that OpenSSL made. So all sessions can use one pair in turn, and its memory is needed once.
 
     Attributes:
         incoming: The BIO that OpenSSL reads ciphertext from.
         outgoing: The BIO that OpenSSL writes ciphertext to.
-        users: Sessions in the middle of a call. There is more than one where a callback of TLS uses another session.
-            Where there is none the BIOs are empty, and need not be asked: that takes 400 instructions each time.
+        users: How many sessions are in the middle of a call: more than one where a callback of TLS uses another
+            session. Where it is 0 the BIOs are empty, and are not asked, which saves 400 instructions each time.
     """
 
     __slots__ = ("incoming", "outgoing", "users")
@@ -126,11 +127,11 @@ class TLSSession:
     """A TLS connection without a transport.
 
     Args:
-        context: Holds certificate, versions and ciphers; shared by all connections of a configuration.
+        context: Certificate, versions and ciphers; all connections of a configuration share it.
         server_side: Whether this is the TLS server.
-        server_hostname: Client: the name for SNI, None for none. An IP address is no SNI name (RFC 6066 section 3).
-        session: Client: a session of the same context to resume, None for a new one.
-        bios: A pair that other sessions use too, all of them called by one thread; None for one of its own.
+        server_hostname: Client: the name for SNI, or None. An IP address is not allowed in SNI (RFC 6066 section 3).
+        session: Client: a session of the same context to resume; None for a new one.
+        bios: A pair that other sessions of the same thread use too; None for a pair of its own.
 
     Attributes:
         certificate_request: Client: the authorities (names in DER) whose certificates the server takes, while TLS waits
@@ -166,7 +167,7 @@ class TLSSession:
         self._incoming = bios.incoming
         self._outgoing = bios.outgoing
         self._untaken = b""
-        """Ciphertext that OpenSSL did not take."""
+        """Ciphertext that OpenSSL has not read."""
         self._output = b""
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname, session)
         self.certificate_request: tuple[bytes, ...] | None = None
@@ -177,22 +178,22 @@ class TLSSession:
     # --- ciphertext ---
 
     def output(self) -> bytes:
-        """Return and forget the ciphertext for the peer; empty when there is none."""
+        """Return the ciphertext for the peer, and forget it; empty where there is none."""
         output, self._output = self._output, b""
         return output
 
     @property
     def has_output(self) -> bool:
-        """Whether `output()` has something."""
+        """Whether `output()` would return any bytes."""
         return bool(self._output)
 
     @property
     def output_size(self) -> int:
-        """How many bytes `output()` has."""
+        """How many bytes `output()` would return."""
         return len(self._output)
 
     def _enter(self, ciphertext: bytes | bytearray | memoryview) -> None:
-        """Give OpenSSL ciphertext, behind what it did not take. `_leave()` follows, whatever happens in between."""
+        """Give OpenSSL the ciphertext it has not read, and then the new one. `_leave()` must follow in any case."""
         bios = self._bios
         if bios.users and (self._incoming.pending or self._outgoing.pending):
             raise _in_use()
@@ -201,7 +202,7 @@ class TLSSession:
         self._untaken = b""
 
     def _leave(self) -> None:
-        """Leave both BIOs empty: what OpenSSL did not take it is given again, what it made is output."""
+        """Empty both BIOs: keep the ciphertext that OpenSSL has not read, and add what it made to the output."""
         self._untaken = self._incoming.read()
         self._output += self._outgoing.read()
         self._bios.users -= 1
@@ -211,12 +212,12 @@ class TLSSession:
     def handshake(self, ciphertext: bytes | bytearray | memoryview = b"") -> bool:
         """Go on with the handshake; return whether it is complete. Drain `output()` either way.
 
-        What is behind the handshake's last message stays for `read()`, unless `give_back()` is called. A session that
+        The bytes behind the handshake's last message stay for `read()`, unless `give_back()` is called. A session that
         watches for certificate requests (`client_certificate`) also stops at one, and takes whole records.
 
         Raises:
             TLSError: The handshake failed; the alert for the peer is in `output()`.
-            PeerClosed: The peer sent its close_notify already.
+            PeerClosed: The peer has sent its close_notify.
         """
         self._enter(ciphertext)
         try:
@@ -232,18 +233,18 @@ class TLSSession:
         return True
 
     def give_back(self) -> int:
-        """Forget what TLS has not taken of the last call's ciphertext; return how many bytes at its end that is.
+        """Forget the end of the last call's ciphertext that TLS has not read; return its size in bytes.
 
-        Behind the last message of a handshake that is now complete, and behind the most records of `decrypt()`.
+        There may be such bytes behind the last message of a handshake, and behind the last record of `decrypt()`.
         """
         size = len(self._untaken)
         self._untaken = b""
         return size
 
     def read(self, ciphertext: bytes | bytearray | memoryview = b"") -> bytes:
-        """Take ciphertext, cut anywhere; return the plaintext of all records that are whole now, empty for none.
+        """Take ciphertext, cut anywhere; return the plaintext of all records that are whole now, which may be empty.
 
-        Tickets and key updates are taken in silently. After the peer's close_notify, `peer_closed` is True.
+        Tickets and key updates give no plaintext. After the peer's close_notify, `peer_closed` is True.
 
         Raises:
             TLSError: A record did not verify, or the peer sent a fatal alert.
@@ -253,7 +254,7 @@ class TLSSession:
         return b"".join(records)
 
     def write(self, plaintext: bytes | bytearray | memoryview) -> None:
-        """Encrypt; the records are in `output()`. One call makes one record up to `MAX_PLAINTEXT` bytes.
+        """Encrypt `plaintext` into `output()`. Up to `MAX_PLAINTEXT` bytes become one record.
 
         Raises:
             LocalProtocolError: `close()` was called before.
@@ -261,24 +262,24 @@ class TLSSession:
         """
         self._output = self.encrypt(plaintext)
 
-    # --- much data: few calls, since on a fast loop they cost more than the cipher does ---
+    # --- bulk data: few calls, since on a fast loop calls cost more than the cipher ---
 
     def decrypt(self, ciphertext: bytes | bytearray | memoryview, records: list[bytes], most: int = _NO_BOUND) -> bool:
         """Take ciphertext, cut anywhere, and append to `records` the plaintext of each record that is whole now.
 
-        What follows the peer's close_notify is dropped.
+        Bytes behind the peer's close_notify are dropped.
 
         Args:
-            ciphertext: Of the peer.
-            records: Where the plaintext goes; empty before.
-            most: How many records to decrypt at most. What is behind them stays for `give_back()` or the next call.
+            ciphertext: The peer's ciphertext.
+            records: The list to append the plaintext to, empty before the call.
+            most: How many records to decrypt at most. The bytes behind them stay for `give_back()` or the next call.
 
         Returns:
-            Whether there is more to look at than `records`: `output()`, with the answer to a key update, and
-            `peer_closed`; or what was not taken.
+            Whether the caller has to look at more than `records`: at `output()`, which may hold the answer to a key
+            update, at `peer_closed`, and at the bytes that are left.
 
         Raises:
-            TLSError: As `read()`; the records before the faulty one are there.
+            TLSError: `read()` would raise it too; `records` has the records before the faulty one.
         """
         incoming, bios = self._incoming, self._bios
         if bios.users and (incoming.pending or self._outgoing.pending):
@@ -292,7 +293,7 @@ class TLSSession:
             while record := self._object.read(MAX_PLAINTEXT):
                 records.append(record)
                 if not incoming.pending:
-                    break  # asking once more would only raise SSLWantReadError: as expensive as 8 KiB of data
+                    break  # one more read would only raise SSLWantReadError, which costs as much as 8 KiB of data
                 if len(records) >= most:
                     self._leave()
                     return True
@@ -314,13 +315,15 @@ class TLSSession:
         return False
 
     def encrypt(self, plaintext: bytes | bytearray | memoryview) -> bytes:
-        """Return `plaintext` (contiguous bytes) as records, behind what `output()` had.
+        """Return the bytes of `output()`, followed by the records of `plaintext` (contiguous bytes).
 
         Raises:
-            LocalProtocolError, TLSError: As `write()`.
+            LocalProtocolError, TLSError: `write()` would raise it too.
         """
         if self._close_sent:
-            raise LocalProtocolError("write after close_notify", security_status=SecurityStatus.SEC_E_CONTEXT_EXPIRED)
+            raise LocalProtocolError(
+                "expected no write after close_notify, got one", security_status=SecurityStatus.SEC_E_CONTEXT_EXPIRED
+            )
         if len(plaintext) > _MOST_ENCRYPTED:
             view = memoryview(plaintext)
             starts = range(0, len(view), _MOST_ENCRYPTED)
@@ -337,26 +340,27 @@ class TLSSession:
         return self._outgoing.read()
 
     def answer(self) -> None:
-        """Put into `output()` what OpenSSL would else send in front of the next record: the answer to a key update.
+        """Put the answer to a key update into `output()`, where there is one to send.
 
-        For those who have to know its size before they write. Of itself it comes out with the next `write()`.
+        Without this call OpenSSL sends the answer in front of the next record. A caller that has to know the sizes
+        before it writes calls this first.
         """
         if not self._close_sent:
             with contextlib.suppress(TLSError):
                 self._output = self.encrypt(b"")  # makes no record of its own
 
     def close(self) -> None:
-        """Put our close_notify into `output()`; harmless when it is already out, or when TLS never came up.
+        """Put our close_notify into `output()`. A call does nothing where it was sent, or where TLS was never up.
 
-        Everything received must have been read before: OpenSSL discards what is left.
+        Everything received must have been read before, since OpenSSL discards the rest.
         """
         if self._close_sent and not self.peer_closed:
             return
         self._enter(b"")
         self._close_sent = True
         before = self.output_size
-        # SSLWantReadError: the peer has not closed its direction yet, which is the usual case. Anything else: TLS is
-        # broken or was never up, and there is nothing to close.
+        # SSLWantReadError means that the peer has not closed its direction yet, which is the usual case. Any other
+        # error means that TLS is broken or was never up, so that there is nothing to close.
         with contextlib.suppress(ssl.SSLError):
             self._object.unwrap()
         self._leave()
@@ -364,11 +368,11 @@ class TLSSession:
             self.alert = _CLOSE_NOTIFY
 
     def refuse(self, description: int) -> None:
-        """Replace the flight in `output()`, which has not left yet, by a fatal alert in clear.
+        """Replace the flight in `output()`, which has not been sent yet, by a fatal alert in clear.
 
-        The `ssl` module sends no alert of ours. In clear it is understood as long as the peer has seen nothing
-        encrypted: up to TLS 1.2 as a part of the handshake, in TLS 1.3 because OpenSSL's servers allow for clients that
-        cannot encrypt yet.
+        The `ssl` module cannot send an alert of the caller's choice. A peer understands an alert in clear as long as it
+        has seen nothing encrypted: up to TLS 1.2 as a part of the handshake, in TLS 1.3 because OpenSSL's servers allow
+        for clients that cannot encrypt yet.
 
         Args:
             description: The number of the alert (RFC 8446 6).
@@ -382,8 +386,8 @@ class TLSSession:
         return self._close_sent
 
     def answer_certificate_request(self, answer: object) -> None:  # noqa: ARG002 - for sessions that watch
-        """Answer `certificate_request`; only a session that watches for them stops at one."""
-        raise LocalProtocolError("no certificate was asked for")
+        """Answer `certificate_request`. Only a `WatchingTLSSession` stops at one."""
+        raise LocalProtocolError("the server has not asked for a certificate")
 
     # --- facts ---
 
@@ -394,7 +398,7 @@ class TLSSession:
 
     @property
     def max_fragment(self) -> int:
-        """The longest fragment a record of the peer's may have, in bytes."""
+        """The longest fragment that a record of the peer may have, in bytes."""
         return MAX_FRAGMENT_TLS13 if self._object.version() == "TLSv1.3" else MAX_FRAGMENT
 
     @property
@@ -405,7 +409,7 @@ class TLSSession:
 
     @property
     def cipher_bits(self) -> int:
-        """The strength of the cipher's key; 0 before the handshake is complete."""
+        """The size of the cipher's key in bits; 0 before the handshake is complete."""
         cipher = self._object.cipher()
         return cipher[2] if cipher else 0
 
@@ -416,7 +420,7 @@ class TLSSession:
 
     @property
     def session(self) -> ssl.SSLSession | None:
-        """The session to resume later; in TLS 1.3 the newest ticket's, so only after something was read."""
+        """The session to resume later. In TLS 1.3 it is the newest ticket's, so only after something was read."""
         return self._object.session
 
     @property
@@ -426,17 +430,17 @@ class TLSSession:
 
     @property
     def ssl_object(self) -> ssl.SSLObject:
-        """The object itself, for `get_extra_info("ssl_object")`. Reading facts from it is fine; nothing else is."""
+        """The `ssl.SSLObject`, for `get_extra_info("ssl_object")`. Callers may read facts from it, and nothing else."""
         return self._object
 
     @property
     def server_name(self) -> str:
-        """Server: the name the client asked for by SNI; empty for none, or where the context does not note it."""
+        """Server: the name that the client asked for by SNI; empty for none, or where the context does not note it."""
         return server_name_of(self._object)
 
     @property
     def peer_certificate(self) -> bytes | None:
-        """The peer's own certificate in DER; None when it sent none, or has not yet."""
+        """The peer's own certificate in DER; None where it has sent none so far."""
         try:
             return self._object.getpeercert(binary_form=True)
         except ValueError:  # TLS is not up
@@ -444,14 +448,14 @@ class TLSSession:
             return chain[0] if chain else None
 
     def peer_chain(self) -> tuple[bytes, ...]:
-        """Return the certificates that the peer sent, in DER, its own first; unverified. Empty before it has."""
+        """Return the certificates that the peer has sent so far, unverified, in DER, its own first."""
         if chain := self._sent_chain():
             return chain
-        leaf = self.peer_certificate  # all that a resumed session remembers
+        leaf = self.peer_certificate  # a resumed session remembers this one alone
         return (leaf,) if leaf is not None else ()
 
     def _sent_chain(self) -> tuple[bytes, ...]:
-        # Public as SSLObject.get_unverified_chain from 3.13; before that only on the inner object (3.10 on).
+        # SSLObject.get_unverified_chain is public since CPython 3.13; from 3.10 on the inner object has it.
         getter = getattr(self._object, "get_unverified_chain", None)
         if getter is not None:
             return tuple(getter())
@@ -461,16 +465,16 @@ class TLSSession:
 
     @property
     def context(self) -> ssl.SSLContext:
-        """The context in use: another one than it was made of once an SNI callback has chosen it."""
+        """The context in use, which an SNI callback may have replaced."""
         return self._object.context
 
 
 def peer_public_key(chain: tuple[bytes, ...]) -> bytes:
-    """Return the SubjectPublicKey that a peer presented, by its `peer_chain()`.
+    """Return the SubjectPublicKey of the peer's own certificate, the first of its `peer_chain()`.
 
     Raises:
-        TLSError: There is no certificate.
-        RemoteProtocolError: It does not parse.
+        TLSError: The chain is empty.
+        RemoteProtocolError: The certificate cannot be parsed.
     """
     if not chain:
         raise TLSError(
@@ -482,13 +486,14 @@ def peer_public_key(chain: tuple[bytes, ...]) -> bytes:
 
 
 def session_with_ticket(context: ssl.SSLContext, bios: BIOPair | None = None) -> TLSSession:
-    """Make a server's session that sends one session ticket behind the handshake of TLS 1.3, whatever others send.
+    """Make a server's session that sends one session ticket after the handshake of TLS 1.3.
 
-    OpenSSL copies the number of tickets from the context to a connection when the connection is made. The ticket lets
-    a client resume, which saves it the TLS handshake alone, as OpenSSL's own cache does for TLS 1.2.
+    Other sessions of the context keep their number of tickets: OpenSSL copies it from the context when a connection is
+    made. With the ticket a client can resume its session, which shortens the TLS handshake alone, as OpenSSL's own
+    cache does for TLS 1.2.
     """
     if context.protocol is not ssl.PROTOCOL_TLS_SERVER:
-        return TLSSession(context, server_side=True, bios=bios)  # OpenSSL's two tickets, which cannot be changed
+        return TLSSession(context, server_side=True, bios=bios)  # sends OpenSSL's two tickets, which cannot be changed
     with _num_tickets_lock:
         usual = context.num_tickets
         context.num_tickets = 1
@@ -499,11 +504,11 @@ def session_with_ticket(context: ssl.SSLContext, bios: BIOPair | None = None) ->
 
 
 def _in_use() -> LocalProtocolError:
-    return LocalProtocolError("a callback of tls (for SNI, say) used another connection of the same loop")
+    return LocalProtocolError("a callback of tls, such as one for SNI, used another connection of the same event loop")
 
 
 def _reason_of(error: ssl.SSLError) -> str:
-    """OpenSSL's name for a failure. An internal error has None, though its type says str, which mypyc would enforce."""
+    """OpenSSL's name for a failure. An internal error has None in place of a str, which mypyc would not accept."""
     reason: Any = getattr(error, "reason", None)
     return reason if isinstance(reason, str) else "unknown reason"
 

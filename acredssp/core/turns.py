@@ -63,7 +63,7 @@ class TurnTakingContext(SecurityContext):
         return None if self._begins else super()._begin()
 
     def _tls_established(self, tls: TLSSession) -> Answer | None:
-        # What TLS has to say leaves at the end of the token, in front of the answer to a TSRequest that is in it, too.
+        # TLS output leaves at the end of the token, in front of the answer to a TSRequest in the same token.
         return super()._tls_established(tls) or None
 
     def _take_message(self, plaintext: bytes | bytearray) -> Answer | None:
@@ -103,7 +103,7 @@ class TurnTakingContext(SecurityContext):
 
 
 def _checked(result: StepResult) -> StepResult:
-    """Refuse a token with more in it than what is answered now."""
+    """Refuse a token that holds more bytes than the ones answered now."""
     due = result.status is SecurityStatus.SEC_E_OK or isinstance(result.event, ChooseCertificate)
     if result.extra and not due:
         raise RemoteProtocolError(f"{result.extra} bytes behind a TSRequest in one token")

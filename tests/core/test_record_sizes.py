@@ -180,8 +180,8 @@ def test_a_context_without_tls_has_no_records():
 def test_a_context_whose_tls_is_not_up_has_no_sizes_yet():
     tls = TLSSession(tls_config.client_context(Policy()), server_side=False)
     context = SecurityContext(ClientHandshake(Script(b""), ALICE, Policy()), tls)
-    with pytest.raises(LocalProtocolError, match="up"):
+    with pytest.raises(LocalProtocolError, match="is established"):
         _ = context.record_sizes
     context.step()
-    with pytest.raises(LocalProtocolError, match="up"):
+    with pytest.raises(LocalProtocolError, match="is established"):
         _ = context.record_sizes
