@@ -59,7 +59,11 @@ class CarriedHandshake(Protocol):
         """What of the farewell the peer should take in before the rest comes; all of it where that is no matter."""
 
     def step(self, data: Buffer = b"") -> StepResult:
-        """Take whole units from the front of `data`."""
+        """Take whole units from the front of `data`.
+
+        Where the peer's next unit may be shorter than the header of a TLS record (5 bytes), the result has the size of
+        that unit in `missing`. Otherwise the driver may wait for a whole header.
+        """
 
     def resume(self, answer: object, early: Buffer = b"") -> StepResult:
         """Give the answer to `StepResult.event`, with what has come of the peer since."""
