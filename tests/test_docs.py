@@ -413,6 +413,16 @@ async def a_relay(block):
     assert (result.bytes_up, result.bytes_down) == (len(FREERDP_3) + 6, len(SHADOW) + 6)
 
 
+@runs("docs/gateway.md", "from acredssp import RDP, Deny")
+def whom_a_connection_is_for(block):
+    config = server_config()
+    carriage = evaluate(block)["carriage"]({"vm-1": config})
+    assert carriage.allow_preconnection
+    wanted = None, rdp.PreconnectionPDU(blob="vm-1"), rdp.PreconnectionPDU(blob="vm-2")
+    asked = [rdp.RouteRequest(rdp.ConnectionRequest(), preconnection=each) for each in wanted]
+    assert [carriage.route(each) for each in asked] == [acredssp.Deny(), config, acredssp.Deny()]
+
+
 @runs("docs/gateway.md", "import acredssp")
 async def both_protocols(block):
     pass_on = evaluate(block)["pass_on"]
