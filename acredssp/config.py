@@ -11,7 +11,7 @@ import functools
 import logging
 import ssl
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from acredssp import tls_config
 from acredssp.arguments import expect, expect_callable, expect_host_name, expect_target_name
@@ -264,7 +264,7 @@ class ClientConfig:
         certificate: str = "",
         judgement: Judgement | None = None,
         by_name: bool | None = None,
-    ) -> object:
+    ) -> TSCredentials | Literal[True]:
         """Decide by the delegation policy what the server may be given, and write the audit line.
 
         Args:
@@ -305,8 +305,11 @@ class ClientConfig:
         decision.check()
         return EMPTY_CREDENTIALS if decision.sends is DelegatedKind.NOTHING else True
 
-    def answer(self, event: Event, name: str) -> object:
+    def answer(self, event: Event, name: str) -> Any:
         """Answer any event of a client's context: what a loop of one's own gives to `SecurityContext.resume()`.
+
+        The answer has the type that the event's class names. A type checker cannot know it where it does not know
+        which event that is.
 
         A step of Kerberos runs here and now, and may wait for a KDC: an event loop runs such a step in a thread.
 

@@ -8,6 +8,7 @@ in steps. Programs on asyncio need nothing of this module: the functions of `acr
 from acredssp.core.context import Buffer, HandshakeInfo, SecurityContext, StepResult
 from acredssp.core.events import (
     Admit,
+    Answered,
     AskOracle,
     Authorize,
     ChooseCertificate,
@@ -15,6 +16,7 @@ from acredssp.core.events import (
     Event,
     JudgeCertificate,
     LookupCredential,
+    Question,
     Route,
     StepMechanism,
 )
@@ -22,6 +24,7 @@ from acredssp.core.states import State
 
 __all__ = [
     "Admit",
+    "Answered",
     "AskOracle",
     "Authorize",
     "Buffer",
@@ -31,6 +34,7 @@ __all__ = [
     "HandshakeInfo",
     "JudgeCertificate",
     "LookupCredential",
+    "Question",
     "Route",
     "SecurityContext",
     "State",

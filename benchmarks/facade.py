@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
+from typing import Any
 
 import cryptography
 
@@ -55,7 +56,7 @@ def configurations(pem: Pem) -> tuple[acredssp.ClientConfig, acredssp.ServerConf
 def by_hand(client_config: acredssp.ClientConfig, server_config: acredssp.ServerConfig) -> Callable[[], None]:
     """Return one handshake of the engine."""
 
-    def answer(event: Event) -> object:
+    def answer(event: Event) -> Any:
         if isinstance(event, JudgeCertificate):
             return client_config.judge(event.chain, "localhost")
         if isinstance(event, Delegate):
@@ -65,7 +66,7 @@ def by_hand(client_config: acredssp.ClientConfig, server_config: acredssp.Server
     def advance(context: SecurityContext, data: bytes) -> StepResult:
         result = context.step(data)
         while result.event is not None:
-            result = context.resume(answer(result.event))
+            result = context.resume(result.event, answer(result.event))
         return result
 
     def handshake() -> None:

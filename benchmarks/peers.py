@@ -8,7 +8,7 @@ import dataclasses
 import ssl
 import time
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import acredssp
 from acredssp.events import Delegate, Event, JudgeCertificate, SecurityContext
@@ -132,7 +132,7 @@ class Engine:
 
     __slots__ = ("_answer", "_context", "_kept", "done")
 
-    def __init__(self, context: SecurityContext, answer: Callable[[Event], object]) -> None:
+    def __init__(self, context: SecurityContext, answer: Callable[[Event], Any]) -> None:
         self._context = context
         self._answer = answer
         self._kept = b""
@@ -144,7 +144,7 @@ class Engine:
         output = result.output
         while True:
             if result.event is not None:
-                result = self._context.resume(self._answer(result.event))
+                result = self._context.resume(result.event, self._answer(result.event))
             elif result.extra and not result.missing and result.status is not SecurityStatus.SEC_E_OK:
                 result = self._context.step(data[-result.extra :])
             else:

@@ -134,7 +134,7 @@ def answer_time(server: acredssp.ServerConfig, client: acredssp.ClientConfig, lo
     try:
         event = ours.step(authenticate).event
         assert isinstance(event, LookupCredential)
-        ours.resume(lookup(CredentialRequest(event.principal, event.mechanism)))
+        ours.resume(event, lookup(CredentialRequest(event.principal, event.mechanism)))
     except acredssp.CredSSPError:
         pass
     return time.thread_time_ns() - started

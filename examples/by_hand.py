@@ -7,13 +7,14 @@ import contextlib
 import socket
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import acredssp
 from acredssp.events import Event, SecurityContext
 from acredssp.status import SecurityStatus
 
 
-def handshake(sock: socket.socket, context: SecurityContext, answer: Callable[[Event], object]) -> bytes:
+def handshake(sock: socket.socket, context: SecurityContext, answer: Callable[[Event], Any]) -> bytes:
     """Drive either side to the end; return the ciphertext that came behind the handshake."""
     data = b""
     try:
@@ -24,7 +25,7 @@ def handshake(sock: socket.socket, context: SecurityContext, answer: Callable[[E
             if result.status is SecurityStatus.SEC_E_OK:
                 return data
             if result.event is not None:
-                result = context.resume(answer(result.event))
+                result = context.resume(result.event, answer(result.event))
                 continue
             if result.missing:
                 chunk = sock.recv(65536)

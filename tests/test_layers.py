@@ -50,6 +50,7 @@ DOORS = {
         "policy",
         "core.tls",
         "core.client_certificate",
+        "core.events",
         "core.server_name",
         "core.own_certificate",
         "tls_config",

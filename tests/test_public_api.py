@@ -52,8 +52,8 @@ MODULES = {
         LocalProtocolError NegotiationFailure PeerClosed PolicyError PublicKeyMismatch RemoteProtocolError TLSError
     """,
     "events": """
-        Admit AskOracle Authorize Buffer ChooseCertificate Delegate Event HandshakeInfo JudgeCertificate
-        LookupCredential Route SecurityContext State StepMechanism StepResult
+        Admit Answered AskOracle Authorize Buffer ChooseCertificate Delegate Event HandshakeInfo JudgeCertificate
+        LookupCredential Question Route SecurityContext State StepMechanism StepResult
     """,
     "hooks": """
         AcceptHook Admission AdmitHook AuthorizeHook CredentialRequest Identity LookupHook NTLMExchange Principal

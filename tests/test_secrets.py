@@ -563,7 +563,7 @@ def converse_tampered(ours, theirs, tamper, canaries):
             canaries.note_tokens(flight)
             flight = tamper(flight) if tamper is not None else flight
             canaries.note_tokens(flight)
-    for call in (lambda: end.context.step(b"0" + canaries.token), lambda: end.context.resume(OTHER_KEY)):
+    for call in (lambda: end.context.step(b"0" + canaries.token), lambda: end.context.resume(None, OTHER_KEY)):
         with pytest.raises(CredSSPError) as again:
             call()
         errors.append(again.value)
@@ -591,7 +591,7 @@ def test_misuse_keeps_no_token_either(canaries):
         theirs.context.step(flight)
     texts = list(texts_of_error(caught.value))
     with pytest.raises(CredSSPError, match="does not wait") as caught:
-        ours.context.resume(ALICE.nt_hash)
+        ours.context.resume(None, ALICE.nt_hash)
     texts += texts_of_error(caught.value)
     assert [(where, leak) for where, text in texts for leak in canaries.leaks(text)] == []
 

@@ -7,7 +7,7 @@ import asyncio
 import dataclasses
 import functools
 from collections.abc import Awaitable, Callable
-from typing import assert_never
+from typing import Any, assert_never
 
 from acredssp.aio import offload
 from acredssp.aio.asking import Asking
@@ -52,7 +52,7 @@ class ClientAnswers:
         self._config = config
         self._server_hostname = server_hostname
 
-    def __call__(self, event: Event) -> Pending | object:
+    def __call__(self, event: Event) -> Pending | Any:
         """Answer one event: at once, or with a `Pending`.
 
         Raises:
@@ -97,7 +97,7 @@ class ServerAnswers:
         self.principal: Principal | None = None
         """The name that the peer gave, proven or not; None before it has come."""
 
-    def __call__(self, event: Event) -> Pending | object:
+    def __call__(self, event: Event) -> Pending | Any:
         """Answer one event, at once or with a `Pending`; None where a hook failed."""
         config, ask = self._config, self.asking.ask
         policy = config.policy

@@ -22,13 +22,14 @@ from acredssp.carriage.base import CarriedHandshake
 from acredssp.core.context import HandshakeInfo, StepResult
 from acredssp.core.events import Event
 from acredssp.errors import CredSSPError, HandshakeTimeout, LimitExceeded
+from acredssp.mechanisms.base import Question
 from acredssp.status import SecurityStatus
 from acredssp.tracebacks import forget_locals
 from acredssp.wire.tls_record import HEADER_SIZE
 
 __all__ = ["Answerer", "Pending", "check_in_time", "deadline_in", "establish"]
 
-Answerer: TypeAlias = Callable[[Event], "Pending | object"]
+Answerer: TypeAlias = Callable[[Event], "Pending | Any"]
 """Answers the engine's events: at once, or with a `Pending`. Either may raise a `CredSSPError`, which ends the
 handshake with it."""
 
@@ -147,6 +148,7 @@ class _Driver:
 
     __slots__ = (
         "_answer",
+        "_asked",
         "_context",
         "_draining",
         "_error",
@@ -170,6 +172,8 @@ class _Driver:
         """Bytes that must be stored before the engine can go on; 0 while it does not wait for the peer."""
         self._draining: StepResult | None = None
         """What to go on with once the transport takes more."""
+        self._asked: Question[Any] | None = None
+        """The last event, for the answer that is pending."""
         self._pending: Pending | None = None
         self._presence: asyncio.Timeout | None = None
         """While an answer is awaited: ends the waiting once the peer has left."""
@@ -194,7 +198,8 @@ class _Driver:
             CredSSPError: It was no, or the handshake failed.
         """
         check_in_time(limit)
-        self._go_on(self._sequence.resume(answer, self._protocol.received))
+        assert self._asked is not None
+        self._go_on(self._sequence.resume(self._asked, answer, self._protocol.received))
 
     async def pending(self) -> Pending | None:
         """Wait until an answer takes time, and return it; None once the handshake is established.
@@ -333,10 +338,10 @@ class _Driver:
         """Have an event answered; return what the engine says to that, or None while the answer is pending."""
         answer = self._context.run(self._answer, event)
         if isinstance(answer, Pending):
-            self._pending = answer
+            self._asked, self._pending = event, answer
             self._wake()
             return None
-        return self._sequence.resume(answer, self._protocol.received)
+        return self._sequence.resume(event, answer, self._protocol.received)
 
     @property
     def _peer_has_left(self) -> bool:

@@ -12,6 +12,7 @@ from typing import NoReturn, Protocol, TypeAlias
 from acredssp.config import ServerConfig
 from acredssp.core.context import Buffer, SecurityContext, StepResult
 from acredssp.errors import CredSSPError
+from acredssp.mechanisms.base import Answered, Question
 from acredssp.wire.x224 import ConnectionRequest
 
 __all__ = ["TLS", "Carriage", "CarriedHandshake", "NewContext"]
@@ -65,7 +66,7 @@ class CarriedHandshake(Protocol):
         that unit in `missing`. Otherwise the driver may wait for a whole header.
         """
 
-    def resume(self, answer: object, early: Buffer = b"") -> StepResult:
+    def resume(self, event: Question[Answered], answer: Answered, early: Buffer = b"") -> StepResult:
         """Give the answer to `StepResult.event`, with what has come of the peer since."""
 
     def receive_eof(self) -> NoReturn:

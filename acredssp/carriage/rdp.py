@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn, TypeAlias, assert_never
 from acredssp.arguments import expect, expect_callable
 from acredssp.carriage.base import NewContext
 from acredssp.config import ServerConfig
-from acredssp.core.context import MOST_RECORDS_A_CALL, Buffer, SecurityContext, StepResult
+from acredssp.core.context import MOST_RECORDS_A_CALL, Buffer, SecurityContext, StepResult, other_event
 from acredssp.core.events import Admit, Route
 from acredssp.core.server import ServerHandshake
 from acredssp.credentials import DelegatedKind, Deny
@@ -32,6 +32,7 @@ from acredssp.errors import (
     PeerClosed,
     RemoteProtocolError,
 )
+from acredssp.mechanisms.base import Answered, Question
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.wire import early_auth, preconnection, tls_record, x224
 from acredssp.wire.early_auth import AuthorizationResult
@@ -281,12 +282,17 @@ class _RDPHandshake(ABC):
         self._check_usable()
         return self._guarded(self._step, data)
 
-    def resume(self, answer: object, early: Buffer = b"") -> StepResult:  # noqa: ARG002 - a server's `Route` alone
+    def resume(
+        self,
+        event: Question[Answered],
+        answer: Answered,
+        early: Buffer = b"",  # noqa: ARG002 - a server's `Route` alone
+    ) -> StepResult:
         """Give the answer to `StepResult.event`, with what has come of the peer since."""
         self._check_usable()
         if self.state is not RDPState.CREDSSP:
             raise LocalProtocolError("the handshake does not wait for an answer: call step()")
-        return self._guarded(self._resume, answer)
+        return self._guarded(self._resume, event, answer)
 
     def receive_eof(self) -> NoReturn:
         """Note that the transport ended; raises what that means."""
@@ -341,8 +347,8 @@ class _RDPHandshake(ABC):
             case _:
                 assert_never(self.state)
 
-    def _resume(self, answer: object) -> StepResult:
-        return self._after_credssp(self.context.resume(answer))
+    def _resume(self, event: Question[Answered], answer: Answered) -> StepResult:
+        return self._after_credssp(self.context.resume(event, answer))
 
     def _take_pdu(self, data: memoryview) -> bytes | StepResult:
         """Return the one X.224 PDU, or what to answer while it is not whole."""
@@ -462,7 +468,8 @@ class RDPAcceptor(_RDPHandshake):
         super().__init__(carriage, new_context(config))
         self._config = config
         self._new_context = new_context
-        self._admitting = False
+        self._routing: Route | None = None
+        self._admitting: Admit | None = None
 
     def _negotiate(self, data: memoryview) -> StepResult:
         if self._carriage.allow_preconnection and self.preconnection is None and data and data[0] != x224.FIRST_BYTE:
@@ -474,8 +481,8 @@ class RDPAcceptor(_RDPHandshake):
         if self._carriage.route is None:
             return self._confirm(self._carriage.hybrid_ex, self._carriage.response_flags)
         self.state = RDPState.ROUTING
-        event = Route(self.request, self._carriage.route, self.preconnection)
-        return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, event=event)
+        self._routing = Route(self.request, self._carriage.route, self.preconnection)
+        return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, event=self._routing)
 
     def _take_preconnection(self, data: memoryview) -> StepResult:
         """Take the preconnection PDU; the Connection Request may have come with it."""
@@ -488,11 +495,13 @@ class RDPAcceptor(_RDPHandshake):
             result.status = SecurityStatus.SEC_I_CONTINUE_NEEDED  # the PDU was taken
         return result
 
-    def resume(self, answer: object, early: Buffer = b"") -> StepResult:
+    def resume(self, event: Question[Answered], answer: Answered, early: Buffer = b"") -> StepResult:
         """Give the answer to `StepResult.event`, with what has come of the peer since."""
-        if self.state is RDPState.ROUTING:
-            return self._guarded(self._route, answer, early)
-        return super().resume(answer)
+        if self.state is not RDPState.ROUTING:
+            return super().resume(event, answer)
+        if event is not self._routing:
+            raise other_event(self._routing, event)
+        return self._guarded(self._route, answer, early)
 
     def _route(self, answer: object, early: Buffer) -> StepResult:
         """ROUTING: go on as the hook says."""
@@ -551,8 +560,8 @@ class RDPAcceptor(_RDPHandshake):
     def _early(self) -> bool:
         return self.confirm is not None and self.confirm.selected_protocol is Protocols.HYBRID_EX
 
-    def _resume(self, answer: object) -> StepResult:
-        if self._admitting and self._early:
+    def _resume(self, event: Question[Answered], answer: Answered) -> StepResult:
+        if self._admitting is not None and event is self._admitting and self._early:
             handshake = self.context.handshake
             assert isinstance(handshake, ServerHandshake)
             try:
@@ -561,10 +570,10 @@ class RDPAcceptor(_RDPHandshake):
                 error.stage = Stage.EARLY_USER_AUTH
                 self._fail(error, early_auth.encode(AuthorizationResult.ACCESS_DENIED))
                 raise
-        return super()._resume(answer)
+        return super()._resume(event, answer)
 
     def _after_credssp(self, result: StepResult) -> StepResult:
-        self._admitting = isinstance(result.event, Admit)
+        self._admitting = result.event if isinstance(result.event, Admit) else None
         if result.status is not SecurityStatus.SEC_E_OK:
             return result
         self.state = RDPState.DONE

@@ -48,7 +48,7 @@ from acredssp.config import ClientConfig, ServerConfig
 from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, RemoteGuard, TicketCache
 from acredssp.delegation import DelegatedKind
 from acredssp.errors import CredSSPError, HandshakeTimeout, LocalProtocolError, PolicyError
-from acredssp.events import Buffer, HandshakeInfo, SecurityContext, StepResult
+from acredssp.events import Answered, Buffer, HandshakeInfo, Question, SecurityContext, StepResult
 from acredssp.names import logon_name
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
 from acredssp.rdp import RDP, PreconnectionPDU
@@ -124,8 +124,8 @@ class _Told:
         self._tell(f"took {len(data) - result.extra} bytes", result)
         return result
 
-    def resume(self, answer: object, early: Buffer = b"") -> StepResult:
-        result = self._sequence.resume(answer, early)
+    def resume(self, event: Question[Answered], answer: Answered, early: Buffer = b"") -> StepResult:
+        result = self._sequence.resume(event, answer, early)
         self._tell("got an answer", result)
         return result
 

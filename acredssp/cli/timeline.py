@@ -4,10 +4,11 @@ This is also the shortest complete driver of `SecurityContext`: an event loop ha
 """
 
 import dataclasses
+import functools
 import itertools
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.events import Admit, Delegate, Event, HandshakeInfo, JudgeCertificate, LookupCredential, StepResult
@@ -113,8 +114,8 @@ class _Side:
             self._received = self._received[len(self._received) - result.extra :]
             output += result.output
             while result.event is not None:
-                answer = self._asked(result.event)
-                result = self._timed(lambda answer=answer: self.sequence.resume(answer))  # type: ignore[misc]
+                resume = functools.partial(self.sequence.resume, result.event, self._asked(result.event))
+                result = self._timed(resume)
                 output += result.output
             if result.missing or result.status is SecurityStatus.SEC_E_OK:
                 return output
@@ -132,7 +133,7 @@ class _Side:
             self._write_down(_SENT.get(moved, f"{before} to {self._stage}".lower()), len(result.output), seconds)
         return result
 
-    def _asked(self, event: Event) -> object:
+    def _asked(self, event: Event) -> Any:
         """Answer an event; the time that this takes is added to the step that asked."""
         started = time.perf_counter()
         answer = self._answer(event)

@@ -8,9 +8,9 @@ How to drive it
 part of a partial record, so a repeated call is harmless.
 
     status                        what to do
-    SEC_I_CONTINUE_NEEDED         send `output`; if `event`, give its answer to `resume()`; else step again with
+    SEC_I_CONTINUE_NEEDED         send `output`; if `event`, give it and its answer to `resume()`; else step again with
                                   `extra` bytes and at least `missing` more
-    SEC_I_INCOMPLETE_CREDENTIALS  give the answer to `event` to `resume()`: the server asks for a client certificate
+    SEC_I_INCOMPLETE_CREDENTIALS  give `event` and its answer to `resume()`: the server asks for a client certificate
     SEC_E_INCOMPLETE_MESSAGE      nothing was taken: step again with the same data and `missing` bytes more
     SEC_E_OK                      send `output`; the context is established, `extra` is application ciphertext
 
@@ -36,7 +36,7 @@ from collections.abc import Mapping
 from typing import Final, NoReturn, TypeAlias
 
 from acredssp.core.client import ClientHandshake
-from acredssp.core.events import Admit, ChooseCertificate, Event, JudgeCertificate
+from acredssp.core.events import Admit, ChooseCertificate, Event, JudgeCertificate, Question
 from acredssp.core.handshake import Answer
 from acredssp.core.own_certificate import OwnCertificate, ask_again, own_certificate, remembered
 from acredssp.core.record_sizes import RecordSizes, record_sizes
@@ -52,7 +52,7 @@ from acredssp.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
-from acredssp.mechanisms.base import Principal
+from acredssp.mechanisms.base import Answered, Principal
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.tracebacks import forget_locals
 from acredssp.values import made_by
@@ -61,7 +61,7 @@ from acredssp.wire.first_bytes import OTHER_SIDE_RDP
 from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.x509 import pin_of
 
-__all__ = ["MOST_RECORDS_A_CALL", "Buffer", "HandshakeInfo", "SecurityContext", "StepResult"]
+__all__ = ["MOST_RECORDS_A_CALL", "Buffer", "HandshakeInfo", "SecurityContext", "StepResult", "other_event"]
 
 MOST_RECORDS_A_CALL: Final = 64
 """Records that one call takes at most. So no call takes longer than a handshake's own arithmetic does."""
@@ -294,29 +294,36 @@ class SecurityContext:
             forget_locals(error)
             raise
 
-    def resume(self, answer: object, early: Buffer = b"") -> StepResult:  # noqa: ARG002 - for carriages
+    def resume(
+        self,
+        event: Question[Answered],
+        answer: Answered,
+        early: Buffer = b"",  # noqa: ARG002 - for carriages
+    ) -> StepResult:
         """Give the answer to `StepResult.event`. Go on as after `step()`, with the bytes that were left over.
 
         Args:
-            answer: One of the answers that the event's class names.
+            event: The event that is answered: `StepResult.event` itself, not a copy of it.
+            answer: One of the answers that the event's class names. A value of another type is taken for a refusal.
             early: The bytes that the peer has sent since the event. Only a carriage that negotiates in clear looks at
                 them, and refuses them where the peer has to wait.
 
         Raises:
-            LocalProtocolError: The context does not wait for an answer.
+            LocalProtocolError: The context does not wait for an answer, or waits for the answer to another event.
+                Nothing changed.
             CredSSPError: The answer is a refusal, or the handshake failed: send `farewell` and close.
         """
-        event = self._event
-        if event is None:
-            answer = None
-            self._refuse_call("does not wait for an answer: call step()")
+        pending = self._event
+        if event is not pending or pending is None:
+            del answer  # a frame of an error is kept with it
+            self._refuse_answer(event)
         self._event = None
         try:
-            if isinstance(event, _OF_TLS):
-                return self._result(self._resume_tls(event, answer) or b"", 0)
+            if isinstance(pending, _OF_TLS):
+                return self._result(self._resume_tls(pending, answer) or b"", 0)
             return self._result(self.handshake.resume(answer), 0)
         except BaseException as error:
-            answer = None
+            del answer
             if isinstance(error, CredSSPError):
                 self.fail(error)
             forget_locals(error)
@@ -444,6 +451,11 @@ class SecurityContext:
         if self.handshake.state is _ESTABLISHED:
             raise LocalProtocolError("the context is established: there are no more steps")
         raise LocalProtocolError(f"the context {what}")
+
+    def _refuse_answer(self, event: object) -> NoReturn:
+        if self._event is None:
+            self._refuse_call("does not wait for an answer: call step()")
+        raise other_event(self._event, event)
 
     # Each of the following methods returns what to do next: send a TSRequest (an empty one where only TLS has output),
     # ask the application (an event), or take the next record (None).
@@ -595,6 +607,15 @@ class SecurityContext:
             self.trailing_data = bytes(self._plaintext)
             self._plaintext.clear()
         return StepResult(_OK, output, 0, extra)
+
+
+def other_event(pending: object, given: object) -> LocalProtocolError:
+    """Return the error for an answer to another event than the one that waits for it. The events may hold secrets."""
+    expected, came = type(pending).__name__, type(given).__name__
+    return LocalProtocolError(
+        f"expected the answer to the pending {expected}, got one to {'another' if came == expected else 'a'} {came}",
+        hint="give resume() the event of the newest StepResult",
+    )
 
 
 def _refuse_records() -> NoReturn:

@@ -1,25 +1,30 @@
 """Whom the engine waits for: the events in `StepResult.event`.
 
-The engine stops at an event; nothing else happens until the answer is given to `SecurityContext.resume()`, or
-`SecurityContext.fail()` ends the handshake. The mechanism's own events are passed through as they are.
+The engine stops at an event; nothing else happens until `SecurityContext.resume()` is given the event with its answer,
+or `SecurityContext.fail()` ends the handshake. The mechanism's own events are passed through as they are.
+
+Each event is a `Question` that names the type of its answer. Where a program knows which event it has, as in a
+`match`, a type checker refuses every other answer.
 
 An event is the caller's alone: the engine keeps nothing of it. So the two of every client's handshake are not frozen,
 which would treble the price of making one.
 """
 
 import dataclasses
+import ssl
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
-from acredssp.credentials import DelegatedKind
+from acredssp.credentials import Account, DelegatedKind, Deny
 from acredssp.delegation import ServerAuth
-from acredssp.mechanisms.base import AskOracle, LookupCredential, Principal, StepMechanism
+from acredssp.mechanisms.base import Answered, AskOracle, LookupCredential, Principal, Question, StepMechanism
 from acredssp.wire.preconnection import PreconnectionPDU
 from acredssp.wire.ts_credentials import TSCredentials
-from acredssp.wire.x224 import ConnectionRequest
+from acredssp.wire.x224 import ConnectionRequest, FailureCode
 
 __all__ = [
     "Admit",
+    "Answered",
     "AskOracle",
     "Authorize",
     "ChooseCertificate",
@@ -27,13 +32,27 @@ __all__ = [
     "Event",
     "JudgeCertificate",
     "LookupCredential",
+    "Question",
     "Route",
     "StepMechanism",
 ]
 
 
+class _ServerConfig(Protocol):
+    """`acredssp.ServerConfig`, which is above the engine."""
+
+    def new_context(self) -> object: ...
+
+
+class _RDPRoute(Protocol):
+    """`acredssp.RDPRoute`, which is above the engine."""
+
+    @property
+    def config(self) -> _ServerConfig: ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class Route:
+class Route(Question[_ServerConfig | _RDPRoute | FailureCode | Deny]):
     """RDP server: the client's Connection Request came, and nothing was answered. Where does this connection belong?
 
     Answer with the `ServerConfig` that holds from here on, or with an `RDPRoute`. A `FailureCode` is sent to the
@@ -52,7 +71,7 @@ class Route:
 
 
 @dataclasses.dataclass(slots=True)
-class JudgeCertificate:
+class JudgeCertificate(Question[bool]):
     """Client: the server has shown its certificate, and nothing of the logon has left yet. Is this the right server?
 
     Answer with True if the chain proves it, with anything else to go on with a server that no certificate
@@ -67,7 +86,7 @@ class JudgeCertificate:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ChooseCertificate:
+class ChooseCertificate(Question[ssl.SSLContext | None]):
     """Client: the TLS server asks for a certificate. The status beside this event is SEC_I_INCOMPLETE_CREDENTIALS.
 
     Answer with an `ssl.SSLContext` that holds one, or with None to go on without.
@@ -80,7 +99,7 @@ class ChooseCertificate:
 
 
 @dataclasses.dataclass(slots=True)
-class Delegate:
+class Delegate(Question[TSCredentials | Literal[True]]):
     """Client: the server has proven its key. What may it be given?
 
     Answer with the `TSCredentials` to send, or with True for those that the context was made with; call `fail()` to
@@ -102,7 +121,7 @@ class Delegate:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Authorize:
+class Authorize(Question[bool | Account | Deny]):
     """Server: the logon is proven, and our key is not. May this user come in?
 
     Answer with True, with the `Account` that this is (`Principal.account`), or with `Deny(nt_status)`: the peer is told
@@ -119,7 +138,7 @@ class Authorize:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Admit:
+class Admit(Question[bool | Deny]):
     """Server: the delegated credentials came. Does the session start?
 
     Answer with True or `Deny`, as for `Authorize`. CredSSP has no message left to say no: the early user authorization

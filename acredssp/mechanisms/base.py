@@ -7,12 +7,35 @@ the event up, and whoever drives the engine gives the answer to `resume()`.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from acredssp.credentials import Account, Oracle
+from acredssp.credentials import Account, Deny, LookupAnswer, Oracle
 from acredssp.names import logon_name
 
-__all__ = ["AskOracle", "LookupCredential", "Mechanism", "NTLMExchange", "Principal", "Progress", "StepMechanism"]
+__all__ = [
+    "Answered",
+    "AskOracle",
+    "LookupCredential",
+    "Mechanism",
+    "NTLMExchange",
+    "Principal",
+    "Progress",
+    "Question",
+    "StepMechanism",
+]
+
+Answered = TypeVar("Answered")
+"""What a question is answered with. Invariant, so that a type checker takes no other type for the answer."""
+
+
+class Question(Generic[Answered]):
+    """An event of the engine, by the type of its answer: `resume(event, answer)` takes that type and no other.
+
+    The type is for type checkers. At run time the engine checks each answer by itself, and takes one that is of no
+    type that it knows for a refusal.
+    """
+
+    __slots__ = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,7 +88,7 @@ class NTLMExchange:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class LookupCredential:
+class LookupCredential(Question[LookupAnswer]):
     """An acceptor knows who claims to log on and waits for that account's secret.
 
     Answer with `Password`, `NTHash`, `Candidates`, `Oracle` or `Deny`; anything else is taken as `Deny()`.
@@ -80,7 +103,7 @@ class LookupCredential:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class AskOracle:
+class AskOracle(Question[bytes | Deny]):
     """The lookup answered with an `Oracle`: ask it.
 
     Answer with the 16-byte session base key, or `Deny`; anything else is taken as `Deny()`.
@@ -95,7 +118,7 @@ class AskOracle:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class StepMechanism:
+class StepMechanism(Question[bytes | BaseException]):
     """The mechanism's next step may block (a KDC, a library lock): run it where that is allowed.
 
     Answer with what `run()` returned, or with the exception it raised.

@@ -12,7 +12,8 @@ policy of the caller (which flags, whose certificate, what to delegate) becomes 
 Who calls: `steps`, `messages` and `attributes`.
 """
 
-from typing import Final
+import ssl
+from typing import Any, Final
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
 from acredssp.aio.driver import Pending
@@ -146,15 +147,17 @@ class EstablishState(ContextState):
             self._note_established()
         return result
 
-    def choose(self, answer: object, data: bytes) -> StepResult:
+    def choose(self, answer: ssl.SSLContext | None, data: bytes) -> StepResult:
         """Go on after SEC_I_INCOMPLETE_CREDENTIALS, with the same input or with what was not taken of it (R96).
 
         Raises:
             CredSSPError: As for `step`.
         """
+        choosing = self.choosing
+        assert choosing is not None
         self.unfinished.go_on(data)
         self.unfinished.taken, self.choosing = b"", None
-        return self.context.resume(answer)
+        return self.context.resume(choosing, answer)
 
     def ask_again(self, data: bytes) -> StepResult:
         """Answer SEC_I_INCOMPLETE_CREDENTIALS once more: what came is as good as none. The input is as for `choose`."""
@@ -171,7 +174,7 @@ class EstablishState(ContextState):
         Raises:
             CredSSPError: As for `step`.
         """
-        answer: object = None
+        answer: Any = None
         try:
             while True:
                 while (event := result.event) is not None:
@@ -181,7 +184,7 @@ class EstablishState(ContextState):
                     answer = self._answer(event)
                     if isinstance(answer, Pending):
                         answer = await answer
-                    result = self.context.resume(answer)
+                    result = self.context.resume(event, answer)
                 if result.status is _OK:
                     self._note_established()
                     return result

@@ -164,15 +164,22 @@ class Engine:
 
     def __init__(self, *script):
         self.script, self.given, self.failed = list(script), [], None
+        self.asked = None
         self.context = types.SimpleNamespace(info="facts")
 
     def step(self, data=b""):
         self.given.append(bytes(data))
-        return self.script.pop(0)
+        return self.next()
 
-    def resume(self, answer, early=b""):
+    def resume(self, event, answer, early=b""):
+        assert event is self.asked
         self.given.append(answer)
-        return self.script.pop(0)
+        return self.next()
+
+    def next(self):
+        result = self.script.pop(0)
+        self.asked = result.event
+        return result
 
     def receive_eof(self):
         raise PeerClosed("it ended")

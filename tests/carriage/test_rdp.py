@@ -372,6 +372,27 @@ def test_with_hybrid_ex_a_refusal_to_admit_reaches_the_client(answer):
     assert told.value.nt_status is NTSTATUS.STATUS_ACCESS_DENIED
 
 
+def test_with_hybrid_ex_a_refusal_that_nobody_asked_for_reaches_nobody():
+    client, server = End(initiator(EX)), End(acceptor(EX, admit=True))
+    client.step(server.step(client.step(b"")))
+    with pytest.raises(LocalProtocolError, match="does not wait for an answer"):
+        server.context.resume(None, Deny())
+    assert server.context.farewell == b""
+
+
+def test_with_hybrid_ex_a_refusal_that_is_for_another_event_reaches_nobody():
+    client, server = End(initiator(EX)), End(acceptor(EX, admit=True))
+
+    def answer(event):
+        with pytest.raises(LocalProtocolError, match="expected the answer to the pending Admit, got one to another"):
+            server.context.resume(dataclasses.replace(event), Deny())
+        return True
+
+    server.answer = answer
+    assert list(converse(client, server))
+    assert (client.done, server.done) == (True, True)
+
+
 def test_with_hybrid_alone_a_refusal_to_admit_just_ends_the_connection():
     client, server = End(initiator(PLAIN)), End(acceptor(EX, admit=True), answer=lambda event: Deny())
     with pytest.raises(AccessDenied):
@@ -512,7 +533,7 @@ def test_a_failure_is_sticky():
     client.step()
     with pytest.raises(NegotiationFailure) as first:
         client.step(confirm(failure=2))
-    for call in (client.step, lambda: client.resume(None), client.receive_eof):
+    for call in (client.step, lambda: client.resume(None, None), client.receive_eof):
         with pytest.raises(CredSSPError) as again:
             call()
         assert again.value is first.value
@@ -521,7 +542,7 @@ def test_a_failure_is_sticky():
 def test_misuse_leaves_the_sequence_as_it_is():
     client = initiator()
     with pytest.raises(LocalProtocolError):
-        client.resume(None)
+        client.resume(None, None)
     ends = End(client), End(acceptor())
     list(converse(*ends))
     for end in ends:

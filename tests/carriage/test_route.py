@@ -87,9 +87,9 @@ ROUTES = {
 
 @pytest.mark.parametrize(("carriage", "answer", "selected", "flags"), ROUTES.values(), ids=ROUTES)
 def test_the_answer_makes_the_confirm_and_the_context(carriage, answer, selected, flags):
-    acceptor, _ = asked(carriage)
+    acceptor, event = asked(carriage)
     listeners = acceptor.context
-    confirm = ConnectionConfirm.decode(acceptor.resume(answer).output)
+    confirm = ConnectionConfirm.decode(acceptor.resume(event, answer).output)
     assert (confirm.selected_protocol, confirm.flags) == (selected, flags)
     assert acceptor.chosen is CHOSEN
     assert acceptor.context is not listeners
@@ -103,8 +103,8 @@ def test_the_listeners_own_configuration_needs_no_second_context():
         made.append(config)
         return config.new_context()
 
-    acceptor, _ = asked(new_context=new_context)
-    acceptor.resume(LISTENER)
+    acceptor, event = asked(new_context=new_context)
+    acceptor.resume(event, LISTENER)
     assert made == [LISTENER]
     assert acceptor.chosen is None
 
@@ -116,8 +116,8 @@ def test_the_maker_of_contexts_is_given_the_configuration_that_was_chosen():
         made.append(config)
         return config.new_context()
 
-    acceptor, _ = asked(new_context=new_context)
-    acceptor.resume(RDPRoute(CHOSEN))
+    acceptor, event = asked(new_context=new_context)
+    acceptor.resume(event, RDPRoute(CHOSEN))
     assert made == [LISTENER, CHOSEN]
 
 
@@ -137,9 +137,9 @@ def test_a_whole_logon_at_any_cut_has_the_certificate_and_the_policy_that_were_c
 
 @pytest.mark.parametrize("code", [FailureCode.SSL_NOT_ALLOWED_BY_SERVER, FailureCode.HYBRID_REQUIRED_BY_SERVER])
 def test_a_failure_code_is_sent_as_it_is(code):
-    acceptor, _ = asked()
+    acceptor, event = asked()
     with pytest.raises(NegotiationFailure) as caught:
-        acceptor.resume(code)
+        acceptor.resume(event, code)
     assert caught.value.failure_code is code
     assert caught.value.stage is Stage.NEGOTIATION
     assert ConnectionConfirm.decode(acceptor.farewell).failure_code is code
@@ -147,9 +147,9 @@ def test_a_failure_code_is_sent_as_it_is(code):
 
 @pytest.mark.parametrize("answer", [Deny(), False, None, True, "target", RDP(), Password("x")], ids=repr)
 def test_whatever_is_no_route_closes_without_a_word(answer):
-    acceptor, _ = asked()
+    acceptor, event = asked()
     with pytest.raises(AccessDenied) as caught:
-        acceptor.resume(answer)
+        acceptor.resume(event, answer)
     assert caught.value.stage is Stage.NEGOTIATION
     assert acceptor.farewell == acceptor.last_token == b""
     with pytest.raises(AccessDenied):
@@ -158,27 +158,35 @@ def test_whatever_is_no_route_closes_without_a_word(answer):
 
 @pytest.mark.parametrize("answer", [CHOSEN, FailureCode.SSL_NOT_ALLOWED_BY_SERVER], ids=["config", "code"])
 def test_a_client_that_does_not_wait_for_the_confirm_is_refused(answer):
-    acceptor, _ = asked()
+    acceptor, event = asked()
     with pytest.raises(RemoteProtocolError, match="1 bytes in clear behind"):
-        acceptor.resume(answer, b"\x16")
+        acceptor.resume(event, answer, b"\x16")
     assert acceptor.farewell == b""
 
 
 def test_a_route_cannot_let_in_a_client_that_leaves_credssp_out():
     acceptor = RDP(route=nobody).acceptor(LISTENER)
-    acceptor.step(ConnectionRequest(requested_protocols=Protocols.SSL).encode())
+    event = acceptor.step(ConnectionRequest(requested_protocols=Protocols.SSL).encode()).event
     with pytest.raises(NegotiationFailure):
-        acceptor.resume(RDPRoute(CHOSEN, hybrid_ex=True))
+        acceptor.resume(event, RDPRoute(CHOSEN, hybrid_ex=True))
     assert ConnectionConfirm.decode(acceptor.farewell).failure_code is FailureCode.HYBRID_REQUIRED_BY_SERVER
 
 
 def test_nothing_else_is_taken_while_the_answer_is_due():
-    acceptor, _ = asked()
+    acceptor, event = asked()
     with pytest.raises(LocalProtocolError, match="resume"):
         acceptor.step(b"")
-    acceptor.resume(CHOSEN)
+    acceptor.resume(event, CHOSEN)
     with pytest.raises(LocalProtocolError, match="step"):
-        acceptor.resume(CHOSEN)
+        acceptor.resume(event, CHOSEN)
+
+
+def test_an_answer_to_another_event_changes_nothing():
+    acceptor, event = asked()
+    with pytest.raises(LocalProtocolError, match="expected the answer to the pending Route, got one to another Route"):
+        acceptor.resume(Route(event.request, nobody), FailureCode.SSL_NOT_ALLOWED_BY_SERVER)
+    assert (acceptor.state, acceptor.farewell) == (RDPState.ROUTING, b"")
+    assert ConnectionConfirm.decode(acceptor.resume(event, CHOSEN).output).selected_protocol is Protocols.HYBRID
 
 
 @pytest.mark.parametrize(
@@ -187,11 +195,11 @@ def test_nothing_else_is_taken_while_the_answer_is_due():
     ids=["eof", "fail"],
 )
 def test_an_end_while_the_answer_is_due_is_one_of_the_negotiation(end):
-    acceptor, _ = asked()
+    acceptor, event = asked()
     with contextlib.suppress(PeerClosed):
         end(acceptor)
     with pytest.raises(CredSSPError) as caught:
-        acceptor.resume(CHOSEN)
+        acceptor.resume(event, CHOSEN)
     assert caught.value.stage is Stage.NEGOTIATION
 
 

@@ -138,7 +138,7 @@ def test_a_mechanism_may_wait_for_somebody():
     assert result.event is waits
     with pytest.raises(LocalProtocolError):
         client.step()
-    assert TSRequest.decode(client.resume(b"from the kdc").output).nego_token == b"c1"
+    assert TSRequest.decode(client.resume(waits, b"from the kdc").output).nego_token == b"c1"
     assert client.handshake.mechanism.answers == [b"from the kdc"]
 
 
@@ -150,7 +150,7 @@ def test_what_is_delegated_can_be_asked_once_the_server_is_proven(answer, sent):
     result = client.step(proof())
     assert result.event == Delegate("script", 6, "TERMSRV/host", "password", ServerAuth(0))
     assert result.output == b""
-    result = client.resume(answer)
+    result = client.resume(result.event, answer)
     assert result.status is SecurityStatus.SEC_E_OK
     assert TSRequest.decode(result.output).auth_info == b"sealed:" + ts_credentials.encode(sent)
     assert client.info.delegated == sent.kind
@@ -182,9 +182,9 @@ def test_no_answer_delegates_nothing(answer):
     client = script_client(target="TERMSRV/host")
     client.step()
     client.step(TSRequest(6, nego_token=b"s1").encode())
-    client.step(proof())
+    event = client.step(proof()).event
     with pytest.raises(PolicyError) as caught:
-        client.resume(answer)
+        client.resume(event, answer)
     assert caught.value.security_status is SecurityStatus.SEC_E_DELEGATION_POLICY
 
 
@@ -202,15 +202,16 @@ def fetching(answer=True):
     client = script_client(credentials=Fetched(), target="TERMSRV/host")
     client.step()
     client.step(TSRequest(6, nego_token=b"s1").encode())
-    assert client.step(proof()).event.kind == "remote_guard"
-    return client, client.resume(answer)
+    event = client.step(proof()).event
+    assert event.kind == "remote_guard"
+    return client, client.resume(event, answer)
 
 
 def test_credentials_are_fetched_once_they_may_go():
     client, result = fetching()
     assert isinstance(result.event, StepMechanism)
     assert result.output == b""
-    result = client.resume(result.event.run())
+    result = client.resume(result.event, result.event.run())
     assert result.status is SecurityStatus.SEC_E_OK
     assert TSRequest.decode(result.output).auth_info == b"sealed:der"
     assert client.info.delegated == "remote_guard"
@@ -225,9 +226,9 @@ def test_credentials_that_may_not_go_are_not_fetched():
 
 @pytest.mark.parametrize("answer", [None, True, AuthenticationError("no"), OSError()])
 def test_credentials_that_could_not_be_fetched_end_it(answer):
-    client, _ = fetching()
+    client, result = fetching()
     with pytest.raises(CredSSPError):
-        client.resume(answer)
+        client.resume(result.event, answer)
     assert client.state is State.FAILED
 
 
@@ -424,7 +425,7 @@ def test_a_failure_is_raised_again_by_every_call():
     client, _ = at(State.NEGO_TOKEN)
     with pytest.raises(AuthenticationError) as first:
         client.step(MESSAGES["error_code"].encode())
-    for call in (lambda: client.step(proof()), lambda: client.resume(None), client.receive_eof):
+    for call in (lambda: client.step(proof()), lambda: client.resume(None, None), client.receive_eof):
         with pytest.raises(AuthenticationError) as again:
             call()
         assert again.value is first.value
@@ -433,5 +434,5 @@ def test_a_failure_is_raised_again_by_every_call():
 def test_nobody_asked():
     client, _ = at(State.NEGO_TOKEN)
     with pytest.raises(LocalProtocolError, match="does not wait"):
-        client.resume(Deny())
+        client.resume(None, Deny())
     assert client.state is State.NEGO_TOKEN

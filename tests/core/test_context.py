@@ -389,9 +389,9 @@ def test_a_refused_logon_leaves_error_code_then_close_notify(policy):
     refusal = AuthenticationError("no", nt_status=NTSTATUS.STATUS_LOGON_FAILURE)
     server = server_context(policy, LookupCredential(Principal("alice", ""), "ntlm"))
     peer = over_tls(server, policy)
-    server.step(send(peer, request(nego_token=b"c1")))
+    event = server.step(send(peer, request(nego_token=b"c1"))).event
     with pytest.raises(AuthenticationError):
-        server.resume(refusal)
+        server.resume(event, refusal)
     assert TSRequest.decode(receive(peer, server.farewell)) == TSRequest(6, error_code=0xC000006D)
     assert peer.peer_closed
 
@@ -484,7 +484,7 @@ def test_the_certificate_is_judged_before_anything_of_the_logon_leaves(policy, a
     with pytest.raises(LocalProtocolError, match="resume"):
         client.step(b"")
     assert server.context.state is State.TLS
-    flight = client.resume(answer).output
+    flight = client.resume(event, answer).output
     while not client.handshake.mechanism.got:
         flight = client.step(server.step(flight)).output
     assert client.state is State.NEGO_TOKEN
@@ -516,12 +516,12 @@ def test_the_server_is_told_why_its_certificate_was_refused(policy, error, alert
     """By an alert in clear, in place of the flight that has not left: the server is not told that TLS is up."""
     client = client_context(policy, judge=True)
     server = End(server_context(policy))
-    judging(client, server)
+    event, _ = judging(client, server)
     client.fail(error)
     assert client.farewell == client.last_token == bytes((21, 3, 3, 0, 2, 2, alert))
     assert client.alert == bytes((2, alert))
     with pytest.raises(type(error)):
-        client.resume(None)
+        client.resume(event, None)
     with pytest.raises(TLSError, match="the peer sent tls alert") as caught:
         server.step(client.farewell)
     assert server.context.state is State.FAILED
@@ -533,8 +533,8 @@ def test_the_server_is_told_why_its_certificate_was_refused(policy, error, alert
 def test_who_has_been_sent_our_flight_is_sent_a_plain_close(policy):
     client = client_context(policy, judge=True)
     server = End(server_context(policy))
-    judging(client, server)
-    server.step(client.resume(True).output)
+    event, _ = judging(client, server)
+    server.step(client.resume(event, True).output)
     client.fail(CertificateError("too late"))
     assert tls_record.alert_in_clear(client.farewell) != bytes((2, 48))
 
@@ -548,8 +548,8 @@ def test_the_servers_key_is_known_while_its_certificate_is_judged(policy):
 def test_a_certificate_is_judged_once(policy):
     client = client_context(policy, judge=True)
     server = End(server_context(policy))
-    _, result = judging(client, server)
-    result = client.resume(True)
+    event, _ = judging(client, server)
+    result = client.resume(event, True)
     while not client.handshake.mechanism.got:
         result = client.step(server.step(result.output))
         assert result.event is None

@@ -219,9 +219,9 @@ def test_a_sealed_key_shorter_than_any_seal_is_a_failed_logon(size):
 def test_error_code_only_where_the_version_has_it(version, sent):
     refused = AuthenticationError("no", nt_status=NTSTATUS.STATUS_LOGON_FAILURE)
     server = script_server(LookupCredential(Principal("alice", ""), "ntlm"), b"", policy=LEGACY)
-    server.step(TSRequest(version, nego_token=b"c1").encode())
+    event = server.step(TSRequest(version, nego_token=b"c1").encode()).event
     with pytest.raises(AuthenticationError):
-        server.resume(refused)
+        server.resume(event, refused)
     assert server.farewell == (TSRequest(6, error_code=0xC000006D).encode() if sent else b"")
 
 
@@ -270,7 +270,7 @@ def test_authorize_is_asked_before_our_key_is_shown(pattern):
     result = server.step(last_token() if beside else TSRequest(6, nego_token=b"c2").encode())
     assert result.event == Authorize(Principal("alice", "CONTOSO"), "script")
     assert result.output == b""
-    reply = TSRequest.decode(server.resume(True).output)
+    reply = TSRequest.decode(server.resume(result.event, True).output)
     assert (reply.pub_key_auth is not None) == beside
 
 
@@ -297,9 +297,9 @@ def deny_with(status):
 def test_only_true_authorizes(answer, status):
     server = script_server(authorize=True)
     server.step(TSRequest(6, nego_token=b"c1").encode())
-    server.step(last_token())
+    event = server.step(last_token()).event
     with pytest.raises(AccessDenied) as caught:
-        server.resume(answer)
+        server.resume(event, answer)
     assert caught.value.nt_status == status
     assert error_code(server) == status
 
@@ -308,24 +308,24 @@ def test_only_true_authorizes(answer, status):
 def test_authorize_may_say_which_account_it_is():
     server = script_server(authorize=True, admit=True)
     server.step(TSRequest(6, nego_token=b"c1").encode())
-    server.step(last_token())
+    event = server.step(last_token()).event
     assert server.info.principal.account == Account("alice", "CONTOSO")
-    server.resume(Account("Alice Liddell"))
+    server.resume(event, Account("Alice Liddell"))
     assert server.info.principal == Principal("alice", "CONTOSO")
     assert server.info.principal.account == Account("Alice Liddell")
     result = server.step(TSRequest(6, auth_info=CREDENTIALS).encode())
     assert result.event.principal.account == Account("Alice Liddell")
     with pytest.raises(AccessDenied):
-        server.resume(Account("Alice Liddell"))  # too late: who admits says yes or no
+        server.resume(result.event, Account("Alice Liddell"))  # too late: who admits says yes or no
 
 
 @pytest.mark.requirement("accounts.once")
 def test_who_refuses_may_say_which_account_it_is():
     server = script_server(authorize=True)
     server.step(TSRequest(6, nego_token=b"c1").encode())
-    server.step(last_token())
+    event = server.step(last_token()).event
     with pytest.raises(AccessDenied) as caught:
-        server.resume(Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, account=Account("Alice Liddell")))
+        server.resume(event, Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, account=Account("Alice Liddell")))
     assert caught.value.nt_status is NTSTATUS.STATUS_ACCOUNT_DISABLED
     assert server.info.principal == Principal("alice", "CONTOSO")
     assert server.info.principal.account == Account("Alice Liddell")
@@ -336,23 +336,23 @@ def test_admit_sees_the_credentials_and_nothing_is_established_before():
     result = server.step(TSRequest(6, auth_info=CREDENTIALS).encode())
     assert result.event == Admit(Principal("alice", "CONTOSO"), "script", ALICE)
     assert server.take_credentials() is None
-    assert server.resume(True).status is SecurityStatus.SEC_E_OK
+    assert server.resume(result.event, True).status is SecurityStatus.SEC_E_OK
     assert server.take_credentials() == ALICE
 
 
 def test_a_refusal_to_admit_has_no_message_left():
     server, _ = at(State.AUTH_INFO, admit=True)
-    server.step(TSRequest(6, auth_info=CREDENTIALS).encode())
+    event = server.step(TSRequest(6, auth_info=CREDENTIALS).encode()).event
     with pytest.raises(AccessDenied):
-        server.resume(Deny())
+        server.resume(event, Deny())
     assert server.farewell == b""
     assert server.take_credentials() is None
 
 
 def test_while_an_answer_is_due_nothing_else_is_taken():
     server = script_server(LookupCredential(Principal("alice", ""), "ntlm"), b"s1", b"")
-    server.step(TSRequest(6, nego_token=b"c1").encode())
+    event = server.step(TSRequest(6, nego_token=b"c1").encode()).event
     with pytest.raises(LocalProtocolError, match="resume"):
         server.step(last_token())
-    server.resume("an answer")
+    server.resume(event, "an answer")
     assert server.handshake.mechanism.answers == ["an answer"]

@@ -474,7 +474,7 @@ def test_the_rest_of_a_token_follows_the_choice_of_a_certificate(policy, tls, li
     result = context.step(flight)
     assert isinstance(result.event, ChooseCertificate)
     assert bool(result.extra) == (tls == "tls13" and links > 1)
-    finished = context.resume(chosen)
+    finished = context.resume(result.event, chosen)
     if result.extra:
         assert not finished.output
         finished = context.step(flight[len(flight) - result.extra :])

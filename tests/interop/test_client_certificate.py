@@ -59,7 +59,7 @@ def log_on(port: int, answer) -> ChooseCertificate:
         while client.state is State.TLS:
             if result.event is not None:
                 asked.append(result.event)
-                result = client.resume(answer)
+                result = client.resume(result.event, answer)
                 continue
             connection.sendall(result.output)
             if result.missing or not received:

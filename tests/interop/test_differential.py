@@ -86,7 +86,8 @@ def drive(context, message):
     while result.event is not None:
         assert isinstance(result.event, LookupCredential | Delegate)
         assert not result.output
-        result = context.resume(True if isinstance(result.event, Delegate) else Password(reference.PASSWORD))
+        answer = True if isinstance(result.event, Delegate) else Password(reference.PASSWORD)
+        result = context.resume(result.event, answer)
     return result.output
 
 

@@ -64,10 +64,10 @@ def drive(context, message):
     while result.event is not None:
         assert not result.output
         if isinstance(result.event, Delegate):
-            result = context.resume(True)
+            result = context.resume(result.event, True)
             continue
         assert isinstance(result.event, StepMechanism)
-        result = context.resume(result.event.run())
+        result = context.resume(result.event, result.event.run())
     return result.output
 
 

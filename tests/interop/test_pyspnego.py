@@ -63,7 +63,7 @@ def feed(context, data):
         if result.event is not None:
             assert isinstance(result.event, LookupCredential | Delegate)
             answer = True if isinstance(result.event, Delegate) else Password("Passw0rd!")
-            output += context.resume(answer).output
+            output += context.resume(result.event, answer).output
         data = data[len(data) - result.extra :]
         if not data or result.status is SecurityStatus.SEC_E_OK:
             assert not data

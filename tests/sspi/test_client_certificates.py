@@ -242,7 +242,7 @@ async def until_asked_for(authority, server):
     """The same, by a server that names the authority: CPython's own servers name none."""
     client, flight = await until_asked(server)
     state = client.handle.state
-    state.choosing = dataclasses.replace(state.choosing, authorities=(authority,))
+    state.context._event = state.choosing = dataclasses.replace(state.choosing, authorities=(authority,))
     state.authorities = (authority,)
     return client, flight
 

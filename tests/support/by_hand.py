@@ -40,7 +40,7 @@ def log_on(connection, password, *, user="alice", domain="CONTOSO", between=lamb
         result = sequence.step(received)
         received = received[len(received) - result.extra :]
         if result.event is not None:
-            result = sequence.resume(config.decide(result.event))
+            result = sequence.resume(result.event, config.decide(result.event))
 
 
 def _more(connection):

@@ -191,7 +191,7 @@ class End:
             output += result.output
             self.held = self.held[len(self.held) - result.extra :] if result.extra else b""
             while result.event is not None:
-                result = self.context.resume(self.answer(result.event))
+                result = self.context.resume(result.event, self.answer(result.event))
                 self.results.append(result)
                 output += result.output
             self.missing = result.missing

@@ -27,7 +27,7 @@ class Acceptor(BaseHTTPRequestHandler):
         try:
             result = self.context.step(token)
             while result.event is not None:
-                result = self.context.resume(self.server.answer(result.event))
+                result = self.context.resume(result.event, self.server.answer(result.event))
         except acredssp.CredSSPError as error:
             self.server.errors.append(error)
             return self.context.last_token

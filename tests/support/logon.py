@@ -168,7 +168,7 @@ def hold_error(end: End, error: CredSSPError) -> None:
     """What is true of an end that failed."""
     assert error.stage is not None
     assert error.security_status.failed
-    for call in (end.context.step, end.context.receive_eof, lambda: end.context.resume(True)):
+    for call in (end.context.step, end.context.receive_eof, lambda: end.context.resume(None, True)):
         with pytest.raises(CredSSPError) as again:
             call()
         assert again.value is error, "a failure is not sticky"

@@ -36,7 +36,7 @@ class Side:
         while result.event is not None:
             assert not result.output, "a token before the event is answered"
             self.asked.append(type(result.event))
-            result = self.context.resume(self.answer(result.event))
+            result = self.context.resume(result.event, self.answer(result.event))
         assert (result.missing, result.extra) == (0, 0)
         self.done = result.status is SecurityStatus.SEC_E_OK
         assert self.done or result.status is SecurityStatus.SEC_I_CONTINUE_NEEDED
