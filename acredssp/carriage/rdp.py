@@ -34,9 +34,10 @@ from acredssp.errors import (
 )
 from acredssp.mechanisms.base import Answered, Question
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
-from acredssp.wire import early_auth, preconnection, tls_record, x224
+from acredssp.wire import early_auth, first_bytes, preconnection, tls_record, x224
 from acredssp.wire.early_auth import AuthorizationResult
 from acredssp.wire.first_bytes import OTHER_SIDE_TLS
+from acredssp.wire.framing import FrameSize
 from acredssp.wire.preconnection import PreconnectionPDU
 from acredssp.wire.x224 import (
     ConnectionConfirm,
@@ -242,6 +243,8 @@ class _RDPHandshake(ABC):
         self.chosen: ServerConfig | None = None
         self._carriage = carriage
         self._error: CredSSPError | None = None
+        self._unnamed: CredSSPError | None = None
+        """The refusal of the first bytes, until more of them tell which protocol they begin."""
         self._refusal = b""
         """Server: what tells the client that it has to ask for CredSSP."""
 
@@ -299,7 +302,7 @@ class _RDPHandshake(ABC):
         self._check_usable()
         if self.state is RDPState.CREDSSP:
             self._guarded(self.context.receive_eof, None)
-        error = self._closed_by_peer()
+        error = self._unnamed or self._closed_by_peer()
         self.fail(error)
         raise error
 
@@ -352,12 +355,22 @@ class _RDPHandshake(ABC):
 
     def _take_pdu(self, data: memoryview) -> bytes | StepResult:
         """Return the one X.224 PDU, or what to answer while it is not whole."""
-        frame = x224.frame_size(data)
+        frame = self._frame(x224.frame_size, data)
         if frame.missing:
             return StepResult.unfinished(frame.missing, len(data))
         if len(data) > frame.total:
             raise _too_early(len(data) - frame.total)
         return bytes(data)
+
+    def _frame(self, measure: Callable[[memoryview], FrameSize], data: memoryview) -> FrameSize:
+        """Measure the PDU at the beginning of `data`; another protocol is refused as soon as it can be named."""
+        try:
+            return measure(data)
+        except RemoteProtocolError as error:
+            if not first_bytes.undecided(data):
+                raise
+            self._unnamed = error.with_traceback(None)  # whose frames hold the data
+            return FrameSize(0, 1)
 
     @abstractmethod
     def _negotiate(self, data: memoryview) -> StepResult:
@@ -486,7 +499,7 @@ class RDPAcceptor(_RDPHandshake):
 
     def _take_preconnection(self, data: memoryview) -> StepResult:
         """Take the preconnection PDU; the Connection Request may have come with it."""
-        frame = preconnection.frame_size(data)
+        frame = self._frame(preconnection.frame_size, data)
         if frame.missing:
             return StepResult.unfinished(frame.missing, len(data))
         self.preconnection = PreconnectionPDU.decode(bytes(data[: frame.total]))

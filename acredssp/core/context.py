@@ -56,7 +56,7 @@ from acredssp.mechanisms.base import Answered, Principal
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.tracebacks import forget_locals
 from acredssp.values import made_by
-from acredssp.wire import der, early_auth, tls_record
+from acredssp.wire import der, early_auth, first_bytes, tls_record
 from acredssp.wire.first_bytes import OTHER_SIDE_RDP
 from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.x509 import pin_of
@@ -69,6 +69,8 @@ MOST_RECORDS_A_CALL: Final = 64
 _MOST_SMALL_RECORDS: Final = 64
 """Nearly empty records that a peer may send before the handshake ends: several times what any TLS stack needs."""
 _SMALLEST_FRAGMENT: Final = tls_record.SMALLEST_FRAGMENT
+_CREDIT: Final = _MOST_SMALL_RECORDS * _SMALLEST_FRAGMENT
+"""Bytes by which all records of a peer may fall short of the smallest fragment."""
 
 # IronRDP's acceptor refuses a logon with the early user authorization result even in place of a TSRequest.
 _ACCESS_DENIED: Final = early_auth.encode(early_auth.AuthorizationResult.ACCESS_DENIED)
@@ -191,10 +193,12 @@ class SecurityContext:
         self._event: Event | None = None
         """The event that the engine waits for; `step()` may not be called before its answer."""
         self._max_fragment = tls_record.MAX_FRAGMENT
-        self._record_credit = _MOST_SMALL_RECORDS * _SMALLEST_FRAGMENT
+        self._record_credit = _CREDIT
         """Bytes by which the peer's records may still fall short of the smallest fragment that TLS can agree on."""
         self._plaintext = bytearray()
         """The first part of a TSRequest that is not whole; in the end, the plaintext behind the last TSRequest."""
+        self._unnamed: CredSSPError | None = None
+        """The refusal of the first bytes, until more of them tell which protocol they begin."""
         self._farewell = self._last_token = b""
         self._own_context: object = None
         """Server: the TLS context whose certificate is presented."""
@@ -288,6 +292,9 @@ class SecurityContext:
                 return self._result(self._start(), len(data))
             return self._step_records(self.tls, data) if self.tls is not None else self._step_message(data)
         except BaseException as error:
+            if isinstance(error, RemoteProtocolError) and self._is_undecided(data):
+                self._unnamed = error.with_traceback(None)  # whose frames hold the data
+                return StepResult.unfinished(1, len(data))
             data = b""
             if isinstance(error, CredSSPError) and not isinstance(error, LocalProtocolError):
                 self.fail(error)
@@ -364,8 +371,8 @@ class SecurityContext:
         """
         if self.handshake.state is _ESTABLISHED or self.handshake.state is _FAILED:
             self._refuse_call("is over")
-        error = self.handshake.closed_by_peer()
-        if self._client is not None and self.tls is not None and not self.tls.cipher:
+        error = self._unnamed or self.handshake.closed_by_peer()
+        if error is not self._unnamed and self._client is not None and self.tls is not None and not self.tls.cipher:
             error.hint = hint  # not even a ServerHello came
         self.fail(error)
         raise error
@@ -540,6 +547,10 @@ class SecurityContext:
             self._plaintext = bytearray(plaintext[total:])
         answer = self.handshake.receive(bytes(plaintext[:total]))
         return answer if answer or self.handshake.state is _ESTABLISHED else None
+
+    def _is_undecided(self, data: Buffer) -> bool:
+        """Whether more of a connection's first bytes, which begin no TLS, may tell which protocol they begin."""
+        return self.handshake.state is _TLS and self._record_credit == _CREDIT and first_bytes.undecided(data)
 
     # --- results ---
 

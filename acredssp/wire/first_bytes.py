@@ -9,7 +9,7 @@ from typing import Final
 
 from acredssp.errors import RemoteProtocolError
 
-__all__ = ["OTHER_SIDE_RDP", "OTHER_SIDE_TLS", "refusal"]
+__all__ = ["OTHER_SIDE_RDP", "OTHER_SIDE_TLS", "refusal", "undecided"]
 
 OTHER_SIDE_TLS: Final = "the other side seems to use carriage TLS: use --carriage tls or carriage=TLS() on both sides"
 OTHER_SIDE_RDP: Final = "the other side seems to use carriage RDP: use --carriage rdp or carriage=RDP() on both sides"
@@ -33,6 +33,9 @@ _KNOWN: Final = (
     (b"POST ", "an HTTP request", _ELSEWHERE),
     (b"HEAD ", "an HTTP request", _ELSEWHERE),
     (b"PUT ", "an HTTP request", _ELSEWHERE),
+    (b"DELETE ", "an HTTP request", _ELSEWHERE),
+    (b"PATCH ", "an HTTP request", _ELSEWHERE),
+    (b"TRACE ", "an HTTP request", _ELSEWHERE),
     (b"OPTIONS ", "an HTTP request", _ELSEWHERE),
     (b"CONNECT ", "an HTTP request", _ELSEWHERE),
     (b"RDG_OUT_DATA ", "an HTTP request of the RD Gateway protocol", _ELSEWHERE),
@@ -80,3 +83,34 @@ def refusal(data: bytes | bytearray | memoryview, offset: int, due: str, otherwi
     if beginning[4:12] in _PRECONNECTION_PDUS and int.from_bytes(beginning[:4], "little") in _PRECONNECTION_SIZES:
         return RemoteProtocolError(f"expected {due}, got a preconnection PDU", hint=_PRECONNECTION)
     return RemoteProtocolError(otherwise)
+
+
+def undecided(data: bytes | bytearray | memoryview) -> bool:
+    """Whether more bytes may tell which protocol a connection begins with, where its first bytes are refused.
+
+    A peer may send its first bytes one by one, or the network may cut them. The answer is False as soon as `refusal`
+    names the protocol, and as soon as no known protocol begins so. That takes 16 bytes at most.
+
+    Args:
+        data: All bytes that came, at least one.
+    """
+    beginning = bytes(data[:_MOST])
+    if any(beginning.startswith(first) for first, _, _ in _KNOWN):
+        return False
+    if any(first.startswith(beginning) for first, _, _ in _KNOWN):
+        return True
+    return _may_become_smb(beginning) or _may_become_preconnection(beginning)
+
+
+def _may_become_smb(beginning: bytes) -> bool:
+    return beginning[0] == 0 and _begins_one(beginning[4:], _SMB)
+
+
+def _may_become_preconnection(beginning: bytes) -> bool:
+    size = int.from_bytes(beginning[:4], "little")
+    may_be_size = size in _PRECONNECTION_SIZES or (len(beginning) == 1 and size % 2 == 0)
+    return may_be_size and _begins_one(beginning[4:], _PRECONNECTION_PDUS)
+
+
+def _begins_one(part: bytes, whole: tuple[bytes, ...]) -> bool:
+    return any(len(part) < len(each) and each.startswith(part) for each in whole)

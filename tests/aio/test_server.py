@@ -233,6 +233,21 @@ async def test_a_peer_that_speaks_something_else_hurts_nobody(lab, words):
         await writer.wait_closed()
 
 
+@pytest.mark.parametrize("carriage", [TLS(), RDP()], ids=["tls", "rdp"])
+@pytest.mark.parametrize(("crumbs", "what"), [(b"PROXY ", "a PROXY header"), (b"\0\0\0\x54\xfeSMB", "SMB")])
+async def test_another_protocol_whose_bytes_come_one_by_one_is_named(lab, crumbs, what, carriage):
+    lab = await lab(carriage=carriage)
+    _, writer = await lab.raw()
+    for i in range(len(crumbs)):
+        assert not lab.reports, crumbs[:i]
+        writer.write(crumbs[i : i + 1])
+        await turns(5)
+    (report,) = await lab.reported(1)
+    assert (type(report.error), report.outcome) == (RemoteProtocolError, HandshakeOutcome.FAILED)
+    assert what in report.error.message
+    writer.close()
+
+
 async def test_a_hundred_handshakes_at_once(lab):
     waiting, go_on = 0, asyncio.Event()
 

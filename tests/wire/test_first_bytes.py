@@ -1,37 +1,13 @@
 """What another protocol, or another carriage, is called where it comes in place of what is due."""
 
 import pytest
+from support.protocols import EVERYWHERE
 
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import first_bytes, tls_record, x224
-from acredssp.wire.preconnection import PreconnectionPDU
 
 CLIENT_HELLO = bytes.fromhex("16030100c4010000c00303")
 CONNECTION_REQUEST = bytes.fromhex("0300000b06e00000000000")
-PROXY_V2 = bytes.fromhex("0d0a0d0a000d0a515549540a2111000c") + bytes(12)
-
-ELSEWHERE = "host and port"
-EVERYWHERE = [
-    (b"SSH-2.0-OpenSSH_9.2p1\r\n", "SSH", ELSEWHERE),
-    (b"HTTP/1.1 400 Bad Request\r\n", "an HTTP response", ELSEWHERE),
-    (b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", "an HTTP request", ELSEWHERE),
-    (b"OPTIONS / HTTP/1.0\r\n\r\n", "an HTTP request", ELSEWHERE),
-    (b"RDG_OUT_DATA /remoteDesktopGateway/ HTTP/1.1\r\n", "an HTTP request of the RD Gateway protocol", ELSEWHERE),
-    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2", ELSEWHERE),
-    (b"PROXY TCP4 10.0.0.1 10.0.0.2 4000 3389\r\n", "a PROXY header, version 1", "send-proxy"),
-    (PROXY_V2, "a PROXY header, version 2", "send-proxy"),
-    (b"RFB 003.008\n", "VNC", ELSEWHERE),
-    (b"220 mail.example ESMTP\r\n", "the greeting of an FTP or mail server", ELSEWHERE),
-    (b"220-FTP\r\n", "the greeting of an FTP or mail server", ELSEWHERE),
-    (b"+OK POP3\r\n", "the greeting of a POP3 server", ELSEWHERE),
-    (b"* OK IMAP4rev1\r\n", "the greeting of an IMAP server", ELSEWHERE),
-    (b"\xff\xfd\x18\xff\xfd\x20", "Telnet", ELSEWHERE),
-    (b"\0\0\0\x54\xfeSMB@\0", "SMB", ELSEWHERE),
-    (b"\0\0\0\x2f\xffSMBr\0", "SMB", ELSEWHERE),
-    (b"\x05\x01\0", "SOCKS", ELSEWHERE),
-    (PreconnectionPDU(id=7).encode(), "a preconnection PDU", "allow_preconnection"),
-    (PreconnectionPDU(blob="token").encode(), "a preconnection PDU", "allow_preconnection"),
-]
 
 
 def of_tls(data):
@@ -72,3 +48,19 @@ def test_what_nobody_knows_has_its_number_and_no_hint(data):
 def test_what_comes_first_is_looked_at_where_it_begins():
     error = first_bytes.refusal(b"GET SSH-2.0", 4, "x", "y")
     assert error.message == "expected x, got SSH"
+
+
+@pytest.mark.parametrize(("data", "what", "hint"), EVERYWHERE)
+def test_a_beginning_is_undecided_until_it_has_its_name(data, what, hint):
+    undecided = [first_bytes.undecided(data[:size]) for size in range(1, len(data) + 1)]
+    assert undecided == sorted(undecided, reverse=True)
+    assert undecided.count(True) < 16, "no more bytes than are looked at"
+    named = data[: undecided.count(True) + 1]
+    assert (what in str(first_bytes.refusal(named, 0, "x", "y")), not hint) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "data", [b"Y", b"\x81", b"XY", b"GETTING", b"PROXYX", b"\0\0\0\0S", b"\0\0\0\0\xffX", bytes(8), b"\r\n\r\nX"]
+)
+def test_what_nobody_knows_is_decided(data):
+    assert not first_bytes.undecided(data)
