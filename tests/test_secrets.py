@@ -454,15 +454,15 @@ async def see_nothing(case, configs, canaries, caplog):
         client_side(client, configs[0], case.carriage),
         server_side(server, configs[1], case.carriage, timeout=case.patience),
     )
-    case.spoil(sides[0].sequence.context.handshake)
+    case.spoil(sides[0].carried.context.handshake)
     tasks = [asyncio.create_task(outcome_of(side)) for side in sides]
     outcomes = await asyncio.gather(*tasks)
     errors = [outcome for outcome in outcomes if isinstance(outcome, CredSSPError)]
     assert bool(errors) is not case.fine
-    context, info = sides[1].sequence.context, sides[1].sequence.context.info
+    context, info = sides[1].carried.context, sides[1].carried.context.info
     report = HandshakeReport(("memory", 3389), errors[-1] if errors else None, info, info.principal)
     roots = [*configs, *sides, *outcomes, report, context.handshake, *tasks]
-    roots += [attributes(sides[1].sequence), attributes(context)]
+    roots += [attributes(sides[1].carried), attributes(context)]
     if case.fine:
         roots += [SecureTransport(server, context, info), context.take_credentials()]
     texts = [*texts_of(roots), *texts_of_records(caplog.records)]

@@ -69,7 +69,7 @@ class ServerAnswers:
 
     Args:
         config: Its hooks.
-        sequence: The handshake that asks.
+        carried: The handshake that asks.
         peer_address: The peer's address, as `get_extra_info("peername")` gives it.
         deadline: The end of the time for the handshake, in the loop's time; None where the caller sets none.
         session: The session object that the server's `accept` returned.
@@ -79,7 +79,7 @@ class ServerAnswers:
     def __init__(  # noqa: PLR0913 - what it is told of the connection
         self,
         config: ServerConfig,
-        sequence: CarriedHandshake,
+        carried: CarriedHandshake,
         peer_address: object,
         deadline: float | None,
         *,
@@ -87,7 +87,7 @@ class ServerAnswers:
         refuses: Callable[[Principal], bool] | None = None,
     ) -> None:
         self._listeners = config
-        self._sequence = sequence
+        self._carried = carried
         self._peer_address = peer_address
         self._deadline = deadline
         self._session = session
@@ -135,7 +135,7 @@ class ServerAnswers:
     @property
     def _config(self) -> ServerConfig:
         """What holds for this connection: the listener's configuration, or the one that was chosen in its place."""
-        return self._sequence.chosen or self._listeners
+        return self._carried.chosen or self._listeners
 
     def _limit(self, seconds: float | None) -> float | None:
         """The time limit of a hook that may take as long as the handshake has left: None where that has a deadline."""
@@ -145,7 +145,7 @@ class ServerAnswers:
         return Identity(*self._logon(event))
 
     def _admission(self, event: Admit) -> Admission:
-        info = dataclasses.replace(self._sequence.context.info, delegated=event.credentials.kind)
+        info = dataclasses.replace(self._carried.context.info, delegated=event.credentials.kind)
         return Admission(*self._logon(event), info=info, credentials=event.credentials)
 
     def _credential_request(self, event: LookupCredential) -> CredentialRequest:
@@ -155,14 +155,14 @@ class ServerAnswers:
         self, event: Authorize | LookupCredential | Admit
     ) -> tuple[Principal, str, object, str, str, ConnectionRequest | None, object]:
         """Who logs on, by what, and by which connection: the fields of an `Identity`."""
-        sequence = self._sequence
+        carried = self._carried
         return (
             event.principal,
             event.mechanism,
             self._peer_address,
             self.server_name,
-            sequence.cookie,
-            sequence.request,
+            carried.cookie,
+            carried.request,
             self._session,
         )
 
@@ -174,7 +174,7 @@ class ServerAnswers:
     @property
     def server_name(self) -> str:
         """The server name that the client asked for by SNI; empty for none."""
-        tls = self._sequence.context.tls
+        tls = self._carried.context.tls
         return tls.server_name if tls is not None else ""
 
 

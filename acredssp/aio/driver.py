@@ -79,16 +79,16 @@ def deadline_in(seconds: float) -> float:
 
 async def establish(
     protocol: CredSSPProtocol,
-    sequence: CarriedHandshake,
+    carried: CarriedHandshake,
     answer: Answerer,
     deadline: float,
     failed: Callable[[CredSSPError], object] = lambda _error: None,
 ) -> HandshakeInfo:
-    """Drive `sequence` over `protocol`'s connection until it is established.
+    """Drive `carried` over `protocol`'s connection until it is established.
 
     Args:
         protocol: A connected protocol without another owner.
-        sequence: A fresh handshake.
+        carried: A fresh handshake.
         answer: Answers its events.
         deadline: When to give up, in the loop's time.
         failed: Called with the failure before the peer is told.
@@ -98,7 +98,7 @@ async def establish(
         CredSSPError: The handshake failed. The peer has been told, and the connection is closed.
         asyncio.CancelledError: The connection is aborted.
     """
-    driver = _Driver(protocol, sequence, answer)
+    driver = _Driver(protocol, carried, answer)
     try:
         try:
             async with asyncio.timeout_at(deadline) as limit:
@@ -110,7 +110,7 @@ async def establish(
             raise HandshakeTimeout("the handshake did not end before its deadline") from None
     except CredSSPError as error:
         driver.stop()
-        sequence.fail(error)
+        carried.fail(error)
         if error.__cause__ is None:
             error.__cause__ = protocol.error
         forget_locals(error)
@@ -127,7 +127,7 @@ async def establish(
         raise
     finally:
         driver.stop()
-    return sequence.context.info
+    return carried.context.info
 
 
 def check_in_time(limit: asyncio.Timeout) -> None:
@@ -142,13 +142,14 @@ class _Driver:
     Args:
         protocol: The connection. What it stored before counts: a server that ignored it would wait for as many bytes
             once more.
-        sequence: A fresh handshake.
+        carried: A fresh handshake.
         answer: Answers its events.
     """
 
     __slots__ = (
         "_answer",
         "_asked",
+        "_carried",
         "_context",
         "_draining",
         "_error",
@@ -156,15 +157,14 @@ class _Driver:
         "_pending",
         "_presence",
         "_protocol",
-        "_sequence",
         "_turn",
         "_waiter",
         "_wanted",
     )
 
-    def __init__(self, protocol: CredSSPProtocol, sequence: CarriedHandshake, answer: Answerer) -> None:
+    def __init__(self, protocol: CredSSPProtocol, carried: CarriedHandshake, answer: Answerer) -> None:
         self._protocol = protocol
-        self._sequence = sequence
+        self._carried = carried
         self._answer = answer
         self._context = contextvars.copy_context()
         """What hooks and log handlers find is what `establish` was called with, whatever callback they run in."""
@@ -199,7 +199,7 @@ class _Driver:
         """
         check_in_time(limit)
         assert self._asked is not None
-        self._go_on(self._sequence.resume(self._asked, answer, self._protocol.received))
+        self._go_on(self._carried.resume(self._asked, answer, self._protocol.received))
 
     async def pending(self) -> Pending | None:
         """Wait until an answer takes time, and return it; None once the handshake is established.
@@ -244,12 +244,12 @@ class _Driver:
 
     def _end_for_peer(self) -> None:
         if self._peer_has_left:
-            self._sequence.receive_eof()
+            self._carried.receive_eof()
         raise LimitExceeded("expected a peer that waits for its answer, got more bytes than are kept for it")
 
     async def say_goodbye(self, deadline: float) -> None:
         """Close with our last words; nobody who does not read them holds us up."""
-        protocol, token, farewell = self._protocol, self._sequence.last_token, self._sequence.farewell
+        protocol, token, farewell = self._protocol, self._carried.last_token, self._carried.farewell
         try:
             if token:
                 protocol.write(token)
@@ -298,13 +298,13 @@ class _Driver:
 
         What is raised here is for `establish`, never for the loop.
         """
-        protocol, sequence = self._protocol, self._sequence
+        protocol, carried = self._protocol, self._carried
         self._wanted = 0
         try:
             while True:
                 if result is None:
                     received = protocol.received
-                    result = sequence.step(received)
+                    result = carried.step(received)
                     del received[: len(received) - result.extra]
                 if result.output and not protocol.write(result.output):
                     self._drain(result)
@@ -341,22 +341,22 @@ class _Driver:
             self._asked, self._pending = event, answer
             self._wake()
             return None
-        return self._sequence.resume(event, answer, self._protocol.received)
+        return self._carried.resume(event, answer, self._protocol.received)
 
     @property
     def _peer_has_left(self) -> bool:
         """Whether the handshake can come to nothing: no more will come, and the engine needs more."""
-        return self._protocol.lost or (self._protocol.ended and not self._sequence.heard_all)
+        return self._protocol.lost or (self._protocol.ended and not self._carried.heard_all)
 
     @property
     def _needs_no_answer(self) -> bool:
         """Whether an answer that is awaited can come to nothing."""
-        return self._peer_has_left or (self._protocol.overfull and not self._sequence.heard_all)
+        return self._peer_has_left or (self._protocol.overfull and not self._carried.heard_all)
 
     def _wait_for(self, size: int) -> None:
         """Wait until so many bytes are stored."""
         if self._protocol.ended:
-            self._sequence.receive_eof()
+            self._carried.receive_eof()
         self._wanted = size
         self._protocol.resume_once()
 

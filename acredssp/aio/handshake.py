@@ -106,9 +106,9 @@ class Handshake:
         "_session",
         "_started",
         "_timeout",
+        "carried",
         "connection",
         "reason",
-        "sequence",
     )
 
     def __init__(  # noqa: PLR0913 - what its callers' callers may say
@@ -143,7 +143,7 @@ class Handshake:
         bios = connection.buffers.bios
         names = names or Names()
         if isinstance(config, ServerConfig):
-            self.sequence = carriage.acceptor(config, functools.partial(ServerConfig.new_context, bios=bios))
+            self.carried = carriage.acceptor(config, functools.partial(ServerConfig.new_context, bios=bios))
             return
         names.check()
         if not names.for_tls:
@@ -151,13 +151,13 @@ class Handshake:
         context = config.new_context(
             server_hostname=names.for_tls, spn=names.for_logon, ask_kdc=names.known_to_kdc, bios=bios
         )
-        self.sequence = carriage.initiator(context)
+        self.carried = carriage.initiator(context)
         self._answers = ClientAnswers(config, names.for_tls)
 
     @property
     def proven(self) -> bool:
         """Whether the logon is proven."""
-        return self.sequence.context.state not in _UNPROVEN
+        return self.carried.context.state not in _UNPROVEN
 
     async def run(self) -> SecureTransport:
         """Run the handshake over its connection, and return the transport for the application.
@@ -186,14 +186,14 @@ class Handshake:
         answers = self._answers
         if isinstance(self._config, ServerConfig):
             answers = self._answers = ServerAnswers(
-                self._config, self.sequence, self._peer_address, deadline, session=self._session, refuses=self._refuses
+                self._config, self.carried, self._peer_address, deadline, session=self._session, refuses=self._refuses
             )
         assert answers is not None
         try:
-            info = await establish(connection, self.sequence, answers, deadline, self._conclude)
+            info = await establish(connection, self.carried, answers, deadline, self._conclude)
         except BaseException as error:
             if not self._concluded:
-                self.sequence.fail(failure := self.reason or aborted(error))
+                self.carried.fail(failure := self.reason or aborted(error))
                 self._conclude(failure)
             raise
         try:
@@ -201,7 +201,7 @@ class Handshake:
         except BaseException:
             connection.abort()
             raise
-        return SecureTransport(connection, self.sequence, info, self._session, self._connection_id)
+        return SecureTransport(connection, self.carried, info, self._session, self._connection_id)
 
     def _conclude(self, error: CredSSPError | None) -> None:
         self._concluded = True
@@ -216,7 +216,7 @@ class Handshake:
 
     def _report(self, error: CredSSPError | None) -> HandshakeReport:
         assert self._started is not None
-        info, answers = self.sequence.context.info, self._answers
+        info, answers = self.carried.context.info, self._answers
         outcome, hook, server_name, claimed = outcome_of(error, heard=self.connection.heard), "", "", None
         if error is not None and error is self.reason:
             outcome = HandshakeOutcome.LIMITED
@@ -232,9 +232,9 @@ class Handshake:
             info=info,
             principal=info.principal or claimed,
             server_name=server_name,
-            cookie=self.sequence.cookie,
+            cookie=self.carried.cookie,
             elapsed=self.connection.loop.time() - self._started,
-            request=self.sequence.request,
+            request=self.carried.request,
             outcome=outcome,
             hook=hook,
             session=self._session,

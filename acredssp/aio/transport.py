@@ -65,7 +65,7 @@ class SecureTransport(asyncio.Transport):
 
     Args:
         protocol: The connection; this transport becomes its owner.
-        sequence: The established handshake, whose TLS session and delegated credentials it takes.
+        carried: The established handshake, whose TLS session and delegated credentials it takes.
         info: The facts of the handshake.
         session: The object that `get_extra_info("session")` returns; None for none.
         connection_id: What `get_extra_info("connection_id")` returns.
@@ -99,17 +99,17 @@ class SecureTransport(asyncio.Transport):
     def __init__(
         self,
         protocol: CredSSPProtocol,
-        sequence: CarriedHandshake,
+        carried: CarriedHandshake,
         info: HandshakeInfo,
         session: object = None,
         connection_id: str = "",
     ) -> None:
         super().__init__()
-        context = sequence.context
+        context = carried.context
         assert context.tls is not None
         self._tls = context.tls
         self._info = info
-        self._extra_info = {**sequence.extra_info, "connection_id": connection_id}
+        self._extra_info = {**carried.extra_info, "connection_id": connection_id}
         if session is not None:
             self._extra_info["session"] = session
         self._credentials = context.take_credentials()

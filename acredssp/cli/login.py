@@ -90,9 +90,9 @@ class _Watched:
         self._context: SecurityContext | None = None
 
     def initiator(self, context: SecurityContext) -> CarriedHandshake:
-        sequence = self._carriage.initiator(context)
+        carried = self._carriage.initiator(context)
         self._context = context
-        return cast("CarriedHandshake", _Told(sequence)) if _logger.isEnabledFor(logging.DEBUG) else sequence
+        return cast("CarriedHandshake", _Told(carried)) if _logger.isEnabledFor(logging.DEBUG) else carried
 
     def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> CarriedHandshake:  # noqa: ARG002
         raise AssertionError("login is a client")
@@ -111,21 +111,21 @@ class _Watched:
 
 
 class _Told:
-    """A sequence that logs each step: how many bytes came and went, and the state of the handshake afterwards."""
+    """A handshake that logs each step: how many bytes came and went, and the state of the handshake afterwards."""
 
-    def __init__(self, sequence: CarriedHandshake) -> None:
-        self._sequence = sequence
+    def __init__(self, carried: CarriedHandshake) -> None:
+        self._carried = carried
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._sequence, name)
+        return getattr(self._carried, name)
 
     def step(self, data: Buffer = b"") -> StepResult:
-        result = self._sequence.step(data)
+        result = self._carried.step(data)
         self._tell(f"took {len(data) - result.extra} bytes", result)
         return result
 
     def resume(self, event: Question[Answered], answer: Answered, early: Buffer = b"") -> StepResult:
-        result = self._sequence.resume(event, answer, early)
+        result = self._carried.resume(event, answer, early)
         self._tell("got an answer", result)
         return result
 
@@ -136,8 +136,8 @@ class _Told:
             what,
             len(result.output),
             asked,
-            self._sequence.context.info.tls_version or "not up",
-            self._sequence.context.state.name,
+            self._carried.context.info.tls_version or "not up",
+            self._carried.context.state.name,
         )
 
 

@@ -79,7 +79,7 @@ def record(client: ClientConfig, server: ServerConfig, carriage: RDP, host: str)
     flight = initiator.turn(b"")
     while flight:
         flight = next(sides).turn(flight)
-    return Timeline(tuple(steps), acceptor.sequence.context.info)
+    return Timeline(tuple(steps), acceptor.carried.context.info)
 
 
 class _Side:
@@ -87,7 +87,7 @@ class _Side:
 
     Args:
         name: CLIENT or SERVER.
-        sequence: The engine of this side.
+        carried: The engine of this side.
         answer: Answers the engine's events.
         steps: The list to which each step is appended.
     """
@@ -95,11 +95,11 @@ class _Side:
     def __init__(
         self,
         name: str,
-        sequence: RDPInitiator | RDPAcceptor,
+        carried: RDPInitiator | RDPAcceptor,
         answer: Callable[[Event], object],
         steps: list[Step],
     ) -> None:
-        self.sequence = sequence
+        self.carried = carried
         self._name = name
         self._answer = answer
         self._steps = steps
@@ -110,11 +110,11 @@ class _Side:
         self._received += flight
         output = b""
         while True:
-            result = self._timed(lambda: self.sequence.step(self._received))
+            result = self._timed(lambda: self.carried.step(self._received))
             self._received = self._received[len(self._received) - result.extra :]
             output += result.output
             while result.event is not None:
-                resume = functools.partial(self.sequence.resume, result.event, self._asked(result.event))
+                resume = functools.partial(self.carried.resume, result.event, self._asked(result.event))
                 result = self._timed(resume)
                 output += result.output
             if result.missing or result.status is SecurityStatus.SEC_E_OK:
@@ -146,8 +146,8 @@ class _Side:
 
     @property
     def _stage(self) -> str:
-        state = self.sequence.state
-        return self.sequence.context.state.name if state is RDPState.CREDSSP else state.name
+        state = self.carried.state
+        return self.carried.context.state.name if state is RDPState.CREDSSP else state.name
 
 
 def _client_answers(config: ClientConfig, host: str) -> Callable[[Event], object]:

@@ -372,7 +372,7 @@ async def test_a_hooks_deadline_is_never_in_the_past(deadline):
     theirs = server_side(server, server_config(lookup=asked.append))
     now = asyncio.get_running_loop().time()
     theirs.answers = ServerAnswers(
-        server_config(lookup=asked.append), theirs.sequence, None, None if deadline is None else now + deadline
+        server_config(lookup=asked.append), theirs.carried, None, None if deadline is None else now + deadline
     )
     await both(client_side(client), theirs)
     assert now <= asked[0].deadline <= asyncio.get_running_loop().time() + Policy().hook_timeout
@@ -404,9 +404,9 @@ async def test_admit_sees_what_was_delegated_and_the_application_gets_it_all_the
     client, server = memory_pair()
     theirs = server_side(server, server_config(admit=admit))
     await both(client_side(client), theirs)
-    given = theirs.sequence.context.take_credentials().as_password()
+    given = theirs.carried.context.take_credentials().as_password()
     assert seen == [given] == [Password(PASSWORD, "bob", "CONTOSO")]
-    assert theirs.sequence.context.take_credentials() is None
+    assert theirs.carried.context.take_credentials() is None
 
 
 @pytest.mark.parametrize("answer", [False, Deny(), None])
@@ -462,7 +462,7 @@ async def test_a_step_that_may_block_runs_in_a_thread_on_both_sides():
 async def test_an_event_of_the_other_side_is_a_bug_of_ours():
     _, server = memory_pair()
     ours = ClientAnswers(client_config(), "localhost")
-    theirs = ServerAnswers(server_config(), server_side(server).sequence, None, 0)
+    theirs = ServerAnswers(server_config(), server_side(server).carried, None, 0)
     with pytest.raises(TypeError, match="LookupCredential"):
         await ours(LookupCredential(Principal("bob", ""), "ntlm"))
     with pytest.raises(AssertionError, match="JudgeCertificate"):

@@ -219,7 +219,7 @@ async def test_an_rdp_server_is_asked_for_the_mode_that_does_without_a_password(
     side = client_side(ours, client_config(**changes), carriage)
     await both(side, server_side(theirs, server.config, carriage))
     assert len(server.delegated) == 1
-    assert side.sequence.request.flags == flags
+    assert side.carried.request.flags == flags
 
 
 # --- the audit log ---

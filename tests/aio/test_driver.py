@@ -72,7 +72,7 @@ async def test_both_sides_establish(version, carriage, mechanism):
     assert ours.tls_version == theirs.tls_version == version
     assert ours.delegated == theirs.delegated == "password"
     assert (theirs.principal.user, theirs.principal.domain) == ("bob", "CONTOSO")
-    assert server.sequence.context.take_credentials().password == PASSWORD.encode("utf-16-le")
+    assert server.carried.context.take_credentials().password == PASSWORD.encode("utf-16-le")
     assert not client.protocol.transport.is_closing()
     assert not server.protocol.transport.is_closing()
 
@@ -96,11 +96,11 @@ async def test_any_cut_of_the_stream_establishes(cuts, carriage):
 
 async def test_the_engine_steps_only_when_a_header_or_a_record_is_there():
     client, server = sides(memory_pair([1], [1]))
-    step, steps = server.sequence.step, []
+    step, steps = server.carried.step, []
     counted = types.SimpleNamespace(
-        step=lambda data: steps.append(len(data)) or step(data), resume=server.sequence.resume, context=server.sequence
+        step=lambda data: steps.append(len(data)) or step(data), resume=server.carried.resume, context=server.carried
     )
-    await both(client, dataclasses.replace(server, sequence=counted))
+    await both(client, dataclasses.replace(server, carried=counted))
     # Received: ClientHello; CCS and Finished, NEGOTIATE; AUTHENTICATE; authInfo: six records, for each of which the
     # engine is asked once for the header and once for the body. With nothing stored it is asked once, at the start.
     assert len(steps) <= 1 + 2 * 6
@@ -153,7 +153,7 @@ async def test_a_handshake_makes_no_future_for_a_message():
 
 
 class Engine:
-    """A sequence that answers by a script and notes what it was given.
+    """A handshake that answers by a script and notes what it was given.
 
     Args:
         script: What each `step` or `resume` returns.
@@ -491,7 +491,7 @@ async def test_nt_hash_is_enough_to_log_on():
     client, server = sides(client=config)
     ours, theirs = await both(client, server)
     assert ours.delegated == theirs.delegated
-    assert server.sequence.context.take_credentials().password == b""
+    assert server.carried.context.take_credentials().password == b""
 
 
 async def test_untrusted_certificate_ends_the_handshake_before_the_logon():

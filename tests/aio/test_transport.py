@@ -127,7 +127,7 @@ async def handshake_with_tail(tail):
     pair = memory_pair()
     ours, theirs = client_side(pair[0]), server_side(pair[1])
     await both(ours, theirs)
-    theirs.sequence.context.trailing_data = tail
+    theirs.carried.context.trailing_data = tail
     return ours, theirs
 
 
@@ -769,7 +769,7 @@ async def test_an_established_connection_keeps_nothing_of_its_handshake():
     await both(*sides)
     apps = [Recorder() for _ in sides]
     transports = [side.secure(app) for side, app in zip(sides, apps, strict=True)]
-    engines = [(side.sequence, side.sequence.handshake, side.sequence.handshake.mechanism) for side in sides]
+    engines = [(side.carried, side.carried.handshake, side.carried.handshake.mechanism) for side in sides]
     watch = Watch(*itertools.chain(*engines), *(side.answers for side in sides))
     assert len(watch.alive()) == 8
     del sides, engines

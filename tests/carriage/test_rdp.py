@@ -1,4 +1,4 @@
-"""The RDP sequence: X.224 in clear, TLS, CredSSP, early user authorization; scripted mechanisms, real TLS."""
+"""RDP around a handshake: X.224 in clear, TLS, CredSSP, early user authorization; scripted mechanisms, real TLS."""
 
 import dataclasses
 import pathlib
@@ -72,7 +72,7 @@ def confirm(protocol: int | None = None, failure: int | None = None) -> bytes:
         (EX, EX, Protocols.HYBRID_EX),
     ],
 )
-def test_a_sequence_passes_at_any_cut(client, server, selected, cut):
+def test_a_handshake_passes_at_any_cut(client, server, selected, cut):
     ends = End(initiator(client)), End(acceptor(server))
     list(converse(*ends, CUTS[cut]))
     assert [end.done for end in ends] == [True, True]
@@ -319,14 +319,14 @@ def test_a_server_that_has_answered_has_the_right_carriage(carriage):
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_bytes_in_clear_behind_the_pdu_are_refused(side):
     if side == "client":
-        sequence = initiator()
-        sequence.step()
+        carried = initiator()
+        carried.step()
         pdu = confirm(2)
     else:
-        sequence = acceptor()
+        carried = acceptor()
         pdu = ConnectionRequest(requested_protocols=Protocols.HYBRID).encode()
     with pytest.raises(RemoteProtocolError, match="1 bytes in clear"):
-        sequence.step(pdu + b"\x16")
+        carried.step(pdu + b"\x16")
 
 
 CLIENTS = [capture for capture in captures() if capture.get("recorder_role") == "server" and capture.get("x224_cr")]
@@ -502,11 +502,11 @@ class waiting_for_the_result:  # noqa: N801 - reads as what it gives
 
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_the_end_of_the_transport_in_the_middle(side):
-    sequence = initiator() if side == "client" else acceptor()
+    carried = initiator() if side == "client" else acceptor()
     if side == "client":
-        sequence.step()
+        carried.step()
     with pytest.raises(PeerClosed) as caught:
-        sequence.receive_eof()
+        carried.receive_eof()
     assert caught.value.stage is Stage.NEGOTIATION
 
 
@@ -539,7 +539,7 @@ def test_a_failure_is_sticky():
         assert again.value is first.value
 
 
-def test_misuse_leaves_the_sequence_as_it_is():
+def test_misuse_leaves_the_handshake_as_it_is():
     client = initiator()
     with pytest.raises(LocalProtocolError):
         client.resume(None, None)

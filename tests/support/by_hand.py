@@ -28,8 +28,8 @@ def log_on(connection, password, *, user="alice", domain="CONTOSO", between=lamb
     policy = Policy(dangerous_accept_any_certificate=True)
     config = ClientConfig(authenticate=Password(password, user, domain), policy=policy)
     context = config.new_context(server_hostname="localhost", spn="TERMSRV/localhost")
-    sequence = carriage.initiator(context) if carriage else context
-    result, received = sequence.step(), b""
+    carried = carriage.initiator(context) if carriage else context
+    result, received = carried.step(), b""
     while True:
         connection.sendall(result.output)
         if result.status is SecurityStatus.SEC_E_OK:
@@ -37,10 +37,10 @@ def log_on(connection, password, *, user="alice", domain="CONTOSO", between=lamb
         if result.missing or not received:
             received += _more(connection)
             between()
-        result = sequence.step(received)
+        result = carried.step(received)
         received = received[len(received) - result.extra :]
         if result.event is not None:
-            result = sequence.resume(result.event, config.decide(result.event))
+            result = carried.resume(result.event, config.decide(result.event))
 
 
 def _more(connection):

@@ -189,31 +189,31 @@ class Side:
     """One side of a handshake, ready to be driven."""
 
     protocol: CredSSPProtocol
-    sequence: object
+    carried: object
     answers: object
     deadline: float
 
     def establish(self):
-        return establish(self.protocol, self.sequence, self.answers, self.deadline)
+        return establish(self.protocol, self.carried, self.answers, self.deadline)
 
     def secure(self, app):
-        transport = SecureTransport(self.protocol, self.sequence, self.sequence.context.info)
+        transport = SecureTransport(self.protocol, self.carried, self.carried.context.info)
         transport.start(app)
         return transport
 
 
 def client_side(protocol, config=None, carriage=TLS(), *, timeout=30.0, name="localhost"):  # noqa: B008
     config = config or client_config()
-    sequence = carriage.initiator(config.new_context(server_hostname=name, spn=SPN, bios=shared_buffers().bios))
-    return Side(protocol, sequence, ClientAnswers(config, name), asyncio.get_running_loop().time() + timeout)
+    carried = carriage.initiator(config.new_context(server_hostname=name, spn=SPN, bios=shared_buffers().bios))
+    return Side(protocol, carried, ClientAnswers(config, name), asyncio.get_running_loop().time() + timeout)
 
 
 def server_side(protocol, config=None, carriage=TLS(), *, timeout=30.0):  # noqa: B008
     config = config or server_config()
-    sequence = carriage.acceptor(config, functools.partial(ServerConfig.new_context, bios=shared_buffers().bios))
+    carried = carriage.acceptor(config, functools.partial(ServerConfig.new_context, bios=shared_buffers().bios))
     deadline = asyncio.get_running_loop().time() + timeout
     address = protocol.transport.get_extra_info("peername")
-    return Side(protocol, sequence, ServerAnswers(config, sequence, address, deadline), deadline)
+    return Side(protocol, carried, ServerAnswers(config, carried, address, deadline), deadline)
 
 
 async def both(client, server):

@@ -167,7 +167,7 @@ CUTS: dict[str, Cut] = {
 
 @dataclass
 class End:
-    """One end of a wire: a context (or a carriage's sequence) with what it has received and not taken."""
+    """One end of a wire: a context (or a carriage's handshake) with what it has received and not taken."""
 
     context: SecurityContext
     answer: Callable[[object], object] = lambda event: True

@@ -66,7 +66,7 @@ def client(policy=DEFAULT, *, authenticate=ALICE, key_type="rsa", bare=False, ca
             config.new_bare_context(public_key=public_key(key_type), spn="TERMSRV/localhost"), answers_of(config)
         )
     context = config.new_context(server_hostname="localhost", spn="TERMSRV/localhost")
-    sequence = carriage.initiator(context) if carriage else context
+    carried = carriage.initiator(context) if carriage else context
 
     decide = answers_of(config)
 
@@ -74,10 +74,10 @@ def client(policy=DEFAULT, *, authenticate=ALICE, key_type="rsa", bare=False, ca
         try:
             return decide(event)
         except CredSSPError as error:
-            sequence.fail(error)
+            carried.fail(error)
             raise
 
-    return End(sequence, answer)
+    return End(carried, answer)
 
 
 def server(policy=DEFAULT, *, lookup=ALICE, key_type="rsa", bare=False, carriage=None) -> End:
