@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from acredssp.aio.asking import Asking
+from acredssp.aio.departures import Departures
 from acredssp.aio.driver import Pending, check_in_time
 from acredssp.aio.failures import FailureLimit, Failures
 from acredssp.aio.handshake import Handshake, aborted, new_connection_id
@@ -96,6 +97,7 @@ class CredSSPServer(asyncio.AbstractServer):
         self._failures = Failures(max_failures, loop.time, loop.call_at) if max_failures is not None else None
         self._pacing = Pacing(max_failed_per_second) if max_failed_per_second is not None else None
         self._limited_lines = Sparingly()
+        self._departures = Departures(loop)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -267,20 +269,14 @@ class CredSSPServer(asyncio.AbstractServer):
         Raises:
             AccessDenied: It turns the connection away, or failed.
             HandshakeTimeout: The handshake's deadline passed meanwhile.
+            PeerClosed: The client left meanwhile.
         """
         if self._accept is None:
             return None
         asking = Asking(accepted.address)
         answer = asking.ask("accept", self._accept, accepted.address, self._config.policy.hook_timeout)
         if isinstance(answer, Pending):
-            accepted.refusal = (None, "accept")
-            try:
-                async with asyncio.timeout_at(accepted.started + self._timeout) as limit:
-                    answer = await answer
-                check_in_time(limit)
-            except TimeoutError:
-                raise HandshakeTimeout("the handshake did not begin before its deadline", stage=Stage.CONNECT) from None
-            accepted.refusal = (None, "")
+            answer = await self._answer_of_accept(accepted, answer)
         if asking.refusal is not None:
             hook, outcome = asking.refusal
             accepted.refusal = (outcome, hook)
@@ -288,6 +284,30 @@ class CredSSPServer(asyncio.AbstractServer):
                 "the connection was turned away", nt_status=NTSTATUS.STATUS_ACCESS_DENIED, stage=Stage.CONNECT
             )
         return answer
+
+    async def _answer_of_accept(self, accepted: "_Accepted", pending: Pending) -> object:
+        """Wait for a hook that takes time. It is cancelled once nobody needs its answer; raises as `_session` does."""
+        connection = accepted.connection
+        accepted.refusal = (None, "accept")
+        try:
+            async with asyncio.timeout_at(accepted.started + self._timeout) as limit:
+                with self._watching(connection, lambda: limit.reschedule(self._loop.time())):
+                    answer = await pending
+            check_in_time(limit)
+        except TimeoutError:
+            if isinstance(connection, socket.socket) and has_left(connection):
+                accepted.refusal = (None, "")
+                raise PeerClosed("the client left before accept had answered", stage=Stage.CONNECT) from None
+            raise HandshakeTimeout("the handshake did not begin before its deadline", stage=Stage.CONNECT) from None
+        accepted.refusal = (None, "")
+        return answer
+
+    def _watching(
+        self, connection: socket.socket | CredSSPProtocol, left: Callable[[], object]
+    ) -> contextlib.AbstractContextManager[None]:
+        if isinstance(connection, socket.socket):
+            return self._departures.watching(connection, left)
+        return contextlib.nullcontext()
 
     async def _connected(self, accepted: "_Accepted") -> CredSSPProtocol:
         """Give a connection its transport, from which is read from then on."""

@@ -488,6 +488,54 @@ async def test_an_accept_that_takes_longer_than_the_handshake_may_is_late(lab):
     writer.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells that a peer has left before its data is read")
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"], ids=["nothing", "data"])
+async def test_a_client_that_leaves_while_accept_is_asked_frees_its_place(lab, said):
+    begun, cancelled, asked = asyncio.Event(), asyncio.Event(), []
+
+    async def accept(peer):
+        asked.append(peer)
+        if len(asked) == 2:
+            return "session"
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    lab = await lab(accept=accept, max_handshakes=1)
+    _, writer = await lab.raw()
+    await begun.wait()
+    writer.write(said)
+    await turns(10)
+    assert not cancelled.is_set(), "data is no end"
+    writer.close()
+    await cancelled.wait()
+    (report,) = await lab.reported(1)
+    assert (type(report.error), report.outcome, report.hook) == (PeerClosed, HandshakeOutcome.NO_DATA, "")
+    await until(lambda: not lab.server._handshakes)
+    assert lab.server._departures._epoll is None
+    transport, _ = await lab.connect()
+    transport.close()
+
+
+async def test_a_client_may_speak_while_accept_is_asked(lab):
+    go_on = asyncio.Event()
+
+    async def accept(_peer):
+        await go_on.wait()
+        return "session"
+
+    lab = await lab(accept=accept)
+    connecting = asyncio.ensure_future(lab.connect())
+    await until(lambda: lab.server._handshakes)
+    await turns(20)
+    go_on.set()
+    transport, _ = await connecting
+    transport.close()
+
+
 # --- one report for each connection ---
 
 
