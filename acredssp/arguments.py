@@ -1,6 +1,6 @@
-"""What a caller gives is looked at where it is given: an argument that cannot be is refused by its name.
+"""Checks of the arguments that a caller gives. A wrong argument is refused at once, in a text with its name.
 
-No text quotes a value of a wrong type: it may be a secret.
+No text quotes a value of a wrong type, since the value may be a secret.
 """
 
 import contextlib
@@ -20,28 +20,29 @@ __all__ = [
 ]
 
 _MAX_HOST_NAME: Final = 255
-"""Bytes of a name in TLS (OpenSSL's bound, and that of DNS)."""
+"""The most bytes of a host name in DNS, and in TLS by OpenSSL's bound."""
 _MAX_SERVICE_NAME: Final = 1024
-"""Characters; a service principal name in a directory has at most as many."""
+"""The most characters of a service principal name in a directory."""
 _MAX_SECONDS: Final = 1_000_000_000
-"""Some 32 years: every loop can count so far."""
+"""Some 32 years, which every event loop can count."""
 _MAX_PORT: Final = 65535
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-"""What a resolver looks for. Underscores are in no standard and in many names; a hyphen does not come first."""
+"""A name that a resolver looks up. No standard allows underscores, but many names have them; no name begins with a
+hyphen."""
 _SERVICE_CLASS: Final = re.compile(r"[^\s/](?:[^/]*[^\s/])?")
-"""Spaces may be within it: Hyper-V's is `Microsoft Virtual Console Service`."""
+"""A service class, which may hold spaces: Hyper-V's is `Microsoft Virtual Console Service`."""
 
 
 def expect(name: str, value: object, *kinds: type | None) -> None:
-    """See that the argument `name` is of one of the types. True and False are no numbers.
+    """Check that the argument `name` is of one of the types. True and False do not count as numbers.
 
     Args:
-        name: The argument's name, for the text.
-        value: What was given.
-        *kinds: The types; None for None itself.
+        name: The argument's name, for the error text.
+        value: The argument's value.
+        *kinds: The types; None stands for the value None.
 
     Raises:
-        TypeError: It is of none of them.
+        TypeError: The value is of none of the types.
     """
     for kind in kinds:
         if value is None if kind is None else isinstance(value, kind):
@@ -52,21 +53,21 @@ def expect(name: str, value: object, *kinds: type | None) -> None:
 
 
 def expect_callable(name: str, value: object) -> None:
-    """See that the argument `name` is a function, or None.
+    """Check that the argument `name` is a function, or None.
 
     Raises:
-        TypeError: It is neither.
+        TypeError: The value is neither.
     """
     if value is not None and not callable(value):
         raise TypeError(f"{name}: expected a function or None, got {type(value).__name__}")
 
 
 def expect_count(name: str, value: int, least: int = 1) -> None:
-    """See that the argument `name` is a whole number from `least` on.
+    """Check that the argument `name` is a whole number of at least `least`.
 
     Raises:
-        TypeError: It is no whole number.
-        ValueError: It is below `least`.
+        TypeError: The value is not a whole number.
+        ValueError: The value is below `least`.
     """
     expect(name, value, int)
     if value < least:
@@ -74,11 +75,11 @@ def expect_count(name: str, value: int, least: int = 1) -> None:
 
 
 def expect_seconds(name: str, value: float) -> None:
-    """See that the argument `name` is a time in seconds after which something ends.
+    """Check that the argument `name` is a time limit in seconds, above 0 and at most `_MAX_SECONDS`.
 
     Raises:
-        TypeError: It is no number.
-        ValueError: It has passed already, or never comes.
+        TypeError: The value is not a number.
+        ValueError: The value is 0 or less, too large, or not finite.
     """
     expect(name, value, float, int)
     if not 0 < value <= _MAX_SECONDS:
@@ -86,11 +87,11 @@ def expect_seconds(name: str, value: float) -> None:
 
 
 def expect_host_name(name: str, value: str) -> None:
-    """See that the argument `name` is the name of a host, international or not, or an IP address.
+    """Check that the argument `name` is the name of a host, international or not, or an IP address.
 
     Raises:
-        TypeError: It is no text.
-        ValueError: Neither DNS nor TLS can ask for it.
+        TypeError: The value is not a text.
+        ValueError: The value cannot be a name in DNS and TLS, nor an address.
     """
     if not isinstance(value, str):
         expect(name, value, str)
@@ -99,11 +100,13 @@ def expect_host_name(name: str, value: str) -> None:
 
 
 def expect_service_name(name: str, value: str) -> None:
-    """See that the argument `name` is a service principal name: SERVICE/host, SERVICE/host:port or SERVICE/host/name.
+    """Check that the argument `name` is a service principal name.
+
+    Its form is SERVICE/host, SERVICE/host:port or SERVICE/host/name.
 
     Raises:
-        TypeError: It is no text.
-        ValueError: No directory can have it.
+        TypeError: The value is not a text.
+        ValueError: The value is of no such form, or too long.
     """
     expect(name, value, str)
     if not _is_service_name(value):
@@ -112,13 +115,13 @@ def expect_service_name(name: str, value: str) -> None:
 
 
 def expect_target_name(name: str, value: str) -> None:
-    """See that the argument `name` is a service principal name, a host alone with or without a port, or empty.
+    """Check that the argument `name` is a service principal name, a host with or without a port, or empty.
 
-    That is what SSPI's `pszTargetName` may be; empty is nobody in particular.
+    SSPI's `pszTargetName` has the same forms; an empty one names no server.
 
     Raises:
-        TypeError: It is no text.
-        ValueError: It is none of them.
+        TypeError: The value is not a text.
+        ValueError: The value has none of these forms.
     """
     if not isinstance(value, str):
         expect(name, value, str)
@@ -126,7 +129,7 @@ def expect_target_name(name: str, value: str) -> None:
         expect_service_name(name, value)
 
 
-@functools.lru_cache(maxsize=256)  # a client has few servers and many connections; 2 us each time else
+@functools.lru_cache(maxsize=256)  # saves 2 us a connection: a client has few servers and many connections
 def _is_host_name(value: str) -> bool:
     try:
         encoded = value.encode("idna")
@@ -138,7 +141,7 @@ def _is_host_name(value: str) -> bool:
 
 
 def _is_ipv6_address(value: str) -> bool:
-    """Whether it is one, with or without a zone (`fe80::1%eth0`)."""
+    """Whether the text is an IPv6 address, with or without a zone (`fe80::1%eth0`)."""
     with contextlib.suppress(ValueError):
         ipaddress.IPv6Address(value)
         return True
@@ -162,7 +165,7 @@ def _is_service_name(value: str) -> bool:
 
 
 def _is_host_with_port(host: str) -> bool:
-    """Whether it is host:port, or an IPv6 address in brackets, with or without a port."""
+    """Whether the text is host:port, or an IPv6 address in brackets with or without a port."""
     if host.startswith("["):
         name, bracket, rest = host[1:].partition("]")
         return bool(bracket) and _is_ipv6_address(name) and (not rest or (rest[0] == ":" and _is_port(rest[1:])))
@@ -179,4 +182,4 @@ def _name(kind: type | None) -> str:
 
 
 def _short(value: str) -> str:
-    return ascii(value) if len(value) <= 60 else f"{value[:60]!a} and {len(value) - 60} characters more"
+    return ascii(value) if len(value) <= 60 else f"{value[:60]!a} and {len(value) - 60} more characters"

@@ -1,8 +1,8 @@
-"""One configuration a side: policy, credentials and everything costly, made once and shared by all connections.
+"""The configurations of both sides: policy, credentials and everything costly, made once and shared by all connections.
 
-Frozen; `dataclasses.replace()` derives a changed copy, and a plain copy is the configuration itself. A configuration
-makes fresh security contexts for any face of the engine: the asyncio functions, the SSPI functions, a loop of the
-user's own.
+A configuration is frozen. `dataclasses.replace()` derives a changed copy, and a plain copy is the configuration itself.
+A configuration makes fresh security contexts for any user of the engine: the asyncio functions, the SSPI functions, or
+a loop of the user's own.
 """
 
 import dataclasses
@@ -47,43 +47,44 @@ from acredssp.wire.ts_credentials import TSCredentials
 __all__ = ["ClientConfig", "NTLMIdentity", "ServerConfig"]
 
 _audit = get_logger("acredssp.audit")
-"""One line for each decision about delegation, at level INFO: JSON, and `record.delegation` is the decision itself."""
+"""Gets one line of JSON, at level INFO, for each decision about delegation; `record.delegation` is the decision."""
 
 _Decide: TypeAlias = Callable[[str, ServerAuth, DelegatedKind, bool, bool, str, str, int], DelegationDecision]
-"""The delegation policy as a function of what a connection brings, in the order of `_decision`."""
+"""The delegation policy as a function of a connection's facts, in the order of `_decision`."""
 
 _DECISIONS: Final = 128
-"""Decisions that a configuration remembers: every logon to a server comes to the same one, and to work it out anew
-takes 39,000 instructions."""
+"""How many decisions a configuration remembers: every logon to a server has the same one, and to decide anew takes
+39,000 instructions."""
 
 _FOR_WANT_OF_PROOF: Final = frozenset({SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED, SecurityStatus.SEC_E_POLICY_NLTM_ONLY})
-"""What a server is refused that nothing but NTLM authenticates."""
+"""The refusals for a server that nothing but NTLM authenticates."""
 
 _NEUTRAL_IDENTITY: Final = NTLMIdentity("ACREDSSP")
-"""Everybody may read a challenge, so by default it does not tell the machine's name."""
+"""The default identity. It does not tell the machine's name, since anybody can read a challenge."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """How a client logs on, anywhere.
+    """How a client logs on to any server.
 
     Attributes:
-        authenticate: What proves who we are.
-        delegate: What the server is given once it has proven its key; None for the same password, and for `Nothing`
-            when we authenticate without one. It may name somebody else ([MS-CSSP] 2.2.1.2). `RemoteGuard` takes a logon
-            by Kerberos, and leaves no second choice.
-        delegation: Who may be given that, in Windows' words; as there, everybody of whom the SPN is `TERMSRV/...` and
-            nobody else, unless it says so. Its AllowEncryptionOracle goes into `policy`.
-        credential_class: Where what is delegated comes from: which of the delegation policy's lists are for it.
-        mutual_auth: Whether a logon ends, before anything is delegated, on a server that neither a trusted certificate
-            nor Kerberos authenticates. Only with `Policy.dangerous_accept_any_certificate` does a logon come that far
-            without.
+        authenticate: The credential that the client logs on with.
+        delegate: The credentials that the server gets once it has proven its key. None delegates the password of
+            `authenticate`, or nothing where that is not a password. The credentials may be of another account
+            ([MS-CSSP] 2.2.1.2). `RemoteGuard` needs a logon by Kerberos, without a fallback to NTLM.
+        delegation: The servers that may get the credentials, by Windows' settings. By default these are all servers
+            with an SPN of `TERMSRV/...`, as in Windows. Its AllowEncryptionOracle changes `policy`.
+        credential_class: The source of the delegated credentials, which decides which lists of `delegation` apply.
+        mutual_auth: Whether the logon ends, before anything is delegated, if neither a trusted certificate nor Kerberos
+            authenticates the server. This can only happen with `Policy.dangerous_accept_any_certificate`: without it,
+            a server whose certificate is not trusted is refused earlier.
         policy: The rules for versions, TLS, mechanisms and times.
-        trust: Whom we believe; None for the operating system's authorities. It stays None then, also in copies, so that
-            a configuration knows whether its caller named somebody. Whoever names somebody here cannot accept any
-            certificate by the policy: that is a ValueError.
-        ssl_context: None for one that the policy describes. Another one's own verification comes on top of `trust`.
-        workstation: Our name, for the server's log (NTLM's Workstation).
+        trust: The trusted authorities and keys; None for the operating system's authorities. The field stays None then,
+            also in copies, so that a configuration knows whether the caller chose a trust. A trust together with
+            `Policy.dangerous_accept_any_certificate` is a ValueError.
+        ssl_context: A TLS context of the caller's own, which may verify certificates in addition to `trust`; None for
+            one that the policy describes.
+        workstation: This machine's name, for the server's log (NTLM's Workstation).
     """
 
     authenticate: Credential
@@ -96,13 +97,13 @@ class ClientConfig:
     ssl_context: ssl.SSLContext | None = None
     workstation: str = ""
     _trust: Trust | None = dataclasses.field(init=False, repr=False, compare=False)
-    """What judges certificates: `trust`, or that of the operating system; None where the policy takes any."""
+    """The trust that judges certificates: `trust`, or the operating system's; None where the policy accepts any."""
     _choice: InitiatorChoice = dataclasses.field(init=False, repr=False, compare=False)
-    """What logs on."""
+    """Makes the mechanisms that log on."""
     _delegated: TSCredentials | RemoteGuard = dataclasses.field(init=False, repr=False, compare=False)
-    """What goes over if the policy allows it."""
+    """The credentials that are delegated if the policy allows it."""
     _decision: _Decide = dataclasses.field(init=False, repr=False, compare=False)
-    """What the policy says to a server: a function of nothing else, so the latest decisions are remembered."""
+    """The delegation policy as a function, which remembers its latest decisions."""
 
     def __post_init__(self) -> None:
         self._check()
@@ -119,7 +120,7 @@ class ClientConfig:
         object.__setattr__(self, "_trust", None if any_certificate else self.trust or Trust.system())
 
     def __copy__(self) -> "ClientConfig":
-        return self  # it never changes, and its TLS context is one that all share
+        return self  # a configuration never changes, and all its connections share one TLS context
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> "ClientConfig":
         return self
@@ -138,8 +139,8 @@ class ClientConfig:
         expect("workstation", self.workstation, str)
         if self.trusts_by_name and self.policy.dangerous_accept_any_certificate:
             raise ValueError(
-                "trust: expected None beside Policy.dangerous_accept_any_certificate, got authorities or pins, which "
-                "the policy would ignore"
+                "trust: expected None together with Policy.dangerous_accept_any_certificate, got authorities or pins, "
+                "which the policy would ignore"
             )
 
     def new_context(  # noqa: PLR0913 - all named, and most callers name two
@@ -154,22 +155,23 @@ class ClientConfig:
         ask_kdc: bool = True,
         turns: bool = False,
     ) -> SecurityContext:
-        """Make a context for one connection, with TLS inside; it stops with `Delegate` before the credentials leave.
+        """Make a context for one connection, with TLS inside. It stops with `Delegate` before it sends credentials.
 
         Args:
             server_hostname: The name for SNI; None for none.
-            spn: The service principal name, `TERMSRV/host` for RDP; empty for nobody in particular.
-            tls: A fresh session of `ssl_context` that does more than the usual one; None for the usual one.
-            bios: For the usual session, a pair of BIOs to share with others; None for one of its own.
-            judge: Whether to stop with `JudgeCertificate`; None for yes, unless the policy accepts any certificate.
-            channel_bindings: For the inner mechanism, application data as of RFC 5929. CredSSP needs none.
-            ask_kdc: Whether `spn` is a name to ask a KDC for; not one that was made of an IP address.
+            spn: The server's service principal name, `TERMSRV/host` for RDP; empty where it has none.
+            tls: A fresh session of `ssl_context` with more functions than the usual one; None for the usual one.
+            bios: A pair of BIOs that the usual session shares with others; None for a pair of its own.
+            judge: Whether to stop with `JudgeCertificate`; None for True, unless the policy accepts any certificate.
+            channel_bindings: The application data of the inner mechanism's bindings (RFC 5929); None for none, since
+                CredSSP needs none.
+            ask_kdc: Whether to ask a KDC for `spn`; False for an SPN that was made of an IP address.
             turns: Whether the two sides take turns with one token each, as they do over HTTP (`acredssp.core.turns`
                 says how to drive the context); False for a stream of bytes.
 
         Raises:
-            PolicyError: Kerberos alone is allowed, and cannot be used for `spn`.
-            ValueError: `server_hostname` or `spn` is none.
+            PolicyError: Only Kerberos is allowed, and it cannot be used for `spn`.
+            ValueError: `server_hostname` is not a host name, or `spn` is not a service principal name.
         """
         assert self.ssl_context is not None
         if server_hostname is not None:
@@ -192,31 +194,31 @@ class ClientConfig:
         channel_bindings: bytes | None = None,
         ask_kdc: bool = True,
     ) -> SecurityContext:
-        """Make a context for one connection whose TLS somebody else runs, and whose certificate they have judged.
+        """Make a context for one connection whose TLS the caller runs. The caller also judges the certificate.
 
         Args:
             public_key: The SubjectPublicKey of the server's certificate (`acredssp.tls.subject_public_key`); None to
                 give it to `SecurityContext.bind()` later.
-            spn: As for `new_context`.
+            spn: The server's service principal name; empty where it has none.
             certified: Whether the certificate authenticates the server.
-            channel_bindings: As for `new_context`.
-            ask_kdc: The same.
+            channel_bindings: The application data of the inner mechanism's bindings (RFC 5929); None for none.
+            ask_kdc: Whether to ask a KDC for `spn`; False for an SPN that was made of an IP address.
         """
         handshake = self._handshake(spn, channel_bindings, ask_kdc=ask_kdc)
         handshake.certified = certified
         return SecurityContext(handshake, None, public_key=public_key)
 
     def end_of_tickets(self) -> int | None:
-        """Return when the tickets to log on with end, in seconds since 1970; None where there are none yet.
+        """Return when the tickets of a `TicketCache` end, in seconds since 1970; None for any other credential.
 
-        A password or a keytab gets its first ticket with the first logon. Reads the ticket cache, so it may block.
+        The call reads the ticket cache, so it may block.
         """
         tickets = self._choice.tickets
         return tickets.end() if tickets is not None else None
 
     @property
     def trusts_by_name(self) -> bool:
-        """Whether the caller named authorities or pins, and did not leave it to the operating system."""
+        """Whether the caller named authorities or pins, and did not leave the trust to the operating system."""
         return self.trust is not None and bool(self.trust.pins or self.trust.authorities)
 
     def judgement_of(
@@ -225,29 +227,29 @@ class ClientConfig:
         name: str,
         options: OptionNames = OptionNames(),  # noqa: B008 - a frozen value
     ) -> Judgement | None:
-        """Judge a server's certificate chain now, under the name that was asked for, and raise nothing.
+        """Judge a server's certificate chain at the present time. It does not raise for a certificate that is refused.
 
         Args:
             chain: Certificates in DER, the server's own first.
-            name: The name that was asked for.
-            options: What the hint calls the caller's options.
+            name: The name that the certificate must have.
+            options: The names of the caller's options, for the hint.
 
         Returns:
-            The verdict with its reason; None where the caller named nobody to trust and the policy takes any
-            certificate unseen.
+            The verdict with its reason; None where the caller chose no trust and the policy accepts any certificate
+            unchecked.
         """
         if self._trust is None:
             return None
         return self._trust.judge(chain, name, dt.datetime.now(dt.UTC), options=options)
 
     def judge(self, chain: tuple[bytes, ...], name: str) -> bool:
-        """Judge a server's certificate chain now, under the name that was asked for: the answer to `JudgeCertificate`.
+        """Judge a server's certificate chain at the present time; return the answer to `JudgeCertificate`.
 
         Returns:
-            Whether it authenticates the server; False where the policy takes any certificate unseen.
+            Whether the certificate authenticates the server; False where the policy accepts any certificate unchecked.
 
         Raises:
-            CertificateError: It is not trusted.
+            CertificateError: The certificate is not trusted.
         """
         if self.policy.dangerous_accept_any_certificate:
             return False
@@ -265,24 +267,24 @@ class ClientConfig:
         judgement: Judgement | None = None,
         by_name: bool | None = None,
     ) -> TSCredentials | Literal[True]:
-        """Decide by the delegation policy what the server may be given, and write the audit line.
+        """Decide by the delegation policy which credentials the server may be given, and write the audit line.
 
         Args:
             event: The engine's question.
             delegate: Whether to delegate at all.
             mutual_auth: Whether the server has to be authenticated; None for the configuration's `mutual_auth`.
-            certificate: What was found of the server's certificate, for people.
-            judgement: What `trust` says of the server's certificate, where that has not ended the logon; None where
-                `trust` has been asked already, or is not asked at all.
-            by_name: Whether the caller named the trust that `judgement` is of; None for `trusts_by_name`.
+            certificate: The verdict on the server's certificate, for the audit line.
+            judgement: The judgement of the server's certificate, where a refusal has not ended the logon yet; None
+                where it has been acted on already, or the certificate is not judged at all.
+            by_name: Whether the caller chose the trust that made `judgement`; None for `trusts_by_name`.
 
         Returns:
             The answer to `event`.
 
         Raises:
-            PolicyError: Nothing, and the logon ends.
-            CertificateError: The same: the certificate is not trusted, and the caller named whom to trust; or it is
-                for another name, and the server has to be authenticated.
+            PolicyError: The server may be given nothing, and the logon ends.
+            CertificateError: The logon ends, since the certificate is not trusted and the caller chose the trust; or
+                since it is for another name and the server has to be authenticated.
         """
         decision = self._decision(
             event.target,
@@ -306,12 +308,13 @@ class ClientConfig:
         return EMPTY_CREDENTIALS if decision.sends is DelegatedKind.NOTHING else True
 
     def answer(self, event: Event, name: str) -> Any:
-        """Answer any event of a client's context: what a loop of one's own gives to `SecurityContext.resume()`.
+        """Return the answer to any event of a client's context. A loop of your own gives it to `resume()`.
 
-        The answer has the type that the event's class names. A type checker cannot know it where it does not know
-        which event that is.
+        The answer has the type that the event's class names. A type checker cannot know that type unless it knows the
+        event's class.
 
-        A step of Kerberos runs here and now, and may wait for a KDC: an event loop runs such a step in a thread.
+        A step of Kerberos runs within this call, and may wait for a KDC. An event loop should run such a step in a
+        thread.
 
         Args:
             event: The engine's question.
@@ -319,7 +322,8 @@ class ClientConfig:
 
         Raises:
             CertificateError: The server's certificate is not trusted; give the error to `SecurityContext.fail()`.
-            PolicyError: The delegation policy keeps the credentials from the server; the same.
+            PolicyError: The delegation policy keeps the credentials from the server; give the error to
+                `SecurityContext.fail()`.
             TypeError: The event is a server's.
         """
         if isinstance(event, JudgeCertificate):
@@ -330,7 +334,7 @@ class ClientConfig:
             return _outcome(event)
         if isinstance(event, ChooseCertificate):
             return None
-        raise TypeError(f"a client's configuration does not answer {type(event).__name__}, a server's event")
+        raise TypeError(f"event: expected an event of a client, got {type(event).__name__}, an event of a server")
 
     def _handshake(self, spn: str, channel_bindings: bytes | None, *, ask_kdc: bool) -> ClientHandshake:
         expect_target_name("spn", spn)
@@ -341,7 +345,7 @@ class ClientConfig:
         return ClientHandshake(mechanism, delegated, self.policy, target=spn)
 
     def _restricted(self, wanted: TSCredentials | RemoteGuard) -> TSCredentials | RemoteGuard:
-        """Return what RestrictedRemoteAdministration leaves of it."""
+        """Return the credentials that RestrictedRemoteAdministration allows in place of the wanted ones."""
         kind = DelegatedKind.REMOTE_GUARD if isinstance(wanted, RemoteGuard) else wanted.kind
         if self.delegation.restricted_administration is None:
             return wanted
@@ -349,17 +353,17 @@ class ClientConfig:
 
     @property
     def _wanted(self) -> Password | SmartCard | RemoteGuard | Nothing | TSCredentials:
-        """What the caller wants to be delegated."""
+        """The credentials that the caller wants to delegate."""
         if self.delegate is not None:
             return self.delegate
         return self.authenticate if isinstance(self.authenticate, Password) else Nothing()
 
 
 def _distrust(decision: DelegationDecision, judgement: Judgement, *, by_name: bool) -> CertificateError | None:
-    """Return what ends a logon on a certificate that is not trusted; None where the decision stands.
+    """Return the error that ends a logon for a certificate that is not trusted; None where the decision stands.
 
-    The policy's own refusals come first, and say what is wrong with the certificate where a better one would help. A
-    wrong name is why mutual authentication fails, so that is said instead.
+    The policy's own refusals come first. Where a better certificate would help, the error also tells what is wrong with
+    this one. Where mutual authentication fails because of a wrong name, the error tells that alone.
     """
     if judgement.trusted:
         return None
@@ -373,21 +377,21 @@ def _distrust(decision: DelegationDecision, judgement: Judgement, *, by_name: bo
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """How a server lets clients in.
+    """How a server lets clients log on.
 
     Attributes:
-        ssl_context: With the server's certificate: from `acredssp.tls_config`, or the caller's own with one certificate
-            chain. Its `sni_callback` may choose another context by the name that a client asks for; what is there when
-            the configuration is made goes on being called, behind a note of the name (`server_name` of requests and
-            reports).
-        certificate: The chain that `ssl_context` presents, in PEM, the server's own first. To be given where acredssp
-            says that it cannot be found out; None to have the context asked, which nearly every context can be.
-        lookup: Gives an account's secret, for NTLM; None where nobody logs on by NTLM.
+        ssl_context: The TLS context with the server's certificate, made by `acredssp.tls` or by the caller. It must
+            have one certificate chain. Its `sni_callback` may choose another context by the name that a client asks
+            for; a callback that is set when the configuration is made is still called, after the name has been noted
+            for requests and reports (`server_name`).
+        certificate: The certificate chain that `ssl_context` presents, in PEM, the server's own first. It is needed
+            only where acredssp cannot find the chain out by itself, and says so; None for all other contexts.
+        lookup: Returns an account's secret, for NTLM; None where nobody logs on by NTLM.
         keytab: The service's keys, for Kerberos; None where nobody logs on by Kerberos.
-        authorize: Decides about a proven logon while the client can still be told; None lets everyone in who has one.
-        admit: Decides once the delegated credentials came, and sees them; None admits.
+        authorize: Decides about a proven logon while the client can still be told; None lets every proven logon in.
+        admit: Decides once the delegated credentials have arrived, and sees them; None admits everybody.
         policy: The rules for versions, TLS, mechanisms and times.
-        identity: What NTLM's challenge calls us.
+        identity: The server's names in NTLM's challenge.
     """
 
     ssl_context: ssl.SSLContext
@@ -399,14 +403,14 @@ class ServerConfig:
     policy: Policy = dataclasses.field(default_factory=Policy)
     identity: NTLMIdentity = _NEUTRAL_IDENTITY
     _choice: AcceptorChoice = dataclasses.field(init=False, repr=False, compare=False)
-    """What clients log on by."""
+    """Makes the mechanisms that clients log on by."""
 
     def __post_init__(self) -> None:
         self._check()
         note_server_name(self.ssl_context)
         if self.certificate is not None:
             present(self.ssl_context, tls_config.chain_of(self.certificate))
-        own_public_key(self.ssl_context)  # a context without a usable certificate is refused here, not at a client
+        own_public_key(self.ssl_context)  # refuses a context without a usable certificate now, not at the first client
         choice = AcceptorChoice(self.policy, self.identity, ntlm=self.lookup is not None, keytab=self.keytab)
         object.__setattr__(self, "_choice", choice)
 
@@ -433,8 +437,9 @@ class ServerConfig:
         """Make a context for one connection, with TLS inside.
 
         Args:
-            bios: A pair of BIOs to share with others; None for one of its own.
-            channel_bindings: For the inner mechanism, application data as of RFC 5929. CredSSP needs none.
+            bios: A pair of BIOs that the TLS session shares with others; None for a pair of its own.
+            channel_bindings: The application data of the inner mechanism's bindings (RFC 5929); None for none, since
+                CredSSP needs none.
             turns: Whether the two sides take turns with one token each, as they do over HTTP (`acredssp.core.turns`
                 says how to drive the context); False for a stream of bytes.
         """
@@ -444,7 +449,7 @@ class ServerConfig:
         return SecurityContext(handshake, TLSSession(self.ssl_context, server_side=True, bios=bios))
 
     def new_bare_context(self, *, public_key: bytes, channel_bindings: bytes | None = None) -> SecurityContext:
-        """Make a context for one connection whose TLS somebody else runs, with a certificate of that key."""
+        """Make a context for one connection whose TLS the caller runs, with a certificate of this public key."""
         return SecurityContext(self._handshake(channel_bindings), None, public_key=public_key)
 
     def _handshake(self, channel_bindings: bytes | None) -> ServerHandshake:
@@ -468,7 +473,7 @@ def _decision(  # noqa: PLR0913, PLR0917 - by position, since they are the key o
     mechanism: str,
     version: int,
 ) -> DelegationDecision:
-    """Decide what a server may be given."""
+    """Decide which credentials a server may be given."""
     request = DelegationRequest(
         target=target,
         server_auth=server_auth,
@@ -484,8 +489,8 @@ def _decision(  # noqa: PLR0913, PLR0917 - by position, since they are the key o
 
 
 def _outcome(event: StepMechanism) -> object:
-    """Run a mechanism's step; an exception is its result, too, for the mechanism to judge."""
+    """Run a mechanism's step. An exception is a result too, which the mechanism judges."""
     try:
         return event.run()
-    except Exception as error:  # noqa: BLE001 - whatever it is
+    except Exception as error:  # noqa: BLE001 - the mechanism judges any exception
         return error

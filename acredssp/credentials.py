@@ -1,6 +1,6 @@
-"""Credentials: what a client authenticates with, and what a server's `lookup` answers with.
+"""Credentials: the values that a client logs on with and delegates, and the answers of a server's `lookup`.
 
-Values only. A secret is in no repr, and no method here writes or logs one.
+No repr shows a secret, and no method here writes or logs one.
 """
 
 import dataclasses
@@ -34,13 +34,13 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Account:
-    """Who somebody is, however the name was written at the logon.
+    """An account, however its name was written at the logon.
 
-    Two accounts are the same where Windows says that their names are: without case, by its own table of letters
-    ([MS-UCODEREF] 3.1.5.3). So accounts can be compared, and be kept in sets and as the keys of dictionaries.
+    Two accounts are equal if Windows takes their names for equal: without regard to case, by its own table of letters
+    ([MS-UCODEREF] 3.1.5.3). So accounts can be compared, and used in sets and as keys of dictionaries.
 
     Attributes:
-        user: Empty only where a client named nobody.
+        user: The user's name; empty only where a client sent an empty name.
         domain: A domain or a Kerberos realm; empty for none.
     """
 
@@ -62,12 +62,12 @@ class Account:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What is compared: domain and user in Windows' upper case."""
+        """The values that are compared: domain and user in Windows' upper case."""
         return upper(self.domain), upper(self.user)
 
 
 class _Unsaid(str):
-    """The domain of who says nothing of one: empty, and told from an empty one that was said."""
+    """The domain where the caller gave none: an empty text that differs from an empty one that the caller gave."""
 
     __slots__ = ()
 
@@ -76,46 +76,46 @@ _UNSAID: Final[str] = _Unsaid()
 
 
 def _domain_apart(user: str, domain: str) -> str:
-    r"""Return the domain, once the user has none in front.
+    r"""Return the domain, after a check that the user's name has no domain in front.
 
-    `CONTOSO\alice` is how people write both in one field. Sent as a user's name it is nobody's, and a right password
-    would look like a wrong one.
+    People write `CONTOSO\alice` in one field. Sent as a user's name it matches no account, and a right password would
+    look like a wrong one.
 
     Raises:
-        ValueError: The user has one in front, and the domain was not said to be empty.
+        ValueError: The user has a domain in front, and the caller did not give `domain=""`.
     """
     expect("user", user, str)
     expect("domain", domain, str)
     if domain and "\\" in user:
         raise ValueError(
-            "user: expected a name without a domain in front, since there is a domain, got a backslash: "
-            "give one domain, by domain=..."
+            "user: expected a name without a domain in front, since there is a domain too, got a backslash: "
+            "give the domain by domain=... alone"
         )
     if domain is not _UNSAID:
         return domain
     if "\\" in user:
         raise ValueError(
             "user: expected a name without a domain in front, got a backslash: give the domain by domain=..., "
-            "or domain='' to send the user as it stands"
+            "or domain='' to send the user as it is"
         )
     return ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Password:
-    r"""A password.
+    r"""A password and its account.
 
-    A client names the account with it. A server's lookup may: the logon is by that account then, however the client
-    wrote its name (`Principal.account`).
+    A client must name the account. A server's lookup may name it: that is then the account of the logon, however the
+    client wrote the name (`Principal.account`).
 
     Attributes:
-        password: Any text. Windows' passwords are UTF-16 code units of whatever value, so lone surrogates are taken,
-            too; Kerberos alone, which has UTF-8, cannot log on with them.
-        user: The account's name, or a user principal name (`bob@contoso.com`, domain empty).
-        domain: Left out it is empty. A user with a backslash in it (`CONTOSO\bob`) is a ValueError, whether the domain
-            is left out or another one. `domain=""` sends the user as it stands, for servers that want
-            `AzureAD\bob@contoso.com`.
-        nt_hash: MD4 of the password in UTF-16LE, 16 bytes: computed once, since every logon needs it ([MS-NLMP] 3.3.2).
+        password: Any text. Windows' passwords are UTF-16 code units of any value, so lone surrogates are allowed. Only
+            Kerberos, which uses UTF-8, cannot log on with them.
+        user: The account's name, or a user principal name (`bob@contoso.com`, with an empty domain).
+        domain: The account's domain; empty by default. A user with a backslash in it (`CONTOSO\bob`) is a ValueError,
+            unless `domain=""` is given, which sends the user as it is, for servers that want `AzureAD\bob@contoso.com`.
+        nt_hash: The MD4 of the password in UTF-16LE, 16 bytes, computed once, since every logon needs it
+            ([MS-NLMP] 3.3.2).
     """
 
     password: str = dataclasses.field(repr=False)
@@ -131,12 +131,12 @@ class Password:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NTHash:
-    """An NT hash in place of the password: enough to log on, not enough to delegate.
+    """An NT hash in place of the password. A client can log on with it, but cannot delegate it.
 
     Attributes:
-        nt_hash: 16 bytes.
-        user: The account's name, as with `Password.user`.
-        domain: As with `Password.domain`.
+        nt_hash: The hash, 16 bytes.
+        user: The account's name, with the rules of `Password.user`.
+        domain: The account's domain, with the rules of `Password.domain`.
     """
 
     nt_hash: bytes = dataclasses.field(repr=False)
@@ -147,36 +147,37 @@ class NTHash:
         expect("nt_hash", self.nt_hash, bytes)
         object.__setattr__(self, "domain", _domain_apart(self.user, self.domain))
         if len(self.nt_hash) != 16:
-            raise ValueError(f"nt_hash: an NT hash has 16 bytes, not {len(self.nt_hash)}")
+            raise ValueError(f"nt_hash: expected 16 bytes, got {len(self.nt_hash)}")
 
 
 class _OfPrincipal:
-    """A credential that is known by a Kerberos principal."""
+    """A credential whose account is named by a Kerberos principal."""
 
     __slots__ = ()
     principal: str
 
     @property
     def user(self) -> str:
-        """As `principal` has it; empty where that does not say."""
+        """The user of `principal`; empty where `principal` is empty."""
         return split_principal(self.principal)[0]
 
     @property
     def domain(self) -> str:
-        """The realm of `principal`; empty where that does not say."""
+        """The realm of `principal`; empty where `principal` has none."""
         return split_principal(self.principal)[1]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TicketCache(_OfPrincipal):
-    """The Kerberos tickets of somebody who has logged on already: enough to log on, not enough to delegate.
+    """The Kerberos tickets of a user who has logged on already. A client can log on with them, but not delegate them.
 
-    The tickets that a logon fetches are added to the cache, as every Kerberos client does; nothing of it is replaced.
+    The tickets that a logon fetches are added to the cache, as by every Kerberos client. No ticket is replaced.
 
     Attributes:
-        name: `FILE:/tmp/krb5cc_1000`, `KCM:1000` or the like; empty for the user's own cache. On Windows always empty.
-        principal: Whose tickets, `alice@CONTOSO.COM`, where the cache is a collection; empty for those that fit the
-            server.
+        name: The name of the cache, such as `FILE:/tmp/krb5cc_1000` or `KCM:1000`; empty for the user's own cache. On
+            Windows it must be empty.
+        principal: The owner of the tickets to use, such as `alice@CONTOSO.COM`, where the cache is a collection; empty
+            for the tickets that fit the server.
     """
 
     name: str = ""
@@ -189,12 +190,12 @@ class TicketCache(_OfPrincipal):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Keytab(_OfPrincipal):
-    """A file of Kerberos keys: a client logs on with one in place of a password, a server takes tickets with one.
+    """A file of Kerberos keys. A client logs on with a key in place of a password; a server accepts tickets with it.
 
     Attributes:
         name: A path, or `FILE:path`, `MEMORY:name`; empty for the machine's own (`/etc/krb5.keytab`, KRB5_KTNAME).
-        principal: Client: whose key, empty for the first one in it. Server: the only service that is let in,
-            `TERMSRV/host@REALM`; empty for every one that the keytab has.
+        principal: Client: the owner of the key to use; empty for the first one in the keytab. Server: the only service
+            for which tickets are accepted, such as `TERMSRV/host@REALM`; empty for all services in the keytab.
     """
 
     name: str = ""
@@ -206,11 +207,11 @@ class Keytab(_OfPrincipal):
 
 
 class DelegatedKind(enum.StrEnum):
-    """What kind of credentials a client delegates, by the names that records, reports and JSON have.
+    """The kind of credentials that a client delegates, by its name in records, reports and JSON.
 
     Attributes:
         PASSWORD: A user's name and password.
-        SMART_CARD: A smart card's PIN and where its key lies.
+        SMART_CARD: A smart card's PIN, and where to find its key.
         REMOTE_GUARD: A forwarded Kerberos ticket.
         NOTHING: Three empty strings, as Restricted Admin delegates.
     """
@@ -220,21 +221,21 @@ class DelegatedKind(enum.StrEnum):
     REMOTE_GUARD = "remote_guard"
     NOTHING = "nothing"
 
-    __hash__ = str.__hash__  # Enum's own is written in Python, and every client's decision is looked up by a kind
+    __hash__ = str.__hash__  # Enum's own is slow, being written in Python, and every client's decision needs one
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SmartCard:
-    """A smart card's PIN and where its key lies: to be delegated, never to log on here ([MS-CSSP] 2.2.1.2.2).
+    """A smart card's PIN, and where to find its key, to be delegated; not to log on with ([MS-CSSP] 2.2.1.2.2).
 
     Attributes:
         pin: The card's PIN.
-        user: A hint for who logs on, as is `domain`.
-        domain: A hint for the domain.
+        user: A hint for the server which user logs on.
+        domain: A hint for the server which domain the user is in.
         card_name: The card's name; empty for none.
         reader_name: The reader's name; empty for none.
-        container_name: Of the key on the card.
-        csp_name: The cryptographic service provider, `Microsoft Base Smart Card Crypto Provider` for most.
+        container_name: The name of the key's container on the card.
+        csp_name: The cryptographic service provider, mostly `Microsoft Base Smart Card Crypto Provider`.
         key_spec: 1 is AT_KEYEXCHANGE, 2 is AT_SIGNATURE.
     """
 
@@ -255,13 +256,14 @@ class SmartCard:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RemoteGuard:
-    """Remote Credential Guard: a forwarded Kerberos ticket of whoever logs on, in place of a password.
+    """Remote Credential Guard: it delegates a forwarded Kerberos ticket of the user in place of a password.
 
-    The logon itself is by Kerberos then, with a ticket that may be forwarded (`kinit -f`); a password and a keytab get
-    one. It is sealed so that only the server's host can open it ([MS-CSSP] 2.2.1.2.3.1, KERB_TICKET_LOGON).
+    The logon itself is then by Kerberos, with a forwardable ticket. For a password or a keytab such a ticket is asked
+    for; a ticket cache must have one already (`kinit -f`). The delegated ticket is sealed so that only the server's
+    host can open it ([MS-CSSP] 2.2.1.2.3.1, KERB_TICKET_LOGON).
 
     Attributes:
-        service: The service of the server's host whose key seals the ticket: the computer's own account.
+        service: The service class of the server's host whose key seals the ticket. `HOST` is the computer's account.
     """
 
     service: str = "HOST"
@@ -269,31 +271,32 @@ class RemoteGuard:
     def __post_init__(self) -> None:
         expect("service", self.service, str)
         if not self.service or "/" in self.service:
-            raise ValueError("service: expected a service class such as HOST, without a slash, got another text")
+            raise ValueError("service: expected a service class without a slash, such as HOST, got another text")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Nothing:
-    """Delegate nothing: three empty strings, as Restricted Admin does ([MS-CSSP] 2.2.1.2.1)."""
+    """Delegates nothing: the client sends three empty strings, as Restricted Admin does ([MS-CSSP] 2.2.1.2.1)."""
 
 
 AccountSecret: TypeAlias = Password | NTHash
-"""What an account is known by: what NTLM proves."""
+"""The secret of an account, which an NTLM logon proves."""
 
 Credential: TypeAlias = Password | NTHash | TicketCache | Keytab
-"""What a client can authenticate with. A password serves NTLM and Kerberos, a hash NTLM, the others Kerberos."""
+"""A credential that a client can log on with: by NTLM or Kerberos with a password, by NTLM with an NT hash, and by
+Kerberos with the others."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Candidates:
-    """Several secrets, of which any may be right: a password being rotated, an account known under two domains.
+    """Several secrets, any of which may be right, as while a password is rotated, or for an account in two domains.
 
-    All of them are tried, also behind the one that fits, and each costs the same. So that nobody can tell by the time
-    how many secrets a name has, a lookup gives every name as many, unknown ones too (`Deny.secret`).
+    All secrets are tried, even after one fits, and each takes the same time. A lookup should return the same number of
+    secrets for every name, unknown names included (`Deny.secret`): else the time tells how many a name has.
 
     Attributes:
-        secrets: The first one that fits counts. None at all is an account without a secret: nobody logs on to it by
-            NTLM.
+        secrets: The secrets to try; the first one that fits counts. An empty sequence is for an account without a
+            secret, to which nobody can log on by NTLM.
     """
 
     secrets: Sequence[AccountSecret]
@@ -307,16 +310,16 @@ class Candidates:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Oracle:
-    """Somebody who verifies without giving the secret: a domain controller, a vault.
+    """A verifier that does not give the secret away, such as a domain controller or a vault.
 
-    `verify` gets an `acredssp.hooks.NTLMExchange` and answers with the 16-byte session base key or `Deny`; it may be a
-    plain function or a coroutine function. Who knows that the password was right, though the account may not log on,
-    says so: `Deny(status, proven=True)`.
+    `verify` gets an `acredssp.hooks.NTLMExchange`, and returns the 16-byte session base key or `Deny`. It may be a
+    plain function or a coroutine function. Where it knows that the password was right, but the account may not log on,
+    it returns `Deny(status, proven=True)`.
 
     Attributes:
-        verify: Proves the logon.
-        user: The account whose logon it is, as with `Password.user`; empty for the name that the client wrote.
-        domain: The account's domain, as with `Password.domain`.
+        verify: The function that proves the logon.
+        user: The user of the account that logs on; empty for the name that the client wrote.
+        domain: The domain of that account.
     """
 
     verify: Callable[[Any], "bytes | Deny | Awaitable[bytes | Deny]"] = dataclasses.field(repr=False)
@@ -332,21 +335,23 @@ class Oracle:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Deny:
-    """Refuse.
+    """The answer of a hook that refuses a logon.
 
-    From `lookup` or an `Oracle`, the status reaches the peer only if the peer proved the password, or if the status
-    is not about the account (STATUS_NO_LOGON_SERVERS); otherwise the peer sees STATUS_LOGON_FAILURE. To say
-    "disabled" to who knows the password, give the secret too.
+    The status of a `lookup` or an `Oracle` reaches the peer only if the peer proved the password, or if the status
+    is not about the account (STATUS_NO_LOGON_SERVERS). Otherwise the peer sees STATUS_LOGON_FAILURE. Give `secret` too,
+    so that a client that knows the password is told, for example, that the account is disabled.
 
     Attributes:
-        nt_status: What the client is told, where it may know.
-        secret: What the account has, or stand-ins. A refusal takes the time of as many secrets, and of one where there
-            are none: where accounts have two, `Deny(secret=Candidates([NTHash(os.urandom(16))] * 2))`, made once, is
-            for the unknown.
-        proven: An `Oracle` has seen that the password was right. Nobody else can know: it counts from an oracle alone.
-        account: From `authorize` and `admit`: the account that is refused, for the report and the log; the peer is not
-            told. None for the one that was found before. From `lookup` and an `Oracle` it counts for nothing, since no
-            logon is proven.
+        nt_status: The status for the client, where it may know it.
+        secret: The account's secret, or random ones in its place. A refusal takes the time of trying these secrets, or
+        of
+            one where there are none. Where accounts have two secrets, refuse unknown names with
+            `Deny(secret=Candidates([NTHash(os.urandom(16))] * 2))`, made once.
+        proven: Whether an `Oracle` found the password right. It counts in an oracle's answer alone, since no other hook
+            can know.
+        account: The account that `authorize` or `admit` refuses, for the report and the log; the peer is not told of
+            it. None for the account that was found before. In the answer of `lookup` or an `Oracle` it is ignored,
+            since no logon is proven.
     """
 
     nt_status: NTSTATUS = NTSTATUS.STATUS_LOGON_FAILURE
@@ -357,11 +362,11 @@ class Deny:
     def __post_init__(self) -> None:
         expect("nt_status", self.nt_status, NTSTATUS)
         if int(self.nt_status) < 0x80000000:
-            raise ValueError(f"nt_status: expected the status of a failure, got {self.nt_status}, which is none")
+            raise ValueError(f"nt_status: expected the status of a failure, got {self.nt_status}")
         expect("secret", self.secret, Password, NTHash, Candidates, None)
         expect("proven", self.proven, bool)
         expect("account", self.account, Account, None)
 
 
 LookupAnswer: TypeAlias = Password | NTHash | Candidates | Oracle | Deny
-"""What a lookup may answer; anything else is taken as `Deny()`."""
+"""The answers that a lookup may give; any other answer counts as `Deny()`."""

@@ -1,8 +1,8 @@
-"""What an application decides during a server's handshake, as types.
+"""The types of a server's hooks: what they are asked during a handshake, and what they answer.
 
-Every hook is a plain function or a coroutine function, runs under a deadline, and fails closed: an exception, None, a
-value of another type, or a time-out is a no. A plain function is called in the loop's callback that brought the bytes;
-what a coroutine function returns is awaited in the handshake's task.
+Every hook is a plain function or a coroutine function, and runs under a deadline. It fails closed: an exception, None,
+a value of another type, or a time-out refuses. A plain function is called in the event loop's callback that brought the
+bytes; a coroutine function's result is awaited in the handshake's task.
 """
 
 import dataclasses
@@ -30,17 +30,17 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Identity:
-    """Who stands at the door: the logon, and the connection it came by.
+    """A logon, and the connection that it came by.
 
     Attributes:
-        principal: Who logs on, by the mechanism's word.
+        principal: Who logs on, as the mechanism names it.
         mechanism: `"kerberos"` or `"ntlm"`.
-        peer_address: As `get_extra_info("peername")` gives it: `(host, port)` for TCP.
-        server_name: What the client asked for by SNI; empty for none.
-        cookie: RDP: the `mstshash` cookie; empty for none. Unproven.
-        request: RDP: the client's whole Connection Request: routing token, correlation id, what it asked for. Unproven.
-            None with another carriage.
-        session: What the server's `accept` answered for this connection; None without one.
+        peer_address: The address as `get_extra_info("peername")` gives it: `(host, port)` for TCP.
+        server_name: The name that the client asked for by SNI; empty for none.
+        cookie: RDP: the `mstshash` cookie, which nothing proves; empty for none.
+        request: RDP: the client's whole Connection Request, which nothing proves: requested protocols, routing token,
+            correlation id. None with another carriage.
+        session: The session that the server's `accept` hook returned for this connection; None without that hook.
     """
 
     principal: Principal
@@ -54,12 +54,13 @@ class Identity:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CredentialRequest(Identity):
-    """Somebody claims to be `principal`: what is that account's secret? Nothing is proven yet.
+    """The question which secret the account of `principal` has. The client claims the name, and has proven nothing yet.
 
     All attributes of `Identity` are here too.
 
     Attributes:
-        deadline: When the answer comes too late, in the loop's time; in `time.monotonic()`'s where no loop runs.
+        deadline: The time after which the answer is too late, by the event loop's clock, or by `time.monotonic()` where
+            no loop runs.
     """
 
     deadline: float = 0.0
@@ -67,16 +68,16 @@ class CredentialRequest(Identity):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Admission(Identity):
-    """The client has proven who it is and has delegated its credentials: does its session start?
+    """The question whether the session starts. The client has proven who it is, and has delegated its credentials.
 
-    The credentials are borrowed. Where the hook refuses, or the handshake ends otherwise, they are overwritten with
-    zeros. Where it admits, the application gets them by `take_credentials()` as if nobody had seen them.
+    The hook only borrows the credentials. Where it refuses, or the handshake fails, they are overwritten with zeros.
+    Where it admits, the application still gets them by `take_credentials()`.
 
     All attributes of `Identity` are here too.
 
     Attributes:
-        info: The facts of the handshake; `delegated` says of what kind the credentials are.
-        credentials: What the client delegated; `as_password()` makes of it what logs on elsewhere.
+        info: The facts of the handshake; `info.delegated` is the kind of the credentials.
+        credentials: The delegated credentials. `as_password()` turns them into a `Password` to log on elsewhere.
     """
 
     info: HandshakeInfo
@@ -84,21 +85,22 @@ class Admission(Identity):
 
 
 AcceptHook: TypeAlias = Callable[[object], "object | Deny | Awaitable[object | Deny]"]
-"""A connection came from this peer address, and nothing was read from it. Answers with a session object: any value of
-the application's own, which the other hooks, the report and `get_extra_info("session")` give back. False or `Deny`
-turn the connection away, as does None, which is what a hook without an answer returns."""
+"""Called with the peer's address for a new connection, before anything is read from it. The hook returns a session: any
+value of the application's own, which the other hooks, the report and `get_extra_info("session")` give back. False,
+`Deny` and None refuse the connection. (A function without a return statement returns None.)"""
 
 LookupHook: TypeAlias = Callable[[CredentialRequest], "LookupAnswer | Awaitable[LookupAnswer]"]
-"""Answers with `Password`, `NTHash`, `Candidates`, `Oracle` or `Deny`; anything else is `Deny()`. A user in the answer
-says whose logon it is (`Principal.account`). Make the secrets once, not in the hook: only a known user's password would
-be hashed there, and the time would tell who is known."""
+"""Returns `Password`, `NTHash`, `Candidates`, `Oracle` or `Deny`; any other answer counts as `Deny()`. A user in the
+answer names the account of the logon (`Principal.account`). Make the secrets once, not in the hook: the hook would hash
+passwords of known users only, and its time would show which users are known."""
 
 AuthorizeHook: TypeAlias = Callable[[Identity], "bool | Account | Deny | Awaitable[bool | Account | Deny]"]
-"""The logon is proven, our key is not yet: True lets the user in, and so does an `Account`, which is then who it is
-(`Principal.account`). Anything else is a refusal that the client sees."""
+"""Called once the logon is proven, before the server proves its key. True lets the user in. An `Account` does so too,
+and names the account of the logon (`Principal.account`). Any other answer is a refusal that the client is told of."""
 
 AdmitHook: TypeAlias = Callable[[Admission], "bool | Deny | Awaitable[bool | Deny]"]
-"""The delegated credentials came. True starts the session. A refusal reaches the client as the early user authorization
-result (HYBRID_EX); otherwise the connection just ends. The hook may take as long as the handshake has left
-(`Policy.admit_timeout`), so a gateway can log on to the target meanwhile. Without HYBRID_EX the client has said all by
-then and may end its direction: the hook goes on, and is cancelled only where the connection breaks."""
+"""Called once the delegated credentials have arrived. True starts the session. With HYBRID_EX the early user
+authorization result tells the client of a refusal; otherwise the connection just ends. The hook may take as long as the
+handshake has left (`Policy.admit_timeout`), so a gateway can log on to the target meanwhile. Without HYBRID_EX the
+client has sent everything by then, and may end its direction: the hook goes on, and is cancelled only if the connection
+breaks."""

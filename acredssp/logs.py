@@ -1,10 +1,10 @@
 """The loggers of the package. Each of their records names the connection that it is about.
 
 `record.connection_id` is the same for both legs of a gateway: a client's handshake that begins while a server's
-connection is served, in a hook or in the application's own task, has the id of that connection. It is empty for what
-concerns no connection.
+connection is served, in a hook or in the application's own task, has the id of that connection. The id is empty for a
+record about no connection.
 
-Who calls: whoever writes a log; `aio` says which connection it is.
+Who calls: every module that writes a log; `aio` sets the connection's id.
 """
 
 import contextvars
@@ -17,10 +17,10 @@ CONNECTION_ID: Final[contextvars.ContextVar[str]] = contextvars.ContextVar("acre
 
 
 def connection_id() -> str:
-    """Return the id of the connection that this code works for: 16 hex digits; empty outside of any.
+    """Return the id of the connection that the calling code works for: 16 hex digits; empty where there is none.
 
-    It holds in every hook, and in the task of `start_server`'s callback. `get_extra_info("connection_id")` of a
-    transport and `HandshakeReport.connection_id` are the same.
+    Every hook has an id, and so has the task of `start_server`'s callback. It is the same id as
+    `get_extra_info("connection_id")` of a transport and `HandshakeReport.connection_id`.
     """
     return CONNECTION_ID.get()
 

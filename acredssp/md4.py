@@ -1,7 +1,7 @@
-"""MD4 (RFC 1320): the NT hash, and nothing else.
+"""MD4 (RFC 1320), for the NT hash alone.
 
-No supported OpenSSL offers it any more. MD4 is broken as a hash; here it only turns a password into the 16 bytes
-that [MS-NLMP] 3.3.1 names its key.
+No supported OpenSSL offers MD4 by default. MD4 is broken as a hash; here it only turns a password into the 16 bytes
+of its key ([MS-NLMP] 3.3.1).
 """
 
 import struct
@@ -24,7 +24,7 @@ def md4(data: bytes) -> bytes:
 
 
 def _compress(state: tuple[int, int, int, int], x: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """One block through the three rounds of RFC 1320 section 3.4; four steps a turn, for speed."""
+    """Take one block through the three rounds of RFC 1320 section 3.4. A turn of a loop has four steps, for speed."""
     a, b, c, d = state
     for i in (0, 4, 8, 12):
         a = a + (d ^ (b & (c ^ d))) + x[i] & _MASK

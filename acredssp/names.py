@@ -1,13 +1,13 @@
-"""Names of accounts and domains: the one rule by which two of them are the same.
+"""Names of accounts and domains: the one rule by which two names are equal.
 
-Windows compares names in upper case, and NTLM hashes the user's name in upper case: both by a table of its own
+Windows compares names in upper case, and NTLM hashes the user's name in upper case. Both use Windows' own table
 ([MS-UCODEREF] 3.1.5.3, "Windows 8 Upper Case Mapping Table"), which is about as old as Unicode 5.1, and differs from
-what Unicode says. The final sigma, the dotless i, the long s and the micro sign stay as they are, and so do Georgian,
-Cherokee, and everything beyond U+FFFF. With `str.casefold`, `strasse` and `straße` would be one account.
+Unicode. The final sigma, the dotless i, the long s and the micro sign stay as they are, and so do Georgian, Cherokee,
+and everything beyond U+FFFF. With `str.casefold`, `strasse` and `straße` would be one account.
 
-So nothing here asks the running Python's Unicode tables but `unicode_upper`, which is what other NTLM clients write.
+So no function here uses the running Python's Unicode tables but `unicode_upper`, which does as other NTLM clients do.
 
-This module never decides who somebody is: it says which names are equal. The mechanisms, the command line and, by
+This module never decides who somebody is, only which names are equal. The mechanisms, the command line and, by
 `acredssp.Account`, applications use it.
 """
 
@@ -35,7 +35,7 @@ _PAIRED: Final = (
     (0xA641, 0xA65F), (0xA663, 0xA66D), (0xA681, 0xA697), (0xA723, 0xA72F), (0xA733, 0xA76F), (0xA77A, 0xA77C),
     (0xA77F, 0xA787), (0xA78C, 0xA78C),
 )  # fmt: skip
-"""First and last: of these, every second one from the first on has its upper case right before it."""
+"""Ranges, by first and last. In a range every second letter, from the first on, has its upper case right before it."""
 
 _SHIFTED: Final = (
     (0x0061, 0x007A, -32), (0x00E0, 0x00F6, -32), (0x00F8, 0x00FE, -32), (0x00FF, 0x00FF, 121), (0x0180, 0x0180, 195),
@@ -58,7 +58,7 @@ _SHIFTED: Final = (
     (0x1FF3, 0x1FF3, 9), (0x214E, 0x214E, -28), (0x2170, 0x217F, -16), (0x24D0, 0x24E9, -26), (0x2C30, 0x2C5E, -48),
     (0x2C65, 0x2C65, -10795), (0x2C66, 0x2C66, -10792), (0x2D00, 0x2D25, -7264), (0xFF41, 0xFF5A, -32),
 )  # fmt: skip
-"""First, last, and how far away the upper case of each of them is."""
+"""Ranges, by first and last, with the distance from each letter to its upper case."""
 
 _UPPER: Final[dict[int, int]] = {
     **{code: code - 1 for first, last in _PAIRED for code in range(first, last + 1, 2)},
@@ -67,18 +67,18 @@ _UPPER: Final[dict[int, int]] = {
 
 
 def upper(name: str) -> str:
-    """Return a name in upper case as Windows has it, one character for one."""
-    # Most names are ASCII, where Python's own is the same and takes a tenth of the time.
+    """Return a name in upper case by Windows' table, which maps one character to one."""
+    # Most names are ASCII. For them Python's own function gives the same in a tenth of the time.
     return name.upper() if name.isascii() else name.translate(_UPPER)
 
 
 def unicode_upper(name: str) -> str:
-    """Return a name in upper case as the running Python's Unicode has it, one character for one."""
+    """Return a name in upper case by the running Python's Unicode tables, one character for one."""
     return name.upper() if name.isascii() else "".join([_simple_upper(character) for character in name])
 
 
 def _simple_upper(character: str) -> str:
-    # Where the full mapping has several characters, the title case is the simple upper case, or has several too.
+    # Where the full mapping gives several characters, the title case is the simple upper case, or gives several too.
     for candidate in (character.upper(), character.title()):
         if len(candidate) == 1:
             return candidate
@@ -86,12 +86,12 @@ def _simple_upper(character: str) -> str:
 
 
 def logon_name(domain: str, user: str) -> str:
-    r"""Return `DOMAIN\user`; the user alone without a domain."""
+    r"""Return `DOMAIN\user`, or the user alone where there is no domain."""
     return f"{domain}\\{user}" if domain else user
 
 
 def split_logon_name(name: str) -> tuple[str, str]:
-    r"""Split what somebody wrote in one field, `DOMAIN\USER` or `USER@SUFFIX`, into user and domain, empty for none."""
+    r"""Split a name written in one field, `DOMAIN\USER` or `USER@SUFFIX`, into user and domain; empty for no domain."""
     domain, _, user = name.partition("\\")
     if domain and user:
         return user, domain
@@ -100,10 +100,10 @@ def split_logon_name(name: str) -> tuple[str, str]:
 
 
 def user_alone(name: str) -> str:
-    r"""Return a name without any domain, however many are written into it: `BOB` of `A\B\BOB@C@D`.
+    r"""Return a name without any domain, even if several are written into it: `BOB` of `A\B\BOB@C@D`.
 
-    It is cut up further than `split_logon_name` does, since others have rules of their own; the spellings that either
-    rule takes for one plain name have the same user.
+    It cuts more off than `split_logon_name` does, because other software splits names by rules of its own. Spellings
+    that any of these rules takes for the same plain name have the same result.
     """
     return name.strip("\\@").rpartition("\\")[2].partition("@")[0]
 
@@ -114,11 +114,11 @@ _TO_ESCAPE: Final = str.maketrans({"\\": r"\\", "@": r"\@", "\n": r"\n", "\t": r
 
 
 def split_principal(text: str) -> tuple[str, str]:
-    r"""Split a Kerberos principal as libkrb5 writes it into name and realm, which is empty where there is none.
+    r"""Split a Kerberos principal, as libkrb5 writes it, into name and realm. The realm is empty where there is none.
 
-    libkrb5 puts a backslash in front of what is no separator. `\@` becomes `@` in the name, which the realm is apart
-    from now. All else that is escaped (`\/`, `\\`, `\n`, `\t`, `\b`, `\0`) stays so: `HTTP\/host` of one part is not
-    `HTTP/host` of two, and no name has a control character. So different principals have different names.
+    libkrb5 puts a backslash in front of a character that is not a separator. `\@` becomes `@` in the name, since the
+    realm is separate now. All other escapes (`\/`, `\\`, `\n`, `\t`, `\b`, `\0`) stay: so `HTTP\/host` with one part
+    differs from `HTTP/host` with two, and no name has a control character. Different principals have different names.
     """
     whole = _PRINCIPAL.fullmatch(text)
     name, realm = whole.groups() if whole else (text, "")
@@ -126,5 +126,5 @@ def split_principal(text: str) -> tuple[str, str]:
 
 
 def escape_principal(name: str) -> str:
-    """Return a user's name as libkrb5 reads it; a `/` in it separates the parts of a service's name."""
+    """Return a user's name with the escapes that libkrb5 reads. A `/` stays, as the separator of a service's parts."""
     return name.translate(_TO_ESCAPE)

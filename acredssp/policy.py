@@ -1,6 +1,6 @@
-"""What a handshake may be: versions, TLS floor, mechanisms, limits.
+"""The rules that a handshake must keep: CredSSP versions, TLS versions, mechanisms and limits.
 
-Secure by default. Everything weaker has its own switch here, spelled `dangerous_...`, off unless named.
+The defaults are secure. Each weakening has a switch of its own, named `dangerous_...` and off by default.
 """
 
 import dataclasses
@@ -30,19 +30,21 @@ _TLS_VERSIONS: Final = (
     ssl.TLSVersion.TLSv1_3,
 )
 FIRST_SAFE_VERSION = 5
-"""Versions 2 to 4 bind by an echo of the key that an attacker can replay (CVE-2018-0886)."""
+"""The first version that is safe. Versions 2 to 4 bind by an echo of the key, which an attacker can relay
+(CVE-2018-0886)."""
 
 
 class MechanismChoice(enum.StrEnum):
-    """Which mechanisms a client offers and in what form, and which of them a server takes (in any form).
+    """The mechanisms that a client offers, and their form; and the mechanisms that a server accepts, in any form.
 
     Attributes:
-        AUTO: Kerberos before NTLM inside SPNEGO where the credentials name a realm, and raw NTLM while NTLM is all
-            there is, as Windows does ([MS-SPNG] note 8). A server takes what it has the means for.
-        NEGOTIATE: The same, always inside SPNEGO.
-        KERBEROS: Kerberos and nothing else, inside SPNEGO.
-        RAW_KERBEROS: Kerberos tokens without SPNEGO around them. No Windows client sends these ([MS-CSSP] note 7).
-        NTLM: Raw NTLM tokens, no SPNEGO around them.
+        AUTO: A client whose credentials name a realm offers Kerberos before NTLM, inside SPNEGO. Any other client sends
+            raw NTLM, as Windows does ([MS-SPNG] note 8). A server accepts each mechanism for which it has a keytab or a
+            lookup.
+        NEGOTIATE: As AUTO, but always inside SPNEGO.
+        KERBEROS: Kerberos alone, inside SPNEGO.
+        RAW_KERBEROS: Kerberos alone, without SPNEGO around its tokens. No Windows client does so ([MS-CSSP] note 7).
+        NTLM: NTLM alone, without SPNEGO around its tokens.
     """
 
     AUTO = "auto"
@@ -65,7 +67,8 @@ class MechanismChoice(enum.StrEnum):
 class EncryptionOracle(enum.IntEnum):
     """AllowEncryptionOracle: which peers below version 5 (CVE-2018-0886) are allowed, with the registry's numbers.
 
-    A level only ever forbids. What it leaves open takes `Policy(min_version=2, dangerous_allow_legacy_versions=True)`.
+    A level only forbids versions. Versions that it does not forbid still need
+    `Policy(min_version=2, dangerous_allow_legacy_versions=True)`.
 
     Attributes:
         FORCE_UPDATED_CLIENTS: No old peer is allowed: neither a client of our servers nor a server of our clients.
@@ -79,11 +82,11 @@ class EncryptionOracle(enum.IntEnum):
 
     @property
     def setting(self) -> str:
-        """The level as a policy's file names it: `ForceUpdatedClients`, `Mitigated` or `Vulnerable`."""
+        """The level's name in a policy file: `ForceUpdatedClients`, `Mitigated` or `Vulnerable`."""
         return self.name.title().replace("_", "")
 
     def for_client(self, policy: "Policy") -> "Policy":
-        """Return a client's policy with what the level forbids taken away.
+        """Return a client's policy without the versions that the level forbids.
 
         Raises:
             ValueError: No version is left.
@@ -91,7 +94,7 @@ class EncryptionOracle(enum.IntEnum):
         return self._floored(policy, OLDEST_VERSION if self is EncryptionOracle.VULNERABLE else FIRST_SAFE_VERSION)
 
     def for_server(self, policy: "Policy") -> "Policy":
-        """Return a server's policy with what the level forbids taken away.
+        """Return a server's policy without the versions that the level forbids.
 
         Raises:
             ValueError: No version is left.
@@ -116,51 +119,54 @@ FALL_BACK: Final = frozenset(
         SecurityStatus.SEC_E_NO_CREDENTIALS,
     }
 )
-"""No KDC, no such service, no ticket: where Windows goes on with NTLM. Not a wrong password, nor a wrong clock."""
+"""The failures of Kerberos after which Windows goes on with NTLM: no KDC, an unknown service, no ticket. A wrong
+password or a wrong clock is not among them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """One side's rules. Frozen and shareable; `dataclasses.replace()` derives a changed copy.
+    """The rules for the handshakes of one side. They are frozen; `dataclasses.replace()` derives a changed copy.
 
     Attributes:
-        min_version: The lowest CredSSP version to end up with; below 5 only with `dangerous_allow_legacy_versions`.
-        max_version: Our own version: the one every TSRequest of ours carries ([MS-CSSP] 2.2.1).
-        dangerous_allow_legacy_versions: Whether `min_version` may be 2, 3 or 4: open to the relay of CVE-2018-0886.
+        min_version: The lowest CredSSP version that is accepted; below 5 only with `dangerous_allow_legacy_versions`.
+        max_version: Our own version, which each of our TSRequests carries ([MS-CSSP] 2.2.1).
+        dangerous_allow_legacy_versions: Whether `min_version` may be 2, 3 or 4, which are open to the relay of
+            CVE-2018-0886.
         min_tls: The lowest version of TLS; below 1.2 only with `dangerous_allow_legacy_tls`.
         max_tls: The highest version of TLS.
-        dangerous_allow_legacy_tls: Whether `min_tls` may be TLS 1.0 or 1.1, which sign by MD5 and SHA-1 (RFC 8996 has
-            taken them away). OpenSSL then works at its security level 0, with the suites of those versions: keys of any
-            length are taken, TLS 1.2 included. That is so for the contexts made of this policy, and for no other one.
-        dangerous_allow_legacy_ciphers: Whether TLS 1.2 and below may use suites without forward secrecy (RSA key
-            exchange: whoever gets the server's key later reads what was recorded) and suites of CBC with SHA-1, for
-            peers that have nothing better.
-        dangerous_accept_any_certificate: Whether a client takes any certificate unseen. The binding still ties the
-            logon to this TLS channel, but the name of the host is then unproven and an active attacker may be given the
-            credentials.
-        tls_resumption: Whether a client may resume TLS sessions of its own (the SSPI functions keep them, under five
-            conditions). Off: CredSSP knows no resumption ([MS-CSSP] 3.1.5 step 1). The asyncio functions never resume,
-            and our servers issue no tickets.
-        mechanism: Which mechanisms are offered or taken, and in what form.
-        fall_back: Client: the failures of Kerberos after which NTLM is tried, where `mechanism` allows both; empty for
-            none. Who keeps a client from its KDC brings it to NTLM so.
-        dangerous_allow_kerberos_rc4: Whether tickets may seal with RC4-HMAC (CVE-2025-3576); MIT's library needs
-            `allow_rc4` too.
-        require_ntlm_mic: Whether an acceptor refuses an NTLMv2 logon that does not announce a MIC. Off, as in Windows:
-            some clients (aardwolf, impacket) send none, and pubKeyAuth protects the exchange all the same. An announced
-            MIC is always required, and checked.
-        max_message: Bytes of one TSRequest. FreeRDP stops at 64 KiB; a Kerberos ticket with a large PAC has some tens
-            of KiB.
-        max_rounds: Messages of the peer with mechanism tokens. SPNEGO with a user-to-user offer, the longest known,
-            takes 4.
-        handshake_timeout: Seconds for the whole handshake, connecting excluded.
-        hook_timeout: Seconds for each of the hooks that find out who somebody is (`accept`, `lookup`, an `Oracle`). A
-            hook that takes longer has refused.
-        authorize_timeout: Seconds for `authorize`; None for as long as the handshake has left.
-        admit_timeout: Seconds for `admit`, in which a gateway logs on to its target; None for as long as the handshake
-            has left.
-        kerberos_timeout: Seconds for each step of Kerberos, which may wait for a KDC: past it, there is none
-            (SEC_E_NO_AUTHENTICATING_AUTHORITY). libkrb5 itself would wait longer, and does so in its thread.
+        dangerous_allow_legacy_tls: Whether `min_tls` may be TLS 1.0 or 1.1, which sign by MD5 and SHA-1, and which RFC
+            8996 forbids. OpenSSL then works at its security level 0, with the suites of those versions, and accepts
+            keys of any length, with TLS 1.2 too. Only contexts that are made with this policy are affected.
+        dangerous_allow_legacy_ciphers: Whether TLS 1.2 and below may use suites of CBC with SHA-1, and suites without
+            forward secrecy (RSA key exchange), for peers that have nothing better. Without forward secrecy, an attacker
+            who gets the server's key later can read recorded connections.
+        dangerous_accept_any_certificate: Whether a client accepts any certificate without a check. The logon is still
+            bound to its TLS connection, but the server's name is not proven: an active attacker can take the server's
+            place, and get the credentials.
+        tls_resumption: Whether a client may resume its own TLS sessions. It is off by default, since CredSSP defines no
+            resumption ([MS-CSSP] 3.1.5 step 1). Only the SSPI functions resume sessions, under five conditions; the
+            asyncio functions never do, and our servers issue no tickets.
+        mechanism: The mechanisms that are offered or accepted, and their form.
+        fall_back: Client: the failures of Kerberos after which NTLM is tried, where `mechanism` allows both. An
+        attacker
+            who blocks the KDC can force this fallback; an empty set disables it.
+        dangerous_allow_kerberos_rc4: Whether tickets may seal with RC4-HMAC (CVE-2025-3576). MIT's library needs
+            `allow_rc4` in krb5.conf too.
+        require_ntlm_mic: Whether a server refuses an NTLMv2 logon without a MIC. It is off by default, as in Windows:
+            some clients (aardwolf, impacket) send no MIC, and pubKeyAuth protects the exchange nevertheless. A MIC that
+            a client announces is always required and checked.
+        max_message: The most bytes of one TSRequest. FreeRDP stops at 64 KiB; a Kerberos ticket with a large PAC has
+            some tens of KiB.
+        max_rounds: The most messages with mechanism tokens that the peer may send. The longest known exchange, SPNEGO
+            with a user-to-user offer, takes 4.
+        handshake_timeout: Seconds for the whole handshake, without the time to connect.
+        hook_timeout: Seconds for each of the hooks `accept`, `lookup` and `Oracle.verify`. A hook that takes longer
+            refuses.
+        authorize_timeout: Seconds for `authorize`; None for the time that the handshake has left.
+        admit_timeout: Seconds for `admit`, in which a gateway logs on to its target; None for the time that the
+            handshake has left.
+        kerberos_timeout: Seconds for each step of Kerberos, which may wait for a KDC. A step that takes longer fails
+            with SEC_E_NO_AUTHENTICATING_AUTHORITY, while libkrb5 may go on waiting in its thread.
     """
 
     min_version: int = FIRST_SAFE_VERSION
@@ -190,15 +196,16 @@ class Policy:
 
     def __post_init__(self) -> None:
         self._check_values()
-        object.__setattr__(self, "mechanism", MechanismChoice(self.mechanism))  # its value will do
+        object.__setattr__(self, "mechanism", MechanismChoice(self.mechanism))  # callers may give the plain text
         if not OLDEST_VERSION <= self.min_version <= self.max_version <= NEWEST_VERSION:
             raise ValueError(
-                f"versions {self.min_version} to {self.max_version} are no range within "
-                f"{OLDEST_VERSION} to {NEWEST_VERSION}"
+                f"min_version and max_version: expected a range within {OLDEST_VERSION} to {NEWEST_VERSION}, "
+                f"got {self.min_version} to {self.max_version}"
             )
         if self.min_version < FIRST_SAFE_VERSION and not self.dangerous_allow_legacy_versions:
             raise ValueError(
-                f"version {self.min_version} is open to CVE-2018-0886: it needs dangerous_allow_legacy_versions=True"
+                f"min_version: version {self.min_version} is open to CVE-2018-0886, and needs "
+                "dangerous_allow_legacy_versions=True"
             )
         self._check_tls()
 
@@ -215,7 +222,7 @@ class Policy:
             if (seconds := getattr(self, name)) is not None:
                 expect_seconds(name, seconds)
         for field in dataclasses.fields(self):
-            if isinstance(field.default, bool):  # all switches, those that weaken first of all
+            if isinstance(field.default, bool):  # the switches, above all those that weaken
                 expect(field.name, getattr(self, field.name), bool)
         expect("fall_back", self.fall_back, frozenset, set)
         for status in self.fall_back:
@@ -228,11 +235,11 @@ class Policy:
         if lowest not in _TLS_VERSIONS or highest not in {*_TLS_VERSIONS, ssl.TLSVersion.MAXIMUM_SUPPORTED}:
             raise ValueError(f"min_tls and max_tls: expected TLSv1 to TLSv1_3, got {lowest.name} and {highest.name}")
         if lowest > highest != ssl.TLSVersion.MAXIMUM_SUPPORTED:
-            raise ValueError(f"min_tls and max_tls: {lowest.name} to {highest.name} is no range")
+            raise ValueError(f"min_tls and max_tls: expected a range, got {lowest.name} to {highest.name}")
         if self.legacy_tls and not self.dangerous_allow_legacy_tls:
-            raise ValueError(f"min_tls: {lowest.name} is broken (RFC 8996): it needs dangerous_allow_legacy_tls=True")
+            raise ValueError(f"min_tls: {lowest.name} is broken (RFC 8996), and needs dangerous_allow_legacy_tls=True")
 
     @property
     def legacy_tls(self) -> bool:
-        """Whether TLS 1.0 or 1.1 is let in."""
+        """Whether TLS 1.0 or 1.1 is allowed."""
         return self.min_tls < ssl.TLSVersion.TLSv1_2

@@ -1,4 +1,4 @@
-"""RDP: its carriage, and what gateways need of its first PDUs: values, routing, and the fields to rewrite.
+"""The carriage of RDP, and what gateways need: the values of the first PDUs, routing, and rewriting of fields.
 
 `RDP()` carries a handshake as Remote Desktop does. `RDP(route=...)` chooses each connection's configuration by the
 client's Connection Request (`RouteRequest`, `RDPRoute`), and by the id and the blob that a `PreconnectionPDU` may
@@ -16,7 +16,7 @@ fields:
     pdu = await acredssp.rdp.read_pdu(client_reader)
     first_up = acredssp.rdp.rewrite_selected_protocol(pdu, confirm.selected_protocol)
 
-Nothing here keeps a state, and only `read_pdu` reads anything: whoever reads otherwise has `missing_bytes`.
+The functions here keep no state, and only `read_pdu` reads from a stream. `missing_bytes` is for any other way to read.
 """
 
 from collections.abc import Callable
@@ -69,34 +69,35 @@ __all__ = [
 
 
 def missing_bytes(data: bytes) -> int:
-    """Tell how many bytes the MCS PDU at the front of `data` needs at least until more can be said.
+    """Return how many more bytes to read of the MCS PDU at the front of `data`.
 
     Args:
-        data: What has come of the PDU, cut anywhere; empty at the beginning.
+        data: The bytes of the PDU received so far, cut anywhere; empty at the beginning.
 
     Returns:
-        0 where the PDU is whole. The count never reaches past the PDU: with `readexactly` nothing behind it is read.
+        The number of bytes to read before the next call; 0 where the PDU is whole. The number never reaches past the
+        PDU, so `readexactly` reads nothing behind it.
 
     Raises:
-        RemoteProtocolError: `data` is not how an MCS PDU begins.
+        RemoteProtocolError: `data` does not begin an MCS PDU.
     """
     expect("data", data, bytes, bytearray)
     return mcs.frame_size(data).missing
 
 
 class ExactReader(Protocol):
-    """What `read_pdu` reads from: an `asyncio.StreamReader`, or anything with its method."""
+    """The reader that `read_pdu` takes: an `asyncio.StreamReader`, or any object with this method."""
 
     async def readexactly(self, n: int) -> bytes:
-        """Return exactly `n` bytes; raise EOFError where fewer come."""
+        """Return exactly `n` bytes; raise EOFError if the stream ends before."""
 
 
 async def read_pdu(reader: ExactReader) -> bytes:
     """Read one whole MCS PDU, and nothing behind it. The caller sets the time limit.
 
     Raises:
-        RemoteProtocolError: What comes is not how an MCS PDU begins.
-        EOFError: The stream ended before (`asyncio.IncompleteReadError`).
+        RemoteProtocolError: The bytes do not begin an MCS PDU.
+        EOFError: The stream ended before the end of the PDU (`asyncio.IncompleteReadError`).
     """
     data = b""
     while missing := missing_bytes(data):
@@ -109,15 +110,15 @@ def rewrite_selected_protocol(data: bytes, protocol: Protocols) -> bytes:
 
     Args:
         data: The whole PDU (`missing_bytes` gives 0); bytes behind it stay as they are.
-        protocol: What the target has selected.
+        protocol: The protocol that the target has selected.
 
     Returns:
-        `data` with another serverSelectedProtocol, and else byte for byte the same. A client too old to send the field
-        is left as it is.
+        `data` with another serverSelectedProtocol, and otherwise unchanged. A PDU without the field, which old clients
+        send, is returned unchanged.
 
     Raises:
         LocalProtocolError: The PDU is not whole.
-        RemoteProtocolError: The PDU is no Connect-Initial, or one of its lengths is wrong.
+        RemoteProtocolError: The PDU is not a Connect-Initial, or one of its lengths is wrong.
     """
     return _rewritten(data, "protocol", protocol, mcs.selected_protocol_at)
 
@@ -127,15 +128,15 @@ def rewrite_requested_protocols(data: bytes, protocols: Protocols) -> bytes:
 
     Args:
         data: The whole PDU (`missing_bytes` gives 0); bytes behind it stay as they are.
-        protocols: What the client has requested: `requested_protocols` of its `ConnectionRequest`.
+        protocols: The protocols that the client has requested: `requested_protocols` of its `ConnectionRequest`.
 
     Returns:
-        `data` with other clientRequestedProtocols, and else byte for byte the same. A server too old to send the field
-        is left as it is.
+        `data` with other clientRequestedProtocols, and otherwise unchanged. A PDU without the field, which old servers
+        send, is returned unchanged.
 
     Raises:
         LocalProtocolError: The PDU is not whole.
-        RemoteProtocolError: The PDU is no Connect-Response, or one of its lengths is wrong.
+        RemoteProtocolError: The PDU is not a Connect-Response, or one of its lengths is wrong.
     """
     return _rewritten(data, "protocols", protocols, mcs.requested_protocols_at)
 

@@ -1,8 +1,8 @@
 """Bytes that are a secret: a password, a PIN, a ticket.
 
-Python cannot promise to forget. What it can do is done: the bytes lie in memory of their own and are overwritten with
-zeros when nobody holds them any longer, or when `zero()` is called; they are in no repr, no text and no pickle, and
-`copy` does not multiply them. What is made of them by whoever reads them (a `str`, a slice, a message) is out of reach.
+Python cannot guarantee that memory is erased. This class does what it can: the bytes lie in memory of their own, and
+are overwritten with zeros when the object is freed or `zero()` is called. They are in no repr, text or pickle, and
+cannot be copied by `copy`. Values that a reader makes of the bytes (a `str`, a slice, a message) are not erased.
 """
 
 from hmac import compare_digest
@@ -12,13 +12,13 @@ __all__ = ["SecretBytes"]
 
 
 class SecretBytes(bytearray):
-    """A secret. It may be read as any `bytearray`, and compares in constant time."""
+    """A secret. It can be read like any `bytearray`, and compares in constant time."""
 
     __slots__ = ()
-    __hash__ = None  # as bytearray has it
+    __hash__ = None  # a bytearray has no hash either
 
     def zero(self) -> None:
-        """Overwrite the secret; the length stays."""
+        """Overwrite the secret with zeros. Its length stays."""
         self[:] = bytes(len(self))
 
     def __del__(self) -> None:
@@ -35,18 +35,18 @@ class SecretBytes(bytearray):
     __str__ = __repr__
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError("a secret is not pickled, nor copied")
+        raise TypeError("a secret cannot be pickled or copied; bytes(secret) makes a copy on purpose")
 
     def __copy__(self) -> NoReturn:
-        raise TypeError("a secret is not copied")
+        raise TypeError("a secret cannot be copied; bytes(secret) makes a copy on purpose")
 
     def __deepcopy__(self, memo: object) -> NoReturn:
-        raise TypeError("a secret is not copied")
+        raise TypeError("a secret cannot be copied; bytes(secret) makes a copy on purpose")
 
     def copy(self) -> NoReturn:
-        """Refuse: `bytes(secret)` says that it is meant.
+        """Refuse to copy. `bytes(secret)` makes a copy on purpose.
 
         Raises:
             TypeError: Always.
         """
-        raise TypeError("a secret is not copied")
+        raise TypeError("a secret cannot be copied; bytes(secret) makes a copy on purpose")

@@ -1,11 +1,12 @@
-"""Certificates by name: which TLS context answers a client that asks for a host by SNI (RFC 6066 section 3).
+"""Chooses a server's TLS context by the host name that a client asks for by SNI (RFC 6066 section 3).
 
-OpenSSL begins a handshake by one context, the front, and asks it for another one when it has read the client's name.
-Only the certificate changes then: versions, suites and options stay those of the front. So all contexts have to agree
-on these, and where they do not they are refused here, before a client could get what its context forbids.
+OpenSSL begins a handshake with one context, here called the front. Once it has read the client's name, it calls back
+for another context. That changes the certificate alone: versions, suites and options stay those of the front. So all
+contexts have to agree on these. Contexts that differ are refused here; else a client could get what its context
+forbids.
 
-The engine looks at the context that a connection has in the end, so a logon is bound to the certificate that the client
-was shown. Who calls: applications, by `acredssp.sni_contexts`.
+The engine uses the context that a connection has in the end, so a logon is bound to the certificate that the client was
+shown. Who calls: applications, by `acredssp.sni_contexts`.
 """
 
 import re
@@ -27,25 +28,25 @@ _NAME: Final = re.compile(r"[a-z0-9_.-]+")
 
 
 def sni_contexts(contexts: Mapping[str, ssl.SSLContext], default: ssl.SSLContext | None) -> ssl.SSLContext:
-    """Make one context for servers of several, each of which answers clients that ask for its name.
+    """Combine several contexts for servers into one, which answers each client with the context of the requested name.
 
-    Names are compared as those of hosts: without regard to case and to a dot at the end, and in their xn-- form.
-    `*.example.com` stands for every name with one label in front of `example.com`; a name that is there itself goes
-    before it. Hooks and reports are told the name that the client asked for (`server_name`), known or not.
+    Names are compared as host names: without regard to case or to a dot at the end, and in their xn-- form.
+    `*.example.com` stands for every name with one label in front of `example.com`; an exact name goes before it. Hooks
+    and reports get the name that the client asked for (`server_name`), even if it is unknown.
 
     Args:
-        contexts: The context for each name; made with one policy (`server_context`), since they may differ in their
-            certificates alone.
-        default: For clients that ask for another name or for none, as those do that connect to an IP address; None to
-            refuse such clients by the alert unrecognized_name.
+        contexts: The context for each name. Make them with one policy (`server_context`), since only their certificates
+            may differ.
+        default: The context for clients that ask for any other name, or for none, as clients that connect to an IP
+            address do; None to refuse such clients by the alert unrecognized_name.
 
     Returns:
-        The context for `ServerConfig`: `default`, or the first one where there is no default. It calls back for names
-        from now on, so it should have no other use. Another call for it replaces the names.
+        The context for `ServerConfig`: `default`, or the first of `contexts` where there is no default. It has an
+        `sni_callback` from now on, so it should have no other use. Another call with it replaces the names.
 
     Raises:
-        TypeError, ValueError: The text has the argument's name: a name that is no host's or is there twice, a context
-            with an `sni_callback` of its own, contexts of different policies.
+        TypeError, ValueError: A name is not a host's or is there twice, a context has an `sni_callback` of its own, or
+            contexts have different policies. The text begins with the argument's name.
         PolicyError: A context has no certificate, or certificates of several kinds.
     """
     expect("contexts", contexts, Mapping)
@@ -55,7 +56,7 @@ def sni_contexts(contexts: Mapping[str, ssl.SSLContext], default: ssl.SSLContext
         choice.add(name, context)
     front = default or next(iter(contexts.values()), None)
     if front is None:
-        raise ValueError("contexts: expected at least one, got none, and no default")
+        raise ValueError("contexts: expected at least one context or a default, got neither")
     _check(contexts, default, front)
     note_server_name(front)
     note = front.sni_callback
@@ -65,23 +66,25 @@ def sni_contexts(contexts: Mapping[str, ssl.SSLContext], default: ssl.SSLContext
 
 
 class _Choice:
-    """The callback of the front."""
+    """The `sni_callback` of the front."""
 
     def __init__(self, default: ssl.SSLContext | None) -> None:
         self._default = default
         self._by_name: dict[str, ssl.SSLContext] = {}
 
     def add(self, name: str, context: ssl.SSLContext) -> None:
-        """Have `context` answer for `name`.
+        """Let `context` answer clients that ask for `name`.
 
         Raises:
-            TypeError, ValueError: The name can be no host's, or is there already.
+            TypeError, ValueError: The name cannot be a host's, or is there already.
         """
         expect("contexts: name", name, str)
         expect(f"contexts[{name!a}]", context, ssl.SSLContext)
         wanted = dns_name(name.removeprefix(_WILDCARD))
         if wanted is None or not _NAME.fullmatch(wanted):
-            raise ValueError(f"contexts: expected the name of a host, as example.com or *.example.com, got {name!a}")
+            raise ValueError(
+                f"contexts: expected the name of a host, such as example.com or *.example.com, got {name!a}"
+            )
         if name.startswith(_WILDCARD):
             wanted = _WILDCARD + wanted
         if wanted in self._by_name:
@@ -89,7 +92,7 @@ class _Choice:
         self._by_name[wanted] = context
 
     def __call__(self, ssl_object: ssl.SSLObject, name: str | None, _front: ssl.SSLContext) -> int | None:
-        """Choose by the name that a client asked for; an alert where nothing fits."""
+        """Choose the context by the name that the client asked for; return an alert where none fits."""
         context = self._of(name) or self._default
         if context is None:
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
@@ -107,7 +110,7 @@ def _check(contexts: Mapping[str, ssl.SSLContext], default: ssl.SSLContext | Non
     """Refuse contexts that cannot stand in for the front.
 
     Raises:
-        ValueError, PolicyError: As `sni_contexts`.
+        ValueError, PolicyError: `sni_contexts` raises it, and documents it.
     """
     named = {f"contexts[{name!a}]": context for name, context in contexts.items()}
     if default is not None:
@@ -120,7 +123,7 @@ def _check(contexts: Mapping[str, ssl.SSLContext], default: ssl.SSLContext | Non
             raise ValueError(f"{argument}: expected a context without an sni_callback, got one that has its own")
         if _settings(context) != expected:
             raise ValueError(
-                f"{argument}: expected tls versions, suites and options as those of the other contexts, got others: "
+                f"{argument}: expected the same tls versions, suites and options as in the other contexts, got others: "
                 "make all contexts with one policy"
             )
         own_public_key(context)
@@ -134,7 +137,7 @@ def _is_free(context: ssl.SSLContext) -> bool:
 
 
 def _settings(context: ssl.SSLContext) -> _Settings:
-    """What a connection keeps of the front, whatever context is chosen."""
+    """The settings that a connection keeps from the front, whichever context is chosen."""
     return (
         context.minimum_version,
         context.maximum_version,

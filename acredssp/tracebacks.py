@@ -1,13 +1,13 @@
-"""What an exception keeps alive: the frames it passed through, and with them every local variable.
+"""Removes secrets from exceptions: an exception keeps the frames that it passed through, with all local variables.
 
-Collectors of errors write those down, and applications keep exceptions (`HandshakeReport.error`, `CtxtHandle.error`).
-Where a logon fails the frames below us hold the account's hash, session keys, tokens and the delegated password. So
-whoever lets an error leave the library has it forget them first. Files, lines and names of functions stay.
+Error collectors record those variables, and applications keep exceptions (`HandshakeReport.error`, `CtxtHandle.error`).
+Where a logon fails, the frames hold the account's hash, session keys, tokens and the delegated password. So the local
+variables are cleared before an error leaves the library. Files, lines and names of functions stay.
 
-Frames of coroutines and generators are left alone: one of them may only be suspended, and clearing it would end it. So
-a coroutine of ours keeps no secret in a local variable while something below it may fail.
+Frames of coroutines and generators are not cleared, since a frame may only be suspended, and clearing would end it. So
+a coroutine of this package keeps no secret in a local variable while a call below it may fail.
 
-Who calls: `core.context`, `aio.driver` and `sspi.handles`, the three ways out.
+Who calls: `core.context`, `aio.driver` and `sspi.handles`, the three places where errors leave the library.
 """
 
 import contextlib
@@ -22,9 +22,10 @@ _MAY_BE_SUSPENDED: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect
 
 
 def forget_locals(error: BaseException) -> None:
-    """Have an error, its causes and its contexts forget the local variables of our functions and of those they called.
+    """Clear the local variables of our functions, and of the functions they called, in an error's tracebacks.
 
-    What the caller's own functions hold above ours is left alone, and so is every function that has not returned yet.
+    The tracebacks of the error's causes and contexts are cleared too. The variables of the caller's own functions above
+    ours stay, and so do those of every function that has not returned yet.
     """
     for link in _chain(error):
         traceback, ours = link.__traceback__, False
@@ -32,13 +33,13 @@ def forget_locals(error: BaseException) -> None:
             frame = traceback.tb_frame
             ours = ours or str(frame.f_globals.get("__name__")).partition(".")[0] == _PACKAGE
             if ours and not frame.f_code.co_flags & _MAY_BE_SUSPENDED:
-                with contextlib.suppress(RuntimeError):  # it still runs
+                with contextlib.suppress(RuntimeError):  # raised for a function that still runs
                     frame.clear()
             traceback = traceback.tb_next
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and whatever led to it, each once; `raise ... from None` hides a context and keeps it."""
+    """The error, its causes and its contexts, each once. A context that `raise ... from None` hides is among them."""
     seen: set[int] = set()
     links: list[BaseException | None] = [error]
     while links:

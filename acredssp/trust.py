@@ -1,8 +1,8 @@
-"""Is this the right server? `Trust` judges its certificate, after the TLS handshake and before any logon.
+"""Decides whether a server is the right one: `Trust` judges its certificate after the TLS handshake, before any logon.
 
-TLS itself runs unverified under CredSSP ([MS-CSSP] 3.1.5 step 1). A judgement is a value: the asyncio functions end the
-logon unless it is TRUSTED, and the SSPI functions report it. The clock is an argument. `acredssp.certificates` has the
-rules for certificates, and docs/trust.md explains them.
+TLS itself verifies nothing under CredSSP ([MS-CSSP] 3.1.5 step 1). A judgement is a value: the asyncio functions end
+the logon unless it is TRUSTED, and the SSPI functions report it. The time is an argument. `acredssp.certificates` has
+the rules for certificates, and docs/trust.md explains them.
 """
 
 import dataclasses
@@ -32,20 +32,20 @@ _Loaded = TypeVar("_Loaded")
 _TRUSTED: Final = Judgement(Verdict.TRUSTED)
 
 _MOST_PINS: Final = 3
-"""Pins that an error lists."""
+"""How many pins an error lists."""
 
 _ADVICE: Final = {
-    Verdict.EXPIRED: "see that the clocks of both sides are right, or have that certificate renewed",
+    Verdict.EXPIRED: "check the clocks of both sides, or renew that certificate",
     Verdict.WRONG_NAME: "ask for the server by a name that its certificate has",
-    Verdict.WRONG_USAGE: "have the server's certificate issued for servers",
-    Verdict.WEAK: "have that certificate renewed with a stronger key and signature",
-    Verdict.UNTRUSTED: "have the server's certificates put right",
+    Verdict.WRONG_USAGE: "give the server a certificate that is issued for servers",
+    Verdict.WEAK: "renew that certificate with a stronger key and signature",
+    Verdict.UNTRUSTED: "correct the server's certificates",
 }
-"""What to do where trusting another authority would not help."""
+"""The hints where trusting another authority would not help."""
 _OPTION_NAMES: Final = OptionNames()
-_ANOTHER_AUTHORITY: Final = "have the server's certificate issued by an authority that may vouch for servers"
-_WHOLE_CHAIN: Final = "have the server send its whole chain, with the authorities in between"
-_NO_NAMES: Final = "have the server's certificate renewed with the names of its host as subjectAltName"
+_ANOTHER_AUTHORITY: Final = "give the server a certificate by an authority that may vouch for servers"
+_WHOLE_CHAIN: Final = "let the server send its whole chain, with the authorities in between"
+_NO_NAMES: Final = "renew the server's certificate with the names of its host as subjectAltName"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,12 +55,13 @@ class Trust:
     Attributes:
         authorities: The trusted authorities. A server's own certificate among them is trusted for the names that it
             has.
-        pins: SHA-256 of SubjectPublicKeyInfos in lower-case hex. A pinned key needs no name, authority or date.
-        dangerous_allow_weak_certificates: Whether to take RSA keys of 1024 to 2047 bits, curves below 224 bits, and
-            signatures by SHA-1; never MD5.
+        pins: The SHA-256 of trusted keys (SubjectPublicKeyInfo), in lower-case hex. For a pinned key, the
+            certificate's names, authority and dates do not matter.
+        dangerous_allow_weak_certificates: Whether to accept RSA keys of 1024 to 2047 bits, curves below 224 bits, and
+            signatures by SHA-1. MD5 is never accepted.
 
             The switch is not needed for the signature on a trusted authority, for a server's certificate that is itself
-            among `authorities`, or for a pinned key: their trust does not depend on that strength.
+            among `authorities`, or for a pinned key: the trust in these does not depend on that strength.
     """
 
     authorities: tuple[x509.Certificate, ...] = ()
@@ -104,20 +105,20 @@ class Trust:
         """Trust keys by their SHA-256 (`pin_of`), in hex; colons and case do not matter.
 
         Raises:
-            ValueError: A pin is no SHA-256 in hex.
+            ValueError: A pin is not a SHA-256 in hex.
         """
         return cls(pins=frozenset(pins))
 
     def judge(
         self, chain: Sequence[bytes], name: str, now: dt.datetime, *, options: OptionNames = _OPTION_NAMES
     ) -> Judgement:
-        """Judge the chain of a server that was asked for as `name`. It raises nothing, whatever the chain holds.
+        """Judge the certificate chain of a server. It does not raise for any chain.
 
         Args:
-            chain: Certificates in DER, the server's own first, as they came.
-            name: DNS name or IP address.
-            now: The time, aware.
-            options: What the hint calls the caller's options.
+            chain: Certificates in DER, the server's own first, in the order received.
+            name: The DNS name or IP address that the client asked for.
+            now: The time, with a time zone.
+            options: The names of the caller's options, for the hint.
         """
         if not chain:
             return Judgement(Verdict.UNTRUSTED, "the server has shown no certificate", _ADVICE[Verdict.UNTRUSTED])
@@ -132,7 +133,7 @@ class Trust:
         """Judge as `judge` does, and raise unless the verdict is TRUSTED.
 
         Raises:
-            CertificateError: Not trusted; the text says which certificate is at fault and why.
+            CertificateError: The server is not trusted; the text tells which certificate is at fault, and why.
         """
         judgement = self.judge(chain, name, now)
         if not judgement.trusted:
@@ -150,11 +151,11 @@ class Trust:
         return _TRUSTED
 
     def _refused(self, refusal: Refusal, pin: str, options: OptionNames) -> Judgement:
-        # Only the name is looked at after an authority has vouched. Any other fault may be of a stranger's choice.
+        # A wrong name is found only after an authority has vouched. Any other fault may be of a stranger's making.
         if self.pins and refusal.verdict is not Verdict.WRONG_NAME:
             return self._another_key(refusal, pin)
         advice = self._advice(refusal, options)
-        if not self.pins:  # else a key that came is never offered in place of the one that is known
+        if not self.pins:  # a key that differs from a pinned one is never offered for pinning
             known = "if you know this server, "
             pinned = f"pin its key ({options.pin}): {pin}"
             if refusal.no_authority:
@@ -173,7 +174,7 @@ class Trust:
         if refusal.verdict is Verdict.WRONG_NAME:
             return f"{advice} ({options.name})"
         if refusal.verdict is Verdict.WEAK and not self.dangerous_allow_weak_certificates:
-            return f"{advice}, or let weak ones in ({options.weak})"
+            return f"{advice}, or accept weak certificates ({options.weak})"
         return advice
 
     def _another_key(self, refusal: Refusal, pin: str) -> Judgement:
@@ -182,7 +183,7 @@ class Trust:
         return Judgement(
             Verdict.PIN_DIFFERS,
             f"the server's key is not the pinned one: expected {expected}, got {pin}{also}",
-            "somebody may be in between: do not log on unless whoever runs the server confirms that it has a new key",
+            "somebody may be in between: do not log on unless the server's administrator confirms that its key is new",
             0,
         )
 
@@ -193,11 +194,11 @@ def _system_anchors() -> Anchors:
 
 
 def _cleaned(pin: str) -> str:
-    """A pin as it is compared; raises `ValueError` where it is none."""
+    """A pin in the form that is compared; raises `ValueError` for a text that is not a pin."""
     expect("pins", pin, str)
     cleaned = pin.replace(":", "").strip().lower()
     if not re.fullmatch("[0-9a-f]{64}", cleaned):
-        raise ValueError("pins: a pin is a SHA-256, 64 hex digits")
+        raise ValueError("pins: expected a SHA-256 of 64 hex digits, got something else")
     return cleaned
 
 
@@ -206,13 +207,13 @@ def _system_authorities() -> tuple[x509.Certificate, ...]:
     paths = ssl.get_default_verify_paths()
     links = ssl.create_default_context().get_ca_certs(binary_form=True)
     if not links and paths.capath is not None:
-        # OpenSSL reads a folder of hashed names only as it meets issuers.
+        # From a folder with hashed file names OpenSSL reads an authority only once it meets its name as an issuer.
         files = sorted(pathlib.Path(paths.capath).glob("*.[0-9]"))
         links = [link for file in files if (link := _folder_entry(file)) is not None]
     return tuple([certificate for link in links if (certificate := _parsed(link)) is not None])
 
 
-# What is odd in the system's store must not take the rest with it.
+# A file or certificate in the system's store that cannot be read is skipped, so that it does not spoil the others.
 
 
 def _folder_entry(file: pathlib.Path) -> bytes | None:
@@ -230,7 +231,7 @@ def _parsed(der: bytes) -> x509.Certificate | None:
 
 
 def _load(load: Callable[[], _Loaded], who: str) -> _Loaded:
-    """Load what its owner trusts. A serial number that RFC 5280 forbids is between them and their authority."""
+    """Load certificates that the user trusts. Warnings are ignored, as for a serial number that RFC 5280 forbids."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return readable(load, lambda: who, None)

@@ -83,7 +83,7 @@ def test_certificates_are_judged_by_the_system_where_nobody_was_named():
 @pytest.mark.parametrize("trust", [NAMED, Trust(authorities=tuple(x509.load_pem_x509_certificates(pem()[0])))])
 def test_whoever_names_whom_to_trust_cannot_accept_any_certificate(trust):
     """The policy would overrule the trust without a word."""
-    with pytest.raises(ValueError, match="trust: expected None beside Policy"):
+    with pytest.raises(ValueError, match="trust: expected None together with Policy"):
         ClientConfig(authenticate=ALICE, trust=trust, policy=ANY)
     config = ClientConfig(authenticate=ALICE, trust=trust)
     with pytest.raises(ValueError, match="trust: expected None"):

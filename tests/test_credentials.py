@@ -21,7 +21,7 @@ def test_any_text_is_a_password(password):
 
 @pytest.mark.parametrize("size", [0, 15, 17, 32])
 def test_an_nt_hash_has_16_bytes(size):
-    with pytest.raises(ValueError, match=f"16 bytes, not {size}"):
+    with pytest.raises(ValueError, match=f"16 bytes, got {size}"):
         NTHash(bytes(size))
 
 

@@ -152,7 +152,7 @@ async def test_a_logon_is_bound_to_the_certificate_of_the_name(policy, order):
     ("make", "error", "said"),
     [
         (lambda: ([], None), TypeError, "contexts: expected Mapping, got list"),
-        (lambda: ({}, None), ValueError, "contexts: expected at least one, got none, and no default"),
+        (lambda: ({}, None), ValueError, "contexts: expected at least one context or a default, got neither"),
         (lambda: ({}, "server.pem"), TypeError, "default: expected SSLContext or None, got str"),
         (lambda: ({b"a": context()}, None), TypeError, "contexts: name: expected str, got bytes"),
         (

@@ -162,7 +162,7 @@ REASONS = {
     ),
     "no authority": (
         [Made("s", by=NONE), NONE], 1,
-        "certificate 2 of the server's chain (CN=none) is no authority: its basicConstraints say so",
+        "certificate 2 of the server's chain (CN=none) is not an authority: its basicConstraints say so",
     ),
     "no signer of certificates": (
         [Made("s", by=MUTE), MUTE], 1,
@@ -170,8 +170,8 @@ REASONS = {
     ),
     "too many authorities": (
         [Made("s", by=BELOW_NARROW), BELOW_NARROW, NARROW], 2,
-        ("certificate 3 of the server's chain (CN=narrow) allows for 0 authorities below it (pathLenConstraint), "
-        "and there are 1"),
+        ("certificate 3 of the server's chain (CN=narrow) allows 0 authorities below it (pathLenConstraint), "
+        "but there are 1"),
     ),
     "a name that is not permitted": (
         [Made("s", by=CONSTRAINED), CONSTRAINED], 0,
@@ -192,7 +192,7 @@ REASONS = {
     ),
     "no name": (
         [Made("s", by=ROOT, names=())], 0,
-        "the server's certificate is for no host: it has no subjectAltName, and its common name s does not count",
+        "the server's certificate is not for any host: it has no subjectAltName, and its common name s does not count",
     ),
 }  # fmt: skip
 
@@ -227,7 +227,7 @@ def test_who_has_no_names_is_not_told_to_ask_for_another_one():
 
     assert hint(["b.example"]).startswith("ask for the server by a name that its certificate has (--server-name")
     assert hint(()).startswith(
-        "have the server's certificate renewed with the names of its host as subjectAltName; if you know this server"
+        "renew the server's certificate with the names of its host as subjectAltName; if you know this server"
     )
 
 
@@ -436,8 +436,10 @@ def test_a_hint_names_the_certificate_that_is_to_be_issued_anew_and_the_chain_th
     def hint(*chain):
         return TRUST.judge([link.der for link in chain], "host.example", NOW).hint
 
-    whole = "have the server send its whole chain"
+    whole = "let the server send its whole chain"
     assert hint(Made("s", by=between)).startswith(f"{whole}, with the authorities in between; if you know this server")
     assert whole not in hint(Made("s"))
-    assert hint(Made("s", by=ROOT, usages=client_only)).startswith("have the server's certificate issued for servers")
-    assert hint(Made("s", by=wrong), wrong).startswith("have the server's certificate issued by an authority that may")
+    assert hint(Made("s", by=ROOT, usages=client_only)).startswith(
+        "give the server a certificate that is issued for servers"
+    )
+    assert hint(Made("s", by=wrong), wrong).startswith("give the server a certificate by an authority that may")

@@ -1,4 +1,4 @@
-"""Certificates of servers: what a certificate says, which path leads to an authority, and which names it is for.
+"""Certificates of servers: their contents, their path to a trusted authority, and the names that they are for.
 
-`trust.Trust` calls these modules and turns their answer into a verdict. They know no clock, files or network.
+`trust.Trust` calls these modules and turns their result into a verdict. They use no clock, files or network.
 """

@@ -1,15 +1,15 @@
 """Whether a certificate is for the host that a client asked for (RFC 9525, RFC 5280 4.2.1.6).
 
-Only subjectAltName counts, never the common name. Addresses are compared as addresses. A wildcard stands for the whole
-left-most label, and for nothing else.
+Only subjectAltName counts, never the common name. Addresses are compared as addresses, not as text. A wildcard stands
+for the whole left-most label, and for nothing else.
 
 International names
 ===================
 
-A certificate has the xn-- form of a name. There are two standards for it, and `socket` and `ssl` of Python, which
-resolve the name and send it to the server, follow the older one (IDNA 2003). So does this module: the certificate has
-to be for the host that was connected to. Four characters have another meaning in IDNA 2008; a name with one of them
-fits nothing, and its user has to write the xn-- form that they mean.
+A certificate holds the xn-- form of a name. Two standards define that form. Python's `socket` and `ssl`, which resolve
+the name and send it to the server, follow the older one (IDNA 2003). So does this module, because the certificate has
+to be for the host that was connected to. Four characters have another meaning in IDNA 2008. A name with one of them
+fits no certificate, and the user has to write the intended xn-- form.
 """
 
 import ipaddress
@@ -26,24 +26,24 @@ __all__ = ["Address", "check_name", "dns_name", "plain_address"]
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _DEVIATIONS: Final = frozenset("ß\u03c2\u200c\u200d")
-"""Sharp s, final sigma, zero width non-joiner and joiner: what IDNA 2003 replaces or drops and IDNA 2008 keeps."""
+"""Sharp s, final sigma, zero width non-joiner and joiner, which IDNA 2003 replaces or drops and IDNA 2008 keeps."""
 
 _ENDS_IN_NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)", re.DOTALL)
-"""The odd forms of IPv4 addresses that resolvers accept (127.1, 2130706433, 0x7f.1). None of them is a DNS name."""
+"""Names that end in a number (127.1, 2130706433, 0x7f.1). They are no DNS names: resolvers take them for addresses."""
 
 _CONVERTED: Final = re.compile(r"[a-z0-9_.-]+")
 _FULL_STOPS: Final = re.compile("[.\u3002\uff0e\uff61]")
-"""What separates labels (RFC 3490 3.1)."""
+"""The characters that separate labels (RFC 3490 3.1)."""
 
 _MOST_SHOWN: Final = 4
-"""Names of a certificate that an error lists."""
+"""How many names of a certificate an error lists."""
 
 
 def check_name(link: Link, name: str) -> None:
     """Refuse a server's certificate that is not for `name`.
 
     Raises:
-        Refusal: WRONG_NAME, with the names that it is for.
+        Refusal: WRONG_NAME; the reason lists the names that the certificate is for.
     """
     if not link.ask(lambda: _is_for(link.names, name)):
         reason = link.ask(lambda: _why_not(link, name))
@@ -70,9 +70,9 @@ def _address(name: str) -> Address | None:
 
 
 def plain_address(address: object) -> Address | None:
-    """Return an address without its zone, and an IPv4 address in IPv6 form (::ffff:) as the former.
+    """Return an address without its zone, and an IPv4 address in IPv6 form (::ffff:) as an IPv4 address.
 
-    None for what is no address, such as a network.
+    The result is None for anything but an address, such as a network.
     """
     if isinstance(address, ipaddress.IPv6Address):
         return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
@@ -80,9 +80,9 @@ def plain_address(address: object) -> Address | None:
 
 
 def dns_name(name: str) -> str | None:
-    """Return a DNS name as names are compared: its xn-- form, in lower case, without the dot at the end.
+    """Return a DNS name in the form that is compared: its xn-- form, in lower case, without the dot at the end.
 
-    None for what can be no name of a host.
+    The result is None for a text that cannot be the name of a host.
     """
     if not name.isascii():
         converted = _converted(name)
@@ -102,7 +102,7 @@ def _converted(name: str) -> str | None:
         converted = name.encode("idna").decode("ascii").lower()
     except UnicodeError:
         return None
-    # Some characters become ASCII that has a meaning of its own: a slash, or a dot within a label.
+    # Some characters are converted to ASCII that has a meaning of its own, such as a slash, or a dot within a label.
     whole = _CONVERTED.fullmatch(converted) is not None
     return converted if whole and converted.count(".") == len(_FULL_STOPS.findall(name)) else None
 
@@ -119,7 +119,7 @@ def _why_not(link: Link, name: str) -> str:
     if link.names is None:
         common_name = link.common_name
         without = f", and its common name {common_name} does not count" if common_name else ""
-        return f"{link.who} is for no host: it has no subjectAltName{without}"
+        return f"{link.who} is not for any host: it has no subjectAltName{without}"
     names = [*link.names.get_values_for_type(x509.DNSName), *link.names.get_values_for_type(x509.IPAddress)]
     listed = ", ".join(shown(str(its)) for its in names[:_MOST_SHOWN]) or "no host"
     more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
@@ -128,5 +128,5 @@ def _why_not(link: Link, name: str) -> str:
 
 def _odd(name: str) -> str:
     if not _DEVIATIONS.isdisjoint(name):
-        return " (which has two xn-- forms: ask for the one that is meant)"
+        return " (which has two xn-- forms: write the intended one)"
     return ""

@@ -1,6 +1,6 @@
-"""The judgement on a server's certificate: a verdict, and why.
+"""The judgement on a server's certificate: a verdict and its reason.
 
-Everything below `trust.Trust` that finds a fault raises a `Refusal`; `Trust.judge` makes a `Judgement` of it.
+The functions below `trust.Trust` raise a `Refusal` for a fault; `Trust.judge` turns it into a `Judgement`.
 """
 
 import dataclasses
@@ -103,26 +103,26 @@ class Judgement:
         )
 
     def error_for(self, refused: PolicyError) -> CertificateError:
-        """Return the error of a policy that asks for an authenticated server, with why the certificate is none.
+        """Return the error of a policy that demands an authenticated server, with the reason of this judgement added.
 
         Args:
-            refused: What the policy says. Its status stays.
+            refused: The policy's own error, whose status is kept.
         """
-        # Nothing makes up for a key that differs: somebody may be in between.
+        # There is no other way to accept a key that differs from the pinned one: somebody may be in between.
         hint = self.hint if self.verdict is Verdict.PIN_DIFFERS else f"{self.hint}; otherwise, {refused.hint}"
         return CertificateError(f"{refused.message}: {self.reason}", security_status=refused.security_status, hint=hint)
 
 
 class Refusal(Exception):
-    """A certificate, or a path to an authority, is refused. It never leaves `trust`.
+    """A certificate, or a path to an authority, is refused. `trust` catches it always.
 
     Args:
         verdict: The kind of fault.
         reason: Which certificate is at fault, and what is wrong with it.
-        position: Where that certificate stands in the chain, None for a trusted authority.
-        no_authority: Whether all that is missing is an authority to trust.
+        position: The position of that certificate in the chain; None for a trusted authority.
+        no_authority: Whether nothing but a trusted authority is missing.
         chain_ends: Whether the chain ends below an authority that the server has not sent.
-        no_names: Whether the certificate has no names at all, so that to ask for another one is of no use.
+        no_names: Whether the certificate has no names at all, so that asking for another name is no help.
     """
 
     def __init__(  # noqa: PLR0913 - all named

@@ -1,7 +1,7 @@
-"""One certificate of a chain: the values that the rules look at, read once, and its name for error texts.
+"""One certificate of a chain: the values that the rules check, read once, and its name in error texts.
 
-Everything in a server's certificate is written by a stranger. A certificate that the library cannot read is refused
-with the library's reason, whatever it raised, and no text of a certificate reaches a terminal unescaped.
+A stranger may have written everything in a server's certificate. A certificate that the library cannot read is refused
+with the library's reason, whatever exception it raised, and no text of a certificate reaches a terminal unescaped.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 _Values: TypeAlias = dict[type[x509.ExtensionType], x509.ExtensionType]
 
 _LONGEST_TEXT: Final = 120
-"""Characters of a stranger's text that go into an error: a name of usual length, and no page of it."""
+"""How many characters of a stranger's text an error shows: enough for a usual name, and not a page of text."""
 
 _ENCODING: Final = re.compile(r'ParseError \{ kind: (?P<kind>\w+)(?:.*?location: \["(?P<field>[\w:]+))?')
-"""What the library says of bytes that it cannot parse: the kind of the fault, and the field."""
+"""The library's error for bytes that it cannot parse, with the kind of the fault and the field."""
 
 _UNDERSTOOD: Final = frozenset({
     x509.BasicConstraints.oid,
@@ -35,10 +35,10 @@ _UNDERSTOOD: Final = frozenset({
     x509.ExtendedKeyUsage.oid,
     x509.SubjectAlternativeName.oid,
     x509.NameConstraints.oid,
-    # The key identifiers are hints for who builds a path. The signature decides.
+    # The key identifiers are hints for building a path. The signature decides.
     x509.SubjectKeyIdentifier.oid,
     x509.AuthorityKeyIdentifier.oid,
-    # Certificate policies narrow nothing as long as nobody asks for a certain one (RFC 5280 6.1.1 c to f).
+    # Certificate policies restrict nothing unless a certain policy is asked for (RFC 5280 6.1.1 c to f).
     x509.CertificatePolicies.oid,
     x509.InhibitAnyPolicy.oid,
 })  # fmt: skip
@@ -46,11 +46,11 @@ _UNDERSTOOD: Final = frozenset({
 
 
 _PROXY: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
-"""proxyCertInfo (RFC 3820): somebody speaks for the server. It means that whether it is critical or not."""
+"""proxyCertInfo (RFC 3820): somebody else speaks for the server. It is refused even where it is not critical."""
 
 
 class Link:
-    """A certificate, and the values in it that the rules look at.
+    """A certificate, and the values in it that the rules check.
 
     Args:
         certificate: The certificate as the library has read it.
@@ -78,7 +78,7 @@ class Link:
         self.key: CertificatePublicKeyTypes = certificate.public_key()
         values: _Values = {}
         self.not_understood: str | None = None
-        """An extension that is critical, or makes another kind of certificate, and that the rules do not know."""
+        """An extension that the rules do not know, and that is critical or proxyCertInfo; None where there is none."""
         for extension in certificate.extensions:
             values[type(extension.value)] = extension.value
             if (extension.critical and extension.oid not in _UNDERSTOOD) or extension.oid == _PROXY:
@@ -90,24 +90,24 @@ class Link:
         self.constraints = _value(values, x509.NameConstraints)
 
     def ask(self, read: Callable[[], _Result]) -> _Result:
-        """Return what `read` makes of this certificate.
+        """Return what `read` returns, where `read` reads a value of this certificate.
 
         Raises:
-            Refusal: The library cannot read it.
-            InvalidSignature: As `readable`.
+            Refusal: The library cannot read the certificate.
+            InvalidSignature: `read` checked a signature, which is wrong.
         """
         return readable(read, lambda: self.who, self.position)
 
     @property
     def self_issued(self) -> bool:
-        """Whether subject and issuer have one name (RFC 5280 3.2)."""
+        """Whether subject and issuer have the same name (RFC 5280 3.2)."""
         return self.subject == self.issuer
 
     @property
     def who(self) -> str:
-        """The certificate in words, for an error.
+        """The certificate in words, for an error text.
 
-        Made once: a stranger's name may be long, and a search refuses one certificate many times.
+        The text is made once, since a stranger's name may be long, and a search may refuse one certificate many times.
         """
         if self._who is None:
             self._who = self._describe()
@@ -121,12 +121,12 @@ class Link:
 
     @property
     def issuer_shown(self) -> str:
-        """The issuer's name, for an error."""
+        """The issuer's name, for an error text."""
         return shown_name(lambda: self.certificate.issuer)
 
     @property
     def common_name(self) -> str:
-        """The common name, for an error; empty for none, and for one that cannot be read."""
+        """The common name, for an error text; empty where there is none, or where it cannot be read."""
         with contextlib.suppress(Exception):
             names = self.certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
             return shown(str(names[0].value)) if names else ""
@@ -139,45 +139,45 @@ def _value(values: _Values, kind: type[_Extension]) -> _Extension | None:
 
 
 def read_link(der: bytes, position: int, known: x509.Certificate | None = None) -> Link:
-    """Read a certificate of the server's chain; `known` is the same one, if a caller has read it already.
+    """Read a certificate of the server's chain. `known` is the same certificate, if the caller has read it already.
 
     Raises:
-        Refusal: It cannot be read.
+        Refusal: The certificate cannot be read.
     """
     return readable(lambda: Link(known or _load(der), der, position), lambda: place(position), position)
 
 
 def place(position: int) -> str:
-    """Say which certificate of the server's chain that is, for an error."""
+    """Name the certificate at a position of the server's chain, for an error text."""
     return f"certificate {position + 1} of the server's chain" if position else "the server's certificate"
 
 
 def readable(read: Callable[[], _Result], who: Callable[[], str], position: int | None) -> _Result:
-    """Return what `read` does. Whatever the certificate library raises at a stranger's bytes is a `Refusal`.
+    """Return what `read` returns. Any exception of the certificate library becomes a `Refusal`.
 
     Args:
-        read: Reads something of a certificate.
-        who: Says which certificate that is, for an error.
-        position: Where it stands in the server's chain.
+        read: Reads a value of a certificate.
+        who: Names the certificate, for an error text.
+        position: The certificate's position in the server's chain.
 
     Raises:
-        Refusal: With the library's reason.
-        InvalidSignature: A signature does not fit, which is no matter of reading.
+        Refusal: The certificate cannot be read; the reason is the library's.
+        InvalidSignature: `read` checked a signature, which is wrong.
     """
     try:
         return read()
     except (Refusal, InvalidSignature):
         raise
     except BaseException as error:
-        # A list of what the library raises would never be complete: it has answered with ValueError, TypeError,
-        # UnsupportedAlgorithm, warnings that are errors, and panics of Rust, which are no `Exception`.
+        # A list of the library's exceptions would never be complete: it has raised ValueError, TypeError,
+        # UnsupportedAlgorithm, warnings turned into errors, and panics of Rust, which are not an `Exception`.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise Refusal(Verdict.UNTRUSTED, f"{who()} cannot be read: {_told(error)}", position) from None
 
 
 def _told(error: BaseException) -> str:
-    """Return the library's reason in words: it hands out a dump of Rust's where the encoding is wrong."""
+    """Return the library's reason in words. For a wrong encoding the library's own text is a dump of a Rust value."""
     text = str(error)
     if encoding := _ENCODING.search(text):
         where = f" in {encoding['field']}" if encoding["field"] else ""
@@ -189,21 +189,21 @@ def _told(error: BaseException) -> str:
 def _load(der: bytes) -> x509.Certificate:
     number = front(der).serial_number
     if number[:1] >= b"\x80" or not any(number):
-        # The library would read it, warn on standard error, and refuse it in a version to come.
+        # The library would read it, warn on standard error, and refuse it in a future version.
         raise ValueError("its serial number is not positive (RFC 5280 4.1.2.2)")
     return x509.load_der_x509_certificate(der)
 
 
 def shown(text: str) -> str:
-    """Return a stranger's text as an error may have it: of bounded length, on one line, without control characters."""
+    """Return a stranger's text in a form fit for an error: short, on one line, without control characters."""
     if len(text) > _LONGEST_TEXT:
         text = f"{text[:_LONGEST_TEXT]}..."
     return "".join([c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text])
 
 
 def shown_name(read: Callable[[], x509.Name]) -> str:
-    """Return a distinguished name as an error may have it."""
+    """Return a distinguished name in a form fit for an error."""
     try:
         return shown(read().rfc4514_string()) or "an empty name"
-    except Exception:  # noqa: BLE001 - a name that cannot be read is no reason to lose the error that has it
+    except Exception:  # noqa: BLE001 - an unreadable name must not replace the error that shows it
         return "a name that cannot be read"

@@ -1,13 +1,13 @@
-"""The path from a server's certificate to a trusted authority (RFC 5280 6.1), walked once, within bounds.
+"""Searches the path from a server's certificate to a trusted authority (RFC 5280 6.1), within bounds.
 
 An issuer is found by its name and proven by its signature. Several certificates may fit (an authority that was renewed,
-or is signed by two others), and a path may end nowhere, so this is a search. A stranger chooses what is searched:
-without bounds, a dozen certificates of one name and one key are enough for years. So one verdict looks at
-`MOST_CERTIFICATES` of `MOST_BYTES` together, and checks `MOST_SIGNATURES`. What costs less than a signature is asked
-first.
+or is signed by two others), and a path may lead nowhere, so this is a search. A stranger chooses the certificates:
+without bounds, a dozen of them with one name and one key would keep the search busy for years. So one verdict reads at
+most `MOST_CERTIFICATES`, of `MOST_BYTES` together, and checks at most `MOST_SIGNATURES`. Checks that cost less than a
+signature come first.
 
-Where no path is found, the refusal gives the reason that says most. A fault of an authority that would have fitted says
-more than a signature that does not fit, and that says more than an issuer that is missing.
+Where no path is found, the refusal gives the most telling reason. A fault of a fitting authority tells more than a
+wrong signature, and a wrong signature tells more than a missing issuer.
 """
 
 import datetime as dt
@@ -38,25 +38,25 @@ from acredssp.wire.x509 import (
 __all__ = ["MOST_BYTES", "MOST_CERTIFICATES", "MOST_SIGNATURES", "Anchors", "check_path", "verify_signature"]
 
 MOST_CERTIFICATES: Final = 10
-"""In the server's chain. Public ones have two to four, and OpenSSL's own limit is a hundred."""
+"""The most certificates of a server's chain. Public chains have two to four, and OpenSSL's own limit is a hundred."""
 MOST_BYTES: Final = 64 * 1024
-"""Of all certificates of the chain in DER."""
+"""The most bytes of all certificates of the chain together, in DER."""
 MOST_SIGNATURES: Final = 50
-"""Checked for one verdict. A path without twins takes one for each of its links. Some keys count as several: see
-`_price`."""
+"""The most signatures that one verdict checks. A path without ambiguity takes one for each of its certificates. A
+signature of a slow key counts as several: see `_price`."""
 
 
 class Anchors:
     """The trusted authorities, by name.
 
     Args:
-        certificates: The authorities. One that cannot be read is left out: it vouches for nobody.
+        certificates: The authorities. A certificate that cannot be read is left out, and so vouches for nobody.
     """
 
     def __init__(self, certificates: Iterable[x509.Certificate]) -> None:
         self._by_subject: dict[bytes, list[tuple[bytes, x509.Certificate]]] = {}
         self._links: dict[bytes, Link | None] = {}
-        """Those that were asked for. Most authorities of a system never are."""
+        """The authorities that were read so far: most authorities of a system are never needed."""
         for certificate in certificates:
             der = certificate.public_bytes(Encoding.DER)
             try:
@@ -66,7 +66,7 @@ class Anchors:
             self._by_subject.setdefault(subject, []).append((der, certificate))
 
     def named(self, subject: bytes) -> list[Link]:
-        """Return the authorities of this name, in DER."""
+        """Return the authorities whose name has these bytes in DER."""
         links = [self._link(der, certificate) for der, certificate in self._by_subject.get(subject, ())]
         return [link for link in links if link is not None]
 
@@ -87,7 +87,7 @@ class Anchors:
         return self._links[der]
 
     def __bool__(self) -> bool:
-        """Whether there is any."""
+        """Whether there is any authority."""
         return bool(self._by_subject)
 
 
@@ -98,21 +98,21 @@ _SIGNED_BY: Final[dict[type, tuple[type, ...]]] = {
     padding.PSS: (rsa.RSAPublicKey,),
     ec.ECDSA: (ec.EllipticCurvePublicKey,),
 }
-"""Whose keys make signatures with such parameters; Ed25519 and Ed448 have none."""
+"""The kinds of keys that make signatures with such parameters. Ed25519 and Ed448 signatures have no parameters."""
 _EDWARDS: Final = (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)
 
 
 def check_path(chain: Sequence[bytes], anchors: Anchors, now: dt.datetime, *, allow_weak: bool = False) -> Link:
-    """Return the server's certificate where a trusted authority vouches for it. Its names are not looked at.
+    """Return the server's certificate if a trusted authority vouches for it. Its names are not checked here.
 
     Args:
-        chain: Certificates in DER, the server's own first, as they came.
+        chain: Certificates in DER, the server's own first, in the order received.
         anchors: The trusted authorities. A server's certificate among them needs no signature, and may be weak.
-        now: The time, aware.
-        allow_weak: Whether to take signatures by SHA-1 and keys that are as weak.
+        now: The time, with a time zone.
+        allow_weak: Whether to accept signatures by SHA-1, and keys that are as weak.
 
     Raises:
-        Refusal: The certificate is not a server's, or no trusted authority vouches for it.
+        Refusal: The certificate is not for servers, or no trusted authority vouches for it.
     """
     _check_size(chain)
     known = anchors.find(chain[0])
@@ -125,7 +125,7 @@ def check_path(chain: Sequence[bytes], anchors: Anchors, now: dt.datetime, *, al
 
 
 def verify_signature(link: Link, issuer: Link) -> None:
-    """Refuse a certificate that `issuer` did not sign: the one place where a signature is checked.
+    """Refuse a certificate that `issuer` did not sign. Signatures are checked here and nowhere else.
 
     Raises:
         Refusal: UNTRUSTED.
@@ -144,7 +144,7 @@ def _verify(link: Link, issuer: Link) -> None:
     if not isinstance(certificate.signature_hash_algorithm, hashes.SHA1):
         _verify_directly(certificate, issuer)
         return
-    # cryptography verifies no certificate by SHA-1. Who lets them in by name still wants them verified.
+    # cryptography does not verify SHA-1 signatures of certificates. Where they are allowed, they are verified here.
     inner, outer = signature_algorithms(link.der)
     if inner != outer:
         raise ValueError("the signature algorithms inside and outside do not match")
@@ -159,25 +159,25 @@ def _verify(link: Link, issuer: Link) -> None:
 
 
 def _check_pss(link: Link, issuer: Link) -> None:
-    """Refuse what RFC 4055 1.2 and 3.1 forbid of RSA, and the certificate library does not look at."""
+    """Refuse RSA signatures that RFC 4055 1.2 and 3.1 forbid, which the certificate library does not check."""
     algorithm, restricted = key_algorithm(issuer.key_info)
     if not isinstance(link.certificate.signature_algorithm_parameters, padding.PSS):
         if algorithm == RSASSA_PSS:
             raise Refusal(
                 Verdict.UNTRUSTED,
-                f"{link.who} has a signature by pkcs #1 v1.5, and the key of {issuer.who} is for rsassa-pss alone",
+                f"{link.who} has a signature by pkcs #1 v1.5, but the key of {issuer.who} is for rsassa-pss alone",
                 link.position,
             )
         return
     made = pss_parameters(signature_parameters(link.der))
     if made.trailer != 1:
-        reason = f"{link.who} has a signature by rsassa-pss with the trailer {made.trailer}, expected 1"
+        reason = f"{link.who} has a signature by rsassa-pss with trailer {made.trailer}, expected trailer 1"
         raise Refusal(Verdict.UNTRUSTED, reason, link.position)
     if algorithm != RSASSA_PSS or not restricted:
         return
     allowed = pss_parameters(restricted)
     if (made.digest, made.mask) != (allowed.digest, allowed.mask) or made.salt < allowed.salt:
-        reason = f"{link.who} has a signature by rsassa-pss with other parameters than the key of {issuer.who} is for"
+        reason = f"{link.who} has a signature by rsassa-pss with other parameters than the key of {issuer.who} allows"
         raise Refusal(Verdict.UNTRUSTED, reason, link.position)
 
 
@@ -188,7 +188,7 @@ def _verify_directly(certificate: x509.Certificate, issuer: Link) -> None:
         kinds = _SIGNED_BY.get(type(certificate.signature_algorithm_parameters), _EDWARDS)
         if isinstance(issuer.key, kinds):
             raise
-        raise InvalidSignature from None  # the issuer's key is of a kind that makes no such signature
+        raise InvalidSignature from None  # the issuer's key cannot make a signature of this kind
 
 
 def _check_size(chain: Sequence[bytes]) -> None:
@@ -202,15 +202,15 @@ def _check_size(chain: Sequence[bytes]) -> None:
 
 
 _CURVES: Final = {"secp224r1": 1, "secp256r1": 1, "secp384r1": 3, "secp521r1": 3}
-"""What a signature on a curve that OpenSSL has code of its own for counts as."""
+"""How many signatures one counts as, by its curve, for the curves that OpenSSL has special code for."""
 _SLOW: Final = 5
-"""What every other slow signature counts as: it takes up to 1.2 ms, where a usual one takes 0.02 to 0.2 ms."""
+"""How many signatures any other slow one counts as: it takes up to 1.2 ms, a usual one 0.02 to 0.2 ms."""
 _FAST_RSA: Final = 4096
 _FAST_EXPONENT: Final = 32
 
 
 def _price(key: CertificatePublicKeyTypes) -> int:
-    """How many signatures a signature of this key counts as, by the time that it takes to check."""
+    """How many signatures one by this key counts as, by the time that it takes to check."""
     if isinstance(key, ec.EllipticCurvePublicKey):
         return _CURVES.get(key.curve.name, _SLOW)
     if isinstance(key, rsa.RSAPublicKey):
@@ -220,11 +220,11 @@ def _price(key: CertificatePublicKeyTypes) -> int:
 
 
 class _Spent(Exception):
-    """No more signatures are checked."""
+    """The verdict has checked as many signatures as it may."""
 
 
 _NOT_THERE, _NOT_SIGNED, _FAULTY = range(3)
-"""How much a refusal says."""
+"""How telling the reason of a refusal is, the least telling first."""
 
 
 class _Search:
@@ -252,10 +252,10 @@ class _Search:
             self._by_subject.setdefault(subject, []).append((der, position))
 
     def require(self, leaf: Link) -> None:
-        """Refuse a certificate that no path leads from.
+        """Refuse a certificate from which no path leads to a trusted authority.
 
         Raises:
-            Refusal: The reason that says most.
+            Refusal: No path was found; the reason is the most telling one.
         """
         try:
             found = self._find((leaf,))
@@ -267,7 +267,7 @@ class _Search:
             raise self._refusal
 
     def _find(self, path: tuple[Link, ...]) -> bool:
-        """Find an authority above the last certificate of a path, which is whole once that is a trusted one."""
+        """Extend a path by an authority above its last certificate; return whether a trusted authority was reached."""
         link = path[-1]
         known = False
         for issuer in self._issuers(path):
@@ -279,9 +279,9 @@ class _Search:
         return False
 
     def _issuers(self, path: tuple[Link, ...]) -> Iterator[Link]:
-        """Those that have the issuer's name: trusted ones, then the chain's that are not in the path.
+        """The certificates with the issuer's name: trusted authorities first, then those of the server's chain.
 
-        The same authority (name and key) a second time would only make the path longer.
+        An authority (name and key) that is in the path already is left out, since it would only make the path longer.
         """
         yield from self._anchors.named(path[-1].issuer)
         for der, position in self._by_subject.get(path[-1].issuer, ()):
@@ -318,7 +318,7 @@ class _Search:
         return True
 
     def _allowed(self, path: tuple[Link, ...]) -> bool:
-        # Last: who has no trusted authority's signature cannot make us compare thousands of names.
+        # This check comes last: without a trusted authority's signature nobody can make us compare thousands of names.
         try:
             check_constraints(path)
         except Refusal as refusal:
@@ -337,6 +337,6 @@ class _Search:
         return Refusal(Verdict.UNTRUSTED, reason + none, link.position, no_authority=True, chain_ends=ends)
 
     def _note(self, refusal: Refusal, says: int) -> None:
-        """Keep the refusal that says most, and of equals the first."""
+        """Keep the refusal with the most telling reason, and the first of equal ones."""
         if says > self._says:
             self._refusal, self._says = refusal, says

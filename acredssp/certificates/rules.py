@@ -34,17 +34,17 @@ _USAGE_NAMES: Final = {
     ExtendedKeyUsageOID.SMARTCARD_LOGON: "smartcardLogon",
 }
 _MOST_USAGES: Final = 4
-"""Usages of a certificate that an error lists."""
+"""How many usages of a certificate an error lists."""
 
 _STRONG_RSA: Final = 2048
 _LEAST_RSA: Final = 1024
-"""Keys below have been factored in public: no switch lets them in."""
+"""Shorter keys have been factored in public, so no switch accepts them."""
 _LARGEST_RSA: Final = 8192
-"""As Go's TLS: a larger key takes a millisecond for each signature."""
+"""The limit of Go's TLS: a larger key takes a millisecond for each signature."""
 _LARGEST_EXPONENT: Final = 64
-"""Bits of the public exponent, which is 17 as a rule: with one as long as the key a signature takes 8 milliseconds."""
+"""Bits of the public exponent, which usually has 17. With one as long as the key a signature takes 8 milliseconds."""
 _STRONG_CURVE: Final = 224
-"""Bits of the curve: as strong as RSA of 2048 bits (NIST SP 800-57)."""
+"""Bits of a curve that is as strong as RSA of 2048 bits (NIST SP 800-57)."""
 
 _NAMED_CURVE: Final = b"\x06"
 """The tag of a curve's OBJECT IDENTIFIER."""
@@ -56,7 +56,7 @@ _STRONG_DIGESTS: Final = (
 
 
 def check_server(link: Link, now: dt.datetime) -> None:
-    """Refuse what is no certificate of a server, or is none now.
+    """Refuse a certificate that is not for servers, or is not valid now.
 
     Raises:
         Refusal: EXPIRED, WRONG_USAGE, or UNTRUSTED for a critical extension.
@@ -72,11 +72,11 @@ def check_server(link: Link, now: dt.datetime) -> None:
 
 
 def check_authority(link: Link, below: int, now: dt.datetime) -> None:
-    """Refuse what may not vouch for a server, or may not now.
+    """Refuse an authority that may not vouch for a server, or is not valid now.
 
     Args:
         link: The certificate of the authority.
-        below: How many authorities there are between it and the server, without those that are self-issued.
+        below: The number of authorities between this one and the server, without the self-issued ones.
         now: The time.
 
     Raises:
@@ -86,7 +86,7 @@ def check_authority(link: Link, below: int, now: dt.datetime) -> None:
     _check_critical(link)
     if link.basic is None or not link.basic.ca:
         lacks = "it has no basicConstraints" if link.basic is None else "its basicConstraints say so"
-        raise Refusal(Verdict.UNTRUSTED, f"{link.who} is no authority: {lacks}", link.position)
+        raise Refusal(Verdict.UNTRUSTED, f"{link.who} is not an authority: {lacks}", link.position)
     if link.key_usage is not None and not link.key_usage.key_cert_sign:
         reason = f"{link.who} may not sign certificates: its keyUsage has no keyCertSign"
         raise Refusal(Verdict.UNTRUSTED, reason, link.position)
@@ -95,15 +95,15 @@ def check_authority(link: Link, below: int, now: dt.datetime) -> None:
         raise Refusal(Verdict.WRONG_USAGE, reason, link.position)
     most = link.basic.path_length
     if most is not None and below > most:
-        reason = f"{link.who} allows for {most} authorities below it (pathLenConstraint), and there are {below}"
+        reason = f"{link.who} allows {most} authorities below it (pathLenConstraint), but there are {below}"
         raise Refusal(Verdict.UNTRUSTED, reason, link.position)
 
 
 def check_strength(link: Link, *, allow_weak: bool) -> None:
-    """Refuse a key that can be broken, takes a stranger's time, or is of a kind that signs nothing.
+    """Refuse a key that can be broken, that is too slow to check, or whose kind is not supported.
 
     Raises:
-        Refusal: WEAK, or UNTRUSTED for another kind of key.
+        Refusal: WEAK for a key that can be broken, UNTRUSTED for any other fault.
     """
     match link.key:
         case rsa.RSAPublicKey(key_size=size) if size > _LARGEST_RSA:
@@ -119,12 +119,12 @@ def check_strength(link: Link, *, allow_weak: bool) -> None:
             reason = f"{link.who} has a weak key: a curve of {size} bits, expected at least {_STRONG_CURVE}"
             raise Refusal(Verdict.WEAK, reason, link.position)
         case ec.EllipticCurvePublicKey() if key_algorithm(link.key_info)[1][:1] != _NAMED_CURVE:
-            reason = f"{link.who} has a key whose curve is described and not named (RFC 5480 2.1.1)"
+            reason = f"{link.who} has a key whose curve is described by parameters, expected a named curve (rfc 5480)"
             raise Refusal(Verdict.UNTRUSTED, reason, link.position)
         case rsa.RSAPublicKey() | ec.EllipticCurvePublicKey() | ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
             pass
         case _:
-            reason = f"{link.who} has a key of a kind that is not taken: expected rsa, ecdsa, ed25519 or ed448"
+            reason = f"{link.who} has a key of an unsupported kind: expected rsa, ecdsa, ed25519 or ed448"
             raise Refusal(Verdict.UNTRUSTED, reason, link.position)
 
 
@@ -132,10 +132,10 @@ def check_signature_kind(link: Link, *, allow_weak: bool) -> None:
     """Refuse a signature whose digest can be forged.
 
     Raises:
-        Refusal: WEAK, or UNTRUSTED for one that cannot be read.
+        Refusal: WEAK, or UNTRUSTED where the signature's algorithm cannot be read.
     """
     digest = link.ask(lambda: link.certificate.signature_hash_algorithm)
-    if digest is None or isinstance(digest, _STRONG_DIGESTS):  # Ed25519 and Ed448 name none
+    if digest is None or isinstance(digest, _STRONG_DIGESTS):  # None is for Ed25519 and Ed448, which name no digest
         return
     if not (allow_weak and isinstance(digest, hashes.SHA1)):
         raise Refusal(Verdict.WEAK, f"{link.who} has a weak signature: {digest.name} can be forged", link.position)
@@ -150,7 +150,7 @@ def _check_dates(link: Link, now: dt.datetime) -> None:
 
 def _check_critical(link: Link) -> None:
     if link.not_understood is not None:
-        reason = f"{link.who} has an extension that must be understood and is not: {link.not_understood}"
+        reason = f"{link.who} has a critical extension that is not supported: {link.not_understood}"
         raise Refusal(Verdict.UNTRUSTED, reason, link.position)
 
 

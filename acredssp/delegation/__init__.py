@@ -1,20 +1,21 @@
-"""What a server may be given: Windows' policy "Credentials Delegation", setting by setting, and what it comes to.
+"""Decides which credentials a server may be given, by the settings of Windows' policy "Credentials Delegation".
 
-A client's question, once the server has proven its key and before any credentials leave. `DelegationPolicy.decide()`
-is a pure function; `docs/policy.md` has the settings for administrators. Nothing here knows the engine or sends
-anything, and nothing here is a secret.
+A client asks once the server has proven its key, and before any credentials leave. `DelegationPolicy.decide()` is a
+pure function; `docs/policy.md` describes the settings for administrators. This package does not know the engine, sends
+nothing, and holds no secret. The first rule that applies decides:
 
-    1  MUTUAL_AUTH asked for, and nothing authenticates the server     SEC_E_MUTUAL_AUTH_FAILED
-    2  DELEGATE not asked for, or nothing to delegate                  empty credentials; no list counts
-    3  RestrictedRemoteAdministration leaves nothing of them           empty credentials (Restricted Admin)
-       ... or asks for Remote Guard, and they are others               SEC_E_DELEGATION_POLICY
+    1  MUTUAL_AUTH is asked for, and nothing authenticates the server  SEC_E_MUTUAL_AUTH_FAILED
+    2  DELEGATE is not asked for, or there is nothing to delegate      empty credentials; no list counts
+    3  RestrictedRemoteAdministration is Restricted Admin              empty credentials
+       RestrictedRemoteAdministration demands Remote Guard, and the
+       credentials are of another kind                                 SEC_E_DELEGATION_POLICY
     4  the target is in Deny<class>                                    SEC_E_DELEGATION_POLICY
-    5  Kerberos, certificate or loopback authenticates the server:
+    5  Kerberos, a certificate or loopback authenticates the server:
            the target is in Allow<class>                               delegate
-    6  nothing does (NTLM only):
+    6  nothing authenticates the server (NTLM only):
            the target is in Allow<class>WhenNTLMOnly                   delegate
            the target is in Allow<class>                               SEC_E_POLICY_NLTM_ONLY
-    7  anything else                                                   SEC_E_DELEGATION_POLICY
+    7  in all other cases                                              SEC_E_DELEGATION_POLICY
 
 Who calls: `config`.
 """

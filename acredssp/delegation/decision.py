@@ -1,4 +1,4 @@
-"""The question what a server may be given, and its answer: what a refusal says, and what the audit log gets."""
+"""The question which credentials a server may be given, and the answer, with its error and its audit record."""
 
 import dataclasses
 import enum
@@ -13,37 +13,37 @@ __all__ = ["DelegationDecision", "DelegationRequest", "ServerAuth"]
 
 
 class ServerAuth(enum.Flag):
-    """What authenticates the server, by the numbers of CREDSSP_SERVER_AUTH. Empty: NTLM alone, which proves no name.
+    """What authenticates the server. It is empty for NTLM alone, which proves no name.
 
     Attributes:
         KERBEROS: Kerberos, which proves the server's name.
         CERTIFICATE: A trusted certificate for the target's name, or a pinned key.
-        LOOPBACK: The server is this machine, and the mechanism proved it. An address of 127.0.0.0/8 does not: it may be
-            a tunnel's end.
+        LOOPBACK: The server is this machine, and the mechanism proved that. An address of 127.0.0.0/8 is no proof,
+            since it may be the end of a tunnel.
     """
 
     KERBEROS = 1
     CERTIFICATE = 2
     LOOPBACK = 4
 
-    __hash__ = object.__hash__  # Enum's own is written in Python, and every client's decision is looked up by one
+    __hash__ = object.__hash__  # Enum's own is slow, being written in Python, and every client's decision needs one
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DelegationRequest:
-    """What a decision depends on.
+    """The facts that a decision depends on.
 
     Attributes:
-        target: The service principal name, `TERMSRV/host`; empty for nobody in particular.
+        target: The server's service principal name, such as `TERMSRV/host`; empty where there is none.
         server_auth: What authenticates the server.
-        credential_class: Where the credentials come from; chooses the lists to look into.
-        kind: What there is to delegate.
-        delegate: Whether it is asked for (ISC_REQ_DELEGATE).
-        mutual_auth: Whether the server has to be authenticated, whatever is delegated (ISC_REQ_MUTUAL_AUTH).
-        certificate: What was found of the server's certificate, `expired` for one; empty where nobody looked. For
-            people.
-        mechanism: What authenticated us: `ntlm`, `kerberos`. For the record.
-        version: The CredSSP version. For the record.
+        credential_class: The source of the credentials, which chooses the lists that count.
+        kind: The kind of credentials that could be delegated.
+        delegate: Whether delegation is asked for (ISC_REQ_DELEGATE).
+        mutual_auth: Whether the server must be authenticated, whatever is delegated (ISC_REQ_MUTUAL_AUTH).
+        certificate: The verdict on the server's certificate, such as `expired`; empty where it was not judged. It is
+            only recorded.
+        mechanism: The mechanism of the logon, `ntlm` or `kerberos`. It is only recorded.
+        version: The CredSSP version. It is only recorded.
     """
 
     target: str
@@ -57,19 +57,19 @@ class DelegationRequest:
     version: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kind", DelegatedKind(self.kind))  # its value will do
+        object.__setattr__(self, "kind", DelegatedKind(self.kind))  # callers may give the plain text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DelegationDecision:
-    """What came of a request. Holds no secret: it is what the audit log gets.
+    """The decision on a request. It holds no secret, and goes into the audit log.
 
     Attributes:
-        request: What was decided about.
+        request: The request that was decided.
         status: SEC_E_OK, SEC_E_DELEGATION_POLICY, SEC_E_POLICY_NLTM_ONLY or SEC_E_MUTUAL_AUTH_FAILED.
-        sends: The kind of credentials that may go: the request's, or `nothing`.
+        sends: The kind of credentials that may be sent: the request's kind, or `nothing`.
         setting: Windows' name of the setting that decided; empty where none did.
-        pattern: The pattern in it that the target fits; None for none.
+        pattern: The pattern of that setting that the target fits; None where none fits.
     """
 
     request: DelegationRequest
@@ -87,7 +87,7 @@ class DelegationDecision:
         """Raise unless the logon may go on.
 
         Raises:
-            PolicyError: It may not; the hint names the setting to change.
+            PolicyError: The logon may not go on; the hint names the setting to change.
         """
         if self.status is not SecurityStatus.SEC_E_OK:
             raise self.error()
@@ -99,7 +99,7 @@ class DelegationDecision:
 
     @property
     def record(self) -> dict[str, object]:
-        """The line of an audit log, as JSON knows it."""
+        """The record for an audit log, in types that JSON has."""
         request = self.request
         return {
             "event": "delegation",
@@ -124,7 +124,7 @@ class DelegationDecision:
         return json.dumps(self.record)
 
     def _reason(self) -> tuple[str, str]:
-        """Say why not, and what to change."""
+        """Return why the logon is refused, and what to change."""
         target = self.request.target or "a server without a name"
         source = self.request.credential_class
         what = f"{source.value} credentials"
@@ -146,9 +146,9 @@ class DelegationDecision:
         if self.pattern is not None:
             return (
                 f"the delegation policy denies {what} to {target}",
-                f"take {self.pattern} out of {self.setting}",
+                f"remove {self.pattern} from {self.setting}",
             )
         hint = f"list it in {self.setting}"
         if not self.request.server_auth:
             hint += f", or authenticate it by kerberos or certificate and list it in {ALLOW[source].name}"
-        return f"the delegation policy allows no {what} for {target}", hint
+        return f"the delegation policy does not allow {what} for {target}", hint

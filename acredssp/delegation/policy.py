@@ -1,4 +1,4 @@
-"""The delegation policy: its settings, and what they come to for one server."""
+"""The delegation policy: its settings, and the decision for one server."""
 
 import dataclasses
 from typing import Final, Self
@@ -27,11 +27,11 @@ _NOTHING: Final = DelegatedKind.NOTHING
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DelegationPolicy:
-    """Windows' settings of the same names. None is "not configured", an empty list is "disabled".
+    """Windows' settings of the same names. None stands for "not configured", an empty list for "disabled".
 
     Attributes:
-        allow_default_credentials: None: nobody.
-        allow_default_credentials_when_ntlm_only: AllowDefCredentialsWhenNTLMOnly. None: nobody.
+        allow_default_credentials: None stands for no server.
+        allow_default_credentials_when_ntlm_only: AllowDefCredentialsWhenNTLMOnly. None stands for no server.
         allow_fresh_credentials: None stands for `TERMSRV/*`.
         allow_fresh_credentials_when_ntlm_only: None stands for `TERMSRV/*`.
         allow_saved_credentials: None stands for `TERMSRV/*`.
@@ -46,7 +46,7 @@ class DelegationPolicy:
             so. The default is the stricter rule.
 
     Raises:
-        TypeError: A list is no `SPNList`.
+        TypeError: A list is not an `SPNList`.
     """
 
     allow_default_credentials: SPNList | None = None
@@ -69,7 +69,7 @@ class DelegationPolicy:
                 raise TypeError(f"{setting.field}: expected an SPNList or None, got {type(value).__name__}")
 
     def decide(self, request: DelegationRequest) -> DelegationDecision:
-        """Decide, by the procedure of the package's text; `check()` what comes of it."""
+        """Decide by the rules in the package's text. Call `check()` on the result."""
         authenticated = bool(request.server_auth)
         if request.mutual_auth and not authenticated:
             return DelegationDecision(request, SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED, _NOTHING)
@@ -84,9 +84,9 @@ class DelegationPolicy:
         return self._by_lists(request, kind, authenticated=authenticated)
 
     def restrict(self, kind: DelegatedKind) -> DelegatedKind:
-        """Return what RestrictedRemoteAdministration makes of credentials of that kind, without asking whether it may.
+        """Return the kind that RestrictedRemoteAdministration puts in place of `kind`. No list is consulted here.
 
-        Restricted Admin has nothing in place of everything, and so has `EITHER` for all that is not Remote Guard's.
+        Restricted Admin replaces every kind by `nothing`. `EITHER` replaces every kind but that of Remote Guard.
         """
         restricted = self.restricted_administration
         if restricted is None or restricted is RestrictedAdministration.REMOTE_GUARD:
@@ -118,18 +118,20 @@ class DelegationPolicy:
     # --- versions ---
 
     def for_client(self, policy: Policy) -> Policy:
-        """Return a client's `Policy` as far as AllowEncryptionOracle allows it.
+        """Return a client's `Policy` with the versions that AllowEncryptionOracle forbids taken out.
 
         Raises:
-            ValueError: It allows none of its versions.
+            ValueError: No version is left.
         """
         return policy if self.allow_encryption_oracle is None else self.allow_encryption_oracle.for_client(policy)
 
     def for_server(self, policy: Policy) -> Policy:
-        """Return a server's `Policy` as far as AllowEncryptionOracle allows it: all that the policy says to a server.
+        """Return a server's `Policy` with the versions that AllowEncryptionOracle forbids taken out.
+
+        No other setting applies to a server.
 
         Raises:
-            ValueError: It allows none of its versions.
+            ValueError: No version is left.
         """
         return policy if self.allow_encryption_oracle is None else self.allow_encryption_oracle.for_server(policy)
 
@@ -140,16 +142,16 @@ class DelegationPolicy:
         """Read a TOML file; see `from_toml`.
 
         Raises:
-            OSError: It cannot be read.
-            ValueError: It is no such policy. The text names the file and the key.
+            OSError: The file cannot be read.
+            ValueError: The file is not such a policy. The text names the file and the key.
         """
         return cls(**read_file(path))
 
     @classmethod
     def from_toml(cls, text: str) -> Self:
-        """Read a policy from TOML: Windows' names, a list of patterns each, or false for "disabled".
+        """Read a policy from TOML: each of Windows' names has a list of patterns, or false for "disabled".
 
         Raises:
-            ValueError: It is no TOML, or a key is unknown, or its value is of no use. The text names the key.
+            ValueError: The text is not TOML, a key is unknown, or a value is wrong. The error names the key.
         """
         return cls(**read_fields(text))

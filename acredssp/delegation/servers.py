@@ -1,4 +1,4 @@
-"""The servers of one setting: service principal names, with a `*` for any text."""
+"""The list of servers in one setting: service principal names, with a `*` for any text."""
 
 import dataclasses
 from typing import Self
@@ -8,14 +8,14 @@ __all__ = ["SPNList"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SPNList:
-    """The servers of one setting.
+    """The list of servers in one setting.
 
     A pattern is a service principal name with at most one `*`, which stands for any text: `TERMSRV/host.example.com`,
-    `TERMSRV/*.example.com`, `TERMSRV/*`. Case does not count, nor does the dot that may end a host's name.
+    `TERMSRV/*.example.com`, `TERMSRV/*`. Case does not matter, nor does a dot at the end of a host's name.
 
     Attributes:
-        patterns: No pattern: nobody, as a disabled setting.
-        concatenate_defaults: Whether the servers that the setting has when it is not configured are meant too.
+        patterns: The patterns. An empty list names no server, as a disabled setting does.
+        concatenate_defaults: Whether to add the servers that the setting has where it is not configured.
 
     Raises:
         ValueError: A pattern is empty, has two `*`, or has spaces or control characters.
@@ -24,7 +24,7 @@ class SPNList:
     patterns: tuple[str, ...] = ()
     concatenate_defaults: bool = False
     _folded: tuple[tuple[str, str, str, str], ...] = dataclasses.field(init=False, repr=False, compare=False)
-    """Each pattern, and what is before its `*`, that, and what is behind: folded once, looked at in every logon."""
+    """Each pattern, with the text before its `*`, the `*`, and the text behind, folded once for all logons."""
 
     def __post_init__(self) -> None:
         for pattern in self.patterns:
@@ -34,11 +34,11 @@ class SPNList:
 
     @classmethod
     def of(cls, *patterns: str, concatenate_defaults: bool = False) -> Self:
-        """From patterns."""
+        """Make a list from patterns."""
         return cls(patterns, concatenate_defaults)
 
     def find(self, target: str) -> str | None:
-        """Return the first pattern that a service principal name fits; None for none."""
+        """Return the first pattern that a service principal name fits; None where it fits none."""
         name = _fold(target)
         for pattern, before, star, after in self._folded:
             if not star:
@@ -50,8 +50,8 @@ class SPNList:
 
 
 def _fold(name: str) -> str:
-    """Return a name as it is compared."""
-    # As Python's resolver folds host names (RFC 3491), so that no Deny is got around by another spelling.
+    """Return a name in the form that is compared."""
+    # Python's resolver folds host names in the same way (RFC 3491), so another spelling cannot get around a Deny.
     return name.casefold().removesuffix(".")
 
 

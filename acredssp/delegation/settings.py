@@ -1,4 +1,4 @@
-"""The settings of "Credentials Delegation" by Windows' names, and what each one is where nobody configured it."""
+"""The settings of "Credentials Delegation" by Windows' names, with their defaults."""
 
 import dataclasses
 import enum
@@ -20,12 +20,12 @@ __all__ = [
 
 
 class CredentialClass(enum.StrEnum):
-    """Where the delegated credentials come from.
+    """The source of the delegated credentials.
 
     Attributes:
-        FRESH: The application passes them for this logon: somebody has just typed them.
-        SAVED: Out of a store.
-        DEFAULT: Those that the user is logged on with already: a ticket cache of the session.
+        FRESH: The application got them for this logon, for example from somebody who typed them.
+        SAVED: They come out of a store.
+        DEFAULT: The user is logged on with them already, as with the ticket cache of the session.
     """
 
     FRESH = "fresh"
@@ -34,11 +34,11 @@ class CredentialClass(enum.StrEnum):
 
 
 class RestrictedAdministration(enum.IntEnum):
-    """RestrictedRemoteAdministrationType: what may go to a server at most, with the numbers of the registry.
+    """RestrictedRemoteAdministrationType: the most that a server may be given, with the numbers of the registry.
 
     Attributes:
-        RESTRICTED_ADMIN: Nothing: Restricted Admin.
-        REMOTE_GUARD: What Remote Credential Guard redirects.
+        RESTRICTED_ADMIN: Restricted Admin: nothing is delegated.
+        REMOTE_GUARD: Remote Credential Guard: only the ticket that it delegates.
         EITHER: Remote Credential Guard where there is a ticket for it, Restricted Admin otherwise.
     """
 
@@ -56,13 +56,13 @@ class Setting:
     """One list of the policy."""
 
     name: str
-    """Windows' name."""
+    """Windows' name of the setting."""
     field: str
-    """Ours."""
+    """The name of the field of `DelegationPolicy`."""
     short: str
-    """What follows `ConcatenateDefaults_`."""
+    """The end of the name `ConcatenateDefaults_...` that belongs to the setting."""
     default: SPNList = _NOBODY
-    """The servers where it is not configured."""
+    """The servers where the setting is not configured."""
 
 
 DENY: Final = {

@@ -1,4 +1,4 @@
-"""Reading a delegation policy from TOML: Windows' names in, the fields of a `DelegationPolicy` out.
+"""Reads a delegation policy from TOML: it turns Windows' names into the fields of a `DelegationPolicy`.
 
 Who calls: `DelegationPolicy.from_toml` and `DelegationPolicy.from_file`.
 """
@@ -20,7 +20,7 @@ def read_file(path: str) -> dict[str, Any]:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: The file is no such policy. The text names the file and the key.
+        ValueError: The file is not such a policy. The error names the file and the key.
     """
     try:
         return read_fields(pathlib.Path(path).read_text("utf-8"))
@@ -29,10 +29,10 @@ def read_file(path: str) -> dict[str, Any]:
 
 
 def read_fields(text: str) -> dict[str, Any]:
-    """Read the fields of a `DelegationPolicy`, those alone that the text configures.
+    """Read the fields of a `DelegationPolicy`, only those that the text configures.
 
     Raises:
-        ValueError: The text is no TOML, or a key is unknown, or its value is of no use. The text names the key.
+        ValueError: The text is not TOML, a key is unknown, or a value is wrong. The error names the key.
     """
     content = tomllib.loads(text)
     fields: dict[str, Any] = {}
@@ -49,7 +49,7 @@ def read_fields(text: str) -> dict[str, Any]:
     return fields
 
 
-# --- each takes its keys out of the content ---
+# --- each of these functions removes its own keys from the content ---
 
 
 def _take_list(content: dict[str, Any], setting: Setting) -> SPNList | None:
@@ -59,7 +59,9 @@ def _take_list(content: dict[str, Any], setting: Setting) -> SPNList | None:
         if value is not None and value is not False:
             raise ValueError(f"{setting.name}: expected a list of service principal names, or false, got {value!r}")
         if concatenate is not None:
-            raise ValueError(f"ConcatenateDefaults_{setting.short}: expected beside a list in {setting.name} only")
+            raise ValueError(
+                f"ConcatenateDefaults_{setting.short}: expected only together with a list in {setting.name}, got none"
+            )
         return None if value is None else SPNList()
     if wrong := [pattern for pattern in value if not isinstance(pattern, str)]:
         raise ValueError(f"{setting.name}: expected texts in the list, got {wrong[0]!r}")
@@ -75,7 +77,7 @@ def _take_restriction(content: dict[str, Any]) -> RestrictedAdministration | Non
     number = content.pop(key, None)
     if not restricted:
         if number is not None:
-            raise ValueError(f"{key}: expected beside {RESTRICTED} = true only")
+            raise ValueError(f"{key}: expected only together with {RESTRICTED} = true, got it without")
         return None
     if type(number) is not int or number not in [*RestrictedAdministration]:
         raise ValueError(

@@ -1,1 +1,1 @@
-"""Authentication mechanisms behind one interface: NTLM and SPNEGO of our own."""
+"""Authentication mechanisms behind one interface: NTLM and SPNEGO in Python, and Kerberos by a library."""

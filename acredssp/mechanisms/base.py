@@ -1,8 +1,8 @@
-"""What the engine asks of an authentication mechanism, and what a mechanism may wait for.
+"""The contract between the engine and an authentication mechanism, and the events that a mechanism waits for.
 
-A mechanism is a GSS-API security context: tokens in and out until `complete`, then wrap and unwrap. It does no
-I/O and never blocks. Where it needs somebody else it answers with an event instead of a token; the engine hands
-the event up, and whoever drives the engine gives the answer to `resume()`.
+A mechanism is a GSS-API security context: it takes and gives tokens until it is `complete`, and then wraps and unwraps
+messages. It does no I/O and never blocks. Where it needs something from outside, it returns an event instead of a
+token. The engine hands the event up, and the driver of the engine gives the answer to `resume()`.
 """
 
 import dataclasses
@@ -40,15 +40,15 @@ class Question(Generic[Answered]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Principal:
-    """Who logged on, by the mechanism's word (not by the delegated credentials').
+    """Who logged on, as the mechanism proved it. The delegated credentials may name somebody else.
 
     Attributes:
-        user: As the initiator wrote it (NTLM; it may be a user principal name), or the ticket has it, without the
-            realm.
-        domain: As the initiator wrote it, empty for none (NTLM), or the ticket's realm (Kerberos).
-        workstation: The initiator's own claim; proves nothing.
-        target_name: The SPN the initiator named (MsvAvTargetName); empty for none.
-        known_as: The account that the lookup or the authorize hook found this to be; None where neither named one.
+        user: NTLM: the name as the client wrote it, which may be a user principal name. Kerberos: the name in the
+            ticket, without the realm.
+        domain: NTLM: the domain as the client wrote it; empty for none. Kerberos: the ticket's realm.
+        workstation: The client's own claim, which nothing proves.
+        target_name: The SPN that the client named (MsvAvTargetName); empty for none.
+        known_as: The account that the lookup or the authorize hook named for this user; None where neither did.
     """
 
     user: str
@@ -59,7 +59,7 @@ class Principal:
 
     @property
     def account(self) -> Account:
-        """Who it is: the account that was found, or else the names as they were written."""
+        """The account that the lookup or the authorize hook named, or else the names that the client wrote."""
         return self.known_as or Account(self.user, self.domain)
 
     def __str__(self) -> str:
@@ -68,13 +68,13 @@ class Principal:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NTLMExchange:
-    """What an NTLMv2 logon left to be proven, for an `Oracle`. Holds no secret of ours.
+    """The challenge and response of an NTLMv2 logon, for an `Oracle` to prove. It holds no secret of this server.
 
     Attributes:
         user: The user's name, as the client wrote it.
         domain: The domain, as the client wrote it; empty for none.
-        workstation: The client's name for itself; proves nothing.
-        server_challenge: 8 bytes, the acceptor's.
+        workstation: The client's own name as it claims it, which nothing proves.
+        server_challenge: The acceptor's challenge, 8 bytes.
         nt_response: The NtChallengeResponse as received: 16 bytes NTProofStr, then the client's challenge structure.
         lm_response: The LmChallengeResponse as received.
     """
@@ -89,12 +89,12 @@ class NTLMExchange:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LookupCredential(Question[LookupAnswer]):
-    """An acceptor knows who claims to log on and waits for that account's secret.
+    """An acceptor knows who claims to log on, and waits for the secret of that account.
 
-    Answer with `Password`, `NTHash`, `Candidates`, `Oracle` or `Deny`; anything else is taken as `Deny()`.
+    Answer with `Password`, `NTHash`, `Candidates`, `Oracle` or `Deny`; any other answer counts as `Deny()`.
 
     Attributes:
-        principal: Who claims to log on.
+        principal: Who claims to log on, not yet proven.
         mechanism: `"ntlm"`.
     """
 
@@ -104,12 +104,12 @@ class LookupCredential(Question[LookupAnswer]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AskOracle(Question[bytes | Deny]):
-    """The lookup answered with an `Oracle`: ask it.
+    """The lookup answered with an `Oracle`, which must be asked to prove the logon.
 
-    Answer with the 16-byte session base key, or `Deny`; anything else is taken as `Deny()`.
+    Answer with the 16-byte session base key, or `Deny`; any other answer counts as `Deny()`.
 
     Attributes:
-        oracle: What the lookup answered.
+        oracle: The oracle to ask.
         exchange: The logon to prove.
     """
 
@@ -119,39 +119,39 @@ class AskOracle(Question[bytes | Deny]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StepMechanism(Question[bytes | BaseException]):
-    """The mechanism's next step may block (a KDC, a library lock): run it where that is allowed.
+    """The mechanism's next step may block (for a KDC or a library's lock), so it must run where blocking is allowed.
 
-    Answer with what `run()` returned, or with the exception it raised.
+    Answer with what `run()` returned, or with the exception that it raised.
 
     Attributes:
-        run: Takes the step, on a thread of the caller's choice.
+        run: Makes the step, on a thread of the caller's choice.
     """
 
     run: Callable[[], bytes] = dataclasses.field(repr=False)
 
 
 Progress: TypeAlias = bytes | LookupCredential | AskOracle | StepMechanism
-"""A token for the peer, or whom to wait for."""
+"""A token for the peer, or an event to wait for."""
 
 
 class Mechanism(Protocol):
     """One security context of one mechanism, initiator or acceptor.
 
-    Any method may raise a `CredSSPError`, after which the context is dead. No other exception leaves it, whatever
-    the peer sent.
+    Any method may raise a `CredSSPError`, after which the context cannot be used. No method raises any other
+    exception, whatever the peer sent.
     """
 
     @property
     def name(self) -> str:
-        """The package that authenticates: `"ntlm"`, `"kerberos"`; `"negotiate"` until SPNEGO has chosen."""
+        """The package that authenticates, `"ntlm"` or `"kerberos"`; `"negotiate"` until SPNEGO has chosen one."""
 
     @property
     def complete(self) -> bool:
-        """Whether this side needs no more tokens from the peer: `wrap` and `unwrap` may be used."""
+        """Whether this side needs no more tokens from the peer, so that `wrap` and `unwrap` may be used."""
 
     @property
     def fallback(self) -> str:
-        """Initiator: why it is not the first choice that authenticates; empty while it is."""
+        """Initiator: why the first choice of mechanism is not used; empty while it is."""
 
     @property
     def principal(self) -> Principal | None:
@@ -159,23 +159,23 @@ class Mechanism(Protocol):
 
     @property
     def authenticates_server(self) -> bool:
-        """Whether the mechanism has proven the server to the client: Kerberos has once complete, NTLM never does."""
+        """Whether the mechanism has proven the server to the client. Kerberos does when complete, NTLM never does."""
 
     @property
     def ends(self) -> int | None:
-        """When what was logged on with ends (Kerberos' ticket), in seconds since 1970; None for never, or unknown."""
+        """When the Kerberos ticket of the logon ends, in seconds since 1970; None without one, or where unknown."""
 
     def step(self, token: bytes) -> Progress:
-        """Take the peer's token (empty for an initiator's first step) and answer with ours, or an event.
+        """Take the peer's token (empty for an initiator's first step); return our token, or an event.
 
-        The answer may be empty: nothing to send. After an event call `resume`, never `step`.
+        An empty token means that there is nothing to send. After an event call `resume`, never `step`.
         """
 
     def resume(self, answer: object) -> Progress:
-        """Give the answer to the event that `step` or `resume` returned."""
+        """Take the answer to the event that `step` or `resume` returned; return what `step` would."""
 
     def wrap(self, plaintext: bytes) -> bytes:
-        """Sign and seal; the signature comes first ([MS-CSSP] 2.2.1)."""
+        """Sign and seal a message; the signature comes first ([MS-CSSP] 2.2.1)."""
 
     def unwrap(self, sealed: bytes) -> bytes:
         """Verify and unseal the peer's next message.
@@ -188,4 +188,4 @@ class Mechanism(Protocol):
         """Sign a mechTypes list for SPNEGO's mechListMIC (RFC 4178 section 5, [MS-SPNG] 3.3.5.1)."""
 
     def verify_mic(self, message: bytes, mic: bytes) -> None:
-        """Verify the peer's mechListMIC; raises as `unwrap` does."""
+        """Verify the peer's mechListMIC. Raises what `unwrap` raises."""

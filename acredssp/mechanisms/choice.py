@@ -1,8 +1,8 @@
-"""Which mechanism logs on: NTLM or Kerberos, bare or under SPNEGO, and what comes second.
+"""Chooses the mechanism that logs on: NTLM or Kerberos, bare or under SPNEGO, and the one to fall back to.
 
-A configuration makes its choice once, of its credential and its policy, and asks it for a fresh mechanism once a
-connection. What a mechanism needs and can share (the NTLM response key, Kerberos tickets and service keys) belongs to
-the choice. Nothing here sends anything or waits for anybody.
+A configuration makes a choice once, from its credential and its policy. The choice then gives a fresh mechanism for
+each connection. It owns what connections share: the NTLM response key, Kerberos tickets and service keys. This module
+sends nothing and waits for nothing.
 
 Who calls: `config`.
 """
@@ -26,16 +26,17 @@ __all__ = ["AcceptorChoice", "InitiatorChoice"]
 
 
 class InitiatorChoice:
-    """What a client logs on with, by its credential and its policy.
+    """The mechanisms that a client logs on with, chosen by its credential and its policy.
 
     Args:
-        credential: What proves who logs on.
-        policy: Which mechanisms are allowed, and which failures of Kerberos lead on to NTLM.
+        credential: The credential that proves who logs on.
+        policy: Which mechanisms are allowed, and which failures of Kerberos let NTLM log on.
         workstation: The name of this machine, for NTLM.
-        guard: What Remote Credential Guard delegates, which takes a logon by Kerberos; None where it is not used.
+        guard: The delegation by Remote Credential Guard, which needs a logon by Kerberos; None where it is not used.
 
     Raises:
-        PolicyError: The credential does not serve what the policy allows, or Kerberos is needed and not installed.
+        PolicyError: No mechanism that the policy allows can use the credential, or Kerberos is needed and not
+            installed.
     """
 
     def __init__(
@@ -45,13 +46,13 @@ class InitiatorChoice:
         self._negotiates = policy.mechanism is MechanismChoice.NEGOTIATE
         self._guard = guard
         self.tickets = _tickets(credential, policy.mechanism, guarded=guard is not None)
-        """What Kerberos logs on with; None where it is not used."""
+        """The tickets that Kerberos logs on with; None where Kerberos is not used."""
         self._ntlm_credential: NTLMCredential | None = None
-        """What NTLM logs on with; None where it cannot be used."""
+        """The account that NTLM logs on with; None where NTLM cannot be used."""
         if isinstance(credential, Password | NTHash):
             self._ntlm_credential = NTLMCredential(credential, workstation)
         self._ntlm_is_second = policy.mechanism.ntlm and self._ntlm_credential is not None and guard is None
-        """Whether NTLM may log on where Kerberos does not."""
+        """Whether NTLM may log on where Kerberos fails."""
 
     def mechanism(self, spn: str, channel_bindings: bytes | None = None, *, ask_kdc: bool = True) -> Mechanism:
         """Return a fresh initiator for one server.
@@ -59,17 +60,17 @@ class InitiatorChoice:
         Args:
             spn: The server's service principal name.
             channel_bindings: The application data of the bindings (RFC 5929); None for none.
-            ask_kdc: Whether `spn` is a name to ask a KDC for; not one that was made of an IP address.
+            ask_kdc: Whether to ask a KDC for `spn`; False for an SPN that was made of an IP address.
 
         Raises:
-            PolicyError: Kerberos alone is allowed, and cannot be used for `spn`.
+            PolicyError: Only Kerberos is allowed, and it cannot be used for `spn`.
         """
         if self.tickets is None:
             return self._without_kerberos(spn, channel_bindings)
         return self._with_kerberos(self.tickets, spn, channel_bindings, ask_kdc=ask_kdc)
 
     def guarded_ticket(self, spn: str) -> GuardedTicket:
-        """Return what Remote Credential Guard delegates to one server."""
+        """Return the ticket that Remote Credential Guard delegates to one server, not fetched yet."""
         assert self._guard is not None
         assert self.tickets is not None
         return GuardedTicket(self.tickets, self._guard, spn)
@@ -105,7 +106,7 @@ class InitiatorChoice:
                 "kerberos: no kdc knows a service by an ip address",
                 security_status=SecurityStatus.SEC_E_TARGET_UNKNOWN,
                 stage=Stage.NEGO_TOKEN,
-                hint="connect to the server's name, or give its spn",
+                hint="connect to the server's name, or give its spn (--spn)",
             )
         return KerberosInitiator(
             tickets,
@@ -116,16 +117,16 @@ class InitiatorChoice:
 
 
 class AcceptorChoice:
-    """What a server lets clients log on by.
+    """The mechanisms by which a server lets clients log on.
 
     Args:
         policy: Which mechanisms are allowed.
-        identity: What NTLM's challenge calls the server.
-        ntlm: Whether somebody gives the accounts' secrets, which NTLM needs.
+        identity: The server's names in NTLM's challenge.
+        ntlm: Whether there is a lookup for the accounts' secrets, which NTLM needs.
         keytab: The service's keys, which Kerberos needs; None for none.
 
     Raises:
-        ValueError: Nobody can log on.
+        ValueError: No mechanism is left by which a client could log on.
         PolicyError: Kerberos is needed and not installed.
     """
 
@@ -135,12 +136,15 @@ class AcceptorChoice:
         self._takes_ntlm = ntlm and policy.mechanism.ntlm
         self._keys = ServiceKeys(keytab) if keytab is not None and policy.mechanism.kerberos else None
         if not self._takes_ntlm and self._keys is None:
-            raise ValueError("nobody can log on: ntlm takes a lookup, kerberos a keytab, and the policy must allow it")
+            raise ValueError(
+                "nobody can log on: expected a lookup (for ntlm) or a keytab (for kerberos) that Policy.mechanism "
+                "allows, got neither"
+            )
         if self._keys is not None:
             require_installed()
 
     def mechanism(self, channel_bindings: bytes | None = None) -> DetectingAcceptor:
-        """Return a fresh acceptor of whatever a client begins with, among what is allowed.
+        """Return a fresh acceptor for any allowed mechanism that a client begins with.
 
         Args:
             channel_bindings: The application data of the bindings (RFC 5929); None for none.
@@ -159,17 +163,18 @@ class AcceptorChoice:
 
 
 def _tickets(credential: Credential, choice: MechanismChoice, *, guarded: bool) -> Tickets | None:
-    """Return what Kerberos is to log on with; None where it is not to be tried.
+    """Return the tickets for Kerberos to log on with; None where Kerberos is not tried.
 
     Raises:
-        PolicyError: The credential does not serve what the policy allows, or Kerberos is needed and not installed.
+        PolicyError: No mechanism that the policy allows can use the credential, or Kerberos is needed and not
+            installed.
     """
     tickets_alone = isinstance(credential, TicketCache | Keytab)
     needed = tickets_alone or guarded or not choice.ntlm
     if needed and (isinstance(credential, NTHash) or not choice.kerberos):
         what = "remote credential guard" if guarded else f"a {type(credential).__name__}"
         raise PolicyError(
-            f"{what} does not go with a logon by {'nt hash' if choice.kerberos else choice.value}",
+            f"{what} cannot be used for a logon by {'nt hash' if choice.kerberos else choice.value}",
             security_status=SecurityStatus.SEC_E_NO_CREDENTIALS,
         )
     if isinstance(credential, NTHash) or not choice.kerberos or not (needed or _names_realm(credential)):

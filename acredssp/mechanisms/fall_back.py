@@ -1,8 +1,8 @@
-"""A client's second choice: NTLM where Kerberos fails before it has said anything.
+"""A client's fallback to NTLM, where Kerberos fails before the client has sent anything.
 
-SPNEGO lets the server choose another mechanism; here it is the client that has no token for its first one, since no
-KDC answers or none knows the service. Only the failures that the policy names lead on, and only while nothing has been
-sent: what the server has seen stays what was offered.
+With SPNEGO the server may choose another mechanism. Here the client changes the mechanism itself, because it cannot
+make a token for its first choice: no KDC answers, or the KDC does not know the service. It does so only for the
+failures that the policy names, and only while nothing has been sent: after that the offer to the server stands.
 """
 
 from collections.abc import Callable
@@ -15,19 +15,19 @@ __all__ = ["FallingBack"]
 
 
 class FallingBack:
-    """An initiator that goes on with another one. See `acredssp.mechanisms.base.Mechanism`.
+    """An initiator that falls back to another one. See `acredssp.mechanisms.base.Mechanism`.
 
     Args:
-        first: Fresh, and tried first; or why there is none.
-        second: Makes the other one.
-        causes: The failures of `first` that lead on to it.
+        first: The fresh initiator to try first; or the error that prevented it.
+        second: Makes the initiator to fall back to.
+        causes: The failures of `first` that lead to `second`.
     """
 
     def __init__(
         self, first: Mechanism | CredSSPError, second: Callable[[], Mechanism], causes: frozenset[SecurityStatus]
     ) -> None:
         self._second: Callable[[], Mechanism] | None = second
-        """None once something was sent, or the second one has begun."""
+        """None once something was sent, or the second initiator has begun."""
         self._causes = causes
         self._why = ""
         self._current = self._begin_second(first) if isinstance(first, CredSSPError) else first
@@ -54,12 +54,12 @@ class FallingBack:
 
     @property
     def ends(self) -> int | None:
-        """When what was logged on with ends; see `Mechanism.ends`."""
+        """When the ticket of the logon ends; see `Mechanism.ends`."""
         return self._current.ends
 
     @property
     def fallback(self) -> str:
-        """Why it is not the first choice that authenticates; empty while it is."""
+        """Why the first choice is not used; empty while it is."""
         return self._why or self._current.fallback
 
     def step(self, token: bytes) -> Progress:
@@ -67,7 +67,7 @@ class FallingBack:
         return self._try(lambda: self._current.step(token))
 
     def resume(self, answer: object) -> Progress:
-        """Give the answer to an event; see `Mechanism.resume`."""
+        """Take the answer to an event; see `Mechanism.resume`."""
         return self._try(lambda: self._current.resume(answer))
 
     def wrap(self, plaintext: bytes) -> bytes:

@@ -1,22 +1,23 @@
-"""SPNEGO: one mechanism chosen out of several, and the choice protected by a MIC (RFC 4178, [MS-SPNG]).
+"""SPNEGO: it chooses one mechanism out of several, and protects the choice by a MIC (RFC 4178, [MS-SPNG]).
 
-The mechanisms inside are given in order of preference; their events (a lookup, a step that may block) are passed up,
+The mechanisms inside are given in order of preference. Their events (a lookup, a step that may block) are passed up,
 and `resume` goes on where they stopped.
 
-When the list of mechanisms needs a mechListMIC (RFC 4178 section 5):
+The list of mechanisms needs a mechListMIC in these cases (RFC 4178 section 5):
 
-- An acceptor asked for it (request-mic), or the mechanism chosen is not the initiator's first: compulsory. Without
-  it somebody between the peers could have cut the better mechanisms off the list.
-- The mechanism itself asks for it: NTLM does once its own messages carry a MIC ([MS-SPNG] note 8). As initiator we
-  always send one then. An acceptor that completes without its own is tolerated, since the first choice was taken and
-  there is nothing that could have been cut off; so is an initiator whose NTLM has no MIC and that sends none (aardwolf
-  sends a mechListMIC without an NTLM MIC).
-- A MIC that the peer sends is verified, whether it was needed or not, and answered.
-- A mechListMIC that only repeats the responseToken is none: old acceptors did that.
+- The acceptor asked for one (request-mic), or the chosen mechanism is not the initiator's first. Then the MIC is
+  compulsory: without it somebody between the peers could have removed the better mechanisms from the list.
+- The mechanism itself asks for one, as NTLM does if its own messages carry a MIC ([MS-SPNG] note 8). As initiator we
+  then always send one. An acceptor that completes without its own is tolerated: the first choice was taken, so nothing
+  better can have been removed. An initiator that sends none is tolerated too, if its NTLM has no MIC. (aardwolf sends
+  a mechListMIC without an NTLM MIC.)
 
-The side that sends the mechanism's last token puts its MIC beside it; the other side verifies and then answers with
-its own. So an NTLM initiator is complete only with the acceptor's last token: CredSSP's pubKeyAuth waits for it
-(FreeRDP 3 servers fail when it does not), and an acceptor takes pubKeyAuth in either place.
+A MIC that the peer sends is always verified, and answered, whether it was needed or not. A mechListMIC that only
+repeats the responseToken does not count as a MIC: old acceptors send that.
+
+The side that sends the mechanism's last token puts its MIC beside the token. The other side verifies it, and then
+answers with its own. So an NTLM initiator is complete only with the acceptor's last token. CredSSP's pubKeyAuth waits
+for that token (FreeRDP 3 servers fail if it does not), and an acceptor takes pubKeyAuth before or after it.
 """
 
 import enum
@@ -45,11 +46,11 @@ class NegotiableMechanism(Mechanism, Protocol):
 
     @property
     def mech_types(self) -> tuple[spnego.OID, ...]:
-        """The object identifiers it goes by, the one to offer first in front."""
+        """The object identifiers of the mechanism, the one to offer first in front."""
 
     @property
     def needs_mech_list_mic(self) -> bool:
-        """Whether the mechanism, now complete, wants the list protected even where RFC 4178 does not."""
+        """Whether the mechanism, now complete, wants a mechListMIC even where RFC 4178 does not demand one."""
 
 
 class _State(enum.Enum):
@@ -58,12 +59,12 @@ class _State(enum.Enum):
     """Initiator: the acceptor has not chosen yet."""
     TOKENS = enum.auto()
     WAITING = enum.auto()
-    """The chosen mechanism has an event out."""
+    """The chosen mechanism waits for the answer to an event."""
     DONE = enum.auto()
     FAILED = enum.auto()
 
 
-# A member of an Enum is looked up in its class by a detour, several times a token.
+# A token needs these members several times, and `_State.X` would look them up in the class by a detour.
 _START, _FIRST_REPLY, _TOKENS, _WAITING, _DONE, _FAILED = _State
 _COMPLETED: Final = NegState.ACCEPT_COMPLETED
 _INCOMPLETE: Final = NegState.ACCEPT_INCOMPLETE
@@ -72,7 +73,7 @@ _REQUEST_MIC: Final = NegState.REQUEST_MIC
 _NO_TOKEN: Final = NegTokenResp()
 
 _encode_mech_list: Final[Callable[[tuple[spnego.OID, ...]], bytes]] = functools.lru_cache(8)(spnego.encode_mech_list)
-"""A configuration offers the same list every time."""
+"""Cached, since a configuration offers the same list every time."""
 
 
 class _Negotiate(ABC):
@@ -80,21 +81,21 @@ class _Negotiate(ABC):
 
     def __init__(self, mechanisms: Sequence[NegotiableMechanism]) -> None:
         if not mechanisms:
-            raise ValueError("spnego needs a mechanism to choose from")
+            raise ValueError("spnego: expected at least one mechanism to choose from, got none")
         self._mechanisms = tuple(mechanisms)
         self._chosen: NegotiableMechanism = self._mechanisms[0]
         self._settled = False
         """Whether `_chosen` is the choice of both sides."""
         self._mech_list = b""
-        """mechTypes as it stood on the wire."""
+        """mechTypes as it was on the wire."""
         self._mic_required = False
-        """Whether RFC 4178 demands a mechListMIC, whatever the mechanism wants."""
+        """Whether RFC 4178 demands a mechListMIC, even if the mechanism does not."""
         self._mic_sent = False
         self._mic_received = False
         self._received = _NO_TOKEN
-        """The peer's token in hand."""
+        """The peer's token that is being answered."""
         self._pending: Callable[[bytes], bytes] | None = None
-        """What makes our token of the mechanism's, once its event is answered."""
+        """Makes our token from the mechanism's, once the mechanism's event is answered."""
         self._state = _START
         self.complete = False
 
@@ -105,7 +106,7 @@ class _Negotiate(ABC):
 
     @property
     def fallback(self) -> str:
-        """Why it is not the first mechanism that authenticates; empty while it is."""
+        """Why the first mechanism is not used; empty while it is."""
         if self._chosen is self._mechanisms[0]:
             return ""
         return f"the server chose {self._chosen.name}"
@@ -122,16 +123,16 @@ class _Negotiate(ABC):
 
     @property
     def ends(self) -> int | None:
-        """The chosen mechanism's end, once the choice itself is proven."""
+        """When the chosen mechanism's ticket ends, once the choice itself is proven."""
         return self._chosen.ends if self.complete else None
 
     def step(self, token: bytes) -> Progress:
         """Take the peer's token; see `Mechanism.step`.
 
         Raises:
-            RemoteProtocolError: The token is malformed, not due, or its MIC is wrong or missing.
-            PolicyError: No mechanism in common.
-            AuthenticationError: The peer rejected.
+            RemoteProtocolError: The token is malformed or unexpected, or its MIC is wrong or missing.
+            PolicyError: The peers have no mechanism in common.
+            AuthenticationError: The peer sent reject.
         """
         state = self._state
         if state is _WAITING or state is _FAILED:
@@ -142,14 +143,14 @@ class _Negotiate(ABC):
         return self._take(state, token)
 
     def resume(self, answer: object) -> Progress:
-        """Give the chosen mechanism its answer, and go on with the token that waited for it.
+        """Give the chosen mechanism its answer, and make the token that waited for it.
 
         Raises:
-            CredSSPError: As `step`, and as the mechanism's own `resume`.
+            CredSSPError: `step` or the mechanism's own `resume` would raise it too.
         """
         pending = self._pending
         if pending is None:
-            raise LocalProtocolError("spnego asked nothing")
+            raise LocalProtocolError("the spnego context does not wait for an answer")
         self._pending, self._state = None, _FAILED
         return self._answer_with(self._chosen.resume(answer), pending)
 
@@ -183,7 +184,7 @@ class _Negotiate(ABC):
 
     @abstractmethod
     def _reply(self, output: bytes) -> bytes:
-        """Answer the peer's token in hand with the mechanism's."""
+        """Make the answer to the peer's token from the mechanism's token."""
 
     def _find(self, mech_type: spnego.OID) -> NegotiableMechanism | None:
         for mechanism in self._mechanisms:
@@ -192,14 +193,14 @@ class _Negotiate(ABC):
         return None
 
     def _answer_with(self, progress: Progress, reply: Callable[[bytes], bytes]) -> Progress:
-        """Answer the peer with the mechanism's token, or pass the mechanism's event up and wait."""
+        """Make the answer from the mechanism's token; or pass the mechanism's event up, and wait."""
         if isinstance(progress, bytes):
             return reply(progress)
         self._pending, self._state = reply, _WAITING
         return progress
 
     def _step_chosen(self, token: bytes | None) -> Progress:
-        """Answer with the chosen mechanism's next token; with none if it is complete and only its MIC outstanding."""
+        """Answer with the chosen mechanism's next token; without one if only the MIC is missing."""
         if not self._chosen.complete:
             if not token:
                 raise RemoteProtocolError("spnego: expected a token of the mechanism, got none")
@@ -209,7 +210,7 @@ class _Negotiate(ABC):
         return self._reply(b"")
 
     def _take_mic(self, mic: bytes) -> None:
-        """Verify what came as mechListMIC with the peer's token, if it is one."""
+        """Verify the mechListMIC in the peer's token, unless it only repeats the token."""
         if mic == self._received.response_token:
             return
         if not self._chosen.complete:
@@ -243,16 +244,16 @@ class NegotiateInitiator(_Negotiate):
     def _take(self, state: _State, token: bytes) -> Progress:
         if state is _START:
             if token:
-                raise RemoteProtocolError("a spnego acceptor does not speak first")
+                raise RemoteProtocolError("spnego: expected no token before the client's first, got one")
             return self._answer_with(self._chosen.step(b""), self._offer)
         self._received = received = NegTokenResp.decode(token)
         if received.neg_state is _REJECT:
-            raise AuthenticationError("the server rejected the logon, or every mechanism offered")
+            raise AuthenticationError("spnego: the server rejected the logon, or all offered mechanisms")
         if state is _FIRST_REPLY:
             if self._choose(received):
                 return self._answer_with(self._chosen.step(b""), self._reply)
             if self._mic_required and not received.response_token:
-                # Another object identifier of the first mechanism: the acceptor dropped the token, so it is due again.
+                # The acceptor chose another identifier of the first mechanism and dropped the token: send it again.
                 return self._reply(self._optimistic)
         elif received.neg_state is _REQUEST_MIC:
             raise RemoteProtocolError("spnego: expected request-mic in the first reply only")
@@ -268,9 +269,9 @@ class NegotiateInitiator(_Negotiate):
         return NegTokenInit.encode(self._mech_list, mech_token)
 
     def _choose(self, first_reply: NegTokenResp) -> bool:
-        """Settle on the mechanism of the acceptor's first reply; whether it must be started anew.
+        """Settle on the mechanism of the acceptor's first reply; return whether that mechanism must be started.
 
-        A missing supportedMech is taken as the first one, although RFC 4178 section 4.2.2 demands it.
+        A missing supportedMech stands for the first mechanism, although RFC 4178 section 4.2.2 demands the field.
         """
         mech_type = first_reply.supported_mech or self._chosen.mech_types[0]
         chosen = self._find(mech_type)
@@ -279,7 +280,7 @@ class NegotiateInitiator(_Negotiate):
         restart = chosen is not self._chosen
         request_mic = first_reply.neg_state is _REQUEST_MIC
         if restart and first_reply.response_token:
-            raise RemoteProtocolError("spnego: the server answers for a mechanism that has not begun")
+            raise RemoteProtocolError("spnego: expected no token of a mechanism that has not begun, got one")
         self._mic_required = mech_type != self._mechanisms[0].mech_types[0] or request_mic
         self._chosen = chosen
         self._settled = True
@@ -298,7 +299,7 @@ class NegotiateInitiator(_Negotiate):
         return self._end(output) if completed else self._protect(output)
 
     def _end(self, output: bytes) -> bytes:
-        """The acceptor needs nothing more of us."""
+        """End the negotiation, since the acceptor needs no more tokens."""
         if output:
             raise RemoteProtocolError("spnego: the server completed, but the mechanism has a token for it")
         if self._mic_required and not self._mic_received:
@@ -307,10 +308,10 @@ class NegotiateInitiator(_Negotiate):
         return b""
 
     def _protect(self, output: bytes) -> bytes:
-        """The mechanism is complete on our side, SPNEGO is not on the other: send a MIC, or take note of its."""
+        """Send a MIC where it is due: the mechanism is complete on our side, and SPNEGO is not on the other."""
         mic = None
         if not self._mic_sent:
-            # Without a token of the mechanism, a MIC is all that the acceptor can still be waiting for.
+            # Where the mechanism has no token, the acceptor can wait for nothing but a MIC.
             wanted = self._mic_required or self._mic_received or self._chosen.needs_mech_list_mic or not output
             mic = self._make_mic() if wanted else None
         elif not self._mic_received:
@@ -326,9 +327,9 @@ class NegotiateInitiator(_Negotiate):
 class NegotiateAcceptor(_Negotiate):
     """A server's SPNEGO context.
 
-    Call `step` with each of the client's tokens until it is complete. Mechanisms that we have not (NEGOEX,
-    user-to-user Kerberos) are passed over; where the client's first choice is one of them, its token is dropped and
-    it is asked for a MIC.
+    Call `step` with each of the client's tokens until it is complete. Mechanisms that this package lacks (NEGOEX,
+    user-to-user Kerberos) are skipped. Where the client's first choice is one of them, its token is dropped, and the
+    client is asked for a MIC.
 
     Args:
         mechanisms: Acceptors that have not started; the client's order decides.
@@ -337,14 +338,14 @@ class NegotiateAcceptor(_Negotiate):
     def __init__(self, mechanisms: Sequence[NegotiableMechanism]) -> None:
         super().__init__(mechanisms)
         self._selected: spnego.OID | None = None
-        """supportedMech, until it is sent."""
+        """supportedMech, until it is sent; None after that."""
 
     def _take(self, state: _State, token: bytes) -> Progress:
         if state is _START:
             return self._choose(NegTokenInit.decode(token))
         self._received = received = NegTokenResp.decode(token)
         if received.neg_state is _REJECT:
-            raise RemoteProtocolError("spnego: the client rejected")
+            raise RemoteProtocolError("spnego: expected a token, got reject from the client")
         return self._step_chosen(received.response_token)
 
     def _choose(self, init: NegTokenInit) -> Progress:
@@ -353,7 +354,7 @@ class NegotiateAcceptor(_Negotiate):
             if chosen is not None:
                 break
         else:
-            raise PolicyError(f"spnego: of the {len(init.mech_types)} mechanisms offered none is enabled")
+            raise PolicyError(f"spnego: none of the {len(init.mech_types)} mechanisms offered is enabled")
         self._chosen, self._settled = chosen, True
         self._mech_list = init.mech_list
         self._selected = mech_type
@@ -367,7 +368,7 @@ class NegotiateAcceptor(_Negotiate):
         return self._answer_with(self._chosen.step(init.mech_token), self._reply)
 
     def _take_selected(self) -> spnego.OID | None:
-        """Give supportedMech for this reply: the first one only has it, as the client spelled it."""
+        """Return supportedMech, as the client spelled it, for the first reply; None for all later ones."""
         selected, self._selected = self._selected, None
         return selected
 
@@ -380,7 +381,7 @@ class NegotiateAcceptor(_Negotiate):
         needed = self._mic_required or self._chosen.needs_mech_list_mic
         if needed and not self._mic_received:
             if not output:
-                # The client sent the mechanism's last token: its MIC had to be beside it.
+                # The client sent the mechanism's last token, and must send its MIC beside that.
                 raise _mic_missing()
             return self._incomplete(output, self._make_mic())
         self._finish()
@@ -395,9 +396,9 @@ class NegotiateAcceptor(_Negotiate):
 
 
 class DetectingAcceptor:
-    """A server's context that takes SPNEGO or a bare mechanism, whichever the client begins with, and stays with it.
+    """A server's context that takes SPNEGO or a bare mechanism. The client's first token decides which.
 
-    Every error of a client's making has an `nt_status`, STATUS_LOGON_FAILURE unless the mechanism knows better.
+    Every error that a client causes has an `nt_status`: STATUS_LOGON_FAILURE, unless the mechanism gives another.
 
     Args:
         mechanisms: Acceptors that have not started.
@@ -419,7 +420,7 @@ class DetectingAcceptor:
 
     @property
     def fallback(self) -> str:
-        """Nothing: the client chose."""
+        """An empty text, since the client chooses the mechanism."""
         return ""
 
     @property
@@ -434,14 +435,14 @@ class DetectingAcceptor:
 
     @property
     def ends(self) -> int | None:
-        """When what was logged on with ends; see `Mechanism.ends`."""
+        """When the ticket of the logon ends; see `Mechanism.ends`."""
         return self._inner.ends if self._inner else None
 
     def step(self, token: bytes) -> Progress:
         """Take the client's token; see `Mechanism.step`.
 
         Raises:
-            RemoteProtocolError: The first token is of no known kind; else as the mechanism's `step`.
+            RemoteProtocolError: The first token is of no known kind, or the mechanism's `step` raises it.
         """
         try:
             if self._inner is None:
@@ -452,7 +453,7 @@ class DetectingAcceptor:
             raise
 
     def resume(self, answer: object) -> Progress:
-        """Give the answer to an event; see `Mechanism.resume`."""
+        """Take the answer to an event; see `Mechanism.resume`."""
         try:
             return (self._inner or _refuse_early()).resume(answer)
         except CredSSPError as error:
@@ -488,7 +489,7 @@ class DetectingAcceptor:
         for mechanism in self._mechanisms:
             if mech_type in mechanism.mech_types:
                 return mechanism
-        raise PolicyError(f"the client begins with {kind.name.lower()}, which is not enabled")
+        raise PolicyError(f"the client begins with {kind.name.lower()}, which this server has not enabled")
 
 
 def _give_status(error: CredSSPError) -> None:
@@ -497,7 +498,7 @@ def _give_status(error: CredSSPError) -> None:
 
 
 def _refuse_early() -> NoReturn:
-    raise LocalProtocolError("no token has come yet")
+    raise LocalProtocolError("expected the client's first token before this call")
 
 
 def _not_established() -> LocalProtocolError:

@@ -528,7 +528,7 @@ def test_a_key_for_rsassa_pss_makes_no_other_signature_by_sha1_either():
     trust = Trust(authorities=(FOR_PSS.certificate,), dangerous_allow_weak_certificates=True)
     judgement = trust.judge([leaf(FOR_PSS, hints=False, digest="sha1").der], "host.example", NOW)
     assert judgement.verdict is UNTRUSTED
-    assert "by pkcs #1 v1.5, and the key of the trusted authority CN=pss is for rsassa-pss alone" in judgement.reason
+    assert "by pkcs #1 v1.5, but the key of the trusted authority CN=pss is for rsassa-pss alone" in judgement.reason
 
 
 def test_there_are_enough_chains_and_few_differences():

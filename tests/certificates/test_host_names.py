@@ -83,13 +83,17 @@ def test_names_that_are_not(its, asked):
 @pytest.mark.parametrize(
     ("names", "name", "said"),
     [
-        ((), "host.example", "is for no host: it has no subjectAltName, and its common name server does not count"),
+        (
+            (),
+            "host.example",
+            "is not for any host: it has no subjectAltName, and its common name server does not count",
+        ),
         (["a.example"], "host.example", "is not for host.example: it is for a.example"),
         (["10.0.0.1", "*.example"], "b.c.example", "is not for b.c.example: it is for *.example, 10.0.0.1"),
         ([f"{n}.example" for n in "abcdef"], "host", "it is for a.example, b.example, c.example, d.example and 2 more"),
         (["a.example"], "", "is not for an empty name: it is for a.example"),
         ([x509.RFC822Name("a@b.example")], "b.example", "is not for b.example: it is for no host"),
-        (["a.example"], "straße.example", "which has two xn-- forms: ask for the one that is meant"),
+        (["a.example"], "straße.example", "which has two xn-- forms: write the intended one"),
         (["a.example\x1b[2J"], "b.example\n", r"is not for b.example\n: it is for a.example\x1b[2J"),
     ],
 )

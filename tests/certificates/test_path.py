@@ -85,7 +85,7 @@ def test_names_and_constraints_are_compared_within_a_bound():
         [Made("server", by=middle, names=["host.example", *[f"{n}.example.com" for n in range(200)]]), middle]
     )
     assert judgement.verdict is Verdict.UNTRUSTED
-    assert "are too many for the names" in judgement.reason
+    assert "are too many to compare with the names" in judgement.reason
 
 
 def test_the_name_of_a_certificate_is_put_into_words_once(monkeypatch):

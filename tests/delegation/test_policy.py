@@ -98,7 +98,7 @@ def test_a_denial_counts_before_every_allow_of_its_class(source, auth):
     decision = decide(policy, auth=auth, credential_class=source)
     assert (decision.status, decision.sends) == (DELEGATION_POLICY, "nothing")
     assert (decision.setting, decision.pattern) == (DENY[source], "termsrv/HOST.example.com")
-    with pytest.raises(PolicyError, match=f"take termsrv/HOST.example.com out of {DENY[source]}"):
+    with pytest.raises(PolicyError, match=f"remove termsrv/HOST.example.com from {DENY[source]}"):
         decision.check()
     for other in set(CredentialClass) - {source}:
         assert decide(policy, auth=auth, credential_class=other).allowed
@@ -204,7 +204,7 @@ def test_no_list_is_asked_where_nothing_is_to_go(fields, auth):
             {"DenyFreshCredentials": ["TERMSRV/*.com"]},
             NOBODY,
             DELEGATION_POLICY,
-            "take TERMSRV/*.com out of DenyFreshCredentials",
+            "remove TERMSRV/*.com from DenyFreshCredentials",
         ),
     ],
 )

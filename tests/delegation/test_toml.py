@@ -75,10 +75,13 @@ def test_levels_are_named(level):
         ("AllowFreshCredentials = [1]", "AllowFreshCredentials: expected texts in the list, got 1"),
         ('AllowFreshCredentials = ["TERMSRV/**"]', "AllowFreshCredentials: expected at most one"),
         ('DenySavedCredentials = [""]', "DenySavedCredentials: expected a service principal name"),
-        ("ConcatenateDefaults_AllowFresh = true", "ConcatenateDefaults_AllowFresh: expected beside a list in"),
+        (
+            "ConcatenateDefaults_AllowFresh = true",
+            "ConcatenateDefaults_AllowFresh: expected only together with a list in",
+        ),
         (
             "AllowFreshCredentials = false\nConcatenateDefaults_AllowFresh = true",
-            "ConcatenateDefaults_AllowFresh: expected beside a list in AllowFreshCredentials only",
+            "ConcatenateDefaults_AllowFresh: expected only together with a list in AllowFreshCredentials",
         ),
         (
             "AllowFreshCredentials = []\nConcatenateDefaults_AllowFresh = 1",
@@ -97,7 +100,7 @@ def test_levels_are_named(level):
             "RestrictedRemoteAdministration = true\nRestrictedRemoteAdministrationType = true",
             "RestrictedRemoteAdministrationType: expected 1 .*, got True",
         ),
-        ("RestrictedRemoteAdministrationType = 1", "RestrictedRemoteAdministrationType: expected beside"),
+        ("RestrictedRemoteAdministrationType = 1", "RestrictedRemoteAdministrationType: expected only together with"),
         ('DomainJoined = "no"', "DomainJoined: expected true or false"),
         ("AllowFreshCredentials = [", "document"),
         ("AllowFreshCredentials = []\nAllowFreshCredentials = []", "overwrite"),

@@ -98,11 +98,11 @@ def test_an_address_is_refused_where_ntlm_may_not_follow(credential, policy):
 @pytest.mark.parametrize(
     ("credential", "allowed", "guard", "said"),
     [
-        (HASH, KERBEROS, None, "a NTHash does not go with a logon by nt hash"),
-        (HASH, AUTO, RemoteGuard(), "remote credential guard does not go with a logon by nt hash"),
-        (REALM, NTLM, RemoteGuard(), "remote credential guard does not go with a logon by ntlm"),
-        (TicketCache(), NTLM, None, "a TicketCache does not go with a logon by ntlm"),
-        (Keytab(), NTLM, None, "a Keytab does not go with a logon by ntlm"),
+        (HASH, KERBEROS, None, "a NTHash cannot be used for a logon by nt hash"),
+        (HASH, AUTO, RemoteGuard(), "remote credential guard cannot be used for a logon by nt hash"),
+        (REALM, NTLM, RemoteGuard(), "remote credential guard cannot be used for a logon by ntlm"),
+        (TicketCache(), NTLM, None, "a TicketCache cannot be used for a logon by ntlm"),
+        (Keytab(), NTLM, None, "a Keytab cannot be used for a logon by ntlm"),
     ],
 )
 def test_a_credential_that_the_policy_has_no_use_for_is_refused(credential, allowed, guard, said):

@@ -1,1 +1,1 @@
-"""Kerberos, both sides, on pyspnego: GSSAPI on Linux and macOS, SSPI on Windows."""
+"""Kerberos for both sides, by pyspnego, which uses GSS-API on Linux and macOS, and SSPI on Windows."""

@@ -1,6 +1,6 @@
-"""libkrb5 by `ctypes`, for what python-krb5 has not: in the library that python-krb5 is linked with.
+"""Calls functions of libkrb5 that python-krb5 lacks, by `ctypes`, in the library that python-krb5 is linked with.
 
-Everything here may block, and is called in a thread.
+Everything here may block, so it is called in a thread.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _DEFAULT_CLOCK_SKEW: Final = 300
 
 
 class LibraryError(Exception):
-    """What a function of libkrb5 returned."""
+    """The error code that a function of libkrb5 returned."""
 
     def __init__(self, function: str, code: int) -> None:
         super().__init__(f"{function}: {code}")
@@ -27,7 +27,7 @@ class LibraryError(Exception):
 
 
 class Library:
-    """libkrb5, with one context; `close()` it."""
+    """libkrb5 with one context of its own. Call `close()` in the end."""
 
     def __init__(self) -> None:
         self._functions = ctypes.CDLL(krb5._ccache.__file__)  # noqa: SLF001 - finds the library it is linked with
@@ -39,7 +39,7 @@ class Library:
         self.free("krb5_free_context", self.context)
 
     def has(self, function: str) -> bool:
-        """Whether the library has a function, as MIT's has some that Heimdal's has not."""
+        """Whether the library has a function: MIT's has some that Heimdal's lacks."""
         return hasattr(self._functions, function)
 
     def call(self, function: str, *arguments: object) -> None:
@@ -54,7 +54,7 @@ class Library:
 
     @contextlib.contextmanager
     def made(self, make: str, free: str, *arguments: object) -> Iterator[Pointer]:
-        """Have something made, and free it in the end."""
+        """Make a structure by the function `make`; free it by the function `free` at the end of the block."""
         thing = Pointer()
         self.call(make, self.context, *arguments, ctypes.byref(thing))
         try:
@@ -65,10 +65,10 @@ class Library:
 
 @functools.cache
 def clock_skew() -> int:
-    """Return the seconds that an acceptor's context outlasts its ticket by: `clockskew` of krb5.conf.
+    """Return the seconds that an acceptor's context outlives its ticket: `clockskew` of krb5.conf.
 
-    MIT's library adds them to the lifetime that it tells (gss_inquire_context); Heimdal's does not, which has no
-    `profile_get_integer` either. Read once a process.
+    MIT's library adds them to the lifetime that gss_inquire_context returns. Heimdal's library does not add them, and
+    lacks `profile_get_integer`. The value is read once in a process.
     """
     library = Library()
     try:

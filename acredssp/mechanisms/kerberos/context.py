@@ -1,11 +1,11 @@
-"""A Kerberos context, both sides (RFC 4121, [MS-KILE]): AP-REQ, AP-REP, then sealed messages in SSPI's layout.
+"""Kerberos contexts of both sides (RFC 4121, [MS-KILE]): AP-REQ, AP-REP, then sealed messages in SSPI's layout.
 
-Every step may wait for a KDC, a name server or a replay cache, and so may the making of a context, which fetches the
-first ticket. So each is a `StepMechanism` event: it runs where blocking is allowed, and its outcome comes back by
-`resume`. Sealing and signing only compute, and are done at once.
+Every step may wait for a KDC, a name server or a replay cache. The first step also makes the library's context, and may
+fetch the first ticket. So each step is a `StepMechanism` event, which runs where blocking is allowed; `resume` takes
+its outcome. Sealing and signing only compute, and are done at once.
 
-Tokens of the peer are looked at before the library sees them, and refused when they are not whole, not due or not
-sealed (`acredssp.wire.gss`).
+The peer's tokens are checked before the library sees them. A token that is not whole, not expected or not sealed is
+refused (`acredssp.wire.gss`).
 """
 
 import enum
@@ -34,19 +34,19 @@ _ANONYMOUS_REALM: Final = "WELLKNOWN:ANONYMOUS"
 class _State(enum.Enum):
     START = enum.auto()
     WAITING = enum.auto()
-    """The next step is an event that nobody has answered."""
+    """The step is an event whose answer has not come yet."""
     REPLY = enum.auto()
-    """Initiator: the AP-REP is due."""
+    """Initiator: the server's AP-REP is expected."""
     DONE = enum.auto()
     FAILED = enum.auto()
 
 
 class _KerberosContext(ABC):
-    """What both sides share. See `acredssp.mechanisms.base.Mechanism`.
+    """What both sides of Kerberos share. See `acredssp.mechanisms.base.Mechanism`.
 
     Args:
-        channel_bindings: The application data of the bindings (RFC 5929), None for none: CredSSP needs none.
-        allow_rc4: Whether messages may be sealed with RC4, as contexts of RC4 tickets are.
+        channel_bindings: The application data of the bindings (RFC 5929); None for none, since CredSSP needs none.
+        allow_rc4: Whether messages may be sealed with RC4, as a context with an RC4 ticket does.
     """
 
     name = "kerberos"
@@ -67,14 +67,14 @@ class _KerberosContext(ABC):
         self._state = _State.START
 
     def step(self, token: bytes) -> StepMechanism:
-        """Take the peer's token (an initiator's first step: none), and ask for the step to be run.
+        """Take the peer's token (empty for an initiator's first step); return the event that runs the step.
 
         Raises:
-            RemoteProtocolError: The token is not whole, or not due.
+            RemoteProtocolError: The token is not whole, or not expected now.
         """
         state = self._state
         if state is _State.WAITING or state is _State.FAILED:
-            raise LocalProtocolError(f"no kerberos token is due: the context is {state.name.lower()}")
+            raise LocalProtocolError(f"expected no kerberos token in state {state.name.lower()}, got one")
         self._state = _State.FAILED
         if state is _State.DONE:
             raise RemoteProtocolError("kerberos is complete: expected no more tokens")
@@ -83,13 +83,13 @@ class _KerberosContext(ABC):
         return StepMechanism(lambda: self._run(token, phase))  # a partial would show the token in its repr
 
     def resume(self, answer: object) -> bytes:
-        """Take the outcome of the step: what it returned, or what it raised.
+        """Take the outcome of the step: what it returned, or the exception that it raised.
 
         Raises:
             CredSSPError: The step failed, or was not run.
         """
         if self._state is not _State.WAITING:
-            raise LocalProtocolError("kerberos asked nothing")
+            raise LocalProtocolError("the kerberos context does not wait for an answer")
         self._state = _State.FAILED
         if isinstance(answer, CredSSPError):
             raise answer
@@ -109,7 +109,7 @@ class _KerberosContext(ABC):
         """Sign and seal, in SSPI's layout.
 
         Raises:
-            PolicyError: The context's key is RC4's, which the policy does not allow.
+            PolicyError: The context's key is for RC4, which the policy does not allow.
         """
         token = self._established().seal(plaintext)
         self._check_algorithm(token)
@@ -120,7 +120,7 @@ class _KerberosContext(ABC):
 
         Raises:
             RemoteProtocolError: SEC_E_INVALID_TOKEN, SEC_E_MESSAGE_ALTERED or SEC_E_OUT_OF_SEQUENCE.
-            PolicyError: As for `wrap`.
+            PolicyError: The context's key is for RC4, which the policy does not allow.
         """
         native = self._established()
         likeliest, *others = gss.unrotated(sealed, from_acceptor=self._peer_accepts)
@@ -137,27 +137,27 @@ class _KerberosContext(ABC):
         return self._established().sign(message)
 
     def verify_mic(self, message: bytes, mic: bytes) -> None:
-        """Verify the peer's mechListMIC; raises as `unwrap` does."""
+        """Verify the peer's mechListMIC. Raises what `unwrap` raises."""
         native = self._established()
         gss.check_mic(mic, from_acceptor=self._peer_accepts)
         native.verify(message, mic)
 
-    # --- for the two sides ---
+    # --- what each side defines ---
 
     @abstractmethod
     def _check_due(self, state: _State, token: bytes) -> Phase:
-        """See that the peer's token is the one that is due; say what is done with it."""
+        """Check that the peer's token is the expected one; return the phase of the step that takes it."""
 
     @abstractmethod
     def _make(self) -> "NativeContext":
-        """Make the library's context. May block."""
+        """Make the library's context. The call may block."""
 
     @abstractmethod
     def _finish(self, native: "NativeContext") -> None:
-        """Look at what was established."""
+        """Check and note what the library has established."""
 
     def _run(self, token: bytes, phase: Phase) -> bytes:
-        """Make the step, in a thread; nothing else touches the library's context meanwhile."""
+        """Make the step, in a thread. Nothing else uses the library's context meanwhile."""
         if self._native is None:
             self._native = self._make()
         output = self._native.step(token, phase)
@@ -175,23 +175,23 @@ class _KerberosContext(ABC):
             raise PolicyError(
                 "kerberos: the ticket's key is for rc4",
                 security_status=SecurityStatus.SEC_E_STRONG_CRYPTO_NOT_SUPPORTED,
-                hint="have the kdc give aes tickets, or name dangerous_allow_kerberos_rc4",
+                hint="let the kdc issue aes tickets, or set dangerous_allow_kerberos_rc4",
             )
 
 
 class KerberosInitiator(_KerberosContext):
     """A client's Kerberos context.
 
-    Call `step(b"")`, then `step` with the server's AP-REP: it is complete with that, and has no token more.
+    Call `step(b"")`, then `step` with the server's AP-REP. After that it is complete, and has no more tokens.
 
     Args:
-        tickets: What to log on with.
-        spn: The service, `TERMSRV/host`.
-        channel_bindings: The application data of the bindings (RFC 5929), None for none: CredSSP needs none.
+        tickets: The tickets to log on with.
+        spn: The service's name, such as `TERMSRV/host`.
+        channel_bindings: The application data of the bindings (RFC 5929); None for none, since CredSSP needs none.
         allow_rc4: Whether messages may be sealed with RC4.
 
     Raises:
-        PolicyError: SEC_E_TARGET_UNKNOWN: the SPN is none.
+        PolicyError: SEC_E_TARGET_UNKNOWN: `spn` is not of the form `SERVICE/host`.
     """
 
     _peer_accepts = True
@@ -204,17 +204,17 @@ class KerberosInitiator(_KerberosContext):
         self._service, self._host = parse_spn(spn)
 
     def resume(self, answer: object) -> bytes:
-        """Take the outcome of the step, as on both sides; after a failure the next context gets tickets anew."""
+        """Take the outcome of the step. After a failure the next context fetches new tickets."""
         try:
             return super().resume(answer)
         except CredSSPError:
-            self._tickets.cache = None  # the KDC or the service may have changed its key since
+            self._tickets.cache = None  # the KDC or the service may have changed its key meanwhile
             raise
 
     def _check_due(self, state: _State, token: bytes) -> Phase:
         if state is _State.START:
             if token:
-                raise RemoteProtocolError("a kerberos acceptor does not speak first")
+                raise RemoteProtocolError("kerberos: expected no token before the client's first, got one")
             return Phase.INITIATE
         gss.check_context_token(token, ContextToken.AP_REP, ContextToken.KRB_ERROR)
         return Phase.REPLY
@@ -228,17 +228,17 @@ class KerberosInitiator(_KerberosContext):
         native.cache = None
         if not native.protected:
             raise PolicyError(
-                "kerberos: the context has no mutual authentication or no sealing",
+                "kerberos: expected mutual authentication and sealing, got a context without one of them",
                 security_status=SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED,
             )
 
 
 class KerberosAcceptor(_KerberosContext):
-    """A server's Kerberos context: complete with the client's AP-REQ.
+    """A server's Kerberos context. It is complete once it has taken the client's AP-REQ.
 
     Args:
-        keys: The service's.
-        channel_bindings: The application data of the bindings (RFC 5929), None for none: CredSSP needs none.
+        keys: The service's keys.
+        channel_bindings: The application data of the bindings (RFC 5929); None for none, since CredSSP needs none.
         allow_rc4: Whether messages may be sealed with RC4.
     """
 
@@ -264,10 +264,10 @@ class KerberosAcceptor(_KerberosContext):
 
 
 def _named(user: str, realm: str) -> Principal:
-    """Who logged on.
+    """Return who logged on.
 
     Raises:
-        AuthenticationError: Nobody who has a name: an anonymous ticket (RFC 8062) proves who its KDC is, and not more.
+        AuthenticationError: The ticket is anonymous (RFC 8062), and proves nothing but its KDC.
     """
     if not user or upper(user) == _ANONYMOUS or upper(realm) == _ANONYMOUS_REALM:
         raise AuthenticationError(

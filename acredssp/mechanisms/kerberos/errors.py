@@ -1,9 +1,10 @@
-"""Why Kerberos failed: the numbers of RFC 4120 7.5.9, of MIT's library and of GSS-API as `CredSSPError`s.
+"""Turns Kerberos' failures into `CredSSPError`s, by the numbers of RFC 4120 7.5.9, of MIT's library and of GSS-API.
 
-A failure has up to three numbers. The minor status of GSS-API (or the error of libkrb5, where it was asked directly) is
-the cause; the major status counts where there is none. Windows' library gives a SECURITY_STATUS, which is the answer.
+A failure may have several numbers. The minor status of GSS-API (or the error of libkrb5, where it was called directly)
+tells the cause; where there is none, the major status counts. Windows' library gives a SECURITY_STATUS, which is used
+as it is.
 
-Error texts are our own: the library's, with the names of principals and files in it, is the `__cause__`.
+Error texts are our own. The library's text, which holds names of principals and files, is in the `__cause__`.
 """
 
 import dataclasses
@@ -16,18 +17,18 @@ from acredssp.status import NTSTATUS, SecurityStatus
 __all__ = ["Phase", "translate"]
 
 _BASE: Final = 0x96C73A00
-"""ERROR_TABLE_BASE_krb5 as the 32 bits of a minor status: below base + 128 are the codes of RFC 4120."""
+"""ERROR_TABLE_BASE_krb5 as the 32 bits of a minor status. The numbers below base + 128 are the codes of RFC 4120."""
 _MAJOR_SHIFT: Final = 16
 _SUPPLEMENTARY: Final = 0x1E
-"""GSS_S_DUPLICATE_TOKEN, OLD_TOKEN, UNSEQ_TOKEN, GAP_TOKEN: good tokens at the wrong time."""
+"""GSS_S_DUPLICATE_TOKEN, OLD_TOKEN, UNSEQ_TOKEN and GAP_TOKEN: valid tokens in the wrong order."""
 
 _NO_FILE: Final = (2, 13)
-"""ENOENT and EACCES, which libkrb5 gives for a keytab's file."""
+"""ENOENT and EACCES, which libkrb5 returns for a keytab's file."""
 
-_CLOCKS: Final = "set the clocks right: kerberos allows five minutes"
-_NO_KDC: Final = "is the realm in krb5.conf or in dns, and its kdc reachable?"
-_KEYTAB: Final = "is the spn right, and has the service's keytab the key that the kdc has?"
-_LOG_ON: Final = "log on first, as kinit does"
+_CLOCKS: Final = "set both clocks: kerberos allows them to differ by five minutes"
+_NO_KDC: Final = "check that krb5.conf or dns names the realm's kdc, and that the kdc can be reached"
+_KEYTAB: Final = "check the spn, and that the service's keytab has the same key as the kdc"
+_LOG_ON: Final = "get a ticket first, for example with kinit"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,11 +67,11 @@ _SKEW: Final = _Failure(
 _EXPIRED: Final = _Failure(
     "the ticket has expired",
     SecurityStatus.SEC_E_CONTEXT_EXPIRED,
-    NTSTATUS.STATUS_TIME_DIFFERENCE_AT_DC,  # a client sends no expired one: to its clock it is good
+    NTSTATUS.STATUS_TIME_DIFFERENCE_AT_DC,  # a client sends only tickets that are valid by its own clock
     _LOG_ON,
 )
 _WRONG_PRINCIPAL: Final = _Failure(
-    "the ticket is for another key than the service's",
+    "the ticket was made for another key than the service's",
     SecurityStatus.SEC_E_WRONG_PRINCIPAL,
     NTSTATUS.STATUS_MUTUAL_AUTHENTICATION_FAILED,
     _KEYTAB,
@@ -79,31 +80,36 @@ _NO_CREDENTIALS: Final = _Failure(
     "there is no ticket or no key to log on with", SecurityStatus.SEC_E_NO_CREDENTIALS, hint=_LOG_ON
 )
 _NOT_FORWARDABLE: Final = _Failure(
-    "the ticket may not be forwarded", SecurityStatus.SEC_E_NO_CREDENTIALS, hint="get one that may, as kinit -f does"
+    "the ticket may not be forwarded",
+    SecurityStatus.SEC_E_NO_CREDENTIALS,
+    hint="get a forwardable ticket, for example with kinit -f",
 )
 _NO_KEYTAB: Final = _Failure(
     "the service has no keytab",
     SecurityStatus.SEC_E_NO_CREDENTIALS,
     NTSTATUS.STATUS_NO_LOGON_SERVERS,
-    "is the keytab there and readable?",
+    "check that the keytab exists and is readable",
 )
-_NO_ENCTYPE: Final = _Failure("no encryption type in common", SecurityStatus.SEC_E_KDC_UNKNOWN_ETYPE)
+_NO_ENCTYPE: Final = _Failure("there is no encryption type in common", SecurityStatus.SEC_E_KDC_UNKNOWN_ETYPE)
 _NOT_MUTUAL: Final = _Failure("the server did not prove itself", SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED)
 _REPLAY: Final = _Failure("the ticket was presented before", SecurityStatus.SEC_E_LOGON_DENIED)
 _MALFORMED: Final = _Failure(
     "the peer's token is malformed", SecurityStatus.SEC_E_INVALID_TOKEN, None, error=RemoteProtocolError
 )
 _ALTERED: Final = _Failure(
-    "the peer's token does not verify", SecurityStatus.SEC_E_MESSAGE_ALTERED, None, error=RemoteProtocolError
+    "the peer's token has a wrong checksum", SecurityStatus.SEC_E_MESSAGE_ALTERED, None, error=RemoteProtocolError
 )
 _OUT_OF_SEQUENCE: Final = _Failure(
     "the peer's token is not the next one", SecurityStatus.SEC_E_OUT_OF_SEQUENCE, None, error=RemoteProtocolError
 )
 _BINDINGS: Final = _Failure(
-    "the channel bindings do not fit", SecurityStatus.SEC_E_BAD_BINDINGS, None, error=RemoteProtocolError
+    "the peer's channel bindings are others than ours",
+    SecurityStatus.SEC_E_BAD_BINDINGS,
+    None,
+    error=RemoteProtocolError,
 )
 _NO_LIBRARY: Final = _Failure(
-    "its library does not load",
+    "the kerberos library cannot be loaded",
     SecurityStatus.SEC_E_SECPKG_NOT_FOUND,
     NTSTATUS.STATUS_NO_LOGON_SERVERS,
     "install acredssp[kerberos], and libkrb5",
@@ -114,7 +120,7 @@ _CONFIGURATION: Final = _Failure(
     "the configuration cannot be used",
     SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
     NTSTATUS.STATUS_NO_LOGON_SERVERS,
-    "is krb5.conf there and right?",
+    "check that krb5.conf exists and is correct",
 )
 
 
@@ -126,7 +132,7 @@ _MINOR: Final = {
     1: _account("the account has expired", NTSTATUS.STATUS_ACCOUNT_EXPIRED),  # KDC_ERR_NAME_EXP
     6: _NO_USER,  # KDC_ERR_C_PRINCIPAL_UNKNOWN
     7: _NO_TARGET,  # KDC_ERR_S_PRINCIPAL_UNKNOWN
-    12: _account("the kdc's policy refuses", NTSTATUS.STATUS_ACCOUNT_RESTRICTION),  # KDC_ERR_POLICY
+    12: _account("the kdc's policy refuses the logon", NTSTATUS.STATUS_ACCOUNT_RESTRICTION),  # KDC_ERR_POLICY
     13: _NOT_FORWARDABLE,  # KDC_ERR_BADOPTION
     14: _NO_ENCTYPE,  # KDC_ERR_ETYPE_NOSUPP
     18: _account("the account is disabled or locked", NTSTATUS.STATUS_ACCOUNT_DISABLED),  # KDC_ERR_CLIENT_REVOKED
@@ -135,7 +141,7 @@ _MINOR: Final = {
     24: _DENIED,  # KDC_ERR_PREAUTH_FAILED
     27: _NO_TARGET,  # KDC_ERR_MUST_USE_USER2USER
     29: _NO_AUTHORITY,  # KDC_ERR_SVC_UNAVAILABLE
-    31: _DENIED,  # KRB_AP_ERR_BAD_INTEGRITY; another thing in another `Phase`
+    31: _DENIED,  # KRB_AP_ERR_BAD_INTEGRITY, which means something else in another `Phase`
     32: _EXPIRED,  # KRB_AP_ERR_TKT_EXPIRED
     33: _SKEW,  # KRB_AP_ERR_TKT_NYV
     34: _REPLAY,  # KRB_AP_ERR_REPEAT
@@ -177,7 +183,7 @@ _MINOR: Final = {
     230: _WRONG_PRINCIPAL,  # KRB5_KT_KVNONOTFOUND
     237: _NO_ENCTYPE,  # KRB5_CONFIG_ETYPE_NOSUPP
 }
-"""By the number behind the base."""
+"""Failures by the minor status, less `_BASE`."""
 
 _MAJOR: Final = {
     2: _NO_TARGET,  # GSS_S_BAD_NAME
@@ -190,25 +196,25 @@ _MAJOR: Final = {
     11: _EXPIRED,  # GSS_S_CREDENTIALS_EXPIRED
     12: _EXPIRED,  # GSS_S_CONTEXT_EXPIRED
 }
-"""By the routine error, for what no minor status explains."""
+"""Failures by the routine error of the major status, where no minor status tells the cause."""
 
 
 class Phase(enum.Enum):
-    """What was being done: the same number means another thing to a client, its peer's answer and a service."""
+    """The phase in which a failure happened, since the same number means different things in different phases."""
 
     INITIATE = enum.auto()
-    """Getting tickets, and an AP-REQ out of them."""
+    """The client gets tickets, and makes an AP-REQ of them."""
     REPLY = enum.auto()
-    """Taking the service's AP-REP, or its KRB-ERROR."""
+    """The client takes the service's AP-REP or KRB-ERROR."""
     ACCEPT = enum.auto()
-    """Finding the service's keys, and taking an AP-REQ."""
+    """The service finds its keys, and takes an AP-REQ."""
     MESSAGE = enum.auto()
-    """Sealing, unsealing, signing, verifying."""
+    """Either side seals, unseals, signs or verifies a message."""
 
 
 _IN_PHASE: Final[dict[Phase, dict[_Failure, _Failure]]] = {
     Phase.INITIATE: {},
-    # What is encrypted does not open: the key is another one.
+    # The peer's message cannot be decrypted, since it was made with another key.
     Phase.REPLY: {_DENIED: _WRONG_PRINCIPAL},
     Phase.ACCEPT: {_DENIED: _WRONG_PRINCIPAL, _NO_CREDENTIALS: _NO_KEYTAB, _NO_USER: _UNKNOWN},
     Phase.MESSAGE: {_DENIED: _ALTERED},
@@ -216,7 +222,7 @@ _IN_PHASE: Final[dict[Phase, dict[_Failure, _Failure]]] = {
 
 
 def translate(error: BaseException, phase: Phase) -> CredSSPError:
-    """Make a `CredSSPError` of what pyspnego, python-gssapi or python-krb5 raised; its cause is to be `error`."""
+    """Make the `CredSSPError` for an error of pyspnego, python-gssapi or python-krb5. Raise it from `error`."""
     native = getattr(error, "base_error", None) or error
     if isinstance(native, ImportError):
         return _NO_LIBRARY.make()
@@ -228,7 +234,7 @@ def translate(error: BaseException, phase: Phase) -> CredSSPError:
 
 
 def _of_minor(native: object) -> _Failure | None:
-    """By the minor status of GSS-API, or the error code of libkrb5, which is the same number with a sign."""
+    """Find the failure by the minor status of GSS-API, or by libkrb5's error code, the same number with a sign."""
     code = getattr(native, "min_code", None) or getattr(native, "err_code", None)
     if code is None:
         return None

@@ -1,9 +1,9 @@
-"""A forwarded ticket of the user, sealed for a host: libkrb5's `krb5_fwd_tgt_creds`, which python-krb5 has not.
+"""Gets a forwarded ticket of the user, sealed for a host, by libkrb5's `krb5_fwd_tgt_creds`.
 
-It is called by hand (`by_hand`). All structures but two are opaque there; `krb5_data` and `krb5_keyblock` are as krb5.h
-has them since it exists.
+python-krb5 lacks this function, so it is called by ctypes (`by_hand`). All structures of libkrb5 but two are opaque to
+us. The two are `krb5_data` and `krb5_keyblock`, which krb5.h has never changed.
 
-Everything here may block, and is called in a thread.
+Everything here may block, so it is called in a thread.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ from acredssp.secret import SecretBytes
 __all__ = ["forward"]
 
 _TIMESTAMPED: Final = 2
-"""KRB5_AUTH_CONTEXT_RET_TIME: the time goes into the KRB-CRED, and no replay cache is asked for."""
+"""KRB5_AUTH_CONTEXT_RET_TIME puts the time into the KRB-CRED, and needs no replay cache."""
 _FORWARDABLE: Final = 1
 
 
@@ -32,9 +32,9 @@ def forward(tickets: Tickets, service: str, host: str) -> tuple[bytes, SecretByt
     """Get a ticket for a host, and a forwarded ticket-granting ticket sealed with its key.
 
     Args:
-        tickets: Whose.
-        service: The service of the host, `HOST`.
-        host: Its name.
+        tickets: The user's tickets.
+        service: The service class of the host, such as `HOST`.
+        host: The host's name.
 
     Returns:
         The host's Ticket and the KRB-CRED, both in DER.
@@ -53,14 +53,14 @@ def forward(tickets: Tickets, service: str, host: str) -> tuple[bytes, SecretByt
 
 
 def _working_cache(tickets: Tickets) -> MemoryCache:
-    """A cache in memory of our own: the users' is left as it is."""
+    """A cache of our own in memory. The user's cache is not changed."""
     if isinstance(tickets.credential, TicketCache):
         return MemoryCache.copy_of(tickets.credential)
     return tickets.in_memory()
 
 
 def _fetch_ticket(cache: MemoryCache, service: str, host: str) -> "krb5.Creds":
-    """Have GSS-API fetch the host's ticket into the cache, as for a logon there; the token is not sent."""
+    """Make GSS-API fetch the host's ticket into the cache, as for a logon there. The token is not sent."""
     mechanism = gssapi.OID.from_int_seq(MECHANISM)
     name = gssapi.Name(f"{service}@{host}", gssapi.NameType.hostbased_service)
     acquired = gssapi.raw.acquire_cred_from({b"ccache": cache.name.encode()}, mechs=[mechanism], usage="initiate")
@@ -70,7 +70,7 @@ def _fetch_ticket(cache: MemoryCache, service: str, host: str) -> "krb5.Creds":
         mech=mechanism,
         usage="initiate",
     ).step()
-    # krb5.conf may have had the host's name looked up; which realm it is in the KDC may have said.
+    # krb5.conf may let the library look the host's name up, and the KDC may name another realm: compare the name alone.
     wanted = str(name.canonicalize(mechanism)).rpartition("@")[0]
     for ticket in cache:
         if _name(ticket.server).rpartition("@")[0] == wanted:
@@ -82,7 +82,7 @@ def _name(principal: "krb5.Principal") -> str:
     return (principal.name or b"").decode()
 
 
-# --- libkrb5 by hand ---
+# --- libkrb5 by ctypes ---
 
 
 class _Data(ctypes.Structure):

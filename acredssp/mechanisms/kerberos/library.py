@@ -1,10 +1,11 @@
-"""The door to pyspnego, and to python-gssapi below it: credentials, contexts, and what fails in them.
+"""Makes and drives contexts of pyspnego, and of python-gssapi below it. No other module imports them for that.
 
 Everything here but sealing and signing may block, so it is called in a thread. Importing this module takes a tenth of a
-second and loads libkrb5, so `context` does it there too, with the first step that anybody asks for.
+second and loads libkrb5, so `context` imports it in that thread too, with the first step of a context.
 
-Credentials are the caller's alone. Tickets for a password or a keytab live in a cache in memory that goes with whoever
-holds it (pyspnego's own stay until the process ends); no environment variable is set, no cache is replaced.
+The caller's credentials are not changed: no environment variable is set, and no cache is replaced. Tickets for a
+password or a keytab live in a cache in memory that is freed with its owner (pyspnego's own caches stay until the
+process ends).
 """
 
 from typing import Any, Final, Self, TypeAlias
@@ -31,17 +32,17 @@ _Credential: TypeAlias = spnego.CredentialCache | spnego.KerberosCCache | spnego
 _REQUIRED: Final = spnego.ContextReq.mutual_auth | spnego.ContextReq.confidentiality | spnego.ContextReq.integrity
 _WANTED: Final = _REQUIRED | spnego.ContextReq.replay_detect | spnego.ContextReq.sequence_detect
 MECHANISM: Final = "1.2.840.113554.1.2.2"
-"""Kerberos."""
+"""The object identifier of Kerberos."""
 
 
 def _principal_of_windows(name: str) -> str:
-    r"""The principal of `DOMAIN\user`, as SSPI names a client."""
+    r"""The principal of `DOMAIN\user`, which is how SSPI names a client."""
     domain, _, user = name.rpartition("\\")
     return f"{escape_principal(user)}@{domain}" if domain else escape_principal(user)
 
 
 def _log_on(tickets: Tickets) -> tuple[_Credential, MemoryCache | None]:
-    """What to log on with, and the cache that must be kept as long as it is used."""
+    """The credential to log on with, and the cache that must be kept while the credential is used."""
     credential = tickets.credential
     if isinstance(credential, TicketCache):
         return _ticket_cache(credential), None
@@ -63,7 +64,7 @@ def _of_windows(credential: Password | Keytab) -> _Credential:
 
 
 def _service_keys(keytab: Keytab) -> "gssapi.Credentials":
-    """The keys that an acceptor takes tickets with, from this keytab and no other."""
+    """The keys that an acceptor takes tickets with, from this keytab alone."""
     store: dict[str | bytes, str | bytes] = {b"keytab": memory_cache.keytab_name(keytab)} if keytab.name else {}
     name = gssapi.Name(keytab.principal, gssapi.NameType.kerberos_principal) if keytab.principal else None
     mechanisms = [gssapi.OID.from_int_seq(MECHANISM)]
@@ -76,13 +77,14 @@ def _bindings(application_data: bytes | None) -> GssChannelBindings | None:
 
 
 class NativeContext:
-    """A context of the library's.
+    """A Kerberos context of pyspnego.
 
-    Every method raises a `CredSSPError` whose cause is what the library raised.
+    Every method raises a `CredSSPError` whose cause is the library's own error.
 
     Args:
-        context: pyspnego's.
-        cache: What an initiator fetches its tickets from; kept as long as it may.
+        context: The context of pyspnego.
+        cache: The cache from which an initiator fetches its tickets, kept while it may do so; None for an acceptor, and
+            for the caller's own cache.
     """
 
     def __init__(self, context: spnego.ContextProxy, cache: MemoryCache | None = None) -> None:
@@ -97,7 +99,7 @@ class NativeContext:
         host: str,
         channel_bindings: bytes | None,
     ) -> Self:
-        """Make a client's; asks a KDC for the first ticket unless there is one that is good for a while."""
+        """Make a client's context. It asks a KDC for the first ticket, unless one is there and valid for a while."""
         try:
             native, cache = _log_on(tickets)
             context = spnego.client(
@@ -114,9 +116,9 @@ class NativeContext:
 
     @classmethod
     def acceptor(cls, keys: ServiceKeys, channel_bindings: bytes | None) -> Self:
-        """Make a server's."""
+        """Make a server's context."""
         try:
-            # pyspnego has no public way to accept with another keytab than the machine's (0.12).
+            # pyspnego 0.12 has no public way to accept with another keytab than the machine's.
             credential: dict[str, Any] = {}
             if memory_cache.HAS_GSSAPI:
                 keys.native = keys.native or _service_keys(keys.keytab)
@@ -129,7 +131,7 @@ class NativeContext:
         return cls(context)
 
     def step(self, token: bytes, phase: Phase) -> bytes:
-        """Take the peer's token, and return ours; empty for none."""
+        """Take the peer's token, and return ours; empty where there is none to send."""
         try:
             return self._step(token or None)
         except Exception as error:
@@ -139,8 +141,8 @@ class NativeContext:
         try:
             return self._context.step(token) or b""
         except AttributeError:
-            # An acceptor that refuses has a KRB-ERROR to send, so python-gssapi keeps the failure for its next call;
-            # and pyspnego (0.12) asks for the flags of a context that never was.
+            # An acceptor that refuses has a KRB-ERROR to send, so python-gssapi raises the failure with the next call.
+            # But pyspnego 0.12 first asks for the flags of the context, which does not exist.
             return self._context.step(token) or b""
 
     @property
@@ -150,32 +152,33 @@ class NativeContext:
 
     @property
     def protected(self) -> bool:
-        """Whether both sides are proven, and messages sealed."""
+        """Whether both sides are proven, and messages are sealed."""
         return not _REQUIRED & ~self._context.context_attr
 
     @property
     def mutual(self) -> bool:
-        """Whether both sides are proven: the client asked for it."""
+        """Whether both sides are proven, which the client has to ask for."""
         return spnego.ContextReq.mutual_auth in self._context.context_attr
 
     def end_of_ticket(self, *, acceptor: bool) -> int | None:
-        """Return when the client's ticket ends, in seconds since 1970; None where the library does not say.
+        """Return when the client's ticket ends, in seconds since 1970; None where the library does not tell.
 
-        To the second: the library tells how many are left. Reads krb5.conf the first time.
+        The result is exact to a second, since the library tells the seconds that are left. The first call reads
+        krb5.conf.
         """
-        # pyspnego (0.12) has no way to ask, and none of its own to tell.
+        # pyspnego 0.12 has no public way to ask for the lifetime.
         native = getattr(self._context, "_context", None)
         try:
             left: int | None = getattr(native, "lifetime", None)
             if left is None:
                 return None
             return memory_cache.now() + left - (clock_skew() if acceptor else 0)
-        except Exception:  # noqa: BLE001 - of whatever kind: a context is none the worse for it
+        except Exception:  # noqa: BLE001 - the context works without knowing the end, whatever failed
             return None
 
     @property
     def client_principal(self) -> str:
-        """Acceptor: who logged on, as libkrb5 writes it; empty where the ticket names nobody."""
+        """Acceptor: the principal that logged on, as libkrb5 writes it; empty where the ticket names nobody."""
         name = self._context.client_principal or ""
         return name if memory_cache.HAS_GSSAPI else _principal_of_windows(name)
 

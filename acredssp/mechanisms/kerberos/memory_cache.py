@@ -1,7 +1,7 @@
-"""Tickets by python-krb5: fetched from a KDC into a cache in memory, copied out of a user's cache, and when they end.
+"""Caches of tickets in memory, by python-krb5: it fetches tickets from a KDC, or copies them out of a user's cache.
 
-Everything here may block, so it is called in a thread. Importing this module loads libkrb5; see `library`, which says
-why that waits for the first step.
+It also tells when tickets end. Everything here may block, so it is called in a thread. Importing this module loads
+libkrb5, so that waits for the first step of a context, as `library` explains.
 """
 
 import datetime as dt
@@ -18,7 +18,7 @@ from acredssp.status import SecurityStatus
 try:
     import gssapi  # noqa: F401 - both are needed, or neither is used
     import krb5
-except ImportError:  # Windows; elsewhere pyspnego says what is missing
+except ImportError:  # this is Windows, or else pyspnego will report the missing library
     HAS_GSSAPI = False
 else:
     HAS_GSSAPI = True
@@ -26,13 +26,13 @@ else:
 __all__ = ["HAS_GSSAPI", "MemoryCache", "end_of_tickets", "keytab_name", "keytab_realms", "now", "principal_of"]
 
 _RENEW_BEFORE: Final = 300
-"""Seconds before its end that a ticket in memory is replaced: the five minutes that clocks may differ by."""
+"""A ticket in memory is replaced this many seconds before its end: the five minutes that clocks may differ by."""
 
 
 class MemoryCache:
-    """A ticket cache that nobody else knows the name of, with some tickets in it; gone when it is forgotten.
+    """A ticket cache in memory, whose name nobody else knows. It is destroyed with this object.
 
-    Threads share it by its name: a context of libkrb5 is for one of them at a time.
+    Threads share the cache by its name, since only one thread at a time may use a context of libkrb5.
     """
 
     def __init__(self, context: "krb5.Context", client: "krb5.Principal", tickets: Iterable["krb5.Creds"]) -> None:
@@ -47,39 +47,39 @@ class MemoryCache:
 
     @classmethod
     def acquire(cls, credential: Password | Keytab, *, forwardable: bool = False) -> Self:
-        """Ask a KDC for the first ticket."""
+        """Make a cache with a first ticket, which a KDC is asked for."""
         context = krb5.init_context()
         ticket = _first_ticket(context, credential, forwardable=forwardable)
         return cls(context, ticket.client, [ticket])
 
     @classmethod
     def copy_of(cls, credential: TicketCache) -> Self:
-        """Copy the ticket-granting tickets of a cache."""
+        """Make a cache with copies of the ticket-granting tickets of another one."""
         context = krb5.init_context()
         cache = _open_cache(context, credential)
         client = krb5.cc_get_principal(context, cache)
         return cls(context, client, (ticket for ticket in cache if ticket.server.components[:1] == [b"krbtgt"]))
 
     def __iter__(self) -> Iterator["krb5.Creds"]:
-        """Give the tickets."""
+        """Iterate over the tickets."""
         context = krb5.init_context()
         return iter(krb5.cc_resolve(context, self.name.encode()))
 
     @property
     def fresh(self) -> bool:
-        """Whether the first ticket is good for a while."""
+        """Whether the first ticket is valid for a while, at least the five minutes that clocks may differ by."""
         return now() < self._until - _RENEW_BEFORE
 
 
 def now() -> int:
-    """Return the time in seconds since 1970."""
+    """Return the present time in seconds since 1970."""
     return int(dt.datetime.now(dt.UTC).timestamp())
 
 
 def end_of_tickets(credential: TicketCache) -> int | None:
     """Return when the ticket-granting ticket of a cache ends, in seconds since 1970; None where there is none.
 
-    No KDC is asked. A cache that cannot be read fails a logon, which says why; it is not looked into here.
+    No KDC is asked. The result is None as well for a cache that cannot be read: the logon fails with the reason.
     """
     if not HAS_GSSAPI:
         return None
@@ -88,7 +88,7 @@ def end_of_tickets(credential: TicketCache) -> int | None:
         cache = _open_cache(context, credential)
         realm = krb5.cc_get_principal(context, cache).realm
         ends = [ticket.times.endtime for ticket in cache if ticket.server.components == [b"krbtgt", realm]]
-    except Exception:  # noqa: BLE001 - of whatever kind: see above
+    except Exception:  # noqa: BLE001 - the logon reports the reason, whatever it is
         return None
     return max(ends, default=None)
 
@@ -100,7 +100,7 @@ def _open_cache(context: "krb5.Context", credential: TicketCache) -> "krb5.CCach
 
 def _first_ticket(context: "krb5.Context", credential: Password | Keytab, *, forwardable: bool) -> "krb5.Creds":
     options = krb5.get_init_creds_opt_alloc(context)
-    krb5.get_init_creds_opt_set_canonicalize(options, True)  # an AD realm spells a name its own way
+    krb5.get_init_creds_opt_set_canonicalize(options, True)  # Active Directory may spell the name differently
     if forwardable:
         krb5.get_init_creds_opt_set_forwardable(options, True)
     if isinstance(credential, Password):
@@ -110,7 +110,7 @@ def _first_ticket(context: "krb5.Context", credential: Password | Keytab, *, for
     keys = krb5.kt_resolve(context, keytab_name(credential)) if credential.name else krb5.kt_client_default(context)
     name = credential.principal or _first_principal(context, keys)
     principal = krb5.parse_name_flags(context, name.encode())
-    krb5.kt_get_entry(context, keys, principal)  # without the key, preauthentication would be said to have failed
+    krb5.kt_get_entry(context, keys, principal)  # a missing key would else be reported as failed preauthentication
     return krb5.get_init_creds_keytab(context, principal, options, keytab=keys)
 
 
@@ -121,12 +121,12 @@ def _first_principal(context: "krb5.Context", keys: "krb5.KeyTab") -> str:
 
 
 def keytab_realms(keytab: Keytab) -> frozenset[str]:
-    """Return the realms that a keytab has keys of."""
+    """Return the realms of the keys in a keytab."""
     if not HAS_GSSAPI:
         raise PolicyError(
             "kerberos: windows does not tell the realms of its keys",
             security_status=SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION,
-            hint="name them, as by --allow-realm",
+            hint="name the realms, for example by --allow-realm",
         )
     try:
         context = krb5.init_context()
@@ -137,12 +137,12 @@ def keytab_realms(keytab: Keytab) -> frozenset[str]:
 
 
 def keytab_name(keytab: Keytab) -> bytes:
-    """Return the name of a keytab as libkrb5 takes it."""
+    """Return the name of a keytab in the form that libkrb5 takes."""
     return keytab.name.encode("utf-8", "surrogateescape")
 
 
 def principal_of(credential: Password) -> str:
-    """Return the principal of an account: realms are in upper case, whatever case a domain is written in."""
+    """Return the principal of an account. A realm is in upper case, however the domain is written."""
     user, realm = credential.user, credential.domain
     if not realm and "@" in user:
         user, _, realm = user.rpartition("@")

@@ -1,8 +1,8 @@
-"""Remote Credential Guard, the client's part: a forwarded ticket, sealed for the server's host ([MS-CSSP] 2.2.1.2.3).
+"""The client's part of Remote Credential Guard: a forwarded ticket, sealed for the server's host.
 
-Windows' own keeps the ticket's key on the client and answers for it over a virtual channel ([MS-RDPEAR]). What goes
-over here is the ticket with its key, as FreeRDP's, but sealed with the key of the host's service ticket as note 22 has
-it.
+[MS-CSSP] 2.2.1.2.3. Windows keeps the ticket's key on the client, and uses it for the server over a virtual channel
+([MS-RDPEAR]). This module delegates the ticket together with its key, as FreeRDP does, but seals them with the key of
+the host's service ticket, as note 22 demands.
 """
 
 from acredssp.credentials import DelegatedKind, RemoteGuard
@@ -18,12 +18,12 @@ _PACKAGE = UnicodeString("Kerberos")
 
 
 class GuardedTicket:
-    """What `RemoteGuard` delegates to one server; fetched when it is known that it may go.
+    """The ticket that `RemoteGuard` delegates to one server. It is fetched once it may be delegated.
 
     Args:
-        tickets: What the logon is made with.
-        guard: What the caller asked for.
-        spn: The server's.
+        tickets: The tickets of the logon.
+        guard: The delegation that the caller asked for.
+        spn: The server's service principal name.
     """
 
     kind = DelegatedKind.REMOTE_GUARD
@@ -34,20 +34,20 @@ class GuardedTicket:
         _, self._host = parse_spn(spn)
 
     def fetch(self) -> bytes:
-        """Ask the KDC for a forwarded ticket and for one of the host, and return the DER of the TSCredentials.
+        """Ask the KDC for a forwarded ticket and the host's service ticket; return the DER of the TSCredentials.
 
         Raises:
-            AuthenticationError: There is no such ticket, or no such host.
-            PolicyError: This machine has not the libraries.
+            AuthenticationError: The ticket may not be forwarded, or the KDC does not know the host.
+            PolicyError: The libraries are not installed.
         """
         try:
             from acredssp.mechanisms.kerberos.forwarding import forward  # noqa: PLC0415 - loads libkrb5
         except ImportError as error:
             raise PolicyError(
-                "remote credential guard takes libkrb5, python-gssapi and python-krb5",
-                hint="there is none on Windows: delegate something else",
+                "remote credential guard needs libkrb5, python-gssapi and python-krb5, which are not installed",
+                hint="install acredssp[kerberos]; on Windows delegate something else",
             ) from error
         service_ticket, forwarded = forward(self._tickets, self._service, self._host)
         logon = KerbTicketLogon(service_ticket, forwarded)
-        # FreeRDP sends an empty list of supplemental credentials, and its servers are known to take one.
+        # FreeRDP's client sends an empty list of supplemental credentials, and its servers accept that.
         return ts_credentials.encode(TSRemoteGuardCreds(TSRemoteGuardPackageCred(_PACKAGE, logon.encode()), ()))

@@ -1,6 +1,6 @@
-"""What Kerberos logs on with and takes tickets with: values that the contexts of a configuration share.
+"""The tickets that Kerberos clients log on with, and the keys of services. The contexts of a configuration share them.
 
-Nothing here loads a library of Kerberos before somebody asks for a ticket, a ticket's end, or the realms of a keytab.
+This module loads a Kerberos library only when a ticket, a ticket's end, or the realms of a keytab are asked for.
 
 Who calls: `choice`, both sides' contexts, `library`, `forwarding`.
 """
@@ -26,31 +26,32 @@ __all__ = [
 
 
 def installed() -> bool:
-    """Whether there is a Kerberos to be had: the extra `kerberos`, or Windows."""
+    """Whether Kerberos can be used: the extra `kerberos` is installed, or this is Windows."""
     find = importlib.util.find_spec
     return find("sspilib") is not None or (find("gssapi") is not None and find("krb5") is not None)
 
 
 def require_installed() -> None:
-    """See that there is a Kerberos.
+    """Check that Kerberos can be used.
 
     Raises:
-        PolicyError: SEC_E_SECPKG_NOT_FOUND: there is none.
+        PolicyError: SEC_E_SECPKG_NOT_FOUND: it is not installed.
     """
     if not installed():
         raise PolicyError(
             "kerberos is not installed",
             security_status=SecurityStatus.SEC_E_SECPKG_NOT_FOUND,
-            hint="pip install acredssp[kerberos], which compiles against libkrb5's headers",
+            hint="pip install acredssp[kerberos]: it needs a compiler and libkrb5's headers",
         )
 
 
 class Tickets:
-    """What initiators log on with, shared by the contexts of a configuration: one ticket for a password serves all.
+    """The tickets that initiators log on with. The contexts of a configuration share one ticket for a password.
 
     Args:
-        credential: A password (its domain is the realm; none for krb5.conf's default), a ticket cache or a keytab.
-        forwardable: Whether the ticket for a password or of a keytab may be forwarded.
+        credential: A password, a ticket cache or a keytab. The password's domain is the realm; without a domain it is
+            krb5.conf's default.
+        forwardable: Whether to ask for a forwardable ticket, where the credential is a password or a keytab.
     """
 
     def __init__(self, credential: Password | TicketCache | Keytab, *, forwardable: bool = False) -> None:
@@ -61,10 +62,10 @@ class Tickets:
         and neither waits for the other's KDC."""
 
     def in_memory(self) -> "MemoryCache":
-        """Return the cache in memory, with a first ticket that is good for a while. May ask a KDC, so it may block.
+        """Return the cache in memory, whose first ticket is valid for a while. The call may ask a KDC, so it may block.
 
         Raises:
-            TypeError: The tickets lie in a cache of the caller's.
+            TypeError: The tickets are in the caller's own cache.
         """
         if isinstance(self.credential, TicketCache):
             raise TypeError("expected a password or a keytab, got a ticket cache")
@@ -76,9 +77,9 @@ class Tickets:
         return cache
 
     def end(self) -> int | None:
-        """Return when the tickets that there are end, in seconds since 1970; None for a password or a keytab.
+        """Return when the tickets in the caller's cache end, in seconds since 1970; None for a password or a keytab.
 
-        Reads the ticket cache, so it may block; asks no KDC.
+        The call reads the ticket cache, so it may block. It asks no KDC.
         """
         if not isinstance(self.credential, TicketCache):
             return None
@@ -88,12 +89,12 @@ class Tickets:
 
 
 class ServiceKeys:
-    """What acceptors take tickets with, shared by the contexts of a configuration: the keytab is looked up once.
+    """The keys that acceptors take tickets with. The contexts of a configuration share them, and open the keytab once.
 
-    A key that is added to the file later is found all the same.
+    A key that is added to the file later is found nevertheless.
 
     Args:
-        keytab: The service's.
+        keytab: The service's keytab.
     """
 
     def __init__(self, keytab: Keytab) -> None:
@@ -103,7 +104,7 @@ class ServiceKeys:
 
 
 def parse_spn(spn: str) -> tuple[str, str]:
-    """Split `TERMSRV/host` into service and host."""
+    """Split an SPN such as `TERMSRV/host` into service and host."""
     service, _, host = spn.partition("/")
     if not service or not host or set(host) & set("/@"):
         raise PolicyError(
@@ -115,10 +116,10 @@ def parse_spn(spn: str) -> tuple[str, str]:
 
 
 def keytab_realms(keytab: Keytab) -> frozenset[str]:
-    """Return the realms that a keytab has keys of. Reads the file.
+    """Return the realms of the keys in a keytab. The call reads the file.
 
     Raises:
-        CredSSPError: It cannot be read, or Kerberos is not installed.
+        CredSSPError: The keytab cannot be read, or Kerberos is not installed.
     """
     require_installed()
     from acredssp.mechanisms.kerberos import memory_cache  # noqa: PLC0415 - loads libkrb5

@@ -1,1 +1,1 @@
-"""Native NTLMv2, both sides ([MS-NLMP]): `initiator` and `acceptor` over `messages` and `crypto`."""
+"""NTLMv2 in Python, for both sides ([MS-NLMP]): `initiator` and `acceptor`, on top of `messages` and `crypto`."""

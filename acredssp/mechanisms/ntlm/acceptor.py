@@ -1,8 +1,8 @@
-"""The NTLM acceptor: CHALLENGE, a lookup of the account, then the proof, the MIC and the keys ([MS-NLMP] 3.2.5.1).
+"""The NTLM acceptor: it sends CHALLENGE, looks the account up, checks proof and MIC, and makes the keys.
 
-It fails closed. Every answer to the lookup that is not a secret is a refusal; an unknown user costs the same work
-and gets the same status as a wrong password; nothing is compared but in constant time, and nothing is recomputed
-from what was understood: proofs and MICs cover the received bytes.
+It follows [MS-NLMP] 3.2.5.1, and fails closed. Every answer to the lookup that is not a secret is a refusal. An unknown
+user costs the same work, and gets the same status, as a wrong password. Comparisons take constant time. Proofs and MICs
+cover the received bytes, never bytes that are encoded again.
 """
 
 import dataclasses
@@ -61,31 +61,31 @@ _TIMESTAMP: Final = int(AvId.TIMESTAMP)
 _TARGET_NAME: Final = int(AvId.TARGET_NAME)
 _CHANNEL_BINDINGS: Final = int(AvId.CHANNEL_BINDINGS)
 _pack_timestamp = struct.Struct("<HHQHH").pack
-"""MsvAvTimestamp, and MsvAvEOL behind it."""
+"""Makes MsvAvTimestamp, with MsvAvEOL behind it."""
 _NO_MIC: Final = bytes(16)
 _NO_KEY: Final = bytes(16)
 _NO: Final = Deny()
 _STAND_IN: Final = secrets.token_bytes(16)
-"""The hash in the stead of that of an unknown user. Made once: the time that it takes to make one would tell."""
+"""The hash that stands in for an unknown user's. It is made once, since the time to make one would show."""
 
 _NOT_ABOUT_THE_ACCOUNT: Final = frozenset({NTSTATUS.STATUS_NO_LOGON_SERVERS})
-"""Statuses that tell nothing of the account, so that a peer without the password may see them."""
+"""Statuses that tell nothing about the account, so that a peer without the password may see them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NTLMIdentity:
-    """The names an acceptor gives itself in the challenge ([MS-NLMP] 3.2.1.1). Everybody can read them.
+    """The server's own names in NTLM's challenge ([MS-NLMP] 3.2.1.1). Anybody who connects can read them.
 
-    Make one and share it: the encoded names are kept.
+    Make one and share it, since it keeps the encoded names.
 
     Attributes:
         netbios_computer: The machine's NetBIOS name.
-        netbios_domain: Empty for a stand-alone machine, whose domain is its own name.
-        dns_computer: Empty for the NetBIOS name, as on a stand-alone machine. Never left out: impacket's client fails
-            without it.
-        dns_domain: Empty for none; a stand-alone machine's is its own name.
+        netbios_domain: The domain's NetBIOS name; empty for a stand-alone machine, whose domain is its own name.
+        dns_computer: The machine's DNS name; empty for the NetBIOS name, as on a stand-alone machine. The challenge
+            always has one: impacket's client fails without it.
+        dns_domain: The domain's DNS name; empty for none. A stand-alone machine's domain is its own name.
         dns_tree: The DNS name of the forest; empty for none.
-        target_name: TargetName of the challenge, UTF-16LE: the domain, or the machine that stands alone.
+        target_name: TargetName of the challenge, UTF-16LE: the domain, or the name of a stand-alone machine.
         target_type: TARGET_TYPE_DOMAIN or TARGET_TYPE_SERVER.
         names: The AV pairs of the names, without MsvAvEOL.
     """
@@ -104,10 +104,12 @@ class NTLMIdentity:
             expect(name, getattr(self, name), str)
         computer, domain = self.netbios_computer, self.netbios_domain or self.netbios_computer
         if not computer:
-            raise ValueError("an ntlm acceptor needs a netbios computer name: clients refuse a challenge without one")
+            raise ValueError(
+                "netbios_computer: expected a name, got none: clients refuse an ntlm challenge without one"
+            )
         alone = domain == computer
         dns_computer = self.dns_computer or computer
-        # The order of Windows; both NetBIOS names are compulsory ([MS-NLMP] 3.1.5.1.2).
+        # This is the order of Windows. Both NetBIOS names are compulsory ([MS-NLMP] 3.1.5.1.2).
         names = {
             AvId.NB_DOMAIN_NAME: domain,
             AvId.NB_COMPUTER_NAME: computer,
@@ -149,12 +151,12 @@ class _Logon:
     message: AuthenticateMessage
     response: NTLMv2Response
     principal: Principal
-    """Claimed, not proven."""
+    """Who claims to log on, not yet proven."""
     mic: bytes | None
-    """As received; None where none was announced."""
+    """The MIC as received; None where none was announced."""
 
     def name(self, answer: AccountSecret | Oracle) -> None:
-        """Note the account that the lookup's answer names, if it names one other than the client wrote."""
+        """Note the account that the lookup's answer names, if it differs from the names that the client wrote."""
         claimed, user, domain = self.principal, answer.user, answer.domain
         if user and (user != claimed.user or domain != claimed.domain):
             self.principal = Principal(
@@ -163,20 +165,21 @@ class _Logon:
 
 
 class NTLMAcceptor(NTLMContext):
-    """A server's NTLM context: NTLMv2 only.
+    """A server's NTLM context. It accepts NTLMv2 only.
 
-    Call `step(negotiate)`, then `step(authenticate)`, which answers with `LookupCredential`, then `resume` until
-    it answers with bytes (empty ones: an acceptor has nothing more to say).
+    Call `step(negotiate)`, then `step(authenticate)`, which returns `LookupCredential`, then `resume` until it returns
+    bytes. These are empty, since an acceptor has no more tokens to send.
 
-    A refused logon has `nt_status`: STATUS_LOGON_FAILURE, or what the lookup said to a peer that may know it.
+    The error of a refused logon has `nt_status`: STATUS_LOGON_FAILURE, or the lookup's status where the peer may know
+    it.
 
     Args:
         policy: Whether a MIC is required.
-        identity: The names in the challenge.
+        identity: The server's names in the challenge.
         channel_bindings: The application data of the bindings (RFC 5929). A client that sends bindings must send
-            these; one that sends none is accepted, since CredSSP has its own binding.
-        random: Gives as many random bytes as asked for.
-        now: Gives the time as FILETIME.
+            these; a client that sends none is accepted, since CredSSP has its own binding.
+        random: Returns as many random bytes as asked for.
+        now: Returns the time as FILETIME.
     """
 
     def __init__(
@@ -203,13 +206,13 @@ class NTLMAcceptor(NTLMContext):
         """Take NEGOTIATE, then AUTHENTICATE.
 
         Raises:
-            RemoteProtocolError: The token is not the message that is due, or lies.
-            PolicyError: The client wants less than 128-bit sealing, or has no MIC where the policy wants one.
-            AuthenticationError: An anonymous logon, or one without NTLMv2.
+            RemoteProtocolError: The token is not the expected message, or is malformed.
+            PolicyError: The client wants less than 128-bit sealing, or has no MIC where the policy requires one.
+            AuthenticationError: The logon is anonymous, or does not use NTLMv2.
         """
         state = self._state
         if state is _LOOKUP or state is _ORACLE or state is _FAILED:
-            raise LocalProtocolError(f"no ntlm token is due: the context is at {state.name.lower()}")
+            raise LocalProtocolError(f"expected no ntlm token in state {state.name.lower()}, got one")
         self._state = _FAILED
         if state is _NEGOTIATE:
             return self._step_negotiate(token)
@@ -218,15 +221,15 @@ class NTLMAcceptor(NTLMContext):
         raise RemoteProtocolError("ntlm is complete: expected no more tokens")
 
     def resume(self, answer: object) -> Progress:
-        """Take the answer to `LookupCredential` or `AskOracle`; what is no answer refuses.
+        """Take the answer to `LookupCredential` or `AskOracle`. An answer of any other type refuses the logon.
 
         Raises:
             AuthenticationError: The logon is refused.
-            RemoteProtocolError: The message was altered: its MIC does not fit.
+            RemoteProtocolError: The message was altered, since its MIC is wrong.
         """
         state, logon = self._state, self._logon
         if logon is None:
-            raise LocalProtocolError("the ntlm acceptor asked nothing")
+            raise LocalProtocolError("the ntlm acceptor does not wait for an answer")
         self._state, self._logon = _FAILED, None
         if state is _ORACLE:
             return self._accept(logon, self._take_oracle_key(logon, answer))
@@ -237,7 +240,7 @@ class NTLMAcceptor(NTLMContext):
         return self._accept(logon, self._prove(logon, answer))
 
     def _step_negotiate(self, token: bytes) -> bytes:
-        """CHALLENGE_MESSAGE ([MS-NLMP] 3.2.5.1.1)."""
+        """Make the CHALLENGE_MESSAGE ([MS-NLMP] 3.2.5.1.1)."""
         message = NegotiateMessage.decode(token)
         require_flags(message.flags, "negotiate")
         identity = self._identity
@@ -253,13 +256,13 @@ class NTLMAcceptor(NTLMContext):
         return self._challenge
 
     def _step_authenticate(self, token: bytes) -> LookupCredential:
-        """The checks that need no secret ([MS-NLMP] 3.2.5.1.2)."""
+        """Make the checks that need no secret ([MS-NLMP] 3.2.5.1.2), and ask for the account."""
         message = AuthenticateMessage.decode(token)
-        # 24 bytes are NTLMv1, none are LMv2 alone or an anonymous logon: refused before anybody is asked.
+        # A response of 24 bytes is NTLMv1, an empty one is LMv2 alone or anonymous. The lookup is not asked about them.
         if len(message.nt_response) <= 24:
             raise _denied(f"expected an ntlmv2 response, got {len(message.nt_response)} bytes")
         if not message.user or message.flags & _ANONYMOUS:
-            raise _denied("an anonymous logon is not accepted")
+            raise _denied("anonymous logons are not accepted")
         require_flags(message.flags, "authenticate")
         if len(message.encrypted_session_key) != 16:
             raise RemoteProtocolError(
@@ -268,7 +271,7 @@ class NTLMAcceptor(NTLMContext):
         response = NTLMv2Response.decode(message.nt_response)
         mic = message.mic if response.mic_announced else None
         if mic is None and self._policy.require_ntlm_mic:
-            raise PolicyError("the client announces no mic, which the policy requires")
+            raise PolicyError("ntlm: expected a mic, as require_ntlm_mic of the policy demands, got none")
         self._logon = _Logon(message, response, _claimed_principal(message, response), mic)
         self._state = _LOOKUP
         return LookupCredential(self._logon.principal, self.name)
@@ -288,20 +291,20 @@ class NTLMAcceptor(NTLMContext):
         """The session base key, if the answer holds the secret that the client proved.
 
         Raises:
-            AuthenticationError: It does not, or it is `Deny`.
+            AuthenticationError: The answer does not hold it, or is `Deny`.
         """
         deny = answer if isinstance(answer, Deny) else _NO
         tried = _secrets(deny.secret if deny is answer else answer)
         names = keyed_names(logon.principal.user, logon.message.domain)
         proven: bytes | None = None
-        # Every secret is tried, also behind the one that fits: how long it takes tells nobody which one that is.
+        # All secrets are tried, even after one fits, so that the time does not tell which one it is.
         for secret in tried:
             key = self._session_base_key(logon, names, secret.nt_hash)
             if proven is None and key is not None:
                 proven = key
                 logon.name(secret)
         if not tried:
-            self._session_base_key(logon, names, _STAND_IN)  # the same work, for a result that counts for nothing
+            self._session_base_key(logon, names, _STAND_IN)  # does the same work; the result is ignored
         if proven is None or deny is answer:
             raise _refusal(deny, proven=proven is not None)
         return proven
@@ -310,10 +313,10 @@ class NTLMAcceptor(NTLMContext):
         """The session base key that an oracle answered with.
 
         Raises:
-            AuthenticationError: It gave none. Its status is shown as sparingly as a lookup's, unless it vouches for
-                the password: an oracle that says NO_SUCH_USER must not tell the peer which users there are.
+            AuthenticationError: The oracle gave no key. The peer sees its status no more than a lookup's, unless the
+                oracle vouches for the password: its STATUS_NO_SUCH_USER must not tell the peer which users exist.
         """
-        # Zeros are the key of a guest or of an anonymous logon, for which nobody has checked a password.
+        # Zeros are the key of a guest's or anonymous logon, for which no password has been checked.
         if isinstance(answer, bytes) and len(answer) == 16 and answer != _NO_KEY:
             return answer
         deny = answer if isinstance(answer, Deny) else _NO
@@ -322,7 +325,7 @@ class NTLMAcceptor(NTLMContext):
         return self._prove(logon, deny)
 
     def _session_base_key(self, logon: _Logon, names: list[bytes], nt_hash: bytes) -> bytes | None:
-        """SessionBaseKey if the hash made the proof, under one of the names; None if not ([MS-NLMP] 3.3.2)."""
+        """SessionBaseKey if the hash made the proof under one of the names, else None ([MS-NLMP] 3.3.2)."""
         response = logon.response
         for name in names:
             response_key = hmac_md5(nt_hash, name)
@@ -332,14 +335,14 @@ class NTLMAcceptor(NTLMContext):
         return None
 
     def _accept(self, logon: _Logon, session_base_key: bytes) -> bytes:
-        """The logon is proven: check what the proof covers, and make the keys."""
+        """Check the MIC and the bindings of a proven logon, and make the keys."""
         message = logon.message
         session_key = rc4(session_base_key, message.encrypted_session_key)
         if logon.mic is not None:
             expected = message_mic(session_key, self._negotiate, self._challenge, with_mic(message.raw, _NO_MIC))
             if not hmac.compare_digest(expected, logon.mic):
                 raise RemoteProtocolError(
-                    "the mic of the ntlm messages does not fit: they were altered on the way",
+                    "the mic of the ntlm messages is wrong: they were altered on the way",
                     security_status=SecurityStatus.SEC_E_MESSAGE_ALTERED,
                     nt_status=NTSTATUS.STATUS_LOGON_FAILURE,
                 )
@@ -351,13 +354,13 @@ class NTLMAcceptor(NTLMContext):
         return b""
 
     def _check_bindings(self, response: NTLMv2Response) -> None:
-        """Compare the channel bindings if both sides have some ([MS-NLMP] 3.2.5.1.2, RFC 2744 3.11)."""
+        """Compare the channel bindings if both sides have them ([MS-NLMP] 3.2.5.1.2, RFC 2744 3.11)."""
         theirs = response.av_pairs.get(_CHANNEL_BINDINGS, b"")
         if self._bindings is None or not any(theirs):
             return
         if not hmac.compare_digest(self._bindings, theirs):
             raise AuthenticationError(
-                "the client's channel bindings belong to another channel",
+                "the client's channel bindings belong to another tls channel",
                 security_status=SecurityStatus.SEC_E_BAD_BINDINGS,
                 nt_status=NTSTATUS.STATUS_LOGON_FAILURE,
             )
@@ -373,7 +376,7 @@ def _claimed_principal(message: AuthenticateMessage, response: NTLMv2Response) -
 
 
 def _secrets(answer: object) -> tuple[AccountSecret, ...]:
-    """The secrets in a lookup's answer, which may be anything; what is no secret counts as none."""
+    """The secrets in a lookup's answer. An answer of any other type holds none."""
     match answer:
         case Password() | NTHash():
             return (answer,)
@@ -383,7 +386,7 @@ def _secrets(answer: object) -> tuple[AccountSecret, ...]:
 
 
 def _refusal(deny: Deny, *, proven: bool) -> AuthenticationError:
-    """The refusal, with a status that the peer may see."""
+    """The error for a refused logon, with a status that the peer may see."""
     status = failure_status(deny.nt_status)
     if not proven and status not in _NOT_ABOUT_THE_ACCOUNT:
         return _denied("unknown user or wrong password")

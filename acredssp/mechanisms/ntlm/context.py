@@ -1,4 +1,4 @@
-"""What initiator and acceptor share: the flags CredSSP cannot do without, and the established context."""
+"""What NTLM's initiator and acceptor share: the flags that CredSSP needs, and the established context."""
 
 from typing import Final
 
@@ -13,15 +13,15 @@ __all__ = ["REQUIRED_FLAGS", "NTLMContext", "require_flags"]
 REQUIRED_FLAGS: Final[int] = (
     Flags.UNICODE | Flags.SIGN | Flags.SEAL | Flags.EXTENDED_SESSIONSECURITY | Flags.KEY_128 | Flags.KEY_EXCH
 )
-"""The least that CredSSP can be sealed with in a way worth having: 128-bit keys, exchanged, signed with HMAC-MD5."""
+"""The weakest session security that is accepted: 128-bit keys with key exchange, and signatures by HMAC-MD5."""
 
 
 def require_flags(flags: int, message: str) -> None:
     """Refuse a message whose NegotiateFlags lack one of `REQUIRED_FLAGS`.
 
     Raises:
-        RemoteProtocolError: No UNICODE.
-        PolicyError: SEC_E_UNSUPPORTED_FUNCTION: a weaker session security.
+        RemoteProtocolError: UNICODE is missing.
+        PolicyError: SEC_E_UNSUPPORTED_FUNCTION: the session security is weaker.
     """
     missing = REQUIRED_FLAGS & ~flags
     if not missing:
@@ -33,7 +33,7 @@ def require_flags(flags: int, message: str) -> None:
 
 
 class NTLMContext:
-    """A security context of NTLM: the part after the messages. See `acredssp.mechanisms.base.Mechanism`."""
+    """The part of an NTLM context that seals and signs. See `acredssp.mechanisms.base.Mechanism`."""
 
     name = "ntlm"
     mech_types = (NTLM,)
@@ -44,7 +44,7 @@ class NTLMContext:
     complete: bool = False
     principal: Principal | None = None
     needs_mech_list_mic: bool = False
-    """Whether the AUTHENTICATE_MESSAGE has a MIC: SPNEGO then has to have one too ([MS-SPNG] note 8)."""
+    """Whether the AUTHENTICATE_MESSAGE has a MIC, so that SPNEGO needs one too ([MS-SPNG] note 8)."""
     _outgoing: SealingHandle | None = None
     _incoming: SealingHandle | None = None
 
@@ -63,7 +63,7 @@ class NTLMContext:
         """Verify and unseal the peer's next message.
 
         Raises:
-            RemoteProtocolError: SEC_E_MESSAGE_ALTERED or SEC_E_OUT_OF_SEQUENCE; the context is dead.
+            RemoteProtocolError: SEC_E_MESSAGE_ALTERED or SEC_E_OUT_OF_SEQUENCE; the context cannot be used any more.
         """
         incoming = self._incoming
         if incoming is None:
@@ -74,16 +74,16 @@ class NTLMContext:
         return plaintext
 
     def get_mic(self, message: bytes) -> bytes:
-        """Sign a mechTypes list, 16 bytes; only before anything is wrapped."""
+        """Return the signature of a mechTypes list, 16 bytes. Allowed only before the first `wrap`."""
         if self._outgoing is None:
             raise _not_established()
         return self._outgoing.get_mic(message)
 
     def verify_mic(self, message: bytes, mic: bytes) -> None:
-        """Verify the peer's mechListMIC; only before anything is unwrapped.
+        """Verify the peer's mechListMIC. Allowed only before the first `unwrap`.
 
         Raises:
-            RemoteProtocolError: SEC_E_MESSAGE_ALTERED or SEC_E_OUT_OF_SEQUENCE; the context is dead.
+            RemoteProtocolError: SEC_E_MESSAGE_ALTERED or SEC_E_OUT_OF_SEQUENCE; the context cannot be used any more.
         """
         incoming = self._incoming
         if incoming is None:

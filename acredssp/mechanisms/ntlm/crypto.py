@@ -1,7 +1,7 @@
 """The cryptography of NTLMv2: proofs, session keys, and the two sealing handles of a context ([MS-NLMP] 3.3, 3.4).
 
-Only extended session security with 128-bit keys and key exchange is here: CredSSP needs confidentiality, and
-everything weaker is refused before a key is made.
+There is only extended session security with 128-bit keys and key exchange: CredSSP needs confidentiality, and anything
+weaker is refused before a key is made.
 """
 
 import codecs
@@ -44,15 +44,15 @@ __all__ = [
 ]
 
 _md5: Final[Callable[[bytes], "hashlib._Hash"]] = _builtin_md5
-"""NTLM is defined with MD5, and a logon hashes 36 short messages. CPython's takes 0.57 of the instructions of OpenSSL's
-for one of them, and is allowed in FIPS builds too."""
+"""NTLM is defined with MD5, and a logon hashes 36 short messages. For each of them CPython's MD5 takes 0.57 of the
+instructions that OpenSSL's takes, and it is allowed in FIPS builds too."""
 
 SIGNATURE_SIZE: Final = 16
 _INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 _INNER_REST: Final = b"\x36" * 48
 _OUTER_REST: Final = b"\x5c" * 48
-"""What a key of 16 bytes leaves of a block: zeros, under the pad."""
+"""The rest of a block behind a key of 16 bytes: zeros, combined with the pad."""
 _pack_sequence = struct.Struct("<I").pack
 _SEAL_VERSION: Final = b"\1\0\0\0"
 
@@ -66,13 +66,13 @@ _SERVER_TO_CLIENT: Final = (
 )
 
 HMACBlocks: TypeAlias = tuple[bytes, bytes]
-"""What HMAC-MD5's inner and outer hash begin with: 64 bytes each, made of the key alone."""
+"""The first blocks of HMAC-MD5's inner and outer hash, 64 bytes each, which depend on the key alone."""
 
 
 def hmac_blocks(key: bytes) -> HMACBlocks:
-    """The blocks of a key of 16 bytes, as all of NTLM's are, that is used more than once.
+    """The blocks of a key that is used more than once. All keys of NTLM have 16 bytes.
 
-    Not hashes that have taken them in: to copy those pays from the fourth message on.
+    The blocks are kept as bytes: to copy hashes that have taken them in pays only from the fourth message on.
     """
     return key.translate(_INNER_PAD) + _INNER_REST, key.translate(_OUTER_PAD) + _OUTER_REST
 
@@ -80,20 +80,20 @@ def hmac_blocks(key: bytes) -> HMACBlocks:
 def hmac_md5_of(blocks: HMACBlocks, message: bytes) -> bytes:
     """HMAC-MD5 (RFC 2104) under the key that the blocks were made of.
 
-    By hand, because `hmac` refuses MD5 in FIPS builds and takes nearly twice the instructions.
+    It does not use `hmac`, which refuses MD5 in FIPS builds and takes nearly twice the instructions.
     """
     inner, outer = blocks
     return _md5(outer + _md5(inner + message).digest()).digest()
 
 
 def hmac_md5(key: bytes, message: bytes) -> bytes:
-    """HMAC-MD5 for a key of 16 bytes that is used once."""
+    """HMAC-MD5 under a key of 16 bytes that is used once."""
     inner = key.translate(_INNER_PAD) + _INNER_REST
     return _md5(key.translate(_OUTER_PAD) + _OUTER_REST + _md5(inner + message).digest()).digest()
 
 
 Keystream: TypeAlias = Callable[[bytes], bytes]
-"""An RC4 stream: it combines what it is given with the bytes that come next, which encrypts and decrypts alike."""
+"""An RC4 stream: it combines its input with the next bytes of the stream, which both encrypts and decrypts."""
 
 
 def _openssl_keystream(key: bytes) -> Keystream:
@@ -102,7 +102,7 @@ def _openssl_keystream(key: bytes) -> Keystream:
     except UnsupportedAlgorithm:
         raise PolicyError(
             "ntlm needs rc4, which this build of openssl does not offer",
-            hint="load openssl's legacy provider, or install acredssp's extra `fast`",
+            hint="load openssl's legacy provider, or install acredssp[fast]",
         ) from None
 
 
@@ -110,18 +110,21 @@ def _small_keystream(key: bytes) -> Keystream:
     return arc4.ARC4(key).encrypt
 
 
-# A logon makes six streams, and four more for the MICs of SPNEGO, for a few bytes each. One takes 38,000 instructions
-# with cryptography and 7,000 with the extension module `arc4`.
+# A logon makes six streams for a few bytes each, and four more for the MICs of SPNEGO. A stream takes 38,000
+# instructions with cryptography and 7,000 with the extension module `arc4`.
 _keystream = _openssl_keystream if arc4 is None else _small_keystream
 
 
 def rc4(key: bytes, data: bytes) -> bytes:
-    """RC4 in one go: EncryptedRandomSessionKey, both ways."""
+    """Encrypt or decrypt with RC4 in one go, as EncryptedRandomSessionKey is."""
     return _keystream(key)(data)
 
 
 def encode_text(text: str) -> bytes:
-    """UTF-16LE, by the codec itself: `str.encode` looks it up by its name first, and takes three times the time."""
+    """Encode text as UTF-16LE.
+
+    It calls the codec directly: `str.encode` looks the codec up by its name first, and takes three times as long.
+    """
     return codecs.utf_16_le_encode(text, "surrogatepass")[0]
 
 
@@ -129,18 +132,18 @@ def ntowf_v2(nt_hash: bytes, user: str, domain: bytes) -> bytes:
     """NTOWFv2, the response key ([MS-NLMP] 3.3.2).
 
     Args:
-        nt_hash: 16 bytes.
-        user: In any case.
-        domain: UTF-16LE exactly as the client sends it: only the user is put into upper case.
+        nt_hash: The NT hash, 16 bytes.
+        user: The user's name in any case; it is put into upper case.
+        domain: UTF-16LE exactly as the client sends it; it is not put into upper case.
     """
     return hmac_md5(nt_hash, encode_text(upper(user)) + domain)
 
 
 def keyed_names(user: str, domain: bytes) -> list[bytes]:
-    """The names that a client may have made its response key of, user and domain in one, the likeliest first.
+    """The names that a client may have made its response key of, the likeliest first. Each is user and domain in one.
 
-    Clients differ in two ways. Windows puts the user into upper case by a table of its own, FreeRDP by Unicode's. And
-    some leave the domain out of the key though they send it ([MS-NLMP] 3.2.5.1.2).
+    Clients differ in two ways. Windows puts the user into upper case by a table of its own, FreeRDP by Unicode's table.
+    Some clients leave the domain out of the key although they send it ([MS-NLMP] 3.2.5.1.2).
 
     Args:
         user: As the client sent it.
@@ -190,23 +193,23 @@ class SealingHandle:
         self._sign_blocks = hmac_blocks(_md5(session_key + signing).digest())
         sealing_key = _md5(session_key + sealing).digest()
         self._sealing_key: bytes | None = sealing_key
-        """What a mechListMIC begins the stream anew with; None from the first sealed message on."""
+        """The key for the new stream of a mechListMIC; None from the first sealed message on."""
         self._crypt = _keystream(sealing_key)
-        """RC4 from where the stream is."""
+        """The RC4 stream at its present position."""
         self._sequence = 0
 
     def wrap(self, plaintext: bytes) -> bytes:
-        """Signature (16 bytes), then the ciphertext."""
-        # GSS_WrapEx seals first and then the checksum, with the same continuing stream ([MS-NLMP] 3.4.6).
+        """Sign and seal; return the signature (16 bytes), then the ciphertext."""
+        # GSS_WrapEx encrypts the message first and then the checksum, with the same stream ([MS-NLMP] 3.4.6).
         self._sealing_key = None
         ciphertext = self._crypt(plaintext)
         return self._sign(plaintext, self._crypt) + ciphertext
 
     def unwrap(self, sealed: bytes) -> bytes:
-        """The plaintext of the next message.
+        """Verify and unseal the next message; return the plaintext.
 
         Raises:
-            RemoteProtocolError: The signature does not fit; the handle is of no use any more.
+            RemoteProtocolError: The signature is wrong; the handle cannot be used any more.
         """
         if len(sealed) < SIGNATURE_SIZE:
             raise _altered(f"expected a sealed message of at least 16 bytes, got {len(sealed)}")
@@ -218,24 +221,24 @@ class SealingHandle:
         return plaintext
 
     def get_mic(self, message: bytes) -> bytes:
-        """Sign a mechTypes list ([MS-SPNG] 3.3.5.1); only before anything is sealed.
+        """Sign a mechTypes list ([MS-SPNG] 3.3.5.1). Allowed only before the first sealed message.
 
-        The RC4 state is given back afterwards and the sequence number is not: the first sealed message has another
-        number and the stream from its beginning.
+        The signature uses up a sequence number, but not the RC4 stream: the first sealed message has the next number,
+        and the stream from its beginning.
 
         Raises:
-            LocalProtocolError: Something was sealed before.
+            LocalProtocolError: A message was sealed before.
         """
         if self._sealing_key is None:
-            raise LocalProtocolError("a mechListMIC comes before the first sealed message")
+            raise LocalProtocolError("expected a mechListMIC before the first sealed message, got it after")
         return self._sign(message, _keystream(self._sealing_key))
 
     def verify_mic(self, message: bytes, mic: bytes) -> None:
         """Verify the peer's signature of a mechTypes list; see `get_mic`.
 
         Raises:
-            LocalProtocolError: As `get_mic`.
-            RemoteProtocolError: The signature does not fit.
+            LocalProtocolError: A message was sealed before.
+            RemoteProtocolError: The signature is wrong.
         """
         expected = self.get_mic(message)
         if not hmac.compare_digest(expected, mic):
@@ -245,7 +248,7 @@ class SealingHandle:
         """The next NTLMSSP_MESSAGE_SIGNATURE ([MS-NLMP] 3.4.4.2): version, Checksum under `crypt`, SeqNum."""
         sequence = _pack_sequence(self._sequence & 0xFFFFFFFF)
         self._sequence += 1
-        # HMAC-MD5, written out: six to ten calls of it are a hundredth of what a logon's NTLM takes.
+        # HMAC-MD5 is written out here: six to ten calls would take a hundredth of a logon's NTLM.
         inner, outer = self._sign_blocks
         checksum = _md5(outer + _md5(inner + sequence + message).digest()).digest()[:8]
         return _SEAL_VERSION + crypt(checksum) + sequence
@@ -257,7 +260,7 @@ class SealingHandle:
                 f"expected the sealed message with sequence number {self._sequence - 1}, got {got}",
                 security_status=SecurityStatus.SEC_E_OUT_OF_SEQUENCE,
             )
-        return _altered("the signature of a sealed message does not fit")
+        return _altered("the signature of a sealed or signed message is wrong")
 
 
 def _altered(message: str) -> RemoteProtocolError:

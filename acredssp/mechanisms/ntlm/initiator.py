@@ -1,4 +1,4 @@
-"""The NTLM initiator: NEGOTIATE, then AUTHENTICATE with an NTLMv2 response and a MIC ([MS-NLMP] 3.1.5)."""
+"""The NTLM initiator. It sends NEGOTIATE, then AUTHENTICATE with an NTLMv2 response and a MIC ([MS-NLMP] 3.1.5)."""
 
 import enum
 import secrets
@@ -65,13 +65,13 @@ _FAILED: Final = _State.FAILED
 
 
 class NTLMCredential:
-    """An account as its logons need it: the names in UTF-16LE, and NTOWFv2, which is as good as the password.
+    """An account in the form that logons need: the names in UTF-16LE, and NTOWFv2, which is as secret as the password.
 
-    Make one for an account and share it.
+    Make one for each account, and share it.
 
     Args:
-        secret: Account and secret. `user@suffix` with an empty domain is sent as it is.
-        workstation: The name of this machine to claim; empty for none.
+        secret: The account and its secret. `user@suffix` with an empty domain is sent as it is.
+        workstation: The name to send as this machine's; empty for none.
     """
 
     __slots__ = ("_key_blocks", "domain", "user", "workstation")
@@ -88,16 +88,16 @@ class NTLMCredential:
 
 
 class NTLMInitiator(NTLMContext):
-    """A client's NTLM context: NTLMv2 only, and always with a MIC.
+    """A client's NTLM context. It speaks NTLMv2 only, and always sends a MIC.
 
-    Call `step(b"")`, then `step(challenge)`: it is complete with the AUTHENTICATE_MESSAGE it answers with.
+    Call `step(b"")`, then `step(challenge)`, which returns the AUTHENTICATE_MESSAGE. After that it is complete.
 
     Args:
-        credential: Who logs on.
+        credential: The account that logs on.
         target_name: The SPN of the server, `TERMSRV/host`; empty for none.
-        channel_bindings: The application data of the bindings (RFC 5929), None for none: CredSSP needs none.
-        random: Gives as many random bytes as asked for.
-        now: Gives the time as FILETIME; used only if the server sends no timestamp.
+        channel_bindings: The application data of the bindings (RFC 5929); None for none, since CredSSP needs none.
+        random: Returns as many random bytes as asked for.
+        now: Returns the time as FILETIME; used only if the server sends no timestamp.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class NTLMInitiator(NTLMContext):
         self._state = _START
 
     def step(self, token: bytes) -> bytes:
-        """Take nothing, then the CHALLENGE_MESSAGE; answer with the message to send.
+        """Take an empty token first, then the CHALLENGE_MESSAGE; return the message to send.
 
         Raises:
-            RemoteProtocolError: The token is no CHALLENGE_MESSAGE, or none that may be answered.
-            PolicyError: The server offers no 128-bit sealing.
+            RemoteProtocolError: The token is not a CHALLENGE_MESSAGE, or lacks what an answer needs.
+            PolicyError: The server does not offer 128-bit sealing.
         """
         state = self._state
         if state is _FAILED:
@@ -131,7 +131,7 @@ class NTLMInitiator(NTLMContext):
         self._state = _FAILED
         if state is _START:
             if token:
-                raise RemoteProtocolError("an ntlm acceptor does not speak first")
+                raise RemoteProtocolError("ntlm: expected no token before the client's first, got one")
             self._state = _CHALLENGE
             return _NEGOTIATE
         if state is _CHALLENGE:
@@ -141,11 +141,11 @@ class NTLMInitiator(NTLMContext):
         raise RemoteProtocolError("ntlm is complete: expected no more tokens")
 
     def resume(self, answer: object) -> NoReturn:  # noqa: ARG002 -- the contract's name
-        """An NTLM initiator waits for nobody."""
-        raise LocalProtocolError("an ntlm initiator asks nothing")
+        """Refuse, since an NTLM initiator never waits for an answer."""
+        raise LocalProtocolError("an ntlm initiator does not wait for an answer")
 
     def _authenticate(self, challenge: ChallengeMessage) -> bytes:
-        """AUTHENTICATE_MESSAGE ([MS-NLMP] 3.1.5.1.2)."""
+        """Make the AUTHENTICATE_MESSAGE ([MS-NLMP] 3.1.5.1.2)."""
         require_flags(challenge.flags, "challenge")
         info = challenge.target_info
         pairs = decode_av_pairs(info, "challenge target info", whole=True) if info else {}
@@ -163,7 +163,7 @@ class NTLMInitiator(NTLMContext):
         )
         proof = credential.hmac(server_challenge + temp)
         if len(proof) + len(temp) > 0xFFFF:
-            raise RemoteProtocolError(f"ntlm challenge: {len(info)} bytes of target info are too many")
+            raise RemoteProtocolError(f"ntlm challenge: {len(info)} bytes of target info are too many for an answer")
         lm_response = bytes(24)
         if _TIMESTAMP not in pairs:
             lm_response = credential.hmac(server_challenge + client_challenge) + client_challenge
@@ -183,7 +183,7 @@ class NTLMInitiator(NTLMContext):
         return with_mic(message, mic)
 
     def _respond_to(self, pairs: AvPairs) -> bytes:
-        """The server's AV pairs in its order, then ours, closed by MsvAvEOL; what both have is ours."""
+        """The server's AV pairs in its order, then ours, then MsvAvEOL. Our pairs replace those of the same id."""
         pairs[_FLAGS] = _flags(pairs[_FLAGS]) if _FLAGS in pairs else _OUR_FLAGS
         pairs[_CHANNEL_BINDINGS] = self._bindings
         if self._target_name:
@@ -192,7 +192,7 @@ class NTLMInitiator(NTLMContext):
 
 
 def _flags(theirs: bytes) -> bytes:
-    """MsvAvFlags, the whole pair, with the server's bits and MIC_PRESENT."""
+    """The whole pair MsvAvFlags, with the server's bits and MIC_PRESENT."""
     flags = int.from_bytes(theirs[4:8], "little") | AvFlags.MIC_PRESENT
     return encode_av_pair(_FLAGS, flags.to_bytes(4, "little"))
 
@@ -201,10 +201,10 @@ _OUR_FLAGS: Final = _flags(b"")
 
 
 def _timestamp(pairs: AvPairs) -> bytes:
-    """The server's FILETIME, 8 bytes, zeros for none.
+    """The server's FILETIME, 8 bytes; zeros where it sends none.
 
     Raises:
-        RemoteProtocolError: MsvAvTimestamp has not 8 bytes.
+        RemoteProtocolError: MsvAvTimestamp does not have 8 bytes.
     """
     pair = pairs.get(_TIMESTAMP)
     if pair is None:

@@ -1,8 +1,8 @@
-"""The three NTLM messages and their AV pairs: bytes to values and back ([MS-NLMP] 2.2).
+"""The three NTLM messages and their AV pairs, from bytes to values and back ([MS-NLMP] 2.2).
 
-Every field descriptor is bounds-checked before it is followed. The received bytes are kept beside the values,
-because proofs and MICs are made over what was received, never over what was understood. The values are not frozen,
-which would treble the price of making one; nobody changes them.
+The bounds of every field descriptor are checked before it is followed. The received bytes are kept beside the values,
+because proofs and MICs cover the bytes as received, never bytes that are encoded again. The values are not frozen,
+because freezing would treble the cost of making one; treat them as values.
 """
 
 import codecs
@@ -39,19 +39,19 @@ _NEGOTIATE: Final = SIGNATURE + b"\1\0\0\0"
 _CHALLENGE: Final = SIGNATURE + b"\2\0\0\0"
 _AUTHENTICATE: Final = SIGNATURE + b"\3\0\0\0"
 VERSION: Final = bytes.fromhex("0a00f44f0000000f")
-"""10.0.20348, NTLM revision 15. For diagnosis only ([MS-NLMP] 2.2.2.10); peers expect a Windows version here."""
+"""10.0.20348, NTLM revision 15. It is for diagnosis only ([MS-NLMP] 2.2.2.10), but peers expect a Windows version."""
 
 MIC_OFFSET: Final = 72
 MIC_END: Final = 88
 _MAX_NAME: Final = 2048
-"""Bytes of a user, domain or workstation name: the longest user principal name has 1024 characters."""
+"""The most bytes of a user, domain or workstation name: the longest user principal name has 1024 characters."""
 _AUTHENTICATE_FIELDS: Final = (
     "lm response", "nt response", "domain name", "user name", "workstation name", "session key",
 )  # fmt: skip
 _MAX_AV_PAIRS: Final = 64
-"""[MS-NLMP] 2.2.2.1 defines 11; without a bound 64 KiB of empty pairs would cost milliseconds."""
+"""[MS-NLMP] 2.2.2.1 defines 11 AV pairs. Without a bound 64 KiB of empty pairs would cost milliseconds."""
 
-# Of a field's two lengths the second (MaxLen) is ignored on receipt ([MS-NLMP] 2.2.1), and repeats the first when sent.
+# A field has two lengths. The second (MaxLen) is ignored on receipt ([MS-NLMP] 2.2.1), and repeats the first when sent.
 _unpack_negotiate = struct.Struct("<12xI").unpack_from
 _pack_negotiate = struct.Struct("<12sI16x8s").pack
 _unpack_challenge = struct.Struct("<12xH2xII8s8xH2xI").unpack_from
@@ -62,14 +62,14 @@ _unpack_av_header = struct.Struct("<HH").unpack_from
 _pack_av_header = struct.Struct("<HH").pack
 _ZEROS: Final = bytes(4)
 _RESPONSE_VERSION: Final = b"\1\1\0\0\0\0\0\0"
-"""RespType and HiRespType, which are the version of an NTLMv2_CLIENT_CHALLENGE, and Reserved1 and 2."""
+"""RespType and HiRespType, the version of an NTLMv2_CLIENT_CHALLENGE, then Reserved1 and Reserved2."""
 
 AvPairs: TypeAlias = dict[int, bytes]
-"""AV pairs by id, in the order of the message, MsvAvEOL left out."""
+"""AV pairs by id, in the order of the message, without MsvAvEOL."""
 
 
 class Flags(enum.IntEnum):
-    """The NegotiateFlags this package speaks of ([MS-NLMP] 2.2.2.5); plain integers when combined, for speed."""
+    """The NegotiateFlags that this package uses ([MS-NLMP] 2.2.2.5). Combined flags are plain integers, for speed."""
 
     UNICODE = 0x00000001
     OEM = 0x00000002
@@ -90,7 +90,7 @@ class Flags(enum.IntEnum):
 
 
 class AvId(enum.IntEnum):
-    """AvId ([MS-NLMP] 2.2.2.1)."""
+    """The ids of AV pairs ([MS-NLMP] 2.2.2.1)."""
 
     EOL = 0
     NB_COMPUTER_NAME = 1
@@ -113,7 +113,7 @@ class AvFlags(enum.IntFlag):
     UNTRUSTED_SPN = 4
 
 
-# Plain numbers for what every logon asks for: a member of an enumeration takes a thousand instructions to get at.
+# Every logon needs these members as plain numbers: to look one up in its class takes a thousand instructions.
 _SPEAKS_OF_VERSION: Final = int(Flags.VERSION)
 _AV_FLAGS: Final = int(AvId.FLAGS)
 _MIC_PRESENT: Final = int(AvFlags.MIC_PRESENT)
@@ -125,10 +125,10 @@ def filetime_now() -> int:
 
 
 def decode_text(data: bytes, field: str) -> str:
-    """UTF-16LE text of the peer.
+    """Decode UTF-16LE text of the peer.
 
     Raises:
-        RemoteProtocolError: An odd length, or an unpaired surrogate.
+        RemoteProtocolError: The text has an odd length or an unpaired surrogate.
     """
     try:
         return codecs.utf_16_le_decode(data, "strict", True)[0]
@@ -137,22 +137,22 @@ def decode_text(data: bytes, field: str) -> str:
 
 
 def decode_av_pairs(data: bytes, field: str, offset: int = 0, *, whole: bool = False) -> AvPairs:
-    """The AV pairs up to MsvAvEOL; of an id that comes twice, the first. What follows MsvAvEOL is left alone.
+    """The AV pairs up to MsvAvEOL. Of pairs with the same id the first counts. Bytes behind MsvAvEOL are ignored.
 
     Args:
-        data: The bytes that hold the pairs, and end with them or later.
-        field: What to call them in an error.
-        offset: Where they begin.
-        whole: Whether to keep each pair as it stands on the wire, its header before its value.
+        data: The bytes that hold the pairs.
+        field: The name of the field in error texts.
+        offset: Where the pairs begin.
+        whole: Whether to keep the header of each pair in front of its value, as on the wire.
 
     Raises:
-        RemoteProtocolError: No MsvAvEOL, or a pair reaches past the end.
-        LimitExceeded: More than 64 pairs.
+        RemoteProtocolError: MsvAvEOL is missing, or a pair reaches past the end.
+        LimitExceeded: There are more than 64 pairs.
     """
     pairs: AvPairs = {}
     skip = 0 if whole else 4
     last = len(data) - 4
-    """Where the last header can begin."""
+    """The last offset at which a header can begin."""
     if offset > last:
         raise RemoteProtocolError(f"{field}: expected av pairs, got {len(data) - offset} bytes")
     for _ in range(_MAX_AV_PAIRS):
@@ -169,10 +169,10 @@ def decode_av_pairs(data: bytes, field: str, offset: int = 0, *, whole: bool = F
 
 
 def _unending(data: bytes, offset: int, av_id: int, length: int, field: str) -> RemoteProtocolError:
-    """The error for a pair whose value at `offset` leaves no room for another header, at least MsvAvEOL's."""
+    """The error for a pair whose value at `offset` leaves no room for the header of MsvAvEOL."""
     left = len(data) - offset
     if length > left:
-        return RemoteProtocolError(f"{field}: av pair {av_id} has {length} bytes, {left} are left")
+        return RemoteProtocolError(f"{field}: expected {length} bytes of av pair {av_id}, got {left}")
     return RemoteProtocolError(f"{field}: expected an av pair at byte {offset + length}, got {left - length} bytes")
 
 
@@ -182,12 +182,12 @@ def encode_av_pair(av_id: int, value: bytes) -> bytes:
 
 
 def encode_av_pairs(pairs: Mapping[int, bytes]) -> bytes:
-    """AV pairs in the order given, closed by MsvAvEOL."""
+    """AV pairs in the given order, with MsvAvEOL behind them."""
     return b"".join([encode_av_pair(av_id, value) for av_id, value in pairs.items()]) + bytes(4)
 
 
 def _not_the_message(data: bytes, message_type: int, shortest: int) -> RemoteProtocolError:
-    """The error for what is not the NTLM message of this type, or shorter than its fixed part."""
+    """The error for bytes that are not the NTLM message of this type, or that are shorter than its fixed part."""
     if data[:8] != SIGNATURE:
         return RemoteProtocolError("expected an ntlm message, got another token")
     got = int.from_bytes(data[8:12], "little")
@@ -197,10 +197,10 @@ def _not_the_message(data: bytes, message_type: int, shortest: int) -> RemotePro
 
 
 def _check_field(data: bytes, length: int, offset: int, header: int, field: str) -> None:
-    """Refuse a field descriptor that points out of the payload; an empty field may point anywhere."""
+    """Refuse a field descriptor that points outside the payload. An empty field may point anywhere."""
     if length and (offset < header or offset + length > len(data)):
         raise RemoteProtocolError(
-            f"{field}: {length} bytes at offset {offset} are not within the payload, bytes {header} to {len(data)}"
+            f"{field}: expected a field within bytes {header} to {len(data)}, got {length} bytes at offset {offset}"
         )
 
 
@@ -208,7 +208,7 @@ def _check_field(data: bytes, length: int, offset: int, header: int, field: str)
 class NegotiateMessage:
     """NEGOTIATE_MESSAGE ([MS-NLMP] 2.2.1.1).
 
-    Its names are OEM text that nothing uses and nobody proves: they are not read.
+    Its names are not read: they are OEM text that nothing proves and nothing here uses.
     """
 
     flags: int
@@ -216,10 +216,10 @@ class NegotiateMessage:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read a message of any length from 16 bytes on: impacket leaves the Version out, others the names too.
+        """Read a message of 16 bytes or more: impacket leaves the Version out, and others leave the names out too.
 
         Raises:
-            RemoteProtocolError: No NEGOTIATE_MESSAGE.
+            RemoteProtocolError: `data` is not a NEGOTIATE_MESSAGE.
         """
         if len(data) < 16 or data[:12] != _NEGOTIATE:
             raise _not_the_message(data, 1, 16)
@@ -250,7 +250,7 @@ class ChallengeMessage:
         """Read a message of at least 48 bytes (the Version may be missing).
 
         Raises:
-            RemoteProtocolError: No CHALLENGE_MESSAGE, or a field lies outside of it.
+            RemoteProtocolError: `data` is not a CHALLENGE_MESSAGE, or a field lies outside of it.
         """
         size = len(data)
         if size < 48 or data[:12] != _CHALLENGE:
@@ -275,7 +275,7 @@ class ChallengeMessage:
 
 @dataclasses.dataclass(slots=True)
 class AuthenticateMessage:
-    """AUTHENTICATE_MESSAGE ([MS-NLMP] 2.2.1.3). Text is UTF-16LE as it stands on the wire."""
+    """AUTHENTICATE_MESSAGE ([MS-NLMP] 2.2.1.3). Text is kept as UTF-16LE, as on the wire."""
 
     flags: int
     domain: bytes
@@ -294,8 +294,8 @@ class AuthenticateMessage:
         """Read a message of at least 64 bytes (Version and MIC may be missing).
 
         Raises:
-            RemoteProtocolError: No AUTHENTICATE_MESSAGE, or a field lies outside of it.
-            LimitExceeded: A name of more than 2048 bytes.
+            RemoteProtocolError: `data` is not an AUTHENTICATE_MESSAGE, or a field lies outside of it.
+            LimitExceeded: A name has more than 2048 bytes.
         """
         size = len(data)
         if size < 64 or data[:12] != _AUTHENTICATE:
@@ -313,7 +313,7 @@ class AuthenticateMessage:
                 f"got {domain_len}, {user_len}, {station_len}"
             )
         payload_offset = MIC_END
-        # That all is within what a MIC leaves of the message is seen at once; what is not is looked at field by field.
+        # In the usual case all fields lie behind a MIC, which one test shows. Any other message is checked by field.
         if (
             lm_at < MIC_END or nt_at < MIC_END or domain_at < MIC_END
             or user_at < MIC_END or station_at < MIC_END or key_at < MIC_END
@@ -344,7 +344,7 @@ class AuthenticateMessage:
         nt_response: bytes,
         encrypted_session_key: bytes,
     ) -> bytes:
-        """A message with Version and a MIC of zeros; `with_mic` puts the real one in."""
+        """A message with Version and a MIC of zeros, which `with_mic` replaces by the real one."""
         domain_len, user_len, station_len = len(domain), len(user), len(workstation)
         lm_len, nt_len, key_len = len(lm_response), len(nt_response), len(encrypted_session_key)
         user_at = MIC_END + domain_len
@@ -360,10 +360,10 @@ class AuthenticateMessage:
 
     @property
     def mic(self) -> bytes:
-        """The 16 bytes where a MIC stands, if the client announced one (MsvAvFlags).
+        """The 16 bytes of the MIC. Only a message whose MsvAvFlags announce a MIC has one.
 
         Raises:
-            RemoteProtocolError: The payload begins before byte 88: there is no room for a MIC.
+            RemoteProtocolError: The payload begins before byte 88, so there is no room for a MIC.
         """
         if self.payload_offset < MIC_END or len(self.raw) < MIC_END:
             raise RemoteProtocolError(
@@ -373,7 +373,7 @@ class AuthenticateMessage:
 
 
 def _check_fields(data: bytes, fields: tuple[int, ...]) -> int:
-    """Refuse an AUTHENTICATE_MESSAGE of which a field lies outside; where the payload begins, 88 at most.
+    """Refuse an AUTHENTICATE_MESSAGE with a field outside of it; return where the payload begins, at most 88.
 
     Args:
         data: The message.
@@ -386,7 +386,7 @@ def _check_fields(data: bytes, fields: tuple[int, ...]) -> int:
 
 
 def with_mic(message: bytes, mic: bytes) -> bytes:
-    """An AUTHENTICATE_MESSAGE with these 16 bytes as its MIC."""
+    """The AUTHENTICATE_MESSAGE with these 16 bytes as its MIC."""
     return message[:MIC_OFFSET] + mic + message[MIC_END:]
 
 
@@ -406,20 +406,22 @@ class NTLMv2Response:
         """Read an NtChallengeResponse of more than 24 bytes.
 
         Raises:
-            RemoteProtocolError: No NTLMv2_RESPONSE, or its AV pairs do not end.
+            RemoteProtocolError: `data` is not an NTLMv2_RESPONSE, or MsvAvEOL is missing.
         """
         if len(data) < 48 or data[16:18] != b"\1\1":
-            raise RemoteProtocolError(f"authenticate nt response: {len(data)} bytes are no ntlmv2 response")
+            raise RemoteProtocolError(
+                f"authenticate nt response: expected an ntlmv2 response, got {len(data)} other bytes"
+            )
         return cls(data[:16], data[16:], decode_av_pairs(data, "authenticate nt response", 44))
 
     @staticmethod
     def encode_temp(timestamp: bytes, client_challenge: bytes, av_pairs: bytes) -> bytes:
-        """The structure that the proof is made over ([MS-NLMP] 3.3.2 `temp`), closed by four zero bytes.
+        """The structure that the proof covers ([MS-NLMP] 3.3.2 `temp`), with four zero bytes at its end.
 
         Args:
-            timestamp: A FILETIME as AV pairs have it, 8 bytes.
+            timestamp: A FILETIME as in an AV pair, 8 bytes.
             client_challenge: 8 bytes.
-            av_pairs: With MsvAvEOL.
+            av_pairs: The encoded AV pairs, MsvAvEOL included.
         """
         return b"".join((_RESPONSE_VERSION, timestamp, client_challenge, _ZEROS, av_pairs, _ZEROS))
 

@@ -115,7 +115,7 @@ def test_a_ticket_that_may_not_be_forwarded_is_told(kerberos):
 
 def test_a_machine_without_libkrb5_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "acredssp.mechanisms.kerberos.forwarding", None)
-    with pytest.raises(PolicyError, match="takes libkrb5"):
+    with pytest.raises(PolicyError, match="needs libkrb5"):
         guarded(ALICE).fetch()
 
 

@@ -219,7 +219,7 @@ def test_av_pairs_without_end_are_refused(pairs):
 
 
 def test_av_pair_past_the_end_is_named():
-    with pytest.raises(RemoteProtocolError, match="av pair 1 has 65535 bytes, 6 are left"):
+    with pytest.raises(RemoteProtocolError, match="expected 65535 bytes of av pair 1, got 6"):
         decode_av_pairs(b"\1\0\xff\xffa\0\0\0\0\0", "test")
 
 
