@@ -27,6 +27,7 @@ GROUPS = [
     "lags",
     "memory",
     "bulk",
+    "relay",
     "stages",
     "workers",
     "resumption",
@@ -108,6 +109,14 @@ def test_the_details_are_those_that_the_plots_are_drawn_from(results):
 def test_a_handshake_takes_as_many_messages_as_promised(results, key, messages):
     [row] = [row for row in results["rows"] if row["key"] == key]
     assert row["figure"]["median"] == messages
+
+
+def test_a_relay_has_its_cpu_and_its_throughput_for_each_loop_and_size(results):
+    found = {row["key"]: row for row in results["rows"] if row["key"].startswith("relay.")}
+    cpu = {f"relay.{loop}.{size}" for loop in ("asyncio", "uvloop") for size in (16384, 1024, 128)}
+    assert set(found) == cpu | {f"{key}.speed" for key in cpu}
+    assert all((row["goal"] is None) == key.endswith(".speed") for key, row in found.items())
+    assert all(row["figure"]["low"] > 0 for row in found.values())
 
 
 def row_of(what, figure, goal):
