@@ -39,6 +39,7 @@ async def established(tls="TLSv1.3", sizes=None):
     return (ours, *client), (theirs, *server)
 
 
+@pytest.mark.requirement("bridge.data")
 @pytest.mark.parametrize("tls", ["TLSv1.2", "TLSv1.3"])
 @pytest.mark.parametrize("cut", ["whole", "small", "random"])
 async def test_data_goes_both_ways_and_each_direction_ends_with_its_close_notify(tls, cut):
@@ -59,6 +60,7 @@ async def test_data_goes_both_ways_and_each_direction_ends_with_its_close_notify
     assert await DeleteSecurityContext(server[0]) is OK
 
 
+@pytest.mark.requirement("bridge.held", "bridge.credentials")
 async def test_the_handle_answers_questions_while_the_streams_are_open_and_cannot_be_used_or_deleted():
     client, server = await established()
     (_, ours), (_, theirs) = await secure_streams(*client), await secure_streams(*server)
@@ -78,6 +80,7 @@ async def test_the_handle_answers_questions_while_the_streams_are_open_and_canno
     assert await DeleteSecurityContext(server[0]) is OK
 
 
+@pytest.mark.requirement("bridge.first-data")
 async def test_what_was_read_ahead_is_the_first_data():
     client, server = await established()
     _, ours = await secure_streams(*client)
@@ -89,6 +92,7 @@ async def test_what_was_read_ahead_is_the_first_data():
     theirs.close()
 
 
+@pytest.mark.requirement("bridge.end")
 async def test_an_end_that_was_read_ahead_is_noticed():
     client, server = await established()
     _, ours = await secure_streams(*client)
@@ -102,6 +106,7 @@ async def test_an_end_that_was_read_ahead_is_noticed():
     theirs.close()
 
 
+@pytest.mark.requirement("bridge.first-data")
 async def test_bytes_of_a_loop_of_the_callers_own_come_first():
     client, server = SSPIContext(client_config(), TARGET), SSPIContext(server_config())
     token = await client.step()
@@ -118,6 +123,7 @@ async def test_bytes_of_a_loop_of_the_callers_own_come_first():
     writer.close()
 
 
+@pytest.mark.requirement("bridge.data")
 async def test_a_transport_serves_a_protocol():
     client, server = await established()
     app = Recorder()
@@ -132,6 +138,7 @@ async def test_a_transport_serves_a_protocol():
     assert app.story == ["data", "eof", "lost"]
 
 
+@pytest.mark.requirement("bridge.data")
 async def test_an_asyncio_client_talks_to_streams_of_a_handle():
     async def connected(reader, writer):
         handle = await establish(reader, writer, server_config())
@@ -149,6 +156,7 @@ async def test_an_asyncio_client_talks_to_streams_of_a_handle():
         await writer.wait_closed()
 
 
+@pytest.mark.requirement("bridge.refused")
 async def test_a_context_that_is_not_established_or_has_ended_is_refused_and_left_alone():
     (_, reader, writer), (_, _, far) = await established()
     client, server = SSPIContext(client_config(), TARGET), SSPIContext(server_config())

@@ -59,6 +59,7 @@ async def established(tls="TLSv1.3"):
     return client, server
 
 
+@pytest.mark.requirement("object.tokens")
 @pytest.mark.parametrize("tls", TLS)
 @pytest.mark.parametrize("cut", CUTS)
 async def test_tokens_make_a_context_however_they_are_cut(tls, cut):
@@ -77,6 +78,7 @@ async def test_tokens_make_a_context_however_they_are_cut(tls, cut):
         assert names.sUserName == f"{BOB.domain}\\{BOB.user}"
 
 
+@pytest.mark.requirement("object.tokens")
 async def test_each_step_gives_one_token_at_most_and_says_how_much_the_next_one_needs():
     client, server = pair()
     hello = await client.step()
@@ -88,6 +90,7 @@ async def test_each_step_gives_one_token_at_most_and_says_how_much_the_next_one_
     assert await talk(client, server) == 7
 
 
+@pytest.mark.requirement("object.messages")
 @pytest.mark.parametrize("tls", TLS)
 @pytest.mark.parametrize("size", [1, 700, len(LONG)])
 async def test_data_of_any_length_comes_out_whole(tls, size):
@@ -102,6 +105,7 @@ async def test_data_of_any_length_comes_out_whole(tls, size):
         assert got == LONG[:size]
 
 
+@pytest.mark.requirement("object.behind")
 async def test_what_comes_behind_the_last_token_is_kept_for_unwrap():
     client, server = pair()
     flight = await server.step(await client.step())
@@ -114,6 +118,7 @@ async def test_what_comes_behind_the_last_token_is_kept_for_unwrap():
     assert await server.unwrap() == b"early"
 
 
+@pytest.mark.requirement("object.messages")
 async def test_unwrap_says_what_is_missing():
     client, server = await established()
     record = await client.wrap(b"hello")
@@ -125,6 +130,7 @@ async def test_unwrap_says_what_is_missing():
     assert server.missing == 5
 
 
+@pytest.mark.requirement("object.shutdown")
 async def test_each_direction_ends_with_a_close_notify():
     client, server = await established()
     assert await server.unwrap(await client.wrap(b"last") + await client.shutdown()) == b"last"
@@ -137,6 +143,7 @@ async def test_each_direction_ends_with_a_close_notify():
     assert client.peer_closed
 
 
+@pytest.mark.requirement("object.refusal")
 async def test_a_refused_logon_is_raised_on_both_sides_and_the_token_says_so():
     client, server = pair(lookup=lambda _request: None)
     token = await client.step()
@@ -156,6 +163,7 @@ async def test_a_refused_logon_is_raised_on_both_sides_and_the_token_says_so():
         await client.wrap(b"never")
 
 
+@pytest.mark.requirement("loop.mutual-auth")
 @pytest.mark.parametrize("flags", [None, ISC_REQ.DELEGATE], ids=["default", "without_mutual_auth"])
 async def test_a_server_that_nothing_proves_gets_no_credentials_unless_the_flags_say_so(flags):
     client = SSPIContext(client_config(trust=Trust()), TARGET, fContextReq=flags)
@@ -170,6 +178,7 @@ async def test_a_server_that_nothing_proves_gets_no_credentials_unless_the_flags
         assert server.complete
 
 
+@pytest.mark.requirement("object.altered")
 async def test_an_altered_record_ends_the_context():
     client, server = await established()
     record = bytearray(await client.wrap(b"hello"))
@@ -181,6 +190,7 @@ async def test_an_altered_record_ends_the_context():
         await server.wrap(b"never")
 
 
+@pytest.mark.requirement("object.handles")
 async def test_handles_of_the_callers_stay_and_its_own_are_freed():
     ours, theirs = await outbound(), await inbound()
     async with SSPIContext(ours, TARGET) as client, SSPIContext(theirs) as server:
@@ -196,12 +206,14 @@ async def test_handles_of_the_callers_stay_and_its_own_are_freed():
     await client.close()
 
 
+@pytest.mark.requirement("object.handles")
 async def test_a_context_that_was_never_used_may_be_closed():
     client, _ = pair()
     await client.close()
     assert not client.handle.valid
 
 
+@pytest.mark.requirement("object.bare")
 async def test_the_bare_shape_takes_the_certificate_of_the_callers_tls():
     client = SSPIContext(client_config(), TARGET, package="TSSSP", server_certificate=CERTIFICATE_DER)
     server = SSPIContext(server_config(), package="TSSSP")

@@ -42,6 +42,7 @@ from acredssp.sspi import (
     establish,
     unpack_credentials,
 )
+from acredssp.sspi import streams as sspi_streams
 from acredssp.status import NTSTATUS
 from acredssp.trust import Trust
 from acredssp.wire.ts_credentials import TSPasswordCreds
@@ -105,6 +106,7 @@ def close(*ends):
         writer.close()
 
 
+@pytest.mark.requirement("loop.missing")
 @pytest.mark.parametrize("tls", TLS)
 @pytest.mark.parametrize("cut", CUTS)
 async def test_both_sides_have_a_context_however_the_bytes_come(tls, cut):
@@ -126,6 +128,7 @@ async def test_both_sides_have_a_context_however_the_bytes_come(tls, cut):
     close(client, server)
 
 
+@pytest.mark.requirement("loop.missing")
 async def test_the_loop_reads_what_missing_asks_for_and_not_one_byte_behind_the_handshake():
     client, server = memory_streams()
 
@@ -136,6 +139,7 @@ async def test_the_loop_reads_what_missing_asks_for_and_not_one_byte_behind_the_
         return record
 
     record, theirs = await asyncio.gather(log_on_and_write(), establish(*server, await inbound()))
+    assert server[0].asked
     assert len(server[0].asked) % 2 == 0
     assert server[0].asked[::2] == [5] * (len(server[0].asked) // 2)  # each record's header, and then its rest
     server[0].feed_data(b"behind")
@@ -145,6 +149,7 @@ async def test_the_loop_reads_what_missing_asks_for_and_not_one_byte_behind_the_
     close(client, server)
 
 
+@pytest.mark.requirement("loop.missing")
 async def test_what_the_reader_has_read_ahead_is_taken_over():
     client, server = memory_streams()
     connecting = asyncio.ensure_future(establish(*client, client_config(), TARGET))
@@ -154,6 +159,7 @@ async def test_what_the_reader_has_read_ahead_is_taken_over():
     close(client, server)
 
 
+@pytest.mark.requirement("loop.peers")
 async def test_a_client_logs_on_to_an_asyncio_server():
     came = asyncio.Queue()
 
@@ -174,6 +180,7 @@ async def test_a_client_logs_on_to_an_asyncio_server():
         await writer.wait_closed()
 
 
+@pytest.mark.requirement("loop.peers")
 async def test_a_server_takes_an_asyncio_client():
     ended = asyncio.Queue()
 
@@ -194,6 +201,7 @@ async def test_a_server_takes_an_asyncio_client():
             await writer.wait_closed()
 
 
+@pytest.mark.requirement("loop.bare")
 async def test_the_bare_shape_runs_inside_the_callers_tls():
     ended = asyncio.Queue()
 
@@ -215,6 +223,7 @@ async def test_the_bare_shape_runs_inside_the_callers_tls():
         await writer.wait_closed()
 
 
+@pytest.mark.requirement("loop.refusal")
 async def test_a_refusal_is_sent_and_raised_with_its_status_on_both_sides():
     client, server = memory_streams()
     ours, theirs = await both(client, server, theirs=await inbound(server_config(lookup=lambda _: None)))
@@ -226,6 +235,7 @@ async def test_a_refusal_is_sent_and_raised_with_its_status_on_both_sides():
     assert server[1].is_closing()
 
 
+@pytest.mark.requirement("loop.mutual-auth")
 @pytest.mark.parametrize("flags", [None, ISC_REQ.DELEGATE], ids=["default", "without_mutual_auth"])
 async def test_a_server_that_nothing_proves_gets_no_credentials_unless_the_flags_say_so(flags):
     client, server = memory_streams()
@@ -239,6 +249,7 @@ async def test_a_server_that_nothing_proves_gets_no_credentials_unless_the_flags
     close(client, server)
 
 
+@pytest.mark.requirement("loop.refusal")
 async def test_a_certificate_that_a_named_trust_refuses_ends_it_with_its_own_status():
     client, server = memory_streams()
     ours, _ = await both(client, server, client_config(trust=Trust.pinned("00" * 32)))
@@ -246,6 +257,7 @@ async def test_a_certificate_that_a_named_trust_refuses_ends_it_with_its_own_sta
     assert client[1].is_closing()
 
 
+@pytest.mark.requirement("loop.deadline")
 async def test_after_the_deadline_the_connection_is_closed(monkeypatch):
     client, server = memory_streams()
     deadlines = Deadlines(monkeypatch)
@@ -261,6 +273,7 @@ async def test_after_the_deadline_the_connection_is_closed(monkeypatch):
 @pytest.mark.parametrize(
     ("config", "target"), [(client_config, TARGET), (server_config, None)], ids=["client", "server"]
 )
+@pytest.mark.requirement("loop.deadline")
 async def test_the_time_limit_is_the_policys_unless_given(monkeypatch, config, target):
     ours, theirs = memory_streams()
     deadlines = Deadlines(monkeypatch)
@@ -272,6 +285,7 @@ async def test_the_time_limit_is_the_policys_unless_given(monkeypatch, config, t
     close(theirs)
 
 
+@pytest.mark.requirement("loop.deadline")
 async def test_a_hook_that_swallows_the_deadline_establishes_nothing(monkeypatch):
     client, server = memory_streams()
     deadlines = Deadlines(monkeypatch)
@@ -293,6 +307,7 @@ async def test_a_hook_that_swallows_the_deadline_establishes_nothing(monkeypatch
         await ours
 
 
+@pytest.mark.requirement("loop.cancelled")
 async def test_a_cancelled_logon_closes_the_connection_at_once():
     client, server = memory_streams()
     handle = await outbound()
@@ -306,6 +321,7 @@ async def test_a_cancelled_logon_closes_the_connection_at_once():
     close(server)
 
 
+@pytest.mark.requirement("loop.cancelled")
 async def test_a_logon_cancelled_while_a_hook_is_asked_closes_the_connection_too():
     client, server = memory_streams()
     asked = asyncio.Event()
@@ -325,6 +341,7 @@ async def test_a_logon_cancelled_while_a_hook_is_asked_closes_the_connection_too
     assert server[1].is_closing()
 
 
+@pytest.mark.requirement("loop.left")
 async def test_a_peer_that_leaves_is_told_as_that():
     client, server = memory_streams()
     waiting = asyncio.ensure_future(establish(*server, await inbound()))
@@ -337,6 +354,7 @@ async def test_a_peer_that_leaves_is_told_as_that():
     assert server[1].is_closing()
 
 
+@pytest.mark.requirement("loop.left")
 async def test_a_network_that_breaks_is_the_cause():
     client, server = memory_streams()
     waiting = asyncio.ensure_future(establish(*client, await outbound(), TARGET))
@@ -348,6 +366,27 @@ async def test_a_network_that_breaks_is_the_cause():
     close(server)
 
 
+@pytest.mark.requirement("loop.credentials")
+async def test_credentials_of_one_handshake_are_freed_and_a_handle_stays_its_callers(monkeypatch):
+    freed, free = [], sspi_streams.FreeCredentialsHandle
+
+    async def note(handle):
+        freed.append(handle)
+        return await free(handle)
+
+    monkeypatch.setattr(sspi_streams, "FreeCredentialsHandle", note)
+    client, server = memory_streams()
+    lasting = await outbound()
+    ours, theirs = await both(client, server, lasting, server_config())
+    assert ours.valid
+    assert theirs.valid
+    assert lasting.valid
+    (own,) = freed
+    assert not own.valid
+    close(client, server)
+
+
+@pytest.mark.requirement("loop.credentials")
 async def test_credentials_that_cannot_be_had_close_the_connection():
     client, server = memory_streams()
     with pytest.raises(CredSSPError) as raised:
