@@ -1,27 +1,27 @@
 # Everything below works in a fresh clone with Python 3.11 or newer, make and a C compiler.
 #   make run     a demonstration: real handshakes, client and server
-#   make test    the tests; a missing peer program or library is a named skip
-#   make quick   the tests for the inner loop of work: what needs no peer, no other process and no event loop matrix
-#   make test-floors  the tests of make quick, and those of the command line, with the oldest dependencies allowed
-#   make check   what continuous integration asks for: fmt lint types, and the tests with branch coverage
-#   make bench   what it costs, beside what others cost, under five minutes; make bench-full takes longer
-#   make bench-check  what may not get more expensive
-#   make test-compiled  the tests of the engine, on the engine compiled by mypyc
-#   make mutants  takes behaviours out of the package, one at a time, and sees that the tests notice
-#   make compiled  the package with its engine compiled by mypyc, in build/compiled
-#   make format  write what `make fmt` would ask for
+#   make test    run the tests; where a peer program or library is missing, its tests are skipped by name
+#   make quick   run the tests that need no peer, no other process and no event loop matrix, in under 30 seconds
+#   make test-floors  run the tests of make quick, and some others, with the oldest dependencies allowed
+#   make check   run what continuous integration demands: fmt lint types, and the tests with branch coverage
+#   make bench   measure what a handshake costs, beside others, in under five minutes; make bench-full takes longer
+#   make bench-check  check that nothing got more expensive
+#   make test-compiled  run the engine's tests on the engine compiled by mypyc
+#   make mutants  take behaviours out of the package, one at a time, and check that the tests notice
+#   make compiled  build the package with its engine compiled by mypyc, in build/compiled
+#   make format  format the code as `make fmt` demands
 # Variables: PYTHON (the interpreter .venv is made from), ARGS (more arguments for pytest),
 # KERBEROS (set to nothing to leave Kerberos out even where krb5-config is found).
 
 PYTHON ?= python3
 ARGS ?=
-# gssapi and krb5 are compiled on installation against the Kerberos headers that krb5-config stands for.
+# gssapi and krb5 are compiled on installation, against the Kerberos headers that come with krb5-config.
 KERBEROS ?= $(shell command -v krb5-config 2>/dev/null)
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
-# The same, with a line for each package, and all that pip said where it fails.
+# As PIP, but prints a line for each package, and all of pip's output if it fails.
 INSTALL = $(BIN)/python -c "$$INSTALL_LOUDLY" install
 export PIP_ROOT_USER_ACTION := ignore
 
@@ -30,11 +30,11 @@ VENV_STAMP := $(VENV)/.stamp-venv
 RUN_STAMP := $(VENV)/.stamp-run
 DEV_STAMP := $(VENV)/.stamp-dev
 BENCH_STAMP := $(VENV)/.stamp-bench
-# A virtual environment with the oldest versions of what pyproject.toml has acredssp depend on.
+# A virtual environment with the oldest versions of the dependencies that pyproject.toml allows.
 FLOORS := build/floors
 FLOORS_STAMP := build/.stamp-floors
 KERBEROS_STAMP := $(VENV)/.stamp-kerberos
-# The package with its engine compiled; what is installed into .venv stays interpreted.
+# The package with its engine compiled; the installation in .venv stays interpreted.
 COMPILED := build/compiled
 COMPILED_STAMP := build/.stamp-compiled
 COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio sspi interop \
@@ -51,8 +51,8 @@ run: $(RUN_STAMP)
 test: $(DEV_STAMP) $(KERBEROS_STAMP)
 	$(BIN)/pytest $(ARGS)
 
-# Under 30 seconds. Which tests these are is derived, not listed: tests/support/quick.py. Bytecode is kept even where the
-# environment says otherwise: a sixth of the time would go into compiling the same test files each time.
+# This takes under 30 seconds. tests/support/quick.py derives which tests these are. Bytecode is kept even if the
+# environment says otherwise: compiling the test files each time would take a sixth of the time.
 quick: $(DEV_STAMP)
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --quick $(ARGS)
 
@@ -71,50 +71,51 @@ lint: $(DEV_STAMP)
 types: $(DEV_STAMP)
 	$(BIN)/mypy
 
-# All tests, layer test included, under branch coverage; the threshold is fail_under in pyproject.toml.
+# Runs all tests, the layer test included, under branch coverage; the threshold is fail_under in pyproject.toml.
 cover: $(DEV_STAMP) $(KERBEROS_STAMP)
 	$(BIN)/pytest --cov $(ARGS)
 
-# Only the tests against real peers.
+# Runs only the tests against real peers.
 interop: $(DEV_STAMP) $(KERBEROS_STAMP)
 	$(BIN)/pytest -m interop $(ARGS)
 
-# Holds the README against the tree: its examples, commands and tables.
+# Checks the README against the tree: its examples, commands and tables.
 docs: $(DEV_STAMP)
 	$(BIN)/pytest tests/test_readme.py $(ARGS)
 
-# Writes docs/conformance.md; the tests fail where it is stale.
+# Writes docs/conformance.md and docs/sspi.md; the tests fail if one of them is stale.
 conformance: $(DEV_STAMP)
 	$(BIN)/pytest --collect-only -q --conformance=write >/dev/null
 
-# Leaves its table, its figures as JSON and its plots in benchmarks/report.
+# Writes its table, its figures as JSON and its plots to benchmarks/report.
 bench: $(BENCH_STAMP) compiled-if-possible
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-full: $(BENCH_STAMP) compiled-if-possible
 	$(BIN)/python -m benchmarks --mode full $(ARGS)
 
-# Exit status 0: nothing got more expensive, and a silent KDC holds nobody up; else: something did, and which.
+# The exit status is 0 if nothing got more expensive and a silent KDC delays no other logon. Otherwise the output says
+# what failed.
 bench-check: $(BENCH_STAMP) $(KERBEROS_STAMP) compiled-if-possible
 	$(BIN)/python -m benchmarks.check
 	$(BIN)/python -m benchmarks.stalled_kdc
 
-# `PYTHONPATH=build/compiled .venv/bin/python -P` is the interpreter of .venv with this in place of the sources.
+# `PYTHONPATH=build/compiled .venv/bin/python -P` runs the interpreter of .venv with the compiled package.
 compiled: $(COMPILED_STAMP)
 
-# Never fails: what cannot be compiled is left out, by name.
+# Never fails: if the engine cannot be compiled, the benchmarks of the compiled engine are left out by name.
 compiled-if-possible:
 	@$(MAKE) --no-print-directory compiled || true
 
-# The tests of what is compiled; tests/compiled.py holds that the compiled engine is what ran.
+# Runs the tests of the compiled modules; tests/compiled.py checks that the compiled engine is the one that ran.
 test-compiled: $(DEV_STAMP) $(KERBEROS_STAMP) $(COMPILED_STAMP)
 	$(WITH_COMPILED) $(BIN)/pytest tests/compiled.py $(COMPILED_TESTS) $(ARGS)
 
-# One alone, by requirement or words of its behaviour: `.venv/bin/python tests/mutants.py R25 "key of zeros"`.
+# To run one mutant, name its requirement or some words: `.venv/bin/python tests/mutants.py R25 "key of zeros"`.
 mutants: $(DEV_STAMP) $(KERBEROS_STAMP)
 	$(BIN)/python tests/mutants.py
 
-# What pyproject.toml allows must work: its lower bounds are what is installed here. The other tools are the newest.
+# Checks that the oldest dependencies that pyproject.toml allows work. The other tools are the newest.
 test-floors: $(FLOORS_STAMP)
 	$(FLOORS)/bin/pytest --quick $(ARGS)
 	$(FLOORS)/bin/pytest tests/cli tests/aio/test_streams.py $(ARGS)
@@ -123,7 +124,7 @@ clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *__mypyc*.so
 	find acredssp -name '*.so' -delete
 
-# Old syntax on purpose: the line that says "too old" must run on what is too old.
+# This uses old syntax on purpose: an interpreter that is too old must be able to run it and say so.
 define CHECK_PYTHON
 import sys
 if sys.version_info < (3, 11):
@@ -203,7 +204,8 @@ install-floors:
 		--extra uvloop --no-annotate --no-header --output-file $(FLOORS)/floors.txt pyproject.toml
 	@$(INSTALL) --constraint $(FLOORS)/floors.txt --editable '.[dev]'
 
-# Built from a copy: the hook leaves what it compiles beside the sources, where the editable install would import it.
+# This builds from a copy: the hook leaves compiled files beside the sources, where the editable install would import
+# them.
 $(COMPILED_STAMP): $(VENV_STAMP) pyproject.toml $(shell find acredssp -name '*.py')
 	@rm -rf $@ $(COMPILED) build/source build/wheel
 	@$(BIN)/python -c "$$CHECK_COMPILER"
@@ -214,8 +216,8 @@ $(COMPILED_STAMP): $(VENV_STAMP) pyproject.toml $(shell find acredssp -name '*.p
 	@$(BIN)/python -m zipfile --extract build/wheel/*.whl $(COMPILED)
 	@touch $@
 
-# Never fails: without Kerberos the tests that need it are skipped by name. `make clean` has it tried again.
-# Unoptimized, it compiles in a third of the time; such a build has no place in pip's cache.
+# Never fails: without Kerberos, the tests that need it are skipped by name. After `make clean`, it is tried again.
+# Without optimization, it compiles in a third of the time; such a build must not get into pip's cache.
 $(KERBEROS_STAMP): $(DEV_STAMP)
 ifneq ($(strip $(KERBEROS)),)
 	@echo "compiling gssapi and krb5 into $(VENV), a minute (make KERBEROS= leaves them out)"

@@ -209,7 +209,7 @@ CONNECTS = [
     (
         {"carriage": RDP},
         TypeError,
-        r"carriage: expected a carriage, as TLS\(\) or RDP\(\), got RDP without parentheses",
+        r"carriage: expected a carriage such as TLS\(\) or RDP\(\), got RDP without parentheses",
     ),
     ({"carriage": "rdp"}, TypeError, "carriage: expected a carriage"),
     ({"handshake_timeout": "30"}, TypeError, "handshake_timeout: expected float or int or None"),

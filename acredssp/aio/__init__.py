@@ -1,7 +1,6 @@
-"""The asyncio face: the functions that connect, serve, upgrade and relay, and the types of what they take and return.
+"""The asyncio functions that connect, serve, upgrade and relay, with the types of their arguments and results.
 
-The functions are those of `acredssp` itself. This package is the only one that imports asyncio, beside the
-applications above it.
+`acredssp` itself has the same functions. Only this package, and the packages that use it, import asyncio.
 """
 
 from acredssp.aio.failures import FailureLimit

@@ -1,6 +1,6 @@
-"""The answers to the engine's events on asyncio, by the client's trust, the application's hooks and the thread pool.
+"""The answers to the engine's events on asyncio: the client's trust, the application's hooks and threads give them.
 
-`asking` says how hooks are called, and what follows where they fail.
+The module `asking` says how hooks are called, and what follows if they fail.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class ClientAnswers:
     """Answers a client's events.
 
     Args:
-        config: Whom the client trusts, and what it delegates to whom.
+        config: The client's configuration: which servers it trusts, and what it delegates to them.
         server_hostname: The name that the server's certificate must have.
     """
 
@@ -53,11 +53,11 @@ class ClientAnswers:
         self._server_hostname = server_hostname
 
     def __call__(self, event: Event) -> Pending | Any:
-        """Answer one event: at once, or with a `Pending`.
+        """Return the answer to one event, or a `Pending` if the answer takes time.
 
         Raises:
             CertificateError: The server's certificate is not trusted.
-            PolicyError: The delegation policy keeps the credentials from the server.
+            PolicyError: The delegation policy does not let the server have the credentials.
         """
         if isinstance(event, StepMechanism):
             return _step(event, self._config.policy, Lane.KDC)
@@ -68,15 +68,15 @@ class ServerAnswers:
     """Answers a server's events by asking the application.
 
     Args:
-        config: Its hooks.
+        config: The server's configuration, which has the hooks.
         carried: The handshake that asks.
         peer_address: The peer's address, as `get_extra_info("peername")` gives it.
-        deadline: The end of the time for the handshake, in the loop's time; None where the caller sets none.
+        deadline: The moment at which the handshake must have ended, in the loop's time; None without a deadline.
         session: The session object that the server's `accept` returned.
-        refuses: Says whether a logon is refused without a call of the hooks, after too many wrong passwords.
+        refuses: Says whether a logon is refused without asking the hooks, after too many wrong passwords.
     """
 
-    def __init__(  # noqa: PLR0913 - what it is told of the connection
+    def __init__(  # noqa: PLR0913 - the facts of one connection
         self,
         config: ServerConfig,
         carried: CarriedHandshake,
@@ -93,12 +93,12 @@ class ServerAnswers:
         self._session = session
         self._refuses = refuses
         self.asking = Asking(peer_address)
-        """What the hooks did, for the report."""
+        """Calls the hooks, and remembers for the report what they did."""
         self.principal: Principal | None = None
-        """The name that the peer gave, proven or not; None before it has come."""
+        """The name that the peer gave, proven or not; None until the peer has given it."""
 
     def __call__(self, event: Event) -> Pending | Any:
-        """Answer one event, at once or with a `Pending`; None where a hook failed."""
+        """Return the answer to one event, or a `Pending` if the answer takes time; None if a hook failed."""
         config, ask = self._config, self.asking.ask
         policy = config.policy
         match event:
@@ -134,11 +134,18 @@ class ServerAnswers:
 
     @property
     def _config(self) -> ServerConfig:
-        """What holds for this connection: the listener's configuration, or the one that was chosen in its place."""
+        """The configuration of this connection: the one that `route` chose, or else the listener's."""
         return self._carried.chosen or self._listeners
 
     def _limit(self, seconds: float | None) -> float | None:
-        """The time limit of a hook that may take as long as the handshake has left: None where that has a deadline."""
+        """Return the time limit for a hook that by default may take all the time that the handshake has left.
+
+        Args:
+            seconds: The hook's own limit in the policy; None for the default.
+
+        Returns:
+            Seconds; None if the handshake's own deadline is the limit.
+        """
         return self._config.policy.handshake_timeout if seconds is None and self._deadline is None else seconds
 
     def _identity(self, event: Authorize) -> Identity:
@@ -154,7 +161,7 @@ class ServerAnswers:
     def _logon(
         self, event: Authorize | LookupCredential | Admit
     ) -> tuple[Principal, str, object, str, str, ConnectionRequest | None, object]:
-        """Who logs on, by what, and by which connection: the fields of an `Identity`."""
+        """Return who logs on, by which mechanism and over which connection: the first fields of an `Identity`."""
         carried = self._carried
         return (
             event.principal,
@@ -167,19 +174,19 @@ class ServerAnswers:
         )
 
     def _hook_deadline(self) -> float:
-        """When an answer comes too late; never in the past, not even on a loop that was held up."""
+        """Return the moment after which an answer is too late; it is not in the past, even if the loop was held up."""
         deadline = deadline_in(self._config.policy.hook_timeout)
         return deadline if self._deadline is None else max(deadline_in(0.0), min(self._deadline, deadline))
 
     @property
     def server_name(self) -> str:
-        """The server name that the client asked for by SNI; empty for none."""
+        """The server name for which the client asked by SNI; empty if it asked for none."""
         tls = self._carried.context.tls
         return tls.server_name if tls is not None else ""
 
 
 def _step(event: StepMechanism, policy: Policy, lane: Lane) -> Pending:
-    """Run a step that may block, for as long as the policy waits; a thread that is stuck is left behind."""
+    """Run a step that may block in a thread. After the policy's time limit, the thread is left to itself."""
     return Pending(offload.run(event.run, lane), functools.partial(_for_so_long, policy.kerberos_timeout))
 
 

@@ -1,10 +1,10 @@
-"""How an application's hooks are called: under a time limit, and failing closed.
+"""How an application's hooks are called: under a time limit, and so that every failure is a refusal.
 
-Where a hook fails, the answer to the engine is None, which the engine takes for a refusal. The peer sees a refusal like
-any other. The report (`refusal`) and a warning in the log tell the operator what went wrong. The warning names the
-lines of code that the exception came from, and leaves out its text, which may quote a secret.
+If a hook fails, the engine gets None as the answer, and takes that for a refusal. The peer sees a refusal like any
+other. The report (`refusal`) and a warning in the log tell the operator what went wrong. The warning names the lines of
+code that the exception came from, and leaves out the exception's text, which may quote a secret.
 
-Who calls: `answers` during a handshake, `server` before one.
+`answers` calls this module during a handshake, and `server` calls it before one.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ _logger = get_logger("acredssp")
 _Request = TypeVar("_Request")
 
 _DEEPEST: Final = 20
-"""Frames of a traceback that are told, the last ones: recursion without end makes a thousand."""
+"""How many frames of a traceback the log gets, counted from the last one: endless recursion makes a thousand."""
 
 
 class Asking:
     """Asks the hooks of one connection, one at a time.
 
     Args:
-        peer_address: As `get_extra_info("peername")` gives it.
+        peer_address: The peer's address, as `get_extra_info("peername")` gives it.
     """
 
     __slots__ = ("_peer_address", "refusal", "running")
@@ -44,31 +44,31 @@ class Asking:
     def __init__(self, peer_address: object) -> None:
         self._peer_address = peer_address
         self.running = ""
-        """The hook whose answer is awaited; empty for none."""
+        """The name of the hook whose answer is awaited; empty while no answer is awaited."""
         self.refusal: tuple[str, HandshakeOutcome] | None = None
-        """The hook that refused, and how; None while none has."""
+        """The name of the hook that refused, and how it refused; None while no hook has refused."""
 
     def ask(
         self, role: str, hook: Callable[[_Request], object], request: _Request, seconds: float | None
     ) -> Pending | object:
-        """Call a hook. The answer of a coroutine function is awaited under the time limit.
+        """Call a hook. If it returns an awaitable, its answer is awaited under the time limit.
 
         Args:
-            role: Which of the hooks it is: `"lookup"`.
-            hook: The application's.
-            request: Its argument.
-            seconds: The time limit of a coroutine function; None where the handshake's deadline is the only one.
+            role: The name of the hook, for instance `"lookup"`.
+            hook: The application's function.
+            request: The argument of the function.
+            seconds: The time limit for an awaitable; None if the handshake's deadline is the only limit.
 
         Returns:
-            Its answer, or a `Pending`; None where the hook failed.
+            The hook's answer, or a `Pending`; None if the hook failed.
         """
         try:
             answer = hook(request)
             if inspect.isawaitable(answer):
                 self.running = role
                 return Pending(answer, functools.partial(self._in_time, role, hook, seconds))
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the application's own, of whatever kind
-            self._failed(role, hook, error)  # nothing is awaited here: nobody has cancelled us
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a hook may raise anything
+            self._failed(role, hook, error)  # nothing is awaited here, so a CancelledError comes from the hook
             return None
         return self._checked(role, hook, answer)
 
@@ -93,7 +93,7 @@ class Asking:
         return self._checked(role, hook, answer)
 
     def _checked(self, role: str, hook: Callable[..., object], answer: object) -> object:
-        """Note a refusal, and tell of an answer that is none; the engine gets it as it is."""
+        """Remember a refusal, and log a value that is no answer; the engine gets every value unchanged."""
         if _is_yes(role, answer):
             return answer
         if isinstance(answer, Deny) or (answer is False and role in _MAY_SAY_FALSE) or _is_failure_code(role, answer):
@@ -115,7 +115,7 @@ class Asking:
 
 
 def _is_for_us(error: BaseException) -> bool:
-    """Whether our own task is being cancelled; a hook may as well have awaited something that was cancelled."""
+    """Return whether this task itself is being cancelled. A hook may also have awaited something that was cancelled."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and bool(task.cancelling())
 
@@ -133,7 +133,7 @@ _EXPECTED: Final = {
 
 
 def _is_yes(role: str, answer: object) -> bool:
-    """Whether an answer is one that the engine goes on with."""
+    """Return whether the engine goes on with an answer."""
     match role:
         case "lookup":
             return isinstance(answer, Password | NTHash | Candidates | Oracle)
@@ -150,7 +150,7 @@ def _is_yes(role: str, answer: object) -> bool:
 
 
 def _what_came(role: str, answer: object) -> str:
-    """Say what kind of answer it is, and nothing of what is in it."""
+    """Name the kind of an answer, and reveal nothing of its content."""
     if answer is None:
         return "None"
     if role != "oracle" or not isinstance(answer, bytes):
@@ -160,28 +160,29 @@ def _what_came(role: str, answer: object) -> str:
 
 
 def _is_failure_code(role: str, answer: object) -> bool:
-    """Whether a route turns the connection away by a code that the client is sent."""
+    """Return whether an answer of `route` refuses the connection with a code that the client is sent."""
     return role == "route" and isinstance(answer, FailureCode)
 
 
 def _name(hook: Callable[..., object]) -> str:
-    """The hook's name in the application's code."""
+    """Return the hook's name in the application's code."""
     named: Any = hook if hasattr(hook, "__qualname__") else type(hook)
     return f"{named.__module__}.{named.__qualname__}"
 
 
 def _places(hook: Callable[..., object], error: BaseException) -> Iterator[str]:
-    """The lines of a traceback without what stands in them: neither source text nor the exception's own.
+    """Yield the places in a traceback, without source text and without the exception's text.
 
-    A hook that takes other arguments is never entered, so there is no such line: its own first one is told then.
+    If a hook takes other arguments, its code is never entered and has no place in the traceback. Then the hook's first
+    line is given.
     """
-    frames = [*_frames(error.__traceback__)][1:]  # the first one is ours
+    frames = [*_frames(error.__traceback__)][1:]  # the first frame is the one that called the hook
     for code, line in frames[-_DEEPEST:] or _first_line(hook):
         yield f'\n  File "{code.co_filename}", line {line}, in {code.co_qualname}'
 
 
 def _first_line(hook: Callable[..., object]) -> list[tuple[types.CodeType, int | None]]:
-    """Where the hook's code begins; nothing for a hook that is not written in Python."""
+    """Return the place where the hook's code begins; nothing for a hook that is not written in Python."""
     while isinstance(hook, functools.partial):
         hook = hook.func
     function = hook if inspect.isroutine(hook) else type(hook).__call__

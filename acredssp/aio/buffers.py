@@ -1,8 +1,9 @@
-"""What all connections of a loop share, so that an idle one owns no buffer: where bytes arrive, where TLS works.
+"""The buffers that all connections of a loop share, so that an idle connection owns none: for reading, and for TLS.
 
-A loop calls one connection at a time, and none leaves anything in a buffer for a later call.
+Sharing is safe since a loop calls one connection at a time, and no connection leaves bytes in a buffer for a later
+call.
 
-Who calls: `protocol` for reading, `streams` and `server` for the TLS sessions they have made.
+`protocol` uses the buffers for reading, and `handshake` gives them to the TLS sessions that it makes.
 """
 
 import asyncio
@@ -15,11 +16,11 @@ from acredssp.core.tls import BIOPair
 __all__ = ["Buffers", "shared_buffers"]
 
 _READ_SIZE: Final = 128 * 1024
-"""Bytes of one read. With 64 KiB, bulk data over 64 connections took 5 % more time; with 512 KiB over one, 10 %: what
-is read has then left the cache before it is decrypted."""
+"""The most bytes of one read. With 64 KiB, bulk data over 64 connections took 5 % more time. With 512 KiB, bulk data
+over one connection took 10 % more time: the bytes have then left the processor's cache before they are decrypted."""
 
 _EARLY_READ_SIZE: Final = 64 * 1024
-"""The same before a handshake is over: all of it may have to be stored, for a peer who is nobody yet."""
+"""The most bytes of one read before a handshake is over. Fewer, since a stranger could have all of them stored."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,18 +28,19 @@ class Buffers:
     """The buffers of one loop."""
 
     read: memoryview
-    """Both loops fill it and call `buffer_updated` before they look at another connection."""
+    """The buffer for reading. asyncio and uvloop fill it and call `buffer_updated` before they turn to another
+    connection."""
     early_read: memoryview
-    """The beginning of it, for connections whose handshake is not over."""
+    """The beginning of `read`, for connections whose handshake is not over."""
     bios: BIOPair
-    """For the TLS sessions of this loop's connections, since one thread calls them all."""
+    """The memory BIOs for all TLS sessions of this loop's connections, which one thread calls."""
 
 
 _of_loop: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Buffers]" = weakref.WeakKeyDictionary()
 
 
 def shared_buffers() -> Buffers:
-    """Return the running loop's."""
+    """Return the buffers of the running loop; they are made on the first call."""
     loop = asyncio.get_running_loop()
     buffers = _of_loop.get(loop)
     if buffers is None:

@@ -1,13 +1,13 @@
-"""What drives a handshake to its end, client or server, whatever the carriage.
+"""The driver, which takes a handshake to its end, for clients and servers and with every carriage.
 
-The engine works in the loop's callback that brings the bytes: for a message no task is woken and no future made. What
-the application answers at once is answered there, too. `establish` waits meanwhile, in the task of who calls it, and
-has its turn when an answer takes time, at the deadline, and at the end. It starts no task of its own.
+The engine works in the callback in which the loop brings the bytes: no message wakes a task or makes a future. Answers
+that the application gives at once are given in that callback, too. Meanwhile `establish` waits in the task of its
+caller. It runs only when an answer takes time, at the deadline, and at the end. It starts no task of its own.
 
-It owns the connection until it returns: on success the connection is open and what came behind the handshake is still
-stored; on any failure it is closed.
+`establish` owns the connection until it returns. On success, the connection is open, and bytes that came behind the
+handshake are still stored. On any failure, the connection is closed.
 
-Who calls: `streams` and `server`.
+`handshake` calls this module.
 """
 
 import asyncio
@@ -30,25 +30,26 @@ from acredssp.wire.tls_record import HEADER_SIZE
 __all__ = ["Answerer", "Pending", "check_in_time", "deadline_in", "establish"]
 
 Answerer: TypeAlias = Callable[[Event], "Pending | Any"]
-"""Answers the engine's events: at once, or with a `Pending`. Either may raise a `CredSSPError`, which ends the
-handshake with it."""
+"""Answers the engine's events at once, or with a `Pending`. If either raises a `CredSSPError`, the handshake ends with
+that error."""
 
 _ESTABLISHED: Final = SecurityStatus.SEC_E_OK
 
 _FAREWELL_GRACE: Final = 1.0
-"""Seconds that a peer gets to take our last words. They are some 100 bytes: only one that reads nothing needs any."""
+"""Seconds that a peer gets to take our farewell. It has some 100 bytes, so only a peer that reads nothing needs
+longer."""
 
 _TOKEN_GRACE: Final = 0.1
-"""Seconds that a client gets to act on an errorCode before close_notify follows it: most close at once, and pyspnego's
-would never return from reading both."""
+"""Seconds that a client gets to act on an errorCode before close_notify follows. Most clients close at once; pyspnego's
+would never return if it read both together."""
 
 
 class Pending:
-    """An answer that takes time: to be awaited once, or closed.
+    """An answer that takes time. It must be awaited once, or closed.
 
     Args:
-        awaitable: Gives it.
-        wait: Awaits it, and knows for how long.
+        awaitable: Gives the answer.
+        wait: Awaits the awaitable under its time limit, and returns the answer.
     """
 
     __slots__ = ("_awaitable", "_wait")
@@ -63,16 +64,16 @@ class Pending:
         return self._wait(self._awaitable).__await__()
 
     def close(self) -> None:
-        """Drop it: a coroutine that never began would be complained of."""
+        """Drop the answer: Python would warn about a coroutine that never began."""
         if isinstance(self._awaitable, types.CoroutineType):
             self._awaitable.close()
 
 
 def deadline_in(seconds: float) -> float:
-    """Return the moment `seconds` from now, in the running loop's time; where none runs, in `time.monotonic()`'s."""
+    """Return the moment `seconds` from now, in the running loop's time, or in `time.monotonic()`'s without a loop."""
     try:
         now = asyncio.get_running_loop().time()
-    except RuntimeError:  # the sspi functions run without a loop as long as they wait for nothing
+    except RuntimeError:  # the SSPI functions run without a loop as long as they wait for nothing
         now = time.monotonic()
     return now + seconds
 
@@ -87,16 +88,16 @@ async def establish(
     """Drive `carried` over `protocol`'s connection until it is established.
 
     Args:
-        protocol: A connected protocol without another owner.
+        protocol: A connected protocol that no other code uses.
         carried: A fresh handshake.
-        answer: Answers its events.
-        deadline: When to give up, in the loop's time.
+        answer: Answers the handshake's events.
+        deadline: The moment at which to give up, in the loop's time.
         failed: Called with the failure before the peer is told.
 
     Raises:
         HandshakeTimeout: The deadline passed.
         CredSSPError: The handshake failed. The peer has been told, and the connection is closed.
-        asyncio.CancelledError: The connection is aborted.
+        asyncio.CancelledError: The task was cancelled; the connection is aborted.
     """
     driver = _Driver(protocol, carried, answer)
     try:
@@ -104,7 +105,7 @@ async def establish(
             async with asyncio.timeout_at(deadline) as limit:
                 driver.begin()
                 while (pending := await driver.pending()) is not None:
-                    # The answer, which may be a key, stays in no variable: this coroutine's are kept with an error.
+                    # The answer may be a key. It is kept in no variable, since an error keeps a coroutine's variables.
                     driver.resume(await driver.answer_to(pending), limit)
         except TimeoutError:
             raise HandshakeTimeout("the handshake did not end before its deadline") from None
@@ -131,19 +132,18 @@ async def establish(
 
 
 def check_in_time(limit: asyncio.Timeout) -> None:
-    """Raise `TimeoutError` where whoever was waited for has swallowed the cancellation that the limit sent."""
+    """Raise `TimeoutError` if the time limit has passed and the awaited code has swallowed its cancellation."""
     if limit.expired():
         raise TimeoutError
 
 
 class _Driver:
-    """The handshake between two turns of `establish`: the connection's receiver, which calls the engine.
+    """The connection's receiver, which calls the engine while `establish` waits.
 
     Args:
-        protocol: The connection. What it stored before counts: a server that ignored it would wait for as many bytes
-            once more.
+        protocol: The connection. Bytes that it has stored already are a part of the handshake.
         carried: A fresh handshake.
-        answer: Answers its events.
+        answer: Answers the handshake's events.
     """
 
     __slots__ = (
@@ -167,18 +167,19 @@ class _Driver:
         self._carried = carried
         self._answer = answer
         self._context = contextvars.copy_context()
-        """What hooks and log handlers find is what `establish` was called with, whatever callback they run in."""
+        """The context variables with which `establish` was called. Hooks and log handlers see them in every
+        callback."""
         self._wanted = 0
-        """Bytes that must be stored before the engine can go on; 0 while it does not wait for the peer."""
+        """How many bytes must be stored before the engine can go on; 0 while it does not wait for the peer."""
         self._draining: StepResult | None = None
-        """What to go on with once the transport takes more."""
+        """The result to go on with once the transport takes more; None while nothing waits for the transport."""
         self._asked: Question[Any] | None = None
         """The last event, for the answer that is pending."""
         self._pending: Pending | None = None
         self._presence: asyncio.Timeout | None = None
-        """While an answer is awaited: ends the waiting once the peer has left."""
+        """While an answer is awaited, this time limit ends the wait once the peer has left."""
         self._turn: asyncio.Handle | None = None
-        """Where the engine goes on with what is stored, once everybody else of the loop has had a turn."""
+        """The call in which the engine goes on with stored bytes, after the loop's other callbacks have had a turn."""
         self._established = False
         self._error: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -187,25 +188,25 @@ class _Driver:
     # --- for `establish` ---
 
     def begin(self) -> None:
-        """Have the engine begin."""
+        """Let the engine begin."""
         self._go_on()
 
     def resume(self, answer: object, limit: asyncio.Timeout) -> None:
         """Give the engine the answer that was pending.
 
         Raises:
-            TimeoutError: It came too late.
-            CredSSPError: It was no, or the handshake failed.
+            TimeoutError: The answer came too late.
+            CredSSPError: The answer was a refusal, or the handshake failed.
         """
         check_in_time(limit)
         assert self._asked is not None
         self._go_on(self._carried.resume(self._asked, answer, self._protocol.received))
 
     async def pending(self) -> Pending | None:
-        """Wait until an answer takes time, and return it; None once the handshake is established.
+        """Wait until an answer takes time, and return that answer; return None once the handshake is established.
 
         Raises:
-            CredSSPError: It failed.
+            CredSSPError: The handshake failed.
         """
         while not self._established and self._error is None and self._pending is None:
             await self._woken()
@@ -214,15 +215,15 @@ class _Driver:
             try:
                 raise error
             finally:
-                del error  # its traceback holds this frame
+                del error  # the error's traceback holds this frame
         pending, self._pending = self._pending, None
         return pending
 
     async def answer_to(self, pending: Pending) -> object:
-        """Wait for an answer that takes time. Whoever works on it is cancelled once nobody needs the answer.
+        """Wait for an answer that takes time. The work on it is cancelled once the answer is no longer needed.
 
         Raises:
-            CredSSPError: The peer left, or sends far more than one who waits for us has to say.
+            CredSSPError: The peer left, or sent more than is stored for a peer that waits for an answer.
         """
         if self._needs_no_answer:
             pending.close()
@@ -238,17 +239,17 @@ class _Driver:
         finally:
             self._presence = None
         if presence.expired():
-            answer = None  # a coroutine's variables are kept with an error
+            answer = None  # an error keeps a coroutine's variables
             self._end_for_peer()
         return answer
 
     def _end_for_peer(self) -> None:
         if self._peer_has_left:
             self._carried.receive_eof()
-        raise LimitExceeded("expected a peer that waits for its answer, got more bytes than are kept for it")
+        raise LimitExceeded("expected the peer to wait for its answer, got more bytes than are stored meanwhile")
 
     async def say_goodbye(self, deadline: float) -> None:
-        """Close with our last words; nobody who does not read them holds us up."""
+        """Send the farewell and close; a peer that does not read it is cut off after a moment."""
         protocol, token, farewell = self._protocol, self._carried.last_token, self._carried.farewell
         try:
             if token:
@@ -274,7 +275,7 @@ class _Driver:
         return True
 
     def stop(self) -> None:
-        """Drop the answer that nobody will await, and the turn that nobody wants."""
+        """Drop the answer that will not be awaited, and the turn that is no longer needed."""
         if self._pending is not None:
             self._pending.close()
         if self._turn is not None:
@@ -294,9 +295,12 @@ class _Driver:
     # --- the engine ---
 
     def _go_on(self, result: StepResult | None = None) -> None:
-        """Do what the engine says until somebody has to be waited for; None: first give it what is stored.
+        """Do what the engine says until the peer, the transport or an answer has to be waited for.
 
-        What is raised here is for `establish`, never for the loop.
+        An exception is kept for `establish`, and never raised into the loop.
+
+        Args:
+            result: The engine's last result; None to give the engine the stored bytes first.
         """
         protocol, carried = self._protocol, self._carried
         self._wanted = 0
@@ -317,25 +321,25 @@ class _Driver:
                     self._finish()
                     return
                 elif protocol.received and not result.missing:
-                    if not result.output:  # it took as much as one call takes
+                    if not result.output:  # the engine took as much as one call may take
                         self._turn = protocol.loop.call_soon(self._go_on)
                         return
                     result = None
                 else:
-                    # With nothing stored, a step would only tell that a whole header is missing.
+                    # With nothing stored, a step would only say that a whole header is missing.
                     self._wait_for(len(protocol.received) + (result.missing or HEADER_SIZE))
                     return
-        except BaseException as error:  # noqa: BLE001 - a hook's own, of whatever kind, ends up in the task
+        except BaseException as error:  # noqa: BLE001 - whatever a hook raises is raised in the task
             self._fail(error)
 
     def _drain(self, result: StepResult) -> None:
         """Wait until the transport takes more."""
         result.output = b""
-        result.missing = 0  # some may have come by then: the engine is asked again
+        result.missing = 0  # missing bytes may have come by then, so the engine is asked again
         self._draining = result
 
     def _ask(self, event: Event) -> StepResult | None:
-        """Have an event answered; return what the engine says to that, or None while the answer is pending."""
+        """Answer an event; return the engine's next result, or None while the answer is pending."""
         answer = self._context.run(self._answer, event)
         if isinstance(answer, Pending):
             self._asked, self._pending = event, answer
@@ -345,16 +349,16 @@ class _Driver:
 
     @property
     def _peer_has_left(self) -> bool:
-        """Whether the handshake can come to nothing: no more will come, and the engine needs more."""
+        """Whether the handshake can no longer succeed, since the engine needs bytes and no more will come."""
         return self._protocol.lost or (self._protocol.ended and not self._carried.heard_all)
 
     @property
     def _needs_no_answer(self) -> bool:
-        """Whether an answer that is awaited can come to nothing."""
+        """Whether the answer that is awaited is no longer needed."""
         return self._peer_has_left or (self._protocol.overfull and not self._carried.heard_all)
 
     def _wait_for(self, size: int) -> None:
-        """Wait until so many bytes are stored."""
+        """Wait until `size` bytes are stored."""
         if self._protocol.ended:
             self._carried.receive_eof()
         self._wanted = size
@@ -367,14 +371,14 @@ class _Driver:
 
     def _fail(self, error: BaseException) -> None:
         self._error = error
-        # The traceback may hold a view of what was stored, which could then not grow any more.
+        # The traceback may hold a view of the stored bytes, which keeps the bytearray from growing.
         self._protocol.received = bytearray()
         self._wake()
 
-    # --- what the connection tells ---
+    # --- calls of the connection ---
 
     def on_data(self, ciphertext: memoryview) -> None:
-        """Go on once there is enough: a record cut into single bytes is looked at twice, for its header and its end."""
+        """Go on once there are enough bytes, so that the engine looks at a record twice at most, however it is cut."""
         if not self._wanted:
             self._protocol.store(ciphertext)
             self._see_whether_to_wait()
@@ -386,7 +390,7 @@ class _Driver:
             self._go_on()
 
     def on_eof(self) -> None:
-        """See what the end means to an engine that waits for more, or to last words."""
+        """Tell an engine that waits for more bytes that the peer has ended; wake whoever waits for the end."""
         if self._wanted:
             self._go_on()
         else:
@@ -394,22 +398,22 @@ class _Driver:
         self._wake()
 
     def _see_whether_to_wait(self) -> None:
-        """End the waiting for an answer that nobody needs."""
+        """Stop waiting for an answer that is no longer needed."""
         if self._presence is not None and self._needs_no_answer:
             presence, self._presence = self._presence, None
             presence.reschedule(self._protocol.loop.time())
 
     def on_connection_lost(self, exc: Exception | None) -> None:
-        """The same; and nobody drains any more."""
+        """Do as for the peer's end; the transport takes no more bytes either."""
         self._protocol.error = exc
         self.on_eof()
         self.on_resume_writing()
 
     def on_pause_writing(self) -> None:
-        """Nothing: `write` tells."""
+        """Do nothing: `write` returns whether writing is paused."""
 
     def on_resume_writing(self) -> None:
-        """Go on behind what the transport has taken."""
+        """Go on with the result that waited for the transport."""
         if self._draining is not None:
             result, self._draining = self._draining, None
             self._go_on(result)

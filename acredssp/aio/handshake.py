@@ -1,9 +1,9 @@
-"""One handshake on asyncio, of either side, from a connection to the transport of the application.
+"""One handshake on asyncio, of a client or a server, from a connection to the application's transport.
 
-The connection was accepted or made just now, or somebody else has made it. However its `Handshake` ends, one report
-tells it.
+acredssp has just accepted or made the connection, or the application gave it. However the `Handshake` ends, one report
+says how.
 
-Who calls: `streams` and `server`.
+`streams` and `server` call this module.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from acredssp.mechanisms.base import Principal
 __all__ = ["Handshake", "Names", "aborted", "new_connection_id"]
 
 _REFUSED = frozenset({HandshakeOutcome.DENIED, HandshakeOutcome.FAILED})
-"""What a hook that refused may look like to the engine: a logon that is denied, or a connection that is turned away."""
+"""The outcomes that a hook's refusal may have for the engine: a denied logon, or a connection that is turned away."""
 _UNPROVEN = frozenset({State.TLS, State.NEGO_TOKEN})
 
 
@@ -44,7 +44,11 @@ class Names:
     spn: str | None = None
 
     def check(self) -> None:
-        """Refuse what cannot be a name; raises TypeError or ValueError with the argument's name."""
+        """Check the names.
+
+        Raises:
+            TypeError, ValueError: A name is impossible. The text begins with the argument's name.
+        """
         if self.host:
             expect_host_name("host", self.host)
         if self.tls is not None:
@@ -54,7 +58,7 @@ class Names:
 
     @property
     def for_tls(self) -> str:
-        """The name for SNI and in the certificate; empty for none."""
+        """The name for SNI, which the certificate must have; empty if there is none."""
         return self.tls or self.host or ""
 
     @property
@@ -64,7 +68,7 @@ class Names:
 
     @property
     def known_to_kdc(self) -> bool:
-        """Whether a KDC may know the service: it knows none by an IP address, unless somebody says so."""
+        """Whether a KDC is asked for the service: not for the default name of an IP address, which no KDC knows."""
         return self.spn is not None or not _is_address(str(self.host or self.tls))
 
 
@@ -76,23 +80,23 @@ def _is_address(name: str) -> bool:
 
 
 class Handshake:
-    """One handshake, ready to run: what is wrong with its arguments is known before there is a connection.
+    """One handshake, ready to run. Its arguments are checked before there is a connection.
 
     Args:
-        connection: The connection, which may have to be made yet.
+        connection: The connection, which need not be made yet.
         config: The configuration of a client or of a server.
         carriage: The protocol around CredSSP.
         names: Client: the names of the server.
-        timeout: Seconds; None for the policy's.
+        timeout: The time limit in seconds; None for the policy's.
         on_handshake: Called with a report once the handshake has ended. A server's handshake is logged, too.
-        peer_address: The peer's address for the hooks and the report; None for the one that the transport has.
+        peer_address: The peer's address for the hooks and the report; None for the transport's own.
         session: Server: an object of the application for the hooks, the report and the transport.
-        started: When `timeout` began, in the loop's time; None for the moment when the handshake is run.
-        connection_id: Server: what the log calls the connection; empty for a new id.
-        refuses: Server: says whether a logon is refused without a look at it, after too many wrong passwords.
+        started: The moment from which `timeout` counts, in the loop's time; None for the call of `run`.
+        connection_id: Server: the connection's id in the log; empty for a new id.
+        refuses: Server: says whether a logon is refused without asking the hooks, after too many wrong passwords.
 
     Raises:
-        TypeError, ValueError: A client has no name for TLS, or one that cannot be a name.
+        TypeError, ValueError: A client has no name for TLS, or an impossible name.
     """
 
     __slots__ = (
@@ -111,7 +115,7 @@ class Handshake:
         "reason",
     )
 
-    def __init__(  # noqa: PLR0913 - what its callers' callers may say
+    def __init__(  # noqa: PLR0913 - the arguments of the public functions
         self,
         connection: CredSSPProtocol,
         config: ClientConfig | ServerConfig,
@@ -128,7 +132,7 @@ class Handshake:
     ) -> None:
         self.connection = connection
         self.reason: CredSSPError | None = None
-        """Which limit ends it; to be set before its task is cancelled."""
+        """The error of the limit that ends this handshake. Set it before you cancel the task."""
         self._config = config
         self._timeout = config.policy.handshake_timeout if timeout is None else timeout
         self._on_handshake = on_handshake
@@ -139,7 +143,7 @@ class Handshake:
         self._connection_id = connection_id
         self._refuses = refuses
         self._answers: ClientAnswers | ServerAnswers | None = None
-        """Made when it is run."""
+        """The answers to the events; a server's are made when the handshake is run."""
         bios = connection.buffers.bios
         names = names or Names()
         if isinstance(config, ServerConfig):
@@ -147,7 +151,7 @@ class Handshake:
             return
         names.check()
         if not names.for_tls:
-            raise ValueError("server_hostname must be given where there is no host")
+            raise ValueError("server_hostname: expected a name, since there is no host, got none")
         context = config.new_context(
             server_hostname=names.for_tls, spn=names.for_logon, ask_kdc=names.known_to_kdc, bios=bios
         )
@@ -168,7 +172,7 @@ class Handshake:
         """
         if isinstance(self._config, ServerConfig):
             self._connection_id = self._connection_id or new_connection_id()
-            CONNECTION_ID.set(self._connection_id)  # it holds for what the caller's task does with the connection, too
+            CONNECTION_ID.set(self._connection_id)  # the id also holds for the caller's later work on the connection
             return await self._run()
         self._connection_id = CONNECTION_ID.get() or new_connection_id()
         before = CONNECTION_ID.set(self._connection_id)
@@ -251,8 +255,8 @@ def aborted(error: BaseException | None = None) -> CredSSPError:
     """Return the error to report for a handshake that was ended from outside.
 
     Args:
-        error: What ended it; None for a cancellation.
+        error: The exception that ended the handshake; None for a cancellation.
     """
     if error is None or isinstance(error, asyncio.CancelledError):
-        return HandshakeAborted("we ended the connection: the server closes, or the task was cancelled")
+        return HandshakeAborted("this program ended the connection: the server closes, or the task was cancelled")
     return CredSSPError(f"the handshake ended with {type(error).__name__}, a fault in this program")

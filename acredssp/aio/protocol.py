@@ -1,14 +1,15 @@
-"""The asyncio protocol under every connection: it hands what arrives to its receiver, or stores it for the next one.
+"""The asyncio protocol under every connection: it hands arriving bytes to a receiver, or stores them for the next one.
 
-First the receiver is what drives the handshake (`driver`), then `transport.SecureTransport`. Nothing is decided here.
+The first receiver is the driver of the handshake (`driver`), the second one is `transport.SecureTransport`. This module
+makes no decisions.
 
 Three observations shape it:
 
-* `get_buffer` must never give an empty buffer, on which asyncio and uvloop alike fail; nor one of just the missing
-  size, which would make a system call for each header. All connections of a loop share one buffer (`buffers`).
-* uvloop forgets a `pause_reading` in `connection_made`, so reading is paused where too much has come.
-* A transport calls `connection_lost` once, and says nothing at all to a protocol that is set afterwards. So this
-  protocol stays on its transport for good, and remembers how it ended.
+* `get_buffer` must never give an empty buffer, on which both asyncio and uvloop fail. A buffer of just the missing size
+  would cost a system call for each header. So all connections of a loop share one large buffer (`buffers`).
+* uvloop forgets a `pause_reading` in `connection_made`, so reading is paused only when too many bytes have come.
+* A transport calls `connection_lost` once, and tells nothing to a protocol that is set afterwards. So this protocol
+  stays on its transport for good, and remembers how the transport ended.
 """
 
 import asyncio
@@ -21,17 +22,18 @@ from acredssp.aio.buffers import shared_buffers
 __all__ = ["CredSSPProtocol", "Receiver"]
 
 _MOST_STORED: Final = 32 * 1024
-"""Bytes kept for a receiver who is busy (a slow lookup), before the peer has to wait: more than one whole record."""
+"""The most bytes that are stored while the receiver is busy, for instance with a slow lookup; above it, the peer has to
+wait. One whole record fits in."""
 
 
 class Receiver(Protocol):
-    """Who gets the connection: asyncio's protocol callbacks, by other names.
+    """The receiver of a connection, which has asyncio's protocol callbacks under other names.
 
-    One object with methods, since five bound methods would be half a KiB of every idle connection.
+    It is one object with methods, since five bound methods would cost every idle connection half a KiB.
     """
 
     def on_data(self, ciphertext: memoryview) -> None:
-        """Take what arrived; the view is only good during the call."""
+        """Take the bytes that arrived; the view is valid only during the call."""
 
     def on_eof(self) -> None:
         """Note the end of the peer's direction."""
@@ -50,8 +52,8 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
     """The bytes of one connection.
 
     Args:
-        on_made: Called with the protocol when its transport is there.
-        on_lost: Called with the protocol when its transport is gone, after everybody else knows.
+        on_made: Called with the protocol when it has got its transport.
+        on_lost: Called with the protocol when its transport is gone, after the receiver was told.
     """
 
     __slots__ = (
@@ -82,7 +84,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.received = bytearray()
-        """What came and was not taken yet."""
+        """The bytes that came and were not taken yet."""
         self.heard = False
         """Whether the peer has sent anything before the handshake was over."""
         self.ended = False
@@ -90,11 +92,11 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         self.lost = False
         """Whether the transport is gone."""
         self.error: Exception | None = None
-        """What the transport ended with, if that was before anybody got it; None for a clean end."""
+        """The error with which the transport ended while there was no receiver; None for a clean end."""
         self.writing_paused = False
         """Whether the transport's buffer is full."""
         self.owes_resume = False
-        """Whether writing was resumed that was paused before this protocol got the transport."""
+        """Whether the transport resumed writing that it had paused before this protocol was set on it."""
         self._on_made = on_made
         self._on_lost = on_lost
         self.buffers = shared_buffers()
@@ -106,8 +108,8 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
     # --- callbacks ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note the transport."""
-        # A duck: uvloop's transports are registered as asyncio.Transport, a caller's own need not be.
+        """Keep the transport."""
+        # The type is not checked: uvloop's transports are registered as asyncio.Transport, a caller's own need not be.
         self.transport = transport  # type: ignore[assignment]
         on_made, self._on_made = self._on_made, None
         if on_made is not None:
@@ -118,7 +120,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand over what arrived, or copy it out."""
+        """Hand the bytes that arrived to the receiver, or store a copy of them."""
         receiver = self._receiver
         if receiver is not None:
             receiver.on_data(self._buffer[:nbytes])
@@ -126,7 +128,10 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
             self.store(self._buffer[:nbytes])
 
     def eof_received(self) -> bool:
-        """Note that the peer's direction has ended. Ours stays open: what that means is the receiver's to say."""
+        """Note that the peer's direction has ended.
+
+        Our direction stays open: the receiver decides what the end means.
+        """
         self.ended = True
         if self._receiver is not None:
             self._receiver.on_eof()
@@ -135,8 +140,8 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end of the transport."""
         self.ended = self.lost = True
-        # A connection that is over shall be no cycle: neither through its receiver, nor through the frames of the write
-        # that failed, which the exception holds.
+        # A connection that is over must not be part of a reference cycle: neither through its receiver, nor through the
+        # frames of a failed write, which the exception holds.
         receiver, self._receiver = self._receiver, None
         try:
             if receiver is None:
@@ -164,15 +169,15 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
     # --- for the owner ---
 
     def give_to(self, receiver: Receiver | None) -> None:
-        """Give everything from now on to `receiver`; None to have it stored.
+        """Give everything to `receiver` from now on, or store it if that is None.
 
-        `received`, `ended`, `lost` and `error` tell what has happened already: none of it is told again.
+        `received`, `ended`, `lost` and `error` say what has happened already; the receiver is not told these again.
         """
         if not self.lost:
             self._receiver = receiver
 
     def store(self, data: bytes | memoryview) -> None:
-        """Keep bytes that nobody takes now; whoever sends too many has to wait."""
+        """Store bytes that no receiver takes now. A peer that sends too many has to wait."""
         if not self._closing:
             self.received += data
             self.heard = True
@@ -181,18 +186,18 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
 
     @property
     def overfull(self) -> bool:
-        """Whether so much is stored that the peer has to wait, and that nobody sees it leave."""
+        """Whether so many bytes are stored that the peer has to wait. Its end then goes unnoticed, too."""
         return len(self.received) > _MOST_STORED
 
     def write(self, data: bytes) -> bool:
-        """Send `data`; to a transport that is gone, nothing. Return whether more may follow at once."""
+        """Send `data`, unless the transport is gone; return whether more may follow at once."""
         if self.lost or self.transport.is_closing():
             return True
         self.transport.write(data)
         return not self.writing_paused
 
     def close(self) -> None:
-        """Close once everything written has been sent; whatever comes from now on is dropped."""
+        """Close once everything written has been sent; bytes that come from now on are dropped."""
         self._closing = True
         self.transport.close()
 
@@ -201,10 +206,10 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
         self._closing = True
         self.transport.abort()
 
-    # A transport that cannot pause is as good as one that does not have to: it is asked, no more.
+    # A transport that cannot pause goes on reading.
 
     def pause_reading(self) -> None:
-        """Have the transport read no more for now."""
+        """Have the transport stop reading for now."""
         with contextlib.suppress(NotImplementedError):
             self.transport.pause_reading()
 
@@ -214,7 +219,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
             self.transport.resume_reading()
 
     def hand_over(self, receiver: Receiver) -> bytearray:
-        """Give everything to the receiver that comes after the handshake; return what was stored for it."""
+        """Give everything to the receiver that comes after the handshake; return the bytes that are stored for it."""
         self._buffer = self.buffers.read
         stored, self.received = self.received, bytearray()
         self.give_to(receiver)
@@ -228,7 +233,7 @@ class CredSSPProtocol(asyncio.BufferedProtocol):
             self.pause_reading()
 
     def resume_once(self) -> None:
-        """Have the transport read again where `store` has made it wait."""
+        """Have the transport read again if `store` has made it pause."""
         if self._reading_paused:
             self._reading_paused = False
             self.resume_reading()

@@ -1,26 +1,27 @@
-"""The relay of a gateway: bytes pass between two connections until both have ended, and no socket is left.
+"""The relay of a gateway: it passes bytes between two connections until both have ended, and leaves no socket open.
 
 How it passes bytes
 ===================
 
-`relay` puts a protocol of its own on both transports. What one connection brings is written to the other in the same
-callback: no task runs, and nothing is stored here. A transport whose write buffer is full pauses the reading of the
-other one, so a slow peer costs one write buffer and one read at most.
+`relay` puts a protocol of its own on both transports. The bytes that one connection brings are written to the other
+connection in the same callback: no task runs, and nothing is stored here. A transport whose write buffer is full pauses
+the reading of the other transport, so a slow peer costs at most one write buffer and one read.
 
 How it ends
 ===========
 
-    end of a direction       passed on (`write_eof`); the other direction goes on until it ends, too
-    the same, where one of
-    the two transports can
-    end no direction alone   what was received is delivered, then both connections are closed
-    a connection breaks      what was received from it is delivered, then the other one is cut
+    a direction ends         the end is passed on (`write_eof`); the other direction goes on until it ends, too
+    a direction ends, and
+    one of the transports
+    cannot end one alone     what was received is delivered, then both connections are closed
+    a connection breaks      what was received from it is delivered, then the other connection is cut
     nothing moves for long   both connections are cut
-    cancelled                both connections are cut
+    the task is cancelled    both connections are cut
 
-"Cut" is `abort()`: over TLS the peer gets no close_notify, so it does not take what it has got for all there was.
+To cut a connection is to `abort()` it. Over TLS, the peer then gets no close_notify, so it can tell that data may be
+missing.
 
-Who calls: applications, by `acredssp.relay`.
+Applications call this module, by `acredssp.relay`.
 """
 
 import asyncio
@@ -36,17 +37,17 @@ __all__ = ["RelayEnd", "RelayResult", "Streams", "relay"]
 _T = TypeVar("_T")
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-"""What asyncio's and our functions for streams give."""
+"""A pair of streams, as the functions of asyncio and of acredssp return it."""
 
 _READ_SIZE: Final = 2**16
 """Bytes taken from a stream's buffer at a time."""
 
 _CLOSE_TIMEOUT: Final = 30.0
-"""Seconds without progress that a peer gets to take the rest; asyncio gives its TLS connections as many."""
+"""Seconds without progress after which a peer that has not taken the rest is cut off; asyncio's TLS uses 30, too."""
 
 
 class RelayEnd(enum.Enum):
-    """What ended a relay.
+    """The end of a relay: which connection ended it, or that nothing moved.
 
     Attributes:
         A: The first connection ended or broke before the second one.
@@ -61,13 +62,13 @@ class RelayEnd(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RelayResult:
-    """What a relay did.
+    """The result of a relay.
 
     Attributes:
-        bytes_up: Bytes written to `b`, `first_up` included.
-        bytes_down: Bytes written to `a`, `first_down` included.
-        ended_by: Which connection ended or broke first, or that nothing moved any more.
-        error: What the first connection to break broke with; None where none did.
+        bytes_up: The number of bytes written to `b`, `first_up` included.
+        bytes_down: The number of bytes written to `a`, `first_down` included.
+        ended_by: The connection that ended or broke first, or `RelayEnd.IDLE` if nothing moved any more.
+        error: The error of the first connection that broke; None if neither connection broke.
     """
 
     bytes_up: int
@@ -84,31 +85,31 @@ async def relay(
     first_down: bytes = b"",
     idle_timeout: float | None = None,
 ) -> RelayResult:
-    """Pass bytes between two connections until both have ended; both are closed in the end, whatever happens.
+    """Pass bytes between two connections until both have ended. Both are closed in the end, whatever happens.
 
-    The streams must not be used any more, except for `writer.close()` and `writer.wait_closed()`, and nobody may be
-    reading from them. What their readers have read ahead is passed on first.
+    The streams must not be used any more, except for `writer.close()` and `writer.wait_closed()`, and no other task may
+    be reading from them. Bytes that their readers have read ahead are passed on first.
 
-    Where one peer ends its direction, the other peer is told so and may go on. asyncio's own TLS transports cannot end
-    one direction alone: where one of the two transports is such a one, the first end is the end of both connections,
-    and what the other peer still sends is lost.
+    If one peer ends its direction, the other peer is told so and may go on. asyncio's own TLS transports cannot end one
+    direction alone: if one of the two transports is such a transport, the first end ends both connections, and whatever
+    the other peer still sends is lost.
 
     Args:
         a: Reader and writer of the first connection: a gateway's client.
         b: Reader and writer of the second connection: a gateway's target.
-        first_up: Bytes for `b` in front of what `a` sends.
-        first_down: Bytes for `a` in front of what `b` sends.
-        idle_timeout: Seconds after which both connections are cut when nothing has moved in either direction; None for
-            no limit. A peer that takes nothing of what waits for it is idle, too.
+        first_up: Bytes that are sent to `b` before those of `a`.
+        first_down: Bytes that are sent to `a` before those of `b`.
+        idle_timeout: Seconds after which both connections are cut if nothing has moved in either direction; None for no
+            limit. A peer that takes none of the bytes that wait for it is idle, too.
 
     Returns:
-        How many bytes were passed on and what ended the relay. A connection that breaks is no exception here: it is
-        the result's `error`.
+        How many bytes were passed on, and what ended the relay. A connection that breaks raises no exception: its error
+        is the result's `error`.
 
     Raises:
         asyncio.CancelledError: The task was cancelled; both connections are cut.
-        TypeError, ValueError: An argument cannot be, which its name in the text says; the connections are left alone.
-        RuntimeError: Somebody else is reading from one of the streams; both connections are cut.
+        TypeError, ValueError: An argument is impossible. The text begins with its name. The connections are unchanged.
+        RuntimeError: Another task is reading from one of the streams; both connections are cut.
     """
     _check(a, b, first_up, first_down, idle_timeout)
     run = _Relay(a, b, idle_timeout)
@@ -126,20 +127,20 @@ class _Relay:
         self.loop = asyncio.get_running_loop()
         self.over: asyncio.Future[RelayResult] = self.loop.create_future()
         self.moved = self.loop.time()
-        """When something last moved."""
+        """The time at which something last moved."""
         self.ending = False
-        """Whether nothing more is passed on."""
+        """Whether the relay has stopped passing bytes on."""
         self._a, self._b = self._ends = _End(self, RelayEnd.A, a), _End(self, RelayEnd.B, b)
         self._a.other, self._b.other = self._b, self._a
         self._patience = idle_timeout
         self._timer: asyncio.TimerHandle | None = None
         self._waiting = (0, 0)
-        """What the transports had to send when the clock was set."""
+        """How many bytes each transport still had to send when the timer was set."""
         self._ended_by: RelayEnd | None = None
         self._error: Exception | None = None
 
     def start(self, first_up: bytes, first_down: bytes) -> None:
-        """Take both connections over, and pass on what is there already."""
+        """Take both connections over, and pass on the bytes that are already there."""
         for end in self._ends:
             end.take_over()
         self._b.write(first_up)
@@ -167,7 +168,7 @@ class _Relay:
             self._timer = None
 
     def _look(self) -> None:
-        """Cut both connections where nothing has come for the whole time, and nothing of what waits has left."""
+        """Cut both connections if no byte has come or left for the whole time."""
         assert self._patience is not None
         now = self.loop.time()
         if self._waiting != (self._a.waiting, self._b.waiting):
@@ -181,12 +182,12 @@ class _Relay:
     # --- the end ---
 
     def note(self, ended_by: RelayEnd, error: Exception | None = None) -> None:
-        """Remember who was the first to end, and the first error."""
+        """Remember which connection ended first, and the first error."""
         self._ended_by = self._ended_by or ended_by
         self._error = self._error or error
 
     def on_eof(self, ended: RelayEnd, other: "_End", *, alone: bool) -> None:
-        """Pass the end of a direction on; where that cannot be, or both have ended, close."""
+        """Pass the end of a direction on, or close both connections if that is impossible or both have ended."""
         self.note(ended)
         self.moved = self.loop.time()
         alone = alone and other.can_write_eof()
@@ -204,7 +205,7 @@ class _Relay:
             self.over.set_result(self._result())
 
     def _finish(self, *, clean: bool) -> None:
-        """Have each connection closed when it has sent what it was given; cut then where the end is not `clean`."""
+        """Close each connection when it has sent what it was given; cut it at that time unless the end is `clean`."""
         if not self.ending:
             self.ending = True
             self._patience = min(self._patience or _CLOSE_TIMEOUT, _CLOSE_TIMEOUT)
@@ -236,13 +237,13 @@ class _End(asyncio.Protocol):
     def __init__(self, relay: _Relay, name: RelayEnd, streams: Streams) -> None:
         self._relay = relay
         self._name = name
-        self._reader, self._writer = streams  # asyncio closes a transport whose writer is forgotten
+        self._reader, self._writer = streams  # asyncio closes a transport when its writer is garbage-collected
         self._transport = cast("asyncio.Transport", self._writer.transport)
         self._before = self._transport.get_protocol()
         self._clean: bool | None = None
-        """How to close when everything is sent; None as long as the transport is not to be closed."""
+        """Whether to close cleanly when everything is sent; None while the transport is not to be closed."""
         self.full = False
-        """Whether the transport has more to send than it wants to hold."""
+        """Whether the transport's write buffer is above its limit."""
         self.ended = False
         """Whether the peer has ended its direction."""
         self.lost = False
@@ -250,23 +251,23 @@ class _End(asyncio.Protocol):
 
     @property
     def waiting(self) -> int:
-        """Bytes that the transport has still to send."""
+        """The number of bytes that the transport still has to send."""
         return 0 if self.lost else self._transport.get_write_buffer_size()
 
     # --- the beginning ---
 
     def take_over(self) -> None:
-        """Get what the transport brings from now on, in place of the stream's own protocol."""
+        """Take the place of the stream's own protocol on the transport."""
         try:
             _now(self._writer.drain())
         except _WouldWait:
             self.full = True
-        except Exception:  # noqa: BLE001, S110 - the reader has the same error, which take_buffered sees
+        except Exception:  # noqa: BLE001, S110 - the reader has the same error, and take_buffered handles it
             pass
         self._transport.set_protocol(self)
 
     def take_buffered(self) -> None:
-        """Pass on what the stream has read ahead, and what became of the connection before the relay."""
+        """Pass on the bytes that the stream has read ahead, and the end of the connection if it has ended already."""
         error = self._reader.exception()
         try:
             while error is None and (data := _now(self._reader.read(_READ_SIZE))):
@@ -276,14 +277,14 @@ class _End(asyncio.Protocol):
         else:
             if error is None:
                 self.eof_received()
-        if self._transport.is_closing():  # nobody might ever say that it is lost
+        if self._transport.is_closing():  # `connection_lost` may never be called
             self.cut()
             self._end(error)
 
     # --- asyncio's calls ---
 
     def data_received(self, data: bytes) -> None:
-        """Pass on what the peer sent."""
+        """Pass on the bytes that the peer sent."""
         if not self._relay.ending:
             self._relay.moved = self._relay.loop.time()
             self.other.write(data)
@@ -297,7 +298,7 @@ class _End(asyncio.Protocol):
         return alone
 
     def pause_writing(self) -> None:
-        """Let the other peer wait."""
+        """Make the other peer wait."""
         self.full = True
         self.other.hold()
 
@@ -319,7 +320,7 @@ class _End(asyncio.Protocol):
             self.lost = self.ended = True
             self._relay.on_lost(self._name, error)
 
-    # --- what the other end and the relay ask for ---
+    # --- calls of the other end and of the relay ---
 
     def write(self, data: bytes) -> None:
         """Send data to the peer, unless the connection is closing."""
@@ -328,20 +329,20 @@ class _End(asyncio.Protocol):
             self._transport.write(data)
 
     def write_eof(self) -> None:
-        """Tell the peer that nothing more comes."""
+        """Tell the peer that no more bytes will come."""
         if not self._transport.is_closing():
             try:
                 self._transport.write_eof()
-            except OSError as error:  # asyncio's socket is no longer connected
+            except OSError as error:  # the socket is no longer connected
                 self._relay.note(self._name, error)
                 self.cut()
 
     def can_write_eof(self) -> bool:
-        """Whether the peer can be told so while it still sends."""
+        """Return whether the peer can be told the end while it still sends."""
         return self._transport.can_write_eof()
 
     def hold(self) -> None:
-        """Read no more for now."""
+        """Stop reading for now."""
         if not self.ended:
             self._transport.pause_reading()
 
@@ -372,14 +373,14 @@ class _End(asyncio.Protocol):
 
 
 class _WouldWait(Exception):
-    """A coroutine cannot end without waiting."""
+    """A coroutine would have to wait."""
 
 
 def _now(coroutine: Coroutine[object, None, _T]) -> _T:
-    """Return what a coroutine returns at once.
+    """Return the result of a coroutine that does not wait.
 
     Raises:
-        _WouldWait: It would have to wait; it is closed.
+        _WouldWait: The coroutine would have to wait; it is closed.
     """
     try:
         coroutine.send(None)
@@ -390,10 +391,10 @@ def _now(coroutine: Coroutine[object, None, _T]) -> _T:
 
 
 def _check(a: object, b: object, first_up: object, first_down: object, idle_timeout: object) -> None:
-    """Refuse what cannot be before a connection is touched.
+    """Check the arguments of `relay` before a connection is touched.
 
     Raises:
-        TypeError, ValueError: The text has the argument's name.
+        TypeError, ValueError: An argument is impossible. The text begins with its name.
     """
     for name, streams in (("a", a), ("b", b)):
         expect(name, streams, tuple, list)
@@ -403,7 +404,7 @@ def _check(a: object, b: object, first_up: object, first_down: object, idle_time
         expect(f"{name}[0]", reader, asyncio.StreamReader)
         expect(f"{name}[1]", writer, asyncio.StreamWriter)
     if cast("Streams", a)[1].transport is cast("Streams", b)[1].transport:
-        raise ValueError("b: expected another connection than a, got the same")
+        raise ValueError("b: expected another connection than a, got the same one")
     expect("first_up", first_up, bytes, bytearray)
     expect("first_down", first_down, bytes, bytearray)
     expect("idle_timeout", idle_timeout, float, int, None)

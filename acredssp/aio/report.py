@@ -1,9 +1,9 @@
 """How a handshake ended: the report for the application, and the line in the log.
 
-Whatever a peer says of itself is made printable and cut before it gets into a line: nobody writes a second line into
-the log, or moves the cursor of who reads it.
+Text from a peer is made printable and cut to length before it gets into a line, so that no peer can write a second line
+into the log, or move the cursor of a terminal that shows the log.
 
-Who calls: `handshake` and `server`, once for each handshake; `asking` for its texts.
+`handshake` and `server` call this module once for each handshake; `asking` uses its functions for texts.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ __all__ = [
 _logger = get_logger("acredssp")
 
 _LONGEST: Final = 256
-"""Characters of what a peer says that get into a line: more than any name of Windows has."""
+"""The most characters of a peer's text in a line: more than any name of Windows has."""
 
 
 class HandshakeOutcome(enum.StrEnum):
@@ -46,10 +46,10 @@ class HandshakeOutcome(enum.StrEnum):
         FAILED: Protocol, TLS or policy failed; where the report names a hook, that hook raised an exception.
         TIMEOUT: The peer was too slow; where the report names a hook, that hook was too slow.
         BAD_ANSWER: The hook that the report names returned a value that is no answer.
-        LEFT: The peer, or the network, ended the connection in the middle.
+        LEFT: The peer, or the network, ended the connection during the handshake.
         NO_DATA: The peer ended the connection before it had sent a byte, as the probes of load balancers do.
         LIMITED: A limit of the server turned the peer away: handshakes at a time, or wrong passwords.
-        ABORTED: We ended it ourselves: the server closed its clients, or the task was cancelled.
+        ABORTED: This program ended the handshake: the server closed its clients, or the task was cancelled.
     """
 
     SUCCESS = "success"
@@ -64,7 +64,7 @@ class HandshakeOutcome(enum.StrEnum):
 
 
 _QUIET: Final = frozenset({HandshakeOutcome.SUCCESS, HandshakeOutcome.NO_DATA})
-"""What is told at the level DEBUG."""
+"""The outcomes that are logged at the level DEBUG."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,20 +72,20 @@ class HandshakeReport:
     """The report of one handshake that has ended. It holds no secret.
 
     Attributes:
-        peer_address: As `get_extra_info("peername")` gives it.
-        error: Why it failed, with `stage`, `security_status` and `nt_status`; None for a success.
-        info: The facts, as far as they were known at the end; None when the connection was turned away at once.
-        principal: The name that the peer gave, which only a success proves; None where the handshake ended before it
-            came.
-        server_name: What the client asked for by SNI; empty for none.
-        cookie: RDP: the `mstshash` cookie; empty for none.
+        peer_address: The peer's address, as `get_extra_info("peername")` gives it.
+        error: Why the handshake failed, with `stage`, `security_status` and `nt_status`; None for a success.
+        info: The facts that were known at the end; None if the connection was turned away at once.
+        principal: The name that the peer gave, which only a success proves; None if the handshake ended before the
+            peer gave it.
+        server_name: The name for which the client asked by SNI; empty if it asked for none.
+        cookie: RDP: the `mstshash` cookie; empty if there was none.
         elapsed: Seconds since the connection was accepted.
-        request: RDP: the client's whole Connection Request, with routing token and correlation id; None where it did
-            not come.
+        request: RDP: the client's whole Connection Request, with routing token and correlation id; None if none came.
         outcome: The result in one word.
-        hook: The hook that decided it: `"accept"`, `"lookup"`, `"oracle"`, `"authorize"` or `"admit"`; empty for none.
+        hook: The hook that refused, failed or was late: `"accept"`, `"route"`, `"lookup"`, `"oracle"`, `"authorize"` or
+            `"admit"`; empty if no hook decided the outcome.
         session: The session object that the server's `accept` returned; None without one.
-        connection_id: What the log's records of this connection have as `connection_id`.
+        connection_id: The `connection_id` of this connection's records in the log.
     """
 
     peer_address: object
@@ -112,7 +112,7 @@ class HandshakeReport:
 
 
 class Sparingly:
-    """Lets one event a second through: a client that is turned away comes again at once, and each line costs time."""
+    """Lets one event a second through: a client that is turned away returns at once, and each line costs time."""
 
     __slots__ = ("_next",)
 
@@ -120,7 +120,11 @@ class Sparingly:
         self._next = -math.inf
 
     def lets(self, now: float) -> bool:
-        """Whether what happens now, in seconds of any clock, is let through."""
+        """Return whether an event is let through.
+
+        Args:
+            now: The time of the event, in seconds of any clock.
+        """
         if now < self._next:
             return False
         self._next = now + 1.0
@@ -128,15 +132,15 @@ class Sparingly:
 
 
 HandshakeHook: TypeAlias = Callable[[HandshakeReport], object]
-"""Called once for each handshake, before the application gets the connection. A plain function; its result is
+"""A plain function that is called once for each handshake, before the application gets the connection. Its result is
 ignored."""
 
 
 def outcome_of(error: CredSSPError | None, *, heard: bool = True) -> HandshakeOutcome:
-    """Return what a handshake that ended with `error` came to, as far as the error tells.
+    """Return the outcome of a handshake, as far as its error tells.
 
     Args:
-        error: None for a success.
+        error: The error that ended the handshake; None for a success.
         heard: Whether the peer sent anything.
     """
     match error:
@@ -155,14 +159,14 @@ def outcome_of(error: CredSSPError | None, *, heard: bool = True) -> HandshakeOu
 
 
 def log_report(report: HandshakeReport, *, quiet: bool = False) -> None:
-    """Write a server's line for one handshake. Its first words are fixed, so that a filter can rely on the address.
+    """Write a server's log line for one handshake. Its first words never change, so that filters can find the address.
 
     Args:
-        report: How it ended.
-        quiet: Whether it is not worth more than the level DEBUG.
+        report: The handshake's report.
+        quiet: Whether to log it at the level DEBUG only.
     """
     error, outcome = report.error, report.outcome
-    late = isinstance(error, HandshakeTimeout) and report.hook  # of a hook that was late by itself is told already
+    late = isinstance(error, HandshakeTimeout) and report.hook  # a hook over its own time limit is already logged
     level = logging.DEBUG if quiet or outcome in _QUIET else logging.WARNING if late else logging.INFO
     if not _logger.isEnabledFor(level):
         return
@@ -195,7 +199,7 @@ def address_text(address: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` in one line of bounded length, with every control character written out."""
+    """Return `text` in one line of bounded length, with every control character escaped."""
     shown = text[:_LONGEST]
     if not shown.isprintable():
         shown = "".join(map(_printable, shown))

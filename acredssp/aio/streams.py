@@ -1,8 +1,8 @@
-"""The asyncio functions, in the shapes of asyncio's own. Most applications need nothing else.
+"""The asyncio functions, which have the shapes of asyncio's own. Most applications need no other functions.
 
 `open_connection`, `create_connection`, `start_server` and `create_server` are asyncio's functions with a `config` and a
-`carriage`. `start_credssp` does for a connection that is already there what `loop.start_tls` does. They return what
-asyncio's functions return: transports, `StreamReader`, `StreamWriter`, a server.
+`carriage`. `start_credssp` upgrades an existing connection, as `loop.start_tls` does. They return the same things as
+asyncio's functions: transports, `StreamReader`, `StreamWriter`, a server.
 
 A server has three names, and each has an argument of its own: the host to connect to, the name for TLS
 (`server_hostname`) and the service principal name (`spn`). The last two follow from the host unless they are given.
@@ -46,7 +46,7 @@ _LIMIT: Final = 2**16
 """Bytes that a StreamReader keeps, as in asyncio."""
 
 _BACKLOG: Final = 100
-"""As in asyncio. More costs good clients more than it gives them, see docs/limits.md."""
+"""The backlog of asyncio. A longer one would cost good clients more than it gives them, see docs/limits.md."""
 
 _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 
@@ -222,7 +222,7 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
     Raises:
         OSError: The address cannot be listened on.
         TypeError: An argument has a wrong type. The text names the argument.
-        ValueError: A limit is below 1 (`backlog`: below 0), or a time is no number of seconds above 0; the same.
+        ValueError: A limit is below 1 (`backlog`: below 0), or a time is not above 0. The text names the argument.
     """
     _check(config, carriage, handshake_timeout, on_handshake, ServerConfig)
     for name, most in (
@@ -353,8 +353,8 @@ async def start_credssp(  # noqa: PLR0913 - asyncio's shape
 ) -> SecureTransport:
     """Run a handshake over a transport that is connected, as `loop.start_tls` does for TLS.
 
-    `config` says which side we are. After the handshake `protocol` gets the data; its `connection_made` is not called.
-    The transport's former protocol is not called any more.
+    The type of `config` chooses the side, client or server. After the handshake, `protocol` gets the data; its
+    `connection_made` is not called. The transport's former protocol is not called any more.
 
     Args:
         transport: Any asyncio transport that is a stream; its protocol is replaced at once.
@@ -404,12 +404,12 @@ async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Run a handshake over a pair of streams, and return a new pair; arguments and errors are those of `start_credssp`.
 
-    The handshake takes what `reader` has read ahead. The old pair must not be used any more.
+    The handshake also takes the bytes that `reader` has read ahead. The old pair must not be used any more.
     """
     loop = asyncio.get_running_loop()
     new_reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(new_reader, loop=loop)
-    # The old writer must live as long as its transport: asyncio has it close the transport when it is forgotten.
+    # The old writer must live as long as its transport: it closes the transport when it is garbage-collected.
     connection = CredSSPProtocol(on_lost=functools.partial(_forget, writer))
     handshake = _new_handshake(
         connection, config, carriage, server_hostname, spn, handshake_timeout, on_handshake, peer_address, session
@@ -421,7 +421,7 @@ async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
     return new_reader, asyncio.StreamWriter(transport, protocol, new_reader, loop)
 
 
-def _new_handshake(  # noqa: PLR0913, PLR0917 - what the caller of either function said
+def _new_handshake(  # noqa: PLR0913, PLR0917 - the arguments of both public functions
     connection: CredSSPProtocol,
     config: ClientConfig | ServerConfig,
     carriage: Carriage,
@@ -432,7 +432,7 @@ def _new_handshake(  # noqa: PLR0913, PLR0917 - what the caller of either functi
     peer_address: object,
     session: object,
 ) -> Handshake:
-    """Make the handshake for a connection that is there; raises TypeError or ValueError as `start_credssp` does."""
+    """Make the handshake for an existing connection; raises TypeError or ValueError as `start_credssp` does."""
     _check(config, carriage, timeout, on_handshake, ClientConfig, ServerConfig)
     return Handshake(
         connection,
@@ -447,18 +447,18 @@ def _new_handshake(  # noqa: PLR0913, PLR0917 - what the caller of either functi
 
 
 async def take_read_ahead(reader: asyncio.StreamReader, connection: CredSSPProtocol) -> bytes:
-    """Take what a stream has buffered, and note on `connection` whether the peer has ended.
+    """Return the bytes that a stream has buffered, and note on `connection` whether the peer has ended.
 
-    Nothing is waited for, so nothing can come in between.
+    This waits for nothing, so no byte can arrive in between.
     """
-    # at_eof() says no while there is something left to read.
+    # at_eof() is false while there are bytes left to read.
     connection.ended = reader.at_eof() or getattr(reader, "_eof", False)
     reader.feed_eof()
     return await reader.read()
 
 
 def _forget(_writer: asyncio.StreamWriter, _connection: CredSSPProtocol) -> None:
-    """Do nothing: the connection that calls this is gone, and with it the last reason to keep the writer."""
+    """Do nothing. The argument has kept the writer alive until now, when its connection is gone."""
 
 
 async def _upgrade(
@@ -474,22 +474,22 @@ async def _upgrade(
     connection.connection_made(transport)
     connection.resume_reading()
     if initial_data:
-        connection.store(initial_data)  # which may pause
+        connection.store(initial_data)  # this may pause reading
     secure = await handshake.run()
     secure.start(protocol, connection_made=False)
     return secure
 
 
 def _check(config: object, carriage: object, timeout: object, on_handshake: object, *kinds: type) -> None:
-    """Refuse what cannot be before there is a connection.
+    """Check arguments before there is a connection.
 
     Raises:
-        TypeError, ValueError: The text has the argument's name.
+        TypeError, ValueError: An argument is impossible. The text begins with its name.
     """
     expect("config", config, *kinds)
     if isinstance(carriage, type) or not (hasattr(carriage, "initiator") and hasattr(carriage, "acceptor")):
         got = f"{carriage.__name__} without parentheses" if isinstance(carriage, type) else type(carriage).__name__
-        raise TypeError(f"carriage: expected a carriage, as TLS() or RDP(), got {got}")
+        raise TypeError(f"carriage: expected a carriage such as TLS() or RDP(), got {got}")
     expect("handshake_timeout", timeout, float, int, None)
     if isinstance(timeout, float | int):
         expect_seconds("handshake_timeout", timeout)

@@ -1,26 +1,27 @@
-"""The transport that the application gets: its data through the TLS connection that the handshake made.
+"""The transport that the application gets, which carries its data through the TLS connection of the handshake.
 
 What flows where
 ================
 
-Ciphertext comes from `CredSSPProtocol`, one read at a time, and all of it goes into the TLS session; the plaintext of
-its records then goes to the application: in one piece where they are small, since each call of the application costs
-more than copying does, and else one by one. When the application pauses, the records that are left are kept, and the
-transport below is paused: nothing else is buffered on the way in. A read that holds very many records is decrypted in
-several turns of the loop, so that nobody's smallest records hold up everybody else.
+Ciphertext comes from `CredSSPProtocol`, one read at a time, and all of it goes into the TLS session. The plaintext of
+its records then goes to the application. Small records are joined, since a call of the application costs more than
+copying; large records are passed one by one. When the application pauses, the remaining records are kept, and the
+transport below is paused: nothing else is buffered on the way in. A read with very many records is decrypted in several
+turns of the loop, so that one peer's tiny records do not hold up the other connections.
 
-What the application writes is encrypted at once and given to the transport below, whose write buffer, limits and pauses
-are the application's own: nothing is buffered here on the way out.
+Data that the application writes is encrypted at once and given to the transport below. The application uses that
+transport's write buffer, limits and pauses: nothing is buffered here on the way out.
 
 How it ends
 ===========
 
-As on asyncio's TCP transports each direction ends alone. Ours ends with close_notify (`write_eof`), the peer's with
-theirs (`eof_received`, whose True keeps our direction open). `SSL_shutdown` discards what it finds unread, so our
-close_notify is sent once, when everything that TLS was given has been read. The end of the TCP connection without
-close_notify is not the end of the data, which somebody may have cut off: `connection_lost` is then told a `PeerClosed`.
+As on asyncio's TCP transports, each direction ends by itself. Our direction ends with our close_notify (`write_eof`),
+the peer's direction ends with the peer's (`eof_received`, which keeps our direction open if it returns True).
+`SSL_shutdown` discards unread data, so our close_notify is sent only when everything that TLS was given has been read.
+If the TCP connection ends without close_notify, an attacker may have cut data off: `connection_lost` then gets a
+`PeerClosed`.
 
-Who makes one: `streams` and `server`, once a handshake is established.
+`handshake` makes a transport once a handshake is established.
 """
 
 import asyncio
@@ -48,27 +49,28 @@ _OF_TLS: Final[Mapping[str, Callable[[object], object]]] = {
 """asyncio's names for the facts of an `ssl.SSLObject`."""
 
 _NOBODY: Final = asyncio.Protocol()
-"""Who is told what happens before there is an application."""
+"""The protocol that is called while there is no application yet."""
 
 _MOST_RECORDS_A_TURN: Final = 512
-"""Records decrypted in one turn of the loop: a millisecond's work. Only a read of records below 250 bytes has more."""
+"""The most records decrypted in one turn of the loop, a millisecond's work. Only a read of records below 250 bytes has
+more."""
 
 _LARGE: Final = 8 * 1024
-"""Bytes, on average, from which records are handed on as they are: to copy one would cost as much as a call does."""
+"""The average size in bytes from which records are not joined: copying one would cost as much as a call does."""
 
 _CLOSE_TIMEOUT: Final = 30.0
-"""Seconds that a peer gets to take what was written before `close()`; asyncio gives its TLS connections as many."""
+"""Seconds that a peer gets to take the data that was written before `close()`; asyncio's TLS uses 30, too."""
 
 
 class SecureTransport(asyncio.Transport):
     """A connection after the handshake, as an ordinary asyncio transport.
 
     Args:
-        protocol: The connection; this transport becomes its owner.
-        carried: The established handshake, whose TLS session and delegated credentials it takes.
+        protocol: The connection, which this transport takes over.
+        carried: The established handshake, whose TLS session and delegated credentials this transport takes over.
         info: The facts of the handshake.
-        session: The object that `get_extra_info("session")` returns; None for none.
-        connection_id: What `get_extra_info("connection_id")` returns.
+        session: The object that `get_extra_info("session")` returns; None without one.
+        connection_id: The id that `get_extra_info("connection_id")` returns.
     """
 
     __slots__ = (
@@ -119,11 +121,11 @@ class SecureTransport(asyncio.Transport):
         self._app: asyncio.BaseProtocol = _NOBODY
         self._buffered = False
         self._records = [context.trailing_data] if context.trailing_data else []
-        """Decrypted, and not taken by the application yet."""
+        """The decrypted records that the application has not taken yet."""
         self._flowing = False
-        """Whether what arrives may go straight through: the application reads, and nothing older waits."""
+        """Whether arriving data may go straight to the application, which reads while nothing older waits."""
         self._turn_due = False
-        """Whether a part of what was read waits for another turn of the loop."""
+        """Whether a part of the last read waits for another turn of the loop."""
         self._paused = False
         self._eof_sent = False
         self._eof_delivered = False
@@ -132,7 +134,7 @@ class SecureTransport(asyncio.Transport):
         self._nothing_to_lose = False
         """Whether close_notify is all that was not sent when the application closed."""
         self._fault: TLSError | None = None
-        """What is wrong with the record behind `_records`."""
+        """The error in the record that follows `_records`."""
         self._error: Exception | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self._ciphertext = protocol.hand_over(self)
@@ -142,10 +144,10 @@ class SecureTransport(asyncio.Transport):
         return f"<SecureTransport{state} credssp={self._info.version} {self._info.tls_version} over {self._raw!r}>"
 
     def start(self, app: asyncio.BaseProtocol, *, connection_made: bool = True) -> None:
-        """Connect the application protocol; its data follows from the loop's next turn on.
+        """Connect the application's protocol; its data follows from the loop's next turn on.
 
         Raises:
-            Exception: What its `connection_made` raised; the connection is then still open.
+            Exception: The exception that the protocol's `connection_made` raised; the connection is still open.
         """
         self.set_protocol(app)
         if connection_made:
@@ -157,23 +159,24 @@ class SecureTransport(asyncio.Transport):
         else:
             self._flowing = self.is_reading()
 
-    # --- what the handshake found ---
+    # --- facts of the handshake ---
 
     @property
     def info(self) -> HandshakeInfo:
-        """The facts of the handshake; also `get_extra_info("credssp")`."""
+        """The facts of the handshake, also available as `get_extra_info("credssp")`."""
         return self._info
 
     def take_credentials(self) -> TSCredentials | None:
-        """Server: hand the delegated credentials over, once; None after that, and on a client."""
+        """Server: return the delegated credentials, once; return None after that, and on a client."""
         credentials, self._credentials = self._credentials, None
         return credentials
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """Return a fact: `"credssp"`, the carriage's own, asyncio's names for TLS, or what the transport below knows.
+        """Return a fact of the connection.
 
-        `"sslcontext"` is left out on purpose (`ssl_object.context` has it): asyncio's streams take its presence for
-        a transport without half-close.
+        The names are `"credssp"`, `"connection_id"`, `"session"`, those of the carriage, asyncio's names for TLS, and
+        those of the transport below. `"sslcontext"` is left out on purpose (`ssl_object.context` has it): asyncio's
+        streams take its presence for a transport without half-close.
         """
         if name == "credssp":
             return self._info
@@ -186,22 +189,22 @@ class SecureTransport(asyncio.Transport):
     # --- the application's protocol ---
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Change who gets the data."""
+        """Set the protocol that gets the data."""
         self._app = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """Return who gets the data."""
+        """Return the protocol that gets the data."""
         return self._app
 
     # --- reading ---
 
     def is_reading(self) -> bool:
-        """Whether the application gets data as it comes."""
+        """Return whether the application gets data as it arrives."""
         return not self._paused and not self.is_closing()
 
     def pause_reading(self) -> None:
-        """Deliver no more until `resume_reading()`."""
+        """Deliver no data until `resume_reading()`."""
         if not self._paused and not self._closing:
             self._paused = True
             self._flowing = False
@@ -214,9 +217,9 @@ class SecureTransport(asyncio.Transport):
             self._loop.call_soon(self._go_on)
 
     def on_data(self, ciphertext: memoryview | bytearray) -> None:
-        """For the connection: decrypt a turn's worth, and only then call the application.
+        """Decrypt at most one turn's records, and call the application only then. The connection calls this.
 
-        The application may use other connections, or end ours: TLS must then have nothing left to read.
+        The application may use other connections, or end this one: TLS must then have nothing left to read.
         """
         if not self._flowing:
             if not self._closing and not self._over:
@@ -238,13 +241,13 @@ class SecureTransport(asyncio.Transport):
                 self._wait_for_turn()
 
     def _wait_for_turn(self) -> None:
-        """Go on with what was read when everybody else of the loop has had a turn."""
+        """Go on with the rest of the last read after the loop's other callbacks have had a turn."""
         self._flowing = False
         self._turn_due = True
         self._loop.call_soon(self._go_on)
 
     def _look_further(self) -> None:
-        """See what there was besides data: a key update to answer, the end, a fault."""
+        """Act on what came besides data: a key update to answer, the peer's end, a fault."""
         if self._over:
             if self._flowing:
                 self._end()
@@ -252,7 +255,7 @@ class SecureTransport(asyncio.Transport):
             self._raw.write(self._tls.output())
 
     def _deliver(self, records: list[bytes]) -> None:
-        """Give the application what is decrypted; keep what it does not want now."""
+        """Give the application decrypted records; keep those that it does not want now."""
         if len(records) > 1 and sum(map(len, records)) < len(records) * _LARGE:
             records = [b"".join(records)]
         try:
@@ -263,11 +266,11 @@ class SecureTransport(asyncio.Transport):
                     self._app.data_received(record)  # type: ignore[attr-defined] # a Protocol, or a duck
                 else:
                     self._records.append(record)
-        except Exception as error:  # noqa: BLE001 - the application's own, of whatever kind
+        except Exception as error:  # noqa: BLE001 - the application may raise anything
             self._fail(error)
 
     def _fill_buffer(self, record: bytes) -> None:
-        """Have the application fill its own buffer as often as it takes; keep what it does not want now."""
+        """Fill the application's own buffer as often as the record needs; keep the rest that it does not want now."""
         rest = memoryview(record)
         while rest and self._flowing:
             app = self._app
@@ -285,7 +288,7 @@ class SecureTransport(asyncio.Transport):
             self._records.append(bytes(rest))
 
     def _go_on(self) -> None:
-        """Deliver what had to wait; when that is done, let the rest flow."""
+        """Deliver the data that had to wait; then let arriving data flow again."""
         self._turn_due = False
         if self._connection.lost:
             self.on_connection_lost(self._connection.error)
@@ -308,11 +311,11 @@ class SecureTransport(asyncio.Transport):
 
     @property
     def _over(self) -> bool:
-        """Whether TLS gives no more data, for better or worse."""
+        """Whether TLS gives no more data, since the peer has ended or a record was faulty."""
         return self._tls.peer_closed or self._fault is not None
 
     def _end(self) -> None:
-        """Let the application know that it has got everything."""
+        """Tell the application that it has got all data, or that a record was faulty."""
         self._flowing = False
         if self._fault is not None:
             self._break(self._fault)
@@ -323,7 +326,10 @@ class SecureTransport(asyncio.Transport):
                 self.close()
 
     def on_eof(self) -> None:
-        """For the connection: TCP ended in the peer's direction: fine, if TLS has ended before."""
+        """Note that TCP has ended in the peer's direction; this is an error unless TLS has ended.
+
+        The connection calls this.
+        """
         if self._flowing:
             self._break(_truncated())
 
@@ -344,7 +350,7 @@ class SecureTransport(asyncio.Transport):
             self._break(error)
 
     def can_write_eof(self) -> bool:
-        """Yes: TLS can end one direction."""
+        """Return True: TLS can end one direction."""
         return True
 
     def write_eof(self) -> None:
@@ -365,26 +371,26 @@ class SecureTransport(asyncio.Transport):
         return self._raw.get_write_buffer_size()
 
     def on_pause_writing(self) -> None:
-        """For the connection: have the application pause."""
+        """Have the application pause writing. The connection calls this."""
         self._call(self._app.pause_writing)
 
     def on_resume_writing(self) -> None:
-        """For the connection: let the application go on."""
+        """Let the application write again. The connection calls this."""
         self._call(self._app.resume_writing)
 
     # --- the end ---
 
     def is_closing(self) -> bool:
-        """Whether the connection is closed or about to be."""
+        """Return whether the connection is closed or about to be closed."""
         return self._closing or self._raw.is_closing()
 
     def close(self) -> None:
-        """Close once everything written has been sent; a peer that does not take it in time is cut off."""
+        """Close once everything written has been sent; a peer that does not take the rest in time is cut off."""
         if self._closing:
             return
         self._closing = True
         self._flowing = False
-        # Written to a peer who is gone: on TCP, where nothing is sent to say good-bye, nobody would ever know.
+        # If the peer is gone, writing close_notify fails. TCP without TLS sends nothing at its end and would not fail.
         self._nothing_to_lose = not self._raw.get_write_buffer_size()
         self._send_close_notify()
         self._raw.close()
@@ -392,7 +398,7 @@ class SecureTransport(asyncio.Transport):
             self._close_timer = self._loop.call_later(_CLOSE_TIMEOUT, self._raw.abort)
 
     def abort(self) -> None:
-        """Close at once; what was written may be lost."""
+        """Close at once; written data may be lost."""
         self._closing = True
         self._flowing = False
         self._raw.abort()
@@ -406,7 +412,7 @@ class SecureTransport(asyncio.Transport):
             self._raw.write(self._tls.output())
 
     def _break(self, error: Exception) -> None:
-        """Close for a reason that `connection_lost` will tell; TLS has put its alert into the output."""
+        """Close because of an error, which `connection_lost` will get; TLS has put its alert into the output."""
         if self._error is None and not self._closing:
             self._error = error
             if self._tls.has_output and not self._raw.is_closing():
@@ -414,7 +420,7 @@ class SecureTransport(asyncio.Transport):
             self.close()
 
     def on_connection_lost(self, exc: Exception | None) -> None:
-        """For the connection: tell the application, once, when it has got what it wants."""
+        """Tell the application of the end, once, after the data that it wants. The connection calls this."""
         if self._lost:
             return
         if not self._paused and not self._closing:
@@ -435,10 +441,10 @@ class SecureTransport(asyncio.Transport):
         self._app.connection_lost(self._error or exc)
 
     def _call(self, callback: Callable[..., object], *args: object) -> object:
-        """Call the application; what it raises ends its connection and goes to the loop's handler."""
+        """Call the application; an exception ends its connection and goes to the loop's exception handler."""
         try:
             return callback(*args)
-        except Exception as error:  # noqa: BLE001 - the application's own, of whatever kind
+        except Exception as error:  # noqa: BLE001 - the application may raise anything
             self._fail(error)
             return None
 
@@ -456,7 +462,7 @@ class SecureTransport(asyncio.Transport):
 
 
 def start_application(transport: SecureTransport, protocol_factory: Callable[[], _ProtocolT]) -> _ProtocolT:
-    """Make the application's protocol and connect it; where that fails, nobody is left with an open connection."""
+    """Make the application's protocol and connect it; if that fails, close the connection."""
     try:
         protocol = protocol_factory()
         transport.start(protocol)

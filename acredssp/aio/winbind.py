@@ -1,18 +1,18 @@
-"""Domain users, validated by winbind: an acceptor on a domain member that holds nobody's secret.
+"""Domain users, checked by winbind: a server on a domain member needs no user's secret.
 
-Samba's `ntlm_auth` is asked by the helper protocol ntlm-server-1: lines in, lines out, a dot after each question and
-each answer. It hands the client's NTLMv2 response to winbindd, which hands it to a domain controller
-(NetrLogonSamLogonEx, [MS-APDS] 3.1.5.2), and answers with the session base key or with a reason.
+This module asks Samba's `ntlm_auth` by the helper protocol ntlm-server-1: questions and answers are lines, and a line
+with a dot ends each of them. ntlm_auth hands the client's NTLMv2 response to winbindd, which hands it to a domain
+controller (NetrLogonSamLogonEx, [MS-APDS] 3.1.5.2). It answers with the session base key, or with a reason.
 
-What must never happen is that the answer to one question is read as the answer to another. Nothing in an answer names
-its question, so a process has one question at a time, and a process whose answer nobody waits for any longer (a
-cancelled logon, a deadline) is killed; so is one that says anything out of turn. A new one takes its place when needed.
+The answer to one question must never be taken for the answer to another. Nothing in an answer names its question, so a
+process has one question at a time. A process whose answer is no longer awaited (a cancelled logon, a deadline) is
+killed, and so is a process that says anything unasked. A new process takes its place when one is needed.
 
-What the client is told: with the wrong password STATUS_LOGON_FAILURE and no more. A status about the account shows
-that the password was right only if the controller looks at the password first. Samba 4.17's was asked about accounts
-of every kind, with the right password and with a wrong one: for `_PROVEN` the wrong one gave STATUS_WRONG_PASSWORD.
-A locked account is answered as locked before the password is looked at, so that nobody can prove anything: it stays a
-STATUS_LOGON_FAILURE for the client, and the log says what it is.
+A client with a wrong password is told STATUS_LOGON_FAILURE and nothing else. A status about the account shows that the
+password was right only if the controller checks the password first. Samba 4.17's controller was asked about accounts of
+every kind, with the right password and with a wrong one. For each status in `_PROVEN`, the wrong password gave
+STATUS_WRONG_PASSWORD. The controller reports a locked account before it checks the password, which therefore stays
+unproven: the client is told STATUS_LOGON_FAILURE, and the log has the true status.
 """
 
 import asyncio
@@ -50,13 +50,14 @@ _PROVEN: Final = frozenset(
         NTSTATUS.STATUS_INVALID_WORKSTATION,
     }
 )
-"""What Samba's controller says of an account only to who has its password (4.17.12; `authsam_account_ok` comes last).
-STATUS_ACCOUNT_RESTRICTION is not among them: authentication policies ([MS-APDS] 3.1.5.2) come before the password."""
+"""The statuses that Samba's controller gives only for the right password (4.17.12; `authsam_account_ok` comes last).
+STATUS_ACCOUNT_RESTRICTION is not among them: authentication policies ([MS-APDS] 3.1.5.2) are checked before the
+password."""
 
 _HELPER_PROTOCOL: Final = "--helper-protocol=ntlm-server-1"
 _NO_WINBINDD: Final = "Reading winbind reply failed!"
 _NOBODY: Final = "acredssp"
-"""Who is asked about to see whether winbindd is there: whatever the answer is, nobody is logged on by it."""
+"""The user in the question that finds out whether winbindd runs; whatever the answer is, it logs on nobody."""
 
 _STATUS_OF_TEXT: Final = {
     "The specified account does not exist.": NTSTATUS.STATUS_NO_SUCH_USER,
@@ -80,7 +81,7 @@ _STATUS_OF_TEXT: Final = {
     "The user account has been automatically locked because too many invalid logon attempts or password change "
     "attempts have been requested.": NTSTATUS.STATUS_ACCOUNT_LOCKED_OUT,
     "Smart card logon is required and was not used.": NTSTATUS.STATUS_SMARTCARD_LOGON_REQUIRED,
-    # What follows is about nobody's account: winbindd is not there, it reaches no controller, or none that knows us.
+    # The rest says nothing about an account: winbindd does not run, or reaches no controller that knows this machine.
     _NO_WINBINDD: NTSTATUS.STATUS_NO_LOGON_SERVERS,
     "No logon servers are currently available to service the logon request.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
     "A domain controller for this domain was not found.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
@@ -101,18 +102,20 @@ _STATUS_OF_TEXT: Final = {
     "The transport-connection attempt was refused by the remote system.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
     "The transport connection is now disconnected.": NTSTATUS.STATUS_NO_LOGON_SERVERS,
 }
-"""Authentication-Error is Samba's sentence for an NTSTATUS (`get_friendly_nt_error_msg`, as of 4.17), or its name."""
+"""The statuses behind Samba's texts. Authentication-Error has Samba's sentence for an NTSTATUS
+(`get_friendly_nt_error_msg`, as of 4.17), or the status's name."""
 
 _LONGEST_NAME: Final = 255
-"""Bytes of UTF-8: what winbindd's request has room for. A longer name would be cut, and another one be asked about."""
+"""The most bytes of UTF-8 for which winbindd's request has room. winbindd would cut a longer name, and so check another
+user."""
 _LONGEST_ANSWER: Final = 4096
-"""Bytes. Real answers have some 200."""
+"""The most bytes of an answer. Real answers have some 200."""
 _MOST_FIELDS: Final = 8
 
 _ENDED: Final = "it ended"
 
 _Answer: TypeAlias = bytes | str
-"""The session base key, empty where the answer is yes without one; or the reason for a no."""
+"""For a yes, the session base key, which is empty if none came; for a no, the reason as text."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -153,8 +156,8 @@ class WinbindOracle(Oracle):
         object.__setattr__(self, "verify", self._verify)
         object.__setattr__(self, "_pool", _Pool(self.command, self.processes, self.waiting))
 
-    def __call__(self, request: object) -> Self:  # noqa: ARG002 - whoever logs on is winbind's matter
-        """Answer as a `lookup`: with itself."""
+    def __call__(self, request: object) -> Self:  # noqa: ARG002 - winbind decides about every user
+        """Answer as a `lookup`: return this oracle."""
         return self
 
     async def __aenter__(self) -> Self:
@@ -197,15 +200,15 @@ class WinbindOracle(Oracle):
         try:
             async with asyncio.timeout(self.timeout):
                 answer = await self._pool.ask(question)
-        except OSError as error:  # a time-out is one too
+        except OSError as error:  # TimeoutError is an OSError, too
             _logger.warning("winbind cannot be asked about %a: %s", who, str(error) or "no answer in time")
             return Deny(NTSTATUS.STATUS_NO_LOGON_SERVERS)
         return answer if isinstance(answer, bytes) and any(answer) else self._refusal(who, answer)
 
     def _refusal(self, who: str, answer: _Answer) -> Deny:
-        """The refusal for a no, or for a yes without a key, which is a guest's."""
+        """Return the refusal for a no, or for a yes without a key, which means a guest."""
         if isinstance(answer, bytes):
-            _logger.info("winbind takes %a for a guest: refused", who)
+            _logger.info("winbind accepts %a as a guest only: refused", who)
             return Deny()
         status = _status_of(answer)
         _logger.info("winbind refuses %a: %s", who, ascii(answer) if status is None else status)
@@ -215,12 +218,12 @@ class WinbindOracle(Oracle):
 
 
 class _Pool:
-    """Some processes of ntlm_auth, and those who wait for one.
+    """The processes of ntlm_auth, and the queue of the logons that wait for one.
 
     Args:
-        command: The program, and arguments before ours.
-        processes: How many may run.
-        waiting: How many may wait for one.
+        command: The program, and the arguments that come before the helper protocol.
+        processes: How many processes may run.
+        waiting: How many logons may wait for a process.
     """
 
     def __init__(self, command: Sequence[str], processes: int, waiting: int) -> None:
@@ -236,7 +239,8 @@ class _Pool:
         """Return the answer to a question.
 
         Raises:
-            OSError: There is none: too many wait, no process can be started, it failed, or the pool is closed.
+            OSError: There is no answer: too many logons wait, no process can be started, the process failed, or the
+                pool is closed.
         """
         if self._asking >= self._most:
             raise OSError("too many logons wait already")
@@ -252,11 +256,11 @@ class _Pool:
         try:
             answer = await helper.ask(question)
         except BaseException:
-            # Whatever it says from now on would be taken for the answer to the next question.
-            helper.kill("nobody waits for its answer")
+            # Otherwise its late answer would be taken for the answer to the next question.
+            helper.kill("its answer is no longer awaited")
             raise
         if answer is None:
-            raise OSError(f"{self._command[0]} is given up: {helper.fault}")
+            raise OSError(f"{self._command[0]} gave no answer: {helper.fault}")
         self._idle.append(helper)
         return answer
 
@@ -268,7 +272,7 @@ class _Pool:
         return None
 
     async def start_one(self) -> None:
-        """Have a process ready."""
+        """Start a process, so that the first logon finds one ready."""
         async with self._slots:
             self._idle.append(await self._start())
 
@@ -282,7 +286,7 @@ class _Pool:
         return helper
 
     async def aclose(self) -> None:
-        """End every process, and wait for its end."""
+        """End every process, and wait until all have ended."""
         self._closed = True
         while self._helpers:
             helpers = [*self._helpers]
@@ -292,13 +296,13 @@ class _Pool:
 
 
 class _Helper(asyncio.SubprocessProtocol):
-    """A process of ntlm_auth, which is asked one question at a time."""
+    """One process of ntlm_auth, which is asked one question at a time."""
 
     def __init__(self) -> None:
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the process has ended."""
         self.fault = ""
-        """Why it cannot be asked any more; empty while it can."""
+        """Why the process cannot be asked any more; empty while it can be asked."""
         self._transport: asyncio.SubprocessTransport | None = None
         self._answer: asyncio.Future[_Answer | None] | None = None
         self._received = bytearray()
@@ -306,7 +310,11 @@ class _Helper(asyncio.SubprocessProtocol):
         self._second_dot_is_due = False
 
     async def start(self, command: Sequence[str]) -> None:
-        """Start the process; raises `OSError` if it cannot be."""
+        """Start the process.
+
+        Raises:
+            OSError: The process cannot be started.
+        """
         argv = [*command, _HELPER_PROTOCOL]
         try:
             await asyncio.get_running_loop().subprocess_exec(lambda: self, *argv, **_STREAMS)
@@ -317,11 +325,11 @@ class _Helper(asyncio.SubprocessProtocol):
             raise
 
     async def ask(self, question: bytes) -> _Answer | None:
-        """Return the answer to a question; None if the process failed, and is to be forgotten."""
+        """Return the answer to a question; None if the process failed and must not be asked again."""
         if self._transport is None or self.fault:
             return None
         stdin = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
-        if stdin.is_closing():  # it ended, and that is not told yet
+        if stdin.is_closing():  # the process has ended, and the loop has not reported it yet
             self.kill(_ENDED)
             return None
         self._answer = asyncio.get_running_loop().create_future()
@@ -329,23 +337,23 @@ class _Helper(asyncio.SubprocessProtocol):
         return await self._answer
 
     def kill(self, fault: str) -> None:
-        """End the process for the reason given, unless it has failed for another one before."""
+        """End the process; `fault` is kept as the reason, unless there is one already."""
         self.fault = self.fault or fault
         self._settle(None)
         transport = self._transport
         if transport is not None and transport.get_returncode() is None:
-            # The whole session: a wrapper around ntlm_auth does not hand the signal on.
+            # The signal goes to the whole session, since a wrapper around ntlm_auth does not pass it on.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(transport.get_pid(), signal.SIGKILL)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the process over, or end it if its start was given up."""
-        self._transport = cast(asyncio.SubprocessTransport, transport)  # uvloop's is one by its methods alone
+        """Keep the process's transport, or end the process if its start was given up."""
+        self._transport = cast(asyncio.SubprocessTransport, transport)  # uvloop's has the methods, and another type
         if self.fault:
             self.kill(self.fault)
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - only its output is a pipe
-        """Take the lines that are whole."""
+    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - only the process's output is a pipe
+        """Take the complete lines."""
         self._received += data
         *lines, rest = self._received.split(b"\n")
         self._received = rest
@@ -355,18 +363,18 @@ class _Helper(asyncio.SubprocessProtocol):
         if len(rest) > _LONGEST_ANSWER:
             self.kill("it does not end its line")
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 - either way it cannot talk
-        """See that it ends."""
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 - no pipe, no use
+        """End the process."""
         self.kill(_ENDED)
 
     def process_exited(self) -> None:
-        """Give it up, and what may still hold its pipes open."""
+        """Give the process up, and end other processes that may still hold its pipes open."""
         self.kill(_ENDED)
         assert self._transport is not None
         self._transport.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it ended
-        """Tell who waits for its end."""
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the process has ended, whatever ended it
+        """Set the result of `gone`."""
         if not self.gone.done():
             self.gone.set_result(None)
 
@@ -385,7 +393,7 @@ class _Helper(asyncio.SubprocessProtocol):
 
     def _finish(self) -> None:
         answer = _read(self._fields)
-        # A refusal ends in two dots (Samba 4.17 and, by its source, every version before); the second may come late.
+        # A refusal ends in two dots (in Samba 4.17 and, by its source, every version before); the second may come late.
         self._second_dot_is_due = isinstance(answer, str)
         self._fields = {}
         if answer is None:
@@ -400,16 +408,16 @@ class _Helper(asyncio.SubprocessProtocol):
 _STREAMS: Final[dict[str, Any]] = {
     "stdin": asyncio.subprocess.PIPE,
     "stdout": asyncio.subprocess.PIPE,
-    "stderr": asyncio.subprocess.DEVNULL,  # it is free text, and may name users
-    "start_new_session": True,  # Ctrl-C in a terminal is for us: logons in flight still need their answer
+    "stderr": asyncio.subprocess.DEVNULL,  # the errors are free text, which may name users
+    "start_new_session": True,  # Ctrl-C in a terminal must not end ntlm_auth: logons in flight need their answers
 }
 
 
 def _question(exchange: NTLMExchange) -> bytes | None:
-    """The lines that ask about an exchange; None for a name that cannot be asked about as it is.
+    """Return the lines that ask about an exchange; None if a name would reach winbindd cut short.
 
-    Names are in base64 (a double colon), so that they cannot end a line. The LMv2 response is left out: a controller
-    takes it in place of a wrong NTLMv2 response, and then nothing in the latter is proven.
+    Names are in base64 (a double colon says so), so that they cannot end a line. The LMv2 response is left out: a
+    controller accepts it in place of a wrong NTLMv2 response, and then proves nothing about the NTLMv2 response.
     """
     names = [_name(exchange.user), _name(exchange.domain)]
     if None in names:
@@ -426,13 +434,13 @@ def _question(exchange: NTLMExchange) -> bytes | None:
 
 
 def _name(name: str) -> str | None:
-    """A name in base64; None for one that would reach winbindd cut: at a zero, or for its length."""
+    """Return a name in base64; None if winbindd would cut it, at a zero or for its length."""
     text = name.encode("utf-8")
     return None if b"\0" in text or len(text) > _LONGEST_NAME else base64.b64encode(text).decode("ascii")
 
 
 def _read(fields: dict[str, str]) -> _Answer | None:
-    """The answer that the lines make; None for nonsense."""
+    """Return the answer that the lines express; None for nonsense."""
     match fields:
         case {"Authenticated": "Yes", "User-Session-Key": key}:
             try:
@@ -447,16 +455,19 @@ def _read(fields: dict[str, str]) -> _Answer | None:
 
 
 def _status_of(text: str) -> NTSTATUS | None:
-    """The status that winbind's words stand for; None for words that are not known."""
+    """Return the status that winbind's text stands for; None for an unknown text."""
     return _STATUS_OF_TEXT.get(text) or NTSTATUS.__members__.get(text.removeprefix("NT_"))
 
 
 def machine_identity(command: Sequence[str], timeout: float = 8.0) -> NTLMIdentity:
-    """What `WinbindOracle.identity` does, in this thread: for where there is no event loop yet.
+    """Return the names of this machine as `WinbindOracle.identity` does, but in this thread, without an event loop.
 
     Args:
-        command: The program, and arguments before ours.
-        timeout: Seconds.
+        command: The program, and the arguments that come before the helper protocol.
+        timeout: Seconds to wait for the program.
+
+    Raises:
+        OSError: The program cannot be run, or does not tell the names in time.
     """
     try:
         return _identity(_challenge_of(command, timeout))
@@ -467,15 +478,16 @@ def machine_identity(command: Sequence[str], timeout: float = 8.0) -> NTLMIdenti
 
 
 def check_winbindd(command: Sequence[str], identity: NTLMIdentity, timeout: float = 8.0) -> None:
-    """See that winbindd answers: where it does not run, nobody can log on, and a client would be told so much later.
+    """Check at the start that winbindd answers: without winbindd, nobody can log on.
 
-    The program makes a challenge without winbindd. So it is asked about an account that this machine does not have,
-    which no controller is asked about. It waits in this thread, as `machine_identity` does.
+    `machine_identity` does not show this, since the program makes a challenge without winbindd. So this function asks
+    about a local account that this machine does not have, for which winbindd asks no controller. It waits in this
+    thread, as `machine_identity` does.
 
     Args:
-        command: The program, and arguments before ours.
-        identity: This machine, as `machine_identity` tells.
-        timeout: Seconds.
+        command: The program, and the arguments that come before the helper protocol.
+        identity: The names of this machine, as `machine_identity` returns them.
+        timeout: Seconds to wait for the program.
 
     Raises:
         OSError: winbindd does not run, or this user may not ask it.
@@ -489,11 +501,11 @@ def check_winbindd(command: Sequence[str], identity: NTLMIdentity, timeout: floa
     except subprocess.TimeoutExpired:
         raise OSError(f"{command[0]} does not answer") from None
     if _NO_WINBINDD.encode("ascii") in done.stdout:
-        raise OSError("winbindd does not answer: see that it runs, and that this user may ask it")
+        raise OSError("winbindd does not answer: check that it runs, and that this user may ask it")
 
 
 def _challenge_of(command: Sequence[str], timeout: float) -> bytes:
-    """The CHALLENGE_MESSAGE that ntlm_auth makes when it is the server itself; no bytes if it makes none."""
+    """Return the CHALLENGE_MESSAGE that ntlm_auth makes if it acts as the server; no bytes if it makes none."""
     argv = [*command, "--helper-protocol=squid-2.5-ntlmssp"]
     negotiate = NegotiateMessage.encode(Flags.UNICODE | Flags.NTLM | Flags.REQUEST_TARGET | Flags.TARGET_INFO)
     question = b"YR " + base64.b64encode(negotiate) + b"\n"
@@ -504,7 +516,7 @@ def _challenge_of(command: Sequence[str], timeout: float) -> bytes:
 
 
 def _identity(challenge: bytes) -> NTLMIdentity:
-    """The names in a challenge; raises as its decoders do, and `ValueError` where the computer's name is missing."""
+    """Return the names in a challenge; raises its decoders' errors, or `ValueError` if it lacks the computer's name."""
     pairs = decode_av_pairs(ChallengeMessage.decode(challenge).target_info, "challenge target info")
     names = {
         "netbios_computer": AvId.NB_COMPUTER_NAME,

@@ -1,4 +1,4 @@
-"""What goes around a CredSSP handshake on the wire, without I/O: the contract, for carriages of your own.
+"""Carriages, the protocols that surround a CredSSP handshake on the wire, and their contract for carriages of your own.
 
 A carriage is what the argument `carriage=` takes: `TLS()` of this package, `RDP()` of `acredssp.rdp`, or any object
 with the methods of `Carriage`. docs/contributing.md says how to write one.

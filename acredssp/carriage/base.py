@@ -1,8 +1,8 @@
-"""What the asyncio driver drives: a handshake with whatever a carriage puts around it.
+"""The contract of carriages: a carriage makes a handshake with its own protocol around CredSSP.
 
-A carriage is a value that the application chooses (`TLS()`, `RDP(...)`). For each connection it puts a fresh
-`SecurityContext` into a `CarriedHandshake`, which answers `step`, `resume`, `fail` and `receive_eof` as the context
-does. `TLS` puts nothing around the context, so there the context itself is the carried handshake.
+A carriage is a value that the application chooses (`TLS()`, `RDP(...)`). For each connection, it puts a fresh
+`SecurityContext` into a `CarriedHandshake`, which has the context's methods `step`, `resume`, `fail` and `receive_eof`.
+`TLS` puts nothing around the context, so the context itself is the carried handshake. A carriage does no I/O.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ NewContext: TypeAlias = Callable[[ServerConfig], SecurityContext]
 
 
 class CarriedHandshake(Protocol):
-    """One handshake on one connection, with what the carriage puts around it.
+    """One handshake on one connection, with the carriage's protocol around it.
 
-    The methods are those of `SecurityContext`, and each means what it means there.
+    The methods are those of `SecurityContext`, and have the same meaning as there.
     """
 
     @property
@@ -33,11 +33,11 @@ class CarriedHandshake(Protocol):
 
     @property
     def cookie(self) -> str:
-        """What the client said before TLS (RDP: the `mstshash` cookie); empty for nothing. Unproven."""
+        """The name that the client sent before TLS (RDP: the `mstshash` cookie); empty for none. It is not proven."""
 
     @property
     def request(self) -> ConnectionRequest | None:
-        """RDP: the client's Connection Request, with cookie or routing token; None for none. Unproven."""
+        """RDP: the client's Connection Request, with cookie or routing token; None for none. It is not proven."""
 
     @property
     def chosen(self) -> ServerConfig | None:
@@ -45,19 +45,19 @@ class CarriedHandshake(Protocol):
 
     @property
     def extra_info(self) -> Mapping[str, object]:
-        """The carriage's own facts, by the names that `get_extra_info` knows them by."""
+        """The carriage's own facts, by the names under which `get_extra_info` gives them."""
 
     @property
     def heard_all(self) -> bool:
-        """Whether the peer has sent all that it has to: if it leaves now, the handshake may still be established."""
+        """Whether the peer has sent everything that the handshake needs of it: the peer may then leave."""
 
     @property
     def farewell(self) -> bytes:
-        """What the peer should still be sent after a failure."""
+        """The bytes that should still be sent to the peer after a failure."""
 
     @property
     def last_token(self) -> bytes:
-        """What of the farewell the peer should take in before the rest comes; all of it where that is no matter."""
+        """The part of the farewell that the peer should read before the rest arrives; usually all of the farewell."""
 
     def step(self, data: Buffer = b"") -> StepResult:
         """Take whole units from the front of `data`.
@@ -67,17 +67,23 @@ class CarriedHandshake(Protocol):
         """
 
     def resume(self, event: Question[Answered], answer: Answered, early: Buffer = b"") -> StepResult:
-        """Give the answer to `StepResult.event`, with what has come of the peer since."""
+        """Give the answer to `StepResult.event`.
+
+        Args:
+            event: The event.
+            answer: The answer to it.
+            early: The bytes that the peer has sent since the event.
+        """
 
     def receive_eof(self) -> NoReturn:
-        """Note that the transport ended; raises what that means."""
+        """Note that the transport has ended; raises the error that this means."""
 
     def fail(self, error: CredSSPError) -> None:
         """End the handshake with `error`."""
 
 
 class Carriage(Protocol):
-    """How CredSSP is carried; shared by all connections of a configuration."""
+    """The protocol around CredSSP; all connections of a configuration share one carriage."""
 
     def initiator(self, context: SecurityContext) -> CarriedHandshake:
         """Make a client's handshake around a fresh context."""
@@ -86,15 +92,15 @@ class Carriage(Protocol):
         """Make a server's handshake.
 
         Args:
-            config: The listener's.
-            new_context: Makes the context of this configuration, or of another one that the carriage chooses for the
+            config: The listener's configuration.
+            new_context: Makes a context of this configuration, or of another one that the carriage chooses for the
                 connection.
         """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TLS:
-    """CredSSP straight on the connection: TLS first, nothing around it (the package "CREDSSP" of SSPI)."""
+    """CredSSP directly on the connection: TLS comes first, with nothing around it (the package "CREDSSP" of SSPI)."""
 
     def initiator(self, context: SecurityContext) -> CarriedHandshake:
         """Return the context, which is its own carried handshake."""

@@ -1,14 +1,14 @@
 """The RDP carriage: X.224 negotiation in clear, TLS, CredSSP, early user authorization ([MS-RDPBCGR] 5.4.2.1).
 
-    NEGOTIATION       Connection Request and Connection Confirm choose HYBRID or HYBRID_EX; a preconnection PDU may come
-                      before the request
-    ROUTING           a server that has a `route` hook: the hook is asked, between the two
-    CREDSSP           a `SecurityContext`, TLS inside
-    EARLY_USER_AUTH   HYBRID_EX only: the server's four bytes, after the credentials came
+    NEGOTIATION       Connection Request and Connection Confirm choose HYBRID or HYBRID_EX; a preconnection PDU may
+                      come before the request
+    ROUTING           a server with a `route` hook asks the hook between the two
+    CREDSSP           a `SecurityContext` with TLS inside runs
+    EARLY_USER_AUTH   with HYBRID_EX only: the server sends its four bytes after the credentials came
     DONE              RDP itself follows, inside the same TLS
 
-Nothing may follow the X.224 PDU before TLS begins: what is behind it came before the peer could know our answer, and
-would survive as if it had been protected.
+No bytes may follow the X.224 PDU before TLS begins: such bytes came in clear, before the peer could know our answer,
+and would later be taken for protected ones.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ from acredssp.wire.x224 import (
 __all__ = ["RDP", "RDPAcceptor", "RDPInitiator", "RDPRoute", "RDPState", "RouteAnswer", "RouteHook", "RouteRequest"]
 
 _MAX_COOKIE: Final = 9
-"""Characters of the user name that mstsc puts into the cookie."""
+"""The most characters of the user name that mstsc puts into the cookie."""
 
 _CREDSSP: Final = Protocols.HYBRID | Protocols.HYBRID_EX
 _NO_FLAGS: Final = RequestFlags(0)
@@ -59,22 +59,22 @@ _MODES: Final[Mapping[DelegatedKind | None, RequestFlags]] = {
     DelegatedKind.NOTHING: RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED,
     DelegatedKind.REMOTE_GUARD: RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED,
 }
-"""How a server has to log on a client that delegates no password, by the kind of what it delegates."""
+"""The flag by which a client that delegates no password asks for a mode of logon, by what it delegates."""
 
 _NLA_ON_SERVER: Final = "enable network level authentication on the server"
 _NLA_ON_CLIENT: Final = "enable network level authentication on the client"
 _HINTS: Final = {
     FailureCode.SSL_CERT_NOT_ON_SERVER: "the server has no certificate for tls: tell its administrator",
-    FailureCode.INCONSISTENT_FLAGS: "the server does not take what is asked for beside credssp: see that it allows "
-    "restricted admin or remote credential guard where one of them is used",
-    FailureCode.SSL_WITH_USER_AUTH_REQUIRED_BY_SERVER: "the server wants tls with a client certificate, which is no "
-    "credssp: connect to another one",
+    FailureCode.INCONSISTENT_FLAGS: "the server refuses the requested mode: check that it allows restricted admin or "
+    "remote credential guard, whichever is used",
+    FailureCode.SSL_WITH_USER_AUTH_REQUIRED_BY_SERVER: "the server demands tls with a client certificate in place of "
+    "credssp, which this client cannot do: connect to another server",
 }
-"""What to do about a failure that network level authentication does not mend."""
+"""The hints for failures that network level authentication does not solve."""
 
 
 class RDPState(enum.Enum):
-    """What an RDP handshake waits for next; see the module's text."""
+    """The states of an RDP handshake, each named after what the handshake waits for next; see the module's text."""
 
     NEGOTIATION = enum.auto()
     ROUTING = enum.auto()
@@ -86,13 +86,13 @@ class RDPState(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RouteRequest:
-    """A client's Connection Request came: where does the connection belong? Nothing in it is proven.
+    """The argument of a `route` hook, which chooses where a connection goes. Nothing in it is proven.
 
     Attributes:
-        request: Requested protocols, flags, cookie or routing token, correlation id.
-        peer_address: As `get_extra_info("peername")` gives it: `(host, port)` for TCP.
-        session: What the server's `accept` answered for this connection; None without one.
-        preconnection: The id and the blob that came before the request; None where none came
+        request: The client's Connection Request: requested protocols, flags, cookie or routing token, correlation id.
+        peer_address: The client's address, as `get_extra_info("peername")` gives it: `(host, port)` for TCP.
+        session: The session object that the server's `accept` returned; None without one.
+        preconnection: The preconnection PDU's id and blob, which came before the request; None if none came
             (`RDP.allow_preconnection`).
     """
 
@@ -104,13 +104,13 @@ class RouteRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RDPRoute:
-    """How the connection of one Connection Request goes on.
+    """An answer of a `route` hook: how the connection goes on.
 
     Attributes:
-        config: Its certificate, lookup, authorize, admit and policy hold from here on. The listener's `accept`, its
-            limits and the handshake's deadline stay.
-        hybrid_ex: As `RDP.hybrid_ex`; None for what the carriage has.
-        response_flags: As `RDP.response_flags`; None for what the carriage has.
+        config: The configuration whose certificate, lookup, authorize, admit and policy hold from here on. The
+            listener's `accept` and limits and the handshake's deadline still hold.
+        hybrid_ex: The connection's `RDP.hybrid_ex`; None for that of the carriage.
+        response_flags: The connection's `RDP.response_flags`; None for those of the carriage.
     """
 
     config: ServerConfig
@@ -126,37 +126,38 @@ class RDPRoute:
 RouteAnswer: TypeAlias = ServerConfig | RDPRoute | FailureCode | Deny
 
 RouteHook: TypeAlias = Callable[[RouteRequest], RouteAnswer | Awaitable[RouteAnswer]]
-"""Chooses by the Connection Request, before TLS begins. A `FailureCode` is sent to the client. `Deny()`, and whatever
-is no answer, closes the connection without a word."""
+"""A hook that chooses the configuration by the Connection Request, before TLS begins. If it answers with a
+`FailureCode`, the client is sent that code. `Deny()`, and every value that is no answer, closes the connection without
+a message."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RDP:
-    """How RDP carries CredSSP; shared by all connections of a configuration.
+    """The carriage of RDP; all connections of a configuration share one.
 
     Attributes:
-        hybrid_ex: Whether the early user authorization result is offered (client) or selected where offered (server).
-            Off: FreeRDP 2 clients offer it and then give up.
+        hybrid_ex: Whether a client offers the early user authorization result, and whether a server selects it for a
+            client that offers it. It is off by default, since FreeRDP 2 clients offer it and then give up.
         cookie: Client: the name in the `mstshash` cookie, cut to 9 characters as mstsc does; empty for no cookie.
-        routing_token: Client: what tells a load balancer or a connection broker where the connection belongs, in place
+        routing_token: Client: the text by which a load balancer or a connection broker routes the connection, in place
             of the cookie: `tsv://MS Terminal Services Plugin.1.COLLECTION` or `Cookie: msts=...`, the `loadbalanceinfo`
             of an .rdp file. Empty for none.
-        correlation_id: Client: 16 bytes that name the connection in the logs of both sides, the first not 00 or F4 and
-            none 0D; None for none. `dataclasses.replace()` makes a carriage with another one for each connection.
-        request_flags: Client: what to ask for besides the mode that what is delegated takes, which is asked for anyway.
-        request: Client, of a gateway: the Connection Request of the gateway's own client, which the target gets with
-            the whole cookie or routing token, correlation id and flags. `requested_protocols` alone is the gateway's
-            own. Takes the place of `cookie`, `routing_token`, `correlation_id` and `request_flags`; None for a request
-            of these.
-        preconnection: Client: an id and a blob that tell the listener whom the connection is for, sent before the
-            Connection Request ([MS-RDPEPS]; FreeRDP's `/pcid` and `/pcb`); None for none. A server that does not know
-            of it ends the connection.
-        allow_preconnection: Server: whether a client may send one. `route` and `get_extra_info("rdp_preconnection")`
-            have it.
-        response_flags: Server: what the RDP server behind can do. REDIRECTED_AUTHENTICATION_MODE_SUPPORTED only for one
-            that speaks [MS-RDPEAR].
-        route: Server: chooses the configuration of each connection by its Connection Request; None for the server's
-            own.
+        correlation_id: Client: 16 bytes that name the connection in the logs of both sides; None for none. The first
+            byte must not be 00 or F4, and no byte may be 0D. `dataclasses.replace()` makes a carriage with another id
+            for each connection.
+        request_flags: Client: the flags to send besides the mode that the delegation needs, which is always sent.
+        request: Client, in a gateway: the Connection Request of the gateway's own client. The target gets its whole
+            cookie or routing token, correlation id and flags; only `requested_protocols` is the gateway's own. It takes
+            the place of `cookie`, `routing_token`, `correlation_id` and `request_flags`. None makes a request of these.
+        preconnection: Client: a preconnection PDU, with an id and a blob that tell the listener the destination of the
+            connection. It is sent before the Connection Request ([MS-RDPEPS]; FreeRDP's `/pcid` and `/pcb`). A server
+            that does not know it ends the connection. None for none.
+        allow_preconnection: Server: whether a client may send a preconnection PDU. `route` and
+            `get_extra_info("rdp_preconnection")` have it.
+        response_flags: Server: the abilities of the RDP server behind it. Set REDIRECTED_AUTHENTICATION_MODE_SUPPORTED
+            only for a server that speaks [MS-RDPEAR].
+        route: Server: a hook that chooses the configuration of each connection by its Connection Request; None for the
+            server's own configuration.
     """
 
     hybrid_ex: bool = False
@@ -193,13 +194,13 @@ class RDP:
             raise ValueError(error.message) from None
 
     def _check_beside_request(self) -> None:
-        """Refuse two sources of the same thing."""
+        """Refuse a request beside options that it takes the place of."""
         for name in ("cookie", "routing_token", "correlation_id", "request_flags"):
             if self.request is not None and getattr(self, name) not in {"", None, _NO_FLAGS}:
                 raise ValueError(f"request and {name}: expected one of them, got both")
 
     def new_request(self, flags: RequestFlags) -> ConnectionRequest:
-        """Make the Connection Request that a client opens with, with these flags."""
+        """Make the Connection Request with which a client begins, with these flags."""
         protocols = Protocols.SSL | Protocols.HYBRID
         if self.hybrid_ex:
             protocols |= Protocols.HYBRID_EX
@@ -218,16 +219,16 @@ class RDP:
         return RDPInitiator(self, context)
 
     def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> "RDPAcceptor":
-        """Make a server's handshake; see `Carriage.acceptor`."""
+        """Make a server's handshake, as `Carriage.acceptor` describes."""
         return RDPAcceptor(self, config, new_context)
 
 
 class _RDPHandshake(ABC):
-    """What both sides share. See `SecurityContext` for what the methods promise.
+    """The part of a handshake that both sides share. `SecurityContext` says what the methods promise.
 
     Attributes:
         context: The CredSSP context inside.
-        state: What the handshake waits for next.
+        state: The state, named after what the handshake waits for next.
         request: The client's Connection Request, once it was sent or received.
         confirm: The server's Connection Confirm, once it was sent or received.
         preconnection: The client's preconnection PDU, once it was sent or received; None for none.
@@ -246,26 +247,26 @@ class _RDPHandshake(ABC):
         self._unnamed: CredSSPError | None = None
         """The refusal of the first bytes, until more of them tell which protocol they begin."""
         self._refusal = b""
-        """Server: what tells the client that it has to ask for CredSSP."""
+        """Server: the Connection Confirm with a failure code; empty if the negotiation was not refused."""
 
     @property
     def heard_all(self) -> bool:
-        """Whether the peer has sent all that it has to."""
+        """Whether the peer has sent everything that the handshake needs of it."""
         return self.context.heard_all
 
     @property
     def farewell(self) -> bytes:
-        """What the peer should still be sent after a failure."""
+        """The bytes that should still be sent to the peer after a failure."""
         return self._refusal or self.context.farewell
 
     @property
     def last_token(self) -> bytes:
-        """What of it the peer should have taken in before the rest comes."""
+        """The part of the farewell that the peer should read before the rest arrives."""
         return self._refusal or self.context.last_token
 
     @property
     def cookie(self) -> str:
-        """The name in the client's `mstshash` cookie; empty for none. Unproven."""
+        """The name in the client's `mstshash` cookie; empty for none. It is not proven."""
         return (self.request.cookie if self.request else None) or ""
 
     @property
@@ -289,16 +290,16 @@ class _RDPHandshake(ABC):
         self,
         event: Question[Answered],
         answer: Answered,
-        early: Buffer = b"",  # noqa: ARG002 - a server's `Route` alone
+        early: Buffer = b"",  # noqa: ARG002 - only a server's `Route` uses it
     ) -> StepResult:
-        """Give the answer to `StepResult.event`, with what has come of the peer since."""
+        """Give the answer to `StepResult.event`; `early` are the bytes that the peer has sent since the event."""
         self._check_usable()
         if self.state is not RDPState.CREDSSP:
             raise LocalProtocolError("the handshake does not wait for an answer: call step()")
         return self._guarded(self._resume, event, answer)
 
     def receive_eof(self) -> NoReturn:
-        """Note that the transport ended; raises what that means."""
+        """Note that the transport has ended; raises the error that this means."""
         self._check_usable()
         if self.state is RDPState.CREDSSP:
             self._guarded(self.context.receive_eof, None)
@@ -337,7 +338,7 @@ class _RDPHandshake(ABC):
 
     def _step(self, data: Buffer) -> StepResult:
         match self.state:
-            case RDPState.CREDSSP:  # first: nearly every step is one
+            case RDPState.CREDSSP:  # this case comes first, since nearly every step is one
                 return self._after_credssp(self.context.step(data))
             case RDPState.NEGOTIATION:
                 return self._negotiate(memoryview(data))
@@ -354,7 +355,7 @@ class _RDPHandshake(ABC):
         return self._after_credssp(self.context.resume(event, answer))
 
     def _take_pdu(self, data: memoryview) -> bytes | StepResult:
-        """Return the one X.224 PDU, or what to answer while it is not whole."""
+        """Return the one X.224 PDU, or a result that asks for the rest while the PDU is not whole."""
         frame = self._frame(x224.frame_size, data)
         if frame.missing:
             return StepResult.unfinished(frame.missing, len(data))
@@ -374,19 +375,19 @@ class _RDPHandshake(ABC):
 
     @abstractmethod
     def _negotiate(self, data: memoryview) -> StepResult:
-        """NEGOTIATION."""
+        """Take a step in the state NEGOTIATION."""
 
     @abstractmethod
     def _after_credssp(self, result: StepResult) -> StepResult:
-        """CREDSSP: pass the context's answer on, or begin what comes after it."""
+        """Take a step in the state CREDSSP: pass the context's result on, or begin the next state."""
 
     @abstractmethod
     def _early_user_auth(self, data: memoryview) -> StepResult:
-        """EARLY_USER_AUTH."""
+        """Take a step in the state EARLY_USER_AUTH."""
 
     @abstractmethod
     def _closed_by_peer(self) -> CredSSPError:
-        """Say what the end of the transport means outside of CREDSSP."""
+        """Return the error that the end of the transport means outside the state CREDSSP."""
 
 
 class RDPInitiator(_RDPHandshake):
@@ -427,8 +428,8 @@ class RDPInitiator(_RDPHandshake):
             raise NegotiationFailure(
                 f"the rdp server chose {selected.names}, which was not offered", hint="update the server"
             )
-        chosen = "no protocol, so standard rdp security," if selected is None else f"{selected.names}"
-        raise NegotiationFailure(f"the rdp server chose {chosen} where credssp was asked for", hint=_NLA_ON_SERVER)
+        chosen = "no protocol, and so standard rdp security," if selected is None else f"{selected.names}"
+        raise NegotiationFailure(f"the rdp server chose {chosen} in place of credssp", hint=_NLA_ON_SERVER)
 
     def _after_credssp(self, result: StepResult) -> StepResult:
         if result.status is not SecurityStatus.SEC_E_OK:
@@ -465,13 +466,13 @@ class RDPInitiator(_RDPHandshake):
             raise AccessDenied(
                 "the server did not authorize the user",
                 nt_status=NTSTATUS.STATUS_ACCESS_DENIED,
-                hint="the password was right: ask for the right to log on remotely",
+                hint="the password is right: ask the server's administrator for the right to log on remotely",
             )
 
     def _closed_by_peer(self) -> CredSSPError:
-        # A server that is begun with what it does not expect mostly hangs up without a word.
+        # A server that gets a beginning that it does not expect usually closes the connection without a message.
         hint = OTHER_SIDE_TLS if self.state is RDPState.NEGOTIATION else None
-        return PeerClosed("the server ended the connection in the middle of the handshake", hint=hint)
+        return PeerClosed("the server ended the connection during the handshake", hint=hint)
 
 
 class RDPAcceptor(_RDPHandshake):
@@ -509,7 +510,7 @@ class RDPAcceptor(_RDPHandshake):
         return result
 
     def resume(self, event: Question[Answered], answer: Answered, early: Buffer = b"") -> StepResult:
-        """Give the answer to `StepResult.event`, with what has come of the peer since."""
+        """Give the answer to `StepResult.event`; `early` are the bytes that the client has sent since the event."""
         if self.state is not RDPState.ROUTING:
             return super().resume(event, answer)
         if event is not self._routing:
@@ -517,7 +518,7 @@ class RDPAcceptor(_RDPHandshake):
         return self._guarded(self._route, answer, early)
 
     def _route(self, answer: object, early: Buffer) -> StepResult:
-        """ROUTING: go on as the hook says."""
+        """Take a step in the state ROUTING: go on as the hook's answer says."""
         if early:
             raise _too_early(len(early))
         match answer:
@@ -555,18 +556,18 @@ class RDPAcceptor(_RDPHandshake):
             return Protocols.HYBRID
         raise self._refused(
             FailureCode.HYBRID_REQUIRED_BY_SERVER,
-            f"the rdp client asked for {requested.names}, which leaves credssp out",
+            f"the rdp client asked for {requested.names}, expected HYBRID (credssp) among them",
             _NLA_ON_CLIENT,
         )
 
     def _refused(self, code: FailureCode, message: str, hint: str | None = None) -> NegotiationFailure:
-        """Return the failure whose code the client is sent."""
+        """Return the failure, whose code is then sent to the client."""
         self._refusal = ConnectionConfirm(failure_code=code).encode()
         return NegotiationFailure(message, failure_code=code, hint=hint)
 
     @property
     def heard_all(self) -> bool:
-        """Whether the client has sent all that it has to; with HYBRID_EX it still waits for the verdict."""
+        """Whether the client has sent everything that the handshake needs; with HYBRID_EX, it awaits the verdict."""
         return self.context.heard_all and not self._early
 
     @property
@@ -597,11 +598,11 @@ class RDPAcceptor(_RDPHandshake):
         verdict = tls.encrypt(early_auth.encode(AuthorizationResult.SUCCESS))
         return dataclasses.replace(result, output=result.output + verdict)
 
-    def _early_user_auth(self, data: memoryview) -> NoReturn:  # noqa: ARG002 - the other side's state
-        raise AssertionError("a server says the result, it never waits for it")
+    def _early_user_auth(self, data: memoryview) -> NoReturn:  # noqa: ARG002 - only a client has this state
+        raise AssertionError("a server sends the result, it never waits for it")
 
     def _closed_by_peer(self) -> CredSSPError:
-        return PeerClosed("the client ended the connection in the middle of the handshake")
+        return PeerClosed("the client ended the connection during the handshake")
 
 
 def _encoded(pdu: PreconnectionPDU | None) -> bytes:
@@ -609,4 +610,4 @@ def _encoded(pdu: PreconnectionPDU | None) -> bytes:
 
 
 def _too_early(count: int) -> RemoteProtocolError:
-    return RemoteProtocolError(f"{count} bytes in clear behind the x.224 pdu")
+    return RemoteProtocolError(f"expected nothing in clear behind the x.224 pdu, got {count} bytes")

@@ -1,13 +1,13 @@
-"""The SSPI functions for CredSSP by Microsoft's names, as coroutines over the same engine as everything else.
+"""The SSPI functions for CredSSP with Microsoft's names, as coroutines over acredssp's engine.
 
 Each function has Microsoft's parameters in Microsoft's order, all of which may be given by keyword, and returns a
-`SecurityStatus`. It raises TypeError for a wrong Python type and nothing else: why a call failed is the `.error` of
-the handle that it was given. What C passes by pointer is a small object that the caller makes and the call fills:
-`CredHandle()`, `CtxtHandle()`, `SecBufferDesc([...])`, `ContextAttributes()`, `TimeStamp()`.
+`SecurityStatus`. A function raises TypeError for a wrong Python type, and raises nothing else: the handle that the call
+was given has the reason of a failure as its `.error`. In place of C's pointers, the caller makes a small object that
+the call fills: `CredHandle()`, `CtxtHandle()`, `SecBufferDesc([...])`, `ContextAttributes()`, `TimeStamp()`.
 
-Beside Microsoft's functions stand some of our own. `establish` makes the calling loop over a pair of asyncio's streams,
-and `SSPIContext` makes it token by token. What `secure_streams` and `secure_transport` return encrypts and decrypts by
-itself. All of them raise a `CredSSPError` where a function fails.
+acredssp adds some functions of its own. `establish` runs the calling loop over a pair of asyncio's streams, and
+`SSPIContext` runs it token by token. `secure_streams` and `secure_transport` return streams or a transport that encrypt
+and decrypt by themselves. All of these raise a `CredSSPError` if a function fails.
 
 Every constant is here in full, `ISC_REQ_DELEGATE`, and as a member, `ISC_REQ.DELEGATE`. `from acredssp.sspi import *`
 gives the names that a C file has after its includes: functions and structures, with and without a W, constants, names

@@ -1,4 +1,4 @@
-"""What a caller may get wrong: about Python, which the functions raise for, and about SSPI, which a status says."""
+"""Errors for a caller's mistakes: a wrong Python type raises TypeError, a misuse of SSPI is refused with a status."""
 
 from acredssp.arguments import expect
 from acredssp.errors import LocalProtocolError

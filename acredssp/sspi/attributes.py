@@ -1,9 +1,9 @@
-"""QueryContextAttributes (CredSSP): what is known of a context, one small function for each attribute.
+"""QueryContextAttributes (CredSSP): the facts of a context, with one small function for each attribute.
 
-The page's own attributes are those of the tables below with the bit 0x80000000, and SIZES, PACKAGE_INFO and
-ISSUER_LIST_EX. The others are Schannel's, which callers use since messages are protected by TLS. Not here, and so
-SEC_E_UNSUPPORTED_FUNCTION: access tokens and their attributes, which a Windows machine alone has; the session key,
-which CredSSP does not have; and what is of other packages.
+Microsoft's page for CredSSP lists SIZES, PACKAGE_INFO, ISSUER_LIST_EX and the attributes of the tables below that have
+the bit 0x80000000. The others are Schannel's, which callers use since TLS protects the messages. The following are
+missing, and so are refused with SEC_E_UNSUPPORTED_FUNCTION: access tokens and their attributes, which exist only on a
+Windows machine; the session key, which CredSSP does not have; and the attributes of other packages.
 """
 
 from collections.abc import Callable, Mapping
@@ -56,7 +56,7 @@ _TRUST_ERRORS: Final = {
     Verdict.TRUSTED: CERT_TRUST_ERROR.NO_ERROR,
     Verdict.UNTRUSTED: CERT_TRUST_ERROR.IS_UNTRUSTED_ROOT,
     Verdict.EXPIRED: CERT_TRUST_ERROR.IS_NOT_TIME_VALID,
-    # Windows leaves the name to another function, so there is no bit that says just this.
+    # On Windows, another function checks the name, so no bit says exactly this.
     Verdict.WRONG_NAME: CERT_TRUST_ERROR.INVALID_NAME_CONSTRAINTS,
     Verdict.WRONG_USAGE: CERT_TRUST_ERROR.IS_NOT_VALID_FOR_USAGE,
     Verdict.WEAK: CERT_TRUST_ERROR.HAS_WEAK_SIGNATURE,
@@ -69,18 +69,18 @@ async def QueryContextAttributes(phContext: CtxtHandle, ulAttribute: int, pBuffe
     """Ask for a fact about a context.
 
     Args:
-        phContext: An established context. PACKAGE_INFO can be had from any; ISSUER_LIST_EX after
-            SEC_I_INCOMPLETE_CREDENTIALS; CERT_TRUST_STATUS and REMOTE_CERT_CONTEXT by a client as soon as the server's
-            certificate is known, also when the context failed because of it.
+        phContext: An established context. A context in any state gives PACKAGE_INFO. A client's context gives
+            ISSUER_LIST_EX after SEC_I_INCOMPLETE_CREDENTIALS, and CERT_TRUST_STATUS and REMOTE_CERT_CONTEXT as soon as
+            the server's certificate is known, even if the context has failed because of it.
         ulAttribute: A `SECPKG_ATTR`.
-        pBuffer: The attribute's structure, which receives the fact. What the package allocates inside can be given
-            back with FreeContextBuffer.
+        pBuffer: The attribute's structure, which receives the fact. FreeContextBuffer takes back what the package
+            allocates in it.
 
     Returns:
-        SEC_E_OK, SEC_E_INVALID_HANDLE (also: not established yet, or a call that establishes it is in flight),
-        SEC_E_UNSUPPORTED_FUNCTION (no such attribute, not on this side, or not in the bare shape),
-        SEC_E_NO_CREDENTIALS (nothing was delegated; the client showed no certificate), SEC_E_CANNOT_PACK (what was
-        delegated has no packed form), SEC_E_CRYPTO_SYSTEM_INVALID.
+        SEC_E_OK, SEC_E_INVALID_HANDLE (also: the context is not established, or a call that establishes it is in
+        flight), SEC_E_UNSUPPORTED_FUNCTION (there is no such attribute, or not on this side, or not in the bare shape),
+        SEC_E_NO_CREDENTIALS (nothing was delegated, or the client showed no certificate), SEC_E_CANNOT_PACK (the
+        delegated credentials have no packed form), SEC_E_CRYPTO_SYSTEM_INVALID.
 
     Raises:
         TypeError: A parameter has a wrong Python type; `pBuffer` is not the attribute's structure.
@@ -112,7 +112,7 @@ def _fact(state: ContextState, attribute: int) -> object:
 def _ask(table: Mapping[int, Callable[[_State], object]], state: _State, attribute: int) -> object:
     ask = table.get(attribute)
     if ask is None:
-        raise refusal(f"no attribute {attribute:#x} on this side", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
+        raise refusal(f"this side has no attribute {attribute:#x}", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
     if attribute not in _EARLY:
         _check_established(state)
     return ask(state)
@@ -142,7 +142,7 @@ def _negotiation_info(state: EstablishState) -> SecPkgContext_NegotiationInfo:
 
 
 def _sizes(state: EstablishState) -> SecPkgContext_Sizes:
-    """There are no signatures (MakeSignature); the bare shape has no messages either."""
+    """Return the sizes. CredSSP has no signatures (MakeSignature), and the bare shape has no messages either."""
     largest = package_info(state.credential.package).cbMaxToken
     if state.context.tls is None:
         return SecPkgContext_Sizes(cbMaxToken=largest)
@@ -164,7 +164,7 @@ def _connection_info(state: EstablishState) -> SecPkgContext_ConnectionInfo:
         aiHash=suite.hash_id,
         dwHashStrength=suite.hash_bits,
         aiExch=suite.exchange_id,
-        dwExchStrength=0,  # OpenSSL knows the group, CPython does not ask
+        dwExchStrength=0,  # OpenSSL knows the group, but CPython gives no access to it
     )
 
 
@@ -188,7 +188,7 @@ def _client_specified_target(state: AcceptorState) -> SecPkgContext_ClientSpecif
 
 
 def _named_target(state: AcceptorState) -> str:
-    """The service principal name that the client gave its mechanism; empty for none."""
+    """Return the service principal name that the client gave its mechanism; empty for none."""
     principal = state.context.info.principal
     return principal.target_name if principal is not None else ""
 
@@ -198,7 +198,7 @@ def _flags(state: EstablishState) -> SecPkgContext_Flags:
 
 
 def _lifespan(state: EstablishState) -> SecPkgContext_Lifespan:
-    """From ever to the end of Kerberos' ticket, or to never."""
+    """Return the lifespan: it has no beginning, and ends with the Kerberos ticket or never."""
     return SecPkgContext_Lifespan(TimeStamp(), state.expiry)
 
 
@@ -244,7 +244,7 @@ def _trust_status(state: InitiatorState) -> CERT_TRUST_STATUS:
 
 
 def _server_authentication(state: InitiatorState) -> SecPkgContext_Flags:
-    """By Negotiate where the mechanism authenticates servers, as Kerberos does and NTLM does not."""
+    """Return what authenticates the server: its certificate, or a mechanism that does so (Kerberos, but not NTLM)."""
     return SecPkgContext_Flags(CREDSSP_SERVER_AUTH(state.server_auth.value))
 
 
@@ -333,4 +333,4 @@ _EARLY: Final = frozenset(
         SECPKG_ATTR.CERT_TRUST_STATUS,
     }
 )
-"""What does not have to wait for an established context, or decides for itself."""
+"""The attributes that need no established context, or whose functions check that themselves."""

@@ -1,4 +1,4 @@
-"""What pAuthData says: from Microsoft's structures, or acredssp's configurations, to what contexts are made from."""
+"""Reads pAuthData: makes configurations for contexts from Microsoft's structures or acredssp's own configurations."""
 
 import dataclasses
 import ssl
@@ -59,22 +59,22 @@ _IDENTITY_VERSIONS: Final = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sides:
-    """What each side's contexts are made from; None for a side that was not asked for, or that has nothing."""
+    """The configurations of both sides' contexts; None for a side that was not asked for or has no credentials."""
 
     client: ClientConfig | None = None
     server: ServerConfig | None = None
     certificate: ssl.SSLContext | None = None
-    """Holds the client's certificate, for a server that asks for one; its own connections run without."""
+    """Holds the client's certificate, for a server that asks for one; it is not used for connections itself."""
     issuers: frozenset[bytes] | None = None
-    """DER names of who issued the client certificate's chain; None for unknown."""
+    """The DER names of the issuers in the client certificate's chain; None if they are unknown."""
 
 
 def expect_auth_data(auth_data: object) -> None:
-    """Refuse Python types that have no meaning, which is not the same as credentials that are of no use.
+    """Check the Python types in pAuthData. Whether the credentials are of any use is checked later.
 
     Raises:
-        TypeError: One of them.
-        ValueError: A negative number.
+        TypeError: A member has a wrong type.
+        ValueError: A number is negative.
     """
     match auth_data:
         case None | ClientConfig() | ServerConfig() | (ClientConfig(), ServerConfig()):
@@ -135,7 +135,7 @@ def _expect_identity(identity: SEC_WINNT_AUTH_IDENTITY) -> None:
 
 
 def _expect_numbers(structure: object, *members: str) -> None:
-    """See that members are what C has as an unsigned number."""
+    """Check that members can be unsigned numbers in C."""
     for member in members:
         value = getattr(structure, member)
         expect(member, value, int)
@@ -144,10 +144,10 @@ def _expect_numbers(structure: object, *members: str) -> None:
 
 
 def read_auth_data(auth_data: AuthData | None, use: SECPKG_CRED) -> Sides:
-    """Read what the sides that `use` names are made from. Loads keys, and may read the system's authorities.
+    """Return the configurations of the sides that `use` names. This loads keys, and may read the system's authorities.
 
     Raises:
-        LocalProtocolError: It cannot be read, with the status that AcquireCredentialsHandle returns.
+        LocalProtocolError: `auth_data` cannot be used; the error has the status that AcquireCredentialsHandle returns.
     """
     outbound, inbound = bool(use & SECPKG_CRED.OUTBOUND), bool(use & SECPKG_CRED.INBOUND)
     match auth_data:
@@ -182,7 +182,7 @@ def _unwrapped(cred: CREDSSP_CRED | CREDSSP_CRED_EX) -> CREDSSP_CRED:
 def _sides(cred: CREDSSP_CRED, *, outbound: bool, inbound: bool) -> Sides:
     schannel, spnego = cred.pSchannelCred, cred.pSpnegoCred
     certificate = certificate_of(schannel)
-    # A server's hook is taken whatever the type: Windows has its authority at hand and takes none from the caller.
+    # A server's hook is accepted with every type: on Windows, the system itself checks users, so no type has a hook.
     server = _server(spnego, schannel, certificate) if inbound else None
     client = _client(spnego, schannel) if outbound and cred.Type in _BOTH_MEMBERS else None
     if client is None:
@@ -212,8 +212,8 @@ def _client_with_tls(config: ClientConfig, schannel: SchannelCred) -> ClientConf
     trust = schannel.hRootStore if schannel.hRootStore is not None else config.trust
     try:
         return dataclasses.replace(config, policy=policy, trust=trust, ssl_context=context)
-    except ValueError as error:  # a policy that accepts any certificate, and a hRootStore that does not
-        raise unknown_credentials(f"a ClientConfig that does not go with pSchannelCred ({error})") from error
+    except ValueError as error:  # the policy accepts any certificate, and hRootStore does not
+        raise unknown_credentials(f"a ClientConfig that contradicts pSchannelCred ({error})") from error
 
 
 def _server(
@@ -221,7 +221,7 @@ def _server(
 ) -> ServerConfig | None:
     if isinstance(spnego, ServerConfig):
         policy = policy_of(spnego.policy, schannel, server=True)
-        # Without a certificate beside it, the config's own context stands for one.
+        # Without a certificate in pSchannelCred, the configuration's own context is used.
         context = server_context(spnego.policy, policy, certificate or spnego.ssl_context)
         return usable(lambda: dataclasses.replace(spnego, policy=policy, ssl_context=context))
     if not _is_hook(spnego):
@@ -254,12 +254,12 @@ def _identity(identity: SEC_WINNT_AUTH_IDENTITY) -> Password:
         raise refusal("the identity names no user", SecurityStatus.SEC_E_NO_CREDENTIALS)
     domain = _text(identity.Domain, identity.DomainLength, encoding)
     if domain and "\\" in user:
-        raise unknown_credentials("a user with a domain in front, beside another domain")
+        raise unknown_credentials("a user name that contains a domain, beside another domain")
     return Password(_text(identity.Password, identity.PasswordLength, encoding), user, domain)
 
 
 def _mechanism(identity: SEC_WINNT_AUTH_IDENTITY) -> MechanismChoice:
-    """What a PackageList leaves of Negotiate's two packages."""
+    """Return the mechanisms that a PackageList leaves of Negotiate's two packages."""
     if not isinstance(identity, SEC_WINNT_AUTH_IDENTITY_EX):
         return MechanismChoice.AUTO
     match _permits(identity.PackageList, "kerberos"), _permits(identity.PackageList, "ntlm"):
@@ -270,7 +270,10 @@ def _mechanism(identity: SEC_WINNT_AUTH_IDENTITY) -> MechanismChoice:
         case False, True:
             return MechanismChoice.NTLM
         case _:
-            raise refusal("the identity's PackageList leaves no package", SecurityStatus.SEC_E_NO_CREDENTIALS)
+            raise refusal(
+                "PackageList of the identity: expected kerberos or ntlm to be allowed, got neither",
+                SecurityStatus.SEC_E_NO_CREDENTIALS,
+            )
 
 
 def _text(value: str | bytes, length: int | None, encoding: str) -> str:
@@ -281,13 +284,13 @@ def _text(value: str | bytes, length: int | None, encoding: str) -> str:
     except UnicodeDecodeError:
         text = None
     if text is None:
-        # Raised out here: the other exception holds the bytes, which may be the password's.
-        raise unknown_credentials(f"a text that is no {encoding}")
+        # Raised outside of the handler: the UnicodeDecodeError holds the bytes, which may be the password's.
+        raise unknown_credentials(f"a text that is not in {encoding}")
     return text[:length]
 
 
 def _permits(package_list: str, package: str) -> bool:
-    """Whether a PackageList allows `package`: named, or not forbidden where only forbidden ones are named."""
+    """Return whether a PackageList allows `package`: it names the package, or names only packages that it forbids."""
     names = [name.strip().casefold() for name in package_list.split(",") if name.strip()]
     allowed = [name for name in names if not name.startswith("!")]
     return f"!{package}" not in names and (package in allowed or not allowed)

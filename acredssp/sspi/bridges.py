@@ -1,11 +1,11 @@
-"""From a context's handle to a transport, or to streams, that encrypt and decrypt by themselves.
+"""Bridges from a context's handle to a transport, or to streams, that encrypt and decrypt by themselves.
 
-There is one record layer: the transport is that of the asyncio functions (`aio.transport`), on the TLS session of the
-context. So chunks, backpressure, half-close and the check for a close_notify are the same as there. The handle stays,
-for QueryContextAttributes; while the transport is open, EncryptMessage and DecryptMessage are refused, since their
-records would get in between those of the transport.
+acredssp has one record layer: the transport is that of the asyncio functions (`aio.transport`), on the TLS session of
+the context. So chunks, backpressure, half-close and the check for a close_notify work as there. The handle can still be
+used with QueryContextAttributes. While the transport is open, EncryptMessage and DecryptMessage are refused, since
+their records would get in between the transport's.
 
-Who calls: applications, after `establish` or their own calling loop.
+Applications call this module, after `establish` or their own calling loop.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ def secure_transport(
     *,
     initial_data: bytes = b"",
 ) -> SecureTransport:
-    """Return a transport that encrypts what is written, and gives `protocol` what the peer has encrypted.
+    """Return a transport that encrypts written data, and gives `protocol` the peer's decrypted data.
 
     `protocol` gets data from the loop's next turn on; its `connection_made` is not called. The former protocol of
     `transport` is not called any more. The context can be deleted once the connection is lost. The credentials that a
@@ -46,10 +46,10 @@ def secure_transport(
 
     Args:
         phContext: An established context of the package `CREDSSP`. Both directions must be open.
-        transport: The connection over which it was established.
+        transport: The connection over which the context was established.
         protocol: The application's protocol.
-        initial_data: Bytes of the peer behind the handshake that were already read from the connection, the EXTRA of
-            the last call.
+        initial_data: The peer's bytes behind the handshake that were already read from the connection: the EXTRA of the
+            last call.
 
     Raises:
         LocalProtocolError: The context is not established, is in use, has no TLS of its own, or one direction has ended
@@ -73,7 +73,7 @@ async def secure_streams(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Return a pair of streams that encrypt and decrypt; arguments and errors are those of `secure_transport`.
 
-    What `reader` has read ahead is taken over. The old pair must not be used any more.
+    The new streams also take the bytes that `reader` has read ahead. The old pair must not be used any more.
     """
     expect("phContext", phContext, CtxtHandle)
     expect("reader", reader, asyncio.StreamReader)
@@ -82,7 +82,7 @@ async def secure_streams(
     new_reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(new_reader, loop=loop)
     state = _hold(phContext, writer.transport)
-    # The old writer must live as long as its transport: asyncio has it close the transport when it is forgotten.
+    # The old writer must live as long as its transport: it closes the transport when it is garbage-collected.
     connection = _connection_of(state, writer)
     secure = _take_over(
         state, connection, writer.transport, protocol, initial_data + await take_read_ahead(reader, connection)
@@ -92,7 +92,7 @@ async def secure_streams(
 
 
 def _hold(phContext: CtxtHandle, transport: asyncio.BaseTransport) -> EstablishState:
-    """Keep EncryptMessage, DecryptMessage and DeleteSecurityContext from a context that can carry a transport."""
+    """Check that a context can carry a transport, and hold it: EncryptMessage and DecryptMessage are refused then."""
     state = established(phContext.state)
     tls = message_tls(state)
     if state.shutdown or tls.closed or tls.peer_closed:
@@ -121,16 +121,16 @@ def _take_over(
 ) -> SecureTransport:
     """Put the transport of the asyncio functions on the connection and on the TLS session of the context."""
     if isinstance(state, AcceptorState):
-        _ = state.credentials  # the handle takes them from the engine, before the transport can
+        _ = state.credentials  # the handle takes the credentials from the engine, before the transport would
     transport.set_protocol(connection)
     connection.connection_made(transport)
     connection.resume_reading()
     if received := state.unfinished.surplus + received:
-        connection.store(received)  # which may pause
+        connection.store(received)  # this may pause reading
     state.unfinished.surplus = b""
     if answers := state.answers():
         transport.write(answers)
     secure = SecureTransport(connection, state.context, state.context.info, connection_id=new_connection_id())
-    state.context.trailing_data = b""  # the transport has it
+    state.context.trailing_data = b""  # the transport has these bytes now
     secure.start(protocol, connection_made=False)
     return secure

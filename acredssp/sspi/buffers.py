@@ -1,15 +1,16 @@
-"""SecBuffer and SecBufferDesc: what the caller hands in and the SSPI functions fill.
+"""SecBuffer and SecBufferDesc, the buffers that a caller gives to the SSPI functions and that the functions fill.
 
-Memory, in Python's terms:
+Memory works like this in Python:
 
-* Input is any bytes-like `pvBuffer`; `cbBuffer` says how much of its front counts, all of it unless given.
-* Output with ISC_REQ_ALLOCATE_MEMORY arrives as `bytes` of the package's own; `FreeContextBuffer` takes them back.
-* Output without it goes into memory of the caller's: a `bytearray` (or a writable `memoryview`) in `pvBuffer`.
-  `cbBuffer` is the room there is, and never more than the memory. Afterwards it says how much was written, so it is set
-  back before the buffer is used again, as in C. Too small: SEC_E_BUFFER_TOO_SMALL, `cbBuffer` is the size needed, and
-  nothing is lost.
-* What the functions report about bytes that are the caller's anyway (MISSING, EXTRA) is a count and never a view,
-  since a view would keep the caller's `bytearray` from being cut. DecryptMessage alone answers with views of its input.
+* Input is any bytes-like `pvBuffer`. `cbBuffer` says how many bytes at its front count; by default all of them count.
+* Output with ISC_REQ_ALLOCATE_MEMORY arrives as `bytes` that the package allocates; `FreeContextBuffer` takes them
+  back.
+* Output without that flag goes into the caller's own memory: a `bytearray` (or a writable `memoryview`) in `pvBuffer`.
+  `cbBuffer` is the room, and never more than the memory. After the call, `cbBuffer` says how many bytes were written,
+  so set it back before you use the buffer again, as in C. If the room is too small, the status is
+  SEC_E_BUFFER_TOO_SMALL, `cbBuffer` is the size needed, and nothing is lost.
+* MISSING and EXTRA report a count and never a view, since a view would keep the caller's `bytearray` from being cut.
+  Only DecryptMessage answers with views of its input.
 """
 
 from collections.abc import Iterable
@@ -25,7 +26,8 @@ __all__ = ["Memory", "SecBuffer", "SecBufferDesc"]
 Memory: TypeAlias = bytes | bytearray | memoryview
 _MEMORY: Final = (bytes, bytearray, memoryview)
 
-# Plain integers: every call looks at four buffers, and an enum's members and operators cost ten times as much.
+# These are plain integers: every call looks at four buffers, and an enum's members and operators cost ten times as
+# much.
 _TYPE_BITS: Final = ~SECBUFFER.ATTRMASK.value
 _READONLY_BITS: Final = SECBUFFER.READONLY.value | SECBUFFER.READONLY_WITH_CHECKSUM.value
 _OK: Final = SecurityStatus.SEC_E_OK
@@ -81,12 +83,12 @@ class SecBuffer:
 
     @property
     def spare(self) -> bool:
-        """Whether a report may go into it: EMPTY, or the report of an earlier call left as it was."""
+        """Whether a report may go into the buffer: it is EMPTY, or still has the report of an earlier call."""
         return self.BufferType & _SPARE_BITS in _SPARE
 
     @property
     def allocated(self) -> bool:
-        """Whether `pvBuffer` is the package's, to be given back with FreeContextBuffer."""
+        """Whether the package allocated `pvBuffer`, so that FreeContextBuffer should take it back."""
         return self._allocated
 
     @property
@@ -94,13 +96,13 @@ class SecBuffer:
         """The first `cbBuffer` bytes of the memory, or as many as there are.
 
         Raises:
-            TypeError: The memory is none.
+            TypeError: The memory is a memoryview that was released.
         """
         return _view(b"" if self.pvBuffer is None else self.pvBuffer)[: self.cbBuffer]
 
     @property
     def writable(self) -> memoryview:
-        """The same, to be written in place.
+        """The first `cbBuffer` bytes of the memory, to be written in place.
 
         Raises:
             TypeError: The memory cannot be written.
@@ -122,13 +124,13 @@ class SecBuffer:
             name = hex(self.type)
         return f"{name}, {self.cbBuffer} bytes"
 
-    # --- filling: the functions' side ---
+    # --- filling, for the functions ---
 
     def has_room(self, size: int) -> bool:
-        """Whether the caller's buffer has room for `size` bytes; if not, `cbBuffer` is the size needed.
+        """Return whether the caller's buffer has room for `size` bytes; if not, set `cbBuffer` to the size needed.
 
         Raises:
-            TypeError: Its memory cannot be written.
+            TypeError: The buffer's memory cannot be written.
         """
         if self._room() < size:
             self.cbBuffer = size
@@ -137,7 +139,7 @@ class SecBuffer:
         return True
 
     def put(self, data: Memory, *, allocate: bool) -> SecurityStatus:
-        """Hand `data` to the caller: as memory of the package's own, or into the caller's.
+        """Give `data` to the caller, as memory that the package allocates or in the caller's own memory.
 
         Returns:
             SEC_E_OK, or SEC_E_BUFFER_TOO_SMALL with the size needed in `cbBuffer` and the memory untouched.
@@ -159,14 +161,14 @@ class SecBuffer:
         return _OK
 
     def become(self, buffer_type: SECBUFFER, count: int = 0, memory: Memory | None = None) -> None:
-        """Turn into another kind of buffer: MISSING and EXTRA with a count, the parts of a message with a view."""
+        """Turn into another kind of buffer: MISSING or EXTRA with a count, or a part of a message with a view."""
         self.BufferType = buffer_type
         self.pvBuffer = memory
         self.cbBuffer = count if memory is None else _size(memory)
         self._allocated = False
 
     def free(self) -> bool:
-        """Take back what the package allocated; whether the caller was right to give it."""
+        """Take back memory that the package allocated; return False if the memory is the caller's own."""
         if not self._allocated:
             return self.pvBuffer is None
         self.pvBuffer, self.cbBuffer, self._allocated = None, 0, False
@@ -188,11 +190,11 @@ class SecBufferDesc:
     """The buffers of one call.
 
     Args:
-        pBuffers: In the order that the function's page asks for.
+        pBuffers: The buffers, in the order that the function's page asks for.
         ulVersion: SECBUFFER_VERSION.
 
     Raises:
-        TypeError: There is something else than buffers in `pBuffers`.
+        TypeError: `pBuffers` contains something other than buffers.
     """
 
     __slots__ = ("pBuffers", "ulVersion")
@@ -208,7 +210,7 @@ class SecBufferDesc:
         return len(self.pBuffers)
 
     def __repr__(self) -> str:
-        # The list is the caller's, who may have put anything into it since.
+        # The list belongs to the caller, who may have put anything into it since.
         texts = [
             buffer._text() if isinstance(buffer, SecBuffer) else type(buffer).__name__  # noqa: SLF001 - its own kind
             for buffer in self.pBuffers
@@ -220,7 +222,7 @@ class SecBufferDesc:
 
         Raises:
             LocalProtocolError: SEC_E_INVALID_TOKEN for the version, SEC_E_INVALID_PARAMETER for a count.
-            TypeError: There is something else than buffers in it.
+            TypeError: `pBuffers` contains something other than buffers.
         """
         self.expect_buffers()
         if self.ulVersion != SECBUFFER_VERSION:
@@ -233,27 +235,27 @@ class SecBufferDesc:
                 raise refusal(_negative(buffer.cbBuffer), SecurityStatus.SEC_E_INVALID_PARAMETER)
 
     def expect_buffers(self) -> None:
-        """Refuse what is no buffer.
+        """Check that `pBuffers` contains only buffers.
 
         Raises:
-            TypeError: There is something else than buffers in it.
+            TypeError: It contains something else.
         """
         for buffer in self.pBuffers:
             if not isinstance(buffer, SecBuffer):
                 expect(f"pBuffers[{self.pBuffers.index(buffer)}]", buffer, SecBuffer)
 
     def find(self, buffer_type: SECBUFFER) -> SecBuffer | None:
-        """The first buffer of that type, attribute bits aside."""
+        """Return the first buffer of a type, whatever its attribute bits; None if there is none."""
         for buffer in self.pBuffers:
             if buffer.BufferType & _TYPE_BITS == buffer_type:
                 return buffer
         return None
 
     def report(self, buffer_type: SECBUFFER, count: int = 0) -> bool:
-        """Turn the first spare buffer into MISSING or EXTRA with a count, or into EMPTY; whether there is one."""
+        """Turn the first spare buffer into MISSING, EXTRA or EMPTY, with a count; return whether there is one."""
         for buffer in self.pBuffers:
             if buffer.BufferType & _SPARE_BITS in _SPARE:
-                if buffer_type or buffer.BufferType:  # what is EMPTY may stay so
+                if buffer_type or buffer.BufferType:  # an EMPTY buffer need not become EMPTY again
                     buffer.become(buffer_type, count)
                 return True
         return False

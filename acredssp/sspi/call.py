@@ -1,9 +1,9 @@
 """The buffers and out-parameters of one call of InitializeSecurityContext or AcceptSecurityContext.
 
-What the caller gave is looked through once, and filled once the step is made. `acredssp.sspi.steps` has what the
-buffers mean to the caller.
+The buffers are looked through once at the beginning, and filled once the step is made. The text of
+`acredssp.sspi.steps` says what the buffers mean to the caller.
 
-Who calls: `steps`; `first_call` reads what comes beside the first call's token.
+`steps` calls this module. `first_call` reads from it what comes beside the first call's token.
 """
 
 from typing import Final
@@ -22,17 +22,17 @@ __all__ = ["Call"]
 
 _MAKE_ROOM: Final = "call again with the same input and a pvBuffer of the size in cbBuffer, or ask for ALLOCATE_MEMORY"
 
-# Plain integers: an operator of an IntFlag is a Python call, at some ten times the price.
+# This is a plain integer: an operator of an IntFlag is a Python call, and costs some ten times as much.
 _ALLOCATE_MEMORY: Final = ISC_REQ.ALLOCATE_MEMORY.value  # the same for ISC and ASC
 
-# Names of their own for what every call needs: looking a member up in its enum takes longer than what is done with it.
+# Every call needs these statuses, and looking up a member of an enum takes longer than comparing it.
 _INCOMPLETE: Final = SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
 _TOO_SMALL: Final = SecurityStatus.SEC_E_BUFFER_TOO_SMALL
 _NONE: Final = type(None)
 
 
 class Call:
-    """The buffers and out-parameters of one call, looked through once."""
+    """The buffers and out-parameters of one call."""
 
     __slots__ = (
         "_allocate", "_attributes", "_expiry", "_outputs", "_spare", "_token", "buffers", "flags", "input", "others",
@@ -59,12 +59,12 @@ class Call:
         self._allocate = flags & _ALLOCATE_MEMORY != 0
         self._attributes = pfContextAttr
         self._expiry = ptsExpiry
-        # [TOKEN] and [TOKEN, EMPTY] are what the page's loop gives, and are taken as they stand; anything else is
-        # looked through.
+        # The loop of Microsoft's page gives [TOKEN] and [TOKEN, EMPTY], which are taken on a fast path. Other buffers
+        # are looked through.
         self._outputs = pOutput
         self._token: SecBuffer | None = None
         self.unusual = False
-        """Whether the descriptors may be such as are refused with a status."""
+        """Whether the descriptors have to be checked, since they may have to be refused with a status."""
         if pOutput is not None:
             outputs = pOutput.pBuffers
             if len(outputs) == 1 and type(outputs[0]) is SecBuffer and outputs[0].BufferType == SECBUFFER_TOKEN:
@@ -78,9 +78,9 @@ class Call:
         self.input = b""
         """The peer's bytes; empty for none."""
         self._spare: SecBuffer | None = None
-        """Where what was not taken is reported."""
+        """The buffer in which bytes that were not taken are reported; None without one."""
         self.others = False
-        """Whether the input has more than the peer's bytes and room for a report."""
+        """Whether the input has more buffers than the peer's bytes and room for a report."""
         if pInput is not None:
             inputs = pInput.pBuffers
             if (
@@ -94,7 +94,7 @@ class Call:
                 if pInput.ulVersion or token.cbBuffer < 0 or self._spare.cbBuffer < 0:
                     self.unusual = True
                 memory = token.pvBuffer
-                # bytes() of a buffer is a Python call, which takes longer than the test.
+                # bytes() of a buffer is a Python call, which takes longer than this test.
                 self.input = memory if type(memory) is bytes and len(memory) == token.cbBuffer else bytes(token)
             else:
                 pInput.expect_buffers()
@@ -114,18 +114,19 @@ class Call:
             elif self._spare is None:
                 self._spare = buffer
         if tokens:
-            # A certificate of the bare shape is a TOKEN too, and READONLY: it goes last, as does any other attribute.
+            # In the bare shape, a certificate is a TOKEN too, with the attribute READONLY. Buffers with attributes come
+            # last.
             self.input = bytes(min(tokens, key=lambda token: (token.readonly, token.BufferType != SECBUFFER_TOKEN)))
 
     def find(self, buffer_type: SECBUFFER) -> SecBuffer | None:
-        """The first buffer of the input of that type, which is none of the usual two."""
+        """Return the first input buffer of a type other than the usual two; None if there is none."""
         return self.buffers.find(buffer_type) if self.others and self.buffers is not None else None
 
     def hand_out(self, state: EstablishState, result: StepResult) -> SecurityStatus:
-        """Fill the caller's buffers; SEC_E_BUFFER_TOO_SMALL leaves all of them to a repeated call.
+        """Fill the caller's buffers and return the status. After SEC_E_BUFFER_TOO_SMALL, a repeated call fills them.
 
         Raises:
-            TypeError: The token's memory cannot be written; the same.
+            TypeError: The token's memory cannot be written. A repeated call fills the buffers.
         """
         try:
             if self._token is not None:
@@ -149,7 +150,7 @@ class Call:
                 self._report(SECBUFFER_EXTRA if count else SECBUFFER_EMPTY, count)
             else:
                 unfinished.surplus = b""
-                if self._spare is not None and self._spare.BufferType:  # what is EMPTY may stay so
+                if self._spare is not None and self._spare.BufferType:  # an EMPTY buffer need not become EMPTY again
                     self._report(SECBUFFER_EMPTY, 0)
         if self._attributes is not None:
             self._attributes.flags = state.attributes(allocated=self._allocate)
@@ -159,18 +160,18 @@ class Call:
 
     def too_small(self) -> LocalProtocolError:
         """Return the error that tells the caller how many bytes the token needs in `pOutput`."""
-        needed = f"{self._token.cbBuffer} bytes" if self._token is not None else "a TOKEN buffer"
-        return refusal(f"pOutput: expected room for a token, {needed}", _TOO_SMALL, hint=_MAKE_ROOM)
+        needed = f"of {self._token.cbBuffer} bytes" if self._token is not None else "in a TOKEN buffer"
+        return refusal(f"pOutput: expected room for a token {needed}, got less", _TOO_SMALL, hint=_MAKE_ROOM)
 
     def put_farewell(self, token: bytes, alert: bytes) -> bool:
-        """Give the caller what the peer should still be sent, beside a failure, and describe the alert in it.
+        """Give the caller the bytes that should still be sent to the peer after a failure, and describe their alert.
 
         Returns:
-            Whether the buffers that there are have the room.
+            Whether the caller's buffers have enough room.
         """
         described = self._outputs.find(SECBUFFER.ALERT) if self._outputs is not None else None
         pairs = [(buffer, data) for buffer, data in ((self._token, token), (described, alert)) if buffer is not None]
-        outcomes = [buffer.put(data, allocate=self._allocate) for buffer, data in pairs]  # both, so that both are told
+        outcomes = [buffer.put(data, allocate=self._allocate) for buffer, data in pairs]  # put both: report both sizes
         return _TOO_SMALL not in outcomes
 
     def _report(self, buffer_type: SECBUFFER, count: int) -> None:

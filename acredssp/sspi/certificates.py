@@ -1,4 +1,4 @@
-"""Facts of a certificate that attributes of a context are made of, from its DER."""
+"""Facts of a certificate, read from its DER, for the attributes of a context."""
 
 import contextlib
 import hashlib
@@ -14,11 +14,11 @@ from acredssp.certificates.path import verify_signature
 __all__ = ["end_point_binding", "is_self_signed"]
 
 _TOO_WEAK: Final = frozenset({"md5", "sha1"})
-"""Replaced by SHA-256 (RFC 5929 4.1)."""
+"""The hashes in place of which SHA-256 is used (RFC 5929 4.1)."""
 
 
 def is_self_signed(certificate: bytes) -> bool:
-    """Whether its own key has signed it; no for one that cannot be read."""
+    """Return whether the certificate's own key has signed it; False for a certificate that cannot be read."""
     with contextlib.suppress(Refusal):
         link = read_link(certificate, 0)
         if link.self_issued:
@@ -31,8 +31,8 @@ def end_point_binding(certificate: bytes) -> bytes | None:
     """The channel binding `tls-server-end-point` of a server's certificate (RFC 5929 4).
 
     Returns:
-        Its name, a colon, and the hash; None where the signature has no hash of its own (Ed25519), which leaves the
-        binding undefined, or one that cannot be made here.
+        The binding's name, a colon, and the hash; None if the signature has no hash of its own (Ed25519), which leaves
+        the binding undefined, or if the certificate cannot be read.
     """
     with contextlib.suppress(Refusal):
         return readable(lambda: _end_point_binding(certificate), lambda: place(0), 0)
@@ -49,6 +49,6 @@ def _end_point_binding(certificate: bytes) -> bytes | None:
 
 def _load(certificate: bytes) -> x509.Certificate:
     with warnings.catch_warnings():
-        # Of a serial number that RFC 5280 forbids, which matters to nobody here.
+        # The library warns about serial numbers that RFC 5280 forbids, which do not matter here.
         warnings.simplefilter("ignore")
         return x509.load_der_x509_certificate(certificate)

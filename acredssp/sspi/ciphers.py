@@ -9,7 +9,7 @@ from acredssp.sspi.flags import SP_PROT
 
 __all__ = ["CipherSuite", "cipher_suite", "protocol"]
 
-# ALG_IDs of wincrypt.h. Ciphers that Windows does not have are 0.
+# The ALG_IDs of wincrypt.h. A cipher that Windows does not have is 0.
 _CIPHER_IDS: Final = {"AES128": 0x660E, "AES256": 0x6610, "DES": 0x6603}
 _HASH_IDS: Final = {"SHA": 0x8004, "SHA256": 0x800C, "SHA384": 0x800D}
 _EXCHANGES: Final = {"ECDHE": 0xAE06, "DHE": 0xAA02}
@@ -24,7 +24,7 @@ class CipherSuite:
     hash_id: int
     hash_bits: int
     exchange_id: int
-    """0 in TLS 1.3, where the suite does not say."""
+    """The key exchange; 0 in TLS 1.3, where the suite does not name one."""
 
 
 _HASH: Final = re.compile("[-_](SHA(?:256|384)?)$")
@@ -32,16 +32,16 @@ _CIPHER: Final = re.compile("AES_?(?:128|256)|DES")
 
 
 def cipher_suite(tls_version: str, name: str) -> CipherSuite:
-    """Describe a suite.
+    """Return the algorithms of a cipher suite.
 
     Args:
         tls_version: `"TLSv1"`, `"TLSv1.1"`, `"TLSv1.2"` or `"TLSv1.3"`.
-        name: OpenSSL's, as `SSLObject.cipher()` has it.
+        name: OpenSSL's name of the suite, as `SSLObject.cipher()` gives it.
 
     Raises:
-        PolicyError: SEC_E_CRYPTO_SYSTEM_INVALID: it is none of those above.
+        PolicyError: SEC_E_CRYPTO_SYSTEM_INVALID: the version or the suite is unknown.
     """
-    record_sizes(tls_version, name)  # refuses a suite that protects no messages
+    record_sizes(tls_version, name)  # this refuses a suite that protects no messages
     match = _HASH.search(name)
     return CipherSuite(
         cipher_id=_cipher_id(name),
@@ -65,5 +65,5 @@ _VERSIONS: Final = {
 
 
 def protocol(tls_version: str, *, server: bool) -> SP_PROT:
-    """The SP_PROT bit of a version that `cipher_suite` takes, on one side."""
+    """Return the SP_PROT bit of a version, for a server or a client; the versions are those of `cipher_suite`."""
     return _VERSIONS[tls_version][server]

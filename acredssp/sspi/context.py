@@ -1,15 +1,15 @@
-"""What a CtxtHandle stands for: one security context of the engine, driven one call at a time.
+"""The state behind a CtxtHandle: one security context of the engine, driven one call at a time.
 
-The engine stops for events; here they are answered without leaving the call. What the page of the functions calls a
-policy of the caller (which flags, whose certificate, what to delegate) becomes the answer to an event:
+The engine stops for events, and this module answers them within the call. The caller's choices on Microsoft's pages
+(which flags, which certificate, what to delegate) become the answers to events:
 
-    JudgeCertificate    the verdict is noted and never fatal by itself (R23, R24)
+    JudgeCertificate    the verdict is noted; an untrusted certificate alone does not end the handshake (R23, R24)
     ChooseCertificate   the credentials' certificate, or SEC_I_INCOMPLETE_CREDENTIALS (R64, R95, R96)
-    Delegate            nothing without ISC_REQ_DELEGATE (R29); refused where MUTUAL_AUTH was asked and not had (R70),
-                        and where the delegation policy forbids it (R32, R68, R69)
-    the server's        the hooks of its `ServerConfig`
+    Delegate            nothing is delegated without ISC_REQ_DELEGATE (R29); refused if MUTUAL_AUTH was asked for and
+                        not achieved (R70), or if the delegation policy forbids it (R32, R68, R69)
+    a server's events   the hooks of its `ServerConfig` answer them
 
-Who calls: `steps`, `messages` and `attributes`.
+`steps`, `messages` and `attributes` call this module.
 """
 
 import ssl
@@ -40,7 +40,7 @@ from acredssp.wire.x509 import subject_public_key
 
 __all__ = ["AcceptorState", "EstablishState", "InitiatorState", "established"]
 
-# For every call: a member's look-up in its enum takes longer than the rest, and its name some Python calls.
+# Every call needs these: looking up a member of an enum takes longer than using it, and its name costs Python calls.
 _OK: Final = SecurityStatus.SEC_E_OK
 _TRUSTED: Final = Verdict.TRUSTED
 _TRUSTED_NAME: Final = Verdict.TRUSTED.name.lower()
@@ -51,8 +51,8 @@ _OPTION_NAMES: Final = OptionNames(
     weak="hRootStore=Trust(dangerous_allow_weak_certificates=True, ...)",
 )
 
-# Plain integers: an operator or `in` of an IntFlag is a Python call, at some ten times the price.
-_DELEGATE: Final = ISC_REQ.DELEGATE.value  # these three have one value in all four families
+# These are plain integers: an operator or `in` of an IntFlag is a Python call, and costs some ten times as much.
+_DELEGATE: Final = ISC_REQ.DELEGATE.value  # the first three have the same value in all four families
 _MUTUAL_AUTH: Final = ISC_REQ.MUTUAL_AUTH.value
 _ALLOCATED_MEMORY: Final = ISC_RET.ALLOCATED_MEMORY.value
 _EXTENDED_ERROR: Final = ISC_REQ.EXTENDED_ERROR.value
@@ -77,26 +77,26 @@ _ASC_BY_TLS: Final = (
 
 
 class EstablishState(ContextState):
-    """A context from its first call on.
+    """The state of a context from its first call on.
 
     Args:
-        credential: What it was made from.
-        context: The engine's.
+        credential: The credentials from which the context was made.
+        context: The engine's context.
     """
 
     tell_peer: bool
-    """Whether a failure hands out what the peer should be sent."""
+    """Whether the call that fails gives out the bytes that tell the peer."""
 
     def __init__(self, credential: CredentialState, context: SecurityContext) -> None:
         super().__init__()
         self.credential = credential
         self.context = context
         self.chosen: CredentialState | None = None
-        """What brought the client's certificate: from then on it serves as well as `credential`."""
+        """The credentials that gave the client's certificate; from then on, they are as good as `credential`."""
         self.unfinished = Unfinished()
-        """What the calls so far leave to the next one."""
+        """The input and the token that earlier calls leave to the next one."""
         self.over = False
-        """Whether a call is no step of the handshake any more: it has succeeded, or `shutdown`."""
+        """Whether calls are no longer steps of the handshake, after its success or after `shutdown`."""
         self.shutdown = False
         """Whether ApplyControlToken asked for close_notify."""
         self.choosing: ChooseCertificate | None = None
@@ -107,21 +107,23 @@ class EstablishState(ContextState):
         """Whether the close_notify of a context that has failed has been handed out."""
 
     def attributes(self, *, allocated: bool = False) -> ISC_RET | ASC_RET:
-        """Return what the context has: what matters to security only where it was established (R54, R83).
+        """Return the attributes of the context; those that matter to security only if it is established (R54, R83).
 
-        A status cannot tell: a shutdown succeeds on a context that failed, too. `allocated` is whether this call's
-        output was.
+        A call's status cannot show that, since a shutdown also succeeds on a context that has failed.
+
+        Args:
+            allocated: Whether the package allocated this call's output.
         """
         raise NotImplementedError
 
     @property
     def principal(self) -> str:
-        """Who logs on: domain, backslash, user; empty while a server does not know."""
+        """The user who logs on, as domain, backslash, user; empty while a server does not know the user."""
         raise NotImplementedError
 
     @property
     def expiry(self) -> TimeStamp:
-        """When the context ends: with the Kerberos ticket that logged on; neither NTLM nor TLS ends it by the clock."""
+        """The end of the context, which is that of its Kerberos ticket; NTLM and TLS set no end."""
         return TimeStamp.of_end(self.context.handshake.mechanism.ends)
 
     @property
@@ -129,11 +131,11 @@ class EstablishState(ContextState):
         """Whether the last call of ISC or ASC succeeded."""
         return self.context.state is State.ESTABLISHED
 
-    # A step waits for nothing. Most calls are one step: it is the whole call unless it left an `event`, or input in
-    # `unfinished.rest`.
+    # A step never waits. Most calls are one step. If the step leaves an `event`, or input in `unfinished.rest`, the
+    # call goes on with `answer`.
 
     def step(self, data: bytes) -> StepResult:
-        """Take whole records from the front of the input. Where that is not all, call `answer` next.
+        """Take whole records from the front of the input. If that leaves an event or input, call `answer` next.
 
         Raises:
             CredSSPError: The handshake failed; `context.farewell` is for the peer.
@@ -148,7 +150,7 @@ class EstablishState(ContextState):
         return result
 
     def choose(self, answer: ssl.SSLContext | None, data: bytes) -> StepResult:
-        """Go on after SEC_I_INCOMPLETE_CREDENTIALS, with the same input or with what was not taken of it (R96).
+        """Go on after SEC_I_INCOMPLETE_CREDENTIALS, with the same input or with the part that was not taken (R96).
 
         Raises:
             CredSSPError: As for `step`.
@@ -160,16 +162,16 @@ class EstablishState(ContextState):
         return self.context.resume(choosing, answer)
 
     def ask_again(self, data: bytes) -> StepResult:
-        """Answer SEC_I_INCOMPLETE_CREDENTIALS once more: what came is as good as none. The input is as for `choose`."""
+        """Return SEC_I_INCOMPLETE_CREDENTIALS again, for a certificate of no use. The input is as for `choose`."""
         self.unfinished.go_on(data)
         return StepResult(SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS, event=self.choosing)
 
     async def answer(self, result: StepResult, data: bytes) -> StepResult:
-        """Answer what the engine asks until there is something for the peer, or nothing to do without him.
+        """Answer the engine's events until there are bytes for the peer, or bytes of the peer are needed.
 
         Args:
-            result: Of `step` or `choose`.
-            data: The input they were given.
+            result: The result of `step` or `choose`.
+            data: The input of that call.
 
         Raises:
             CredSSPError: As for `step`.
@@ -192,12 +194,12 @@ class EstablishState(ContextState):
                     return result
                 result = self._step_rest()
                 if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
-                    return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED)  # of the rest: the call took something
+                    return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED)  # only the rest is incomplete
         finally:
-            del answer, data  # a coroutine's variables are kept with an error, and these may be a key and a token
+            del answer, data  # an error keeps a coroutine's variables, and these may be a key and a token
 
     def _step_rest(self) -> StepResult:
-        """Take what was left of the input: an answer made room for the records behind it."""
+        """Take the rest of the input, which had to wait for an answer."""
         rest = self.unfinished.rest
         result = self.context.step(rest)
         self.unfinished.leave(rest, result.extra)
@@ -206,41 +208,41 @@ class EstablishState(ContextState):
     def fail(self, error: CredSSPError) -> None:
         """End the context for good."""
         self.context.fail(error)
-        self.over = self.shutdown  # the next call is a step, and raises `error`
+        self.over = self.shutdown  # without a shutdown, the next call is a step and raises `error`
 
     def dispose(self) -> None:
-        """Drop engine, TLS and secrets too; no other method may be called afterwards."""
+        """Drop the engine, TLS and secrets; no other method may be called afterwards."""
         super().dispose()
         del self.context, self.credential
         self.chosen = None
         self.unfinished.forget()
 
     def answers(self) -> bytes:
-        """Return what TLS has to say for itself, to a key update for one; see `messages`."""
+        """Return bytes that TLS itself has to send, such as the answer to a key update; see `messages`."""
         if self.context.tls is None:
             return b""
         self.context.tls.answer()
         return self.context.tls.output()
 
     def close_notify(self) -> bytes:
-        """Return the record that ends our direction; empty when it is out already, and in the bare shape."""
+        """Return the record that ends our direction; empty if it was given out already, and in the bare shape."""
         tls = self.context.tls
         if tls is None:
             return b""
         if not tls.closed:
             tls.close()
             return tls.output()
-        # One that has failed has made it already, behind an errorCode that was handed out without it.
+        # A context that has failed has made its close_notify already, behind an errorCode that was given out alone.
         behind = b"" if self._said_goodbye else self.context.farewell[len(self.context.last_token) :]
         self._said_goodbye = True
         return behind
 
     def _note_established(self) -> None:
-        """Keep what outlasts the handshake."""
+        """Note that the handshake has succeeded."""
         self.over = True
 
     def _must_choose(self, event: ChooseCertificate) -> bool:
-        """Whether the caller has to bring another credential first: a client's alone."""
+        """Return whether the caller has to bring another credential first; only a client's caller may have to."""
         raise NotImplementedError
 
     def _answer(self, event: Event) -> Pending | object:
@@ -251,11 +253,11 @@ class InitiatorState(EstablishState):
     """A client's context.
 
     Args:
-        credential: OUTBOUND.
-        config: Its own, or one with the credentials that the caller supplied.
-        context: The engine's, which stops for certificate, delegation and client certificate.
-        target: Whom the caller wants to reach.
-        flags: What the caller asked for in the first call: `ISC_REQ` bits.
+        credential: OUTBOUND credentials.
+        config: The credentials' configuration, or one with the credentials that the caller supplied.
+        context: The engine's context, which stops for certificate, delegation and client certificate.
+        target: The target that the caller named.
+        flags: The `ISC_REQ` bits of the first call.
     """
 
     def __init__(
@@ -271,43 +273,43 @@ class InitiatorState(EstablishState):
         self.flags: Final = flags
         self.tell_peer = bool(flags & _EXTENDED_ERROR)
         self._judgement: Judgement | None = None
-        """On the server's certificate; None until it was judged, and where the policy takes any unseen."""
+        """The judgement on the server's certificate; None until it is judged, or if the policy accepts any."""
         self.chain: tuple[bytes, ...] = ()
         """The server's certificates in DER, its own first; empty until they were judged."""
         self.authorities: tuple[bytes, ...] = ()
-        """Names in DER of whose client certificates the server takes."""
+        """The names in DER of the authorities whose client certificates the server accepts."""
         self._config = config
 
     def bind(self, certificate: bytes) -> None:
-        """Bare shape: take the certificate (DER) of the server whose TLS the caller runs."""
+        """In the bare shape, take the certificate (DER) of the server, whose TLS the caller runs."""
         key = subject_public_key(certificate)
         self._note_chain((certificate,))
         self.context.bind(key, certified=self.verdict is Verdict.TRUSTED)
 
     def dispose(self) -> None:
-        """Drop the credentials too: the caller may have supplied some for this context alone."""
+        """Also drop the credentials, which the caller may have supplied for this context alone."""
         super().dispose()
         del self._config
 
     @property
     def verdict(self) -> Verdict:
-        """On the server's certificate; UNTRUSTED until it was judged."""
+        """The verdict on the server's certificate; UNTRUSTED until it is judged."""
         return self._judgement.verdict if self._judgement is not None else Verdict.UNTRUSTED
 
     @property
     def principal(self) -> str:
-        """Who logs on."""
+        """The user who logs on."""
         who = self._config.authenticate
         return logon_name(who.domain, who.user)
 
     @property
     def server_auth(self) -> ServerAuth:
-        """What authenticates the server: a trusted certificate for the target's name, Kerberos."""
+        """What authenticates the server: a trusted certificate for the target's name, Kerberos, both or neither."""
         assert isinstance(self.context.handshake, ClientHandshake)
         return self.context.handshake.server_auth
 
     def attributes(self, *, allocated: bool = False) -> ISC_RET:
-        """Return what the context has; DELEGATE and MUTUAL_AUTH only where they came true."""
+        """Return the attributes of the context; DELEGATE and MUTUAL_AUTH only if they were achieved."""
         granted = self.flags & _ISC_ANYTIME | _MANUAL_CRED_VALIDATION
         if self._config is not self.credential.client:
             granted |= _USED_SUPPLIED_CREDS
@@ -326,7 +328,7 @@ class InitiatorState(EstablishState):
     def _note_established(self) -> None:
         super()._note_established()
         if self.chosen is not None and self.chosen is not self.credential:
-            return  # the session is of another handle's certificate, which no later context of this one may show
+            return  # the session shows another handle's certificate, so no later context of this handle may resume it
         if self.context.tls is not None and self._config.policy.tls_resumption:
             sessions.keep(self.credential, self.target, self.context.tls)
 
@@ -357,14 +359,14 @@ class InitiatorState(EstablishState):
 
     @property
     def _configs(self) -> list[ClientConfig]:
-        """What the credentials say that the caller has given: the first handle's, and another one's that was chosen."""
+        """The configurations of the credentials that the caller gave: the first handle's, and a chosen one's."""
         chosen = self.chosen
         if chosen is None or chosen is self.credential or chosen.client is None:
             return [self._config]
         return [self._config, chosen.client]
 
     def _note_chain(self, chain: tuple[bytes, ...]) -> None:
-        """Judge the server's certificates: every trust that the caller named must say yes, or else the default one."""
+        """Judge the server's certificates: every trust that the caller named must accept them, or else the default."""
         self.chain = chain
         configs = self._configs
         for config in [config for config in configs if config.trusts_by_name] or configs[:1]:
@@ -377,22 +379,22 @@ class AcceptorState(EstablishState):
     """A server's context.
 
     Args:
-        credential: INBOUND.
-        context: The engine's.
-        flags: What the caller asked for in the first call: `ASC_REQ` bits.
+        credential: INBOUND credentials.
+        context: The engine's context.
+        flags: The `ASC_REQ` bits of the first call.
     """
 
-    tell_peer = True  # an errorCode or an alert costs nothing and tells the client why
+    tell_peer = True  # an errorCode or an alert costs nothing, and tells the client the reason
 
     def __init__(self, credential: CredentialState, context: SecurityContext, flags: int) -> None:
         super().__init__(credential, context)
         assert credential.server is not None
         self.flags: Final = flags
         self._credentials: TSCredentials | None = None
-        self._answers = ServerAnswers(credential.server, context, None, None)  # the caller takes what time it wants
+        self._answers = ServerAnswers(credential.server, context, None, None)  # the caller sets no deadline
 
     def dispose(self) -> None:
-        """Overwrite and drop what the client delegated, too."""
+        """Also overwrite and drop the delegated credentials."""
         super().dispose()
         if self._credentials is not None:
             self._credentials.zero()
@@ -401,22 +403,22 @@ class AcceptorState(EstablishState):
 
     @property
     def principal(self) -> str:
-        """Who logged on."""
+        """The user who logged on."""
         principal = self.context.info.principal
         return str(principal) if principal is not None else ""
 
     @property
     def credentials(self) -> TSCredentials | None:
-        """What the client delegated: taken from the engine once, and kept until the context is deleted."""
+        """The delegated credentials; they are taken from the engine once, and kept until the context is deleted."""
         if self._credentials is None:
             self._credentials = self.context.take_credentials()
         return self._credentials
 
     def attributes(self, *, allocated: bool = False) -> ASC_RET:
-        """Return what the context has; DELEGATE only where credentials came, MUTUAL_AUTH only where both are proven.
+        """Return the attributes; DELEGATE only if credentials came, MUTUAL_AUTH only if both sides are proven.
 
-        A server knows that of Kerberos alone: NTLM proves no server, and what the client made of the certificate it
-        does not say.
+        A server knows this only with Kerberos: NTLM does not prove a server, and the client does not say whether it
+        trusts the certificate.
         """
         granted = self.flags & _ASC_ANYTIME
         if allocated:
@@ -439,7 +441,7 @@ def established(state: ContextState) -> EstablishState:
     """Return the state of an established context.
 
     Raises:
-        LocalProtocolError: SEC_E_INVALID_HANDLE: it is not (Q2, D15).
+        LocalProtocolError: SEC_E_INVALID_HANDLE: the context is not established (Q2, D15).
     """
     if isinstance(state, EstablishState) and state.established:
         return state

@@ -1,15 +1,16 @@
 """AcquireCredentialsHandle (CredSSP), QueryCredentialsAttributes, FreeCredentialsHandle.
 
-A credentials handle holds everything costly: the SSLContext, the certificate, the NT hash. It is no logon: nobody is
-asked anything, and a wrong password shows at the first context only.
+A credentials handle holds everything that is costly to make: the SSLContext, the certificate, the NT hash. Acquiring it
+is no logon: no server or KDC is asked, so a wrong password shows only at the first context.
 
-`pAuthData` is Microsoft's CREDSSP_CRED or CREDSSP_CRED_EX, or acredssp's own configurations, which say more:
+`pAuthData` is Microsoft's CREDSSP_CRED or CREDSSP_CRED_EX, or one of acredssp's own configurations, which have more
+settings:
 
-* OUTBOUND: pSpnegoCred is a SEC_WINNT_AUTH_IDENTITY (or `Password`, `TicketCache`, `ClientConfig`); or pAuthData itself
+* OUTBOUND: pSpnegoCred is a SEC_WINNT_AUTH_IDENTITY (or `Password`, `TicketCache`, `ClientConfig`), or pAuthData itself
   is a `ClientConfig`.
-* INBOUND: on Windows the domain, or the machine's own accounts, validate who comes in. Here the application does, so
-  pSpnegoCred is its lookup hook (or a `ServerConfig` with more hooks), beside the certificate in pSchannelCred; or
-  pAuthData itself is a `ServerConfig`. Without one there is no authenticating authority.
+* INBOUND: on Windows, the domain or the machine's own accounts check the users. Here the application checks them. So
+  pSpnegoCred is its lookup hook (or a `ServerConfig` with more hooks), beside the certificate in pSchannelCred, or
+  pAuthData itself is a `ServerConfig`. Without a hook, there is no authenticating authority.
 * BOTH: pAuthData is a pair `(ClientConfig, ServerConfig)`.
 """
 
@@ -49,24 +50,26 @@ async def AcquireCredentialsHandle(
     """Make a handle of a principal's credentials.
 
     Args:
-        pszPrincipal: Whose; None for those of pAuthData. OUTBOUND, another name than theirs is SEC_E_NOT_OWNER.
+        pszPrincipal: The principal; None for that of pAuthData. For OUTBOUND credentials, another name than that of
+            pAuthData is refused with SEC_E_NOT_OWNER.
         pszPackage: `CREDSSP` or `TSSSP`, in any case.
         fCredentialUse: `SECPKG_CRED.INBOUND`, `.OUTBOUND` or `.BOTH`.
         pvLogonID: The logon session, a LUID of the caller's choice; None for the user and the audit session of the
-            process. It only keeps sessions of TLS apart, and grants nothing.
-        pAuthData: See the module's text; None for default credentials.
+            process. It only separates sessions of TLS, and grants nothing.
+        pAuthData: The credentials, as the module's text describes; None for default credentials, which do not exist.
         pGetKeyFn: None.
         pvGetKeyArgument: None.
-        phCredential: Receives the handle, or `.error`.
-        ptsExpiry: Receives the expiry, in local time: the end of a ticket cache's ticket-granting ticket.
-            `TimeStamp.NEVER` for a password or a keytab, which have none, and for a cache that holds no such ticket.
+        phCredential: Receives the handle; after a failure, its `.error` has the reason.
+        ptsExpiry: Receives the expiry in local time, which is the end of a ticket cache's ticket-granting ticket.
+            `TimeStamp.NEVER` for a password or a keytab, which never expire, and for a cache without such a ticket.
 
     Returns:
-        SEC_E_OK, or SEC_E_SECPKG_NOT_FOUND, SEC_E_INVALID_PARAMETER (a reserved parameter, an unknown use),
-        SEC_E_NO_CREDENTIALS (nothing to log on with, no certificate for a server), SEC_E_NOT_OWNER,
-        SEC_E_NO_AUTHENTICATING_AUTHORITY (INBOUND, and nobody to validate), SEC_E_UNKNOWN_CREDENTIALS (a structure of
-        another version or type, a certificate that does not load), SEC_E_ALGORITHM_MISMATCH (no TLS version left),
-        SEC_E_UNSUPPORTED_FUNCTION, SEC_E_INSUFFICIENT_MEMORY, SEC_E_INTERNAL_ERROR.
+        SEC_E_OK, or SEC_E_SECPKG_NOT_FOUND, SEC_E_INVALID_PARAMETER (a reserved parameter is given, or the use is
+        unknown), SEC_E_NO_CREDENTIALS (there is nothing to log on with, or a server has no certificate),
+        SEC_E_NOT_OWNER, SEC_E_NO_AUTHENTICATING_AUTHORITY (INBOUND without a hook that checks users),
+        SEC_E_UNKNOWN_CREDENTIALS (a structure has another version or type, or a certificate cannot be loaded),
+        SEC_E_ALGORITHM_MISMATCH (no TLS version is left), SEC_E_UNSUPPORTED_FUNCTION, SEC_E_INSUFFICIENT_MEMORY,
+        SEC_E_INTERNAL_ERROR.
 
     Raises:
         TypeError: A parameter, or a member of pAuthData, has a wrong Python type.
@@ -83,7 +86,7 @@ async def AcquireCredentialsHandle(
     try:
         _check_reserved(pGetKeyFn, pvGetKeyArgument)
         make = functools.partial(_make, _package(pszPackage), _use(fCredentialUse), pszPrincipal, pvLogonID, pAuthData)
-        # In the thread pool: keys are loaded, and the system's authorities may have to be read.
+        # This runs in the thread pool, since it loads keys and may read the system's authorities.
         state = await offload.run(make)
     except CredSSPError as error:
         return failure(error, phCredential)
@@ -99,12 +102,12 @@ async def AcquireCredentialsHandle(
 async def QueryCredentialsAttributes(
     phCredential: CredHandle, ulAttribute: int, pBuffer: SecPkgCredentials_Names
 ) -> SecurityStatus:
-    """Ask for a fact about credentials; it holds for every context made from them.
+    """Ask for a fact about credentials, which holds for every context made from them.
 
     Args:
         phCredential: The handle.
-        ulAttribute: `SECPKG_CRED_ATTR.NAMES`; the others are of other packages.
-        pBuffer: Receives it.
+        ulAttribute: `SECPKG_CRED_ATTR.NAMES`; the other attributes belong to other packages.
+        pBuffer: Receives the fact.
 
     Returns:
         SEC_E_OK, SEC_E_INVALID_HANDLE, SEC_E_UNSUPPORTED_FUNCTION.
@@ -166,7 +169,7 @@ def _package(name: str) -> str:
 
 
 def _use(value: int) -> SECPKG_CRED:
-    """INBOUND, OUTBOUND or both. AUTOLOGON_RESTRICTED forbids ambient credentials, which are never used here."""
+    """Return INBOUND, OUTBOUND or both. AUTOLOGON_RESTRICTED, which forbids default credentials, changes nothing."""
     use = SECPKG_CRED(value & ~SECPKG_CRED.AUTOLOGON_RESTRICTED)
     if use not in (SECPKG_CRED.INBOUND, SECPKG_CRED.OUTBOUND, SECPKG_CRED.BOTH):
         raise refusal(
@@ -185,16 +188,16 @@ def _make(
     sides = read_auth_data(auth_data, use)
     if use & SECPKG_CRED.OUTBOUND and sides.client is None:
         raise refusal(
-            "there are no default credentials: pAuthData must say who logs on", SecurityStatus.SEC_E_NO_CREDENTIALS
+            "pAuthData: expected credentials, got none: there are no default ones", SecurityStatus.SEC_E_NO_CREDENTIALS
         )
     if use & SECPKG_CRED.INBOUND and sides.server is None:
         raise refusal(
-            "nobody validates who comes in: pSpnegoCred must be a lookup hook or a ServerConfig",
+            "pSpnegoCred: expected a lookup hook or a ServerConfig to check users, got neither",
             SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
         )
     if sides.client is not None and sides.client.ssl_context is not None and package == CREDSSP_NAME:
         watch_certificate_requests(sides.client.ssl_context, threading.Lock())
-    logon_session(logon_id)  # reads a file the first time, which is fine here and not on the loop
+    logon_session(logon_id)  # the first call reads a file, which is allowed in this thread but not on the loop
     return CredentialState(
         package=package,
         client=sides.client,
@@ -208,15 +211,17 @@ def _make(
 
 
 def _principal(asked: str | None, client: ClientConfig | None) -> str:
-    """Whose credentials they are.
+    """Return the principal of the credentials.
 
     Raises:
-        LocalProtocolError: SEC_E_NOT_OWNER: not whose were asked for.
+        LocalProtocolError: SEC_E_NOT_OWNER: the caller asked for another principal.
     """
     if client is None:
         return asked or ""
     who = client.authenticate
     names = [logon_name(who.domain, who.user), who.user, f"{who.user}@{who.domain}"]
     if asked is not None and upper(asked) not in map(upper, names):
-        raise refusal("pszPrincipal is another than the credentials' own", SecurityStatus.SEC_E_NOT_OWNER)
+        raise refusal(
+            "pszPrincipal: expected the principal of pAuthData, got another one", SecurityStatus.SEC_E_NOT_OWNER
+        )
     return names[0]

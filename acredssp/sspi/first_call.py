@@ -1,6 +1,6 @@
-"""The first call of InitializeSecurityContext or AcceptSecurityContext: credentials and flags in, a context out.
+"""The first call of InitializeSecurityContext or AcceptSecurityContext: it makes a context of credentials and flags.
 
-Who calls: `steps`.
+`steps` calls this module.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from acredssp.status import SecurityStatus
 
 __all__ = ["hand_over", "new_acceptor", "new_initiator"]
 
-# Plain integers: an operator of an IntFlag is a Python call, at some ten times the price.
+# These are plain integers: an operator of an IntFlag is a Python call, and costs some ten times as much.
 _DELEGATE: Final = ISC_REQ.DELEGATE.value
 _MUTUAL_AUTH: Final = ISC_REQ.MUTUAL_AUTH.value
 _USE_SUPPLIED_CREDS: Final = ISC_REQ.USE_SUPPLIED_CREDS.value
@@ -40,7 +40,7 @@ def new_initiator(phCredential: CredHandle | None, target_name: str | None, call
     """Make a client's context.
 
     Raises:
-        LocalProtocolError: The credentials, the flags or the target's name are of no use.
+        LocalProtocolError: The credentials, the flags or the target's name cannot be used.
     """
     credential = _credential(phCredential, "OUTBOUND")
     config = credential.client
@@ -54,7 +54,7 @@ def new_initiator(phCredential: CredHandle | None, target_name: str | None, call
     if unsupported := unsupported_requests(ISC_REQ, flags, strict=phCredential.strict_flags):
         raise _not_supported(unsupported)
     if call.input:
-        raise refusal("the first call takes no token", SecurityStatus.SEC_E_INVALID_TOKEN)
+        raise refusal("pInput: expected no token in the first call, got one", SecurityStatus.SEC_E_INVALID_TOKEN)
     target = Target.parse(target_name)
     if flags & _USE_SUPPLIED_CREDS and (params := call.find(SECBUFFER.PKG_PARAMS)) is not None:
         config = dataclasses.replace(
@@ -81,7 +81,7 @@ def new_acceptor(phCredential: CredHandle | None, call: Call) -> AcceptorState:
     """Make a server's context.
 
     Raises:
-        LocalProtocolError: The credentials or the flags are of no use.
+        LocalProtocolError: The credentials or the flags cannot be used.
     """
     credential = _credential(phCredential, "INBOUND")
     config = credential.server
@@ -108,12 +108,12 @@ def _credential(phCredential: CredHandle | None, use: str) -> CredentialState:
 
 
 def _supplied(params: SecBuffer) -> Password:
-    """Read SECBUFFER_PKG_PARAMS: a packed KERB_INTERACTIVE_LOGON, as SECPKG_ATTR_CREDS_2 gives one (R85)."""
+    """Read SECBUFFER_PKG_PARAMS, a packed KERB_INTERACTIVE_LOGON such as SECPKG_ATTR_CREDS_2 gives (R85)."""
     logon = KERB_INTERACTIVE_LOGON.unpack(params.view)
     if not logon.UserName:
         raise refusal("SECBUFFER_PKG_PARAMS names no user", SecurityStatus.SEC_E_NO_CREDENTIALS)
     if logon.LogonDomainName and "\\" in logon.UserName:
-        raise unknown_credentials("a user with a domain in front, beside another domain")
+        raise unknown_credentials("a user name that contains a domain, beside another domain")
     return Password(logon.Password, logon.UserName, logon.LogonDomainName)
 
 
@@ -123,9 +123,11 @@ def _channel_bindings(call: Call) -> bytes | None:
 
 
 def hand_over(state: EstablishState, phNewContext: CtxtHandle | None) -> CtxtHandle:
-    """Let the caller's handle stand for a new context, which is held."""
+    """Let the caller's handle stand for a new context, and hold the context for this call."""
     if phNewContext is None:
-        raise refusal("phNewContext: expected a handle in the first call", SecurityStatus.SEC_E_INVALID_PARAMETER)
+        raise refusal(
+            "phNewContext: expected a handle in the first call, got None", SecurityStatus.SEC_E_INVALID_PARAMETER
+        )
     state.hold(_ESTABLISH)
     phNewContext.assign(state)
     return phNewContext

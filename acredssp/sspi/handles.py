@@ -1,11 +1,11 @@
-"""Handles, time stamps and attributes: what the caller makes empty and the SSPI functions fill.
+"""Handles, time stamps and attributes, which the caller makes empty and the SSPI functions fill.
 
-A handle is a reference, as in C: several may stand for one context, and when the context is deleted all of them are
-invalid. What a handle stands for is private; `dwLower` and `dwUpper` are two opaque numbers to compare.
+A handle is a reference, as in C: several handles may stand for one context, and all of them are invalid when the
+context is deleted. The state behind a handle is private; `dwLower` and `dwUpper` are two opaque numbers for comparison.
 
-Any thread may make the next call on a context, but not two threads at once: a call while another one is in flight is
-refused with SEC_E_INVALID_HANDLE and changes nothing. EncryptMessage and DecryptMessage are let in beside each other,
-and TLS takes them in turn, since OpenSSL takes one call at a time for a connection.
+Any thread may make the next call on a context, but two threads must not call at the same time: a call while another one
+is in flight is refused with SEC_E_INVALID_HANDLE and changes nothing. EncryptMessage and DecryptMessage may be called
+at the same time. They then work in turn, since OpenSSL takes one call at a time for a connection.
 """
 
 import contextlib
@@ -44,30 +44,30 @@ _serials = itertools.count(1)
 
 
 class HandleState:
-    """What a handle stands for, until it is freed."""
+    """The state behind a handle, until it is freed."""
 
     def __init__(self) -> None:
         self.serial: Final = next(_serials)
         self.alive = True
-        """Whether it has not been freed."""
+        """False once the state has been freed."""
 
     def dispose(self) -> None:
-        """Free it: every handle of it is invalid from now on."""
+        """Free the state: every handle of it is invalid from now on."""
         self.alive = False
 
 
 class CredentialState(HandleState):
-    """The credentials behind a CredHandle, with everything costly made.
+    """The credentials behind a CredHandle, with everything that is costly to make.
 
     Args:
         package: `CREDSSP` or `TSSSP`.
-        client: What InitializeSecurityContext makes contexts from; None for INBOUND alone.
-        server: What AcceptSecurityContext makes contexts from; None for OUTBOUND alone.
-        principal: Whose they are: domain, backslash, user.
+        client: The configuration for InitializeSecurityContext; None for INBOUND credentials.
+        server: The configuration for AcceptSecurityContext; None for OUTBOUND credentials.
+        principal: The user whose credentials they are, as domain, backslash, user.
         certificate: Holds the client's certificate, for a server that asks for one; None without one.
-        issuers: DER names of who issued that certificate's chain; None for unknown.
-        logon_id: The logon session that the caller named, None for the process's own.
-        ends: When the client's tickets end, in seconds since 1970; None for what does not end.
+        issuers: The DER names of the issuers in that certificate's chain; None if they are unknown.
+        logon_id: The logon session that the caller named; None for the process's own.
+        ends: The end of the client's tickets, in seconds since 1970; None for credentials that do not end.
     """
 
     def __init__(
@@ -93,10 +93,10 @@ class CredentialState(HandleState):
         self.ends: Final = ends
 
     def certificate_for(self, authorities: Collection[bytes]) -> ssl.SSLContext | None:
-        """What holds a client certificate that one of `authorities` issued, as far as is known; None for none.
+        """Return the holder of the client certificate if one of `authorities` issued it, or may have; None otherwise.
 
         Args:
-            authorities: DER names, as `ChooseCertificate` has them; empty for anybody's.
+            authorities: DER names, as `ChooseCertificate` has them; empty if every authority will do.
         """
         if self.certificate is None or not authorities or self._issuers is None:
             return self.certificate
@@ -104,24 +104,24 @@ class CredentialState(HandleState):
 
 
 class Use(enum.IntEnum):
-    """What a call does with a context, as bits. Calls whose uses overlap exclude each other."""
+    """The uses of a context by a call, as bits. Calls whose uses overlap exclude each other."""
 
     ENCRYPT = 1
     DECRYPT = 2
-    ESTABLISH = 7  # a bit of its own: the first two together are no handshake
+    ESTABLISH = 7  # this has a third bit, since encrypting and decrypting together is no handshake
 
 
 class ContextState(HandleState):
-    """What a CtxtHandle stands for: what is in flight. The functions' own facts come on top."""
+    """The state behind a CtxtHandle. This class knows which calls are in flight; subclasses add the rest."""
 
     def __init__(self) -> None:
         super().__init__()
         self.in_use = 0
-        """What the calls in flight do, as bits of `Use`."""
+        """The uses of the calls in flight, as bits of `Use`."""
         self.tls_lock = threading.Lock()
-        """Around the work of a call that another one may be beside."""
+        """Held during the work in TLS of a call that may run at the same time as another one."""
         self._entry = threading.Lock()
-        """Around `alive` and `in_use`. Whoever wants both locks takes this one first."""
+        """Guards `alive` and `in_use`. Code that needs both locks takes this one first."""
 
     def hold(self, use: int) -> None:
         """Hold the context for one call, which ends with `release`.
@@ -144,7 +144,7 @@ class ContextState(HandleState):
 
     @contextlib.contextmanager
     def looked_at(self) -> Iterator[None]:
-        """Let no call begin, and none work in TLS, while a fact is read. One that establishes may be in flight.
+        """While the block reads a fact, let no call begin and none work in TLS. An establishing call may be in flight.
 
         Raises:
             LocalProtocolError: SEC_E_INVALID_HANDLE: the context has been freed.
@@ -155,7 +155,7 @@ class ContextState(HandleState):
             yield
 
     def check_settled(self) -> None:
-        """Refuse to tell what a call that is in flight may be changing.
+        """Refuse to read a fact that a call in flight may be changing.
 
         Raises:
             LocalProtocolError: SEC_E_INVALID_HANDLE: a call that establishes, or deletes, the context is in flight.
@@ -164,7 +164,7 @@ class ContextState(HandleState):
             raise _in_flight()
 
     def dispose(self) -> None:
-        """Free it, once nobody looks at it."""
+        """Free the state, once no fact is being read from it."""
         with self._entry:
             super().dispose()
 
@@ -173,15 +173,15 @@ _State = TypeVar("_State", bound=HandleState)
 
 
 class _Handle(Generic[_State]):
-    """Two opaque words, and the error of the last call that failed on it.
+    """A handle: two opaque words, and the error of the last call on it that failed.
 
     Attributes:
-        referent: What it stands for, freed or not: the functions' own matter, not the caller's.
+        referent: The state behind the handle, freed or not. Only the functions use it, not the caller.
         error: The exception behind the last failing status; None after a call that did not fail.
     """
 
     __slots__ = ("error", "referent")
-    __hash__ = None  # type: ignore[assignment] # a call changes what it equals
+    __hash__ = None  # type: ignore[assignment] # a call changes which handles are equal
 
     _kind: ClassVar[str]
 
@@ -201,20 +201,20 @@ class _Handle(Generic[_State]):
 
     @property
     def valid(self) -> bool:
-        """Whether it stands for something that has not been freed."""
+        """Whether the handle stands for something that has not been freed."""
         return self.referent is not None and self.referent.alive
 
     @property
     def deleted(self) -> bool:
-        """Whether it stood for something that has been freed since."""
+        """Whether the handle stood for something that has been freed since."""
         return self.referent is not None and not self.referent.alive
 
     @property
     def state(self) -> _State:
-        """What it stands for, to be used.
+        """The state behind the handle.
 
         Raises:
-            LocalProtocolError: SEC_E_INVALID_HANDLE: nothing, or something freed.
+            LocalProtocolError: SEC_E_INVALID_HANDLE: the handle stands for nothing, or for something freed.
         """
         if self.referent is None:
             raise _invalid(f"the {self._kind} handle stands for nothing")
@@ -223,7 +223,7 @@ class _Handle(Generic[_State]):
         return self.referent
 
     def assign(self, state: _State) -> None:
-        """Make it stand for `state`: what the functions do with the handle that the caller gives for a result."""
+        """Make the handle stand for `state`, as the functions do with the handle that receives a result."""
         self.referent = state
 
     def __eq__(self, other: object) -> bool:
@@ -241,7 +241,7 @@ class CredHandle(_Handle[CredentialState]):
     """A handle of credentials, for AcquireCredentialsHandle to fill.
 
     Args:
-        strict_flags: Whether contexts made from it take no flags but those that the functions' pages list.
+        strict_flags: Whether contexts made from it accept only the flags that Microsoft's pages of the functions list.
         require_delegate: Whether ISC_REQ_DELEGATE is mandatory and ISC_REQ_MUTUAL_AUTH ignored, as on Windows Vista
             and Windows Server 2008.
     """
@@ -263,12 +263,12 @@ class CtxtHandle(_Handle[ContextState]):
 
 
 def failure(error: Exception, *handles: CredHandle | CtxtHandle | None) -> SecurityStatus:
-    """Note why a call fails on the handles it was given, and return its status.
+    """Note on the handles of a call why it fails, and return its status.
 
     Args:
-        error: A `CredSSPError` as it is. Anything else is the machine's or ours: its text may quote a secret, so the
-            handles get its class name, and itself as the cause.
-        handles: None is passed over.
+        error: A `CredSSPError`, or another exception, which is a fault of the machine or of acredssp. The text of such
+            an exception may quote a secret, so the handles get an error with its class name, and itself as the cause.
+        handles: The handles; None is skipped.
     """
     forget_locals(error)
     if not isinstance(error, CredSSPError):
@@ -306,7 +306,7 @@ class TimeStamp:
     """A time in ticks of 100 ns since 1601, in local time, as SSPI packages give it.
 
     Attributes:
-        NEVER: The greatest value: it does not expire.
+        NEVER: The greatest value, which means that something does not expire.
         QuadPart: The ticks.
     """
 
@@ -326,17 +326,17 @@ class TimeStamp:
 
     @classmethod
     def from_datetime(cls, moment: dt.datetime) -> Self:
-        """The local time of `moment`, which must be aware."""
+        """Return the time stamp of `moment`, which must be aware, in local time."""
         local = moment.astimezone().replace(tzinfo=None)
         return cls((local - _EPOCH) // _TICK * _TICKS_OF_MICROSECOND)
 
     @classmethod
     def of_end(cls, seconds: int | None) -> Self:
-        """The local time of an end in seconds since 1970; `NEVER` for None."""
+        """Return the time stamp of an end in seconds since 1970, in local time; `NEVER` for None."""
         return cls(cls.NEVER) if seconds is None else cls.from_datetime(dt.datetime.fromtimestamp(seconds, dt.UTC))
 
     def to_datetime(self) -> dt.datetime | None:
-        """The moment, aware, in the local zone; None for never."""
+        """Return the moment as an aware datetime in the local zone; None for never."""
         if self.QuadPart == self.NEVER:
             return None
         return (_EPOCH + self.QuadPart // _TICKS_OF_MICROSECOND * _TICK).astimezone()
@@ -345,7 +345,7 @@ class TimeStamp:
 class ContextAttributes:
     """The attributes of a context, for `pfContextAttr`.
 
-    `attributes & ISC_RET_DELEGATE`, `ISC_RET_DELEGATE in attributes` and `int(attributes)` read it.
+    Read them by `attributes & ISC_RET_DELEGATE`, `ISC_RET_DELEGATE in attributes` or `int(attributes)`.
 
     Attributes:
         flags: `ISC_RET` or `ASC_RET` after a call.

@@ -540,7 +540,7 @@ async def test_an_argument_that_cannot_be_is_refused_and_nothing_is_touched(legs
 
 async def test_a_connection_is_not_relayed_to_itself(legs):
     a, b = await legs()
-    with pytest.raises(ValueError, match="b: expected another connection than a, got the same"):
+    with pytest.raises(ValueError, match="b: expected another connection than a, got the same one"):
         await relay(a.streams, a.streams)
     a.writer.close()
     b.writer.close()

@@ -255,14 +255,14 @@ def test_a_failure_code_is_named(failure):
 @pytest.mark.parametrize(
     ("protocol", "said", "hint"),
     [
-        (None, "no protocol, so standard rdp security", "network level authentication on the server"),
-        (0, "chose RDP where", "network level authentication on the server"),
-        (1, "chose SSL where", "network level authentication on the server"),
-        (4, "chose RDSTLS where", "network level authentication on the server"),
+        (None, "no protocol, and so standard rdp security", "network level authentication on the server"),
+        (0, "chose RDP in place of credssp", "network level authentication on the server"),
+        (1, "chose SSL in place of credssp", "network level authentication on the server"),
+        (4, "chose RDSTLS in place of credssp", "network level authentication on the server"),
         (8, "chose HYBRID_EX, which was not offered", "update the server"),
-        (10, "chose HYBRID, HYBRID_EX where", "network level authentication on the server"),
-        (16, "chose RDSAAD where", "network level authentication on the server"),
-        (0x80, "chose 0x00000080 where", "network level authentication on the server"),
+        (10, "chose HYBRID, HYBRID_EX in place of credssp", "network level authentication on the server"),
+        (16, "chose RDSAAD in place of credssp", "network level authentication on the server"),
+        (0x80, "chose 0x00000080 in place of credssp", "network level authentication on the server"),
     ],
 )
 def test_another_protocol_than_asked_for_is_refused_by_its_name(protocol, said, hint):
@@ -325,7 +325,7 @@ def test_bytes_in_clear_behind_the_pdu_are_refused(side):
     else:
         carried = acceptor()
         pdu = ConnectionRequest(requested_protocols=Protocols.HYBRID).encode()
-    with pytest.raises(RemoteProtocolError, match="1 bytes in clear"):
+    with pytest.raises(RemoteProtocolError, match=r"in clear behind the x.224 pdu, got 1"):
         carried.step(pdu + b"\x16")
 
 
