@@ -1,11 +1,11 @@
-"""Measure everything, show it, and leave it in `benchmarks/report`.
+"""Measure everything, show the figures, and write them to `benchmarks/report`.
 
-    python -m benchmarks                    under five minutes
-    python -m benchmarks --mode full        more rounds, more rows
-    python -m benchmarks --only memory      one group of rows
+    python -m benchmarks                    takes under five minutes
+    python -m benchmarks --mode full        makes more rounds and more rows
+    python -m benchmarks --only memory      measures one group of rows
 
-Exit status: 0 when all was measured, whatever the verdicts; 2 for a command line that makes no sense. What may fail is
-`python -m benchmarks.check`.
+The exit status is 0 if everything was measured, whatever the verdicts, and 2 if the command line is wrong. To have a
+run fail for its figures, use `python -m benchmarks.check`.
 """
 
 import argparse
@@ -58,8 +58,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--mode", choices=SIZES, default="bench", help="quick only shows that the harness works")
-    parser.add_argument("--only", action="append", choices=GROUPS, help="a group of rows; may be given again")
+    parser.add_argument(
+        "--mode", choices=SIZES, default="bench", help="how much to measure; quick only shows that the harness works"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=GROUPS, help="measure only this group of rows; may be given several times"
+    )
     parser.add_argument("--output", type=pathlib.Path, default=report.FOLDER)
     options = parser.parse_args()
     raise_file_limit()

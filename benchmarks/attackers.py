@@ -1,4 +1,4 @@
-"""How many logons a server keeps beside one attacker, and how many bare TLS on asyncio keeps.
+"""The share of its logons that a server keeps beside one attacker, compared with bare TLS on asyncio.
 
     python -m benchmarks --only attackers
 

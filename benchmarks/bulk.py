@@ -1,7 +1,7 @@
 """Application data: bulk in both directions, bursts of small messages through a relay, and small messages to and fro.
 
-Both ends are in one thread, so what counts is the CPU of a transfer, in turns with the loop's own `ssl=`; the speed of
-the wall clock is reported beside it. The application is the same protocol over either.
+Both ends are in one thread, so the figure is the CPU of a transfer, in turns with the loop's own `ssl=`. The speed by
+the wall clock is reported beside it. The application is the same protocol over both.
 """
 
 import asyncio

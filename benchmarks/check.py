@@ -1,16 +1,16 @@
-"""What may not get worse: `make bench-check`.
+"""Check that nothing got more expensive: `make bench-check`.
 
-Instructions above TLS, interpreted and compiled, must stay within a margin of `baseline.json`, and those of the SSPI
-functions within a tenth of the engine's. They are the same on every run, but only for the (Python, OpenSSL,
-cryptography) that the baseline names: on any other they are shown, and fail nothing. A few ratios of CPU are held, too,
-and what a server keeps of its logons beside an attacker (`attackers`), against bounds so wide that no busy machine
-reaches them.
+The instructions above TLS, interpreted and compiled, must stay within a margin of `baseline.json`. Those of the SSPI
+functions must stay within a tenth of the engine's. The counts are the same on every run, but only for the versions of
+Python, OpenSSL and cryptography that the baseline names: with other versions they are shown, and fail nothing. This
+also checks a few ratios of CPU, and the logons that a server keeps beside an attacker (`attackers`), against bounds so
+wide that no busy machine reaches them.
 
-    python -m benchmarks.check              exit status 0: every gate holds; 1: one does not
-    python -m benchmarks.check --record     count, and write the baseline
+    python -m benchmarks.check              exits with 0 if every gate holds, and with 1 if one does not
+    python -m benchmarks.check --record     counts, and writes the baseline
 
-Without valgrind, or `make compiled`, instruction gates are skipped by name; in continuous integration (CI=true, or
-ACREDSSP_NO_SKIPS=1) that is a failure.
+Without valgrind, or without `make compiled`, instruction gates are skipped by name. In continuous integration (CI=true,
+or ACREDSSP_NO_SKIPS=1), a skip is a failure.
 """
 
 import argparse
@@ -31,8 +31,8 @@ from benchmarks.peers import NAME, KeyType
 
 BASELINE = pathlib.Path(__file__).parent / "baseline.json"
 MARGIN = 0.05
-"""More than the few per mille by which gc and the random numbers of TLS move a count; less than any regression that
-matters."""
+"""The margin is more than the few per mille by which the garbage collector and TLS's random numbers move a count, and
+less than any regression that matters."""
 
 BOUNDS = {
     "cpu.rsa.1.3.ntlm.both": 2.2,
@@ -52,19 +52,20 @@ BOUNDS = {
     "messages.spnego.to_server": 5,
     "messages.spnego.to_client": 4,
 }
-"""Most, or least where more is better: about halfway back to where a figure would be a scandal."""
+"""The bounds: the most, or the least where more is better. Each is about halfway to a figure that would be a
+scandal."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gate:
-    """One thing that must hold."""
+    """One condition that must hold."""
 
     what: str
     figure: float
     bound: float
     at_most: bool = True
     counts: bool = True
-    """Whether it fails the run."""
+    """Whether the gate fails the run if it does not hold."""
 
     @property
     def holds(self) -> bool:
@@ -82,7 +83,7 @@ def of_row(row: Row) -> Gate:
 
 
 def of_instructions(rows: list[Row], build: str) -> list[Gate]:
-    """Hold each count of a build against the baseline; on other versions than its own nothing counts."""
+    """Compare each count of a build with the baseline; with other versions than the baseline's, no count fails."""
     million = _baseline()["million"][build]
     return [
         Gate(f"{row.what}, {build}, million", row.figure.median, million[row.key] * (1 + MARGIN), counts=on_baseline())
@@ -96,7 +97,7 @@ def _baseline() -> dict:
 
 
 def on_baseline() -> bool:
-    """Whether the versions are those that the baseline's counts hold for."""
+    """Return whether the versions are those for which the baseline's counts hold."""
     return _baseline()["environment"] == triple()
 
 
@@ -112,14 +113,14 @@ def record(rows: dict[str, list[Row]]) -> None:
 
 
 def of_facade() -> list[Gate]:
-    """Hold the instructions of the SSPI functions against the engine's: a figure is the same on every run."""
+    """Compare the instructions of the SSPI functions with the engine's; the figures are the same on every run."""
 
     def gate(kind: KeyType) -> Gate:
         [ratio] = facade.counted(acredssp.self_signed([NAME], kind))
         what = f"instructions of the SSPI functions over the engine, {kind}"
         return Gate(what, ratio, facade.GOAL, counts=on_baseline())
 
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # the work is valgrind's
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # valgrind's processes do the work
         return list(pool.map(gate, ("rsa", "ec")))
 
 
@@ -127,7 +128,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--record", action="store_true", help="count, and write the baseline")
+    parser.add_argument("--record", action="store_true", help="count the instructions and write the baseline")
     options = parser.parse_args()
     console, size = Console(), dataclasses.replace(SIZES["bench"], rounds=5)
     gates, skipped, counted = [], [], {}
@@ -144,7 +145,10 @@ def main() -> int:
         return 0
     if counted:
         if not on_baseline():
-            console.print(f"the baseline is of {_baseline()['environment']}, this is {triple()}: counts fail nothing")
+            console.print(
+                f"the baseline holds for {_baseline()['environment']}, and this machine has {triple()}: "
+                "no count fails the check"
+            )
         gates += [gate for build, rows in counted.items() for gate in of_instructions(rows, build)]
         gates += of_facade()
     rows = _rows(console, inmemory.measure, size, len(inmemory.SETTINGS))

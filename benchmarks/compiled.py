@@ -1,6 +1,6 @@
-"""The rows of CPU once more, on the engine that `make compiled` compiled: each group in a process of its own.
+"""The rows of CPU again, on the engine that `make compiled` compiled: each group runs in a process of its own.
 
-python -m benchmarks.compiled GROUP MODE     what such a process runs; prints what it found, as JSON
+`python -m benchmarks.compiled GROUP MODE` is such a process; it prints its results as JSON.
 """
 
 import filecmp

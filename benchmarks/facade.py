@@ -1,4 +1,4 @@
-"""What the SSPI functions add to the engine: CPU of a whole handshake, both sides, as a ratio of the same run.
+"""The cost that the SSPI functions add to the engine: CPU of a whole handshake, both sides, as a ratio within one run.
 
     python benchmarks/facade.py [--rounds N] [--instructions] [--json]
 

@@ -1,8 +1,8 @@
-"""What every benchmark shares: sizes of a run, figures with their spread, rows with their verdict, the environment.
+"""The parts that all benchmarks share: sizes of a run, figures with their spread, rows with their verdict, environment.
 
-How the figures hold on a machine that does other things too: whatever is compared runs in turns within one process, a
-round's figure is a ratio of that round, and a row is the median of its rounds. Absolute times are reported, but never
-compared across runs.
+The figures hold even on a machine that does other work: the things that are compared run in turns within one process, a
+round's figure is a ratio within that round, and a row is the median of its rounds. Absolute times are reported, but
+never compared across runs.
 """
 
 import asyncio
@@ -29,23 +29,23 @@ import acredssp.core.context
 SUFFIXES = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-"""What the event loops are made by."""
+"""The functions that make the event loops."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How much a run does."""
+    """The size of a run."""
 
     rounds: int
-    """Rounds in memory; the first, which warms everything up, comes on top and is not counted."""
+    """Counted rounds in memory; another one before them warms everything up."""
     handshakes: int
-    """Of each kind in a round in memory."""
+    """Handshakes of each kind in a round in memory."""
     loopback_rounds: dict[int, int]
-    """Rounds over loopback by the number of handshakes at once."""
+    """Rounds over loopback, by the number of handshakes at once."""
     loopback_handshakes: int
     """The least number of handshakes of a round over loopback."""
     connections: int
-    """Of a memory row."""
+    """Connections of a memory row."""
     bulk: int
     """Bytes of a bulk transfer."""
     bulk_rounds: int
@@ -59,7 +59,7 @@ class Size:
     every_instruction: bool = False
     """Whether instructions are counted for more than the rows with a goal."""
     every_pyspnego: bool = False
-    """Whether pyspnego runs over loopback, too: it takes four times as long as everybody else."""
+    """Whether pyspnego also runs over loopback: it takes four times as long as the others."""
 
 
 SIZES = {
@@ -81,8 +81,8 @@ SIZES = {
         messages_at=100, every_instruction=True, every_pyspnego=True,
     ),
 }  # fmt: skip
-"""`quick` shows that the harness works; its figures mean nothing. `beside` is `bench` for a second build of the engine:
-what takes longest, loopback, is cut short, and bare TLS's messages are the first build's alone."""
+"""The sizes by mode. `quick` only shows that the harness works; its figures mean nothing. `beside` is `bench` for a
+second build of the engine: loopback, which takes longest, is cut short, and bare TLS's messages are left out."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,15 +106,15 @@ class Row:
     """One line of the table."""
 
     key: str
-    """Its name in the JSON, for programs; never changes."""
+    """The row's name in the JSON, for programs; it never changes."""
     what: str
     figure: Figure
     unit: str = "x"
-    """`x` for a ratio."""
+    """The unit; `x` stands for a ratio."""
     goal: float | None = None
-    """None for a figure that is only reported."""
+    """The bound for the verdict; None for a figure that is only reported."""
     reach: float | None = None
-    """Where the figure should go; no verdict depends on it."""
+    """The value that the figure should reach one day; missing it fails nothing."""
     at_most: bool = True
     """Whether less is better."""
     note: str = ""
@@ -141,17 +141,17 @@ class Row:
 
 @dataclasses.dataclass(slots=True)
 class Results:
-    """Everything that a run found."""
+    """The results of a run."""
 
     mode: str
     environment: dict[str, str | float]
     rows: list[Row] = dataclasses.field(default_factory=list)
     compiled: list[Row] = dataclasses.field(default_factory=list)
-    """The same rows, as far as they were measured, on the compiled engine."""
+    """The rows that were measured on the compiled engine."""
     left_out: list[dict[str, str]] = dataclasses.field(default_factory=list)
-    """`what` was not measured and `why`."""
+    """Objects that say `what` was not measured and `why`."""
     details: dict[str, object] = dataclasses.field(default_factory=dict)
-    """What the plots are drawn from, by group of rows."""
+    """The figures from which the plots are drawn, by group of rows."""
 
     def leave_out(self, what: str, why: str) -> None:
         self.left_out.append({"what": what, "why": why})
@@ -168,12 +168,12 @@ class Results:
 
 
 def ratios(rounds: Sequence[dict[str, float]], over: str, under: str) -> Figure:
-    """Divide round by round: what `over` took by what `under` took."""
+    """Divide the figures of `over` by those of `under`, round by round."""
     return Figure.of(each[over] / each[under] for each in rounds)
 
 
 def environment() -> dict[str, str | float]:
-    """What the figures hold for; `load` is the load average of the minute before, other programs' work."""
+    """Return the environment of the figures; `load` is the load average of the minute before, from other programs."""
     return {
         "build": "compiled" if acredssp.core.context.__file__.endswith(SUFFIXES) else "interpreted",
         "python": platform.python_version(),
@@ -188,7 +188,7 @@ def environment() -> dict[str, str | float]:
 
 
 TRIPLE = ("python", "openssl", "cryptography")
-"""What instruction counts hold for."""
+"""The versions for which instruction counts hold."""
 
 
 def _cpu() -> str:
@@ -198,7 +198,7 @@ def _cpu() -> str:
 
 
 def skips_are_failures() -> bool:
-    """Whether what is missing is installed here, by whoever says so: in continuous integration."""
+    """Return whether nothing may be skipped, as in continuous integration, where everything is installed."""
     return os.environ.get("ACREDSSP_NO_SKIPS", "") not in {"", "0"} or os.environ.get("CI", "") in {"1", "true"}
 
 
@@ -210,14 +210,14 @@ def raise_file_limit() -> int:
 
 
 def settle() -> None:
-    """Collect garbage, and have the collector forget all that lives: before each turn, the same for everybody."""
+    """Collect garbage, and have the collector ignore all objects that exist. This is done before each turn, for all."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
 
 
 class Watch:
-    """Shows how far a run is. Drawn only between measurements, by the thread that measures."""
+    """Shows how far a run is. The thread that measures draws it, only between measurements."""
 
     def __init__(self, console: Console, steps: int) -> None:
         self._progress = Progress(

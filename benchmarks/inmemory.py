@@ -1,8 +1,8 @@
-"""The engine's CPU in memory over bare TLS and under pyspnego: both sides in one thread, a few handshakes in turn.
+"""The engine's CPU in memory, compared with bare TLS and pyspnego: both sides in one thread, a few handshakes in turn.
 
-A round's figure is the median of its handshakes, which a disturbed one does not move, nor the first of a turn, which
-finds in the processor's caches what another peer has left there. That leaves out what the garbage collector takes, for
-everybody alike; the rows counted in instructions have it in them.
+A round's figure is the median of its handshakes. A disturbed handshake does not move it, nor does the first one of a
+turn, which finds the processor's caches as another peer has left them. The median leaves out the garbage collector, for
+all peers alike; the rows in instructions include it.
 """
 
 import asyncio

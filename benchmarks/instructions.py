@@ -1,10 +1,11 @@
-"""Instructions of a handshake above those of its TLS, counted by valgrind's cachegrind: no load moves them.
+"""Instructions of a handshake above those of its TLS, counted by valgrind's cachegrind: no load changes them.
 
-A process that does 24 handshakes less one that does 4 is 20 handshakes, without what a process does once. Both get the
-same key, since making one takes any number of instructions. valgrind hides AVX-512 from OpenSSL, so what TLS itself
-takes is overstated, and a ratio to it would be understated: that is why the figure is a difference.
+The count of a process that does 24 handshakes, less that of a process that does 4, is the count of 20 handshakes,
+without the work that a process does once. Both processes get the same key, since making a key takes any number of
+instructions. valgrind hides AVX-512 from OpenSSL, so TLS itself seems more expensive than it is, and a ratio to TLS
+would be too small. That is why the figure is a difference.
 
-    python -m benchmarks.instructions FOLDER PEER COUNT     what valgrind runs
+    python -m benchmarks.instructions FOLDER PEER COUNT     is the process that valgrind runs
 """
 
 import concurrent.futures

@@ -1,9 +1,10 @@
-"""How long the loop is held up while many shake hands at once, beside bare TLS in the same plumbing.
+"""How long many simultaneous handshakes hold up the loop, beside bare TLS in the same plumbing.
 
-The longest single callback in CPU time, which other processes do not stretch: each `Handle._run` of asyncio between two
-readings of the thread's clock, less the pauses of the garbage collector, which fall on whoever allocates next; the
-longest of those is told beside it. Callbacks of the benchmark's own task, which begins the handshakes, are left out.
-And the lag of a heartbeat in wall-clock time: how late a sleep of 10 ms ends at worst, about one turn of the loop.
+The first figure is the longest single callback in CPU time, which other processes do not stretch. It is the time of one
+`Handle._run` of asyncio by the thread's clock, less the pauses of the garbage collector, which hit any callback that
+allocates; the longest of these pauses is reported beside it. Callbacks of the benchmark's own task, which begins the
+handshakes, are left out. The second figure is the lag of a heartbeat in wall-clock time: how late a sleep of 10 ms ends
+at worst, which is about one turn of the loop.
 """
 
 import asyncio

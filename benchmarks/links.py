@@ -1,6 +1,6 @@
-"""Whom the figures over loopback compare: each link connects two application protocols, TLS or CredSSP in between.
+"""The links that the figures over loopback compare: each connects two application protocols by TLS or CredSSP.
 
-All share one certificate and its two contexts of `ssl`, and one backlog; both ends are in one event loop.
+All links share one certificate, its two contexts of `ssl`, and one backlog. Both ends are in one event loop.
 """
 
 import asyncio

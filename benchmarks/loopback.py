@@ -1,8 +1,8 @@
 """Handshakes over real loopback sockets, many at once, server and clients in one event loop.
 
-Each handshake connects, shakes hands, and closes cleanly; all of it counts as CPU, of all threads. Its latency ends
-with the handshake. Everybody has the same certificate, contexts and backlog. Ours go through streams where `ssl=` does,
-and through protocols where the plumbing does: what streams cost is asyncio's, and neither TLS nor CredSSP.
+Each handshake connects, shakes hands, and closes cleanly. All of this counts as CPU, of all threads; the latency ends
+with the handshake. All links have the same certificate, contexts and backlog. acredssp is compared through streams with
+`ssl=`, and through protocols with the plumbing: the cost of streams is asyncio's, and not that of TLS or CredSSP.
 """
 
 import asyncio

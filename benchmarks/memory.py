@@ -1,9 +1,9 @@
 """Resident memory of an idle connection, per end, each case in a process of its own that holds both ends.
 
-    python -m benchmarks.memory LINK LOOP COUNT     one case: prints a JSON object, KiB
+    python -m benchmarks.memory LINK LOOP COUNT     measures one case, and prints a JSON object in KiB
 
-The growth of the resident set from two connections, which were opened, used and closed again, to COUNT open ones. Then
-64 KiB go over each of them, each way, in one write each, and the growth is taken once more.
+The figure is the growth of the resident set to COUNT open connections, after two connections were opened, used and
+closed. Then 64 KiB go over each connection in each direction, in one write each, and the growth is measured again.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Whom the figures in memory compare: each peer as two sides that take bytes and give bytes.
+"""The peers that the figures in memory compare: each has two sides that take bytes and give bytes.
 
-All share one certificate, one client context and one server context of `ssl`, and so the number of tickets: none, which
-is what acredssp's servers send.
+All peers share one certificate, one client context and one server context of `ssl`. So they also share the number of
+tickets, which is none, as with acredssp's servers.
 """
 
 import dataclasses

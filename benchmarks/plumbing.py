@@ -1,10 +1,11 @@
-"""Bare TLS in plumbing of the same shape as acredssp's: what CredSSP alone adds over loopback.
+"""Bare TLS in plumbing of the same shape as acredssp's, which shows what CredSSP itself adds over loopback.
 
-A buffered protocol that shares one read buffer and calls TLS in the loop's callback that brings the bytes; two memory
-BIOs; one write a flight; a coroutine that waits for the end under a deadline; a task for each accepted connection.
-Written for its own sake, with nothing of acredssp, and with nothing that a handshake and a clean close do not need.
+The plumbing is a buffered protocol that shares one read buffer and calls TLS in the callback in which the loop brings
+the bytes. It has two memory BIOs, one write for each flight, a coroutine that waits for the end under a deadline, and a
+task for each accepted connection. It is written for this purpose, with nothing of acredssp, and with nothing that a
+handshake and a clean close do not need.
 
-`Talker` says as many messages behind the handshake as a logon has: what they take by themselves, whatever is in them.
+`Talker` sends as many messages behind the handshake as a logon has, which shows the cost of messages with no content.
 """
 
 import asyncio

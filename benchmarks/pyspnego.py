@@ -1,6 +1,6 @@
-"""pyspnego's CredSSP in memory, the way people write it and the way it is fastest.
+"""pyspnego's CredSSP in memory, as its documentation shows it and as it is fastest.
 
-gssapi is kept out of the process: with a password, pyspnego would else ask a KDC first.
+gssapi is kept out of the process: otherwise pyspnego would ask a KDC first, even with a password.
 """
 
 # ruff: noqa: E402 - the imports that follow must find gssapi missing

@@ -1,6 +1,6 @@
-"""pyspnego over loopback, the way a service on asyncio would use it: each step in a thread pool, tokens framed.
+"""pyspnego over loopback, as a service on asyncio would use it: each step runs in a thread pool, and tokens are framed.
 
-A token has its length in four bytes before it, since some are empty.
+Four bytes before each token have its length, since some tokens are empty.
 """
 
 import asyncio

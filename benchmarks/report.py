@@ -1,8 +1,8 @@
-"""What a run leaves behind: `results.json`, and `table.md` with goal, figure, spread and verdict of every row.
+"""The files of a run: `results.json`, and `table.md` with the goal, figure, spread and verdict of every row.
 
-Where the compiled engine was measured too, its figures stand beside the others, with verdicts of their own.
+If the compiled engine was measured too, its figures stand beside the others, with verdicts of their own.
 
-python -m benchmarks.report [FOLDER]     put the figures of a run into docs/performance.md, its plots beside it
+`python -m benchmarks.report [FOLDER]` puts the figures of a run into docs/performance.md, and its plots beside it.
 """
 
 import json

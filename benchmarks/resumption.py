@@ -1,11 +1,12 @@
-"""What resuming TLS saves a logon: the SSPI functions as the client, against a server that issues tickets.
+"""The CPU that a logon saves if it resumes TLS: the SSPI functions as the client, and a server that issues tickets.
 
     python -m benchmarks.resumption [--rounds N] [--json]
 
-Two clients differ in `Policy.tls_resumption` alone and log on in turns; a round's figure is the ratio of the median
-logons' CPU. The server is our engine with a TLS context of the benchmark's own, which issues tickets and takes them
-back: `acredssp.server_context` never does. That a session was or was not resumed is asked at the server each time. A
-third client has the policy too, and a server of acredssp's: what the policy costs where nothing can be resumed.
+Two clients, which differ only in `Policy.tls_resumption`, log on in turns. A round's figure is the ratio of their
+median logons' CPU. The server is acredssp's engine with a TLS context of the benchmark's own, which issues tickets and
+accepts them; `acredssp.server_context` never does. Each time, the server is asked whether the session was resumed. A
+third client has the policy too, with a usual server of acredssp: it shows what the policy costs if nothing can be
+resumed.
 """
 
 import argparse
@@ -158,7 +159,7 @@ def main() -> int:
         "python -m benchmarks.resumption", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--handshakes", type=int, default=20, help="of each kind in a round")
+    parser.add_argument("--handshakes", type=int, default=20, help="the number of handshakes of each kind in a round")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found: list[Row] = []

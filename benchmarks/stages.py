@@ -1,9 +1,10 @@
-"""Where a handshake's own time goes: samples of the CPU's time, by the module of acredssp that runs.
+"""Where the time of a handshake goes: samples of the CPU time, by the module of acredssp that runs.
 
-The kernel's profiling timer (ITIMER_PROF) interrupts the process after some milliseconds of its CPU each; the sample
-belongs to the innermost function of acredssp or the event loop, so what `ssl`, `hmac` or cryptography do for a module
-counts as that module's. Nothing is slowed down. A share's standard error is below 2 per cent of the whole for some 700
-samples. TLS is split by what bare TLS takes, in turns with it: the rest is what acredssp asks of the session besides.
+The kernel's profiling timer (ITIMER_PROF) interrupts the process after some milliseconds of its CPU. Each sample
+belongs to the innermost function of acredssp or of the event loop, so the work of `ssl`, `hmac` or cryptography counts
+for the module that calls them. The timer slows nothing down. With some 700 samples, a share's standard error is below 2
+per cent of the whole. TLS is split: bare TLS is measured in turns with it, and the rest is what acredssp asks of the
+session besides the handshake.
 """
 
 import asyncio

@@ -1,18 +1,19 @@
-"""NTLM handshakes beside Kerberos ones whose KDC never answers: what they lose, and what holds the loop up.
+"""NTLM handshakes beside Kerberos handshakes whose KDC never answers: the rate that they lose, and the loop's delays.
 
     python -m benchmarks.stalled_kdc [--rounds N] [--seconds S] [--json]
 
-Client and server share one event loop, asyncio's. A round is an undisturbed window, in which 200 NTLM handshakes a
-second are begun, evenly paced, and a disturbed one, which has 50 Kerberos handshakes beside them: a KDC has taken their
-question and is silent. Which of the two comes first alternates. A round's figure is the ratio of the rates at which
-NTLM handshakes were completed within the window.
+Client and server share one event loop, which is asyncio's. A round has an undisturbed window and a disturbed one. In
+both, 200 NTLM handshakes a second are begun at an even pace. In the disturbed window there are also 50 Kerberos
+handshakes, whose KDC has taken their requests and is silent. The order of the windows alternates. A round's figure is
+the ratio of the rates at which NTLM handshakes were completed in the two windows.
 
-The goals, for the exit status: a median of at least 0.95; no callback of the loop above 20 ms while disturbed; every
-stalled handshake ends at its deadline with `HandshakeTimeout`; nothing ever runs in the loop's default executor.
+The exit status is 0 if these goals are met: the median is at least 0.95; no callback of the loop takes more than 20 ms
+in a disturbed window; every stalled handshake ends at its deadline with `HandshakeTimeout`; nothing ever runs in the
+loop's default executor.
 
-All time is the loop's own: the wall clock's, less what its thread spent waiting for a processor that other programs had
-(the kernel counts it, in /proc/thread-self/schedstat). So a busy machine takes longer and finds the same, while a wait
-for a lock, Python's own included, for a KDC, a disk or a thread of ours counts in full.
+All times are the loop's own: the wall clock's, less the time for which its thread waited for a processor that other
+programs had (the kernel counts it in /proc/thread-self/schedstat). So a busy machine takes longer and finds the same. A
+wait for a lock, Python's own included, for a KDC, for a disk or for another thread of this process counts in full.
 """
 
 import argparse
@@ -250,7 +251,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of a window")
+    parser.add_argument("--seconds", type=float, default=3.0, help="the seconds of a window")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     try:

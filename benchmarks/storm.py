@@ -1,26 +1,27 @@
-"""How long a logon takes while very many log on: a formula beside a simulation, for 1, 2, 4 and 8 cores.
+"""How long a logon takes while very many users log on: a formula beside a simulation, for 1, 2, 4 and 8 cores.
 
     python -m benchmarks.storm [--users N] [--seconds T] [--rtt MS] [--from FILE] [--json]
 
-What is measured: the CPU of each step of the server's side of some thousand logons in memory, and the CPU a logon of a
-whole `acredssp serve --workers 1` over loopback. Their difference (sockets, loop, log) is dealt out evenly to the
-steps. `--from` takes the measurement out of an earlier run's JSON, ours or that of `make bench`.
+The measurement has two parts: the CPU of each step of the server's side, over some thousand logons in memory, and the
+CPU for each logon at a whole `acredssp serve --workers 1` over loopback. The difference (sockets, loop, log) is spread
+evenly over the steps. `--from` takes the measurement from an earlier run's JSON, of this program or of `make bench`.
 
-The model: users come as a Poisson stream, independently of each other; the kernel's hash gives each to one of c
-workers, each with a core and a queue of its own; a logon is n steps of the server with a round trip in between, and
-each step waits behind those that came to its worker before. With k logons a second for each worker, and a step's mean
-m and mean square q over all steps of all logons measured, a worker's load is r = k n m, and by Pollaczek and Khinchine
-(M/G/1, c times) a logon waits
+The model is this. Users come as a Poisson stream, independently of each other. The kernel's hash gives each user to one
+of c workers, each with a core and a queue of its own. A logon is n steps of the server with a round trip in between,
+and each step waits behind the steps that came to its worker before it. Let k be the logons a second for each worker,
+and let m and q be the mean and the mean square of a step's CPU, over all steps of all measured logons. A worker's load
+is then r = k n m. For r < 1, by Pollaczek and Khinchine (M/G/1, c times), a logon waits
 
     n * k n q / (2 (1 - r))
 
-where r < 1. Each step is taken for an independent arrival, as in an open network of queues, which holds while waits are
-short beside round trips. Where they are long, the steps of all logons take turns, and the core is shared: a logon then
-waits n m r / (1 - r), whatever the distribution (M/G/1 with processor sharing). The larger of both is the one to plan
-with. The M/G/c of textbooks has one queue for all and is better: the hash may find a busy worker while another has
-nothing to do. Where r >= 1 the queue grows while users come, and all are served after r T seconds instead of T.
+This takes each step for an independent arrival, as in an open network of queues, which is right while waits are short
+beside round trips. If waits are long, the steps of all logons take turns and share the core: a logon then waits
+n m r / (1 - r), whatever the distribution (M/G/1 with processor sharing). Plan with the larger of the two. The M/G/c of
+textbooks has one queue for all workers and gives shorter waits; with the kernel's hash, a logon may wait for a busy
+worker while another is idle. If r >= 1, the queue grows while users come, and the last one is served after r T seconds
+in place of T.
 
-The simulation has no formula in it: it draws arrivals, workers and measured logons, and goes from event to event.
+The simulation uses no formula: it draws arrivals, workers and measured logons, and goes from event to event.
 """
 
 import argparse
@@ -287,9 +288,17 @@ def main() -> int:
         "python -m benchmarks.storm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--users", type=int, default=USERS)
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="within which they come")
-    parser.add_argument("--rtt", type=float, default=RTT * 1e3, help="milliseconds between server and client and back")
-    parser.add_argument("--from", dest="source", type=pathlib.Path, metavar="FILE", help="an earlier run's JSON")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the seconds within which the users come")
+    parser.add_argument(
+        "--rtt", type=float, default=RTT * 1e3, help="the round trip between server and client in milliseconds"
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="take the measurement from an earlier run's JSON",
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.source:

@@ -1,18 +1,18 @@
-"""Whether the time of a server's answer tells an account: statistics with their power, for people to read. Not a test.
+"""Does the time of a server's answer reveal whether an account exists? This is a study for people, not a test.
 
     python -m benchmarks.timing [--pairs N] [--json]
 
 A pair is two logons over the engine in memory that an attacker would like to tell apart, such as a wrong password for a
-known and for an unknown user. What is measured is the server's CPU time from the client's AUTHENTICATE to its answer,
-the lookup included and without network, loop or TLS, which only add noise. The two of a pair follow each other in
-random order.
+known user and for an unknown one. The benchmark measures the server's CPU time from the client's AUTHENTICATE to the
+answer. The lookup is included; network, loop and TLS are left out, since they only add noise. The two logons of a pair
+follow each other in random order.
 
-The figure is the median of the pairs' differences, with the 95 % interval that its order statistics give, whatever the
-distribution. "Would be seen" is the power: the smallest difference that so many pairs of this spread find in 95 of 100
-runs at p < 0.001. Whoever measures longer sees less: four times the pairs halve it.
+The figure is the median of the pairs' differences. Its 95 % interval comes from order statistics, and holds for every
+distribution. "Would be seen" is the power: the smallest difference that this number of pairs with this spread finds in
+95 of 100 runs at p < 0.001. A longer measurement finds smaller differences: four times the pairs halve it.
 
-Two of the cases are controls. The first one compares a logon with itself, and must find nothing. The second one makes
-the known user's password in the hook, which hashes it there, and must be found.
+Two of the cases are controls. The first control compares a logon with itself, and must find nothing. The second control
+makes the known user's password in the hook, which hashes it there, and must find a difference.
 """
 
 import argparse
@@ -180,7 +180,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.timing", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pairs", type=int, default=PAIRS, help="of each case")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="the number of pairs of each case")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     setting = Setting.of(acredssp.self_signed([NAME], "ec"))

@@ -1,9 +1,9 @@
-"""What a verdict on a server's certificate takes, beside cryptography's own verifier for the web.
+"""The time of a verdict on a server's certificate, beside cryptography's own verifier for the web.
 
     python -m benchmarks.verdicts [--rounds N]
 
-Both read the chain from DER, find the path and look at the name. They take turns; a figure is the median of its rounds,
-a ratio that of the ratios.
+Both read the chain from DER, find the path and check the name. They take turns. A figure is the median of its rounds,
+and a ratio is the median of the rounds' ratios.
 """
 
 import argparse

@@ -1,20 +1,20 @@
-"""What a second core brings: `acredssp serve --workers` on one core, against two workers on two.
+"""The gain of a second core: `acredssp serve --workers` with one worker on one core, against two workers on two cores.
 
     python -m benchmarks.workers [--rounds N] [--seconds S] [--concurrency C] [--realtime] [--json]
-    python -m benchmarks.workers --generate PORT PIN CONCURRENCY     a load generator, for itself
+    python -m benchmarks.workers --generate PORT PIN CONCURRENCY     is a load generator, which the first form starts
 
-A pair is a worker and its load generator, pinned to one core together. Two servers run all the time; a round loads the
-one-worker server from its core and then the two-worker server from both, for as long each, with so many logons at a
-time from each generator that no worker runs dry. The figure of a round is the ratio of logons a second. Which core the
-single pair has changes with every round: two cores are seldom equal, above all when others use them.
+A pair is a worker and its load generator, pinned to the same core. Two servers run all the time. A round loads the
+one-worker server from its core, and then the two-worker server from both cores, for the same time. Each generator makes
+enough logons at a time to keep its worker busy. The figure of a round is the ratio of logons a second. The core of the
+single pair changes with every round: two cores are seldom equal, above all if other programs use them.
 
-What a clock says is only about the two pairs while nobody else is on their cores. So the other figure counts logons for
-each second of CPU that the pairs had, times the number of pairs; the verdict is about that one where they had less than
-nine tenths of their cores. `--realtime` (root alone) has the pairs go before everybody else (SCHED_RR) for the seconds
-that they run.
+By the clock, this figure is right only while no other program uses the cores of the pairs. So a second figure counts
+logons for each second of CPU that the pairs had, times the number of pairs. If the pairs had less than nine tenths of
+their cores, the verdict is about the second figure. `--realtime` (root only) gives the pairs precedence over all other
+programs (SCHED_RR) for the seconds that they run.
 
-Two cores may be two threads of one, or have a neighbour on the same machine: so beside the pairs, in the same rounds,
-each core hashes alone and both together.
+Two cores may be two threads of one core, or share a machine with a neighbour. So in the same rounds, each core also
+hashes alone, and then both hash together.
 """
 
 import argparse
@@ -324,7 +324,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--concurrency", type=int, default=CONCURRENCY)
-    parser.add_argument("--realtime", action="store_true", help="have the pairs go before everybody else")
+    parser.add_argument(
+        "--realtime", action="store_true", help="give the pairs precedence over all other programs (root only)"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--generate", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -79,7 +79,7 @@ def test_a_server_that_does_not_expect_one_refuses_it_and_says_what_it_is():
         (b"\x16\x03\x01\x02", "got a TLS handshake"),
         (b"\x10\0\0\x01", "expected 16 to 16384 bytes"),
         (PDU.encode()[:8] + b"\x09" + PDU.encode()[9:], "expected version 1 or 2"),
-        (PDU.encode() + REQUEST + b"\x16", "1 bytes in clear behind"),
+        (PDU.encode() + REQUEST + b"\x16", "in clear behind the x.224 pdu, got 1"),
         (PDU.encode() + b"\x16", "got a TLS handshake"),
     ],
 )
