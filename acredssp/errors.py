@@ -1,8 +1,8 @@
-"""One exception tree: whatever a peer, a policy, a credential or the network does ends as a `CredSSPError`.
+"""The tree of exceptions. Every failure by a peer, a policy, a credential or the network is a `CredSSPError`.
 
-The class says who is at fault, `security_status` is what SSPI would return, `stage` is how far the handshake
-came, `nt_status` is the number a server gave (or would give) for a refused logon, and `hint` says what to do.
-An error text never holds a token, a key or a password.
+The class tells who is at fault, `security_status` is the status that SSPI would return, `stage` tells how far the
+handshake came, `nt_status` is the status that a server gave (or would give) for a refused logon, and `hint` tells what
+to do. An error text never holds a token, a key or a password.
 """
 
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
@@ -26,14 +26,14 @@ __all__ = [
 
 
 class CredSSPError(Exception):
-    """The root. `str()` is one sentence: what failed, then the hint in parentheses.
+    """The base class of all errors. `str()` gives one sentence: what failed, then the hint in parentheses.
 
     Args:
-        message: What was expected and what came: lower case, no full stop.
-        security_status: The SECURITY_STATUS for SSPI callers; each class has its usual one.
-        stage: Where the handshake stood. The engine fills it in when the raiser does not know.
-        nt_status: The NTSTATUS of a refused logon, None where there is none.
-        hint: What to do about it, for a person.
+        message: What was expected and what came, in lower case, without a full stop.
+        security_status: The SECURITY_STATUS for SSPI callers; None for the usual one of the class.
+        stage: The stage of the handshake; None where the engine is to fill it in.
+        nt_status: The NTSTATUS of a refused logon; None where there is none.
+        hint: What a person can do about the failure; None for no hint.
     """
 
     security_status: SecurityStatus = SecurityStatus.SEC_E_INTERNAL_ERROR
@@ -60,19 +60,19 @@ class CredSSPError(Exception):
 
 
 class LocalProtocolError(CredSSPError, RuntimeError):
-    """The caller asked for what the state does not allow. The peer was told nothing; the state is unchanged."""
+    """The caller made a call that the state does not allow. Nothing was sent, and the state is unchanged."""
 
     security_status = SecurityStatus.SEC_E_OUT_OF_SEQUENCE
 
 
 class RemoteProtocolError(CredSSPError):
-    """The peer sent what the protocol does not allow."""
+    """The peer broke the protocol."""
 
     security_status = SecurityStatus.SEC_E_INVALID_TOKEN
 
 
 class LimitExceeded(RemoteProtocolError):
-    """The peer went past a bound of the policy: message size, number of rounds."""
+    """The peer exceeded a protocol limit, such as the size of a message or the number of rounds."""
 
 
 class TLSError(RemoteProtocolError):
@@ -96,29 +96,29 @@ class NegotiationFailure(RemoteProtocolError):
 
 
 class PublicKeyMismatch(CredSSPError):
-    """pubKeyAuth does not fit the TLS channel: somebody sits in between ([MS-CSSP] 3.1.5)."""
+    """pubKeyAuth is not bound to this TLS connection: somebody may be in between ([MS-CSSP] 3.1.5)."""
 
     security_status = SecurityStatus.SEC_E_MESSAGE_ALTERED
 
 
 class AuthenticationError(CredSSPError):
-    """The logon was refused: by the peer (client side), or by us (server side). `nt_status` says why."""
+    """The logon was refused, by the server or (on the server's side) by this server. `nt_status` tells why."""
 
     security_status = SecurityStatus.SEC_E_LOGON_DENIED
 
 
 class AccessDenied(AuthenticationError):
-    """The logon was right, but the user may not: `authorize` or `admit` refused, or the peer said so early."""
+    """The logon was proven, but the user is not allowed in: `authorize` or `admit` refused, or the server told so."""
 
 
 class PolicyError(CredSSPError):
-    """Our own policy forbids going on: version, TLS, mechanism, kind of credential."""
+    """Our own policy forbids to go on, because of the version, TLS, the mechanism or the kind of credentials."""
 
     security_status = SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
 
 
 class CertificateError(PolicyError):
-    """The server's certificate is refused. The text says which one of its chain is at fault, and why."""
+    """The server's certificate is refused. The text tells which certificate of the chain is at fault, and why."""
 
     security_status = SecurityStatus.SEC_E_UNTRUSTED_ROOT
 
@@ -128,7 +128,7 @@ class HandshakeTimeout(CredSSPError, TimeoutError):
 
 
 class HandshakeAborted(CredSSPError, ConnectionError):
-    """We ended the handshake ourselves: the server closed its clients, or the task was cancelled."""
+    """This side ended the handshake: the server closes, or the task was cancelled."""
 
     security_status = SecurityStatus.SEC_E_CONTEXT_EXPIRED
 

@@ -1,11 +1,11 @@
-"""The numbers of the field under their own names: SecurityStatus, NTSTATUS and the stages of a handshake.
+"""The statuses SECURITY_STATUS and NTSTATUS, and the stages of a handshake.
 
-Both status enums are open. A peer may send any 32-bit value: such a value keeps its number, compares and prints like
-the others, and is named by its number. Where an NTSTATUS is due, some peers send a SECURITY_STATUS or a Win32 error:
-such a value has the name that it has there.
+Both status enums are open: a peer may send any 32-bit value. An unknown value keeps its number, compares and prints
+like the others, and has its number as its name. In place of an NTSTATUS some peers send a SECURITY_STATUS or a Win32
+error; such a value has the name that it has there.
 
-In C both are a signed 32-bit integer, which code tests as one: `status >= 0` is success, `status < 0` a failure. Here
-the number is the unsigned one that documents print (0x8009030C), and only the order of two statuses is C's.
+In C both statuses are signed 32-bit integers, and code tests them as such: `status >= 0` is success, `status < 0` is a
+failure. Here the number is the unsigned one that documents print (0x8009030C), and only the order is C's.
 """
 
 import enum
@@ -19,17 +19,17 @@ _RANGE: Final = 1 << 32
 
 
 _NUMBERS: Final = (int, float)
-"""What a status is compared with. `float` would compare the unsigned number, which is never
-negative. With a float in front it does all the same: nobody else is asked then."""
+"""The types that a status is ordered against. `float` alone would compare the unsigned number, which is never negative.
+With a float on the left side Python does so nevertheless, since it asks the float alone."""
 
 
 class OpenEnum(enum.IntEnum):
-    """A 32-bit enum that also holds values without a name, and that is ordered as a signed integer.
+    """A 32-bit enum that also takes values without a name, and that is ordered as a signed integer.
 
-    Value, `==`, hash and text are those of the unsigned number; a signed number makes the same member. `<`, `<=`, `>`
-    and `>=` compare as C does: as signed numbers, so that `status >= 0` tells success from failure. A plain number
-    above 0x7FFFFFFF is an unsigned one in C, which has both sides compared as unsigned numbers: `status >= 0x80000000`
-    is true for failures, and for them alone.
+    Value, `==`, hash and text are those of the unsigned number; the signed number makes the same member. `<`, `<=`, `>`
+    and `>=` compare as C does, by signed numbers, so that `status >= 0` tells success from failure. In C a plain number
+    above 0x7FFFFFFF is unsigned, and both sides are then compared as unsigned numbers: `status >= 0x80000000` is true
+    for failures alone.
     """
 
     @classmethod
@@ -38,7 +38,7 @@ class OpenEnum(enum.IntEnum):
             return None
         if value < 0:
             return cls(value + _RANGE)
-        # Made new each time and kept nowhere: a peer must not be able to grow a table of ours.
+        # The member is made new each time and not kept, so that a peer cannot make a table of ours grow.
         member = int.__new__(cls, value)
         member._name_ = cls._name_of(value)
         member._value_ = value
@@ -59,12 +59,12 @@ class OpenEnum(enum.IntEnum):
 
     @property
     def signed(self) -> int:
-        """The number as C and pywin32 have it: negative for a failure."""
+        """The number as a signed one, as C and pywin32 use it: negative for a failure."""
         value = self._value_
         return value if value <= _MOST_SIGNED else value - _RANGE
 
     def _order(self, other: float) -> float:
-        """Return less than 0, 0, or more than 0: on which side of `other` this one stands."""
+        """Return a number below 0, 0, or a number above 0, as this status is less than, equal to or above `other`."""
         if isinstance(other, OpenEnum):
             return self.signed - other.signed
         return (self.signed if other <= _MOST_SIGNED else self._value_) - other
@@ -83,10 +83,10 @@ class OpenEnum(enum.IntEnum):
 
 
 class SecurityStatus(OpenEnum):
-    """SECURITY_STATUS, what an SSPI function returns (winerror.h).
+    """SECURITY_STATUS, which an SSPI function returns (winerror.h).
 
-    Bit 31 clear is success or information, bit 31 set is a failure; SEC_E_INCOMPLETE_MESSAGE is the one failure
-    that leaves the context as it was.
+    A status with bit 31 clear is success or information; with bit 31 set it is a failure. SEC_E_INCOMPLETE_MESSAGE is
+    the only failure that leaves the context as it was.
     """
 
     SEC_E_OK = 0x00000000
@@ -186,16 +186,16 @@ class SecurityStatus(OpenEnum):
 
     @property
     def failed(self) -> bool:
-        """Whether bit 31 is set, as for every status below 0."""
+        """Whether this is a failure, with bit 31 set."""
         return self._value_ > _MOST_SIGNED
 
 
 class NTSTATUS(OpenEnum):
-    """NTSTATUS as CredSSP carries it in errorCode ([MS-CSSP] 2.2.1, values from [MS-ERREF] 2.3.1).
+    """NTSTATUS, which CredSSP carries in errorCode ([MS-CSSP] 2.2.1; the values are from [MS-ERREF] 2.3.1).
 
-    Other peers than Windows also send a SECURITY_STATUS (pyspnego: 0x8009030C), the low half of one as 0xC007xxxx
-    (sspi-rs), or a Win32 error as 0xC007xxxx (FreeRDP 3: 0xC00700EA). These keep their value and have the name of what
-    they are: `SEC_E_LOGON_DENIED`, `ERROR_MORE_DATA`.
+    Peers other than Windows also send a SECURITY_STATUS (pyspnego: 0x8009030C), its low half as 0xC007xxxx (sspi-rs),
+    or a Win32 error as 0xC007xxxx (FreeRDP 3: 0xC00700EA). Such a value keeps its number, and has the name of the
+    status that it is: `SEC_E_LOGON_DENIED`, `ERROR_MORE_DATA`.
     """
 
     STATUS_SUCCESS = 0x00000000
@@ -260,7 +260,7 @@ class NTSTATUS(OpenEnum):
 
     @property
     def stands_for(self) -> "NTSTATUS":
-        """The NTSTATUS that a Win32 error in its place stands for; the value itself otherwise."""
+        """The NTSTATUS that stands for the same failure as this Win32 error; for any other value the value itself."""
         name = _WIN32.get(self & 0xFFFF) if self >> 16 in _OF_WIN32 else None
         return type(self).__members__.get(name or "", self)
 
@@ -268,9 +268,9 @@ class NTSTATUS(OpenEnum):
 _SSPI: Final = 0x8009
 """The upper half of a SECURITY_STATUS that is a failure."""
 _FOLDED: Final = 0xC007
-"""The upper half of a Win32 error that was made an NTSTATUS of (NTSTATUS_FROM_WIN32); sspi-rs folds SEC_E_ too."""
+"""The upper half of a Win32 error folded into an NTSTATUS (NTSTATUS_FROM_WIN32). sspi-rs folds SEC_E_ statuses too."""
 _OF_WIN32: Final = (_FOLDED, 0x8007)
-"""The same, and that of a Win32 error in an HRESULT."""
+"""The upper halves of a Win32 error, folded into an NTSTATUS or into an HRESULT."""
 
 _WIN32: Final = {
     5: "STATUS_ACCESS_DENIED",
@@ -304,8 +304,8 @@ _WIN32: Final = {
     1937: "STATUS_NTLM_BLOCKED",
     7055: "STATUS_CTX_LOGON_DISABLED",
 }
-"""Win32 errors of a logon ([MS-ERREF] 2.2), by the NTSTATUS of the same name with STATUS_ for ERROR_. FreeRDP 3 sends
-234, ERROR_MORE_DATA, whatever is wrong; there is no such NTSTATUS."""
+"""Win32 errors of a logon ([MS-ERREF] 2.2), with the NTSTATUS of the same name, which has STATUS_ in place of ERROR_.
+FreeRDP 3 sends 234, ERROR_MORE_DATA, for any failure; there is no NTSTATUS of that name."""
 
 
 LOGON_STATUS: Final = {
@@ -319,11 +319,11 @@ LOGON_STATUS: Final = {
     NTSTATUS.STATUS_MUTUAL_AUTHENTICATION_FAILED: SecurityStatus.SEC_E_WRONG_PRINCIPAL,
     NTSTATUS.STATUS_SMARTCARD_LOGON_REQUIRED: SecurityStatus.SEC_E_SMARTCARD_LOGON_REQUIRED,
 }
-"""What SSPI makes of a refused logon, on either side; every other NTSTATUS is SEC_E_LOGON_DENIED."""
+"""The status that SSPI returns for a refused logon, on either side. For any other NTSTATUS it is SEC_E_LOGON_DENIED."""
 
 
 class Stage(enum.StrEnum):
-    """Where a handshake stands, and where it failed: the word in `CredSSPError.stage` and in `--json`.
+    """The stage that a handshake has reached, or failed in: the word in `CredSSPError.stage` and in `--json`.
 
     NEGOTIATION and EARLY_USER_AUTH belong to the RDP carriage, CONNECT to the transport, the others are the
     states of the CredSSP engine.
@@ -340,7 +340,7 @@ class Stage(enum.StrEnum):
 
 
 def failure_status(value: object) -> NTSTATUS:
-    """Return the NTSTATUS of a refusal, whatever an application gave; STATUS_LOGON_FAILURE for what is no failure's."""
+    """Return the NTSTATUS of a refusal. A value that is not the status of a failure becomes STATUS_LOGON_FAILURE."""
     if isinstance(value, int) and 0x80000000 <= int(value) <= 0xFFFFFFFF:
         return NTSTATUS(value)
     return NTSTATUS.STATUS_LOGON_FAILURE

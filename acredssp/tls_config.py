@@ -1,10 +1,10 @@
-"""TLS contexts as CredSSP wants them, and certificates to put into them.
+"""Makes TLS contexts as CredSSP needs them, and self-signed certificates.
 
-Made once and shared: a server context with its certificate costs about as much as a whole handshake.
+Make a context once and share it: a server context with its certificate costs about as much as a whole handshake.
 
-A key in memory never touches a disk in clear: OpenSSL, as CPython wraps it, reads keys from files only, so on Linux
-it gets one that exists in memory alone (memfd); elsewhere a temporary file encrypted under a one-time password and
-removed at once.
+A key in memory is never written to a disk in clear. CPython's ssl module reads keys from files only. So on Linux it
+gets a file that exists in memory alone (memfd). Elsewhere it gets a temporary file that is encrypted under a one-time
+password, and removed at once.
 """
 
 import contextlib
@@ -42,19 +42,19 @@ __all__ = [
 
 _VALIDITY: Final = dt.timedelta(days=365)
 _SUITES: Final = ("ECDH+AESGCM", "ECDH+CHACHA20", "ECDH+AES", "DHE+AES")
-"""Suites of TLS 1.2 and below, as the ssl module lists them, but with those of SHA-1: the only ones below TLS 1.2."""
+"""Suites of TLS 1.2 and below, as the ssl module lists them, and those with SHA-1, the only ones below TLS 1.2."""
 _WITHOUT_FORWARD_SECRECY: Final = ("kRSA+AESGCM", "kRSA+AES")
 _NEVER: Final = ("!aNULL", "!eNULL", "!aDSS", "!AESCCM", "!PSK", "!SRP")
 
 _CLOCK_SKEW: Final = dt.timedelta(days=1)
-"""A client whose clock is behind should still find the certificate valid."""
+"""How long before the present a certificate becomes valid, for clients whose clock is slow."""
 
 
 def client_context(policy: Policy) -> ssl.SSLContext:
-    """Make a context for clients. It verifies nothing: the certificate is judged after the handshake (`trust`).
+    """Make a context for clients. It verifies nothing, since `trust` judges the certificate after the handshake.
 
     Raises:
-        PolicyError: OpenSSL has not what the policy lets in.
+        PolicyError: OpenSSL lacks a version or suites that the policy allows.
     """
     expect("policy", policy, Policy)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -75,7 +75,7 @@ def client_context_from_pem(policy: Policy, certificate: bytes, key: bytes) -> s
         key: The private key in PEM.
 
     Raises:
-        ssl.SSLError: They are no PEM, or do not belong together.
+        ssl.SSLError: `certificate` or `key` is not PEM, or they do not belong together.
     """
     expect("certificate", certificate, bytes)
     expect("key", key, bytes)
@@ -100,19 +100,31 @@ def server_context(policy: Policy, certfile: str, keyfile: str | None = None) ->
 
     Raises:
         OSError: A file cannot be read.
-        ssl.SSLError: A file is no PEM, or key and certificate do not belong together.
-        PolicyError: There are certificates of two key types, or OpenSSL has not what the policy lets in.
+        ssl.SSLError: A file is not PEM, or key and certificate do not belong together.
+        PolicyError: There are certificates of two key types, or OpenSSL lacks a version or suites that the policy
+            allows.
     """
     expect("policy", policy, Policy)
     expect("certfile", certfile, str)
     expect("keyfile", keyfile, str, None)
     for path in filter(None, (certfile, keyfile)):
-        pathlib.Path(path).open("rb").close()  # OpenSSL would not say which file it is that cannot be read
+        pathlib.Path(path).open("rb").close()  # OpenSSL would not tell which file cannot be read
     return _server_context(policy, certfile, keyfile, None)
 
 
 def server_context_from_pem(policy: Policy, certificate: bytes, key: bytes) -> ssl.SSLContext:
-    """Make a context for servers from PEM in memory; raises as `server_context` does."""
+    """Make a context for servers from PEM in memory.
+
+    Args:
+        policy: The TLS versions and suites.
+        certificate: The certificate chain in PEM, the server's own first.
+        key: The private key in PEM.
+
+    Raises:
+        ssl.SSLError: `certificate` or `key` is not PEM, or they do not belong together.
+        PolicyError: There are certificates of two key types, or OpenSSL lacks a version or suites that the policy
+            allows.
+    """
     expect("policy", policy, Policy)
     expect("certificate", certificate, bytes)
     expect("key", key, bytes)
@@ -127,12 +139,12 @@ def server_context_from_pem(policy: Policy, certificate: bytes, key: bytes) -> s
 
 def _server_context(policy: Policy, certfile: str, keyfile: str | None, password: bytes | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _apply(context, policy)  # first: how long a key must be is the policy's to say
+    _apply(context, policy)  # comes before the key is loaded, since the policy decides how short a key may be
     context.load_cert_chain(certfile, keyfile, password)
-    # CredSSP knows no resumption ([MS-CSSP] 3.1.5 step 1), and tickets in front of the first reply confuse peers. What
-    # remains is OpenSSL's own cache: a TLS 1.2 client that closed cleanly may resume by session id, and the ssl module
-    # has no switch for it (SSL_CTX_set_session_cache_mode). It holds 20480 sessions of some KiB at most, and saves TLS
-    # alone: the logon is a whole one, bound to this context's key.
+    # CredSSP defines no resumption ([MS-CSSP] 3.1.5 step 1), and tickets in front of the first reply confuse peers.
+    # OpenSSL's own cache remains: a TLS 1.2 client that closed cleanly may resume by session id, and the ssl module has
+    # no switch for the cache (SSL_CTX_set_session_cache_mode). The cache holds at most 20480 sessions of some KiB. To
+    # resume shortens TLS alone: the logon is a whole one, bound to this context's key.
     context.num_tickets = 0
     note_server_name(context)
     own_public_key(context)
@@ -143,7 +155,7 @@ def chain_of(certificate: bytes) -> tuple[bytes, ...]:
     """Return the certificates of a chain in PEM as DER, in their order.
 
     Raises:
-        ValueError: There is none.
+        ValueError: `certificate` holds no certificate in PEM.
     """
     try:
         links = x509.load_pem_x509_certificates(certificate)
@@ -157,7 +169,7 @@ def _apply(context: ssl.SSLContext, policy: Policy) -> None:
         _check_built_with(policy)
     with warnings.catch_warnings():
         if policy.legacy_tls:
-            warnings.simplefilter("ignore", DeprecationWarning)  # the policy's own switch says it louder
+            warnings.simplefilter("ignore", DeprecationWarning)  # the policy's switch is named dangerous already
         context.minimum_version = policy.min_tls
         context.maximum_version = policy.max_tls
     _apply_legacy_suites(context, policy)
@@ -169,15 +181,15 @@ def _check_built_with(policy: Policy) -> None:
         if policy.min_tls <= version and not there:
             raise PolicyError(
                 f"this python's {ssl.OPENSSL_VERSION} has no {version.name}",
-                hint="use a python whose openssl was built with it, or a higher min_tls (--min-tls)",
+                hint=f"use a python whose openssl was built with {version.name}, or set a higher min_tls (--min-tls)",
             )
 
 
 def _apply_legacy_suites(context: ssl.SSLContext, policy: Policy) -> None:
-    """Let in what the policy's switches name; without them the list of the ssl module stays as it is."""
+    """Allow the suites that the policy's switches name. Without them the ssl module's own list stays."""
     suites = [*_SUITES, *_WITHOUT_FORWARD_SECRECY] if policy.dangerous_allow_legacy_ciphers else [*_SUITES]
     if policy.legacy_tls:
-        # OpenSSL 3 counts the signatures of TLS 1.0 and 1.1, by MD5 and SHA-1, to level 0.
+        # OpenSSL 3 allows the signatures of TLS 1.0 and 1.1, by MD5 and SHA-1, at level 0 only.
         suites.append("@SECLEVEL=0")
     elif not policy.dangerous_allow_legacy_ciphers:
         return
@@ -186,14 +198,14 @@ def _apply_legacy_suites(context: ssl.SSLContext, policy: Policy) -> None:
     except ssl.SSLError as error:
         raise PolicyError(
             f"this python's {ssl.OPENSSL_VERSION} does not take the suites of old peers: {error.reason}",
-            hint="use a python with openssl 3, or go without dangerous_allow_legacy_tls and "
-            "dangerous_allow_legacy_ciphers",
+            hint="use a python with openssl 3, or switch dangerous_allow_legacy_tls and "
+            "dangerous_allow_legacy_ciphers off",
         ) from None
 
 
 @contextlib.contextmanager
 def _file_of_key(certificate: bytes, key: bytes) -> Iterator[tuple[str, bytes | None]]:
-    """A path that holds chain and key for as long as the block runs, and the password that opens it."""
+    """The path of a file with chain and key, which exists while the block runs; and the password of the key or None."""
     if hasattr(os, "memfd_create"):
         with os.fdopen(os.memfd_create("acredssp-key"), "wb") as memory:
             memory.write(key + b"\n" + certificate)
@@ -216,14 +228,15 @@ def self_signed(names: Sequence[str], key_type: Literal["rsa", "ec"] = "rsa") ->
     """Make a certificate for a server that has none, valid for a year.
 
     Args:
-        names: Host names and IP addresses for the subjectAltName; the first is the common name too.
-        key_type: RSA-2048, which every client takes, or P-256, which is several times faster for the server.
+        names: Host names and IP addresses for the subjectAltName. The first one is the common name too.
+        key_type: `"rsa"` for RSA-2048, which every client takes; `"ec"` for P-256, which is several times faster for
+            the server.
 
     Returns:
         The certificate and its private key, both in PEM.
 
     Raises:
-        TypeError, ValueError: There are no names, or something else than names, or the type of key is another one.
+        TypeError, ValueError: There are no names, a name is not a text, or `key_type` is another one.
     """
     expect("names", names, list, tuple)
     for entry in names:

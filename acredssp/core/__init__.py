@@ -1,1 +1,1 @@
-"""The engine: a CredSSP handshake without I/O. No asyncio, no sockets, no clock, no environment."""
+"""The engine: a CredSSP handshake without I/O. It uses no asyncio, no sockets, no clock and no environment."""

@@ -1,13 +1,13 @@
-"""Whom the engine waits for: the events in `StepResult.event`.
+"""The events in `StepResult.event`: questions that the engine waits to have answered.
 
-The engine stops at an event; nothing else happens until `SecurityContext.resume()` is given the event with its answer,
-or `SecurityContext.fail()` ends the handshake. The mechanism's own events are passed through as they are.
+The engine stops at an event. Nothing else happens until `SecurityContext.resume()` gets the event with its answer, or
+`SecurityContext.fail()` ends the handshake. The mechanism's own events are passed up unchanged.
 
 Each event is a `Question` that names the type of its answer. Where a program knows which event it has, as in a
 `match`, a type checker refuses every other answer.
 
-An event is the caller's alone: the engine keeps nothing of it. So the two of every client's handshake are not frozen,
-which would treble the price of making one.
+The engine keeps no event, so each belongs to its caller. The two events of every client's handshake are not frozen,
+because freezing would treble the cost of making one.
 """
 
 import dataclasses
@@ -39,13 +39,13 @@ __all__ = [
 
 
 class _ServerConfig(Protocol):
-    """`acredssp.ServerConfig`, which is above the engine."""
+    """`acredssp.ServerConfig`, which the engine may not import."""
 
     def new_context(self) -> object: ...
 
 
 class _RDPRoute(Protocol):
-    """`acredssp.RDPRoute`, which is above the engine."""
+    """`acredssp.RDPRoute`, which the engine may not import."""
 
     @property
     def config(self) -> _ServerConfig: ...
@@ -53,16 +53,16 @@ class _RDPRoute(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Route(Question[_ServerConfig | _RDPRoute | FailureCode | Deny]):
-    """RDP server: the client's Connection Request came, and nothing was answered. Where does this connection belong?
+    """RDP server: which configuration is this connection for? The client's Connection Request is not answered yet.
 
-    Answer with the `ServerConfig` that holds from here on, or with an `RDPRoute`. A `FailureCode` is sent to the
-    client. After `Deny()`, and after any other answer, the connection ends without a word. Give `resume()` also what
-    has come of the client meanwhile: a client that does not wait for our confirm is refused.
+    Answer with the `ServerConfig` to use from here on, or with an `RDPRoute`. A `FailureCode` refuses, and is sent to
+    the client. After `Deny()`, and after any other answer, the connection ends without an answer. Give `resume()` also
+    the bytes that the client has sent meanwhile: a client that does not wait for our confirm is refused.
 
     Attributes:
-        request: The Connection Request, and where it came from.
-        hook: The one to ask: `RDP.route`.
-        preconnection: The id and the blob that came before the request; None for none.
+        request: The client's Connection Request.
+        hook: The hook to ask: `RDP.route`.
+        preconnection: The id and the blob that the client sent before the request; None where it sent none.
     """
 
     request: ConnectionRequest
@@ -72,14 +72,14 @@ class Route(Question[_ServerConfig | _RDPRoute | FailureCode | Deny]):
 
 @dataclasses.dataclass(slots=True)
 class JudgeCertificate(Question[bool]):
-    """Client: the server has shown its certificate, and nothing of the logon has left yet. Is this the right server?
+    """Client: does the server's certificate prove that this is the right server? No token of the logon has left yet.
 
-    Answer with True if the chain proves it, with anything else to go on with a server that no certificate
-    authenticates; call `fail()` to refuse. Our second flight of the TLS handshake waits for the answer: after a refusal
-    an alert is in its place, and tells the server why. TLS is up in TLS 1.3, and not yet in TLS 1.2.
+    Answer with True if it does, and with False to go on with a server that no certificate authenticates. Call `fail()`
+    to refuse the server. Our second flight of the TLS handshake waits for the answer: after a refusal an alert takes
+    its place, and tells the server why. At this event TLS 1.3 is established, and TLS 1.2 is not yet.
 
     Attributes:
-        chain: The peer's certificates in DER, its own first. Unverified.
+        chain: The server's certificates in DER, its own first, not verified.
     """
 
     chain: tuple[bytes, ...]
@@ -87,12 +87,12 @@ class JudgeCertificate(Question[bool]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChooseCertificate(Question[ssl.SSLContext | None]):
-    """Client: the TLS server asks for a certificate. The status beside this event is SEC_I_INCOMPLETE_CREDENTIALS.
+    """Client: which certificate is shown to the server, which asks for one? The status is SEC_I_INCOMPLETE_CREDENTIALS.
 
-    Answer with an `ssl.SSLContext` that holds one, or with None to go on without.
+    Answer with an `ssl.SSLContext` that holds a certificate, or with None to go on without one.
 
     Attributes:
-        authorities: Whose certificates the server takes: names in DER. Empty for anybody's.
+        authorities: The authorities whose certificates the server takes, as names in DER; empty for any authority.
     """
 
     authorities: tuple[bytes, ...]
@@ -100,16 +100,16 @@ class ChooseCertificate(Question[ssl.SSLContext | None]):
 
 @dataclasses.dataclass(slots=True)
 class Delegate(Question[TSCredentials | Literal[True]]):
-    """Client: the server has proven its key. What may it be given?
+    """Client: which credentials may the server be given, now that it has proven its key?
 
-    Answer with the `TSCredentials` to send, or with True for those that the context was made with; call `fail()` to
-    send none at all. `ClientConfig.decide()` knows the answer.
+    Answer with the `TSCredentials` to send, or with True for those that the context was made with. Call `fail()` to end
+    the logon without sending any. `ClientConfig.decide()` returns the answer.
 
     Attributes:
-        mechanism: What authenticated: `"kerberos"` or `"ntlm"`.
+        mechanism: The mechanism of the logon: `"kerberos"` or `"ntlm"`.
         version: The effective CredSSP version.
         target: The service principal name that the context was made for; empty for none.
-        kind: Of the credentials that the context was made with, as `TSCredentials.kind` has it.
+        kind: The kind of the credentials that the context was made with.
         server_auth: What authenticates the server.
     """
 
@@ -122,15 +122,15 @@ class Delegate(Question[TSCredentials | Literal[True]]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Authorize(Question[bool | Account | Deny]):
-    """Server: the logon is proven, and our key is not. May this user come in?
+    """Server: may this user come in? The logon is proven, and the server has not proven its own key yet.
 
-    Answer with True, with the `Account` that this is (`Principal.account`), or with `Deny(nt_status)`: the peer is told
-    that number where its version allows it. Anything else is taken as `Deny(STATUS_ACCESS_DENIED)`. `Deny` may name the
-    account, too.
+    Answer with True, or with the `Account` of the user (`Principal.account`). `Deny(nt_status)` refuses: the peer is
+    told that status where its version allows it. Any other answer counts as `Deny(STATUS_ACCESS_DENIED)`. `Deny` may
+    name the account, too.
 
     Attributes:
         principal: Who has logged on.
-        mechanism: What authenticated: `"kerberos"` or `"ntlm"`.
+        mechanism: The mechanism of the logon: `"kerberos"` or `"ntlm"`.
     """
 
     principal: Principal
@@ -139,15 +139,16 @@ class Authorize(Question[bool | Account | Deny]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Admit(Question[bool | Deny]):
-    """Server: the delegated credentials came. Does the session start?
+    """Server: does the session start, now that the delegated credentials have arrived?
 
-    Answer with True or `Deny`, as for `Authorize`. CredSSP has no message left to say no: the early user authorization
-    result does (HYBRID_EX), or the connection just ends.
+    Answer with True or `Deny`. CredSSP has no message left for a refusal. With HYBRID_EX the early user authorization
+    result tells the client; otherwise the connection just ends.
 
     Attributes:
         principal: Who has logged on.
-        mechanism: What authenticated: `"kerberos"` or `"ntlm"`.
-        credentials: The engine's: it overwrites them with zeros where the handshake fails from here on.
+        mechanism: The mechanism of the logon: `"kerberos"` or `"ntlm"`.
+        credentials: The delegated credentials. They belong to the engine, which overwrites them with zeros if the
+            handshake fails after this event.
     """
 
     principal: Principal

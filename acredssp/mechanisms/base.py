@@ -25,14 +25,14 @@ __all__ = [
 ]
 
 Answered = TypeVar("Answered")
-"""What a question is answered with. Invariant, so that a type checker takes no other type for the answer."""
+"""The type of a question's answer. It is invariant, so that a type checker accepts no other type."""
 
 
 class Question(Generic[Answered]):
-    """An event of the engine, by the type of its answer: `resume(event, answer)` takes that type and no other.
+    """An event of the engine, with the type of its answer: `resume(event, answer)` takes that type and no other.
 
-    The type is for type checkers. At run time the engine checks each answer by itself, and takes one that is of no
-    type that it knows for a refusal.
+    The type is for type checkers. At run time the engine checks each answer itself. An answer of a type that it does
+    not expect is a refusal.
     """
 
     __slots__ = ()
@@ -40,7 +40,7 @@ class Question(Generic[Answered]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Principal:
-    """Who logged on, as the mechanism proved it. The delegated credentials may name somebody else.
+    """Who logs on, as the mechanism names the user. The delegated credentials may be of somebody else.
 
     Attributes:
         user: NTLM: the name as the client wrote it, which may be a user principal name. Kerberos: the name in the
