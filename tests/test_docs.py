@@ -52,6 +52,8 @@ ELSEWHERE = {
     ("docs/carriages.md", ""): "tests/carriage/test_own_carriage.py::test_a_handshake_passes_over_it",
     ("docs/domain.md", "import acredssp"): "tests/interop/test_samba.py::"
     "test_the_example_of_the_documentation_serves_users_of_the_domain",
+    ("docs/limits.md", "acredssp serve --listen"): "tests/interop/test_haproxy.py::"
+    "test_freerdp_logs_on_through_haproxy_and_beside_it",
     ("docs/limits.md", "[Definition]"): "tests/cli/test_limits.py::"
     "test_the_filter_finds_the_address_of_a_guesser_and_no_other",
     ("docs/migration.md", ""): "tests/test_migration.py::test_the_page_runs_from_its_top_to_its_end",

@@ -33,7 +33,8 @@ ROOT = """
 MODULES = {
     "aio": """
         ClientConnected ConnectOptions CredSSPServer FailureLimit HandshakeHook HandshakeOutcome HandshakeReport
-        ListenOptions ProtocolFactory RelayEnd RelayResult SecureTransport Streams WinbindOracle connection_id
+        ListenOptions ProtocolFactory ProxyAddress ProxyCommand ProxyEndpoint ProxyFamily ProxyHeader ProxyTLS
+        RelayEnd RelayResult SecureTransport Streams WinbindOracle connection_id
         create_connection create_server open_connection relay source_of start_credssp start_credssp_streams start_server
         take_credentials
     """,

@@ -23,6 +23,14 @@ from acredssp.aio.streams import (
 from acredssp.aio.transport import SecureTransport
 from acredssp.aio.winbind import WinbindOracle
 from acredssp.logs import connection_id
+from acredssp.wire.proxy_header import (
+    ProxyAddress,
+    ProxyCommand,
+    ProxyEndpoint,
+    ProxyFamily,
+    ProxyHeader,
+    ProxyTLS,
+)
 
 __all__ = [
     "ClientConnected",
@@ -34,6 +42,12 @@ __all__ = [
     "HandshakeReport",
     "ListenOptions",
     "ProtocolFactory",
+    "ProxyAddress",
+    "ProxyCommand",
+    "ProxyEndpoint",
+    "ProxyFamily",
+    "ProxyHeader",
+    "ProxyTLS",
     "RelayEnd",
     "RelayResult",
     "SecureTransport",

@@ -26,6 +26,7 @@ from acredssp.core.states import State
 from acredssp.errors import CredSSPError, HandshakeAborted
 from acredssp.logs import CONNECTION_ID
 from acredssp.mechanisms.base import Principal
+from acredssp.wire.proxy_header import ProxyHeader
 
 __all__ = ["Handshake", "Names", "aborted", "new_connection_id"]
 
@@ -91,6 +92,7 @@ class Handshake:
         on_handshake: Called with a report once the handshake has ended. A server's handshake is logged, too.
         peer_address: The peer's address for the hooks and the report; None for the transport's own.
         session: Server: an object of the application for the hooks, the report and the transport.
+        proxy_header: Server: what a load balancer has sent in front; None for nothing. `peer_address` is the client's.
         started: The moment from which `timeout` counts, in the loop's time; None for the call of `run`.
         connection_id: Server: the connection's id in the log; empty for a new id.
         refuses: Server: says whether a logon is refused without asking the hooks, after too many wrong passwords.
@@ -106,6 +108,7 @@ class Handshake:
         "_connection_id",
         "_on_handshake",
         "_peer_address",
+        "_proxy_header",
         "_refuses",
         "_session",
         "_started",
@@ -126,6 +129,7 @@ class Handshake:
         on_handshake: HandshakeHook | None = None,
         peer_address: object = None,
         session: object = None,
+        proxy_header: ProxyHeader | None = None,
         started: float | None = None,
         connection_id: str = "",
         refuses: Callable[[Principal], bool] | None = None,
@@ -138,6 +142,7 @@ class Handshake:
         self._on_handshake = on_handshake
         self._peer_address = peer_address
         self._session = session
+        self._proxy_header = proxy_header
         self._started = started
         self._concluded = False
         self._connection_id = connection_id
@@ -205,7 +210,8 @@ class Handshake:
         except BaseException:
             connection.abort()
             raise
-        return SecureTransport(connection, self.carried, info, self._session, self._connection_id)
+        proxied = None if self._proxy_header is None else (self._proxy_header, self._peer_address)
+        return SecureTransport(connection, self.carried, info, self._session, self._connection_id, proxied=proxied)
 
     def _conclude(self, error: CredSSPError | None) -> None:
         self._concluded = True
@@ -242,6 +248,7 @@ class Handshake:
             outcome=outcome,
             hook=hook,
             session=self._session,
+            proxy_header=self._proxy_header,
             connection_id=self._connection_id,
         )
 

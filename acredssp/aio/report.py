@@ -18,6 +18,7 @@ from acredssp.credentials import Account
 from acredssp.errors import AuthenticationError, CredSSPError, HandshakeAborted, HandshakeTimeout, PeerClosed
 from acredssp.logs import get_logger
 from acredssp.mechanisms.base import Principal
+from acredssp.wire.proxy_header import ProxyHeader
 from acredssp.wire.x224 import ConnectionRequest
 
 __all__ = [
@@ -86,6 +87,7 @@ class HandshakeReport:
             `"admit"`; empty if no hook decided the outcome.
         session: The session object that the server's `accept` returned; None without one.
         connection_id: The `connection_id` of this connection's records in the log.
+        proxy_header: What a load balancer has sent in front (`proxy_protocol`); None for nothing.
     """
 
     peer_address: object
@@ -100,6 +102,7 @@ class HandshakeReport:
     hook: str = ""
     session: Any = None
     connection_id: str = ""
+    proxy_header: ProxyHeader | None = None
 
     @property
     def account(self) -> Account | None:

@@ -3,8 +3,9 @@
 Each accepted connection runs its handshake in a task of its own, under its own deadline. `on_handshake` and the log are
 told how it ended, and no other connection notices. A connection goes through these steps:
 
-1. The server accepts it (`listening`). Its peer address says which source it belongs to (`sources`). A step that finds
-   out the address in another way would belong here.
+1. The server accepts it (`listening`). Its peer address says which source it belongs to (`sources`). For a load
+   balancer's connection, the PROXY header that comes first says so (`proxied`). Such a connection gets its transport
+   here. Until its header is whole, it has a place of its own kind, so these are bounded, too.
 2. The server checks the limits (`failures`, `limits`), which costs next to nothing. A source whose handshakes fail
    quickly waits here (`pacing`).
 3. The server calls `accept`, which returns the session object of the connection.
@@ -18,7 +19,7 @@ import asyncio
 import contextlib
 import functools
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from acredssp.aio.asking import Asking
@@ -30,6 +31,7 @@ from acredssp.aio.limits import Handshakes
 from acredssp.aio.listening import Listening, has_left
 from acredssp.aio.pacing import Pacing
 from acredssp.aio.protocol import CredSSPProtocol
+from acredssp.aio.proxied import LoadBalancers, address_of_client, read_header, watching
 from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, Sparingly, log_report, outcome_of
 from acredssp.aio.sources import source_of
 from acredssp.aio.transport import SecureTransport, start_application
@@ -39,6 +41,7 @@ from acredssp.errors import AccessDenied, CredSSPError, HandshakeTimeout, LimitE
 from acredssp.hooks import AcceptHook
 from acredssp.logs import CONNECTION_ID
 from acredssp.status import NTSTATUS, Stage
+from acredssp.wire.proxy_header import ProxyHeader
 
 __all__ = ["CredSSPServer", "ProtocolFactory"]
 
@@ -63,6 +66,7 @@ class CredSSPServer(asyncio.AbstractServer):
         max_failures: How many wrong passwords a source may send for an account; None for no limit.
         max_failed_per_second: How many handshakes of a source may fail in a second before its connections wait; None
             for no limit.
+        proxy_protocol: The networks of the load balancers whose connections begin with a PROXY header.
         on_handshake: Called with a report once each handshake has ended.
     """
 
@@ -78,6 +82,7 @@ class CredSSPServer(asyncio.AbstractServer):
         max_handshakes_per_source: int | None = None,
         max_failures: FailureLimit | None = None,
         max_failed_per_second: int | None = None,
+        proxy_protocol: Iterable[str] = (),
         on_handshake: HandshakeHook | None = None,
     ) -> None:
         self._protocol_factory = protocol_factory
@@ -96,6 +101,9 @@ class CredSSPServer(asyncio.AbstractServer):
         self._places = Handshakes(max_handshakes, max_handshakes_per_source)
         self._failures = Failures(max_failures, loop.time, loop.call_at) if max_failures is not None else None
         self._pacing = Pacing(max_failed_per_second) if max_failed_per_second is not None else None
+        self._load_balancers = LoadBalancers(proxy_protocol)
+        self._without_header = Handshakes(max_handshakes)
+        """Of load balancers, who say later whose connections they are: so no limit of a source holds yet."""
         self._limited_lines = Sparingly()
         self._departures = Departures(loop)
         self._idle = asyncio.Event()
@@ -206,7 +214,11 @@ class CredSSPServer(asyncio.AbstractServer):
     def _begin(self, accepted: "_Accepted") -> None:
         """Have an accepted connection served, within the limits."""
         try:
-            self._check_limits(accepted)
+            if accepted.address in self._load_balancers:
+                accepted.proxied = True
+                self._without_header.enter(accepted)
+            else:
+                self._check_limits(accepted)
         except LimitExceeded as error:
             accepted.drop()
             self._turned_away(accepted, error, HandshakeOutcome.LIMITED)
@@ -224,6 +236,8 @@ class CredSSPServer(asyncio.AbstractServer):
         """Serve a connection from the accept to the application."""
         CONNECTION_ID.set(accepted.connection_id)
         try:
+            if accepted.proxied:
+                await self._find_client(accepted)
             await self._wait_for_its_turn(accepted)
             session = await self._session(accepted)
             protocol = await self._connected(accepted)
@@ -238,6 +252,7 @@ class CredSSPServer(asyncio.AbstractServer):
             on_handshake=lambda report: self._concluded(accepted, report),
             peer_address=accepted.address,
             session=session,
+            proxy_header=accepted.proxy_header,
             started=accepted.started,
             connection_id=accepted.connection_id,
             refuses=functools.partial(failures.refuses, accepted.source)
@@ -251,6 +266,34 @@ class CredSSPServer(asyncio.AbstractServer):
             start_application(transport, self._protocol_factory)
             accepted.established = True
 
+    async def _find_client(self, accepted: "_Accepted") -> None:
+        """Learn from a load balancer's header whose connection this is, and check the limits for that source.
+
+        Raises:
+            LimitExceeded: The client's source has too many connections.
+            RemoteProtocolError: No header comes.
+            PeerClosed: The load balancer left before its header was whole.
+            HandshakeTimeout: The handshake's deadline passed meanwhile.
+        """
+        protocol = await self._connected(accepted)
+        try:
+            async with asyncio.timeout_at(accepted.started + self._timeout):
+                header = await read_header(protocol)
+        except TimeoutError:
+            raise HandshakeTimeout(
+                "no whole PROXY header came before the handshake's deadline", stage=Stage.CONNECT
+            ) from None
+        except PeerClosed:
+            accepted.refusal = (HandshakeOutcome.LEFT if protocol.heard else HandshakeOutcome.NO_DATA, "")
+            raise
+        self._without_header.leave(accepted)
+        accepted.belongs_to(header)
+        try:
+            self._check_limits(accepted)
+        except LimitExceeded:
+            accepted.refusal = (HandshakeOutcome.LIMITED, "")
+            raise
+
     async def _wait_for_its_turn(self, accepted: "_Accepted") -> None:
         """Have a connection wait whose source had too many failed handshakes.
 
@@ -260,7 +303,7 @@ class CredSSPServer(asyncio.AbstractServer):
         if self._pacing is None or not (wait := self._pacing.wait(accepted.source, accepted.started)):
             return
         await asyncio.sleep(min(wait, self._timeout))
-        if isinstance(accepted.connection, socket.socket) and has_left(accepted.connection):
+        if accepted.has_left:
             raise PeerClosed("the client left while it had to wait", stage=Stage.CONNECT)
 
     async def _session(self, accepted: "_Accepted") -> object:
@@ -295,7 +338,7 @@ class CredSSPServer(asyncio.AbstractServer):
                     answer = await pending
             check_in_time(limit)
         except TimeoutError:
-            if isinstance(connection, socket.socket) and has_left(connection):
+            if accepted.has_left:
                 accepted.refusal = (None, "")
                 raise PeerClosed("the client left before accept had answered", stage=Stage.CONNECT) from None
             raise HandshakeTimeout("the handshake did not begin before its deadline", stage=Stage.CONNECT) from None
@@ -307,7 +350,7 @@ class CredSSPServer(asyncio.AbstractServer):
     ) -> contextlib.AbstractContextManager[None]:
         if isinstance(connection, socket.socket):
             return self._departures.watching(connection, left)
-        return contextlib.nullcontext()
+        return watching(connection, left)
 
     async def _connected(self, accepted: "_Accepted") -> CredSSPProtocol:
         """Give a connection its transport, from which is read from then on."""
@@ -342,6 +385,7 @@ class CredSSPServer(asyncio.AbstractServer):
             outcome=outcome or outcome_of(error, heard=False),
             hook=hook,
             connection_id=accepted.connection_id,
+            proxy_header=accepted.proxy_header,
         )
         limited = report.outcome is HandshakeOutcome.LIMITED
         log_report(report, quiet=limited and not self._limited_lines.lets(self._loop.time()))
@@ -359,6 +403,7 @@ class CredSSPServer(asyncio.AbstractServer):
     def _ended(self, accepted: "_Accepted", task: asyncio.Task[None]) -> None:
         del self._handshakes[accepted], accepted.task
         self._places.leave(accepted)
+        self._without_header.leave(accepted)
         accepted.handshake = None  # it knows this object, too
         if not accepted.established:
             accepted.drop()
@@ -386,6 +431,8 @@ class _Accepted:
         "dropped",
         "established",
         "handshake",
+        "proxied",
+        "proxy_header",
         "reason",
         "refusal",
         "source",
@@ -407,6 +454,9 @@ class _Accepted:
         """How `accept` refused."""
         self.reason: LimitExceeded | None = None
         """Why it had to make room."""
+        self.proxied = False
+        """Whether it comes from a load balancer, and begins with a header."""
+        self.proxy_header: ProxyHeader | None = None
         self.established = self.dropped = False
         self.told = False
         """Whether it was reported."""
@@ -415,6 +465,19 @@ class _Accepted:
     def proven(self) -> bool:
         """Whether its logon is proven."""
         return self.handshake is not None and self.handshake.proven
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the client has closed the connection already."""
+        if isinstance(self.connection, CredSSPProtocol):
+            return self.connection.ended
+        return has_left(self.connection)
+
+    def belongs_to(self, header: ProxyHeader) -> None:
+        """Note whose connection it is, as a load balancer says."""
+        self.proxy_header = header
+        self.address = address_of_client(header, self.address)
+        self.source = source_of(self.address)
 
     def give_way(self, error: LimitExceeded) -> None:
         """End, since somebody else needs the place more."""

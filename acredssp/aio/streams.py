@@ -192,6 +192,7 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
     max_handshakes_per_source: int | None = None,
     max_failures: FailureLimit | None = None,
     max_failed_per_second: int | None = 20,
+    proxy_protocol: Sequence[str] = (),
     on_handshake: HandshakeHook | None = None,
     backlog: int = _BACKLOG,
     **options: Unpack[ListenOptions],
@@ -215,6 +216,10 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
             limit.
         max_failed_per_second: How many handshakes of a source may fail in a second, for whatever reason of the peer's.
             Above that, its next connections wait up to half a second before they are read. None for no limit.
+        proxy_protocol: The networks of the load balancers in front, as `["10.0.0.0/8"]`. Each connection from there has
+            to begin with a PROXY header, version 1 or 2, and the client's address that the header tells is the one for
+            limits, hooks, reports and `get_extra_info("peername")`. Whoever connects from there can write any address,
+            so name the load balancers alone. Empty for none: a header is refused.
         on_handshake: Called with a report once each handshake has ended; it must not block.
         backlog: Connections that the kernel keeps while the loop is busy.
         **options: As for `loop.create_server`.
@@ -222,7 +227,8 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
     Raises:
         OSError: The address cannot be listened on.
         TypeError: An argument has a wrong type. The text names the argument.
-        ValueError: A limit is below 1 (`backlog`: below 0), or a time is not above 0. The text names the argument.
+        ValueError: A limit is below 1 (`backlog`: below 0), a time is not above 0, or a network is none. The text names
+            the argument.
     """
     _check(config, carriage, handshake_timeout, on_handshake, ServerConfig)
     for name, most in (
@@ -247,6 +253,7 @@ async def create_server(  # noqa: PLR0913 - asyncio's shape
         max_handshakes_per_source=max_handshakes_per_source,
         max_failures=max_failures,
         max_failed_per_second=max_failed_per_second,
+        proxy_protocol=proxy_protocol,
         on_handshake=on_handshake,
     )
     start_serving = options.pop("start_serving", True)
@@ -277,6 +284,7 @@ async def start_server(  # noqa: PLR0913 - asyncio's shape
     max_handshakes_per_source: int | None = None,
     max_failures: FailureLimit | None = None,
     max_failed_per_second: int | None = 20,
+    proxy_protocol: Sequence[str] = (),
     on_handshake: HandshakeHook | None = None,
     limit: int = _LIMIT,
     backlog: int = _BACKLOG,
@@ -306,6 +314,7 @@ async def start_server(  # noqa: PLR0913 - asyncio's shape
         max_handshakes_per_source=max_handshakes_per_source,
         max_failures=max_failures,
         max_failed_per_second=max_failed_per_second,
+        proxy_protocol=proxy_protocol,
         on_handshake=on_handshake,
         backlog=backlog,
         **options,

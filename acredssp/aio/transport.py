@@ -34,6 +34,7 @@ from acredssp.carriage.base import CarriedHandshake
 from acredssp.core.context import HandshakeInfo
 from acredssp.errors import PeerClosed, TLSError
 from acredssp.status import Stage
+from acredssp.wire.proxy_header import ProxyHeader
 from acredssp.wire.ts_credentials import TSCredentials
 
 __all__ = ["SecureTransport", "start_application"]
@@ -71,6 +72,7 @@ class SecureTransport(asyncio.Transport):
         info: The facts of the handshake.
         session: The object that `get_extra_info("session")` returns; None without one.
         connection_id: The id that `get_extra_info("connection_id")` returns.
+        proxied: The header that a load balancer has sent, and the peer address that it tells; None for no header.
     """
 
     __slots__ = (
@@ -98,13 +100,15 @@ class SecureTransport(asyncio.Transport):
         "_turn_due",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what its callers know of the connection
         self,
         protocol: CredSSPProtocol,
         carried: CarriedHandshake,
         info: HandshakeInfo,
         session: object = None,
         connection_id: str = "",
+        *,
+        proxied: tuple[ProxyHeader, object] | None = None,
     ) -> None:
         super().__init__()
         context = carried.context
@@ -114,6 +118,8 @@ class SecureTransport(asyncio.Transport):
         self._extra_info = {**carried.extra_info, "connection_id": connection_id}
         if session is not None:
             self._extra_info["session"] = session
+        if proxied is not None:
+            self._extra_info["proxy_header"], self._extra_info["peername"] = proxied
         self._credentials = context.take_credentials()
         self._connection = protocol
         self._raw = protocol.transport
@@ -175,8 +181,9 @@ class SecureTransport(asyncio.Transport):
         """Return a fact of the connection.
 
         The names are `"credssp"`, `"connection_id"`, `"session"`, those of the carriage, asyncio's names for TLS, and
-        those of the transport below. `"sslcontext"` is left out on purpose (`ssl_object.context` has it): asyncio's
-        streams take its presence for a transport without half-close.
+        those of the transport below. Where a load balancer has sent a PROXY header, `"proxy_header"` is that header and
+        `"peername"` is the client's address in it. `"sslcontext"` is left out on purpose (`ssl_object.context` has it):
+        asyncio's streams take its presence for a transport without half-close.
         """
         if name == "credssp":
             return self._info

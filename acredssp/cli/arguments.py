@@ -6,13 +6,14 @@ Every function raises `UsageError` for text that it does not understand. No such
 import contextlib
 import dataclasses
 import enum
+import ipaddress
 import os
 import pathlib
 import re
 import ssl
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from getpass import getpass
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ __all__ = [
     "exposed",
     "failure_limit",
     "legacy_warning",
+    "networks",
     "nt_hash",
     "seconds",
     "tls_settings",
@@ -304,6 +306,17 @@ def failure_limit(text: str) -> FailureLimit | None:
         raise UsageError(
             f"--max-failures: expected N/MINUTES, such as 10/10, with at most 1440 minutes, or 0, got {text!r}"
         ) from None
+
+
+def networks(option: str, texts: Iterable[str]) -> list[str]:
+    """Check that each text is an IP address or a network, and return them all."""
+    found = [*texts]
+    for text in found:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            raise UsageError(f"{option}: expected an address or a network such as 10.0.0.0/8: {error}") from None
+    return found
 
 
 def _check_readable(option: str, name: str) -> None:

@@ -189,6 +189,14 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             "a second; 0 means no limit.",
         ),
     ] = 20,
+    proxy_protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NET",
+            help="The address or network of a load balancer. Each connection from there must begin with a PROXY header "
+            "(send-proxy, send-proxy-v2), and the address in it counts as the client's. May be given several times.",
+        ),
+    ] = None,
     handshake_timeout: Annotated[float, typer.Option(help="End a handshake after this many seconds.")] = 30.0,
     log_level: WithLogLevel = LogLevel.WARNING,
     verbose: Verbose = False,
@@ -248,6 +256,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
                 handshake_timeout=arguments.seconds("--handshake-timeout", handshake_timeout),
             ),
             as_json=as_json,
+            load_balancers=arguments.networks("--proxy-protocol", proxy_protocol or []),
         )
         config = task.config()
         _check_tickets(task, users)

@@ -65,6 +65,8 @@ class Serve:
     policy: Policy
     limits: Limits
     as_json: bool
+    load_balancers: Sequence[str] = ()
+    """The networks whose connections begin with a PROXY header."""
 
     def config(self) -> ServerConfig:
         """Make the server's configuration.
@@ -146,6 +148,7 @@ class Service:
             max_handshakes_per_source=limits.per_source,
             max_failures=limits.failures,
             max_failed_per_second=limits.failed_per_second,
+            proxy_protocol=self._task.load_balancers,
             on_handshake=self._on_handshake,
             **options,
         )

@@ -14,7 +14,8 @@ __all__ = ["OTHER_SIDE_RDP", "OTHER_SIDE_TLS", "refusal", "undecided"]
 OTHER_SIDE_TLS: Final = "the other side seems to use carriage TLS: use --carriage tls or carriage=TLS() on both sides"
 OTHER_SIDE_RDP: Final = "the other side seems to use carriage RDP: use --carriage rdp or carriage=RDP() on both sides"
 _PROXY: Final = (
-    "the load balancer sends a PROXY header: switch its send-proxy off, or read the header before start_credssp()"
+    "the load balancer sends a PROXY header: name its address in proxy_protocol (--proxy-protocol), or switch its "
+    "send-proxy off"
 )
 _PRECONNECTION: Final = (
     "the client sends an id or a blob first: the server accepts them with RDP(allow_preconnection=True)"

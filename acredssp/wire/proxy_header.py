@@ -29,10 +29,10 @@ from acredssp.wire.framing import FrameSize
 __all__ = [
     "MAX_LINE",
     "MAX_SIZE",
-    "Command",
-    "Endpoint",
-    "Family",
     "ProxyAddress",
+    "ProxyCommand",
+    "ProxyEndpoint",
+    "ProxyFamily",
     "ProxyHeader",
     "ProxyTLS",
     "TLVType",
@@ -66,20 +66,32 @@ _HINT: Final = (
 )
 
 
-class Command(enum.Enum):
-    """On whose behalf the connection was made (2.2)."""
+class ProxyCommand(enum.Enum):
+    """On whose behalf the connection was made (2.2).
+
+    Attributes:
+        LOCAL: The load balancer's own, as for a health check: the real addresses count, and nothing in the header does.
+        PROXY: A client's, whose address the header tells.
+    """
 
     LOCAL = 0
-    """The load balancer's own, as for a health check: the real addresses count, and nothing in the header does."""
     PROXY = 1
-    """A client's, whose address the header tells."""
 
 
-class Family(enum.Enum):
-    """Address family and transport protocol of the client's connection (2.2). Version 1 knows the TCP ones alone."""
+class ProxyFamily(enum.Enum):
+    """Address family and transport protocol of the client's connection (2.2). Version 1 knows the TCP ones alone.
+
+    Attributes:
+        UNSPEC: Unknown to the sender (version 1: UNKNOWN). No addresses are told.
+        TCP4: TCP over IPv4.
+        UDP4: UDP over IPv4.
+        TCP6: TCP over IPv6.
+        UDP6: UDP over IPv6.
+        UNIX_STREAM: A Unix socket for streams.
+        UNIX_DGRAM: A Unix socket for datagrams.
+    """
 
     UNSPEC = 0x00
-    """Unknown to the sender (version 1: UNKNOWN). No addresses are told."""
     TCP4 = 0x11
     UDP4 = 0x12
     TCP6 = 0x21
@@ -105,19 +117,19 @@ class TLVType(enum.IntEnum):
     NETNS = 0x30
 
 
-_FAMILIES: Final = {family.value: family for family in Family}
-_LINE_FAMILIES: Final = {b"TCP4": Family.TCP4, b"TCP6": Family.TCP6}
+_FAMILIES: Final = {family.value: family for family in ProxyFamily}
+_LINE_FAMILIES: Final = {b"TCP4": ProxyFamily.TCP4, b"TCP6": ProxyFamily.TCP6}
 _ADDRESS_SIZES: Final = {
-    Family.UNSPEC: 0,
-    Family.TCP4: 12,
-    Family.UDP4: 12,
-    Family.TCP6: 36,
-    Family.UDP6: 36,
-    Family.UNIX_STREAM: 216,
-    Family.UNIX_DGRAM: 216,
+    ProxyFamily.UNSPEC: 0,
+    ProxyFamily.TCP4: 12,
+    ProxyFamily.UDP4: 12,
+    ProxyFamily.TCP6: 36,
+    ProxyFamily.UDP6: 36,
+    ProxyFamily.UNIX_STREAM: 216,
+    ProxyFamily.UNIX_DGRAM: 216,
 }
-_IPV4: Final = (Family.TCP4, Family.UDP4)
-_IPV6: Final = (Family.TCP6, Family.UDP6)
+_IPV4: Final = (ProxyFamily.TCP4, ProxyFamily.UDP4)
+_IPV6: Final = (ProxyFamily.TCP6, ProxyFamily.UDP6)
 _ONCE: Final = frozenset({
     TLVType.ALPN, TLVType.AUTHORITY, TLVType.CRC32C, TLVType.UNIQUE_ID, TLVType.SSL, TLVType.NETNS,
     TLVType.SSL_VERSION, TLVType.SSL_CN, TLVType.SSL_CIPHER, TLVType.SSL_SIG_ALG, TLVType.SSL_KEY_ALG,
@@ -126,30 +138,42 @@ _ONCE: Final = frozenset({
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One end of a client's TCP or UDP connection."""
+class ProxyEndpoint:
+    """One end of a client's TCP or UDP connection.
+
+    Attributes:
+        host: The IP address.
+        port: The port.
+    """
 
     host: ipaddress.IPv4Address | ipaddress.IPv6Address
     port: int
 
 
-ProxyAddress: TypeAlias = Endpoint | bytes
+ProxyAddress: TypeAlias = ProxyEndpoint | bytes
 """One end of a client's connection; bytes for the path of a Unix socket, empty for a socket without a name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyTLS:
-    """What the load balancer tells of the client's TLS connection to itself (2.2.6)."""
+    """What a load balancer tells of the client's TLS connection to itself (2.2.6).
+
+    Attributes:
+        over_tls: Whether the client connected over TLS.
+        certificate: Whether the client showed a certificate, on this connection or before in its TLS session.
+        verified: Whether such a certificate was found good. Without `certificate`, this says nothing.
+        version: The version of TLS, as the load balancer writes it; empty where it says nothing, as in what follows.
+        common_name: Of the client's certificate. Bytes that are not UTF-8 are surrogate escapes.
+        cipher: The cipher suite.
+        signature_algorithm: What the load balancer's certificate is signed by.
+        key_algorithm: The key of the load balancer's certificate.
+    """
 
     over_tls: bool
-    """Whether the client connected over TLS."""
     certificate: bool
-    """Whether the client showed a certificate, on this connection or before in its TLS session."""
     verified: bool
-    """Whether such a certificate was found good. Without `certificate`, this says nothing."""
     version: str = ""
     common_name: str = ""
-    """Of the client's certificate. Bytes that are not UTF-8 are surrogate escapes."""
     cipher: str = ""
     signature_algorithm: str = ""
     key_algorithm: str = ""
@@ -157,22 +181,26 @@ class ProxyTLS:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyHeader:
-    """What a load balancer says before it hands a client's bytes on."""
+    """What a load balancer says before it hands a client's bytes on.
+
+    Attributes:
+        version: 1 or 2.
+        command: On whose behalf the connection was made. Version 1 has no LOCAL.
+        family: Address family and transport protocol of the client's connection.
+        source: The client; None with LOCAL and UNSPEC.
+        destination: What the client had connected to; None with LOCAL and UNSPEC.
+        tlvs: Version 2: types and values as they came, without CRC32C and NOOP. None are read with LOCAL and UNSPEC,
+            since nobody knows where they would begin.
+        checksum: Version 2: whether a CRC32C was there, and right.
+    """
 
     version: int = 2
-    """1 or 2."""
-    command: Command = Command.PROXY
-    """Version 1 has no LOCAL."""
-    family: Family = Family.UNSPEC
+    command: ProxyCommand = ProxyCommand.PROXY
+    family: ProxyFamily = ProxyFamily.UNSPEC
     source: ProxyAddress | None = None
-    """The client; None with LOCAL and UNSPEC."""
     destination: ProxyAddress | None = None
-    """What the client had connected to; None with LOCAL and UNSPEC."""
     tlvs: tuple[tuple[int, bytes], ...] = ()
-    """Version 2: types and values as they came, without CRC32C and NOOP. None are read with LOCAL and UNSPEC, since
-    nobody knows where they would begin."""
     checksum: bool = False
-    """Version 2: whether a CRC32C was there, and right."""
 
     @property
     def authority(self) -> str:
@@ -211,21 +239,21 @@ class ProxyHeader:
         return self._encode_binary()
 
     def _encode_line(self) -> bytes:
-        if self.command is Command.LOCAL or self.tlvs or self.checksum:
+        if self.command is ProxyCommand.LOCAL or self.tlvs or self.checksum:
             raise LocalProtocolError("version 1 has no LOCAL, TLVs and checksum: expected version 2")
-        if self.family is Family.UNSPEC:
+        if self.family is ProxyFamily.UNSPEC:
             return b"PROXY UNKNOWN\r\n"
         if self.family not in _LINE_FAMILIES.values():
             raise LocalProtocolError(f"version 1: expected TCP4, TCP6 or UNSPEC, got {self.family.name}")
         source, destination = self.source, self.destination
-        assert isinstance(source, Endpoint)
-        assert isinstance(destination, Endpoint)
+        assert isinstance(source, ProxyEndpoint)
+        assert isinstance(destination, ProxyEndpoint)
         line = f"PROXY {self.family.name} {source.host} {destination.host} {source.port} {destination.port}\r\n"
         return line.encode("ascii")
 
     def _encode_binary(self) -> bytes:
         body = b"" if self.source is None else _encode_addresses(self.family, self.source, self.destination)
-        if self.tlvs and (self.command is Command.LOCAL or self.family is Family.UNSPEC):
+        if self.tlvs and (self.command is ProxyCommand.LOCAL or self.family is ProxyFamily.UNSPEC):
             raise LocalProtocolError("tlvs: expected none with LOCAL and UNSPEC, where nobody reads them")
         body += b"".join(_encode_tlv(kind, value) for kind, value in self.tlvs)
         _check_tlvs(body, len(body) - sum(_TLV.size + len(value) for _, value in self.tlvs), LocalProtocolError)
@@ -264,8 +292,8 @@ class ProxyHeader:
         return cls(
             version=1,
             family=family,
-            source=Endpoint(_decode_host(family, "source", fields[2]), _decode_port("source", fields[4])),
-            destination=Endpoint(
+            source=ProxyEndpoint(_decode_host(family, "source", fields[2]), _decode_port("source", fields[4])),
+            destination=ProxyEndpoint(
                 _decode_host(family, "destination", fields[3]), _decode_port("destination", fields[5])
             ),
         )
@@ -273,10 +301,10 @@ class ProxyHeader:
     @classmethod
     def _decode_binary(cls, data: bytes) -> Self:
         _, version_command, family_byte, _ = _HEADER.unpack_from(data)
-        if version_command & 0x0F == Command.LOCAL.value:
-            return cls(command=Command.LOCAL)
+        if version_command & 0x0F == ProxyCommand.LOCAL.value:
+            return cls(command=ProxyCommand.LOCAL)
         family = _FAMILIES[family_byte]
-        if family is Family.UNSPEC:
+        if family is ProxyFamily.UNSPEC:
             return cls()
         source, destination = _decode_addresses(family, data)
         offset = _HEADER.size + _ADDRESS_SIZES[family]
@@ -329,9 +357,9 @@ def _binary_size(head: bytes, have: int) -> FrameSize:
     """The size of a header of version 2, of which `have` bytes are there."""
     if have > 12 and head[12] & 0xF0 != _VERSION_2:
         raise RemoteProtocolError(f"PROXY header: expected version 2 at byte 12, got {head[12] >> 4}")
-    if have > 12 and head[12] & 0x0F > Command.PROXY.value:
+    if have > 12 and head[12] & 0x0F > ProxyCommand.PROXY.value:
         raise RemoteProtocolError(f"PROXY header: expected command 0 or 1 at byte 12, got {head[12] & 0x0F}")
-    is_local = have > 12 and head[12] & 0x0F == Command.LOCAL.value
+    is_local = have > 12 and head[12] & 0x0F == ProxyCommand.LOCAL.value
     if have > 13 and not is_local and head[13] not in _FAMILIES:
         raise RemoteProtocolError(f"PROXY header: expected a known family at byte 13, got 0x{head[13]:02X}")
     if have < _HEADER.size:
@@ -349,9 +377,9 @@ def _binary_size(head: bytes, have: int) -> FrameSize:
 # --- addresses ---
 
 
-def _decode_host(family: Family, end: str, text: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _decode_host(family: ProxyFamily, end: str, text: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """The address that a word of version 1 is. ipaddress takes no leading zeros, signs or letters of other scripts."""
-    kind = ipaddress.IPv4Address if family is Family.TCP4 else ipaddress.IPv6Address
+    kind = ipaddress.IPv4Address if family is ProxyFamily.TCP4 else ipaddress.IPv6Address
     if b"%" not in text:  # a scope holds on one machine only
         with contextlib.suppress(ValueError):
             return kind(text.decode("ascii"))
@@ -365,7 +393,7 @@ def _decode_port(end: str, text: bytes) -> int:
     return port
 
 
-def _decode_addresses(family: Family, data: bytes) -> tuple[ProxyAddress, ProxyAddress]:
+def _decode_addresses(family: ProxyFamily, data: bytes) -> tuple[ProxyAddress, ProxyAddress]:
     """Source and destination of version 2; the block is whole."""
     start = _HEADER.size
     if family not in _IPV4 and family not in _IPV6:
@@ -374,26 +402,26 @@ def _decode_addresses(family: Family, data: bytes) -> tuple[ProxyAddress, ProxyA
     kind, size = (ipaddress.IPv4Address, 4) if family in _IPV4 else (ipaddress.IPv6Address, 16)
     middle, end = start + size, start + 2 * size
     source_port, destination_port = _PORTS.unpack_from(data, end)
-    return Endpoint(kind(data[start:middle]), source_port), Endpoint(kind(data[middle:end]), destination_port)
+    return ProxyEndpoint(kind(data[start:middle]), source_port), ProxyEndpoint(kind(data[middle:end]), destination_port)
 
 
-def _check_address(family: Family, command: Command, address: ProxyAddress | None) -> None:
+def _check_address(family: ProxyFamily, command: ProxyCommand, address: ProxyAddress | None) -> None:
     """Refuse an address that is not of the family.
 
     Raises:
         LocalProtocolError: It is not.
     """
     right: type | tuple[type, ...] = bytes
-    if command is Command.LOCAL or family is Family.UNSPEC:
+    if command is ProxyCommand.LOCAL or family is ProxyFamily.UNSPEC:
         right = type(None)
     elif family in _IPV4 or family in _IPV6:
-        right = Endpoint
+        right = ProxyEndpoint
     if not isinstance(address, right):
         what = f"{command.name} with {family.name}"
         raise LocalProtocolError(f"source and destination: expected those of {what}, got {type(address).__name__}")
     if isinstance(address, bytes) and (len(address) > _UNIX_SIZE or address.endswith(b"\0")):
         raise LocalProtocolError("source and destination: expected paths of at most 108 bytes without a final NUL")
-    if isinstance(address, Endpoint):
+    if isinstance(address, ProxyEndpoint):
         if address.host.version != (4 if family in _IPV4 else 6):
             raise LocalProtocolError(f"expected addresses of {family.name}, got one of version {address.host.version}")
         if isinstance(address.host, ipaddress.IPv6Address) and address.host.scope_id is not None:
@@ -402,9 +430,9 @@ def _check_address(family: Family, command: Command, address: ProxyAddress | Non
             raise LocalProtocolError(f"expected a port from 0 to 65535, got {address.port}")
 
 
-def _encode_addresses(family: Family, source: ProxyAddress, destination: ProxyAddress | None) -> bytes:
+def _encode_addresses(family: ProxyFamily, source: ProxyAddress, destination: ProxyAddress | None) -> bytes:
     """The address block of version 2; the addresses are those of the family."""
-    if isinstance(source, Endpoint) and isinstance(destination, Endpoint):
+    if isinstance(source, ProxyEndpoint) and isinstance(destination, ProxyEndpoint):
         return source.host.packed + destination.host.packed + _PORTS.pack(source.port, destination.port)
     assert isinstance(source, bytes), family
     assert isinstance(destination, bytes), family

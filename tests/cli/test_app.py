@@ -177,6 +177,9 @@ def users(tmp_path):
         ["--carriage", "smoke"],
         ["--carriage", "tls", "--hybrid-ex"],
         ["--log-level", "chatty"],
+        ["--proxy-protocol", "balancer"],
+        ["--proxy-protocol", "10.0.0.1/8"],
+        ["--proxy-protocol", "10.0.0.0/8", "--proxy-protocol", ""],
     ],
 )
 def test_a_serve_that_makes_no_sense_is_a_usage_error(command, users, words):

@@ -17,17 +17,25 @@ from vectors import hostile
 from acredssp.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from acredssp.wire import proxy_header
 from acredssp.wire.framing import FrameSize
-from acredssp.wire.proxy_header import Command, Endpoint, Family, ProxyHeader, ProxyTLS, TLVType, frame_size
+from acredssp.wire.proxy_header import (
+    ProxyCommand,
+    ProxyEndpoint,
+    ProxyFamily,
+    ProxyHeader,
+    ProxyTLS,
+    TLVType,
+    frame_size,
+)
 
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
 
 
 def v4(host, port):
-    return Endpoint(IPv4Address(host), port)
+    return ProxyEndpoint(IPv4Address(host), port)
 
 
 def v6(host, port):
-    return Endpoint(IPv6Address(host), port)
+    return ProxyEndpoint(IPv6Address(host), port)
 
 
 def binary(body=b"", command=0x21, family=0x11):
@@ -46,68 +54,68 @@ CLIENT, FRONT = v4("192.0.2.1", 8080), v4("203.0.113.2", 15677)
 LINES = {
     # the specification's own example, and its longest lines
     b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n": ProxyHeader(
-        version=1, family=Family.TCP4, source=v4("192.168.0.1", 56324), destination=v4("192.168.0.11", 443)
+        version=1, family=ProxyFamily.TCP4, source=v4("192.168.0.1", 56324), destination=v4("192.168.0.11", 443)
     ),
     b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n": ProxyHeader(
         version=1,
-        family=Family.TCP4,
+        family=ProxyFamily.TCP4,
         source=v4("255.255.255.255", 65535),
         destination=v4("255.255.255.255", 65535),
     ),
     b"PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n": ProxyHeader(
         version=1,
-        family=Family.TCP4,
+        family=ProxyFamily.TCP4,
         source=v4("0.0.0.0", 0),  # noqa: S104
         destination=v4("0.0.0.0", 0),  # noqa: S104
     ),
     b"PROXY TCP6 2001:db8::1 ::1 1024 3389\r\n": ProxyHeader(
-        version=1, family=Family.TCP6, source=v6("2001:db8::1", 1024), destination=v6("::1", 3389)
+        version=1, family=ProxyFamily.TCP6, source=v6("2001:db8::1", 1024), destination=v6("::1", 3389)
     ),
     b"PROXY UNKNOWN\r\n": ProxyHeader(version=1),
 }
 ALSO_LINES = {
     b"PROXY TCP6 " + b"FFFF:" * 7 + b"ffff " + b"ffff:" * 7 + b"ffff 65535 65535\r\n": ProxyHeader(
         version=1,
-        family=Family.TCP6,
+        family=ProxyFamily.TCP6,
         source=v6("ffff:" * 7 + "ffff", 65535),
         destination=v6("ffff:" * 7 + "ffff", 65535),
     ),
     # as inet_ntop writes the address of an IPv4 client on a socket of both families
     b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.2 1 2\r\n": ProxyHeader(
-        version=1, family=Family.TCP6, source=v6("::ffff:c000:201", 1), destination=v6("::ffff:c000:202", 2)
+        version=1, family=ProxyFamily.TCP6, source=v6("::ffff:c000:201", 1), destination=v6("::ffff:c000:202", 2)
     ),
     b"PROXY UNKNOWN " + b"ffff:" * 7 + b"ffff " + b"ffff:" * 7 + b"ffff 65535 65535\r\n": ProxyHeader(version=1),
     b"PROXY UNKNOWN \x00\xff whatever\r\n": ProxyHeader(version=1),
 }
 BINARIES = {
-    binary(TCP4): ProxyHeader(family=Family.TCP4, source=CLIENT, destination=FRONT),
-    binary(TCP4, family=0x12): ProxyHeader(family=Family.UDP4, source=CLIENT, destination=FRONT),
+    binary(TCP4): ProxyHeader(family=ProxyFamily.TCP4, source=CLIENT, destination=FRONT),
+    binary(TCP4, family=0x12): ProxyHeader(family=ProxyFamily.UDP4, source=CLIENT, destination=FRONT),
     binary(TCP6, family=0x21): ProxyHeader(
-        family=Family.TCP6, source=v6("2001:db8::1", 65535), destination=v6("2001:db8::2", 3389)
+        family=ProxyFamily.TCP6, source=v6("2001:db8::1", 65535), destination=v6("2001:db8::2", 3389)
     ),
     binary(TCP6, family=0x22): ProxyHeader(
-        family=Family.UDP6, source=v6("2001:db8::1", 65535), destination=v6("2001:db8::2", 3389)
+        family=ProxyFamily.UDP6, source=v6("2001:db8::1", 65535), destination=v6("2001:db8::2", 3389)
     ),
-    binary(UNIX, family=0x31): ProxyHeader(family=Family.UNIX_STREAM, source=b"/run/client", destination=b""),
-    binary(UNIX, family=0x32): ProxyHeader(family=Family.UNIX_DGRAM, source=b"/run/client", destination=b""),
+    binary(UNIX, family=0x31): ProxyHeader(family=ProxyFamily.UNIX_STREAM, source=b"/run/client", destination=b""),
+    binary(UNIX, family=0x32): ProxyHeader(family=ProxyFamily.UNIX_DGRAM, source=b"/run/client", destination=b""),
     binary(family=0): ProxyHeader(),
-    binary(command=0x20, family=0): ProxyHeader(command=Command.LOCAL),
+    binary(command=0x20, family=0): ProxyHeader(command=ProxyCommand.LOCAL),
     binary(TCP4 + tlv(2, b"gw.example") + tlv(5, b"id-1") + tlv(0xE0, b"") + tlv(0xE0, b"x")): ProxyHeader(
-        family=Family.TCP4,
+        family=ProxyFamily.TCP4,
         source=CLIENT,
         destination=FRONT,
         tlvs=((2, b"gw.example"), (5, b"id-1"), (0xE0, b""), (0xE0, b"x")),
     ),
     binary(TCP4 + tlv(3, bytes.fromhex("9685e051"))): ProxyHeader(
-        family=Family.TCP4, source=CLIENT, destination=FRONT, checksum=True
+        family=ProxyFamily.TCP4, source=CLIENT, destination=FRONT, checksum=True
     ),
 }
 ALSO_BINARIES = {
     # LOCAL: the block is skipped unread, its family too
-    binary(TCP4 + tlv(4, b""), command=0x20): ProxyHeader(command=Command.LOCAL),
-    binary(b"\x03\xff", command=0x20, family=0xFF): ProxyHeader(command=Command.LOCAL),
+    binary(TCP4 + tlv(4, b""), command=0x20): ProxyHeader(command=ProxyCommand.LOCAL),
+    binary(b"\x03\xff", command=0x20, family=0xFF): ProxyHeader(command=ProxyCommand.LOCAL),
     binary(b"\x01\x02\x03", family=0): ProxyHeader(),
-    binary(TCP4 + tlv(4, bytes(20))): ProxyHeader(family=Family.TCP4, source=CLIENT, destination=FRONT),
+    binary(TCP4 + tlv(4, bytes(20))): ProxyHeader(family=ProxyFamily.TCP4, source=CLIENT, destination=FRONT),
 }
 WRITTEN = LINES | BINARIES
 READ = WRITTEN | ALSO_LINES | ALSO_BINARIES
@@ -187,9 +195,9 @@ def headers(families, ends, **more):
 
 
 ANY = (
-    headers([Family.TCP4, Family.UDP4], st.builds(Endpoint, hosts4, ports))
-    | headers([Family.TCP6, Family.UDP6], st.builds(Endpoint, hosts6, ports))
-    | headers([Family.UNIX_STREAM, Family.UNIX_DGRAM], paths)
+    headers([ProxyFamily.TCP4, ProxyFamily.UDP4], st.builds(ProxyEndpoint, hosts4, ports))
+    | headers([ProxyFamily.TCP6, ProxyFamily.UDP6], st.builds(ProxyEndpoint, hosts6, ports))
+    | headers([ProxyFamily.UNIX_STREAM, ProxyFamily.UNIX_DGRAM], paths)
 )
 
 
@@ -198,10 +206,10 @@ def test_any_header_of_version_2_survives_the_round_trip(value):
     assert read(value.encode()) == (value, len(value.encode()))
 
 
-@given(st.sampled_from([(Family.TCP4, hosts4), (Family.TCP6, hosts6)]), st.data())
+@given(st.sampled_from([(ProxyFamily.TCP4, hosts4), (ProxyFamily.TCP6, hosts6)]), st.data())
 def test_any_header_of_version_1_survives_the_round_trip(family_and_hosts, data):
     family, hosts = family_and_hosts
-    ends = st.builds(Endpoint, hosts, ports)
+    ends = st.builds(ProxyEndpoint, hosts, ports)
     value = ProxyHeader(version=1, family=family, source=data.draw(ends), destination=data.draw(ends))
     assert len(value.encode()) <= 107
     assert read(value.encode()) == (value, len(value.encode()))
@@ -409,26 +417,26 @@ def test_any_bytes_raise_only_our_errors(beginning, rest):
     "value",
     [
         ProxyHeader(version=3),
-        ProxyHeader(version=1, command=Command.LOCAL),
+        ProxyHeader(version=1, command=ProxyCommand.LOCAL),
         ProxyHeader(version=1, tlvs=((0xE0, b""),)),
         ProxyHeader(version=1, checksum=True),
-        ProxyHeader(version=1, family=Family.UDP4, source=CLIENT, destination=FRONT),
-        ProxyHeader(version=1, family=Family.UNIX_STREAM, source=b"", destination=b""),
+        ProxyHeader(version=1, family=ProxyFamily.UDP4, source=CLIENT, destination=FRONT),
+        ProxyHeader(version=1, family=ProxyFamily.UNIX_STREAM, source=b"", destination=b""),
         ProxyHeader(source=CLIENT),
-        ProxyHeader(command=Command.LOCAL, family=Family.TCP4, source=CLIENT, destination=FRONT),
-        ProxyHeader(command=Command.LOCAL, tlvs=((0xE0, b""),)),
-        ProxyHeader(command=Command.LOCAL, checksum=True),
+        ProxyHeader(command=ProxyCommand.LOCAL, family=ProxyFamily.TCP4, source=CLIENT, destination=FRONT),
+        ProxyHeader(command=ProxyCommand.LOCAL, tlvs=((0xE0, b""),)),
+        ProxyHeader(command=ProxyCommand.LOCAL, checksum=True),
         ProxyHeader(tlvs=((0xE0, b""),)),
-        ProxyHeader(family=Family.TCP4, source=CLIENT),
-        ProxyHeader(family=Family.TCP4, source=b"", destination=b""),
-        ProxyHeader(family=Family.TCP6, source=CLIENT, destination=FRONT),
-        ProxyHeader(family=Family.TCP4, source=v4("1.2.3.4", 65536), destination=FRONT),
-        ProxyHeader(family=Family.TCP4, source=v4("1.2.3.4", -1), destination=FRONT),
-        ProxyHeader(family=Family.TCP6, source=v6("fe80::1%eth0", 1), destination=v6("::1", 1)),
-        ProxyHeader(family=Family.UNIX_STREAM, source=bytes(109), destination=b""),
-        ProxyHeader(family=Family.UNIX_STREAM, source=b"a\0", destination=b""),
+        ProxyHeader(family=ProxyFamily.TCP4, source=CLIENT),
+        ProxyHeader(family=ProxyFamily.TCP4, source=b"", destination=b""),
+        ProxyHeader(family=ProxyFamily.TCP6, source=CLIENT, destination=FRONT),
+        ProxyHeader(family=ProxyFamily.TCP4, source=v4("1.2.3.4", 65536), destination=FRONT),
+        ProxyHeader(family=ProxyFamily.TCP4, source=v4("1.2.3.4", -1), destination=FRONT),
+        ProxyHeader(family=ProxyFamily.TCP6, source=v6("fe80::1%eth0", 1), destination=v6("::1", 1)),
+        ProxyHeader(family=ProxyFamily.UNIX_STREAM, source=bytes(109), destination=b""),
+        ProxyHeader(family=ProxyFamily.UNIX_STREAM, source=b"a\0", destination=b""),
         *(
-            ProxyHeader(family=Family.TCP4, source=CLIENT, destination=FRONT, tlvs=tlvs)
+            ProxyHeader(family=ProxyFamily.TCP4, source=CLIENT, destination=FRONT, tlvs=tlvs)
             for tlvs in (
                 ((256, b""),), ((-1, b""),), ((3, bytes(4)),), ((2, b"a"), (2, b"b")), ((5, bytes(129)),),
                 ((0x20, b""),), ((0xE0, bytes(2018)),), ((0xE0, bytes(70000)),),
@@ -455,11 +463,11 @@ def test_another_implementation_writes_what_we_read_and_reads_what_we_write():
     for _ in range(200):
         family, host, bits, theirs = chance.choice(
             [
-                (Family.TCP4, IPv4Address, 32, result.ProxyResultIPv4),
-                (Family.TCP6, IPv6Address, 128, result.ProxyResultIPv6),
+                (ProxyFamily.TCP4, IPv4Address, 32, result.ProxyResultIPv4),
+                (ProxyFamily.TCP6, IPv6Address, 128, result.ProxyResultIPv6),
             ]
         )
-        source, destination = (Endpoint(host(chance.getrandbits(bits)), chance.randrange(65536)) for _ in range(2))
+        source, destination = (ProxyEndpoint(host(chance.getrandbits(bits)), chance.randrange(65536)) for _ in range(2))
         pair = (source.host, source.port), (destination.host, destination.port)
         line = ProxyHeader(version=1, family=family, source=source, destination=destination)
         assert theirs1.pack(theirs(*pair)) == line.encode()
