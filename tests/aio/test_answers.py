@@ -259,7 +259,8 @@ async def test_the_operator_is_told_which_hook_refused_and_how(hooks, role, outc
     assert report.error is theirs
     assert isinstance(ours, AuthenticationError)
     assert (report.outcome, report.hook) == (outcome, role)
-    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    ours_logged = [record for record in caplog.records if record.name == "acredssp"]  # asyncio warns of a slow machine
+    warnings = [record.getMessage() for record in ours_logged if record.levelno == logging.WARNING]
     assert len(warnings) == bool(said)
     assert all(message.startswith(f"hook {role} (") and said in message for message in warnings)
     assert CANARY not in caplog.text
