@@ -163,3 +163,11 @@ async def test_nothing_blocks():
     key = os.memfd_create("key")
     assert os.write(key, b"x") == 1
     os.close(key)
+
+
+async def test_a_slow_callback_is_not_told(caplog):
+    begin = time.thread_time()
+    while time.thread_time() < begin + 0.11:  # more than a loop in debug mode lets pass
+        pass
+    await asyncio.sleep(0)
+    assert caplog.records == []

@@ -14,6 +14,7 @@ No clock is used: a slow machine never makes a test fail.
 import asyncio
 import importlib.util
 import inspect
+import math
 import os
 from pathlib import Path
 
@@ -32,7 +33,14 @@ TURNS_TO_END = 10
 
 
 class DebugLoop(asyncio.SelectorEventLoop):
-    """asyncio's own loop in debug mode, also when whoever runs it says otherwise (`asyncio.Runner` sets it off)."""
+    """asyncio's own loop in debug mode, also when whoever runs it says otherwise (`asyncio.Runner` sets it off).
+
+    It warns of no slow callback: on a busy machine every callback may take long, and some tests count the warnings.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.slow_callback_duration = math.inf
 
     def set_debug(self, enabled):
         super().set_debug(True)
