@@ -23,6 +23,16 @@ def test_a_slice_has_no_bound_that_does_something(path):
     assert not any(isinstance(node, ast.NamedExpr | ast.Await) for node in nodes)
 
 
+@pytest.mark.parametrize("path", listed(), ids=str)
+def test_no_function_deletes_an_argument(path):
+    """mypyc 2.4 says of an argument that is deleted on one path that it is unbound on the others, too."""
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        arguments = {each.arg for each in ast.walk(function.args) if isinstance(each, ast.arg)}
+        deleted = [each for node in ast.walk(function) if isinstance(node, ast.Delete) for each in node.targets]
+        assert not arguments & {ast.unparse(each) for each in deleted}, function.name
+
+
 def test_the_list_names_sources_that_are_there():
     hook = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
     hook = hook["hooks"]["mypyc"]

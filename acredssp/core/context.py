@@ -322,7 +322,7 @@ class SecurityContext:
         """
         pending = self._event
         if event is not pending or pending is None:
-            del answer  # a frame of an error is kept with it
+            answer = None  # type: ignore[assignment] # a frame of an error is kept with it
             self._refuse_answer(event)
         self._event = None
         try:
@@ -330,7 +330,7 @@ class SecurityContext:
                 return self._result(self._resume_tls(pending, answer) or b"", 0)
             return self._result(self.handshake.resume(answer), 0)
         except BaseException as error:
-            del answer
+            answer = None  # type: ignore[assignment] # mypyc takes no `del` of an argument
             if isinstance(error, CredSSPError):
                 self.fail(error)
             forget_locals(error)
