@@ -1,4 +1,4 @@
-"""The end of a context: ApplyControlToken says that it comes, DeleteSecurityContext is it."""
+"""The end of a context: ApplyControlToken announces it, and DeleteSecurityContext makes it."""
 
 import struct
 from typing import Final
@@ -19,18 +19,17 @@ _CONTROL: Final = struct.Struct("<L")
 async def ApplyControlToken(phContext: CtxtHandle, pInput: SecBufferDesc) -> SecurityStatus:
     """Announce the end of our direction.
 
-    After that, InitializeSecurityContext or AcceptSecurityContext with empty input gives the close_notify to send,
-    and EncryptMessage is over. DecryptMessage is not: what the peer still sends can be read until its own
-    close_notify.
+    After that, InitializeSecurityContext or AcceptSecurityContext with empty input gives the close_notify to send.
+    EncryptMessage is refused from then on. DecryptMessage still works, until the peer's own close_notify.
 
     Args:
         phContext: A context, established or not.
         pInput: A TOKEN buffer with a DWORD: SCHANNEL_SHUTDOWN.
 
     Returns:
-        SEC_E_OK, SEC_E_INVALID_HANDLE, SEC_E_INVALID_TOKEN (no TOKEN buffer, or no DWORD in it),
-        SEC_E_UNSUPPORTED_FUNCTION for SCHANNEL_RENEGOTIATE, SCHANNEL_ALERT, SCHANNEL_SESSION and anything else:
-        CredSSP does not renegotiate, and OpenSSL's alerts are its own.
+        SEC_E_OK, SEC_E_INVALID_HANDLE, SEC_E_INVALID_TOKEN (there is no TOKEN buffer, or no DWORD in it),
+        SEC_E_UNSUPPORTED_FUNCTION for SCHANNEL_RENEGOTIATE, SCHANNEL_ALERT, SCHANNEL_SESSION and anything else, since
+        CredSSP does not renegotiate, and OpenSSL alone sends alerts.
 
     Raises:
         TypeError: A parameter has a wrong Python type.
@@ -51,14 +50,14 @@ async def ApplyControlToken(phContext: CtxtHandle, pInput: SecBufferDesc) -> Sec
 
 
 async def DeleteSecurityContext(phContext: CtxtHandle) -> SecurityStatus:
-    """Delete a context, whatever became of it: engine, TLS and delegated credentials are dropped, nothing is sent.
+    """Delete a context in any state. The engine, TLS and the delegated credentials are dropped, and nothing is sent.
 
-    Every handle of the context is invalid afterwards. Buffers that calls have filled stay; FreeContextBuffer takes
-    them back.
+    Every handle of the context is invalid afterwards. Buffers that calls have filled stay valid; FreeContextBuffer
+    takes them back.
 
     Returns:
-        SEC_E_OK, also when the context was deleted before; SEC_E_INVALID_HANDLE for a handle that was never filled
-        and while a call on the context is in flight.
+        SEC_E_OK, also if the context was deleted before; SEC_E_INVALID_HANDLE for a handle that was never filled, and
+        while a call on the context is in flight.
 
     Raises:
         TypeError: It is no context handle.

@@ -1,4 +1,4 @@
-"""Which logon session the calling process is in, as far as an operating system other than Windows can tell."""
+"""The logon session of the calling process, as far as operating systems other than Windows know one."""
 
 import functools
 import os
@@ -7,11 +7,11 @@ import pathlib
 __all__ = ["logon_session"]
 
 _NO_SESSION = -1
-"""No Linux, or a kernel without audit."""
+"""The session on systems other than Linux, and on kernels without audit."""
 
 
 def logon_session(logon_id: int | None) -> tuple[int, ...]:
-    """Return what tells one logon session from another.
+    """Return numbers that identify a logon session.
 
     Args:
         logon_id: The LUID of the caller's choice (`pvLogonID`); None for the user and the kernel's audit session.
@@ -23,7 +23,10 @@ def logon_session(logon_id: int | None) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=1)
 def _audit_session(_process: int) -> int:
-    """Read once a process, whose session does not change: AcquireCredentialsHandle does so in the thread pool."""
+    """Return the process's audit session.
+
+    It never changes, and is read once, by AcquireCredentialsHandle in a thread.
+    """
     try:
         return int(pathlib.Path("/proc/self/sessionid").read_text("ascii"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What the headers define as macros: tests of a status, and of a handle."""
+"""The macros of the SDK's headers that test a status or a handle, as functions."""
 
 from acredssp.sspi.arguments import expect
 from acredssp.sspi.handles import CredHandle, CtxtHandle
@@ -8,14 +8,14 @@ __all__ = ["FAILED", "SEC_SUCCESS", "SUCCEEDED", "SecInvalidateHandle", "SecIsVa
 
 
 def SEC_SUCCESS(Status: int) -> bool:
-    """Whether a status is one of success or information.
+    """Return whether a status means success or information.
 
     Args:
-        Status: A `SecurityStatus`, or its number: signed as pywin32 has it, or unsigned.
+        Status: A `SecurityStatus`, or its number, signed as pywin32 has it or unsigned.
 
     Raises:
-        TypeError: It is no number.
-        ValueError: It does not have 32 bits.
+        TypeError: `Status` is no number.
+        ValueError: `Status` does not fit into 32 bits.
     """
     return not FAILED(Status)
 
@@ -25,29 +25,29 @@ SUCCEEDED = SEC_SUCCESS
 
 
 def FAILED(hr: int) -> bool:
-    """Whether a status is one of failure; takes and raises what `SEC_SUCCESS` does."""
+    """Return whether a status means failure; arguments and errors are those of `SEC_SUCCESS`."""
     expect("status", hr, int)
     return SecurityStatus(hr).failed
 
 
 def SecIsValidHandle(x: CredHandle | CtxtHandle) -> bool:
-    """Whether a handle was ever filled: whether its two words are something else than all ones.
+    """Return whether a handle was ever filled, so that its two words are not all ones.
 
-    As in C, a handle whose context was deleted or whose credentials were freed still counts. `handle.valid` says
-    whether what it stands for can still be used.
+    As in C, this is True even if the handle's context was deleted or its credentials were freed. `handle.valid` says
+    whether the handle can still be used.
 
     Raises:
-        TypeError: It is no handle.
+        TypeError: `x` is no handle.
     """
     expect("x", x, CredHandle, CtxtHandle)
     return x.referent is not None
 
 
 def SecInvalidateHandle(x: CredHandle | CtxtHandle) -> None:
-    """Make a handle stand for nothing, as a new one does. What it stood for is not freed.
+    """Make a handle stand for nothing, like a new one. Its context or credentials are not freed.
 
     Raises:
-        TypeError: It is no handle.
+        TypeError: `x` is no handle.
     """
     expect("x", x, CredHandle, CtxtHandle)
     x.referent = None

@@ -1,19 +1,19 @@
-"""EncryptMessage and DecryptMessage: the application's data, one TLS record a call, in the caller's own memory.
+"""EncryptMessage and DecryptMessage: the application's data, one TLS record for each call, in the caller's own memory.
 
-Between two records TLS may have something to say for itself: the answer to a key update of TLS 1.3, the refusal of a
-renegotiation of TLS 1.2. Both come up while the peer's record is decrypted, neither changes what DecryptMessage
-returns, and both must reach the peer before anything that is encrypted after them. So there are two ways out:
+Between two records, TLS itself may have bytes to send: the answer to a key update of TLS 1.3, or the refusal of a
+renegotiation of TLS 1.2. Such bytes arise while the peer's record is decrypted, and do not change the result of
+DecryptMessage. They must reach the peer before anything that is encrypted after them. There are two ways to send them:
 
-* EncryptMessage puts them in front of its record, inside the STREAM_HEADER buffer. From then on, until it has,
-  SECPKG_ATTR_STREAM_SIZES gives the larger `cbHeader`, and a header without the room is SEC_E_BUFFER_TOO_SMALL.
-* InitializeSecurityContext or AcceptSecurityContext with empty input, as a caller does for SEC_I_RENEGOTIATE on
-  Windows, hands them out in a TOKEN buffer. A caller who asked for the sizes just once does this and encrypts again.
+* EncryptMessage puts them in front of its record, inside the STREAM_HEADER buffer. While they wait,
+  SECPKG_ATTR_STREAM_SIZES gives a larger `cbHeader`, and a smaller header is refused with SEC_E_BUFFER_TOO_SMALL.
+* InitializeSecurityContext or AcceptSecurityContext with empty input gives them out in a TOKEN buffer, as on Windows
+  after SEC_I_RENEGOTIATE. A caller who asked for the sizes just once makes this call and encrypts again.
 
-A record that does not verify ends the context. The alert for the peer is what a further call of
-InitializeSecurityContext or AcceptSecurityContext with empty input puts into its TOKEN buffer, beside the status.
+A record that does not verify ends the context. A further call of InitializeSecurityContext or AcceptSecurityContext
+with empty input then returns the status and puts the alert for the peer into its TOKEN buffer.
 
-A `memoryview` that DecryptMessage puts into a DATA buffer keeps a `bytearray` from being resized for as long as it is
-there. No failing call leaves one behind.
+A `memoryview` that DecryptMessage puts into a DATA buffer keeps a `bytearray` from being resized while the view exists.
+A call that fails leaves no view behind.
 """
 
 import contextlib
@@ -38,37 +38,37 @@ __all__ = ["DecryptMessage", "EncryptMessage", "message_tls", "stream_sizes"]
 _BUFFERS: Final = 4
 _ENCRYPT_ORDER: Final = (SECBUFFER.STREAM_HEADER, SECBUFFER.DATA, SECBUFFER.STREAM_TRAILER, SECBUFFER.EMPTY)
 _CLOSE_NOTIFY: Final = 0
-"""The description of the one alert that CPython can send (RFC 8446 6.1)."""
+"""The description of close_notify, the only alert that CPython can send (RFC 8446 6.1)."""
 _ALERT_SIZE: Final = 2
 _MOST_WAITING: Final = 16_384
-"""Bytes of TLS's own that may wait for the next message. An answer has about 30, so this is more than 500."""
+"""The most bytes of TLS itself that may wait for the next message: an answer has about 30, so these are more than
+500."""
 
 
 async def EncryptMessage(
     phContext: CtxtHandle, fQOP: int, pMessage: SecBufferDesc, MessageSeqNo: int = 0
 ) -> SecurityStatus:
-    """Encrypt a message in place: what the first three buffers then hold, in this order, is the record to send.
+    """Encrypt a message in place. The record to send is then in the first three buffers, in their order.
 
     Args:
         phContext: An established context.
-        fQOP: 0, or `SECQOP.WRAP_OOB_DATA`: DATA is the two bytes of an alert, of which close_notify can be sent.
-        pMessage: STREAM_HEADER, DATA, STREAM_TRAILER, EMPTY. DATA is at most `cbMaximumMessage` bytes; header and
-            trailer have at least the room (`cbBuffer`) that SECPKG_ATTR_STREAM_SIZES says, and `cbBuffer` then says how
-            much is used: it is set back before the buffers are used again. Empty DATA makes no record: nothing is to
-            be sent.
+        fQOP: 0, or `SECQOP.WRAP_OOB_DATA` if DATA is the two bytes of an alert; only close_notify can be sent.
+        pMessage: STREAM_HEADER, DATA, STREAM_TRAILER, EMPTY. DATA has at most `cbMaximumMessage` bytes. Header and
+            trailer have at least the room (`cbBuffer`) that SECPKG_ATTR_STREAM_SIZES says; afterwards, `cbBuffer` says
+            how much of it is used, so set it back before you use the buffers again. Empty DATA makes no record, and
+            nothing is to be sent.
         MessageSeqNo: 0.
 
     Returns:
         SEC_E_OK, or, with nothing changed, SEC_E_BUFFER_TOO_SMALL (`cbBuffer` is the room needed),
         SEC_E_CONTEXT_EXPIRED (close_notify was sent), SEC_E_INVALID_HANDLE, SEC_E_INVALID_TOKEN (no DATA buffer that
         may be written, or the wrong order), SEC_E_INVALID_PARAMETER (fewer than four buffers, too long a message, a
-        negative count),
-        SEC_E_QOP_NOT_SUPPORTED, SEC_E_OUT_OF_SEQUENCE (MessageSeqNo), SEC_E_UNSUPPORTED_FUNCTION (bare shape),
-        SEC_E_CRYPTO_SYSTEM_INVALID (a cipher suite that was never meant), SEC_E_INSUFFICIENT_MEMORY. Where TLS is
-        broken, its own status.
+        negative count), SEC_E_QOP_NOT_SUPPORTED, SEC_E_OUT_OF_SEQUENCE (MessageSeqNo is not 0),
+        SEC_E_UNSUPPORTED_FUNCTION (bare shape), SEC_E_CRYPTO_SYSTEM_INVALID (an unknown cipher suite),
+        SEC_E_INSUFFICIENT_MEMORY. If TLS fails, its own status.
 
     Raises:
-        TypeError: A parameter has a wrong Python type; a buffer is none; its memory cannot be written.
+        TypeError: A parameter has a wrong Python type, a buffer is no `SecBuffer`, or its memory cannot be written.
     """
     expect("phContext", phContext, CtxtHandle)
     expect("fQOP", fQOP, int)
@@ -79,31 +79,32 @@ async def EncryptMessage(
 async def DecryptMessage(
     phContext: CtxtHandle, pMessage: SecBufferDesc, MessageSeqNo: int = 0, pfQOP: ULONG | None = None
 ) -> SecurityStatus:
-    """Decrypt the record in front, in place.
+    """Decrypt the first record of the input in place.
 
-    The first call after a server's context is established may be made with empty DATA: it returns plaintext that came
-    behind the client's credentials, in the same record. The same goes, for both sides, for input that the last call
-    of ISC or ASC could not report for want of an EXTRA buffer; SEC_E_INCOMPLETE_MESSAGE says that there is no more.
-    Both are memory of the package's, and come first also when DATA is not empty: it is EXTRA then.
+    The first call after a server's context is established may have empty DATA: it returns plaintext that came behind
+    the client's credentials in the same record. On both sides, such a call also returns input that the last call of
+    InitializeSecurityContext or AcceptSecurityContext could not report for want of an EXTRA buffer.
+    SEC_E_INCOMPLETE_MESSAGE says that there is no more. Both come in memory that the package allocates. They also come
+    first if DATA is not empty: the input then becomes EXTRA.
 
     Args:
         phContext: An established context.
         pMessage: One DATA buffer with ciphertext, and three EMPTY ones. They become STREAM_HEADER, DATA (a view of
             the plaintext inside the input; empty for a ticket or a key update), STREAM_TRAILER, and EXTRA (the last
-            `cbBuffer` bytes of the input are of the next record) or EMPTY.
+            `cbBuffer` bytes of the input belong to the next record) or EMPTY.
         MessageSeqNo: 0.
-        pfQOP: Receives 0; None for who does not care.
+        pfQOP: Receives 0; may be None.
 
     Returns:
         SEC_E_OK; SEC_I_CONTEXT_EXPIRED (the peer sent close_notify, now or earlier; the buffers are as for SEC_E_OK);
-        SEC_E_INCOMPLETE_MESSAGE (an EMPTY buffer became MISSING: the same input again, with `cbBuffer` bytes more
-        behind). With nothing changed: SEC_E_INVALID_HANDLE, SEC_E_INVALID_TOKEN (the wrong buffers, or no TLS record),
-        SEC_E_OUT_OF_SEQUENCE (MessageSeqNo), SEC_E_UNSUPPORTED_FUNCTION (bare shape), SEC_E_CRYPTO_SYSTEM_INVALID.
-        With the context ended: SEC_E_MESSAGE_ALTERED (the record does not verify), the status of an alert that the
-        peer sent, SEC_E_ILLEGAL_MESSAGE, SEC_E_DECRYPT_FAILURE.
+        SEC_E_INCOMPLETE_MESSAGE (an EMPTY buffer became MISSING: give the same input again, with `cbBuffer` more
+        bytes). With nothing changed: SEC_E_INVALID_HANDLE, SEC_E_INVALID_TOKEN (the wrong buffers, or no TLS record),
+        SEC_E_OUT_OF_SEQUENCE (MessageSeqNo is not 0), SEC_E_UNSUPPORTED_FUNCTION (bare shape),
+        SEC_E_CRYPTO_SYSTEM_INVALID. With the context ended: SEC_E_MESSAGE_ALTERED (the record does not verify), the
+        status of an alert that the peer sent, SEC_E_ILLEGAL_MESSAGE, SEC_E_DECRYPT_FAILURE.
 
     Raises:
-        TypeError: A parameter has a wrong Python type; a buffer is none; the memory of DATA cannot be written.
+        TypeError: A parameter has a wrong Python type, a buffer is no `SecBuffer`, or DATA's memory cannot be written.
     """
     expect("phContext", phContext, CtxtHandle)
     expect("pMessage", pMessage, SecBufferDesc)
@@ -129,10 +130,10 @@ def _call(phContext: CtxtHandle, use: Use, run: Callable[[EstablishState], Secur
 
 
 def message_tls(state: EstablishState) -> TLSSession:
-    """The TLS connection that protects messages.
+    """Return the TLS session that protects messages.
 
     Raises:
-        LocalProtocolError: SEC_E_UNSUPPORTED_FUNCTION: the bare shape, whose TLS is the caller's.
+        LocalProtocolError: SEC_E_UNSUPPORTED_FUNCTION: this is the bare shape, whose TLS the caller runs.
     """
     if state.context.tls is None:
         raise refusal(
@@ -142,7 +143,7 @@ def message_tls(state: EstablishState) -> TLSSession:
 
 
 def stream_sizes(tls: TLSSession) -> SecPkgContext_StreamSizes:
-    """What a caller of EncryptMessage has to provide, for the next message: all that goes in front of it included.
+    """Return the sizes for the next EncryptMessage; the header includes the bytes that TLS itself has to send first.
 
     Raises:
         PolicyError: SEC_E_CRYPTO_SYSTEM_INVALID.
@@ -169,7 +170,7 @@ def _check_sequence(MessageSeqNo: int) -> None:
 
 @contextlib.contextmanager
 def _or_break(state: EstablishState) -> Iterator[None]:
-    """End the context when TLS fails: a record that is lost cannot be had again."""
+    """End the context if TLS fails in the block: a lost record cannot be recovered."""
     try:
         yield
     except TLSError as error:
@@ -226,7 +227,7 @@ def _alert(tls: TLSSession, alert: memoryview) -> bytes:
 
 
 def _encrypt_buffers(message: SecBufferDesc) -> list[SecBuffer]:
-    """STREAM_HEADER, DATA and STREAM_TRAILER."""
+    """Return the buffers STREAM_HEADER, DATA and STREAM_TRAILER."""
     message.check()
     if message.cBuffers < _BUFFERS:
         raise refusal(f"expected {_BUFFERS} buffers, got {message.cBuffers}", SecurityStatus.SEC_E_INVALID_PARAMETER)
@@ -245,7 +246,7 @@ def _check_fit(sizes: SecPkgContext_StreamSizes, header: SecBuffer, data: SecBuf
             f"expected a message of at most {sizes.cbMaximumMessage} bytes, got {_size(data)}",
             SecurityStatus.SEC_E_INVALID_PARAMETER,
         )
-    # Both are asked, so that both sizes that are needed come out of one call.
+    # Both buffers are asked, so that one call reports both sizes that are needed.
     if not all([header.has_room(sizes.cbHeader), trailer.has_room(sizes.cbTrailer)]):
         raise refusal(
             f"expected room for {sizes.cbHeader} bytes of header and {sizes.cbTrailer} of trailer",
@@ -273,7 +274,7 @@ def _decrypt(message: SecBufferDesc, MessageSeqNo: int, state: EstablishState) -
     if tls.peer_closed:
         _hand_out(message, memoryview(b""), slice(None), extra=have)
         return SecurityStatus.SEC_I_CONTEXT_EXPIRED
-    # Input that was kept is not in the caller's memory, so its records are not either.
+    # Kept input is not in the caller's memory, so its records are decrypted in the package's own.
     kept = state.unfinished.surplus
     memory = SecBuffer(SECBUFFER.DATA, bytearray(kept) + data.view) if kept else data
     size = _frame(memory, tls)
@@ -291,7 +292,7 @@ def _decrypt(message: SecBufferDesc, MessageSeqNo: int, state: EstablishState) -
 
 
 def _decrypt_buffers(message: SecBufferDesc) -> SecBuffer:
-    """The DATA buffer."""
+    """Return the DATA buffer."""
     message.check()
     data = message.find(SECBUFFER.DATA)
     spare = sum(buffer.spare for buffer in message.pBuffers)
@@ -304,7 +305,7 @@ def _decrypt_buffers(message: SecBufferDesc) -> SecBuffer:
     return data
 
 
-# A view that is open where an exception passes through lives as long as the exception, which is kept in the handle.
+# A view that is open while an exception passes lives as long as the exception, which the handle keeps.
 
 
 def _frame(memory: SecBuffer, tls: TLSSession) -> int:
@@ -322,7 +323,7 @@ def _open(memory: SecBuffer, size: int, tls: TLSSession) -> bytes:
 
 
 def _hand_out(message: SecBufferDesc, record: memoryview, place: slice, *, extra: int) -> SecurityStatus:
-    """Turn the four buffers into the parts of a record, the plaintext in its `place`, and what is behind it."""
+    """Turn the four buffers into the parts of a record, whose plaintext is at `place`, and the rest of the input."""
     start, stop, _ = place.indices(len(record))
     header, data, trailer, rest = message.pBuffers
     header.become(SECBUFFER.STREAM_HEADER, memory=record[:start])

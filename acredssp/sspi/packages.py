@@ -1,4 +1,4 @@
-"""Which packages there are (EnumerateSecurityPackages, QuerySecurityPackageInfo), and FreeContextBuffer."""
+"""The security packages (EnumerateSecurityPackages, QuerySecurityPackageInfo), and FreeContextBuffer."""
 
 import dataclasses
 from typing import Final, TypeAlias
@@ -46,7 +46,7 @@ _BARE: Final = (
 )
 _NO_RPC_ID: Final = 0xFFFF
 
-# As current Windows systems enumerate them.
+# The packages as current Windows systems enumerate them.
 _PACKAGES: Final = {
     CREDSSP_NAME: SecPkgInfo(
         _STREAM_OF_TLS, 1, _NO_RPC_ID, 90_567, CREDSSP_NAME, "Microsoft CredSSP Security Provider"
@@ -73,21 +73,21 @@ ContextBuffer: TypeAlias = (
     | bytes
     | None
 )
-"""What may hold memory of the package's."""
+"""The objects that may hold memory that the package allocated."""
 
 
 def find_package(name: str) -> SecPkgInfo | None:
-    """A package's facts by the name that a caller gives, in any case; None for no such package."""
+    """Return a package's facts by the name that a caller gives, in any case; None if there is no such package."""
     return _PACKAGES.get(name.upper())
 
 
 def package_info(name: str) -> SecPkgInfo:
-    """A package's facts, as an object of its own, by the name in `CredentialState.package`."""
+    """Return a copy of a package's facts, by the name in `CredentialState.package`."""
     return dataclasses.replace(_PACKAGES[name])
 
 
 def mechanism_info(name: str) -> SecPkgInfo:
-    """The same for what authenticated inside, by the name in `HandshakeInfo.mechanism`."""
+    """Return a copy of a mechanism's facts, by the name in `HandshakeInfo.mechanism`."""
     return dataclasses.replace(_MECHANISMS[name])
 
 
@@ -95,8 +95,8 @@ async def EnumerateSecurityPackages(pcPackages: ULONG | None, ppPackageInfo: lis
     """List the packages.
 
     Args:
-        pcPackages: Receives how many; None for a caller who can count.
-        ppPackageInfo: Receives them in place of what is in it.
+        pcPackages: Receives the number of packages; may be None.
+        ppPackageInfo: Receives the packages, in place of its content.
 
     Returns:
         SEC_E_OK.
@@ -117,7 +117,7 @@ async def QuerySecurityPackageInfo(pszPackageName: str, ppPackageInfo: SecPkgInf
 
     Args:
         pszPackageName: `CREDSSP` or `TSSSP`, in any case.
-        ppPackageInfo: Receives its facts.
+        ppPackageInfo: Receives the package's facts.
 
     Returns:
         SEC_E_OK, or SEC_E_SECPKG_NOT_FOUND.
@@ -135,19 +135,19 @@ async def QuerySecurityPackageInfo(pszPackageName: str, ppPackageInfo: SecPkgInf
 
 
 async def FreeContextBuffer(pvContextBuffer: ContextBuffer) -> SecurityStatus:
-    """Give back memory that the package allocated: what held it is empty afterwards.
+    """Give back memory that the package allocated; the buffer or structure that held it is empty afterwards.
 
-    Delegated credentials are overwritten with zeros; everything else is Python's to collect. The `bytes` of an output
-    buffer may be given as they are, as C code does: they cannot be taken from who holds them, so nothing happens.
+    Delegated credentials are overwritten with zeros; Python frees everything else. As in C, the `bytes` of an output
+    buffer may be given too. Nothing happens then, since the caller still holds them.
 
     Args:
-        pvContextBuffer: A buffer that the package filled, a descriptor of such, or a structure of a query.
+        pvContextBuffer: A buffer that the package filled, a descriptor of such buffers, or a structure of a query.
 
     Returns:
-        SEC_E_OK, or SEC_E_INVALID_HANDLE for a buffer whose memory is the caller's; it is left as it is.
+        SEC_E_OK, or SEC_E_INVALID_HANDLE for a buffer with the caller's own memory, which is left unchanged.
 
     Raises:
-        TypeError: Nothing of that Python type is ever allocated.
+        TypeError: The package never allocates an object of that Python type.
     """
     match pvContextBuffer:
         case None | bytes():
@@ -175,6 +175,6 @@ async def FreeContextBuffer(pvContextBuffer: ContextBuffer) -> SecurityStatus:
 
 
 def copy_structure(source: object, target: object) -> None:
-    """Fill a structure of the caller's with what is in another one of its class."""
+    """Copy the fields of a structure into the caller's structure of the same class."""
     for field in dataclasses.fields(source):  # type: ignore[arg-type] # both are structures of one class
         setattr(target, field.name, getattr(source, field.name))

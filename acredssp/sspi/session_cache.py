@@ -1,11 +1,11 @@
 """TLS sessions to resume, under the five conditions of InitializeSecurityContext's page (R14, R15).
 
-A session is used again only for the same target name, while it has not expired, in the same process, in the same logon
-session, and under the same credentials handle. All but the second are the key; so a forked worker, whose process is
-another one, starts empty.
+A session is used again only for the same target name, until it expires, in the same process, in the same logon session,
+and under the same credentials handle. All conditions but the expiry form the key. So a forked worker, which is another
+process, starts with an empty cache.
 
-Off unless `Policy.tls_resumption` turns it on. What is resumed is TLS alone: the logon itself, and the binding to the
-server's certificate, which belongs to the session, are made anew each time.
+The cache is off unless `Policy.tls_resumption` turns it on. Only TLS is resumed: the logon itself, and the binding to
+the server's certificate, which belongs to the session, are made anew each time.
 """
 
 import dataclasses
@@ -23,19 +23,19 @@ from acredssp.sspi.target import Target
 __all__ = ["SessionCache", "SessionKey", "sessions"]
 
 _MOST_TARGETS: Final = 1024
-"""Entries kept; the oldest goes first. A session has some KiB."""
+"""The most entries that are kept; the oldest is dropped first. A session has some KiB."""
 _SINGLE_USE: Final = "TLSv1.3"
 """A ticket of TLS 1.3 should be used once (RFC 8446 C.4)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SessionKey:
-    """Whose session it is, and for whom."""
+    """The key of a session: its target, credentials, logon session and process."""
 
     target: str
     """The service principal name, without case."""
     credential: int
-    """The serial number of what the credentials handle stands for."""
+    """The serial number of the state behind the credentials handle."""
     logon_session: tuple[int, ...]
     process: int
 
@@ -48,7 +48,7 @@ class _Entry:
 
 
 class SessionCache:
-    """Sessions by key, for any thread; the functions share the one of this module, `sessions`."""
+    """A cache of sessions that any thread may use; the functions share `sessions`, the one of this module."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -58,9 +58,9 @@ class SessionCache:
         return len(self._entries)
 
     def keep(self, credential: CredentialState, target: Target, tls: TLSSession) -> None:
-        """Keep the session of an established connection for the next one; the last one counts.
+        """Keep the session of an established connection for the next one, in place of an earlier session.
 
-        Nothing is kept for credentials that have been freed: `forget` has been here already.
+        Nothing is kept for credentials that have been freed, since `forget` was called for them already.
         """
         session = tls.session
         if session is None or not (session.has_ticket or session.id):
@@ -77,7 +77,7 @@ class SessionCache:
                 del self._entries[next(iter(self._entries))]
 
     def take(self, credential: CredentialState, target: Target) -> ssl.SSLSession | None:
-        """Return a session that may be resumed now, None for none."""
+        """Return a session that may be resumed now; None if there is none."""
         key = _key(credential, target)
         with self._lock:
             entry = self._entries.get(key)
@@ -89,7 +89,7 @@ class SessionCache:
         return None if expired else entry.session
 
     def forget(self, credential: CredentialState) -> None:
-        """Drop what belongs to a credentials handle that is freed."""
+        """Drop the sessions of a credentials handle that is freed."""
         with self._lock:
             for key in [key for key in self._entries if key.credential == credential.serial]:
                 del self._entries[key]
@@ -99,5 +99,5 @@ sessions: Final = SessionCache()
 
 
 def _key(credential: CredentialState, target: Target) -> SessionKey:
-    # Asked anew each time: the process may have been forked, or changed its user, since the credentials were acquired.
+    # The process may have been forked, or have changed its user, since the credentials were acquired.
     return SessionKey(target.spn.casefold(), credential.serial, logon_session(credential.logon_id), os.getpid())

@@ -1,14 +1,15 @@
 """One security context as one object: `await step(token)` until `complete`, then `wrap` and `unwrap`.
 
-The class is for programs written for pywin32's ClientAuth and ServerAuth, for sspilib or for pyspnego; their lines are
-beside ours in docs/migration.md. It makes the calling loop of the SSPI functions, and keeps the buffers:
+The class is for programs that are written for pywin32's ClientAuth and ServerAuth, for sspilib or for pyspnego;
+docs/migration.md puts their lines beside those for acredssp. It runs the calling loop of the SSPI functions, and keeps
+the buffers:
 
-* What a call does not take of its input is kept here. A token may be cut anywhere.
-* A call is repeated until it asks for more than there is. So each step gives one token at most, and `missing` says how
-  many bytes the next step needs.
-* A failing status is raised, as the `CredSSPError` that the function left on the handle.
+* It keeps the input that a call did not take, so a token may be cut anywhere.
+* It repeats a call until the call needs more bytes than there are. So each step gives one token at most, and `missing`
+  says how many bytes the next step needs.
+* It raises a failing status as the `CredSSPError` that the function left on the handle.
 
-Who calls: applications, and `streams`, which reads and sends for it.
+Applications call this module, and so does `streams`, which reads and sends for it.
 """
 
 import datetime as dt
@@ -40,7 +41,7 @@ CLIENT_FLAGS: Final = (
     | ISC_REQ.STREAM
     | ISC_REQ.EXTENDED_ERROR
 )
-"""What a client asks for unless the caller says something else. MUTUAL_AUTH refuses a server that nothing proves."""
+"""A client's flags unless the caller gives others. MUTUAL_AUTH refuses a server whose identity is not proven."""
 
 SERVER_FLAGS: Final = (
     ASC_REQ.CONFIDENTIALITY
@@ -50,7 +51,7 @@ SERVER_FLAGS: Final = (
     | ASC_REQ.STREAM
     | ASC_REQ.EXTENDED_ERROR
 )
-"""What a server asks for unless the caller says something else."""
+"""A server's flags unless the caller gives others."""
 
 _OK: Final = SecurityStatus.SEC_E_OK
 _INCOMPLETE: Final = SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
@@ -84,20 +85,20 @@ class SSPIContext:
     Leave it with `close()`, or use it as an asynchronous context manager.
 
     Args:
-        credential: A `CredHandle`, which stays the caller's; or pAuthData of AcquireCredentialsHandle, for credentials
-            that belong to this context alone: a `ClientConfig`, a `ServerConfig`, a `CREDSSP_CRED`.
-        target: Whom a client wants to reach, as pszTargetName: `TERMSRV/host`. None makes the context of a server.
-        package: The package that pAuthData is for: `CREDSSP`, or `TSSSP` for CredSSP without its TLS.
-        fContextReq: `ISC_REQ` or `ASC_REQ` flags. None for all that CredSSP offers: a client delegates its credentials,
-            to a server that is proven by its certificate or by Kerberos and to no other (MUTUAL_AUTH).
+        credential: A `CredHandle`, which the caller frees; or pAuthData of AcquireCredentialsHandle (a `ClientConfig`,
+            a `ServerConfig`, a `CREDSSP_CRED`), for credentials that belong to this context only.
+        target: The target of a client, as pszTargetName: `TERMSRV/host`. None makes the context of a server.
+        package: The package for pAuthData: `CREDSSP`, or `TSSSP` for CredSSP without its TLS.
+        fContextReq: `ISC_REQ` or `ASC_REQ` flags. None asks for everything that CredSSP offers: a client then delegates
+            its credentials only to a server that is proven by its certificate or by Kerberos (MUTUAL_AUTH).
         server_certificate: Client of `TSSSP`: the certificate (DER) of the server whose TLS the caller runs.
 
     Attributes:
         handle: The handle, for QueryContextAttributes and every other SSPI function.
         complete: Whether the context is established: `wrap` and `unwrap` may follow.
-        missing: How many bytes the next `step` or `unwrap` needs before it can do anything; 0 for none. More may come,
-            but no more belong to the same record.
-        error_token: What the peer should still be sent after a step that failed; empty for nothing.
+        missing: How many bytes the next `step` or `unwrap` needs before it can do anything; 0 if it needs none. Bytes
+            beyond that number may be given, but belong to another record.
+        error_token: The bytes that should still be sent to the peer after a step that failed; may be empty.
         peer_closed: Whether the peer has ended its direction (close_notify).
 
     Raises:
@@ -155,23 +156,23 @@ class SSPIContext:
 
     @property
     def expiry(self) -> dt.datetime | None:
-        """When the context ends, with its Kerberos ticket; None for never, and while the context is not complete."""
+        """The end of the context and its Kerberos ticket; None if it never ends, and while it is not complete."""
         return self._expiry.to_datetime() if self.complete else None
 
     # --- the calling loop ---
 
     async def step(self, token: Memory = b"") -> bytes:
-        """Take what has come from the peer, and return what to send; empty for nothing.
+        """Take bytes that have come from the peer, and return the token to send; it may be empty.
 
-        A client's first step takes nothing. Call it again with what comes next until `complete`. What comes behind the
-        last token is kept for `unwrap`.
+        A client's first step takes no bytes. Call `step` again with the next bytes until `complete` is True. Bytes
+        behind the last token are kept for `unwrap`.
 
         Args:
             token: Bytes of the peer, cut anywhere.
 
         Raises:
-            CredSSPError: The handshake failed, for good: send `error_token` and close the connection.
-            asyncio.CancelledError: The step was cancelled: the context has failed.
+            CredSSPError: The handshake has failed for good: send `error_token` and close the connection.
+            asyncio.CancelledError: The step was cancelled; the context has failed.
             TypeError: `token` is not bytes-like.
         """
         self._received += token
@@ -204,8 +205,8 @@ class SSPIContext:
     async def _function(self, given: SecBufferDesc, output: SecBufferDesc) -> SecurityStatus:
         """Call InitializeSecurityContext or AcceptSecurityContext; the first call makes the context.
 
-        Later calls name no credentials. So a server that asks for a client certificate gets the one of the first
-        call's credentials, or none.
+        Later calls name no credentials. So a server that asks for a client certificate gets that of the first call's
+        credentials, or none.
         """
         first = self.handle.referent is None
         if first and self._credential is None and not isinstance(self._auth_data, CredHandle):
@@ -222,7 +223,7 @@ class SSPIContext:
         )  # fmt: skip
 
     def _beside(self) -> list[SecBuffer]:
-        """Return what a client of the bare shape gives beside every token but the first."""
+        """Return the buffers that a client of the bare shape gives beside every token except the first."""
         if self._certificate is None or self.handle.referent is None:
             return []
         wrapped = len(self._certificate).to_bytes(_LENGTH_SIZE, "little") + self._certificate
@@ -253,17 +254,17 @@ class SSPIContext:
                 return b"".join(records)
 
     async def unwrap(self, data: Memory = b"") -> bytes:
-        """Decrypt the whole records that there are, and return their data; empty where there is none.
+        """Decrypt all whole records, and return their data; empty if there is no whole record.
 
-        The rest is kept for the next call. The first call may be made with nothing: something may have come behind the
-        last token of the handshake. After the peer's close_notify (`peer_closed`) there is no more data.
+        The rest is kept for the next call. Call it once without `data` first: bytes may have come behind the last token
+        of the handshake. After the peer's close_notify (`peer_closed`), there is no more data.
 
         Args:
             data: Bytes of the peer, cut anywhere.
 
         Raises:
-            CredSSPError: The context is not complete; or a record does not verify, which ends the context. The data of
-                the records in front of it is lost.
+            CredSSPError: The context is not complete, or a record does not verify. Such a record ends the context, and
+                the data of the records in front of it is lost.
         """
         received, start, messages = self._received + data, 0, []
         self._received, self.missing = bytearray(), 0
@@ -284,7 +285,7 @@ class SSPIContext:
     # --- the end ---
 
     async def shutdown(self) -> bytes:
-        """End our direction, and return the close_notify to send. What the peer still sends can be unwrapped.
+        """End our direction, and return the close_notify to send. The peer's data can still be unwrapped.
 
         Raises:
             CredSSPError: The context was closed, or has failed.
@@ -296,7 +297,7 @@ class SSPIContext:
         return bytes(output)
 
     async def close(self) -> None:
-        """Delete the context, and the credentials where they are its own. Nothing is sent."""
+        """Delete the context, and its credentials if they belong to it alone. Nothing is sent."""
         if self.handle.referent is not None:
             await DeleteSecurityContext(self.handle)
         if self._credential is not None and self._credential is not self._auth_data and self._credential.valid:

@@ -1,19 +1,21 @@
 """InitializeSecurityContext (CredSSP) and AcceptSecurityContext (CredSSP).
 
-The calling loop is the page's: call, send what is in the TOKEN buffer, receive, call again with [TOKEN, EMPTY], until
-the status is neither SEC_I_CONTINUE_NEEDED nor SEC_E_INCOMPLETE_MESSAGE. What the EMPTY buffer becomes says what to do
-with the input:
+The calling loop is that of Microsoft's page: call, send the content of the TOKEN buffer, receive, and call again with
+[TOKEN, EMPTY], until the status is neither SEC_I_CONTINUE_NEEDED nor SEC_E_INCOMPLETE_MESSAGE. After each call, the
+type of the EMPTY buffer says what to do with the input:
 
-    MISSING   nothing was taken: give the same bytes again with `cbBuffer` more behind (SEC_E_INCOMPLETE_MESSAGE)
-    EXTRA     the last `cbBuffer` bytes were not taken: give them again in front of what comes next
-    EMPTY     all of it was taken
+    MISSING   nothing was taken: give the same bytes again, followed by `cbBuffer` more (SEC_E_INCOMPLETE_MESSAGE)
+    EXTRA     the last `cbBuffer` bytes were not taken: give them again, in front of the next bytes
+    EMPTY     all of the input was taken
 
-A token that does not fit the caller's memory is not lost: SEC_E_BUFFER_TOO_SMALL, and the same call again with a
-larger buffer hands it out. The input of that call may have grown in the meantime, or be what comes behind the first
-one's: nothing of either is lost. Less than the first call took is SEC_E_INVALID_PARAMETER, and changes nothing.
+A token that does not fit into the caller's memory is not lost: the status is SEC_E_BUFFER_TOO_SMALL, and the same call
+with a larger buffer gives the token out. The input of that call may have grown in the meantime, or be the bytes that
+follow the first call's input: nothing of either is lost. An input with less than the first call took is refused with
+SEC_E_INVALID_PARAMETER, and changes nothing.
 
-On a failure the TOKEN buffer holds what the peer should still be sent, where the caller asked for it (EXTENDED_ERROR).
-Where that does not fit the failure is on the handle already (`error`), and the status of the call that hands it out.
+After a failure, the TOKEN buffer holds the bytes that should still be sent to the peer, if the caller asked for them
+(EXTENDED_ERROR). If they do not fit, the handle already has the failure (`error`), and the call that gives them out
+returns its status.
 """
 
 from typing import Final, TypeVar
@@ -43,13 +45,13 @@ _CLIENT_HELLO: Final = b"\x16\x03"
 _LENGTH_SIZE: Final = 4
 
 
-# Names of their own for what every call needs: looking a member up in its enum takes longer than what is done with it.
+# Every call needs these: looking up a member of an enum takes longer than using it.
 _TOO_SMALL: Final = SecurityStatus.SEC_E_BUFFER_TOO_SMALL
 _ESTABLISH: Final = Use.ESTABLISH.value
 _DATA_REPRESENTATIONS: Final = frozenset(SECURITY_DREP)
 
 _FAILURES: Final = (CredSSPError, MemoryError, OSError, ValueError)
-"""What a first call may end with: `ssl` raises the last two where a context or a name makes no connection."""
+"""The exceptions that a first call may end with: `ssl` raises the last two if a context or a name is of no use."""
 
 _State = TypeVar("_State", bound=EstablishState)
 
@@ -71,30 +73,31 @@ async def InitializeSecurityContext(
     """Take the client's next step.
 
     Args:
-        phCredential: OUTBOUND credentials. After SEC_I_INCOMPLETE_CREDENTIALS another handle, whose certificate is
-            then used, or the same one to go on without. A certificate of an authority that the server does not take
-            is answered with SEC_I_INCOMPLETE_CREDENTIALS again. The other handle's trust and its `mutual_auth` count
-            beside the first one's; who logs on, and what is delegated, stays as the first one says.
+        phCredential: OUTBOUND credentials. After SEC_I_INCOMPLETE_CREDENTIALS, give another handle, whose certificate
+            is then used, or the same handle to go on without a certificate. If the server does not accept the
+            certificate's authority, the status is SEC_I_INCOMPLETE_CREDENTIALS again. The other handle's trust and
+            `mutual_auth` hold beside the first one's; the first handle still says who logs on and what is delegated.
         phContext: None in the first call, the context after that.
-        pszTargetName: Whom to reach, `TERMSRV/host`; counts in the first call.
-        fContextReq: `ISC_REQ` flags; those of the first call count, but for ALLOCATE_MEMORY.
+        pszTargetName: The target, `TERMSRV/host`; only that of the first call counts.
+        fContextReq: `ISC_REQ` flags; only those of the first call count, except ALLOCATE_MEMORY.
         Reserved1: 0.
-        TargetDataRep: `SECURITY_DREP.NATIVE` or `.NETWORK`; no matter which.
+        TargetDataRep: `SECURITY_DREP.NATIVE` or `.NETWORK`; it makes no difference.
         pInput: None in the first call (or PKG_PARAMS, CHANNEL_BINDINGS), then [TOKEN, EMPTY].
         Reserved2: 0.
         phNewContext: Receives the context in the first call.
-        pOutput: [TOKEN], or [TOKEN, ALERT]: beside a failure ALERT has the level and the description of the alert that
-            the token ends with (RFC 8446 6), two bytes; none where OpenSSL does not tell.
+        pOutput: [TOKEN], or [TOKEN, ALERT]. After a failure, ALERT has the two bytes, level and description, of the
+            alert at the end of the token (RFC 8446 6); it is empty if OpenSSL does not tell them.
         pfContextAttr: Receives `ISC_RET` flags.
-        ptsExpiry: Receives the expiry with SEC_E_OK, in local time: the end of Kerberos' ticket. NTLM has none, and
-            until then it is not known: `TimeStamp.NEVER`.
+        ptsExpiry: Receives the expiry in local time with SEC_E_OK: the end of the Kerberos ticket. It is
+            `TimeStamp.NEVER` for NTLM, which has no expiry, and before SEC_E_OK, when the expiry is unknown.
 
     Returns:
         SEC_E_OK, SEC_I_CONTINUE_NEEDED, SEC_E_INCOMPLETE_MESSAGE, SEC_I_INCOMPLETE_CREDENTIALS,
-        SEC_E_BUFFER_TOO_SMALL, or why it failed: `docs/sspi.md` lists every status with its cause.
+        SEC_E_BUFFER_TOO_SMALL, or the status of a failure: `docs/sspi.md` lists every status with its cause.
 
     Raises:
-        TypeError: A parameter has a wrong Python type; a buffer is none, or its memory was released. Nothing is lost.
+        TypeError: A parameter has a wrong Python type, a buffer is no `SecBuffer`, or its memory was released. Nothing
+            is lost.
     """
     if (
         (phCredential is not None and type(phCredential) is not CredHandle)
@@ -139,20 +142,21 @@ async def AcceptSecurityContext(
         phCredential: INBOUND credentials.
         phContext: None in the first call, the context after that.
         pInput: [TOKEN, EMPTY] with the client's bytes.
-        fContextReq: `ASC_REQ` flags; those of the first call count, but for ALLOCATE_MEMORY.
-        TargetDataRep: `SECURITY_DREP.NATIVE` or `.NETWORK`; no matter which.
+        fContextReq: `ASC_REQ` flags; only those of the first call count, except ALLOCATE_MEMORY.
+        TargetDataRep: `SECURITY_DREP.NATIVE` or `.NETWORK`; it makes no difference.
         phNewContext: Receives the context in the first call.
-        pOutput: [TOKEN] or [TOKEN, ALERT], as for a client; what is in TOKEN must be sent, whatever the status.
+        pOutput: [TOKEN] or [TOKEN, ALERT], as for a client. Send the content of TOKEN, whatever the status is.
         pfContextAttr: Receives `ASC_RET` flags.
-        ptsExpiry: Receives the expiry with SEC_E_OK, in local time: the end of Kerberos' ticket. NTLM has none, and
-            until then it is not known: `TimeStamp.NEVER`.
+        ptsExpiry: Receives the expiry in local time with SEC_E_OK: the end of the Kerberos ticket. It is
+            `TimeStamp.NEVER` for NTLM, which has no expiry, and before SEC_E_OK, when the expiry is unknown.
 
     Returns:
         SEC_E_OK (the client's credentials came), SEC_I_CONTINUE_NEEDED, SEC_E_INCOMPLETE_MESSAGE,
-        SEC_E_BUFFER_TOO_SMALL, or why it failed: `docs/sspi.md` lists every status with its cause.
+        SEC_E_BUFFER_TOO_SMALL, or the status of a failure: `docs/sspi.md` lists every status with its cause.
 
     Raises:
-        TypeError: A parameter has a wrong Python type; a buffer is none, or its memory was released. Nothing is lost.
+        TypeError: A parameter has a wrong Python type, a buffer is no `SecBuffer`, or its memory was released. Nothing
+            is lost.
     """
     if (
         (phCredential is not None and type(phCredential) is not CredHandle)
@@ -183,7 +187,7 @@ async def AcceptSecurityContext(
 async def _run(
     state: EstablishState, call: Call, handle: CtxtHandle, phCredential: CredHandle | None
 ) -> SecurityStatus:
-    """Take one step on a context that is held, answer what the engine asks, and fill what the caller gave."""
+    """Take one step on a context that is held, answer the engine's events, and fill the caller's buffers."""
     try:
         if state.unfinished.unsent is not None:
             result = state.unfinished.repeat(call.input)
@@ -218,7 +222,7 @@ async def _run(
 
 
 def _end(state: EstablishState, call: Call, handle: CtxtHandle, error: Exception) -> SecurityStatus:
-    """End the context; the caller gets what the peer should still be sent."""
+    """End the context, and give the caller the bytes that should still be sent to the peer."""
     status = failure(error, handle)
     assert handle.error is not None
     state.fail(handle.error)
@@ -231,7 +235,7 @@ def _end(state: EstablishState, call: Call, handle: CtxtHandle, error: Exception
 
 
 def _step(state: EstablishState, call: Call, phCredential: CredHandle | None) -> StepResult:
-    """Take a call that may be more, or less, than a step of the handshake with the credentials that began it."""
+    """Handle a call that is not simply a step of the handshake with the credentials of the first call."""
     if state.choosing is not None and not state.over:
         return _choose(state, call, phCredential)
     if phCredential is not None and (phCredential.referent is not state.credential or not state.credential.alive):
@@ -271,14 +275,14 @@ def _check_chosen(state: EstablishState, credential: CredentialState) -> None:
 
 
 def _again(data: bytes) -> LocalProtocolError:
-    """A call after success asks for reauthentication (R93), which CredSSP does not have ([MS-CSSP] 3.1.5)."""
+    """Return the refusal of a call after success: it asks for reauthentication (R93), which CredSSP does not have."""
     if data.startswith(_CLIENT_HELLO):
         return refusal("credssp neither renegotiates nor reauthenticates", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION)
     return refusal("the context is established: log on again with a new one", SecurityStatus.SEC_E_OUT_OF_SEQUENCE)
 
 
 def _bind(state: EstablishState, buffers: SecBufferDesc | None) -> None:
-    """Take the server's certificate of the bare shape: u32 length and DER, in a buffer READONLY | TOKEN."""
+    """In the bare shape, take the server's certificate: a u32 length and DER, in a buffer READONLY | TOKEN."""
     if state.context.handshake.public_key or not state.started:
         return  # a server has its key from the beginning
     assert isinstance(state, InitiatorState)

@@ -1,11 +1,11 @@
-"""The SSPI functions over a connection of asyncio: the calling loop, awaited until there is a context.
+"""The calling loop of the SSPI functions over asyncio's streams, awaited until the context is established.
 
-`establish` calls InitializeSecurityContext or AcceptSecurityContext, sends what is in the TOKEN buffer, and reads what
-SECBUFFER_MISSING asks for after SEC_E_INCOMPLETE_MESSAGE: first the header of a record, then the rest of it. MISSING
-never reaches past the record in hand, so not one byte behind the handshake is taken out of the reader, whatever the
-reader has read ahead.
+`establish` calls InitializeSecurityContext or AcceptSecurityContext, sends the content of the TOKEN buffer, and reads
+the bytes for which SECBUFFER_MISSING asks after SEC_E_INCOMPLETE_MESSAGE: first the header of a record, then the rest
+of it. MISSING never reaches past the present record. So no byte behind the handshake is taken out of the reader,
+whatever the reader has read ahead.
 
-Who calls: applications.
+Applications call this module.
 """
 
 import asyncio
@@ -26,7 +26,8 @@ from acredssp.sspi.sspi_context import SSPIContext, credentials_for
 __all__ = ["establish"]
 
 _FAREWELL_GRACE: Final = 1.0
-"""Seconds that a peer gets to take the last token: some 100 bytes, so only a peer that reads nothing needs any."""
+"""Seconds that a peer gets to take the last token. It has some 100 bytes, so only a peer that reads nothing needs
+longer."""
 
 _SILENT_SERVER: Final = "a server of RDP answers TLS only after the X.224 negotiation, which the caller has to make"
 
@@ -43,24 +44,24 @@ async def establish(
 ) -> CtxtHandle:
     """Run the calling loop of a security context over a pair of streams, and return the handle of the context.
 
-    What the peer sends behind the handshake stays in `reader`. The streams still carry ciphertext: EncryptMessage and
-    DecryptMessage protect the data. Delete the handle with DeleteSecurityContext.
+    Bytes that the peer sends behind the handshake stay in `reader`. The streams still carry ciphertext: EncryptMessage
+    and DecryptMessage protect the data. Delete the handle with DeleteSecurityContext.
 
     Args:
         reader: Gives the peer's bytes. Bytes that it has buffered already belong to the handshake.
         writer: Sends our tokens.
         credential: A `CredHandle`; or pAuthData of AcquireCredentialsHandle, for this one handshake.
-        target: Whom a client wants to reach, as pszTargetName: `TERMSRV/host`. None makes us the server.
-        package: The package that pAuthData is for. `TSSSP` is CredSSP without its TLS: the streams are then those of a
-            TLS connection, whose certificate a client takes from `writer`.
-        fContextReq: `ISC_REQ` or `ASC_REQ` flags. None for all that CredSSP offers: a client delegates its credentials,
-            to a server that is proven by its certificate or by Kerberos and to no other (MUTUAL_AUTH).
-        handshake_timeout: Seconds; None for the policy's of the credentials.
+        target: The target of a client, as pszTargetName: `TERMSRV/host`. None makes the context of a server.
+        package: The package for pAuthData. `TSSSP` is CredSSP without its TLS: the streams are then those of a TLS
+            connection, whose certificate a client takes from `writer`.
+        fContextReq: `ISC_REQ` or `ASC_REQ` flags. None asks for everything that CredSSP offers: a client then delegates
+            its credentials only to a server that is proven by its certificate or by Kerberos (MUTUAL_AUTH).
+        handshake_timeout: The time limit in seconds; None for that of the credentials' policy.
 
     Raises:
-        CredSSPError: The handshake failed, with `security_status` as the function gave it. The peer was sent the token
-            that says so, and the connection is closed. `HandshakeTimeout` after the deadline, `PeerClosed` where the
-            peer left.
+        CredSSPError: The handshake failed; `security_status` is the status of the function. The peer was sent the last
+            token, and the connection is closed. The error is a `HandshakeTimeout` after the deadline, and a
+            `PeerClosed` if the peer left.
         asyncio.CancelledError: The task was cancelled. The connection is closed at once.
         TypeError: An argument has a wrong type. The connection is closed.
     """
@@ -109,7 +110,7 @@ async def _establish(
 async def _exchange(
     context: SSPIContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: asyncio.Timeout
 ) -> None:
-    """Call, send and read until there is a context."""
+    """Call, send and read until the context is established."""
     received = b""
     while True:
         token = await context.step(received)
@@ -126,7 +127,7 @@ async def _exchange(
 
 
 def _note_end(context: SSPIContext, error: Exception) -> NoReturn:
-    """Raise what it means that the connection ended now."""
+    """Raise the error that the end of the connection means at this stage."""
     state = context.handle.referent
     assert isinstance(state, EstablishState)
     try:
@@ -136,8 +137,8 @@ def _note_end(context: SSPIContext, error: Exception) -> NoReturn:
 
 
 async def _say_goodbye(writer: asyncio.StreamWriter, token: bytes) -> None:
-    """Send the last token, and close. A peer that does not take it does not hold us up."""
-    with contextlib.suppress(OSError):  # TimeoutError is one
+    """Send the last token and close; a peer that does not read it is given up after a moment."""
+    with contextlib.suppress(OSError):  # TimeoutError is an OSError, too
         async with asyncio.timeout(_FAREWELL_GRACE):
             if token and not writer.is_closing():
                 writer.write(token)

@@ -12,20 +12,20 @@ __all__ = ["Target"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
-    """Whom a client wants to reach."""
+    """The target of a client."""
 
     spn: str
-    """As the caller gave it, `TERMSRV/host`; empty for nobody in particular."""
+    """The target name as the caller gave it, `TERMSRV/host`; empty if no target was given."""
     host: str
-    """The host in it, which the server's certificate must name; empty with the name."""
+    """The host in the target name, which the server's certificate must name; empty if no target was given."""
 
     @staticmethod
-    @functools.lru_cache(maxsize=256)  # a client has few targets and many connections; some 10 us each time else
+    @functools.lru_cache(maxsize=256)  # a client has few targets and many connections; this saves some 10 us each time
     def parse(name: str | None) -> "Target":
         """Read `pszTargetName`: `host[:port]`, or `SERVICE/host[:port][/name]`.
 
         Raises:
-            LocalProtocolError: SEC_E_TARGET_UNKNOWN: no host can be found in it.
+            LocalProtocolError: SEC_E_TARGET_UNKNOWN: the name contains no host.
         """
         if not name:
             return Target("", "")

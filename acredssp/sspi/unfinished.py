@@ -1,6 +1,6 @@
-"""What the calls on a context leave to the next one: input that was not taken, and a token that did not fit.
+"""Unfinished work that a call on a context leaves to the next call: input that was not taken, a token that did not fit.
 
-Who calls: `EstablishState` notes what a step took of its input, `Call` what of it the caller was told.
+`EstablishState` notes which part of its input a step took, and `Call` notes which part the caller was told of.
 """
 
 from acredssp.core.context import StepResult
@@ -20,17 +20,17 @@ class Unfinished:
         """The result of a call whose token did not fit the caller's buffer, and that call's input: the next call hands
         the token out."""
         self.rest = b""
-        """What the last step did not take of the input, and of an earlier call's surplus in front of it."""
+        """The part that the last step did not take of its input and of the surplus in front of it."""
         self.size = 0
-        """Bytes of input that the last step was given."""
+        """The size of the last step's input."""
         self.surplus = b""
-        """Input that was not taken and could not be reported, since the caller gave no buffer for the report: it goes
-        in front of the next call's."""
+        """Input that was not taken and could not be reported, since the caller gave no buffer for the report. It is put
+        in front of the next call's input."""
         self.taken = b""
-        """Input that was taken in front of a certificate request: the caller may well give it again."""
+        """Input that was taken in front of a certificate request; the caller may give it again."""
 
     def forget(self) -> None:
-        """Drop what may be secret."""
+        """Drop bytes that may be secret."""
         self.unsent = None
         self.rest = self.surplus = self.taken = b""
 
@@ -56,7 +56,7 @@ class Unfinished:
         self.taken = data[: max(0, len(data) - len(self.rest))]
 
     def go_on(self, data: bytes) -> None:
-        """Find what is left behind a certificate request: the next call gives the same input, or what was not taken."""
+        """Find the rest behind a certificate request: the next call gives the same input, or only the rest."""
         again = bool(self.taken) and data.startswith(self.taken)
         self.size = len(data)
         self.rest = data[len(self.taken) :] if again else self.surplus + data
@@ -64,7 +64,7 @@ class Unfinished:
     # --- a token that does not fit ---
 
     def keep(self, result: StepResult, data: bytes) -> None:
-        """Leave a token to the next call, with the input that the token is the answer to."""
+        """Leave a token to the next call, together with the input that it answers."""
         if self.unsent is None:
             self.unsent = (result, data)
 
@@ -72,37 +72,39 @@ class Unfinished:
         """Take the input of a call that asks again for a token that did not fit, and return the result with the token.
 
         Raises:
-            LocalProtocolError: The input is a part of what was taken then; nothing changed.
+            LocalProtocolError: The input is only a part of the input that was taken then; nothing changed.
         """
         assert self.unsent is not None
         result, first = self.unsent
         related = data.startswith(first) or first.startswith(data)
         taken = len(first) - len(self.rest)
         if related and 0 < len(data) < taken:
-            # No report could say that more was taken than this call gives.
+            # No report can say that more bytes were taken than this call gives.
             raise refusal(
                 f"pInput: expected the {taken} bytes again that the call before took, got the first {len(data)}",
                 SecurityStatus.SEC_E_INVALID_PARAMETER,
                 hint="call again with the same input; the token is kept",
             )
-        self.size = len(first) if related else 0  # other input comes behind it, and nothing of that has been taken
+        self.size = (
+            len(first) if related else 0
+        )  # other input follows the first call's, and nothing of it has been taken
         return result
 
     # --- the report ---
 
     def give_back(self, data: bytes, *, reported: bool) -> int:
-        """Split what was not taken between the caller and the next call.
+        """Divide the input that was not taken between the caller and the next call.
 
         Args:
             data: The input of the call.
             reported: Whether the caller gave a buffer for a report.
 
         Returns:
-            How many bytes at the end of `data` are the caller's to give again; the others are the next call's surplus.
+            How many bytes at the end of `data` the caller has to give again; the others are the next call's surplus.
         """
-        # Behind: it arrived while the caller made room for the token.
+        # The bytes behind `size` arrived while the caller made room for the token.
         rest = self.rest + data[self.size :]
-        if 0 < len(data) < self.size:  # a repeated call with less: what it leaves out is the caller's still
+        if 0 < len(data) < self.size:  # a repeated call with less input: the caller still has the rest
             unsaid = self.size - len(data)
             rest = rest[:-unsaid] if unsaid <= len(rest) else rest
         count = min(len(rest), len(data)) if reported else 0

@@ -1,7 +1,6 @@
-"""The functions of SSPI that CredSSP does not have, or that only Windows can have: each says what to use instead.
+"""The functions of SSPI that CredSSP does not have, or that only Windows can have. Each says what to use in its place.
 
-A handle that is not valid is SEC_E_INVALID_HANDLE first, as everywhere. The text of the refusal is in the handle's
-`.error` too.
+As everywhere, an invalid handle gives SEC_E_INVALID_HANDLE first. The handle's `.error` has the text of the refusal.
 """
 
 from typing import Final

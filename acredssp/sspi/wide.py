@@ -1,7 +1,7 @@
-"""The names with a W: what the headers call the functions and structures with texts in UTF-16.
+"""The names with a W, which the SDK's headers give to the functions and structures with texts in UTF-16.
 
-In C a name without a suffix is a macro that leads to the one with W where UNICODE is defined, so that code has either.
-Python's texts know no such difference: both names are one object.
+In C, a name without a suffix is a macro for the name with W if UNICODE is defined, so code uses either. Python's texts
+know no such difference, so both names are the same object.
 """
 
 from acredssp.sspi.attributes import QueryContextAttributes
