@@ -85,9 +85,7 @@ class Unfinished:
                 SecurityStatus.SEC_E_INVALID_PARAMETER,
                 hint="call again with the same input; the token is kept",
             )
-        self.size = (
-            len(first) if related else 0
-        )  # other input follows the first call's, and nothing of it has been taken
+        self.size = len(first) if related else 0  # other input follows the first call's; none of it was taken
         return result
 
     # --- the report ---
