@@ -25,6 +25,7 @@ from typing import Protocol
 from acredssp.arguments import expect
 from acredssp.carriage.rdp import (
     RDP,
+    Passthrough,
     RDPAcceptor,
     RDPInitiator,
     RDPRoute,
@@ -50,6 +51,7 @@ __all__ = [
     "ConnectionRequest",
     "ExactReader",
     "FailureCode",
+    "Passthrough",
     "PreconnectionPDU",
     "Protocols",
     "RDPAcceptor",

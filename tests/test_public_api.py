@@ -38,7 +38,7 @@ MODULES = {
         create_connection create_server open_connection relay source_of start_credssp start_credssp_streams start_server
         take_credentials
     """,
-    "carriage": "Carriage CarriedHandshake NewContext TLS",
+    "carriage": "Carriage CarriedHandshake NewContext PassedOn TLS",
     "config": "ClientConfig NTLMIdentity ServerConfig",
     "credentials": """
         Account AccountSecret Candidates Credential DelegatedKind Deny Keytab LookupAnswer NTHash Nothing Oracle
@@ -64,6 +64,7 @@ MODULES = {
     """,
     "rdp": """
         ConnectionConfirm ConnectionRequest ExactReader FailureCode PreconnectionPDU Protocols RDP RDPAcceptor
+        Passthrough
         RDPInitiator RDPRoute RDPState RequestFlags ResponseFlags RouteAnswer RouteHook RouteRequest missing_bytes
         read_pdu
         rewrite_requested_protocols rewrite_selected_protocol

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from acredssp.aio.driver import Pending, check_in_time
 from acredssp.aio.report import HandshakeOutcome, address_text
-from acredssp.carriage.rdp import RDPRoute
+from acredssp.carriage.rdp import Passthrough, RDPRoute
 from acredssp.config import ServerConfig
 from acredssp.credentials import Account, Candidates, Deny, NTHash, Oracle, Password
 from acredssp.logs import get_logger
@@ -124,7 +124,7 @@ _MAY_SAY_FALSE: Final = frozenset({"accept", "route", "authorize", "admit"})
 
 _EXPECTED: Final = {
     "accept": "a session object, False or Deny",
-    "route": "a ServerConfig, an RDPRoute, a FailureCode, False or Deny",
+    "route": "a ServerConfig, an RDPRoute, a Passthrough, a FailureCode, False or Deny",
     "lookup": "Password, NTHash, Candidates, Oracle or Deny",
     "oracle": "a key of 16 bytes or Deny",
     "authorize": "True, an Account, False or Deny",
@@ -142,7 +142,7 @@ def _is_yes(role: str, answer: object) -> bool:
         case "accept":
             return answer is not None and answer is not False and not isinstance(answer, Deny)
         case "route":
-            return isinstance(answer, ServerConfig | RDPRoute)
+            return isinstance(answer, ServerConfig | RDPRoute | Passthrough)
         case "authorize":
             return answer is True or isinstance(answer, Account)
         case _:

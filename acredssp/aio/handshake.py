@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
 from acredssp.aio.driver import establish
+from acredssp.aio.passing import pass_on
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, log_report, outcome_of
 from acredssp.aio.transport import SecureTransport
@@ -175,18 +176,51 @@ class Handshake:
             CredSSPError: The handshake failed; the connection is closed.
             asyncio.CancelledError: The task was cancelled; the connection is closed.
         """
+        await self._run_with_id()
+        if self.carried.passed_on is not None:
+            error = HandshakeAborted("the route hook answered Passthrough, which create_server alone can do")
+            self.connection.abort()
+            self._conclude(error)
+            raise error
+        return self._established()
+
+    async def run_or_pass_on(self) -> SecureTransport | None:
+        """Do the same; None where a server's `route` hook passes the connection on, whose receiver has it then."""
+        await self._run_with_id()
+        if self.carried.passed_on is None:
+            return self._established()
+        self._conclude_well()
+        pass_on(self.connection, self.carried.passed_on)
+        return None
+
+    def _established(self) -> SecureTransport:
+        self._conclude_well()
+        info, proxied = self.carried.context.info, None
+        if self._proxy_header is not None:
+            proxied = self._proxy_header, self._peer_address
+        return SecureTransport(self.connection, self.carried, info, self._session, self._connection_id, proxied=proxied)
+
+    def _conclude_well(self) -> None:
+        try:
+            self._conclude(None)
+        except BaseException:
+            self.connection.abort()
+            raise
+
+    async def _run_with_id(self) -> None:
         if isinstance(self._config, ServerConfig):
             self._connection_id = self._connection_id or new_connection_id()
             CONNECTION_ID.set(self._connection_id)  # the id also holds for the caller's later work on the connection
-            return await self._run()
+            await self._run()
+            return
         self._connection_id = CONNECTION_ID.get() or new_connection_id()
         before = CONNECTION_ID.set(self._connection_id)
         try:
-            return await self._run()
+            await self._run()
         finally:
             CONNECTION_ID.reset(before)
 
-    async def _run(self) -> SecureTransport:
+    async def _run(self) -> None:
         connection = self.connection
         self._started = connection.loop.time() if self._started is None else self._started
         if self._peer_address is None:
@@ -199,19 +233,12 @@ class Handshake:
             )
         assert answers is not None
         try:
-            info = await establish(connection, self.carried, answers, deadline, self._conclude)
+            await establish(connection, self.carried, answers, deadline, self._conclude)
         except BaseException as error:
             if not self._concluded:
                 self.carried.fail(failure := self.reason or aborted(error))
                 self._conclude(failure)
             raise
-        try:
-            self._conclude(None)
-        except BaseException:
-            connection.abort()
-            raise
-        proxied = None if self._proxy_header is None else (self._proxy_header, self._peer_address)
-        return SecureTransport(connection, self.carried, info, self._session, self._connection_id, proxied=proxied)
 
     def _conclude(self, error: CredSSPError | None) -> None:
         self._concluded = True
@@ -228,6 +255,8 @@ class Handshake:
         assert self._started is not None
         info, answers = self.carried.context.info, self._answers
         outcome, hook, server_name, claimed = outcome_of(error, heard=self.connection.heard), "", "", None
+        if error is None and self.carried.passed_on is not None:
+            outcome = HandshakeOutcome.PASSED_ON
         if error is not None and error is self.reason:
             outcome = HandshakeOutcome.LIMITED
         if isinstance(answers, ServerAnswers):

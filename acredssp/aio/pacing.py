@@ -51,7 +51,7 @@ class Pacing:
 
     def note(self, source: str, report: HandshakeReport, now: float) -> None:
         """Count a handshake that has ended."""
-        if report.error is None:
+        if report.outcome is HandshakeOutcome.SUCCESS:
             if source in self._levels:
                 self._keep(source, self._level(source, now) - 1.0, now)
         elif _cost_us_work(report):

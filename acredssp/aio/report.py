@@ -43,6 +43,7 @@ class HandshakeOutcome(enum.StrEnum):
 
     Attributes:
         SUCCESS: The context is established.
+        PASSED_ON: The server's `route` hook passed the connection on undecrypted. Nobody has logged on.
         DENIED: The logon or the user was refused: by the hook that the report names, or else for a wrong secret.
         FAILED: Protocol, TLS or policy failed; where the report names a hook, that hook raised an exception.
         TIMEOUT: The peer was too slow; where the report names a hook, that hook was too slow.
@@ -54,6 +55,7 @@ class HandshakeOutcome(enum.StrEnum):
     """
 
     SUCCESS = "success"
+    PASSED_ON = "passed_on"
     DENIED = "denied"
     FAILED = "failed"
     TIMEOUT = "timeout"
@@ -64,7 +66,7 @@ class HandshakeOutcome(enum.StrEnum):
     ABORTED = "aborted"
 
 
-_QUIET: Final = frozenset({HandshakeOutcome.SUCCESS, HandshakeOutcome.NO_DATA})
+_QUIET: Final = frozenset({HandshakeOutcome.SUCCESS, HandshakeOutcome.PASSED_ON, HandshakeOutcome.NO_DATA})
 """The outcomes that are logged at the level DEBUG."""
 
 
@@ -74,7 +76,8 @@ class HandshakeReport:
 
     Attributes:
         peer_address: The peer's address, as `get_extra_info("peername")` gives it.
-        error: Why the handshake failed, with `stage`, `security_status` and `nt_status`; None for a success.
+        error: Why the handshake failed, with `stage`, `security_status` and `nt_status`; None for a success,
+            and where the connection was passed on.
         info: The facts that were known at the end; None if the connection was turned away at once.
         principal: The name that the peer gave, which only a success proves; None if the handshake ended before the
             peer gave it.
@@ -174,7 +177,9 @@ def log_report(report: HandshakeReport, *, quiet: bool = False) -> None:
     if not _logger.isEnabledFor(level):
         return
     peer, extra = address_text(report.peer_address), {"connection_id": report.connection_id}
-    if error is None:
+    if outcome is HandshakeOutcome.PASSED_ON:
+        _logger.log(level, "connection of %s passed on undecrypted", peer, extra=extra)
+    elif error is None:
         _logger.log(level, "handshake with %s established", peer, extra=extra)
     else:
         _logger.log(level, "handshake with %s failed: %s, %s", peer, outcome, _reason(report, error), extra=extra)

@@ -34,7 +34,7 @@ from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.proxied import LoadBalancers, address_of_client, read_header, watching
 from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, Sparingly, log_report, outcome_of
 from acredssp.aio.sources import source_of
-from acredssp.aio.transport import SecureTransport, start_application
+from acredssp.aio.transport import start_application
 from acredssp.carriage.base import Carriage
 from acredssp.config import ServerConfig
 from acredssp.errors import AccessDenied, CredSSPError, HandshakeTimeout, LimitExceeded, PeerClosed
@@ -96,7 +96,7 @@ class CredSSPServer(asyncio.AbstractServer):
         self._listening: Listening
         self._backlog = 0
         self._forever: asyncio.Future[None] | None = None
-        self._connections: dict[CredSSPProtocol, SecureTransport | None] = {}
+        self._connections: dict[CredSSPProtocol, asyncio.Transport | None] = {}
         self._handshakes: dict[_Accepted, asyncio.Task[None]] = {}
         self._places = Handshakes(max_handshakes, max_handshakes_per_source)
         self._failures = Failures(max_failures, loop.time, loop.call_at) if max_failures is not None else None
@@ -260,10 +260,12 @@ class CredSSPServer(asyncio.AbstractServer):
             else None,
         )
         with contextlib.suppress(CredSSPError):  # it was reported
-            transport = self._connections[protocol] = await handshake.run()
+            transport = await handshake.run_or_pass_on()
+            self._connections[protocol] = open_transport = transport or protocol.transport
             if accepted.task.cancelling():  # by `close_clients` in `on_handshake`, before there was this transport
-                transport.close()
-            start_application(transport, self._protocol_factory)
+                open_transport.close()
+            if transport is not None:
+                start_application(transport, self._protocol_factory)
             accepted.established = True
 
     async def _find_client(self, accepted: "_Accepted") -> None:

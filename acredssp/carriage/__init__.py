@@ -4,6 +4,6 @@ A carriage is what the argument `carriage=` takes: `TLS()` of this package, `RDP
 with the methods of `Carriage`. docs/contributing.md says how to write one.
 """
 
-from acredssp.carriage.base import TLS, Carriage, CarriedHandshake, NewContext
+from acredssp.carriage.base import TLS, Carriage, CarriedHandshake, NewContext, PassedOn
 
-__all__ = ["TLS", "Carriage", "CarriedHandshake", "NewContext"]
+__all__ = ["TLS", "Carriage", "CarriedHandshake", "NewContext", "PassedOn"]

@@ -7,7 +7,7 @@ A carriage is a value that the application chooses (`TLS()`, `RDP(...)`). For ea
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NoReturn, Protocol, TypeAlias
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 from acredssp.config import ServerConfig
 from acredssp.core.context import Buffer, SecurityContext, StepResult
@@ -15,10 +15,23 @@ from acredssp.errors import CredSSPError
 from acredssp.mechanisms.base import Answered, Question
 from acredssp.wire.x224 import ConnectionRequest
 
-__all__ = ["TLS", "Carriage", "CarriedHandshake", "NewContext"]
+__all__ = ["TLS", "Carriage", "CarriedHandshake", "NewContext", "PassedOn"]
 
 NewContext: TypeAlias = Callable[[ServerConfig], SecurityContext]
 """Makes a fresh context of a configuration."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PassedOn:
+    """A connection that is passed on as it is: nothing is decrypted, and nobody has logged on.
+
+    Attributes:
+        connected: Called with the reader and the writer of the connection.
+        data: What has been read already, which the reader gives first.
+    """
+
+    connected: Callable[[Any, Any], object]
+    data: bytes = dataclasses.field(repr=False)
 
 
 class CarriedHandshake(Protocol):
@@ -42,6 +55,10 @@ class CarriedHandshake(Protocol):
     @property
     def chosen(self) -> ServerConfig | None:
         """Server: the configuration that was chosen for this connection in place of the listener's; None for none."""
+
+    @property
+    def passed_on(self) -> "PassedOn | None":
+        """Server: who gets this connection as it is, without TLS and without a logon; None for nobody."""
 
     @property
     def extra_info(self) -> Mapping[str, object]:

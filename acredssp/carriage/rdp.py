@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NoReturn, TypeAlias, assert_never
 
 from acredssp.arguments import expect, expect_callable
-from acredssp.carriage.base import NewContext
+from acredssp.carriage.base import NewContext, PassedOn
 from acredssp.config import ServerConfig
 from acredssp.core.context import MOST_RECORDS_A_CALL, Buffer, SecurityContext, StepResult, other_event
 from acredssp.core.events import Admit, Route
@@ -48,7 +48,17 @@ from acredssp.wire.x224 import (
     ResponseFlags,
 )
 
-__all__ = ["RDP", "RDPAcceptor", "RDPInitiator", "RDPRoute", "RDPState", "RouteAnswer", "RouteHook", "RouteRequest"]
+__all__ = [
+    "RDP",
+    "Passthrough",
+    "RDPAcceptor",
+    "RDPInitiator",
+    "RDPRoute",
+    "RDPState",
+    "RouteAnswer",
+    "RouteHook",
+    "RouteRequest",
+]
 
 _MAX_COOKIE: Final = 9
 """The most characters of the user name that mstsc puts into the cookie."""
@@ -123,7 +133,31 @@ class RDPRoute:
         expect("response_flags", self.response_flags, ResponseFlags, None)
 
 
-RouteAnswer: TypeAlias = ServerConfig | RDPRoute | FailureCode | Deny
+@dataclasses.dataclass(frozen=True, slots=True)
+class Passthrough:
+    """The server takes no part in this connection: its bytes are passed on undecrypted, and nobody logs on here.
+
+    A gateway needs it for what it cannot terminate, since the client's proof is for the target alone: Remote Credential
+    Guard, smart cards, RDSTLS, Microsoft Entra. The application gets such a connection by `connected` alone, never
+    where it expects one whose user has logged on. Only `create_server` and `start_server` pass connections on.
+
+    Attributes:
+        connected: Called with an `asyncio.StreamReader` and `asyncio.StreamWriter` of the connection in clear. The
+            first bytes that the reader gives are the Connection Request. A coroutine runs in a task of its own.
+        preconnection: Whether the preconnection PDU stands in front of it, where one came.
+    """
+
+    connected: Callable[[Any, Any], object]
+    preconnection: bool = False
+
+    def __post_init__(self) -> None:
+        expect_callable("connected", self.connected)
+        if self.connected is None:
+            raise TypeError("connected: expected a callable, got None")
+        expect("preconnection", self.preconnection, bool)
+
+
+RouteAnswer: TypeAlias = ServerConfig | RDPRoute | Passthrough | FailureCode | Deny
 
 RouteHook: TypeAlias = Callable[[RouteRequest], RouteAnswer | Awaitable[RouteAnswer]]
 """A hook that chooses the configuration by the Connection Request, before TLS begins. If it answers with a
@@ -233,6 +267,7 @@ class _RDPHandshake(ABC):
         confirm: The server's Connection Confirm, once it was sent or received.
         preconnection: The client's preconnection PDU, once it was sent or received; None for none.
         chosen: Server: the configuration that `route` chose; None for the listener's.
+        passed_on: Server: who gets the connection undecrypted, since `route` said so; None for nobody.
     """
 
     def __init__(self, carriage: RDP, context: SecurityContext) -> None:
@@ -242,6 +277,7 @@ class _RDPHandshake(ABC):
         self.confirm: ConnectionConfirm | None = None
         self.preconnection: PreconnectionPDU | None = None
         self.chosen: ServerConfig | None = None
+        self.passed_on: PassedOn | None = None
         self._carriage = carriage
         self._error: CredSSPError | None = None
         self._unnamed: CredSSPError | None = None
@@ -484,6 +520,8 @@ class RDPAcceptor(_RDPHandshake):
         self._new_context = new_context
         self._routing: Route | None = None
         self._admitting: Admit | None = None
+        self._clear = b""
+        """The Connection Request as it came, kept for whoever the connection is passed on to."""
 
     def _negotiate(self, data: memoryview) -> StepResult:
         if self._carriage.allow_preconnection and self.preconnection is None and data and data[0] != x224.FIRST_BYTE:
@@ -494,6 +532,7 @@ class RDPAcceptor(_RDPHandshake):
         self.request = ConnectionRequest.decode(pdu)
         if self._carriage.route is None:
             return self._confirm(self._carriage.hybrid_ex, self._carriage.response_flags)
+        self._clear = pdu
         self.state = RDPState.ROUTING
         self._routing = Route(self.request, self._carriage.route, self.preconnection)
         return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED, event=self._routing)
@@ -519,6 +558,8 @@ class RDPAcceptor(_RDPHandshake):
 
     def _route(self, answer: object, early: Buffer) -> StepResult:
         """Take a step in the state ROUTING: go on as the hook's answer says."""
+        if isinstance(answer, Passthrough):
+            return self._pass_on(answer, len(early))
         if early:
             raise _too_early(len(early))
         match answer:
@@ -540,6 +581,13 @@ class RDPAcceptor(_RDPHandshake):
             carriage.hybrid_ex if route.hybrid_ex is None else route.hybrid_ex,
             carriage.response_flags if route.response_flags is None else route.response_flags,
         )
+
+    def _pass_on(self, answer: Passthrough, early: int) -> StepResult:
+        """ROUTING: take no part in the connection. What came early is its receiver's, like all that comes later."""
+        before = self.preconnection.encode() if answer.preconnection and self.preconnection is not None else b""
+        self.passed_on = PassedOn(answer.connected, before + self._clear)
+        self.state = RDPState.DONE
+        return StepResult(SecurityStatus.SEC_E_OK, extra=early)
 
     def _confirm(self, hybrid_ex: bool, flags: ResponseFlags) -> StepResult:
         """Answer the Connection Request."""

@@ -240,6 +240,11 @@ class SecurityContext:
         return None
 
     @property
+    def passed_on(self) -> None:
+        """None, since there is no carriage that could pass the connection on."""
+        return None
+
+    @property
     def request(self) -> None:
         """None, since a client without a carriage sends no request before TLS."""
         return None

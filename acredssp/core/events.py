@@ -51,11 +51,19 @@ class _RDPRoute(Protocol):
     def config(self) -> _ServerConfig: ...
 
 
+class _Passthrough(Protocol):
+    """`acredssp.rdp.Passthrough`, which is above the engine."""
+
+    @property
+    def connected(self) -> Callable[[Any, Any], object]: ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class Route(Question[_ServerConfig | _RDPRoute | FailureCode | Deny]):
+class Route(Question[_ServerConfig | _RDPRoute | _Passthrough | FailureCode | Deny]):
     """RDP server: which configuration is this connection for? The client's Connection Request is not answered yet.
 
-    Answer with the `ServerConfig` to use from here on, or with an `RDPRoute`. A `FailureCode` refuses, and is sent to
+    Answer with the `ServerConfig` to use from here on, or with an `RDPRoute`. A `Passthrough` ends the
+    handshake, and the connection is passed on undecrypted. A `FailureCode` refuses, and is sent to
     the client. After `Deny()`, and after any other answer, the connection ends without an answer. Give `resume()` also
     the bytes that the client has sent meanwhile: a client that does not wait for our confirm is refused.
 
