@@ -209,9 +209,10 @@ class ClientConfig:
         return SecurityContext(handshake, None, public_key=public_key)
 
     def end_of_tickets(self) -> int | None:
-        """Return when the tickets of a `TicketCache` end, in seconds since 1970; None for any other credential.
+        """Return when the tickets of a `TicketCache` end, in seconds since 1970.
 
-        The call reads the ticket cache, so it may block.
+        The result is None for any other credential, and for a cache without tickets. The call reads the ticket cache,
+        so it may block.
         """
         tickets = self._choice.tickets
         return tickets.end() if tickets is not None else None

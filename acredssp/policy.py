@@ -38,9 +38,9 @@ class MechanismChoice(enum.StrEnum):
     """The mechanisms that a client offers, and their form; and the mechanisms that a server accepts, in any form.
 
     Attributes:
-        AUTO: A client whose credentials name a realm offers Kerberos before NTLM, inside SPNEGO. Any other client sends
-            raw NTLM, as Windows does ([MS-SPNG] note 8). A server accepts each mechanism for which it has a keytab or a
-            lookup.
+        AUTO: A client offers Kerberos before NTLM, inside SPNEGO, where its credentials name a realm. A client that can
+            use nothing but NTLM sends raw NTLM, as Windows does ([MS-SPNG] note 8). A server accepts each mechanism for
+            which it has a keytab or a lookup.
         NEGOTIATE: As AUTO, but always inside SPNEGO.
         KERBEROS: Kerberos alone, inside SPNEGO.
         RAW_KERBEROS: Kerberos alone, without SPNEGO around its tokens. No Windows client does so ([MS-CSSP] note 7).

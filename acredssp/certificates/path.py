@@ -151,9 +151,9 @@ def _verify(link: Link, issuer: Link) -> None:
     signature, body = certificate.signature, certificate.tbs_certificate_bytes
     match issuer.key, certificate.signature_algorithm_parameters:
         case rsa.RSAPublicKey() as key, (padding.PKCS1v15() | padding.PSS()) as parameters:
-            key.verify(signature, body, parameters, hashes.SHA1())  # noqa: S303 - as above
+            key.verify(signature, body, parameters, hashes.SHA1())  # noqa: S303 - SHA-1, which the caller has allowed
         case ec.EllipticCurvePublicKey() as curve, _ if certificate.signature_algorithm_oid == _ECDSA_WITH_SHA1:
-            curve.verify(signature, body, ec.ECDSA(hashes.SHA1()))  # noqa: S303 - as above
+            curve.verify(signature, body, ec.ECDSA(hashes.SHA1()))  # noqa: S303 - SHA-1, which the caller has allowed
         case _:
             raise InvalidSignature
 

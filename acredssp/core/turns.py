@@ -22,7 +22,8 @@ except in the two cases below.
     result                          what to do
     SEC_I_CONTINUE_NEEDED, output   send `output`, and give the peer's next token to `step()`
     SEC_I_CONTINUE_NEEDED, event    give the answer to `resume()`, whose result is read as this one
-    SEC_I_INCOMPLETE_CREDENTIALS    the same; after it, `step()` takes the `extra` bytes at the end of the token
+    SEC_I_INCOMPLETE_CREDENTIALS    give the answer to `event` to `resume()`, then the `extra` bytes at the end of the
+                                    token to `step()`
     SEC_E_OK                        client: send `output`, the last token; server: let the client in, no token is due;
                                     `extra` bytes at the end of the token are application ciphertext
     CredSSPError                    server: send `last_token`, if there is one, and refuse; client: give up

@@ -1,11 +1,11 @@
-"""The preconnection PDU, which tells a listener whom a connection is for ([MS-RDPEPS] 2.2.1).
+"""The preconnection PDU, by which a client tells a listener the target of a connection ([MS-RDPEPS] 2.2.1).
 
     version 1    cbSize (4) | Flags 0 (4) | Version 1 (4) | Id (4)
     version 2    the same with Version 2, then cchPCB (2) | wszPCB: cchPCB characters of UTF-16, NUL at their end
 
-Numbers are little-endian, and cbSize counts the whole PDU. A client sends it in clear text before anything else, and no
-answer comes, so what follows may come with it: `frame_size` says where it ends, and the rest belongs to the caller.
-cbSize is even, so the PDU never begins as TPKT does.
+Numbers are little-endian, and cbSize counts the whole PDU. A client sends the PDU in clear text before anything else.
+It gets no answer, so the next bytes may arrive together with the PDU: `frame_size` tells where the PDU ends, and the
+rest belongs to the caller. cbSize is even, so the PDU never begins as TPKT does.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ from acredssp.wire.framing import FrameSize
 __all__ = ["MAX_SIZE", "PreconnectionPDU", "frame_size"]
 
 MAX_SIZE: Final = 16 * 1024
-"""Bytes of the longest PDU that is taken: the blob may be a signed token of some thousand characters. The fields allow
-131,088, from somebody of whom nothing is known yet."""
+"""Bytes of the longest PDU that is accepted. The blob may be a signed token of some thousand characters. The fields
+would allow 131,088 bytes, which is too much for a client that is not known yet."""
 
 _HEADER: Final = struct.Struct("<IIII")
 _COUNT: Final = struct.Struct("<H")
@@ -32,22 +32,22 @@ _DUE: Final = "a preconnection PDU or RDP's negotiation (TPKT)"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PreconnectionPDU:
-    """Whom a connection is for, by number or by text. Anybody may write anything here: it proves nothing.
+    """The target of a connection, as a number or a text. Any client can send any value, so it proves nothing.
 
     Attributes:
-        id: The RDP source, 32 bits: what both sides take it for.
-        blob: Text for the listener: the name of a virtual machine, or a token; empty for none. It is kept out of logs,
-            since a token may be all that somebody needs to get in.
+        id: The RDP source, a number of 32 bits whose meaning both sides have agreed on.
+        blob: A text for the listener, such as the name of a virtual machine, or a token; empty for none. It is kept out
+            of logs, since a token may be all that somebody needs to get in.
     """
 
     id: int = 0
     blob: str = dataclasses.field(default="", repr=False)
 
     def encode(self) -> bytes:
-        """The whole PDU: version 2 with a blob, version 1 without.
+        """The whole PDU: version 2 where there is a blob, version 1 where there is none.
 
         Raises:
-            LocalProtocolError: The value cannot be written: see its fields.
+            LocalProtocolError: A field cannot be encoded.
         """
         if not 0 <= self.id <= _HIGHEST_ID:
             raise LocalProtocolError(f"preconnection id: expected a number from 0 to {_HIGHEST_ID}, got {self.id}")
@@ -68,17 +68,17 @@ class PreconnectionPDU:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """The PDU that `data` is: one whole frame as `frame_size` measures it, nothing behind it.
+        """Read a PDU. `data` is one whole frame, as `frame_size` measures it, with nothing behind it.
 
         Raises:
-            RemoteProtocolError: `data` is no preconnection PDU.
+            RemoteProtocolError: `data` is not a preconnection PDU.
         """
         total, missing = frame_size(data)
         if missing or len(data) != total:
             raise RemoteProtocolError(
                 f"preconnection pdu: expected {total or len(data) + missing} bytes, got {len(data)}"
             )
-        _, _, version, number = _HEADER.unpack_from(data)  # the flags are to be ignored (2.2.1.1)
+        _, _, version, number = _HEADER.unpack_from(data)  # the flags must be ignored (2.2.1.1)
         if version not in (1, 2):
             raise RemoteProtocolError(f"preconnection pdu: expected version 1 or 2 at byte 8, got {version}")
         if (version == 1) != (total == _HEADER.size):
@@ -91,7 +91,7 @@ def frame_size(data: bytes | bytearray | memoryview, offset: int = 0) -> FrameSi
     """The size of the preconnection PDU that begins at `offset`.
 
     Raises:
-        RemoteProtocolError: No preconnection PDU begins so, or it is longer than any that is taken.
+        RemoteProtocolError: These bytes begin no preconnection PDU, or one that is longer than `MAX_SIZE`.
     """
     have = len(data) - offset
     if have and data[offset] % 2:
@@ -107,7 +107,7 @@ def frame_size(data: bytes | bytearray | memoryview, offset: int = 0) -> FrameSi
 
 
 def _decode_blob(data: bytes) -> str:
-    """The text of version 2, without the NULs at its end: FreeRDP 2.11 writes two, [MS-RDPEPS] 4 shows one."""
+    """The text of version 2, without the NULs at its end. FreeRDP 2.11 writes two of them, [MS-RDPEPS] 4 shows one."""
     (count,) = _COUNT.unpack_from(data, _HEADER.size)
     expected = _LEAST_WITH_BLOB + 2 * count
     if len(data) != expected:

@@ -1,4 +1,4 @@
-r"""The PROXY protocol header, by which a load balancer tells whose connection it hands on, between bytes and a value.
+r"""The PROXY protocol header, by which a load balancer tells the address of the client whose connection it passes on.
 
 The specification is HAProxy's `proxy-protocol.txt`. Both versions come before everything else on the connection:
 
@@ -7,9 +7,9 @@ The specification is HAProxy's `proxy-protocol.txt`. Both versions come before e
     version 2    \r\n\r\n\0\r\nQUIT\n (12) | version 2, command (1) | family, protocol (1) | length, u16 (2)
                  source and destination address | source and destination port | TLVs: type (1), length u16 (2), value
 
-Numbers are big-endian. The header tells an address that limits and logs are going to rely on, so only what the
-specification allows is taken, in the one way that it may be written. Whether a sender may be believed at all is the
-caller's to judge. `frame_size` says where the header ends, and what lies behind it belongs to the caller.
+Numbers are big-endian. Limits and logs rely on the address in the header, so a header is accepted only in the form that
+the specification allows. The caller decides whether to trust the sender. `frame_size` tells where the header ends; the
+bytes behind it belong to the caller.
 """
 
 import contextlib
@@ -43,8 +43,8 @@ MAX_LINE: Final = 107
 """Bytes of the longest header of version 1, CR LF included (2.1)."""
 
 MAX_SIZE: Final = 2048
-"""Bytes of the longest header of version 2 that is taken. The length field allows 65,551. The specification wants the
-header to fit into 536 bytes; two Unix addresses with every registered TLV at its usual longest take about 1,400."""
+"""Bytes of the longest header of version 2 that is accepted. The length field would allow 65,551. The specification
+wants the header to fit into 536 bytes; two Unix addresses with all registered TLVs of usual length take about 1,400."""
 
 _SHORTEST_LINE: Final = len(b"PROXY UNKNOWN\r\n")
 _LINE: Final = b"PROXY "
@@ -61,17 +61,17 @@ _MOST_UNIQUE_ID: Final = 128
 _PORT: Final = re.compile(rb"0|[1-9][0-9]{0,4}")
 _HIGHEST_PORT: Final = 0xFFFF
 _HINT: Final = (
-    "switch on send-proxy or send-proxy-v2 in the load balancer, or take its address out of proxy_protocol "
+    "switch on send-proxy or send-proxy-v2 in the load balancer, or remove its address from proxy_protocol "
     "(--proxy-protocol)"
 )
 
 
 class ProxyCommand(enum.Enum):
-    """On whose behalf the connection was made (2.2).
+    """On whose behalf the load balancer made the connection (2.2).
 
     Attributes:
-        LOCAL: The load balancer's own, as for a health check: the real addresses count, and nothing in the header does.
-        PROXY: A client's, whose address the header tells.
+        LOCAL: On its own behalf, as for a health check. The real addresses count, and the header's contents are
+        ignored. PROXY: On behalf of a client, whose address is in the header.
     """
 
     LOCAL = 0
@@ -79,10 +79,10 @@ class ProxyCommand(enum.Enum):
 
 
 class ProxyFamily(enum.Enum):
-    """Address family and transport protocol of the client's connection (2.2). Version 1 knows the TCP ones alone.
+    """The address family and transport protocol of the client's connection (2.2). Version 1 has TCP alone.
 
     Attributes:
-        UNSPEC: Unknown to the sender (version 1: UNKNOWN). No addresses are told.
+        UNSPEC: The sender does not know them (version 1: UNKNOWN). The header has no addresses.
         TCP4: TCP over IPv4.
         UDP4: UDP over IPv4.
         TCP6: TCP over IPv6.
@@ -134,7 +134,7 @@ _ONCE: Final = frozenset({
     TLVType.ALPN, TLVType.AUTHORITY, TLVType.CRC32C, TLVType.UNIQUE_ID, TLVType.SSL, TLVType.NETNS,
     TLVType.SSL_VERSION, TLVType.SSL_CN, TLVType.SSL_CIPHER, TLVType.SSL_SIG_ALG, TLVType.SSL_KEY_ALG,
 })  # fmt: skip
-"""What a header can say once: of two, nobody would know which one holds."""
+"""The TLVs that a header may have only once, since of two it would be unclear which one counts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,17 +156,17 @@ ProxyAddress: TypeAlias = ProxyEndpoint | bytes
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyTLS:
-    """What a load balancer tells of the client's TLS connection to itself (2.2.6).
+    """The load balancer's facts about the client's TLS connection to it (2.2.6). A text is empty where it is not told.
 
     Attributes:
         over_tls: Whether the client connected over TLS.
-        certificate: Whether the client showed a certificate, on this connection or before in its TLS session.
-        verified: Whether such a certificate was found good. Without `certificate`, this says nothing.
-        version: The version of TLS, as the load balancer writes it; empty where it says nothing, as in what follows.
-        common_name: Of the client's certificate. Bytes that are not UTF-8 are surrogate escapes.
+        certificate: Whether the client showed a certificate, on this connection or earlier in its TLS session.
+        verified: Whether the load balancer verified that certificate. Without `certificate` the value means nothing.
+        version: The version of TLS, as the load balancer writes it.
+        common_name: The common name of the client's certificate. Bytes that are not UTF-8 become surrogate escapes.
         cipher: The cipher suite.
-        signature_algorithm: What the load balancer's certificate is signed by.
-        key_algorithm: The key of the load balancer's certificate.
+        signature_algorithm: The algorithm by which the load balancer's certificate is signed.
+        key_algorithm: The algorithm of the key in the load balancer's certificate.
     """
 
     over_tls: bool
@@ -181,17 +181,17 @@ class ProxyTLS:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyHeader:
-    """What a load balancer says before it hands a client's bytes on.
+    """The header that a load balancer sends in front of a client's bytes.
 
     Attributes:
-        version: 1 or 2.
+        version: The version of the protocol, 1 or 2.
         command: On whose behalf the connection was made. Version 1 has no LOCAL.
-        family: Address family and transport protocol of the client's connection.
-        source: The client; None with LOCAL and UNSPEC.
-        destination: What the client had connected to; None with LOCAL and UNSPEC.
-        tlvs: Version 2: types and values as they came, without CRC32C and NOOP. None are read with LOCAL and UNSPEC,
-            since nobody knows where they would begin.
-        checksum: Version 2: whether a CRC32C was there, and right.
+        family: The address family and transport protocol of the client's connection.
+        source: The client's address; None with LOCAL and UNSPEC.
+        destination: The address that the client connected to; None with LOCAL and UNSPEC.
+        tlvs: Version 2: types and values in the order received, without CRC32C and NOOP. With LOCAL and UNSPEC no TLVs
+            are read, since it is not defined where they begin.
+        checksum: Version 2: whether the header had a CRC32C, which was right.
     """
 
     version: int = 2
@@ -206,7 +206,7 @@ class ProxyHeader:
     def authority(self) -> str:
         """The host name that the client asked the load balancer for (SNI); empty for none.
 
-        Bytes that are not UTF-8 are surrogate escapes.
+        Bytes that are not UTF-8 become surrogate escapes.
         """
         return _text(self._value(TLVType.AUTHORITY) or b"")
 
@@ -217,7 +217,7 @@ class ProxyHeader:
 
     @property
     def tls(self) -> ProxyTLS | None:
-        """The client's TLS connection to the load balancer; None where the header says nothing of one."""
+        """The facts of the client's TLS connection to the load balancer; None where the header has none."""
         value = self._value(TLVType.SSL)
         return _decode_tls(value) if value is not None else None
 
@@ -228,7 +228,7 @@ class ProxyHeader:
         """The whole header.
 
         Raises:
-            LocalProtocolError: The value cannot be written: see its fields.
+            LocalProtocolError: The fields contradict each other, or a field cannot be encoded.
         """
         for address in (self.source, self.destination):
             _check_address(self.family, self.command, address)
@@ -269,10 +269,10 @@ class ProxyHeader:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """The header that `data` is: one whole frame as `frame_size` measures it, nothing behind it.
+        """Read a header. `data` is one whole frame, as `frame_size` measures it, with nothing behind it.
 
         Raises:
-            RemoteProtocolError: `data` is no PROXY header.
+            RemoteProtocolError: `data` is not a PROXY header.
         """
         total, missing = frame_size(data)
         if missing or len(data) != total:
@@ -323,8 +323,8 @@ def frame_size(data: bytes | bytearray | memoryview, offset: int = 0) -> FrameSi
     """The size of the header that begins at `offset`, of either version.
 
     Raises:
-        LimitExceeded: The header is longer than any that is taken.
-        RemoteProtocolError: No header begins so; raised as soon as the offending byte is there.
+        LimitExceeded: The header is longer than `MAX_LINE` or `MAX_SIZE`.
+        RemoteProtocolError: These bytes begin no header; raised as soon as the offending byte is there.
     """
     most = offset + MAX_LINE
     head = bytes(data[offset:most])
@@ -339,7 +339,7 @@ def frame_size(data: bytes | bytearray | memoryview, offset: int = 0) -> FrameSi
 
 
 def _line_size(head: bytes) -> FrameSize:
-    """The size of a header of version 1, of which the first bytes are there."""
+    """The size of a header of version 1 that begins with `head`."""
     size = len(head)
     stop = next((index for index, byte in enumerate(head) if byte in _CRLF), size)
     if stop >= MAX_LINE - 1:
@@ -354,7 +354,7 @@ def _line_size(head: bytes) -> FrameSize:
 
 
 def _binary_size(head: bytes, have: int) -> FrameSize:
-    """The size of a header of version 2, of which `have` bytes are there."""
+    """The size of a header of version 2 that begins with `head`; `have` bytes have arrived."""
     if have > 12 and head[12] & 0xF0 != _VERSION_2:
         raise RemoteProtocolError(f"PROXY header: expected version 2 at byte 12, got {head[12] >> 4}")
     if have > 12 and head[12] & 0x0F > ProxyCommand.PROXY.value:
@@ -409,7 +409,7 @@ def _check_address(family: ProxyFamily, command: ProxyCommand, address: ProxyAdd
     """Refuse an address that is not of the family.
 
     Raises:
-        LocalProtocolError: It is not.
+        LocalProtocolError: The address is of another family, or cannot be encoded.
     """
     right: type | tuple[type, ...] = bytes
     if command is ProxyCommand.LOCAL or family is ProxyFamily.UNSPEC:
@@ -425,7 +425,7 @@ def _check_address(family: ProxyFamily, command: ProxyCommand, address: ProxyAdd
         if address.host.version != (4 if family in _IPV4 else 6):
             raise LocalProtocolError(f"expected addresses of {family.name}, got one of version {address.host.version}")
         if isinstance(address.host, ipaddress.IPv6Address) and address.host.scope_id is not None:
-            raise LocalProtocolError("expected addresses without a scope, which holds on one machine only")
+            raise LocalProtocolError("expected addresses without a scope, which means nothing to another machine")
         if not 0 <= address.port <= _HIGHEST_PORT:
             raise LocalProtocolError(f"expected a port from 0 to 65535, got {address.port}")
 
@@ -451,7 +451,7 @@ def _encode_tlv(kind: int, value: bytes) -> bytes:
 
 
 def _walk(data: bytes, offset: int, end: int, wrong: _Raised) -> Iterator[tuple[int, int, int]]:
-    """The type, and where the value begins and ends, of each TLV from `offset` to `end`, which has to be the last's."""
+    """The type, and the bounds of the value, of each TLV from `offset` on. The last one has to end at `end`."""
     seen = set()
     while offset < end:
         if end - offset < _TLV.size:
@@ -468,7 +468,7 @@ def _walk(data: bytes, offset: int, end: int, wrong: _Raised) -> Iterator[tuple[
 
 
 def _check_tlvs(data: bytes, offset: int, wrong: _Raised) -> None:
-    """Refuse TLVs that are not what they have to be, from `offset` on."""
+    """Refuse TLVs from `offset` on that are malformed, or that may not be there."""
     for kind, start, end in _walk(data, offset, len(data), wrong):
         if kind == TLVType.CRC32C:
             if wrong is LocalProtocolError:
@@ -484,7 +484,7 @@ def _check_tlvs(data: bytes, offset: int, wrong: _Raised) -> None:
 
 
 def _decode_tls(data: bytes) -> ProxyTLS:
-    """The SSL TLV, which was checked."""
+    """Read an SSL TLV that `_check_tlvs` has checked."""
     client, verify = _TLS.unpack_from(data)
     inner = {
         kind: _text(data[start:end]) for kind, start, end in _walk(data, _TLS.size, len(data), RemoteProtocolError)
@@ -520,8 +520,8 @@ def _check_checksum(data: bytes, start: int, end: int) -> None:
 def _crc32c(data: bytes) -> int:
     """The CRC of the Castagnoli polynomial (RFC 4960 appendix B).
 
-    zlib and binascii have another polynomial only, and cryptography has no checksums. A checksum against faults on the
-    way is no cryptography, so a package for these lines would cost its users more than it gives.
+    zlib and binascii have another polynomial only, and cryptography has no checksums. A checksum against transmission
+    errors is not cryptography, so a package in place of these lines would cost users more than it gives.
     """
     table, crc = _crc32c_table(), 0xFFFFFFFF
     for byte in data:
@@ -531,7 +531,7 @@ def _crc32c(data: bytes) -> int:
 
 @functools.cache
 def _crc32c_table() -> tuple[int, ...]:
-    """The table, made when a header with a checksum comes: most load balancers send none."""
+    """The table for `_crc32c`. It is made for the first header with a checksum, since most load balancers send none."""
     entries = []
     for byte in range(256):
         entry = byte

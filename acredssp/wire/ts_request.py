@@ -101,7 +101,7 @@ class TSRequest:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """The message that `data` is: one whole frame as `der.frame_size` measures it, nothing behind it.
+        """Read a message. `data` is one whole frame, as `der.frame_size` measures it, with nothing behind it.
 
         Raises:
             RemoteProtocolError: `data` is not a TSRequest; the text names field and offset.

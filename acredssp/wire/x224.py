@@ -171,7 +171,7 @@ class ConnectionRequest:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """The request that `data` is: one whole frame as `frame_size` measures it, nothing behind it.
+        """Read a request. `data` is one whole frame, as `frame_size` measures it, with nothing behind it.
 
         Raises:
             RemoteProtocolError: `data` is not a Connection Request.
@@ -229,7 +229,7 @@ class ConnectionConfirm:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """The confirm that `data` is: one whole frame as `frame_size` measures it, nothing behind it.
+        """Read a confirm. `data` is one whole frame, as `frame_size` measures it, with nothing behind it.
 
         Raises:
             RemoteProtocolError: `data` is not a Connection Confirm.
