@@ -344,8 +344,7 @@ class Deny:
     Attributes:
         nt_status: The status for the client, where it may know it.
         secret: The account's secret, or random ones in its place. A refusal takes the time of trying these secrets, or
-        of
-            one where there are none. Where accounts have two secrets, refuse unknown names with
+            of one where there are none. Where accounts have two secrets, refuse unknown names with
             `Deny(secret=Candidates([NTHash(os.urandom(16))] * 2))`, made once.
         proven: Whether an `Oracle` found the password right. It counts in an oracle's answer alone, since no other hook
             can know.

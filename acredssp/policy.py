@@ -148,8 +148,7 @@ class Policy:
             asyncio functions never do, and our servers issue no tickets.
         mechanism: The mechanisms that are offered or accepted, and their form.
         fall_back: Client: the failures of Kerberos after which NTLM is tried, where `mechanism` allows both. An
-        attacker
-            who blocks the KDC can force this fallback; an empty set disables it.
+            attacker who blocks the KDC can force this fallback; an empty set disables it.
         dangerous_allow_kerberos_rc4: Whether tickets may seal with RC4-HMAC (CVE-2025-3576). MIT's library needs
             `allow_rc4` in krb5.conf too.
         require_ntlm_mic: Whether a server refuses an NTLMv2 logon without a MIC. It is off by default, as in Windows:

@@ -71,7 +71,8 @@ class ProxyCommand(enum.Enum):
 
     Attributes:
         LOCAL: On its own behalf, as for a health check. The real addresses count, and the header's contents are
-        ignored. PROXY: On behalf of a client, whose address is in the header.
+            ignored.
+        PROXY: On behalf of a client, whose address is in the header.
     """
 
     LOCAL = 0
