@@ -125,6 +125,7 @@ CLIENTS = {
 
 @pytest.mark.parametrize("carriage", [TLS(), RDP(), RDP(hybrid_ex=True)], ids=["tls", "rdp", "rdp-ex"])
 @pytest.mark.parametrize(("first", "address"), CLIENTS.values(), ids=CLIENTS)
+@pytest.mark.requirement("proxied.address")
 async def test_everybody_sees_the_clients_address(lab, first, address, carriage):
     seen = {}
 
@@ -155,6 +156,7 @@ async def test_everybody_sees_the_clients_address(lab, first, address, carriage)
 
 
 @pytest.mark.parametrize("first", [LOCAL, UNKNOWN, ProxyHeader().encode()], ids=["local", "unknown", "unspec"])
+@pytest.mark.requirement("proxied.address")
 async def test_where_the_header_tells_no_client_the_real_address_holds(lab, first):
     lab = await lab()
     transport = await lab.connect(first)
@@ -221,6 +223,7 @@ NO_HEADERS = {
 
 
 @pytest.mark.parametrize(("data", "text"), NO_HEADERS.values(), ids=NO_HEADERS)
+@pytest.mark.requirement("proxied.senders")
 async def test_a_load_balancer_that_sends_no_header_is_refused_by_name(lab, data, text):
     lab = await lab(accept=lambda _: pytest.fail("nobody knows whose connection this is"))
     reader, _ = await lab.raw(data)
@@ -237,6 +240,7 @@ async def test_a_load_balancer_that_sends_no_header_is_refused_by_name(lab, data
 @pytest.mark.parametrize("carriage", [TLS(), RDP()], ids=["tls", "rdp"])
 @pytest.mark.parametrize("first", [header(), header(version=1), LOCAL])
 @pytest.mark.parametrize("networks", [[], ["192.0.2.0/24", "::1"]], ids=["none", "others"])
+@pytest.mark.requirement("proxied.senders")
 async def test_a_header_from_elsewhere_is_refused(lab, networks, first, carriage):
     lab = await lab(proxy_protocol=networks, carriage=carriage)
     with pytest.raises((CredSSPError, ConnectionError)):
@@ -272,6 +276,7 @@ async def test_a_load_balancer_that_leaves_before_its_header_is_whole(lab, part,
 
 
 @pytest.mark.parametrize("part", [b"", b"PROXY TCP4 ", header()[:-1]])
+@pytest.mark.requirement("proxied.bounded")
 async def test_a_header_that_does_not_come_ends_with_the_handshakes_time(lab, part):
     lab = await lab(handshake_timeout=0.05)
     reader, _ = await lab.raw(part)
@@ -349,6 +354,7 @@ async def test_what_a_client_sends_while_accept_is_asked_is_not_lost(lab):
 # -- limits
 
 
+@pytest.mark.requirement("proxied.address")
 async def test_the_limit_of_a_source_is_by_the_headers_address(lab):
     lab = await lab(max_handshakes_per_source=2)
     for _ in range(2):
@@ -389,6 +395,7 @@ async def test_places_are_shared_fairly_by_the_headers_addresses(lab):
     transport.close()
 
 
+@pytest.mark.requirement("proxied.address")
 async def test_wrong_passwords_are_counted_by_the_headers_address(lab):
     lab = await lab(max_failures=FailureLimit(1), max_failed_per_second=None)
     wrong = client_config(authenticate=dataclasses.replace(client_config().authenticate, password="wrong"))
@@ -403,6 +410,7 @@ async def test_wrong_passwords_are_counted_by_the_headers_address(lab):
             assert lab.reports.pop().outcome is outcome
 
 
+@pytest.mark.requirement("proxied.bounded")
 async def test_connections_without_a_whole_header_are_bounded(lab):
     lab = await lab(max_handshakes=3, max_handshakes_per_source=1)
     for _ in range(3):

@@ -25,6 +25,7 @@ def nobody(_request):
 
 @pytest.mark.parametrize("pdu", [None, PDU, PreconnectionPDU(id=3)], ids=["none", "blob", "id"])
 @pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.requirement("rdp.preconnection")
 def test_a_sequence_passes_at_any_cut_with_and_without_one(cut, pdu):
     acceptor = MAY.acceptor(CONFIG)
     ends = client_end(carriage=RDP(preconnection=pdu)), End(acceptor, lambda _event: ALICE)
@@ -58,6 +59,7 @@ def test_once_it_was_taken_the_request_alone_is_due():
         acceptor.step(PDU.encode())
 
 
+@pytest.mark.requirement("rdp.preconnection")
 def test_the_route_is_told_of_it():
     acceptor = RDP(route=nobody, allow_preconnection=True).acceptor(CONFIG)
     assert acceptor.step(PDU.encode() + REQUEST).event.preconnection == PDU
@@ -65,6 +67,7 @@ def test_the_route_is_told_of_it():
     assert acceptor.step(REQUEST).event.preconnection is None
 
 
+@pytest.mark.requirement("rdp.preconnection")
 def test_a_server_that_does_not_expect_one_refuses_it_and_says_what_it_is():
     acceptor = RDP().acceptor(CONFIG)
     with pytest.raises(RemoteProtocolError, match="got a preconnection PDU") as raised:

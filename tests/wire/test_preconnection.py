@@ -50,12 +50,14 @@ def text(*units):
 
 
 @pytest.mark.parametrize(("data", "value"), WRITTEN.items())
+@pytest.mark.requirement("rdp.preconnection")
 def test_pdus_are_written(data, value):
     assert value.encode() == data
 
 
 @rows
 @pytest.mark.parametrize("behind", [b"", b"\x03\0\0\x13\x0e\xe0", b"\0"])
+@pytest.mark.requirement("rdp.preconnection")
 def test_pdus_are_read_and_nothing_behind_them(data, value, behind):
     stream, got = io.BytesIO(data + behind), b""
     while missing := frame_size(got).missing:
