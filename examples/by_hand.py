@@ -15,7 +15,7 @@ from acredssp.status import SecurityStatus
 
 
 def handshake(sock: socket.socket, context: SecurityContext, answer: Callable[[Event], Any]) -> bytes:
-    """Drive either side to the end; return the ciphertext that came behind the handshake."""
+    """Drive one side to the end of the handshake; return the ciphertext that came behind it."""
     data = b""
     try:
         result = context.step()

@@ -1,11 +1,12 @@
-"""Packed logon structures: how credentials travel in one buffer (SECPKG_ATTR_CREDS_2, SECBUFFER_PKG_PARAMS).
+"""Packed logon structures, which hold credentials in one buffer (SECPKG_ATTR_CREDS_2, SECBUFFER_PKG_PARAMS).
 
     KERB_INTERACTIVE_LOGON  MessageType (2), LogonDomainName, UserName, Password
     KERB_CERTIFICATE_LOGON  MessageType (13), DomainName, UserName, Pin, Flags, CspDataLength, CspData
     KERB_SMARTCARD_CSP_INFO dwCspInfoLen, MessageType (1), a pointer's room, flags, KeySpec, four name offsets, names
 
-Packed as KerbInteractiveUnlockLogonPack does: little-endian, in the layout of a 64-bit process, each UNICODE_STRING's
-Buffer an offset from the start of the structure, the texts behind it without a terminator. Everything here is secret.
+They are packed as KerbInteractiveUnlockLogonPack does it: little-endian, in the layout of a 64-bit process. The Buffer
+of each UNICODE_STRING is an offset from the start of the structure, and the texts follow the structure without a
+terminator. Everything here is secret.
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ _CSP_INFO: Final = struct.Struct("<L L Q L L 4L")
 _CSP_MESSAGE_TYPE: Final = 1
 
 _LONGEST_TEXT: Final = 0xFFFE
-"""Bytes that a UNICODE_STRING counts at most."""
+"""The most bytes that a UNICODE_STRING can count."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -111,11 +112,11 @@ PackedLogon: TypeAlias = KERB_INTERACTIVE_LOGON | KERB_CERTIFICATE_LOGON
 
 
 def pack_credentials(credentials: TSCredentials) -> bytes:
-    """Delegated credentials as SECPKG_ATTR_CREDS_2 gives them.
+    """Return delegated credentials as SECPKG_ATTR_CREDS_2 gives them.
 
     Raises:
-        LocalProtocolError: SEC_E_CANNOT_PACK: Remote Credential Guard has tickets and no such form, or a text is too
-            long for it.
+        LocalProtocolError: SEC_E_CANNOT_PACK: the credentials are tickets of Remote Credential Guard, which have no
+            such form, or a text is too long.
     """
     match credentials:
         case TSPasswordCreds():
@@ -135,10 +136,10 @@ def pack_credentials(credentials: TSCredentials) -> bytes:
 
 
 def unpack_credentials(data: bytes | bytearray | memoryview) -> PackedLogon:
-    """The logon in a packed buffer, by its MessageType.
+    """Return the logon in a packed buffer, by its MessageType.
 
     Raises:
-        LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: it holds none of the two.
+        LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: the buffer holds neither kind of logon.
     """
     message_type = _MESSAGE_TYPE.unpack_from(data)[0] if len(data) >= _MESSAGE_TYPE.size else None
     if message_type == KERB_CERTIFICATE_LOGON.MessageType:
@@ -147,7 +148,7 @@ def unpack_credentials(data: bytes | bytearray | memoryview) -> PackedLogon:
 
 
 def _pack_csp_info(detail: TSCspDataDetail) -> bytes:
-    """A KERB_SMARTCARD_CSP_INFO: names end with a NUL, offsets count characters from the first of them."""
+    """Return a KERB_SMARTCARD_CSP_INFO: names end with a NUL, and offsets count characters from the first name."""
     names, offsets = "", []
     for name in (detail.card_name, detail.reader_name, detail.container_name, detail.csp_name):
         offsets.append(len(UnicodeString(names).wire) // 2)
@@ -162,7 +163,7 @@ def _text(value: UnicodeString | None) -> str:
 
 
 def _lay_out(offset: int, *values: str) -> tuple[list[int], bytes]:
-    """The three words of each UNICODE_STRING, and the texts that lie from `offset` on."""
+    """Return the three words of each UNICODE_STRING, and the texts, which begin at `offset`."""
     words: list[int] = []
     texts = b""
     for text in [UnicodeString(value).wire for value in values]:
@@ -176,7 +177,7 @@ def _lay_out(offset: int, *values: str) -> tuple[list[int], bytes]:
 
 
 def _front(data: bytes | bytearray | memoryview, layout: struct.Struct, message_type: int) -> list[int]:
-    """The words behind MessageType."""
+    """Return the words that follow MessageType."""
     if len(data) < layout.size:
         raise _unknown(f"expected at least {layout.size} bytes, got {len(data)}")
     found, *words = layout.unpack_from(data)

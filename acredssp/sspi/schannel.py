@@ -1,4 +1,4 @@
-"""The TLS half of pAuthData: certificate and versions, from SCHANNEL_CRED or SCH_CREDENTIALS to an SSLContext."""
+"""The TLS part of pAuthData: SCHANNEL_CRED or SCH_CREDENTIALS, whose certificate and versions make an SSLContext."""
 
 import dataclasses
 import ssl
@@ -38,13 +38,13 @@ _VERSIONS: Final = {
     ssl.TLSVersion.TLSv1_3: "TLSv1.3",
 }
 _WEAKEST_SUITE: Final = 128
-"""Bits of the weakest cipher suite that an acredssp context offers."""
+"""The bits of the weakest cipher suite that acredssp's contexts offer."""
 
 _T = TypeVar("_T")
 
 
 def certificate_of(schannel: SchannelCred | None) -> Certificate | None:
-    """The certificate that `schannel` has, None without one.
+    """Return the certificate in `schannel`; None if it has none.
 
     Raises:
         LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: a structure of another version, or several certificates.
@@ -55,16 +55,16 @@ def certificate_of(schannel: SchannelCred | None) -> Certificate | None:
     if schannel.dwVersion != version:
         raise unknown_credentials(f"{type(schannel).__name__} of version {schannel.dwVersion}")
     if len(schannel.paCred) > 1:
-        # Which of them a peer would be shown, and CredSSP bound to, would depend on the peer.
+        # The peer would decide which of them it is shown and CredSSP is bound to.
         raise unknown_credentials(f"{len(schannel.paCred)} certificates: expected one at most")
     return schannel.paCred[0] if schannel.paCred else None
 
 
 def client_context(policy: Policy, certificate: Certificate | None) -> ssl.SSLContext | None:
-    """The TLS context that holds a client's certificate; None without one.
+    """Return the TLS context that holds a client's certificate; None without a certificate.
 
     Raises:
-        LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: it cannot be loaded.
+        LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: the certificate cannot be loaded.
     """
     if isinstance(certificate, CertContext):
         return usable(lambda: tls_config.client_context_from_pem(policy, certificate.chain_pem, certificate.key_pem))
@@ -72,16 +72,16 @@ def client_context(policy: Policy, certificate: Certificate | None) -> ssl.SSLCo
 
 
 def server_context(base: Policy, policy: Policy, certificate: Certificate) -> ssl.SSLContext:
-    """The TLS context that holds a server's certificate.
+    """Return the TLS context that holds a server's certificate.
 
     Args:
         base: The policy without the versions that pSchannelCred names.
-        policy: The policy with them.
-        certificate: What it holds.
+        policy: The policy with these versions.
+        certificate: The certificate, or a context of the caller's own that has one.
 
     Raises:
-        LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: it cannot be loaded; SEC_E_INVALID_PARAMETER: versions beside
-            an SSLContext of the caller's own.
+        LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: the certificate cannot be loaded. SEC_E_INVALID_PARAMETER:
+            versions are named beside an SSLContext of the caller's own.
     """
     if isinstance(certificate, CertContext):
         return usable(lambda: tls_config.server_context_from_pem(policy, certificate.chain_pem, certificate.key_pem))
@@ -94,10 +94,10 @@ def server_context(base: Policy, policy: Policy, certificate: Certificate) -> ss
 
 
 def usable(make: Callable[[], _T]) -> _T:
-    """What `make` makes of a certificate.
+    """Return the result of `make`, which uses a certificate.
 
     Raises:
-        LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: nothing can be made of it.
+        LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: the certificate cannot be used.
     """
     try:
         return make()
@@ -106,18 +106,18 @@ def usable(make: Callable[[], _T]) -> _T:
 
 
 def issuers_of(certificate: Certificate | None) -> frozenset[bytes] | None:
-    """Who issued a certificate and those above it, any of whom may be on a server's list; None for unknown."""
+    """Return the issuers in a certificate's chain, any of whom a server may list; None if they are unknown."""
     if not isinstance(certificate, CertContext):
-        return None  # an SSLContext does not tell
+        return None  # Python cannot read the chain of an SSLContext
     chain = usable(lambda: x509.load_pem_x509_certificates(certificate.chain_pem))
     return usable(lambda: frozenset(front(link.public_bytes(Encoding.DER)).issuer for link in chain))
 
 
 def policy_of(policy: Policy, schannel: SchannelCred | None, *, server: bool) -> Policy:
-    """The policy with no more versions of TLS than `schannel` allows: it takes versions away, and lets none in.
+    """Return the policy without the versions of TLS that `schannel` forbids; no version is added.
 
     Raises:
-        LocalProtocolError: SEC_E_ALGORITHM_MISMATCH: none is left, or there is a gap between those that are left.
+        LocalProtocolError: SEC_E_ALGORITHM_MISMATCH: no version is left, or there is a gap between the versions left.
     """
     allowed = _protocols(schannel)
     if allowed is None:
@@ -131,7 +131,7 @@ def policy_of(policy: Policy, schannel: SchannelCred | None, *, server: bool) ->
     if versions == possible:
         return policy
     if versions != [version for version in possible if versions[0] <= version <= versions[-1]]:
-        # A policy has a lowest and a highest version: what is in between would be let in unasked.
+        # A policy has a lowest and a highest version, so the versions in the gap would be allowed unasked.
         raise refusal(
             f"{_names(versions)} are left of tls, with a version switched off in between: expected versions in a row",
             SecurityStatus.SEC_E_ALGORITHM_MISMATCH,
@@ -140,7 +140,7 @@ def policy_of(policy: Policy, schannel: SchannelCred | None, *, server: bool) ->
 
 
 def _no_version(policy: Policy, named: Collection[ssl.TLSVersion]) -> LocalProtocolError:
-    """Make the error for a policy that takes none of the versions that are allowed."""
+    """Make the error for a policy that accepts none of the allowed versions."""
     if named and max(named) < ssl.TLSVersion.TLSv1_2 and not policy.legacy_tls:
         return refusal(
             f"no version of tls is left: {_names(named)} alone cannot be used, for they are broken (RFC 8996)",
@@ -160,7 +160,7 @@ def _names(versions: Collection[ssl.TLSVersion]) -> str:
 
 
 def _protocols(schannel: SchannelCred | None) -> int | None:
-    """The bits that are allowed, None for no restriction."""
+    """Return the bits of the allowed versions; None for no restriction."""
     if isinstance(schannel, SCHANNEL_CRED):
         if schannel.dwMinimumCipherStrength > _WEAKEST_SUITE:
             raise refusal(
