@@ -315,7 +315,7 @@ def test_a_server_waits_for_a_header(policy):
         b"\x03\x00\x00\x13",
         b"\x16\x02",
         b"\x16\x03\x01\xff\xff",
-        b"\x18",
+        b"\x19",  # b"\x18" may be the size of a preconnection PDU
         b"\x80\x2e\x01\x03\x01",
     ],
 )
