@@ -36,7 +36,7 @@ def log_on(command, password):
             'DenyFreshCredentials = ["termsrv/127.*"]',
             None,
             "SEC_E_DELEGATION_POLICY",
-            "take termsrv/127.* out of DenyFreshCredentials",
+            "remove termsrv/127.* from DenyFreshCredentials",
         ),
         (
             'AllowFreshCredentials = ["TERMSRV/*.example.com"]',
