@@ -85,9 +85,10 @@ class Admission(Identity):
 
 
 AcceptHook: TypeAlias = Callable[[object], "object | Deny | Awaitable[object | Deny]"]
-"""Called with the peer's address for a new connection, before anything is read from it. The hook returns a session: any
-value of the application's own, which the other hooks, the report and `get_extra_info("session")` give back. False,
-`Deny` and None refuse the connection. (A function without a return statement returns None.)"""
+"""Called with the peer's address for a new connection, before anything of the peer's is read from it. Behind a load
+balancer that sends a PROXY header, that is the address in the header. The hook returns a session: any value of the
+application's own, which the other hooks, the report and `get_extra_info("session")` give back. False, `Deny` and None
+refuse the connection. (A function without a return statement returns None.)"""
 
 LookupHook: TypeAlias = Callable[[CredentialRequest], "LookupAnswer | Awaitable[LookupAnswer]"]
 """Returns `Password`, `NTHash`, `Candidates`, `Oracle` or `Deny`; any other answer counts as `Deny()`. A user in the
