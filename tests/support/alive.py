@@ -1,4 +1,4 @@
-"""What is still alive, by the garbage collector's own list: what is compiled takes no weak references."""
+"""Tells which objects are still alive, by the garbage collector's list: compiled objects take no weak references."""
 
 import gc
 

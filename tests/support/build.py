@@ -1,4 +1,4 @@
-"""A pytest plugin: which build of the engine is tested, the sources or the one that `make compiled` compiles.
+"""A pytest plugin that knows which build of the engine is tested: the sources, or the build of `make compiled`.
 
     @pytest.mark.interpreted_only("counts calls within a module")
 
@@ -27,13 +27,13 @@ def pytest_collection_modifyitems(config, items):
 
 
 def attributes(thing):
-    """What `vars()` gives, of compiled objects too."""
+    """Return what `vars()` returns, for compiled objects too."""
     names = getattr(type(thing), "__mypyc_attrs__", None)
     return vars(thing) if names is None else {name: getattr(thing, name, None) for name in names}
 
 
 def listed():
-    """The sources that pyproject.toml has compiled, relative to the checkout."""
+    """Return the source files that pyproject.toml lists for compilation, relative to the checkout."""
     hook = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
     hook = hook["hooks"]["mypyc"]
     included = {path.relative_to(ROOT) for pattern in hook["include"] for path in ROOT.glob(pattern.lstrip("/"))}

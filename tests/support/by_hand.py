@@ -1,4 +1,4 @@
-"""A client on a blocking socket, a step at a time: for tests that do things to a server in the middle of a logon."""
+"""A client on a blocking socket that goes step by step, for tests that do something to a server during a logon."""
 
 import contextlib
 import socket
@@ -9,7 +9,7 @@ from acredssp.policy import Policy
 from acredssp.status import SecurityStatus
 
 PATIENCE = 120
-"""Seconds until a peer that says nothing is taken for dead: only a hanging test ever waits so long."""
+"""Seconds after which a silent peer is taken for dead; only a test that hangs waits so long."""
 
 
 def once(act):
@@ -59,7 +59,7 @@ def read_to_the_end(connection, tls):
 
 
 def wait_until_refused(port):
-    """Return once nobody listens: the closing of a listening socket resets who stands in its queue."""
+    """Return once no socket listens: closing a listening socket resets the connections in its queue."""
     with contextlib.suppress(ConnectionRefusedError):
         while True:
             with contextlib.suppress(ConnectionResetError):

@@ -1,4 +1,4 @@
-"""Certificates made to order: authorities and servers, right and wrong in one thing each."""
+"""Certificates for tests: authorities and servers, correct ones and ones with exactly one fault."""
 
 import datetime as dt
 import functools
@@ -166,14 +166,14 @@ class Made:
 
 
 class Spoilt:
-    """A certificate whose signature does not fit any more."""
+    """Return a certificate whose signature is wrong."""
 
     def __init__(self, made):
         self.der = made.der[:-1] + bytes([made.der[-1] ^ 1])
 
 
 class Remade:
-    """A certificate with parts of its body replaced, and signed again: what no library makes.
+    """Return a certificate with parts of its body replaced and signed again, which no library makes.
 
     Args:
         made: A `Made` or another `Remade`.
@@ -242,7 +242,7 @@ def point(key):
 
 
 def _signed_again(certificate, key, digest):
-    """Sign by a digest that cryptography signs no certificate with any more."""
+    """Sign with a digest with which cryptography no longer signs certificates."""
     oid, algorithm = _WEAK[digest]
     body = certificate.tbs_certificate_bytes
     assert body.count(_WITH_SHA256) == 1

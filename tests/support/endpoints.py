@@ -217,12 +217,12 @@ def server_side(protocol, config=None, carriage=TLS(), *, timeout=30.0):  # noqa
 
 
 async def both(client, server):
-    """Drive both sides; what each returned, or the exception it raised."""
+    """Drive both sides; return for each its result, or the exception that it raised."""
     return await asyncio.gather(client.establish(), server.establish(), return_exceptions=True)
 
 
 class Noting:
-    """What an application notes that is told of its connection."""
+    """The record of an application: everything that it was told of its connection."""
 
     def __init__(self, *, keep_open=False):
         self.keep_open = keep_open
@@ -343,6 +343,6 @@ async def turns(count=1):
 
 
 async def until(condition):
-    """Let the loop turn until `condition()` holds: for what nothing else tells of."""
+    """Let the loop turn until `condition()` holds, for facts that no callback tells."""
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0)

@@ -66,7 +66,7 @@ def certificate_for(key) -> tuple[bytes, bytes]:
 
 
 class Script:
-    """A mechanism that sends the tokens of a script and expects none in particular.
+    """A mechanism that sends the tokens of a script, whatever tokens it receives.
 
     `tokens` are what `step` answers, one after the other; a token that is an event is handed up, and its answer
     becomes the token. The mechanism is complete when the script is at its end.
@@ -121,7 +121,7 @@ def script_server(*tokens: Progress, policy: Policy | None = None, **kw: object)
 
 
 def answers_of(config: ClientConfig, name: str = "localhost") -> Callable[[Event], object]:
-    """What a client of that configuration answers: whether the certificate is right, and what it delegates."""
+    """Return a client's answers by its configuration: whether the certificate is trusted, and what is delegated."""
 
     def answer(event: Event) -> object:
         if isinstance(event, JudgeCertificate):
@@ -136,7 +136,7 @@ Cut = Callable[[bytes, int], bytes]
 
 
 def whole(data: bytes, _missing: int) -> bytes:
-    """Everything that is there."""
+    """Return all bytes that are there."""
     return data
 
 
@@ -202,7 +202,7 @@ class End:
                 return output
 
     def _check(self, result: StepResult) -> None:
-        """What holds for every answer: bounds, and what INCOMPLETE_MESSAGE promises."""
+        """Check what holds for every result: its bounds, and the promise of INCOMPLETE_MESSAGE."""
         self.results.append(result)
         assert 0 <= result.extra <= len(self.held)
         if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:

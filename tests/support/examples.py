@@ -1,4 +1,4 @@
-"""A pytest plugin: how many examples Hypothesis tries of each property. `--quick` tries a few of them.
+"""A pytest plugin that sets how many examples Hypothesis tries for each property; `--quick` tries few.
 
 No example has a deadline: a busy machine is no failure.
 """
@@ -10,7 +10,7 @@ QUICK = 20
 
 
 def pytest_configure(config):
-    if config.getoption("hypothesis_profile", default=None):  # somebody chose one
+    if config.getoption("hypothesis_profile", default=None):  # the command line chose a profile
         return
     examples = QUICK if config.getoption("quick", default=False) else ALL
     hypothesis.settings.register_profile("acredssp", max_examples=examples, deadline=None)

@@ -30,7 +30,7 @@ def look_up(request):
 
 
 class HostedServer:
-    """Runs until the block is left. Each handshake's report and credentials are kept for `report()` and `delegated()`.
+    """A server that runs while its block runs. `report()` and `delegated()` return the results of its handshakes.
 
     Args:
         config: A `ServerConfig`.
@@ -82,7 +82,7 @@ class HostedServer:
         assert not self._thread.is_alive()
 
     async def _hang_up(self, _reader, writer):
-        """There is no desktop behind."""
+        """Close the connection, since there is no desktop behind the logon."""
         self._delegated.put(writer.transport.take_credentials())
         writer.close()
         await writer.wait_closed()

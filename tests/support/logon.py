@@ -1,4 +1,4 @@
-"""Our own client and server, whole, for tests in which one of them, or somebody in between, is up to no good.
+"""acredssp's whole client and server, for tests in which one of them, or an attacker in between, misbehaves.
 
 `client()` and `server()` are ends for `support.engine.converse`, with real NTLM and, unless `bare`, real TLS.
 `attack()` lets them talk through somebody who changes what he likes, and holds both to what must be true all the same.
@@ -57,7 +57,7 @@ def policy_of(**fields: object) -> Policy:
 
 
 def client(policy=DEFAULT, *, authenticate=ALICE, key_type="rsa", bare=False, carriage=None, **fields) -> End:
-    """A client that believes the certificate of `key_type` and nobody else; `carriage` goes around its context."""
+    """Return a client that trusts only the certificate of `key_type`; `carriage` wraps its context."""
     trust = None if policy.dangerous_accept_any_certificate else Trust.pinned(pin_of(certificate(key_type)))
     fields.setdefault("ssl_context", client_tls(policy))
     config = ClientConfig(authenticate=authenticate, policy=policy, trust=trust, **fields)
@@ -154,7 +154,7 @@ def _hear(end: End, flight: bytes, failed: dict[int, CredSSPError]) -> bytes:
 
 
 def hold(client: End, server: End) -> None:
-    """What is true of a client and a server of ours whatever happened between them."""
+    """Check what must be true of a client and a server of acredssp, whatever happened between them."""
     if established(server):
         assert server.context.context.take_credentials() == DELEGATED
         assert str(server.context.context.info.principal) == "CONTOSO\\alice"
@@ -165,7 +165,7 @@ def hold(client: End, server: End) -> None:
 
 
 def hold_error(end: End, error: CredSSPError) -> None:
-    """What is true of an end that failed."""
+    """Check what must be true of an end that failed."""
     assert error.stage is not None
     assert error.security_status.failed
     for call in (end.context.step, end.context.receive_eof, lambda: end.context.resume(None, True)):

@@ -1,4 +1,4 @@
-"""CredSSP once more, from other people's parts: what our engine is compared with.
+"""CredSSP made of other projects' parts, as a reference with which acredssp's engine is compared.
 
 asn1tools reads and writes the messages after the ASN.1 module of [MS-CSSP]; pyspnego, MIT's GSS-API (Kerberos, and with
 gss-ntlmssp NTLM in C) or sspi-rs authenticates; hashlib binds. Nothing of acredssp is used. The peers speak bare
@@ -78,7 +78,7 @@ def key_binding(direction, version, nonce, public_key):
 
 
 class Authenticator:
-    """Somebody's NTLM, SPNEGO or Kerberos: one side of one exchange."""
+    """One side of one exchange of NTLM, SPNEGO or Kerberos, by another project's library."""
 
     failure: type[Exception]
     """What its library raises."""

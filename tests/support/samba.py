@@ -117,7 +117,7 @@ for name, trouble in {ACCOUNTS!r}.items():
 
 
 PATIENCE = 10 * DEADLINE
-"""Seconds that setting up may take on a machine that does much else: some 4 of them are work for the processor."""
+"""Seconds that the setup may take on a busy machine; it needs some 4 seconds of the processor."""
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 """Nothing of ours: Kerberos settings above all."""
 
@@ -200,7 +200,7 @@ class Host:
 
 
 def require_namespaces():
-    """Skip the test where there can be no namespaces."""
+    """Skip the test if the system allows no namespaces."""
     if os.geteuid() != 0:
         pytest.skip("a samba domain has namespaces of its own, which takes root")
     try:

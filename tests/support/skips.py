@@ -1,4 +1,4 @@
-"""A pytest plugin: where every peer is said to be installed, a skip is a failure.
+"""A pytest plugin that makes a skip a failure, for machines on which every peer should be installed.
 
 Continuous integration installs all the programs that the tests skip for, so a skip there means that something was
 silently not tried. `--no-skips`, or ACREDSSP_NO_SKIPS=1 in the environment, turns each into a failure with its reason.

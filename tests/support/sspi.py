@@ -75,7 +75,7 @@ def held(state, use):
 
 
 class Caller:
-    """Who calls one of the two functions until there is a context.
+    """A caller that calls one of the two functions until the context is established.
 
     Args:
         credential: The credentials handle.

@@ -1,4 +1,4 @@
-"""Two ends that take turns, as over HTTP: a strict harness that fails where a turn has no token, or is not one step."""
+"""Two ends that take turns, as over HTTP. The harness fails if a turn has no token, or takes more than one step."""
 
 import ssl
 from collections.abc import Callable, Iterator
