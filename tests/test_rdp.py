@@ -1,30 +1,10 @@
 import asyncio
-import inspect
 
 import pytest
 from support.mcs import FREERDP_3, SHADOW, core, initial, response, server_core
 
 from acredssp import rdp
 from acredssp.errors import LocalProtocolError, RemoteProtocolError
-
-NAMES = [
-    "ConnectionConfirm",
-    "ConnectionRequest",
-    "ExactReader",
-    "FailureCode",
-    "Protocols",
-    "RequestFlags",
-    "ResponseFlags",
-    "missing_bytes",
-    "read_pdu",
-    "rewrite_requested_protocols",
-    "rewrite_selected_protocol",
-]
-
-
-def test_the_public_names():
-    assert sorted(rdp.__all__) == NAMES
-    assert all(inspect.getdoc(getattr(rdp, name)) for name in NAMES)
 
 
 @pytest.mark.parametrize(
