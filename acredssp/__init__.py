@@ -9,6 +9,7 @@ The engine underneath does no I/O: `config.new_context()` gives a `SecurityConte
 
 This module has what most programs need. Each public module has all names of its subject:
 
+    acredssp.accounts     who may log on: the users file, winbind's users, the holders of tickets
     acredssp.aio          the asyncio functions, and the types of what they take and return
     acredssp.carriage     what goes around a handshake: the contract, for carriages of your own
     acredssp.config       the configurations of both sides

@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable
 
 import acredssp
-from acredssp.cli.users import Users
+from acredssp.accounts import Users
 from acredssp.credentials import Candidates, LookupAnswer
 from acredssp.events import LookupCredential
 from acredssp.hooks import CredentialRequest

@@ -21,8 +21,10 @@ LAYERS = (
     ("tls_config", "certificates", "sni", "tls", "trust", "hooks", "config", "events"),
     ("carriage", "rdp"),
     ("aio",),
+    ("accounts",),  # above aio for winbind
     ("sspi",),  # above aio for its thread pool and its way to ask hooks
     ("",),  # the package itself: the public names
+    ("proxy",),
     ("cli", "__main__"),
 )
 """From the bottom up. A module imports from its own layer and from those before it, never from one after it."""
@@ -30,7 +32,7 @@ LAYERS = (
 DOORS = {
     "arc4": ("mechanisms.ntlm",),
     "asn1crypto": ("wire",),
-    "asyncio": ("aio", "cli", "sspi.streams", "sspi.bridges"),
+    "asyncio": ("aio", "cli", "proxy", "sspi.streams", "sspi.bridges"),
     "cryptography": (
         "wire",
         "mechanisms",
@@ -42,6 +44,7 @@ DOORS = {
         "sspi.certificates",
         "cli",
     ),
+    "pydantic": ("proxy",),
     "rich": ("cli",),
     "gssapi": ("mechanisms.kerberos",),
     "krb5": ("mechanisms.kerberos",),
@@ -58,6 +61,7 @@ DOORS = {
         "trust",
         "config",
         "sspi",
+        "proxy",
         "cli.arguments",
         "cli.certificate",
         "cli.keylog",
@@ -89,12 +93,11 @@ IMPURE_EXCEPTIONS = {
     ("tls_config", "tempfile"): "where there is no memfd, an encrypted file under a one-time password",
 }
 
-FACES = ("cli", "__main__")
+FACES = ("cli", "proxy", "__main__")
 """Programs on top of the package: they take what any other program may take."""
 
 BEHIND_THE_FACE = {
     "acredssp.aio.report.Sparingly": "the log's own rate for lines that a stranger causes",
-    "acredssp.aio.report.printable": "names in a log line are cut and escaped as the package's own log lines have them",
     "acredssp.aio.winbind.check_winbindd": "a server that asks winbind does not start without it",
     "acredssp.aio.winbind.machine_identity": "the same question as `WinbindOracle.identity`, before there is a loop",
     "acredssp.arguments.expect_host_name": "a wrong option gets the words that a wrong argument gets",
@@ -103,7 +106,6 @@ BEHIND_THE_FACE = {
     "acredssp.mechanisms.kerberos.tickets.keytab_realms": "the realms that `serve` takes tickets of by default",
     "acredssp.names.escape_principal": "names on the command line are read as the engine reads them",
     "acredssp.names.logon_name": "the same",
-    "acredssp.names.split_logon_name": "the same, in a users file",
     "acredssp.names.upper": "the same",
 }
 """What the faces take that is no public name."""
@@ -336,6 +338,15 @@ def test_the_programs_of_the_package_take_public_names():
     faces = [path for name, path in modules().items() if within(name, FACES)]
     taken = set().union(*(behind_the_face(path.read_text(encoding="utf-8")) for path in faces))
     assert taken == set(BEHIND_THE_FACE)
+
+
+def test_the_gateway_takes_public_names_alone():
+    """Programs of others get no more: where a private name would be needed, the public ones are wrong."""
+    sources = {name: path.read_text(encoding="utf-8") for name, path in modules().items() if within(name, ("proxy",))}
+    assert set().union(*map(behind_the_face, sources.values())) == set()
+    assert {
+        name for source in sources.values() for name in imported_names(source) if name.startswith("acredssp.cli")
+    } == set()
 
 
 @pytest.mark.parametrize(

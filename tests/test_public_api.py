@@ -31,6 +31,7 @@ ROOT = """
 """
 
 MODULES = {
+    "accounts": "Accounts Anybody Domains TicketHolders Users WinbindUsers",
     "aio": """
         ClientConnected ConnectOptions CredSSPServer FailureLimit HandshakeHook HandshakeOutcome HandshakeReport
         ListenOptions ProtocolFactory ProxyAddress ProxyCommand ProxyEndpoint ProxyFamily ProxyHeader ProxyTLS

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from acredssp.accounts import Users
 from acredssp.aio import WinbindOracle
 from acredssp.carriage import TLS, Carriage
 from acredssp.cli import arguments, loops, render
@@ -47,10 +48,9 @@ from acredssp.cli.options import (
     usage_errors,
     warn_of,
 )
-from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError, reason_of, result_of
+from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError, reason_of, result_of, unreadable
 from acredssp.cli.output import never_wait_for_stderr
 from acredssp.cli.service import Limits, Serve, Service
-from acredssp.cli.users import Users
 from acredssp.cli.workers import Supervisor, Worker, check_platform
 from acredssp.config import ServerConfig
 from acredssp.credentials import Keytab
@@ -337,11 +337,20 @@ def _accounts(
     if users is not None:
         if ntlm_auth is not None:
             raise UsageError("--ntlm-auth needs --winbind")
-        return Users.from_file(users)
+        return _users(users)
     # This logs the domain's own reason for refusing a logon, which no client is told.
     logger = logging.getLogger("acredssp.winbind")
     logger.setLevel(min(logging.INFO, logging.getLogger("acredssp").level))
     return WinbindOracle(command=(ntlm_auth or "ntlm_auth",))
+
+
+def _users(path: pathlib.Path) -> Users:
+    try:
+        return Users.from_file(path)
+    except OSError as error:
+        raise unreadable("--users", path, error) from None
+    except ValueError as error:
+        raise UsageError(f"--users {error}") from None
 
 
 def _check_tickets(task: Serve, users: pathlib.Path | None) -> None:

@@ -9,15 +9,14 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Final, Unpack
 
+from acredssp.accounts import Accounts, Anybody, Domains, TicketHolders, Users, WinbindUsers
 from acredssp.aio import CredSSPServer, FailureLimit, HandshakeReport, ListenOptions, WinbindOracle, create_server
 from acredssp.aio.winbind import check_winbindd, machine_identity
 from acredssp.carriage import TLS, Carriage
 from acredssp.cli.arguments import Address
 from acredssp.cli.certificate import Certificate
-from acredssp.cli.domains import Domains
-from acredssp.cli.door import Accounts, Anybody, Refused, TicketHolders, WinbindUsers
+from acredssp.cli.door import Refused
 from acredssp.cli.outcome import UsageError, reason_of
-from acredssp.cli.users import Users
 from acredssp.config import NTLMIdentity, ServerConfig
 from acredssp.credentials import Keytab
 from acredssp.errors import PolicyError
@@ -94,7 +93,11 @@ class Serve:
         return identity
 
     def _server_config(self, accounts: Accounts, lookup: LookupHook | None) -> ServerConfig:
-        by_ticket = TicketHolders(accounts, self.realms).authorize if self.keytab is not None else None
+        by_ticket = (
+            TicketHolders(accounts, self.realms, "--allow-realm", "--users").authorize
+            if self.keytab is not None
+            else None
+        )
         try:
             return self.certificate.server_config(
                 self.policy,

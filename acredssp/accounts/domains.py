@@ -1,9 +1,9 @@
 r"""Which names stand for the same domain, and which account a name means.
 
 An account is written in several ways: `CONTOSO\alice`, `alice@contoso.com`, a Kerberos ticket of `CONTOSO.COM`. This
-module alone turns such a name into an `Account`, for the users file, for logons by either mechanism and for `--refuse`.
-A suffix or a realm belongs to a domain only if both names are equal, or if the users file or winbind says so: anybody
-may run a domain called `contoso.evil.example`.
+module alone turns such a name into an `Account`: for the users file, for logons by either mechanism, and for those who
+are turned away. A suffix or a realm belongs to a domain only if both names are equal, or if the users file or winbind
+says so: anybody may run a domain called `contoso.evil.example`.
 """
 
 from collections.abc import Mapping

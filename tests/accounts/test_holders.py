@@ -2,10 +2,9 @@
 
 import pytest
 
+from acredssp.accounts import Anybody, Domains, TicketHolders, Users, WinbindUsers
 from acredssp.aio.winbind import WinbindOracle
-from acredssp.cli.domains import Domains
-from acredssp.cli.door import Anybody, Refused, TicketHolders, WinbindUsers
-from acredssp.cli.users import Users
+from acredssp.cli.door import Refused
 from acredssp.core.context import HandshakeInfo
 from acredssp.credentials import Account, Deny
 from acredssp.hooks import Admission, CredentialRequest, Identity
@@ -85,17 +84,17 @@ def test_without_a_file_every_ticket_of_the_realm_logs_on():
 @pytest.mark.parametrize(
     ("user", "realm", "who", "reason"),
     [
-        ("alice", "EVIL.EXAMPLE", "EVIL.EXAMPLE\\alice", "tickets of its realm are not accepted (see --allow-realm)"),
+        ("alice", "EVIL.EXAMPLE", "EVIL.EXAMPLE\\alice", "tickets of its realm are not accepted (see realms)"),
         (
             "erin",
             "CONTOSO.COM",
             "CONTOSO.COM\\erin, account CONTOSO\\erin,",
-            "the users file has no such account (see --users)",
+            "the users file has no such account (see users)",
         ),
     ],
 )
 def test_the_operator_is_told_why_a_ticket_is_refused(user, realm, who, reason, caplog):
-    with caplog.at_level("INFO", "acredssp.serve"):
+    with caplog.at_level("INFO", "acredssp.accounts"):
         TicketHolders(USERS, ["CONTOSO.COM"]).authorize(Identity(Principal(user, realm), "kerberos"))
     assert [record.getMessage() for record in caplog.records] == [f"the ticket of {who} is refused: {reason}"]
 

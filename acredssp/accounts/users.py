@@ -1,4 +1,4 @@
-"""The users file of `acredssp serve`, with one `DOMAIN:USER:SECRET` on each line, as a server's lookup.
+"""The users file, with one `DOMAIN:USER:SECRET` on each line, as a server's lookup.
 
     CONTOSO:alice:her password, which may have : in it
     :bob:he may log on with any domain, or with none
@@ -19,11 +19,10 @@ An error gives the number of a line and says what is wrong with the line. It nev
 import dataclasses
 import os
 import pathlib
+import re
 from typing import Final
 
-from acredssp.cli.arguments import nt_hash
-from acredssp.cli.domains import Domains
-from acredssp.cli.outcome import UsageError, unreadable
+from acredssp.accounts.domains import Domains
 from acredssp.credentials import Account, AccountSecret, Deny, LookupAnswer, NTHash, Password
 from acredssp.hooks import CredentialRequest
 from acredssp.names import upper
@@ -31,6 +30,7 @@ from acredssp.names import upper
 __all__ = ["Users"]
 
 _NT_HASH: Final = "$NT$"
+_HEX_DIGITS: Final = re.compile("[0-9A-Fa-f]{32}")
 _EVERYBODY: Final = "*"
 """The USER that stands for everybody. No account of Windows may have an asterisk in its name."""
 _UNKNOWN: Final = Deny(secret=NTHash(os.urandom(16)))
@@ -72,6 +72,10 @@ class Users:
         domains: The domains of the file's suffixes.
         entries: One entry for each account.
         everybody: One entry for each domain whose users all may log on with a ticket.
+
+    Attributes:
+        domains: The domains of the file's suffixes.
+        by_ticket_alone: The number of the first line that is for logons by ticket only; None if there is no such line.
     """
 
     def __init__(self, domains: Domains, entries: list[_Entry], everybody: list[_Entry]) -> None:
@@ -81,7 +85,6 @@ class Users:
         self._everybody_of = {upper(entry.account.domain) for entry in everybody}
         tickets = [entry.number for entry in (*entries, *everybody) if entry.secret is None]
         self.by_ticket_alone: Final = min(tickets, default=None)
-        """The number of the first line that is for logons by ticket only; None if there is no such line."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -91,21 +94,20 @@ class Users:
         """Read a users file.
 
         Raises:
-            UsageError: The file cannot be read, or a line of it is wrong.
+            OSError: The file cannot be read.
+            ValueError: A line of it is wrong. The text begins with the path and the line's number.
         """
         try:
             return cls.parse(path.read_bytes())
-        except OSError as error:
-            raise unreadable("--users", path, error) from None
-        except UsageError as error:
-            raise UsageError(f"--users {path}: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
     @classmethod
     def parse(cls, text: bytes) -> "Users":
         """Read the content of a users file.
 
         Raises:
-            UsageError: A line is wrong.
+            ValueError: A line is wrong.
         """
         lines = [line for number, raw in enumerate(_split(text), start=1) if (line := _read(number, raw)) is not None]
         domains = _domains([line for line in lines if isinstance(line, _Suffix)])
@@ -114,7 +116,7 @@ class Users:
             if isinstance(line, _Line):
                 entry = _entry(line, domains)
                 if (other := entries.setdefault(entry.account, entry)) is not entry:
-                    raise UsageError(f"line {line.number}: the same account as in line {other.number}")
+                    raise ValueError(f"line {line.number}: the same account as in line {other.number}")
         everybody = [entry for entry in entries.values() if entry.account.user == _EVERYBODY]
         users = [entry for entry in entries.values() if entry.account.user != _EVERYBODY]
         return cls(domains, users, everybody)
@@ -163,7 +165,7 @@ def _read(number: int, raw: bytes) -> _Line | _Suffix | None:
     try:
         line = raw.removesuffix(b"\r").decode()
     except UnicodeDecodeError:
-        raise UsageError(f"line {number}: expected utf-8, got other bytes") from None
+        raise ValueError(f"line {number}: expected utf-8, got other bytes") from None
     if not line.strip() or line.startswith("#"):
         return None
     fields = line.split(":", 2)
@@ -172,7 +174,7 @@ def _read(number: int, raw: bytes) -> _Line | _Suffix | None:
     domain, equals, suffix = (part.strip() for part in line.partition("="))
     if len(fields) == 1 and equals and domain and suffix:
         return _Suffix(number, domain, suffix)
-    raise UsageError(
+    raise ValueError(
         f"line {number}: expected DOMAIN:USER:SECRET or DOMAIN=SUFFIX, got {len(fields) - 1} of the two colons"
     )
 
@@ -182,10 +184,10 @@ def _domains(lines: list[_Suffix]) -> Domains:
     suffixes: dict[str, _Suffix] = {}
     for line in lines:
         if (other := suffixes.setdefault(upper(line.suffix), line)) is not line:
-            raise UsageError(f"line {line.number}: the same suffix as in line {other.number}")
+            raise ValueError(f"line {line.number}: the same suffix as in line {other.number}")
     for line in lines:
         if (same := suffixes.get(upper(line.domain))) is not None:
-            raise UsageError(f"line {line.number}: expected a domain, got the suffix of line {same.number}")
+            raise ValueError(f"line {line.number}: expected a domain, got the suffix of line {same.number}")
     return Domains({line.suffix: line.domain for line in lines})
 
 
@@ -193,19 +195,25 @@ def _entry(line: _Line, domains: Domains) -> _Entry:
     account = domains.account(line.user, line.domain)
     try:
         return _Entry(line.number, account, _secret(line.secret, account))
-    except UsageError as error:
-        raise UsageError(f"line {line.number}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"line {line.number}: {error}") from None
 
 
 def _secret(text: str, account: Account) -> AccountSecret | None:
     if not account.user:
-        raise UsageError("expected DOMAIN:USER:SECRET, got an empty USER")
+        raise ValueError("expected DOMAIN:USER:SECRET, got an empty USER")
     if "\\" in account.user:
-        raise UsageError("expected a USER without a backslash, since DOMAIN has a field of its own")
+        raise ValueError("expected a USER without a backslash, since DOMAIN has a field of its own")
     if account.user == _EVERYBODY and (text or not account.domain):
-        raise UsageError("expected DOMAIN:*: for every user of a domain, with a DOMAIN and no secret")
+        raise ValueError("expected DOMAIN:*: for every user of a domain, with a DOMAIN and no secret")
     if not text:
         return None
     if text.startswith(_NT_HASH):
-        return NTHash(nt_hash(text.removeprefix(_NT_HASH)), account.user, account.domain)
+        return NTHash(_nt_hash(text.removeprefix(_NT_HASH)), account.user, account.domain)
     return Password(text, account.user, account.domain)
+
+
+def _nt_hash(text: str) -> bytes:
+    if not _HEX_DIGITS.fullmatch(text):
+        raise ValueError("expected an nt hash of 32 hex digits")
+    return bytes.fromhex(text)

@@ -1,7 +1,6 @@
 import pytest
 
-from acredssp.cli.outcome import UsageError
-from acredssp.cli.users import Users
+from acredssp.accounts import Users
 from acredssp.credentials import Account, Deny, NTHash, Password
 from acredssp.hooks import CredentialRequest
 from acredssp.mechanisms.base import Principal
@@ -134,9 +133,8 @@ def test_the_secret_is_what_is_behind_the_second_colon(line, secret):
     ],
 )
 def test_lines_that_come_to_one_are_named_by_both_numbers(text, said):
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(ValueError, match=f"^{said}$"):
         Users.parse(text.encode())
-    assert str(raised.value) == said
 
 
 def test_every_name_takes_the_time_of_one_secret():
@@ -202,13 +200,20 @@ def test_blank_lines_comments_and_a_byte_order_mark_are_skipped():
     ],
 )
 def test_a_bad_line_is_named_by_its_number_and_never_quoted(line, said):
-    with pytest.raises(UsageError, match="line 3: ") as raised:
+    with pytest.raises(ValueError, match="line 3: ") as raised:
         Users.parse(b"# users\nD:u:pw\n" + line + b"\nD:v:pw\n")
     assert said in str(raised.value)
     assert "c4" not in str(raised.value)
     assert raised.value.__cause__ is None
 
 
-def test_a_file_that_is_not_there_is_a_usage_error(tmp_path):
-    with pytest.raises(UsageError, match=r"cannot read --users .*absent: no such file"):
+def test_a_file_that_is_not_there_is_the_operating_systems_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
         Users.from_file(tmp_path / "absent")
+
+
+def test_a_wrong_line_is_named_behind_its_file(tmp_path):
+    (tmp_path / "users").write_bytes(b"\nCONTOSO:c4nary\n")
+    with pytest.raises(ValueError, match=r"users: line 2: expected DOMAIN:USER:SECRET") as raised:
+        Users.from_file(tmp_path / "users")
+    assert "c4nary" not in str(raised.value)

@@ -1,0 +1,96 @@
+"""`acredssp proxy`: the commands of the gateway. They do it with `acredssp.proxy`, of the extra `gateway`."""
+
+import contextlib
+import pathlib
+import sys
+from collections.abc import Coroutine, Iterator
+from typing import Annotated, Any
+
+import typer
+
+from acredssp.cli import render
+from acredssp.cli.options import until_done, usage_errors
+from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError
+
+__all__ = ["proxy_app"]
+
+proxy_app = typer.Typer(
+    name="proxy",
+    help="Run an RDP gateway: it logs users on, logs them on to a target, and passes the connection on.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,  # such a traceback would print local variables, and so passwords
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SettingsFile = Annotated[pathlib.Path, typer.Argument(metavar="FILE", help="The settings, in TOML.")]
+
+
+@contextlib.contextmanager
+def _gateway() -> Iterator[None]:
+    """Turn a missing extra into one line, and settings that cannot be used into one line for each problem."""
+    try:
+        with usage_errors():
+            yield
+    except ModuleNotFoundError as error:
+        raise typer.BadParameter(
+            f"expected the package {error.name}, which is not installed: pip install 'acredssp[gateway]'"
+        ) from None
+
+
+def _until_done(main: Coroutine[Any, Any, int]) -> int:
+    from acredssp.proxy.settings import SettingsError  # noqa: PLC0415 - needs the extra
+
+    try:
+        return until_done(main)
+    except SettingsError as error:
+        for problem in error.problems:
+            print(render.printable(problem), file=sys.stderr)  # noqa: T201
+        return EXIT_STATUS[Result.USAGE]
+
+
+@proxy_app.command("check")
+def check_command(
+    file: SettingsFile,
+    connect: Annotated[
+        bool,
+        typer.Option("--connect", help="Also log on to every target; where users log on, see its certificate alone."),
+    ] = False,
+) -> None:
+    """See whether a settings file can be used, and name the place of everything that is wrong.
+
+    Exit status: 0 the file is good; 1 a target refuses (--connect); 2 the file cannot be used.
+    """
+    with _gateway():
+        from acredssp.proxy import check, plan  # noqa: PLC0415 - needs the extra
+
+        async def main() -> int:
+            made = await plan.make_plan(file, {})
+            print(f"{file}: {len(made.listeners)} listeners and {len(made.targets)} targets can be used")  # noqa: T201
+            refused = False
+            if connect:
+                async for who, reason in check.connect(made):
+                    refused = refused or bool(reason)
+                    print(render.printable(f"{who}: {reason or 'ready'}"))  # noqa: T201
+            return EXIT_STATUS[Result.DENIED if refused else Result.SUCCESS]
+
+        raise typer.Exit(_until_done(main()))
+
+
+@proxy_app.command("init")
+def init_command(
+    file: Annotated[pathlib.Path, typer.Argument(metavar="FILE", help="Where to write the settings.")] = pathlib.Path(
+        "gateway.toml"
+    ),
+) -> None:
+    """Write a commented settings file that runs, with a self-made certificate and a users file beside it."""
+    with _gateway():
+        from acredssp.proxy import check  # noqa: PLC0415 - needs the extra
+
+        try:
+            written = check.init(file)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write {error.filename or file}: {error.strerror or 'it is there already'}"
+            ) from None
+        for path in written:
+            print(f"wrote {path}")  # noqa: T201

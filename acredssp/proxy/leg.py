@@ -1,0 +1,297 @@
+"""The target leg: connect to a target, log on there, and say in the target's own words why that is refused.
+
+A refusal has two readers. The user is told a status (`Refused.status`), the target's own where the target gave one. The
+operator is told the reason (`str(refused)`), which names the target and what to do.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import inspect
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+from acredssp import NTSTATUS, RDP, ClientConfig, NTHash, Password, Policy, Trust, start_credssp_streams, tls
+from acredssp.aio import Streams
+from acredssp.credentials import Account, Deny, Nothing
+from acredssp.delegation import DelegationPolicy
+from acredssp.errors import AccessDenied, AuthenticationError, CertificateError, CredSSPError
+from acredssp.events import JudgeCertificate
+from acredssp.hooks import Identity
+from acredssp.policy import MechanismChoice
+from acredssp.proxy.pool import Pool
+from acredssp.proxy.settings import Address, Problems, TargetSettings, reason_of
+from acredssp.rdp import ConnectionConfirm, ConnectionRequest, RequestFlags
+
+__all__ = ["Leg", "Refused", "Target", "make_target"]
+
+_MECHANISMS: Final = {
+    "ntlm": MechanismChoice.NTLM,
+    "kerberos": MechanismChoice.KERBEROS,
+    "either": MechanismChoice.AUTO,
+}
+_READ_SIZE: Final = 2**16
+_MODES: Final = RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED | RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED
+"""What a client asks for of its own logon. The target leg has a mode of its own, which `RDP` asks for."""
+
+
+class Refused(Exception):
+    """The user is not connected to the target.
+
+    Args:
+        reason: For the operator.
+        status: For the user.
+        error: What it comes from; None where a rule of ours refuses.
+    """
+
+    def __init__(self, reason: str, status: NTSTATUS, error: Exception | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.error = error
+
+
+@dataclasses.dataclass(slots=True)
+class Leg:
+    """A connection to a target on which the user is logged on.
+
+    Attributes:
+        target: The name of the target.
+        address: Its host.
+        streams: Reader and writer.
+        seconds: How long connecting and logging on took, by stage.
+        counted: The place in the pool that the connection takes until it is closed.
+    """
+
+    target: str
+    address: Address
+    streams: Streams
+    seconds: dict[str, float]
+    counted: contextlib.ExitStack = dataclasses.field(repr=False)
+
+    @property
+    def confirm(self) -> ConnectionConfirm:
+        """What the target has selected."""
+        confirm = self.streams[1].get_extra_info("rdp_confirm")
+        assert isinstance(confirm, ConnectionConfirm)
+        return confirm
+
+    def close(self) -> None:
+        """Close the connection at once, and give its place in the pool back; harmless when that is done."""
+        self.streams[1].transport.abort()
+        self.counted.close()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Target:
+    """Where connections lead, with all that its settings name.
+
+    Attributes:
+        name: Its name in the settings.
+        settings: The settings.
+        trust: Whom its certificate is trusted by.
+        delegation: What it may be given.
+        policy: The rules of its leg.
+        ssl_context: TLS for its leg, made once.
+        injected: The injected credentials of the settings; None for those of the user or of `lookup`.
+        lookup: The plug-in that gives the injected credentials; None without one.
+        pool: Its hosts.
+    """
+
+    name: str
+    settings: TargetSettings
+    trust: Trust
+    delegation: DelegationPolicy
+    policy: Policy
+    ssl_context: ssl.SSLContext
+    injected: Password | NTHash | None = dataclasses.field(repr=False)
+    lookup: Callable[[Identity, str], Any] | None
+    pool: Pool
+
+    async def credentials_for(self, who: Identity) -> Password | NTHash:
+        """Return the injected credentials for a connection.
+
+        Raises:
+            Refused: The plug-in has none.
+        """
+        if self.injected is not None:
+            return self.injected
+        assert self.lookup is not None
+        try:
+            answer = self.lookup(who, self.name)
+            if inspect.isawaitable(answer):
+                answer = await answer
+        except Exception as error:
+            reason = f"target {self.name}: the lookup of its credentials failed with {type(error).__name__}"
+            raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS, error) from error
+        if isinstance(answer, Password) or (isinstance(answer, NTHash) and self.settings.restricted_admin):
+            return answer
+        if isinstance(answer, Deny):
+            raise Refused(f"target {self.name}: the lookup of its credentials refused the user", answer.nt_status)
+        reason = f"target {self.name}: expected a Password from the lookup of its credentials, or an NTHash with "
+        reason += f"restricted_admin, got {type(answer).__name__}"
+        raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS)
+
+    async def log_on(self, credentials: Password | NTHash, account: Account, request: ConnectionRequest | None) -> Leg:
+        """Connect and log on to the first host that can be connected to.
+
+        Args:
+            credentials: By what.
+            account: Whose connection this is, for the pool.
+            request: The client's Connection Request, which the target gets in its essence; None for none.
+
+        Raises:
+            Refused: No host can be connected to, or the logon failed.
+        """
+        failed: OSError | None = None
+        for address in self.pool.in_order(account):
+            try:
+                return await self.log_on_at(address, credentials, request)
+            except OSError as error:
+                failed = error
+        reason = f"target {self.name}: no host can be connected to, the last one because of: {reason_of(failed)}"
+        raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS, failed)
+
+    async def log_on_at(
+        self, address: Address, credentials: Password | NTHash, request: ConnectionRequest | None = None
+    ) -> Leg:
+        """Connect and log on to one host.
+
+        Raises:
+            OSError: The host cannot be connected to.
+            Refused: The logon failed.
+        """
+        config, carriage = self._config(credentials), self._carriage(request)
+        clock = asyncio.get_running_loop().time
+        with contextlib.ExitStack() as counted:
+            counted.enter_context(self.pool.connection(address))
+            begun = clock()
+            streams = await self._connect(address)
+            connected = clock()
+            try:
+                streams = await start_credssp_streams(
+                    *streams,
+                    config,
+                    carriage=carriage,
+                    server_hostname=self._name_at(address),
+                    spn=self.settings.spn or None,
+                )
+            except CredSSPError as error:
+                raise Refused(f"target {self.name} at {address}: {error}", _status(error), error) from error
+            seconds = {"connect": connected - begun, "logon": clock() - connected}
+            return Leg(self.name, address, streams, seconds, counted.pop_all())
+        raise AssertionError  # nothing in the block swallows an exception
+
+    async def probe(self, address: Address) -> None:
+        """See whether a host negotiates CredSSP, and shows a certificate that is trusted. Nobody logs on.
+
+        Raises:
+            OSError: The host cannot be connected to.
+            CredSSPError: The negotiation fails, or the certificate is not trusted.
+        """
+        config = self._config(Password("", "nobody"))
+        name = self._name_at(address)
+        context = config.new_context(server_hostname=name, spn=f"TERMSRV/{name}", ask_kdc=False)
+        handshake = self._carriage(None).initiator(context)
+        reader, writer = await self._connect(address)
+        try:
+            received = bytearray()
+            async with asyncio.timeout(self.settings.connect_timeout):
+                while not isinstance((result := handshake.step(received)).event, JudgeCertificate):
+                    del received[: len(received) - result.extra]
+                    writer.write(result.output)
+                    if not (data := await reader.read(_READ_SIZE)):
+                        handshake.receive_eof()
+                    received += data
+                config.judge(result.event.chain, name)
+        finally:
+            writer.transport.abort()
+
+    async def _connect(self, address: Address) -> Streams:
+        try:
+            async with asyncio.timeout(self.settings.connect_timeout):
+                return await asyncio.open_connection(address.host, address.port)
+        except TimeoutError:
+            raise TimeoutError(f"{address} does not answer within {self.settings.connect_timeout:g} seconds") from None
+
+    def _name_at(self, address: Address) -> str:
+        return self.settings.certificate_name or address.host
+
+    def _config(self, credentials: Password | NTHash) -> ClientConfig:
+        nothing = self.settings.restricted_admin or isinstance(credentials, NTHash)
+        return ClientConfig(
+            authenticate=credentials,
+            delegate=Nothing() if nothing else None,
+            delegation=self.delegation,
+            policy=self.policy,
+            trust=self.trust,
+            ssl_context=self.ssl_context,
+        )
+
+    def _carriage(self, request: ConnectionRequest | None) -> RDP:
+        if request is not None:
+            request = dataclasses.replace(request, flags=request.flags & ~_MODES)
+        return RDP(hybrid_ex=self.settings.hybrid_ex, request=request)
+
+
+def _status(error: CredSSPError) -> NTSTATUS:
+    """Return what the user is told of a failure of the target leg."""
+    match error:
+        case AccessDenied():
+            return error.nt_status or NTSTATUS.STATUS_ACCESS_DENIED
+        case AuthenticationError():
+            return error.nt_status or NTSTATUS.STATUS_LOGON_FAILURE
+        case CertificateError():
+            return NTSTATUS.STATUS_TRUSTED_RELATIONSHIP_FAILURE
+        case _:
+            return NTSTATUS.STATUS_NO_LOGON_SERVERS
+
+
+# --- from the settings ---
+
+
+def make_target(name: str, settings: TargetSettings, problems: Problems) -> Target:
+    """Read what the settings of a target name; what is wrong is noted in `problems`, and the result is then of no use.
+
+    This reads files.
+    """
+    place = f"targets.{name}"
+    trust, delegation, injected, lookup = Trust(), DelegationPolicy(), None, None
+    with problems.at(f"{place}.authorities"):
+        trust = Trust.from_file(str(settings.authorities)) if settings.authorities else trust
+    with problems.at(f"{place}.pins"):
+        pinned = Trust.pinned(*settings.pins)
+        trust = Trust(trust.authorities, pinned.pins) if settings.authorities or settings.pins else Trust.system()
+    with problems.at(f"{place}.delegation"):
+        delegation = DelegationPolicy.from_file(str(settings.delegation)) if settings.delegation else delegation
+    with problems.at(f"{place}.lookup"):
+        lookup = settings.lookup.load() if settings.lookup else None
+    if settings.password or settings.nt_hash:
+        with problems.at(f"{place}.{'password' if settings.password else 'nt_hash'}"):
+            injected = _injected(settings)
+    policy = Policy(mechanism=_MECHANISMS[settings.mechanism])
+    return Target(
+        name=name,
+        settings=settings,
+        trust=trust,
+        delegation=delegation,
+        policy=policy,
+        ssl_context=tls.client_context(policy),
+        injected=injected,
+        lookup=lookup,
+        pool=Pool(settings.addresses),
+    )
+
+
+def _injected(settings: TargetSettings) -> Password | NTHash:
+    domain, backslash, user = settings.account.partition("\\")
+    if not backslash:
+        user, domain = settings.account, ""
+    if settings.nt_hash is None:
+        assert settings.password is not None
+        return Password(settings.password.read(), user, domain)
+    text = settings.nt_hash.read()
+    try:
+        return NTHash(bytes.fromhex(text), user, domain)
+    except ValueError:
+        raise ValueError("expected an nt hash of 32 hex digits") from None

@@ -1,0 +1,210 @@
+"""All that a settings file names, read: certificates, users, secrets, authorities, plug-ins.
+
+A plan never changes. A reload makes a new one, and connections go on by the plan that they began with.
+"""
+
+import asyncio
+import dataclasses
+import pathlib
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+from acredssp import Keytab, Policy, ServerConfig, server_context, sni_contexts
+from acredssp.accounts import Accounts, Anybody, Domains, TicketHolders, Users, WinbindUsers
+from acredssp.aio import WinbindOracle
+from acredssp.config import NTLMIdentity
+from acredssp.credentials import Account, Deny
+from acredssp.hooks import Admission, AuthorizeHook, Identity, LookupHook
+from acredssp.proxy.leg import Target, make_target
+from acredssp.proxy.routing import Route, make_route
+from acredssp.proxy.settings import (
+    CertificateSettings,
+    ListenerSettings,
+    LogonSettings,
+    Problems,
+    Settings,
+    read,
+)
+
+__all__ = ["ListenerPlan", "Plan", "Session", "make_plan"]
+
+_Winbind: TypeAlias = Mapping[str, tuple[WinbindOracle, NTLMIdentity]]
+"""winbind by the program that asks it."""
+
+
+class Session(Protocol):
+    """What the server's hooks ask, once it is known who the user is: the connection."""
+
+    async def authorize(self, who: Identity, account: Account) -> bool | Account | Deny:
+        """Answer for a proven logon, while the client can still be told a status."""
+
+    async def admit(self, who: Admission) -> bool | Deny:
+        """Answer once the delegated credentials came."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerPlan:
+    """A listener with all that its settings name.
+
+    Attributes:
+        settings: Its settings.
+        config: The configuration of its server.
+        routes: Its routes, in their order.
+        targets: All targets by name, for the plug-ins of routes.
+    """
+
+    settings: ListenerSettings
+    config: ServerConfig
+    routes: Sequence[Route]
+    targets: Mapping[str, Target]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole file, read.
+
+    Attributes:
+        settings: The settings.
+        listeners: The listeners, by the text of their addresses.
+        targets: The targets, by name.
+    """
+
+    settings: Settings
+    listeners: Mapping[str, ListenerPlan]
+    targets: Mapping[str, Target]
+
+
+async def make_plan(path: pathlib.Path, oracles: dict[str, WinbindOracle]) -> Plan:
+    """Read a settings file and all that it names.
+
+    Args:
+        path: The file.
+        oracles: winbind by the program that asks it, for this plan and those after it; oracles are added here.
+
+    Raises:
+        SettingsError: Something is wrong; every place is named.
+    """
+    settings = await asyncio.to_thread(read, path)
+    problems, winbind = Problems(), {}
+    for number, listener in enumerate(settings.listeners):
+        if listener.logon.winbind:
+            program = listener.logon.ntlm_auth
+            with problems.at(f"listeners[{number}].logon.winbind"):
+                oracle = oracles.setdefault(program, WinbindOracle(command=(program,)))
+                winbind[program] = oracle, await oracle.identity()
+    problems.check()
+    return await asyncio.to_thread(_plan, settings, winbind)
+
+
+def _plan(settings: Settings, winbind: _Winbind) -> Plan:
+    problems = Problems()
+    targets = {name: make_target(name, each, problems) for name, each in settings.targets.items()}
+    listeners: dict[str, ListenerPlan] = {}
+    for number, listener in enumerate(settings.listeners):
+        place, config = f"listeners[{number}]", None
+        if str(listener.address) in listeners:
+            problems.add(f"{place}.address", "expected another address for each listener, got one twice")
+        routes = [
+            make_route(route, f"{place}.routes[{index}]", targets, settings.groups, problems)
+            for index, route in enumerate(listener.routes)
+        ]
+        config = _server_config(listener, place, winbind, problems)
+        if config is not None:
+            plan = ListenerPlan(settings=listener, config=config, routes=routes, targets=targets)
+            listeners[str(listener.address)] = plan
+    problems.check()
+    return Plan(settings, listeners, targets)
+
+
+# --- the server of a listener ---
+
+
+def _server_config(
+    listener: ListenerSettings, place: str, winbind: _Winbind, problems: Problems
+) -> ServerConfig | None:
+    """Return the configuration of a listener's server; None where something was noted in `problems`."""
+    policy = Policy(handshake_timeout=listener.handshake_timeout)
+    context = _ssl_context(listener.certificates, policy, f"{place}.certificates", problems)
+    accounts, lookup = _accounts(listener.logon, f"{place}.logon", winbind, problems)
+    logon = listener.logon
+    keytab = None
+    if logon.keytab is not None:
+        with problems.at(f"{place}.logon.keytab"):
+            logon.keytab.open("rb").close()
+            keytab = Keytab(str(logon.keytab), logon.spn)
+    if context is None or (lookup is None and keytab is None):
+        return None
+    with problems.at(f"{place}.logon"):
+        config = ServerConfig(
+            ssl_context=context,
+            lookup=lookup,
+            keytab=keytab,
+            authorize=_authorize(TicketHolders(accounts, logon.realms)),
+            admit=_admit,
+            policy=policy,
+        )
+        return dataclasses.replace(config, identity=winbind[logon.ntlm_auth][1]) if logon.winbind else config
+    return None
+
+
+def _authorize(tickets: TicketHolders) -> AuthorizeHook:
+    """Return the server's `authorize`: whose logon it is, and then what the connection says to that."""
+
+    async def authorize(who: Identity) -> bool | Account | Deny:
+        account = tickets.authorize(who)
+        if isinstance(account, Deny):
+            return account
+        session: Session = who.session
+        return await session.authorize(who, account if isinstance(account, Account) else who.principal.account)
+
+    return authorize
+
+
+async def _admit(who: Admission) -> bool | Deny:
+    session: Session = who.session
+    return await session.admit(who)
+
+
+def _accounts(
+    logon: LogonSettings, place: str, winbind: _Winbind, problems: Problems
+) -> tuple[Accounts, LookupHook | None]:
+    """Return who may log on, and the lookup of their secrets; None for none."""
+    if logon.users is not None:
+        with problems.at(f"{place}.users"):
+            users = Users.from_file(logon.users)
+            if users.by_ticket_alone is not None and logon.keytab is None:
+                raise ValueError(f"line {users.by_ticket_alone}: an empty SECRET needs keytab")
+            return users, users.lookup
+    if logon.winbind:
+        oracle, identity = winbind[logon.ntlm_auth]
+        names = {identity.dns_domain: identity.netbios_domain} if identity.dns_domain else {}
+        known = WinbindUsers(oracle, Domains(names))
+        return known, known.lookup
+    if logon.lookup is not None:
+        with problems.at(f"{place}.lookup"):
+            return Anybody(), logon.lookup.load()
+    return Anybody(), None
+
+
+def _ssl_context(
+    certificates: Sequence[CertificateSettings], policy: Policy, place: str, problems: Problems
+) -> ssl.SSLContext | None:
+    """Return the TLS context of a listener; None where something was noted in `problems`."""
+    contexts, default = {}, None
+    for index, each in enumerate(certificates):
+        with problems.at(f"{place}[{index}]"):
+            if b"ENCRYPTED" in each.key.read_bytes():  # OpenSSL would ask for the password at the terminal
+                raise ValueError(f"key {each.key}: expected a private key without a password")
+            context = server_context(policy, str(each.certificate), str(each.key))
+            for name in each.names:
+                contexts[name] = context
+            if not each.names:
+                if default is not None:
+                    raise ValueError("names: expected names, since another certificate has none")
+                default = context
+    if len({id(context) for context in contexts.values()} | {id(default)}) == 1:
+        return default
+    with problems.at(place):
+        return sni_contexts(contexts, default) if contexts else default
+    return None

@@ -1,0 +1,135 @@
+"""Which target a connection belongs to.
+
+The routes of a listener are asked in their order, twice. Before TLS, the client's Connection Request rules out those of
+another cookie or routing token (`Routes.before_logon`). Once the user is known, the first of the others whose users,
+groups and SNI fit gives the target, or the plug-in of an `entry` does (`choose`).
+"""
+
+import dataclasses
+import fnmatch
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from acredssp import NTSTATUS
+from acredssp.accounts import Domains
+from acredssp.credentials import Account
+from acredssp.hooks import Identity
+from acredssp.proxy.leg import Refused, Target
+from acredssp.proxy.settings import Problems, RouteSettings
+from acredssp.rdp import ConnectionRequest
+
+__all__ = ["Names", "Route", "choose", "make_route", "possible"]
+
+
+class Names:
+    r"""A set of accounts as people write them: `USER` of any domain, `DOMAIN\USER` or `USER@SUFFIX`.
+
+    Args:
+        names: The accounts.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        accounts = [Domains().account(name) for name in names]
+        self._exact = {account for account in accounts if account.domain}
+        self._anywhere = {account for account in accounts if not account.domain}
+
+    def __contains__(self, account: Account) -> bool:
+        return account in self._exact or Account(account.user) in self._anywhere
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route with what its settings name.
+
+    Attributes:
+        settings: Its settings.
+        users: The accounts that it is for; None for every account.
+        groups: The members of each group that it is for; empty for every account.
+        target: The target; None with `entry`.
+        entry: The plug-in that names the target; None with `target`.
+    """
+
+    settings: RouteSettings
+    users: Names | None
+    groups: Sequence[Names]
+    target: Target | None
+    entry: Callable[[Identity], Any] | None
+
+    def fits_request(self, request: ConnectionRequest) -> bool:
+        """Whether a client's Connection Request may lead here."""
+        token, cookie = self.settings.token, self.settings.cookie
+        if token is not None and request.routing_token != token:
+            return False
+        return cookie is None or (request.cookie or "").casefold() == cookie.casefold()
+
+    def fits_user(self, who: Identity, account: Account) -> bool:
+        """Whether a user who has logged on may come here."""
+        sni = self.settings.sni
+        if sni is not None and not fnmatch.fnmatchcase(who.server_name.lower().rstrip("."), sni.lower()):
+            return False
+        if self.users is not None and account not in self.users:
+            return False
+        return not self.groups or any(account in members for members in self.groups)
+
+
+def possible(routes: Sequence[Route], request: ConnectionRequest) -> list[Route]:
+    """Return the routes that are left once the Connection Request is known."""
+    return [route for route in routes if route.fits_request(request)]
+
+
+async def choose(
+    routes: Sequence[Route], targets: Mapping[str, Target], who: Identity, account: Account
+) -> tuple[Target, Route]:
+    """Return the target of a user who has logged on, and the route that leads there.
+
+    Raises:
+        Refused: No route fits, or a plug-in failed.
+    """
+    for route in routes:
+        if not route.fits_user(who, account):
+            continue
+        if route.target is not None:
+            return route.target, route
+        if (name := await _ask(route, who)) is None:
+            continue
+        if not isinstance(name, str) or name not in targets:
+            raise Refused(f"{_entry_of(route)} named no target of the settings", NTSTATUS.STATUS_NO_LOGON_SERVERS)
+        return targets[name], route
+    raise Refused("no route leads this user to a target", NTSTATUS.STATUS_LOGON_NOT_GRANTED)
+
+
+async def _ask(route: Route, who: Identity) -> object:
+    assert route.entry is not None
+    try:
+        answer = route.entry(who)
+        return await answer if inspect.isawaitable(answer) else answer
+    except Exception as error:
+        reason = f"{_entry_of(route)} failed with {type(error).__name__}"
+        raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS, error) from error
+
+
+def _entry_of(route: Route) -> str:
+    entry = route.settings.entry
+    assert entry is not None
+    return f"the route's entry {entry.module}:{entry.function}"
+
+
+def make_route(
+    settings: RouteSettings,
+    place: str,
+    targets: Mapping[str, Target],
+    groups: Mapping[str, Sequence[str]],
+    problems: Problems,
+) -> Route:
+    """Read what the settings of a route name; what is wrong is noted in `problems`."""
+    entry = None
+    with problems.at(f"{place}.entry"):
+        entry = settings.entry.load() if settings.entry else None
+    return Route(
+        settings=settings,
+        users=Names(settings.users) if settings.users else None,
+        groups=[Names(groups[name]) for name in settings.groups],
+        target=targets[settings.target] if settings.target else None,
+        entry=entry,
+    )

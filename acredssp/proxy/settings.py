@@ -1,0 +1,468 @@
+"""The settings of the gateway: a TOML file, read into models that pydantic validates.
+
+Each error names its place in the file (`listeners[0].routes[2].target: ...`) and what was expected there, and never the
+value that was refused, since that may be a secret in the wrong place. A secret itself is not in the file: the file
+names where it lies (`SecretSource`). Paths are relative to the folder of the file.
+
+This module reads the file alone. What the file names (certificates, users, secrets) is read by whoever needs it, under
+`Problems.at`, so that these errors name their place, too.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import importlib
+import os
+import pathlib
+import re
+import socket
+import ssl
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import model_validator as check_model
+
+from acredssp.errors import CredSSPError
+
+__all__ = [
+    "Address",
+    "CertificateSettings",
+    "EntryPoint",
+    "ListenerSettings",
+    "LogonSettings",
+    "Problems",
+    "RouteSettings",
+    "RunSettings",
+    "SecretSource",
+    "Settings",
+    "SettingsError",
+    "TargetSettings",
+    "read",
+    "reason_of",
+]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used.
+
+    Args:
+        problems: One line for each: the place in the file, and what is wrong there.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def reason_of(error: OSError | None) -> str:
+    """Say why the operating system could not do something, in one line without a traceback's words."""
+    if error is None or not error.errno or error.strerror is None:
+        return str(error)
+    known = error.errno > 0 and not isinstance(error, socket.gaierror)
+    text = os.strerror(error.errno).lower() if known else error.strerror
+    return f"{error.filename}: {text}" if error.filename else text
+
+
+class Problems:
+    """Collects what is wrong, so that all of it can be told at once."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    def add(self, place: str, text: str) -> None:
+        """Note what is wrong at a place of the file."""
+        self._found.append(f"{place}: {text}" if place else text)
+
+    @contextlib.contextmanager
+    def at(self, place: str) -> Iterator[None]:
+        """Note what goes wrong in the block as a problem at this place; what follows in the block is left out."""
+        try:
+            yield
+        except ssl.SSLError as error:
+            self.add(place, f"openssl does not take the certificate with this key: {error.reason}")
+        except OSError as error:
+            self.add(place, reason_of(error))
+        except (ValueError, TypeError, CredSSPError) as error:
+            self.add(place, str(error))
+
+    def check(self) -> None:
+        """Raise a `SettingsError` with what was found; nothing where nothing was."""
+        if self._found:
+            raise SettingsError(self._found)
+
+
+# --- values ---
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a TCP port."""
+
+    host: str
+    """A name or an IP address, without brackets."""
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where a secret lies: `file:PATH`, `env:NAME`, or `credential:NAME` for a credential of systemd."""
+
+    kind: str
+    name: str
+
+    def read(self) -> str:
+        """Return the secret, without the line's end behind it.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: There is no such variable, no folder of credentials, or no text in it.
+        """
+        if self.kind == "env":
+            if self.name not in os.environ:
+                raise ValueError(f"expected the environment variable {self.name}, which is not set")
+            return os.environ[self.name]
+        path = pathlib.Path(self.name)
+        if self.kind == "credential":
+            if "CREDENTIALS_DIRECTORY" not in os.environ:
+                raise ValueError("expected credentials of systemd, got no $CREDENTIALS_DIRECTORY: see LoadCredential=")
+            path = pathlib.Path(os.environ["CREDENTIALS_DIRECTORY"], self.name)
+        try:
+            return path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: expected a text in utf-8") from None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EntryPoint:
+    """A function of a plug-in: `package.module:function`."""
+
+    module: str
+    function: str
+
+    def load(self) -> Callable[..., Any]:
+        """Import the function.
+
+        Raises:
+            ValueError: There is no such module or function, or importing it fails.
+            TypeError: It is no function.
+        """
+        try:
+            function = getattr(importlib.import_module(self.module), self.function)
+        except Exception as error:
+            # Whatever a module of somebody else's raises.
+            raise ValueError(f"{self.module}:{self.function} cannot be imported: {type(error).__name__}") from error
+        if not callable(function):
+            raise TypeError(f"{self.module}:{self.function}: expected a function, got {type(function).__name__}")
+        return function  # type: ignore[no-any-return] # just seen to be one
+
+
+_ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]/@]+)):(?P<port>[0-9]{1,5})")
+_SECRET: Final = re.compile(r"(file|env|credential):(.+)")
+_ENTRY: Final = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
+
+
+def _address(value: object) -> Address:
+    found = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    if found is None or int(found["port"]) > 65535:
+        raise ValueError("expected HOST:PORT or [IPV6]:PORT")
+    return Address(found["v6"] or found["host"], int(found["port"]))
+
+
+def _target_address(value: object) -> Address:
+    address = _address(value)
+    if not address.port:
+        raise ValueError("expected a port from 1 to 65535")
+    return address
+
+
+def _secret(value: object, info: ValidationInfo) -> SecretSource:
+    found = _SECRET.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("expected file:PATH, env:NAME or credential:NAME, and never the secret itself")
+    kind, name = found.groups()
+    if kind == "credential" and ("/" in name or name in {".", ".."}):
+        raise ValueError("expected credential:NAME without a slash")
+    return SecretSource(kind, str(_beside(pathlib.Path(name), info)) if kind == "file" else name)
+
+
+def _entry(value: object) -> EntryPoint:
+    found = _ENTRY.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("expected a function of a plug-in, as package.module:function")
+    return EntryPoint(*found.groups())
+
+
+def _file(value: object, info: ValidationInfo) -> pathlib.Path:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("expected the path of a file")
+    return _beside(pathlib.Path(value), info)
+
+
+def _beside(path: pathlib.Path, info: ValidationInfo) -> pathlib.Path:
+    folder = (info.context or {}).get("folder", pathlib.Path())
+    return pathlib.Path(folder, path)
+
+
+_Listen: TypeAlias = Annotated[Address, BeforeValidator(_address)]
+_Connect: TypeAlias = Annotated[Address, BeforeValidator(_target_address)]
+_Secret: TypeAlias = Annotated[SecretSource, BeforeValidator(_secret)]
+_Entry: TypeAlias = Annotated[EntryPoint, BeforeValidator(_entry)]
+_File: TypeAlias = Annotated[pathlib.Path, BeforeValidator(_file)]
+_Seconds: TypeAlias = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+_Text: TypeAlias = Annotated[str, Field(min_length=1)]
+
+
+# --- the file ---
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, use_attribute_docstrings=True
+    )
+
+
+class CertificateSettings(_Model):
+    """A certificate of a listener."""
+
+    certificate: _File
+    """The certificate chain in PEM, the server's own first."""
+    key: _File
+    """The private key in PEM, without a password."""
+    names: list[_Text] = []
+    """The host names that clients ask for by SNI, `*.example.com` included; empty for clients that ask for no other
+    certificate's name."""
+
+
+class LogonSettings(_Model):
+    """Who may log on at a listener, and by what."""
+
+    users: _File | None = None
+    """The users file, as `acredssp serve --users` takes it."""
+    winbind: bool = False
+    """Whether every user of the machine's domain may log on, by Samba's winbind."""
+    ntlm_auth: _Text = "ntlm_auth"
+    """Samba's helper, for `winbind`."""
+    lookup: _Entry | None = None
+    """A plug-in's lookup, plain or async: it gets a `CredentialRequest` and gives an account's secret."""
+    keytab: _File | None = None
+    """The service's keys, for logons by Kerberos ticket."""
+    spn: str = ""
+    """The only service of the keytab that tickets are taken for; empty for all of them."""
+    realms: list[_Text] = []
+    """The realms whose tickets are taken. A KDC hands on the tickets of every realm that it trusts."""
+
+    @check_model(mode="after")
+    def _consistent(self) -> Self:
+        ways = [self.users is not None, self.winbind, self.lookup is not None]
+        if sum(ways) > 1:
+            raise ValueError("expected one of users, winbind and lookup, got more")
+        if not any(ways) and self.keytab is None:
+            raise ValueError("expected users, winbind, lookup or keytab, got none: nobody could log on")
+        if (self.keytab is None) != (not self.realms):
+            raise ValueError("expected keytab and realms together, got one of them")
+        return self
+
+
+class RouteSettings(_Model):
+    """Which connections a target is for. All conditions of a route must hold; a route without one takes every user."""
+
+    token: str | None = None
+    """The routing token that the client sends: `loadbalanceinfo` of an .rdp file."""
+    cookie: str | None = None
+    """The name in the client's `mstshash` cookie, without regard to case. Unproven; clients cut it to 9 characters."""
+    sni: _Text | None = None
+    """The host name that the client asks for in TLS; `*` stands for any characters."""
+    users: list[_Text] = []
+    r"""The accounts: `USER` of any domain, `DOMAIN\USER` or `USER@SUFFIX`."""
+    groups: list[_Text] = []
+    """The groups of `[groups]` of which the user must be in one."""
+    target: _Text | None = None
+    """The target, by its name in `[targets]`."""
+    entry: _Entry | None = None
+    """A plug-in that chooses, plain or async: it gets the `Identity` and gives the name of a target, or None for no
+    answer, and then the next route is asked."""
+
+    @check_model(mode="after")
+    def _consistent(self) -> Self:
+        if (self.target is None) == (self.entry is None):
+            raise ValueError("expected either target or entry")
+        if self.token is not None and self.cookie is not None:
+            raise ValueError("expected token or cookie, got both: a client sends one of them")
+        return self
+
+
+class ListenerSettings(_Model):
+    """An address that clients connect to."""
+
+    address: _Listen
+    """`HOST:PORT`; port 0 takes a free port."""
+    hybrid_ex: bool = True
+    """Whether clients are told by HYBRID_EX whether they may come in. Only this tells a user of a refusal of the target
+    where the user's own credentials are delegated; FreeRDP 2 offers it and then gives up."""
+    restricted_admin: bool = False
+    """Whether clients may delegate nothing (`mstsc /restrictedAdmin`): for targets with injected credentials."""
+    certificates: Annotated[list[CertificateSettings], Field(min_length=1)]
+    """The certificates, by name."""
+    logon: LogonSettings
+    """Who may log on."""
+    routes: Annotated[list[RouteSettings], Field(min_length=1)]
+    """The routes, in their order: the first one that fits is taken."""
+    handshake_timeout: _Seconds = 30.0
+    """Seconds for the whole handshake, the logon at the target included."""
+
+
+class TargetSettings(_Model):
+    """Where connections lead, and how the gateway logs on there."""
+
+    addresses: Annotated[list[_Connect], Field(min_length=1)]
+    """`HOST:PORT` of each host; the one with the fewest connections is taken."""
+    credentials: Literal["delegated", "injected"] = "delegated"
+    """`delegated`: by what the user sends. `injected`: by `account` and `password` or `nt_hash`, or by `lookup`."""
+    account: str = ""
+    r"""The injected account: `DOMAIN\user`, `user@realm` or `user`."""
+    password: _Secret | None = None
+    """Where the injected account's password lies."""
+    nt_hash: _Secret | None = None
+    """Where the injected account's NT hash lies, in hex. A hash takes restricted admin at the target."""
+    lookup: _Entry | None = None
+    """A plug-in that gives the injected credentials, plain or async: it gets the `Identity` and the target's name, and
+    gives a `Password`, an `NTHash` or `Deny`."""
+    restricted_admin: bool = False
+    """Whether nothing is delegated to the target: no password reaches it."""
+    mechanism: Literal["ntlm", "kerberos", "either"] = "either"
+    """What the gateway logs on by. `either`: Kerberos where the account names a realm, else or failing that NTLM."""
+    spn: str = ""
+    """The target's service principal name; empty for `TERMSRV/` and `certificate_name` or the host of
+    the address. No KDC is asked for an IP address."""
+    certificate_name: str = ""
+    """The name in the target's certificate; empty for the host of the address."""
+    authorities: _File | None = None
+    """The authorities that the target's certificate is trusted by, in PEM. The operating system's where neither this
+    nor `pins` is given."""
+    pins: list[_Text] = []
+    """SHA-256 of the target's public keys in hex (`acredssp login` prints it), trusted without an authority."""
+    delegation: _File | None = None
+    """A delegation policy in TOML, by the names of Windows' settings (docs/policy.md); Windows' defaults without it."""
+    hybrid_ex: bool = True
+    """Whether the target is offered HYBRID_EX, by which it says whether the user may log on remotely."""
+    connect_timeout: _Seconds = 10.0
+    """Seconds for the TCP connection."""
+
+    @check_model(mode="after")
+    def _consistent(self) -> Self:
+        sources = [self.password is not None, self.nt_hash is not None, self.lookup is not None]
+        if self.credentials == "delegated":
+            if any(sources) or self.account:
+                raise ValueError("account, password, nt_hash and lookup: expected with credentials = 'injected' alone")
+            return self
+        if sum(sources) != 1:
+            raise ValueError("expected one of password, nt_hash and lookup with credentials = 'injected'")
+        if (self.lookup is None) != bool(self.account):
+            raise ValueError("expected account with password or nt_hash, and none with lookup")
+        if self.nt_hash is not None and not self.restricted_admin:
+            raise ValueError("nt_hash: expected with restricted_admin = true, since a hash cannot be delegated")
+        if self.nt_hash is not None and self.mechanism == "kerberos":
+            raise ValueError("nt_hash: expected mechanism ntlm or either, got kerberos")
+        return self
+
+
+class RunSettings(_Model):
+    """How the process runs."""
+
+    grace: _Seconds = 30.0
+    """Seconds that relayed connections get to end after SIGTERM."""
+
+
+class Settings(_Model):
+    """The whole file."""
+
+    listeners: Annotated[list[ListenerSettings], Field(min_length=1)]
+    """The addresses that clients connect to."""
+    targets: Annotated[dict[_Text, TargetSettings], Field(min_length=1)]
+    """Where connections lead, by name."""
+    groups: dict[_Text, list[_Text]] = {}
+    r"""The members of each group: `USER` of any domain, `DOMAIN\USER` or `USER@SUFFIX`."""
+    run: RunSettings = RunSettings()
+    """How the process runs."""
+
+    def _check_names(self, problems: Problems) -> None:
+        """See that what routes name is there."""
+        for number, listener in enumerate(self.listeners):
+            for index, route in enumerate(listener.routes):
+                place = f"listeners[{number}].routes[{index}]"
+                if route.target is not None and route.target not in self.targets:
+                    problems.add(f"{place}.target", _unknown("target", route.target, self.targets))
+                for group in route.groups:
+                    if group not in self.groups:
+                        problems.add(f"{place}.groups", _unknown("group", group, self.groups))
+
+
+def read(path: pathlib.Path) -> Settings:
+    """Read the settings of a file.
+
+    Raises:
+        SettingsError: The file cannot be read, is no TOML, or holds no such settings.
+    """
+    problems, content = Problems(), {}
+    with problems.at(""):
+        content = _parsed(path)
+    problems.check()
+    try:
+        settings = Settings.model_validate(content, context={"folder": path.parent})
+    except ValidationError as error:
+        for each in error.errors(include_url=False, include_input=False):
+            problems.add(_place(each["loc"]), _text(each["loc"], each))
+        problems.check()
+        raise
+    settings._check_names(problems)  # noqa: SLF001 - a part of reading them
+    problems.check()
+    return settings
+
+
+def _parsed(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: expected a text in utf-8") from None
+    except (ValueError, RecursionError) as error:
+        # Python's words quote no more than a character or a key, and say the line.
+        where = re.search(r"\(at [a-z0-9, ]+\)", str(error))
+        raise ValueError(f"{path}: expected toml, got something else {where[0] if where else ''}".rstrip()) from None
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """Return a place as the file has it: `listeners[0].routes[2].target`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+
+
+def _text(loc: tuple[int | str, ...], error: Mapping[str, Any]) -> str:
+    """Say what is wrong in the words of this project. pydantic's own may hold no value, as all of these."""
+    match error["type"]:
+        case "missing":
+            return "expected a value, got none"
+        case "extra_forbidden":
+            similar = difflib.get_close_matches(str(loc[-1]), _NAMES, n=1)
+            return "no such setting" + (f"; {similar[0]} is one" if similar else "")
+        case "value_error":
+            return str(error["ctx"]["error"])
+        case _:
+            text = str(error["msg"]).replace("Input should be", "expected").replace("Input should have", "expected")
+            return text[:1].lower() + text[1:]
+
+
+def _unknown(what: str, name: str, known: Mapping[str, object]) -> str:
+    similar = difflib.get_close_matches(name, known, n=1)
+    return f"no such {what}" + (f"; {similar[0]!a} is one" if similar else "")
+
+
+_NAMES: Final = sorted({
+    name
+    for model in (Settings, ListenerSettings, CertificateSettings, LogonSettings, RouteSettings, TargetSettings)
+    for name in model.model_fields
+})  # fmt: skip
+"""Every setting there is, for suggestions."""

@@ -1,0 +1,46 @@
+"""What the tests of the gateway share: a folder with a settings file that can be used."""
+
+import pytest
+
+import acredssp
+from acredssp.proxy import settings
+
+SETTINGS = """\
+[[listeners]]
+address = "127.0.0.1:0"
+certificates = [{ certificate = "gateway.pem", key = "gateway.key" }]
+logon = { users = "users" }
+routes = [{ target = "desktops" }]
+
+[targets.desktops]
+addresses = ["127.0.0.1:3389"]
+"""
+
+
+@pytest.fixture(scope="session")
+def certificate():
+    return acredssp.self_signed(["localhost", "127.0.0.1"], "ec")
+
+
+@pytest.fixture
+def folder(tmp_path, certificate):
+    """A folder with a certificate and users; `settings.toml` is to be written into it."""
+    (tmp_path / "gateway.pem").write_bytes(certificate[0])
+    (tmp_path / "gateway.key").write_bytes(certificate[1])
+    (tmp_path / "users").write_text("CONTOSO:alice:wonderland\n:bob:b0bs\n", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def problems(folder):
+    """What is wrong with a settings file: `problems(text)`, a list of lines; empty for nothing."""
+
+    def find(text):
+        (folder / "settings.toml").write_text(text, encoding="utf-8")
+        try:
+            settings.read(folder / "settings.toml")
+        except settings.SettingsError as error:
+            return error.problems
+        return []
+
+    return find

@@ -1,0 +1,149 @@
+"""`acredssp proxy check` and `acredssp proxy init`: what is wrong with what the settings name, and a first file."""
+
+import builtins
+import stat
+
+import pytest
+
+import acredssp
+from acredssp.cli import app
+
+CANARY = "c4nary"
+GOOD = """
+[[listeners]]
+address = "127.0.0.1:0"
+certificates = [{ certificate = "gateway.pem", key = "gateway.key" }]
+logon = { users = "users" }
+routes = [{ target = "desktops" }]
+[targets.desktops]
+addresses = ["127.0.0.1:3389"]
+"""
+INJECTED = "credentials = 'injected'\naccount = 'u'\npassword = 'file:secret'\n"
+
+
+@pytest.fixture
+def check(folder, capsys):
+    """Runs the command: `check(text)` gives its status, its output, and its errors without the usage line."""
+
+    def run(text, *words):
+        (folder / "settings.toml").write_text(text, encoding="utf-8")
+        status = app.run(["proxy", "check", str(folder / "settings.toml"), *words])
+        out, err = capsys.readouterr()
+        return status, out, err.splitlines()
+
+    return run
+
+
+def test_a_good_file(check, folder):
+    assert check(GOOD) == (0, f"{folder / 'settings.toml'}: 1 listeners and 1 targets can be used\n", [])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD.replace("gateway.pem", "absent"), "listeners[0].certificates[0]: {}/absent: no such file or directory"),
+        (
+            GOOD.replace('"gateway.key"', '"other.key"'),
+            "listeners[0].certificates[0]: openssl does not take the certificate with this key: KEY_VALUES_MISMATCH",
+        ),
+        (
+            GOOD.replace('"gateway.key"', '"locked.key"'),
+            "listeners[0].certificates[0]: key {}/locked.key: expected a private key without a password",
+        ),
+        (
+            GOOD.replace('key" }', 'key", names = ["a b"] }'),
+            "listeners[0].certificates: contexts: expected the name of a host",
+        ),
+        (GOOD.replace('"users"', '"absent"'), "listeners[0].logon.users: {}/absent: no such file or directory"),
+        (
+            GOOD.replace('"users"', '"wrong"'),
+            "listeners[0].logon.users: {}/wrong: line 1: expected DOMAIN:USER:SECRET or DOMAIN=SUFFIX",
+        ),
+        (
+            GOOD.replace('"users"', '"tickets"'),
+            "listeners[0].logon.users: line 1: an empty SECRET needs keytab",
+        ),
+        (
+            GOOD.replace('users = "users"', 'keytab = "absent", realms = ["R"]'),
+            "listeners[0].logon.keytab: {}/absent: no such file or directory",
+        ),
+        (
+            GOOD.replace('users = "users"', 'lookup = "no_such_package:function"'),
+            "listeners[0].logon.lookup: no_such_package:function cannot be imported: ModuleNotFoundError",
+        ),
+        (
+            GOOD.replace('target = "desktops" }', 'entry = "json:nothing" }'),
+            "listeners[0].routes[0].entry: json:nothing cannot be imported: AttributeError",
+        ),
+        (
+            GOOD.replace("[targets", GOOD[1:].partition("[targets")[0] + "[targets"),
+            "listeners[1].address: expected another address for each listener, got one twice",
+        ),
+        (GOOD + 'authorities = "absent"', "targets.desktops.authorities: {}/absent: no such file or directory"),
+        (GOOD + 'authorities = "users"', "targets.desktops.authorities: {}/users: expected certificates in PEM"),
+        (GOOD + f'pins = ["{CANARY}"]', "targets.desktops.pins: pins: "),
+        (GOOD + 'delegation = "absent"', "targets.desktops.delegation: {}/absent: no such file or directory"),
+        (GOOD + INJECTED, "targets.desktops.password: {}/secret: no such file or directory"),
+        (
+            GOOD + INJECTED.replace("password = 'file:secret'", "nt_hash = 'file:wrong'\nrestricted_admin = true"),
+            "targets.desktops.nt_hash: expected an nt hash of 32 hex digits",
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_settings_name_and_is_not_right_is_told_with_its_place(check, folder, text, expected):
+    (folder / "wrong").write_text(f"{CANARY}:x")
+    (folder / "tickets").write_text("CONTOSO:dave:\n")
+    (folder / "locked.key").write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    (folder / "other.key").write_bytes(acredssp.self_signed(["localhost"], "ec")[1])
+    status, out, err = check(text)
+    assert (status, out) == (2, "")
+    (line,) = err
+    assert line.startswith(expected.format(folder))
+    assert CANARY not in line
+
+
+def test_every_fault_is_told_at_once(check):
+    status, _, err = check(GOOD.replace('"users"', '"absent"') + 'authorities = "absent"\ndelegation = "absent"')
+    assert (status, len(err)) == (2, 3)
+
+
+def test_connect_says_that_nobody_answers(check):
+    status, out, _ = check(GOOD.replace(":3389", ":1"), "--connect")
+    assert status == 1
+    assert out.splitlines()[1:] == ["target desktops at 127.0.0.1:1: connection refused"]
+
+
+def test_the_first_file_can_be_used(folder, capsys):
+    path = folder / "new" / "gateway.toml"
+    path.parent.mkdir()
+    assert app.run(["proxy", "init", str(path)]) == 0
+    written = [line.removeprefix("wrote ") for line in capsys.readouterr().out.splitlines()]
+    assert written == [str(path.with_name(name)) for name in
+                       ("gateway.toml", "gateway.pem", "gateway.key", "gateway.users", "server.password")]  # fmt: skip
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    assert app.run(["proxy", "check", str(path)]) == 0
+    users = path.with_name("gateway.users").read_text()
+    assert all(len(line.split(":")[2]) == 16 for line in users.splitlines()[1:])
+
+
+def test_the_first_file_takes_no_others_place(folder, capsys):
+    (folder / "gateway.users").write_text("mine")
+    assert app.run(["proxy", "init", str(folder / "first.toml")]) == 2
+    assert "gateway.pem: it is there already" in capsys.readouterr().err
+    assert not (folder / "first.toml").exists()
+
+
+def test_without_the_extra_one_line_says_what_to_install(folder, capsys, monkeypatch):
+    import_module = builtins.__import__
+
+    def missing(name, *rest):
+        if name.startswith("acredssp.proxy"):
+            raise ModuleNotFoundError("No module named 'pydantic'", name="pydantic")
+        return import_module(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    assert app.run(["proxy", "check", str(folder / "settings.toml")]) == 2
+    err = capsys.readouterr().err
+    assert "expected the package pydantic, which is not installed: pip install 'acredssp[gateway]'" in err
+    assert "Traceback" not in err
+    assert app.run(["proxy", "--help"]) == 0

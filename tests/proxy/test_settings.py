@@ -1,0 +1,200 @@
+"""The settings file: what can be used, and how each fault names its place and never the value."""
+
+import pytest
+
+from acredssp.proxy import settings
+from acredssp.proxy.settings import Address, EntryPoint, SecretSource
+
+CANARY = "c4nary"
+LISTENER = """
+[[listeners]]
+address = "127.0.0.1:0"
+certificates = [{ certificate = "gateway.pem", key = "gateway.key" }]
+logon = { users = "users" }
+"""
+TARGET = """
+[targets.desktops]
+addresses = ["127.0.0.1:3389"]
+"""
+ROUTE = 'routes = [{ target = "desktops" }]\n'
+GOOD = LISTENER + ROUTE + TARGET
+
+
+def test_a_file_that_can_be_used_has_no_problem(problems):
+    assert problems(GOOD) == []
+
+
+def test_paths_are_relative_to_the_file(folder):
+    (folder / "settings.toml").write_text(GOOD)
+    (listener,) = settings.read(folder / "settings.toml").listeners
+    assert listener.logon.users == folder / "users"
+    assert listener.certificates[0].key == folder / "gateway.key"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ["listeners: expected a value, got none", "targets: expected a value, got none"]),
+        (LISTENER + TARGET, ["listeners[0].routes: expected a value, got none"]),
+        (
+            LISTENER + f'routes = [{{ target = "desktops" }}, {{ target = "{CANARY}" }}]' + TARGET,
+            ["listeners[0].routes[1].target: no such target"],
+        ),
+        (
+            LISTENER + 'routes = [{ target = "desktop" }]' + TARGET,
+            ["listeners[0].routes[0].target: no such target; 'desktops' is one"],
+        ),
+        (
+            LISTENER + f'routes = [{{ target = "desktops", groups = ["{CANARY}"] }}]' + TARGET,
+            ["listeners[0].routes[0].groups: no such group"],
+        ),
+        (
+            LISTENER + 'routes = [{ target = "desktops", entry = "package:function" }]' + TARGET,
+            ["listeners[0].routes[0]: expected either target or entry"],
+        ),
+        (
+            LISTENER + f'routes = [{{ entry = "{CANARY}" }}]' + TARGET,
+            ["listeners[0].routes[0].entry: expected a function of a plug-in, as package.module:function"],
+        ),
+        (
+            LISTENER + f'routes = [{{ target = "desktops", token = "{CANARY}", cookie = "{CANARY}" }}]' + TARGET,
+            ["listeners[0].routes[0]: expected token or cookie, got both: a client sends one of them"],
+        ),
+        (GOOD + "pasword = 'c4nary'", ["targets.desktops.pasword: no such setting; password is one"]),
+        (GOOD + "hybrid_ex = 'c4nary'", ["targets.desktops.hybrid_ex: expected a valid boolean"]),
+        (GOOD + "mechanism = 'c4nary'", ["targets.desktops.mechanism: expected 'ntlm', 'kerberos' or 'either'"]),
+        (GOOD + "connect_timeout = 'c4nary'", ["targets.desktops.connect_timeout: expected a valid number"]),
+        (GOOD + "connect_timeout = 0", ["targets.desktops.connect_timeout: expected greater than 0"]),
+        (GOOD + "connect_timeout = inf", ["targets.desktops.connect_timeout: expected a finite number"]),
+        (GOOD + "authorities = 5", ["targets.desktops.authorities: expected the path of a file"]),
+        (
+            GOOD + "credentials = 'injected'\naccount = 'u'\npassword = 'c4nary'",
+            ["targets.desktops.password: expected file:PATH, env:NAME or credential:NAME, and never the secret itself"],
+        ),
+        (
+            GOOD + "credentials = 'injected'\naccount = 'u'\npassword = 4711",
+            ["targets.desktops.password: expected file:PATH, env:NAME or credential:NAME, and never the secret itself"],
+        ),
+        (
+            GOOD + "credentials = 'injected'\naccount = 'u'\npassword = 'credential:../c4nary'",
+            ["targets.desktops.password: expected credential:NAME without a slash"],
+        ),
+        (
+            GOOD + "credentials = 'injected'\naccount = 'c4nary'",
+            ["targets.desktops: expected one of password, nt_hash and lookup with credentials = 'injected'"],
+        ),
+        (
+            GOOD + "credentials = 'injected'\npassword = 'env:C4'",
+            ["targets.desktops: expected account with password or nt_hash, and none with lookup"],
+        ),
+        (
+            GOOD + "account = 'c4nary'",
+            ["targets.desktops: account, password, nt_hash and lookup: expected with credentials = 'injected' alone"],
+        ),
+        (
+            GOOD + "credentials = 'injected'\naccount = 'u'\nnt_hash = 'env:C4'",
+            ["targets.desktops: nt_hash: expected with restricted_admin = true, since a hash cannot be delegated"],
+        ),
+        (
+            GOOD.replace("users = ", "winbind = true, users = "),
+            ["listeners[0].logon: expected one of users, winbind and lookup, got more"],
+        ),
+        (
+            GOOD.replace('users = "users"', ""),
+            ["listeners[0].logon: expected users, winbind, lookup or keytab, got none: nobody could log on"],
+        ),
+        (
+            GOOD.replace('users = "users"', 'keytab = "c4nary"'),
+            ["listeners[0].logon: expected keytab and realms together, got one of them"],
+        ),
+        (GOOD.replace("127.0.0.1:0", CANARY), ["listeners[0].address: expected HOST:PORT or [IPV6]:PORT"]),
+        (GOOD.replace("127.0.0.1:0", "h:65536"), ["listeners[0].address: expected HOST:PORT or [IPV6]:PORT"]),
+        (GOOD.replace("127.0.0.1:3389", "h:0"), ["targets.desktops.addresses[0]: expected a port from 1 to 65535"]),
+    ],
+)
+def test_a_fault_names_its_place_and_not_the_value(problems, text, expected):
+    assert problems(text) == expected
+    assert not any(secret in line for line in expected for secret in (CANARY, "4711"))
+
+
+def test_every_fault_is_told(problems):
+    assert len(problems(GOOD.replace("127.0.0.1:0", "x") + "a = 1\nb = 2")) == 3
+
+
+@pytest.mark.parametrize("text", ['a = "c4nary', "a = 1\n[a]", "= c4nary", '"c4nary" = 1\n"c4nary" = 2', "a" * 99])
+def test_what_is_no_toml_is_named_by_its_line_and_not_quoted(problems, folder, text):
+    (problem,) = problems(text)
+    assert problem.startswith(f"{folder / 'settings.toml'}: expected toml, got something else")
+    assert "line" in problem or "end of document" in problem
+    assert CANARY not in problem
+
+
+def test_what_is_no_text_is_a_fault(folder):
+    (folder / "settings.toml").write_bytes(b"\xff")
+    with pytest.raises(settings.SettingsError, match="expected a text in utf-8"):
+        settings.read(folder / "settings.toml")
+
+
+def test_a_file_that_is_not_there_is_a_fault(folder):
+    with pytest.raises(settings.SettingsError, match=r"absent\.toml: no such file or directory"):
+        settings.read(folder / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("gw.example.com:3389", "gw.example.com", 3389), ("[::1]:1", "::1", 1), ("192.0.2.1:65535", "192.0.2.1", 65535)],
+)
+def test_an_address(folder, text, host, port):
+    (folder / "settings.toml").write_text(GOOD.replace("127.0.0.1:0", text))
+    address = settings.read(folder / "settings.toml").listeners[0].address
+    assert (address, str(address)) == (Address(host, port), text)
+
+
+# --- secrets ---
+
+
+def test_a_secret_is_read_from_a_file_without_the_lines_end(tmp_path):
+    (tmp_path / "secret").write_bytes(b"two words \r\n")
+    assert SecretSource("file", str(tmp_path / "secret")).read() == "two words "
+
+
+def test_a_secret_is_read_from_the_environment_and_from_systemds_credentials(tmp_path, monkeypatch):
+    monkeypatch.setenv("GATEWAY_SECRET", "of the environment")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "target").write_bytes(b"of systemd")
+    assert SecretSource("env", "GATEWAY_SECRET").read() == "of the environment"
+    assert SecretSource("credential", "target").read() == "of systemd"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("env", "GATEWAY_ABSENT", "expected the environment variable GATEWAY_ABSENT, which is not set"),
+        ("credential", "target", "expected credentials of systemd, got no .CREDENTIALS_DIRECTORY"),
+    ],
+)
+def test_a_secret_that_is_not_there_says_where_it_was_looked_for(monkeypatch, kind, name, said):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(ValueError, match=said):
+        SecretSource(kind, name).read()
+
+
+def test_bytes_that_are_no_text_are_not_quoted(tmp_path):
+    (tmp_path / "secret").write_bytes(b"c4nary\xff")
+    with pytest.raises(ValueError, match="expected a text in utf-8") as raised:
+        SecretSource("file", str(tmp_path / "secret")).read()
+    assert CANARY not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "error"),
+    [
+        (EntryPoint("no_such_package", "function"), ValueError),
+        (EntryPoint("json", "no_such_function"), ValueError),
+        (EntryPoint("json", "__name__"), TypeError),
+    ],
+)
+def test_an_entry_that_cannot_be_used_says_so(entry, error):
+    with pytest.raises(error, match=f"{entry.module}:{entry.function}"):
+        entry.load()
