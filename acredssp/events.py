@@ -5,7 +5,7 @@
 in steps. Programs on asyncio need nothing of this module: the functions of `acredssp` answer the events.
 """
 
-from acredssp.core.context import Buffer, HandshakeInfo, SecurityContext, StepResult
+from acredssp.core.context import SecurityContext
 from acredssp.core.events import (
     Admit,
     Answered,
@@ -20,6 +20,7 @@ from acredssp.core.events import (
     Route,
     StepMechanism,
 )
+from acredssp.core.results import Buffer, HandshakeInfo, StepResult
 from acredssp.core.states import State
 
 __all__ = [

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from acredssp.core.context import HandshakeInfo
+from acredssp.core.results import HandshakeInfo
 from acredssp.credentials import Account, Deny, LookupAnswer
 from acredssp.mechanisms.base import NTLMExchange, Principal
 from acredssp.wire.ts_credentials import TSCredentials

@@ -23,17 +23,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from acredssp.arguments import expect
-from acredssp.carriage.rdp import (
-    RDP,
-    Passthrough,
-    RDPAcceptor,
-    RDPInitiator,
-    RDPRoute,
-    RDPState,
-    RouteAnswer,
-    RouteHook,
-    RouteRequest,
-)
+from acredssp.carriage.rdp import RDP, RDPAcceptor, RDPInitiator, RDPState
+from acredssp.carriage.routes import Passthrough, RDPRoute, RouteAnswer, RouteHook, RouteRequest
 from acredssp.wire import mcs
 from acredssp.wire.preconnection import PreconnectionPDU
 from acredssp.wire.x224 import (

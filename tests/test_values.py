@@ -10,8 +10,8 @@ from support.build import ROOT, listed
 from support.endpoints import client_config, server_config
 
 from acredssp.aio.report import HandshakeReport
-from acredssp.core.context import HandshakeInfo
 from acredssp.core.record_sizes import RecordSizes
+from acredssp.core.results import HandshakeInfo
 from acredssp.credentials import Account, DelegatedKind
 from acredssp.mechanisms.base import Principal
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity

@@ -15,7 +15,7 @@ from acredssp.aio.driver import Pending, deadline_in
 from acredssp.aio.offload import Lane
 from acredssp.aio.report import HandshakeOutcome
 from acredssp.carriage.base import CarriedHandshake
-from acredssp.carriage.rdp import RouteRequest
+from acredssp.carriage.routes import RouteRequest
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.events import (
     Admit,

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from acredssp.aio.driver import Pending, check_in_time
 from acredssp.aio.report import HandshakeOutcome, address_text
-from acredssp.carriage.rdp import Passthrough, RDPRoute
+from acredssp.carriage.routes import Passthrough, RDPRoute
 from acredssp.config import ServerConfig
 from acredssp.credentials import Account, Candidates, Deny, NTHash, Oracle, Password
 from acredssp.logs import get_logger

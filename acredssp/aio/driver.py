@@ -19,8 +19,8 @@ from typing import Any, Final, TypeAlias
 
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.carriage.base import CarriedHandshake
-from acredssp.core.context import HandshakeInfo, StepResult
 from acredssp.core.events import Event
+from acredssp.core.results import HandshakeInfo, StepResult
 from acredssp.errors import CredSSPError, HandshakeTimeout, LimitExceeded
 from acredssp.mechanisms.base import Question
 from acredssp.status import SecurityStatus

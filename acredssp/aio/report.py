@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from acredssp.core.context import HandshakeInfo
+from acredssp.core.results import HandshakeInfo
 from acredssp.credentials import Account
 from acredssp.errors import AuthenticationError, CredSSPError, HandshakeAborted, HandshakeTimeout, PeerClosed
 from acredssp.logs import get_logger

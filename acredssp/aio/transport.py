@@ -31,7 +31,7 @@ from typing import Final, TypeVar
 
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.carriage.base import CarriedHandshake
-from acredssp.core.context import HandshakeInfo
+from acredssp.core.results import HandshakeInfo
 from acredssp.errors import PeerClosed, TLSError
 from acredssp.status import Stage
 from acredssp.wire.proxy_header import ProxyHeader

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 from acredssp.config import ServerConfig
-from acredssp.core.context import Buffer, SecurityContext, StepResult
+from acredssp.core.context import SecurityContext
+from acredssp.core.results import Buffer, StepResult
 from acredssp.errors import CredSSPError
 from acredssp.mechanisms.base import Answered, Question
 from acredssp.wire.x224 import ConnectionRequest

@@ -30,38 +30,36 @@ Who calls: the driver in `aio`, the SSPI functions, the carriages, or a user's o
 """
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, NoReturn
 
+from acredssp.core.alerts import alert_for
 from acredssp.core.client import ClientHandshake
 from acredssp.core.events import Admit, ChooseCertificate, Event, JudgeCertificate, Question
 from acredssp.core.handshake import Answer
 from acredssp.core.own_certificate import OwnCertificate, ask_again, own_certificate, remembered
 from acredssp.core.record_sizes import RecordSizes, record_sizes
+from acredssp.core.results import Buffer, HandshakeInfo, StepResult
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
 from acredssp.core.tls import TLSSession, peer_public_key
-from acredssp.credentials import DelegatedKind
 from acredssp.errors import (
     AccessDenied,
-    CertificateError,
     CredSSPError,
     LimitExceeded,
     LocalProtocolError,
     RemoteProtocolError,
 )
-from acredssp.mechanisms.base import Answered, Principal
+from acredssp.mechanisms.base import Answered
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.tracebacks import forget_locals
-from acredssp.values import made_by
 from acredssp.wire import der, early_auth, first_bytes, tls_record
 from acredssp.wire.first_bytes import OTHER_SIDE_RDP
 from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.x509 import pin_of
 
-__all__ = ["MOST_RECORDS_A_CALL", "Buffer", "HandshakeInfo", "SecurityContext", "StepResult", "other_event"]
+__all__ = ["MOST_RECORDS_A_CALL", "SecurityContext", "other_event"]
 
 MOST_RECORDS_A_CALL: Final = 64
 """Records that one call takes at most. So no call takes longer than a handshake's own arithmetic does."""
@@ -83,77 +81,8 @@ _OK: Final = SecurityStatus.SEC_E_OK
 _CONTINUE: Final = SecurityStatus.SEC_I_CONTINUE_NEEDED
 _INCOMPLETE_CREDENTIALS: Final = SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS
 
-_CERTIFICATE_UNKNOWN: Final = 46
-_HANDSHAKE_FAILURE: Final = 40
-_ALERTS: Final = {
-    SecurityStatus.SEC_E_UNTRUSTED_ROOT: 48,  # unknown_ca
-    SecurityStatus.SEC_E_CERT_EXPIRED: 45,  # certificate_expired
-    SecurityStatus.SEC_E_CERT_WRONG_USAGE: 43,  # unsupported_certificate
-    SecurityStatus.SEC_E_WRONG_PRINCIPAL: 42,  # bad_certificate
-    SecurityStatus.SEC_E_ALGORITHM_MISMATCH: 42,  # a weak key or signature, for which OpenSSL sends the same alert
-}
-"""The alerts that tell a server why its certificate is refused (RFC 8446 6.2)."""
-
 _OF_TLS: Final = (JudgeCertificate, ChooseCertificate)
 """The events of the TLS handshake; all others belong to the exchange inside."""
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
-
-
-@dataclasses.dataclass(slots=True)
-class StepResult:
-    """The result of one `step()` or `resume()`; the module's text says what to do with it.
-
-    The engine keeps no result, so each belongs to its caller. It is not frozen, because freezing would treble the cost
-    of making one, and a logon makes ten.
-
-    Attributes:
-        status: The SSPI status: done, go on, or more bytes needed.
-        output: Bytes for the peer; may be empty.
-        missing: Bytes to add behind `extra` (or behind the same data) before the next call can do anything.
-        extra: Bytes at the end of `data` that were not taken.
-        event: The question that the engine waits to have answered; None where it waits for the peer.
-    """
-
-    status: SecurityStatus
-    output: bytes = dataclasses.field(default=b"", repr=False)
-    missing: int = 0
-    extra: int = 0
-    event: Event | None = None
-
-    @classmethod
-    def unfinished(cls, missing: int, size: int, taken: int = 0) -> "StepResult":
-        """Make the result that asks for `missing` more bytes, where `taken` of the `size` given bytes are used up."""
-        status = _CONTINUE if taken else SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
-        return cls(status, missing=missing, extra=size - taken)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class HandshakeInfo:
-    """The facts of an established context. It holds no secret.
-
-    Attributes:
-        version: The effective CredSSP version.
-        mechanism: What authenticated: `"kerberos"` or `"ntlm"`.
-        principal: Server: who logged on. Client: None.
-        delegated: The kind of the delegated credentials; None before they are delegated.
-        tls_version: The version of TLS, such as `"TLSv1.3"`; empty in the bare shape.
-        cipher: OpenSSL's name of the cipher suite; empty in the bare shape.
-        peer_key_sha256: Client: the SHA-256 of the server's SubjectPublicKeyInfo in hex, which pins are compared with.
-        fallback: Client: why the first choice of mechanism was not used; empty where it was.
-    """
-
-    version: int
-    mechanism: str
-    principal: Principal | None
-    delegated: DelegatedKind | None
-    tls_version: str
-    cipher: str
-    peer_key_sha256: str | None
-    fallback: str = ""
-
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return made_by(self)
 
 
 class SecurityContext:
@@ -396,7 +325,7 @@ class SecurityContext:
         self._event = None
         if judging and self.tls is not None and self.tls.has_output:
             # Our second flight has not been sent. An alert in clear takes its place, and tells the peer why.
-            self.tls.refuse(_alert_for(error))
+            self.tls.refuse(alert_for(error))
             self._last_token = self._farewell = self.tls.output()
             return
         message = (last_words or self.handshake.farewell()) if up else b""
@@ -639,13 +568,6 @@ def _refuse_records() -> NoReturn:
         f"the peer sent too many tls records before the end of the handshake: at most {_MOST_SMALL_RECORDS} may come, "
         f"and one more for every {_SMALLEST_FRAGMENT} bytes"
     )
-
-
-def _alert_for(error: CredSSPError) -> int:
-    """The number of the alert for a server whose certificate was refused, or could not be judged."""
-    if not isinstance(error, CertificateError):
-        return _HANDSHAKE_FAILURE
-    return _ALERTS.get(error.security_status, _CERTIFICATE_UNKNOWN)
 
 
 def _close(tls: TLSSession, message: bytes) -> tuple[bytes, bytes]:

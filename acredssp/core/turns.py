@@ -33,9 +33,10 @@ has ended the exchange: many servers refuse a logon in this way.
 """
 
 from acredssp.core.client import ClientHandshake
-from acredssp.core.context import Buffer, SecurityContext, StepResult
+from acredssp.core.context import SecurityContext
 from acredssp.core.events import ChooseCertificate
 from acredssp.core.handshake import Answer
+from acredssp.core.results import Buffer, StepResult
 from acredssp.core.server import ServerHandshake
 from acredssp.core.tls import TLSSession
 from acredssp.errors import RemoteProtocolError

@@ -8,7 +8,7 @@ The buffers are looked through once at the beginning, and filled once the step i
 
 from typing import Final
 
-from acredssp.core.context import StepResult
+from acredssp.core.results import StepResult
 from acredssp.errors import LocalProtocolError
 from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.buffers import SecBuffer, SecBufferDesc

@@ -20,8 +20,9 @@ from acredssp.aio.driver import Pending
 from acredssp.certificates.judgement import OptionNames
 from acredssp.config import ClientConfig
 from acredssp.core.client import ClientHandshake
-from acredssp.core.context import SecurityContext, StepResult
+from acredssp.core.context import SecurityContext
 from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertificate
+from acredssp.core.results import StepResult
 from acredssp.core.states import State
 from acredssp.credentials import DelegatedKind
 from acredssp.delegation import ServerAuth

@@ -20,7 +20,7 @@ returns its status.
 
 from typing import Final, TypeVar
 
-from acredssp.core.context import StepResult
+from acredssp.core.results import StepResult
 from acredssp.errors import CredSSPError, LocalProtocolError
 from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.buffers import SecBufferDesc

@@ -3,7 +3,7 @@
 `EstablishState` notes which part of its input a step took, and `Call` notes which part the caller was told of.
 """
 
-from acredssp.core.context import StepResult
+from acredssp.core.results import StepResult
 from acredssp.sspi.arguments import refusal
 from acredssp.status import SecurityStatus
 

@@ -5,7 +5,7 @@ import pytest
 from acredssp.accounts import Anybody, Domains, TicketHolders, Users, WinbindUsers
 from acredssp.aio.winbind import WinbindOracle
 from acredssp.cli.door import Refused
-from acredssp.core.context import HandshakeInfo
+from acredssp.core.results import HandshakeInfo
 from acredssp.credentials import Account, Deny
 from acredssp.hooks import Admission, CredentialRequest, Identity
 from acredssp.mechanisms.base import Principal

@@ -26,7 +26,7 @@ from acredssp.aio import driver
 from acredssp.aio.driver import Pending, establish
 from acredssp.carriage.base import TLS
 from acredssp.carriage.rdp import RDP
-from acredssp.core.context import StepResult
+from acredssp.core.results import StepResult
 from acredssp.credentials import Deny, NTHash, Password
 from acredssp.errors import (
     AccessDenied,

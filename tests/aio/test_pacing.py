@@ -5,7 +5,7 @@ import pytest
 from acredssp.aio import pacing
 from acredssp.aio.pacing import Pacing
 from acredssp.aio.report import HandshakeOutcome, HandshakeReport
-from acredssp.core.context import HandshakeInfo
+from acredssp.core.results import HandshakeInfo
 from acredssp.errors import CredSSPError
 
 RATE = 10

@@ -9,7 +9,8 @@ from acredssp.aio.handshake import Handshake
 from acredssp.aio.relaying import relay
 from acredssp.aio.report import HandshakeOutcome
 from acredssp.aio.streams import create_connection, create_server
-from acredssp.carriage.rdp import RDP, Passthrough
+from acredssp.carriage.rdp import RDP
+from acredssp.carriage.routes import Passthrough
 from acredssp.errors import HandshakeAborted
 from acredssp.wire.preconnection import PreconnectionPDU
 

@@ -12,7 +12,7 @@ from acredssp.aio.report import (
     outcome_of,
     printable,
 )
-from acredssp.core.context import HandshakeInfo
+from acredssp.core.results import HandshakeInfo
 from acredssp.credentials import Account
 from acredssp.mechanisms.base import Principal
 from acredssp.status import NTSTATUS, Stage

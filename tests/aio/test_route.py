@@ -9,7 +9,8 @@ from support.endpoints import PASSWORD, client_side, memory_pair, server_config,
 
 from acredssp.aio.handshake import Handshake
 from acredssp.aio.report import HandshakeOutcome
-from acredssp.carriage.rdp import RDP, RDPRoute
+from acredssp.carriage.rdp import RDP
+from acredssp.carriage.routes import RDPRoute
 from acredssp.credentials import Deny, Password
 from acredssp.errors import AccessDenied, CredSSPError, NegotiationFailure, PeerClosed, RemoteProtocolError
 from acredssp.policy import Policy

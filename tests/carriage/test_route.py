@@ -8,7 +8,8 @@ from support.engine import CUTS, End, converse
 from support.logon import ALICE, server_tls
 from support.logon import client as client_end
 
-from acredssp.carriage.rdp import RDP, RDPRoute, RDPState
+from acredssp.carriage.rdp import RDP, RDPState
+from acredssp.carriage.routes import RDPRoute
 from acredssp.config import ServerConfig
 from acredssp.core.events import LookupCredential, Route
 from acredssp.credentials import Deny, Password

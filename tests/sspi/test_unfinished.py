@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from acredssp.core.context import StepResult
+from acredssp.core.results import StepResult
 from acredssp.errors import LocalProtocolError
 from acredssp.sspi.unfinished import Unfinished
 from acredssp.status import SecurityStatus

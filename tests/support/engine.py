@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from acredssp import tls_config
 from acredssp.config import ClientConfig
 from acredssp.core.client import ClientHandshake
-from acredssp.core.context import SecurityContext, StepResult
+from acredssp.core.context import SecurityContext
 from acredssp.core.events import Delegate, Event, JudgeCertificate
+from acredssp.core.results import StepResult
 from acredssp.core.server import ServerHandshake
 from acredssp.core.tls import TLSSession
 from acredssp.errors import CredSSPError, RemoteProtocolError
