@@ -52,6 +52,8 @@ ELSEWHERE = {
     ("docs/carriages.md", ""): "tests/carriage/test_own_carriage.py::test_a_handshake_passes_over_it",
     ("docs/domain.md", "import acredssp"): "tests/interop/test_samba.py::"
     "test_the_example_of_the_documentation_serves_users_of_the_domain",
+    ("docs/gateway.md", "[[listeners]]"): "tests/proxy/test_check.py::"
+    "test_the_example_of_the_documentation_names_nothing_that_there_is_not",
     ("docs/limits.md", "acredssp serve --listen"): "tests/interop/test_haproxy.py::"
     "test_freerdp_logs_on_through_haproxy_and_beside_it",
     ("docs/limits.md", "[Definition]"): "tests/cli/test_limits.py::"
@@ -129,6 +131,8 @@ def check_command(line):
             assert set((extras or "cli").split(",")) <= set(PROJECT["project"]["optional-dependencies"])
         case ["acredssp", name, *arguments]:
             command = get_command(app).commands[name]
+            if hasattr(command, "commands"):
+                command, arguments = command.commands[arguments[0]], arguments[1:]
             command.make_parser(command.context_class(command)).parse_args(arguments)
         case [program]:
             assert os.access(ROOT / program, os.X_OK)
@@ -139,6 +143,7 @@ def check_command(line):
 @runs("README.md", "make ")
 @runs("README.md", "pip install")
 @runs("docs/contributing.md", "make ")
+@runs("docs/gateway.md", "acredssp proxy")
 @runs("docs/performance.md", "make ")
 @runs("docs/performance.md", "HATCH_")
 @runs("docs/policy.md", "acredssp login")

@@ -1,6 +1,7 @@
 """`acredssp proxy`: the commands of the gateway. They do it with `acredssp.proxy`, of the extra `gateway`."""
 
 import contextlib
+import logging
 import pathlib
 import sys
 from collections.abc import Coroutine, Iterator
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from acredssp.cli import render
-from acredssp.cli.options import until_done, usage_errors
+from acredssp.cli.options import LogLevel, WithLogLevel, log_from, until_done, usage_errors
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError
 
 __all__ = ["proxy_app"]
@@ -46,6 +47,30 @@ def _until_done(main: Coroutine[Any, Any, int]) -> int:
         for problem in error.problems:
             print(render.printable(problem), file=sys.stderr)  # noqa: T201
         return EXIT_STATUS[Result.USAGE]
+
+
+@proxy_app.command("run")
+def run_command(
+    file: SettingsFile,
+    log_level: WithLogLevel = LogLevel.INFO,
+) -> None:
+    """Serve until SIGTERM, and print a line for each connection to the standard error. SIGHUP reads the settings again.
+
+    Exit status: 0 after SIGTERM or SIGINT; 2 the settings cannot be used.
+    """
+    with _gateway():
+        from acredssp.proxy import gateway  # noqa: PLC0415 - needs the extra
+
+        log_from(log_level)
+        if log_level is not LogLevel.DEBUG:  # the gateway's line for a connection says all that the library's would
+            logging.getLogger("acredssp").setLevel(logging.WARNING)
+            logging.getLogger("acredssp.proxy").setLevel(log_level.upper())
+
+        async def main() -> int:
+            await gateway.run(file, lambda text: print(render.printable(text), flush=True))  # noqa: T201
+            return EXIT_STATUS[Result.SUCCESS]
+
+        raise typer.Exit(_until_done(main()))
 
 
 @proxy_app.command("check")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from acredssp import CredSSPError, self_signed
-from acredssp.proxy.leg import Refused, Target
+from acredssp.proxy.leg import Refused, Target, in_words
 from acredssp.proxy.plan import Plan
 from acredssp.proxy.settings import Address, reason_of
 
@@ -34,11 +34,11 @@ async def _why_not(target: Target, address: Address) -> str:
         else:
             (await target.log_on_at(address, target.injected)).close()
     except Refused as refused:
-        return str(refused.error or refused)
+        return in_words(refused.error) if isinstance(refused.error, CredSSPError) else str(refused)
     except OSError as error:
         return reason_of(error)
     except CredSSPError as error:
-        return str(error)
+        return in_words(error)
     return ""
 
 

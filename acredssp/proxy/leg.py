@@ -23,14 +23,19 @@ from acredssp.policy import MechanismChoice
 from acredssp.proxy.pool import Pool
 from acredssp.proxy.settings import Address, Problems, TargetSettings, reason_of
 from acredssp.rdp import ConnectionConfirm, ConnectionRequest, RequestFlags
+from acredssp.trust import OptionNames
 
-__all__ = ["Leg", "Refused", "Target", "make_target"]
+__all__ = ["Leg", "Refused", "Target", "in_words", "make_target"]
 
 _MECHANISMS: Final = {
     "ntlm": MechanismChoice.NTLM,
     "kerberos": MechanismChoice.KERBEROS,
     "either": MechanismChoice.AUTO,
 }
+_OPTIONS: Final = OptionNames()
+_SETTINGS: Final = OptionNames(
+    name="certificate_name", authority="authorities", pin="pins", weak="which the gateway never does"
+)
 _READ_SIZE: Final = 2**16
 _MODES: Final = RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED | RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED
 """What a client asks for of its own logon. The target leg has a mode of its own, which `RDP` asks for."""
@@ -177,7 +182,7 @@ class Target:
                     spn=self.settings.spn or None,
                 )
             except CredSSPError as error:
-                raise Refused(f"target {self.name} at {address}: {error}", _status(error), error) from error
+                raise Refused(f"target {self.name} at {address}: {in_words(error)}", _status(error), error) from error
             seconds = {"connect": connected - begun, "logon": clock() - connected}
             return Leg(self.name, address, streams, seconds, counted.pop_all())
         raise AssertionError  # nothing in the block swallows an exception
@@ -232,6 +237,14 @@ class Target:
         if request is not None:
             request = dataclasses.replace(request, flags=request.flags & ~_MODES)
         return RDP(hybrid_ex=self.settings.hybrid_ex, request=request)
+
+
+def in_words(error: CredSSPError) -> str:
+    """Say what failed, with a hint that names settings where the library's own names its options."""
+    text = str(error)
+    for field in dataclasses.fields(OptionNames):
+        text = text.replace(getattr(_OPTIONS, field.name), getattr(_SETTINGS, field.name))
+    return text
 
 
 def _status(error: CredSSPError) -> NTSTATUS:

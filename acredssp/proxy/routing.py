@@ -1,8 +1,8 @@
 """Which target a connection belongs to.
 
 The routes of a listener are asked in their order, twice. Before TLS, the client's Connection Request rules out those of
-another cookie or routing token (`Routes.before_logon`). Once the user is known, the first of the others whose users,
-groups and SNI fit gives the target, or the plug-in of an `entry` does (`choose`).
+another cookie, routing token or preconnection blob (`possible`). Once the user is known, the first of the others whose
+users, groups and SNI fit gives the target, or the plug-in of an `entry` does (`choose`).
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from acredssp.credentials import Account
 from acredssp.hooks import Identity
 from acredssp.proxy.leg import Refused, Target
 from acredssp.proxy.settings import Problems, RouteSettings
-from acredssp.rdp import ConnectionRequest
+from acredssp.rdp import RouteRequest
 
 __all__ = ["Names", "Route", "choose", "make_route", "possible"]
 
@@ -56,12 +56,14 @@ class Route:
     target: Target | None
     entry: Callable[[Identity], Any] | None
 
-    def fits_request(self, request: ConnectionRequest) -> bool:
-        """Whether a client's Connection Request may lead here."""
-        token, cookie = self.settings.token, self.settings.cookie
-        if token is not None and request.routing_token != token:
+    def fits_request(self, asked: RouteRequest) -> bool:
+        """Whether what a client sends before TLS may lead here."""
+        settings, request = self.settings, asked.request
+        if settings.token is not None and request.routing_token != settings.token:
             return False
-        return cookie is None or (request.cookie or "").casefold() == cookie.casefold()
+        if settings.blob is not None and (asked.preconnection is None or asked.preconnection.blob != settings.blob):
+            return False
+        return settings.cookie is None or (request.cookie or "").casefold() == settings.cookie.casefold()
 
     def fits_user(self, who: Identity, account: Account) -> bool:
         """Whether a user who has logged on may come here."""
@@ -73,9 +75,9 @@ class Route:
         return not self.groups or any(account in members for members in self.groups)
 
 
-def possible(routes: Sequence[Route], request: ConnectionRequest) -> list[Route]:
-    """Return the routes that are left once the Connection Request is known."""
-    return [route for route in routes if route.fits_request(request)]
+def possible(routes: Sequence[Route], asked: RouteRequest) -> list[Route]:
+    """Return the routes that are left once it is known what the client sends before TLS."""
+    return [route for route in routes if route.fits_request(asked)]
 
 
 async def choose(

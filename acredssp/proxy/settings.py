@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import difflib
 import importlib
+import ipaddress
 import os
 import pathlib
 import re
@@ -21,7 +22,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic import model_validator as check_model
 
 from acredssp.errors import CredSSPError
@@ -197,6 +198,14 @@ def _entry(value: object) -> EntryPoint:
     return EntryPoint(*found.groups())
 
 
+def _network(value: str) -> str:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError("expected a network, as 10.0.0.0/8 or 2001:db8::/32") from None
+    return value
+
+
 def _file(value: object, info: ValidationInfo) -> pathlib.Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("expected the path of a file")
@@ -212,6 +221,7 @@ _Listen: TypeAlias = Annotated[Address, BeforeValidator(_address)]
 _Connect: TypeAlias = Annotated[Address, BeforeValidator(_target_address)]
 _Secret: TypeAlias = Annotated[SecretSource, BeforeValidator(_secret)]
 _Entry: TypeAlias = Annotated[EntryPoint, BeforeValidator(_entry)]
+_Network: TypeAlias = Annotated[str, AfterValidator(_network)]
 _File: TypeAlias = Annotated[pathlib.Path, BeforeValidator(_file)]
 _Seconds: TypeAlias = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 _Text: TypeAlias = Annotated[str, Field(min_length=1)]
@@ -275,6 +285,8 @@ class RouteSettings(_Model):
     """The routing token that the client sends: `loadbalanceinfo` of an .rdp file."""
     cookie: str | None = None
     """The name in the client's `mstshash` cookie, without regard to case. Unproven; clients cut it to 9 characters."""
+    blob: _Text | None = None
+    """The text of the client's preconnection PDU ([MS-RDPEPS]). The listener must take one (`preconnection`)."""
     sni: _Text | None = None
     """The host name that the client asks for in TLS; `*` stands for any characters."""
     users: list[_Text] = []
@@ -306,6 +318,11 @@ class ListenerSettings(_Model):
     where the user's own credentials are delegated; FreeRDP 2 offers it and then gives up."""
     restricted_admin: bool = False
     """Whether clients may delegate nothing (`mstsc /restrictedAdmin`): for targets with injected credentials."""
+    preconnection: bool = False
+    """Whether clients may send a preconnection PDU, as `xfreerdp /pcb:TEXT` does; for routes with `blob`."""
+    proxy_protocol: list[_Network] = []
+    """The networks of load balancers in front, as `10.0.0.0/8`. Connections from there must begin with a PROXY header,
+    and others must not."""
     certificates: Annotated[list[CertificateSettings], Field(min_length=1)]
     """The certificates, by name."""
     logon: LogonSettings
@@ -314,6 +331,12 @@ class ListenerSettings(_Model):
     """The routes, in their order: the first one that fits is taken."""
     handshake_timeout: _Seconds = 30.0
     """Seconds for the whole handshake, the logon at the target included."""
+
+    @check_model(mode="after")
+    def _consistent(self) -> Self:
+        if not self.preconnection and any(route.blob is not None for route in self.routes):
+            raise ValueError("preconnection: expected true, since a route has a blob")
+        return self
 
 
 class TargetSettings(_Model):

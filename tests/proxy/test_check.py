@@ -1,12 +1,15 @@
 """`acredssp proxy check` and `acredssp proxy init`: what is wrong with what the settings name, and a first file."""
 
 import builtins
+import pathlib
+import re
 import stat
 
 import pytest
 
 import acredssp
 from acredssp.cli import app
+from acredssp.proxy import settings
 
 CANARY = "c4nary"
 GOOD = """
@@ -147,3 +150,12 @@ def test_without_the_extra_one_line_says_what_to_install(folder, capsys, monkeyp
     assert "expected the package pydantic, which is not installed: pip install 'acredssp[gateway]'" in err
     assert "Traceback" not in err
     assert app.run(["proxy", "--help"]) == 0
+
+
+def test_the_example_of_the_documentation_names_nothing_that_there_is_not(folder):
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "gateway.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (folder / "settings.toml").write_text(text, encoding="utf-8")
+    read = settings.read(folder / "settings.toml")
+    assert [*read.targets] == ["servers", "finance"]
+    assert read.targets["servers"].password == settings.SecretSource("credential", "svc-rdp")

@@ -1,0 +1,272 @@
+"""One connection of the gateway, from its accept to its end.
+
+    accept          `Connection` is made, by the plan of that moment
+    route           the client's Connection Request rules routes out
+    authorize       the user is known: the target is chosen, and the target leg made where its credentials are injected
+    admit           the credentials came: the target leg is made where the user's own are taken
+    handshake_ended the front is through, or it has failed
+    relay           MCS is rewritten, then bytes pass until both legs have ended
+
+The target leg comes before the answer that it decides. In `authorize` the client has not seen our key proven yet, and a
+refusal reaches it as an NTSTATUS. In `admit` a refusal reaches it as the early user authorization result (HYBRID_EX),
+or as a mere close (HYBRID).
+"""
+
+import asyncio
+import dataclasses
+import json
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, relay, take_credentials
+from acredssp.aio import RelayEnd, RelayResult, Streams
+from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password
+from acredssp.hooks import Admission, Identity
+from acredssp.proxy.leg import Leg, Refused, Target
+from acredssp.proxy.plan import ListenerPlan
+from acredssp.proxy.routing import Route, choose, possible
+from acredssp.rdp import (
+    ConnectionRequest,
+    FailureCode,
+    RDPRoute,
+    RequestFlags,
+    ResponseFlags,
+    RouteRequest,
+    read_pdu,
+    rewrite_requested_protocols,
+    rewrite_selected_protocol,
+)
+from acredssp.wire import TSPasswordCreds
+
+__all__ = ["Connection", "ConnectionRecord", "log_record"]
+
+_logger = logging.getLogger("acredssp.proxy")
+
+_MCS_TIMEOUT: Final = 30.0
+"""Seconds for the first PDU of MCS of either side. Both send it at once."""
+_FLAGS: Final = ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | ResponseFlags.DYNVC_GFX_PROTOCOL_SUPPORTED
+"""What every target of these days supports. The target's own flags are not known yet when the client is answered."""
+_ENDS: Final = {RelayEnd.A: "client", RelayEnd.B: "target", RelayEnd.IDLE: "idle"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRecord:
+    """A connection that has ended. It holds no secret.
+
+    Attributes:
+        connection_id: What the log's records of both legs have as `connection_id`.
+        listener: The address that the client connected to.
+        peer: The client's address.
+        user: The account that logged on, or the name that was claimed; empty where none came.
+        mechanism: What the user logged on by; empty where nobody did.
+        target: The target; empty where none was chosen.
+        host: The target's host; empty where none was connected to.
+        outcome: `relayed`, or that of the front's handshake, as `HandshakeReport.outcome` has it.
+        ended_by: `client`, `target` or `idle` for a relay; empty without one.
+        reason: Why there was no relay, or why it broke, for the operator; empty where nothing went wrong.
+        status: The NTSTATUS that the user was given; empty for none.
+        seconds: How long each stage took: `front` is the client's handshake with all that it waited for, `connect` and
+            `logon` are the target leg's, `mcs` and `relay` follow.
+        bytes_up: Bytes that the target got.
+        bytes_down: Bytes that the client got.
+    """
+
+    connection_id: str
+    listener: str
+    peer: object
+    user: str = ""
+    mechanism: str = ""
+    target: str = ""
+    host: str = ""
+    outcome: str = ""
+    ended_by: str = ""
+    reason: str = ""
+    status: str = ""
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+def log_record(record: ConnectionRecord) -> None:
+    """Write the line of a connection: JSON, which escapes whatever a peer says of itself."""
+    told = {name: value for name, value in dataclasses.asdict(record).items() if value}
+    told["seconds"] = {name: round(value, 4) for name, value in record.seconds.items()}
+    level = logging.INFO if record.outcome in {"relayed", "no_data"} else logging.WARNING
+    _logger.log(level, "%s", json.dumps(told, default=str), extra={"connection_id": record.connection_id})
+
+
+class Connection:
+    """A connection: the session object of its handshake, and what follows.
+
+    Args:
+        plan: The listener's plan when the connection came.
+        peer: The client's address.
+        on_end: Called once with the record, when all of it has ended.
+    """
+
+    def __init__(
+        self, plan: ListenerPlan, peer: object, on_end: Callable[["Connection", ConnectionRecord], None]
+    ) -> None:
+        self.plan = plan
+        self.peer = peer
+        self.id = connection_id()
+        self.routes: list[Route] = [*plan.routes]
+        self.target: Target | None = None
+        self.leg: Leg | None = None
+        self._on_end = on_end
+        self._account: Account | None = None
+        self._refused: Refused | None = None
+        self._report: HandshakeReport | None = None
+        self._request: ConnectionRequest | None = None
+        self._seconds: dict[str, float] = {}
+
+    # --- the front's hooks ---
+
+    def route(self, asked: RouteRequest) -> RDPRoute | FailureCode:
+        """Rule out what the client's Connection Request does not lead to: the server's `route`."""
+        request, settings = asked.request, self.plan.settings
+        if request.flags & RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED:
+            return self._turned_away("the client asks for remote credential guard", FailureCode.INCONSISTENT_FLAGS)
+        if request.flags & RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED and not settings.restricted_admin:
+            return self._turned_away("the client asks for restricted admin", FailureCode.INCONSISTENT_FLAGS)
+        self.routes = possible(self.routes, asked)
+        if not self.routes:
+            reason = "no route has the client's cookie, routing token or preconnection blob"
+            return self._turned_away(reason, FailureCode.SSL_NOT_ALLOWED_BY_SERVER)
+        flags = _FLAGS | (ResponseFlags.RESTRICTED_ADMIN_MODE_SUPPORTED if settings.restricted_admin else 0)
+        return RDPRoute(self.plan.config, hybrid_ex=settings.hybrid_ex, response_flags=flags)
+
+    async def authorize(self, who: Identity, account: Account) -> bool | Account | Deny:
+        """Choose the target, and log on there by injected credentials: the server's `authorize`."""
+        self._account = account
+        try:
+            self.target, route = await choose(self.routes, self.plan.targets, who, account)
+            self._request = _passed_on(who.request, route)
+            if self.target.settings.credentials == "injected":
+                await self._log_on(await self.target.credentials_for(who))
+            elif who.request and who.request.flags & RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
+                raise _no_password(self.target, DelegatedKind.NOTHING)
+        except Refused as refused:
+            return self._deny(refused)
+        return account
+
+    async def admit(self, who: Admission) -> bool | Deny:
+        """Log on to the target by what the user has delegated: the server's `admit`."""
+        if self.leg is not None:
+            return True
+        assert self.target is not None
+        try:
+            await self._log_on(_password_of(who, self.target))
+        except Refused as refused:
+            return self._deny(refused)
+        return True
+
+    def handshake_ended(self, report: HandshakeReport) -> None:
+        """Note how the front's handshake ended: the server's `on_handshake`. Nobody takes over the leg of a failure."""
+        self._report = report
+        self._seconds = {"front": report.elapsed, **(self.leg.seconds if self.leg else {})}
+        if report.error is not None:
+            self._ended(str(report.outcome), str(self._refused or report.error))
+
+    async def _log_on(self, credentials: Password | NTHash) -> None:
+        assert self.target is not None
+        assert self._account is not None
+        self.leg = await self.target.log_on(credentials, self._account, self._request)
+
+    def _turned_away(self, reason: str, code: FailureCode) -> FailureCode:
+        self._refused = Refused(reason, NTSTATUS.STATUS_ACCESS_DENIED)
+        return code
+
+    def _deny(self, refused: Refused) -> Deny:
+        self._refused = refused
+        return Deny(refused.status, account=self._account)
+
+    # --- behind the front ---
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass bytes between client and target until both have ended."""
+        assert self.leg is not None
+        clock = asyncio.get_running_loop().time
+        credentials, begun, up, down, reason, ended_by = take_credentials(writer), clock(), 0, 0, "", ""
+        if credentials is not None:
+            credentials.zero()
+        try:
+            first_up, first_down = await self._exchange((reader, writer))
+            self._seconds["mcs"] = clock() - begun
+            begun = clock()
+            result: RelayResult = await relay((reader, writer), self.leg.streams, first_down=first_down)
+            self._seconds["relay"] = clock() - begun
+            up, down = result.bytes_up + first_up, result.bytes_down
+            ended_by, reason = _ENDS[result.ended_by], str(result.error or "")
+        except (OSError, EOFError, CredSSPError) as error:
+            reason = f"the first PDUs of MCS could not be passed on: {error or type(error).__name__}"
+        finally:
+            writer.transport.abort()
+            self._ended("relayed", reason, ended_by=ended_by, bytes_up=up, bytes_down=down)
+
+    async def _exchange(self, client: Streams) -> tuple[int, bytes]:
+        """Pass on the client's first PDU, and return its size and the target's answer, both rewritten.
+
+        Each side is told of the protocols that it has negotiated itself ([MS-RDPBCGR] 5.4.2.1).
+        """
+        assert self.leg is not None
+        target_reader, target_writer = self.leg.streams
+        request = client[1].get_extra_info("rdp_request")
+        selected = self.leg.confirm.selected_protocol
+        assert isinstance(request, ConnectionRequest)
+        assert request.requested_protocols is not None
+        assert selected is not None
+        async with asyncio.timeout(_MCS_TIMEOUT):
+            first_up = rewrite_selected_protocol(await read_pdu(client[0]), selected)
+            target_writer.write(first_up)
+            return len(first_up), rewrite_requested_protocols(
+                await read_pdu(target_reader), request.requested_protocols
+            )
+
+    def _ended(self, outcome: str, reason: str, *, ended_by: str = "", bytes_up: int = 0, bytes_down: int = 0) -> None:
+        if self.leg is not None:
+            self.leg.close()
+        report, leg = self._report, self.leg
+        told = bool(self._refused) or outcome == "denied"
+        status = self._refused.status if self._refused else getattr(report and report.error, "nt_status", None)
+        user = self._account or (report and report.principal)
+        record = ConnectionRecord(
+            connection_id=self.id,
+            listener=str(self.plan.settings.address),
+            peer=self.peer,
+            user=str(user or ""),
+            mechanism=report.info.mechanism if report and report.info else "",
+            target=self.target.name if self.target else "",
+            host=str(leg.address) if leg else "",
+            outcome=outcome,
+            ended_by=ended_by,
+            reason=reason,
+            status=str(status or "") if told else "",
+            seconds=self._seconds,
+            bytes_up=bytes_up,
+            bytes_down=bytes_down,
+        )
+        self._on_end(self, record)
+
+
+def _passed_on(request: ConnectionRequest | None, route: Route) -> ConnectionRequest | None:
+    """Return what the target gets of the client's request: not the token that has led here, which is ours."""
+    if request is None or route.settings.token is None:
+        return request
+    return dataclasses.replace(request, routing_token=None)
+
+
+def _password_of(who: Admission, target: Target) -> Password:
+    if not isinstance(who.credentials, TSPasswordCreds) or who.info.delegated is DelegatedKind.NOTHING:
+        raise _no_password(target, who.credentials.kind)
+    try:
+        return who.credentials.as_password()
+    except ValueError:
+        reason = f"target {target.name}: the user delegated a name with a domain in front beside another domain"
+        raise Refused(reason, NTSTATUS.STATUS_LOGON_FAILURE) from None
+
+
+def _no_password(target: Target, kind: DelegatedKind) -> Refused:
+    reason = f"target {target.name}: expected the user to delegate a password, got {kind.value}"
+    return Refused(reason, NTSTATUS.STATUS_ACCOUNT_RESTRICTION)

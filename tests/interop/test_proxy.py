@@ -1,0 +1,230 @@
+"""`acredssp proxy run` between FreeRDP's clients and FreeRDP's servers: real RDP on both legs."""
+
+import dataclasses
+import json
+
+import pytest
+from support import freerdp
+from support.command import COMMAND, login
+from support.peers import free_port, wait_until
+
+import acredssp
+
+pytestmark = pytest.mark.interop
+
+SHADOWS = pytest.mark.parametrize("shadow", [2, 3], ids=["shadow2", "shadow3"])
+CLIENTS = pytest.mark.parametrize("client", [2, 3], ids=["freerdp2", "freerdp3"])
+SECURITIES = pytest.mark.parametrize(
+    ("client", "security"),
+    [(2, "/sec:nla"), (3, "/sec:nla"), (3, "/sec:ext")],
+    ids=["freerdp2-hybrid", "freerdp3-hybrid", "freerdp3-hybrid-ex"],
+)
+PASSWORD, FRONT_PASSWORD, TARGET_PASSWORD = "Passw0rd!", "w0nderland", "bobpw"
+CONNECTED = {2: (0, "Authentication only, exit status 0"), 3: (131, "Authentication only, exit status 1")}
+"""Status and line of a client that has come through the whole of RDP's connection, as it is asked to with `+auth-only`.
+FreeRDP 3 cancels itself then (ERRCONNECT_CONNECT_CANCELLED), and writes a success as 1."""
+
+LISTENER = """
+[[listeners]]
+address = "127.0.0.1:{port}"
+preconnection = true
+restricted_admin = true
+certificates = [{{ certificate = "gateway.pem", key = "gateway.key" }}]
+logon = {logon}
+"""
+INJECTED = "credentials = 'injected'\naccount = 'bob'\npassword = 'file:password'\n"
+
+
+@dataclasses.dataclass
+class Proxy:
+    """A gateway that runs."""
+
+    address: str
+    process: object
+    folder: object
+
+    def records(self, count=1):
+        """The lines of the first connections that ended, waited for."""
+        wait_until(lambda: len(self._records()) >= count, f"the gateway tells of {count} connections")
+        return self._records()[:count]
+
+    def _records(self):
+        lines = self.process.read_errors().split("\n")[:-1]
+        return [json.loads(line.partition(": ")[2]) for line in lines if "acredssp.proxy: {" in line]
+
+
+@pytest.fixture
+def proxy(graphical_lab, tmp_path):
+    """Starts the gateway: `proxy(routes and targets)`; what it wrote has no password in it."""
+    started = []
+
+    def start(settings, logon='{ users = "users" }', listener=""):
+        for name, data in zip(("gateway.pem", "gateway.key"), acredssp.self_signed(["localhost"]), strict=True):
+            (tmp_path / name).write_bytes(data)
+        users = f"CONTOSO:alice:{PASSWORD}\n:carol:{FRONT_PASSWORD}\n"
+        (tmp_path / "users").write_text(users, encoding="utf-8")
+        (tmp_path / "password").write_text(TARGET_PASSWORD + "\n", encoding="utf-8")
+        port = free_port()
+        (tmp_path / "settings.toml").write_text(LISTENER.format(port=port, logon=logon) + listener + settings)
+        argv = [COMMAND, "proxy", "run", tmp_path / "settings.toml"]
+        started.append(Proxy(f"127.0.0.1:{port}", graphical_lab.start_server(argv, port, split=True), tmp_path))
+        return started[-1]
+
+    yield start
+    for each in started:
+        written = each.process.read() + each.process.read_errors()
+        assert not any(secret in written for secret in (PASSWORD, FRONT_PASSWORD, TARGET_PASSWORD))
+        assert "Traceback" not in written
+
+
+@pytest.fixture
+def target(graphical_lab, shadow_servers):
+    """The settings of a target: `target(generation, more settings)` is a shadow server."""
+
+    def settings(generation, more="", security="nla"):
+        server = shadow_servers(generation, security)
+        pin = login(graphical_lab, server.address, "--mechanism", "ntlm").record["peer_key_sha256"]
+        return f'\n[targets.desktops]\naddresses = ["{server.address}"]\npins = ["{pin}"]\n{more}'
+
+    return settings
+
+
+ROUTE = '[[listeners.routes]]\ntarget = "desktops"\n'
+
+
+def outcome(done, client):
+    """The client's status, and whether it wrote the line of a success."""
+    return done.status, CONNECTED[client][1] in done.errors
+
+
+def connected(client):
+    return CONNECTED[client][0], True
+
+
+@SECURITIES
+@SHADOWS
+def test_a_user_is_connected_by_what_is_delegated(graphical_lab, proxy, target, client, security, shadow):
+    gateway = proxy(ROUTE + target(shadow))
+    done = freerdp.log_on(graphical_lab, client, gateway.address, security, password=PASSWORD)
+    assert outcome(done, client) == connected(client)
+    (record,) = gateway.records()
+    assert record["outcome"] == "relayed"
+    assert (record["user"], record["mechanism"], record["target"]) == ("CONTOSO\\alice", "ntlm", "desktops")
+    assert {"front", "connect", "logon", "mcs", "relay"} == {*record["seconds"]}
+    assert record["ended_by"] == "client"
+    assert record["bytes_up"] > 400
+    assert record["bytes_down"] > 100
+
+
+@SECURITIES
+@SHADOWS
+def test_a_user_is_connected_by_an_account_that_is_injected(graphical_lab, proxy, target, client, security, shadow):
+    gateway = proxy(ROUTE + target(shadow, INJECTED))
+    done = freerdp.log_on(
+        graphical_lab, client, gateway.address, security, user="carol", domain=None, password=FRONT_PASSWORD
+    )
+    assert outcome(done, client) == connected(client)
+    assert gateway.records()[0]["user"] == "carol"
+
+
+@CLIENTS
+def test_a_wrong_password_at_the_front_is_refused_before_a_target_is_asked(graphical_lab, proxy, target, client):
+    gateway = proxy(ROUTE + target(2, INJECTED))
+    done = freerdp.log_on(graphical_lab, client, gateway.address, password="wrong")
+    assert outcome(done, client) == (freerdp.LOGON_FAILED, False)
+    record = gateway.records()[0]
+    assert (record["outcome"], record["status"]) == ("denied", "STATUS_LOGON_FAILURE")
+    assert "target" not in record
+
+
+@pytest.mark.parametrize(
+    ("client", "security", "status"),
+    [
+        (3, "/sec:ext", freerdp.DENIED),
+        (3, "/sec:nla", freerdp.CONNECTION_ENDED),
+        (2, "/sec:nla", freerdp.CONNECTION_ENDED),
+    ],
+    ids=["freerdp3-hybrid-ex", "freerdp3-hybrid", "freerdp2-hybrid"],
+)
+@SHADOWS
+def test_a_target_that_refuses_what_was_delegated(graphical_lab, proxy, target, shadow, client, security, status):
+    """With HYBRID_EX the client is told. With HYBRID nothing is left to tell it by, and the connection ends."""
+    gateway = proxy(ROUTE + target(shadow))
+    done = freerdp.log_on(
+        graphical_lab, client, gateway.address, security, user="carol", domain=None, password=FRONT_PASSWORD
+    )
+    assert outcome(done, client) == (status, False)
+    record = gateway.records()[0]
+    assert (record["outcome"], record["user"], record["target"]) == ("denied", "carol", "desktops")
+    assert record["reason"].startswith("target desktops at 127.0.0.1:")
+
+
+@CLIENTS
+@pytest.mark.parametrize(
+    ("shadow", "status"), [(2, freerdp.LOGON_FAILED), (3, freerdp.DENIED)], ids=["shadow2", "shadow3"]
+)
+def test_a_target_that_refuses_what_was_injected(graphical_lab, proxy, target, shadow, status, client):
+    """The client hears of it before it delegates anything. FreeRDP's clients have no status for 3's 0xC00700EA."""
+    gateway = proxy(ROUTE + target(shadow, INJECTED.replace("'bob'", "'alice'")))
+    done = freerdp.log_on(graphical_lab, client, gateway.address, password=PASSWORD)
+    assert outcome(done, client) == (status, False)
+    assert gateway.records()[0]["outcome"] == "denied"
+
+
+@pytest.mark.parametrize(
+    ("words", "reached"),
+    [
+        (["/load-balance-info:blue"], True),
+        (["/load-balance-info:red"], False),
+        ([], False),
+    ],
+    ids=["token", "other-token", "no-token"],
+)
+@CLIENTS
+def test_a_routing_token_leads_to_its_target_and_nowhere_else(graphical_lab, proxy, target, client, words, reached):
+    gateway = proxy(ROUTE + 'token = "blue"\n' + target(2))
+    done = freerdp.log_on(graphical_lab, client, gateway.address, *words)
+    assert outcome(done, client) == (connected(client) if reached else (freerdp.NEGOTIATION_FAILED, False))
+    if not reached:
+        reason = "no route has the client's cookie, routing token or preconnection blob"
+        assert gateway.records()[0]["reason"] == reason
+
+
+@pytest.mark.parametrize(("blob", "reached"), [("blue", True), ("red", False)])
+def test_a_preconnection_blob_leads_to_its_target(graphical_lab, proxy, target, blob, reached):
+    gateway = proxy(ROUTE + 'blob = "blue"\n' + target(3))
+    done = freerdp.log_on(graphical_lab, 3, gateway.address, f"/pcb:{blob}")
+    assert (outcome(done, 3) == connected(3)) is reached
+
+
+@CLIENTS
+def test_a_target_that_is_down_is_named(graphical_lab, proxy, client):
+    gateway = proxy(ROUTE + f'[targets.desktops]\naddresses = ["127.0.0.1:{free_port()}"]\n' + INJECTED)
+    done = freerdp.log_on(graphical_lab, client, gateway.address)
+    assert not outcome(done, client)[1]
+    record = gateway.records()[0]
+    assert record["reason"].startswith("target desktops: no host can be connected to")
+    assert record["reason"].endswith("connection refused")
+    assert record["status"] == "STATUS_NO_LOGON_SERVERS"
+
+
+@CLIENTS
+def test_a_target_whose_certificate_is_not_trusted_gets_nothing(graphical_lab, proxy, shadow_servers, client):
+    gateway = proxy(ROUTE + f'[targets.desktops]\naddresses = ["{shadow_servers(3).address}"]\n')
+    done = freerdp.log_on(graphical_lab, client, gateway.address)
+    assert not outcome(done, client)[1]
+    record = gateway.records()[0]
+    assert record["status"] == "STATUS_TRUSTED_RELATIONSHIP_FAILURE"
+    assert "trust" in record["reason"]
+    assert "pins" in record["reason"]
+
+
+def test_check_tries_the_targets(graphical_lab, proxy, target):
+    gateway = proxy(ROUTE + target(3, INJECTED))
+    check = [COMMAND, "proxy", "check", gateway.folder / "settings.toml", "--connect"]
+    run = graphical_lab.run(check, split=True)
+    assert (run.status, run.output.splitlines()[-1].rpartition(": ")[2]) == (0, "ready"), run.output
+    (gateway.folder / "password").write_text("wrong")
+    run = graphical_lab.run(check, split=True)
+    assert run.status == 1
+    assert "ready" not in run.output
