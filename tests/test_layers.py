@@ -24,6 +24,7 @@ LAYERS = (
     ("accounts",),  # above aio for winbind
     ("sspi",),  # above aio for its thread pool and its way to ask hooks
     ("",),  # the package itself: the public names
+    ("workers",),
     ("proxy",),
     ("cli", "__main__"),
 )

@@ -18,7 +18,7 @@ from acredssp.cli.options import INTERRUPTED, log_from
 from acredssp.cli.outcome import EXIT_STATUS, Result
 from acredssp.cli.output import CANNOT_WRITE, OutputError
 from acredssp.cli.report import DemoReport, LoginReport, ServeReport, to_json
-from acredssp.cli.workers import EXIT_FAILED
+from acredssp.workers import EXIT_FAILED
 
 __all__ = ["run"]
 

@@ -15,8 +15,8 @@ from acredssp.cli.line_writer import LineWriter
 from acredssp.cli.output import WholeLines
 from acredssp.cli.render import label, printable
 from acredssp.cli.report import ServeReport, now, to_json
-from acredssp.cli.workers import Worker
 from acredssp.errors import CredSSPError
+from acredssp.workers import Worker
 
 __all__ = ["Lines"]
 

@@ -24,7 +24,6 @@ from acredssp.cli.arguments import Address
 from acredssp.cli.certificate import Certificate
 from acredssp.cli.keylog import log_keys
 from acredssp.cli.lines import Lines
-from acredssp.cli.listening import Sockets, bind
 from acredssp.cli.options import (
     RDP_PORT,
     AsJSON,
@@ -51,7 +50,6 @@ from acredssp.cli.options import (
 from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError, reason_of, result_of, unreadable
 from acredssp.cli.output import never_wait_for_stderr
 from acredssp.cli.service import Limits, Serve, Service
-from acredssp.cli.workers import Supervisor, Worker, check_platform
 from acredssp.config import ServerConfig
 from acredssp.credentials import Keytab
 from acredssp.errors import CredSSPError, PolicyError
@@ -59,6 +57,7 @@ from acredssp.mechanisms.kerberos.tickets import keytab_realms
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
 from acredssp.rdp import RDP
 from acredssp.status import Stage
+from acredssp.workers import Sockets, Supervisor, Worker, bind, is_supported
 
 __all__ = ["serve_command"]
 
@@ -223,8 +222,8 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     out, err = render.consoles()
     log_from(LogLevel.DEBUG if verbose else log_level)
     with usage_errors():
-        if workers is not None:
-            check_platform()
+        if workers is not None and not is_supported():
+            raise UsageError("--workers needs linux, with fork and SO_REUSEPORT: run serve without it on this system")
         arguments.check_versions(min_version, max_version)
         address = arguments.address(listen, default_port=RDP_PORT, lowest_port=0)
         tls = arguments.tls_settings(
@@ -410,7 +409,7 @@ def serve_by_workers(
         OutputError: The line that says where the server listens cannot be written.
     """
     try:
-        places = bind(task.address, count)
+        places = bind(task.address.host, task.address.port, count)
     except OSError as error:
         raise _cannot_listen(task.address, error) from None
 

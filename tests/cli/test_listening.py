@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from acredssp.cli import listening
-from acredssp.cli.arguments import Address
+from acredssp import workers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need linux")
 
@@ -19,7 +18,7 @@ def bound():
     with contextlib.ExitStack() as stack:
 
         def bind(host, port=0, count=3):
-            places = listening.bind(Address(host, port), count)
+            places = workers.bind(host, port, count)
             for listener in itertools.chain(*places):
                 stack.enter_context(listener)
             return places

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from support.by_hand import PATIENCE, connect, log_on, once, read_to_the_end, wa
 from support.peers import wait_until
 
 from acredssp.carriage.rdp import RDP
-from acredssp.cli import workers
 from acredssp.errors import CredSSPError
+from acredssp.workers import supervisor
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need linux")
 
@@ -259,11 +260,9 @@ def test_people_are_told_which_worker_it_was(users_file, password):
 
 SCRIPT = """
 import os, signal, sys, time
-from acredssp.cli import listening, workers
-from acredssp.cli.arguments import Address
+from acredssp import workers
 
-workers._STOP = float(sys.argv[3])
-places = listening.bind(Address("127.0.0.1", 0), int(sys.argv[1]))
+places = workers.bind("127.0.0.1", 0, int(sys.argv[1]))
 started = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND)
 
 def work(worker):
@@ -271,7 +270,11 @@ def work(worker):
 {}
 
 supervisor = workers.Supervisor(
-    places, work, on_ready=lambda: print("ready", flush=True), warn=lambda text: print(text, file=sys.stderr)
+    places,
+    work,
+    on_ready=lambda: print("ready", flush=True),
+    warn=lambda text: print(text, file=sys.stderr),
+    patience=float(sys.argv[3]),
 )
 sys.exit(supervisor.run())
 """
@@ -308,7 +311,7 @@ def test_a_worker_that_never_comes_up_is_given_up(supervised, death, how):
     status, out, err, starts = supervised(
         2, f"if worker.number == 2: {death}", "worker.ready()", WAIT_FOR_THE_END, "return 0"
     )
-    assert status == workers.EXIT_FAILED
+    assert status == supervisor.EXIT_FAILED
     assert out == ""  # it never was ready
     assert starts == {1: 1, 2: 5}
     assert f"worker 2 {how}; it was not ready after any of 5 starts: giving up" in err
@@ -349,8 +352,72 @@ def test_a_worker_that_does_not_stop_is_killed(supervised):
         meanwhile=lambda process: (process.stdout.readline(), process.terminate()),
         patience=0.1,
     )
-    assert status == workers.EXIT_FAILED
+    assert status == supervisor.EXIT_FAILED
     assert "worker 1 does not stop: killing it" in err
+
+
+REPLACED = """
+import os, select, signal, socket, sys
+from acredssp import workers
+
+def work(worker):
+    worker.ready()
+    connections = []
+    while worker.lifeline not in (ready := select.select([worker.lifeline, *worker.sockets], [], [])[0]):
+        try:
+            connections.append(ready[0].accept()[0])
+        except BlockingIOError:  # the other one was faster
+            continue
+        connections[-1].sendall(f"{os.getpid()} {sys.argv[1]}\\n".encode())
+    for connection in connections:
+        connection.settimeout(20)
+        connection.recv(1)  # until the client has ended
+    return 0
+
+left = workers.inherited()
+port = left[0].getsockname()[1] if left else 0
+places = workers.bind("127.0.0.1", port, int(sys.argv[2]), left)
+supervisor = workers.Supervisor(
+    places, work, warn=lambda text: print(text, flush=True), on_ended=lambda pid: print("ended", pid, flush=True),
+    on_ready=lambda: print("ready", sys.argv[1], places[0][0].getsockname()[1], flush=True),
+    on_signals={signal.SIGUSR2: lambda: supervisor.replace([sys.executable, __file__, "new", sys.argv[3], "0"])},
+)
+sys.exit(supervisor.run())
+"""
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (1, 3), (3, 1), (2, 2)])
+def test_a_newer_program_takes_over_and_no_connection_is_lost(tmp_path, before, after):
+    script = tmp_path / "server.py"
+    script.write_text(REPLACED, encoding="utf-8")
+    argv = [sys.executable, script, "old", str(before), str(after)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process, contextlib.ExitStack() as stack:
+        word, which, port = process.stdout.readline().split()
+        assert (word, which) == ("ready", "old")
+
+        def served_by():
+            connection = stack.enter_context(connect(int(port)))
+            return connection, connection.recv(100).split()
+
+        old, (_, program) = served_by()
+        assert program == b"old"
+        process.send_signal(signal.SIGUSR2)
+        replies = []
+        while b"new" not in replies:
+            replies.append(served_by()[1][1])  # neither refused nor reset, at any moment
+        assert process.stdout.readline() == f"ready new {port}\n"
+        assert len(pids(process_of(process))) >= after + 1  # the old connection keeps its worker
+        old.sendall(b"x")
+        stack.close()
+        ended = {process.stdout.readline().split()[0] for _ in range(before)}
+        assert ended == {"ended"}
+        assert len(pids(process_of(process))) == after
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+
+
+def process_of(process):
+    return types.SimpleNamespace(process=process)
 
 
 @pytest.mark.parametrize("missing", ["platform", "fork", "SO_REUSEPORT"])

@@ -1,4 +1,4 @@
-"""`acredssp serve --workers N`: N processes, each with a listening socket of its own, and a supervisor of them.
+"""N processes, each with listening sockets of its own, and a supervisor of them.
 
 The kernel distributes new connections over all sockets that listen on one address with SO_REUSEPORT, by a hash of the
 client's address and port. Three facts about Linux shape this module (socket(7); inet_csk_listen_stop in the kernel):
@@ -17,13 +17,20 @@ supervisor with each worker. A worker writes to it when it is ready, and the sup
 ready. When the worker's end closes, the worker has ended. When the supervisor's end closes, for instance because the
 supervisor was killed, the worker stops.
 
-`serve` calls this module with the function that serves. `listening` makes the sockets. Only this module makes
-processes.
+A supervisor can be replaced by a newer program without a connection being lost. `replace` executes the program in the
+same process, so its number stays, and so do the listening sockets with their queues and the lifelines of the old
+workers. The old workers serve until the new ones are ready, and are told to stop then. The environment variable
+`ACREDSSP_INHERITED` tells the new program what it has.
+
+`serve` and `proxy` call this module with the function that serves. `listening` makes the sockets. Only this module
+makes processes.
 """
 
 import contextlib
 import dataclasses
+import functools
 import gc
+import json
 import math
 import mmap
 import os
@@ -34,13 +41,12 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Final, NoReturn
 
-from acredssp.cli.listening import Sockets
-from acredssp.cli.outcome import UsageError, reason_of
+from acredssp.workers.listening import INHERITED, Sockets
 
-__all__ = ["EXIT_FAILED", "Supervisor", "Worker", "check_platform"]
+__all__ = ["EXIT_FAILED", "Supervisor", "Worker", "is_supported"]
 
 EXIT_FAILED: Final = 70
 """The exit status when workers do not start or do not stop; sysexits.h calls it EX_SOFTWARE."""
@@ -64,14 +70,9 @@ _GO: Final = b"g"
 """The supervisor answers with this when the worker may begin to accept."""
 
 
-def check_platform() -> None:
-    """Check that this platform allows workers.
-
-    Raises:
-        UsageError: The platform is not Linux. Others lack SO_REUSEPORT, or give one socket all connections.
-    """
-    if sys.platform != "linux" or not hasattr(os, "fork") or not hasattr(socket, "SO_REUSEPORT"):
-        raise UsageError("--workers needs linux, with fork and SO_REUSEPORT: run serve without it on this system")
+def is_supported() -> bool:
+    """Return whether this platform allows workers: Linux. Others lack SO_REUSEPORT, or give one socket everything."""
+    return sys.platform == "linux" and hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")
 
 
 # --- in a worker ---
@@ -104,7 +105,7 @@ class Worker:
         No worker serves before the supervisor has printed that the server listens. This method blocks, so call it
         before the event loop has anything to do. A SIGTERM that came before the call is delivered now.
         """
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._say(_READY)
         self.lifeline.recv(1)
 
@@ -160,20 +161,31 @@ class Supervisor:
         work: Serves, in a worker's process, and returns the exit status of that process.
         on_ready: Called once, when all workers are ready.
         warn: Called with a sentence about each thing that went wrong.
+        patience: Seconds that a worker has to stop when it is told to; after that, it is killed.
+        on_signals: What else to do on which signals. A worker inherits them blocked, until it is ready.
+        on_ended: Called with the number of each process that has ended.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a process of its own has as many seams
         self,
         places: list[Sockets],
         work: Callable[[Worker], int],
         *,
         on_ready: Callable[[], None],
         warn: Callable[[str], None],
+        patience: float = _STOP,
+        on_signals: Mapping[signal.Signals, Callable[[], object]] | None = None,
+        on_ended: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._places = [_Place(number, sockets) for number, sockets in enumerate(places, start=1)]
         self._work = work
         self._on_ready = on_ready
         self._warn = warn
+        self._patience_of_all = patience
+        self._on_signals = {**(on_signals or {}), **dict.fromkeys(_SIGNALS)}
+        self._on_ended = on_ended
+        self._predecessors: dict[int, socket.socket] = {}
+        """The workers of the program before this one, with their lifelines."""
         self._selector = selectors.DefaultSelector()
         self._turn: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `run`
         self._torn = mmap.mmap(-1, 1)
@@ -194,6 +206,7 @@ class Supervisor:
         # the processes share: a worker that has served takes 15 MiB of its own, and 24 MiB without the freeze.
         gc.collect()
         gc.freeze()
+        self._adopt_predecessors()
         try:
             with self._signals():
                 while not self._done():
@@ -216,11 +229,46 @@ class Supervisor:
         for place in self._places:
             for listener in place.sockets:
                 listener.close()
-        deadline = time.monotonic() + _STOP
+        self._release_predecessors()
+        deadline = time.monotonic() + self._patience_of_all
         for place in self._places:
             place.start_at, place.kill_at = math.inf, deadline
             if place.lifeline is not None:
                 place.lifeline.shutdown(socket.SHUT_WR)
+
+    def signal_workers(self, number: signal.Signals) -> None:
+        """Send a signal to each worker that is ready."""
+        for place in self._places:
+            if place.pid and place.ready:
+                os.kill(place.pid, number)
+
+    def replace(self, program: Sequence[str]) -> None:
+        """Execute a program in this process, which takes over the listening sockets; nothing while this one stops.
+
+        Args:
+            program: Its path and its arguments.
+
+        Raises:
+            OSError: It cannot be executed. This one goes on.
+        """
+        if self._stopping or self._predecessors:
+            return
+        leaving = {place.pid: place.lifeline for place in self._places if place.pid and place.lifeline is not None}
+        kept = [*(each for place in self._places for each in place.sockets), *leaving.values()]
+        told = {
+            "sockets": [each.fileno() for place in self._places for each in place.sockets],
+            "workers": {pid: lifeline.fileno() for pid, lifeline in leaving.items()},
+        }
+        # A signal that comes before the new program handles it would end the program.
+        masked = signal.pthread_sigmask(signal.SIG_BLOCK, self._on_signals)
+        try:
+            for each in kept:
+                each.set_inheritable(True)
+            os.execve(program[0], [*program], {**os.environ, INHERITED: json.dumps(told)})  # noqa: S606
+        finally:
+            for each in kept:
+                each.set_inheritable(False)
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
     # --- reactions ---
 
@@ -232,8 +280,9 @@ class Supervisor:
             ours.setblocking(False)
             theirs.setblocking(False)
             self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_signal(ours.recv(1)[0]))
-            before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+            before = {number: signal.signal(number, lambda *_: None) for number in self._on_signals}
             fd = signal.set_wakeup_fd(theirs.fileno())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._on_signals)  # `replace` has blocked them
             try:
                 yield
             finally:
@@ -243,12 +292,17 @@ class Supervisor:
                 self._selector.unregister(ours)
 
     def _on_signal(self, number: int) -> None:
+        act = self._on_signals.get(signal.Signals(number))
+        if act is not None:
+            act()
         if number not in _SIGNALS:
             return
         if self._stopping:
             self._status = 128 + number  # as shells report a program that a signal ended
             for place in self._places:
                 self._kill(place)
+            for pid in self._predecessors:
+                os.kill(pid, signal.SIGKILL)
         self.stop()
 
     def _on_word(self, place: _Place) -> None:
@@ -261,7 +315,8 @@ class Supervisor:
             # A lifeline closes a moment before its process ends, so this wait is short.
             status = os.waitstatus_to_exitcode(os.waitpid(place.pid, 0)[1])
             self._drop_lifeline(place)
-            place.pid, place.kill_at = 0, math.inf
+            pid, place.pid, place.kill_at = place.pid, 0, math.inf
+            self._on_ended(pid)
             if not self._stopping:
                 self._after(place, _how(status))
 
@@ -275,6 +330,7 @@ class Supervisor:
             _answer(place)
         elif all(each.ready for each in self._places):
             self._all_were_ready = True
+            self._release_predecessors()
             self._on_ready()
             for each in self._places:
                 _answer(each)
@@ -311,7 +367,34 @@ class Supervisor:
         return None if due == math.inf else max(0.0, due - time.monotonic())
 
     def _done(self) -> bool:
-        return self._stopping and not any(place.pid for place in self._places)
+        return self._stopping and not self._predecessors and not any(place.pid for place in self._places)
+
+    # --- the workers of the program before ---
+
+    def _adopt_predecessors(self) -> None:
+        """Take over the workers of the program that `replace` was called in."""
+        told = json.loads(os.environ.pop(INHERITED, "null"))
+        for pid, fd in told["workers"].items() if told else ():
+            lifeline = socket.socket(fileno=fd)
+            lifeline.set_inheritable(False)
+            self._predecessors[int(pid)] = lifeline
+            self._selector.register(lifeline, selectors.EVENT_READ, functools.partial(self._on_predecessor, int(pid)))
+
+    def _on_predecessor(self, pid: int) -> None:
+        lifeline = self._predecessors[pid]
+        if lifeline.recv(1):  # it was not ready yet: nobody needs it any more
+            lifeline.shutdown(socket.SHUT_WR)
+            return
+        os.waitpid(pid, 0)
+        self._selector.unregister(lifeline)
+        self._predecessors.pop(pid).close()
+        self._on_ended(pid)
+
+    def _release_predecessors(self) -> None:
+        """Tell the workers of the program before to stop."""
+        for lifeline in self._predecessors.values():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                lifeline.shutdown(socket.SHUT_WR)
 
     # --- actions ---
 
@@ -324,7 +407,8 @@ class Supervisor:
         try:
             place.pid, place.lifeline = self._fork(place)
         except OSError as error:  # no process, memory or descriptor is free; one may be free at the next try
-            self._after(place, f"cannot be started, {reason_of(error)}")
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            self._after(place, f"cannot be started, {reason}")
             return
         place.kill_at = place.started + _START
         self._selector.register(place.lifeline, selectors.EVENT_READ, lambda: self._on_word(place))
@@ -335,7 +419,7 @@ class Supervisor:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()  # otherwise both processes would write the text that is left in the buffer
         # The new process gets no signals until it handles them itself: they would reach the supervisor's handlers.
-        masked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        masked = signal.pthread_sigmask(signal.SIG_BLOCK, self._on_signals)
         try:
             pid = os.fork()
             if pid == 0:
@@ -360,6 +444,8 @@ class Supervisor:
             for other in self._places:
                 if other is not place:
                     _close(other)
+            for old in self._predecessors.values():
+                old.close()
             status = self._work(Worker(place.number, place.sockets, lifeline, self._turn, self._torn))
         except BaseException:  # noqa: BLE001 - it must not reach the stack that this process copied from the supervisor
             traceback.print_exc()
@@ -390,6 +476,10 @@ class Supervisor:
                 self._kill(place)
                 os.waitpid(place.pid, 0)
             _close(place)
+        for pid, lifeline in self._predecessors.items():
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            lifeline.close()
         self._selector.close()
         self._turn.close()
         self._torn.close()

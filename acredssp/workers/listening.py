@@ -1,40 +1,65 @@
-"""The listening sockets of `acredssp serve --workers N`: one for each worker, all on the same address.
+"""The listening sockets of workers: one for each worker, all on the same address.
 
-The module `workers` explains why each worker has a socket of its own, and why the address is first bound exclusively.
+The module `supervisor` explains why each worker has a socket of its own, and why the address is first bound
+exclusively.
 """
 
 import contextlib
+import json
+import os
 import socket
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
-from acredssp.cli.arguments import Address
-
-__all__ = ["Sockets", "bind"]
+__all__ = ["INHERITED", "Sockets", "bind", "inherited"]
 
 Sockets: TypeAlias = tuple[socket.socket, ...]
 """The listening sockets of one worker: one for each address that the host's name resolves to."""
+
+INHERITED: Final = "ACREDSSP_INHERITED"
+"""The environment variable that tells a program what the program before it in the same process has left to it."""
 
 _BACKLOG: Final = 4096
 """The backlog of `acredssp.create_server`; the kernel reduces it to its own limit (net.core.somaxconn)."""
 
 
-def bind(address: Address, count: int) -> list[Sockets]:
+def inherited() -> list[socket.socket]:
+    """Return the listening sockets that the program before this one in the same process has left to it.
+
+    Whoever calls this owns them: each of them has to be served or closed.
+    """
+    told = json.loads(os.environ.get(INHERITED, "null"))
+    found = [socket.socket(fileno=fd) for fd in told["sockets"]] if told else []
+    for each in found:
+        each.set_inheritable(False)
+    return found
+
+
+def bind(host: str, port: int, count: int, ready: Sequence[socket.socket] = ()) -> list[Sockets]:
     """Listen on an address with `count` sockets; with port 0, all share the port that the first socket gets.
+
+    Args:
+        host: A name, or an IP address.
+        port: 0 takes a free port.
+        count: How many workers there are.
+        ready: Sockets that listen on this address already. They are dealt out; a place without one gets a new one.
 
     Raises:
         OSError: The address cannot be bound, another program uses it, or there is no such host.
     """
     with contextlib.ExitStack() as stack:
         places: list[list[socket.socket]] = [[] for _ in range(count)]
-        port = address.port
-        for family, host, *rest in _resolve(address.host):
-            if port:
-                _bound(family, (host, port, *rest), shared=False).close()
-            for place in places:
-                listener = stack.enter_context(_bound(family, (host, port, *rest), shared=True))
+        for index, listener in enumerate(ready):
+            places[index % count].append(listener)
+        missing = places[len(ready) :]
+        for family, name, *rest in _resolve(host) if missing else ():
+            if port and not ready:
+                _bound(family, (name, port, *rest), shared=False).close()
+            for place in missing:
+                listener = stack.enter_context(_bound(family, (name, port, *rest), shared=True))
                 port = listener.getsockname()[1]
                 place.append(listener)
-        for place in places:
+        for place in missing:
             for listener in place:
                 listener.listen(_BACKLOG)
         stack.pop_all()
