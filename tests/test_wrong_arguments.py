@@ -284,6 +284,12 @@ async def test_a_handshake_over_a_connection_takes_a_configuration_of_one_side()
         await acredssp.start_credssp(None, None, "config")
 
 
+@pytest.mark.parametrize("upgrade", [acredssp.start_credssp, acredssp.start_credssp_streams])
+async def test_bytes_that_were_read_before_are_bytes(upgrade):
+    with pytest.raises(TypeError, match="initial_data: expected bytes or bytearray, got str"):
+        await upgrade(None, None, SERVER, initial_data=SECRET)
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -394,6 +394,7 @@ async def start_credssp(  # noqa: PLR0913 - asyncio's shape
         peer_address,
         session,
     )
+    expect("initial_data", initial_data, bytes, bytearray)
     return await _upgrade(handshake, transport, protocol, initial_data)
 
 
@@ -406,6 +407,7 @@ async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
     server_hostname: str | None = None,
     spn: str | None = None,
     handshake_timeout: float | None = None,
+    initial_data: bytes = b"",
     on_handshake: HandshakeHook | None = None,
     peer_address: object = None,
     session: object = None,
@@ -413,8 +415,10 @@ async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Run a handshake over a pair of streams, and return a new pair; arguments and errors are those of `start_credssp`.
 
-    The handshake also takes the bytes that `reader` has read ahead. The old pair must not be used any more.
+    The handshake takes `initial_data` first, and then the bytes that `reader` has read ahead. The old pair must not be
+    used any more.
     """
+    expect("initial_data", initial_data, bytes, bytearray)
     loop = asyncio.get_running_loop()
     new_reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(new_reader, loop=loop)
@@ -425,7 +429,7 @@ async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
     )
     await writer.drain()
     read_ahead = await take_read_ahead(reader, connection)
-    transport = await _upgrade(handshake, writer.transport, protocol, read_ahead)
+    transport = await _upgrade(handshake, writer.transport, protocol, initial_data + read_ahead)
     new_reader.set_transport(transport)
     return new_reader, asyncio.StreamWriter(transport, protocol, new_reader, loop)
 

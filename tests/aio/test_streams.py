@@ -501,6 +501,22 @@ async def test_streams_can_be_upgraded_with_what_they_read_ahead():
         await until(lambda: done)
 
 
+async def test_streams_can_be_upgraded_with_what_was_read_of_them_before():
+    server_end, client_end = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=server_end)
+    clear = await asyncio.open_connection(sock=client_end)
+    client = asyncio.ensure_future(start_credssp_streams(*clear, client_config(), server_hostname="localhost"))
+    first = await reader.readexactly(1)
+    assert first == b"\x16"  # a record of TLS: the client logs on
+    _, secure = await start_credssp_streams(reader, writer, server_config(), initial_data=first)
+    client_reader, client_writer = await client
+    secure.write(b"hello\n")
+    assert await client_reader.readline() == b"hello\n"
+    for each in (client_writer, secure):
+        each.close()
+        await each.wait_closed()
+
+
 async def test_streams_whose_peer_has_gone_fail_at_once():
     ours, theirs = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=ours)
