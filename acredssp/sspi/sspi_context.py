@@ -16,7 +16,8 @@ import datetime as dt
 from types import TracebackType
 from typing import Final, Self
 
-from acredssp.sspi.arguments import expect
+from acredssp.config import ClientConfig, ServerConfig
+from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.attributes import QueryContextAttributes
 from acredssp.sspi.buffers import Memory, SecBuffer, SecBufferDesc
 from acredssp.sspi.constants import CREDSSP_NAME
@@ -26,10 +27,10 @@ from acredssp.sspi.handles import ContextAttributes, CredHandle, CtxtHandle, Tim
 from acredssp.sspi.lifetime import ApplyControlToken, DeleteSecurityContext
 from acredssp.sspi.messages import DecryptMessage, EncryptMessage
 from acredssp.sspi.steps import AcceptSecurityContext, InitializeSecurityContext
-from acredssp.sspi.structures import SecPkgContext_StreamSizes
+from acredssp.sspi.structures import CREDSSP_CRED, CREDSSP_CRED_EX, SecPkgContext_StreamSizes
 from acredssp.status import SecurityStatus
 
-__all__ = ["CLIENT_FLAGS", "SERVER_FLAGS", "SSPIContext", "credentials_for"]
+__all__ = ["CLIENT_FLAGS", "SERVER_FLAGS", "SSPIContext", "credentials_for", "expect_side"]
 
 CLIENT_FLAGS: Final = (
     ISC_REQ.DELEGATE
@@ -79,6 +80,21 @@ def check(status: SecurityStatus, handle: CredHandle | CtxtHandle) -> None:
         raise handle.error
 
 
+def expect_side(credential: object, target: str | None) -> None:
+    """Check that credentials are of a possible type, and that a client's configuration has a target and no other one.
+
+    Raises:
+        TypeError: The credentials are none.
+        ValueError: A client's configuration comes without a target, or a server's with one.
+    """
+    expect("target", target, str, None)
+    expect("credential", credential, CredHandle, CREDSSP_CRED, CREDSSP_CRED_EX, ClientConfig, ServerConfig, tuple)
+    if isinstance(credential, ClientConfig) and target is None:
+        raise ValueError("target: expected a name such as TERMSRV/host, since the credential is a client's, got None")
+    if isinstance(credential, ServerConfig) and target is not None:
+        raise ValueError("target: expected None, since the credential is a server's, got a name")
+
+
 class SSPIContext:
     """A security context from its first token to its last message, for a client or for a server.
 
@@ -103,6 +119,7 @@ class SSPIContext:
 
     Raises:
         TypeError: An argument has a wrong type.
+        ValueError: `credential` is a `ClientConfig` and there is no target, or it is a `ServerConfig` and there is one.
     """
 
     def __init__(
@@ -114,7 +131,7 @@ class SSPIContext:
         fContextReq: int | None = None,
         server_certificate: bytes | None = None,
     ) -> None:
-        expect("target", target, str, None)
+        expect_side(credential, target)
         expect("fContextReq", fContextReq, int, None)
         expect("server_certificate", server_certificate, bytes, None)
         self.handle: Final = CtxtHandle()
@@ -237,6 +254,7 @@ class SSPIContext:
         Raises:
             CredSSPError: The context is not complete, our direction has ended, or TLS failed.
         """
+        self._expect_complete()
         rest = memoryview(data).cast("B")
         records: list[bytes] = []
         while True:
@@ -266,6 +284,7 @@ class SSPIContext:
             CredSSPError: The context is not complete, or a record does not verify. Such a record ends the context, and
                 the data of the records in front of it is lost.
         """
+        self._expect_complete()
         received, start, messages = self._received + data, 0, []
         self._received, self.missing = bytearray(), 0
         while not self.missing and not self.peer_closed:
@@ -281,6 +300,16 @@ class SSPIContext:
             self.peer_closed = status is _EXPIRED
         self._received = received[start:]
         return b"".join(messages)
+
+    def _expect_complete(self) -> None:
+        """Refuse a message before the end of the handshake, whose bytes are then still there.
+
+        Raises:
+            LocalProtocolError: The handshake has not ended. A context that failed or was closed has its own error.
+        """
+        if not self.complete and not self.handle.deleted and self.handle.error is None:
+            status = SecurityStatus.SEC_E_INVALID_HANDLE
+            raise refusal("the context is not established", status, "call step() until complete is True")
 
     # --- the end ---
 

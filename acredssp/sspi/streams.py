@@ -21,7 +21,7 @@ from acredssp.sspi.constants import CREDSSP_NAME, TS_SSP_NAME
 from acredssp.sspi.context import EstablishState
 from acredssp.sspi.credentials import AuthData, FreeCredentialsHandle
 from acredssp.sspi.handles import CredHandle, CtxtHandle
-from acredssp.sspi.sspi_context import SSPIContext, credentials_for
+from acredssp.sspi.sspi_context import SSPIContext, credentials_for, expect_side
 
 __all__ = ["establish"]
 
@@ -64,10 +64,13 @@ async def establish(
             `PeerClosed` if the peer left.
         asyncio.CancelledError: The task was cancelled. The connection is closed at once.
         TypeError: An argument has a wrong type. The connection is closed.
+        ValueError: `credential` is a `ClientConfig` and there is no target, or it is a `ServerConfig` and there is one.
+            The connection is closed.
     """
     expect("reader", reader, asyncio.StreamReader)
     expect("writer", writer, asyncio.StreamWriter)
     try:
+        expect_side(credential, target)
         if isinstance(credential, CredHandle):
             return await _establish(reader, writer, credential, target, fContextReq, handshake_timeout)
         own = await credentials_for(credential, package, client=target is not None)

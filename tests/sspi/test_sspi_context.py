@@ -233,9 +233,38 @@ async def test_credentials_of_the_other_side_are_none():
         await SSPIContext(await outbound()).step()
 
 
+async def test_messages_before_the_end_of_the_handshake_are_refused_and_change_nothing():
+    client, server = pair()
+    for call in (client.wrap, client.unwrap):
+        with pytest.raises(LocalProtocolError, match="not established") as raised:
+            await call(b"early")
+        assert raised.value.hint == "call step() until complete is True"
+    hello = await client.step()
+    assert await server.step(hello[:20]) == b""
+    with pytest.raises(LocalProtocolError, match="not established"):
+        await server.unwrap(b"")
+    server_hello = await server.step(hello[20:])  # the first bytes are still there
+    assert server_hello
+    await client.step(server_hello)
+
+
+@pytest.mark.parametrize(
+    ("config", "target", "said"),
+    [
+        (client_config, None, "target: expected a name such as TERMSRV/host, since the credential is a client's"),
+        (server_config, TARGET, "target: expected None, since the credential is a server's"),
+    ],
+)
+async def test_a_target_that_does_not_fit_the_side_of_the_configuration_is_refused_at_once(config, target, said):
+    with pytest.raises(ValueError, match=said):
+        SSPIContext(config(), target)
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
+        ({"credential": "alice"}, "credential: expected CredHandle or CREDSSP_CRED or .* got str"),
+        ({"credential": None}, "credential: .* got NoneType"),
         ({"target": b"host"}, "target"),
         ({"fContextReq": "1"}, "fContextReq"),
         ({"server_certificate": "PEM"}, "server_c"),
@@ -243,7 +272,7 @@ async def test_credentials_of_the_other_side_are_none():
 )
 def test_wrong_types_are_refused_by_name(arguments, name):
     with pytest.raises(TypeError, match=name):
-        SSPIContext(client_config(), **arguments)
+        SSPIContext(**{"credential": client_config(), "target": TARGET} | arguments)
 
 
 async def test_its_text_says_which_side_it_is():
