@@ -205,6 +205,8 @@ class Handshake:
             self._conclude(None)
         except BaseException:
             self.connection.abort()
+            if (credentials := self.carried.context.take_credentials()) is not None:
+                credentials.zero()  # the application does not get them
             raise
 
     async def _run_with_id(self) -> None:

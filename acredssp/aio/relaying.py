@@ -361,10 +361,10 @@ class _End(asyncio.Protocol):
             self._close()
 
     def _close(self) -> None:
-        if self._clean:
-            self._transport.close()
-        else:
+        if not self._clean:
             self.cut()
+        elif not self._transport.is_closing():  # asyncio's TLS transports break when they are closed twice
+            self._transport.close()
 
     def cut(self) -> None:
         """Close at once."""

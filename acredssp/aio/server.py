@@ -302,7 +302,7 @@ class CredSSPServer(asyncio.AbstractServer):
         Raises:
             PeerClosed: The client left meanwhile.
         """
-        if self._pacing is None or not (wait := self._pacing.wait(accepted.source, accepted.started)):
+        if self._pacing is None or not (wait := self._pacing.wait(accepted.source, self._loop.time())):
             return
         await asyncio.sleep(min(wait, self._timeout))
         if accepted.has_left:

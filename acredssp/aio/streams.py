@@ -427,7 +427,6 @@ async def start_credssp_streams(  # noqa: PLR0913 - asyncio's shape
     handshake = _new_handshake(
         connection, config, carriage, server_hostname, spn, handshake_timeout, on_handshake, peer_address, session
     )
-    await writer.drain()
     read_ahead = await take_read_ahead(reader, connection)
     transport = await _upgrade(handshake, writer.transport, protocol, initial_data + read_ahead)
     new_reader.set_transport(transport)
@@ -462,8 +461,11 @@ def _new_handshake(  # noqa: PLR0913, PLR0917 - the arguments of both public fun
 async def take_read_ahead(reader: asyncio.StreamReader, connection: CredSSPProtocol) -> bytes:
     """Return the bytes that a stream has buffered, and note on `connection` whether the peer has ended.
 
-    This waits for nothing, so no byte can arrive in between.
+    This waits for nothing, so no byte can arrive in between. A connection that broke has ended, too.
     """
+    if (error := reader.exception()) is not None:
+        connection.ended, connection.error = True, error
+        return b""
     # at_eof() is false while there are bytes left to read.
     connection.ended = reader.at_eof() or getattr(reader, "_eof", False)
     reader.feed_eof()

@@ -10,6 +10,7 @@ import pytest
 from support.endpoints import PASSWORD, Recorder, client_config, server_config, until
 
 from acredssp.aio.failures import FailureLimit
+from acredssp.aio.pacing import Pacing
 from acredssp.aio.proxied import LoadBalancers, address_of_client
 from acredssp.aio.report import HandshakeOutcome
 from acredssp.aio.streams import create_connection, create_server, open_connection, start_server
@@ -381,6 +382,18 @@ async def test_ipv6_clients_of_one_network_are_one_source(lab):
     await lab.raw(header("192.0.2.7"))
     reports = await lab.reported(2)
     assert ["2001:db8::/64" in reports[0].error.message, "192.0.2.7" in reports[1].error.message] == [True, True]
+
+
+async def test_a_source_waits_by_the_time_at_which_its_header_came(lab, monkeypatch):
+    moments, loop = [], asyncio.get_running_loop()
+    monkeypatch.setattr(Pacing, "wait", lambda _pacing, _source, now: moments.append(now) or 0.0)
+    lab = await lab()
+    _, writer = await lab.raw()
+    await until(lambda: lab.server._connections)
+    before = loop.time()
+    writer.write(header())
+    await until(lambda: moments)
+    assert moments[0] > before
 
 
 async def test_places_are_shared_fairly_by_the_headers_addresses(lab):

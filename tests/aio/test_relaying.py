@@ -274,6 +274,23 @@ async def test_where_tls_cannot_end_one_direction_the_first_end_is_the_end_of_bo
 
 
 @NAMES
+async def test_a_tls_connection_of_asyncio_is_closed_only_once(legs, name):
+    """A second close() takes the connection out of asyncio's transport, and every further call of it fails."""
+    a, b = await legs("tls", "plain", keep_open=False)
+    a.writer.transport.set_write_buffer_limits(0)
+    a.peer.transport.pause_reading()
+    a.writer.write(payload(8 * 1024 * 1024))
+    await turns(5)
+    ending, _ = sides(a, b, name)
+    ending.peer.transport.close()
+    await turns(5)
+    running = started(a, b, idle_timeout=FAR)
+    await turns(5)
+    a.peer.transport.resume_reading()
+    assert (await running).ended_by is name
+
+
+@NAMES
 async def test_a_reset_cuts_the_other_connection_behind_what_was_received(legs, name):
     a, b = await legs()
     breaking, other = sides(a, b, name)

@@ -986,6 +986,21 @@ async def test_a_fault_of_the_application_costs_one_connection_and_is_told_to_th
     assert await app.lost is None
 
 
+async def test_a_report_that_fails_leaves_no_delegated_credentials_behind(lab):
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    borrowed = []
+
+    def admit(admission):
+        borrowed.append(admission.credentials)
+        return True
+
+    lab = await lab(config=server_config(admit=admit), on_handshake=lambda _report: 1 / 0)
+    _, app = await lab.connect()
+    assert isinstance(await app.lost, ConnectionError)
+    (credentials,) = borrowed
+    assert not any(bytes(credentials.password))
+
+
 async def test_nothing_of_a_connection_stays_behind(lab):
     def alive():
         gc.collect()

@@ -527,6 +527,28 @@ async def test_streams_whose_peer_has_gone_fail_at_once():
     assert writer.transport.is_closing()
 
 
+async def test_streams_whose_connection_broke_fail_as_a_peer_that_left():
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    broken = ConnectionResetError("gone")
+    writer.transport.get_protocol().connection_lost(broken)
+    with pytest.raises(PeerClosed) as caught:
+        await start_credssp_streams(reader, writer, server_config())
+    assert caught.value.__cause__ is broken
+    assert writer.transport.is_closing()
+    theirs.close()
+
+
+async def test_the_deadline_holds_for_streams_whose_peer_takes_nothing():
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    writer.write(bytes(16 * 1024 * 1024))
+    with pytest.raises(HandshakeTimeout):
+        await asyncio.wait_for(start_credssp_streams(reader, writer, server_config(), handshake_timeout=0.05), 5)
+    assert writer.transport.is_closing()
+    theirs.close()
+
+
 async def test_a_server_of_one_carriage_refuses_a_client_of_another(serving):
     port = await serving(carriage=RDP())
     with pytest.raises((PeerClosed, RemoteProtocolError)):
