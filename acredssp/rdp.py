@@ -16,7 +16,10 @@ fields:
     pdu = await acredssp.rdp.read_pdu(client_reader)
     first_up = acredssp.rdp.rewrite_selected_protocol(pdu, confirm.selected_protocol)
 
-The functions here keep no state, and only `read_pdu` reads from a stream. `missing_bytes` is for any other way to read.
+A gateway that passes a connection on undecrypted may read with `read_negotiation` what both sides say in clear.
+
+The functions here keep no state, and only `read_pdu` and `read_negotiation` read from a stream. `missing_bytes` is for
+any other way to read.
 """
 
 from collections.abc import Callable
@@ -25,7 +28,7 @@ from typing import Protocol
 from acredssp.arguments import expect
 from acredssp.carriage.rdp import RDP, RDPAcceptor, RDPInitiator, RDPState
 from acredssp.carriage.routes import Passthrough, RDPRoute, RouteAnswer, RouteHook, RouteRequest
-from acredssp.wire import mcs
+from acredssp.wire import mcs, x224
 from acredssp.wire.preconnection import PreconnectionPDU
 from acredssp.wire.x224 import (
     ConnectionConfirm,
@@ -55,6 +58,7 @@ __all__ = [
     "RouteHook",
     "RouteRequest",
     "missing_bytes",
+    "read_negotiation",
     "read_pdu",
     "rewrite_requested_protocols",
     "rewrite_selected_protocol",
@@ -79,7 +83,7 @@ def missing_bytes(data: bytes) -> int:
 
 
 class ExactReader(Protocol):
-    """The reader that `read_pdu` takes: an `asyncio.StreamReader`, or any object with this method."""
+    """What `read_pdu` and `read_negotiation` read from: an `asyncio.StreamReader`, or any object with this method."""
 
     async def readexactly(self, n: int) -> bytes:
         """Return exactly `n` bytes; raise EOFError if the stream ends before."""
@@ -94,6 +98,22 @@ async def read_pdu(reader: ExactReader) -> bytes:
     """
     data = b""
     while missing := missing_bytes(data):
+        data += await reader.readexactly(missing)
+    return data
+
+
+async def read_negotiation(reader: ExactReader) -> bytes:
+    """Read one whole Connection Request or Connection Confirm, and nothing behind it. The caller sets the time limit.
+
+    `ConnectionRequest.decode` and `ConnectionConfirm.decode` take what this returns.
+
+    Raises:
+        RemoteProtocolError: The bytes begin no such PDU.
+        LimitExceeded: The PDU is longer than any of them.
+        EOFError: The stream ended before the end of the PDU (`asyncio.IncompleteReadError`).
+    """
+    data = b""
+    while missing := x224.frame_size(data).missing:
         data += await reader.readexactly(missing)
     return data
 

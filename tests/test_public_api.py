@@ -35,7 +35,7 @@ MODULES = {
     "aio": """
         ClientConnected ConnectOptions CredSSPServer FailureLimit HandshakeHook HandshakeOutcome HandshakeReport
         ListenOptions ProtocolFactory ProxyAddress ProxyCommand ProxyEndpoint ProxyFamily ProxyHeader ProxyTLS
-        RelayEnd RelayResult SecureTransport Streams WinbindOracle connection_id
+        Recording RecordingSink RelayEnd RelayResult SecureTransport Streams WinbindOracle connection_id
         create_connection create_server open_connection relay source_of start_credssp start_credssp_streams start_server
         take_credentials
     """,
@@ -67,7 +67,7 @@ MODULES = {
         ConnectionConfirm ConnectionRequest ExactReader FailureCode PreconnectionPDU Protocols RDP RDPAcceptor
         Passthrough
         RDPInitiator RDPRoute RDPState RequestFlags ResponseFlags RouteAnswer RouteHook RouteRequest missing_bytes
-        read_pdu
+        read_negotiation read_pdu
         rewrite_requested_protocols rewrite_selected_protocol
     """,
     "status": "LOGON_STATUS NTSTATUS OpenEnum SecurityStatus Stage failure_status",

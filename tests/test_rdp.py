@@ -4,7 +4,7 @@ import pytest
 from support.mcs import FREERDP_3, SHADOW, core, initial, response, server_core
 
 from acredssp import rdp
-from acredssp.errors import LocalProtocolError, RemoteProtocolError
+from acredssp.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,33 @@ async def test_a_stream_that_ends_within_a_pdu_is_no_pdu(size):
     reader.feed_eof()
     with pytest.raises(EOFError):
         await rdp.read_pdu(reader)
+
+
+CONFIRM = rdp.ConnectionConfirm(selected_protocol=rdp.Protocols.HYBRID).encode()
+REQUEST = rdp.ConnectionRequest(requested_protocols=rdp.Protocols.SSL, cookie="alice").encode()
+
+
+@pytest.mark.parametrize("pdu", [CONFIRM, REQUEST])
+async def test_a_pdu_of_the_negotiation_is_read_and_nothing_behind_it(pdu):
+    reader = asyncio.StreamReader()
+    reader.feed_data(pdu + b"\x16\x03\x01")
+    reader.feed_eof()
+    assert await rdp.read_negotiation(reader) == pdu
+    assert await reader.read() == b"\x16\x03\x01"
+
+
+@pytest.mark.parametrize("size", [0, 3, 15])
+async def test_a_stream_that_ends_within_a_pdu_of_the_negotiation_is_none(size):
+    reader = asyncio.StreamReader()
+    reader.feed_data(CONFIRM[:size])
+    reader.feed_eof()
+    with pytest.raises(EOFError):
+        await rdp.read_negotiation(reader)
+
+
+@pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9.2\r\n", b"\x16\x03\x01\x02\x00", b"\x03\x00\xff\xff"])
+async def test_what_is_no_negotiation_is_refused_at_once(data):
+    reader = asyncio.StreamReader()
+    reader.feed_data(data)
+    with pytest.raises((RemoteProtocolError, LimitExceeded)):
+        await rdp.read_negotiation(reader)

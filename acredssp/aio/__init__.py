@@ -4,7 +4,7 @@
 """
 
 from acredssp.aio.failures import FailureLimit
-from acredssp.aio.relaying import RelayEnd, RelayResult, Streams, relay
+from acredssp.aio.relaying import Recording, RecordingSink, RelayEnd, RelayResult, Streams, relay
 from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport
 from acredssp.aio.server import CredSSPServer, ProtocolFactory
 from acredssp.aio.sources import source_of
@@ -48,6 +48,8 @@ __all__ = [
     "ProxyFamily",
     "ProxyHeader",
     "ProxyTLS",
+    "Recording",
+    "RecordingSink",
     "RelayEnd",
     "RelayResult",
     "SecureTransport",

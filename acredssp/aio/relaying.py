@@ -21,18 +21,25 @@ How it ends
 To cut a connection is to `abort()` it. Over TLS, the peer then gets no close_notify, so it can tell that data may be
 missing.
 
+Who else gets the bytes
+=======================
+
+With a `Recording`, a task hands every piece that was passed on to the recording's sink, too. Without one, the two ends
+are of a class that knows nothing of recordings.
+
 Applications call this module, by `acredssp.relay`.
 """
 
 import asyncio
+import collections
 import dataclasses
 import enum
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, TypeAlias, TypeVar, cast
 
-from acredssp.arguments import expect
+from acredssp.arguments import expect, expect_callable
 
-__all__ = ["RelayEnd", "RelayResult", "Streams", "relay"]
+__all__ = ["Recording", "RecordingSink", "RelayEnd", "RelayResult", "Streams", "relay"]
 
 _T = TypeVar("_T")
 
@@ -53,11 +60,44 @@ class RelayEnd(enum.Enum):
         A: The first connection ended or broke before the second one.
         B: The second connection ended or broke before the first one.
         IDLE: Nothing moved in either direction for `idle_timeout` seconds.
+        RECORDING: The sink of the recording failed.
     """
 
     A = "a"
     B = "b"
     IDLE = "idle"
+    RECORDING = "recording"
+
+
+RecordingSink: TypeAlias = Callable[[RelayEnd, int, bytes], Awaitable[bool | None]]
+"""Called with the connection that the bytes came from, the number of bytes that this connection had sent before them,
+and the bytes. One call is awaited before the next one. False ends the recording; every other answer goes on."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """Who else gets the bytes that a relay passes on, in both directions, as the connections give them: decrypted.
+
+    Attributes:
+        sink: Gets them.
+        most_waiting: How many bytes may wait for the sink. One read of the connections may exceed it.
+        lossy: What happens when more wait. False: both connections wait, and if the sink raises an exception, both are
+            cut, so nothing is passed on unrecorded. True: what comes meanwhile is passed on, and not recorded; if the
+            sink raises an exception, nothing is recorded any more.
+    """
+
+    sink: RecordingSink
+    most_waiting: int = 2**20
+    lossy: bool = False
+
+    def __post_init__(self) -> None:
+        expect_callable("sink", self.sink)
+        if self.sink is None:
+            raise TypeError("sink: expected a callable, got None")
+        expect("most_waiting", self.most_waiting, int)
+        if self.most_waiting < 1:
+            raise ValueError(f"most_waiting: expected at least 1 byte, got {self.most_waiting}")
+        expect("lossy", self.lossy, bool)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,22 +108,26 @@ class RelayResult:
         bytes_up: The number of bytes written to `b`, `first_up` included.
         bytes_down: The number of bytes written to `a`, `first_down` included.
         ended_by: The connection that ended or broke first, or `RelayEnd.IDLE` if nothing moved any more.
-        error: The error of the first connection that broke; None if neither connection broke.
+        error: The error of the first connection that broke, or of the sink that failed; None if nothing did.
+        bytes_unrecorded: The number of bytes that were passed on and did not reach the sink of the recording, before
+            it ended the recording; 0 without a recording.
     """
 
     bytes_up: int
     bytes_down: int
     ended_by: RelayEnd
     error: Exception | None
+    bytes_unrecorded: int = 0
 
 
-async def relay(
+async def relay(  # noqa: PLR0913 - two connections, and what is rarely given, by name
     a: Streams,
     b: Streams,
     *,
     first_up: bytes = b"",
     first_down: bytes = b"",
     idle_timeout: float | None = None,
+    recording: Recording | None = None,
 ) -> RelayResult:
     """Pass bytes between two connections until both have ended. Both are closed in the end, whatever happens.
 
@@ -101,6 +145,8 @@ async def relay(
         first_down: Bytes that are sent to `a` before those of `b`.
         idle_timeout: Seconds after which both connections are cut if nothing has moved in either direction; None for no
             limit. A peer that takes none of the bytes that wait for it is idle, too.
+        recording: Who else gets the bytes; None for nobody. After the end of the relay, the sink has 30 seconds for
+            what still waits for it. If the task is cancelled, the recording ends at once.
 
     Returns:
         How many bytes were passed on, and what ended the relay. A connection that breaks raises no exception: its error
@@ -111,26 +157,31 @@ async def relay(
         TypeError, ValueError: An argument is impossible. The text begins with its name. The connections are unchanged.
         RuntimeError: Another task is reading from one of the streams; both connections are cut.
     """
-    _check(a, b, first_up, first_down, idle_timeout)
-    run = _Relay(a, b, idle_timeout)
+    _check(a, b, first_up, first_down, idle_timeout, recording)
+    run = _Relay(a, b, idle_timeout, recording)
     try:
         run.start(first_up, first_down)
-        return await run.over
+        await run.over
+        return run.result(0 if run.recorder is None else await run.recorder.finish())
     finally:
         run.cut()
+        if run.recorder is not None:
+            run.recorder.cut()
 
 
 class _Relay:
     """One relay: its two ends, its clock and its result."""
 
-    def __init__(self, a: Streams, b: Streams, idle_timeout: float | None) -> None:
+    def __init__(self, a: Streams, b: Streams, idle_timeout: float | None, recording: Recording | None) -> None:
         self.loop = asyncio.get_running_loop()
-        self.over: asyncio.Future[RelayResult] = self.loop.create_future()
+        self.over: asyncio.Future[None] = self.loop.create_future()
         self.moved = self.loop.time()
         """The time at which something last moved."""
         self.ending = False
         """Whether the relay has stopped passing bytes on."""
-        self._a, self._b = self._ends = _End(self, RelayEnd.A, a), _End(self, RelayEnd.B, b)
+        self.recorder = None if recording is None else _Recorder(self, recording)
+        end = _End if self.recorder is None else _RecordedEnd
+        self._a, self._b = self._ends = end(self, RelayEnd.A, a), end(self, RelayEnd.B, b)
         self._a.other, self._b.other = self._b, self._a
         self._patience = idle_timeout
         self._timer: asyncio.TimerHandle | None = None
@@ -152,8 +203,23 @@ class _Relay:
                 end.other.hold()
             else:
                 end.other.release()
+        if self.recorder is not None and self.recorder.holding:
+            self.hold()  # a stream whose buffer was read has gone on reading
         if not self.ending:
             self._set_timer()
+
+    # --- the recording ---
+
+    def hold(self) -> None:
+        """Let both peers wait for the recording."""
+        for end in self._ends:
+            end.hold()
+
+    def release(self) -> None:
+        """Let both peers go on, except for one whose bytes wait for the other peer."""
+        for end in self._ends:
+            if not self.ending and not end.other.full:
+                end.release()
 
     # --- the clock ---
 
@@ -202,7 +268,7 @@ class _Relay:
         self._finish(clean=False)
         if self._a.lost and self._b.lost and not self.over.done():
             self._stop_timer()
-            self.over.set_result(self._result())
+            self.over.set_result(None)
 
     def _finish(self, *, clean: bool) -> None:
         """Close each connection when it has sent what it was given; cut it at that time unless the end is `clean`."""
@@ -222,10 +288,15 @@ class _Relay:
         for end in self._ends:
             end.cut()
 
-    def _result(self) -> RelayResult:
+    def result(self, unrecorded: int) -> RelayResult:
+        """Return the result of a relay that is over."""
         assert self._ended_by is not None
         return RelayResult(
-            bytes_up=self._b.written, bytes_down=self._a.written, ended_by=self._ended_by, error=self._error
+            bytes_up=self._b.written,
+            bytes_down=self._a.written,
+            ended_by=self._ended_by,
+            error=self._error,
+            bytes_unrecorded=unrecorded,
         )
 
 
@@ -372,6 +443,103 @@ class _End(asyncio.Protocol):
             self._transport.abort()
 
 
+class _RecordedEnd(_End):
+    """One of the two connections of a relay with a recording."""
+
+    def __init__(self, relay: _Relay, name: RelayEnd, streams: Streams) -> None:
+        super().__init__(relay, name, streams)
+        assert relay.recorder is not None
+        self._recorder = relay.recorder
+
+    def write(self, data: bytes) -> None:
+        """Send data to the peer, and record it as the other peer's."""
+        before = self.written
+        super().write(data)
+        if self.written != before:
+            self._recorder.take(self.other._name, before, data)  # noqa: SLF001 - of the same class
+
+    def release(self) -> None:
+        """Read again, unless the recording makes both peers wait."""
+        if not self._recorder.holding:
+            super().release()
+
+
+class _Recorder:
+    """Hands what was passed on to the sink of a recording, in a task of its own."""
+
+    def __init__(self, relay: _Relay, recording: Recording) -> None:
+        self.holding = False
+        """Whether both peers wait for the sink."""
+        self._relay = relay
+        self._recording = recording
+        self._queue: collections.deque[tuple[RelayEnd, int, bytes]] = collections.deque()
+        self._waiting = 0
+        """The number of bytes in the queue and in the sink."""
+        self._unrecorded = 0
+        self._takes = True
+        """Whether the sink takes more; False once it has ended the recording."""
+        self._failed = self._over = False
+        self._news = asyncio.Event()
+        self._task = relay.loop.create_task(self._run())
+
+    def take(self, source: RelayEnd, offset: int, data: bytes) -> None:
+        """Take what was passed on."""
+        if not self._takes:
+            return
+        full = self._waiting >= self._recording.most_waiting
+        if self._failed or (full and self._recording.lossy):
+            self._unrecorded += len(data)
+            return
+        self._queue.append((source, offset, bytes(data)))
+        self._waiting += len(data)
+        self._news.set()
+        if self._waiting >= self._recording.most_waiting and not self._recording.lossy:
+            self.holding = True
+            self._relay.hold()
+
+    async def finish(self) -> int:
+        """Let the sink take what is left; return how many bytes it has not taken."""
+        self._over = True
+        self._news.set()
+        await asyncio.wait([self._task], timeout=_CLOSE_TIMEOUT)
+        return self._unrecorded + self._waiting
+
+    def cut(self) -> None:
+        """End the recording at once."""
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            while self._takes and (self._queue or not self._over):
+                if self._queue:
+                    await self._hand_over()
+                else:
+                    self._news.clear()
+                    await self._news.wait()
+        except Exception as error:  # noqa: BLE001 - whatever a sink of somebody else's raises
+            self._fail(error)
+
+    async def _hand_over(self) -> None:
+        source, offset, data = self._queue.popleft()
+        self._takes = await self._recording.sink(source, offset, data) is not False
+        self._waiting -= len(data)
+        if not self._takes:
+            self._queue.clear()
+            self._waiting = 0
+        if self.holding and self._waiting <= self._recording.most_waiting // 2:
+            self.holding = False
+            self._relay.release()
+
+    def _fail(self, error: Exception) -> None:
+        """The sink failed. What it has not taken is counted, and the relay ends unless it may lose some."""
+        self._failed = True
+        if self._recording.lossy:
+            self._relay.loop.call_exception_handler({"message": "the sink of a recording failed", "exception": error})
+        else:
+            self._relay.note(RelayEnd.RECORDING, error)
+            self._relay.cut()
+
+
 class _WouldWait(Exception):
     """A coroutine would have to wait."""
 
@@ -390,7 +558,9 @@ def _now(coroutine: Coroutine[object, None, _T]) -> _T:
     raise _WouldWait
 
 
-def _check(a: object, b: object, first_up: object, first_down: object, idle_timeout: object) -> None:
+def _check(  # noqa: PLR0913, PLR0917 - the arguments of `relay`, in their order
+    a: object, b: object, first_up: object, first_down: object, idle_timeout: object, recording: object
+) -> None:
     """Check the arguments of `relay` before a connection is touched.
 
     Raises:
@@ -410,3 +580,4 @@ def _check(a: object, b: object, first_up: object, first_down: object, idle_time
     expect("idle_timeout", idle_timeout, float, int, None)
     if idle_timeout is not None and not cast("float", idle_timeout) > 0:
         raise ValueError(f"idle_timeout: expected more than 0 seconds, got {idle_timeout}")
+    expect("recording", recording, Recording, None)

@@ -6,7 +6,7 @@ import socket
 import pytest
 from support.endpoints import CERTIFICATE, KEY, Recorder, client_config, server_config, turns, until
 
-from acredssp.aio.relaying import RelayEnd, RelayResult, relay
+from acredssp.aio.relaying import Recording, RelayEnd, RelayResult, relay
 from acredssp.aio.streams import start_credssp, start_credssp_streams
 from acredssp.errors import PeerClosed
 from acredssp.policy import Policy
@@ -520,6 +520,263 @@ async def test_a_peer_that_takes_nothing_does_not_keep_a_relay_that_has_ended(le
     b.peer.transport.abort()
 
 
+# --- recordings ---
+
+
+class Tape:
+    """A sink that keeps what it gets, and takes nothing while it is `stopped`."""
+
+    def __init__(self, answer=lambda _calls: None):
+        self.calls = []
+        self.answer = answer
+        self.goes = asyncio.Event()
+        self.goes.set()
+
+    def __call__(self, source, offset, data):
+        self.calls.append((source, offset, data))
+        return self.take()
+
+    async def take(self):
+        await self.goes.wait()
+        return self.answer(self.calls)
+
+    def of(self, source):
+        """What it got of one side; None stands for bytes that are missing."""
+        whole = b""
+        for name, offset, data in self.calls:
+            if name is source:
+                if offset != len(whole):
+                    return None
+                whole += data
+        return whole
+
+
+async def passed_and_ended(a, b, up, down):
+    """Send these bytes through a relay, then end both sides."""
+    a.peer.transport.write(up)
+    b.peer.transport.write(down)
+    await asyncio.gather(
+        b.peer.until(lambda: up in bytes(b.peer.data)), a.peer.until(lambda: down in bytes(a.peer.data))
+    )
+    a.peer.transport.close()
+    b.peer.transport.close()
+
+
+@pytest.mark.parametrize("lossy", [False, True])
+@pytest.mark.parametrize(("first", "second"), BOTH)
+async def test_a_sink_gets_both_directions_whole_and_decrypted(legs, first, second, lossy):
+    a, b = await legs(first, second)
+    await a.have_read_ahead(b"ahead")
+    tape = Tape()
+    recording = Recording(sink=tape, lossy=lossy)
+    running = started(a, b, first_up=b"up", first_down=b"down", recording=recording)
+    up, down = payload(400_000), payload(300_000, 1)
+    await passed_and_ended(a, b, up, down)
+    result = await running
+    assert tape.of(RelayEnd.A) == b"up" + b"ahead" + up
+    assert tape.of(RelayEnd.B) == b"down" + down
+    assert (result.bytes_up, result.bytes_unrecorded) == (len(up) + 7, 0)
+
+
+@NAMES
+async def test_a_slow_sink_holds_up_both_peers_and_little_is_stored(legs, name):
+    a, b = await legs()
+    sender, receiver = sides(a, b, name)
+    tape = Tape()
+    tape.goes.clear()
+    running = started(a, b, recording=Recording(sink=tape, most_waiting=1000))
+    data = payload(8 * 1024 * 1024)
+    sender.peer.transport.write(data)
+    await until(lambda: sender.peer.told[-1:] == ["pause"])
+    await turns(50)
+    assert len(receiver.peer.data) <= 1000 + 256 * 1024
+    receiver.peer.transport.write(b"the other direction waits, too")
+    await turns(20)
+    assert not sender.peer.data
+    tape.goes.set()
+    assert await receiver.peer.got(len(data)) == data
+    await sender.peer.got(30)
+    a.peer.transport.close()
+    b.peer.transport.close()
+    assert (await running).bytes_unrecorded == 0
+    assert tape.of(name) == data
+
+
+async def test_a_sink_that_is_slow_from_the_beginning_holds_up_a_peer_whose_bytes_were_read_ahead(legs):
+    a, b = await legs()
+    data = payload(8 * 1024 * 1024)
+    a.peer.transport.write(data)
+    await until(lambda: len(a.reader._buffer) > 2 * 2**16)  # where the reader stops
+    tape = Tape()
+    tape.goes.clear()
+    running = started(a, b, recording=Recording(sink=tape, most_waiting=1000))
+    await until(lambda: b.peer.data)
+    await turns(50)
+    assert len(b.peer.data) < 1024 * 1024
+    tape.goes.set()
+    assert await b.peer.got(len(data)) == data
+    a.peer.transport.close()
+    b.peer.transport.close()
+    await running
+    assert tape.of(RelayEnd.A) == data
+
+
+async def test_a_peer_that_goes_on_does_not_overtake_a_slow_sink(legs):
+    a, b = await legs()
+    b.peer.transport.pause_reading()
+    tape = Tape()
+    tape.goes.clear()
+    first = payload(4 * 1024 * 1024)
+    running = started(a, b, first_up=first, recording=Recording(sink=tape, most_waiting=1000))
+    a.peer.transport.write(b"later")
+    await until(lambda: tape.calls)
+    b.peer.transport.resume_reading()
+    assert await b.peer.got(len(first)) == first
+    await turns(50)
+    assert len(b.peer.data) == len(first)
+    tape.goes.set()
+    assert await b.peer.got(len(first) + 5) == first + b"later"
+    a.peer.transport.close()
+    b.peer.transport.close()
+    await running
+
+
+async def test_a_sink_that_goes_on_does_not_overtake_a_slow_peer(legs):
+    a, b = await legs()
+    b.peer.transport.pause_reading()
+    tape = Tape()
+    tape.goes.clear()
+    running = started(a, b, recording=Recording(sink=tape, most_waiting=1000))
+    data = payload(16 * 1024 * 1024)
+    a.peer.transport.write(data)
+    await until(lambda: tape.calls)
+    tape.goes.set()
+    transport = b.writer.transport
+    for _ in range(300):
+        await asyncio.sleep(0)
+        assert transport.get_write_buffer_size() < 64 * 1024 + 2 * 256 * 1024
+    b.peer.transport.resume_reading()
+    assert await b.peer.got(len(data)) == data
+    a.peer.transport.close()
+    b.peer.transport.close()
+    await running
+    assert tape.of(RelayEnd.A) == data
+
+
+async def test_a_lossy_recording_holds_nobody_up_and_counts_what_it_lost(legs):
+    a, b = await legs()
+    tape = Tape()
+    tape.goes.clear()
+    running = started(a, b, recording=Recording(sink=tape, most_waiting=1000, lossy=True))
+    data = payload(1024 * 1024)
+    a.peer.transport.write(data)
+    assert await b.peer.got(len(data)) == data
+    tape.goes.set()
+    await until(lambda: len(tape.calls) > 0)
+    await turns(5)
+    a.peer.transport.write(b"end")
+    await b.peer.got(len(data) + 3)
+    a.peer.transport.close()
+    b.peer.transport.close()
+    result = await running
+    recorded = sum(len(data) for _, _, data in tape.calls)
+    assert recorded + result.bytes_unrecorded == result.bytes_up == len(data) + 3
+    assert result.bytes_unrecorded > 0
+    assert tape.calls[-1] == (RelayEnd.A, len(data), b"end")  # its place shows what is missing
+
+
+async def test_a_sink_may_end_the_recording(legs):
+    a, b = await legs()
+    tape = Tape(lambda _calls: False)
+    running = started(a, b, recording=Recording(sink=tape, most_waiting=1))
+    data = payload(1024 * 1024)
+    await passed_and_ended(a, b, data, b"down")
+    assert (await running).bytes_unrecorded == 0
+    assert len(tape.calls) == 1
+
+
+async def test_a_sink_that_fails_ends_the_relay(legs):
+    a, b = await legs()
+
+    async def fail(_source, _offset, _data):
+        raise OSError("disk full")
+
+    running = started(a, b, recording=Recording(sink=fail))
+    a.peer.transport.write(b"abc")
+    result = await running
+    assert (result.ended_by, str(result.error), result.bytes_unrecorded) == (RelayEnd.RECORDING, "disk full", 3)
+
+
+async def test_a_lossy_sink_that_fails_is_told_and_the_relay_goes_on(legs):
+    a, b = await legs()
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["message"]))
+
+    async def fail(_source, _offset, _data):
+        raise OSError("disk full")
+
+    running = started(a, b, recording=Recording(sink=fail, lossy=True))
+    a.peer.transport.write(b"abc")
+    await until(lambda: told)
+    await passed_and_ended(a, b, b"def", b"ghi")
+    result = await running
+    assert (result.error, result.bytes_unrecorded) == (None, 9)
+    assert told == ["the sink of a recording failed"]
+
+
+async def test_a_sink_has_some_time_for_the_rest(legs, monkeypatch):
+    a, b = await legs()
+    tape = Tape()
+    tape.goes.clear()
+    running = started(a, b, recording=Recording(sink=tape))
+    await passed_and_ended(a, b, b"abc", b"")
+    await until(lambda: a.writer.transport.is_closing() and b.writer.transport.is_closing())
+    await turns(5)
+    assert not running.done()
+    tape.goes.set()
+    assert (await running).bytes_unrecorded == 0
+    assert tape.of(RelayEnd.A) == b"abc"
+
+
+async def test_a_sink_that_never_takes_the_rest_is_not_awaited_for_ever(legs, monkeypatch):
+    monkeypatch.setattr("acredssp.aio.relaying._CLOSE_TIMEOUT", 0.01)
+    a, b = await legs()
+    tape = Tape()
+    tape.goes.clear()
+    running = started(a, b, recording=Recording(sink=tape))
+    await passed_and_ended(a, b, b"abc", b"")
+    assert (await running).bytes_unrecorded == 3
+
+
+async def test_a_cancelled_relay_ends_the_recording(legs):
+    a, b = await legs()
+    tape = Tape()
+    tape.goes.clear()
+    running = started(a, b, recording=Recording(sink=tape))
+    a.peer.transport.write(b"abc")
+    await until(lambda: tape.calls)
+    tasks = asyncio.all_tasks() - {asyncio.current_task(), running}
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await until(lambda: all(task.done() for task in tasks))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"sink": 5}, TypeError, "sink"),
+        ({"sink": None}, TypeError, "sink: expected a callable, got None"),
+        ({"most_waiting": 0}, ValueError, "most_waiting: expected at least 1 byte, got 0"),
+        ({"most_waiting": "1"}, TypeError, "most_waiting: expected int, got str"),
+        ({"lossy": 1}, TypeError, "lossy: expected bool, got int"),
+    ],
+)
+def test_a_recording_that_cannot_be_is_refused(options, error, said):
+    with pytest.raises(error, match=said):
+        Recording(**{"sink": print} | options)
+
+
 # --- misuse ---
 
 
@@ -542,6 +799,7 @@ async def test_a_stream_that_somebody_else_reads_is_refused_and_both_are_cut(leg
         ({"first_down": None}, TypeError, "first_down: expected bytes or bytearray, got NoneType"),
         ({"idle_timeout": "1"}, TypeError, "idle_timeout: expected float or int or None, got str"),
         ({"idle_timeout": 0}, ValueError, "idle_timeout: expected more than 0 seconds, got 0"),
+        ({"recording": print}, TypeError, "recording: expected Recording or None, got builtin_function_or_method"),
         ({"idle_timeout": float("nan")}, ValueError, "idle_timeout: expected more than 0 seconds, got nan"),
     ],
 )
