@@ -62,6 +62,7 @@ class ConnectionRecord:
         mechanism: What the user logged on by; empty where nobody did.
         target: The target; empty where none was chosen.
         host: The target's host; empty where none was connected to.
+        target_mechanism: What the gateway logged on to the target by; empty where it did not.
         outcome: `relayed`, or that of the front's handshake, as `HandshakeReport.outcome` has it.
         ended_by: `client`, `target` or `idle` for a relay; empty without one.
         reason: Why there was no relay, or why it broke, for the operator; empty where nothing went wrong.
@@ -79,6 +80,7 @@ class ConnectionRecord:
     mechanism: str = ""
     target: str = ""
     host: str = ""
+    target_mechanism: str = ""
     outcome: str = ""
     ended_by: str = ""
     reason: str = ""
@@ -239,6 +241,7 @@ class Connection:
             mechanism=report.info.mechanism if report and report.info else "",
             target=self.target.name if self.target else "",
             host=str(leg.address) if leg else "",
+            target_mechanism=leg.mechanism if leg else "",
             outcome=outcome,
             ended_by=ended_by,
             reason=reason,

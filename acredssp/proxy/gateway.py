@@ -35,7 +35,10 @@ class Gateway:
         self._plan: Plan | None = None
         self._servers: dict[str, CredSSPServer] = {}
         self._oracles: dict[str, WinbindOracle] = {}
+        self._retired: list[CredSSPServer] = []
+        """Servers of addresses that the settings have no more. Their connections go on."""
         self._connections: set[Connection] = set()
+        self._one_ended = asyncio.Event()
         self._changing = asyncio.Lock()
 
     @property
@@ -76,7 +79,8 @@ class Gateway:
             self._plan = plan
             gone = [address for address in self._servers if address not in plan.listeners]
             for address in gone:
-                self._servers.pop(address).close()
+                self._retired.append(self._servers.pop(address))
+                self._retired[-1].close()
             self._servers |= added
             for server in added.values():
                 await server.start_serving()
@@ -94,7 +98,7 @@ class Gateway:
                 await self._wait_closed()
         except TimeoutError:
             cut = len(self._connections)
-            for server in self._servers.values():
+            for server in (*self._servers.values(), *self._retired):
                 server.abort_clients()
             await self._wait_closed()
         else:
@@ -104,8 +108,11 @@ class Gateway:
         return cut
 
     async def _wait_closed(self) -> None:
-        for server in self._servers.values():
+        for server in (*self._servers.values(), *self._retired):
             await server.wait_closed()
+        while self._connections:  # the last lines of those whose bytes have ended
+            self._one_ended.clear()
+            await self._one_ended.wait()
 
     # --- listeners ---
 
@@ -163,6 +170,7 @@ class Gateway:
 
     def _ended(self, connection: Connection, record: ConnectionRecord) -> None:
         self._connections.discard(connection)
+        self._one_ended.set()
         self._on_end(record)
 
     def _protocol(self) -> asyncio.BaseProtocol:

@@ -12,7 +12,18 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
-from acredssp import NTSTATUS, RDP, ClientConfig, NTHash, Password, Policy, Trust, start_credssp_streams, tls
+from acredssp import (
+    NTSTATUS,
+    RDP,
+    ClientConfig,
+    HandshakeInfo,
+    NTHash,
+    Password,
+    Policy,
+    Trust,
+    start_credssp_streams,
+    tls,
+)
 from acredssp.aio import Streams
 from acredssp.credentials import Account, Deny, Nothing
 from acredssp.delegation import DelegationPolicy
@@ -80,6 +91,13 @@ class Leg:
         confirm = self.streams[1].get_extra_info("rdp_confirm")
         assert isinstance(confirm, ConnectionConfirm)
         return confirm
+
+    @property
+    def mechanism(self) -> str:
+        """What we have logged on by."""
+        info = self.streams[1].get_extra_info("credssp")
+        assert isinstance(info, HandshakeInfo)
+        return info.mechanism
 
     def close(self) -> None:
         """Close the connection at once, and give its place in the pool back; harmless when that is done."""

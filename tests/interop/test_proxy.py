@@ -2,10 +2,15 @@
 
 import dataclasses
 import json
+import os
+import signal
+import ssl
 
 import pytest
 from support import freerdp
 from support.command import COMMAND, login
+from support.hosted import HostedServer, look_up
+from support.kdc import REALM
 from support.peers import free_port, wait_until
 
 import acredssp
@@ -61,8 +66,9 @@ def proxy(graphical_lab, tmp_path):
     def start(settings, logon='{ users = "users" }', listener=""):
         for name, data in zip(("gateway.pem", "gateway.key"), acredssp.self_signed(["localhost"]), strict=True):
             (tmp_path / name).write_bytes(data)
-        users = f"CONTOSO:alice:{PASSWORD}\n:carol:{FRONT_PASSWORD}\n"
+        users = f"CONTOSO:alice:{PASSWORD}\n{REALM}:alice:{PASSWORD}\n:carol:{FRONT_PASSWORD}\n"
         (tmp_path / "users").write_text(users, encoding="utf-8")
+        (tmp_path / "alice").write_text(PASSWORD)
         (tmp_path / "password").write_text(TARGET_PASSWORD + "\n", encoding="utf-8")
         port = free_port()
         (tmp_path / "settings.toml").write_text(LISTENER.format(port=port, logon=logon) + listener + settings)
@@ -228,3 +234,122 @@ def test_check_tries_the_targets(graphical_lab, proxy, target):
     run = graphical_lab.run(check, split=True)
     assert run.status == 1
     assert "ready" not in run.output
+
+
+# --- Kerberos ---
+
+KERBEROS_ALONE = "/auth-pkg-list:kerberos,!ntlm"
+FRONTS = pytest.mark.parametrize(
+    ("front", "words"),
+    [("ntlm", []), ("kerberos", [KERBEROS_ALONE])],
+    ids=["front-ntlm", "front-kerberos"],
+)
+
+
+@pytest.fixture
+def kerberos_proxy(graphical_lab, kerberos, kerberos_shadow_server, proxy):
+    """Starts the gateway with the realm's keytab, before a shadow server that takes tickets."""
+    graphical_lab.environment |= kerberos.environment
+    address = f"localhost:{kerberos_shadow_server.port}"
+    pin = login(graphical_lab, address, "--mechanism", "ntlm").record["peer_key_sha256"]
+
+    def start(more=""):
+        logon = f'{{ users = "users", keytab = "{kerberos.keytab}", realms = ["{REALM}"] }}'
+        return proxy(ROUTE + f'[targets.desktops]\naddresses = ["{address}"]\npins = ["{pin}"]\n{more}', logon)
+
+    return start
+
+
+@pytest.mark.parametrize("security", ["/sec:nla", "/sec:ext"], ids=["hybrid", "hybrid-ex"])
+@pytest.mark.parametrize("mechanism", ["ntlm", "kerberos"])
+@FRONTS
+def test_either_leg_by_ntlm_or_kerberos(graphical_lab, kerberos_proxy, front, words, mechanism, security):
+    """What is delegated by Kerberos names the realm, and the shadow server knows alice of CONTOSO by NTLM."""
+    account = "alice@ACREDSSP.TEST" if mechanism == "kerberos" else "CONTOSO\\alice"
+    secret = f"credentials = 'injected'\naccount = '{account}'\npassword = 'file:alice'\n"
+    gateway = kerberos_proxy(f'mechanism = "{mechanism}"\n{secret}')
+    address = gateway.address.replace("127.0.0.1", "localhost")
+    domain = REALM if front == "kerberos" else "CONTOSO"
+    done = freerdp.log_on(graphical_lab, 3, address, security, *words, domain=domain)
+    assert outcome(done, 3) == connected(3)
+    record = gateway.records()[0]
+    assert (record["mechanism"], record["target_mechanism"], record["outcome"]) == (front, mechanism, "relayed")
+
+
+@pytest.mark.parametrize("security", ["/sec:nla", "/sec:ext"], ids=["hybrid", "hybrid-ex"])
+def test_kerberos_on_both_legs_by_what_is_delegated(graphical_lab, kerberos_proxy, security):
+    gateway = kerberos_proxy('mechanism = "kerberos"\n')
+    address = gateway.address.replace("127.0.0.1", "localhost")
+    done = freerdp.log_on(graphical_lab, 3, address, security, KERBEROS_ALONE, domain=REALM)
+    assert outcome(done, 3) == connected(3)
+    (record,) = gateway.records()
+    assert (record["mechanism"], record["target_mechanism"]) == ("kerberos", "kerberos")
+
+
+def test_a_ticket_of_a_realm_that_is_not_taken_is_refused(graphical_lab, kerberos_proxy, kerberos):
+    gateway = kerberos_proxy()
+    settings = gateway.folder / "settings.toml"
+    settings.write_text(settings.read_text().replace(f'realms = ["{REALM}"]', 'realms = ["ELSEWHERE.TEST"]'))
+    os.kill(gateway.process.pid, signal.SIGHUP)
+    wait_until(lambda: "the settings are taken" in gateway.process.read(), "the settings are taken")
+    address = gateway.address.replace("127.0.0.1", "localhost")
+    done = freerdp.log_on(graphical_lab, 3, address, KERBEROS_ALONE, domain=REALM)
+    assert outcome(done, 3) == (freerdp.LOGON_FAILED, False)
+
+
+def test_a_silent_kdc_does_not_delay_a_target_of_ntlm(graphical_lab, proxy, target, silent_kdc, kerberos):
+    graphical_lab.environment |= kerberos.environment
+    account = "credentials = 'injected'\naccount = 'alice@ACREDSSP.TEST'\npassword = 'file:alice'\nmechanism = 'ntlm'\n"
+    gateway = proxy(ROUTE + target(2, account))
+    done = freerdp.log_on(graphical_lab, 2, gateway.address)
+    assert outcome(done, 2) == (freerdp.LOGON_FAILED, False)
+    assert not silent_kdc.heard.acquire(blocking=False)
+
+
+# --- the target's own status ---
+
+
+@pytest.mark.parametrize(
+    ("nt_status", "status"),
+    [
+        ("STATUS_PASSWORD_MUST_CHANGE", 149),
+        ("STATUS_ACCOUNT_LOCKED_OUT", 135),
+        ("STATUS_ACCOUNT_DISABLED", 151),
+        ("STATUS_LOGON_TYPE_NOT_GRANTED", 158),
+    ],
+)
+@pytest.mark.parametrize("security", ["/sec:nla", "/sec:ext"], ids=["hybrid", "hybrid-ex"])
+def test_freerdp3_tells_its_user_why_the_target_refuses(graphical_lab, proxy, security, nt_status, status):
+    policy = acredssp.Policy()
+    certificate, key = acredssp.self_signed(["localhost"], "ec")
+    config = acredssp.ServerConfig(
+        ssl_context=acredssp.server_context_from_pem(policy, certificate, key),
+        lookup=look_up,
+        authorize=lambda _identity: acredssp.Deny(acredssp.NTSTATUS[nt_status]),
+    )
+    pin = acredssp.pin_of(ssl.PEM_cert_to_DER_cert(certificate.decode()))
+    with HostedServer(config, acredssp.RDP(hybrid_ex=True)) as server:
+        gateway = proxy(ROUTE + f'[targets.desktops]\naddresses = ["{server.address}"]\npins = ["{pin}"]\n{INJECTED}')
+        done = freerdp.log_on(graphical_lab, 3, gateway.address, security)
+        assert done.status == status
+        assert gateway.records()[0]["status"] == nt_status
+
+
+# --- the process ---
+
+
+def test_a_hangup_takes_new_settings_and_refuses_wrong_ones(graphical_lab, proxy, target):
+    gateway = proxy(ROUTE + target(3))
+    settings = gateway.folder / "settings.toml"
+    good = settings.read_text()
+    settings.write_text(good + "\nc4nary = 1\n")
+    os.kill(gateway.process.pid, signal.SIGHUP)
+    wait_until(lambda: "nothing has changed" in gateway.process.read(), "the settings are refused")
+    assert "the settings are not taken: targets.desktops.c4nary: no such setting" in gateway.process.read()
+    assert outcome(freerdp.log_on(graphical_lab, 3, gateway.address), 3) == connected(3)
+    settings.write_text(good.replace("[[listeners.routes]]", '[[listeners.routes]]\nusers = ["nobody"]'))
+    os.kill(gateway.process.pid, signal.SIGHUP)
+    wait_until(lambda: "the settings are taken" in gateway.process.read(), "the settings are taken")
+    assert outcome(freerdp.log_on(graphical_lab, 3, gateway.address), 3) != connected(3)
+    assert gateway.process.stop() == 0
+    assert "stopped: 0 connections were cut" in gateway.process.read()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import ssl
 import sys
 import types
 
@@ -306,6 +307,18 @@ async def test_a_target_whose_certificate_is_not_trusted_is_told_to_the_operator
     assert target.requests == []
 
 
+async def test_the_hint_about_a_certificate_names_settings(world):
+    async with world(INJECTED, start=False) as (here, target):
+        text = settings({"desktops": ([target.address], INJECTED)})
+        await here.write(text.replace(f'pins = ["{PIN}"]', 'authorities = "gateway.pem"'))
+        await here.gateway.start()
+        with pytest.raises(acredssp.AuthenticationError):
+            await here.connect()
+        (record,) = await here.ended()
+        await here.gateway.stop()
+    assert f"pin its key (pins): {PIN}" in record.reason
+
+
 async def test_a_client_that_leaves_while_its_target_leg_is_made_leaves_nothing_behind(world):
     async with world(INJECTED) as (here, target):
         target.release = asyncio.Event()
@@ -329,6 +342,7 @@ async def test_a_client_may_ask_for_restricted_admin_where_the_listener_and_the_
         await leave(streams)
         await here.ended()
     assert target.logons == [("SERVERS\\svc", DelegatedKind.PASSWORD, "server's")]
+    assert target.requests[0].flags == RequestFlags(0)
 
 
 async def test_a_client_with_restricted_admin_is_told_that_its_target_needs_a_password(world):
@@ -524,6 +538,17 @@ async def test_the_next_host_is_taken_where_one_cannot_be_connected_to(world):
     assert record.host == target.address
 
 
+async def test_a_connection_that_has_ended_counts_no_more(world):
+    async with world(start=False) as (here, target):
+        await here.write(settings({"desktops": ([target.address, "127.0.0.1:1"], "")}))
+        await here.gateway.start()
+        for count in (1, 2, 3):
+            await leave(await here.connect())
+            await here.ended(count)
+            assert here.gateway.plan.targets["desktops"].pool.in_order(None)[0].port != 1
+        await here.gateway.stop()
+
+
 async def test_the_host_with_the_fewest_connections_is_taken(world):
     other = await Target().start()
     async with world(start=False) as (here, target):
@@ -617,12 +642,52 @@ async def test_stop_waits_for_connections_that_end_by_themselves(world):
         assert await stopping == 0
 
 
+async def test_an_address_that_the_settings_have_no_more_is_closed_and_its_connections_go_on(world):
+    async with world(rest="[run]\ngrace = 0.05\n") as (here, _target):
+        streams = await here.connect()
+        await talk(streams)
+        text = await asyncio.to_thread((here.folder / "settings.toml").read_text)
+        before = here.address
+        await here.write(text.replace("127.0.0.1:0", "localhost:0"))
+        await here.gateway.reload()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*before)
+        streams[1].write(b"still there")
+        assert await streams[0].readexactly(11) == b"still there"
+        assert await here.gateway.stop() == 1
+        await leave(streams)
+        await here.gateway.start()
+
+
 async def test_stop_cuts_connections_after_the_grace(world):
     async with world(start=False, rest="[run]\ngrace = 0.05\n") as (here, _target):
         await here.gateway.start()
         streams = await here.connect()
         await talk(streams)
         assert await here.gateway.stop() == 1
-        (record,) = await here.ended()
+        assert here.gateway.connections == frozenset()
+        (record,) = here.records
         await leave(streams)
     assert record.outcome == "relayed"
+
+
+# --- certificates by name ---
+
+
+async def test_a_client_is_shown_the_certificate_of_the_name_that_it_asks_for(world):
+    names = [("desk.example.com", "named"), ("other.example.com", "gateway")]
+    pems = {name: acredssp.self_signed([name], "ec") for name in ("named", "gateway")}
+    async with world(start=False) as (here, target):
+        for name, (certificate, key) in pems.items():
+            await here.write(certificate.decode(), f"{name}.pem")
+            await here.write(key.decode(), f"{name}.key")
+        more = '{ certificate = "named.pem", key = "named.key", names = ["desk.example.com"] }, { cert'
+        await here.write(settings({"desktops": ([target.address], "")}).replace("{ cert", more, 1))
+        await here.gateway.start()
+        for asked, shown in names:
+            streams = await here.connect(sni=asked)
+            pin = acredssp.pin_of(ssl.PEM_cert_to_DER_cert(pems[shown][0].decode()))
+            assert streams[1].get_extra_info("credssp").peer_key_sha256 == pin
+            await leave(streams)
+        await here.ended(2)
+        await here.gateway.stop()
