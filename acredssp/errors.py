@@ -96,7 +96,7 @@ class NegotiationFailure(RemoteProtocolError):
 
 
 class PublicKeyMismatch(CredSSPError):
-    """pubKeyAuth is not bound to this TLS connection: somebody may be in between ([MS-CSSP] 3.1.5)."""
+    """pubKeyAuth is not bound to this TLS connection: an attacker may be in between ([MS-CSSP] 3.1.5)."""
 
     security_status = SecurityStatus.SEC_E_MESSAGE_ALTERED
 

@@ -183,7 +183,7 @@ class Trust:
         return Judgement(
             Verdict.PIN_DIFFERS,
             f"the server's key is not the pinned one: expected {expected}, got {pin}{also}",
-            "somebody may be in between: do not log on unless the server's administrator confirms that its key is new",
+            "an attacker may be in between: do not log on unless the server's administrator confirms the new key",
             0,
         )
 

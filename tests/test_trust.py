@@ -254,7 +254,7 @@ def test_another_key_than_the_pinned_one_is_named_and_not_offered(authorities):
     expected = f"the server's key is not the pinned one: expected {pin_of(known.der)}, got {pin_of(came.der)}"
     also = ", and the server's certificate is signed by itself, and is not among the trusted authorities"
     assert judgement.reason == expected + (also if authorities else "")
-    assert "somebody may be in between" in judgement.hint
+    assert "an attacker may be in between" in judgement.hint
     assert "pin" not in judgement.hint
     assert judgement.error().security_status is SecurityStatus.SEC_E_CERT_UNKNOWN
 

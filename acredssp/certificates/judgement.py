@@ -108,7 +108,7 @@ class Judgement:
         Args:
             refused: The policy's own error, whose status is kept.
         """
-        # There is no other way to accept a key that differs from the pinned one: somebody may be in between.
+        # For a key that differs from the pinned one, the policy's hint is left out: an attacker may be in between.
         hint = self.hint if self.verdict is Verdict.PIN_DIFFERS else f"{self.hint}; otherwise, {refused.hint}"
         return CertificateError(f"{refused.message}: {self.reason}", security_status=refused.security_status, hint=hint)
 

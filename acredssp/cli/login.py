@@ -335,11 +335,18 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         ),
     ] = None,
     pcb: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Text that says whom the connection is for: preconnection blob.")
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The preconnection blob: a text that tells Hyper-V or a gateway which machine the connection is for.",
+        ),
     ] = None,
     pcid: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Number that says whom the connection is for: preconnection id."),
+        typer.Option(
+            metavar="N",
+            help="The preconnection id: a number that tells a gateway which machine the connection is for.",
+        ),
     ] = None,
     policy_file: PolicyFile = None,
     carriage: WithCarriage = CarriageChoice.RDP,

@@ -144,7 +144,7 @@ class ClientHandshake(Handshake):
         if not hmac.compare_digest(proof, server_value(self.version, self._nonce, self.public_key)):
             raise PublicKeyMismatch(
                 "the server has not proven that it holds the key of its tls certificate",
-                hint="somebody may be in between client and server; no credentials were delegated",
+                hint="an attacker may be in between client and server; no credentials were delegated",
             )
         if self._target is None:
             return self._send_credentials(True)

@@ -162,7 +162,7 @@ class ServerHandshake(Handshake):
             raise PublicKeyMismatch(
                 "the client's pubKeyAuth is bound to another public key than this server's",
                 nt_status=NTSTATUS.STATUS_LOGON_FAILURE,
-                hint="somebody may be in between client and server",
+                hint="an attacker may be in between client and server",
             )
         sealed = self.mechanism.wrap(server_value(self.version, self._nonce, self.public_key))
         self._advance(State.AUTH_INFO)

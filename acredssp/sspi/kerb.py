@@ -54,20 +54,20 @@ class KERB_INTERACTIVE_LOGON:
     Password: str = dataclasses.field(default="", repr=False)
 
     def pack(self) -> bytes:
-        """The structure in one buffer.
+        """Return the structure in one buffer.
 
         Raises:
-            LocalProtocolError: SEC_E_CANNOT_PACK: a text is longer than a UNICODE_STRING can say.
+            LocalProtocolError: SEC_E_CANNOT_PACK: a text is longer than a UNICODE_STRING can count.
         """
         words, texts = _lay_out(_INTERACTIVE.size, self.LogonDomainName, self.UserName, self.Password)
         return _INTERACTIVE.pack(self.MessageType, *words) + texts
 
     @classmethod
     def unpack(cls, data: bytes | bytearray | memoryview) -> Self:
-        """The logon that `data` holds.
+        """Return the logon that `data` holds.
 
         Raises:
-            LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: it holds none.
+            LocalProtocolError: SEC_E_UNKNOWN_CREDENTIALS: `data` holds no such logon.
         """
         return cls(*_texts(data, _front(data, _INTERACTIVE, cls.MessageType)))
 
@@ -93,7 +93,7 @@ class KERB_CERTIFICATE_LOGON:
     CspData: bytes = dataclasses.field(default=b"", repr=False)
 
     def pack(self) -> bytes:
-        """The structure in one buffer; raises as `KERB_INTERACTIVE_LOGON.pack` does."""
+        """Return the structure in one buffer; raise what `KERB_INTERACTIVE_LOGON.pack` raises."""
         words, texts = _lay_out(_CERTIFICATE.size, self.DomainName, self.UserName, self.Pin)
         csp_data = _CERTIFICATE.size + len(texts)
         return (
@@ -102,7 +102,7 @@ class KERB_CERTIFICATE_LOGON:
 
     @classmethod
     def unpack(cls, data: bytes | bytearray | memoryview) -> Self:
-        """The logon that `data` holds; raises as `KERB_INTERACTIVE_LOGON.unpack` does."""
+        """Return the logon that `data` holds; raise what `KERB_INTERACTIVE_LOGON.unpack` raises."""
         *words, flags, length, offset = _front(data, _CERTIFICATE, cls.MessageType)
         domain, user, pin = _texts(data, words)
         return cls(domain, user, pin, flags, _slice(data, offset, length))
@@ -130,7 +130,10 @@ def pack_credentials(credentials: TSCredentials) -> bytes:
                 CspData=_pack_csp_info(credentials.csp_data),
             ).pack()
         case TSRemoteGuardCreds():
-            raise refusal("tickets of remote credential guard have no packed form", SecurityStatus.SEC_E_CANNOT_PACK)
+            raise refusal(
+                "the client delegated tickets of remote credential guard, which have no packed form",
+                SecurityStatus.SEC_E_CANNOT_PACK,
+            )
         case _:
             assert_never(credentials)
 
@@ -169,7 +172,8 @@ def _lay_out(offset: int, *values: str) -> tuple[list[int], bytes]:
     for text in [UnicodeString(value).wire for value in values]:
         if len(text) > _LONGEST_TEXT:
             raise refusal(
-                f"expected a text of at most {_LONGEST_TEXT} bytes, got {len(text)}", SecurityStatus.SEC_E_CANNOT_PACK
+                f"a text is too long: expected at most {_LONGEST_TEXT} bytes, got {len(text)}",
+                SecurityStatus.SEC_E_CANNOT_PACK,
             )
         words += (len(text), len(text), offset + len(texts))
         texts += text
@@ -192,9 +196,9 @@ def _texts(data: bytes | bytearray | memoryview, words: list[int]) -> list[str]:
 
 def _slice(data: bytes | bytearray | memoryview, offset: int, length: int) -> bytes:
     if length and offset + length > len(data):
-        raise _unknown(f"{length} bytes at {offset} lie outside of {len(data)} bytes")
+        raise _unknown(f"{length} bytes at offset {offset} lie outside the buffer of {len(data)} bytes")
     return bytes(data[offset : offset + length])
 
 
 def _unknown(reason: str) -> LocalProtocolError:
-    return refusal(f"packed credentials: {reason}", SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS)
+    return refusal(f"the buffer is no packed logon: {reason}", SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS)

@@ -1,4 +1,4 @@
-"""The end of a context: ApplyControlToken announces it, and DeleteSecurityContext makes it."""
+"""The end of a context: ApplyControlToken announces it to the peer, and DeleteSecurityContext frees the context."""
 
 import struct
 from typing import Final
@@ -17,7 +17,7 @@ _CONTROL: Final = struct.Struct("<L")
 
 
 async def ApplyControlToken(phContext: CtxtHandle, pInput: SecBufferDesc) -> SecurityStatus:
-    """Announce the end of our direction.
+    """Announce to the peer that this side sends nothing more.
 
     After that, InitializeSecurityContext or AcceptSecurityContext with empty input gives the close_notify to send.
     EncryptMessage is refused from then on. DecryptMessage still works, until the peer's own close_notify.
@@ -60,7 +60,7 @@ async def DeleteSecurityContext(phContext: CtxtHandle) -> SecurityStatus:
         while a call on the context is in flight.
 
     Raises:
-        TypeError: It is no context handle.
+        TypeError: `phContext` is no context handle.
     """
     expect("phContext", phContext, CtxtHandle)
     try:
@@ -80,7 +80,8 @@ async def DeleteSecurityContext(phContext: CtxtHandle) -> SecurityStatus:
 def _apply(control: int, state: ContextState) -> None:
     if control != SCHANNEL.SHUTDOWN or not isinstance(state, EstablishState):
         raise refusal(
-            f"expected control token SCHANNEL_SHUTDOWN, got {control}", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
+            f"expected the control token SCHANNEL_SHUTDOWN ({SCHANNEL.SHUTDOWN:d}), got {control}",
+            SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION,
         )
     state.shutdown = state.over = True
 
@@ -91,6 +92,7 @@ def _control(buffers: SecBufferDesc) -> int:
     data = bytes(token) if token is not None else b""
     if len(data) != _CONTROL.size:
         raise refusal(
-            f"expected a TOKEN buffer of {_CONTROL.size} bytes, got {len(data)}", SecurityStatus.SEC_E_INVALID_TOKEN
+            f"expected a TOKEN buffer with a DWORD of {_CONTROL.size} bytes, got {len(data)}",
+            SecurityStatus.SEC_E_INVALID_TOKEN,
         )
     return int(_CONTROL.unpack(data)[0])

@@ -137,7 +137,7 @@ def message_tls(state: EstablishState) -> TLSSession:
     """
     if state.context.tls is None:
         raise refusal(
-            "the bare shape protects no messages: its tls is the caller's", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
+            "the bare shape cannot protect messages: the caller runs its tls", SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
         )
     return state.context.tls
 
@@ -179,7 +179,8 @@ def _or_break(state: EstablishState) -> Iterator[None]:
     except MemoryError:
         state.fail(
             CredSSPError(
-                "memory ran out in the middle of a record", security_status=SecurityStatus.SEC_E_INSUFFICIENT_MEMORY
+                "memory ran out while a record was being made or read",
+                security_status=SecurityStatus.SEC_E_INSUFFICIENT_MEMORY,
             )
         )
         raise
@@ -198,7 +199,10 @@ def _encrypt(message: SecBufferDesc, fQOP: int, MessageSeqNo: int, state: Establ
     _check_sequence(MessageSeqNo)
     header, data, trailer = _encrypt_buffers(message)
     if tls.closed or state.shutdown:
-        raise refusal("close_notify has been sent", SecurityStatus.SEC_E_CONTEXT_EXPIRED)
+        raise refusal(
+            "the context is shut down: nothing can be encrypted after close_notify",
+            SecurityStatus.SEC_E_CONTEXT_EXPIRED,
+        )
     _check_fit(sizes, header, data, trailer)
     with data.writable as plaintext:
         if not plaintext:
@@ -208,7 +212,9 @@ def _encrypt(message: SecBufferDesc, fQOP: int, MessageSeqNo: int, state: Establ
             record = memoryview(_alert(tls, plaintext) if fQOP else _record(tls, plaintext))
             end = sizes.cbHeader + len(plaintext)
             if len(record) > end + sizes.cbTrailer:
-                raise TLSError("a message became several records", security_status=SecurityStatus.SEC_E_ENCRYPT_FAILURE)
+                raise TLSError(
+                    "tls made several records of one message", security_status=SecurityStatus.SEC_E_ENCRYPT_FAILURE
+                )
         plaintext[:] = record[sizes.cbHeader : end]
     header.put(record[: sizes.cbHeader], allocate=False)
     return trailer.put(record[end:], allocate=False)
@@ -221,7 +227,10 @@ def _record(tls: TLSSession, plaintext: memoryview) -> bytes:
 
 def _alert(tls: TLSSession, alert: memoryview) -> bytes:
     if len(alert) != _ALERT_SIZE or alert[1] != _CLOSE_NOTIFY:
-        raise refusal("close_notify is the one alert that can be sent", SecurityStatus.SEC_E_QOP_NOT_SUPPORTED)
+        raise refusal(
+            "expected the two bytes of close_notify, the only alert that can be sent, got something else",
+            SecurityStatus.SEC_E_QOP_NOT_SUPPORTED,
+        )
     tls.close()
     return tls.output()
 
@@ -249,9 +258,10 @@ def _check_fit(sizes: SecPkgContext_StreamSizes, header: SecBuffer, data: SecBuf
     # Both buffers are asked, so that one call reports both sizes that are needed.
     if not all([header.has_room(sizes.cbHeader), trailer.has_room(sizes.cbTrailer)]):
         raise refusal(
-            f"expected room for {sizes.cbHeader} bytes of header and {sizes.cbTrailer} of trailer",
+            f"expected room for a header of {sizes.cbHeader} bytes and a trailer of {sizes.cbTrailer} bytes",
             SecurityStatus.SEC_E_BUFFER_TOO_SMALL,
-            hint="ask for SECPKG_ATTR_STREAM_SIZES again, or call ISC or ASC with empty input and send what it gives",
+            hint="query SECPKG_ATTR_STREAM_SIZES again, or call InitializeSecurityContext or AcceptSecurityContext "
+            "with empty input and send the token that it gives",
         )
 
 
@@ -318,7 +328,9 @@ def _open(memory: SecBuffer, size: int, tls: TLSSession) -> bytes:
         record = bytes(data[:size])
     plaintext = tls.read(record)
     if tls.output_size > _MOST_WAITING:
-        raise TLSError(f"the peer's requests left {tls.output_size} bytes of answers waiting")
+        raise TLSError(
+            f"the peer made tls answer too often: expected at most {_MOST_WAITING} waiting bytes, got {tls.output_size}"
+        )
     return plaintext
 
 

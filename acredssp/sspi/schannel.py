@@ -53,10 +53,12 @@ def certificate_of(schannel: SchannelCred | None) -> Certificate | None:
         return None
     version = SCHANNEL_CRED_VERSION if isinstance(schannel, SCHANNEL_CRED) else SCH_CREDENTIALS_VERSION
     if schannel.dwVersion != version:
-        raise unknown_credentials(f"{type(schannel).__name__} of version {schannel.dwVersion}")
+        raise unknown_credentials(
+            f"expected {type(schannel).__name__} with dwVersion {version}, got {schannel.dwVersion}"
+        )
     if len(schannel.paCred) > 1:
         # The peer would decide which of them it is shown and CredSSP is bound to.
-        raise unknown_credentials(f"{len(schannel.paCred)} certificates: expected one at most")
+        raise unknown_credentials(f"expected at most one certificate in paCred, got {len(schannel.paCred)}")
     return schannel.paCred[0] if schannel.paCred else None
 
 
@@ -87,8 +89,9 @@ def server_context(base: Policy, policy: Policy, certificate: Certificate) -> ss
         return usable(lambda: tls_config.server_context_from_pem(policy, certificate.chain_pem, certificate.key_pem))
     if policy != base:
         raise refusal(
-            "an SSLContext of the caller's own has its own versions: name none beside it",
+            "pSchannelCred has an SSLContext, which sets the tls versions, and names versions too",
             SecurityStatus.SEC_E_INVALID_PARAMETER,
+            hint="set the versions on the SSLContext, or give the certificate as a CertContext",
         )
     return certificate
 
@@ -102,7 +105,7 @@ def usable(make: Callable[[], _T]) -> _T:
     try:
         return make()
     except (ssl.SSLError, ValueError, PolicyError, RemoteProtocolError) as error:
-        raise unknown_credentials(f"a certificate that cannot be used ({type(error).__name__})") from error
+        raise unknown_credentials(f"the certificate in paCred cannot be used ({type(error).__name__})") from error
 
 
 def issuers_of(certificate: Certificate | None) -> frozenset[bytes] | None:
@@ -133,7 +136,7 @@ def policy_of(policy: Policy, schannel: SchannelCred | None, *, server: bool) ->
     if versions != [version for version in possible if versions[0] <= version <= versions[-1]]:
         # A policy has a lowest and a highest version, so the versions in the gap would be allowed unasked.
         raise refusal(
-            f"{_names(versions)} are left of tls, with a version switched off in between: expected versions in a row",
+            f"expected tls versions in a row, got {_names(versions)} with a version switched off in between",
             SecurityStatus.SEC_E_ALGORITHM_MISMATCH,
         )
     return dataclasses.replace(policy, min_tls=versions[0], max_tls=versions[-1])
@@ -143,13 +146,13 @@ def _no_version(policy: Policy, named: Collection[ssl.TLSVersion]) -> LocalProto
     """Make the error for a policy that accepts none of the allowed versions."""
     if named and max(named) < ssl.TLSVersion.TLSv1_2 and not policy.legacy_tls:
         return refusal(
-            f"no version of tls is left: {_names(named)} alone cannot be used, for they are broken (RFC 8996)",
+            f"no version of tls is left: {_names(named)} alone cannot be used, since they are broken (RFC 8996)",
             SecurityStatus.SEC_E_ALGORITHM_MISMATCH,
             hint="name newer versions too, or give a ClientConfig or ServerConfig as pSpnegoCred, with "
             "Policy(min_tls=ssl.TLSVersion.TLSv1, dangerous_allow_legacy_tls=True)",
         )
     return refusal(
-        f"no version of tls is left: the policy takes {policy.min_tls.name} to {policy.max_tls.name}, and "
+        f"no version of tls is left: the policy allows {policy.min_tls.name} to {policy.max_tls.name}, and "
         f"pSchannelCred allows {_names(named) or 'none'}",
         SecurityStatus.SEC_E_ALGORITHM_MISMATCH,
     )
@@ -164,7 +167,9 @@ def _protocols(schannel: SchannelCred | None) -> int | None:
     if isinstance(schannel, SCHANNEL_CRED):
         if schannel.dwMinimumCipherStrength > _WEAKEST_SUITE:
             raise refusal(
-                f"cipher suites of {_WEAKEST_SUITE} bits cannot be left out", SecurityStatus.SEC_E_ALGORITHM_MISMATCH
+                f"expected dwMinimumCipherStrength of at most {_WEAKEST_SUITE}, the bits of the weakest suite offered, "
+                f"got {schannel.dwMinimumCipherStrength}",
+                SecurityStatus.SEC_E_ALGORITHM_MISMATCH,
             )
         return int(schannel.grbitEnabledProtocols) or None
     if schannel is None or not schannel.pTlsParameters:
@@ -177,4 +182,4 @@ def _protocols(schannel: SchannelCred | None) -> int | None:
 
 def unknown_credentials(what: str) -> LocalProtocolError:
     """Make the error for credentials that are not recognised."""
-    return refusal(f"credentials of an unknown kind: {what}", SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS)
+    return refusal(f"the credentials are not recognised: {what}", SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS)

@@ -1,4 +1,4 @@
-"""Unfinished work that a call on a context leaves to the next call: input that was not taken, a token that did not fit.
+"""Work that one call on a context leaves to the next: input that was not taken, or a token that did not fit.
 
 `EstablishState` notes which part of its input a step took, and `Call` notes which part the caller was told of.
 """
@@ -81,9 +81,9 @@ class Unfinished:
         if related and 0 < len(data) < taken:
             # No report can say that more bytes were taken than this call gives.
             raise refusal(
-                f"pInput: expected the {taken} bytes again that the call before took, got the first {len(data)}",
+                f"pInput: expected again all {taken} bytes that the previous call took, got only the first {len(data)}",
                 SecurityStatus.SEC_E_INVALID_PARAMETER,
-                hint="call again with the same input; the token is kept",
+                hint="call again with the input of the previous call; its token is kept until then",
             )
         self.size = len(first) if related else 0  # other input follows the first call's; none of it was taken
         return result

@@ -1,6 +1,7 @@
-"""The functions of SSPI that CredSSP does not have, or that only Windows can have. Each says what to use in its place.
+"""The functions of SSPI that CredSSP does not have, or that only Windows can have. Each names what to use in its place.
 
-As everywhere, an invalid handle gives SEC_E_INVALID_HANDLE first. The handle's `.error` has the text of the refusal.
+An invalid handle gives SEC_E_INVALID_HANDLE, as in every other function. The handle's `.error` has the text of the
+refusal.
 """
 
 from typing import Final
@@ -29,54 +30,57 @@ __all__ = [
 ]
 
 _UNSUPPORTED: Final = SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
+_ELSEWHERE: Final = "keep the connection in this process, and pass the application's data to the other one"
+_BY_POLICY: Final = "give a ClientConfig or ServerConfig with the policy that you want to AcquireCredentialsHandle"
 
 
 async def CompleteAuthToken(phContext: CtxtHandle, pToken: SecBufferDesc) -> SecurityStatus:
     """Refuse: SEC_E_UNSUPPORTED_FUNCTION.
 
-    It is for Digest; CredSSP never answers with SEC_I_COMPLETE_NEEDED or SEC_I_COMPLETE_AND_CONTINUE.
+    Digest needs the function. CredSSP never returns SEC_I_COMPLETE_NEEDED or SEC_I_COMPLETE_AND_CONTINUE, which ask for
+    it.
     """
-    return _refuse(phContext, CtxtHandle, "credssp's tokens are complete as they are", "send them")
+    return _refuse(phContext, CtxtHandle, "credssp has no tokens to complete", "send each token as it is")
 
 
 async def ImpersonateSecurityContext(phContext: CtxtHandle) -> SecurityStatus:
-    """Refuse: SEC_E_NO_IMPERSONATION. A server must look at the status and not serve the client on a failure.
+    """Refuse: SEC_E_NO_IMPERSONATION. A server must check the status, and must not serve the client if the call fails.
 
-    Instead: QueryContextAttributes with SECPKG_ATTR_NAMES says who the client is, with SECPKG_ATTR_CREDS_2 what it
-    delegated.
+    Instead: QueryContextAttributes with SECPKG_ATTR_NAMES names the client's user, and with SECPKG_ATTR_CREDS_2 gives
+    the credentials that the client delegated.
     """
     return _refuse_tokens(phContext)
 
 
 async def RevertSecurityContext(phContext: CtxtHandle) -> SecurityStatus:
-    """Refuse: SEC_E_NO_IMPERSONATION. Nobody was impersonated, so there is nothing to come back from."""
+    """Refuse: SEC_E_NO_IMPERSONATION. ImpersonateSecurityContext always fails, so there is nothing to revert."""
     return _refuse_tokens(phContext)
 
 
 async def QuerySecurityContextToken(phContext: CtxtHandle, Token: object = None) -> SecurityStatus:
-    """Refuse: SEC_E_NO_IMPERSONATION. Instead: as for ImpersonateSecurityContext."""
+    """Refuse: SEC_E_NO_IMPERSONATION. Use in its place what ImpersonateSecurityContext names."""
     return _refuse_tokens(phContext)
 
 
 async def MakeSignature(
     phContext: CtxtHandle, fQOP: int, pMessage: SecBufferDesc, MessageSeqNo: int = 0
 ) -> SecurityStatus:
-    """Refuse: SEC_E_UNSUPPORTED_FUNCTION. Instead: EncryptMessage, whose TLS records are verified too."""
-    return _refuse(phContext, CtxtHandle, "tls has no signatures apart", "use EncryptMessage")
+    """Refuse: SEC_E_UNSUPPORTED_FUNCTION. Instead: EncryptMessage, whose TLS records are authenticated."""
+    return _refuse(phContext, CtxtHandle, "tls cannot sign a message without encrypting it", "use EncryptMessage")
 
 
 async def VerifySignature(
     phContext: CtxtHandle, pMessage: SecBufferDesc, MessageSeqNo: int = 0, pfQOP: ULONG | None = None
 ) -> SecurityStatus:
     """Refuse: SEC_E_UNSUPPORTED_FUNCTION. Instead: DecryptMessage, which fails for an altered record."""
-    return _refuse(phContext, CtxtHandle, "tls has no signatures apart", "use DecryptMessage")
+    return _refuse(phContext, CtxtHandle, "tls cannot sign a message without encrypting it", "use DecryptMessage")
 
 
 async def ExportSecurityContext(
     phContext: CtxtHandle, fFlags: int, pPackedContext: SecBuffer, pToken: object = None
 ) -> SecurityStatus:
-    """Refuse: SEC_E_UNSUPPORTED_FUNCTION. Instead: hand the connection over with the process that has it."""
-    return _refuse(phContext, CtxtHandle, "a tls connection cannot leave its process", "carry its data across")
+    """Refuse: SEC_E_UNSUPPORTED_FUNCTION. Instead: pass the application's data between the processes."""
+    return _refuse(phContext, CtxtHandle, "a tls connection cannot leave its process", _ELSEWHERE)
 
 
 async def ImportSecurityContext(
@@ -84,7 +88,7 @@ async def ImportSecurityContext(
 ) -> SecurityStatus:
     """Refuse: SEC_E_UNSUPPORTED_FUNCTION. `phContext`, which would receive the handle, receives `.error`."""
     expect("phContext", phContext, CtxtHandle)
-    error = refusal("a tls connection cannot come from another process", _UNSUPPORTED, "carry its data across")
+    error = refusal("a tls connection cannot come from another process", _UNSUPPORTED, _ELSEWHERE)
     return failure(error, phContext)
 
 
@@ -98,8 +102,8 @@ async def AddCredentials(
     pvGetKeyArgument: None = None,
     ptsExpiry: TimeStamp | None = None,
 ) -> SecurityStatus:
-    """Refuse: SEC_E_UNSUPPORTED_FUNCTION. Instead: AcquireCredentialsHandle, once for each."""
-    return _refuse(hCredentials, CredHandle, "a handle has one set of credentials", "acquire another handle")
+    """Refuse: SEC_E_UNSUPPORTED_FUNCTION. Instead: call AcquireCredentialsHandle once for each credential."""
+    return _refuse(hCredentials, CredHandle, "a handle holds one set of credentials", "acquire another handle")
 
 
 async def SetContextAttributes(
@@ -107,16 +111,16 @@ async def SetContextAttributes(
 ) -> SecurityStatus:
     """Refuse: SEC_E_UNSUPPORTED_FUNCTION: CredSSP defines no attribute that can be set.
 
-    Instead: a `ClientConfig` or `ServerConfig` with the `Policy` that is wanted, as pAuthData.
+    Instead: give AcquireCredentialsHandle a `ClientConfig` or `ServerConfig` with the wanted `Policy` as pAuthData.
     """
-    return _refuse(phContext, CtxtHandle, "credssp has no attribute to set", "say it by the credentials' policy")
+    return _refuse(phContext, CtxtHandle, "credssp has no attribute that can be set", _BY_POLICY)
 
 
 async def SetCredentialsAttributes(
     phCredential: CredHandle, ulAttribute: int, pBuffer: object, cbBuffer: int = 0
 ) -> SecurityStatus:
-    """Refuse: SEC_E_UNSUPPORTED_FUNCTION. Instead: as for SetContextAttributes."""
-    return _refuse(phCredential, CredHandle, "credssp has no attribute to set", "say it by the credentials' policy")
+    """Refuse: SEC_E_UNSUPPORTED_FUNCTION. Use in its place what SetContextAttributes names."""
+    return _refuse(phCredential, CredHandle, "credssp has no attribute that can be set", _BY_POLICY)
 
 
 async def ChangeAccountPassword(
@@ -129,7 +133,7 @@ async def ChangeAccountPassword(
     dwReserved: int = 0,
     pOutput: SecBufferDesc | None = None,
 ) -> SecurityStatus:
-    """Refuse: SEC_E_UNSUPPORTED_FUNCTION: CredSSP carries no password change. Instead: kpasswd, or LDAP."""
+    """Refuse: SEC_E_UNSUPPORTED_FUNCTION: CredSSP carries no password change. Instead: use kpasswd or LDAP."""
     return SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
 
 
@@ -137,8 +141,8 @@ def _refuse_tokens(phContext: CtxtHandle) -> SecurityStatus:
     return _refuse(
         phContext,
         CtxtHandle,
-        "there are no access tokens outside of windows",
-        "ask QueryContextAttributes for SECPKG_ATTR_NAMES and SECPKG_ATTR_CREDS_2, and act by them",
+        "windows access tokens do not exist here",
+        "query SECPKG_ATTR_NAMES for the user and SECPKG_ATTR_CREDS_2 for the delegated credentials",
         SecurityStatus.SEC_E_NO_IMPERSONATION,
     )
 

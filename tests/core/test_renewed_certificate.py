@@ -155,7 +155,7 @@ def test_another_key_stays_a_mismatch_whether_the_certificate_was_renewed_or_not
     config = serve()
     error = mismatched(config, lambda: load(config.ssl_context, NEW) if renewed else None)
     assert type(error) is PublicKeyMismatch
-    assert error.hint == "somebody may be in between client and server"
+    assert error.hint == "an attacker may be in between client and server"
     assert config.ssl_context.asked == 1
 
 

@@ -120,7 +120,7 @@ async def acquire(auth_data, use=SECPKG_CRED_OUTBOUND, status=OK):
 async def test_old_versions_alone_are_refused_unless_the_policy_lets_them_in(policy, use):
     spnego = server_config(policy=policy) if use == SECPKG_CRED_INBOUND else client_config(policy)
     error = (await acquire(named(spnego, EVERY_OLD), use, MISMATCH)).error
-    assert "TLSv1, TLSv1.1 alone cannot be used, for they are broken (RFC 8996)" in error.message
+    assert "TLSv1, TLSv1.1 alone cannot be used, since they are broken (RFC 8996)" in error.message
     assert "Policy(min_tls=ssl.TLSVersion.TLSv1, dangerous_allow_legacy_tls=True)" in error.hint
 
 
@@ -156,4 +156,4 @@ async def test_a_version_that_the_policy_leaves_out_is_told():
     error = (
         await acquire(named(client_config(Policy(min_tls=V.TLSv1_3)), SP_PROT.TLS1_2_CLIENT), status=MISMATCH)
     ).error
-    assert "the policy takes TLSv1_3 to MAXIMUM_SUPPORTED, and pSchannelCred allows TLSv1.2" in error.message
+    assert "the policy allows TLSv1_3 to MAXIMUM_SUPPORTED, and pSchannelCred allows TLSv1.2" in error.message

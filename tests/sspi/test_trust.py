@@ -152,7 +152,7 @@ async def test_a_refusal_for_want_of_proof_says_what_is_wrong_with_the_certifica
     for foreign in ("--", "server_hostname", kind == "pin" and "pin its key", "pin_differs", "is untrusted"):
         assert not foreign or foreign not in str(error)
     if kind == "pin":
-        assert error.hint.startswith("somebody may be in between")
+        assert error.hint.startswith("an attacker may be in between")
     elif kind == "name":
         assert "(pszTargetName)" in error.hint
     else:
