@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from acredssp.cli import render
+from acredssp.cli import loops, render
 from acredssp.cli.options import LogLevel, WithLogLevel, log_from, until_done, usage_errors
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError
+from acredssp.workers import is_supported
 
 __all__ = ["proxy_app"]
 
@@ -39,35 +40,65 @@ def _gateway() -> Iterator[None]:
 
 
 def _until_done(main: Coroutine[Any, Any, int]) -> int:
+    with _settings_errors():
+        return until_done(main)
+    raise AssertionError
+
+
+@contextlib.contextmanager
+def _settings_errors() -> Iterator[None]:
+    """Print what is wrong with the settings, a line each, and end the command."""
     from acredssp.proxy.settings import SettingsError  # noqa: PLC0415 - needs the extra
 
     try:
-        return until_done(main)
+        yield
     except SettingsError as error:
         for problem in error.problems:
             print(render.printable(problem), file=sys.stderr)  # noqa: T201
-        return EXIT_STATUS[Result.USAGE]
+        raise typer.Exit(EXIT_STATUS[Result.USAGE]) from None
 
 
 @proxy_app.command("run")
 def run_command(
     file: SettingsFile,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=1024, metavar="N", help="Serve with N processes; one for each core is best (Linux only)."
+        ),
+    ] = None,
     log_level: WithLogLevel = LogLevel.INFO,
 ) -> None:
     """Serve until SIGTERM, and print a line for each connection to the standard error. SIGHUP reads the settings again.
 
-    Exit status: 0 after SIGTERM or SIGINT; 2 the settings cannot be used.
+    With --workers, SIGUSR2 starts the program anew, and no connection is lost.
+
+    Exit status: 0 after SIGTERM or SIGINT; 2 the settings cannot be used; 70 a worker fails again and again.
     """
     with _gateway():
-        from acredssp.proxy import gateway  # noqa: PLC0415 - needs the extra
+        from acredssp.proxy import service  # noqa: PLC0415 - needs the extra
 
+        if workers is not None and not is_supported():
+            raise UsageError("--workers needs linux, with fork and SO_REUSEPORT: run without it on this system")
         log_from(log_level)
         if log_level is not LogLevel.DEBUG:  # the gateway's line for a connection says all that the library's would
             logging.getLogger("acredssp").setLevel(logging.WARNING)
             logging.getLogger("acredssp.proxy").setLevel(log_level.upper())
 
+        def tell(text: str) -> None:
+            print(render.printable(text), flush=True)  # noqa: T201
+
+        if workers is not None:
+            ourselves = [sys.executable, "-m", "acredssp", "proxy"]
+            again = [*ourselves, "run", str(file), f"--workers={workers}", f"--log-level={log_level.value}"]
+            check = [*ourselves, "check", str(file)]
+            with _settings_errors():
+                raise typer.Exit(
+                    service.run_workers(file, workers, tell, main=loops.run, program=again, check_program=check)
+                )
+
         async def main() -> int:
-            await gateway.run(file, lambda text: print(render.printable(text), flush=True))  # noqa: T201
+            await service.run(file, tell)
             return EXIT_STATUS[Result.SUCCESS]
 
         raise typer.Exit(_until_done(main()))

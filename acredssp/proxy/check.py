@@ -84,8 +84,15 @@ credentials = "injected"
 account = 'EXAMPLE\\administrator'
 password = "file:server.password"    # or env:NAME, or credential:NAME of systemd
 
+[limits]
+connections_per_user = 10     # see docs/gateway.md for the others, most of which have a default
+
+[admin]
+address = "127.0.0.1:9389"    # /healthz, /readyz and /metrics
+
 [run]
 grace = 30                    # seconds that connections get to end after SIGTERM
+log = "text"                  # or json: an object a line
 """
 
 _USERS: Final = """\

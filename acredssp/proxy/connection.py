@@ -14,17 +14,17 @@ or as a mere close (HYBRID).
 
 import asyncio
 import dataclasses
-import json
-import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, relay, take_credentials
-from acredssp.aio import RelayEnd, RelayResult, Streams
+from acredssp.aio import RelayEnd, RelayResult, Streams, source_of
 from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password
 from acredssp.hooks import Admission, Identity
 from acredssp.proxy.leg import Leg, Refused, Target
+from acredssp.proxy.limits import Limited, Slot
 from acredssp.proxy.plan import ListenerPlan
+from acredssp.proxy.records import ConnectionRecord
 from acredssp.proxy.routing import Route, choose, possible
 from acredssp.rdp import (
     ConnectionRequest,
@@ -39,9 +39,7 @@ from acredssp.rdp import (
 )
 from acredssp.wire import TSPasswordCreds
 
-__all__ = ["Connection", "ConnectionRecord", "log_record"]
-
-_logger = logging.getLogger("acredssp.proxy")
+__all__ = ["Connection"]
 
 _MCS_TIMEOUT: Final = 30.0
 """Seconds for the first PDU of MCS of either side. Both send it at once."""
@@ -50,65 +48,18 @@ _FLAGS: Final = ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | ResponseFlags.DYN
 _ENDS: Final = {RelayEnd.A: "client", RelayEnd.B: "target", RelayEnd.IDLE: "idle"}
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionRecord:
-    """A connection that has ended. It holds no secret.
-
-    Attributes:
-        connection_id: What the log's records of both legs have as `connection_id`.
-        listener: The address that the client connected to.
-        peer: The client's address.
-        user: The account that logged on, or the name that was claimed; empty where none came.
-        mechanism: What the user logged on by; empty where nobody did.
-        target: The target; empty where none was chosen.
-        host: The target's host; empty where none was connected to.
-        target_mechanism: What the gateway logged on to the target by; empty where it did not.
-        outcome: `relayed`, or that of the front's handshake, as `HandshakeReport.outcome` has it.
-        ended_by: `client`, `target` or `idle` for a relay; empty without one.
-        reason: Why there was no relay, or why it broke, for the operator; empty where nothing went wrong.
-        status: The NTSTATUS that the user was given; empty for none.
-        seconds: How long each stage took: `front` is the client's handshake with all that it waited for, `connect` and
-            `logon` are the target leg's, `mcs` and `relay` follow.
-        bytes_up: Bytes that the target got.
-        bytes_down: Bytes that the client got.
-    """
-
-    connection_id: str
-    listener: str
-    peer: object
-    user: str = ""
-    mechanism: str = ""
-    target: str = ""
-    host: str = ""
-    target_mechanism: str = ""
-    outcome: str = ""
-    ended_by: str = ""
-    reason: str = ""
-    status: str = ""
-    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
-    bytes_up: int = 0
-    bytes_down: int = 0
-
-
-def log_record(record: ConnectionRecord) -> None:
-    """Write the line of a connection: JSON, which escapes whatever a peer says of itself."""
-    told = {name: value for name, value in dataclasses.asdict(record).items() if value}
-    told["seconds"] = {name: round(value, 4) for name, value in record.seconds.items()}
-    level = logging.INFO if record.outcome in {"relayed", "no_data"} else logging.WARNING
-    _logger.log(level, "%s", json.dumps(told, default=str), extra={"connection_id": record.connection_id})
-
-
 class Connection:
     """A connection: the session object of its handshake, and what follows.
 
     Args:
         plan: The listener's plan when the connection came.
         peer: The client's address.
+        slot: What it counts for; given back at the end.
         on_end: Called once with the record, when all of it has ended.
     """
 
     def __init__(
-        self, plan: ListenerPlan, peer: object, on_end: Callable[["Connection", ConnectionRecord], None]
+        self, plan: ListenerPlan, peer: object, slot: Slot, on_end: Callable[["Connection", ConnectionRecord], None]
     ) -> None:
         self.plan = plan
         self.peer = peer
@@ -116,17 +67,62 @@ class Connection:
         self.routes: list[Route] = [*plan.routes]
         self.target: Target | None = None
         self.leg: Leg | None = None
+        self._slot = slot
         self._on_end = on_end
         self._account: Account | None = None
         self._refused: Refused | None = None
         self._report: HandshakeReport | None = None
         self._request: ConnectionRequest | None = None
         self._seconds: dict[str, float] = {}
+        self._silence: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._cut = ""
 
     # --- the front's hooks ---
 
+    def begin(self) -> None:
+        """Count the connection, and wait for the client's Connection Request for as long as `first_bytes` says.
+
+        The server's `accept` calls this, in the task of the handshake.
+
+        Raises:
+            Limited: There are too many connections; this one has ended.
+        """
+        self._task = asyncio.current_task()
+        try:
+            self._slot.take_source(source_of(self.peer))
+        except Limited as limited:
+            self._refused = limited
+            self._ended("limited", str(limited))
+            raise
+        self._silence = asyncio.get_running_loop().call_later(self._slot.settings.first_bytes, self._late)
+
+    def cut(self, why: str) -> None:
+        """End the connection at once; harmless when it has ended.
+
+        Args:
+            why: What the record has as `ended_by`, in a word.
+        """
+        self._cut = self._cut or why
+        if self._writer is not None:
+            self._writer.transport.abort()
+        elif self._task is not None:
+            self._task.cancel()
+
+    def _late(self) -> None:
+        most = self._slot.settings.first_bytes
+        self._refused = Limited("first_bytes", f"no Connection Request came within {most:g} seconds")
+        self.cut("first_bytes")
+
+    def _heard(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
     def route(self, asked: RouteRequest) -> RDPRoute | FailureCode:
         """Rule out what the client's Connection Request does not lead to: the server's `route`."""
+        self._heard()
         request, settings = asked.request, self.plan.settings
         if request.flags & RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED:
             return self._turned_away("the client asks for remote credential guard", FailureCode.INCONSISTENT_FLAGS)
@@ -143,7 +139,9 @@ class Connection:
         """Choose the target, and log on there by injected credentials: the server's `authorize`."""
         self._account = account
         try:
+            self._slot.take_user(account)
             self.target, route = await choose(self.routes, self.plan.targets, who, account)
+            self._slot.take_target(self.target.name)
             self._request = _passed_on(who.request, route)
             if self.target.settings.credentials == "injected":
                 await self._log_on(await self.target.credentials_for(who))
@@ -166,15 +164,17 @@ class Connection:
 
     def handshake_ended(self, report: HandshakeReport) -> None:
         """Note how the front's handshake ended: the server's `on_handshake`. Nobody takes over the leg of a failure."""
+        self._heard()
         self._report = report
         self._seconds = {"front": report.elapsed, **(self.leg.seconds if self.leg else {})}
         if report.error is not None:
-            self._ended(str(report.outcome), str(self._refused or report.error))
+            self._ended(str(report.outcome), str(self._refused or report.error), ended_by=self._cut)
 
     async def _log_on(self, credentials: Password | NTHash) -> None:
         assert self.target is not None
         assert self._account is not None
-        self.leg = await self.target.log_on(credentials, self._account, self._request)
+        most = self._slot.settings.logon
+        self.leg = await self.target.log_on(credentials, self._account, self._request, logon_timeout=most)
 
     def _turned_away(self, reason: str, code: FailureCode) -> FailureCode:
         self._refused = Refused(reason, NTSTATUS.STATUS_ACCESS_DENIED)
@@ -189,7 +189,8 @@ class Connection:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass bytes between client and target until both have ended."""
         assert self.leg is not None
-        clock = asyncio.get_running_loop().time
+        self._writer = writer
+        clock, limits = asyncio.get_running_loop().time, self._slot.settings
         credentials, begun, up, down, reason, ended_by = take_credentials(writer), clock(), 0, 0, "", ""
         if credentials is not None:
             credentials.zero()
@@ -197,15 +198,22 @@ class Connection:
             first_up, first_down = await self._exchange((reader, writer))
             self._seconds["mcs"] = clock() - begun
             begun = clock()
-            result: RelayResult = await relay((reader, writer), self.leg.streams, first_down=first_down)
-            self._seconds["relay"] = clock() - begun
+            timer = asyncio.get_running_loop().call_later(limits.total, self.cut, "total") if limits.total else None
+            try:
+                result: RelayResult = await relay(
+                    (reader, writer), self.leg.streams, first_down=first_down, idle_timeout=limits.idle
+                )
+            finally:
+                self._seconds["relay"] = clock() - begun
+                if timer is not None:
+                    timer.cancel()
             up, down = result.bytes_up + first_up, result.bytes_down
             ended_by, reason = _ENDS[result.ended_by], str(result.error or "")
         except (OSError, EOFError, CredSSPError) as error:
             reason = f"the first PDUs of MCS could not be passed on: {error or type(error).__name__}"
         finally:
             writer.transport.abort()
-            self._ended("relayed", reason, ended_by=ended_by, bytes_up=up, bytes_down=down)
+            self._ended("relayed", reason, ended_by=self._cut or ended_by, bytes_up=up, bytes_down=down)
 
     async def _exchange(self, client: Streams) -> tuple[int, bytes]:
         """Pass on the client's first PDU, and return its size and the target's answer, both rewritten.
@@ -229,6 +237,7 @@ class Connection:
     def _ended(self, outcome: str, reason: str, *, ended_by: str = "", bytes_up: int = 0, bytes_down: int = 0) -> None:
         if self.leg is not None:
             self.leg.close()
+        self._slot.close()
         report, leg = self._report, self.leg
         told = bool(self._refused) or outcome == "denied"
         status = self._refused.status if self._refused else getattr(report and report.error, "nt_status", None)
@@ -245,12 +254,22 @@ class Connection:
             outcome=outcome,
             ended_by=ended_by,
             reason=reason,
+            limit=_limit(self._refused, outcome, ended_by),
             status=str(status or "") if told else "",
             seconds=self._seconds,
             bytes_up=bytes_up,
             bytes_down=bytes_down,
         )
         self._on_end(self, record)
+
+
+def _limit(refused: Refused | None, outcome: str, ended_by: str) -> str:
+    """Return the limit that refused or ended a connection; empty for none."""
+    if isinstance(refused, Limited):
+        return refused.limit
+    if outcome == "limited":
+        return "handshakes"
+    return ended_by if ended_by in {"idle", "total"} else ""
 
 
 def _passed_on(request: ConnectionRequest | None, route: Route) -> ConnectionRequest | None:

@@ -1,21 +1,23 @@
-"""The gateway as one process: its listeners, their plan, reload and drain. Each connection is a `Connection`."""
+"""The listeners of the gateway: their plan, reload and drain. Each connection is a `Connection`."""
 
 import asyncio
 import functools
 import pathlib
-import signal
-from collections.abc import Callable, Mapping
-from typing import Final
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
-from acredssp import RDP, HandshakeReport, create_server
+from acredssp import RDP, FailureLimit, HandshakeReport, create_server
 from acredssp.aio import CredSSPServer, WinbindOracle
 from acredssp.credentials import Deny
-from acredssp.proxy.connection import Connection, ConnectionRecord, log_record
+from acredssp.proxy.connection import Connection
+from acredssp.proxy.limits import Limited, Limits
 from acredssp.proxy.plan import Plan, make_plan
+from acredssp.proxy.records import ConnectionRecord, Observer
 from acredssp.proxy.settings import Problems, SettingsError
 from acredssp.rdp import FailureCode, RDPRoute, RouteRequest
 
-__all__ = ["Gateway", "run"]
+__all__ = ["Gateway"]
 
 _BOUND: Final = ("handshake_timeout", "preconnection", "proxy_protocol")
 """Settings of a listener that hold from when it begins to listen."""
@@ -26,14 +28,25 @@ class Gateway:
 
     Args:
         path: The settings file.
-        on_end: Called with the record of each connection that has ended.
+        observer: Told of what happens.
+        sockets: The sockets that listen on each address, where somebody else has bound them; None to bind here.
     """
 
-    def __init__(self, path: pathlib.Path, on_end: Callable[[ConnectionRecord], object] = log_record) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        observer: Observer | None = None,
+        sockets: Mapping[str, Sequence[socket.socket]] | None = None,
+    ) -> None:
+        self.draining = False
+        """Whether the gateway ends, and new users should go elsewhere."""
         self._path = path
-        self._on_end = on_end
+        self._observer = observer or Observer()
+        self._sockets = sockets
+        self._limits = Limits()
+        self._relaying: set[Connection] = set()
         self._plan: Plan | None = None
-        self._servers: dict[str, CredSSPServer] = {}
+        self._servers: dict[str, list[CredSSPServer]] = {}
         self._oracles: dict[str, WinbindOracle] = {}
         self._retired: list[CredSSPServer] = []
         """Servers of addresses that the settings have no more. Their connections go on."""
@@ -55,19 +68,25 @@ class Gateway:
     @property
     def addresses(self) -> list[str]:
         """The addresses that are listened on."""
-        sockets = [each.getsockname()[:2] for server in self._servers.values() for each in server.sockets]
+        sockets = [each.getsockname()[:2] for server in self._all_servers() for each in server.sockets]
         return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in sockets]
 
-    async def start(self) -> None:
+    async def start(self, before: Callable[[], None] = lambda: None) -> None:
         """Read the settings and listen.
+
+        Args:
+            before: Called when everything is ready, before the first connection is accepted.
 
         Raises:
             SettingsError: The settings cannot be used, or an address cannot be listened on. Nothing listens.
         """
-        await self.reload()
+        await self.reload(before)
 
-    async def reload(self) -> None:
+    async def reload(self, before: Callable[[], None] = lambda: None) -> None:
         """Read the settings again, for the connections to come. Those that are there go on by what they began with.
+
+        Args:
+            before: Called before connections are accepted on new addresses.
 
         Raises:
             SettingsError: The settings cannot be used, or an address cannot be listened on. Nothing has changed.
@@ -79,26 +98,33 @@ class Gateway:
             self._plan = plan
             gone = [address for address in self._servers if address not in plan.listeners]
             for address in gone:
-                self._retired.append(self._servers.pop(address))
-                self._retired[-1].close()
+                for server in self._servers.pop(address):
+                    self._retired.append(server)
+                    server.close()
             self._servers |= added
-            for server in added.values():
+            before()
+            for server in [server for servers in added.values() for server in servers]:
                 await server.start_serving()
 
     async def stop(self) -> int:
-        """Stop listening, and wait for the connections to end, for as long as the settings' `grace` says.
+        """Drain: stop listening once `run.leave` is over, and wait for the connections to end for `run.grace` seconds.
 
         Returns:
             How many connections were cut.
         """
-        for server in self._servers.values():
+        self.draining = True
+        run = self.plan.settings.run
+        await asyncio.sleep(run.leave)
+        for server in self._all_servers():
             server.close()
         try:
-            async with asyncio.timeout(self.plan.settings.run.grace):
+            async with asyncio.timeout(run.grace):
                 await self._wait_closed()
         except TimeoutError:
             cut = len(self._connections)
-            for server in (*self._servers.values(), *self._retired):
+            for connection in self.connections:
+                connection.cut("drained")
+            for server in self._all_servers():
                 server.abort_clients()
             await self._wait_closed()
         else:
@@ -108,11 +134,14 @@ class Gateway:
         return cut
 
     async def _wait_closed(self) -> None:
-        for server in (*self._servers.values(), *self._retired):
+        for server in self._all_servers():
             await server.wait_closed()
         while self._connections:  # the last lines of those whose bytes have ended
             self._one_ended.clear()
             await self._one_ended.wait()
+
+    def _all_servers(self) -> Iterable[CredSSPServer]:
+        return [*(server for servers in self._servers.values() for server in servers), *self._retired]
 
     # --- listeners ---
 
@@ -130,48 +159,80 @@ class Gateway:
                     problems.add(f"listeners[{number}].{name}", "expected no change without a restart")
         problems.check()
 
-    async def _listen(self, plan: Plan, addresses: list[str]) -> Mapping[str, CredSSPServer]:
+    async def _listen(self, plan: Plan, addresses: list[str]) -> Mapping[str, list[CredSSPServer]]:
         """Bind addresses that nobody is served on yet: all of them, or none."""
-        servers: dict[str, CredSSPServer] = {}
+        servers: dict[str, list[CredSSPServer]] = {}
         problems = Problems()
         for number, address in enumerate(plan.listeners):
             if address in addresses:
                 with problems.at(f"listeners[{number}].address"):
-                    servers[address] = await self._server(plan, address)
+                    servers[address] = await self._listen_on(plan, address)
         try:
             problems.check()
         except SettingsError:
-            for server in servers.values():
+            for server in [server for listening in servers.values() for server in listening]:
                 server.close()
             raise
         return servers
 
-    async def _server(self, plan: Plan, address: str) -> CredSSPServer:
-        listener = plan.listeners[address]
+    async def _listen_on(self, plan: Plan, address: str) -> list[CredSSPServer]:
+        listen = plan.listeners[address].settings.address
+        if self._sockets is None:
+            return [await self._server(plan, address, host=listen.host, port=listen.port)]
+        if address not in self._sockets:
+            raise ValueError("expected no new address without a restart of the workers: send SIGUSR2")
+        return [await self._server(plan, address, sock=each.dup()) for each in self._sockets[address]]
+
+    async def _server(self, plan: Plan, address: str, **where: Any) -> CredSSPServer:
+        listener, limits = plan.listeners[address], plan.settings.limits
         return await create_server(
             self._protocol,
-            listener.settings.address.host,
-            listener.settings.address.port,
             config=listener.config,
             carriage=RDP(route=_route, allow_preconnection=listener.settings.preconnection),
             proxy_protocol=listener.settings.proxy_protocol,
             accept=functools.partial(self._accept, address),
-            on_handshake=_handshake_ended,
+            on_handshake=self._handshake_ended,
             start_serving=False,
+            max_handshakes=limits.handshakes,
+            max_handshakes_per_source=limits.handshakes_per_source,
+            max_failures=FailureLimit(limits.failures, limits.failures_window),
+            max_failed_per_second=limits.failed_per_second,
+            **where,
         )
 
     def _accept(self, address: str, peer: object) -> Connection | Deny:
         listener = self.plan.listeners.get(address)
         if listener is None:  # taken out of the settings while the connection waited for its turn
             return Deny()
-        connection = Connection(listener, peer, self._ended)
+        slot = self._limits.slot(self.plan.settings.limits)
+        connection = Connection(listener, peer, slot, self._ended)
         self._connections.add(connection)
+        try:
+            connection.begin()
+        except Limited:
+            return Deny()
+        self._tell_open()
         return connection
+
+    def _handshake_ended(self, report: HandshakeReport) -> None:
+        self._observer.handshake(report)
+        connection: Connection | None = report.session
+        if connection is not None:
+            if report.error is None:
+                self._relaying.add(connection)
+            connection.handshake_ended(report)
+            self._tell_open()
 
     def _ended(self, connection: Connection, record: ConnectionRecord) -> None:
         self._connections.discard(connection)
         self._one_ended.set()
-        self._on_end(record)
+        self._relaying.discard(connection)
+        self._observer.ended(record)
+        self._tell_open()
+
+    def _tell_open(self) -> None:
+        relays = len(self._relaying)
+        self._observer.now_open(len(self._connections) - relays, relays)
 
     def _protocol(self) -> asyncio.BaseProtocol:
         loop = asyncio.get_running_loop()
@@ -183,55 +244,6 @@ def _route(asked: RouteRequest) -> RDPRoute | FailureCode:
     return connection.route(asked)
 
 
-def _handshake_ended(report: HandshakeReport) -> None:
-    connection: Connection | None = report.session
-    if connection is not None:
-        connection.handshake_ended(report)
-
-
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     connection: Connection = writer.get_extra_info("session")
     await connection.serve(reader, writer)
-
-
-# --- the process ---
-
-
-async def run(path: pathlib.Path, tell: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, and read the settings again at SIGHUP.
-
-    Args:
-        path: The settings file.
-        tell: Told what an operator should know, a line each.
-
-    Raises:
-        SettingsError: The settings cannot be used at the start.
-    """
-    gateway, loop, stop = Gateway(path), asyncio.get_running_loop(), asyncio.Event()
-    await gateway.start()
-    reloads: set[asyncio.Task[None]] = set()
-
-    def reload() -> None:
-        task = loop.create_task(_reload(gateway, tell))
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    tell(f"listening on {', '.join(gateway.addresses)}")
-    await stop.wait()
-    tell(f"stopping: {len(gateway.connections)} connections get {gateway.plan.settings.run.grace:g} seconds to end")
-    cut = await gateway.stop()
-    tell(f"stopped: {cut} connections were cut")
-
-
-async def _reload(gateway: Gateway, tell: Callable[[str], None]) -> None:
-    try:
-        await gateway.reload()
-    except SettingsError as error:
-        for problem in error.problems:
-            tell(f"the settings are not taken: {problem}")
-        tell("nothing has changed")
-    else:
-        tell(f"the settings are taken: listening on {', '.join(gateway.addresses)}")

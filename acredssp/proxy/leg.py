@@ -155,13 +155,21 @@ class Target:
         reason += f"restricted_admin, got {type(answer).__name__}"
         raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS)
 
-    async def log_on(self, credentials: Password | NTHash, account: Account, request: ConnectionRequest | None) -> Leg:
+    async def log_on(
+        self,
+        credentials: Password | NTHash,
+        account: Account,
+        request: ConnectionRequest | None,
+        *,
+        logon_timeout: float | None = None,
+    ) -> Leg:
         """Connect and log on to the first host that can be connected to.
 
         Args:
             credentials: By what.
             account: Whose connection this is, for the pool.
             request: The client's Connection Request, which the target gets in its essence; None for none.
+            logon_timeout: Seconds for the logon at one host.
 
         Raises:
             Refused: No host can be connected to, or the logon failed.
@@ -169,14 +177,19 @@ class Target:
         failed: OSError | None = None
         for address in self.pool.in_order(account):
             try:
-                return await self.log_on_at(address, credentials, request)
+                return await self.log_on_at(address, credentials, request, logon_timeout=logon_timeout)
             except OSError as error:
                 failed = error
         reason = f"target {self.name}: no host can be connected to, the last one because of: {reason_of(failed)}"
         raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS, failed)
 
     async def log_on_at(
-        self, address: Address, credentials: Password | NTHash, request: ConnectionRequest | None = None
+        self,
+        address: Address,
+        credentials: Password | NTHash,
+        request: ConnectionRequest | None = None,
+        *,
+        logon_timeout: float | None = None,
     ) -> Leg:
         """Connect and log on to one host.
 
@@ -198,6 +211,7 @@ class Target:
                     carriage=carriage,
                     server_hostname=self._name_at(address),
                     spn=self.settings.spn or None,
+                    handshake_timeout=logon_timeout,
                 )
             except CredSSPError as error:
                 raise Refused(f"target {self.name} at {address}: {in_words(error)}", _status(error), error) from error

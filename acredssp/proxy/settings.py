@@ -29,8 +29,10 @@ from acredssp.errors import CredSSPError
 
 __all__ = [
     "Address",
+    "AdminSettings",
     "CertificateSettings",
     "EntryPoint",
+    "LimitSettings",
     "ListenerSettings",
     "LogonSettings",
     "Problems",
@@ -224,6 +226,7 @@ _Entry: TypeAlias = Annotated[EntryPoint, BeforeValidator(_entry)]
 _Network: TypeAlias = Annotated[str, AfterValidator(_network)]
 _File: TypeAlias = Annotated[pathlib.Path, BeforeValidator(_file)]
 _Seconds: TypeAlias = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+_Count: TypeAlias = Annotated[int, Field(ge=1)]
 _Text: TypeAlias = Annotated[str, Field(min_length=1)]
 
 
@@ -399,6 +402,51 @@ class RunSettings(_Model):
 
     grace: _Seconds = 30.0
     """Seconds that relayed connections get to end after SIGTERM."""
+    leave: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 0.0
+    """Seconds after SIGTERM in which connections are still accepted, while `/readyz` says no: time for a load balancer
+    to send new users elsewhere. Without it, users in the kernel's queue at that moment are reset."""
+    log: Literal["text", "json"] = "text"
+    """How lines are written to the standard error: `json` writes an object a line. A connection's line is an object
+    either way."""
+
+
+class AdminSettings(_Model):
+    """Where the gateway's state is shown over HTTP: /healthz, /readyz, /metrics. Nobody is asked who they are."""
+
+    address: _Listen = Address("127.0.0.1", 9389)
+    """`HOST:PORT`; port 0 takes a free port."""
+
+
+class LimitSettings(_Model):
+    """What one client may take of the gateway. Each limit holds for one process: N workers allow N times as much."""
+
+    handshakes: _Count = 500
+    """Handshakes at a time, for each listener."""
+    handshakes_per_source: _Count = 100
+    """Handshakes at a time from one source: an IPv4 address, or a /64 network of IPv6; for each listener."""
+    failed_per_second: _Count = 20
+    """Failed handshakes of one source in a second; after that, its next connections wait up to half a second."""
+    failures: _Count = 10
+    """Wrong passwords of one source for one account within `failures_window`. After that, the source has to wait as
+    long before it may try the account again, and twice as long each further time."""
+    failures_window: _Seconds = 600.0
+    """Seconds in which `failures` are counted."""
+    connections: _Count | None = None
+    """Connections at a time, handshakes included; no limit without it."""
+    connections_per_source: _Count | None = None
+    """Connections at a time from one source."""
+    connections_per_user: _Count | None = None
+    """Connections at a time of one user who has logged on. mstsc connects twice for a moment when it reconnects."""
+    connections_per_target: _Count | None = None
+    """Connections at a time to one target."""
+    first_bytes: _Seconds = 10.0
+    """Seconds until the client's whole Connection Request, a PROXY header in front included."""
+    logon: _Seconds = 20.0
+    """Seconds for the logon at one host of a target, without the TCP connection."""
+    idle: _Seconds | None = None
+    """Seconds in which nothing moves after which a connection is cut; no limit without it."""
+    total: _Seconds | None = None
+    """Seconds after which a relayed connection is cut; no limit without it."""
 
 
 class Settings(_Model):
@@ -410,6 +458,10 @@ class Settings(_Model):
     """Where connections lead, by name."""
     groups: dict[_Text, list[_Text]] = {}
     r"""The members of each group: `USER` of any domain, `DOMAIN\USER` or `USER@SUFFIX`."""
+    limits: LimitSettings = LimitSettings()
+    """What one client may take."""
+    admin: AdminSettings | None = None
+    """Where the state is shown; nowhere without it."""
     run: RunSettings = RunSettings()
     """How the process runs."""
 
@@ -485,7 +537,10 @@ def _unknown(what: str, name: str, known: Mapping[str, object]) -> str:
 
 _NAMES: Final = sorted({
     name
-    for model in (Settings, ListenerSettings, CertificateSettings, LogonSettings, RouteSettings, TargetSettings)
+    for model in (
+        Settings, ListenerSettings, CertificateSettings, LogonSettings, RouteSettings, TargetSettings, LimitSettings,
+        AdminSettings, RunSettings,
+    )
     for name in model.model_fields
 })  # fmt: skip
 """Every setting there is, for suggestions."""

@@ -182,7 +182,7 @@ class Supervisor:
         self._on_ready = on_ready
         self._warn = warn
         self._patience_of_all = patience
-        self._on_signals = {**(on_signals or {}), **dict.fromkeys(_SIGNALS)}
+        self._on_signals = {**dict.fromkeys(_SIGNALS), **(on_signals or {})}
         self._on_ended = on_ended
         self._predecessors: dict[int, socket.socket] = {}
         """The workers of the program before this one, with their lifelines."""
@@ -242,11 +242,12 @@ class Supervisor:
             if place.pid and place.ready:
                 os.kill(place.pid, number)
 
-    def replace(self, program: Sequence[str]) -> None:
+    def replace(self, program: Sequence[str], keep: Sequence[socket.socket] = ()) -> None:
         """Execute a program in this process, which takes over the listening sockets; nothing while this one stops.
 
         Args:
             program: Its path and its arguments.
+            keep: More listening sockets, for `inherited`.
 
         Raises:
             OSError: It cannot be executed. This one goes on.
@@ -254,19 +255,19 @@ class Supervisor:
         if self._stopping or self._predecessors:
             return
         leaving = {place.pid: place.lifeline for place in self._places if place.pid and place.lifeline is not None}
-        kept = [*(each for place in self._places for each in place.sockets), *leaving.values()]
+        sockets = [*(each for place in self._places for each in place.sockets), *keep]
         told = {
-            "sockets": [each.fileno() for place in self._places for each in place.sockets],
+            "sockets": [each.fileno() for each in sockets],
             "workers": {pid: lifeline.fileno() for pid, lifeline in leaving.items()},
         }
         # A signal that comes before the new program handles it would end the program.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, self._on_signals)
         try:
-            for each in kept:
+            for each in (*sockets, *leaving.values()):
                 each.set_inheritable(True)
             os.execve(program[0], [*program], {**os.environ, INHERITED: json.dumps(told)})  # noqa: S606
         finally:
-            for each in kept:
+            for each in (*sockets, *leaving.values()):
                 each.set_inheritable(False)
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 

@@ -1,6 +1,9 @@
 """What the tests of the gateway share: a folder with a settings file that can be used."""
 
+import contextlib
+
 import pytest
+from support.gateway import HASH, Target, World, settings_of
 
 import acredssp
 from acredssp.proxy import settings
@@ -44,3 +47,25 @@ def problems(folder):
         return []
 
     return find
+
+
+@pytest.fixture
+def world(folder):
+    """Begins a world: `async with world(more settings of the target) as (world, target)`."""
+    (folder / "secret").write_text("server's\n")
+    (folder / "hash").write_text(HASH)
+
+    @contextlib.asynccontextmanager
+    async def begin(more="", *, start=True, hybrid_ex=True, **texts):
+        target, here = await Target().start(hybrid_ex=hybrid_ex), World(folder)
+        try:
+            await here.write(settings_of({"desktops": ([target.address], more)}, **texts))
+            if start:
+                await here.gateway.start()
+            yield here, target
+        finally:
+            await target.stop()
+            if start:
+                await here.gateway.stop()
+
+    return begin

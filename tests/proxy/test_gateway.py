@@ -2,173 +2,21 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import ssl
 import sys
 import types
 
 import pytest
-from support.endpoints import PIN, server_config
-from support.mcs import FREERDP_3, SHADOW
+from support.endpoints import PIN
+from support.gateway import BOB, INJECTED, MCS, Target, leave, settings_of, talk
+from support.mcs import SHADOW
 
 import acredssp
-from acredssp import NTSTATUS, Deny, Password, rdp
+from acredssp import NTSTATUS, Deny, Password
 from acredssp.credentials import DelegatedKind, NTHash
-from acredssp.proxy.gateway import Gateway
 from acredssp.proxy.settings import SettingsError
 from acredssp.rdp import FailureCode, Protocols, RequestFlags
 from acredssp.wire import mcs
-
-ALICE, BOB = Password("wonderland", "alice", "CONTOSO"), Password("b0bs", "bob")
-HASH = "8846f7eaee8fb117ad06bdd830b7586c"
-INJECTED = "credentials = 'injected'\naccount = 'SERVERS\\svc'\npassword = 'file:secret'\n"
-MCS = FREERDP_3
-
-
-@dataclasses.dataclass
-class Target:
-    """A desktop: it notes who logs on, answers MCS and then echoes."""
-
-    answer: object = True
-    logons: list = dataclasses.field(default_factory=list)
-    initials: list = dataclasses.field(default_factory=list)
-    requests: list = dataclasses.field(default_factory=list)
-    server: object = None
-    address: str = ""
-    asked: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
-    release: asyncio.Event | None = None
-
-    async def start(self, *, hybrid_ex=True):
-        known = {"ALICE": "wonderland", "BOB": "b0bs", "SVC": "server's"}
-        secrets = {user: Password(secret) for user, secret in known.items()} | {"HASHED": NTHash(bytes.fromhex(HASH))}
-        self.server = await acredssp.start_server(
-            self._serve,
-            "127.0.0.1",
-            0,
-            config=server_config(
-                lookup=lambda who: secrets.get(who.principal.user.upper(), Deny()), authorize=self._authorize
-            ),
-            carriage=acredssp.RDP(hybrid_ex=hybrid_ex),
-        )
-        host, port = self.server.sockets[0].getsockname()
-        self.address = f"{host}:{port}"
-        return self
-
-    async def _authorize(self, who):
-        self.requests.append(who.request)
-        self.asked.set()
-        if self.release is not None:
-            await self.release.wait()
-        return self.answer
-
-    async def _serve(self, reader, writer):
-        try:
-            given = acredssp.take_credentials(writer)
-            principal = writer.get_extra_info("credssp").principal
-            self.logons.append((str(principal), given.kind, given.password.reveal()))
-            self.initials.append(await rdp.read_pdu(reader))
-            writer.write(SHADOW)
-            while data := await reader.read(65536):
-                writer.write(data)
-        except (OSError, EOFError):
-            pass
-        finally:
-            writer.close()
-
-    async def stop(self):
-        self.server.close()
-        self.server.abort_clients()
-        await self.server.wait_closed()
-
-
-class World:
-    """A gateway, its targets and its records."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.records = []
-        self.gateway = Gateway(folder / "settings.toml", self._note)
-        self._ended = asyncio.Event()
-
-    def _note(self, record):
-        self.records.append(record)
-        self._ended.set()
-
-    async def ended(self, count=1):
-        """The records, once so many connections have ended."""
-        while len(self.records) < count:
-            self._ended.clear()
-            await self._ended.wait()
-        return self.records
-
-    @property
-    def address(self):
-        host, _, port = self.gateway.addresses[0].rpartition(":")
-        return host, int(port)
-
-    async def write(self, text, name="settings.toml"):
-        await asyncio.to_thread((self.folder / name).write_text, text)
-
-    async def connect(self, who=ALICE, *, hybrid_ex=True, sni="localhost", **options):
-        config = acredssp.ClientConfig(
-            authenticate=who,
-            policy=acredssp.Policy(dangerous_accept_any_certificate=True),
-            delegation=acredssp.delegation.DelegationPolicy(),
-            **{name: options.pop(name) for name in ("delegate",) if name in options},
-        )
-        carriage = acredssp.RDP(hybrid_ex=hybrid_ex, **options)
-        return await acredssp.open_connection(*self.address, config=config, carriage=carriage, server_hostname=sni)
-
-
-def settings(targets, routes='[[listeners.routes]]\ntarget = "desktops"\n', listener="", rest=""):
-    text = (
-        '[[listeners]]\naddress = "127.0.0.1:0"\n'
-        'certificates = [{ certificate = "gateway.pem", key = "gateway.key" }]\nlogon = { users = "users" }\n'
-    )
-    text += listener + routes
-    for name, (addresses, more) in targets.items():
-        listed = ", ".join(f'"{address}"' for address in addresses)
-        text += f'\n[targets.{name}]\naddresses = [{listed}]\npins = ["{PIN}"]\n{more}'
-    return text + rest
-
-
-@pytest.fixture
-def world(folder):
-    """Begins a world: `async with world(more settings of the target) as (world, target)`."""
-    (folder / "secret").write_text("server's\n")
-    (folder / "hash").write_text(HASH)
-
-    @contextlib.asynccontextmanager
-    async def begin(more="", *, start=True, hybrid_ex=True, **texts):
-        target, here = await Target().start(hybrid_ex=hybrid_ex), World(folder)
-        try:
-            await here.write(settings({"desktops": ([target.address], more)}, **texts))
-            if start:
-                await here.gateway.start()
-            yield here, target
-        finally:
-            await target.stop()
-            if start:
-                await here.gateway.stop()
-
-    return begin
-
-
-async def leave(streams):
-    streams[1].close()
-    with contextlib.suppress(OSError, acredssp.CredSSPError):
-        await streams[1].wait_closed()
-
-
-async def talk(streams):
-    """Go through MCS, and have a word come back."""
-    reader, writer = streams
-    writer.write(MCS)
-    response = await rdp.read_pdu(reader)
-    writer.write(b"hello")
-    assert await reader.readexactly(5) == b"hello"
-    return response
-
 
 # --- connections ---
 
@@ -180,7 +28,7 @@ async def test_bytes_pass_both_ways_once_both_legs_have_logged_on(world, hybrid_
         streams = await here.connect(hybrid_ex=front_ex)
         response = await talk(streams)
         await leave(streams)
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
         at = mcs.selected_protocol_at(target.initials[0])
         selected = Protocols.HYBRID_EX if hybrid_ex else Protocols.HYBRID
         assert target.initials[0][at : at + 4] == selected.to_bytes(4, "little")
@@ -214,7 +62,7 @@ async def test_what_the_target_is_given(world, more, logon):
         streams = await here.connect()
         await talk(streams)
         await leave(streams)
-        await here.ended()
+        await here.until_ended()
     assert target.logons == [logon]
     restricted = bool(target.requests[0].flags & RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED)
     assert restricted is (logon[1] is DelegatedKind.NOTHING)
@@ -226,7 +74,7 @@ async def test_the_target_gets_the_clients_request_without_the_token_that_led_he
         name = bytes(range(1, 13)) + bytes(range(16, 20))
         streams = await here.connect(routing_token="blue", correlation_id=name)
         await leave(streams)
-        await here.ended()
+        await here.until_ended()
     (request,) = target.requests
     assert (request.routing_token, request.correlation_id) == (None, name)
 
@@ -248,7 +96,7 @@ async def test_the_targets_own_status_reaches_a_user_whose_credentials_are_injec
         target.answer = Deny(status)
         with pytest.raises(acredssp.AuthenticationError) as raised:
             await here.connect(hybrid_ex=hybrid_ex)
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
     assert raised.value.nt_status == status
     assert (record.outcome, record.status) == ("denied", str(status))
     assert record.reason.startswith(f"target desktops at {target.address}: ")
@@ -260,7 +108,7 @@ async def test_a_user_whose_delegated_credentials_are_refused_is_denied_with_hyb
         target.answer = Deny(NTSTATUS.STATUS_ACCOUNT_LOCKED_OUT)
         with pytest.raises(acredssp.AccessDenied):
             await here.connect()
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
     assert record.status == "STATUS_ACCOUNT_LOCKED_OUT"
 
 
@@ -270,7 +118,7 @@ async def test_a_user_whose_delegated_credentials_are_refused_is_cut_off_with_hy
         streams = await here.connect(hybrid_ex=False)
         assert await streams[0].read() == b""
         await leave(streams)
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
     assert record.status == "STATUS_ACCOUNT_LOCKED_OUT"
 
 
@@ -278,7 +126,7 @@ async def test_a_wrong_password_at_the_front_reaches_no_target(world):
     async with world(INJECTED) as (here, target):
         with pytest.raises(acredssp.AuthenticationError) as raised:
             await here.connect(Password("wrong", "alice", "CONTOSO"))
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
     assert raised.value.nt_status == NTSTATUS.STATUS_LOGON_FAILURE
     assert (target.requests, record.target, record.outcome) == ([], "", "denied")
 
@@ -288,19 +136,19 @@ async def test_a_target_that_is_down_is_no_logon_server(world):
         await target.stop()
         with pytest.raises(acredssp.AuthenticationError) as raised:
             await here.connect()
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
     assert raised.value.nt_status == NTSTATUS.STATUS_NO_LOGON_SERVERS
     assert record.reason.endswith("the last one because of: connection refused")
 
 
 async def test_a_target_whose_certificate_is_not_trusted_is_told_to_the_operator_with_its_settings(world):
     async with world(INJECTED, start=False) as (here, target):
-        text = settings({"desktops": ([target.address], INJECTED)}).replace(PIN, "00" * 32)
+        text = settings_of({"desktops": ([target.address], INJECTED)}).replace(PIN, "00" * 32)
         await here.write(text)
         await here.gateway.start()
         with pytest.raises(acredssp.AuthenticationError) as raised:
             await here.connect()
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
         await here.gateway.stop()
     assert raised.value.nt_status == NTSTATUS.STATUS_TRUSTED_RELATIONSHIP_FAILURE
     assert "the server's key is not the pinned one" in record.reason
@@ -309,12 +157,12 @@ async def test_a_target_whose_certificate_is_not_trusted_is_told_to_the_operator
 
 async def test_the_hint_about_a_certificate_names_settings(world):
     async with world(INJECTED, start=False) as (here, target):
-        text = settings({"desktops": ([target.address], INJECTED)})
+        text = settings_of({"desktops": ([target.address], INJECTED)})
         await here.write(text.replace(f'pins = ["{PIN}"]', 'authorities = "gateway.pem"'))
         await here.gateway.start()
         with pytest.raises(acredssp.AuthenticationError):
             await here.connect()
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
         await here.gateway.stop()
     assert f"pin its key (pins): {PIN}" in record.reason
 
@@ -325,7 +173,7 @@ async def test_a_client_that_leaves_while_its_target_leg_is_made_leaves_nothing_
         connecting = asyncio.ensure_future(here.connect())
         await target.asked.wait()
         connecting.cancel()
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
         target.release.set()
     assert record.outcome == "left"
     assert target.logons == []
@@ -340,7 +188,7 @@ async def test_a_client_may_ask_for_restricted_admin_where_the_listener_and_the_
         streams = await here.connect(delegate=acredssp.credentials.Nothing())
         await talk(streams)
         await leave(streams)
-        await here.ended()
+        await here.until_ended()
     assert target.logons == [("SERVERS\\svc", DelegatedKind.PASSWORD, "server's")]
     assert target.requests[0].flags == RequestFlags(0)
 
@@ -349,7 +197,7 @@ async def test_a_client_with_restricted_admin_is_told_that_its_target_needs_a_pa
     async with world(listener="restricted_admin = true\n") as (here, _target):
         with pytest.raises(acredssp.AuthenticationError) as raised:
             await here.connect(delegate=acredssp.credentials.Nothing())
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
     assert raised.value.nt_status == NTSTATUS.STATUS_ACCOUNT_RESTRICTION
     assert record.reason == "target desktops: expected the user to delegate a password, got nothing"
 
@@ -359,7 +207,7 @@ async def test_a_client_that_asks_for_what_the_listener_has_not_is_turned_away_b
     async with world() as (here, _target):
         with pytest.raises(acredssp.NegotiationFailure) as raised:
             await here.connect(request_flags=flag)
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
     assert raised.value.failure_code == FailureCode.INCONSISTENT_FLAGS
     assert record.reason.startswith("the client asks for re")
 
@@ -401,7 +249,7 @@ async def test_the_first_route_that_fits_is_taken(world, route, reached):
     async with world(routes=routes, rest=elsewhere + groups) as (here, _target):
         with contextlib.nullcontext() if reached else pytest.raises(acredssp.AccessDenied):
             await leave(await here.connect(cookie="alice", sni="desk.example.com"))
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
     assert record.target == ("desktops" if reached else "elsewhere")
 
 
@@ -409,7 +257,7 @@ async def test_a_user_whom_no_route_leads_anywhere_is_told_so(world):
     async with world(routes=routed(f'users = ["bob"]\n{DESKTOPS}')) as (here, _target):
         with pytest.raises(acredssp.AuthenticationError) as raised:
             await here.connect()
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
     assert raised.value.nt_status == NTSTATUS.STATUS_LOGON_NOT_GRANTED
     assert record.reason == "no route leads this user to a target"
 
@@ -455,7 +303,7 @@ async def test_a_plug_in_names_the_target_or_leaves_it_to_the_next_route(world, 
         await leave(await here.connect())
         with pytest.raises(acredssp.AuthenticationError):
             await here.connect(BOB)
-        first, second = await here.ended(2)
+        first, second = await here.until_ended(2)
     assert (first.target, second.reason) == ("desktops", "no route leads this user to a target")
     assert asked == ["CONTOSO\\alice", "bob"]
 
@@ -474,7 +322,7 @@ async def test_a_plug_in_that_fails_refuses_the_user(world, plugin, answer, reas
     async with world(routes=routed('entry = "gateway_plugin:function"')) as (here, target):
         with pytest.raises(acredssp.AuthenticationError) as raised:
             await here.connect()
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
     assert raised.value.nt_status == NTSTATUS.STATUS_NO_LOGON_SERVERS
     assert record.reason == f"the route's entry gateway_plugin:function {reason}"
     assert target.requests == []
@@ -494,7 +342,7 @@ async def test_a_plug_in_gives_the_injected_credentials(world, plugin, shape):
         await leave(await here.connect())
         with pytest.raises(acredssp.AuthenticationError) as raised:
             await here.connect(BOB)
-        await here.ended(2)
+        await here.until_ended(2)
     assert raised.value.nt_status == NTSTATUS.STATUS_LOGON_FAILURE
     assert [str(each) for each, *_ in target.logons] == ["svc"]
 
@@ -505,7 +353,7 @@ async def test_credentials_that_a_plug_in_may_not_give_refuse_the_user(world, pl
     async with world("credentials = 'injected'\nlookup = 'gateway_plugin:function'\n") as (here, _target):
         with pytest.raises(acredssp.AuthenticationError) as raised:
             await here.connect()
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
     assert raised.value.nt_status == NTSTATUS.STATUS_NO_LOGON_SERVERS
     assert f"got {type(answer).__name__}" in record.reason
     assert "c4nary" not in record.reason
@@ -514,13 +362,13 @@ async def test_credentials_that_a_plug_in_may_not_give_refuse_the_user(world, pl
 async def test_a_lookup_of_ones_own_says_who_may_log_on(world, plugin):
     plugin(as_coroutine(lambda who: BOB if who.principal.user == "bob" else Deny()))
     async with world(start=False) as (here, target):
-        text = settings({"desktops": ([target.address], "")})
+        text = settings_of({"desktops": ([target.address], "")})
         await here.write(text.replace('users = "users"', 'lookup = "gateway_plugin:function"'))
         await here.gateway.start()
         await leave(await here.connect(BOB))
         with pytest.raises(acredssp.AuthenticationError):
             await here.connect()
-        await here.ended(2)
+        await here.until_ended(2)
         await here.gateway.stop()
     assert [each for each, *_ in target.logons] == ["bob"]
 
@@ -530,21 +378,21 @@ async def test_a_lookup_of_ones_own_says_who_may_log_on(world, plugin):
 
 async def test_the_next_host_is_taken_where_one_cannot_be_connected_to(world):
     async with world(start=False) as (here, target):
-        await here.write(settings({"desktops": (["127.0.0.1:1", target.address], "")}))
+        await here.write(settings_of({"desktops": (["127.0.0.1:1", target.address], "")}))
         await here.gateway.start()
         await leave(await here.connect())
-        (record,) = await here.ended()
+        (record,) = await here.until_ended()
         await here.gateway.stop()
     assert record.host == target.address
 
 
 async def test_a_connection_that_has_ended_counts_no_more(world):
     async with world(start=False) as (here, target):
-        await here.write(settings({"desktops": ([target.address, "127.0.0.1:1"], "")}))
+        await here.write(settings_of({"desktops": ([target.address, "127.0.0.1:1"], "")}))
         await here.gateway.start()
         for count in (1, 2, 3):
             await leave(await here.connect())
-            await here.ended(count)
+            await here.until_ended(count)
             assert here.gateway.plan.targets["desktops"].pool.in_order(None)[0].port != 1
         await here.gateway.stop()
 
@@ -552,7 +400,7 @@ async def test_a_connection_that_has_ended_counts_no_more(world):
 async def test_the_host_with_the_fewest_connections_is_taken(world):
     other = await Target().start()
     async with world(start=False) as (here, target):
-        await here.write(settings({"desktops": ([target.address, other.address], "")}))
+        await here.write(settings_of({"desktops": ([target.address, other.address], "")}))
         await here.gateway.start()
         streams = [await here.connect() for _ in range(4)]
         for each in streams:
@@ -560,7 +408,7 @@ async def test_the_host_with_the_fewest_connections_is_taken(world):
         assert (len(target.initials), len(other.initials)) == (2, 2)
         for each in streams:
             await leave(each)
-        await here.ended(4)
+        await here.until_ended(4)
         await here.gateway.stop()
     await other.stop()
 
@@ -580,7 +428,7 @@ async def test_a_reload_takes_users_for_the_connections_to_come(world):
         streams[1].write(b"still there")
         assert await streams[0].readexactly(11) == b"still there"
         await leave(streams)
-        await here.ended(3)
+        await here.until_ended(3)
 
 
 async def test_a_reload_takes_a_certificate(world):
@@ -594,7 +442,7 @@ async def test_a_reload_takes_a_certificate(world):
         keys = [each[1].get_extra_info("credssp").peer_key_sha256 for each in (before, after)]
         await leave(before)
         await leave(after)
-        await here.ended(2)
+        await here.until_ended(2)
     assert keys[0] != keys[1]
 
 
@@ -619,12 +467,12 @@ async def test_a_reload_takes_a_certificate(world):
 )
 async def test_settings_that_cannot_be_used_change_nothing_and_say_why(world, change, said):
     async with world() as (here, target):
-        text = settings({"desktops": ([target.address], "")})
+        text = settings_of({"desktops": ([target.address], "")})
         await here.write(change(text))
         with pytest.raises(SettingsError) as raised:
             await here.gateway.reload()
         await leave(await here.connect())
-        await here.ended()
+        await here.until_ended()
     (problem,) = raised.value.problems
     assert problem.startswith(said)
 
@@ -682,12 +530,12 @@ async def test_a_client_is_shown_the_certificate_of_the_name_that_it_asks_for(wo
             await here.write(certificate.decode(), f"{name}.pem")
             await here.write(key.decode(), f"{name}.key")
         more = '{ certificate = "named.pem", key = "named.key", names = ["desk.example.com"] }, { cert'
-        await here.write(settings({"desktops": ([target.address], "")}).replace("{ cert", more, 1))
+        await here.write(settings_of({"desktops": ([target.address], "")}).replace("{ cert", more, 1))
         await here.gateway.start()
         for asked, shown in names:
             streams = await here.connect(sni=asked)
             pin = acredssp.pin_of(ssl.PEM_cert_to_DER_cert(pems[shown][0].decode()))
             assert streams[1].get_extra_info("credssp").peer_key_sha256 == pin
             await leave(streams)
-        await here.ended(2)
+        await here.until_ended(2)
         await here.gateway.stop()

@@ -1,0 +1,87 @@
+"""The gateway's figures for Prometheus, of one process or of all workers together.
+
+Names follow Prometheus' conventions: base units, `_total` for what only grows. No label has a user, a client or a
+reason in words, since each value of a label is a series that is kept for ever.
+
+With workers, prometheus_client keeps the figures in files of the folder that `PROMETHEUS_MULTIPROC_DIR` names. It looks
+for that variable as it is imported, so `service` sets it before it imports this module.
+"""
+
+import os
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+from acredssp import HandshakeReport
+from acredssp.aio import HandshakeOutcome
+from acredssp.proxy.records import ConnectionRecord, Observer
+
+__all__ = ["Metrics"]
+
+_STAGE: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds: a logon without network takes some milliseconds, and the longest is cut at 30 seconds by default."""
+_RELAY: Final = (1.0, 10.0, 60.0, 600.0, 3600.0, 14_400.0, 43_200.0)
+_LEG: Final = {"front": "front", "connect": "target", "logon": "target", "mcs": "both"}
+
+
+class Metrics(Observer):
+    """The figures of this process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        new: Any = {"namespace": "acredssp_proxy", "registry": self._registry}
+        self._open = Gauge("open_connections", "Connections now.", ["phase"], multiprocess_mode="livesum", **new)
+        self._draining = Gauge("draining", "Processes that end.", multiprocess_mode="livesum", **new)
+        self._ended = Counter("connections", "Connections that have ended.", ["outcome", "ended_by", "target"], **new)
+        self._limited = Counter("limited", "Connections that a limit has refused or ended.", ["limit"], **new)
+        self._handshakes = Counter("handshakes", "Handshakes that have ended.", ["outcome", "hook"], **new)
+        self._stage = Histogram("stage_seconds", "Time of a stage.", ["leg", "stage"], buckets=_STAGE, **new)
+        self._relay = Histogram("relay_seconds", "Time of a relay.", buckets=_RELAY, **new)
+        self._bytes = Counter("relayed_bytes", "Bytes passed on.", ["direction"], **new)
+        self._up = Gauge("target_up", "Whether a host answers.", ["target"], multiprocess_mode="livemostrecent", **new)
+        self._reloads = Counter("reloads", "Times that the settings were read again.", ["result"], **new)
+
+    def now_open(self, handshakes: int, relays: int) -> None:
+        """Note how many connections there are."""
+        self._open.labels("handshake").set(handshakes)
+        self._open.labels("relay").set(relays)
+
+    def set_draining(self) -> None:
+        """Note that this process ends."""
+        self._draining.set(1)
+
+    def handshake(self, report: HandshakeReport) -> None:
+        """Note a handshake that has ended."""
+        self._handshakes.labels(str(report.outcome), report.hook).inc()
+        if report.session is None and report.outcome is HandshakeOutcome.LIMITED:
+            self._limited.labels("handshakes").inc()
+
+    def ended(self, record: ConnectionRecord) -> None:
+        """Note a connection that has ended."""
+        super().ended(record)
+        self._ended.labels(record.outcome, record.ended_by, record.target).inc()
+        if record.limit:
+            self._limited.labels(record.limit).inc()
+        for name, seconds in record.seconds.items():
+            if name == "relay":
+                self._relay.observe(seconds)
+            else:
+                self._stage.labels(_LEG.get(name, "both"), name).observe(seconds)
+        self._bytes.labels("up").inc(record.bytes_up)
+        self._bytes.labels("down").inc(record.bytes_down)
+
+    def target(self, name: str, *, up: bool) -> None:
+        """Note whether a target answers."""
+        self._up.labels(name).set(up)
+
+    def reloaded(self, *, taken: bool) -> None:
+        """Note that the settings were read again."""
+        self._reloads.labels("taken" if taken else "refused").inc()
+
+    def text(self) -> bytes:
+        """Return what Prometheus reads: of all workers where there are several. This reads files."""
+        registry = self._registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

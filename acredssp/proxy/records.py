@@ -1,0 +1,106 @@
+"""What is written down: the record of a connection that has ended, and lines of JSON.
+
+A record becomes one line of the log, and the figures of `metrics`. It holds no secret.
+"""
+
+import dataclasses
+import json
+import logging
+import time
+from typing import Final
+
+from acredssp import HandshakeReport
+
+__all__ = ["ConnectionRecord", "JSONLines", "Observer", "log_record"]
+
+_logger = logging.getLogger("acredssp.proxy")
+
+_EXPECTED: Final = frozenset({"relayed", "passed_on", "no_data"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRecord:
+    """A connection that has ended. It holds no secret.
+
+    Attributes:
+        connection_id: What the log's records of both legs have as `connection_id`.
+        listener: The address that the client connected to.
+        peer: The client's address.
+        user: The account that logged on, or the name that was claimed; empty where none came.
+        mechanism: What the user logged on by; empty where nobody did.
+        target: The target; empty where none was chosen.
+        host: The target's host; empty where none was connected to.
+        target_mechanism: What the gateway logged on to the target by; empty where it did not.
+        outcome: `relayed`, or that of the front's handshake, as `HandshakeReport.outcome` has it.
+        ended_by: `client`, `target`, `idle` or `total` for a relay; empty without one.
+        reason: Why there was no relay, or why it broke, for the operator; empty where nothing went wrong.
+        limit: The setting of `[limits]` that refused or ended the connection, or `handshakes` for one of the library's;
+            empty for none.
+        status: The NTSTATUS that the user was given; empty for none.
+        seconds: How long each stage took: `front` is the client's handshake with all that it waited for, `connect` and
+            `logon` are the target leg's, `mcs` and `relay` follow.
+        bytes_up: Bytes that the target got.
+        bytes_down: Bytes that the client got.
+    """
+
+    connection_id: str
+    listener: str
+    peer: object
+    user: str = ""
+    mechanism: str = ""
+    target: str = ""
+    host: str = ""
+    target_mechanism: str = ""
+    outcome: str = ""
+    ended_by: str = ""
+    reason: str = ""
+    limit: str = ""
+    status: str = ""
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+def log_record(record: ConnectionRecord) -> None:
+    """Write the line of a connection: JSON, which escapes whatever a peer says of itself."""
+    told = {name: value for name, value in dataclasses.asdict(record).items() if value}
+    told["seconds"] = {name: round(value, 4) for name, value in record.seconds.items()}
+    level = logging.INFO if record.outcome in _EXPECTED else logging.WARNING
+    extra = {"connection_id": record.connection_id, "told": told}
+    _logger.log(level, "%s", json.dumps(told, default=str), extra=extra)
+
+
+class Observer:
+    """Told of what happens in a gateway. This one logs each connection that has ended."""
+
+    def now_open(self, handshakes: int, relays: int) -> None:
+        """Note how many connections there are."""
+
+    def handshake(self, report: HandshakeReport) -> None:
+        """Note a handshake of a client that has ended, also where it never became a connection."""
+
+    def ended(self, record: ConnectionRecord) -> None:
+        """Note a connection that has ended."""
+        log_record(record)
+
+
+class JSONLines(logging.Formatter):
+    """Writes each record of the log as one line of JSON; a connection's record has its fields in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, object] = {
+            "time": f"{when}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        told = getattr(record, "told", None)
+        if told is not None:
+            return json.dumps(line | {"message": "connection"} | told, default=str)
+        line["message"] = record.getMessage()
+        if identity := getattr(record, "connection_id", ""):
+            line["connection_id"] = identity
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)

@@ -1,0 +1,291 @@
+"""The gateway as a service: one process or several, signals, and what systemd is told.
+
+    SIGTERM, SIGINT   drain: /readyz says no, connections are still accepted for `run.leave` seconds, then handshakes
+                      and relays get `run.grace` seconds to end. A second signal ends the workers at once.
+    SIGHUP            read the settings again; a file that cannot be used changes nothing
+    SIGUSR2           with workers: start the program anew, for a new version or new addresses. The listening sockets
+                      stay open, the old workers serve until the new ones are ready, and then drain.
+
+With workers, the admin's address is one socket that all of them accept from, and the figures are those of all.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from acredssp.proxy.records import JSONLines
+from acredssp.proxy.settings import Address, Problems, Settings, SettingsError, read
+from acredssp.workers import Sockets, Supervisor, Worker, bind, inherited
+
+__all__ = ["run", "run_workers"]
+
+_FIGURES: Final = "PROMETHEUS_MULTIPROC_DIR"
+_PREFIX: Final = "acredssp-metrics-"
+_LONGER: Final = 15.0
+"""Seconds that a worker has beyond `leave` and `grace` before it is killed."""
+
+Tell = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """The task of one process."""
+
+    path: pathlib.Path
+    """The settings file."""
+    settings: Settings
+    """What it says at the start."""
+    tell: Tell
+    """Told what an operator should know."""
+    admin: socket.socket | None
+    """Where the state is shown; None for nowhere."""
+    sockets: Mapping[str, Sequence[socket.socket]] | None = None
+    """The sockets that listen on each address; None to bind them."""
+    ready: Callable[[], None] = lambda: None
+    """Called before connections are accepted; may block."""
+    notify: Callable[[str], None] = lambda _: None
+    """Told what systemd is to know."""
+
+
+async def run(path: pathlib.Path, tell: Tell) -> None:
+    """Serve in this process until SIGTERM or SIGINT.
+
+    Args:
+        path: The settings file.
+        tell: Told what an operator should know, a line each.
+
+    Raises:
+        SettingsError: The settings cannot be used at the start.
+    """
+    settings = await asyncio.to_thread(read, path)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    with contextlib.ExitStack() as stack:
+        admin = None
+        if settings.admin is not None:
+            admin = stack.enter_context(_bind_admin(settings.admin.address, []))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await _serve(_Task(path=path, settings=settings, tell=tell, admin=admin, notify=_notify), stop)
+
+
+async def _serve(task: _Task, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then drain."""
+    from acredssp.proxy.admin import checks_of, serve_admin  # noqa: PLC0415 - they look for `_FIGURES` when imported
+    from acredssp.proxy.gateway import Gateway  # noqa: PLC0415
+    from acredssp.proxy.metrics import Metrics  # noqa: PLC0415
+
+    _log_as(task.settings)
+    metrics, loop, tell = Metrics(), asyncio.get_running_loop(), task.tell
+    gateway = Gateway(task.path, metrics, task.sockets)
+    reloads: set[asyncio.Task[None]] = set()
+
+    async def reload() -> None:
+        try:
+            await gateway.reload()
+        except SettingsError as error:
+            for problem in error.problems:
+                tell(f"the settings are not taken: {problem}")
+            tell("nothing has changed")
+            metrics.reloaded(taken=False)
+        else:
+            tell(f"the settings are taken: listening on {', '.join(gateway.addresses)}")
+            metrics.reloaded(taken=True)
+
+    def on_hangup() -> None:
+        task = loop.create_task(reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    async with contextlib.AsyncExitStack() as stack:
+        await gateway.start(task.ready)
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
+        if task.admin is not None:
+            await stack.enter_async_context(serve_admin(task.admin, checks_of(gateway, metrics), metrics))
+        tell(f"listening on {', '.join(gateway.addresses)}")
+        task.notify("READY=1")
+        await stop.wait()
+        metrics.set_draining()
+        count, run_settings = len(gateway.connections), gateway.plan.settings.run
+        task.notify(f"STOPPING=1\nSTATUS=draining: {count} connections")
+        tell(f"stopping: {count} connections get {run_settings.leave + run_settings.grace:g} seconds to end")
+        cut = await gateway.stop()
+        tell(f"stopped: {cut} connections were cut")
+
+
+# --- several processes ---
+
+
+def run_workers(  # noqa: PLR0913
+    path: pathlib.Path,
+    count: int,
+    tell: Tell,
+    *,
+    main: Callable[[Coroutine[Any, Any, None]], object],
+    program: Sequence[str],
+    check_program: Sequence[str],
+) -> int:
+    """Serve with `count` processes until SIGTERM or SIGINT.
+
+    Args:
+        path: The settings file.
+        count: How many processes.
+        tell: Told what an operator should know, a line each.
+        main: Runs a coroutine on a fresh event loop.
+        program: What SIGUSR2 executes in this process; it must run this function again.
+        check_program: What must end with status 0 before that, since a program that fails takes everybody with it.
+
+    Returns:
+        The exit status, as `Supervisor.run` gives it.
+
+    Raises:
+        SettingsError: The settings cannot be used at the start.
+    """
+    settings = read(path)
+    with _figures() as ended, contextlib.ExitStack() as stack:
+        places, listening, admin = _bind(settings, count)
+        if admin is not None:
+            stack.enter_context(admin)
+
+        def work(worker: Worker) -> int:
+            sockets = {address: places[worker.number - 1] for address, places in listening.items()}
+            task = _Task(
+                path=path,
+                settings=settings,
+                tell=lambda text: tell(f"worker {worker.number}: {text}"),
+                admin=admin,
+                sockets=sockets,
+            )
+            main(_work(task, worker))
+            return 0
+
+        def on_ready() -> None:
+            tell(f"{count} workers are ready")
+            _notify("READY=1")
+
+        def replace() -> None:
+            check = subprocess.run(  # noqa: S603 - ourselves
+                [*check_program], capture_output=True, check=False, text=True
+            )
+            if check.returncode:
+                for line in check.stderr.splitlines():
+                    tell(f"the program is not started anew: {line}")
+                return
+            tell("the program is started anew")
+            supervisor.replace([*program], keep=[admin] if admin is not None else [])
+
+        supervisor = Supervisor(
+            places,
+            work,
+            on_ready=on_ready,
+            warn=tell,
+            patience=settings.run.leave + settings.run.grace + _LONGER,
+            on_signals={
+                signal.SIGHUP: lambda: supervisor.signal_workers(signal.SIGHUP),
+                signal.SIGUSR2: replace,
+                signal.SIGTERM: lambda: _notify("STOPPING=1"),
+            },
+            on_ended=ended,
+        )
+        return supervisor.run()
+
+
+async def _work(task: _Task, worker: Worker) -> None:
+    """Serve in a worker's process until the supervisor or SIGTERM says stop."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def told() -> None:
+        loop.remove_reader(worker.lifeline)
+        stop.set()
+
+    def ready() -> None:
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        worker.ready()
+        loop.add_reader(worker.lifeline, told)
+
+    await _serve(dataclasses.replace(task, ready=ready), stop)
+
+
+def _bind(settings: Settings, count: int) -> tuple[list[Sockets], Mapping[str, list[Sockets]], socket.socket | None]:
+    """Bind the addresses of all listeners and the admin's, or take over what the program before has bound.
+
+    Returns:
+        All sockets of each worker, the sockets of each worker by listener, and the admin's socket.
+    """
+    left, problems, listening, admin = inherited(), Problems(), dict[str, list[Sockets]](), None
+    for number, listener in enumerate(settings.listeners):
+        where = listener.address
+        with problems.at(f"listeners[{number}].address"):
+            listening[str(where)] = bind(where.host, where.port, count, _take(left, where))
+    if settings.admin is not None:
+        admin = _bind_admin(settings.admin.address, _take(left, settings.admin.address))
+    for each in left:  # of addresses that nobody listens on any more
+        each.close()
+    problems.check()
+    places = [tuple(each for sockets in listening.values() for each in sockets[number]) for number in range(count)]
+    return places, listening, admin
+
+
+def _take(left: list[socket.socket], where: Address) -> list[socket.socket]:
+    """Take the sockets that listen on an address out of a list."""
+    with contextlib.suppress(OSError):
+        names = {found[4][:2] for found in socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)}
+        taken = [each for each in left if each.getsockname()[:2] in names]
+        left[:] = [each for each in left if each not in taken]
+        return taken
+    return []
+
+
+def _bind_admin(where: Address, ready: list[socket.socket]) -> socket.socket:
+    if ready:
+        return ready[0]
+    problems, made = Problems(), None
+    with problems.at("admin.address"):
+        family = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)[0][0]
+        made = socket.create_server((where.host, where.port), family=family)
+        made.setblocking(False)
+    problems.check()
+    assert made is not None
+    return made
+
+
+@contextlib.contextmanager
+def _figures() -> Iterator[Callable[[int], None]]:
+    """Have the workers keep their figures in one folder; gives what to call when one has ended."""
+    folder = os.environ.setdefault(_FIGURES, "") or tempfile.mkdtemp(prefix=_PREFIX)
+    os.environ[_FIGURES] = folder
+    from prometheus_client import multiprocess  # noqa: PLC0415 - looks for `_FIGURES` as it is imported
+
+    try:
+        yield multiprocess.mark_process_dead
+    finally:
+        del os.environ[_FIGURES]
+        if pathlib.Path(folder).name.startswith(_PREFIX):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- the log and systemd ---
+
+
+def _log_as(settings: Settings) -> None:
+    if settings.run.log == "json":
+        for handler in logging.getLogger("acredssp").handlers:
+            handler.setFormatter(JSONLines())
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, where it has started us with Type=notify (sd_notify(3))."""
+    where = os.environ.get("NOTIFY_SOCKET", "")
+    if where:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.connect("\0" + where[1:] if where.startswith("@") else where)
+            sender.send(state.encode())

@@ -1,0 +1,142 @@
+"""A gateway in this process, between a client and a target of our own engine."""
+
+import asyncio
+import contextlib
+import dataclasses
+
+from support.endpoints import PIN, server_config
+from support.mcs import FREERDP_3, SHADOW
+
+import acredssp
+from acredssp import Deny, Password, rdp
+from acredssp.credentials import NTHash
+from acredssp.proxy.gateway import Gateway
+from acredssp.proxy.records import Observer
+
+ALICE, BOB = Password("wonderland", "alice", "CONTOSO"), Password("b0bs", "bob")
+HASH = "8846f7eaee8fb117ad06bdd830b7586c"
+INJECTED = "credentials = 'injected'\naccount = 'SERVERS\\svc'\npassword = 'file:secret'\n"
+MCS = FREERDP_3
+
+
+@dataclasses.dataclass
+class Target:
+    """A desktop: it notes who logs on, answers MCS and then echoes."""
+
+    answer: object = True
+    logons: list = dataclasses.field(default_factory=list)
+    initials: list = dataclasses.field(default_factory=list)
+    requests: list = dataclasses.field(default_factory=list)
+    server: object = None
+    address: str = ""
+    asked: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    release: asyncio.Event | None = None
+
+    async def start(self, *, hybrid_ex=True):
+        known = {"ALICE": "wonderland", "BOB": "b0bs", "SVC": "server's"}
+        secrets = {user: Password(secret) for user, secret in known.items()} | {"HASHED": NTHash(bytes.fromhex(HASH))}
+        self.server = await acredssp.start_server(
+            self._serve,
+            "127.0.0.1",
+            0,
+            config=server_config(
+                lookup=lambda who: secrets.get(who.principal.user.upper(), Deny()), authorize=self._authorize
+            ),
+            carriage=acredssp.RDP(hybrid_ex=hybrid_ex),
+        )
+        host, port = self.server.sockets[0].getsockname()
+        self.address = f"{host}:{port}"
+        return self
+
+    async def _authorize(self, who):
+        self.requests.append(who.request)
+        self.asked.set()
+        if self.release is not None:
+            await self.release.wait()
+        return self.answer
+
+    async def _serve(self, reader, writer):
+        try:
+            given = acredssp.take_credentials(writer)
+            principal = writer.get_extra_info("credssp").principal
+            self.logons.append((str(principal), given.kind, given.password.reveal()))
+            self.initials.append(await rdp.read_pdu(reader))
+            writer.write(SHADOW)
+            while data := await reader.read(65536):
+                writer.write(data)
+        except (OSError, EOFError):
+            pass
+        finally:
+            writer.close()
+
+    async def stop(self):
+        self.server.close()
+        self.server.abort_clients()
+        await self.server.wait_closed()
+
+
+class World(Observer):
+    """A gateway, its targets and its records."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.records = []
+        self.gateway = Gateway(folder / "settings.toml", self)
+        self._ended = asyncio.Event()
+
+    def ended(self, record):
+        self.records.append(record)
+        self._ended.set()
+
+    async def until_ended(self, count=1):
+        """The records, once so many connections have ended."""
+        while len(self.records) < count:
+            self._ended.clear()
+            await self._ended.wait()
+        return self.records
+
+    @property
+    def address(self):
+        host, _, port = self.gateway.addresses[0].rpartition(":")
+        return host, int(port)
+
+    async def write(self, text, name="settings.toml"):
+        await asyncio.to_thread((self.folder / name).write_text, text)
+
+    async def connect(self, who=ALICE, *, hybrid_ex=True, sni="localhost", **options):
+        config = acredssp.ClientConfig(
+            authenticate=who,
+            policy=acredssp.Policy(dangerous_accept_any_certificate=True),
+            delegation=acredssp.delegation.DelegationPolicy(),
+            **{name: options.pop(name) for name in ("delegate",) if name in options},
+        )
+        carriage = acredssp.RDP(hybrid_ex=hybrid_ex, **options)
+        return await acredssp.open_connection(*self.address, config=config, carriage=carriage, server_hostname=sni)
+
+
+def settings_of(targets, routes='[[listeners.routes]]\ntarget = "desktops"\n', listener="", rest=""):
+    text = (
+        '[[listeners]]\naddress = "127.0.0.1:0"\n'
+        'certificates = [{ certificate = "gateway.pem", key = "gateway.key" }]\nlogon = { users = "users" }\n'
+    )
+    text += listener + routes
+    for name, (addresses, more) in targets.items():
+        listed = ", ".join(f'"{address}"' for address in addresses)
+        text += f'\n[targets.{name}]\naddresses = [{listed}]\npins = ["{PIN}"]\n{more}'
+    return text + rest
+
+
+async def leave(streams):
+    streams[1].close()
+    with contextlib.suppress(OSError, acredssp.CredSSPError):
+        await streams[1].wait_closed()
+
+
+async def talk(streams):
+    """Go through MCS, and have a word come back."""
+    reader, writer = streams
+    writer.write(MCS)
+    response = await rdp.read_pdu(reader)
+    writer.write(b"hello")
+    assert await reader.readexactly(5) == b"hello"
+    return response
