@@ -166,8 +166,8 @@ class ClientConfig:
             channel_bindings: The application data of the inner mechanism's bindings (RFC 5929); None for none, since
                 CredSSP needs none.
             ask_kdc: Whether to ask a KDC for `spn`; False for an SPN that was made of an IP address.
-            turns: Whether the two sides take turns with one token each, as they do over HTTP (`acredssp.core.turns`
-                says how to drive the context); False for a stream of bytes.
+            turns: Whether the two sides take turns with one token each, as they do over HTTP (docs/turns.md); False
+                for a stream of bytes.
 
         Raises:
             PolicyError: Only Kerberos is allowed, and it cannot be used for `spn`.
@@ -441,8 +441,8 @@ class ServerConfig:
             bios: A pair of BIOs that the TLS session shares with others; None for a pair of its own.
             channel_bindings: The application data of the inner mechanism's bindings (RFC 5929); None for none, since
                 CredSSP needs none.
-            turns: Whether the two sides take turns with one token each, as they do over HTTP (`acredssp.core.turns`
-                says how to drive the context); False for a stream of bytes.
+            turns: Whether the two sides take turns with one token each, as they do over HTTP (docs/turns.md); False
+                for a stream of bytes.
         """
         handshake = self._handshake(channel_bindings)
         if turns:

@@ -34,13 +34,15 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Account:
-    """An account, however its name was written at the logon.
+    r"""An account, however its name was written at the logon.
 
     Two accounts are equal if Windows takes their names for equal: without regard to case, by its own table of letters
     ([MS-UCODEREF] 3.1.5.3). So accounts can be compared, and used in sets and as keys of dictionaries.
 
     Attributes:
-        user: The user's name; empty only where a client sent an empty name.
+        user: The user's name; empty only where a client sent an empty name. It is not taken apart: the account
+            `CONTOSO\alice` without a domain is not the account `alice` of CONTOSO. `acredssp.accounts.Domains` reads
+            such names.
         domain: A domain or a Kerberos realm; empty for none.
     """
 

@@ -77,7 +77,8 @@ class Admission(Identity):
 
     Attributes:
         info: The facts of the handshake; `info.delegated` is the kind of the credentials.
-        credentials: The delegated credentials. `as_password()` turns them into a `Password` to log on elsewhere.
+        credentials: The delegated credentials. `as_password()` of a `TSPasswordCreds` makes a `Password` of them, to
+            log on elsewhere; other kinds have no such method.
     """
 
     info: HandshakeInfo

@@ -1,10 +1,10 @@
-"""An RDP gateway: whoever logs on here is logged on to a target, and is told what the target says.
+"""An RDP gateway: `gateway.py PORT CERTIFICATE KEY USER PASSWORD TOKEN=HOST:PORT:PIN[:USER:PASSWORD]...`.
 
-`gateway.py PORT CERTIFICATE KEY USER PASSWORD TOKEN=HOST:PORT:PIN[:USER:PASSWORD]...`: the client's routing token is a
-target's. There the gateway logs on by the target's USER and PASSWORD if it has them, else by what the client delegates.
+Clients with the routing token TOKEN are logged on to that target: by its USER and PASSWORD, or by what they delegate.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import sys
 
@@ -59,10 +59,11 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     """Pass bytes on. Each side is told of the protocols that it has negotiated itself."""
     target_reader, target_writer = target = writer.get_extra_info("session").leg
     confirm, request = target_writer.get_extra_info("rdp_confirm"), writer.get_extra_info("rdp_request")
-    async with asyncio.timeout(30):
-        target_writer.write(rdp.rewrite_selected_protocol(await rdp.read_pdu(reader), confirm.selected_protocol))
-        first_down = rdp.rewrite_requested_protocols(await rdp.read_pdu(target_reader), request.requested_protocols)
-    print(await acredssp.relay((reader, writer), target, first_down=first_down), flush=True)
+    with contextlib.closing(writer), contextlib.closing(target_writer), contextlib.suppress(EOFError, OSError):
+        async with asyncio.timeout(30):
+            target_writer.write(rdp.rewrite_selected_protocol(await rdp.read_pdu(reader), confirm.selected_protocol))
+            first_down = rdp.rewrite_requested_protocols(await rdp.read_pdu(target_reader), request.requested_protocols)
+        print(await acredssp.relay((reader, writer), target, first_down=first_down), flush=True)
 
 
 async def main(port: str, certificate: str, key: str, user: str, password: str, *routes: str) -> None:

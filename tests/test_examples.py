@@ -1,14 +1,17 @@
 """The examples run as they are written: each in a process of its own, as a reader would start it."""
 
+import asyncio
 import importlib.util
 import socket
 import subprocess
 import sys
 import threading
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
-from support.endpoints import PASSWORD, SPN, client_config, server_config
+from support.endpoints import BOB, PASSWORD, PIN, SPN, client_config, server_config
+from support.peers import DEADLINE, free_port, listens, wait_until
 
 import acredssp
 
@@ -37,6 +40,47 @@ def test_a_client_logs_on_to_the_echo_server(echo_server, client):
     assert "logged on: HandshakeInfo(version=6, mechanism='ntlm'" in done.stdout
     assert "echo: hello\n" in done.stdout
     assert "wonderland" not in done.stdout + done.stderr
+
+
+def test_a_client_that_leaves_right_after_its_logon_ends_its_target_leg(tmp_path):
+    """Nothing is left open, and nothing is written of it as if it were a fault of the gateway's."""
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    for file, data in zip(files, acredssp.self_signed(["localhost"]), strict=True):
+        file.write_bytes(data)
+    port = free_port()
+    front = acredssp.ClientConfig(authenticate=BOB, trust=acredssp.Trust.from_file(str(files[0])))
+
+    async def visit():
+        ended = asyncio.Event()
+
+        async def target(reader, writer):
+            assert await reader.read() == b""
+            ended.set()
+            writer.close()
+
+        carriage = acredssp.RDP()
+        server = await acredssp.start_server(target, "127.0.0.1", 0, config=server_config(), carriage=carriage)
+        route = f"desktop=127.0.0.1:{server.sockets[0].getsockname()[1]}:{PIN}"
+        command = [*map(str, (port, *files)), BOB.user, PASSWORD, route]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-W", "error", EXAMPLES / "gateway.py", *command, stdout=PIPE, stderr=PIPE
+        )
+        try:
+            await asyncio.to_thread(wait_until, lambda: listens(port), "the gateway listens")
+            carriage = acredssp.RDP(routing_token="desktop", hybrid_ex=True)
+            _, writer = await acredssp.open_connection("localhost", port, config=front, carriage=carriage)
+            writer.close()
+            async with asyncio.timeout(DEADLINE):
+                await ended.wait()
+        finally:
+            process.terminate()
+            out, errors = await process.communicate()
+            server.close()
+        return out, errors
+
+    out, errors = asyncio.run(visit())
+    assert b": success" in out
+    assert errors == b""
 
 
 def test_tickets_log_on_and_are_delegated(kerberos, monkeypatch):

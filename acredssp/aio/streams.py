@@ -331,8 +331,8 @@ def take_credentials(writer: asyncio.StreamWriter) -> TSCredentials | None:
         writer: The writer that `start_server` gave to its callback, or that `start_credssp_streams` returned.
 
     Returns:
-        The credentials; None on a client, and where they were taken before. `kind` says which kind they are, and
-        `as_password()` makes a password of them, for a logon elsewhere.
+        The credentials; None on a client, and where they were taken before. `kind` says which kind they are.
+        `as_password()` of a `TSPasswordCreds` makes a `Password` of them, for a logon elsewhere.
 
     Raises:
         TypeError: `writer` is not such a writer.

@@ -81,7 +81,16 @@ _HINTS: Final = {
 
 
 class RDPState(enum.Enum):
-    """The states of an RDP handshake, each named after what the handshake waits for next; see the module's text."""
+    """The states of an RDP handshake.
+
+    Attributes:
+        NEGOTIATION: The two sides choose HYBRID or HYBRID_EX in clear text.
+        ROUTING: Server: the `route` hook is asked.
+        CREDSSP: The `SecurityContext` with TLS inside runs.
+        EARLY_USER_AUTH: HYBRID_EX: the server's verdict on the user is due.
+        DONE: RDP itself follows, inside the same TLS.
+        FAILED: Every later call raises the same error.
+    """
 
     NEGOTIATION = enum.auto()
     ROUTING = enum.auto()

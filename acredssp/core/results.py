@@ -19,15 +19,21 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 @dataclasses.dataclass(slots=True)
 class StepResult:
-    """The result of one `step()` or `resume()`; the module's text says what to do with it.
+    """The result of one `step()` or `resume()`.
+
+    Send `output`, whatever else the result says. If there is an `event`, answer it with `resume()`. Otherwise keep the
+    last `extra` bytes of the data, read at least `missing` bytes more, and call `step()` with both. If `status` is
+    SEC_E_OK, the handshake is complete. docs/sansio.md has such a loop.
 
     The engine keeps no result, so each belongs to its caller. It is not frozen, because freezing would treble the cost
     of making one, and a logon makes ten.
 
     Attributes:
-        status: The SSPI status: done, go on, or more bytes needed.
+        status: SEC_E_OK: the handshake is complete. SEC_E_INCOMPLETE_MESSAGE: nothing was taken, `missing` bytes are
+            needed. Any other status: go on.
         output: Bytes for the peer; may be empty.
-        missing: Bytes to add behind `extra` (or behind the same data) before the next call can do anything.
+        missing: How many bytes must come behind the `extra` ones before the next call can do anything; 0 where that is
+            not known.
         extra: Bytes at the end of `data` that were not taken.
         event: The question that the engine waits to have answered; None where it waits for the peer.
     """
@@ -51,7 +57,7 @@ class HandshakeInfo:
 
     Attributes:
         version: The effective CredSSP version.
-        mechanism: What authenticated: `"kerberos"` or `"ntlm"`.
+        mechanism: What authenticates: `"kerberos"` or `"ntlm"`; `"negotiate"` while that is not decided.
         principal: Server: who logged on. Client: None.
         delegated: The kind of the delegated credentials; None before they are delegated.
         tls_version: The version of TLS, such as `"TLSv1.3"`; empty in the bare shape.

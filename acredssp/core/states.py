@@ -33,7 +33,16 @@ __all__ = ["CLIENT_MOVES", "SERVER_MOVES", "Moves", "State"]
 
 
 class State(enum.Enum):
-    """What the engine waits for next; see the module's text."""
+    """What the engine waits for next.
+
+    Attributes:
+        TLS: The rest of the TLS handshake.
+        NEGO_TOKEN: A TSRequest with the next token of the mechanism.
+        PUB_KEY_AUTH: A TSRequest with the peer's pubKeyAuth; the mechanism is complete.
+        AUTH_INFO: Server: a TSRequest with the delegated credentials.
+        ESTABLISHED: Nothing: the application's data follows.
+        FAILED: Nothing, for good: every later call raises the same error.
+    """
 
     TLS = Stage.TLS
     NEGO_TOKEN = Stage.NEGO_TOKEN

@@ -68,8 +68,11 @@ class Protocols(enum.IntFlag):
 
     Attributes:
         RDP: Standard RDP security, without TLS.
+        SSL: TLS, without CredSSP.
         HYBRID: CredSSP.
+        RDSTLS: TLS with a logon of redirected clients.
         HYBRID_EX: CredSSP, then the Early User Authorization Result.
+        RDSAAD: TLS with a logon by Microsoft Entra.
     """
 
     RDP = 0x00000000
@@ -96,7 +99,9 @@ class RequestFlags(enum.IntFlag):
     """Flags of RDP_NEG_REQ ([MS-RDPBCGR] 2.2.1.1.1).
 
     Attributes:
+        RESTRICTED_ADMIN_MODE_REQUIRED: Restricted Admin: no credentials are delegated.
         REDIRECTED_AUTHENTICATION_MODE_REQUIRED: Remote Credential Guard.
+        CORRELATION_INFO_PRESENT: A correlation id follows.
     """
 
     RESTRICTED_ADMIN_MODE_REQUIRED = 0x01
