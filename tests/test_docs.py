@@ -420,6 +420,20 @@ async def a_relay(block):
     assert (result.bytes_up, result.bytes_down) == (len(FREERDP_3) + 6, len(SHADOW) + 6)
 
 
+@runs("docs/gateway.md", "from acredssp import relay")
+async def a_recording(block):
+    pieces = []
+    names = evaluate(block, print=lambda *piece: pieces.append(piece))
+
+    async def gateway(host, port, *client):
+        target = await acredssp.open_connection(host, port, config=client_config(), carriage=acredssp.RDP())
+        await names["record"](client, target)
+
+    assert (await through(gateway))[:2] == ([FREERDP_3], SHADOW)
+    counted = {side: sum(piece[2] for piece in pieces if piece[0] == side) for side in ("client", "target")}
+    assert counted == {"client": len(FREERDP_3) + 6, "target": len(SHADOW) + 6}
+
+
 @runs("docs/gateway.md", "from acredssp import RDP, Deny")
 def whom_a_connection_is_for(block):
     config = server_config()
