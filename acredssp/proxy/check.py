@@ -1,5 +1,6 @@
 """For `proxy check` and `proxy init`: see whether the targets let the gateway in, and write a first settings file."""
 
+import importlib.resources
 import os
 import pathlib
 import secrets
@@ -44,57 +45,6 @@ async def _why_not(target: Target, address: Address) -> str:
 
 # --- a first file ---
 
-_SETTINGS: Final = """\
-# The settings of `acredssp proxy`. See docs/gateway.md for every setting.
-# Paths are relative to this file. After a change: `acredssp proxy check FILE`, then send SIGHUP to the process.
-
-[[listeners]]
-address = "127.0.0.1:3389"    # 0.0.0.0:3389 for every address of this machine
-hybrid_ex = true              # users learn that a target has refused them; false only for clients that cannot do it
-
-[[listeners.certificates]]
-certificate = "gateway.pem"   # self-made by `proxy init`: replace it by one that your clients trust
-key = "gateway.key"
-
-[listeners.logon]
-users = "gateway.users"       # one DOMAIN:USER:SECRET a line; or winbind = true; or keytab = "..." and realms = ["..."]
-
-# The first route that fits is taken. Each condition is optional, and all that are given must hold:
-#   token = "..."    what the client sends as loadbalanceinfo
-#   cookie = "..."   the name in its mstshash cookie (unproven)
-#   sni = "..."      the host name that it asks for in TLS
-#   users = [...], groups = [...]    who has logged on
-[[listeners.routes]]
-users = ["admin"]
-target = "servers"
-
-[[listeners.routes]]
-target = "desktops"
-
-# Users are logged on here by the credentials that they type.
-[targets.desktops]
-addresses = ["desktop.example.com:3389"]
-# authorities = "ca.pem"      # who vouches for its certificate; the operating system's authorities without this
-# pins = ["..."]              # or the SHA-256 of its key, as `acredssp login` prints it
-
-# Users are logged on here by an account that they do not know.
-[targets.servers]
-addresses = ["server1.example.com:3389", "server2.example.com:3389"]
-credentials = "injected"
-account = 'EXAMPLE\\administrator'
-password = "file:server.password"    # or env:NAME, or credential:NAME of systemd
-
-[limits]
-connections_per_user = 10     # see docs/gateway.md for the others, most of which have a default
-
-[admin]
-address = "127.0.0.1:9389"    # /healthz, /readyz and /metrics
-
-[run]
-grace = 30                    # seconds that connections get to end after SIGTERM
-log = "text"                  # or json: an object a line
-"""
-
 _USERS: Final = """\
 # DOMAIN:USER:SECRET, where an empty DOMAIN stands for any. SECRET is a password, or $NT$ and an NT hash in hex.
 :admin:{admin}
@@ -114,7 +64,7 @@ def init(path: pathlib.Path) -> list[pathlib.Path]:
     certificate, key = self_signed(["localhost", "127.0.0.1", "::1"])
     users = _USERS.format(admin=secrets.token_urlsafe(12), alice=secrets.token_urlsafe(12))
     contents = {
-        path: _SETTINGS.encode(),
+        path: (importlib.resources.files("acredssp.proxy") / "first.toml").read_bytes(),
         path.with_name("gateway.pem"): certificate,
         path.with_name("gateway.key"): key,
         path.with_name("gateway.users"): users.encode(),
