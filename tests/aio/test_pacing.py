@@ -10,7 +10,7 @@ from acredssp.errors import CredSSPError
 
 RATE = 10
 INFO = HandshakeInfo(
-    version=None, mechanism="", principal=None, delegated=None, tls_version="", cipher="", peer_key_sha256=None
+    version=6, mechanism="", principal=None, delegated=None, tls_version="", cipher="", peer_key_sha256=None
 )
 GOOD = HandshakeReport(None, None, INFO, None, outcome=HandshakeOutcome.SUCCESS)
 BROKEN = HandshakeReport(None, CredSSPError("broken"), INFO, None, outcome=HandshakeOutcome.LEFT)
