@@ -22,6 +22,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = "acredssp"
 _TESTS_FAILED = 1
 """pytest's exit status when tests ran and some failed. A mutant that cannot even be imported proves nothing."""
+_PATIENCE = 400.0
+"""Seconds for one test with a mutant, and for all of them without a mutant."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +75,17 @@ def mutated(mutant, source):
 
 
 def run_tests(tests, folder=None):
-    """pytest's exit status and output for these tests, with the package that lies in `folder`."""
+    """pytest's exit status and output for these tests, with the package that lies in `folder`; None for no end."""
     environment = dict(os.environ)
     if folder is not None:
         environment |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(folder)}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *tests]
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    try:
+        run = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=_PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"it did not end within {_PATIENCE:.0f} seconds: a test has to fail, not to wait"
     return run.returncode, run.stdout + run.stderr
 
 
@@ -109,7 +116,7 @@ def main():
                 failures += 1
                 print(f"  not noticed by {test}:\n{said}")
     status, output = untouched.result()
-    if status:
+    if status != 0:
         failures += 1
         print(f"the tests fail without any mutant:\n{output}")
     print(f"{len(mutants)} mutants, {failures} failures")
