@@ -18,6 +18,7 @@ This module has what most programs need. Each public module has all names of its
     acredssp.errors       why a handshake failed
     acredssp.events       the engine without I/O: contexts, step results and events
     acredssp.hooks        what a server's hooks are asked, and what they answer
+    acredssp.http         CredSSP over HTTP: the logon in headers, and sealed bodies, without I/O
     acredssp.policy       what a handshake may be
     acredssp.rdp          Remote Desktop: the carriage, routing, and the first PDUs for gateways
     acredssp.sspi         the SSPI functions by Microsoft's names

@@ -25,6 +25,7 @@ LAYERS = (
     ("sspi",),  # above aio for its thread pool and its way to ask hooks
     ("",),  # the package itself: the public names
     ("workers",),
+    ("http",),
     ("proxy",),
     ("cli", "__main__"),
 )
@@ -97,7 +98,7 @@ IMPURE_EXCEPTIONS = {
     ("tls_config", "tempfile"): "where there is no memfd, an encrypted file under a one-time password",
 }
 
-FACES = ("cli", "proxy", "__main__")
+FACES = ("cli", "http", "proxy", "__main__")
 """Programs on top of the package: they take what any other program may take."""
 
 BEHIND_THE_FACE = {
@@ -344,9 +345,10 @@ def test_the_programs_of_the_package_take_public_names():
     assert taken == set(BEHIND_THE_FACE)
 
 
-def test_the_gateway_takes_public_names_alone():
+@pytest.mark.parametrize("face", ["http", "proxy"])
+def test_what_is_built_on_the_package_takes_public_names_alone(face):
     """Programs of others get no more: where a private name would be needed, the public ones are wrong."""
-    sources = {name: path.read_text(encoding="utf-8") for name, path in modules().items() if within(name, ("proxy",))}
+    sources = {name: path.read_text(encoding="utf-8") for name, path in modules().items() if within(name, (face,))}
     assert set().union(*map(behind_the_face, sources.values())) == set()
     assert {
         name for source in sources.values() for name in imported_names(source) if name.startswith("acredssp.cli")

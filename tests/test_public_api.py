@@ -60,6 +60,10 @@ MODULES = {
     "hooks": """
         AcceptHook Admission AdmitHook AuthorizeHook CredentialRequest Identity LookupHook NTLMExchange Principal
     """,
+    "http": """
+        Challenge ClientExchange ClientTurn HTTPProtocolError Headers Opener Reply Sealer ServerExchange ServerTurn
+        challenges is_sealed open_body seal_body
+    """,
     "policy": """
         EncryptionOracle FALL_BACK FIRST_SAFE_VERSION MechanismChoice NEWEST_VERSION OLDEST_VERSION Policy
     """,

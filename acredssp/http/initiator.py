@@ -1,0 +1,202 @@
+"""The client's side of CredSSP over HTTP, without I/O: one object for each TCP connection.
+
+How to drive it
+===============
+
+Begin with `start()`, or give the server's 401 to `receive()` where the server was asked first. Read each result so:
+
+    event                 answer it: give `event` and its answer to `resume()`, whose result is read as this one
+    authorization         send a request with an empty body and this `Authorization` over the same connection, and give
+                          the status and the headers of its response to `receive()`
+    neither               the connection is logged on
+
+An error ends the logon: close the connection. A request that is sent over another connection logs on nobody.
+"""
+
+import contextlib
+import dataclasses
+import ipaddress
+from typing import Any, Final
+
+from acredssp.config import ClientConfig
+from acredssp.errors import (
+    AccessDenied,
+    CredSSPError,
+    LocalProtocolError,
+    NegotiationFailure,
+    PeerClosed,
+    RemoteProtocolError,
+)
+from acredssp.events import Answered, Event, Question, SecurityContext, State, StepResult
+from acredssp.http.headers import SCHEME, Headers, challenge_token, challenges, values_of, with_token
+from acredssp.status import NTSTATUS, SecurityStatus
+from acredssp.wire import TSRequest
+
+__all__ = ["ClientExchange", "ClientTurn"]
+
+_UNAUTHORIZED: Final = 401
+_NOT_OFFERED: Final = (
+    "enable credssp on the server: for WinRM run `Enable-WSManCredSSP -Role Server` there, as an administrator"
+)
+_STATUS_HINTS: Final = {
+    404: "check the path of the url: WinRM's is /wsman",
+    407: "a proxy in between asks for a logon of its own",
+    413: "log on with requests that have empty bodies",
+    431: "the server bounds its headers too tightly: for http.sys raise MaxFieldLength and MaxRequestBytes",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClientTurn:
+    """What to do next; the module's text says how to read it.
+
+    Attributes:
+        authorization: The value of the next request's `Authorization`; empty where no request is due.
+        event: The engine's question; None where it asks nothing.
+    """
+
+    authorization: str = dataclasses.field(default="", repr=False)
+    event: Event | None = None
+
+
+class ClientExchange:
+    """The logon of one TCP connection.
+
+    Args:
+        config: The client's configuration. Its delegation policy has to allow `spn`.
+        host: The server's name, which its certificate inside CredSSP has to have.
+        spn: The server's service principal name; None for `HTTP/` and the host.
+        channel_bindings: The application data of the inner mechanism's bindings (RFC 5929); None for none.
+
+    Attributes:
+        context: The engine; once it is established, bodies are sealed and opened by it.
+        logged_on: Whether the server has accepted the logon.
+    """
+
+    def __init__(
+        self, config: ClientConfig, host: str, *, spn: str | None = None, channel_bindings: bytes | None = None
+    ) -> None:
+        self._config, self._host = config, host
+        by_address = _is_address(host)
+        self.context: SecurityContext = config.new_context(
+            server_hostname=None if by_address else host,
+            spn=f"HTTP/{host}" if spn is None else spn,
+            channel_bindings=channel_bindings,
+            ask_kdc=spn is not None or not by_address,
+            turns=True,
+        )
+        self.logged_on = False
+        self._begun = False
+        self._legs = 0
+
+    def start(self) -> ClientTurn:
+        """Begin the logon without asking which schemes the server offers.
+
+        Raises:
+            LocalProtocolError: The logon has begun before.
+        """
+        if self._begun:
+            raise LocalProtocolError("the logon has begun already: give the server's answer to receive()")
+        self._begun = True
+        return self._step(b"")
+
+    def receive(self, status: int, headers: Headers) -> ClientTurn:
+        """Take the server's response to the newest request.
+
+        Raises:
+            NegotiationFailure: The server does not offer CredSSP.
+            AuthenticationError: The server refuses the logon.
+            CredSSPError: The logon failed. In every case: close the connection.
+        """
+        if self.logged_on:
+            raise LocalProtocolError("the connection is logged on: there are no more legs")
+        try:
+            return self._receive(status, tuple(headers))
+        except CredSSPError as error:
+            self.context.fail(error)
+            raise
+
+    def resume(self, event: Question[Answered], answer: Answered) -> ClientTurn:
+        """Give the answer to `ClientTurn.event`. Go on as after `receive()`.
+
+        Raises:
+            LocalProtocolError: The engine does not wait for this answer; nothing changed.
+            CredSSPError: The logon failed: close the connection.
+        """
+        return self._turn(self.context.resume(event, answer))
+
+    def answer(self, event: Event) -> Any:
+        """Return the configuration's answer to an event. A step of Kerberos waits for a KDC: run it in a thread.
+
+        Raises:
+            CredSSPError: The server is refused; the logon is over: close the connection.
+        """
+        try:
+            return self._config.answer(event, self._host)
+        except CredSSPError as error:
+            self.context.fail(error)
+            raise
+
+    def _receive(self, status: int, headers: Headers) -> ClientTurn:
+        if self.context.state is State.ESTABLISHED:
+            return self._verdict(status, headers)
+        if status != _UNAUTHORIZED:
+            raise RemoteProtocolError(
+                f"expected status 401 with a credssp token after {self._legs} legs of the logon, got status {status}",
+                hint=_STATUS_HINTS.get(status),
+            )
+        token = challenge_token(headers)
+        if token is None and self._legs < 2:
+            raise NegotiationFailure(
+                f"expected {SCHEME} among the schemes that the server offers, got {_offered(headers)}",
+                hint=_NOT_OFFERED,
+            )
+        if not self._begun:
+            return self.start()
+        if _closes(headers):
+            self.context.step(token or b"")  # raises the error that the token tells, if it tells one
+            raise PeerClosed(f"the server closes the connection after {self._legs} legs of the logon")
+        return self._step(token or b"")
+
+    def _step(self, token: bytes) -> ClientTurn:
+        self._legs += 1
+        return self._turn(self.context.step(token))
+
+    def _turn(self, result: StepResult) -> ClientTurn:
+        if result.event is not None:
+            return ClientTurn(event=result.event)
+        assert result.output or result.status is SecurityStatus.SEC_E_OK
+        return ClientTurn(with_token(result.output))
+
+    def _verdict(self, status: int, headers: Headers) -> ClientTurn:
+        """Take the response to the credentials. Every status but 401 is the application's."""
+        if status == _UNAUTHORIZED:
+            nt_status = self._error_code(challenge_token(headers) or b"")
+            raise AccessDenied("the server refused the logon after it got the credentials", nt_status=nt_status)
+        self.logged_on = True
+        return ClientTurn()
+
+    def _error_code(self, token: bytes) -> NTSTATUS:
+        with contextlib.suppress(CredSSPError):
+            assert self.context.tls is not None
+            if code := TSRequest.decode(self.context.tls.read(token)).error_code:
+                return NTSTATUS(code)
+        return NTSTATUS.STATUS_ACCESS_DENIED
+
+
+def _closes(headers: Headers) -> bool:
+    options = ",".join(values_of(headers, "Connection")).lower().split(",")
+    return "close" in [option.strip(" \t") for option in options]
+
+
+def _offered(headers: Headers) -> str:
+    schemes = [challenge.scheme for challenge in challenges(values_of(headers, "WWW-Authenticate"))]
+    return ", ".join(dict.fromkeys(schemes[:10])) or "none"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True

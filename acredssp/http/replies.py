@@ -1,0 +1,71 @@
+"""The answers of a server that come from the carriage itself: to a leg of the logon, and to whatever is refused."""
+
+import dataclasses
+from typing import Final
+
+from acredssp.errors import CredSSPError, RemoteProtocolError
+from acredssp.http.errors import HTTPProtocolError
+from acredssp.http.headers import with_token
+
+__all__ = ["Reply", "challenge", "logged_on", "refusal"]
+
+_CLOSE: Final = ("Connection", "close")
+_TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
+_OK: Final = 200
+_BAD_REQUEST: Final = 400
+_UNAUTHORIZED: Final = 401
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reply:
+    """A response that the server sends instead of the application's.
+
+    Attributes:
+        status: The status code.
+        headers: The header fields, Content-Length among them.
+        body: The body: a line of text for people, or nothing.
+        close: Whether the connection ends with this response; `headers` then say so too.
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = dataclasses.field(repr=False)
+    body: bytes = b""
+    close: bool = False
+
+
+def challenge(token: bytes = b"", text: str = "") -> Reply:
+    """Ask for a logon, or for its next leg."""
+    return _reply(_UNAUTHORIZED, text, ("WWW-Authenticate", with_token(token)))
+
+
+def logged_on() -> Reply:
+    """Answer the last leg of a logon."""
+    return _reply(_OK, "")
+
+
+def refusal(error: CredSSPError, token: bytes | None = None) -> Reply:
+    """Return the response that tells a client why its request was refused, and ends the connection.
+
+    The text names what broke the rules of HTTP or of sealed bodies. It never tells a stranger why a logon failed: that
+    is for the log, and for `token`.
+
+    Args:
+        error: What was wrong.
+        token: The last token of a failed logon, which may be empty; None where the logon was over.
+    """
+    if isinstance(error, HTTPProtocolError) and error.http_status != _UNAUTHORIZED:
+        return _reply(error.http_status, str(error), close=True)
+    if token is not None:
+        return _reply(_UNAUTHORIZED, "the logon failed", ("WWW-Authenticate", with_token(token)), close=True)
+    if isinstance(error, HTTPProtocolError):
+        return _reply(_UNAUTHORIZED, str(error), ("WWW-Authenticate", with_token(b"")), close=True)
+    if isinstance(error, RemoteProtocolError):
+        return _reply(_BAD_REQUEST, "the sealed body cannot be opened", close=True)
+    return _reply(500, "the request failed", close=True)
+
+
+def _reply(status: int, text: str, *headers: tuple[str, str], close: bool = False) -> Reply:
+    body = f"{text}\n".encode() if text else b""
+    length = ("Content-Length", str(len(body)))
+    kind, end = (_TEXT,) if body else (), (_CLOSE,) if close else ()
+    return Reply(status, (*headers, *kind, length, *end), body, close)
