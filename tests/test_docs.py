@@ -62,6 +62,7 @@ ELSEWHERE = {
     ("docs/policy.md", "# Passwords that somebody types"): "tests/delegation/test_toml.py::"
     "test_the_example_of_the_documentation_is_a_policy_and_names_every_setting",
     ("docs/sansio.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
+    ("docs/http.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
     ("docs/turns.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
 }
 """(page, how a block begins): the test that runs it. No beginning: the test runs the whole page."""

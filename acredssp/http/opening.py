@@ -214,7 +214,7 @@ class Opener:
         self.complete = True
         yield from self._line_break()
         yield from self._wait(1)
-        _refuse("nothing behind the last boundary", f"{len(self._buffer) - self._start} bytes or more")
+        _refuse("nothing behind the last boundary", "more bytes")
 
     # --- bytes ---
 
