@@ -85,7 +85,7 @@ WRITTEN = {
     "a line break before the first boundary": lambda body: (TYPE, b"\r\n" + body),
     "no line break at the end": lambda body: (TYPE, body.removesuffix(b"\r\n")),
     "spaces behind a boundary": lambda body: (TYPE, body.replace(b"Boundary\r\n", b"Boundary \t\r\n")),
-    "headers without tabs": lambda body: (TYPE, body.replace(b"\t", b"")),
+    "headers without tabs": lambda body: (TYPE, body.replace(b"\t", b"", 3)),
     "headers in lower case": lambda body: (
         TYPE,
         body.replace(b"Content-Type", b"content-type").replace(b"OriginalContent", b"originalcontent"),
