@@ -68,7 +68,8 @@ class ClientConfig:
     """How a client logs on to any server.
 
     Attributes:
-        authenticate: The credential that the client logs on with.
+        authenticate: The credential that the client logs on with. A `Password` or an `NTHash` without a user is a
+            ValueError.
         delegate: The credentials that the server gets once it has proven its key. None delegates the password of
             `authenticate`, or nothing where that is not a password. The credentials may be of another account
             ([MS-CSSP] 2.2.1.2). `RemoteGuard` needs a logon by Kerberos, without a fallback to NTLM.
@@ -127,6 +128,9 @@ class ClientConfig:
 
     def _check(self) -> None:
         expect("authenticate", self.authenticate, Password, NTHash, TicketCache, Keytab)
+        if isinstance(self.authenticate, Password | NTHash) and not self.authenticate.user:
+            kind = type(self.authenticate).__name__
+            raise ValueError(f"authenticate: expected the name of an account, got {kind} with an empty user")
         expect("delegate", self.delegate, *DELEGABLE, None)
         expect("delegation", self.delegation, DelegationPolicy)
         expect("credential_class", self.credential_class, CredentialClass)

@@ -58,6 +58,8 @@ REFUSED = [
     (client, {"authenticate": SECRET}, TypeError),
     (client, {"authenticate": None}, TypeError),
     (client, {"authenticate": SmartCard("1234")}, TypeError),
+    (client, {"authenticate": Password(SECRET)}, ValueError),
+    (client, {"authenticate": NTHash(bytes(16), domain="CONTOSO")}, ValueError),
     (client, {"delegate": NTHash(bytes(16))}, TypeError),
     (client, {"delegate": SECRET}, TypeError),
     (client, {"delegate": TicketCache()}, TypeError),

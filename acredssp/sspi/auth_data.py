@@ -201,6 +201,8 @@ def _client(spnego: SpnegoCred | None, schannel: SchannelCred | None) -> ClientC
         who = spnego
     else:
         return None
+    if isinstance(who, Password | NTHash) and not who.user:
+        raise refusal("the identity names no user", SecurityStatus.SEC_E_NO_CREDENTIALS)
     trust = schannel.hRootStore if schannel is not None else None
     policy = policy_of(Policy(mechanism=mechanism), schannel, server=False)
     return ClientConfig(authenticate=who, policy=policy, trust=trust)
@@ -250,8 +252,6 @@ def _identity(identity: SEC_WINNT_AUTH_IDENTITY) -> Password:
         raise unknown_credentials(f"{name} with neither the flag ANSI nor UNICODE")
     encoding = "utf-16-le" if identity.Flags & SEC_WINNT_AUTH_IDENTITY_FLAG.UNICODE else "cp1252"
     user = _text(identity.User, identity.UserLength, encoding)
-    if not user:
-        raise refusal("the identity names no user", SecurityStatus.SEC_E_NO_CREDENTIALS)
     domain = _text(identity.Domain, identity.DomainLength, encoding)
     if domain and "\\" in user:
         raise unknown_credentials("a user name that contains a domain, beside another domain")

@@ -413,6 +413,13 @@ async def test_an_identity_has_one_domain():
     await refused(SecurityStatus.SEC_E_UNKNOWN_CREDENTIALS, password_cred(identity))
 
 
+@pytest.mark.parametrize(
+    "nobody", [Password("x"), NTHash(bytes(16)), SEC_WINNT_AUTH_IDENTITY_EX(Domain="CONTOSO", Password="x")]
+)
+async def test_an_identity_names_a_user(nobody):
+    await refused(SecurityStatus.SEC_E_NO_CREDENTIALS, password_cred(nobody))
+
+
 @pytest.mark.parametrize("packages", ["ntlm,!ntlm", "!ntlm,!kerberos", "digest"])
 async def test_a_package_list_may_leave_nothing(packages):
     identity = SEC_WINNT_AUTH_IDENTITY_EX(User="alice", Password="x", PackageList=packages)
