@@ -73,6 +73,7 @@ class Connection:
         self._refused: Refused | None = None
         self._report: HandshakeReport | None = None
         self._request: ConnectionRequest | None = None
+        self._token = ""
         self._seconds: dict[str, float] = {}
         self._silence: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -143,6 +144,7 @@ class Connection:
             self.target, route = await choose(self.routes, self.plan.targets, who, account)
             self._slot.take_target(self.target.name)
             self._request = _passed_on(who.request, route)
+            self._token = (who.request and who.request.routing_token) or ""
             if self.target.settings.credentials == "injected":
                 await self._log_on(await self.target.credentials_for(who))
             elif who.request and who.request.flags & RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
@@ -174,7 +176,9 @@ class Connection:
         assert self.target is not None
         assert self._account is not None
         most = self._slot.settings.logon
-        self.leg = await self.target.log_on(credentials, self._account, self._request, logon_timeout=most)
+        self.leg = await self.target.log_on(
+            credentials, self._account, self._request, token=self._token, logon_timeout=most
+        )
 
     def _turned_away(self, reason: str, code: FailureCode) -> FailureCode:
         self._refused = Refused(reason, NTSTATUS.STATUS_ACCESS_DENIED)

@@ -53,6 +53,8 @@ class Gateway:
         self._connections: set[Connection] = set()
         self._one_ended = asyncio.Event()
         self._changing = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+        """The checks of the targets' hosts."""
 
     @property
     def plan(self) -> Plan:
@@ -95,6 +97,7 @@ class Gateway:
             plan = await make_plan(self._path, self._oracles)
             self._check_bound(plan)
             added = await self._listen(plan, [address for address in plan.listeners if address not in self._servers])
+            self._watch(plan, before=self._plan)
             self._plan = plan
             gone = [address for address in self._servers if address not in plan.listeners]
             for address in gone:
@@ -129,9 +132,21 @@ class Gateway:
             await self._wait_closed()
         else:
             cut = 0
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
         for oracle in self._oracles.values():
             await oracle.aclose()
         return cut
+
+    def _watch(self, plan: Plan, before: Plan | None) -> None:
+        """Check the hosts of the plan's targets from now on, and go on with what is known of them."""
+        for name, target in plan.targets.items():
+            if before is not None and name in before.targets:
+                target.pool.take_over(before.targets[name].pool)
+        if self._watching is not None:
+            self._watching.cancel()
+        self._watching = asyncio.get_running_loop().create_task(_watch(plan))
 
     async def _wait_closed(self) -> None:
         for server in self._all_servers():
@@ -237,6 +252,10 @@ class Gateway:
     def _protocol(self) -> asyncio.BaseProtocol:
         loop = asyncio.get_running_loop()
         return asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), _serve, loop=loop)
+
+
+async def _watch(plan: Plan) -> None:
+    await asyncio.gather(*(target.pool.watch() for target in plan.targets.values()))
 
 
 def _route(asked: RouteRequest) -> RDPRoute | FailureCode:

@@ -161,6 +161,7 @@ class Target:
         account: Account,
         request: ConnectionRequest | None,
         *,
+        token: str = "",
         logon_timeout: float | None = None,
     ) -> Leg:
         """Connect and log on to the first host that can be connected to.
@@ -169,18 +170,25 @@ class Target:
             credentials: By what.
             account: Whose connection this is, for the pool.
             request: The client's Connection Request, which the target gets in its essence; None for none.
+            token: The client's routing token, which may name a host.
             logon_timeout: Seconds for the logon at one host.
 
         Raises:
             Refused: No host can be connected to, or the logon failed.
         """
         failed: OSError | None = None
-        for address in self.pool.in_order(account):
+        for address in await self.pool.in_order(account, token):
             try:
-                return await self.log_on_at(address, credentials, request, logon_timeout=logon_timeout)
+                leg = await self.log_on_at(address, credentials, request, logon_timeout=logon_timeout)
             except OSError as error:
                 failed = error
-        reason = f"target {self.name}: no host can be connected to, the last one because of: {reason_of(failed)}"
+                self.pool.note(address, reason_of(error))
+            else:
+                await self.pool.stick(account, address)
+                return leg
+        reason = f"target {self.name}: {self.pool.why_none()}"
+        if failed is not None:
+            reason = f"target {self.name}: no host can be connected to, the last one because of: {reason_of(failed)}"
         raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS, failed)
 
     async def log_on_at(
@@ -324,7 +332,7 @@ def make_target(name: str, settings: TargetSettings, problems: Problems) -> Targ
         ssl_context=tls.client_context(policy),
         injected=injected,
         lookup=lookup,
-        pool=Pool(settings.addresses),
+        pool=Pool(name, settings),
     )
 
 

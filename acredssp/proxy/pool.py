@@ -1,33 +1,248 @@
-"""The hosts of a target, and which of them the next connection gets: the one with the fewest connections."""
+"""The hosts of a target: which of them are up, and which one the next connection gets.
 
+A connection goes to the host that its routing token names, else to the one where its user was last, else to the one
+with the fewest connections. Hosts that are down are left out. A host is up until so many checks have failed one after
+another as the settings say, and up again after one that has not. A check is a Connection Request that a Connection
+Confirm answers: a host whose TCP port answers may still speak no RDP. A connection that cannot be made counts as a
+failed check, too.
+"""
+
+import asyncio
+import collections
 import contextlib
-from collections.abc import Iterator, Sequence
+import dataclasses
+import ipaddress
+import logging
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
 
-from acredssp.credentials import Account
-from acredssp.proxy.settings import Address
+from acredssp import Account, CredSSPError
+from acredssp.proxy.settings import Address, TargetSettings, reason_of
+from acredssp.rdp import ConnectionConfirm, ConnectionRequest, Protocols, read_negotiation
 
-__all__ = ["Pool"]
+__all__ = ["Directory", "Host", "Pool"]
+
+_logger = logging.getLogger("acredssp.proxy")
+
+_MOST_USERS: Final = 20_000
+"""Users of a target whose last host is remembered in this process; those who came longest ago are forgotten first."""
+_JITTER: Final = 0.2
+"""The part of the interval by which checks come earlier or later, so that many do not come at once."""
+_MSTS: Final = re.compile(r"Cookie: msts=([0-9]{1,10})\.([0-9]{1,5})\.[0-9]* ?")
+_CHECK: Final = ConnectionRequest(requested_protocols=Protocols.SSL | Protocols.HYBRID | Protocols.HYBRID_EX).encode()
+
+
+class Directory(Protocol):
+    """Where several nodes note on which host an account was last. What it raises is taken as no answer."""
+
+    async def stick(self, account: Account, target: str, host: str, ttl: float) -> None:
+        """Note the host that an account is on, for `ttl` seconds."""
+
+    async def host_of(self, account: Account, target: str) -> str | None:
+        """Return the host that an account was on last; None for none."""
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Host:
+    """A host of a target.
+
+    Attributes:
+        address: Its address in the settings.
+        connections: How many connections it has from here.
+        failures: How many checks have failed one after another.
+        why: Why the last check failed; empty where it did not.
+        ip: The IP address that it was last reached at; empty where that is not known.
+    """
+
+    address: Address
+    connections: int = 0
+    failures: int = 0
+    why: str = ""
+    ip: str = ""
 
 
 class Pool:
-    """The addresses of a target, with the connections that each has.
+    """The hosts of a target, with what is known of them.
 
     Args:
-        addresses: At least one.
+        name: The name of the target.
+        settings: Its settings.
+        directory: What all nodes know of users; None for what this process knows.
+        clock: The time in seconds.
+        chance: A number from 0 to 1, each time another one.
     """
 
-    def __init__(self, addresses: Sequence[Address]) -> None:
-        self._connections = dict.fromkeys(addresses, 0)
+    def __init__(
+        self,
+        name: str,
+        settings: TargetSettings,
+        directory: Directory | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = name
+        self.directory = directory
+        self._settings = settings
+        self._chance = chance
+        self._hosts = {address: Host(address, ip=_ip(address)) for address in settings.addresses}
+        self._users = _Recent(settings.sticky, clock)
+        self._claimed = _Recent(settings.sticky, clock)
+        """By cookies, which nobody has proven: a stranger's may push out other strangers' only."""
 
-    def in_order(self, account: Account) -> list[Address]:  # noqa: ARG002 - for pools that send a user back to a host
-        """Return the addresses in the order in which a connection of this account should try them."""
-        return sorted(self._connections, key=self._connections.__getitem__)
+    @property
+    def hosts(self) -> list[Host]:
+        """The hosts, in the order of the settings."""
+        return [*self._hosts.values()]
+
+    def is_up(self, host: Host) -> bool:
+        """Whether connections are sent to a host."""
+        return host.failures < self._settings.check.failures
+
+    def take_over(self, before: "Pool") -> None:
+        """Go on with what the pool of an older plan knows; connections of the older plan count here, too."""
+        known, users, claimed = before._hosts, before._users, before._claimed  # noqa: SLF001 - of the same class
+        self._hosts = {address: known.get(address, host) for address, host in self._hosts.items()}
+        self._users.known, self._claimed.known = users.known, claimed.known
+        self.directory = before.directory
+
+    # --- which host ---
+
+    async def in_order(self, who: Account | str | None, token: str = "") -> list[Address]:
+        """Return the hosts that are up, in the order in which a connection should try them.
+
+        Args:
+            who: Whose connection it is: an account that has logged on, a name that a client claims, or None.
+            token: The client's routing token, which may name a host.
+        """
+        up = [host for host in self.hosts if self.is_up(host)]
+        chances = {host.address: (host.connections, self._chance()) for host in up}
+        addresses = sorted(chances, key=chances.__getitem__)
+        first = self.named(token) or await self._last(who)
+        return [first, *(each for each in addresses if each != first)] if first in chances else addresses
+
+    def named(self, token: str) -> Address | None:
+        """Return the host that a routing token names; None where it names no host of this target.
+
+        `Cookie: msts=` has the IP address and the port of a host in the order of the network, read as a number in the
+        order of Intel's processors. Other tokens are in the settings.
+        """
+        if token in self._settings.tokens:
+            return self._settings.tokens[token]
+        found = _MSTS.fullmatch(token)
+        if found is None or (number := int(found[1])) >= 1 << 32 or int(found[2]) >= 1 << 16:
+            return None
+        ip = str(ipaddress.IPv4Address(number.to_bytes(4, "little")))
+        port = int.from_bytes(int(found[2]).to_bytes(2, "little"), "big")
+        return next((host.address for host in self.hosts if (host.ip, host.address.port) == (ip, port)), None)
+
+    async def stick(self, who: Account | str | None, address: Address) -> None:
+        """Note where somebody is connected, so that a reconnect goes there."""
+        if len(self._hosts) == 1 or not self._settings.sticky:
+            return
+        if isinstance(who, str):
+            self._claimed.put(who.casefold(), address)
+        elif who is not None:
+            self._users.put(who.key, address)
+            if self.directory is not None:
+                with contextlib.suppress(Exception):  # it says itself that it is down
+                    await self.directory.stick(who, self.name, str(address), self._settings.sticky)
+
+    async def _last(self, who: Account | str | None) -> Address | None:
+        if who is None or len(self._hosts) == 1:
+            return None
+        if isinstance(who, str):
+            return self._claimed.get(who.casefold())
+        if self.directory is not None:
+            with contextlib.suppress(Exception):
+                host = await self.directory.host_of(who, self.name)
+                return next((address for address in self._hosts if str(address) == host), None)
+        return self._users.get(who.key)
 
     @contextlib.contextmanager
     def connection(self, address: Address) -> Iterator[None]:
-        """Count a connection to an address for as long as the block runs."""
-        self._connections[address] += 1
+        """Count a connection to a host for as long as the block runs."""
+        host = self._hosts[address]
+        host.connections += 1
         try:
             yield
         finally:
-            self._connections[address] -= 1
+            host.connections -= 1
+
+    # --- who is up ---
+
+    def note(self, address: Address, why: str) -> None:
+        """Note that a host has answered, or why it has not."""
+        host = self._hosts[address]
+        before = self.is_up(host)
+        host.failures, host.why = (host.failures + 1, why) if why else (0, "")
+        if before and not self.is_up(host):
+            _logger.warning("target %s: host %s is down: %s", self.name, address, why)
+        elif not before and self.is_up(host):
+            _logger.info("target %s: host %s is up again", self.name, address)
+
+    def why_none(self) -> str:
+        """Say why no host is up."""
+        return "; ".join(f"{host.address} is down: {host.why}" for host in self.hosts)
+
+    async def watch(self) -> None:
+        """Check every host again and again, until cancelled."""
+        if self._settings.check.enabled:
+            await asyncio.gather(*(self._watch(address) for address in self._hosts))
+
+    async def _watch(self, address: Address) -> None:
+        while True:
+            self.note(address, await self.check(address))
+            jitter = 1 + _JITTER * (2 * self._chance() - 1)
+            await asyncio.sleep(self._settings.check.interval * jitter)
+
+    async def check(self, address: Address) -> str:
+        """Begin to negotiate with a host, and return why it cannot be connected to; empty where it can."""
+        timeout, writer = self._settings.check.timeout, None
+        try:
+            async with asyncio.timeout(timeout):
+                reader, writer = await asyncio.open_connection(address.host, address.port)
+                writer.write(_CHECK)
+                confirm = ConnectionConfirm.decode(await read_negotiation(reader))
+                self._hosts[address].ip = writer.get_extra_info("peername")[0]
+        except TimeoutError:
+            return f"{'rdp' if writer else 'it'} does not answer within {timeout:g} seconds"
+        except OSError as error:
+            return reason_of(error)
+        except EOFError:
+            return "it ended the connection in place of a connection confirm"
+        except (CredSSPError, ValueError) as error:  # a ValueError for a name that cannot be looked up
+            return str(error)
+        finally:
+            if writer is not None:
+                writer.transport.abort()
+        return "" if confirm.failure_code is None else f"it refuses to negotiate: {confirm.failure_code.name}"
+
+
+class _Recent:
+    """Who was where, for some time: at most `_MOST_USERS`."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self.known: collections.OrderedDict[object, tuple[float, Address]] = collections.OrderedDict()
+
+    def put(self, key: object, address: Address) -> None:
+        self.known[key] = self._clock(), address
+        self.known.move_to_end(key)
+        while len(self.known) > _MOST_USERS:
+            self.known.popitem(last=False)
+
+    def get(self, key: object) -> Address | None:
+        since, address = self.known.get(key, (0.0, None))
+        return address if address is not None and self._clock() < since + self._seconds else None
+
+
+def _ip(address: Address) -> str:
+    try:
+        return str(ipaddress.ip_address(address.host))
+    except ValueError:
+        return ""

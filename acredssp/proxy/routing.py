@@ -17,7 +17,7 @@ from acredssp.credentials import Account
 from acredssp.hooks import Identity
 from acredssp.proxy.leg import Refused, Target
 from acredssp.proxy.settings import Problems, RouteSettings
-from acredssp.rdp import RouteRequest
+from acredssp.rdp import ConnectionRequest, RouteRequest
 
 __all__ = ["Names", "Route", "choose", "make_route", "possible"]
 
@@ -59,11 +59,15 @@ class Route:
     def fits_request(self, asked: RouteRequest) -> bool:
         """Whether what a client sends before TLS may lead here."""
         settings, request = self.settings, asked.request
-        if settings.token is not None and request.routing_token != settings.token:
+        if settings.token is not None and request.routing_token != settings.token and not self._names_host(request):
             return False
         if settings.blob is not None and (asked.preconnection is None or asked.preconnection.blob != settings.blob):
             return False
         return settings.cookie is None or (request.cookie or "").casefold() == settings.cookie.casefold()
+
+    def _names_host(self, request: ConnectionRequest) -> bool:
+        """Whether a client that a farm has redirected names a host of the target, in place of the route's token."""
+        return self.target is not None and self.target.pool.named(request.routing_token or "") is not None
 
     def fits_user(self, who: Identity, account: Account) -> bool:
         """Whether a user who has logged on may come here."""

@@ -31,6 +31,7 @@ __all__ = [
     "Address",
     "AdminSettings",
     "CertificateSettings",
+    "CheckSettings",
     "EntryPoint",
     "LimitSettings",
     "ListenerSettings",
@@ -342,11 +343,32 @@ class ListenerSettings(_Model):
         return self
 
 
+class CheckSettings(_Model):
+    """How the gateway finds out whether a host of a target is up: by the two PDUs with which RDP begins."""
+
+    enabled: bool = True
+    """Whether hosts are checked. Without it, hosts are down only after connections to them have failed."""
+    interval: _Seconds = 10.0
+    """Seconds between two checks of a host; each time up to a fifth more or less."""
+    timeout: _Seconds = 5.0
+    """Seconds that a host has for its answer."""
+    failures: Annotated[int, Field(ge=1)] = 3
+    """How many checks must fail one after another before a host is down. One that succeeds brings it up again."""
+
+
 class TargetSettings(_Model):
     """Where connections lead, and how the gateway logs on there."""
 
     addresses: Annotated[list[_Connect], Field(min_length=1)]
-    """`HOST:PORT` of each host; the one with the fewest connections is taken."""
+    """`HOST:PORT` of each host; of those that are up, the one with the fewest connections is taken."""
+    sticky: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] = 86_400.0
+    """Seconds for which a user who comes again is sent to the same host, counted from when the user came; 0 for
+    never."""
+    tokens: dict[_Text, _Connect] = {}
+    """Routing tokens that name one of `addresses`, as a farm gives them to clients that it redirects: `tsv://...`.
+    `Cookie: msts=...` names its host by itself."""
+    check: CheckSettings = CheckSettings()
+    """How it is found out whether a host is up."""
     credentials: Literal["delegated", "injected"] = "delegated"
     """`delegated`: by what the user sends. `injected`: by `account` and `password` or `nt_hash`, or by `lookup`."""
     account: str = ""
@@ -382,6 +404,8 @@ class TargetSettings(_Model):
     @check_model(mode="after")
     def _consistent(self) -> Self:
         sources = [self.password is not None, self.nt_hash is not None, self.lookup is not None]
+        if any(address not in self.addresses for address in self.tokens.values()):
+            raise ValueError("tokens: expected each to name one of addresses")
         if self.credentials == "delegated":
             if any(sources) or self.account:
                 raise ValueError("account, password, nt_hash and lookup: expected with credentials = 'injected' alone")
@@ -539,7 +563,7 @@ _NAMES: Final = sorted({
     name
     for model in (
         Settings, ListenerSettings, CertificateSettings, LogonSettings, RouteSettings, TargetSettings, LimitSettings,
-        AdminSettings, RunSettings,
+        AdminSettings, RunSettings, CheckSettings,
     )
     for name in model.model_fields
 })  # fmt: skip

@@ -7,7 +7,7 @@ import sys
 import types
 
 import pytest
-from support.endpoints import PIN
+from support.endpoints import PIN, until
 from support.gateway import BOB, INJECTED, MCS, Target, leave, settings_of, talk
 from support.mcs import SHADOW
 
@@ -393,14 +393,14 @@ async def test_a_connection_that_has_ended_counts_no_more(world):
         for count in (1, 2, 3):
             await leave(await here.connect())
             await here.until_ended(count)
-            assert here.gateway.plan.targets["desktops"].pool.in_order(None)[0].port != 1
+            assert [host.connections for host in here.gateway.plan.targets["desktops"].pool.hosts] == [0, 0]
         await here.gateway.stop()
 
 
 async def test_the_host_with_the_fewest_connections_is_taken(world):
     other = await Target().start()
     async with world(start=False) as (here, target):
-        await here.write(settings_of({"desktops": ([target.address, other.address], "")}))
+        await here.write(settings_of({"desktops": ([target.address, other.address], "sticky = 0\n")}))
         await here.gateway.start()
         streams = [await here.connect() for _ in range(4)]
         for each in streams:
@@ -539,3 +539,60 @@ async def test_a_client_is_shown_the_certificate_of_the_name_that_it_asks_for(wo
             await leave(streams)
         await here.until_ended(2)
         await here.gateway.stop()
+
+
+# --- which host ---
+
+DOWN = "check = { interval = 0.01, failures = 1 }\n"
+
+
+async def test_a_host_that_is_down_is_noticed_and_a_reload_goes_on_with_that(world):
+    async with world() as (here, target):
+        text = settings_of({"desktops": (["127.0.0.1:1", target.address], DOWN)})
+        await here.write(text)
+        await here.gateway.reload()
+        pool = here.gateway.plan.targets["desktops"].pool
+        await until(lambda: not pool.is_up(pool.hosts[0]))
+        await here.write(text.replace("interval = 0.01", "interval = 3600"))
+        await here.gateway.reload()
+        after = here.gateway.plan.targets["desktops"].pool
+        assert after is not pool
+        assert await after.in_order(None) == [pool.hosts[1].address]
+
+
+async def test_a_user_of_a_target_without_a_host_that_is_up_is_refused_at_once(world):
+    async with world() as (here, _):
+        await here.write(settings_of({"desktops": (["127.0.0.1:1"], DOWN)}))
+        await here.gateway.reload()
+        pool = here.gateway.plan.targets["desktops"].pool
+        await until(lambda: not pool.is_up(pool.hosts[0]))
+        with pytest.raises(acredssp.AccessDenied):
+            await here.connect()
+        (record,) = await here.until_ended()
+        assert record.reason == "target desktops: 127.0.0.1:1 is down: connection refused"
+
+
+async def test_a_user_who_comes_again_finds_the_same_host_and_a_token_leads_to_another(world):
+    async with world() as (here, target):
+        other = await Target().start()
+        hosts = [target.address, other.address]
+        more = f'tokens = {{ "tsv://second" = "{other.address}", "tsv://first" = "{target.address}" }}\n'
+        route = '[[listeners.routes]]\ntoken = "tsv://farm"\ntarget = "desktops"\n'
+        await here.write(settings_of({"desktops": (hosts, more)}, route))
+        await here.gateway.reload()
+
+        async def connect(token):
+            _, writer = await here.connect(routing_token=token)
+            return writer
+
+        first = await connect("tsv://first")
+        writers = [await connect("tsv://farm") for _ in range(3)]
+        second = await connect("tsv://second")
+        writers += [await connect("tsv://farm") for _ in range(3)]
+        for writer in [first, second, *writers]:
+            writer.close()
+        records = await here.until_ended(8)
+        assert sorted(record.host for record in records) == sorted([*hosts] * 4)
+        with pytest.raises(acredssp.NegotiationFailure):
+            await connect("tsv://third")
+        await other.stop()
