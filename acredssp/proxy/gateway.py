@@ -42,7 +42,7 @@ class Gateway:
         """Whether the gateway ends, and new users should go elsewhere."""
         self._path = path
         self._observer = observer or Observer()
-        self._sockets = sockets
+        self._sockets = None if sockets is None else dict(sockets)
         self._limits = Limits()
         self._relaying: set[Connection] = set()
         self._plan: Plan | None = None
@@ -196,7 +196,7 @@ class Gateway:
             return [await self._server(plan, address, host=listen.host, port=listen.port)]
         if address not in self._sockets:
             raise ValueError("expected no new address without a restart of the workers: send SIGUSR2")
-        return [await self._server(plan, address, sock=each.dup()) for each in self._sockets[address]]
+        return [await self._server(plan, address, sock=each) for each in self._sockets.pop(address)]
 
     async def _server(self, plan: Plan, address: str, **where: Any) -> CredSSPServer:
         listener, limits = plan.listeners[address], plan.settings.limits
