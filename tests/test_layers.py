@@ -50,6 +50,7 @@ DOORS = {
     "aiohttp": ("proxy",),
     "prometheus_client": ("proxy",),
     "pydantic": ("proxy",),
+    "redis": ("proxy.redis_store",),
     "rich": ("cli",),
     "gssapi": ("mechanisms.kerberos",),
     "krb5": ("mechanisms.kerberos",),

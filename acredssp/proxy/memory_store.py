@@ -1,0 +1,147 @@
+"""The store in the process, for a gateway of one process. It ends with it."""
+
+import asyncio
+import collections
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Final, Generic, TypeVar
+
+from acredssp.credentials import Account
+from acredssp.proxy.store import KICK_LIFE, Entry, Grant, Kick, LockoutRule, key_text, names_of
+
+__all__ = ["MemoryStore"]
+
+_T = TypeVar("_T")
+
+_MOST: Final = 100_000
+"""The most values of a kind. An attacker who fails under a new name each time makes so many lockouts, and no more."""
+
+
+class _Expiring(Generic[_T]):
+    """Values by key that vanish after their time; the oldest make room where there are too many."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._values: collections.OrderedDict[str, tuple[_T, float]] = collections.OrderedDict()
+        self._tidy_at = 64
+
+    def get(self, key: str) -> _T | None:
+        value, end = self._values.get(key, (None, 0.0))
+        return value if end > self._clock() else None
+
+    def set(self, key: str, value: _T, ttl: float) -> None:
+        self._values[key] = value, self._clock() + ttl
+        self._values.move_to_end(key)
+        if len(self._values) > self._tidy_at:
+            for each in [each for each in self._values if self.get(each) is None]:
+                del self._values[each]
+            self._tidy_at = 2 * len(self._values) + 64
+        if len(self._values) > _MOST:
+            self._values.popitem(last=False)
+
+    def drop(self, key: str) -> None:
+        self._values.pop(key, None)
+
+    def values(self) -> list[_T]:
+        return [value for key in self._values if (value := self.get(key)) is not None]
+
+
+class _Token:
+    """A token with what is left of it."""
+
+    def __init__(self, grant: Grant, issued: float, ttl: float) -> None:
+        self.grant = grant
+        self.issued = issued
+        self.end = issued + ttl
+        self.left = grant.uses
+        self.windows: dict[str, float] = {}
+        """The end of each client's window."""
+
+
+class MemoryStore:
+    """See `Store`. No call of it raises `StoreError`."""
+
+    def __init__(self) -> None:
+        clock = self._clock = time.monotonic
+        self._tokens: _Expiring[_Token] = _Expiring(clock)
+        self._failures: _Expiring[tuple[int, float]] = _Expiring(clock)
+        self._directory: _Expiring[Entry] = _Expiring(clock)
+        self._hosts: _Expiring[str] = _Expiring(clock)
+        self._kicked: _Expiring[float] = _Expiring(clock)
+        self._watchers: set[asyncio.Queue[Kick]] = set()
+
+    async def ping(self) -> None:
+        """It is there."""
+
+    async def close(self) -> None:
+        """There is nothing to give up."""
+
+    async def put_token(self, key: str, grant: Grant, ttl: float) -> None:
+        self._tokens.set(key, _Token(grant, self._clock(), ttl), ttl)
+
+    async def find_token(self, key: str) -> Grant | None:
+        token = self._tokens.get(key)
+        return token.grant if token else None
+
+    async def use_token(self, key: str, client: str, account: Account | None = None) -> Grant | None:
+        token, now = self._tokens.get(key), self._clock()
+        if token is None or any(
+            (self._kicked.get(name) or 0.0) >= token.issued for name in names_of(account or token.grant.user)
+        ):
+            return None
+        if token.windows.get(client, 0.0) > now:
+            return token.grant
+        if token.left < 1 or token.end <= now:
+            return None
+        window = token.grant.window
+        token.left -= 1
+        token.windows[client] = now + window
+        if token.left or window:
+            self._tokens.set(key, token, max(token.end - now, *(end - now for end in token.windows.values())))
+        else:
+            self._tokens.drop(key)
+        return token.grant
+
+    async def fail(self, name: str, rule: LockoutRule) -> float:
+        count = (self._failures.get(name) or (0, 0.0))[0] + 1
+        lock = min(rule.shortest * 2.0 ** min(count - rule.most, 64), rule.longest) if count >= rule.most else 0.0
+        self._failures.set(name, (count, self._clock() + lock), rule.window + lock)
+        return lock
+
+    async def locked(self, name: str) -> float:
+        return max(0.0, (self._failures.get(name) or (0, 0.0))[1] - self._clock())
+
+    async def forgive(self, name: str) -> None:
+        self._failures.drop(name)
+
+    async def announce(self, entries: Sequence[Entry], ttl: float) -> None:
+        for entry in entries:
+            self._directory.set(entry.id, entry, ttl)
+
+    async def withdraw(self, ids: Collection[str]) -> None:
+        for each in ids:
+            self._directory.drop(each)
+
+    async def entries(self) -> list[Entry]:
+        return self._directory.values()
+
+    async def stick(self, account: Account, target: str, host: str, ttl: float) -> None:
+        self._hosts.set(f"{key_text(account)} {target}", host, ttl)
+
+    async def host_of(self, account: Account, target: str) -> str | None:
+        return self._hosts.get(f"{key_text(account)} {target}")
+
+    async def kick(self, kick: Kick) -> None:
+        if kick.user:
+            self._kicked.set(names_of(kick.user)[0], self._clock(), KICK_LIFE)
+        for watcher in self._watchers:
+            watcher.put_nowait(kick)
+
+    async def kicks(self) -> AsyncIterator[Kick]:
+        watcher: asyncio.Queue[Kick] = asyncio.Queue()
+        self._watchers.add(watcher)
+        try:
+            while True:
+                yield await watcher.get()
+        finally:
+            self._watchers.discard(watcher)

@@ -1,0 +1,77 @@
+"""A real Redis or Valkey for a test: started on a loopback port, killed and started again.
+
+Observed with Debian's redis-server 7.0.15 and valkey-server 8.0.1.
+"""
+
+import contextlib
+import os
+import signal
+
+from support.peers import Lab, free_port
+
+SERVERS = ("redis-server", "valkey-server")
+PASSWORD = "acl-secret"
+PREFIX = "lab"
+
+
+class StoreServer:
+    """A server that takes the ACL user `gateway`, for keys of one prefix alone; the default user is off.
+
+    Args:
+        lab: A `Lab`.
+        program: One of `SERVERS`.
+    """
+
+    def __init__(self, lab, program):
+        self._lab = lab
+        self._program = program
+        self._process = None
+        self.port = free_port()
+
+    @property
+    def url(self):
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def logon(self):
+        return {"username": "gateway", "password": PASSWORD, "prefix": PREFIX}
+
+    def start(self):
+        """Start it, empty."""
+        rules = (
+            "on", f">{PASSWORD}", f"~{{{PREFIX}}}:*",
+            "-@all", "+@connection", "+@read", "+@write", "+@scripting", "+time", "+info",
+        )  # fmt: skip
+        configuration = self._lab.folder / f"{self._program}.conf"
+        acl = self._lab.folder / f"{self._program}.acl"
+        acl.write_text(f"user default off\nuser gateway {' '.join(rules)}\n", "ascii")
+        configuration.write_text(
+            f'bind 127.0.0.1\nport {self.port}\nsave ""\nappendonly no\naclfile {acl}\ndir {self._lab.folder}\n',
+            "ascii",
+        )
+        self._process = self._lab.start_server([self._program, configuration], self.port)
+
+    def kill(self):
+        """End it at once, with all that it holds."""
+        self._process.stop(signal.SIGKILL)
+
+    def freeze(self):
+        """Let it answer nothing, while its connections stay."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self):
+        """Let it answer again."""
+        os.kill(self._process.pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def running(folder, program):
+    """A server that runs for the block."""
+    lab = Lab(folder)
+    server = StoreServer(lab, program)
+    try:
+        server.start()
+        yield server
+    finally:
+        lab.stop()
+        lab.show_logs()
