@@ -44,11 +44,11 @@ _BLOCK: Final = 5.0
 
 _NOW: Final = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
-_PUT_TOKEN: Final = """
+_PUT: Final = """
 redis.call('HSET', KEYS[1], 'grant', ARGV[1], 'left', ARGV[2], 'window', ARGV[3], 'issued', now, 'end', now + ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 """
-_USE_TOKEN: Final = """
+_USE: Final = """
 local client = 'client:' .. ARGV[1]
 local token = redis.call('HMGET', KEYS[1], 'left', 'window', 'issued', 'end', client)
 if not token[1] then return 0 end
@@ -128,26 +128,26 @@ class RedisStore:
         self._prefix = f"{{{prefix}}}:"
         self._deadline = deadline
         self._outage = _Outage(url)
-        tls = {"ssl_ca_certs": authorities} if authorities else {}
-        logon = {"username": username or None, "password": password or None}
+        more = {"username": username or None, "password": password or None}
+        if authorities:
+            more["ssl_ca_certs"] = authorities
 
-        def client(patience: float, most: int) -> Redis:
+        def client(most: int) -> Redis:
             pool = BlockingConnectionPool.from_url(
                 url,
                 max_connections=most,
-                timeout=patience,
-                socket_timeout=patience,
+                timeout=deadline,
+                socket_timeout=None,  # `_call` has the deadline; redis-py's own loses cancellations on Python 3.11
                 socket_connect_timeout=deadline,
                 retry=Retry(NoBackoff(), 0),
                 protocol=2,
                 driver_info=None,  # else every connection looks a version up on the disk
-                **logon,
-                **tls,
+                **more,
             )
             return Redis.from_pool(pool)
 
-        self._client = client(deadline, connections)
-        self._watching = client(_BLOCK + deadline, 1)
+        self._client = client(connections)
+        self._watching = client(1)
 
     async def ping(self) -> None:
         """Return if the server answers."""
@@ -160,7 +160,7 @@ class RedisStore:
     async def put_token(self, key: str, grant: Grant, ttl: float) -> None:
         place = self._key("token", key)
         sealed = self._seal(place, grant)
-        await self._script(_PUT_TOKEN, [place], [sealed, grant.uses, _ms(grant.window), _ms(ttl)])
+        await self._script(_PUT, [place], [sealed, grant.uses, _ms(grant.window), _ms(ttl)])
 
     async def find_token(self, key: str) -> Grant | None:
         place = self._key("token", key)
@@ -172,7 +172,7 @@ class RedisStore:
             return None
         kicked = [self._sealer.name("kicked", name) for name in names_of(account or grant.user)]
         places = [self._key("token", key), self._key("kicked")]
-        return grant if await self._script(_USE_TOKEN, places, [self._sealer.name("client", client), *kicked]) else None
+        return grant if await self._script(_USE, places, [self._sealer.name("client", client), *kicked]) else None
 
     async def fail(self, name: str, rule: LockoutRule) -> float:
         times = map(_ms, (rule.window, rule.shortest, rule.longest))
@@ -227,7 +227,8 @@ class RedisStore:
                 seconds, micros = await self._command("TIME")  # this also finds that the store is back
                 last = last or str(int(seconds) * 1000 + int(micros) // 1000 - 1)
                 with self._outage.noticed():
-                    kicks = await self._watching.xread({place: last}, count=_BATCH, block=_ms(_BLOCK))
+                    async with asyncio.timeout(_BLOCK + self._deadline):
+                        kicks = await self._watching.xread({place: last}, count=_BATCH, block=_ms(_BLOCK))
             except StoreError:
                 await asyncio.sleep(self._outage.pause)
             for identity, fields in kicks[0][1] if kicks else ():

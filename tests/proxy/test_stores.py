@@ -191,7 +191,7 @@ async def until_listening(nodes):
     if isinstance(nodes[0], MemoryStore):
         await until(lambda: len(nodes[0]._watchers) == 2)
         return
-    while (await nodes[0]._client.info("clients"))["blocked_clients"] < 2:
+    while (await nodes[0]._client.info("clients"))["blocked_clients"] < 2:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 
@@ -294,6 +294,6 @@ async def test_a_store_that_is_there_answers(nodes):
 
 async def until_async(ask, answer):
     """Wait until `ask()` gives the answer, by the store's own clock."""
-    while (got := await ask()) != answer:
+    while (got := await ask()) != answer:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     assert got == answer

@@ -1,0 +1,179 @@
+"""The HTTP API for brokers: issue tokens, and see and end connections of all nodes.
+
+    POST   /v1/tokens              a `TokenOrder` in JSON; gives the token, and the .rdp file with it where asked for
+    GET    /v1/connections         the directory; `?user=NAME` for those of one user
+    DELETE /v1/connections/ID      ends one
+    POST   /v1/kick                {"user": NAME}: ends all of a user's, and makes the user's tokens void
+
+Every request carries `Authorization: Bearer SECRET`. Who has the secret can let anybody in anywhere, as far as the
+logon allows. So the API listens on loopback alone, or with TLS. Without the store it answers 503.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import hmac
+import ipaddress
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Collection
+from typing import Annotated, Any, Final, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from acredssp.accounts import Domains
+from acredssp.proxy import tokens
+from acredssp.proxy.rdp_file import FileSigner, rdp_file
+from acredssp.proxy.routing import Names
+from acredssp.proxy.store import Entry, Kick, Store, StoreError
+
+__all__ = ["Broker", "serve_api"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_Answer = Callable[[web.Request], Any]
+
+_logger = logging.getLogger("acredssp.proxy.api")
+
+_MOST_BYTES: Final = 16_384
+_SHORTEST_SECRET: Final = 16
+_RDP_FILE: Final = "application/x-rdp"
+
+
+class _KickOrder(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, strict=True)
+
+    user: Annotated[str, Field(min_length=1, max_length=256)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """What the API acts on.
+
+    Attributes:
+        store: The store.
+        targets: Gives the names of the targets that there are.
+        secret: What every request must carry.
+        gateway: The gateway's address in .rdp files, as clients reach it; empty for no .rdp files.
+        signer: Signs .rdp files; None for no signature.
+    """
+
+    store: Store
+    targets: Callable[[], Collection[str]]
+    secret: str = dataclasses.field(repr=False)
+    gateway: str = ""
+    signer: FileSigner | None = None
+
+    async def issue(self, request: web.Request) -> web.Response:
+        """Issue a token."""
+        order = await _read(request, tokens.TokenOrder)
+        if order.target not in self.targets():
+            raise _refusal(web.HTTPBadRequest, "target: no such target")
+        as_file = _RDP_FILE in request.headers.get("Accept", "")
+        if as_file and not self.gateway:
+            raise _refusal(web.HTTPNotAcceptable, "there are no .rdp files without api.gateway in the settings")
+        token = await tokens.issue(self.store, order)
+        _logger.info(
+            "issued a token for a user of target %s, %d uses in %g seconds", order.target, order.uses, order.ttl
+        )
+        if as_file:
+            content = rdp_file(self.gateway, token, order.user, self.signer)
+            disposition = {"Content-Disposition": 'attachment; filename="gateway.rdp"', "Cache-Control": "no-store"}
+            return web.Response(body=content, status=201, content_type=_RDP_FILE, headers=disposition)
+        body = {"loadbalanceinfo": token, "expires_in": order.ttl}
+        return web.json_response(body, status=201, headers={"Cache-Control": "no-store"})
+
+    async def connections(self, request: web.Request) -> web.Response:
+        """List connections."""
+        entries: list[Entry] = await self.store.entries()
+        if user := request.query.get("user"):
+            names = Names([user])
+            entries = [entry for entry in entries if Domains().account(entry.user) in names]
+        return web.json_response({"connections": [dataclasses.asdict(entry) for entry in entries]})
+
+    async def end(self, request: web.Request) -> web.Response:
+        """End one connection."""
+        identity = request.match_info["id"]
+        if all(entry.id != identity for entry in await self.store.entries()):
+            raise _refusal(web.HTTPNotFound, "no such connection")
+        await self.store.kick(Kick(connection=identity))
+        return web.json_response({"ending": identity}, status=202)
+
+    async def kick(self, request: web.Request) -> web.Response:
+        """End the connections of a user."""
+        order = await _read(request, _KickOrder)
+        await self.store.kick(Kick(user=order.user))
+        return web.json_response({"kicked": order.user}, status=202)
+
+    def app(self) -> web.Application:
+        """Return the application."""
+        wanted = hashlib.sha256(self.secret.encode()).digest()
+
+        @web.middleware
+        async def guard(request: web.Request, handler: _Answer) -> web.StreamResponse:
+            scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+            # Digests are of one length, so that the time tells nothing of the secret's.
+            right = hmac.compare_digest(hashlib.sha256(given.encode("utf-8", "surrogateescape")).digest(), wanted)
+            if not right or scheme.lower() != "bearer":
+                raise _refusal(web.HTTPUnauthorized, "expected the API's secret", {"WWW-Authenticate": "Bearer"})
+            try:
+                response: web.StreamResponse = await handler(request)
+            except StoreError as error:
+                raise _refusal(web.HTTPServiceUnavailable, str(error)) from None
+            return response
+
+        app = web.Application(middlewares=[guard], client_max_size=_MOST_BYTES)
+        app.add_routes([
+            web.post("/v1/tokens", self.issue),
+            web.get("/v1/connections", self.connections),
+            web.delete("/v1/connections/{id}", self.end),
+            web.post("/v1/kick", self.kick),
+        ])  # fmt: skip
+        return app
+
+
+@contextlib.asynccontextmanager
+async def serve_api(broker: Broker, host: str, port: int, context: ssl.SSLContext | None) -> AsyncIterator[int]:
+    """Serve the API for as long as the block runs, and give its port.
+
+    Args:
+        broker: What it acts on.
+        host: An IP address of the machine, or `localhost`.
+        port: The port; 0 for a free one.
+        context: TLS; None for none, which is for loopback alone.
+
+    Raises:
+        ValueError: The API would be open to the network without TLS, or there is no secret.
+        OSError: The address cannot be listened on.
+    """
+    if len(broker.secret) < _SHORTEST_SECRET:
+        raise ValueError(f"expected a secret of the API of at least {_SHORTEST_SECRET} characters")
+    if context is None and not _is_loopback(host):
+        raise ValueError("expected a loopback address, or a certificate: the API's secret would travel in plain")
+    runner = web.AppRunner(broker.app(), access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _read(request: web.Request, model: type[_Model]) -> _Model:
+    try:
+        return model.model_validate_json(await request.read())
+    except ValidationError as error:
+        places = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False))
+        raise _refusal(web.HTTPBadRequest, "; ".join(places)) from None
+
+
+def _refusal(kind: type[web.HTTPError], text: str, headers: dict[str, str] | None = None) -> web.HTTPError:
+    return kind(text=json.dumps({"error": text}), content_type="application/json", headers=headers)

@@ -1,0 +1,86 @@
+"""Tokens: a broker gives one to a user, and the gateway takes its bearer to the one target that the token names.
+
+A token is random and says nothing. The store keeps its hash, so that whoever reads the store can use no token. It
+travels as RDP's routing token, `loadbalanceinfo` of an .rdp file: `acredssp=TOKEN`. That is in plain, before TLS: the
+token chooses the target, and it is the logon that proves the user.
+
+A connection is `found` when its Connection Request comes, and `redeemed` once its user is known.
+"""
+
+import hashlib
+import re
+import secrets
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from acredssp.credentials import Account
+from acredssp.proxy.store import KICK_LIFE, Grant, Store
+
+__all__ = ["TokenOrder", "find", "issue", "redeem"]
+
+_BYTES: Final = 24
+_FORM: Final = re.compile(r"acredssp=([A-Za-z0-9_-]{32})")
+
+
+class TokenOrder(BaseModel):
+    """What a broker asks for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+
+    user: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    r"""Who may come: `USER` of any domain, `DOMAIN\\USER` or `USER@SUFFIX`."""
+    target: Annotated[str, Field(min_length=1, max_length=256)]
+    """The target, by its name in `[targets]`."""
+    ttl: Annotated[float, Field(gt=0, le=KICK_LIFE, allow_inf_nan=False)] = 60.0
+    """Seconds within which the token must be used."""
+    uses: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """How often it may be used."""
+    window: Annotated[float, Field(ge=0, le=KICK_LIFE, allow_inf_nan=False)] = 30.0
+    """Seconds after each use in which the same client may come again: mstsc connects twice, and reconnects. 0 makes a
+    strict one-time token of it."""
+
+
+async def issue(store: Store, order: TokenOrder) -> str:
+    """Make a token; return it as the routing token, which is `loadbalanceinfo` of an .rdp file.
+
+    Raises:
+        StoreError: The store did not take it.
+    """
+    token = secrets.token_urlsafe(_BYTES)
+    grant = Grant(user=order.user, target=order.target, uses=order.uses, window=order.window)
+    await store.put_token(_hash(token), grant, order.ttl)
+    return f"acredssp={token}"
+
+
+async def find(store: Store, routing_token: str | None) -> Grant | None:
+    """Return what a client's routing token is good for, without using it; None if it is no token, or no good one.
+
+    Raises:
+        StoreError: The store does not say: the client must be refused.
+    """
+    found = _FORM.fullmatch(routing_token or "")
+    return await store.find_token(_hash(found[1])) if found else None
+
+
+async def redeem(store: Store, routing_token: str | None, client: str, account: Account | None) -> Grant | None:
+    """Use a client's routing token; the caller sees that `account` is the grant's `user`.
+
+    Args:
+        store: The store.
+        routing_token: As the client has sent it.
+        client: The client's host, without a port.
+        account: Who has logged on; None for a connection that is not decrypted.
+
+    Returns:
+        What it is good for; None if it is no token, or no good one.
+
+    Raises:
+        StoreError: The store does not say: the client must be refused.
+    """
+    found = _FORM.fullmatch(routing_token or "")
+    return await store.use_token(_hash(found[1]), client, account) if found else None
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

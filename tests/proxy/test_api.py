@@ -1,0 +1,185 @@
+import asyncio
+import contextlib
+import logging
+
+import aiohttp
+import pytest
+
+from acredssp import self_signed, server_context_from_pem
+from acredssp.credentials import Account
+from acredssp.policy import Policy
+from acredssp.proxy import tokens
+from acredssp.proxy.api import Broker, serve_api
+from acredssp.proxy.memory_store import MemoryStore
+from acredssp.proxy.rdp_file import FileSigner
+from acredssp.proxy.store import Entry, Grant, Kick, StoreError
+
+SECRET = "the API's long secret"
+ALICE = Account("alice", "CONTOSO")
+ENTRIES = [
+    Entry(id=f"id{number}", node="one", user=user, target="desktops", host="h:1", client="c:1", since=1.5)
+    for number, user in enumerate(["CONTOSO\\alice", "FABRIKAM\\Alice", "CONTOSO\\bob"])
+]
+ORDER = {"user": "CONTOSO\\alice", "target": "desktops"}
+
+
+class API:
+    """A client of the API of a store."""
+
+    def __init__(self, store, port, session):
+        self.store = store
+        self._url = f"http://127.0.0.1:{port}"
+        self._session = session
+
+    async def ask(self, method, path, json=None, secret=SECRET, **headers):
+        """(status, body) of a request."""
+        if secret is not None:
+            headers["Authorization"] = f"Bearer {secret}"
+        async with self._session.request(method, self._url + path, json=json, headers=headers) as response:
+            kind = response.content_type
+            return response.status, await (response.json() if kind == "application/json" else response.read())
+
+
+@pytest.fixture(scope="module")
+def signer():
+    return FileSigner.from_pem(*self_signed(["gateway"], "rsa"))
+
+
+@pytest.fixture
+def context():
+    return server_context_from_pem(Policy(), *self_signed(["localhost"], "ec"))
+
+
+@pytest.fixture
+async def api(signer):
+    store = MemoryStore()
+    broker = Broker(store=store, targets=lambda: {"desktops"}, secret=SECRET, gateway="gw.example.com", signer=signer)
+    async with serve_api(broker, "127.0.0.1", 0, None) as port, aiohttp.ClientSession() as session:
+        yield API(store, port, session)
+
+
+async def test_a_token_is_issued(api):
+    status, body = await api.ask("POST", "/v1/tokens", ORDER | {"ttl": 5, "uses": 2, "window": 0})
+    assert (status, body["expires_in"]) == (201, 5.0)
+    grant = Grant(**ORDER, uses=2, window=0.0)
+    assert await tokens.redeem(api.store, body["loadbalanceinfo"], "10.0.0.1", ALICE) == grant
+
+
+async def test_a_token_comes_in_a_signed_file(api):
+    status, body = await api.ask("POST", "/v1/tokens", ORDER, Accept="application/x-rdp")
+    text = body.decode("utf-16")
+    assert status == 201
+    assert "full address:s:gw.example.com\r\n" in text
+    assert "\r\nsignature:s:" in text
+    token = text.split("loadbalanceinfo:s:")[1].split("\r\n")[0]
+    assert await tokens.find(api.store, token) == Grant(**ORDER, window=30.0)
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ({"user": "alice"}, "target: Field required"),
+        ({"user": "alice", "target": "elsewhere"}, "target: no such target"),
+        (ORDER | {"uses": "secret-value"}, "uses: "),
+        (ORDER | {"ttl": -1}, "ttl: "),
+        (ORDER | {"secret-key": 1}, "Extra inputs"),
+        ([], "should be an object"),
+    ],
+)
+async def test_a_wrong_order_is_refused_with_its_place_and_without_its_value(api, order, said):
+    status, body = await api.ask("POST", "/v1/tokens", order)
+    assert status == 400
+    assert said in body["error"]
+    assert "secret-value" not in body["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "secret"),
+    [*(("POST", "/v1/tokens", secret) for secret in (None, "", "wrong", SECRET[:-1], f"{SECRET}x", "\u00e9")),
+     ("GET", "/v1/connections", "wrong"), ("DELETE", "/v1/connections/1", "wrong"), ("POST", "/v1/kick", "wrong"),
+     ("GET", "/nothing", "wrong")],
+)  # fmt: skip
+async def test_nobody_comes_in_without_the_secret(api, method, path, secret):
+    kicks = asyncio.create_task(anext(api.store.kicks()))
+    status, body = await api.ask(method, path, ORDER, secret)
+    assert (status, body) == (401, {"error": "expected the API's secret"})
+    assert not kicks.done()
+    kicks.cancel()
+    await asyncio.gather(kicks, return_exceptions=True)
+
+
+async def test_the_scheme_is_bearer(api):
+    assert (await api.ask("GET", "/v1/connections", secret=None, Authorization=f"Basic {SECRET}"))[0] == 401
+    assert (await api.ask("GET", "/v1/connections", secret=None, Authorization=f"bearer {SECRET}"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [("", [0, 1, 2]), ("?user=alice", [0, 1]), ("?user=contoso%5CALICE", [0]), ("?user=bob@contoso", [2]),
+     ("?user=carol", [])],
+)  # fmt: skip
+async def test_connections_are_listed(api, query, found):
+    await api.store.announce(ENTRIES, 60)
+    status, body = await api.ask("GET", f"/v1/connections{query}")
+    assert status == 200
+    assert [entry["id"] for entry in body["connections"]] == [f"id{number}" for number in found]
+
+
+async def test_connections_are_ended(api):
+    await api.store.announce(ENTRIES, 60)
+    async with contextlib.aclosing(api.store.kicks()) as kicks:
+        first = asyncio.create_task(anext(kicks))
+        while not api.store._watchers:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert await api.ask("DELETE", "/v1/connections/id9") == (404, {"error": "no such connection"})
+        assert await api.ask("DELETE", "/v1/connections/id1") == (202, {"ending": "id1"})
+        assert await first == Kick(connection="id1")
+        assert await api.ask("POST", "/v1/kick", {"user": "alice"}) == (202, {"kicked": "alice"})
+        assert await anext(kicks) == Kick(user="alice")
+
+
+async def test_without_the_store_it_says_so(api, monkeypatch):
+    async def away(*_):
+        raise StoreError("the store at h:1 is away")
+
+    for name in ("put_token", "entries", "kick"):
+        monkeypatch.setattr(api.store, name, away)
+    for method, path, body in (
+        ("POST", "/v1/tokens", ORDER),
+        ("GET", "/v1/connections", None),
+        ("DELETE", "/v1/connections/1", None),
+        ("POST", "/v1/kick", {"user": "alice"}),
+    ):
+        assert await api.ask(method, path, body) == (503, {"error": "the store at h:1 is away"})
+
+
+async def test_a_body_that_is_too_long_is_not_read(api):
+    assert (await api.ask("POST", "/v1/tokens", {"user": "a" * 20_000}))[0] == 413
+
+
+async def test_neither_secret_nor_token_is_in_a_log_or_repr(api, caplog):
+    caplog.set_level(logging.DEBUG)
+    _, body = await api.ask("POST", "/v1/tokens", ORDER)
+    await api.ask("POST", "/v1/tokens", ORDER, "wrong-secret")
+    broker = Broker(store=api.store, targets=set, secret=SECRET)
+    seen = f"{caplog.text} {broker!r}"
+    assert "issued a token" in seen
+    for word in (SECRET, "wrong-secret", body["loadbalanceinfo"]):
+        assert word not in seen
+
+
+@pytest.mark.parametrize(("host", "secret"), [("0.0.0.0", SECRET), ("::", SECRET), ("127.0.0.1", "short")])  # noqa: S104
+async def test_it_is_not_open_to_the_network_in_plain(host, secret):
+    broker = Broker(store=MemoryStore(), targets=set, secret=secret)
+    with pytest.raises(ValueError, match="expected a"):
+        async with serve_api(broker, host, 0, None):
+            pass
+
+
+async def test_it_takes_tls(context):
+    broker = Broker(store=MemoryStore(), targets=set, secret=SECRET)
+    headers = {"Authorization": f"Bearer {SECRET}"}
+    async with serve_api(broker, "127.0.0.1", 0, context) as port, aiohttp.ClientSession() as session:
+        url = f"https://127.0.0.1:{port}/v1/connections"
+        async with session.get(url, headers=headers, ssl=False) as response:
+            assert await response.json() == {"connections": []}

@@ -1,0 +1,66 @@
+import pydantic
+import pytest
+
+from acredssp.credentials import Account
+from acredssp.proxy import tokens
+from acredssp.proxy.memory_store import MemoryStore
+from acredssp.proxy.store import Grant
+
+ALICE = Account("alice", "CONTOSO")
+ORDER = tokens.TokenOrder(user="alice", target="desktops")
+
+
+async def test_a_token_leads_its_bearer_to_its_target():
+    store = MemoryStore()
+    order = tokens.TokenOrder(user="CONTOSO\\alice", target="desktops", ttl=90.0, uses=2, window=0.0)
+    token = await tokens.issue(store, order)
+    grant = Grant(user="CONTOSO\\alice", target="desktops", uses=2, window=0.0)
+    assert await tokens.find(store, token) == grant
+    assert [await tokens.redeem(store, token, "10.0.0.1", ALICE) for _ in range(3)] == [grant, grant, None]
+
+
+async def test_a_token_says_nothing_and_fits_a_connection_request():
+    issued = {await tokens.issue(MemoryStore(), ORDER) for _ in range(50)}
+    assert len(issued) == 50
+    for token in issued:
+        assert len(token) <= 64
+        assert token.isascii()
+        assert "alice" not in token
+
+
+async def test_the_store_has_the_hash_of_a_token_alone():
+    store = MemoryStore()
+    token = await tokens.issue(store, ORDER)
+    (key,) = store._tokens._values
+    assert token.removeprefix("acredssp=") not in key
+    assert await tokens.find(store, f"acredssp={key[:32]}") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "tsv://MS Terminal Services Plugin.1.Farm", "Cookie: msts=1.2.0000", "acredssp=", "acredssp=short"],
+)
+async def test_what_is_no_token_is_good_for_nothing(text):
+    store = MemoryStore()
+    assert await tokens.find(store, text) is None
+    assert await tokens.redeem(store, text, "10.0.0.1", None) is None
+
+
+async def test_a_changed_token_is_good_for_nothing():
+    store = MemoryStore()
+    token = await tokens.issue(store, ORDER)
+    changed = token[:-1] + ("A" if token[-1] != "A" else "B")
+    for wrong in (changed, f"{token}A", token[:-1], token.upper(), f" {token}", f"{token}\n"):
+        assert await tokens.redeem(store, wrong, "10.0.0.1", None) is None
+    assert await tokens.redeem(store, token, "10.0.0.1", None)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"user": ""}, {"user": "a\nb"}, {"user": "a" * 257}, {"target": ""}, {"ttl": 0.0}, {"ttl": 86_401.0},
+     {"ttl": float("nan")}, {"uses": 0}, {"uses": True}, {"window": -1.0}, {"window": float("inf")}, {"extra": 1}],
+)  # fmt: skip
+def test_an_order_is_checked_and_no_value_is_quoted(wrong):
+    with pytest.raises(pydantic.ValidationError) as error:
+        tokens.TokenOrder(**{"user": "alice", "target": "desktops"} | wrong)
+    assert "input_value" not in str(error.value)
