@@ -95,6 +95,8 @@ class DelegationDecision:
     def error(self) -> PolicyError:
         """Return the error that ends a logon by this refusal; the hint names the setting to change."""
         message, hint = self._reason()
+        if self.setting:
+            hint += " (settings of the DelegationPolicy)"
         return PolicyError(message, security_status=self.status, hint=hint)
 
     @property

@@ -218,6 +218,7 @@ def test_each_status_has_its_cause_and_says_what_to_change(values, auth, status,
         decision.check()
     assert caught.value.security_status is status
     assert said in caught.value.hint
+    assert caught.value.hint.endswith(" (settings of the DelegationPolicy)")
     assert HOST in str(caught.value)
 
 
