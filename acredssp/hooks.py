@@ -85,22 +85,22 @@ class Admission(Identity):
     credentials: TSCredentials = dataclasses.field(repr=False)
 
 
-AcceptHook: TypeAlias = Callable[[object], "object | Deny | Awaitable[object | Deny]"]
+AcceptHook: TypeAlias = Callable[[object], object | Deny | Awaitable[object | Deny]]
 """Called with the peer's address for a new connection, before anything of the peer's is read from it. Behind a load
 balancer that sends a PROXY header, that is the address in the header. The hook returns a session: any value of the
 application's own, which the other hooks, the report and `get_extra_info("session")` give back. False, `Deny` and None
 refuse the connection. (A function without a return statement returns None.)"""
 
-LookupHook: TypeAlias = Callable[[CredentialRequest], "LookupAnswer | Awaitable[LookupAnswer]"]
+LookupHook: TypeAlias = Callable[[CredentialRequest], LookupAnswer | Awaitable[LookupAnswer]]
 """Returns `Password`, `NTHash`, `Candidates`, `Oracle` or `Deny`; any other answer counts as `Deny()`. A user in the
 answer names the account of the logon (`Principal.account`). Make the secrets once, not in the hook: the hook would hash
 passwords of known users only, and its time would show which users are known."""
 
-AuthorizeHook: TypeAlias = Callable[[Identity], "bool | Account | Deny | Awaitable[bool | Account | Deny]"]
+AuthorizeHook: TypeAlias = Callable[[Identity], bool | Account | Deny | Awaitable[bool | Account | Deny]]
 """Called once the logon is proven, before the server proves its key. True lets the user in. An `Account` does so too,
 and names the account of the logon (`Principal.account`). Any other answer is a refusal that the client is told of."""
 
-AdmitHook: TypeAlias = Callable[[Admission], "bool | Deny | Awaitable[bool | Deny]"]
+AdmitHook: TypeAlias = Callable[[Admission], bool | Deny | Awaitable[bool | Deny]]
 """Called once the delegated credentials have arrived. True starts the session. With HYBRID_EX the early user
 authorization result tells the client of a refusal; otherwise the connection just ends. The hook may take as long as the
 handshake has left (`Policy.admit_timeout`), so a gateway can log on to the target meanwhile. Without HYBRID_EX the

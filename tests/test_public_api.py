@@ -14,6 +14,7 @@ import pathlib
 import re
 import sys
 import textwrap
+import typing
 
 import pytest
 
@@ -137,6 +138,13 @@ def test_every_public_class_and_function_says_what_it_is(name):
         value = getattr(imported(name), each)
         if inspect.isclass(value) or inspect.isfunction(value):
             assert inspect.getdoc(value), each
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_types_of_every_public_function_can_be_read_at_run_time(name):
+    """Documentation tools and injectors read them so."""
+    functions = [each for each in map(vars(imported(name)).get, imported(name).__all__) if inspect.isfunction(each)]
+    assert all(typing.get_type_hints(each) for each in functions)
 
 
 def test_typing_information_is_shipped():
