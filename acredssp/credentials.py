@@ -198,14 +198,21 @@ class Keytab(_OfPrincipal):
         name: A path, or `FILE:path`, `MEMORY:name`; empty for the machine's own (`/etc/krb5.keytab`, KRB5_KTNAME).
         principal: Client: the owner of the key to use; empty for the first one in the keytab. Server: the only service
             for which tickets are accepted, such as `TERMSRV/host@REALM`; empty for all services in the keytab.
+        constrained_delegation: Server: whether to ask the KDC for what the server may do in the name of those who log
+            on with a ticket (S4U2Proxy). `Principal.tickets` logs on as the user then, at the services that the domain
+            lists for this account. `principal` is the account, such as `gateway@REALM`, and the keytab has its key.
     """
 
     name: str = ""
     principal: str = ""
+    constrained_delegation: bool = False
 
     def __post_init__(self) -> None:
         expect("name", self.name, str)
         expect("principal", self.principal, str)
+        expect("constrained_delegation", self.constrained_delegation, bool)
+        if self.constrained_delegation and not self.principal:
+            raise ValueError("principal: expected the account that delegates, got none")
 
 
 class DelegatedKind(enum.StrEnum):

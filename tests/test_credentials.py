@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from acredssp.credentials import Account, Candidates, DelegatedKind, Deny, NTHash, Oracle, Password
+from acredssp.credentials import Account, Candidates, DelegatedKind, Deny, Keytab, NTHash, Oracle, Password
 
 
 def test_the_nt_hash_of_a_password():
@@ -107,3 +107,9 @@ def test_a_kind_is_its_value_wherever_one_is_compared_looked_up_or_written(kind)
     assert kind == kind.value
     assert {kind.value: 1}[kind] == 1
     assert json.loads(json.dumps(kind)) == f"{kind}" == kind.value
+
+
+def test_a_keytab_for_constrained_delegation_names_its_account():
+    assert Keytab("file", "gateway@REALM", constrained_delegation=True).constrained_delegation
+    with pytest.raises(ValueError, match="principal: expected the account that delegates, got none"):
+        Keytab("file", constrained_delegation=True)

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from acredssp.credentials import Account, Deny, LookupAnswer, Oracle
+from acredssp.credentials import Account, Deny, LookupAnswer, Oracle, TicketCache
 from acredssp.names import logon_name
 
 __all__ = [
@@ -49,6 +49,8 @@ class Principal:
         workstation: The client's own claim, which nothing proves.
         target_name: The SPN that the client named (MsvAvTargetName); empty for none.
         known_as: The account that the lookup or the authorize hook named for this user; None where neither did.
+        tickets: Kerberos: what logs on elsewhere as this user, by constrained delegation; None where the keytab does
+            not ask for it, or the user may not be delegated.
     """
 
     user: str
@@ -56,6 +58,7 @@ class Principal:
     workstation: str = ""
     target_name: str = ""
     known_as: Account | None = dataclasses.field(default=None, compare=False)
+    tickets: TicketCache | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def account(self) -> Account:

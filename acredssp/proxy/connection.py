@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, relay, take_credentials
 from acredssp.aio import RelayEnd, RelayResult, Streams, source_of
-from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password
+from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password, TicketCache
 from acredssp.hooks import Admission, Identity
 from acredssp.proxy.leg import Leg, Refused, Target
 from acredssp.proxy.limits import Limited, Slot
@@ -145,7 +145,7 @@ class Connection:
             self._slot.take_target(self.target.name)
             self._request = _passed_on(who.request, route)
             self._token = (who.request and who.request.routing_token) or ""
-            if self.target.settings.credentials == "injected":
+            if self.target.settings.credentials != "delegated":
                 await self._log_on(await self.target.credentials_for(who))
             elif who.request and who.request.flags & RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
                 raise _no_password(self.target, DelegatedKind.NOTHING)
@@ -172,7 +172,7 @@ class Connection:
         if report.error is not None:
             self._ended(str(report.outcome), str(self._refused or report.error), ended_by=self._cut)
 
-    async def _log_on(self, credentials: Password | NTHash) -> None:
+    async def _log_on(self, credentials: Password | NTHash | TicketCache) -> None:
         assert self.target is not None
         assert self._account is not None
         most = self._slot.settings.logon

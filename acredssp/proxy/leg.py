@@ -25,7 +25,7 @@ from acredssp import (
     tls,
 )
 from acredssp.aio import Streams
-from acredssp.credentials import Account, Deny, Nothing
+from acredssp.credentials import Account, Deny, Nothing, TicketCache
 from acredssp.delegation import DelegationPolicy
 from acredssp.errors import AccessDenied, AuthenticationError, CertificateError, CredSSPError
 from acredssp.events import JudgeCertificate
@@ -34,6 +34,7 @@ from acredssp.policy import MechanismChoice
 from acredssp.proxy.pool import Pool
 from acredssp.proxy.settings import Address, Problems, TargetSettings, reason_of
 from acredssp.rdp import ConnectionConfirm, ConnectionRequest, RequestFlags
+from acredssp.status import SecurityStatus
 from acredssp.trust import OptionNames
 
 __all__ = ["Leg", "Refused", "Target", "in_words", "make_target"]
@@ -131,14 +132,16 @@ class Target:
     lookup: Callable[[Identity, str], Any] | None
     pool: Pool
 
-    async def credentials_for(self, who: Identity) -> Password | NTHash:
-        """Return the injected credentials for a connection.
+    async def credentials_for(self, who: Identity) -> Password | NTHash | TicketCache:
+        """Return the injected or constrained credentials for a connection.
 
         Raises:
-            Refused: The plug-in has none.
+            Refused: The plug-in has none, or the user may not be delegated.
         """
         if self.injected is not None:
             return self.injected
+        if self.settings.credentials == "constrained":
+            return self._constrained(who)
         assert self.lookup is not None
         try:
             answer = self.lookup(who, self.name)
@@ -155,9 +158,18 @@ class Target:
         reason += f"restricted_admin, got {type(answer).__name__}"
         raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS)
 
+    def _constrained(self, who: Identity) -> TicketCache:
+        tickets: TicketCache | None = who.principal.tickets
+        if tickets is not None:
+            return tickets
+        reason = f"target {self.name}: expected a user who may be delegated, got one who logged on by {who.mechanism}"
+        if who.mechanism == "kerberos":
+            reason += " with a ticket that is not forwardable, or whose account is sensitive, or no delegating_account"
+        raise Refused(reason, NTSTATUS.STATUS_ACCOUNT_RESTRICTION)
+
     async def log_on(
         self,
-        credentials: Password | NTHash,
+        credentials: Password | NTHash | TicketCache,
         account: Account,
         request: ConnectionRequest | None,
         *,
@@ -194,7 +206,7 @@ class Target:
     async def log_on_at(
         self,
         address: Address,
-        credentials: Password | NTHash,
+        credentials: Password | NTHash | TicketCache,
         request: ConnectionRequest | None = None,
         *,
         logon_timeout: float | None = None,
@@ -222,7 +234,9 @@ class Target:
                     handshake_timeout=logon_timeout,
                 )
             except CredSSPError as error:
-                raise Refused(f"target {self.name} at {address}: {in_words(error)}", _status(error), error) from error
+                raise Refused(
+                    f"target {self.name} at {address}: {self._in_words(error)}", self._status(error), error
+                ) from error
             seconds = {"connect": connected - begun, "logon": clock() - connected}
             return Leg(self.name, address, streams, seconds, counted.pop_all())
         raise AssertionError  # nothing in the block swallows an exception
@@ -259,10 +273,26 @@ class Target:
         except TimeoutError:
             raise TimeoutError(f"{address} does not answer within {self.settings.connect_timeout:g} seconds") from None
 
+    def _status(self, error: CredSSPError) -> NTSTATUS:
+        return NTSTATUS.STATUS_ACCOUNT_RESTRICTION if self._may_not_delegate(error) else _status(error)
+
+    def _may_not_delegate(self, error: CredSSPError) -> bool:
+        """Whether the KDC refused constrained delegation: KDC_ERR_BADOPTION, whatever the reason ([MS-SFU] 3.2.5.2)."""
+        constrained = self.settings.credentials == "constrained"
+        return constrained and error.security_status is SecurityStatus.SEC_E_NO_CREDENTIALS
+
+    def _in_words(self, error: CredSSPError) -> str:
+        if self._may_not_delegate(error):
+            return (
+                "the kdc gives the gateway no ticket for this user (see that the domain lets the gateway's account "
+                "delegate to this spn, and that the user's account is not sensitive and the user's ticket forwardable)"
+            )
+        return in_words(error)
+
     def _name_at(self, address: Address) -> str:
         return self.settings.certificate_name or address.host
 
-    def _config(self, credentials: Password | NTHash) -> ClientConfig:
+    def _config(self, credentials: Password | NTHash | TicketCache) -> ClientConfig:
         nothing = self.settings.restricted_admin or isinstance(credentials, NTHash)
         return ClientConfig(
             authenticate=credentials,

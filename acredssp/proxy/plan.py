@@ -132,7 +132,7 @@ def _server_config(
     if logon.keytab is not None:
         with problems.at(f"{place}.logon.keytab"):
             logon.keytab.open("rb").close()
-            keytab = Keytab(str(logon.keytab), logon.spn)
+            keytab = Keytab(str(logon.keytab), logon.delegating_account or logon.spn, bool(logon.delegating_account))
     if context is None or (lookup is None and keytab is None):
         return None
     with problems.at(f"{place}.logon"):

@@ -267,6 +267,9 @@ class LogonSettings(_Model):
     """The service's keys, for logons by Kerberos ticket."""
     spn: str = ""
     """The only service of the keytab that tickets are taken for; empty for all of them."""
+    delegating_account: str = ""
+    """The gateway's account in the domain, as `gateway@REALM`, for targets with constrained credentials. The keytab has
+    its key."""
     realms: list[_Text] = []
     """The realms whose tickets are taken. A KDC hands on the tickets of every realm that it trusts."""
 
@@ -279,6 +282,8 @@ class LogonSettings(_Model):
             raise ValueError("expected users, winbind, lookup or keytab, got none: nobody could log on")
         if (self.keytab is None) != (not self.realms):
             raise ValueError("expected keytab and realms together, got one of them")
+        if self.delegating_account and (self.keytab is None or self.spn):
+            raise ValueError("delegating_account: expected with keytab, and without spn")
         return self
 
 
@@ -369,8 +374,9 @@ class TargetSettings(_Model):
     `Cookie: msts=...` names its host by itself."""
     check: CheckSettings = CheckSettings()
     """How it is found out whether a host is up."""
-    credentials: Literal["delegated", "injected"] = "delegated"
-    """`delegated`: by what the user sends. `injected`: by `account` and `password` or `nt_hash`, or by `lookup`."""
+    credentials: Literal["delegated", "injected", "constrained"] = "delegated"
+    """`delegated`: by what the user sends. `injected`: by `account` and `password` or `nt_hash`, or by `lookup`.
+    `constrained`: as the user, by Kerberos constrained delegation; no password is anywhere."""
     account: str = ""
     r"""The injected account: `DOMAIN\user`, `user@realm` or `user`."""
     password: _Secret | None = None
@@ -406,7 +412,9 @@ class TargetSettings(_Model):
         sources = [self.password is not None, self.nt_hash is not None, self.lookup is not None]
         if any(address not in self.addresses for address in self.tokens.values()):
             raise ValueError("tokens: expected each to name one of addresses")
-        if self.credentials == "delegated":
+        if self.credentials == "constrained" and not (self.restricted_admin and self.mechanism == "kerberos"):
+            raise ValueError("constrained credentials: expected restricted_admin = true and mechanism = 'kerberos'")
+        if self.credentials != "injected":
             if any(sources) or self.account:
                 raise ValueError("account, password, nt_hash and lookup: expected with credentials = 'injected' alone")
             return self

@@ -96,6 +96,14 @@ def test_paths_are_relative_to_the_file(folder):
             ["targets.desktops: nt_hash: expected with restricted_admin = true, since a hash cannot be delegated"],
         ),
         (
+            GOOD + "credentials = 'constrained'",
+            ["targets.desktops: constrained credentials: expected restricted_admin = true and mechanism = 'kerberos'"],
+        ),
+        (
+            GOOD.replace("users = ", "delegating_account = 'g@R', users = "),
+            ["listeners[0].logon: delegating_account: expected with keytab, and without spn"],
+        ),
+        (
             GOOD.replace("users = ", "winbind = true, users = "),
             ["listeners[0].logon: expected one of users, winbind and lookup, got more"],
         ),

@@ -8,10 +8,12 @@ The peer's tokens are checked before the library sees them. A token that is not 
 refused (`acredssp.wire.gss`).
 """
 
+import dataclasses
 import enum
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
+from acredssp.credentials import TicketCache
 from acredssp.errors import AuthenticationError, CredSSPError, LocalProtocolError, PolicyError, RemoteProtocolError
 from acredssp.mechanisms.base import Principal, StepMechanism
 from acredssp.mechanisms.kerberos.errors import Phase
@@ -247,6 +249,7 @@ class KerberosAcceptor(_KerberosContext):
     def __init__(self, keys: ServiceKeys, *, channel_bindings: bytes | None = None, allow_rc4: bool = False) -> None:
         super().__init__(channel_bindings=channel_bindings, allow_rc4=allow_rc4)
         self._keys = keys
+        self._tickets: TicketCache | None = None
 
     def _check_due(self, state: _State, token: bytes) -> Phase:
         if state is not _State.START:
@@ -259,8 +262,14 @@ class KerberosAcceptor(_KerberosContext):
 
         return NativeContext.acceptor(self._keys, self._channel_bindings)
 
+    def _run(self, token: bytes, phase: Phase) -> bytes:
+        output = super()._run(token, phase)
+        if self._native is not None and self._native.complete and self._keys.keytab.constrained_delegation:
+            self._tickets = self._native.delegated_tickets()
+        return output
+
     def _finish(self, native: "NativeContext") -> None:
-        self.principal = _named(*split_principal(native.client_principal))
+        self.principal = dataclasses.replace(_named(*split_principal(native.client_principal)), tickets=self._tickets)
 
 
 def _named(user: str, realm: str) -> Principal:

@@ -16,7 +16,7 @@ from spnego.channel_bindings import GssChannelBindings
 from acredssp.credentials import Keytab, Password, TicketCache
 from acredssp.mechanisms.kerberos import memory_cache
 from acredssp.mechanisms.kerberos.errors import Phase, translate
-from acredssp.mechanisms.kerberos.memory_cache import MemoryCache
+from acredssp.mechanisms.kerberos.memory_cache import HeldTickets, MemoryCache
 from acredssp.mechanisms.kerberos.tickets import ServiceKeys, Tickets
 from acredssp.names import escape_principal
 
@@ -72,6 +72,19 @@ def _service_keys(keytab: Keytab) -> "gssapi.Credentials":
     return gssapi.Credentials(base=acquired.creds, usage="accept")
 
 
+def _delegating_keys(keys: ServiceKeys) -> "gssapi.Credentials":
+    """The same with the account's own ticket, which proves to the KDC who delegates. It is renewed when it ends."""
+    keys.own_tickets = keys.own_tickets or MemoryCache.empty()
+    keytab = memory_cache.keytab_name(keys.keytab)
+    store: dict[str | bytes, str | bytes] = {b"ccache": keys.own_tickets.name.encode()}
+    if keys.keytab.name:
+        store |= {b"keytab": keytab, b"client_keytab": keytab}
+    name = gssapi.Name(keys.keytab.principal, gssapi.NameType.kerberos_principal)
+    mechanisms = [gssapi.OID.from_int_seq(MECHANISM)]
+    acquired = gssapi.raw.acquire_cred_from(store, name=name, mechs=mechanisms, usage="both")
+    return gssapi.Credentials(base=acquired.creds, usage="both")
+
+
 def _bindings(application_data: bytes | None) -> GssChannelBindings | None:
     return None if application_data is None else GssChannelBindings(application_data=application_data)
 
@@ -121,8 +134,11 @@ class NativeContext:
             # pyspnego 0.12 has no public way to accept with another keytab than the machine's.
             credential: dict[str, Any] = {}
             if memory_cache.HAS_GSSAPI:
-                keys.native = keys.native or _service_keys(keys.keytab)
-                credential["_gssapi_credential"] = keys.native
+                if keys.keytab.constrained_delegation:
+                    credential["_gssapi_credential"] = _delegating_keys(keys)
+                else:
+                    keys.native = keys.native or _service_keys(keys.keytab)
+                    credential["_gssapi_credential"] = keys.native
             context = spnego.server(
                 protocol="kerberos", channel_bindings=_bindings(channel_bindings), context_req=_WANTED, **credential
             )
@@ -181,6 +197,23 @@ class NativeContext:
         """Acceptor: the principal that logged on, as libkrb5 writes it; empty where the ticket names nobody."""
         name = self._context.client_principal or ""
         return name if memory_cache.HAS_GSSAPI else _principal_of_windows(name)
+
+    def delegated_tickets(self) -> TicketCache | None:
+        """Acceptor: what logs on as the client by constrained delegation; None where the client may not be delegated.
+
+        The call may block.
+        """
+        # pyspnego 0.12 has no public way to the credentials that a client delegates.
+        delegated = getattr(getattr(self._context, "_context", None), "delegated_creds", None)
+        if delegated is None:
+            return None
+        cache = MemoryCache.empty()
+        try:
+            store: dict[str | bytes, str | bytes] = {b"ccache": cache.name.encode()}
+            gssapi.raw.store_cred_into(store, delegated, usage="initiate", overwrite=True)
+        except Exception as error:
+            raise translate(error, Phase.ACCEPT) from error
+        return HeldTickets(cache.name, cache=cache)
 
     def seal(self, plaintext: bytes) -> bytes:
         """Make a sealed Wrap token, in the library's layout."""

@@ -4,6 +4,7 @@ It also tells when tickets end. Everything here may block, so it is called in a 
 libkrb5, so that waits for the first step of a context, as `library` explains.
 """
 
+import dataclasses
 import datetime as dt
 import weakref
 from collections.abc import Iterable, Iterator
@@ -23,7 +24,16 @@ except ImportError:  # this is Windows, or else pyspnego will report the missing
 else:
     HAS_GSSAPI = True
 
-__all__ = ["HAS_GSSAPI", "MemoryCache", "end_of_tickets", "keytab_name", "keytab_realms", "now", "principal_of"]
+__all__ = [
+    "HAS_GSSAPI",
+    "HeldTickets",
+    "MemoryCache",
+    "end_of_tickets",
+    "keytab_name",
+    "keytab_realms",
+    "now",
+    "principal_of",
+]
 
 _RENEW_BEFORE: Final = 300
 """A ticket in memory is replaced this many seconds before its end: the five minutes that clocks may differ by."""
@@ -35,12 +45,15 @@ class MemoryCache:
     Threads share the cache by its name, since only one thread at a time may use a context of libkrb5.
     """
 
-    def __init__(self, context: "krb5.Context", client: "krb5.Principal", tickets: Iterable["krb5.Creds"]) -> None:
+    def __init__(
+        self, context: "krb5.Context", client: "krb5.Principal | None", tickets: Iterable["krb5.Creds"]
+    ) -> None:
         cache = krb5.cc_new_unique(context, b"MEMORY")
         weakref.finalize(self, krb5.cc_destroy, context, cache)
         self.name = f"MEMORY:{(cache.name or b'').decode()}"
         self._until = 0
-        krb5.cc_initialize(context, cache, client)
+        if client is not None:
+            krb5.cc_initialize(context, cache, client)
         for ticket in tickets:
             krb5.cc_store_cred(context, cache, ticket)
             self._until = ticket.times.endtime
@@ -60,6 +73,11 @@ class MemoryCache:
         client = krb5.cc_get_principal(context, cache)
         return cls(context, client, (ticket for ticket in cache if ticket.server.components[:1] == [b"krbtgt"]))
 
+    @classmethod
+    def empty(cls) -> Self:
+        """Make a cache that somebody else puts tickets into, by its name."""
+        return cls(krb5.init_context(), None, ())
+
     def __iter__(self) -> Iterator["krb5.Creds"]:
         """Iterate over the tickets."""
         context = krb5.init_context()
@@ -69,6 +87,17 @@ class MemoryCache:
     def fresh(self) -> bool:
         """Whether the first ticket is valid for a while, at least the five minutes that clocks may differ by."""
         return now() < self._until - _RENEW_BEFORE
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HeldTickets(TicketCache):
+    """Tickets in a cache in memory, which lasts as long as they are held.
+
+    Attributes:
+        cache: The cache.
+    """
+
+    cache: MemoryCache | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 def now() -> int:

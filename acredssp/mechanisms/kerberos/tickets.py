@@ -101,6 +101,8 @@ class ServiceKeys:
         self.keytab = keytab
         self.native: object = None
         """The library's credential, once there is one."""
+        self.own_tickets: MemoryCache | None = None
+        """The account's own tickets, for constrained delegation; None until there are any."""
 
 
 def parse_spn(spn: str) -> tuple[str, str]:
