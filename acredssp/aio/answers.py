@@ -113,7 +113,7 @@ class ServerAnswers:
                 assert config.admit is not None
                 return ask("admit", config.admit, self._admission(event), self._limit(policy.admit_timeout))
             case StepMechanism():
-                return _step(event, policy, Lane.LOCAL)
+                return _step(event, policy, self._lane)
             case Route():
                 request = RouteRequest(event.request, self._peer_address, self._session, event.preconnection)
                 return ask("route", event.hook, request, policy.hook_timeout)
@@ -136,6 +136,12 @@ class ServerAnswers:
     def _config(self) -> ServerConfig:
         """The configuration of this connection: the one that `route` chose, or else the listener's."""
         return self._carried.chosen or self._listeners
+
+    @property
+    def _lane(self) -> Lane:
+        """Where a step of Kerberos runs: an acceptor that delegates asks a KDC, which may be silent."""
+        keytab = self._config.keytab
+        return Lane.KDC if keytab is not None and keytab.constrained_delegation else Lane.LOCAL
 
     def _limit(self, seconds: float | None) -> float | None:
         """Return the time limit for a hook that by default may take all the time that the handshake has left.

@@ -3,6 +3,7 @@ import functools
 import hashlib
 import hmac
 import logging
+import types
 
 import pytest
 from support.endpoints import (
@@ -19,11 +20,12 @@ from support.endpoints import (
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
 from acredssp.aio.handshake import Handshake
+from acredssp.aio.offload import Lane
 from acredssp.aio.report import HandshakeOutcome
 from acredssp.carriage.base import TLS
 from acredssp.carriage.rdp import RDP
 from acredssp.core.events import JudgeCertificate, LookupCredential, StepMechanism
-from acredssp.credentials import Candidates, Deny, NTHash, Oracle, Password
+from acredssp.credentials import Candidates, Deny, Keytab, NTHash, Oracle, Password
 from acredssp.errors import AccessDenied, AuthenticationError
 from acredssp.mechanisms.base import Principal
 from acredssp.policy import Policy
@@ -468,3 +470,17 @@ async def test_an_event_of_the_other_side_is_a_bug_of_ours():
         await ours(LookupCredential(Principal("bob", ""), "ntlm"))
     with pytest.raises(AssertionError, match="JudgeCertificate"):
         await theirs(JudgeCertificate(()))
+
+
+@pytest.mark.parametrize(
+    ("keytab", "lane"),
+    [
+        (None, Lane.LOCAL),
+        (Keytab("keys"), Lane.LOCAL),
+        (Keytab("keys", "gateway@REALM", constrained_delegation=True), Lane.KDC),
+    ],
+)
+def test_an_acceptor_that_asks_a_kdc_holds_up_no_other_one(keytab, lane):
+    config = types.SimpleNamespace(keytab=keytab)
+    answers = ServerAnswers(config, types.SimpleNamespace(chosen=None), None, None)
+    assert answers._lane is lane
