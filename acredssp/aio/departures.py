@@ -1,10 +1,10 @@
 """Tells when the peer of a connection leaves while nothing is read from the connection.
 
-A reader of the loop (`add_reader`) does not serve for that: it is called for data, too, and again and again, since the
-data is not read. So an epoll object watches for the end alone (EPOLLRDHUP), and the loop watches the epoll object. It
-exists only while a connection is watched.
+A reader of the loop (`add_reader`) cannot do this: the loop calls it for data, too, and again and again, since nobody
+reads the data. So an epoll object watches for the end alone (EPOLLRDHUP), and the loop watches the epoll object. The
+epoll object exists only while a connection is watched.
 
-Who calls: `server`, while `accept` is asked.
+Who calls: `server`, while it waits for the answer of `accept`.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ __all__ = ["Departures"]
 
 
 class Departures:
-    """Watches the connections of one server that nothing is read from.
+    """Watches those connections of one server from which nothing is read.
 
-    Only Linux tells of an end behind data. On other systems no connection is watched; neither is one while no file
-    descriptor is left for the epoll object.
+    Only Linux tells of an end behind unread data. On other systems, no connection is watched. The same holds while no
+    file descriptor is left for the epoll object.
 
     Args:
-        loop: The loop.
+        loop: The event loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -36,7 +36,7 @@ class Departures:
         """Call `left` once, from the loop, if the peer ends the connection meanwhile or has ended it before.
 
         Args:
-            connection: Nothing may be read from it, and it may not be closed, until the block has ended.
+            connection: The socket to watch. Do not read from it or close it before the block has ended.
             left: Called without arguments.
         """
         descriptor = connection.fileno()

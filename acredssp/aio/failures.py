@@ -8,15 +8,16 @@ its password counts for that as well.
 The account is the user's name alone, without domain and without case: the spellings of one account share their tries,
 also those that have a domain in the user's name, `DOMAIN\USER` and `USER@SUFFIX`.
 
-A right password forgives wrong ones before it only where all of them were sent for the name as it is written now: `bob`
-of another domain is somebody else. It forgives nothing of what the source has sent for all accounts, and ends no wait.
+A right password clears the count of earlier wrong ones only if all of them were sent for the name in the same spelling:
+`bob` of another domain is another user. It does not clear the source's count for all accounts, and ends no wait.
 
-A bounded number of entries is kept, of sources and of accounts apart: names that cost a try each push out no source.
-The one that has been quiet for the longest time makes room, and none with a running wait as long as there is another.
-What an account's entry had counted is not lost with it: its source is taken to have failed as often at every account
-that has no entry (`_Entry.least`). So no source makes its own failures forgotten, nor do several for one another.
+The entries of sources and of accounts are bounded in number, in two separate tables, so an attacker who tries many
+names pushes out no source. The entry that has been quiet for the longest time makes room; an entry with a running wait
+makes room only if there is no other. The count of an account's entry is not lost with it: its source is taken to have
+failed as often at every account that has no entry (`_Entry.least`). So no source can clear its own failures, and
+several sources cannot clear them for one another.
 
-Who calls: `server`, with each logon that was refused, and before each that is to be tried.
+Who calls: `server`, with each refused logon, and before each logon is tried.
 """
 
 import asyncio
@@ -40,17 +41,17 @@ _logger = get_logger("acredssp")
 _NTLM: Final = "ntlm"
 _ALL_ACCOUNTS: Final = ""
 _PER_SOURCE: Final = 10
-"""Times as many for a source as for an account of it: people behind one address mistype, too."""
+"""A source may fail this many times as often as one of its accounts: people behind one address mistype, too."""
 
 _LONGEST: Final = 24 * 3600.0
-"""Seconds that a source has to wait at most."""
+"""The longest wait of a source, in seconds."""
 
 _MOST_SOURCES: Final = 10_000
 _MOST_ACCOUNTS: Final = 10_000
-"""Entries of either kind; with the longest names they take 35 MiB together."""
+"""The most entries of each kind. With the longest names, all of them together take 35 MiB."""
 
 _LONGEST_NAME: Final = 256
-"""Characters of a user's name that count: no account of Windows has so many."""
+"""The characters of a user's name that count. No account of Windows has so many."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ class FailureLimit:
 
     Attributes:
         count: How many wrong passwords are too many.
-        seconds: The seconds within which they are counted. A source that sent too many has to wait as long, and twice
-            as long each further time, up to a day.
+        seconds: The seconds within which wrong passwords are counted. A source that sent too many has to wait as
+            long, and twice as long each further time, up to a day.
     """
 
     count: int = 10
@@ -76,36 +77,36 @@ class FailureLimit:
 @dataclasses.dataclass(slots=True)
 class _Entry:
     failures: int
-    """Within the window that is open."""
+    """The failures within the current window."""
     since: float
-    """When it was opened."""
+    """When the current window began."""
     until: float = 0.0
-    """When tries are taken again."""
+    """When the wait ends and tries are accepted again."""
     wait: float = 0.0
-    """Seconds of the last wait."""
+    """The length of the last wait, in seconds."""
     waiting: bool = False
     timer: asyncio.TimerHandle | None = None
     """Ends the wait."""
     spelling: tuple[str, str] | None = None
-    """The name as all of the failures had it; None where they differ."""
+    """The spelling of the name in all of the failures; None if they differ."""
     taken_over: bool = False
-    """Whether some of the failures may be others': what its source's `least` was when this entry was made."""
+    """Whether some of the failures may belong to other accounts: the entry began with its source's `least`."""
     least: int = 0
-    """Of a source: how many failures an account without an entry may have had, before its entry made room. From the
-    limit on, every account without an entry is refused to that source."""
+    """For a source's entry: how many failures an account without an entry may have had before its entry made room. When
+    this reaches the limit, every account without an entry is refused to that source."""
     least_until: float = 0.0
-    """When that is over."""
+    """When `least` ends to count."""
 
 
 _Key: TypeAlias = tuple[str, str]
-"""Source and account."""
+"""A source and an account."""
 
 
 class _Entries:
     """A bounded number of entries by their keys.
 
     Args:
-        most: How many.
+        most: The most entries.
     """
 
     __slots__ = ("_most", "_not_waiting", "_waiting")
@@ -113,7 +114,7 @@ class _Entries:
     def __init__(self, most: int) -> None:
         self._most = most
         self._not_waiting: collections.OrderedDict[_Key, _Entry] = collections.OrderedDict()
-        """The quietest first."""
+        """The entry that has been quiet for the longest time comes first."""
         self._waiting: collections.OrderedDict[_Key, _Entry] = collections.OrderedDict()
 
     def __len__(self) -> int:
@@ -127,7 +128,7 @@ class _Entries:
         self._waiting.pop(key, None)
 
     def put(self, key: _Key, entry: _Entry) -> tuple[_Key, _Entry] | None:
-        """Keep an entry as the least quiet one; return the one that had to make room for it, if one had to."""
+        """Keep an entry as the most recent one; return the entry that had to make room for it, if there is one."""
         self.remove(key)
         removed = None
         if len(self) >= self._most:
@@ -140,9 +141,9 @@ class Failures:
     """The wrong passwords of one server.
 
     Args:
-        limit: How many are too many.
+        limit: How many wrong passwords are too many.
         clock: Gives the time in seconds.
-        call_at: Calls a function at a time of that clock, or never: then only the log line comes late.
+        call_at: Calls a function at a time of that clock. It may also never call it: then only the log line comes late.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class Failures:
         self._call_at = call_at
         self._accounts = _Entries(_MOST_ACCOUNTS)
         self._sources = _Entries(_MOST_SOURCES)
-        """With `_ALL_ACCOUNTS` as the account."""
+        """The entries of sources, whose account is `_ALL_ACCOUNTS`."""
 
     def __len__(self) -> int:
         return len(self._accounts) + len(self._sources)
@@ -185,7 +186,7 @@ class Failures:
             self.failed(source, report.principal)
 
     def failed(self, source: str, principal: Principal) -> None:
-        """Note a wrong password, or a try that was refused unseen."""
+        """Note a wrong password, or a try that was refused without a look at its password."""
         key = (source, _account(principal))
         if not self.refuses(source, principal):
             self._count(key, self._limit.count, _spelling(principal))
@@ -235,7 +236,7 @@ class Failures:
             self._make_up_for(*removed)
 
     def _make_up_for(self, key: _Key, entry: _Entry) -> None:
-        """Have the source of an entry that is gone answer for what was counted there."""
+        """Add what a removed entry had counted to its source's entry."""
         now, window = self._clock(), self._limit.seconds
         failures = self._limit.count if entry.waiting else entry.failures if now < entry.since + window else 0
         self._end_wait(key, entry)
@@ -265,31 +266,33 @@ class Failures:
 
 
 def _was_a_wrong_password(report: HandshakeReport) -> bool:
-    """Whether the peer was told what it is told of a wrong password, whatever the reason is.
+    """Whether the peer was told the same as for a wrong password, whatever the reason was.
 
-    A lookup that raises for unknown users would else tell which ones there are: by whom a source is made to wait for.
+    If a lookup raises for unknown users, these refusals count, too. Otherwise a stranger could learn which users exist:
+    he would have to wait for those alone.
     """
     return type(report.error) is AuthenticationError and report.error.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
 
 
 def _account(principal: Principal | None) -> str:
-    """The key of an account; that of all accounts for None."""
+    """Return the key of an account; for None, the key of all accounts."""
     if principal is None:
         return _ALL_ACCOUNTS
     return upper(user_alone(principal.user)[:_LONGEST_NAME]) or "@"
 
 
 def _spelling(principal: Principal) -> tuple[str, str] | None:
-    """A name as it is written, case aside; None where it is too long to be kept."""
+    """Return a name as it is spelled, without regard to case; None if it is too long to be kept."""
     if len(principal.user) + len(principal.domain) > _LONGEST_NAME:
         return None
     return upper(principal.domain), upper(principal.user)
 
 
 def _forgiving(principal: Principal) -> tuple[str, str] | None:
-    """The spelling that a success forgives failures of; None for none.
+    """Return the spelling whose failures a success clears; None if it clears none.
 
-    For a name without a domain a lookup may have tried the accounts of several, and told by its answer which it was.
+    For a name without a domain, a lookup may try the accounts of several domains, and names in its answer the account
+    that the password fits. The earlier failures may then belong to another account, and stay counted.
     """
     domain = principal.domain or split_logon_name(principal.user)[1]
     return _spelling(principal) if domain or principal.known_as is None else None

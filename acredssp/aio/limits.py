@@ -1,10 +1,10 @@
 """How many handshakes may be in progress, and from which sources.
 
-There are two limits: one for each source, and one for all sources together. A source at its own limit gets no more
-places. When all places are taken, they are shared fairly: a newcomer gets a place of the source that holds the most, if
-that source then still holds no fewer than the newcomer's source. So a stranger who takes every place from one address
-loses one to each newcomer from elsewhere. Where each source holds one place, the newcomer is turned away and the
-handshakes that have begun go on: if newcomers displaced handshakes that are nearly done, all would begin again.
+There are two limits: one for each source, and one for all sources together. A source at its limit gets no more places.
+When all places are taken, they are shared fairly: a newcomer gets a place of the source that holds the most, if that
+source then still holds no fewer than the newcomer's source. So a stranger who takes every place from one address loses
+one to each newcomer from elsewhere. Where each source holds one place, the newcomer is turned away and the handshakes
+that have begun go on: if newcomers displaced handshakes that are nearly done, all would begin again.
 
 The source that holds the most gives up the oldest handshake without a proven logon. An honest handshake takes
 milliseconds; one that only occupies a place does not end by itself.
@@ -29,14 +29,14 @@ class Place(Protocol):
     """A handshake that holds a place."""
 
     source: str
-    """Whose it is."""
+    """The source that the handshake belongs to."""
 
     @property
     def proven(self) -> bool:
-        """Whether its logon is proven."""
+        """Whether the client has proven its logon."""
 
     def give_way(self, error: LimitExceeded) -> None:
-        """End, with `error`."""
+        """End the handshake with `error`."""
 
 
 class Handshakes:
@@ -54,18 +54,18 @@ class Handshakes:
         self._of_source: dict[str, dict[Place, None]] = {}
         """The places of each source, the oldest first."""
         self._sources: collections.defaultdict[int, dict[str, None]] = collections.defaultdict(dict)
-        """The sources that hold so many places."""
+        """For each number of places, the sources that hold so many."""
         self._largest = 0
-        """The most that any source holds."""
+        """The most places that any source holds."""
 
     def __len__(self) -> int:
         return self._count
 
     def enter(self, place: Place) -> None:
-        """Give a handshake a place, maybe that of another, which is told to give way.
+        """Give a handshake a place. If all places are taken, this may tell another handshake to give way.
 
         Raises:
-            LimitExceeded: There is none for it.
+            LimitExceeded: There is no place for the handshake.
         """
         held = len(self._of_source.get(place.source, ()))
         if self._most_per_source is not None and held >= self._most_per_source:
@@ -82,7 +82,7 @@ class Handshakes:
         self._move(place.source, held, held + 1)
 
     def leave(self, place: Place) -> None:
-        """Take a place back; harmless for one that has given way."""
+        """Take a place back. For a handshake that has given way, this does nothing."""
         places = self._of_source.get(place.source, {})
         if place not in places:
             return
@@ -93,7 +93,7 @@ class Handshakes:
         self._move(place.source, held, held - 1)
 
     def _make_room(self, newcomer: str, most: int) -> None:
-        """Have one handshake of the source that holds the most give way."""
+        """Tell one handshake of the source that holds the most places to give way."""
         source = next(iter(self._sources[self._largest]))
         places = self._of_source[source]
         oldest = next((place for place in places if not place.proven), None) or next(iter(places))
@@ -106,7 +106,7 @@ class Handshakes:
         )
 
     def _move(self, source: str, held: int, holds: int) -> None:
-        """Note that a source holds one more or one less."""
+        """Note that a source holds one place more or less."""
         self._count += holds - held
         self._sources[held].pop(source, None)
         if not self._sources[held]:

@@ -1,8 +1,8 @@
-"""How connections are accepted: a few a turn, and none while the process has no descriptor left.
+"""How connections are accepted: a few in each turn of the loop, and none while the process has no descriptor left.
 
-The loops' own servers do this otherwise. asyncio accepts as many connections in one callback as its backlog says, and
-writes as many tracebacks when descriptors run out; uvloop then accepts whoever waits and closes the connection again.
-Here they wait in the kernel's queue until there are descriptors.
+The servers of the loops behave differently. asyncio accepts as many connections in one callback as its backlog says,
+and writes as many tracebacks when descriptors run out. uvloop then accepts each waiting connection and closes it again.
+This module leaves connections in the kernel's queue until there are descriptors.
 
 A loop that watches no sockets (Windows' proactor) accepts by itself; see `CredSSPServer.start_serving`.
 
@@ -25,13 +25,13 @@ __all__ = ["ACCEPTS_A_TURN", "Listening", "has_left"]
 _logger = get_logger("acredssp")
 
 ACCEPTS_A_TURN: Final = 32
-"""A thousand in one callback would hold up everybody else for 5 to 10 ms."""
+"""The most connections to accept in one callback. A thousand would hold up all others for 5 to 10 ms."""
 
 _GONE: Final = frozenset({
     errno.ECONNABORTED, errno.EINTR, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN,
     errno.EHOSTUNREACH, errno.ENOPROTOOPT, errno.EOPNOTSUPP,
 })  # fmt: skip
-"""What ails the one connection that was to be accepted, and not the next one (accept(2))."""
+"""Errors of the one connection that was to be accepted, which say nothing of the next one (accept(2))."""
 
 _RETRY: Final = 1.0
 """Seconds between two tries while nothing can be accepted."""
@@ -41,8 +41,8 @@ class Listening:
     """Listening sockets, and whether connections are accepted from them.
 
     Args:
-        sockets: Bound, and of this object alone; they are closed with it.
-        accepted: Called with each connection, non-blocking, and its peer address.
+        sockets: Bound sockets, which belong to this object; `close()` closes them.
+        accepted: Called with each connection, a non-blocking socket, and its peer address.
     """
 
     def __init__(self, sockets: Iterable[socket.socket], accepted: Callable[[socket.socket, object], object]) -> None:
@@ -52,10 +52,10 @@ class Listening:
         self._retry: asyncio.TimerHandle | None = None
         self._lines = Sparingly()
         self.active = False
-        """Whether connections are accepted, or will be once there are descriptors."""
+        """Whether connections are accepted, or will be as soon as there are descriptors."""
 
     def start(self, backlog: int) -> None:
-        """Listen.
+        """Listen, and accept connections.
 
         Args:
             backlog: Connections that the kernel keeps while the loop is busy.
@@ -66,12 +66,12 @@ class Listening:
         if self.active:
             return
         for listening in self._sockets:
-            self._watch(listening)  # first, since it may not be possible
+            self._watch(listening)  # comes first, since it may raise
             listening.listen(backlog)
         self.active = True
 
     def resume(self) -> None:
-        """Try again at once where descriptors had run out: one has come free."""
+        """If descriptors had run out, try again at once, since one is free now."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -79,7 +79,7 @@ class Listening:
                 self._watch(listening)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening, and close the sockets."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -98,7 +98,7 @@ class Listening:
             self._loop.remove_reader(listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        """Accept a few of those that wait; the loop calls again for the others."""
+        """Accept a few of the waiting connections; the loop calls again for the others."""
         for _ in range(ACCEPTS_A_TURN):
             try:
                 connection, address = listening.accept()
@@ -112,7 +112,7 @@ class Listening:
             connection.setblocking(False)
             self._accepted(connection, address)
             if not self.active:
-                return  # whoever was told has closed us
+                return  # `_accepted` has closed this object
 
     def _pause(self, error: OSError) -> None:
         """Leave the connections in the kernel's queue for a while."""
@@ -120,13 +120,13 @@ class Listening:
         self._retry = self._loop.call_later(_RETRY, self.resume)
         if self._lines.lets(self._loop.time()):
             reason = os.strerror(error.errno).lower() if error.errno else str(error)
-            _logger.warning("no connection can be accepted: %s; those that come have to wait", reason)
+            _logger.warning("no connection can be accepted: %s; new connections have to wait", reason)
 
 
 def has_left(connection: socket.socket) -> bool:
-    """Whether the peer of a connection has closed it, even where data before its end is not read yet.
+    """Whether the peer of a connection has closed it, even if data in front of the end is not read yet.
 
-    Only Linux tells; on other systems the answer is False.
+    Only Linux tells this; on other systems the answer is always False.
     """
     if not hasattr(select, "POLLRDHUP"):
         return False

@@ -1,15 +1,15 @@
 """Failed handshakes: a source whose handshakes fail quickly waits before its next one begins.
 
-A handshake that fails has cost the server a signature at least, and a client that leaves after it paid next to nothing.
-So failed handshakes are counted by source. From a number a second on, each further connection of that source waits
-before the server reads from it. A client who comes again and again one after the other is thereby held to that number a
-second. A client who opens many connections at once waits the longest time with each; `max_handshakes_per_source` bounds
-how many that are.
+A failed handshake has cost the server at least a signature, while a client that then leaves has paid next to nothing.
+So failed handshakes are counted for each source. When more than a set number fail in a second, each further connection
+of that source waits before the server reads from it. A client that begins one handshake after the other is thereby held
+to that number in a second. A client that opens many connections at once waits the longest time with each of them;
+`max_handshakes_per_source` limits how many these are.
 
-The wait is short, and nobody is refused by it: many honest clients may share one address. For the same reason a logon
-that succeeds makes up for one that failed. The server's own faults, as a hook that raises, are not counted.
+The wait is short and refuses nobody, since many honest clients may share one address. For the same reason, a successful
+logon cancels out one that failed. Faults of the server, such as a hook that raises, are not counted.
 
-A bounded number of sources is counted. The one that has been quiet for the longest time makes room.
+The number of sources that are counted is bounded. The source that has been quiet for the longest time makes room.
 
 Who calls: `server`, before a connection is read and after its handshake.
 """
@@ -22,20 +22,20 @@ from acredssp.aio.report import HandshakeOutcome, HandshakeReport
 __all__ = ["Pacing"]
 
 _LONGEST_WAIT: Final = 0.5
-"""Seconds. An honest client whose address a stranger shares should hardly notice."""
+"""The longest wait, in seconds. An honest client that shares its address with an attacker should hardly notice it."""
 
 _MOST_SOURCES: Final = 10_000
 
 _FAULTS_OF_THE_PEER: Final = frozenset({HandshakeOutcome.LEFT, HandshakeOutcome.LIMITED, HandshakeOutcome.DENIED})
 _FAULTS_WITHOUT_A_HOOK: Final = frozenset({HandshakeOutcome.FAILED, HandshakeOutcome.TIMEOUT})
-"""Faults of the peer, unless a hook of ours raised or was late."""
+"""Faults of the peer, unless a hook of the server raised or was late."""
 
 
 class Pacing:
-    """The failed handshakes of each source, less `rate` for each second that has passed.
+    """The failed handshakes of each source. The count falls by `rate` in each second.
 
     Args:
-        rate: How many a second cause no wait. As many may fail at once.
+        rate: How many failed handshakes in a second cause no wait. So many may also fail at once.
     """
 
     __slots__ = ("_levels", "_rate")
@@ -43,7 +43,7 @@ class Pacing:
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._levels: collections.OrderedDict[str, tuple[float, float]] = collections.OrderedDict()
-        """The count of each source and the moment that it is of; the quietest source first."""
+        """The count of each source, with the moment of that count. The longest quiet source comes first."""
 
     def wait(self, source: str, now: float) -> float:
         """Return the seconds that a new connection of a source waits."""
@@ -73,7 +73,7 @@ class Pacing:
 
 
 def _cost_us_work(report: HandshakeReport) -> bool:
-    """Whether a failed handshake had begun and failed by what its peer did."""
+    """Whether a failed handshake had begun, and its peer made it fail."""
     if report.info is None:
         return False
     return report.outcome in _FAULTS_OF_THE_PEER or (report.outcome in _FAULTS_WITHOUT_A_HOOK and not report.hook)

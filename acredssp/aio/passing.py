@@ -16,7 +16,7 @@ _Connected: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], A
 
 
 def pass_on(connection: CredSSPProtocol, passed_on: PassedOn) -> None:
-    """Give a connection to its receiver, with what came of it so far."""
+    """Give a connection to its receiver, with all data that has come from it so far."""
     reader = asyncio.StreamReader(loop=connection.loop)
     protocol = _Clear(connection, reader, passed_on)
     received, connection.received = connection.received, bytearray()
@@ -31,7 +31,7 @@ def pass_on(connection: CredSSPProtocol, passed_on: PassedOn) -> None:
 
 
 class _Clear(asyncio.StreamReaderProtocol):
-    """The streams' own protocol. The server's protocol, which counts the connections, learns of the end, too."""
+    """asyncio's protocol for streams. It also tells the server's protocol, which counts connections, of the end."""
 
     def __init__(self, before: CredSSPProtocol, reader: asyncio.StreamReader, passed_on: PassedOn) -> None:
         super().__init__(reader, cast("_Connected", passed_on.connected), loop=before.loop)

@@ -1,18 +1,18 @@
 """The server that `create_server` returns: asyncio's own, with a handshake before each application protocol.
 
-Each accepted connection runs its handshake in a task of its own, under its own deadline. `on_handshake` and the log are
-told how it ended, and no other connection notices. A connection goes through these steps:
+Each accepted connection runs its handshake in a task of its own, under its own deadline. `on_handshake` and the log
+tell how the handshake ended, and no other connection notices. A connection goes through these steps:
 
-1. The server accepts it (`listening`). Its peer address says which source it belongs to (`sources`). For a load
-   balancer's connection, the PROXY header that comes first says so (`proxied`). Such a connection gets its transport
-   here. Until its header is whole, it has a place of its own kind, so these are bounded, too.
+1. The server accepts the connection (`listening`). The peer address tells its source (`sources`). If the peer is a load
+   balancer, the PROXY header that comes first tells the source (`proxied`). Such a connection gets its transport in
+   this step. Until its header is whole, it counts for a separate limit of such connections.
 2. The server checks the limits (`failures`, `limits`), which costs next to nothing. A source whose handshakes fail
    quickly waits here (`pacing`).
 3. The server calls `accept`, which returns the session object of the connection.
 4. The connection gets a transport, and only now the server reads from it. The handshake runs (`handshake`).
 5. The application gets the connection.
 
-At whichever step that ends, `on_handshake` is called exactly once.
+Whichever step ends a connection, the server calls `on_handshake` exactly once for it.
 """
 
 import asyncio
@@ -51,9 +51,9 @@ ProtocolFactory: TypeAlias = Callable[[], asyncio.BaseProtocol]
 class CredSSPServer(asyncio.AbstractServer):
     """Accepts connections, runs their handshakes, and hands them to application protocols.
 
-    The methods are those of `asyncio.Server` and mean what they mean there since Python 3.12 and 3.13, on every
-    version and loop: `close()` stops listening and leaves connections alone, handshakes in progress included;
-    `wait_closed()` waits for them to end; `abort_clients()` ends them.
+    The methods are those of `asyncio.Server`. On every version of Python and on every loop, they do what they do in
+    `asyncio.Server` since Python 3.12 and 3.13: `close()` stops listening and leaves connections alone, handshakes in
+    progress included; `wait_closed()` waits for the connections to end; `abort_clients()` ends them.
 
     Args:
         protocol_factory: Makes the application's protocol, once a handshake is established.
@@ -103,7 +103,8 @@ class CredSSPServer(asyncio.AbstractServer):
         self._pacing = Pacing(max_failed_per_second) if max_failed_per_second is not None else None
         self._load_balancers = LoadBalancers(proxy_protocol)
         self._without_header = Handshakes(max_handshakes)
-        """Of load balancers, who say later whose connections they are: so no limit of a source holds yet."""
+        """The places of load balancers' connections without a whole header. Their source is unknown, so no limit of a
+        source holds for them yet."""
         self._limited_lines = Sparingly()
         self._departures = Departures(loop)
         self._idle = asyncio.Event()
@@ -115,10 +116,11 @@ class CredSSPServer(asyncio.AbstractServer):
     # --- asyncio.Server ---
 
     def listen(self, listener: asyncio.AbstractServer, backlog: int) -> None:
-        """Take the loop's own server, which has bound the sockets and does not listen.
+        """Take the loop's own server, which has bound the sockets but does not listen.
 
         Args:
-            listener: Makes its protocols with `new_connection`, should it have to accept by itself.
+            listener: The loop's server. If it has to accept connections itself, it makes their protocols by
+                `new_connection`.
             backlog: Connections that the kernel keeps while the loop is busy.
         """
         self._listener = listener
@@ -131,7 +133,7 @@ class CredSSPServer(asyncio.AbstractServer):
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """The listening sockets; empty once closed."""
+        """The listening sockets; empty after the server is closed."""
         return tuple(getattr(self._listener, "sockets", None) or ())
 
     def is_serving(self) -> bool:
@@ -139,10 +141,10 @@ class CredSSPServer(asyncio.AbstractServer):
         return self._listening.active or self._listener.is_serving()
 
     async def start_serving(self) -> None:
-        """Begin to accept connections; harmless when that has begun."""
+        """Begin to accept connections. A second call changes nothing."""
         try:
             self._listening.start(self._backlog)
-        except NotImplementedError:  # Windows' proactor watches no sockets: there the loop's own server accepts
+        except NotImplementedError:  # Windows' proactor watches no sockets, so the loop's own server accepts
             await self._listener.start_serving()
 
     async def serve_forever(self) -> None:
@@ -201,7 +203,7 @@ class CredSSPServer(asyncio.AbstractServer):
         self._begin(_Accepted(connection, address, self._loop.time()))
 
     def _made(self, accepted: "_Accepted", protocol: CredSSPProtocol) -> None:
-        """Note that a connection has its transport; it may have been dropped meanwhile."""
+        """Note that a connection has its transport, and abort the connection if it was dropped meanwhile."""
         self._connections[protocol] = None
         if accepted.dropped:
             protocol.abort()
@@ -212,7 +214,7 @@ class CredSSPServer(asyncio.AbstractServer):
         self._wake_if_idle()
 
     def _begin(self, accepted: "_Accepted") -> None:
-        """Have an accepted connection served, within the limits."""
+        """Start the task that serves an accepted connection, unless a limit turns the connection away."""
         try:
             if accepted.address in self._load_balancers:
                 accepted.proxied = True
@@ -262,7 +264,7 @@ class CredSSPServer(asyncio.AbstractServer):
         with contextlib.suppress(CredSSPError):  # it was reported
             transport = await handshake.run_or_pass_on()
             self._connections[protocol] = open_transport = transport or protocol.transport
-            if accepted.task.cancelling():  # by `close_clients` in `on_handshake`, before there was this transport
+            if accepted.task.cancelling():  # `on_handshake` called `close_clients` before this transport was there
                 open_transport.close()
             if transport is not None:
                 start_application(transport, self._protocol_factory)
@@ -297,7 +299,7 @@ class CredSSPServer(asyncio.AbstractServer):
             raise
 
     async def _wait_for_its_turn(self, accepted: "_Accepted") -> None:
-        """Have a connection wait whose source had too many failed handshakes.
+        """Make a connection wait if its source had too many failed handshakes.
 
         Raises:
             PeerClosed: The client left meanwhile.
@@ -312,7 +314,7 @@ class CredSSPServer(asyncio.AbstractServer):
         """Ask `accept` for the connection's session object.
 
         Raises:
-            AccessDenied: It turns the connection away, or failed.
+            AccessDenied: `accept` turned the connection away, or failed.
             HandshakeTimeout: The handshake's deadline passed meanwhile.
             PeerClosed: The client left meanwhile.
         """
@@ -331,7 +333,12 @@ class CredSSPServer(asyncio.AbstractServer):
         return answer
 
     async def _answer_of_accept(self, accepted: "_Accepted", pending: Pending) -> object:
-        """Wait for a hook that takes time. It is cancelled once nobody needs its answer; raises as `_session` does."""
+        """Wait for the answer of `accept`, and cancel the hook if nobody needs its answer any more.
+
+        Raises:
+            HandshakeTimeout: The handshake's deadline passed meanwhile.
+            PeerClosed: The client left meanwhile.
+        """
         connection = accepted.connection
         accepted.refusal = (None, "accept")
         try:
@@ -355,7 +362,7 @@ class CredSSPServer(asyncio.AbstractServer):
         return watching(connection, left)
 
     async def _connected(self, accepted: "_Accepted") -> CredSSPProtocol:
-        """Give a connection its transport, from which is read from then on."""
+        """Give a connection its transport, which begins to read."""
         if isinstance(accepted.connection, CredSSPProtocol):
             return accepted.connection
         connection, protocol = accepted.connection, CredSSPProtocol(functools.partial(self._made, accepted), self._lost)
@@ -366,7 +373,7 @@ class CredSSPServer(asyncio.AbstractServer):
             connection.close()
             raise PeerClosed("the client left at once", stage=Stage.CONNECT) from error
         except BaseException:
-            self._connections.pop(protocol, None)  # a transport of uvloop's ends here, and tells nobody
+            self._connections.pop(protocol, None)  # a transport of uvloop ends here without `connection_lost`
             raise
         return protocol
 
@@ -406,7 +413,7 @@ class CredSSPServer(asyncio.AbstractServer):
         del self._handshakes[accepted], accepted.task
         self._places.leave(accepted)
         self._without_header.leave(accepted)
-        accepted.handshake = None  # it knows this object, too
+        accepted.handshake = None  # breaks the circle of references between the two
         if not accepted.established:
             accepted.drop()
         self._listening.resume()
@@ -445,7 +452,7 @@ class _Accepted:
 
     def __init__(self, connection: socket.socket | CredSSPProtocol, address: object, started: float) -> None:
         self.connection = connection
-        """A protocol once it has, or is given, a transport."""
+        """A protocol as soon as the connection gets its transport; a socket before."""
         self.connection_id = new_connection_id()
         self.address = address
         self.source = source_of(address)
@@ -453,19 +460,19 @@ class _Accepted:
         self.task: asyncio.Task[None]
         self.handshake: Handshake | None = None
         self.refusal: tuple[HandshakeOutcome | None, str] = (None, "")
-        """How `accept` refused."""
+        """The outcome and the hook to report if the connection is turned away."""
         self.reason: LimitExceeded | None = None
-        """Why it had to make room."""
+        """Why the connection had to make room for another; None if it did not."""
         self.proxied = False
-        """Whether it comes from a load balancer, and begins with a header."""
+        """Whether the connection comes from a load balancer, and so begins with a header."""
         self.proxy_header: ProxyHeader | None = None
         self.established = self.dropped = False
         self.told = False
-        """Whether it was reported."""
+        """Whether the end of the handshake was reported."""
 
     @property
     def proven(self) -> bool:
-        """Whether its logon is proven."""
+        """Whether the client has proven its logon."""
         return self.handshake is not None and self.handshake.proven
 
     @property
@@ -476,13 +483,13 @@ class _Accepted:
         return has_left(self.connection)
 
     def belongs_to(self, header: ProxyHeader) -> None:
-        """Note whose connection it is, as a load balancer says."""
+        """Note the client's address and source, as the load balancer's header tells them."""
         self.proxy_header = header
         self.address = address_of_client(header, self.address)
         self.source = source_of(self.address)
 
     def give_way(self, error: LimitExceeded) -> None:
-        """End, since somebody else needs the place more."""
+        """End this handshake with `error`, so that another source gets its place."""
         self.reason = error
         if self.handshake is not None:
             self.handshake.reason = error
@@ -498,7 +505,7 @@ class _Accepted:
 
 
 def _same_socket(listening: socket.socket) -> socket.socket:
-    """Return a socket of our own for one that the loop has bound; uvloop's are no sockets."""
+    """Return a socket of our own for one that the loop has bound, since uvloop gives no real sockets."""
     same = socket.fromfd(listening.fileno(), listening.family, listening.type)
     same.setblocking(False)
     return same

@@ -1,10 +1,10 @@
-"""The source of a connection: what limits count as one client.
+"""The source of a connection, which the limits count as one client.
 
-A source is an IPv4 address, or the /64 network of an IPv6 address: the smallest that one subscriber is given, within
-which an address costs nothing. An IPv4 address in IPv6 form is the IPv4 address. All peers without an IP address, as
-those of a Unix socket, are one source.
+A source is an IPv4 address, or the /64 network of an IPv6 address. A /64 network is the smallest that a subscriber
+gets, and its addresses cost nothing. An IPv4 address in IPv6 form counts as the IPv4 address. All peers without an IP
+address, such as those of a Unix socket, are one source.
 
-No other module decides this. Who calls: `server`, with the peer address that the accept step found.
+No other module decides what a source is. Who calls: `server`, with the peer address that the accept step found.
 """
 
 import socket
@@ -20,7 +20,7 @@ def source_of(address: object) -> str:
     """Return the source that a peer address belongs to, as text for a person.
 
     Args:
-        address: As `get_extra_info("peername")` gives it.
+        address: The peer address, in the form of `get_extra_info("peername")`.
     """
     if not isinstance(address, tuple) or not address:
         return _NO_ADDRESS

@@ -1,7 +1,7 @@
 """Every member of `flags` by Microsoft's full name, and the names and versions that are not flags.
 
-The first spelling is the C programmer's (`ISC_REQ_DELEGATE`), the second Python's (`ISC_REQ.DELEGATE`): one value.
-Written out, so that type checkers and editors know every name; a test holds it against `flags`.
+`ISC_REQ_DELEGATE` is the spelling of C, and `ISC_REQ.DELEGATE` is the spelling of Python: both have the same value. The
+names are written out, so that type checkers and editors know each of them. A test compares them with `flags`.
 """
 
 from typing import Final
@@ -31,13 +31,13 @@ from acredssp.sspi.flags import (
 )
 
 CREDSSP_NAME: Final = "CREDSSP"
-"""The package with TLS inside, for InitializeSecurityContext and AcceptSecurityContext (CredSSP)."""
+"""The package that runs TLS itself, for InitializeSecurityContext and AcceptSecurityContext (CredSSP)."""
 TS_SSP_NAME: Final = "TSSSP"
-"""The bare shape: the caller runs TLS."""
+"""The package for the bare shape, in which the caller runs TLS."""
 NEGOSSP_NAME: Final = "Negotiate"
 NTLMSP_NAME: Final = "NTLM"
 MICROSOFT_KERBEROS_NAME: Final = "Kerberos"
-"""What SECPKG_ATTR_NEGOTIATION_PACKAGE names; no credentials can be acquired for them here."""
+"""The three names that SECPKG_ATTR_NEGOTIATION_PACKAGE can give. AcquireCredentialsHandle does not accept them."""
 
 SECBUFFER_VERSION: Final = 0
 SCHANNEL_CRED_VERSION: Final = 4

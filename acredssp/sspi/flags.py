@@ -1,8 +1,8 @@
 """The numbers of the SSPI functions: flags, buffer types and attributes, with Microsoft's names and values.
 
-Each family is an enum whose members drop the common prefix: `ISC_REQ.DELEGATE`. `constants` spells every member in
-full too (`ISC_REQ_DELEGATE`), so that a C caller's line carries over. ISC and ASC give different values to the same
-word: EXTENDED_ERROR, STREAM and INTEGRITY are not interchangeable between them.
+Each family is an enum whose members drop the common prefix: `ISC_REQ.DELEGATE`. `constants` also has every member under
+its full name (`ISC_REQ_DELEGATE`), so that a line of C works unchanged. EXTENDED_ERROR, STREAM and INTEGRITY have other
+values in ISC than in ASC, so never mix the two families.
 
 Sources: sspi.h, schannel.h, credssp.h and wincrypt.h of the Windows SDK.
 """
@@ -43,7 +43,7 @@ __all__ = [
 class ISC_REQ(enum.IntFlag):
     """What a client asks of InitializeSecurityContext (`fContextReq`).
 
-    Bits above 32 do not fit fContextReq: they travel in a SECBUFFER_FLAGS buffer.
+    The flags from MESSAGES on do not fit into the 32 bits of fContextReq. In C, a SECBUFFER_FLAGS buffer carries them.
     """
 
     DELEGATE = 0x00000001
@@ -81,7 +81,7 @@ class ISC_REQ(enum.IntFlag):
 
 
 class ISC_RET(enum.IntFlag):
-    """What a client's context has (`pfContextAttr` of InitializeSecurityContext)."""
+    """The attributes of a client's context (`pfContextAttr` of InitializeSecurityContext)."""
 
     DELEGATE = 0x00000001
     MUTUAL_AUTH = 0x00000002
@@ -150,7 +150,7 @@ class ASC_REQ(enum.IntFlag):
 
 
 class ASC_RET(enum.IntFlag):
-    """What a server's context has (`pfContextAttr` of AcceptSecurityContext)."""
+    """The attributes of a server's context (`pfContextAttr` of AcceptSecurityContext)."""
 
     DELEGATE = 0x00000001
     MUTUAL_AUTH = 0x00000002
@@ -197,7 +197,8 @@ ISC_REQ_CREDSSP: Final = (
 ISC_REQ_ACCEPTED: Final = (
     ISC_REQ_CREDSSP | ISC_REQ.CONFIDENTIALITY | ISC_REQ.INTEGRITY | ISC_REQ.REPLAY_DETECT | ISC_REQ.USE_SESSION_KEY
 )
-"""Those and what TLS gives anyway: real callers ask for it (FreeRDP's tsssp client, tspkg.dll)."""
+"""The nine flags, and four that TLS provides in any case. Real callers ask for these (FreeRDP's tsssp client,
+tspkg.dll)."""
 
 ASC_REQ_CREDSSP: Final = (
     ASC_REQ.ALLOCATE_MEMORY
@@ -213,30 +214,31 @@ ASC_REQ_CREDSSP: Final = (
 ASC_REQ_ACCEPTED: Final = (
     ASC_REQ_CREDSSP | ASC_REQ.MUTUAL_AUTH | ASC_REQ.CONFIDENTIALITY | ASC_REQ.INTEGRITY | ASC_REQ.USE_SESSION_KEY
 )
-"""Those and what CredSSP gives anyway; tspkg.dll itself asks for MUTUAL_AUTH and CONFIDENTIALITY."""
+"""The seven flags, and four that CredSSP provides in any case. tspkg.dll itself asks for MUTUAL_AUTH and
+CONFIDENTIALITY."""
 
 
-# Plain integers here too: an operator of an IntFlag is a Python call, at some ten times the price.
+# These are plain integers, since an operator of an IntFlag is a Python call and takes about ten times as long.
 _TAKEN: Final[dict[type[ISC_REQ] | type[ASC_REQ], tuple[int, int]]] = {
     ISC_REQ: (ISC_REQ_ACCEPTED.value, ISC_REQ_CREDSSP.value),
     ASC_REQ: (ASC_REQ_ACCEPTED.value, ASC_REQ_CREDSSP.value),
 }
-"""By the function's flags: what it takes, and what it takes where that is strict."""
+"""For each function, the flags that it takes, and the flags that it takes with `strict_flags`."""
 
 
 def unsupported_requests(family: type[ISC_REQ] | type[ASC_REQ], requested: int, *, strict: bool = False) -> int:
-    """The bits of an fContextReq that CredSSP refuses with SEC_E_UNSUPPORTED_FUNCTION; 0 when all is well.
+    """Return the bits of an fContextReq that CredSSP refuses with SEC_E_UNSUPPORTED_FUNCTION; 0 if it refuses none.
 
     Args:
-        family: For which of the two functions.
+        family: The flags of the function that is called.
         requested: The fContextReq.
-        strict: Whether to take the flags of the function's page alone.
+        strict: Whether to take only the flags that the function's page lists.
     """
     return requested & ~_TAKEN[family][strict]
 
 
 class SECURITY_DREP(enum.IntEnum):
-    """Data representations (`TargetDataRep`). Neither changes anything on CredSSP's wire."""
+    """Data representations (`TargetDataRep`). Neither changes what CredSSP sends."""
 
     NETWORK = 0x00
     NATIVE = 0x10
@@ -245,7 +247,7 @@ class SECURITY_DREP(enum.IntEnum):
 class SECPKG_CRED(enum.IntFlag):
     """What a credentials handle is for (`fCredentialUse`).
 
-    The page of AcquireCredentialsHandle (CredSSP) prints 0 for OUTBOUND; the header's 2 is the real value.
+    The page of AcquireCredentialsHandle (CredSSP) prints 0 for OUTBOUND. The real value is 2, as in the header.
     """
 
     INBOUND = 0x01
@@ -346,7 +348,7 @@ class SCHANNEL(enum.IntEnum):
 
 
 class SECPKG_NEGOTIATION(enum.IntEnum):
-    """`SecPkgContext_NegotiationInfo.NegotiationState`."""
+    """How far a negotiation is (`SecPkgContext_NegotiationInfo.NegotiationState`)."""
 
     COMPLETE = 0
     OPTIMISTIC = 1
@@ -358,8 +360,8 @@ class SECPKG_NEGOTIATION(enum.IntEnum):
 class SECPKG_ATTR(enum.IntEnum):
     """Attributes of a context (`ulAttribute` of QueryContextAttributes).
 
-    The bit 0x80000000 marks those of CredSSP (credssp.h). Its page gives SUBJECT_SECURITY_ATTRIBUTES as 124, the
-    header as 128.
+    The bit 0x80000000 marks the attributes of CredSSP (credssp.h). The page of QueryContextAttributes (CredSSP) gives
+    SUBJECT_SECURITY_ATTRIBUTES as 124, and the header gives it as 128.
     """
 
     SIZES = 0
@@ -423,7 +425,7 @@ class SECPKG_CRED_ATTR(enum.IntEnum):
 
 
 class CREDSSP_SERVER_AUTH(enum.IntFlag):
-    """By what the server was authenticated (SECPKG_ATTR_SERVER_AUTH_FLAGS)."""
+    """The means by which the server was authenticated (SECPKG_ATTR_SERVER_AUTH_FLAGS)."""
 
     NEGOTIATE = 1
     CERTIFICATE = 2
@@ -431,7 +433,7 @@ class CREDSSP_SERVER_AUTH(enum.IntFlag):
 
 
 class CREDSPP_SUBMIT_TYPE(enum.IntEnum):
-    """Which members of a CREDSSP_CRED count. The type's name is misspelled in credssp.h."""
+    """Which members of a CREDSSP_CRED are used. credssp.h misspells the name of this type."""
 
     CredsspPasswordCreds = 2
     CredsspSchannelCreds = 4
@@ -442,20 +444,20 @@ class CREDSPP_SUBMIT_TYPE(enum.IntEnum):
 
 
 class CREDSSP_FLAG(enum.IntFlag):
-    """`CREDSSP_CRED_EX.Flags`."""
+    """How to use the credentials of a CREDSSP_CRED_EX (`CREDSSP_CRED_EX.Flags`)."""
 
     REDIRECT = 1
 
 
 class SEC_WINNT_AUTH_IDENTITY_FLAG(enum.IntFlag):
-    """`SEC_WINNT_AUTH_IDENTITY.Flags`; constants drop the word FLAG."""
+    """How texts are encoded (`SEC_WINNT_AUTH_IDENTITY.Flags`). The full names have no FLAG."""
 
     ANSI = 1
     UNICODE = 2
 
 
 class SCH_CRED(enum.IntFlag):
-    """`SCHANNEL_CRED.dwFlags`."""
+    """How Schannel uses its credentials (`SCHANNEL_CRED.dwFlags`)."""
 
     NO_SYSTEM_MAPPER = 0x00000002
     NO_SERVERNAME_CHECK = 0x00000004
@@ -466,7 +468,7 @@ class SCH_CRED(enum.IntFlag):
 
 
 class SP_PROT(enum.IntFlag):
-    """TLS versions, apart for each side (`SCHANNEL_CRED.grbitEnabledProtocols`)."""
+    """TLS versions, with a bit for each side (`SCHANNEL_CRED.grbitEnabledProtocols`)."""
 
     TLS1_0_SERVER = 0x0040
     TLS1_0_CLIENT = 0x0080
@@ -479,7 +481,7 @@ class SP_PROT(enum.IntFlag):
 
 
 class CERT_TRUST_ERROR(enum.IntFlag):
-    """Bits of `CERT_TRUST_STATUS.dwErrorStatus` that a verdict of ours can set; constants drop the word ERROR."""
+    """Bits of `CERT_TRUST_STATUS.dwErrorStatus` that acredssp can set. The full names have no ERROR."""
 
     NO_ERROR = 0x00000000
     IS_NOT_TIME_VALID = 0x00000001
@@ -490,7 +492,7 @@ class CERT_TRUST_ERROR(enum.IntFlag):
 
 
 class CERT_TRUST_INFO(enum.IntFlag):
-    """Bits of `CERT_TRUST_STATUS.dwInfoStatus` that a verdict of ours can set; constants drop the word INFO."""
+    """Bits of `CERT_TRUST_STATUS.dwInfoStatus` that acredssp can set. The full names have no INFO."""
 
     HAS_EXACT_MATCH_ISSUER = 0x00000001
     IS_SELF_SIGNED = 0x00000008

@@ -1,6 +1,7 @@
-"""Every SECURITY_STATUS under its bare name, such as `SEC_E_OK`, as a C file has it after its includes.
+"""Every SECURITY_STATUS under its bare name, such as `SEC_E_OK`, as in C.
 
-Written out, so that type checkers and editors know every name; a test holds it against `SecurityStatus`.
+The names are written out, so that type checkers and editors know each of them. A test compares them with
+`SecurityStatus`.
 """
 
 from typing import Final
@@ -8,7 +9,7 @@ from typing import Final
 from acredssp.status import SecurityStatus
 
 SECURITY_STATUS = SecurityStatus
-"""The type's name in C."""
+"""The name of the type in C."""
 
 SEC_E_OK: Final = SecurityStatus.SEC_E_OK
 SEC_I_CONTINUE_NEEDED: Final = SecurityStatus.SEC_I_CONTINUE_NEEDED
@@ -106,4 +107,4 @@ CRYPT_E_REVOKED: Final = SecurityStatus.CRYPT_E_REVOKED
 
 SEC_E_NOT_SUPPORTED: Final = SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
 SEC_E_NO_SPM: Final = SecurityStatus.SEC_E_INTERNAL_ERROR
-"""Two second names that sspi.h defines."""
+"""sspi.h defines these two as second names of other statuses."""

@@ -1,11 +1,11 @@
 """The structures of the SSPI functions, with Microsoft's field names.
 
-Those that a query fills are made empty by the caller; all may be built field by field, as C code does, so none is
-frozen. Counts that Python's values carry themselves (`cIssuers`, `UserLength`) are properties or left out. A secret is
-in no repr.
+The caller makes an empty structure, and a query fills it. Nearly all structures can be built field by field, as C code
+does, so they are not frozen. A count that a Python value has itself, such as `cIssuers`, is a property. No repr shows a
+secret.
 
-Certificates: where C has a PCCERT_CONTEXT, here stands a `CertContext` (chain and key in PEM), or an `ssl.SSLContext`
-that already holds them, which is how a key that never leaves its hardware comes in.
+Where C has a PCCERT_CONTEXT, a caller gives a `CertContext` (chain and key in PEM), or an `ssl.SSLContext` that already
+holds them. An `ssl.SSLContext` is for a key that never leaves its hardware.
 """
 
 import dataclasses
@@ -81,7 +81,7 @@ __all__ = [
 
 @dataclasses.dataclass(slots=True)
 class ULONG:
-    """A number that a function fills: where C has a pointer to ULONG.
+    """A number that a function sets, where C has a pointer to ULONG.
 
     Attributes:
         value: The number.
@@ -101,9 +101,9 @@ class SecPkgInfo:
         fCapabilities: What the package can do.
         wVersion: The version of the package protocol.
         wRPCID: The package's number in RPC.
-        cbMaxToken: Bytes of the largest token. Large enough, and no constant of the protocol.
+        cbMaxToken: Bytes that suffice for the largest token. The protocol itself sets no such limit.
         Name: The package's name, for AcquireCredentialsHandle.
-        Comment: What the package is, for people.
+        Comment: A description of the package, for people.
     """
 
     fCapabilities: SECPKG_FLAG | int = 0
@@ -206,7 +206,7 @@ class SecPkgContext_Flags:
     """SECPKG_ATTR_FLAGS and SECPKG_ATTR_SERVER_AUTH_FLAGS.
 
     Attributes:
-        Flags: ISC_RET or ASC_RET.
+        Flags: For SECPKG_ATTR_FLAGS, flags of ISC_RET or ASC_RET; for the other, flags of CREDSSP_SERVER_AUTH.
     """
 
     Flags: CREDSSP_SERVER_AUTH | int = 0
@@ -238,10 +238,10 @@ class SecPkgContext_NegotiationInfo:
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_AccessToken:
-    """SECPKG_ATTR_C_ACCESS_TOKEN and its kin: tokens of a Windows machine, which stay None elsewhere.
+    """SECPKG_ATTR_C_ACCESS_TOKEN and the other access tokens, which exist on Windows only.
 
     Attributes:
-        AccessToken: None, since this is no Windows machine.
+        AccessToken: Always None.
     """
 
     AccessToken: None = None
@@ -259,7 +259,7 @@ class SecPkgContext_SessionKey:
 
     @property
     def SessionKeyLength(self) -> int:
-        """In bytes."""
+        """The length in bytes."""
         return len(self.SessionKey)
 
 
@@ -286,16 +286,16 @@ class SecPkgContext_ClientCreds:
 
     @property
     def AuthBufferLen(self) -> int:
-        """In bytes; "characters" on the page is a slip."""
+        """The length in bytes. The page says "characters" by mistake."""
         return len(self.AuthBuffer)
 
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_SubjectAttributes:
-    """SECPKG_ATTR_SUBJECT_SECURITY_ATTRIBUTES: of a Windows machine, None elsewhere.
+    """SECPKG_ATTR_SUBJECT_SECURITY_ATTRIBUTES, which exist on Windows only.
 
     Attributes:
-        AttributeInfo: None, since this is no Windows machine.
+        AttributeInfo: Always None.
     """
 
     AttributeInfo: None = None
@@ -313,13 +313,13 @@ class SecPkgContext_IssuerListInfoEx:
 
     @property
     def cIssuers(self) -> int:
-        """How many."""
+        """The number of authorities."""
         return len(self.aIssuers)
 
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_ConnectionInfo:
-    """SECPKG_ATTR_CONNECTION_INFO; algorithms by their ALG_ID (wincrypt.h), strengths in bits.
+    """SECPKG_ATTR_CONNECTION_INFO, with an ALG_ID of wincrypt.h for each algorithm.
 
     Attributes:
         dwProtocol: The version of TLS, as SP_PROT has it.
@@ -342,11 +342,11 @@ class SecPkgContext_ConnectionInfo:
 
 @dataclasses.dataclass(slots=True)
 class SecPkgContext_RemoteCertContext:
-    """SECPKG_ATTR_REMOTE_CERT_CONTEXT and SECPKG_ATTR_LOCAL_CERT_CONTEXT: where C has a PCCERT_CONTEXT.
+    """SECPKG_ATTR_REMOTE_CERT_CONTEXT and SECPKG_ATTR_LOCAL_CERT_CONTEXT, for which C has a PCCERT_CONTEXT.
 
     Attributes:
         pbCertEncoded: The certificate in DER.
-        chain: What the peer sent with it, in DER, the certificate itself first; Windows keeps them in `hCertStore`.
+        chain: The certificate, followed by those that came with it, in DER. Windows keeps them in `hCertStore`.
     """
 
     pbCertEncoded: bytes = dataclasses.field(default=b"", repr=False)
@@ -359,7 +359,7 @@ class CERT_TRUST_STATUS:
 
     Attributes:
         dwErrorStatus: What is wrong with the certificate (CERT_TRUST_*); 0 for nothing.
-        dwInfoStatus: What else is known of it.
+        dwInfoStatus: What else is known of the certificate.
     """
 
     dwErrorStatus: CERT_TRUST_ERROR | int = 0
@@ -373,17 +373,18 @@ _BINDINGS: Final = struct.Struct("<8L")
 
 @dataclasses.dataclass(slots=True)
 class SEC_CHANNEL_BINDINGS:
-    """Channel bindings: addresses and application data, each with its place in the encoding.
+    """Channel bindings: the two addresses, and the data that names the channel.
 
-    The five fields hold what the eight of C describe by offset and length; `encode` and `parse` go between them.
+    The five fields hold what the eight fields of C describe by offset and length. `encode` makes the form of C, and
+    `parse` reads it.
 
     Attributes:
-        SIZE: Bytes of the front, before the data.
+        SIZE: Bytes of the fixed part, in front of the data.
         dwInitiatorAddrType: The type of the initiator's address; 0 for none.
         InitiatorAddress: The initiator's address.
         dwAcceptorAddrType: The type of the acceptor's address; 0 for none.
         AcceptorAddress: The acceptor's address.
-        ApplicationData: What the channel is bound by: `tls-server-end-point:` and a hash, for one.
+        ApplicationData: The data that names the channel, for example `tls-server-end-point:` and a hash.
     """
 
     SIZE: ClassVar[int] = _BINDINGS.size
@@ -395,7 +396,7 @@ class SEC_CHANNEL_BINDINGS:
     ApplicationData: bytes = b""
 
     def encode(self) -> bytes:
-        """The structure and its data, as a SECBUFFER_CHANNEL_BINDINGS holds it."""
+        """Return the structure with its data, as a SECBUFFER_CHANNEL_BINDINGS holds them."""
         initiator = self.SIZE
         acceptor = initiator + len(self.InitiatorAddress)
         application = acceptor + len(self.AcceptorAddress)
@@ -408,7 +409,7 @@ class SEC_CHANNEL_BINDINGS:
 
     @classmethod
     def parse(cls, data: bytes | bytearray | memoryview) -> Self:
-        """The bindings that `data` describes.
+        """Return the bindings that `data` describes.
 
         Raises:
             LocalProtocolError: SEC_E_BAD_BINDINGS: a part lies outside `data`.
@@ -428,7 +429,7 @@ class SEC_CHANNEL_BINDINGS:
 
 def _part(data: bytes | bytearray | memoryview, offset: int, length: int) -> bytes:
     if length and not SEC_CHANNEL_BINDINGS.SIZE <= offset <= len(data) - length:
-        raise _bad_bindings(f"{length} bytes at {offset} lie outside of {len(data)} bytes")
+        raise _bad_bindings(f"{length} bytes at offset {offset} lie outside the buffer of {len(data)} bytes")
     return bytes(data[offset : offset + length])
 
 
@@ -448,7 +449,7 @@ class SecPkgContext_Bindings:
 
     @property
     def BindingsLength(self) -> int:
-        """Bytes of the encoding."""
+        """The length of the encoded bindings, in bytes."""
         return len(self.Bindings.encode()) if self.Bindings is not None else 0
 
 
@@ -460,7 +461,7 @@ class CertContext:
     """A certificate chain with its private key, both in PEM, the certificate itself first.
 
     Attributes:
-        chain_pem: The certificate and those above it, in PEM.
+        chain_pem: The certificate and the authorities above it, in PEM.
         key_pem: The private key in PEM.
     """
 
@@ -470,17 +471,19 @@ class CertContext:
 
 @dataclasses.dataclass(slots=True)
 class SCHANNEL_CRED:
-    """TLS: the certificate and the versions. What is not here (ciphers, mappers, formats) CredSSP does not read.
+    """TLS: the certificate and the versions. CredSSP does not use the other fields of C (ciphers, mappers, formats).
 
     Attributes:
         dwVersion: The version of the C structure.
-        paCred: At most one: a server's certificate, or a client's for a server that asks.
-        hRootStore: Client: whom to believe; None for the operating system's authorities.
-        grbitEnabledProtocols: The versions to use, of those that the policy lets in; 0 for all of these. TLS 1.0 and
-            1.1 take a `ClientConfig` or `ServerConfig` as pSpnegoCred with `Policy(min_tls=ssl.TLSVersion.TLSv1,
-            dangerous_allow_legacy_tls=True)`: without it they are left out beside newer versions, and refused alone.
-        dwMinimumCipherStrength: In bits; every suite that is offered has at least 128.
-        dwFlags: Read by nobody: the certificate is always judged and never fatal by itself (MANUAL_CRED_VALIDATION).
+        paCred: At most one certificate: a server's, or a client's for a server that asks for one.
+        hRootStore: Client: the servers and authorities to trust; None for the operating system's authorities.
+        grbitEnabledProtocols: The versions to use, among those that the policy allows; 0 for all of these. TLS 1.0
+            and 1.1 need a `ClientConfig` or `ServerConfig` as pSpnegoCred, with `Policy(min_tls=ssl.TLSVersion.TLSv1,
+            dangerous_allow_legacy_tls=True)`. Without it, they are left out if newer versions are named, too, and
+            otherwise refused.
+        dwMinimumCipherStrength: Bits, at most 128, which every suite on offer has.
+        dwFlags: Not used: a certificate is always checked, and never ends the handshake by itself
+            (MANUAL_CRED_VALIDATION).
     """
 
     dwVersion: int = SCHANNEL_CRED_VERSION
@@ -492,16 +495,16 @@ class SCHANNEL_CRED:
 
     @property
     def cCreds(self) -> int:
-        """How many certificates."""
+        """The number of certificates."""
         return len(self.paCred)
 
 
 @dataclasses.dataclass(slots=True)
 class TLS_PARAMETERS:
-    """What is not to be used (SCH_CREDENTIALS).
+    """What SCH_CREDENTIALS switches off.
 
     Attributes:
-        grbitDisabledProtocols: The TLS versions that are not to be used.
+        grbitDisabledProtocols: The TLS versions to switch off.
     """
 
     grbitDisabledProtocols: SP_PROT | int = 0
@@ -509,14 +512,14 @@ class TLS_PARAMETERS:
 
 @dataclasses.dataclass(slots=True)
 class SCH_CREDENTIALS:
-    """TLS: the certificate, and the versions by what is left out. The successor of SCHANNEL_CRED.
+    """TLS: the certificate, and the versions to switch off. It is the successor of SCHANNEL_CRED.
 
     Attributes:
         dwVersion: The version of the C structure.
-        paCred: At most one: a server's certificate, or a client's for a server that asks.
-        hRootStore: Client: whom to believe; None for the operating system's authorities.
-        dwFlags: As in `SCHANNEL_CRED`, not used.
-        pTlsParameters: What is not to be used.
+        paCred: At most one certificate: a server's, or a client's for a server that asks for one.
+        hRootStore: Client: the servers and authorities to trust; None for the operating system's authorities.
+        dwFlags: Not used, as in `SCHANNEL_CRED`.
+        pTlsParameters: The versions to switch off.
     """
 
     dwVersion: int = SCH_CREDENTIALS_VERSION
@@ -527,22 +530,22 @@ class SCH_CREDENTIALS:
 
     @property
     def cCreds(self) -> int:
-        """How many certificates."""
+        """The number of certificates."""
         return len(self.paCred)
 
 
 SchannelCred: TypeAlias = SCHANNEL_CRED | SCH_CREDENTIALS
 
 
-# --- AcquireCredentialsHandle: who ---
+# --- AcquireCredentialsHandle: identities ---
 
 
 @dataclasses.dataclass(slots=True)
 class SEC_WINNT_AUTH_IDENTITY:
     """An account and its password.
 
-    Texts are `str`; `bytes` are taken as `Flags` says, UTF-16LE or the Western ANSI code page, of as many characters
-    as the length says where it is given.
+    A text is a `str`, or `bytes` in the encoding that `Flags` names: UTF-16LE or the Western ANSI code page. If a
+    length is given, only so many characters of the text count.
 
     Attributes:
         User: The user's name.
@@ -569,7 +572,7 @@ class SEC_WINNT_AUTH_IDENTITY_EX(SEC_WINNT_AUTH_IDENTITY):
 
     Attributes:
         Version: The version of the C structure.
-        PackageList: Names with commas between; `!` in front of one forbids it. Empty for any.
+        PackageList: Names separated by commas; `!` in front of a name forbids the package. Empty for any package.
     """
 
     Version: int = SEC_WINNT_AUTH_IDENTITY_VERSION
@@ -578,9 +581,9 @@ class SEC_WINNT_AUTH_IDENTITY_EX(SEC_WINNT_AUTH_IDENTITY):
 
 @dataclasses.dataclass(slots=True)
 class SEC_WINNT_AUTH_IDENTITY_EX2(SEC_WINNT_AUTH_IDENTITY_EX):
-    """A `SEC_WINNT_AUTH_IDENTITY_EX`: what C packs behind offsets are the fields themselves here.
+    """A `SEC_WINNT_AUTH_IDENTITY_EX` of another version. C packs the texts behind offsets; here they are plain fields.
 
-    Those of `SEC_WINNT_AUTH_IDENTITY` come first.
+    The fields of `SEC_WINNT_AUTH_IDENTITY` come first.
 
     Attributes:
         Version: The version of the C structure.
@@ -590,20 +593,20 @@ class SEC_WINNT_AUTH_IDENTITY_EX2(SEC_WINNT_AUTH_IDENTITY_EX):
 
 
 AuthIdentity: TypeAlias = SEC_WINNT_AUTH_IDENTITY | Password | NTHash | TicketCache | Keytab
-"""All but the first are acredssp's own, for what Microsoft's structures do not say."""
+"""The first is Microsoft's. The others are acredssp's, for credentials that Microsoft's structures cannot hold."""
 
 SpnegoCred: TypeAlias = AuthIdentity | ClientConfig | ServerConfig | Callable[..., object]
-"""OUTBOUND: who logs on, or a `ClientConfig`. INBOUND: who validates, as a lookup hook or a `ServerConfig`."""
+"""OUTBOUND: an identity that logs on, or a `ClientConfig`. INBOUND: a lookup hook, or a `ServerConfig`."""
 
 
 @dataclasses.dataclass(slots=True)
 class CREDSSP_CRED:
-    """Authentication data for AcquireCredentialsHandle (CredSSP): TLS's and Negotiate's.
+    """Credentials for AcquireCredentialsHandle (CredSSP): those of TLS and those of Negotiate.
 
     Attributes:
-        Type: What kind of credentials `pSpnegoCred` holds.
+        Type: Which of the two members are used.
         pSchannelCred: TLS: certificate, authorities and versions; None for the defaults.
-        pSpnegoCred: None for default credentials.
+        pSpnegoCred: Negotiate: the identity or configuration; None for default ones, which acredssp does not have.
     """
 
     Type: CREDSPP_SUBMIT_TYPE | int = CREDSPP_SUBMIT_TYPE.CredsspPasswordCreds
@@ -613,10 +616,10 @@ class CREDSSP_CRED:
 
 @dataclasses.dataclass(slots=True)
 class CREDSSP_CRED_EX:
-    """The same with flags.
+    """A `CREDSSP_CRED` with flags.
 
     Attributes:
-        Type: Says that the structure is a CREDSSP_CRED_EX.
+        Type: `CredsspCredEx`, which tells the structure from a CREDSSP_CRED.
         Version: The version of the C structure.
         Flags: How to use the credentials.
         Reserved: 0.
