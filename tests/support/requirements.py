@@ -20,7 +20,7 @@ DOCS = ROOT / "docs"
 CONFORMANCE = """\
 # Conformance
 
-What acredssp holds itself to, and the tests that show it. `make conformance` makes this page of
+The requirements that acredssp meets, and the tests that show it. `make conformance` makes this page of
 `docs/requirements/*.toml` and the tests' markers: do not edit it. The tests fail where it is stale, or where a
 requirement has neither a test nor a reason.
 
@@ -52,15 +52,16 @@ What the pages of the five functions ask for, what acredssp does, and the tests 
 this page of `docs/requirements/sspi-*.toml` and the tests' markers: do not edit it. [conformance.md](conformance.md)
 says how.
 
-Where the third column is empty acredssp does what the second says; where the fourth is empty Windows does the same.
+Where the third column is empty, acredssp does what the second says. Where the fourth is empty, Windows does the same.
 A row that begins with "otherwise" is one that acredssp does not meet on purpose: the third column says what it does
 instead, and the tests show that.
 
 **Trust differs from the asyncio functions.** `open_connection` ends every logon on a certificate that is not trusted.
 Here, as on Windows, the certificate alone ends no logon, since MANUAL_CRED_VALIDATION is always set: the caller looks
 at SECPKG_ATTR_CERT_TRUST_STATUS, or asks for MUTUAL_AUTH. A caller who names whom to trust (`hRootStore`, or
-`ClientConfig.trust`, with pins or authorities) is taken at their word: where that trust says no, a logon that would
-delegate ends before anything is sent, with the verdict's own status. An empty `Trust()` and the default name nobody.
+`ClientConfig.trust`, with pins or authorities) decides: if that trust does not accept the certificate, a logon that
+would delegate ends before anything is sent, with the verdict's own status. An empty `Trust()` and the default name
+nobody.
 
 [examples/sspi_client.py](../examples/sspi_client.py) is a C caller with its port to Python, line by line.
 """
