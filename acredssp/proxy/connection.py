@@ -7,6 +7,8 @@
     handshake_ended the front is through, or it has failed
     relay           MCS is rewritten, then bytes pass until both legs have ended
 
+A connection whose route is `passthrough` goes from `route` to `pass_on`: its bytes pass undecrypted.
+
 The target leg comes before the answer that it decides. In `authorize` the client has not seen our key proven yet, and a
 refusal reaches it as an NTSTATUS. In `admit` a refusal reaches it as the early user authorization result (HYBRID_EX),
 or as a mere close (HYBRID).
@@ -23,12 +25,15 @@ from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password,
 from acredssp.hooks import Admission, Identity
 from acredssp.proxy.leg import Leg, Refused, Target
 from acredssp.proxy.limits import Limited, Slot
+from acredssp.proxy.passthrough import connect, logs_on_first
 from acredssp.proxy.plan import ListenerPlan
 from acredssp.proxy.records import ConnectionRecord
 from acredssp.proxy.routing import Route, choose, possible
 from acredssp.rdp import (
+    ConnectionConfirm,
     ConnectionRequest,
     FailureCode,
+    Passthrough,
     RDPRoute,
     RequestFlags,
     ResponseFlags,
@@ -121,20 +126,37 @@ class Connection:
             self._silence.cancel()
             self._silence = None
 
-    def route(self, asked: RouteRequest) -> RDPRoute | FailureCode:
+    def route(self, asked: RouteRequest) -> RDPRoute | Passthrough | FailureCode:
         """Rule out what the client's Connection Request does not lead to: the server's `route`."""
         self._heard()
         request, settings = asked.request, self.plan.settings
-        if request.flags & RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED:
-            return self._turned_away("the client asks for remote credential guard", FailureCode.INCONSISTENT_FLAGS)
-        if request.flags & RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED and not settings.restricted_admin:
-            return self._turned_away("the client asks for restricted admin", FailureCode.INCONSISTENT_FLAGS)
         self.routes = possible(self.routes, asked)
         if not self.routes:
             reason = "no route has the client's cookie, routing token or preconnection blob"
             return self._turned_away(reason, FailureCode.SSL_NOT_ALLOWED_BY_SERVER)
+        if self.routes[0].settings.mode == "passthrough":
+            return self._pass_on(self.routes[0], asked)
+        self.routes = [route for route in self.routes if route.settings.mode == "terminate"]
+        if request.flags & RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED:
+            return self._turned_away("the client asks for remote credential guard", FailureCode.INCONSISTENT_FLAGS)
+        if request.flags & RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED and not settings.restricted_admin:
+            return self._turned_away("the client asks for restricted admin", FailureCode.INCONSISTENT_FLAGS)
         flags = _FLAGS | (ResponseFlags.RESTRICTED_ADMIN_MODE_SUPPORTED if settings.restricted_admin else 0)
         return RDPRoute(self.plan.config, hybrid_ex=settings.hybrid_ex, response_flags=flags)
+
+    def _pass_on(self, route: Route, asked: RouteRequest) -> Passthrough | FailureCode:
+        """Have the connection passed on undecrypted."""
+        assert route.target is not None
+        if not route.settings.allow_without_nla and not logs_on_first(asked.request.requested_protocols):
+            reason = "the client offers no network level authentication, and the route has no allow_without_nla"
+            return self._turned_away(reason, FailureCode.HYBRID_REQUIRED_BY_SERVER)
+        self.target = route.target
+        try:
+            self._slot.take_target(self.target.name)
+        except Refused as refused:
+            self._refused = refused
+            return FailureCode.SSL_NOT_ALLOWED_BY_SERVER
+        return Passthrough(lambda reader, writer: self.pass_on(route, asked, reader, writer))
 
     async def authorize(self, who: Identity, account: Account) -> bool | Account | Deny:
         """Choose the target, and log on there by injected credentials: the server's `authorize`."""
@@ -194,23 +216,14 @@ class Connection:
         """Pass bytes between client and target until both have ended."""
         assert self.leg is not None
         self._writer = writer
-        clock, limits = asyncio.get_running_loop().time, self._slot.settings
+        clock = asyncio.get_running_loop().time
         credentials, begun, up, down, reason, ended_by = take_credentials(writer), clock(), 0, 0, "", ""
         if credentials is not None:
             credentials.zero()
         try:
             first_up, first_down = await self._exchange((reader, writer))
             self._seconds["mcs"] = clock() - begun
-            begun = clock()
-            timer = asyncio.get_running_loop().call_later(limits.total, self.cut, "total") if limits.total else None
-            try:
-                result: RelayResult = await relay(
-                    (reader, writer), self.leg.streams, first_down=first_down, idle_timeout=limits.idle
-                )
-            finally:
-                self._seconds["relay"] = clock() - begun
-                if timer is not None:
-                    timer.cancel()
+            result = await self._relay((reader, writer), first_down)
             up, down = result.bytes_up + first_up, result.bytes_down
             ended_by, reason = _ENDS[result.ended_by], str(result.error or "")
         except (OSError, EOFError, CredSSPError) as error:
@@ -218,6 +231,46 @@ class Connection:
         finally:
             writer.transport.abort()
             self._ended("relayed", reason, ended_by=self._cut or ended_by, bytes_up=up, bytes_down=down)
+
+    async def pass_on(
+        self, route: Route, asked: RouteRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Pass the bytes of a connection on undecrypted until both sides have ended."""
+        assert self.target is not None
+        self._task = asyncio.current_task()
+        outcome, up, down, reason, ended_by = "passed_on", 0, 0, "", ""
+        try:
+            if self._cut:
+                return
+            self.leg, confirm = await connect(self.target, route.settings, asked, reader, self._slot.settings.logon)
+            self._writer = writer
+            self._seconds |= self.leg.seconds
+            result = await self._relay((reader, writer), confirm)
+            up, down = result.bytes_up, result.bytes_down
+            ended_by, reason = _ENDS[result.ended_by], str(result.error or "")
+        except Refused as refused:
+            self._refused, outcome, reason = refused, "denied", str(refused)
+            if refused.status is NTSTATUS.STATUS_ACCESS_DENIED:
+                writer.write(ConnectionConfirm(failure_code=FailureCode.HYBRID_REQUIRED_BY_SERVER).encode())
+        except asyncio.CancelledError:
+            if not self._cut:
+                raise
+        finally:
+            writer.close()
+            self._ended(outcome, reason, ended_by=self._cut or ended_by, bytes_up=up, bytes_down=down)
+
+    async def _relay(self, client: Streams, first_down: bytes) -> RelayResult:
+        """Relay within the limits."""
+        assert self.leg is not None
+        loop, limits = asyncio.get_running_loop(), self._slot.settings
+        begun = loop.time()
+        timer = loop.call_later(limits.total, self.cut, "total") if limits.total else None
+        try:
+            return await relay(client, self.leg.streams, first_down=first_down, idle_timeout=limits.idle)
+        finally:
+            self._seconds["relay"] = loop.time() - begun
+            if timer is not None:
+                timer.cancel()
 
     async def _exchange(self, client: Streams) -> tuple[int, bytes]:
         """Pass on the client's first PDU, and return its size and the target's answer, both rewritten.
@@ -251,7 +304,7 @@ class Connection:
             listener=str(self.plan.settings.address),
             peer=self.peer,
             user=str(user or ""),
-            mechanism=report.info.mechanism if report and report.info else "",
+            mechanism=report.info.mechanism if report and report.info and outcome != "passed_on" else "",
             target=self.target.name if self.target else "",
             host=str(leg.address) if leg else "",
             target_mechanism=leg.mechanism if leg else "",

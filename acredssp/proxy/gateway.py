@@ -15,7 +15,7 @@ from acredssp.proxy.limits import Limited, Limits
 from acredssp.proxy.plan import Plan, make_plan
 from acredssp.proxy.records import ConnectionRecord, Observer
 from acredssp.proxy.settings import Problems, SettingsError
-from acredssp.rdp import FailureCode, RDPRoute, RouteRequest
+from acredssp.rdp import RouteAnswer, RouteRequest
 
 __all__ = ["Gateway"]
 
@@ -258,7 +258,7 @@ async def _watch(plan: Plan) -> None:
     await asyncio.gather(*(target.pool.watch() for target in plan.targets.values()))
 
 
-def _route(asked: RouteRequest) -> RDPRoute | FailureCode:
+def _route(asked: RouteRequest) -> RouteAnswer:
     connection: Connection = asked.session
     return connection.route(asked)
 

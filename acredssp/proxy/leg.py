@@ -95,10 +95,9 @@ class Leg:
 
     @property
     def mechanism(self) -> str:
-        """What we have logged on by."""
+        """What we have logged on by; empty where the client itself does."""
         info = self.streams[1].get_extra_info("credssp")
-        assert isinstance(info, HandshakeInfo)
-        return info.mechanism
+        return info.mechanism if isinstance(info, HandshakeInfo) else ""
 
     def close(self) -> None:
         """Close the connection at once, and give its place in the pool back; harmless when that is done."""
@@ -222,7 +221,7 @@ class Target:
         with contextlib.ExitStack() as counted:
             counted.enter_context(self.pool.connection(address))
             begun = clock()
-            streams = await self._connect(address)
+            streams = await self.connect(address)
             connected = clock()
             try:
                 streams = await start_credssp_streams(
@@ -252,7 +251,7 @@ class Target:
         name = self._name_at(address)
         context = config.new_context(server_hostname=name, spn=f"TERMSRV/{name}", ask_kdc=False)
         handshake = self._carriage(None).initiator(context)
-        reader, writer = await self._connect(address)
+        reader, writer = await self.connect(address)
         try:
             received = bytearray()
             async with asyncio.timeout(self.settings.connect_timeout):
@@ -266,7 +265,12 @@ class Target:
         finally:
             writer.transport.abort()
 
-    async def _connect(self, address: Address) -> Streams:
+    async def connect(self, address: Address) -> Streams:
+        """Make a TCP connection to a host.
+
+        Raises:
+            OSError: The host cannot be connected to.
+        """
         try:
             async with asyncio.timeout(self.settings.connect_timeout):
                 return await asyncio.open_connection(address.host, address.port)

@@ -185,8 +185,8 @@ class Pool:
             _logger.info("target %s: host %s is up again", self.name, address)
 
     def why_none(self) -> str:
-        """Say why no host is up."""
-        return "; ".join(f"{host.address} is down: {host.why}" for host in self.hosts)
+        """Say why no host can be connected to."""
+        return "; ".join(f"{host.address} is down: {host.why}" for host in self.hosts if host.why)
 
     async def watch(self) -> None:
         """Check every host again and again, until cancelled."""

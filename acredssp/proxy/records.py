@@ -15,7 +15,7 @@ __all__ = ["ConnectionRecord", "JSONLines", "Observer", "log_record"]
 
 _logger = logging.getLogger("acredssp.proxy")
 
-_EXPECTED: Final = frozenset({"relayed", "passed_on", "no_data"})
+_EXPECTED: Final = frozenset({"passed_on", "relayed", "no_data"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,8 @@ class ConnectionRecord:
         target: The target; empty where none was chosen.
         host: The target's host; empty where none was connected to.
         target_mechanism: What the gateway logged on to the target by; empty where it did not.
-        outcome: `relayed`, or that of the front's handshake, as `HandshakeReport.outcome` has it.
+        outcome: `relayed`, `passed_on` for one that was passed on undecrypted, or that of the front's handshake, as
+            `HandshakeReport.outcome` has it.
         ended_by: `client`, `target`, `idle` or `total` for a relay; empty without one.
         reason: Why there was no relay, or why it broke, for the operator; empty where nothing went wrong.
         limit: The setting of `[limits]` that refused or ended the connection, or `handshakes` for one of the library's;

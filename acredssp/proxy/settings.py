@@ -308,10 +308,26 @@ class RouteSettings(_Model):
     """A plug-in that chooses, plain or async: it gets the `Identity` and gives the name of a target, or None for no
     answer, and then the next route is asked."""
 
+    mode: Literal["terminate", "passthrough"] = "terminate"
+    """`terminate`: users log on here, and the gateway logs on to the target. `passthrough`: nothing is decrypted, and
+    users log on to the target itself; for Remote Credential Guard, smart cards, RDSTLS and Microsoft Entra. The route
+    is taken if no route before it has conditions that hold."""
+    allow_without_nla: bool = False
+    """With `passthrough`: whether a client may begin a session before anybody has logged on, so that everybody who
+    comes by sees the target's logon screen."""
+    forward_preconnection: bool = False
+    """With `passthrough`: whether the target gets the client's preconnection PDU, as Hyper-V needs it."""
+
     @check_model(mode="after")
     def _consistent(self) -> Self:
         if (self.target is None) == (self.entry is None):
             raise ValueError("expected either target or entry")
+        if self.mode == "passthrough" and (self.entry or self.users or self.groups or self.sni):
+            raise ValueError(
+                "entry, users, groups and sni: expected none with mode = 'passthrough', which decrypts nothing"
+            )
+        if self.mode == "terminate" and (self.allow_without_nla or self.forward_preconnection):
+            raise ValueError("allow_without_nla and forward_preconnection: expected with mode = 'passthrough' alone")
         if self.token is not None and self.cookie is not None:
             raise ValueError("expected token or cookie, got both: a client sends one of them")
         return self

@@ -1,0 +1,108 @@
+"""Connections that are passed on undecrypted: to which host, and which are refused for want of a logon.
+
+Nobody logs on here, and nothing is decrypted: the client's proof is for the target alone. It is the only way for Remote
+Credential Guard, smart cards, RDSTLS and Microsoft Entra. The gateway still reads what both sides say in clear, the
+Connection Request and the Connection Confirm. Both must name a protocol by which a user logs on before a session
+begins, unless the route says `allow_without_nla`: otherwise everybody who comes by would see the target's own logon
+screen, and what speaks there.
+"""
+
+import asyncio
+import contextlib
+from typing import Final
+
+from acredssp import NTSTATUS, CredSSPError
+from acredssp.aio import Streams
+from acredssp.proxy.leg import Leg, Refused, Target
+from acredssp.proxy.settings import Address, RouteSettings, reason_of
+from acredssp.rdp import ConnectionConfirm, Protocols, RouteRequest, read_negotiation
+
+__all__ = ["connect", "logs_on_first"]
+
+_LOGON_FIRST: Final = Protocols.HYBRID | Protocols.HYBRID_EX | Protocols.RDSTLS | Protocols.RDSAAD
+
+
+def logs_on_first(protocols: Protocols | None) -> bool:
+    """Whether one of the protocols lets a user log on before a session begins."""
+    return bool((protocols or Protocols.RDP) & _LOGON_FIRST)
+
+
+async def connect(
+    target: Target, route: RouteSettings, asked: RouteRequest, reader: asyncio.StreamReader, patience: float
+) -> tuple[Leg, bytes]:
+    """Connect to a host of the target, and send it the client's Connection Request as it came.
+
+    Args:
+        target: The target.
+        route: The route that leads there.
+        asked: What the client sent before TLS.
+        reader: The client's stream, which begins with its Connection Request.
+        patience: Seconds that the target has for its Connection Confirm.
+
+    Returns:
+        The leg, and the target's Connection Confirm, which the client is to be sent.
+
+    Raises:
+        Refused: No host can be connected to, or the one that was does not answer, or asks for no logon.
+    """
+    request = await read_negotiation(reader)
+    if route.forward_preconnection and asked.preconnection is not None:
+        request = asked.preconnection.encode() + request
+    claimed, token = asked.request.cookie, asked.request.routing_token or ""
+    for address in await target.pool.in_order(claimed, token):
+        try:
+            leg = await _connect(target, address)
+        except OSError as error:
+            target.pool.note(address, reason_of(error))
+            continue
+        try:
+            confirm = await _negotiate(leg, request, patience)
+            if not route.allow_without_nla:
+                _check(leg, ConnectionConfirm.decode(confirm))
+            await target.pool.stick(claimed, address)
+        except BaseException:
+            leg.close()
+            raise
+        return leg, confirm
+    reason = f"target {target.name}: no host can be connected to: {target.pool.why_none()}"
+    raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS)
+
+
+async def _connect(target: Target, address: Address) -> Leg:
+    clock = asyncio.get_running_loop().time
+    with contextlib.ExitStack() as counted:
+        counted.enter_context(target.pool.connection(address))
+        begun = clock()
+        streams: Streams = await target.connect(address)
+        return Leg(target.name, address, streams, {"connect": clock() - begun}, counted.pop_all())
+    raise AssertionError  # nothing in the block swallows an exception
+
+
+async def _negotiate(leg: Leg, request: bytes, patience: float) -> bytes:
+    """Send the request, and return the answer. A client can make it fail, so it is no failure of the host's."""
+    reader, writer = leg.streams
+    clock = asyncio.get_running_loop().time
+    begun, why = clock(), ""
+    try:
+        writer.write(request)
+        async with asyncio.timeout(patience):
+            confirm = await read_negotiation(reader)
+            leg.seconds["negotiation"] = clock() - begun
+            return confirm
+    except TimeoutError:
+        why = f"no Connection Confirm within {patience:g} seconds"
+    except (OSError, EOFError):
+        why = "it ended the connection in place of a Connection Confirm"
+    except CredSSPError as error:
+        why = str(error)
+    raise Refused(f"target {leg.target} at {leg.address}: {why}", NTSTATUS.STATUS_NO_LOGON_SERVERS)
+
+
+def _check(leg: Leg, confirm: ConnectionConfirm) -> None:
+    """Refuse a target that begins a session before anybody has logged on."""
+    if confirm.failure_code is None and not logs_on_first(confirm.selected_protocol):
+        chosen = (confirm.selected_protocol or Protocols.RDP).names
+        reason = (
+            f"target {leg.target} at {leg.address}: it selected {chosen}, by which nobody logs on first; the route "
+        )
+        raise Refused(reason + "has no allow_without_nla", NTSTATUS.STATUS_ACCESS_DENIED)
