@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from acredssp import RDP, FailureLimit, HandshakeReport, create_server
-from acredssp.aio import CredSSPServer, WinbindOracle
+from acredssp.aio import CredSSPServer, HandshakeOutcome, WinbindOracle
 from acredssp.credentials import Deny
 from acredssp.proxy.connection import Connection
 from acredssp.proxy.limits import Limited, Limits
 from acredssp.proxy.plan import Plan, make_plan
-from acredssp.proxy.records import ConnectionRecord, Observer
+from acredssp.proxy.records import ConnectionRecord, Observer, limit_of, log_record
 from acredssp.proxy.settings import Problems, SettingsError
 from acredssp.rdp import RouteAnswer, RouteRequest
 
@@ -21,6 +21,9 @@ __all__ = ["Gateway"]
 
 _BOUND: Final = ("handshake_timeout", "preconnection", "proxy_protocol")
 """Settings of a listener that hold from when it begins to listen."""
+
+_QUIET: Final = frozenset({HandshakeOutcome.NO_DATA, HandshakeOutcome.LEFT})
+"""Clients that are gone by themselves before they were anybody."""
 
 
 class Gateway:
@@ -44,6 +47,9 @@ class Gateway:
         self._observer = observer or Observer()
         self._sockets = None if sockets is None else dict(sockets)
         self._limits = Limits()
+        self._next_line = 0.0
+        self._unsaid = 0
+        """Connections that were turned away since the last line about one."""
         self._relaying: set[Connection] = set()
         self._plan: Plan | None = None
         self._servers: dict[str, list[CredSSPServer]] = {}
@@ -206,7 +212,7 @@ class Gateway:
             carriage=RDP(route=_route, allow_preconnection=listener.settings.preconnection),
             proxy_protocol=listener.settings.proxy_protocol,
             accept=functools.partial(self._accept, address),
-            on_handshake=self._handshake_ended,
+            on_handshake=functools.partial(self._handshake_ended, address),
             start_serving=False,
             max_handshakes=limits.handshakes,
             max_handshakes_per_source=limits.handshakes_per_source,
@@ -229,14 +235,38 @@ class Gateway:
         self._tell_open()
         return connection
 
-    def _handshake_ended(self, report: HandshakeReport) -> None:
+    def _handshake_ended(self, address: str, report: HandshakeReport) -> None:
         self._observer.handshake(report)
         connection: Connection | None = report.session
-        if connection is not None:
+        if connection is None:
+            self._turned_away(address, report)
+        else:
             if report.error is None:
                 self._relaying.add(connection)
             connection.handshake_ended(report)
             self._tell_open()
+
+    def _turned_away(self, address: str, report: HandshakeReport) -> None:
+        """Tell of a connection that the library ended before there was a `Connection`; one line a second at most."""
+        if report.hook or report.outcome in _QUIET:  # `_accept` has told why it refused
+            return
+        self._unsaid += 1
+        now = asyncio.get_running_loop().time()
+        if now < self._next_line:
+            return
+        self._next_line = now + 1.0
+        more = f" (one of {self._unsaid} such connections)" if self._unsaid > 1 else ""
+        self._unsaid = 0
+        log_record(
+            ConnectionRecord(
+                connection_id=report.connection_id,
+                listener=address,
+                peer=report.peer_address,
+                outcome=str(report.outcome),
+                reason=f"{report.error}{more}",
+                limit=limit_of(report),
+            )
+        )
 
     def _ended(self, connection: Connection, record: ConnectionRecord) -> None:
         self._connections.discard(connection)

@@ -13,8 +13,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 from acredssp import HandshakeReport
-from acredssp.aio import HandshakeOutcome
-from acredssp.proxy.records import ConnectionRecord, Observer
+from acredssp.proxy.records import ConnectionRecord, Observer, limit_of
 
 __all__ = ["Metrics"]
 
@@ -53,8 +52,8 @@ class Metrics(Observer):
     def handshake(self, report: HandshakeReport) -> None:
         """Note a handshake that has ended."""
         self._handshakes.labels(str(report.outcome), report.hook).inc()
-        if report.session is None and report.outcome is HandshakeOutcome.LIMITED:
-            self._limited.labels("handshakes").inc()
+        if report.session is None and (limit := limit_of(report)):
+            self._limited.labels(limit).inc()
 
     def ended(self, record: ConnectionRecord) -> None:
         """Note a connection that has ended."""

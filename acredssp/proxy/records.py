@@ -10,8 +10,9 @@ import time
 from typing import Final
 
 from acredssp import HandshakeReport
+from acredssp.aio import HandshakeOutcome
 
-__all__ = ["ConnectionRecord", "JSONLines", "Observer", "log_record"]
+__all__ = ["ConnectionRecord", "JSONLines", "Observer", "limit_of", "log_record"]
 
 _logger = logging.getLogger("acredssp.proxy")
 
@@ -35,8 +36,7 @@ class ConnectionRecord:
             `HandshakeReport.outcome` has it.
         ended_by: `client`, `target`, `idle` or `total` for a relay; empty without one.
         reason: Why there was no relay, or why it broke, for the operator; empty where nothing went wrong.
-        limit: The setting of `[limits]` that refused or ended the connection, or `handshakes` for one of the library's;
-            empty for none.
+        limit: The setting of `[limits]` that refused or ended the connection; empty for none.
         status: The NTSTATUS that the user was given; empty for none.
         seconds: How long each stage took: `front` is the client's handshake with all that it waited for, `connect` and
             `logon` are the target leg's, `mcs` and `relay` follow.
@@ -69,6 +69,13 @@ def log_record(record: ConnectionRecord) -> None:
     level = logging.INFO if record.outcome in _EXPECTED else logging.WARNING
     extra = {"connection_id": record.connection_id, "told": told}
     _logger.log(level, "%s", json.dumps(told, default=str), extra=extra)
+
+
+def limit_of(report: HandshakeReport) -> str:
+    """Return the limit of the library that turned a client away: `handshakes` or `failures`; empty for none."""
+    if report.outcome is not HandshakeOutcome.LIMITED:
+        return ""
+    return "failures" if "wrong passwords" in str(report.error) else "handshakes"
 
 
 class Observer:

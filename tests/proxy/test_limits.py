@@ -105,3 +105,31 @@ async def test_wrong_passwords_make_a_source_wait(world):
             await here.connect(ALICE)
         streams = await here.connect(BOB)
         await leave(streams)
+
+
+async def test_who_is_turned_away_by_the_library_is_told_of_once_a_second(world, caplog):
+    caplog.set_level("INFO", "acredssp.proxy")
+    async with world(rest=LIMITS.format("handshakes_per_source = 1")) as (here, _target):
+        first = await asyncio.open_connection(*here.address)
+        for _ in range(5):
+            reader, writer = await asyncio.open_connection(*here.address)
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+        first[1].close()
+        await here.until_ended()
+    (told,) = [record.told for record in caplog.records if getattr(record, "told", {}).get("outcome") == "limited"]
+    assert told["limit"] == "handshakes"
+    assert "more than 1 handshakes at a time from 127.0.0.1" in told["reason"]
+
+
+async def test_a_source_with_wrong_passwords_for_everybody_is_told_of(world, caplog):
+    caplog.set_level("INFO", "acredssp.proxy")
+    async with world(rest=LIMITS.format("failures = 1\nfailed_per_second = 1000")) as (here, _target):
+        for number in range(10):
+            with pytest.raises(acredssp.AuthenticationError):
+                await here.connect(acredssp.Password("wrong", f"user{number}", "CONTOSO"))
+        with pytest.raises((acredssp.CredSSPError, OSError)):
+            await here.connect(BOB)
+    (told,) = [record.told for record in caplog.records if getattr(record, "told", {}).get("outcome") == "limited"]
+    assert (told["limit"], told["reason"]) == ("failures", "too many wrong passwords from 127.0.0.1")
