@@ -2,22 +2,22 @@
 
     python -m benchmarks --only attackers
 
-Servers and attackers are processes of their own. Two good clients are here, and log on again and again. A round has a
-quiet slice of time and one with the attacker at work, for each server in turn; which slice comes first alternates. What
-a server keeps is the rate of logons of the attacked slice over that of the quiet one. All figures are ratios of
-neighbouring slices, so a busy machine moves both sides of them.
+Servers and attackers are processes of their own. Two good clients run in this process and log on again and again. A
+round has, for each server in turn, a quiet slice of time and a slice with the attacker at work; the order of the two
+alternates. The share that a server keeps is the rate of logons in the attacked slice divided by the rate in the quiet
+slice. All figures are ratios of neighbouring slices, so a busy machine changes both sides of a ratio.
 
-Both servers have the options that they have by default. One is the backlog of the listening socket: an attacker whose
-connection the kernel drops waits a second before he tries again, so this number decides much. Another is acredssp's
-limit of failed handshakes by source, for which the attacker has an address of his own.
+Both servers have their default options. One of these is the backlog of the listening socket. It matters much, since an
+attacker whose connection the kernel drops waits a second before he tries again. Another is acredssp's limit of failed
+handshakes from one source, for which the attacker has an address of his own.
 
 The attackers:
 
-- `tiny` sends a long message one byte a record; `tiny12` does so under TLS 1.2. Bare TLS has no message that these
-  records could be a part of, so there is nothing to compare: what acredssp keeps beside them has a goal of its own.
-- `fragments` sends a ClientHello one byte a record.
-- `hellos` sends a ClientHello, and leaves when the server has signed; `hellos_nowait` leaves before.
-- `garbage` completes the TLS handshake and sends what is no message.
+- `tiny` sends a long message in records of one byte; `tiny12` does so under TLS 1.2. Bare TLS has no message that these
+  records could be a part of, so there is no comparison: the share that acredssp keeps has a goal of its own.
+- `fragments` sends a ClientHello in records of one byte.
+- `hellos` sends a ClientHello, and leaves when the server has signed; `hellos_nowait` leaves before that.
+- `garbage` completes the TLS handshake and sends bytes that are no message.
 - `connect` connects and leaves.
 """
 
@@ -41,19 +41,19 @@ from benchmarks.peers import ALICE, NAME, PASSWORD
 
 HOST = "127.0.0.1"
 ATTACKER = "127.0.0.2"
-"""The attacker's address: acredssp has limits by source."""
+"""The attacker's own address, since acredssp has limits for each source."""
 GOOD = 2
-"""Clients that log on at the same time."""
+"""The number of good clients, which log on at the same time."""
 SECONDS = 0.4
-"""Of a slice of time."""
+"""The length of a slice of time."""
 CRUMBS_GOAL = 0.5
-"""What is kept of the rate beside an attacker who sends crumbs."""
+"""The share of logons that acredssp must keep beside an attacker who sends records of one byte."""
 GOAL = 1.0
-"""What acredssp keeps over what bare TLS keeps, beside any other."""
+"""The share that acredssp must keep, divided by the share that bare TLS keeps, beside any other attacker."""
 PATIENCE = 60.0
-"""Seconds until a process that does not answer, or a slice without a logon, is taken for dead."""
+"""Seconds after which a process that does not answer, or a slice without a logon, counts as dead."""
 SETTLE = 0.1
-"""Seconds that an attacker gets to begin, and a server to get rid of him."""
+"""Seconds that an attacker gets to begin, and that a server gets to recover afterwards."""
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -88,10 +88,10 @@ SERVERS: dict[str, Callable[[ssl.SSLContext], Awaitable[asyncio.AbstractServer]]
 
 
 async def serve(contender: str, folder: pathlib.Path) -> None:
-    """Serve until the standard input ends; say the port first."""
+    """Print the port, and serve until the standard input ends."""
     certificate, key = ((folder / name).read_bytes() for name in ("certificate", "key"))
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _loop, _context: None)  # asyncio tells of every TLS handshake that is broken off
+    loop.set_exception_handler(lambda _loop, _context: None)  # asyncio would report each broken TLS handshake
     server = await SERVERS[contender](acredssp.server_context_from_pem(acredssp.Policy(), certificate, key))
     print(server.sockets[0].getsockname()[1], flush=True)
     ended = loop.create_future()
@@ -101,7 +101,7 @@ async def serve(contender: str, folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def serving(contender: str, folder: pathlib.Path) -> Iterator[int]:
-    """Run a server; gives its port."""
+    """Run a server in a process, and yield its port."""
     with _child("--serve", contender, str(folder)) as process:
         yield int(process.stdout.readline())
 
@@ -110,11 +110,11 @@ def serving(contender: str, folder: pathlib.Path) -> Iterator[int]:
 
 
 class Attack:
-    """Attacks a port until a moment. Each method is one connection; that it is cut off is expected.
+    """Attacks a port until a set time. Each method makes one connection, which the server is expected to cut off.
 
     Args:
-        port: The server's.
-        until: The moment, by `time.perf_counter()`.
+        port: The server's port.
+        until: The end of the attack, by `time.perf_counter()`.
     """
 
     def __init__(self, port: int, until: float) -> None:
@@ -187,7 +187,7 @@ KINDS = CRUMBS + OTHERS
 
 
 def attack_as_told(kind: str) -> None:
-    """Attack the port and for the seconds that each line of the standard input says; answer with a line at the end."""
+    """Read a port and seconds from each line of the standard input, attack the port for so long, and print a line."""
     for line in sys.stdin:
         port, seconds = line.split()
         attack, connections = Attack(int(port), time.perf_counter() + float(seconds)), 0
@@ -220,7 +220,7 @@ def _child(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Clients:
-    """How good clients of each server log on."""
+    """Logs good clients on to each server."""
 
     config: acredssp.ClientConfig
     context: ssl.SSLContext
@@ -232,7 +232,7 @@ class Clients:
         return cls(acredssp.ClientConfig(authenticate=ALICE, trust=acredssp.Trust.pinned(pin)), context)
 
     async def log_on(self, contender: str, port: int) -> None:
-        """Shake hands; return when the server has hung up."""
+        """Complete a handshake; return when the server has closed the connection."""
         if contender == "acredssp":
             reader, writer = await acredssp.open_connection(HOST, port, config=self.config, server_hostname=NAME)
         else:
@@ -243,7 +243,7 @@ class Clients:
         await writer.wait_closed()
 
     async def rate(self, contender: str, port: int, seconds: float) -> float:
-        """Return the logons a second of a slice, which ends no sooner than one is through."""
+        """Return the logons per second in a slice, which lasts until at least one logon is complete."""
         done, started = 0, time.perf_counter()
 
         async def work() -> None:
@@ -261,7 +261,7 @@ class Clients:
 async def kept(  # noqa: PLR0913 - all of a round
     clients: Clients, contender: str, port: int, attacker: subprocess.Popen[str], seconds: float, *, attack_first: bool
 ) -> float:
-    """Return what a server keeps of its rate of logons beside the attacker."""
+    """Return the share of its rate of logons that a server keeps beside the attacker."""
     rates = {}
     for attacked in (attack_first, not attack_first):
         if attacked:
@@ -278,7 +278,7 @@ async def kept(  # noqa: PLR0913 - all of a round
 async def rounds_of(
     kind: str, clients: Clients, ports: dict[str, int], count: int, seconds: float
 ) -> list[dict[str, float]]:
-    """Return what each server keeps beside an attacker of that kind, by round."""
+    """Return the share that each server keeps beside an attacker of that kind, in each round."""
     found: list[dict[str, float]] = []
     with _child("--attack", kind) as attacker:
         for number in range(count):

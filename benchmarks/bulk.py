@@ -17,14 +17,14 @@ from benchmarks.links import Acredssp, Link, LoopTLS, port_of
 from benchmarks.peers import NAME, Setting
 
 CHUNK = bytes(64 * 1024)
-"""What an application writes at a time."""
+"""The bytes that an application writes at a time."""
 PING = bytes(64)
 CONNECTIONS = (1, 64)
 GOAL, REACH = 1.0, 1.1
 BURSTS = {"128 B": 128, "1 KiB": 1024}
 """Messages back to back, each in a record of its own."""
 BURST_SHARE = 16
-"""Bursts transfer that part of what bulk does: a byte of them costs as many times more."""
+"""Bursts transfer this part of the bytes of bulk data, since a byte in a burst costs about as many times more."""
 
 
 class End(asyncio.Protocol):
@@ -37,7 +37,7 @@ class End(asyncio.Protocol):
 
 
 class Source(End):
-    """Writes as much as it is told, as fast as the transport takes it."""
+    """Writes a given number of bytes, as fast as the transport takes them."""
 
     chunk = CHUNK
 
@@ -64,7 +64,7 @@ class Source(End):
 
 
 class Sink(End):
-    """Counts what comes."""
+    """Counts the bytes that come."""
 
     def expect(self, size: int) -> asyncio.Future[None]:
         self._left = size
@@ -78,14 +78,14 @@ class Sink(End):
 
 
 class Echo(End):
-    """Says what it hears."""
+    """Sends back the bytes that come."""
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(data)
 
 
 class Burst(Source):
-    """Writes small messages back to back to an `Echo`, and counts what comes back."""
+    """Writes small messages back to back to an `Echo`, and counts the bytes that come back."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class Pinger(End):
 async def connections(
     link: Link, at_client: Callable[[], End], at_server: type[End], count: int
 ) -> AsyncIterator[tuple[list[End], list[End]]]:
-    """Open `count` connections; gives the protocols at the clients and those at the server."""
+    """Open `count` connections, and yield the clients' protocols and the server's."""
     accepted: list[End] = []
     everybody = asyncio.get_running_loop().create_future()
 

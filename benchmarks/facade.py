@@ -2,12 +2,12 @@
 
     python benchmarks/facade.py [--rounds N] [--instructions] [--json]
 
-The engine is driven by hand and the SSPI functions by their calling loop, a whole flight a call, with the same
-credentials, certificates, policy and judge, handshake by handshake in turns. Each kind has TLS contexts of its own,
-made alike: those of the SSPI functions watch for certificate requests, which is their cost, not the engine's. A round's
-figure is the ratio of the median handshakes, which a disturbed one does not move. `--instructions` counts instructions
-instead (valgrind's cachegrind), which no other load on the machine moves: those of 24 handshakes less those of 4. The
-goal is at most 1.10.
+The benchmark drives the engine by hand and the SSPI functions by their calling loop, with a whole flight in each call.
+Handshakes of the two kinds alternate, with the same credentials, certificates, policy and trust. Each kind has TLS
+contexts of its own, made in the same way: the contexts of the SSPI functions watch for certificate requests, which is
+their cost and not the engine's. A round's figure is the ratio of the median handshakes, which one disturbed handshake
+does not change. `--instructions` counts instructions instead (valgrind's cachegrind), which no load on the
+machine changes: those of 24 handshakes less those of 4. The goal is at most 1.10.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from acredssp.status import SecurityStatus
 
 GOAL = 1.10
 HANDSHAKES = 60
-"""Of each kind, in a round."""
+"""The handshakes of each kind in a round."""
 
 ALICE = acredssp.Password("Passw0rd!", "alice", "CONTOSO")
 
@@ -54,7 +54,7 @@ def configurations(pem: Pem) -> tuple[acredssp.ClientConfig, acredssp.ServerConf
 
 
 def by_hand(client_config: acredssp.ClientConfig, server_config: acredssp.ServerConfig) -> Callable[[], None]:
-    """Return one handshake of the engine."""
+    """Return a function that does one handshake of the engine."""
 
     def answer(event: Event) -> Any:
         if isinstance(event, JudgeCertificate):
@@ -85,7 +85,7 @@ def by_hand(client_config: acredssp.ClientConfig, server_config: acredssp.Server
 async def by_sspi(
     client_config: acredssp.ClientConfig, server_config: acredssp.ServerConfig
 ) -> Callable[[], Coroutine[None, None, None]]:
-    """Return one handshake of the SSPI functions."""
+    """Return a function that does one handshake of the SSPI functions."""
     outbound, inbound = sspi.CredHandle(), sspi.CredHandle()
     for use, data, handle in (
         (sspi.SECPKG_CRED.OUTBOUND, client_config, outbound),
@@ -138,7 +138,7 @@ async def measure(pem: Pem, rounds: int) -> list[float]:
 
 
 async def perform(pem: Pem, what: str, count: int) -> None:
-    """Do nothing but `count` handshakes of one kind: what valgrind counts."""
+    """Do `count` handshakes of one kind and nothing else, so that valgrind counts just these."""
     engine, functions = by_hand(*configurations(pem)), await by_sspi(*configurations(pem))
     for _ in range(count):
         if what == "engine":
@@ -162,7 +162,7 @@ def instructions(folder: str, what: str) -> float:
 
 
 def counted(pem: Pem) -> list[float]:
-    """Return the ratio of instructions. Both kinds get the same key: making one takes any number of them."""
+    """Return the ratio of instructions. Both kinds get the same key, since making keys varies in cost."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in zip(("certificate", "key"), pem, strict=True):
             pathlib.Path(folder, name).write_bytes(content)
@@ -199,7 +199,7 @@ def main() -> int:
 
 
 def environment() -> dict[str, str]:
-    """What the figures hold for."""
+    """Return the versions for which the figures hold."""
     return {
         "python": platform.python_version(),
         "openssl": ssl.OPENSSL_VERSION.split()[1],

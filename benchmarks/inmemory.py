@@ -27,15 +27,15 @@ GOALS = {
     ("ec", "1.2", "NTLM"): (1.50, 1.45),
     ("ec", "1.2", "SPNEGO"): (1.65, 1.50),
 }
-"""Goal and reach of the engine's CPU over bare TLS."""
+"""The goal, and the figure to reach one day, for the engine's CPU divided by that of bare TLS."""
 
 PYSPNEGO_GOALS = {"tuned": (2.2, 2.5), "shared": (3.7, 4.0), "default": (5.2, 5.5)}
 SERVER_GOAL = 1.35
 MESSAGES = {"NTLM": (4, 3), "SPNEGO": (5, 4)}
-"""Client to server and server to client, TLS 1.3."""
+"""The flights from client to server and from server to client, in TLS 1.3."""
 
 TURN = 5
-"""Handshakes of a peer, before the next one's."""
+"""The handshakes of one peer in a turn."""
 
 Rounds = list[dict[str, Cost]]
 """The median handshake of each peer in each round."""
@@ -50,7 +50,7 @@ def measure(size: Size, results: Results, watch: Watch) -> None:
         results.rows += over_tls(rounds, kind, version)
         results.details.setdefault("in memory", {})[f"{kind} {version}"] = microseconds(rounds)
         if (kind, version) == ("rsa", "1.3"):
-            # Apart from the others, and in long turns: behind pyspnego the caches hold little of what anybody needs.
+            # pyspnego runs apart and in long turns, since it leaves little in the caches that others need.
             beside = {f"pyspnego {variant}": pyspnego.peer(setting, variant) for variant in pyspnego.VARIANTS}
             with pyspnego.users():
                 results.rows += under_pyspnego(take_turns({"SPNEGO": peers["SPNEGO"]} | beside, size, size.handshakes))
@@ -75,7 +75,7 @@ def take_turns(peers: dict[str, Peer], size: Size, turn: int = TURN) -> Rounds:
 
 
 def median(costs: list[Cost]) -> Cost:
-    """The median of each side for itself."""
+    """Return the median of each side."""
     return Cost(
         statistics.median(cost.client for cost in costs),
         statistics.median(cost.server for cost in costs),
@@ -142,7 +142,7 @@ def messages(rounds: Rounds) -> list[Row]:
 
 
 def exchange_alone(setting: Setting, size: Size) -> list[Row]:
-    """What the exchange takes without TLS around it: by itself, and when a TLS handshake has had the caches before."""
+    """Return what the exchange takes without TLS around it: alone, and behind a TLS handshake that fills the caches."""
     exchange, tls = setting.exchange(NEGOTIATE), setting.bare_tls()
     warm, cold = [], []
     for _ in range(size.rounds + 1):
@@ -160,7 +160,7 @@ def exchange_alone(setting: Setting, size: Size) -> list[Row]:
 
 
 def microseconds(rounds: Rounds) -> dict[str, dict[str, float]]:
-    """Absolute times, which only hold for the machine and the moment."""
+    """Return absolute times, which hold only for this machine and this moment."""
     return {
         name: {
             side: round(statistics.median(getattr(each[name], side) for each in rounds) * 1e6, 1)

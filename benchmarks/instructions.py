@@ -25,7 +25,7 @@ from benchmarks.peers import NAME, KeyType, Peer, Setting, handshake
 FEW, MANY = 4, 24
 MILLION = 1e6
 GOALS = {"ntlm": 1.8, "spnego": 2.0}
-"""Million instructions above TLS, both sides."""
+"""The goal in millions of instructions above TLS, for both sides together."""
 
 MISSING = "valgrind is missing: apt-get install valgrind"
 
@@ -59,9 +59,9 @@ _NAMES = {"ntlm": "raw NTLM", "spnego": "SPNEGO", "pyspnego tuned": "pyspnego tu
 
 
 def count(names: list[str], kind: KeyType = "rsa") -> dict[str, float]:
-    """Return the instructions of one handshake of each of these, TLS included.
+    """Return the instructions of one handshake of each peer, TLS included.
 
-    Several run at a time: they do not disturb each other's count.
+    Several processes run at a time, since they do not change each other's counts.
     """
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for file, content in zip(("certificate", "key"), acredssp.self_signed([NAME], kind), strict=True):

@@ -21,29 +21,29 @@ from benchmarks.loopback import Contender, contenders, storm
 from benchmarks.peers import NAME, Setting
 
 CALLBACK_GOAL = 5.0
-"""Milliseconds."""
+"""The goal for the longest callback, in milliseconds."""
 LAG_GOAL = 1.5
 MOST_AT_ONCE = 1000
 BEAT = 0.01
 GRAIN = 0.001
-"""What the timers of the loops resolve, uvloop's above all: a lag below it cannot be told from none, and counts as so
-much. So the ratio of two lags is always one of two numbers above zero."""
+"""The resolution of the loops' timers, above all uvloop's. A smaller lag cannot be told from none, and counts as this
+much, so a ratio of two lags never divides by zero."""
 
 
 @dataclasses.dataclass(slots=True)
 class Clock:
-    """Times callbacks."""
+    """Measures how long callbacks take."""
 
     longest: float = 0.0
-    """Seconds of CPU."""
+    """The longest callback, in seconds of CPU."""
     longest_pause: float = 0.0
-    """Of the garbage collector."""
+    """The longest pause of the garbage collector, in seconds."""
     paused: float = 0.0
-    """All its pauses so far."""
+    """The sum of its pauses so far, in seconds."""
     _pause_began: float = 0.0
 
     def note_pause(self, phase: str, _info: object) -> None:
-        """Take what `gc.callbacks` say."""
+        """Note the beginning and the end of a collection; `gc.callbacks` calls this."""
         if phase == "start":
             self._pause_began = time.thread_time()
         else:
@@ -76,7 +76,7 @@ def clocked_callbacks() -> Iterator[Clock]:
 
 
 async def heartbeat(stopped: asyncio.Event) -> float:
-    """Return how late the latest beat was, in seconds, once `stopped` is set and the beat of that moment has fallen."""
+    """Beat until `stopped` is set and the current beat is over; return the longest delay of a beat, in seconds."""
     latest = GRAIN
     while not stopped.is_set():
         due = time.perf_counter() + BEAT

@@ -14,9 +14,9 @@ from benchmarks.peers import NAME, Setting
 
 HOST = "127.0.0.1"
 BACKLOG = 4096
-"""More than the kernel takes is cut to what it takes (net.core.somaxconn)."""
+"""The kernel reduces the backlog to its own limit (net.core.somaxconn)."""
 PATIENCE = 600.0
-"""Seconds for a handshake: thousands at once, on a machine that has other work, take their time."""
+"""The most seconds for a handshake: thousands at once take long on a machine that does other work."""
 
 Factory = Callable[[], asyncio.BaseProtocol]
 
@@ -65,7 +65,7 @@ class Acredssp:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TCP:
-    """Nothing in between."""
+    """TCP alone, without TLS or CredSSP."""
 
     async def listen(self, factory: Factory) -> asyncio.AbstractServer:
         return await asyncio.get_running_loop().create_server(factory, HOST, 0, backlog=BACKLOG)
@@ -75,7 +75,7 @@ class TCP:
 
 
 serving: set[asyncio.Task[None]] = set()
-"""What the servers' ends still do, of those that run in a task: a storm is over when all of it is."""
+"""The running tasks of the servers' ends. A storm is over when all of them are."""
 
 
 def keep(task: asyncio.Task[None]) -> None:

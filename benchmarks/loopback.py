@@ -22,8 +22,8 @@ from benchmarks.links import BACKLOG, HOST, PATIENCE, keep, port_of, serving
 from benchmarks.peers import NAME, Setting
 
 MOST_OF_A_LISTENER = 2500
-"""Connections at once for which another listener is opened: the kernel's queue holds net.core.somaxconn, often 4096,
-and what does not fit comes a second later."""
+"""The most simultaneous connections for one listener. The kernel's queue holds net.core.somaxconn connections, often
+4096, and a connection that finds it full comes a second later."""
 
 PLUMBING_GOAL = 1.5
 STREAMS_GOALS = {"asyncio": 1.1, "uvloop": 1.2}
@@ -152,14 +152,14 @@ def _plumbing(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Storm:
-    """How many handshakes at once went."""
+    """The results of one storm of handshakes."""
 
     cpu: float
-    """Seconds of CPU a handshake, both ends."""
+    """The CPU of a handshake, both ends together, in seconds."""
     latencies: list[float]
-    """Seconds, sorted."""
+    """The latencies by the wall clock, in seconds, sorted."""
     own_latencies: list[float]
-    """The same by the clock of the process's CPU, which other processes do not stretch."""
+    """The latencies by the clock of the process's CPU, which other processes do not stretch."""
 
     def percentile(self, percent: int, *, own: bool = False) -> float:
         latencies = self.own_latencies if own else self.latencies
@@ -168,7 +168,7 @@ class Storm:
 
 @contextlib.asynccontextmanager
 async def listening(contender: Contender, at_once: int) -> AsyncIterator[itertools.cycle]:
-    """Listen as long as the block runs; gives the ports in turns."""
+    """Listen while the block runs, and yield the ports in turns."""
     servers = [await contender.listen() for _ in range(1 + at_once // MOST_OF_A_LISTENER)]
     try:
         yield itertools.cycle([port_of(server) for server in servers])
@@ -180,7 +180,7 @@ async def listening(contender: Contender, at_once: int) -> AsyncIterator[itertoo
 
 
 async def storm(contender: Contender, count: int, at_once: int) -> Storm:
-    """Shake hands `count` times, `at_once` at a time."""
+    """Complete `count` handshakes, `at_once` of them at a time."""
     latencies: list[float] = []
     own_latencies: list[float] = []
     jobs = iter(range(count))
@@ -204,7 +204,7 @@ async def storm(contender: Contender, count: int, at_once: int) -> Storm:
 # --- rows ---
 
 Rounds = list[dict[tuple[str, int], Storm]]
-"""What each contender did at each concurrency, by round."""
+"""For each contender and each concurrency, the storm of each round."""
 
 
 def measure(size: Size, results: Results, watch: Watch) -> None:
@@ -308,7 +308,7 @@ def _rows(loop: str, rounds: Rounds) -> list[Row]:
 
 
 def _details(rounds: Rounds) -> list[dict[str, object]]:
-    """Absolute figures, medians over the rounds; the latencies are those of the last one, as 100 quantiles."""
+    """Return absolute figures, as medians over the rounds. The latencies are 100 quantiles of the last round."""
     found = []
     for name, at_once in rounds[0]:
         storms = [each[name, at_once] for each in rounds if (name, at_once) in each]

@@ -21,14 +21,14 @@ from benchmarks.peers import NAME, Setting
 
 PAYLOAD = bytes(64 * 1024)
 AT_ONCE = 20
-"""Connections that open, or transfer, at a time: idle ones are what is measured."""
+"""The connections that open, or transfer, at the same time. All are idle when memory is measured."""
 CASES = (("acredssp", "asyncio"), ("acredssp", "uvloop"), ("ssl", "asyncio"), ("ssl", "uvloop"), ("tcp", "asyncio"))
 ESTABLISHED_GOAL, USED_GOAL = 28.0, 64.0
 SHARE_GOAL = 0.1
 
 
 class Client(asyncio.Protocol):
-    """Writes 64 KiB and waits for as many."""
+    """A client that writes 64 KiB and waits for 64 KiB."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -49,7 +49,7 @@ class Client(asyncio.Protocol):
 
 
 class Server(asyncio.Protocol):
-    """Waits for 64 KiB and writes as many."""
+    """A server that waits for 64 KiB and writes 64 KiB."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -63,7 +63,7 @@ class Server(asyncio.Protocol):
 
 
 def resident() -> int:
-    """Bytes of this process in memory."""
+    """Return the resident set of this process, in bytes."""
     gc.collect()
     return int(pathlib.Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -100,7 +100,7 @@ async def case(link: Link, count: int) -> dict[str, float]:
 
 
 def growth(before: int, after: int) -> int:
-    """Return the bytes by which a process grew; one page at least, since nothing less can be told from none."""
+    """Return the bytes by which a process grew: at least one page, since a smaller growth cannot be measured."""
     return max(after - before, os.sysconf("SC_PAGE_SIZE"))
 
 

@@ -31,7 +31,7 @@ class Side(Protocol):
     done: bool
 
     def step(self, data: bytes) -> bytes:
-        """Take what the other side said, and answer."""
+        """Take the other side's message, and return the answer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Peer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cost:
-    """What one handshake took."""
+    """The cost of one handshake."""
 
     client: float
     """Seconds of CPU."""
@@ -59,7 +59,7 @@ class Cost:
 
 
 def handshake(peer: Peer, clock: Callable[[], float] = time.thread_time) -> Cost:
-    """Let both sides talk until both are done; making and forgetting them counts."""
+    """Let both sides talk until both are done. Making and deleting the objects counts."""
     started = clock()
     client = peer.client()
     flight = client.step(b"")
@@ -115,7 +115,7 @@ class BareTLS:
 
 
 def answerer(client: acredssp.ClientConfig) -> Callable[[Event], object]:
-    """Return what answers the events of both sides."""
+    """Return a function that answers the events of both sides."""
 
     def answer(event: Event) -> object:
         if isinstance(event, JudgeCertificate):
@@ -157,7 +157,7 @@ class Engine:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
-    """A certificate, a version of TLS, and the contexts that everybody shares."""
+    """A certificate, a version of TLS, and the contexts that all peers share."""
 
     certificate: bytes
     key: bytes
@@ -195,7 +195,7 @@ class Setting:
         return Peer(lambda: BareTLS(self.client_context, NAME), lambda: BareTLS(self.server_context, None))
 
     def exchange(self, mechanism: MechanismChoice) -> Peer:
-        """The exchange alone, in the bare shape, as if TLS were somebody else's."""
+        """Run the exchange alone, in the bare shape, as if the caller ran TLS."""
         client, server = self.client_config(mechanism), self.server_config()
         answer = answerer(client)
         key = subject_public_key(ssl.PEM_cert_to_DER_cert(self.certificate.decode()))

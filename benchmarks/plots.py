@@ -45,7 +45,7 @@ mpl.rcParams.update(
 
 
 def draw(results: Results, folder: pathlib.Path, suffixes: Sequence[str] = ("svg", "png")) -> list[str]:
-    """Draw what there are figures for; return the names of the files without their suffix."""
+    """Draw each plot for which there are figures; return the names of the files without their suffix."""
     drawn = []
     for name, group, plot in (
         ("latency", "loopback", _latency),

@@ -70,7 +70,7 @@ class Connection(asyncio.BufferedProtocol):
         self._up.set_result(None)
 
     def _read(self) -> None:
-        """Go on behind the handshake: nobody sends data here."""
+        """Go on after the handshake; here this does nothing, since nobody sends data."""
 
     def _break(self, error: Exception) -> None:
         if not self._up.done():
@@ -92,7 +92,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 class Accepted(Connection):
-    """A server's end, which looks after itself."""
+    """A server's end, which runs its own handshake."""
 
     __slots__ = ()
 
@@ -140,7 +140,7 @@ class Talker(Connection):
 
 
 class AcceptedTalker(Talker, Accepted):
-    """A server's end of the same."""
+    """The server's end of a `Talker`."""
 
     __slots__ = ()
 

@@ -26,8 +26,8 @@ from acredssp.md4 import md4
 from benchmarks.peers import DOMAIN, NAME, PASSWORD, Peer, Setting
 
 Variant = Literal["default", "shared", "tuned"]
-"""`default`: TLS contexts made for each connection, two tickets; all the rest has one context a side, and no tickets.
-`shared`: those contexts, and a password. `tuned`: NT hashes on both sides, too."""
+"""`default` makes TLS contexts for each connection, with two tickets. The others have one context on each side and no
+tickets: `shared` with a password, and `tuned` with NT hashes on both sides."""
 
 VARIANTS: tuple[Variant, ...] = ("tuned", "shared", "default")
 
@@ -49,7 +49,7 @@ class _Side:
 
 
 def peer(setting: Setting, variant: Variant) -> Peer:
-    """Return pyspnego with an RSA certificate: it knows no other."""
+    """Return the pyspnego peers, with an RSA certificate, since pyspnego takes no other."""
     public_key = spnego.tls.get_certificate_public_key(ssl.PEM_cert_to_DER_cert(setting.certificate.decode()))
     spnego._credssp._X509_CERTIFICATE = (setting.certificate, setting.key, public_key)  # noqa: SLF001 - for `default`
     client_tls, server_tls = {}, {}

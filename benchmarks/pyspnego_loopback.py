@@ -18,7 +18,7 @@ users = pyspnego.users
 
 
 def functions(setting: Setting) -> tuple[Callable, Callable]:
-    """Return what listens and what connects, `tuned`."""
+    """Return a function that listens and one that connects, for the `tuned` pyspnego."""
     peer = pyspnego.peer(setting, "tuned")
     pool = concurrent.futures.ThreadPoolExecutor(THREADS)
 

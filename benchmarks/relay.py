@@ -28,16 +28,16 @@ from benchmarks.peers import NAME, Setting
 
 ROOT = pathlib.Path(__file__).parent.parent
 MESSAGES = {"16 KiB": (16 * 1024, 1), "1 KiB": (1024, 4), "128 B": (128, 16)}
-"""The size of a message, and the part of a bulk transfer that they make together: a byte of small ones costs more."""
+"""The size of a message, and the divisor of a bulk transfer's size: a byte in small messages costs more."""
 GOAL, REACH = 1.0, 1.1
 PATIENCE = 60.0
-"""Seconds until a process that does not end is taken for dead."""
+"""Seconds after which a process that does not end counts as dead."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def links_of(setting: Setting) -> dict[str, Link]:
-    """Return whom the rows compare."""
+    """Return the links that the rows compare."""
     return {"acredssp": Acredssp.of(setting), "ssl": LoopTLS(setting)}
 
 
@@ -45,7 +45,7 @@ def links_of(setting: Setting) -> dict[str, Link]:
 
 
 class Whole(Source):
-    """Writes as much as it is told, and closes."""
+    """Writes a given number of bytes, and closes."""
 
     def __init__(self, message: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 class Ends:
-    """Both processes, from here."""
+    """The two processes, as this process sees them."""
 
     def __init__(self, source: subprocess.Popen[str], sink: subprocess.Popen[str]) -> None:
         self._source = source
@@ -112,7 +112,7 @@ class Ends:
             yield cls(*processes)
 
     def send(self, link: str, port: int, message: int, size: int) -> None:
-        """Have the source begin a transfer."""
+        """Tell the source to begin a transfer."""
         _tell(self._source, [link, port, message, size])
 
 
@@ -142,7 +142,7 @@ def _tell(process: subprocess.Popen[str], word: object) -> None:
 
 @contextlib.asynccontextmanager
 async def accepting(link: Link) -> AsyncIterator[tuple[int, "asyncio.Future[Streams]"]]:
-    """Listen; gives the port, and the streams of the connection that will come."""
+    """Listen, and yield the port and a future of the connection's streams."""
     accepted = asyncio.get_running_loop().create_future()
 
     def factory() -> asyncio.StreamReaderProtocol:

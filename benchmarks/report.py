@@ -44,7 +44,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _stages(stages: dict[str, dict]) -> list[str]:
-    """Where the time of a handshake goes: microseconds and shares."""
+    """Return where the time of a handshake goes, in microseconds and shares."""
     names = dict.fromkeys(name for found in stages.values() for name in found["stages_us"])
     rows = [
         [name, *(_share(found["stages_us"].get(name, 0.0), found["us"]) for found in stages.values())] for name in names
@@ -57,7 +57,7 @@ def _stages(stages: dict[str, dict]) -> list[str]:
 
 
 def _above(name: str, found: dict) -> str:
-    """Say where the rows of CPU that miss their goal miss it: what is above bare TLS, by size."""
+    """For rows of CPU that miss their goal, list the costs above bare TLS, the largest first."""
     floor = found["bare_tls_us"]
     if not floor:
         return ""
@@ -105,7 +105,7 @@ def _unit(row: Row) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits that count; a whole number as it is."""
+    """Return a number with three significant digits; a whole number unchanged."""
     return str(int(value)) if value == int(value) else f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
 
 

@@ -27,14 +27,14 @@ from benchmarks.peers import ALICE, NAME, Engine, KeyType, Setting
 
 TARGET = f"TERMSRV/{NAME}"
 TICKETS = 2
-"""As OpenSSL and Schannel send in TLS 1.3."""
+"""The tickets that a server sends, as many as OpenSSL and Schannel send in TLS 1.3."""
 FLAGS = sspi.ISC_REQ.ALLOCATE_MEMORY | sspi.ISC_REQ.DELEGATE
 SETTINGS: tuple[tuple[KeyType, str], ...] = (("rsa", "1.2"), ("rsa", "1.3"), ("ec", "1.2"), ("ec", "1.3"))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Logon:
-    """One logon."""
+    """The figures of one logon."""
 
     client: float
     """Seconds of CPU."""
@@ -88,7 +88,7 @@ async def rounds_of(kind: KeyType, version: str, rounds: int, handshakes: int) -
     context.num_tickets = TICKETS
     issuing = dataclasses.replace(without, ssl_context=context)
     config = setting.client_config(MechanismChoice.AUTO)
-    # Without a context of their own: the policy decides what TLS may do.
+    # Neither client has a TLS context of its own, so the policy decides whether TLS resumes.
     off = dataclasses.replace(config, ssl_context=None)
     on = dataclasses.replace(off, policy=dataclasses.replace(off.policy, tls_resumption=True), ssl_context=None)
     kinds = {
@@ -98,7 +98,7 @@ async def rounds_of(kind: KeyType, version: str, rounds: int, handshakes: int) -
         "refused": (await credentials(on), without, False),
     }
     for outbound, server, _ in kinds.values():
-        await log_on(outbound, server)  # from the second on there is something to resume
+        await log_on(outbound, server)  # from the second logon on, there is a session to resume
     found = []
     for _ in range(rounds + 1):
         settle()

@@ -24,10 +24,10 @@ from benchmarks.loopback import contenders, storm
 from benchmarks.peers import NAME, Setting, handshake
 
 INTERVAL = 0.001
-"""Seconds; most kernels round it up to their tick."""
+"""Seconds of CPU between two samples; most kernels round the time up to their tick."""
 AT_ONCE = 100
 TURN = 50
-"""Handshakes of each in turn."""
+"""The handshakes of each kind in a turn."""
 
 ACREDSSP = str(pathlib.Path(acredssp.__file__).parent) + "/"
 HARNESS = str(pathlib.Path(__file__).parent) + "/"
@@ -47,7 +47,7 @@ STAGES = (
     ("aio/", "driver"),
     ("", "configuration and trust"),
 )
-"""The stage of a module, by the first of these that its path within acredssp begins with."""
+"""The stage of a module is that of the first entry with which its path within acredssp begins."""
 
 
 def stage_of(frame: FrameType | None) -> str:
@@ -78,7 +78,7 @@ def sampled(samples: Counter[str]) -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, signal.SIG_IGN)  # one may still be on its way, and would end the process
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)  # a signal may still be on its way, and would end the process
 
 
 def measure(size: Size, results: Results, watch: Watch) -> None:

@@ -39,15 +39,15 @@ from acredssp.policy import MechanismChoice
 from benchmarks.harness import environment, settle, skips_are_failures
 
 GOAL = 0.95
-"""Of the undisturbed rate."""
+"""The least share of the undisturbed rate that must be left."""
 LONGEST_CALLBACK = 0.020
 """Seconds."""
 RATE = 200
-"""NTLM handshakes begun a second."""
+"""The NTLM handshakes to begin in a second."""
 STALLED = 50
-"""Kerberos handshakes beside them."""
+"""The Kerberos handshakes beside them."""
 GRACE = 0.5
-"""Seconds from the beginning of the stalled handshakes to that of the window they disturb."""
+"""Seconds from the start of the stalled handshakes to the start of the window that they disturb."""
 
 ALICE = acredssp.Password("Passw0rd!", "alice", "ACREDSSP.TEST")
 
@@ -75,8 +75,8 @@ class OwnTimeLoop(asyncio.SelectorEventLoop):
         self._seen = self._waits()
 
     def time(self) -> float:
-        """Seconds of the loop's own."""
-        # The wall clock is read first: whoever is preempted between the readings gets the time back with the next.
+        """Return the loop's own time, in seconds."""
+        # The wall clock is read first: a preemption between the two readings is corrected by the next call.
         wall, seen = time.perf_counter(), self._waits()
         delayed, others = (now - before for now, before in zip(seen, self._seen, strict=True))
         self._seen = seen
@@ -115,12 +115,12 @@ def timed_callbacks(loop: asyncio.AbstractEventLoop, longest: list[float]) -> It
 
 
 def share(disturbed: float, undisturbed: float) -> float:
-    """Return the share of the rate that is left; none where nothing was completed undisturbed: that shows nothing."""
+    """Return the share of the rate that is left; 0 if nothing was completed undisturbed, since that shows nothing."""
     return disturbed / undisturbed if undisturbed else 0.0
 
 
 class NoExecutor:
-    """Stands where the loop's default executor would: whoever asks for it is counted and refused."""
+    """Takes the place of the loop's default executor: it counts and refuses every use."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.asked = 0
@@ -154,10 +154,10 @@ class Bench:
             policy=acredssp.Policy(mechanism=MechanismChoice.KERBEROS, handshake_timeout=GRACE + seconds + GRACE),
         )
         self.ends: collections.Counter[str] = collections.Counter()
-        """How the stalled handshakes ended."""
+        """The errors with which the stalled handshakes ended."""
 
     async def run(self, rounds: int, folder: pathlib.Path) -> dict[str, Any]:
-        """Measure; a first round, which warms everything up, does not count."""
+        """Measure. A first round only warms everything up, and does not count."""
         executor = NoExecutor(asyncio.get_running_loop())
         server = await acredssp.start_server(_hang_up, "127.0.0.1", 0, config=self._server_config)
         self._port = server.sockets[0].getsockname()[1]

@@ -46,7 +46,7 @@ from benchmarks.peers import NAME, Engine, KeyType, Setting, answerer
 USERS, SECONDS, RTT = 50_000, 300.0, 0.001
 CORES = (1, 2, 4, 8)
 LOADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
-"""Of each core, for the plot."""
+"""The loads of each core that the plot shows."""
 LOGONS = 3000
 """Measured, and simulated for each point of the plot and core."""
 SEED = 20_000
@@ -58,14 +58,14 @@ Steps = Sequence[float]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Service:
-    """What logons cost the server."""
+    """The cost of logons for the server."""
 
     logons: list[Steps]
     serve: float
-    """Seconds of CPU a logon of `acredssp serve`, on average."""
+    """The mean CPU of a logon at `acredssp serve`, in seconds."""
 
     def steps(self) -> list[Steps]:
-        """The logons as `acredssp serve` has them."""
+        """The logons with the cost that they have in `acredssp serve`."""
         count = statistics.fmean(map(len, self.logons))
         extra = max(0.0, self.serve - statistics.fmean(map(sum, self.logons))) / count
         return [[step + extra for step in logon] for logon in self.logons]
@@ -133,16 +133,16 @@ def serve_cpu(seconds: float) -> float:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the formula says."""
+    """The results of the formula."""
 
     load: float
-    """Of each core; from 1 on the queue grows for as long as users come."""
+    """The load of each core. From 1 on, the queue grows for as long as users come."""
     wait: float | None
     """Seconds that a logon spends in queues, on average, by Pollaczek and Khinchine; None for a load of 1 or more."""
     shared: float | None
-    """The same by processor sharing."""
+    """The seconds in queues by processor sharing."""
     served_after: float
-    """Seconds until everybody is logged on."""
+    """Seconds until all users are logged on."""
 
 
 def estimate(logons: Sequence[Steps], users: int, seconds: float, cores: int) -> Estimate:
@@ -162,7 +162,7 @@ def estimate(logons: Sequence[Steps], users: int, seconds: float, cores: int) ->
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Simulation:
-    """What came out."""
+    """The results of the simulation."""
 
     wait: float
     """Seconds in queues, on average."""
@@ -199,7 +199,7 @@ def simulate(  # noqa: PLR0913 - all named, and most callers leave two
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Line:
-    """Both, for one number of cores."""
+    """The results of formula and simulation for one number of cores."""
 
     cores: int
     estimate: Estimate

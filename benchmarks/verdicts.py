@@ -23,7 +23,7 @@ import acredssp
 NAME = "host.example"
 NOW = dt.datetime.now(dt.UTC)
 VERDICTS = 100
-"""In a round."""
+"""The verdicts of each kind in a round."""
 KEYS: dict[str, Callable[[], rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey]] = {
     "RSA-2048": lambda: rsa.generate_private_key(65537, 2048),
     "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
@@ -67,7 +67,7 @@ def _certificate(subject, issuer, key, signer, *, authority) -> x509.Certificate
 
 
 def compare(root: x509.Certificate, chain: list[bytes], rounds: int) -> tuple[float, float]:
-    """Return microseconds a verdict, and the ratio to cryptography's."""
+    """Return the microseconds of a verdict, and the ratio to a verdict of cryptography."""
     trust = acredssp.Trust(authorities=(root,))
     store = verification.Store([root])
 

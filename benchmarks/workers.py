@@ -40,7 +40,7 @@ from benchmarks.peers import ALICE, DOMAIN, PASSWORD
 
 GOAL = 1.8
 ALONE = 0.9
-"""The share of their cores from which on the pairs count as alone there."""
+"""The least share of the cores that the pairs must have to count as undisturbed."""
 CONCURRENCY = 32
 """Logons at a time from each generator."""
 WARM_UP = 0.3
@@ -48,23 +48,23 @@ WARM_UP = 0.3
 HASHING = 0.2
 """Seconds of hashing, on one core and on both, beside each round."""
 PATIENCE = 60.0
-"""Seconds until a server that does not come up, or a generator that does not end, is taken for dead."""
+"""Seconds after which a server that does not start, or a generator that does not end, counts as dead."""
 MOST_FAILURES = 1000
-"""Logons that fail before any succeeds: what a busy machine delays succeeds in the end, however late."""
+"""The logons that may fail before any succeeds. On a busy machine a logon is late, but succeeds in the end."""
 
 ROOT = pathlib.Path(__file__).parent.parent
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Load:
-    """What came out of one run of load."""
+    """The result of one run of load."""
 
     pairs: int
     logons: int
     failures: int
     seconds: float
     cpu: float
-    """Seconds of the pairs, workers and generators together."""
+    """The CPU of the pairs, workers and generators together, in seconds."""
 
     @property
     def rate(self) -> float:
@@ -76,7 +76,7 @@ class Load:
 
     @property
     def share(self) -> float:
-        """How much of their cores the pairs had."""
+        """The share of their cores that the pairs had."""
         return self.cpu / self.seconds / self.pairs
 
 
@@ -94,12 +94,12 @@ def cpu_of(pid: int) -> float:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Server:
-    """`acredssp serve --workers`, a worker a core."""
+    """`acredssp serve --workers`, with one worker on each core."""
 
     port: int
     pin: str
     workers: Sequence[int]
-    """Their processes."""
+    """The workers' processes."""
 
 
 @contextlib.contextmanager
@@ -204,7 +204,7 @@ async def _log_on_for(seconds: float, client: acredssp.ClientConfig, port: int, 
 
 
 def load(server: Server, generators: Sequence[Generator], cores: Sequence[int], seconds: float) -> Load:
-    """Have pairs of worker and generator run on those cores, one each."""
+    """Run pairs of worker and generator on the given cores, one pair on each."""
     processes = [*server.workers, *(generator.pid for generator in generators)]
     for pid, core in zip(processes, [*cores, *cores], strict=True):
         os.sched_setaffinity(pid, {core})
@@ -234,7 +234,7 @@ class Round:
     one: Load
     two: Load
     hashing: float
-    """What two cores hash, over what one does."""
+    """Return what two cores hash, divided by what one core hashes."""
 
     @property
     def speedup(self) -> float:
@@ -249,7 +249,7 @@ def run(cores: Sequence[int], rounds: int, seconds: float, concurrency: int, *, 
     """Run the rounds on two cores.
 
     Raises:
-        PermissionError: `realtime` is not ours to have.
+        PermissionError: This process may not use `realtime`.
     """
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -1,4 +1,4 @@
-"""CredSSP without asyncio: the engine does no I/O, so any loop can drive it. Here it is a blocking socket.
+"""CredSSP without asyncio: the engine does no I/O, so any loop can drive it. This example uses a blocking socket.
 
 `python examples/by_hand.py PORT PIN [HOST]` logs on to echo_server.py.
 """
@@ -15,7 +15,7 @@ from acredssp.status import SecurityStatus
 
 
 def handshake(sock: socket.socket, context: SecurityContext, answer: Callable[[Event], Any]) -> bytes:
-    """Drive one side to the end of the handshake; return the ciphertext that came behind it."""
+    """Drive one side to the end of the handshake; return the ciphertext that came behind the handshake."""
     data = b""
     try:
         result = context.step()
@@ -42,7 +42,7 @@ def handshake(sock: socket.socket, context: SecurityContext, answer: Callable[[E
 
 
 def main(port: str, pin: str, host: str = "127.0.0.1") -> None:
-    """Log on, send a line, print what comes back."""
+    """Log on, send a line, and print the answer."""
     config = acredssp.ClientConfig(
         authenticate=acredssp.Password("wonderland", user="alice"), trust=acredssp.Trust.pinned(pin)
     )

@@ -7,10 +7,10 @@ import acredssp
 
 
 async def main(port: str, pin: str, host: str = "127.0.0.1") -> None:
-    """Log on, send a line, print what comes back."""
+    """Log on, send a line, and print the answer."""
     config = acredssp.ClientConfig(
         authenticate=acredssp.Password("wonderland", user="alice"),
-        trust=acredssp.Trust.pinned(pin),  # without it the certificate must be good for the host's name
+        trust=acredssp.Trust.pinned(pin),  # without a pin, the certificate must be trusted and have the host's name
     )
     reader, writer = await acredssp.open_connection(host, int(port), config=config)
     print("logged on:", writer.get_extra_info("credssp"))

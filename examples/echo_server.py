@@ -1,4 +1,4 @@
-"""A server that echoes to whoever logs on: `python examples/echo_server.py [HOST [PORT]]`, then echo_client.py."""
+"""An echo server for clients that log on: `python examples/echo_server.py [HOST [PORT]]`, then echo_client.py."""
 
 import asyncio
 import ssl
@@ -6,17 +6,17 @@ import sys
 
 import acredssp
 
-# Made once: a password that is made in the hook is hashed there, and the time tells which users there are.
+# Made once: a password made in the hook would be hashed there, and the time that takes would tell which users exist.
 USERS = {acredssp.Account("alice"): acredssp.Password("wonderland", "alice")}
 
 
 async def lookup(request: acredssp.CredentialRequest) -> acredssp.Password | acredssp.Deny:
-    """Give an account's secret, whatever the domain; here a database may be awaited."""
+    """Return an account's secret, whatever the domain. A real server can await a database here."""
     return USERS.get(acredssp.Account(request.principal.user), acredssp.Deny())
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Talk to one client that logged on."""
+    """Serve one client that has logged on."""
     print("logged on:", writer.get_extra_info("credssp").principal, flush=True)
     while data := await reader.read(65536):
         writer.write(data)

@@ -1,6 +1,6 @@
 """Log on with your Kerberos tickets and delegate one: `kinit -f`, then `python examples/kerberos.py KEYTAB [HOST]`.
 
-The server is here too, with the service's keys: KEYTAB has TERMSRV/HOST and HOST/HOST.
+The server runs in the same program, with the service's keys: KEYTAB has TERMSRV/HOST and HOST/HOST.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from acredssp.wire import KerbTicketLogon, TSRemoteGuardCreds
 
 
 async def main(keytab: str, host: str = "localhost") -> None:
-    """Serve and log on, and print what each side knows of it."""
-    policy = acredssp.Policy(mechanism=MechanismChoice.KERBEROS)  # no second choice
+    """Serve and log on, and print what each side knows of the logon."""
+    policy = acredssp.Policy(mechanism=MechanismChoice.KERBEROS)  # NTLM is no second choice
     certificate, key = acredssp.self_signed([host])
     handed = asyncio.get_running_loop().create_future()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take what was delegated, which is handed over once; say who it is to whom it may concern."""
+        """Take the delegated credentials, which can be taken only once, and print whose they are."""
         credentials = acredssp.take_credentials(writer)
         assert isinstance(credentials, TSRemoteGuardCreds)
         print("server:", writer.get_extra_info("credssp").principal, "delegated", credentials.kind)
@@ -40,7 +40,7 @@ async def main(keytab: str, host: str = "localhost") -> None:
         ),
     )
     client = acredssp.ClientConfig(
-        authenticate=acredssp.TicketCache(),  # yours, as kinit left them
+        authenticate=acredssp.TicketCache(),  # your own tickets, as kinit left them
         delegate=RemoteGuard(),
         policy=policy,
         trust=acredssp.Trust.pinned(acredssp.pin_of(ssl.PEM_cert_to_DER_cert(certificate.decode()))),

@@ -1,7 +1,7 @@
 """A C client's SSPI calls, ported line by line; for echo_server.py: `python examples/sspi_client.py PORT PIN [HOST]`.
 
-Above each piece of Python stands the C that it was ported from, error handling left out. What changes: a pointer is an
-object that the call fills, a socket is a pair of streams, and every call is awaited.
+Above each piece of Python stands the C that it was ported from, without the error handling. Three things differ from C:
+a pointer is an object that the call fills, a socket is a pair of streams, and every call is awaited.
 """
 
 import asyncio
@@ -79,7 +79,7 @@ async def acquire(pin: str) -> CredHandle:
 async def log_on(
     h_cred: CredHandle, target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> tuple[CtxtHandle, bytearray]:
-    """Call until there is a context; return it with what has come behind the last token."""
+    """Call until the context is established; return it with the bytes that have come behind the last token."""
     h_ctxt, attributes, expiry = CtxtHandle(), ContextAttributes(), TimeStamp()
     received = bytearray()  # BYTE received[0x8000]; DWORD cbReceived = 0;
     first = True  # BOOL fFirst = TRUE;
@@ -99,7 +99,7 @@ async def log_on(
         )  # fmt: skip
         first = False  # fFirst = FALSE;
         # if (out[0].cbBuffer) { send(s, out[0].pvBuffer, out[0].cbBuffer, 0); FreeContextBuffer(out[0].pvBuffer); }
-        if outputs[0].cbBuffer:  # beside a failure it tells the server why
+        if outputs[0].cbBuffer:  # with a failing status, the token tells the server why
             writer.write(outputs[0].pvBuffer)
             await FreeContextBuffer(outputs[0])
         if status.failed and status is not SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
@@ -171,7 +171,7 @@ async def receive(reader: asyncio.StreamReader, most: int) -> bytes:
 
 
 async def main(port: str, pin: str, host: str = "127.0.0.1") -> None:
-    """Log on, send a line, print what comes back."""
+    """Log on, send a line, and print the answer."""
     h_cred = await acquire(pin)
     reader, writer = await asyncio.open_connection(host, int(port))
     h_ctxt, received = await log_on(h_cred, f"TERMSRV/{host}", reader, writer)

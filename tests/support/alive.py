@@ -4,7 +4,7 @@ import gc
 
 
 class Watch:
-    """Tells which of some objects are alive, and keeps none of them so."""
+    """Tells which of some objects are alive, without keeping them alive."""
 
     def __init__(self, *things):
         assert all(map(gc.is_tracked, things))

@@ -2,7 +2,7 @@
 
     @pytest.mark.interpreted_only("counts calls within a module")
 
-keeps a test from the compiled engine, where it makes no sense.
+leaves a test out when the compiled engine is tested, where the test makes no sense.
 """
 
 import importlib.machinery

@@ -9,11 +9,11 @@ from acredssp.policy import Policy
 from acredssp.status import SecurityStatus
 
 PATIENCE = 120
-"""Seconds after which a silent peer is taken for dead; only a test that hangs waits so long."""
+"""Seconds after which a silent peer counts as dead. Only a test that hangs waits so long."""
 
 
 def once(act):
-    """`act`, for the first call only."""
+    """Return a function that calls `act` at its first call only."""
     calls = [act]
     return lambda: calls and calls.pop()()
 
@@ -24,7 +24,7 @@ def connect(port):
 
 
 def log_on(connection, password, *, user="alice", domain="CONTOSO", between=lambda: None, carriage=None):
-    """Log on over a connection; `between` is called in the middle. The TLS session."""
+    """Log on over a connection, with a call of `between` in the middle; return the TLS session."""
     policy = Policy(dangerous_accept_any_certificate=True)
     config = ClientConfig(authenticate=Password(password, user, domain), policy=policy)
     context = config.new_context(server_hostname="localhost", spn="TERMSRV/localhost")

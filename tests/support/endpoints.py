@@ -1,7 +1,7 @@
-"""Both ends of a connection for tests of aio: a pair of transports in memory, configurations, and protocols that note.
+"""Both ends of a connection for tests of aio: transports in memory, configurations, and protocols that take notes.
 
-A memory transport delivers one piece a turn of the loop, cut where the test says: what TCP may do at its worst, and
-the same on every run.
+A memory transport delivers one piece in each turn of the loop, cut where the test says. TCP does nothing worse, and the
+pieces are the same on every run.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ def tls_policy(version, **changes):
     return Policy(min_tls=TLS_VERSIONS[version], max_tls=TLS_VERSIONS[version], **changes)
 
 
-# Made here, since making one writes a file, which no test may do on its loop.
+# Made at import, since making a context writes a file, which no test may do on its loop.
 _CONTEXTS = {
     (policy.min_tls, policy.max_tls): server_context_from_pem(policy, CERTIFICATE, KEY)
     for policy in (Policy(), tls_policy("TLSv1.2"), tls_policy("TLSv1.3"))
@@ -133,7 +133,7 @@ class MemoryTransport(asyncio.Transport):
         self.schedule()
 
     def reset(self):
-        """Let the network break: both ends learn of it at once."""
+        """Break the network; both ends learn of it at once."""
         for transport in self, self.peer:
             if not transport.closing:
                 transport.closing = True
@@ -222,7 +222,7 @@ async def both(client, server):
 
 
 class Noting:
-    """The record of an application: everything that it was told of its connection."""
+    """Notes everything that an application is told of its connection."""
 
     def __init__(self, *, keep_open=False):
         self.keep_open = keep_open
@@ -255,19 +255,19 @@ class Noting:
         self.note("resume")
 
     async def until(self, condition):
-        """Wait until `condition()` holds; looked at whenever something was told."""
+        """Wait until `condition()` holds; the condition is checked after each note."""
         while not condition():
             self.changed.clear()
             await self.changed.wait()
 
     async def got(self, size):
-        """Wait for `size` bytes; return all there are."""
+        """Wait for `size` bytes; return all bytes that have come."""
         await self.until(lambda: len(self.data) >= size)
         return bytes(self.data)
 
     @property
     def story(self):
-        """What was told, without repetitions."""
+        """The notes, without repetitions."""
         return [what for what, before in zip(self.told, [None, *self.told], strict=False) if what != before]
 
 
@@ -285,7 +285,7 @@ class Recorder(Noting, asyncio.Protocol):
 
 
 class BufferedRecorder(Noting, asyncio.BufferedProtocol):
-    """The same with a buffer of its own, of `size` bytes."""
+    """A recording application with a buffer of its own, of `size` bytes."""
 
     def __init__(self, *, keep_open=False, size=100):
         super().__init__(keep_open=keep_open)
@@ -316,7 +316,7 @@ async def secure_pair(client_app=None, server_app=None, version="TLSv1.3", pair=
 
 
 class Deadlines:
-    """Handshakes given `FAR` seconds end when the test says so, however slow the machine is; others are left alone."""
+    """Lets the test end the handshakes that have `FAR` seconds, however slow the machine is. Other deadlines stay."""
 
     FAR = 3600.0
 
@@ -331,7 +331,7 @@ class Deadlines:
         return limit
 
     def come(self):
-        """Let the deadline of the one such handshake be now."""
+        """End the time of the only such handshake now."""
         (limit,) = self.limits
         limit.reschedule(asyncio.get_running_loop().time())
 

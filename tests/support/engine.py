@@ -30,7 +30,7 @@ KEY = b"\x30\x82 a SubjectPublicKey"
 
 
 def pem(key_type: str = "rsa") -> tuple[bytes, bytes]:
-    """A certificate and its key, made once a run: `rsa` and `ec` as the product makes them, others by hand."""
+    """Return a certificate and its key, made once in a run: `rsa` and `ec` by acredssp, others by hand."""
     return _made(key_type)
 
 
@@ -69,8 +69,8 @@ def certificate_for(key) -> tuple[bytes, bytes]:
 class Script:
     """A mechanism that sends the tokens of a script, whatever tokens it receives.
 
-    `tokens` are what `step` answers, one after the other; a token that is an event is handed up, and its answer
-    becomes the token. The mechanism is complete when the script is at its end.
+    `step` returns the `tokens` one after the other. If a token is an event, the mechanism asks it, and the answer
+    becomes the token. The mechanism is complete at the end of the script.
     """
 
     def __init__(self, *tokens: Progress, name: str = "script", authenticates_server: bool = False) -> None:
@@ -109,14 +109,14 @@ class Script:
 def script_client(
     *tokens: Progress, credentials: TSCredentials = ALICE, policy: Policy | None = None, **kw: object
 ) -> SecurityContext:
-    """A bare client; without tokens: two of them, as raw NTLM has."""
+    """Return a bare client. Unless `tokens` are given, it sends two, as raw NTLM does."""
     mechanism = Script(*(tokens or (b"c1", b"c2")))
     handshake = ClientHandshake(mechanism, credentials, policy or Policy(), random=bytes, **kw)
     return SecurityContext(handshake, None, public_key=KEY)
 
 
 def script_server(*tokens: Progress, policy: Policy | None = None, **kw: object) -> SecurityContext:
-    """A bare server; without tokens: a challenge, then the end."""
+    """Return a bare server. Unless `tokens` are given, it sends a challenge and is then complete."""
     mechanism = Script(*(tokens or (b"s1", b"")))
     return SecurityContext(ServerHandshake(mechanism, policy or Policy(), **kw), None, public_key=KEY)
 
@@ -168,7 +168,7 @@ CUTS: dict[str, Cut] = {
 
 @dataclass
 class End:
-    """One end of a wire: a context (or a carriage's handshake) with what it has received and not taken."""
+    """One end of a wire: a context (or a carriage's handshake), and the bytes that it has received but not taken."""
 
     context: SecurityContext
     answer: Callable[[object], object] = lambda event: True
@@ -215,7 +215,7 @@ class End:
 
 
 def feed(end: End, data: bytes, cut: Cut) -> bytes:
-    """One whole message at cuts; the context asks for exactly what is left of its frame."""
+    """Give one whole message in pieces, and check that the context asks for exactly the rest of its frame."""
     output = b""
     while data:
         piece = cut(data, end.missing)
@@ -254,11 +254,11 @@ def session(key_type: str, policy: Policy, *, server_side: bool) -> TLSSession:
 
 @functools.cache
 def server_tls(policy: Policy, key_type: str = "rsa") -> ssl.SSLContext:
-    """A server's TLS context, made once a run: it takes longer to make than a handshake. Leave it as it is."""
+    """Return a server's TLS context, made once in a run, since that takes longer than a handshake. Do not change it."""
     return tls_config.server_context_from_pem(policy, *pem(key_type))
 
 
 @functools.cache
 def client_tls(policy: Policy) -> ssl.SSLContext:
-    """The same for clients."""
+    """Return a client's TLS context, made once in a run. Do not change it."""
     return tls_config.client_context(policy)

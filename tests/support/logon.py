@@ -1,7 +1,7 @@
 """acredssp's whole client and server, for tests in which one of them, or an attacker in between, misbehaves.
 
 `client()` and `server()` are ends for `support.engine.converse`, with real NTLM and, unless `bare`, real TLS.
-`attack()` lets them talk through somebody who changes what he likes, and holds both to what must be true all the same.
+`attack()` lets them talk through an attacker who changes anything, and checks what must hold for both in any case.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Two TLS sessions that met, and the key of a certificate as somebody else reads it."""
+"""Two TLS sessions after their handshake, and the key of a certificate as another library reads it."""
 
 import ssl
 
