@@ -1,14 +1,14 @@
 """A pytest plugin: a Kerberos realm on loopback, MIT's KDC with accounts for the tests, and a KDC that never answers.
 
-The KDC runs as whoever runs the tests; where that is root, as nobody, in a folder of its own. The NTLM tests need a
-realm too: FreeRDP 3 speaks SPNEGO only where one is known, and offers NTLM inside.
+The KDC runs as the user who runs the tests; for root, it runs as nobody, in a folder of its own. The NTLM tests need a
+realm, too: FreeRDP 3 speaks SPNEGO, and offers NTLM inside it, only if it knows a realm.
 
-How a process learns of the realm: from KRB5_CONFIG, which libkrb5 reads whenever it makes a context. GSS-API makes one
-for every call, so the variable also reaches the test's own process (`monkeypatch.setenv`, through `kerberos`), from
-the next call on and in every thread. Two rules come with that. A file that a process has read is looked at again only
-a second later, so another configuration is another file, never the same one rewritten. And a variable is not set
-while a thread may be inside libkrb5, which reads it without a lock: what a test left to run in a thread it also ends,
-before monkeypatch puts the environment back (`BlackHole.close` frees who waits for it).
+A process learns of the realm from KRB5_CONFIG, which libkrb5 reads whenever it makes a context. GSS-API makes a context
+for every call, so the variable also reaches the test's own process (`monkeypatch.setenv`, through `kerberos`), from the
+next call on and in every thread. This leads to two rules. libkrb5 looks at a file that it has read again only a second
+later, so another configuration is always another file, and no file is rewritten. And no variable is set while a thread
+may be inside libkrb5, which reads it without a lock: a test ends its threads before monkeypatch restores the
+environment (`BlackHole.close` ends the calls that wait for it).
 """
 
 import contextlib
@@ -39,27 +39,27 @@ USERS = {
     "erin": "-expire 2001-01-01",
     "frank": "-pwexpire 2001-01-01",
 }
-"""All with `PASSWORD`: alice and bob may log on. carol must change her password, dave is locked out, erin's account has
-expired, and so has frank's password."""
+"""The accounts, all with `PASSWORD`. alice and bob may log on, carol must change her password, dave is locked out,
+erin's account has expired, and frank's password has expired."""
 ODD_USERS = ("we/ird", r"we\/ird", r"we\\ird", r"alice\@contoso.com", r"ali\nce")
-"""With the same password: names with characters that libkrb5 writes with a backslash, as it writes them."""
+"""Accounts with the same password whose names libkrb5 writes with backslashes, as it writes them."""
 ANONYMOUS = "WELLKNOWN/ANONYMOUS"
 HOSTS = ("localhost", "127.0.0.1", "srv.acredssp.test")
 SERVICES = ("TERMSRV", "HOST", "host", "HTTP", "WSMAN")
 PRINCIPALS = [f"{service}/{host}" for host in HOSTS for service in SERVICES]
-"""The keytab has them all."""
+"""The services, which are all in the keytab."""
 ENCRYPTION_TYPES = {
     "aes128": "aes128-cts-hmac-sha1-96",
     "sha256": "aes128-cts-hmac-sha256-128",
     "sha384": "aes256-cts-hmac-sha384-192",
     "rc4": "arcfour-hmac",
 }
-"""Each has a service of its own, whose tickets have that type, and whose messages have it where it is the first of the
-client's `permitted_enctypes`. All other services have AES-256 with SHA-1."""
+"""Each type has a service of its own. The tickets of this service have the type, and its messages have it if it is the
+first of the client's `permitted_enctypes`. All other services have AES-256 with SHA-1."""
 TYPED = {f"TERMSRV/{name}.acredssp.test": enctype for name, enctype in ENCRYPTION_TYPES.items()}
-"""Those services, in the same keytab."""
+"""The services of `ENCRYPTION_TYPES`, in the same keytab."""
 UNKNOWN_KEY = "TERMSRV/elsewhere.acredssp.test"
-"""The KDC gives tickets to it, and the keytab has it not: the service of another machine."""
+"""The service of another machine: the KDC gives tickets for it, and the keytab does not have it."""
 
 NOBODY = 65534
 KDC_ERR_C_PRINCIPAL_UNKNOWN = 6
@@ -128,7 +128,7 @@ class Realm:
     lab: Lab
     port: int
     identity: dict
-    """Whom the KDC's programs run as: for `subprocess.Popen`."""
+    """The user as whom the KDC's programs run, for `subprocess.Popen`."""
 
     @property
     def folder(self):
@@ -136,17 +136,17 @@ class Realm:
 
     @property
     def environment(self):
-        """For a client that should know the realm."""
+        """The environment of a client that knows the realm."""
         return environment(self.folder / "krb5.conf")
 
     @property
     def service_environment(self):
-        """For a server that should know the realm and have the keys."""
+        """The environment of a server that knows the realm and has the keys."""
         return environment(self.folder / "krb5.conf", self.keytab)
 
     @property
     def keytab(self):
-        """Of all the services, `PRINCIPALS`."""
+        """The keytab of all services in `PRINCIPALS`."""
         return self.folder / "service.keytab"
 
     @property
@@ -308,7 +308,7 @@ class Kerberos:
         return self.cache(name)
 
     def kinit(self, user="alice", *options, password=PASSWORD, name="ticket", clock=""):
-        """Run kinit; gives what it said."""
+        """Run kinit, and return its output."""
         answers = self.folder / "password"
         answers.write_text(f"{password}\n", encoding="ascii")
         with answers.open("rb") as stdin:
@@ -324,7 +324,7 @@ class Kerberos:
         return self._lab.start(argv, **options)
 
     def close(self):
-        """End what still runs."""
+        """End all programs that still run."""
         self._lab.stop()
         self._lab.show_logs()
 
@@ -347,7 +347,7 @@ def kerberos(kerberos_modules, kerberos_realm, tmp_path, monkeypatch):
 
 
 class BlackHole:
-    """Listens on TCP and UDP, accepts whoever comes, reads what they say and never answers."""
+    """Listens on TCP and UDP, accepts every client, reads its requests and never answers."""
 
     def __init__(self):
         self.port = free_port()
@@ -388,9 +388,9 @@ class BlackHole:
             self.heard.release()
 
     def close(self):
-        """Refuse everybody who waits for an answer, and wait until they have gone.
+        """Refuse all clients that wait for an answer, and wait until they have gone.
 
-        They get a KRB-ERROR: on a mere close libkrb5 would look for the KDC for three seconds more.
+        They get a KRB-ERROR: after a mere close, libkrb5 would look for the KDC for three seconds more.
         """
         if not self._thread.is_alive():
             return

@@ -28,7 +28,7 @@ def cache(name):
 
 
 def run(event):
-    """Do what an event asks for, as a thread would; its outcome."""
+    """Do the work of an event, as a thread would, and return its outcome."""
     assert isinstance(event, StepMechanism)
     try:
         return event.run()
@@ -37,7 +37,7 @@ def run(event):
 
 
 def drive(mechanism, token=b""):
-    """Give a mechanism a token and answer its events; its own token."""
+    """Give a mechanism a token and answer its events; return its own token."""
     progress = mechanism.step(token)
     while isinstance(progress, StepMechanism):
         progress = mechanism.resume(run(progress))
@@ -45,7 +45,7 @@ def drive(mechanism, token=b""):
 
 
 def establish(client, server):
-    """Let two contexts, bare or under SPNEGO, come to an end; the tokens that went to and fro."""
+    """Let two contexts, bare or under SPNEGO, talk to the end; return the tokens of both."""
     tokens, sides = [drive(client)], [server, client]
     while tokens[-1]:
         side = sides[len(tokens) % 2 - 1]

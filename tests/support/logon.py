@@ -109,15 +109,15 @@ def session_base_key(exchange: NTLMExchange, password: Password) -> bytes | Deny
 
 
 def established(end: End) -> bool:
-    """Whether the end holds its handshake for a success."""
+    """Whether the end takes its handshake for a success."""
     return end.context.context.state is State.ESTABLISHED
 
 
 def attack(client: End, server: End, tamper: Callable[[int, str, bytes], bytes] = lambda n, d, flight: flight) -> None:
     """Let both ends talk through `tamper(number, direction, flight)`, which says what the other end gets.
 
-    An end that fails says its farewell and hears nothing any more. When nobody has anything to say the connection
-    ends. No exception but a `CredSSPError` is let through by this function, and at the end the ends are held to:
+    An end that fails sends its farewell and gets nothing any more. When neither end has anything to send, the
+    connection ends. This function lets no exception but `CredSSPError` pass, and checks afterwards:
 
     - a server that succeeded has exactly what the client delegated, from the client's user;
     - a client that delegated did so to a server that had proven its key;
@@ -192,7 +192,7 @@ def tls_peer(policy: Policy = DEFAULT, *, server_side: bool, key_type: str = "rs
 
 
 def come_up(end: End, peer: TLSSession) -> bytes:
-    """Bring TLS up between an end and a bare TLS peer; the plaintext that the end has said by then."""
+    """Complete TLS between an end and a bare TLS peer; return the plaintext that the end has sent by then."""
     flight = b""
     for _ in range(6):
         if isinstance(end.context.context.handshake, ClientHandshake) or flight:
@@ -205,7 +205,7 @@ def come_up(end: End, peer: TLSSession) -> bytes:
 
 
 def say(end: End, peer: TLSSession, plaintext: bytes) -> bytes:
-    """Send plaintext through a TLS peer to an end; what it answers, in the clear."""
+    """Send plaintext through a TLS peer to an end; return the decrypted answer."""
     peer.write(plaintext)
     reply = end.step(peer.output())
     return peer.read(reply)

@@ -2,7 +2,7 @@
 
     python logons.py HOST PORT MECHANISM DOMAIN USER PASSWORD [DOMAIN USER PASSWORD ...]
 
-It prints a JSON list with what each logon came to: null for a success, else the name of the NTSTATUS.
+It prints a JSON list with the result of each logon: null for a success, otherwise the name of the NTSTATUS.
 """
 
 import asyncio

@@ -1,12 +1,12 @@
-"""A pytest plugin: every async test runs on each event loop, and fails for what it leaves behind or blocks on.
+"""A pytest plugin: every async test runs on each event loop, and fails if it leaves work behind or blocks the loop.
 
 The matrix is asyncio, asyncio in debug mode and uvloop. On each, a test fails if
 
 - it ends with tasks that still run,
 - something reached the loop's exception handler (an exception in a callback, a task's that nobody fetched),
 - the loop's thread made a call that may block: a blocking socket, a file, a sleep, a contended lock, a wait for a
-  process, a name lookup, a GSS-API call. The call raises `BlockingError` where it stands, and is remembered, since the
-  code under test may well take any exception of a hook for a refusal.
+  process, a name lookup, a GSS-API call. The call raises `BlockingError` at once, and is also remembered, since
+  the code under test may take any exception of a hook for a refusal.
 
 No clock is used: a slow machine never makes a test fail.
 """
@@ -29,7 +29,7 @@ except ImportError:  # it is not made for Windows
     uvloop = None
 
 TURNS_TO_END = 10
-"""Turns of the loop that tasks get to end in once the test is over: a cancelled one needs a few, none needs a wait."""
+"""Turns of the loop in which tasks may end after the test: a cancelled task needs a few turns, and no wait."""
 
 
 class DebugLoop(asyncio.SelectorEventLoop):
@@ -59,7 +59,7 @@ def pytest_asyncio_loop_factories(config):
 def pytest_itemcollected(item):
     """Guards async tests; the others have no loop to guard."""
     if inspect.iscoroutinefunction(getattr(item, "obj", None)) and "guarded_loop" not in item.fixturenames:
-        item.fixturenames.insert(0, "guarded_loop")  # of all loops: they share the list
+        item.fixturenames.insert(0, "guarded_loop")  # one list for all loops
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def blocking_calls(monkeypatch):
 
 
 def _more_blocking_functions():
-    """What BlockBuster does not know."""
+    """Return the blocking calls that BlockBuster does not know."""
     functions = {
         name: BlockBusterFunction(None, name)
         for name in ("socket.getaddrinfo", "socket.gethostbyname", "socket.getnameinfo", "socket.getfqdn")

@@ -1,6 +1,6 @@
 """The first PDUs of MCS: recorded ones, and builders of others."""
 
-# Said by xfreerdp 2.11.7 and xfreerdp3 3.10.3 and by freerdp-shadow-cli3 3.10.3 behind the logon, through a
+# Sent by xfreerdp 2.11.7 and xfreerdp3 3.10.3 and by freerdp-shadow-cli3 3.10.3 behind the logon, through a
 # gateway.
 FREERDP_2 = bytes.fromhex(
     "030001d302f0807f658201c70401010401010101ff301a020122020102020100020101020100020101020300ffff0201023019020101"

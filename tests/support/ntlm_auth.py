@@ -2,9 +2,9 @@
 
     python ntlm_auth.py LOG [--helper-protocol=...]
 
-It speaks ntlm-server-1 as Samba 4.17 does, to the dots, and knows that the password of everybody is `Passw0rd!`. By
-squid-2.5-ntlmssp it tells the names of its machine. Its log has a line for its start and one for each question. It
-imports nothing of acredssp: what it verifies, it verifies by the standard library.
+It speaks ntlm-server-1 exactly as Samba 4.17 does, and every user's password is `Passw0rd!`. By squid-2.5-ntlmssp it
+tells the names of its machine. Its log has a line for its start and one for each question. It imports nothing of
+acredssp, and verifies by the standard library alone.
 """
 
 import base64
@@ -28,7 +28,7 @@ TROUBLES = {
     "old-password": "NT_STATUS_PASSWORD_EXPIRED",
     "unheard-of": "NT code 0x12345678",
 }
-"""Said to who has the password."""
+"""The answers to a user who has the password."""
 SAID_TO_ALL = {
     "nobody": "The specified account does not exist.",
     "locked": "The user account has been automatically locked because too many invalid logon attempts or password "
@@ -56,7 +56,7 @@ ODD = {
     "no-reason": "Authenticated: No\n.\n",
     "more-lines": "Authenticated: No\nAuthentication-Error: x\n.\n.\nAuthenticated: Yes\n",
 }
-"""Said as it stands."""
+"""Answers that are sent unchanged."""
 
 
 def say(text):

@@ -17,7 +17,7 @@ class Block:
 
     page: str
     line: int
-    """Where its text begins in the page, from 1."""
+    """The line of the page at which the text begins, from 1."""
     language: str
     """Empty for an indented block."""
     code: str

@@ -20,12 +20,12 @@ from pathlib import Path
 import pytest
 
 DEADLINE = 120.0
-"""Seconds that anything of a peer may take before the test fails; nothing waits that long unless it hangs."""
+"""Seconds that a peer may take for anything before the test fails. Only a peer that hangs takes so long."""
 POLL = 0.02
-"""Seconds between two looks at what is waited for."""
+"""Seconds between two checks of a condition."""
 
 PORTS = range(20000, 32768)
-"""Below the ephemeral ports, from which an outgoing loopback connection may take any that a server wants."""
+"""Ports below the ephemeral ones, any of which an outgoing loopback connection may take from a server."""
 
 PACKAGES = {
     "Xvfb": "xvfb",
@@ -70,7 +70,7 @@ def program(name):
     """The path of a peer's program; skips the test where it is not installed."""
     path = os.pathsep.join(
         [os.environ.get("PATH", os.defpath), "/usr/sbin"]
-    )  # where servers are, and users do not look
+    )  # servers are there, outside the path of users
     return shutil.which(name, path=path) or pytest.skip(f"{name} is missing: apt-get install {PACKAGES[name]}")
 
 
@@ -127,7 +127,7 @@ class Process:
         return self._process.pid
 
     def read(self):
-        """What it has written so far."""
+        """The output that the peer has written so far."""
         return self.output.read_text(encoding="utf-8", errors="replace")
 
     def read_errors(self):
@@ -208,9 +208,9 @@ class Lab:
         return Run(status, process.read(), errors)
 
     def stop(self):
-        """End what still runs, the youngest first."""
+        """End the peers that still run, the youngest first."""
         for process in reversed(self.processes):
-            process.stop(patience=5)  # its status is nobody's concern any more
+            process.stop(patience=5)  # its status does not matter any more
 
     def show_logs(self):
         """Print every log: pytest shows what a test printed if it failed."""

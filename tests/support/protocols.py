@@ -1,4 +1,4 @@
-"""How other protocols begin, what each is called, and what is told to whoever meets it."""
+"""The first bytes of other protocols, their names, and the hint for a program that meets them."""
 
 from acredssp.wire.preconnection import PreconnectionPDU
 

@@ -4,8 +4,8 @@ No list is kept of them. Of properties, a few examples are tried (`support.examp
 
 - each async test, since it would run on every event loop of the matrix,
 - each test with the marker `interop`, which says that it needs a real peer,
-- each test that starts a process, a peer or a command of our own: it is ended where it tries to (Python's audit events
-  tell), and counts as left out.
+- each test that starts a process, such as a peer or a command: the plugin ends it when it tries to (Python's audit
+  events tell), and counts it as left out.
 """
 
 import contextlib

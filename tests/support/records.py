@@ -44,7 +44,7 @@ async def query(end, attribute, structure):
 
 
 async def stream_sizes(end):
-    """What EncryptMessage needs."""
+    """The sizes that EncryptMessage needs."""
     return await query(end, SECPKG_ATTR_STREAM_SIZES, SecPkgContext_StreamSizes())
 
 
@@ -72,7 +72,7 @@ async def encrypt(end, data):
 
 
 def joined(message):
-    """What is to be sent of an encrypted message."""
+    """The bytes of an encrypted message to send."""
     return b"".join(bytes(buffer) for buffer in message.pBuffers[:3])
 
 

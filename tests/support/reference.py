@@ -1,4 +1,4 @@
-"""CredSSP made of other projects' parts, as a reference with which acredssp's engine is compared.
+"""CredSSP made of parts of other projects, a reference with which tests compare acredssp's engine.
 
 asn1tools reads and writes the messages after the ASN.1 module of [MS-CSSP]; pyspnego, MIT's GSS-API (Kerberos, and with
 gss-ntlmssp NTLM in C) or sspi-rs authenticates; hashlib binds. Nothing of acredssp is used. The peers speak bare
@@ -46,7 +46,7 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a reference peer knows at the end."""
+    """The results that a reference peer has at the end."""
 
     version: int
     principal: str | None = None
@@ -187,7 +187,7 @@ class SSPIRs(Authenticator):
     name = "sspi-rs"
     failure = sspilib.WindowsError
     principal = ACCOUNT
-    """An acceptor lets in whoever has the credentials that it was made with."""
+    """An acceptor lets in every client that has the credentials with which it was made."""
 
     @classmethod
     def initiator(cls, protocol, password=PASSWORD):

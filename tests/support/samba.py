@@ -26,13 +26,13 @@ ACCOUNTS = {
     "alice": {},
     "disabled": {"userAccountControl": "514"},
     "expired": {"accountExpires": "130000000000000000"},  # 2012
-    "locked": {"lockoutTime": "133700000000000000"},  # in 2024, and until somebody unlocks it
+    "locked": {"lockoutTime": "133700000000000000"},  # in 2024, and until an administrator unlocks it
     "must-change": {"pwdLastSet": "0"},
     "old-password": {"pwdLastSet": "130000000000000000"},
     "wrong-hours": {"logonHours": bytes(21)},
     "elsewhere": {"userWorkstations": "ANOTHER"},
 }
-"""The users. Each but alice has the trouble that its name tells, and all have the same password."""
+"""The users, who all have the same password. Each but alice has the trouble that its name tells."""
 
 BOOT = """\
 set -e
@@ -119,7 +119,7 @@ for name, trouble in {ACCOUNTS!r}.items():
 PATIENCE = 10 * DEADLINE
 """Seconds that the setup may take on a busy machine; it needs some 4 seconds of the processor."""
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-"""Nothing of ours: Kerberos settings above all."""
+"""An environment without the test's own variables, above all without Kerberos settings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +128,10 @@ class Host:
 
     name: str
     folder: Path
-    """What it has of files of its own."""
+    """The folder of its own files."""
     boot: subprocess.Popen
     init: int
-    """The process whose end is the end of its daemons."""
+    """The process with which all of its daemons end."""
     nsenter: str
     """The program that goes there."""
 
@@ -157,7 +157,7 @@ class Host:
         return printed
 
     def ask(self, *argv):
-        """What a program there prints, to either output, however it ends."""
+        """Run a program there; return what it prints to both outputs, however it ends."""
         ended = subprocess.run(
             self.enter(*argv), capture_output=True, text=True, timeout=PATIENCE, check=False, env=ENVIRONMENT
         )
@@ -186,7 +186,7 @@ class Host:
         wait_until(self.has_winbindd, f"winbindd is up on {self.name}")
 
     def stop_winbindd(self):
-        """Stop it, and its children."""
+        """Stop the host, and its children."""
         pid = (self.folder / "run/samba/winbindd.pid").read_text(encoding="ascii").strip()
         self.run("kill", pid)
         wait_until(lambda: not self.has_winbindd(), f"winbindd ends on {self.name}")

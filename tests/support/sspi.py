@@ -66,7 +66,7 @@ async def acquire(auth_data, use, package="CREDSSP", **options):
 
 @contextlib.contextmanager
 def held(state, use):
-    """Hold a context as a call in flight does."""
+    """Hold a context in the way that a call in flight holds it."""
     state.hold(use)
     try:
         yield
@@ -92,9 +92,9 @@ class Caller:
         self.memory = bytearray(memory)
         self.status = None
         self.missing = 0
-        """How many bytes more the last call asked for."""
+        """The number of bytes that the last call asked for."""
         self.received = b""
-        """What has arrived and was not taken."""
+        """The bytes that have arrived and were not taken."""
         self.calls = 0
         self.pieces = []
         """The sizes of the pieces in which everything has come."""
@@ -104,16 +104,16 @@ class Caller:
 
     @property
     def done(self):
-        """Whether the loop is at its end: a context, or a failure."""
+        """Whether the loop has ended, with a context or a failure."""
         return self.status is OK or (self.status is not None and self.status.failed and self.status is not INCOMPLETE)
 
     @property
     def error(self):
-        """Why the last call failed; None when it did not."""
+        """The error of the last call; None if it did not fail."""
         return self.handle.error
 
     async def feed(self, piece):
-        """Take a piece from the network; the tokens for the peer, one for each call that made one."""
+        """Take a piece from the network; return the tokens for the peer, one for each call that made one."""
         self.received += piece
         self.pieces.append(len(piece))
         self.missing = max(0, self.missing - len(piece))
@@ -127,7 +127,7 @@ class Caller:
         return tokens
 
     async def call(self, data=None):
-        """Call once with `data`, None for no input; the token. What was not taken is in `received`."""
+        """Call once with `data`, None for no input; return the token. `received` keeps bytes that were not taken."""
         buffers = self.beside()
         if data is not None:
             buffers = [SecBuffer(SECBUFFER_TOKEN, data), *([SecBuffer()] if self.spare else []), *buffers]
@@ -151,7 +151,7 @@ class Caller:
         return await self.invoke(SecBufferDesc([output]))
 
     async def invoke(self, output):
-        """Call the function with what there is."""
+        """Call the function, with `output` for its token."""
         raise NotImplementedError
 
     def beside(self):
@@ -222,9 +222,9 @@ class Server(Caller):
 
 
 async def talk(client, server, cut=whole):
-    """Let both call until each has a context or has failed, or nobody has anything to say any more.
+    """Let both call until each has a context or has failed, or neither has anything to send any more.
 
-    What an end has received is cut by `cut(bytes on the way, bytes it asked for)`. Returns the flights: "c2s" or
+    The bytes that an end receives are cut by `cut(bytes on the way, bytes it asked for)`. Returns the flights: "c2s" or
     "s2c", and the token.
     """
     flights = [("c2s", await client.call())]
