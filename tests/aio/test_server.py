@@ -383,7 +383,8 @@ async def test_a_wait_ends_with_the_time_of_the_handshake(lab, monkeypatch):
     monkeypatch.setattr(Pacing, "wait", lambda *_: 3600.0)
     lab = await lab(handshake_timeout=0.3)
     _, writer = await lab.raw()
-    (report,) = await lab.reported(1)
+    async with asyncio.timeout(60):
+        (report,) = await lab.reported(1)
     assert report.outcome is HandshakeOutcome.TIMEOUT
     writer.close()
 
