@@ -76,8 +76,8 @@ class ClientExchange:
     def __init__(
         self, config: ClientConfig, host: str, *, spn: str | None = None, channel_bindings: bytes | None = None
     ) -> None:
-        self._config, self._host = config, host
-        by_address = _is_address(host)
+        self._config, self._host = config, host.strip("[]")  # certificates have addresses without the url's brackets
+        by_address = _is_address(self._host)
         self.context: SecurityContext = config.new_context(
             server_hostname=None if by_address else host,
             spn=f"HTTP/{host}" if spn is None else spn,
@@ -196,7 +196,7 @@ def _offered(headers: Headers) -> str:
 
 def _is_address(host: str) -> bool:
     try:
-        ipaddress.ip_address(host.strip("[]"))
+        ipaddress.ip_address(host)
     except ValueError:
         return False
     return True

@@ -33,7 +33,7 @@ _MOST_TRAILER: Final = 2_048
 _MOST_EMPTY: Final = 16
 """Records without plaintext, and parts without records, that may come on end. TLS 1.0 sends one before each record."""
 _RECORD_HEADER: Final = 5
-_RECORD_TYPES: Final = range(20, 25)
+_RECORD_TYPES: Final = range(20, 24)
 _END_OF_LINE: Final = b"\r\n"
 
 _Reads: TypeAlias = Generator[None, None, bytes]

@@ -191,6 +191,27 @@ def test_the_name_and_the_service_principal_name(host, spn, name, target):
     assert server.logged_on
 
 
+@pytest.mark.parametrize(
+    ("host", "spn", "name", "ask_kdc"),
+    [
+        ("localhost", None, "localhost", True),
+        ("127.0.0.1", None, None, False),
+        ("[::1]", None, None, False),
+        ("127.0.0.1", "HTTP/web", None, True),
+    ],
+)
+def test_a_kdc_is_not_asked_for_a_name_that_was_made_of_an_address(host, spn, name, ask_kdc):
+    config, asked = client_config(policy_of()), {}
+
+    class Config:
+        def new_context(self, **kwargs):
+            asked.update(kwargs)
+            return config.new_context(server_hostname=None, spn="HTTP/localhost", turns=True)
+
+    ClientExchange(Config(), host, spn=spn)
+    assert (asked["server_hostname"], asked["ask_kdc"], asked["turns"]) == (name, ask_kdc, True)
+
+
 # --- the client's refusals ---
 
 
