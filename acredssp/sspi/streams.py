@@ -120,13 +120,24 @@ async def _exchange(
         check_in_time(limit)
         try:
             if token:
-                writer.write(token)
-                await writer.drain()
+                await _send(writer, token)
             if context.complete:
                 return
             received = await reader.readexactly(context.missing)
         except (OSError, asyncio.IncompleteReadError) as error:
             _note_end(context, error)
+
+
+async def _send(writer: asyncio.StreamWriter, token: bytes) -> None:
+    """Send a token.
+
+    Raises:
+        OSError: The connection broke, now or before.
+    """
+    if writer.is_closing():  # uvloop's transports raise a RuntimeError then
+        raise ConnectionResetError("the connection has ended before the token could be sent")
+    writer.write(token)
+    await writer.drain()
 
 
 def _note_end(context: SSPIContext, error: Exception) -> NoReturn:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import random
+import socket
 import ssl
+import struct
 
 import pytest
 from support.endpoints import (
@@ -364,6 +366,36 @@ async def test_a_network_that_breaks_is_the_cause():
         await waiting
     assert isinstance(raised.value.__cause__, ConnectionResetError)
     close(server)
+
+
+@pytest.mark.requirement("loop.left")
+async def test_a_peer_that_resets_the_connection_while_a_hook_is_asked_is_told_as_that():
+    asked, go, ended = asyncio.Event(), asyncio.Event(), asyncio.Queue()
+
+    async def lookup(_request):
+        asked.set()
+        await go.wait()
+        return BOB
+
+    async def serve(reader, writer):
+        try:
+            await establish(reader, writer, server_config(lookup=lookup))
+        except Exception as error:
+            ended.put_nowait(error)
+
+    server = await asyncio.start_server(serve, HOST, 0)
+    peer = await asyncio.open_connection(HOST, server.sockets[0].getsockname()[1])
+    logon = asyncio.ensure_future(establish(*peer, client_config(), TARGET))
+    await asked.wait()
+    peer[1].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer[1].transport.abort()
+    with pytest.raises(CredSSPError):
+        await logon
+    await turns(20)
+    go.set()
+    assert type(await ended.get()) is PeerClosed
+    server.close()
+    await server.wait_closed()
 
 
 @pytest.mark.requirement("loop.credentials")
