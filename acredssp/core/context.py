@@ -46,6 +46,7 @@ from acredssp.core.states import State
 from acredssp.core.tls import TLSSession, peer_public_key
 from acredssp.errors import (
     AccessDenied,
+    CertificateError,
     CredSSPError,
     LimitExceeded,
     LocalProtocolError,
@@ -414,6 +415,12 @@ class SecurityContext:
         if isinstance(event, ChooseCertificate):
             self.tls.answer_certificate_request(answer)
             return self._shake_hands(self.tls, b"")
+        if answer is not True and answer is not False:
+            self._event = event  # `fail` then tells the server why
+            raise CertificateError(
+                "expected True or False as the answer to JudgeCertificate, got something else: the server was refused",
+                security_status=SecurityStatus.SEC_E_CERT_UNKNOWN,
+            )
         self._client.certified = answer is True
         # Up to TLS 1.2 our second flight goes first, and the logon begins once TLS is up.
         return b"" if self.handshake.state is _TLS else self._begin()

@@ -83,8 +83,9 @@ class JudgeCertificate(Question[bool]):
     """Client: does the server's certificate prove that this is the right server? No token of the logon has left yet.
 
     Answer with True if it does, and with False to go on with a server that no certificate authenticates. Call `fail()`
-    to refuse the server. Our second flight of the TLS handshake waits for the answer: after a refusal an alert takes
-    its place, and tells the server why. At this event TLS 1.3 is established, and TLS 1.2 is not yet.
+    to refuse the server; any other answer refuses it, too. Our second flight of the TLS handshake waits for the answer:
+    after a refusal an alert takes its place, and tells the server why. At this event TLS 1.3 is established, and TLS
+    1.2 is not yet.
 
     Attributes:
         chain: The server's certificates in DER, its own first, not verified.

@@ -15,6 +15,7 @@ from acredssp.core.events import JudgeCertificate, LookupCredential
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
 from acredssp.core.tls import TLSSession
+from acredssp.credentials import Deny
 from acredssp.errors import (
     AccessDenied,
     AuthenticationError,
@@ -473,7 +474,7 @@ def test_the_early_result_where_a_request_is_due_is_access_denied(policy):
 # --- the certificate ---
 
 
-@pytest.mark.parametrize("answer", [True, False, None, 1, "trusted"])
+@pytest.mark.parametrize("answer", [True, False])
 def test_the_certificate_is_judged_before_anything_of_the_logon_leaves(policy, answer):
     client = client_context(policy, judge=True)
     server = End(server_context(policy))
@@ -489,6 +490,18 @@ def test_the_certificate_is_judged_before_anything_of_the_logon_leaves(policy, a
         flight = client.step(server.step(flight)).output
     assert client.state is State.NEGO_TOKEN
     assert client.handshake.certified is (answer is True), "only True vouches for the server"
+
+
+@pytest.mark.parametrize("answer", [None, 1, 0, "trusted", Deny()])
+def test_an_answer_that_is_no_verdict_refuses_the_server(policy, answer):
+    client = client_context(policy, judge=True)
+    server = End(server_context(policy))
+    event, _ = judging(client, server)
+    with pytest.raises(CertificateError, match="True or False") as caught:
+        client.resume(event, answer)
+    assert caught.value.security_status is SecurityStatus.SEC_E_CERT_UNKNOWN
+    assert client.handshake.mechanism.got == []
+    assert client.farewell == bytes((21, 3, 3, 0, 2, 2, 46))  # certificate_unknown
 
 
 def judging(client, server):

@@ -380,7 +380,7 @@ async def test_a_peer_that_resets_the_connection_while_a_hook_is_asked_is_told_a
     async def serve(reader, writer):
         try:
             await establish(reader, writer, server_config(lookup=lookup))
-        except Exception as error:
+        except (CredSSPError, RuntimeError) as error:
             ended.put_nowait(error)
 
     server = await asyncio.start_server(serve, HOST, 0)
