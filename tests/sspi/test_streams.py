@@ -368,7 +368,6 @@ async def test_a_network_that_breaks_is_the_cause():
     close(server)
 
 
-@pytest.mark.requirement("loop.left")
 async def test_a_peer_that_resets_the_connection_while_a_hook_is_asked_is_told_as_that():
     asked, go, ended = asyncio.Event(), asyncio.Event(), asyncio.Queue()
 
