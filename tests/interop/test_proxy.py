@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import os
+import re
 import signal
+import socket
 import ssl
 
 import pytest
@@ -353,3 +355,96 @@ def test_a_hangup_takes_new_settings_and_refuses_wrong_ones(graphical_lab, proxy
     assert outcome(freerdp.log_on(graphical_lab, 3, gateway.address), 3) != connected(3)
     assert gateway.process.stop() == 0
     assert "stopped: 0 connections were cut" in gateway.process.read()
+
+
+# --- passed on undecrypted ---
+
+PASSTHROUGH = '[[listeners.routes]]\ntarget = "desktops"\nmode = "passthrough"\n'
+
+
+def several(*addresses, more=""):
+    listed = ", ".join(f'"{address}"' for address in addresses)
+    return f"\n[targets.desktops]\naddresses = [{listed}]\n{more}"
+
+
+@CLIENTS
+@SHADOWS
+def test_a_client_logs_on_to_the_target_itself(graphical_lab, proxy, shadow_server, client, shadow):
+    address = shadow_server(shadow).address
+    running = proxy(PASSTHROUGH + several(address))
+    done = freerdp.log_on(graphical_lab, client, running.address)
+    assert outcome(done, client) == connected(client)
+    (record,) = running.records()
+    assert (record["outcome"], record["host"]) == ("passed_on", address)
+    assert record["bytes_up"] > 1000
+
+
+@CLIENTS
+def test_a_wrong_password_is_the_targets_to_refuse(graphical_lab, proxy, shadow_server, client):
+    """FreeRDP 2's server refuses by ending the connection."""
+    running = proxy(PASSTHROUGH + several(shadow_server(2).address))
+    done = freerdp.log_on(graphical_lab, client, running.address, password="wrong")
+    assert outcome(done, client) == (freerdp.CONNECTION_ENDED, False)
+
+
+@CLIENTS
+def test_a_client_without_network_level_authentication_is_refused_unless_the_route_says_so(
+    graphical_lab, proxy, shadow_server, client
+):
+    address = shadow_server(3, "tls").address
+    refused = proxy(PASSTHROUGH + several(address))
+    done = freerdp.log_on(graphical_lab, client, refused.address, "/sec:tls")
+    assert outcome(done, client) == (freerdp.NEGOTIATION_FAILED, False)
+    (record,) = refused.records()
+    assert record["outcome"] == "denied"
+
+
+@CLIENTS
+def test_the_host_that_is_up_is_taken(graphical_lab, proxy, shadow_server, client):
+    """One host refuses connections, another one accepts them and says nothing."""
+    address = shadow_server(2).address
+    with socket.create_server(("127.0.0.1", free_port())) as silent:
+        mute = f"127.0.0.1:{silent.getsockname()[1]}"
+        closed = f"127.0.0.1:{free_port()}"
+        check = "check = { interval = 0.05, timeout = 1.0, failures = 2 }\n"
+        running = proxy(PASSTHROUGH + several(mute, closed, address, more=check))
+        wait_until(lambda: running.process.read_errors().count(" is down: ") == 2, "two hosts are down")
+        assert f"host {mute} is down: rdp does not answer within 1 seconds" in running.process.read_errors()
+        assert f"host {closed} is down: connection refused" in running.process.read_errors()
+        done = freerdp.log_on(graphical_lab, client, running.address)
+        assert outcome(done, client) == connected(client)
+        (record,) = running.records()
+        assert record["host"] == address
+
+
+@CLIENTS
+@pytest.mark.parametrize("mode", ["passthrough", "terminate"])
+def test_a_reconnect_finds_the_same_host_and_a_routing_token_names_one(
+    graphical_lab, proxy, target, shadow_servers, client, mode
+):
+    hosts = [shadow_servers(generation).address for generation in (2, 3)]
+    pins = re.findall(r"pins = (.*)", target(2) + target(3))
+    trusted = "pins = " + str([pin.strip('[]"') for pin in pins]).replace("'", '"') + "\n"
+    running = proxy(PASSTHROUGH.replace("passthrough", mode) + several(*hosts, more=trusted))
+    port = hosts[1].rpartition(":")[2]
+    number = int.from_bytes(int(port).to_bytes(2, "big"), "little")
+    tokens = [f"/load-balance-info:Cookie: msts=16777343.{number}.0000"]
+    for arguments in (tokens, [], [], []):
+        done = freerdp.log_on(graphical_lab, client, running.address, *arguments)
+        assert outcome(done, client) == connected(client)
+    used = [record["host"] for record in running.records(4)]
+    assert used[0] == hosts[1]
+    assert len(set(used[1 if mode == "passthrough" else 0 :])) == 1
+
+
+def test_remote_credential_guard_reaches_the_target(graphical_lab, proxy, kerberos_shadow_server):
+    """FreeRDP's server ends such a connection at once, with a gateway and without one."""
+    running = proxy(PASSTHROUGH + several(kerberos_shadow_server.address))
+    answers = [
+        freerdp.log_on(graphical_lab, 3, address, "/remoteGuard")
+        for address in (kerberos_shadow_server.address, running.address)
+    ]
+    assert answers[0].status == answers[1].status
+    (record,) = running.records()
+    assert kerberos_shadow_server.address in record["reason"]
+    assert "it ended the connection in place of a Connection Confirm" in record["reason"]
