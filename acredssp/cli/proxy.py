@@ -2,10 +2,12 @@
 
 import contextlib
 import logging
+import os
 import pathlib
+import re
 import sys
-from collections.abc import Coroutine, Iterator
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -14,7 +16,13 @@ from acredssp.cli.options import LogLevel, WithLogLevel, log_from, until_done, u
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError
 from acredssp.workers import is_supported
 
+if TYPE_CHECKING:  # they need the extra
+    from acredssp.proxy.redis_store import RedisStore
+    from acredssp.proxy.settings import Settings
+
 __all__ = ["proxy_app"]
+
+_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 proxy_app = typer.Typer(
     name="proxy",
@@ -150,3 +158,111 @@ def init_command(
             ) from None
         for path in written:
             print(f"wrote {path}")  # noqa: T201
+
+
+@contextlib.asynccontextmanager
+async def _store(read: "Settings") -> "AsyncIterator[RedisStore]":
+    """Give the store that the nodes of a settings file share."""
+    from acredssp.proxy.redis_store import redis_store  # noqa: PLC0415 - needs the extra
+    from acredssp.proxy.settings import Problems  # noqa: PLC0415
+    from acredssp.proxy.store import StoreError  # noqa: PLC0415
+
+    if read.store is None:
+        raise UsageError("expected [store] in the settings: the store of a process cannot be reached from outside")
+    problems = Problems()
+    store = redis_store(read.store, problems)
+    problems.check()
+    assert store is not None
+    try:
+        yield store
+    except StoreError as error:
+        print(render.printable(str(error)), file=sys.stderr)  # noqa: T201
+        raise typer.Exit(EXIT_STATUS[Result.NETWORK_ERROR]) from None
+    finally:
+        await store.close()
+
+
+def _duration(text: str) -> float:
+    """Return the seconds of `60`, `60s`, `5m` or `1h`."""
+    found = re.fullmatch(r"([0-9]{1,6})([smh]?)", text)
+    if found is None:
+        raise typer.BadParameter("expected seconds, or a number with s, m or h")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+@proxy_app.command("token")
+def token_command(  # noqa: PLR0913, PLR0917
+    file: SettingsFile,
+    user: Annotated[str, typer.Option(help="Who may come: USER, DOMAIN\\USER or USER@SUFFIX.")],
+    target: Annotated[str, typer.Option(help="The target, by its name in the settings.")],
+    ttl: Annotated[float, typer.Option(parser=_duration, help="The time to use it in: 60s, 5m, 1h.")] = "60s",  # type: ignore[assignment]
+    uses: Annotated[int, typer.Option(min=1, help="How often it may be used.")] = 1,
+    window: Annotated[
+        float, typer.Option(parser=_duration, help="How long after a use the same client may come again.")
+    ] = "30s",  # type: ignore[assignment]
+    rdp: Annotated[
+        pathlib.Path | None, typer.Option(metavar="PATH", help="Write an .rdp file with it, signed by [rdp_file].")
+    ] = None,
+) -> None:
+    """Issue a token for a user, through the store that nodes share, and print it: `loadbalanceinfo` of an .rdp file.
+
+    Exit status: 0 it was issued; 2 the settings or options cannot be used; 4 the store does not take it.
+    """
+    with _gateway():
+        from acredssp.proxy import rdp_file, settings, tokens  # noqa: PLC0415 - needs the extra
+
+        async def main() -> int:
+            read, problems = settings.read(file), settings.Problems()
+            if target not in read.targets:
+                raise UsageError(f"--target: expected one of {', '.join(read.targets)}")
+            if rdp is not None and read.rdp_file is None:
+                raise UsageError("--rdp: expected [rdp_file] in the settings")
+            signer = rdp_file.signer_of(read.rdp_file, problems) if rdp and read.rdp_file else None
+            problems.check()
+            try:
+                order = tokens.TokenOrder(user=user, target=target, ttl=ttl, uses=uses, window=window)
+            except ValueError:
+                raise UsageError("expected a --user of 1 to 256 characters, and times of at most 24h") from None
+            async with _store(read) as store:
+                token = await tokens.issue(store, order)
+            if rdp is None or read.rdp_file is None:
+                print(token)  # noqa: T201
+                return EXIT_STATUS[Result.SUCCESS]
+            content = rdp_file.rdp_file(read.rdp_file.address, token, user, signer)
+            with os.fdopen(os.open(rdp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+                stream.write(content)
+            return EXIT_STATUS[Result.SUCCESS]
+
+        raise typer.Exit(_until_done(main()))
+
+
+@proxy_app.command("kick")
+def kick_command(
+    file: SettingsFile,
+    user: Annotated[str, typer.Argument(metavar="USER", help="USER of any domain, DOMAIN\\USER or USER@SUFFIX.")],
+) -> None:
+    """Tell every node to end a user's connections, and make the tokens void that the user was given.
+
+    Exit status: 0 the nodes are told; 2 the settings cannot be used; 4 the store does not take it.
+    """
+    with _gateway():
+        from acredssp.proxy import settings  # noqa: PLC0415 - needs the extra
+        from acredssp.proxy.store import Kick  # noqa: PLC0415
+
+        async def main() -> int:
+            async with _store(settings.read(file)) as store:
+                await store.kick(Kick(user=user))
+            return EXIT_STATUS[Result.SUCCESS]
+
+        if not user:
+            raise UsageError("USER: expected a name, got an empty text")
+        raise typer.Exit(_until_done(main()))
+
+
+@proxy_app.command("keys")
+def keys_command() -> None:
+    """Print new keys for [store] of the settings: a secret, which every node gets the same."""
+    with _gateway():
+        from acredssp.proxy.sealing import new_keys  # noqa: PLC0415 - needs the extra
+
+        print(new_keys(), end="")  # noqa: T201

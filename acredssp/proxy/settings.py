@@ -37,11 +37,13 @@ __all__ = [
     "ListenerSettings",
     "LogonSettings",
     "Problems",
+    "RDPFileSettings",
     "RouteSettings",
     "RunSettings",
     "SecretSource",
     "Settings",
     "SettingsError",
+    "StoreSettings",
     "TargetSettings",
     "read",
     "reason_of",
@@ -465,6 +467,42 @@ class AdminSettings(_Model):
     """`HOST:PORT`; port 0 takes a free port."""
 
 
+class StoreSettings(_Model):
+    """The store that nodes share: Redis or Valkey, without Sentinel or Cluster."""
+
+    url: Annotated[str, Field(pattern=r"^(rediss?://[^@?#]+|unix:///[^@?#]+)$")]
+    """`redis://HOST:PORT/DB`, `rediss://...` for TLS, or `unix:///PATH`; without user, password and options."""
+    keys: _Secret
+    """The keys that seal what the store keeps, which `acredssp proxy keys` makes; the same at every node."""
+    username: str = ""
+    """The ACL user; empty for the default one."""
+    password: _Secret | None = None
+    """Where the user's password lies."""
+    authorities: _File | None = None
+    """The authorities that the store's certificate is trusted by, in PEM; the operating system's without it."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "acredssp"
+    """What all keys in the store begin with; the same at every node."""
+    timeout: _Seconds = 2.0
+    """Seconds that one question to the store may take."""
+
+
+class RDPFileSettings(_Model):
+    """The .rdp files that are made with tokens."""
+
+    address: _Text
+    """The gateway as clients reach it: `HOST` or `HOST:PORT`."""
+    certificate: _File | None = None
+    """The chain of the certificate that signs the files, in PEM; without it, they are not signed."""
+    key: _File | None = None
+    """The RSA key of that certificate, in PEM, without a password."""
+
+    @check_model(mode="after")
+    def _consistent(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("expected certificate and key together, got one of them")
+        return self
+
+
 class LimitSettings(_Model):
     """What one client may take of the gateway. Each limit holds for one process: N workers allow N times as much."""
 
@@ -512,6 +550,10 @@ class Settings(_Model):
     """Where the state is shown; nowhere without it."""
     run: RunSettings = RunSettings()
     """How the process runs."""
+    store: StoreSettings | None = None
+    """What nodes share."""
+    rdp_file: RDPFileSettings | None = None
+    """The .rdp files that are made with tokens; none without it."""
 
     def _check_names(self, problems: Problems) -> None:
         """See that what routes name is there."""
@@ -587,7 +629,7 @@ _NAMES: Final = sorted({
     name
     for model in (
         Settings, ListenerSettings, CertificateSettings, LogonSettings, RouteSettings, TargetSettings, LimitSettings,
-        AdminSettings, RunSettings, CheckSettings,
+        AdminSettings, RunSettings, CheckSettings, StoreSettings, RDPFileSettings,
     )
     for name in model.model_fields
 })  # fmt: skip
