@@ -465,9 +465,10 @@ class SecurityContext:
         self.handshake.tls_established(self._own_certificate[0])
 
     def _take_record(self, tls: TLSSession, record: Buffer) -> Answer | None:
-        plaintext: bytes | bytearray = tls.read(record)
-        if tls.peer_closed:
+        plaintexts: list[bytes] = []
+        if tls.decrypt(record, plaintexts) and tls.peer_closed:
             raise self.handshake.closed_by_peer()
+        plaintext: bytes | bytearray = plaintexts[0] if len(plaintexts) == 1 else b"".join(plaintexts)
         if self._plaintext:
             self._plaintext += plaintext
             plaintext = self._plaintext
