@@ -374,7 +374,8 @@ async def start_credssp(  # noqa: PLR0913 - asyncio's shape
         spn: Client: the service principal name; None for `TERMSRV/` and `server_hostname`.
         handshake_timeout: Seconds; None for the policy's.
         initial_data: Bytes of the peer's handshake that were already read from the transport.
-        on_handshake: Called with a report once the handshake has ended.
+        on_handshake: Called with a report once the handshake has ended. Nothing is reported of a connection that was
+            closed before the call: no handshake begins on it, and `PeerClosed` is raised.
         peer_address: The peer's address for the hooks, the report and the log; None for the one that the transport has.
         session: Server: an object of the application for the hooks, the report and `get_extra_info("session")`.
 

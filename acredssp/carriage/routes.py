@@ -63,6 +63,9 @@ class Passthrough:
     Guard, smart cards, RDSTLS, Microsoft Entra. The application gets such a connection by `connected` alone, never
     where it expects one whose user has logged on. Only `create_server` and `start_server` pass connections on.
 
+    Behind a load balancer (`proxy_protocol`), the writer's `peername` is the balancer's address. `RouteRequest` has the
+    client's.
+
     Attributes:
         connected: Called with an `asyncio.StreamReader` and `asyncio.StreamWriter` of the connection in clear. The
             first bytes that the reader gives are the Connection Request. A coroutine runs in a task of its own.
