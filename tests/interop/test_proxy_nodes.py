@@ -17,7 +17,7 @@ import pytest
 from support.command import COMMAND
 from support.endpoints import PIN
 from support.gateway import ALICE, Target, leave, talk
-from support.peers import DEADLINE, free_port, listens, wait_until
+from support.peers import DEADLINE, free_port, listens, program, wait_until
 
 import acredssp
 from acredssp.rdp import PreconnectionPDU
@@ -266,10 +266,10 @@ def test_systemd_is_told(node, tmp_path, lab, options):
 def test_the_unit_is_one(tmp_path):
     unit = tmp_path / "acredssp-proxy.service"
     unit.write_bytes((DEPLOY / "acredssp-proxy.service").read_bytes())
-    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    done = subprocess.run([program("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=20", unit],
+        [program("systemd-analyze"), "security", "--offline=true", "--threshold=20", unit],
         capture_output=True,
         text=True,
         check=False,
@@ -319,7 +319,7 @@ def balanced(lab, node, tmp_path):
         assert before in text
         text = text.replace(before, after)
     (tmp_path / "haproxy.cfg").write_text(text, encoding="utf-8")
-    lab.start_server(["haproxy", "-db", "-f", tmp_path / "haproxy.cfg"], port)
+    lab.start_server([program("haproxy"), "-db", "-f", tmp_path / "haproxy.cfg"], port)
     balancer = Balancer(port, control)
     wait_until(lambda: all(balancer.state(name)[0] == "UP" for name in nodes), "both nodes are up")
     return balancer, nodes

@@ -52,6 +52,7 @@ PACKAGES = {
     "redis-server": "redis-server",
     "samba": "samba samba-ad-provision samba-dsdb-modules samba-vfs-modules python3-samba",
     "samba-tool": "samba",
+    "systemd-analyze": "systemd",
     "tshark": "tshark",
     "unshare": "util-linux",
     "valkey-server": "-t bookworm-backports valkey-server",
