@@ -628,8 +628,8 @@ async def test_a_peer_that_goes_on_does_not_overtake_a_slow_sink(legs):
     tape.goes.clear()
     first = payload(4 * 1024 * 1024)
     running = started(a, b, first_up=first, recording=Recording(sink=tape, most_waiting=1000))
-    a.peer.transport.write(b"later")
     await until(lambda: tape.calls)
+    a.peer.transport.write(b"later")  # what comes before the relay has begun is passed on at once
     b.peer.transport.resume_reading()
     assert await b.peer.got(len(first)) == first
     await turns(50)

@@ -331,7 +331,7 @@ async def test_a_repeated_call_with_less_than_was_taken_is_refused_and_changes_n
         output = SecBuffer(SECBUFFER_TOKEN, bytearray(20_000), room)
         statuses.append(await caller.invoke(SecBufferDesc([output])))
         if data is less:
-            assert f"got the first {len(less)}" in str(caller.handle.error)
+            assert f"got only the first {len(less)}" in str(caller.handle.error)
             assert output.cbBuffer == 0
     assert statuses == [TOO_SMALL, SecurityStatus.SEC_E_INVALID_PARAMETER, CONTINUE]
     assert output.cbBuffer
