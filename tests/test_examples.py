@@ -1,6 +1,7 @@
 """The examples run as they are written: each in a process of its own, as a reader would start it."""
 
 import asyncio
+import contextlib
 import importlib.util
 import socket
 import subprocess
@@ -60,8 +61,12 @@ def test_a_client_that_leaves_right_after_its_logon_ends_its_target_leg(tmp_path
 
         carriage = acredssp.RDP()
         server = await acredssp.start_server(target, "127.0.0.1", 0, config=server_config(), carriage=carriage)
-        route = f"desktop=127.0.0.1:{server.sockets[0].getsockname()[1]}:{PIN}"
-        command = [*map(str, (port, *files)), BOB.user, PASSWORD, route]
+        with contextlib.closing(server):
+            return await visit_by(server.sockets[0].getsockname()[1], ended)
+
+    async def visit_by(target, ended):
+        """Log on through the gateway and leave; return what the gateway wrote once the target leg has ended."""
+        command = [*map(str, (port, *files)), BOB.user, PASSWORD, f"desktop=127.0.0.1:{target}:{PIN}"]
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-W", "error", EXAMPLES / "gateway.py", *command, stdout=PIPE, stderr=PIPE
         )
@@ -74,9 +79,8 @@ def test_a_client_that_leaves_right_after_its_logon_ends_its_target_leg(tmp_path
                 await ended.wait()
         finally:
             process.terminate()
-            out, errors = await process.communicate()
-            server.close()
-        return out, errors
+            output = await process.communicate()
+        return output
 
     out, errors = asyncio.run(visit())
     assert b": success" in out
