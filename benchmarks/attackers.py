@@ -36,6 +36,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 
 import acredssp
+from benchmarks.children import PATIENCE, child
 from benchmarks.harness import Figure, Results, Row, Size, Watch
 from benchmarks.peers import ALICE, NAME, PASSWORD
 
@@ -50,11 +51,8 @@ CRUMBS_GOAL = 0.5
 """The share of logons that acredssp must keep beside an attacker who sends records of one byte."""
 GOAL = 1.0
 """The share that acredssp must keep, divided by the share that bare TLS keeps, beside any other attacker."""
-PATIENCE = 60.0
-"""Seconds after which a process that does not answer, or a slice without a logon, counts as dead."""
 SETTLE = 0.1
 """Seconds that an attacker gets to begin, and that a server gets to recover afterwards."""
-ROOT = pathlib.Path(__file__).parent.parent
 
 
 # --- the servers ---
@@ -102,7 +100,7 @@ async def serve(contender: str, folder: pathlib.Path) -> None:
 @contextlib.contextmanager
 def serving(contender: str, folder: pathlib.Path) -> Iterator[int]:
     """Run a server in a process, and yield its port."""
-    with _child("--serve", contender, str(folder)) as process:
+    with child("benchmarks.attackers", "--serve", contender, str(folder), stderr=subprocess.DEVNULL) as process:
         yield int(process.stdout.readline())
 
 
@@ -198,23 +196,6 @@ def attack_as_told(kind: str) -> None:
         print(connections, flush=True)
 
 
-@contextlib.contextmanager
-def _child(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    argv = [sys.executable, "-m", "benchmarks.attackers", *arguments]
-    process = subprocess.Popen(  # noqa: S603 - ourselves
-        argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.stdin.close()
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
 # --- the good clients ---
 
 
@@ -280,7 +261,7 @@ async def rounds_of(
 ) -> list[dict[str, float]]:
     """Return the share that each server keeps beside an attacker of that kind, in each round."""
     found: list[dict[str, float]] = []
-    with _child("--attack", kind) as attacker:
+    with child("benchmarks.attackers", "--attack", kind, stderr=subprocess.DEVNULL) as attacker:
         for number in range(count):
             names = list(ports)[:: 1 if number % 2 else -1]
             each = {

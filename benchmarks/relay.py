@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import pathlib
 import statistics
 import subprocess
 import sys
@@ -22,16 +21,14 @@ import uvloop
 
 import acredssp
 from benchmarks.bulk import End, Source
+from benchmarks.children import child
 from benchmarks.harness import LOOPS, Figure, Results, Row, Size, Watch, settle
 from benchmarks.links import Acredssp, Link, LoopTLS, port_of
 from benchmarks.peers import NAME, Setting
 
-ROOT = pathlib.Path(__file__).parent.parent
 MESSAGES = {"16 KiB": (16 * 1024, 1), "1 KiB": (1024, 4), "128 B": (128, 16)}
 """The size of a message, and the divisor of a bulk transfer's size: a byte in small messages costs more."""
 GOAL, REACH = 1.0, 1.1
-PATIENCE = 60.0
-"""Seconds after which a process that does not end counts as dead."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -106,7 +103,7 @@ class Ends:
     @contextlib.contextmanager
     def of(cls, certificate: tuple[bytes, bytes]) -> Iterator["Ends"]:
         with contextlib.ExitStack() as stack:
-            processes = [stack.enter_context(_child(end)) for end in ("source", "sink")]
+            processes = [stack.enter_context(child("benchmarks.relay", end)) for end in ("source", "sink")]
             for process in processes:
                 _tell(process, [part.decode() for part in certificate])
             yield cls(*processes)
@@ -114,22 +111,6 @@ class Ends:
     def send(self, link: str, port: int, message: int, size: int) -> None:
         """Tell the source to begin a transfer."""
         _tell(self._source, [link, port, message, size])
-
-
-@contextlib.contextmanager
-def _child(end: str) -> Iterator[subprocess.Popen[str]]:
-    argv = [sys.executable, "-m", "benchmarks.relay", end]
-    with subprocess.Popen(  # noqa: S603 - ourselves
-        argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.stdin.close()
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
 
 
 def _tell(process: subprocess.Popen[str], word: object) -> None:
