@@ -192,7 +192,7 @@ class TicketCache(_OfPrincipal):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Keytab(_OfPrincipal):
-    """A file of Kerberos keys. A client logs on with a key in place of a password; a server accepts tickets with it.
+    """A file of Kerberos keys. A client logs on by a key in place of a password. A server decrypts tickets by a key.
 
     Attributes:
         name: A path, or `FILE:path`, `MEMORY:name`; empty for the machine's own (`/etc/krb5.keytab`, KRB5_KTNAME).

@@ -34,7 +34,7 @@ _USAGE_NAMES: Final = {
     ExtendedKeyUsageOID.SMARTCARD_LOGON: "smartcardLogon",
 }
 _MOST_USAGES: Final = 4
-"""How many usages of a certificate an error lists."""
+"""The most usages of a certificate that the text of an error lists."""
 
 _STRONG_RSA: Final = 2048
 _LEAST_RSA: Final = 1024

@@ -60,7 +60,7 @@ def warning(console: Console, text: str) -> None:
 
 
 def usage(console: Console, report: LoginReport | ServeReport | DemoReport) -> None:
-    """Print why the command line was not understood, and what to do about it."""
+    """Print what is wrong with the command line, and how to correct it."""
     what = f" {printable(report.message or '')}\n  {report.hint or ''}"
     console.print(Text.assemble(label(Result.USAGE, ":"), what), soft_wrap=True)
 

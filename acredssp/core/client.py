@@ -202,8 +202,8 @@ def logon_refused(nt_status: NTSTATUS) -> AuthenticationError:
 
 def _security_status(code: NTSTATUS) -> SecurityStatus:
     status = SecurityStatus(0x80090000 | (code & 0xFFFF))
-    # pyspnego's acceptor sends a SECURITY_STATUS in errorCode, and sspi-rs folds one into an NTSTATUS. No peer may make
-    # us report SEC_E_INCOMPLETE_MESSAGE, which asks our caller for more bytes.
+    # pyspnego's acceptor sends a SECURITY_STATUS in errorCode, and sspi-rs folds one into an NTSTATUS. A server must
+    # not choose SEC_E_INCOMPLETE_MESSAGE as our result: our caller would wait for more bytes.
     if status is not SecurityStatus.SEC_E_INCOMPLETE_MESSAGE and (
         code >> 16 == 0x8009 or (code >> 16 == 0xC007 and status.known)
     ):

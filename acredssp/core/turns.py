@@ -1,8 +1,8 @@
 """A security context for a carriage that takes turns, as HTTP does: one token each way in every turn.
 
-Over a stream each side sends whenever it has something to say. Over HTTP a client's request carries one token and the
-server's response carries one token, so a side that has nothing to say leaves the other side waiting for ever. A context
-that takes turns differs from `SecurityContext` in three points:
+Over a stream, a side may send a token at any time. Over HTTP, the client sends one token in a request and the server
+sends one token in the response. A side that sends no token in its turn leaves the other side waiting for ever. A
+context that takes turns differs from `SecurityContext` in three points:
 
 * A client of TLS 1.3 owes the server its Finished and its first TSRequest at the same moment. pyspnego's acceptor
   expects two tokens, so Finished leaves alone. The first TSRequest follows in the next turn, whatever token the server

@@ -39,7 +39,7 @@ _SHARED_HINT: Final = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServerTurn:
-    """What to do for a request; the module's text says how to read it.
+    """What the caller does for a request. The text at the top of the module explains each case.
 
     Attributes:
         reply: The response to send; None where there is none yet, or where the request is to be served.

@@ -63,10 +63,10 @@ def values_of(headers: Headers, name: str) -> list[str]:
 
 
 def one_value(headers: Headers, name: str) -> str:
-    """Return the value of a field that may come once; empty where it does not come.
+    """Return the value of a header field that may appear once; an empty text where the field is absent.
 
     Raises:
-        HTTPProtocolError: The field comes more than once.
+        HTTPProtocolError: The field appears more than once.
     """
     values = values_of(headers, name)
     if len(values) > 1:

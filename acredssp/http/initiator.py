@@ -48,7 +48,7 @@ _STATUS_HINTS: Final = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClientTurn:
-    """What to do next; the module's text says how to read it.
+    """What the caller does next. The text at the top of the module explains each case.
 
     Attributes:
         authorization: The value of the next request's `Authorization`; empty where no request is due.

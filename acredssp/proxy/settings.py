@@ -315,10 +315,10 @@ class RouteSettings(_Model):
     users log on to the target itself; for Remote Credential Guard, smart cards, RDSTLS and Microsoft Entra. The route
     is taken if no route before it has conditions that hold."""
     allow_without_nla: bool = False
-    """With `passthrough`: whether a client may begin a session before anybody has logged on, so that everybody who
-    comes by sees the target's logon screen."""
+    """With `passthrough`: whether a client may begin a session without a logon before it. Everybody who can reach the
+    gateway then sees the target's logon screen."""
     forward_preconnection: bool = False
-    """With `passthrough`: whether the target gets the client's preconnection PDU, as Hyper-V needs it."""
+    """With `passthrough`: whether the gateway sends the client's preconnection PDU to the target. Hyper-V needs it."""
 
     @check_model(mode="after")
     def _consistent(self) -> Self:

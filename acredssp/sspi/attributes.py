@@ -188,7 +188,7 @@ def _client_specified_target(state: AcceptorState) -> SecPkgContext_ClientSpecif
 
 
 def _named_target(state: AcceptorState) -> str:
-    """Return the service principal name that the client gave its mechanism; empty for none."""
+    """Return the service principal name that the client sent in its logon; an empty text where the client sent none."""
     principal = state.context.info.principal
     return principal.target_name if principal is not None else ""
 

@@ -124,7 +124,7 @@ class EstablishState(ContextState):
 
     @property
     def expiry(self) -> TimeStamp:
-        """The end of the context, which is that of its Kerberos ticket; NTLM and TLS set no end."""
+        """When the context expires: at the end of its Kerberos ticket, or never where no ticket sets an end."""
         return TimeStamp.of_end(self.context.handshake.mechanism.ends)
 
     @property

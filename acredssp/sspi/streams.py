@@ -141,7 +141,7 @@ async def _send(writer: asyncio.StreamWriter, token: bytes) -> None:
 
 
 def _note_end(context: SSPIContext, error: Exception) -> NoReturn:
-    """Raise the error that the end of the connection means at this stage."""
+    """Raise the error for a connection that ended before the handshake did."""
     state = context.handle.referent
     assert isinstance(state, EstablishState)
     try:

@@ -1,4 +1,6 @@
-"""Calls functions of libkrb5 that python-krb5 lacks, by `ctypes`, in the library that python-krb5 is linked with.
+"""Calls, by `ctypes`, the functions of libkrb5 that python-krb5 does not offer.
+
+The library is the same one that python-krb5 has loaded.
 
 Everything here may block, so it is called in a thread.
 """

@@ -70,9 +70,9 @@ HMACBlocks: TypeAlias = tuple[bytes, bytes]
 
 
 def hmac_blocks(key: bytes) -> HMACBlocks:
-    """The blocks of a key that is used more than once. All keys of NTLM have 16 bytes.
+    """Return the two HMAC blocks of a 16-byte key. A caller that uses the key more than once keeps them.
 
-    The blocks are kept as bytes: to copy hashes that have taken them in pays only from the fourth message on.
+    The blocks are bytes and not prepared hash objects: copying hash objects is faster only from the fourth message on.
     """
     return key.translate(_INNER_PAD) + _INNER_REST, key.translate(_OUTER_PAD) + _OUTER_REST
 
