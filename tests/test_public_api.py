@@ -34,11 +34,11 @@ ROOT = """
 MODULES = {
     "accounts": "Accounts Anybody Domains TicketHolders Users WinbindUsers",
     "aio": """
-        ClientConnected ConnectOptions CredSSPServer FailureLimit HandshakeHook HandshakeOutcome HandshakeReport
-        ListenOptions ProtocolFactory ProxyAddress ProxyCommand ProxyEndpoint ProxyFamily ProxyHeader ProxyTLS
-        Recording RecordingSink RelayEnd RelayResult SecureTransport Streams WinbindOracle connection_id
-        create_connection create_server open_connection relay source_of start_credssp start_credssp_streams start_server
-        take_credentials
+        ClientAnswers ClientConnected ConnectOptions CredSSPServer EventSource FailureLimit HandshakeHook
+        HandshakeOutcome HandshakeReport ListenOptions Outcome Pending ProtocolFactory ProxyAddress ProxyCommand
+        ProxyEndpoint ProxyFamily ProxyHeader ProxyTLS Recording RecordingSink RelayEnd RelayResult SecureTransport
+        ServerAnswers Streams WinbindOracle answer_events connection_id create_connection create_server open_connection
+        relay source_of start_credssp start_credssp_streams start_server take_credentials
     """,
     "carriage": "Carriage CarriedHandshake NewContext PassedOn TLS",
     "config": "ClientConfig NTLMIdentity ServerConfig",

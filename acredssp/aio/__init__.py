@@ -3,6 +3,8 @@
 `acredssp` itself has the same functions. Only this package, and the packages that use it, import asyncio.
 """
 
+from acredssp.aio.answers import ClientAnswers, EventSource, Outcome, ServerAnswers, answer_events
+from acredssp.aio.driver import Pending
 from acredssp.aio.failures import FailureLimit
 from acredssp.aio.relaying import Recording, RecordingSink, RelayEnd, RelayResult, Streams, relay
 from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport
@@ -33,14 +35,18 @@ from acredssp.wire.proxy_header import (
 )
 
 __all__ = [
+    "ClientAnswers",
     "ClientConnected",
     "ConnectOptions",
     "CredSSPServer",
+    "EventSource",
     "FailureLimit",
     "HandshakeHook",
     "HandshakeOutcome",
     "HandshakeReport",
     "ListenOptions",
+    "Outcome",
+    "Pending",
     "ProtocolFactory",
     "ProxyAddress",
     "ProxyCommand",
@@ -53,8 +59,10 @@ __all__ = [
     "RelayEnd",
     "RelayResult",
     "SecureTransport",
+    "ServerAnswers",
     "Streams",
     "WinbindOracle",
+    "answer_events",
     "connection_id",
     "create_connection",
     "create_server",

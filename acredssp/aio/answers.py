@@ -1,5 +1,8 @@
 """The answers to the engine's events on asyncio: the client's trust, the application's hooks and threads give them.
 
+`answer_events()` answers all that a step of a logon asks, each answer under its own time limit. It is for a transport
+of the program's own, such as HTTP; a logon over a connection has the module `driver` in its place.
+
 The module `asking` says how hooks are called, and what follows if they fail.
 """
 
@@ -7,7 +10,7 @@ import asyncio
 import dataclasses
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any, assert_never
+from typing import Any, Protocol, TypeVar, assert_never
 
 from acredssp.aio import offload
 from acredssp.aio.asking import Asking
@@ -19,6 +22,7 @@ from acredssp.carriage.routes import RouteRequest
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.events import (
     Admit,
+    Answered,
     AskOracle,
     Authorize,
     ChooseCertificate,
@@ -26,22 +30,78 @@ from acredssp.core.events import (
     Event,
     JudgeCertificate,
     LookupCredential,
+    Question,
     Route,
     StepMechanism,
 )
 from acredssp.credentials import Deny
-from acredssp.errors import AuthenticationError
+from acredssp.errors import AuthenticationError, CredSSPError
 from acredssp.hooks import Admission, CredentialRequest, Identity
 from acredssp.mechanisms.base import Principal
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, SecurityStatus
+from acredssp.tracebacks import forget_locals
 from acredssp.wire.x224 import ConnectionRequest
 
-__all__ = ["ClientAnswers", "ServerAnswers"]
+__all__ = ["ClientAnswers", "EventSource", "Outcome", "ServerAnswers", "answer_events"]
+
+
+class Outcome(Protocol):
+    """What a step of a logon has led to, such as a `StepResult`, or a turn of `acredssp.http`."""
+
+    @property
+    def event(self) -> Event | None:
+        """The engine's question; None where it asks nothing."""
+
+
+_Outcome = TypeVar("_Outcome", bound=Outcome)
+_Outcome_co = TypeVar("_Outcome_co", bound=Outcome, covariant=True)
+
+
+class EventSource(Protocol[_Outcome_co]):
+    """What asks: a `SecurityContext`, or an exchange of `acredssp.http`."""
+
+    def resume(self, event: Question[Answered], answer: Answered, /) -> _Outcome_co:
+        """Take the answer to `event`, and go on."""
+
+    def fail(self, error: CredSSPError, /) -> object:
+        """End the logon with `error`."""
+
+
+async def answer_events(
+    source: EventSource[_Outcome], outcome: _Outcome, answers: "ClientAnswers | ServerAnswers"
+) -> _Outcome:
+    """Answer the questions of a logon until the engine asks nothing more, and return the last outcome.
+
+    Hooks of the application have the policy's time limits, and a step of Kerberos runs in a thread under one. The time
+    limit of the whole logon is the caller's: `asyncio.timeout_at()`. If the caller is cancelled, no answer is given:
+    end the logon.
+
+    Args:
+        source: What asks.
+        outcome: What its last step returned.
+        answers: One object for all steps of this logon.
+
+    Raises:
+        CredSSPError: The logon failed, and `source` knows it.
+    """
+    try:
+        while (event := outcome.event) is not None:
+            # The answer may be a key. It is kept in no variable, since an error keeps a coroutine's variables.
+            outcome = source.resume(event, await _awaited(answers(event)))
+    except CredSSPError as error:
+        source.fail(error)
+        forget_locals(error)
+        raise
+    return outcome
+
+
+async def _awaited(answer: Pending | Any) -> Any:
+    return await answer if isinstance(answer, Pending) else answer
 
 
 class ClientAnswers:
-    """Answers a client's events.
+    """Answers the events of one logon of a client.
 
     Args:
         config: The client's configuration: which servers it trusts, and what it delegates to them.
@@ -65,23 +125,26 @@ class ClientAnswers:
 
 
 class ServerAnswers:
-    """Answers a server's events by asking the application.
+    """Answers the events of one logon at a server, by asking the application.
 
     Args:
         config: The server's configuration, which has the hooks.
-        carried: The handshake that asks.
+        carried: The handshake that asks: the `SecurityContext`, where no carriage is around it.
         peer_address: The peer's address, as `get_extra_info("peername")` gives it.
         deadline: The moment at which the handshake must have ended, in the loop's time; None without a deadline.
         session: The session object that the server's `accept` returned.
         refuses: Says whether a logon is refused without asking the hooks, after too many wrong passwords.
+
+    Attributes:
+        principal: The name that the peer gave, proven or not; None until the peer has given it.
     """
 
     def __init__(  # noqa: PLR0913 - the facts of one connection
         self,
         config: ServerConfig,
         carried: CarriedHandshake,
-        peer_address: object,
-        deadline: float | None,
+        peer_address: object = None,
+        deadline: float | None = None,
         *,
         session: object = None,
         refuses: Callable[[Principal], bool] | None = None,
@@ -92,14 +155,23 @@ class ServerAnswers:
         self._deadline = deadline
         self._session = session
         self._refuses = refuses
-        self.asking = Asking(peer_address)
+        self._asking = Asking(peer_address)
         """Calls the hooks, and remembers for the report what they did."""
         self.principal: Principal | None = None
-        """The name that the peer gave, proven or not; None until the peer has given it."""
+
+    @property
+    def refusal(self) -> tuple[str, HandshakeOutcome] | None:
+        """The name of the hook that refused, and how it refused; None while no hook has refused."""
+        return self._asking.refusal
+
+    @property
+    def running(self) -> str:
+        """The name of the hook whose answer is awaited; empty while no answer is awaited."""
+        return self._asking.running
 
     def __call__(self, event: Event) -> Pending | Any:
         """Return the answer to one event, or a `Pending` if the answer takes time; None if a hook failed."""
-        config, ask = self._config, self.asking.ask
+        config, ask = self._config, self._asking.ask
         policy = config.policy
         match event:
             case LookupCredential():
@@ -125,12 +197,12 @@ class ServerAnswers:
     def _look_up(self, event: LookupCredential) -> Pending | object:
         self.principal = event.principal
         if self._refuses is not None and self._refuses(event.principal):
-            self.asking.refusal = ("", HandshakeOutcome.LIMITED)
+            self._asking.refusal = ("", HandshakeOutcome.LIMITED)
             return Deny()
         config = self._config
         assert config.lookup is not None
         request = self._credential_request(event)
-        return self.asking.ask("lookup", config.lookup, request, config.policy.hook_timeout)
+        return self._asking.ask("lookup", config.lookup, request, config.policy.hook_timeout)
 
     @property
     def _config(self) -> ServerConfig:

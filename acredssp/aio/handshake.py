@@ -263,10 +263,10 @@ class Handshake:
             outcome = HandshakeOutcome.LIMITED
         if isinstance(answers, ServerAnswers):
             server_name, claimed = answers.server_name, answers.principal
-            if outcome in _REFUSED and answers.asking.refusal is not None:
-                hook, outcome = answers.asking.refusal
+            if outcome in _REFUSED and answers.refusal is not None:
+                hook, outcome = answers.refusal
             elif outcome is HandshakeOutcome.TIMEOUT:
-                hook = answers.asking.running
+                hook = answers.running
         return HandshakeReport(
             peer_address=self._peer_address,
             error=error,

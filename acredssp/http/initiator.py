@@ -125,8 +125,14 @@ class ClientExchange:
         """
         return self._turn(self.context.resume(event, answer))
 
+    def fail(self, error: CredSSPError) -> None:
+        """End the logon with an error of the caller, such as a timeout."""
+        self.context.fail(error)
+
     def answer(self, event: Event) -> Any:
         """Return the configuration's answer to an event. A step of Kerberos waits for a KDC: run it in a thread.
+
+        `acredssp.aio.answer_events()` does so.
 
         Raises:
             CredSSPError: The server is refused; the logon is over: close the connection.

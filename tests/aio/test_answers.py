@@ -445,7 +445,7 @@ async def test_authorize_and_admit_have_time_limits_of_their_own(hook):
     client, server = memory_pair()
     theirs = server_side(server, server_config(Policy(**{f"{hook}_timeout": 1e-9}), **{hook: never}))
     await both(client_side(client), theirs)
-    assert theirs.answers.asking.refusal == (hook, HandshakeOutcome.TIMEOUT)
+    assert theirs.answers.refusal == (hook, HandshakeOutcome.TIMEOUT)
 
 
 async def test_a_client_named_by_address_sends_no_server_name():
