@@ -5,6 +5,7 @@ makes one of several, by the name that a client asks for. A client makes its con
 `client_context_from_pem` are for clients that show a certificate.
 """
 
+from acredssp.certificates.end_point import end_point_binding
 from acredssp.core.record_sizes import RecordSizes
 from acredssp.core.tls import BIOPair, TLSSession
 from acredssp.sni import sni_contexts
@@ -23,6 +24,7 @@ __all__ = [
     "TLSSession",
     "client_context",
     "client_context_from_pem",
+    "end_point_binding",
     "self_signed",
     "server_context",
     "server_context_from_pem",

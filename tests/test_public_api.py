@@ -77,8 +77,8 @@ MODULES = {
     """,
     "status": "LOGON_STATUS NTSTATUS OpenEnum SecurityStatus Stage failure_status",
     "tls": """
-        BIOPair RecordSizes TLSSession client_context client_context_from_pem self_signed server_context
-        server_context_from_pem sni_contexts subject_public_key
+        BIOPair RecordSizes TLSSession client_context client_context_from_pem end_point_binding self_signed
+        server_context server_context_from_pem sni_contexts subject_public_key
     """,
     "trust": "Judgement OptionNames Trust Verdict pin_of",
     "wire": """

@@ -13,7 +13,7 @@ from acredssp.core.own_certificate import own_chain
 from acredssp.credentials import DelegatedKind
 from acredssp.errors import CredSSPError
 from acredssp.sspi.arguments import expect, refusal
-from acredssp.sspi.certificates import end_point_binding, is_self_signed
+from acredssp.sspi.certificates import is_self_signed
 from acredssp.sspi.ciphers import cipher_suite, protocol
 from acredssp.sspi.context import AcceptorState, EstablishState, InitiatorState, established
 from acredssp.sspi.flags import (
@@ -46,6 +46,7 @@ from acredssp.sspi.structures import (
     SecPkgContext_StreamSizes,
 )
 from acredssp.status import SecurityStatus
+from acredssp.tls import end_point_binding
 from acredssp.trust import Verdict
 
 __all__ = ["QueryContextAttributes"]

@@ -61,7 +61,8 @@ from acredssp.sspi import (
     unpack_credentials,
 )
 from acredssp.sspi.attributes import _TRUST_ERRORS
-from acredssp.sspi.certificates import end_point_binding, is_self_signed
+from acredssp.sspi.certificates import is_self_signed
+from acredssp.tls import end_point_binding
 from acredssp.tls_config import server_context_from_pem
 from acredssp.trust import Trust, Verdict
 from acredssp.wire.ts_credentials import (
