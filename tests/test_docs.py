@@ -64,6 +64,8 @@ ELSEWHERE = {
     ("docs/sansio.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
     ("docs/http.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
     ("docs/turns.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
+    ("docs/winrm.md", "from acredssp.winrm import CommandShell"): "tests/winrm/test_shell.py::"
+    "test_the_example_of_the_documentation_runs",
 }
 """(page, how a block begins): the test that runs it. No beginning: the test runs all Python of the page."""
 

@@ -26,6 +26,7 @@ LAYERS = (
     ("",),  # the package itself: the public names
     ("workers",),
     ("http",),
+    ("winrm",),
     ("proxy",),
     ("cli", "__main__"),
 )
@@ -34,7 +35,7 @@ LAYERS = (
 DOORS = {
     "arc4": ("mechanisms.ntlm",),
     "asn1crypto": ("wire",),
-    "asyncio": ("aio", "cli", "proxy", "sspi.streams", "sspi.bridges"),
+    "asyncio": ("aio", "cli", "proxy", "sspi.streams", "sspi.bridges", "winrm"),
     "cryptography": (
         "wire",
         "mechanisms",
@@ -99,7 +100,7 @@ IMPURE_EXCEPTIONS = {
     ("tls_config", "tempfile"): "where there is no memfd, an encrypted file under a one-time password",
 }
 
-FACES = ("cli", "http", "proxy", "__main__")
+FACES = ("cli", "http", "proxy", "winrm", "__main__")
 """Programs on top of the package: they take what any other program may take."""
 
 BEHIND_THE_FACE = {
@@ -346,7 +347,7 @@ def test_the_programs_of_the_package_take_public_names():
     assert taken == set(BEHIND_THE_FACE)
 
 
-@pytest.mark.parametrize("face", ["http", "proxy"])
+@pytest.mark.parametrize("face", ["http", "proxy", "winrm"])
 def test_what_is_built_on_the_package_takes_public_names_alone(face):
     """Programs of others get no more: where a private name would be needed, the public ones are wrong."""
     sources = {name: path.read_text(encoding="utf-8") for name, path in modules().items() if within(name, (face,))}

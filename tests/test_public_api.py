@@ -81,6 +81,9 @@ MODULES = {
         server_context server_context_from_pem sni_contexts subject_public_key
     """,
     "trust": "Judgement OptionNames Trust Verdict pin_of",
+    "winrm": """
+        Command CommandShell Completed Identity Option OutcomeUnknown Output Post Reply Request Session WSMan WSManFault
+    """,
     "wire": """
         KerbTicketLogon SecretBytes SecretText TSCredentials TSCspDataDetail TSPasswordCreds TSRemoteGuardCreds
         TSRemoteGuardPackageCred TSRequest TSSmartCardCreds UnicodeString
@@ -91,7 +94,15 @@ MODULES = {
 
 PUBLIC = ["acredssp", "acredssp.sspi", *(f"acredssp.{name}" for name in MODULES)]
 
-MADE_BY_THE_PACKAGE = {"CredSSPServer", "RDPAcceptor", "RDPInitiator", "SecureTransport", "SecurityContext"}
+MADE_BY_THE_PACKAGE = {
+    "Command",
+    "CommandShell",
+    "CredSSPServer",
+    "RDPAcceptor",
+    "RDPInitiator",
+    "SecureTransport",
+    "SecurityContext",
+}
 """Classes that no program makes by itself: what their constructors take is no promise."""
 
 
