@@ -16,6 +16,8 @@ fields:
     pdu = await acredssp.rdp.read_pdu(client_reader)
     first_up = acredssp.rdp.rewrite_selected_protocol(pdu, confirm.selected_protocol)
 
+A `RedirectionWatch` notices a target that sends the client on to another host of its farm.
+
 A gateway that passes a connection on undecrypted may read with `read_negotiation` what both sides say in clear.
 
 The functions here keep no state, and only `read_pdu` and `read_negotiation` read from a stream. `missing_bytes` is for
@@ -30,6 +32,7 @@ from acredssp.carriage.rdp import RDP, RDPAcceptor, RDPInitiator, RDPState
 from acredssp.carriage.routes import Passthrough, RDPRoute, RouteAnswer, RouteHook, RouteRequest
 from acredssp.wire import mcs, x224
 from acredssp.wire.preconnection import PreconnectionPDU
+from acredssp.wire.redirection import RedirectionWatch, ServerRedirection
 from acredssp.wire.x224 import (
     ConnectionConfirm,
     ConnectionRequest,
@@ -52,11 +55,13 @@ __all__ = [
     "RDPInitiator",
     "RDPRoute",
     "RDPState",
+    "RedirectionWatch",
     "RequestFlags",
     "ResponseFlags",
     "RouteAnswer",
     "RouteHook",
     "RouteRequest",
+    "ServerRedirection",
     "missing_bytes",
     "read_negotiation",
     "read_pdu",

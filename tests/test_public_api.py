@@ -71,8 +71,8 @@ MODULES = {
     "rdp": """
         ConnectionConfirm ConnectionRequest ExactReader FailureCode PreconnectionPDU Protocols RDP RDPAcceptor
         Passthrough
-        RDPInitiator RDPRoute RDPState RequestFlags ResponseFlags RouteAnswer RouteHook RouteRequest missing_bytes
-        read_negotiation read_pdu
+        RDPInitiator RDPRoute RDPState RedirectionWatch RequestFlags ResponseFlags RouteAnswer RouteHook RouteRequest
+        ServerRedirection missing_bytes read_negotiation read_pdu
         rewrite_requested_protocols rewrite_selected_protocol
     """,
     "status": "LOGON_STATUS NTSTATUS OpenEnum SecurityStatus Stage failure_status",

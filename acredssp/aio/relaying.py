@@ -221,6 +221,11 @@ class _Relay:
             if not self.ending and not end.other.full:
                 end.release()
 
+    def forget_recording(self) -> None:
+        """Pass bytes on as without a recording, which has ended."""
+        for end in self._ends:
+            end.__class__ = _End
+
     # --- the clock ---
 
     def _set_timer(self) -> None:
@@ -526,6 +531,7 @@ class _Recorder:
         if not self._takes:
             self._queue.clear()
             self._waiting = 0
+            self._relay.forget_recording()
         if self.holding and self._waiting <= self._recording.most_waiting // 2:
             self.holding = False
             self._relay.release()

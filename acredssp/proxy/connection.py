@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, relay, take_credentials
-from acredssp.aio import RelayEnd, RelayResult, Streams, source_of
+from acredssp.aio import Recording, RelayEnd, RelayResult, Streams, source_of
 from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password, TicketCache
 from acredssp.hooks import Admission, Identity
 from acredssp.proxy.leg import Leg, Refused, Target
@@ -35,6 +35,7 @@ from acredssp.rdp import (
     FailureCode,
     Passthrough,
     RDPRoute,
+    RedirectionWatch,
     RequestFlags,
     ResponseFlags,
     RouteRequest,
@@ -50,6 +51,7 @@ _MCS_TIMEOUT: Final = 30.0
 """Seconds for the first PDU of MCS of either side. Both send it at once."""
 _FLAGS: Final = ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | ResponseFlags.DYNVC_GFX_PROTOCOL_SUPPORTED
 """What every target of these days supports. The target's own flags are not known yet when the client is answered."""
+_LONGEST_NAME: Final = 255
 _ENDS: Final = {RelayEnd.A: "client", RelayEnd.B: "target", RelayEnd.IDLE: "idle"}
 
 
@@ -84,6 +86,7 @@ class Connection:
         self._task: asyncio.Task[Any] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._cut = ""
+        self._watch = RedirectionWatch()
 
     # --- the front's hooks ---
 
@@ -223,7 +226,7 @@ class Connection:
         try:
             first_up, first_down = await self._exchange((reader, writer))
             self._seconds["mcs"] = clock() - begun
-            result = await self._relay((reader, writer), first_down)
+            result = await self._relay((reader, writer), first_down, Recording(sink=self._look, lossy=True))
             up, down = result.bytes_up + first_up, result.bytes_down
             ended_by, reason = _ENDS[result.ended_by], str(result.error or "")
         except (OSError, EOFError, CredSSPError) as error:
@@ -259,14 +262,22 @@ class Connection:
             writer.close()
             self._ended(outcome, reason, ended_by=self._cut or ended_by, bytes_up=up, bytes_down=down)
 
-    async def _relay(self, client: Streams, first_down: bytes) -> RelayResult:
+    async def _look(self, source: RelayEnd, _: int, data: bytes) -> bool:
+        """Look whether the target sends the client on to another host; False once that can be no more."""
+        if source is RelayEnd.B:
+            self._watch.receive(data)
+        return self._watch.wants_more
+
+    async def _relay(self, client: Streams, first_down: bytes, recording: Recording | None = None) -> RelayResult:
         """Relay within the limits."""
         assert self.leg is not None
         loop, limits = asyncio.get_running_loop(), self._slot.settings
         begun = loop.time()
         timer = loop.call_later(limits.total, self.cut, "total") if limits.total else None
         try:
-            return await relay(client, self.leg.streams, first_down=first_down, idle_timeout=limits.idle)
+            return await relay(
+                client, self.leg.streams, first_down=first_down, idle_timeout=limits.idle, recording=recording
+            )
         finally:
             self._seconds["relay"] = loop.time() - begun
             if timer is not None:
@@ -298,7 +309,7 @@ class Connection:
         report, leg = self._report, self.leg
         told = bool(self._refused) or outcome == "denied"
         status = self._refused.status if self._refused else getattr(report and report.error, "nt_status", None)
-        user = self._account or (report and report.principal)
+        user, redirected = self._account or (report and report.principal), self._watch.found
         record = ConnectionRecord(
             connection_id=self.id,
             listener=str(self.plan.settings.address),
@@ -308,6 +319,7 @@ class Connection:
             target=self.target.name if self.target else "",
             host=str(leg.address) if leg else "",
             target_mechanism=leg.mechanism if leg else "",
+            redirected_to=(redirected.host[:_LONGEST_NAME] or "a host without a name") if redirected else "",
             outcome=outcome,
             ended_by=ended_by,
             reason=reason,

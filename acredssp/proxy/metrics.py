@@ -38,6 +38,7 @@ class Metrics(Observer):
         self._relay = Histogram("relay_seconds", "Time of a relay.", buckets=_RELAY, **new)
         self._bytes = Counter("relayed_bytes", "Bytes passed on.", ["direction"], **new)
         self._up = Gauge("target_up", "Whether a host answers.", ["target"], multiprocess_mode="livemostrecent", **new)
+        self._redirected = Counter("redirected", "Clients that a target sent on to another host.", ["target"], **new)
         self._reloads = Counter("reloads", "Times that the settings were read again.", ["result"], **new)
 
     def now_open(self, handshakes: int, relays: int) -> None:
@@ -61,6 +62,8 @@ class Metrics(Observer):
         self._ended.labels(record.outcome, record.ended_by, record.target).inc()
         if record.limit:
             self._limited.labels(record.limit).inc()
+        if record.redirected_to:
+            self._redirected.labels(record.target).inc()
         for name, seconds in record.seconds.items():
             if name == "relay":
                 self._relay.observe(seconds)

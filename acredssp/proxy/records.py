@@ -32,6 +32,7 @@ class ConnectionRecord:
         target: The target; empty where none was chosen.
         host: The target's host; empty where none was connected to.
         target_mechanism: What the gateway logged on to the target by; empty where it did not.
+        redirected_to: The host that the target sent the client on to, as the target names it; empty where it did not.
         outcome: `relayed`, `passed_on` for one that was passed on undecrypted, or that of the front's handshake, as
             `HandshakeReport.outcome` has it.
         ended_by: `client`, `target`, `idle` or `total` for a relay; empty without one.
@@ -52,6 +53,7 @@ class ConnectionRecord:
     target: str = ""
     host: str = ""
     target_mechanism: str = ""
+    redirected_to: str = ""
     outcome: str = ""
     ended_by: str = ""
     reason: str = ""

@@ -22,7 +22,7 @@ from acredssp.wire import der
 from acredssp.wire.framing import FrameSize
 from acredssp.wire.x224 import Protocols
 
-__all__ = ["frame_size", "requested_protocols_at", "selected_protocol_at", "write_protocols"]
+__all__ = ["frame_size", "per_length", "requested_protocols_at", "selected_protocol_at", "write_protocols"]
 
 _TPKT_SIZE: Final = 4
 _HEADER_SIZE: Final = 7
@@ -90,7 +90,7 @@ def selected_protocol_at(data: bytes) -> int | None:
         _, offset = der.element(data, offset, end, tag, f"{what}: {field}")
     offset, end = der.only(data, offset, end, der.OCTET_STRING, f"{what}: userData")
     offset = _expect(data, offset, end, _T124, f"{what}: T.124 identifier")
-    length, offset = _length(data, offset, end, f"{what}: connectPDU")
+    length, offset = per_length(data, offset, end, f"{what}: connectPDU")
     _check_rest(offset + length, end, f"{what}: connectPDU")
     offset = _expect(data, offset, end, _CREATE_REQUEST, f"{what}: conference create request")
     return _field(_blocks_from(data, offset, end, what), _CLIENT_CORE, _SELECTED_PROTOCOL, "client core data")
@@ -114,7 +114,7 @@ def requested_protocols_at(data: bytes) -> int | None:
     offset, end = der.only(data, offset, end, der.OCTET_STRING, f"{what}: userData")
     offset = _expect(data, offset, end, _T124, f"{what}: T.124 identifier")
     # Windows always writes 42 here, whatever the length is; the specification says to ignore it (4.1.4).
-    _, offset = _length(data, offset, end, f"{what}: connectPDU")
+    _, offset = per_length(data, offset, end, f"{what}: connectPDU")
     offset = _pass_over_create_response(data, offset, end, what)
     return _field(_blocks_from(data, offset, end, what), _SERVER_CORE, _REQUESTED_PROTOCOLS, "server core data")
 
@@ -145,7 +145,7 @@ def _pass_over_create_response(data: bytes, offset: int, end: int, what: str) ->
 
 def _blocks_from(data: bytes, offset: int, end: int, what: str) -> Iterator[tuple[int, int, int]]:
     """Type, start and size of each block of the user data that fills the rest of the PDU."""
-    length, offset = _length(data, offset, end, f"{what}: user data")
+    length, offset = per_length(data, offset, end, f"{what}: user data")
     _check_rest(offset + length, end, f"{what}: user data")
     while offset < end:
         kind, size = _BLOCK.unpack_from(data, offset) if end - offset >= _BLOCK.size else (0, 0)
@@ -170,8 +170,12 @@ def _field(blocks: Iterator[tuple[int, int, int]], wanted: int, at: int, block: 
     return start + at
 
 
-def _length(data: bytes, offset: int, end: int, field: str) -> tuple[int, int]:
-    """A length in PER, which has one byte or two, and the offset behind it (X.691 10.9)."""
+def per_length(data: bytes, offset: int, end: int, field: str) -> tuple[int, int]:
+    """Return a length in PER, which has one byte or two, and the offset behind it (X.691 10.9).
+
+    Raises:
+        RemoteProtocolError: There is none, or it is that of a fragment.
+    """
     size = 2 if offset < end and data[offset] & 0x80 else 1
     if offset + size > end or data[offset] & 0xC0 == 0xC0:
         raise RemoteProtocolError(f"{field}: expected a length of one or two bytes at byte {offset}, got another")

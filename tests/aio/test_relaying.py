@@ -695,6 +695,26 @@ async def test_a_sink_may_end_the_recording(legs):
     assert len(tape.calls) == 1
 
 
+async def test_a_relay_whose_recording_has_ended_is_as_one_without(legs):
+    a, b = await legs()
+    tape = Tape(lambda _calls: False)
+    running = started(a, b, recording=Recording(sink=tape))
+    a.peer.transport.write(b"once")
+    await b.peer.until(lambda: bytes(b.peer.data) == b"once")
+    a.peer.transport.write(b"more")
+    await b.peer.until(lambda: bytes(b.peer.data) == b"oncemore")
+    ends = {type(leg.streams[1].transport.get_protocol()) for leg in (a, b)}
+    c, d = (await legs())[-2:]
+    plain = started(c, d)
+    c.peer.transport.write(b"x")
+    await d.peer.until(lambda: bytes(d.peer.data) == b"x")
+    assert ends == {type(leg.streams[1].transport.get_protocol()) for leg in (c, d)}
+    for leg in (a, b, c, d):
+        leg.peer.transport.close()
+    assert (await running).bytes_up == 8
+    assert (await plain).bytes_up == 1
+
+
 async def test_a_sink_that_fails_ends_the_relay(legs):
     a, b = await legs()
 

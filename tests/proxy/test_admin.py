@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from prometheus_client import parser
 from support.gateway import BOB, leave, talk
+from support.mcs import SHADOW, indication, redirection
 
 import acredssp
 from acredssp.proxy.admin import checks_of, serve_admin
@@ -115,6 +116,16 @@ async def test_a_connection_is_counted_with_the_time_of_each_stage(world, pages)
         assert after["acredssp_proxy_relay_seconds_count",] == 1
         stages = {key[1:] for key in after if key[0] == "acredssp_proxy_stage_seconds_count"}
         assert stages == {("front", "front"), ("connect", "target"), ("logon", "target"), ("both", "mcs")}
+        assert ("acredssp_proxy_redirected_total", "desktops") not in after
+
+
+async def test_a_client_that_a_target_sends_on_is_counted(world, pages):
+    async with world() as (here, target), pages(here) as shown:
+        target.behind = SHADOW + indication(redirection([]))
+        streams = await here.connect()
+        await talk(streams, behind=len(target.behind) - len(SHADOW))
+        await leave(streams)
+        await counted(shown, "acredssp_proxy_redirected_total", "desktops")
 
 
 async def test_every_refusal_of_a_limit_is_counted(world, pages):

@@ -9,7 +9,7 @@ import types
 import pytest
 from support.endpoints import PIN, until
 from support.gateway import BOB, INJECTED, MCS, Target, leave, settings_of, talk
-from support.mcs import SHADOW
+from support.mcs import SHADOW, indication, redirection, share_control, utf16
 
 import acredssp
 from acredssp import NTSTATUS, Deny, Password
@@ -41,6 +41,27 @@ async def test_bytes_pass_both_ways_once_both_legs_have_logged_on(world, hybrid_
     assert (record.bytes_up, record.bytes_down) == (len(MCS) + 5, len(SHADOW) + 5)
     assert [*record.seconds] == ["front", "connect", "logon", "mcs", "relay"]
     assert "wonderland" not in repr(record)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (redirection([(0x100, utf16("sh2.contoso.com"))]), "sh2.contoso.com"),
+        (redirection([(0x100, utf16("x" * 300))]), "x" * 255),
+        (redirection([]), "a host without a name"),
+        (share_control(1, bytes(400)) + redirection([]), ""),
+    ],
+    ids=["name", "long-name", "no-name", "session"],
+)
+async def test_a_target_that_sends_the_client_on_is_noticed_and_the_bytes_pass(world, content, told):
+    async with world() as (here, target):
+        target.behind = SHADOW + indication(content, long=True)
+        streams = await here.connect()
+        await talk(streams, behind=len(target.behind) - len(SHADOW))
+        await leave(streams)
+        (record,) = await here.until_ended()
+    assert (record.outcome, record.redirected_to) == ("relayed", told)
+    assert record.bytes_down == len(target.behind) + 5
 
 
 @pytest.mark.parametrize(

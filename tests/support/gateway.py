@@ -31,6 +31,8 @@ class Target:
     address: str = ""
     asked: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     release: asyncio.Event | None = None
+    behind: bytes = SHADOW
+    """What it answers MCS with."""
 
     async def start(self, *, hybrid_ex=True):
         known = {"ALICE": "wonderland", "BOB": "b0bs", "SVC": "server's"}
@@ -61,7 +63,7 @@ class Target:
             principal = writer.get_extra_info("credssp").principal
             self.logons.append((str(principal), given.kind, given.password.reveal()))
             self.initials.append(await rdp.read_pdu(reader))
-            writer.write(SHADOW)
+            writer.write(self.behind)
             while data := await reader.read(65536):
                 writer.write(data)
         except (OSError, EOFError):
@@ -132,11 +134,12 @@ async def leave(streams):
         await streams[1].wait_closed()
 
 
-async def talk(streams):
-    """Go through MCS, and have a word come back."""
+async def talk(streams, behind=0):
+    """Go through MCS, pass over so many bytes that the target sends behind it, and have a word come back."""
     reader, writer = streams
     writer.write(MCS)
     response = await rdp.read_pdu(reader)
+    await reader.readexactly(behind)
     writer.write(b"hello")
     assert await reader.readexactly(5) == b"hello"
     return response

@@ -75,3 +75,40 @@ def core(size):
 
 def server_core(size):
     return block(0x0C01, bytes(size - 4))
+
+
+# --- what a server sends behind that ---
+
+ATTACH_USER_CONFIRM = packet(bytes.fromhex("2e00 0006"))
+LICENCE = bytes.fromhex("80000000 ff031000 07000000 02000000 28140000")
+"""The end of licensing (STATUS_VALID_CLIENT), behind its security header."""
+
+
+def channel_join_confirm(channel):
+    return packet(bytes.fromhex("3e000006") + 2 * channel.to_bytes(2, "big"))
+
+
+def indication(content, *, channel=1003, long=False):
+    """A Send Data Indication with this content."""
+    return packet(b"\x68\x00\x01" + channel.to_bytes(2, "big") + b"\x70" + per(content, long=long))
+
+
+def share_control(kind, body):
+    """A PDU with a share control header: 1 is Demand Active, 10 Server Redirection."""
+    header = (len(body) + 6).to_bytes(2, "little") + (0x10 | kind).to_bytes(2, "little") + b"\xea\x03"
+    return header + body
+
+
+def redirection(fields, *, session_id=7, flags=0, tail=bytes(8)):
+    """A Server Redirection PDU in its share control header; `fields` are (flag, content), in their order."""
+    body = b""
+    for flag, content in fields:
+        flags |= flag
+        body += len(content).to_bytes(4, "little") + content
+    size = (12 + len(body) + len(tail)).to_bytes(2, "little")
+    numbers = session_id.to_bytes(4, "little") + flags.to_bytes(4, "little")
+    return share_control(10, b"\0\0\x00\x04" + size + numbers + body + tail)
+
+
+def utf16(text):
+    return f"{text}\0".encode("utf-16-le")
