@@ -1,0 +1,148 @@
+"""The WinRM clients of the field run commands at the toy service over CredSSP: it answers as they know it of Windows."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+from support.peers import DEADLINE
+from support.wsman_http import serving
+from support.wsman_toy import Toy
+
+HEAD = """
+import json, warnings
+warnings.simplefilter("ignore")
+PORT, URL = {port}, "http://localhost:{port}/wsman"
+"""
+# Each program prints a JSON object. In a process of its own: the clients leave sockets to the collector.
+PYPSRP = """
+from pypsrp.wsman import WSMan
+from pypsrp.shell import WinRS, Process, SignalCode
+from pypsrp.exceptions import WSManFaultError
+wsman = WSMan(
+    "localhost", port=PORT, username="CONTOSO\\\\alice", password="Passw0rd!", ssl=False, auth="credssp", no_proxy=True,
+    credssp_auth_mechanism="ntlm", operation_timeout=1,
+)
+with wsman, WinRS(wsman, codepage=65001, no_profile=True, environment={"A": "b"}) as shell:
+    greet = Process(shell, "greet", ["you"])
+    greet.invoke()
+    greet.signal(SignalCode.TERMINATE)
+    upper = Process(shell, "upper")
+    upper.begin_invoke()
+    upper.send(b"abc ", end=False)
+    upper.send("\N{EURO SIGN}".encode(), end=True)
+    upper.end_invoke()
+    upper.signal(SignalCode.TERMINATE)
+    waits = Process(shell, "wait")
+    waits.begin_invoke()
+    waits.poll_invoke()
+    waits.poll_invoke()  # nothing comes within the operation time-out
+    waits.signal(SignalCode.CTRL_C)
+    waits.end_invoke()
+    waits.signal(SignalCode.TERMINATE)
+    large = Process(shell, "large")
+    large.invoke()
+    try:
+        waits.poll_invoke()
+    except WSManFaultError as error:
+        gone = error.code
+    state = shell._get_shell()["State"]
+done = [(each.rc, each.stdout.decode(), each.stderr.decode()) for each in (greet, upper, waits)]
+print(json.dumps({"done": done, "large": len(large.stdout), "gone": gone, "state": state}))
+"""
+PYWINRM = """
+from winrm.protocol import Protocol
+from winrm.exceptions import WSManFaultError
+client = Protocol(
+    URL, transport="credssp", username="CONTOSO\\\\alice", password="Passw0rd!", proxy=None, operation_timeout_sec=1,
+)
+shell = client.open_shell(codepage=65001, env_vars={"A": "b"})
+done = []
+for line, arguments in ("greet", ["you"]), ("upper", []), ("wait", []), ("large", []):
+    command = client.run_command(shell, line, arguments)
+    if line == "upper":
+        client.send_command_input(shell, command, b"abc ")
+        client.send_command_input(shell, command, "\N{EURO SIGN}".encode(), end=True)
+    if line == "wait":
+        try:
+            client.get_command_output_raw(shell, command)
+            client.get_command_output_raw(shell, command)
+        except Exception as error:
+            assert type(error).__name__ == "WinRMOperationTimeoutError"
+        client.cleanup_command(shell, command)
+        continue
+    out, err, code = client.get_command_output(shell, command)
+    done.append((code, len(out) if line == "large" else out.decode(), err.decode()))
+    client.cleanup_command(shell, command)
+try:
+    client.get_command_output_raw(shell, command)
+except WSManFaultError as error:
+    gone = error.wsman_fault_code
+client.close_shell(shell)
+print(json.dumps({"done": done, "gone": gone}))
+"""
+
+
+async def greet(process):
+    process.write("stdout", b"hello\r\n")
+    process.write("stderr", b"oh\r\n")
+    return 3
+
+
+async def upper(process):
+    process.write("stdout", (await process.read()).upper())
+    return 0
+
+
+async def wait(process):
+    process.write("stdout", b"begun")
+    await process.interrupted.wait()
+    return 1
+
+
+async def large(process):
+    process.write("stdout", b"x" * 1_000_000)
+    return 0
+
+
+PROGRAMS = {"greet": greet, "upper": upper, "wait": wait, "large": large}
+
+
+@pytest.fixture(autouse=True)
+def no_realm(monkeypatch):
+    monkeypatch.setenv("KRB5_CONFIG", "/dev/null")
+
+
+def word_of(package, program, toy):
+    """What their client says at its end."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    with serving(toy) as server:
+        head = HEAD.format(port=server.server_port)
+        run = subprocess.run(
+            [sys.executable, "-c", f"{head}\n{program}"], capture_output=True, timeout=DEADLINE, check=False
+        )
+    assert run.returncode == 0, run.stderr.decode()
+    return json.loads(run.stdout)
+
+
+def test_pypsrp_runs_commands_at_the_toy():
+    toy = Toy(PROGRAMS)
+    word = word_of("pypsrp", PYPSRP, toy)
+    assert word == {
+        "done": [[3, "hello\r\n", "oh\r\n"], [0, "ABC €", ""], [1, "begun", ""]],
+        "large": 1_000_000,
+        "gone": 2150858843,
+        "state": "Connected",
+    }
+    assert toy.started == ["greet you", "upper", "wait", "large"]
+    assert toy.shells == {}
+
+
+def test_pywinrm_runs_commands_at_the_toy():
+    toy = Toy(PROGRAMS)
+    word = word_of("winrm", PYWINRM, toy)
+    assert word == {"done": [[3, "hello\r\n", "oh\r\n"], [0, "ABC €", ""], [0, 1_000_000, ""]], "gone": 2150858843}
+    assert toy.started == ["greet you", "upper", "wait", "large"]
+    assert toy.shells == {}

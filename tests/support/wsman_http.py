@@ -1,0 +1,51 @@
+"""The toy service of tests/support/wsman_toy.py behind HTTP, CredSSP and sealed bodies, in threads of its own."""
+
+import asyncio
+import contextlib
+import threading
+from http.server import ThreadingHTTPServer
+
+from support.http_server import EchoServer
+from support.peers import free_port
+from support.turns import answer_of_server, server_config
+
+from acredssp.http import Sealer
+from acredssp.policy import Policy
+
+
+class WSManServer(EchoServer):
+    """One connection. Its server has `post` too."""
+
+    def serve(self, headers):
+        opener = self.exchange.opener(headers)
+        body = b"".join([opener.feed(piece) for piece in self.pieces()])
+        opener.finish()
+        status, answer = self.server.post(body)
+        sealer = Sealer(self.exchange.context, len(answer))
+        sealed = sealer.feed(answer) + sealer.finish()
+        self.respond(status, [("Content-Type", sealer.media_type), ("Content-Length", str(len(sealed)))], sealed)
+
+
+@contextlib.contextmanager
+def serving(toy, policy=None):
+    """Serve a toy; yield the server. The toy lives on a loop in a thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    with ThreadingHTTPServer(("127.0.0.1", free_port()), WSManServer) as server:
+        server.config = server_config(policy or Policy())
+        server.answer, server.exchanges, server.bodies = answer_of_server, [], []
+        server.post = lambda body: asyncio.run_coroutine_threadsafe(toy.post(body), loop).result()
+        server.daemon_threads = False
+        acceptor = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        acceptor.start()
+        try:
+            yield server
+        finally:
+            asyncio.run_coroutine_threadsafe(toy.aclose(), loop).result()
+            server.shutdown()
+            acceptor.join()
+            server.server_close()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
