@@ -66,6 +66,8 @@ ELSEWHERE = {
     ("docs/turns.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
     ("docs/winrm.md", "from acredssp.winrm import CommandShell"): "tests/winrm/test_shell.py::"
     "test_the_example_of_the_documentation_runs",
+    ("docs/winrm.md", "from acredssp.winrm import WSMan"): "tests/winrm/test_powershell.py::"
+    "test_the_example_of_the_documentation_runs",
 }
 """(page, how a block begins): the test that runs it. No beginning: the test runs all Python of the page."""
 

@@ -50,6 +50,7 @@ DOORS = {
     ),
     "aiohttp": ("proxy",),
     "prometheus_client": ("proxy",),
+    "psrpcore": ("winrm.powershell",),
     "pydantic": ("proxy",),
     "redis": ("proxy.redis_store",),
     "rich": ("cli",),

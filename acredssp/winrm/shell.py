@@ -18,10 +18,10 @@ from acredssp.winrm.errors import (
     OutcomeUnknown,
     WSManFault,
 )
-from acredssp.winrm.messages import Received, Shell
+from acredssp.winrm.messages import Received, Shell, ShellRef
 from acredssp.winrm.soap import Option, Reply, Request
 
-__all__ = ["Command", "CommandShell", "Completed", "OpenShell", "Output"]
+__all__ = ["Command", "CommandShell", "Completed", "OpenShell", "Output", "let_go", "payload_size"]
 
 _OWN_IDS: Final = 3
 """The version of WinRM's stack from which on a client may choose the identifiers of shells and commands."""
@@ -106,12 +106,6 @@ class OpenShell:
         if command_id is not None:
             await self.request(messages.reconnect(self.ref, command_id))
 
-    def payload_size(self, stream: str, command_id: str | None) -> int:
-        """Return the bytes of input that fit into an envelope."""
-        empty = messages.send(self.ref, stream, b"", command_id, end=True)
-        size = len(empty.encode(self.wsman.session, new_id(), new_id(), 3600))
-        return max(3, (self.wsman.session.max_envelope_size - size) // 4 * 3)
-
     async def aclose(self) -> None:
         """End the shell with all its commands. A shell that is gone already is no error."""
         if self.closed:
@@ -135,6 +129,13 @@ class OpenShell:
                 await asyncio.sleep(max(0.0, self._used + pause - loop.time()))
                 if loop.time() >= self._used + pause:
                     await self.probe()
+
+
+def payload_size(wsman: WSMan, shell: ShellRef) -> int:
+    """Return the bytes of input that fit into an envelope, in base64."""
+    empty = messages.send(shell, "stdin", b"", new_id(), end=True)
+    size = len(empty.encode(wsman.session, new_id(), new_id(), 3600))
+    return max(3, (wsman.session.max_envelope_size - size) // 4 * 3)
 
 
 async def let_go(answer: Awaitable[object]) -> None:
@@ -293,7 +294,7 @@ class Command:
             OutcomeUnknown: The connection was lost: whether the command got the input is unknown.
             CredSSPError: The service refuses, as it does after the command's end.
         """
-        size = self._shell.payload_size("stdin", self.command_id)
+        size = payload_size(self._shell.wsman, self._shell.ref)
         for start in range(0, len(data) or 1, size):
             last = end and start + size >= len(data)
             part = data[start : start + size]

@@ -1,4 +1,4 @@
-"""The WinRM clients of the field run commands at the toy service over CredSSP: it answers as they know it of Windows."""
+"""The WinRM clients of the field run commands at the toy service over CredSSP: it answers as Windows does for them."""
 
 import importlib.util
 import json
@@ -50,6 +50,27 @@ with wsman, WinRS(wsman, codepage=65001, no_profile=True, environment={"A": "b"}
     state = shell._get_shell()["State"]
 done = [(each.rc, each.stdout.decode(), each.stderr.decode()) for each in (greet, upper, waits)]
 print(json.dumps({"done": done, "large": len(large.stdout), "gone": gone, "state": state}))
+"""
+PYPSRP_POWERSHELL = """
+from pypsrp.wsman import WSMan
+from pypsrp.powershell import PowerShell, RunspacePool
+wsman = WSMan(
+    "localhost", port=PORT, username="CONTOSO\\\\alice", password="Passw0rd!", ssl=False, auth="credssp", no_proxy=True,
+    credssp_auth_mechanism="ntlm", operation_timeout=20,
+)
+with wsman, RunspacePool(wsman) as pool:
+    shell = PowerShell(pool)
+    shell.add_script("greet").add_cmdlet("Out-String").add_parameter("Stream")
+    output = shell.invoke()
+    shell.close()
+    lines = PowerShell(pool)
+    lines.add_script("upper")
+    upper = lines.invoke(each for each in ["a", "b"])
+    lines.close()
+print(json.dumps({
+    "output": output, "upper": upper, "errors": [str(each) for each in shell.streams.error],
+    "warnings": [each.message for each in shell.streams.warning],
+}))
 """
 PYWINRM = """
 from winrm.protocol import Protocol
@@ -145,4 +166,29 @@ def test_pywinrm_runs_commands_at_the_toy():
     word = word_of("winrm", PYWINRM, toy)
     assert word == {"done": [[3, "hello\r\n", "oh\r\n"], [0, "ABC €", ""], [0, 1_000_000, ""]], "gone": 2150858843}
     assert toy.started == ["greet you", "upper", "wait", "large"]
+    assert toy.shells == {}
+
+
+async def greet_in_powershell(script):
+    script.write_output("hello")
+    script.error("boom")
+    script.write_warning("careful")
+
+
+async def upper_in_powershell(script):
+    for line in await script.input():
+        script.write_output(line.upper())
+
+
+def test_pypsrp_runs_powershell_at_the_toy():
+    powershell = pytest.importorskip("support.wsman_powershell")
+    toy = powershell.PowerShellToy({"greet": greet_in_powershell, "upper": upper_in_powershell})
+    word = word_of("pypsrp", PYPSRP_POWERSHELL, toy)
+    assert word == {
+        "output": ["hello"],
+        "upper": ["A", "B"],
+        "errors": ["boom"],
+        "warnings": ["careful"],
+    }
+    assert toy.started == ["greet", "upper"]
     assert toy.shells == {}

@@ -376,7 +376,7 @@ class Toy:
         of = f' CommandId="{identifier}"' if identifier else ""
         parts = [
             f'<rsp:Stream Name="{stream}"{of}>{base64.b64encode(data).decode()}</rsp:Stream>'
-            for stream, data in taken(process.output, int(text(root, "s:Header/w:MaxEnvelopeSize")))
+            for stream, data in self.taken(process.output, int(text(root, "s:Header/w:MaxEnvelopeSize")))
         ]
         state = f"{NS['rsp']}/CommandState/"
         if process.output or process.exit_code is None:
@@ -386,6 +386,17 @@ class Toy:
             code = f"<rsp:ExitCode>{process.exit_code}</rsp:ExitCode>"
             parts.append(f'<rsp:CommandState{of} State="{state}Done">{code}</rsp:CommandState>')
         return f"<rsp:ReceiveResponse>{''.join(parts)}</rsp:ReceiveResponse>"
+
+    def taken(self, output, limit):
+        """The output that fits into an envelope; the rest stays."""
+        room, parts = (limit - 4_000) // 4 * 3, []
+        while output and room > 0:
+            stream, data = output.pop(0)
+            parts.append((stream, data[:room]))
+            if data[room:]:
+                output.insert(0, (stream, data[room:]))
+            room -= len(data) + 200
+        return parts
 
     async def on_send(self, root):
         stream = root.find("s:Body/rsp:Send/rsp:Stream", NS)
@@ -422,18 +433,6 @@ async def stop(process):
     if process.task is not None:
         process.task.cancel()
         await asyncio.gather(process.task, return_exceptions=True)
-
-
-def taken(output, limit):
-    """The output that fits into an envelope; the rest stays."""
-    room, parts = (limit - 4_000) // 4 * 3, []
-    while output and room > 0:
-        stream, data = output.pop(0)
-        parts.append((stream, data[:room]))
-        if data[room:]:
-            output.insert(0, (stream, data[room:]))
-        room -= len(data) + 200
-    return parts
 
 
 def envelope(action, message_id, inside, header=""):
