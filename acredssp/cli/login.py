@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import pathlib
 import socket
 import time
 from typing import Annotated, Any, cast
@@ -22,7 +21,10 @@ from acredssp.cli.nobody import Nobody
 from acredssp.cli.options import (
     RDP_PORT,
     AsJSON,
+    Authorities,
     CarriageChoice,
+    Domain,
+    Insecure,
     KeyLog,
     LegacyCiphers,
     LegacyTLS,
@@ -30,19 +32,24 @@ from acredssp.cli.options import (
     MaxVersion,
     MinTLS,
     MinVersion,
+    PasswordStdin,
+    PasswordWord,
+    Pin,
     PolicyFile,
     Verbose,
+    WeakCertificates,
     WithCarriage,
     WithLogLevel,
     WithMechanism,
     allowed,
     log_from,
     read_policy,
+    read_trust,
     until_done,
     usage_errors,
     warn_of,
 )
-from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError, reason_of, unreadable
+from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError, reason_of
 from acredssp.cli.report import LoginReport, to_json
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, RemoteGuard, TicketCache
@@ -53,7 +60,6 @@ from acredssp.names import logon_name
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
 from acredssp.rdp import RDP, PreconnectionPDU
 from acredssp.status import Stage
-from acredssp.trust import Trust
 
 __all__ = ["Login", "log_on", "login_command"]
 
@@ -251,17 +257,9 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             "--user", "-u", help=r"The user: USER, USER@SUFFIX or DOMAIN\USER; --ccache and --keytab work without it."
         ),
     ] = None,
-    domain: Annotated[
-        str | None,
-        typer.Option("--domain", "-d", help="The user's domain; with '', the user is sent exactly as -u gives it."),
-    ] = None,
-    password: Annotated[
-        str | None,
-        typer.Option("--password", "-p", help="The password. Others on this machine can see it in the process list."),
-    ] = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from the first line of the standard input.")
-    ] = False,
+    domain: Domain = None,
+    password: PasswordWord = None,
+    password_stdin: PasswordStdin = False,
     nt_hash: Annotated[
         str | None,
         typer.Option(
@@ -297,27 +295,10 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     dangerous_allow_legacy_tls: LegacyTLS = False,
     dangerous_allow_legacy_ciphers: LegacyCiphers = False,
     keylog: KeyLog = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Accept any certificate without checking it, even an attacker's.")
-    ] = False,
-    ca: Annotated[
-        pathlib.Path | None,
-        typer.Option(metavar="FILE", help="Trust the authorities in this PEM file, in place of the system's."),
-    ] = None,
-    pin: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SHA256",
-            help="Trust only this server key, given by the SHA-256 of its SubjectPublicKeyInfo in hex.",
-        ),
-    ] = None,
-    dangerous_allow_weak_certificates: Annotated[
-        bool,
-        typer.Option(
-            "--dangerous-allow-weak-certificates",
-            help="Also accept certificates with RSA keys of 1024 to 2047 bits, with small curves or signed with SHA-1.",
-        ),
-    ] = False,
+    insecure: Insecure = False,
+    ca: Authorities = None,
+    pin: Pin = None,
+    dangerous_allow_weak_certificates: WeakCertificates = False,
     server_name: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The name that the server's certificate must have, by default HOST."),
@@ -368,7 +349,7 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     with usage_errors():
         address = arguments.address(host, default_port=RDP_PORT)
         arguments.check_versions(min_version, max_version)
-        trust = _trust(insecure, ca, pin, allow_weak=dangerous_allow_weak_certificates)
+        trust = read_trust(insecure, ca, pin, allow_weak=dangerous_allow_weak_certificates)
         delegation = read_policy(policy_file)
         credential = Secret(password, password_stdin, nt_hash, ccache, keytab).credential(user, domain)
         tls = arguments.tls_settings(
@@ -409,28 +390,6 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     elif not as_json:
         _show_logon(out, task, report)
     raise typer.Exit(EXIT_STATUS[report.result])
-
-
-def _trust(insecure: bool, ca: pathlib.Path | None, pin: str | None, *, allow_weak: bool) -> Trust | None:
-    """Return the authorities or the key that the options trust; None for the configuration's default."""
-    trust = _named_trust(insecure, ca, pin)
-    if not allow_weak or insecure:
-        return trust
-    return dataclasses.replace(trust or Trust.system(), dangerous_allow_weak_certificates=True)
-
-
-def _named_trust(insecure: bool, ca: pathlib.Path | None, pin: str | None) -> Trust | None:
-    if insecure + (ca is not None) + (pin is not None) > 1:
-        raise UsageError("expected one of --insecure, --ca and --pin, got several")
-    try:
-        if ca is not None:
-            return Trust.from_file(str(ca))
-        return Trust.pinned(pin) if pin is not None else None
-    except OSError as error:
-        assert ca is not None
-        raise unreadable("--ca", ca, error) from None
-    except ValueError as error:
-        raise UsageError(f"--ca: {error}" if ca is not None else "--pin: expected a SHA-256 of 64 hex digits") from None
 
 
 def _delegate(remote_guard: bool, restricted_admin: bool) -> RemoteGuard | Nothing | None:

@@ -1,9 +1,10 @@
-"""The options that `login` and `serve` share, and the functions that act on them.
+"""The options that commands share, and the functions that act on them.
 
-`login`, `serve` and `demo` call this module; `app` takes from it what every command does at its end.
+`login`, `winrm`, `serve` and `demo` call this module; `app` takes from it what every command does at its end.
 """
 
 import contextlib
+import dataclasses
 import enum
 import logging
 import pathlib
@@ -25,7 +26,10 @@ __all__ = [
     "INTERRUPTED",
     "RDP_PORT",
     "AsJSON",
+    "Authorities",
     "CarriageChoice",
+    "Domain",
+    "Insecure",
     "KeyLog",
     "LegacyCiphers",
     "LegacyTLS",
@@ -33,14 +37,19 @@ __all__ = [
     "MaxVersion",
     "MinTLS",
     "MinVersion",
+    "PasswordStdin",
+    "PasswordWord",
+    "Pin",
     "PolicyFile",
     "Verbose",
+    "WeakCertificates",
     "WithCarriage",
     "WithLogLevel",
     "WithMechanism",
     "allowed",
     "log_from",
     "read_policy",
+    "read_trust",
     "until_done",
     "usage_errors",
     "warn_of",
@@ -121,6 +130,38 @@ WithLogLevel = Annotated[
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Short for --log-level debug.")]
+Domain = Annotated[
+    str | None,
+    typer.Option("--domain", "-d", help="The user's domain; with '', the user is sent exactly as -u gives it."),
+]
+PasswordWord = Annotated[
+    str | None,
+    typer.Option("--password", "-p", help="The password. Others on this machine can see it in the process list."),
+]
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from the first line of the standard input.")
+]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Accept any certificate without checking it, even an attacker's.")
+]
+Authorities = Annotated[
+    pathlib.Path | None,
+    typer.Option(metavar="FILE", help="Trust the authorities in this PEM file, in place of the system's."),
+]
+Pin = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHA256",
+        help="Trust only this server key, given by the SHA-256 of its SubjectPublicKeyInfo in hex.",
+    ),
+]
+WeakCertificates = Annotated[
+    bool,
+    typer.Option(
+        "--dangerous-allow-weak-certificates",
+        help="Also accept certificates with RSA keys of 1024 to 2047 bits, with small curves or signed with SHA-1.",
+    ),
+]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON in place of text, for scripts.")]
 
 
@@ -143,6 +184,28 @@ def read_policy(path: pathlib.Path | None) -> DelegationPolicy:
         raise unreadable("--policy", path, error) from None
     except ValueError as error:
         raise UsageError(f"--policy: {error}") from None
+
+
+def read_trust(insecure: bool, ca: pathlib.Path | None, pin: str | None, *, allow_weak: bool) -> Trust | None:
+    """Return the authorities or the key that the options trust; None for the configuration's default."""
+    trust = _named_trust(insecure, ca, pin)
+    if not allow_weak or insecure:
+        return trust
+    return dataclasses.replace(trust or Trust.system(), dangerous_allow_weak_certificates=True)
+
+
+def _named_trust(insecure: bool, ca: pathlib.Path | None, pin: str | None) -> Trust | None:
+    if insecure + (ca is not None) + (pin is not None) > 1:
+        raise UsageError("expected one of --insecure, --ca and --pin, got several")
+    try:
+        if ca is not None:
+            return Trust.from_file(str(ca))
+        return Trust.pinned(pin) if pin is not None else None
+    except OSError as error:
+        assert ca is not None
+        raise unreadable("--ca", ca, error) from None
+    except ValueError as error:
+        raise UsageError(f"--ca: {error}" if ca is not None else "--pin: expected a SHA-256 of 64 hex digits") from None
 
 
 def allowed(floor: Callable[[Policy], Policy], policy: Policy) -> Policy:
