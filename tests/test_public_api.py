@@ -82,7 +82,8 @@ MODULES = {
     """,
     "trust": "Judgement OptionNames Trust Verdict pin_of",
     "winrm": """
-        Command CommandShell Completed Identity Option OutcomeUnknown Output Post Reply Request Session WSMan WSManFault
+        Command CommandShell Completed Identity NotSent Option OutcomeUnknown Output Post Reply Request Session WSMan
+        WSManFault
     """,
     "wire": """
         KerbTicketLogon SecretBytes SecretText TSCredentials TSCspDataDetail TSPasswordCreds TSRemoteGuardCreds

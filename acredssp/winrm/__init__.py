@@ -4,7 +4,7 @@
 """
 
 from acredssp.winrm.client import Post, WSMan
-from acredssp.winrm.errors import OutcomeUnknown, WSManFault
+from acredssp.winrm.errors import NotSent, OutcomeUnknown, WSManFault
 from acredssp.winrm.messages import Identity
 from acredssp.winrm.shell import Command, CommandShell, Completed, Output
 from acredssp.winrm.soap import Option, Reply, Request, Session
@@ -14,6 +14,7 @@ __all__ = [
     "CommandShell",
     "Completed",
     "Identity",
+    "NotSent",
     "Option",
     "OutcomeUnknown",
     "Output",

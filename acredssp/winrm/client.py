@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 from acredssp.errors import RemoteProtocolError
-from acredssp.winrm.errors import OutcomeUnknown, WSManFault
+from acredssp.winrm.errors import NotSent, OutcomeUnknown, WSManFault
 from acredssp.winrm.messages import IDENTIFY, Identity, identity_of
 from acredssp.winrm.soap import Reply, Request, Session, parse
 
@@ -21,9 +21,11 @@ __all__ = ["Post", "WSMan", "new_id"]
 Post: TypeAlias = Callable[[bytes], Awaitable[tuple[int, bytes]]]
 """Sends an envelope over an authenticated connection; returns the HTTP status and the envelope of the answer.
 
-It raises an `OSError`, such as `ConnectionError`, where the connection was lost. Several calls may wait at once.
+It raises `NotSent` where there was no connection to send it over, and another `OSError` where the connection was lost,
+such as `ConnectionResetError`. Several calls may wait at once.
 """
 
+_UNKNOWN_HINT: Final = "look on the server whether it was done, before you do it again"
 _GRACE: Final = 30.0
 """Seconds that an answer may take beyond the operation time-out: the way there and back, and a logon on the way."""
 _LONGEST_DELAY: Final = 15.0
@@ -89,7 +91,7 @@ class WSMan:
         Raises:
             WSManFault: The service refuses it.
             OutcomeUnknown: The connection was lost, and the request must not be sent twice.
-            OSError: The service could not be reached again in time.
+            OSError: The service could not be reached, or not again in time.
             CredSSPError: The logon failed, or the answer breaks the rules.
         """
         message_id, operation_id = new_id(), new_id()
@@ -101,10 +103,10 @@ class WSMan:
             try:
                 return dataclasses.replace(await self._exchange(envelope, message_id), repeated=again)
             except OSError as error:
-                if isinstance(error, ConnectionRefusedError) and not again:
-                    raise  # nothing was sent
                 if not request.repeatable:
-                    raise OutcomeUnknown(_unknown(request.action, error)) from error
+                    if isinstance(error, NotSent | ConnectionRefusedError):
+                        raise
+                    raise OutcomeUnknown(_unknown(request.action, error), hint=_UNKNOWN_HINT) from error
                 if loop.time() + delay >= give_up:
                     raise
             await asyncio.sleep(delay)

@@ -4,7 +4,14 @@ from typing import Final
 
 from acredssp.errors import CredSSPError
 
-__all__ = ["OPERATION_TIMED_OUT", "SHELL_DISCONNECTED", "UNEXPECTED_SELECTORS", "OutcomeUnknown", "WSManFault"]
+__all__ = [
+    "OPERATION_TIMED_OUT",
+    "SHELL_DISCONNECTED",
+    "UNEXPECTED_SELECTORS",
+    "NotSent",
+    "OutcomeUnknown",
+    "WSManFault",
+]
 
 OPERATION_TIMED_OUT: Final = 2150858793
 """There was nothing to tell within the operation time-out. The command goes on."""
@@ -65,3 +72,7 @@ class OutcomeUnknown(CredSSPError, ConnectionError):
 
     Nothing was repeated: whether the service did it is unknown.
     """
+
+
+class NotSent(CredSSPError, ConnectionError):
+    """There was no connection to send a request over, so the service did not get it."""

@@ -9,7 +9,7 @@ from support.pages import blocks
 from support.wsman_toy import DISCONNECTED, UNEXPECTED_SELECTORS, Fault, Toy
 
 from acredssp.errors import LimitExceeded, RemoteProtocolError
-from acredssp.winrm import CommandShell, OutcomeUnknown, WSMan, WSManFault
+from acredssp.winrm import CommandShell, NotSent, OutcomeUnknown, WSMan, WSManFault
 
 URL = "http://toy:5985/wsman"
 
@@ -312,15 +312,33 @@ async def test_the_client_gives_up_when_the_service_stays_away():
         assert toy.started == ["greet"]
 
 
-async def test_a_connection_that_is_refused_was_never_used():
+@pytest.mark.parametrize("error", [ConnectionRefusedError(111, "refused"), NotSent("no connection")])
+async def test_a_command_that_was_not_sent_has_a_known_outcome(error):
     async def refuse(body):
-        raise ConnectionRefusedError(111, "refused")
+        raise error
 
     async with service() as (_, wsman), await CommandShell.open(wsman) as shell:
         wsman._post, post = refuse, wsman._post
-        with pytest.raises(ConnectionRefusedError):
+        with pytest.raises(type(error)):
             await shell.start("greet")
         wsman._post = post
+
+
+async def test_a_service_that_is_started_again_is_asked_again():
+    """It refuses connections for a moment."""
+    async with service({"greet": greet}) as (toy, wsman), await CommandShell.open(wsman) as shell:
+        refused, post = [], wsman._post
+
+        async def refuse_twice(body):
+            if b"shell/Receive<" in body and len(refused) < 2:
+                refused.append(body)
+                raise NotSent("no connection")
+            return await post(body)
+
+        wsman._post = refuse_twice
+        assert (await shell.run("greet")).exit_code == 3
+        assert len(refused) == 2
+        assert toy.started == ["greet"]
 
 
 async def test_a_disconnected_shell_is_taken_up_again():
