@@ -301,8 +301,10 @@ class ClientConfig:
             event.mechanism,
             event.version,
         )
-        by_name = self.trusts_by_name if by_name is None else by_name
-        distrust = _distrust(decision, judgement, by_name=by_name) if judgement is not None else None
+        distrust = None
+        if judgement is not None:
+            by_name = self.trusts_by_name if by_name is None else by_name
+            distrust = _distrust(decision, judgement, by_name=by_name)
         if distrust is not None:
             decision = dataclasses.replace(decision, status=distrust.security_status, sends=DelegatedKind.NOTHING)
         if _audit.isEnabledFor(logging.INFO):

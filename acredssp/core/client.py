@@ -22,7 +22,7 @@ from acredssp.errors import (
 from acredssp.mechanisms.base import Mechanism, StepMechanism
 from acredssp.policy import FIRST_SAFE_VERSION, Policy
 from acredssp.status import LOGON_STATUS, NTSTATUS, SecurityStatus
-from acredssp.wire import ts_credentials
+from acredssp.wire import ts_credentials, ts_request
 from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.ts_request import NONCE_SIZE, TSRequest
 
@@ -119,14 +119,14 @@ class ClientHandshake(Handshake):
         # SPNEGO still owes a mechListMIC, pubKeyAuth waits a round trip: FreeRDP 3 servers fail on both together. It
         # never goes beside the first token, which leaves before the server's version is known.
         if not self.version or not self.mechanism.complete:
-            return TSRequest(self.policy.max_version, token).encode()
+            return ts_request.encode(self.policy.max_version, token)
         self._advance(State.PUB_KEY_AUTH)
         if self.version >= FIRST_SAFE_VERSION:
             self._nonce = self._random(NONCE_SIZE)
         self._sealed_key = self.mechanism.wrap(client_value(self.version, self._nonce, self.public_key))
-        return TSRequest(
+        return ts_request.encode(
             self.policy.max_version, token or None, pub_key_auth=self._sealed_key, client_nonce=self._nonce
-        ).encode()
+        )
 
     # --- PUB_KEY_AUTH ---
 
@@ -188,7 +188,7 @@ class ClientHandshake(Handshake):
     def _seal_credentials(self, encoded: bytes) -> bytes:
         sealed = self.mechanism.wrap(encoded)
         self._advance(State.ESTABLISHED)
-        return TSRequest(self.policy.max_version, auth_info=sealed).encode()
+        return ts_request.encode(self.policy.max_version, auth_info=sealed)
 
 
 def logon_refused(nt_status: NTSTATUS) -> AuthenticationError:

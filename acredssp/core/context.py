@@ -464,31 +464,32 @@ class SecurityContext:
         self.handshake.ask_key = functools.partial(ask_again, context)
         self.handshake.tls_established(self._own_certificate[0])
 
-    def _take_record(self, tls: TLSSession, record: Buffer) -> Answer | None:
-        plaintexts: list[bytes] = []
-        if tls.decrypt(record, plaintexts) and tls.peer_closed:
-            raise self.handshake.closed_by_peer()
-        plaintext: bytes | bytearray = plaintexts[0] if len(plaintexts) == 1 else b"".join(plaintexts)
+    def _take_plaintext(self, data: bytes) -> Answer | None:
+        plaintext: bytes | bytearray = data
         if self._plaintext:
-            self._plaintext += plaintext
+            self._plaintext += data
             plaintext = self._plaintext
-        return self._take_message(plaintext) if plaintext else None
-
-    def _take_message(self, plaintext: bytes | bytearray) -> Answer | None:
-        if self._client is not None and plaintext == _ACCESS_DENIED:
-            raise AccessDenied(
-                "the server denied access before the end of credssp", nt_status=NTSTATUS.STATUS_ACCESS_DENIED
-            )
-        total, missing = der.frame_size(plaintext, self.handshake.policy.max_message)
+        try:
+            total, missing = der.frame_size(plaintext, self.handshake.policy.max_message)
+        except RemoteProtocolError:
+            if self._client is not None and plaintext == _ACCESS_DENIED:
+                raise _access_denied() from None
+            raise
         if missing:
             self._plaintext = plaintext if isinstance(plaintext, bytearray) else bytearray(plaintext)
             return None
-        if len(plaintext) > total and self.handshake.state is not State.AUTH_INFO:
-            raise RemoteProtocolError(f"expected nothing behind a TSRequest, got {len(plaintext) - total} bytes")
-        if self._plaintext or len(plaintext) > total:
-            self._plaintext = bytearray(plaintext[total:])
-        answer = self.handshake.receive(bytes(plaintext[:total]))
+        if len(plaintext) > total or not isinstance(plaintext, bytes):
+            plaintext = self._split(plaintext, total)
+        answer = self.handshake.receive(plaintext)
         return answer if answer or self.handshake.state is _ESTABLISHED else None
+
+    def _split(self, plaintext: bytes | bytearray, total: int) -> bytes:
+        """Return the TSRequest, which is the first `total` bytes, and keep the bytes behind it."""
+        behind = len(plaintext) - total
+        if behind and self.handshake.state is not State.AUTH_INFO:
+            raise RemoteProtocolError(f"expected nothing behind a TSRequest, got {behind} bytes")
+        self._plaintext = bytearray(plaintext[total:])
+        return bytes(plaintext[:total])
 
     def _is_undecided(self, data: Buffer) -> bool:
         """Whether more of a connection's first bytes, which begin no TLS, may tell which protocol they begin."""
@@ -507,43 +508,42 @@ class SecurityContext:
 
     def _step_records(self, tls: TLSSession, data: Buffer) -> StepResult:
         size, taken, left = len(data), 0, MOST_RECORDS_A_CALL
-        while True:
-            # OpenSSL takes a whole flight of its handshake in one call, and leaves the bytes behind the handshake.
-            shaking = self.handshake.state is _TLS
-            end, count = taken, 0
-            if shaking:
-                end, count = tls_record.whole_records(data, taken, self._max_fragment, left, self._record_credit)
+        while self.handshake.state is _TLS:
+            # OpenSSL takes a whole flight of its handshake in one call, and leaves the bytes behind the handshake. A
+            # flight has as many records as may come even if all are empty, but at least one.
+            most = self._record_credit // _SMALLEST_FRAGMENT or 1
+            most = min(most, left)
+            end, count = tls_record.whole_records(data, taken, self._max_fragment, most)
             if not count:
-                end, count = tls_record.record_end(data, taken, self._max_fragment), 1
-                if end > size:
-                    return StepResult.unfinished(end - size, size, taken)
-                if not left:
-                    return StepResult(_CONTINUE, extra=size - taken)
-            # This repeats `count_records`, since the call would cost more than its work.
-            self._record_credit += end - taken - count * _SMALLEST_FRAGMENT
-            if self._record_credit < 0:
-                _refuse_records()
+                end = tls_record.record_end(data, taken, self._max_fragment)
+                return StepResult.unfinished(max(0, end - size), size, taken)
+            self.count_records(count, end - taken)
             left -= count
-            records = data[taken:end]
-            if shaking:
-                answer = self._shake_hands(tls, records)
-                if self.handshake.state is not _TLS:
-                    end -= self._give_back(tls, records)
-            else:
-                answer = self._take_record(tls, records)
+            flight = data[taken:end]
+            answer = self._shake_hands(tls, flight)
             taken = end
+            if self.handshake.state is not _TLS and (behind := tls.give_back()):
+                taken -= behind  # these records are counted when their turn comes
+                _, uncounted = tls_record.whole_records(flight, len(flight) - behind)
+                self._record_credit += uncounted * _SMALLEST_FRAGMENT - behind
             if answer is not None:
                 return self._result(answer, size - taken)
-
-    def _give_back(self, tls: TLSSession, flight: Buffer) -> int:
-        """Return how many bytes TLS has left at the end of a flight, and undo the count of their records."""
-        left = tls.give_back()
-        start = len(flight) - left
-        self._record_credit -= left
-        while start < len(flight):
-            start = tls_record.record_end(flight, start)
-            self._record_credit += _SMALLEST_FRAGMENT
-        return left
+        while True:
+            end = tls_record.record_end(data, taken, self._max_fragment)
+            if end > size or not left:
+                return StepResult.unfinished(max(0, end - size), size, taken)
+            # This repeats `count_records`, since the call would cost more than its work.
+            self._record_credit += end - taken - _SMALLEST_FRAGMENT
+            if self._record_credit < 0:
+                _refuse_records()
+            left -= 1
+            plaintexts: list[bytes] = []
+            if tls.decrypt(data[taken:end], plaintexts) and tls.peer_closed:
+                raise self.handshake.closed_by_peer()
+            taken = end
+            answer = self._take_plaintext(b"".join(plaintexts)) if plaintexts else None
+            if answer is not None:
+                return self._result(answer, size - taken)
 
     def _result(self, answer: Answer, extra: int) -> StepResult:
         if not isinstance(answer, bytes):
@@ -569,6 +569,10 @@ def other_event(pending: object, given: object) -> LocalProtocolError:
         f"expected the answer to the pending {expected}, got one to {'another' if came == expected else 'a'} {came}",
         hint="give resume() the event of the newest StepResult",
     )
+
+
+def _access_denied() -> AccessDenied:
+    return AccessDenied("the server denied access before the end of credssp", nt_status=NTSTATUS.STATUS_ACCESS_DENIED)
 
 
 def _refuse_records() -> NoReturn:

@@ -57,8 +57,8 @@ class Handshake:
         """The server's SubjectPublicKey; set once TLS is up, before the first message."""
         self.version = 0
         """The effective version: the lower of both sides' own ([MS-CSSP] 2.2.1); 0 before it is known."""
-        self.peer_version = 0
-        """The version in the peer's first message; 0 before that arrives."""
+        self.peer_version = -1
+        """The version in the peer's first message; -1, which no message can hold, before that arrives."""
         self.error: CredSSPError | None = None
         """The error of a failed handshake, which every later call raises again; None before a failure."""
         self.delegated: DelegatedKind | None
@@ -73,15 +73,13 @@ class Handshake:
         self._advance(State.NEGO_TOKEN)
 
     def receive(self, message: bytes) -> Answer:
-        """Take one whole TSRequest.
+        """Take one whole TSRequest. No event may wait for its answer.
 
         Raises:
             CredSSPError: The handshake failed; `fail()` must be called with it.
         """
-        if self._waiting is not None:
-            raise LocalProtocolError("the handshake waits for an answer: call resume()")
         request = TSRequest.decode(message)
-        if request.version != self.peer_version or not self.version:
+        if request.version != self.peer_version:
             self._check_version(request.version)
         state = self.state
         # errorCode comes first: FreeRDP 3 sends 12 KiB of zeros or a stale field beside it.

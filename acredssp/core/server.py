@@ -20,7 +20,7 @@ from acredssp.errors import (
 from acredssp.mechanisms.base import Mechanism, Principal
 from acredssp.policy import FIRST_SAFE_VERSION, Policy
 from acredssp.status import NTSTATUS, SecurityStatus, failure_status
-from acredssp.wire import ts_credentials
+from acredssp.wire import ts_credentials, ts_request
 from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.ts_request import TSRequest
 
@@ -88,7 +88,7 @@ class ServerHandshake(Handshake):
             return b""
         if self._proven:
             return b""  # a client that has sent authInfo no longer reads TSRequests
-        return TSRequest(version=self.policy.max_version, error_code=int(status)).encode()
+        return ts_request.encode(self.policy.max_version, error_code=int(status))
 
     def fail(self, error: CredSSPError) -> None:
         """End the handshake for good, and overwrite the delegated credentials with zeros."""
@@ -121,7 +121,7 @@ class ServerHandshake(Handshake):
         if not self.mechanism.complete:
             if self._pub_key_auth is not None:
                 raise RemoteProtocolError(_TOO_EARLY, security_status=SecurityStatus.SEC_E_OUT_OF_SEQUENCE)
-            return TSRequest(self.policy.max_version, token).encode()
+            return ts_request.encode(self.policy.max_version, token)
         self._advance(State.PUB_KEY_AUTH)
         if not self._authorize:
             return self._send_last_token(token)
@@ -141,7 +141,7 @@ class ServerHandshake(Handshake):
 
     def _send_last_token(self, token: bytes) -> Answer:
         if self._pub_key_auth is None:
-            return TSRequest(self.policy.max_version, token).encode()
+            return ts_request.encode(self.policy.max_version, token)
         return self._prove_key(self._pub_key_auth, token or None)
 
     # --- PUB_KEY_AUTH ---
@@ -167,7 +167,7 @@ class ServerHandshake(Handshake):
         sealed = self.mechanism.wrap(server_value(self.version, self._nonce, self.public_key))
         self._advance(State.AUTH_INFO)
         self._proven = True
-        return TSRequest(self.policy.max_version, token, pub_key_auth=sealed).encode()
+        return ts_request.encode(self.policy.max_version, token, pub_key_auth=sealed)
 
     def _is_bound(self, value: bytes) -> bool:
         return hmac.compare_digest(value, client_value(self.version, self._nonce, self.public_key))

@@ -36,6 +36,7 @@ __all__ = [
 MAX_PLAINTEXT: Final = 16_384
 """Bytes of plaintext that one record holds at most (RFC 8446 5.1)."""
 
+_HAS_PUBLIC_CHAIN: Final = hasattr(ssl.SSLObject, "get_unverified_chain")  # since CPython 3.13
 _ENCODING_DER: Final = 2
 """`_ssl.ENCODING_DER`. The default, PEM, takes twice the instructions, and as many again to decode."""
 
@@ -169,7 +170,11 @@ class TLSSession:
         self._untaken = b""
         """Ciphertext that OpenSSL has not read."""
         self._output = b""
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname, session)
+        # As bytes, a name of ASCII passes by the codec for international names, which takes 6,000 instructions.
+        name = (
+            server_hostname.encode() if server_hostname is not None and server_hostname.isascii() else server_hostname
+        )
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, name, session)
         self.certificate_request: tuple[bytes, ...] | None = None
         self._close_sent = False
         self.alert = b""
@@ -455,12 +460,10 @@ class TLSSession:
         return (leaf,) if leaf is not None else ()
 
     def _sent_chain(self) -> tuple[bytes, ...]:
-        # SSLObject.get_unverified_chain is public since CPython 3.13; from 3.10 on the inner object has it.
-        getter = getattr(self._object, "get_unverified_chain", None)
-        if getter is not None:
-            return tuple(getter())
-        inner: Any = getattr(self._object, "_sslobj", None)
-        links = inner.get_unverified_chain() if hasattr(inner, "get_unverified_chain") else None
+        tls: Any = self._object
+        if _HAS_PUBLIC_CHAIN:
+            return tuple(tls.get_unverified_chain())
+        links = tls._sslobj.get_unverified_chain()  # noqa: SLF001 - CPython 3.11 and 3.12 have it there alone
         return tuple([link.public_bytes(_ENCODING_DER) for link in links or ()])
 
     @property

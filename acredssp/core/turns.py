@@ -71,10 +71,10 @@ class TurnTakingContext(SecurityContext):
     def _is_undecided(self, data: Buffer) -> bool:  # noqa: ARG002 - a token is whole
         return False
 
-    def _take_message(self, plaintext: bytes | bytearray) -> Answer | None:
+    def _take_plaintext(self, data: bytes) -> Answer | None:
         if self._begins:
-            raise RemoteProtocolError(f"the server sent {len(plaintext)} bytes before the client's first TSRequest")
-        return super()._take_message(plaintext)
+            raise RemoteProtocolError(f"the server sent {len(data)} bytes before the client's first TSRequest")
+        return super()._take_plaintext(data)
 
     def _step_records(self, tls: TLSSession, data: Buffer) -> StepResult:
         given_back = self._begins

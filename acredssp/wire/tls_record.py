@@ -73,11 +73,7 @@ def record_end(data: bytes | bytearray | memoryview, offset: int = 0, max_fragme
 
 
 def whole_records(
-    data: bytes | bytearray | memoryview,
-    offset: int = 0,
-    max_fragment: int = MAX_FRAGMENT,
-    most: int = MAX_FRAGMENT,
-    credit: int = MAX_FRAGMENT * SMALLEST_FRAGMENT,
+    data: bytes | bytearray | memoryview, offset: int = 0, max_fragment: int = MAX_FRAGMENT, most: int = MAX_FRAGMENT
 ) -> tuple[int, int]:
     """Where the whole records that begin at `offset` end, and their number; `offset` and 0 where none is whole.
 
@@ -89,20 +85,17 @@ def whole_records(
         offset: Where the first record begins, at most `len(data)`.
         max_fragment: The longest fragment allowed, and the most bytes that all records together may have.
         most: The most records to count. The default is more than fit.
-        credit: The bytes by which records may fall short of `SMALLEST_FRAGMENT` in sum. A longer record adds to the
-            credit. The count ends before a record that would overdraw it. The default is more than any records need.
     """
     last = min(len(data), offset + HEADER_SIZE + max_fragment)
-    count = 0
-    while count < most and offset + HEADER_SIZE <= last:
+    for count in range(most):
+        body = offset + HEADER_SIZE
+        if body > last:
+            return offset, count
         beginning, length = _read_header(data, offset)
-        end = offset + HEADER_SIZE + length
-        credit += end - offset - SMALLEST_FRAGMENT
-        if end > last or credit < 0 or beginning not in _BEGINNINGS:
-            break
-        offset = end
-        count += 1
-    return offset, count
+        if body + length > last or beginning not in _BEGINNINGS:
+            return offset, count
+        offset = body + length
+    return offset, most
 
 
 def alert_in_clear(records: bytes) -> bytes:

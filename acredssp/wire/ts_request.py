@@ -17,7 +17,7 @@ from typing import Final, Self
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
 
-__all__ = ["NONCE_SIZE", "TSRequest"]
+__all__ = ["NONCE_SIZE", "TSRequest", "encode"]
 
 NONCE_SIZE: Final = 32
 """Bytes of a clientNonce ([MS-CSSP] 2.2.1)."""
@@ -81,23 +81,10 @@ class TSRequest:
         return f"TSRequest({', '.join(shown)})"
 
     def encode(self) -> bytes:
-        """The DER of this message, one whole frame.
-
-        errorCode is written as a signed number, `02 04 C0 00 00 6D`, since FreeRDP's decoder takes at most four bytes.
-        """
-        content = _VERSION_FIELDS.get(self.version) or der.encode_integer(0, self.version)
-        if self.nego_token is not None:
-            content += _NEGO_TOKENS.headers(len(self.nego_token)) + self.nego_token
-        if self.auth_info is not None:
-            content += _AUTH_INFO.headers(len(self.auth_info)) + self.auth_info
-        if self.pub_key_auth is not None:
-            content += _PUB_KEY_AUTH.headers(len(self.pub_key_auth)) + self.pub_key_auth
-        if self.error_code is not None:
-            signed = self.error_code - (1 << 32) if self.error_code >= 1 << 31 else self.error_code
-            content += der.encode_integer(4, signed)
-        if self.client_nonce is not None:
-            content += _CLIENT_NONCE.headers(len(self.client_nonce)) + self.client_nonce
-        return _MESSAGE.headers(len(content)) + content
+        """The DER of this message, as `encode` makes it."""
+        return encode(
+            self.version, self.nego_token, self.auth_info, self.pub_key_auth, self.error_code, self.client_nonce
+        )
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -140,6 +127,32 @@ class TSRequest:
         if offset < end:
             der.pass_over(data, offset, end, _FIELDS, "TSRequest")
         return cls(version, nego_token, auth_info, pub_key_auth, error_code, client_nonce)
+
+
+def encode(  # noqa: PLR0913, PLR0917 - the fields of a TSRequest
+    version: int,
+    nego_token: bytes | None = None,
+    auth_info: bytes | None = None,
+    pub_key_auth: bytes | None = None,
+    error_code: int | None = None,
+    client_nonce: bytes | None = None,
+) -> bytes:
+    """The DER of a TSRequest with these fields, one whole frame. The engine sends each at once, and makes no object.
+
+    errorCode is written as a signed number, `02 04 C0 00 00 6D`, since FreeRDP's decoder takes at most four bytes.
+    """
+    content = _VERSION_FIELDS.get(version) or der.encode_integer(0, version)
+    if nego_token is not None:
+        content += _NEGO_TOKENS.headers(len(nego_token)) + nego_token
+    if auth_info is not None:
+        content += _AUTH_INFO.headers(len(auth_info)) + auth_info
+    if pub_key_auth is not None:
+        content += _PUB_KEY_AUTH.headers(len(pub_key_auth)) + pub_key_auth
+    if error_code is not None:
+        content += der.encode_integer(4, error_code - (1 << 32) if error_code >= 1 << 31 else error_code)
+    if client_nonce is not None:
+        content += _CLIENT_NONCE.headers(len(client_nonce)) + client_nonce
+    return _MESSAGE.headers(len(content)) + content
 
 
 def _version(data: bytes, offset: int, end: int) -> tuple[int, int]:

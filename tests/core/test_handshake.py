@@ -4,16 +4,13 @@ import pytest
 from support.engine import ALICE, KEY, Script
 
 from acredssp.core.client import ClientHandshake
-from acredssp.core.events import LookupCredential
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
 from acredssp.errors import CredSSPError, LocalProtocolError, RemoteProtocolError
-from acredssp.mechanisms.base import Principal
 from acredssp.policy import Policy
 from acredssp.wire.ts_request import TSRequest
 
 TOKEN = TSRequest(6, nego_token=b"token").encode()
-LOOKUP = LookupCredential(Principal("alice", ""), "ntlm")
 
 
 def sides(*tokens):
@@ -28,14 +25,6 @@ def test_no_message_is_due_outside_of_the_exchange(side, state):
     handshake.state = state
     with pytest.raises(RemoteProtocolError, match=state.name):
         handshake.receive(TOKEN)
-
-
-def test_no_message_is_taken_while_an_answer_is_due():
-    for handshake in sides(LOOKUP, b"1"):
-        handshake.tls_established(KEY)
-        handshake.receive(TOKEN)
-        with pytest.raises(LocalProtocolError, match="call resume"):
-            handshake.receive(TOKEN)
 
 
 def test_no_answer_is_taken_that_nobody_asked_for():

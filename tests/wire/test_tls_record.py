@@ -116,23 +116,6 @@ def test_no_more_records_than_are_asked_for(most, count):
 
 
 @pytest.mark.parametrize(
-    ("credit", "count"),
-    [(0, 0), (490, 0), (491, 1), (981, 1), (982, 2), (4 * 491 - 1, 3), (4 * 491, 4)],
-)
-def test_small_records_use_up_the_credit(credit, count):
-    """Each of 21 bytes falls short of the smallest fragment by 491."""
-    assert tls_record.whole_records(RECORD * 4, credit=credit) == (21 * count, count)
-
-
-def test_long_records_earn_credit():
-    long = bytes.fromhex("17030303e3") + bytes(0x3E3)  # 1000 bytes: 488 more than the smallest fragment
-    assert tls_record.whole_records(long + RECORD, credit=2) == (len(long), 1)
-    assert tls_record.whole_records(long + RECORD, credit=3) == (len(long) + 21, 2)
-    assert tls_record.whole_records(RECORD + long, credit=490) == (0, 0)
-    assert tls_record.whole_records((bytes.fromhex("17030301fb") + bytes(507)) * 9, credit=0) == (9 * 512, 9)
-
-
-@pytest.mark.parametrize(
     ("records", "expected"),
     [
         (b"", b""),

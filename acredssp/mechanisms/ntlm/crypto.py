@@ -149,14 +149,11 @@ def keyed_names(user: str, domain: bytes) -> list[bytes]:
         user: As the client sent it.
         domain: UTF-16LE exactly as the client sent it.
     """
-    users = [encode_text(upper(user))]
-    if not user.isascii():
-        other = encode_text(unicode_upper(user))
-        if other != users[0]:
-            users.append(other)
-    if not domain:
-        return users
-    return [name + domain for name in users] + users
+    name = encode_text(upper(user))
+    other = name if user.isascii() else encode_text(unicode_upper(user))
+    if other == name:
+        return [name + domain, name] if domain else [name]
+    return [name + domain, other + domain, name, other] if domain else [name, other]
 
 
 def nt_proof(response_key: bytes, server_challenge: bytes, temp: bytes) -> bytes:
