@@ -16,19 +16,22 @@ or as a mere close (HYBRID).
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, relay, take_credentials
 from acredssp.aio import Recording, RelayEnd, RelayResult, Streams, source_of
 from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password, TicketCache
 from acredssp.hooks import Admission, Identity
+from acredssp.proxy import tokens
 from acredssp.proxy.leg import Leg, Refused, Target
 from acredssp.proxy.limits import Limited, Slot
+from acredssp.proxy.node import Node
 from acredssp.proxy.passthrough import connect, logs_on_first
 from acredssp.proxy.plan import ListenerPlan
 from acredssp.proxy.records import ConnectionRecord
-from acredssp.proxy.routing import Route, choose, possible
+from acredssp.proxy.routing import Names, Route, choose, possible
+from acredssp.proxy.store import Grant, StoreError
 from acredssp.rdp import (
     ConnectionConfirm,
     ConnectionRequest,
@@ -38,6 +41,7 @@ from acredssp.rdp import (
     RedirectionWatch,
     RequestFlags,
     ResponseFlags,
+    RouteAnswer,
     RouteRequest,
     read_pdu,
     rewrite_requested_protocols,
@@ -51,6 +55,8 @@ _MCS_TIMEOUT: Final = 30.0
 """Seconds for the first PDU of MCS of either side. Both send it at once."""
 _FLAGS: Final = ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | ResponseFlags.DYNVC_GFX_PROTOCOL_SUPPORTED
 """What every target of these days supports. The target's own flags are not known yet when the client is answered."""
+_NOT_HERE: Final = FailureCode.SSL_NOT_ALLOWED_BY_SERVER
+"""What a client is told before TLS that no route is for."""
 _LONGEST_NAME: Final = 255
 _ENDS: Final = {RelayEnd.A: "client", RelayEnd.B: "target", RelayEnd.IDLE: "idle"}
 
@@ -62,11 +68,17 @@ class Connection:
         plan: The listener's plan when the connection came.
         peer: The client's address.
         slot: What it counts for; given back at the end.
+        node: What is shared with other nodes.
         on_end: Called once with the record, when all of it has ended.
     """
 
     def __init__(
-        self, plan: ListenerPlan, peer: object, slot: Slot, on_end: Callable[["Connection", ConnectionRecord], None]
+        self,
+        plan: ListenerPlan,
+        peer: object,
+        slot: Slot,
+        node: Node,
+        on_end: Callable[["Connection", ConnectionRecord], None],
     ) -> None:
         self.plan = plan
         self.peer = peer
@@ -75,12 +87,14 @@ class Connection:
         self.target: Target | None = None
         self.leg: Leg | None = None
         self._slot = slot
+        self._node = node
         self._on_end = on_end
         self._account: Account | None = None
         self._refused: Refused | None = None
         self._report: HandshakeReport | None = None
         self._request: ConnectionRequest | None = None
         self._token = ""
+        self._grant: Grant | None = None
         self._seconds: dict[str, float] = {}
         self._silence: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -129,14 +143,64 @@ class Connection:
             self._silence.cancel()
             self._silence = None
 
-    def route(self, asked: RouteRequest) -> RDPRoute | Passthrough | FailureCode:
+    def route(self, asked: RouteRequest) -> RouteAnswer | Awaitable[RouteAnswer]:
         """Rule out what the client's Connection Request does not lead to: the server's `route`."""
         self._heard()
+        self._token = asked.request.routing_token or ""
+        if tokens.is_token(self._token) and any(route.by_token for route in self.routes):
+            return self._route_by_token(asked)
+        return self._route(asked)
+
+    async def _route_by_token(self, asked: RouteRequest) -> RouteAnswer:
+        """Route by the client's token. It is used once the user is known, or here where nobody logs on here."""
+        try:
+            answer = self._route(asked, await self._named_by_token())
+            if isinstance(answer, Passthrough) and self.routes[0].by_token:
+                await self._redeem(None)
+        except Refused as refused:
+            return self._turned_away(str(refused), _NOT_HERE)
+        return answer
+
+    async def _named_by_token(self) -> Target:
+        """Return the target of the client's token.
+
+        Raises:
+            Refused: It is no good.
+        """
+        try:
+            self._grant = await tokens.find(self._node.store, self._token)
+        except StoreError as error:
+            raise Refused(f"the client's token cannot be read: {error}", NTSTATUS.STATUS_NO_LOGON_SERVERS) from error
+        if self._grant is None:
+            raise Refused("the client's token is unknown, used up or expired", NTSTATUS.STATUS_ACCESS_DENIED)
+        if (target := self.plan.targets.get(self._grant.target)) is None:
+            reason = f"the client's token is for target {self._grant.target}, which the settings do not have"
+            raise Refused(reason, NTSTATUS.STATUS_ACCESS_DENIED)
+        return target
+
+    async def _redeem(self, account: Account | None) -> None:
+        """Use the client's token, for a user who has logged on or, with None, for whoever will at the target.
+
+        Raises:
+            Refused: It is no good for this user, or no good any more.
+        """
+        assert self._grant is not None
+        if account is not None and account not in Names([self._grant.user]):
+            raise Refused("the client's token is for another user", NTSTATUS.STATUS_LOGON_NOT_GRANTED)
+        try:
+            grant = await tokens.redeem(self._node.store, self._token, source_of(self.peer), account)
+        except StoreError as error:
+            raise Refused(f"the client's token cannot be used: {error}", NTSTATUS.STATUS_NO_LOGON_SERVERS) from error
+        if grant is None:
+            reason = "the client's token is used up or expired, or its user was kicked"
+            raise Refused(reason, NTSTATUS.STATUS_LOGON_NOT_GRANTED)
+
+    def _route(self, asked: RouteRequest, named: Target | None = None) -> RouteAnswer:
         request, settings = asked.request, self.plan.settings
-        self.routes = possible(self.routes, asked)
+        self.routes = possible(self.routes, asked, named)
         if not self.routes:
             reason = "no route has the client's cookie, routing token or preconnection blob"
-            return self._turned_away(reason, FailureCode.SSL_NOT_ALLOWED_BY_SERVER)
+            return self._turned_away(reason, _NOT_HERE)
         if self.routes[0].settings.mode == "passthrough":
             return self._pass_on(self.routes[0], asked)
         self.routes = [route for route in self.routes if route.settings.mode == "terminate"]
@@ -158,7 +222,7 @@ class Connection:
             self._slot.take_target(self.target.name)
         except Refused as refused:
             self._refused = refused
-            return FailureCode.SSL_NOT_ALLOWED_BY_SERVER
+            return _NOT_HERE
         return Passthrough(lambda reader, writer: self.pass_on(route, asked, reader, writer))
 
     async def authorize(self, who: Identity, account: Account) -> bool | Account | Deny:
@@ -169,7 +233,8 @@ class Connection:
             self.target, route = await choose(self.routes, self.plan.targets, who, account)
             self._slot.take_target(self.target.name)
             self._request = _passed_on(who.request, route)
-            self._token = (who.request and who.request.routing_token) or ""
+            if route.by_token:
+                await self._redeem(account)
             if self.target.settings.credentials != "delegated":
                 await self._log_on(await self.target.credentials_for(who))
             elif who.request and who.request.flags & RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import pathlib
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from acredssp import RDP, FailureLimit, HandshakeReport, create_server
@@ -12,6 +12,7 @@ from acredssp.aio import CredSSPServer, HandshakeOutcome, WinbindOracle
 from acredssp.credentials import Deny
 from acredssp.proxy.connection import Connection
 from acredssp.proxy.limits import Limited, Limits
+from acredssp.proxy.node import Node
 from acredssp.proxy.plan import Plan, make_plan
 from acredssp.proxy.records import ConnectionRecord, Observer, limit_of, log_record
 from acredssp.proxy.settings import Problems, SettingsError
@@ -43,6 +44,8 @@ class Gateway:
     ) -> None:
         self.draining = False
         """Whether the gateway ends, and new users should go elsewhere."""
+        self.node = Node()
+        """What this process shares with others."""
         self._path = path
         self._observer = observer or Observer()
         self._sockets = None if sockets is None else dict(sockets)
@@ -103,6 +106,7 @@ class Gateway:
             plan = await make_plan(self._path, self._oracles)
             self._check_bound(plan)
             added = await self._listen(plan, [address for address in plan.listeners if address not in self._servers])
+            self.node.use(plan.store)
             self._watch(plan, before=self._plan)
             self._plan = plan
             gone = [address for address in self._servers if address not in plan.listeners]
@@ -143,6 +147,7 @@ class Gateway:
             await asyncio.wait([self._watching])
         for oracle in self._oracles.values():
             await oracle.aclose()
+        await self.node.close()
         return cut
 
     def _watch(self, plan: Plan, before: Plan | None) -> None:
@@ -226,7 +231,7 @@ class Gateway:
         if listener is None:  # taken out of the settings while the connection waited for its turn
             return Deny()
         slot = self._limits.slot(self.plan.settings.limits)
-        connection = Connection(listener, peer, slot, self._ended)
+        connection = Connection(listener, peer, slot, self.node, self._ended)
         self._connections.add(connection)
         try:
             connection.begin()
@@ -288,7 +293,7 @@ async def _watch(plan: Plan) -> None:
     await asyncio.gather(*(target.pool.watch() for target in plan.targets.values()))
 
 
-def _route(asked: RouteRequest) -> RouteAnswer:
+def _route(asked: RouteRequest) -> RouteAnswer | Awaitable[RouteAnswer]:
     connection: Connection = asked.session
     return connection.route(asked)
 

@@ -17,6 +17,7 @@ from acredssp.config import NTLMIdentity
 from acredssp.credentials import Account, Deny
 from acredssp.hooks import Admission, AuthorizeHook, Identity, LookupHook
 from acredssp.proxy.leg import Target, make_target
+from acredssp.proxy.redis_store import RedisStore, redis_store
 from acredssp.proxy.routing import Route, make_route
 from acredssp.proxy.settings import (
     CertificateSettings,
@@ -68,11 +69,13 @@ class Plan:
         settings: The settings.
         listeners: The listeners, by the text of their addresses.
         targets: The targets, by name.
+        store: The store that nodes share; None for none. Nothing has connected yet.
     """
 
     settings: Settings
     listeners: Mapping[str, ListenerPlan]
     targets: Mapping[str, Target]
+    store: RedisStore | None
 
 
 async def make_plan(path: pathlib.Path, oracles: dict[str, WinbindOracle]) -> Plan:
@@ -113,8 +116,9 @@ def _plan(settings: Settings, winbind: _Winbind) -> Plan:
         if config is not None:
             plan = ListenerPlan(settings=listener, config=config, routes=routes, targets=targets)
             listeners[str(listener.address)] = plan
+    store = redis_store(settings.store, problems) if settings.store else None
     problems.check()
-    return Plan(settings, listeners, targets)
+    return Plan(settings, listeners, targets, store)
 
 
 # --- the server of a listener ---

@@ -2,7 +2,8 @@
 
 The routes of a listener are asked in their order, twice. Before TLS, the client's Connection Request rules out those of
 another cookie, routing token or preconnection blob (`possible`). Once the user is known, the first of the others whose
-users, groups and SNI fit gives the target, or the plug-in of an `entry` does (`choose`).
+users, groups and SNI fit gives the target, or the plug-in of an `entry` does (`choose`). A route for issued tokens gets
+the target that the client's token names.
 """
 
 import dataclasses
@@ -46,7 +47,7 @@ class Route:
         settings: Its settings.
         users: The accounts that it is for; None for every account.
         groups: The members of each group that it is for; empty for every account.
-        target: The target; None with `entry`.
+        target: The target; None with `entry`, and with `token = true` until a client's token has named it.
         entry: The plug-in that names the target; None with `target`.
     """
 
@@ -56,10 +57,19 @@ class Route:
     target: Target | None
     entry: Callable[[Identity], Any] | None
 
+    @property
+    def by_token(self) -> bool:
+        """Whether it is for the tokens that the gateway issues."""
+        return self.settings.token is True
+
     def fits_request(self, asked: RouteRequest) -> bool:
-        """Whether what a client sends before TLS may lead here."""
+        """Whether what a client sends before TLS may lead here, a token that the gateway has issued left aside."""
         settings, request = self.settings, asked.request
-        if settings.token is not None and request.routing_token != settings.token and not self._names_host(request):
+        if (
+            isinstance(settings.token, str)
+            and request.routing_token != settings.token
+            and not self._names_host(request)
+        ):
             return False
         if settings.blob is not None and (asked.preconnection is None or asked.preconnection.blob != settings.blob):
             return False
@@ -79,9 +89,19 @@ class Route:
         return not self.groups or any(account in members for members in self.groups)
 
 
-def possible(routes: Sequence[Route], asked: RouteRequest) -> list[Route]:
-    """Return the routes that are left once it is known what the client sends before TLS."""
-    return [route for route in routes if route.fits_request(asked)]
+def possible(routes: Sequence[Route], asked: RouteRequest, named: Target | None = None) -> list[Route]:
+    """Return the routes that are left once it is known what the client sends before TLS.
+
+    Args:
+        routes: The routes.
+        asked: What the client sends.
+        named: The target that the client's token names, if the gateway has issued it; None without such a token.
+    """
+    return [
+        dataclasses.replace(route, target=named) if route.by_token else route
+        for route in routes
+        if route.fits_request(asked) and not (route.by_token and named is None)
+    ]
 
 
 async def choose(

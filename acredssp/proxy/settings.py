@@ -22,7 +22,16 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic import model_validator as check_model
 
 from acredssp.errors import CredSSPError
@@ -179,6 +188,12 @@ def _address(value: object) -> Address:
     return Address(found["v6"] or found["host"], int(found["port"]))
 
 
+def _token(value: object) -> object:
+    if value is not True and not isinstance(value, str):
+        raise ValueError("expected a text, or true for the tokens that the gateway issues")
+    return value
+
+
 def _target_address(value: object) -> Address:
     address = _address(value)
     if not address.port:
@@ -292,8 +307,9 @@ class LogonSettings(_Model):
 class RouteSettings(_Model):
     """Which connections a target is for. All conditions of a route must hold; a route without one takes every user."""
 
-    token: str | None = None
-    """The routing token that the client sends: `loadbalanceinfo` of an .rdp file."""
+    token: Annotated[Literal[True] | str, PlainValidator(_token)] | None = None
+    """The routing token that the client sends: `loadbalanceinfo` of an .rdp file. `true`: a token that `acredssp proxy
+    token` or the API has issued, which names the target. A client whose token is no good is turned away."""
     cookie: str | None = None
     """The name in the client's `mstshash` cookie, without regard to case. Unproven; clients cut it to 9 characters."""
     blob: _Text | None = None
@@ -322,8 +338,8 @@ class RouteSettings(_Model):
 
     @check_model(mode="after")
     def _consistent(self) -> Self:
-        if (self.target is None) == (self.entry is None):
-            raise ValueError("expected either target or entry")
+        if [self.target is not None, self.entry is not None, self.token is True].count(True) != 1:
+            raise ValueError("expected one of target, entry and token = true")
         if self.mode == "passthrough" and (self.entry or self.users or self.groups or self.sni):
             raise ValueError(
                 "entry, users, groups and sni: expected none with mode = 'passthrough', which decrypts nothing"

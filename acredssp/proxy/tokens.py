@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from acredssp.credentials import Account
 from acredssp.proxy.store import KICK_LIFE, Grant, Store
 
-__all__ = ["TokenOrder", "find", "issue", "redeem"]
+__all__ = ["TokenOrder", "find", "is_token", "issue", "redeem"]
 
 _BYTES: Final = 24
 _FORM: Final = re.compile(r"acredssp=([A-Za-z0-9_-]{32})")
@@ -51,6 +51,11 @@ async def issue(store: Store, order: TokenOrder) -> str:
     grant = Grant(user=order.user, target=order.target, uses=order.uses, window=order.window)
     await store.put_token(_hash(token), grant, order.ttl)
     return f"acredssp={token}"
+
+
+def is_token(routing_token: str | None) -> bool:
+    """Whether a client's routing token has the form of those that are issued here."""
+    return _FORM.fullmatch(routing_token or "") is not None
 
 
 async def find(store: Store, routing_token: str | None) -> Grant | None:

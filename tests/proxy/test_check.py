@@ -152,10 +152,14 @@ def test_without_the_extra_one_line_says_what_to_install(folder, capsys, monkeyp
     assert app.run(["proxy", "--help"]) == 0
 
 
-def test_the_example_of_the_documentation_names_nothing_that_there_is_not(folder):
-    page = (pathlib.Path(__file__).parents[2] / "docs" / "gateway.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+EXAMPLES = re.findall(
+    r"```toml\n(.*?)```",
+    (pathlib.Path(__file__).parents[2] / "docs" / "gateway.md").read_text(encoding="utf-8"),
+    re.DOTALL,
+)
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_an_example_of_the_documentation_names_nothing_that_there_is_not(folder, text):
     (folder / "settings.toml").write_text(text, encoding="utf-8")
-    read = settings.read(folder / "settings.toml")
-    assert [*read.targets] == ["servers", "finance"]
-    assert read.targets["servers"].password == settings.SecretSource("credential", "svc-rdp")
+    assert "servers" in settings.read(folder / "settings.toml").targets

@@ -50,7 +50,15 @@ def test_paths_are_relative_to_the_file(folder):
         ),
         (
             LISTENER + 'routes = [{ target = "desktops", entry = "package:function" }]' + TARGET,
-            ["listeners[0].routes[0]: expected either target or entry"],
+            ["listeners[0].routes[0]: expected one of target, entry and token = true"],
+        ),
+        (
+            LISTENER + 'routes = [{ target = "desktops", token = true }]' + TARGET,
+            ["listeners[0].routes[0]: expected one of target, entry and token = true"],
+        ),
+        (
+            LISTENER + "routes = [{ token = false }]" + TARGET,
+            ["listeners[0].routes[0].token: expected a text, or true for the tokens that the gateway issues"],
         ),
         (
             LISTENER + f'routes = [{{ entry = "{CANARY}" }}]' + TARGET,

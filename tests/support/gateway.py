@@ -11,7 +11,9 @@ import acredssp
 from acredssp import Deny, Password, rdp
 from acredssp.credentials import NTHash
 from acredssp.proxy.gateway import Gateway
+from acredssp.proxy.memory_store import MemoryStore
 from acredssp.proxy.records import Observer
+from acredssp.proxy.store import StoreError
 
 ALICE, BOB = Password("wonderland", "alice", "CONTOSO"), Password("b0bs", "bob")
 HASH = "8846f7eaee8fb117ad06bdd830b7586c"
@@ -114,6 +116,26 @@ class World(Observer):
         )
         carriage = acredssp.RDP(hybrid_ex=hybrid_ex, **options)
         return await acredssp.open_connection(*self.address, config=config, carriage=carriage, server_hostname=sni)
+
+
+CALLS = ("ping", "put_token", "find_token", "use_token", "fail", "locked", "forgive", "announce", "withdraw", "entries")
+
+
+class Away(MemoryStore):
+    """A store that answers none of the questions in `away`."""
+
+    def __init__(self):
+        super().__init__()
+        self.away = CALLS
+
+    def __getattribute__(self, name):
+        if name in CALLS and name in self.away:
+            return _is_away
+        return super().__getattribute__(name)
+
+
+async def _is_away(*_, **__):
+    raise StoreError("the store is away")
 
 
 def settings_of(targets, routes='[[listeners.routes]]\ntarget = "desktops"\n', listener="", rest=""):
