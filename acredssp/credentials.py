@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from acredssp.arguments import expect
 from acredssp.md4 import md4
-from acredssp.names import logon_name, split_principal, upper
+from acredssp.names import logon_name, split_principal, upper, user_alone
 from acredssp.status import NTSTATUS
 
 __all__ = [
@@ -66,6 +66,15 @@ class Account:
     def key(self) -> tuple[str, str]:
         """The values that are compared: domain and user in Windows' upper case."""
         return upper(self.domain), upper(self.user)
+
+    @property
+    def user_alone(self) -> str:
+        r"""The user in Windows' upper case, without any domain that is written into the name: `BOB` of `A\B\bob@C`.
+
+        Different accounts may have it in common. It is what wrong passwords are counted by, since spellings that some
+        software takes for the same account have the same one.
+        """
+        return upper(user_alone(self.user))
 
 
 class _Unsaid(str):

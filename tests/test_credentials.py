@@ -82,6 +82,11 @@ def test_an_account_is_written_as_windows_does():
     assert str(Account("alice")) == "alice"
 
 
+@pytest.mark.parametrize("account", [Account("bob"), Account("A\\B\\Bob@C"), Account("bob@c", "D"), Account("\\BOB@")])
+def test_spellings_of_an_account_have_the_user_alone_in_common(account):
+    assert account.user_alone == "BOB"
+
+
 @pytest.mark.parametrize("make", [lambda *names: Password("pw", *names), lambda *names: NTHash(bytes(16), *names)])
 def test_a_domain_in_front_of_the_user_is_refused_unless_it_is_said_to_be_none(make):
     with pytest.raises(ValueError, match="domain=") as caught:

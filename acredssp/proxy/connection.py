@@ -22,10 +22,12 @@ from typing import Any, Final
 from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, relay, take_credentials
 from acredssp.aio import Recording, RelayEnd, RelayResult, Streams, source_of
 from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password, TicketCache
-from acredssp.hooks import Admission, Identity
+from acredssp.errors import AuthenticationError
+from acredssp.hooks import Admission, CredentialRequest, Identity
 from acredssp.proxy import tokens
 from acredssp.proxy.leg import Leg, Refused, Target
 from acredssp.proxy.limits import Limited, Slot
+from acredssp.proxy.lockout import Lockout
 from acredssp.proxy.node import Node
 from acredssp.proxy.passthrough import connect, logs_on_first
 from acredssp.proxy.plan import ListenerPlan
@@ -95,6 +97,7 @@ class Connection:
         self._request: ConnectionRequest | None = None
         self._token = ""
         self._grant: Grant | None = None
+        self._lockout: Lockout | None = None
         self._seconds: dict[str, float] = {}
         self._silence: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -225,9 +228,23 @@ class Connection:
             return _NOT_HERE
         return Passthrough(lambda reader, writer: self.pass_on(route, asked, reader, writer))
 
+    async def may_try(self, who: CredentialRequest) -> Deny | None:
+        """Refuse an account that is locked out: asked before the listener's lookup, if there is a lockout."""
+        settings = self._slot.settings.lockout
+        if settings is None:  # the listener's configuration is older than the limits
+            return None
+        self._lockout = Lockout(settings, self._node.store, who.principal, source_of(self.peer))
+        try:
+            await self._lockout.check()
+        except Refused as refused:
+            return self._deny(refused)
+        return None
+
     async def authorize(self, who: Identity, account: Account) -> bool | Account | Deny:
         """Choose the target, and log on there by injected credentials: the server's `authorize`."""
         self._account = account
+        if self._lockout is not None:
+            self._node.begin(self._lockout.succeeded())
         try:
             self._slot.take_user(account)
             self.target, route = await choose(self.routes, self.plan.targets, who, account)
@@ -259,6 +276,8 @@ class Connection:
         self._heard()
         self._report = report
         self._seconds = {"front": report.elapsed, **(self.leg.seconds if self.leg else {})}
+        if self._lockout is not None and self._refused is None and _is_wrong_password(report.error):
+            self._node.begin(self._lockout.failed())
         if report.error is not None:
             self._ended(str(report.outcome), str(self._refused or report.error), ended_by=self._cut)
 
@@ -395,6 +414,11 @@ class Connection:
             bytes_down=bytes_down,
         )
         self._on_end(self, record)
+
+
+def _is_wrong_password(error: CredSSPError | None) -> bool:
+    """Whether the client was told the same as of a wrong password, as of an account that does not exist."""
+    return type(error) is AuthenticationError and error.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
 
 
 def _limit(refused: Refused | None, outcome: str, ended_by: str) -> str:

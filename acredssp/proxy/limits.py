@@ -21,10 +21,11 @@ class Limited(Refused):
     Args:
         limit: Its name in `[limits]`.
         reason: For the operator.
+        status: For the user.
     """
 
-    def __init__(self, limit: str, reason: str) -> None:
-        super().__init__(f"{reason}: raise limits.{limit} if these are honest", NTSTATUS.STATUS_LOGON_NOT_GRANTED)
+    def __init__(self, limit: str, reason: str, status: NTSTATUS = NTSTATUS.STATUS_LOGON_NOT_GRANTED) -> None:
+        super().__init__(f"{reason}: raise limits.{limit} if these are honest", status)
         self.limit = limit
 
 

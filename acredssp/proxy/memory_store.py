@@ -64,7 +64,8 @@ class MemoryStore:
     def __init__(self) -> None:
         clock = self._clock = time.monotonic
         self._tokens: _Expiring[_Token] = _Expiring(clock)
-        self._failures: _Expiring[tuple[int, float]] = _Expiring(clock)
+        self._failures: _Expiring[tuple[int, float, str | None]] = _Expiring(clock)
+        """How many, the end of the lock, and their spelling; None if they differ."""
         self._directory: _Expiring[Entry] = _Expiring(clock)
         self._hosts: _Expiring[str] = _Expiring(clock)
         self._kicked: _Expiring[float] = _Expiring(clock)
@@ -102,17 +103,20 @@ class MemoryStore:
             self._tokens.drop(key)
         return token.grant
 
-    async def fail(self, name: str, rule: LockoutRule) -> float:
-        count = (self._failures.get(name) or (0, 0.0))[0] + 1
+    async def fail(self, name: str, rule: LockoutRule, spelling: str = "") -> float:
+        before, _, known = self._failures.get(name) or (0, 0.0, spelling)
+        count = before + 1
         lock = min(rule.shortest * 2.0 ** min(count - rule.most, 64), rule.longest) if count >= rule.most else 0.0
-        self._failures.set(name, (count, self._clock() + lock), rule.window + lock)
+        same = spelling if known == spelling else None
+        self._failures.set(name, (count, self._clock() + lock, same), rule.window + lock)
         return lock
 
     async def locked(self, name: str) -> float:
-        return max(0.0, (self._failures.get(name) or (0, 0.0))[1] - self._clock())
+        return max(0.0, (self._failures.get(name) or (0, 0.0, None))[1] - self._clock())
 
-    async def forgive(self, name: str) -> None:
-        self._failures.drop(name)
+    async def forgive(self, name: str, spelling: str = "") -> None:
+        if (self._failures.get(name) or (0, 0.0, None))[2] == spelling:
+            self._failures.drop(name)
 
     async def announce(self, entries: Sequence[Entry], ttl: float) -> None:
         for entry in entries:

@@ -33,7 +33,7 @@ class Node:
         """Go on with another store; None for the embedded one."""
         before, self.store = self.store, store or self._embedded
         if before is not self.store:
-            self._begin(_give_up(before))
+            self.begin(_give_up(before))
 
     async def close(self) -> None:
         """Give the store up."""
@@ -43,15 +43,20 @@ class Node:
             await asyncio.wait(self._tasks)
         await self.store.close()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something for which nobody waits. A store that is away says so itself."""
+        task = asyncio.get_running_loop().create_task(_in_spite_of_the_store(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _in_spite_of_the_store(work: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(StoreError):
+        await work
 
 
 async def _give_up(store: Store) -> None:
     try:
         await asyncio.sleep(_OVERLAP)
     finally:
-        with contextlib.suppress(StoreError):
-            await store.close()
+        await store.close()

@@ -5,6 +5,7 @@ A plan never changes. A reload makes a new one, and connections go on by the pla
 
 import asyncio
 import dataclasses
+import inspect
 import pathlib
 import ssl
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,8 @@ from acredssp import Keytab, Policy, ServerConfig, server_context, sni_contexts
 from acredssp.accounts import Accounts, Anybody, Domains, TicketHolders, Users, WinbindUsers
 from acredssp.aio import WinbindOracle
 from acredssp.config import NTLMIdentity
-from acredssp.credentials import Account, Deny
-from acredssp.hooks import Admission, AuthorizeHook, Identity, LookupHook
+from acredssp.credentials import Account, Deny, LookupAnswer
+from acredssp.hooks import Admission, AuthorizeHook, CredentialRequest, Identity, LookupHook
 from acredssp.proxy.leg import Target, make_target
 from acredssp.proxy.redis_store import RedisStore, redis_store
 from acredssp.proxy.routing import Route, make_route
@@ -35,7 +36,10 @@ _Winbind: TypeAlias = Mapping[str, tuple[WinbindOracle, NTLMIdentity]]
 
 
 class Session(Protocol):
-    """What the server's hooks ask, once it is known who the user is: the connection."""
+    """What the server's hooks ask: the connection."""
+
+    async def may_try(self, who: CredentialRequest) -> Deny | None:
+        """Refuse to look at somebody's password, or do not."""
 
     async def authorize(self, who: Identity, account: Account) -> bool | Account | Deny:
         """Answer for a proven logon, while the client can still be told a status."""
@@ -112,7 +116,7 @@ def _plan(settings: Settings, winbind: _Winbind) -> Plan:
             make_route(route, f"{place}.routes[{index}]", targets, settings.groups, problems)
             for index, route in enumerate(listener.routes)
         ]
-        config = _server_config(listener, place, winbind, problems)
+        config = _server_config(listener, place, winbind, problems, counts=settings.limits.lockout is not None)
         if config is not None:
             plan = ListenerPlan(settings=listener, config=config, routes=routes, targets=targets)
             listeners[str(listener.address)] = plan
@@ -125,9 +129,12 @@ def _plan(settings: Settings, winbind: _Winbind) -> Plan:
 
 
 def _server_config(
-    listener: ListenerSettings, place: str, winbind: _Winbind, problems: Problems
+    listener: ListenerSettings, place: str, winbind: _Winbind, problems: Problems, *, counts: bool
 ) -> ServerConfig | None:
-    """Return the configuration of a listener's server; None where something was noted in `problems`."""
+    """Return the configuration of a listener's server; None where something was noted in `problems`.
+
+    With `counts`, each connection is asked before its user's password is looked at.
+    """
     policy = Policy(handshake_timeout=listener.handshake_timeout)
     context = _ssl_context(listener.certificates, policy, f"{place}.certificates", problems)
     accounts, lookup = _accounts(listener.logon, f"{place}.logon", winbind, problems)
@@ -142,7 +149,7 @@ def _server_config(
     with problems.at(f"{place}.logon"):
         config = ServerConfig(
             ssl_context=context,
-            lookup=lookup,
+            lookup=_counted(lookup) if counts and lookup else lookup,
             keytab=keytab,
             authorize=_authorize(TicketHolders(accounts, logon.realms)),
             admit=_admit,
@@ -150,6 +157,17 @@ def _server_config(
         )
         return dataclasses.replace(config, identity=winbind[logon.ntlm_auth][1]) if logon.winbind else config
     return None
+
+
+def _counted(lookup: LookupHook) -> LookupHook:
+    async def counted(who: CredentialRequest) -> LookupAnswer:
+        session: Session = who.session
+        if (refusal := await session.may_try(who)) is not None:
+            return refusal
+        answer = lookup(who)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    return counted
 
 
 def _authorize(tickets: TicketHolders) -> AuthorizeHook:

@@ -68,11 +68,14 @@ _FAIL: Final = """
 local most, window, shortest, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local count, lock = redis.call('HINCRBY', KEYS[1], 'count', 1), 0
 if count >= most then lock = math.floor(math.min(shortest * 2 ^ math.min(count - most, 64), longest)) end
-redis.call('HSET', KEYS[1], 'end', now + lock)
+local spelling = redis.call('HGET', KEYS[1], 'spelling')
+if spelling and spelling ~= ARGV[5] then spelling = '' else spelling = ARGV[5] end
+redis.call('HSET', KEYS[1], 'end', now + lock, 'spelling', spelling)
 redis.call('PEXPIRE', KEYS[1], window + lock)
 return lock
 """
 _LOCKED: Final = "return math.max(0, tonumber(redis.call('HGET', KEYS[1], 'end') or 0) - now)"
+_FORGIVE: Final = "if redis.call('HGET', KEYS[1], 'spelling') == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 _TIDY: Final = """
 local old = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)
 for i = 1, #old do redis.call('HDEL', KEYS[2], old[i]); redis.call('ZREM', KEYS[1], old[i]) end
@@ -175,15 +178,16 @@ class RedisStore:
         places = [self._key("token", key), self._key("kicked")]
         return grant if await self._script(_USE, places, [self._sealer.name("client", client), *kicked]) else None
 
-    async def fail(self, name: str, rule: LockoutRule) -> float:
-        times = map(_ms, (rule.window, rule.shortest, rule.longest))
-        return float(await self._script(_FAIL, [self._named("lockout", name)], [rule.most, *times])) / 1000
+    async def fail(self, name: str, rule: LockoutRule, spelling: str = "") -> float:
+        arguments: list[str | int] = [rule.most, *map(_ms, (rule.window, rule.shortest, rule.longest))]
+        arguments.append(self._sealer.name("spelling", spelling))
+        return float(await self._script(_FAIL, [self._named("lockout", name)], arguments)) / 1000
 
     async def locked(self, name: str) -> float:
         return float(await self._script(_LOCKED, [self._named("lockout", name)], [])) / 1000
 
-    async def forgive(self, name: str) -> None:
-        await self._command("DEL", self._named("lockout", name))
+    async def forgive(self, name: str, spelling: str = "") -> None:
+        await self._script(_FORGIVE, [self._named("lockout", name)], [self._sealer.name("spelling", spelling)])
 
     async def announce(self, entries: Sequence[Entry], ttl: float) -> None:
         for start in range(0, len(entries), _BATCH):

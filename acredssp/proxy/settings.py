@@ -44,6 +44,7 @@ __all__ = [
     "EntryPoint",
     "LimitSettings",
     "ListenerSettings",
+    "LockoutSettings",
     "LogonSettings",
     "Problems",
     "RDPFileSettings",
@@ -519,8 +520,25 @@ class RDPFileSettings(_Model):
         return self
 
 
+class LockoutSettings(_Model):
+    """When an account is locked out at all nodes, wherever the wrong passwords came from. Its owner is, too."""
+
+    failures: _Count = 10
+    """Wrong passwords for an account that lock it. Each further one doubles the time."""
+    source_failures: _Count | None = None
+    """Wrong passwords of one source, for all accounts together, that lock the source out; never without it."""
+    shortest: _Seconds = 5.0
+    """Seconds of the first lock."""
+    longest: _Seconds = 900.0
+    """Seconds of the longest lock."""
+    window: _Seconds = 900.0
+    """Seconds without a wrong password after which all are forgotten, counted from the end of the lock."""
+    allow_without_store: bool = False
+    """Whether users may log on by password while the store is away and nobody knows who is locked out."""
+
+
 class LimitSettings(_Model):
-    """What one client may take of the gateway. Each limit holds for one process: N workers allow N times as much."""
+    """What one client may take of the gateway. Each process counts for itself, except with `lockout`."""
 
     handshakes: _Count = 500
     """Handshakes at a time, for each listener."""
@@ -533,6 +551,8 @@ class LimitSettings(_Model):
     long before it may try the account again, and twice as long each further time."""
     failures_window: _Seconds = 600.0
     """Seconds in which `failures` are counted."""
+    lockout: LockoutSettings | None = None
+    """When an account is locked out, for all processes that share a store; never without it."""
     connections: _Count | None = None
     """Connections at a time, handshakes included; no limit without it."""
     connections_per_source: _Count | None = None
@@ -645,7 +665,7 @@ _NAMES: Final = sorted({
     name
     for model in (
         Settings, ListenerSettings, CertificateSettings, LogonSettings, RouteSettings, TargetSettings, LimitSettings,
-        AdminSettings, RunSettings, CheckSettings, StoreSettings, RDPFileSettings,
+        LockoutSettings, AdminSettings, RunSettings, CheckSettings, StoreSettings, RDPFileSettings,
     )
     for name in model.model_fields
 })  # fmt: skip

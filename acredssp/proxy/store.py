@@ -147,14 +147,20 @@ class Store(Protocol):
             What it is good for; None for a token that is unknown, used up, expired, or older than a kick of its user.
         """
 
-    async def fail(self, name: str, rule: LockoutRule) -> float:
-        """Count a failure of somebody (an account, an address); return the seconds of the lock, 0 for none."""
+    async def fail(self, name: str, rule: LockoutRule, spelling: str = "") -> float:
+        """Count a failure of somebody (an account, an address); return the seconds of the lock, 0 for none.
+
+        Args:
+            name: Who failed, in one spelling for all nodes.
+            rule: When that locks.
+            spelling: The name as it was sent.
+        """
 
     async def locked(self, name: str) -> float:
         """Return how many seconds somebody is locked for; 0 for nobody."""
 
-    async def forgive(self, name: str) -> None:
-        """Forget somebody's failures, and the lock."""
+    async def forgive(self, name: str, spelling: str = "") -> None:
+        """Forget somebody's failures, and the lock, if all of them were in this spelling."""
 
     async def announce(self, entries: Sequence[Entry], ttl: float) -> None:
         """Put connections into the directory, or keep them there.

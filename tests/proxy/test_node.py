@@ -42,13 +42,9 @@ def nodes(world, folder, server):
 
     @contextlib.asynccontextmanager
     async def begin(more="", routes=ROUTES, rest=""):
-        async with world(more, routes=routes, rest=stored(server) + rest) as (one, target):
-            two = World(folder)
-            await two.gateway.start()
-            try:
-                yield one, two, target
-            finally:
-                await two.gateway.stop()
+        rest += stored(server)
+        async with world(more, routes=routes, rest=rest) as (one, target), World(folder).running() as two:
+            yield one, two, target
 
     return begin
 

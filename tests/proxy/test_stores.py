@@ -223,6 +223,21 @@ async def test_who_is_forgiven_begins_anew(nodes, key):
     assert await one.fail(key, RULE) == 0.0
 
 
+async def test_only_failures_of_one_spelling_are_forgiven(nodes, key):
+    one, two = nodes
+    for spelling in ("CONTOSO\\ALICE", "ALICE", "ALICE"):
+        await one.fail(key, RULE, spelling)
+    for spelling in ("CONTOSO\\ALICE", "ALICE", ""):
+        await two.forgive(key, spelling)
+        assert await one.locked(key) > 0
+    for _ in range(3):
+        await one.fail(f"{key} alike", RULE, "ALICE")
+    await two.forgive(f"{key} alike", "BOB")
+    assert await one.locked(f"{key} alike") > 0
+    await two.forgive(f"{key} alike", "ALICE")
+    assert await one.locked(f"{key} alike") == 0.0
+
+
 async def test_nobody_else_is_locked(nodes, key):
     for _ in range(3):
         await nodes[0].fail(key, RULE)

@@ -104,6 +104,15 @@ class World(Observer):
         host, _, port = self.gateway.addresses[0].rpartition(":")
         return host, int(port)
 
+    @contextlib.asynccontextmanager
+    async def running(self):
+        """The gateway, started here and stopped behind."""
+        await self.gateway.start()
+        try:
+            yield self
+        finally:
+            await self.gateway.stop()
+
     async def write(self, text, name="settings.toml"):
         await asyncio.to_thread((self.folder / name).write_text, text)
 

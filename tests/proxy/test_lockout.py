@@ -1,0 +1,126 @@
+"""Accounts that are locked out at all nodes after too many wrong passwords."""
+
+import logging
+
+import pytest
+from support.gateway import ALICE, BOB, INJECTED, Away, World, leave, talk
+
+import acredssp
+from acredssp import NTSTATUS, Deny, Password
+from acredssp.proxy.node import Node
+
+LOCKOUT = "[limits.lockout]\nfailures = 3\nshortest = 600\nlongest = 9000\n{}\n"
+LOCKED = "'account {}' is locked out for "
+GUESS = Password("wrong", "alice", "CONTOSO")
+
+
+@pytest.fixture
+def counting(world):
+    return lambda more="", target="", **options: world(target, rest=LOCKOUT.format(more), **options)
+
+
+async def try_to_come(here, who):
+    """(what the client is told, the record) of a logon; None where it lets the client in."""
+    before = len(here.records)
+    told = None
+    try:
+        streams = await here.connect(who)
+    except acredssp.CredSSPError as error:
+        told = error.nt_status
+    else:
+        await talk(streams)
+        await leave(streams)
+    await here.until_ended(before + 1)
+    await until_counted(here)
+    return told, here.records[before]
+
+
+async def until_counted(here):
+    """What is told to the store is told in tasks for which no connection waits."""
+    while here.gateway.node._tasks:
+        await next(iter(here.gateway.node._tasks))
+
+
+async def fail(here, *guesses):
+    for guess in guesses:
+        told, _ = await try_to_come(here, guess)
+        assert told == NTSTATUS.STATUS_LOGON_FAILURE
+
+
+async def test_an_account_is_locked_out_for_all_its_spellings_and_at_every_node(counting, folder, caplog):
+    caplog.set_level(logging.WARNING, "acredssp.proxy")
+    other = World(folder)
+    async with counting() as (one, target):
+        other.gateway.node = Node(one.gateway.node.store)
+        async with other.running() as two:
+            await fail(one, GUESS, Password("wrong", "Alice@contoso"))
+            await fail(two, Password("wrong", "alice"))
+            for here in (one, two):
+                told, record = await try_to_come(here, ALICE)
+                assert told == NTSTATUS.STATUS_LOGON_FAILURE  # no guesser is told more
+                assert record.limit == "lockout"
+                assert record.status == "STATUS_LOGON_FAILURE"
+                assert record.reason.startswith(LOCKED.format("ALICE"))
+            assert (await try_to_come(one, BOB))[0] is None
+    assert target.logons[0][0] == "bob"
+    assert [line.message for line in caplog.records if "is locked out for 600 " in line.message] == [
+        "'account ALICE' is locked out for 600 seconds after too many wrong passwords"
+    ]
+
+
+async def test_a_name_that_nobody_has_is_locked_out_as_any_other(counting):
+    nobody = Password("wrong", "nobody", "CONTOSO")
+    async with counting() as (here, _target):
+        await fail(here, nobody, nobody, nobody)
+        _, record = await try_to_come(here, nobody)
+    assert record.reason.startswith(LOCKED.format("NOBODY"))
+
+
+async def test_a_right_password_clears_the_wrong_ones_of_its_spelling(counting):
+    async with counting() as (here, _target):
+        await fail(here, GUESS, GUESS)
+        assert (await try_to_come(here, ALICE))[0] is None
+        await fail(here, GUESS, GUESS)
+        assert (await try_to_come(here, ALICE))[0] is None
+
+
+async def test_what_the_target_refuses_is_no_wrong_password(counting):
+    async with counting(target=INJECTED) as (here, target):
+        target.answer = Deny(NTSTATUS.STATUS_LOGON_FAILURE)
+        for _ in range(4):
+            told, record = await try_to_come(here, ALICE)
+            assert told == NTSTATUS.STATUS_LOGON_FAILURE
+            assert record.limit == ""
+
+
+async def test_a_source_is_locked_out_only_where_the_settings_say_so(counting):
+    guesses = [Password("wrong", f"user{number}") for number in range(5)]
+    async with counting() as (here, _target):
+        await fail(here, *guesses)
+        assert (await try_to_come(here, BOB))[0] is None
+    async with counting("source_failures = 5") as (here, _target):
+        await fail(here, *guesses)
+        _, record = await try_to_come(here, BOB)
+    assert record.reason.startswith("'source 127.0.0.1' is locked out for ")
+
+
+@pytest.mark.parametrize("allow", ["false", "true"])
+async def test_without_the_store_nobody_logs_on_by_password_unless_the_settings_say_so(counting, allow):
+    async with counting(f"allow_without_store = {allow}", start=False) as (here, target):
+        here.gateway.node = Node(Away())
+        async with here.running():
+            told, record = await try_to_come(here, ALICE)
+    if allow == "true":
+        assert told is None
+    else:
+        assert told == NTSTATUS.STATUS_NO_LOGON_SERVERS
+        assert record.reason == "nobody knows whether the account is locked out: the store is away"
+        assert target.requests == []
+
+
+async def test_without_a_lockout_nothing_is_asked(world, monkeypatch):
+    async with world(start=False) as (here, _target):
+        here.gateway.node = Node(Away())
+        async with here.running():
+            await fail(here, GUESS, GUESS, GUESS, GUESS)
+            assert (await try_to_come(here, ALICE))[0] is None
