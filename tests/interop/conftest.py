@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 from support import freerdp, samba
+from support.kdc import REALM
 from support.peers import Lab, program, wait_until
 
 
@@ -41,9 +42,10 @@ def graphical_lab(lab, display):
 
 @pytest.fixture(scope="session")
 def sam_file(tmp_path_factory):
-    """The accounts of FreeRDP's servers, made by their own tool: alice of CONTOSO, and bob of no domain."""
+    """The accounts of FreeRDP's servers, made by their own tool: alice of CONTOSO and of the realm, and bob of none."""
     path = tmp_path_factory.mktemp("accounts") / "sam"
-    accounts = (["-u", "alice", "-d", "CONTOSO", "-p", "Passw0rd!"], ["-u", "bob", "-p", "bobpw"])
+    alice = ["-u", "alice", "-p", "Passw0rd!"]
+    accounts = [[*alice, "-d", "CONTOSO"], [*alice, "-d", REALM], ["-u", "bob", "-p", "bobpw"]]
     hashes = [subprocess.check_output([program("winpr-hash"), *account, "-f", "sam"]) for account in accounts]
     path.write_bytes(b"".join(hashes))
     return path

@@ -1,5 +1,6 @@
 """`acredssp proxy run` between FreeRDP's clients and FreeRDP's servers: real RDP on both legs."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -7,13 +8,14 @@ import re
 import signal
 import socket
 import ssl
+import subprocess
 
 import pytest
 from support import freerdp
 from support.command import COMMAND, login
 from support.hosted import HostedServer, look_up
 from support.kdc import REALM
-from support.peers import free_port, wait_until
+from support.peers import free_port, program, wait_until
 
 import acredssp
 
@@ -36,7 +38,7 @@ LISTENER = """
 address = "127.0.0.1:{port}"
 preconnection = true
 restricted_admin = true
-certificates = [{{ certificate = "gateway.pem", key = "gateway.key" }}]
+certificates = [{{ certificate = "gateway.pem", key = "gateway.key" }}, {certificates}]
 logon = {logon}
 """
 INJECTED = "credentials = 'injected'\naccount = 'bob'\npassword = 'file:password'\n"
@@ -65,7 +67,7 @@ def proxy(graphical_lab, tmp_path):
     """Starts the gateway: `proxy(routes and targets)`; what it wrote has no password in it."""
     started = []
 
-    def start(settings, logon='{ users = "users" }', listener=""):
+    def start(settings, logon='{ users = "users" }', listener="", certificates=""):
         for name, data in zip(("gateway.pem", "gateway.key"), acredssp.self_signed(["localhost"]), strict=True):
             (tmp_path / name).write_bytes(data)
         users = f"CONTOSO:alice:{PASSWORD}\n{REALM}:alice:{PASSWORD}\n:carol:{FRONT_PASSWORD}\n"
@@ -73,7 +75,8 @@ def proxy(graphical_lab, tmp_path):
         (tmp_path / "alice").write_text(PASSWORD)
         (tmp_path / "password").write_text(TARGET_PASSWORD + "\n", encoding="utf-8")
         port = free_port()
-        (tmp_path / "settings.toml").write_text(LISTENER.format(port=port, logon=logon) + listener + settings)
+        text = LISTENER.format(port=port, logon=logon, certificates=certificates)
+        (tmp_path / "settings.toml").write_text(text + listener + settings)
         argv = [COMMAND, "proxy", "run", tmp_path / "settings.toml"]
         started.append(Proxy(f"127.0.0.1:{port}", graphical_lab.start_server(argv, port, split=True), tmp_path))
         return started[-1]
@@ -133,6 +136,26 @@ def test_a_user_is_connected_by_an_account_that_is_injected(graphical_lab, proxy
     )
     assert outcome(done, client) == connected(client)
     assert gateway.records()[0]["user"] == "carol"
+
+
+@CLIENTS
+@SHADOWS
+def test_a_desktop_opens_and_stays_until_its_client_goes(graphical_lab, proxy, target, client, shadow):
+    """FreeRDP opens its window when the connection is made in full, and names the server in its title."""
+    gateway = proxy(ROUTE + target(shadow))
+    argv = [freerdp.CLIENTS[client], f"/v:{gateway.address}", "/cert:ignore", "/u:alice", "/d:CONTOSO"]
+    running = graphical_lab.start([*argv, f"/p:{PASSWORD}", "/log-level:OFF"])
+
+    environment = os.environ | graphical_lab.environment
+    windows = [program("xwininfo"), "-root", "-tree"]
+    title = f"FreeRDP: {gateway.address}".encode()
+    wait_until(
+        lambda: title in subprocess.check_output(windows, env=environment) or running.ended(), "it opens its window"
+    )
+    assert not running.ended()
+    running.stop()
+    (record,) = gateway.records()
+    assert (record["outcome"], record["ended_by"]) == ("relayed", "client")
 
 
 @CLIENTS
@@ -198,11 +221,39 @@ def test_a_routing_token_leads_to_its_target_and_nowhere_else(graphical_lab, pro
         assert gateway.records()[0]["reason"] == reason
 
 
+@CLIENTS
 @pytest.mark.parametrize(("blob", "reached"), [("blue", True), ("red", False)])
-def test_a_preconnection_blob_leads_to_its_target(graphical_lab, proxy, target, blob, reached):
+def test_a_preconnection_blob_leads_to_its_target(graphical_lab, proxy, target, client, blob, reached):
     gateway = proxy(ROUTE + 'blob = "blue"\n' + target(3))
-    done = freerdp.log_on(graphical_lab, 3, gateway.address, f"/pcb:{blob}")
-    assert (outcome(done, 3) == connected(3)) is reached
+    done = freerdp.log_on(graphical_lab, client, gateway.address, f"/pcb:{blob}")
+    assert outcome(done, client) == (connected(client) if reached else (freerdp.NEGOTIATION_FAILED, False))
+
+
+@CLIENTS
+def test_a_user_whom_no_route_is_for_is_told_so(graphical_lab, proxy, target, client):
+    """Nothing has been delegated by then: not even to the gateway."""
+    gateway = proxy(ROUTE + 'users = ["carol"]\n' + target(3))
+    done = freerdp.log_on(graphical_lab, client, gateway.address)
+    assert outcome(done, client) == (freerdp.DENIED, False)
+    (record,) = gateway.records()
+    assert (record["outcome"], record["status"]) == ("denied", "STATUS_LOGON_NOT_GRANTED")
+    assert record["reason"] == "no route leads this user to a target"
+
+
+@CLIENTS
+@pytest.mark.parametrize(("host", "shown"), [("localhost", "named.example"), ("127.0.0.1", "localhost")])
+def test_a_client_is_shown_the_certificate_of_the_name_that_it_asks_for(
+    graphical_lab, proxy, target, client, host, shown
+):
+    """It writes what it was shown where it does not trust it. The certificate without `names` is for `localhost`."""
+    for name, data in zip(("named.pem", "named.key"), acredssp.self_signed(["named.example"]), strict=True):
+        (graphical_lab.folder / name).write_bytes(data)
+    named = '{ certificate = "named.pem", key = "named.key", names = ["localhost"] }'
+    gateway = proxy(ROUTE + target(3), certificates=named)
+    address = gateway.address.replace("127.0.0.1", host)
+    done = freerdp.log_on(graphical_lab, client, address, certificate="deny")
+    assert not outcome(done, client)[1]
+    assert {*re.findall(r"CN ?= ?([a-z.]+)", done.output + done.errors)} == {shown}
 
 
 @CLIENTS
@@ -288,6 +339,23 @@ def test_kerberos_on_both_legs_by_what_is_delegated(graphical_lab, kerberos_prox
     assert (record["mechanism"], record["target_mechanism"]) == ("kerberos", "kerberos")
 
 
+@pytest.mark.parametrize("security", ["/sec:nla", "/sec:ext"], ids=["hybrid", "hybrid-ex"])
+@pytest.mark.parametrize(
+    ("front", "words", "mechanism"),
+    [("ntlm", ["/auth-pkg-list:ntlm,!kerberos"], "kerberos"), ("kerberos", [KERBEROS_ALONE], "ntlm")],
+    ids=["ntlm-then-kerberos", "kerberos-then-ntlm"],
+)
+def test_what_is_delegated_by_one_mechanism_logs_on_by_the_other(
+    graphical_lab, kerberos_proxy, front, words, mechanism, security
+):
+    gateway = kerberos_proxy(f'mechanism = "{mechanism}"\n')
+    address = gateway.address.replace("127.0.0.1", "localhost")
+    done = freerdp.log_on(graphical_lab, 3, address, security, *words, domain=REALM)
+    assert outcome(done, 3) == connected(3)
+    (record,) = gateway.records()
+    assert (record["mechanism"], record["target_mechanism"], record["outcome"]) == (front, mechanism, "relayed")
+
+
 def test_a_ticket_of_a_realm_that_is_not_taken_is_refused(graphical_lab, kerberos_proxy, kerberos):
     gateway = kerberos_proxy()
     settings = gateway.folder / "settings.toml"
@@ -320,8 +388,8 @@ def test_a_silent_kdc_does_not_delay_a_target_of_ntlm(graphical_lab, proxy, targ
         ("STATUS_LOGON_TYPE_NOT_GRANTED", 158),
     ],
 )
-@pytest.mark.parametrize("security", ["/sec:nla", "/sec:ext"], ids=["hybrid", "hybrid-ex"])
-def test_freerdp3_tells_its_user_why_the_target_refuses(graphical_lab, proxy, security, nt_status, status):
+@SECURITIES
+def test_freerdp_tells_its_user_why_the_target_refuses(graphical_lab, proxy, client, security, nt_status, status):
     policy = acredssp.Policy()
     certificate, key = acredssp.self_signed(["localhost"], "ec")
     config = acredssp.ServerConfig(
@@ -332,7 +400,7 @@ def test_freerdp3_tells_its_user_why_the_target_refuses(graphical_lab, proxy, se
     pin = acredssp.pin_of(ssl.PEM_cert_to_DER_cert(certificate.decode()))
     with HostedServer(config, acredssp.RDP(hybrid_ex=True)) as server:
         gateway = proxy(ROUTE + f'[targets.desktops]\naddresses = ["{server.address}"]\npins = ["{pin}"]\n{INJECTED}')
-        done = freerdp.log_on(graphical_lab, 3, gateway.address, security)
+        done = freerdp.log_on(graphical_lab, client, gateway.address, security)
         assert done.status == status
         assert gateway.records()[0]["status"] == nt_status
 
@@ -448,3 +516,77 @@ def test_remote_credential_guard_reaches_the_target(graphical_lab, proxy, kerber
     (record,) = running.records()
     assert kerberos_shadow_server.address in record["reason"]
     assert "it ended the connection in place of a Connection Confirm" in record["reason"]
+
+
+@pytest.fixture
+def ticket_target(kerberos):
+    """A target of ours that takes tickets, and tells who came: `ticket_target(policy)`."""
+    with contextlib.ExitStack() as servers:
+
+        def start(policy):
+            context = acredssp.server_context_from_pem(policy, *acredssp.self_signed(["localhost"]))
+            keytab = acredssp.Keytab(str(kerberos.keytab))
+            config = acredssp.ServerConfig(ssl_context=context, keytab=keytab, policy=policy)
+            return servers.enter_context(HostedServer(config, acredssp.RDP(hybrid_ex=True)))
+
+        yield start
+
+
+UNCHECKED = "check = { enabled = false }\n"
+"""So that the first handshake that the target reports is the client's."""
+
+
+def test_freerdp_delegates_a_ticket_to_the_target_itself(graphical_lab, proxy, kerberos, ticket_target):
+    """FreeRDP's own server takes none."""
+    graphical_lab.environment |= kerberos.environment
+    cache, server = kerberos.log_on("alice", "-f"), ticket_target(acredssp.Policy())
+    running = proxy(PASSTHROUGH + several(server.address, more=UNCHECKED))
+    address = running.address.replace("127.0.0.1", "localhost")
+    words = ["/remoteGuard", f"/kerberos:cache:{cache}", KERBEROS_ALONE]
+    done = freerdp.log_on(graphical_lab, 3, address, *words, domain=REALM, password="none")
+    assert done.status == freerdp.LOGGED_ON
+    report = server.report()
+    assert (report.error, report.info.mechanism, report.info.delegated) == (None, "kerberos", "remote_guard")
+    assert str(server.delegated().logon_cred.package_name) == "Kerberos"
+    record = running.records()[0]
+    assert (record["outcome"], record["host"]) == ("passed_on", server.address)
+    assert "user" not in record
+
+
+# --- rdesktop ---
+
+
+@pytest.fixture
+def rdesktop(graphical_lab, kerberos):
+    """Starts rdesktop for alice, who has a ticket: `rdesktop(address)`."""
+    graphical_lab.environment |= kerberos.environment | {"KRB5CCNAME": kerberos.log_on("alice", "-f")}
+
+    def start(address):
+        trust = graphical_lab.folder / "trust"
+        trust.write_text("yes\n", encoding="ascii")  # to its question about the certificate
+        argv = ["rdesktop", "-u", "alice", "-d", REALM, "-p", PASSWORD, address.replace("127.0.0.1", "localhost")]
+        with trust.open("rb") as words:
+            return graphical_lab.start(argv, stdin=words)
+
+    return start
+
+
+def test_rdesktop_is_too_old_for_the_gateway_s_own_logon(kerberos_proxy, rdesktop):
+    """Its version 2 binds no logon to its server's key (CVE-2018-0886)."""
+    gateway = kerberos_proxy('mechanism = "kerberos"\n')
+    rdesktop(gateway.address)
+    record = gateway.records()[0]
+    assert record["outcome"] == "failed"
+    assert "credssp version 2, at least 5 is required" in record["reason"]
+
+
+def test_rdesktop_is_passed_on_to_a_target_that_takes_it(proxy, rdesktop, ticket_target):
+    """FreeRDP's servers take none of rdesktop's sessions: its second PDU of MCS is too long by a byte."""
+    old = acredssp.Policy(min_version=2, max_version=2, dangerous_allow_legacy_versions=True)
+    server = ticket_target(old)
+    running = proxy(PASSTHROUGH + several(server.address, more=UNCHECKED))
+    client = rdesktop(running.address)
+    report = server.report()
+    client.stop()  # it stays when the connection has ended, also without a gateway
+    assert (report.error, report.info.version, report.info.mechanism) == (None, 2, "kerberos")
+    assert running.records()[0]["outcome"] == "passed_on"

@@ -50,9 +50,19 @@ def start_shadow_server(lab, generation, sam_file, security="nla"):
     return ShadowServer(generation, port, lab.start_server([*argv, "+auth"], port))
 
 
-def log_on(lab, generation, address, *arguments, user="alice", domain="CONTOSO", password="Passw0rd!"):
+def log_on(
+    lab, generation, address, *arguments, user="alice", domain="CONTOSO", password="Passw0rd!", certificate="ignore"
+):
     """Run FreeRDP's client as far as the logon; None leaves an argument out."""
     named = {"/u": user, "/d": domain, "/p": password}
     account = [f"{name}:{value}" for name, value in named.items() if value is not None]
-    argv = [CLIENTS[generation], f"/v:{address}", "/cert:ignore", "/sec:nla", "+auth-only", *account, *arguments]
+    argv = [
+        CLIENTS[generation],
+        f"/v:{address}",
+        f"/cert:{certificate}",
+        "/sec:nla",
+        "+auth-only",
+        *account,
+        *arguments,
+    ]
     return lab.run(argv, split=True)

@@ -61,6 +61,7 @@ PACKAGES = {
     "winpr-hash": "winpr-utils",
     "xfreerdp": "freerdp2-x11",
     "xfreerdp3": "-t bookworm-backports freerdp3-x11",
+    "xwininfo": "x11-utils",
 }
 """What Debian calls the packages of the programs the tests start."""
 
