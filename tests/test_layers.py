@@ -54,6 +54,7 @@ DOORS = {
     "pydantic": ("proxy",),
     "redis": ("proxy.redis_store",),
     "rich": ("cli",),
+    "textual": ("cli.top",),
     "gssapi": ("mechanisms.kerberos",),
     "krb5": ("mechanisms.kerberos",),
     "spnego": ("mechanisms.kerberos",),

@@ -81,7 +81,7 @@ def _usage_report(words: list[str], message: str) -> LoginReport | ServeReport |
     """Return the report of a command line that was not understood; `--json` prints it with the command's usual keys."""
     command = next((word for word in words if not word.startswith("-")), "")
     kind = _REPORTS.get(command)
-    help_of = f"acredssp {command} --help" if kind or command == "proxy" else "acredssp --help"
+    help_of = f"acredssp {command} --help" if kind or command in {"proxy", "top"} else "acredssp --help"
     return (kind or LoginReport)(result=Result.USAGE, message=message, hint=f"see {help_of} for the options")
 
 
@@ -107,3 +107,4 @@ app.command("demo")(demo.demo_command)
 app.command("login")(login.login_command)
 app.command("serve")(serve.serve_command)
 app.add_typer(proxy.proxy_app)
+app.command("top", hidden=True)(proxy.top_command)

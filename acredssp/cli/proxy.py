@@ -1,6 +1,8 @@
 """`acredssp proxy`: the commands of the gateway. They do it with `acredssp.proxy`, of the extra `gateway`."""
 
+import asyncio
 import contextlib
+import json
 import logging
 import os
 import pathlib
@@ -20,7 +22,7 @@ if TYPE_CHECKING:  # they need the extra
     from acredssp.proxy.redis_store import RedisStore
     from acredssp.proxy.settings import Settings
 
-__all__ = ["proxy_app"]
+__all__ = ["proxy_app", "top_command"]
 
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -256,6 +258,57 @@ def kick_command(
 
         if not user:
             raise UsageError("USER: expected a name, got an empty text")
+        raise typer.Exit(_until_done(main()))
+
+
+@proxy_app.command("top")
+def top_command(
+    file: SettingsFile,
+    node: Annotated[bool, typer.Option("--node", help="Show this node alone, though there is a store.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look.")] = 2.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Print what there is to see after one interval, and end.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print an object in a line after each interval.")] = False,
+) -> None:
+    """Show connections, rates, refusals and times as they change: of all nodes by [store], of one node by [admin].
+
+    Exit status: 0 it was left, or --once; 2 the settings cannot be used; 4 --once or --json cannot read the figures.
+    """
+    with _gateway():
+        from acredssp.cli import top  # noqa: PLC0415 - needs the extra
+        from acredssp.proxy import settings, view  # noqa: PLC0415
+
+        with _settings_errors():
+            read = settings.read(file)
+
+        async def main() -> int:
+            async with contextlib.AsyncExitStack() as stack:
+                if read.store is not None and not node:
+                    look = view.through_store(await stack.enter_async_context(_store(read)))
+                elif read.admin is not None:
+                    look = await stack.enter_async_context(view.through_admin(read.admin.address))
+                else:
+                    raise UsageError("expected [admin] in the settings, for one node, or [store], for all nodes")
+                if not once and not as_json:
+                    await top.Top(look, interval, str(file)).run_async()
+                    return EXIT_STATUS[Result.SUCCESS]
+                looks = top.Looks(look)
+                try:
+                    await looks.view()
+                    while True:
+                        await asyncio.sleep(interval)
+                        shown = await looks.view()
+                        if as_json:
+                            print(json.dumps(shown), flush=True)  # noqa: T201
+                        else:
+                            top.show(shown)
+                        if once:
+                            return EXIT_STATUS[Result.SUCCESS]
+                except view.LookFailed as error:
+                    print(render.printable(str(error)), file=sys.stderr)  # noqa: T201
+                    return EXIT_STATUS[Result.NETWORK_ERROR]
+
         raise typer.Exit(_until_done(main()))
 
 

@@ -67,6 +67,7 @@ class MemoryStore:
         self._failures: _Expiring[tuple[int, float, str | None]] = _Expiring(clock)
         """How many, the end of the lock, and their spelling; None if they differ."""
         self._directory: _Expiring[Entry] = _Expiring(clock)
+        self._figures: _Expiring[tuple[str, str]] = _Expiring(clock)
         self._hosts: _Expiring[str] = _Expiring(clock)
         self._kicked: _Expiring[float] = _Expiring(clock)
         self._watchers: set[asyncio.Queue[Kick]] = set()
@@ -128,6 +129,12 @@ class MemoryStore:
 
     async def entries(self) -> list[Entry]:
         return self._directory.values()
+
+    async def publish(self, node: str, figures: str, ttl: float) -> None:
+        self._figures.set(node, (node, figures), ttl)
+
+    async def figures(self) -> dict[str, str]:
+        return dict(self._figures.values())
 
     async def stick(self, account: Account, target: str, host: str, ttl: float) -> None:
         self._hosts.set(f"{key_text(account)} {target}", host, ttl)

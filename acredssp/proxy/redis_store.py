@@ -17,7 +17,7 @@ import logging
 import math
 import random
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -191,24 +191,21 @@ class RedisStore:
 
     async def announce(self, entries: Sequence[Entry], ttl: float) -> None:
         for start in range(0, len(entries), _BATCH):
-            values = [
-                each
-                for entry in entries[start : start + _BATCH]
-                for each in (entry.id, self._seal(self._key("entry", entry.id), entry))
-            ]
-            await self._script(_ANNOUNCE, self._directory(), [_ms(ttl), *values])
+            batch = {entry.id: json.dumps(dataclasses.asdict(entry)) for entry in entries[start : start + _BATCH]}
+            await self._list("directory", batch, ttl)
 
     async def withdraw(self, ids: Collection[str]) -> None:
         if ids:
-            await self._script(_WITHDRAW, self._directory(), list(ids))
+            await self._script(_WITHDRAW, self._lists("directory"), list(ids))
 
     async def entries(self) -> list[Entry]:
-        answer = await self._script(_ENTRIES, self._directory(), [])
-        found = []
-        for identity, sealed in zip(answer[::2], answer[1::2], strict=True):
-            with _left_out():
-                found.append(Entry(**self._open(self._key("entry", identity.decode()), sealed)))
-        return found
+        return [Entry(**json.loads(value)) for value in (await self._listed("directory")).values()]
+
+    async def publish(self, node: str, figures: str, ttl: float) -> None:
+        await self._list("figures", {node: figures}, ttl)
+
+    async def figures(self) -> dict[str, str]:
+        return await self._listed("figures")
 
     async def stick(self, account: Account, target: str, host: str, ttl: float) -> None:
         place = self._named("host", key_text(account), target)
@@ -249,10 +246,24 @@ class RedisStore:
     def _named(self, kind: str, *names: str) -> str:
         return self._key(kind, self._sealer.name(kind, *names))
 
-    def _directory(self) -> list[str]:
-        return [self._key("directory", "ends"), self._key("directory")]
+    def _lists(self, kind: str) -> list[str]:
+        return [self._key(kind, "ends"), self._key(kind)]
 
-    def _seal(self, place: str, value: Grant | Entry | Kick) -> bytes:
+    async def _list(self, kind: str, values: Mapping[str, str], ttl: float) -> None:
+        """Put values into a list, by their ids, or keep them there."""
+        arguments: list[str | bytes | float] = [_ms(ttl)]
+        for each, value in values.items():
+            arguments += each, self._sealer.seal(self._key(kind, each), value.encode())
+        await self._script(_ANNOUNCE, self._lists(kind), arguments)
+
+    async def _listed(self, kind: str) -> dict[str, str]:
+        answer, found = await self._script(_ENTRIES, self._lists(kind), []), {}
+        for identity, sealed in zip(map(bytes.decode, answer[::2]), answer[1::2], strict=True):
+            with _left_out():
+                found[identity] = self._sealer.open(self._key(kind, identity), sealed).decode()
+        return found
+
+    def _seal(self, place: str, value: Grant | Kick) -> bytes:
         return self._sealer.seal(place, json.dumps(dataclasses.asdict(value)).encode())
 
     def _open(self, place: str, sealed: bytes) -> dict[str, Any]:

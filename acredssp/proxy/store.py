@@ -1,8 +1,8 @@
 """The store: what outlives a connection, and what the nodes of one gateway share.
 
-It holds tokens, lockouts, the directory (who is on which node and target), the host that a user was on last, and the
-kicks that end connections. `MemoryStore` lies in the process; `RedisStore` is for several nodes, or several processes
-of one node.
+It holds tokens, lockouts, the directory (who is on which node and target), the figures of the nodes, the host that a
+user was on last, and the kicks that end connections. `MemoryStore` lies in the process; `RedisStore` is for several
+nodes, or several processes of one node.
 
 Every call may raise `StoreError`, within the store's deadline. Whoever needs the answer to let somebody in then refuses
 (`use_token`, `locked`); everything else goes on without the answer. Nothing is repeated by the store itself: a use of
@@ -174,6 +174,12 @@ class Store(Protocol):
 
     async def entries(self) -> list[Entry]:
         """Return the connections of all nodes."""
+
+    async def publish(self, node: str, figures: str, ttl: float) -> None:
+        """Put a node's figures, as /metrics has them, in place of its last ones."""
+
+    async def figures(self) -> dict[str, str]:
+        """Return the figures of each node."""
 
     async def stick(self, account: Account, target: str, host: str, ttl: float) -> None:
         """Note the host that an account is on, so that a reconnect finds it from any node."""

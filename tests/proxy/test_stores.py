@@ -288,6 +288,25 @@ async def test_what_is_announced_again_stays(nodes):
     await two.withdraw(["id1"])
 
 
+async def test_every_node_sees_the_last_figures_of_all(nodes):
+    one, two = nodes
+    await one.publish("fig one", "old 1\n", LONG)
+    await one.publish("fig one", "new 1\n", LONG)
+    await two.publish("fig two", "", LONG)
+    wanted = {"fig one": "new 1\n", "fig two": ""}
+    assert {**await one.figures(), **wanted} == await one.figures() == await two.figures()
+
+
+async def test_the_figures_of_a_dead_node_vanish(nodes):
+    await nodes[0].publish("dead", "x 1\n", SHORT)
+    await nodes[1].publish("alive", "x 1\n", LONG)
+
+    async def those_two():
+        return (await nodes[1].figures()).keys() & {"dead", "alive"}
+
+    await until_async(those_two, {"alive"})
+
+
 async def test_a_reconnect_finds_its_host_from_every_node(nodes, key):
     one, two = nodes
     await one.stick(ALICE, key, "10.0.0.7:3389", LONG)
