@@ -53,7 +53,7 @@ ELSEWHERE = {
     ("docs/domain.md", "import acredssp"): "tests/interop/test_samba.py::"
     "test_the_example_of_the_documentation_serves_users_of_the_domain",
     ("docs/gateway.md", "[[listeners]]"): "tests/proxy/test_check.py::"
-    "test_the_example_of_the_documentation_names_nothing_that_there_is_not",
+    "test_an_example_of_the_documentation_names_nothing_that_there_is_not",
     ("docs/limits.md", "acredssp serve --listen"): "tests/interop/test_haproxy.py::"
     "test_freerdp_logs_on_through_haproxy_and_beside_it",
     ("docs/limits.md", "[Definition]"): "tests/cli/test_limits.py::"
