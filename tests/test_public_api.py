@@ -62,9 +62,11 @@ MODULES = {
         AcceptHook Admission AdmitHook AuthorizeHook CredentialRequest Identity LookupHook NTLMExchange Principal
     """,
     "http": """
-        Challenge ClientExchange ClientTurn HTTPProtocolError Headers Opener Reply Sealer ServerExchange ServerTurn
-        challenges is_sealed open_body seal_body
+        Challenge ClientExchange ClientOptions ClientTurn HTTPProtocolError Headers Opener PoolTimeout Reply Sealer
+        ServerExchange ServerTurn challenges is_sealed open_body seal_body
     """,
+    "http.httpx": "CredSSPTransport Transport",
+    "http.httpx2": "CredSSPTransport Transport",
     "policy": """
         EncryptionOracle FALL_BACK FIRST_SAFE_VERSION MechanismChoice NEWEST_VERSION OLDEST_VERSION Policy
     """,

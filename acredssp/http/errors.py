@@ -1,8 +1,8 @@
-"""The error for HTTP that breaks the rules of CredSSP's carriage, with the status that a server answers it with."""
+"""The errors of HTTP: rules of CredSSP's carriage that are broken, with the status of the answer, and a full pool."""
 
-from acredssp.errors import RemoteProtocolError
+from acredssp.errors import CredSSPError, RemoteProtocolError
 
-__all__ = ["HTTPProtocolError"]
+__all__ = ["HTTPProtocolError", "PoolTimeout"]
 
 
 class HTTPProtocolError(RemoteProtocolError):
@@ -20,3 +20,7 @@ class HTTPProtocolError(RemoteProtocolError):
     def __init__(self, message: str, http_status: int = 400, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.http_status = http_status
+
+
+class PoolTimeout(CredSSPError, TimeoutError):
+    """No connection of the client became free in time. Nothing was sent."""

@@ -32,12 +32,21 @@ from acredssp.http.headers import SCHEME, Headers, challenge_token, challenges, 
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.wire import TSRequest
 
-__all__ = ["ClientExchange", "ClientTurn"]
+__all__ = ["SHARED_HINT", "ClientExchange", "ClientTurn"]
 
 _UNAUTHORIZED: Final = 401
 _NOT_OFFERED: Final = (
     "enable credssp on the server: for WinRM run `Enable-WSManCredSSP -Role Server` there, as an administrator"
 )
+SHARED_HINT: Final = (
+    "a proxy in between may share connections among clients, which credssp does not allow, or the server was restarted"
+)
+_STEPS: Final = {
+    State.TLS: "the tls handshake inside credssp",
+    State.NEGO_TOKEN: "the logon by kerberos or ntlm",
+    State.PUB_KEY_AUTH: "the proof of the server's key",
+    State.ESTABLISHED: "the credentials",
+}
 _STATUS_HINTS: Final = {
     404: "check the path of the url: WinRM's is /wsman",
     407: "a proxy in between asks for a logon of its own",
@@ -88,6 +97,12 @@ class ClientExchange:
         self.logged_on = False
         self._begun = False
         self._legs = 0
+
+    @property
+    def step(self) -> str:
+        """How far the logon has come, in words for an error text."""
+        what = _STEPS.get(self.context.state)
+        return f"in leg {self._legs} of the logon" + (f" ({what})" if what else "")
 
     def start(self) -> ClientTurn:
         """Begin the logon without asking which schemes the server offers.

@@ -1,0 +1,284 @@
+"""One connection that is logged on: the exchange over an HTTP library's connection, and the sealed requests after it.
+
+Requests are sent once. The server may have acted on a request whose connection ended before the answer came, so nothing
+is sent again, whatever its method is. A connection that the server has closed while it was idle is noticed before
+anything is sent.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from acredssp.aio import ClientAnswers, answer_events
+from acredssp.config import ClientConfig
+from acredssp.errors import CredSSPError, HandshakeTimeout, PeerClosed
+from acredssp.http.envelope import is_sealed
+from acredssp.http.errors import HTTPProtocolError
+from acredssp.http.headers import one_value, values_of
+from acredssp.http.initiator import SHARED_HINT, ClientExchange, ClientTurn
+from acredssp.http.opening import Opener
+from acredssp.http.sealing import Sealer
+from acredssp.http.wire import Field, Origin, Request, Wire, WireResponse
+from acredssp.tls import end_point_binding
+
+__all__ = ["Identity", "LoggedOn", "Response", "log_on"]
+
+_MOST_OF_A_LEG: Final = 65_536
+"""Bytes of a body that may come with a leg of the logon, which nobody reads."""
+_PIECE: Final = 65_536
+"""Bytes of a request's body that are sealed at a time."""
+_OCTETS: Final = "application/octet-stream"
+_OF_THE_BODY: Final = frozenset({b"content-type", b"content-length", b"transfer-encoding", b"accept-encoding"})
+_UNAUTHORIZED: Final = 401
+_FIRST_ERROR: Final = 400
+_WITHOUT_BODY: Final = frozenset({204, 304})
+
+
+class Identity:
+    """Whose connection to which service it is. Equal identities have the same configuration, and not an equal one.
+
+    Args:
+        origin: Where the connection goes to.
+        config: Who logs on, and how.
+        host: The name of the service, which its certificate inside CredSSP has to have.
+        spn: The service principal name; None for `HTTP/` and the host.
+    """
+
+    __slots__ = ("config", "host", "origin", "spn")
+
+    def __init__(self, origin: Origin, config: ClientConfig, host: str, spn: str | None) -> None:
+        self.origin, self.config, self.host, self.spn = origin, config, host, spn
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Identity)
+            and self.config is other.config
+            and (self.origin, self.host, self.spn) == (other.origin, other.host, other.spn)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.origin, id(self.config), self.host, self.spn))
+
+
+async def log_on(wire: Wire, identity: Identity, request: Request) -> "LoggedOn":
+    """Connect and log on, by requests with empty bodies and with the method and the path of the request to come.
+
+    Raises:
+        HandshakeTimeout: The logon took longer than the policy allows.
+        CredSSPError: The logon failed. In every case the connection has ended.
+    """
+    try:
+        await wire.connect(request.extensions)
+        binding = end_point_binding(wire.certificate) if wire.certificate is not None else None
+        exchange = ClientExchange(identity.config, identity.host, spn=identity.spn, channel_bindings=binding)
+        seconds = identity.config.policy.handshake_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                await _exchange(wire, exchange, identity, request)
+        except CredSSPError:
+            raise
+        except Exception as error:
+            raise _failed(identity.origin, exchange, error) from error
+    except BaseException:
+        wire.abort()
+        raise
+    return LoggedOn(wire, identity, exchange)
+
+
+def _failed(origin: Origin, exchange: ClientExchange, error: Exception) -> CredSSPError:
+    """Return the error for a logon that the network or a time limit has ended."""
+    if isinstance(error, TimeoutError) or type(error).__name__.endswith("Timeout"):
+        return HandshakeTimeout(f"{origin} gave no answer in time, {exchange.step}")
+    return PeerClosed(f"the connection to {origin} ended, {exchange.step}: {type(error).__name__}", hint=SHARED_HINT)
+
+
+async def _exchange(wire: Wire, exchange: ClientExchange, identity: Identity, request: Request) -> None:
+    answers = ClientAnswers(identity.config, identity.host)
+    kept = [field for field in request.headers if field[0].lower() in {b"host", b"user-agent"}]
+    turn: ClientTurn = await answer_events(exchange, exchange.start(), answers)
+    while turn.authorization:
+        headers = [*kept, (b"Authorization", turn.authorization.encode()), (b"Content-Length", b"0")]
+        leg = Request(request.method, request.target, headers, None, request.extensions)
+        response = await wire.send(leg)
+        await _skip(response)
+        turn = await answer_events(exchange, exchange.receive(response.status, response.headers), answers)
+    if not wire.is_usable:
+        raise HTTPProtocolError("expected a connection that stays open after the logon, got one that the server closes")
+
+
+async def _skip(response: WireResponse) -> None:
+    """Read a body that is of no use, so that the connection can be used further; a long one ends the connection."""
+    left = _MOST_OF_A_LEG
+    try:
+        async for piece in response:
+            left -= len(piece)
+            if left < 0:
+                break
+    finally:
+        await response.aclose()
+
+
+class LoggedOn:
+    """A connection that is logged on. `send()` sends one request at a time.
+
+    Args:
+        wire: The connection.
+        identity: Whose it is.
+        exchange: The logon that is complete.
+    """
+
+    def __init__(self, wire: Wire, identity: Identity, exchange: ClientExchange) -> None:
+        self.identity = identity
+        self._wire, self._context = wire, exchange.context
+        self._ended = False
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another request may be sent."""
+        return not self._ended and self._wire.is_usable
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._ended = True
+        self._wire.abort()
+
+    async def send(
+        self, request: Request, *, limit: int, allow_unsealed: bool, ended: Callable[["LoggedOn"], object]
+    ) -> "Response":
+        """Seal a request, send it, and return the response, whose body is opened as it comes.
+
+        Args:
+            request: The request in plain.
+            limit: Bytes of plaintext that the body of the response may have.
+            allow_unsealed: Whether requests without a body, and plain bodies of successful responses, are taken.
+            ended: Called once the connection is no longer needed.
+        """
+        self._ended = True  # until the response has come to its end
+        sealed = request if request.body is None and allow_unsealed else self._sealed(request)
+        raw = await self._wire.send(sealed)
+        response = Response(self, raw, ended)
+        try:
+            await response.open(self._opener(request, raw, limit=limit, allow_unsealed=allow_unsealed))
+        except BaseException:
+            self.abort()
+            raise
+        return response
+
+    def note_end(self, *, reusable: bool) -> None:
+        """Note that the response has come to its end."""
+        self._ended = not reusable
+        if not reusable:
+            self.abort()
+
+    def _sealed(self, request: Request) -> Request:
+        assert request.body is not None
+        length = values_of(request.headers, "Content-Length")
+        content_type = one_value(request.headers, "Content-Type") or _OCTETS
+        sealer = Sealer(self._context, int(length[0]) if length else None, content_type)
+        size = [(b"Transfer-Encoding", b"chunked")] if sealer.size is None else [_length(sealer.size)]
+        headers = [field for field in request.headers if field[0].lower() not in _OF_THE_BODY]
+        headers += [(b"Accept-Encoding", b"identity"), (b"Content-Type", sealer.media_type.encode()), *size]
+        return Request(request.method, request.target, headers, _seal(sealer, request.body), request.extensions)
+
+    def _opener(self, request: Request, raw: WireResponse, *, limit: int, allow_unsealed: bool) -> Opener | None:
+        """Return what opens the body of a response; None for a plain body that may pass.
+
+        Raises:
+            HTTPProtocolError: The body is plain and may not pass, or it is coded beside being sealed.
+        """
+        content_type = one_value(raw.headers, "Content-Type")
+        if is_sealed(content_type):
+            coding = one_value(raw.headers, "Content-Encoding").lower()
+            if coding not in {"", "identity"}:
+                raise HTTPProtocolError(f"expected a sealed body without another coding, got {coding[:20]!a}")
+            return Opener(self._context, content_type, limit=limit)
+        if raw.status == _UNAUTHORIZED:
+            raise HTTPProtocolError("the server does not know this connection as logged on any more", hint=SHARED_HINT)
+        empty = request.method == "HEAD" or raw.status in _WITHOUT_BODY
+        empty = empty or values_of(raw.headers, "Content-Length") == ["0"]
+        if raw.status < _FIRST_ERROR and not empty and not allow_unsealed:
+            raise HTTPProtocolError(
+                f"expected a sealed answer, got a plain one with status {raw.status}",
+                hint="anybody in between can write a plain answer; over https, dangerous_allow_unsealed takes it",
+            )
+        return None
+
+
+class Response:
+    """A response. Iterate over it to get its body in pieces, and call `aclose()` at the end in every case.
+
+    Args:
+        connection: The connection that it comes over.
+        raw: The response as it came.
+        ended: Called once the connection is no longer needed.
+
+    Attributes:
+        status: The status code. Neither it nor the header fields are sealed: only HTTPS protects them.
+        headers: The header fields; those of the body are the plaintext's.
+        extensions: What the HTTP library says beside the response.
+        sealed: Whether the body came sealed. The body of an error may come in plain.
+    """
+
+    def __init__(self, connection: LoggedOn, raw: WireResponse, ended: Callable[[LoggedOn], object]) -> None:
+        self.status = raw.status
+        self.headers: Sequence[Field] = raw.headers
+        self.extensions: Mapping[str, Any] = raw.extensions
+        self.sealed = False
+        self._connection, self._raw, self._ended = connection, raw, ended
+        self._opener: Opener | None = None
+        self._first = b""
+        self._pieces = raw.__aiter__()
+        self._closed = False
+        self._complete = False
+
+    async def open(self, opener: Opener | None) -> None:
+        """Read until the type of the plaintext is known."""
+        self._opener = opener
+        if opener is None:
+            return
+        self.sealed = True
+        while not opener.content_type and (piece := await anext(self._pieces, None)) is not None:
+            self._first += opener.feed(piece)
+        if not opener.content_type:
+            opener.finish()
+        headers = [field for field in self.headers if field[0].lower() not in _OF_THE_BODY]
+        self.headers = [*headers, (b"Content-Type", opener.content_type.encode())]
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            if self._first:
+                yield self._first
+            async for piece in self._pieces:
+                if plaintext := piece if self._opener is None else self._opener.feed(piece):
+                    yield plaintext
+            if self._opener is not None:
+                self._opener.finish()
+            self._complete = True
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Give the connection back. Unless the body has been read to its end, the connection ends."""
+        if self._closed:
+            return
+        self._closed = True
+        plain_error = self._opener is None and self.status >= _FIRST_ERROR  # nobody knows how far the server has read
+        try:
+            if not self._complete:
+                self._connection.abort()
+            await self._raw.aclose()
+        finally:
+            self._connection.note_end(reusable=self._complete and not plain_error)
+            self._ended(self._connection)
+
+
+async def _seal(sealer: Sealer, body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    async for chunk in body:
+        for start in range(0, len(chunk), _PIECE):
+            if sealed := sealer.feed(memoryview(chunk)[start : start + _PIECE]):
+                yield sealed
+    yield sealer.finish()
+
+
+def _length(size: int) -> Field:
+    return b"Content-Length", str(size).encode()

@@ -1,0 +1,140 @@
+"""What the transports for httpx and httpx2 have in common. The two libraries share no classes, but all names."""
+
+import contextlib
+import dataclasses
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
+from typing import Any, ClassVar, Final, Unpack
+
+from acredssp.config import ClientConfig
+from acredssp.http.client import Client, ClientOptions
+from acredssp.http.connection import Response
+from acredssp.http.errors import PoolTimeout
+from acredssp.http.headers import values_of
+from acredssp.http.httpcore_wire import HTTPCoreWire, Proxy
+from acredssp.http.wire import Origin, Request
+
+__all__ = ["Body", "Libraries", "Transport"]
+
+_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080}
+CONFIG: Final = "credssp"
+"""The extension of a request with a configuration of its own."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Libraries:
+    """The modules that a transport is made of.
+
+    Attributes:
+        httpx: The module `httpx` or `httpx2`.
+        httpcore: The module `httpcore` or `httpcore2`.
+        body: A subclass of `Body` and of the library's `AsyncByteStream`.
+    """
+
+    httpx: ModuleType
+    httpcore: ModuleType
+    body: "type[Body]"
+
+
+class Transport:
+    """Logs on by CredSSP, and seals what is sent: give it to the library's `AsyncClient(transport=...)`.
+
+    A request with `extensions={"credssp": config}` is sent by another identity, over connections of its own. The
+    library's own errors say what the network did, and `CredSSPError` says why a logon failed.
+
+    Args:
+        config: Who logs on, and how. Its delegation policy has to allow the service principal name.
+        ssl_context: The TLS context for https; None for the operating system's authorities.
+        proxy: The URL of a proxy (http, https or socks5), or the library's `Proxy`. Give it to the transport: a proxy
+            of the `AsyncClient` would go around it.
+        **options: See `ClientOptions`.
+    """
+
+    _libraries: ClassVar[Libraries]
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: Any = None,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        self._ssl_context = ssl_context or ssl.create_default_context()
+        self._proxy = self._proxy_of(proxy) if proxy is not None else None
+        self._client = Client(self._new_wire, config, options)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send a request, and return the library's response; the library's client calls this."""
+        plain = Request(
+            request.method,
+            request.url.raw_path,
+            request.headers.raw,
+            request.stream if _has_body(request.headers.raw) else None,
+            request.extensions,
+        )
+        with self._errors():
+            response = await self._client.send(_origin(request.url), plain, request.extensions.get(CONFIG))
+        return self._libraries.httpx.Response(
+            response.status,
+            headers=list(response.headers),
+            stream=self._libraries.body(self, response),
+            extensions={**response.extensions, "credssp_sealed": response.sealed},
+        )
+
+    async def aclose(self) -> None:
+        """End all connections."""
+        self._client.close()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn the errors of httpcore into those of httpx that have the same names."""
+        try:
+            yield
+        except Exception as error:
+            httpx, ours = self._libraries.httpx, self._libraries.httpcore.__name__
+            for kind in type(error).__mro__:
+                if kind is PoolTimeout or kind.__module__.partition(".")[0] == ours:
+                    raise getattr(httpx, kind.__name__)(str(error)) from error
+            raise
+
+    def _new_wire(self, origin: Origin) -> HTTPCoreWire:
+        return HTTPCoreWire(self._libraries.httpcore, origin, self._ssl_context, self._proxy)
+
+    def _proxy_of(self, proxy: Any) -> Proxy:
+        """Return a proxy from the library's, or from a URL."""
+        if not isinstance(proxy, self._libraries.httpx.Proxy):
+            proxy = self._libraries.httpx.Proxy(proxy)
+        user, password = proxy.auth or (None, "")
+        return Proxy(_origin(proxy.url), user, password, proxy.ssl_context)
+
+
+class Body:
+    """The body of a response.
+
+    Args:
+        transport: The transport that it came through.
+        response: The response.
+    """
+
+    def __init__(self, transport: Transport, response: Response) -> None:
+        self._transport, self._response = transport, response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with self._transport._errors():  # noqa: SLF001 - of the same module
+            async for piece in self._response:
+                yield piece
+
+    async def aclose(self) -> None:
+        """Give the connection back."""
+        await self._response.aclose()
+
+
+def _origin(url: Any) -> Origin:
+    scheme = "socks5" if url.scheme == "socks5h" else url.scheme
+    return Origin(scheme, url.raw_host.decode("ascii"), url.port or _PORTS.get(scheme, 0))
+
+
+def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
+    return bool(values_of(headers, "Transfer-Encoding")) or values_of(headers, "Content-Length") not in ([], ["0"])

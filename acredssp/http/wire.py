@@ -1,0 +1,94 @@
+"""What the client needs of an HTTP library: one TCP connection that never becomes another one.
+
+`httpcore_wire` and `aiohttp` make such connections of the libraries. The client above them is the same for all.
+"""
+
+import dataclasses
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+__all__ = ["Field", "Origin", "Request", "Wire", "WireResponse"]
+
+Field = tuple[bytes, bytes]
+"""A header field: its name and its value."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a connection goes to.
+
+    Attributes:
+        scheme: `http` or `https`.
+        host: The host, as in the URL; an IPv6 address without brackets.
+        port: The port.
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """A request, in plain or sealed.
+
+    Attributes:
+        method: The method.
+        target: The path with the query.
+        headers: The header fields, `Host` among them.
+        body: The body in pieces; None for no body.
+        extensions: What the HTTP library takes beside the request, such as its time limits (`timeout`).
+    """
+
+    method: str
+    target: bytes
+    headers: Sequence[Field]
+    body: AsyncIterable[bytes] | None = None
+    extensions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class WireResponse(Protocol):
+    """A response whose headers have come."""
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+
+    @property
+    def headers(self) -> Sequence[Field]:
+        """The header fields, in order."""
+
+    @property
+    def extensions(self) -> Mapping[str, Any]:
+        """What the HTTP library says beside the response."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body in pieces, as they come."""
+
+    async def aclose(self) -> None:
+        """End the response. If its body has not been read to the end, this ends the connection."""
+
+
+class Wire(Protocol):
+    """One connection. It is made by `connect()`, once, and never made anew."""
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The server's certificate in DER; None without TLS."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a request may be sent: the last response has ended, and the server has not closed."""
+
+    async def connect(self, extensions: Mapping[str, Any]) -> None:
+        """Connect, through the proxy if there is one, and shake hands for TLS."""
+
+    async def send(self, request: Request) -> WireResponse:
+        """Send a request, and return the response once its headers have come."""
+
+    def abort(self) -> None:
+        """End the connection at once."""
