@@ -16,6 +16,7 @@ or as a mere close (HYBRID).
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -33,7 +34,8 @@ from acredssp.proxy.passthrough import connect, logs_on_first
 from acredssp.proxy.plan import ListenerPlan
 from acredssp.proxy.records import ConnectionRecord
 from acredssp.proxy.routing import Names, Route, choose, possible
-from acredssp.proxy.store import Grant, StoreError
+from acredssp.proxy.settings import Address
+from acredssp.proxy.store import Entry, Grant, Kick, StoreError, names_of
 from acredssp.rdp import (
     ConnectionConfirm,
     ConnectionRequest,
@@ -96,6 +98,8 @@ class Connection:
         self._report: HandshakeReport | None = None
         self._request: ConnectionRequest | None = None
         self._token = ""
+        self._claimed = ""
+        """Who a connection is of that nobody logs on by here; empty where that is not known."""
         self._grant: Grant | None = None
         self._lockout: Lockout | None = None
         self._seconds: dict[str, float] = {}
@@ -135,6 +139,14 @@ class Connection:
             self._writer.transport.abort()
         elif self._task is not None:
             self._task.cancel()
+
+    def is_meant(self, kick: Kick) -> bool:
+        """Whether a kick is for this connection. Who logs on at the target is known by token or cookie alone."""
+        if kick.connection:
+            return kick.connection == self.id
+        if self._account is not None:
+            return names_of(kick.user)[0] in names_of(self._account)
+        return bool(self._claimed) and names_of(kick.user)[1] == names_of(self._claimed)[1]
 
     def _late(self) -> None:
         most = self._slot.settings.first_bytes
@@ -221,6 +233,7 @@ class Connection:
             reason = "the client offers no network level authentication, and the route has no allow_without_nla"
             return self._turned_away(reason, FailureCode.HYBRID_REQUIRED_BY_SERVER)
         self.target = route.target
+        self._claimed = self._grant.user if self._grant and route.by_token else asked.request.cookie or ""
         try:
             self._slot.take_target(self.target.name)
         except Refused as refused:
@@ -307,6 +320,9 @@ class Connection:
         credentials, begun, up, down, reason, ended_by = take_credentials(writer), clock(), 0, 0, "", ""
         if credentials is not None:
             credentials.zero()
+        if self._cut:
+            writer.transport.abort()
+        self._announce()
         try:
             first_up, first_down = await self._exchange((reader, writer))
             self._seconds["mcs"] = clock() - begun
@@ -332,6 +348,7 @@ class Connection:
             self.leg, confirm = await connect(self.target, route.settings, asked, reader, self._slot.settings.logon)
             self._writer = writer
             self._seconds |= self.leg.seconds
+            self._announce()
             result = await self._relay((reader, writer), confirm)
             up, down = result.bytes_up, result.bytes_down
             ended_by, reason = _ENDS[result.ended_by], str(result.error or "")
@@ -386,10 +403,25 @@ class Connection:
                 await read_pdu(target_reader), request.requested_protocols
             )
 
+    def _announce(self) -> None:
+        """Tell all nodes that the connection is there."""
+        assert self.leg is not None
+        entry = Entry(
+            id=self.id,
+            node=self._node.name,
+            user=str(self._account or self._claimed),
+            target=self.leg.target,
+            host=str(self.leg.address),
+            client=str(Address(*self.peer[:2]) if isinstance(self.peer, tuple) else self.peer),
+            since=time.time(),
+        )
+        self._node.announce(entry)
+
     def _ended(self, outcome: str, reason: str, *, ended_by: str = "", bytes_up: int = 0, bytes_down: int = 0) -> None:
         if self.leg is not None:
             self.leg.close()
         self._slot.close()
+        self._node.withdraw(self.id)
         report, leg = self._report, self.leg
         told = bool(self._refused) or outcome == "denied"
         status = self._refused.status if self._refused else getattr(report and report.error, "nt_status", None)

@@ -16,6 +16,7 @@ from acredssp.proxy.node import Node
 from acredssp.proxy.plan import Plan, make_plan
 from acredssp.proxy.records import ConnectionRecord, Observer, limit_of, log_record
 from acredssp.proxy.settings import Problems, SettingsError
+from acredssp.proxy.store import Kick, Store
 from acredssp.rdp import RouteAnswer, RouteRequest
 
 __all__ = ["Gateway"]
@@ -34,6 +35,7 @@ class Gateway:
         path: The settings file.
         observer: Told of what happens.
         sockets: The sockets that listen on each address, where somebody else has bound them; None to bind here.
+        store: The store where the settings name none; None for a new one in this process.
     """
 
     def __init__(
@@ -41,10 +43,11 @@ class Gateway:
         path: pathlib.Path,
         observer: Observer | None = None,
         sockets: Mapping[str, Sequence[socket.socket]] | None = None,
+        store: Store | None = None,
     ) -> None:
         self.draining = False
         """Whether the gateway ends, and new users should go elsewhere."""
-        self.node = Node()
+        self.node = Node(self._kicked, store)
         """What this process shares with others."""
         self._path = path
         self._observer = observer or Observer()
@@ -106,7 +109,7 @@ class Gateway:
             plan = await make_plan(self._path, self._oracles)
             self._check_bound(plan)
             added = await self._listen(plan, [address for address in plan.listeners if address not in self._servers])
-            self.node.use(plan.store)
+            self.node.use(plan.store, plan.settings.run.node)
             self._watch(plan, before=self._plan)
             self._plan = plan
             gone = [address for address in self._servers if address not in plan.listeners]
@@ -155,6 +158,8 @@ class Gateway:
         for name, target in plan.targets.items():
             if before is not None and name in before.targets:
                 target.pool.take_over(before.targets[name].pool)
+                before.targets[name].pool.directory = plan.store
+            target.pool.directory = plan.store
         if self._watching is not None:
             self._watching.cancel()
         self._watching = asyncio.get_running_loop().create_task(_watch(plan))
@@ -272,6 +277,11 @@ class Gateway:
                 limit=limit_of(report),
             )
         )
+
+    def _kicked(self, kick: Kick) -> None:
+        for connection in self.connections:
+            if connection.is_meant(kick):
+                connection.cut("kicked")
 
     def _ended(self, connection: Connection, record: ConnectionRecord) -> None:
         self._connections.discard(connection)

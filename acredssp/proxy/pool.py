@@ -107,7 +107,6 @@ class Pool:
         known, users, claimed = before._hosts, before._users, before._claimed  # noqa: SLF001 - of the same class
         self._hosts = {address: known.get(address, host) for address, host in self._hosts.items()}
         self._users.known, self._claimed.known = users.known, claimed.known
-        self.directory = before.directory
 
     # --- which host ---
 
@@ -158,8 +157,8 @@ class Pool:
             return self._claimed.get(who.casefold())
         if self.directory is not None:
             with contextlib.suppress(Exception):
-                host = await self.directory.host_of(who, self.name)
-                return next((address for address in self._hosts if str(address) == host), None)
+                if host := await self.directory.host_of(who, self.name):
+                    return next((address for address in self._hosts if str(address) == host), None)
         return self._users.get(who.key)
 
     @contextlib.contextmanager

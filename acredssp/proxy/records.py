@@ -35,7 +35,7 @@ class ConnectionRecord:
         redirected_to: The host that the target sent the client on to, as the target names it; empty where it did not.
         outcome: `relayed`, `passed_on` for one that was passed on undecrypted, or that of the front's handshake, as
             `HandshakeReport.outcome` has it.
-        ended_by: `client`, `target`, `idle` or `total` for a relay; empty without one.
+        ended_by: `client`, `target`, `idle`, `total`, `kicked` or `drained` for a relay; empty without one.
         reason: Why there was no relay, or why it broke, for the operator; empty where nothing went wrong.
         limit: The setting of `[limits]` that refused or ended the connection; empty for none.
         status: The NTSTATUS that the user was given; empty for none.

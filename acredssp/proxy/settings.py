@@ -467,6 +467,8 @@ class TargetSettings(_Model):
 class RunSettings(_Model):
     """How the process runs."""
 
+    node: str = ""
+    """The node's name, as lists of connections have it; the machine's without it."""
     grace: _Seconds = 30.0
     """Seconds that relayed connections get to end after SIGTERM."""
     leave: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 0.0

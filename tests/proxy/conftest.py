@@ -56,8 +56,8 @@ def world(folder):
     (folder / "hash").write_text(HASH)
 
     @contextlib.asynccontextmanager
-    async def begin(more="", *, start=True, hybrid_ex=True, **texts):
-        target, here = await Target().start(hybrid_ex=hybrid_ex), World(folder)
+    async def begin(more="", *, start=True, hybrid_ex=True, store=None, **texts):
+        target, here = await Target().start(hybrid_ex=hybrid_ex), World(folder, store)
         try:
             await here.write(settings_of({"desktops": ([target.address], more)}, **texts))
             if start:

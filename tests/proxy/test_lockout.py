@@ -1,5 +1,6 @@
 """Accounts that are locked out at all nodes after too many wrong passwords."""
 
+import asyncio
 import logging
 
 import pytest
@@ -7,7 +8,7 @@ from support.gateway import ALICE, BOB, INJECTED, Away, World, leave, talk
 
 import acredssp
 from acredssp import NTSTATUS, Deny, Password
-from acredssp.proxy.node import Node
+from acredssp.proxy.memory_store import MemoryStore
 
 LOCKOUT = "[limits.lockout]\nfailures = 3\nshortest = 600\nlongest = 9000\n{}\n"
 LOCKED = "'account {}' is locked out for "
@@ -37,8 +38,8 @@ async def try_to_come(here, who):
 
 async def until_counted(here):
     """What is told to the store is told in tasks for which no connection waits."""
-    while here.gateway.node._tasks:
-        await next(iter(here.gateway.node._tasks))
+    while counting := here.gateway.node._tasks - {*here.gateway.node._talking}:
+        await asyncio.wait(counting)
 
 
 async def fail(here, *guesses):
@@ -49,19 +50,17 @@ async def fail(here, *guesses):
 
 async def test_an_account_is_locked_out_for_all_its_spellings_and_at_every_node(counting, folder, caplog):
     caplog.set_level(logging.WARNING, "acredssp.proxy")
-    other = World(folder)
-    async with counting() as (one, target):
-        other.gateway.node = Node(one.gateway.node.store)
-        async with other.running() as two:
-            await fail(one, GUESS, Password("wrong", "Alice@contoso"))
-            await fail(two, Password("wrong", "alice"))
-            for here in (one, two):
-                told, record = await try_to_come(here, ALICE)
-                assert told == NTSTATUS.STATUS_LOGON_FAILURE  # no guesser is told more
-                assert record.limit == "lockout"
-                assert record.status == "STATUS_LOGON_FAILURE"
-                assert record.reason.startswith(LOCKED.format("ALICE"))
-            assert (await try_to_come(one, BOB))[0] is None
+    store = MemoryStore()
+    async with counting(store=store) as (one, target), World(folder, store).running() as two:
+        await fail(one, GUESS, Password("wrong", "Alice@contoso"))
+        await fail(two, Password("wrong", "alice"))
+        for here in (one, two):
+            told, record = await try_to_come(here, ALICE)
+            assert told == NTSTATUS.STATUS_LOGON_FAILURE  # no guesser is told more
+            assert record.limit == "lockout"
+            assert record.status == "STATUS_LOGON_FAILURE"
+            assert record.reason.startswith(LOCKED.format("ALICE"))
+        assert (await try_to_come(one, BOB))[0] is None
     assert target.logons[0][0] == "bob"
     assert [line.message for line in caplog.records if "is locked out for 600 " in line.message] == [
         "'account ALICE' is locked out for 600 seconds after too many wrong passwords"
@@ -106,10 +105,8 @@ async def test_a_source_is_locked_out_only_where_the_settings_say_so(counting):
 
 @pytest.mark.parametrize("allow", ["false", "true"])
 async def test_without_the_store_nobody_logs_on_by_password_unless_the_settings_say_so(counting, allow):
-    async with counting(f"allow_without_store = {allow}", start=False) as (here, target):
-        here.gateway.node = Node(Away())
-        async with here.running():
-            told, record = await try_to_come(here, ALICE)
+    async with counting(f"allow_without_store = {allow}", store=Away()) as (here, target):
+        told, record = await try_to_come(here, ALICE)
     if allow == "true":
         assert told is None
     else:
@@ -118,9 +115,7 @@ async def test_without_the_store_nobody_logs_on_by_password_unless_the_settings_
         assert target.requests == []
 
 
-async def test_without_a_lockout_nothing_is_asked(world, monkeypatch):
-    async with world(start=False) as (here, _target):
-        here.gateway.node = Node(Away())
-        async with here.running():
-            await fail(here, GUESS, GUESS, GUESS, GUESS)
-            assert (await try_to_come(here, ALICE))[0] is None
+async def test_without_a_lockout_nothing_is_asked(world):
+    async with world(store=Away()) as (here, _target):
+        await fail(here, GUESS, GUESS, GUESS, GUESS)
+        assert (await try_to_come(here, ALICE))[0] is None

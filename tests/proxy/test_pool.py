@@ -127,10 +127,10 @@ class Directory:
 
 @pytest.mark.parametrize(
     ("answer", "first"),
-    [(str(B), B), (None, A), ("10.9.9.9:3389", A), (ConnectionError("the store is down"), C)],
-    ids=["known", "unknown", "no host any more", "down"],
+    [(str(B), B), (None, C), ("10.9.9.9:3389", A), (ConnectionError("the store is down"), C)],
+    ids=["known", "came back empty", "no host any more", "down"],
 )
-async def test_a_directory_of_all_nodes_is_asked_and_this_process_where_it_is_down(answer, first):
+async def test_a_directory_of_all_nodes_is_asked_and_this_process_where_it_knows_nothing(answer, first):
     directory = Directory(answer)
     pool = make_pool(A, B, C, directory=directory, sticky=60.0)
     await pool.stick(ALICE, C)

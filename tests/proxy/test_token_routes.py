@@ -6,7 +6,6 @@ from support.gateway import ALICE, BOB, Away, leave, settings_of, talk
 import acredssp
 from acredssp import NTSTATUS
 from acredssp.proxy import tokens
-from acredssp.proxy.node import Node
 from acredssp.proxy.tokens import TokenOrder
 from acredssp.rdp import FailureCode
 
@@ -120,20 +119,18 @@ async def test_other_conditions_of_the_route_hold_too(tokened):
 
 async def test_without_the_store_tokens_are_refused_and_everybody_else_comes_in(world):
     routes = BY_TOKEN + '[[listeners.routes]]\ntarget = "desktops"\n'
-    async with world(routes=routes, start=False) as (here, _target):
-        away = Away()
-        here.gateway.node = Node(away)
-        async with here.running():
-            told, reason = await refused(here, STRANGE)
-            assert told == FailureCode.SSL_NOT_ALLOWED_BY_SERVER
-            assert reason == "the client's token cannot be read: the store is away"
-            away.away = ()
-            token = await issue(here)
-            away.away = ("use_token",)
-            told, reason = await refused(here, token)
-            assert told == NTSTATUS.STATUS_NO_LOGON_SERVERS
-            assert reason == "the client's token cannot be used: the store is away"
-            await come(here, "")
+    away = Away()
+    async with world(routes=routes, store=away) as (here, _target):
+        told, reason = await refused(here, STRANGE)
+        assert told == FailureCode.SSL_NOT_ALLOWED_BY_SERVER
+        assert reason == "the client's token cannot be read: the store is away"
+        away.away = ()
+        token = await issue(here)
+        away.away = ("use_token",)
+        told, reason = await refused(here, token)
+        assert told == NTSTATUS.STATUS_NO_LOGON_SERVERS
+        assert reason == "the client's token cannot be used: the store is away"
+        await come(here, "")
 
 
 async def test_a_token_may_lead_to_a_target_that_the_user_logs_on_to_undecrypted(tokened):

@@ -82,10 +82,10 @@ class Target:
 class World(Observer):
     """A gateway, its targets and its records."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, store=None):
         self.folder = folder
         self.records = []
-        self.gateway = Gateway(folder / "settings.toml", self)
+        self.gateway = Gateway(folder / "settings.toml", self, store=store)
         self._ended = asyncio.Event()
 
     def ended(self, record):
