@@ -7,6 +7,8 @@ import asyncio
 import contextlib
 import dataclasses
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import acredssp
 from acredssp import rdp
@@ -55,18 +57,27 @@ def on_handshake(report: acredssp.HandshakeReport) -> None:
         report.session.leg[1].close()
 
 
-async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def serve(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    record: Callable[..., Any] = lambda *_: contextlib.nullcontext(),
+) -> None:
     """Pass bytes on. Each side is told of the protocols that it has negotiated itself."""
     target_reader, target_writer = target = writer.get_extra_info("session").leg
     confirm, request = target_writer.get_extra_info("rdp_confirm"), writer.get_extra_info("rdp_request")
     with contextlib.closing(writer), contextlib.closing(target_writer), contextlib.suppress(EOFError, OSError):
         async with asyncio.timeout(30):
-            target_writer.write(rdp.rewrite_selected_protocol(await rdp.read_pdu(reader), confirm.selected_protocol))
+            first_up = rdp.rewrite_selected_protocol(await rdp.read_pdu(reader), confirm.selected_protocol)
+            target_writer.write(first_up)
             first_down = rdp.rewrite_requested_protocols(await rdp.read_pdu(target_reader), request.requested_protocols)
-        print(await acredssp.relay((reader, writer), target, first_down=first_down), flush=True)
+        async with record(first_up, writer, target_writer) as recording:
+            result = await acredssp.relay((reader, writer), target, first_down=first_down, recording=recording)
+        print(result, flush=True)
 
 
-async def main(port: str, certificate: str, key: str, user: str, password: str, *routes: str) -> None:
+async def main(  # noqa: PLR0913
+    port: str, certificate: str, key: str, user: str, password: str, *routes: str, serve: Callable[..., Any] = serve
+) -> None:
     """Serve until interrupted."""
     context = acredssp.server_context(acredssp.Policy(), certificate, key)
     known, unknown = {user: acredssp.Password(password)}, acredssp.Deny()
