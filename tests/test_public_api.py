@@ -65,6 +65,7 @@ MODULES = {
         Challenge ClientExchange ClientOptions ClientTurn HTTPProtocolError Headers Opener PoolTimeout Reply Sealer
         ServerExchange ServerTurn challenges is_sealed open_body seal_body
     """,
+    "http.aiohttp": "CredSSPResponse CredSSPSession",
     "http.httpx": "CredSSPTransport Transport",
     "http.httpx2": "CredSSPTransport Transport",
     "policy": """
@@ -98,6 +99,7 @@ MODULES = {
 PUBLIC = ["acredssp", "acredssp.sspi", *(f"acredssp.{name}" for name in MODULES)]
 
 MADE_BY_THE_PACKAGE = {
+    "CredSSPResponse",
     "Command",
     "CommandShell",
     "CredSSPServer",

@@ -68,7 +68,7 @@ async def log_on(wire: Wire, identity: Identity, request: Request) -> "LoggedOn"
         CredSSPError: The logon failed. In every case the connection has ended.
     """
     try:
-        await wire.connect(request.extensions)
+        await wire.connect(request)
         binding = end_point_binding(wire.certificate) if wire.certificate is not None else None
         exchange = ClientExchange(identity.config, identity.host, spn=identity.spn, channel_bindings=binding)
         seconds = identity.config.policy.handshake_timeout

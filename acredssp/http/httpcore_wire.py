@@ -72,12 +72,12 @@ class HTTPCoreWire:
         """Whether a request may be sent: the last response has ended, and the server has not closed."""
         return self._stream is not None and self._stream.is_quiet and self._http.is_idle()
 
-    async def connect(self, extensions: Mapping[str, Any]) -> None:
+    async def connect(self, request: Request) -> None:
         """Connect, through the proxy if there is one, and shake hands for TLS."""
-        seconds = _limit(extensions, "connect", _CONNECT_TIMEOUT)
+        seconds = _limit(request.extensions, "connect", _CONNECT_TIMEOUT)
         with _errors_of(self._lib, "Connect"):
             async with asyncio.timeout(seconds):
-                await self._connect(extensions)
+                await self._connect(request.extensions)
 
     async def _connect(self, extensions: Mapping[str, Any]) -> None:
         nearest = self._proxy.origin if self._proxy is not None else self._origin

@@ -84,8 +84,12 @@ class Wire(Protocol):
     def is_usable(self) -> bool:
         """Whether a request may be sent: the last response has ended, and the server has not closed."""
 
-    async def connect(self, extensions: Mapping[str, Any]) -> None:
-        """Connect, through the proxy if there is one, and shake hands for TLS."""
+    async def connect(self, request: Request) -> None:
+        """Connect, through the proxy if there is one, and shake hands for TLS.
+
+        Args:
+            request: The request that the connection is made for. It is not sent.
+        """
 
     async def send(self, request: Request) -> WireResponse:
         """Send a request, and return the response once its headers have come."""

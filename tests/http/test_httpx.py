@@ -3,14 +3,13 @@
 import asyncio
 import base64
 import contextlib
-import ssl
 
 import httpx
 import httpx2
 import pytest
 from support import endpoints
 from support.endpoints import BOB
-from support.http_toy import CAROL, Toy, client_config, outer_tls
+from support.http_toy import CAROL, DEFAULT, OUTER, TRUSTING, Toy, client_config
 
 from acredssp.credentials import Password
 from acredssp.errors import AuthenticationError, LocalProtocolError, NegotiationFailure, PolicyError
@@ -27,9 +26,6 @@ CAROLS = client_config(authenticate=CAROL)
 VERSIONS = {version: client_config(endpoints.tls_policy(version)) for version in endpoints.TLS_VERSIONS}
 NEGOTIATE = client_config(Policy(mechanism=MechanismChoice.NEGOTIATE))
 WRONG = client_config(authenticate=Password("wrong", "bob", "CONTOSO"))
-OUTER, BINDING = outer_tls()
-TRUSTING = ssl.create_default_context(cadata=endpoints.CERTIFICATE.decode())
-DEFAULT = ssl.create_default_context()
 
 
 @pytest.fixture(params=LIBRARIES)
@@ -133,14 +129,14 @@ async def test_a_request_without_a_body_needs_a_switch(library):
 
 
 async def test_https_outside_binds_the_logon_to_its_certificate(library):
-    async with Toy(tls=OUTER, channel_bindings=BINDING) as toy, client_of(library) as client:
+    async with Toy(tls=OUTER.context, channel_bindings=OUTER.binding) as toy, client_of(library) as client:
         answer = await client.post(toy.url, content=b"hello")
         assert (answer.status_code, answer.content) == (200, b"HELLO")
 
 
 async def test_a_certificate_outside_that_nobody_vouches_for_is_refused(library):
     httpx, _ = library
-    async with Toy(tls=OUTER) as toy, client_of(library, ssl_context=DEFAULT) as client:
+    async with Toy(tls=OUTER.context) as toy, client_of(library, ssl_context=DEFAULT) as client:
         with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
             await client.post(toy.url, content=b"hello")
 
@@ -209,7 +205,10 @@ async def test_a_server_that_is_not_there(library):
 @pytest.mark.parametrize("kind", ["connect", "socks5"])
 @pytest.mark.parametrize("user", [None, "proxy"])
 async def test_proxies_are_passed_by_a_tunnel(library, scheme, kind, user):
-    async with Toy(tls=OUTER if scheme == "https" else None, channel_bindings=BINDING) as toy, Tunnel(user) as proxy:
+    async with (
+        Toy(tls=OUTER.context if scheme == "https" else None, channel_bindings=OUTER.binding) as toy,
+        Tunnel(user) as proxy,
+    ):
         async with client_of(library, proxy=proxy.url(kind)) as client:
             answer = await client.post(toy.url, content=b"hello")
             assert answer.content == b"HELLO"

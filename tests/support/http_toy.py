@@ -187,7 +187,18 @@ class Conversation:
         await self.writer.drain()
 
 
-def outer_tls():
-    """The TLS context of https, with the certificate of `support.endpoints`; and the binding to it."""
-    context = server_context_from_pem(Policy(), endpoints.CERTIFICATE, endpoints.KEY)
-    return context, end_point_binding(ssl.PEM_cert_to_DER_cert(endpoints.CERTIFICATE.decode()))
+@dataclasses.dataclass
+class Outer:
+    """The TLS of https, with the certificate of `support.endpoints`, and the channel binding to it."""
+
+    context: ssl.SSLContext
+    binding: bytes
+
+
+# Made at import, since making a context reads files, which no test may do on its loop.
+OUTER = Outer(
+    server_context_from_pem(Policy(), endpoints.CERTIFICATE, endpoints.KEY),
+    end_point_binding(ssl.PEM_cert_to_DER_cert(endpoints.CERTIFICATE.decode())),
+)
+TRUSTING = ssl.create_default_context(cadata=endpoints.CERTIFICATE.decode())
+DEFAULT = ssl.create_default_context()

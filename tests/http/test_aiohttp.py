@@ -1,0 +1,124 @@
+"""The session for aiohttp: one connector of one connection for each logon."""
+
+import aiohttp
+import pytest
+from support import endpoints
+from support.http_toy import CAROL, DEFAULT, OUTER, TRUSTING, Toy, client_config
+
+from acredssp.credentials import Password
+from acredssp.errors import AuthenticationError, LocalProtocolError
+from acredssp.http import HTTPProtocolError, PoolTimeout
+from acredssp.http.aiohttp import CredSSPSession
+
+# Made at import, since making a context reads files, which no test may do on its loop.
+CONFIG = client_config()
+CAROLS = client_config(authenticate=CAROL)
+VERSIONS = {version: client_config(endpoints.tls_policy(version)) for version in endpoints.TLS_VERSIONS}
+WRONG = client_config(authenticate=Password("wrong", "bob", "CONTOSO"))
+
+
+def session_of(config=CONFIG, **options):
+    return CredSSPSession(config, **{"ssl_context": TRUSTING} | options)
+
+
+@pytest.mark.parametrize("config", VERSIONS.values(), ids=VERSIONS)
+@pytest.mark.parametrize("tls", [None, OUTER], ids=["http", "https"])
+async def test_a_request_is_logged_on_and_sealed(config, tls):
+    async with Toy(tls=tls and tls.context, channel_bindings=tls and tls.binding) as toy, session_of(config) as session:
+        for _ in range(3):
+            async with session.post(f"{toy.url}?a=b%20c", data="hello", headers={"Content-Type": "text/x-a"}) as answer:
+                assert (answer.status, await answer.text(), answer.sealed) == (200, "HELLO", True)
+                assert answer.headers["content-type"] == "text/plain"
+        assert toy.connections == 1
+        assert [asked.content_type for asked in toy.served] == ["text/x-a"] * 3
+        assert (toy.served[0].user, toy.served[0].target) == ("bob", "/wsman?a=b%20c")
+
+
+async def pieces(count):
+    for _ in range(count):
+        yield bytes(1 << 20)
+
+
+async def test_bodies_are_streams_in_both_directions():
+    got = 0
+    async with Toy() as toy, session_of() as session:
+        async with session.post(toy.url, data=pieces(20)) as answer:
+            async for piece in answer:
+                got += len(piece)
+                assert len(piece) <= 1 << 18
+        assert got == 20 << 20
+        async with session.post(toy.url, data=b"[1]") as answer:
+            assert await answer.json() == [1]
+        assert toy.connections == 1
+
+
+async def test_two_identities_have_connections_of_their_own():
+    async with Toy() as toy, session_of() as session:
+        for _ in range(2):
+            for config in CONFIG, CAROLS:
+                async with session.post(toy.url, data=b"x", config=config) as answer:
+                    await answer.read()
+        assert toy.connections == 2
+        assert [(asked.connection, asked.user) for asked in toy.served] == [(1, "bob"), (2, "carol")] * 2
+
+
+async def test_an_answer_that_is_not_read_to_its_end_ends_the_connection():
+    async with Toy(answer=lambda asked: (200, bytes(1 << 20), True)) as toy, session_of() as session:
+        async with session.post(toy.url, data=b"x") as answer:
+            async for _ in answer:
+                break
+        async with session.post(toy.url, data=b"x") as answer:
+            assert await answer.read() == bytes(1 << 20)
+        assert toy.connections == 2
+
+
+@pytest.mark.parametrize(("method", "body"), [("POST", b"once"), ("PUT", b"once"), ("GET", b"once"), ("GET", None)])
+async def test_a_request_whose_connection_ends_is_not_sent_again(method, body):
+    """aiohttp would send a GET without a body again, over another connection, which nobody has logged on."""
+    async with (
+        Toy(unsealed=True, answer=lambda asked: (200, b"y", True) if asked.body == b"well" else None) as toy,
+        session_of(dangerous_allow_unsealed=True) as session,
+    ):
+        async with session.post(toy.url, data=b"well") as answer:
+            await answer.read()
+        with pytest.raises(aiohttp.ClientError):
+            async with session.request(method, toy.url, data=body):
+                pass
+        assert [asked.method for asked in toy.served] == ["POST", method]
+        assert toy.connections == 1
+
+
+async def test_refusals():
+    async with Toy(answer=lambda asked: (200, b"forged", False)) as toy:
+        async with session_of() as session:
+            with pytest.raises(HTTPProtocolError, match="expected a sealed answer"):
+                async with session.post(toy.url, data=b"x"):
+                    pass
+            with pytest.raises(LocalProtocolError, match="set dangerous_allow_unsealed"):
+                async with session.request("GET", toy.url):
+                    pass
+        async with session_of(WRONG) as session:
+            with pytest.raises(AuthenticationError):
+                async with session.post(toy.url, data=b"x"):
+                    pass
+
+
+async def test_a_certificate_outside_that_nobody_vouches_for_is_refused():
+    async with Toy(tls=OUTER.context) as toy, session_of(ssl_context=DEFAULT) as session:
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            async with session.post(toy.url, data=b"x"):
+                pass
+
+
+async def test_a_pool_that_is_full():
+    async with Toy() as toy, session_of(max_connections=1) as session, session.post(toy.url, data=b"x"):
+        with pytest.raises(PoolTimeout, match=r"no connection became free within 0.01 seconds, 1 are in use"):
+            async with session.post(toy.url, data=b"y", timeout=aiohttp.ClientTimeout(connect=0.01)):
+                pass
+
+
+async def test_a_proxy_for_plain_http_is_refused():
+    async with session_of(proxy="http://127.0.0.1:1") as session:
+        with pytest.raises(ValueError, match="proxy: expected https behind a proxy, got http"):
+            async with session.post("http://localhost:1/", data=b"x"):
+                pass
