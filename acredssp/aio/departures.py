@@ -4,7 +4,7 @@ A reader of the loop (`add_reader`) cannot do this: the loop calls it for data, 
 reads the data. So an epoll object watches for the end alone (EPOLLRDHUP), and the loop watches the epoll object. The
 epoll object exists only while a connection is watched.
 
-Who calls: `server`, while it waits for the answer of `accept`.
+Who calls: `server`, for connections that wait in the queue, and while it waits for the answer of `accept`.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 
-__all__ = ["Departures"]
+__all__ = ["Departures", "has_left"]
 
 
 class Departures:
@@ -71,3 +71,15 @@ class Departures:
         assert self._epoll is not None
         for descriptor, _ in self._epoll.poll(0):
             self._told[descriptor]()
+
+
+def has_left(connection: socket.socket) -> bool:
+    """Whether the peer of a connection has closed it, even if data in front of the end is not read yet.
+
+    Only Linux tells this; on other systems the answer is always False.
+    """
+    if not hasattr(select, "POLLRDHUP"):
+        return False
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))

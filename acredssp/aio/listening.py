@@ -12,7 +12,6 @@ Who calls: `server`.
 import asyncio
 import errno
 import os
-import select
 import socket
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -20,7 +19,7 @@ from typing import Final
 from acredssp.aio.report import Sparingly
 from acredssp.logs import get_logger
 
-__all__ = ["ACCEPTS_A_TURN", "Listening", "has_left"]
+__all__ = ["ACCEPTS_A_TURN", "Listening"]
 
 _logger = get_logger("acredssp")
 
@@ -121,15 +120,3 @@ class Listening:
         if self._lines.lets(self._loop.time()):
             reason = os.strerror(error.errno).lower() if error.errno else str(error)
             _logger.warning("no connection can be accepted: %s; new connections have to wait", reason)
-
-
-def has_left(connection: socket.socket) -> bool:
-    """Whether the peer of a connection has closed it, even if data in front of the end is not read yet.
-
-    Only Linux tells this; on other systems the answer is always False.
-    """
-    if not hasattr(select, "POLLRDHUP"):
-        return False
-    poll = select.poll()
-    poll.register(connection, select.POLLRDHUP)
-    return bool(poll.poll(0))

@@ -23,12 +23,12 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from acredssp.aio.asking import Asking
-from acredssp.aio.departures import Departures
+from acredssp.aio.departures import Departures, has_left
 from acredssp.aio.driver import Pending, check_in_time
 from acredssp.aio.failures import FailureLimit, Failures
 from acredssp.aio.handshake import Handshake, aborted, new_connection_id
 from acredssp.aio.limits import Handshakes
-from acredssp.aio.listening import Listening, has_left
+from acredssp.aio.listening import Listening
 from acredssp.aio.pacing import Pacing
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.proxied import LoadBalancers, address_of_client, read_header, watching
