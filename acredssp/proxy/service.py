@@ -23,8 +23,10 @@ import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from acredssp.proxy.node import Node
 from acredssp.proxy.records import JSONLines
 from acredssp.proxy.settings import Address, Problems, Settings, SettingsError, read
+from acredssp.proxy.store import StoreError
 from acredssp.workers import Sockets, Supervisor, Worker, bind, inherited
 
 __all__ = ["run", "run_workers"]
@@ -33,6 +35,9 @@ _FIGURES: Final = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX: Final = "acredssp-metrics-"
 _LONGER: Final = 15.0
 """Seconds that a worker has beyond `leave` and `grace` before it is killed."""
+
+_PUBLISHING: Final = 5.0
+"""Seconds between two times that the store is told of the figures."""
 
 Tell = Callable[[str], None]
 
@@ -55,6 +60,8 @@ class _Task:
     """Called before connections are accepted; may block."""
     notify: Callable[[str], None] = lambda _: None
     """Told what systemd is to know."""
+    publishes: bool = True
+    """Whether this process tells the store of the node's figures, which are those of all its workers."""
 
 
 async def run(path: pathlib.Path, tell: Tell) -> None:
@@ -111,6 +118,8 @@ async def _serve(task: _Task, stop: asyncio.Event) -> None:
         loop.add_signal_handler(signal.SIGHUP, on_hangup)
         if task.admin is not None:
             await stack.enter_async_context(serve_admin(task.admin, checks_of(gateway, metrics), metrics))
+        if task.publishes:
+            gateway.node.begin(_publish(gateway.node, metrics.text))
         tell(f"listening on {', '.join(gateway.addresses)}")
         task.notify("READY=1")
         await stop.wait()
@@ -120,6 +129,15 @@ async def _serve(task: _Task, stop: asyncio.Event) -> None:
         tell(f"stopping: {count} connections get {run_settings.leave + run_settings.grace:g} seconds to end")
         cut = await gateway.stop()
         tell(f"stopped: {cut} connections were cut")
+
+
+async def _publish(node: Node, figures: Callable[[], bytes]) -> None:
+    """Tell the store of the figures again and again, for `acredssp proxy top`."""
+    while True:
+        text = await asyncio.to_thread(figures)
+        with contextlib.suppress(StoreError):
+            await node.store.publish(node.name, text.decode(), 3 * _PUBLISHING)
+        await asyncio.sleep(_PUBLISHING)
 
 
 # --- several processes ---
@@ -164,6 +182,7 @@ def run_workers(  # noqa: PLR0913
                 tell=lambda text: tell(f"worker {worker.number}: {text}"),
                 admin=admin,
                 sockets=sockets,
+                publishes=worker.number == 1,
             )
             main(_work(task, worker))
             return 0

@@ -18,8 +18,10 @@ from support.command import COMMAND
 from support.endpoints import PIN
 from support.gateway import ALICE, Target, leave, talk
 from support.peers import DEADLINE, free_port, listens, program, wait_until
+from support.stores import PASSWORD, PREFIX, SERVERS, running
 
 import acredssp
+from acredssp.proxy.sealing import new_keys
 from acredssp.rdp import PreconnectionPDU
 
 pytestmark = pytest.mark.interop
@@ -374,3 +376,44 @@ def test_haproxy_s_own_drain_would_keep_sending_stuck_users(balanced, client):
     balancer.say(f"set server gateways/{first} state drain")
     wait_until(lambda: balancer.state(first)[0] == "DRAIN", "the server drains")
     assert served_by(nodes, client, client.connect(balancer.port, cookie="alice")) == first
+
+
+# --- seen together ---
+
+
+@pytest.mark.parametrize("store", SERVERS)
+def test_top_shows_the_connections_and_figures_of_all_nodes(lab, background, client, node, store, tmp_path):
+    with running(tmp_path, store) as server:
+        (tmp_path / "keys").write_text(new_keys(), encoding="ascii")
+        (tmp_path / "password").write_text(PASSWORD, encoding="ascii")
+        stored = (
+            f'\n[store]\nurl = "{server.url}"\nkeys = "file:{tmp_path}/keys"\nusername = "gateway"\n'
+            f'password = "file:{tmp_path}/password"\nprefix = "{PREFIX}"\n'
+        )
+        one, two = (
+            node("--workers=2", run='node = "gw1"' + stored),
+            node(run='node = "gw2"' + stored),
+        )
+        opened = [client.connect(each.port) for each in (one, one, two)]
+
+        def shown():
+            argv = [COMMAND, "proxy", "top", one.folder / "gateway.toml", "--once", "--json", "--interval", "0.1"]
+            done = lab.run(argv, split=True)
+            assert done.status == 0, done.errors
+            return json.loads(done.output)
+
+        def relays():
+            return {row["node"]: row["relays"] for row in shown()["nodes"]}
+
+        wait_until(lambda: relays() == {"gw1": 2, "gw2": 1}, "both nodes have told of their relays")
+        view = shown()
+        connections = [(entry["user"], entry["target"], entry["node"]) for entry in view["connections"]]
+        assert sorted(connections) == [("CONTOSO\\alice", "desktops", name) for name in ("gw1", "gw1", "gw2")]
+        (row,) = view["targets"]
+        assert (row["target"], row["connections"]) == ("desktops", 3)
+        alone = lab.run(
+            [COMMAND, "top", two.folder / "gateway.toml", "--node", "--once", "--json", "--interval", "0.1"], split=True
+        )
+        assert [row["relays"] for row in json.loads(alone.output)["nodes"]] == [1]
+        for streams in opened:
+            client.leave(streams)
