@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -68,6 +69,16 @@ def _settings_errors() -> Iterator[None]:
         raise typer.Exit(EXIT_STATUS[Result.USAGE]) from None
 
 
+@contextlib.contextmanager
+def _held_signals() -> Iterator[None]:
+    """Keep signals that would end the process until `service` handles them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR2})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @proxy_app.command("run")
 def run_command(
     file: SettingsFile,
@@ -85,7 +96,7 @@ def run_command(
 
     Exit status: 0 after SIGTERM or SIGINT; 2 the settings cannot be used; 70 a worker fails again and again.
     """
-    with _gateway():
+    with _held_signals(), _gateway():
         from acredssp.proxy import service  # noqa: PLC0415 - needs the extra
 
         if workers is not None and not is_supported():

@@ -6,30 +6,30 @@
     POST   /v1/kick                {"user": NAME}: ends all of a user's, and makes the user's tokens void
 
 Every request carries `Authorization: Bearer SECRET`. Who has the secret can let anybody in anywhere, as far as the
-logon allows. So the API listens on loopback alone, or with TLS. Without the store it answers 503.
+logon allows. So the API listens on loopback alone, or with TLS. While the store is away, it answers 503.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import hmac
-import ipaddress
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Final, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from acredssp import Policy, server_context
 from acredssp.accounts import Domains
 from acredssp.proxy import tokens
-from acredssp.proxy.rdp_file import FileSigner, rdp_file
+from acredssp.proxy.rdp_file import FileSigner, rdp_file, signer_of
 from acredssp.proxy.routing import Names
+from acredssp.proxy.settings import Problems, Settings
 from acredssp.proxy.store import Entry, Kick, Store, StoreError
 
-__all__ = ["Broker", "serve_api"]
+__all__ = ["Access", "Broker", "read_api"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Answer = Callable[[web.Request], Any]
@@ -48,37 +48,50 @@ class _KickOrder(BaseModel):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Broker:
-    """What the API acts on.
+class Access:
+    """What the settings of the API name.
 
     Attributes:
-        store: The store.
-        targets: Gives the names of the targets that there are.
         secret: What every request must carry.
+        context: TLS; None for none.
         gateway: The gateway's address in .rdp files, as clients reach it; empty for no .rdp files.
         signer: Signs .rdp files; None for no signature.
     """
 
-    store: Store
-    targets: Callable[[], Collection[str]]
     secret: str = dataclasses.field(repr=False)
+    context: ssl.SSLContext | None = None
     gateway: str = ""
     signer: FileSigner | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """What the API acts on, as it is at the moment of a request.
+
+    Attributes:
+        store: Gives the store.
+        targets: Gives the names of the targets that there are.
+        access: Gives who may ask, and how files are made.
+    """
+
+    store: Callable[[], Store]
+    targets: Callable[[], Collection[str]]
+    access: Callable[[], Access]
 
     async def issue(self, request: web.Request) -> web.Response:
         """Issue a token."""
         order = await _read(request, tokens.TokenOrder)
         if order.target not in self.targets():
             raise _refusal(web.HTTPBadRequest, "target: no such target")
-        as_file = _RDP_FILE in request.headers.get("Accept", "")
-        if as_file and not self.gateway:
-            raise _refusal(web.HTTPNotAcceptable, "there are no .rdp files without api.gateway in the settings")
-        token = await tokens.issue(self.store, order)
+        access, as_file = self.access(), _RDP_FILE in request.headers.get("Accept", "")
+        if as_file and not access.gateway:
+            raise _refusal(web.HTTPNotAcceptable, "there are no .rdp files without [rdp_file] in the settings")
+        token = await tokens.issue(self.store(), order)
         _logger.info(
             "issued a token for a user of target %s, %d uses in %g seconds", order.target, order.uses, order.ttl
         )
         if as_file:
-            content = rdp_file(self.gateway, token, order.user, self.signer)
+            content = rdp_file(access.gateway, token, order.user, access.signer)
             disposition = {"Content-Disposition": 'attachment; filename="gateway.rdp"', "Cache-Control": "no-store"}
             return web.Response(body=content, status=201, content_type=_RDP_FILE, headers=disposition)
         body = {"loadbalanceinfo": token, "expires_in": order.ttl}
@@ -86,7 +99,7 @@ class Broker:
 
     async def connections(self, request: web.Request) -> web.Response:
         """List connections."""
-        entries: list[Entry] = await self.store.entries()
+        entries: list[Entry] = await self.store().entries()
         if user := request.query.get("user"):
             names = Names([user])
             entries = [entry for entry in entries if Domains().account(entry.user) in names]
@@ -95,26 +108,25 @@ class Broker:
     async def end(self, request: web.Request) -> web.Response:
         """End one connection."""
         identity = request.match_info["id"]
-        if all(entry.id != identity for entry in await self.store.entries()):
+        if all(entry.id != identity for entry in await self.store().entries()):
             raise _refusal(web.HTTPNotFound, "no such connection")
-        await self.store.kick(Kick(connection=identity))
+        await self.store().kick(Kick(connection=identity))
         return web.json_response({"ending": identity}, status=202)
 
     async def kick(self, request: web.Request) -> web.Response:
         """End the connections of a user."""
         order = await _read(request, _KickOrder)
-        await self.store.kick(Kick(user=order.user))
+        await self.store().kick(Kick(user=order.user))
         return web.json_response({"kicked": order.user}, status=202)
 
     def app(self) -> web.Application:
         """Return the application."""
-        wanted = hashlib.sha256(self.secret.encode()).digest()
 
         @web.middleware
         async def guard(request: web.Request, handler: _Answer) -> web.StreamResponse:
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")
             # Digests are of one length, so that the time tells nothing of the secret's.
-            right = hmac.compare_digest(hashlib.sha256(given.encode("utf-8", "surrogateescape")).digest(), wanted)
+            right = hmac.compare_digest(_digest(given), _digest(self.access().secret))
             if not right or scheme.lower() != "bearer":
                 raise _refusal(web.HTTPUnauthorized, "expected the API's secret", {"WWW-Authenticate": "Bearer"})
             try:
@@ -133,38 +145,20 @@ class Broker:
         return app
 
 
-@contextlib.asynccontextmanager
-async def serve_api(broker: Broker, host: str, port: int, context: ssl.SSLContext | None) -> AsyncIterator[int]:
-    """Serve the API for as long as the block runs, and give its port.
-
-    Args:
-        broker: What it acts on.
-        host: An IP address of the machine, or `localhost`.
-        port: The port; 0 for a free one.
-        context: TLS; None for none, which is for loopback alone.
-
-    Raises:
-        ValueError: The API would be open to the network without TLS, or there is no secret.
-        OSError: The address cannot be listened on.
-    """
-    if len(broker.secret) < _SHORTEST_SECRET:
-        raise ValueError(f"expected a secret of the API of at least {_SHORTEST_SECRET} characters")
-    if context is None and not _is_loopback(host):
-        raise ValueError("expected a loopback address, or a certificate: the API's secret would travel in plain")
-    runner = web.AppRunner(broker.app(), access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port, ssl_context=context).start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def read_api(settings: Settings, problems: Problems) -> Access | None:
+    """Read what `[api]` and `[rdp_file]` name; None for no API, and where something was noted in `problems`."""
+    api, files, secret, context = settings.api, settings.rdp_file, "", None
+    signer = signer_of(files, problems) if files else None
+    if api is None:
+        return None
+    with problems.at("api.secret"):
+        secret = api.secret.read()
+        if len(secret) < _SHORTEST_SECRET:
+            raise ValueError(f"expected a secret of at least {_SHORTEST_SECRET} characters")
+    with problems.at("api.certificate"):
+        if api.certificate is not None and api.key is not None:
+            context = server_context(Policy(), str(api.certificate), str(api.key))
+    return Access(secret=secret, context=context, gateway=files.address if files else "", signer=signer)
 
 
 async def _read(request: web.Request, model: type[_Model]) -> _Model:
@@ -173,6 +167,10 @@ async def _read(request: web.Request, model: type[_Model]) -> _Model:
     except ValidationError as error:
         places = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False))
         raise _refusal(web.HTTPBadRequest, "; ".join(places)) from None
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
 def _refusal(kind: type[web.HTTPError], text: str, headers: dict[str, str] | None = None) -> web.HTTPError:

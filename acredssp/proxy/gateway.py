@@ -36,6 +36,7 @@ class Gateway:
         observer: Told of what happens.
         sockets: The sockets that listen on each address, where somebody else has bound them; None to bind here.
         store: The store where the settings name none; None for a new one in this process.
+        processes: How many processes serve by these settings on this machine.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Gateway:
         observer: Observer | None = None,
         sockets: Mapping[str, Sequence[socket.socket]] | None = None,
         store: Store | None = None,
+        processes: int = 1,
     ) -> None:
         self.draining = False
         """Whether the gateway ends, and new users should go elsewhere."""
@@ -51,6 +53,7 @@ class Gateway:
         """What this process shares with others."""
         self._path = path
         self._observer = observer or Observer()
+        self._processes = processes
         self._sockets = None if sockets is None else dict(sockets)
         self._limits = Limits()
         self._next_line = 0.0
@@ -183,6 +186,10 @@ class Gateway:
             SettingsError: One has.
         """
         problems = Problems()
+        plan.settings.check_shared(problems, self._processes)
+        for name in ("admin", "api"):
+            if self._plan and getattr(self._plan.settings, name) != getattr(plan.settings, name):
+                problems.add(name, "expected no change without a restart")
         for number, (address, listener) in enumerate(plan.listeners.items()):
             before = self._plan.listeners.get(address) if self._plan else None
             for name in _BOUND:

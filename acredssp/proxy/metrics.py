@@ -39,6 +39,7 @@ class Metrics(Observer):
         self._bytes = Counter("relayed_bytes", "Bytes passed on.", ["direction"], **new)
         self._up = Gauge("target_up", "Whether a host answers.", ["target"], multiprocess_mode="livemostrecent", **new)
         self._redirected = Counter("redirected", "Clients that a target sent on to another host.", ["target"], **new)
+        self._store = Gauge("store_up", "Whether the store answers.", multiprocess_mode="livemostrecent", **new)
         self._reloads = Counter("reloads", "Times that the settings were read again.", ["result"], **new)
 
     def now_open(self, handshakes: int, relays: int) -> None:
@@ -75,6 +76,10 @@ class Metrics(Observer):
     def target(self, name: str, *, up: bool) -> None:
         """Note whether a target answers."""
         self._up.labels(name).set(up)
+
+    def store(self, *, up: bool) -> None:
+        """Note whether the store answers."""
+        self._store.set(up)
 
     def reloaded(self, *, taken: bool) -> None:
         """Note that the settings were read again."""

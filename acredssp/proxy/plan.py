@@ -17,6 +17,7 @@ from acredssp.aio import WinbindOracle
 from acredssp.config import NTLMIdentity
 from acredssp.credentials import Account, Deny, LookupAnswer
 from acredssp.hooks import Admission, AuthorizeHook, CredentialRequest, Identity, LookupHook
+from acredssp.proxy.api import Access, read_api
 from acredssp.proxy.leg import Target, make_target
 from acredssp.proxy.redis_store import RedisStore, redis_store
 from acredssp.proxy.routing import Route, make_route
@@ -74,12 +75,14 @@ class Plan:
         listeners: The listeners, by the text of their addresses.
         targets: The targets, by name.
         store: The store that nodes share; None for none. Nothing has connected yet.
+        api: What the settings of the API name; None for none.
     """
 
     settings: Settings
     listeners: Mapping[str, ListenerPlan]
     targets: Mapping[str, Target]
     store: RedisStore | None
+    api: Access | None
 
 
 async def make_plan(path: pathlib.Path, oracles: dict[str, WinbindOracle]) -> Plan:
@@ -121,8 +124,9 @@ def _plan(settings: Settings, winbind: _Winbind) -> Plan:
             plan = ListenerPlan(settings=listener, config=config, routes=routes, targets=targets)
             listeners[str(listener.address)] = plan
     store = redis_store(settings.store, problems) if settings.store else None
+    api = read_api(settings, problems)
     problems.check()
-    return Plan(settings, listeners, targets, store)
+    return Plan(settings, listeners, targets, store, api)
 
 
 # --- the server of a listener ---

@@ -29,8 +29,10 @@ from acredssp.proxy.settings import Address, Problems, Settings, SettingsError, 
 from acredssp.proxy.store import StoreError
 from acredssp.workers import Sockets, Supervisor, Worker, bind, inherited
 
-__all__ = ["run", "run_workers"]
+__all__ = ["HELD", "run", "run_workers"]
 
+HELD: Final = frozenset({signal.SIGHUP, signal.SIGUSR2})
+"""Signals that end a process which does not handle them yet. Whoever calls `run` or `run_workers` blocks them first."""
 _FIGURES: Final = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX: Final = "acredssp-metrics-"
 _LONGER: Final = 15.0
@@ -52,10 +54,12 @@ class _Task:
     """What it says at the start."""
     tell: Tell
     """Told what an operator should know."""
-    admin: socket.socket | None
-    """Where the state is shown; None for nowhere."""
+    http: Mapping[str, socket.socket]
+    """The sockets of `admin` and `api`, those that there are."""
     sockets: Mapping[str, Sequence[socket.socket]] | None = None
     """The sockets that listen on each address; None to bind them."""
+    processes: int = 1
+    """How many processes there are."""
     ready: Callable[[], None] = lambda: None
     """Called before connections are accepted; may block."""
     notify: Callable[[str], None] = lambda _: None
@@ -77,23 +81,26 @@ async def run(path: pathlib.Path, tell: Tell) -> None:
     settings = await asyncio.to_thread(read, path)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     with contextlib.ExitStack() as stack:
-        admin = None
-        if settings.admin is not None:
-            admin = stack.enter_context(_bind_admin(settings.admin.address, []))
+        http = _bind_http(settings, [])
+        for sock in http.values():
+            stack.enter_context(sock)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await _serve(_Task(path=path, settings=settings, tell=tell, admin=admin, notify=_notify), stop)
+        loop.add_signal_handler(signal.SIGUSR2, tell, "SIGUSR2 starts the program anew with --workers alone")
+        await _serve(_Task(path=path, settings=settings, tell=tell, http=http, notify=_notify), stop)
 
 
 async def _serve(task: _Task, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then drain."""
-    from acredssp.proxy.admin import checks_of, serve_admin  # noqa: PLC0415 - they look for `_FIGURES` when imported
+    from acredssp.proxy import web  # noqa: PLC0415 - some look for `_FIGURES` when imported
+    from acredssp.proxy.admin import admin_pages, checks_of  # noqa: PLC0415
+    from acredssp.proxy.api import Broker  # noqa: PLC0415
     from acredssp.proxy.gateway import Gateway  # noqa: PLC0415
     from acredssp.proxy.metrics import Metrics  # noqa: PLC0415
 
     _log_as(task.settings)
     metrics, loop, tell = Metrics(), asyncio.get_running_loop(), task.tell
-    gateway = Gateway(task.path, metrics, task.sockets)
+    gateway = Gateway(task.path, metrics, task.sockets, processes=task.processes)
     reloads: set[asyncio.Task[None]] = set()
 
     async def reload() -> None:
@@ -114,10 +121,20 @@ async def _serve(task: _Task, stop: asyncio.Event) -> None:
         task.add_done_callback(reloads.discard)
 
     async with contextlib.AsyncExitStack() as stack:
-        await gateway.start(task.ready)
         loop.add_signal_handler(signal.SIGHUP, on_hangup)
-        if task.admin is not None:
-            await stack.enter_async_context(serve_admin(task.admin, checks_of(gateway, metrics), metrics))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+        await gateway.start(task.ready)
+        if (sock := task.http.get("admin")) is not None:
+            await stack.enter_async_context(web.serve(admin_pages(checks_of(gateway, metrics), metrics), sock))
+        if (sock := task.http.get("api")) is not None:
+            access = gateway.plan.api
+            assert access is not None
+            broker = Broker(
+                store=lambda: gateway.node.store,
+                targets=lambda: gateway.plan.targets,
+                access=lambda: gateway.plan.api or access,
+            )
+            await stack.enter_async_context(web.serve(broker.app(), sock, access.context))
         if task.publishes:
             gateway.node.begin(_publish(gateway.node, metrics.text))
         tell(f"listening on {', '.join(gateway.addresses)}")
@@ -168,11 +185,13 @@ def run_workers(  # noqa: PLR0913
     Raises:
         SettingsError: The settings cannot be used at the start.
     """
-    settings = read(path)
+    settings, problems = read(path), Problems()
+    settings.check_shared(problems, count)
+    problems.check()
     with _figures() as ended, contextlib.ExitStack() as stack:
-        places, listening, admin = _bind(settings, count)
-        if admin is not None:
-            stack.enter_context(admin)
+        places, listening, http = _bind(settings, count)
+        for sock in http.values():
+            stack.enter_context(sock)
 
         def work(worker: Worker) -> int:
             sockets = {address: places[worker.number - 1] for address, places in listening.items()}
@@ -180,9 +199,10 @@ def run_workers(  # noqa: PLR0913
                 path=path,
                 settings=settings,
                 tell=lambda text: tell(f"worker {worker.number}: {text}"),
-                admin=admin,
+                http=http,
                 sockets=sockets,
                 publishes=worker.number == 1,
+                processes=count,
             )
             main(_work(task, worker))
             return 0
@@ -200,7 +220,7 @@ def run_workers(  # noqa: PLR0913
                     tell(f"the program is not started anew: {line}")
                 return
             tell("the program is started anew")
-            supervisor.replace([*program], keep=[admin] if admin is not None else [])
+            supervisor.replace([*program], keep=[*http.values()])
 
         supervisor = Supervisor(
             places,
@@ -234,24 +254,25 @@ async def _work(task: _Task, worker: Worker) -> None:
     await _serve(dataclasses.replace(task, ready=ready), stop)
 
 
-def _bind(settings: Settings, count: int) -> tuple[list[Sockets], Mapping[str, list[Sockets]], socket.socket | None]:
-    """Bind the addresses of all listeners and the admin's, or take over what the program before has bound.
+def _bind(
+    settings: Settings, count: int
+) -> tuple[list[Sockets], Mapping[str, list[Sockets]], Mapping[str, socket.socket]]:
+    """Bind the addresses of all listeners, the admin's and the API's, or take over what the program before has bound.
 
     Returns:
-        All sockets of each worker, the sockets of each worker by listener, and the admin's socket.
+        All sockets of each worker, the sockets of each worker by listener, and those of all workers by name.
     """
-    left, problems, listening, admin = inherited(), Problems(), dict[str, list[Sockets]](), None
+    left, problems, listening = inherited(), Problems(), dict[str, list[Sockets]]()
     for number, listener in enumerate(settings.listeners):
         where = listener.address
         with problems.at(f"listeners[{number}].address"):
             listening[str(where)] = bind(where.host, where.port, count, _take(left, where))
-    if settings.admin is not None:
-        admin = _bind_admin(settings.admin.address, _take(left, settings.admin.address))
+    http = _bind_http(settings, left)
     for each in left:  # of addresses that nobody listens on any more
         each.close()
     problems.check()
     places = [tuple(each for sockets in listening.values() for each in sockets[number]) for number in range(count)]
-    return places, listening, admin
+    return places, listening, http
 
 
 def _take(left: list[socket.socket], where: Address) -> list[socket.socket]:
@@ -264,16 +285,21 @@ def _take(left: list[socket.socket], where: Address) -> list[socket.socket]:
     return []
 
 
-def _bind_admin(where: Address, ready: list[socket.socket]) -> socket.socket:
-    if ready:
-        return ready[0]
-    problems, made = Problems(), None
-    with problems.at("admin.address"):
-        family = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)[0][0]
-        made = socket.create_server((where.host, where.port), family=family)
-        made.setblocking(False)
+def _bind_http(settings: Settings, left: list[socket.socket]) -> Mapping[str, socket.socket]:
+    """Bind the addresses of the admin and the API, or take their sockets out of `left`."""
+    problems, made = Problems(), dict[str, socket.socket]()
+    for name, section in {"admin": settings.admin, "api": settings.api}.items():
+        if section is None:
+            continue
+        host, port = section.address.host, section.address.port
+        if taken := _take(left, section.address):
+            made[name] = taken[0]
+            continue
+        with problems.at(f"{name}.address"):
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            made[name] = socket.create_server((host, port), family=family)
+            made[name].setblocking(False)
     problems.check()
-    assert made is not None
     return made
 
 

@@ -37,6 +37,7 @@ from pydantic import model_validator as check_model
 from acredssp.errors import CredSSPError
 
 __all__ = [
+    "APISettings",
     "Address",
     "AdminSettings",
     "CertificateSettings",
@@ -225,6 +226,12 @@ def _network(value: str) -> str:
     except ValueError:
         raise ValueError("expected a network, as 10.0.0.0/8 or 2001:db8::/32") from None
     return value
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def _file(value: object, info: ValidationInfo) -> pathlib.Path:
@@ -486,6 +493,27 @@ class AdminSettings(_Model):
     """`HOST:PORT`; port 0 takes a free port."""
 
 
+class APISettings(_Model):
+    """The HTTP API by which brokers issue tokens, and see and end connections; see `acredssp.proxy.api`."""
+
+    address: _Listen = Address("127.0.0.1", 9390)
+    """`HOST:PORT`; port 0 takes a free port."""
+    secret: _Secret
+    """Where the secret of every request lies. Who has it can let anybody in, as far as the logon allows."""
+    certificate: _File | None = None
+    """The certificate chain in PEM, the server's own first; needed unless the address is a loopback address."""
+    key: _File | None = None
+    """The private key in PEM, without a password."""
+
+    @check_model(mode="after")
+    def _consistent(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("expected certificate and key together, got one of them")
+        if self.certificate is None and not _is_loopback(self.address.host):
+            raise ValueError("expected certificate and key, or a loopback address: the secret would travel in clear")
+        return self
+
+
 class StoreSettings(_Model):
     """The store that nodes share: Redis or Valkey, without Sentinel or Cluster."""
 
@@ -588,16 +616,34 @@ class Settings(_Model):
     """Where the state is shown; nowhere without it."""
     run: RunSettings = RunSettings()
     """How the process runs."""
+    api: APISettings | None = None
+    """Where brokers ask; nowhere without it."""
     store: StoreSettings | None = None
-    """What nodes share."""
+    """What nodes share; each process keeps it for itself without it."""
     rdp_file: RDPFileSettings | None = None
     """The .rdp files that are made with tokens; none without it."""
+
+    @property
+    def admits_by_store(self) -> bool:
+        """Whether nobody comes in while the store is away."""
+        lockout, routes = self.limits.lockout, [route for listener in self.listeners for route in listener.routes]
+        return (lockout is not None and not lockout.allow_without_store) or all(route.token is True for route in routes)
+
+    def check_shared(self, problems: Problems, processes: int) -> None:
+        """See that there is a shared store where several processes need one."""
+        tokens = any(route.token is True for listener in self.listeners for route in listener.routes)
+        needs = {"token = true of a route": tokens, "[api]": self.api, "limits.lockout": self.limits.lockout}
+        if self.store is None and processes > 1 and any(needs.values()):
+            names = ", ".join(name for name, needed in needs.items() if needed)
+            problems.add("store", f"expected [store] with several workers, since they share what {names} needs")
 
     def _check_names(self, problems: Problems) -> None:
         """See that what routes name is there."""
         for number, listener in enumerate(self.listeners):
             for index, route in enumerate(listener.routes):
                 place = f"listeners[{number}].routes[{index}]"
+                if route.token is True and self.store is None and self.api is None:
+                    problems.add(f"{place}.token", "expected [store] or [api], by which tokens are issued")
                 if route.target is not None and route.target not in self.targets:
                     problems.add(f"{place}.target", _unknown("target", route.target, self.targets))
                 for group in route.groups:
@@ -667,7 +713,7 @@ _NAMES: Final = sorted({
     name
     for model in (
         Settings, ListenerSettings, CertificateSettings, LogonSettings, RouteSettings, TargetSettings, LimitSettings,
-        LockoutSettings, AdminSettings, RunSettings, CheckSettings, StoreSettings, RDPFileSettings,
+        LockoutSettings, AdminSettings, APISettings, RunSettings, CheckSettings, StoreSettings, RDPFileSettings,
     )
     for name in model.model_fields
 })  # fmt: skip

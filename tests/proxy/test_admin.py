@@ -9,11 +9,13 @@ import socket
 import aiohttp
 import pytest
 from prometheus_client import parser
-from support.gateway import BOB, leave, talk
+from support.endpoints import until
+from support.gateway import BOB, Away, leave, talk
 from support.mcs import SHADOW, indication, redirection
 
 import acredssp
-from acredssp.proxy.admin import checks_of, serve_admin
+from acredssp.proxy import web
+from acredssp.proxy.admin import admin_pages, checks_of
 from acredssp.proxy.metrics import Metrics
 
 
@@ -49,7 +51,7 @@ async def pages():
             listener.setblocking(False)
             port = listener.getsockname()[1]
             async with (
-                serve_admin(listener, checks_of(here.gateway, metrics), metrics),
+                web.serve(admin_pages(checks_of(here.gateway, metrics), metrics), listener),
                 aiohttp.ClientSession() as session,
             ):
                 yield Pages(session, port)
@@ -67,7 +69,7 @@ async def counted(pages, *key):
 async def test_a_gateway_is_alive_and_ready(world, pages):
     async with world() as (here, _target), pages(here) as shown:
         assert await shown.get("/healthz") == (200, "alive\n")
-        assert await shown.ready() == (200, dict.fromkeys(["draining", "certificates", "targets"], "ready"))
+        assert await shown.ready() == (200, dict.fromkeys(["draining", "certificates", "store", "targets"], "ready"))
         assert (await shown.get("/"))[0] == 404
 
 
@@ -80,8 +82,10 @@ async def test_it_is_not_ready_while_it_drains_and_still_alive(world, pages):
 
 
 async def test_it_is_not_ready_without_any_target(world, pages):
-    async with world() as (here, target), pages(here) as shown:
+    async with world("check = { interval = 0.01, failures = 1 }\n") as (here, target), pages(here) as shown:
         await target.stop()
+        (host,) = here.gateway.plan.targets["desktops"].pool.hosts
+        await until(lambda: host.failures)
         status, checks = await shown.ready()
         assert (status, checks["targets"]) == (503, "no target answers")
         assert (await shown.figures())["acredssp_proxy_target_up", "desktops"] == 0
@@ -99,6 +103,30 @@ async def test_it_is_not_ready_with_a_certificate_that_has_ended(world, pages, m
         monkeypatch.setattr("acredssp.proxy.admin.dt.datetime", Later)
         status, checks = await shown.ready()
         assert (status, checks["certificates"]) == (503, "ended: gateway.pem")
+
+
+LOCKOUT = "[limits.lockout]\nallow_without_store = {}\n"
+BY_TOKEN = "[[listeners.routes]]\ntoken = true\n"
+API = "[api]\naddress = '127.0.0.1:0'\nsecret = 'file:secret'\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ({}, 200),
+        ({"rest": LOCKOUT.format("true")}, 200),
+        ({"rest": LOCKOUT.format("false")}, 503),
+        ({"rest": API, "routes": BY_TOKEN}, 503),
+        ({"rest": API, "routes": BY_TOKEN + '[[listeners.routes]]\ntarget = "desktops"\n'}, 200),
+    ],
+    ids=["not needed", "lockout that lets in", "lockout", "tokens alone", "tokens and others"],
+)
+async def test_a_node_is_not_ready_while_nobody_can_come_in_without_the_store(world, pages, folder, more, status):
+    await asyncio.to_thread((folder / "secret").write_text, "a long secret of the API")
+    async with world(store=Away(), **more) as (here, _target), pages(here) as shown:
+        assert (await shown.ready())[0] == status
+        assert (await shown.ready())[1]["store"] == ("ready" if status == 200 else "the store is away")
+        assert (await shown.figures())["acredssp_proxy_store_up",] == 0
 
 
 async def test_a_connection_is_counted_with_the_time_of_each_stage(world, pages):

@@ -57,6 +57,26 @@ def test_paths_are_relative_to_the_file(folder):
             ["listeners[0].routes[0]: expected one of target, entry and token = true"],
         ),
         (
+            LISTENER + "routes = [{ token = true }]" + TARGET,
+            ["listeners[0].routes[0].token: expected [store] or [api], by which tokens are issued"],
+        ),
+        (
+            GOOD + "[api]\nsecret = 'env:C4'\naddress = '0.0.0.0:1'",
+            ["api: expected certificate and key, or a loopback address: the secret would travel in clear"],
+        ),
+        (
+            GOOD + "[api]\nsecret = 'env:C4'\naddress = 'c4nary:1'",
+            ["api: expected certificate and key, or a loopback address: the secret would travel in clear"],
+        ),
+        (
+            GOOD + "[api]\nsecret = 'env:C4'\nkey = 'c4nary'",
+            ["api: expected certificate and key together, got one of them"],
+        ),
+        (
+            GOOD + "[api]\nsecret = 'c4nary'",
+            ["api.secret: expected file:PATH, env:NAME or credential:NAME, and never the secret itself"],
+        ),
+        (
             LISTENER + "routes = [{ token = false }]" + TARGET,
             ["listeners[0].routes[0].token: expected a text, or true for the tokens that the gateway issues"],
         ),

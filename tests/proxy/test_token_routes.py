@@ -12,13 +12,15 @@ from acredssp.rdp import FailureCode
 BY_TOKEN = "[[listeners.routes]]\ntoken = true\n"
 OTHERS = '[[listeners.routes]]\ntarget = "elsewhere"\n'
 ELSEWHERE = '\n[targets.elsewhere]\naddresses = ["127.0.0.1:1"]\n'
+API = "[api]\naddress = '127.0.0.1:0'\nsecret = 'file:api'\n"
 STRANGE = "acredssp=" + "A" * 32
 
 
 @pytest.fixture
-def tokened(world):
+def tokened(world, folder):
     """A world whose only way to its target is a token."""
-    return lambda routes=BY_TOKEN + OTHERS: world(routes=routes, rest=ELSEWHERE)
+    (folder / "api").write_text("a long secret of the API")
+    return lambda routes=BY_TOKEN + OTHERS, **more: world(routes=routes, rest=ELSEWHERE + API, **more)
 
 
 async def issue(here, user="CONTOSO\\alice", target="desktops", **more):
@@ -117,10 +119,10 @@ async def test_other_conditions_of_the_route_hold_too(tokened):
         await come(here, await issue(here, "bob"), BOB)
 
 
-async def test_without_the_store_tokens_are_refused_and_everybody_else_comes_in(world):
+async def test_without_the_store_tokens_are_refused_and_everybody_else_comes_in(tokened):
     routes = BY_TOKEN + '[[listeners.routes]]\ntarget = "desktops"\n'
     away = Away()
-    async with world(routes=routes, store=away) as (here, _target):
+    async with tokened(routes, store=away) as (here, _target):
         told, reason = await refused(here, STRANGE)
         assert told == FailureCode.SSL_NOT_ALLOWED_BY_SERVER
         assert reason == "the client's token cannot be read: the store is away"

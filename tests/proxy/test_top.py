@@ -16,7 +16,8 @@ from textual.containers import VerticalScroll
 
 from acredssp.cli import app
 from acredssp.cli.top import Looks, Top
-from acredssp.proxy.admin import checks_of, serve_admin
+from acredssp.proxy import web
+from acredssp.proxy.admin import admin_pages, checks_of
 from acredssp.proxy.metrics import Metrics
 from acredssp.proxy.view import LookFailed
 
@@ -204,7 +205,7 @@ async def running(world):
             async with world(rest=f'\n[admin]\naddress = "127.0.0.1:{port}"\n') as (here, _target):
                 metrics = Metrics()
                 here.gateway._observer = metrics
-                async with serve_admin(listener, checks_of(here.gateway, metrics), metrics):
+                async with web.serve(admin_pages(checks_of(here.gateway, metrics), metrics), listener):
                     yield here, str(here.folder / "settings.toml")
 
     return begin
