@@ -21,14 +21,17 @@ from typing import Any, Final
 from acredssp.config import ClientConfig
 from acredssp.errors import (
     AccessDenied,
+    AuthenticationError,
     CredSSPError,
     LocalProtocolError,
     NegotiationFailure,
     PeerClosed,
+    PolicyError,
     RemoteProtocolError,
 )
 from acredssp.events import Answered, Event, Question, SecurityContext, State, StepResult
 from acredssp.http.headers import SCHEME, Headers, challenge_token, challenges, values_of, with_token
+from acredssp.policy import FIRST_SAFE_VERSION
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.wire import TSRequest
 
@@ -41,6 +44,15 @@ _NOT_OFFERED: Final = (
 SHARED_HINT: Final = (
     "a proxy in between may share connections among clients, which credssp does not allow, or the server was restarted"
 )
+_SILENT: Final = (
+    "it told no reason: check user and password, whether the user may log on there (for WinRM: administrators, and the "
+    "group Remote Management Users), and with Kerberos the server's clock and keytab"
+)
+_OLD_SERVER: Final = (
+    "update the server (CVE-2018-0886); until then, Policy(min_version=2, dangerous_allow_legacy_versions=True) takes "
+    "it, as AllowEncryptionOracle at 2 (vulnerable) does in windows"
+)
+_OLD_CLIENT: Final = "a server with AllowEncryptionOracle at 0 (force updated clients) refuses versions below 5"
 _STEPS: Final = {
     State.TLS: "the tls handshake inside credssp",
     State.NEGO_TOKEN: "the logon by kerberos or ntlm",
@@ -48,9 +60,13 @@ _STEPS: Final = {
     State.ESTABLISHED: "the credentials",
 }
 _STATUS_HINTS: Final = {
+    301: "give the url that the server leads to",
+    302: "give the url that the server leads to",
     404: "check the path of the url: WinRM's is /wsman",
+    405: "the path takes other methods: WinRM's takes POST alone",
     407: "a proxy in between asks for a logon of its own",
     413: "log on with requests that have empty bodies",
+    503: "the service behind the server does not run: for WinRM run `winrm quickconfig` there",
     431: "the server bounds its headers too tightly: for http.sys raise MaxFieldLength and MaxRequestBytes",
 }
 
@@ -85,11 +101,12 @@ class ClientExchange:
     def __init__(
         self, config: ClientConfig, host: str, *, spn: str | None = None, channel_bindings: bytes | None = None
     ) -> None:
+        self._spn = f"HTTP/{host}" if spn is None else spn
         self._config, self._host = config, host.strip("[]")  # certificates have addresses without the url's brackets
         by_address = _is_address(self._host)
         self.context: SecurityContext = config.new_context(
             server_hostname=None if by_address else host,
-            spn=f"HTTP/{host}" if spn is None else spn,
+            spn=self._spn,
             channel_bindings=channel_bindings,
             ask_kdc=spn is not None or not by_address,
             turns=True,
@@ -102,7 +119,7 @@ class ClientExchange:
     def step(self) -> str:
         """How far the logon has come, in words for an error text."""
         what = _STEPS.get(self.context.state)
-        return f"in leg {self._legs} of the logon" + (f" ({what})" if what else "")
+        return f"in leg {self._legs} of the logon" + (f", {what}" if what else "")
 
     def start(self) -> ClientTurn:
         """Begin the logon without asking which schemes the server offers.
@@ -125,10 +142,12 @@ class ClientExchange:
         """
         if self.logged_on:
             raise LocalProtocolError("the connection is logged on: there are no more legs")
+        fields, step = tuple(headers), self.step
         try:
-            return self._receive(status, tuple(headers))
+            return self._receive(status, fields)
         except CredSSPError as error:
             self.context.fail(error)
+            self._explain(error, step, silent=status == _UNAUTHORIZED and not _has_token(fields))
             raise
 
     def resume(self, event: Question[Answered], answer: Answered) -> ClientTurn:
@@ -138,7 +157,12 @@ class ClientExchange:
             LocalProtocolError: The engine does not wait for this answer; nothing changed.
             CredSSPError: The logon failed: close the connection.
         """
-        return self._turn(self.context.resume(event, answer))
+        step = self.step
+        try:
+            return self._turn(self.context.resume(event, answer))
+        except CredSSPError as error:
+            self._explain(error, step)
+            raise
 
     def fail(self, error: CredSSPError) -> None:
         """End the logon with an error of the caller, such as a timeout."""
@@ -163,7 +187,7 @@ class ClientExchange:
             return self._verdict(status, headers)
         if status != _UNAUTHORIZED:
             raise RemoteProtocolError(
-                f"expected status 401 with a credssp token after {self._legs} legs of the logon, got status {status}",
+                f"expected status 401 with a credssp token {self.step}, got status {status}",
                 hint=_STATUS_HINTS.get(status),
             )
         token = challenge_token(headers)
@@ -176,8 +200,28 @@ class ClientExchange:
             return self.start()
         if _closes(headers):
             self.context.step(token or b"")  # raises the error that the token tells, if it tells one
-            raise PeerClosed(f"the server closes the connection after {self._legs} legs of the logon")
+            raise PeerClosed(f"the server closes the connection {self.step}", hint=SHARED_HINT)
         return self._step(token or b"")
+
+    def _explain(self, error: CredSSPError, step: str, *, silent: bool = False) -> None:
+        """Tell in an error of the engine what it means over HTTP.
+
+        Args:
+            error: The error.
+            step: How far the logon had come.
+            silent: Whether the server answered without a token.
+        """
+        if silent and isinstance(error, PeerClosed):
+            error.message = f"the server did not answer with a credssp token {step}"
+            error.hint = SHARED_HINT
+        elif silent and isinstance(error, AuthenticationError) and not isinstance(error, AccessDenied):
+            error.message = f"the server refused the logon: it did not answer with a credssp token {step}"
+            old = self._config.policy.max_version < FIRST_SAFE_VERSION
+            error.hint = f"{_SILENT}; {_OLD_CLIENT}" if old else _SILENT
+        elif isinstance(error, PolicyError) and error.nt_status is NTSTATUS.STATUS_NOT_SUPPORTED:
+            error.hint = _OLD_SERVER
+        elif error.security_status is SecurityStatus.SEC_E_TARGET_UNKNOWN:
+            error.hint = f"the logon was for {self._spn}: give another name of the service as spn, for WinRM WSMAN/host"
 
     def _step(self, token: bytes) -> ClientTurn:
         self._legs += 1
@@ -203,6 +247,12 @@ class ClientExchange:
             if code := TSRequest.decode(self.context.tls.read(token)).error_code:
                 return NTSTATUS(code)
         return NTSTATUS.STATUS_ACCESS_DENIED
+
+
+def _has_token(headers: Headers) -> bool:
+    with contextlib.suppress(CredSSPError):
+        return bool(challenge_token(headers))
+    return True
 
 
 def _closes(headers: Headers) -> bool:

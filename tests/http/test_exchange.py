@@ -25,7 +25,7 @@ from acredssp.errors import (
 from acredssp.events import Authorize, Delegate, JudgeCertificate, LookupCredential
 from acredssp.http import ClientExchange, HTTPProtocolError, ServerExchange, open_body, seal_body
 from acredssp.policy import MechanismChoice, Policy
-from acredssp.status import NTSTATUS, Stage
+from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.trust import Trust, pin_of
 from acredssp.wire import TSPasswordCreds, TSRequest
 
@@ -229,12 +229,24 @@ def asked_client(policy):
         (401, [("WWW-Authenticate", "Negotiate")], NegotiationFailure, "Enable-WSManCredSSP -Role Server"),
         (401, [("WWW-Authenticate", "CredSSP ?")], HTTPProtocolError, "expected a credssp token in base64"),
         (401, [("WWW-Authenticate", "CredSSP YQ=="), ("Connection", "x, Close")], RemoteProtocolError, "TLS record"),
-        (401, [("WWW-Authenticate", "CredSSP")], PeerClosed, "the server ended the connection"),
-        (200, [], RemoteProtocolError, "expected status 401 with a credssp token after 1 legs"),
+        (
+            401,
+            [("WWW-Authenticate", "CredSSP")],
+            PeerClosed,
+            "did not answer with a credssp token in leg 1 of the logon, the tls handshake",
+        ),
+        (
+            200,
+            [],
+            RemoteProtocolError,
+            "expected status 401 with a credssp token in leg 1 of the logon, the tls handshake",
+        ),
         (413, [], RemoteProtocolError, "log on with requests that have empty bodies"),
+        (302, [], RemoteProtocolError, "give the url that the server leads to"),
         (404, [], RemoteProtocolError, "WinRM's is /wsman"),
+        (405, [], RemoteProtocolError, "WinRM's takes POST alone"),
         (407, [], RemoteProtocolError, "got status 407"),
-        (503, [], RemoteProtocolError, "got status 503"),
+        (503, [], RemoteProtocolError, "run `winrm quickconfig` there"),
     ],
 )
 def test_what_the_client_refuses_in_the_middle(status, headers, error, text):
@@ -275,14 +287,14 @@ def test_a_server_that_refuses_without_a_word(policy, offered, closes):
     for _ in range(3):
         reply = ask(server, with_authorization(authorization))
         authorization = answered(client, client.receive(reply.status, reply.headers))
-    with pytest.raises(AuthenticationError, match="the server ended the connection after our logon"):
+    with pytest.raises(AuthenticationError, match=r"in leg \d of the logon, .*: check user and password"):
         client.receive(401, [*offered, *closes])
 
 
 def test_a_server_that_closes_in_the_middle_and_says_how_to_go_on(policy):
     client, server = client_of(policy), server_of(policy)
     reply = ask(server, with_authorization(answered(client, client.start())))
-    with pytest.raises(PeerClosed, match="the server closes the connection after 1 legs of the logon"):
+    with pytest.raises(PeerClosed, match=r"the server closes the connection in leg 1 of the logon.*share connections"):
         client.receive(401, [*reply.headers, ("Connection", "close")])
 
 
@@ -327,6 +339,35 @@ def test_every_status_but_401_is_the_applications_once_the_credentials_are_sent(
             authorization = answered(client, client.receive(reply.status, reply.headers))
     turn = client.receive(status, [])
     assert (turn.authorization, turn.event, client.logged_on) == ("", None, True)
+
+
+def test_a_server_that_is_too_old_for_the_policy_is_told_with_windows_name_of_the_setting():
+    old = Policy(min_version=2, max_version=2, dangerous_allow_legacy_versions=True)
+    client, server = client_of(policy_of()), ServerExchange(server_config(old))
+    with pytest.raises(PolicyError, match="AllowEncryptionOracle") as caught:
+        log_on(client, server)
+    assert "dangerous_allow_legacy_versions=True" in caught.value.hint
+
+
+def test_an_old_client_is_told_what_a_server_may_have_against_it():
+    policy = Policy(min_version=2, max_version=2, dangerous_allow_legacy_versions=True)
+    client, server = client_of(policy), server_of(policy)
+    authorization = answered(client, client.start())
+    for _ in range(3):
+        reply = ask(server, with_authorization(authorization))
+        authorization = answered(client, client.receive(401, reply.headers))
+    with pytest.raises(AuthenticationError, match="AllowEncryptionOracle at 0"):
+        client.receive(401, [])
+
+
+def test_a_service_that_the_kdc_does_not_know_is_told_with_the_option():
+    client = client_of(policy_of())
+    answered(client, client.start())
+    error = AuthenticationError("no such service", security_status=SecurityStatus.SEC_E_TARGET_UNKNOWN)
+    client._explain(error, client.step)
+    assert (
+        error.hint == "the logon was for HTTP/localhost: give another name of the service as spn, for WinRM WSMAN/host"
+    )
 
 
 def test_calls_out_of_turn(policy):
