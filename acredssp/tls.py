@@ -6,6 +6,7 @@ makes one of several, by the name that a client asks for. A client makes its con
 """
 
 from acredssp.certificates.end_point import end_point_binding
+from acredssp.core.own_certificate import own_chain
 from acredssp.core.record_sizes import RecordSizes
 from acredssp.core.tls import BIOPair, TLSSession
 from acredssp.sni import sni_contexts
@@ -25,6 +26,7 @@ __all__ = [
     "client_context",
     "client_context_from_pem",
     "end_point_binding",
+    "own_chain",
     "self_signed",
     "server_context",
     "server_context_from_pem",

@@ -35,10 +35,11 @@ MODULES = {
     "accounts": "Accounts Anybody Domains TicketHolders Users WinbindUsers",
     "aio": """
         ClientAnswers ClientConnected ConnectOptions CredSSPServer EventSource FailureLimit HandshakeHook
-        HandshakeOutcome HandshakeReport ListenOptions Outcome Pending ProtocolFactory ProxyAddress ProxyCommand
-        ProxyEndpoint ProxyFamily ProxyHeader ProxyTLS Recording RecordingSink RelayEnd RelayResult SecureTransport
-        ServerAnswers Streams WinbindOracle answer_events connection_id create_connection create_server open_connection
-        relay source_of start_credssp start_credssp_streams start_server take_credentials
+        HandshakeOutcome HandshakeReport ListenOptions Outcome Pending Place Places ProtocolFactory ProxyAddress
+        ProxyCommand ProxyEndpoint ProxyFamily ProxyHeader ProxyTLS Recording RecordingSink RelayEnd RelayResult
+        SecureTransport ServerAnswers ServerLogon ServerLogons Streams WinbindOracle answer_events connection_id
+        create_connection create_server open_connection relay source_of start_credssp start_credssp_streams
+        start_server take_credentials
     """,
     "carriage": "Carriage CarriedHandshake NewContext PassedOn TLS",
     "config": "ClientConfig NTLMIdentity ServerConfig",
@@ -66,8 +67,11 @@ MODULES = {
         ServerExchange ServerTurn challenges is_sealed open_body seal_body
     """,
     "http.aiohttp": "CredSSPResponse CredSSPSession",
+    "http.asgi": "ASGIApp CredSSPMiddleware LoggedOn Message Receive Scope Send",
     "http.httpx": "CredSSPTransport Transport",
     "http.httpx2": "CredSSPTransport Transport",
+    "http.server": "HTTPLimits HTTPServer start_http_server",
+    "http.uvicorn": "H11Protocol HTTPLimits HttpToolsProtocol",
     "policy": """
         EncryptionOracle FALL_BACK FIRST_SAFE_VERSION MechanismChoice NEWEST_VERSION OLDEST_VERSION Policy
     """,
@@ -80,7 +84,7 @@ MODULES = {
     """,
     "status": "LOGON_STATUS NTSTATUS OpenEnum SecurityStatus Stage failure_status",
     "tls": """
-        BIOPair RecordSizes TLSSession client_context client_context_from_pem end_point_binding self_signed
+        BIOPair RecordSizes TLSSession client_context client_context_from_pem end_point_binding own_chain self_signed
         server_context server_context_from_pem sni_contexts subject_public_key
     """,
     "trust": "Judgement OptionNames Trust Verdict pin_of",
@@ -103,10 +107,13 @@ MADE_BY_THE_PACKAGE = {
     "Command",
     "CommandShell",
     "CredSSPServer",
+    "HTTPServer",
+    "LoggedOn",
     "RDPAcceptor",
     "RDPInitiator",
     "SecureTransport",
     "SecurityContext",
+    "ServerLogon",
 }
 """Classes that no program makes by itself: what their constructors take is no promise."""
 

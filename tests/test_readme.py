@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
-SERVER, CLIENT, GATEWAY = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SERVER, CLIENT, GATEWAY, HTTP_SERVER, HTTP_CLIENT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def section(title):
@@ -65,6 +65,20 @@ def test_the_examples_talk_to_each_other(folder):
     assert done.stdout.startswith("HandshakeInfo(version=6, mechanism='ntlm'")
     assert done.stdout.endswith("hello\n\n")
     assert done.stderr == ""
+
+
+def test_the_examples_over_http_talk_to_each_other(folder):
+    port = free_port()
+    lookup = SERVER[SERVER.index("ACCOUNTS") : SERVER.index("async def echo")]
+    code = HTTP_SERVER.replace("async def app", f"{lookup}async def app", 1)
+    server, client = (python("-u", "-c", each.replace("5985", str(port))) for each in (code, HTTP_CLIENT))
+    with subprocess.Popen(server, cwd=folder) as process:
+        try:
+            wait_until(lambda: listens(port), "the server listens")
+            done = subprocess.run(client, cwd=folder, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        finally:
+            process.terminate()
+    assert (done.stdout, done.stderr) == ("hello CONTOSO\\alice\n", "")
 
 
 @pytest.fixture

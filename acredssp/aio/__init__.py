@@ -6,6 +6,8 @@
 from acredssp.aio.answers import ClientAnswers, EventSource, Outcome, ServerAnswers, answer_events
 from acredssp.aio.driver import Pending
 from acredssp.aio.failures import FailureLimit
+from acredssp.aio.limits import Place, Places
+from acredssp.aio.logons import ServerLogon, ServerLogons
 from acredssp.aio.relaying import Recording, RecordingSink, RelayEnd, RelayResult, Streams, relay
 from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport
 from acredssp.aio.server import CredSSPServer, ProtocolFactory
@@ -47,6 +49,8 @@ __all__ = [
     "ListenOptions",
     "Outcome",
     "Pending",
+    "Place",
+    "Places",
     "ProtocolFactory",
     "ProxyAddress",
     "ProxyCommand",
@@ -60,6 +64,8 @@ __all__ = [
     "RelayResult",
     "SecureTransport",
     "ServerAnswers",
+    "ServerLogon",
+    "ServerLogons",
     "Streams",
     "WinbindOracle",
     "answer_events",

@@ -1,4 +1,4 @@
-"""How many handshakes may be in progress, and from which sources.
+"""How many handshakes may be in progress, or connections be open, and from which sources.
 
 There are two limits: one for each source, and one for all sources together. A source at its limit gets no more places.
 When all places are taken, they are shared fairly: a newcomer gets a place of the source that holds the most, if that
@@ -7,11 +7,12 @@ one to each newcomer from elsewhere. Where each source holds one place, the newc
 that have begun go on: if newcomers displaced handshakes that are nearly done, all would begin again.
 
 The source that holds the most gives up the oldest handshake without a proven logon. An honest handshake takes
-milliseconds; one that only occupies a place does not end by itself.
+milliseconds; one that only occupies a place does not end by itself. A server whose connections stay in their places
+after the logon keeps those: a newcomer then gets the place of a connection without a proven logon, or none.
 
 Every operation takes constant time, except for the search for that handshake among those of one source.
 
-Who calls: `server`, with each accepted connection.
+Who calls: `server`, and the servers of HTTP, with each accepted connection.
 """
 
 import collections
@@ -20,16 +21,19 @@ from typing import Final, Protocol
 from acredssp.errors import LimitExceeded
 from acredssp.status import Stage
 
-__all__ = ["Handshakes", "Place"]
+__all__ = ["Place", "Places"]
 
 _RAISE_IT: Final = "where many clients come from one address, raise max_handshakes_per_source (--max-per-source)"
 
 
 class Place(Protocol):
-    """A handshake that holds a place."""
+    """A handshake, or a connection, that holds a place.
+
+    Attributes:
+        source: The source that it belongs to, as `source_of()` names it.
+    """
 
     source: str
-    """The source that the handshake belongs to."""
 
     @property
     def proven(self) -> bool:
@@ -39,15 +43,29 @@ class Place(Protocol):
         """End the handshake with `error`."""
 
 
-class Handshakes:
+class Places:
     """The handshakes in progress, by source.
 
     Args:
         most: The most handshakes of all sources together; None for no limit.
         most_per_source: The most handshakes of one source; None for no limit.
+        counted: What the places are for, in the plural.
+        hint: What to do where one source needs more places.
+        keep_proven: Whether a place with a proven logon never makes room.
     """
 
-    def __init__(self, most: int | None = None, most_per_source: int | None = None) -> None:
+    def __init__(
+        self,
+        most: int | None = None,
+        most_per_source: int | None = None,
+        *,
+        counted: str = "handshakes",
+        hint: str = _RAISE_IT,
+        keep_proven: bool = False,
+    ) -> None:
+        self._counted = counted
+        self._hint = hint
+        self._keep_proven = keep_proven
         self._most = most
         self._most_per_source = most_per_source
         self._count = 0
@@ -70,14 +88,13 @@ class Handshakes:
         held = len(self._of_source.get(place.source, ()))
         if self._most_per_source is not None and held >= self._most_per_source:
             raise LimitExceeded(
-                f"more than {self._most_per_source} handshakes at a time from {place.source}",
+                f"more than {self._most_per_source} {self._counted} at a time from {place.source}",
                 stage=Stage.CONNECT,
-                hint=_RAISE_IT,
+                hint=self._hint,
             )
-        if self._most is not None and self._count >= self._most:
-            if held + 1 >= self._largest:
-                raise LimitExceeded(f"more than {self._most} handshakes at a time", stage=Stage.CONNECT)
-            self._make_room(place.source, self._most)
+        full = self._most is not None and self._count >= self._most
+        if full and (held + 1 >= self._largest or not self._makes_room(place.source)):
+            raise LimitExceeded(f"more than {self._most} {self._counted} at a time", stage=Stage.CONNECT)
         self._of_source.setdefault(place.source, {})[place] = None
         self._move(place.source, held, held + 1)
 
@@ -92,18 +109,22 @@ class Handshakes:
             del self._of_source[place.source]
         self._move(place.source, held, held - 1)
 
-    def _make_room(self, newcomer: str, most: int) -> None:
-        """Tell one handshake of the source that holds the most places to give way."""
+    def _makes_room(self, newcomer: str) -> bool:
+        """Tell one handshake of the source that holds the most places to give way; return whether there is one."""
         source = next(iter(self._sources[self._largest]))
         places = self._of_source[source]
-        oldest = next((place for place in places if not place.proven), None) or next(iter(places))
+        oldest = next((place for place in places if not place.proven), None)
+        if oldest is None and self._keep_proven:
+            return False
+        oldest = oldest or next(iter(places))
         self.leave(oldest)
         oldest.give_way(
             LimitExceeded(
-                f"more than {most} handshakes at a time, {len(places) + 1} of them from {source}: "
+                f"more than {self._most} {self._counted} at a time, {len(places) + 1} of them from {source}: "
                 f"one made room for {newcomer}"
             )
         )
+        return True
 
     def _move(self, source: str, held: int, holds: int) -> None:
         """Note that a source holds one place more or less."""

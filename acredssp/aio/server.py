@@ -27,7 +27,7 @@ from acredssp.aio.departures import Departures, has_left
 from acredssp.aio.driver import Pending, check_in_time
 from acredssp.aio.failures import FailureLimit, Failures
 from acredssp.aio.handshake import Handshake, aborted, new_connection_id
-from acredssp.aio.limits import Handshakes
+from acredssp.aio.limits import Places
 from acredssp.aio.listening import Listening
 from acredssp.aio.pacing import Pacing
 from acredssp.aio.protocol import CredSSPProtocol
@@ -98,11 +98,11 @@ class CredSSPServer(asyncio.AbstractServer):
         self._forever: asyncio.Future[None] | None = None
         self._connections: dict[CredSSPProtocol, asyncio.Transport | None] = {}
         self._handshakes: dict[_Accepted, asyncio.Task[None]] = {}
-        self._places = Handshakes(max_handshakes, max_handshakes_per_source)
+        self._places = Places(max_handshakes, max_handshakes_per_source)
         self._failures = Failures(max_failures, loop.time, loop.call_at) if max_failures is not None else None
         self._pacing = Pacing(max_failed_per_second) if max_failed_per_second is not None else None
         self._load_balancers = LoadBalancers(proxy_protocol)
-        self._without_header = Handshakes(max_handshakes)
+        self._without_header = Places(max_handshakes)
         """The places of load balancers' connections without a whole header. Their source is unknown, so no limit of a
         source holds for them yet."""
         self._limited_lines = Sparingly()

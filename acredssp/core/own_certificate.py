@@ -86,7 +86,8 @@ def own_public_key(context: ssl.SSLContext) -> bytes:
 def own_chain(context: ssl.SSLContext) -> tuple[bytes, ...]:
     """Return the chain that a server context presents, in DER, the server's own certificate first.
 
-    Raises what `own_certificate` raises.
+    Raises:
+        PolicyError: The context presents no certificate, or certificates of several kinds.
     """
     return own_certificate(context)[1]
 

@@ -125,7 +125,7 @@ class ServerExchange:
         Raises:
             HTTPProtocolError: The body is not sealed.
         """
-        return Opener(self.context, one_value(headers, "Content-Type"), limit=limit, prove=True)
+        return Opener(self.context, one_value(headers, "Content-Type"), limit=limit, prove=not self._allow_unsealed)
 
     def refused(self, error: CredSSPError) -> Reply:
         """Return the reply to a request that is refused because of `error`; it ends the connection."""

@@ -53,6 +53,7 @@ class Opener:
     Attributes:
         content_type: The Content-Type of the plaintext; empty until the first part has told it.
         complete: Whether the last boundary has come.
+        proven: Whether a record has opened, which only the peer of this context can have made.
 
     Raises:
         HTTPProtocolError: The Content-Type is not one of a body that CredSSP has sealed.
@@ -73,7 +74,7 @@ class Opener:
         """How many bytes of the buffer have been taken."""
         self._size = 0
         """Bytes of plaintext that the parts have announced so far."""
-        self._proven = False
+        self.proven = False
         self._empty = 0
         """Records and parts without plaintext since the last one with some."""
         self._opened: list[bytes] = []
@@ -113,7 +114,7 @@ class Opener:
             raise self._error
         if not self.complete:
             raise HTTPProtocolError("the sealed body ends before its last boundary")
-        if self._prove and not self._proven:
+        if self._prove and not self.proven:
             raise HTTPProtocolError(
                 "expected a sealed body with at least one byte, got an empty one that anybody can send", 403
             )
@@ -187,7 +188,7 @@ class Opener:
         if self._empty > _MOST_EMPTY:
             _refuse(f"at most {_MOST_EMPTY} records or parts without data on end", "more")
         if plaintext:
-            self._proven = True
+            self.proven = True
             self._opened.append(plaintext)
 
     def _record(self) -> _Reads:

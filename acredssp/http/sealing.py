@@ -73,6 +73,17 @@ class Sealer:
         self._pending[:] = view[whole:]
         return b"".join([self._part(view[start : start + PART_SIZE]) for start in range(0, whole, PART_SIZE)])
 
+    def flush(self) -> bytes:
+        """Return what is held back, as a part of its own, so that the peer gets it now.
+
+        A body whose `length` is known has whole parts alone, and the result is empty.
+        """
+        if not self._pending or self._length is not None:
+            return b""
+        part = self._part(bytes(self._pending))
+        self._pending.clear()
+        return part
+
     def finish(self) -> bytes:
         """Return the rest of the sealed body.
 

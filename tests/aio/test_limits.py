@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from acredssp.aio.limits import Handshakes
+from acredssp.aio.limits import Places
 from acredssp.errors import LimitExceeded
 
 
@@ -25,13 +25,13 @@ def entered(handshakes, *sources):
 
 
 def test_without_limits_everybody_enters():
-    handshakes = Handshakes()
+    handshakes = Places()
     entered(handshakes, *"a" * 1000)
     assert len(handshakes) == 1000
 
 
 def test_a_source_gets_no_more_than_its_own_limit():
-    handshakes = Handshakes(None, 2)
+    handshakes = Places(None, 2)
     first, _ = entered(handshakes, "a", "a")
     with pytest.raises(LimitExceeded, match="more than 2 handshakes at a time from a"):
         entered(handshakes, "a")
@@ -42,7 +42,7 @@ def test_a_source_gets_no_more_than_its_own_limit():
 
 
 def test_a_newcomer_gets_the_place_of_the_source_that_holds_the_most():
-    handshakes = Handshakes(4)
+    handshakes = Places(4)
     many = entered(handshakes, "a", "a", "a")
     (other,) = entered(handshakes, "b")
     entered(handshakes, "c")
@@ -52,7 +52,7 @@ def test_a_newcomer_gets_the_place_of_the_source_that_holds_the_most():
 
 
 def test_the_oldest_without_a_proven_logon_has_to_go():
-    handshakes = Handshakes(3)
+    handshakes = Places(3)
     proven, unproven, young = entered(handshakes, Handshake("a", proven=True), "a", "a")
     entered(handshakes, "b")
     assert (proven.error, young.error) == (None, None)
@@ -60,16 +60,32 @@ def test_the_oldest_without_a_proven_logon_has_to_go():
 
 
 def test_where_all_are_proven_the_oldest_has_to_go():
-    handshakes = Handshakes(2)
+    handshakes = Places(2)
     oldest, young = entered(handshakes, *(Handshake("a", proven=True) for _ in range(2)))
     entered(handshakes, "b")
     assert oldest.error is not None
     assert young.error is None
 
 
+def test_a_proven_place_can_be_kept():
+    """The connections of HTTP keep their places after the logon."""
+    connections = Places(2, counted="connections", hint="raise it", keep_proven=True)
+    held = entered(connections, *(Handshake("a", proven=True) for _ in range(2)))
+    with pytest.raises(LimitExceeded, match="more than 2 connections at a time"):
+        entered(connections, "b")
+    assert [each.error for each in held] == [None, None]
+    connections.leave(held[0])
+    (stranger,) = entered(connections, "a")
+    entered(connections, "b")
+    assert "1 of them" not in str(stranger.error)
+    assert "2 of them from a: one made room for b" in str(stranger.error)
+    assert held[1].error is None
+    assert len(connections) == 2
+
+
 @pytest.mark.parametrize(("holding", "newcomer"), [("ab", "c"), ("aabb", "a"), ("aab", "b"), ("aa", "a")])
 def test_nobody_has_to_go_for_one_that_would_then_hold_as_many(holding, newcomer):
-    handshakes = Handshakes(len(holding))
+    handshakes = Places(len(holding))
     held = entered(handshakes, *holding)
     with pytest.raises(LimitExceeded, match=f"more than {len(holding)} handshakes at a time"):
         entered(handshakes, newcomer)
@@ -77,7 +93,7 @@ def test_nobody_has_to_go_for_one_that_would_then_hold_as_many(holding, newcomer
 
 
 def test_one_that_gave_way_leaves_once():
-    handshakes = Handshakes(2)
+    handshakes = Places(2)
     oldest, _ = entered(handshakes, "a", "a")
     entered(handshakes, "b")
     handshakes.leave(oldest)
@@ -87,7 +103,7 @@ def test_one_that_gave_way_leaves_once():
 @pytest.mark.parametrize("seed", range(20))
 def test_any_order_of_entering_and_leaving_keeps_the_books(seed):
     choose = random.Random(seed)
-    handshakes, held = Handshakes(12, 6), []
+    handshakes, held = Places(12, 6), []
     for _ in range(500):
         if held and choose.random() < 0.4:
             handshakes.leave(held.pop(choose.randrange(len(held))))
