@@ -96,7 +96,7 @@ MODULES = {
         KerbTicketLogon SecretBytes SecretText TSCredentials TSCspDataDetail TSPasswordCreds TSRemoteGuardCreds
         TSRemoteGuardPackageCred TSRequest TSSmartCardCreds UnicodeString
     """,
-    "workers": "EXIT_FAILED Sockets Supervisor Worker bind inherited is_supported",
+    "workers": "Address EXIT_FAILED Sockets Supervisor Worker bind inherited is_supported",
 }
 """The names of each public module but `acredssp.sspi`, which tests/sspi/test_names.py holds against Microsoft's."""
 

@@ -24,9 +24,9 @@ from acredssp.credentials import AccountSecret, Credential, Keytab, NTHash, Pass
 from acredssp.names import escape_principal, upper
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, OLDEST_VERSION, Policy
 from acredssp.trust import Trust
+from acredssp.workers import Address
 
 __all__ = [
-    "Address",
     "Secret",
     "TLSVersion",
     "account",
@@ -51,18 +51,6 @@ _TLS_VERSIONS: Final = {
     "1.3": ssl.TLSVersion.TLSv1_3,
 }
 _NT_HASH: Final = re.compile("[0-9A-Fa-f]{32}")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Address:
-    """A host and a TCP port."""
-
-    host: str
-    """Name or IP address, without brackets."""
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def address(text: str, *, default_port: int, lowest_port: int = 1) -> Address:

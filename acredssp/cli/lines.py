@@ -10,13 +10,12 @@ from rich.text import Text
 
 from acredssp.aio import HandshakeOutcome, HandshakeReport
 from acredssp.aio.report import Sparingly
-from acredssp.cli.arguments import Address
 from acredssp.cli.line_writer import LineWriter
 from acredssp.cli.output import WholeLines
 from acredssp.cli.render import label, printable
 from acredssp.cli.report import ServeReport, now, to_json
 from acredssp.errors import CredSSPError
-from acredssp.workers import Worker
+from acredssp.workers import Address, Worker
 
 __all__ = ["Lines"]
 

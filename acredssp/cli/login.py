@@ -15,7 +15,7 @@ from acredssp.aio import SecureTransport, create_connection
 from acredssp.arguments import expect_host_name, expect_service_name
 from acredssp.carriage import TLS, Carriage, CarriedHandshake, NewContext
 from acredssp.cli import arguments, render
-from acredssp.cli.arguments import Address, Secret
+from acredssp.cli.arguments import Secret
 from acredssp.cli.keylog import log_keys
 from acredssp.cli.nobody import Nobody
 from acredssp.cli.options import (
@@ -60,6 +60,7 @@ from acredssp.names import logon_name
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
 from acredssp.rdp import RDP, PreconnectionPDU
 from acredssp.status import Stage
+from acredssp.workers import Address
 
 __all__ = ["Login", "log_on", "login_command"]
 

@@ -8,11 +8,11 @@ import datetime as dt
 import json
 
 from acredssp.aio import HandshakeReport
-from acredssp.cli.arguments import Address
 from acredssp.cli.outcome import Result, advice, result_of
 from acredssp.errors import CredSSPError
 from acredssp.events import HandshakeInfo
 from acredssp.status import SecurityStatus, Stage
+from acredssp.workers import Address
 
 __all__ = ["DemoReport", "LoginReport", "ServeReport", "now", "to_json"]
 

@@ -20,7 +20,6 @@ from acredssp.accounts import Users
 from acredssp.aio import WinbindOracle
 from acredssp.carriage import TLS, Carriage
 from acredssp.cli import arguments, loops, render
-from acredssp.cli.arguments import Address
 from acredssp.cli.certificate import Certificate
 from acredssp.cli.keylog import log_keys
 from acredssp.cli.lines import Lines
@@ -57,7 +56,7 @@ from acredssp.mechanisms.kerberos.tickets import keytab_realms
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
 from acredssp.rdp import RDP
 from acredssp.status import Stage
-from acredssp.workers import Sockets, Supervisor, Worker, bind, is_supported
+from acredssp.workers import Address, Sockets, Supervisor, Worker, bind, is_supported
 
 __all__ = ["serve_command"]
 

@@ -13,7 +13,6 @@ from acredssp.accounts import Accounts, Anybody, Domains, TicketHolders, Users, 
 from acredssp.aio import CredSSPServer, FailureLimit, HandshakeReport, ListenOptions, WinbindOracle, create_server
 from acredssp.aio.winbind import check_winbindd, machine_identity
 from acredssp.carriage import TLS, Carriage
-from acredssp.cli.arguments import Address
 from acredssp.cli.certificate import Certificate
 from acredssp.cli.door import Refused
 from acredssp.cli.outcome import UsageError, reason_of
@@ -22,6 +21,7 @@ from acredssp.credentials import Keytab
 from acredssp.errors import PolicyError
 from acredssp.hooks import LookupHook
 from acredssp.policy import Policy
+from acredssp.workers import Address
 
 __all__ = ["Limits", "Serve", "Service"]
 

@@ -10,7 +10,8 @@ from typing import Final
 from acredssp import CredSSPError, self_signed
 from acredssp.proxy.leg import Refused, Target, in_words
 from acredssp.proxy.plan import Plan
-from acredssp.proxy.settings import Address, reason_of
+from acredssp.proxy.settings import reason_of
+from acredssp.workers import Address
 
 __all__ = ["connect", "init"]
 

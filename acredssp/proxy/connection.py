@@ -34,7 +34,6 @@ from acredssp.proxy.passthrough import connect, logs_on_first
 from acredssp.proxy.plan import ListenerPlan
 from acredssp.proxy.records import ConnectionRecord
 from acredssp.proxy.routing import Names, Route, choose, possible
-from acredssp.proxy.settings import Address
 from acredssp.proxy.store import Entry, Grant, Kick, StoreError, names_of
 from acredssp.rdp import (
     ConnectionConfirm,
@@ -52,6 +51,7 @@ from acredssp.rdp import (
     rewrite_selected_protocol,
 )
 from acredssp.wire import TSPasswordCreds
+from acredssp.workers import Address
 
 __all__ = ["Connection"]
 

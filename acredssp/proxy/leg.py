@@ -32,10 +32,11 @@ from acredssp.events import JudgeCertificate
 from acredssp.hooks import Identity
 from acredssp.policy import MechanismChoice
 from acredssp.proxy.pool import Pool
-from acredssp.proxy.settings import Address, Problems, TargetSettings, reason_of
+from acredssp.proxy.settings import Problems, TargetSettings, reason_of
 from acredssp.rdp import ConnectionConfirm, ConnectionRequest, RequestFlags
 from acredssp.status import SecurityStatus
 from acredssp.trust import OptionNames
+from acredssp.workers import Address
 
 __all__ = ["Leg", "Refused", "Target", "in_words", "make_target"]
 

@@ -14,8 +14,9 @@ from typing import Final
 from acredssp import NTSTATUS, CredSSPError
 from acredssp.aio import Streams
 from acredssp.proxy.leg import Leg, Refused, Target
-from acredssp.proxy.settings import Address, RouteSettings, reason_of
+from acredssp.proxy.settings import RouteSettings, reason_of
 from acredssp.rdp import ConnectionConfirm, Protocols, RouteRequest, read_negotiation
+from acredssp.workers import Address
 
 __all__ = ["connect", "logs_on_first"]
 

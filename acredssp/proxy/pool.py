@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from acredssp import Account, CredSSPError
-from acredssp.proxy.settings import Address, TargetSettings, reason_of
+from acredssp.proxy.settings import TargetSettings, reason_of
 from acredssp.rdp import ConnectionConfirm, ConnectionRequest, Protocols, read_negotiation
+from acredssp.workers import Address
 
 __all__ = ["Directory", "Host", "Pool"]
 

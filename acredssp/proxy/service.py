@@ -25,9 +25,9 @@ from typing import Any, Final
 
 from acredssp.proxy.node import Node
 from acredssp.proxy.records import JSONLines
-from acredssp.proxy.settings import Address, Problems, Settings, SettingsError, read
+from acredssp.proxy.settings import Problems, Settings, SettingsError, read
 from acredssp.proxy.store import StoreError
-from acredssp.workers import Sockets, Supervisor, Worker, bind, inherited
+from acredssp.workers import Address, Sockets, Supervisor, Worker, bind, inherited
 
 __all__ = ["HELD", "run", "run_workers"]
 

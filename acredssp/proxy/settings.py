@@ -35,10 +35,10 @@ from pydantic import (
 from pydantic import model_validator as check_model
 
 from acredssp.errors import CredSSPError
+from acredssp.workers import Address
 
 __all__ = [
     "APISettings",
-    "Address",
     "AdminSettings",
     "CertificateSettings",
     "CheckSettings",
@@ -111,18 +111,6 @@ class Problems:
 
 
 # --- values ---
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Address:
-    """A host and a TCP port."""
-
-    host: str
-    """A name or an IP address, without brackets."""
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

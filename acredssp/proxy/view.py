@@ -15,8 +15,9 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from acredssp.aio import HandshakeOutcome
-from acredssp.proxy.settings import Address, reason_of
+from acredssp.proxy.settings import reason_of
 from acredssp.proxy.store import Entry, Store, StoreError
+from acredssp.workers import Address
 
 __all__ = ["Figures", "Look", "LookAt", "LookFailed", "read_figures", "through_admin", "through_store", "view_of"]
 

@@ -5,13 +5,14 @@ exclusively.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
-__all__ = ["INHERITED", "Sockets", "bind", "inherited"]
+__all__ = ["INHERITED", "Address", "Sockets", "bind", "inherited"]
 
 Sockets: TypeAlias = tuple[socket.socket, ...]
 """The listening sockets of one worker: one for each address that the host's name resolves to."""
@@ -21,6 +22,22 @@ INHERITED: Final = "ACREDSSP_INHERITED"
 
 _BACKLOG: Final = 4096
 """The backlog of `acredssp.create_server`; the kernel reduces it to its own limit (net.core.somaxconn)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a TCP port.
+
+    Attributes:
+        host: A name or an IP address, without brackets.
+        port: The port.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def inherited() -> list[socket.socket]:

@@ -3,9 +3,10 @@ import sys
 
 import pytest
 
-from acredssp.cli.arguments import Address, Secret, account, address, check_versions, legacy_warning, nt_hash
+from acredssp.cli.arguments import Secret, account, address, check_versions, legacy_warning, nt_hash
 from acredssp.cli.outcome import UsageError
 from acredssp.credentials import NTHash, Password
+from acredssp.workers import Address
 
 
 @pytest.mark.parametrize(

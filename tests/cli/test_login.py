@@ -10,9 +10,9 @@ from support.peers import free_port
 from acredssp.carriage.base import TLS
 from acredssp.carriage.rdp import RDP
 from acredssp.cli import login as login_module
-from acredssp.cli.arguments import Address
 from acredssp.cli.login import Login, log_on
 from acredssp.cli.outcome import ConnectError
+from acredssp.workers import Address
 
 SSL_NOT_ALLOWED = bytes.fromhex("030000130ed000000000000300080002000000")
 AT_ONCE = {

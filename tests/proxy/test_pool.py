@@ -10,8 +10,9 @@ from support.endpoints import until
 from acredssp import Account
 from acredssp.proxy import pool as pools
 from acredssp.proxy.pool import Pool
-from acredssp.proxy.settings import Address, TargetSettings
+from acredssp.proxy.settings import TargetSettings
 from acredssp.rdp import ConnectionConfirm, FailureCode, Protocols, read_negotiation
+from acredssp.workers import Address
 
 ALICE = Account("alice", "CONTOSO")
 A, B, C = (Address(f"10.0.0.{number}", 3389) for number in (1, 2, 3))

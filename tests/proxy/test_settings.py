@@ -3,7 +3,8 @@
 import pytest
 
 from acredssp.proxy import settings
-from acredssp.proxy.settings import Address, EntryPoint, SecretSource
+from acredssp.proxy.settings import EntryPoint, SecretSource
+from acredssp.workers import Address
 
 CANARY = "c4nary"
 LISTENER = """

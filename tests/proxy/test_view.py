@@ -7,9 +7,9 @@ import pytest
 from support.figures import Node, entry, look
 
 from acredssp.proxy.memory_store import MemoryStore
-from acredssp.proxy.settings import Address
 from acredssp.proxy.store import StoreError
 from acredssp.proxy.view import LookFailed, read_figures, through_admin, through_store, view_of
+from acredssp.workers import Address
 
 
 def test_a_node_has_what_is_there_now_and_what_happens_in_a_second():
