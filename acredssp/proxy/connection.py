@@ -26,7 +26,7 @@ from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password,
 from acredssp.errors import AuthenticationError
 from acredssp.hooks import Admission, CredentialRequest, Identity
 from acredssp.proxy import tokens
-from acredssp.proxy.leg import Leg, Refused, Target
+from acredssp.proxy.leg import Leg, Refused, Target, split_account
 from acredssp.proxy.limits import Limited, Slot
 from acredssp.proxy.lockout import Lockout
 from acredssp.proxy.node import Node
@@ -265,7 +265,9 @@ class Connection:
             self._request = _passed_on(who.request, route)
             if route.by_token:
                 await self._redeem(account)
-            if self.target.settings.credentials != "delegated":
+            if self.target.settings.credentials == "token":
+                await self._log_on(_password_with(self._grant if route.by_token else None, self.target))
+            elif self.target.settings.credentials != "delegated":
                 await self._log_on(await self.target.credentials_for(who))
             elif who.request and who.request.flags & RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
                 raise _no_password(self.target, DelegatedKind.NOTHING)
@@ -477,6 +479,13 @@ def _password_of(who: Admission, target: Target) -> Password:
     except ValueError:
         reason = f"target {target.name}: the user delegated a name with a domain in front beside another domain"
         raise Refused(reason, NTSTATUS.STATUS_LOGON_FAILURE) from None
+
+
+def _password_with(grant: Grant | None, target: Target) -> Password:
+    if grant is None or not grant.account:
+        reason = f"target {target.name}: expected a token with account and password, got none of them"
+        raise Refused(reason, NTSTATUS.STATUS_ACCOUNT_RESTRICTION)
+    return Password(grant.password, *split_account(grant.account))
 
 
 def _no_password(target: Target, kind: DelegatedKind) -> Refused:

@@ -38,7 +38,7 @@ from acredssp.status import SecurityStatus
 from acredssp.trust import OptionNames
 from acredssp.workers import Address
 
-__all__ = ["Leg", "Refused", "Target", "in_words", "make_target"]
+__all__ = ["Leg", "Refused", "Target", "in_words", "make_target", "split_account"]
 
 _MECHANISMS: Final = {
     "ntlm": MechanismChoice.NTLM,
@@ -371,10 +371,14 @@ def make_target(name: str, settings: TargetSettings, problems: Problems) -> Targ
     )
 
 
+def split_account(account: str) -> tuple[str, str]:
+    r"""Return user and domain of an injected account: of `DOMAIN\user`; other forms have no domain apart."""
+    domain, backslash, user = account.partition("\\")
+    return (user, domain) if backslash else (account, "")
+
+
 def _injected(settings: TargetSettings) -> Password | NTHash:
-    domain, backslash, user = settings.account.partition("\\")
-    if not backslash:
-        user, domain = settings.account, ""
+    user, domain = split_account(settings.account)
     if settings.nt_hash is None:
         assert settings.password is not None
         return Password(settings.password.read(), user, domain)

@@ -404,9 +404,10 @@ class TargetSettings(_Model):
     `Cookie: msts=...` names its host by itself."""
     check: CheckSettings = CheckSettings()
     """How it is found out whether a host is up."""
-    credentials: Literal["delegated", "injected", "constrained"] = "delegated"
+    credentials: Literal["delegated", "injected", "constrained", "token"] = "delegated"
     """`delegated`: by what the user sends. `injected`: by `account` and `password` or `nt_hash`, or by `lookup`.
-    `constrained`: as the user, by Kerberos constrained delegation; no password is anywhere."""
+    `constrained`: as the user, by Kerberos constrained delegation; no password is anywhere. `token`: by the account and
+    password that the broker gave with the token (`token = true` of the route)."""
     account: str = ""
     r"""The injected account: `DOMAIN\user`, `user@realm` or `user`."""
     password: _Secret | None = None
@@ -634,6 +635,8 @@ class Settings(_Model):
                     problems.add(f"{place}.token", "expected [store] or [api], by which tokens are issued")
                 if route.target is not None and route.target not in self.targets:
                     problems.add(f"{place}.target", _unknown("target", route.target, self.targets))
+                elif route.target is not None and self.targets[route.target].credentials == "token":
+                    problems.add(f"{place}.target", "expected token = true, by which this target's credentials come")
                 for group in route.groups:
                     if group not in self.groups:
                         problems.add(f"{place}.groups", _unknown("group", group, self.groups))

@@ -41,12 +41,16 @@ class Grant:
         uses: How often the token may be used.
         window: For how many seconds after a use the same client may come again without a further use. mstsc connects
             twice, and reconnects by itself when a network fails.
+        account: Whom the gateway logs on to the target as, if the target's credentials come with the token; else empty.
+        password: The account's password.
     """
 
     user: str
     target: str
     uses: int = 1
     window: float = 0.0
+    account: str = ""
+    password: str = dataclasses.field(default="", repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ A connection is `found` when its Connection Request comes, and `redeemed` once i
 import hashlib
 import re
 import secrets
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from acredssp.credentials import Account
 from acredssp.proxy.store import KICK_LIFE, Grant, Store
@@ -40,6 +40,17 @@ class TokenOrder(BaseModel):
     """Seconds after each use in which the same client may come again: mstsc connects twice, and reconnects. 0 makes a
     strict one-time token of it."""
 
+    account: Annotated[str, Field(max_length=512)] = ""
+    r"""Whom the gateway logs on to a target with `credentials = "token"` as: `DOMAIN\user`, `user@realm` or `user`."""
+    password: Annotated[SecretStr, Field(max_length=512)] = SecretStr("")
+    """The account's password."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.account) != bool(self.password.get_secret_value()):
+            raise ValueError("expected account and password together, got one of them")
+        return self
+
 
 async def issue(store: Store, order: TokenOrder) -> str:
     """Make a token; return it as the routing token, which is `loadbalanceinfo` of an .rdp file.
@@ -48,7 +59,8 @@ async def issue(store: Store, order: TokenOrder) -> str:
         StoreError: The store did not take it.
     """
     token = secrets.token_urlsafe(_BYTES)
-    grant = Grant(user=order.user, target=order.target, uses=order.uses, window=order.window)
+    password = order.password.get_secret_value()
+    grant = Grant(**order.model_dump(exclude={"ttl", "password"}), password=password)
     await store.put_token(_hash(token), grant, order.ttl)
     return f"acredssp={token}"
 

@@ -93,6 +93,8 @@ async def test_a_token_comes_in_a_signed_file(api):
         ({"user": "alice", "target": "elsewhere"}, "target: no such target"),
         (ORDER | {"uses": "secret-value"}, "uses: "),
         (ORDER | {"ttl": -1}, "ttl: "),
+        (ORDER | {"password": "secret-value"}, "expected account and password together"),
+        (ORDER | {"account": "svc", "password": ["secret-value"]}, "password: "),
         (ORDER | {"secret-key": 1}, "Extra inputs"),
         ([], "should be an object"),
     ],
@@ -170,11 +172,13 @@ async def test_a_body_that_is_too_long_is_not_read(api):
 
 async def test_neither_secret_nor_token_is_in_a_log_or_repr(api, caplog):
     caplog.set_level(logging.DEBUG)
-    _, body = await api.ask("POST", "/v1/tokens", ORDER)
+    _, body = await api.ask("POST", "/v1/tokens", ORDER | {"account": "svc", "password": "c4nary"})
     await api.ask("POST", "/v1/tokens", ORDER, "wrong-secret")
-    seen = f"{caplog.text} {Access(secret=SECRET)!r}"
+    grant = await tokens.find(api.store, body["loadbalanceinfo"])
+    assert (grant.account, grant.password) == ("svc", "c4nary")
+    seen = f"{caplog.text} {Access(secret=SECRET)!r} {grant!r}"
     assert "issued a token" in seen
-    for word in (SECRET, "wrong-secret", body["loadbalanceinfo"]):
+    for word in (SECRET, "wrong-secret", "c4nary", body["loadbalanceinfo"]):
         assert word not in seen
 
 

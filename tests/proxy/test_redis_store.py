@@ -13,7 +13,7 @@ from acredssp.proxy.sealing import Sealer, SealError, new_keys
 from acredssp.proxy.store import Entry, Grant, Kick, LockoutRule, StoreError
 
 ALICE = Account("alice", "CONTOSO")
-GRANT = Grant(user="CONTOSO\\alice", target="desktops", uses=5, window=60)
+GRANT = Grant(user="CONTOSO\\alice", target="desktops", uses=5, window=60, account="svc", password="c4nary")
 ENTRY = Entry(
     id="7",
     node="node-one",
@@ -81,7 +81,7 @@ async def test_nothing_lies_there_in_plain_and_every_key_has_an_end(new_store):
     await fill(store)
     kept = await everything(store)
     assert len(kept) == 7  # a token, a lockout, the directory and its ends, a host, the kicks, the kicked
-    for word in ("alice", "contoso", "desktops", "desktop-nine", "client-five", "node-one", "robert"):
+    for word in ("alice", "contoso", "desktops", "desktop-nine", "client-five", "node-one", "robert", "svc", "c4nary"):
         assert word not in repr(kept).lower()
     for key in kept:
         assert key.startswith(b"{lab}:")

@@ -58,6 +58,10 @@ def test_paths_are_relative_to_the_file(folder):
             ["listeners[0].routes[0]: expected one of target, entry and token = true"],
         ),
         (
+            GOOD + "credentials = 'token'",
+            ["listeners[0].routes[0].target: expected token = true, by which this target's credentials come"],
+        ),
+        (
             LISTENER + "routes = [{ token = true }]" + TARGET,
             ["listeners[0].routes[0].token: expected [store] or [api], by which tokens are issued"],
         ),

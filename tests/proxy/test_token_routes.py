@@ -5,6 +5,7 @@ from support.gateway import ALICE, BOB, Away, leave, settings_of, talk
 
 import acredssp
 from acredssp import NTSTATUS
+from acredssp.credentials import DelegatedKind
 from acredssp.proxy import tokens
 from acredssp.proxy.tokens import TokenOrder
 from acredssp.rdp import FailureCode
@@ -20,7 +21,9 @@ STRANGE = "acredssp=" + "A" * 32
 def tokened(world, folder):
     """A world whose only way to its target is a token."""
     (folder / "api").write_text("a long secret of the API")
-    return lambda routes=BY_TOKEN + OTHERS, **more: world(routes=routes, rest=ELSEWHERE + API, **more)
+    return lambda routes=BY_TOKEN + OTHERS, target="", **more: world(
+        target, routes=routes, rest=ELSEWHERE + API, **more
+    )
 
 
 async def issue(here, user="CONTOSO\\alice", target="desktops", **more):
@@ -159,6 +162,18 @@ async def test_an_undecrypted_connection_without_the_store_is_refused(tokened):
         "the client's token cannot be used: the store is away",
     )
     assert target.requests == []
+
+
+async def test_a_token_brings_the_credentials_that_its_user_does_not_know(tokened):
+    async with tokened(target="credentials = 'token'\n") as (here, target):
+        await come(here, await issue(here, account="SERVERS\\svc", password="server's"))
+        told, reason = await refused(here, await issue(here))
+        assert told == NTSTATUS.STATUS_ACCOUNT_RESTRICTION
+        assert reason == "target desktops: expected a token with account and password, got none of them"
+        told, _ = await refused(here, await issue(here, account="svc", password="wr0ng"))
+        assert told == NTSTATUS.STATUS_LOGON_FAILURE
+    assert target.logons == [("SERVERS\\svc", DelegatedKind.PASSWORD, "server's")]
+    assert "wr0ng" not in repr(here.records)
 
 
 async def test_a_token_opens_no_route_that_asks_for_none(world):
