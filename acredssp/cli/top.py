@@ -4,9 +4,10 @@ import asyncio
 import collections
 import datetime as dt
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
+from rich import filesize
 from rich.table import Table
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -24,62 +25,34 @@ _WINDOW: Final = 60.0
 _MOST_ROWS: Final = 500
 
 
-def _rate(count: float) -> str:
-    return f"{count:.1f}"
-
-
-def _bytes(count: float) -> str:
-    unit = next((unit for unit in ("B", "kB", "MB") if count < 999.5 or (count := count / 1000) < 0), "GB")
-    return f"{count:.0f} {unit}" if unit == "B" or count >= 99.5 else f"{count:.1f} {unit}"
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:.{1 if seconds < 0.1 else 0}f}"
-
-
-def _age(since: float) -> str:
-    return str(dt.timedelta(seconds=max(0, int(time.time() - since))))
-
-
-_COLUMNS: Final[dict[str, dict[str, tuple[str, Callable[[Any], str]]]]] = {
-    "nodes": {
-        "node": ("node", str),
-        "relays": ("relays", str),
-        "handshakes": ("logging on", str),
-        "let_in_per_second": ("let in/s", _rate),
-        "refused_per_second": ("refused/s", _rate),
-        "bytes_up_per_second": ("up/s", _bytes),
-        "bytes_down_per_second": ("down/s", _bytes),
-        "draining": ("", lambda draining: "drains" if draining else ""),
-    },
-    "stages": {"stage": ("stage", str), "median": ("median", _milliseconds), "p99": ("99 %", _milliseconds)},
-    "refusals": {"reason": ("reason", str), "per_second": ("/s", _rate), "total": ("all", str)},
-    "targets": {
-        "target": ("target", str),
-        "up": ("", {True: "up", False: "down", None: ""}.__getitem__),
-        "connections": ("now", lambda count: "-" if count is None else str(count)),
-        "redirected": ("away", str),
-    },
-    "connections": {
-        "user": ("user", str),
-        "target": ("target", str),
-        "host": ("host", str),
-        "client": ("client", str),
-        "node": ("node", str),
-        "since": ("for", _age),
-    },
+_COLUMNS: Final = {
+    "nodes": "node relays handshakes let_in_per_second refused_per_second bytes_up_per_second bytes_down_per_second "
+    "draining",
+    "stages": "stage median p99",
+    "refusals": "reason per_second total",
+    "targets": "target up connections redirected",
+    "connections": "user target host client node since",
 }
+_TITLES: Final = {"handshakes": "logging on", "draining": "", "p99": "99 %", "per_second": "/s", "total": "all"} | {
+    "up": "", "connections": "now", "redirected": "away", "since": "for"
+}  # fmt: skip
 _WORDS: Final = frozenset({"node", "stage", "reason", "target", "user", "host", "client", "up", "draining"})
 """Columns of words. Those with a title give way where there is little room."""
 _WIDE: Final = frozenset({"nodes", "connections"})
 _ALARMS: Final = [("up", False), ("draining", True)]
-_NOTHING: Final = {
-    "nodes": "no node has told the store of itself yet",
-    "stages": "none yet",
-    "refusals": "none",
-    "targets": "none yet",
-    "connections": "none",
-}
+
+
+def _words(key: str, value: Any) -> str:
+    match key, value:
+        case "median" | "p99", float():
+            return f"{value * 1000:.{1 if value < 0.1 else 0}f}"
+        case "bytes_up_per_second" | "bytes_down_per_second", _:
+            return filesize.decimal(int(value))
+        case "since", _:
+            return str(dt.timedelta(seconds=max(0, int(time.time() - value))))
+        case "up" | "draining", _:
+            return {("up", True): "up", ("up", False): "down", ("draining", True): "drains"}.get((key, value), "")
+    return "-" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 class Looks:
@@ -114,23 +87,24 @@ def _tables(view: dict[str, Any], order: str = "since") -> Iterator[tuple[str, s
         order: The column that connections are sorted by.
     """
     for section, columns in _COLUMNS.items():
-        rows = view[section]
+        rows, keys = view[section], columns.split()
         title = {"stages": "stages (ms)", "connections": f"connections ({len(rows or ())})"}.get(section, section)
-        if rows is None:
-            yield section, section, Text("only the store has the list: [store] in the settings")
-            continue
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1 + (section in _WIDE), 0, 0))
-        for key, (head, _) in columns.items():
-            words = key in _WORDS
+        for key in keys:
+            words, head = key in _WORDS, _TITLES.get(key, key.replace("_", " ").replace(" per second", "/s"))
             table.add_column(Text(head), justify="left" if words else "right", no_wrap=not (words and head))
-        for row in (sorted(rows, key=lambda row: row[order]) if section == "connections" else rows)[:_MOST_ROWS]:
-            table.add_row(*(_cell(key, row[key], words) for key, (_, words) in columns.items()))
-        yield section, title, table if rows else Text(_NOTHING[section])
+        for row in (sorted(rows or (), key=lambda row: row[order]) if section == "connections" else rows)[:_MOST_ROWS]:
+            table.add_row(*(_cell(key, row[key]) for key in keys))
+        yield (
+            section,
+            title,
+            table if rows else Text("only nodes with [store] have this list" if rows is None else "none"),
+        )
 
 
-def _cell(key: str, value: Any, words: Callable[[Any], str]) -> Text:
+def _cell(key: str, value: Any) -> Text:
     style = "bold red" if (key, value) in _ALARMS else ""
-    return Text(render.printable(words(value)), style, no_wrap=True, overflow="ellipsis")
+    return Text(render.printable(_words(key, value)), style, no_wrap=True, overflow="ellipsis")
 
 
 def show(view: dict[str, Any]) -> None:
@@ -182,7 +156,7 @@ class Top(App[None]):
 
     def action_sort(self) -> None:
         """Sort the connections by their next column."""
-        columns = [*_COLUMNS["connections"]]
+        columns = _COLUMNS["connections"].split()
         self._order = columns[(columns.index(self._order) + 1) % len(columns)]
         self._show()
 

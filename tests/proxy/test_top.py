@@ -103,9 +103,9 @@ async def test_the_screen_shows_nodes_stages_refusals_targets_and_connections(si
         shown = texts(pilot)
     assert re.fullmatch(r"gateway\.toml, \S+.*, rates of the last 1 s", shown["head"])
     assert shown["nodes"][1:4] == [
-        "node relays logging on let in/s refused/s up/s down/s",
-        "gw1 61 2 5.0 10.0 0 B 0 B",
-        "gw2 0 0 0.0 0.0 0 B 0 B drains",
+        "node relays logging on let in/s refused/s bytes up/s bytes down/s",
+        "gw1 61 2 5.0 10.0 0 bytes 0 bytes",
+        "gw2 0 0 0.0 0.0 0 bytes 0 bytes drains",
     ]
     assert shown["stages"][1:3] == ["stage median 99 %", "front 3.8 5.0"]
     refusals = ["denied (authorize) 3.0 3", "connections_per_user 7.0 7"]
@@ -171,9 +171,8 @@ async def test_a_failure_from_the_beginning_on():
 async def test_empty_panels_say_why():
     async with screen(Source(look())) as pilot:
         shown = texts(pilot)
-    assert shown["nodes"][1] == "no node has told the store of itself yet"
-    assert shown["connections"][1] == "only the store has the list: [store] in the settings"
-    assert (shown["refusals"][1], shown["stages"][1]) == ("none", "none yet")
+    assert {shown[panel][1] for panel in ("nodes", "stages", "refusals", "targets")} == {"none"}
+    assert shown["connections"][1] == "only nodes with [store] have this list"
 
 
 # --- what looks are compared ---
@@ -233,7 +232,7 @@ async def test_once_prints_the_tables(running, capsys):
         assert await top(path, "--once", "--interval", "0.1") == 0
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if re.match(r"[a-z]+( \(.*\))?$", line)][:2] == ["nodes", "stages (ms)"]
-    assert "only the store has the list: [store] in the settings" in out
+    assert "only nodes with [store] have this list" in out
 
 
 async def test_the_screen_beside_a_running_gateway(running):
