@@ -38,7 +38,6 @@ _TITLES: Final = {"handshakes": "logging on", "draining": "", "p99": "99 %", "pe
 }  # fmt: skip
 _WORDS: Final = frozenset({"node", "stage", "reason", "target", "user", "host", "client", "up", "draining"})
 """Columns of words. Those with a title give way where there is little room."""
-_WIDE: Final = frozenset({"nodes", "connections"})
 _ALARMS: Final = [("up", False), ("draining", True)]
 
 
@@ -89,17 +88,16 @@ def _tables(view: dict[str, Any], order: str = "since") -> Iterator[tuple[str, s
     for section, columns in _COLUMNS.items():
         rows, keys = view[section], columns.split()
         title = {"stages": "stages (ms)", "connections": f"connections ({len(rows or ())})"}.get(section, section)
-        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1 + (section in _WIDE), 0, 0))
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
         for key in keys:
-            words, head = key in _WORDS, _TITLES.get(key, key.replace("_", " ").replace(" per second", "/s"))
+            words, head = key in _WORDS, _TITLES.get(key)
+            if head is None:
+                head = key.replace("_per_second", "/s").replace("_", " ").removeprefix("bytes ")
             table.add_column(Text(head), justify="left" if words else "right", no_wrap=not (words and head))
         for row in (sorted(rows or (), key=lambda row: row[order]) if section == "connections" else rows)[:_MOST_ROWS]:
             table.add_row(*(_cell(key, row[key]) for key in keys))
-        yield (
-            section,
-            title,
-            table if rows else Text("only nodes with [store] have this list" if rows is None else "none"),
-        )
+        nothing = Text("only nodes with [store] have this list" if rows is None else "none")
+        yield section, title, table if rows else nothing
 
 
 def _cell(key: str, value: Any) -> Text:

@@ -103,7 +103,7 @@ async def test_the_screen_shows_nodes_stages_refusals_targets_and_connections(si
         shown = texts(pilot)
     assert re.fullmatch(r"gateway\.toml, \S+.*, rates of the last 1 s", shown["head"])
     assert shown["nodes"][1:4] == [
-        "node relays logging on let in/s refused/s bytes up/s bytes down/s",
+        "node relays logging on let in/s refused/s up/s down/s",
         "gw1 61 2 5.0 10.0 0 bytes 0 bytes",
         "gw2 0 0 0.0 0.0 0 bytes 0 bytes drains",
     ]
