@@ -28,6 +28,7 @@ from acredssp.errors import (
     PeerClosed,
     PolicyError,
     RemoteProtocolError,
+    TLSError,
 )
 from acredssp.events import Answered, Event, Question, SecurityContext, State, StepResult
 from acredssp.http.headers import SCHEME, Headers, challenge_token, challenges, values_of, with_token
@@ -60,6 +61,7 @@ _STEPS: Final = {
     State.ESTABLISHED: "the credentials",
 }
 _STATUS_HINTS: Final = {
+    400: SHARED_HINT,
     301: "give the url that the server leads to",
     302: "give the url that the server leads to",
     404: "check the path of the url: WinRM's is /wsman",
@@ -218,6 +220,9 @@ class ClientExchange:
             error.message = f"the server refused the logon: it did not answer with a credssp token {step}"
             old = self._config.policy.max_version < FIRST_SAFE_VERSION
             error.hint = f"{_SILENT}; {_OLD_CLIENT}" if old else _SILENT
+        elif isinstance(error, TLSError) and error.hint is None and self._legs > 1:  # it may be another connection's
+            error.message += f", {step}"
+            error.hint = SHARED_HINT
         elif isinstance(error, PolicyError) and error.nt_status is NTSTATUS.STATUS_NOT_SUPPORTED:
             error.hint = _OLD_SERVER
         elif error.security_status is SecurityStatus.SEC_E_TARGET_UNKNOWN:

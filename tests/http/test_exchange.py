@@ -21,6 +21,7 @@ from acredssp.errors import (
     PeerClosed,
     PolicyError,
     RemoteProtocolError,
+    TLSError,
 )
 from acredssp.events import Authorize, Delegate, JudgeCertificate, LookupCredential
 from acredssp.http import ClientExchange, HTTPProtocolError, ServerExchange, open_body, seal_body
@@ -242,6 +243,7 @@ def asked_client(policy):
             "expected status 401 with a credssp token in leg 1 of the logon, the tls handshake",
         ),
         (413, [], RemoteProtocolError, "log on with requests that have empty bodies"),
+        (400, [], RemoteProtocolError, "share connections among clients"),
         (302, [], RemoteProtocolError, "give the url that the server leads to"),
         (404, [], RemoteProtocolError, "WinRM's is /wsman"),
         (405, [], RemoteProtocolError, "WinRM's takes POST alone"),
@@ -358,6 +360,17 @@ def test_an_old_client_is_told_what_a_server_may_have_against_it():
         authorization = answered(client, client.receive(401, reply.headers))
     with pytest.raises(AuthenticationError, match="AllowEncryptionOracle at 0"):
         client.receive(401, [])
+
+
+def test_a_leg_that_came_over_another_clients_connection(policy):
+    pairs = [(client_of(policy), server_of(policy)) for _ in range(2)]
+    replies = []
+    for client, server in pairs:
+        reply = ask(server, with_authorization(answered(client, client.start())))
+        authorization = answered(client, client.receive(reply.status, reply.headers))
+        replies.append(ask(server, with_authorization(authorization)))
+    with pytest.raises(TLSError, match=r"in leg 2 of the logon, .*share connections among clients"):
+        answered(pairs[0][0], pairs[0][0].receive(401, replies[1].headers))
 
 
 def test_a_service_that_the_kdc_does_not_know_is_told_with_the_option():

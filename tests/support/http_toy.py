@@ -65,7 +65,7 @@ class Toy:
         self.tasks = set()
 
     async def __aenter__(self):
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0, limit=2**20)
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", self.options.get("port", 0), limit=2**20)
         self.port = self.server.sockets[0].getsockname()[1]
         scheme = "https" if self.tls else "http"
         self.url = f"{scheme}://localhost:{self.port}/wsman"
