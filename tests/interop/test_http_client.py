@@ -206,9 +206,12 @@ async def test_a_proxy_that_shares_connections_is_noticed_and_nobody_gets_anothe
 # --- an exchange that is cut ---
 
 
-async def test_a_connection_that_is_cut_at_every_byte_of_an_exchange():
-    if type(asyncio.get_running_loop()).__name__ != "_UnixSelectorEventLoop":
-        pytest.skip("it takes 20 seconds: tests/http/test_client.py cuts on the other loops")
+def test_a_connection_that_is_cut_at_every_byte_of_an_exchange():
+    """On one loop, since it takes 20 seconds; tests/http/test_client.py cuts at some bytes on each loop."""
+    asyncio.run(cut_at_every_byte())
+
+
+async def cut_at_every_byte():
     async with Toy() as toy, Cutter(toy.port) as cutter:
         assert await send_by_httpx(BOBS, cutter.url.replace("127.0.0.1", "localhost"), [b"whole"]) == [b"WHOLE"]
         for size in range(cutter.passed["down"] - SPARE):
