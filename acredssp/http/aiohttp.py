@@ -31,7 +31,8 @@ except ImportError as error:
 
 __all__ = ["CredSSPResponse", "CredSSPSession"]
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=300, sock_connect=30)
+_CONNECT_TIMEOUT: Final = 30.0
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=300, sock_connect=_CONNECT_TIMEOUT)
 _GENERATED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Header fields that aiohttp would add."""
 _PIECE: Final = 65_536
@@ -249,11 +250,13 @@ class _Wire:
         )
         if self._origin.scheme == "https":
             host = [field for field in request.headers if field[0].lower() == b"host"]
-            response = await self.send(
-                Request(request.method, request.target, [*host, *_EMPTY], None, request.extensions)
-            )
-            async for _ in response:
-                pass
+            first = Request(request.method, request.target, [*host, *_EMPTY], None, request.extensions)
+            try:
+                async with asyncio.timeout(request.extensions["timeout"]["connect"] or _CONNECT_TIMEOUT):
+                    async for _ in await self.send(first):
+                        pass
+            except TimeoutError as error:
+                raise aiohttp.ServerTimeoutError(f"{self._origin} did not answer in time") from error
 
     async def send(self, request: Request) -> WireResponse:
         """Send a request, and return the response once its headers have come."""

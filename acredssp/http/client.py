@@ -86,7 +86,7 @@ class Client:
         name = self._server_hostname or origin.host
         identity = Identity(origin, self._config if config is None else config, name, self._spn)
         seconds = request.extensions.get("timeout", {}).get("pool")
-        connection = await self._pool.take(identity, _POOL_TIMEOUT if seconds is None else seconds)
+        connection = await self._take(identity, _POOL_TIMEOUT if seconds is None else seconds)
         if connection is None:
             connection = await self._connect(identity, request)
         try:
@@ -101,6 +101,12 @@ class Client:
     def close(self) -> None:
         """End all connections. Requests that are under way fail."""
         self._pool.close()
+
+    async def _take(self, identity: Identity, seconds: float) -> LoggedOn | None:
+        """Take a connection that has not ended since it was given to this request, or a place for a new one."""
+        while (connection := await self._pool.take(identity, seconds)) is not None and not connection.is_usable:
+            self._pool.put(connection)
+        return connection
 
     async def _connect(self, identity: Identity, request: Request) -> LoggedOn:
         try:

@@ -1,5 +1,8 @@
 """The session for aiohttp: one connector of one connection for each logon."""
 
+import asyncio
+import contextlib
+
 import aiohttp
 import pytest
 from support import endpoints
@@ -107,6 +110,21 @@ async def test_a_certificate_outside_that_nobody_vouches_for_is_refused():
     async with Toy(tls=OUTER.context) as toy, session_of(ssl_context=DEFAULT) as session:
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
             async with session.post(toy.url, data=b"x"):
+                pass
+
+
+async def test_a_server_of_https_that_does_not_answer():
+    async def serve(reader, writer):
+        with contextlib.suppress(OSError):
+            await writer.start_tls(OUTER.context)
+            await reader.read()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}/"
+    async with server, session_of() as session:
+        with pytest.raises(aiohttp.ServerTimeoutError):
+            async with session.post(url, data=b"x", timeout=aiohttp.ClientTimeout(sock_connect=0.3)):
                 pass
 
 

@@ -134,6 +134,13 @@ async def test_https_outside_binds_the_logon_to_its_certificate(library):
         assert (answer.status_code, answer.content) == (200, b"HELLO")
 
 
+async def test_a_logon_that_was_bound_to_another_certificate_outside_is_refused(library):
+    other = b"tls-server-end-point:" + bytes(32)
+    async with Toy(tls=OUTER.context, channel_bindings=other) as toy, client_of(library) as client:
+        with pytest.raises(AuthenticationError):
+            await client.post(toy.url, content=b"hello")
+
+
 async def test_a_certificate_outside_that_nobody_vouches_for_is_refused(library):
     httpx, _ = library
     async with Toy(tls=OUTER.context) as toy, client_of(library, ssl_context=DEFAULT) as client:
