@@ -23,6 +23,7 @@ from acredssp.errors import (
 from acredssp.mechanisms.base import Mechanism, Principal
 from acredssp.policy import OLDEST_VERSION, Policy
 from acredssp.status import NTSTATUS, SecurityStatus
+from acredssp.wire import ts_request
 from acredssp.wire.ts_request import TSRequest
 
 __all__ = ["ERROR_CODE_VERSIONS", "Answer", "Handshake"]
@@ -73,12 +74,12 @@ class Handshake:
         self._advance(State.NEGO_TOKEN)
 
     def receive(self, message: bytes) -> Answer:
-        """Take one whole TSRequest. No event may wait for its answer.
+        """Take one TSRequest, whole as `der.frame_size` measures it. No event may wait for its answer.
 
         Raises:
             CredSSPError: The handshake failed; `fail()` must be called with it.
         """
-        request = TSRequest.decode(message)
+        request = ts_request.decode(message)
         if request.version != self.peer_version:
             self._check_version(request.version)
         state = self.state

@@ -8,16 +8,18 @@
         errorCode   [4] INTEGER OPTIONAL,
         clientNonce [5] OCTET STRING OPTIONAL }
 
-This module checks the form alone. The engine checks which field may come in which state and at which version.
+This module checks the form alone. The engine checks which field may come in which state and at which version. It calls
+`encode` and `decode`, which make no object for a message that is sent, and do not measure a frame a second time. The
+methods of `TSRequest` are for everybody else.
 """
 
 import dataclasses
-from typing import Final, Self
+from typing import Final
 
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
 
-__all__ = ["NONCE_SIZE", "TSRequest", "encode"]
+__all__ = ["NONCE_SIZE", "TSRequest", "decode", "encode"]
 
 NONCE_SIZE: Final = 32
 """Bytes of a clientNonce ([MS-CSSP] 2.2.1)."""
@@ -40,6 +42,9 @@ _NEGO_TOKEN: Final = der.Nesting(der.SEQUENCE, der.CONTEXT, der.OCTET_STRING)
 _AUTH_INFO: Final = der.OCTETS[2]
 _PUB_KEY_AUTH: Final = der.OCTETS[3]
 _CLIENT_NONCE: Final = der.OCTETS[5]
+_LONGEST_SHORT_LENGTH: Final = 0x7F
+_LONG_LENGTH: Final = 0x80
+"""The first byte of a length, less the number of bytes that follow it (X.690 8.1.3.5)."""
 _VERSION_FIELDS: Final = {version: der.encode_integer(0, version) for version in range(8)}
 """The encoded field of every version there is."""
 _VERSIONS: Final = {field: version for version, field in _VERSION_FIELDS.items()}
@@ -87,46 +92,15 @@ class TSRequest:
         )
 
     @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read a message. `data` is one whole frame, as `der.frame_size` measures it, with nothing behind it.
+    def decode(cls, data: bytes) -> "TSRequest":
+        """Read a message. `data` is one whole message, with nothing behind it.
 
         Raises:
             RemoteProtocolError: `data` is not a TSRequest; the text names field and offset.
         """
-        end = len(data)
-        offset, stop = _MESSAGE.bounds(data, 0, end, "TSRequest")
-        if stop != end:
-            der.expect_end(stop, end, "TSRequest")
-        version = _VERSIONS.get(data[offset : offset + _VERSION_SIZE])
-        if version is None:
-            version, offset = _version(data, offset, end)
-        else:
-            offset += _VERSION_SIZE
-        nego_token = auth_info = pub_key_auth = error_code = client_nonce = None
-        tag = data[offset] if offset < end else _NO_TAG
-        if tag == _NEGO_TOKENS_TAG:
-            try:
-                start, offset = _NEGO_TOKENS.bounds(data, offset, end, "negoTokens")
-                nego_token = data[start:offset]
-            except RemoteProtocolError:  # no element, several elements, or something else
-                nego_token, offset = _nego_token(data, offset, end)
-            tag = data[offset] if offset < end else _NO_TAG
-        if tag == _AUTH_INFO_TAG:
-            start, offset = _AUTH_INFO.bounds(data, offset, end, "authInfo")
-            auth_info = data[start:offset]
-            tag = data[offset] if offset < end else _NO_TAG
-        if tag == _PUB_KEY_AUTH_TAG:
-            start, offset = _PUB_KEY_AUTH.bounds(data, offset, end, "pubKeyAuth")
-            pub_key_auth = data[start:offset]
-            tag = data[offset] if offset < end else _NO_TAG
-        if tag == _ERROR_CODE_TAG:
-            error_code, offset = _error_code(data, offset, end)
-            tag = data[offset] if offset < end else _NO_TAG
-        if tag == _CLIENT_NONCE_TAG:
-            client_nonce, offset = _client_nonce(data, offset, end)
-        if offset < end:
-            der.pass_over(data, offset, end, _FIELDS, "TSRequest")
-        return cls(version, nego_token, auth_info, pub_key_auth, error_code, client_nonce)
+        _, stop = _MESSAGE.bounds(data, 0, len(data), "TSRequest")
+        der.expect_end(stop, len(data), "TSRequest")
+        return decode(data)
 
 
 def encode(  # noqa: PLR0913, PLR0917 - the fields of a TSRequest
@@ -137,7 +111,7 @@ def encode(  # noqa: PLR0913, PLR0917 - the fields of a TSRequest
     error_code: int | None = None,
     client_nonce: bytes | None = None,
 ) -> bytes:
-    """The DER of a TSRequest with these fields, one whole frame. The engine sends each at once, and makes no object.
+    """The DER of a TSRequest with these fields, one whole frame.
 
     errorCode is written as a signed number, `02 04 C0 00 00 6D`, since FreeRDP's decoder takes at most four bytes.
     """
@@ -153,6 +127,47 @@ def encode(  # noqa: PLR0913, PLR0917 - the fields of a TSRequest
     if client_nonce is not None:
         content += _CLIENT_NONCE.headers(len(client_nonce)) + client_nonce
     return _MESSAGE.headers(len(content)) + content
+
+
+def decode(data: bytes) -> TSRequest:
+    """Read a message that the caller has measured: `data` is exactly the frame that `der.frame_size` found.
+
+    Raises:
+        RemoteProtocolError: `data` is not a TSRequest; the text names field and offset.
+    """
+    end = len(data)
+    length = data[1]
+    offset = 2 if length <= _LONGEST_SHORT_LENGTH else 2 + length - _LONG_LENGTH
+    version = _VERSIONS.get(data[offset : offset + _VERSION_SIZE])
+    if version is None:
+        version, offset = _version(data, offset, end)
+    else:
+        offset += _VERSION_SIZE
+    nego_token = auth_info = pub_key_auth = error_code = client_nonce = None
+    tag = data[offset] if offset < end else _NO_TAG
+    if tag == _NEGO_TOKENS_TAG:
+        try:
+            start, offset = _NEGO_TOKENS.bounds(data, offset, end, "negoTokens")
+            nego_token = data[start:offset]
+        except RemoteProtocolError:  # no element, several elements, or something else
+            nego_token, offset = _nego_token(data, offset, end)
+        tag = data[offset] if offset < end else _NO_TAG
+    if tag == _AUTH_INFO_TAG:
+        start, offset = _AUTH_INFO.bounds(data, offset, end, "authInfo")
+        auth_info = data[start:offset]
+        tag = data[offset] if offset < end else _NO_TAG
+    if tag == _PUB_KEY_AUTH_TAG:
+        start, offset = _PUB_KEY_AUTH.bounds(data, offset, end, "pubKeyAuth")
+        pub_key_auth = data[start:offset]
+        tag = data[offset] if offset < end else _NO_TAG
+    if tag == _ERROR_CODE_TAG:
+        error_code, offset = _error_code(data, offset, end)
+        tag = data[offset] if offset < end else _NO_TAG
+    if tag == _CLIENT_NONCE_TAG:
+        client_nonce, offset = _client_nonce(data, offset, end)
+    if offset < end:
+        der.pass_over(data, offset, end, _FIELDS, "TSRequest")
+    return TSRequest(version, nego_token, auth_info, pub_key_auth, error_code, client_nonce)
 
 
 def _version(data: bytes, offset: int, end: int) -> tuple[int, int]:
