@@ -1,6 +1,6 @@
 """The command line as a whole: it takes the words that were typed and returns an exit status.
 
-Each command has a module of its own, beside its options: `login`, `serve`, `demo`.
+Each command has a module of its own, beside its options: `login`, `serve`, `demo`, `winrm`.
 
 The exit statuses are: 0 success, 1 denied, 2 usage, 3 protocol, 4 network or time-out, 70 a fault in acredssp,
 74 output that cannot be written, 130 Ctrl-C. Nothing that a user or a peer can do ends in a traceback.
@@ -13,19 +13,20 @@ from typing import Annotated, Final, cast
 import typer
 
 import acredssp
-from acredssp.cli import demo, login, output, proxy, render, serve
+from acredssp.cli import demo, login, output, proxy, render, serve, winrm
 from acredssp.cli.options import INTERRUPTED, log_from
 from acredssp.cli.outcome import EXIT_STATUS, Result
 from acredssp.cli.output import CANNOT_WRITE, OutputError
-from acredssp.cli.report import DemoReport, LoginReport, ServeReport, to_json
+from acredssp.cli.report import DemoReport, LoginReport, Report, ServeReport, WinRMReport, to_json
 from acredssp.workers import EXIT_FAILED
 
 __all__ = ["run"]
 
-_REPORTS: Final[dict[str, type[LoginReport | ServeReport | DemoReport]]] = {
+_REPORTS: Final[dict[str, type[Report]]] = {
     "demo": DemoReport,
     "login": LoginReport,
     "serve": ServeReport,
+    "winrm": WinRMReport,
 }
 _CommandLineError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
 """The exception that typer raises for a command line that it does not understand.
@@ -77,7 +78,7 @@ def _run(words: list[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _usage_report(words: list[str], message: str) -> LoginReport | ServeReport | DemoReport:
+def _usage_report(words: list[str], message: str) -> Report:
     """Return the report of a command line that was not understood; `--json` prints it with the command's usual keys."""
     command = next((word for word in words if not word.startswith("-")), "")
     kind = _REPORTS.get(command)
@@ -106,5 +107,6 @@ def _acredssp(
 app.command("demo")(demo.demo_command)
 app.command("login")(login.login_command)
 app.command("serve")(serve.serve_command)
+app.command("winrm")(winrm.winrm_command)
 app.add_typer(proxy.proxy_app)
 app.command("top", hidden=True)(proxy.top_command)

@@ -13,6 +13,7 @@ import re
 import ssl
 import stat
 import sys
+import urllib.parse
 from collections.abc import Iterable, Iterator
 from getpass import getpass
 from typing import Any, Final
@@ -28,16 +29,19 @@ from acredssp.workers import Address
 
 __all__ = [
     "Secret",
+    "Service",
     "TLSVersion",
     "account",
     "address",
     "check_versions",
     "exposed",
     "failure_limit",
+    "https_context",
     "legacy_warning",
     "networks",
     "nt_hash",
     "seconds",
+    "service",
     "tls_settings",
     "tls_warnings",
     "values",
@@ -50,6 +54,7 @@ _TLS_VERSIONS: Final = {
     "1.2": ssl.TLSVersion.TLSv1_2,
     "1.3": ssl.TLSVersion.TLSv1_3,
 }
+_WINRM_PORTS: Final = {"http": 5985, "https": 5986}
 _NT_HASH: Final = re.compile("[0-9A-Fa-f]{32}")
 
 
@@ -183,6 +188,43 @@ def account(user: str, domain: str | None) -> tuple[str, str]:
     if not name:
         raise UsageError("expected a user name, got an empty one")
     return _unicode(name, "user name"), _unicode(realm, "domain")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Service:
+    """The address of a WinRM service."""
+
+    url: str
+    host: str
+    """Name or IP address, without brackets."""
+    secure: bool
+    """Whether it is reached by HTTPS."""
+
+
+def service(text: str) -> Service:
+    """Read a URL of WinRM. `HOST` alone stands for `http://HOST:5985/wsman`, and https has the port 5986."""
+    parts = urllib.parse.urlsplit(text if "://" in text else f"http://{text}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise UsageError(f"expected a port from 1 to 65535, got {text!r}") from None
+    if parts.scheme not in _WINRM_PORTS:
+        raise UsageError(f"expected a URL of http or https, got one of {parts.scheme}")
+    if parts.username is not None:
+        raise UsageError("expected a URL without a user: give the user with -u")
+    if not host or parts.query or parts.fragment or any(each.isspace() for each in text):
+        raise UsageError(f"expected a URL such as http://HOST:5985/wsman, got {text!r}")
+    address = Address(host, port or _WINRM_PORTS[parts.scheme])
+    return Service(f"{parts.scheme}://{address}{parts.path or '/wsman'}", host, parts.scheme == "https")
+
+
+def https_context(*, insecure: bool, authorities: pathlib.Path | None) -> ssl.SSLContext:
+    """Return the TLS context of HTTPS around CredSSP."""
+    context = ssl.create_default_context(cafile=str(authorities) if authorities is not None else None)
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ from acredssp.cli.options import (
     WithLogLevel,
     WithMechanism,
     allowed,
+    client_config,
     log_from,
     read_policy,
     read_trust,
@@ -54,7 +55,7 @@ from acredssp.cli.report import LoginReport, to_json
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, RemoteGuard, TicketCache
 from acredssp.delegation import DelegatedKind
-from acredssp.errors import CredSSPError, HandshakeTimeout, LocalProtocolError, PolicyError
+from acredssp.errors import CredSSPError, HandshakeTimeout, LocalProtocolError
 from acredssp.events import Answered, Buffer, HandshakeInfo, Question, SecurityContext, StepResult
 from acredssp.names import logon_name
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
@@ -365,7 +366,7 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             mechanism=mechanism,
         )
         policy = allowed(delegation.for_client, policy)
-        config = _client_config(
+        config = client_config(
             authenticate=credential,
             delegate=_delegate(remote_guard, restricted_admin),
             delegation=delegation,
@@ -399,18 +400,6 @@ def _delegate(remote_guard: bool, restricted_admin: bool) -> RemoteGuard | Nothi
     if remote_guard:
         return RemoteGuard()
     return Nothing() if restricted_admin else None
-
-
-def _client_config(**settings: Any) -> ClientConfig:
-    """Make the configuration.
-
-    Raises:
-        UsageError: The settings contradict each other.
-    """
-    try:
-        return ClientConfig(**settings)
-    except PolicyError as error:
-        raise UsageError(str(error)) from None
 
 
 def _client_carriage(

@@ -18,7 +18,9 @@ from rich.console import Console
 from acredssp.cli import arguments, loops, render
 from acredssp.cli.keylog import KEYLOG_WARNING
 from acredssp.cli.outcome import UsageError, unreadable
+from acredssp.config import ClientConfig
 from acredssp.delegation import DelegationPolicy
+from acredssp.errors import PolicyError
 from acredssp.policy import MechanismChoice, Policy
 from acredssp.trust import Trust
 
@@ -47,6 +49,7 @@ __all__ = [
     "WithLogLevel",
     "WithMechanism",
     "allowed",
+    "client_config",
     "log_from",
     "read_policy",
     "read_trust",
@@ -222,6 +225,18 @@ def allowed(floor: Callable[[Policy], Policy], policy: Policy) -> Policy:
         return floor(policy)
     except ValueError as error:
         raise UsageError(f"the --policy file forbids every version that the options allow: {error}") from None
+
+
+def client_config(**settings: Any) -> ClientConfig:
+    """Return a client's configuration.
+
+    Raises:
+        UsageError: The settings contradict each other.
+    """
+    try:
+        return ClientConfig(**settings)
+    except PolicyError as error:
+        raise UsageError(str(error)) from None
 
 
 def log_from(level: LogLevel | None) -> None:

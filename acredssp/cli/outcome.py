@@ -12,7 +12,6 @@ from typing import Final
 from acredssp.errors import (
     AuthenticationError,
     CredSSPError,
-    HandshakeAborted,
     HandshakeTimeout,
     LimitExceeded,
     PeerClosed,
@@ -71,7 +70,7 @@ def result_of(error: CredSSPError | None) -> Result:
             return Result.DENIED
         case HandshakeTimeout():
             return Result.TIMEOUT
-        case PeerClosed() | ConnectError() | HandshakeAborted():
+        case ConnectionError():
             return Result.NETWORK_ERROR
         case _:
             return Result.PROTOCOL_ERROR

@@ -15,7 +15,7 @@ from typing import IO, Any, Final, TextIO, cast
 
 from acredssp.cli.outcome import reason_of
 
-__all__ = ["CANNOT_WRITE", "OutputError", "WholeLines", "abandon", "guarded", "never_wait_for_stderr"]
+__all__ = ["CANNOT_WRITE", "OutputError", "WholeLines", "abandon", "guarded", "never_wait_for_stderr", "write_bytes"]
 
 CANNOT_WRITE = 74
 """The exit status for output that cannot be written: EX_IOERR of sysexits.h."""
@@ -53,6 +53,15 @@ class _Guarded:
             else:
                 self._stream.write(text)
         return len(text)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes as they are, behind the text that was written before; nothing stays in a buffer."""
+        with self._errors():
+            if self._stream is None:
+                raise OSError("it is closed")
+            self._stream.flush()
+            self._stream.buffer.write(data)
+            self._stream.buffer.flush()
 
     def never_wait(self) -> None:
         """From now on, drop text that the system does not take at once."""
@@ -139,6 +148,16 @@ class WholeLines:
         if written is None:
             raise BlockingIOError
         return written
+
+
+def write_bytes(stream: IO[str], data: bytes) -> None:
+    """Write bytes as they are to `sys.stdout` or `sys.stderr` while these are guarded.
+
+    Raises:
+        OutputError: The standard output cannot be written.
+    """
+    assert isinstance(stream, _Guarded)
+    stream.write_bytes(data)
 
 
 def _output_error(error: OSError | ValueError) -> OutputError:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from acredssp.cli.outcome import Result, advice, result_of
-from acredssp.cli.report import DemoReport, LoginReport, ServeReport
+from acredssp.cli.report import Report
 from acredssp.errors import CredSSPError
 
 __all__ = ["card", "consoles", "failure", "label", "printable", "usage", "warning"]
@@ -59,7 +59,7 @@ def warning(console: Console, text: str) -> None:
     console.print(Text.assemble(("warning:", "yellow"), f" {text}"), soft_wrap=True)
 
 
-def usage(console: Console, report: LoginReport | ServeReport | DemoReport) -> None:
+def usage(console: Console, report: Report) -> None:
     """Print what is wrong with the command line, and how to correct it."""
     what = f" {printable(report.message or '')}\n  {report.hint or ''}"
     console.print(Text.assemble(label(Result.USAGE, ":"), what), soft_wrap=True)

@@ -6,6 +6,7 @@ No object holds a secret.
 import dataclasses
 import datetime as dt
 import json
+from typing import TypeAlias
 
 from acredssp.aio import HandshakeReport
 from acredssp.cli.outcome import Result, advice, result_of
@@ -14,7 +15,7 @@ from acredssp.events import HandshakeInfo
 from acredssp.status import SecurityStatus, Stage
 from acredssp.workers import Address
 
-__all__ = ["DemoReport", "LoginReport", "ServeReport", "now", "to_json"]
+__all__ = ["DemoReport", "LoginReport", "Report", "ServeReport", "WinRMReport", "now", "to_json"]
 
 
 def now() -> str:
@@ -183,7 +184,41 @@ class DemoReport:
     """What to do about it, for people."""
 
 
-def to_json(report: LoginReport | ServeReport | DemoReport) -> str:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WinRMReport:
+    """The result of `winrm`, for `--json`."""
+
+    result: Result
+    exit_code: int | None = None
+    """The exit status of the command, of 32 bits; null if it did not run to its end."""
+    interrupted: bool = False
+    """Whether Ctrl-C was pressed."""
+    stdout: str | None = None
+    stderr: str | None = None
+    may_lack_output: bool = False
+    """Whether output got lost with a connection."""
+    server: str | None = None
+    """The service's product and version, in its own words."""
+    stage: str | None = None
+    """The stage where the logon failed; null if it did not."""
+    security_status: str | None = None
+    nt_status: str | None = None
+    """The NTSTATUS that the server gave; null if it gave none."""
+    fault: int | None = None
+    """The number of the fault by which the service refused a request; null if it refused none."""
+    time: str = dataclasses.field(default_factory=now)
+    """When this was written: UTC, ISO 8601."""
+    message: str | None = None
+    """What failed, for people; null for a success."""
+    hint: str | None = None
+    """What to do about it, for people."""
+
+
+Report: TypeAlias = LoginReport | ServeReport | DemoReport | WinRMReport
+"""What a command prints with `--json`."""
+
+
+def to_json(report: Report) -> str:
     """Return the report as one line of JSON in ASCII, so that a peer's name cannot control the terminal."""
     return json.dumps(dataclasses.asdict(report))
 

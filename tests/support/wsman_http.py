@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import re
+import socket
 import threading
 from http.server import ThreadingHTTPServer
 
@@ -20,10 +22,27 @@ class WSManServer(EchoServer):
         opener = self.exchange.opener(headers)
         body = b"".join([opener.feed(piece) for piece in self.pieces()])
         opener.finish()
+        when = self.server.losses.pop(action_of(body), None)
+        if when == "before":
+            self.lose()
+            return
         status, answer = self.server.post(body)
+        if when == "after":
+            self.lose()
+            return
         sealer = Sealer(self.exchange.context, len(answer))
         sealed = sealer.feed(answer) + sealer.finish()
         self.respond(status, [("Content-Type", sealer.media_type), ("Content-Length", str(len(sealed)))], sealed)
+
+    def lose(self):
+        """End the connection without an answer."""
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def action_of(body):
+    found = re.search(rb"<a:Action[^>]*>[^<]*/(\w+)<", body)
+    return found[1].decode() if found else ""
 
 
 @contextlib.contextmanager
@@ -35,6 +54,8 @@ def serving(toy, policy=None):
     with ThreadingHTTPServer(("127.0.0.1", free_port()), WSManServer) as server:
         server.config = server_config(policy or Policy())
         server.answer, server.exchanges, server.bodies = answer_of_server, [], []
+        server.losses = {}
+        server.lose_connection = server.losses.__setitem__
         server.post = lambda body: asyncio.run_coroutine_threadsafe(toy.post(body), loop).result()
         server.daemon_threads = False
         acceptor = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -79,6 +79,7 @@ class Process:
     changed: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     exit_code: int | None = None
     connected: bool = True
+    gone: bool = False
     task: asyncio.Task | None = None
 
     def write(self, stream, data):
@@ -368,11 +369,15 @@ class Toy:
     async def receive_of(self, root, process, identifier):
         try:
             async with asyncio.timeout(seconds_of(root)):
-                while not process.output and process.exit_code is None:
+                while not process.output and process.exit_code is None and not process.gone:
                     process.changed.clear()
                     await process.changed.wait()
         except TimeoutError:
             raise timed_out() from None
+        if process.gone:
+            raise Fault(
+                995, "w:InternalError", "The I/O operation has been aborted because of an application request. "
+            )
         of = f' CommandId="{identifier}"' if identifier else ""
         parts = [
             f'<rsp:Stream Name="{stream}"{of}>{base64.b64encode(data).decode()}</rsp:Stream>'
@@ -430,6 +435,8 @@ class Toy:
 
 
 async def stop(process):
+    process.gone = True
+    process.changed.set()
     if process.task is not None:
         process.task.cancel()
         await asyncio.gather(process.task, return_exceptions=True)

@@ -1,0 +1,55 @@
+"""WinRM over httpx: connections that CredSSP has logged on, and a client of the service on top of them."""
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any, Unpack
+
+import httpx
+
+import acredssp
+from acredssp.config import ClientConfig
+from acredssp.http import ClientOptions
+from acredssp.http.httpx import CredSSPTransport
+from acredssp.winrm.client import WSMan
+from acredssp.winrm.errors import NotSent
+
+__all__ = ["connect"]
+
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+_HEADERS = {"Content-Type": "application/soap+xml;charset=UTF-8", "User-Agent": f"acredssp/{acredssp.__version__}"}
+
+
+@contextlib.asynccontextmanager
+async def connect(
+    url: str,
+    config: ClientConfig,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    proxy: Any = None,
+    wsman: dict[str, Any] | None = None,
+    **options: Unpack[ClientOptions],
+) -> AsyncIterator[WSMan]:
+    """Open a client of a WinRM service; nothing is sent before the first request.
+
+    Args:
+        url: The address of the service, such as `http://host:5985/wsman`.
+        config: Who logs on, and how. Its delegation policy has to allow the service principal name.
+        ssl_context: The TLS context for https; None for the operating system's authorities.
+        proxy: The URL of a proxy.
+        wsman: More arguments for `WSMan`.
+        **options: See `acredssp.http.ClientOptions`.
+    """
+    transport = CredSSPTransport(config, ssl_context=ssl_context, proxy=proxy, **options)
+    async with httpx.AsyncClient(transport=transport, timeout=None, trust_env=False) as client:  # noqa: S113 - WSMan's
+
+        async def post(envelope: bytes) -> tuple[int, bytes]:
+            try:
+                answer = await client.post(url, content=envelope, headers=_HEADERS)
+            except _NOT_SENT as error:
+                raise NotSent(f"cannot connect to {url}: {error}") from error
+            except httpx.TransportError as error:
+                raise ConnectionResetError(f"{type(error).__name__}: {error}") from error
+            return answer.status_code, answer.content
+
+        yield WSMan(post, url, **(wsman or {}))

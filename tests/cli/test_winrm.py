@@ -1,0 +1,410 @@
+"""`acredssp winrm` against the toy service behind HTTP and CredSSP."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from support.engine import pem
+from support.peers import free_port
+from support.turns import VERSIONS
+from support.wsman_http import serving
+from support.wsman_toy import Fault, Toy
+
+from acredssp.policy import Policy
+
+PATIENCE = 60
+
+
+async def greet(process):
+    process.write("stdout", b"hello\r\n")
+    process.write("stderr", b"oh\r\n")
+    return 3
+
+
+async def upper(process):
+    process.write("stdout", (await process.read()).upper())
+    return 0
+
+
+async def large(process):
+    return 0xC0000005
+
+
+async def nasty(process):
+    process.write("stdout", b"a\x1b[2J\x9b\tb\n")
+    return 0
+
+
+async def until_interrupted(process):
+    process.write("stdout", b"begun\n")
+    await process.interrupted.wait()
+    process.write("stdout", b"^C\n")
+    return 1
+
+
+async def stubborn(process):
+    process.write("stdout", b"begun\n")
+    await process.interrupted.wait()
+    process.write("stdout", b"no\n")
+    await process.stdin.get()
+
+
+PROGRAMS = {
+    "greet": greet,
+    "upper": upper,
+    "cmd": upper,
+    "large": large,
+    "nasty": nasty,
+    "wait": until_interrupted,
+    "stubborn": stubborn,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_realm(monkeypatch):
+    monkeypatch.setenv("KRB5_CONFIG", "/dev/null")
+
+
+@pytest.fixture
+def service():
+    toy = Toy(PROGRAMS)
+    with serving(toy) as server:
+        server.toy = toy
+        server.url = f"http://localhost:{server.server_port}/wsman"
+        yield server
+
+
+@pytest.fixture
+def authority(tmp_path):
+    path = tmp_path / "authority.pem"
+    path.write_bytes(pem()[0])
+    return path
+
+
+@pytest.fixture
+def winrm(service, authority, command):
+    """Runs the command as alice."""
+
+    def call(*words, user="CONTOSO\\alice", password="Passw0rd!"):
+        return command("winrm", service.url, "-u", user, "-p", password, "--ca", authority, *words)
+
+    return call
+
+
+def test_a_command_runs_and_its_exit_status_is_this_one_s(winrm, service):
+    assert winrm("greet", "you") == (3, "hello\r\n", "oh\r\n")
+    assert service.toy.started == ["greet you"]
+    assert service.toy.shells == {}
+    (exchange,) = service.exchanges
+    assert exchange.context.info.delegated == "password"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_version_of_tls(version, authority, command):
+    toy = Toy(PROGRAMS)
+    with serving(toy, Policy(min_tls=VERSIONS[version], max_tls=VERSIONS[version])) as server:
+        words = ["-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--ca", authority, "greet"]
+        assert command("winrm", f"localhost:{server.server_port}", *words)[0] == 3
+
+
+def test_an_exit_status_that_does_not_fit_is_254(winrm):
+    assert winrm("large")[0] == 254
+
+
+def test_without_a_command_the_logon_is_tried(winrm, service):
+    status, out, err = winrm()
+    assert (status, err) == (0, "")
+    assert f"you are logged on to {service.url}" in out
+    assert "Microsoft Corporation OS: 10.0.20348 SP: 0.0 Stack: 3.0" in out
+    assert service.toy.requests == []
+
+
+def test_json_has_the_output_and_the_exit_status(winrm):
+    status, out, err = winrm("--json", "greet")
+    report = json.loads(out)
+    assert (status, err) == (3, "")
+    assert (report["result"], report["exit_code"], report["message"], report["fault"]) == ("success", 3, None, None)
+    assert (report["stdout"], report["stderr"], report["may_lack_output"]) == ("hello\r\n", "oh\r\n", False)
+    assert report["server"] == "Microsoft Corporation OS: 10.0.20348 SP: 0.0 Stack: 3.0"
+    assert json.loads(winrm("--json", "large")[1])["exit_code"] == 0xC0000005
+
+
+def test_output_that_is_no_text_is_passed_on_as_it_is(service, authority):
+    async def binary(process):
+        process.write("stdout", bytes(range(256)))
+        return 0
+
+    service.toy.programs["binary"] = binary
+    with Started(service.url, authority, "binary") as started:
+        assert started.end() == (0, bytes(range(256)), b"")
+
+
+def test_no_output_moves_the_cursor_of_a_terminal(winrm, monkeypatch):
+    monkeypatch.setattr("acredssp.cli.output._Guarded.isatty", lambda self: True)
+    assert winrm("nasty")[1] == "a\\x1b[2J\N{REPLACEMENT CHARACTER}\tb\n"
+
+
+# --- input ---
+
+
+class Input:
+    """A standard input."""
+
+    def __init__(self, data):
+        self.buffer = io.BufferedReader(io.BytesIO(data))
+
+    def isatty(self):
+        return False
+
+
+@pytest.fixture
+def given(monkeypatch):
+    return lambda data: monkeypatch.setattr(sys, "stdin", Input(data))
+
+
+@pytest.mark.parametrize("words", [["--stdin", "upper"], ["-i", "upper"], ["-"]])
+def test_the_standard_input_reaches_the_command(winrm, service, given, words):
+    given(b"abc\n")
+    assert winrm(*words) == (0, "ABC\n", "")
+    assert service.toy.started == (["cmd /q"] if words == ["-"] else ["upper"])
+
+
+def test_the_password_and_the_input_share_the_standard_input(service, authority, command, given):
+    given(b"Passw0rd!\nabc\n")
+    words = ["-u", "CONTOSO\\alice", "--password-stdin", "--ca", authority, "--stdin", "upper"]
+    assert command("winrm", service.url, *words) == (0, "ABC\n", "")
+
+
+def test_no_input_is_sent_unless_it_is_asked_for(winrm, service, given):
+    given(b"abc\n")
+    assert winrm("greet")[0] == 3
+    assert "Send" not in service.toy.requests
+
+
+def test_a_command_that_ends_before_its_input_is_no_failure(winrm, service, given):
+    given(b"x" * 300_000)
+    assert winrm("--stdin", "greet")[0] == 3
+
+
+# --- Ctrl-C ---
+
+
+class Started:
+    """The command in a process of its own, whose output can be waited for."""
+
+    def __init__(self, url, authority, *words):
+        options = ["-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--ca", str(authority)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "acredssp", "winrm", url, *options, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def until(self, line):
+        assert self.process.stdout.readline() == line
+
+    def end(self):
+        out, err = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out, err
+
+
+def test_ctrl_c_interrupts_the_command(service, authority):
+    with Started(service.url, authority, "wait") as started:
+        started.until(b"begun\n")
+        started.process.send_signal(signal.SIGINT)
+        assert started.end() == (130, b"^C\n", b"")
+    assert service.toy.requests.count("Signal") == 2  # ctrl_c, and terminate to let go of it
+    assert service.toy.shells == {}
+
+
+def test_a_second_ctrl_c_ends_a_stubborn_command(service, authority):
+    with Started(service.url, authority, "stubborn") as started:
+        started.until(b"begun\n")
+        started.process.send_signal(signal.SIGINT)
+        started.until(b"no\n")
+        started.process.send_signal(signal.SIGINT)
+        assert started.end() == (130, b"", b"")
+    assert service.toy.shells == {}
+
+
+def test_a_stubborn_command_is_ended_after_a_while(service, authority, command, monkeypatch):
+    monkeypatch.setattr("acredssp.cli.winrm._GRACE", 0.01)
+    begun = threading.Event()
+
+    async def tell(process):
+        begun.set()
+        await stubborn(process)
+
+    service.toy.programs["stubborn"] = tell
+
+    def press():
+        begun.wait(PATIENCE)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    words = ["-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--ca", authority, "stubborn"]
+    status, _, _ = command("winrm", service.url, *words)
+    thread.join()
+    assert status == 130
+    assert service.toy.shells == {}
+
+
+# --- lost connections ---
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_connection_lost_during_receive_runs_no_command_twice(winrm, service, when):
+    service.lose_connection("Receive", when)
+    assert winrm("greet") == (3, "hello\r\n", "oh\r\n")
+    assert service.toy.started == ["greet"]
+    assert len(service.exchanges) == 2, "the second connection logs on anew"
+
+
+def test_output_that_an_old_service_lost_is_told_of(command, authority):
+    toy = Toy(PROGRAMS, stack=2)
+    with serving(toy) as server:
+        server.lose_connection("Receive", "before")
+        words = ["-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--ca", authority]
+        url = f"http://localhost:{server.server_port}/wsman"
+        status, out, err = command("winrm", url, *words, "greet")
+        assert (status, out) == (3, "hello\r\n")
+        assert "this old service does not repeat" in err
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_old_service_is_not_asked_twice_for_a_command(command, authority, when):
+    toy = Toy(PROGRAMS, stack=2)
+    with serving(toy) as server:
+        server.lose_connection("Command", when)
+        words = ["-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--ca", authority]
+        url = f"http://localhost:{server.server_port}/wsman"
+        status, _, err = command("winrm", url, *words, "greet")
+    assert status == 255
+    assert "network error" in err
+    assert "look on the server whether it was done" in err
+    assert toy.requests.count("Command") <= 1
+    assert len(toy.started) == (1 if when == "after" else 0)
+
+
+# --- what goes wrong ---
+
+
+def test_a_wrong_password_is_told(winrm, service):
+    status, out, err = winrm("--json", "greet", password="wrong")
+    report = json.loads(out)
+    assert (status, report["result"], report["exit_code"]) == (255, "denied", None)
+    assert report["nt_status"] == "STATUS_LOGON_FAILURE"
+    assert "check the user, the domain and the password" in err
+    assert service.toy.started == []
+
+
+def test_a_refused_request_is_told_with_its_number(winrm, service):
+    service.toy.fault_next["Create"] = Fault(5, "w:AccessDenied", "Access is denied. ")
+    status, out, err = winrm("--json", "greet")
+    report = json.loads(out)
+    assert (status, report["result"], report["fault"]) == (255, "denied", 5)
+    assert "Remote Management Users" in err
+
+
+def test_a_server_that_nobody_runs(command):
+    words = ["-u", "alice", "-p", "x", "--insecure", "greet"]
+    status, out, err = command("winrm", f"localhost:{free_port()}", *words)
+    assert (status, out) == (255, "")
+    assert "network error: cannot connect to http://localhost:" in err
+
+
+def test_an_unknown_certificate_is_refused(service, command):
+    status, _, err = command("winrm", service.url, "-u", "alice", "-p", "x", "greet")
+    assert status == 255
+    assert "certificate" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ftp://host/"], "expected a URL of http or https"),
+        (["http://alice@host/"], "give the user with -u"),
+        (["http://host:0x1/"], "expected a port"),
+        (["http:///wsman"], "expected a URL such as"),
+        (["http://host/wsman?x=1"], "expected a URL such as"),
+        (["host", "--insecure", "--pin", "0" * 64], "expected one of --insecure, --ca and --pin"),
+        (["host", "--timeout", "0"], "--timeout"),
+        (["host", "--spn", "no spn"], "--spn"),
+        (["host", "--shell", "bash"], "bash"),
+    ],
+)
+def test_a_wrong_command_line_is_told(command, words, said):
+    status, out, err = command("winrm", *words, "-u", "alice", "-p", "x")
+    assert (status, out) == (2, "")
+    assert said in err
+
+
+def test_a_missing_package_is_one_line(command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "acredssp.winrm.httpx", None)
+    status, _, err = command("winrm", "host", "-u", "alice", "-p", "x", "greet")
+    assert status == 2
+    assert "pip install 'acredssp[winrm]'" in err
+
+
+# --- PowerShell ---
+
+
+@pytest.fixture
+def powershell(authority, command):
+    """Runs a script as alice; the scripts are functions by their text."""
+    toys = pytest.importorskip("support.wsman_powershell")
+
+    def call(scripts, *words, last_exit_code=None):
+        toy = toys.PowerShellToy(scripts)
+        toy.last_exit_code = last_exit_code
+        with serving(toy) as server:
+            options = ["-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--ca", authority, "--shell", "powershell"]
+            result = command("winrm", f"http://localhost:{server.server_port}/wsman", *options, *words)
+        assert toy.shells == {}
+        return result
+
+    return call
+
+
+async def write_all(script):
+    script.write_output("hello")
+    script.write_progress("Copying", 1, "5 of 10")
+    script.write_warning("careful")
+
+
+def test_a_script_runs_in_powershell(powershell):
+    assert powershell({"Get-All -x": write_all}, "--", "Get-All", "-x") == (0, "hello\n", "WARNING: careful\n")
+
+
+def test_the_exit_status_of_a_script_is_this_one_s(powershell):
+    assert powershell({"x": write_all}, "x", last_exit_code=7)[0] == 7
+
+
+async def upper_lines(script):
+    for line in await script.input():
+        script.write_output(line.upper())
+
+
+def test_the_standard_input_is_the_script_s_input(powershell, given):
+    given(b"a\nb\n")
+    assert powershell({"x": upper_lines}, "--stdin", "x") == (0, "A\nB\n", "")
+
+
+def test_the_script_may_come_by_the_standard_input(powershell, given):
+    given(b"Get-Date\n")
+    assert powershell({"Get-Date\n": write_all}, "-")[:2] == (0, "hello\n")
