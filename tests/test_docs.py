@@ -64,9 +64,9 @@ ELSEWHERE = {
     ("docs/sansio.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
     ("docs/http.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
     ("docs/turns.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
-    ("docs/winrm.md", "from acredssp.winrm import CommandShell"): "tests/winrm/test_shell.py::"
+    ("docs/winrm.md", "from acredssp.winrm import CommandShell"): "tests/winrm/test_httpx.py::"
     "test_the_example_of_the_documentation_runs",
-    ("docs/winrm.md", "from acredssp.winrm import WSMan"): "tests/winrm/test_powershell.py::"
+    ("docs/winrm.md", "from acredssp.winrm.powershell"): "tests/winrm/test_powershell.py::"
     "test_the_example_of_the_documentation_runs",
 }
 """(page, how a block begins): the test that runs it. No beginning: the test runs all Python of the page."""
@@ -154,6 +154,7 @@ def check_command(line):
 @runs("docs/performance.md", "make ")
 @runs("docs/performance.md", "HATCH_")
 @runs("docs/policy.md", "acredssp login")
+@runs("docs/winrm.md", "acredssp winrm")
 def commands(block):
     for line in block.code.splitlines():
         check_command(line)

@@ -13,7 +13,7 @@ import typer
 
 import acredssp
 from acredssp.cli import app as app_module
-from acredssp.cli.report import DemoReport, LoginReport, ServeReport, to_json
+from acredssp.cli.report import DemoReport, LoginReport, ServeReport, WinRMReport, to_json
 
 LOGIN_KEYS = [
     "result", "stage", "security_status", "nt_status", "credssp_version", "mechanism", "tls_version", "cipher",
@@ -29,9 +29,13 @@ DEMO_KEYS = [
     "latency_p99_ms", "wrong_password", "credssp_version", "mechanism", "tls_version", "cipher", "event_loop",
     "timeline", "time", "message", "hint",
 ]  # fmt: skip
+WINRM_KEYS = [
+    "result", "exit_code", "interrupted", "stdout", "stderr", "may_lack_output", "server", "stage", "security_status",
+    "nt_status", "fault", "time", "message", "hint",
+]  # fmt: skip
 
 
-REPORTS = [(LoginReport, LOGIN_KEYS), (ServeReport, SERVE_KEYS), (DemoReport, DEMO_KEYS)]
+REPORTS = [(LoginReport, LOGIN_KEYS), (ServeReport, SERVE_KEYS), (DemoReport, DEMO_KEYS), (WinRMReport, WINRM_KEYS)]
 PAGE = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
 
 

@@ -1,5 +1,6 @@
 """`acredssp winrm` against the toy service behind HTTP and CredSSP."""
 
+import contextlib
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from support.engine import pem
@@ -408,3 +410,80 @@ def test_the_standard_input_is_the_script_s_input(powershell, given):
 def test_the_script_may_come_by_the_standard_input(powershell, given):
     given(b"Get-Date\n")
     assert powershell({"Get-Date\n": write_all}, "-")[:2] == (0, "hello\n")
+
+
+# --- why a logon fails ---
+
+
+class Raw(BaseHTTPRequestHandler):
+    """Answers every request in the same way."""
+
+    protocol_version, timeout = "HTTP/1.1", 60
+
+    def log_message(self, *args):
+        pass
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.wfile.write(self.server.answer)
+
+
+@contextlib.contextmanager
+def answering(status_line, *headers):
+    """A server that says this and no more."""
+    with ThreadingHTTPServer(("127.0.0.1", free_port()), Raw) as server:
+        lines = [f"HTTP/1.1 {status_line}", *headers, "Content-Length: 0", "", ""]
+        server.answer = "\r\n".join(lines).encode()
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://localhost:{server.server_port}/wsman"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status_line", "headers", "said"),
+    [
+        ("401 Unauthorized", ["WWW-Authenticate: Negotiate", "WWW-Authenticate: Kerberos"], "got Negotiate, Kerberos"),
+        ("401 Unauthorized", ["WWW-Authenticate: Basic realm=x"], "Enable-WSManCredSSP -Role Server"),
+        ("401 Unauthorized", [], "got none"),
+        ("404 Not Found", [], "WinRM's is /wsman"),
+        ("407 Proxy Authentication Required", [], "a proxy in between"),
+        ("413 Too Large", [], "after 1 legs of the logon, got status 413"),
+        ("503 Service Unavailable", [], "got status 503"),
+    ],
+)
+def test_a_server_without_credssp_is_told_by_what_it_said(command, status_line, headers, said):
+    with answering(status_line, *headers) as url:
+        status, out, err = command("winrm", url, "-u", "alice", "-p", "x", "--insecure", "greet")
+    assert (status, out) == (255, "")
+    assert said in err
+
+
+def test_a_server_that_is_open_to_the_encryption_oracle_is_told_with_the_way_around(authority, command):
+    policy = Policy(max_version=4, min_version=2, dangerous_allow_legacy_versions=True)
+    with serving(Toy(PROGRAMS), policy) as server:
+        url = f"http://localhost:{server.server_port}/wsman"
+        words = ["winrm", url, "-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--ca", authority]
+        status, _, err = command(*words, "greet")
+        assert status == 255
+        assert "the peer speaks credssp version 4, at least 5 is required" in err
+        assert "update the peer: versions below 5 are open to CVE-2018-0886" in err
+        status, out, _ = command(*words, "--min-version", "2", "greet")
+        assert (status, out) == (3, "hello\r\n")
+
+
+def test_a_policy_that_does_not_name_the_service_keeps_the_password(winrm, service, tmp_path):
+    policy = tmp_path / "policy.toml"
+    policy.write_text('AllowFreshCredentials = ["WSMAN/other"]\n', encoding="utf-8")
+    status, _, err = winrm("--policy", policy, "greet")
+    assert status == 255
+    assert "HTTP/localhost" in err
+    assert "AllowFreshCredentials" in err
+    assert service.toy.started == []
+
+
+def test_the_service_may_have_another_principal(winrm, service):
+    assert winrm("--spn", "WSMAN/localhost", "greet")[0] == 3

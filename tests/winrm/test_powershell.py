@@ -346,7 +346,7 @@ async def test_an_object_without_end_is_refused(monkeypatch):
             await pool.run("x")
 
 
-EXAMPLE = next(block for block in blocks() if block.page == "docs/winrm.md" and "import WSMan" in block.first)
+EXAMPLE = next(block for block in blocks() if block.page == "docs/winrm.md" and "RunspacePool" in block.first)
 
 
 async def test_the_example_of_the_documentation_runs(capsys):
@@ -356,6 +356,6 @@ async def test_the_example_of_the_documentation_runs(capsys):
     names = {}
     exec(EXAMPLE.compiled(), names)  # noqa: S102 - our own page
     toy = PowerShellToy({"Get-Service WinRM": greet, "Get-ChildItem": number})
-    await names["main"](toy.post)
+    await names["main"](WSMan(toy.post, URL))
     assert capsys.readouterr().out == "0 hello\nwörld 𝄞\n\noutput 3\n"
     assert toy.shells == {}

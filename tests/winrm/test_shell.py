@@ -5,7 +5,6 @@ import contextlib
 import re
 
 import pytest
-from support.pages import blocks
 from support.wsman_toy import DISCONNECTED, UNEXPECTED_SELECTORS, Fault, Toy
 
 from acredssp.errors import LimitExceeded, RemoteProtocolError
@@ -484,20 +483,3 @@ async def test_the_answer_to_another_request_is_refused():
 
         with pytest.raises(RemoteProtocolError, match="the answer to another one"):
             await CommandShell.open(WSMan(post, URL))
-
-
-EXAMPLE = next(block for block in blocks() if block.page == "docs/winrm.md" and "CommandShell" in block.first)
-
-
-async def test_the_example_of_the_documentation_runs(capsys):
-    async def ping(process):
-        process.write("stdout", b"Pinging")
-        await process.interrupted.wait()
-        return 0
-
-    names = {}
-    exec(EXAMPLE.compiled(), names)  # noqa: S102 - our own page
-    async with service({"ipconfig": greet, "ping": ping}) as (toy, _):
-        await names["main"](toy.post)
-    assert capsys.readouterr().out == "3 hello\r\n\nstdout Pinging\n"
-    assert toy.started == ["ipconfig /all", "ping -t localhost"]

@@ -1,0 +1,175 @@
+"""The client of WinRM over httpx, against the toy service behind HTTP and CredSSP."""
+
+import asyncio
+import contextlib
+import ssl
+
+import pytest
+from support import endpoints
+from support.pages import blocks
+from support.peers import free_port
+from support.wsman_toy import Toy
+
+from acredssp.credentials import Password
+from acredssp.errors import AuthenticationError, NegotiationFailure
+from acredssp.winrm import CommandShell, NotSent, OutcomeUnknown
+
+http_toy = pytest.importorskip("support.http_toy", exc_type=ImportError)
+connect = pytest.importorskip("acredssp.winrm.httpx", exc_type=ImportError).connect
+
+EXAMPLE = next(block for block in blocks() if block.page == "docs/winrm.md" and "CommandShell" in block.first)
+AT_ONCE = {"first_delay": 0}
+
+# Made at import, since making a context reads files, which no test may do on its loop.
+CONFIG = http_toy.client_config()
+WRONG = http_toy.client_config(authenticate=Password("wrong", "bob", "CONTOSO"))
+OUTER, _ = http_toy.outer_tls()
+TRUSTING = ssl.create_default_context(cadata=endpoints.CERTIFICATE.decode())
+
+
+async def greet(process):
+    process.write("stdout", b"hello\r\n")
+    process.write("stderr", b"oh\r\n")
+    return 3
+
+
+async def echo(process):
+    process.write("stdout", " ".join(process.arguments).encode())
+    return 0
+
+
+async def ping(process):
+    process.write("stdout", b"Pinging")
+    await process.interrupted.wait()
+    return 0
+
+
+async def upper(process):
+    process.write("stdout", (await process.read()).upper())
+    return 0
+
+
+PROGRAMS = {"greet": greet, "echo": echo, "ping": ping, "ipconfig": greet, "upper": upper}
+
+
+@contextlib.asynccontextmanager
+async def service(**options):
+    """The toy, and the HTTP server in front of it."""
+    toy = Toy(PROGRAMS)
+
+    async def answer(asked):
+        try:
+            status, envelope = await toy.post(asked.body)
+        except ConnectionError:
+            return None
+        return status, envelope, True
+
+    async with http_toy.Toy(answer=answer, **options) as server:
+        try:
+            yield toy, server
+        finally:
+            await toy.aclose()
+
+
+@contextlib.asynccontextmanager
+async def shell_of(server, **options):
+    client = connect(server.url, CONFIG, ssl_context=TRUSTING, wsman=AT_ONCE, **options)
+    async with client as wsman, await CommandShell.open(wsman) as shell:
+        yield shell
+
+
+async def test_a_command_runs_over_one_connection_that_is_logged_on():
+    async with service() as (toy, server), shell_of(server) as shell:
+        done = await shell.run("greet")
+        assert (done.exit_code, done.stdout, done.stderr) == (3, "hello\r\n", "oh\r\n")
+        assert server.connections == 1
+        assert {(asked.user, asked.method, asked.target) for asked in server.served} == {("bob", "POST", "/wsman")}
+        assert {asked.content_type for asked in server.served} == {"application/soap+xml;charset=UTF-8"}
+    assert toy.shells == {}
+
+
+async def test_a_command_runs_over_https():
+    async with service(tls=OUTER) as (_, server), shell_of(server) as shell:
+        assert (await shell.run("greet")).exit_code == 3
+
+
+async def test_a_signal_goes_over_another_connection_while_output_is_waited_for():
+    async with service() as (_, server), shell_of(server) as shell:
+        command = await shell.start("ping")
+        async for output in command:
+            assert output.text == "Pinging"
+            await command.interrupt()
+        await command.aclose()
+        assert command.exit_code == 0
+
+
+async def test_large_input_goes_as_sealed_bodies():
+    async with service() as (_, server), shell_of(server) as shell:
+        assert (await shell.run("upper", stdin=b"a" * 500_000)).stdout == "A" * 500_000
+
+
+async def test_commands_at_once_do_not_mix():
+    async with service() as (toy, server), shell_of(server) as shell:
+        words = [f"word-{number}" for number in range(20)]
+        done = await asyncio.gather(*(shell.run("echo", word) for word in words))
+        assert [each.stdout for each in done] == words
+        assert sorted(toy.started) == sorted(f"echo {word}" for word in words)
+
+
+@pytest.mark.parametrize("when", ["before", "while", "after"])
+async def test_a_connection_lost_during_receive_loses_no_output_and_runs_no_command_twice(when):
+    async with service() as (toy, server), shell_of(server) as shell:
+        toy.lose("Receive", when)
+        done = await shell.run("greet")
+        assert (done.exit_code, done.stdout, done.stderr, done.may_lack_output) == (3, "hello\r\n", "oh\r\n", False)
+        assert toy.started == ["greet"]
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_connection_lost_while_a_command_starts_runs_it_at_most_once(when):
+    async with service() as (toy, server), shell_of(server) as shell:
+        toy.lose("Command", when)
+        if when == "after":
+            assert (await shell.run("greet")).exit_code == 3
+        else:
+            with pytest.raises(OutcomeUnknown):
+                await shell.run("greet")
+        assert toy.requests.count("Command") == 1
+
+
+async def test_a_wrong_password_is_no_lost_connection():
+    async with service() as (toy, server), connect(server.url, WRONG, wsman=AT_ONCE) as wsman:
+        with pytest.raises(AuthenticationError):
+            await CommandShell.open(wsman)
+        assert toy.requests == []
+
+
+async def test_a_server_that_nobody_runs_gets_nothing():
+    async with connect(f"http://localhost:{free_port()}/wsman", CONFIG) as wsman:
+        with pytest.raises(NotSent, match="cannot connect to http://localhost:"):
+            await wsman.identify()
+
+
+async def test_a_server_without_credssp_is_told_by_what_it_offers():
+    async def refuse(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with connect(f"http://localhost:{port}/wsman", CONFIG) as wsman:
+            with pytest.raises(NegotiationFailure, match="got Negotiate"):
+                await wsman.identify()
+
+
+async def test_the_example_of_the_documentation_runs(capsys):
+    names = {}
+    exec(EXAMPLE.compiled(), names)  # noqa: S102 - our own page
+    async with service() as (toy, server):
+        names["connect"] = lambda url, config: connect(server.url, config)
+        await names["main"](CONFIG)
+    assert capsys.readouterr().out == "3 hello\r\n\nstdout Pinging\n"
+    assert toy.started == ["ipconfig /all", "ping -t localhost"]
