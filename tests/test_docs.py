@@ -172,7 +172,7 @@ def the_command_line(block):
 def the_users_file(block):
     """Its alice logs on by the page's own commands, and so does bob, of any domain."""
     (listing,) = [each for each in BLOCKS if each.page == "README.md" and each.first.startswith("acredssp demo")]
-    _, serve, login = (command_of(line) for line in listing.code.splitlines())
+    _, serve, login, _ = (command_of(line) for line in listing.code.splitlines())
     port = free_port()
     users = Path("users.txt")
     users.touch(0o600)  # else the server warns of it

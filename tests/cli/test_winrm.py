@@ -1,5 +1,6 @@
 """`acredssp winrm` against the toy service behind HTTP and CredSSP."""
 
+import asyncio
 import contextlib
 import io
 import json
@@ -233,36 +234,34 @@ def test_ctrl_c_interrupts_the_command(service, authority):
     assert service.toy.shells == {}
 
 
-def test_a_second_ctrl_c_ends_a_stubborn_command(service, authority):
-    with Started(service.url, authority, "stubborn") as started:
-        started.until(b"begun\n")
-        started.process.send_signal(signal.SIGINT)
-        started.until(b"no\n")
-        started.process.send_signal(signal.SIGINT)
-        assert started.end() == (130, b"", b"")
-    assert service.toy.shells == {}
-
-
-def test_a_stubborn_command_is_ended_after_a_while(service, authority, command, monkeypatch):
-    monkeypatch.setattr("acredssp.cli.winrm._GRACE", 0.01)
-    begun = threading.Event()
-
-    async def tell(process):
-        begun.set()
-        await stubborn(process)
-
-    service.toy.programs["stubborn"] = tell
+def pressing(service, *receives):
+    """Press Ctrl-C each time when so many requests for output have come; the first one has then been answered."""
 
     def press():
-        begun.wait(PATIENCE)
-        os.kill(os.getpid(), signal.SIGINT)
+        for count in receives:
+            asyncio.run_coroutine_threadsafe(service.toy.until("Receive", count), service.loop).result(PATIENCE)
+            os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=press)
     thread.start()
-    words = ["-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--ca", authority, "stubborn"]
-    status, _, _ = command("winrm", service.url, *words)
+    return thread
+
+
+def test_a_second_ctrl_c_ends_a_stubborn_command_at_once(winrm, service, monkeypatch):
+    monkeypatch.setattr("acredssp.cli.winrm._GRACE", 10_000.0)
+    thread = pressing(service, 2, 3)
+    assert winrm("stubborn") == (130, "begun\nno\n", "")
     thread.join()
-    assert status == 130
+    assert service.toy.shells == {}
+
+
+def test_a_stubborn_command_is_ended_after_a_while(winrm, service, monkeypatch):
+    monkeypatch.setattr("acredssp.cli.winrm._GRACE", 0.2)
+    thread = pressing(service, 2)
+    status, out, _ = winrm("stubborn")
+    thread.join()
+    assert (status, out[:6]) == (130, "begun\n")
+    assert service.toy.requests.count("Signal") == 2
     assert service.toy.shells == {}
 
 

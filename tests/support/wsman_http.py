@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import sys
 import threading
 from http.server import ThreadingHTTPServer
 
@@ -45,19 +46,28 @@ def action_of(body):
     return found[1].decode() if found else ""
 
 
+class Server(ThreadingHTTPServer):
+    """A client may leave whenever it wants."""
+
+    daemon_threads = False
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextlib.contextmanager
 def serving(toy, policy=None):
     """Serve a toy; yield the server. The toy lives on a loop in a thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    with ThreadingHTTPServer(("127.0.0.1", free_port()), WSManServer) as server:
+    with Server(("127.0.0.1", free_port()), WSManServer) as server:
         server.config = server_config(policy or Policy())
         server.answer, server.exchanges, server.bodies = answer_of_server, [], []
-        server.losses = {}
+        server.losses, server.loop = {}, loop
         server.lose_connection = server.losses.__setitem__
         server.post = lambda body: asyncio.run_coroutine_threadsafe(toy.post(body), loop).result()
-        server.daemon_threads = False
         acceptor = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         acceptor.start()
         try:

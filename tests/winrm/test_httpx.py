@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import ssl
 
 import pytest
-from support import endpoints
 from support.pages import blocks
 from support.peers import free_port
 from support.wsman_toy import Toy
@@ -23,8 +21,6 @@ AT_ONCE = {"first_delay": 0}
 # Made at import, since making a context reads files, which no test may do on its loop.
 CONFIG = http_toy.client_config()
 WRONG = http_toy.client_config(authenticate=Password("wrong", "bob", "CONTOSO"))
-OUTER, _ = http_toy.outer_tls()
-TRUSTING = ssl.create_default_context(cadata=endpoints.CERTIFICATE.decode())
 
 
 async def greet(process):
@@ -73,7 +69,7 @@ async def service(**options):
 
 @contextlib.asynccontextmanager
 async def shell_of(server, **options):
-    client = connect(server.url, CONFIG, ssl_context=TRUSTING, wsman=AT_ONCE, **options)
+    client = connect(server.url, CONFIG, ssl_context=http_toy.TRUSTING, wsman=AT_ONCE, **options)
     async with client as wsman, await CommandShell.open(wsman) as shell:
         yield shell
 
@@ -89,7 +85,7 @@ async def test_a_command_runs_over_one_connection_that_is_logged_on():
 
 
 async def test_a_command_runs_over_https():
-    async with service(tls=OUTER) as (_, server), shell_of(server) as shell:
+    async with service(tls=http_toy.OUTER.context) as (_, server), shell_of(server) as shell:
         assert (await shell.run("greet")).exit_code == 3
 
 

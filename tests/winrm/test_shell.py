@@ -53,6 +53,17 @@ async def test_a_command_runs_and_its_output_and_exit_status_come_back():
     assert toy.requests == ["Create", "Command", "Receive", "Signal", "Delete"]
 
 
+@pytest.mark.parametrize(
+    ("told", "exit_code"), [(0, 0), (-1, 0xFFFFFFFF), (-1073741510, 0xC000013A), (1 << 31, 1 << 31)]
+)
+async def test_an_exit_status_has_no_sign(told, exit_code):
+    async def leave(process):
+        return told
+
+    async with service({"leave": leave}) as (_, wsman), await CommandShell.open(wsman) as shell:
+        assert (await shell.run("leave")).exit_code == exit_code
+
+
 async def test_a_real_command_runs():
     async with service() as (_, wsman), await CommandShell.open(wsman) as shell:
         done = await shell.run("printf 'a\\nb'; echo no >&2; exit 7")
@@ -299,6 +310,18 @@ async def test_input_is_never_sent_twice(when):
         with pytest.raises(OutcomeUnknown):
             await shell.run("upper", stdin=b"rm -r build")
         assert toy.requests.count("Send") == 1
+
+
+async def test_ctrl_c_is_never_pressed_twice():
+    async with service({"wait": until_interrupted}) as (toy, wsman), await CommandShell.open(wsman) as shell:
+        command = await shell.start("wait")
+        toy.lose("Signal", "after")
+        with pytest.raises(OutcomeUnknown):
+            await command.interrupt()
+        assert toy.requests.count("Signal") == 1
+        toy.lose("Signal", "before")
+        await command.aclose()
+        assert toy.requests.count("Signal") == 3, "what ends the command is sent again"
 
 
 async def test_the_client_gives_up_when_the_service_stays_away():
