@@ -450,7 +450,7 @@ def answering(status_line, *headers):
         ("401 Unauthorized", [], "got none"),
         ("404 Not Found", [], "WinRM's is /wsman"),
         ("407 Proxy Authentication Required", [], "a proxy in between"),
-        ("413 Too Large", [], "after 1 legs of the logon, got status 413"),
+        ("413 Too Large", [], "in leg 1 of the logon, the tls handshake inside credssp, got status 413"),
         ("503 Service Unavailable", [], "got status 503"),
     ],
 )
