@@ -469,7 +469,8 @@ def test_a_server_that_is_open_to_the_encryption_oracle_is_told_with_the_way_aro
         status, _, err = command(*words, "greet")
         assert status == 255
         assert "the peer speaks credssp version 4, at least 5 is required" in err
-        assert "update the peer: versions below 5 are open to CVE-2018-0886" in err
+        assert "update the server (CVE-2018-0886)" in err
+        assert "AllowEncryptionOracle" in err
         status, out, _ = command(*words, "--min-version", "2", "greet")
         assert (status, out) == (3, "hello\r\n")
 
