@@ -1,32 +1,23 @@
 """`acredssp proxy` as a service: workers, drain, rolling restart, systemd, and HAProxy in front of two nodes."""
 
-import asyncio
-import contextlib
-import dataclasses
 import json
-import re
 import signal
 import socket
 import subprocess
-import threading
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 import pytest
 from support.command import COMMAND
 from support.endpoints import PIN
-from support.gateway import ALICE, Target, leave, talk
-from support.peers import DEADLINE, free_port, listens, program, wait_until
+from support.gateway import Target
+from support.nodes import DEPLOY, Background, Client, served_by, start_balancer, start_node
+from support.peers import DEADLINE, listens, program, wait_until
 from support.stores import PASSWORD, PREFIX, SERVERS, running
 
-import acredssp
 from acredssp.proxy.sealing import new_keys
 from acredssp.rdp import PreconnectionPDU
 
 pytestmark = pytest.mark.interop
 
-DEPLOY = Path(__file__).parent.parent.parent / "examples" / "deploy"
 SETTINGS = """
 [[listeners]]
 address = "127.0.0.1:{port}"
@@ -49,28 +40,10 @@ log = "json"
 """
 
 
-class Background:
-    """An event loop in a thread: coroutines run there, and the test waits for them."""
-
-    def __init__(self):
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-
-    def run(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE)
-
-    def stop(self):
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(DEADLINE)
-        self._loop.close()
-
-
 @pytest.fixture
 def background():
-    loop = Background()
-    yield loop
-    loop.stop()
+    with Background() as loop:
+        yield loop
 
 
 @pytest.fixture
@@ -78,33 +51,6 @@ def target(background):
     made = background.run(Target().start())
     yield made
     background.run(made.stop())
-
-
-@dataclasses.dataclass
-class Node:
-    """A gateway that runs."""
-
-    port: int
-    admin: int
-    process: object
-    folder: Path
-
-    def get(self, path):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=DEADLINE) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    def figure(self, name):
-        """The sum of a figure's series."""
-        _, text = self.get("/metrics")
-        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
-
-    def records(self):
-        lines = self.process.read_errors().split("\n")[:-1]
-        return [told for told in map(json.loads, lines) if told["message"] == "connection"]
 
 
 @pytest.fixture
@@ -115,70 +61,17 @@ def node(lab, target, tmp_path):
     def start(*options, run="", balancers=(), **popen):
         nonlocal count
         count += 1
-        folder = tmp_path / f"node{count}"
-        folder.mkdir()
-        for name, data in zip(("gateway.pem", "gateway.key"), acredssp.self_signed(["localhost"], "ec"), strict=True):
-            (folder / name).write_bytes(data)
-        (folder / "users").write_text("CONTOSO:alice:wonderland\n", encoding="utf-8")
-        port, admin = free_port(), free_port()
-        text = SETTINGS.format(
-            port=port, admin=admin, target=target.address, pin=PIN, run=run, balancers=json.dumps([*balancers])
-        )
-        (folder / "gateway.toml").write_text(text, encoding="utf-8")
-        argv = [COMMAND, "proxy", "run", folder / "gateway.toml", *options]
-        process = lab.start_server(argv, port, split=True, **popen)
-        made = Node(port, admin, process, folder)
-        wait_until(lambda: listens(admin), "the admin's pages are there")
-        assert made.get("/healthz")[0] == 200  # answered once everything is ready, signals included
-        return made
+        values = {"target": target.address, "pin": PIN, "run": run, "balancers": json.dumps([*balancers])}
+        return start_node(lab, tmp_path / f"node{count}", SETTINGS, values, *options, **popen)
 
     return start
 
 
-class Client:
-    """Connections from here: each is through both legs, and echoes."""
-
-    def __init__(self, background):
-        self._background = background
-
-    def connect(self, port, **options):
-        return self._background.run(self._connect(port, options))
-
-    async def _connect(self, port, options):
-        config = acredssp.ClientConfig(
-            authenticate=ALICE,
-            policy=acredssp.Policy(dangerous_accept_any_certificate=True),
-            delegation=acredssp.delegation.DelegationPolicy(),
-        )
-        carriage = acredssp.RDP(hybrid_ex=True, **options)
-        streams = await acredssp.open_connection(
-            "127.0.0.1", port, config=config, carriage=carriage, server_hostname="localhost"
-        )
-        await talk(streams)
-        return streams
-
-    def echo(self, streams):
-        async def once():
-            streams[1].write(b"again")
-            return await streams[0].readexactly(5)
-
-        assert self._background.run(once()) == b"again"
-
-    def leave(self, streams):
-        self._background.run(leave(streams))
-
-    def until_cut(self, streams):
-        async def read():
-            with contextlib.suppress(OSError, acredssp.CredSSPError):
-                while await streams[0].read(100):
-                    pass
-
-        self._background.run(read())
-
-
 @pytest.fixture
 def client(background):
-    return Client(background)
+    made = Client(background)
+    yield made
+    made.leave_all()
 
 
 # --- one node ---
@@ -205,7 +98,6 @@ def test_relays_are_cut_when_the_grace_is_over(node, client):
     streams = client.connect(gateway.port)
     gateway.process._process.send_signal(signal.SIGTERM)
     client.until_cut(streams)
-    client.leave(streams)
     assert gateway.process.wait() == 0
     assert gateway.records()[-1]["ended_by"] == "drained"
     assert "1 connections were cut" in gateway.process.read()
@@ -279,61 +171,11 @@ def test_the_unit_is_one(tmp_path):
     assert done.returncode == 0, done.stdout[-200:]
 
 
-@dataclasses.dataclass
-class Balancer:
-    port: int
-    control: Path
-
-    def say(self, command):
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(self.control))
-            connection.sendall(command.encode() + b"\n")
-            answer = b""
-            while data := connection.recv(65536):
-                answer += data
-        return answer.decode()
-
-    def state(self, name):
-        """Whether a server is `UP` or `DOWN`, and how many connections it has had."""
-        for line in self.say("show stat").splitlines():
-            fields = line.split(",")
-            if fields[:2] == ["gateways", name]:
-                return fields[17].split()[0], int(fields[7])
-        raise AssertionError(name)
-
-
 @pytest.fixture
-def balanced(lab, node, tmp_path):
+def balanced(lab, node):
     """HAProxy by the example, in front of two nodes: the balancer, and the nodes by their names."""
     nodes = {name: node("--workers=1", run="leave = 0.1", balancers=["127.0.0.1"]) for name in ("one", "two")}
-    port, control = free_port(), tmp_path / "control"
-    text = (DEPLOY / "haproxy.cfg").read_text(encoding="utf-8")
-    for before, after in {
-        "global\n": f"global\n    stats socket {control} level admin\n",
-        "maxconn 20000": "maxconn 200",
-        "bind :3389": f"bind 127.0.0.1:{port}",
-        "check port 9389 inter 2s": "check inter 100ms",
-        **{
-            f"server {name} 10.0.0.{at}:3389": f"server {name} 127.0.0.1:{nodes[name].port} port {nodes[name].admin}"
-            for name, at in (("one", 11), ("two", 12))
-        },
-    }.items():
-        assert before in text
-        text = text.replace(before, after)
-    (tmp_path / "haproxy.cfg").write_text(text, encoding="utf-8")
-    lab.start_server([program("haproxy"), "-db", "-f", tmp_path / "haproxy.cfg"], port)
-    balancer = Balancer(port, control)
-    wait_until(lambda: all(balancer.state(name)[0] == "UP" for name in nodes), "both nodes are up")
-    return balancer, nodes
-
-
-def served_by(nodes, client, streams):
-    """The name of the node that a connection went through; it is left."""
-    before = {name: len(each.records()) for name, each in nodes.items()}
-    client.leave(streams)
-    wait_until(lambda: any(len(each.records()) > before[name] for name, each in nodes.items()), "a node tells of it")
-    (found,) = [name for name, each in nodes.items() if len(each.records()) > before[name]]
-    return found
+    return start_balancer(lab, nodes), nodes
 
 
 @pytest.mark.parametrize(

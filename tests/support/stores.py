@@ -9,6 +9,8 @@ import signal
 
 from support.peers import Lab, free_port
 
+import acredssp
+
 SERVERS = ("redis-server", "valkey-server")
 PASSWORD = "acl-secret"
 PREFIX = "lab"
@@ -20,9 +22,12 @@ class StoreServer:
     Args:
         lab: A `Lab`.
         program: One of `SERVERS`.
+        tls: Whether it speaks TLS alone; `certificate` is then the file of its authority.
     """
 
-    def __init__(self, lab, program):
+    def __init__(self, lab, program, *, tls=False):
+        self.certificate = lab.folder / "store.pem"
+        self._tls = tls
         self._lab = lab
         self._program = program
         self._process = None
@@ -30,7 +35,7 @@ class StoreServer:
 
     @property
     def url(self):
-        return f"redis://127.0.0.1:{self.port}"
+        return f"rediss://localhost:{self.port}" if self._tls else f"redis://127.0.0.1:{self.port}"
 
     @property
     def logon(self):
@@ -46,10 +51,19 @@ class StoreServer:
         acl = self._lab.folder / f"{self._program}.acl"
         acl.write_text(f"user default off\nuser gateway {' '.join(rules)}\n", "ascii")
         configuration.write_text(
-            f'bind 127.0.0.1\nport {self.port}\nsave ""\nappendonly no\naclfile {acl}\ndir {self._lab.folder}\n',
+            f'{self._listening()}bind 127.0.0.1\nsave ""\nappendonly no\naclfile {acl}\ndir {self._lab.folder}\n',
             "ascii",
         )
         self._process = self._lab.start_server([self._program, configuration], self.port)
+
+    def _listening(self):
+        if not self._tls:
+            return f"port {self.port}\n"
+        key = self.certificate.with_suffix(".key")
+        for path, data in zip((self.certificate, key), acredssp.self_signed(["localhost"]), strict=True):
+            path.write_bytes(data)
+        files = f"tls-cert-file {self.certificate}\ntls-key-file {key}\n"
+        return f"port 0\ntls-port {self.port}\ntls-auth-clients no\n{files}"
 
     def kill(self):
         """End it at once, with all that it holds."""
