@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import signal
+from http.client import HTTPConnection
 
 import pytest
 from support import freerdp
@@ -13,7 +14,7 @@ from support.command import COMMAND, login
 from support.endpoints import PIN
 from support.gateway import ALICE, BOB, Target, leave
 from support.nodes import Background, Client, start_balancer, start_node
-from support.peers import Lab, wait_until
+from support.peers import DEADLINE, Lab, free_port, wait_until
 from support.stores import PASSWORD, PREFIX, SERVERS, StoreServer
 
 import acredssp
@@ -23,6 +24,7 @@ from acredssp.proxy.sealing import new_keys
 pytestmark = pytest.mark.interop
 
 NAMES = ("one", "two")
+SECRET = "the broker's own secret"
 ELSEWHERE = "127.0.0.9"
 """The address of another client."""
 
@@ -56,6 +58,10 @@ prefix = "{prefix}"
 [admin]
 address = "127.0.0.1:{admin}"
 
+[api]
+address = "127.0.0.1:{api}"
+secret = "file:api.secret"
+
 [run]
 log = "json"
 leave = 0.1
@@ -70,6 +76,7 @@ class Cluster:
     lab: Lab
     store: StoreServer
     nodes: dict
+    apis: dict
     balancer: object
     client: Client
 
@@ -99,12 +106,30 @@ class Cluster:
         """Run `acredssp proxy COMMAND` with the settings of a node."""
         return self.lab.run([COMMAND, "proxy", command, self.nodes[name].settings, *words], split=True)
 
-    def token(self, name, **options):
-        """Issue a token for alice by the command, at a node."""
+    def token(self, name, *, by="command", **options):
+        """Issue a token for alice at a node, by the command or the API."""
         words = {"user": "CONTOSO\\alice", "target": "reports", **options}
+        if by == "api":
+            status, told = self.ask(name, "POST", "/v1/tokens", **words)
+            assert status == 201, told
+            return told["loadbalanceinfo"]
         done = self.proxy(name, "token", *[f"--{name}={value}" for name, value in words.items()])
         assert (done.status, done.errors) == (0, "")
         return done.output.strip()
+
+    def ask(self, name, method, path, **content):
+        """Ask a node's API: the status of its answer, and what it holds."""
+        headers = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
+        with contextlib.closing(HTTPConnection("127.0.0.1", self.apis[name], timeout=DEADLINE)) as connection:
+            connection.request(method, path, json.dumps(content) if content else None, headers)
+            answer = connection.getresponse()
+            return answer.status, json.load(answer)
+
+    def connections(self, name):
+        """What a node's API tells of all connections: each one's user and target, and its id."""
+        status, told = self.ask(name, "GET", "/v1/connections")
+        assert status == 200
+        return {(entry["user"], entry["target"]): entry["id"] for entry in told["connections"]}
 
     def is_idle(self):
         """Whether no node has a connection."""
@@ -136,7 +161,8 @@ def running(folder, program, hosts, background, *, more="", tls=False, **more_fi
     """A cluster that runs while the block does; `more` is of its settings, and files they name may come by name."""
     lab = Lab(folder)
     store = StoreServer(lab, program, tls=tls)
-    files = {"store.keys": new_keys(), "store.password": PASSWORD, "target.password": "server's", **more_files}
+    files = {"store.keys": new_keys(), "store.password": PASSWORD, "target.password": "server's", "api.secret": SECRET}
+    files |= more_files
     with contextlib.ExitStack() as stack:
         stack.callback(lab.show_logs)
         stack.callback(lab.stop)
@@ -150,10 +176,11 @@ def running(folder, program, hosts, background, *, more="", tls=False, **more_fi
             "more": more,
             "files": files,
         }
-        nodes = {name: start_node(lab, folder / name, SETTINGS, values) for name in NAMES}
+        apis = {name: free_port() for name in NAMES}
+        nodes = {name: start_node(lab, folder / name, SETTINGS, {**values, "api": apis[name]}) for name in NAMES}
         client = Client(background)
         stack.callback(client.leave_all)
-        yield Cluster(lab, store, nodes, start_balancer(lab, nodes), client)
+        yield Cluster(lab, store, nodes, apis, start_balancer(lab, nodes), client)
 
 
 LOCKOUT = "[limits.lockout]\nfailures = 3\nshortest = 900\n"
@@ -184,8 +211,9 @@ def cluster(request, tmp_path, hosts, background):
 # --- tokens ---
 
 
-def test_a_token_of_one_node_is_good_on_all_as_often_as_it_says_and_not_once_more(shared):
-    token = shared.token("one", uses=3, window="0s")
+@pytest.mark.parametrize(("by", "window"), [("command", "0s"), ("api", 0)])
+def test_a_token_of_one_node_is_good_on_all_as_often_as_it_says_and_not_once_more(shared, by, window):
+    token = shared.token("one", by=by, uses=3, window=window)
     for name in ("two", "one", "two"):
         record = shared.visit(name, routing_token=token)
         assert (record["outcome"], record["target"], record["user"]) == ("relayed", "reports", "CONTOSO\\alice")
@@ -228,7 +256,7 @@ def test_within_the_window_the_same_client_alone_comes_again_on_any_node(shared)
 
 
 def test_when_the_window_is_over_the_client_is_refused(shared):
-    token = shared.token("one", uses=1, window="1s")
+    token = shared.token("one", uses=1, window="1s", ttl="24h")
     assert shared.visit("one", routing_token=token)["outcome"] == "relayed"
 
     def over():
@@ -304,6 +332,18 @@ def test_a_kick_ends_the_users_connections_on_every_node_and_makes_the_tokens_vo
         assert shared.visit(name)["outcome"] == "relayed"
 
 
+def test_every_nodes_api_tells_of_all_connections_and_ends_any(shared):
+    held = {name: shared.through(name, who) for name, who in (("one", ALICE), ("two", BOB))}
+    both = {("CONTOSO\\alice", "desktops"), ("bob", "desktops")}
+    for name in NAMES:
+        wait_until(lambda name=name: {*shared.connections(name)} == both, "the API tells of both")
+    identity = shared.connections("one")["bob", "desktops"]
+    assert shared.ask("one", "DELETE", f"/v1/connections/{identity}")[0] == 202
+    shared.client.until_cut(held["two"])
+    shared.client.echo(held["one"])
+    wait_until(lambda: {*shared.connections("two")} == both - {("bob", "desktops")}, "the API tells of the one")
+
+
 # --- when something goes ---
 
 
@@ -318,6 +358,7 @@ def test_without_the_store_what_needs_it_is_refused_and_the_rest_goes_on(cluster
         assert cluster.visit(name)["outcome"] == "relayed"
         cluster.client.echo(held[name])
     assert cluster.proxy("one", "token", "--user=alice", "--target=reports").status == 4
+    assert cluster.ask("two", "POST", "/v1/tokens", user="alice", target="reports")[0] == 503
     cluster.store.start()
     wait_until(lambda: all(cluster.outages(name)[-1] == "back" for name in NAMES), "both nodes find the store again")
     for name in NAMES:
