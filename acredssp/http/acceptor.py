@@ -62,6 +62,7 @@ class ServerExchange:
     Attributes:
         context: The engine. After the logon, `context.info.principal` says who it is, and `context.take_credentials()`
             returns what the client delegated, once.
+        begun: Whether a token has come.
         logged_on: Whether the logon is complete.
         error: Why the connection is refused; None while it is not.
     """
@@ -77,7 +78,7 @@ class ServerExchange:
         self.logged_on = False
         self.error: CredSSPError | None = None
         self._allow_unsealed = dangerous_allow_unsealed
-        self._begun = False
+        self.begun = False
         self._has_body = False
 
     def receive(self, headers: Headers) -> ServerTurn:
@@ -135,13 +136,13 @@ class ServerExchange:
 
     def _leg(self, headers: Headers) -> ServerTurn:
         token = authorization_token(headers)
-        if not token and not self._begun:
+        if not token and not self.begun:
             return ServerTurn(replies.challenge(text="log on by credssp"))
         if token is None:
             raise RemoteProtocolError(
                 "expected the next token of the logon, got a request without one", hint=_SHARED_HINT
             )
-        self._begun = True
+        self.begun = True
         self._has_body = _has_body(headers)
         return self._turn(self.context.step(token))
 

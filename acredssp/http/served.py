@@ -8,7 +8,6 @@ Who calls: `server` and `uvicorn` make connections, and `asgi` logs on over them
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 from typing import Final
@@ -241,9 +240,10 @@ class ServedConnection:
             _logger.warning("a request over the connection of %s is refused: %s", who, error)
 
     def _conclude(self, error: CredSSPError) -> None:
-        if self._logon is not None and not self._logon.concluded:
-            with contextlib.suppress(CredSSPError):
-                self.context.fail(error)
+        """Report the logon as failed. A client that only asked which schemes there are has not begun one."""
+        if self._logon is not None and self._exchange is not None and self._exchange.begun:
+            if not self._logon.concluded:
+                self._exchange.context.fail(error)
             self._logon.conclude(error)
 
     def _channel_bindings(self) -> bytes | None:

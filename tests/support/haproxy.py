@@ -83,3 +83,28 @@ def read_frame(connection, frame_size):
     while missing := frame_size(data).missing:
         data += read_exactly(connection, missing)
     return data
+
+
+REVERSE = """\
+defaults
+    mode http
+    timeout connect 10s
+    timeout client 60s
+    timeout server 60s
+    option http-keep-alive
+    http-reuse always
+frontend front
+    bind 127.0.0.1:{port}
+    default_backend back
+backend back
+    server one 127.0.0.1:{target} maxconn 1
+"""
+
+
+def start_reverse_proxy(lab, target):
+    """Start HAProxy as a reverse proxy of HTTP with one connection to the server for all clients; return its port."""
+    port = free_port()
+    configuration = lab.folder / f"haproxy-{port}.cfg"
+    configuration.write_text(REVERSE.format(port=port, target=target), encoding="ascii")
+    lab.start_server(["haproxy", "-db", "-f", configuration], port)
+    return port

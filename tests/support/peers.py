@@ -43,6 +43,7 @@ PACKAGES = {
     "haproxy": "haproxy",
     "mkntfs": "ntfs-3g",
     "net": "samba-common-bin",
+    "nginx": "nginx-light",
     "nmap": "nmap",
     "nsenter": "util-linux",
     "ntfscat": "ntfs-3g",

@@ -1,0 +1,125 @@
+"""The WinRM clients of the field log on to our acceptor, by each of its servers, and both seal bodies of many sizes.
+
+What one of them cannot do: awinrm (0.1.2, by asyauth 0.0.23) is tried with NTLM alone.
+"""
+
+import asyncio
+
+import httpx
+import pytest
+from support.http_by_hand import OUTSIDE, SERVERS
+from support.http_clients import CLIENTS, word_of
+from support.http_hosted import LOOPS, HostedHTTP
+from support.kdc import PASSWORD, REALM
+from support.turns import VERSIONS, server_config
+
+import acredssp
+from acredssp.aio import HandshakeOutcome
+from acredssp.delegation import DelegationPolicy, SPNList
+from acredssp.errors import AuthenticationError
+from acredssp.http.httpx import CredSSPTransport
+from acredssp.policy import Policy
+from acredssp.tls import own_chain
+
+SIZES = [1, 16_383, 16_384, 16_385, 1 << 20]
+ALL_SIZES = [*SIZES, len("nothing")]
+
+
+@pytest.fixture(autouse=True)
+def no_realm(request, monkeypatch):
+    if "kerberos" not in request.fixturenames:
+        monkeypatch.setenv("KRB5_CONFIG", "/dev/null")
+
+
+def inside(version):
+    return server_config(Policy(min_tls=VERSIONS[version], max_tls=VERSIONS[version]))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_of_the_field_logs_on_and_sends_and_gets_sealed_bodies(client, kind, version, loop):
+    with HostedHTTP(kind, inside(version), loop=loop) as server:
+        assert word_of(client, server.port, sizes=SIZES) == {"answers": [True] * len(SIZES), "nothing": 0}
+    assert server.app.sizes == ALL_SIZES
+    assert set(server.app.users) == {"CONTOSO\\alice"}
+    assert [report.outcome for report in server.reports] == [HandshakeOutcome.SUCCESS]
+    assert server.reports[0].info.tls_version == {"tls12": "TLSv1.2", "tls13": "TLSv1.3"}[version]
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_of_the_field_logs_on_inside_https(client, kind):
+    with HostedHTTP(kind, inside("tls12"), ssl=OUTSIDE) as server:
+        word = word_of(client, server.port, sizes=SIZES, scheme="https")
+    assert word == {"answers": [True] * len(SIZES), "nothing": 0}
+    assert server.app.sizes == ALL_SIZES
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("client", ["requests_credssp", "pypsrp", "winrm"])
+def test_a_client_of_the_field_logs_on_by_kerberos(kerberos, client, kind):
+    config = acredssp.ServerConfig(
+        ssl_context=inside("tls13").ssl_context, keytab=acredssp.Keytab(str(kerberos.keytab)), policy=Policy()
+    )
+    with HostedHTTP(kind, config) as server:
+        word = word_of(client, server.port, "kerberos", PASSWORD, sizes=SIZES, user=f"alice@{REALM}")
+    assert word == {"answers": [True] * len(SIZES), "nothing": 0}
+    assert set(server.app.mechanisms) == {"kerberos"}
+    assert set(server.app.users) == {f"{REALM}\\alice"} or set(server.app.users) == {f"alice@{REALM}"}
+
+
+@pytest.mark.parametrize("spn", ["HTTP/localhost", "WSMAN/localhost"])
+@pytest.mark.parametrize("kind", SERVERS)
+def test_our_client_logs_on_by_kerberos_under_both_names_of_the_service(kerberos, kind, spn):
+    tls = inside("tls13").ssl_context
+    config = acredssp.ServerConfig(ssl_context=tls, keytab=acredssp.Keytab(str(kerberos.keytab)), policy=Policy())
+    names = SPNList.of(spn)
+    pin = acredssp.pin_of(own_chain(tls)[0])
+    client = acredssp.ClientConfig(
+        authenticate=acredssp.Password(PASSWORD, "alice", REALM),
+        trust=acredssp.Trust.pinned(pin),
+        delegation=DelegationPolicy(allow_fresh_credentials=names),
+    )
+
+    async def ask(port):
+        transport = CredSSPTransport(client, spn=spn)
+        async with httpx.AsyncClient(transport=transport) as http:
+            return (await http.post(f"http://localhost:{port}/wsman", content=b"hello")).content
+
+    with HostedHTTP(kind, config) as server:
+        assert asyncio.run(ask(server.port)) == b"hello"
+    assert server.app.mechanisms == ["kerberos"]
+
+
+WRONG = {
+    "requests_credssp": "NTStatusException",
+    "pypsrp": "NTStatusException",
+    "winrm": "NTStatusException",
+    "awinrm": "WinRMError",
+}
+"""What each client raises for a wrong password."""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_of_the_field_is_told_that_the_password_is_wrong(client, kind, version):
+    with HostedHTTP(kind, inside(version)) as server:
+        word = word_of(client, server.port, password="wrong")
+    assert word["error"] == WRONG[client]
+    if client != "awinrm":  # it tells nothing of the reason
+        assert "0xc000006d" in word["text"].lower()
+    (report,) = server.reports
+    assert isinstance(report.error, AuthenticationError)
+    assert report.outcome is HandshakeOutcome.DENIED
+    assert server.app.sizes == []
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_body_of_20_mib(kind):
+    """By the client whose cost does not grow with the square of the size here."""
+    with HostedHTTP(kind, inside("tls13")) as server:
+        assert word_of("requests_credssp", server.port, sizes=[20 << 20]) == {"answers": [True], "nothing": 0}
+    assert server.app.sizes[0] == 20 << 20
