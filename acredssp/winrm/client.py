@@ -7,6 +7,7 @@ output is lost. Everything else, above all `Command`, is never sent again: see `
 
 import asyncio
 import dataclasses
+import logging
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
@@ -17,6 +18,8 @@ from acredssp.winrm.messages import IDENTIFY, Identity, identity_of
 from acredssp.winrm.soap import Reply, Request, Session, parse
 
 __all__ = ["Post", "WSMan", "new_id"]
+
+_logger = logging.getLogger("acredssp.winrm")
 
 Post: TypeAlias = Callable[[bytes], Awaitable[tuple[int, bytes]]]
 """Sends an envelope over an authenticated connection; returns the HTTP status and the envelope of the answer.
@@ -103,10 +106,11 @@ class WSMan:
             try:
                 return dataclasses.replace(await self._exchange(envelope, message_id), repeated=again)
             except OSError as error:
+                _logger.debug("%s: the connection was lost: %s: %s", request.name, type(error).__name__, error)
                 if not request.repeatable:
                     if isinstance(error, NotSent | ConnectionRefusedError):
                         raise
-                    raise OutcomeUnknown(_unknown(request.action, error), hint=_UNKNOWN_HINT) from error
+                    raise OutcomeUnknown(_unknown(request.name, error), hint=_UNKNOWN_HINT) from error
                 if loop.time() + delay >= give_up:
                     raise
             await asyncio.sleep(delay)
@@ -115,6 +119,7 @@ class WSMan:
     async def _exchange(self, envelope: bytes, message_id: str | None) -> Reply:
         async with asyncio.timeout(self._timeout + _GRACE):
             status, answer = await self._post(envelope)
+        _logger.debug("sent %d bytes, got http status %d and %d bytes", len(envelope), status, len(answer))
         try:
             reply = parse(answer, self._limit, message_id)
         except WSManFault:
@@ -135,7 +140,6 @@ def new_id() -> str:
     return str(uuid.uuid4()).upper()
 
 
-def _unknown(action: str, error: OSError) -> str:
-    name = action.rpartition("/")[2].lower()
+def _unknown(name: str, error: OSError) -> str:
     why = str(error) or type(error).__name__
     return f"the connection was lost during the request {name}, which is not repeated: {why}"

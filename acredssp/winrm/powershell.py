@@ -111,7 +111,7 @@ class RunspacePool:
             idle_timeout=idle_timeout,
             content=f'<creationXml xmlns="{_CREATION}">{base64.b64encode(first.data).decode()}</creationXml>',
         )
-        opened = cls(OpenShell(wsman, await wsman.request(messages.create(shell)), shell), pool)
+        opened = cls(await OpenShell.make(wsman, shell), pool)
         try:
             await opened._until_opened()
         except BaseException:

@@ -4,6 +4,7 @@ import asyncio
 import codecs
 import contextlib
 import dataclasses
+import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from types import TracebackType
 from typing import Final, Self
@@ -21,6 +22,8 @@ from acredssp.winrm.errors import (
 from acredssp.winrm.messages import Received, Shell, ShellRef
 from acredssp.winrm.soap import Option, Reply, Request
 
+_logger = logging.getLogger("acredssp.winrm")
+
 __all__ = ["Command", "CommandShell", "Completed", "OpenShell", "Output", "let_go", "payload_size"]
 
 _OWN_IDS: Final = 3
@@ -28,6 +31,8 @@ _OWN_IDS: Final = 3
 _UTF_8: Final = 65_001
 _MOST_RECONNECTS: Final = 3
 """Answers on end that the shell is disconnected. A service that says it again after that has another reason."""
+_CLOSING: Final = 10.0
+"""Seconds that the service gets to confirm that something has ended."""
 _NOTHING: Final = Received((), done=False, exit_code=None)
 
 
@@ -71,6 +76,17 @@ class OpenShell:
         robust: Whether the service repeats answers that got lost.
     """
 
+    @classmethod
+    async def make(cls, wsman: WSMan, shell: Shell) -> Self:
+        """Ask for a shell; one whose making was not confirmed is deleted, if it is there."""
+        try:
+            reply = await wsman.request(messages.create(shell))
+        except OutcomeUnknown:
+            if shell.shell_id is not None:
+                await let_go(wsman.request(messages.delete(ShellRef(shell.resource, shell.shell_id))))
+            raise
+        return cls(wsman, reply, shell)
+
     def __init__(self, wsman: WSMan, reply: Reply, shell: Shell) -> None:
         self.wsman, self.robust = wsman, reply.robust
         self.ref, self._idle_timeout = messages.shell_of(reply, shell)
@@ -107,7 +123,7 @@ class OpenShell:
             await self.request(messages.reconnect(self.ref, command_id))
 
     async def aclose(self) -> None:
-        """End the shell with all its commands. A shell that is gone already is no error."""
+        """End the shell with all its commands. A shell that is gone, or out of reach, is no error."""
         if self.closed:
             return
         self.closed = True
@@ -139,12 +155,18 @@ def payload_size(wsman: WSMan, shell: ShellRef) -> int:
 
 
 async def let_go(answer: Awaitable[object]) -> None:
-    """Wait for the answer to a request that ends something; it is no error if that has ended already."""
+    """Wait for the answer to a request that ends something, but not for long.
+
+    It is no error if that has ended already, or if the service is out of reach: it then ends it by its idle time-out.
+    """
     try:
-        await answer
+        async with asyncio.timeout(_CLOSING):
+            await answer
     except WSManFault as fault:
         if fault.code != UNEXPECTED_SELECTORS:
             raise
+    except OSError as error:
+        _logger.debug("closing: the service is out of reach: %s", type(error).__name__)
 
 
 class CommandShell:
@@ -191,7 +213,7 @@ class CommandShell:
             working_directory=working_directory,
             idle_timeout=idle_timeout,
         )
-        return cls(OpenShell(wsman, await wsman.request(messages.create(shell)), shell), encoding, own_ids=own_ids)
+        return cls(await OpenShell.make(wsman, shell), encoding, own_ids=own_ids)
 
     async def start(
         self, command: str, *arguments: str, console_stdin: bool = False, skip_cmd_shell: bool = False

@@ -90,6 +90,11 @@ class Request:
     options: tuple[Option, ...] = ()
     repeatable: bool = False
 
+    @property
+    def name(self) -> str:
+        """The action's name in words of people."""
+        return self.action.rpartition("/")[2].lower()
+
     def encode(
         self, session: Session, message_id: str, operation_id: str, timeout: float, *, again: bool = False
     ) -> bytes:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from support.peers import DEADLINE
-from support.wsman_http import serving
+from support.wsman_http import accepting
 from support.wsman_toy import Toy
 
 HEAD = """
@@ -139,12 +139,13 @@ def word_of(package, program, toy):
     """What their client says at its end."""
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
-    with serving(toy) as server:
-        head = HEAD.format(port=server.server_port)
+    with accepting(toy) as port:
+        head = HEAD.format(port=port)
         run = subprocess.run(
             [sys.executable, "-c", f"{head}\n{program}"], capture_output=True, timeout=DEADLINE, check=False
         )
     assert run.returncode == 0, run.stderr.decode()
+    assert toy.principals == {"CONTOSO\\alice"}
     return json.loads(run.stdout)
 
 

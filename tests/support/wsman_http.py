@@ -1,4 +1,7 @@
-"""The toy service of tests/support/wsman_toy.py behind HTTP, CredSSP and sealed bodies, in threads of its own."""
+"""The toy service of tests/support/wsman_toy.py behind HTTP, CredSSP and sealed bodies, in threads of its own.
+
+`serving` can lose connections; `accepting` is the package's own server.
+"""
 
 import asyncio
 import contextlib
@@ -13,6 +16,7 @@ from support.peers import free_port
 from support.turns import answer_of_server, server_config
 
 from acredssp.http import Sealer
+from acredssp.http.server import start_http_server
 from acredssp.policy import Policy
 
 
@@ -59,10 +63,7 @@ class Server(ThreadingHTTPServer):
 @contextlib.contextmanager
 def serving(toy, policy=None):
     """Serve a toy; yield the server. The toy lives on a loop in a thread."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    with Server(("127.0.0.1", free_port()), WSManServer) as server:
+    with loop_in_a_thread() as loop, Server(("127.0.0.1", free_port()), WSManServer) as server:
         server.config = server_config(policy or Policy())
         server.answer, server.exchanges, server.bodies = answer_of_server, [], []
         server.losses, server.loop = {}, loop
@@ -76,7 +77,54 @@ def serving(toy, policy=None):
             asyncio.run_coroutine_threadsafe(toy.aclose(), loop).result()
             server.shutdown()
             acceptor.join()
-            server.server_close()
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
+
+
+@contextlib.contextmanager
+def loop_in_a_thread():
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def app_of(toy):
+    """The toy as an ASGI application; the toy notes whose requests came."""
+    toy.principals = set()
+
+    async def app(scope, receive, send):
+        toy.principals.add(str(scope["credssp"].principal))
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message.get("more_body", False)
+        status, answer = await toy.post(body)
+        headers = [(b"content-type", b"application/soap+xml;charset=UTF-8"), (b"content-length", b"%d" % len(answer))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    return app
+
+
+@contextlib.contextmanager
+def accepting(toy, policy=None):
+    """Serve a toy by the package's own server; yield the port."""
+    port = free_port()
+    with loop_in_a_thread() as loop:
+
+        async def start():
+            return await start_http_server(app_of(toy), "127.0.0.1", port, config=server_config(policy or Policy()))
+
+        async def stop():
+            await toy.aclose()
+            await server.__aexit__(None, None, None)
+
+        server = asyncio.run_coroutine_threadsafe(start(), loop).result()
+        try:
+            yield port
+        finally:
+            asyncio.run_coroutine_threadsafe(stop(), loop).result()

@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 
 import pytest
+from support import endpoints
 from support.pages import blocks
 from support.peers import free_port
+from support.wsman_http import app_of
 from support.wsman_toy import Toy
 
 from acredssp.credentials import Password
 from acredssp.errors import AuthenticationError, NegotiationFailure
+from acredssp.http.server import start_http_server
 from acredssp.winrm import CommandShell, NotSent, OutcomeUnknown
 
 http_toy = pytest.importorskip("support.http_toy", exc_type=ImportError)
@@ -20,6 +23,7 @@ AT_ONCE = {"first_delay": 0}
 
 # Made at import, since making a context reads files, which no test may do on its loop.
 CONFIG = http_toy.client_config()
+SERVER = endpoints.server_config(lookup=http_toy.lookup)
 WRONG = http_toy.client_config(authenticate=Password("wrong", "bob", "CONTOSO"))
 
 
@@ -82,6 +86,21 @@ async def test_a_command_runs_over_one_connection_that_is_logged_on():
         assert {(asked.user, asked.method, asked.target) for asked in server.served} == {("bob", "POST", "/wsman")}
         assert {asked.content_type for asked in server.served} == {"application/soap+xml;charset=UTF-8"}
     assert toy.shells == {}
+
+
+async def test_a_command_runs_at_the_package_s_own_server():
+    toy = Toy(PROGRAMS)
+    server = await start_http_server(app_of(toy), "127.0.0.1", 0, config=SERVER, ssl=http_toy.OUTER.context)
+    try:
+        url = f"https://localhost:{server.sockets[0].getsockname()[1]}/wsman"
+        client = connect(url, CONFIG, ssl_context=http_toy.TRUSTING)
+        async with server, client as wsman, await CommandShell.open(wsman) as shell:
+            done = await asyncio.gather(shell.run("greet"), shell.run("upper", stdin=b"a" * 300_000))
+    finally:
+        await toy.aclose()
+    assert [each.exit_code for each in done] == [3, 0]
+    assert done[1].stdout == "A" * 300_000
+    assert toy.principals == {"CONTOSO\\bob"}
 
 
 async def test_a_command_runs_over_https():

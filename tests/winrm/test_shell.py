@@ -9,6 +9,7 @@ from support.wsman_toy import DISCONNECTED, UNEXPECTED_SELECTORS, Fault, Toy
 
 from acredssp.errors import LimitExceeded, RemoteProtocolError
 from acredssp.winrm import CommandShell, NotSent, OutcomeUnknown, WSMan, WSManFault
+from acredssp.winrm import shell as shell_module
 
 URL = "http://toy:5985/wsman"
 
@@ -322,6 +323,30 @@ async def test_ctrl_c_is_never_pressed_twice():
         toy.lose("Signal", "before")
         await command.aclose()
         assert toy.requests.count("Signal") == 3, "what ends the command is sent again"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_shell_whose_making_was_not_confirmed_is_not_left_over(when):
+    async with service() as (toy, wsman):
+        toy.lose("Create", when)
+        with pytest.raises(OutcomeUnknown, match="request create"):
+            await CommandShell.open(wsman)
+        assert toy.requests == ["Create", "Delete"]
+        assert toy.shells == {}
+
+
+async def test_closing_does_not_wait_for_a_service_that_is_out_of_reach(monkeypatch):
+    monkeypatch.setattr(shell_module, "_CLOSING", 0.01)
+    async with service({"greet": greet}) as (_, wsman):
+        shell = await CommandShell.open(wsman)
+        command = await shell.start("greet")
+
+        async def nobody(body):
+            await asyncio.Event().wait()
+
+        wsman._post = nobody
+        await command.aclose()
+        await shell.aclose()
 
 
 async def test_the_client_gives_up_when_the_service_stays_away():
