@@ -99,7 +99,8 @@ def test_what_is_no_mcs_ends_the_search(behind):
         indication(LICENCE),
         indication(b"\x00\x10\x00\x00\x06\x00\x01\x00\x01\x10"),  # network detection
         indication(redirection([], flags=0x80)),  # it only names the session that the client has
-        indication(redirection([])[:-9]),  # the header counts more than there is
+        indication(redirection([])[:-8]),  # the header counts more than there is
+        indication(bytes.fromhex("8000010002000000")),  # licensing, with something in flagsHi that has no meaning
         indication(share_control(10, bytes(20))),  # other flags than a redirection's
         indication(share_control(10, b"\0\0\x00\x04\x0c")),  # cut off
         indication(share_control(7, bytes(30))),
@@ -134,6 +135,7 @@ def test_only_64_kib_are_looked_at():
     assert not watch.wants_more
     watch.receive(indication(NAMED, long=True))
     assert watch.found is None
+    assert watched(filler * (count + 1) + indication(NAMED, long=True)).found is None
 
 
 @given(st.binary(max_size=400))
