@@ -291,14 +291,20 @@ def top_command(
         from acredssp.proxy import settings, view  # noqa: PLC0415
 
         with _settings_errors():
-            read = settings.read(file)
+            read, problems = settings.read(file), settings.Problems()
+            api, secret = (read.api if read.api and read.api.certificate is None else None), ""
+            with problems.at("api.secret"):
+                secret = api.secret.read() if api else ""
+            problems.check()
 
         async def main() -> int:
             async with contextlib.AsyncExitStack() as stack:
                 if read.store is not None and not node:
                     look = view.through_store(await stack.enter_async_context(_store(read)))
                 elif read.admin is not None:
-                    look = await stack.enter_async_context(view.through_admin(read.admin.address))
+                    look = await stack.enter_async_context(
+                        view.through_http(read.admin.address, api.address if api else None, secret)
+                    )
                 else:
                     raise UsageError("expected [admin] in the settings, for one node, or [store], for all nodes")
                 if not once and not as_json:

@@ -96,7 +96,7 @@ def _tables(view: dict[str, Any], order: str = "since") -> Iterator[tuple[str, s
             table.add_column(Text(head), justify="left" if words else "right", no_wrap=not (words and head))
         for row in (sorted(rows or (), key=lambda row: row[order]) if section == "connections" else rows)[:_MOST_ROWS]:
             table.add_row(*(_cell(key, row[key]) for key in keys))
-        nothing = Text("only nodes with [store] have this list" if rows is None else "none")
+        nothing = Text("the settings need [store] or [api] for this" if rows is None else "none")
         yield section, title, table if rows else nothing
 
 

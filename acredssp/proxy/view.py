@@ -19,7 +19,7 @@ from acredssp.proxy.settings import reason_of
 from acredssp.proxy.store import Entry, Store, StoreError
 from acredssp.workers import Address
 
-__all__ = ["Figures", "Look", "LookAt", "LookFailed", "read_figures", "through_admin", "through_store", "view_of"]
+__all__ = ["Figures", "Look", "LookAt", "LookFailed", "read_figures", "through_http", "through_store", "view_of"]
 
 Figures: TypeAlias = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 """The figures of a node or of several, by name without the prefix, and labels."""
@@ -72,19 +72,29 @@ def through_store(store: Store) -> LookAt:
 
 
 @contextlib.asynccontextmanager
-async def through_admin(address: Address) -> AsyncIterator[LookAt]:
-    """Give what looks at one node, by the address of its `[admin]`, for as long as the block runs."""
-    patience = aiohttp.ClientTimeout(_PATIENCE)
-    async with aiohttp.ClientSession(f"http://{address}", timeout=patience, raise_for_status=True) as session:
+async def through_http(admin: Address, api: Address | None = None, secret: str = "") -> AsyncIterator[LookAt]:
+    """Give what looks at one node for as long as the block runs.
+
+    Args:
+        admin: The address of its `[admin]`, which has the figures.
+        api: The address of its `[api]` without TLS, which has the connections; None for no connections.
+        secret: The secret of the API.
+    """
+    authorization = {"Authorization": f"Bearer {secret}"}
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(_PATIENCE), raise_for_status=True) as session:
 
         async def look() -> Look:
+            asked, entries = admin, None
             try:
-                async with session.get("/metrics") as response:
+                async with session.get(f"http://{admin}/metrics") as response:
                     figures = read_figures(await response.text())
+                if (asked := api or admin) is api:
+                    async with session.get(f"http://{api}/v1/connections", headers=authorization) as response:
+                        entries = [Entry(**each) for each in (await response.json())["connections"]]
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 reason = reason_of(error.os_error) if isinstance(error, aiohttp.ClientConnectorError) else str(error)
-                raise LookFailed(f"the node at {address} does not answer: {reason or 'nothing in time'}") from None
-            return Look(at=asyncio.get_running_loop().time(), nodes={str(address): figures})
+                raise LookFailed(f"the node at {asked} does not answer: {reason or 'nothing in time'}") from None
+            return Look(at=asyncio.get_running_loop().time(), nodes={str(admin): figures}, connections=entries)
 
         yield look
 

@@ -172,7 +172,7 @@ async def test_empty_panels_say_why():
     async with screen(Source(look())) as pilot:
         shown = texts(pilot)
     assert {shown[panel][1] for panel in ("nodes", "stages", "refusals", "targets")} == {"none"}
-    assert shown["connections"][1] == "only nodes with [store] have this list"
+    assert shown["connections"][1] == "the settings need [store] or [api] for this"
 
 
 # --- what looks are compared ---
@@ -232,7 +232,7 @@ async def test_once_prints_the_tables(running, capsys):
         assert await top(path, "--once", "--interval", "0.1") == 0
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if re.match(r"[a-z]+( \(.*\))?$", line)][:2] == ["nodes", "stages (ms)"]
-    assert "only nodes with [store] have this list" in out
+    assert "the settings need [store] or [api] for this" in out
 
 
 async def test_the_screen_beside_a_running_gateway(running):
@@ -242,7 +242,7 @@ async def test_the_screen_beside_a_running_gateway(running):
         read = await asyncio.to_thread(settings.read, here.folder / "settings.toml")
         streams = await here.connect()
         await talk(streams)
-        async with view.through_admin(read.admin.address) as look_at:
+        async with view.through_http(read.admin.address) as look_at:
             shown = Top(look_at, 0.05, path)
             async with shown.run_test(size=(80, 24)) as pilot:
                 await until(lambda: f"{read.admin.address} 1 0" in "".join(texts(pilot)["nodes"]))

@@ -1,14 +1,18 @@
 """What `proxy top` makes of the figures: rates, times and refusals, of one node or of several."""
 
 import asyncio
+import contextlib
 import socket
 
+import aiohttp.web
 import pytest
 from support.figures import Node, entry, look
 
+from acredssp.proxy import web
+from acredssp.proxy.api import Access, Broker
 from acredssp.proxy.memory_store import MemoryStore
 from acredssp.proxy.store import StoreError
-from acredssp.proxy.view import LookFailed, read_figures, through_admin, through_store, view_of
+from acredssp.proxy.view import LookFailed, read_figures, through_http, through_store, view_of
 from acredssp.workers import Address
 
 
@@ -158,9 +162,48 @@ async def test_a_store_that_is_away_is_told():
 async def test_a_node_that_does_not_answer_is_told():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    async with through_admin(Address("127.0.0.1", port)) as look_at:
+    async with through_http(Address("127.0.0.1", port)) as look_at:
         with pytest.raises(LookFailed, match=f"the node at 127.0.0.1:{port} does not answer: connection refused"):
             await look_at()
+
+
+@contextlib.asynccontextmanager
+async def one_node(*connections):
+    """A node with an API: the addresses of both."""
+    store, access = MemoryStore(), Access(secret="the secret of the API")
+    await store.announce(connections, 60)
+    broker = Broker(store=lambda: store, targets=lambda: (), access=lambda: access)
+
+    async def figures(_):
+        return aiohttp.web.Response(text=Node(relays=2).text)
+
+    admin = aiohttp.web.Application()
+    admin.add_routes([aiohttp.web.get("/metrics", figures)])
+    async with contextlib.AsyncExitStack() as stack:
+        addresses = []
+        for app in admin, broker.app():
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            listener.setblocking(False)
+            await stack.enter_async_context(web.serve(app, listener))
+            addresses.append(Address("127.0.0.1", listener.getsockname()[1]))
+        yield addresses
+
+
+async def test_a_node_with_an_api_has_its_connections_too():
+    async with (
+        one_node(entry(1), entry(2)) as (admin, api),
+        through_http(admin, api, "the secret of the API") as look_at,
+    ):
+        seen = await look_at()
+    assert [*seen.connections] == [entry(1), entry(2)]
+    assert view_of(seen, seen)["nodes"][0]["relays"] == 2
+
+
+async def test_an_api_with_another_secret_is_told_and_the_secret_is_not():
+    async with one_node() as (admin, api), through_http(admin, api, "wrong") as look_at:
+        with pytest.raises(LookFailed, match=f"the node at {api} does not answer: 401") as raised:
+            await look_at()
+    assert "wrong" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +222,6 @@ async def test_a_node_that_answers_with_something_else_is_told(answer, said):
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
-        async with through_admin(address) as look_at:
+        async with through_http(address) as look_at:
             with pytest.raises(LookFailed, match=said):
                 await look_at()
