@@ -54,6 +54,8 @@ ELSEWHERE = {
     "test_the_example_of_the_documentation_serves_users_of_the_domain",
     ("docs/gateway.md", "[[listeners]]"): "tests/proxy/test_check.py::"
     "test_an_example_of_the_documentation_names_nothing_that_there_is_not",
+    ("docs/gateway-tutorial.md", "[[listeners]]"): "tests/proxy/test_check.py::"
+    "test_an_example_of_the_documentation_names_nothing_that_there_is_not",
     ("docs/limits.md", "acredssp serve --listen"): "tests/interop/test_haproxy.py::"
     "test_freerdp_logs_on_through_haproxy_and_beside_it",
     ("docs/limits.md", "[Definition]"): "tests/cli/test_limits.py::"
@@ -141,6 +143,9 @@ def check_command(line):
             if hasattr(command, "commands"):
                 command, arguments = command.commands[arguments[0]], arguments[1:]
             command.make_parser(command.context_class(command)).parse_args(arguments)
+        case ["systemctl", *arguments]:  # the unit's own file has it, or names its service so
+            unit = ROOT / "examples" / "deploy" / f"{arguments[-1]}.service"
+            assert shlex.join(arguments) in unit.read_text(encoding="utf-8")
         case [program]:
             assert os.access(ROOT / program, os.X_OK)
         case _:
@@ -151,6 +156,9 @@ def check_command(line):
 @runs("README.md", "pip install")
 @runs("docs/contributing.md", "make ")
 @runs("docs/gateway.md", "acredssp proxy")
+@runs("docs/gateway-tutorial.md", "pip install")
+@runs("docs/gateway-tutorial.md", "acredssp ")
+@runs("docs/gateway-tutorial.md", "systemctl ")
 @runs("docs/performance.md", "make ")
 @runs("docs/performance.md", "HATCH_")
 @runs("docs/policy.md", "acredssp login")

@@ -152,11 +152,12 @@ def test_without_the_extra_one_line_says_what_to_install(folder, capsys, monkeyp
     assert app.run(["proxy", "--help"]) == 0
 
 
-EXAMPLES = re.findall(
-    r"```toml\n(.*?)```",
-    (pathlib.Path(__file__).parents[2] / "docs" / "gateway.md").read_text(encoding="utf-8"),
-    re.DOTALL,
-)
+DOCS = pathlib.Path(__file__).parents[2] / "docs"
+EXAMPLES = [
+    text
+    for page in ("gateway.md", "gateway-tutorial.md")
+    for text in re.findall(r"```toml\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+]
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
