@@ -95,6 +95,7 @@ DOORS = {
         "http.aiohttp",
         "http.httpcore_wire",
         "http.httpx_shape",
+        "http.wire",
         "http.server",
         "sspi",
         "proxy",

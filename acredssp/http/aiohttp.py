@@ -20,7 +20,7 @@ from acredssp.config import ClientConfig
 from acredssp.http.client import Client, ClientOptions
 from acredssp.http.connection import Response
 from acredssp.http.headers import one_value
-from acredssp.http.wire import Field, Origin, Request, WireResponse
+from acredssp.http.wire import Field, Origin, Request, WireResponse, system_context
 
 try:
     import aiohttp
@@ -46,7 +46,8 @@ class CredSSPSession:
 
     Args:
         config: Who logs on, and how. Its delegation policy has to allow the service principal name.
-        ssl_context: The TLS context for https; None for the operating system's authorities.
+        ssl_context: The TLS context for https; None for the operating system's authorities, which are read with the
+            first connection of https.
         proxy: The URL of a proxy, for https alone: aiohttp lets a proxy share the connections of plain HTTP. The
             transports for httpx also pass a proxy for plain HTTP, and SOCKS5.
         **options: See `ClientOptions`.
@@ -60,7 +61,7 @@ class CredSSPSession:
         proxy: str | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        self._ssl_context, self._proxy = ssl_context or ssl.create_default_context(), proxy
+        self._ssl_context, self._proxy = ssl_context, proxy
         self._client = Client(self._new_wire, config, options)
         self._ended: list[_Wire] = []
         """Connections that have ended, whose sessions are still to be closed."""
@@ -123,7 +124,8 @@ class CredSSPSession:
             raise ValueError(
                 "proxy: expected https behind a proxy, got http, whose connections aiohttp's proxies share"
             )
-        return _Wire(origin, self._ssl_context, self._proxy, self._ended)
+        context = None if origin.scheme == "http" else self._ssl_context or system_context()
+        return _Wire(origin, context, self._proxy, self._ended)
 
     async def _clear(self) -> None:
         while self._ended:
@@ -215,12 +217,14 @@ class _Wire:
 
     Args:
         origin: Where to.
-        ssl_context: The TLS context for https.
+        ssl_context: The TLS context; None for plain HTTP.
         proxy: The URL of a proxy; None for none.
         ended: Gets this wire once it has ended, for `close()` to be called.
     """
 
-    def __init__(self, origin: Origin, ssl_context: ssl.SSLContext, proxy: str | None, ended: "list[_Wire]") -> None:
+    def __init__(
+        self, origin: Origin, ssl_context: ssl.SSLContext | None, proxy: str | None, ended: "list[_Wire]"
+    ) -> None:
         self._origin, self._ssl_context, self._proxy, self._list = origin, ssl_context, proxy, ended
         self._connector: _OneConnection | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -241,7 +245,7 @@ class _Wire:
 
     async def connect(self, request: Request) -> None:
         """Make the connector. For https, whose certificate the logon needs, a request without a body connects."""
-        self._connector = _OneConnection(limit=1, ssl=self._ssl_context, keepalive_timeout=3600)
+        self._connector = _OneConnection(limit=1, ssl=self._ssl_context or True, keepalive_timeout=3600)
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),

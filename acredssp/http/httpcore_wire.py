@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final, cast
 
-from acredssp.http.wire import Field, Origin, Request, WireResponse
+from acredssp.http.wire import Field, Origin, Request, WireResponse, system_context
 
 __all__ = ["HTTPCoreWire", "Proxy"]
 
@@ -35,7 +35,7 @@ class Proxy:
         origin: Where it is. The scheme is `http`, `https`, or `socks5`.
         user: The user for its own logon; None for none.
         password: The password for its own logon.
-        ssl_context: The TLS context for an `https` proxy.
+        ssl_context: The TLS context for an `https` proxy; None for the operating system's authorities.
     """
 
     origin: Origin
@@ -50,7 +50,7 @@ class HTTPCoreWire:
     Args:
         lib: The module `httpcore` or `httpcore2`.
         origin: Where to.
-        ssl_context: The TLS context for an `https` origin.
+        ssl_context: The TLS context for an `https` origin; None for the operating system's authorities.
         proxy: The proxy in between; None for none.
     """
 
@@ -86,8 +86,8 @@ class HTTPCoreWire:
             if self._proxy is not None:
                 await self._pass(self._proxy, stream)
             if self._origin.scheme == "https":
-                assert self._ssl_context is not None
-                await stream.start_tls(self._ssl_context, extensions.get("sni_hostname") or self._origin.host)
+                context = self._ssl_context or system_context()
+                await stream.start_tls(context, extensions.get("sni_hostname") or self._origin.host)
                 self._check_version(stream)
         except BaseException:
             stream.abort()
@@ -121,7 +121,7 @@ class HTTPCoreWire:
             await self._pass_socks(proxy, stream)
             return
         if proxy.origin.scheme == "https":
-            await stream.start_tls(proxy.ssl_context or ssl.create_default_context(), proxy.origin.host)
+            await stream.start_tls(proxy.ssl_context or system_context(), proxy.origin.host)
         target = str(self._origin).partition("//")[2].encode()
         headers = [(b"Host", target)]
         if proxy.user is not None:

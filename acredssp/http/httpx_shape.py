@@ -45,7 +45,8 @@ class Transport:
 
     Args:
         config: Who logs on, and how. Its delegation policy has to allow the service principal name.
-        ssl_context: The TLS context for https; None for the operating system's authorities.
+        ssl_context: The TLS context for https; None for the operating system's authorities, which are read with the
+            first connection of https.
         proxy: The URL of a proxy (http, https or socks5), or the library's `Proxy`. Give it to the transport: a proxy
             of the `AsyncClient` would go around it.
         **options: See `ClientOptions`.
@@ -61,7 +62,7 @@ class Transport:
         proxy: Any = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        self._ssl_context = ssl_context or ssl.create_default_context()
+        self._ssl_context = ssl_context
         self._proxy = self._proxy_of(proxy) if proxy is not None else None
         self._client = Client(self._new_wire, config, options)
 

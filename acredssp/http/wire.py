@@ -4,10 +4,12 @@
 """
 
 import dataclasses
+import functools
+import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
-__all__ = ["Field", "Origin", "Request", "Wire", "WireResponse"]
+__all__ = ["Field", "Origin", "Request", "Wire", "WireResponse", "system_context"]
 
 Field = tuple[bytes, bytes]
 """A header field: its name and its value."""
@@ -96,3 +98,12 @@ class Wire(Protocol):
 
     def abort(self) -> None:
         """End the connection at once."""
+
+
+@functools.cache
+def system_context() -> ssl.SSLContext:
+    """Return the TLS context for https that trusts the operating system's authorities, made once in a process.
+
+    It is made when it is first needed: to read the authorities takes some 50 milliseconds.
+    """
+    return ssl.create_default_context()
