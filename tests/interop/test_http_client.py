@@ -3,19 +3,17 @@
 import asyncio
 
 import httpx
-import httpx2
 import pytest
 from support import http_pyspnego
 from support.cutting import Cutter
+from support.http_senders import SENDERS, send_by_httpx
 from support.http_toy import CAROL, TRUSTING, Toy, client_config
 from support.peers import free_port
 from support.turns import VERSIONS
 
 from acredssp.credentials import Password
 from acredssp.errors import AuthenticationError, CredSSPError
-from acredssp.http.aiohttp import CredSSPSession
 from acredssp.http.httpx import CredSSPTransport
-from acredssp.http.httpx2 import CredSSPTransport as CredSSPTransport2
 from acredssp.policy import MechanismChoice, Policy
 
 ALICE, WRONG = Password("Passw0rd!", "alice", "CONTOSO"), Password("wrong", "alice", "CONTOSO")
@@ -40,28 +38,6 @@ CONFIGS = {
     for mechanism in ("ntlm", "negotiate")
 }
 BOBS, CAROLS = client_config(), client_config(authenticate=CAROL)
-
-
-async def send_by_httpx(config, url, bodies, library=httpx, transport=CredSSPTransport):
-    made = transport(config, ssl_context=TRUSTING)
-    async with library.AsyncClient(transport=made, timeout=60, trust_env=False) as client:
-        return [(await client.post(url, content=body)).content for body in bodies]
-
-
-async def send_by_httpx2(config, url, bodies):
-    return await send_by_httpx(config, url, bodies, httpx2, CredSSPTransport2)
-
-
-async def send_by_aiohttp(config, url, bodies):
-    answers = []
-    async with CredSSPSession(config, ssl_context=TRUSTING) as session:
-        for body in bodies:
-            async with session.post(url, data=body) as answer:
-                answers.append(await answer.read())
-    return answers
-
-
-SENDERS = {"httpx": send_by_httpx, "httpx2": send_by_httpx2, "aiohttp": send_by_aiohttp}
 
 
 @pytest.fixture(params=["ntlm", "negotiate"])

@@ -1,0 +1,72 @@
+"""Our clients and our server over HTTP, with each other."""
+
+import contextlib
+
+import pytest
+from support import endpoints
+from support.http_senders import SENDERS
+from support.http_toy import OUTER, client_config, lookup
+
+from acredssp.credentials import Password
+from acredssp.errors import AuthenticationError
+from acredssp.http.server import HTTPLimits, start_http_server
+
+SIZES = [1, 16_383, 16_384, 16_385, 1 << 20]
+CONFIGS = {version: client_config(endpoints.tls_policy(version)) for version in endpoints.TLS_VERSIONS}
+WRONG = client_config(authenticate=Password("wrong", "bob", "CONTOSO"))
+
+
+class App:
+    """Gives bodies back in upper case, and notes who sent how many bytes.
+
+    The answer begins when the whole body has come: like httpx over plain HTTP, its client reads nothing before.
+    """
+
+    def __init__(self):
+        self.served = []
+
+    async def __call__(self, scope, receive, send):
+        event = await receive()
+        body = event["body"]
+        while event.get("more_body", False):
+            event = await receive()
+            body += event["body"]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": body.upper()})
+        self.served.append((str(scope["credssp"].principal), len(body)))
+
+
+@contextlib.asynccontextmanager
+async def serving(scheme):
+    app, config = App(), endpoints.server_config(lookup=lookup)
+    outer = OUTER.context if scheme == "https" else None
+    limits = HTTPLimits(body_size=64 << 20)
+    async with await start_http_server(app, "127.0.0.1", 0, config=config, ssl=outer, limits=limits) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield app, f"{scheme}://localhost:{port}/wsman"
+
+
+@pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("version", CONFIGS)
+async def test_each_client_logs_on_and_bodies_pass_both_ways(send, scheme, version):
+    bodies = [b"x" * size for size in SIZES]
+    async with serving(scheme) as (app, url):
+        assert await send(CONFIGS[version], url, bodies) == [body.upper() for body in bodies]
+    assert app.served == [("CONTOSO\\bob", size) for size in SIZES]
+
+
+@pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS)
+async def test_a_body_of_20_mib_passes_both_ways(send):
+    async with serving("http") as (app, url):
+        (answer,) = await send(CONFIGS["TLSv1.3"], url, [b"x" * (20 << 20)])
+    assert answer == b"X" * (20 << 20)
+    assert app.served == [("CONTOSO\\bob", 20 << 20)]
+
+
+@pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS)
+async def test_a_wrong_password_is_told(send):
+    async with serving("http") as (app, url):
+        with pytest.raises(AuthenticationError):
+            await send(WRONG, url, [b"x"])
+    assert app.served == []
