@@ -372,6 +372,23 @@ def test_without_the_store_what_needs_it_is_refused_and_the_rest_goes_on(cluster
         assert cluster.outages(name) == ["away", "back"]
 
 
+@pytest.mark.parametrize("program", SERVERS)
+def test_with_a_lockout_nobody_comes_in_while_nobody_can_tell_who_is_locked_out(tmp_path, hosts, background, program):
+    with running(tmp_path, program, hosts, background, more=LOCKOUT) as cluster:
+        held = {name: cluster.through(name) for name in NAMES}
+        cluster.store.kill()
+        states = lambda: {cluster.balancer.state(name)[0] for name in NAMES}  # noqa: E731
+        wait_until(lambda: states() == {"DOWN"}, "HAProxy sees that no node lets anybody in")
+        with pytest.raises((OSError, acredssp.CredSSPError)):
+            cluster.client.connect(cluster.balancer.port)
+        cluster.store.start()
+        wait_until(lambda: states() == {"UP"}, "HAProxy sees that they do again")
+        for name in NAMES:
+            cluster.client.echo(held[name])
+            assert cluster.visit(name)["outcome"] == "relayed"
+            assert cluster.outages(name) == ["away", "back"]
+
+
 def test_a_node_that_is_killed_takes_its_own_connections_alone(cluster):
     held = {name: cluster.through(name) for name in NAMES}
     os.kill(cluster.nodes["one"].process.pid, signal.SIGKILL)
