@@ -14,7 +14,7 @@ from support.command import COMMAND, login
 from support.endpoints import PIN
 from support.gateway import ALICE, BOB, Target, leave
 from support.nodes import Background, Client, start_balancer, start_node
-from support.peers import DEADLINE, Lab, free_port, wait_until
+from support.peers import DEADLINE, Lab, free_port, listens, wait_until
 from support.stores import PASSWORD, PREFIX, SERVERS, StoreServer
 
 import acredssp
@@ -406,6 +406,7 @@ def test_a_node_that_drains_ends_no_connection(cluster):
     held = {name: cluster.through(name) for name in NAMES}
     os.kill(cluster.nodes["one"].process.pid, signal.SIGTERM)
     wait_until(lambda: cluster.balancer.state("one")[0] == "DOWN", "HAProxy sees that the node drains")
+    wait_until(lambda: not listens(cluster.nodes["one"].port), "the node accepts no more")
     cluster.balancer.send_to(*NAMES)
     for _ in range(3):
         cluster.client.leave(cluster.client.connect(cluster.balancer.port))

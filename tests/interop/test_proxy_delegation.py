@@ -6,6 +6,7 @@ import re
 import sys
 
 import pytest
+from support import freerdp
 from support.command import COMMAND
 from support.peers import wait_until
 from support.samba import PASSWORD, REALM, Inside
@@ -89,6 +90,20 @@ class Gateway:
         assert run.status == 0, run.errors
         return run.output.strip()
 
+    def ticket(self, user):
+        """Get a ticket that can be forwarded; the cache's name."""
+        words, cache = self.inside.folder / "words", f"FILE:{self.inside.folder / 'ticket'}"
+        words.write_text(f"{PASSWORD}\n", encoding="ascii")
+        with words.open("rb") as stdin:
+            run = self.inside.run(["kinit", "-f", "-c", cache, user], stdin=stdin)
+        assert run.status == 0, run.output
+        return cache
+
+    def logons(self):
+        """What the target says of each logon, beside the lines of the pool's checks."""
+        found = re.compile('^{"result": "success".*', re.MULTILINE).findall
+        return [json.loads(line) for line in wait_until(lambda: found(self.target.read()), "the target reports")]
+
     def record(self):
         """The line of the first connection that ended."""
         found = wait_until(lambda: re.findall(r"acredssp\.proxy: (\{.*\})", self.process.read_errors()), "a line")
@@ -145,8 +160,21 @@ def test_a_user_is_logged_on_to_the_target_without_a_password_anywhere(gateway):
         "kerberos",
         f"{REALM}\\alice",
     )
-    found = re.compile('^{"result": "success".*', re.MULTILINE).findall  # beside the lines of the pool's checks
-    told = json.loads(wait_until(lambda: found(here.target.read()), "the target reports the logon")[0])
+    told = here.logons()[0]
+    assert (told["principal"], told["delegated"]) == (f"{REALM}\\alice", "nothing")
+
+
+def test_freerdp_is_connected_by_a_ticket_and_nothing_else(gateway):
+    """It delegates nothing (restricted admin), and gets as far as this target goes."""
+    here = gateway()
+    cache = here.ticket("alice")
+    words = ["/restricted-admin", f"/kerberos:cache:{cache}", "/server-name:gw.acred.test"]
+    # A password is asked for, and not used.
+    done = freerdp.log_on(here.inside, 3, f"10.99.0.2:{here.port}", *words, domain=REALM, password="none")
+    assert done.status == freerdp.LOGGED_ON
+    record = here.record()
+    assert (record["outcome"], record["mechanism"], record["target_mechanism"]) == ("relayed", "kerberos", "kerberos")
+    told = here.logons()[0]
     assert (told["principal"], told["delegated"]) == (f"{REALM}\\alice", "nothing")
 
 
