@@ -4,10 +4,10 @@ What flows where
 ================
 
 Ciphertext comes from `CredSSPProtocol`, one read at a time, and all of it goes into the TLS session. The plaintext of
-its records then goes to the application. Small records are joined, since a call of the application costs more than
-copying; large records are passed one by one. When the application pauses, the remaining records are kept, and the
-transport below is paused: nothing else is buffered on the way in. A read with very many records is decrypted in several
-turns of the loop, so that one peer's tiny records do not hold up the other connections.
+its records then goes to the application in one piece, as from asyncio's TLS: a call of the application costs more than
+copying, above all where it writes to another connection, as a relay does. When the application pauses, the remaining
+plaintext is kept, and the transport below is paused: nothing else is buffered on the way in. A read with very many
+records is decrypted in several turns of the loop, so that one peer's tiny records do not hold up the other connections.
 
 Data that the application writes is encrypted at once and given to the transport below. The application uses that
 transport's write buffer, limits and pauses: nothing is buffered here on the way out.
@@ -53,11 +53,8 @@ _NOBODY: Final = asyncio.Protocol()
 """The protocol that is called while there is no application yet."""
 
 _MOST_RECORDS_A_TURN: Final = 512
-"""The most records decrypted in one turn of the loop, a millisecond's work. Only a read of records below 250 bytes has
+"""The most records decrypted in one turn of the loop, a millisecond's work. Only a read of records below 500 bytes has
 more."""
-
-_LARGE: Final = 8 * 1024
-"""The average size in bytes from which records are not joined: copying one would cost as much as a call does."""
 
 _CLOSE_TIMEOUT: Final = 30.0
 """Seconds that a peer gets to take the data that was written before `close()`; asyncio's TLS uses 30, too."""
@@ -263,7 +260,7 @@ class SecureTransport(asyncio.Transport):
 
     def _deliver(self, records: list[bytes]) -> None:
         """Give the application decrypted records; keep those that it does not want now."""
-        if len(records) > 1 and sum(map(len, records)) < len(records) * _LARGE:
+        if len(records) > 1:
             records = [b"".join(records)]
         try:
             for record in records:
