@@ -382,7 +382,7 @@ class _End(asyncio.Protocol):
         """Let the other peer go on, or close when everything is sent."""
         self.full = False
         if self._clean is not None:
-            self._close()
+            self._relay.loop.call_soon(self._close)  # asyncio's transports break when they are closed in this callback
         else:
             self.other.release()
 
