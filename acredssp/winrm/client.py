@@ -88,8 +88,14 @@ class WSMan:
             self._identity = identity_of(await self._exchange(IDENTIFY, None))
         return self._identity
 
-    async def request(self, request: Request) -> Reply:
+    async def request(self, request: Request, *, robust: bool = False) -> Reply:
         """Send a request, and return its answer.
+
+        Args:
+            request: The request.
+            robust: Whether the service is known to repeat an answer that got lost, as `Reply.robust` says of another
+                answer. It then gets a request that is sent again as the same operation, and otherwise as a new one:
+                older services refuse what they do not know.
 
         Raises:
             WSManFault: The service refuses it.
@@ -101,8 +107,8 @@ class WSMan:
         loop, again, delay = asyncio.get_running_loop(), False, self._first_delay
         give_up = loop.time() + self._keep_trying
         while True:
-            # The service repeats its answer as it was: the answer names the first message, so there is only one.
-            envelope = request.encode(self.session, message_id, operation_id, self._timeout, again=again)
+            # A service repeats its answer as it was, and so with the name of the first message: there is only one.
+            envelope = request.encode(self.session, message_id, operation_id, self._timeout, again=again and robust)
             try:
                 return dataclasses.replace(await self._exchange(envelope, message_id), repeated=again)
             except OSError as error:
@@ -114,6 +120,8 @@ class WSMan:
                 if loop.time() + delay >= give_up:
                     raise
             await asyncio.sleep(delay)
+            if not robust:
+                message_id, operation_id = new_id(), new_id()
             again, delay = True, min(2 * delay, _LONGEST_DELAY)
 
     async def _exchange(self, envelope: bytes, message_id: str | None) -> Reply:

@@ -98,7 +98,7 @@ class OpenShell:
         """Send a request to the shell."""
         loop = asyncio.get_running_loop()
         try:
-            return await self.wsman.request(request)
+            return await self.wsman.request(request, robust=self.robust)
         finally:
             self._used = loop.time()
 

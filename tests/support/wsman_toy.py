@@ -38,9 +38,9 @@ DISCONNECTED = 2150859204
 class Fault(Exception):
     """A fault to answer, with Windows' words."""
 
-    def __init__(self, code, subcode, text, detail=""):
+    def __init__(self, code, subcode, text, detail="", whose="s:Sender"):
         super().__init__(text)
-        self.code, self.subcode, self.text, self.detail = code, subcode, text, detail
+        self.code, self.subcode, self.text, self.detail, self.whose = code, subcode, text, detail, whose
 
 
 def timed_out():
@@ -48,7 +48,7 @@ def timed_out():
         TIMED_OUT,
         "w:TimedOut",
         "The WS-Management service cannot complete the operation within the time specified in OperationTimeout.  ",
-        "OperationTimeout",
+        whose="s:Receiver",
     )
 
 
@@ -190,7 +190,10 @@ class Toy:
 
     async def serve(self, action, root):
         message_id = text(root, "s:Header/a:MessageID")
-        operation, retransmitted = self.operation(root)
+        try:
+            operation, retransmitted = self.operation(root)
+        except Fault as fault:
+            return self.fault(message_id, fault)
         if operation in self.answers:
             if retransmitted:
                 return self.answers[operation]
@@ -214,9 +217,10 @@ class Toy:
     def operation(self, root):
         """The operation of a request, where this service pays attention to it, and whether it is sent again."""
         found = root.find("s:Header/p:OperationID", NS)
-        if found is None or not self.robust:
-            return None, False
-        return found.text, found.get(MUST_UNDERSTAND) == "true"
+        again = found is not None and found.get(MUST_UNDERSTAND) == "true"
+        if again and self.stack < 3:
+            raise Fault(2150858754, "s:MustUnderstand", "The header OperationID is not understood. ")
+        return (None, False) if found is None or not self.robust else (found.text, again)
 
     def identity(self):
         return (
@@ -233,7 +237,7 @@ class Toy:
         number += f'Machine="toy"><f:Message>{escape(fault.text)}</f:Message></f:WSManFault>'
         detail = f"<w:FaultDetail>{NS['w'].removesuffix('.xsd')}/faultDetail/{fault.detail}</w:FaultDetail>"
         inside = (
-            f"<s:Fault><s:Code><s:Value>s:Sender</s:Value><s:Subcode><s:Value>{fault.subcode}</s:Value></s:Subcode>"
+            f"<s:Fault><s:Code><s:Value>{fault.whose}</s:Value><s:Subcode><s:Value>{fault.subcode}</s:Value></s:Subcode>"
             f'</s:Code><s:Reason><s:Text xml:lang="en-US">{escape(fault.text)}</s:Text></s:Reason>'
             f"<s:Detail>{detail if fault.detail else ''}{number if fault.code is not None else ''}</s:Detail></s:Fault>"
         )
