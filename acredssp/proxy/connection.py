@@ -20,7 +20,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, relay, take_credentials
+from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, rdp, relay, take_credentials
 from acredssp.aio import Recording, RelayEnd, RelayResult, Streams, source_of
 from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password, TicketCache
 from acredssp.errors import AuthenticationError
@@ -35,21 +35,6 @@ from acredssp.proxy.plan import ListenerPlan
 from acredssp.proxy.records import ConnectionRecord
 from acredssp.proxy.routing import Names, Route, choose, possible
 from acredssp.proxy.store import Entry, Grant, Kick, StoreError, names_of
-from acredssp.rdp import (
-    ConnectionConfirm,
-    ConnectionRequest,
-    FailureCode,
-    Passthrough,
-    RDPRoute,
-    RedirectionWatch,
-    RequestFlags,
-    ResponseFlags,
-    RouteAnswer,
-    RouteRequest,
-    read_pdu,
-    rewrite_requested_protocols,
-    rewrite_selected_protocol,
-)
 from acredssp.wire import TSPasswordCreds
 from acredssp.workers import Address
 
@@ -57,9 +42,9 @@ __all__ = ["Connection"]
 
 _MCS_TIMEOUT: Final = 30.0
 """Seconds for the first PDU of MCS of either side. Both send it at once."""
-_FLAGS: Final = ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | ResponseFlags.DYNVC_GFX_PROTOCOL_SUPPORTED
+_FLAGS: Final = rdp.ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | rdp.ResponseFlags.DYNVC_GFX_PROTOCOL_SUPPORTED
 """What every target of these days supports. The target's own flags are not known yet when the client is answered."""
-_NOT_HERE: Final = FailureCode.SSL_NOT_ALLOWED_BY_SERVER
+_NOT_HERE: Final = rdp.FailureCode.SSL_NOT_ALLOWED_BY_SERVER
 """What a client is told before TLS that no route is for."""
 _LONGEST_NAME: Final = 255
 _ENDS: Final = {RelayEnd.A: "client", RelayEnd.B: "target", RelayEnd.IDLE: "idle"}
@@ -96,7 +81,7 @@ class Connection:
         self._account: Account | None = None
         self._refused: Refused | None = None
         self._report: HandshakeReport | None = None
-        self._request: ConnectionRequest | None = None
+        self._request: rdp.ConnectionRequest | None = None
         self._token = ""
         self._claimed = ""
         """Who a connection is of that nobody logs on by here; empty where that is not known."""
@@ -107,7 +92,7 @@ class Connection:
         self._task: asyncio.Task[Any] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._cut = ""
-        self._watch = RedirectionWatch()
+        self._watch = rdp.RedirectionWatch()
 
     # --- the front's hooks ---
 
@@ -158,7 +143,7 @@ class Connection:
             self._silence.cancel()
             self._silence = None
 
-    def route(self, asked: RouteRequest) -> RouteAnswer | Awaitable[RouteAnswer]:
+    def route(self, asked: rdp.RouteRequest) -> rdp.RouteAnswer | Awaitable[rdp.RouteAnswer]:
         """Rule out what the client's Connection Request does not lead to: the server's `route`."""
         self._heard()
         self._token = asked.request.routing_token or ""
@@ -166,11 +151,11 @@ class Connection:
             return self._route_by_token(asked)
         return self._route(asked)
 
-    async def _route_by_token(self, asked: RouteRequest) -> RouteAnswer:
+    async def _route_by_token(self, asked: rdp.RouteRequest) -> rdp.RouteAnswer:
         """Route by the client's token. It is used once the user is known, or here where nobody logs on here."""
         try:
             answer = self._route(asked, await self._named_by_token())
-            if isinstance(answer, Passthrough) and self.routes[0].by_token:
+            if isinstance(answer, rdp.Passthrough) and self.routes[0].by_token:
                 await self._redeem(None)
         except Refused as refused:
             return self._turned_away(str(refused), _NOT_HERE)
@@ -210,7 +195,7 @@ class Connection:
             reason = "the client's token is used up or expired, or its user was kicked"
             raise Refused(reason, NTSTATUS.STATUS_LOGON_NOT_GRANTED)
 
-    def _route(self, asked: RouteRequest, named: Target | None = None) -> RouteAnswer:
+    def _route(self, asked: rdp.RouteRequest, named: Target | None = None) -> rdp.RouteAnswer:
         request, settings = asked.request, self.plan.settings
         self.routes = possible(self.routes, asked, named)
         if not self.routes:
@@ -219,19 +204,19 @@ class Connection:
         if self.routes[0].settings.mode == "passthrough":
             return self._pass_on(self.routes[0], asked)
         self.routes = [route for route in self.routes if route.settings.mode == "terminate"]
-        if request.flags & RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED:
-            return self._turned_away("the client asks for remote credential guard", FailureCode.INCONSISTENT_FLAGS)
-        if request.flags & RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED and not settings.restricted_admin:
-            return self._turned_away("the client asks for restricted admin", FailureCode.INCONSISTENT_FLAGS)
-        flags = _FLAGS | (ResponseFlags.RESTRICTED_ADMIN_MODE_SUPPORTED if settings.restricted_admin else 0)
-        return RDPRoute(self.plan.config, hybrid_ex=settings.hybrid_ex, response_flags=flags)
+        if request.flags & rdp.RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED:
+            return self._turned_away("the client asks for remote credential guard", rdp.FailureCode.INCONSISTENT_FLAGS)
+        if request.flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED and not settings.restricted_admin:
+            return self._turned_away("the client asks for restricted admin", rdp.FailureCode.INCONSISTENT_FLAGS)
+        flags = _FLAGS | (rdp.ResponseFlags.RESTRICTED_ADMIN_MODE_SUPPORTED if settings.restricted_admin else 0)
+        return rdp.RDPRoute(self.plan.config, hybrid_ex=settings.hybrid_ex, response_flags=flags)
 
-    def _pass_on(self, route: Route, asked: RouteRequest) -> Passthrough | FailureCode:
+    def _pass_on(self, route: Route, asked: rdp.RouteRequest) -> rdp.Passthrough | rdp.FailureCode:
         """Have the connection passed on undecrypted."""
         assert route.target is not None
         if not route.settings.allow_without_nla and not logs_on_first(asked.request.requested_protocols):
             reason = "the client offers no network level authentication, and the route has no allow_without_nla"
-            return self._turned_away(reason, FailureCode.HYBRID_REQUIRED_BY_SERVER)
+            return self._turned_away(reason, rdp.FailureCode.HYBRID_REQUIRED_BY_SERVER)
         self.target = route.target
         self._claimed = self._grant.user if self._grant and route.by_token else asked.request.cookie or ""
         try:
@@ -239,7 +224,7 @@ class Connection:
         except Refused as refused:
             self._refused = refused
             return _NOT_HERE
-        return Passthrough(lambda reader, writer: self.pass_on(route, asked, reader, writer))
+        return rdp.Passthrough(lambda reader, writer: self.pass_on(route, asked, reader, writer))
 
     async def may_try(self, who: CredentialRequest) -> Deny | None:
         """Refuse an account that is locked out: asked before the listener's lookup, if there is a lockout."""
@@ -269,7 +254,7 @@ class Connection:
                 await self._log_on(_password_with(self._grant if route.by_token else None, self.target))
             elif self.target.settings.credentials != "delegated":
                 await self._log_on(await self.target.credentials_for(who))
-            elif who.request and who.request.flags & RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
+            elif who.request and who.request.flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
                 raise _no_password(self.target, DelegatedKind.NOTHING)
         except Refused as refused:
             return self._deny(refused)
@@ -304,7 +289,7 @@ class Connection:
             credentials, self._account, self._request, token=self._token, logon_timeout=most
         )
 
-    def _turned_away(self, reason: str, code: FailureCode) -> FailureCode:
+    def _turned_away(self, reason: str, code: rdp.FailureCode) -> rdp.FailureCode:
         self._refused = Refused(reason, NTSTATUS.STATUS_ACCESS_DENIED)
         return code
 
@@ -338,7 +323,7 @@ class Connection:
             self._ended("relayed", reason, ended_by=self._cut or ended_by, bytes_up=up, bytes_down=down)
 
     async def pass_on(
-        self, route: Route, asked: RouteRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, route: Route, asked: rdp.RouteRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Pass the bytes of a connection on undecrypted until both sides have ended."""
         assert self.target is not None
@@ -357,7 +342,7 @@ class Connection:
         except Refused as refused:
             self._refused, outcome, reason = refused, "denied", str(refused)
             if refused.status is NTSTATUS.STATUS_ACCESS_DENIED:
-                writer.write(ConnectionConfirm(failure_code=FailureCode.HYBRID_REQUIRED_BY_SERVER).encode())
+                writer.write(rdp.ConnectionConfirm(failure_code=rdp.FailureCode.HYBRID_REQUIRED_BY_SERVER).encode())
         except asyncio.CancelledError:
             if not self._cut:
                 raise
@@ -395,14 +380,14 @@ class Connection:
         target_reader, target_writer = self.leg.streams
         request = client[1].get_extra_info("rdp_request")
         selected = self.leg.confirm.selected_protocol
-        assert isinstance(request, ConnectionRequest)
+        assert isinstance(request, rdp.ConnectionRequest)
         assert request.requested_protocols is not None
         assert selected is not None
         async with asyncio.timeout(_MCS_TIMEOUT):
-            first_up = rewrite_selected_protocol(await read_pdu(client[0]), selected)
+            first_up = rdp.rewrite_selected_protocol(await rdp.read_pdu(client[0]), selected)
             target_writer.write(first_up)
-            return len(first_up), rewrite_requested_protocols(
-                await read_pdu(target_reader), request.requested_protocols
+            return len(first_up), rdp.rewrite_requested_protocols(
+                await rdp.read_pdu(target_reader), request.requested_protocols
             )
 
     def _announce(self) -> None:
@@ -464,7 +449,7 @@ def _limit(refused: Refused | None, outcome: str, ended_by: str) -> str:
     return ended_by if ended_by in {"idle", "total"} else ""
 
 
-def _passed_on(request: ConnectionRequest | None, route: Route) -> ConnectionRequest | None:
+def _passed_on(request: rdp.ConnectionRequest | None, route: Route) -> rdp.ConnectionRequest | None:
     """Return what the target gets of the client's request: not the token that has led here, which is ours."""
     if request is None or route.settings.token is None:
         return request

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 from acredssp.credentials import Account
 from acredssp.proxy.store import KICK_LIFE, Entry, Grant, Kick, LockoutRule, key_text, names_of
 
-__all__ = ["MemoryStore"]
+__all__ = ["Expiring", "MemoryStore"]
 
 _T = TypeVar("_T")
 
@@ -17,32 +17,42 @@ _MOST: Final = 100_000
 """The most values of a kind. An attacker who fails under a new name each time makes so many lockouts, and no more."""
 
 
-class _Expiring(Generic[_T]):
-    """Values by key that vanish after their time; the oldest make room where there are too many."""
+class Expiring(Generic[_T]):
+    """Values by key that vanish after their time; the oldest make room where there are too many.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    Args:
+        clock: The time in seconds.
+        most: The most values.
+    """
+
+    def __init__(self, clock: Callable[[], float], most: int = _MOST) -> None:
         self._clock = clock
+        self._most = most
         self._values: collections.OrderedDict[str, tuple[_T, float]] = collections.OrderedDict()
         self._tidy_at = 64
 
     def get(self, key: str) -> _T | None:
+        """Return the value; None for none, and after its time."""
         value, end = self._values.get(key, (None, 0.0))
         return value if end > self._clock() else None
 
     def set(self, key: str, value: _T, ttl: float) -> None:
+        """Keep a value for some seconds."""
         self._values[key] = value, self._clock() + ttl
         self._values.move_to_end(key)
         if len(self._values) > self._tidy_at:
             for each in [each for each in self._values if self.get(each) is None]:
                 del self._values[each]
             self._tidy_at = 2 * len(self._values) + 64
-        if len(self._values) > _MOST:
+        if len(self._values) > self._most:
             self._values.popitem(last=False)
 
     def drop(self, key: str) -> None:
+        """Forget a value."""
         self._values.pop(key, None)
 
     def values(self) -> list[_T]:
+        """Return all values."""
         return [value for key in self._values if (value := self.get(key)) is not None]
 
 
@@ -63,13 +73,13 @@ class MemoryStore:
 
     def __init__(self) -> None:
         clock = self._clock = time.monotonic
-        self._tokens: _Expiring[_Token] = _Expiring(clock)
-        self._failures: _Expiring[tuple[int, float, str | None]] = _Expiring(clock)
+        self._tokens: Expiring[_Token] = Expiring(clock)
+        self._failures: Expiring[tuple[int, float, str | None]] = Expiring(clock)
         """How many, the end of the lock, and their spelling; None if they differ."""
-        self._directory: _Expiring[Entry] = _Expiring(clock)
-        self._figures: _Expiring[tuple[str, str]] = _Expiring(clock)
-        self._hosts: _Expiring[str] = _Expiring(clock)
-        self._kicked: _Expiring[float] = _Expiring(clock)
+        self._directory: Expiring[Entry] = Expiring(clock)
+        self._figures: Expiring[tuple[str, str]] = Expiring(clock)
+        self._hosts: Expiring[str] = Expiring(clock)
+        self._kicked: Expiring[float] = Expiring(clock)
         self._watchers: set[asyncio.Queue[Kick]] = set()
 
     async def ping(self) -> None:

@@ -8,7 +8,6 @@ failed check, too.
 """
 
 import asyncio
-import collections
 import contextlib
 import dataclasses
 import ipaddress
@@ -20,7 +19,9 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from acredssp import Account, CredSSPError
+from acredssp.proxy.memory_store import Expiring
 from acredssp.proxy.settings import TargetSettings, reason_of
+from acredssp.proxy.store import key_text
 from acredssp.rdp import ConnectionConfirm, ConnectionRequest, Protocols, read_negotiation
 from acredssp.workers import Address
 
@@ -90,8 +91,8 @@ class Pool:
         self._settings = settings
         self._chance = chance
         self._hosts = {address: Host(address, ip=_ip(address)) for address in settings.addresses}
-        self._users = _Recent(settings.sticky, clock)
-        self._claimed = _Recent(settings.sticky, clock)
+        self._users: Expiring[Address] = Expiring(clock, _MOST_USERS)
+        self._claimed: Expiring[Address] = Expiring(clock, _MOST_USERS)
         """By cookies, which nobody has proven: a stranger's may push out other strangers' only."""
 
     @property
@@ -105,9 +106,8 @@ class Pool:
 
     def take_over(self, before: "Pool") -> None:
         """Go on with what the pool of an older plan knows; connections of the older plan count here, too."""
-        known, users, claimed = before._hosts, before._users, before._claimed  # noqa: SLF001 - of the same class
+        known, self._users, self._claimed = before._hosts, before._users, before._claimed  # noqa: SLF001 - same class
         self._hosts = {address: known.get(address, host) for address, host in self._hosts.items()}
-        self._users.known, self._claimed.known = users.known, claimed.known
 
     # --- which host ---
 
@@ -144,9 +144,9 @@ class Pool:
         if len(self._hosts) == 1 or not self._settings.sticky:
             return
         if isinstance(who, str):
-            self._claimed.put(who.casefold(), address)
+            self._claimed.set(who.casefold(), address, self._settings.sticky)
         elif who is not None:
-            self._users.put(who.key, address)
+            self._users.set(key_text(who), address, self._settings.sticky)
             if self.directory is not None:
                 with contextlib.suppress(Exception):  # it says itself that it is down
                     await self.directory.stick(who, self.name, str(address), self._settings.sticky)
@@ -160,7 +160,7 @@ class Pool:
             with contextlib.suppress(Exception):
                 if host := await self.directory.host_of(who, self.name):
                     return next((address for address in self._hosts if str(address) == host), None)
-        return self._users.get(who.key)
+        return self._users.get(key_text(who))
 
     @contextlib.contextmanager
     def connection(self, address: Address) -> Iterator[None]:
@@ -220,25 +220,6 @@ class Pool:
             if writer is not None:
                 writer.transport.abort()
         return "" if confirm.failure_code is None else f"it refuses to negotiate: {confirm.failure_code.name}"
-
-
-class _Recent:
-    """Who was where, for some time: at most `_MOST_USERS`."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._clock = clock
-        self.known: collections.OrderedDict[object, tuple[float, Address]] = collections.OrderedDict()
-
-    def put(self, key: object, address: Address) -> None:
-        self.known[key] = self._clock(), address
-        self.known.move_to_end(key)
-        while len(self.known) > _MOST_USERS:
-            self.known.popitem(last=False)
-
-    def get(self, key: object) -> Address | None:
-        since, address = self.known.get(key, (0.0, None))
-        return address if address is not None and self._clock() < since + self._seconds else None
 
 
 def _ip(address: Address) -> str:

@@ -700,12 +700,5 @@ def _unknown(what: str, name: str, known: Mapping[str, object]) -> str:
     return f"no such {what}" + (f"; {similar[0]!a} is one" if similar else "")
 
 
-_NAMES: Final = sorted({
-    name
-    for model in (
-        Settings, ListenerSettings, CertificateSettings, LogonSettings, RouteSettings, TargetSettings, LimitSettings,
-        LockoutSettings, AdminSettings, APISettings, RunSettings, CheckSettings, StoreSettings, RDPFileSettings,
-    )
-    for name in model.model_fields
-})  # fmt: skip
+_NAMES: Final = sorted({name for model in _Model.__subclasses__() for name in model.model_fields})
 """Every setting there is, for suggestions."""

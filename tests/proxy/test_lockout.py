@@ -90,6 +90,9 @@ async def test_what_the_target_refuses_is_no_wrong_password(counting):
             told, record = await try_to_come(here, ALICE)
             assert told == NTSTATUS.STATUS_LOGON_FAILURE
             assert record.limit == ""
+        await fail(here, GUESS, GUESS)
+        target.answer = True
+        assert (await try_to_come(here, ALICE))[0] is None
 
 
 async def test_a_source_is_locked_out_only_where_the_settings_say_so(counting):
