@@ -135,3 +135,18 @@ def test_an_api_that_cannot_be_used_is_found_by_check(settings, capsys, change, 
     err = capsys.readouterr().err
     assert err.startswith(said)
     assert "c4nary" not in err
+
+
+def test_top_shows_the_figures_and_the_connections_of_a_node_with_an_api(lab, settings, capsys):
+    path, port, _ = settings
+    admin = free_port()
+    path.write_text(f'{path.read_text("ascii")}\n[admin]\naddress = "127.0.0.1:{admin}"\n', encoding="ascii")
+    lab.start_server([COMMAND, "proxy", "run", path], port)
+    wait_until(lambda: listens(admin), "the figures are there")
+    assert app.run(["proxy", "top", str(path), "--once", "--json", "--interval", "0.1"]) == 0
+    view = json.loads(capsys.readouterr().out)
+    assert [(row["node"], row["relays"]) for row in view["nodes"]] == [(f"127.0.0.1:{admin}", 0)]
+    assert view["connections"] == []
+    (path.parent / "secret").unlink()
+    assert app.run(["proxy", "top", str(path), "--once", "--json"]) == 2
+    assert capsys.readouterr().err.startswith("api.secret: ")
