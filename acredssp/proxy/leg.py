@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import inspect
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 
 from acredssp import (
@@ -105,6 +105,15 @@ class Leg:
         self.streams[1].transport.abort()
         self.counted.close()
 
+    @contextlib.contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Close it if the block fails, or is cancelled."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Target:
@@ -188,16 +197,34 @@ class Target:
         Raises:
             Refused: No host can be connected to, or the logon failed.
         """
+
+        def begin(address: Address) -> Awaitable[Leg]:
+            return self.log_on_at(address, credentials, request, logon_timeout=logon_timeout)
+
+        return await self.reach(account, token, begin)
+
+    async def reach(self, who: Account | str | None, token: str, begin: Callable[[Address], Awaitable[Leg]]) -> Leg:
+        """Begin with the first host that can be connected to.
+
+        Args:
+            who: Whose connection this is, as `Pool.in_order` takes it.
+            token: The client's routing token, which may name a host.
+            begin: Makes the leg to a host.
+
+        Raises:
+            Refused: No host can be connected to, or `begin` raised it.
+        """
         failed: OSError | None = None
-        for address in await self.pool.in_order(account, token):
+        for address in await self.pool.in_order(who, token):
             try:
-                leg = await self.log_on_at(address, credentials, request, logon_timeout=logon_timeout)
+                leg = await begin(address)
             except OSError as error:
                 failed = error
                 self.pool.note(address, reason_of(error))
-            else:
-                await self.pool.stick(account, address)
-                return leg
+                continue
+            with leg.closed_on_error():
+                await self.pool.stick(who, address)
+            return leg
         reason = f"target {self.name}: {self.pool.why_none()}"
         if failed is not None:
             reason = f"target {self.name}: no host can be connected to, the last one because of: {reason_of(failed)}"
@@ -219,14 +246,12 @@ class Target:
         """
         config, carriage = self._config(credentials), self._carriage(request)
         clock = asyncio.get_running_loop().time
-        with contextlib.ExitStack() as counted:
-            counted.enter_context(self.pool.connection(address))
-            begun = clock()
-            streams = await self.connect(address)
-            connected = clock()
+        leg = await self.dial(address)
+        connected = clock()
+        with leg.closed_on_error():
             try:
-                streams = await start_credssp_streams(
-                    *streams,
+                leg.streams = await start_credssp_streams(
+                    *leg.streams,
                     config,
                     carriage=carriage,
                     server_hostname=self._name_at(address),
@@ -237,7 +262,20 @@ class Target:
                 raise Refused(
                     f"target {self.name} at {address}: {self._in_words(error)}", self._status(error), error
                 ) from error
-            seconds = {"connect": connected - begun, "logon": clock() - connected}
+        leg.seconds["logon"] = clock() - connected
+        return leg
+
+    async def dial(self, address: Address) -> Leg:
+        """Make the leg to a host as far as its TCP connection, and count it.
+
+        Raises:
+            OSError: The host cannot be connected to.
+        """
+        begun = asyncio.get_running_loop().time()
+        with contextlib.ExitStack() as counted:
+            counted.enter_context(self.pool.connection(address))
+            streams = await self.connect(address)
+            seconds = {"connect": asyncio.get_running_loop().time() - begun}
             return Leg(self.name, address, streams, seconds, counted.pop_all())
         raise AssertionError  # nothing in the block swallows an exception
 

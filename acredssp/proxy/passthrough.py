@@ -8,13 +8,11 @@ screen, and what speaks there.
 """
 
 import asyncio
-import contextlib
 from typing import Final
 
 from acredssp import NTSTATUS, CredSSPError
-from acredssp.aio import Streams
 from acredssp.proxy.leg import Leg, Refused, Target
-from acredssp.proxy.settings import RouteSettings, reason_of
+from acredssp.proxy.settings import RouteSettings
 from acredssp.rdp import ConnectionConfirm, Protocols, RouteRequest, read_negotiation
 from acredssp.workers import Address
 
@@ -49,34 +47,18 @@ async def connect(
     request = await read_negotiation(reader)
     if route.forward_preconnection and asked.preconnection is not None:
         request = asked.preconnection.encode() + request
-    claimed, token = asked.request.cookie, asked.request.routing_token or ""
-    for address in await target.pool.in_order(claimed, token):
-        try:
-            leg = await _connect(target, address)
-        except OSError as error:
-            target.pool.note(address, reason_of(error))
-            continue
-        try:
+    confirm = b""
+
+    async def begin(address: Address) -> Leg:
+        nonlocal confirm
+        leg = await target.dial(address)
+        with leg.closed_on_error():
             confirm = await _negotiate(leg, request, patience)
             if not route.allow_without_nla:
                 _check(leg, ConnectionConfirm.decode(confirm))
-            await target.pool.stick(claimed, address)
-        except BaseException:
-            leg.close()
-            raise
-        return leg, confirm
-    reason = f"target {target.name}: no host can be connected to: {target.pool.why_none()}"
-    raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS)
+        return leg
 
-
-async def _connect(target: Target, address: Address) -> Leg:
-    clock = asyncio.get_running_loop().time
-    with contextlib.ExitStack() as counted:
-        counted.enter_context(target.pool.connection(address))
-        begun = clock()
-        streams: Streams = await target.connect(address)
-        return Leg(target.name, address, streams, {"connect": clock() - begun}, counted.pop_all())
-    raise AssertionError  # nothing in the block swallows an exception
+    return await target.reach(asked.request.cookie, asked.request.routing_token or "", begin), confirm
 
 
 async def _negotiate(leg: Leg, request: bytes, patience: float) -> bytes:

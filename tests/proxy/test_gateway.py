@@ -418,6 +418,29 @@ async def test_a_connection_that_has_ended_counts_no_more(world):
         await here.gateway.stop()
 
 
+async def test_a_client_that_leaves_while_the_store_is_told_of_its_host_counts_no_more(world):
+    asked = asyncio.Event()
+
+    class Slow:
+        async def host_of(self, *_):
+            return None
+
+        async def stick(self, *_):
+            asked.set()
+            await asyncio.Event().wait()
+
+    async with world() as (here, target):
+        await here.write(settings_of({"desktops": ([target.address, "127.0.0.1:1"], INJECTED)}))
+        await here.gateway.reload()
+        pool = here.gateway.plan.targets["desktops"].pool
+        pool.directory = Slow()
+        connecting = asyncio.ensure_future(here.connect())
+        await asked.wait()
+        connecting.cancel()
+        await here.until_ended()
+        assert [host.connections for host in pool.hosts] == [0, 0]
+
+
 async def test_the_host_with_the_fewest_connections_is_taken(world):
     other = await Target().start()
     async with world(start=False) as (here, target):
