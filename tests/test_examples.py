@@ -10,11 +10,14 @@ import threading
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
+import httpx
 import pytest
 from support.endpoints import BOB, PASSWORD, PIN, SPN, client_config, server_config
 from support.peers import DEADLINE, free_port, listens, wait_until
 
 import acredssp
+from acredssp.delegation import DelegationPolicy, SPNList
+from acredssp.http.httpx import CredSSPTransport
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -41,6 +44,35 @@ def test_a_client_logs_on_to_the_echo_server(echo_server, client):
     assert "logged on: HandshakeInfo(version=6, mechanism='ntlm'" in done.stdout
     assert "echo: hello\n" in done.stdout
     assert "wonderland" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--uvicorn",)])
+def test_a_client_logs_on_to_the_server_over_http(options):
+    port = free_port()
+    service = SPNList.of("HTTP/localhost")
+    delegation = DelegationPolicy(allow_fresh_credentials=service, allow_fresh_credentials_when_ntlm_only=service)
+
+    async def ask(pin):
+        config = acredssp.ClientConfig(
+            authenticate=acredssp.Password("wonderland", "alice", "CONTOSO"),
+            trust=acredssp.Trust.pinned(pin),
+            delegation=delegation,
+        )
+        async with httpx.AsyncClient(transport=CredSSPTransport(config)) as client:
+            return [(await client.post(f"http://localhost:{port}/", content=b"x" * size)).text for size in (1, 50_000)]
+
+    command = [sys.executable, EXAMPLES / "http_server.py", "127.0.0.1", str(port), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            pin = server.stdout.readline().split()[-1]
+            wait_until(lambda: listens(port), "the server listens")
+            answers = asyncio.run(ask(pin))
+        finally:
+            server.terminate()
+    assert answers == [
+        "CONTOSO\\alice by ntlm sent 1 bytes, and delegated TSPasswordCreds\n",
+        "CONTOSO\\alice by ntlm sent 50000 bytes, and delegated nothing more\n",
+    ]
 
 
 def test_a_client_that_leaves_right_after_its_logon_ends_its_target_leg(tmp_path):

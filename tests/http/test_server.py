@@ -1,0 +1,337 @@
+"""The small server: its connections, its limits, its end; and cut and mixed connections."""
+
+import asyncio
+import contextlib
+import random
+
+import pytest
+from support.endpoints import BOB, PASSWORD, server_config
+from support.http_by_hand import OUTSIDE, SERVERS, connected, listening, serving
+
+from acredssp.credentials import Password
+from acredssp.errors import CredSSPError
+from acredssp.http import seal_body
+from acredssp.http.asgi import CredSSPMiddleware
+from acredssp.http.limits import HTTPLimits
+from acredssp.http.server import start_http_server
+
+
+async def body_of(receive):
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message["body"]
+        more = message["more_body"]
+    return bytes(body)
+
+
+async def answer(send, body=b""):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def echo(scope, receive, send):
+    await answer(send, await body_of(receive) or b"")
+
+
+async def who(scope, receive, send):
+    await body_of(receive)
+    await answer(send, str(scope["credssp"].principal).encode())
+
+
+@contextlib.asynccontextmanager
+async def started(app, **options):
+    """The server itself, and its port."""
+    sock = listening()
+    server = await start_http_server(app, config=server_config(lookup=lambda _: BOB), sock=sock, **options)
+    try:
+        yield server, sock.getsockname()[1]
+    finally:
+        await server.drain(0.0)
+
+
+# --- its end ---
+
+
+async def test_drain_closes_idle_connections_and_lets_requests_end():
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope, receive, send):
+        await body_of(receive)
+        begun.set()
+        await may_end.wait()
+        await answer(send, b"done")
+
+    async with started(slow) as (server, port), connected(port) as idle, connected(port) as busy:
+        await idle.log_on()
+        await busy.log_on()
+        request = asyncio.create_task(busy.post(b"x"))
+        await begun.wait()
+        draining = asyncio.create_task(server.drain())
+        assert await idle.at_end()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        may_end.set()
+        response = await request
+        assert (response.body, response.closes) == (b"done", True)
+        assert await busy.at_end()
+        await draining
+
+
+async def test_drain_cuts_what_does_not_end():
+    begun, cancelled = asyncio.Event(), []
+
+    async def hangs(scope, receive, send):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    async with started(hangs) as (server, port), connected(port) as client:
+        await client.log_on()
+        media_type, body = seal_body(client.context, b"x")
+        await client.send([("Content-Type", media_type), ("Content-Length", str(len(body)))], body)
+        await begun.wait()
+        await server.drain(0.01)
+        assert await client.at_end()
+    assert cancelled == [True]
+
+
+async def test_the_block_of_a_server_drains_at_its_end():
+    sock = listening()
+    server = await start_http_server(echo, config=server_config(), sock=sock)
+    async with server:
+        assert [each.getsockname() for each in server.sockets] == [sock.getsockname()]
+    assert server.sockets == ()
+
+
+async def test_serve_forever_drains_when_it_is_cancelled():
+    async with started(echo) as (server, port), connected(port) as client:
+        serving_forever = asyncio.create_task(server.serve_forever())
+        assert (await client.ask()).status == 401
+        serving_forever.cancel()
+        assert await client.at_end()
+        with pytest.raises(asyncio.CancelledError):
+            await serving_forever
+
+
+# --- its limits ---
+
+
+async def test_too_many_connections_are_told_so():
+    async with started(echo, limits=HTTPLimits(connections_per_source=1)) as (_, port), connected(port) as one:
+        await one.log_on()
+        async with connected(port) as two:
+            refused = await two.response()
+            assert (refused.status, refused.closes, refused.body) == (503, True, b"too many connections\n")
+        assert (await one.post(b"x")).status == 200
+
+
+async def test_a_stranger_who_takes_all_connections_loses_one_to_a_newcomer():
+    """The connections that are logged on keep theirs."""
+    limits = HTTPLimits(connections=3, connections_per_source=3)
+    async with started(echo, limits=limits) as (_, port), connected(port) as one:
+        await one.log_on()
+        async with connected(port) as silent, connected(port) as second:
+            assert (await second.ask()).status == 401
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+            try:
+                assert await silent.at_end()
+                writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+                assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+            finally:
+                writer.transport.abort()
+            assert (await one.post(b"x")).status == 200
+
+
+async def test_an_idle_connection_is_closed():
+    async with started(echo, limits=HTTPLimits(idle_timeout=0.1)) as (_, port), connected(port) as client:
+        await client.log_on()
+        assert await client.at_end()
+
+
+async def test_a_head_that_comes_too_slowly_ends_the_connection():
+    async with started(echo, limits=HTTPLimits(idle_timeout=0.1)) as (_, port), connected(port) as client:
+        client.writer.write(b"POST / HTTP/1.1\r\nHost:")
+        assert await client.at_end()
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"connections": 0}, {"body_size": -1}, {"header_size": "1"}, {"logon_timeout": 0}, {"idle_timeout": float("inf")}],
+)
+def test_a_limit_that_is_none_is_refused_by_its_name(limits):
+    with pytest.raises(ValueError, match=f"^{next(iter(limits))}: expected "):
+        HTTPLimits(**limits)
+
+
+async def test_a_middleware_is_not_put_around_another_one():
+    with pytest.raises(TypeError, match=r"^app: expected an application, got a CredSSPMiddleware"):
+        await start_http_server(CredSSPMiddleware(echo, server_config()), config=server_config())
+
+
+def test_a_middleware_wants_the_configuration_of_a_server():
+    with pytest.raises(TypeError, match=r"^config: expected a ServerConfig, got NoneType"):
+        CredSSPMiddleware(echo, None)
+
+
+# --- clients that leave or wait ---
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_an_application_that_waits_for_the_client_s_end_is_told_of_it(kind):
+    told, waits = asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send):
+        await body_of(receive)
+        waits.set()
+        assert (await receive())["type"] == "http.disconnect"
+        told.set()
+
+    async with serving(kind, app) as port:
+        async with connected(port) as client:
+            await client.log_on()
+            media_type, body = seal_body(client.context, b"x")
+            await client.send([("Content-Type", media_type), ("Content-Length", str(len(body)))], body)
+            await waits.wait()
+        await told.wait()
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_a_body_that_nobody_takes_is_not_read(kind):
+    """What the client sends stays in its own buffers until the application asks for it."""
+    goes_on, begun, size = asyncio.Event(), asyncio.Event(), 32 << 20
+    taken = []
+
+    async def app(scope, receive, send):
+        begun.set()
+        await goes_on.wait()
+        more = True
+        while more:
+            message = await receive()
+            taken.append(len(message["body"]))
+            more = message["more_body"]
+        await answer(send)
+
+    async with serving(kind, app) as port, connected(port) as client:
+        await client.log_on()
+        media_type, body = seal_body(client.context, bytes(size))
+        head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.writer.write(head.encode() + body)
+        await begun.wait()
+        left, before = client.writer.transport.get_write_buffer_size(), None
+        while left != before:
+            await asyncio.sleep(0.05)
+            before, left = left, client.writer.transport.get_write_buffer_size()
+        assert left > size // 2
+        goes_on.set()
+        assert (await client.response()).status == 200
+    assert sum(taken) == size
+    assert max(taken) <= 1 << 19
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_an_answer_that_nobody_takes_ends_its_connection_in_time(kind):
+    ended = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await body_of(receive)
+        await answer(send, bytes(64 << 20))
+        ended.set()
+
+    async with serving(kind, app, limits=HTTPLimits(body_timeout=0.3)) as port, connected(port) as client:
+        await client.log_on()
+        client.writer.transport.pause_reading()
+        media_type, body = seal_body(client.context, b"x")
+        await client.send([("Content-Type", media_type), ("Content-Length", str(len(body)))], body)
+        await ended.wait()
+
+
+class Cutting:
+    """A writer that ends its connection after so many bytes."""
+
+    def __init__(self, writer, left):
+        self.writer, self.left = writer, left
+
+    def __getattr__(self, name):
+        return getattr(self.writer, name)
+
+    def write(self, data):
+        self.writer.write(data[: max(self.left, 0)])
+        self.left -= len(data)
+
+    async def drain(self):
+        await self.writer.drain()
+        if self.left <= 0:
+            self.writer.close()
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_a_connection_may_be_cut_at_any_byte_of_a_logon(kind):
+    """Nobody is logged on by a piece, and the server goes on."""
+    served = []
+
+    async def app(scope, receive, send):
+        served.append(str(scope["credssp"].principal))
+        await echo(scope, receive, send)
+
+    async with serving(kind, app, limits=HTTPLimits(connections_per_source=500)) as port:
+        for cut in range(1, 6_000, 211):
+            async with connected(port) as client:
+                client.writer = cutting = Cutting(client.writer, cut)
+                with contextlib.suppress(OSError, EOFError, CredSSPError):
+                    await client.log_on()
+                client.writer = cutting.writer
+            if client.exchange.logged_on:
+                break
+        assert client.exchange.logged_on, "a whole logon has more bytes"
+        assert served == []
+        async with connected(port) as client:
+            await client.log_on()
+            assert (await client.post(b"x")).body == b"x"
+    assert served == ["CONTOSO\\bob"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_identities_never_mix_whatever_the_order_is(kind, seed):
+    """Clients log on, ask who they are and come again, in an order that the seed makes."""
+    choose = random.Random(seed)
+    accounts = {f"user{number}": Password(PASSWORD, f"user{number}", "CONTOSO") for number in range(5)}
+    config = server_config(lookup=lambda request: accounts[request.principal.user])
+
+    async def act(port, name, moves):
+        async with contextlib.AsyncExitStack() as stack:
+            client = None
+            for move in moves:
+                await asyncio.sleep(0)
+                if client is None or move == "again":
+                    client = await stack.enter_async_context(connected(port, authenticate=accounts[name]))
+                    await client.log_on()
+                assert (await client.post(move.encode())).body == f"CONTOSO\\{name}".encode()
+
+    async with serving(kind, who, config) as port:
+        moves = {name: choose.choices(["ask", "ask", "again"], k=6) for name in accounts}
+        await asyncio.gather(*(act(port, name, each) for name, each in moves.items()))
+
+
+async def test_tls_that_fails_takes_no_place():
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _loop, _context: None)  # asyncio tells of failed handshakes in debug mode
+    async with started(echo, ssl=OUTSIDE, limits=HTTPLimits(connections_per_source=1)) as (_, port):
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(b"POST / HTTP/1.1\r\n\r\n")
+                with contextlib.suppress(ConnectionError):
+                    await reader.read()
+            finally:
+                writer.transport.abort()
+        loop.set_exception_handler(handler)
+        async with connected(port, secure=True) as client:
+            assert (await client.log_on()).status == 200
