@@ -9,6 +9,7 @@ import signal
 from http.client import HTTPConnection
 
 import pytest
+import redis
 from support import freerdp
 from support.command import COMMAND, login
 from support.endpoints import PIN
@@ -130,6 +131,12 @@ class Cluster:
         status, told = self.ask(name, "GET", "/v1/connections")
         assert status == 200
         return {(entry["user"], entry["target"]): entry["id"] for entry in told["connections"]}
+
+    def wrong_passwords(self):
+        """How many the store has counted, of all accounts."""
+        with redis.Redis(port=self.store.port, username="gateway", password=PASSWORD) as client:
+            keys = client.keys(f"{{{PREFIX}}}:lockout:*")
+            return sum(int(client.hget(key, "count") or 0) for key in keys)
 
     def is_idle(self):
         """Whether no node has a connection."""
@@ -300,10 +307,13 @@ def test_wrong_passwords_at_any_node_lock_an_account_out_of_all(shared):
 
 
 def test_a_right_password_at_one_node_clears_the_wrong_ones_of_the_other(shared):
+    before = shared.wrong_passwords()
     for _ in range(2):
         for name in NAMES:
             shared.refused(name, user("abe", "wrong"))
+        wait_until(lambda: shared.wrong_passwords() == before + 2, "both are counted")
         assert shared.visit("two", user("abe"))["outcome"] == "relayed"
+        wait_until(lambda: shared.wrong_passwords() == before, "both are forgotten")
 
 
 # --- the directory ---
