@@ -34,6 +34,7 @@ from acredssp.proxy.passthrough import connect, logs_on_first
 from acredssp.proxy.plan import ListenerPlan
 from acredssp.proxy.records import ConnectionRecord
 from acredssp.proxy.routing import Names, Route, choose, possible
+from acredssp.proxy.settings import reason_of
 from acredssp.proxy.store import Entry, Grant, Kick, StoreError, names_of
 from acredssp.wire import TSPasswordCreds
 from acredssp.workers import Address
@@ -315,7 +316,7 @@ class Connection:
             self._seconds["mcs"] = clock() - begun
             result = await self._relay((reader, writer), first_down, Recording(sink=self._look, lossy=True))
             up, down = result.bytes_up + first_up, result.bytes_down
-            ended_by, reason = _ENDS[result.ended_by], str(result.error or "")
+            ended_by, reason = _ENDS[result.ended_by], reason_of(result.error)
         except (OSError, EOFError, CredSSPError) as error:
             reason = f"the first PDUs of MCS could not be passed on: {error or type(error).__name__}"
         finally:
@@ -338,7 +339,7 @@ class Connection:
             self._announce()
             result = await self._relay((reader, writer), confirm)
             up, down = result.bytes_up, result.bytes_down
-            ended_by, reason = _ENDS[result.ended_by], str(result.error or "")
+            ended_by, reason = _ENDS[result.ended_by], reason_of(result.error)
         except Refused as refused:
             self._refused, outcome, reason = refused, "denied", str(refused)
             if refused.status is NTSTATUS.STATUS_ACCESS_DENIED:

@@ -73,10 +73,10 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-def reason_of(error: OSError | None) -> str:
-    """Say why the operating system could not do something, in one line without a traceback's words."""
-    if error is None or not error.errno or error.strerror is None:
-        return str(error)
+def reason_of(error: Exception | None) -> str:
+    """Say why something failed, in one line without a traceback's words; nothing for nothing."""
+    if not isinstance(error, OSError) or not error.errno or error.strerror is None:
+        return str(error or "")
     known = error.errno > 0 and not isinstance(error, socket.gaierror)
     text = os.strerror(error.errno).lower() if known else error.strerror
     return f"{error.filename}: {text}" if error.filename else text

@@ -1,6 +1,8 @@
 """Connections that the gateway passes on undecrypted."""
 
 import asyncio
+import socket
+import struct
 
 import pytest
 from support.endpoints import PIN
@@ -71,6 +73,18 @@ async def test_a_user_logs_on_to_the_target_itself(world):
     assert set(record.seconds) == {"front", "connect", "negotiation", "relay"}
     assert record.bytes_up > 500
     assert record.bytes_down > 500
+
+
+async def test_a_connection_that_is_reset_says_so_in_words(world):
+    confirm = ConnectionConfirm(selected_protocol=Protocols.HYBRID).encode()
+    async with world() as (here, _), Answering(confirm) as target:
+        await take(here, [target.address])
+        (_, writer), _ = await negotiate(here, NLA)
+        linger = struct.pack("ii", 1, 0)  # a close is a reset
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+        (record,) = await here.until_ended()
+    assert (record.outcome, record.ended_by, record.reason) == ("passed_on", "client", "connection reset by peer")
 
 
 async def test_other_clients_of_the_listener_log_on_here(world):
