@@ -1,16 +1,20 @@
 """Our clients and our server over HTTP, with each other."""
 
 import contextlib
+import tracemalloc
 
+import httpx
 import pytest
 from support import endpoints
 from support.http_senders import SENDERS
-from support.http_toy import OUTER, client_config, lookup
+from support.http_toy import OUTER, TRUSTING, client_config, lookup
 
 from acredssp.credentials import Password
 from acredssp.errors import AuthenticationError
+from acredssp.http.httpx import CredSSPTransport
 from acredssp.http.server import HTTPLimits, start_http_server
 
+PIECE = 65_536
 SIZES = [1, 16_383, 16_384, 16_385, 1 << 20]
 CONFIGS = {version: client_config(endpoints.tls_policy(version)) for version in endpoints.TLS_VERSIONS}
 WRONG = client_config(authenticate=Password("wrong", "bob", "CONTOSO"))
@@ -37,8 +41,8 @@ class App:
 
 
 @contextlib.asynccontextmanager
-async def serving(scheme):
-    app, config = App(), endpoints.server_config(lookup=lookup)
+async def serving(scheme, app=None):
+    app, config = app or App(), endpoints.server_config(lookup=lookup)
     outer = OUTER.context if scheme == "https" else None
     limits = HTTPLimits(body_size=64 << 20)
     async with await start_http_server(app, "127.0.0.1", 0, config=config, ssl=outer, limits=limits) as server:
@@ -62,6 +66,44 @@ async def test_a_body_of_20_mib_passes_both_ways(send):
         (answer,) = await send(CONFIGS["TLSv1.3"], url, [b"x" * (20 << 20)])
     assert answer == b"X" * (20 << 20)
     assert app.served == [("CONTOSO\\bob", 20 << 20)]
+
+
+class Counter:
+    """Takes a body of any size and answers with as many bytes, in pieces, and keeps none of them."""
+
+    async def __call__(self, scope, receive, send):
+        size, more = 0, True
+        while more:
+            event = await receive()
+            size, more = size + len(event["body"]), event.get("more_body", False)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(size // PIECE):
+            await send({"type": "http.response.body", "body": bytes(PIECE), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def test_streams_take_little_memory_however_large_they_are():
+    """Both sides are in this process: 32 MiB pass up and down through less than 4 MiB."""
+
+    async def pieces():
+        for _ in range(512):
+            yield bytes(PIECE)
+
+    got = 0
+    async with serving("http", Counter()) as (_, url):
+        transport = CredSSPTransport(CONFIGS["TLSv1.3"], ssl_context=TRUSTING)
+        async with httpx.AsyncClient(transport=transport, timeout=60, trust_env=False) as client:
+            await client.post(url, content=b"x")  # what is made once is made
+            tracemalloc.start()
+            try:
+                async with client.stream("POST", url, content=pieces()) as answer:
+                    async for piece in answer.aiter_raw():
+                        got += len(piece)
+                _, most = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+    assert got == 512 * PIECE
+    assert most < 4 << 20
 
 
 @pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS)

@@ -4,14 +4,16 @@ import asyncio
 
 import httpx
 import pytest
-from support import http_pyspnego
+from support import http_pyspnego, kdc
 from support.cutting import Cutter
+from support.endpoints import server_config
 from support.http_senders import SENDERS, send_by_httpx
 from support.http_toy import CAROL, TRUSTING, Toy, client_config
 from support.peers import free_port
 from support.turns import VERSIONS
 
-from acredssp.credentials import Password
+from acredssp.credentials import Keytab, Password
+from acredssp.delegation import DelegationPolicy, SPNList
 from acredssp.errors import AuthenticationError, CredSSPError
 from acredssp.http.httpx import CredSSPTransport
 from acredssp.policy import MechanismChoice, Policy
@@ -83,6 +85,47 @@ async def test_pyspnegos_acceptor_refuses_a_wrong_password(pyspnego, tls, mechan
     with pytest.raises(AuthenticationError):
         await send_by_httpx(CONFIGS[tls, mechanism][1], url, [b"x"])
     assert pyspnego.bodies == []
+
+
+# --- Kerberos ---
+
+
+def kerberos_client(spn, authenticate, **rules):
+    service = SPNList.of(spn)
+    policy = Policy(mechanism=MechanismChoice.KERBEROS, dangerous_accept_any_certificate=True, **rules)
+    delegation = DelegationPolicy(allow_fresh_credentials=service)
+    return client_config(policy, authenticate=authenticate, delegation=delegation)
+
+
+@pytest.fixture
+def kerberos_configs(kerberos):
+    """Those of the server, of alice by password for each service, and of a service that the KDC does not know."""
+    server = server_config(lookup=None, keytab=Keytab(str(kerberos.keytab)))
+    alice = Password(kdc.PASSWORD, "alice", kdc.REALM)
+    spns = "HTTP/localhost", "WSMAN/localhost", "HTTP/nowhere.acredssp.test"
+    return server, {spn: kerberos_client(spn, alice) for spn in spns}
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("spn", ["HTTP/localhost", "WSMAN/localhost"])
+async def test_kerberos_logs_on_to_either_name_of_the_service(kerberos_configs, spn):
+    server, clients = kerberos_configs
+    transport = CredSSPTransport(clients[spn], ssl_context=TRUSTING, spn=spn)
+    async with Toy(server) as toy, httpx.AsyncClient(transport=transport, timeout=60, trust_env=False) as client:
+        assert (await client.post(toy.url, content=b"hello")).content == b"HELLO"
+        assert toy.served[0].user == "alice"
+        assert toy.served[0].mechanism == "kerberos"
+
+
+@pytest.mark.interop
+async def test_a_service_that_the_kdc_does_not_know_is_told_with_the_option_that_helps(kerberos_configs):
+    server, clients = kerberos_configs
+    spn = "HTTP/nowhere.acredssp.test"
+    transport = CredSSPTransport(clients[spn], ssl_context=TRUSTING, spn=spn)
+    async with Toy(server) as toy, httpx.AsyncClient(transport=transport, timeout=60, trust_env=False) as client:
+        with pytest.raises(AuthenticationError, match="give another name of the service as spn, for WinRM WSMAN/host"):
+            await client.post(toy.url, content=b"hello")
+        assert toy.served == []
 
 
 # --- reverse proxies that share connections to the server among clients ---

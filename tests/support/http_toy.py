@@ -45,6 +45,8 @@ class Asked:
     target: str
     body: bytes
     headers: dict
+    mechanism: str = ""
+    content_type: str = ""
 
 
 class Toy:
@@ -152,6 +154,7 @@ class Conversation:
             return
         user = self.exchange.context.info.principal.user
         asked = Asked(self.number, user, request.method.decode(), request.target.decode(), body, dict(headers))
+        asked.mechanism = self.exchange.context.info.mechanism
         asked.content_type = opener.content_type if opener else ""
         self.toy.served.append(asked)
         answer = self.toy.answer(asked)
