@@ -264,8 +264,6 @@ class Response:
         self._closed = True
         plain_error = self._opener is None and self.status >= _FIRST_ERROR  # nobody knows how far the server has read
         try:
-            if not self._complete:
-                self._connection.abort()
             await self._raw.aclose()
         finally:
             self._connection.note_end(reusable=self._complete and not plain_error)
