@@ -24,8 +24,8 @@ class HTTPLimits:
         header_size: Bytes of a request's line and header fields. A token of Kerberos in base64 may have 64 KiB.
         body_size: Bytes of a request's plaintext.
         logon_timeout: Seconds from the accept to the end of the logon.
-        idle_timeout: Seconds for the next request's headers to come. Only the server of `start_http_server` counts
-            them: uvicorn has an option `timeout_keep_alive` of its own.
+        idle_timeout: Seconds for the next request's headers to come. For uvicorn they count from the first byte of the
+            request, and uvicorn's option `timeout_keep_alive` holds for the time before it.
         body_timeout: Seconds that the server waits for a client within one body, all waits together, and the seconds in
             which a client has to take each piece of an answer.
     """

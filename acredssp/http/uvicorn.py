@@ -33,28 +33,40 @@ _places: weakref.WeakKeyDictionary[ServerState, Places] = weakref.WeakKeyDiction
 """The connections of each server of this process."""
 
 
+def _places_of(server: ServerState, limits: HTTPLimits) -> Places:
+    places = _places.get(server)
+    if places is None:
+        places = _places[server] = Places(
+            limits.connections, limits.connections_per_source, counted="connections", hint=RAISE_IT, keep_proven=True
+        )
+    return places
+
+
 class _Connection:
-    """What both protocols do at the beginning and at the end of a connection."""
+    """What both protocols do for a connection."""
 
     def __init__(self, transport: asyncio.Transport, limits: HTTPLimits, server: ServerState) -> None:
-        places = _places.get(server)
-        if places is None:
-            places = _places[server] = Places(
-                limits.connections,
-                limits.connections_per_source,
-                counted="connections",
-                hint=RAISE_IT,
-                keep_proven=True,
-            )
-        self._places = places
         self.served = ServedConnection(transport, limits)
+        self._limits = limits
+        self._places = _places_of(server, limits)
+        self._head_timer: asyncio.TimerHandle | None = None
         try:
-            places.enter(self.served)
+            self._places.enter(self.served)
         except LimitExceeded:
             self.served.abort()
 
+    def in_head(self, waits: bool) -> None:
+        """Note whether the connection waits for the rest of a request's head, which has to come in time."""
+        if not waits and self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        elif waits and self._head_timer is None:
+            loop = asyncio.get_running_loop()
+            self._head_timer = loop.call_later(self._limits.idle_timeout, self.served.close)
+
     def lost(self) -> None:
         """Give the place back."""
+        self.in_head(False)
         self._places.leave(self.served)
         self.served.lost()
 
@@ -63,7 +75,7 @@ class H11Protocol(h11_impl.H11Protocol):
     """uvicorn's protocol on h11.
 
     Attributes:
-        limits: The limits. `idle_timeout` has no effect: uvicorn has `timeout_keep_alive`.
+        limits: The limits.
     """
 
     limits: ClassVar[HTTPLimits] = HTTPLimits()
@@ -82,6 +94,11 @@ class H11Protocol(h11_impl.H11Protocol):
         self._credssp.lost()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Parse bytes."""
+        super().data_received(data)
+        self._credssp.in_head(self.conn.their_state is h11.IDLE)
+
     def _should_upgrade(self) -> bool:
         return False  # a connection of credssp carries nothing but requests
 
@@ -90,16 +107,17 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
     """uvicorn's protocol on httptools.
 
     Attributes:
-        limits: The limits. `idle_timeout` has no effect: uvicorn has `timeout_keep_alive`.
+        limits: The limits.
     """
 
     limits: ClassVar[HTTPLimits] = HTTPLimits()
     _credssp: _Connection
-    _in_head = True
+    _in_head = False
+    """Whether bytes of a head have come, and not its end."""
     _head_size = 0
-    """Bytes of a request's head that have come without its end."""
+    """Bytes of the head so far, those of its first piece apart, which may be those of an earlier body."""
     _heads = 0
-    """How many heads and bodies were whole."""
+    """How many heads have begun or ended."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin the connection."""
@@ -116,24 +134,26 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
         """Parse bytes. httptools bounds no head, so this does."""
         heads = self._heads
         super().data_received(data)
-        if self._in_head and heads == self._heads:
-            self._head_size += len(data)
-            if self._head_size > self.limits.header_size and not self.transport.is_closing():
-                self.send_400_response("the header fields are too large")
-        if len(self.pipeline) > _MOST_WAITING and not self.transport.is_closing():
+        self._head_size = self._head_size + len(data) if self._in_head and heads == self._heads else 0
+        if self.transport.is_closing():
+            return
+        self._credssp.in_head(self._in_head)
+        if self._head_size > self.limits.header_size:
+            self.send_400_response("the header fields are too large")
+        elif len(self.pipeline) > _MOST_WAITING:
             self._credssp.served.abort()
+
+    def on_message_begin(self) -> None:
+        """Note that a head begins."""
+        self._in_head = True
+        self._heads += 1
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Note that the head is whole."""
-        self._in_head, self._head_size = False, 0
+        self._in_head = False
         self._heads += 1
         super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """Note that the next bytes begin a head."""
-        self._in_head = True
-        self._heads += 1
-        super().on_message_complete()
 
     def _should_upgrade(self) -> bool:
         return False  # a connection of credssp carries nothing but requests

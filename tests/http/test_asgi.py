@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import functools
 import re
+import subprocess
+import sys
 
 import granian.asgi
 import hypercorn.asyncio
@@ -127,3 +129,22 @@ async def test_hypercorn_does_not_start():
     settings.errorlog = None
     with contextlib.closing(sock), pytest.raises(Exception, match="hypercorn shows nothing of its connections"):
         await hypercorn.asyncio.serve(CredSSPMiddleware(never, server_config()), settings)
+
+
+@pytest.mark.parametrize(
+    ("module", "missing", "said"),
+    [
+        ("server", "h11", "acredssp.http.server needs h11: pip install 'acredssp[http]'"),
+        ("uvicorn", "uvicorn", "acredssp.http.uvicorn needs uvicorn and httptools: pip install 'acredssp[asgi]'"),
+        ("uvicorn", "httptools", "acredssp.http.uvicorn needs uvicorn and httptools: pip install 'acredssp[asgi]'"),
+    ],
+)
+def test_a_missing_extra_is_named(module, missing, said):
+    program = f"import sys; sys.modules[{missing!r}] = None; import acredssp.http.{module}"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert run.stderr.splitlines()[-1] == f"ImportError: {said}"
+
+
+def test_the_middleware_needs_no_extra():
+    program = "import sys; sys.modules['h11'] = sys.modules['uvicorn'] = None; import acredssp.http.asgi"
+    subprocess.run([sys.executable, "-c", program], timeout=60, check=True)

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-import socket
 
 import pytest
 from support.endpoints import BOB, PASSWORD, server_config
-from support.http_by_hand import OUTSIDE, SERVERS, connected, serving
+from support.http_by_hand import OUTSIDE, SERVERS, connected, from_port, serving
+from support.peers import free_port
 
 from acredssp.aio import FailureLimit, HandshakeOutcome
 from acredssp.credentials import Password
@@ -216,32 +216,21 @@ async def test_each_connection_has_its_own_user(server):
 
 async def test_the_next_connection_from_the_same_port_is_nobody_s(server):
     """A port that is used again is the same tuple of addresses, which is no identity."""
-    async with serving(server, Echo()) as port:
-        async with connected(port) as client:
+    own, app = free_port(), Echo()
+    async with serving(server, app) as port:
+        async with connected(port, sock=await from_port(own, port)) as client:
             await client.log_on()
             assert (await client.post(b"x")).status == 200
-            ours = client.writer.get_extra_info("sockname")
             media_type, body = seal_body(client.context, b"x")
-            linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # ends by a reset, so that the port is free at once
-            client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setblocking(False)
-        try:
-            sock.bind(ours)
-            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-            reader, writer = await asyncio.open_connection(sock=sock)
-        except BaseException:
-            sock.close()
-            raise
-        try:
-            assert writer.get_extra_info("sockname") == ours
-            client.reader, client.writer = reader, writer
-            refused = await client.ask([("Content-Type", media_type)], body)
+        async with connected(port, sock=await from_port(own, port)) as another:
+            refused = await another.ask([("Content-Type", media_type)], body)
             assert refused.status == 401
             assert refused.headers["www-authenticate"] == "CredSSP"
-        finally:
-            writer.transport.abort()
+            await another.log_on()
+            assert (await another.post(b"x")).status == 200
+    first, second = app.scopes
+    assert first["client"] == second["client"] == ("127.0.0.1", own)
+    assert first["credssp"] is not second["credssp"]
 
 
 async def test_a_proxy_that_sends_another_client_s_logon_over_the_connection_is_refused(server):

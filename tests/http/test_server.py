@@ -154,8 +154,12 @@ async def test_an_idle_connection_is_closed():
         assert await client.at_end()
 
 
-async def test_a_head_that_comes_too_slowly_ends_the_connection():
-    async with started(echo, limits=HTTPLimits(idle_timeout=0.1)) as (_, port), connected(port) as client:
+@pytest.mark.parametrize("logged_on", [False, True])
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_a_head_that_comes_too_slowly_ends_the_connection(kind, logged_on):
+    async with serving(kind, echo, limits=HTTPLimits(idle_timeout=0.1)) as port, connected(port) as client:
+        if logged_on:
+            await client.log_on()
         client.writer.write(b"POST / HTTP/1.1\r\nHost:")
         assert await client.at_end()
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import struct
 
 import uvicorn
 from support.endpoints import BOB, CERTIFICATE, KEY, client_config, server_config
@@ -128,10 +129,11 @@ def config_of_client(**changes):
 
 
 @contextlib.asynccontextmanager
-async def connected(port, *, bindings=None, secure=False, **changes):
-    """One connection of a client to a server on loopback."""
+async def connected(port, *, bindings=None, secure=False, sock=None, **changes):
+    """One connection of a client to a server on loopback; `sock` is connected already."""
     tls = NO_CHECK if secure else None
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+    where = {"host": "127.0.0.1", "port": port} if sock is None else {"sock": sock}
+    reader, writer = await asyncio.open_connection(**where, ssl=tls)
     try:
         yield ByHand(reader, writer, config_of_client(**changes), bindings)
     finally:
@@ -145,6 +147,21 @@ def listening():
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", free_port()))
+    return sock
+
+
+async def from_port(own, port):
+    """A socket of a client's own port, connected to a server; it ends by a reset, so that the port is free at once."""
+    sock = socket.socket()
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.bind(("127.0.0.1", own))
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 
