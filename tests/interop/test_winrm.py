@@ -6,9 +6,16 @@ import subprocess
 import sys
 
 import pytest
+from support.command import COMMAND
+from support.engine import pem
+from support.kdc import PASSWORD, REALM
 from support.peers import DEADLINE
+from support.turns import server_config
 from support.wsman_http import accepting
 from support.wsman_toy import Toy
+
+import acredssp
+from acredssp.policy import Policy
 
 HEAD = """
 import json, warnings
@@ -131,8 +138,9 @@ PROGRAMS = {"greet": greet, "upper": upper, "wait": wait, "large": large}
 
 
 @pytest.fixture(autouse=True)
-def no_realm(monkeypatch):
-    monkeypatch.setenv("KRB5_CONFIG", "/dev/null")
+def no_realm(request, monkeypatch):
+    if "kerberos" not in request.fixturenames:
+        monkeypatch.setenv("KRB5_CONFIG", "/dev/null")
 
 
 def word_of(package, program, toy):
@@ -193,3 +201,22 @@ def test_pypsrp_runs_powershell_at_the_toy():
     }
     assert toy.started == ["greet", "upper"]
     assert toy.shells == {}
+
+
+@pytest.mark.parametrize("spn", [[], ["--spn", "WSMAN/localhost"]])
+def test_acredssp_winrm_runs_a_command_by_kerberos(kerberos, tmp_path, spn):
+    authority = tmp_path / "authority.pem"
+    authority.write_bytes(pem()[0])
+    tls = server_config(Policy()).ssl_context
+    config = acredssp.ServerConfig(ssl_context=tls, keytab=acredssp.Keytab(str(kerberos.keytab)))
+    toy = Toy(PROGRAMS)
+    with accepting(toy, config) as port:
+        options = ["-u", f"alice@{REALM}", "--password-stdin", "--mechanism", "kerberos", "--ca", str(authority), *spn]
+        words = ["winrm", f"http://localhost:{port}/wsman", *options, "greet", "you"]
+        run = subprocess.run(
+            [COMMAND, *words], input=PASSWORD.encode(), capture_output=True, timeout=DEADLINE, check=False
+        )
+    assert (run.returncode, run.stdout, run.stderr) == (3, b"hello\r\n", b"oh\r\n")
+    assert toy.started == ["greet you"]
+    (principal,) = toy.principals
+    assert principal.lower() in {f"alice@{REALM}".lower(), f"{REALM}\\alice".lower()}

@@ -111,13 +111,13 @@ def app_of(toy):
 
 
 @contextlib.contextmanager
-def accepting(toy, policy=None):
+def accepting(toy, config=None):
     """Serve a toy by the package's own server; yield the port."""
     port = free_port()
     with loop_in_a_thread() as loop:
 
         async def start():
-            return await start_http_server(app_of(toy), "127.0.0.1", port, config=server_config(policy or Policy()))
+            return await start_http_server(app_of(toy), "127.0.0.1", port, config=config or server_config(Policy()))
 
         async def stop():
             await toy.aclose()
