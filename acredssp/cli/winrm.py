@@ -49,7 +49,7 @@ from acredssp.cli.options import (
     warn_of,
 )
 from acredssp.cli.outcome import ConnectError, Result, advice, reason_of, result_of
-from acredssp.cli.output import write_bytes
+from acredssp.cli.output import OutputError, write_bytes
 from acredssp.cli.report import WinRMReport, to_json
 from acredssp.config import ClientConfig
 from acredssp.delegation import DelegationPolicy, SPNList
@@ -165,6 +165,8 @@ async def _run(task: _Task, written: _Written) -> CredSSPError | None:
                 await (_in_cmd if task.shell is ShellChoice.CMD else _in_powershell)(task, wsman, written)
     except CredSSPError as error:
         return error
+    except OutputError:
+        raise
     except OSError as error:
         return ConnectError(f"the connection to {task.service.url} was lost: {reason_of(error)}")
     return None
@@ -305,7 +307,7 @@ def winrm_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     command: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[COMMAND]...",
+            metavar="COMMAND",
             help="The command; write -- in front if a word of it begins with -. Without one, the logon is tried alone. "
             "A lone - reads commands from the standard input.",
         ),

@@ -147,6 +147,14 @@ def test_output_that_is_no_text_is_passed_on_as_it_is(service, authority):
         assert started.end() == (0, bytes(range(256)), b"")
 
 
+def test_output_that_cannot_be_written_is_told_and_ends_the_command(service, authority):
+    with open("/dev/full", "wb") as full, Started(service.url, authority, "wait", stdout=full) as started:  # noqa: PTH123
+        status, _, err = started.end()
+    assert status == 74
+    assert b"cannot write the output: no space left on device" in err
+    assert service.toy.shells == {}
+
+
 def test_no_output_moves_the_cursor_of_a_terminal(winrm, monkeypatch):
     monkeypatch.setattr("acredssp.cli.output._Guarded.isatty", lambda self: True)
     assert winrm("nasty")[1] == "a\\x1b[2J\N{REPLACEMENT CHARACTER}\tb\n"
@@ -200,12 +208,12 @@ def test_a_command_that_ends_before_its_input_is_no_failure(winrm, service, give
 class Started:
     """The command in a process of its own, whose output can be waited for."""
 
-    def __init__(self, url, authority, *words):
+    def __init__(self, url, authority, *words, stdout=subprocess.PIPE):
         options = ["-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--ca", str(authority)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "acredssp", "winrm", url, *options, *words],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
         )
 
