@@ -16,22 +16,11 @@ from support.engine import pem
 from support.peers import free_port
 from support.turns import VERSIONS
 from support.wsman_http import serving
-from support.wsman_toy import Fault, Toy
+from support.wsman_toy import Fault, Toy, greet, upper
 
 from acredssp.policy import Policy
 
 PATIENCE = 60
-
-
-async def greet(process):
-    process.write("stdout", b"hello\r\n")
-    process.write("stderr", b"oh\r\n")
-    return 3
-
-
-async def upper(process):
-    process.write("stdout", (await process.read()).upper())
-    return 0
 
 
 async def large(process):

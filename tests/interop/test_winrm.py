@@ -12,7 +12,7 @@ from support.kdc import PASSWORD, REALM
 from support.peers import DEADLINE
 from support.turns import server_config
 from support.wsman_http import accepting
-from support.wsman_toy import Toy
+from support.wsman_toy import Toy, greet, upper
 
 import acredssp
 from acredssp.policy import Policy
@@ -110,17 +110,6 @@ except WSManFaultError as error:
 client.close_shell(shell)
 print(json.dumps({"done": done, "gone": gone}))
 """
-
-
-async def greet(process):
-    process.write("stdout", b"hello\r\n")
-    process.write("stderr", b"oh\r\n")
-    return 3
-
-
-async def upper(process):
-    process.write("stdout", (await process.read()).upper())
-    return 0
 
 
 async def wait(process):

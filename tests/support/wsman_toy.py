@@ -112,6 +112,17 @@ async def local(process):
     return await child.wait()
 
 
+async def greet(process):
+    process.write("stdout", b"hello\r\n")
+    process.write("stderr", b"oh\r\n")
+    return 3
+
+
+async def upper(process):
+    process.write("stdout", (await process.read()).upper())
+    return 0
+
+
 @dataclasses.dataclass
 class ToyShell:
     """A shell, and its commands by identifier."""

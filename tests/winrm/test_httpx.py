@@ -8,7 +8,7 @@ from support import endpoints
 from support.pages import blocks
 from support.peers import free_port
 from support.wsman_http import app_of
-from support.wsman_toy import Toy
+from support.wsman_toy import Toy, greet, upper
 
 from acredssp.credentials import Password
 from acredssp.errors import AuthenticationError, NegotiationFailure
@@ -27,12 +27,6 @@ SERVER = endpoints.server_config(lookup=http_toy.lookup)
 WRONG = http_toy.client_config(authenticate=Password("wrong", "bob", "CONTOSO"))
 
 
-async def greet(process):
-    process.write("stdout", b"hello\r\n")
-    process.write("stderr", b"oh\r\n")
-    return 3
-
-
 async def echo(process):
     process.write("stdout", " ".join(process.arguments).encode())
     return 0
@@ -41,11 +35,6 @@ async def echo(process):
 async def ping(process):
     process.write("stdout", b"Pinging")
     await process.interrupted.wait()
-    return 0
-
-
-async def upper(process):
-    process.write("stdout", (await process.read()).upper())
     return 0
 
 

@@ -5,7 +5,7 @@ import contextlib
 import re
 
 import pytest
-from support.wsman_toy import DISCONNECTED, UNEXPECTED_SELECTORS, Fault, Toy
+from support.wsman_toy import DISCONNECTED, UNEXPECTED_SELECTORS, Fault, Toy, greet, upper
 
 from acredssp.errors import LimitExceeded, RemoteProtocolError
 from acredssp.winrm import CommandShell, NotSent, OutcomeUnknown, WSMan, WSManFault
@@ -22,17 +22,6 @@ async def service(programs=None, *, client=None, **options):
         yield toy, WSMan(toy.post, URL, first_delay=0, **(client or {}))
     finally:
         await toy.aclose()
-
-
-async def greet(process):
-    process.write("stdout", b"hello\r\n")
-    process.write("stderr", b"oh\r\n")
-    return 3
-
-
-async def upper(process):
-    process.write("stdout", (await process.read()).upper())
-    return 0
 
 
 async def until_interrupted(process):
