@@ -475,7 +475,7 @@ async def test_a_hostile_body_is_refused_with_an_answer_that_says_so(server, cas
 
 async def test_a_body_that_announces_4_gib_to_http_is_refused_at_once(server):
     app = Echo()
-    async with logged_on(server, app) as client:
+    async with logged_on(server, app, limits=HTTPLimits(body_timeout=0.3)) as client:
         media_type, body = sealed(client)
         await client.send([("Content-Type", media_type), ("Content-Length", str(4 << 30))], body)
         refused = await client.response()
@@ -502,7 +502,8 @@ async def test_a_body_above_the_limit_is_refused(server):
 
 
 async def test_a_large_body_of_a_leg_is_skipped_and_a_very_large_one_ends_the_connection(server):
-    async with serving(server, Echo()) as port, connected(port) as client:
+    limits = HTTPLimits(body_timeout=0.3)
+    async with serving(server, Echo(), limits=limits) as port, connected(port) as client:
         assert (await client.ask(body=b"x" * 500_000)).status == 401
         assert (await client.ask()).status == 401
         await client.send([("Content-Length", str(4 << 30))], b"x" * (2 << 20))
