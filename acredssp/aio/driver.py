@@ -111,11 +111,11 @@ async def establish(
             raise HandshakeTimeout("the handshake did not end before its deadline") from None
     except CredSSPError as error:
         driver.stop()
-        carried.fail(error)
-        if error.__cause__ is None:
-            error.__cause__ = protocol.error
-        forget_locals(error)
         try:
+            carried.fail(error)
+            if error.__cause__ is None:
+                error.__cause__ = protocol.error
+            forget_locals(error)
             failed(error)
         except BaseException:
             protocol.abort()
@@ -250,8 +250,9 @@ class _Driver:
 
     async def say_goodbye(self, deadline: float) -> None:
         """Send the farewell and close; a peer that does not read it is cut off after a moment."""
-        protocol, token, farewell = self._protocol, self._carried.last_token, self._carried.farewell
+        protocol = self._protocol
         try:
+            token, farewell = self._carried.last_token, self._carried.farewell
             if token:
                 protocol.write(token)
             if token != farewell:

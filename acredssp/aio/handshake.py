@@ -21,7 +21,9 @@ from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, log_report, outcome_of
 from acredssp.aio.transport import SecureTransport
 from acredssp.arguments import expect_host_name, expect_service_name
-from acredssp.carriage.base import Carriage
+from acredssp.carriage.base import TLS, Carriage, CarriedHandshake
+from acredssp.carriage.checked import CheckedHandshake
+from acredssp.carriage.rdp import RDP
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.states import State
 from acredssp.errors import CredSSPError, HandshakeAborted
@@ -33,6 +35,7 @@ __all__ = ["Handshake", "Names", "aborted", "new_connection_id"]
 
 _REFUSED = frozenset({HandshakeOutcome.DENIED, HandshakeOutcome.FAILED})
 """The outcomes that a hook's refusal may have for the engine: a denied logon, or a connection that is turned away."""
+_OWN_CARRIAGES = frozenset({TLS, RDP})
 _UNPROVEN = frozenset({State.TLS, State.NEGO_TOKEN})
 
 
@@ -153,7 +156,8 @@ class Handshake:
         bios = connection.buffers.bios
         names = names or Names()
         if isinstance(config, ServerConfig):
-            self.carried = carriage.acceptor(config, functools.partial(ServerConfig.new_context, bios=bios))
+            new_context = functools.partial(ServerConfig.new_context, bios=bios)
+            self.carried = _checked(carriage, carriage.acceptor(config, new_context))
             return
         names.check()
         if not names.for_tls:
@@ -161,7 +165,7 @@ class Handshake:
         context = config.new_context(
             server_hostname=names.for_tls, spn=names.for_logon, ask_kdc=names.known_to_kdc, bios=bios
         )
-        self.carried = carriage.initiator(context)
+        self.carried = _checked(carriage, carriage.initiator(context))
         self._answers = ClientAnswers(config, names.for_tls)
 
     @property
@@ -282,6 +286,11 @@ class Handshake:
             proxy_header=self._proxy_header,
             connection_id=self._connection_id,
         )
+
+
+def _checked(carriage: Carriage, handshake: CarriedHandshake) -> CarriedHandshake:
+    """Return the handshake as it is if its carriage is one of this package, else through checks."""
+    return handshake if type(carriage) in _OWN_CARRIAGES else CheckedHandshake(carriage, handshake)
 
 
 def new_connection_id() -> str:

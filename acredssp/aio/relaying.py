@@ -37,7 +37,7 @@ import enum
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, TypeAlias, TypeVar, cast
 
-from acredssp.arguments import expect, expect_callable
+from acredssp.arguments import expect, expect_callable, expect_seconds
 
 __all__ = ["Recording", "RecordingSink", "RelayEnd", "RelayResult", "Streams", "relay"]
 
@@ -572,18 +572,28 @@ def _check(  # noqa: PLR0913, PLR0917 - the arguments of `relay`, in their order
     Raises:
         TypeError, ValueError: An argument is impossible. The text begins with its name.
     """
-    for name, streams in (("a", a), ("b", b)):
-        expect(name, streams, tuple, list)
-        if len(cast("Streams", streams)) != 2:
-            raise TypeError(f"{name}: expected reader and writer, got {len(cast('Streams', streams))} values")
-        reader, writer = cast("Streams", streams)
-        expect(f"{name}[0]", reader, asyncio.StreamReader)
-        expect(f"{name}[1]", writer, asyncio.StreamWriter)
-    if cast("Streams", a)[1].transport is cast("Streams", b)[1].transport:
+    reader_of_a, writer_of_a = _streams("a", a)
+    reader_of_b, writer_of_b = _streams("b", b)
+    if writer_of_a.transport is writer_of_b.transport or reader_of_a is reader_of_b:
         raise ValueError("b: expected another connection than a, got the same one")
     expect("first_up", first_up, bytes, bytearray)
     expect("first_down", first_down, bytes, bytearray)
-    expect("idle_timeout", idle_timeout, float, int, None)
-    if idle_timeout is not None and not cast("float", idle_timeout) > 0:
-        raise ValueError(f"idle_timeout: expected more than 0 seconds, got {idle_timeout}")
+    if idle_timeout is not None:
+        expect_seconds("idle_timeout", cast("float", idle_timeout))
     expect("recording", recording, Recording, None)
+
+
+def _streams(name: str, value: object) -> Streams:
+    """Return the argument `name`, which must be a pair of streams.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    match value:
+        case asyncio.StreamReader() as reader, asyncio.StreamWriter() as writer:
+            return reader, writer
+        case tuple() | list():
+            got = f"({', '.join([type(one).__name__ for one in value])})"
+        case _:
+            got = type(value).__name__
+    raise TypeError(f"{name}: expected a pair of streams (StreamReader, StreamWriter), got {got}")

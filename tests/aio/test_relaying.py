@@ -812,15 +812,20 @@ async def test_a_stream_that_somebody_else_reads_is_refused_and_both_are_cut(leg
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [
-        ({"a": 1}, TypeError, "a: expected tuple or list, got int"),
-        ({"b": ()}, TypeError, r"b: expected reader and writer, got 0 values"),
-        ({"a": (1, 2)}, TypeError, r"a\[0\]: expected StreamReader, got int"),
+        ({"a": 1}, TypeError, r"^a: expected a pair of streams \(StreamReader, StreamWriter\), got int$"),
+        ({"b": ()}, TypeError, r"^b: expected a pair of streams .*, got \(\)$"),
+        ({"a": (1, 2)}, TypeError, r"^a: expected a pair of streams .*, got \(int, int\)$"),
+        ({"a": [b"", None, "x"]}, TypeError, r"^a: expected a pair of streams .*, got \(bytes, NoneType, str\)$"),
         ({"first_up": "text"}, TypeError, "first_up: expected bytes or bytearray, got str"),
         ({"first_down": None}, TypeError, "first_down: expected bytes or bytearray, got NoneType"),
-        ({"idle_timeout": "1"}, TypeError, "idle_timeout: expected float or int or None, got str"),
-        ({"idle_timeout": 0}, ValueError, "idle_timeout: expected more than 0 seconds, got 0"),
+        ({"idle_timeout": "1"}, TypeError, "idle_timeout: expected float or int, got str"),
+        ({"idle_timeout": 0}, ValueError, "idle_timeout: expected seconds above 0 and at most .*, got 0"),
+        ({"idle_timeout": -1}, ValueError, "idle_timeout: expected seconds above 0 and at most .*, got -1"),
+        ({"idle_timeout": True}, TypeError, "idle_timeout: expected float or int, got bool"),
+        ({"idle_timeout": float("inf")}, ValueError, "idle_timeout: expected seconds above 0 and at most .*, got inf"),
+        ({"idle_timeout": 1e300}, ValueError, r"idle_timeout: expected seconds above 0 and at most .*, got 1e\+300"),
         ({"recording": print}, TypeError, "recording: expected Recording or None, got builtin_function_or_method"),
-        ({"idle_timeout": float("nan")}, ValueError, "idle_timeout: expected more than 0 seconds, got nan"),
+        ({"idle_timeout": float("nan")}, ValueError, "idle_timeout: expected seconds above 0 and at most .*, got nan"),
     ],
 )
 async def test_an_argument_that_cannot_be_is_refused_and_nothing_is_touched(legs, change, error, said):
@@ -837,5 +842,13 @@ async def test_a_connection_is_not_relayed_to_itself(legs):
     a, b = await legs()
     with pytest.raises(ValueError, match="b: expected another connection than a, got the same one"):
         await relay(a.streams, a.streams)
+    a.writer.close()
+    b.writer.close()
+
+
+async def test_one_reader_does_not_serve_both_connections(legs):
+    a, b = await legs()
+    with pytest.raises(ValueError, match="b: expected another connection than a, got the same one"):
+        await relay(a.streams, (a.reader, b.writer))
     a.writer.close()
     b.writer.close()
