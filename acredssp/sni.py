@@ -112,11 +112,11 @@ def _check(contexts: Mapping[str, ssl.SSLContext], default: ssl.SSLContext | Non
     Raises:
         ValueError, PolicyError: `sni_contexts` raises it, and documents it.
     """
-    named = {f"contexts[{name!a}]": context for name, context in contexts.items()}
+    named = {context: f"contexts[{name!a}]" for name, context in contexts.items()}
     if default is not None:
-        named["default"] = default
+        named.setdefault(default, "default")
     expected = _settings(front)
-    for argument, context in named.items():
+    for context, argument in named.items():
         if context.protocol is ssl.PROTOCOL_TLS_CLIENT:
             raise ValueError(f"{argument}: expected a context for servers, got one for clients")
         if not _is_free(context):

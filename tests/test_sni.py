@@ -113,6 +113,15 @@ def test_a_configuration_keeps_the_names():
     assert shown(front, "host.example").context is named
 
 
+def test_one_context_for_many_names_is_checked_once(monkeypatch):
+    checked = []
+    monkeypatch.setattr("acredssp.sni.own_public_key", checked.append)
+    shared, default = context(), context()
+    front = sni_contexts({f"host{number}.example": shared for number in range(1000)}, default)
+    assert sorted(map(id, checked)) == sorted(map(id, [shared, default]))
+    assert shown(front, "HOST999.example.").context is shared
+
+
 # --- the logon ---
 
 

@@ -483,7 +483,7 @@ class _Recorder:
         self._unrecorded = 0
         self._takes = True
         """Whether the sink takes more; False once it has ended the recording."""
-        self._failed = self._over = False
+        self._failed = self._over = self._cut = False
         self._news = asyncio.Event()
         self._task = relay.loop.create_task(self._run())
 
@@ -511,16 +511,21 @@ class _Recorder:
 
     def cut(self) -> None:
         """End the recording at once."""
+        self._cut = True
         self._task.cancel()
 
     async def _run(self) -> None:
         try:
-            while self._takes and (self._queue or not self._over):
+            while self._takes and not self._cut and (self._queue or not self._over):
                 if self._queue:
                     await self._hand_over()
                 else:
                     self._news.clear()
                     await self._news.wait()
+        except asyncio.CancelledError:
+            if self._cut:
+                raise
+            self._fail(RuntimeError("the sink was cancelled, and not by the relay"))
         except Exception as error:  # noqa: BLE001 - whatever a sink of somebody else's raises
             self._fail(error)
 

@@ -13,7 +13,7 @@ because freezing would treble the cost of making one.
 import dataclasses
 import ssl
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from acredssp.credentials import Account, DelegatedKind, Deny
 from acredssp.delegation import ServerAuth
@@ -36,6 +36,10 @@ __all__ = [
     "Route",
     "StepMechanism",
 ]
+
+
+_MOST_SIZES: Final = 8
+"""How many sizes a repr lists."""
 
 
 class _ServerConfig(Protocol):
@@ -93,6 +97,10 @@ class JudgeCertificate(Question[bool]):
 
     chain: tuple[bytes, ...]
 
+    def __repr__(self) -> str:
+        """The sizes of the certificates alone: a chain has some thousand bytes."""
+        return f"JudgeCertificate(chain={_sizes(self.chain)})"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChooseCertificate(Question[ssl.SSLContext | None]):
@@ -105,6 +113,10 @@ class ChooseCertificate(Question[ssl.SSLContext | None]):
     """
 
     authorities: tuple[bytes, ...]
+
+    def __repr__(self) -> str:
+        """The sizes of the names alone: a server may list hundreds."""
+        return f"ChooseCertificate(authorities={_sizes(self.authorities)})"
 
 
 @dataclasses.dataclass(slots=True)
@@ -176,3 +188,10 @@ Event: TypeAlias = (
     | Authorize
     | Admit
 )
+
+
+def _sizes(blobs: tuple[bytes, ...]) -> str:
+    """Describe DER by its count and sizes, at most eight of them."""
+    sizes = [str(len(blob)) for blob in blobs[:_MOST_SIZES]]
+    more = ["..."] if len(blobs) > _MOST_SIZES else []
+    return f"<{len(blobs)} of {', '.join(sizes + more)} bytes>" if blobs else "<none>"

@@ -782,6 +782,45 @@ async def test_a_cancelled_relay_ends_the_recording(legs):
     await until(lambda: all(task.done() for task in tasks))
 
 
+async def test_a_sink_that_is_cancelled_by_itself_has_failed(legs):
+    a, b = await legs()
+
+    async def sink(*_):
+        raise asyncio.CancelledError
+
+    running = started(a, b, recording=Recording(sink=sink))
+    a.peer.transport.write(b"not recorded")
+    result = await running
+    assert (result.ended_by, result.bytes_unrecorded) == (RelayEnd.RECORDING, 12)
+    assert "the sink was cancelled" in str(result.error)
+
+
+async def test_a_sink_that_swallows_its_cancellation_does_not_keep_its_task(legs):
+    a, b = await legs()
+    called, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def sink(*_):
+        called.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            cancelled.set()
+
+    before = asyncio.all_tasks()
+    running = started(a, b, recording=Recording(sink=sink))
+    a.peer.transport.write(b"one piece")
+    await called.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await cancelled.wait()
+    await turns(3)
+    left = asyncio.all_tasks() - before
+    for task in left:
+        task.cancel()
+    assert not left
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [

@@ -7,7 +7,15 @@ import typing
 import pytest
 from support.engine import ALICE, script_client, script_server
 
-from acredssp.core.events import Admit, Authorize, Event, LookupCredential, Question
+from acredssp.core.events import (
+    Admit,
+    Authorize,
+    ChooseCertificate,
+    Event,
+    JudgeCertificate,
+    LookupCredential,
+    Question,
+)
 from acredssp.core.states import State
 from acredssp.credentials import Deny
 from acredssp.errors import LocalProtocolError
@@ -170,3 +178,19 @@ def test_the_refusal_of_an_answer_shows_nothing_of_the_events():
     assert "alice" not in str(caught.value)
     assert "mallory" not in str(caught.value)
     assert caught.value.security_status is SecurityStatus.SEC_E_OUT_OF_SEQUENCE
+
+
+@pytest.mark.parametrize(
+    ("event", "shown"),
+    [
+        (JudgeCertificate((b"x" * 900, b"y" * 1200)), "JudgeCertificate(chain=<2 of 900, 1200 bytes>)"),
+        (JudgeCertificate(()), "JudgeCertificate(chain=<none>)"),
+        (ChooseCertificate(()), "ChooseCertificate(authorities=<none>)"),
+        (
+            ChooseCertificate((b"x" * 40,) * 9),
+            "ChooseCertificate(authorities=<9 of 40, 40, 40, 40, 40, 40, 40, 40, ... bytes>)",
+        ),
+    ],
+)
+def test_a_repr_shows_the_sizes_of_certificates_and_not_their_bytes(event, shown):
+    assert repr(event) == shown
