@@ -151,7 +151,7 @@ class CheckedHandshake:
                 return usual
             raise
         if isinstance(value, kinds):
-            return cast("object", value)
+            return value
         if self._failed:
             return usual
         raise self._broken(f"{name}: expected {_names(kinds)}, got {type(value).__name__}")
