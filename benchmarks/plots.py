@@ -53,6 +53,7 @@ def draw(results: Results, folder: pathlib.Path, suffixes: Sequence[str] = ("svg
         ("memory", "memory", _memory),
         ("stages", "stages", _stages),
         ("storm", "storm", _storm),
+        ("gateway", "gateway", _gateway),
     ):
         if group in results.details:
             figure = plot(results.details[group])
@@ -154,4 +155,22 @@ def _storm(storm: dict[str, dict]) -> Figure:
     axis.set_xlabel("% load of each core")
     axis.set_ylabel("ms in queues on average;\np99 of the whole logon")
     axis.legend(loc="upper left", ncols=2)
+    return figure
+
+
+def _gateway(runs: list[dict]) -> Figure:
+    figure, (memory, latency) = plt.subplots(1, 2, figsize=(10, 3.6))
+    for run, who in zip(runs, ("acredssp", "pyspnego"), strict=True):
+        label = f"beside the attacker {run['attacker']}" if run["attacker"] else "quiet"
+        memory.plot(*zip(*run["memory"], strict=True), color=COLOURS[who], label=label, linewidth=2)
+        times = sorted(1e3 * each for _, each in run["latencies"])
+        shares = [100 * (number + 1) / (len(times) + 1) for number in range(len(times))]
+        latency.plot(times, shares, color=COLOURS[who], label=label, linewidth=2)
+    memory.set_ylim(bottom=0)
+    memory.set_xlabel("seconds")
+    memory.set_ylabel("MiB of the gateway in memory")
+    latency.set_xscale("log")
+    latency.set_xlabel("ms of a logon through both legs")
+    latency.set_ylabel("% of the logons")
+    memory.legend(loc="lower right")
     return figure

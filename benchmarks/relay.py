@@ -91,13 +91,14 @@ def _shaken(connection: socket.socket, side: Side, tls: TLSSession, data: bytes)
 
 
 def send_all(end: End, link: str, port: int, message: int, size: int) -> None:
-    """Be the source of a transfer; say when everything is sealed."""
+    """Be the source of a transfer; say when everything is sealed, and send it when told to."""
     with socket.create_connection((HOST, port), PATIENCE) as connection:
         tls = end.as_client(link, connection)
         sealed = [tls.encrypt(bytes(message)) for _ in range(size // message)]
         tls.close()
         everything = b"".join([*sealed, tls.output()])
         say("sealed")
+        sys.stdin.readline()
         connection.sendall(everything)
         while connection.recv(MAX_PLAINTEXT):
             pass
@@ -165,6 +166,10 @@ class Ends:
         _tell(self._source, [link, port, message, size])
         await asyncio.to_thread(_hear, self._source)
 
+    def go(self) -> None:
+        """Have the source send."""
+        _tell(self._source, "go")
+
     async def taken(self) -> int:
         """Return how many bytes the sink got."""
         return await asyncio.to_thread(_hear, self._sink)
@@ -213,6 +218,7 @@ async def transfer(ends: Ends, name: str, link: Link, message: int, size: int) -
         await ends.send(name, port, message, size)
         client = await accepted
         wall, cpu = time.perf_counter(), time.thread_time()
+        ends.go()
         result = await acredssp.relay(client, target)
         spent = time.thread_time() - cpu, time.perf_counter() - wall
     assert result.bytes_up == size == await ends.taken()

@@ -119,6 +119,19 @@ def test_a_relay_has_its_cpu_and_its_throughput_for_each_loop_and_size(results):
     assert all(row["figure"]["low"] > 0 for row in found.values())
 
 
+def test_the_gateways_benchmark_runs_and_reports_what_it_promises(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.gateway", "--quick", "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10 * DEADLINE, check=False)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    rows = {row["key"]: row for row in results["rows"] if "haproxy" not in row["key"]}
+    crowds = {f"gateway.{run}.{what}" for run in ("quiet", "attacked") for what in ("errors", "p99", "memory")}
+    assert set(rows) == crowds | {"gateway.two_legs"}
+    assert [rows[f"gateway.{run}.errors"]["figure"]["median"] for run in ("quiet", "attacked")] == [0, 0]
+    assert all(len(run["latencies"]) == 10 and run["memory"] and run["echoes"] for run in results["details"]["gateway"])
+    assert (tmp_path / "gateway.svg").exists()
+
+
 def row_of(what, figure, goal):
     return Row(key=what, what=what, figure=Figure(figure, figure, figure, 1), goal=goal)
 
