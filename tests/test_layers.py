@@ -24,7 +24,7 @@ LAYERS = (
     ("accounts",),  # above aio for winbind
     ("sspi",),  # above aio for its thread pool and its way to ask hooks
     ("",),  # the package itself: the public names
-    ("workers",),
+    ("stores", "workers"),
     ("http",),
     ("winrm",),
     ("proxy",),
@@ -50,6 +50,7 @@ DOORS = {
         "proxy",
         "sspi.streams",
         "sspi.bridges",
+        "stores",
         "winrm",
     ),
     "cryptography": (
@@ -62,6 +63,7 @@ DOORS = {
         "sspi.schannel",
         "sspi.certificates",
         "proxy",
+        "stores.sealing",
         "cli",
     ),
     "aiohttp": ("http.aiohttp", "proxy"),
@@ -75,7 +77,7 @@ DOORS = {
     "prometheus_client": ("proxy",),
     "psrpcore": ("winrm.powershell",),
     "pydantic": ("proxy",),
-    "redis": ("proxy.redis_store",),
+    "redis": ("stores.redis",),
     "rich": ("cli",),
     "textual": ("cli.top",),
     "gssapi": ("mechanisms.kerberos",),

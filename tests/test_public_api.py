@@ -83,6 +83,11 @@ MODULES = {
         rewrite_requested_protocols rewrite_selected_protocol
     """,
     "status": "LOGON_STATUS NTSTATUS OpenEnum SecurityStatus Stage failure_status",
+    "stores": """
+        Entry Expiring Grant KICK_LIFE Kick LockoutRule MemoryStore SealError Sealer Store StoreError key_text names_of
+        new_keys
+    """,
+    "stores.redis": "RedisStore",
     "tls": """
         BIOPair RecordSizes TLSSession client_context client_context_from_pem end_point_binding own_chain self_signed
         server_context server_context_from_pem sni_contexts subject_public_key

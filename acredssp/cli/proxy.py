@@ -20,8 +20,8 @@ from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError
 from acredssp.workers import is_supported
 
 if TYPE_CHECKING:  # they need the extra
-    from acredssp.proxy.redis_store import RedisStore
     from acredssp.proxy.settings import Settings
+    from acredssp.stores.redis import RedisStore
 
 __all__ = ["proxy_app", "top_command"]
 
@@ -176,9 +176,9 @@ def init_command(
 @contextlib.asynccontextmanager
 async def _store(read: "Settings") -> "AsyncIterator[RedisStore]":
     """Give the store that the nodes of a settings file share."""
-    from acredssp.proxy.redis_store import redis_store  # noqa: PLC0415 - needs the extra
+    from acredssp.proxy.plan import redis_store  # noqa: PLC0415 - needs the extra
     from acredssp.proxy.settings import Problems  # noqa: PLC0415
-    from acredssp.proxy.store import StoreError  # noqa: PLC0415
+    from acredssp.stores import StoreError  # noqa: PLC0415
 
     if read.store is None:
         raise UsageError("expected [store] in the settings: the store of a process cannot be reached from outside")
@@ -260,7 +260,7 @@ def kick_command(
     """
     with _gateway():
         from acredssp.proxy import settings  # noqa: PLC0415 - needs the extra
-        from acredssp.proxy.store import Kick  # noqa: PLC0415
+        from acredssp.stores import Kick  # noqa: PLC0415
 
         async def main() -> int:
             async with _store(settings.read(file)) as store:
@@ -333,6 +333,6 @@ def top_command(
 def keys_command() -> None:
     """Print new keys for [store] of the settings: a secret, which every node gets the same."""
     with _gateway():
-        from acredssp.proxy.sealing import new_keys  # noqa: PLC0415 - needs the extra
+        from acredssp.stores import new_keys  # noqa: PLC0415 - needs the extra
 
         print(new_keys(), end="")  # noqa: T201

@@ -17,7 +17,7 @@ from cryptography import x509
 from acredssp.proxy.gateway import Gateway
 from acredssp.proxy.metrics import Metrics
 from acredssp.proxy.plan import Plan
-from acredssp.proxy.store import StoreError
+from acredssp.stores import StoreError
 
 __all__ = ["Check", "admin_pages", "checks_of"]
 

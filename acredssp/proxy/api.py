@@ -27,7 +27,7 @@ from acredssp.proxy import tokens
 from acredssp.proxy.rdp_file import FileSigner, rdp_file, signer_of
 from acredssp.proxy.routing import Names
 from acredssp.proxy.settings import Problems, Settings
-from acredssp.proxy.store import Entry, Kick, Store, StoreError
+from acredssp.stores import Entry, Kick, Store, StoreError
 
 __all__ = ["Access", "Broker", "read_api"]
 

@@ -35,7 +35,7 @@ from acredssp.proxy.plan import ListenerPlan
 from acredssp.proxy.records import ConnectionRecord
 from acredssp.proxy.routing import Names, Route, choose, possible
 from acredssp.proxy.settings import reason_of
-from acredssp.proxy.store import Entry, Grant, Kick, StoreError, names_of
+from acredssp.stores import Entry, Grant, Kick, StoreError, names_of
 from acredssp.wire import TSPasswordCreds
 from acredssp.workers import Address
 

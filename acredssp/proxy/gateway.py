@@ -16,8 +16,8 @@ from acredssp.proxy.node import Node
 from acredssp.proxy.plan import Plan, make_plan
 from acredssp.proxy.records import ConnectionRecord, Observer, limit_of, log_record
 from acredssp.proxy.settings import Problems, SettingsError
-from acredssp.proxy.store import Kick, Store
 from acredssp.rdp import RouteAnswer, RouteRequest
+from acredssp.stores import Kick, Store
 
 __all__ = ["Gateway"]
 

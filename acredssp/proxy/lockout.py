@@ -16,7 +16,7 @@ from acredssp.hooks import Principal
 from acredssp.proxy.leg import Refused
 from acredssp.proxy.limits import Limited
 from acredssp.proxy.settings import LockoutSettings
-from acredssp.proxy.store import LockoutRule, Store, StoreError, key_text
+from acredssp.stores import LockoutRule, Store, StoreError, key_text
 
 __all__ = ["Lockout"]
 

@@ -10,8 +10,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from acredssp.proxy.memory_store import MemoryStore
-from acredssp.proxy.store import Entry, Kick, Store, StoreError
+from acredssp.stores import Entry, Kick, MemoryStore, Store, StoreError
 
 __all__ = ["Node"]
 

@@ -19,7 +19,6 @@ from acredssp.credentials import Account, Deny, LookupAnswer
 from acredssp.hooks import Admission, AuthorizeHook, CredentialRequest, Identity, LookupHook
 from acredssp.proxy.api import Access, read_api
 from acredssp.proxy.leg import Target, make_target
-from acredssp.proxy.redis_store import RedisStore, redis_store
 from acredssp.proxy.routing import Route, make_route
 from acredssp.proxy.settings import (
     CertificateSettings,
@@ -27,10 +26,13 @@ from acredssp.proxy.settings import (
     LogonSettings,
     Problems,
     Settings,
+    StoreSettings,
     read,
 )
+from acredssp.stores import Sealer
+from acredssp.stores.redis import RedisStore
 
-__all__ = ["ListenerPlan", "Plan", "Session", "make_plan"]
+__all__ = ["ListenerPlan", "Plan", "Session", "make_plan", "redis_store"]
 
 _Winbind: TypeAlias = Mapping[str, tuple[WinbindOracle, NTLMIdentity]]
 """winbind by the program that asks it."""
@@ -234,3 +236,29 @@ def _ssl_context(
     with problems.at(place):
         return sni_contexts(contexts, default) if contexts else default
     return None
+
+
+def redis_store(settings: StoreSettings, problems: Problems) -> RedisStore | None:
+    """Make the store of a settings file, and read its secrets; None where something was noted in `problems`.
+
+    Nothing connects yet.
+    """
+    sealer, password = None, ""
+    with problems.at("store.keys"):
+        sealer = Sealer(settings.keys.read())
+    with problems.at("store.password"):
+        password = settings.password.read() if settings.password else ""
+    with problems.at("store.authorities"):
+        if settings.authorities:
+            settings.authorities.open("rb").close()
+    if sealer is None:
+        return None
+    return RedisStore(
+        settings.url,
+        sealer,
+        username=settings.username,
+        password=password,
+        authorities=str(settings.authorities) if settings.authorities else None,
+        prefix=settings.prefix,
+        deadline=settings.timeout,
+    )

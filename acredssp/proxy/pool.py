@@ -19,10 +19,9 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from acredssp import Account, CredSSPError
-from acredssp.proxy.memory_store import Expiring
 from acredssp.proxy.settings import TargetSettings, reason_of
-from acredssp.proxy.store import key_text
 from acredssp.rdp import ConnectionConfirm, ConnectionRequest, Protocols, read_negotiation
+from acredssp.stores import Expiring, key_text
 from acredssp.workers import Address
 
 __all__ = ["Directory", "Host", "Pool"]

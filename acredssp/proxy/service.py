@@ -26,7 +26,7 @@ from typing import Any, Final
 from acredssp.proxy.node import Node
 from acredssp.proxy.records import JSONLines
 from acredssp.proxy.settings import Problems, Settings, SettingsError, read
-from acredssp.proxy.store import StoreError
+from acredssp.stores import StoreError
 from acredssp.workers import Address, Sockets, Supervisor, Worker, bind, inherited
 
 __all__ = ["HELD", "run", "run_workers"]

@@ -15,7 +15,7 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from acredssp.credentials import Account
-from acredssp.proxy.store import KICK_LIFE, Grant, Store
+from acredssp.stores import KICK_LIFE, Grant, Store
 
 __all__ = ["TokenOrder", "find", "is_token", "issue", "redeem"]
 

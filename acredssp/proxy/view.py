@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from acredssp.aio import HandshakeOutcome
 from acredssp.proxy.settings import reason_of
-from acredssp.proxy.store import Entry, Store, StoreError
+from acredssp.stores import Entry, Store, StoreError
 from acredssp.workers import Address
 
 __all__ = ["Figures", "Look", "LookAt", "LookFailed", "read_figures", "through_http", "through_store", "view_of"]

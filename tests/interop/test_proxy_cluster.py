@@ -20,7 +20,7 @@ from support.stores import PASSWORD, PREFIX, SERVERS, StoreServer
 
 import acredssp
 from acredssp import Password
-from acredssp.proxy.sealing import new_keys
+from acredssp.stores import new_keys
 
 pytestmark = pytest.mark.interop
 
@@ -144,7 +144,7 @@ class Cluster:
 
     def outages(self, name):
         """What a node has told of its store: in each line, `away` or `back`."""
-        told = [line["message"] for line in self.nodes[name].lines() if line["logger"] == "acredssp.proxy.store"]
+        told = [line["message"] for line in self.nodes[name].lines() if line["logger"] == "acredssp.stores.store"]
         return ["away" if " is away" in line else "back" if " is back" in line else line for line in told]
 
 

@@ -13,8 +13,8 @@ from support.nodes import DEPLOY, Background, Client, served_by, start_balancer,
 from support.peers import DEADLINE, listens, program, wait_until
 from support.stores import PASSWORD, PREFIX, SERVERS, running
 
-from acredssp.proxy.sealing import new_keys
 from acredssp.rdp import PreconnectionPDU
+from acredssp.stores import new_keys
 
 pytestmark = pytest.mark.interop
 

@@ -11,9 +11,8 @@ from acredssp.credentials import Account
 from acredssp.policy import Policy
 from acredssp.proxy import tokens, web
 from acredssp.proxy.api import Access, Broker
-from acredssp.proxy.memory_store import MemoryStore
 from acredssp.proxy.rdp_file import FileSigner
-from acredssp.proxy.store import Entry, Grant, Kick, StoreError
+from acredssp.stores import Entry, Grant, Kick, MemoryStore, StoreError
 
 SECRET = "the API's long secret"
 ALICE = Account("alice", "CONTOSO")

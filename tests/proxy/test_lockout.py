@@ -8,7 +8,7 @@ from support.gateway import ALICE, BOB, INJECTED, Away, World, leave, talk
 
 import acredssp
 from acredssp import NTSTATUS, Deny, Password
-from acredssp.proxy.memory_store import MemoryStore
+from acredssp.stores import MemoryStore
 
 LOCKOUT = "[limits.lockout]\nfailures = 3\nshortest = 600\nlongest = 9000\n{}\n"
 LOCKED = "'account {}' is locked out for "

@@ -11,12 +11,10 @@ from support.stores import PASSWORD, PREFIX, SERVERS, running
 
 import acredssp
 from acredssp.proxy import tokens
-from acredssp.proxy.memory_store import MemoryStore
-from acredssp.proxy.redis_store import RedisStore
-from acredssp.proxy.sealing import new_keys
 from acredssp.proxy.settings import SettingsError
-from acredssp.proxy.store import Kick, StoreError
 from acredssp.proxy.tokens import TokenOrder
+from acredssp.stores import Kick, MemoryStore, StoreError, new_keys
+from acredssp.stores.redis import RedisStore
 
 PASSED_ON = '[[listeners.routes]]\ntoken = "tsv://pass"\ntarget = "desktops"\nmode = "passthrough"\n'
 ROUTES = '[[listeners.routes]]\ntoken = true\n[[listeners.routes]]\ntarget = "desktops"\n'
@@ -62,7 +60,7 @@ async def test_a_token_of_one_node_is_good_once_on_another(nodes):
 
 
 async def test_users_come_in_while_the_store_is_away_and_a_line_says_when_it_goes_and_comes(nodes, server, caplog):
-    caplog.set_level(logging.WARNING, "acredssp.proxy.store")
+    caplog.set_level(logging.WARNING, "acredssp.stores.store")
     async with nodes() as (one, two, _target):
         await one.gateway.node.store.ping()
         await asyncio.to_thread(server.kill)

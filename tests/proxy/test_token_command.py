@@ -11,9 +11,8 @@ from acredssp import self_signed
 from acredssp.cli import app
 from acredssp.credentials import Account
 from acredssp.proxy import tokens
-from acredssp.proxy.redis_store import RedisStore
-from acredssp.proxy.sealing import Sealer
-from acredssp.proxy.store import Grant
+from acredssp.stores import Grant, Sealer
+from acredssp.stores.redis import RedisStore
 
 SETTINGS = """\
 [[listeners]]

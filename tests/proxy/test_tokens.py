@@ -3,8 +3,7 @@ import pytest
 
 from acredssp.credentials import Account
 from acredssp.proxy import tokens
-from acredssp.proxy.memory_store import MemoryStore
-from acredssp.proxy.store import Grant
+from acredssp.stores import Grant, MemoryStore
 
 ALICE = Account("alice", "CONTOSO")
 ORDER = tokens.TokenOrder(user="alice", target="desktops")

@@ -10,9 +10,8 @@ from support.figures import Node, entry, look
 
 from acredssp.proxy import web
 from acredssp.proxy.api import Access, Broker
-from acredssp.proxy.memory_store import MemoryStore
-from acredssp.proxy.store import StoreError
 from acredssp.proxy.view import LookFailed, read_figures, through_http, through_store, view_of
+from acredssp.stores import MemoryStore, StoreError
 from acredssp.workers import Address
 
 

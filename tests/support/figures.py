@@ -2,8 +2,8 @@
 
 from acredssp.proxy.metrics import Metrics
 from acredssp.proxy.records import ConnectionRecord
-from acredssp.proxy.store import Entry
 from acredssp.proxy.view import Look, read_figures
+from acredssp.stores import Entry
 
 
 class Node:

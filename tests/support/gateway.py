@@ -11,9 +11,8 @@ import acredssp
 from acredssp import Deny, Password, rdp
 from acredssp.credentials import NTHash
 from acredssp.proxy.gateway import Gateway
-from acredssp.proxy.memory_store import MemoryStore
 from acredssp.proxy.records import Observer
-from acredssp.proxy.store import StoreError
+from acredssp.stores import MemoryStore, StoreError
 
 ALICE, BOB = Password("wonderland", "alice", "CONTOSO"), Password("b0bs", "bob")
 HASH = "8846f7eaee8fb117ad06bdd830b7586c"

@@ -10,10 +10,8 @@ from support.endpoints import until
 from support.stores import SERVERS, running
 
 from acredssp.credentials import Account
-from acredssp.proxy.memory_store import MemoryStore
-from acredssp.proxy.redis_store import RedisStore
-from acredssp.proxy.sealing import Sealer, new_keys
-from acredssp.proxy.store import Entry, Grant, Kick, LockoutRule
+from acredssp.stores import Entry, Grant, Kick, LockoutRule, MemoryStore, Sealer, new_keys
+from acredssp.stores.redis import RedisStore
 
 ALICE, OTHER_ALICE, BOB = Account("alice", "CONTOSO"), Account("alice", "FABRIKAM"), Account("bob", "CONTOSO")
 ONCE = Grant(user="CONTOSO\\alice", target="desktops")

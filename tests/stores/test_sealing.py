@@ -1,7 +1,6 @@
 import pytest
 
-from acredssp.proxy.sealing import Sealer, SealError, new_keys
-from acredssp.proxy.store import StoreError
+from acredssp.stores import Sealer, SealError, StoreError, new_keys
 
 NAMES, KEY = new_keys().split()
 OTHER = new_keys().split()[1].replace("1:", "2:")

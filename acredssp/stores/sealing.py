@@ -24,7 +24,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from acredssp.proxy.store import StoreError
+from acredssp.stores.store import StoreError
 
 __all__ = ["SealError", "Sealer", "new_keys"]
 

@@ -26,13 +26,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from acredssp.credentials import Account
-from acredssp.proxy.sealing import Sealer, SealError
-from acredssp.proxy.settings import Problems, StoreSettings
-from acredssp.proxy.store import KICK_LIFE, Entry, Grant, Kick, LockoutRule, StoreError, key_text, names_of
+from acredssp.stores.sealing import Sealer, SealError
+from acredssp.stores.store import KICK_LIFE, Entry, Grant, Kick, LockoutRule, StoreError, key_text, names_of
 
-__all__ = ["RedisStore", "redis_store"]
+__all__ = ["RedisStore"]
 
-_logger = logging.getLogger("acredssp.proxy.store")
+_logger = logging.getLogger("acredssp.stores.store")
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
@@ -281,32 +280,6 @@ class RedisStore:
         with self._outage.attempt():
             async with asyncio.timeout(self._deadline):
                 return await make()
-
-
-def redis_store(settings: StoreSettings, problems: Problems) -> RedisStore | None:
-    """Make the store of a settings file, and read its secrets; None where something was noted in `problems`.
-
-    Nothing connects yet.
-    """
-    sealer, password = None, ""
-    with problems.at("store.keys"):
-        sealer = Sealer(settings.keys.read())
-    with problems.at("store.password"):
-        password = settings.password.read() if settings.password else ""
-    with problems.at("store.authorities"):
-        if settings.authorities:
-            settings.authorities.open("rb").close()
-    if sealer is None:
-        return None
-    return RedisStore(
-        settings.url,
-        sealer,
-        username=settings.username,
-        password=password,
-        authorities=str(settings.authorities) if settings.authorities else None,
-        prefix=settings.prefix,
-        deadline=settings.timeout,
-    )
 
 
 def _ms(seconds: float) -> int:

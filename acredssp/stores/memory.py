@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Final, Generic, TypeVar
 
 from acredssp.credentials import Account
-from acredssp.proxy.store import KICK_LIFE, Entry, Grant, Kick, LockoutRule, key_text, names_of
+from acredssp.stores.store import KICK_LIFE, Entry, Grant, Kick, LockoutRule, key_text, names_of
 
 __all__ = ["Expiring", "MemoryStore"]
 

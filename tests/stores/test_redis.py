@@ -8,9 +8,8 @@ import pytest
 from support.stores import PASSWORD, SERVERS, running
 
 from acredssp.credentials import Account
-from acredssp.proxy.redis_store import RedisStore
-from acredssp.proxy.sealing import Sealer, SealError, new_keys
-from acredssp.proxy.store import Entry, Grant, Kick, LockoutRule, StoreError
+from acredssp.stores import Entry, Grant, Kick, LockoutRule, Sealer, SealError, StoreError, new_keys
+from acredssp.stores.redis import RedisStore
 
 ALICE = Account("alice", "CONTOSO")
 GRANT = Grant(user="CONTOSO\\alice", target="desktops", uses=5, window=60, account="svc", password="c4nary")
@@ -49,8 +48,8 @@ async def new_store(server):
 @pytest.fixture
 def lines(caplog):
     """The lines of the store's log."""
-    caplog.set_level(logging.DEBUG, "acredssp.proxy.store")
-    return lambda: [each.message for each in caplog.records if each.name == "acredssp.proxy.store"]
+    caplog.set_level(logging.DEBUG, "acredssp.stores.store")
+    return lambda: [each.message for each in caplog.records if each.name == "acredssp.stores.store"]
 
 
 async def fill(store):
