@@ -14,11 +14,11 @@ __all__ = [
 ]
 
 OPERATION_TIMED_OUT: Final = 2150858793
-"""There was nothing to tell within the operation time-out. The command goes on."""
+"""The command wrote nothing within the operation time-out. The command goes on."""
 UNEXPECTED_SELECTORS: Final = 2150858843
-"""There is no such shell or command, or no longer."""
+"""The shell or command does not exist, or does not exist any more."""
 SHELL_DISCONNECTED: Final = (2150859204, 2150859230)
-"""The shell or its stream is disconnected, as after a loss of the network. Both go on after a Reconnect."""
+"""The shell or its stream is disconnected, for example after a loss of the network. Both go on after a Reconnect."""
 
 _QUOTA_HINT: Final = (
     "the quota of this user or of the service is used up: delete shells that are left over, or look at "
