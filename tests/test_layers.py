@@ -19,7 +19,7 @@ LAYERS = (
     ("mechanisms",),
     ("core",),
     ("tls_config", "certificates", "sni", "tls", "trust", "hooks", "config", "events"),
-    ("carriage", "rdp"),
+    ("carriage", "rdp", "rdp_file"),
     ("aio",),
     ("accounts",),  # above aio for winbind
     ("sspi",),  # above aio for its thread pool and its way to ask hooks
@@ -63,6 +63,7 @@ DOORS = {
         "sspi.schannel",
         "sspi.certificates",
         "proxy",
+        "rdp_file",
         "stores.sealing",
         "cli",
     ),

@@ -82,6 +82,7 @@ MODULES = {
         ServerRedirection missing_bytes read_negotiation read_pdu
         rewrite_requested_protocols rewrite_selected_protocol
     """,
+    "rdp_file": "FileSigner rdp_file",
     "status": "LOGON_STATUS NTSTATUS OpenEnum SecurityStatus Stage failure_status",
     "stores": """
         Entry Expiring Grant KICK_LIFE Kick LockoutRule MemoryStore SealError Sealer Store StoreError key_text names_of

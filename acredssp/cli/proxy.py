@@ -222,7 +222,9 @@ def token_command(  # noqa: PLR0913, PLR0917
     Exit status: 0 it was issued; 2 the settings or options cannot be used; 4 the store does not take it.
     """
     with _gateway():
-        from acredssp.proxy import rdp_file, settings, tokens  # noqa: PLC0415 - needs the extra
+        from acredssp.proxy import settings, tokens  # noqa: PLC0415 - needs the extra
+        from acredssp.proxy.api import signer_of  # noqa: PLC0415
+        from acredssp.rdp_file import rdp_file  # noqa: PLC0415
 
         async def main() -> int:
             read, problems = settings.read(file), settings.Problems()
@@ -230,7 +232,7 @@ def token_command(  # noqa: PLR0913, PLR0917
                 raise UsageError(f"--target: expected one of {', '.join(read.targets)}")
             if rdp is not None and read.rdp_file is None:
                 raise UsageError("--rdp: expected [rdp_file] in the settings")
-            signer = rdp_file.signer_of(read.rdp_file, problems) if rdp and read.rdp_file else None
+            signer = signer_of(read.rdp_file, problems) if rdp and read.rdp_file else None
             problems.check()
             try:
                 order = tokens.TokenOrder(user=user, target=target, ttl=ttl, uses=uses, window=window)
@@ -241,7 +243,7 @@ def token_command(  # noqa: PLR0913, PLR0917
             if rdp is None or read.rdp_file is None:
                 print(token)  # noqa: T201
                 return EXIT_STATUS[Result.SUCCESS]
-            content = rdp_file.rdp_file(read.rdp_file.address, token, user, signer)
+            content = rdp_file(read.rdp_file.address, token, user, signer)
             with os.fdopen(os.open(rdp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
                 stream.write(content)
             return EXIT_STATUS[Result.SUCCESS]

@@ -24,12 +24,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from acredssp import Policy, server_context
 from acredssp.accounts import Domains
 from acredssp.proxy import tokens
-from acredssp.proxy.rdp_file import FileSigner, rdp_file, signer_of
 from acredssp.proxy.routing import Names
-from acredssp.proxy.settings import Problems, Settings
+from acredssp.proxy.settings import Problems, RDPFileSettings, Settings
+from acredssp.rdp_file import FileSigner, rdp_file
 from acredssp.stores import Entry, Kick, Store, StoreError
 
-__all__ = ["Access", "Broker", "read_api"]
+__all__ = ["Access", "Broker", "read_api", "signer_of"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Answer = Callable[[web.Request], Any]
@@ -175,3 +175,11 @@ def _digest(secret: str) -> bytes:
 
 def _refusal(kind: type[web.HTTPError], text: str, headers: dict[str, str] | None = None) -> web.HTTPError:
     return kind(text=json.dumps({"error": text}), content_type="application/json", headers=headers)
+
+
+def signer_of(settings: RDPFileSettings, problems: Problems) -> FileSigner | None:
+    """Return the signer that settings name; None for none, and where something was noted in `problems`."""
+    with problems.at("rdp_file.certificate"):
+        if settings.certificate is not None and settings.key is not None:
+            return FileSigner.from_pem(settings.certificate.read_bytes(), settings.key.read_bytes())
+    return None

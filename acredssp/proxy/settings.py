@@ -482,6 +482,11 @@ class AdminSettings(_Model):
     """`HOST:PORT`; port 0 takes a free port."""
 
 
+def _together(certificate: object, key: object) -> None:
+    if (certificate is None) != (key is None):
+        raise ValueError("expected certificate and key together, got one of them")
+
+
 class APISettings(_Model):
     """The HTTP API by which brokers issue tokens, and see and end connections; see `acredssp.proxy.api`."""
 
@@ -496,8 +501,7 @@ class APISettings(_Model):
 
     @check_model(mode="after")
     def _consistent(self) -> Self:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("expected certificate and key together, got one of them")
+        _together(self.certificate, self.key)
         if self.certificate is None and not _is_loopback(self.address.host):
             raise ValueError("expected certificate and key, or a loopback address: the secret would travel in clear")
         return self
@@ -534,8 +538,7 @@ class RDPFileSettings(_Model):
 
     @check_model(mode="after")
     def _consistent(self) -> Self:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("expected certificate and key together, got one of them")
+        _together(self.certificate, self.key)
         return self
 
 

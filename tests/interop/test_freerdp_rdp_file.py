@@ -4,7 +4,7 @@ import pytest
 from support import freerdp, haproxy
 
 from acredssp import self_signed
-from acredssp.proxy.rdp_file import FileSigner, rdp_file
+from acredssp.rdp_file import FileSigner, rdp_file
 from acredssp.wire import x224
 
 pytestmark = pytest.mark.interop

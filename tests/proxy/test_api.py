@@ -11,7 +11,7 @@ from acredssp.credentials import Account
 from acredssp.policy import Policy
 from acredssp.proxy import tokens, web
 from acredssp.proxy.api import Access, Broker
-from acredssp.proxy.rdp_file import FileSigner
+from acredssp.rdp_file import FileSigner
 from acredssp.stores import Entry, Grant, Kick, MemoryStore, StoreError
 
 SECRET = "the API's long secret"

@@ -16,9 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import pkcs7
 
-from acredssp.proxy.settings import Problems, RDPFileSettings
-
-__all__ = ["FileSigner", "rdp_file", "signer_of"]
+__all__ = ["FileSigner", "rdp_file"]
 
 _SCOPE: Final = {
     "full address:s": "Full Address",
@@ -73,14 +71,6 @@ class FileSigner:
         for certificate in self._chain[1:]:
             builder = builder.add_certificate(certificate)
         return builder.sign(serialization.Encoding.DER, _OPTIONS)
-
-
-def signer_of(settings: RDPFileSettings, problems: Problems) -> FileSigner | None:
-    """Return the signer that settings name; None for none, and where something was noted in `problems`."""
-    with problems.at("rdp_file.certificate"):
-        if settings.certificate is not None and settings.key is not None:
-            return FileSigner.from_pem(settings.certificate.read_bytes(), settings.key.read_bytes())
-    return None
 
 
 def rdp_file(address: str, load_balance_info: str, user: str = "", signer: FileSigner | None = None) -> bytes:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from support.peers import program
 
-from acredssp.proxy.rdp_file import FileSigner, rdp_file
+from acredssp.rdp_file import FileSigner, rdp_file
 
 TOKEN = "acredssp=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
