@@ -33,16 +33,15 @@ __all__ = [
     "TLSVersion",
     "account",
     "address",
-    "check_versions",
     "exposed",
     "failure_limit",
     "https_context",
     "legacy_warning",
     "networks",
     "nt_hash",
+    "policy_of",
     "seconds",
     "service",
-    "tls_settings",
     "tls_warnings",
     "values",
     "weak_certificates_warning",
@@ -95,15 +94,6 @@ def _port(text: str, lowest: int) -> int:
     raise UsageError(f"expected a port from {lowest} to 65535, got {text!r}")
 
 
-def check_versions(lowest: int, highest: int) -> None:
-    """Raise `UsageError` unless the two CredSSP versions are known and in order."""
-    if not OLDEST_VERSION <= lowest <= highest <= NEWEST_VERSION:
-        raise UsageError(
-            f"expected --min-version and --max-version from {OLDEST_VERSION} to {NEWEST_VERSION}, the lower one first, "
-            f"got {lowest} and {highest}"
-        )
-
-
 def legacy_warning(lowest: int) -> str | None:
     """Return the warning to print if the options allow versions that an attacker can relay; None otherwise."""
     if lowest >= FIRST_SAFE_VERSION:
@@ -127,27 +117,41 @@ class TLSVersion(enum.StrEnum):
     TLS_1_3 = "1.3"
 
 
-def tls_settings(lowest: TLSVersion, *, legacy: bool, legacy_ciphers: bool) -> dict[str, Any]:
-    """Return the settings of `Policy` that the TLS options stand for.
+def policy_of(
+    lowest: int, highest: int, lowest_tls: TLSVersion, *, legacy_tls: bool, legacy_ciphers: bool, **more: Any
+) -> Policy:
+    """Return the policy that the options of versions and ciphers stand for.
 
     Args:
-        lowest: `--min-tls`.
-        legacy: Whether `--dangerous-allow-legacy-tls` was given.
+        lowest: `--min-version`.
+        highest: `--max-version`.
+        lowest_tls: `--min-tls`.
+        legacy_tls: Whether `--dangerous-allow-legacy-tls` was given.
         legacy_ciphers: Whether `--dangerous-allow-legacy-ciphers` was given.
+        more: The other settings of the policy.
 
     Raises:
-        UsageError: The lowest version is broken, and `legacy` is not set.
+        UsageError: The CredSSP versions are not known or not in order, or the lowest version of TLS is broken and
+            `legacy_tls` is not set.
     """
-    version = _TLS_VERSIONS[lowest]
-    if version < ssl.TLSVersion.TLSv1_2 and not legacy:
+    if not OLDEST_VERSION <= lowest <= highest <= NEWEST_VERSION:
         raise UsageError(
-            f"tls {lowest.value} is broken (RFC 8996): --min-tls {lowest.value} needs --dangerous-allow-legacy-tls too"
+            f"expected --min-version and --max-version from {OLDEST_VERSION} to {NEWEST_VERSION}, the lower one first, "
+            f"got {lowest} and {highest}"
         )
-    return {
-        "min_tls": version,
-        "dangerous_allow_legacy_tls": legacy,
-        "dangerous_allow_legacy_ciphers": legacy_ciphers,
-    }
+    version = _TLS_VERSIONS[lowest_tls]
+    if version < ssl.TLSVersion.TLSv1_2 and not legacy_tls:
+        name = lowest_tls.value
+        raise UsageError(f"tls {name} is broken (RFC 8996): --min-tls {name} needs --dangerous-allow-legacy-tls too")
+    return Policy(
+        min_version=lowest,
+        max_version=highest,
+        dangerous_allow_legacy_versions=lowest < FIRST_SAFE_VERSION,
+        min_tls=version,
+        dangerous_allow_legacy_tls=legacy_tls,
+        dangerous_allow_legacy_ciphers=legacy_ciphers,
+        **more,
+    )
 
 
 def tls_warnings(policy: Policy) -> list[str]:

@@ -58,7 +58,7 @@ from acredssp.delegation import DelegatedKind
 from acredssp.errors import CredSSPError, HandshakeTimeout, LocalProtocolError
 from acredssp.events import Answered, Buffer, HandshakeInfo, Question, SecurityContext, StepResult
 from acredssp.names import logon_name
-from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
+from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice
 from acredssp.rdp import RDP, PreconnectionPDU
 from acredssp.status import Stage
 from acredssp.workers import Address
@@ -350,18 +350,15 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     log_from(LogLevel.DEBUG if verbose else log_level)
     with usage_errors():
         address = arguments.address(host, default_port=RDP_PORT)
-        arguments.check_versions(min_version, max_version)
         trust = read_trust(insecure, ca, pin, allow_weak=dangerous_allow_weak_certificates)
         delegation = read_policy(policy_file)
         credential = Secret(password, password_stdin, nt_hash, ccache, keytab).credential(user, domain)
-        tls = arguments.tls_settings(
-            min_tls, legacy=dangerous_allow_legacy_tls, legacy_ciphers=dangerous_allow_legacy_ciphers
-        )
-        policy = Policy(
-            min_version=min_version,
-            max_version=max_version,
-            dangerous_allow_legacy_versions=min_version < FIRST_SAFE_VERSION,
-            **tls,
+        policy = arguments.policy_of(
+            min_version,
+            max_version,
+            min_tls,
+            legacy_tls=dangerous_allow_legacy_tls,
+            legacy_ciphers=dangerous_allow_legacy_ciphers,
             dangerous_accept_any_certificate=insecure,
             mechanism=mechanism,
         )

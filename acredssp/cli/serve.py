@@ -53,7 +53,7 @@ from acredssp.config import ServerConfig
 from acredssp.credentials import Keytab
 from acredssp.errors import CredSSPError, PolicyError
 from acredssp.mechanisms.kerberos.tickets import keytab_realms
-from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
+from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice
 from acredssp.rdp import RDP
 from acredssp.status import Stage
 from acredssp.workers import Address, Sockets, Supervisor, Worker, bind, is_supported
@@ -223,16 +223,13 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     with usage_errors():
         if workers is not None and not is_supported():
             raise UsageError("--workers needs linux, with fork and SO_REUSEPORT: run serve without it on this system")
-        arguments.check_versions(min_version, max_version)
         address = arguments.address(listen, default_port=RDP_PORT, lowest_port=0)
-        tls = arguments.tls_settings(
-            min_tls, legacy=dangerous_allow_legacy_tls, legacy_ciphers=dangerous_allow_legacy_ciphers
-        )
-        policy = Policy(
-            min_version=min_version,
-            max_version=max_version,
-            dangerous_allow_legacy_versions=min_version < FIRST_SAFE_VERSION,
-            **tls,
+        policy = arguments.policy_of(
+            min_version,
+            max_version,
+            min_tls,
+            legacy_tls=dangerous_allow_legacy_tls,
+            legacy_ciphers=dangerous_allow_legacy_ciphers,
             require_ntlm_mic=require_mic,
             mechanism=mechanism,
         )

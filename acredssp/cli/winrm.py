@@ -54,7 +54,7 @@ from acredssp.cli.report import WinRMReport, to_json
 from acredssp.config import ClientConfig
 from acredssp.delegation import DelegationPolicy, SPNList
 from acredssp.errors import CredSSPError
-from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice, Policy
+from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice
 from acredssp.winrm import CommandShell, Identity, WSMan, WSManFault
 
 if TYPE_CHECKING:  # it needs the extra
@@ -365,19 +365,16 @@ def winrm_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     log_from(LogLevel.DEBUG if verbose else log_level)
     with usage_errors(), _extra():
         service = arguments.service(url)
-        arguments.check_versions(min_version, max_version)
         trust = read_trust(insecure, ca, pin, allow_weak=dangerous_allow_weak_certificates)
         name = _name(service, server_name, spn)
         delegation = read_policy(policy_file) if policy_file is not None else _to_this_service(spn or f"HTTP/{name}")
         credential = Secret(password, password_stdin).credential(user, domain)
-        tls = arguments.tls_settings(
-            min_tls, legacy=dangerous_allow_legacy_tls, legacy_ciphers=dangerous_allow_legacy_ciphers
-        )
-        policy = Policy(
-            min_version=min_version,
-            max_version=max_version,
-            dangerous_allow_legacy_versions=min_version < FIRST_SAFE_VERSION,
-            **tls,
+        policy = arguments.policy_of(
+            min_version,
+            max_version,
+            min_tls,
+            legacy_tls=dangerous_allow_legacy_tls,
+            legacy_ciphers=dangerous_allow_legacy_ciphers,
             dangerous_accept_any_certificate=insecure,
             mechanism=mechanism,
             handshake_timeout=arguments.seconds("--timeout", timeout),

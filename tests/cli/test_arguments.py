@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from acredssp.cli.arguments import Secret, account, address, check_versions, legacy_warning, nt_hash
+from acredssp.cli.arguments import Secret, TLSVersion, account, address, legacy_warning, nt_hash, policy_of
 from acredssp.cli.outcome import UsageError
 from acredssp.credentials import NTHash, Password
 from acredssp.workers import Address
@@ -62,15 +62,19 @@ def test_an_address_prints_as_it_is_typed():
     assert [str(Address("::1", 1)), str(Address("a", 2))] == ["[::1]:1", "a:2"]
 
 
+def versions(lowest, highest):
+    return policy_of(lowest, highest, TLSVersion.TLS_1_2, legacy_tls=False, legacy_ciphers=False)
+
+
 @pytest.mark.parametrize(("lowest", "highest"), [(6, 5), (1, 6), (5, 7), (0, 0)])
 def test_versions_that_are_no_range_are_refused(lowest, highest):
     with pytest.raises(UsageError, match="--min-version"):
-        check_versions(lowest, highest)
+        versions(lowest, highest)
 
 
 @pytest.mark.parametrize(("lowest", "warned"), [(2, True), (4, True), (5, False), (6, False)])
 def test_versions_below_5_get_a_warning(lowest, warned):
-    check_versions(lowest, 6)
+    assert versions(lowest, 6).min_version == lowest
     assert bool(legacy_warning(lowest)) is warned
 
 
