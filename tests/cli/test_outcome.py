@@ -45,7 +45,10 @@ def subclasses(kind):
     return {kind}.union(*map(subclasses, kind.__subclasses__()))
 
 
-@pytest.mark.parametrize("kind", sorted(subclasses(CredSSPError), key=lambda kind: kind.__name__))
+OF_THE_ENGINE = [kind for kind in subclasses(CredSSPError) if kind.__module__ == CredSSPError.__module__]
+
+
+@pytest.mark.parametrize("kind", sorted(OF_THE_ENGINE, key=lambda kind: kind.__name__))
 def test_there_is_advice_on_every_kind_of_error(kind):
     assert advice(kind("x"))
 
