@@ -132,6 +132,49 @@ def test_the_gateways_benchmark_runs_and_reports_what_it_promises(tmp_path):
     assert (tmp_path / "gateway.svg").exists()
 
 
+def test_the_benchmark_of_http_runs_and_reports_what_it_promises(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.http", "--quick", "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10 * DEADLINE, check=False)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    rows = {row["key"]: row for row in results["rows"]}
+    missing = {each["what"] for each in results["left_out"]}
+    libraries, others = {"httpx", "aiohttp"}, {"requests_credssp", "awinrm"} - missing
+    https = {f"{library}.https" for library in libraries}
+    expected = {f"http.{side}.{name}{part}" for side in ("client", "acceptor") for name in https for part in PARTS}
+    expected |= {f"http.client.{library}.{other}" for library in libraries for other in others}
+    expected |= {f"http.callback.{name}" for name in libraries | https | (others - {"requests_credssp"})}
+    assert set(rows) == expected
+    assert all(row["figure"]["low"] > 0 for row in rows.values())
+    assert set(results["details"]["http"]) == libraries | https | others
+
+
+PARTS = ("", ".first", ".rest")
+
+
+@pytest.mark.parametrize("name", ["httpx", "aiohttp"])
+def test_the_benchmark_of_http_notices_a_call_that_blocks_the_loop(name):
+    done = run_script(BLOCK_THE_LOOP, name)
+    assert "BlockingError" in done.stderr
+    assert done.returncode == 1
+
+
+BLOCK_THE_LOOP = """
+import sys, time
+from benchmarks import http
+
+def blocks(clients, ask):
+    async def slow(number):
+        time.sleep(0.001)
+        return await ask(number)
+    return crowd(clients, slow)
+
+crowd, http.crowd = http.crowd, blocks
+http.OURS = {sys.argv[1]: http.OURS[sys.argv[1]]}
+http.measure(http.QUICK, http.Results("quick", {}), http.Console())
+"""
+
+
 def row_of(what, figure, goal):
     return Row(key=what, what=what, figure=Figure(figure, figure, figure, 1), goal=goal)
 
