@@ -105,6 +105,8 @@ async def test_a_strange_token_is_turned_away_also_where_another_route_takes_eve
         told, reason = await refused(here, STRANGE)
         assert told == FailureCode.SSL_NOT_ALLOWED_BY_SERVER
         assert reason == "the client's token is unknown, used up or expired"
+        _, reason = await refused(here, STRANGE[:-1])
+        assert reason == "the client's token is unknown, used up or expired"
         _, reason = await refused(here, "tsv://farm")
         assert reason.startswith("target elsewhere: ")
 
