@@ -385,10 +385,10 @@ class Connection:
         assert request.requested_protocols is not None
         assert selected is not None
         async with asyncio.timeout(_MCS_TIMEOUT):
-            first_up = rdp.rewrite_selected_protocol(await rdp.read_pdu(client[0]), selected)
+            first_up = rdp.rewrite_selected_protocol(await _first_pdu(client[0], "client"), selected)
             target_writer.write(first_up)
             return len(first_up), rdp.rewrite_requested_protocols(
-                await rdp.read_pdu(target_reader), request.requested_protocols
+                await _first_pdu(target_reader, "target"), request.requested_protocols
             )
 
     def _announce(self) -> None:
@@ -434,6 +434,13 @@ class Connection:
             bytes_down=bytes_down,
         )
         self._on_end(self, record)
+
+
+async def _first_pdu(reader: asyncio.StreamReader, whose: str) -> bytes:
+    try:
+        return await rdp.read_pdu(reader)
+    except EOFError:
+        raise EOFError(f"the {whose} ended the connection before its own") from None
 
 
 def _is_wrong_password(error: CredSSPError | None) -> bool:

@@ -43,6 +43,15 @@ async def test_bytes_pass_both_ways_once_both_legs_have_logged_on(world, hybrid_
     assert "wonderland" not in repr(record)
 
 
+async def test_a_client_that_leaves_behind_the_logon_is_named(world):
+    async with world() as (here, _target):
+        await leave(await here.connect())
+        (record,) = await here.until_ended()
+    assert (
+        record.reason == "the first PDUs of MCS could not be passed on: the client ended the connection before its own"
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
