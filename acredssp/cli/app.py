@@ -80,9 +80,12 @@ def _run(words: list[str]) -> int:
 
 def _usage_report(words: list[str], message: str) -> Report:
     """Return the report of a command line that was not understood; `--json` prints it with the command's usual keys."""
-    command = next((word for word in words if not word.startswith("-")), "")
+    named = [*(word for word in words if not word.startswith("-")), ""]
+    command = named[0]
     kind = _REPORTS.get(command)
-    help_of = f"acredssp {command} --help" if kind or command in {"proxy", "top"} else "acredssp --help"
+    if command == "proxy" and named[1] in {each.name for each in proxy.proxy_app.registered_commands}:
+        command = f"proxy {named[1]}"
+    help_of = f"acredssp {command} --help" if kind or named[0] in {"proxy", "top"} else "acredssp --help"
     return (kind or LoginReport)(result=Result.USAGE, message=message, hint=f"see {help_of} for the options")
 
 

@@ -142,7 +142,7 @@ def check_command(
 
         async def main() -> int:
             made = await plan.make_plan(file, {})
-            print(f"{file}: {len(made.listeners)} listeners and {len(made.targets)} targets can be used")  # noqa: T201
+            print(f"{file}: can be used (listeners: {len(made.listeners)}, targets: {len(made.targets)})")  # noqa: T201
             refused = False
             if connect:
                 async for who, reason in check.connect(made):
@@ -246,6 +246,7 @@ def token_command(  # noqa: PLR0913, PLR0917
             content = rdp_file(read.rdp_file.address, token, user, signer)
             with os.fdopen(os.open(rdp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
                 stream.write(content)
+            print(f"wrote {rdp}")  # noqa: T201
             return EXIT_STATUS[Result.SUCCESS]
 
         raise typer.Exit(_until_done(main()))

@@ -165,7 +165,8 @@ async def _read(request: web.Request, model: type[_Model]) -> _Model:
     try:
         return model.model_validate_json(await request.read())
     except ValidationError as error:
-        places = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False))
+        faults = error.errors(include_input=False)
+        places = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in faults)
         raise _refusal(web.HTTPBadRequest, "; ".join(places)) from None
 
 

@@ -125,6 +125,9 @@ def _plan(settings: Settings, winbind: _Winbind) -> Plan:
         if config is not None:
             plan = ListenerPlan(settings=listener, config=config, routes=routes, targets=targets)
             listeners[str(listener.address)] = plan
+    for name, section in {"admin": settings.admin, "api": settings.api}.items():
+        if section is not None and section.address.port and str(section.address) in listeners:
+            problems.add(f"{name}.address", "expected another address than that of a listener")
     store = redis_store(settings.store, problems) if settings.store else None
     api = read_api(settings, problems)
     problems.check()

@@ -82,6 +82,9 @@ def reason_of(error: Exception | None) -> str:
     return f"{error.filename}: {text}" if error.filename else text
 
 
+_NO_PEM: Final = "no certificate or no key in it"
+
+
 class Problems:
     """Collects what is wrong, so that all of it can be told at once."""
 
@@ -98,7 +101,7 @@ class Problems:
         try:
             yield
         except ssl.SSLError as error:
-            self.add(place, f"openssl does not take the certificate with this key: {error.reason}")
+            self.add(place, f"openssl does not take the certificate with this key: {error.reason or _NO_PEM}")
         except OSError as error:
             self.add(place, reason_of(error))
         except (ValueError, TypeError, CredSSPError) as error:
@@ -134,7 +137,10 @@ class SecretSource:
         path = pathlib.Path(self.name)
         if self.kind == "credential":
             if "CREDENTIALS_DIRECTORY" not in os.environ:
-                raise ValueError("expected credentials of systemd, got no $CREDENTIALS_DIRECTORY: see LoadCredential=")
+                raise ValueError(
+                    "expected credentials of systemd, got no $CREDENTIALS_DIRECTORY: see LoadCredential=; outside the "
+                    "service, set the variable to the folder of the files"
+                )
             path = pathlib.Path(os.environ["CREDENTIALS_DIRECTORY"], self.name)
         try:
             return path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
@@ -169,6 +175,8 @@ class EntryPoint:
 _ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]/@]+)):(?P<port>[0-9]{1,5})")
 _SECRET: Final = re.compile(r"(file|env|credential):(.+)")
 _ENTRY: Final = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
+
+_STORE_URL: Final = re.compile(r"rediss?://[^@?#\n]+|unix:///[^@?#\n]+")
 
 
 def _address(value: object) -> Address:
@@ -213,6 +221,12 @@ def _network(value: str) -> str:
         ipaddress.ip_network(value)
     except ValueError:
         raise ValueError("expected a network, as 10.0.0.0/8 or 2001:db8::/32") from None
+    return value
+
+
+def _store_url(value: str) -> str:
+    if _STORE_URL.fullmatch(value) is None:
+        raise ValueError("expected redis://, rediss:// or unix://, without user, password and options")
     return value
 
 
@@ -510,7 +524,7 @@ class APISettings(_Model):
 class StoreSettings(_Model):
     """The store that nodes share: Redis or Valkey, without Sentinel or Cluster."""
 
-    url: Annotated[str, Field(pattern=r"^(rediss?://[^@?#]+|unix:///[^@?#]+)$")]
+    url: Annotated[str, AfterValidator(_store_url)]
     """`redis://HOST:PORT/DB`, `rediss://...` for TLS, or `unix:///PATH`; without user, password and options."""
     keys: _Secret
     """The keys that seal what the store keeps, which `acredssp proxy keys` makes; the same at every node."""
@@ -689,7 +703,10 @@ def _text(loc: tuple[int | str, ...], error: Mapping[str, Any]) -> str:
         case "missing":
             return "expected a value, got none"
         case "extra_forbidden":
-            similar = difflib.get_close_matches(str(loc[-1]), _NAMES, n=1)
+            known = _NAMES if len(loc) > 1 else [*Settings.model_fields]
+            if str(loc[-1]) in known:
+                return "no such setting here"
+            similar = difflib.get_close_matches(str(loc[-1]), known, n=1)
             return "no such setting" + (f"; {similar[0]} is one" if similar else "")
         case "value_error":
             return str(error["ctx"]["error"])

@@ -95,7 +95,7 @@ async def test_a_token_comes_in_a_signed_file(api):
         (ORDER | {"password": "secret-value"}, "expected account and password together"),
         (ORDER | {"account": "svc", "password": ["secret-value"]}, "password: "),
         (ORDER | {"secret-key": 1}, "Extra inputs"),
-        ([], "should be an object"),
+        ([], "Input should be an object"),
     ],
 )
 async def test_a_wrong_order_is_refused_with_its_place_and_without_its_value(api, order, said):
@@ -103,6 +103,7 @@ async def test_a_wrong_order_is_refused_with_its_place_and_without_its_value(api
     assert status == 400
     assert said in body["error"]
     assert "secret-value" not in body["error"]
+    assert not body["error"].startswith(":")
 
 
 @pytest.mark.parametrize(

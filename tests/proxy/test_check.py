@@ -38,7 +38,7 @@ def check(folder, capsys):
 
 
 def test_a_good_file(check, folder):
-    assert check(GOOD) == (0, f"{folder / 'settings.toml'}: 1 listeners and 1 targets can be used\n", [])
+    assert check(GOOD) == (0, f"{folder / 'settings.toml'}: can be used (listeners: 1, targets: 1)\n", [])
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,10 @@ def test_a_good_file(check, folder):
         (
             GOOD.replace('"gateway.key"', '"other.key"'),
             "listeners[0].certificates[0]: openssl does not take the certificate with this key: KEY_VALUES_MISMATCH",
+        ),
+        (
+            GOOD.replace("gateway.pem", "gateway.key"),
+            "listeners[0].certificates[0]: openssl does not take the certificate with this key: no certificate or no ",
         ),
         (
             GOOD.replace('"gateway.key"', '"locked.key"'),
@@ -81,6 +85,10 @@ def test_a_good_file(check, folder):
         (
             GOOD.replace("[targets", GOOD[1:].partition("[targets")[0] + "[targets"),
             "listeners[1].address: expected another address for each listener, got one twice",
+        ),
+        (
+            GOOD.replace("127.0.0.1:0", "127.0.0.1:9389") + "[admin]",
+            "admin.address: expected another address than that of a listener",
         ),
         (GOOD + 'authorities = "absent"', "targets.desktops.authorities: {}/absent: no such file or directory"),
         (GOOD + 'authorities = "users"', "targets.desktops.authorities: {}/users: expected certificates in PEM"),
@@ -150,6 +158,12 @@ def test_without_the_extra_one_line_says_what_to_install(folder, capsys, monkeyp
     assert "expected the package pydantic, which is not installed: pip install 'acredssp[gateway]'" in err
     assert "Traceback" not in err
     assert app.run(["proxy", "--help"]) == 0
+
+
+@pytest.mark.parametrize("words", [["init", "--nonsense"], ["check"], ["token", "--ttl=x", "file"]])
+def test_a_wrong_command_line_names_the_help_of_the_command(capsys, words):
+    assert app.run(["proxy", *words]) == 2
+    assert f"see acredssp proxy {words[0]} --help for the options" in capsys.readouterr().err
 
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"

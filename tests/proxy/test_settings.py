@@ -94,6 +94,15 @@ def test_paths_are_relative_to_the_file(folder):
             ["listeners[0].routes[0]: expected token or cookie, got both: a client sends one of them"],
         ),
         (GOOD + "pasword = 'c4nary'", ["targets.desktops.pasword: no such setting; password is one"]),
+        (
+            GOOD.replace("[targets.", "[target."),
+            ["targets: expected a value, got none", "target: no such setting; targets is one"],
+        ),
+        (GOOD + "[admin]\ncertificate = 'c4nary'", ["admin.certificate: no such setting here"]),
+        (
+            GOOD + "[store]\nkeys = 'env:C4'\nurl = 'redis://c4nary@h:1'",
+            ["store.url: expected redis://, rediss:// or unix://, without user, password and options"],
+        ),
         (GOOD + "hybrid_ex = 'c4nary'", ["targets.desktops.hybrid_ex: expected a valid boolean"]),
         (GOOD + "mechanism = 'c4nary'", ["targets.desktops.mechanism: expected 'ntlm', 'kerberos' or 'either'"]),
         (GOOD + "connect_timeout = 'c4nary'", ["targets.desktops.connect_timeout: expected a valid number"]),
@@ -211,7 +220,11 @@ def test_a_secret_is_read_from_the_environment_and_from_systemds_credentials(tmp
     ("kind", "name", "said"),
     [
         ("env", "GATEWAY_ABSENT", "expected the environment variable GATEWAY_ABSENT, which is not set"),
-        ("credential", "target", "expected credentials of systemd, got no .CREDENTIALS_DIRECTORY"),
+        (
+            "credential",
+            "target",
+            "expected credentials of systemd, got no .CREDENTIALS_DIRECTORY: .* the folder of the files",
+        ),
     ],
 )
 def test_a_secret_that_is_not_there_says_where_it_was_looked_for(monkeypatch, kind, name, said):

@@ -91,7 +91,7 @@ def test_a_token_is_written_into_an_rdp_file_that_others_cannot_read(server, pro
     path = folder / "out.rdp"
     status, out, _ = proxy(server.port, "token", *ISSUE, "--rdp", str(path), more=SIGNED)
     text = path.read_bytes().decode("utf-16")
-    assert (status, out) == (0, "")
+    assert (status, out) == (0, f"wrote {path}\n")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert "\r\nsignature:s:" in text
     token = text.split("loadbalanceinfo:s:")[1].split("\r\n")[0]
