@@ -168,7 +168,8 @@ class RedisStore:
     async def find_token(self, key: str) -> Grant | None:
         place = self._key("token", key)
         sealed = await self._command("HGET", place, "grant")
-        return Grant(**self._open(place, sealed)) if sealed else None
+        with _understood():
+            return Grant(**self._open(place, sealed)) if sealed else None
 
     async def use_token(self, key: str, client: str, account: Account | None = None) -> Grant | None:
         if (grant := await self.find_token(key)) is None:
@@ -180,10 +181,14 @@ class RedisStore:
     async def fail(self, name: str, rule: LockoutRule, spelling: str = "") -> float:
         arguments: list[str | int] = [rule.most, *map(_ms, (rule.window, rule.shortest, rule.longest))]
         arguments.append(self._sealer.name("spelling", spelling))
-        return float(await self._script(_FAIL, [self._named("lockout", name)], arguments)) / 1000
+        answer = await self._script(_FAIL, [self._named("lockout", name)], arguments)
+        with _understood():
+            return float(answer) / 1000
 
     async def locked(self, name: str) -> float:
-        return float(await self._script(_LOCKED, [self._named("lockout", name)], [])) / 1000
+        answer = await self._script(_LOCKED, [self._named("lockout", name)], [])
+        with _understood():
+            return float(answer) / 1000
 
     async def forgive(self, name: str, spelling: str = "") -> None:
         await self._script(_FORGIVE, [self._named("lockout", name)], [self._sealer.name("spelling", spelling)])
@@ -198,7 +203,9 @@ class RedisStore:
             await self._script(_WITHDRAW, self._lists("directory"), list(ids))
 
     async def entries(self) -> list[Entry]:
-        return [Entry(**json.loads(value)) for value in (await self._listed("directory")).values()]
+        listed = await self._listed("directory")
+        with _understood():
+            return [Entry(**json.loads(value)) for value in listed.values()]
 
     async def publish(self, node: str, figures: str, ttl: float) -> None:
         await self._list("figures", {node: figures}, ttl)
@@ -213,7 +220,8 @@ class RedisStore:
     async def host_of(self, account: Account, target: str) -> str | None:
         place = self._named("host", key_text(account), target)
         sealed = await self._command("GET", place)
-        return self._sealer.open(place, sealed).decode() if sealed else None
+        with _understood():
+            return self._sealer.open(place, sealed).decode() if sealed else None
 
     async def kick(self, kick: Kick) -> None:
         places = [self._key("kicks"), self._key("kicked")]
@@ -226,14 +234,14 @@ class RedisStore:
             kicks: Any = ()
             try:
                 seconds, micros = await self._command("TIME")  # this also finds that the store is back
-                last = last or str(int(seconds) * 1000 + int(micros) // 1000 - 1)
-                with self._outage.noticed():
+                with self._outage.noticed(), _understood():
+                    last = last or str(int(seconds) * 1000 + int(micros) // 1000 - 1)
                     async with asyncio.timeout(_BLOCK + self._deadline):
-                        kicks = await self._watching.xread({place: last}, count=_BATCH, block=_ms(_BLOCK))
+                        answer: Any = await self._watching.xread({place: last}, count=_BATCH, block=_ms(_BLOCK))
+                    kicks = [(identity.decode(), fields) for identity, fields in (answer[0][1] if answer else ())]
             except StoreError:
-                await asyncio.sleep(self._outage.pause)
-            for identity, fields in kicks[0][1] if kicks else ():
-                last = identity.decode()
+                await asyncio.sleep(self._outage.pause or _FIRST_PAUSE)
+            for last, fields in kicks:  # noqa: B007 - the next question goes on from there
                 with _left_out():
                     yield Kick(**self._open(place, fields[b"kick"]))
 
@@ -257,8 +265,11 @@ class RedisStore:
 
     async def _listed(self, kind: str) -> dict[str, str]:
         answer, found = await self._script(_ENTRIES, self._lists(kind), []), {}
-        for identity, sealed in zip(map(bytes.decode, answer[::2]), answer[1::2], strict=True):
+        with _understood():
+            pairs = [*zip(answer[::2], answer[1::2], strict=True)]
+        for name, sealed in pairs:
             with _left_out():
+                identity = name.decode()
                 found[identity] = self._sealer.open(self._key(kind, identity), sealed).decode()
         return found
 
@@ -277,7 +288,7 @@ class RedisStore:
         return await self._call(lambda: script(keys=keys, args=arguments))
 
     async def _call(self, make: Callable[[], Awaitable[Any]]) -> Any:
-        with self._outage.attempt():
+        with self._outage.attempt(), _understood():
             async with asyncio.timeout(self._deadline):
                 return await make()
 
@@ -287,10 +298,20 @@ def _ms(seconds: float) -> int:
 
 
 @contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """Turn what an answer raises that makes no sense, as somebody else may have written it, into a `SealError`."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise SealError(f"the store answers what nobody here has written: {type(error).__name__}") from error
+
+
+@contextlib.contextmanager
 def _left_out() -> Iterator[None]:
     """Leave out and log what cannot be opened, where the rest is still of use."""
     try:
-        yield
+        with _understood():
+            yield
     except SealError as error:
         _logger.warning("left out: %s", error)
 

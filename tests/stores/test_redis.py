@@ -270,3 +270,78 @@ async def test_a_command_that_is_refused_is_no_outage(new_store, lines):
         await store._command("CONFIG", "GET", "port")
     await store.ping()
     assert lines() == []
+
+
+# --- what others have written there ---
+
+
+async def test_kicks_are_heard_behind_one_that_nobody_here_has_written(new_store):
+    store = new_store()
+    heard = store.kicks()
+    first = asyncio.ensure_future(anext(heard))
+    while not first.done():
+        await store.kick(Kick(user="first"))
+        await asyncio.wait([first], timeout=0.01)
+    await store._command("XADD", "{lab}:kicks", "*", "foreign", "field")
+    await store.kick(Kick(user="second"))
+    async with asyncio.timeout(30):
+        while (await anext(heard)).user != "second":
+            pass
+    await heard.aclose()
+
+
+async def test_who_listens_for_kicks_where_something_else_lies_asks_at_a_measured_pace(new_store):
+    store = new_store()
+    await store._command("SET", "{lab}:kicks", "no stream", "EX", 60)
+    asked, command = [], store._command
+    store._command = lambda *words: (asked.append(words), command(*words))[1]
+    pauses, before = [], asyncio.sleep
+
+    async def sleep(seconds, *more):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise asyncio.CancelledError
+        await before(0, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "sleep", sleep)
+        with pytest.raises(asyncio.CancelledError):
+            await anext(store.kicks())
+    assert min(pauses) > 0
+
+
+async def test_a_connection_of_somebody_else_hides_no_other(new_store, lines):
+    store = new_store()
+    await store.announce([ENTRY], 600)
+    await store._command("HSET", "{lab}:directory", b"\xff", "anything")
+    assert await store.entries() == [ENTRY]
+    assert "left out" in lines()[0]
+
+
+@pytest.mark.parametrize(
+    "answer", [b":abc\r\n", b"+OK\r\n", b"*-1\r\n", b"$-1\r\n", b"*2\r\n:1\r\n:2\r\n", b"*1\r\n$1\r\nx\r\n", b"?\r\n"]
+)
+async def test_a_server_that_answers_nonsense_raises_no_other_error(answer):
+    async def serve(reader, writer):
+        with contextlib.suppress(OSError):
+            while await reader.read(65536):
+                writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        store = RedisStore(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", Sealer(KEYS))
+        for call in (
+            lambda: store.find_token("token"),
+            lambda: store.use_token("token", "client", ALICE),
+            lambda: store.fail("name", LockoutRule()),
+            lambda: store.locked("name"),
+            store.entries,
+            store.figures,
+            lambda: store.host_of(ALICE, "desktops"),
+        ):
+            with contextlib.suppress(StoreError):
+                await call()
+        listening = asyncio.ensure_future(anext(store.kicks()))
+        assert not (await asyncio.wait([listening], timeout=0.3))[0]
+        listening.cancel()
+        await store.close()
