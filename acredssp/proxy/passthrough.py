@@ -55,7 +55,7 @@ async def connect(
         with leg.closed_on_error():
             confirm = await _negotiate(leg, request, patience)
             if not route.allow_without_nla:
-                _check(leg, ConnectionConfirm.decode(confirm))
+                _check(leg, confirm)
         return leg
 
     return await target.reach(asked.request.cookie, asked.request.routing_token or "", begin), confirm
@@ -81,8 +81,13 @@ async def _negotiate(leg: Leg, request: bytes, patience: float) -> bytes:
     raise Refused(f"target {leg.target} at {leg.address}: {why}", NTSTATUS.STATUS_NO_LOGON_SERVERS)
 
 
-def _check(leg: Leg, confirm: ConnectionConfirm) -> None:
-    """Refuse a target that begins a session before anybody has logged on."""
+def _check(leg: Leg, answer: bytes) -> None:
+    """Refuse a target that begins a session before anybody has logged on, or answers something else."""
+    try:
+        confirm = ConnectionConfirm.decode(answer)
+    except CredSSPError as error:
+        reason = f"target {leg.target} at {leg.address}: {error}"
+        raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS, error) from error
     if confirm.failure_code is None and not logs_on_first(confirm.selected_protocol):
         chosen = (confirm.selected_protocol or Protocols.RDP).names
         reason = (

@@ -143,6 +143,17 @@ async def test_a_target_that_asks_for_no_logon_is_refused_unless_the_route_says_
         await here.until_ended(2)
 
 
+@pytest.mark.parametrize("answer", [b"\x03\x00\x00\x13" + b"\xff" * 15, ConnectionRequest().encode()])
+async def test_a_target_that_answers_something_else_is_refused_with_the_reason(world, answer):
+    async with world() as (here, _), Answering(answer) as target:
+        await take(here, [target.address])
+        _, got = await negotiate(here, NLA)
+        assert got is None
+        (record,) = await here.until_ended()
+    assert (record.outcome, record.status) == ("denied", "STATUS_NO_LOGON_SERVERS")
+    assert f"target desktops at {target.address}: connection confirm: expected" in record.reason
+
+
 @pytest.mark.parametrize("protocols", [Protocols.RDSTLS, Protocols.RDSAAD, Protocols.HYBRID_EX])
 async def test_every_logon_that_the_gateway_does_not_know_passes(world, protocols):
     confirm = ConnectionConfirm(selected_protocol=protocols).encode()
