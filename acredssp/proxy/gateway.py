@@ -97,6 +97,7 @@ class Gateway:
         Raises:
             SettingsError: The settings cannot be used, or an address cannot be listened on. Nothing listens.
         """
+        self.draining = False
         await self.reload(before)
 
     async def reload(self, before: Callable[[], None] = lambda: None) -> None:
@@ -110,6 +111,8 @@ class Gateway:
         """
         async with self._changing:
             plan = await make_plan(self._path, self._oracles)
+            if self.draining:
+                raise SettingsError(["the gateway ends, and takes no other settings"])
             self._check_bound(plan)
             added = await self._listen(plan, [address for address in plan.listeners if address not in self._servers])
             self.node.use(plan.store, plan.settings.run.node)
@@ -134,8 +137,9 @@ class Gateway:
         self.draining = True
         run = self.plan.settings.run
         await asyncio.sleep(run.leave)
-        for server in self._all_servers():
-            server.close()
+        async with self._changing:  # a reload that has begun may still add a server
+            for server in self._all_servers():
+                server.close()
         try:
             async with asyncio.timeout(run.grace):
                 await self._wait_closed()

@@ -484,6 +484,20 @@ async def test_a_reload_takes_users_for_the_connections_to_come(world):
         await here.until_ended(3)
 
 
+async def test_a_gateway_that_ends_takes_no_other_settings(world):
+    async with world(start=False) as (here, _):
+        await here.gateway.start()
+        streams = await here.connect()
+        await talk(streams)
+        ending = asyncio.create_task(here.gateway.stop())
+        while not here.gateway.draining:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        with pytest.raises(SettingsError, match="the gateway ends"):
+            await here.gateway.reload()
+        await leave(streams)
+        assert await ending == 0
+
+
 async def test_a_reload_takes_a_certificate(world):
     async with world() as (here, _target):
         before = await here.connect()
