@@ -44,6 +44,7 @@ __all__ = [
     "CheckSettings",
     "EntryPoint",
     "LimitSettings",
+    "Line",
     "ListenerSettings",
     "LockoutSettings",
     "LogonSettings",
@@ -230,6 +231,12 @@ def _store_url(value: str) -> str:
     return value
 
 
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("expected printable characters")
+    return value
+
+
 def _is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
@@ -256,6 +263,8 @@ _File: TypeAlias = Annotated[pathlib.Path, BeforeValidator(_file)]
 _Seconds: TypeAlias = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 _Count: TypeAlias = Annotated[int, Field(ge=1)]
 _Text: TypeAlias = Annotated[str, Field(min_length=1)]
+Line: TypeAlias = Annotated[_Text, AfterValidator(_printable)]
+"""What can stand in a line of an .rdp file."""
 
 
 # --- the file ---
@@ -543,7 +552,7 @@ class StoreSettings(_Model):
 class RDPFileSettings(_Model):
     """The .rdp files that are made with tokens."""
 
-    address: _Text
+    address: Line
     """The gateway as clients reach it: `HOST` or `HOST:PORT`."""
     certificate: _File | None = None
     """The chain of the certificate that signs the files, in PEM; without it, they are not signed."""

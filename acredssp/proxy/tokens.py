@@ -15,6 +15,7 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from acredssp.credentials import Account
+from acredssp.proxy.settings import Line
 from acredssp.stores import KICK_LIFE, Grant, Store
 
 __all__ = ["TokenOrder", "find", "is_token", "issue", "redeem"]
@@ -29,7 +30,7 @@ class TokenOrder(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
-    user: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    user: Annotated[Line, Field(max_length=256)]
     r"""Who may come: `USER` of any domain, `DOMAIN\\USER` or `USER@SUFFIX`."""
     target: Annotated[str, Field(min_length=1, max_length=256)]
     """The target, by its name in `[targets]`."""

@@ -92,6 +92,8 @@ async def test_a_token_comes_in_a_signed_file(api):
         ({"user": "alice", "target": "elsewhere"}, "target: no such target"),
         (ORDER | {"uses": "secret-value"}, "uses: "),
         (ORDER | {"ttl": -1}, "ttl: "),
+        (ORDER | {"user": "al\u202eice"}, "user: Value error, expected printable characters"),
+        (ORDER | {"user": "alice\u0085"}, "user: Value error, expected printable characters"),
         (ORDER | {"password": "secret-value"}, "expected account and password together"),
         (ORDER | {"account": "svc", "password": ["secret-value"]}, "password: "),
         (ORDER | {"secret-key": 1}, "Extra inputs"),

@@ -171,6 +171,11 @@ def test_every_fault_is_told(problems):
     assert len(problems(GOOD.replace("127.0.0.1:0", "x") + "a = 1\nb = 2")) == 3
 
 
+def test_the_address_of_an_rdp_file_stays_in_its_line(problems):
+    (problem,) = problems(GOOD + '[rdp_file]\naddress = "gateway\\nc4nary:s:1"\n')
+    assert problem == "rdp_file.address: expected printable characters"
+
+
 @pytest.mark.parametrize("text", ['a = "c4nary', "a = 1\n[a]", "= c4nary", '"c4nary" = 1\n"c4nary" = 2', "a" * 99])
 def test_what_is_no_toml_is_named_by_its_line_and_not_quoted(problems, folder, text):
     (problem,) = problems(text)
