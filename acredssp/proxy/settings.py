@@ -607,7 +607,7 @@ class LimitSettings(_Model):
     connections_per_target: _Count | None = None
     """Connections at a time to one target."""
     first_bytes: _Seconds = 10.0
-    """Seconds until the client's whole Connection Request, a PROXY header in front included."""
+    """Seconds until the client's whole Connection Request, counted from the end of a PROXY header."""
     logon: _Seconds = 20.0
     """Seconds for the logon at one host of a target, without the TCP connection."""
     idle: _Seconds | None = None
