@@ -111,8 +111,10 @@ class Cycle:
         Raises:
             CredSSPError: The request is refused.
         """
-        if self._scope["http_version"] == "1.0":
-            raise HTTPProtocolError("expected http/1.1, whose connections stay open, got http/1.0", 505)
+        if (version := self._scope["http_version"]) != "1.1":
+            raise HTTPProtocolError(f"expected http/1.1, whose connections stay open, got http/{version}", 505)
+        if values_of(self._headers, "Transfer-Encoding") and values_of(self._headers, "Content-Length"):
+            raise HTTPProtocolError("expected a content-length or a transfer-encoding, got both")  # RFC 9112 6.3
         reply = await self._connection.receive(self._headers)
         if reply is not None:
             return reply
@@ -296,7 +298,7 @@ class Cycle:
 
     async def _drain(self) -> None:
         """Open what the application has left of the body, so that the next request finds its place in the records."""
-        if self._ahead is None and self._opener is None and one_value(self._headers, "Expect"):
+        if self._ahead is None and self._opener is None and values_of(self._headers, "Expect"):
             return  # the client waits to be asked for its body
         try:
             while not self._all_here:

@@ -99,6 +99,13 @@ class H11Protocol(h11_impl.H11Protocol):
         super().data_received(data)
         self._credssp.in_head(self.conn.their_state is h11.IDLE)
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, unless another answer is on its way."""
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            self._credssp.served.abort()
+
     def _should_upgrade(self) -> bool:
         return False  # a connection of credssp carries nothing but requests
 
@@ -114,10 +121,10 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
     _credssp: _Connection
     _in_head = False
     """Whether bytes of a head have come, and not its end."""
-    _head_size = 0
-    """Bytes of the head so far, those of its first piece apart, which may be those of an earlier body."""
-    _heads = 0
-    """How many heads have begun or ended."""
+    _fields_size = 0
+    """Bytes of a head or of trailers so far, those of the first piece apart, which may be those of a body."""
+    _steps = 0
+    """How many heads and messages have begun or ended, and how many pieces of a body have come."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin the connection."""
@@ -131,29 +138,52 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes. httptools bounds no head, so this does."""
-        heads = self._heads
+        """Parse bytes. httptools bounds neither heads nor trailers, so this does."""
+        steps = self._steps
         super().data_received(data)
-        self._head_size = self._head_size + len(data) if self._in_head and heads == self._heads else 0
+        self._fields_size = self._fields_size + len(data) if steps == self._steps else 0
         if self.transport.is_closing():
             return
         self._credssp.in_head(self._in_head)
-        if self._head_size > self.limits.header_size:
+        if self._fields_size > self.limits.header_size:
             self.send_400_response("the header fields are too large")
         elif len(self.pipeline) > _MOST_WAITING:
+            self._credssp.served.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, unless another answer is on its way, or was the answer to the same request."""
+        cycle = self.cycle
+        if cycle is None or not cycle.response_started or (cycle.response_complete and not cycle.more_body):
+            super().send_400_response(msg)
+        else:
             self._credssp.served.abort()
 
     def on_message_begin(self) -> None:
         """Note that a head begins."""
         self._in_head = True
-        self._heads += 1
+        self._steps += 1
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header field. uvicorn would put trailers among them, which a proxy in front may not have looked at."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Note that the head is whole."""
         self._in_head = False
-        self._heads += 1
+        self._steps += 1
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._steps += 1
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note that a message ends."""
+        self._steps += 1
+        super().on_message_complete()
 
     def _should_upgrade(self) -> bool:
         return False  # a connection of credssp carries nothing but requests

@@ -339,3 +339,53 @@ async def test_tls_that_fails_takes_no_place():
         loop.set_exception_handler(handler)
         async with connected(port, secure=True) as client:
             assert (await client.log_on()).status == 200
+
+
+# --- what stands around a body ---
+
+
+TRAILERS = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 1_000) for number in range(64))
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("piece", [TRAILERS, b"a" * 65_536], ids=["fields", "one-field"])
+async def test_trailers_without_end_end_the_connection(kind, piece):
+    """Nobody reads trailers, and nobody may make the server keep them."""
+    async with serving(kind, echo) as port, connected(port) as client:
+        await client.send([("Transfer-Encoding", "chunked")], b"0\r\nX: ")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(256):
+                client.writer.write(piece)
+                await client.writer.drain()
+                await asyncio.sleep(0)
+            pytest.fail("the server takes 16 MiB of trailers")
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_trailers_are_no_header_fields(kind):
+    """A proxy in front may have looked at the header fields alone."""
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.extend(name for name, _ in scope["headers"])
+        await echo(scope, receive, send)
+
+    async with serving(kind, app) as port, connected(port) as client:
+        await client.log_on()
+        media_type, body = seal_body(client.context, b"hello")
+        chunks = b"%x\r\n%s\r\n0\r\nX-Late: 1\r\nAuthorization: CredSSP x\r\n\r\n" % (len(body), body)
+        await client.send([("Content-Type", media_type), ("Transfer-Encoding", "chunked")], chunks)
+        assert client.opened(await client.response()).body == b"hello"
+        assert b"x-late" not in seen
+        assert (await client.post(b"again")).body == b"again"
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_a_request_with_two_lengths_ends_the_connection(kind):
+    """A proxy in front may believe the other length, and then takes bytes of the body for the next request."""
+    async with serving(kind, echo) as port, connected(port) as client:
+        both = [("Content-Length", "5"), ("Transfer-Encoding", "chunked")]
+        await client.send(both, b"0\r\n\r\n")
+        response = await client.response()
+        assert response.status == 400
+        assert response.closes
