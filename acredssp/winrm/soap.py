@@ -243,7 +243,7 @@ def _tree(data: bytes, limit: int) -> ET.Element:
     try:
         parser.feed(data)
         root: ET.Element = parser.close()
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError, ValueError) as error:  # the last two come from encodings that it names
         raise RemoteProtocolError(f"expected a soap envelope, got {len(data)} bytes that are no xml") from error
     return root
 
