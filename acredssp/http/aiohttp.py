@@ -36,6 +36,8 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=300, sock_connect=_CONNECT_TIMEOUT
 _GENERATED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Header fields that aiohttp would add."""
 _PIECE: Final = 65_536
+_FIELD_SIZE: Final = 131_072
+"""Bytes of a header field: a token has all certificates of the server, and aiohttp's own 8,190 are too few for some."""
 _EMPTY: Final = [(b"Content-Length", b"0")]
 
 
@@ -238,6 +240,11 @@ class _Wire:
         return tls.getpeercert(binary_form=True) if tls is not None else None
 
     @property
+    def connected(self) -> bool:
+        """Whether there has been a connection."""
+        return self._connector is not None and self._connector.transport is not None
+
+    @property
     def is_usable(self) -> bool:
         """Whether a request may be sent."""
         transport = self._connector.transport if self._connector is not None else None
@@ -251,6 +258,7 @@ class _Wire:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=_GENERATED,
+            max_field_size=_FIELD_SIZE,
         )
         if self._origin.scheme == "https":
             host = [field for field in request.headers if field[0].lower() == b"host"]

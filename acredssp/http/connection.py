@@ -78,6 +78,8 @@ async def log_on(wire: Wire, identity: Identity, request: Request) -> "LoggedOn"
         except CredSSPError:
             raise
         except Exception as error:
+            if not wire.connected and type(error) is not TimeoutError:
+                raise
             raise _failed(identity.origin, exchange, error) from error
     except BaseException:
         wire.abort()
@@ -149,14 +151,14 @@ class LoggedOn:
 
         Args:
             request: The request in plain.
-            limit: Bytes of plaintext that the body of the response may have.
+            limit: Bytes that the body of the response may have, in plain.
             allow_unsealed: Whether requests without a body, and plain bodies of successful responses, are taken.
             ended: Called once the connection is no longer needed.
         """
         self._ended = True  # until the response has come to its end
         sealed = request if request.body is None and allow_unsealed else self._sealed(request)
         raw = await self._wire.send(sealed)
-        response = Response(self, raw, ended)
+        response = Response(self, raw, ended, limit)
         try:
             await response.open(self._opener(request, raw, limit=limit, allow_unsealed=allow_unsealed))
         except BaseException:
@@ -211,6 +213,7 @@ class Response:
         connection: The connection that it comes over.
         raw: The response as it came.
         ended: Called once the connection is no longer needed.
+        limit: Bytes that the body may have, in plain.
 
     Attributes:
         status: The status code. Neither it nor the header fields are sealed: only HTTPS protects them.
@@ -219,14 +222,17 @@ class Response:
         sealed: Whether the body came sealed. The body of an error may come in plain.
     """
 
-    def __init__(self, connection: LoggedOn, raw: WireResponse, ended: Callable[[LoggedOn], object]) -> None:
+    def __init__(
+        self, connection: LoggedOn, raw: WireResponse, ended: Callable[[LoggedOn], object], limit: int
+    ) -> None:
         self.status = raw.status
         self.headers: Sequence[Field] = raw.headers
         self.extensions: Mapping[str, Any] = raw.extensions
         self.sealed = False
-        self._connection, self._raw, self._ended = connection, raw, ended
+        self._connection, self._raw, self._ended, self._limit = connection, raw, ended, limit
         self._opener: Opener | None = None
         self._first = b""
+        self._left = limit
         self._pieces = raw.__aiter__()
         self._closed = False
         self._complete = False
@@ -249,13 +255,20 @@ class Response:
             if self._first:
                 yield self._first
             async for piece in self._pieces:
-                if plaintext := piece if self._opener is None else self._opener.feed(piece):
+                if plaintext := self._plain(piece) if self._opener is None else self._opener.feed(piece):
                     yield plaintext
             if self._opener is not None:
                 self._opener.finish()
             self._complete = True
         finally:
             await self.aclose()
+
+    def _plain(self, piece: bytes) -> bytes:
+        """Take a piece of a plain body, which anybody in between may write without end."""
+        self._left -= len(piece)
+        if self._left < 0:
+            raise HTTPProtocolError(f"expected a body of at most {self._limit} bytes, got a longer one", 413)
+        return piece
 
     async def aclose(self) -> None:
         """Give the connection back. Unless the body has been read to its end, the connection ends."""

@@ -68,6 +68,11 @@ class HTTPCoreWire:
         return tls.getpeercert(binary_form=True) if tls is not None and self._origin.scheme == "https" else None
 
     @property
+    def connected(self) -> bool:
+        """Whether there has been a connection."""
+        return self._stream is not None
+
+    @property
     def is_usable(self) -> bool:
         """Whether a request may be sent: the last response has ended, and the server has not closed."""
         return self._stream is not None and self._stream.is_quiet and self._http.is_idle()

@@ -83,6 +83,10 @@ class Wire(Protocol):
         """The server's certificate in DER; None without TLS."""
 
     @property
+    def connected(self) -> bool:
+        """Whether there has been a connection. `connect()` may leave it to the first `send()` to make one."""
+
+    @property
     def is_usable(self) -> bool:
         """Whether a request may be sent: the last response has ended, and the server has not closed."""
 

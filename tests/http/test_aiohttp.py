@@ -2,22 +2,30 @@
 
 import asyncio
 import contextlib
+import ssl
 
 import aiohttp
 import pytest
 from support import endpoints
-from support.http_toy import CAROL, DEFAULT, OUTER, TRUSTING, Toy, client_config
+from support.http_toy import CAROL, DEFAULT, OUTER, TRUSTING, Toy, client_config, lookup
 
 from acredssp.credentials import Password
 from acredssp.errors import AuthenticationError, LocalProtocolError
 from acredssp.http import HTTPProtocolError, PoolTimeout
 from acredssp.http.aiohttp import CredSSPSession
+from acredssp.policy import Policy
+from acredssp.tls_config import self_signed, server_context_from_pem
+from acredssp.trust import Trust, pin_of
 
 # Made at import, since making a context reads files, which no test may do on its loop.
 CONFIG = client_config()
 CAROLS = client_config(authenticate=CAROL)
 VERSIONS = {version: client_config(endpoints.tls_policy(version)) for version in endpoints.TLS_VERSIONS}
 WRONG = client_config(authenticate=Password("wrong", "bob", "CONTOSO"))
+LARGE, LARGE_KEY = self_signed(["localhost", *(f"name-{number}.of.the.service.example" for number in range(400))], "ec")
+LARGE_SERVER = endpoints.server_config(lookup=lookup, ssl_context=server_context_from_pem(Policy(), LARGE, LARGE_KEY))
+LARGE_CLIENT = client_config(trust=Trust.pinned(pin_of(ssl.PEM_cert_to_DER_cert(LARGE.decode()))))
+"""A certificate whose token does not fit into aiohttp's own limit of a header field."""
 
 
 def session_of(config=CONFIG, **options):
@@ -104,6 +112,24 @@ async def test_refusals():
             with pytest.raises(AuthenticationError):
                 async with session.post(toy.url, data=b"x"):
                     pass
+
+
+async def test_a_server_that_is_not_there():
+    async with Toy() as toy:
+        url = toy.url
+    async with session_of() as session:
+        with pytest.raises(aiohttp.ClientConnectorError):
+            async with session.post(url, data=b"x"):
+                pass
+
+
+async def test_a_certificate_of_many_names():
+    async with (
+        Toy(LARGE_SERVER) as toy,
+        session_of(LARGE_CLIENT) as session,
+        session.post(toy.url, data=b"x") as answer,
+    ):
+        assert await answer.read() == b"X"
 
 
 async def test_a_certificate_outside_that_nobody_vouches_for_is_refused():

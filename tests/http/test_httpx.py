@@ -111,6 +111,16 @@ async def test_an_error_in_plain_is_shown_and_its_connection_is_not_used_again(l
         assert toy.connections == 2
 
 
+async def test_an_error_in_plain_without_end_is_refused(library):
+    """Anybody in between can write one."""
+    async with Toy(answer=lambda asked: (500, bytes(200_000), False)) as toy:
+        async with client_of(library, response_limit=100_000) as client:
+            with pytest.raises(HTTPProtocolError, match="expected a body of at most 100000 bytes, got a longer one"):
+                await client.post(toy.url, content=b"x")
+        async with client_of(library, response_limit=200_000) as client:
+            assert (await client.post(toy.url, content=b"x")).content == bytes(200_000)
+
+
 async def test_a_plain_answer_is_refused_where_a_sealed_one_is_due(library):
     async with Toy(answer=lambda asked: (200, b"forged", False)) as toy, client_of(library) as client:
         with pytest.raises(HTTPProtocolError, match="expected a sealed answer, got a plain one with status 200"):
