@@ -168,7 +168,10 @@ async def _run(task: _Task, written: _Written) -> CredSSPError | None:
     except OutputError:
         raise
     except OSError as error:
-        return ConnectError(f"the connection to {task.service.url} was lost: {reason_of(error)}")
+        return ConnectError(
+            f"the connection to {task.service.url} was lost: {reason_of(error)}",
+            hint="the service may have been restarted, or the network is down: try again",
+        )
     return None
 
 

@@ -25,6 +25,7 @@ _QUOTA_HINT: Final = (
     "`winrm get winrm/config/winrs` on the server"
 )
 _ENVELOPE_HINT: Final = "ask for smaller envelopes, or raise MaxEnvelopeSizekb on the server"
+_ANY_HINT: Final = "the server's event log may say more (Applications and Services, Windows Remote Management)"
 _HINTS: Final = {
     5: "the user may log on but not run commands: put the user into the server's group Remote Management Users, or let "
     "an administrator of the server run `winrm configSDDL default` there",
@@ -63,7 +64,7 @@ class WSManFault(CredSSPError):
 
     def __init__(self, code: int | None, subcode: str, reason: str) -> None:
         number = f"fault {code}" if code is not None else f"the fault {subcode}"
-        super().__init__(f"the service answered with {number}: {reason}", hint=_HINTS.get(code or 0))
+        super().__init__(f"the service answered with {number}: {reason}", hint=_HINTS.get(code or 0, _ANY_HINT))
         self.code, self.subcode, self.reason = code, subcode, reason
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
-from typing import Any, Unpack
+from typing import Any, Final, Unpack
 
 import httpx
 
@@ -16,6 +16,7 @@ from acredssp.winrm.errors import NotSent
 
 __all__ = ["connect"]
 
+_CHECK: Final = "check the host, the port and the scheme of the url, and that the service runs"
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 _HEADERS = {"Content-Type": "application/soap+xml;charset=UTF-8", "User-Agent": f"acredssp/{acredssp.__version__}"}
 
@@ -47,7 +48,7 @@ async def connect(
             try:
                 answer = await client.post(url, content=envelope, headers=_HEADERS)
             except _NOT_SENT as error:
-                raise NotSent(f"cannot connect to {url}: {error}") from error
+                raise NotSent(f"cannot connect to {url}: {error}", hint=_CHECK) from error
             except httpx.TransportError as error:
                 raise ConnectionResetError(f"{type(error).__name__}: {error}") from error
             return answer.status_code, answer.content

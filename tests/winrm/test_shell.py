@@ -413,6 +413,11 @@ async def test_a_fault_has_the_number_the_kind_and_the_words_of_the_service():
         assert str(error).startswith("the service answered with fault 5: Access is denied (the user may log on")
 
 
+def test_a_fault_that_nobody_knows_blames_no_peer():
+    """Without advice of its own, the command would say that the peer broke the protocol."""
+    assert "event log" in str(WSManFault(87, "w:InvalidParameter", "The parameter is incorrect").hint)
+
+
 async def test_a_shell_that_is_gone_can_be_closed():
     async with service() as (toy, wsman):
         shell = await CommandShell.open(wsman)
