@@ -172,6 +172,16 @@ async def test_a_body_that_is_too_long_is_not_read(api):
     assert (await api.ask("POST", "/v1/tokens", {"user": "a" * 20_000}))[0] == 413
 
 
+async def test_a_request_that_cannot_be_parsed_is_not_quoted_in_the_log(caplog):
+    async with served(MemoryStore(), Access(secret=SECRET)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer c4nary\0\r\n\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
+    assert "a request failed with BadHttpMessage" in caplog.text
+    assert "c4nary" not in caplog.text
+
+
 async def test_neither_secret_nor_token_is_in_a_log_or_repr(api, caplog):
     caplog.set_level(logging.DEBUG)
     _, body = await api.ask("POST", "/v1/tokens", ORDER | {"account": "svc", "password": "c4nary"})
