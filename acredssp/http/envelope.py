@@ -39,6 +39,10 @@ def media_type(*, multi: bool) -> str:
     return f'{_MULTI if multi else _SINGLE};protocol="{PROTOCOL}";boundary="{BOUNDARY}"'
 
 
+_USUAL: Final = frozenset({media_type(multi=False), media_type(multi=True)})
+"""What we and Windows write, which needs no parsing."""
+
+
 def is_sealed(content_type: str) -> bool:
     """Return whether a Content-Type is a sealed body's, for whatever protocol."""
     return content_type.partition(";")[0].strip(" \t").lower() in {_SINGLE, _MULTI}
@@ -50,6 +54,8 @@ def boundary_of(content_type: str) -> bytes:
     Raises:
         HTTPProtocolError: The Content-Type is not one of a body that CredSSP has sealed.
     """
+    if content_type in _USUAL:
+        return BOUNDARY.encode()
     if not is_sealed(content_type):
         raise HTTPProtocolError(
             f"expected a sealed body of type {_SINGLE}, got one of type {_shown(content_type)}",

@@ -59,7 +59,12 @@ class Challenge:
 def values_of(headers: Headers, name: str) -> list[str]:
     """Return the values of all fields of a name, in order."""
     wanted = name.lower()
-    return [_text(value).strip(" \t") for key, value in headers if _text(key).lower() == wanted]
+    encoded = wanted.encode()
+    return [
+        _text(value).strip(" \t")
+        for key, value in headers
+        if key.lower() == (encoded if isinstance(key, bytes) else wanted)
+    ]
 
 
 def one_value(headers: Headers, name: str) -> str:

@@ -235,10 +235,11 @@ class _Stream(asyncio.Protocol):
     # --- httpcore's methods ---
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's shape
-        with _errors_of(self._lib, "Read"):
-            async with asyncio.timeout(timeout):
-                while not self._received and not self._ended:
-                    await self._change()
+        if not self._received and not self._ended:
+            with _errors_of(self._lib, "Read"):
+                async with asyncio.timeout(timeout):
+                    while not self._received and not self._ended:
+                        await self._change()
         if self._error and not self._received:
             raise self._lib.ReadError(self._error)
         data = bytes(self._received[:max_bytes])
@@ -248,11 +249,12 @@ class _Stream(asyncio.Protocol):
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's shape
-        with _errors_of(self._lib, "Write"):
-            self._open.write(buffer)
-            async with asyncio.timeout(timeout):
-                while not self._writable and not self._ended:
-                    await self._change()
+        self._open.write(buffer)
+        if not self._writable:
+            with _errors_of(self._lib, "Write"):
+                async with asyncio.timeout(timeout):
+                    while not self._writable and not self._ended:
+                        await self._change()
         if self._ended:
             raise self._lib.WriteError(self._error or "the connection ended")
 

@@ -224,12 +224,14 @@ class Opener:
             yield
 
     def _read(self, size: int) -> _Reads:
-        yield from self._wait(size)
+        while len(self._buffer) - self._start < size:  # as in _wait(), without the cost of one more generator
+            yield
         start, self._start = self._start, self._start + size
         return bytes(self._buffer[start : start + size])
 
     def _peek(self) -> _Reads:
-        yield from self._wait(1)
+        while len(self._buffer) <= self._start:
+            yield
         return bytes(self._buffer[self._start : self._start + 1])
 
     def _expect(self, expected: bytes) -> Generator[None, None, None]:

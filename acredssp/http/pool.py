@@ -74,6 +74,8 @@ class Pool(Generic[_Connection]):
         future: asyncio.Future[_Connection | None] = asyncio.get_running_loop().create_future()
         self._line.append((identity, future))
         self._serve()
+        if future.done():
+            return future.result()
         try:
             async with asyncio.timeout(seconds):
                 return await future
@@ -153,11 +155,12 @@ class Pool(Generic[_Connection]):
 
     def _idle_one(self, identity: Hashable) -> _Connection | None:
         """Take the idle connection of an identity that was used last, and end those that the server has closed."""
-        for connection in [each for each in reversed(self._idle) if each.identity == identity]:
-            del self._idle[connection]
-            if connection.is_usable:
-                return connection
-            connection.abort()
+        for connection in list(reversed(self._idle)):
+            if connection.identity == identity:
+                del self._idle[connection]
+                if connection.is_usable:
+                    return connection
+                connection.abort()
         return None
 
     def _evict(self) -> bool:
