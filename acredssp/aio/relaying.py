@@ -37,6 +37,8 @@ import enum
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, TypeAlias, TypeVar, cast
 
+from acredssp.aio.buffers import Borrower
+from acredssp.aio.transport import SecureTransport
 from acredssp.arguments import expect, expect_callable, expect_seconds
 
 __all__ = ["Recording", "RecordingSink", "RelayEnd", "RelayResult", "Streams", "relay"]
@@ -305,7 +307,7 @@ class _Relay:
         )
 
 
-class _End(asyncio.Protocol):
+class _End(Borrower):
     """One of the two connections."""
 
     other: "_End"
@@ -315,6 +317,8 @@ class _End(asyncio.Protocol):
         self._name = name
         self._reader, self._writer = streams  # asyncio closes a transport when its writer is garbage-collected
         self._transport = cast("asyncio.Transport", self._writer.transport)
+        self._encrypts = isinstance(self._transport, SecureTransport)
+        """Whether the transport encrypts what is written before `write` returns, and keeps no view of it."""
         self._before = self._transport.get_protocol()
         self._clean: bool | None = None
         """Whether to close cleanly when everything is sent; None while the transport is not to be closed."""
@@ -359,7 +363,7 @@ class _End(asyncio.Protocol):
 
     # --- asyncio's calls ---
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Pass on the bytes that the peer sent."""
         if not self._relay.ending:
             self._relay.moved = self._relay.loop.time()
@@ -398,11 +402,11 @@ class _End(asyncio.Protocol):
 
     # --- calls of the other end and of the relay ---
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send data to the peer, unless the connection is closing."""
         if data and not self._transport.is_closing():
             self.written += len(data)
-            self._transport.write(data)
+            self._transport.write(data if self._encrypts else bytes(data))  # other transports may keep a view
 
     def write_eof(self) -> None:
         """Tell the peer that no more bytes will come."""
@@ -456,7 +460,7 @@ class _RecordedEnd(_End):
         assert relay.recorder is not None
         self._recorder = relay.recorder
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send data to the peer, and record it as the other peer's."""
         before = self.written
         super().write(data)
@@ -487,7 +491,7 @@ class _Recorder:
         self._news = asyncio.Event()
         self._task = relay.loop.create_task(self._run())
 
-    def take(self, source: RelayEnd, offset: int, data: bytes) -> None:
+    def take(self, source: RelayEnd, offset: int, data: bytes | memoryview) -> None:
         """Take what was passed on."""
         if not self._takes:
             return

@@ -4,10 +4,12 @@ What flows where
 ================
 
 Ciphertext comes from `CredSSPProtocol`, one read at a time, and all of it goes into the TLS session. The plaintext of
-its records then goes to the application in one piece, as from asyncio's TLS: a call of the application costs more than
-copying, above all where it writes to another connection, as a relay does. When the application pauses, the remaining
-plaintext is kept, and the transport below is paused: nothing else is buffered on the way in. A read with very many
-records is decrypted in several turns of the loop, so that one peer's tiny records do not hold up the other connections.
+its records comes into one buffer of the loop, and then goes to the application in one piece, as from asyncio's TLS: a
+call of the application costs more than copying, above all where it writes to another connection, as a relay does. A
+relay (a `Borrower`) gets a view of the buffer, and any other application gets bytes of its own. When the application
+pauses, the remaining plaintext is kept, and the transport below is paused: nothing else is buffered on the way in. A
+read with very many records is decrypted in several turns of the loop, so that one peer's tiny records do not hold up
+the other connections.
 
 Data that the application writes is encrypted at once and given to the transport below. The application uses that
 transport's write buffer, limits and pauses: nothing is buffered here on the way out.
@@ -29,6 +31,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
+from acredssp.aio.buffers import Borrower
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.carriage.base import CarriedHandshake
 from acredssp.core.results import HandshakeInfo
@@ -74,6 +77,7 @@ class SecureTransport(asyncio.Transport):
 
     __slots__ = (
         "_app",
+        "_borrows",
         "_buffered",
         "_ciphertext",
         "_close_timer",
@@ -84,13 +88,13 @@ class SecureTransport(asyncio.Transport):
         "_eof_sent",
         "_error",
         "_extra_info",
-        "_fault",
         "_flowing",
         "_info",
         "_loop",
         "_lost",
         "_nothing_to_lose",
         "_paused",
+        "_plaintext",
         "_raw",
         "_records",
         "_tls",
@@ -122,9 +126,10 @@ class SecureTransport(asyncio.Transport):
         self._raw = protocol.transport
         self._loop = protocol.loop
         self._app: asyncio.BaseProtocol = _NOBODY
-        self._buffered = False
+        self._borrows = self._buffered = False
+        self._plaintext = protocol.buffers.plaintext
         self._records = [context.trailing_data] if context.trailing_data else []
-        """The decrypted records that the application has not taken yet."""
+        """The decrypted data that the application has not taken yet."""
         self._flowing = False
         """Whether arriving data may go straight to the application, which reads while nothing older waits."""
         self._turn_due = False
@@ -136,8 +141,6 @@ class SecureTransport(asyncio.Transport):
         self._lost = False
         self._nothing_to_lose = False
         """Whether close_notify is all that was not sent when the application closed."""
-        self._fault: TLSError | None = None
-        """The error in the record that follows `_records`."""
         self._error: Exception | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self._ciphertext = protocol.hand_over(self)
@@ -196,6 +199,7 @@ class SecureTransport(asyncio.Transport):
         """Set the protocol that gets the data."""
         self._app = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
+        self._borrows = isinstance(protocol, Borrower)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """Return the protocol that gets the data."""
@@ -230,15 +234,11 @@ class SecureTransport(asyncio.Transport):
                 self._ciphertext += ciphertext
                 self._connection.pause_reading()
             return
-        records: list[bytes] = []
-        try:
-            more = self._tls.decrypt(ciphertext, records, _MOST_RECORDS_A_TURN)
-        except TLSError as error:
-            self._fault = error
-            more = True
+        size, more = self._tls.decrypt_into(ciphertext, self._plaintext, _MOST_RECORDS_A_TURN)
         if more and not self._over and (untaken := self._tls.give_back()):
             self._ciphertext += ciphertext[len(ciphertext) - untaken :]
-        self._deliver(records)
+        if size:
+            self._deliver(self._plaintext[:size])
         if more:
             self._look_further()
             if self._ciphertext and self._flowing:
@@ -258,27 +258,23 @@ class SecureTransport(asyncio.Transport):
         elif not self.is_closing():
             self._raw.write(self._tls.output())
 
-    def _deliver(self, records: list[bytes]) -> None:
-        """Give the application decrypted records; keep those that it does not want now."""
-        if len(records) > 1:
-            records = [b"".join(records)]
+    def _deliver(self, data: bytes | memoryview) -> None:
+        """Give the application decrypted data; keep what it does not want now."""
         try:
-            for record in records:
-                if self._buffered:
-                    self._fill_buffer(record)
-                elif self._flowing:
-                    self._app.data_received(record)  # type: ignore[attr-defined] # a Protocol, or a duck
-                else:
-                    self._records.append(record)
+            if self._buffered:
+                self._fill_buffer(data)
+            else:
+                lent = data if self._borrows else bytes(data)
+                self._app.data_received(lent)  # type: ignore[attr-defined] # a Protocol, or a duck
         except Exception as error:  # noqa: BLE001 - the application may raise anything
             self._fail(error)
 
-    def _fill_buffer(self, record: bytes) -> None:
-        """Fill the application's own buffer as often as the record needs; keep the rest that it does not want now."""
-        rest = memoryview(record)
+    def _fill_buffer(self, data: bytes | memoryview) -> None:
+        """Fill the application's own buffer as often as the data needs; keep the rest that it does not want now."""
+        rest = memoryview(data)
         while rest and self._flowing:
             app = self._app
-            if not isinstance(app, asyncio.BufferedProtocol):  # it was replaced in the middle of the record
+            if not isinstance(app, asyncio.BufferedProtocol):  # it was replaced in the middle of the data
                 app.data_received(bytes(rest))  # type: ignore[attr-defined] # as above
                 return
             with memoryview(app.get_buffer(len(rest))) as buffer:
@@ -306,7 +302,8 @@ class SecureTransport(asyncio.Transport):
     def _deliver_kept(self) -> None:
         self._flowing = True
         records, self._records = self._records, []
-        self._deliver(records)
+        if records:
+            self._deliver(b"".join(records))
         if self._flowing and self._over:
             self._end()
         elif self._flowing and self._ciphertext:
@@ -316,13 +313,13 @@ class SecureTransport(asyncio.Transport):
     @property
     def _over(self) -> bool:
         """Whether TLS gives no more data, since the peer has ended or a record was faulty."""
-        return self._tls.peer_closed or self._fault is not None
+        return self._tls.peer_closed or self._tls.fault is not None
 
     def _end(self) -> None:
         """Tell the application that it has got all data, or that a record was faulty."""
         self._flowing = False
-        if self._fault is not None:
-            self._break(self._fault)
+        if self._tls.fault is not None:
+            self._break(self._tls.fault)
         elif not self._eof_delivered:
             self._eof_delivered = True
             keep_open = self._call(self._app.eof_received)  # type: ignore[attr-defined] # as above

@@ -140,6 +140,7 @@ class TLSSession:
         alert: The encrypted alert that we sent, as level and description (RFC 8446 6). OpenSSL tells neither, so
             this is empty where the error does not tell the alert. An alert in clear, which can be read, is not here.
         peer_closed: Whether the peer's close_notify has been read.
+        fault: The error that `decrypt_into()` found behind the plaintext that it returned; None for no error.
     """
 
     __slots__ = (
@@ -152,6 +153,7 @@ class TLSSession:
         "_untaken",
         "alert",
         "certificate_request",
+        "fault",
         "peer_closed",
     )
 
@@ -179,6 +181,7 @@ class TLSSession:
         self._close_sent = False
         self.alert = b""
         self.peer_closed = False
+        self.fault: TLSError | None = None
 
     # --- ciphertext ---
 
@@ -202,7 +205,7 @@ class TLSSession:
         bios = self._bios
         if bios.users and (self._incoming.pending or self._outgoing.pending):
             raise _in_use()
-        self._incoming.write(self._untaken + ciphertext)
+        self._incoming.write(self._untaken + ciphertext if self._untaken else ciphertext)
         bios.users += 1
         self._untaken = b""
 
@@ -240,7 +243,7 @@ class TLSSession:
     def give_back(self) -> int:
         """Forget the end of the last call's ciphertext that TLS has not read; return its size in bytes.
 
-        There may be such bytes behind the last message of a handshake, and behind the last record of `decrypt()`.
+        There may be such bytes behind the last message of a handshake, and behind the last record of `decrypt_into()`.
         """
         size = len(self._untaken)
         self._untaken = b""
@@ -269,19 +272,72 @@ class TLSSession:
 
     # --- bulk data: few calls, since on a fast loop calls cost more than the cipher ---
 
-    def decrypt(self, ciphertext: bytes | bytearray | memoryview, records: list[bytes], most: int = _NO_BOUND) -> bool:
+    def decrypt_into(
+        self, ciphertext: bytes | bytearray | memoryview, buffer: memoryview, most: int = _NO_BOUND
+    ) -> tuple[int, bool]:
+        """Take ciphertext, cut anywhere, and put the plaintext of all records that are whole now into `buffer`.
+
+        The records follow each other without a gap, and no object is made for any of them. Bytes behind the peer's
+        close_notify are dropped. An error is not raised, since the caller needs the size of what came before it: it is
+        the `fault` then.
+
+        Args:
+            ciphertext: The peer's ciphertext.
+            buffer: Where the plaintext goes: at least `MAX_PLAINTEXT` bytes. A record is begun only where there is
+                room for the longest one.
+            most: How many records to decrypt at most. The bytes behind them, and the bytes that the buffer has no room
+                for, stay for `give_back()` or the next call.
+
+        Returns:
+            The size of the plaintext, and whether the caller has to look at more than the plaintext: at `output()`,
+            which may hold the answer to a key update, at `peer_closed`, at `fault`, and at the bytes that are left.
+        """
+        self._enter(ciphertext)
+        incoming, tls = self._incoming, self._object
+        size, full = 0, len(buffer) - MAX_PLAINTEXT
+        try:
+            while count := tls.read(MAX_PLAINTEXT, buffer[size:]):
+                size += count
+                most -= 1
+                if not incoming.pending:
+                    break  # as in `decrypt`
+                if not most or size > full:
+                    self._leave()
+                    return size, True
+            else:
+                self.peer_closed = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.peer_closed = True
+        except ssl.SSLError as error:
+            self.fault = self._unreadable(error)
+            return size, True
+        if self._outgoing.pending or self.peer_closed:
+            self._leave()
+            self._untaken = b""
+            return size, True
+        self._bios.users -= 1
+        return size, False
+
+    def _unreadable(self, error: ssl.SSLError) -> TLSError:
+        """Return the error of a record that OpenSSL refuses, and note the alert that it sends."""
+        self._leave()
+        self.alert = _OWN_ALERT.get(_reason_of(error), b"")
+        return _tls_error(error)
+
+    def decrypt(self, ciphertext: bytes | bytearray | memoryview, records: list[bytes]) -> bool:
         """Take ciphertext, cut anywhere, and append to `records` the plaintext of each record that is whole now.
 
         Bytes behind the peer's close_notify are dropped.
 
         Args:
             ciphertext: The peer's ciphertext.
-            records: The list to append the plaintext to, empty before the call.
-            most: How many records to decrypt at most. The bytes behind them stay for `give_back()` or the next call.
+            records: The list to append the plaintext to.
 
         Returns:
             Whether the caller has to look at more than `records`: at `output()`, which may hold the answer to a key
-            update, at `peer_closed`, and at the bytes that are left.
+            update, and at `peer_closed`.
 
         Raises:
             TLSError: `read()` would raise it too; `records` has the records before the faulty one.
@@ -299,9 +355,6 @@ class TLSSession:
                 records.append(record)
                 if not incoming.pending:
                     break  # one more read would only raise SSLWantReadError, which costs as much as 8 KiB of data
-                if len(records) >= most:
-                    self._leave()
-                    return True
             else:
                 self.peer_closed = True
         except ssl.SSLWantReadError:
@@ -309,9 +362,7 @@ class TLSSession:
         except ssl.SSLZeroReturnError:
             self.peer_closed = True
         except ssl.SSLError as error:
-            self._leave()
-            self.alert = _OWN_ALERT.get(_reason_of(error), b"")
-            raise _tls_error(error) from None
+            raise self._unreadable(error) from None
         if self._outgoing.pending or self.peer_closed:
             self._leave()
             self._untaken = b""

@@ -1,6 +1,8 @@
 """TLSSession: two memory BIOs, facts, alerts, and the rules of close_notify."""
 
 import contextlib
+import itertools
+import random
 import ssl
 
 import pytest
@@ -299,22 +301,6 @@ def test_decrypt_takes_any_cut(policy, server_context, cut):
 
 
 @VERSIONS
-@pytest.mark.parametrize("again", [True, False], ids=["next_call", "given_back"])
-def test_decrypt_leaves_what_is_behind_the_most_records(policy, server_context, again):
-    client, server = pair(policy, server_context)
-    flight = b"".join(client.encrypt(bytes((number,))) for number in range(7))
-    found = []
-    while len(found) < 7:
-        records = []
-        more = server.decrypt(memoryview(flight), records, 3)
-        assert more is (len(found) + len(records) < 7)
-        assert len(records) == min(3, 7 - len(found))
-        found += records
-        flight = b"" if again else flight[len(flight) - server.give_back() :] if more else b""
-    assert b"".join(found) == bytes(range(7))
-
-
-@VERSIONS
 def test_decrypt_says_when_there_is_more_to_look_at_than_records(policy, server_context):
     client, server = pair(policy, server_context)
     client.write(b"last words")
@@ -322,6 +308,73 @@ def test_decrypt_says_when_there_is_more_to_look_at_than_records(policy, server_
     records = []
     assert server.decrypt(memoryview(client.output()), records) is True
     assert (records, server.peer_closed) == ([b"last words"], True)
+
+
+def into(server, ciphertext, size=2**16, most=2**20):
+    """What `decrypt_into` finds, and whether there is more to look at."""
+    buffer = memoryview(bytearray(b"!" * size))
+    count, more = server.decrypt_into(ciphertext, buffer, most)
+    assert not bytes(buffer[count:]).strip(b"!")  # nothing is written behind the plaintext
+    return bytes(buffer[:count]), more
+
+
+def random_cuts(seed, size):
+    """The places where a flight of `size` bytes is cut."""
+    random_ = random.Random(seed)
+    return [0, *sorted(random_.sample(range(1, size), random_.randrange(1, 200))), size]
+
+
+@VERSIONS
+@pytest.mark.parametrize("cut", [1, 4, 5, 6, 1000, 16_400, 50_000, *(f"random {seed}" for seed in range(5))])
+def test_decrypt_into_takes_any_cut(policy, server_context, cut):
+    client, server = pair(policy, server_context)
+    data = random.Random(1).randbytes(40_000)
+    flight = client.encrypt(b"x") + client.encrypt(data)
+    cuts = [*range(0, len(flight), cut), len(flight)] if isinstance(cut, int) else random_cuts(cut, len(flight))
+    found = [into(server, memoryview(flight)[start:end]) for start, end in itertools.pairwise(cuts)]
+    assert b"".join(plaintext for plaintext, _ in found) == b"x" + data
+    assert not any(more for _, more in found)
+
+
+@VERSIONS
+@pytest.mark.parametrize("again", [True, False], ids=["next_call", "given_back"])
+@pytest.mark.parametrize(
+    ("length", "most", "a_call"),
+    [(1, 3, 3), (1, 7, 7), (1, 6, 6), (16_384, 2**20, 2), (10_000, 2**20, 2), (5_000, 2**20, 4)],
+)
+def test_decrypt_into_leaves_what_is_behind_the_most_records_and_what_has_no_room(
+    policy, server_context, again, length, most, a_call
+):
+    client, server = pair(policy, server_context)
+    records = [bytes((number,)) * length for number in range(7)]
+    flight = b"".join(map(client.encrypt, records))
+    while records:
+        found, more = into(server, flight, 2 * 16_384, most)
+        assert found == b"".join(records[:a_call])
+        del records[:a_call]
+        assert more is bool(records)
+        flight = b"" if again else flight[len(flight) - server.give_back() :] if more else b""
+
+
+@VERSIONS
+def test_decrypt_into_says_when_there_is_more_to_look_at_than_plaintext(policy, server_context):
+    client, server = pair(policy, server_context)
+    client.write(b"last words")
+    client.close()
+    assert into(server, client.output() + b"behind") == (b"last words", True)
+    assert server.peer_closed
+    assert server.give_back() == 0
+
+
+@VERSIONS
+def test_decrypt_into_keeps_what_came_before_a_fault(policy, server_context):
+    client, server = pair(policy, server_context)
+    good, bad = client.encrypt(b"good"), bytearray(client.encrypt(b"bad"))
+    bad[-1] ^= 1
+    assert server.fault is None
+    assert into(server, good + bad) == (b"good", True)
+    assert server.fault.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
+    assert server.has_output  # the alert
 
 
 # --- failure ---
