@@ -21,8 +21,11 @@ _READ_SIZE: Final = 256 * 1024
 and 20 % more with 64 KiB. With 512 KiB, bulk data over one connection took 10 % more time: the bytes have then left the
 processor's cache before they are decrypted."""
 
-_PLAINTEXT_SIZE: Final = _READ_SIZE + 2 * MAX_PLAINTEXT
-"""The plaintext of one read, behind a record that was begun before, and room for the longest record behind them."""
+_MOST_READ: Final = _READ_SIZE + MAX_PLAINTEXT
+"""The most plaintext of one read: it may also end a record that was begun before."""
+
+_PLAINTEXT_SIZE: Final = _MOST_READ + MAX_PLAINTEXT
+"""As much, and the room for the longest record that decrypting asks for."""
 
 _EARLY_READ_SIZE: Final = 64 * 1024
 """The most bytes of one read before a handshake is over. Fewer, since a stranger could have all of them stored."""
@@ -64,6 +67,6 @@ def shared_buffers() -> Buffers:
     if buffers is None:
         read = memoryview(bytearray(_READ_SIZE))
         buffers = _of_loop[loop] = Buffers(
-            read, read[:_EARLY_READ_SIZE], BIOPair(), memoryview(bytearray(_PLAINTEXT_SIZE))
+            read, read[:_EARLY_READ_SIZE], BIOPair(_MOST_READ), memoryview(bytearray(_PLAINTEXT_SIZE))
         )
     return buffers

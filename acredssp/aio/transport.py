@@ -55,8 +55,8 @@ _OF_TLS: Final[Mapping[str, Callable[[object], object]]] = {
 _NOBODY: Final = asyncio.Protocol()
 """The protocol that is called while there is no application yet."""
 
-_MOST_RECORDS_A_TURN: Final = 512
-"""The most records decrypted in one turn of the loop, a millisecond's work. Only a read of records below 500 bytes has
+_MOST_RECORDS_A_TURN: Final = 1024
+"""The most records decrypted in one turn of the loop, a millisecond's work. Only a read of records below 250 bytes has
 more."""
 
 _CLOSE_TIMEOUT: Final = 30.0
