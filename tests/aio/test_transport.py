@@ -23,6 +23,7 @@ from support.endpoints import (
 
 from acredssp.aio import buffers as buffers_module
 from acredssp.aio import transport as transport_module
+from acredssp.aio.buffers import Borrower, shared_buffers
 from acredssp.errors import PeerClosed, TLSError
 from acredssp.status import Stage
 
@@ -454,6 +455,38 @@ async def test_the_records_of_one_read_are_one_piece(size, count):
     come()
     assert theirs.sizes == [size * count]  # in the callback that brought them
     assert bytes(theirs.data) == sent
+    await closed(ours, theirs)
+
+
+class Views(Pieces, Borrower):
+    def data_received(self, data):
+        assert data.obj is shared_buffers().plaintext.obj
+        super().data_received(data)
+
+
+@pytest.mark.parametrize("size", [1, 128, 16_384])
+async def test_a_borrower_gets_a_view_of_the_plaintext_and_no_more_than_its_own(size):
+    ours, theirs, sent, come = await burst(Views(), [size] * 9)
+    shared_buffers().plaintext[:] = b"!" * len(shared_buffers().plaintext)  # of another connection
+    come()
+    assert theirs.sizes == [size * 9]
+    assert bytes(theirs.data) == sent
+    await closed(ours, theirs)
+
+
+async def test_an_application_may_keep_what_it_gets():
+    kept = []
+
+    class Keeping(Pieces):
+        def data_received(self, data):
+            kept.append(data)
+            super().data_received(data)
+
+    ours, theirs, sent, come = await burst(Keeping(), [100] * 3)
+    come()
+    shared_buffers().plaintext[:] = bytes(len(shared_buffers().plaintext))
+    assert kept == [sent]
+    assert type(kept[0]) is bytes
     await closed(ours, theirs)
 
 

@@ -274,8 +274,11 @@ def test_a_callback_may_use_other_sessions_while_the_bios_are_empty_and_no_longe
 
 @VERSIONS
 @pytest.mark.parametrize("size", [1, 16_384, 16_385, 65_536, 65_537, 300_000])
-def test_encrypt_fills_its_records_and_holds_four_at_most(policy, server_context, size):
+@pytest.mark.parametrize("held", [1, 4, 17])
+def test_encrypt_fills_its_records_and_holds_as_many_as_its_bios_are_made_for(policy, server_context, held, size):
     client, server = pair(policy, server_context)
+    assert client._bios.most_encrypted == 4 * 16_384  # a pair of its own is an idle connection's memory
+    client._bios.most_encrypted = held * 16_384
     client._outgoing = noting = NotingBIO(client._outgoing)
     data = bytes(range(256)) * (size // 256 + 1)
     client.write(b"first")
@@ -285,7 +288,8 @@ def test_encrypt_fills_its_records_and_holds_four_at_most(policy, server_context
     assert [len(record) for record in records[1:-1]] == [16_384] * ((size - 1) // 16_384)
     assert b"".join(records[1:]) == data[:size]
     assert not client.has_output
-    assert noting.most <= 4 * (16_384 + 64)
+    assert noting.most <= held * (16_384 + 64)
+    assert held == 1 or noting.most > min(size, held * 16_384)
 
 
 @VERSIONS
