@@ -6,6 +6,7 @@ import socket
 import pytest
 from support.endpoints import CERTIFICATE, KEY, Recorder, client_config, server_config, turns, until
 
+from acredssp.aio.buffers import shared_buffers
 from acredssp.aio.relaying import Recording, RelayEnd, RelayResult, relay
 from acredssp.aio.streams import start_credssp, start_credssp_streams
 from acredssp.errors import PeerClosed
@@ -321,6 +322,21 @@ async def test_a_tls_connection_that_is_cut_off_is_an_error_and_never_looks_whol
     assert isinstance(result.error, PeerClosed)
     assert isinstance(await other.end(), PeerClosed)
     assert "eof" not in other.peer.told
+
+
+@pytest.mark.parametrize("second", KINDS)
+async def test_what_waits_for_a_slow_peer_is_no_part_of_the_shared_plaintext(legs, second):
+    a, b = await legs("secure", second)
+    running = started(a, b)
+    b.peer.transport.pause_reading()
+    a.peer.transport.write(payload(2_000_000))
+    await until(b.writer.transport.get_write_buffer_size)
+    plaintext = shared_buffers().plaintext
+    plaintext[:] = bytes(len(plaintext))  # as by another connection
+    b.peer.transport.resume_reading()
+    assert await b.peer.got(2_000_000) == payload(2_000_000)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_what_a_broken_connection_sent_is_delivered_to_a_slow_peer(legs):
