@@ -31,7 +31,7 @@ _SINGLE: Final = "multipart/encrypted"
 _MULTI: Final = "multipart/x-multi-encrypted"
 _BOUNDARY_SIZE: Final = 70
 """The most characters of a boundary (RFC 2046 5.1.1)."""
-_ORIGINAL: Final = re.compile(r"type=([^\r\n]+);[ \t]*Length=[ \t]*([0-9]+)", re.IGNORECASE)
+_ORIGINAL: Final = re.compile(r"type=[ \t]*([^ \t\r\n][^\r\n]*);[ \t]*Length=[ \t]*([0-9]+)", re.IGNORECASE)
 
 
 def media_type(*, multi: bool) -> str:

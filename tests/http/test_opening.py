@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 import tracemalloc
 
 import pytest
@@ -175,6 +176,11 @@ HOSTILE = {
         400,
     ),
     "no length": (pair(b"", 1).replace(b";Length=1", b""), "of the form type=...;Length=...", 400),
+    "a type of spaces": (
+        re.sub(rb"type=[^;\r]*(;[^;\r]*)?;Length", b"type= ;Length", pair(b"", 1)),
+        "of the form type=...;Length=...",
+        400,
+    ),
     "a negative length": (announced("-1"), "of the form type=...;Length=...", 400),
     "a length in hex": (announced("0x10"), "of the form type=...;Length=...", 400),
     "a length in other digits": (announced("٣"), "of the form type=...;Length=...", 400),
