@@ -239,7 +239,10 @@ class RunspacePool:
             self._pool.receive_data(psrpcore.PSRPPayload(data, psrpcore.StreamType.default, None))
         while event := self._next_event():
             self._without_event = 0
-            self._dispatch(event)
+            try:
+                self._dispatch(event)
+            except (AttributeError, LookupError, TypeError, ValueError) as error:  # psrpcore checks no record's type
+                raise _no_messages(error) from error
         if self._without_event > _MOST_WITHOUT_EVENT:
             raise LimitExceeded(f"expected an object of at most {_MOST_WITHOUT_EVENT >> 20} MiB, got a larger one")
 
@@ -247,7 +250,7 @@ class RunspacePool:
         try:
             return self._pool.next_event()
         except Exception as error:  # psrpcore lets out whatever fails while it reads
-            raise RemoteProtocolError(f"expected messages of psrp, got others: {type(error).__name__}") from error
+            raise _no_messages(error) from error
 
     def _dispatch(self, event: "psrpcore.PSRPEvent[Any, Any]") -> None:
         if isinstance(event, psrpcore.RunspacePoolStateEvent) and event.state is RunspacePoolState.Broken:
@@ -361,6 +364,10 @@ class Pipeline:
         finally:
             await pipeline.aclose()
         return int(values[0]) & 0xFFFFFFFF if values and isinstance(values[0], int) else 0
+
+
+def _no_messages(error: Exception) -> RemoteProtocolError:
+    return RemoteProtocolError(f"expected messages of psrp, got others: {type(error).__name__}")
 
 
 def _name(identifier: uuid.UUID) -> str:

@@ -321,6 +321,21 @@ async def test_bytes_that_are_no_messages_end_the_reading(data):
             await pool.run("x")
 
 
+@pytest.mark.parametrize("kind", ["ErrorRecord", "WarningRecord", "ProgressRecord", "InformationRecord"])
+@pytest.mark.parametrize("value", [b"<S>x</S>", b"<Nil/>", b'<Obj RefId="0"><MS/></Obj>'])
+async def test_a_record_of_another_type_ends_the_reading(kind, value):
+    async def lying(script):
+        number = int(getattr(powershell.psrpcore.types.PSRPMessageType, kind))
+        names = script.shell.pool.runspace_pool_id.bytes_le + script.pipeline.pipeline_id.bytes_le
+        message = (1).to_bytes(4, "little") + number.to_bytes(4, "little") + names + value
+        head = (500).to_bytes(8, "big") + bytes(8) + b"\3"
+        script.process.write("stdout", head + len(message).to_bytes(4, "big") + message)
+
+    async with opened({"x": lying}) as (_, pool):
+        with pytest.raises(RemoteProtocolError, match="expected messages of psrp"):
+            await pool.run("x")
+
+
 async def test_a_script_that_ends_without_a_word_is_an_error():
     async def silent(script):
         script.process.exit_code = 0
