@@ -48,6 +48,7 @@ _FLAGS: Final = rdp.ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | rdp.ResponseF
 _NOT_HERE: Final = rdp.FailureCode.SSL_NOT_ALLOWED_BY_SERVER
 """What a client is told before TLS that no route is for."""
 _LONGEST_NAME: Final = 255
+_READ_SIZE: Final = 65_536
 _ENDS: Final = {RelayEnd.A: "client", RelayEnd.B: "target", RelayEnd.IDLE: "idle"}
 
 
@@ -378,7 +379,7 @@ class Connection:
         Each side is told of the protocols that it has negotiated itself ([MS-RDPBCGR] 5.4.2.1).
         """
         assert self.leg is not None
-        target_reader, target_writer = self.leg.streams
+        target_writer = self.leg.streams[1]
         request = client[1].get_extra_info("rdp_request")
         selected = self.leg.confirm.selected_protocol
         assert isinstance(request, rdp.ConnectionRequest)
@@ -387,9 +388,39 @@ class Connection:
         async with asyncio.timeout(_MCS_TIMEOUT):
             first_up = rdp.rewrite_selected_protocol(await _first_pdu(client[0], "client"), selected)
             target_writer.write(first_up)
-            return len(first_up), rdp.rewrite_requested_protocols(
-                await _first_pdu(target_reader, "target"), request.requested_protocols
-            )
+            early, answer = await self._answer(client[0])
+            return len(first_up) + early, rdp.rewrite_requested_protocols(answer, request.requested_protocols)
+
+    async def _answer(self, client: asyncio.StreamReader) -> tuple[int, bytes]:
+        """Wait for the target's first PDU; pass on what the client sends meanwhile, and count it.
+
+        Raises:
+            EOFError: One of them has ended the connection.
+        """
+        assert self.leg is not None
+        reader, writer = self.leg.streams
+        early = 0
+
+        async def pass_on() -> None:
+            nonlocal early
+            while data := await client.read(_READ_SIZE):
+                early += len(data)
+                writer.write(data)
+                await writer.drain()
+
+        passing = asyncio.create_task(pass_on())
+        passing.add_done_callback(lambda task: None if task.cancelled() else writer.transport.abort())
+        try:
+            answer = await _first_pdu(reader, "target")
+        except (OSError, EOFError):
+            if client.at_eof() or client.exception() is not None:
+                raise EOFError("the client ended the connection before the target's answer") from None
+            raise
+        finally:
+            passing.cancel()
+            await asyncio.wait([passing])
+            _ = passing.cancelled() or passing.exception()  # said above
+        return early, answer
 
     def _announce(self) -> None:
         """Tell all nodes that the connection is there."""

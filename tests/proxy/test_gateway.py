@@ -12,7 +12,7 @@ from support.gateway import BOB, INJECTED, MCS, Target, leave, settings_of, talk
 from support.mcs import SHADOW, indication, redirection, share_control, utf16
 
 import acredssp
-from acredssp import NTSTATUS, Deny, Password
+from acredssp import NTSTATUS, Deny, Password, rdp
 from acredssp.credentials import DelegatedKind, NTHash
 from acredssp.proxy.settings import SettingsError
 from acredssp.rdp import FailureCode, Protocols, RequestFlags
@@ -50,6 +50,30 @@ async def test_a_client_that_leaves_behind_the_logon_is_named(world):
     assert (
         record.reason == "the first PDUs of MCS could not be passed on: the client ended the connection before its own"
     )
+
+
+async def test_a_client_that_leaves_before_the_targets_answer_is_noticed_at_once(world):
+    async with world() as (here, target):
+        target.behind = b""
+        streams = await here.connect()
+        streams[1].write(MCS)
+        await leave(streams)
+        (record,) = await here.until_ended()
+    assert record.reason == (
+        "the first PDUs of MCS could not be passed on: the client ended the connection before the target's answer"
+    )
+
+
+async def test_what_a_client_sends_before_the_targets_answer_is_passed_on_and_counted(world):
+    async with world() as (here, target):
+        target.behind = b""
+        reader, writer = await here.connect()
+        writer.write(MCS)
+        writer.write(SHADOW)  # which the target echoes, and which is then the answer to MCS
+        assert len(await rdp.read_pdu(reader)) == len(SHADOW)
+        await leave((reader, writer))
+        (record,) = await here.until_ended()
+    assert (record.bytes_up, record.reason) == (len(MCS) + len(SHADOW), "")
 
 
 @pytest.mark.parametrize(
