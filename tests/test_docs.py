@@ -168,6 +168,42 @@ def commands(block):
         check_command(line)
 
 
+def files_of_the_tutorial():
+    """The files and the credentials that the settings of its two nodes name."""
+    text = "".join(each.code for each in BLOCKS if each.page == "docs/gateway-tutorial.md" and each.language == "toml")
+    return set(re.findall(r'"([\w-]+\.(?:pem|key|users))"', text)), set(re.findall(r'"credential:([\w-]+)"', text))
+
+
+@runs("docs/gateway-tutorial.md", "(umask 077;")
+def a_command_whose_output_is_kept(block):
+    command, file = re.fullmatch(r"\(umask 077; (.*) > ([\w-]+)\)", block.first).groups()
+    check_command(command)
+    assert file in files_of_the_tutorial()[1]
+
+
+@runs("docs/gateway-tutorial.md", "useradd")
+def the_files_of_the_service(block):
+    """The service's user is the unit's; it gets the files of the settings, and root keeps the credentials."""
+    files, credentials = files_of_the_tutorial()
+    useradd, _, chown, chmod, chmod_600 = (shlex.split(line) for line in block.code.splitlines())
+    assert f"User={useradd[-1]}\n" in (ROOT / "examples/deploy/acredssp-proxy.service").read_text(encoding="utf-8")
+    assert set(chown[2:]) == set(chmod[2:]) == files | {"gateway.toml"}
+    assert set(chmod_600[2:]) == credentials
+
+
+@runs("docs/gateway-tutorial.md", "LoadCredential=")
+def the_credentials_of_the_service(block):
+    found = re.findall(r"^LoadCredential=([\w-]+):/etc/acredssp/\1$", block.code, re.MULTILINE)
+    assert len(found) == len(block.code.splitlines())
+    assert set(found) == files_of_the_tutorial()[1]
+
+
+@runs("docs/gateway-tutorial.md", "export CREDENTIALS_DIRECTORY")
+def a_command_that_is_told_where_credentials_lie(block):
+    _, command = block.code.splitlines()
+    check_command(command)
+
+
 @runs("README.md", "acredssp demo")
 def the_command_line(block):
     commands(block)
@@ -180,7 +216,10 @@ def the_command_line(block):
 def the_users_file(block):
     """Its alice logs on by the page's own commands, and so does bob, of any domain."""
     (listing,) = [each for each in BLOCKS if each.page == "README.md" and each.first.startswith("acredssp demo")]
-    _, serve, login, _ = (command_of(line) for line in listing.code.splitlines())
+    serve, login = (
+        next(command_of(line) for line in listing.code.splitlines() if line.startswith(f"acredssp {name} "))
+        for name in ("serve", "login")
+    )
     port = free_port()
     users = Path("users.txt")
     users.touch(0o600)  # else the server warns of it
