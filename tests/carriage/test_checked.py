@@ -112,17 +112,24 @@ def refuse(*_):
     raise acredssp.RemoteProtocolError("refused")
 
 
+NO_SUCH_RESULT = pytest.mark.interpreted_only("a compiled StepResult takes no field of another type")
+
+
 @SIDES
 @pytest.mark.parametrize(
     ("calls", "said"),
     [
         ({"step": lambda *_: None}, "step: expected a StepResult, got NoneType"),
         ({"step": lambda *_: b"token"}, "step: expected a StepResult, got bytes"),
-        ({"step": changed(output="text")}, "step: output: expected bytes or bytearray or memoryview, got str"),
+        pytest.param(
+            {"step": changed(output="text")},
+            "step: output: expected bytes or bytearray or memoryview, got str",
+            marks=NO_SUCH_RESULT,
+        ),
         ({"step": changed(event="what")}, "step: event: expected Question or None, got str"),
         ({"step": changed(extra=10**6)}, r"step: extra: expected 0 to \d+, got 1000000"),
         ({"step": changed(extra=-1)}, r"step: extra: expected 0 to \d+, got -1"),
-        ({"step": changed(extra=None)}, "step: extra: expected int, got NoneType"),
+        pytest.param({"step": changed(extra=None)}, "step: extra: expected int, got NoneType", marks=NO_SUCH_RESULT),
         ({"step": changed(missing=-1)}, r"step: missing: expected 0 to \d+, got -1"),
         ({"step": changed(missing=2**30)}, r"step: missing: expected 0 to \d+, got 1073741824"),
         ({"step": lambda *_: StepResult(DONE)}, "step: expected an established context for SEC_E_OK, got TLS"),
