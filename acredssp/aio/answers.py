@@ -47,7 +47,7 @@ __all__ = ["ClientAnswers", "EventSource", "Outcome", "ServerAnswers", "answer_e
 
 
 class Outcome(Protocol):
-    """What a step of a logon has led to, such as a `StepResult`, or a turn of `acredssp.http`."""
+    """The outcome of a step of a logon, such as a `StepResult` or a turn of `acredssp.http`."""
 
     @property
     def event(self) -> Event | None:
@@ -59,10 +59,10 @@ _Outcome_co = TypeVar("_Outcome_co", bound=Outcome, covariant=True)
 
 
 class EventSource(Protocol[_Outcome_co]):
-    """What asks: a `SecurityContext`, or an exchange of `acredssp.http`."""
+    """The side of a logon that asks questions: a `SecurityContext`, or an exchange of `acredssp.http`."""
 
     def resume(self, event: Question[Answered], answer: Answered, /) -> _Outcome_co:
-        """Take the answer to `event`, and go on."""
+        """Give the engine the answer to `event`, and return the outcome of the engine's next step."""
 
     def fail(self, error: CredSSPError, /) -> object:
         """End the logon with `error`."""
@@ -78,8 +78,8 @@ async def answer_events(
     end the logon.
 
     Args:
-        source: What asks.
-        outcome: What its last step returned.
+        source: The side of the logon that asks the questions.
+        outcome: The outcome of the last step of `source`.
         answers: One object for all steps of this logon.
 
     Raises:

@@ -1,7 +1,7 @@
 """The buffers that all connections of a loop share, so that an idle connection owns none: for reading, and for TLS.
 
-Sharing is safe since a loop calls one connection at a time, and no connection reads bytes that an earlier call left in
-a buffer.
+Connections can share the buffers for two reasons: a loop calls one connection at a time, and a connection reads only
+those bytes of a buffer that the same call has written.
 
 `protocol` uses the buffers for reading, `handshake` gives them to the TLS sessions that it makes, and `transport`
 decrypts into one of them.
@@ -22,10 +22,10 @@ and 20 % more with 64 KiB. With 512 KiB, bulk data over one connection took 10 %
 processor's cache before they are decrypted."""
 
 _MOST_READ: Final = _READ_SIZE + MAX_PLAINTEXT
-"""The most plaintext of one read: it may also end a record that was begun before."""
+"""The most plaintext of one read, since a read may also bring the end of a record that began in an earlier read."""
 
 _PLAINTEXT_SIZE: Final = _MOST_READ + MAX_PLAINTEXT
-"""As much, and the room for the longest record that decrypting asks for."""
+"""The size of the buffer for plaintext: `_MOST_READ`, and the room for one more record, which decrypting asks for."""
 
 _EARLY_READ_SIZE: Final = 64 * 1024
 """The most bytes of one read before a handshake is over. Fewer, since a stranger could have all of them stored."""

@@ -29,7 +29,7 @@ _HINT: Final = "mend the carriage: docs/carriages.md has its contract"
 _MAX_UNFINISHED: Final = 2**20
 """The most bytes that may wait for the rest of their unit. No protocol in front of TLS has longer units."""
 _MAX_IDLE: Final = 32
-"""How many results in succession may take no byte. The engine asks at most six questions before it takes bytes."""
+"""The most results in a row that take no byte. The engine asks at most six questions before it takes bytes."""
 
 _FACTS: Final[dict[str, tuple[tuple[type, ...], object]]] = {
     "cookie": ((str,), ""),
@@ -67,10 +67,9 @@ class CheckedHandshake:
         self._handshake = handshake
         self._failed = False
         self._idle = 0
-        """How many results in succession have taken no byte."""
+        """The number of results that have taken no byte since the last one that took some."""
         self._settled: dict[str, Any] = {}
-        """The carriage's facts once the handshake is complete: they do not change any more, and reading does not
-        fail."""
+        """The carriage's facts, read once when the handshake is complete. Before that it is empty."""
 
     # --- calls of the driver ---
 

@@ -29,18 +29,23 @@ from acredssp.http.served import STATE, ServedConnection
 __all__ = ["ASGIApp", "Cycle", "Message", "Receive", "Scope", "Send"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
+"""The facts of a request, by ASGI's names."""
 Message: TypeAlias = MutableMapping[str, Any]
+"""A part of a request or of an answer, by ASGI's names."""
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
+"""The function by which an application gets the next part of a request."""
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
+"""The function by which an application sends the next part of its answer."""
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-"""An application of ASGI 3, and what it is called with."""
+"""An application of ASGI 3. The server calls the application once for each request."""
 
 _SKIPPED: Final = 16 << 20
+"""The most bytes of a refused body that the server reads and drops. A client may send its whole body before it reads
+the answer. If the server closes the connection meanwhile, the connection is reset, and the client loses the answer."""
 _SKIPPED_SECONDS: Final = 2.0
-"""Bytes of a refused body that are skipped, and for how long. A client may send all of its body before it reads the
-answer, and a connection that is closed meanwhile is reset, which takes the answer from the client."""
+"""The longest time for which the server reads and drops a refused body."""
 _PIECE: Final = 1 << 16
-"""Bytes of an answer that are sealed and sent at a time."""
+"""The bytes of an answer that the server seals and sends at a time."""
 _MOST_OVERHEAD: Final = 65_536
 """Bytes that a sealed body may have beyond twice its plaintext. A part of 16,384 bytes has some 250 more."""
 

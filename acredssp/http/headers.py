@@ -68,7 +68,7 @@ def values_of(headers: Headers, name: str) -> list[str]:
 
 
 def one_value(headers: Headers, name: str) -> str:
-    """Return the value of a header field that may appear once; an empty text where the field is absent.
+    """Return the value of a header field that may appear at most once. If the field is absent, return an empty text.
 
     Raises:
         HTTPProtocolError: The field appears more than once.

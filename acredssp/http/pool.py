@@ -123,7 +123,7 @@ class Pool(Generic[_Connection]):
         self._serve()
 
     def _withdraw(self, future: "asyncio.Future[_Connection | None]") -> None:
-        """Take a request out of the line. What it was given meanwhile is given back."""
+        """Take a request out of the line. If the request was given a connection or a place meanwhile, give it back."""
         self._line = collections.deque(each for each in self._line if each[1] is not future)
         if not future.done() or future.cancelled() or future.exception() is not None:
             return
@@ -134,7 +134,7 @@ class Pool(Generic[_Connection]):
             self.put(connection)
 
     def _serve(self) -> None:
-        """Serve those who wait, the first one first, as far as there are connections and places."""
+        """Give connections and places to the waiting requests, in their order, until none is left to give."""
         while self._line:
             identity, future = self._line[0]
             if future.done():  # its request was cancelled, and has not been told yet

@@ -100,7 +100,7 @@ class H11Protocol(h11_impl.H11Protocol):
         self._credssp.in_head(self.conn.their_state is h11.IDLE)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, unless another answer is on its way."""
+        """Send the answer 400 to bytes that are no HTTP. If an answer has begun already, end the connection instead."""
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             super().send_400_response(msg)
         else:
@@ -151,7 +151,7 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
             self._credssp.served.abort()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, unless another answer is on its way, or was the answer to the same request."""
+        """Send the answer 400 to bytes that are no HTTP. If an answer to the request has begun, end the connection."""
         cycle = self.cycle
         if cycle is None or not cycle.response_started or (cycle.response_complete and not cycle.more_body):
             super().send_400_response(msg)

@@ -583,7 +583,7 @@ class LockoutSettings(_Model):
 
 
 class LimitSettings(_Model):
-    """What one client may take of the gateway. Each process counts for itself, except with `lockout`."""
+    """How much of the gateway one client may use. Each process counts for itself; only `lockout` counts for all."""
 
     handshakes: _Count = 500
     """Handshakes at a time, for each listener."""

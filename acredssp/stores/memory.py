@@ -65,7 +65,7 @@ class _Token:
         self.end = issued + ttl
         self.left = grant.uses
         self.windows: dict[str, float] = {}
-        """The end of each client's window."""
+        """For each client, the end of its window."""
 
 
 class MemoryStore:
@@ -75,7 +75,8 @@ class MemoryStore:
         clock = self._clock = time.monotonic
         self._tokens: Expiring[_Token] = Expiring(clock)
         self._failures: Expiring[tuple[int, float, str | None]] = Expiring(clock)
-        """How many, the end of the lock, and their spelling; None if they differ."""
+        """For each name: the number of wrong passwords, the end of the lock, and the spelling of the name.
+        The spelling is None if the clients spelled the name in several ways."""
         self._directory: Expiring[Entry] = Expiring(clock)
         self._figures: Expiring[tuple[str, str]] = Expiring(clock)
         self._hosts: Expiring[str] = Expiring(clock)
@@ -83,10 +84,10 @@ class MemoryStore:
         self._watchers: set[asyncio.Queue[Kick]] = set()
 
     async def ping(self) -> None:
-        """It is there."""
+        """Return at once, since this store is always there."""
 
     async def close(self) -> None:
-        """There is nothing to give up."""
+        """Do nothing, since this store holds no connection."""
 
     async def put_token(self, key: str, grant: Grant, ttl: float) -> None:
         self._tokens.set(key, _Token(grant, self._clock(), ttl), ttl)

@@ -69,9 +69,9 @@ class WSManFault(CredSSPError):
 
 
 class OutcomeUnknown(CredSSPError, ConnectionError):
-    """The connection was lost while the service was asked to do something that must not be done twice.
+    """The connection was lost during a request that must not be repeated, such as one that starts a command.
 
-    Nothing was repeated: whether the service did it is unknown.
+    The client did not repeat the request. Nobody knows whether the service did what the request asks for.
     """
 
 

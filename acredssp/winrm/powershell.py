@@ -177,7 +177,7 @@ class RunspacePool:
     # --- for pipelines ---
 
     async def receive(self, command_id: str) -> tuple[Received, bool]:
-        """Take what the service has for a pipeline; each event goes to the pipeline that it is for."""
+        """Ask the service for the output of a pipeline, and give each event to the pipeline that the event names."""
         received, hole = await self._shell.receive("stdout", command_id)
         self._take(received)
         await self.flush()  # answers to what a host is asked
@@ -322,7 +322,7 @@ class Pipeline:
             await self._pool.signal(messages.POWERSHELL_STOP, self.command_id)
 
     async def aclose(self) -> None:
-        """Let go of the script; one that still runs is ended."""
+        """End the script if the script still runs, and let the service forget the script."""
         if not self._closed:
             self._closed = True
             self._pool.forget(self)
