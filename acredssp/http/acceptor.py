@@ -25,7 +25,7 @@ from acredssp.events import Answered, Event, Question, SecurityContext, StepResu
 from acredssp.http import replies
 from acredssp.http.envelope import is_sealed
 from acredssp.http.errors import HTTPProtocolError
-from acredssp.http.headers import Headers, authorization_token, one_value, values_of
+from acredssp.http.headers import Headers, authorization_token, has_body, one_value, values_of
 from acredssp.http.opening import DEFAULT_LIMIT, Opener
 from acredssp.http.replies import Reply
 from acredssp.status import SecurityStatus
@@ -143,7 +143,7 @@ class ServerExchange:
                 "expected the next token of the logon, got a request without one", hint=_SHARED_HINT
             )
         self.begun = True
-        self._has_body = _has_body(headers)
+        self._has_body = has_body(headers)
         return self._turn(self.context.step(token))
 
     def _turn(self, result: StepResult) -> ServerTurn:
@@ -167,12 +167,8 @@ class ServerExchange:
             )
         if self._allow_unsealed or is_sealed(one_value(headers, "Content-Type")):
             return ServerTurn()
-        raise _unsealed("a request with a plain body" if _has_body(headers) else "a request without a body", 401)
+        raise _unsealed("a request with a plain body" if has_body(headers) else "a request without a body", 401)
 
 
 def _unsealed(came: str, http_status: int) -> HTTPProtocolError:
     return HTTPProtocolError(f"expected a sealed body, which shows whose request it is, got {came}", http_status)
-
-
-def _has_body(headers: Headers) -> bool:
-    return bool(values_of(headers, "Transfer-Encoding")) or values_of(headers, "Content-Length") not in ([], ["0"])

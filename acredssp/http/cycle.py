@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from acredssp.errors import CredSSPError
 from acredssp.http.envelope import is_sealed
 from acredssp.http.errors import HTTPProtocolError
-from acredssp.http.headers import one_value, values_of
+from acredssp.http.headers import has_body, one_value, values_of
 from acredssp.http.opening import Opener
 from acredssp.http.replies import Reply
 from acredssp.http.sealing import Sealer
@@ -79,7 +79,7 @@ class Cycle:
         self._opener: Opener | None = None
         self._taken = 0
         """Bytes of a plain body so far."""
-        self._all_here = not _announces_body(self._headers)
+        self._all_here = not has_body(self._headers)
         """Whether the server has given the whole body."""
         self._ahead: bytes | None = b"" if self._all_here else None
         """Plaintext that was read before the application asked for it."""
@@ -325,10 +325,6 @@ class Cycle:
         except TimeoutError:
             self._over = True
             self._connection.abort()
-
-
-def _announces_body(headers: list[tuple[bytes, bytes]]) -> bool:
-    return bool(values_of(headers, "Transfer-Encoding")) or values_of(headers, "Content-Length") not in ([], ["0"])
 
 
 def _pieces(body: bytes) -> Iterator[memoryview | bytes]:

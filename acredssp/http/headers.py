@@ -21,6 +21,7 @@ __all__ = [
     "authorization_token",
     "challenge_token",
     "challenges",
+    "has_body",
     "one_value",
     "parameters",
     "values_of",
@@ -77,6 +78,11 @@ def one_value(headers: Headers, name: str) -> str:
     if len(values) > 1:
         raise HTTPProtocolError(f"expected one header field {name}, got {len(values)}")
     return values[0] if values else ""
+
+
+def has_body(headers: Headers) -> bool:
+    """Whether the header of a message announces a body of at least one byte, or of unknown length (RFC 9112 6.3)."""
+    return bool(values_of(headers, "Transfer-Encoding")) or values_of(headers, "Content-Length") not in ([], ["0"])
 
 
 def challenges(values: Iterable[str]) -> list[Challenge]:

@@ -11,7 +11,7 @@ from acredssp.config import ClientConfig
 from acredssp.http.client import Client, ClientOptions
 from acredssp.http.connection import Response
 from acredssp.http.errors import PoolTimeout
-from acredssp.http.headers import values_of
+from acredssp.http.headers import has_body
 from acredssp.http.httpcore_wire import HTTPCoreWire, Proxy
 from acredssp.http.wire import Origin, Request
 
@@ -72,7 +72,7 @@ class Transport:
             request.method,
             request.url.raw_path,
             request.headers.raw,
-            request.stream if _has_body(request.headers.raw) else None,
+            request.stream if has_body(request.headers.raw) else None,
             request.extensions,
         )
         with self._errors():
@@ -135,7 +135,3 @@ class Body:
 def _origin(url: Any) -> Origin:
     scheme = "socks5" if url.scheme == "socks5h" else url.scheme
     return Origin(scheme, url.raw_host.decode("ascii"), url.port or _PORTS.get(scheme, 0))
-
-
-def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
-    return bool(values_of(headers, "Transfer-Encoding")) or values_of(headers, "Content-Length") not in ([], ["0"])
