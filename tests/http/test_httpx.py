@@ -10,6 +10,7 @@ import pytest
 from support import endpoints
 from support.endpoints import BOB
 from support.http_toy import CAROL, DEFAULT, OUTER, TRUSTING, Toy, client_config
+from support.listener import Listener
 
 from acredssp.credentials import Password
 from acredssp.errors import AuthenticationError, LocalProtocolError, NegotiationFailure, PolicyError
@@ -248,30 +249,22 @@ async def test_a_proxy_that_wants_another_user(library):
                 await client.post("http://localhost/wsman", content=b"x")
 
 
-class Tunnel:
+class Tunnel(Listener):
     """A proxy for CONNECT and SOCKS5, which notes where it connects to."""
 
     def __init__(self, user):
-        self.user, self.targets, self.tasks = user, [], set()
+        super().__init__()
+        self.user, self.targets = user, []
 
     def url(self, kind):
         logon = f"{self.user}:pass@" if self.user else ""
         return f"{'http' if kind == 'connect' else 'socks5'}://{logon}127.0.0.1:{self.port}"
 
     async def __aenter__(self):
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-        self.port = self.server.sockets[0].getsockname()[1]
+        self.port = await self.listen()
         return self
 
-    async def __aexit__(self, *_):
-        self.server.close()
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        await self.server.wait_closed()
-
     async def serve(self, reader, writer):
-        self.tasks.add(asyncio.current_task())
         theirs = None
         try:
             target = await (self.socks if (first := await reader.readexactly(1)) == b"\x05" else self.connect)(
@@ -285,7 +278,6 @@ class Tunnel:
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            writer.transport.abort()
             if theirs is not None:
                 theirs.transport.abort()
 

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 
+from support.listener import Listener
 
-class Cutter:
+
+class Cutter(Listener):
     """A relay that ends a connection after so many bytes in one direction.
 
     Args:
@@ -14,24 +16,15 @@ class Cutter:
     """
 
     def __init__(self, port):
+        super().__init__()
         self.port, self.size, self.direction = port, None, "down"
         self.passed = {"up": 0, "down": 0}
-        self.tasks = set()
 
     async def __aenter__(self):
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}/wsman"
+        self.url = f"http://127.0.0.1:{await self.listen()}/wsman"
         return self
 
-    async def __aexit__(self, *_):
-        self.server.close()
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        await self.server.wait_closed()
-
     async def serve(self, reader, writer):
-        self.tasks.add(asyncio.current_task())
         theirs = None
         try:
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
@@ -39,10 +32,8 @@ class Cutter:
                 both = [self.pump("up", reader, writer, theirs), self.pump("down", their_reader, theirs, writer)]
                 await asyncio.gather(*both)
         finally:
-            writer.transport.abort()
             if theirs is not None:
                 theirs.transport.abort()
-            self.tasks.discard(asyncio.current_task())
 
     async def pump(self, direction, reader, back, writer):
         left = self.size if direction == self.direction else None

@@ -11,6 +11,7 @@ import ssl
 import h11
 from support import endpoints
 from support.endpoints import BOB
+from support.listener import Listener
 
 from acredssp.aio import ServerAnswers, answer_events
 from acredssp.credentials import Deny, Password
@@ -49,7 +50,7 @@ class Asked:
     content_type: str = ""
 
 
-class Toy:
+class Toy(Listener):
     """The server. `url` is where it is.
 
     Args:
@@ -60,37 +61,24 @@ class Toy:
     """
 
     def __init__(self, config=None, tls=None, answer=None, **options):
+        super().__init__()
         self.config = config or endpoints.server_config(lookup=lookup)
         self.tls, self.options = tls, options
         self.answer = answer or (lambda asked: (200, asked.body.upper(), True))
         self.served, self.legs, self.errors, self.connections = [], [], [], 0
-        self.tasks = set()
 
     async def __aenter__(self):
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", self.options.get("port", 0), limit=2**20)
-        self.port = self.server.sockets[0].getsockname()[1]
+        self.port = await self.listen(self.options.get("port", 0), limit=2**20)
         scheme = "https" if self.tls else "http"
         self.url = f"{scheme}://localhost:{self.port}/wsman"
         return self
 
-    async def __aexit__(self, *_):
-        self.server.close()
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        await self.server.wait_closed()
-
     async def serve(self, reader, writer):
         self.connections += 1
-        self.tasks.add(asyncio.current_task())
-        try:
-            with contextlib.suppress(ConnectionError, ssl.SSLError, h11.RemoteProtocolError, asyncio.CancelledError):
-                if self.tls is not None:
-                    await upgrade(writer, self.tls)
-                await Conversation(self, reader, writer, self.connections).run()
-        finally:
-            self.tasks.discard(asyncio.current_task())
-            writer.transport.abort()
+        with contextlib.suppress(ConnectionError, ssl.SSLError, h11.RemoteProtocolError, asyncio.CancelledError):
+            if self.tls is not None:
+                await upgrade(writer, self.tls)
+            await Conversation(self, reader, writer, self.connections).run()
 
 
 async def upgrade(writer, tls):
