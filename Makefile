@@ -183,7 +183,7 @@ $(RUN_STAMP): $(VENV_STAMP) pyproject.toml
 $(DEV_STAMP): $(VENV_STAMP) pyproject.toml
 	@echo "installing acredssp and its development tools into $(VENV)"
 	@$(INSTALL) --editable '.[dev]'
-	@touch $@ $(RUN_STAMP)
+	@touch $@ $(RUN_STAMP) $(BENCH_STAMP)
 
 $(BENCH_STAMP): $(VENV_STAMP) pyproject.toml
 	@echo "installing acredssp and what its benchmarks need into $(VENV)"
