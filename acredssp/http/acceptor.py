@@ -35,6 +35,10 @@ __all__ = ["ServerExchange", "ServerTurn"]
 _SHARED_HINT: Final = (
     "let no proxy share connections among clients: credssp logs on one connection, and nothing tells the clients apart"
 )
+_UNSEALED_HINT: Final = (
+    "use a client that seals its bodies, as pypsrp, pywinrm, awinrm and the clients of acredssp do, and as requests "
+    "with requests-credssp does not; dangerous_allow_unsealed of the server serves plain bodies"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,7 +160,11 @@ class ServerExchange:
         self.logged_on = True
         if not self._has_body:
             return ServerTurn(replies.logged_on())
-        return ServerTurn() if self._allow_unsealed else self.fail(_unsealed("a plain body beside the last token", 415))
+        if self._allow_unsealed:
+            return ServerTurn()
+        reply = self.fail(_unsealed("a plain body beside the last token", 415)).reply
+        assert reply is not None
+        return ServerTurn(replies.with_last_token(reply, self.context.last_token))
 
     # --- afterwards ---
 
@@ -171,4 +179,6 @@ class ServerExchange:
 
 
 def _unsealed(came: str, http_status: int) -> HTTPProtocolError:
-    return HTTPProtocolError(f"expected a sealed body, which shows whose request it is, got {came}", http_status)
+    return HTTPProtocolError(
+        f"expected a sealed body, which shows whose request it is, got {came}", http_status, hint=_UNSEALED_HINT
+    )

@@ -7,7 +7,7 @@ from acredssp.errors import CredSSPError, RemoteProtocolError
 from acredssp.http.errors import HTTPProtocolError
 from acredssp.http.headers import with_token
 
-__all__ = ["Reply", "challenge", "logged_on", "refusal"]
+__all__ = ["Reply", "challenge", "logged_on", "refusal", "with_last_token"]
 
 _CLOSE: Final = ("Connection", "close")
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
@@ -62,6 +62,14 @@ def refusal(error: CredSSPError, token: bytes | None = None) -> Reply:
     if isinstance(error, RemoteProtocolError):
         return _reply(_BAD_REQUEST, "the sealed body cannot be opened", close=True)
     return _reply(500, "the request failed", close=True)
+
+
+def with_last_token(reply: Reply, token: bytes) -> Reply:
+    """Return a refusal with the last token of a logon that was complete.
+
+    Without a token, requests-credssp raises an error of its own, which tells neither the status nor the text.
+    """
+    return dataclasses.replace(reply, headers=(("WWW-Authenticate", with_token(token)), *reply.headers))
 
 
 def _reply(status: int, text: str, *headers: tuple[str, str], close: bool = False) -> Reply:

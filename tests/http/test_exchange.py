@@ -548,6 +548,9 @@ def test_a_plain_body_beside_the_last_token_is_not_served(policy):
             authorization = answered(client, client.receive(reply.status, reply.headers))
     assert (reply.status, reply.close) == (415, True)
     assert b"expected a sealed body" in reply.body
+    for helps in (b"pywinrm", b"requests-credssp does not", b"dangerous_allow_unsealed"):
+        assert helps in reply.body
+    assert len(name_of(reply)["WWW-Authenticate"]) > len("CredSSP "), "or requests-credssp hides the status"
 
 
 def test_plain_requests_are_served_only_by_a_switch_of_their_own(policy):

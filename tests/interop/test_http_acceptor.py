@@ -4,6 +4,9 @@ What one of them cannot do: awinrm (0.1.2, by asyauth 0.0.23) is tried with NTLM
 """
 
 import asyncio
+import json
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -11,6 +14,7 @@ from support.http_by_hand import OUTSIDE, SERVERS
 from support.http_clients import CLIENTS, word_of
 from support.http_hosted import LOOPS, HostedHTTP
 from support.kdc import PASSWORD, REALM
+from support.peers import DEADLINE
 from support.turns import VERSIONS, server_config
 
 import acredssp
@@ -123,3 +127,38 @@ def test_a_body_of_20_mib(kind):
     with HostedHTTP(kind, inside("tls13")) as server:
         assert word_of("requests_credssp", server.port, sizes=[20 << 20]) == {"answers": [True], "nothing": 0}
     assert server.app.sizes[0] == 20 << 20
+
+
+PLAIN = """
+import json, sys, requests, requests_credssp
+auth = requests_credssp.HttpCredSSPAuth("CONTOSO\\\\alice", "Passw0rd!", auth_mechanism="ntlm", minimum_version=5)
+with requests.Session() as session:
+    session.trust_env = False
+    answers = [session.post(sys.argv[1], auth=auth, data=data, timeout=60) for data in (sys.argv[2], None)]
+    print(json.dumps([[answer.status_code, answer.text] for answer in answers]))
+"""
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", SERVERS)
+def test_requests_credssp_alone_is_told_that_it_seals_nothing(kind, version, allowed):
+    options = {"dangerous_allow_unsealed": True} if allowed else {}
+    with HostedHTTP(kind, inside(version), **options) as server:
+        url = f"http://localhost:{server.port}/wsman"
+        run = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", PLAIN, url, "hello"],
+            capture_output=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+    assert run.returncode == 0, run.stderr.decode()
+    (status, text), (without_body, _) = json.loads(run.stdout)
+    assert without_body == 200
+    if allowed:
+        assert (status, text) == (200, "hello")
+        return
+    assert (status, server.app.sizes) == (415, [])
+    assert "requests-credssp does not" in text
+    assert server.reports[0].outcome is HandshakeOutcome.FAILED
+    assert "dangerous_allow_unsealed" in str(server.reports[0].error)
