@@ -15,7 +15,7 @@ from acredssp.errors import CredSSPError, HandshakeTimeout, PeerClosed
 from acredssp.http.envelope import is_sealed
 from acredssp.http.errors import HTTPProtocolError
 from acredssp.http.headers import one_value, values_of
-from acredssp.http.initiator import SHARED_HINT, ClientExchange, ClientTurn
+from acredssp.http.initiator import SCHEME_HINT, SHARED_HINT, ClientExchange, ClientTurn
 from acredssp.http.opening import Opener
 from acredssp.http.sealing import Sealer
 from acredssp.http.wire import Field, Origin, Request, Wire, WireResponse
@@ -25,6 +25,10 @@ __all__ = ["Identity", "LoggedOn", "Response", "log_on"]
 
 _MOST_OF_A_LEG: Final = 65_536
 """Bytes of a body that may come with a leg of the logon, which nobody reads."""
+_ENDED_HINT: Final = "the server, or a proxy in between, did not answer the first token: look into its log"
+_NO_TLS: Final = (
+    "the answer was no tls: check the scheme and the port of the url (WinRM has http at port 5985, https at 5986)"
+)
 _PIECE: Final = 65_536
 """Bytes of a request's body that are sealed at a time."""
 _OCTETS: Final = "application/octet-stream"
@@ -81,7 +85,8 @@ async def log_on(wire: Wire, identity: Identity, request: Request) -> "LoggedOn"
             if not wire.connected and type(error) is not TimeoutError:
                 raise
             raise _failed(identity.origin, exchange, error) from error
-    except BaseException:
+    except BaseException as error:
+        _note_missing_tls(error)
         wire.abort()
         raise
     return LoggedOn(wire, identity, exchange)
@@ -89,9 +94,21 @@ async def log_on(wire: Wire, identity: Identity, request: Request) -> "LoggedOn"
 
 def _failed(origin: Origin, exchange: ClientExchange, error: Exception) -> CredSSPError:
     """Return the error for a logon that the network or a time limit has ended."""
+    first = (SCHEME_HINT if origin.scheme == "http" else _ENDED_HINT) if exchange.is_first_leg else None
     if isinstance(error, TimeoutError) or type(error).__name__.endswith("Timeout"):
-        return HandshakeTimeout(f"{origin} gave no answer in time, {exchange.step}")
-    return PeerClosed(f"the connection to {origin} ended, {exchange.step}: {type(error).__name__}", hint=SHARED_HINT)
+        return HandshakeTimeout(f"{origin} gave no answer in time, {exchange.step}", hint=first)
+    what = f"the connection to {origin} ended, {exchange.step}: {type(error).__name__}"
+    return PeerClosed(what, hint=first or SHARED_HINT)
+
+
+def _note_missing_tls(error: BaseException) -> None:
+    """Add to an error of the HTTP library what OpenSSL's `wrong version number` means."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "reason", "") == "WRONG_VERSION_NUMBER":
+            error.add_note(_NO_TLS)
+            return
+        cause = cause.__cause__ or cause.__context__
 
 
 async def _exchange(wire: Wire, exchange: ClientExchange, identity: Identity, request: Request) -> None:

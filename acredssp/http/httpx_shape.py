@@ -97,7 +97,8 @@ class Transport:
             httpx, ours = self._libraries.httpx, self._libraries.httpcore.__name__
             for kind in type(error).__mro__:
                 if kind is PoolTimeout or kind.__module__.partition(".")[0] == ours:
-                    raise getattr(httpx, kind.__name__)(str(error)) from error
+                    text = ": ".join([str(error), *getattr(error, "__notes__", ())])
+                    raise getattr(httpx, kind.__name__)(text) from error
             raise
 
     def _new_wire(self, origin: Origin) -> HTTPCoreWire:

@@ -36,7 +36,7 @@ from acredssp.policy import FIRST_SAFE_VERSION
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.wire import TSRequest
 
-__all__ = ["SHARED_HINT", "ClientExchange", "ClientTurn"]
+__all__ = ["SCHEME_HINT", "SHARED_HINT", "ClientExchange", "ClientTurn"]
 
 _UNAUTHORIZED: Final = 401
 _NOT_OFFERED: Final = (
@@ -44,6 +44,10 @@ _NOT_OFFERED: Final = (
 )
 SHARED_HINT: Final = (
     "a proxy in between may share connections among clients, which credssp does not allow, or the server was restarted"
+)
+SCHEME_HINT: Final = (
+    "check the scheme and the port of the url: a server of https answers nothing, or 400, to plain http (WinRM has "
+    "http at port 5985, https at 5986)"
 )
 _SILENT: Final = (
     "it told no reason: check user and password, whether the user may log on there (for WinRM: administrators, and the "
@@ -60,17 +64,28 @@ _STEPS: Final = {
     State.PUB_KEY_AUTH: "the proof of the server's key",
     State.ESTABLISHED: "the credentials",
 }
+_METHOD_HINT: Final = "the path takes other methods: WinRM's takes POST alone"
+_BEHIND_HINT: Final = "a proxy in between cannot reach the server"
 _STATUS_HINTS: Final = {
-    400: SHARED_HINT,
+    200: "nobody asks for a logon at this url: check its host, port and path (WinRM's path is /wsman)",
     301: "give the url that the server leads to",
     302: "give the url that the server leads to",
+    400: f"{SCHEME_HINT}; or {SHARED_HINT}",
+    403: "the server refuses everybody at this path, or clients from this address",
     404: "check the path of the url: WinRM's is /wsman",
-    405: "the path takes other methods: WinRM's takes POST alone",
+    405: _METHOD_HINT,
     407: "a proxy in between asks for a logon of its own",
     413: "log on with requests that have empty bodies",
-    503: "the service behind the server does not run: for WinRM run `winrm quickconfig` there",
     431: "the server bounds its headers too tightly: for http.sys raise MaxFieldLength and MaxRequestBytes",
+    500: "the server failed: its log has the reason (for WinRM the event log, Windows Remote Management)",
+    501: _METHOD_HINT,
+    502: _BEHIND_HINT,
+    503: "the service behind the server does not run: for WinRM run `winrm quickconfig` there",
+    504: _BEHIND_HINT,
 }
+"""What a status means in answer to the first token."""
+_LATER_HINTS: Final = _STATUS_HINTS | {200: SHARED_HINT, 400: SHARED_HINT}
+"""What it means in answer to a later token, when the server has spoken credssp already."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,6 +137,11 @@ class ClientExchange:
         """How far the logon has come, in words for an error text."""
         what = _STEPS.get(self.context.state)
         return f"in leg {self._legs} of the logon" + (f", {what}" if what else "")
+
+    @property
+    def is_first_leg(self) -> bool:
+        """Whether the server has answered no token yet."""
+        return self._legs < 2
 
     def start(self) -> ClientTurn:
         """Begin the logon without asking which schemes the server offers.
@@ -190,10 +210,10 @@ class ClientExchange:
         if status != _UNAUTHORIZED:
             raise RemoteProtocolError(
                 f"expected status 401 with a credssp token {self.step}, got status {status}",
-                hint=_STATUS_HINTS.get(status),
+                hint=(_STATUS_HINTS if self.is_first_leg else _LATER_HINTS).get(status),
             )
         token = challenge_token(headers)
-        if token is None and self._legs < 2:
+        if token is None and self.is_first_leg:
             raise NegotiationFailure(
                 f"expected {SCHEME} among the schemes that the server offers, got {_offered(headers)}",
                 hint=_NOT_OFFERED,

@@ -242,6 +242,12 @@ def asked_client(policy):
             RemoteProtocolError,
             "expected status 401 with a credssp token in leg 1 of the logon, the tls handshake",
         ),
+        (200, [], RemoteProtocolError, "nobody asks for a logon at this url"),
+        (403, [], RemoteProtocolError, "the server refuses everybody at this path"),
+        (500, [], RemoteProtocolError, "its log has the reason"),
+        (501, [], RemoteProtocolError, "WinRM's takes POST alone"),
+        (502, [], RemoteProtocolError, "a proxy in between cannot reach the server"),
+        (400, [], RemoteProtocolError, "check the scheme and the port of the url"),
         (413, [], RemoteProtocolError, "log on with requests that have empty bodies"),
         (400, [], RemoteProtocolError, "share connections among clients"),
         (302, [], RemoteProtocolError, "give the url that the server leads to"),
@@ -259,6 +265,16 @@ def test_what_the_client_refuses_in_the_middle(status, headers, error, text):
     with pytest.raises(CredSSPError) as again:
         client.receive(401, [("WWW-Authenticate", "CredSSP YQ==")])
     assert again.value is caught.value, "an error is final"
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_status_in_the_middle_of_a_logon_is_no_matter_of_the_url(policy, status):
+    client, server = client_of(policy), server_of(policy)
+    reply = ask(server, with_authorization(answered(client, client.start())))
+    answered(client, client.receive(reply.status, reply.headers))
+    with pytest.raises(RemoteProtocolError, match="share connections among clients") as caught:
+        client.receive(status, [])
+    assert "url" not in str(caught.value)
 
 
 def test_the_stage_of_a_server_that_does_not_offer_credssp():

@@ -1,5 +1,6 @@
 """Our clients and our server over HTTP, with each other."""
 
+import asyncio
 import contextlib
 import tracemalloc
 
@@ -10,7 +11,7 @@ from support.http_senders import SENDERS
 from support.http_toy import OUTER, TRUSTING, client_config, lookup
 
 from acredssp.credentials import Password
-from acredssp.errors import AuthenticationError
+from acredssp.errors import AuthenticationError, PeerClosed
 from acredssp.http.httpx import CredSSPTransport
 from acredssp.http.server import HTTPLimits, start_http_server
 
@@ -112,3 +113,21 @@ async def test_a_wrong_password_is_told(send):
         with pytest.raises(AuthenticationError):
             await send(WRONG, url, [b"x"])
     assert app.served == []
+
+
+@pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS)
+async def test_a_url_of_http_at_a_port_of_https_is_told_so(send):
+    asyncio.get_running_loop().set_exception_handler(None)  # in debug mode, asyncio reports a handshake that fails
+    async with serving("https") as (_, url):
+        with pytest.raises(PeerClosed, match="check the scheme and the port of the url") as caught:
+            await send(CONFIGS["TLSv1.3"], url.replace("https", "http"), [b"x"])
+    assert "proxy" not in str(caught.value)
+
+
+@pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS)
+async def test_a_url_of_https_at_a_port_of_http_is_told_so(send):
+    async with serving("http") as (_, url):
+        with pytest.raises(Exception, match=r"(?i)wrong.version.number") as caught:
+            await send(CONFIGS["TLSv1.3"], url.replace("http", "https"), [b"x"])
+    said = [str(caught.value), *getattr(caught.value, "__notes__", [])]
+    assert "the answer was no tls: check the scheme and the port" in " ".join(said)
