@@ -102,10 +102,12 @@ class Plan:
     """Logons in a round."""
     bulk: int
     """Bytes of a transfer through a relay."""
+    pings: int
+    """Messages through a relay that are answered one by one."""
 
 
-FULL = Plan(seconds=120.0, relays=500, idle=2000, rate=100.0, rounds=5, logons=300, bulk=1 << 25)
-QUICK = Plan(seconds=1.0, relays=3, idle=3, rate=10.0, rounds=1, logons=5, bulk=1 << 18)
+FULL = Plan(seconds=120.0, relays=500, idle=2000, rate=100.0, rounds=5, logons=300, bulk=1 << 25, pings=2000)
+QUICK = Plan(seconds=1.0, relays=3, idle=3, rate=10.0, rounds=1, logons=5, bulk=1 << 18, pings=20)
 
 
 # --- the target, a process ---
@@ -456,27 +458,27 @@ def beside_haproxy(plan: Plan) -> Iterator[Row]:
         stack.callback(haproxy.kill)
         runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         _until_listening(port, haproxy)
-        for name, (message, part) in relay.MESSAGES.items():
-            size, rounds = plan.bulk // part, []
+        for name, load, _ in relay.loads(plan.bulk, plan.pings):
+            rounds = []
             for _ in range(plan.rounds + 1):
-                ours = runner.run(relay.transfer(ends, "acredssp", links["acredssp"], message, size))
-                theirs = runner.run(_through_haproxy(ends, haproxy.pid, port, message, size))
+                ours = runner.run(relay.transfer(ends, "acredssp", links["acredssp"], load))
+                theirs = runner.run(_through_haproxy(ends, haproxy.pid, port, load))
                 rounds.append((ours[0] / theirs[0], ours[1] / theirs[1]))
             for which, what in enumerate(("CPU", "seconds")):
                 yield Row(
-                    key=f"gateway.haproxy.{message}.{what.lower()}",
-                    what=f"{what} of our relay over HAProxy's, {name} messages, uvloop",
+                    key=f"gateway.haproxy.{load.key}.{what.lower()}",
+                    what=f"{what} of our relay over HAProxy's, {name}, uvloop",
                     figure=Figure.of(each[which] for each in rounds[1:]),
                 )
 
 
-async def _through_haproxy(ends: Ends, pid: int, port: int, message: int, size: int) -> tuple[float, float]:
-    ends.expect("ssl")
-    await ends.send("ssl", port, message, size)
+async def _through_haproxy(ends: Ends, pid: int, port: int, load: relay.Load) -> tuple[float, float]:
+    ends.expect("ssl", load)
+    await ends.send("ssl", port, load)
     wall, cpu = time.perf_counter(), cpu_of(pid)
     ends.go()
     taken = await ends.taken()
-    assert taken == size
+    assert taken == load.size
     return cpu_of(pid) - cpu, time.perf_counter() - wall
 
 

@@ -5,7 +5,8 @@
 The relay runs here, and what counts is its CPU: it opens every record of one connection and seals it for the other one.
 The source and the sink are processes of their own. They use blocking sockets, and one class for TLS, whatever the link
 is. The source has sealed messages of one size, each in a record of its own, before the relay begins, so the relay never
-waits for the source. All figures are ratios of neighbouring transfers.
+waits for the source. Where each message is answered, one message after the other passes the relay and comes back, as
+with a keystroke and its echo. All figures are ratios of neighbouring transfers.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import NamedTuple
 
 import acredssp
 from acredssp.core.tls import MAX_PLAINTEXT, TLSSession
@@ -32,6 +34,25 @@ MESSAGES = {"16 KiB": (16 * 1024, 1), "1 KiB": (1024, 4), "128 B": (128, 16)}
 GOAL = 1.0
 LARGE_GOAL = 1.1
 """The goal for messages that fill a record."""
+ANSWERED_GOAL = 0.91
+"""The goal for messages that are answered one by one, where most of the CPU is the loop's."""
+ANSWERED = 128
+"""The size of a message that is answered."""
+
+
+class Load(NamedTuple):
+    """What passes a relay: `size` bytes in messages of `message` bytes."""
+
+    message: int
+    size: int
+    answered: bool = False
+    """Whether the sink sends each message back, and the source waits for it before it sends the next one."""
+
+    @property
+    def key(self) -> str:
+        """The load's part of a row's key."""
+        return f"{self.message}.answered" if self.answered else f"{self.message}"
+
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -90,21 +111,26 @@ def _shaken(connection: socket.socket, side: Side, tls: TLSSession, data: bytes)
             raise ConnectionError("the relay left in the middle of the handshake")
 
 
-def send_all(end: End, link: str, port: int, message: int, size: int) -> None:
+def send_all(end: End, link: str, port: int, load: Load) -> None:
     """Be the source of a transfer; say when everything is sealed, and send it when told to."""
     with socket.create_connection((HOST, port), PATIENCE) as connection:
         tls = end.as_client(link, connection)
-        sealed = [tls.encrypt(bytes(message)) for _ in range(size // message)]
-        tls.close()
-        everything = b"".join([*sealed, tls.output()])
+        sealed = [tls.encrypt(bytes(load.message)) for _ in range(load.size // load.message)]
+        sending = sealed if load.answered else [b"".join(sealed)]
         say("sealed")
         sys.stdin.readline()
-        connection.sendall(everything)
+        for records in sending:
+            connection.sendall(records)
+            left = load.message if load.answered else 0
+            while left and (came := connection.recv(MAX_PLAINTEXT)):
+                left -= len(tls.read(came))
+        tls.close()
+        connection.sendall(tls.output())
         while connection.recv(MAX_PLAINTEXT):
             pass
 
 
-def take_all(end: End, link: str, listener: socket.socket) -> None:
+def take_all(end: End, link: str, listener: socket.socket, *, answered: bool) -> None:
     """Be the sink of a transfer; say how many bytes came."""
     connection, _ = listener.accept()
     with connection:
@@ -112,7 +138,10 @@ def take_all(end: End, link: str, listener: socket.socket) -> None:
         tls = end.as_server(link, connection)
         taken, buffer = 0, memoryview(bytearray(2**18))
         while not tls.peer_closed and (came := connection.recv_into(buffer)):
-            taken += len(tls.read(buffer[:came]))
+            data = tls.read(buffer[:came])
+            taken += len(data)
+            if answered and data:
+                connection.sendall(tls.encrypt(data))
         tls.close()
         connection.sendall(tls.output())
     say(taken)
@@ -132,11 +161,12 @@ def main() -> None:
     with socket.create_server((HOST, 0)) as listener:
         say(listener.getsockname()[1])
         for line in sys.stdin:
-            transfer = json.loads(line)
+            link, *rest = json.loads(line)
             if name == "source":
-                send_all(end, *transfer)
+                port, load = rest
+                send_all(end, link, port, Load(*load))
             else:
-                take_all(end, *transfer, listener)
+                take_all(end, link, listener, answered=rest[0])
 
 
 class Ends:
@@ -157,13 +187,13 @@ class Ends:
                 _tell(process, [part.decode() for part in certificate])
             yield cls(*processes)
 
-    def expect(self, link: str) -> None:
+    def expect(self, link: str, load: Load) -> None:
         """Have the sink accept a connection."""
-        _tell(self._sink, [link])
+        _tell(self._sink, [link, load.answered])
 
-    async def send(self, link: str, port: int, message: int, size: int) -> None:
+    async def send(self, link: str, port: int, load: Load) -> None:
         """Have the source connect; return once it has sealed everything."""
-        _tell(self._source, [link, port, message, size])
+        _tell(self._source, [link, port, load])
         await asyncio.to_thread(_hear, self._source)
 
     def go(self) -> None:
@@ -209,19 +239,19 @@ async def connect(link: Link, port: int) -> Streams:
     return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
 
 
-async def transfer(ends: Ends, name: str, link: Link, message: int, size: int) -> tuple[float, float]:
-    """Return the CPU and the wall-clock seconds that a relay takes for `size` bytes in messages."""
+async def transfer(ends: Ends, name: str, link: Link, load: Load) -> tuple[float, float]:
+    """Return the CPU and the wall-clock seconds that a relay takes for a load."""
     async with accepting(link) as (port, accepted):
-        ends.expect(name)
+        ends.expect(name, load)
         target = await connect(link, ends.port)
         settle()
-        await ends.send(name, port, message, size)
+        await ends.send(name, port, load)
         client = await accepted
         wall, cpu = time.perf_counter(), time.thread_time()
         ends.go()
         result = await acredssp.relay(client, target)
         spent = time.thread_time() - cpu, time.perf_counter() - wall
-    assert result.bytes_up == size == await ends.taken()
+    assert result.bytes_up == load.size == await ends.taken()
     return spent
 
 
@@ -237,34 +267,37 @@ def measure(size: Size, results: Results, watch: Watch) -> None:
 
 
 async def _measure(loop: str, ends: Ends, links: dict[str, Link], size: Size, results: Results) -> None:
+    turns = [[*links], [*reversed(links)]] * (size.bulk_rounds // 2 + 1)
+    for what, load, goal in loads(size.bulk, size.pings):
+        rounds = [{name: await transfer(ends, name, links[name], load) for name in turn} for turn in turns]
+        results.rows += _rows(loop, what, load, goal, rounds[1:])
+
+
+def loads(bulk: int, answers: int) -> Iterator[tuple[str, Load, float]]:
+    """Yield what each load is, the load, and its goal."""
     for what, (message, part) in MESSAGES.items():
-        transferred = size.bulk // part
-        rounds = [
-            {name: await transfer(ends, name, link, message, transferred) for name, link in links.items()}
-            for _ in range(size.bulk_rounds + 1)
-        ]
-        goal = GOAL if message < MAX_PLAINTEXT else LARGE_GOAL
-        results.rows += _rows(f"relay.{loop}.{message}", f"{what} messages, {loop}", rounds[1:], transferred, goal)
+        yield f"{what} messages", Load(message, bulk // part), GOAL if message < MAX_PLAINTEXT else LARGE_GOAL
+    yield f"{ANSWERED} B messages, each answered", Load(ANSWERED, answers * ANSWERED, answered=True), ANSWERED_GOAL
 
 
-def _rows(
-    key: str, what: str, rounds: list[dict[str, tuple[float, float]]], transferred: int, goal: float
-) -> Iterator[Row]:
-    speed = transferred / statistics.median(each["acredssp"][1] for each in rounds)
+def _rows(loop: str, what: str, load: Load, goal: float, rounds: list[dict[str, tuple[float, float]]]) -> Iterator[Row]:
+    key = f"relay.{loop}.{load.key}"
+    wall = statistics.median(each["acredssp"][1] for each in rounds)
+    messages, megabytes = load.size // load.message, load.size / 1e6
     yield Row(
         key=key,
-        what=f"CPU of a relay over ssl=, {what}",
+        what=f"CPU of a relay over ssl=, {what}, {loop}",
         figure=Figure.of(each["ssl"][0] / each["acredssp"][0] for each in rounds),
         goal=goal,
         at_most=False,
     )
     yield Row(
         key=f"{key}.speed",
-        what=f"throughput of a relay over ssl=, {what}",
+        what=f"throughput of a relay over ssl=, {what}, {loop}",
         figure=Figure.of(each["ssl"][1] / each["acredssp"][1] for each in rounds),
         goal=goal,
         at_most=False,
-        note=f"{speed / 1e6:.0f} MB/s",
+        note=f"{messages / wall:.0f} a second" if load.answered else f"{megabytes / wall:.0f} MB/s",
     )
 
 
