@@ -34,7 +34,7 @@ class ClientOptions(TypedDict, total=False):
             server's own limit, since a request that meets the server's end fails and is not sent again.
         response_limit: Bytes of plaintext that the body of a response may have; 64 MiB unless given.
         dangerous_allow_unsealed: Whether requests without a body are sent, and plain bodies of successful responses
-            are taken. Anybody in between can write those, unless HTTPS protects the connection.
+            that are not empty are taken. Anybody in between can write those, unless HTTPS protects the connection.
     """
 
     spn: str

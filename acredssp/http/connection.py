@@ -236,7 +236,8 @@ class Response:
         status: The status code. Neither it nor the header fields are sealed: only HTTPS protects them.
         headers: The header fields; those of the body are the plaintext's.
         extensions: What the HTTP library says beside the response.
-        sealed: Whether the body came sealed. The body of an error may come in plain.
+        sealed: Whether the body came sealed. The body of an error may come in plain, and so may an empty body, which
+            proves nothing in either form.
     """
 
     def __init__(

@@ -31,6 +31,8 @@ _OWN_IDS: Final = 3
 _UTF_8: Final = 65_001
 _MOST_RECONNECTS: Final = 3
 """Answers on end that the shell is disconnected. A service that says it again after that has another reason."""
+_LEAST_PAUSE: Final = 1.0
+"""Seconds between requests that keep a shell alive, at the least, even if the service's idle time-out is shorter."""
 _CLOSING: Final = 10.0
 """Seconds that the service gets to confirm that something has ended."""
 _NOTHING: Final = Received((), done=False, exit_code=None)
@@ -139,7 +141,7 @@ class OpenShell:
 
     async def _keep_alive(self) -> None:
         assert self._idle_timeout
-        pause, loop = self._idle_timeout / 3, asyncio.get_running_loop()
+        pause, loop = max(_LEAST_PAUSE, self._idle_timeout / 3), asyncio.get_running_loop()
         with contextlib.suppress(CredSSPError, OSError):  # the next request tells what is wrong
             while True:
                 await asyncio.sleep(max(0.0, self._used + pause - loop.time()))
@@ -279,7 +281,7 @@ class Command:
     Attributes:
         command_id: Its identifier.
         done: Whether it has ended, and all its output has come.
-        exit_code: Its exit status, when it has ended; -1 before.
+        exit_code: Its exit status, when it has ended; -1 before, and where the service gave none, which is an error.
         may_lack_output: Whether output got lost with a connection, since the service does not repeat its answers.
     """
 
@@ -294,16 +296,23 @@ class Command:
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[Output]:
+        if self.done:
+            return
+        received = _NOTHING
         while not self.done:
             received = await self._receive()
             self.done = received.done
             for stream, data in received.output:
                 yield Output(stream, data, self._decoded(stream, data))
-            if received.done:
-                self.exit_code = received.exit_code or 0
-                for stream in self._decoders:
-                    if rest := self._decoded(stream, b"", final=True):
-                        yield Output(stream, b"", rest)
+        for stream in self._decoders:
+            if rest := self._decoded(stream, b"", final=True):
+                yield Output(stream, b"", rest)
+        if received.exit_code is None:
+            raise RemoteProtocolError(
+                "expected the exit status of the command with its end, got none",
+                hint="the command has ended, and nobody knows whether it did what it was to do",
+            )
+        self.exit_code = received.exit_code
 
     async def send(self, data: bytes, *, end: bool = False) -> None:
         """Give input to the command.

@@ -3,6 +3,7 @@
 import ssl
 
 from support.engine import client_tls, server_tls
+from support.records import CIPHERS, directions
 from support.turns import client_side, server_side, take_turns
 
 from acredssp.policy import Policy
@@ -45,6 +46,18 @@ def logged_on(version="TLSv1.3", cipher="", *, encrypt_then_mac=True):
     for _ in take_turns(client, server):
         pass
     return client.context, server.context
+
+
+def logged_on_by_hand(keys, version):
+    """Return a client's and a server's context, and what the client may send next by hand; `keys` is a path."""
+    policy = Policy(min_tls=VERSIONS[version], max_tls=VERSIONS[version], dangerous_accept_any_certificate=True)
+    contexts = client_tls(policy), server_tls(policy)
+    for context in contexts if version != "TLSv1.3" else ():
+        context.set_ciphers(CIPHERS[version].replace("ECDSA", "RSA"))
+    contexts[0].keylog_filename = str(keys)
+    client, server = client_side(policy, ssl_context=contexts[0]), server_side(policy, ssl_context=contexts[1])
+    flights = list(take_turns(client, server))
+    return client.context, server.context, directions(keys.read_text("ascii"), flights)[0]
 
 
 def pair(records, length, *, trailer=16, content=SOAP):

@@ -448,12 +448,35 @@ async def test_a_command_may_have_every_character_that_xml_can_hold():
 # --- keep-alive ---
 
 
+async def test_a_tiny_idle_time_out_keeps_nobody_busy(monkeypatch):
+    naps, sleep, slept = [], asyncio.sleep, asyncio.Event()
+
+    async def nap(seconds):
+        if seconds == 0:
+            return await sleep(0)
+        naps.append(seconds)
+        slept.set()
+        return await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio, "sleep", nap)
+    async with service(idle_timeout="PT0.001S") as (_, wsman), await CommandShell.open(wsman):
+        await slept.wait()
+    assert naps[0] > 0.5
+
+
+@pytest.fixture
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(shell_module, "_LEAST_PAUSE", 0.01)
+
+
+@pytest.mark.usefixtures("short_pauses")
 async def test_a_shell_that_nobody_uses_is_kept_alive_below_its_idle_time_out():
     async with service(idle_timeout="PT0.06S") as (toy, wsman), await CommandShell.open(wsman) as shell:
         await toy.until("Get", 2)
         assert await shell.run("true")
 
 
+@pytest.mark.usefixtures("short_pauses")
 async def test_a_shell_that_vanished_is_no_longer_kept_alive():
     async with service(idle_timeout="PT0.03S") as (toy, wsman):
         shell = await CommandShell.open(wsman)
@@ -504,6 +527,11 @@ async def test_an_answer_that_is_no_envelope_is_refused(status, answer, error, s
                 "</rsp:CommandState></rsp:ReceiveResponse>"
             ),
             "exit code of 32 bits",
+        ),
+        (
+            "Receive",
+            '<rsp:ReceiveResponse><rsp:CommandState State="x/CommandState/Done"/></rsp:ReceiveResponse>',
+            "expected the exit status of the command with its end, got none",
         ),
     ],
 )
