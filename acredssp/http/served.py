@@ -104,6 +104,7 @@ class ServedConnection:
         self._started = loop.time()
         self._deadline = self._started + limits.logon_timeout
         self._timer: asyncio.TimerHandle | None = loop.call_at(self._deadline, self._late)
+        self._end_timer: asyncio.TimerHandle | None = None
         self.limits = limits
         self.peer_address: object = transport.get_extra_info("peername")
         self.source = source_of(self.peer_address)
@@ -129,22 +130,27 @@ class ServedConnection:
         self._transport.abort()
 
     def close(self) -> None:
-        """End the connection once what was written has been sent."""
+        """End the connection once what was written has been sent, but wait for the client no longer than in a body."""
         self._transport.close()
+        if self._end_timer is None:
+            loop = asyncio.get_running_loop()
+            self._end_timer = loop.call_later(self.limits.body_timeout, self._transport.abort)
 
     def lost(self) -> None:
         """Note that the connection has ended: credentials that nobody has taken are overwritten."""
         self._stop_timer()
+        if self._end_timer is not None:
+            self._end_timer.cancel()
         self._conclude(PeerClosed("the client left before the logon was complete"))
         if self._exchange is not None and (credentials := self._exchange.context.take_credentials()) is not None:
             credentials.zero()
 
     def _late(self) -> None:
-        """Close a connection whose client has not logged on in time. A request in progress gets an answer first."""
+        """End a connection whose client has not logged on in time. A request in progress gets an answer first."""
         self._timer = None
         if not self._busy:
             self._conclude(HandshakeTimeout("the logon did not end before its deadline"))
-            self.close()
+            self.abort()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -10,7 +10,7 @@ On uvicorn's command line that is `--http acredssp.http.uvicorn:HttpToolsProtoco
 
 import asyncio
 import weakref
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 from acredssp.aio import Places
 from acredssp.errors import LimitExceeded
@@ -71,6 +71,22 @@ class _Connection:
         self.served.lost()
 
 
+class _Transport:
+    """The connection as uvicorn sees it: a `close()` of uvicorn waits for a client that does not read, but not forever.
+
+    Args:
+        transport: The connection.
+        served: The same connection as `CredSSPMiddleware` knows it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, served: ServedConnection) -> None:
+        self._transport = transport
+        self.close, self.write, self.is_closing = served.close, transport.write, transport.is_closing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class H11Protocol(h11_impl.H11Protocol):
     """uvicorn's protocol on h11.
 
@@ -87,7 +103,7 @@ class H11Protocol(h11_impl.H11Protocol):
         self.app_state = {**self.app_state, STATE: self._credssp.served}
         if self.config.h11_max_incomplete_event_size is None:
             self.conn = h11.Connection(h11.SERVER, self.limits.header_size)
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _Transport(transport, self._credssp.served)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the connection."""
@@ -130,7 +146,7 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
         """Begin the connection."""
         self._credssp = _Connection(transport, self.limits, self.server_state)
         self.app_state = {**self.app_state, STATE: self._credssp.served}
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _Transport(transport, self._credssp.served)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the connection."""

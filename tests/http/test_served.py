@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 
 import pytest
+import uvicorn
 from support.endpoints import BOB, PASSWORD, server_config
-from support.http_by_hand import OUTSIDE, SERVERS, connected, from_port, serving
+from support.http_by_hand import OUTSIDE, PROTOCOLS, SERVERS, connected, from_port, serving
 from support.peers import free_port
 
 from acredssp.aio import FailureLimit, HandshakeOutcome
@@ -13,6 +14,7 @@ from acredssp.credentials import Password
 from acredssp.errors import AccessDenied, AuthenticationError
 from acredssp.http import Sealer, open_body, seal_body
 from acredssp.http.limits import HTTPLimits
+from acredssp.http.served import ServedConnection
 from acredssp.tls import end_point_binding, own_chain
 
 KIB = 1 << 10
@@ -354,6 +356,49 @@ async def test_a_client_that_does_not_log_on_in_time_is_let_go(server):
         assert (await begun.ask()).status == 401
         assert await silent.at_end()
         assert await begun.at_end()
+
+
+class Stuck(asyncio.Transport):
+    """A connection whose client reads nothing, so that `close()` waits for it."""
+
+    closed = False
+
+    def __init__(self):
+        super().__init__()
+        self.aborted = asyncio.Event()
+
+    def close(self):
+        self.closed = True
+
+    def abort(self):
+        self.aborted.set()
+
+    def is_closing(self):
+        return self.closed
+
+    def write(self, data):
+        pass
+
+
+async def test_a_logon_that_takes_too_long_waits_for_nobody_to_read():
+    transport = Stuck()
+    served = ServedConnection(transport, HTTPLimits(logon_timeout=0.001))
+    await transport.aborted.wait()
+    served.lost()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+async def test_uvicorn_waits_no_longer_than_the_limit_for_a_client_that_does_not_read(protocol):
+    limited = type("Limited", (protocol,), {"limits": HTTPLimits(body_timeout=0.001)})
+    settings = uvicorn.Config(Echo(), http=limited, log_config=None, lifespan="off")
+    settings.load()
+    state, transport = uvicorn.server.ServerState(), Stuck()
+    connection = limited(settings, state, {})
+    connection.connection_made(transport)
+    connection.data_received(b"no http at all\r\n\r\n")
+    assert (transport.closed, transport.aborted.is_set()) == (True, False), "uvicorn closes behind its answer 400"
+    await transport.aborted.wait()
+    connection.connection_lost(None)
 
 
 async def test_a_client_that_leaves_in_the_middle_is_reported(server):
