@@ -46,6 +46,8 @@ class Pool(Generic[_Connection]):
         self._max, self._idle_timeout = max_connections, idle_timeout
         self._idle: dict[_Connection, float] = {}
         """When each idle connection ends, in the loop's time; the one that has been idle for longest comes first."""
+        self._idle_of: dict[Hashable, dict[_Connection, None]] = {}
+        """The idle connections of each identity, in the same order."""
         self._busy: set[_Connection] = set()
         self._places = 0
         """How many connections are being made."""
@@ -110,6 +112,7 @@ class Pool(Generic[_Connection]):
             connection.abort()
         else:
             self._idle[connection] = asyncio.get_running_loop().time() + self._idle_timeout
+            self._idle_of.setdefault(connection.identity, {})[connection] = None
             self._set_timer()
         self._serve()
 
@@ -119,6 +122,7 @@ class Pool(Generic[_Connection]):
         for connection in (*self._idle, *self._busy):
             connection.abort()
         self._idle.clear()
+        self._idle_of.clear()
         self._set_timer()
         self._serve()
 
@@ -155,12 +159,12 @@ class Pool(Generic[_Connection]):
 
     def _idle_one(self, identity: Hashable) -> _Connection | None:
         """Take the idle connection of an identity that was used last, and end those that the server has closed."""
-        for connection in list(reversed(self._idle)):
-            if connection.identity == identity:
-                del self._idle[connection]
-                if connection.is_usable:
-                    return connection
-                connection.abort()
+        while idle := self._idle_of.get(identity):
+            connection = next(reversed(idle))
+            self._forget(connection)
+            if connection.is_usable:
+                return connection
+            connection.abort()
         return None
 
     def _evict(self) -> bool:
@@ -168,9 +172,17 @@ class Pool(Generic[_Connection]):
         oldest = next(iter(self._idle), None)
         if oldest is None:
             return False
-        del self._idle[oldest]
+        self._forget(oldest)
         oldest.abort()
         return True
+
+    def _forget(self, connection: _Connection) -> None:
+        """Take a connection out of the idle ones."""
+        del self._idle[connection]
+        same = self._idle_of[connection.identity]
+        del same[connection]
+        if not same:
+            del self._idle_of[connection.identity]
 
     def _set_timer(self) -> None:
         if not self._idle and self._timer is not None:
@@ -183,6 +195,6 @@ class Pool(Generic[_Connection]):
         self._timer = None
         now = asyncio.get_running_loop().time()
         for connection in [each for each, end in self._idle.items() if end <= now]:
-            del self._idle[connection]
+            self._forget(connection)
             connection.abort()
         self._set_timer()

@@ -55,6 +55,56 @@ async def test_the_connection_that_was_used_last_is_used_first():
     pool.close()
 
 
+async def test_a_connection_is_found_whatever_number_of_others_is_idle():
+    pool, looked = pool_of(2_000), []
+
+    class Watched(Fake):
+        @property
+        def is_usable(self):
+            return True
+
+        @is_usable.setter
+        def is_usable(self, value):
+            pass
+
+        @property
+        def identity(self):
+            looked.append(self)
+            return self.name
+
+        @identity.setter
+        def identity(self, value):
+            self.name = value
+
+    mine = None
+    for number in range(1_000):
+        assert await pool.take(number, 1) is None
+        connection = Watched(number)
+        pool.add(connection)
+        pool.put(connection)
+        mine = mine or connection
+    looked.clear()
+    assert await pool.take(0, 1) is mine
+    assert len(looked) < 10
+    pool.close()
+
+
+async def test_connections_of_one_identity_that_the_server_has_closed_are_all_ended():
+    pool = pool_of(10)
+    gone = [await taken(pool, "a") for _ in range(5)]
+    other = await taken(pool, "b")
+    for each in (*gone, other):
+        pool.put(each)
+    for each in gone:
+        each.is_usable = False
+    assert await pool.take("a", 1) is None
+    pool.leave()
+    assert [each.aborted for each in gone] == [True] * 5
+    assert len(pool) == 1
+    assert not other.aborted
+    pool.close()
+
+
 async def test_a_connection_that_cannot_be_used_is_ended():
     pool = pool_of()
     one = await taken(pool, "a")

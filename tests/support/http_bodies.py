@@ -57,6 +57,7 @@ def logged_on_by_hand(keys, version):
     contexts[0].keylog_filename = str(keys)
     client, server = client_side(policy, ssl_context=contexts[0]), server_side(policy, ssl_context=contexts[1])
     flights = list(take_turns(client, server))
+    contexts[0].keylog_filename = None
     return client.context, server.context, directions(keys.read_text("ascii"), flights)[0]
 
 
