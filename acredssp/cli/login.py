@@ -26,16 +26,20 @@ from acredssp.cli.options import (
     Domain,
     Insecure,
     KeyLog,
+    KeytabFile,
     LegacyCiphers,
     LegacyTLS,
     LogLevel,
     MaxVersion,
     MinTLS,
     MinVersion,
+    NTHashWord,
     PasswordStdin,
     PasswordWord,
     Pin,
     PolicyFile,
+    Tickets,
+    User,
     Verbose,
     WeakCertificates,
     WithCarriage,
@@ -253,33 +257,13 @@ async def _close(transport: SecureTransport, protocol: Nobody) -> None:
 
 def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     host: Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="The server; the port is 3389 unless given.")],
-    user: Annotated[
-        str | None,
-        typer.Option(
-            "--user", "-u", help=r"The user: USER, USER@SUFFIX or DOMAIN\USER; --ccache and --keytab work without it."
-        ),
-    ] = None,
+    user: User = None,
     domain: Domain = None,
     password: PasswordWord = None,
     password_stdin: PasswordStdin = False,
-    nt_hash: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HEX", help="Log on with an NT hash; the server then gets no credentials (restricted admin)."
-        ),
-    ] = None,
-    ccache: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CACHE", help="Log on with the Kerberos tickets in FILE:/path; default stands for your own cache."
-        ),
-    ] = None,
-    keytab: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Log on with the Kerberos key of the user in -u, or with the first key of the file."
-        ),
-    ] = None,
+    nt_hash: NTHashWord = None,
+    ccache: Tickets = None,
+    keytab: KeytabFile = None,
     remote_guard: Annotated[
         bool, typer.Option("--remote-guard", help="Delegate a Kerberos ticket in place of the password.")
     ] = False,

@@ -33,16 +33,20 @@ __all__ = [
     "Domain",
     "Insecure",
     "KeyLog",
+    "KeytabFile",
     "LegacyCiphers",
     "LegacyTLS",
     "LogLevel",
     "MaxVersion",
     "MinTLS",
     "MinVersion",
+    "NTHashWord",
     "PasswordStdin",
     "PasswordWord",
     "Pin",
     "PolicyFile",
+    "Tickets",
+    "User",
     "Verbose",
     "WeakCertificates",
     "WithCarriage",
@@ -133,6 +137,12 @@ WithLogLevel = Annotated[
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Short for --log-level debug.")]
+User = Annotated[
+    str | None,
+    typer.Option(
+        "--user", "-u", help=r"The user: USER, USER@SUFFIX or DOMAIN\USER; --ccache and --keytab work without it."
+    ),
+]
 Domain = Annotated[
     str | None,
     typer.Option("--domain", "-d", help="The user's domain; with '', the user is sent exactly as -u gives it."),
@@ -143,6 +153,30 @@ PasswordWord = Annotated[
 ]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of the standard input.")
+]
+NTHashWord = Annotated[
+    str | None,
+    typer.Option(
+        "--nt-hash",
+        metavar="HEX",
+        help="Log on with an NT hash; the server then gets no credentials (restricted admin).",
+    ),
+]
+Tickets = Annotated[
+    str | None,
+    typer.Option(
+        "--ccache",
+        metavar="CACHE",
+        help="Log on with the Kerberos tickets in FILE:/path; default stands for your own cache.",
+    ),
+]
+KeytabFile = Annotated[
+    str | None,
+    typer.Option(
+        "--keytab",
+        metavar="FILE",
+        help="Log on with the Kerberos key of the user in -u, or with the first key of the file.",
+    ),
 ]
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Accept any certificate without checking it, even an attacker's.")

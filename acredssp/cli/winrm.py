@@ -25,16 +25,20 @@ from acredssp.cli.options import (
     Domain,
     Insecure,
     KeyLog,
+    KeytabFile,
     LegacyCiphers,
     LegacyTLS,
     LogLevel,
     MaxVersion,
     MinTLS,
     MinVersion,
+    NTHashWord,
     PasswordStdin,
     PasswordWord,
     Pin,
     PolicyFile,
+    Tickets,
+    User,
     Verbose,
     WeakCertificates,
     WithLogLevel,
@@ -315,12 +319,13 @@ def winrm_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             "A lone - reads commands from the standard input.",
         ),
     ] = None,
-    user: Annotated[
-        str | None, typer.Option("--user", "-u", help=r"The user: USER, USER@SUFFIX or DOMAIN\USER.")
-    ] = None,
+    user: User = None,
     domain: Domain = None,
     password: PasswordWord = None,
     password_stdin: PasswordStdin = False,
+    nt_hash: NTHashWord = None,
+    ccache: Tickets = None,
+    keytab: KeytabFile = None,
     shell: Annotated[ShellChoice, typer.Option(help="What runs the command: cmd.exe or PowerShell.")] = ShellChoice.CMD,
     with_input: Annotated[
         bool,
@@ -359,7 +364,8 @@ def winrm_command(  # noqa: PLR0913, PLR0917 - the options of a command line
 ) -> None:
     """Run a command on Windows by WinRM, and print its output as it comes.
 
-    The server gets the password, so the command reaches further machines as the user. Ctrl-C interrupts the command.
+    The server gets the password, so the command reaches further machines as the user. With --nt-hash, --ccache and
+    --keytab it gets none, which WinRM on Windows may refuse. Ctrl-C interrupts the command.
 
     The exit status is that of the command, or 254 if that is above 254. It is 255 if the command could not be run to
     its end, 2 if the command line is wrong, 74 if the output cannot be written, and 130 after Ctrl-C.
@@ -371,7 +377,7 @@ def winrm_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         trust = read_trust(insecure, ca, pin, allow_weak=dangerous_allow_weak_certificates)
         name = _name(service, server_name, spn)
         delegation = read_policy(policy_file) if policy_file is not None else _to_this_service(spn or f"HTTP/{name}")
-        credential = Secret(password, password_stdin).credential(user, domain)
+        credential = Secret(password, password_stdin, nt_hash, ccache, keytab).credential(user, domain)
         policy = arguments.policy_of(
             min_version,
             max_version,

@@ -18,6 +18,7 @@ from support.turns import VERSIONS
 from support.wsman_http import serving
 from support.wsman_toy import Fault, Toy, greet, upper
 
+from acredssp.md4 import md4
 from acredssp.policy import Policy
 
 PATIENCE = 60
@@ -94,6 +95,24 @@ def test_a_command_runs_and_its_exit_status_is_this_one_s(winrm, service):
     assert service.toy.shells == {}
     (exchange,) = service.exchanges
     assert exchange.context.info.delegated == "password"
+
+
+def test_a_hash_runs_a_command_and_delegates_nothing(service, authority, command):
+    digest = md4("Passw0rd!".encode("utf-16-le")).hex()
+    words = ["-u", "CONTOSO\\alice", "--nt-hash", digest, "--ca", authority, "greet", "you"]
+    assert command("winrm", service.url, *words) == (3, "hello\r\n", "oh\r\n")
+    (exchange,) = service.exchanges
+    assert exchange.context.info.delegated == "nothing"
+
+
+def test_one_secret_is_enough(service, authority, command):
+    words = ["-u", "u", "-p", "c4nary", "--ccache", "default", "--ca", authority, "greet"]
+    status, _, err = command("winrm", service.url, *words)
+    assert status == 2
+    assert "expected one of -p, --password-stdin, --nt-hash, --ccache and --keytab, got several" in " ".join(
+        err.split()
+    )
+    assert "c4nary" not in err
 
 
 @pytest.mark.parametrize("version", VERSIONS)

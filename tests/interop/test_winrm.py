@@ -192,15 +192,23 @@ def test_pypsrp_runs_powershell_at_the_toy():
     assert toy.shells == {}
 
 
+SECRETS = {
+    "a password": lambda kerberos: ["-u", f"alice@{REALM}", "--password-stdin"],
+    "tickets": lambda kerberos: ["--ccache", kerberos.log_on("alice")],
+    "a keytab": lambda kerberos: ["--keytab", str(kerberos.keytab), "-u", f"HTTP/localhost@{REALM}"],
+}
+
+
+@pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("spn", [[], ["--spn", "WSMAN/localhost"]])
-def test_acredssp_winrm_runs_a_command_by_kerberos(kerberos, tmp_path, spn):
+def test_acredssp_winrm_runs_a_command_by_kerberos(kerberos, tmp_path, spn, secret):
     authority = tmp_path / "authority.pem"
     authority.write_bytes(pem()[0])
     tls = server_config(Policy()).ssl_context
     config = acredssp.ServerConfig(ssl_context=tls, keytab=acredssp.Keytab(str(kerberos.keytab)))
     toy = Toy(PROGRAMS)
     with accepting(toy, config) as port:
-        options = ["-u", f"alice@{REALM}", "--password-stdin", "--mechanism", "kerberos", "--ca", str(authority), *spn]
+        options = [*SECRETS[secret](kerberos), "--mechanism", "kerberos", "--ca", str(authority), *spn]
         words = ["winrm", f"http://localhost:{port}/wsman", *options, "greet", "you"]
         run = subprocess.run(
             [COMMAND, *words], input=PASSWORD.encode(), capture_output=True, timeout=DEADLINE, check=False
@@ -208,4 +216,5 @@ def test_acredssp_winrm_runs_a_command_by_kerberos(kerberos, tmp_path, spn):
     assert (run.returncode, run.stdout, run.stderr) == (3, b"hello\r\n", b"oh\r\n")
     assert toy.started == ["greet you"]
     (principal,) = toy.principals
-    assert principal.lower() in {f"alice@{REALM}".lower(), f"{REALM}\\alice".lower()}
+    user = "HTTP/localhost" if secret == "a keytab" else "alice"
+    assert principal.lower() in {f"{user}@{REALM}".lower(), f"{REALM}\\{user}".lower()}
