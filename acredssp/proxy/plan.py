@@ -32,14 +32,14 @@ from acredssp.proxy.settings import (
 from acredssp.stores import Sealer
 from acredssp.stores.redis import RedisStore
 
-__all__ = ["ListenerPlan", "Plan", "Session", "make_plan", "redis_store"]
+__all__ = ["Decisions", "ListenerPlan", "Plan", "make_plan", "redis_store"]
 
 _Winbind: TypeAlias = Mapping[str, tuple[WinbindOracle, NTLMIdentity]]
 """winbind by the program that asks it."""
 
 
-class Session(Protocol):
-    """What the server's hooks ask: the connection."""
+class Decisions(Protocol):
+    """What the server's hooks ask: `front` of the connection."""
 
     async def may_try(self, who: CredentialRequest) -> Deny | None:
         """Refuse to look at somebody's password, or do not."""
@@ -170,8 +170,8 @@ def _server_config(
 
 def _counted(lookup: LookupHook) -> LookupHook:
     async def counted(who: CredentialRequest) -> LookupAnswer:
-        session: Session = who.session
-        if (refusal := await session.may_try(who)) is not None:
+        front: Decisions = who.session.front
+        if (refusal := await front.may_try(who)) is not None:
             return refusal
         answer = lookup(who)
         return await answer if inspect.isawaitable(answer) else answer
@@ -186,15 +186,15 @@ def _authorize(tickets: TicketHolders) -> AuthorizeHook:
         account = tickets.authorize(who)
         if isinstance(account, Deny):
             return account
-        session: Session = who.session
-        return await session.authorize(who, account if isinstance(account, Account) else who.principal.account)
+        front: Decisions = who.session.front
+        return await front.authorize(who, account if isinstance(account, Account) else who.principal.account)
 
     return authorize
 
 
 async def _admit(who: Admission) -> bool | Deny:
-    session: Session = who.session
-    return await session.admit(who)
+    front: Decisions = who.session.front
+    return await front.admit(who)
 
 
 def _accounts(

@@ -19,9 +19,9 @@ _logger = logging.getLogger("acredssp.proxy")
 _EXPECTED: Final = frozenset({"passed_on", "relayed", "no_data"})
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(slots=True, kw_only=True)
 class ConnectionRecord:
-    """A connection that has ended. It holds no secret.
+    """What is told of a connection when it has ended; it is filled in on the way. It holds no secret.
 
     Attributes:
         connection_id: What the log's records of both legs have as `connection_id`.

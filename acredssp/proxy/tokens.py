@@ -7,22 +7,25 @@ token chooses the target, and it is the logon that proves the user.
 A connection is `found` when its Connection Request comes, and `redeemed` once its user is known.
 """
 
+import contextlib
 import hashlib
-import re
 import secrets
+from collections.abc import Iterator
 from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from acredssp import NTSTATUS
 from acredssp.credentials import Account
+from acredssp.proxy.leg import Refused
+from acredssp.proxy.routing import Names
 from acredssp.proxy.settings import Line
-from acredssp.stores import KICK_LIFE, Grant, Store
+from acredssp.stores import KICK_LIFE, Grant, Store, StoreError
 
 __all__ = ["TokenOrder", "find", "is_token", "issue", "redeem"]
 
 _BYTES: Final = 24
 _BEGINNING: Final = "acredssp="
-_FORM: Final = re.compile(rf"{_BEGINNING}([A-Za-z0-9_-]{{32}})")
 
 
 class TokenOrder(BaseModel):
@@ -60,11 +63,11 @@ async def issue(store: Store, order: TokenOrder) -> str:
     Raises:
         StoreError: The store did not take it.
     """
-    token = secrets.token_urlsafe(_BYTES)
+    token = _BEGINNING + secrets.token_urlsafe(_BYTES)
     password = order.password.get_secret_value()
     grant = Grant(**order.model_dump(exclude={"ttl", "password"}), password=password)
     await store.put_token(_hash(token), grant, order.ttl)
-    return f"{_BEGINNING}{token}"
+    return token
 
 
 def is_token(routing_token: str | None) -> bool:
@@ -72,34 +75,48 @@ def is_token(routing_token: str | None) -> bool:
     return (routing_token or "").startswith(_BEGINNING)
 
 
-async def find(store: Store, routing_token: str | None) -> Grant | None:
-    """Return what a client's routing token is good for, without using it; None if it is no token, or no good one.
+async def find(store: Store, routing_token: str) -> Grant:
+    """Return what a client's token is good for, without using it.
 
     Raises:
-        StoreError: The store does not say: the client must be refused.
+        Refused: It is no good.
     """
-    found = _FORM.fullmatch(routing_token or "")
-    return await store.find_token(_hash(found[1])) if found else None
+    with _readable("read"):
+        grant = await store.find_token(_hash(routing_token))
+    if grant is None:
+        raise Refused("the client's token is unknown, used up or expired", NTSTATUS.STATUS_ACCESS_DENIED)
+    return grant
 
 
-async def redeem(store: Store, routing_token: str | None, client: str, account: Account | None) -> Grant | None:
-    """Use a client's routing token; the caller sees that `account` is the grant's `user`.
+async def redeem(store: Store, routing_token: str, grant: Grant, client: str, account: Account | None = None) -> None:
+    """Use a client's token.
 
     Args:
         store: The store.
         routing_token: As the client has sent it.
+        grant: What `find` has returned for it.
         client: The client's host, without a port.
-        account: Who has logged on; None for a connection that is not decrypted.
-
-    Returns:
-        What it is good for; None if it is no token, or no good one.
+        account: Who has logged on; None for a connection that is not decrypted, whose user the target will see.
 
     Raises:
-        StoreError: The store does not say: the client must be refused.
+        Refused: It is no good for this user, or no good any more.
     """
-    found = _FORM.fullmatch(routing_token or "")
-    return await store.use_token(_hash(found[1]), client, account) if found else None
+    if account is not None and account not in Names([grant.user]):
+        raise Refused("the client's token is for another user", NTSTATUS.STATUS_LOGON_NOT_GRANTED)
+    with _readable("used"):
+        used = await store.use_token(_hash(routing_token), client, account)
+    if used is None:
+        reason = "the client's token is used up or expired, or its user was kicked"
+        raise Refused(reason, NTSTATUS.STATUS_LOGON_NOT_GRANTED)
 
 
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+@contextlib.contextmanager
+def _readable(what: str) -> Iterator[None]:
+    try:
+        yield
+    except StoreError as error:
+        raise Refused(f"the client's token cannot be {what}: {error}", NTSTATUS.STATUS_NO_LOGON_SERVERS) from error
+
+
+def _hash(routing_token: str) -> str:
+    return hashlib.sha256(routing_token.removeprefix(_BEGINNING).encode()).hexdigest()

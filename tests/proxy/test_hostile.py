@@ -15,7 +15,7 @@ from support.mcs import SHADOW
 
 import acredssp
 from acredssp import Password, rdp
-from acredssp.proxy import connection
+from acredssp.proxy import mcs
 
 RELAYS = 50
 LIMITS = "[limits]\nfirst_bytes = 1\nlogon = 1\n"
@@ -67,7 +67,7 @@ class Relays:
 @pytest.fixture
 def among(folder, monkeypatch):
     """Begins a gateway with relays: `async with among(bad targets by name) as (world, relays)`."""
-    monkeypatch.setattr(connection, "_MCS_TIMEOUT", 1)
+    monkeypatch.setattr(mcs, "_TIMEOUT", 1)
 
     @contextlib.asynccontextmanager
     async def begin(bad=()):

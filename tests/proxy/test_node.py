@@ -11,6 +11,7 @@ from support.stores import PASSWORD, PREFIX, SERVERS, running
 
 import acredssp
 from acredssp.proxy import tokens
+from acredssp.proxy.leg import Refused
 from acredssp.proxy.settings import SettingsError
 from acredssp.proxy.tokens import TokenOrder
 from acredssp.stores import Kick, MemoryStore, StoreError, new_keys
@@ -55,7 +56,8 @@ async def test_a_token_of_one_node_is_good_once_on_another(nodes):
         streams = await two.connect(routing_token=token)
         await talk(streams)
         await leave(streams)
-        assert await tokens.find(one.gateway.node.store, token) is None
+        with pytest.raises(Refused):
+            await tokens.find(one.gateway.node.store, token)
     assert len(target.logons) == 1
 
 
@@ -179,7 +181,7 @@ async def test_a_kick_ends_the_connections_of_its_user_on_every_node_and_no_othe
 async def test_one_connection_is_kicked_by_its_id_also_an_undecrypted_one(nodes):
     async with nodes(routes=PASSED_ON + ROUTES) as (one, two, _target):
         passed_on, other = await two.connect(routing_token="tsv://pass"), await two.connect(BOB)
-        (identity,) = {each.id for each in two.gateway.connections if each._account is None}
+        (identity,) = {each.id for each in two.gateway.connections if each.front.account is None}
         await one.gateway.node.store.kick(Kick(connection=identity))
         (record,) = await two.until_ended()
         assert (record.outcome, record.ended_by, record.connection_id) == ("passed_on", "kicked", identity)

@@ -11,6 +11,7 @@ from acredssp import self_signed
 from acredssp.cli import app
 from acredssp.credentials import Account
 from acredssp.proxy import tokens
+from acredssp.proxy.leg import Refused
 from acredssp.stores import Grant, Sealer
 from acredssp.stores.redis import RedisStore
 
@@ -74,7 +75,15 @@ def asked(server, keys, *questions):
 
 
 def used(token):
-    return lambda store: tokens.redeem(store, token, "10.0.0.1", Account("alice", "CONTOSO"))
+    async def use(store):
+        try:
+            grant = await tokens.find(store, token)
+            await tokens.redeem(store, token, grant, "10.0.0.1", Account("alice", "CONTOSO"))
+        except Refused:
+            return None
+        return grant
+
+    return use
 
 
 def test_a_token_of_the_command_line_is_good_at_every_node(server, proxy):

@@ -3,6 +3,7 @@ import pytest
 
 from acredssp.credentials import Account
 from acredssp.proxy import tokens
+from acredssp.proxy.leg import Refused
 from acredssp.stores import Grant, MemoryStore
 
 ALICE = Account("alice", "CONTOSO")
@@ -15,7 +16,19 @@ async def test_a_token_leads_its_bearer_to_its_target():
     token = await tokens.issue(store, order)
     grant = Grant(user="CONTOSO\\alice", target="desktops", uses=2, window=0.0)
     assert await tokens.find(store, token) == grant
-    assert [await tokens.redeem(store, token, "10.0.0.1", ALICE) for _ in range(3)] == [grant, grant, None]
+    for _ in range(2):
+        await tokens.redeem(store, token, grant, "10.0.0.1", ALICE)
+    with pytest.raises(Refused, match=r"^the client's token is used up or expired, or its user was kicked$"):
+        await tokens.redeem(store, token, grant, "10.0.0.1", ALICE)
+
+
+async def test_a_token_is_for_its_user_alone():
+    store = MemoryStore()
+    token = await tokens.issue(store, ORDER)
+    grant = await tokens.find(store, token)
+    with pytest.raises(Refused, match=r"^the client's token is for another user$"):
+        await tokens.redeem(store, token, grant, "10.0.0.1", Account("bob", "CONTOSO"))
+    await tokens.redeem(store, token, grant, "10.0.0.1", ALICE)
 
 
 async def test_a_token_says_nothing_and_fits_a_connection_request():
@@ -32,17 +45,20 @@ async def test_the_store_has_the_hash_of_a_token_alone():
     token = await tokens.issue(store, ORDER)
     (key,) = store._tokens._values
     assert token.removeprefix("acredssp=") not in key
-    assert await tokens.find(store, f"acredssp={key[:32]}") is None
+    for wrong in (f"acredssp={key[:32]}", f"acredssp={key}", key):
+        with pytest.raises(Refused):
+            await tokens.find(store, wrong)
 
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", "tsv://MS Terminal Services Plugin.1.Farm", "Cookie: msts=1.2.0000", "acredssp=", "acredssp=short"],
+    ["", "tsv://MS Terminal Services Plugin.1.Farm", "Cookie: msts=1.2.0000", "acredssp=", "acredssp=short"],
 )
 async def test_what_is_no_token_is_good_for_nothing(text):
-    store = MemoryStore()
-    assert await tokens.find(store, text) is None
-    assert await tokens.redeem(store, text, "10.0.0.1", None) is None
+    with pytest.raises(Refused, match=r"^the client's token is unknown, used up or expired$"):
+        await tokens.find(MemoryStore(), text)
+    with pytest.raises(Refused):
+        await tokens.redeem(MemoryStore(), text, Grant(user="alice", target="desktops"), "10.0.0.1")
 
 
 async def test_a_changed_token_is_good_for_nothing():
@@ -50,8 +66,9 @@ async def test_a_changed_token_is_good_for_nothing():
     token = await tokens.issue(store, ORDER)
     changed = token[:-1] + ("A" if token[-1] != "A" else "B")
     for wrong in (changed, f"{token}A", token[:-1], token.upper(), f" {token}", f"{token}\n"):
-        assert await tokens.redeem(store, wrong, "10.0.0.1", None) is None
-    assert await tokens.redeem(store, token, "10.0.0.1", None)
+        with pytest.raises(Refused):
+            await tokens.find(store, wrong)
+    assert await tokens.find(store, token)
 
 
 @pytest.mark.parametrize(

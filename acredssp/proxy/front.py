@@ -1,0 +1,245 @@
+"""What is decided about one connection before its bytes pass: whose it is, where it leads, and the leg to its target.
+
+The hooks of the listener's server ask here, in this order:
+
+    route       the client's Connection Request rules routes out; a route of `passthrough` is taken at once
+    may_try     somebody claims to be a user: is the account locked out?
+    authorize   the user is known: the target is chosen, and the target leg made where its credentials are injected
+    admit       the credentials came: the target leg is made where the user's own are taken
+
+The target leg comes before the answer that it decides. In `authorize` the client has not seen our key proven yet, and a
+refusal reaches it as an NTSTATUS. In `admit` a refusal reaches it as the early user authorization result (HYBRID_EX),
+or as a mere close (HYBRID).
+"""
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from acredssp import NTSTATUS, CredSSPError, rdp
+from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password, TicketCache
+from acredssp.errors import AuthenticationError
+from acredssp.hooks import Admission, CredentialRequest, Identity
+from acredssp.proxy import tokens
+from acredssp.proxy.leg import Leg, Refused, Target, split_account
+from acredssp.proxy.limits import Slot
+from acredssp.proxy.lockout import Lockout
+from acredssp.proxy.node import Node
+from acredssp.proxy.passthrough import logs_on_first
+from acredssp.proxy.plan import ListenerPlan
+from acredssp.proxy.routing import Route, choose, possible
+from acredssp.stores import Grant
+from acredssp.wire import TSPasswordCreds
+
+__all__ = ["Front"]
+
+_FLAGS: Final = rdp.ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | rdp.ResponseFlags.DYNVC_GFX_PROTOCOL_SUPPORTED
+"""What every target of these days supports. The target's own flags are not known yet when the client is answered."""
+_NOT_HERE: Final = rdp.FailureCode.SSL_NOT_ALLOWED_BY_SERVER
+"""What a client is told before TLS that no route is for."""
+
+
+class Front:
+    """The decisions about one connection.
+
+    Args:
+        plan: The listener's plan when the connection came.
+        source: The client's address without a port.
+        slot: What the connection counts for.
+        node: What is shared with other nodes.
+        pass_on: Passes the bytes of the connection on, for a route of `passthrough`.
+
+    Attributes:
+        routes: The routes that the connection may still take.
+        target: The target; None until it is chosen.
+        leg: The connection to the target; None until there is one.
+        account: Who has logged on here; None until somebody has.
+        claimed: Who a connection is of that nobody logs on by here; empty where that is not known.
+        refused: Why the connection is refused; None while it is not.
+    """
+
+    def __init__(
+        self,
+        plan: ListenerPlan,
+        source: str,
+        slot: Slot,
+        node: Node,
+        pass_on: Callable[[Route, rdp.RouteRequest], rdp.Passthrough],
+    ) -> None:
+        self.routes: list[Route] = [*plan.routes]
+        self.target: Target | None = None
+        self.leg: Leg | None = None
+        self.account: Account | None = None
+        self.claimed = ""
+        self.refused: Refused | None = None
+        self._plan = plan
+        self._source = source
+        self._slot = slot
+        self._node = node
+        self._pass_on = pass_on
+        self._request: rdp.ConnectionRequest | None = None
+        self._token = ""
+        self._grant: Grant | None = None
+        self._lockout: Lockout | None = None
+
+    # --- before TLS ---
+
+    def route(self, asked: rdp.RouteRequest) -> rdp.RouteAnswer | Awaitable[rdp.RouteAnswer]:
+        """Rule out what the client's Connection Request does not lead to: the server's `route`."""
+        self._token = asked.request.routing_token or ""
+        if tokens.is_token(self._token) and any(route.by_token for route in self.routes):
+            return self._route_by_token(asked)
+        return self._route(asked)
+
+    async def _route_by_token(self, asked: rdp.RouteRequest) -> rdp.RouteAnswer:
+        """Route by the client's token. It is used once the user is known, or here where nobody logs on here."""
+        try:
+            self._grant = await tokens.find(self._node.store, self._token)
+            if (target := self._plan.targets.get(self._grant.target)) is None:
+                reason = f"the client's token is for target {self._grant.target}, which the settings do not have"
+                return self._turned_away(reason, _NOT_HERE)
+            answer = self._route(asked, target)
+            if isinstance(answer, rdp.Passthrough) and self.routes[0].by_token:
+                await tokens.redeem(self._node.store, self._token, self._grant, self._source)
+        except Refused as refused:
+            self.refused = refused
+            return _NOT_HERE
+        return answer
+
+    def _route(self, asked: rdp.RouteRequest, named: Target | None = None) -> rdp.RouteAnswer:
+        self.routes = possible(self.routes, asked, named)
+        if not self.routes:
+            reason = "no route has the client's cookie, routing token or preconnection blob"
+            return self._turned_away(reason, _NOT_HERE)
+        if self.routes[0].settings.mode == "passthrough":
+            return self._route_through(self.routes[0], asked)
+        self.routes = [route for route in self.routes if route.settings.mode == "terminate"]
+        return self._route_here(asked.request.flags)
+
+    def _route_here(self, flags: rdp.RequestFlags) -> rdp.RouteAnswer:
+        """Have the user log on here."""
+        settings = self._plan.settings
+        if flags & rdp.RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED:
+            return self._turned_away("the client asks for remote credential guard", rdp.FailureCode.INCONSISTENT_FLAGS)
+        if flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED and not settings.restricted_admin:
+            return self._turned_away("the client asks for restricted admin", rdp.FailureCode.INCONSISTENT_FLAGS)
+        answered = _FLAGS | (rdp.ResponseFlags.RESTRICTED_ADMIN_MODE_SUPPORTED if settings.restricted_admin else 0)
+        return rdp.RDPRoute(self._plan.config, hybrid_ex=settings.hybrid_ex, response_flags=answered)
+
+    def _route_through(self, route: Route, asked: rdp.RouteRequest) -> rdp.RouteAnswer:
+        """Have the connection passed on undecrypted."""
+        assert route.target is not None
+        if not route.settings.allow_without_nla and not logs_on_first(asked.request.requested_protocols):
+            reason = "the client offers no network level authentication, and the route has no allow_without_nla"
+            return self._turned_away(reason, rdp.FailureCode.HYBRID_REQUIRED_BY_SERVER)
+        self.target = route.target
+        self.claimed = self._grant.user if self._grant and route.by_token else asked.request.cookie or ""
+        try:
+            self._slot.take_target(self.target.name)
+        except Refused as refused:
+            self.refused = refused
+            return _NOT_HERE
+        return self._pass_on(route, asked)
+
+    def _turned_away(self, reason: str, code: rdp.FailureCode) -> rdp.FailureCode:
+        self.refused = Refused(reason, NTSTATUS.STATUS_ACCESS_DENIED)
+        return code
+
+    # --- the logon ---
+
+    async def may_try(self, who: CredentialRequest) -> Deny | None:
+        """Refuse an account that is locked out: asked before the listener's lookup, if there is a lockout."""
+        settings = self._slot.settings.lockout
+        if settings is None:  # the listener's configuration is older than the limits
+            return None
+        self._lockout = Lockout(settings, self._node.store, who.principal, self._source)
+        try:
+            await self._lockout.check()
+        except Refused as refused:
+            return self._deny(refused)
+        return None
+
+    async def authorize(self, who: Identity, account: Account) -> bool | Account | Deny:
+        """Choose the target, and log on there by injected credentials: the server's `authorize`."""
+        self.account = account
+        if self._lockout is not None:
+            self._node.begin(self._lockout.succeeded())
+        try:
+            self._slot.take_user(account)
+            self.target, route = await choose(self.routes, self._plan.targets, who, account)
+            self._slot.take_target(self.target.name)
+            self._request = _passed_on(who.request, route)
+            grant = self._grant if route.by_token else None
+            if grant is not None:
+                await tokens.redeem(self._node.store, self._token, grant, self._source, account)
+            if self.target.settings.credentials == "token":
+                await self._log_on(_password_with(grant, self.target))
+            elif self.target.settings.credentials != "delegated":
+                await self._log_on(await self.target.credentials_for(who))
+            elif who.request and who.request.flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
+                raise _no_password(self.target, DelegatedKind.NOTHING)
+        except Refused as refused:
+            return self._deny(refused)
+        return account
+
+    async def admit(self, who: Admission) -> bool | Deny:
+        """Log on to the target by what the user has delegated: the server's `admit`."""
+        if self.leg is not None:
+            return True
+        assert self.target is not None
+        try:
+            await self._log_on(_password_of(who, self.target))
+        except Refused as refused:
+            return self._deny(refused)
+        return True
+
+    def ended(self, error: CredSSPError | None) -> None:
+        """Count a wrong password, if that is how the handshake ended."""
+        if self._lockout is not None and self.refused is None and _is_wrong_password(error):
+            self._node.begin(self._lockout.failed())
+
+    async def _log_on(self, credentials: Password | NTHash | TicketCache) -> None:
+        assert self.target is not None
+        assert self.account is not None
+        most = self._slot.settings.logon
+        self.leg = await self.target.log_on(
+            credentials, self.account, self._request, token=self._token, logon_timeout=most
+        )
+
+    def _deny(self, refused: Refused) -> Deny:
+        self.refused = refused
+        return Deny(refused.status, account=self.account)
+
+
+def _is_wrong_password(error: CredSSPError | None) -> bool:
+    """Whether the client was told the same as of a wrong password, as of an account that does not exist."""
+    return type(error) is AuthenticationError and error.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+
+
+def _passed_on(request: rdp.ConnectionRequest | None, route: Route) -> rdp.ConnectionRequest | None:
+    """Return what the target gets of the client's request: not the token that has led here, which is ours."""
+    if request is None or route.settings.token is None:
+        return request
+    return dataclasses.replace(request, routing_token=None)
+
+
+def _password_of(who: Admission, target: Target) -> Password:
+    if not isinstance(who.credentials, TSPasswordCreds) or who.info.delegated is DelegatedKind.NOTHING:
+        raise _no_password(target, who.credentials.kind)
+    try:
+        return who.credentials.as_password()
+    except ValueError:
+        reason = f"target {target.name}: the user delegated a name with a domain in front beside another domain"
+        raise Refused(reason, NTSTATUS.STATUS_LOGON_FAILURE) from None
+
+
+def _password_with(grant: Grant | None, target: Target) -> Password:
+    if grant is None or not grant.account:
+        reason = f"target {target.name}: expected a token with account and password, got none of them"
+        raise Refused(reason, NTSTATUS.STATUS_ACCOUNT_RESTRICTION)
+    return Password(grant.password, *split_account(grant.account))
+
+
+def _no_password(target: Target, kind: DelegatedKind) -> Refused:
+    reason = f"target {target.name}: expected the user to delegate a password, got {kind.value}"
+    return Refused(reason, NTSTATUS.STATUS_ACCOUNT_RESTRICTION)
