@@ -317,8 +317,8 @@ class _End(Borrower):
         self._name = name
         self._reader, self._writer = streams  # asyncio closes a transport when its writer is garbage-collected
         self._transport = cast("asyncio.Transport", self._writer.transport)
-        self._encrypts = isinstance(self._transport, SecureTransport)
-        """Whether the transport encrypts what is written before `write` returns, and keeps no view of it."""
+        self._send = self._transport.send if isinstance(self._transport, SecureTransport) else self._copy
+        """Writes to the transport; returns whether it takes any data. A transport that encrypts keeps no view of it."""
         self._before = self._transport.get_protocol()
         self._clean: bool | None = None
         """Whether to close cleanly when everything is sent; None while the transport is not to be closed."""
@@ -404,9 +404,15 @@ class _End(Borrower):
 
     def write(self, data: bytes | memoryview) -> None:
         """Send data to the peer, unless the connection is closing."""
-        if data and not self._transport.is_closing():
+        if self._send(data):
             self.written += len(data)
-            self._transport.write(data if self._encrypts else bytes(data))  # other transports may keep a view
+
+    def _copy(self, data: bytes | memoryview) -> bool:
+        """Write to a transport that may keep a view of what it gets."""
+        if not data or self._transport.is_closing():
+            return False
+        self._transport.write(bytes(data))
+        return True
 
     def write_eof(self) -> None:
         """Tell the peer that no more bytes will come."""

@@ -340,15 +340,21 @@ class SecureTransport(asyncio.Transport):
         """Encrypt and send; data written after `close()` is dropped."""
         if self._eof_sent and not self._closing:
             raise RuntimeError("cannot call write() after write_eof()")
-        if type(data) is not bytes:
-            data = memoryview(data).cast("B")
+        self.send(data if type(data) is bytes else memoryview(data).cast("B"))
+
+    def send(self, data: bytes | memoryview) -> bool:
+        """Encrypt and send bytes, or a view of bytes; return whether the connection still takes any. A relay calls this.
+
+        No view of the data is kept.
+        """
         if self._closing or not data or self._raw.is_closing():
-            return
+            return False
         try:
             # Not writelines: on CPython before 3.12.9 and 3.13.2 it never pauses the writer (CVE-2024-12254).
             self._raw.write(self._tls.encrypt(data))
         except TLSError as error:
             self._break(error)
+        return True
 
     def can_write_eof(self) -> bool:
         """Return True: TLS can end one direction."""
