@@ -234,11 +234,11 @@ class SecureTransport(asyncio.Transport):
                 self._ciphertext += ciphertext
                 self._connection.pause_reading()
             return
-        size, more = self._tls.decrypt_into(ciphertext, self._plaintext, _MOST_RECORDS_A_TURN)
+        data, more = self._tls.decrypt(ciphertext, self._plaintext, _MOST_RECORDS_A_TURN)
         if more and not self._over and (untaken := self._tls.give_back()):
             self._ciphertext += ciphertext[len(ciphertext) - untaken :]
-        if size:
-            self._deliver(self._plaintext[:size])
+        if data:
+            self._deliver(data)
         if more:
             self._look_further()
             if self._ciphertext and self._flowing:
@@ -343,9 +343,9 @@ class SecureTransport(asyncio.Transport):
         self.send(data if type(data) is bytes else memoryview(data).cast("B"))
 
     def send(self, data: bytes | memoryview) -> bool:
-        """Encrypt and send bytes, or a view of bytes; return whether the connection still takes any. A relay calls this.
+        """Encrypt and send bytes, or a view of bytes, which is not kept; return whether the connection takes them.
 
-        No view of the data is kept.
+        A relay calls this.
         """
         if self._closing or not data or self._raw.is_closing():
             return False

@@ -537,11 +537,11 @@ class SecurityContext:
             if self._record_credit < 0:
                 _refuse_records()
             left -= 1
-            plaintexts: list[bytes] = []
-            if tls.decrypt(data[taken:end], plaintexts) and tls.peer_closed:
+            plaintext = tls.read(data[taken:end])
+            if tls.peer_closed:
                 raise self.handshake.closed_by_peer()
             taken = end
-            answer = self._take_plaintext(b"".join(plaintexts)) if plaintexts else None
+            answer = self._take_plaintext(plaintext) if plaintext else None
             if answer is not None:
                 return self._result(answer, size - taken)
 

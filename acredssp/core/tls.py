@@ -144,7 +144,7 @@ class TLSSession:
         alert: The encrypted alert that we sent, as level and description (RFC 8446 6). OpenSSL tells neither, so
             this is empty where the error does not tell the alert. An alert in clear, which can be read, is not here.
         peer_closed: Whether the peer's close_notify has been read.
-        fault: The error that `decrypt_into()` found behind the plaintext that it returned; None for no error.
+        fault: The error that `decrypt()` found behind the plaintext that it returned; None for no error.
     """
 
     __slots__ = (
@@ -247,7 +247,7 @@ class TLSSession:
     def give_back(self) -> int:
         """Forget the end of the last call's ciphertext that TLS has not read; return its size in bytes.
 
-        There may be such bytes behind the last message of a handshake, and behind the last record of `decrypt_into()`.
+        There may be such bytes behind the last message of a handshake, and behind the last record of `decrypt()`.
         """
         size = len(self._untaken)
         self._untaken = b""
@@ -261,9 +261,16 @@ class TLSSession:
         Raises:
             TLSError: A record did not verify, or the peer sent a fatal alert.
         """
-        records: list[bytes] = []
-        self.decrypt(ciphertext, records)
-        return b"".join(records)
+        data, more = self.decrypt(ciphertext)
+        if more and self.fault is not None:
+            raise self._taken_fault()
+        return bytes(data)
+
+    def _taken_fault(self) -> TLSError:
+        """Return the fault and forget it: the traceback of a raised error refers to the session."""
+        fault, self.fault = self.fault, None
+        assert fault is not None
+        return fault
 
     def write(self, plaintext: bytes | bytearray | memoryview) -> None:
         """Encrypt `plaintext` into `output()`. Up to `MAX_PLAINTEXT` bytes become one record.
@@ -276,95 +283,25 @@ class TLSSession:
 
     # --- bulk data: few calls, since on a fast loop calls cost more than the cipher ---
 
-    def decrypt_into(
-        self, ciphertext: bytes | bytearray | memoryview, buffer: memoryview, most: int = _NO_BOUND
-    ) -> tuple[int, bool]:
-        """Take ciphertext, cut anywhere, and put the plaintext of all records that are whole now into `buffer`.
+    def decrypt(
+        self, ciphertext: bytes | bytearray | memoryview, buffer: memoryview | None = None, most: int = _NO_BOUND
+    ) -> tuple[bytes | memoryview, bool]:
+        """Take ciphertext, cut anywhere; return the plaintext of all records that are whole now, in one piece.
 
-        The records follow each other without a gap, and no object is made for any of them. Bytes behind the peer's
-        close_notify are dropped. An error is not raised, since the caller needs the size of what came before it: it is
-        the `fault` then.
+        Bytes behind the peer's close_notify are dropped. An error is not raised, since the caller needs what came
+        before it: it is the `fault` then.
 
         Args:
             ciphertext: The peer's ciphertext.
-            buffer: Where the plaintext goes: at least `MAX_PLAINTEXT` bytes. A record is begun only where there is
-                room for the longest one.
+            buffer: Where the plaintext of several records is put together: at least `MAX_PLAINTEXT` bytes. A record is
+                begun only where there is room for the longest one. None for a new buffer that is large enough.
             most: How many records to decrypt at most. The bytes behind them, and the bytes that the buffer has no room
                 for, stay for `give_back()` or the next call.
 
         Returns:
-            The size of the plaintext, and whether the caller has to look at more than the plaintext: at `output()`,
-            which may hold the answer to a key update, at `peer_closed`, at `fault`, and at the bytes that are left.
-        """
-        incoming, bios = self._incoming, self._bios
-        if bios.users and (incoming.pending or self._outgoing.pending):
-            raise _in_use()
-        incoming.write(self._untaken + ciphertext if self._untaken else ciphertext)
-        self._untaken = b""
-        bios.users += 1
-        tls: Any = self._object
-        read = tls._sslobj.read  # noqa: SLF001 - SSLObject.read adds a Python frame for each record, and nothing else
-        size, full = 0, len(buffer) - MAX_PLAINTEXT
-        try:
-            count = size = read(MAX_PLAINTEXT, buffer)
-            rest = incoming.pending
-            if rest:
-                # One read too many would raise SSLWantReadError, which costs as much as 8 KiB of data. To ask the BIO
-                # after each record costs a twentieth of a small one. So `rest` is an estimate, in which every record is
-                # as much longer than its plaintext as the first one; where nothing should be left, the BIO is asked.
-                longer = len(ciphertext) - rest - count
-                for _ in range(1, most):
-                    if not rest or not count or size > full:
-                        break
-                    count = read(MAX_PLAINTEXT, buffer[size:])
-                    size += count
-                    rest -= count + longer
-                    if rest <= 0:
-                        rest = incoming.pending
-            self.peer_closed = not count
-        except ssl.SSLWantReadError:
-            rest = 0
-        except ssl.SSLError as error:
-            self._stop(error)
-            return size, True
-        if rest or self.peer_closed or self._outgoing.pending:
-            self._leave()
-            if self.peer_closed:
-                self._untaken = b""
-            return size, True
-        bios.users -= 1
-        return size, False
-
-    def _stop(self, error: ssl.SSLError) -> None:
-        """Note why OpenSSL reads no further: both directions have ended, or a record is faulty."""
-        if isinstance(error, ssl.SSLZeroReturnError):
-            self._leave()
-            self._untaken = b""
-            self.peer_closed = True
-        else:
-            self.fault = self._unreadable(error)
-
-    def _unreadable(self, error: ssl.SSLError) -> TLSError:
-        """Return the error of a record that OpenSSL refuses, and note the alert that it sends."""
-        self._leave()
-        self.alert = _OWN_ALERT.get(_reason_of(error), b"")
-        return _tls_error(error)
-
-    def decrypt(self, ciphertext: bytes | bytearray | memoryview, records: list[bytes]) -> bool:
-        """Take ciphertext, cut anywhere, and append to `records` the plaintext of each record that is whole now.
-
-        Bytes behind the peer's close_notify are dropped.
-
-        Args:
-            ciphertext: The peer's ciphertext.
-            records: The list to append the plaintext to.
-
-        Returns:
-            Whether the caller has to look at more than `records`: at `output()`, which may hold the answer to a key
-            update, and at `peer_closed`.
-
-        Raises:
-            TLSError: `read()` would raise it too; `records` has the records before the faulty one.
+            The plaintext, which is a view of `buffer` where there are several records, and whether the caller has to
+            look at more than the plaintext: at `output()`, which may hold the answer to a key update, at `peer_closed`,
+            at `fault`, and at the bytes that are left.
         """
         incoming, bios = self._incoming, self._bios
         if bios.users and (incoming.pending or self._outgoing.pending):
@@ -374,25 +311,72 @@ class TLSSession:
             self._untaken = b""
         incoming.write(ciphertext)
         bios.users += 1
+        tls: Any = self._object
+        data: bytes = b""
         try:
-            while record := self._object.read(MAX_PLAINTEXT):
-                records.append(record)
-                if not incoming.pending:
-                    break  # one more read would only raise SSLWantReadError, which costs as much as 8 KiB of data
-            else:
-                self.peer_closed = True
+            # SSLObject.read adds a Python frame for each record, and nothing else.
+            data = tls._sslobj.read(MAX_PLAINTEXT)  # noqa: SLF001 - as said
+            self.peer_closed = not data
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLZeroReturnError:
-            self.peer_closed = True
         except ssl.SSLError as error:
-            raise self._unreadable(error) from None
-        if self._outgoing.pending or self.peer_closed:
-            self._leave()
-            self._untaken = b""
-            return True
+            return data, self._stop(error)
+        if data and incoming.pending:
+            if buffer is None:
+                buffer = memoryview(bytearray(len(ciphertext) + MAX_PLAINTEXT))
+            return self._decrypt_more(data, len(ciphertext), buffer, most)
+        if self.peer_closed or self._outgoing.pending:
+            return data, self._look()
         bios.users -= 1
-        return False
+        return data, False
+
+    def _decrypt_more(self, first: bytes, length: int, buffer: memoryview, most: int) -> tuple[memoryview, bool]:
+        """Go on with `decrypt()` after the first record of `length` bytes of ciphertext."""
+        incoming = self._incoming
+        tls: Any = self._object
+        read = tls._sslobj.read  # noqa: SLF001 - as in `decrypt`
+        count = size = len(first)
+        full = len(buffer) - MAX_PLAINTEXT
+        buffer[:size] = first
+        # One read too many would raise SSLWantReadError, which costs as much as 8 KiB of data. To ask the BIO after
+        # each record costs a twentieth of a small one. So `rest` is an estimate, in which every record is as much
+        # longer than its plaintext as the first one; where nothing should be left, the BIO is asked.
+        rest = incoming.pending
+        longer = length - rest - size
+        try:
+            for _ in range(1, most):
+                if not rest or not count or size > full:
+                    break
+                count = read(MAX_PLAINTEXT, buffer[size:])
+                size += count
+                rest -= count + longer
+                if rest <= 0:
+                    rest = incoming.pending
+            self.peer_closed = not count
+        except ssl.SSLWantReadError:
+            rest = 0
+        except ssl.SSLError as error:
+            return buffer[:size], self._stop(error)
+        if rest or self.peer_closed or self._outgoing.pending:
+            return buffer[:size], self._look()
+        self._bios.users -= 1
+        return buffer[:size], False
+
+    def _look(self) -> bool:
+        """Leave the BIOs, in which there is something to look at besides plaintext; return True."""
+        self._leave()
+        if self.peer_closed:
+            self._untaken = b""
+        return True
+
+    def _stop(self, error: ssl.SSLError) -> bool:
+        """Note why OpenSSL reads no further: both directions have ended, or a record is faulty. Return True."""
+        if isinstance(error, ssl.SSLZeroReturnError):
+            self.peer_closed = True
+        else:
+            self.alert = _OWN_ALERT.get(_reason_of(error), b"")
+            self.fault = _tls_error(error)
+        return self._look()
 
     def encrypt(self, plaintext: bytes | bytearray | memoryview) -> bytes:
         """Return the bytes of `output()`, followed by the records of `plaintext` (contiguous bytes).

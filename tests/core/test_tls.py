@@ -1,6 +1,5 @@
 """TLSSession: two memory BIOs, facts, alerts, and the rules of close_notify."""
 
-import contextlib
 import itertools
 import random
 import ssl
@@ -217,10 +216,8 @@ def test_what_a_session_leaves_unread_is_met_by_no_other(policy, server_context,
         assert server.handshake(good + bad)
         server.close()  # OpenSSL throws away what it finds unread
     else:
-        records = []
-        with contextlib.suppress(TLSError):
-            server.decrypt(memoryview(good + bad + rest), records)
-        assert records[0] == b"good"  # what came before the fault is had
+        data, _ = server.decrypt(memoryview(good + bad + rest))
+        assert bytes(data[:4]) == b"good"  # what came before the fault is had
     assert empty(bios)
     other_client.write(b"not concerned")
     assert other_server.read(other_client.output()) == b"not concerned"
@@ -272,6 +269,16 @@ def test_a_callback_may_use_other_sessions_while_the_bios_are_empty_and_no_longe
     assert empty(bios)
 
 
+def decrypted_one_by_one(session, ciphertext):
+    """The plaintext of each record, of which every call of `decrypt` takes one."""
+    records, more = [], True
+    while more:
+        data, more = session.decrypt(ciphertext, memoryview(bytearray(2 * 16_384)), most=1)
+        records.append(bytes(data))
+        ciphertext = b""
+    return records
+
+
 @VERSIONS
 @pytest.mark.parametrize("size", [1, 16_384, 16_385, 65_536, 65_537, 300_000])
 @pytest.mark.parametrize("held", [1, 4, 17])
@@ -282,8 +289,7 @@ def test_encrypt_fills_its_records_and_holds_as_many_as_its_bios_are_made_for(po
     client._outgoing = noting = NotingBIO(client._outgoing)
     data = bytes(range(256)) * (size // 256 + 1)
     client.write(b"first")
-    records = []
-    assert server.decrypt(memoryview(client.encrypt(data[:size])), records) is False
+    records = decrypted_one_by_one(server, client.encrypt(data[:size]))
     assert records[0] == b"first"
     assert [len(record) for record in records[1:-1]] == [16_384] * ((size - 1) // 16_384)
     assert b"".join(records[1:]) == data[:size]
@@ -292,34 +298,17 @@ def test_encrypt_fills_its_records_and_holds_as_many_as_its_bios_are_made_for(po
     assert held == 1 or noting.most > min(size, held * 16_384)
 
 
-@VERSIONS
-@pytest.mark.parametrize("cut", [1, 4, 5, 6, 1000, 16_400, 50_000])
-def test_decrypt_takes_any_cut(policy, server_context, cut):
-    client, server = pair(policy, server_context)
-    client.write(b"x")
-    flight = client.output() + client.encrypt(bytes(40_000))
-    records = []
-    for start in range(0, len(flight), cut):
-        assert server.decrypt(memoryview(flight)[start : start + cut], records) is False
-    assert [len(record) for record in records] == [1, 16_384, 16_384, 40_000 - 2 * 16_384]
-
-
-@VERSIONS
-def test_decrypt_says_when_there_is_more_to_look_at_than_records(policy, server_context):
-    client, server = pair(policy, server_context)
-    client.write(b"last words")
-    client.close()
-    records = []
-    assert server.decrypt(memoryview(client.output()), records) is True
-    assert (records, server.peer_closed) == ([b"last words"], True)
-
-
 def into(server, ciphertext, size=2**16, most=2**20):
-    """What `decrypt_into` finds, and whether there is more to look at."""
+    """What `decrypt` finds, and whether there is more to look at."""
     buffer = memoryview(bytearray(b"!" * size))
-    count, more = server.decrypt_into(ciphertext, buffer, most)
-    assert not bytes(buffer[count:]).strip(b"!")  # nothing is written behind the plaintext
-    return bytes(buffer[:count]), more
+    data, more = server.decrypt(ciphertext, buffer, most)
+    if type(data) is bytes:
+        assert not bytes(buffer).strip(b"!")  # one record needs no buffer
+    else:
+        assert data.obj is buffer.obj
+        assert buffer[: len(data)] == data
+        assert not bytes(buffer[len(data) :]).strip(b"!")  # nothing is written behind the plaintext
+    return bytes(data), more
 
 
 def random_cuts(seed, size):
@@ -330,7 +319,7 @@ def random_cuts(seed, size):
 
 @VERSIONS
 @pytest.mark.parametrize("cut", [1, 4, 5, 6, 1000, 16_400, 50_000, *(f"random {seed}" for seed in range(5))])
-def test_decrypt_into_takes_any_cut(policy, server_context, cut):
+def test_decrypt_takes_any_cut(policy, server_context, cut):
     client, server = pair(policy, server_context)
     data = random.Random(1).randbytes(40_000)
     flight = client.encrypt(b"x") + client.encrypt(data)
@@ -346,7 +335,7 @@ def test_decrypt_into_takes_any_cut(policy, server_context, cut):
     ("length", "most", "a_call"),
     [(1, 3, 3), (1, 7, 7), (1, 6, 6), (16_384, 2**20, 2), (10_000, 2**20, 2), (5_000, 2**20, 4)],
 )
-def test_decrypt_into_leaves_what_is_behind_the_most_records_and_what_has_no_room(
+def test_decrypt_leaves_what_is_behind_the_most_records_and_what_has_no_room(
     policy, server_context, again, length, most, a_call
 ):
     client, server = pair(policy, server_context)
@@ -361,7 +350,19 @@ def test_decrypt_into_leaves_what_is_behind_the_most_records_and_what_has_no_roo
 
 
 @VERSIONS
-def test_decrypt_into_says_when_there_is_more_to_look_at_than_plaintext(policy, server_context):
+@pytest.mark.parametrize("length", [0, 1, 700, 16_384])
+@pytest.mark.parametrize("sizes", [(100,) * 50, (1, 16_384, 5), (16_384, 1, 1), (3, 2, 1), (16_384,) * 20])
+def test_read_takes_as_many_records_as_there_are(policy, server_context, sizes, length):
+    client, server = pair(policy, server_context)
+    records = [random.Random(size).randbytes(size) for size in sizes]
+    flight = b"".join(map(client.encrypt, records))
+    behind = client.encrypt(bytes(16_384))
+    assert server.read(flight + behind[:length]) == b"".join(records)
+    assert server.read(behind[length:]) == bytes(16_384)
+
+
+@VERSIONS
+def test_decrypt_says_when_there_is_more_to_look_at_than_plaintext(policy, server_context):
     client, server = pair(policy, server_context)
     client.write(b"last words")
     client.close()
@@ -371,7 +372,7 @@ def test_decrypt_into_says_when_there_is_more_to_look_at_than_plaintext(policy, 
 
 
 @VERSIONS
-def test_decrypt_into_keeps_what_came_before_a_fault(policy, server_context):
+def test_decrypt_keeps_what_came_before_a_fault(policy, server_context):
     client, server = pair(policy, server_context)
     good, bad = client.encrypt(b"good"), bytearray(client.encrypt(b"bad"))
     bad[-1] ^= 1
