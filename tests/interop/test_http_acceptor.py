@@ -121,11 +121,19 @@ def test_a_client_of_the_field_is_told_that_the_password_is_wrong(client, kind, 
     assert server.app.sizes == []
 
 
-@pytest.mark.parametrize("kind", SERVERS)
-def test_a_body_of_20_mib(kind):
-    """By the client whose cost does not grow with the square of the size here."""
+@pytest.mark.parametrize(
+    ("client", "kind"),
+    [
+        *[("requests_credssp", kind) for kind in SERVERS],
+        # The cost of the others grows with the square of the size. They seal for longer than the 5 seconds for which
+        # uvicorn keeps an idle connection by default. awinrm passes it too, but takes twice as long, and is left out.
+        ("pypsrp", "ours"),
+        ("winrm", "ours"),
+    ],
+)
+def test_a_body_of_20_mib(client, kind):
     with HostedHTTP(kind, inside("tls13")) as server:
-        assert word_of("requests_credssp", server.port, sizes=[20 << 20]) == {"answers": [True], "nothing": 0}
+        assert word_of(client, server.port, sizes=[20 << 20]) == {"answers": [True], "nothing": 0}
     assert server.app.sizes[0] == 20 << 20
 
 
