@@ -173,9 +173,10 @@ class ServerExchange:
             raise HTTPProtocolError(
                 "expected no authorization on a connection that is logged on, got one", hint=_SHARED_HINT
             )
-        if self._allow_unsealed or is_sealed(one_value(headers, "Content-Type")):
+        sealed, body = is_sealed(one_value(headers, "Content-Type")), has_body(headers)
+        if self._allow_unsealed or (sealed and body):  # anybody can write the type alone
             return ServerTurn()
-        raise _unsealed("a request with a plain body" if has_body(headers) else "a request without a body", 401)
+        raise _unsealed("a request with a plain body" if body else "a request without a body", 401)
 
 
 def _unsealed(came: str, http_status: int) -> HTTPProtocolError:

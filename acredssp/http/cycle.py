@@ -130,6 +130,8 @@ class Cycle:
         self._ahead = b""
         while not self._opener.proven and not self._all_here:
             self._ahead += await self._read()
+        if self._all_here:
+            self._opener.finish()  # where the request has no body at all, nothing has been read
         return None
 
     def _check_size(self) -> None:

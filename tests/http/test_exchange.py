@@ -502,6 +502,8 @@ def test_bytes_behind_the_credentials(policy):
     [
         ([], 401, "got a request without a body"),
         (EMPTY, 401, "got a request without a body"),
+        ([("Content-Type", TYPE)], 401, "got a request without a body"),
+        ([("Content-Type", TYPE), *EMPTY], 401, "got a request without a body"),
         ([("Content-Length", "5"), ("Content-Type", "text/plain")], 401, "got a request with a plain body"),
         ([("Transfer-Encoding", "chunked")], 401, "got a request with a plain body"),
         ([("Authorization", "CredSSP FgMBAA=="), *EMPTY], 400, "expected no authorization on a connection"),

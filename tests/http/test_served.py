@@ -6,6 +6,7 @@ import contextlib
 import pytest
 import uvicorn
 from support.endpoints import BOB, PASSWORD, server_config
+from support.http_bodies import MULTI, TYPE
 from support.http_by_hand import OUTSIDE, PROTOCOLS, SERVERS, connected, from_port, serving
 from support.peers import free_port
 
@@ -503,6 +504,19 @@ HOSTILE = {
     "no-boundary": (lambda client: (sealed(client)[0].partition(";boundary")[0], b"x"), 400),
     "not-a-body-at-all": (lambda client: (sealed(client)[0], b"\x00" * 70_000), 400),
 }
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+@pytest.mark.parametrize("headers", [[], [("Content-Length", "0")]])
+@pytest.mark.parametrize("media_type", [TYPE, MULTI])
+async def test_the_type_of_a_sealed_body_without_a_body_is_nobody_s_request(server, media_type, headers, allowed):
+    """Anybody who can write into the connection can send it."""
+    app = Echo()
+    async with logged_on(server, app, dangerous_allow_unsealed=allowed) as client:
+        await client.send([("Content-Type", media_type), *headers], method="POST" if headers else "GET")
+        refused = await client.response()
+        assert (refused.status, refused.closes) == (400 if allowed else 401, True)
+    assert app.bodies == []
 
 
 @pytest.mark.parametrize("case", HOSTILE)
