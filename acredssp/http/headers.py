@@ -59,12 +59,12 @@ class Challenge:
 
 def values_of(headers: Headers, name: str) -> list[str]:
     """Return the values of all fields of a name, in order."""
-    wanted = name.lower()
+    wanted, size = name.lower(), len(name)
     encoded = wanted.encode()
     return [
         _text(value).strip(" \t")
         for key, value in headers
-        if key.lower() == (encoded if isinstance(key, bytes) else wanted)
+        if len(key) == size and key.lower() == (encoded if isinstance(key, bytes) else wanted)
     ]
 
 
