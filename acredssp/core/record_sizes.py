@@ -13,6 +13,7 @@ record has `len(record) - header - len(plaintext)` bytes.
 """
 
 import dataclasses
+import functools
 from typing import Final
 
 from acredssp.core.tls import MAX_PLAINTEXT
@@ -67,6 +68,7 @@ class RecordSizes:
         return made_by(self)
 
 
+@functools.lru_cache
 def record_sizes(tls_version: str, cipher: str) -> RecordSizes:
     """Describe the records of a connection.
 
