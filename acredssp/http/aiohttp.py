@@ -20,7 +20,7 @@ from acredssp.config import ClientConfig
 from acredssp.http.client import Client, ClientOptions
 from acredssp.http.connection import Response
 from acredssp.http.headers import one_value
-from acredssp.http.wire import Field, Origin, Request, WireResponse, system_context
+from acredssp.http.wire import SMALL, Field, Origin, Request, WireResponse, system_context
 
 try:
     import aiohttp
@@ -154,9 +154,8 @@ class CredSSPResponse:
         self._response = response
         self._body: bytes | None = None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._response:
-            yield piece
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._response.__aiter__()
 
     async def read(self) -> bytes:
         """Return the whole body."""
@@ -187,7 +186,7 @@ def _request(
         whole = data.encode() if isinstance(data, str) else data
         fields = [field for field in fields if field[0].lower() != b"content-length"]
         fields.append((b"Content-Length", str(len(whole)).encode()))
-        data = _once(whole) if whole else None
+        data = (whole or None) if len(whole) <= SMALL else _once(whole)
     limits = {"pool": timeout.connect, "connect": timeout.sock_connect, "read": timeout.sock_read}
     return Request(method, url.raw_path_qs.encode(), fields, data, {"timeout": limits})
 

@@ -194,10 +194,16 @@ class LoggedOn:
         length = values_of(request.headers, "Content-Length")
         content_type = one_value(request.headers, "Content-Type") or _OCTETS
         sealer = Sealer(self._context, int(length[0]) if length else None, content_type)
-        size = [(b"Transfer-Encoding", b"chunked")] if sealer.size is None else [_length(sealer.size)]
+        body: AsyncIterable[bytes] | bytes
+        if isinstance(request.body, bytes):
+            body = sealer.feed(request.body) + sealer.finish()
+            size: int | None = len(body)
+        else:
+            body, size = _seal(sealer, request.body), sealer.size
         headers = [field for field in request.headers if field[0].lower() not in _OF_THE_BODY]
-        headers += [(b"Accept-Encoding", b"identity"), (b"Content-Type", sealer.media_type.encode()), *size]
-        return Request(request.method, request.target, headers, _seal(sealer, request.body), request.extensions)
+        headers += [(b"Accept-Encoding", b"identity"), (b"Content-Type", sealer.media_type.encode())]
+        headers.append((b"Transfer-Encoding", b"chunked") if size is None else (b"Content-Length", b"%d" % size))
+        return Request(request.method, request.target, headers, body, request.extensions)
 
     def _opener(self, request: Request, raw: WireResponse, *, limit: int, allow_unsealed: bool) -> Opener | None:
         """Return what opens the body of a response; None for a plain body that may pass.
@@ -307,7 +313,3 @@ async def _seal(sealer: Sealer, body: AsyncIterable[bytes]) -> AsyncIterator[byt
             if sealed := sealer.feed(memoryview(chunk)[start : start + _PIECE]):
                 yield sealed
     yield sealer.finish()
-
-
-def _length(size: int) -> Field:
-    return b"Content-Length", str(size).encode()

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any, ClassVar, Final, Unpack
 
@@ -13,7 +13,7 @@ from acredssp.http.connection import Response
 from acredssp.http.errors import PoolTimeout
 from acredssp.http.headers import has_body
 from acredssp.http.httpcore_wire import HTTPCoreWire, Proxy
-from acredssp.http.wire import Origin, Request
+from acredssp.http.wire import SMALL, Origin, Request
 
 __all__ = ["Body", "Libraries", "Transport"]
 
@@ -72,7 +72,7 @@ class Transport:
             request.method,
             request.url.raw_path,
             request.headers.raw,
-            request.stream if has_body(request.headers.raw) else None,
+            self._body(request),
             request.extensions,
         )
         with self._errors():
@@ -83,6 +83,16 @@ class Transport:
             stream=self._libraries.body(self, response),
             extensions={**response.extensions, "credssp_sealed": response.sealed},
         )
+
+    def _body(self, request: Any) -> AsyncIterable[bytes] | bytes | None:
+        if not has_body(request.headers.raw):
+            return None
+        try:
+            whole: bytes = request.content
+        except self._libraries.httpx.RequestNotRead:
+            whole = b""  # the body is a stream
+        stream: AsyncIterable[bytes] = request.stream
+        return whole if 0 < len(whole) <= SMALL else stream
 
     async def aclose(self) -> None:
         """End all connections."""

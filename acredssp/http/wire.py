@@ -7,9 +7,12 @@ import dataclasses
 import functools
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-__all__ = ["Field", "Origin", "Request", "Wire", "WireResponse", "system_context"]
+__all__ = ["SMALL", "Field", "Origin", "Request", "Wire", "WireResponse", "system_context"]
+
+SMALL: Final = 65_536
+"""Bytes of a body that is sealed and sent as a whole. The libraries send it without a task and generators."""
 
 Field = tuple[bytes, bytes]
 """A header field: its name and its value."""
@@ -42,14 +45,14 @@ class Request:
         method: The method.
         target: The path with the query.
         headers: The header fields, `Host` among them.
-        body: The body in pieces; None for no body.
+        body: The body in pieces, or a small body as a whole; None for no body.
         extensions: What the HTTP library takes beside the request, such as its time limits (`timeout`).
     """
 
     method: str
     target: bytes
     headers: Sequence[Field]
-    body: AsyncIterable[bytes] | None = None
+    body: AsyncIterable[bytes] | bytes | None = None
     extensions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
