@@ -90,6 +90,8 @@ class Cycle:
         self._start: Message | None = None
         """The beginning of the application's answer, until its first bytes show how long it is."""
         self._sealer: Sealer | None = None
+        self._held: list[Message] = []
+        """The beginning of the answer as it is sent, until the first bytes of the body go with it."""
         self._mute = False
         """Whether the answer to a sealed request has no body."""
         self._started = False
@@ -268,11 +270,13 @@ class Cycle:
     async def _send_body(self, body: bytes, *, more: bool) -> None:
         if self._start is not None:
             start, self._start, self._started = self._start, None, True
-            await self._write(self._sealed_start(start, None if more else len(body)))
+            self._held = [self._sealed_start(start, None if more else len(body))]
         for piece in _pieces(b"" if self._mute else body):
             await self._write_body(bytes(piece) if self._sealer is None else self._sealer.feed(piece))
         if more:
-            await self._write_body(self._sealer.flush() if self._sealer is not None else b"")
+            body = self._sealer.flush() if self._sealer is not None else b""
+            if body or self._held:
+                await self._write({"type": "http.response.body", "body": body, "more_body": True})
             return
         end = self._sealer.finish() if self._sealer is not None else b""
         if not self._all_here:
@@ -321,9 +325,12 @@ class Cycle:
             await self._write({"type": "http.response.body", "body": body, "more_body": True})
 
     async def _write(self, message: Message) -> None:
+        """Send a message, and the beginning of the answer in front of it where that is still held."""
+        messages, self._held = [*self._held, message], []
         try:
             async with asyncio.timeout(self._connection.limits.body_timeout):
-                await self._send_raw(message)
+                for each in messages:
+                    await self._send_raw(each)
         except TimeoutError:
             self._over = True
             self._connection.abort()
