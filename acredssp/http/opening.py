@@ -199,10 +199,7 @@ class Opener:
             self._note(b"")
         left = length
         while left or (yield from self._peek())[0] in _RECORD_TYPES:
-            record = yield from self._record()
-            plaintext = self._tls.read(record)
-            # OpenSSL has verified a record of data, even one without a byte, which Windows makes of an empty body.
-            self.proven = self.proven or record[0] == _RECORD_OF_DATA
+            plaintext = yield from self._record()
             self._note(plaintext)
             left -= len(plaintext)
             if left < 0:
@@ -220,12 +217,19 @@ class Opener:
             self._opened.append(plaintext)
 
     def _record(self) -> _Reads:
+        """Take a record; return its plaintext."""
         yield from self._wait(_RECORD_HEADER)
         kind, size = self._buffer[self._start], self._buffer[self._start + 3 : self._start + _RECORD_HEADER]
         length = int.from_bytes(size, "big")
         if kind not in _RECORD_TYPES or length > 16_384 + _MOST_TRAILER:
             _refuse("a tls record", f"bytes of type {kind} and length {length}")
-        return (yield from self._read(_RECORD_HEADER + length))
+        yield from self._wait(_RECORD_HEADER + length)
+        start, self._start = self._start, self._start + _RECORD_HEADER + length
+        with memoryview(self._buffer) as buffer, buffer[start : self._start] as record:  # without a copy
+            plaintext = self._tls.read(record)
+        # OpenSSL has verified a record of data, even one without a byte, which Windows makes of an empty body.
+        self.proven = self.proven or kind == _RECORD_OF_DATA
+        return plaintext
 
     def _delimiter(self) -> Generator[None, None, bool]:
         """Take a boundary; return whether it is the last one."""

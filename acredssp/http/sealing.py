@@ -68,7 +68,7 @@ class Sealer:
         if len(self._pending) + len(data) < PART_SIZE:
             self._pending += data
             return b""
-        view = memoryview(bytes(self._pending) + data)
+        view = memoryview(bytes(self._pending) + data if self._pending else data).cast("B")
         whole = len(view) - len(view) % PART_SIZE
         self._pending[:] = view[whole:]
         return b"".join([self._part(view[start : start + PART_SIZE]) for start in range(0, whole, PART_SIZE)])
