@@ -11,10 +11,12 @@
 #   make compiled  build the package with its engine compiled by mypyc, in build/compiled
 #   make format  format the code as `make fmt` demands
 # Variables: PYTHON (the interpreter .venv is made from), ARGS (more arguments for pytest),
-# KERBEROS (set to nothing to leave Kerberos out even where krb5-config is found).
+# KERBEROS (set to nothing to leave Kerberos out even where krb5-config is found),
+# WORKERS (processes that share the tests, see tests/support/parallel.py; 0 runs them in one).
 
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= auto
 # gssapi and krb5 are compiled on installation, against the Kerberos headers that come with krb5-config.
 KERBEROS ?= $(shell command -v krb5-config 2>/dev/null)
 
@@ -24,6 +26,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # As PIP, but prints a line for each package, and all of pip's output if it fails.
 INSTALL = $(BIN)/python -c "$$INSTALL_LOUDLY" install
 export PIP_ROOT_USER_ACTION := ignore
+# Bytecode is kept even if the environment says otherwise: each program that a test starts would compile the package.
+export PYTHONDONTWRITEBYTECODE :=
 
 # The stamps below stand for "this extra is installed as pyproject.toml asks for it".
 VENV_STAMP := $(VENV)/.stamp-venv
@@ -41,7 +45,7 @@ COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio s
     test_config.py test_credentials.py test_md4.py test_names.py test_secrets.py test_tls_config.py test_values.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
-.PHONY: install-floors mutants run test quick check fmt format lint types cover interop docs conformance bench bench-full bench-check \
+.PHONY: install install-floors mutants run test quick check fmt format lint types cover interop docs conformance bench bench-full bench-check \
     compiled compiled-if-possible test-compiled test-floors clean
 .DEFAULT_GOAL := check
 
@@ -49,12 +53,11 @@ run: $(RUN_STAMP)
 	@$(BIN)/acredssp demo
 
 test: $(DEV_STAMP) $(KERBEROS_STAMP)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
-# This takes under 30 seconds. tests/support/quick.py derives which tests these are. Bytecode is kept even if the
-# environment says otherwise: compiling the test files each time would take a sixth of the time.
+# This takes under 30 seconds. tests/support/quick.py derives which tests these are.
 quick: $(DEV_STAMP)
-	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --quick $(ARGS)
+	$(BIN)/pytest --quick $(ARGS)
 
 check: fmt lint types cover
 
@@ -73,11 +76,11 @@ types: $(DEV_STAMP)
 
 # Runs all tests, the layer test included, under branch coverage; the threshold is fail_under in pyproject.toml.
 cover: $(DEV_STAMP) $(KERBEROS_STAMP)
-	$(BIN)/pytest --cov $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --cov $(ARGS)
 
 # Runs only the tests against real peers.
 interop: $(DEV_STAMP) $(KERBEROS_STAMP)
-	$(BIN)/pytest -m interop $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) -m interop $(ARGS)
 
 # Checks the README against the tree: its examples, commands and tables.
 docs: $(DEV_STAMP)
@@ -110,7 +113,7 @@ compiled-if-possible:
 
 # Runs the tests of the compiled modules; tests/compiled.py checks that the compiled engine is the one that ran.
 test-compiled: $(DEV_STAMP) $(KERBEROS_STAMP) $(COMPILED_STAMP)
-	$(WITH_COMPILED) $(BIN)/pytest tests/compiled.py $(COMPILED_TESTS) $(ARGS)
+	$(WITH_COMPILED) $(BIN)/pytest -n $(WORKERS) tests/compiled.py $(COMPILED_TESTS) $(ARGS)
 
 # To run one mutant, name its requirement or some words: `.venv/bin/python tests/mutants.py R25 "key of zeros"`.
 mutants: $(DEV_STAMP) $(KERBEROS_STAMP)
@@ -197,6 +200,9 @@ $(FLOORS_STAMP): $(VENV_STAMP) pyproject.toml
 	@$(BIN)/python -m venv $(FLOORS)
 	@$(MAKE) --no-print-directory install-floors
 	@touch $@
+
+# Everything that the goals above need in .venv.
+install: $(KERBEROS_STAMP) $(BENCH_STAMP)
 
 install-floors: BIN := $(FLOORS)/bin
 install-floors:

@@ -7,6 +7,7 @@ pytest_plugins = [
     "support.examples",
     "support.kdc",
     "support.loops",
+    "support.parallel",
     "support.quick",
     "support.requirements",
     "support.skips",

@@ -93,8 +93,9 @@ def survivors(mutant):
     """The tests that do not notice the mutant, each with what pytest said."""
     with tempfile.TemporaryDirectory(prefix="acredssp-mutant-") as folder:
         copy = Path(folder, PACKAGE)
-        shutil.copytree(ROOT / PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        shutil.copytree(ROOT / PACKAGE, copy, ignore=shutil.ignore_patterns("*.so"))
         path = copy / mutant.file
+        shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)  # of what is copied, bytecode is good elsewhere
         path.write_text(mutated(mutant, path.read_text(encoding="utf-8")), encoding="utf-8")
         outcomes = {test: run_tests([test], folder) for test in mutant.tests}
     return {test: output for test, (status, output) in outcomes.items() if status != _TESTS_FAILED}

@@ -4,8 +4,11 @@ import subprocess
 
 import pytest
 from support import freerdp, samba
+from support.command import login
 from support.kdc import REALM
 from support.peers import Lab, program, wait_until
+
+import acredssp
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +67,31 @@ def shadow_servers(tmp_path_factory, display, sam_file):
 
     yield get
     lab.stop()
+
+
+@pytest.fixture(scope="session")
+def known_pins():
+    """The pins of shadow servers by their addresses, as far as somebody has asked."""
+    return {}
+
+
+@pytest.fixture
+def pin_of(graphical_lab, known_pins):
+    """The pin of a shadow server's certificate, as our command line tells it: `pin_of(server)`."""
+
+    def find(server):
+        if server.address not in known_pins:
+            record = login(graphical_lab, server.address, "--mechanism", "ntlm").record
+            known_pins[server.address] = record["peer_key_sha256"]
+        return known_pins[server.address]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def gateway_certificate():
+    """The chain and the key of a gateway, for all tests: an RSA key takes long to make."""
+    return acredssp.self_signed(["localhost"])
 
 
 @pytest.fixture(scope="session")

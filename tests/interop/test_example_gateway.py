@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 from support import freerdp
-from support.command import login
 from support.peers import free_port, wait_until
 
-import acredssp
 from acredssp.rdp import Protocols
 from acredssp.wire import mcs
 
@@ -44,17 +42,16 @@ FreeRDP 3 cancels itself then (ERRCONNECT_CONNECT_CANCELLED), and writes a succe
 
 
 @pytest.fixture
-def gateway(graphical_lab, shadow_servers, tmp_path):
+def gateway(graphical_lab, shadow_servers, pin_of, gateway_certificate, tmp_path):
     """Starts the gateway before a shadow server: `gateway(generation, front's password, account)`."""
 
     def start(generation, password=PASSWORD, account=""):
         server = shadow_servers(generation)
-        pin = login(graphical_lab, server.address, "--mechanism", "ntlm").record["peer_key_sha256"]
-        for name, data in zip(("cert.pem", "key.pem"), acredssp.self_signed(["localhost"]), strict=True):
+        for name, data in zip(("cert.pem", "key.pem"), gateway_certificate, strict=True):
             (tmp_path / name).write_bytes(data)
         port = free_port()
         files = tmp_path / "cert.pem", tmp_path / "key.pem"
-        route = f"desktops=127.0.0.1:{server.port}:{pin}{account}"
+        route = f"desktops=127.0.0.1:{server.port}:{pin_of(server)}{account}"
         argv = [sys.executable, "-c", OBSERVED, GATEWAY, port, *files, "alice", password, route]
         return f"127.0.0.1:{port}", graphical_lab.start_server(argv, port)
 

@@ -12,7 +12,7 @@ import subprocess
 
 import pytest
 from support import freerdp
-from support.command import COMMAND, login
+from support.command import COMMAND
 from support.hosted import HostedServer, look_up
 from support.kdc import REALM
 from support.peers import free_port, program, wait_until
@@ -63,12 +63,12 @@ class Proxy:
 
 
 @pytest.fixture
-def proxy(graphical_lab, tmp_path):
+def proxy(graphical_lab, tmp_path, gateway_certificate):
     """Starts the gateway: `proxy(routes and targets)`; what it wrote has no password in it."""
     started = []
 
     def start(settings, logon='{ users = "users" }', listener="", certificates=""):
-        for name, data in zip(("gateway.pem", "gateway.key"), acredssp.self_signed(["localhost"]), strict=True):
+        for name, data in zip(("gateway.pem", "gateway.key"), gateway_certificate, strict=True):
             (tmp_path / name).write_bytes(data)
         users = f"CONTOSO:alice:{PASSWORD}\n{REALM}:alice:{PASSWORD}\n:carol:{FRONT_PASSWORD}\n"
         (tmp_path / "users").write_text(users, encoding="utf-8")
@@ -89,13 +89,13 @@ def proxy(graphical_lab, tmp_path):
 
 
 @pytest.fixture
-def target(graphical_lab, shadow_servers):
+def target(shadow_servers, pin_of):
     """The settings of a target: `target(generation, more settings)` is a shadow server."""
 
     def settings(generation, more="", security="nla"):
         server = shadow_servers(generation, security)
-        pin = login(graphical_lab, server.address, "--mechanism", "ntlm").record["peer_key_sha256"]
-        return f'\n[targets.desktops]\naddresses = ["{server.address}"]\npins = ["{pin}"]\n{more}'
+        pins = f'pins = ["{pin_of(server)}"]'
+        return f'\n[targets.desktops]\naddresses = ["{server.address}"]\n{pins}\n{more}'
 
     return settings
 
@@ -300,11 +300,11 @@ FRONTS = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def kerberos_proxy(graphical_lab, kerberos, kerberos_shadow_server, proxy):
+def kerberos_proxy(graphical_lab, kerberos, kerberos_shadow_server, pin_of, proxy):
     """Starts the gateway with the realm's keytab, before a shadow server that takes tickets."""
     graphical_lab.environment |= kerberos.environment
     address = f"localhost:{kerberos_shadow_server.port}"
-    pin = login(graphical_lab, address, "--mechanism", "ntlm").record["peer_key_sha256"]
+    pin = pin_of(kerberos_shadow_server)
 
     def start(more=""):
         logon = f'{{ users = "users", keytab = "{kerberos.keytab}", realms = ["{REALM}"] }}'

@@ -66,7 +66,19 @@ PACKAGES = {
 }
 """What Debian calls the packages of the programs the tests start."""
 
-_ports = iter(random.sample(PORTS, len(PORTS)))  # in no order, so that two test sessions at once seldom meet
+
+def ports_of(worker, count):
+    """The ports of one of several processes that share the tests, in no order: two sessions at once seldom meet."""
+    ports = PORTS[worker::count]
+    return random.sample(ports, len(ports))
+
+
+_ports = iter(
+    ports_of(
+        int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
+        int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+    )
+)
 
 
 def program(name):

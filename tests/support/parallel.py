@@ -1,0 +1,60 @@
+"""A pytest plugin: how the tests are shared out among processes (`-n`, pytest-xdist), as `make test` has it.
+
+What is handed out is a file of tests, so that what its fixtures share is made once. A file that takes long, and whose
+tests share little, is handed out by its test functions. What takes longest goes first, so that no process is left alone
+with it at the end. `-n auto` means twice as many processes as there are processors, since many tests wait for a peer.
+
+Each process has ports (`support.peers`), peers, folders and a Kerberos realm of its own.
+"""
+
+import os
+
+import pytest
+
+try:
+    from xdist.scheduler import LoadScopeScheduling
+except ImportError:  # pytest works without it, too, in one process
+    LoadScopeScheduling = object
+
+SPREAD = ("tests/interop/", "tests/http/", "tests/cli/", "tests/stores/")
+"""Folders whose files are handed out by their functions."""
+WHOLE = ("tests/interop/test_lab.py", "tests/interop/test_proxy_cluster.py", "tests/cli/test_kerberos.py")
+"""Files there that share what is dear: a Samba domain, gateways with their stores."""
+FIRST = ("tests/test_benchmarks.py", "tests/interop/", "tests/cli/", "tests/test_conformance.py", "tests/http/")
+"""What takes longest, in this order."""
+
+
+class Scheduler(LoadScopeScheduling):
+    """Hands out what `share` says."""
+
+    def _split_scope(self, nodeid):
+        return share(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    return 2 * len(os.sched_getaffinity(0))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    config.option.loadscopereorder = False  # it puts the files of many small tests first
+    return Scheduler(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=lambda item: rank(item.nodeid))
+
+
+def share(nodeid):
+    """What a test is handed out with."""
+    path, _, name = nodeid.partition("::")
+    if path.startswith(SPREAD) and path not in WHOLE:
+        return f"{path}::{name.partition('[')[0]}"
+    return path
+
+
+def rank(nodeid):
+    """The lower, the earlier."""
+    return next((number for number, start in enumerate(FIRST) if nodeid.startswith(start)), len(FIRST))
