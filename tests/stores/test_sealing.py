@@ -53,6 +53,7 @@ def test_names_stay_over_a_rotation_and_differ_by_their_parts():
 @pytest.mark.parametrize(
     "text",
     ["", NAMES, KEY, f"{NAMES}\n{KEY}\n{KEY}", f"{NAMES}\n{KEY[:-4]}", f"{NAMES}\n{KEY}x", f"{NAMES}\nan id:{KEY[2:]}"],
+    ids=["nothing", "no key", "no names", "twice", "short", "long", "a space"],
 )
 def test_keys_that_are_none_are_refused_without_a_word_of_them(text):
     with pytest.raises(ValueError, match="expected") as error:

@@ -21,7 +21,7 @@ import pytest
 
 DEADLINE = 120.0
 """Seconds that a peer may take for anything before the test fails. Only a peer that hangs takes so long."""
-POLL = 0.02
+POLL = 0.05
 """Seconds between two checks of a condition."""
 
 PORTS = range(20000, 32768)

@@ -318,7 +318,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("mic", [True, False], ids=["mic", "no mic"])
-@pytest.mark.parametrize("answer", GARBAGE, ids=repr)
+@pytest.mark.parametrize("answer", GARBAGE, ids=lambda answer: repr(answer).partition(" at 0x")[0])
 def test_lookup_that_gives_no_right_secret_denies(answer, mic):
     server, client = begun()
     error = assert_denied(server, client.authenticate(mic=mic), answer)
