@@ -322,8 +322,8 @@ class TLSSession:
         except ssl.SSLError as error:
             return data, self._stop(error)
         if data and incoming.pending:
-            if buffer is None:
-                buffer = memoryview(bytearray(len(ciphertext) + MAX_PLAINTEXT))
+            if buffer is None:  # with room for a record that began earlier, and for the one more that is asked for
+                buffer = memoryview(bytearray(len(ciphertext) + 2 * MAX_PLAINTEXT))
             return self._decrypt_more(data, len(ciphertext), buffer, most)
         if self.peer_closed or self._outgoing.pending:
             return data, self._look()

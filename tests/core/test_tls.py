@@ -364,6 +364,19 @@ def test_read_takes_as_many_records_as_there_are(policy, server_context, sizes, 
 
 
 @VERSIONS
+@pytest.mark.parametrize("missing", [1, 20, 8_000])
+def test_read_takes_all_that_is_behind_the_end_of_a_record_that_began_earlier(policy, server_context, missing):
+    client, server = pair(policy, server_context)
+    record = client.encrypt(bytes(16_384))
+    cut = len(record) - missing
+    assert server.read(record[:cut]) == b""
+    client.write(b"last words")
+    client.close()
+    assert server.read(record[cut:] + client.output()) == bytes(16_384) + b"last words"
+    assert server.peer_closed
+
+
+@VERSIONS
 def test_decrypt_says_when_there_is_more_to_look_at_than_plaintext(policy, server_context):
     client, server = pair(policy, server_context)
     client.write(b"last words")
