@@ -399,9 +399,8 @@ class TLSSession:
             return b"".join(ciphertexts)
         if bios.users and self._outgoing.pending:
             raise _in_use()
-        tls: Any = self._object
         try:
-            tls._sslobj.write(plaintext)  # noqa: SLF001 - SSLObject.write only adds a Python frame
+            self._object.write(plaintext)
         except ssl.SSLError as error:
             self._leave()
             raise _tls_error(error) from None
