@@ -29,6 +29,8 @@ _ENDED_HINT: Final = "the server, or a proxy in between, did not answer the firs
 _NO_TLS: Final = (
     "the answer was no tls: check the scheme and the port of the url (WinRM has http at port 5985, https at 5986)"
 )
+_MOST_TEXT: Final = 200
+"""Characters of the HTTP library's own text in an error."""
 _PIECE: Final = 65_536
 """Bytes of a request's body that are sealed at a time."""
 _OCTETS: Final = "application/octet-stream"
@@ -98,6 +100,8 @@ def _failed(origin: Origin, exchange: ClientExchange, error: Exception) -> CredS
     if isinstance(error, TimeoutError) or type(error).__name__.endswith("Timeout"):
         return HandshakeTimeout(f"{origin} gave no answer in time, {exchange.step}", hint=first)
     what = f"the connection to {origin} ended, {exchange.step}: {type(error).__name__}"
+    if text := ascii(str(error))[1:-1]:
+        what = f"{what}: {text[:_MOST_TEXT]}"
     return PeerClosed(what, hint=first or SHARED_HINT)
 
 

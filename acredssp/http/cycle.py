@@ -78,7 +78,7 @@ class Cycle:
         self._headers: list[tuple[bytes, bytes]] = [*scope["headers"]]
         self._opener: Opener | None = None
         self._taken = 0
-        """Bytes of a plain body so far."""
+        """Bytes of the body so far, as they came."""
         self._all_here = not has_body(self._headers)
         """Whether the server has given the whole body."""
         self._ahead: bytes | None = b"" if self._all_here else None
@@ -190,17 +190,20 @@ class Cycle:
             CredSSPError: The body is refused.
         """
         data = await self._read_raw()
+        self._check_taken(len(data))
         if self._opener is not None:
             plaintext = self._opener.feed(data)
             if self._all_here:
                 self._opener.finish()
             return plaintext
-        self._taken += len(data)
-        if self._taken > self._connection.limits.body_size:
-            raise HTTPProtocolError(
-                f"expected a body of at most {self._connection.limits.body_size} bytes, got more", 413
-            )
         return data
+
+    def _check_taken(self, size: int) -> None:
+        """Count bytes of the body. A sealed one of many tiny parts would be many times as long as its plaintext."""
+        self._taken += size
+        limit = self._connection.limits.body_size
+        if self._taken > (limit if self._opener is None else 2 * limit + _MOST_OVERHEAD):
+            raise HTTPProtocolError(f"expected a body of at most {limit} bytes, got more", 413)
 
     async def _read_raw(self) -> bytes:
         loop = asyncio.get_running_loop()

@@ -160,7 +160,8 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
         self._fields_size = self._fields_size + len(data) if steps == self._steps else 0
         if self.transport.is_closing():
             return
-        self._credssp.in_head(self._in_head)
+        # Line breaks in front of a head begin no message, but end uvicorn's wait for the next request.
+        self._credssp.in_head(self._in_head or self.cycle is None or self.cycle.response_complete)
         if self._fields_size > self.limits.header_size:
             self.send_400_response("the header fields are too large")
         elif len(self.pipeline) > _MOST_WAITING:

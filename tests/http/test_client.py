@@ -11,6 +11,7 @@ import httpx
 import pytest
 from support import endpoints
 from support.cutting import Cutter, Loser
+from support.http_senders import SENDERS
 from support.http_toy import CAROL, TRUSTING, Toy, client_config, lookup
 
 from acredssp.errors import CredSSPError, HandshakeTimeout, PeerClosed
@@ -215,6 +216,30 @@ async def test_a_logon_has_a_deadline_of_its_own():
     async with server, client_of(HASTY) as client:
         with pytest.raises(HandshakeTimeout, match="gave no answer in time, in leg 1 of the logon"):
             await client.post(url, content=b"x")
+
+
+@pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS)
+async def test_header_fields_without_end_are_refused_within_bounds(send):
+    written = 0
+
+    async def serve(reader, writer):
+        nonlocal written
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 401 Unauthorized\r\n")
+            while True:
+                writer.write(b"a: b\r\n" * 1_000)
+                written += 6_000
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://localhost:{server.sockets[0].getsockname()[1]}/"
+    async with server:
+        with pytest.raises(PeerClosed, match=r"in leg 1 of the logon, .*: .*: ") as caught:
+            await send(CONFIG, url, [b"x"])
+    assert len(str(caught.value)) < 600
+    assert written < 32 << 20, "most of it is in the buffers of the sockets"
 
 
 async def test_a_server_that_forgets_a_connection_that_is_logged_on():

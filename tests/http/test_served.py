@@ -6,7 +6,7 @@ import contextlib
 import pytest
 import uvicorn
 from support.endpoints import BOB, PASSWORD, server_config
-from support.http_bodies import MULTI, TYPE
+from support.http_bodies import END, MULTI, TYPE
 from support.http_by_hand import OUTSIDE, PROTOCOLS, SERVERS, connected, from_port, serving
 from support.peers import free_port
 
@@ -504,6 +504,26 @@ HOSTILE = {
     "no-boundary": (lambda client: (sealed(client)[0].partition(";boundary")[0], b"x"), 400),
     "not-a-body-at-all": (lambda client: (sealed(client)[0], b"\x00" * 70_000), 400),
 }
+
+
+async def test_a_body_of_many_tiny_parts_is_bounded_by_what_comes(server):
+    async with logged_on(server, Echo(), limits=HTTPLimits(body_size=1_000)) as client:
+        parts = [sealed(client)[1].removesuffix(END) for _ in range(400)]
+        body = b"".join([b"%x\r\n%b\r\n" % (len(part), part) for part in parts])
+        await client.send([("Content-Type", MULTI), ("Transfer-Encoding", "chunked")], body)
+        refused = await client.response()
+        assert (refused.status, refused.closes) == (413, True)
+
+
+@pytest.mark.parametrize(
+    "begun", [b"\r\n", b"PO", b"POST / HTTP/1.1\r\nA: b\r\n"], ids=["a-line-break", "a-word", "a-head"]
+)
+async def test_a_client_that_is_logged_on_and_begins_a_request_has_to_go_on(server, begun):
+    async with logged_on(server, Echo(), limits=HTTPLimits(idle_timeout=0.2)) as client:
+        assert (await client.post(b"x")).status == 200
+        client.writer.write(begun)
+        with contextlib.suppress(ConnectionError):
+            await client.reader.read()
 
 
 @pytest.mark.parametrize("allowed", [False, True])
