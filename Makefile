@@ -122,7 +122,8 @@ mutants: $(DEV_STAMP) $(KERBEROS_STAMP)
 # Checks that the oldest dependencies that pyproject.toml allows work. The other tools are the newest.
 test-floors: $(FLOORS_STAMP)
 	$(FLOORS)/bin/pytest --quick $(ARGS)
-	$(FLOORS)/bin/pytest tests/cli tests/aio/test_streams.py $(ARGS)
+	$(FLOORS)/bin/pytest tests/cli tests/aio/test_streams.py tests/http/test_aiohttp.py tests/http/test_asgi.py \
+		tests/http/test_httpx.py tests/http/test_pair.py tests/stores tests/winrm $(ARGS)
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *__mypyc*.so
@@ -207,8 +208,9 @@ install: $(KERBEROS_STAMP) $(BENCH_STAMP)
 install-floors: BIN := $(FLOORS)/bin
 install-floors:
 	@$(INSTALL) uv
-	@$(BIN)/uv pip compile --quiet --python $(BIN)/python --resolution lowest-direct --extra cli --extra fast \
-		--extra uvloop --no-annotate --no-header --output-file $(FLOORS)/floors.txt pyproject.toml
+	@$(BIN)/uv pip compile --quiet --python $(BIN)/python --resolution lowest-direct \
+		$(addprefix --extra ,asgi cli fast gateway http uvloop winrm) --no-annotate --no-header \
+		--output-file $(FLOORS)/floors.txt pyproject.toml
 	@$(INSTALL) --constraint $(FLOORS)/floors.txt --editable '.[dev]'
 
 # This builds from a copy: the hook leaves compiled files beside the sources, where the editable install would import
