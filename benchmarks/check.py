@@ -1,15 +1,15 @@
 """Check that nothing got more expensive: `make bench-check`.
 
-The instructions above TLS, interpreted and compiled, must stay within a margin of `baseline.json`. Those of the SSPI
-functions must stay within a tenth of the engine's. The counts are the same on every run, but only for the versions of
-Python, OpenSSL and cryptography that the baseline names: with other versions they are shown, and fail nothing. This
-also checks a few ratios of CPU, and the logons that a server keeps beside an attacker (`attackers`), against bounds so
-wide that no busy machine reaches them.
+The instructions and the simulated cache misses above TLS, interpreted and compiled, must stay within a margin of
+`baseline.json`. The instructions of the SSPI functions must stay within a tenth of the engine's. The counts are the
+same on every run, but only for the versions of Python, OpenSSL and cryptography that the baseline names: with other
+versions they are shown, and fail nothing. This also checks a few ratios of CPU, and the logons that a server keeps
+beside an attacker (`attackers`), against bounds so wide that no busy machine reaches them.
 
     python -m benchmarks.check              exits with 0 if every gate holds, and with 1 if one does not
     python -m benchmarks.check --record     counts, and writes the baseline
 
-Without valgrind, or without `make compiled`, instruction gates are skipped by name. In continuous integration (CI=true,
+Without valgrind, or without `make compiled`, gates on counts are skipped by name. In continuous integration (CI=true,
 or ACREDSSP_NO_SKIPS=1), a skip is a failure.
 """
 
@@ -25,14 +25,14 @@ from collections.abc import Callable
 from rich.console import Console
 
 import acredssp
-from benchmarks import attackers, compiled, facade, inmemory, instructions
+from benchmarks import attackers, compiled, facade, inmemory, instructions, misses
 from benchmarks.harness import SIZES, TRIPLE, Results, Row, Size, Watch, environment, skips_are_failures
 from benchmarks.peers import NAME, KeyType
 
 BASELINE = pathlib.Path(__file__).parent / "baseline.json"
-MARGIN = 0.05
-"""The margin is more than the few per mille by which the garbage collector and TLS's random numbers move a count, and
-less than any regression that matters."""
+MARGINS = {"million": 0.05, "thousand": 0.1}
+"""The margins of instructions and of cache misses, by the rows' unit. Each is more than the few per mille by which the
+garbage collector and TLS's random numbers move a count, and less than any regression that matters."""
 
 BOUNDS = {
     "cpu.rsa.1.3.ntlm.both": 2.2,
@@ -82,14 +82,13 @@ def of_row(row: Row) -> Gate:
     return Gate(row.what, row.figure.median, BOUNDS[row.key], row.at_most)
 
 
-def of_instructions(rows: list[Row], build: str) -> list[Gate]:
+def of_counts(rows: list[Row], build: str) -> list[Gate]:
     """Compare each count of a build with the baseline; with other versions than the baseline's, no count fails."""
-    million = _baseline()["million"][build]
-    return [
-        Gate(f"{row.what}, {build}, million", row.figure.median, million[row.key] * (1 + MARGIN), counts=on_baseline())
-        for row in rows
-        if row.key in million
-    ]
+    baseline, gates = _baseline(), []
+    for row in rows:
+        most = baseline[row.unit][build][row.key] * (1 + MARGINS[row.unit])
+        gates.append(Gate(f"{row.what}, {build}, {row.unit}", row.figure.median, most, counts=on_baseline()))
+    return gates
 
 
 def _baseline() -> dict:
@@ -108,8 +107,14 @@ def triple() -> dict[str, str | int]:
 
 def record(rows: dict[str, list[Row]]) -> None:
     """Write the baseline of each build."""
-    million = {build: {row.key: round(row.figure.median, 3) for row in found} for build, found in rows.items()}
-    BASELINE.write_text(json.dumps({"environment": triple(), "million": million}, indent=1) + "\n", "utf-8")
+    counts = {
+        unit: {
+            build: {row.key: round(row.figure.median, 3) for row in found if row.unit == unit}
+            for build, found in rows.items()
+        }
+        for unit in MARGINS
+    }
+    BASELINE.write_text(json.dumps({"environment": triple()} | counts, indent=1) + "\n", "utf-8")
 
 
 def of_facade() -> list[Gate]:
@@ -128,18 +133,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--record", action="store_true", help="count the instructions and write the baseline")
+    parser.add_argument(
+        "--record", action="store_true", help="count instructions and cache misses, and write the baseline"
+    )
     options = parser.parse_args()
     console, size = Console(), dataclasses.replace(SIZES["bench"], rounds=5)
     gates, skipped, counted = [], [], {}
     if not shutil.which("valgrind"):
-        skipped.append(f"instructions: {instructions.MISSING}")
+        skipped.append(f"instructions and cache misses: {instructions.MISSING}")
     else:
         counted["interpreted"] = _rows(console, instructions.measure, size, 1)
+        cold = _results(console, misses.measure, size, 1)
+        counted["interpreted"] += cold.rows
         if why := compiled.missing():
-            skipped.append(f"instructions of the compiled engine: {why}")
+            skipped.append(f"instructions and cache misses of the compiled engine: {why}")
         else:
-            counted["compiled"], _ = compiled.found("instructions", "bench")
+            counted["compiled"] = compiled.found("instructions", "bench")[0] + cold.compiled
     if options.record:
         record(counted)
         return 0
@@ -149,7 +158,7 @@ def main() -> int:
                 f"the baseline holds for {_baseline()['environment']}, and this machine has {triple()}: "
                 "no count fails the check"
             )
-        gates += [gate for build, rows in counted.items() for gate in of_instructions(rows, build)]
+        gates += [gate for build, rows in counted.items() for gate in of_counts(rows, build)]
         gates += of_facade()
     rows = _rows(console, inmemory.measure, size, len(inmemory.SETTINGS))
     rows += _rows(console, attackers.measure, size, len(attackers.KINDS))
@@ -163,10 +172,14 @@ def main() -> int:
 
 
 def _rows(console: Console, measure: Callable[[Size, Results, Watch], None], size: Size, steps: int) -> list[Row]:
+    return _results(console, measure, size, steps).rows
+
+
+def _results(console: Console, measure: Callable[[Size, Results, Watch], None], size: Size, steps: int) -> Results:
     results = Results("check", environment())
     with Watch(console, steps) as watch:
         measure(size, results, watch)
-    return results.rows
+    return results
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-__all__ = ["PATIENCE", "child"]
+__all__ = ["PATIENCE", "ROOT", "child"]
 
 PATIENCE = 60.0
 """Seconds after which a process that does not end, or does not answer, counts as dead."""
-_ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def child(module: str, *arguments: str, stderr: int | None = None) -> Iterator[s
     """
     argv = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(  # noqa: S603 - ourselves
-        argv, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+        argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
     ) as process:
         try:
             yield process

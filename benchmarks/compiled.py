@@ -12,13 +12,14 @@ import sys
 
 from rich.console import Console
 
-from benchmarks import inmemory, instructions, loopback
+from benchmarks import crowd, inmemory, instructions, loopback
 from benchmarks.harness import SIZES, Results, Row, Size, Watch, environment
 
 ROOT = pathlib.Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "compiled"
 GROUPS = {
     "inmemory": (inmemory.measure, len(inmemory.SETTINGS)),
+    "crowd": (crowd.measure, crowd.STEPS),
     "facade": (inmemory.measure_facade, 2),
     "loopback": (loopback.measure, 2),
     "instructions": (instructions.measure, 1),

@@ -40,6 +40,10 @@ class Size:
     """Counted rounds in memory; another one before them warms everything up."""
     handshakes: int
     """Handshakes of each kind in a round in memory."""
+    crowds: tuple[int, ...]
+    """The numbers of handshakes in flight in memory. The goals are about the first one."""
+    crowd_handshakes: int
+    """Handshakes of each kind in a round with others in flight."""
     loopback_rounds: dict[int, int]
     """Rounds over loopback, by the number of handshakes at once."""
     loopback_handshakes: int
@@ -64,19 +68,23 @@ class Size:
 
 SIZES = {
     "quick": Size(
-        rounds=1, handshakes=2, loopback_rounds={1: 1, 10: 1}, loopback_handshakes=4, connections=4, bulk=1 << 18,
+        rounds=1, handshakes=2, crowds=(5, 10), crowd_handshakes=2,
+        loopback_rounds={1: 1, 10: 1}, loopback_handshakes=4, connections=4, bulk=1 << 18,
         bulk_rounds=1, pings=20, samples=20, attacked_rounds=1, messages_at=10,
     ),
     "bench": Size(
-        rounds=11, handshakes=20, loopback_rounds={1: 4, 100: 5, 1000: 3, 5000: 1}, loopback_handshakes=200,
+        rounds=11, handshakes=20, crowds=(50, 1000), crowd_handshakes=100,
+        loopback_rounds={1: 4, 100: 5, 1000: 3, 5000: 1}, loopback_handshakes=200,
         connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2000, attacked_rounds=5, messages_at=100,
     ),
     "beside": Size(
-        rounds=9, handshakes=20, loopback_rounds={1: 2, 100: 2, 1000: 1}, loopback_handshakes=200,
+        rounds=9, handshakes=20, crowds=(50, 1000), crowd_handshakes=100,
+        loopback_rounds={1: 2, 100: 2, 1000: 1}, loopback_handshakes=200,
         connections=250, bulk=1 << 25, bulk_rounds=5, pings=2000, samples=2000, attacked_rounds=3,
     ),
     "full": Size(
-        rounds=31, handshakes=40, loopback_rounds={1: 9, 100: 9, 1000: 9, 5000: 3}, loopback_handshakes=400,
+        rounds=31, handshakes=40, crowds=(50, 1000), crowd_handshakes=200,
+        loopback_rounds={1: 9, 100: 9, 1000: 9, 5000: 3}, loopback_handshakes=400,
         connections=1000, bulk=1 << 26, bulk_rounds=11, pings=5000, samples=10000, attacked_rounds=11,
         messages_at=100, every_instruction=True, every_pyspnego=True,
     ),

@@ -13,7 +13,7 @@ import acredssp
 from acredssp.policy import MechanismChoice
 from benchmarks import facade, pyspnego
 from benchmarks.harness import Figure, Results, Row, Size, Watch, ratios, settle
-from benchmarks.peers import NAME, Cost, KeyType, Peer, Setting, handshake
+from benchmarks.peers import NAME, Cost, KeyType, Peer, Rounds, Setting, absolute, handshake
 
 NTLM, NEGOTIATE = MechanismChoice.NTLM, MechanismChoice.NEGOTIATE
 
@@ -36,9 +36,6 @@ MESSAGES = {"NTLM": (4, 3), "SPNEGO": (5, 4)}
 
 TURN = 5
 """The handshakes of one peer in a turn."""
-
-Rounds = list[dict[str, Cost]]
-"""The median handshake of each peer in each round."""
 
 
 def measure(size: Size, results: Results, watch: Watch) -> None:
@@ -100,6 +97,7 @@ def over_tls(rounds: Rounds, kind: KeyType, version: str) -> list[Row]:
                     figure=Figure.of(getattr(each[mechanism], side) / getattr(each["TLS"], side) for each in rounds),
                     goal=goal,
                     reach=reach,
+                    note=absolute(rounds, mechanism, side),
                 )
             )
     return rows

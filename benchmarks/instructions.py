@@ -16,9 +16,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 
 import acredssp
 from acredssp.policy import MechanismChoice
+from benchmarks.children import ROOT
 from benchmarks.harness import Figure, Results, Row, Size, Watch
 from benchmarks.peers import NAME, KeyType, Peer, Setting, handshake
 
@@ -39,13 +41,13 @@ def measure(size: Size, results: Results, watch: Watch) -> None:
     kinds: tuple[KeyType, ...] = ("rsa", "ec") if size.every_instruction else ("rsa",)
     more = ["pyspnego tuned"] if size.every_instruction else []
     for kind in kinds:
-        counts = count(["tls", *GOALS, *(more if kind == "rsa" else [])], kind)
+        counts = count_instructions(["tls", *GOALS, *(more if kind == "rsa" else [])], kind)
         for name in [name for name in counts if name != "tls"]:
             above = (counts[name] - counts["tls"]) / MILLION
             results.rows.append(
                 Row(
                     key=f"instructions.{kind}.{name.replace(' ', '.')}",
-                    what=f"instructions above TLS, {_NAMES[name]}, {'RSA-2048' if kind == 'rsa' else 'P-256'}",
+                    what=f"instructions above TLS, {NAMES[name]}, {'RSA-2048' if kind == 'rsa' else 'P-256'}",
                     figure=Figure(above, above, above, 1),
                     unit="million",
                     goal=GOALS.get(name),
@@ -55,32 +57,64 @@ def measure(size: Size, results: Results, watch: Watch) -> None:
     watch.done()
 
 
-_NAMES = {"ntlm": "raw NTLM", "spnego": "SPNEGO", "pyspnego tuned": "pyspnego tuned"}
+NAMES = {"ntlm": "raw NTLM", "spnego": "SPNEGO", "pyspnego tuned": "pyspnego tuned"}
 
 
-def count(names: list[str], kind: KeyType = "rsa") -> dict[str, float]:
-    """Return the instructions of one handshake of each peer, TLS included.
+def count_instructions(names: list[str], kind: KeyType = "rsa") -> dict[str, float]:
+    """Return the instructions of one handshake of each peer, TLS included."""
+    return {name: refs for name, (refs,) in count(names, kind, command=_command, read=_read).items()}
+
+
+def count(
+    names: list[str],
+    kind: KeyType = "rsa",
+    *,
+    command: Callable[[str, str, int], list[str]],
+    read: Callable[[str], tuple[float, ...]],
+) -> dict[str, tuple[float, ...]]:
+    """Return what cachegrind counts for one handshake of each peer, TLS included.
 
     Several processes run at a time, since they do not change each other's counts.
+
+    Args:
+        names: The peers.
+        kind: The type of the certificate's key.
+        command: Returns valgrind's arguments for a folder with certificate and key, a peer and a number of handshakes.
+        read: Returns the counts in what cachegrind has printed; an empty tuple if there are none.
     """
+
+    def run(name: str, handshakes: int) -> tuple[float, ...]:
+        done = subprocess.run(  # noqa: S603 - ourselves
+            ["valgrind", "--tool=cachegrind", "--cachegrind-out-file=/dev/null",  # noqa: S607
+             *command(folder, name, handshakes)],
+            env=os.environ | {"PYTHONHASHSEED": "0"}, cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        counts = read(done.stderr)
+        if done.returncode or not counts:
+            raise RuntimeError(f"valgrind could not run {name}: {done.stderr[-2000:]}")
+        return counts
+
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for file, content in zip(("certificate", "key"), acredssp.self_signed([NAME], kind), strict=True):
             pathlib.Path(folder, file).write_bytes(content)
-        runs = {(name, many): pool.submit(_refs, folder, name, many) for name in names for many in (FEW, MANY)}
-        return {name: (runs[name, MANY].result() - runs[name, FEW].result()) / (MANY - FEW) for name in names}
+        runs = {(name, size): pool.submit(run, name, size) for name in names for size in (FEW, MANY)}
+        pairs = {name: zip(runs[name, FEW].result(), runs[name, MANY].result(), strict=True) for name in names}
+        return {name: tuple((more - less) / (MANY - FEW) for less, more in pair) for name, pair in pairs.items()}
 
 
-def _refs(folder: str, name: str, handshakes: int) -> int:
-    run = subprocess.run(  # noqa: S603 - ourselves
-        ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null",  # noqa: S607
-         sys.executable, "-m", "benchmarks.instructions", folder, name, str(handshakes)],
-        env=os.environ | {"PYTHONHASHSEED": "0"}, cwd=pathlib.Path(__file__).parent.parent,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    refs = re.search(r"I\s+refs:\s+([\d,]+)", run.stderr)
-    if run.returncode or refs is None:
-        raise RuntimeError(f"valgrind could not run {name}: {run.stderr[-2000:]}")
-    return int(refs[1].replace(",", ""))
+def _command(folder: str, name: str, handshakes: int) -> list[str]:
+    return ["--cache-sim=no", sys.executable, "-m", "benchmarks.instructions", folder, name, str(handshakes)]
+
+
+def _read(said: str) -> tuple[float, ...]:
+    refs = re.search(r"I\s+refs:\s+([\d,]+)", said)
+    return (float(refs[1].replace(",", "")),) if refs else ()
+
+
+def peer(folder: str, name: str) -> Peer:
+    """Return a peer that uses the folder's certificate and key."""
+    pem = tuple(pathlib.Path(folder, file).read_bytes() for file in ("certificate", "key"))
+    return _peer(Setting.of(pem, "1.3"), name)
 
 
 def _peer(setting: Setting, name: str) -> Peer:
@@ -97,17 +131,16 @@ def _peer(setting: Setting, name: str) -> Peer:
 
 
 def _perform(folder: str, name: str, handshakes: int) -> None:
-    pem = tuple(pathlib.Path(folder, file).read_bytes() for file in ("certificate", "key"))
-    peer = _peer(Setting.of(pem, "1.3"), name)
+    chosen = peer(folder, name)
     if name.startswith("pyspnego"):
         from benchmarks import pyspnego  # noqa: PLC0415 - as above
 
         with pyspnego.users():
             for _ in range(handshakes):
-                handshake(peer)
+                handshake(chosen)
         return
     for _ in range(handshakes):
-        handshake(peer)
+        handshake(chosen)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """The peers that the figures in memory compare: each has two sides that take bytes and give bytes.
 
-All peers share one certificate, one client context and one server context of `ssl`. So they also share the number of
-tickets, which is none, as with acredssp's servers.
+All peers share one certificate and one client context of `ssl`. Their server contexts have the same settings, and the
+same number of tickets, which is none; that of bare TLS has no callback for SNI.
 """
 
 import dataclasses
 import ssl
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
@@ -56,6 +57,16 @@ class Cost:
     @property
     def both(self) -> float:
         return self.client + self.server
+
+
+Rounds = list[dict[str, Cost]]
+"""The usual handshake of each peer in each round."""
+
+
+def absolute(rounds: Rounds, name: str, side: str) -> str:
+    """Return the microseconds of a peer and of bare TLS, which hold only for this machine and this moment."""
+    ours, floor = (statistics.median(getattr(each[which], side) for each in rounds) * 1e6 for which in (name, "TLS"))
+    return f"{ours:.0f} over {floor:.0f} us"
 
 
 def handshake(peer: Peer, clock: Callable[[], float] = time.thread_time) -> Cost:
@@ -163,6 +174,8 @@ class Setting:
     key: bytes
     client_context: ssl.SSLContext
     server_context: ssl.SSLContext
+    plain_context: ssl.SSLContext
+    """As `server_context`, without our callback for SNI: the one of bare TLS's server."""
     policy: acredssp.Policy
 
     @classmethod
@@ -171,12 +184,9 @@ class Setting:
         policy = acredssp.Policy()
         if version is not None:
             policy = dataclasses.replace(policy, min_tls=VERSIONS[version], max_tls=VERSIONS[version])
-        return cls(
-            *pem,
-            client_context(policy),
-            acredssp.server_context_from_pem(policy, *pem),
-            policy,
-        )
+        plain = acredssp.server_context_from_pem(policy, *pem)
+        plain.sni_callback = None
+        return cls(*pem, client_context(policy), acredssp.server_context_from_pem(policy, *pem), plain, policy)
 
     def client_config(self, mechanism: MechanismChoice) -> acredssp.ClientConfig:
         """A client that pins the server's key."""
@@ -192,7 +202,7 @@ class Setting:
         return acredssp.ServerConfig(ssl_context=self.server_context, policy=self.policy, lookup=lambda _request: ALICE)
 
     def bare_tls(self) -> Peer:
-        return Peer(lambda: BareTLS(self.client_context, NAME), lambda: BareTLS(self.server_context, None))
+        return Peer(lambda: BareTLS(self.client_context, NAME), lambda: BareTLS(self.plain_context, None))
 
     def exchange(self, mechanism: MechanismChoice) -> Peer:
         """Run the exchange alone, in the bare shape, as if the caller ran TLS."""

@@ -77,8 +77,13 @@ def head_and_rows(results: Results) -> tuple[Sequence[str], list[list[str]]]:
         return HEAD, [[row.what, _goal(row), *found(row)] for row in results.rows]
     interpreted, compiled = ({row.what: row for row in rows} for rows in (results.rows, results.compiled))
     rows = [
-        [what, _goal(row), *found(interpreted.get(what)), *found(compiled.get(what))]
-        for what, row in (interpreted | compiled).items()
+        [
+            what,
+            _goals(interpreted.get(what), compiled.get(what)),
+            *found(interpreted.get(what)),
+            *found(compiled.get(what)),
+        ]
+        for what in interpreted | compiled
     ]
     return (*HEAD, *COMPILED_HEAD), rows
 
@@ -91,6 +96,11 @@ def found(row: Row | None) -> tuple[str, str, str]:
     spread = f"{_number(figure.low)} to {_number(figure.high)}" if figure.rounds > 1 else ""
     note = f" ({row.note})" if row.note else ""
     return _number(figure.median) + _unit(row) + note, spread, row.verdict
+
+
+def _goals(interpreted: Row | None, compiled: Row | None) -> str:
+    goals = [_goal(row) for row in (interpreted, compiled) if row is not None]
+    return "; compiled ".join(dict.fromkeys(goals))
 
 
 def _goal(row: Row) -> str:
