@@ -154,7 +154,7 @@ class Front:
             return None
         self._lockout = Lockout(settings, self._node.store, who.principal, self._source)
         try:
-            await self._lockout.check()
+            await self._lockout.begin()
         except Refused as refused:
             return self._deny(refused)
         return None
@@ -194,9 +194,10 @@ class Front:
         return True
 
     def ended(self, error: CredSSPError | None) -> None:
-        """Count a wrong password, if that is how the handshake ended."""
-        if self._lockout is not None and self.refused is None and _is_wrong_password(error):
-            self._node.begin(self._lockout.failed())
+        """Leave a wrong password counted, if that is how the handshake ended, and nothing else."""
+        if self._lockout is not None:
+            wrong = self.refused is None and _is_wrong_password(error)
+            self._node.begin(self._lockout.failed() if wrong else self._lockout.release())
 
     async def _log_on(self, credentials: Password | NTHash | TicketCache) -> None:
         assert self.target is not None

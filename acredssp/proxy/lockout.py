@@ -47,33 +47,42 @@ class Lockout:
         self._rules = {self._account: rule}
         if settings.source_failures is not None:
             self._rules[f"source {source}"] = dataclasses.replace(rule, most=settings.source_failures)
+        self._counted: list[str] = []
+        """For whom the store counts the try as a failure while nobody knows better."""
 
-    async def check(self) -> None:
-        """See that nobody is locked out.
+    async def begin(self) -> None:
+        """See that nobody is locked out, and count the try, so that tries at the same time get no more guesses.
 
         Raises:
             Limited: The account or the source is.
             Refused: The store does not say, and the settings do not let anybody in then.
         """
         try:
-            seconds = {name: await self._store.locked(name) for name in self._rules}
+            for name, rule in self._rules.items():
+                if left := await self._store.attempt(name, rule, self._spelling):
+                    reason = f"{name!a} is locked out for {left:.1f} more seconds after too many wrong passwords"
+                    # The user is told what everybody is told of a wrong password, which tells a guesser nothing.
+                    raise Limited("lockout", reason, NTSTATUS.STATUS_LOGON_FAILURE)
+                self._counted.append(name)
         except StoreError as error:
             if self._settings.allow_without_store:
                 return
             reason = f"nobody knows whether the account is locked out: {error}"
             raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS) from error
-        for name, left in seconds.items():
-            if left:
-                reason = f"{name!a} is locked out for {left:.1f} more seconds after too many wrong passwords"
-                # The user is told what everybody is told of a wrong password: another status would tell a guesser more.
-                raise Limited("lockout", reason, NTSTATUS.STATUS_LOGON_FAILURE)
 
     async def failed(self) -> None:
-        """Count a wrong password; raises StoreError."""
-        for name, rule in self._rules.items():
-            if seconds := await self._store.fail(name, rule, self._spelling):
-                _logger.warning("%a is locked out for %g seconds after too many wrong passwords", name, seconds)
+        """Leave the try counted, and tell of the lock if there is one now; raises StoreError."""
+        counted, self._counted = self._counted, []
+        for name in counted:
+            if seconds := await self._store.locked(name):
+                _logger.warning("%a is locked out for %.0f seconds after too many wrong passwords", name, seconds)
 
     async def succeeded(self) -> None:
         """Forget the wrong passwords for the account, but not those of the source; raises StoreError."""
+        await self.release()
         await self._store.forgive(self._account, self._spelling)
+
+    async def release(self) -> None:
+        """Count the try no more, unless it has failed; raises StoreError."""
+        while self._counted:
+            await self._store.release(self._counted.pop())

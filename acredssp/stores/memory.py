@@ -47,6 +47,10 @@ class Expiring(Generic[_T]):
         if len(self._values) > self._most:
             self._values.popitem(last=False)
 
+    def replace(self, key: str, value: _T) -> None:
+        """Put another value in the place of one that is there, until the same time."""
+        self._values[key] = value, self._values[key][1]
+
     def drop(self, key: str) -> None:
         """Forget a value."""
         self._values.pop(key, None)
@@ -115,13 +119,22 @@ class MemoryStore:
             self._tokens.drop(key)
         return token.grant
 
-    async def fail(self, name: str, rule: LockoutRule, spelling: str = "") -> float:
-        before, _, known = self._failures.get(name) or (0, 0.0, spelling)
+    async def attempt(self, name: str, rule: LockoutRule, spelling: str = "") -> float:
+        before, end, known = self._failures.get(name) or (0, 0.0, spelling)
+        if end > self._clock():
+            return end - self._clock()
         count = before + 1
         lock = min(rule.shortest * 2.0 ** min(count - rule.most, 64), rule.longest) if count >= rule.most else 0.0
         same = spelling if known == spelling else None
         self._failures.set(name, (count, self._clock() + lock, same), rule.window + lock)
-        return lock
+        return 0.0
+
+    async def release(self, name: str) -> None:
+        count, _, spelling = self._failures.get(name) or (0, 0.0, None)
+        if count > 1:
+            self._failures.replace(name, (count - 1, 0.0, spelling))
+        else:
+            self._failures.drop(name)
 
     async def locked(self, name: str) -> float:
         return max(0.0, (self._failures.get(name) or (0, 0.0, None))[1] - self._clock())

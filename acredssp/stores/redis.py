@@ -63,7 +63,9 @@ redis.call('HSET', KEYS[1], 'left', left - 1, client, now + window)
 if redis.call('PTTL', KEYS[1]) < window then redis.call('PEXPIRE', KEYS[1], window) end
 return 1
 """
-_FAIL: Final = """
+_ATTEMPT: Final = """
+local left = tonumber(redis.call('HGET', KEYS[1], 'end') or 0) - now
+if left > 0 then return left end
 local most, window, shortest, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local count, lock = redis.call('HINCRBY', KEYS[1], 'count', 1), 0
 if count >= most then lock = math.floor(math.min(shortest * 2 ^ math.min(count - most, 64), longest)) end
@@ -71,7 +73,12 @@ local spelling = redis.call('HGET', KEYS[1], 'spelling')
 if spelling and spelling ~= ARGV[5] then spelling = '' else spelling = ARGV[5] end
 redis.call('HSET', KEYS[1], 'end', now + lock, 'spelling', spelling)
 redis.call('PEXPIRE', KEYS[1], window + lock)
-return lock
+return 0
+"""
+_RELEASE: Final = """
+local count = tonumber(redis.call('HGET', KEYS[1], 'count') or 0)
+if count <= 1 then return redis.call('DEL', KEYS[1]) end
+redis.call('HSET', KEYS[1], 'count', count - 1, 'end', 0)
 """
 _LOCKED: Final = "return math.max(0, tonumber(redis.call('HGET', KEYS[1], 'end') or 0) - now)"
 _FORGIVE: Final = "if redis.call('HGET', KEYS[1], 'spelling') == ARGV[1] then redis.call('DEL', KEYS[1]) end"
@@ -178,12 +185,15 @@ class RedisStore:
         places = [self._key("token", key), self._key("kicked")]
         return grant if await self._script(_USE, places, [self._sealer.name("client", client), *kicked]) else None
 
-    async def fail(self, name: str, rule: LockoutRule, spelling: str = "") -> float:
+    async def attempt(self, name: str, rule: LockoutRule, spelling: str = "") -> float:
         arguments: list[str | int] = [rule.most, *map(_ms, (rule.window, rule.shortest, rule.longest))]
         arguments.append(self._sealer.name("spelling", spelling))
-        answer = await self._script(_FAIL, [self._named("lockout", name)], arguments)
+        answer = await self._script(_ATTEMPT, [self._named("lockout", name)], arguments)
         with _understood():
             return float(answer) / 1000
+
+    async def release(self, name: str) -> None:
+        await self._script(_RELEASE, [self._named("lockout", name)], [])
 
     async def locked(self, name: str) -> float:
         answer = await self._script(_LOCKED, [self._named("lockout", name)], [])

@@ -5,7 +5,7 @@ user was on last, and the kicks that end connections. `MemoryStore` lies in the 
 nodes, or several processes of one node.
 
 Every call may raise `StoreError`, within the store's deadline. Whoever needs the answer to let somebody in then refuses
-(`use_token`, `locked`); everything else goes on without the answer. Nothing is repeated by the store itself: a use of
+(`use_token`, `attempt`); everything else goes on without the answer. Nothing is repeated by the store itself: a use of
 a token whose answer got lost counts as used.
 
 Times are in seconds. Names of accounts are as `Account.key` compares them.
@@ -151,14 +151,22 @@ class Store(Protocol):
             What it is good for; None for a token that is unknown, used up, expired, or older than a kick of its user.
         """
 
-    async def fail(self, name: str, rule: LockoutRule, spelling: str = "") -> float:
-        """Count a failure of somebody (an account, an address); return the seconds of the lock, 0 for none.
+    async def attempt(self, name: str, rule: LockoutRule, spelling: str = "") -> float:
+        """Begin an attempt of somebody (an account, an address), which counts as a failure until it is released.
+
+        So many attempts at a time are no more than one after another.
 
         Args:
-            name: Who failed, in one spelling for all nodes.
-            rule: When that locks.
+            name: Who tries, in one spelling for all nodes.
+            rule: When a failure locks.
             spelling: The name as it was sent.
+
+        Returns:
+            0 if the attempt may go on; else for how many more seconds somebody is locked, and nothing is counted.
         """
+
+    async def release(self, name: str) -> None:
+        """Take the count and the lock of one attempt back, which has not failed."""
 
     async def locked(self, name: str) -> float:
         """Return how many seconds somebody is locked for; 0 for nobody."""

@@ -8,6 +8,7 @@ from support.gateway import ALICE, BOB, INJECTED, Away, World, leave, talk
 
 import acredssp
 from acredssp import NTSTATUS, Deny, Password
+from acredssp.accounts import Users
 from acredssp.stores import MemoryStore
 
 LOCKOUT = "[limits.lockout]\nfailures = 3\nshortest = 600\nlongest = 9000\n{}\n"
@@ -122,3 +123,39 @@ async def test_without_a_lockout_nothing_is_asked(world):
     async with world(store=Away()) as (here, _target):
         await fail(here, GUESS, GUESS, GUESS, GUESS)
         assert (await try_to_come(here, ALICE))[0] is None
+
+
+class Together(MemoryStore):
+    """A store that answers so many tries at once, before the first of them can fail."""
+
+    def __init__(self, count):
+        super().__init__()
+        self._barrier = asyncio.Barrier(count)
+
+    async def attempt(self, *args):
+        answer = await super().attempt(*args)
+        await self._barrier.wait()
+        return answer
+
+
+async def test_tries_at_the_same_time_get_no_more_guesses_at_all_nodes(counting, folder):
+    store, told = Together(12), []
+
+    async def guess(here):
+        with pytest.raises(acredssp.CredSSPError) as error:
+            await here.connect(GUESS)
+        told.append(error.value.nt_status)
+
+    async with counting(store=store) as (one, _), World(folder, store).running() as two:
+        await asyncio.gather(*(guess(here) for here in (one, two) for _ in range(6)))
+        records = [*await one.until_ended(6), *await two.until_ended(6)]
+    assert told == [NTSTATUS.STATUS_LOGON_FAILURE] * 12
+    assert sorted(record.limit == "lockout" for record in records) == [False] * 3 + [True] * 9
+
+
+async def test_a_try_that_is_not_wrong_counts_for_nothing(counting, monkeypatch):
+    monkeypatch.setattr(Users, "lookup", lambda *_: Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED, ALICE))
+    async with counting() as (here, _target):
+        for _ in range(4):
+            told, record = await try_to_come(here, ALICE)
+            assert (told, record.limit) == (NTSTATUS.STATUS_ACCOUNT_DISABLED, "")

@@ -55,7 +55,7 @@ def lines(caplog):
 async def fill(store):
     await store.put_token("hash of a token", GRANT, 600)
     await store.use_token("hash of a token", "client-five", ALICE)
-    await store.fail("CONTOSO\\alice", LockoutRule())
+    await store.attempt("CONTOSO\\alice", LockoutRule())
     await store.announce([ENTRY], 600)
     await store.stick(ALICE, "desktops", "desktop-nine:3389", 600)
     await store.kick(Kick(user="robert"))
@@ -142,7 +142,7 @@ async def test_a_store_that_is_killed_fails_every_call_and_comes_back(server, ne
     await aside(server.kill)
     calls = [
         store.ping(), store.find_token("hash of a token"), store.use_token("hash of a token", "client-five", ALICE),
-        store.put_token("other", GRANT, 60), store.fail("bob", LockoutRule()), store.locked("bob"),
+        store.put_token("other", GRANT, 60), store.attempt("bob", LockoutRule()), store.locked("bob"),
         store.forgive("bob"), store.announce([ENTRY], 60), store.withdraw(["7"]), store.entries(),
         store.stick(ALICE, "desktops", "host", 60), store.host_of(ALICE, "desktops"), store.kick(Kick(user="robert")),
     ]  # fmt: skip
@@ -251,7 +251,7 @@ async def until_blocked(store):
 
 async def test_more_calls_than_connections_wait_for_one(new_store):
     store = new_store(connections=2)
-    locks = await asyncio.gather(*(store.fail("bob", LockoutRule(most=10**6)) for _ in range(500)))
+    locks = await asyncio.gather(*(store.attempt("bob", LockoutRule(most=10**6)) for _ in range(500)))
     assert locks == [0.0] * 500
     assert (await store._client.info("clients"))["connected_clients"] <= 2
 
@@ -333,7 +333,7 @@ async def test_a_server_that_answers_nonsense_raises_no_other_error(answer):
         for call in (
             lambda: store.find_token("token"),
             lambda: store.use_token("token", "client", ALICE),
-            lambda: store.fail("name", LockoutRule()),
+            lambda: store.attempt("name", LockoutRule()),
             lambda: store.locked("name"),
             store.entries,
             store.figures,

@@ -197,39 +197,58 @@ async def until_listening(nodes):
 
 
 RULE = LockoutRule(most=3, window=LONG, shortest=100.0, longest=300.0)
+NEVER = LockoutRule(most=10**6)
 
 
-async def test_failures_lock_on_every_node_and_each_further_one_doubles_the_time(nodes, key):
+@pytest.mark.parametrize(("before", "lock"), [(0, 0.0), (1, 0.0), (2, 100.0), (3, 200.0), (4, 300.0), (5, 300.0)])
+async def test_failures_lock_on_every_node_and_each_further_one_doubles_the_time(nodes, key, before, lock):
+    one = nodes[0]
+    for number in range(before):
+        assert await nodes[number % 2].attempt(f"{key} {before}", NEVER) == 0.0
+    assert await one.attempt(f"{key} {before}", RULE) == 0.0
+    for node in nodes:
+        left = await node.locked(f"{key} {before}")
+        assert lock - 60.0 < left <= lock
+        assert (await node.attempt(f"{key} {before}", NEVER) > 0.0) == (lock > 0.0)
+
+
+async def test_attempts_at_once_are_no_more_than_one_after_another(nodes, key):
+    left = await asyncio.gather(*(nodes[number % 2].attempt(key, RULE) for number in range(20)))
+    assert sorted(each > 0.0 for each in left) == [False] * 3 + [True] * 17
+
+
+async def test_an_attempt_that_has_not_failed_is_released_with_its_lock(nodes, key):
     one, two = nodes
-    locks = [await nodes[number % 2].fail(key, RULE) for number in range(6)]
-    assert locks == [0.0, 0.0, 100.0, 200.0, 300.0, 300.0]
-    assert 200.0 < await one.locked(key) <= 300.0
-    assert 200.0 < await two.locked(key) <= 300.0
-
-
-async def test_failures_at_once_are_all_counted(nodes, key):
-    locks = await asyncio.gather(*(nodes[number % 2].fail(key, RULE) for number in range(20)))
-    assert sorted(locks) == [0.0, 0.0, 100.0, 200.0, *[300.0] * 16]
+    for node in (one, two, one):
+        assert await node.attempt(key, RULE) == 0.0
+    assert await two.locked(key) > 0.0
+    await two.release(key)
+    assert await one.locked(key) == 0.0
+    assert await one.attempt(key, RULE) == 0.0
+    assert await one.attempt(key, RULE) > 0.0
+    for _ in range(5):
+        await one.release(key)
+    assert [await two.attempt(key, RULE) > 0.0 for _ in range(4)] == [False, False, False, True]
 
 
 async def test_who_is_forgiven_begins_anew(nodes, key):
     one, two = nodes
     for _ in range(3):
-        await one.fail(key, RULE)
+        await one.attempt(key, RULE)
     await two.forgive(key)
     assert await one.locked(key) == 0.0
-    assert await one.fail(key, RULE) == 0.0
+    assert await one.attempt(key, RULE) == 0.0
 
 
 async def test_only_failures_of_one_spelling_are_forgiven(nodes, key):
     one, two = nodes
     for spelling in ("CONTOSO\\ALICE", "ALICE", "ALICE"):
-        await one.fail(key, RULE, spelling)
+        await one.attempt(key, RULE, spelling)
     for spelling in ("CONTOSO\\ALICE", "ALICE", ""):
         await two.forgive(key, spelling)
         assert await one.locked(key) > 0
     for _ in range(3):
-        await one.fail(f"{key} alike", RULE, "ALICE")
+        await one.attempt(f"{key} alike", RULE, "ALICE")
     await two.forgive(f"{key} alike", "BOB")
     assert await one.locked(f"{key} alike") > 0
     await two.forgive(f"{key} alike", "ALICE")
@@ -238,20 +257,20 @@ async def test_only_failures_of_one_spelling_are_forgiven(nodes, key):
 
 async def test_nobody_else_is_locked(nodes, key):
     for _ in range(3):
-        await nodes[0].fail(key, RULE)
+        await nodes[0].attempt(key, RULE)
     assert await nodes[1].locked(f"{key} of somebody else") == 0.0
 
 
 async def test_a_lock_ends(nodes, key):
     one, two = nodes
-    assert await one.fail(key, LockoutRule(most=1, window=LONG, shortest=SHORT)) == SHORT
+    assert await one.attempt(key, LockoutRule(most=1, window=LONG, shortest=SHORT)) == 0.0
     await until_async(lambda: two.locked(key), 0.0)
 
 
 async def test_failures_long_ago_are_forgotten(nodes, key):
     rule = LockoutRule(most=2, window=0.001, shortest=0.001)
-    await nodes[0].fail(key, rule)
-    await until_async(lambda: nodes[1].fail(key, rule), 0.0)
+    await nodes[0].attempt(key, rule)
+    await until_async(lambda: forgotten(nodes[1], key, rule), True)
 
 
 # --- the directory ---
@@ -322,6 +341,11 @@ async def test_a_host_is_forgotten_after_its_time(nodes, key):
 
 async def test_a_store_that_is_there_answers(nodes):
     await nodes[0].ping()
+
+
+async def forgotten(node, key, rule):
+    """Whether an attempt is the first one of all: it does not lock."""
+    return await node.attempt(key, rule) == 0.0 and await node.locked(key) == 0.0
 
 
 async def until_async(ask, answer):

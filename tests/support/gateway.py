@@ -126,7 +126,19 @@ class World(Observer):
         return await acredssp.open_connection(*self.address, config=config, carriage=carriage, server_hostname=sni)
 
 
-CALLS = ("ping", "put_token", "find_token", "use_token", "fail", "locked", "forgive", "announce", "withdraw", "entries")
+CALLS = (
+    "ping",
+    "put_token",
+    "find_token",
+    "use_token",
+    "attempt",
+    "release",
+    "locked",
+    "forgive",
+    "announce",
+    "withdraw",
+    "entries",
+)
 
 
 class Away(MemoryStore):
