@@ -129,6 +129,7 @@ async def relay(  # noqa: PLR0913 - two connections, and what is rarely given, b
     first_up: bytes = b"",
     first_down: bytes = b"",
     idle_timeout: float | None = None,
+    half_open_timeout: float | None = None,
     recording: Recording | None = None,
 ) -> RelayResult:
     """Pass bytes between two connections until both have ended. Both are closed in the end, whatever happens.
@@ -147,6 +148,8 @@ async def relay(  # noqa: PLR0913 - two connections, and what is rarely given, b
         first_down: Bytes that are sent to `a` before those of `b`.
         idle_timeout: Seconds after which both connections are cut if nothing has moved in either direction; None for no
             limit. A peer that takes none of the bytes that wait for it is idle, too.
+        half_open_timeout: Seconds that a peer has to end its direction, too, once the other peer has ended; then both
+            connections are closed. None for no limit.
         recording: Who else gets the bytes; None for nobody. After the end of the relay, the sink has 30 seconds for
             what still waits for it. If the task is cancelled, the recording ends at once.
 
@@ -159,8 +162,8 @@ async def relay(  # noqa: PLR0913 - two connections, and what is rarely given, b
         TypeError, ValueError: An argument is impossible. The text begins with its name. The connections are unchanged.
         RuntimeError: Another task is reading from one of the streams; both connections are cut.
     """
-    _check(a, b, first_up, first_down, idle_timeout, recording)
-    run = _Relay(a, b, idle_timeout, recording)
+    _check(a, b, first_up, first_down, recording, idle_timeout=idle_timeout, half_open_timeout=half_open_timeout)
+    run = _Relay(a, b, idle_timeout, half_open_timeout, recording)
     try:
         run.start(first_up, first_down)
         await run.over
@@ -174,7 +177,14 @@ async def relay(  # noqa: PLR0913 - two connections, and what is rarely given, b
 class _Relay:
     """One relay: its two ends, its clock and its result."""
 
-    def __init__(self, a: Streams, b: Streams, idle_timeout: float | None, recording: Recording | None) -> None:
+    def __init__(
+        self,
+        a: Streams,
+        b: Streams,
+        idle_timeout: float | None,
+        half_open_timeout: float | None,
+        recording: Recording | None,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self.loop.create_future()
         self.moved = self.loop.time()
@@ -186,6 +196,9 @@ class _Relay:
         self._a, self._b = self._ends = end(self, RelayEnd.A, a), end(self, RelayEnd.B, b)
         self._a.other, self._b.other = self._b, self._a
         self._patience = idle_timeout
+        self._half_open_timeout = half_open_timeout
+        self._half_open: asyncio.TimerHandle | None = None
+        """Closes both connections if the second peer does not end; None while none has."""
         self._timer: asyncio.TimerHandle | None = None
         self._waiting = (0, 0)
         """How many bytes each transport still had to send when the timer was set."""
@@ -268,6 +281,11 @@ class _Relay:
             other.write_eof()
         if other.ended or not alone:
             self._finish(clean=True)
+        elif self._half_open_timeout is not None:
+            self._half_open = self.loop.call_at(self.moved + self._half_open_timeout, self._end_half_open)
+
+    def _end_half_open(self) -> None:
+        self._finish(clean=True)
 
     def on_lost(self, lost: RelayEnd, error: Exception | None) -> None:
         """Close the other connection, too; the relay is over when both are gone."""
@@ -292,6 +310,8 @@ class _Relay:
         """Close both connections at once."""
         self.ending = True
         self._stop_timer()
+        if self._half_open is not None:
+            self._half_open.cancel()
         for end in self._ends:
             end.cut()
 
@@ -579,8 +599,8 @@ def _now(coroutine: Coroutine[object, None, _T]) -> _T:
     raise _WouldWait
 
 
-def _check(  # noqa: PLR0913, PLR0917 - the arguments of `relay`, in their order
-    a: object, b: object, first_up: object, first_down: object, idle_timeout: object, recording: object
+def _check(
+    a: object, b: object, first_up: object, first_down: object, recording: object, **times: float | None
 ) -> None:
     """Check the arguments of `relay` before a connection is touched.
 
@@ -593,8 +613,9 @@ def _check(  # noqa: PLR0913, PLR0917 - the arguments of `relay`, in their order
         raise ValueError("b: expected another connection than a, got the same one")
     expect("first_up", first_up, bytes, bytearray)
     expect("first_down", first_down, bytes, bytearray)
-    if idle_timeout is not None:
-        expect_seconds("idle_timeout", cast("float", idle_timeout))
+    for name, seconds in times.items():
+        if seconds is not None:
+            expect_seconds(name, seconds)
     expect("recording", recording, Recording, None)
 
 

@@ -18,7 +18,7 @@ from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, rdp
 from acredssp.aio import HandshakeOutcome, Recording, RelayEnd, Streams, source_of
 from acredssp.proxy import mcs
 from acredssp.proxy.front import Front
-from acredssp.proxy.leg import Leg, Refused
+from acredssp.proxy.leg import ClientLeft, Leg, Refused
 from acredssp.proxy.limits import Limited, Slot
 from acredssp.proxy.node import Node
 from acredssp.proxy.passthrough import connect
@@ -31,6 +31,8 @@ from acredssp.workers import Address
 
 __all__ = ["Connection"]
 
+_GRACE: Final = 10.0
+"""Seconds that a side has to end once the other one has ended."""
 _LONGEST_NAME: Final = 255
 _ENDS: Final = {RelayEnd.A: "client", RelayEnd.B: "target", RelayEnd.IDLE: "idle"}
 
@@ -146,7 +148,7 @@ class Connection:
         assert self.front.leg is not None
         self._writer = writer
         clock = asyncio.get_running_loop().time
-        credentials, begun = take_credentials(writer), clock()
+        credentials, begun, outcome = take_credentials(writer), clock(), "no_session"
         if credentials is not None:
             credentials.zero()
         if self._cut:
@@ -155,13 +157,14 @@ class Connection:
         try:
             first_up, first_down = await mcs.exchange((reader, writer), self.front.leg)
             self._record.seconds["mcs"] = clock() - begun
+            outcome = "relayed"
             await self._relay((reader, writer), self.front.leg, first_down, Recording(sink=self._look, lossy=True))
             self._record.bytes_up += first_up
         except (OSError, EOFError, CredSSPError) as error:
             self._record.reason = f"the first PDUs of MCS could not be passed on: {error or type(error).__name__}"
         finally:
             writer.transport.abort()
-            self._ended("relayed")
+            self._ended(outcome)
 
     def _passthrough(self, route: Route, asked: rdp.RouteRequest) -> rdp.Passthrough:
         return rdp.Passthrough(lambda reader, writer: self._pass_on(route, asked, reader, writer))
@@ -172,15 +175,19 @@ class Connection:
         """Pass the bytes of a connection on undecrypted until both sides have ended."""
         assert route.target is not None
         self._task = asyncio.current_task()
-        outcome = "passed_on"
+        outcome = "no_session"
         try:
             if self._cut:
                 return
-            leg, confirm = await connect(route.target, route.settings, asked, reader, self._slot.settings.logon)
+            leg, early, confirm = await connect(route.target, route.settings, asked, reader, self._slot.settings.logon)
+            outcome = "passed_on"
             self.front.leg, self._writer = leg, writer
             self._record.seconds |= leg.seconds
             self._announce(leg)
             await self._relay((reader, writer), leg, confirm)
+            self._record.bytes_up += early
+        except ClientLeft as error:
+            self._record.reason, self._record.ended_by = str(error), "client"
         except Refused as refused:
             self.front.refused, self._record.reason, outcome = refused, str(refused), "denied"
             if refused.status is NTSTATUS.STATUS_ACCESS_DENIED:
@@ -205,7 +212,12 @@ class Connection:
         timer = loop.call_later(limits.total, self.cut, "total") if limits.total else None
         try:
             result = await relay(
-                client, leg.streams, first_down=first_down, idle_timeout=limits.idle, recording=recording
+                client,
+                leg.streams,
+                first_down=first_down,
+                idle_timeout=limits.idle,
+                half_open_timeout=_GRACE,
+                recording=recording,
             )
         finally:
             record.seconds["relay"] = loop.time() - begun

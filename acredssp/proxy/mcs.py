@@ -15,7 +15,6 @@ __all__ = ["exchange"]
 
 _TIMEOUT: Final = 30.0
 """Seconds for the first PDU of either side. Both send it at once."""
-_READ_SIZE: Final = 65_536
 
 
 async def exchange(client: Streams, leg: Leg) -> tuple[int, bytes]:
@@ -36,39 +35,8 @@ async def exchange(client: Streams, leg: Leg) -> tuple[int, bytes]:
     async with asyncio.timeout(_TIMEOUT):
         first_up = rdp.rewrite_selected_protocol(await _first_pdu(client[0], "client"), selected)
         leg.streams[1].write(first_up)
-        early, answer = await _answer(client[0], leg.streams)
+        early, answer = await leg.answer(client[0], lambda reader: _first_pdu(reader, "target"))
         return len(first_up) + early, rdp.rewrite_requested_protocols(answer, request.requested_protocols)
-
-
-async def _answer(client: asyncio.StreamReader, target: Streams) -> tuple[int, bytes]:
-    """Wait for the target's first PDU; pass on what the client sends meanwhile, and count it.
-
-    Raises:
-        EOFError: One of them has ended the connection.
-    """
-    reader, writer = target
-    early = 0
-
-    async def pass_on() -> None:
-        nonlocal early
-        while data := await client.read(_READ_SIZE):
-            early += len(data)
-            writer.write(data)
-            await writer.drain()
-
-    passing = asyncio.create_task(pass_on())
-    passing.add_done_callback(lambda task: None if task.cancelled() else writer.transport.abort())
-    try:
-        answer = await _first_pdu(reader, "target")
-    except (OSError, EOFError):
-        if client.at_eof() or client.exception() is not None:
-            raise EOFError("the client ended the connection before the target's answer") from None
-        raise
-    finally:
-        passing.cancel()
-        await asyncio.wait([passing])
-        _ = passing.cancelled() or passing.exception()  # said above
-    return early, answer
 
 
 async def _first_pdu(reader: asyncio.StreamReader, whose: str) -> bytes:

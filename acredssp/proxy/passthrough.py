@@ -11,7 +11,7 @@ import asyncio
 from typing import Final
 
 from acredssp import NTSTATUS, CredSSPError
-from acredssp.proxy.leg import Leg, Refused, Target
+from acredssp.proxy.leg import ClientLeft, Leg, Refused, Target
 from acredssp.proxy.settings import RouteSettings
 from acredssp.rdp import ConnectionConfirm, Protocols, RouteRequest, read_negotiation
 from acredssp.workers import Address
@@ -28,7 +28,7 @@ def logs_on_first(protocols: Protocols | None) -> bool:
 
 async def connect(
     target: Target, route: RouteSettings, asked: RouteRequest, reader: asyncio.StreamReader, patience: float
-) -> tuple[Leg, bytes]:
+) -> tuple[Leg, int, bytes]:
     """Connect to a host of the target, and send it the client's Connection Request as it came.
 
     Args:
@@ -39,39 +39,43 @@ async def connect(
         patience: Seconds that the target has for its Connection Confirm.
 
     Returns:
-        The leg, and the target's Connection Confirm, which the client is to be sent.
+        The leg, how many bytes that followed the client's request were passed on, and the target's Connection Confirm,
+        which the client is to be sent.
 
     Raises:
+        ClientLeft: The client ended the connection.
         Refused: No host can be connected to, or the one that was does not answer, or asks for no logon.
     """
     request = await read_negotiation(reader)
     if route.forward_preconnection and asked.preconnection is not None:
         request = asked.preconnection.encode() + request
-    confirm = b""
+    early, confirm = 0, b""
 
     async def begin(address: Address) -> Leg:
-        nonlocal confirm
+        nonlocal early, confirm
         leg = await target.dial(address)
         with leg.closed_on_error():
-            confirm = await _negotiate(leg, request, patience)
+            early, confirm = await _negotiate(leg, request, reader, patience)
             if not route.allow_without_nla:
                 _check(leg, confirm)
         return leg
 
-    return await target.reach(asked.request.cookie, asked.request.routing_token or "", begin), confirm
+    leg = await target.reach(asked.request.cookie, asked.request.routing_token or "", begin)
+    return leg, early, confirm
 
 
-async def _negotiate(leg: Leg, request: bytes, patience: float) -> bytes:
+async def _negotiate(leg: Leg, request: bytes, client: asyncio.StreamReader, patience: float) -> tuple[int, bytes]:
     """Send the request, and return the answer. A client can make it fail, so it is no failure of the host's."""
-    reader, writer = leg.streams
     clock = asyncio.get_running_loop().time
     begun, why = clock(), ""
     try:
-        writer.write(request)
+        leg.streams[1].write(request)
         async with asyncio.timeout(patience):
-            confirm = await read_negotiation(reader)
+            answered = await leg.answer(client, read_negotiation)
             leg.seconds["negotiation"] = clock() - begun
-            return confirm
+            return answered
+    except ClientLeft:
+        raise
     except TimeoutError:
         why = f"no Connection Confirm within {patience:g} seconds"
     except (OSError, EOFError):

@@ -16,7 +16,7 @@ __all__ = ["ConnectionRecord", "JSONLines", "Observer", "limit_of", "log_record"
 
 _logger = logging.getLogger("acredssp.proxy")
 
-_EXPECTED: Final = frozenset({"passed_on", "relayed", "no_data"})
+_EXPECTED: Final = frozenset({"passed_on", "relayed", "no_session", "no_data"})
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -33,7 +33,8 @@ class ConnectionRecord:
         host: The target's host; empty where none was connected to.
         target_mechanism: What the gateway logged on to the target by; empty where it did not.
         redirected_to: The host that the target sent the client on to, as the target names it; empty where it did not.
-        outcome: `relayed`, `passed_on` for one that was passed on undecrypted, or that of the front's handshake, as
+        outcome: `relayed`, `passed_on` for one that was passed on undecrypted, `no_session` for one whose client or
+            target ended it between the logon and the session, or that of the front's handshake, as
             `HandshakeReport.outcome` has it.
         ended_by: `client`, `target`, `idle`, `total`, `kicked` or `drained` for a relay; empty without one.
         reason: Why there was no relay, or why it broke, for the operator; empty where nothing went wrong.

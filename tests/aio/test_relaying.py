@@ -504,6 +504,21 @@ async def test_the_end_of_one_direction_does_not_stop_the_clock(legs, clock):
     assert (await running).ended_by is RelayEnd.A  # it ended first
 
 
+@pytest.mark.parametrize("first", list(RelayEnd)[:2])
+async def test_a_peer_that_does_not_end_after_the_other_one_is_closed_in_time(legs, clock, first):
+    a, b = await legs()
+    running = started(a, b, half_open_timeout=10)
+    await clock.passes(100)
+    ended, other = sides(a, b, first)
+    ended.peer.transport.write_eof()
+    await other.peer.until(lambda: "eof" in other.peer.told)
+    await clock.passes(9)
+    assert not running.done()
+    await clock.passes(1)
+    result = await running
+    assert (result.ended_by, result.error) == (first, None)
+
+
 async def test_a_slow_peer_is_not_idle_but_one_that_takes_nothing_is(legs, clock):
     a, b = await legs()
     b.peer.transport.pause_reading()
@@ -874,6 +889,7 @@ async def test_a_stream_that_somebody_else_reads_is_refused_and_both_are_cut(leg
         ({"first_up": "text"}, TypeError, "first_up: expected bytes or bytearray, got str"),
         ({"first_down": None}, TypeError, "first_down: expected bytes or bytearray, got NoneType"),
         ({"idle_timeout": "1"}, TypeError, "idle_timeout: expected float or int, got str"),
+        ({"half_open_timeout": 0}, ValueError, "half_open_timeout: expected seconds above 0 and at most .*, got 0"),
         ({"idle_timeout": 0}, ValueError, "idle_timeout: expected seconds above 0 and at most .*, got 0"),
         ({"idle_timeout": -1}, ValueError, "idle_timeout: expected seconds above 0 and at most .*, got -1"),
         ({"idle_timeout": True}, TypeError, "idle_timeout: expected float or int, got bool"),

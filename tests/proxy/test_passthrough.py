@@ -5,11 +5,12 @@ import socket
 import struct
 
 import pytest
-from support.endpoints import PIN
+from support.endpoints import PIN, until
 from support.gateway import BOB, leave, settings_of, talk
 
 import acredssp
 from acredssp import rdp
+from acredssp.proxy import connection
 from acredssp.rdp import ConnectionConfirm, ConnectionRequest, FailureCode, PreconnectionPDU, Protocols
 
 PASSED_ON = '[[listeners.routes]]\ntoken = "tsv://pass"\ntarget = "desktops"\nmode = "passthrough"\n'
@@ -236,7 +237,7 @@ async def test_a_connection_can_be_cut(world, relayed):
         (record,) = await here.until_ended()
         (_, writer), _ = await negotiating
         writer.close()
-    assert (record.outcome, record.ended_by) == ("passed_on", "kicked")
+    assert (record.outcome, record.ended_by) == ("passed_on" if relayed else "no_session", "kicked")
 
 
 @pytest.mark.parametrize(
@@ -255,3 +256,48 @@ def test_a_condition_that_needs_a_logon_is_refused(problems, text, said):
 def test_what_is_for_passthrough_alone_is_refused_elsewhere(problems, name):
     (problem,) = problems(settings_of({"desktops": (["127.0.0.1:3389"], "")}, OTHERS + f"{name} = true\n"))
     assert "expected with mode = 'passthrough' alone" in problem
+
+
+async def test_a_client_that_leaves_while_its_target_is_silent_gives_its_slot_back(world):
+    request = ConnectionRequest(requested_protocols=NLA, routing_token="tsv://pass").encode()
+    async with world() as (here, _), Answering(None) as target:
+        await take(here, [target.address], more="check.enabled = false\n", rest="[limits]\nlogon = 3600.0\n")
+        _, writer = await asyncio.open_connection(*here.address)
+        writer.write(request)
+        await until(lambda: target.heard)
+        writer.transport.abort()
+        (record,) = await here.until_ended()
+    assert (record.outcome, record.ended_by) == ("no_session", "client")
+    assert record.reason == "the client ended the connection before the target's answer"
+
+
+async def test_what_a_client_sends_before_the_answer_of_its_target_passes_and_is_counted(world):
+    confirm = ConnectionConfirm(selected_protocol=Protocols.HYBRID).encode()
+    request = ConnectionRequest(requested_protocols=NLA, routing_token="tsv://pass").encode()
+    async with world() as (here, _), Answering(None) as target:
+        await take(here, [target.address], more="check.enabled = false\n", rest="[limits]\nlogon = 3600.0\n")
+        streams = await asyncio.open_connection(*here.address)
+        streams[1].write(request)
+        await until(lambda: target.heard)
+        streams[1].write(b"early")
+        await until(lambda: target.heard.endswith(b"early"))
+        target.writers[0].write(confirm)
+        assert await rdp.read_negotiation(streams[0]) == confirm
+        await leave(streams)
+        (record,) = await here.until_ended()
+    assert (record.outcome, record.ended_by, record.bytes_up) == ("passed_on", "client", 5)
+
+
+async def test_a_client_that_stays_after_its_target_has_ended_gives_its_slot_back(world, monkeypatch):
+    monkeypatch.setattr(connection, "_GRACE", 0.05)
+    async with (
+        world() as (here, _),
+        Answering(ConnectionConfirm(selected_protocol=Protocols.HYBRID).encode()) as target,
+    ):
+        await take(here, [target.address], more="check.enabled = false\n")
+        (reader, writer), _ = await negotiate(here, NLA)
+        target.writers[0].write_eof()
+        (record,) = await here.until_ended()
+        assert await reader.read() == b""
+        writer.close()
+    assert (record.outcome, record.ended_by, record.reason) == ("passed_on", "target", "")
