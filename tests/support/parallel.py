@@ -16,9 +16,11 @@ try:
 except ImportError:  # pytest works without it, too, in one process
     LoadScopeScheduling = object
 
-SPREAD = ("tests/interop/", "tests/http/", "tests/cli/", "tests/stores/")
+SPREAD = ("tests/interop/", "tests/http/")
 """Folders whose files are handed out by their functions."""
-WHOLE = ("tests/interop/test_lab.py", "tests/interop/test_proxy_cluster.py", "tests/cli/test_kerberos.py")
+WHOLE = tuple(
+    f"tests/interop/test_{name}.py" for name in ("lab", "proxy_cluster", "proxy_delegation", "proxy_domain", "samba")
+)
 """Files there that share what is dear: a Samba domain, gateways with their stores."""
 FIRST = ("tests/test_benchmarks.py", "tests/interop/", "tests/cli/", "tests/test_conformance.py", "tests/http/")
 """What takes longest, in this order."""
