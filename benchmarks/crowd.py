@@ -82,7 +82,7 @@ class Crowd:
         for _ in range(handshakes * self.steps):
             which = choose.randrange(len(crowd))
             chosen = crowd[which]
-            for name, seconds in chosen.step():
+            for name, seconds in chosen.step().items():
                 spent.setdefault((name, chosen.taken), []).append(seconds)
             if chosen.done:
                 crowd[which] = _InFlight(self._peer, self._clock)
@@ -110,7 +110,7 @@ class _InFlight:
         """The steps that were taken."""
         self.done = False
 
-    def step(self) -> list[tuple[str, float]]:
+    def step(self) -> dict[str, float]:
         """Let the side step whose turn it is; return the seconds of each side that did something."""
         clock, sides = self._clock, self._sides
         name = "server" if self.taken % 2 else "client"
@@ -119,12 +119,13 @@ class _InFlight:
         if side is None:
             side = sides[name] = self._make[name]()
         self._data = side.step(self._data)
-        spent = [(name, clock() - started)]
+        spent = {name: clock() - started}
         del side
         self.taken += 1
         if self.taken > 1 and all(each.done for each in sides.values()):
             self.done = True
-            spent += [(name, self._delete(name)) for name in ("client", "server")]
+            for deleted in ("client", "server"):
+                spent[deleted] = spent.get(deleted, 0.0) + self._delete(deleted)
         return spent
 
     def _delete(self, name: str) -> float:
