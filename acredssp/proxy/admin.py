@@ -71,7 +71,7 @@ def checks_of(gateway: Gateway, metrics: Metrics) -> Mapping[str, Check]:
             metrics.target(name, up=answers)
         return "" if any(up.values()) else "no target answers"
 
-    return {"draining": draining, "certificates": certificates.check, "store": store, "targets": targets}
+    return {"gateway": draining, "certificates": certificates.check, "store": store, "targets": targets}
 
 
 class _Certificates:

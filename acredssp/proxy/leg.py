@@ -437,8 +437,11 @@ def make_target(name: str, settings: TargetSettings, problems: Problems) -> Targ
     with problems.at(f"{place}.lookup"):
         lookup = settings.lookup.load() if settings.lookup else None
     if settings.password or settings.nt_hash:
-        with problems.at(f"{place}.{'password' if settings.password else 'nt_hash'}"):
-            injected = _injected(settings)
+        with problems.at(f"{place}.account"):
+            injected = Password("", *split_account(settings.account))
+        if injected is not None:
+            with problems.at(f"{place}.{'password' if settings.password else 'nt_hash'}"):
+                injected = _injected(settings)
     policy = Policy(mechanism=_MECHANISMS[settings.mechanism])
     return Target(
         name=name,

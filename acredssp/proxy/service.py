@@ -322,9 +322,9 @@ def _figures() -> Iterator[Callable[[int], None]]:
 
 
 def _log_as(settings: Settings) -> None:
-    if settings.run.log == "json":
-        for handler in logging.getLogger("acredssp").handlers:
-            handler.setFormatter(JSONLines())
+    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+    for handler in logging.getLogger("acredssp").handlers:
+        handler.setFormatter(JSONLines() if settings.run.log == "json" else text)
 
 
 def _notify(state: str) -> None:

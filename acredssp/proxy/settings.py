@@ -106,7 +106,7 @@ class Problems:
         except OSError as error:
             self.add(place, reason_of(error))
         except (ValueError, TypeError, CredSSPError) as error:
-            self.add(place, str(error))
+            self.add(place, str(error).removeprefix(f"{place.rpartition('.')[2]}: "))
 
     def check(self) -> None:
         """Raise a `SettingsError` with what was found; nothing where nothing was."""
@@ -719,9 +719,20 @@ def _text(loc: tuple[int | str, ...], error: Mapping[str, Any]) -> str:
             return "no such setting" + (f"; {similar[0]} is one" if similar else "")
         case "value_error":
             return str(error["ctx"]["error"])
+        case kind if kind in _WORDS:
+            return _WORDS[kind].format(**error.get("ctx", {}))
         case _:
             text = str(error["msg"]).replace("Input should be", "expected").replace("Input should have", "expected")
             return text[:1].lower() + text[1:]
+
+
+_WORDS: Final = {
+    "list_type": "expected a list", "dict_type": "expected a table", "model_type": "expected a table",
+    "string_type": "expected a text", "bool_type": "expected true or false", "int_type": "expected a whole number",
+    "float_type": "expected a number", "too_short": "expected at least {min_length}, got {actual_length}",
+    "string_too_short": "expected a text that is not empty",
+}  # fmt: skip
+"""What is wrong with a value, in the words of TOML, for some of pydantic's types of errors."""
 
 
 def _unknown(what: str, name: str, known: Mapping[str, object]) -> str:

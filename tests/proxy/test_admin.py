@@ -69,7 +69,7 @@ async def counted(pages, *key):
 async def test_a_gateway_is_alive_and_ready(world, pages):
     async with world() as (here, _target), pages(here) as shown:
         assert await shown.get("/healthz") == (200, "alive\n")
-        assert await shown.ready() == (200, dict.fromkeys(["draining", "certificates", "store", "targets"], "ready"))
+        assert await shown.ready() == (200, dict.fromkeys(["gateway", "certificates", "store", "targets"], "ready"))
         assert (await shown.get("/"))[0] == 404
 
 
@@ -77,7 +77,7 @@ async def test_it_is_not_ready_while_it_drains_and_still_alive(world, pages):
     async with world() as (here, _target), pages(here) as shown:
         here.gateway.draining = True
         status, checks = await shown.ready()
-        assert (status, checks["draining"]) == (503, "the gateway drains")
+        assert (status, checks["gateway"]) == (503, "the gateway drains")
         assert (await shown.get("/healthz"))[0] == 200
 
 

@@ -2,7 +2,9 @@
 
 import json
 import pathlib
+import re
 import signal
+import socket
 import urllib.error
 import urllib.request
 
@@ -150,3 +152,13 @@ def test_top_shows_the_figures_and_the_connections_of_a_node_with_an_api(lab, se
     (path.parent / "secret").unlink()
     assert app.run(["proxy", "top", str(path), "--once", "--json"]) == 2
     assert capsys.readouterr().err.startswith("api.secret: ")
+
+
+def test_a_line_of_text_says_when_it_was_written(lab, settings):
+    path, port, _ = settings
+    process = lab.start_server([COMMAND, "proxy", "run", path], port, split=True)
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        client.recv(1)
+    line = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} [A-Z]+ acredssp\.proxy: \{", re.MULTILINE)
+    wait_until(lambda: line.search(process.read_errors()), "the line is there")
