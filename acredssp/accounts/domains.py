@@ -35,3 +35,9 @@ class Domains:
         if not domain:
             user, domain = split_logon_name(user)
         return Account(user, self._domain_of.get(upper(domain), domain))
+
+    def spellings(self, account: Account) -> list[Account]:
+        """Return an account with each name of its domain: its own, and the suffixes and realms that map to it."""
+        domain = upper(account.domain)
+        suffixes = [suffix for suffix, mapped in self._domain_of.items() if domain and upper(mapped) == domain]
+        return [account, *(Account(account.user, suffix) for suffix in suffixes)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from acredssp.accounts import Domains, Users
 from acredssp.cli import loops, render
 from acredssp.cli.options import LogLevel, WithLogLevel, log_from, until_done, usage_errors
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError
@@ -257,17 +258,26 @@ def kick_command(
     file: SettingsFile,
     user: Annotated[str, typer.Argument(metavar="USER", help="USER of any domain, DOMAIN\\USER or USER@SUFFIX.")],
 ) -> None:
-    """Tell every node to end a user's connections, and make the tokens void that the user was given.
+    """End a user's connections at every node, say how many, and make the tokens void that the user was given.
 
     Exit status: 0 the nodes are told; 2 the settings cannot be used; 4 the store does not take it.
     """
     with _gateway():
         from acredssp.proxy import settings  # noqa: PLC0415 - needs the extra
+        from acredssp.proxy.routing import Names  # noqa: PLC0415
         from acredssp.stores import Kick  # noqa: PLC0415
 
         async def main() -> int:
-            async with _store(settings.read(file)) as store:
+            read = settings.read(file)
+            known = [Domains()]
+            for users_file in (each.logon.users for each in read.listeners if each.logon.users):
+                with contextlib.suppress(OSError, ValueError):  # the count must not keep a kick from the nodes
+                    known.append(Users.from_file(users_file).domains)
+            async with _store(read) as store:
+                users = [entry.user for entry in await store.entries()]
                 await store.kick(Kick(user=user))
+            ending = sum(any(domains.account(each) in Names([user], domains) for domains in known) for each in users)
+            print(f"connections that end: {ending}")  # noqa: T201
             return EXIT_STATUS[Result.SUCCESS]
 
         if not user:

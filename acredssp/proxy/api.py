@@ -101,7 +101,7 @@ class Broker:
         """List connections."""
         entries: list[Entry] = await self.store().entries()
         if user := request.query.get("user"):
-            names = Names([user])
+            names = Names([user], Domains())
             entries = [entry for entry in entries if Domains().account(entry.user) in names]
         return web.json_response({"connections": [dataclasses.asdict(entry) for entry in entries]})
 

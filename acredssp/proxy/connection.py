@@ -24,9 +24,9 @@ from acredssp.proxy.node import Node
 from acredssp.proxy.passthrough import connect
 from acredssp.proxy.plan import ListenerPlan
 from acredssp.proxy.records import ConnectionRecord
-from acredssp.proxy.routing import Route
+from acredssp.proxy.routing import Names, Route
 from acredssp.proxy.settings import reason_of
-from acredssp.stores import Entry, Kick, names_of
+from acredssp.stores import Entry, Kick
 from acredssp.workers import Address
 
 __all__ = ["Connection"]
@@ -63,6 +63,7 @@ class Connection:
         self.id = connection_id()
         self.front = Front(plan, source_of(peer), slot, node, self._passthrough)
         self._record = ConnectionRecord(connection_id=self.id, listener=str(plan.settings.address), peer=peer)
+        self._domains = plan.domains
         self._slot = slot
         self._node = node
         self._on_end = on_end
@@ -110,8 +111,9 @@ class Connection:
             return kick.connection == self.id
         account, claimed = self.front.account, self.front.claimed
         if account is not None:
-            return names_of(kick.user)[0] in names_of(account)
-        return bool(claimed) and names_of(kick.user)[1] == names_of(claimed)[1]
+            return account in Names([kick.user], self._domains)
+        kicked, claims = self._domains.account(kick.user), self._domains.account(claimed)
+        return claims in Names([kick.user], self._domains) or kicked in Names([claimed], self._domains)
 
     def route(self, asked: rdp.RouteRequest) -> rdp.RouteAnswer | Awaitable[rdp.RouteAnswer]:
         """Say how the connection goes on: the server's `route`. The client's Connection Request is there."""

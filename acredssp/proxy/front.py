@@ -171,7 +171,7 @@ class Front:
             self._request = _passed_on(who.request, route)
             grant = self._grant if route.by_token else None
             if grant is not None:
-                await tokens.redeem(self._node.store, self._token, grant, self._source, account)
+                await tokens.redeem(self._node.store, self._token, grant, self._source, account, self._plan.domains)
             if self.target.settings.credentials == "token":
                 await self._log_on(_password_with(grant, self.target))
             elif self.target.settings.credentials != "delegated":

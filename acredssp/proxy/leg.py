@@ -426,7 +426,8 @@ def make_target(name: str, settings: TargetSettings, problems: Problems) -> Targ
     This reads files.
     """
     place = f"targets.{name}"
-    trust, delegation, injected, lookup = Trust(), DelegationPolicy(), None, None
+    trust, delegation, lookup = Trust(), DelegationPolicy(), None
+    injected: Password | NTHash | None = None
     with problems.at(f"{place}.authorities"):
         trust = Trust.from_file(str(settings.authorities)) if settings.authorities else trust
     with problems.at(f"{place}.pins"):

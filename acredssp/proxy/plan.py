@@ -60,12 +60,14 @@ class ListenerPlan:
         config: The configuration of its server.
         routes: Its routes, in their order.
         targets: All targets by name, for the plug-ins of routes.
+        domains: Which suffixes and realms are which domains.
     """
 
     settings: ListenerSettings
     config: ServerConfig
     routes: Sequence[Route]
     targets: Mapping[str, Target]
+    domains: Domains
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,17 +116,21 @@ def _plan(settings: Settings, winbind: _Winbind) -> Plan:
     targets = {name: make_target(name, each, problems) for name, each in settings.targets.items()}
     listeners: dict[str, ListenerPlan] = {}
     for number, listener in enumerate(settings.listeners):
-        place, config = f"listeners[{number}]", None
+        place = f"listeners[{number}]"
         if str(listener.address) in listeners:
             problems.add(f"{place}.address", "expected another address for each listener, got one twice")
+        accounts, lookup = _accounts(listener.logon, f"{place}.logon", winbind, problems)
         routes = [
-            make_route(route, f"{place}.routes[{index}]", targets, settings.groups, problems)
+            make_route(route, f"{place}.routes[{index}]", targets, settings.groups, accounts.domains, problems)
             for index, route in enumerate(listener.routes)
         ]
-        config = _server_config(listener, place, winbind, problems, counts=settings.limits.lockout is not None)
+        if lookup is not None and settings.limits.lockout is not None:
+            lookup = _counted(lookup)
+        config = _server_config(listener, place, winbind, accounts, lookup, problems)
         if config is not None:
-            plan = ListenerPlan(settings=listener, config=config, routes=routes, targets=targets)
-            listeners[str(listener.address)] = plan
+            listeners[str(listener.address)] = ListenerPlan(
+                settings=listener, config=config, routes=routes, targets=targets, domains=accounts.domains
+            )
     for name, section in {"admin": settings.admin, "api": settings.api}.items():
         if section is not None and section.address.port and str(section.address) in listeners:
             problems.add(f"{name}.address", "expected another address than that of a listener")
@@ -137,16 +143,17 @@ def _plan(settings: Settings, winbind: _Winbind) -> Plan:
 # --- the server of a listener ---
 
 
-def _server_config(
-    listener: ListenerSettings, place: str, winbind: _Winbind, problems: Problems, *, counts: bool
+def _server_config(  # noqa: PLR0913, PLR0917 - what the settings of a listener name
+    listener: ListenerSettings,
+    place: str,
+    winbind: _Winbind,
+    accounts: Accounts,
+    lookup: LookupHook | None,
+    problems: Problems,
 ) -> ServerConfig | None:
-    """Return the configuration of a listener's server; None where something was noted in `problems`.
-
-    With `counts`, each connection is asked before its user's password is looked at.
-    """
+    """Return the configuration of a listener's server; None where something was noted in `problems`."""
     policy = Policy(handshake_timeout=listener.handshake_timeout)
     context = _ssl_context(listener.certificates, policy, f"{place}.certificates", problems)
-    accounts, lookup = _accounts(listener.logon, f"{place}.logon", winbind, problems)
     logon = listener.logon
     keytab = None
     if logon.keytab is not None:
@@ -158,7 +165,7 @@ def _server_config(
     with problems.at(f"{place}.logon"):
         config = ServerConfig(
             ssl_context=context,
-            lookup=_counted(lookup) if counts and lookup else lookup,
+            lookup=lookup,
             keytab=keytab,
             authorize=_authorize(TicketHolders(accounts, logon.realms)),
             admit=_admit,
@@ -169,6 +176,8 @@ def _server_config(
 
 
 def _counted(lookup: LookupHook) -> LookupHook:
+    """Have each connection be asked before its user's password is looked at."""
+
     async def counted(who: CredentialRequest) -> LookupAnswer:
         front: Decisions = who.session.front
         if (refusal := await front.may_try(who)) is not None:

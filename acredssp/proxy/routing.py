@@ -28,10 +28,11 @@ class Names:
 
     Args:
         names: The accounts.
+        domains: Which suffixes are which domains, for the listener that the accounts log on at.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        accounts = [Domains().account(name) for name in names]
+    def __init__(self, names: Sequence[str], domains: Domains) -> None:
+        accounts = [domains.account(name) for name in names]
         self._exact = {account for account in accounts if account.domain}
         self._anywhere = {account for account in accounts if not account.domain}
 
@@ -141,11 +142,12 @@ def _entry_of(route: Route) -> str:
     return f"the route's entry {entry.module}:{entry.function}"
 
 
-def make_route(
+def make_route(  # noqa: PLR0913, PLR0917 - what a route may name
     settings: RouteSettings,
     place: str,
     targets: Mapping[str, Target],
     groups: Mapping[str, Sequence[str]],
+    domains: Domains,
     problems: Problems,
 ) -> Route:
     """Read what the settings of a route name; what is wrong is noted in `problems`."""
@@ -154,8 +156,8 @@ def make_route(
         entry = settings.entry.load() if settings.entry else None
     return Route(
         settings=settings,
-        users=Names(settings.users) if settings.users else None,
-        groups=[Names(groups[name]) for name in settings.groups],
+        users=Names(settings.users, domains) if settings.users else None,
+        groups=[Names(groups[name], domains) for name in settings.groups],
         target=targets[settings.target] if settings.target else None,
         entry=entry,
     )

@@ -16,6 +16,7 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from acredssp import NTSTATUS
+from acredssp.accounts import Domains
 from acredssp.credentials import Account
 from acredssp.proxy.leg import Refused
 from acredssp.proxy.routing import Names
@@ -88,7 +89,14 @@ async def find(store: Store, routing_token: str) -> Grant:
     return grant
 
 
-async def redeem(store: Store, routing_token: str, grant: Grant, client: str, account: Account | None = None) -> None:
+async def redeem(  # noqa: PLR0913, PLR0917 - what a token is used for
+    store: Store,
+    routing_token: str,
+    grant: Grant,
+    client: str,
+    account: Account | None = None,
+    domains: Domains | None = None,
+) -> None:
     """Use a client's token.
 
     Args:
@@ -97,14 +105,17 @@ async def redeem(store: Store, routing_token: str, grant: Grant, client: str, ac
         grant: What `find` has returned for it.
         client: The client's host, without a port.
         account: Who has logged on; None for a connection that is not decrypted, whose user the target will see.
+        domains: Which suffixes are which domains, where the account has logged on.
 
     Raises:
         Refused: It is no good for this user, or no good any more.
     """
-    if account is not None and account not in Names([grant.user]):
+    domains = domains or Domains()
+    spellings = domains.spellings(account or domains.account(grant.user))
+    if account is not None and account not in Names([grant.user], domains):
         raise Refused("the client's token is for another user", NTSTATUS.STATUS_LOGON_NOT_GRANTED)
     with _readable("used"):
-        used = await store.use_token(_hash(routing_token), client, account)
+        used = await store.use_token(_hash(routing_token), client, account, spellings)
     if used is None:
         reason = "the client's token is used up or expired, or its user was kicked"
         raise Refused(reason, NTSTATUS.STATUS_LOGON_NOT_GRANTED)

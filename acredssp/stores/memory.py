@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Final, Generic, TypeVar
 
 from acredssp.credentials import Account
-from acredssp.stores.store import KICK_LIFE, Entry, Grant, Kick, LockoutRule, key_text, names_of
+from acredssp.stores.store import KICK_LIFE, Entry, Grant, Kick, LockoutRule, key_text, marks_of, voiding
 
 __all__ = ["Expiring", "MemoryStore"]
 
@@ -100,10 +100,12 @@ class MemoryStore:
         token = self._tokens.get(key)
         return token.grant if token else None
 
-    async def use_token(self, key: str, client: str, account: Account | None = None) -> Grant | None:
+    async def use_token(
+        self, key: str, client: str, account: Account | None = None, spellings: Sequence[Account] = ()
+    ) -> Grant | None:
         token, now = self._tokens.get(key), self._clock()
         if token is None or any(
-            (self._kicked.get(name) or 0.0) >= token.issued for name in names_of(account or token.grant.user)
+            (self._kicked.get(mark) or 0.0) >= token.issued for mark in voiding(token.grant, account, spellings)
         ):
             return None
         if token.windows.get(client, 0.0) > now:
@@ -168,7 +170,8 @@ class MemoryStore:
 
     async def kick(self, kick: Kick) -> None:
         if kick.user:
-            self._kicked.set(names_of(kick.user)[0], self._clock(), KICK_LIFE)
+            for mark in marks_of(kick):
+                self._kicked.set(mark, self._clock(), KICK_LIFE)
         for watcher in self._watchers:
             watcher.put_nowait(kick)
 

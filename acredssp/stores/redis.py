@@ -27,7 +27,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from acredssp.credentials import Account
 from acredssp.stores.sealing import Sealer, SealError
-from acredssp.stores.store import KICK_LIFE, Entry, Grant, Kick, LockoutRule, StoreError, key_text, names_of
+from acredssp.stores.store import KICK_LIFE, Entry, Grant, Kick, LockoutRule, StoreError, key_text, marks_of, voiding
 
 __all__ = ["RedisStore"]
 
@@ -98,13 +98,13 @@ end
 _WITHDRAW: Final = "for i = 1, #ARGV do redis.call('ZREM', KEYS[1], ARGV[i]); redis.call('HDEL', KEYS[2], ARGV[i]) end"
 _ENTRIES: Final = _TIDY + "return redis.call('HGETALL', KEYS[2])"
 _KICK: Final = """
-if ARGV[2] ~= '' then
-    redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[3])
-    redis.call('ZADD', KEYS[2], now, ARGV[2])
-    redis.call('PEXPIRE', KEYS[2], ARGV[3])
+for i = 4, #ARGV do
+    redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[2])
+    redis.call('ZADD', KEYS[2], now, ARGV[i])
+    redis.call('PEXPIRE', KEYS[2], ARGV[2])
 end
-redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], '*', 'kick', ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'kick', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
 
 
@@ -178,10 +178,12 @@ class RedisStore:
         with _understood():
             return Grant(**self._open(place, sealed)) if sealed else None
 
-    async def use_token(self, key: str, client: str, account: Account | None = None) -> Grant | None:
+    async def use_token(
+        self, key: str, client: str, account: Account | None = None, spellings: Sequence[Account] = ()
+    ) -> Grant | None:
         if (grant := await self.find_token(key)) is None:
             return None
-        kicked = [self._sealer.name("kicked", name) for name in names_of(account or grant.user)]
+        kicked = [self._sealer.name("kicked", name) for name in voiding(grant, account, spellings)]
         places = [self._key("token", key), self._key("kicked")]
         return grant if await self._script(_USE, places, [self._sealer.name("client", client), *kicked]) else None
 
@@ -235,8 +237,8 @@ class RedisStore:
 
     async def kick(self, kick: Kick) -> None:
         places = [self._key("kicks"), self._key("kicked")]
-        name = self._sealer.name("kicked", names_of(kick.user)[0]) if kick.user else ""
-        await self._script(_KICK, places, [self._seal(places[0], kick), name, _ms(KICK_LIFE), _MOST_KICKS])
+        marks = [self._sealer.name("kicked", mark) for mark in marks_of(kick)] if kick.user else []
+        await self._script(_KICK, places, [self._seal(places[0], kick), _ms(KICK_LIFE), _MOST_KICKS, *marks])
 
     async def kicks(self) -> AsyncIterator[Kick]:
         place, last = self._key("kicks"), ""

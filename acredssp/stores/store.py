@@ -18,7 +18,10 @@ from typing import Final, Protocol
 from acredssp.accounts import Domains
 from acredssp.credentials import Account
 
-__all__ = ["KICK_LIFE", "Entry", "Grant", "Kick", "LockoutRule", "Store", "StoreError", "key_text", "names_of"]
+__all__ = [
+    "KICK_LIFE", "Entry", "Grant", "Kick", "LockoutRule", "Store", "StoreError", "key_text", "marks_of", "names_of",
+    "voiding",
+]  # fmt: skip
 
 KICK_LIFE: Final = 86_400.0
 """Seconds for which a kick makes older tokens void; no token may live longer."""
@@ -118,6 +121,19 @@ def names_of(who: Account | str) -> list[str]:
     return [key_text(account), key_text(Account(account.user))]
 
 
+def marks_of(kick: Kick) -> list[str]:
+    """Return the marks that a kick of a user leaves: of those who have logged on, and of those who claim a name."""
+    exact, alone = names_of(kick.user)
+    return [exact, f"any {alone}"]
+
+
+def voiding(grant: Grant, account: Account | None, spellings: Sequence[Account]) -> list[str]:
+    """Return the marks that make a token void, if `account` uses it, or with None somebody who only claims a name."""
+    who = account or Domains().account(grant.user)
+    names = [name for each in (who, *spellings) for name in names_of(each)]
+    return names if account or who.domain else [*names, f"any {names[1]}"]
+
+
 class Store(Protocol):
     """What every store can do; the module says what callers do with a `StoreError`."""
 
@@ -139,13 +155,17 @@ class Store(Protocol):
     async def find_token(self, key: str) -> Grant | None:
         """Return what a token is good for, without using it; None for an unknown, used up or expired one."""
 
-    async def use_token(self, key: str, client: str, account: Account | None = None) -> Grant | None:
+    async def use_token(
+        self, key: str, client: str, account: Account | None = None, spellings: Sequence[Account] = ()
+    ) -> Grant | None:
         """Use a token, once for all nodes.
 
         Args:
             key: The hash of the token.
             client: Who uses it, as a host without a port. Only this client may come again within the window.
             account: The account that has logged on; None if nobody has, as with a connection that is not decrypted.
+                Then a kick of a user of any domain makes the token of the plain name void, too.
+            spellings: The same account with other names of its domain.
 
         Returns:
             What it is good for; None for a token that is unknown, used up, expired, or older than a kick of its user.

@@ -133,6 +133,9 @@ async def test_there_is_no_unknown_token(nodes, key):
         ("CONTOSO\\alice", "alice", ALICE, False),
         ("CONTOSO\\alice", "CONTOSO\\alice", None, False),
         ("alice", "CONTOSO\\alice", None, False),
+        ("CONTOSO\\alice", "alice", None, False),
+        ("CONTOSO\\alice", "OTHER\\alice", None, True),
+        ("CONTOSO\\alice", "bob", None, True),
         ("CONTOSO\\alice", "alice", OTHER_ALICE, True),
         ("CONTOSO\\alice", "CONTOSO\\bob", BOB, True),
     ],
@@ -142,6 +145,17 @@ async def test_a_kick_makes_the_tokens_of_its_user_void(nodes, key, kicked, of_u
     await one.put_token(key, dataclasses.replace(ONCE, user=of_user), LONG)
     await one.kick(Kick(user=kicked))
     assert bool(await two.use_token(key, "10.0.0.1", account)) == good
+
+
+async def test_a_kick_by_another_name_of_the_domain_makes_tokens_void(nodes, key):
+    one, two = nodes
+    await one.put_token(key, dataclasses.replace(ONCE, user="alice"), LONG)
+    await one.kick(Kick(user="alice@contoso.example"))
+    spelled = Account("alice", "CONTOSO.EXAMPLE")
+    assert await two.use_token(key, "10.0.0.1", ALICE, [ALICE, Account("alice", "CONTOSO.TEST")])
+    await one.put_token(f"{key} again", dataclasses.replace(ONCE, user="alice"), LONG)
+    await one.kick(Kick(user="alice@contoso.example"))
+    assert await two.use_token(f"{key} again", "10.0.0.1", ALICE, [ALICE, spelled]) is None
 
 
 async def test_a_kick_ends_windows(nodes, key):
