@@ -29,6 +29,9 @@ such as `ConnectionResetError`. Several calls may wait at once.
 """
 
 _UNKNOWN_HINT: Final = "look on the server whether it was done, before you do it again"
+_LOST: Final = "the connection was lost during the request %s: trying to reach the service again for %.0f seconds"
+_WORTH_TELLING: Final = 2
+"""Losses on end after which the wait is told. One alone is over in a moment, and no output is lost."""
 _GRACE: Final = 30.0
 """Seconds that an answer may take beyond the operation time-out: the way there and back, and a logon on the way."""
 _LONGEST_DELAY: Final = 15.0
@@ -104,7 +107,7 @@ class WSMan:
             CredSSPError: The logon failed, or the answer breaks the rules.
         """
         message_id, operation_id = new_id(), new_id()
-        loop, again, delay = asyncio.get_running_loop(), False, self._first_delay
+        loop, again, delay, losses = asyncio.get_running_loop(), False, self._first_delay, 0
         give_up = loop.time() + self._keep_trying
         while True:
             # A service repeats its answer as it was, and so with the name of the first message: there is only one.
@@ -119,6 +122,9 @@ class WSMan:
                     raise OutcomeUnknown(_unknown(request.name, error), hint=_UNKNOWN_HINT) from error
                 if loop.time() + delay >= give_up:
                     raise
+                losses += 1
+                if losses == _WORTH_TELLING:
+                    _logger.warning(_LOST, request.name, self._keep_trying)
             await asyncio.sleep(delay)
             if not robust:
                 message_id, operation_id = new_id(), new_id()

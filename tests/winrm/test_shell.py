@@ -221,6 +221,17 @@ async def test_a_connection_lost_during_receive_loses_no_output_and_runs_no_comm
         assert toy.requests.count("Receive") == 2
 
 
+async def test_whoever_waits_for_a_service_that_is_away_is_told_once(caplog):
+    async with service({"greet": greet}) as (toy, wsman), await CommandShell.open(wsman) as shell:
+        for _ in range(3):
+            toy.lose("Receive", "before")
+        with caplog.at_level("WARNING", "acredssp.winrm"):
+            await shell.run("greet")
+    assert [record.getMessage() for record in caplog.records] == [
+        "the connection was lost during the request receive: trying to reach the service again for 180 seconds"
+    ]
+
+
 @pytest.mark.parametrize("when", ["before", "while", "after"])
 async def test_output_that_got_lost_with_a_connection_is_told_of_where_the_service_cannot_repeat_it(when):
     """So it is with services before Windows Server 2012."""
