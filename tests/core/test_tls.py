@@ -11,7 +11,7 @@ from support.tls import TLS12, TLS13, pair, shake_hands, subject_public_key
 from acredssp import tls_config
 from acredssp.core import tls as tls_module
 from acredssp.core.own_certificate import own_public_key
-from acredssp.core.tls import BIOPair, TLSSession, peer_public_key
+from acredssp.core.tls import BIOPair, TLSSession, peer_public_key, session_with_ticket
 from acredssp.errors import LocalProtocolError, TLSError
 from acredssp.policy import Policy
 from acredssp.status import SecurityStatus
@@ -374,6 +374,20 @@ def test_read_takes_all_that_is_behind_the_end_of_a_record_that_began_earlier(po
     client.close()
     assert server.read(record[cut:] + client.output()) == bytes(16_384) + b"last words"
     assert server.peer_closed
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+def test_read_takes_all_records_behind_a_ticket(server_context, count):
+    client = TLSSession(tls_config.client_context(TLS13), server_side=False, server_hostname="localhost")
+    server = session_with_ticket(server_context)
+    client.handshake()
+    server.handshake(client.output())
+    assert client.handshake(server.output())
+    assert server.handshake(client.output())
+    ticket = server.output()
+    assert ticket
+    records = [random.Random(number).randbytes(100) for number in range(count)]
+    assert client.read(ticket + b"".join(map(server.encrypt, records))) == b"".join(records)
 
 
 @VERSIONS
