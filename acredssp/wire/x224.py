@@ -82,6 +82,14 @@ class Protocols(enum.IntFlag):
     HYBRID_EX = 0x00000008
     RDSAAD = 0x00000010
 
+    @classmethod
+    def _missing_(cls, value: object) -> object:
+        """Make a value that has no name. Python would keep each for ever, and a peer may send 2^32 of them."""
+        made = super()._missing_(value)
+        if int(made) & ~_KNOWN_PROTOCOLS:
+            cls._value2member_map_.pop(value, None)
+        return made
+
     @property
     def names(self) -> str:
         """The names of the protocols, as `SSL, HYBRID`; bits without a name as one number; `RDP` for no bit at all."""

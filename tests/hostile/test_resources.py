@@ -11,11 +11,12 @@ import tracemalloc
 import pytest
 from support.logon import MECHANISMS, attack, bare_pair, client, come_up, established, server, tls_peer
 
+from acredssp.carriage.rdp import RDP
 from acredssp.errors import CredSSPError, LimitExceeded
 from acredssp.mechanisms.ntlm.messages import ChallengeMessage
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS
-from acredssp.wire import der, spnego
+from acredssp.wire import der, spnego, x224
 from acredssp.wire.ts_request import TSRequest
 
 KIB = 1024
@@ -176,6 +177,32 @@ def test_memory_is_on_a_plateau_over_many_handshakes(logon, mechanism):
 @pytest.mark.requirement("defect.text-and-leaks")
 def test_memory_is_on_a_plateau_over_statuses_never_seen_before():
     assert_plateau(strange_status)
+
+
+def strange_protocols(number):
+    value = x224.Protocols(0xC700_0000 + number)
+    target = server(carriage=RDP())
+    with contextlib.suppress(CredSSPError):  # some of the numbers offer CredSSP, too
+        target.step(x224.ConnectionRequest(requested_protocols=value).encode())
+    confirm = x224.ConnectionConfirm(selected_protocol=value).encode()
+    assert x224.ConnectionConfirm.decode(confirm).selected_protocol == value
+
+
+@pytest.mark.requirement("defect.text-and-leaks")
+def test_memory_is_on_a_plateau_over_protocols_never_seen_before():
+    assert_plateau(strange_protocols)
+
+
+def strange_av_flags(number):
+    pair = b"\6\0\4\0" + (0xC700_0000 + number).to_bytes(4, "little")
+    pairs = b"\1\0\4\0S\0V\0" + b"\2\0\4\0D\0M\0" + b"\7\0\x08\0" + bytes(8) + pair + bytes(4)
+    victim = spoken_to("client")
+    assert victim.step(TSRequest(6, ChallengeMessage.encode(0xE28A8235, bytes(8), b"D\0M\0", pairs)).encode())
+
+
+@pytest.mark.requirement("defect.text-and-leaks")
+def test_memory_is_on_a_plateau_over_av_flags_never_seen_before():
+    assert_plateau(strange_av_flags)
 
 
 def assert_plateau(handshake):

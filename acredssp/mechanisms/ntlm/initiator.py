@@ -193,7 +193,8 @@ class NTLMInitiator(NTLMContext):
 
 def _flags(theirs: bytes) -> bytes:
     """The whole pair MsvAvFlags, with the server's bits and MIC_PRESENT."""
-    flags = int.from_bytes(theirs[4:8], "little") | AvFlags.MIC_PRESENT
+    # A plain integer: a flag of every value that a server sends would be kept for ever.
+    flags = int.from_bytes(theirs[4:8], "little") | int(AvFlags.MIC_PRESENT)
     return encode_av_pair(_FLAGS, flags.to_bytes(4, "little"))
 
 
