@@ -5,90 +5,22 @@ CVE-2026-23948: one client's negotiation took a whole proxy down.
 
 import asyncio
 import contextlib
-import itertools
 
 import pytest
 from support.bad_peers import CLIENTS, SERVERS
 from support.endpoints import server_config
-from support.gateway import ALICE, BOB, MCS, Target, World, leave, settings_of, talk
+from support.gateway import ALICE, MCS, leave
 from support.mcs import SHADOW
+from support.relays import among_relays
 
 import acredssp
 from acredssp import Password, rdp
 from acredssp.proxy import mcs
 
-RELAYS = 50
-LIMITS = "[limits]\nfirst_bytes = 1\nlogon = 1\n"
-"""The times after which those who say nothing are cut."""
-ROUTES = '[[listeners.routes]]\ntoken = "{0}"\ntarget = "{0}"\n'
 
-
-class Relays:
-    """Relays with traffic both ways, whose bytes are checked."""
-
-    def __init__(self, world):
-        self._world = world
-        self._streams = []
-        self._over = False
-        self._tasks = []
-
-    async def __aenter__(self):
-        for _ in range(RELAYS):
-            self._streams.append(await self._world.connect())
-            await talk(self._streams[-1])
-        self._tasks = [asyncio.create_task(self._traffic(*each)) for each in self._streams]
-        return self
-
-    async def _traffic(self, reader, writer):
-        for number in itertools.count():
-            word = number.to_bytes(8, "little") * (1 + number % 500)
-            writer.write(word)
-            assert await reader.readexactly(len(word)) == word
-            if self._over:
-                break
-            await asyncio.sleep(0.01)
-
-    async def check(self):
-        """See that every relay still passes bytes, and that all of them were right."""
-        self._over = True
-        await asyncio.gather(*self._tasks)
-        for streams in self._streams:
-            streams[1].write(b"last")
-            assert await streams[0].readexactly(4) == b"last"
-
-    async def __aexit__(self, *_):
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for streams in self._streams:
-            await leave(streams)
-
-
-@pytest.fixture
-def among(folder, monkeypatch):
-    """Begins a gateway with relays: `async with among(bad targets by name) as (world, relays)`."""
+@pytest.fixture(autouse=True)
+def short_mcs(monkeypatch):
     monkeypatch.setattr(mcs, "_TIMEOUT", 1)
-
-    @contextlib.asynccontextmanager
-    async def begin(bad=()):
-        target, world = await Target().start(), World(folder)
-        try:
-            routes = "".join(ROUTES.format(name) for name in dict(bad)) + ROUTES.format("desktops").partition("\n")[0]
-            routes += '\ntarget = "desktops"\n'
-            targets = {name: ([address], "") for name, address in dict(bad).items()}
-            await world.write(settings_of(targets | {"desktops": ([target.address], "")}, routes, rest=LIMITS))
-            await world.gateway.start()
-            async with Relays(world) as relays:
-                yield world, relays
-                await relays.check()
-                streams = await world.connect(BOB)
-                await talk(streams)
-                await leave(streams)
-        finally:
-            await target.stop()
-            await world.gateway.stop()
-
-    return begin
 
 
 # --- bad clients ---
@@ -140,8 +72,8 @@ BEHIND = {
 
 
 @pytest.mark.requirement("defect.one-for-all")
-async def test_bad_clients_harm_no_relay_and_no_logon(among):
-    async with among() as (world, _):
+async def test_bad_clients_harm_no_relay_and_no_logon(folder):
+    async with among_relays(folder) as (world, _):
         bad = [misbehave(world, how) for how in CLIENTS.values() for _ in range(3)]
         bad += [logs_on_wrongly(world) for _ in range(3)]
         bad += [behind_the_logon(world, words) for words in BEHIND.values()]
@@ -228,11 +160,11 @@ async def use(world, name):
 
 
 @pytest.mark.requirement("defect.one-for-all")
-async def test_bad_targets_harm_no_relay_and_no_logon(among):
+async def test_bad_targets_harm_no_relay_and_no_logon(folder):
     with contextlib.ExitStack() as stack:
         bad = {name.replace(" ", "-"): await bad_server(how, stack) for name, how in SERVERS.items()}
         bad |= {name.replace(" ", "-"): await logged_on_server(how, stack) for name, how in INSIDE.items()}
-        async with among(bad) as (world, _):
+        async with among_relays(folder, bad) as (world, _):
             await asyncio.gather(*(use(world, name) for name in bad for _ in range(2)))
             await world.until_ended(2 * len(bad))
             assert {record.target for record in world.records} == bad.keys()

@@ -84,16 +84,23 @@ class World(Observer):
     def __init__(self, folder, store=None):
         self.folder = folder
         self.records = []
+        self.strangers = []
+        """Reports of those who were ended before they became connections."""
         self.gateway = Gateway(folder / "settings.toml", self, store=store)
         self._ended = asyncio.Event()
+
+    def handshake(self, report):
+        if report.session is None:
+            self.strangers.append(report)
+            self._ended.set()
 
     def ended(self, record):
         self.records.append(record)
         self._ended.set()
 
     async def until_ended(self, count=1):
-        """The records, once so many connections have ended."""
-        while len(self.records) < count:
+        """The records, once so many connections have ended, strangers included."""
+        while len(self.records) + len(self.strangers) < count:
             self._ended.clear()
             await self._ended.wait()
         return self.records
