@@ -35,7 +35,7 @@ class ServerHandshake(Handshake):
     Args:
         mechanism: A fresh acceptor.
         policy: Versions and limits.
-        authorize: Whether to stop with `Authorize` once the logon is proven, before our key is proven to the client.
+        authorize: Whether to stop with `Authorize` once the client has proven itself and our key, before we prove it.
         admit: Whether to stop with `Admit` once the delegated credentials have arrived.
     """
 
@@ -123,26 +123,9 @@ class ServerHandshake(Handshake):
                 raise RemoteProtocolError(_TOO_EARLY, security_status=SecurityStatus.SEC_E_OUT_OF_SEQUENCE)
             return ts_request.encode(self.policy.max_version, token)
         self._advance(State.PUB_KEY_AUTH)
-        if not self._authorize:
-            return self._send_last_token(token)
-        return self._ask_to_authorize(token)
-
-    def _ask_to_authorize(self, token: bytes) -> Answer:
-        # A functools.partial would show the token in its repr.
-        event = Authorize(self.principal, self.mechanism.name)
-        return self._wait(event, lambda answer: self._authorized(token, answer))
-
-    def _authorized(self, token: bytes, answer: object) -> Answer:
-        if isinstance(answer, Account):
-            self._known_as = answer
-        else:
-            self.refuse_unless_allowed(answer, "the user is not authorized")
-        return self._send_last_token(token)
-
-    def _send_last_token(self, token: bytes) -> Answer:
         if self._pub_key_auth is None:
             return ts_request.encode(self.policy.max_version, token)
-        return self._prove_key(self._pub_key_auth, token or None)
+        return self._on_key(self._pub_key_auth, token or None)
 
     # --- PUB_KEY_AUTH ---
 
@@ -151,10 +134,10 @@ class ServerHandshake(Handshake):
             self._latch_nonce(request.client_nonce)
         if request.pub_key_auth is None:
             raise RemoteProtocolError("expected a TSRequest with pubKeyAuth, got one without")
-        return self._prove_key(request.pub_key_auth, None)
+        return self._on_key(request.pub_key_auth, None)
 
-    def _prove_key(self, pub_key_auth: bytes, token: bytes | None) -> bytes:
-        """Check the client's value first, and answer with ours if it fits."""
+    def _on_key(self, pub_key_auth: bytes, token: bytes | None) -> Answer:
+        """Check the client's value. Only then ask about the user, whom somebody in between may have brought here."""
         if self._nonce is None and self.version >= FIRST_SAFE_VERSION:
             raise RemoteProtocolError("expected a clientNonce, as from version 5 on, got none")
         value = self._unseal_key(pub_key_auth)
@@ -164,6 +147,21 @@ class ServerHandshake(Handshake):
                 nt_status=NTSTATUS.STATUS_LOGON_FAILURE,
                 hint="an attacker may be in between client and server",
             )
+        if not self._authorize:
+            return self._prove_key(token)
+        # A functools.partial would show the token in its repr.
+        event = Authorize(self.principal, self.mechanism.name)
+        return self._wait(event, lambda answer: self._authorized(token, answer))
+
+    def _authorized(self, token: bytes | None, answer: object) -> Answer:
+        if isinstance(answer, Account):
+            self._known_as = answer
+        else:
+            self.refuse_unless_allowed(answer, "the user is not authorized")
+        return self._prove_key(token)
+
+    def _prove_key(self, token: bytes | None) -> bytes:
+        """Answer with our value."""
         sealed = self.mechanism.wrap(server_value(self.version, self._nonce, self.public_key))
         self._advance(State.AUTH_INFO)
         self._proven = True

@@ -1,5 +1,7 @@
 """The server's exchange in the bare shape, with a mechanism that plays a script: each state with each message."""
 
+import dataclasses
+
 import pytest
 from support.engine import ALICE, KEY, script_server
 
@@ -266,12 +268,25 @@ def test_a_client_that_leaves():
 def test_authorize_is_asked_before_our_key_is_shown(pattern):
     server = script_server(authorize=True)
     server.step(TSRequest(6, nego_token=b"c1").encode())
-    beside = pattern == "key beside the token"
-    result = server.step(last_token() if beside else TSRequest(6, nego_token=b"c2").encode())
+    if pattern == "key alone":
+        asked = server.step(TSRequest(6, nego_token=b"c2").encode())
+        assert asked.event is None
+        last = dataclasses.replace(TSRequest.decode(last_token()), nego_token=None).encode()
+    else:
+        last = last_token()
+    result = server.step(last)
     assert result.event == Authorize(Principal("alice", "CONTOSO"), "script")
     assert result.output == b""
-    reply = TSRequest.decode(server.resume(result.event, True).output)
-    assert (reply.pub_key_auth is not None) == beside
+    assert TSRequest.decode(server.resume(result.event, True).output).pub_key_auth is not None
+
+
+@pytest.mark.requirement("defect.relay")
+def test_nobody_is_asked_about_a_client_that_is_bound_to_another_key():
+    """Somebody in between has brought it here: whatever the application does for the user is not for him to start."""
+    server = script_server(authorize=True)
+    server.step(TSRequest(6, nego_token=b"c1").encode())
+    with pytest.raises(PublicKeyMismatch):
+        server.step(dataclasses.replace(TSRequest.decode(last_token()), pub_key_auth=b"sealed:another").encode())
 
 
 def deny_with(status):
