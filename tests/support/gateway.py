@@ -122,7 +122,7 @@ class World(Observer):
     async def write(self, text, name="settings.toml"):
         await asyncio.to_thread((self.folder / name).write_text, text)
 
-    async def connect(self, who=ALICE, *, hybrid_ex=True, sni="localhost", **options):
+    async def connect(self, who=ALICE, *, hybrid_ex=True, sni="localhost", address=None, **options):
         config = acredssp.ClientConfig(
             authenticate=who,
             policy=acredssp.Policy(dangerous_accept_any_certificate=True),
@@ -130,7 +130,9 @@ class World(Observer):
             **{name: options.pop(name) for name in ("delegate",) if name in options},
         )
         carriage = acredssp.RDP(hybrid_ex=hybrid_ex, **options)
-        return await acredssp.open_connection(*self.address, config=config, carriage=carriage, server_hostname=sni)
+        return await acredssp.open_connection(
+            *(address or self.address), config=config, carriage=carriage, server_hostname=sni
+        )
 
 
 CALLS = (
