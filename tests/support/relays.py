@@ -8,7 +8,7 @@ import gc
 import itertools
 import os
 
-from support.gateway import BOB, Target, World, leave, settings_of, talk
+from support.gateway import ALICE, BOB, Target, World, leave, settings_of, talk
 
 LIMITS = """
 [limits]
@@ -28,10 +28,12 @@ class Relays:
     Args:
         world: The gateway's world.
         count: How many.
+        who: Whose.
     """
 
-    def __init__(self, world, count):
+    def __init__(self, world, count, who=ALICE):
         self._world = world
+        self._who = who
         self._count = count
         self._streams = []
         self._over = False
@@ -39,7 +41,7 @@ class Relays:
 
     async def __aenter__(self):
         for _ in range(self._count):
-            self._streams.append(await self._world.connect())
+            self._streams.append(await self._world.connect(self._who))
             await talk(self._streams[-1])
         self._tasks = [asyncio.create_task(self._traffic(*each)) for each in self._streams]
         return self
@@ -70,13 +72,14 @@ class Relays:
 
 
 @contextlib.asynccontextmanager
-async def among_relays(folder, bad=(), *, count=50, listener="", more=""):
+async def among_relays(folder, bad=(), *, count=50, who=ALICE, listener="", more=""):
     """Begin a gateway with relays, which are checked at the end of the block: (world, its honest target).
 
     Args:
         folder: Where its files are.
         bad: Addresses of bad targets by name; the name is the routing token that leads there.
         count: How many relays.
+        who: Whose relays.
         listener: More settings of the listener.
         more: More settings of the bad targets.
     """
@@ -86,7 +89,7 @@ async def among_relays(folder, bad=(), *, count=50, listener="", more=""):
         targets = {name: ([address], more) for name, address in bad.items()} | {"desktops": ([target.address], "")}
         await world.write(settings_of(targets, routes, listener, LIMITS))
         await world.gateway.start()
-        async with Relays(world, count) as relays:
+        async with Relays(world, count, who) as relays:
             yield world, target
             await relays.check()
             streams = await world.connect(BOB)
