@@ -81,7 +81,8 @@ class Opener:
         self._prove = prove
         self.content_type = ""
         self.complete = False
-        self._buffer = bytearray()
+        self._buffer = b""
+        """Bytes that have come. They are seldom more than a piece as it came, which is then not copied."""
         self._start = 0
         """How many bytes of the buffer have been taken."""
         self._size = 0
@@ -107,11 +108,10 @@ class Opener:
             next(self._parser)
         except CredSSPError as error:
             self._error = error
-            self._buffer.clear()
+            self._buffer = b""
             self._opened.clear()
             raise
-        del self._buffer[: self._start]
-        self._start = 0
+        self._buffer, self._start = self._buffer[self._start :], 0
         opened = b"".join(self._opened)
         self._opened.clear()
         return opened
@@ -225,8 +225,7 @@ class Opener:
             _refuse("a tls record", f"bytes of type {kind} and length {length}")
         yield from self._wait(_RECORD_HEADER + length)
         start, self._start = self._start, self._start + _RECORD_HEADER + length
-        with memoryview(self._buffer) as buffer, buffer[start : self._start] as record:  # without a copy
-            plaintext = self._tls.read(record)
+        plaintext = self._tls.read(memoryview(self._buffer)[start : self._start])
         # OpenSSL has verified a record of data, even one without a byte, which Windows makes of an empty body.
         self.proven = self.proven or kind == _RECORD_OF_DATA
         return plaintext
@@ -262,12 +261,12 @@ class Opener:
         while len(self._buffer) - self._start < size:  # as in _wait(), without the cost of one more generator
             yield
         start, self._start = self._start, self._start + size
-        return bytes(self._buffer[start : start + size])
+        return self._buffer[start : self._start]
 
     def _peek(self) -> _Reads:
         while len(self._buffer) <= self._start:
             yield
-        return bytes(self._buffer[self._start : self._start + 1])
+        return self._buffer[self._start : self._start + 1]
 
     def _expect(self, expected: bytes) -> Generator[None, None, None]:
         came = yield from self._read(len(expected))

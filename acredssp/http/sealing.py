@@ -71,7 +71,7 @@ class Sealer:
         view = memoryview(bytes(self._pending) + data if self._pending else data).cast("B")
         whole = len(view) - len(view) % PART_SIZE
         self._pending[:] = view[whole:]
-        return b"".join([self._part(view[start : start + PART_SIZE]) for start in range(0, whole, PART_SIZE)])
+        return self._sealed(*[view[start : start + PART_SIZE] for start in range(0, whole, PART_SIZE)])
 
     def flush(self) -> bytes:
         """Return what is held back, as a part of its own, so that the peer gets it now.
@@ -80,7 +80,7 @@ class Sealer:
         """
         if not self._pending or self._length is not None:
             return b""
-        part = self._part(bytes(self._pending))
+        part = self._sealed(bytes(self._pending))
         self._pending.clear()
         return part
 
@@ -92,15 +92,19 @@ class Sealer:
         """
         if self._length is not None and self._taken < self._length:
             raise ValueError(f"length: expected {self._length} bytes of plaintext, got {self._taken}")
-        rest = b"" if self._any_part and not self._pending else self._part(bytes(self._pending))
+        rest = b"" if self._any_part and not self._pending else self._sealed(bytes(self._pending))
         self._pending.clear()
         return rest + _END
 
-    def _part(self, plaintext: bytes | memoryview) -> bytes:
+    def _sealed(self, *parts: bytes | memoryview) -> bytes:
         self._any_part = True
-        records = self._tls.encrypt(plaintext) if plaintext else b""
-        trailer = len(_last_record(records)) - self._sizes.header - len(plaintext) if records else 0
-        return _lines(self._content_type, len(plaintext)) + trailer.to_bytes(_TRAILER_FIELD, "little") + records
+        sealed: list[bytes] = []
+        for plaintext in parts:
+            records = self._tls.encrypt(plaintext) if plaintext else b""
+            trailer = _last_size(records) - self._sizes.header - len(plaintext) if records else 0
+            lines = _lines(self._content_type, len(plaintext))
+            sealed += (lines, trailer.to_bytes(_TRAILER_FIELD, "little"), records)
+        return b"".join(sealed)
 
     def _sealed_size(self, length: int | None) -> int | None:
         sizes = self._sizes
@@ -133,11 +137,11 @@ def _lines(content_type: str, length: int) -> bytes:
     ).encode()
 
 
-def _last_record(records: bytes) -> bytes:
-    """Return the record of the plaintext, the last one. TLS 1.0 puts an empty one in front, as may a key update."""
+def _last_size(records: bytes) -> int:
+    """Return the size of the plaintext's record, the last one. TLS 1.0 puts an empty one in front, a key update may."""
     start = 0
     while True:
         end = start + _HEADER_SIZE + int.from_bytes(records[start + 3 : start + _HEADER_SIZE], "big")
         if end >= len(records):
-            return records[start:]
+            return len(records) - start
         start = end
