@@ -110,7 +110,7 @@ def _small_keystream(key: bytes) -> Keystream:
     return arc4.ARC4(key).encrypt
 
 
-# A logon makes six streams for a few bytes each, and four more for the MICs of SPNEGO. A stream takes 38,000
+# A logon makes six streams for a few bytes each. A stream takes 38,000
 # instructions with cryptography and 7,000 with the extension module `arc4`.
 _keystream = _openssl_keystream if arc4 is None else _small_keystream
 
@@ -175,6 +175,10 @@ def channel_bindings_hash(application_data: bytes) -> bytes:
     return _md5(bytes(16) + len(application_data).to_bytes(4, "little") + application_data).digest()
 
 
+_ZEROS: Final = bytes(8)
+"""As many bytes as a signature's checksum has."""
+
+
 class SealingHandle:
     """One direction of a context: its keys, its RC4 stream and its sequence number ([MS-NLMP] 3.4.2 to 3.4.5).
 
@@ -183,24 +187,28 @@ class SealingHandle:
         from_initiator: Whether this is the direction from client to server.
     """
 
-    __slots__ = ("_crypt", "_sealing_key", "_sequence", "_sign_blocks")
+    __slots__ = ("_ahead", "_crypt", "_sealed", "_sequence", "_sign_blocks")
 
     def __init__(self, session_key: bytes, *, from_initiator: bool) -> None:
         signing, sealing = _CLIENT_TO_SERVER if from_initiator else _SERVER_TO_CLIENT
         self._sign_blocks = hmac_blocks(_md5(session_key + signing).digest())
-        sealing_key = _md5(session_key + sealing).digest()
-        self._sealing_key: bytes | None = sealing_key
-        """The key for the new stream of a mechListMIC; None from the first sealed message on."""
-        self._crypt = _keystream(sealing_key)
+        self._crypt = _keystream(_md5(session_key + sealing).digest())
         """The RC4 stream at its present position."""
+        self._ahead = b""
+        """The first bytes of the stream, which a mechListMIC has used, until the first sealed message uses them again.
+
+        A second stream for the mechListMIC would cost more than the rest of a signature."""
+        self._sealed = False
+        """Whether a message was sealed."""
         self._sequence = 0
 
     def wrap(self, plaintext: bytes) -> bytes:
         """Sign and seal; return the signature (16 bytes), then the ciphertext."""
         # GSS_WrapEx encrypts the message first and then the checksum, with the same stream ([MS-NLMP] 3.4.6).
-        self._sealing_key = None
-        ciphertext = self._crypt(plaintext)
-        return self._sign(plaintext, self._crypt) + ciphertext
+        self._sealed = True
+        crypt = self._crypt_again if self._ahead else self._crypt
+        ciphertext = crypt(plaintext)
+        return self._sign(plaintext, crypt) + ciphertext
 
     def unwrap(self, sealed: bytes) -> bytes:
         """Verify and unseal the next message; return the plaintext.
@@ -210,9 +218,10 @@ class SealingHandle:
         """
         if len(sealed) < SIGNATURE_SIZE:
             raise _altered(f"expected a sealed message of at least 16 bytes, got {len(sealed)}")
-        self._sealing_key = None
-        plaintext = self._crypt(sealed[SIGNATURE_SIZE:])
-        expected, signature = self._sign(plaintext, self._crypt), sealed[:SIGNATURE_SIZE]
+        self._sealed = True
+        crypt = self._crypt_again if self._ahead else self._crypt
+        plaintext = crypt(sealed[SIGNATURE_SIZE:])
+        expected, signature = self._sign(plaintext, crypt), sealed[:SIGNATURE_SIZE]
         if not hmac.compare_digest(expected, signature):
             raise self._mismatch(expected, signature)
         return plaintext
@@ -226,9 +235,9 @@ class SealingHandle:
         Raises:
             LocalProtocolError: A message was sealed before.
         """
-        if self._sealing_key is None:
+        if self._sealed:
             raise LocalProtocolError("expected a mechListMIC before the first sealed message, got it after")
-        return self._sign(message, _keystream(self._sealing_key))
+        return self._sign(message, self._crypt_ahead)
 
     def verify_mic(self, message: bytes, mic: bytes) -> None:
         """Verify the peer's signature of a mechTypes list; see `get_mic`.
@@ -240,6 +249,19 @@ class SealingHandle:
         expected = self.get_mic(message)
         if not hmac.compare_digest(expected, mic):
             raise self._mismatch(expected, mic)
+
+    def _crypt_ahead(self, checksum: bytes) -> bytes:
+        """Encrypt with the first bytes of the stream, and leave them for the first sealed message."""
+        if not self._ahead:
+            self._ahead = self._crypt(_ZEROS)
+        return _xor(checksum, self._ahead)
+
+    def _crypt_again(self, data: bytes) -> bytes:
+        """Encrypt or decrypt with the bytes that a mechListMIC has used, and then with the rest of the stream."""
+        ahead, used = self._ahead, len(self._ahead)
+        size = len(data)
+        self._ahead = ahead[size:]
+        return _xor(data[:used], ahead[:size]) + self._crypt(data[used:])
 
     def _sign(self, message: bytes, crypt: Keystream) -> bytes:
         """The next NTLMSSP_MESSAGE_SIGNATURE ([MS-NLMP] 3.4.4.2): version, Checksum under `crypt`, SeqNum."""
@@ -258,6 +280,10 @@ class SealingHandle:
                 security_status=SecurityStatus.SEC_E_OUT_OF_SEQUENCE,
             )
         return _altered("the signature of a sealed or signed message is wrong")
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    return (int.from_bytes(one, "little") ^ int.from_bytes(other, "little")).to_bytes(len(one), "little")
 
 
 def _altered(message: str) -> RemoteProtocolError:

@@ -181,3 +181,19 @@ def test_channel_bindings_hash_is_pyspnegos():
     application_data = b"tls-server-end-point:" + bytes(range(32))
     packed = GssChannelBindings(application_data=application_data).pack()
     assert crypto.channel_bindings_hash(application_data) == hashlib.md5(packed, usedforsecurity=False).digest()
+
+
+@pytest.mark.parametrize("sizes", [(3, 2, 20), (8, 1), (0, 5), (200, 3)])
+def test_a_mech_list_mic_uses_bytes_of_the_stream_that_sealed_messages_use_again(sizes):
+    with_mic, without, peer = (SealingHandle(bytes(16), from_initiator=True) for _ in range(3))
+    mics = [with_mic.get_mic(b"list"), with_mic.get_mic(b"list")]
+    assert mics[0][4:12] != mics[1][4:12]  # the sequence number is signed, too
+    for mic in mics:
+        peer.verify_mic(b"list", mic)
+    for size in sizes:
+        message = bytes(range(size))
+        sealed = with_mic.wrap(message)
+        assert sealed[16:] == without.wrap(message)[16:]
+        assert peer.unwrap(sealed) == message
+    with pytest.raises(LocalProtocolError, match="expected a mechListMIC before the first sealed message"):
+        with_mic.get_mic(b"list")
