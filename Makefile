@@ -181,7 +181,7 @@ $(VENV_STAMP):
 
 $(RUN_STAMP): $(VENV_STAMP) pyproject.toml
 	@echo "installing acredssp with its command line into $(VENV)"
-	@$(INSTALL) --editable '.[cli,fast,uvloop]'
+	@$(INSTALL) --editable '.[cli,uvloop]'
 	@touch $@
 
 $(DEV_STAMP): $(VENV_STAMP) pyproject.toml
@@ -209,7 +209,7 @@ install-floors: BIN := $(FLOORS)/bin
 install-floors:
 	@$(INSTALL) uv
 	@$(BIN)/uv pip compile --quiet --python $(BIN)/python --resolution lowest-direct \
-		$(addprefix --extra ,asgi cli fast gateway http uvloop winrm) --no-annotate --no-header \
+		$(addprefix --extra ,asgi cli gateway http uvloop winrm) --no-annotate --no-header \
 		--output-file $(FLOORS)/floors.txt pyproject.toml
 	@$(INSTALL) --constraint $(FLOORS)/floors.txt --editable '.[dev]'
 

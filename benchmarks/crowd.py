@@ -4,7 +4,7 @@ With handshakes one after the other (`inmemory`), the code and data of the last 
 Here they are not: between two steps of a handshake, the others take dozens or hundreds. Bare TLS steps in the same
 random order. Figures are means, so the garbage collector is included.
 
-The extra `fast` (the package `arc4`) is chosen when the engine is imported. So the rows without it are measured in a
+The engine looks for the package `arc4` when it is imported. So the rows without it are measured in a
 process of their own: `python -m benchmarks.crowd MODE` prints its rows as JSON.
 """
 

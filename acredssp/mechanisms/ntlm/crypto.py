@@ -26,7 +26,7 @@ except ImportError:  # a build of CPython may leave it out
     _builtin_md5 = functools.partial(hashlib.md5, usedforsecurity=False)
 try:
     import arc4
-except ImportError:  # the extra `fast` brings it
+except ImportError:  # where it has no wheel, it is no dependency
     arc4 = None  # type: ignore[assignment]
 
 __all__ = [
@@ -102,7 +102,7 @@ def _openssl_keystream(key: bytes) -> Keystream:
     except UnsupportedAlgorithm:
         raise PolicyError(
             "ntlm needs rc4, which this build of openssl does not offer",
-            hint="load openssl's legacy provider, or install acredssp[fast]",
+            hint="load openssl's legacy provider, or install arc4",
         ) from None
 
 
@@ -110,8 +110,8 @@ def _small_keystream(key: bytes) -> Keystream:
     return arc4.ARC4(key).encrypt
 
 
-# A logon makes six streams for a few bytes each. A stream takes 38,000
-# instructions with cryptography and 7,000 with the extension module `arc4`.
+# A logon makes six streams for a few bytes each. A stream takes 38,000 instructions with cryptography, and 7,000 with
+# the extension module `arc4`.
 _keystream = _openssl_keystream if arc4 is None else _small_keystream
 
 

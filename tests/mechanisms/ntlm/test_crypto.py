@@ -31,7 +31,7 @@ NTLM_ONLY = bytes.fromhex("300c060a2b06010401823702020a")
 def keystream(request, monkeypatch):
     """Either implementation of RC4."""
     if request.param == "_small_keystream":
-        pytest.importorskip("arc4", reason="arc4 is not installed: pip install 'acredssp[fast]'")
+        pytest.importorskip("arc4", reason="arc4 is not installed: pip install arc4")
     monkeypatch.setattr(crypto, "_keystream", getattr(crypto, request.param))
 
 
