@@ -1,9 +1,12 @@
 """`acredssp proxy` as a service: workers, drain, rolling restart, systemd, and HAProxy in front of two nodes."""
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 from support.command import COMMAND
@@ -13,6 +16,7 @@ from support.nodes import DEPLOY, Background, Client, served_by, start_balancer,
 from support.peers import DEADLINE, listens, program, wait_until
 from support.stores import PASSWORD, PREFIX, SERVERS, running
 
+import acredssp
 from acredssp.rdp import PreconnectionPDU
 from acredssp.stores import new_keys
 
@@ -139,6 +143,24 @@ def test_the_figures_of_all_workers_are_one_and_a_dead_one_s_connections_are_gon
     wait_until(lambda: gateway.figure("acredssp_proxy_connections_total") == 8, "all ends are counted")
     assert gateway.figure("acredssp_proxy_open_connections") == 0
     assert gateway.get("/healthz") == (200, "alive\n")
+
+
+def test_a_worker_that_is_killed_is_replaced_and_takes_its_own_connections_alone(node, client):
+    gateway = node("--workers=2")
+    held = [client.connect(gateway.port) for _ in range(8)]
+    parent = gateway.process._process.pid
+    os.kill(int(Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()[0]), signal.SIGKILL)
+    wait_until(lambda: "worker 1 was ended by signal 9" in gateway.process.read(), "the operator is told")
+    client.leave(client.connect(gateway.port))
+    left = 0
+    for streams in held:
+        with contextlib.suppress(OSError, EOFError, acredssp.CredSSPError):
+            client.echo(streams)
+            left += 1
+    wait_until(lambda: gateway.figure("acredssp_proxy_open_connections") == left, "the others are counted no more")
+    gateway.process._process.send_signal(signal.SIGUSR2)  # and it can still be replaced as a whole
+    while gateway.process.read().count("workers are ready") < 2:
+        client.leave(client.connect(gateway.port))
 
 
 @pytest.mark.parametrize("options", [(), ("--workers=1",)], ids=["alone", "workers"])

@@ -7,11 +7,13 @@ credentials, whether his certificate is trusted or not.
 import asyncio
 import contextlib
 import ssl
+import sys
+import types
 
 import pytest
 from support.endpoints import PIN, server_config
 from support.gateway import ALICE, BOB, INJECTED, leave, settings_of, talk
-from support.relays import among_relays
+from support.relays import among_relays, kept
 
 import acredssp
 from acredssp import NTSTATUS, rdp, tls
@@ -191,6 +193,53 @@ async def test_impostors_of_targets_are_named_and_harm_nobody(folder):
                 assert (record.target, record.outcome) == (name, "denied")
                 assert record.reason.startswith(f"target {name} at {bad[name]}: ")
                 assert "within" not in record.reason
+
+
+# --- plug-ins that are no better ---
+
+
+async def _cancels(*_):
+    raise asyncio.CancelledError
+
+
+async def _hangs(*_):
+    await asyncio.Event().wait()
+
+
+PLUGINS = {
+    "cancels": _cancels,
+    "hangs": _hangs,
+    "a surrogate": lambda *_: acredssp.Password("\ud800", "svc", "SERVERS"),
+    "a long user": lambda *_: acredssp.Password("x", "u" * 70_000, "SERVERS"),
+    "bytes": lambda *_: b"desktops",
+}
+
+
+@pytest.mark.requirement("defect.failing-lookup")
+@pytest.mark.parametrize("plugin", PLUGINS.values(), ids=PLUGINS)
+@pytest.mark.parametrize("place", ["route", "vault"])
+async def test_a_plug_in_that_hangs_or_answers_rubbish_refuses_its_user_and_leaves_nothing(
+    world, monkeypatch, plugin, place
+):
+    module = types.ModuleType("hostile_plugin")
+    module.answer = plugin
+    monkeypatch.setitem(sys.modules, "hostile_plugin", module)
+    name = '"hostile_plugin:answer"\n'
+    more = f"credentials = 'injected'\nlookup = {name}" if place == "vault" else ""
+    where = f"entry = {name}" if place == "route" else 'target = "desktops"\n'
+    options = {"routes": f"[[listeners.routes]]\n{where}", "listener": "handshake_timeout = 1\n"}
+    async with world(more, **options) as (here, target):
+        before = await kept(here)
+        with pytest.raises(acredssp.CredSSPError):
+            await here.connect()
+        (record,) = await here.until_ended()
+        assert record.outcome in {"denied", "failed", "timeout"}
+        assert record.reason
+        assert target.logons == []
+        target.requests.clear()
+        here.records.clear()
+        del record
+        assert not await kept(here) - before
 
 
 # --- impostors in place of a client ---
