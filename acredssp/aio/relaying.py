@@ -172,6 +172,7 @@ async def relay(  # noqa: PLR0913 - two connections, and what is rarely given, b
         run.cut()
         if run.recorder is not None:
             run.recorder.cut()
+        run.let_go()
 
 
 class _Relay:
@@ -193,7 +194,8 @@ class _Relay:
         """Whether the relay has stopped passing bytes on."""
         self.recorder = None if recording is None else _Recorder(self, recording)
         end = _End if self.recorder is None else _RecordedEnd
-        self._a, self._b = self._ends = end(self, RelayEnd.A, a), end(self, RelayEnd.B, b)
+        self._a, self._b = end(self, RelayEnd.A, a), end(self, RelayEnd.B, b)
+        self._ends: tuple[_End, ...] = self._a, self._b
         self._a.other, self._b.other = self._b, self._a
         self._patience = idle_timeout
         self._half_open_timeout = half_open_timeout
@@ -314,6 +316,14 @@ class _Relay:
             self._half_open.cancel()
         for end in self._ends:
             end.cut()
+
+    def let_go(self) -> None:
+        """Forget both ends once they are gone: a reference cycle would keep both TLS sessions until a collection."""
+        if self._a.lost and self._b.lost:
+            for end in self._ends:
+                del end.other
+            del self._a, self._b
+            self._ends, self.recorder = (), None
 
     def result(self, unrecorded: int) -> RelayResult:
         """Return the result of a relay that is over."""

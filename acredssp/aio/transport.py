@@ -445,7 +445,8 @@ class SecureTransport(asyncio.Transport):
             self._close_timer.cancel()
         if self._nothing_to_lose and isinstance(exc, OSError):
             exc = None
-        self._app.connection_lost(self._error or exc)
+        app, self._app = self._app, _NOBODY  # asyncio's transports forget their protocol, too: it would be a cycle
+        app.connection_lost(self._error or exc)
 
     def _call(self, callback: Callable[..., object], *args: object) -> object:
         """Call the application; an exception ends its connection and goes to the loop's exception handler."""

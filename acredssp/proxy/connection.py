@@ -262,6 +262,8 @@ class Connection:
         record.limit = _limit(refused, outcome, record.ended_by)
         if refused is not None or outcome == "denied":
             record.status = str((refused.status if refused else status) or "")
+        # The writer knows this object as its session: a reference cycle would keep both TLS sessions.
+        self._writer = self._task = None
         self._on_end(self, record)
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import random
 import select
 import socket
@@ -7,7 +8,7 @@ import pytest
 from support.endpoints import CERTIFICATE, KEY, Recorder, client_config, server_config, turns, until
 
 from acredssp.aio.buffers import shared_buffers
-from acredssp.aio.relaying import Recording, RelayEnd, RelayResult, relay
+from acredssp.aio.relaying import Recording, RelayEnd, RelayResult, _End, relay
 from acredssp.aio.streams import start_credssp, start_credssp_streams
 from acredssp.errors import PeerClosed
 from acredssp.policy import Policy
@@ -405,6 +406,32 @@ async def test_a_cancelled_relay_cuts_both(legs, first, second):
         await running
     await turns(3)
     assert [leg.socket.fileno() for leg in (a, b)] == [-1, -1]
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["alone", "recorded"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_relay_that_is_over_is_freed_without_the_garbage_collector(legs, kind, recorded):
+    async def sink(_source, _offset, _data):
+        pass
+
+    a, b = await legs("secure", kind)
+    gc.collect()
+    gc.disable()
+    try:
+        running = started(a, b, recording=Recording(sink=sink) if recorded else None)
+        await turns(1)
+        assert alive_ends()
+        a.peer.transport.abort()
+        await running
+        del running
+        await turns(3)
+        assert not alive_ends()
+    finally:
+        gc.enable()
+
+
+def alive_ends():
+    return [thing for thing in gc.get_objects() if isinstance(thing, _End)]
 
 
 async def test_the_streams_learn_of_the_end(legs):

@@ -2,18 +2,21 @@
 
 import asyncio
 import contextlib
+import gc
 import ssl
 import sys
 import types
 
 import pytest
-from support.endpoints import PIN, until
+from support.endpoints import PIN, turns, until
 from support.gateway import BOB, INJECTED, MCS, Target, leave, settings_of, talk
 from support.mcs import SHADOW, indication, redirection, share_control, utf16
 
 import acredssp
 from acredssp import NTSTATUS, Deny, Password, rdp
+from acredssp.aio.relaying import _Relay
 from acredssp.credentials import DelegatedKind, NTHash
+from acredssp.proxy.connection import Connection
 from acredssp.proxy.settings import SettingsError
 from acredssp.rdp import FailureCode, Protocols, RequestFlags
 from acredssp.wire import mcs
@@ -449,6 +452,27 @@ async def test_a_connection_that_has_ended_counts_no_more(world):
             await here.until_ended(count)
             assert [host.connections for host in here.gateway.plan.targets["desktops"].pool.hosts] == [0, 0]
         await here.gateway.stop()
+
+
+async def test_a_connection_that_has_ended_is_freed_without_the_garbage_collector(world):
+    def alive():
+        return [type(thing) for thing in gc.get_objects() if isinstance(thing, Connection | _Relay)]
+
+    async with world() as (here, _target):
+        gc.collect()
+        gc.disable()
+        try:
+            for count in (1, 2, 3):
+                streams = await here.connect()
+                await talk(streams)
+                assert alive() == [Connection, _Relay]
+                await leave(streams)
+                del streams
+                await here.until_ended(count)
+                await turns(5)
+                assert alive() == []
+        finally:
+            gc.enable()
 
 
 async def test_a_client_that_leaves_while_the_store_is_told_of_its_host_counts_no_more(world):
