@@ -12,6 +12,7 @@ With workers, the admin's address is one socket that all of them accept from, an
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import logging
 import os
 import pathlib
@@ -38,6 +39,8 @@ _PREFIX: Final = "acredssp-metrics-"
 _LONGER: Final = 15.0
 """Seconds that a worker has beyond `leave` and `grace` before it is killed."""
 
+_NEW_OBJECTS: Final = (10_000, 10, 10)
+"""The thresholds of the garbage collector. A connection that stays has some 130 objects."""
 _PUBLISHING: Final = 5.0
 """Seconds between two times that the store is told of the figures."""
 
@@ -137,6 +140,7 @@ async def _serve(task: _Task, stop: asyncio.Event) -> None:
             await stack.enter_async_context(web.serve(broker.app(), sock, access.context))
         if task.publishes:
             gateway.node.begin(_publish(gateway.node, metrics.text))
+        _collect_seldom()
         tell(f"listening on {', '.join(gateway.addresses)}")
         task.notify("READY=1")
         await stop.wait()
@@ -146,6 +150,17 @@ async def _serve(task: _Task, stop: asyncio.Event) -> None:
         tell(f"stopping: {count} connections get {run_settings.leave + run_settings.grace:g} seconds to end")
         cut = await gateway.stop()
         tell(f"stopped: {cut} connections were cut")
+
+
+def _collect_seldom() -> None:
+    """Have the garbage collector look at what is new after many new objects, and never at what is there now.
+
+    A connection that ends leaves no cycle behind, so there is little to collect. With Python's own thresholds, the
+    process stops again and again to look at thousands of connections that stay.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_NEW_OBJECTS)
 
 
 async def _publish(node: Node, figures: Callable[[], bytes]) -> None:
