@@ -29,14 +29,16 @@ class Metrics(Observer):
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         new: Any = {"namespace": "acredssp_proxy", "registry": self._registry}
-        self._open = Gauge("open_connections", "Connections now.", ["phase"], multiprocess_mode="livesum", **new)
+        gauge = Gauge("open_connections", "Connections now.", ["phase"], multiprocess_mode="livesum", **new)
+        self._open = gauge.labels("handshake"), gauge.labels("relay")
         self._draining = Gauge("draining", "Processes that end.", multiprocess_mode="livesum", **new)
         self._ended = Counter("connections", "Connections that have ended.", ["outcome", "ended_by", "target"], **new)
         self._limited = Counter("limited", "Connections that a limit has refused or ended.", ["limit"], **new)
         self._handshakes = Counter("handshakes", "Handshakes that have ended.", ["outcome", "hook"], **new)
         self._stage = Histogram("stage_seconds", "Time of a stage.", ["leg", "stage"], buckets=_STAGE, **new)
         self._relay = Histogram("relay_seconds", "Time of a relay.", buckets=_RELAY, **new)
-        self._bytes = Counter("relayed_bytes", "Bytes passed on.", ["direction"], **new)
+        counter = Counter("relayed_bytes", "Bytes passed on.", ["direction"], **new)
+        self._bytes = counter.labels("up"), counter.labels("down")
         self._up = Gauge("target_up", "Whether a host answers.", ["target"], multiprocess_mode="livemostrecent", **new)
         self._redirected = Counter("redirected", "Clients that a target sent on to another host.", ["target"], **new)
         self._store = Gauge("store_up", "Whether the store answers.", multiprocess_mode="livemostrecent", **new)
@@ -44,8 +46,8 @@ class Metrics(Observer):
 
     def now_open(self, handshakes: int, relays: int) -> None:
         """Note how many connections there are."""
-        self._open.labels("handshake").set(handshakes)
-        self._open.labels("relay").set(relays)
+        for gauge, count in zip(self._open, (handshakes, relays), strict=True):
+            gauge.set(count)
 
     def set_draining(self) -> None:
         """Note that this process ends."""
@@ -70,8 +72,8 @@ class Metrics(Observer):
                 self._relay.observe(seconds)
             else:
                 self._stage.labels(_LEG.get(name, "both"), name).observe(seconds)
-        self._bytes.labels("up").inc(record.bytes_up)
-        self._bytes.labels("down").inc(record.bytes_down)
+        for counter, count in zip(self._bytes, (record.bytes_up, record.bytes_down), strict=True):
+            counter.inc(count)
 
     def target(self, name: str, *, up: bool) -> None:
         """Note whether a target answers."""

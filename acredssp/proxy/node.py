@@ -18,6 +18,8 @@ _LIFE: Final = 60.0
 """Seconds for which the store keeps connections: those of a node that dies vanish by themselves."""
 _INTERVAL: Final = 20.0
 """Seconds after which all connections are told again."""
+_TOGETHER: Final = 0.1
+"""Seconds in which changes come together before the store is told of them. It takes all of them at once."""
 _OVERLAP: Final = 10.0
 """Seconds after which a store that the settings have no more is given up: what it was asked has been answered."""
 
@@ -80,8 +82,7 @@ class Node:
 
     def withdraw(self, identity: str) -> None:
         """Take a connection out of the directory; harmless when it is not there."""
-        if self._entries.pop(identity, None) is not None:
-            self._new.pop(identity, None)
+        if self._entries.pop(identity, None) is not None and self._new.pop(identity, None) is None:
             self._gone.add(identity)
             self._changed.set()
 
@@ -97,12 +98,13 @@ class Node:
             self._on_kick(kick)
 
     async def _tell(self) -> None:
-        """Tell of changes at once, and of all connections again and again. What is lost comes with the next time."""
+        """Tell of changes soon, and of all connections again and again. What is lost comes with the next time."""
         store, clock, all_at = self.store, asyncio.get_running_loop().time, 0.0
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(all_at):
                     await self._changed.wait()
+                    await asyncio.sleep(_TOGETHER)
             self._changed.clear()
             new, gone, self._new = self._new, {*self._gone}, {}
             if clock() >= all_at:

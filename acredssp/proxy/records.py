@@ -65,9 +65,12 @@ class ConnectionRecord:
     bytes_down: int = 0
 
 
+_FIELDS: Final = [field.name for field in dataclasses.fields(ConnectionRecord)]
+
+
 def log_record(record: ConnectionRecord) -> None:
     """Write the line of a connection: JSON, which escapes whatever a peer says of itself."""
-    told = {name: value for name, value in dataclasses.asdict(record).items() if value}
+    told = {name: value for name in _FIELDS if (value := getattr(record, name))}
     told["seconds"] = {name: round(value, 4) for name, value in record.seconds.items()}
     level = logging.INFO if record.outcome in _EXPECTED else logging.WARNING
     extra = {"connection_id": record.connection_id, "told": told}
