@@ -168,8 +168,10 @@ class Connection:
             writer.transport.abort()
             self._ended(outcome)
 
-    def _passthrough(self, route: Route, asked: rdp.RouteRequest) -> rdp.Passthrough:
-        return rdp.Passthrough(lambda reader, writer: self._pass_on(route, asked, reader, writer))
+    @staticmethod
+    def _passthrough(route: Route, asked: rdp.RouteRequest) -> rdp.Passthrough:
+        connection: Connection = asked.session  # a method of it would make it a part of a reference cycle
+        return rdp.Passthrough(lambda *streams: connection._pass_on(route, asked, *streams))
 
     async def _pass_on(
         self, route: Route, asked: rdp.RouteRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
