@@ -8,6 +8,7 @@
 #   make bench-check  check that nothing got more expensive
 #   make test-compiled  run the engine's tests on the engine compiled by mypyc
 #   make mutants  take behaviours out of the package, one at a time, and check that the tests notice
+#   make fuzz    fuzz each decoder for FUZZ_SECONDS seconds (20); with FUZZ=--faulty, see each fuzzer notice a fault
 #   make compiled  build the package with its engine compiled by mypyc, in build/compiled
 #   make format  format the code as `make fmt` demands
 # Variables: PYTHON (the interpreter .venv is made from), ARGS (more arguments for pytest),
@@ -34,6 +35,8 @@ VENV_STAMP := $(VENV)/.stamp-venv
 RUN_STAMP := $(VENV)/.stamp-run
 DEV_STAMP := $(VENV)/.stamp-dev
 BENCH_STAMP := $(VENV)/.stamp-bench
+FUZZ_STAMP := $(VENV)/.stamp-fuzz
+FUZZ_SECONDS ?= 20
 # A virtual environment with the oldest versions of the dependencies that pyproject.toml allows.
 FLOORS := build/floors
 FLOORS_STAMP := build/.stamp-floors
@@ -45,7 +48,7 @@ COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio s
     test_config.py test_credentials.py test_md4.py test_names.py test_secrets.py test_tls_config.py test_values.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
-.PHONY: install install-floors mutants run test quick check fmt format lint types cover interop docs conformance bench bench-full bench-check \
+.PHONY: install install-floors fuzz mutants run test quick check fmt format lint types cover interop docs conformance bench bench-full bench-check \
     compiled compiled-if-possible test-compiled test-floors clean
 .DEFAULT_GOAL := check
 
@@ -114,6 +117,10 @@ compiled-if-possible:
 # Runs the tests of the compiled modules; tests/compiled.py checks that the compiled engine is the one that ran.
 test-compiled: $(DEV_STAMP) $(KERBEROS_STAMP) $(COMPILED_STAMP)
 	$(WITH_COMPILED) $(BIN)/pytest -n $(WORKERS) tests/compiled.py $(COMPILED_TESTS) $(ARGS)
+
+# Each target runs in a process of its own; what it finds is kept in build/fuzz. `python -m fuzz --help` says more.
+fuzz: $(FUZZ_STAMP)
+	$(BIN)/python -m fuzz run --seconds $(FUZZ_SECONDS) $(FUZZ)
 
 # To run one mutant, name its requirement or some words: `.venv/bin/python tests/mutants.py R25 "key of zeros"`.
 mutants: $(DEV_STAMP) $(KERBEROS_STAMP)
@@ -193,6 +200,11 @@ $(BENCH_STAMP): $(VENV_STAMP) pyproject.toml
 	@echo "installing acredssp and what its benchmarks need into $(VENV)"
 	@$(INSTALL) --editable '.[bench]'
 	@touch $@
+
+$(FUZZ_STAMP): $(VENV_STAMP) pyproject.toml
+	@echo "installing acredssp and its fuzzer into $(VENV)"
+	@$(INSTALL) --editable '.[dev,fuzz]'
+	@touch $@ $(DEV_STAMP)
 
 $(FLOORS_STAMP): $(VENV_STAMP) pyproject.toml
 	@rm -rf $(FLOORS)

@@ -351,6 +351,10 @@ def _line_size(head: bytes) -> FrameSize:
         return FrameSize(0, 1)
     if not head.startswith(_CRLF, stop):
         raise RemoteProtocolError(f"PROXY header: expected CR LF at byte {stop}, got a single one of them")
+    if stop + len(_CRLF) < _SHORTEST_LINE:
+        raise RemoteProtocolError(
+            f"PROXY header: expected a line of at least {_SHORTEST_LINE} bytes, got one of {stop + len(_CRLF)}"
+        )
     return FrameSize(stop + len(_CRLF), 0)
 
 

@@ -404,6 +404,12 @@ def test_spoilt_headers_raise_only_our_errors(data, value):
                 ProxyHeader.decode(spoilt)
 
 
+@pytest.mark.parametrize("line", [b"PROXY TCP6 2\r\n", b"PROXY \r\n", b"PROXY UNKNOW\r\n"])
+def test_a_line_that_is_shorter_than_any_is_refused_and_nobody_waits_for_bytes_behind_it(line):
+    with pytest.raises(RemoteProtocolError, match=f"at least 15 bytes, got one of {len(line)}"):
+        frame_size(line)
+
+
 @given(st.sampled_from([b"", b"PROXY ", b"PROXY TCP4 ", SIGNATURE, SIGNATURE + b"\x21\x11\0"]), st.binary(max_size=300))
 def test_any_bytes_raise_only_our_errors(beginning, rest):
     with contextlib.suppress(RemoteProtocolError):

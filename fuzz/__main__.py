@@ -1,0 +1,141 @@
+"""Runs the targets, and reports what was tried: `python -m fuzz --help`."""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+from fuzz import corpus
+from fuzz.catalogue import TARGETS, target_of
+from fuzz.engine_counters import COUNTERS
+from fuzz.target import Target
+
+_PROGRESS = re.compile(r"cov: (\d+) ft: (\d+)")
+_SPARE = 30
+"""Seconds that a process may take beyond the time for fuzzing, to start and to end."""
+_KEPT = 150
+"""Inputs of a target that the corpus keeps, at most."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """What one run of one target did."""
+
+    target: str
+    seconds: float
+    ran: int
+    accepted: int
+    edges: int
+    found: str
+    """The finding's last line; empty for none."""
+
+
+def fuzz(target: Target, seconds: float, *, faulty: bool = False, keep: bool = False, findings: pathlib.Path) -> Result:
+    """Run a target for some seconds, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = pathlib.Path(folder)
+        inputs = place / "inputs"
+        inputs.mkdir()
+        for number, data in enumerate([*target.seeds(), *(data for data, _ in corpus.read(target.name))]):
+            (inputs / str(number)).write_bytes(data)
+        words = place / "words"
+        words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words), "ascii")
+        counters = place / "counters"
+        counters.write_bytes(bytes(COUNTERS.size))
+        findings.mkdir(parents=True, exist_ok=True)
+        options = [
+            f"-max_total_time={seconds:g}",
+            f"-max_len={target.size}",
+            "-timeout=10",
+            "-rss_limit_mb=1024",
+            *([f"-dict={words}"] if target.words else []),
+            f"-artifact_prefix={findings}/{target.name}-",
+            str(inputs),
+        ]
+        state = "faulty" if faulty else "sound"
+        command = [sys.executable, "-m", "fuzz.engine", target.name, str(counters), state, *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _SPARE, check=False)  # noqa: S603 - our own
+        ran, accepted = COUNTERS.unpack(counters.read_bytes())
+        edges = max((int(found[0]) for found in _PROGRESS.findall(done.stderr)), default=0)
+        found = "" if done.returncode == 0 else _last_line(done.stdout + done.stderr)
+        if keep:
+            _keep(target, [path.read_bytes() for path in sorted(inputs.iterdir())])
+        return Result(target.name, seconds, ran, accepted, edges, found)
+
+
+def _keep(target: Target, inputs: list[bytes]) -> None:
+    """Keep the shortest inputs of each verdict, accepted ones first: what the tests replay."""
+    by_verdict: dict[str, list[bytes]] = {}
+    for data in sorted(set(inputs), key=len):
+        by_verdict.setdefault(target.verdict(data), []).append(data)
+    kept: list[bytes] = []
+    groups = sorted(by_verdict.items())
+    for depth in range(_KEPT):
+        kept += [group[depth] for _, group in groups if depth < len(group)]
+    corpus.write(target, kept[:_KEPT])
+
+
+def _escaped(word: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in word)
+
+
+def _last_line(output: str) -> str:
+    raised = [
+        line for line in output.splitlines() if re.match(r"\w+(\.\w+)*(Error|Exception|Interrupt)?:", line.strip())
+    ]
+    return next((line.strip() for line in raised if "Error" in line), output.strip()[-200:])
+
+
+def _show(result: Result) -> None:
+    share = 100 * result.accepted / result.ran if result.ran else 0
+    found = result.found or "nothing found"
+    print(
+        f"{result.target:20} {result.ran:9,} inputs, {share:5.1f} % accepted, {result.edges:5} edges: {found}",
+        flush=True,
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    targets = [target_of(name) for name in options.target] or list(TARGETS.values())
+    findings = pathlib.Path(options.findings)
+    results = []
+    for target in targets:
+        results.append(fuzz(target, options.seconds, faulty=options.faulty, keep=options.keep, findings=findings))
+        _show(results[-1])
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
+    wrong = [result.target for result in results if bool(result.found) is not options.faulty]
+    if wrong:
+        print(
+            f"{'did not find the fault' if options.faulty else 'found something'}: {', '.join(wrong)}", file=sys.stderr
+        )
+    return 1 if wrong else 0
+
+
+def main() -> int:
+    """Do what the command line asks for; return the exit status."""
+    parser = argparse.ArgumentParser("python -m fuzz", description=__doc__)
+    commands = parser.add_subparsers(required=True, dest="command")
+    commands.add_parser("list", help="name the targets")
+    run = commands.add_parser("run", help="run targets, all of them unless some are named")
+    run.add_argument("target", nargs="*")
+    run.add_argument("--seconds", type=float, default=20, help="for each target, 20 without it")
+    run.add_argument(
+        "--faulty", action="store_true", help="take a check out, and fail where the fuzzer does not notice"
+    )
+    run.add_argument("--keep", action="store_true", help="write what was reached into the corpus")
+    run.add_argument("--findings", default="build/fuzz", help="the folder for inputs that found something")
+    run.add_argument("--json", help="a file for the results")
+    options = parser.parse_args()
+    if options.command == "list":
+        print("\n".join(TARGETS))
+        return 0
+    return _run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
