@@ -108,7 +108,8 @@ def run_command(
             logging.getLogger("acredssp.proxy").setLevel(log_level.upper())
 
         def tell(text: str) -> None:
-            print(render.printable(text), flush=True)  # noqa: T201
+            with contextlib.suppress(OSError):  # a full disk ends no service and no drain
+                print(render.printable(text), flush=True)  # noqa: T201
 
         if workers is not None:
             ourselves = [sys.executable, "-m", "acredssp", "proxy"]

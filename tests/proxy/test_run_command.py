@@ -5,6 +5,7 @@ import pathlib
 import re
 import signal
 import socket
+import subprocess
 import urllib.error
 import urllib.request
 
@@ -162,3 +163,16 @@ def test_a_line_of_text_says_when_it_was_written(lab, settings):
         client.recv(1)
     line = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} [A-Z]+ acredssp\.proxy: \{", re.MULTILINE)
     wait_until(lambda: line.search(process.read_errors()), "the line is there")
+
+
+def test_output_that_cannot_be_written_ends_no_gateway_and_no_drain(settings):
+    path, port, _ = settings
+    with pathlib.Path("/dev/full").open("w", encoding="ascii") as full:
+        process = subprocess.Popen([COMMAND, "proxy", "run", path], stdout=full, stderr=full)
+    try:
+        wait_until(lambda: process.poll() is not None or listens(port), "it listens or ends")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE) == 0
+    finally:
+        process.kill()
+        process.wait()
