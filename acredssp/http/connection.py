@@ -14,7 +14,7 @@ from acredssp.config import ClientConfig
 from acredssp.errors import CredSSPError, HandshakeTimeout, PeerClosed
 from acredssp.http.envelope import is_sealed
 from acredssp.http.errors import HTTPProtocolError
-from acredssp.http.headers import one_value, values_of
+from acredssp.http.headers import has_body, one_value, values_of
 from acredssp.http.initiator import SCHEME_HINT, SHARED_HINT, ClientExchange, ClientTurn
 from acredssp.http.opening import Opener
 from acredssp.http.sealing import Sealer
@@ -36,6 +36,7 @@ _PIECE: Final = 65_536
 _OCTETS: Final = "application/octet-stream"
 _OF_THE_BODY: Final = frozenset({b"content-type", b"content-length", b"transfer-encoding", b"accept-encoding"})
 _UNAUTHORIZED: Final = 401
+_FIRST_ANSWER: Final = 200
 _FIRST_ERROR: Final = 400
 _WITHOUT_BODY: Final = frozenset({204, 304})
 
@@ -180,10 +181,13 @@ class LoggedOn:
         sealed = request if request.body is None and allow_unsealed else self._sealed(request)
         raw = await self._wire.send(sealed)
         response = Response(self, raw, ended, limit)
+        takes_plain = allow_unsealed or self.identity.origin.scheme == "https"
         try:
-            await response.open(self._opener(request, raw, limit=limit, allow_unsealed=allow_unsealed))
+            opener = self._opener(request, raw, limit=limit, allow_unsealed=allow_unsealed)
+            await response.open(opener, takes_plain=takes_plain)
         except BaseException:
             self.abort()
+            await raw.aclose()
             raise
         return response
 
@@ -215,6 +219,8 @@ class LoggedOn:
         Raises:
             HTTPProtocolError: The body is plain and may not pass, or it is coded beside being sealed.
         """
+        if raw.status < _FIRST_ANSWER:
+            raise HTTPProtocolError(f"expected an answer, got status {raw.status}, behind which no http is spoken")
         content_type = one_value(raw.headers, "Content-Type")
         if is_sealed(content_type):
             coding = one_value(raw.headers, "Content-Encoding").lower()
@@ -223,14 +229,18 @@ class LoggedOn:
             return Opener(self._context, content_type, limit=limit)
         if raw.status == _UNAUTHORIZED:
             raise HTTPProtocolError("the server does not know this connection as logged on any more", hint=SHARED_HINT)
-        empty = request.method == "HEAD" or raw.status in _WITHOUT_BODY
-        empty = empty or values_of(raw.headers, "Content-Length") == ["0"]
-        if raw.status < _FIRST_ERROR and not empty and not allow_unsealed:
+        if raw.status < _FIRST_ERROR and not _is_empty(request.method, raw) and not allow_unsealed:
             raise HTTPProtocolError(
                 f"expected a sealed answer, got a plain one with status {raw.status}",
                 hint="anybody in between can write a plain answer; over https, dangerous_allow_unsealed takes it",
             )
         return None
+
+
+def _is_empty(method: str, raw: WireResponse) -> bool:
+    """Whether a response has no body. A Content-Length of 0 says so only where no Transfer-Encoding overrules it."""
+    empty = bool(values_of(raw.headers, "Content-Length")) and not has_body(raw.headers)
+    return empty or method == "HEAD" or raw.status in _WITHOUT_BODY
 
 
 class Response:
@@ -264,10 +274,17 @@ class Response:
         self._pieces = raw.__aiter__()
         self._closed = False
         self._complete = False
+        self._takes_plain = False
 
-    async def open(self, opener: Opener | None) -> None:
-        """Read until the type of the plaintext is known."""
-        self._opener = opener
+    async def open(self, opener: Opener | None, *, takes_plain: bool) -> None:
+        """Read until the type of the plaintext is known.
+
+        Args:
+            opener: Opens the body; None for a plain body that may pass.
+            takes_plain: Whether the connection is used further after an answer that does not show who made it. Somebody
+                in between may have kept the server's own answer, which the next request would get for its own.
+        """
+        self._opener, self._takes_plain = opener, takes_plain
         if opener is None:
             return
         self.sealed = True
@@ -307,7 +324,8 @@ class Response:
         try:
             await self._raw.aclose()
         finally:
-            self._connection.note_end(reusable=self._complete and not plain_error)
+            proven = self._takes_plain or (self._opener is not None and self._opener.proven)
+            self._connection.note_end(reusable=self._complete and proven and not plain_error)
             self._ended(self._connection)
 
 

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Final, Unpack
 
 from acredssp.config import ClientConfig
+from acredssp.errors import LocalProtocolError
 from acredssp.http.client import Client, ClientOptions
 from acredssp.http.connection import Response
 from acredssp.http.errors import PoolTimeout
@@ -20,6 +21,8 @@ __all__ = ["Body", "Libraries", "Transport"]
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080}
 CONFIG: Final = "credssp"
 """The extension of a request with a configuration of its own."""
+_ORIGIN: Final = "credssp_origin"
+"""The extension of a request that tells where it went first: the library gives the extensions to what follows of it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,8 +78,10 @@ class Transport:
             self._body(request),
             request.extensions,
         )
+        origin = _origin(request.url)
+        _check_origin(request.extensions.setdefault(_ORIGIN, origin), origin)
         with self._errors():
-            response = await self._client.send(_origin(request.url), plain, request.extensions.get(CONFIG))
+            response = await self._client.send(origin, plain, request.extensions.get(CONFIG))
         return self._libraries.httpx.Response(
             response.status,
             headers=list(response.headers),
@@ -141,6 +146,21 @@ class Body:
     async def aclose(self) -> None:
         """Give the connection back."""
         await self._response.aclose()
+
+
+def _check_origin(first: Origin, origin: Origin) -> None:
+    """Refuse to follow a redirect to another origin, since the logon would give the user's credentials to it.
+
+    The status and the header fields of an answer are not sealed, so anybody in between may have written a redirect.
+
+    Raises:
+        LocalProtocolError: The request follows such a redirect; nothing was sent.
+    """
+    if first != origin:
+        raise LocalProtocolError(
+            f"expected a redirect within {first}, got one to {origin}, which would get the user's credentials",
+            hint="if you trust the other service, make a new request with its url",
+        )
 
 
 def _origin(url: Any) -> Origin:

@@ -41,6 +41,7 @@ async def connect(
         wsman: More arguments for `WSMan`.
         **options: See `acredssp.http.ClientOptions`.
     """
+    allow_unsealed = options.get("dangerous_allow_unsealed", False)
     transport = CredSSPTransport(config, ssl_context=ssl_context, proxy=proxy, **options)
     async with httpx.AsyncClient(transport=transport, timeout=None, trust_env=False) as client:  # noqa: S113 - WSMan's
 
@@ -51,6 +52,8 @@ async def connect(
                 raise NotSent(f"cannot connect to {url}: {error}", hint=_CHECK) from error
             except httpx.TransportError as error:
                 raise ConnectionResetError(f"{type(error).__name__}: {error}") from error
-            return answer.status_code, answer.content
+            # A fault in plain may be anybody's, and would have the client believe that a command wrote nothing.
+            authentic = answer.extensions["credssp_sealed"] or url.lower().startswith("https:") or allow_unsealed
+            return answer.status_code, answer.content if authentic else b""
 
         yield WSMan(post, url, **(wsman or {}))

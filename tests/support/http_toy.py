@@ -56,7 +56,8 @@ class Toy(Listener):
     Args:
         config: The configuration; None for one that knows bob and carol.
         tls: The TLS context outside; None for plain HTTP.
-        answer: Makes the answer of a request: (status, plaintext, whether it is sealed).
+        answer: Makes the answer of a request: (status, plaintext, whether it is sealed). An answer of bytes alone is
+            sent as it is, and ends the connection.
         close_after: Whether a connection ends after an answer.
     """
 
@@ -150,6 +151,12 @@ class Conversation:
             answer = await answer
         if answer is None:
             self.writer.transport.abort()
+            raise ConnectionError
+        if isinstance(answer, bytes):
+            self.writer.write(answer)
+            await self.writer.drain()
+            self.writer.write_eof()
+            await self.reader.read()
             raise ConnectionError
         await self.respond(*answer)
 

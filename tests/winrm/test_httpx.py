@@ -11,15 +11,19 @@ from support.wsman_http import app_of
 from support.wsman_toy import Toy, greet, upper
 
 from acredssp.credentials import Password
-from acredssp.errors import AuthenticationError, NegotiationFailure
+from acredssp.errors import AuthenticationError, NegotiationFailure, RemoteProtocolError
 from acredssp.http.server import start_http_server
 from acredssp.winrm import CommandShell, NotSent, OutcomeUnknown
+from acredssp.winrm.errors import OPERATION_TIMED_OUT
 
 http_toy = pytest.importorskip("support.http_toy", exc_type=ImportError)
 connect = pytest.importorskip("acredssp.winrm.httpx", exc_type=ImportError).connect
 
 EXAMPLE = next(block for block in blocks() if block.page == "docs/winrm.md" and "CommandShell" in block.first)
 AT_ONCE = {"first_delay": 0}
+TIMED_OUT = f"""<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"><s:Body><s:Fault><s:Detail>
+<f:WSManFault xmlns:f="http://schemas.microsoft.com/wbem/wsman/1/wsmanfault" Code="{OPERATION_TIMED_OUT}"/>
+</s:Detail></s:Fault></s:Body></s:Envelope>""".encode()
 
 # Made at import, since making a context reads files, which no test may do on its loop.
 CONFIG = http_toy.client_config()
@@ -75,6 +79,29 @@ async def test_a_command_runs_over_one_connection_that_is_logged_on():
         assert {(asked.user, asked.method, asked.target) for asked in server.served} == {("bob", "POST", "/wsman")}
         assert {asked.content_type for asked in server.served} == {"application/soap+xml;charset=UTF-8"}
     assert toy.shells == {}
+
+
+@pytest.mark.parametrize("forged", ["fault", "nothing"])
+async def test_a_fault_in_plain_is_no_word_of_the_service(forged):
+    """Somebody in between keeps what a command wrote, and says in plain that it wrote nothing yet."""
+    kept = []
+
+    async def answer(asked):
+        status, envelope = await toy.post(asked.body)
+        if b"shell/Receive<" in asked.body and not kept:
+            kept.append(envelope)
+            return 500, TIMED_OUT if forged == "fault" else b"", False
+        return status, envelope, True
+
+    toy = Toy(PROGRAMS)
+    async with http_toy.Toy(answer=answer) as server:
+        async with shell_of(server) as shell:
+            with pytest.raises(
+                RemoteProtocolError, match="expected http status 200 and an envelope, got http status 500"
+            ):
+                await shell.run("greet")
+        await toy.aclose()
+    assert kept
 
 
 async def test_a_command_runs_at_the_package_s_own_server():
