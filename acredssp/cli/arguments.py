@@ -16,7 +16,7 @@ import sys
 import urllib.parse
 from collections.abc import Iterable, Iterator
 from getpass import getpass
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from acredssp.aio import FailureLimit
 from acredssp.arguments import expect_seconds
@@ -45,6 +45,7 @@ __all__ = [
     "tls_warnings",
     "values",
     "weak_certificates_warning",
+    "unbuffered_input",
 ]
 
 _TLS_VERSIONS: Final = {
@@ -307,10 +308,24 @@ def _asked_for(user: str) -> str:
 def _first_line() -> str:
     if sys.stdin is None:
         raise UsageError("expected a password on the standard input, but the standard input is closed")
-    line = sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r")
+    source, line = unbuffered_input(), b""
+    while not line.endswith(b"\n") and (byte := source.read(1)):
+        line += byte
+    line = line.removesuffix(b"\n").removesuffix(b"\r")
     if not line:
         raise UsageError("expected a password on the standard input, got an empty line")
     return line.decode("utf-8", "surrogateescape")
+
+
+def unbuffered_input() -> BinaryIO:
+    """Return the standard input without its buffer; all who read it have to read it so.
+
+    A thread that waits for input in the buffer holds the buffer's lock, and Python ends with a fatal error if it exits
+    then.
+    """
+    buffer = sys.stdin.buffer
+    source: BinaryIO = getattr(buffer, "raw", buffer)
+    return source
 
 
 def nt_hash(text: str) -> bytes:

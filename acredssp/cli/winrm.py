@@ -4,13 +4,12 @@ import asyncio
 import contextlib
 import dataclasses
 import enum
-import io
 import pathlib
 import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 import typer
 
@@ -292,7 +291,7 @@ async def _standard_input() -> AsyncIterator[bytes]:
             data = b"more"
             while data:
                 ahead.acquire()
-                data = cast("io.BufferedReader", sys.stdin.buffer).read1(_READ_SIZE) if sys.stdin is not None else b""
+                data = (arguments.unbuffered_input().read(_READ_SIZE) or b"") if sys.stdin is not None else b""
                 loop.call_soon_threadsafe(queue.put_nowait, data)
 
     threading.Thread(target=read, daemon=True).start()

@@ -216,11 +216,11 @@ def test_a_command_that_ends_before_its_input_is_no_failure(winrm, service, give
 class Started:
     """The command in a process of its own, whose output can be waited for."""
 
-    def __init__(self, url, authority, *words, stdout=subprocess.PIPE):
+    def __init__(self, url, authority, *words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE):
         options = ["-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--ca", str(authority)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "acredssp", "winrm", url, *options, *words],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=subprocess.PIPE,
         )
@@ -248,6 +248,12 @@ def test_ctrl_c_interrupts_the_command(service, authority):
         assert started.end() == (130, b"^C\n", b"")
     assert service.toy.requests.count("Signal") == 2  # ctrl_c, and terminate to let go of it
     assert service.toy.shells == {}
+
+
+def test_a_command_ends_while_its_input_stays_open(service, authority):
+    with Started(service.url, authority, "--stdin", "greet", stdin=subprocess.PIPE) as started:
+        assert started.process.wait(PATIENCE) == 3
+        assert (started.process.stdout.read(), started.process.stderr.read()) == (b"hello\r\n", b"oh\r\n")
 
 
 def pressing(service, *receives):
