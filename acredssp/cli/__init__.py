@@ -9,6 +9,8 @@ from typing import NoReturn
 
 __all__ = ["main"]
 
+_INTERRUPTED = 130
+"""The exit status after Ctrl-C, also while the command is being imported."""
 _OF_THE_EXTRA = {"typer", "rich"}
 
 
@@ -21,4 +23,6 @@ def main() -> NoReturn:
             raise
         print("the command line needs the extra `cli`: pip install 'acredssp[cli]'", file=sys.stderr)  # noqa: T201
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
     sys.exit(run(sys.argv[1:]))

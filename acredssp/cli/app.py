@@ -68,7 +68,7 @@ def _run(words: list[str]) -> int:
         status = app(words, prog_name="acredssp", standalone_mode=False)
     except _CommandLineError as error:
         _, err = render.consoles()
-        report = _usage_report(words, error.format_message().removeprefix("Invalid value: "))
+        report = _usage_report(words, _message_of(error))
         render.usage(err, report)
         if "--json" in words:
             print(to_json(report))  # noqa: T201
@@ -76,6 +76,11 @@ def _run(words: list[str]) -> int:
     except typer.Abort:
         return INTERRUPTED
     return status if isinstance(status, int) else 0
+
+
+def _message_of(error: typer.BadParameter) -> str:
+    """Return typer's text without what repeats that the value is wrong."""
+    return error.format_message().removeprefix("Invalid value: ").replace(": Value error, ", ": ", 1)
 
 
 def _usage_report(words: list[str], message: str) -> Report:
@@ -86,7 +91,10 @@ def _usage_report(words: list[str], message: str) -> Report:
     if command == "proxy" and named[1] in {each.name for each in proxy.proxy_app.registered_commands}:
         command = f"proxy {named[1]}"
     help_of = f"acredssp {command} --help" if kind or named[0] in {"proxy", "top"} else "acredssp --help"
-    return (kind or LoginReport)(result=Result.USAGE, message=message, hint=f"see {help_of} for the options")
+    hint = f"see {help_of} for the options"
+    if command == "winrm" and message.startswith("No such option"):
+        hint = f"{hint}; write -- in front of the command if a word of it begins with -"
+    return (kind or LoginReport)(result=Result.USAGE, message=message, hint=hint)
 
 
 def _version(wanted: bool) -> None:

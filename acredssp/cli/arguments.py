@@ -43,9 +43,9 @@ __all__ = [
     "seconds",
     "service",
     "tls_warnings",
+    "unbuffered_input",
     "values",
     "weak_certificates_warning",
-    "unbuffered_input",
 ]
 
 _TLS_VERSIONS: Final = {

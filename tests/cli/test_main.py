@@ -31,6 +31,25 @@ def test_another_missing_module_is_not_blamed_on_the_extra():
     assert "pip install" not in done.stderr
 
 
+INTERRUPTED_EARLY = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from acredssp.cli import main
+main()
+"""
+
+
+def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback():
+    done = python("-c", INTERRUPTED_EARLY)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_the_package_runs_as_a_module():
     done = python("-m", "acredssp", "login", "host", "--json", "-u", "")
     assert done.returncode == 2

@@ -168,6 +168,22 @@ def test_no_output_moves_the_cursor_of_a_terminal(winrm, monkeypatch):
     assert winrm("nasty")[1] == "a\\x1b[2J\N{REPLACEMENT CHARACTER}\tb\n"
 
 
+# --- the command line ---
+
+
+def test_an_option_of_the_command_that_is_none_of_ours_is_told_with_the_way_out(command):
+    status, out, err = command("winrm", "host", "-u", "u", "-p", "c4nary", "sh", "-c", "true")
+    assert (status, out) == (2, "")
+    assert "No such option: -c" in err
+    assert "write -- in front of the command if a word of it begins with -" in " ".join(err.split())
+
+
+def test_a_shell_that_is_none(command):
+    status, _, err = command("winrm", "host", "-u", "u", "-p", "c4nary", "--shell", "bash", "x")
+    assert status == 2
+    assert "usage: Invalid value for '--shell': 'bash' is not one of 'cmd', 'powershell'." in " ".join(err.split())
+
+
 # --- input ---
 
 
