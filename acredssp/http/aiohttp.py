@@ -104,18 +104,29 @@ class CredSSPSession:
             config: Who sends the request; None for the session's configuration.
 
         Raises:
+            TypeError: `data` or `config` is of another kind; nothing was sent.
+            TimeoutError: The block took longer than `total`.
             aiohttp.ClientError: The connection failed. The request may have been sent, and is not sent again.
             CredSSPError: The logon failed, or the server's answer breaks the rules.
         """
         await self._clear()
         where = yarl.URL(url)
         origin = Origin(where.scheme, where.host or "", where.port or 0)
-        async with asyncio.timeout(timeout.total):
-            response = await self._client.send(origin, _request(method, where, data, headers or {}, timeout), config)
-            try:
-                yield CredSSPResponse(response)
-            finally:
-                await response.aclose()
+        plain = _request(method, where, data, headers or {}, timeout)
+        limit = asyncio.timeout(timeout.total)
+        try:
+            async with limit:
+                response = await self._client.send(origin, plain, config)
+                try:
+                    yield CredSSPResponse(response)
+                finally:
+                    await response.aclose()
+        except TimeoutError as error:
+            if limit.expired() and not str(error):
+                raise TimeoutError(
+                    f"{method} to {origin} took longer than {timeout.total:g} seconds (total)"
+                ) from error
+            raise
 
     def post(self, url: str | yarl.URL, **options: Any) -> contextlib.AbstractAsyncContextManager["CredSSPResponse"]:
         """Send a POST request; `request()` has the options."""
@@ -179,6 +190,8 @@ def _request(
     headers: Mapping[str, str],
     timeout: aiohttp.ClientTimeout,
 ) -> Request:
+    if not (data is None or isinstance(data, str | bytes | AsyncIterable)):
+        raise TypeError(f"data: expected bytes, str or an async iterable of bytes, got {type(data).__name__}")
     fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     if not one_value(fields, "Host"):
         fields.insert(0, (b"Host", url.host_port_subcomponent.encode() if url.host_port_subcomponent else b""))

@@ -54,10 +54,15 @@ class Client:
         options: See `ClientOptions`.
 
     Raises:
+        TypeError: An option is unknown, or the configuration is none.
         ValueError: An option is impossible.
     """
 
     def __init__(self, new_wire: Callable[[Origin], Wire], config: ClientConfig, options: ClientOptions) -> None:
+        _expect_config(config)
+        if unknown := sorted(options.keys() - ClientOptions.__optional_keys__):
+            known = ", ".join(sorted(ClientOptions.__optional_keys__))
+            raise TypeError(f"expected options among {known}, got {', '.join(unknown)}")
         most, idle = options.get("max_connections", 100), options.get("idle_timeout", 30.0)
         if most < 1:
             raise ValueError(f"max_connections: expected 1 or more, got {most}")
@@ -78,11 +83,14 @@ class Client:
             config: Who sends it, and how; None for the client's own configuration.
 
         Raises:
+            TypeError: `config` is no configuration; nothing was sent.
             PoolTimeout: No connection became free in time; nothing was sent.
             LocalProtocolError: The request cannot be sent by CredSSP; nothing was sent.
             CredSSPError: The logon failed, or the server's answer breaks the rules.
         """
         self._check(origin, request)
+        if config is not None:
+            _expect_config(config)
         name = self._server_hostname or origin.host
         identity = Identity(origin, self._config if config is None else config, name, self._spn)
         seconds = request.extensions.get("timeout", {}).get("pool")
@@ -130,3 +138,8 @@ class Client:
                 f"expected a request with a body, which is sealed and shows whose it is, got a {request.method} alone",
                 hint="send a body of at least one byte, or set dangerous_allow_unsealed",
             )
+
+
+def _expect_config(config: object) -> None:
+    if not isinstance(config, ClientConfig):
+        raise TypeError(f"expected a ClientConfig, which holds the credential, got a {type(config).__name__}")

@@ -26,9 +26,13 @@ __all__ = ["Identity", "LoggedOn", "Response", "log_on"]
 _MOST_OF_A_LEG: Final = 65_536
 """Bytes of a body that may come with a leg of the logon, which nobody reads."""
 _ENDED_HINT: Final = "the server, or a proxy in between, did not answer the first token: look into its log"
-_NO_TLS: Final = (
-    "the answer was no tls: check the scheme and the port of the url (WinRM has http at port 5985, https at 5986)"
-)
+_NOTES_ON_TLS: Final = {
+    "WRONG_VERSION_NUMBER": "the answer was no tls: check the scheme and the port of the url (WinRM has http at port "
+    "5985, https at 5986)",
+    "CERTIFICATE_VERIFY_FAILED": "this is the certificate of https, which has to be trusted beside the one inside "
+    "credssp (--ca, ssl_context)",
+}
+"""What the reasons of OpenSSL mean, in words."""
 _MOST_TEXT: Final = 200
 """Characters of the HTTP library's own text in an error."""
 _PIECE: Final = 65_536
@@ -89,7 +93,7 @@ async def log_on(wire: Wire, identity: Identity, request: Request) -> "LoggedOn"
                 raise
             raise _failed(identity.origin, exchange, error) from error
     except BaseException as error:
-        _note_missing_tls(error)
+        _note_on_tls(error)
         wire.abort()
         raise
     return LoggedOn(wire, identity, exchange)
@@ -106,12 +110,12 @@ def _failed(origin: Origin, exchange: ClientExchange, error: Exception) -> CredS
     return PeerClosed(what, hint=first or SHARED_HINT)
 
 
-def _note_missing_tls(error: BaseException) -> None:
-    """Add to an error of the HTTP library what OpenSSL's `wrong version number` means."""
+def _note_on_tls(error: BaseException) -> None:
+    """Add to an error of the HTTP library what OpenSSL's reason means."""
     cause: BaseException | None = error
     while cause is not None:
-        if getattr(cause, "reason", "") == "WRONG_VERSION_NUMBER":
-            error.add_note(_NO_TLS)
+        if note := _NOTES_ON_TLS.get(getattr(cause, "reason", "")):
+            error.add_note(note)
             return
         cause = cause.__cause__ or cause.__context__
 

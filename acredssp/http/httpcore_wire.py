@@ -85,8 +85,7 @@ class HTTPCoreWire:
                 await self._connect(request.extensions)
 
     async def _connect(self, extensions: Mapping[str, Any]) -> None:
-        nearest = self._proxy.origin if self._proxy is not None else self._origin
-        stream = self._stream = await _Stream.connect(self._lib, nearest.host, nearest.port)
+        stream = self._stream = await self._connect_to_nearest()
         try:
             if self._proxy is not None:
                 await self._pass(self._proxy, stream)
@@ -98,6 +97,16 @@ class HTTPCoreWire:
             stream.abort()
             raise
         self._http = self._lib.AsyncHTTP11Connection(self._core_origin(self._origin), stream)
+
+    async def _connect_to_nearest(self) -> "_Stream":
+        """Connect to the proxy, or without one to the server. An error says that the proxy did not take part."""
+        if self._proxy is None:
+            return await _Stream.connect(self._lib, self._origin.host, self._origin.port)
+        proxy = self._proxy.origin
+        try:
+            return await _Stream.connect(self._lib, proxy.host, proxy.port)
+        except OSError as error:
+            raise self._lib.ConnectError(f"the proxy {proxy} cannot be reached: {error}") from error
 
     async def send(self, request: Request) -> WireResponse:
         """Send a request, and return the response once its headers have come."""

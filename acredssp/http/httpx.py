@@ -24,7 +24,17 @@ class _Body(Body, httpx.AsyncByteStream):
 class CredSSPTransport(Transport, httpx.AsyncBaseTransport):
     """Logs on by CredSSP, and seals what is sent: give it to `httpx.AsyncClient(transport=...)`.
 
-    `Transport` has the arguments.
+    A request with `extensions={"credssp": config}` is sent by another identity, over connections of its own.
+    httpx's own errors say what the network did, and `CredSSPError` says why a logon failed.
+
+    Args:
+        config: Who logs on, and how. Its delegation policy has to allow the service principal name.
+        ssl_context: The TLS context for https; None for the operating system's authorities, which are read with the
+            first connection of https. `config.trust` judges the certificate inside CredSSP, not this one.
+        proxy: The URL of a proxy (http, https or socks5), or httpx's `Proxy`. Give it to the transport: a proxy of the
+            `AsyncClient` would go around it.
+        **options: See `acredssp.http.ClientOptions`: `spn`, `server_hostname`, `max_connections`, `idle_timeout`,
+            `response_limit` and `dangerous_allow_unsealed`.
     """
 
     _libraries = Libraries(httpx, httpcore, _Body)

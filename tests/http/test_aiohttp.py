@@ -134,9 +134,10 @@ async def test_a_certificate_of_many_names():
 
 async def test_a_certificate_outside_that_nobody_vouches_for_is_refused():
     async with Toy(tls=OUTER.context) as toy, session_of(ssl_context=DEFAULT) as session:
-        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+        with pytest.raises(aiohttp.ClientConnectorCertificateError) as caught:
             async with session.post(toy.url, data=b"x"):
                 pass
+        assert "this is the certificate of https" in caught.value.__notes__[0]
 
 
 async def test_a_server_of_https_that_does_not_answer():
@@ -152,6 +153,28 @@ async def test_a_server_of_https_that_does_not_answer():
         with pytest.raises(aiohttp.ServerTimeoutError):
             async with session.post(url, data=b"x", timeout=aiohttp.ClientTimeout(sock_connect=0.3)):
                 pass
+
+
+async def test_data_of_another_kind_is_refused_before_anything_is_sent():
+    async with Toy() as toy, session_of() as session:
+        with pytest.raises(TypeError, match="data: expected bytes, str or an async iterable of bytes, got dict"):
+            async with session.post(toy.url, data={"a": "b"}):
+                pass
+        assert toy.connections == 0
+
+
+async def test_a_total_time_limit_is_told():
+    async with asyncio.timeout(30), Toy() as toy, session_of() as session:
+        with pytest.raises(TimeoutError, match=r"POST to http://\S+ took longer than 0.001 seconds \(total\)"):
+            async with session.post(toy.url, data=b"x", timeout=aiohttp.ClientTimeout(total=0.001)):
+                await asyncio.Event().wait()
+
+
+async def test_a_time_limit_within_the_block_is_the_caller_s_own():
+    async with Toy() as toy, session_of() as session:
+        with pytest.raises(TimeoutError, match="mine"):
+            async with session.post(toy.url, data=b"x"):
+                raise TimeoutError("mine")
 
 
 async def test_a_pool_that_is_full():

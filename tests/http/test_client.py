@@ -272,6 +272,23 @@ def test_an_option_that_is_impossible(option, value):
         CredSSPTransport(CONFIG, ssl_context=TRUSTING, **{option: value})
 
 
+def test_an_option_that_is_unknown():
+    with pytest.raises(TypeError, match=r"expected options among .*max_connections.*, got max_conections"):
+        CredSSPTransport(CONFIG, max_conections=2)
+
+
+def test_a_credential_is_no_configuration():
+    with pytest.raises(TypeError, match="expected a ClientConfig, which holds the credential, got a Password"):
+        CredSSPTransport(endpoints.Password("c4nary", "bob", "CONTOSO"))
+
+
+async def test_a_request_s_credential_is_no_configuration():
+    async with Toy() as toy, client_of() as client:
+        with pytest.raises(TypeError, match="expected a ClientConfig"):
+            await client.post(url_of(toy), content=b"x", extensions={"credssp": endpoints.BOB})
+        assert toy.connections == 0
+
+
 @pytest.mark.parametrize("missing", ["httpx", "httpx2", "aiohttp"])
 def test_a_library_that_is_not_installed_is_told_in_one_line(missing):
     program = f"""

@@ -11,6 +11,7 @@ from support import endpoints
 from support.endpoints import BOB
 from support.http_toy import CAROL, DEFAULT, OUTER, TRUSTING, Toy, client_config
 from support.listener import Listener
+from support.peers import free_port
 
 from acredssp.credentials import Password
 from acredssp.errors import AuthenticationError, LocalProtocolError, NegotiationFailure, PolicyError
@@ -154,7 +155,7 @@ async def test_a_logon_that_was_bound_to_another_certificate_outside_is_refused(
 async def test_a_certificate_outside_that_nobody_vouches_for_is_refused(library):
     httpx, _ = library
     async with Toy(tls=OUTER.context) as toy, client_of(library, ssl_context=DEFAULT) as client:
-        with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+        with pytest.raises(httpx.ConnectError, match=r"certificate verify failed.*: this is the certificate of https"):
             await client.post(toy.url, content=b"hello")
 
 
@@ -230,6 +231,18 @@ async def test_proxies_are_passed_by_a_tunnel(library, scheme, kind, user):
             answer = await client.post(toy.url, content=b"hello")
             assert answer.content == b"HELLO"
         assert proxy.targets == [("localhost", toy.port)]
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+async def test_a_proxy_that_is_not_there(library, scheme):
+    httpx, _ = library
+    proxy = f"{scheme}://user:c4nary@127.0.0.1:{free_port()}"
+    async with client_of(library, proxy=proxy) as client:
+        with pytest.raises(
+            httpx.ConnectError, match=f"the proxy {scheme}://127.0.0.1:.* cannot be reached: "
+        ) as caught:
+            await client.post("http://localhost/wsman", content=b"x")
+        assert "c4nary" not in str(caught.value)
 
 
 async def test_a_proxy_that_wants_another_user(library):
