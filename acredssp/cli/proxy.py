@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -9,8 +10,8 @@ import pathlib
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
 
 import typer
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # they need the extra
     from acredssp.stores.redis import RedisStore
 
 __all__ = ["proxy_app", "top_command"]
+
+_P = ParamSpec("_P")
 
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -43,31 +46,37 @@ SettingsFile = Annotated[pathlib.Path, typer.Argument(metavar="FILE", help="The 
 def _gateway() -> Iterator[None]:
     """Turn a missing extra into one line, and settings that cannot be used into one line for each problem."""
     try:
+        from acredssp.proxy.settings import SettingsError  # noqa: PLC0415 - needs the extra
+
         with usage_errors():
             yield
     except ModuleNotFoundError as error:
         raise typer.BadParameter(
             f"expected the package {error.name}, which is not installed: pip install 'acredssp[gateway]'"
         ) from None
-
-
-def _until_done(main: Coroutine[Any, Any, int]) -> int:
-    with _settings_errors():
-        return until_done(main)
-    raise AssertionError
-
-
-@contextlib.contextmanager
-def _settings_errors() -> Iterator[None]:
-    """Print what is wrong with the settings, a line each, and end the command."""
-    from acredssp.proxy.settings import SettingsError  # noqa: PLC0415 - needs the extra
-
-    try:
-        yield
     except SettingsError as error:
-        for problem in error.problems:
-            print(render.printable(problem), file=sys.stderr)  # noqa: T201
-        raise typer.Exit(EXIT_STATUS[Result.USAGE]) from None
+        raise _failed(Result.USAGE, *error.problems) from None
+
+
+def _failed(result: Result, *texts: str) -> typer.Exit:
+    """Print why a command fails, a line each, and return what ends it."""
+    for text in texts:
+        print(render.printable(text), file=sys.stderr)  # noqa: T201
+    return typer.Exit(EXIT_STATUS[result])
+
+
+def _command(name: str) -> Callable[[Callable[_P, Coroutine[Any, Any, None]]], Callable[_P, None]]:
+    """Make a command of a coroutine function, which runs on a fresh event loop."""
+
+    def register(main: Callable[_P, Coroutine[Any, Any, None]]) -> Callable[_P, None]:
+        @functools.wraps(main)
+        def command(*args: _P.args, **options: _P.kwargs) -> None:
+            with _gateway():
+                until_done(main(*args, **options))
+
+        return proxy_app.command(name)(command)
+
+    return register
 
 
 @contextlib.contextmanager
@@ -115,20 +124,14 @@ def run_command(
             ourselves = [sys.executable, "-m", "acredssp", "proxy"]
             again = [*ourselves, "run", str(file), f"--workers={workers}", f"--log-level={log_level.value}"]
             check = [*ourselves, "check", str(file)]
-            with _settings_errors():
-                raise typer.Exit(
-                    service.run_workers(file, workers, tell, main=loops.run, program=again, check_program=check)
-                )
-
-        async def main() -> int:
-            await service.run(file, tell)
-            return EXIT_STATUS[Result.SUCCESS]
-
-        raise typer.Exit(_until_done(main()))
+            raise typer.Exit(
+                service.run_workers(file, workers, tell, main=loops.run, program=again, check_program=check)
+            )
+        until_done(service.run(file, tell))
 
 
-@proxy_app.command("check")
-def check_command(
+@_command("check")
+async def check_command(
     file: SettingsFile,
     connect: Annotated[
         bool,
@@ -139,20 +142,17 @@ def check_command(
 
     Exit status: 0 the file is good; 1 a target refuses (--connect); 2 the file cannot be used.
     """
-    with _gateway():
-        from acredssp.proxy import check, plan  # noqa: PLC0415 - needs the extra
+    from acredssp.proxy import check, plan  # noqa: PLC0415 - needs the extra
 
-        async def main() -> int:
-            made = await plan.make_plan(file, {})
-            print(f"{file}: can be used (listeners: {len(made.listeners)}, targets: {len(made.targets)})")  # noqa: T201
-            refused = False
-            if connect:
-                async for who, reason in check.connect(made):
-                    refused = refused or bool(reason)
-                    print(render.printable(f"{who}: {reason or 'ready'}"))  # noqa: T201
-            return EXIT_STATUS[Result.DENIED if refused else Result.SUCCESS]
-
-        raise typer.Exit(_until_done(main()))
+    made = await plan.make_plan(file, {})
+    print(f"{file}: can be used (listeners: {len(made.listeners)}, targets: {len(made.targets)})")  # noqa: T201
+    refused = False
+    if connect:
+        async for who, reason in check.connect(made):
+            refused = refused or bool(reason)
+            print(render.printable(f"{who}: {reason or 'ready'}"))  # noqa: T201
+    if refused:
+        raise typer.Exit(EXIT_STATUS[Result.DENIED])
 
 
 @proxy_app.command("init")
@@ -168,9 +168,8 @@ def init_command(
         try:
             written = check.init(file)
         except OSError as error:
-            raise UsageError(
-                f"cannot write {error.filename or file}: {error.strerror or 'it is there already'}"
-            ) from None
+            reason = error.strerror or "it is there already"
+            raise UsageError(f"cannot write {error.filename or file}: {reason}") from None
         for path in written:
             print(f"wrote {path}")  # noqa: T201
 
@@ -191,8 +190,7 @@ async def _store(read: "Settings") -> "AsyncIterator[RedisStore]":
     try:
         yield store
     except StoreError as error:
-        print(render.printable(str(error)), file=sys.stderr)  # noqa: T201
-        raise typer.Exit(EXIT_STATUS[Result.NETWORK_ERROR]) from None
+        raise _failed(Result.NETWORK_ERROR, str(error)) from None
     finally:
         await store.close()
 
@@ -205,8 +203,8 @@ def _duration(text: str) -> float:
     return int(found[1]) * _UNITS[found[2]]
 
 
-@proxy_app.command("token")
-def token_command(  # noqa: PLR0913, PLR0917
+@_command("token")
+async def token_command(  # noqa: PLR0913, PLR0917
     file: SettingsFile,
     user: Annotated[str, typer.Option(help="Who may come: USER, DOMAIN\\USER or USER@SUFFIX.")],
     target: Annotated[str, typer.Option(help="The target, by its name in the settings.")],
@@ -223,39 +221,34 @@ def token_command(  # noqa: PLR0913, PLR0917
 
     Exit status: 0 it was issued; 2 the settings or options cannot be used; 4 the store does not take it.
     """
-    with _gateway():
-        from acredssp.proxy import settings, tokens  # noqa: PLC0415 - needs the extra
-        from acredssp.proxy.api import signer_of  # noqa: PLC0415
-        from acredssp.rdp_file import rdp_file  # noqa: PLC0415
+    from acredssp.proxy import settings, tokens  # noqa: PLC0415 - needs the extra
+    from acredssp.proxy.api import signer_of  # noqa: PLC0415
+    from acredssp.rdp_file import rdp_file  # noqa: PLC0415
 
-        async def main() -> int:
-            read, problems = settings.read(file), settings.Problems()
-            if target not in read.targets:
-                raise UsageError(f"--target: expected one of {', '.join(read.targets)}")
-            if rdp is not None and read.rdp_file is None:
-                raise UsageError("--rdp: expected [rdp_file] in the settings")
-            signer = signer_of(read.rdp_file, problems) if rdp and read.rdp_file else None
-            problems.check()
-            try:
-                order = tokens.TokenOrder(user=user, target=target, ttl=ttl, uses=uses, window=window)
-            except ValueError:
-                raise UsageError("expected a --user of 1 to 256 characters, and times of at most 24h") from None
-            async with _store(read) as store:
-                token = await tokens.issue(store, order)
-            if rdp is None or read.rdp_file is None:
-                print(token)  # noqa: T201
-                return EXIT_STATUS[Result.SUCCESS]
-            content = rdp_file(read.rdp_file.address, token, user, signer)
-            with os.fdopen(os.open(rdp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-                stream.write(content)
-            print(f"wrote {rdp}")  # noqa: T201
-            return EXIT_STATUS[Result.SUCCESS]
-
-        raise typer.Exit(_until_done(main()))
+    read, problems = settings.read(file), settings.Problems()
+    if target not in read.targets:
+        raise UsageError(f"--target: expected one of {', '.join(read.targets)}")
+    if rdp is not None and read.rdp_file is None:
+        raise UsageError("--rdp: expected [rdp_file] in the settings")
+    signer = signer_of(read.rdp_file, problems) if rdp and read.rdp_file else None
+    problems.check()
+    try:
+        order = tokens.TokenOrder(user=user, target=target, ttl=ttl, uses=uses, window=window)
+    except ValueError:
+        raise UsageError("expected a --user of 1 to 256 characters, and times of at most 24h") from None
+    async with _store(read) as store:
+        token = await tokens.issue(store, order)
+    if rdp is None or read.rdp_file is None:
+        print(token)  # noqa: T201
+        return
+    content = rdp_file(read.rdp_file.address, token, user, signer)
+    with os.fdopen(os.open(rdp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+        stream.write(content)
+    print(f"wrote {rdp}")  # noqa: T201
 
 
-@proxy_app.command("kick")
-def kick_command(
+@_command("kick")
+async def kick_command(
     file: SettingsFile,
     user: Annotated[str, typer.Argument(metavar="USER", help="USER of any domain, DOMAIN\\USER or USER@SUFFIX.")],
 ) -> None:
@@ -263,31 +256,26 @@ def kick_command(
 
     Exit status: 0 the nodes are told; 2 the settings cannot be used; 4 the store does not take it.
     """
-    with _gateway():
-        from acredssp.proxy import settings  # noqa: PLC0415 - needs the extra
-        from acredssp.proxy.routing import Names  # noqa: PLC0415
-        from acredssp.stores import Kick  # noqa: PLC0415
+    from acredssp.proxy import settings  # noqa: PLC0415 - needs the extra
+    from acredssp.proxy.routing import Names  # noqa: PLC0415
+    from acredssp.stores import Kick  # noqa: PLC0415
 
-        async def main() -> int:
-            read = settings.read(file)
-            known = [Domains()]
-            for users_file in (each.logon.users for each in read.listeners if each.logon.users):
-                with contextlib.suppress(OSError, ValueError):  # the count must not keep a kick from the nodes
-                    known.append(Users.from_file(users_file).domains)
-            async with _store(read) as store:
-                users = [entry.user for entry in await store.entries()]
-                await store.kick(Kick(user=user))
-            ending = sum(any(domains.account(each) in Names([user], domains) for domains in known) for each in users)
-            print(f"connections that end: {ending}")  # noqa: T201
-            return EXIT_STATUS[Result.SUCCESS]
-
-        if not user:
-            raise UsageError("USER: expected a name, got an empty text")
-        raise typer.Exit(_until_done(main()))
+    if not user:
+        raise UsageError("USER: expected a name, got an empty text")
+    read = settings.read(file)
+    known = [Domains()]
+    for users_file in (each.logon.users for each in read.listeners if each.logon.users):
+        with contextlib.suppress(OSError, ValueError):  # the count must not keep a kick from the nodes
+            known.append(Users.from_file(users_file).domains)
+    async with _store(read) as store:
+        users = [entry.user for entry in await store.entries()]
+        await store.kick(Kick(user=user))
+    ending = sum(any(domains.account(each) in Names([user], domains) for domains in known) for each in users)
+    print(f"connections that end: {ending}")  # noqa: T201
 
 
-@proxy_app.command("top")
-def top_command(
+@_command("top")
+async def top_command(
     file: SettingsFile,
     node: Annotated[bool, typer.Option("--node", help="Show this node alone, though there is a store.")] = False,
     interval: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look.")] = 2.0,
@@ -300,47 +288,40 @@ def top_command(
 
     Exit status: 0 it was left, or --once; 2 the settings cannot be used; 4 --once or --json cannot read the figures.
     """
-    with _gateway():
-        from acredssp.cli import top  # noqa: PLC0415 - needs the extra
-        from acredssp.proxy import settings, view  # noqa: PLC0415
+    from acredssp.cli import top  # noqa: PLC0415 - needs the extra
+    from acredssp.proxy import settings, view  # noqa: PLC0415
 
-        with _settings_errors():
-            read, problems = settings.read(file), settings.Problems()
-            api, secret = (read.api if read.api and read.api.certificate is None else None), ""
-            with problems.at("api.secret"):
-                secret = api.secret.read() if api else ""
-            problems.check()
-
-        async def main() -> int:
-            async with contextlib.AsyncExitStack() as stack:
-                if read.store is not None and not node:
-                    look = view.through_store(await stack.enter_async_context(_store(read)))
-                elif read.admin is not None:
-                    look = await stack.enter_async_context(
-                        view.through_http(read.admin.address, api.address if api else None, secret)
-                    )
+    read = await asyncio.to_thread(settings.read, file)
+    api, problems, secret = (read.api if read.api and read.api.certificate is None else None), settings.Problems(), ""
+    with problems.at("api.secret"):
+        secret = await asyncio.to_thread(api.secret.read) if api else ""
+    problems.check()
+    async with contextlib.AsyncExitStack() as stack:
+        if read.store is not None and not node:
+            look = view.through_store(await stack.enter_async_context(_store(read)))
+        elif read.admin is not None:
+            look = await stack.enter_async_context(
+                view.through_http(read.admin.address, api.address if api else None, secret)
+            )
+        else:
+            raise UsageError("expected [admin] in the settings, for one node, or [store], for all nodes")
+        if not once and not as_json:
+            await top.Top(look, interval, str(file)).run_async()
+            return
+        looks = top.Looks(look)
+        try:
+            await looks.view()
+            while True:
+                await asyncio.sleep(interval)
+                shown = await looks.view()
+                if as_json:
+                    print(json.dumps(shown), flush=True)  # noqa: T201
                 else:
-                    raise UsageError("expected [admin] in the settings, for one node, or [store], for all nodes")
-                if not once and not as_json:
-                    await top.Top(look, interval, str(file)).run_async()
-                    return EXIT_STATUS[Result.SUCCESS]
-                looks = top.Looks(look)
-                try:
-                    await looks.view()
-                    while True:
-                        await asyncio.sleep(interval)
-                        shown = await looks.view()
-                        if as_json:
-                            print(json.dumps(shown), flush=True)  # noqa: T201
-                        else:
-                            top.show(shown)
-                        if once:
-                            return EXIT_STATUS[Result.SUCCESS]
-                except view.LookFailed as error:
-                    print(render.printable(str(error)), file=sys.stderr)  # noqa: T201
-                    return EXIT_STATUS[Result.NETWORK_ERROR]
-
-        raise typer.Exit(_until_done(main()))
+                    top.show(shown)
+                if once:
+                    return
+        except view.LookFailed as error:
+            raise _failed(Result.NETWORK_ERROR, str(error)) from None
 
 
 @proxy_app.command("keys")

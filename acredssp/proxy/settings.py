@@ -38,28 +38,10 @@ from acredssp.errors import CredSSPError
 from acredssp.workers import Address
 
 __all__ = [
-    "APISettings",
-    "AdminSettings",
-    "CertificateSettings",
-    "CheckSettings",
-    "EntryPoint",
-    "LimitSettings",
-    "Line",
-    "ListenerSettings",
-    "LockoutSettings",
-    "LogonSettings",
-    "Problems",
-    "RDPFileSettings",
-    "RouteSettings",
-    "RunSettings",
-    "SecretSource",
-    "Settings",
-    "SettingsError",
-    "StoreSettings",
-    "TargetSettings",
-    "read",
-    "reason_of",
-]
+    "CertificateSettings", "EntryPoint", "LimitSettings", "Line", "ListenerSettings", "LockoutSettings",
+    "LogonSettings", "Problems", "RDPFileSettings", "RouteSettings", "SecretSource", "Settings", "SettingsError",
+    "StoreSettings", "TargetSettings", "read", "reason_of",
+]  # fmt: skip
 
 
 class SettingsError(Exception):
