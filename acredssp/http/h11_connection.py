@@ -123,7 +123,7 @@ class H11Connection:
 
     async def _answer(self, request: h11.Request, served: ServedConnection) -> bool:
         """Let the application answer; return whether it has done so."""
-        exchange = _Exchange(self)
+        exchange = _Exchange(self, head=request.method == b"HEAD")
         try:
             await self._app(self._scope(request, served), exchange.receive, exchange.send)
         except Exception:
@@ -131,9 +131,9 @@ class H11Connection:
             exchange.failed = True
         if not exchange.started:
             if exchange.broken:
-                await self._say(400, exchange.broken)
+                await self._say(400, exchange.broken, head=exchange.head)
             elif not exchange.left:
-                await self._say(500, "the application failed")
+                await self._say(500, "the application failed", head=exchange.head)
         return not exchange.failed
 
     def _take_end(self) -> None:
@@ -142,13 +142,13 @@ class H11Connection:
             with contextlib.suppress(h11.RemoteProtocolError):
                 self.event_at_hand()
 
-    async def _say(self, status: int, text: str) -> None:
-        """Answer what is no request, or what the application did not answer."""
+    async def _say(self, status: int, text: str, *, head: bool = False) -> None:
+        """Answer what is no request, or what the application did not answer; HEAD gets no body."""
         body = f"{text}\n".encode()
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
         with contextlib.suppress(h11.LocalProtocolError):
             data = self.encode(h11.Response(status_code=status, headers=[*headers, ("Connection", "close")]))
-            await self.write(data + self.encode(h11.Data(data=body)) + self.encode(h11.EndOfMessage()))
+            await self.write(data + self.encode(h11.Data(data=b"" if head else body)) + self.encode(h11.EndOfMessage()))
 
     def _scope(self, request: h11.Request, served: ServedConnection) -> Scope:
         path, _, query = request.target.partition(b"?")
@@ -225,10 +225,16 @@ class H11Connection:
 
 
 class _Exchange:
-    """The messages of one request and its answer."""
+    """The messages of one request and its answer.
 
-    def __init__(self, connection: H11Connection) -> None:
+    Args:
+        connection: The connection of the request.
+        head: Whether the answer has no body, whatever is sent, since the method is HEAD.
+    """
+
+    def __init__(self, connection: H11Connection, *, head: bool) -> None:
         self._connection = connection
+        self.head = head
         self._whole = self._ended = False
         self._held = b""
         """The beginning of the answer, which is sent with the first bytes of its body."""
@@ -272,7 +278,7 @@ class _Exchange:
             self.started = True
             self._held = connection.beginning(message["status"], [*message.get("headers", ())])
             return
-        data = self._held + connection.encode(h11.Data(data=message.get("body", b"")))
+        data = self._held + connection.encode(h11.Data(data=b"" if self.head else message.get("body", b"")))
         self._held = b""
         if not message.get("more_body", False):
             self._ended = True

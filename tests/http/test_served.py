@@ -160,6 +160,36 @@ async def test_what_the_application_leaves_of_a_body_is_opened_all_the_same(serv
             assert (response.status, response.body) == (404, b"no")
 
 
+@pytest.mark.parametrize("on", [False, True])
+async def test_head_of_a_client_that_shows_nothing_is_refused_by_a_header_alone(server, on, caplog):
+    """Nobody who has not logged on can fill the log with tracebacks."""
+    app = Echo()
+    async with serving(server, app) as port, connected(port) as client:
+        if on:
+            await client.log_on()
+        response = await client.ask(method="HEAD")
+        assert response.status == 401
+        assert int(response.headers["content-length"]) > 0
+        if on:
+            assert await client.at_end()
+        else:
+            assert (await client.log_on()).status == 200
+    assert app.scopes == []
+    assert not [each for each in caplog.records if each.exc_info]
+
+
+async def test_an_application_that_does_not_answer_head_gets_the_client_a_header(server, caplog):
+    async def fails(scope, receive, send):
+        raise RuntimeError("ours")
+
+    async with logged_on(server, fails) as client:
+        media_type, body = seal_body(client.context, b"x")
+        response = await client.ask([("Content-Type", media_type)], body, method="HEAD")
+        assert (response.status, response.closes) == (500, True)
+        assert await client.at_end()
+    caplog.clear()
+
+
 async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(server):
     async with logged_on(server, Echo()) as client:
         media_type, body = seal_body(client.context, b"hello")
