@@ -226,10 +226,10 @@ class LoggedOn:
         if raw.status < _FIRST_ANSWER:
             raise HTTPProtocolError(f"expected an answer, got status {raw.status}, behind which no http is spoken")
         content_type = one_value(raw.headers, "Content-Type")
-        if is_sealed(content_type):
-            coding = one_value(raw.headers, "Content-Encoding").lower()
-            if coding not in {"", "identity"}:
-                raise HTTPProtocolError(f"expected a sealed body without another coding, got {coding[:20]!a}")
+        sealed = is_sealed(content_type)
+        if sealed or not allow_unsealed:
+            _check_coding(raw)
+        if sealed:
             return Opener(self._context, content_type, limit=limit)
         if raw.status == _UNAUTHORIZED:
             raise HTTPProtocolError("the server does not know this connection as logged on any more", hint=SHARED_HINT)
@@ -239,6 +239,17 @@ class LoggedOn:
                 hint="anybody in between can write a plain answer; over https, dangerous_allow_unsealed takes it",
             )
         return None
+
+
+def _check_coding(raw: WireResponse) -> None:
+    """Refuse what the HTTP library would unpack, without a bound, although `_sealed` asked for no such answer.
+
+    Raises:
+        HTTPProtocolError: The body is coded.
+    """
+    coding = ",".join(values_of(raw.headers, "Content-Encoding")).lower()
+    if coding not in {"", "identity"}:
+        raise HTTPProtocolError(f"expected a body without another coding, got {coding[:20]!a}")
 
 
 def _is_empty(method: str, raw: WireResponse) -> bool:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
 from types import ModuleType
 from typing import Any, ClassVar, Final, Unpack
 
@@ -78,10 +78,10 @@ class Transport:
             self._body(request),
             request.extensions,
         )
-        origin = _origin(request.url)
+        origin, config = _origin(request.url), _config_of(request.extensions)
         _check_origin(request.extensions.setdefault(_ORIGIN, origin), origin)
         with self._errors():
-            response = await self._client.send(origin, plain, request.extensions.get(CONFIG))
+            response = await self._client.send(origin, plain, config)
         return self._libraries.httpx.Response(
             response.status,
             headers=list(response.headers),
@@ -146,6 +146,14 @@ class Body:
     async def aclose(self) -> None:
         """Give the connection back."""
         await self._response.aclose()
+
+
+def _config_of(extensions: Mapping[str, Any]) -> ClientConfig | None:
+    """Return the configuration that a request has of its own; None where it names none."""
+    config = extensions.get(CONFIG)
+    if CONFIG in extensions and not isinstance(config, ClientConfig):
+        raise TypeError(f"extensions[{CONFIG!r}]: expected a ClientConfig, got {type(config).__name__}")
+    return config
 
 
 def _check_origin(first: Origin, origin: Origin) -> None:

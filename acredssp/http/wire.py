@@ -51,9 +51,9 @@ class Request:
 
     method: str
     target: bytes
-    headers: Sequence[Field]
-    body: AsyncIterable[bytes] | bytes | None = None
-    extensions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    headers: Sequence[Field] = dataclasses.field(repr=False)
+    body: AsyncIterable[bytes] | bytes | None = dataclasses.field(default=None, repr=False)
+    extensions: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
 
 class WireResponse(Protocol):

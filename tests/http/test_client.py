@@ -17,6 +17,7 @@ from support.http_toy import CAROL, TRUSTING, Toy, client_config, lookup
 from acredssp.errors import CredSSPError, HandshakeTimeout, PeerClosed
 from acredssp.http import HTTPProtocolError
 from acredssp.http.httpx import CredSSPTransport
+from acredssp.http.wire import Request
 from acredssp.policy import Policy
 
 # Made at import, since making a context reads files, which no test may do on its loop.
@@ -240,6 +241,12 @@ async def test_header_fields_without_end_are_refused_within_bounds(send):
             await send(CONFIG, url, [b"x"])
     assert len(str(caught.value)) < 600
     assert written < 32 << 20, "most of it is in the buffers of the sockets"
+
+
+def test_a_request_shows_neither_its_fields_nor_its_body():
+    request = Request("POST", b"/wsman", [(b"Authorization", b"CredSSP hidden")], b"hidden")
+    assert "hidden" not in repr(request)
+    assert "/wsman" in repr(request)
 
 
 async def test_a_server_that_forgets_a_connection_that_is_logged_on():

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import gzip
 
 import httpx
 import httpx2
@@ -110,6 +111,23 @@ async def test_an_error_in_plain_is_shown_and_its_connection_is_not_used_again(l
             assert (answer.status_code, answer.content) == (500, b"broken")
             assert not answer.extensions["credssp_sealed"]
         assert toy.connections == 2
+
+
+async def test_an_error_in_plain_that_would_be_unpacked_is_refused(library):
+    """A few bytes of somebody in between could become gigabytes."""
+    packed = gzip.compress(bytes(1 << 20))
+    head = b"HTTP/1.1 500 Broken\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    async with Toy(answer=lambda asked: head + packed) as toy, client_of(library, response_limit=100_000) as client:
+        with pytest.raises(HTTPProtocolError, match="without another coding, got 'gzip'"):
+            await client.post(toy.url, content=b"x")
+
+
+@pytest.mark.parametrize("config", [None, "carol"])
+async def test_an_identity_that_is_none_is_not_replaced_by_another_one(library, config):
+    async with Toy() as toy, client_of(library) as client:
+        with pytest.raises(TypeError, match=r"expected a ClientConfig, got (NoneType|str)"):
+            await client.post(toy.url, content=b"x", extensions={"credssp": config})
+        assert toy.connections == 0
 
 
 async def test_an_error_in_plain_without_end_is_refused(library):
