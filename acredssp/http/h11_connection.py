@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import email.utils
 import logging
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -30,6 +31,7 @@ _logger = logging.getLogger("acredssp")
 READ_SIZE: Final = 65_536
 """Bytes to read at a time."""
 
+_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 _NO_PLACE: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 21\r\n\r\n"
     b"too many connections\n"
@@ -147,7 +149,7 @@ class H11Connection:
         body = f"{text}\n".encode()
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
         with contextlib.suppress(h11.LocalProtocolError):
-            data = self.encode(h11.Response(status_code=status, headers=[*headers, ("Connection", "close")]))
+            data = self.encode(_response(status, [*headers, ("Connection", "close")]))
             await self.write(data + self.encode(h11.Data(data=b"" if head else body)) + self.encode(h11.EndOfMessage()))
 
     def _scope(self, request: h11.Request, served: ServedConnection) -> Scope:
@@ -208,7 +210,7 @@ class H11Connection:
         fields = [*headers, (b"date", email.utils.formatdate(usegmt=True).encode())]
         if self._draining:
             fields.append((b"connection", b"close"))
-        return self.encode(h11.Response(status_code=status, headers=fields))
+        return self.encode(_response(status, fields))
 
     def encode(self, event: Any) -> bytes:
         """Return the bytes of a part of the answer."""
@@ -287,3 +289,7 @@ class _Exchange:
             await connection.write(data)
         except OSError:
             self.left = self.failed = True
+
+
+def _response(status: int, headers: Any) -> h11.Response:
+    return h11.Response(status_code=status, headers=headers, reason=_REASONS.get(status, ""))

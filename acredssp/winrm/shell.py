@@ -230,9 +230,12 @@ class CommandShell:
                 2012 R2 pay no attention to it.
 
         Raises:
+            RuntimeError: The shell was closed.
             OutcomeUnknown: The connection was lost: whether the command runs is unknown.
             CredSSPError: The service refuses.
         """
+        if self._shell.closed:
+            raise RuntimeError("the shell is closed")
         command_id = new_id() if self._own_ids else None
         options = (
             Option("WINRS_CONSOLEMODE_STDIN", "TRUE" if console_stdin else "FALSE"),
@@ -249,7 +252,7 @@ class CommandShell:
         return Command(self._shell, messages.command_id_of(reply), self._encoding)
 
     async def run(self, command: str, *arguments: str, stdin: bytes = b"") -> Completed:
-        """Run a command to its end, and return what it wrote."""
+        """Run a command to its end, and return what it wrote. Nothing is quoted; see `start()`."""
         running = await self.start(command, *arguments)
         try:
             if stdin:

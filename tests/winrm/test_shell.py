@@ -54,6 +54,15 @@ async def test_an_exit_status_has_no_sign(told, exit_code):
         assert (await shell.run("leave")).exit_code == exit_code
 
 
+async def test_a_closed_shell_starts_nothing():
+    async with service({"greet": greet}) as (toy, wsman):
+        async with await CommandShell.open(wsman) as shell:
+            pass
+        with pytest.raises(RuntimeError, match="the shell is closed"):
+            await shell.run("greet")
+    assert toy.requests == ["Create", "Delete"]
+
+
 async def test_a_real_command_runs():
     async with service() as (_, wsman), await CommandShell.open(wsman) as shell:
         done = await shell.run("printf 'a\\nb'; echo no >&2; exit 7")
