@@ -16,6 +16,8 @@ fields:
     pdu = await acredssp.rdp.read_pdu(client_reader)
     first_up = acredssp.rdp.rewrite_selected_protocol(pdu, confirm.selected_protocol)
 
+`acredssp.aio.exchange_mcs` does so for both, and passes on what the client sends meanwhile.
+
 A `RedirectionWatch` notices a target that sends the client on to another host of its farm.
 
 A gateway that passes a connection on undecrypted may read with `read_negotiation` what both sides say in clear.

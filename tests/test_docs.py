@@ -499,7 +499,7 @@ def whom_a_connection_is_for(block):
     assert [carriage.route(each) for each in asked] == [acredssp.Deny(), config, acredssp.Deny()]
 
 
-@runs("docs/gateway.md", "import acredssp")
+@runs("docs/gateway.md", "import asyncio")
 async def both_protocols(block):
     pass_on = evaluate(block)["pass_on"]
 

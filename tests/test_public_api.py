@@ -34,12 +34,12 @@ ROOT = """
 MODULES = {
     "accounts": "Accounts Anybody Domains TicketHolders Users WinbindUsers",
     "aio": """
-        ClientAnswers ClientConnected ConnectOptions CredSSPServer EventSource FailureLimit HandshakeHook
+        ClientAnswers ClientConnected ClientLeft ConnectOptions CredSSPServer EventSource FailureLimit HandshakeHook
         HandshakeOutcome HandshakeReport ListenOptions Outcome Pending Place Places ProtocolFactory ProxyAddress
         ProxyCommand ProxyEndpoint ProxyFamily ProxyHeader ProxyTLS Recording RecordingSink RelayEnd RelayResult
         SecureTransport ServerAnswers ServerLogon ServerLogons Streams WinbindOracle answer_events connection_id
-        create_connection create_server open_connection relay source_of start_credssp start_credssp_streams
-        start_server take_credentials
+        create_connection create_server exchange_mcs open_connection pass_until_answer relay source_of start_credssp
+        start_credssp_streams start_server take_credentials
     """,
     "carriage": "Carriage CarriedHandshake NewContext PassedOn TLS",
     "config": "ClientConfig NTLMIdentity ServerConfig",

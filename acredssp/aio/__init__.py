@@ -6,6 +6,7 @@
 from acredssp.aio.answers import ClientAnswers, EventSource, Outcome, ServerAnswers, answer_events
 from acredssp.aio.driver import Pending
 from acredssp.aio.failures import FailureLimit
+from acredssp.aio.first_pdus import ClientLeft, exchange_mcs, pass_until_answer
 from acredssp.aio.limits import Place, Places
 from acredssp.aio.logons import ServerLogon, ServerLogons
 from acredssp.aio.relaying import Recording, RecordingSink, RelayEnd, RelayResult, Streams, relay
@@ -39,6 +40,7 @@ from acredssp.wire.proxy_header import (
 __all__ = [
     "ClientAnswers",
     "ClientConnected",
+    "ClientLeft",
     "ConnectOptions",
     "CredSSPServer",
     "EventSource",
@@ -72,7 +74,9 @@ __all__ = [
     "connection_id",
     "create_connection",
     "create_server",
+    "exchange_mcs",
     "open_connection",
+    "pass_until_answer",
     "relay",
     "source_of",
     "start_credssp",

@@ -15,10 +15,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, rdp, relay, take_credentials
-from acredssp.aio import HandshakeOutcome, Recording, RelayEnd, Streams, source_of
-from acredssp.proxy import mcs
+from acredssp.aio import ClientLeft, HandshakeOutcome, Recording, RelayEnd, Streams, exchange_mcs, source_of
 from acredssp.proxy.front import Front
-from acredssp.proxy.leg import ClientLeft, Leg, Refused
+from acredssp.proxy.leg import Leg, Refused
 from acredssp.proxy.limits import Limited, Slot
 from acredssp.proxy.node import Node
 from acredssp.proxy.passthrough import connect
@@ -33,6 +32,8 @@ __all__ = ["Connection"]
 
 _GRACE: Final = 10.0
 """Seconds that a side has to end once the other one has ended."""
+_FIRST_PDUS: Final = 30.0
+"""Seconds for the first PDU of MCS of either side. Both send it at once."""
 _LONGEST_NAME: Final = 255
 _ENDS: Final = {RelayEnd.A: "client", RelayEnd.B: "target", RelayEnd.IDLE: "idle"}
 
@@ -157,7 +158,8 @@ class Connection:
             writer.transport.abort()
         self._announce(self.front.leg)
         try:
-            first_up, first_down = await mcs.exchange((reader, writer), self.front.leg)
+            async with asyncio.timeout(_FIRST_PDUS):
+                first_up, first_down = await exchange_mcs((reader, writer), self.front.leg.streams)
             self._record.seconds["mcs"] = clock() - begun
             outcome = "relayed"
             await self._relay((reader, writer), self.front.leg, first_down, Recording(sink=self._look, lossy=True))

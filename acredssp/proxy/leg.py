@@ -33,12 +33,12 @@ from acredssp.hooks import Identity
 from acredssp.policy import MechanismChoice
 from acredssp.proxy.pool import Pool
 from acredssp.proxy.settings import Problems, TargetSettings, reason_of
-from acredssp.rdp import ConnectionConfirm, ConnectionRequest, RequestFlags
+from acredssp.rdp import ConnectionRequest, RequestFlags
 from acredssp.status import SecurityStatus
 from acredssp.trust import OptionNames
 from acredssp.workers import Address
 
-__all__ = ["ClientLeft", "Leg", "Refused", "Target", "in_words", "make_target", "split_account"]
+__all__ = ["Leg", "Refused", "Target", "in_words", "make_target", "split_account"]
 
 _MECHANISMS: Final = {
     "ntlm": MechanismChoice.NTLM,
@@ -69,10 +69,6 @@ class Refused(Exception):
         self.error = error
 
 
-class ClientLeft(EOFError):
-    """The client ended the connection before its target answered."""
-
-
 @dataclasses.dataclass(slots=True)
 class Leg:
     """A connection to a target on which the user is logged on.
@@ -92,57 +88,10 @@ class Leg:
     counted: contextlib.ExitStack = dataclasses.field(repr=False)
 
     @property
-    def confirm(self) -> ConnectionConfirm:
-        """What the target has selected."""
-        confirm = self.streams[1].get_extra_info("rdp_confirm")
-        assert isinstance(confirm, ConnectionConfirm)
-        return confirm
-
-    @property
     def mechanism(self) -> str:
         """What we have logged on by; empty where the client itself does."""
         info = self.streams[1].get_extra_info("credssp")
         return info.mechanism if isinstance(info, HandshakeInfo) else ""
-
-    async def answer(
-        self, client: asyncio.StreamReader, read: Callable[[asyncio.StreamReader], Awaitable[bytes]]
-    ) -> tuple[int, bytes]:
-        """Wait for the target's answer; pass on what the client sends meanwhile.
-
-        Args:
-            client: The client's stream.
-            read: Reads the answer.
-
-        Returns:
-            How many bytes of the client were passed on, and the answer.
-
-        Raises:
-            ClientLeft: The client ended the connection before the answer.
-            OSError, EOFError, CredSSPError: The target did, or answers something else.
-        """
-        reader, writer = self.streams
-        early = 0
-
-        async def pass_on() -> None:
-            nonlocal early
-            while data := await client.read(_READ_SIZE):
-                early += len(data)
-                writer.write(data)
-                await writer.drain()
-
-        passing = asyncio.create_task(pass_on())
-        passing.add_done_callback(lambda task: None if task.cancelled() else writer.transport.abort())
-        try:
-            answer = await read(reader)
-        except (OSError, EOFError):
-            if client.at_eof() or client.exception() is not None:
-                raise ClientLeft("the client ended the connection before the target's answer") from None
-            raise
-        finally:
-            passing.cancel()
-            await asyncio.wait([passing])
-            _ = passing.cancelled() or passing.exception()  # said above
-        return early, answer
 
     def close(self) -> None:
         """Close the connection at once, and give its place in the pool back; harmless when that is done."""

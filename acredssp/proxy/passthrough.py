@@ -11,7 +11,8 @@ import asyncio
 from typing import Final
 
 from acredssp import NTSTATUS, CredSSPError
-from acredssp.proxy.leg import ClientLeft, Leg, Refused, Target
+from acredssp.aio import ClientLeft, pass_until_answer
+from acredssp.proxy.leg import Leg, Refused, Target
 from acredssp.proxy.settings import RouteSettings
 from acredssp.rdp import ConnectionConfirm, Protocols, RouteRequest, read_negotiation
 from acredssp.workers import Address
@@ -71,7 +72,7 @@ async def _negotiate(leg: Leg, request: bytes, client: asyncio.StreamReader, pat
     try:
         leg.streams[1].write(request)
         async with asyncio.timeout(patience):
-            answered = await leg.answer(client, read_negotiation)
+            answered = await pass_until_answer(client, leg.streams, read_negotiation)
             leg.seconds["negotiation"] = clock() - begun
             return answered
     except ClientLeft:

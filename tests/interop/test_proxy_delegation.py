@@ -173,7 +173,8 @@ def test_freerdp_is_connected_by_a_ticket_and_nothing_else(gateway):
     done = freerdp.log_on(here.inside, 3, f"10.99.0.2:{here.port}", *words, domain=REALM, password="none")
     assert done.status == freerdp.LOGGED_ON
     record = here.record()
-    assert (record["outcome"], record["mechanism"], record["target_mechanism"]) == ("no_session", "kerberos", "kerberos")
+    mechanisms = record["mechanism"], record["target_mechanism"]
+    assert (record["outcome"], *mechanisms) == ("no_session", "kerberos", "kerberos")
     told = here.logons()[0]
     assert (told["principal"], told["delegated"]) == (f"{REALM}\\alice", "nothing")
 

@@ -15,12 +15,12 @@ from support.relays import among_relays
 
 import acredssp
 from acredssp import Password, rdp
-from acredssp.proxy import mcs
+from acredssp.proxy import connection
 
 
 @pytest.fixture(autouse=True)
 def short_mcs(monkeypatch):
-    monkeypatch.setattr(mcs, "_TIMEOUT", 1)
+    monkeypatch.setattr(connection, "_FIRST_PDUS", 1)
 
 
 # --- bad clients ---

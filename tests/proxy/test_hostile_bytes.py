@@ -15,7 +15,7 @@ from support.relays import among_relays, kept
 
 import acredssp
 from acredssp import rdp
-from acredssp.proxy import mcs
+from acredssp.proxy import connection
 
 LONGEST = {"say": 1500, "hear": 1800}
 """Bytes of a conversation in each direction, some more than there are."""
@@ -34,7 +34,7 @@ def changes(way, first):
 
 @pytest.fixture(autouse=True)
 def short_mcs(monkeypatch):
-    monkeypatch.setattr(mcs, "_TIMEOUT", 1)
+    monkeypatch.setattr(connection, "_FIRST_PDUS", 1)
 
 
 @pytest.fixture
