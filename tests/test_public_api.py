@@ -32,7 +32,7 @@ ROOT = """
 """
 
 MODULES = {
-    "accounts": "Accounts Anybody Domains TicketHolders Users WinbindUsers",
+    "accounts": "AccountNames Accounts Anybody Domains TicketHolders Users WinbindUsers",
     "aio": """
         ClientAnswers ClientConnected ClientLeft ConnectOptions CredSSPServer EventSource FailureLimit HandshakeHook
         HandshakeOutcome HandshakeReport ListenOptions Outcome Pending Place Places ProtocolFactory ProxyAddress

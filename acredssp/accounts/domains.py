@@ -6,13 +6,13 @@ are turned away. A suffix or a realm belongs to a domain only if both names are 
 says so: anybody may run a domain called `contoso.evil.example`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from acredssp.credentials import Account
 from acredssp.names import split_logon_name, upper
 
-__all__ = ["Domains"]
+__all__ = ["AccountNames", "Domains"]
 
 
 class Domains:
@@ -41,3 +41,20 @@ class Domains:
         domain = upper(account.domain)
         suffixes = [suffix for suffix, mapped in self._domain_of.items() if domain and upper(mapped) == domain]
         return [account, *(Account(account.user, suffix) for suffix in suffixes)]
+
+
+class AccountNames:
+    r"""A set of accounts as people write them: `USER` of any domain, `DOMAIN\USER` or `USER@SUFFIX`.
+
+    Args:
+        names: The accounts.
+        domains: Which suffixes are which domains, where the accounts log on.
+    """
+
+    def __init__(self, names: Sequence[str], domains: Domains) -> None:
+        accounts = [domains.account(name) for name in names]
+        self._exact = {account for account in accounts if account.domain}
+        self._anywhere = {account for account in accounts if not account.domain}
+
+    def __contains__(self, account: Account) -> bool:
+        return account in self._exact or Account(account.user) in self._anywhere

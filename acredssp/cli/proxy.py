@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
 
 import typer
 
-from acredssp.accounts import Domains, Users
+from acredssp.accounts import AccountNames, Domains, Users
 from acredssp.cli import loops, render
 from acredssp.cli.options import LogLevel, WithLogLevel, log_from, until_done, usage_errors
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError
@@ -257,7 +257,6 @@ async def kick_command(
     Exit status: 0 the nodes are told; 2 the settings cannot be used; 4 the store does not take it.
     """
     from acredssp.proxy import settings  # noqa: PLC0415 - needs the extra
-    from acredssp.proxy.routing import Names  # noqa: PLC0415
     from acredssp.stores import Kick  # noqa: PLC0415
 
     if not user:
@@ -270,7 +269,7 @@ async def kick_command(
     async with _store(read) as store:
         users = [entry.user for entry in await store.entries()]
         await store.kick(Kick(user=user))
-    ending = sum(any(domains.account(each) in Names([user], domains) for domains in known) for each in users)
+    ending = sum(any(domains.account(each) in AccountNames([user], domains) for domains in known) for each in users)
     print(f"connections that end: {ending}")  # noqa: T201
 
 

@@ -22,9 +22,8 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from acredssp import Policy, server_context
-from acredssp.accounts import Domains
+from acredssp.accounts import AccountNames, Domains
 from acredssp.proxy import tokens
-from acredssp.proxy.routing import Names
 from acredssp.proxy.settings import Problems, RDPFileSettings, Settings
 from acredssp.rdp_file import FileSigner, rdp_file
 from acredssp.stores import Entry, Kick, Store, StoreError
@@ -101,7 +100,7 @@ class Broker:
         """List connections."""
         entries: list[Entry] = await self.store().entries()
         if user := request.query.get("user"):
-            names = Names([user], Domains())
+            names = AccountNames([user], Domains())
             entries = [entry for entry in entries if Domains().account(entry.user) in names]
         return web.json_response({"connections": [dataclasses.asdict(entry) for entry in entries]})
 

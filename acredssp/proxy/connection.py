@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, rdp, relay, take_credentials
+from acredssp.accounts import AccountNames
 from acredssp.aio import ClientLeft, HandshakeOutcome, Recording, RelayEnd, Streams, exchange_mcs, source_of
 from acredssp.proxy.front import Front
 from acredssp.proxy.leg import Leg, Refused
@@ -23,7 +24,7 @@ from acredssp.proxy.node import Node
 from acredssp.proxy.passthrough import connect
 from acredssp.proxy.plan import ListenerPlan
 from acredssp.proxy.records import ConnectionRecord
-from acredssp.proxy.routing import Names, Route
+from acredssp.proxy.routing import Route
 from acredssp.proxy.settings import reason_of
 from acredssp.stores import Entry, Kick
 from acredssp.workers import Address
@@ -112,9 +113,9 @@ class Connection:
             return kick.connection == self.id
         account, claimed = self.front.account, self.front.claimed
         if account is not None:
-            return account in Names([kick.user], self._domains)
+            return account in AccountNames([kick.user], self._domains)
         kicked, claims = self._domains.account(kick.user), self._domains.account(claimed)
-        return claims in Names([kick.user], self._domains) or kicked in Names([claimed], self._domains)
+        return claims in AccountNames([kick.user], self._domains) or kicked in AccountNames([claimed], self._domains)
 
     def route(self, asked: rdp.RouteRequest) -> rdp.RouteAnswer | Awaitable[rdp.RouteAnswer]:
         """Say how the connection goes on: the server's `route`. The client's Connection Request is there."""

@@ -13,31 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from acredssp import NTSTATUS
-from acredssp.accounts import Domains
+from acredssp.accounts import AccountNames, Domains
 from acredssp.credentials import Account
 from acredssp.hooks import Identity
 from acredssp.proxy.leg import Refused, Target
 from acredssp.proxy.settings import Problems, RouteSettings
 from acredssp.rdp import ConnectionRequest, RouteRequest
 
-__all__ = ["Names", "Route", "choose", "make_route", "possible"]
-
-
-class Names:
-    r"""A set of accounts as people write them: `USER` of any domain, `DOMAIN\USER` or `USER@SUFFIX`.
-
-    Args:
-        names: The accounts.
-        domains: Which suffixes are which domains, for the listener that the accounts log on at.
-    """
-
-    def __init__(self, names: Sequence[str], domains: Domains) -> None:
-        accounts = [domains.account(name) for name in names]
-        self._exact = {account for account in accounts if account.domain}
-        self._anywhere = {account for account in accounts if not account.domain}
-
-    def __contains__(self, account: Account) -> bool:
-        return account in self._exact or Account(account.user) in self._anywhere
+__all__ = ["Route", "choose", "make_route", "possible"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +36,8 @@ class Route:
     """
 
     settings: RouteSettings
-    users: Names | None
-    groups: Sequence[Names]
+    users: AccountNames | None
+    groups: Sequence[AccountNames]
     target: Target | None
     entry: Callable[[Identity], Any] | None
 
@@ -156,8 +139,8 @@ def make_route(  # noqa: PLR0913, PLR0917 - what a route may name
         entry = settings.entry.load() if settings.entry else None
     return Route(
         settings=settings,
-        users=Names(settings.users, domains) if settings.users else None,
-        groups=[Names(groups[name], domains) for name in settings.groups],
+        users=AccountNames(settings.users, domains) if settings.users else None,
+        groups=[AccountNames(groups[name], domains) for name in settings.groups],
         target=targets[settings.target] if settings.target else None,
         entry=entry,
     )

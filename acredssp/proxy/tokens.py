@@ -16,10 +16,9 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from acredssp import NTSTATUS
-from acredssp.accounts import Domains
+from acredssp.accounts import AccountNames, Domains
 from acredssp.credentials import Account
 from acredssp.proxy.leg import Refused
-from acredssp.proxy.routing import Names
 from acredssp.proxy.settings import Line
 from acredssp.stores import KICK_LIFE, Grant, Store, StoreError
 
@@ -112,7 +111,7 @@ async def redeem(  # noqa: PLR0913, PLR0917 - what a token is used for
     """
     domains = domains or Domains()
     spellings = domains.spellings(account or domains.account(grant.user))
-    if account is not None and account not in Names([grant.user], domains):
+    if account is not None and account not in AccountNames([grant.user], domains):
         raise Refused("the client's token is for another user", NTSTATUS.STATUS_LOGON_NOT_GRANTED)
     with _readable("used"):
         used = await store.use_token(_hash(routing_token), client, account, spellings)
