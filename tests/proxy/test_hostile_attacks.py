@@ -202,7 +202,7 @@ def noted():
 @pytest.mark.requirement("defect.one-for-all")
 async def test_attacks_on_the_engine_do_no_better_on_the_front_of_a_gateway(prepared):
     folder, noted = prepared
-    async with among_relays(folder, who=BOB, listener="handshake_timeout = 2\n") as (world, _):
+    async with among_relays(folder, who=BOB, listener="handshake_timeout = 8\n") as (world, _):
         made = await asyncio.gather(*(as_client(world, policy, tamper) for _, policy, tamper, _ in noted))
         records = {record.peer: record for record in await world.until_ended(len(noted))}
         through = 0

@@ -90,7 +90,7 @@ class World(Observer):
         self._ended = asyncio.Event()
 
     def handshake(self, report):
-        if report.session is None:
+        if report.session is None and report.outcome != "denied":  # those turned away have records
             self.strangers.append(report)
             self._ended.set()
 

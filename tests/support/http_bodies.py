@@ -2,10 +2,11 @@
 
 import ssl
 
-from support.engine import client_tls, server_tls
+from support.engine import pem
 from support.records import CIPHERS, directions
 from support.turns import client_side, server_side, take_turns
 
+from acredssp import tls_config
 from acredssp.policy import Policy
 
 V = ssl.TLSVersion
@@ -36,7 +37,7 @@ def logged_on(version="TLSv1.3", cipher="", *, encrypt_then_mac=True):
         dangerous_allow_legacy_tls=newest < V.TLSv1_2,
         dangerous_accept_any_certificate=True,
     )
-    contexts = client_tls(policy), server_tls(policy)
+    contexts = tls_config.client_context(policy), tls_config.server_context_from_pem(policy, *pem())
     for context in contexts:
         if cipher and newest < V.TLSv1_3:
             context.set_ciphers(cipher + ":@SECLEVEL=0")
@@ -51,7 +52,7 @@ def logged_on(version="TLSv1.3", cipher="", *, encrypt_then_mac=True):
 def logged_on_by_hand(keys, version):
     """Return a client's and a server's context, and what the client may send next by hand; `keys` is a path."""
     policy = Policy(min_tls=VERSIONS[version], max_tls=VERSIONS[version], dangerous_accept_any_certificate=True)
-    contexts = client_tls(policy), server_tls(policy)
+    contexts = tls_config.client_context(policy), tls_config.server_context_from_pem(policy, *pem())
     for context in contexts if version != "TLSv1.3" else ():
         context.set_ciphers(CIPHERS[version].replace("ECDSA", "RSA"))
     contexts[0].keylog_filename = str(keys)

@@ -13,7 +13,7 @@ from support.gateway import ALICE, BOB, Target, World, leave, settings_of, talk
 LIMITS = """
 [limits]
 first_bytes = 1
-logon = 1
+logon = 5
 handshakes_per_source = 500
 failures = 100_000
 failed_per_second = 100_000
