@@ -24,7 +24,7 @@ import acredssp
 from acredssp.policy import MechanismChoice
 from benchmarks.children import ROOT
 from benchmarks.harness import SIZES, Figure, Results, Row, Size, Watch, environment, settle
-from benchmarks.peers import NAME, Cost, Peer, Rounds, Setting, Side, absolute
+from benchmarks.peers import NAME, Cost, Peer, Rounds, Setting, Side, row_over_tls
 
 MECHANISMS = {"NTLM": MechanismChoice.NTLM, "SPNEGO": MechanismChoice.NEGOTIATE}
 SIDES = {"both": "both sides", "server": "server alone"}
@@ -174,13 +174,14 @@ def over_tls(rounds: Rounds, count: int, size: Size) -> list[Row]:
         for side, what in SIDES.items():
             goal, reach = goals.get((mechanism, side), (None, None))
             rows.append(
-                Row(
+                row_over_tls(
+                    rounds,
+                    mechanism,
+                    side,
                     key=f"in_flight.{count}.{mechanism.lower()}.{side}",
                     what=f"CPU over bare TLS, {count:,} in flight, random order, {mechanism}, {what}",
-                    figure=Figure.of(getattr(each[mechanism], side) / getattr(each["TLS"], side) for each in rounds),
                     goal=goal,
                     reach=reach,
-                    note=absolute(rounds, mechanism, side),
                 )
             )
     return rows

@@ -13,7 +13,7 @@ import acredssp
 from acredssp.policy import MechanismChoice
 from benchmarks import facade, pyspnego
 from benchmarks.harness import Figure, Results, Row, Size, Watch, ratios, settle
-from benchmarks.peers import NAME, Cost, KeyType, Peer, Rounds, Setting, absolute, handshake
+from benchmarks.peers import NAME, Cost, KeyType, Peer, Rounds, Setting, handshake, row_over_tls
 
 NTLM, NEGOTIATE = MechanismChoice.NTLM, MechanismChoice.NEGOTIATE
 
@@ -91,13 +91,14 @@ def over_tls(rounds: Rounds, kind: KeyType, version: str) -> list[Row]:
             if side != "both":
                 goal, reach = (SERVER_GOAL if (kind, side) == ("rsa", "server") else None), None
             rows.append(
-                Row(
+                row_over_tls(
+                    rounds,
+                    mechanism,
+                    side,
                     key=f"cpu.{kind}.{version}.{mechanism.lower()}.{side}",
                     what=f"CPU over bare TLS, {name}, TLS {version}, {mechanism}, {what}",
-                    figure=Figure.of(getattr(each[mechanism], side) / getattr(each["TLS"], side) for each in rounds),
                     goal=goal,
                     reach=reach,
-                    note=absolute(rounds, mechanism, side),
                 )
             )
     return rows

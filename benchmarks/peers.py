@@ -16,6 +16,7 @@ from acredssp.events import Delegate, Event, JudgeCertificate, SecurityContext
 from acredssp.policy import MechanismChoice
 from acredssp.status import SecurityStatus
 from acredssp.tls import client_context, subject_public_key
+from benchmarks.harness import Figure, Row
 
 NAME = "localhost"
 DOMAIN, PASSWORD = "CONTOSO", "Passw0rd!"
@@ -63,10 +64,24 @@ Rounds = list[dict[str, Cost]]
 """The usual handshake of each peer in each round."""
 
 
-def absolute(rounds: Rounds, name: str, side: str) -> str:
+def _absolute(rounds: Rounds, name: str, side: str) -> str:
     """Return the microseconds of a peer and of bare TLS, which hold only for this machine and this moment."""
     ours, floor = (statistics.median(getattr(each[which], side) for each in rounds) * 1e6 for which in (name, "TLS"))
     return f"{ours:.0f} over {floor:.0f} us"
+
+
+def row_over_tls(  # noqa: PLR0913 - what a row says
+    rounds: Rounds, mechanism: str, side: str, *, key: str, what: str, goal: float | None, reach: float | None
+) -> Row:
+    """Return a mechanism's CPU over that of bare TLS, with both in microseconds beside it."""
+    return Row(
+        key=key,
+        what=what,
+        figure=Figure.of(getattr(each[mechanism], side) / getattr(each["TLS"], side) for each in rounds),
+        goal=goal,
+        reach=reach,
+        note=_absolute(rounds, mechanism, side),
+    )
 
 
 def handshake(peer: Peer, clock: Callable[[], float] = time.thread_time) -> Cost:

@@ -84,10 +84,8 @@ def _escaped(word: bytes) -> str:
 
 
 def _last_line(output: str) -> str:
-    raised = [
-        line for line in output.splitlines() if re.match(r"\w+(\.\w+)*(Error|Exception|Interrupt)?:", line.strip())
-    ]
-    return next((line.strip() for line in raised if "Error" in line), output.strip()[-200:])
+    raised = re.search(r"^\s*((?:\w+\.)*\w*Error: .*)$", output, re.MULTILINE)
+    return raised[1] if raised else output.strip()[-200:]
 
 
 def _show(result: Result) -> None:
