@@ -22,6 +22,7 @@ from support.endpoints import CERTIFICATE, server_config
 from support.engine import End, pem
 from support.gateway import BOB, leave
 from support.logon import ALICE, attack, client, established, server, tls_peer
+from support.puppets import come_up
 from support.relays import among_relays
 
 import acredssp
@@ -135,14 +136,6 @@ class Conversation:
         self.number += 1
         self.changed |= made != flight
         return made
-
-
-async def come_up(tls, reader, writer, flight=b""):
-    while not tls.handshake(flight):
-        writer.write(tls.output())
-        if not (flight := await reader.read(65_536)):
-            raise EOFError
-    writer.write(tls.output())
 
 
 async def as_client(world, policy, tamper):

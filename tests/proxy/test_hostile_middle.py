@@ -13,6 +13,7 @@ import types
 import pytest
 from support.endpoints import PIN, server_config
 from support.gateway import ALICE, BOB, INJECTED, leave, settings_of, talk
+from support.puppets import come_up
 from support.relays import among_relays, kept
 
 import acredssp
@@ -39,8 +40,8 @@ class Middle:
         try:
             far_writer.write(await rdp.read_negotiation(reader))
             writer.write(await rdp.read_negotiation(far_reader))
-            await shake_hands(near, reader, writer, await reader.read(65_536))
-            await shake_hands(far, far_reader, far_writer)
+            await come_up(near, reader, writer, await reader.read(65_536))
+            await come_up(far, far_reader, far_writer)
             ways = [("c2s", near, reader, far, far_writer), ("s2c", far, far_reader, near, writer)]
             tasks = [asyncio.create_task(self._pass(*way)) for way in ways]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -67,14 +68,6 @@ class Middle:
 
 
 _CLIENT = tls.client_context(Policy())
-
-
-async def shake_hands(session, reader, writer, flight=b""):
-    while not session.handshake(flight):
-        writer.write(session.output())
-        if not (flight := await reader.read(65_536)):
-            raise EOFError
-    writer.write(session.output())
 
 
 @contextlib.asynccontextmanager

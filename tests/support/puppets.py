@@ -111,6 +111,22 @@ async def act(end, reader, writer, first=b"", *, say=bytes, hear=bytes):
         return False
 
 
+async def come_up(session, reader, writer, flight=b""):
+    """Complete a TLS handshake over streams; EOFError if the other side ends first.
+
+    Args:
+        session: A `TLSSession`.
+        reader: What it hears.
+        writer: What it speaks to.
+        flight: What it has heard already.
+    """
+    while not session.handshake(flight):
+        writer.write(session.output())
+        if not (flight := await reader.read(65_536)):
+            raise EOFError
+    writer.write(session.output())
+
+
 def is_over(change):
     """Whether a stream has been cut."""
     return isinstance(change, Change) and change.done and change.how == "cut"
