@@ -149,7 +149,7 @@ class ServerHandshake(Handshake):
             )
         if not self._authorize:
             return self._prove_key(token)
-        # A functools.partial would show the token in its repr.
+        # This is a lambda because the repr of a functools.partial would show the token.
         event = Authorize(self.principal, self.mechanism.name)
         return self._wait(event, lambda answer: self._authorized(token, answer))
 

@@ -43,7 +43,7 @@ _SKIPPED: Final = 16 << 20
 """The most bytes of a refused body that the server reads and drops. A client may send its whole body before it reads
 the answer. If the server closes the connection meanwhile, the connection is reset, and the client loses the answer."""
 _SKIPPED_SECONDS: Final = 2.0
-"""The longest time for which the server reads and drops a refused body."""
+"""The most seconds that the server spends on reading a refused body, whose bytes it drops."""
 _PIECE: Final = 1 << 16
 """The bytes of an answer that the server seals and sends at a time."""
 _MOST_OVERHEAD: Final = 65_536
@@ -78,7 +78,7 @@ class Cycle:
         self._headers: list[tuple[bytes, bytes]] = [*scope["headers"]]
         self._opener: Opener | None = None
         self._taken = 0
-        """Bytes of the body so far, as they came."""
+        """The number of bytes of the body that have come so far, sealed or plain."""
         self._all_here = not has_body(self._headers)
         """Whether the server has given the whole body."""
         self._ahead: bytes | None = b"" if self._all_here else None
@@ -86,12 +86,12 @@ class Cycle:
         self._told_all = False
         """Whether the application has got the end of the body."""
         self._patience = connection.limits.body_timeout
-        """Seconds that the client may still make the server wait within its body."""
+        """The seconds for which the server still waits for more of the body."""
         self._start: Message | None = None
         """The beginning of the application's answer, until its first bytes show how long it is."""
         self._sealer: Sealer | None = None
         self._held: list[Message] = []
-        """The beginning of the answer as it is sent, until the first bytes of the body go with it."""
+        """The message with the beginning of the answer. The server sends it with the first bytes of the body."""
         self._mute = False
         """Whether the answer to a sealed request has no body."""
         self._started = False
@@ -328,7 +328,7 @@ class Cycle:
             await self._write({"type": "http.response.body", "body": body, "more_body": True})
 
     async def _write(self, message: Message) -> None:
-        """Send a message, and the beginning of the answer in front of it where that is still held."""
+        """Send the beginning of the answer, if it is still held, and then a message."""
         messages, self._held = [*self._held, message], []
         try:
             async with asyncio.timeout(self._connection.limits.body_timeout):

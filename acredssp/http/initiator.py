@@ -140,7 +140,7 @@ class ClientExchange:
 
     @property
     def is_first_leg(self) -> bool:
-        """Whether the server has answered no token yet."""
+        """Whether the server has not answered any token yet."""
         return self._legs < 2
 
     def start(self) -> ClientTurn:

@@ -9,8 +9,9 @@ boundary; MIME has an empty line behind the headers of a part, and a line break 
 leaves out. The length of the trailer says nothing that the records do not say, and pyspnego gives wrong ones for
 ChaCha20, so it is held against a bound only.
 
-Most lines are written and cut as ours are, and come whole. One pattern takes these lines, since the grammar, byte by
-byte, costs more than the cipher. Whatever the pattern does not take is the grammar's, which has the same result.
+There are two ways to read the lines of a part. One pattern reads them if they are all there and are written as `Sealer`
+writes them, which is the usual case. Otherwise a parser reads them byte by byte. Both ways have the same result, but
+the parser alone would cost more than the cipher.
 """
 
 import re

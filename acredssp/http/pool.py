@@ -177,7 +177,7 @@ class Pool(Generic[_Connection]):
         return True
 
     def _forget(self, connection: _Connection) -> None:
-        """Take a connection out of the idle ones."""
+        """Remove an idle connection from `_idle` and `_idle_of`."""
         del self._idle[connection]
         same = self._idle_of[connection.identity]
         del same[connection]

@@ -1,12 +1,12 @@
 """One connection of the gateway, from its accept to its end.
 
-    begin           it is counted, and has to say what it wants in time
-    front           the hooks of the handshake ask its `Front`, which makes the leg to the target
-    handshake_ended the front is through, or it has failed
-    serve           MCS is rewritten, then bytes pass until both legs have ended
+    begin           the connection counts for the limits, and its client gets a time to send the Connection Request
+    front           the hooks of the handshake ask the connection's `Front`, which makes the leg to the target
+    handshake_ended the handshake with the client has succeeded or failed
+    serve           the first PDUs of MCS are rewritten; then bytes pass until both legs have ended
 
-The bytes of a connection whose route is `passthrough` pass undecrypted (`_pass_on`), in place of the last two.
-Whatever ends a connection, `_ended` tells of it once.
+If the route's mode is `passthrough`, `_pass_on` takes the place of the last two, and passes the bytes undecrypted.
+`_ended` reports the end of each connection exactly once, whatever the cause.
 """
 
 import asyncio
@@ -118,12 +118,12 @@ class Connection:
         return claims in AccountNames([kick.user], self._domains) or kicked in AccountNames([claimed], self._domains)
 
     def route(self, asked: rdp.RouteRequest) -> rdp.RouteAnswer | Awaitable[rdp.RouteAnswer]:
-        """Say how the connection goes on: the server's `route`. The client's Connection Request is there."""
+        """Choose the route after the client's Connection Request has come. This is the server's hook `route`."""
         self._heard()
         return self.front.route(asked)
 
     def handshake_ended(self, report: HandshakeReport) -> None:
-        """Note how the front's handshake ended: the server's `on_handshake`. Nobody takes over the leg of a failure."""
+        """Note how the handshake with the client ended. This is the server's hook `on_handshake`."""
         self._heard()
         self.front.ended(report.error)
         record = self._record
@@ -207,13 +207,13 @@ class Connection:
             self._ended(outcome)
 
     async def _look(self, source: RelayEnd, _: int, data: bytes) -> bool:
-        """Look whether the target sends the client on to another host; False once that can be no more."""
+        """Look for a redirection in what the target sends; return whether one may still come."""
         if source is RelayEnd.B:
             self._watch.receive(data)
         return self._watch.wants_more
 
     async def _relay(self, client: Streams, leg: Leg, first_down: bytes, recording: Recording | None = None) -> None:
-        """Relay within the limits, and note what passed and which side ended it."""
+        """Relay until both sides have ended or a limit is reached; record the bytes, and the side that ended first."""
         loop, limits, record = asyncio.get_running_loop(), self._slot.settings, self._record
         begun = loop.time()
         timer = loop.call_later(limits.total, self.cut, "total") if limits.total else None
@@ -234,7 +234,7 @@ class Connection:
         record.ended_by, record.reason = _ENDS[result.ended_by], reason_of(result.error)
 
     def _announce(self, leg: Leg) -> None:
-        """Tell all nodes that the connection is there."""
+        """Enter the connection in the directory, which all nodes read."""
         peer = self._record.peer
         entry = Entry(
             id=self.id,
@@ -248,11 +248,11 @@ class Connection:
         self._node.announce(entry)
 
     def _ended(self, outcome: str, status: object = None) -> None:
-        """Give everything back, and tell how it ended.
+        """Give back the connection's slot and its leg, complete the record, and report the record.
 
         Args:
-            outcome: As the record has it.
-            status: The NTSTATUS that the library has given the user, if the gateway has not refused.
+            outcome: The outcome for the record.
+            status: The NTSTATUS that the library has sent to the user. It is recorded unless the gateway refused.
         """
         record, leg, refused, found = self._record, self.front.leg, self.front.refused, self._watch.found
         self._slot.close()

@@ -194,7 +194,7 @@ class Front:
         return True
 
     def ended(self, error: CredSSPError | None) -> None:
-        """Leave a wrong password counted, if that is how the handshake ended, and nothing else."""
+        """Let the attempt count as a failure if the password was wrong, and release it otherwise."""
         if self._lockout is not None:
             wrong = self.refused is None and _is_wrong_password(error)
             self._node.begin(self._lockout.failed() if wrong else self._lockout.release())
@@ -213,12 +213,12 @@ class Front:
 
 
 def _is_wrong_password(error: CredSSPError | None) -> bool:
-    """Whether the client was told the same as of a wrong password, as of an account that does not exist."""
+    """Whether the client was told of a wrong password. It is told the same if the account does not exist."""
     return type(error) is AuthenticationError and error.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
 
 
 def _passed_on(request: rdp.ConnectionRequest | None, route: Route) -> rdp.ConnectionRequest | None:
-    """Return what the target gets of the client's request: not the token that has led here, which is ours."""
+    """Return the request for the target: the client's request, without a routing token that only this gateway reads."""
     if request is None or route.settings.token is None:
         return request
     return dataclasses.replace(request, routing_token=None)

@@ -172,24 +172,25 @@ class Store(Protocol):
         """
 
     async def attempt(self, name: str, rule: LockoutRule, spelling: str = "") -> float:
-        """Begin an attempt of somebody (an account, an address), which counts as a failure until it is released.
+        """Begin an attempt to log on. The attempt counts as a failure until `release` is called.
 
-        So many attempts at a time are no more than one after another.
+        So a client gains no attempts by making several at the same time.
 
         Args:
-            name: Who tries, in one spelling for all nodes.
-            rule: When a failure locks.
+            name: The account or the address that tries, in one spelling for all nodes.
+            rule: After how many failures the name is locked, and for how long.
             spelling: The name as it was sent.
 
         Returns:
-            0 if the attempt may go on; else for how many more seconds somebody is locked, and nothing is counted.
+            0 if the attempt may go on. If the name is locked, the seconds until the lock ends; then the attempt is not
+            counted.
         """
 
     async def release(self, name: str) -> None:
-        """Take the count and the lock of one attempt back, which has not failed."""
+        """Count one attempt less, since that attempt has not failed, and end the lock of the name."""
 
     async def locked(self, name: str) -> float:
-        """Return how many seconds somebody is locked for; 0 for nobody."""
+        """Return the seconds until the lock of a name ends; 0 if the name is not locked."""
 
     async def forgive(self, name: str, spelling: str = "") -> None:
         """Forget somebody's failures, and the lock, if all of them were in this spelling."""

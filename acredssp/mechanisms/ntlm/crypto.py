@@ -195,9 +195,10 @@ class SealingHandle:
         self._crypt = _keystream(_md5(session_key + sealing).digest())
         """The RC4 stream at its present position."""
         self._ahead = b""
-        """The first bytes of the stream, which a mechListMIC has used, until the first sealed message uses them again.
+        """The first bytes of the RC4 stream, if a mechListMIC has used them; empty otherwise.
 
-        A second stream for the mechListMIC would cost more than the rest of a signature."""
+        The first sealed message must begin with these bytes again. They are kept because a second RC4 stream for the
+        mechListMIC would cost more than the rest of its signature."""
         self._sealed = False
         """Whether a message was sealed."""
         self._sequence = 0
@@ -251,13 +252,13 @@ class SealingHandle:
             raise self._mismatch(expected, mic)
 
     def _crypt_ahead(self, checksum: bytes) -> bytes:
-        """Encrypt with the first bytes of the stream, and leave them for the first sealed message."""
+        """Encrypt a checksum with the first bytes of the RC4 stream, and keep these bytes in `_ahead`."""
         if not self._ahead:
             self._ahead = self._crypt(_ZEROS)
         return _xor(checksum, self._ahead)
 
     def _crypt_again(self, data: bytes) -> bytes:
-        """Encrypt or decrypt with the bytes that a mechListMIC has used, and then with the rest of the stream."""
+        """Encrypt or decrypt with the bytes in `_ahead` first, and then with the rest of the RC4 stream."""
         ahead, used = self._ahead, len(self._ahead)
         size = len(data)
         self._ahead = ahead[size:]
