@@ -241,7 +241,7 @@ class CredSSPServer(asyncio.AbstractServer):
             if accepted.proxied:
                 await self._find_client(accepted)
             await self._wait_for_its_turn(accepted)
-            session = await self._session(accepted)
+            accepted.session = await self._session(accepted)
             protocol = await self._connected(accepted)
         except CredSSPError as error:
             self._turned_away(accepted, error, *accepted.refusal)
@@ -253,7 +253,7 @@ class CredSSPServer(asyncio.AbstractServer):
             timeout=self._timeout,
             on_handshake=lambda report: self._concluded(accepted, report),
             peer_address=accepted.address,
-            session=session,
+            session=accepted.session,
             proxy_header=accepted.proxy_header,
             started=accepted.started,
             connection_id=accepted.connection_id,
@@ -393,6 +393,7 @@ class CredSSPServer(asyncio.AbstractServer):
             elapsed=self._loop.time() - accepted.started,
             outcome=outcome or outcome_of(error, heard=False),
             hook=hook,
+            session=accepted.session,
             connection_id=accepted.connection_id,
             proxy_header=accepted.proxy_header,
         )
@@ -424,6 +425,7 @@ class CredSSPServer(asyncio.AbstractServer):
         if not accepted.told:
             reason = accepted.reason
             self._turned_away(accepted, reason or aborted(error), HandshakeOutcome.LIMITED if reason else None)
+        accepted.session = None  # the transport has it from here on; the protocol keeps `accepted`
 
     def _wake_if_idle(self) -> None:
         if not self._connections and not self._handshakes:
@@ -444,6 +446,7 @@ class _Accepted:
         "proxy_header",
         "reason",
         "refusal",
+        "session",
         "source",
         "started",
         "task",
@@ -463,6 +466,8 @@ class _Accepted:
         """The outcome and the hook to report if the connection is turned away."""
         self.reason: LimitExceeded | None = None
         """Why the connection had to make room for another; None if it did not."""
+        self.session: object = None
+        """What `accept` returned."""
         self.proxied = False
         """Whether the connection comes from a load balancer, and so begins with a header."""
         self.proxy_header: ProxyHeader | None = None

@@ -613,6 +613,23 @@ async def test_a_connection_that_is_ended_as_its_success_is_reported_ends(lab, e
     await until(lambda: not lab.server._connections)
 
 
+@pytest.mark.parametrize("end", ["close_clients", "abort_clients"])
+async def test_the_report_has_the_session_of_a_connection_that_ends_before_its_handshake_begins(lab, end):
+    session = object()
+
+    def accept(_peer):
+        getattr(lab.server, end)()
+        return session
+
+    lab = await lab(accept=accept)
+    reader, writer = await lab.raw()
+    with contextlib.suppress(ConnectionError):
+        assert await reader.read() == b""
+    (report,) = await lab.reported(1)
+    assert (report.outcome, report.session) == (HandshakeOutcome.ABORTED, session)
+    writer.close()
+
+
 async def test_a_fault_of_ours_is_reported_and_told_to_the_loop(lab, monkeypatch):
     told = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["exception"]))

@@ -18,6 +18,8 @@ ALICE, BOB = Password("wonderland", "alice", "CONTOSO"), Password("b0bs", "bob")
 HASH = "8846f7eaee8fb117ad06bdd830b7586c"
 INJECTED = "credentials = 'injected'\naccount = 'SERVERS\\svc'\npassword = 'file:secret'\n"
 MCS = FREERDP_3
+LONG = 120
+"""Seconds after which what has not ended will never end: all deadlines of a gateway in the tests are shorter."""
 
 
 @dataclasses.dataclass
@@ -99,11 +101,23 @@ class World(Observer):
         self._ended.set()
 
     async def until_ended(self, count=1):
-        """The records, once so many connections have ended, strangers included."""
-        while len(self.records) + len(self.strangers) < count:
-            self._ended.clear()
-            await self._ended.wait()
+        """The records, once so many connections have ended, strangers included.
+
+        Fails with what has not ended after a time in which every deadline of the gateway has passed.
+        """
+        try:
+            async with asyncio.timeout(LONG):
+                while len(self.records) + len(self.strangers) < count:
+                    self._ended.clear()
+                    await self._ended.wait()
+        except TimeoutError:
+            raise AssertionError(f"{len(self.records)} + {len(self.strangers)} of {count}: {self.unended()}") from None
         return self.records
+
+    def unended(self):
+        """Which connections have not ended, and where each task stands, for the text of a failure."""
+        tasks = [f"{task.get_name()} at {[*map(str, task.get_stack(limit=3))]}" for task in asyncio.all_tasks()]
+        return f"connections {self.gateway.connections}, tasks {tasks}"
 
     @property
     def address(self):

@@ -8,7 +8,7 @@ import gc
 import itertools
 import os
 
-from support.gateway import ALICE, BOB, Target, World, leave, settings_of, talk
+from support.gateway import ALICE, BOB, LONG, Target, World, leave, settings_of, talk
 
 LIMITS = """
 [limits]
@@ -98,6 +98,17 @@ async def among_relays(folder, bad=(), *, count=50, who=ALICE, listener="", more
     finally:
         await target.stop()
         await world.gateway.stop()
+
+
+async def until_freed(world, before):
+    """Wait until a gateway holds no more than `before`; fail with what it still holds after a long time.
+
+    A handshake is reported before its peer has been told, so a report is not yet the end of what was held.
+    """
+    deadline = asyncio.get_running_loop().time() + LONG
+    while more := await kept(world) - before:
+        assert asyncio.get_running_loop().time() < deadline, f"still held: {more}; {world.unended()}"
+        await asyncio.sleep(0.01)
 
 
 async def kept(world):
