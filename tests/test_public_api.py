@@ -85,8 +85,8 @@ MODULES = {
     "rdp_file": "FileSigner rdp_file",
     "status": "LOGON_STATUS NTSTATUS OpenEnum SecurityStatus Stage failure_status",
     "stores": """
-        Entry Expiring Grant KICK_LIFE Kick LockoutRule MemoryStore SealError Sealer Store StoreError key_text names_of
-        new_keys
+        Entry Expiring Grant KICK_LIFE Kick LockedOut LockoutRule LogonAttempt MemoryStore Node SealError Sealer Store
+        StoreError TokenRefused find_token is_token issue_token key_text names_of new_keys redeem_token
     """,
     "stores.redis": "RedisStore",
     "tls": """

@@ -237,7 +237,7 @@ async def token_command(  # noqa: PLR0913, PLR0917
     except ValueError:
         raise UsageError("expected a --user of 1 to 256 characters, and times of at most 24h") from None
     async with _store(read) as store:
-        token = await tokens.issue(store, order)
+        token = await order.issue(store)
     if rdp is None or read.rdp_file is None:
         print(token)  # noqa: T201
         return

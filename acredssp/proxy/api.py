@@ -23,8 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from acredssp import Policy, server_context
 from acredssp.accounts import AccountNames, Domains
-from acredssp.proxy import tokens
 from acredssp.proxy.settings import Problems, RDPFileSettings, Settings
+from acredssp.proxy.tokens import TokenOrder
 from acredssp.rdp_file import FileSigner, rdp_file
 from acredssp.stores import Entry, Kick, Store, StoreError
 
@@ -79,13 +79,13 @@ class Broker:
 
     async def issue(self, request: web.Request) -> web.Response:
         """Issue a token."""
-        order = await _read(request, tokens.TokenOrder)
+        order = await _read(request, TokenOrder)
         if order.target not in self.targets():
             raise _refusal(web.HTTPBadRequest, "target: no such target")
         access, as_file = self.access(), _RDP_FILE in request.headers.get("Accept", "")
         if as_file and not access.gateway:
             raise _refusal(web.HTTPNotAcceptable, "there are no .rdp files without [rdp_file] in the settings")
-        token = await tokens.issue(self.store(), order)
+        token = await order.issue(self.store())
         _logger.info(
             "issued a token for a user of target %s, %d uses in %g seconds", order.target, order.uses, order.ttl
         )

@@ -20,13 +20,12 @@ from acredssp.aio import ClientLeft, HandshakeOutcome, Recording, RelayEnd, Stre
 from acredssp.proxy.front import Front
 from acredssp.proxy.leg import Leg, Refused
 from acredssp.proxy.limits import Limited, Slot
-from acredssp.proxy.node import Node
 from acredssp.proxy.passthrough import connect
 from acredssp.proxy.plan import ListenerPlan
 from acredssp.proxy.records import ConnectionRecord
 from acredssp.proxy.routing import Route
 from acredssp.proxy.settings import reason_of
-from acredssp.stores import Entry, Kick
+from acredssp.stores import Entry, Kick, Node
 from acredssp.workers import Address
 
 __all__ = ["Connection"]

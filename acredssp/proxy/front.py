@@ -12,23 +12,31 @@ refusal reaches it as an NTSTATUS. In `admit` a refusal reaches it as the early 
 or as a mere close (HYBRID).
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 from acredssp import NTSTATUS, CredSSPError, rdp
 from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password, TicketCache
 from acredssp.errors import AuthenticationError
 from acredssp.hooks import Admission, CredentialRequest, Identity
-from acredssp.proxy import tokens
 from acredssp.proxy.leg import Leg, Refused, Target, split_account
-from acredssp.proxy.limits import Slot
-from acredssp.proxy.lockout import Lockout
-from acredssp.proxy.node import Node
+from acredssp.proxy.limits import Limited, Slot
 from acredssp.proxy.passthrough import logs_on_first
 from acredssp.proxy.plan import ListenerPlan
 from acredssp.proxy.routing import Route, choose, possible
-from acredssp.stores import Grant
+from acredssp.stores import (
+    Grant,
+    LockedOut,
+    LogonAttempt,
+    Node,
+    StoreError,
+    TokenRefused,
+    find_token,
+    is_token,
+    redeem_token,
+)
 from acredssp.wire import TSPasswordCreds
 
 __all__ = ["Front"]
@@ -80,27 +88,29 @@ class Front:
         self._request: rdp.ConnectionRequest | None = None
         self._token = ""
         self._grant: Grant | None = None
-        self._lockout: Lockout | None = None
+        self._attempt: LogonAttempt | None = None
 
     # --- before TLS ---
 
     def route(self, asked: rdp.RouteRequest) -> rdp.RouteAnswer | Awaitable[rdp.RouteAnswer]:
         """Rule out what the client's Connection Request does not lead to: the server's `route`."""
         self._token = asked.request.routing_token or ""
-        if tokens.is_token(self._token) and any(route.by_token for route in self.routes):
+        if is_token(self._token) and any(route.by_token for route in self.routes):
             return self._route_by_token(asked)
         return self._route(asked)
 
     async def _route_by_token(self, asked: rdp.RouteRequest) -> rdp.RouteAnswer:
         """Route by the client's token. It is used once the user is known, or here where nobody logs on here."""
         try:
-            self._grant = await tokens.find(self._node.store, self._token)
+            with _token_checked():
+                self._grant = await find_token(self._node.store, self._token)
             if (target := self._plan.targets.get(self._grant.target)) is None:
                 reason = f"the client's token is for target {self._grant.target}, which the settings do not have"
                 return self._turned_away(reason, _NOT_HERE)
             answer = self._route(asked, target)
             if isinstance(answer, rdp.Passthrough) and self.routes[0].by_token:
-                await tokens.redeem(self._node.store, self._token, self._grant, self._source)
+                with _token_checked():
+                    await redeem_token(self._node.store, self._token, self._grant, self._source)
         except Refused as refused:
             self.refused = refused
             return _NOT_HERE
@@ -152,18 +162,26 @@ class Front:
         settings = self._slot.settings.lockout
         if settings is None:  # the listener's configuration is older than the limits
             return None
-        self._lockout = Lockout(settings, self._node.store, who.principal, self._source)
+        of_source = settings.source_failures and settings.rule(settings.source_failures)
+        account = Account(who.principal.user, who.principal.domain)
+        self._attempt = LogonAttempt(
+            self._node.store, account, settings.rule(settings.failures), self._source, of_source or None
+        )
         try:
-            await self._lockout.begin()
-        except Refused as refused:
-            return self._deny(refused)
+            await self._attempt.begin()
+        except LockedOut as error:
+            return self._deny(Limited("lockout", str(error), NTSTATUS.STATUS_LOGON_FAILURE))
+        except StoreError as error:
+            if not settings.allow_without_store:
+                reason = f"nobody knows whether the account is locked out: {error}"
+                return self._deny(Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS))
         return None
 
     async def authorize(self, who: Identity, account: Account) -> bool | Account | Deny:
         """Choose the target, and log on there by injected credentials: the server's `authorize`."""
         self.account = account
-        if self._lockout is not None:
-            self._node.begin(self._lockout.succeeded())
+        if self._attempt is not None:
+            self._node.begin(self._attempt.succeeded())
         try:
             self._slot.take_user(account)
             self.target, route = await choose(self.routes, self._plan.targets, who, account)
@@ -171,7 +189,8 @@ class Front:
             self._request = _passed_on(who.request, route)
             grant = self._grant if route.by_token else None
             if grant is not None:
-                await tokens.redeem(self._node.store, self._token, grant, self._source, account, self._plan.domains)
+                with _token_checked():
+                    await redeem_token(self._node.store, self._token, grant, self._source, account, self._plan.domains)
             if self.target.settings.credentials == "token":
                 await self._log_on(_password_with(grant, self.target))
             elif self.target.settings.credentials != "delegated":
@@ -195,9 +214,9 @@ class Front:
 
     def ended(self, error: CredSSPError | None) -> None:
         """Let the attempt count as a failure if the password was wrong, and release it otherwise."""
-        if self._lockout is not None:
+        if self._attempt is not None:
             wrong = self.refused is None and _is_wrong_password(error)
-            self._node.begin(self._lockout.failed() if wrong else self._lockout.release())
+            self._node.begin(self._attempt.failed() if wrong else self._attempt.release())
 
     async def _log_on(self, credentials: Password | NTHash | TicketCache) -> None:
         assert self.target is not None
@@ -210,6 +229,17 @@ class Front:
     def _deny(self, refused: Refused) -> Deny:
         self.refused = refused
         return Deny(refused.status, account=self.account)
+
+
+@contextlib.contextmanager
+def _token_checked() -> Iterator[None]:
+    """Refuse a client whose token is no good, or cannot be checked."""
+    try:
+        yield
+    except TokenRefused as error:
+        raise Refused(str(error), error.nt_status) from None
+    except StoreError as error:
+        raise Refused(f"the client's token cannot be checked: {error}", NTSTATUS.STATUS_NO_LOGON_SERVERS) from error
 
 
 def _is_wrong_password(error: CredSSPError | None) -> bool:

@@ -12,12 +12,11 @@ from acredssp.aio import CredSSPServer, HandshakeOutcome, WinbindOracle
 from acredssp.credentials import Deny
 from acredssp.proxy.connection import Connection
 from acredssp.proxy.limits import Limited, Limits
-from acredssp.proxy.node import Node
 from acredssp.proxy.plan import Plan, make_plan
 from acredssp.proxy.records import ConnectionRecord, Observer, limit_of, log_record
 from acredssp.proxy.settings import Problems, SettingsError
 from acredssp.rdp import RouteAnswer, RouteRequest
-from acredssp.stores import Kick, Store
+from acredssp.stores import Kick, Node, Store
 
 __all__ = ["Gateway"]
 

@@ -24,10 +24,9 @@ import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from acredssp.proxy.node import Node
 from acredssp.proxy.records import JSONLines
 from acredssp.proxy.settings import Problems, Settings, SettingsError, read
-from acredssp.stores import StoreError
+from acredssp.stores import Node, StoreError
 from acredssp.workers import Address, Sockets, Supervisor, Worker, bind, inherited
 
 __all__ = ["HELD", "run", "run_workers"]

@@ -35,6 +35,7 @@ from pydantic import (
 from pydantic import model_validator as check_model
 
 from acredssp.errors import CredSSPError
+from acredssp.stores import LockoutRule
 from acredssp.workers import Address
 
 __all__ = [
@@ -562,6 +563,10 @@ class LockoutSettings(_Model):
     """Seconds without a wrong password after which all are forgotten, counted from the end of the lock."""
     allow_without_store: bool = False
     """Whether users may log on by password while the store is away and nobody knows who is locked out."""
+
+    def rule(self, most: int) -> LockoutRule:
+        """Return the rule that locks from so many failures on."""
+        return LockoutRule(most=most, window=self.window, shortest=self.shortest, longest=self.longest)
 
 
 class LimitSettings(_Model):

@@ -364,7 +364,7 @@ def test_without_the_store_what_needs_it_is_refused_and_the_rest_goes_on(cluster
     for name in NAMES:
         record = cluster.refused(name, routing_token=token)
         assert record["outcome"] == "denied"
-        assert record["reason"].startswith("the client's token cannot be read: the store at 127.0.0.1:")
+        assert record["reason"].startswith("the client's token cannot be checked: the store at 127.0.0.1:")
         assert cluster.visit(name)["outcome"] == "relayed"
         cluster.client.echo(held[name])
     assert cluster.proxy("one", "token", "--user=alice", "--target=reports").status == 4

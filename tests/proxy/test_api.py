@@ -8,10 +8,10 @@ import pytest
 
 from acredssp import self_signed, server_context_from_pem
 from acredssp.policy import Policy
-from acredssp.proxy import tokens, web
+from acredssp.proxy import web
 from acredssp.proxy.api import Access, Broker
 from acredssp.rdp_file import FileSigner
-from acredssp.stores import Entry, Grant, Kick, MemoryStore, StoreError
+from acredssp.stores import Entry, Grant, Kick, MemoryStore, StoreError, find_token
 
 SECRET = "the API's long secret"
 ENTRIES = [
@@ -70,7 +70,7 @@ async def test_a_token_is_issued(api):
     status, body = await api.ask("POST", "/v1/tokens", ORDER | {"ttl": 5, "uses": 2, "window": 0})
     assert (status, body["expires_in"]) == (201, 5.0)
     grant = Grant(**ORDER, uses=2, window=0.0)
-    assert await tokens.find(api.store, body["loadbalanceinfo"]) == grant
+    assert await find_token(api.store, body["loadbalanceinfo"]) == grant
 
 
 async def test_a_token_comes_in_a_signed_file(api):
@@ -80,7 +80,7 @@ async def test_a_token_comes_in_a_signed_file(api):
     assert "full address:s:gw.example.com\r\n" in text
     assert "\r\nsignature:s:" in text
     token = text.split("loadbalanceinfo:s:")[1].split("\r\n")[0]
-    assert await tokens.find(api.store, token) == Grant(**ORDER, window=30.0)
+    assert await find_token(api.store, token) == Grant(**ORDER, window=30.0)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ async def test_neither_secret_nor_token_is_in_a_log_or_repr(api, caplog):
     caplog.set_level(logging.DEBUG)
     _, body = await api.ask("POST", "/v1/tokens", ORDER | {"account": "svc", "password": "c4nary"})
     await api.ask("POST", "/v1/tokens", ORDER, "wrong-secret")
-    grant = await tokens.find(api.store, body["loadbalanceinfo"])
+    grant = await find_token(api.store, body["loadbalanceinfo"])
     assert (grant.account, grant.password) == ("svc", "c4nary")
     seen = f"{caplog.text} {Access(secret=SECRET)!r} {grant!r}"
     assert "issued a token" in seen

@@ -7,7 +7,7 @@ import pytest
 from support.gateway import leave, talk
 
 import acredssp
-from acredssp.proxy import tokens
+from acredssp.proxy.tokens import TokenOrder
 from acredssp.stores import Kick
 
 USERS = "CONTOSO=contoso.example\nCONTOSO:alice:wonderland\n:bob:b0bs\n"
@@ -51,8 +51,8 @@ async def test_a_kick_reaches_a_user_by_every_name(mapped, name, ends):
 
 async def test_a_token_of_a_suffix_is_for_the_user_of_its_domain(mapped):
     async with mapped(routes=BY_TOKEN, rest=API) as (here, _):
-        order = tokens.TokenOrder(user="alice@contoso.example", target="desktops")
-        streams = await here.connect(routing_token=await tokens.issue(here.gateway.node.store, order))
+        order = TokenOrder(user="alice@contoso.example", target="desktops")
+        streams = await here.connect(routing_token=await order.issue(here.gateway.node.store))
         await talk(streams)
         await leave(streams)
 
@@ -60,7 +60,7 @@ async def test_a_token_of_a_suffix_is_for_the_user_of_its_domain(mapped):
 async def test_a_kick_by_suffix_makes_tokens_void(mapped):
     async with mapped(routes=BY_TOKEN, rest=API) as (here, _):
         store = here.gateway.node.store
-        token = await tokens.issue(store, tokens.TokenOrder(user="CONTOSO\\alice", target="desktops"))
+        token = await TokenOrder(user="CONTOSO\\alice", target="desktops").issue(store)
         await store.kick(Kick(user="alice@contoso.example"))
         with pytest.raises(acredssp.CredSSPError):
             await here.connect(routing_token=token)

@@ -6,17 +6,13 @@ import logging
 import time
 
 import pytest
-from support.endpoints import until
 from support.gateway import BOB, Target, World, leave, settings_of, talk
 from support.stores import PASSWORD, PREFIX, SERVERS, running
 
 import acredssp
-from acredssp.proxy import tokens
-from acredssp.proxy.leg import Refused
-from acredssp.proxy.node import Node
 from acredssp.proxy.settings import SettingsError
 from acredssp.proxy.tokens import TokenOrder
-from acredssp.stores import Entry, Kick, MemoryStore, StoreError, new_keys
+from acredssp.stores import Kick, MemoryStore, StoreError, TokenRefused, find_token, new_keys
 from acredssp.stores.redis import RedisStore
 
 PASSED_ON = '[[listeners.routes]]\ntoken = "tsv://pass"\ntarget = "desktops"\nmode = "passthrough"\n'
@@ -54,12 +50,12 @@ def nodes(world, folder, server):
 
 async def test_a_token_of_one_node_is_good_once_on_another(nodes):
     async with nodes() as (one, two, target):
-        token = await tokens.issue(one.gateway.node.store, TokenOrder(user="alice", target="desktops", window=0.0))
+        token = await TokenOrder(user="alice", target="desktops", window=0.0).issue(one.gateway.node.store)
         streams = await two.connect(routing_token=token)
         await talk(streams)
         await leave(streams)
-        with pytest.raises(Refused):
-            await tokens.find(one.gateway.node.store, token)
+        with pytest.raises(TokenRefused):
+            await find_token(one.gateway.node.store, token)
     assert len(target.logons) == 1
 
 
@@ -115,41 +111,8 @@ async def test_every_node_knows_who_is_on_which_node_and_host_until_they_have_le
         await until_listed(one.gateway.node.store)
 
 
-class Noting(MemoryStore):
-    """A store that notes which connections it is told of."""
-
-    def __init__(self):
-        super().__init__()
-        self.told = []
-
-    async def announce(self, entries, ttl):
-        self.told += [entry.id for entry in entries]
-        await super().announce(entries, ttl)
-
-    async def withdraw(self, ids):
-        self.told += [f"not {identity}" for identity in ids]
-        await super().withdraw(ids)
-
-
-async def test_a_connection_that_ends_before_the_store_is_told_of_it_is_not_told_of():
-    store = Noting()
-    node = Node(lambda _kick: None, store)
-    node.use(None)
-    try:
-        for identity in ("short", "long"):
-            node.announce(Entry(id=identity, node="", user="", target="", host="", client="", since=0.0))
-        node.withdraw("short")
-        await until(lambda: store.told)
-        assert store.told == ["long"]
-        node.withdraw("long")
-        await until(lambda: store.told != ["long"])
-        assert store.told == ["long", "not long"]
-    finally:
-        await node.close()
-
-
 async def test_a_store_that_comes_back_empty_is_told_again_who_is_there(nodes, server, monkeypatch):
-    monkeypatch.setattr("acredssp.proxy.node._INTERVAL", 0.05)
+    monkeypatch.setattr("acredssp.stores.node._INTERVAL", 0.05)
     async with nodes() as (one, _two, _target):
         streams = await one.connect()
         name = one.gateway.node.name

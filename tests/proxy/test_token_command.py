@@ -10,9 +10,7 @@ from support.stores import PASSWORD, PREFIX, SERVERS, running
 from acredssp import self_signed
 from acredssp.cli import app
 from acredssp.credentials import Account
-from acredssp.proxy import tokens
-from acredssp.proxy.leg import Refused
-from acredssp.stores import Grant, Sealer
+from acredssp.stores import Grant, Sealer, TokenRefused, find_token, redeem_token
 from acredssp.stores.redis import RedisStore
 
 SETTINGS = """\
@@ -77,9 +75,9 @@ def asked(server, keys, *questions):
 def used(token):
     async def use(store):
         try:
-            grant = await tokens.find(store, token)
-            await tokens.redeem(store, token, grant, "10.0.0.1", Account("alice", "CONTOSO"))
-        except Refused:
+            grant = await find_token(store, token)
+            await redeem_token(store, token, grant, "10.0.0.1", Account("alice", "CONTOSO"))
+        except TokenRefused:
             return None
         return grant
 

@@ -6,7 +6,6 @@ from support.gateway import ALICE, BOB, Away, leave, settings_of, talk
 import acredssp
 from acredssp import NTSTATUS
 from acredssp.credentials import DelegatedKind
-from acredssp.proxy import tokens
 from acredssp.proxy.tokens import TokenOrder
 from acredssp.rdp import FailureCode
 
@@ -27,7 +26,7 @@ def tokened(world, folder):
 
 
 async def issue(here, user="CONTOSO\\alice", target="desktops", **more):
-    return await tokens.issue(here.gateway.node.store, TokenOrder(user=user, target=target, **more))
+    return await TokenOrder(user=user, target=target, **more).issue(here.gateway.node.store)
 
 
 async def come(here, token, who=ALICE, **more):
@@ -130,13 +129,13 @@ async def test_without_the_store_tokens_are_refused_and_everybody_else_comes_in(
     async with tokened(routes, store=away) as (here, _target):
         told, reason = await refused(here, STRANGE)
         assert told == FailureCode.SSL_NOT_ALLOWED_BY_SERVER
-        assert reason == "the client's token cannot be read: the store is away"
+        assert reason == "the client's token cannot be checked: the store is away"
         away.away = ()
         token = await issue(here)
         away.away = ("use_token",)
         told, reason = await refused(here, token)
         assert told == NTSTATUS.STATUS_NO_LOGON_SERVERS
-        assert reason == "the client's token cannot be used: the store is away"
+        assert reason == "the client's token cannot be checked: the store is away"
         await come(here, "")
 
 
@@ -161,7 +160,7 @@ async def test_an_undecrypted_connection_without_the_store_is_refused(tokened):
         told, reason = await refused(here, token)
     assert (told, reason) == (
         FailureCode.SSL_NOT_ALLOWED_BY_SERVER,
-        "the client's token cannot be used: the store is away",
+        "the client's token cannot be checked: the store is away",
     )
     assert target.requests == []
 

@@ -10,7 +10,8 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from acredssp.stores import Entry, Kick, MemoryStore, Store, StoreError
+from acredssp.stores.memory import MemoryStore
+from acredssp.stores.store import Entry, Kick, Store, StoreError
 
 __all__ = ["Node"]
 
@@ -66,6 +67,7 @@ class Node:
 
     async def close(self) -> None:
         """Take this process's connections out of the directory, and give the store up."""
+        await asyncio.sleep(0)  # a coroutine that has not begun would warn that nobody awaits it
         for task in self._tasks:
             task.cancel()
         if self._tasks:
