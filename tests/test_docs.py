@@ -39,6 +39,7 @@ from acredssp.cli.options import RDP_PORT
 from acredssp.delegation import DelegationPolicy
 from acredssp.mechanisms.base import Principal
 from acredssp.status import Stage
+from acredssp.stores import LockoutRule, MemoryStore
 
 BLOCKS = blocks()
 
@@ -497,6 +498,24 @@ def whom_a_connection_is_for(block):
     wanted = None, rdp.PreconnectionPDU(blob="vm-1"), rdp.PreconnectionPDU(blob="vm-2")
     asked = [rdp.RouteRequest(rdp.ConnectionRequest(), preconnection=each) for each in wanted]
     assert [carriage.route(each) for each in asked] == [acredssp.Deny(), config, acredssp.Deny()]
+
+
+@runs("docs/gateway.md", "from acredssp import Account, Deny, NTSTATUS")
+async def a_lockout(block):
+    def lookup(_who):
+        return acredssp.Password("wonderland")
+
+    def user(password):
+        return acredssp.Password(password, "alice", "CONTOSO")
+
+    counted = evaluate(block)["counted"](MemoryStore(), lookup, LockoutRule(most=2))
+    async with served(server_config(lookup=counted), accept=lambda _peer: SimpleNamespace()) as address:
+        for password in ("wonderland", "a wrong one"):
+            with contextlib.suppress(acredssp.AuthenticationError):
+                await leave(await acredssp.open_connection(*address, config=client_config(authenticate=user(password))))
+        with pytest.raises(acredssp.AuthenticationError) as error:
+            await acredssp.open_connection(*address, config=client_config(authenticate=user("wonderland")))
+    assert error.value.nt_status is acredssp.NTSTATUS.STATUS_LOGON_FAILURE
 
 
 @runs("docs/gateway.md", "import asyncio")
