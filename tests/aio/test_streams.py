@@ -68,7 +68,8 @@ async def serving():
     servers = []
 
     async def make(connected=echo, **options):
-        server = await start_server(connected, HOST, 0, **{"config": server_config()} | options)
+        host, port = (None, None) if "sock" in options else (HOST, 0)
+        server = await start_server(connected, host, port, **{"config": server_config()} | options)
         servers.append(server)
         return server.sockets[0].getsockname()[1]
 
@@ -95,6 +96,21 @@ async def test_open_connection_gives_streams(serving, carriage):
     assert await reader.read() == b""
     writer.close()
     await writer.wait_closed()
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["address", "socket"])
+async def test_a_small_message_of_either_end_does_not_wait_for_an_acknowledgement(serving, given):
+    accepted = asyncio.get_running_loop().create_future()
+
+    async def connected(reader, writer):
+        accepted.set_result(writer)
+
+    port = await serving(connected, **({"sock": socket.create_server((HOST, 0))} if given else {}))
+    _, writer = await open_connection(HOST, port, config=client_config())
+    for end in writer, await accepted:
+        assert end.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        end.close()
+        await end.wait_closed()
 
 
 async def test_what_was_delegated_is_taken_from_the_writer_once(serving):
