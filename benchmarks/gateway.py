@@ -106,12 +106,10 @@ class Plan:
     """Bytes of a transfer through a relay."""
     pings: int
     """Messages through a relay that are answered one by one."""
-    haproxy: bool = True
-    """Whether the relay is compared with HAProxy."""
 
 
 FULL = Plan(seconds=120.0, relays=500, idle=2000, rate=100.0, rounds=5, logons=300, bulk=1 << 25, pings=2000)
-QUICK = Plan(seconds=1.0, relays=3, idle=3, rate=10.0, rounds=1, logons=5, bulk=1 << 18, pings=20, haproxy=False)
+QUICK = Plan(seconds=1.0, relays=3, idle=3, rate=10.0, rounds=1, logons=5, bulk=1 << 18, pings=20)
 
 
 # --- the target, a process ---
@@ -504,9 +502,6 @@ def measure(plan: Plan, kind: str, results: Results, console: Console) -> None:
             results.rows += crowd_rows(seen, plan)
             runs.append(seen)
         results.details["gateway"] = runs
-    if not plan.haproxy:
-        results.leave_out("haproxy", "a quick run moves too little to compare")
-        return
     console.print("HAProxy")
     try:
         results.rows += beside_haproxy(plan)

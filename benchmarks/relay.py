@@ -102,6 +102,9 @@ class End:
 
 
 def _shaken(connection: socket.socket, side: Side, tls: TLSSession, data: bytes) -> TLSSession:
+    # As event loops do. Else the kernel keeps close_notify back until what went before is acknowledged, which takes a
+    # peer that has nothing to send 40 ms.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     while True:
         connection.sendall(side.step(data))
         if side.done:
@@ -136,12 +139,14 @@ def take_all(end: End, link: str, listener: socket.socket, *, answered: bool) ->
     with connection:
         connection.settimeout(PATIENCE)
         tls = end.as_server(link, connection)
-        taken, buffer = 0, memoryview(bytearray(2**18))
-        while not tls.peer_closed and (came := connection.recv_into(buffer)):
-            data = tls.read(buffer[:came])
+        taken, came, buffer = 0, 0, memoryview(bytearray(2**18))
+        ended = False
+        while not ended:
+            data = tls.read(buffer[:came])  # first what came with the end of the handshake: maybe nothing follows it
             taken += len(data)
             if answered and data:
                 connection.sendall(tls.encrypt(data))
+            ended = tls.peer_closed or not (came := connection.recv_into(buffer))
         tls.close()
         connection.sendall(tls.output())
     say(taken)
