@@ -255,15 +255,24 @@ async def host():
         (b"", "it ended the connection in place of a connection confirm"),
         (CONFIRM[:-1], "it ended the connection in place of a connection confirm"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH"),
-        (None, "rdp does not answer within 0.05 seconds"),
     ],
 )
 async def test_a_check_is_a_negotiation(host, answer, why):
     address = await host(answer)
-    pool = make_pool(address, check={"timeout": 0.05 if answer is None else 30.0})
+    pool = make_pool(address, check={"timeout": 30.0})
     said = await pool.check(address)
     assert (said == why) if why != "SSH" else ("ssh" in said.lower())
     assert pool.hosts[0].ip == "127.0.0.1"
+
+
+async def test_a_host_that_does_not_answer_fails_its_check(host, monkeypatch):
+    asked, limits, timeout = [], [], asyncio.timeout
+    monkeypatch.setattr(asyncio, "timeout", lambda delay: limits.append(timeout(delay)) or limits[-1])
+    address = await host(None, asked)
+    check = asyncio.create_task(make_pool(address, check={"timeout": 30.0}).check(address))
+    await until(lambda: asked)
+    limits[0].reschedule(asyncio.get_running_loop().time())
+    assert await check == "rdp does not answer within 30 seconds"
 
 
 async def test_a_host_that_cannot_be_connected_to_fails_its_check(host):
