@@ -34,7 +34,7 @@ from acredssp.carriage.rdp import RDP, RDPAcceptor, RDPInitiator, RDPState
 from acredssp.carriage.routes import Passthrough, RDPRoute, RouteAnswer, RouteHook, RouteRequest
 from acredssp.wire import mcs, x224
 from acredssp.wire.preconnection import PreconnectionPDU
-from acredssp.wire.redirection import RedirectionWatch, ServerRedirection
+from acredssp.wire.redirection import RedirectionWatch, ServerRedirection, msts_address
 from acredssp.wire.x224 import (
     ConnectionConfirm,
     ConnectionRequest,
@@ -65,6 +65,7 @@ __all__ = [
     "RouteRequest",
     "ServerRedirection",
     "missing_bytes",
+    "msts_address",
     "read_negotiation",
     "read_pdu",
     "rewrite_requested_protocols",

@@ -37,9 +37,9 @@ MODULES = {
         ClientAnswers ClientConnected ClientLeft ConnectOptions CredSSPServer EventSource FailureLimit HandshakeHook
         HandshakeOutcome HandshakeReport ListenOptions Outcome Pending Place Places ProtocolFactory ProxyAddress
         ProxyCommand ProxyEndpoint ProxyFamily ProxyHeader ProxyTLS Recording RecordingSink RelayEnd RelayResult
-        SecureTransport ServerAnswers ServerLogon ServerLogons Streams WinbindOracle answer_events connection_id
-        create_connection create_server exchange_mcs open_connection pass_until_answer relay source_of start_credssp
-        start_credssp_streams start_server take_credentials
+        SecureTransport ServerAnswers ServerLogon ServerLogons Streams WinbindOracle answer_events check_rdp
+        connection_id create_connection create_server exchange_mcs judge_server open_connection pass_until_answer relay
+        source_of start_credssp start_credssp_streams start_server take_credentials
     """,
     "carriage": "Carriage CarriedHandshake NewContext PassedOn TLS",
     "config": "ClientConfig NTLMIdentity ServerConfig",
@@ -79,7 +79,7 @@ MODULES = {
         ConnectionConfirm ConnectionRequest ExactReader FailureCode PreconnectionPDU Protocols RDP RDPAcceptor
         Passthrough
         RDPInitiator RDPRoute RDPState RedirectionWatch RequestFlags ResponseFlags RouteAnswer RouteHook RouteRequest
-        ServerRedirection missing_bytes read_negotiation read_pdu
+        ServerRedirection missing_bytes msts_address read_negotiation read_pdu
         rewrite_requested_protocols rewrite_selected_protocol
     """,
     "rdp_file": "FileSigner rdp_file",

@@ -9,6 +9,7 @@ from acredssp.aio.failures import FailureLimit
 from acredssp.aio.first_pdus import ClientLeft, exchange_mcs, pass_until_answer
 from acredssp.aio.limits import Place, Places
 from acredssp.aio.logons import ServerLogon, ServerLogons
+from acredssp.aio.probes import check_rdp, judge_server
 from acredssp.aio.relaying import Recording, RecordingSink, RelayEnd, RelayResult, Streams, relay
 from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport
 from acredssp.aio.server import CredSSPServer, ProtocolFactory
@@ -71,10 +72,12 @@ __all__ = [
     "Streams",
     "WinbindOracle",
     "answer_events",
+    "check_rdp",
     "connection_id",
     "create_connection",
     "create_server",
     "exchange_mcs",
+    "judge_server",
     "open_connection",
     "pass_until_answer",
     "relay",

@@ -12,11 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
 from aiohttp import web
-from cryptography import x509
 
 from acredssp.proxy.gateway import Gateway
 from acredssp.proxy.metrics import Metrics
-from acredssp.proxy.plan import Plan
 from acredssp.stores import StoreError
 
 __all__ = ["Check", "admin_pages", "checks_of"]
@@ -48,10 +46,14 @@ def admin_pages(checks: Mapping[str, Check], metrics: Metrics) -> web.Applicatio
 
 def checks_of(gateway: Gateway, metrics: Metrics) -> Mapping[str, Check]:
     """Return the checks of a gateway."""
-    certificates = _Certificates(gateway)
 
     async def draining() -> str:
         return "the gateway drains" if gateway.draining else ""
+
+    async def certificates() -> str:
+        now = dt.datetime.now(dt.UTC)
+        ended = [name for name, until in gateway.plan.certificates.items() if until < now]
+        return f"ended: {', '.join(ended)}" if ended else ""
 
     async def store() -> str:
         """Say that the store is away, if nobody can come in without it: else the node is as good as any other."""
@@ -71,27 +73,4 @@ def checks_of(gateway: Gateway, metrics: Metrics) -> Mapping[str, Check]:
             metrics.target(name, up=answers)
         return "" if any(up.values()) else "no target answers"
 
-    return {"gateway": draining, "certificates": certificates.check, "store": store, "targets": targets}
-
-
-class _Certificates:
-    """Whether each certificate of a listener is still good; files are read once for each plan."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._plan: Plan | None = None
-        self._until: dict[str, dt.datetime] = {}
-
-    async def check(self) -> str:
-        """Say which have ended."""
-        if self._plan is not (plan := self._gateway.plan):
-            self._until = await asyncio.to_thread(_ends_of, plan)
-            self._plan = plan
-        now = dt.datetime.now(dt.UTC)
-        ended = [name for name, until in self._until.items() if until < now]
-        return f"ended: {', '.join(ended)}" if ended else ""
-
-
-def _ends_of(plan: Plan) -> dict[str, dt.datetime]:
-    paths = [each.certificate for listener in plan.settings.listeners for each in listener.certificates]
-    return {path.name: x509.load_pem_x509_certificates(path.read_bytes())[0].not_valid_after_utc for path in paths}
+    return {"gateway": draining, "certificates": certificates, "store": store, "targets": targets}

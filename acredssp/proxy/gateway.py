@@ -1,6 +1,7 @@
 """The listeners of the gateway: their plan, reload and drain. Each connection is a `Connection`."""
 
 import asyncio
+import collections
 import functools
 import pathlib
 import socket
@@ -11,7 +12,7 @@ from acredssp import RDP, FailureLimit, HandshakeReport, create_server
 from acredssp.aio import CredSSPServer, HandshakeOutcome, WinbindOracle
 from acredssp.credentials import Deny
 from acredssp.proxy.connection import Connection
-from acredssp.proxy.limits import Limited, Limits
+from acredssp.proxy.limits import Counts, Limited, Slot
 from acredssp.proxy.plan import Plan, make_plan
 from acredssp.proxy.records import ConnectionRecord, Observer, limit_of, log_record
 from acredssp.proxy.settings import Problems, SettingsError
@@ -54,7 +55,7 @@ class Gateway:
         self._observer = observer or Observer()
         self._processes = processes
         self._sockets = None if sockets is None else dict(sockets)
-        self._limits = Limits()
+        self._counts: Counts = collections.Counter()
         self._next_line = 0.0
         self._unsaid = 0
         """Connections that were turned away since the last line about one."""
@@ -245,7 +246,7 @@ class Gateway:
         listener = self.plan.listeners.get(address)
         if listener is None:  # taken out of the settings while the connection waited for its turn
             return Deny()
-        slot = self._limits.slot(self.plan.settings.limits)
+        slot = Slot(self._counts, self.plan.settings.limits)
         connection = Connection(listener, peer, slot, self.node, self._ended)
         self._connections.add(connection)
         try:

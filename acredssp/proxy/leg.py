@@ -24,11 +24,10 @@ from acredssp import (
     start_credssp_streams,
     tls,
 )
-from acredssp.aio import Streams
+from acredssp.aio import Streams, judge_server
 from acredssp.credentials import Account, Deny, Nothing, TicketCache
 from acredssp.delegation import DelegationPolicy
 from acredssp.errors import AccessDenied, AuthenticationError, CertificateError, CredSSPError
-from acredssp.events import JudgeCertificate
 from acredssp.hooks import Identity
 from acredssp.policy import MechanismChoice
 from acredssp.proxy.pool import Pool
@@ -49,7 +48,6 @@ _OPTIONS: Final = OptionNames()
 _SETTINGS: Final = OptionNames(
     name="certificate_name", authority="authorities", pin="pins", weak="which the gateway never does"
 )
-_READ_SIZE: Final = 2**16
 _MODES: Final = RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED | RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED
 """What a client asks for of its own logon. The target leg has a mode of its own, which `RDP` asks for."""
 
@@ -279,23 +277,10 @@ class Target:
             OSError: The host cannot be connected to.
             CredSSPError: The negotiation fails, or the certificate is not trusted.
         """
-        config = self._config(Password("", "nobody"))
-        name = self._name_at(address)
-        context = config.new_context(server_hostname=name, spn=f"TERMSRV/{name}", ask_kdc=False)
-        handshake = self._carriage(None).initiator(context)
-        reader, writer = await self.connect(address)
-        try:
-            received = bytearray()
-            async with asyncio.timeout(self.settings.connect_timeout):
-                while not isinstance((result := handshake.step(received)).event, JudgeCertificate):
-                    del received[: len(received) - result.extra]
-                    writer.write(result.output)
-                    if not (data := await reader.read(_READ_SIZE)):
-                        handshake.receive_eof()
-                    received += data
-                config.judge(result.event.chain, name)
-        finally:
-            writer.transport.abort()
+        nobody, name, carriage = self._config(Password("", "nobody")), self._name_at(address), self._carriage(None)
+        streams = await self.connect(address)
+        async with asyncio.timeout(self.settings.connect_timeout):
+            await judge_server(streams, nobody, carriage=carriage, server_hostname=name)
 
     async def connect(self, address: Address) -> Streams:
         """Make a TCP connection to a host.

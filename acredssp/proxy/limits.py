@@ -6,13 +6,14 @@ until it ends. A connection that is refused is told of by its record, like every
 """
 
 import collections
+from typing import TypeAlias
 
 from acredssp import NTSTATUS
 from acredssp.credentials import Account
 from acredssp.proxy.leg import Refused
 from acredssp.proxy.settings import LimitSettings
 
-__all__ = ["Limited", "Limits", "Slot"]
+__all__ = ["Counts", "Limited", "Slot"]
 
 
 class Limited(Refused):
@@ -29,36 +30,21 @@ class Limited(Refused):
         self.limit = limit
 
 
-class Limits:
-    """The connections that are counted, by what they are counted for."""
-
-    def __init__(self) -> None:
-        self._counts: collections.Counter[tuple[str, object]] = collections.Counter()
-
-    def slot(self, settings: LimitSettings) -> "Slot":
-        """Return a slot for a new connection, which counts for nothing yet."""
-        return Slot(self, settings)
-
-    def take(self, limit: str, key: object, most: int | None) -> None:
-        """Count a connection; raise `Limited` where there are `most` already."""
-        held = self._counts[limit, key]
-        if most is not None and held >= most:
-            raise Limited(limit, f"{key or 'the gateway'} has {held} connections at once")
-        self._counts[limit, key] = held + 1
-
-    def give_back(self, limit: str, key: object) -> None:
-        """Count a connection no more."""
-        self._counts[limit, key] -= 1
-        if not self._counts[limit, key]:
-            del self._counts[limit, key]
+Counts: TypeAlias = collections.Counter[tuple[str, object]]
+"""The connections that there are, by limit and by what they are counted for."""
 
 
 class Slot:
-    """What one connection counts for."""
+    """What one connection counts for; nothing yet when it is new.
 
-    def __init__(self, limits: Limits, settings: LimitSettings) -> None:
+    Args:
+        counts: The connections that are counted.
+        settings: How many there may be.
+    """
+
+    def __init__(self, counts: Counts, settings: LimitSettings) -> None:
         self.settings = settings
-        self._limits = limits
+        self._counts = counts
         self._taken: dict[str, object] = {}
 
     def take_source(self, source: str) -> None:
@@ -81,9 +67,15 @@ class Slot:
     def close(self) -> None:
         """Count the connection for nothing any more; harmless when that is done."""
         while self._taken:
-            self._limits.give_back(*self._taken.popitem())
+            counted = self._taken.popitem()
+            self._counts[counted] -= 1
+            if not self._counts[counted]:
+                del self._counts[counted]
 
     def _take(self, limit: str, key: object) -> None:
-        if limit not in self._taken:
-            self._limits.take(limit, key, getattr(self.settings, limit))
-            self._taken[limit] = key
+        most, held = getattr(self.settings, limit), self._counts[limit, key]
+        if limit in self._taken:
+            return
+        if most is not None and held >= most:
+            raise Limited(limit, f"{key or 'the gateway'} has {held} connections at once")
+        self._counts[limit, key], self._taken[limit] = held + 1, key

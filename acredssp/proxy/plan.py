@@ -5,11 +5,14 @@ A plan never changes. A reload makes a new one, and connections go on by the pla
 
 import asyncio
 import dataclasses
+import datetime as dt
 import inspect
 import pathlib
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
+
+from cryptography import x509
 
 from acredssp import Keytab, Policy, ServerConfig, server_context, sni_contexts
 from acredssp.accounts import Accounts, Anybody, Domains, TicketHolders, Users, WinbindUsers
@@ -80,6 +83,7 @@ class Plan:
         targets: The targets, by name.
         store: The store that nodes share; None for none. Nothing has connected yet.
         api: What the settings of the API name; None for none.
+        certificates: When each certificate of a listener ends, by the name of its file.
     """
 
     settings: Settings
@@ -87,6 +91,7 @@ class Plan:
     targets: Mapping[str, Target]
     store: RedisStore | None
     api: Access | None
+    certificates: Mapping[str, dt.datetime]
 
 
 async def make_plan(path: pathlib.Path, oracles: dict[str, WinbindOracle]) -> Plan:
@@ -137,7 +142,12 @@ def _plan(settings: Settings, winbind: _Winbind) -> Plan:
     store = redis_store(settings.store, problems) if settings.store else None
     api = read_api(settings, problems)
     problems.check()
-    return Plan(settings, listeners, targets, store, api)
+    return Plan(settings, listeners, targets, store, api, _ends_of(settings))
+
+
+def _ends_of(settings: Settings) -> Mapping[str, dt.datetime]:
+    paths = [each.certificate for listener in settings.listeners for each in listener.certificates]
+    return {path.name: x509.load_pem_x509_certificates(path.read_bytes())[0].not_valid_after_utc for path in paths}
 
 
 # --- the server of a listener ---

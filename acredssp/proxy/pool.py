@@ -13,14 +13,14 @@ import dataclasses
 import ipaddress
 import logging
 import random
-import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from acredssp import Account, CredSSPError
+from acredssp.aio import check_rdp
 from acredssp.proxy.settings import TargetSettings, reason_of
-from acredssp.rdp import ConnectionConfirm, ConnectionRequest, Protocols, read_negotiation
+from acredssp.rdp import msts_address
 from acredssp.stores import Expiring, key_text
 from acredssp.workers import Address
 
@@ -32,8 +32,6 @@ _MOST_USERS: Final = 20_000
 """Users of a target whose last host is remembered in this process; those who came longest ago are forgotten first."""
 _JITTER: Final = 0.2
 """The part of the interval by which checks come earlier or later, so that many do not come at once."""
-_MSTS: Final = re.compile(r"Cookie: msts=([0-9]{1,10})\.([0-9]{1,5})\.[0-9]* ?")
-_CHECK: Final = ConnectionRequest(requested_protocols=Protocols.SSL | Protocols.HYBRID | Protocols.HYBRID_EX).encode()
 
 
 class Directory(Protocol):
@@ -126,17 +124,12 @@ class Pool:
     def named(self, token: str) -> Address | None:
         """Return the host that a routing token names; None where it names no host of this target.
 
-        `Cookie: msts=` has the IP address and the port of a host in the order of the network, read as a number in the
-        order of Intel's processors. Other tokens are in the settings.
+        `Cookie: msts=` has the IP address and the port of a host. Other tokens are in the settings.
         """
         if token in self._settings.tokens:
             return self._settings.tokens[token]
-        found = _MSTS.fullmatch(token)
-        if found is None or (number := int(found[1])) >= 1 << 32 or int(found[2]) >= 1 << 16:
-            return None
-        ip = str(ipaddress.IPv4Address(number.to_bytes(4, "little")))
-        port = int.from_bytes(int(found[2]).to_bytes(2, "little"), "big")
-        return next((host.address for host in self.hosts if (host.ip, host.address.port) == (ip, port)), None)
+        named = msts_address(token)
+        return next((host.address for host in self.hosts if (host.ip, host.address.port) == named), None)
 
     async def stick(self, who: Account | str | None, address: Address) -> None:
         """Note where somebody is connected, so that a reconnect goes there."""
@@ -200,25 +193,19 @@ class Pool:
 
     async def check(self, address: Address) -> str:
         """Begin to negotiate with a host, and return why it cannot be connected to; empty where it can."""
-        timeout, writer = self._settings.check.timeout, None
+        timeout, streams = self._settings.check.timeout, None
         try:
             async with asyncio.timeout(timeout):
-                reader, writer = await asyncio.open_connection(address.host, address.port)
-                writer.write(_CHECK)
-                confirm = ConnectionConfirm.decode(await read_negotiation(reader))
-                self._hosts[address].ip = writer.get_extra_info("peername")[0]
+                streams = await asyncio.open_connection(address.host, address.port)
+                self._hosts[address].ip = streams[1].get_extra_info("peername")[0]
+                await check_rdp(streams)
         except TimeoutError:
-            return f"{'rdp' if writer else 'it'} does not answer within {timeout:g} seconds"
+            return f"{'rdp' if streams else 'it'} does not answer within {timeout:g} seconds"
         except OSError as error:
             return reason_of(error)
-        except EOFError:
-            return "it ended the connection in place of a connection confirm"
         except (CredSSPError, ValueError) as error:  # a ValueError for a name that cannot be looked up
             return str(error)
-        finally:
-            if writer is not None:
-                writer.transport.abort()
-        return "" if confirm.failure_code is None else f"it refuses to negotiate: {confirm.failure_code.name}"
+        return ""
 
 
 def _ip(address: Address) -> str:

@@ -11,6 +11,8 @@ only one inside TLS. The packet may bring a name and a password for the other ho
 """
 
 import dataclasses
+import ipaddress
+import re
 import struct
 from typing import Final
 
@@ -18,7 +20,7 @@ from acredssp.arguments import expect
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import mcs
 
-__all__ = ["RedirectionWatch", "ServerRedirection"]
+__all__ = ["RedirectionWatch", "ServerRedirection", "msts_address"]
 
 _MOST: Final = 64 * 1024
 """Bytes of a connection that are looked at. A session begins within some thousand."""
@@ -46,6 +48,24 @@ _FIELDS: Final = {
 }
 """The fields in their order, by the flag that says that one is there; empty for those that are not read."""
 _SIZE: Final = struct.Struct("<I")
+
+_MSTS: Final = re.compile(r"Cookie: msts=([0-9]{1,10})\.([0-9]{1,5})\.[0-9]* ?")
+
+
+def msts_address(routing_token: str) -> tuple[str, int] | None:
+    """Return the IPv4 address and the port of the host that a routing token `Cookie: msts=` names; None for others.
+
+    A farm gives such tokens to clients that it sends on to another host. The token has both numbers in the order of
+    the network, read in the order of Intel's processors. The client may have made it up.
+
+    Args:
+        routing_token: `ConnectionRequest.routing_token`.
+    """
+    expect("routing_token", routing_token, str)
+    found = _MSTS.fullmatch(routing_token)
+    if found is None or (number := int(found[1])) >= 1 << 32 or (port := int(found[2])) >= 1 << 16:
+        return None
+    return str(ipaddress.IPv4Address(number.to_bytes(4, "little"))), int.from_bytes(port.to_bytes(2, "little"), "big")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from support.mcs import (
     utf16,
 )
 
-from acredssp.wire.redirection import RedirectionWatch, ServerRedirection
+from acredssp.wire.redirection import RedirectionWatch, ServerRedirection, msts_address
 
 BEFORE = SHADOW + ATTACH_USER_CONFIRM + channel_join_confirm(1007) + channel_join_confirm(1003) + indication(LICENCE)
 COOKIE = b"Cookie: msts=2132026432.15629.0000\r\n"
@@ -146,3 +146,23 @@ def test_no_bytes_raise_an_exception(data):
 def test_text_is_refused():
     with pytest.raises(TypeError, match="data: expected bytes"):
         RedirectionWatch().receive("text")
+
+
+@pytest.mark.parametrize(
+    ("token", "address"),
+    [
+        ("Cookie: msts=3640205228.15629.0000", ("172.31.249.216", 3389)),  # [MS-RDPBCGR] 4.1.1
+        ("Cookie: msts=16777343.15629.0000 ", ("127.0.0.1", 3389)),
+        ("Cookie: msts=0.0.", ("0.0.0.0", 0)),  # noqa: S104 - a value that a client may send
+        ("Cookie: msts=4294967296.15629.0000", None),
+        ("Cookie: msts=16777343.65536.0000", None),
+        ("Cookie: msts=16777343.0000", None),
+        ("cookie: msts=16777343.15629.0000", None),
+        ("Cookie: msts=16777343.15629.0000\r\n", None),
+        ("Cookie: msts=\u0661.15629.0000", None),
+        ("tsv://MS Terminal Services Plugin.1.Farm", None),
+        ("", None),
+    ],
+)
+def test_a_routing_token_names_the_address_of_a_host(token, address):
+    assert msts_address(token) == address
