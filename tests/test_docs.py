@@ -163,6 +163,7 @@ def check_command(line):
 @runs("docs/performance.md", "make ")
 @runs("docs/performance.md", "HATCH_")
 @runs("docs/policy.md", "acredssp login")
+@runs("docs/tools.md", "acredssp ")
 @runs("docs/winrm.md", "acredssp winrm")
 def commands(block):
     for line in block.code.splitlines():

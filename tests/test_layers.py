@@ -28,6 +28,8 @@ LAYERS = (
     ("http",),
     ("winrm",),
     ("proxy",),
+    ("decoding",),  # above http for its header fields
+    ("recording",),
     ("cli", "__main__"),
 )
 """From the bottom up. A module imports from its own layer and from those before it, never from one after it."""

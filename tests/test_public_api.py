@@ -47,6 +47,7 @@ MODULES = {
         Account AccountSecret Candidates Credential DelegatedKind Deny Keytab LookupAnswer NTHash Nothing Oracle
         Password RemoteGuard SmartCard TicketCache
     """,
+    "decoding": "Fault Kind MOST_BYTES MOST_NODES MOST_UNITS Node Secret Value decode",
     "delegation": """
         CredentialClass DelegatedKind DelegationDecision DelegationPolicy DelegationRequest EncryptionOracle
         RestrictedAdministration SPNList ServerAuth
@@ -84,6 +85,7 @@ MODULES = {
     """,
     "rdp_file": "FileSigner rdp_file",
     "status": "LOGON_STATUS NTSTATUS OpenEnum SecurityStatus Stage failure_status",
+    "recording": "MOST_BYTES MOST_MESSAGES Message RecordedError Recording Sender",
     "stores": """
         Entry Expiring Grant KICK_LIFE Kick LockedOut LockoutRule LogonAttempt MemoryStore Node SealError Sealer Store
         StoreError TokenRefused find_token is_token issue_token key_text names_of new_keys redeem_token

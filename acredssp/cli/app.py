@@ -1,6 +1,6 @@
 """The command line as a whole: it takes the words that were typed and returns an exit status.
 
-Each command has a module of its own, beside its options: `login`, `serve`, `demo`, `winrm`.
+Each command has a module of its own, beside its options: `login`, `serve`, `demo`, `winrm`, `decode`.
 
 The exit statuses are: 0 success, 1 denied, 2 usage, 3 protocol, 4 network or time-out, 70 a fault in acredssp,
 74 output that cannot be written, 130 Ctrl-C. Nothing that a user or a peer can do ends in a traceback.
@@ -13,7 +13,7 @@ from typing import Annotated, Final, cast
 import typer
 
 import acredssp
-from acredssp.cli import demo, login, output, proxy, render, serve, winrm
+from acredssp.cli import decode, demo, login, output, proxy, render, serve, winrm
 from acredssp.cli.options import INTERRUPTED, log_from
 from acredssp.cli.outcome import EXIT_STATUS, Result
 from acredssp.cli.output import CANNOT_WRITE, OutputError
@@ -115,6 +115,7 @@ def _acredssp(
         raise typer.Exit(EXIT_STATUS[Result.USAGE])
 
 
+app.command("decode")(decode.decode_command)
 app.command("demo")(demo.demo_command)
 app.command("login")(login.login_command)
 app.command("serve")(serve.serve_command)

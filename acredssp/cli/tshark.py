@@ -1,0 +1,97 @@
+"""Captures of the network (pcap, pcapng) by tshark: the bytes of each conversation, decrypted where the keys are known.
+
+tshark reads the file as it reads any capture, so whoever distrusts a file runs this where tshark may be run. Its time
+and what it prints are bounded.
+"""
+
+import dataclasses
+import pathlib
+import re
+import shutil
+import subprocess
+from typing import Final
+
+from acredssp.cli.outcome import UsageError
+
+__all__ = ["Stream", "conversations", "is_capture"]
+
+_MAGIC: Final = (
+    b"\x0a\x0d\x0d\x0a",
+    b"\xd4\xc3\xb2\xa1",
+    b"\xa1\xb2\xc3\xd4",
+    b"\x4d\x3c\xb2\xa1",
+    b"\xa1\xb2\x3c\x4d",
+)
+"""How pcapng begins, and pcap of either byte order with microseconds or nanoseconds."""
+_MOST_STREAMS: Final = 32
+_TIMEOUT: Final = 60.0
+_MOST_OUTPUT: Final = 1 << 26
+_LINE: Final = re.compile(rb"(\t?)([0-9a-f]+)")
+_NODE: Final = re.compile(rb"Node 1: .*:(\d+)")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stream:
+    """Bytes that one side sent, without a break by the other side."""
+
+    sender: str
+    data: bytes
+
+
+def is_capture(data: bytes) -> bool:
+    """Whether a file begins as a capture of the network does."""
+    return data.startswith(_MAGIC)
+
+
+def conversations(path: pathlib.Path, keylog: pathlib.Path | None) -> list[Stream]:
+    """Return what the sides of each TCP connection sent: in clear, then decrypted where the keys are known.
+
+    Raises:
+        UsageError: tshark is not installed, or cannot read the file.
+    """
+    program = shutil.which("tshark")
+    if program is None:
+        raise UsageError("a capture of the network needs tshark: apt-get install tshark, or pass single messages")
+    found: list[Stream] = []
+    options = ["-o", f"tls.keylog_file:{keylog.absolute()}"] if keylog is not None else []
+    for number in range(_MOST_STREAMS):
+        in_clear, port = _follow(program, path, "tcp", number, options)
+        if not in_clear:
+            break
+        # Wireshark takes 3389 alone for RDP, and looks for TLS behind its negotiation there alone.
+        ports = ["-d", f"tcp.port=={port},tls"] if port else []
+        decrypted, _ = _follow(program, path, "tls", number, [*options, *ports])
+        found += [*_before_tls(in_clear), *decrypted] if decrypted else in_clear
+    if not found:
+        raise UsageError("the capture has no bytes of a tcp connection")
+    return found
+
+
+def _before_tls(streams: list[Stream]) -> list[Stream]:
+    """Return what was sent before the first record of TLS."""
+    first = next((at for at, each in enumerate(streams) if each.data[:1] == b"\x16"), len(streams))
+    return streams[:first]
+
+
+def _follow(program: str, path: pathlib.Path, layer: str, number: int, options: list[str]) -> tuple[list[Stream], str]:
+    """Return the bytes of a connection as tshark follows it, and the server's port."""
+    command = [program, "-n", "-r", str(path.absolute()), *options, "-q", "-z", f"follow,{layer},raw,{number}"]
+    try:
+        run = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=False)  # noqa: S603 - as said above
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"tshark took longer than {_TIMEOUT:.0f} seconds with the capture") from None
+    except OSError:
+        raise UsageError("tshark cannot be run") from None
+    if run.returncode:
+        raise UsageError(f"tshark cannot read the capture: exit status {run.returncode}")
+    port = _NODE.search(run.stdout[:4096])
+    streams: list[Stream] = []
+    for line in run.stdout[:_MOST_OUTPUT].splitlines():
+        match = _LINE.fullmatch(line)
+        if match is None or len(match[2]) % 2:
+            continue
+        sender, data = "server" if match[1] else "client", bytes.fromhex(match[2].decode())
+        if streams and streams[-1].sender == sender:
+            data = streams.pop().data + data
+        streams.append(Stream(sender, data))
+    return streams, port[1].decode() if port else ""
