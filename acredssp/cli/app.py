@@ -91,10 +91,7 @@ def _usage_report(words: list[str], message: str) -> Report:
     if command == "proxy" and named[1] in {each.name for each in proxy.proxy_app.registered_commands}:
         command = f"proxy {named[1]}"
     help_of = f"acredssp {command} --help" if kind or named[0] in {"proxy", "top"} else "acredssp --help"
-    hint = f"see {help_of} for the options"
-    if command == "winrm" and message.startswith("No such option"):
-        hint = f"{hint}; write -- in front of the command if a word of it begins with -"
-    return (kind or LoginReport)(result=Result.USAGE, message=message, hint=hint)
+    return (kind or LoginReport)(result=Result.USAGE, message=message, hint=f"see {help_of} for the options")
 
 
 def _version(wanted: bool) -> None:
@@ -119,6 +116,6 @@ app.command("decode")(decode.decode_command)
 app.command("demo")(demo.demo_command)
 app.command("login")(login.login_command)
 app.command("serve")(serve.serve_command)
-app.command("winrm")(winrm.winrm_command)
+app.command("winrm", cls=winrm.WinRMCommand)(winrm.winrm_command)
 app.add_typer(proxy.proxy_app)
 app.command("top", hidden=True)(proxy.top_command)

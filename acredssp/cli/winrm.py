@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import enum
 import pathlib
+import re
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 import typer
+from typer.core import TyperCommand
 
 from acredssp.arguments import expect_host_name, expect_service_name
 from acredssp.cli import arguments, render
@@ -63,7 +65,7 @@ from acredssp.winrm import CommandShell, Identity, WSMan, WSManFault
 if TYPE_CHECKING:  # it needs the extra
     from acredssp.winrm.powershell import RunspacePool
 
-__all__ = ["winrm_command"]
+__all__ = ["WinRMCommand", "winrm_command"]
 
 FAILED: Final = 255
 """The exit status if the command could not be run to its end; ssh has the same."""
@@ -74,7 +76,30 @@ _GRACE: Final = 5.0
 _ACCESS_DENIED: Final = 5
 _READ_SIZE: Final = 65_536
 _READ_AHEAD: Final = 4
-_UNFILTERED: Final = "\t\n\r\b"
+_LINE_BREAK: Final = re.compile(r"\r*\n")
+
+
+class WinRMCommand(TyperCommand):
+    """The command, whose own options end at the first word of the command to run, as those of ssh do."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # click's type, or that of typer's copy
+        """Parse the command line as if `--` stood in front of the command to run."""
+        start = self._first_word(ctx, args)  # the url
+        if "--" not in args[:start]:
+            start += 1
+            start += self._first_word(ctx, args[start:])
+            if "--" not in args[:start]:
+                args = [*args[:start], "--", *args[start:]]
+        return super().parse_args(ctx, args)
+
+    def _first_word(self, ctx: Any, args: list[str]) -> int:
+        """Return the position of the first word that is neither an option nor its value."""
+        parser = self.make_parser(ctx)
+        parser.allow_interspersed_args = False
+        found, _, _ = parser.parse_args(list(args))
+        words = found.get("command")
+        behind = len(words) if isinstance(words, list | tuple) else 0
+        return len(args) - behind - (1 if found.get("url") else 0)
 
 
 class ShellChoice(enum.StrEnum):
@@ -103,6 +128,8 @@ class _Written:
     """What came of the command so far."""
 
     as_json: bool
+    held: dict[bool, str] = dataclasses.field(default_factory=lambda: {False: "", True: ""})
+    """The end of a terminal's text that may be the first half of a line break."""
     texts: dict[bool, list[str]] = dataclasses.field(default_factory=lambda: {False: [], True: []})
     identity: Identity | None = None
     exit_code: int | None = None
@@ -110,16 +137,24 @@ class _Written:
     may_lack_output: bool = False
 
     def write(self, text: str, data: bytes, *, is_error: bool) -> None:
-        """Write output, or keep it for the report. What goes to a terminal cannot move its cursor."""
+        """Write output, or keep it for the report. On a terminal it cannot write over what stands there already."""
         if self.as_json:
             self.texts[is_error].append(text)
             return
         stream = sys.stderr if is_error else sys.stdout
         if stream.isatty():
-            stream.write("".join(each if each in _UNFILTERED else render.printable(each) for each in text))
+            stream.write(self._for_terminal(text, is_error=is_error))
             stream.flush()
         else:
             write_bytes(stream, data)
+
+    def _for_terminal(self, text: str, *, is_error: bool) -> str:
+        """Return text whose control characters are escaped, but for tabs and the line breaks of Windows and Unix."""
+        text = self.held[is_error] + text
+        rest = text.rstrip("\r")
+        self.held[is_error] = text[len(rest) :]
+        lines = _LINE_BREAK.split(rest)
+        return "\n".join("\t".join(map(render.printable, line.split("\t"))) for line in lines)
 
     def report(self, error: CredSSPError | None) -> WinRMReport:
         """Return the report."""
@@ -314,8 +349,8 @@ def winrm_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         list[str] | None,
         typer.Argument(
             metavar="COMMAND",
-            help="The command; write -- in front if a word of it begins with -. Without one, the logon is tried alone. "
-            "A lone - reads commands from the standard input.",
+            help="The command. From its first word on, options are the command's own. Without a command, the logon is "
+            "tried alone. A lone - reads commands from the standard input.",
         ),
     ] = None,
     user: User = None,

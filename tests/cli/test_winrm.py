@@ -33,6 +33,14 @@ async def nasty(process):
     return 0
 
 
+async def forging(process):
+    """Writes over its own line, and cuts a line break of Windows in two."""
+    for piece in (b"one\r", b"\n", b"bad\rgood", b"\b\b\r", b"\r", b"\ntwo\n", b"three\r"):
+        process.write("stdout", piece)
+        process.write("stderr", b"x\n")
+    return 0
+
+
 async def until_interrupted(process):
     process.write("stdout", b"begun\n")
     await process.interrupted.wait()
@@ -53,6 +61,7 @@ PROGRAMS = {
     "cmd": upper,
     "large": large,
     "nasty": nasty,
+    "forging": forging,
     "wait": until_interrupted,
     "stubborn": stubborn,
 }
@@ -168,14 +177,39 @@ def test_no_output_moves_the_cursor_of_a_terminal(winrm, monkeypatch):
     assert winrm("nasty")[1] == "a\\x1b[2J\N{REPLACEMENT CHARACTER}\tb\n"
 
 
+def test_no_output_writes_over_a_line_of_a_terminal(winrm, monkeypatch):
+    monkeypatch.setattr("acredssp.cli.output._Guarded.isatty", lambda self: True)
+    assert winrm("forging")[1:] == ("one\nbad\\rgood\\x08\\x08\ntwo\nthree", "x\n" * 7)
+
+
 # --- the command line ---
 
 
-def test_an_option_of_the_command_that_is_none_of_ours_is_told_with_the_way_out(command):
-    status, out, err = command("winrm", "host", "-u", "u", "-p", "c4nary", "sh", "-c", "true")
+@pytest.mark.parametrize(
+    ("words", "ran"),
+    [
+        (["greet", "-v"], "greet -v"),
+        (["--no-profile", "greet", "--json", "-u", "--help"], "greet --json -u --help"),
+        (["--", "greet", "-v"], "greet -v"),
+        (["greet", "--", "-v"], "greet -- -v"),
+        (["--json", "--", "greet", "--", "-v"], "greet -- -v"),
+    ],
+)
+def test_options_behind_the_command_are_the_command_s_own(winrm, service, words, ran):
+    assert winrm(*words)[0] == 3
+    assert service.toy.started == [ran]
+
+
+def test_options_behind_a_url_behind_two_dashes_are_the_command_s_own(service, authority, command):
+    words = ["-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--ca", authority]
+    assert command("winrm", *words, "--", service.url, "greet", "-v")[0] == 3
+    assert service.toy.started == ["greet -v"]
+
+
+def test_a_command_that_begins_with_an_option_needs_two_dashes(command):
+    status, out, err = command("winrm", "host", "-u", "u", "-p", "c4nary", "-c", "true")
     assert (status, out) == (2, "")
     assert "No such option: -c" in err
-    assert "write -- in front of the command if a word of it begins with -" in " ".join(err.split())
 
 
 def test_a_shell_that_is_none(command):
