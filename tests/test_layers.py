@@ -12,7 +12,7 @@ from test_public_api import MODULES
 PACKAGE = Path(__file__).parent.parent / "acredssp"
 
 LAYERS = (
-    ("arguments", "logs", "names", "status", "values"),
+    ("arguments", "hints", "logs", "names", "status", "values"),
     ("errors", "tracebacks"),
     ("md4", "secret", "credentials", "policy", "delegation"),
     ("wire",),

@@ -67,7 +67,7 @@ MODULES = {
         Challenge ClientExchange ClientOptions ClientTurn HTTPProtocolError Headers Opener PoolTimeout Reply Sealer
         ServerExchange ServerTurn challenges is_sealed open_body seal_body
     """,
-    "http.aiohttp": "CredSSPResponse CredSSPSession",
+    "http.aiohttp": "CredSSPResponse CredSSPSession Data RequestOptions",
     "http.asgi": "ASGIApp CredSSPMiddleware LoggedOn Message Receive Scope Send",
     "http.httpx": "CredSSPTransport Transport",
     "http.httpx2": "CredSSPTransport Transport",

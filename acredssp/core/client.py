@@ -19,6 +19,7 @@ from acredssp.errors import (
     PublicKeyMismatch,
     RemoteProtocolError,
 )
+from acredssp.hints import hint_on
 from acredssp.mechanisms.base import Mechanism, StepMechanism
 from acredssp.policy import FIRST_SAFE_VERSION, Policy
 from acredssp.status import LOGON_STATUS, NTSTATUS, SecurityStatus
@@ -86,6 +87,12 @@ class ClientHandshake(Handshake):
     def start(self) -> Answer:
         """Return the first TSRequest, or the event that the mechanism waits for."""
         return self._step_mechanism(b"")
+
+    def fail(self, error: CredSSPError) -> None:
+        """End the handshake for good, and say in a refusal what the user can do about it."""
+        if error.hint is None and isinstance(error, AuthenticationError):
+            error.hint = hint_on(error.nt_status)
+        super().fail(error)
 
     def farewell(self) -> bytes:
         """Return nothing, since only a server may send errorCode."""

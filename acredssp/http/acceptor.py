@@ -85,6 +85,10 @@ class ServerExchange:
         self.begun = False
         self._has_body = False
 
+    def __repr__(self) -> str:
+        how = "refused" if self.error is not None else "begun" if self.begun else "new"
+        return f"<ServerExchange {f'logged on: {self.context.info.principal}' if self.logged_on else how}>"
+
     def receive(self, headers: Headers) -> ServerTurn:
         """Take the headers of a request. Nothing that a client sends makes this raise: see `error`.
 

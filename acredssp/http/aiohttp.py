@@ -10,11 +10,13 @@ shared connector cannot do this, since the next leg of a logon may then go over 
 
 import asyncio
 import contextlib
+import email.message
 import json as json_module
 import ssl
+import urllib.parse
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, Self, TypeAlias, TypedDict, Unpack
 
 from acredssp.config import ClientConfig
 from acredssp.http.client import Client, ClientOptions
@@ -29,7 +31,7 @@ try:
 except ImportError as error:
     raise ImportError("acredssp.http.aiohttp needs aiohttp: pip install 'acredssp[http]'") from error
 
-__all__ = ["CredSSPResponse", "CredSSPSession"]
+__all__ = ["CredSSPResponse", "CredSSPSession", "Data", "RequestOptions"]
 
 _CONNECT_TIMEOUT: Final = 30.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=300, sock_connect=_CONNECT_TIMEOUT)
@@ -39,10 +41,41 @@ _PIECE: Final = 65_536
 _FIELD_SIZE: Final = 131_072
 """Bytes of a header field: a token has all certificates of the server, and aiohttp's own 8,190 are too few for some."""
 _EMPTY: Final = [(b"Content-Length", b"0")]
+_FIRST_ERROR: Final = 400
+
+Data: TypeAlias = bytes | bytearray | memoryview | str | Mapping[str, Any] | AsyncIterable[bytes] | None
+"""What a body may be given as."""
+_Sent: TypeAlias = contextlib.AbstractAsyncContextManager["CredSSPResponse"]
+
+
+class RequestOptions(TypedDict, total=False):
+    """What a request may have beside its method and its URL, as with `aiohttp.ClientSession`.
+
+    Attributes:
+        params: The query, behind that of the URL.
+        data: The body, as a whole or in pieces; the fields of a form, if it is a mapping.
+        json: The body as a value that is sent in JSON.
+        headers: Header fields, in place of those of the session that have the same names.
+        timeout: The time limits, in place of the session's: `total` for the whole block, `connect` to wait for a
+            connection of the pool, `sock_connect` and `sock_read`.
+        raise_for_status: Whether a status of 400 or above is an `aiohttp.ClientResponseError`.
+        config: Who sends the request; None for the session's configuration.
+    """
+
+    params: Mapping[str, Any] | Sequence[tuple[str, Any]] | str | None
+    data: Data
+    json: Any
+    headers: Mapping[str, str] | None
+    timeout: aiohttp.ClientTimeout | None
+    raise_for_status: bool
+    config: ClientConfig | None
 
 
 class CredSSPSession:
-    """Logs on by CredSSP, and seals what is sent.
+    """Logs on by CredSSP, and seals what is sent. Its methods are those of `aiohttp.ClientSession`.
+
+    Redirects are not followed: the answer has the status and the field `Location`. A request without a body cannot be
+    sealed, so it takes `dangerous_allow_unsealed`, whatever its method is.
 
     aiohttp's own errors say what the network did, and `CredSSPError` says why a logon failed.
 
@@ -52,6 +85,8 @@ class CredSSPSession:
             first connection of https.
         proxy: The URL of a proxy, for https alone: aiohttp lets a proxy share the connections of plain HTTP. The
             transports for httpx also pass a proxy for plain HTTP, and SOCKS5.
+        headers: Header fields of every request.
+        timeout: The time limits of requests that have none of their own; `total` is 300 seconds unless given.
         **options: See `ClientOptions`.
     """
 
@@ -61,9 +96,12 @@ class CredSSPSession:
         *,
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: aiohttp.ClientTimeout = _TIMEOUT,
         **options: Unpack[ClientOptions],
     ) -> None:
         self._ssl_context, self._proxy = ssl_context, proxy
+        self._headers, self._timeout = multidict.CIMultiDict(headers or {}), timeout
         self._client = Client(self._new_wire, config, options)
         self._ended: list[_Wire] = []
         """Connections that have ended, whose sessions are still to be closed."""
@@ -81,56 +119,95 @@ class CredSSPSession:
         self._client.close()
         await self._clear()
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._client.closed
+
+    def __repr__(self) -> str:
+        return f"<CredSSPSession {self._client}>"
+
     @contextlib.asynccontextmanager
-    async def request(  # noqa: PLR0913 - all but two are named
-        self,
-        method: str,
-        url: str | yarl.URL,
-        *,
-        data: bytes | str | AsyncIterable[bytes] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: aiohttp.ClientTimeout = _TIMEOUT,  # noqa: ASYNC109 - aiohttp's shape
-        config: ClientConfig | None = None,
+    async def request(
+        self, method: str, url: str | yarl.URL, **options: Unpack[RequestOptions]
     ) -> AsyncIterator["CredSSPResponse"]:
         """Send a request; the response ends with the block.
 
         Args:
             method: The method.
             url: Where to.
-            data: The body, as a whole or in pieces.
-            headers: Header fields.
-            timeout: The time limits: `total` for the whole block, `connect` to wait for a connection of the pool,
-                `sock_connect` and `sock_read`.
-            config: Who sends the request; None for the session's configuration.
+            **options: See `RequestOptions`.
 
         Raises:
-            TypeError: `data` or `config` is of another kind; nothing was sent.
+            TypeError: An option is unknown or of another kind; nothing was sent.
+            ValueError: Both `data` and `json` are given; nothing was sent.
             TimeoutError: The block took longer than `total`.
             aiohttp.ClientError: The connection failed. The request may have been sent, and is not sent again.
             CredSSPError: The logon failed, or the server's answer breaks the rules.
         """
+        if unknown := sorted(options.keys() - RequestOptions.__optional_keys__):
+            raise TypeError(f"expected options among those of RequestOptions, got {', '.join(unknown)}")
         await self._clear()
-        where = yarl.URL(url)
+        timeout = options.get("timeout") or self._timeout
+        where = _with_params(yarl.URL(url), options.get("params"))
         origin = Origin(where.scheme, where.host or "", where.port or 0)
-        plain = _request(method, where, data, headers or {}, timeout)
+        plain = _request(method, where, _body_of(options), self._headers_of(options), timeout)
         limit = asyncio.timeout(timeout.total)
         try:
             async with limit:
-                response = await self._client.send(origin, plain, config)
+                raw = await self._client.send(origin, plain, options.get("config"))
                 try:
-                    yield CredSSPResponse(response)
+                    response = CredSSPResponse(raw, method=method, url=where)
+                    if options.get("raise_for_status"):
+                        response.raise_for_status()
+                    yield response
                 finally:
-                    await response.aclose()
+                    await raw.aclose()
         except TimeoutError as error:
             if limit.expired() and not str(error):
+                when = "".join(f", {note}" for note in getattr(error.__cause__, "__notes__", ()))
                 raise TimeoutError(
-                    f"{method} to {origin} took longer than {timeout.total:g} seconds (total)"
+                    f"{method} to {origin} took longer than {timeout.total:g} seconds (total){when}"
                 ) from error
             raise
 
-    def post(self, url: str | yarl.URL, **options: Any) -> contextlib.AbstractAsyncContextManager["CredSSPResponse"]:
-        """Send a POST request; `request()` has the options."""
+    def get(self, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
+        """Send a GET request; `request()` has the errors."""
+        return self.request("GET", url, **options)
+
+    def head(self, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
+        """Send a HEAD request; `request()` has the errors."""
+        return self.request("HEAD", url, **options)
+
+    def options(self, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
+        """Send an OPTIONS request; `request()` has the errors."""
+        return self.request("OPTIONS", url, **options)
+
+    def post(self, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
+        """Send a POST request; `request()` has the errors."""
         return self.request("POST", url, **options)
+
+    def put(self, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
+        """Send a PUT request; `request()` has the errors."""
+        return self.request("PUT", url, **options)
+
+    def patch(self, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
+        """Send a PATCH request; `request()` has the errors."""
+        return self.request("PATCH", url, **options)
+
+    def delete(self, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
+        """Send a DELETE request; `request()` has the errors."""
+        return self.request("DELETE", url, **options)
+
+    def _headers_of(self, options: RequestOptions) -> "multidict.CIMultiDict[str]":
+        """Return the header fields of a request, with the session's and with the type of its body."""
+        headers = self._headers.copy()
+        headers.update(options.get("headers") or {})
+        if options.get("json") is not None:
+            headers.setdefault("Content-Type", "application/json")
+        elif isinstance(options.get("data"), Mapping):
+            headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
+        return headers
 
     def _new_wire(self, origin: Origin) -> "_Wire":
         if self._proxy is not None and origin.scheme != "https":
@@ -150,23 +227,61 @@ class CredSSPResponse:
 
     Args:
         response: The response of the client below.
+        method: The method of the request.
+        url: The URL of the request.
 
     Attributes:
+        method: The method of the request.
+        url: The URL of the request.
         status: The status code. Neither it nor the header fields are sealed: only HTTPS protects them.
+        reason: The phrase beside the status; empty where the server sent none.
         headers: The header fields; those of the body are the plaintext's.
         sealed: Whether the body came sealed. The body of an error may come in plain.
     """
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response, *, method: str, url: yarl.URL) -> None:
+        self.method, self.url = method, url
         self.status = response.status
+        self.reason: str = response.extensions["reason"]
         fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers]
         self.headers: Mapping[str, str] = multidict.CIMultiDictProxy(multidict.CIMultiDict(fields))
         self.sealed = response.sealed
         self._response = response
         self._body: bytes | None = None
 
+    @property
+    def ok(self) -> bool:
+        """Whether the status is below 400."""
+        return self.status < _FIRST_ERROR
+
+    @property
+    def content_type(self) -> str:
+        """The media type without its parameters; `application/octet-stream` where the server sent none."""
+        return self._content_type().get_content_type()
+
+    @property
+    def charset(self) -> str | None:
+        """The encoding that the media type names; None for none."""
+        return self._content_type().get_content_charset()
+
+    def raise_for_status(self) -> None:
+        """Raise an error if the status is 400 or above.
+
+        Raises:
+            aiohttp.ClientResponseError: The status is 400 or above.
+        """
+        if not self.ok:
+            headers = multidict.CIMultiDictProxy(multidict.CIMultiDict[str]())
+            request = aiohttp.RequestInfo(self.url, self.method, headers, self.url)
+            fields = multidict.CIMultiDict(self.headers)
+            raise aiohttp.ClientResponseError(request, (), status=self.status, message=self.reason, headers=fields)
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._response.__aiter__()
+
+    def __repr__(self) -> str:
+        where = self.url.with_user(None).with_query(None)  # both may hold secrets
+        return f"<CredSSPResponse {self.method} {where} [{self.status} {self.reason!a}]>"
 
     async def read(self) -> bytes:
         """Return the whole body."""
@@ -174,24 +289,59 @@ class CredSSPResponse:
             self._body = b"".join([piece async for piece in self])
         return self._body
 
-    async def text(self, encoding: str = "utf-8") -> str:
-        """Return the whole body as text."""
-        return (await self.read()).decode(encoding)
+    async def text(self, encoding: str | None = None) -> str:
+        """Return the whole body as text, of this encoding, or else of `charset`, or else of UTF-8."""
+        return (await self.read()).decode(encoding or self.charset or "utf-8")
 
     async def json(self) -> Any:
         """Return the value that the whole body is in JSON."""
         return json_module.loads(await self.read())
+
+    def _content_type(self) -> email.message.Message:
+        message = email.message.Message()
+        message["Content-Type"] = self.headers.get("Content-Type", "application/octet-stream")
+        return message
+
+
+def _with_params(url: yarl.URL, params: Any) -> yarl.URL:
+    """Return a URL whose query has more parameters."""
+    if params is None:
+        return url
+    query = multidict.MultiDict(url.query)
+    query.extend(url.with_query(params).query)
+    return url.with_query(query)
+
+
+def _body_of(options: RequestOptions) -> bytes | str | AsyncIterable[bytes] | None:
+    """Return the body of a request.
+
+    Raises:
+        TypeError: The body is of another kind.
+        ValueError: There are two.
+    """
+    data, value = options.get("data"), options.get("json")
+    if data is not None and value is not None:
+        raise ValueError("expected data or json, got both")
+    if value is not None:
+        return json_module.dumps(value)
+    match data:
+        case None | str() | bytes() | AsyncIterable():
+            return data
+        case bytearray() | memoryview():
+            return bytes(data)
+        case Mapping():
+            return urllib.parse.urlencode(data, doseq=True)
+        case other:
+            raise TypeError(f"data: expected bytes, str, a mapping or an async iterable, got {type(other).__name__}")
 
 
 def _request(
     method: str,
     url: yarl.URL,
     data: bytes | str | AsyncIterable[bytes] | None,
-    headers: Mapping[str, str],
+    headers: "multidict.CIMultiDict[str]",
     timeout: aiohttp.ClientTimeout,
 ) -> Request:
-    if not (data is None or isinstance(data, str | bytes | AsyncIterable)):
-        raise TypeError(f"data: expected bytes, str or an async iterable of bytes, got {type(data).__name__}")
     fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     if not one_value(fields, "Host"):
         fields.insert(0, (b"Host", url.host_port_subcomponent.encode() if url.host_port_subcomponent else b""))
@@ -323,7 +473,7 @@ class _Answer:
     def __init__(self, wire: _Wire, response: aiohttp.ClientResponse) -> None:
         self.status = response.status
         self.headers: Sequence[Field] = response.raw_headers
-        self.extensions: Mapping[str, Any] = {}
+        self.extensions: Mapping[str, Any] = {"reason": response.reason or ""}
         self._wire, self._response = wire, response
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final, TypedDict
 
 from acredssp.config import ClientConfig
-from acredssp.errors import LocalProtocolError
-from acredssp.http.connection import Identity, LoggedOn, Response, log_on
+from acredssp.errors import CredSSPError, LocalProtocolError
+from acredssp.http.connection import Identity, LoggedOn, Response, log_on, name_origin
 from acredssp.http.headers import values_of
 from acredssp.http.opening import DEFAULT_LIMIT
 from acredssp.http.pool import Pool
@@ -88,11 +88,30 @@ class Client:
             LocalProtocolError: The request cannot be sent by CredSSP; nothing was sent.
             CredSSPError: The logon failed, or the server's answer breaks the rules.
         """
-        self._check(origin, request)
         if config is not None:
             _expect_config(config)
+        try:
+            self._check(origin, request)
+            return await self._send(origin, request, self._config if config is None else config)
+        except CredSSPError as error:
+            name_origin(error, origin)
+            raise
+
+    def close(self) -> None:
+        """End all connections. Requests that are under way fail."""
+        self._pool.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._pool.closed
+
+    def __str__(self) -> str:
+        return f"{'closed' if self.closed else 'open'}, {len(self._pool)} connections"
+
+    async def _send(self, origin: Origin, request: Request, config: ClientConfig) -> Response:
         name = self._server_hostname or origin.host
-        identity = Identity(origin, self._config if config is None else config, name, self._spn)
+        identity = Identity(origin, config, name, self._spn)
         seconds = request.extensions.get("timeout", {}).get("pool")
         connection = await self._take(identity, _POOL_TIMEOUT if seconds is None else seconds)
         if connection is None:
@@ -105,10 +124,6 @@ class Client:
             connection.abort()
             self._pool.put(connection)
             raise
-
-    def close(self) -> None:
-        """End all connections. Requests that are under way fail."""
-        self._pool.close()
 
     async def _take(self, identity: Identity, seconds: float) -> LoggedOn | None:
         """Take a connection that has not ended since it was given to this request, or a place for a new one."""

@@ -21,7 +21,7 @@ from acredssp.http.sealing import Sealer
 from acredssp.http.wire import Field, Origin, Request, Wire, WireResponse
 from acredssp.tls import end_point_binding
 
-__all__ = ["Identity", "LoggedOn", "Response", "log_on"]
+__all__ = ["Identity", "LoggedOn", "Response", "log_on", "name_origin"]
 
 _MOST_OF_A_LEG: Final = 65_536
 """Bytes of a body that may come with a leg of the logon, which nobody reads."""
@@ -78,6 +78,7 @@ async def log_on(wire: Wire, identity: Identity, request: Request) -> "LoggedOn"
         HandshakeTimeout: The logon took longer than the policy allows.
         CredSSPError: The logon failed. In every case the connection has ended.
     """
+    exchange: ClientExchange | None = None
     try:
         await wire.connect(request)
         binding = end_point_binding(wire.certificate) if wire.certificate is not None else None
@@ -92,11 +93,21 @@ async def log_on(wire: Wire, identity: Identity, request: Request) -> "LoggedOn"
             if not wire.connected and type(error) is not TimeoutError:
                 raise
             raise _failed(identity.origin, exchange, error) from error
+    except asyncio.CancelledError as error:  # a caller whose time limit has passed learns from it how far this came
+        error.add_note(exchange.step if exchange is not None else f"before {identity.origin} was connected")
+        wire.abort()
+        raise
     except BaseException as error:
         _note_on_tls(error)
         wire.abort()
         raise
     return LoggedOn(wire, identity, exchange)
+
+
+def name_origin(error: CredSSPError, origin: Origin) -> None:
+    """Say in an error which service it is about; a client may have many."""
+    if str(origin) not in error.message:
+        error.message = f"{origin}: {error.message}"
 
 
 def _failed(origin: Origin, exchange: ClientExchange, error: Exception) -> CredSSPError:
@@ -320,6 +331,9 @@ class Response:
             if self._opener is not None:
                 self._opener.finish()
             self._complete = True
+        except CredSSPError as error:
+            name_origin(error, self._connection.identity.origin)
+            raise
         finally:
             await self.aclose()
 

@@ -69,6 +69,9 @@ class Transport:
         self._proxy = self._proxy_of(proxy) if proxy is not None else None
         self._client = Client(self._new_wire, config, options)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._client}>"
+
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request, and return the library's response; the library's client calls this."""
         plain = Request(

@@ -132,6 +132,9 @@ class ClientExchange:
         self._begun = False
         self._legs = 0
 
+    def __repr__(self) -> str:
+        return f"<ClientExchange {self._spn} {'logged on' if self.logged_on else self.step}>"
+
     @property
     def step(self) -> str:
         """How far the logon has come, in words for an error text."""

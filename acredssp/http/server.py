@@ -106,6 +106,10 @@ class HTTPServer:
     ) -> None:
         await self.drain()
 
+    def __repr__(self) -> str:
+        where = ", ".join(str(each.getsockname()) for each in self.sockets)
+        return f"<HTTPServer {where or 'closed'}, {len(self._connections)} connections>"
+
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
         """The listening sockets; empty after the server is closed."""

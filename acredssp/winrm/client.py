@@ -80,6 +80,9 @@ class WSMan:
         self._limit = max(_LEAST_LIMIT, 2 * max_envelope_size)
         self._identity: Identity | None = None
 
+    def __repr__(self) -> str:
+        return f"<WSMan {self.session.url.rpartition('@')[2]}>"  # without a password of the url
+
     async def identify(self) -> Identity:
         """Ask once which service it is.
 

@@ -81,6 +81,9 @@ class RunspacePool:
         self._sending = asyncio.Lock()
         self._without_event = 0
 
+    def __repr__(self) -> str:
+        return f"<RunspacePool {self._shell}>"
+
     @classmethod
     async def open(
         cls, wsman: WSMan, *, configuration: str = "Microsoft.PowerShell", idle_timeout: float | None = None
@@ -128,6 +131,7 @@ class RunspacePool:
             as_text: Whether the output is lines of text, as a terminal shows them; otherwise it is objects.
 
         Raises:
+            RuntimeError: The pool was closed.
             OutcomeUnknown: The connection was lost: whether the script runs is unknown.
             CredSSPError: The service refuses.
         """
@@ -291,6 +295,9 @@ class Pipeline:
         self.should_exit: int | None = None
         self.doubt: OutcomeUnknown | None = None
         self._records: list[Record] = []
+
+    def __repr__(self) -> str:
+        return f"<Pipeline {self.command_id} {self.state}>"
 
     @property
     def state(self) -> str:

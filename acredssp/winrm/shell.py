@@ -96,8 +96,17 @@ class OpenShell:
         self._keeper = asyncio.create_task(self._keep_alive()) if self._idle_timeout else None
         self.closed = False
 
+    def __str__(self) -> str:
+        return f"{self.ref.shell_id}{' closed' if self.closed else ''}"
+
     async def request(self, request: Request) -> Reply:
-        """Send a request to the shell."""
+        """Send a request to the shell.
+
+        Raises:
+            RuntimeError: The shell was closed; nothing was sent.
+        """
+        if self.closed:
+            raise RuntimeError("the shell is closed")
         loop = asyncio.get_running_loop()
         try:
             return await self.wsman.request(request, robust=self.robust)
@@ -177,6 +186,9 @@ class CommandShell:
     def __init__(self, shell: OpenShell, encoding: str, *, own_ids: bool) -> None:
         self._shell, self._encoding, self._own_ids = shell, encoding, own_ids
 
+    def __repr__(self) -> str:
+        return f"<CommandShell {self._shell}>"
+
     @classmethod
     async def open(  # noqa: PLR0913
         cls,
@@ -234,8 +246,6 @@ class CommandShell:
             OutcomeUnknown: The connection was lost: whether the command runs is unknown.
             CredSSPError: The service refuses.
         """
-        if self._shell.closed:
-            raise RuntimeError("the shell is closed")
         command_id = new_id() if self._own_ids else None
         options = (
             Option("WINRS_CONSOLEMODE_STDIN", "TRUE" if console_stdin else "FALSE"),
@@ -297,6 +307,9 @@ class Command:
         self.done = False
         self.may_lack_output = False
         self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Command {self.command_id} {f'ended with {self.exit_code}' if self.done else 'running'}>"
 
     async def __aiter__(self) -> AsyncIterator[Output]:
         if self.done:

@@ -309,6 +309,22 @@ def test_an_error_code_ends_it_at_any_stage_and_keeps_its_number(state, code, st
     assert caught.value.nt_status.name in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (0xC000006D, "check the user, the domain and the password"),
+        (0xC0000224, "the password must be changed before the user logs on"),
+        (0xC0DE0001, "the server gave no reason"),
+    ],
+)
+def test_a_refusal_says_what_to_do(code, said):
+    client, _ = at(State.NEGO_TOKEN)
+    with pytest.raises(AuthenticationError) as caught:
+        client.step(TSRequest(6, error_code=code).encode())
+    assert said in str(caught.value.hint)
+    assert str(caught.value) == f"{caught.value.message} ({caught.value.hint})"
+
+
 def test_an_error_code_of_zero_is_none():
     client, _ = at(State.NEGO_TOKEN)
     client.step(TSRequest(6, nego_token=b"s1", error_code=0).encode())

@@ -155,12 +155,129 @@ async def test_a_server_of_https_that_does_not_answer():
                 pass
 
 
-async def test_data_of_another_kind_is_refused_before_anything_is_sent():
+FAR = 7_000
+METHODS = ("get", "options", "post", "put", "patch", "delete")
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_each_method_has_a_name(method):
     async with Toy() as toy, session_of() as session:
-        with pytest.raises(TypeError, match="data: expected bytes, str or an async iterable of bytes, got dict"):
-            async with session.post(toy.url, data={"a": "b"}):
+        async with getattr(session, method)(toy.url, data=b"x") as answer:
+            await answer.read()
+            assert answer.method == method.upper()
+        assert [asked.method for asked in toy.served] == [method.upper()]
+
+
+@pytest.mark.parametrize(
+    ("options", "body", "content_type"),
+    [
+        ({"data": b"\0"}, b"\0", "application/octet-stream"),
+        ({"data": bytearray(b"ab")}, b"ab", "application/octet-stream"),
+        ({"data": memoryview(b"ab")}, b"ab", "application/octet-stream"),
+        ({"data": {"a": "1 2", "b": ["\u00e4", 3]}}, b"a=1+2&b=%C3%A4&b=3", "application/x-www-form-urlencoded"),
+        ({"json": {"a": [1, None]}}, b'{"a": [1, null]}', "application/json"),
+        ({"json": 0, "headers": {"content-type": "text/x-a"}}, b"0", "text/x-a"),
+    ],
+)
+async def test_what_a_body_may_be(options, body, content_type):
+    async with Toy() as toy, session_of() as session:
+        async with session.post(toy.url, **options) as answer:
+            await answer.read()
+        (asked,) = toy.served
+        assert (asked.body, asked.content_type) == (body, content_type)
+
+
+@pytest.mark.parametrize("params", [{"a": "1 2", "b": "3"}, [("a", "1 2"), ("b", "3")], "a=1 2&b=3"])
+async def test_parameters_go_behind_those_of_the_url(params):
+    async with Toy() as toy, session_of() as session:
+        async with session.post(f"{toy.url}?a=0", data=b"x", params=params) as answer:
+            await answer.read()
+        assert toy.served[0].target == "/wsman?a=0&a=1+2&b=3"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"data": 3}, TypeError, "data: expected bytes, str, a mapping or an async iterable, got int"),
+        ({"data": b"x", "json": 1}, ValueError, "expected data or json, got both"),
+        ({"data": b"x", "auth": 1}, TypeError, "expected options among those of RequestOptions, got auth"),
+    ],
+)
+async def test_what_cannot_be_sent_is_refused_before_anything_is_sent(options, error, said):
+    async with Toy() as toy, session_of() as session:
+        with pytest.raises(error, match=said):
+            async with session.post(toy.url, **options):
                 pass
         assert toy.connections == 0
+
+
+async def test_a_session_has_header_fields_and_time_limits_of_its_own():
+    session = session_of(headers={"Content-Type": "text/x-a"}, timeout=aiohttp.ClientTimeout(total=0.001))
+    async with asyncio.timeout(30), Toy() as toy, session:
+        long = aiohttp.ClientTimeout(total=FAR)
+        for headers in None, {"content-TYPE": "text/x-b"}:
+            async with session.post(toy.url, data=b"x", headers=headers, timeout=long) as answer:
+                await answer.read()
+        assert [asked.content_type for asked in toy.served] == ["text/x-a", "text/x-b"]
+        with pytest.raises(TimeoutError, match=r"took longer than 0.001 seconds"):
+            async with session.post(toy.url, data=b"x"):
+                await asyncio.Event().wait()
+
+
+async def test_a_status_is_an_error_where_that_is_asked_for():
+    async with Toy(answer=lambda asked: (404, b"not here", True)) as toy, session_of() as session:
+        async with session.post(toy.url, data=b"x") as answer:
+            assert (answer.ok, answer.status, await answer.text()) == (False, 404, "not here")
+            assert (answer.content_type, answer.charset) == ("text/plain", None)
+            with pytest.raises(aiohttp.ClientResponseError, match="404"):
+                answer.raise_for_status()
+        with pytest.raises(aiohttp.ClientResponseError, match="404"):
+            async with session.post(toy.url, data=b"x", raise_for_status=True):
+                pass
+        async with session.post(toy.url, data=b"x") as answer:
+            assert answer.status == 404
+
+
+async def test_objects_say_what_they_are_and_no_secret():
+    async with Toy() as toy, session_of() as session:
+        url = f"{toy.url.replace('//', '//u:c4nary@')}?c4nary"
+        async with session.post(url, data=b"c4nary") as answer:
+            assert repr(session) == "<CredSSPSession open, 1 connections>"
+            assert repr(answer) == f"<CredSSPResponse POST {toy.url} [200 '']>"
+            await answer.read()
+        await session.close()
+        assert session.closed
+        assert repr(session) == "<CredSSPSession closed, 0 connections>"
+
+
+async def test_a_total_time_limit_that_passes_in_the_logon_names_the_leg(monkeypatch):
+    limits, asked, whole = [], asyncio.Event(), asyncio.timeout
+
+    def noting(delay):
+        limit = whole(delay)
+        if delay == FAR:
+            limits.append(limit)
+        return limit
+
+    async def serve(reader, writer):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            asked.set()
+            await reader.read()
+        writer.transport.abort()
+
+    async def post():
+        with pytest.raises(TimeoutError, match=r"\(total\), in leg 1 of the logon, the tls handshake inside credssp$"):
+            async with session.post(url, data=b"x", timeout=aiohttp.ClientTimeout(total=FAR)):
+                pass
+
+    monkeypatch.setattr(asyncio, "timeout", noting)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://localhost:{server.sockets[0].getsockname()[1]}/"
+    async with server, session_of() as session, asyncio.TaskGroup() as group:
+        group.create_task(post())
+        await asked.wait()
+        limits[0].reschedule(asyncio.get_running_loop().time())
 
 
 async def test_a_total_time_limit_is_told():

@@ -59,6 +59,20 @@ async def test_a_script_runs_and_its_output_comes_back_as_text():
     assert set(toy.requests) == {"Create", "Receive", "Command", "Signal", "Delete"}
 
 
+async def test_a_closed_pool_starts_nothing():
+    async with opened({"x": greet}) as (toy, pool):
+        pipeline = await pool.start("x")
+        await pool.aclose()
+        asked = list(toy.requests)
+        for call in pool.run("x"), anext(aiter(pipeline)):
+            with pytest.raises(RuntimeError, match="the shell is closed"):
+                await call
+        await pipeline.aclose()
+        assert toy.requests == asked
+        assert repr(pool).endswith(" closed>")
+        assert repr(pipeline) == f"<Pipeline {pipeline.command_id} Running>"
+
+
 async def test_output_may_be_objects():
     async def objects(script):
         for value in (3, {"a": 1}, [1, "b"], None, dt.datetime(2026, 1, 2, tzinfo=dt.UTC)):

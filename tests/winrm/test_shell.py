@@ -63,6 +63,30 @@ async def test_a_closed_shell_starts_nothing():
     assert toy.requests == ["Create", "Delete"]
 
 
+async def test_a_command_of_a_closed_shell_does_nothing_more():
+    async with service({"greet": greet}) as (toy, wsman):
+        async with await CommandShell.open(wsman) as shell:
+            command = await shell.start("greet")
+        for call in command.send(b"x"), command.interrupt(), anext(aiter(command)):
+            with pytest.raises(RuntimeError, match="the shell is closed"):
+                await call
+        await command.aclose()
+    assert toy.requests == ["Create", "Command", "Delete"]
+
+
+async def test_objects_say_what_they_are_and_no_secret():
+    async with service({"greet": greet}) as (_, wsman):
+        assert repr(wsman) == f"<WSMan {wsman.session.url}>"
+        assert repr(WSMan(None, "http://u:c4nary@host:5985/wsman")) == "<WSMan host:5985/wsman>"
+        async with await CommandShell.open(wsman) as shell:
+            command = await shell.start("greet c4nary")
+            assert repr(command) == f"<Command {command.command_id} running>"
+            async for _ in command:
+                pass
+            assert repr(command) == f"<Command {command.command_id} ended with 3>"
+        assert repr(shell).endswith(" closed>")
+
+
 async def test_a_real_command_runs():
     async with service() as (_, wsman), await CommandShell.open(wsman) as shell:
         done = await shell.run("printf 'a\\nb'; echo no >&2; exit 7")
