@@ -37,7 +37,7 @@ MODULES = {
         ClientAnswers ClientConnected ClientLeft ConnectOptions CredSSPServer EventSource FailureLimit HandshakeHook
         HandshakeOutcome HandshakeReport ListenOptions Outcome Pending Place Places ProtocolFactory ProxyAddress
         ProxyCommand ProxyEndpoint ProxyFamily ProxyHeader ProxyTLS Recording RecordingSink RelayEnd RelayResult
-        SecureTransport ServerAnswers ServerLogon ServerLogons Streams WinbindOracle answer_events check_rdp
+        SecureTransport ServerAnswers ServerLogon ServerLogons Sparingly Streams WinbindOracle answer_events check_rdp
         connection_id create_connection create_server exchange_mcs judge_server open_connection pass_until_answer relay
         source_of start_credssp start_credssp_streams start_server take_credentials
     """,
@@ -88,7 +88,7 @@ MODULES = {
     "recording": "MOST_BYTES MOST_MESSAGES Message RecordedError Recording Sender",
     "stores": """
         Entry Expiring Grant KICK_LIFE Kick LockedOut LockoutRule LogonAttempt MemoryStore Node SealError Sealer Store
-        StoreError TokenRefused find_token is_token issue_token key_text names_of new_keys redeem_token
+        StoreError TokenRefused entries_of find_token is_token issue_token key_text names_of new_keys redeem_token
     """,
     "stores.redis": "RedisStore",
     "tls": """
@@ -104,7 +104,9 @@ MODULES = {
         KerbTicketLogon SecretBytes SecretText TSCredentials TSCspDataDetail TSPasswordCreds TSRemoteGuardCreds
         TSRemoteGuardPackageCred TSRequest TSSmartCardCreds UnicodeString
     """,
-    "workers": "Address EXIT_FAILED Sockets Supervisor Worker bind inherited is_supported",
+    "workers": """
+        Address EXIT_FAILED Sockets Supervisor Worker bind bind_shared inherited is_supported notify_systemd take_bound
+    """,
 }
 """The names of each public module but `acredssp.sspi`, which tests/sspi/test_names.py holds against Microsoft's."""
 

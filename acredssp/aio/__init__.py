@@ -11,7 +11,7 @@ from acredssp.aio.limits import Place, Places
 from acredssp.aio.logons import ServerLogon, ServerLogons
 from acredssp.aio.probes import check_rdp, judge_server
 from acredssp.aio.relaying import Recording, RecordingSink, RelayEnd, RelayResult, Streams, relay
-from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport
+from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, Sparingly
 from acredssp.aio.server import CredSSPServer, ProtocolFactory
 from acredssp.aio.sources import source_of
 from acredssp.aio.streams import (
@@ -69,6 +69,7 @@ __all__ = [
     "ServerAnswers",
     "ServerLogon",
     "ServerLogons",
+    "Sparingly",
     "Streams",
     "WinbindOracle",
     "answer_events",

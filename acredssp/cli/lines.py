@@ -8,8 +8,7 @@ from time import monotonic
 from rich.console import Console
 from rich.text import Text
 
-from acredssp.aio import HandshakeOutcome, HandshakeReport
-from acredssp.aio.report import Sparingly
+from acredssp.aio import HandshakeOutcome, HandshakeReport, Sparingly
 from acredssp.cli.line_writer import LineWriter
 from acredssp.cli.output import WholeLines
 from acredssp.cli.render import label, printable

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
 
 import typer
 
-from acredssp.accounts import AccountNames, Domains, Users
+from acredssp.accounts import Domains, Users
 from acredssp.cli import loops, render
 from acredssp.cli.options import LogLevel, WithLogLevel, log_from, until_done, usage_errors
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError
@@ -257,7 +257,7 @@ async def kick_command(
     Exit status: 0 the nodes are told; 2 the settings cannot be used; 4 the store does not take it.
     """
     from acredssp.proxy import settings  # noqa: PLC0415 - needs the extra
-    from acredssp.stores import Kick  # noqa: PLC0415
+    from acredssp.stores import Kick, entries_of  # noqa: PLC0415
 
     if not user:
         raise UsageError("USER: expected a name, got an empty text")
@@ -267,10 +267,9 @@ async def kick_command(
         with contextlib.suppress(OSError, ValueError):  # the count must not keep a kick from the nodes
             known.append(Users.from_file(users_file).domains)
     async with _store(read) as store:
-        users = [entry.user for entry in await store.entries()]
+        ending = entries_of(await store.entries(), user, known)
         await store.kick(Kick(user=user))
-    ending = sum(any(domains.account(each) in AccountNames([user], domains) for domains in known) for each in users)
-    print(f"connections that end: {ending}")  # noqa: T201
+    print(f"connections that end: {len(ending)}")  # noqa: T201
 
 
 @_command("top")

@@ -22,11 +22,11 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from acredssp import Policy, server_context
-from acredssp.accounts import AccountNames, Domains
+from acredssp.accounts import Domains
 from acredssp.proxy.settings import Problems, RDPFileSettings, Settings
 from acredssp.proxy.tokens import TokenOrder
 from acredssp.rdp_file import FileSigner, rdp_file
-from acredssp.stores import Entry, Kick, Store, StoreError
+from acredssp.stores import Entry, Kick, Store, StoreError, entries_of
 
 __all__ = ["Access", "Broker", "read_api", "signer_of"]
 
@@ -71,11 +71,13 @@ class Broker:
         store: Gives the store.
         targets: Gives the names of the targets that there are.
         access: Gives who may ask, and how files are made.
+        domains: Gives which suffixes are which domains, of each listener.
     """
 
     store: Callable[[], Store]
     targets: Callable[[], Collection[str]]
     access: Callable[[], Access]
+    domains: Callable[[], Collection[Domains]]
 
     async def issue(self, request: web.Request) -> web.Response:
         """Issue a token."""
@@ -100,8 +102,7 @@ class Broker:
         """List connections."""
         entries: list[Entry] = await self.store().entries()
         if user := request.query.get("user"):
-            names = AccountNames([user], Domains())
-            entries = [entry for entry in entries if Domains().account(entry.user) in names]
+            entries = entries_of(entries, user, self.domains())
         return web.json_response({"connections": [dataclasses.asdict(entry) for entry in entries]})
 
     async def end(self, request: web.Request) -> web.Response:

@@ -18,11 +18,12 @@ from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, rdp
 from acredssp.accounts import AccountNames
 from acredssp.aio import ClientLeft, HandshakeOutcome, Recording, RelayEnd, Streams, exchange_mcs, source_of
 from acredssp.proxy.front import Front
-from acredssp.proxy.leg import Leg, Refused
+from acredssp.proxy.leg import Leg
 from acredssp.proxy.limits import Limited, Slot
 from acredssp.proxy.passthrough import connect
 from acredssp.proxy.plan import ListenerPlan
 from acredssp.proxy.records import ConnectionRecord
+from acredssp.proxy.refused import Refused
 from acredssp.proxy.routing import Route
 from acredssp.proxy.settings import reason_of
 from acredssp.stores import Entry, Kick, Node
@@ -132,6 +133,8 @@ class Connection:
         record.seconds |= {"front": report.elapsed} | (self.front.leg.seconds if self.front.leg else {})
         if report.error is not None:
             record.reason = str(self.front.refused or report.error)
+            if self.front.waits_for and self.front.refused is None:
+                record.reason += f" (no answer came from {self.front.waits_for})"
             self._ended(str(report.outcome), getattr(report.error, "nt_status", None))
 
     def _late(self) -> None:

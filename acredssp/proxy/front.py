@@ -21,10 +21,11 @@ from acredssp import NTSTATUS, CredSSPError, rdp
 from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password, TicketCache
 from acredssp.errors import AuthenticationError
 from acredssp.hooks import Admission, CredentialRequest, Identity
-from acredssp.proxy.leg import Leg, Refused, Target, split_account
+from acredssp.proxy.leg import Leg, Target, split_account
 from acredssp.proxy.limits import Limited, Slot
 from acredssp.proxy.passthrough import logs_on_first
 from acredssp.proxy.plan import ListenerPlan
+from acredssp.proxy.refused import Refused
 from acredssp.proxy.routing import Route, choose, possible
 from acredssp.stores import (
     Grant,
@@ -64,6 +65,7 @@ class Front:
         account: Who has logged on here; None until somebody has.
         claimed: Who a connection is of that nobody logs on by here; empty where that is not known.
         refused: Why the connection is refused; None while it is not.
+        waits_for: The plug-in that has not answered yet; empty for none.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Front:
         self.account: Account | None = None
         self.claimed = ""
         self.refused: Refused | None = None
+        self.waits_for = ""
         self._plan = plan
         self._source = source
         self._slot = slot
@@ -170,11 +173,11 @@ class Front:
         try:
             await self._attempt.begin()
         except LockedOut as error:
-            return self._deny(Limited("lockout", str(error), NTSTATUS.STATUS_LOGON_FAILURE))
+            return self.deny(Limited("lockout", str(error), NTSTATUS.STATUS_LOGON_FAILURE))
         except StoreError as error:
             if not settings.allow_without_store:
                 reason = f"nobody knows whether the account is locked out: {error}"
-                return self._deny(Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS))
+                return self.deny(Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS))
         return None
 
     async def authorize(self, who: Identity, account: Account) -> bool | Account | Deny:
@@ -198,7 +201,7 @@ class Front:
             elif who.request and who.request.flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
                 raise _no_password(self.target, DelegatedKind.NOTHING)
         except Refused as refused:
-            return self._deny(refused)
+            return self.deny(refused)
         return account
 
     async def admit(self, who: Admission) -> bool | Deny:
@@ -209,7 +212,7 @@ class Front:
         try:
             await self._log_on(_password_of(who, self.target))
         except Refused as refused:
-            return self._deny(refused)
+            return self.deny(refused)
         return True
 
     def ended(self, error: CredSSPError | None) -> None:
@@ -226,7 +229,8 @@ class Front:
             credentials, self.account, self._request, token=self._token, logon_timeout=most
         )
 
-    def _deny(self, refused: Refused) -> Deny:
+    def deny(self, refused: Refused) -> Deny:
+        """Note why the user is refused, and return the answer of a hook."""
         self.refused = refused
         return Deny(refused.status, account=self.account)
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from acredssp import RDP, FailureLimit, HandshakeReport, create_server
-from acredssp.aio import CredSSPServer, HandshakeOutcome, WinbindOracle
+from acredssp.aio import CredSSPServer, HandshakeOutcome, Sparingly, WinbindOracle
 from acredssp.credentials import Deny
 from acredssp.proxy.connection import Connection
 from acredssp.proxy.limits import Counts, Limited, Slot
@@ -56,7 +56,7 @@ class Gateway:
         self._processes = processes
         self._sockets = None if sockets is None else dict(sockets)
         self._counts: Counts = collections.Counter()
-        self._next_line = 0.0
+        self._lines = Sparingly()
         self._unsaid = 0
         """Connections that were turned away since the last line about one."""
         self._relaying: set[Connection] = set()
@@ -272,10 +272,8 @@ class Gateway:
         if report.hook or report.outcome in _QUIET:  # `_accept` has told why it refused
             return
         self._unsaid += 1
-        now = asyncio.get_running_loop().time()
-        if now < self._next_line:
+        if not self._lines.lets(asyncio.get_running_loop().time()):
             return
-        self._next_line = now + 1.0
         more = f" (one of {self._unsaid} such connections)" if self._unsaid > 1 else ""
         self._unsaid = 0
         log_record(

@@ -1,16 +1,11 @@
-"""The target leg: connect to a target, log on there, and say in the target's own words why that is refused.
-
-A refusal has two readers. The user is told a status (`Refused.status`), the target's own where the target gave one. The
-operator is told the reason (`str(refused)`), which names the target and what to do.
-"""
+"""The target leg: connect to a target, log on there, and say in the target's own words why that is refused."""
 
 import asyncio
 import contextlib
 import dataclasses
-import inspect
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from acredssp import (
     NTSTATUS,
@@ -30,14 +25,16 @@ from acredssp.delegation import DelegationPolicy
 from acredssp.errors import AccessDenied, AuthenticationError, CertificateError, CredSSPError
 from acredssp.hooks import Identity
 from acredssp.policy import MechanismChoice
+from acredssp.proxy.plugin import PlugIn
 from acredssp.proxy.pool import Pool
+from acredssp.proxy.refused import Refused
 from acredssp.proxy.settings import Problems, TargetSettings, reason_of
 from acredssp.rdp import ConnectionRequest, RequestFlags
 from acredssp.status import SecurityStatus
 from acredssp.trust import OptionNames
 from acredssp.workers import Address
 
-__all__ = ["Leg", "Refused", "Target", "in_words", "make_target", "split_account"]
+__all__ = ["Leg", "Target", "in_words", "make_target", "split_account"]
 
 _MECHANISMS: Final = {
     "ntlm": MechanismChoice.NTLM,
@@ -50,21 +47,6 @@ _SETTINGS: Final = OptionNames(
 )
 _MODES: Final = RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED | RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED
 """What a client asks for of its own logon. The target leg has a mode of its own, which `RDP` asks for."""
-
-
-class Refused(Exception):
-    """The user is not connected to the target.
-
-    Args:
-        reason: For the operator.
-        status: For the user.
-        error: What it comes from; None where a rule of ours refuses.
-    """
-
-    def __init__(self, reason: str, status: NTSTATUS, error: Exception | None = None) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.error = error
 
 
 @dataclasses.dataclass(slots=True)
@@ -129,7 +111,7 @@ class Target:
     policy: Policy
     ssl_context: ssl.SSLContext
     injected: Password | NTHash | None = dataclasses.field(repr=False)
-    lookup: Callable[[Identity, str], Any] | None
+    lookup: PlugIn | None
     pool: Pool
 
     async def credentials_for(self, who: Identity) -> Password | NTHash | TicketCache:
@@ -143,20 +125,13 @@ class Target:
         if self.settings.credentials == "constrained":
             return self._constrained(who)
         assert self.lookup is not None
-        try:
-            answer = self.lookup(who, self.name)
-            if inspect.isawaitable(answer):
-                answer = await answer
-        except Exception as error:
-            reason = f"target {self.name}: the lookup of its credentials failed with {type(error).__name__}"
-            raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS, error) from error
+        answer = await self.lookup.ask(who, self.name)
         if isinstance(answer, Password) or (isinstance(answer, NTHash) and self.settings.restricted_admin):
             return answer
         if isinstance(answer, Deny):
-            raise Refused(f"target {self.name}: the lookup of its credentials refused the user", answer.nt_status)
-        reason = f"target {self.name}: expected a Password from the lookup of its credentials, or an NTHash with "
-        reason += f"restricted_admin, got {type(answer).__name__}"
-        raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS)
+            raise Refused(f"{self.lookup.name} refused the user", answer.nt_status)
+        reason = f"{self.lookup.name}: expected a Password, or an NTHash with restricted_admin, got "
+        raise Refused(reason + type(answer).__name__, NTSTATUS.STATUS_NO_LOGON_SERVERS)
 
     def _constrained(self, who: Identity) -> TicketCache:
         tickets: TicketCache | None = who.principal.tickets
@@ -370,7 +345,7 @@ def make_target(name: str, settings: TargetSettings, problems: Problems) -> Targ
     with problems.at(f"{place}.delegation"):
         delegation = DelegationPolicy.from_file(str(settings.delegation)) if settings.delegation else delegation
     with problems.at(f"{place}.lookup"):
-        lookup = settings.lookup.load() if settings.lookup else None
+        lookup = PlugIn(settings.lookup, f"target {name}: the lookup of its credentials,") if settings.lookup else None
     if settings.password or settings.nt_hash:
         with problems.at(f"{place}.account"):
             injected = Password("", *split_account(settings.account))

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from acredssp import NTSTATUS
 from acredssp.credentials import Account
-from acredssp.proxy.leg import Refused
+from acredssp.proxy.refused import Refused
 from acredssp.proxy.settings import LimitSettings
 
 __all__ = ["Counts", "Limited", "Slot"]

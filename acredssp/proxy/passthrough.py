@@ -12,7 +12,8 @@ from typing import Final
 
 from acredssp import NTSTATUS, CredSSPError
 from acredssp.aio import ClientLeft, pass_until_answer
-from acredssp.proxy.leg import Leg, Refused, Target
+from acredssp.proxy.leg import Leg, Target
+from acredssp.proxy.refused import Refused
 from acredssp.proxy.settings import RouteSettings
 from acredssp.rdp import ConnectionConfirm, Protocols, RouteRequest, read_negotiation
 from acredssp.workers import Address

@@ -22,6 +22,8 @@ from acredssp.credentials import Account, Deny, LookupAnswer
 from acredssp.hooks import Admission, AuthorizeHook, CredentialRequest, Identity, LookupHook
 from acredssp.proxy.api import Access, read_api
 from acredssp.proxy.leg import Target, make_target
+from acredssp.proxy.plugin import PlugIn
+from acredssp.proxy.refused import Refused
 from acredssp.proxy.routing import Route, make_route
 from acredssp.proxy.settings import (
     CertificateSettings,
@@ -43,6 +45,9 @@ _Winbind: TypeAlias = Mapping[str, tuple[WinbindOracle, NTLMIdentity]]
 
 class Decisions(Protocol):
     """What the server's hooks ask: `front` of the connection."""
+
+    def deny(self, refused: Refused) -> Deny:
+        """Note why the user is refused, and return the answer of a hook."""
 
     async def may_try(self, who: CredentialRequest) -> Deny | None:
         """Refuse to look at somebody's password, or do not."""
@@ -185,6 +190,20 @@ def _server_config(  # noqa: PLR0913, PLR0917 - what the settings of a listener 
     return None
 
 
+def _asked(plug_in: PlugIn) -> LookupHook:
+    """Have a plug-in look accounts up; whose it fails for is refused, and the record says why."""
+
+    async def asked(who: CredentialRequest) -> LookupAnswer:
+        try:
+            answer: LookupAnswer = await plug_in.ask(who)
+        except Refused as refused:
+            front: Decisions = who.session.front
+            return front.deny(refused)
+        return answer
+
+    return asked
+
+
 def _counted(lookup: LookupHook) -> LookupHook:
     """Have each connection be asked before its user's password is looked at."""
 
@@ -233,7 +252,7 @@ def _accounts(
         return known, known.lookup
     if logon.lookup is not None:
         with problems.at(f"{place}.lookup"):
-            return Anybody(), logon.lookup.load()
+            return Anybody(), _asked(PlugIn(logon.lookup, "the lookup of the logon,"))
     return Anybody(), None
 
 

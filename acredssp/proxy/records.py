@@ -4,9 +4,9 @@ A record becomes one line of the log, and the figures of `metrics`. It holds no 
 """
 
 import dataclasses
+import datetime as dt
 import json
 import logging
-import time
 from typing import Final
 
 from acredssp import HandshakeReport
@@ -103,14 +103,9 @@ class JSONLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line: dict[str, object] = {
-            "time": f"{when}.{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-        }
-        told = getattr(record, "told", None)
-        if told is not None:
+        when = dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds")
+        line = {"time": when.replace("+00:00", "Z"), "level": record.levelname.lower(), "logger": record.name}
+        if told := getattr(record, "told", None):
             return json.dumps(line | {"message": "connection"} | told, default=str)
         line["message"] = record.getMessage()
         if identity := getattr(record, "connection_id", ""):

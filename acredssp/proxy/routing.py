@@ -8,15 +8,15 @@ the target that the client's token names.
 
 import dataclasses
 import fnmatch
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from acredssp import NTSTATUS
 from acredssp.accounts import AccountNames, Domains
 from acredssp.credentials import Account
 from acredssp.hooks import Identity
-from acredssp.proxy.leg import Refused, Target
+from acredssp.proxy.leg import Target
+from acredssp.proxy.plugin import PlugIn
+from acredssp.proxy.refused import Refused
 from acredssp.proxy.settings import Problems, RouteSettings
 from acredssp.rdp import ConnectionRequest, RouteRequest
 
@@ -39,7 +39,7 @@ class Route:
     users: AccountNames | None
     groups: Sequence[AccountNames]
     target: Target | None
-    entry: Callable[[Identity], Any] | None
+    entry: PlugIn | None
 
     @property
     def by_token(self) -> bool:
@@ -101,28 +101,13 @@ async def choose(
             continue
         if route.target is not None:
             return route.target, route
-        if (name := await _ask(route, who)) is None:
+        assert route.entry is not None
+        if (name := await route.entry.ask(who)) is None:
             continue
         if not isinstance(name, str) or name not in targets:
-            raise Refused(f"{_entry_of(route)} named no target of the settings", NTSTATUS.STATUS_NO_LOGON_SERVERS)
+            raise Refused(f"{route.entry.name} named no target of the settings", NTSTATUS.STATUS_NO_LOGON_SERVERS)
         return targets[name], route
     raise Refused("no route leads this user to a target", NTSTATUS.STATUS_LOGON_NOT_GRANTED)
-
-
-async def _ask(route: Route, who: Identity) -> object:
-    assert route.entry is not None
-    try:
-        answer = route.entry(who)
-        return await answer if inspect.isawaitable(answer) else answer
-    except Exception as error:
-        reason = f"{_entry_of(route)} failed with {type(error).__name__}"
-        raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS, error) from error
-
-
-def _entry_of(route: Route) -> str:
-    entry = route.settings.entry
-    assert entry is not None
-    return f"the route's entry {entry.module}:{entry.function}"
 
 
 def make_route(  # noqa: PLR0913, PLR0917 - what a route may name
@@ -136,7 +121,7 @@ def make_route(  # noqa: PLR0913, PLR0917 - what a route may name
     """Read what the settings of a route name; what is wrong is noted in `problems`."""
     entry = None
     with problems.at(f"{place}.entry"):
-        entry = settings.entry.load() if settings.entry else None
+        entry = PlugIn(settings.entry, "the route's entry") if settings.entry else None
     return Route(
         settings=settings,
         users=AccountNames(settings.users, domains) if settings.users else None,

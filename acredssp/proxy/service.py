@@ -27,7 +27,7 @@ from typing import Any, Final
 from acredssp.proxy.records import JSONLines
 from acredssp.proxy.settings import Problems, Settings, SettingsError, read
 from acredssp.stores import Node, StoreError
-from acredssp.workers import Address, Sockets, Supervisor, Worker, bind, inherited
+from acredssp.workers import Sockets, Supervisor, Worker, bind, bind_shared, inherited, notify_systemd, take_bound
 
 __all__ = ["HELD", "run", "run_workers"]
 
@@ -89,7 +89,7 @@ async def run(path: pathlib.Path, tell: Tell) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGUSR2, tell, "SIGUSR2 starts the program anew with --workers alone")
-        await _serve(_Task(path=path, settings=settings, tell=tell, http=http, notify=_notify), stop)
+        await _serve(_Task(path=path, settings=settings, tell=tell, http=http, notify=notify_systemd), stop)
 
 
 async def _serve(task: _Task, stop: asyncio.Event) -> None:
@@ -135,6 +135,7 @@ async def _serve(task: _Task, stop: asyncio.Event) -> None:
                 store=lambda: gateway.node.store,
                 targets=lambda: gateway.plan.targets,
                 access=lambda: gateway.plan.api or access,
+                domains=lambda: [each.domains for each in gateway.plan.listeners.values()],
             )
             await stack.enter_async_context(web.serve(broker.app(), sock, access.context))
         if task.publishes:
@@ -223,7 +224,7 @@ def run_workers(  # noqa: PLR0913
 
         def on_ready() -> None:
             tell(f"{count} workers are ready")
-            _notify("READY=1")
+            notify_systemd("READY=1")
 
         def replace() -> None:
             check = subprocess.run(  # noqa: S603 - ourselves
@@ -245,7 +246,7 @@ def run_workers(  # noqa: PLR0913
             on_signals={
                 signal.SIGHUP: lambda: supervisor.signal_workers(signal.SIGHUP),
                 signal.SIGUSR2: replace,
-                signal.SIGTERM: lambda: _notify("STOPPING=1"),
+                signal.SIGTERM: lambda: notify_systemd("STOPPING=1"),
             },
             on_ended=ended,
         )
@@ -280,7 +281,7 @@ def _bind(
     for number, listener in enumerate(settings.listeners):
         where = listener.address
         with problems.at(f"listeners[{number}].address"):
-            listening[str(where)] = bind(where.host, where.port, count, _take(left, where))
+            listening[str(where)] = bind(where.host, where.port, count, take_bound(left, where.host, where.port))
     http = _bind_http(settings, left)
     for each in left:  # of addresses that nobody listens on any more
         each.close()
@@ -289,30 +290,13 @@ def _bind(
     return places, listening, http
 
 
-def _take(left: list[socket.socket], where: Address) -> list[socket.socket]:
-    """Take the sockets that listen on an address out of a list."""
-    with contextlib.suppress(OSError):
-        names = {found[4][:2] for found in socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)}
-        taken = [each for each in left if each.getsockname()[:2] in names]
-        left[:] = [each for each in left if each not in taken]
-        return taken
-    return []
-
-
 def _bind_http(settings: Settings, left: list[socket.socket]) -> Mapping[str, socket.socket]:
     """Bind the addresses of the admin and the API, or take their sockets out of `left`."""
     problems, made = Problems(), dict[str, socket.socket]()
     for name, section in {"admin": settings.admin, "api": settings.api}.items():
-        if section is None:
-            continue
-        host, port = section.address.host, section.address.port
-        if taken := _take(left, section.address):
-            made[name] = taken[0]
-            continue
         with problems.at(f"{name}.address"):
-            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-            made[name] = socket.create_server((host, port), family=family)
-            made[name].setblocking(False)
+            if section is not None:
+                made[name] = bind_shared(section.address.host, section.address.port, left)
     problems.check()
     return made
 
@@ -332,19 +316,10 @@ def _figures() -> Iterator[Callable[[int], None]]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-# --- the log and systemd ---
+# --- the log ---
 
 
 def _log_as(settings: Settings) -> None:
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S%z")
     for handler in logging.getLogger("acredssp").handlers:
         handler.setFormatter(JSONLines() if settings.run.log == "json" else text)
-
-
-def _notify(state: str) -> None:
-    """Tell systemd, where it has started us with Type=notify (sd_notify(3))."""
-    where = os.environ.get("NOTIFY_SOCKET", "")
-    if where:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.connect("\0" + where[1:] if where.startswith("@") else where)
-            sender.send(state.encode())

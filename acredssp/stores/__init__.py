@@ -19,6 +19,7 @@ from acredssp.stores.store import (
     LockoutRule,
     Store,
     StoreError,
+    entries_of,
     key_text,
     names_of,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "Store",
     "StoreError",
     "TokenRefused",
+    "entries_of",
     "find_token",
     "is_token",
     "issue_token",

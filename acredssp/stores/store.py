@@ -12,15 +12,15 @@ Times are in seconds. Names of accounts are as `Account.key` compares them.
 """
 
 import dataclasses
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from typing import Final, Protocol
 
-from acredssp.accounts import Domains
+from acredssp.accounts import AccountNames, Domains
 from acredssp.credentials import Account
 
 __all__ = [
-    "KICK_LIFE", "Entry", "Grant", "Kick", "LockoutRule", "Store", "StoreError", "key_text", "marks_of", "names_of",
-    "voiding",
+    "KICK_LIFE", "Entry", "Grant", "Kick", "LockoutRule", "Store", "StoreError", "entries_of", "key_text", "marks_of",
+    "names_of", "voiding",
 ]  # fmt: skip
 
 KICK_LIFE: Final = 86_400.0
@@ -132,6 +132,18 @@ def voiding(grant: Grant, account: Account | None, spellings: Sequence[Account])
     who = account or Domains().account(grant.user)
     names = [name for each in (who, *spellings) for name in names_of(each)]
     return names if account or who.domain else [*names, f"any {names[1]}"]
+
+
+def entries_of(entries: Iterable[Entry], user: str, domains: Iterable[Domains] = (Domains(),)) -> list[Entry]:
+    r"""Return a user's connections out of the directory, whatever way the user's name is written in.
+
+    Args:
+        entries: As `Store.entries` returns them.
+        user: `USER` of any domain, `DOMAIN\\USER` or `USER@SUFFIX`.
+        domains: Which suffixes are which domains, one for each list of users that there is.
+    """
+    known = [(each, AccountNames([user], each)) for each in domains]
+    return [entry for entry in entries if any(each.account(entry.user) in names for each, names in known)]
 
 
 class Store(Protocol):

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
-__all__ = ["INHERITED", "Address", "Sockets", "bind", "inherited"]
+__all__ = ["INHERITED", "Address", "Sockets", "bind", "bind_shared", "inherited", "take_bound"]
 
 Sockets: TypeAlias = tuple[socket.socket, ...]
 """The listening sockets of one worker: one for each address that the host's name resolves to."""
@@ -50,6 +50,41 @@ def inherited() -> list[socket.socket]:
     for each in found:
         each.set_inheritable(False)
     return found
+
+
+def take_bound(left: list[socket.socket], host: str, port: int) -> list[socket.socket]:
+    """Take the sockets that listen on an address out of a list, and return them; none for a host that is unknown.
+
+    Args:
+        left: Sockets that listen, as `inherited` returns them.
+        host: A name, or an IP address.
+        port: The port.
+    """
+    with contextlib.suppress(OSError):
+        names = {found[4][:2] for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+        taken = [each for each in left if each.getsockname()[:2] in names]
+        left[:] = [each for each in left if each not in taken]
+        return taken
+    return []
+
+
+def bind_shared(host: str, port: int, left: list[socket.socket]) -> socket.socket:
+    """Listen on an address with one socket that all workers accept from, as pages for administrators do.
+
+    Args:
+        host: A name, of which the first address is taken, or an IP address.
+        port: 0 takes a free port.
+        left: Sockets that listen, as `inherited` returns them. One for this address is taken out of the list.
+
+    Raises:
+        OSError: The address cannot be bound, or there is no such host.
+    """
+    if taken := take_bound(left, host, port):
+        return taken[0]
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    listener = socket.create_server((host, port), family=family)
+    listener.setblocking(False)
+    return listener
 
 
 def bind(host: str, port: int, count: int, ready: Sequence[socket.socket] = ()) -> list[Sockets]:

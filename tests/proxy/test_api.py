@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 
 from acredssp import self_signed, server_context_from_pem
+from acredssp.accounts import Domains
 from acredssp.policy import Policy
 from acredssp.proxy import web
 from acredssp.proxy.api import Access, Broker
@@ -18,6 +19,7 @@ ENTRIES = [
     Entry(id=f"id{number}", node="one", user=user, target="desktops", host="h:1", client="c:1", since=1.5)
     for number, user in enumerate(["CONTOSO\\alice", "FABRIKAM\\Alice", "CONTOSO\\bob"])
 ]
+DOMAINS = [Domains({"fabrikam.example": "FABRIKAM"}), Domains({"contoso.example": "CONTOSO"})]
 ORDER = {"user": "CONTOSO\\alice", "target": "desktops"}
 
 
@@ -41,7 +43,7 @@ class API:
 @contextlib.asynccontextmanager
 async def served(store, access):
     """Serve the API of a store with the target `desktops`, and give its port."""
-    broker = Broker(store=lambda: store, targets=lambda: {"desktops"}, access=lambda: access)
+    broker = Broker(store=lambda: store, targets=lambda: {"desktops"}, access=lambda: access, domains=lambda: DOMAINS)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         async with web.serve(broker.app(), listener, access.context):
@@ -129,7 +131,8 @@ async def test_the_scheme_is_bearer(api):
 @pytest.mark.parametrize(
     ("query", "found"),
     [("", [0, 1, 2]), ("?user=alice", [0, 1]), ("?user=contoso%5CALICE", [0]), ("?user=bob@contoso", [2]),
-     ("?user=carol", [])],
+     ("?user=carol", []), ("?user=bob@contoso.example", [2]), ("?user=alice@fabrikam.example", [1]),
+     ("?user=bob@fabrikam.example", [])],
 )  # fmt: skip
 async def test_connections_are_listed(api, query, found):
     await api.store.announce(ENTRIES, 60)

@@ -9,8 +9,9 @@ import pytest
 from support.endpoints import until
 from support.stores import SERVERS, running
 
+from acredssp.accounts import Domains
 from acredssp.credentials import Account
-from acredssp.stores import Entry, Grant, Kick, LockoutRule, MemoryStore, Sealer, new_keys
+from acredssp.stores import Entry, Grant, Kick, LockoutRule, MemoryStore, Sealer, entries_of, new_keys
 from acredssp.stores.redis import RedisStore
 
 ALICE, OTHER_ALICE, BOB = Account("alice", "CONTOSO"), Account("alice", "FABRIKAM"), Account("bob", "CONTOSO")
@@ -367,3 +368,16 @@ async def until_async(ask, answer):
     while (got := await ask()) != answer:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     assert got == answer
+
+
+@pytest.mark.parametrize(
+    ("user", "found"),
+    [("alice", [1, 2, 4]), ("CONTOSO\\alice", [1, 4]), ("alice@contoso.example", [1, 4]), ("alice@contoso", [1, 4]),
+     ("alice@other.example", []), ("bob@contoso.example", [3]), ("carol", [])],
+)  # fmt: skip
+def test_the_connections_of_a_user_are_found_by_every_name(user, found):
+    users = ["CONTOSO\\alice", "FABRIKAM\\alice", "CONTOSO\\bob", "alice@contoso.example"]
+    entries = [entry(number, each) for number, each in enumerate(users, 1)]
+    known = [Domains(), Domains({"contoso.example": "CONTOSO"})]
+    assert entries_of(entries, user, known) == [entries[number - 1] for number in found]
+    assert entries_of(entries, "alice@contoso.example") == [entries[3]]

@@ -124,7 +124,7 @@ async def kept(world):
         for each in gc.get_objects()
         if str(type(each).__module__).startswith("acredssp.") and not isinstance(each, enum.Enum)
     )
-    ours.update({str(key): count for key, count in world.gateway._limits._counts.items()})
+    ours.update({str(key): count for key, count in world.gateway._counts.items()})
     ours["connections"] = len(world.gateway.connections)
     ours["tasks"] = len(asyncio.all_tasks())
     ours["descriptors"] = len(await asyncio.to_thread(os.listdir, "/proc/self/fd"))

@@ -1,0 +1,59 @@
+"""Functions of somebody else's that the settings name: each is asked here, plain or async.
+
+One that fails refuses the user. One that gives no answer until the handshake's time is over is named in the
+connection's record, and so is, in the log, one that keeps the whole process waiting.
+"""
+
+import asyncio
+import inspect
+import logging
+from typing import Any, Final
+
+from acredssp import NTSTATUS
+from acredssp.proxy.refused import Refused
+from acredssp.proxy.settings import EntryPoint
+
+__all__ = ["PlugIn"]
+
+_logger = logging.getLogger("acredssp.proxy")
+
+_LONG: Final = 0.5
+"""Seconds in which a function that blocks is noticed. No other connection moves meanwhile."""
+
+
+class PlugIn:
+    """A function, imported.
+
+    Args:
+        entry: Where it is.
+        what: What it is for, in the words of the log: `the route's entry`.
+
+    Raises:
+        ValueError, TypeError: As `EntryPoint.load`.
+    """
+
+    def __init__(self, entry: EntryPoint, what: str) -> None:
+        self._function = entry.load()
+        self.name = f"{what} {entry.module}:{entry.function}"
+
+    async def ask(self, who: Any, *more: object) -> Any:
+        """Return its answer about somebody. The session of `who` is the connection.
+
+        Raises:
+            Refused: It has failed.
+        """
+        front, loop = who.session.front, asyncio.get_running_loop()
+        front.waits_for = self.name
+        loop.call_soon(self._see_whether_it_blocked, loop.time())  # called once the function waits for something
+        try:
+            answer = self._function(who, *more)
+            answer = await answer if inspect.isawaitable(answer) else answer
+        except Exception as error:
+            reason = f"{self.name} failed with {type(error).__name__}"
+            raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS, error) from error
+        front.waits_for = ""
+        return answer
+
+    def _see_whether_it_blocked(self, asked: float) -> None:
+        if (seconds := asyncio.get_running_loop().time() - asked) > _LONG:
+            _logger.warning("all connections waited %.1f seconds for %s: it should be async", seconds, self.name)
