@@ -10,8 +10,7 @@ import datetime as dt
 import functools
 import logging
 import ssl
-from collections.abc import Callable
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 
 from acredssp import tls_config
 from acredssp.arguments import expect, expect_callable, expect_host_name, expect_target_name
@@ -49,12 +48,9 @@ __all__ = ["ClientConfig", "NTLMIdentity", "ServerConfig"]
 _audit = get_logger("acredssp.audit")
 """Gets one line of JSON, at level INFO, for each decision about delegation; `record.delegation` is the decision."""
 
-_Decide: TypeAlias = Callable[[str, ServerAuth, DelegatedKind, bool, bool, str, str, int], DelegationDecision]
-"""The delegation policy as a function of a connection's facts, in the order of `_decision`."""
-
-_DECISIONS: Final = 128
-"""How many decisions a configuration remembers: every logon to a server has the same one, and to decide anew takes
-39,000 instructions."""
+_DECISIONS: Final = 512
+"""How many decisions are remembered: every logon to a server has the same one, and to decide anew takes 39,000
+instructions."""
 
 _FOR_WANT_OF_PROOF: Final = frozenset({SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED, SecurityStatus.SEC_E_POLICY_NLTM_ONLY})
 """The refusals for a server that nothing but NTLM authenticates."""
@@ -103,13 +99,9 @@ class ClientConfig:
     """Makes the mechanisms that log on."""
     _delegated: TSCredentials | RemoteGuard = dataclasses.field(init=False, repr=False, compare=False)
     """The credentials that are delegated if the policy allows it."""
-    _decision: _Decide = dataclasses.field(init=False, repr=False, compare=False)
-    """The delegation policy as a function, which remembers its latest decisions."""
 
     def __post_init__(self) -> None:
         self._check()
-        decision = functools.partial(_decision, self.delegation, self.credential_class)
-        object.__setattr__(self, "_decision", functools.lru_cache(_DECISIONS)(decision))
         object.__setattr__(self, "policy", self.delegation.for_client(self.policy))
         object.__setattr__(self, "_delegated", self._restricted(as_sent(self._wanted)))
         guard = self._delegated if isinstance(self._delegated, RemoteGuard) else None
@@ -291,7 +283,9 @@ class ClientConfig:
             CertificateError: The logon ends, since the certificate is not trusted and the caller chose the trust; or
                 since it is for another name and the server has to be authenticated.
         """
-        decision = self._decision(
+        decision = _decision(
+            self.delegation,
+            self.credential_class,
             event.target,
             event.server_auth,
             event.kind,
@@ -468,6 +462,7 @@ class ServerConfig:
         )
 
 
+@functools.lru_cache(_DECISIONS)
 def _decision(  # noqa: PLR0913, PLR0917 - by position, since they are the key of a cache
     policy: DelegationPolicy,
     credential_class: CredentialClass,

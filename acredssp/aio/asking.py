@@ -75,16 +75,19 @@ class Asking:
     async def _in_time(
         self, role: str, hook: Callable[..., object], seconds: float | None, awaitable: Awaitable[object]
     ) -> object:
-        limit = asyncio.timeout(seconds)
+        limit = None if seconds is None else asyncio.timeout(seconds)
         try:
-            async with limit:
+            if limit is None:
                 answer = await awaitable
-            check_in_time(limit)
+            else:
+                async with limit:
+                    answer = await awaitable
+                check_in_time(limit)
         except (Exception, asyncio.CancelledError) as error:
             if _is_for_us(error):
                 raise
             self.running = ""
-            if limit.expired():
+            if limit is not None and limit.expired():
                 self._warn(role, hook, HandshakeOutcome.TIMEOUT, f"gave no answer within {seconds:g} seconds")
             else:
                 self._failed(role, hook, error)
@@ -120,6 +123,9 @@ def _is_for_us(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError) and task is not None and bool(task.cancelling())
 
 
+_SECRETS: Final = (Password, NTHash, Candidates, Oracle)
+_ROUTES: Final = (ServerConfig, RDPRoute, Passthrough)
+
 _MAY_SAY_FALSE: Final = frozenset({"accept", "route", "authorize", "admit"})
 
 _EXPECTED: Final = {
@@ -136,13 +142,13 @@ def _is_yes(role: str, answer: object) -> bool:
     """Return whether the engine goes on with an answer."""
     match role:
         case "lookup":
-            return isinstance(answer, Password | NTHash | Candidates | Oracle)
+            return isinstance(answer, _SECRETS)
         case "oracle":
             return isinstance(answer, bytes) and len(answer) == 16 and any(answer)
         case "accept":
             return answer is not None and answer is not False and not isinstance(answer, Deny)
         case "route":
-            return isinstance(answer, ServerConfig | RDPRoute | Passthrough)
+            return isinstance(answer, _ROUTES)
         case "authorize":
             return answer is True or isinstance(answer, Account)
         case _:

@@ -106,9 +106,9 @@ async def establish(
                 driver.begin()
                 while (pending := await driver.pending()) is not None:
                     # The answer may be a key. It is kept in no variable, since an error keeps a coroutine's variables.
-                    driver.resume(await driver.answer_to(pending), limit)
+                    driver.resume(await driver.answer_to(pending, limit), limit)
         except TimeoutError:
-            raise HandshakeTimeout("the handshake did not end before its deadline") from None
+            raise driver.timed_out() from None
     except CredSSPError as error:
         driver.stop()
         try:
@@ -154,10 +154,11 @@ class _Driver:
         "_draining",
         "_error",
         "_established",
+        "_limit",
         "_pending",
-        "_presence",
         "_protocol",
         "_turn",
+        "_unneeded",
         "_waiter",
         "_wanted",
     )
@@ -176,8 +177,10 @@ class _Driver:
         self._asked: Question[Any] | None = None
         """The last event, for the answer that is pending."""
         self._pending: Pending | None = None
-        self._presence: asyncio.Timeout | None = None
-        """While an answer is awaited, this time limit ends the wait once the peer has left."""
+        self._limit: asyncio.Timeout | None = None
+        """While an answer is awaited, the handshake's time limit, which ends the wait once the peer has left."""
+        self._unneeded = False
+        """Whether the answer was no longer needed."""
         self._turn: asyncio.Handle | None = None
         """The call in which the engine goes on with stored bytes, after the loop's other callbacks have had a turn."""
         self._established = False
@@ -219,34 +222,32 @@ class _Driver:
         pending, self._pending = self._pending, None
         return pending
 
-    async def answer_to(self, pending: Pending) -> object:
+    async def answer_to(self, pending: Pending, limit: asyncio.Timeout) -> object:
         """Wait for an answer that takes time. The work on it is cancelled once the answer is no longer needed.
 
         Raises:
-            CredSSPError: The peer left, or sent more than is stored for a peer that waits for an answer.
+            TimeoutError: The answer is no longer needed.
         """
         if self._needs_no_answer:
             pending.close()
-            self._end_for_peer()
+            self._unneeded = True
+            raise TimeoutError
+        self._limit = limit
         try:
-            async with asyncio.timeout(None) as presence:
-                self._presence = presence
-                answer = await pending
-        except TimeoutError:
-            if not presence.expired():
-                raise
-            answer = None
+            return await pending
         finally:
-            self._presence = None
-        if presence.expired():
-            answer = None  # an error keeps a coroutine's variables
-            self._end_for_peer()
-        return answer
+            self._limit = None
 
-    def _end_for_peer(self) -> None:
+    def timed_out(self) -> CredSSPError:
+        """Return why the time limit has ended the handshake: the peer needs no answer, or the deadline has passed."""
+        if not self._unneeded:
+            return HandshakeTimeout("the handshake did not end before its deadline")
         if self._peer_has_left:
-            self._carried.receive_eof()
-        raise LimitExceeded("expected the peer to wait for its answer, got more bytes than are stored meanwhile")
+            try:
+                self._carried.receive_eof()
+            except CredSSPError as error:
+                return error
+        return LimitExceeded("expected the peer to wait for its answer, got more bytes than are stored meanwhile")
 
     async def say_goodbye(self, deadline: float) -> None:
         """Send the farewell and close; a peer that does not read it is cut off after a moment."""
@@ -400,9 +401,9 @@ class _Driver:
 
     def _see_whether_to_wait(self) -> None:
         """Stop waiting for an answer that is no longer needed."""
-        if self._presence is not None and self._needs_no_answer:
-            presence, self._presence = self._presence, None
-            presence.reschedule(self._protocol.loop.time())
+        if self._limit is not None and not self._limit.expired() and self._needs_no_answer:
+            self._unneeded = True
+            self._limit.reschedule(self._protocol.loop.time())
 
     def on_connection_lost(self, exc: Exception | None) -> None:
         """Do as for the peer's end; the transport takes no more bytes either."""

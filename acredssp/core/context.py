@@ -130,6 +130,8 @@ class SecurityContext:
         self._unnamed: CredSSPError | None = None
         """The refusal of the first bytes, until more of them tell which protocol they begin."""
         self._farewell = self._last_token = b""
+        self._info: HandshakeInfo | None = None
+        """The facts of the established context, once somebody has asked for them."""
         self._own_context: object = None
         """Server: the TLS context whose certificate is presented."""
         self._own_certificate: OwnCertificate | None = None
@@ -341,9 +343,11 @@ class SecurityContext:
     @property
     def info(self) -> HandshakeInfo:
         """The facts of the handshake. Facts that are not known yet are empty."""
+        if self._info is not None:
+            return self._info
         handshake, tls = self.handshake, self.tls
         certificate = tls.peer_certificate if tls and self._client else None
-        return HandshakeInfo(
+        info = HandshakeInfo(
             version=handshake.version,
             mechanism=handshake.mechanism.name,
             principal=handshake.logged_on,
@@ -353,6 +357,9 @@ class SecurityContext:
             peer_key_sha256=_pin(certificate) if certificate else None,
             fallback=handshake.mechanism.fallback,
         )
+        if handshake.state is _ESTABLISHED:
+            self._info = info
+        return info
 
     @property
     def own_chain(self) -> tuple[bytes, ...]:
