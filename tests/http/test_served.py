@@ -5,9 +5,9 @@ import contextlib
 
 import pytest
 import uvicorn
-from support.endpoints import BOB, PASSWORD, server_config
+from support.endpoints import BOB, PASSWORD, Deadlines, server_config
 from support.http_bodies import END, MULTI, TYPE
-from support.http_by_hand import OUTSIDE, PROTOCOLS, SERVERS, connected, from_port, serving
+from support.http_by_hand import OUTSIDE, PROTOCOLS, SERVERS, connected, from_port, serving, shorten
 from support.peers import free_port
 
 from acredssp.aio import FailureLimit, HandshakeOutcome
@@ -366,12 +366,15 @@ async def test_a_hook_that_refuses_is_reported_by_name(server):
     assert [(report.hook, report.outcome) for report in reports] == [("admit", HandshakeOutcome.DENIED)]
 
 
-async def test_a_logon_that_takes_too_long_is_refused_with_an_answer(server):
+async def test_a_logon_that_takes_too_long_is_refused_with_an_answer(server, monkeypatch):
+    deadlines = Deadlines(monkeypatch)
+
     async def never(identity):
+        asyncio.get_running_loop().call_soon(deadlines.come)
         await asyncio.Event().wait()
 
     reports = []
-    limits = HTTPLimits(logon_timeout=0.3)
+    limits = HTTPLimits(logon_timeout=Deadlines.FAR)
     config = server_config(authorize=never)
     options = {"limits": limits, "on_handshake": reports.append}
     async with serving(server, Echo(), config, **options) as port, connected(port) as client:
@@ -382,7 +385,7 @@ async def test_a_logon_that_takes_too_long_is_refused_with_an_answer(server):
 
 
 async def test_a_client_that_does_not_log_on_in_time_is_let_go(server):
-    limits = HTTPLimits(logon_timeout=0.2)
+    limits = HTTPLimits(logon_timeout=1.0)
     async with serving(server, Echo(), limits=limits) as port, connected(port) as silent, connected(port) as begun:
         assert (await begun.ask()).status == 401
         assert await silent.at_end()
@@ -549,7 +552,9 @@ async def test_a_body_of_many_tiny_parts_is_bounded_by_what_comes(server):
     "begun", [b"\r\n", b"PO", b"POST / HTTP/1.1\r\nA: b\r\n"], ids=["a-line-break", "a-word", "a-head"]
 )
 async def test_a_client_that_is_logged_on_and_begins_a_request_has_to_go_on(server, begun):
-    async with logged_on(server, Echo(), limits=HTTPLimits(idle_timeout=0.2)) as client:
+    limits = HTTPLimits()
+    async with logged_on(server, Echo(), limits=limits) as client:
+        shorten(limits, "idle_timeout")
         assert (await client.post(b"x")).status == 200
         client.writer.write(begun)
         with contextlib.suppress(ConnectionError):
@@ -611,10 +616,11 @@ async def test_a_body_above_the_limit_is_refused(server):
 
 
 async def test_a_large_body_of_a_leg_is_skipped_and_a_very_large_one_ends_the_connection(server):
-    limits = HTTPLimits(body_timeout=0.3)
+    limits = HTTPLimits()
     async with serving(server, Echo(), limits=limits) as port, connected(port) as client:
         assert (await client.ask(body=b"x" * 500_000)).status == 401
         assert (await client.ask()).status == 401
+        shorten(limits, "body_timeout")
         await client.send([("Content-Length", str(4 << 30))], b"x" * (2 << 20))
         assert (await client.response()).status == 401
         assert await client.at_end()

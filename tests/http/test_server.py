@@ -6,7 +6,7 @@ import random
 
 import pytest
 from support.endpoints import BOB, PASSWORD, server_config
-from support.http_by_hand import OUTSIDE, SERVERS, connected, listening, serving
+from support.http_by_hand import OUTSIDE, SERVERS, connected, listening, serving, shorten
 
 from acredssp.credentials import Password
 from acredssp.errors import CredSSPError
@@ -149,17 +149,25 @@ async def test_a_stranger_who_takes_all_connections_loses_one_to_a_newcomer():
 
 
 async def test_an_idle_connection_is_closed():
-    async with started(echo, limits=HTTPLimits(idle_timeout=0.1)) as (_, port), connected(port) as client:
+    limits = HTTPLimits()
+    async with started(echo, limits=limits) as (_, port), connected(port) as client:
         await client.log_on()
+        shorten(limits, "idle_timeout")
+        assert (await client.post(b"x")).status == 200
         assert await client.at_end()
 
 
 @pytest.mark.parametrize("logged_on", [False, True])
 @pytest.mark.parametrize("kind", SERVERS)
 async def test_a_head_that_comes_too_slowly_ends_the_connection(kind, logged_on):
-    async with serving(kind, echo, limits=HTTPLimits(idle_timeout=0.1)) as port, connected(port) as client:
+    limits = HTTPLimits()
+    if not logged_on:
+        shorten(limits, "idle_timeout")
+    async with serving(kind, echo, limits=limits) as port, connected(port) as client:
         if logged_on:
             await client.log_on()
+            shorten(limits, "idle_timeout")
+            assert (await client.post(b"x")).status == 200
         client.writer.write(b"POST / HTTP/1.1\r\nHost:")
         assert await client.at_end()
 
