@@ -89,10 +89,12 @@ interop: $(DEV_STAMP) $(KERBEROS_STAMP)
 docs: $(DEV_STAMP)
 	$(BIN)/pytest tests/test_readme.py $(ARGS)
 
-# Writes docs/conformance.md, docs/sspi.md and docs/gateway-settings.md; the tests fail if one of them is stale.
+# Writes docs/conformance.md, docs/sspi.md, docs/gateway-settings.md and docs/findings.md; the tests fail where one is
+# stale.
 conformance: $(DEV_STAMP)
 	$(BIN)/pytest --collect-only -q --conformance=write >/dev/null
 	PYTHONPATH=tests $(BIN)/python -m support.settings_page
+	PYTHONPATH=tests $(BIN)/python -m support.findings_page
 
 # Writes its table, its figures as JSON and its plots to benchmarks/report.
 bench: $(BENCH_STAMP) compiled-if-possible

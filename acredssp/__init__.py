@@ -15,6 +15,7 @@ This module has what most programs need. Each public module has all names of its
     acredssp.config       the configurations of both sides
     acredssp.credentials  what a client logs on with and delegates, and what a lookup answers
     acredssp.delegation   which servers a client gives its credentials to
+    acredssp.diagnosis    what is wrong with a server, a client or a logon, for administrators
     acredssp.errors       why a handshake failed
     acredssp.events       the engine without I/O: contexts, step results and events
     acredssp.hooks        what a server's hooks are asked, and what they answer

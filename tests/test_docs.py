@@ -66,6 +66,7 @@ ELSEWHERE = {
     "test_the_example_of_the_documentation_is_a_policy_and_names_every_setting",
     ("docs/sansio.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
     ("docs/http.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
+    ("docs/tools.md", "fail_at"): "tests/cli/test_probe.py::test_the_example_of_the_documentation_is_a_policy",
     ("docs/turns.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
     ("docs/winrm.md", "from acredssp.winrm import CommandShell"): "tests/winrm/test_httpx.py::"
     "test_the_example_of_the_documentation_runs",

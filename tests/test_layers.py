@@ -20,6 +20,7 @@ LAYERS = (
     ("core",),
     ("tls_config", "certificates", "sni", "tls", "trust", "hooks", "config", "events"),
     ("carriage", "rdp", "rdp_file"),
+    ("diagnosis",),
     ("aio",),
     ("accounts",),  # above aio for winbind
     ("sspi",),  # above aio for its thread pool and its way to ask hooks
@@ -61,6 +62,7 @@ DOORS = {
         "core",
         "tls_config",
         "certificates",
+        "diagnosis",
         "trust",
         "sspi.schannel",
         "sspi.certificates",
@@ -107,6 +109,8 @@ DOORS = {
         "cli.arguments",
         "cli.certificate",
         "cli.keylog",
+        "cli.probe",
+        "cli.probing",
         "winrm.httpx",
     ),
     "typer": ("cli",),
@@ -124,6 +128,10 @@ IMPURE = {
 IMPURE_EXCEPTIONS = {
     ("core.tls", "threading"): "a lock for the moment in which a setting of a context, which threads share, is changed",
     ("mechanisms.ntlm.messages", "time"): "the one reading of the clock, as a FILETIME; callers may pass their own",
+    ("diagnosis.certificate", "datetime"): "the dates of a certificate",
+    ("diagnosis.questions", "datetime"): "the clock of a server, as it tells it",
+    ("diagnosis.server", "datetime"): "the moment that is judged for, which callers give",
+    ("diagnosis.web", "datetime"): "the same",
     ("certificates.path", "datetime"): "the type of the moment that a chain is judged for, which callers give",
     ("certificates.rules", "datetime"): "the same type",
     ("trust", "datetime"): "the same type",

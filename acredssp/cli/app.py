@@ -1,6 +1,7 @@
 """The command line as a whole: it takes the words that were typed and returns an exit status.
 
-Each command has a module of its own, beside its options: `login`, `serve`, `demo`, `winrm`, `decode`.
+Each command has a module of its own, beside its options: `login`, `serve`, `demo`, `winrm`, `decode`,
+`probe`.
 
 The exit statuses are: 0 success, 1 denied, 2 usage, 3 protocol, 4 network or time-out, 70 a fault in acredssp,
 74 output that cannot be written, 130 Ctrl-C. Nothing that a user or a peer can do ends in a traceback.
@@ -13,7 +14,7 @@ from typing import Annotated, Final, cast
 import typer
 
 import acredssp
-from acredssp.cli import decode, demo, login, output, proxy, render, serve, winrm
+from acredssp.cli import decode, demo, login, output, probe, proxy, render, serve, winrm
 from acredssp.cli.options import INTERRUPTED, log_from
 from acredssp.cli.outcome import EXIT_STATUS, Result
 from acredssp.cli.output import CANNOT_WRITE, OutputError
@@ -90,7 +91,7 @@ def _usage_report(words: list[str], message: str) -> Report:
     kind = _REPORTS.get(command)
     if command == "proxy" and named[1] in {each.name for each in proxy.proxy_app.registered_commands}:
         command = f"proxy {named[1]}"
-    help_of = f"acredssp {command} --help" if kind or named[0] in {"proxy", "top"} else "acredssp --help"
+    help_of = f"acredssp {command} --help" if kind or named[0] in {"probe", "proxy", "top"} else "acredssp --help"
     return (kind or LoginReport)(result=Result.USAGE, message=message, hint=f"see {help_of} for the options")
 
 
@@ -115,6 +116,7 @@ def _acredssp(
 app.command("decode")(decode.decode_command)
 app.command("demo")(demo.demo_command)
 app.command("login")(login.login_command)
+app.command("probe")(probe.probe_command)
 app.command("serve")(serve.serve_command)
 app.command("winrm", cls=winrm.WinRMCommand)(winrm.winrm_command)
 app.add_typer(proxy.proxy_app)

@@ -1,0 +1,535 @@
+"""`acredssp probe`: what servers and clients would say, without a logon, and the findings that follow."""
+
+import asyncio
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+import ssl
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from acredssp.cli import arguments, render
+from acredssp.cli.arguments import Service
+from acredssp.cli.certificate import Certificate
+from acredssp.cli.options import (
+    RDP_PORT,
+    AsJSON,
+    Authorities,
+    Pin,
+    read_trust,
+    until_done,
+    usage_errors,
+)
+from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError
+from acredssp.cli.probing import ASKED_PROTOCOLS, Pace, Prober, hear_client, now
+from acredssp.cli.render import printable
+from acredssp.cli.report import now as written_now
+from acredssp.cli.requirements import Requirements
+from acredssp.cli.targets import Target, read_targets
+from acredssp.diagnosis import (
+    CertificateFacts,
+    ClientFacts,
+    Finding,
+    Reach,
+    ServerFacts,
+    Severity,
+    WebFacts,
+    clock_difference,
+    judge_client,
+    judge_server,
+    judge_web,
+)
+from acredssp.policy import Policy
+from acredssp.rdp import Protocols, ResponseFlags
+from acredssp.workers import Address
+
+__all__ = ["Probed", "probe_command", "probe_one", "show_findings"]
+
+_COLOURS: Final = {
+    Severity.HIGH: "bold red",
+    Severity.MEDIUM: "yellow",
+    Severity.LOW: "cyan",
+    Severity.INFO: "dim",
+}
+_COLUMNS: Final = ("target", "address", "severity", "id", "text", "next_step")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that a spreadsheet would run."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Probed:
+    """One target, what was learned of it, and what follows."""
+
+    facts: ServerFacts | WebFacts | ClientFacts
+    findings: list[Finding]
+
+    @property
+    def target(self) -> str:
+        """The target as it was named; a client's address."""
+        return self.facts.peer if isinstance(self.facts, ClientFacts) else self.facts.target
+
+    @property
+    def reached(self) -> bool:
+        """Whether it answered at all."""
+        return isinstance(self.facts, ClientFacts) or self.facts.reach is Reach.REACHED
+
+    @property
+    def worst(self) -> Severity:
+        """The severity of the worst finding; INFO for none."""
+        return self.findings[0].severity if self.findings else Severity.INFO
+
+    def as_dict(self) -> dict[str, object]:
+        """Return what `--json` prints: the facts, and the findings."""
+        match self.facts:
+            case ServerFacts() as facts:
+                told = _server_dict(facts)
+            case WebFacts() as facts:
+                told = _web_dict(facts)
+            case facts:
+                told = _client_dict(facts)
+        return {**told, "findings": [each.as_dict() for each in self.findings], "time": written_now()}
+
+
+def _server_dict(facts: ServerFacts) -> dict[str, object]:
+    answer, challenge = facts.answer, facts.challenge
+    asked = {each.names: facts.negotiation.get(each) for each in ASKED_PROTOCOLS}
+    return {
+        "kind": "rdp",
+        "target": facts.target,
+        "reach": facts.reach.value,
+        "problem": facts.problem or None,
+        "negotiation": {name: None if each is None else str(each) for name, each in asked.items()},
+        "flags": [str(each.name) for each in ResponseFlags if each in facts.flags],
+        "tls": {
+            name: {"outcome": each.outcome.value, "cipher": each.cipher or None, "problem": each.problem or None}
+            for name, each in facts.tls.items()
+        },
+        "certificate": _certificate_dict(facts),
+        "credssp_version": answer.version if answer else None,
+        "mechanisms": [*facts.mechanisms] if answer else None,
+        "ntlm": None
+        if challenge is None
+        else {
+            "netbios_computer": challenge.netbios_computer or None,
+            "netbios_domain": challenge.netbios_domain or None,
+            "dns_computer": challenge.dns_computer or None,
+            "dns_domain": challenge.dns_domain or None,
+            "dns_forest": challenge.dns_forest or None,
+            "build": challenge.build or None,
+            "clock_difference": clock_difference(challenge, now()),
+        },
+        "mic_required": "unknown",
+        "channel_binding_required": "unknown",
+        "connections": facts.connections,
+        "elapsed_ms": round(facts.seconds * 1000, 1),
+    }
+
+
+def _certificate_dict(facts: ServerFacts | WebFacts) -> dict[str, object] | None:
+    certificate = facts.certificate
+    if certificate is None:
+        return None
+    told = dataclasses.asdict(certificate)
+    told["names"], told["usages"] = [*certificate.names], [*certificate.usages]
+    told["not_before"], told["not_after"] = certificate.not_before.isoformat(), certificate.not_after.isoformat()
+    told["verdict"] = facts.judgement.verdict.value if facts.judgement else None
+    return told
+
+
+def _web_dict(facts: WebFacts) -> dict[str, object]:
+    return {
+        "kind": "winrm",
+        "target": facts.target,
+        "reach": facts.reach.value,
+        "problem": facts.problem or None,
+        "status": facts.status or None,
+        "schemes": [*facts.schemes],
+        "server": facts.server or None,
+        "tls_version": facts.tls_version or None,
+        "cipher": facts.cipher or None,
+        "certificate": _certificate_dict(facts),
+        "connections": facts.connections,
+        "elapsed_ms": round(facts.seconds * 1000, 1),
+    }
+
+
+def _client_dict(facts: ClientFacts) -> dict[str, object]:
+    request, token = facts.request, facts.token
+    protocols = request.requested_protocols if request else None
+    return {
+        "kind": "client",
+        "target": facts.peer,
+        "stage": facts.stage,
+        "problem": facts.problem or None,
+        "protocols": protocols.names if protocols is not None else None,
+        "flags": [str(each.name) for each in type(request.flags) if each in request.flags] if request else [],
+        "cookie": request.cookie if request else None,
+        "tls_version": facts.tls_version or None,
+        "cipher": facts.cipher or None,
+        "server_name": facts.server_name or None,
+        "credssp_version": token.version if token else None,
+        "shape": token.shape if token else None,
+        "mechanisms": [*token.mechanisms] if token else None,
+    }
+
+
+# --- probing ---
+
+
+async def probe_one(prober: Prober, target: Target) -> Probed:
+    """Probe one target."""
+    if isinstance(target, Service):
+        facts = await prober.service(target)
+        return Probed(facts, judge_web(facts, prober.name_of(target.host), now()))
+    server = await prober.server(target)
+    return Probed(server, judge_server(server, prober.name_of(target.host), now()))
+
+
+@dataclasses.dataclass(slots=True)
+class _Run:
+    """All targets of a run, as they are done."""
+
+    prober: Prober
+    output: "_Output"
+    waiting: Iterator[Target]
+    progress: Progress
+    bar: Any
+    answered: int = 0
+    status: int = 0
+    requirements: Requirements | None = None
+
+    async def work(self) -> None:
+        """Probe the targets that are waiting, one after the other."""
+        for target in self.waiting:
+            probed = await probe_one(self.prober, target)
+            self.output.put(probed)
+            self.answered += probed.reached
+            if self.requirements is not None and probed.reached:
+                self.status = max(self.status, self.requirements.exit_status(probed.findings))
+            self.progress.advance(self.bar)
+
+
+async def _probe_all(run: _Run, at_once: int) -> None:
+    async with asyncio.TaskGroup() as group:
+        for _ in range(at_once):
+            group.create_task(run.work())
+
+
+# --- output ---
+
+
+class _Output:
+    """Prints what was found, as it comes."""
+
+    def __init__(self, out: Console, *, one: bool, as_json: bool, as_csv: bool) -> None:
+        self._out = out
+        self._one = one
+        self._as_json = as_json
+        self._as_csv = as_csv
+        if as_csv:
+            _print_csv(_COLUMNS)
+
+    def put(self, probed: Probed) -> None:
+        """Print one target."""
+        if self._as_json:
+            print(json.dumps(probed.as_dict()))  # noqa: T201
+        elif self._as_csv:
+            for row in _rows(probed):
+                _print_csv(row)
+        elif self._one:
+            _show(self._out, probed)
+        elif probed.reached:
+            _show_line(self._out, probed)
+
+
+def _rows(probed: Probed) -> Iterator[tuple[str, ...]]:
+    address = "" if isinstance(probed.facts, ClientFacts) else probed.facts.address
+    for each in probed.findings:
+        yield probed.target, address, str(each.severity), each.id, each.text, each.next_step
+    if not probed.findings:
+        yield probed.target, address, "", "", "", ""
+
+
+def _print_csv(row: tuple[str, ...]) -> None:
+    """Print a row; text of a peer can control neither the terminal nor a spreadsheet."""
+    line = io.StringIO()
+    cells = [printable(cell) for cell in row]
+    csv.writer(line, lineterminator="").writerow([f"'{each}" if each.startswith(_FORMULA) else each for each in cells])
+    print(line.getvalue())  # noqa: T201
+
+
+def _show(out: Console, probed: Probed) -> None:
+    facts = probed.facts
+    out.print(Text.assemble((printable(probed.target), "bold"), f"  {_in_short(probed)}"), soft_wrap=True)
+    match facts:
+        case ServerFacts():
+            _show_facts(out, _server_card(facts))
+        case WebFacts():
+            _show_facts(out, _web_card(facts))
+        case ClientFacts():
+            _show_facts(out, _client_card(facts))
+    show_findings(out, probed.findings)
+
+
+def _in_short(probed: Probed) -> str:
+    counts = {each: sum(one.severity is each for one in probed.findings) for each in reversed(Severity)}
+    return ", ".join(f"{count} {severity}" for severity, count in counts.items() if count) or "no findings"
+
+
+def _show_facts(out: Console, facts: Iterable[tuple[str, str]]) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", min_width=11)
+    table.add_column(overflow="fold")
+    last = ""
+    for name, value in facts:
+        if value:
+            table.add_row("" if name == last else f"  {name}", Text(printable(value)))
+            last = name
+    if table.row_count:
+        out.print(table)
+
+
+def show_findings(out: Console, findings: list[Finding]) -> None:
+    """Print findings: severity, id and title, then the sentence and the next step."""
+    for each in findings:
+        out.print()
+        head = Text.assemble(
+            (f"{each.severity:<6}", _COLOURS[each.severity]), " ", (each.id, "bold"), f"  {each.kind.title}"
+        )
+        out.print(head, soft_wrap=True)
+        table = Table.grid(padding=(0, 1))
+        table.add_column(min_width=6)
+        table.add_column(overflow="fold")
+        table.add_row("", Text(printable(each.text)))
+        table.add_row("    →", Text(printable(each.next_step), style="dim" if each.severity is Severity.INFO else ""))
+        out.print(table)
+
+
+def _server_card(facts: ServerFacts) -> Iterator[tuple[str, str]]:
+    if facts.reach is not Reach.REACHED:
+        return
+    yield "accepts", ", ".join(_accepted(facts))
+    refused: dict[str, list[str]] = {}
+    for asked, each in facts.negotiation.items():
+        if each.failure is not None or each.problem:
+            refused.setdefault(str(each).removeprefix("refused: "), []).append(_name_of(asked))
+    for answer, names in refused.items():
+        yield "refuses", f"{', '.join(names)}: {answer}"
+    yield "flags", ", ".join(str(each.name) for each in ResponseFlags if each in facts.flags)
+    for name, tls in facts.tls.items():
+        yield "tls", f"{name}: {tls.cipher or tls.problem or 'not tested'}"
+    yield from _certificate_card(facts.certificate)
+    if facts.answer is not None:
+        yield "credssp", f"version {facts.answer.version}, {', '.join(facts.mechanisms) or 'no mechanism'}"
+    if (challenge := facts.challenge) is not None:
+        names = [challenge.netbios_computer, challenge.dns_computer, challenge.netbios_domain, challenge.dns_domain]
+        yield "names", ", ".join(dict.fromkeys(filter(None, names)))
+        yield "build", challenge.build
+        difference = clock_difference(challenge, now())
+        yield "clock", "" if difference is None else f"{difference:+d} s"
+    yield "took", f"{facts.seconds * 1000:.0f} ms, {facts.connections} connections"
+
+
+def _name_of(asked: Protocols) -> str:
+    """Return the name of what a Connection Request asked for; HYBRID_EX never goes without HYBRID."""
+    return "HYBRID_EX" if Protocols.HYBRID_EX in asked else asked.names
+
+
+def _accepted(facts: ServerFacts) -> list[str]:
+    answers = [each for each in facts.negotiation.values() if not each.problem and each.failure is None]
+    return [*dict.fromkeys(each.selected.names if each.selected is not None else "RDP" for each in answers)]
+
+
+def _certificate_card(certificate: CertificateFacts | None) -> Iterator[tuple[str, str]]:
+    if certificate is None:
+        return
+    issuer = "itself" if certificate.self_signed else certificate.issuer
+    yield "certificate", f"{certificate.subject or 'no subject'}, by {issuer}"
+    yield "for", ", ".join(certificate.names)
+    yield "valid", f"{certificate.not_before:%Y-%m-%d} to {certificate.not_after:%Y-%m-%d}"
+    yield "key", f"{certificate.key}, signed with {certificate.digest or 'a hash of its own'}"
+    yield "key pin", certificate.pin
+
+
+def _web_card(facts: WebFacts) -> Iterator[tuple[str, str]]:
+    if facts.reach is not Reach.REACHED:
+        return
+    yield "answer", str(facts.status or "")
+    yield "schemes", ", ".join(facts.schemes)
+    yield "server", facts.server
+    yield "tls", f"{facts.tls_version}: {facts.cipher}" if facts.tls_version else ""
+    yield from _certificate_card(facts.certificate)
+
+
+def _client_card(facts: ClientFacts) -> Iterator[tuple[str, str]]:
+    if facts.request is not None:
+        yield "asks for", (facts.request.requested_protocols or Protocols.RDP).names
+    yield "tls", f"{facts.tls_version}: {facts.cipher}" if facts.tls_version else ""
+    yield "asked name", facts.server_name
+    if (token := facts.token) is not None:
+        yield "credssp", f"version {token.version}, {', '.join(token.mechanisms)} ({token.shape})"
+
+
+def _show_line(out: Console, probed: Probed) -> None:
+    ids = [each.id for each in probed.findings if each.severity is not Severity.INFO]
+    worst = probed.worst
+    head = Text.assemble((f"{worst:<6}", _COLOURS[worst]), " ", (printable(probed.target), "bold"))
+    out.print(head + Text(f"  {_version_of(probed)}  {', '.join(ids) or 'nothing to mend'}"), soft_wrap=True)
+
+
+def _version_of(probed: Probed) -> str:
+    facts = probed.facts
+    if isinstance(facts, ServerFacts):
+        return f"credssp {facts.answer.version}" if facts.answer else "no credssp"
+    return ", ".join(facts.schemes) if isinstance(facts, WebFacts) else ""
+
+
+def _progress(console: Console, *, shown: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        expand=True,
+        transient=True,
+        disable=not (shown and console.is_terminal),
+    )
+
+
+def _memory() -> float:
+    """Return the most memory that this process has had, in MiB."""
+    try:
+        import resource  # noqa: PLC0415 - Windows has none
+    except ImportError:
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+# --- the command ---
+
+
+def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
+    hosts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[HOST[:PORT] | NETWORK/BITS[:PORT] | URL]...",
+            help="Servers of RDP (the port is 3389 unless given), or WinRM's as http://HOST:5985.",
+        ),
+    ] = None,
+    targets: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            metavar="FILE", help="Also probe the targets in this file, one in a line; - for the standard input."
+        ),
+    ] = None,
+    policy_file: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--policy", metavar="FILE", help="What is required, in TOML; the exit status tells the worst finding."
+        ),
+    ] = None,
+    ca: Authorities = None,
+    pin: Pin = None,
+    server_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The name that certificates must have, by default HOST.")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(min=0, help="At most so many connections begin in a second, over all hosts; 0: no limit.")
+    ] = 100.0,
+    at_once: Annotated[int, typer.Option(min=1, max=1000, help="How many hosts to ask at a time.")] = 50,
+    timeout: Annotated[float, typer.Option(help="Seconds for each connection.")] = 5.0,
+    listen: Annotated[
+        str | None,
+        typer.Option(metavar="HOST[:PORT]", help="Judge a client instead: the next one that connects to this address."),
+    ] = None,
+    cert: Annotated[
+        pathlib.Path | None, typer.Option(metavar="FILE", help="With --listen: the certificate in PEM.")
+    ] = None,
+    key: Annotated[
+        pathlib.Path | None, typer.Option(metavar="FILE", help="With --listen: its private key in PEM.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print one line of CSV for each finding.")] = False,
+    as_json: AsJSON = False,
+) -> None:
+    """Ask servers what they would do with a logon, without one: protocols, TLS, certificate, CredSSP, names, clock.
+
+    Nothing is sent that a server could count as a failed logon: no user, and no proof of a password.
+
+    The exit status is 0, or 4 if no server answered. With --policy it is 10, 11, 12 or 13 for a worst finding of
+    info, low, medium or high that the policy does not accept.
+    """
+    out, err = render.consoles()
+    with usage_errors():
+        if as_json and as_csv:
+            raise UsageError("expected one of --json and --csv, got both")
+        seconds = arguments.seconds("--timeout", timeout)
+        requirements = Requirements.from_file(policy_file) if policy_file is not None else None
+        trust = read_trust(False, ca, pin, allow_weak=False)
+        if listen is not None:
+            if hosts or targets:
+                raise UsageError("expected hosts or --listen, got both")
+            address, context = arguments.address(listen, default_port=RDP_PORT, lowest_port=0), _own(listen, cert, key)
+        else:
+            wanted = read_targets(hosts or (), targets)
+            if not wanted:
+                raise UsageError("expected a HOST, --targets FILE or --listen, got none")
+    if listen is not None:
+        output = _Output(out, one=True, as_json=as_json, as_csv=as_csv)
+        heard = until_done(_listen(str(address.host), address.port, context, seconds, err))
+        output.put(heard)
+        raise typer.Exit(requirements.exit_status(heard.findings) if requirements else 0)
+    output = _Output(out, one=len(wanted) == 1, as_json=as_json, as_csv=as_csv)
+    began, pace = time.perf_counter(), Pace(rate)
+    prober = Prober(pace=pace, timeout=seconds, trust=trust, server_name=server_name)
+    with _progress(err, shown=len(wanted) > 1) as progress:
+        bar = progress.add_task(f"{len(wanted)} hosts", total=len(wanted))
+        run = _Run(prober, output, iter(wanted), progress, bar, requirements=requirements)
+        until_done(_probe_all(run, min(at_once, len(wanted))))
+    if len(wanted) > 1:
+        took = time.perf_counter() - began
+        err.print(
+            f"{run.answered} of {len(wanted)} hosts answered, {pace.turns} connections in {took:.1f} s "
+            f"({pace.turns / took:.0f} a second, at most {rate:g}), {_memory():.0f} MiB of memory",
+            soft_wrap=True,
+        )
+    raise typer.Exit(run.status if run.answered else EXIT_STATUS[Result.NETWORK_ERROR])
+
+
+def _own(listen: str, cert: pathlib.Path | None, key: pathlib.Path | None) -> ssl.SSLContext:
+    if (cert is None) != (key is None):
+        raise UsageError("expected --cert and --key together, got one of them")
+    host = arguments.address(listen, default_port=RDP_PORT, lowest_port=0).host
+    own = Certificate.from_files(cert, key) if cert and key else Certificate.self_made(host, "rsa")
+    policy = Policy(min_tls=ssl.TLSVersion.TLSv1, dangerous_allow_legacy_tls=True, dangerous_allow_legacy_ciphers=True)
+    config = own.server_config(policy, lookup=lambda _request: None)  # type: ignore[arg-type,return-value]
+    assert config.ssl_context is not None
+    return config.ssl_context
+
+
+async def _listen(host: str, port: int, context: ssl.SSLContext, seconds: float, err: Console) -> Probed:
+    """Wait for one client, and judge it."""
+    heard: asyncio.Future[ClientFacts] = asyncio.get_running_loop().create_future()
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        facts = await hear_client(reader, writer, context, seconds=seconds)
+        if not heard.done():
+            heard.set_result(facts)
+
+    server = await asyncio.start_server(hear, host, port)
+    name, number, *_ = server.sockets[0].getsockname()
+    err.print(f"listening on {Address(name, number)}", soft_wrap=True)
+    async with server:
+        facts = await heard
+    return Probed(facts, judge_client(facts))

@@ -1,0 +1,519 @@
+"""The connections of `acredssp probe`: what is asked of a server, quietly and once, and how each connection ends.
+
+No question names a user or proves a password: nothing is a logon, and nothing can be counted as a failed one. These
+connections are made to a server of RDP, one after the other:
+
+    one for each protocol: a Connection Request, its Confirm, and the end;
+    one for each version of TLS: the same, the TLS handshake, close_notify;
+    one for each question of CredSSP: the same with one TSRequest and its answer (`acredssp.diagnosis.Question`).
+
+A service of WinRM gets one connection with one POST without a body and without a logon. A server that does not answer
+the first connection gets no other.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime as dt
+import email.message
+import http.client
+import io
+import ipaddress
+import socket
+import ssl
+import time
+import urllib.parse
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from acredssp import diagnosis
+from acredssp.cli.arguments import Service
+from acredssp.cli.outcome import reason_of
+from acredssp.diagnosis import (
+    CertificateFacts,
+    ClientFacts,
+    NegotiationAnswer,
+    Question,
+    Reach,
+    ServerFacts,
+    TLSAnswer,
+    TLSOutcome,
+    WebFacts,
+)
+from acredssp.errors import CredSSPError, LimitExceeded, PeerClosed, RemoteProtocolError, TLSError
+from acredssp.http import challenges
+from acredssp.rdp import ConnectionConfirm, ConnectionRequest, Protocols, read_negotiation
+from acredssp.tls import TLSSession
+from acredssp.trust import Trust
+from acredssp.workers import Address
+
+__all__ = ["ASKED_PROTOCOLS", "Pace", "Prober", "hear_client", "now"]
+
+_CREDSSP: Final = Protocols.HYBRID | Protocols.HYBRID_EX
+ASKED_PROTOCOLS: Final = (
+    _CREDSSP,
+    Protocols.HYBRID,
+    Protocols.SSL,
+    Protocols.RDP,
+    Protocols.RDSTLS,
+    Protocols.RDSAAD,
+)
+"""What the Connection Requests ask for, in this order."""
+_TLS_VERSIONS: Final = {
+    "TLSv1.3": ssl.TLSVersion.TLSv1_3,
+    "TLSv1.2": ssl.TLSVersion.TLSv1_2,
+    "TLSv1.1": ssl.TLSVersion.TLSv1_1,
+    "TLSv1": ssl.TLSVersion.TLSv1,
+}
+_ALL_SUITES: Final = "ALL:!aNULL:!eNULL:@SECLEVEL=0"
+"""Whatever the local OpenSSL has; its level 0 alone allows TLS 1.0 and 1.1."""
+_MOST_OF_TLS: Final = 256 * 1024
+"""Bytes of the longest TLS handshake and answer that are read."""
+_MOST_OF_HTTP: Final = 32 * 1024
+_CHUNK: Final = 16 * 1024
+
+
+def now() -> dt.datetime:
+    """Return the time, with its time zone."""
+    return dt.datetime.now(dt.UTC)
+
+
+class Pace:
+    """Spaces connections out: at most so many begin in a second, over all hosts.
+
+    Args:
+        rate: Connections a second; 0 for no limit.
+        clock: Returns the time in seconds.
+        sleep: Waits.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._interval = 1 / rate if rate else 0.0
+        self._clock = clock
+        self._sleep = sleep
+        self._next = 0.0
+        self.turns = 0
+        """How many connections have begun."""
+
+    async def turn(self) -> None:
+        """Wait until the next connection may begin."""
+        self.turns += 1
+        if not self._interval:
+            return
+        at = max(self._next, self._clock())
+        self._next = at + self._interval
+        if (wait := at - self._clock()) > 0:
+            await self._sleep(wait)
+
+
+class _NotReached(Exception):
+    """The host was not reached."""
+
+    def __init__(self, reach: Reach, reason: str) -> None:
+        super().__init__(reason)
+        self.reach = reach
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Stream:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+class Prober:
+    """Asks servers, one after the other or many at once.
+
+    Args:
+        pace: When connections may begin.
+        timeout: Seconds for each connection.
+        trust: By what `login` would judge certificates.
+        server_name: The name that certificates must have; None for the host's own.
+    """
+
+    def __init__(
+        self, *, pace: Pace, timeout: float = 5.0, trust: Trust | None = None, server_name: str | None = None
+    ) -> None:
+        self._pace = pace
+        self._timeout = timeout
+        self._trust = trust or Trust.system()
+        self._server_name = server_name
+        self._contexts = {name: _context(version, version) for name, version in _TLS_VERSIONS.items()}
+        self._any_version = _context(ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_3) or ssl.create_default_context()
+
+    def name_of(self, host: str) -> str:
+        """Return the name that the certificate of a host must have."""
+        return self._server_name or host
+
+    # --- RDP ---
+
+    async def server(self, target: Address, *, thorough: bool = True) -> ServerFacts:
+        """Ask a server of RDP everything.
+
+        Args:
+            target: The server.
+            thorough: Whether to ask for every protocol and every version of TLS. Otherwise only CredSSP is asked.
+        """
+        facts = ServerFacts(str(target), target.host, str(target))
+        began = time.perf_counter()
+        try:
+            await self._ask(facts, target, thorough)
+        except _NotReached as error:
+            facts.reach, facts.problem = error.reach, error.reason
+        facts.seconds = time.perf_counter() - began
+        return facts
+
+    async def _ask(self, facts: ServerFacts, target: Address, thorough: bool) -> None:
+        for protocols in ASKED_PROTOCOLS[: None if thorough else 1]:
+            async with self._connected(facts, target) as stream:
+                facts.negotiation[protocols] = answer = await self._negotiated(stream, protocols)
+            if answer.foreign:
+                return
+        secure = next((each for each in (_CREDSSP, Protocols.HYBRID, Protocols.SSL) if _is_secure(facts, each)), None)
+        if secure is None:
+            return
+        if thorough:
+            for name, context in self._contexts.items():
+                facts.tls[name] = await self._tls(facts, target, secure, context)
+        if facts.credssp_offered:
+            for question in Question:
+                await self._question(facts, target, secure, question)
+
+    async def _negotiated(self, stream: _Stream, protocols: Protocols) -> NegotiationAnswer:
+        """Send a Connection Request and return what came back."""
+        request = ConnectionRequest(requested_protocols=protocols)
+        try:
+            async with asyncio.timeout(self._timeout):
+                stream.writer.write(request.encode())
+                confirm = ConnectionConfirm.decode(await read_negotiation(stream.reader))
+        except TimeoutError:
+            return NegotiationAnswer(problem=f"says nothing for {self._timeout:g} s")
+        except asyncio.IncompleteReadError as error:
+            return NegotiationAnswer(problem="ends it" if not error.partial else "ends it in the middle of an answer")
+        except ConnectionError:
+            return NegotiationAnswer(problem="resets it")
+        except RemoteProtocolError as error:
+            return NegotiationAnswer(problem=error.message, foreign=True)
+        return NegotiationAnswer(confirm.selected_protocol, confirm.flags, confirm.failure_code)
+
+    async def _tls(
+        self, facts: ServerFacts, target: Address, secure: Protocols, context: ssl.SSLContext | None
+    ) -> TLSAnswer:
+        """Make a TLS handshake of one version, and end it."""
+        tls = TLSSession(context, server_side=False, server_hostname=self._sni(facts.host)) if context else None
+        if tls is None or not _begins(tls):
+            return TLSAnswer(TLSOutcome.NOT_TESTED)
+        async with self._connected(facts, target) as stream:
+            negotiated = await self._negotiated(stream, secure)
+            if negotiated.problem or negotiated.failure is not None:
+                return TLSAnswer(TLSOutcome.REFUSED, problem=str(negotiated))
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await _shake_hands(stream, tls)
+            except TimeoutError:
+                return TLSAnswer(TLSOutcome.REFUSED, problem=f"nothing for {self._timeout:g} s")
+            except (CredSSPError, OSError) as error:
+                return TLSAnswer(TLSOutcome.REFUSED, problem=_told(error))
+            self._note_certificate(facts, tls)
+            _close(stream, tls)
+        return TLSAnswer(TLSOutcome.ACCEPTED, tls.cipher)
+
+    async def _question(self, facts: ServerFacts, target: Address, secure: Protocols, question: Question) -> None:
+        """Ask one question of CredSSP."""
+        tls = TLSSession(self._any_version, server_side=False, server_hostname=self._sni(facts.host))
+        _begins(tls)
+        async with self._connected(facts, target) as stream:
+            negotiated = await self._negotiated(stream, secure)
+            try:
+                async with asyncio.timeout(self._timeout):
+                    if negotiated.problem:
+                        raise PeerClosed(f"the server {negotiated.problem}")
+                    await _shake_hands(stream, tls)
+                    self._note_certificate(facts, tls)
+                    facts.tls.setdefault(tls.version, TLSAnswer(TLSOutcome.ACCEPTED, tls.cipher))
+                    tls.write(question.message)
+                    facts.answers[question] = diagnosis.read_answer(await _read_request(stream, tls))
+                    _close(stream, tls)
+            except TimeoutError:
+                problem = f"nothing came for {self._timeout:g} s"
+            except (CredSSPError, OSError) as error:
+                problem = _told(error)
+            else:
+                return
+        if not facts.answers:
+            facts.credssp_problem = facts.credssp_problem or problem
+
+    def _note_certificate(self, facts: ServerFacts | WebFacts, tls: TLSSession) -> None:
+        if facts.certificate is None and (chain := tls.peer_chain()):
+            self.judge(facts, chain)
+
+    def judge(self, facts: ServerFacts | WebFacts, chain: tuple[bytes, ...]) -> None:
+        """Note a server's certificate, and what `login` would say of it."""
+        facts.chain = chain
+        facts.certificate = CertificateFacts.of(chain[0])
+        facts.judgement = self._trust.judge(chain, self.name_of(facts.host), now())
+
+    def _sni(self, host: str) -> str | None:
+        name = self.name_of(host)
+        return None if _is_ip(name) else name
+
+    # --- WinRM ---
+
+    async def service(self, service: Service) -> WebFacts:
+        """Ask a service of WinRM which schemes it offers."""
+        parts = urllib.parse.urlsplit(service.url)
+        target = Address(service.host, parts.port or 0)
+        facts = WebFacts(service.url, service.host, str(target), service.secure)
+        began = time.perf_counter()
+        try:
+            async with self._connected(facts, target) as stream:
+                await self._ask_service(facts, stream, target, parts.path)
+        except _NotReached as error:
+            facts.reach, facts.problem = error.reach, error.reason
+        facts.seconds = time.perf_counter() - began
+        return facts
+
+    async def _ask_service(self, facts: WebFacts, stream: _Stream, target: Address, path: str) -> None:
+        request = (
+            f"POST {path} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: acredssp probe\r\nContent-Length: 0\r\n"
+            "Connection: close\r\n\r\n"
+        ).encode("ascii", "replace")
+        try:
+            async with asyncio.timeout(self._timeout):
+                if facts.secure:
+                    tls = TLSSession(self._any_version, server_side=False, server_hostname=self._sni(facts.host))
+                    _begins(tls)
+                    await _shake_hands(stream, tls)
+                    self._note_certificate(facts, tls)
+                    facts.tls_version, facts.cipher = tls.version, tls.cipher
+                    tls.write(request)
+                    stream.writer.write(tls.output())
+                    answer = await _read_tls_until(stream, tls, _head_is_whole)
+                    _close(stream, tls)
+                else:
+                    stream.writer.write(request)
+                    answer = await _read_head(stream)
+        except TimeoutError:
+            facts.problem = f"nothing came for {self._timeout:g} s"
+        except (CredSSPError, OSError) as error:
+            facts.problem = _told(error)
+        else:
+            _read_http(facts, answer)
+
+    # --- connections ---
+
+    @contextlib.asynccontextmanager
+    async def _connected(self, facts: ServerFacts | WebFacts, target: Address) -> AsyncIterator[_Stream]:
+        """Make a connection, and end it.
+
+        Raises:
+            _NotReached: It cannot be made.
+        """
+        await self._pace.turn()
+        facts.connections += 1
+        try:
+            async with asyncio.timeout(self._timeout):
+                stream = _Stream(*await asyncio.open_connection(target.host, target.port, limit=_CHUNK))
+        except TimeoutError:
+            raise _NotReached(Reach.NO_ANSWER, f"{self._timeout:g}") from None
+        except socket.gaierror as error:
+            raise _NotReached(Reach.NOT_FOUND, reason_of(error)) from None
+        except ConnectionRefusedError:
+            raise _NotReached(Reach.REFUSED, "") from None
+        except (OSError, UnicodeError) as error:
+            raise _NotReached(Reach.FAILED, reason_of(error)) from None
+        try:
+            yield stream
+        finally:
+            stream.writer.close()
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(self._timeout):
+                    await stream.writer.wait_closed()
+
+
+def _context(lowest: ssl.TLSVersion, highest: ssl.TLSVersion) -> ssl.SSLContext | None:
+    """Return a context of some versions of TLS; None where the local OpenSSL has none of them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # to ask for an old version is the purpose
+            context.minimum_version = lowest
+            context.maximum_version = highest
+        context.set_ciphers(_ALL_SUITES)
+    except (ssl.SSLError, ValueError):
+        return None
+    return context
+
+
+def _begins(tls: TLSSession) -> bool:
+    """Make the ClientHello, which stays in the session; False where the local OpenSSL refuses to make one."""
+    try:
+        tls.handshake()
+    except TLSError:
+        return False
+    return tls.has_output
+
+
+def _is_ip(name: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(name))
+    return False
+
+
+def _is_secure(facts: ServerFacts, protocols: Protocols) -> bool:
+    answer = facts.negotiation.get(protocols)
+    return answer is not None and answer.selected in (Protocols.HYBRID, Protocols.HYBRID_EX, Protocols.SSL)
+
+
+def _told(error: CredSSPError | OSError) -> str:
+    """Return in words how a connection ended."""
+    if isinstance(error, CredSSPError):
+        return error.message
+    return "the connection was reset" if isinstance(error, ConnectionError) else reason_of(error)
+
+
+async def _shake_hands(stream: _Stream, tls: TLSSession) -> None:
+    """Go on with a TLS handshake that `_begins` has begun."""
+    received, done = 0, False
+    while True:
+        stream.writer.write(tls.output())
+        if done:
+            return
+        data = await _some(stream)
+        received += len(data)
+        if received > _MOST_OF_TLS:
+            raise LimitExceeded(f"expected at most {_MOST_OF_TLS} bytes of a tls handshake")
+        try:
+            done = tls.handshake(data)
+        except TLSError:
+            stream.writer.write(tls.output())
+            raise
+
+
+async def _some(stream: _Stream) -> bytes:
+    data = await stream.reader.read(_CHUNK)
+    if not data:
+        raise PeerClosed("the connection was ended")
+    return data
+
+
+async def _read_request(stream: _Stream, tls: TLSSession) -> bytes:
+    """Send what is there to send, and read one TSRequest.
+
+    Raises:
+        RemoteProtocolError: Something else came.
+        PeerClosed: The connection ended before.
+    """
+    stream.writer.write(tls.output())
+    return await _read_tls_until(stream, tls, lambda data: not diagnosis.missing_bytes(data))
+
+
+async def _read_tls_until(stream: _Stream, tls: TLSSession, whole: Callable[[bytes], bool]) -> bytes:
+    plaintext = tls.read()
+    while not plaintext or not whole(plaintext):
+        if tls.peer_closed:
+            raise PeerClosed("the connection was ended")
+        if len(plaintext) > _MOST_OF_TLS:
+            raise LimitExceeded(f"expected at most {_MOST_OF_TLS} bytes of an answer")
+        plaintext += tls.read(await _some(stream))
+        stream.writer.write(tls.output())
+    return plaintext
+
+
+def _close(stream: _Stream, tls: TLSSession) -> None:
+    tls.close()
+    stream.writer.write(tls.output())
+
+
+def _head_is_whole(data: bytes) -> bool:
+    if len(data) > _MOST_OF_HTTP:
+        raise LimitExceeded(f"expected at most {_MOST_OF_HTTP} bytes of a header")
+    return b"\r\n\r\n" in data or not data.startswith(b"HTTP/"[: len(data)])
+
+
+async def _read_head(stream: _Stream) -> bytes:
+    data = b""
+    while not data or not _head_is_whole(data):
+        data += await _some(stream)
+    return data
+
+
+def _read_http(facts: WebFacts, answer: bytes) -> None:
+    line, _, rest = answer.partition(b"\r\n")
+    version, _, status = line.partition(b" ")
+    number = status[:3].decode("ascii", "replace")
+    if not version.startswith(b"HTTP/1.") or not number.isdecimal():
+        facts.problem = "its answer is no response of http"
+        return
+    try:
+        headers: email.message.Message = http.client.parse_headers(io.BytesIO(rest))
+    except http.client.HTTPException:
+        facts.problem = "its answer has more header fields than are read"
+        return
+    facts.status = int(number)
+    facts.schemes = tuple(dict.fromkeys(each.scheme for each in challenges(headers.get_all("WWW-Authenticate", []))))
+    facts.server = headers.get("Server", "")
+
+
+# --- the other direction ---
+
+
+async def hear_client(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, context: ssl.SSLContext, *, seconds: float
+) -> ClientFacts:
+    """Hear a client that has connected, as far as its first message of CredSSP, and end the connection.
+
+    Nothing that the client sends is a proof of its password: the connection ends before it would send one.
+
+    Args:
+        reader: What the client sends.
+        writer: What it gets. It is closed at the end.
+        context: The probe's own certificate.
+        seconds: Seconds for the whole connection.
+    """
+    peer = writer.get_extra_info("peername")
+    facts = ClientFacts(str(Address(*peer[:2])) if isinstance(peer, tuple) else "somewhere")
+    try:
+        async with asyncio.timeout(seconds):
+            await _hear(_Stream(reader, writer), facts, context)
+    except TimeoutError:
+        facts.problem = f"nothing came for {seconds:g} s"
+    except asyncio.IncompleteReadError:
+        facts.problem = "the connection was ended"
+    except (CredSSPError, OSError) as error:
+        facts.problem = _told(error)
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(seconds):
+                await writer.wait_closed()
+    return facts
+
+
+async def _hear(stream: _Stream, facts: ClientFacts, context: ssl.SSLContext) -> None:
+    facts.request = request = ConnectionRequest.decode(await read_negotiation(stream.reader))
+    asked = request.requested_protocols or Protocols.RDP
+    selected = next((each for each in (Protocols.HYBRID_EX, Protocols.HYBRID, Protocols.SSL) if each in asked), None)
+    if selected is None:
+        facts.stage, facts.problem = "done", "the client knows neither tls nor credssp"
+        return
+    stream.writer.write(ConnectionConfirm(selected_protocol=selected).encode())
+    facts.stage = "tls"
+    tls = TLSSession(context, server_side=True)
+    await _shake_hands(stream, tls)
+    facts.tls_version, facts.cipher, facts.server_name = tls.version, tls.cipher, tls.server_name
+    if selected is Protocols.SSL:
+        facts.stage = "done"
+    else:
+        facts.stage = "credssp"
+        facts.token = diagnosis.read_first_token(await _read_request(stream, tls))
+        facts.stage = "done"
+    _close(stream, tls)

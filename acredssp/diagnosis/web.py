@@ -1,0 +1,100 @@
+"""What a probe has learned of a service over HTTP, and the findings that follow from it."""
+
+import dataclasses
+import datetime as dt
+from collections.abc import Iterator
+from typing import Final
+
+from acredssp.diagnosis.catalogue import Finding, found
+from acredssp.diagnosis.certificate import CertificateFacts
+from acredssp.diagnosis.server import Reach, judge_certificate
+from acredssp.trust import Judgement
+
+__all__ = ["WebFacts", "judge_web"]
+
+_UNAUTHORIZED: Final = 401
+_SUCCESS: Final = 200
+
+
+@dataclasses.dataclass(slots=True)
+class WebFacts:
+    """What a probe has learned of one service of WinRM. Whatever it has not come to is empty.
+
+    Attributes:
+        target: Its URL.
+        host: Its name or address.
+        address: The address that was connected to.
+        secure: Whether it is reached by HTTPS.
+        reach: Whether the host was reached.
+        problem: Why it was not, or why there is no answer.
+        status: The status of its answer to a request without a logon.
+        schemes: The schemes that it offers, in its spelling.
+        server: The program, in its own words.
+        tls_version: The version of TLS.
+        cipher: OpenSSL's name of the suite.
+        certificate: Its certificate.
+        chain: The certificates as it sent them, in DER.
+        judgement: What a logon would say of the certificate.
+        connections: How many connections were made.
+        seconds: How long it took.
+    """
+
+    target: str
+    host: str
+    address: str
+    secure: bool
+    reach: Reach = Reach.REACHED
+    problem: str = ""
+    status: int = 0
+    schemes: tuple[str, ...] = ()
+    server: str = ""
+    tls_version: str = ""
+    cipher: str = ""
+    certificate: CertificateFacts | None = None
+    chain: tuple[bytes, ...] = ()
+    judgement: Judgement | None = None
+    connections: int = 0
+    seconds: float = 0.0
+
+
+def judge_web(facts: WebFacts, name: str, now: dt.datetime) -> list[Finding]:
+    """Return the findings of a service over HTTP, the worst first.
+
+    Args:
+        facts: What the probe has learned.
+        name: The name that its certificate must have.
+        now: The time, with a time zone.
+    """
+    findings = [*_of_web(facts)]
+    if facts.certificate is not None:
+        findings += judge_certificate(facts.certificate, facts.chain, facts.judgement, name, now)
+    return sorted(findings, key=lambda each: -each.severity.rank)
+
+
+def _of_web(facts: WebFacts) -> Iterator[Finding]:
+    match facts.reach:
+        case Reach.NOT_FOUND:
+            yield found("host-not-found", host=facts.host, reason=facts.problem)
+        case Reach.REFUSED:
+            yield found("connection-refused", address=facts.address)
+        case Reach.NO_ANSWER:
+            yield found("no-answer", address=facts.address, seconds=facts.problem)
+        case Reach.FAILED:
+            yield found("connection-failed", address=facts.address, reason=facts.problem)
+        case Reach.REACHED:
+            yield from _of_answer(facts)
+
+
+def _of_answer(facts: WebFacts) -> Iterator[Finding]:
+    if not facts.status:
+        yield found("not-http", url=facts.target, what=facts.problem)
+        return
+    if facts.status != _UNAUTHORIZED:
+        kind = "http-no-authentication" if facts.status == _SUCCESS else "not-winrm"
+        yield found(kind, url=facts.target, status=facts.status)
+        return
+    schemes = {each.lower() for each in facts.schemes}
+    if "basic" in schemes:
+        yield found("winrm-basic" if facts.secure else "winrm-basic-in-clear", url=facts.target)
+    if "credssp" not in schemes:
+        yield found("winrm-no-credssp", url=facts.target, schemes=", ".join(facts.schemes))

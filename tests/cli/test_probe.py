@@ -1,0 +1,303 @@
+"""`acredssp probe` as users run it: targets, output for people and for scripts, requirements, many hosts, clients."""
+
+import asyncio
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from support.peers import free_port
+from support.scripted import ScriptedServer
+
+from acredssp.cli.outcome import UsageError
+from acredssp.cli.requirements import Requirements
+from acredssp.cli.targets import read_targets
+from acredssp.diagnosis import CATALOGUE, Severity, found
+from acredssp.rdp import FailureCode
+from acredssp.workers import Address
+
+KEYS = {
+    "kind", "target", "reach", "problem", "negotiation", "flags", "tls", "certificate", "credssp_version", "mechanisms",
+    "ntlm", "mic_required", "channel_binding_required", "connections", "elapsed_ms", "findings", "time",
+}  # fmt: skip
+"""The keys of a server's object, which scripts rely on."""
+FINDING_KEYS = {"id", "severity", "title", "text", "next_step", "facts", "anchor"}
+
+
+def ids(record):
+    return {each["id"] for each in record["findings"]}
+
+
+# --- one server ---
+
+
+def test_a_server_is_told_to_people(served, command):
+    status, out, _ = command("probe", served("--hybrid-ex").address)
+    assert status == 0
+    for part in ("HYBRID_EX", "TLSv1.3", "version 6, ntlm", "certificate-self-signed", "→"):
+        assert part in out
+
+
+def test_a_server_is_told_to_scripts(served, command):
+    server = served("--hybrid-ex")
+    status, out, err = command("probe", server.address, "--json")
+    record = json.loads(out)
+    assert (status, err) == (0, "")
+    assert set(record) == KEYS
+    assert all(set(each) == FINDING_KEYS for each in record["findings"])
+    assert record["certificate"]["pin"] == server.ready["peer_key_sha256"]
+    assert record["certificate"]["verdict"] == "untrusted"
+    assert record["negotiation"]["RDP"] == "refused: HYBRID_REQUIRED_BY_SERVER"
+    assert record["mic_required"] == record["channel_binding_required"] == "unknown"
+    assert {"ntlm-only", "certificate-self-signed", "nla-required"} <= ids(record)
+
+
+def test_a_server_in_a_weak_setting_is_told_so(served, command):
+    weak = ("--min-version", "2", "--max-version", "4", "--min-tls", "1.0", "--dangerous-allow-legacy-tls")
+    _, out, _ = command("probe", served(*weak).address, "--json")
+    record = json.loads(out)
+    assert {"credssp-old", "tls-old"} <= ids(record)
+    assert record["findings"][0]["id"] == "credssp-old", "the worst comes first"
+
+
+def test_the_pin_of_the_server_silences_the_certificate(served, command):
+    server = served("--hybrid-ex")
+    _, out, _ = command("probe", server.address, "--json", "--pin", server.ready["peer_key_sha256"])
+    assert not {each for each in ids(json.loads(out)) if each.startswith("certificate")}
+
+
+def test_no_failed_logon_is_counted(serve_once, command, password):
+    """One wrong password would lock the source out, and a probe makes ten connections."""
+    server = serve_once("--max-failures", "1/10")
+    assert command("probe", server.address)[0] == 0
+    pin = server.ready["peer_key_sha256"]
+    status, _, err = command("login", server.address, "-u", "CONTOSO\\alice", "-p", password, "--pin", pin)
+    assert status == 0, err
+    server.stop()
+
+
+def test_a_closed_port_ends_with_the_status_of_the_network(command):
+    address = f"127.0.0.1:{free_port()}"
+    status, out, _ = command("probe", address)
+    assert status == 4
+    assert "connection-refused" in out
+
+
+# --- what is required ---
+
+
+@pytest.fixture
+def required(tmp_path):
+    def write(text):
+        path = tmp_path / "required.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", 0),
+        ('fail_at = "low"', 11),
+        ('fail_at = "info"', 11),
+        ('forbid = ["restricted-admin-offered"]', 10),
+        ('fail_at = "low"\naccept = ["ntlm-only", "certificate-self-signed"]', 0),
+    ],
+)
+def test_the_exit_status_is_that_of_the_worst_finding_that_the_policy_does_not_accept(
+    served, command, required, text, expected
+):
+    status, _, _ = command("probe", served("--hybrid-ex").address, "--json", "--policy", required(text))
+    assert status == expected
+
+
+def test_a_high_finding_ends_with_13(served, command, required):
+    old = served("--min-version", "2", "--max-version", "4", "--min-tls", "1.0", "--dangerous-allow-legacy-tls")
+    assert command("probe", old.address, "--json", "--policy", required(""))[0] == 13
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("fail_at = 3", "expected one of info, low, medium, high"),
+        ('accept = ["nonsense"]', "expected an id of docs/findings.md, got 'nonsense'"),
+        ('forbid = "ntlm-only"', "expected a list of ids"),
+        ('require = ["x"]', "expected fail_at, forbid and accept, got require"),
+        ('accept = ["ntlm-only"]\nforbid = ["ntlm-only"]', "got it in both"),
+        ("= 3", "--policy"),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_a_usage_error(command, required, text, said):
+    status, _, err = command("probe", "localhost", "--policy", required(text))
+    assert status == 2
+    assert said in err
+
+
+def test_the_example_of_the_documentation_is_a_policy(required):
+    page = (Path(__file__).parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(fail_at.*?)```", page, re.DOTALL)
+    requirements = Requirements.from_file(required(example))
+    assert requirements == Requirements(
+        Severity.MEDIUM, frozenset({"ntlm-only"}), frozenset({"certificate-self-signed"})
+    )
+
+
+def test_every_severity_can_fail():
+    any_finding = Requirements(Severity.INFO)
+    by_severity = {kind.severity: kind for kind in CATALOGUE.values()}
+    statuses = [
+        any_finding.exit_status([found(kind.id, **dict.fromkeys(kind.facts, "x"))]) for kind in by_severity.values()
+    ]
+    assert sorted(statuses) == [10, 11, 12, 13]
+
+
+# --- targets ---
+
+
+def test_targets_are_words_and_lines_of_a_file(tmp_path):
+    path = tmp_path / "hosts"
+    path.write_text("# the farm\nb:3390\n\na  # again\nhttp://c:5985/wsman\n10.0.0.8/30:3391\n", encoding="utf-8")
+    first, second, third, *network = read_targets(["a"], path)
+    assert (first, second) == (Address("a", 3389), Address("b", 3390))
+    assert third.url == "http://c:5985/wsman"
+    assert network == [Address("10.0.0.9", 3391), Address("10.0.0.10", 3391)]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("10.0.0.0/8", "at most 65536 addresses"),
+        ("10.0.0.1/24", "has host bits set"),
+        ("10.0.0.0/24:0", "expected a port"),
+        ("10.0.0.0/24:x", "expected a network such as"),
+        ("ftp://x", "got a URL"),
+        ("a:b:c@d", "give the user with -u"),
+    ],
+)
+def test_a_target_that_makes_no_sense_is_a_usage_error(word, said):
+    with pytest.raises(UsageError, match=said):
+        read_targets([word], None)
+
+
+def test_a_wrong_line_is_named(tmp_path, command):
+    path = tmp_path / "hosts"
+    path.write_text("a\n\nb c\n", encoding="utf-8")
+    status, _, err = command("probe", "--targets", path)
+    assert status == 2
+    assert f"--targets {path}, line 3" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("x", "--listen", "127.0.0.1"), ("x", "--json", "--csv"), ("--listen", "127.0.0.1", "--cert", "x")],
+)
+def test_a_command_line_that_makes_no_sense_is_a_usage_error(words, command):
+    status, _, err = command("probe", *words)
+    assert status == 2
+    assert "see acredssp probe --help for the options" in err
+
+
+# --- many hosts ---
+
+
+@pytest.fixture
+def farm():
+    """50 servers on addresses of loopback, all at one port, in a thread; each refuses everything but NLA."""
+    port, ready, done = free_port(), threading.Event(), threading.Event()
+    hosts = [f"127.0.0.{number}" for number in range(10, 60)]
+
+    async def serve():
+        server = ScriptedServer(refusal=FailureCode.HYBRID_REQUIRED_BY_SERVER)
+        tasks = set()
+
+        async def answer(reader, writer):
+            tasks.add(asyncio.current_task())
+            await server(reader, writer)
+            tasks.discard(asyncio.current_task())
+
+        listening = [await asyncio.start_server(answer, host, port) for host in hosts]
+        ready.set()
+        await asyncio.to_thread(done.wait)
+        for each in listening:
+            each.close()
+        while tasks:
+            await asyncio.wait([*tasks])
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    ready.wait()
+    yield port, hosts
+    done.set()
+    thread.join()
+
+
+def test_a_network_of_254_addresses_with_50_servers_is_probed_in_one_go(farm, command):
+    port, hosts = farm
+    status, out, err = command("probe", f"127.0.0.0/24:{port}", "--json", "--rate", "5000")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert status == 0
+    assert len(records) == 254
+    answered = {record["target"].partition(":")[0] for record in records if record["reach"] == "reached"}
+    assert answered == set(hosts)
+    assert all(ids(record) == {"nla-required", "nla-not-offered"} for record in records if record["reach"] == "reached")
+    refused = [record for record in records if record["reach"] == "refused"]
+    assert len(refused) == 204
+    assert {record["connections"] for record in refused} == {1}
+    assert "50 of 254 hosts answered, 504 connections" in err
+    assert "at most 5000" in err
+    assert "MiB of memory" in err
+
+
+def test_many_hosts_are_a_line_each_for_people(farm, command):
+    port, hosts = farm
+    status, out, _ = command("probe", *(f"{host}:{port}" for host in hosts[:3]), f"127.0.0.9:{port}", "--rate", "0")
+    assert status == 0
+    lines = out.splitlines()
+    assert len(lines) == 3
+    assert all("nla-not-offered" in line for line in lines)
+
+
+def test_findings_come_as_csv_for_spreadsheets(farm, command):
+    port, hosts = farm
+    _, out, _ = command("probe", *(f"{host}:{port}" for host in hosts[:2]), "--csv")
+    head, *rows = csv.reader(io.StringIO(out))
+    assert head == ["target", "address", "severity", "id", "text", "next_step"]
+    assert {row[3] for row in rows} == {"nla-required", "nla-not-offered"}
+    assert len(rows) == 4
+
+
+# --- clients ---
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), {"client-ntlm-only", "client-user-in-clear"}),
+        (("--mechanism", "negotiate"), {"client-ntlm-only", "client-user-in-clear"}),
+        (
+            ("--max-version", "4", "--min-version", "2"),
+            {"client-ntlm-only", "client-user-in-clear", "client-credssp-old"},
+        ),
+        (("--pin", "0" * 64), {"client-user-in-clear", "client-tls-failed"}),
+    ],
+)
+def test_a_client_that_connects_is_judged(words, expected, command, password):
+    argv = [sys.executable, "-m", "acredssp", "probe", "--listen", "127.0.0.1:0", "--json"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        address = process.stderr.readline().split()[-1]
+        trust = () if "--pin" in words else ("--insecure",)
+        status, _, _ = command("login", address, "-u", "CONTOSO\\alice", "-p", password, *trust, *words)
+        out, err = process.communicate()
+    record = json.loads(out)
+    assert (process.returncode, err) == (0, "")
+    assert status != 0
+    assert ids(record) == expected
+    assert record["kind"] == "client"
+    assert password not in out

@@ -1,0 +1,298 @@
+"""What a probe asks of a server, and the findings that follow: each against a server that has the cause."""
+
+import asyncio
+import datetime as dt
+import ssl
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from support.certificates import Made
+from support.peers import free_port
+from support.scripted import CLOSE, ScriptedServer, challenge, context, credentials, ntlm, serving
+
+from acredssp.cli import probing
+from acredssp.cli.arguments import service
+from acredssp.cli.probe import probe_one
+from acredssp.cli.probing import Pace, Prober
+from acredssp.diagnosis import Question, Reach, TLSOutcome
+from acredssp.rdp import FailureCode, Protocols, ResponseFlags
+from acredssp.trust import Trust
+from acredssp.wire import TSRequest
+from acredssp.workers import Address
+
+HYBRID, SSL, RDP = Protocols.HYBRID, Protocols.SSL, Protocols.RDP
+TLS_1_0, TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+ALL = "ALL:@SECLEVEL=0"
+
+
+def prober(**settings):
+    """A prober with all the time of the world, and without the operating system's authorities."""
+    settings = {"pace": Pace(0), "timeout": 3600.0, "trust": Trust(), "server_name": "localhost"} | settings
+    return Prober(**settings)
+
+
+async def probed(server, **settings):
+    async with serving(server) as port:
+        return await probe_one(prober(**settings), Address("127.0.0.1", port))
+
+
+def ids(result):
+    return {each.id for each in result.findings}
+
+
+def now():
+    return dt.datetime.now(dt.UTC)
+
+
+def pems(made):
+    key = made.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return made.certificate.public_bytes(Encoding.PEM), key
+
+
+CASES = {
+    "rdp security": (lambda: ScriptedServer(None), {"rdp-security-accepted", "nla-not-offered"}),
+    "rdp security, said": (lambda: ScriptedServer(RDP), {"rdp-security-accepted", "nla-not-offered"}),
+    "tls alone": (lambda: ScriptedServer(SSL, refusal=FailureCode.SSL_REQUIRED_BY_SERVER, tls=context()),
+                  {"nla-not-required", "nla-not-offered", "tls-required"}),
+    "tls beside nla": (lambda: ScriptedServer(HYBRID, SSL, tls=context(), answer=ntlm()), {"nla-not-required"}),
+    "tls switched off": (lambda: ScriptedServer(refusal=FailureCode.SSL_NOT_ALLOWED_BY_SERVER), {"tls-not-allowed"}),
+    "no certificate": (lambda: ScriptedServer(refusal=FailureCode.SSL_CERT_NOT_ON_SERVER), {"no-server-certificate"}),
+    "flags": (lambda: ScriptedServer(refusal=FailureCode.INCONSISTENT_FLAGS), {"inconsistent-flags"}),
+    "nla alone": (lambda: ScriptedServer(HYBRID, tls=context(), answer=ntlm()), {"nla-required"}),
+    "client certificates": (lambda: ScriptedServer(refusal=FailureCode.SSL_WITH_USER_AUTH_REQUIRED_BY_SERVER),
+                            {"client-certificate-required"}),
+    "another code": (lambda: ScriptedServer(refusal=FailureCode(77)), {"negotiation-refused"}),
+    "rdstls": (lambda: ScriptedServer(Protocols.RDSTLS), {"rdstls-offered", "nla-not-offered"}),
+    "entra": (lambda: ScriptedServer(Protocols.RDSAAD), {"entra-offered", "nla-not-offered"}),
+    "restricted admin": (lambda: ScriptedServer(HYBRID, flags=ResponseFlags.RESTRICTED_ADMIN_MODE_SUPPORTED),
+                         {"restricted-admin-offered"}),
+    "remote guard": (lambda: ScriptedServer(HYBRID, flags=ResponseFlags.REDIRECTED_AUTHENTICATION_MODE_SUPPORTED),
+                     {"remote-guard-offered"}),
+    "tls 1.0": (lambda: ScriptedServer(HYBRID, tls=context(TLS_1_0, TLS_1_0), answer=ntlm()), {"tls-too-old"}),
+    "old tls too": (lambda: ScriptedServer(HYBRID, tls=context(TLS_1_0, TLS_1_2), answer=ntlm()),
+                    {"tls-old", "tls-no-1-3"}),
+    "no forward secrecy": (lambda: ScriptedServer(HYBRID, tls=context(TLS_1_2, TLS_1_2, "AES128-SHA:@SECLEVEL=0",
+                                                                      pems(Made("x", key="rsa"))), answer=ntlm()),
+                           {"no-forward-secrecy"}),
+    "no tls at all": (lambda: ScriptedServer(HYBRID), {"tls-failed"}),
+    "version 4": (lambda: ScriptedServer(HYBRID, tls=context(), answer=ntlm(4)), {"credssp-old"}),
+    "version 2": (lambda: ScriptedServer(HYBRID, tls=context(), answer=ntlm(2)), {"credssp-old"}),
+    "ends at the first message": (lambda: ScriptedServer(HYBRID, tls=context(), answer=CLOSE), {"credssp-no-answer"}),
+    "ntlm refused": (lambda: ScriptedServer(HYBRID, tls=context(), answer=TSRequest(6, error_code=0xC0000418)),
+                     {"ntlm-refused"}),
+    "a clock ahead": (lambda: ScriptedServer(HYBRID, tls=context(), answer=ntlm(now=now() + dt.timedelta(minutes=10))),
+                      {"clock-off"}),
+    "a clock behind": (lambda: ScriptedServer(HYBRID, tls=context(), answer=ntlm(now=now() - dt.timedelta(days=3))),
+                       {"clock-off"}),
+    "ssh": (lambda: ScriptedServer(greeting=b"SSH-2.0-OpenSSH_9.6\r\n"), {"not-rdp"}),
+    "http": (lambda: ScriptedServer(greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n"), {"not-rdp"}),
+    "closes at once": (lambda: ScriptedServer(refusal=None), {"connection-lost"}),
+}  # fmt: skip
+"""What a server does, and the findings that it must have."""
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    """A server, made before the loop runs, and the findings that it must have."""
+    make, expected = CASES[request.param]
+    return make(), expected
+
+
+async def test_a_server_has_the_finding_of_its_fault(case):
+    server, expected = case
+    result = await probed(server)
+    assert expected <= ids(result), result.as_dict()
+
+
+@pytest.fixture(scope="module")
+def tls():
+    """The TLS context of a good server."""
+    return context()
+
+
+@pytest.fixture
+def nla(tls):
+    """A server of NLA and NTLM alone."""
+    return ScriptedServer(HYBRID, tls=tls, answer=ntlm())
+
+
+async def test_a_server_as_it_should_be_has_no_finding_above_low(nla, tls):
+    """Its certificate is self-signed, as those of Windows are."""
+
+    def answer(request):
+        version = 6
+        if request.nego_token.startswith(b"NTLMSSP\0"):
+            return TSRequest(version, challenge(now()))
+        kerberos = bytes.fromhex("a11430 12a0030a0101a10b06092a864886f712010202".replace(" ", ""))
+        return TSRequest(version, kerberos)
+
+    result = await probed(ScriptedServer(HYBRID, tls=tls, answer=answer))
+    assert ids(result) == {"nla-required", "enforcement-unknown", "certificate-self-signed"}
+    assert result.facts.mechanisms == ("kerberos", "ntlm")
+    assert result.facts.challenge.dns_computer == "server.contoso.example"
+    assert result.facts.challenge.build == "10.0.20468", "what this package sends itself"
+    assert abs(result.as_dict()["ntlm"]["clock_difference"]) < 300
+
+
+async def test_a_server_with_the_trusted_certificate_has_no_finding_about_it(nla):
+    certificate, _ = credentials()
+    pin = (await probed(nla)).facts.certificate.pin
+    result = await probed(nla, trust=Trust.pinned(pin))
+    assert not {each for each in ids(result) if each.startswith("certificate")}
+    assert certificate
+
+
+async def test_another_key_than_the_pinned_one_is_the_worst(nla):
+    result = await probed(nla, trust=Trust.pinned("0" * 64))
+    assert result.findings[0].id == "certificate-other-key"
+
+
+async def test_a_certificate_for_another_name_is_found_on_the_wire(nla):
+    result = await probed(nla, server_name="other.example")
+    assert "certificate-wrong-name" in ids(result)
+
+
+@pytest.fixture(scope="module")
+def expired():
+    """The TLS context of a server whose certificate has expired."""
+    return context(pems=pems(Made("localhost", names=("localhost",), start=-900, days=-800)))
+
+
+async def test_an_expired_certificate_is_found_on_the_wire(expired):
+    assert "certificate-expired" in ids(await probed(ScriptedServer(HYBRID, tls=expired, answer=ntlm())))
+
+
+async def test_a_closed_port_is_told_from_a_filtered_one(monkeypatch):
+    closed = await probe_one(prober(), Address("127.0.0.1", free_port()))
+    assert ids(closed) == {"connection-refused"}
+    assert not closed.reached
+
+    async def drop(*_args, **_more):
+        raise TimeoutError
+
+    monkeypatch.setattr(probing.asyncio, "open_connection", drop)
+    filtered = await probe_one(prober(), Address("127.0.0.1", 3389))
+    assert ids(filtered) == {"no-answer"}
+    assert filtered.facts.connections == 1, "a silent host is asked once"
+
+
+async def test_a_name_without_an_address_is_told(monkeypatch):
+    async def unknown(*_args, **_more):
+        raise probing.socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(probing.asyncio, "open_connection", unknown)
+    result = await probe_one(prober(), Address("nowhere.example", 3389))
+    assert ids(result) == {"host-not-found"}
+    assert result.facts.reach is Reach.NOT_FOUND
+
+
+async def test_a_probe_names_no_user_and_proves_no_password_and_ends_each_connection_cleanly(nla):
+    server = nla
+    result = await probed(server)
+    assert all(each.cookie is None and each.routing_token is None for each in server.requests)
+    tokens = [each.nego_token for each in server.asked]
+    assert len(tokens) == len(Question)
+    for token in tokens:
+        assert b"NTLMSSP\0\3" not in token, "an AUTHENTICATE would be a logon"
+    assert {each.auth_info or each.pub_key_auth for each in server.asked} == {None}
+    assert set(server.ends) == {"close_notify"}
+    assert result.facts.connections == len(server.requests) == 13
+
+
+async def test_what_the_local_openssl_does_not_offer_is_not_tested(monkeypatch, nla, tls):
+    real = probing._context
+    monkeypatch.setattr(probing, "_context", lambda low, high: None if low == high == TLS_1_0 else real(low, high))
+    result = await probed(nla)
+    assert result.facts.tls["TLSv1"].outcome is TLSOutcome.NOT_TESTED
+    assert "tls-not-tested" in ids(result)
+    assert result.facts.connections == 12, "nothing is sent for it"
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\x03\x00\x00\x0b\x06\xd0\x00\x00\x00\x00", b"\x03\x00\xff\xff", b"\0" * 64, b"\x16\x03\x03\x00\x02ab"],
+    ids=["cut", "long", "zeros", "tls"],
+)
+async def test_garbage_from_a_server_is_a_finding_and_no_traceback(garbage):
+    result = await probed(ScriptedServer(greeting=garbage))
+    assert ids(result) & {"not-rdp", "connection-lost"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [TSRequest(6, b"garbage"), TSRequest(6, b""), TSRequest(6, b"NTLMSSP\0\2\0\0\0"), TSRequest(6, bytes(100)),
+     TSRequest(6, challenge(names={1: "\x1b[2J"}))],
+    ids=["no token", "empty", "cut challenge", "zeros", "escape"],
+)  # fmt: skip
+async def test_a_strange_answer_to_credssp_is_a_finding_and_no_traceback(answer, tls):
+    result = await probed(ScriptedServer(HYBRID, tls=tls, answer=answer))
+    assert result.findings
+    assert "\x1b" not in str(result.as_dict()["findings"])
+
+
+# --- WinRM ---
+
+
+def http(*lines):
+    async def serve(reader, writer):
+        heard = b""
+        while b"\r\n\r\n" not in heard and (data := await reader.read(4096)):
+            heard += data
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        writer.close()
+
+    return serve
+
+
+UNAUTHORIZED = "HTTP/1.1 401 Unauthorized"
+HTTP_CASES = {
+    "credssp": ((UNAUTHORIZED, "WWW-Authenticate: CredSSP", "WWW-Authenticate: Negotiate"), set()),
+    "no credssp": ((UNAUTHORIZED, "WWW-Authenticate: Negotiate, Kerberos"), {"winrm-no-credssp"}),
+    "basic": ((UNAUTHORIZED, 'WWW-Authenticate: Basic realm="CredSSP"'), {"winrm-no-credssp", "winrm-basic-in-clear"}),
+    "no logon": (("HTTP/1.1 200 OK",), {"http-no-authentication"}),
+    "another service": (("HTTP/1.1 404 Not Found",), {"not-winrm"}),
+    "ssh": (("SSH-2.0-OpenSSH_9.6",), {"not-http"}),
+    "nothing": ((), {"not-http"}),
+}
+
+
+@pytest.mark.parametrize("case", HTTP_CASES)
+async def test_a_service_of_winrm_has_the_findings_of_its_schemes(case):
+    lines, expected = HTTP_CASES[case]
+    async with serving(http(*lines)) as port:
+        result = await probe_one(prober(), service(f"http://127.0.0.1:{port}"))
+    assert ids(result) == expected
+    assert result.as_dict()["kind"] == "winrm"
+
+
+async def test_the_certificate_of_https_is_judged_too(tls):
+    listening = await asyncio.start_server(
+        http(UNAUTHORIZED, "WWW-Authenticate: CredSSP", "WWW-Authenticate: Basic"), "127.0.0.1", 0, ssl=tls
+    )
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        result = await probe_one(prober(server_name="x.example"), service(f"https://127.0.0.1:{port}"))
+    assert ids(result) == {"winrm-basic", "certificate-self-signed", "certificate-wrong-name"}
+    await asyncio.sleep(0.01)
+
+
+# --- the pace ---
+
+
+async def test_connections_begin_no_faster_than_the_rate():
+    clock, waits = [100.0], []
+
+    async def sleep(seconds):
+        waits.append(round(seconds, 3))
+        clock[0] += seconds
+
+    pace = Pace(10, clock=lambda: clock[0], sleep=sleep)
+    for _ in range(4):
+        await pace.turn()
+    assert waits == [0.1, 0.1, 0.1]
+    clock[0] += 5
+    await pace.turn()
+    assert len(waits) == 3, "time that went by unused is no credit for a burst, and no wait either"
+    await pace.turn()
+    assert len(waits) == 4
+    assert pace.turns == 6
