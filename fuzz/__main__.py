@@ -17,8 +17,6 @@ from fuzz.target import Target
 _PROGRESS = re.compile(r"cov: (\d+) ft: (\d+)")
 _SPARE = 30
 """Seconds that a process may take beyond the time for fuzzing, to start and to end."""
-_KEPT = 150
-"""Inputs of a target that the corpus keeps, at most."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,6 +27,8 @@ class Result:
     seconds: float
     ran: int
     accepted: int
+    deep: int
+    """Inputs that got past the first checks, the accepted ones among them."""
     edges: int
     found: str
     """The finding's last line; empty for none."""
@@ -47,24 +47,29 @@ def fuzz(target: Target, seconds: float, *, faulty: bool = False, keep: bool = F
         counters = place / "counters"
         counters.write_bytes(bytes(COUNTERS.size))
         findings.mkdir(parents=True, exist_ok=True)
+        place_of_findings = place / "found" if faulty else findings / target.name
         options = [
             f"-max_total_time={seconds:g}",
             f"-max_len={target.size}",
             "-timeout=10",
+            "-len_control=0",
             "-rss_limit_mb=1024",
             *([f"-dict={words}"] if target.words else []),
-            f"-artifact_prefix={findings}/{target.name}-",
+            f"-artifact_prefix={place_of_findings}-",
             str(inputs),
         ]
         state = "faulty" if faulty else "sound"
         command = [sys.executable, "-m", "fuzz.engine", target.name, str(counters), state, *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _SPARE, check=False)  # noqa: S603 - our own
-        ran, accepted = COUNTERS.unpack(counters.read_bytes())
+        ran, accepted, deep = COUNTERS.unpack(counters.read_bytes())
         edges = max((int(found[0]) for found in _PROGRESS.findall(done.stderr)), default=0)
         found = "" if done.returncode == 0 else _last_line(done.stdout + done.stderr)
-        if keep:
+        if keep and faulty:
+            for path in place.glob("found-crash-*"):
+                corpus.note_fault(target.name, path.read_bytes())
+        elif keep:
             _keep(target, [path.read_bytes() for path in sorted(inputs.iterdir())])
-        return Result(target.name, seconds, ran, accepted, edges, found)
+        return Result(target.name, seconds, ran, accepted, deep, edges, found)
 
 
 def _keep(target: Target, inputs: list[bytes]) -> None:
@@ -74,9 +79,9 @@ def _keep(target: Target, inputs: list[bytes]) -> None:
         by_verdict.setdefault(target.verdict(data), []).append(data)
     kept: list[bytes] = []
     groups = sorted(by_verdict.items())
-    for depth in range(_KEPT):
+    for depth in range(target.kept):
         kept += [group[depth] for _, group in groups if depth < len(group)]
-    corpus.write(target, kept[:_KEPT])
+    corpus.write(target, kept[: target.kept])
 
 
 def _escaped(word: bytes) -> str:
@@ -89,10 +94,11 @@ def _last_line(output: str) -> str:
 
 
 def _show(result: Result) -> None:
-    share = 100 * result.accepted / result.ran if result.ran else 0
+    share, deep = (100 * count / (result.ran or 1) for count in (result.accepted, result.deep))
     found = result.found or "nothing found"
     print(
-        f"{result.target:20} {result.ran:9,} inputs, {share:5.1f} % accepted, {result.edges:5} edges: {found}",
+        f"{result.target:20} {result.ran:9,} inputs, {share:5.1f} % accepted, {deep:5.1f} % past the first checks, "
+        f"{result.edges:5} edges: {found}",
         flush=True,
     )
 
@@ -125,7 +131,11 @@ def main() -> int:
     run.add_argument(
         "--faulty", action="store_true", help="take a check out, and fail where the fuzzer does not notice"
     )
-    run.add_argument("--keep", action="store_true", help="write what was reached into the corpus")
+    run.add_argument(
+        "--keep",
+        action="store_true",
+        help="write what was reached into the corpus; with --faulty, what found the fault",
+    )
     run.add_argument("--findings", default="build/fuzz", help="the folder for inputs that found something")
     run.add_argument("--json", help="a file for the results")
     options = parser.parse_args()

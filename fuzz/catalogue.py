@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from fuzz import decoders
+from fuzz import conversations, decoders
 from fuzz.target import Target
 
 __all__ = ["TARGETS", "target_of"]
 
-TARGETS: Final[dict[str, Target]] = {target.name: target for target in decoders.TARGETS}
+TARGETS: Final[dict[str, Target]] = {target.name: target for target in (*decoders.TARGETS, *conversations.TARGETS)}
 
 
 def target_of(name: str) -> Target:

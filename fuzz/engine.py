@@ -21,13 +21,15 @@ def main() -> None:
         target = target_of(name)
     with open(counters, "r+b") as file:  # noqa: PTH123
         shared = mmap.mmap(file.fileno(), COUNTERS.size)
-    ran = accepted = 0
+    ran = accepted = deep = 0
 
     def one(data: bytes) -> None:
-        nonlocal ran, accepted
+        nonlocal ran, accepted, deep
         ran += 1
-        accepted += target.verdict(data).startswith("accepted")
-        COUNTERS.pack_into(shared, 0, ran, accepted)
+        verdict = target.verdict(data)
+        accepted += verdict.startswith("accepted")
+        deep += target.is_deep(verdict)
+        COUNTERS.pack_into(shared, 0, ran, accepted, deep)
 
     with target.fault() if faulty == "faulty" else contextlib.nullcontext():
         atheris.Setup([sys.argv[0], *options], one)

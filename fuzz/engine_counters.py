@@ -5,5 +5,5 @@ from typing import Final
 
 __all__ = ["COUNTERS"]
 
-COUNTERS: Final = struct.Struct("<QQ")
-"""Inputs that ran, and those of them that were accepted."""
+COUNTERS: Final = struct.Struct("<QQQ")
+"""Inputs that ran, those of them that were accepted, and those that got past the first checks."""

@@ -32,6 +32,8 @@ class Target:
         words: Texts that inputs are likely to have, for the fuzzer's dictionary.
         refuses: The exceptions by which the entrance refuses bytes.
         size: The longest input that is tried, in bytes.
+        late: The stages of a handshake that only a peer with the right keys gets to.
+        kept: How many inputs the corpus keeps, at most.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Target:
     words: Sequence[bytes] = ()
     refuses: tuple[type[Exception], ...] = (CredSSPError,)
     size: int = 4096
+    late: frozenset[str] = frozenset()
+    kept: int = 150
 
     def verdict(self, data: bytes) -> str:
         """Return one word and one value that tell what the package makes of `data`; raise on a finding.
@@ -53,12 +57,17 @@ class Target:
             return f"refused {type(error).__name__}{_statuses(error)}"
         return f"accepted {hashlib.sha256(made).hexdigest()[:16]}"
 
+    def is_deep(self, verdict: str) -> bool:
+        """Whether an input got past the first checks: it was accepted, or refused at one of the later stages."""
+        return verdict.startswith("accepted") or verdict.rpartition(" at ")[2] in self.late
+
 
 def _statuses(error: Exception) -> str:
     if not isinstance(error, CredSSPError):
         return ""
     statuses = (error.security_status, error.nt_status)
-    return "".join(f" {status.name}" for status in statuses if status is not None)
+    stage = "" if error.stage is None else f" at {error.stage.value}"
+    return "".join(f" {status.name}" for status in statuses if status is not None) + stage
 
 
 def round_trip(decode: Callable[[bytes], _Value], encode: Callable[[_Value], bytes], data: bytes) -> bytes:

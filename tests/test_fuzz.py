@@ -4,10 +4,14 @@ A verdict that changes is a change of what the package accepts. If that is meant
 verdicts anew.
 """
 
+import asn1tools
 import pytest
 
 from fuzz import corpus
 from fuzz.catalogue import TARGETS, target_of
+
+REFUSE_ALL = {"between"}
+"""Targets that must refuse every input."""
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -17,10 +21,34 @@ def test_each_input_of_the_corpus_has_its_verdict(name):
     assert {data: target.verdict(data) for data, _ in inputs} == dict(inputs)
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", sorted(TARGETS.keys() - REFUSE_ALL))
 def test_a_target_accepts_its_seeds(name):
     target = target_of(name)
     assert all(target.verdict(data).startswith("accepted") for data in target.seeds())
+
+
+UNENDING = {"redirection"}
+"""Targets whose fault is an endless loop, which only a fuzzer's own clock ends."""
+
+
+def test_a_fault_of_each_target_has_been_found():
+    assert set(corpus.read_faults()) == TARGETS.keys() - UNENDING
+
+
+@pytest.mark.interpreted_only("a fault replaces a function, which the compiled engine no longer looks up")
+@pytest.mark.parametrize("name", sorted(TARGETS.keys() - UNENDING))
+def test_a_target_notices_its_fault(name):
+    target, data = target_of(name), corpus.read_faults()[name]
+    target.verdict(data)
+    with target.fault(), pytest.raises((AssertionError, ValueError, LookupError, asn1tools.DecodeError)):
+        target.verdict(data)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSE_ALL))
+def test_a_target_accepts_nothing(name):
+    target = target_of(name)
+    inputs = [*target.seeds(), *(data for data, _ in corpus.read(name))]
+    assert not any(target.verdict(data).startswith("accepted") for data in inputs)
 
 
 def test_an_unknown_target_is_named_beside_those_that_there_are():
