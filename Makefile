@@ -8,7 +8,8 @@
 #   make bench-check  check that nothing got more expensive
 #   make test-compiled  run the engine's tests on the engine compiled by mypyc
 #   make mutants  take behaviours out of the package, one at a time, and check that the tests notice
-#   make fuzz    fuzz each decoder for FUZZ_SECONDS seconds (20); with FUZZ=--faulty, see each fuzzer notice a fault
+#   make fuzz    fuzz decoders and whole conversations, FUZZ_SECONDS seconds (20) each; with FUZZ=--faulty, see each
+#                fuzzer notice a fault
 #   make compiled  build the package with its engine compiled by mypyc, in build/compiled
 #   make format  format the code as `make fmt` demands
 # Variables: PYTHON (the interpreter .venv is made from), ARGS (more arguments for pytest),
@@ -45,7 +46,7 @@ KERBEROS_STAMP := $(VENV)/.stamp-kerberos
 COMPILED := build/compiled
 COMPILED_STAMP := build/.stamp-compiled
 COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio sspi interop \
-    test_config.py test_credentials.py test_md4.py test_names.py test_secrets.py test_tls_config.py test_values.py)
+    test_config.py test_credentials.py test_fuzz.py test_md4.py test_names.py test_secrets.py test_tls_config.py test_values.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
 .PHONY: install install-floors fuzz mutants run test quick check fmt format lint types cover interop docs conformance bench bench-full bench-check \
