@@ -38,8 +38,8 @@ MODULES = {
         HandshakeOutcome HandshakeReport ListenOptions Outcome Pending Place Places ProtocolFactory ProxyAddress
         ProxyCommand ProxyEndpoint ProxyFamily ProxyHeader ProxyTLS Recording RecordingSink RelayEnd RelayResult
         SecureTransport ServerAnswers ServerLogon ServerLogons Sparingly Streams WinbindOracle answer_events check_rdp
-        connection_id create_connection create_server exchange_mcs judge_server open_connection pass_until_answer relay
-        source_of start_credssp start_credssp_streams start_server take_credentials
+        connection_id create_connection create_server exchange_mcs judge_server open_connection pass_until_answer
+        reason_of relay source_of start_credssp start_credssp_streams start_server take_credentials
     """,
     "carriage": "Carriage CarriedHandshake NewContext PassedOn TLS",
     "config": "ClientConfig NTLMIdentity ServerConfig",

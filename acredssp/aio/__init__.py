@@ -10,6 +10,7 @@ from acredssp.aio.first_pdus import ClientLeft, exchange_mcs, pass_until_answer
 from acredssp.aio.limits import Place, Places
 from acredssp.aio.logons import ServerLogon, ServerLogons
 from acredssp.aio.probes import check_rdp, judge_server
+from acredssp.aio.reasons import reason_of
 from acredssp.aio.relaying import Recording, RecordingSink, RelayEnd, RelayResult, Streams, relay
 from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, Sparingly
 from acredssp.aio.server import CredSSPServer, ProtocolFactory
@@ -81,6 +82,7 @@ __all__ = [
     "judge_server",
     "open_connection",
     "pass_until_answer",
+    "reason_of",
     "relay",
     "source_of",
     "start_credssp",

@@ -11,11 +11,11 @@ Who calls: `server`.
 
 import asyncio
 import errno
-import os
 import socket
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from acredssp.aio.reasons import reason_of
 from acredssp.aio.report import Sparingly
 from acredssp.logs import get_logger
 
@@ -118,5 +118,4 @@ class Listening:
         self._ignore_all()
         self._retry = self._loop.call_later(_RETRY, self.resume)
         if self._lines.lets(self._loop.time()):
-            reason = os.strerror(error.errno).lower() if error.errno else str(error)
-            _logger.warning("no connection can be accepted: %s; new connections have to wait", reason)
+            _logger.warning("no connection can be accepted: %s; new connections have to wait", reason_of(error))

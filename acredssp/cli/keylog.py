@@ -5,7 +5,8 @@ import pathlib
 import ssl
 from typing import Final
 
-from acredssp.cli.outcome import UsageError, reason_of
+from acredssp.aio import reason_of
+from acredssp.cli.outcome import UsageError
 
 __all__ = ["KEYLOG_WARNING", "log_keys"]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from acredssp.aio import SecureTransport, create_connection
+from acredssp.aio import SecureTransport, create_connection, reason_of
 from acredssp.arguments import expect_host_name, expect_service_name
 from acredssp.carriage import TLS, Carriage, CarriedHandshake, NewContext
 from acredssp.cli import arguments, render
@@ -54,7 +54,7 @@ from acredssp.cli.options import (
     usage_errors,
     warn_of,
 )
-from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError, reason_of
+from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError
 from acredssp.cli.report import LoginReport, to_json
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, RemoteGuard, TicketCache

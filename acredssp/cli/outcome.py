@@ -4,11 +4,10 @@
 """
 
 import enum
-import os
 import pathlib
-import socket
 from typing import Final
 
+from acredssp.aio import reason_of
 from acredssp.errors import (
     AuthenticationError,
     CredSSPError,
@@ -19,7 +18,7 @@ from acredssp.errors import (
 )
 from acredssp.status import SecurityStatus, Stage
 
-__all__ = ["EXIT_STATUS", "ConnectError", "Result", "UsageError", "advice", "reason_of", "result_of", "unreadable"]
+__all__ = ["EXIT_STATUS", "ConnectError", "Result", "UsageError", "advice", "result_of", "unreadable"]
 
 
 class Result(enum.StrEnum):
@@ -74,14 +73,6 @@ def result_of(error: CredSSPError | None) -> Result:
             return Result.NETWORK_ERROR
         case _:
             return Result.PROTOCOL_ERROR
-
-
-def reason_of(error: OSError | UnicodeError) -> str:
-    """Return in words why the operating system refused a call, or why a host name cannot be resolved."""
-    number = getattr(error, "errno", None)
-    if isinstance(error, socket.gaierror):
-        return str(error.strerror or error)  # the numbers of the resolver are none of errno's
-    return os.strerror(number).lower() if number else str(error)
 
 
 def advice(error: CredSSPError) -> str:

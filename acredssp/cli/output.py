@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any, Final, TextIO, cast
 
-from acredssp.cli.outcome import reason_of
+from acredssp.aio import reason_of
 
 __all__ = ["CANNOT_WRITE", "OutputError", "WholeLines", "abandon", "guarded", "never_wait_for_stderr", "write_bytes"]
 

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from acredssp.accounts import Users
-from acredssp.aio import WinbindOracle
+from acredssp.aio import WinbindOracle, reason_of
 from acredssp.carriage import TLS, Carriage
 from acredssp.cli import arguments, loops, render
 from acredssp.cli.certificate import Certificate
@@ -46,7 +46,7 @@ from acredssp.cli.options import (
     usage_errors,
     warn_of,
 )
-from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError, reason_of, result_of, unreadable
+from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError, result_of, unreadable
 from acredssp.cli.output import never_wait_for_stderr
 from acredssp.cli.service import Limits, Serve, Service
 from acredssp.config import ServerConfig

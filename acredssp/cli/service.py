@@ -10,12 +10,20 @@ from collections.abc import Callable, Sequence
 from typing import Final, Unpack
 
 from acredssp.accounts import Accounts, Anybody, Domains, TicketHolders, Users, WinbindUsers
-from acredssp.aio import CredSSPServer, FailureLimit, HandshakeReport, ListenOptions, WinbindOracle, create_server
+from acredssp.aio import (
+    CredSSPServer,
+    FailureLimit,
+    HandshakeReport,
+    ListenOptions,
+    WinbindOracle,
+    create_server,
+    reason_of,
+)
 from acredssp.aio.winbind import check_winbindd, machine_identity
 from acredssp.carriage import TLS, Carriage
 from acredssp.cli.certificate import Certificate
 from acredssp.cli.door import Refused
-from acredssp.cli.outcome import UsageError, reason_of
+from acredssp.cli.outcome import UsageError
 from acredssp.config import NTLMIdentity, ServerConfig
 from acredssp.credentials import Keytab
 from acredssp.errors import PolicyError

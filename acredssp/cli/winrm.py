@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 import typer
 from typer.core import TyperCommand
 
+from acredssp.aio import reason_of
 from acredssp.arguments import expect_host_name, expect_service_name
 from acredssp.cli import arguments, render
 from acredssp.cli.arguments import Secret, Service
@@ -53,7 +54,7 @@ from acredssp.cli.options import (
     usage_errors,
     warn_of,
 )
-from acredssp.cli.outcome import ConnectError, Result, advice, reason_of, result_of
+from acredssp.cli.outcome import ConnectError, Result, advice, result_of
 from acredssp.cli.output import OutputError, write_bytes
 from acredssp.cli.report import WinRMReport, to_json
 from acredssp.config import ClientConfig

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from acredssp import CredSSPError, self_signed
+from acredssp.aio import reason_of
 from acredssp.proxy.leg import Target, in_words
 from acredssp.proxy.plan import Plan
 from acredssp.proxy.refused import Refused
-from acredssp.proxy.settings import reason_of
 from acredssp.workers import Address
 
 __all__ = ["connect", "init"]

@@ -16,16 +16,14 @@ from typing import Any, Final
 
 from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, rdp, relay, take_credentials
 from acredssp.accounts import AccountNames
-from acredssp.aio import ClientLeft, HandshakeOutcome, Recording, RelayEnd, Streams, exchange_mcs, source_of
-from acredssp.proxy.front import Front
+from acredssp.aio import ClientLeft, HandshakeOutcome, Recording, RelayEnd, Streams, exchange_mcs, reason_of, source_of
+from acredssp.proxy.front import Front, ListenerPlan
 from acredssp.proxy.leg import Leg
 from acredssp.proxy.limits import Limited, Slot
 from acredssp.proxy.passthrough import connect
-from acredssp.proxy.plan import ListenerPlan
 from acredssp.proxy.records import ConnectionRecord
 from acredssp.proxy.refused import Refused
 from acredssp.proxy.routing import Route
-from acredssp.proxy.settings import reason_of
 from acredssp.stores import Entry, Kick, Node
 from acredssp.workers import Address
 

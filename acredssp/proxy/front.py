@@ -14,19 +14,20 @@ or as a mere close (HYBRID).
 
 import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from acredssp import NTSTATUS, CredSSPError, rdp
+from acredssp import NTSTATUS, CredSSPError, ServerConfig, rdp
+from acredssp.accounts import Domains
 from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password, TicketCache
 from acredssp.errors import AuthenticationError
 from acredssp.hooks import Admission, CredentialRequest, Identity
 from acredssp.proxy.leg import Leg, Target, split_account
 from acredssp.proxy.limits import Limited, Slot
 from acredssp.proxy.passthrough import logs_on_first
-from acredssp.proxy.plan import ListenerPlan
 from acredssp.proxy.refused import Refused
 from acredssp.proxy.routing import Route, choose, possible
+from acredssp.proxy.settings import ListenerSettings
 from acredssp.stores import (
     Grant,
     LockedOut,
@@ -40,7 +41,7 @@ from acredssp.stores import (
 )
 from acredssp.wire import TSPasswordCreds
 
-__all__ = ["Front"]
+__all__ = ["Front", "ListenerPlan"]
 
 _FLAGS: Final = rdp.ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | rdp.ResponseFlags.DYNVC_GFX_PROTOCOL_SUPPORTED
 """What every target of these days supports. The target's own flags are not known yet when the client is answered."""
@@ -48,17 +49,35 @@ _NOT_HERE: Final = rdp.FailureCode.SSL_NOT_ALLOWED_BY_SERVER
 """What a client is told before TLS that no route is for."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerPlan:
+    """A listener with all that its settings name.
+
+    Attributes:
+        settings: Its settings.
+        config: The configuration of its server.
+        routes: Its routes, in their order.
+        targets: All targets by name, for the plug-ins of routes.
+        domains: Which suffixes and realms are which domains.
+    """
+
+    settings: ListenerSettings
+    config: ServerConfig
+    routes: Sequence[Route]
+    targets: Mapping[str, Target]
+    domains: Domains
+
+
+@dataclasses.dataclass(slots=True, eq=False, repr=False)
 class Front:
     """The decisions about one connection.
 
-    Args:
+    Attributes:
         plan: The listener's plan when the connection came.
         source: The client's address without a port.
         slot: What the connection counts for.
         node: What is shared with other nodes.
         pass_on: Passes the bytes of the connection on, for a route of `passthrough`.
-
-    Attributes:
         routes: The routes that the connection may still take.
         target: The target; None until it is chosen.
         leg: The connection to the target; None until there is one.
@@ -68,30 +87,25 @@ class Front:
         waits_for: The plug-in that has not answered yet; empty for none.
     """
 
-    def __init__(
-        self,
-        plan: ListenerPlan,
-        source: str,
-        slot: Slot,
-        node: Node,
-        pass_on: Callable[[Route, rdp.RouteRequest], rdp.Passthrough],
-    ) -> None:
-        self.routes: list[Route] = [*plan.routes]
-        self.target: Target | None = None
-        self.leg: Leg | None = None
-        self.account: Account | None = None
-        self.claimed = ""
-        self.refused: Refused | None = None
-        self.waits_for = ""
-        self._plan = plan
-        self._source = source
-        self._slot = slot
-        self._node = node
-        self._pass_on = pass_on
-        self._request: rdp.ConnectionRequest | None = None
-        self._token = ""
-        self._grant: Grant | None = None
-        self._attempt: LogonAttempt | None = None
+    plan: ListenerPlan
+    source: str
+    slot: Slot
+    node: Node
+    pass_on: Callable[[Route, rdp.RouteRequest], rdp.Passthrough]
+    routes: Sequence[Route] = ()
+    target: Target | None = None
+    leg: Leg | None = None
+    account: Account | None = None
+    claimed: str = ""
+    refused: Refused | None = None
+    waits_for: str = ""
+    _request: rdp.ConnectionRequest | None = None
+    _token: str = ""
+    _grant: Grant | None = None
+    _attempt: LogonAttempt | None = None
+
+    def __post_init__(self) -> None:
+        self.routes = self.plan.routes
 
     # --- before TLS ---
 
@@ -106,14 +120,14 @@ class Front:
         """Route by the client's token. It is used once the user is known, or here where nobody logs on here."""
         try:
             with _token_checked():
-                self._grant = await find_token(self._node.store, self._token)
-            if (target := self._plan.targets.get(self._grant.target)) is None:
+                self._grant = await find_token(self.node.store, self._token)
+            if (target := self.plan.targets.get(self._grant.target)) is None:
                 reason = f"the client's token is for target {self._grant.target}, which the settings do not have"
                 return self._turned_away(reason, _NOT_HERE)
             answer = self._route(asked, target)
             if isinstance(answer, rdp.Passthrough) and self.routes[0].by_token:
                 with _token_checked():
-                    await redeem_token(self._node.store, self._token, self._grant, self._source)
+                    await redeem_token(self.node.store, self._token, self._grant, self.source)
         except Refused as refused:
             self.refused = refused
             return _NOT_HERE
@@ -131,13 +145,13 @@ class Front:
 
     def _route_here(self, flags: rdp.RequestFlags) -> rdp.RouteAnswer:
         """Have the user log on here."""
-        settings = self._plan.settings
+        settings = self.plan.settings
         if flags & rdp.RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED:
             return self._turned_away("the client asks for remote credential guard", rdp.FailureCode.INCONSISTENT_FLAGS)
         if flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED and not settings.restricted_admin:
             return self._turned_away("the client asks for restricted admin", rdp.FailureCode.INCONSISTENT_FLAGS)
         answered = _FLAGS | (rdp.ResponseFlags.RESTRICTED_ADMIN_MODE_SUPPORTED if settings.restricted_admin else 0)
-        return rdp.RDPRoute(self._plan.config, hybrid_ex=settings.hybrid_ex, response_flags=answered)
+        return rdp.RDPRoute(self.plan.config, hybrid_ex=settings.hybrid_ex, response_flags=answered)
 
     def _route_through(self, route: Route, asked: rdp.RouteRequest) -> rdp.RouteAnswer:
         """Have the connection passed on undecrypted."""
@@ -148,11 +162,11 @@ class Front:
         self.target = route.target
         self.claimed = self._grant.user if self._grant and route.by_token else asked.request.cookie or ""
         try:
-            self._slot.take_target(self.target.name)
+            self.slot.take_target(self.target.name)
         except Refused as refused:
             self.refused = refused
             return _NOT_HERE
-        return self._pass_on(route, asked)
+        return self.pass_on(route, asked)
 
     def _turned_away(self, reason: str, code: rdp.FailureCode) -> rdp.FailureCode:
         self.refused = Refused(reason, NTSTATUS.STATUS_ACCESS_DENIED)
@@ -160,40 +174,43 @@ class Front:
 
     # --- the logon ---
 
-    async def may_try(self, who: CredentialRequest) -> Deny | None:
-        """Refuse an account that is locked out: asked before the listener's lookup, if there is a lockout."""
-        settings = self._slot.settings.lockout
-        if settings is None:  # the listener's configuration is older than the limits
-            return None
+    async def may_try(self, who: CredentialRequest) -> None:
+        """See that the account is not locked out: asked before the listener's lookup, if there is a lockout.
+
+        Raises:
+            Refused: It is, or nobody knows.
+        """
+        settings = self.slot.settings.lockout
+        if settings is None:
+            return
         of_source = settings.source_failures and settings.rule(settings.source_failures)
         account = Account(who.principal.user, who.principal.domain)
         self._attempt = LogonAttempt(
-            self._node.store, account, settings.rule(settings.failures), self._source, of_source or None
+            self.node.store, account, settings.rule(settings.failures), self.source, of_source or None
         )
         try:
             await self._attempt.begin()
         except LockedOut as error:
-            return self.deny(Limited("lockout", str(error), NTSTATUS.STATUS_LOGON_FAILURE))
+            raise Limited("lockout", str(error), NTSTATUS.STATUS_LOGON_FAILURE) from None
         except StoreError as error:
             if not settings.allow_without_store:
                 reason = f"nobody knows whether the account is locked out: {error}"
-                return self.deny(Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS))
-        return None
+                raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS) from error
 
     async def authorize(self, who: Identity, account: Account) -> bool | Account | Deny:
         """Choose the target, and log on there by injected credentials: the server's `authorize`."""
         self.account = account
         if self._attempt is not None:
-            self._node.begin(self._attempt.succeeded())
+            self.node.begin(self._attempt.succeeded())
         try:
-            self._slot.take_user(account)
-            self.target, route = await choose(self.routes, self._plan.targets, who, account)
-            self._slot.take_target(self.target.name)
+            self.slot.take_user(account)
+            self.target, route = await choose(self.routes, self.plan.targets, who, account)
+            self.slot.take_target(self.target.name)
             self._request = _passed_on(who.request, route)
             grant = self._grant if route.by_token else None
             if grant is not None:
                 with _token_checked():
-                    await redeem_token(self._node.store, self._token, grant, self._source, account, self._plan.domains)
+                    await redeem_token(self.node.store, self._token, grant, self.source, account, self.plan.domains)
             if self.target.settings.credentials == "token":
                 await self._log_on(_password_with(grant, self.target))
             elif self.target.settings.credentials != "delegated":
@@ -219,12 +236,12 @@ class Front:
         """Let the attempt count as a failure if the password was wrong, and release it otherwise."""
         if self._attempt is not None:
             wrong = self.refused is None and _is_wrong_password(error)
-            self._node.begin(self._attempt.failed() if wrong else self._attempt.release())
+            self.node.begin(self._attempt.failed() if wrong else self._attempt.release())
 
     async def _log_on(self, credentials: Password | NTHash | TicketCache) -> None:
         assert self.target is not None
         assert self.account is not None
-        most = self._slot.settings.logon
+        most = self.slot.settings.logon
         self.leg = await self.target.log_on(
             credentials, self.account, self._request, token=self._token, logon_timeout=most
         )

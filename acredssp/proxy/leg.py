@@ -19,7 +19,7 @@ from acredssp import (
     start_credssp_streams,
     tls,
 )
-from acredssp.aio import Streams, judge_server
+from acredssp.aio import Streams, judge_server, reason_of
 from acredssp.credentials import Account, Deny, Nothing, TicketCache
 from acredssp.delegation import DelegationPolicy
 from acredssp.errors import AccessDenied, AuthenticationError, CertificateError, CredSSPError
@@ -28,7 +28,7 @@ from acredssp.policy import MechanismChoice
 from acredssp.proxy.plugin import PlugIn
 from acredssp.proxy.pool import Pool
 from acredssp.proxy.refused import Refused
-from acredssp.proxy.settings import Problems, TargetSettings, reason_of
+from acredssp.proxy.settings import Problems, TargetSettings
 from acredssp.rdp import ConnectionRequest, RequestFlags
 from acredssp.status import SecurityStatus
 from acredssp.trust import OptionNames

@@ -10,7 +10,7 @@ import inspect
 import pathlib
 import ssl
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from cryptography import x509
 
@@ -21,10 +21,11 @@ from acredssp.config import NTLMIdentity
 from acredssp.credentials import Account, Deny, LookupAnswer
 from acredssp.hooks import Admission, AuthorizeHook, CredentialRequest, Identity, LookupHook
 from acredssp.proxy.api import Access, read_api
+from acredssp.proxy.front import Front, ListenerPlan
 from acredssp.proxy.leg import Target, make_target
 from acredssp.proxy.plugin import PlugIn
 from acredssp.proxy.refused import Refused
-from acredssp.proxy.routing import Route, make_route
+from acredssp.proxy.routing import make_route
 from acredssp.proxy.settings import (
     CertificateSettings,
     ListenerSettings,
@@ -37,45 +38,10 @@ from acredssp.proxy.settings import (
 from acredssp.stores import Sealer
 from acredssp.stores.redis import RedisStore
 
-__all__ = ["Decisions", "ListenerPlan", "Plan", "make_plan", "redis_store"]
+__all__ = ["Plan", "make_plan", "redis_store"]
 
 _Winbind: TypeAlias = Mapping[str, tuple[WinbindOracle, NTLMIdentity]]
 """winbind by the program that asks it."""
-
-
-class Decisions(Protocol):
-    """What the server's hooks ask: `front` of the connection."""
-
-    def deny(self, refused: Refused) -> Deny:
-        """Note why the user is refused, and return the answer of a hook."""
-
-    async def may_try(self, who: CredentialRequest) -> Deny | None:
-        """Refuse to look at somebody's password, or do not."""
-
-    async def authorize(self, who: Identity, account: Account) -> bool | Account | Deny:
-        """Answer for a proven logon, while the client can still be told a status."""
-
-    async def admit(self, who: Admission) -> bool | Deny:
-        """Answer once the delegated credentials came."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerPlan:
-    """A listener with all that its settings name.
-
-    Attributes:
-        settings: Its settings.
-        config: The configuration of its server.
-        routes: Its routes, in their order.
-        targets: All targets by name, for the plug-ins of routes.
-        domains: Which suffixes and realms are which domains.
-    """
-
-    settings: ListenerSettings
-    config: ServerConfig
-    routes: Sequence[Route]
-    targets: Mapping[str, Target]
-    domains: Domains
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,7 +100,7 @@ def _plan(settings: Settings, winbind: _Winbind) -> Plan:
             make_route(route, f"{place}.routes[{index}]", targets, settings.groups, accounts.domains, problems)
             for index, route in enumerate(listener.routes)
         ]
-        if lookup is not None and settings.limits.lockout is not None:
+        if lookup is not None and (settings.limits.lockout or listener.logon.lookup):
             lookup = _counted(lookup)
         config = _server_config(listener, place, winbind, accounts, lookup, problems)
         if config is not None:
@@ -190,29 +156,17 @@ def _server_config(  # noqa: PLR0913, PLR0917 - what the settings of a listener 
     return None
 
 
-def _asked(plug_in: PlugIn) -> LookupHook:
-    """Have a plug-in look accounts up; whose it fails for is refused, and the record says why."""
-
-    async def asked(who: CredentialRequest) -> LookupAnswer:
-        try:
-            answer: LookupAnswer = await plug_in.ask(who)
-        except Refused as refused:
-            front: Decisions = who.session.front
-            return front.deny(refused)
-        return answer
-
-    return asked
-
-
 def _counted(lookup: LookupHook) -> LookupHook:
-    """Have each connection be asked before its user's password is looked at."""
+    """Have each connection be asked before its user's password is looked at, and note why a plug-in has failed."""
 
     async def counted(who: CredentialRequest) -> LookupAnswer:
-        front: Decisions = who.session.front
-        if (refusal := await front.may_try(who)) is not None:
-            return refusal
-        answer = lookup(who)
-        return await answer if inspect.isawaitable(answer) else answer
+        front: Front = who.session.front
+        try:
+            await front.may_try(who)
+            answer = lookup(who)
+            return await answer if inspect.isawaitable(answer) else answer
+        except Refused as refused:
+            return front.deny(refused)
 
     return counted
 
@@ -224,14 +178,14 @@ def _authorize(tickets: TicketHolders) -> AuthorizeHook:
         account = tickets.authorize(who)
         if isinstance(account, Deny):
             return account
-        front: Decisions = who.session.front
+        front: Front = who.session.front
         return await front.authorize(who, account if isinstance(account, Account) else who.principal.account)
 
     return authorize
 
 
 async def _admit(who: Admission) -> bool | Deny:
-    front: Decisions = who.session.front
+    front: Front = who.session.front
     return await front.admit(who)
 
 
@@ -252,7 +206,7 @@ def _accounts(
         return known, known.lookup
     if logon.lookup is not None:
         with problems.at(f"{place}.lookup"):
-            return Anybody(), _asked(PlugIn(logon.lookup, "the lookup of the logon,"))
+            return Anybody(), PlugIn(logon.lookup, "the lookup of the logon,").ask
     return Anybody(), None
 
 

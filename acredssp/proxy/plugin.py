@@ -7,11 +7,11 @@ connection's record, and so is, in the log, one that keeps the whole process wai
 import asyncio
 import inspect
 import logging
+from importlib.metadata import EntryPoint
 from typing import Any, Final
 
 from acredssp import NTSTATUS
 from acredssp.proxy.refused import Refused
-from acredssp.proxy.settings import EntryPoint
 
 __all__ = ["PlugIn"]
 
@@ -29,12 +29,19 @@ class PlugIn:
         what: What it is for, in the words of the log: `the route's entry`.
 
     Raises:
-        ValueError, TypeError: As `EntryPoint.load`.
+        ValueError: There is no such module or function, or importing it fails.
+        TypeError: It is no function.
     """
 
     def __init__(self, entry: EntryPoint, what: str) -> None:
-        self._function = entry.load()
-        self.name = f"{what} {entry.module}:{entry.function}"
+        try:
+            self._function = entry.load()
+        except Exception as error:
+            # Whatever a module of somebody else's raises.
+            raise ValueError(f"{entry.value} cannot be imported: {type(error).__name__}") from error
+        if not callable(self._function):
+            raise TypeError(f"{entry.value}: expected a function, got {type(self._function).__name__}")
+        self.name = f"{what} {entry.value}"
 
     async def ask(self, who: Any, *more: object) -> Any:
         """Return its answer about somebody. The session of `who` is the connection.

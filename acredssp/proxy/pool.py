@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from acredssp import Account, CredSSPError
-from acredssp.aio import check_rdp
-from acredssp.proxy.settings import TargetSettings, reason_of
+from acredssp.aio import check_rdp, reason_of
+from acredssp.proxy.settings import TargetSettings
 from acredssp.rdp import msts_address
 from acredssp.stores import Expiring, key_text
 from acredssp.workers import Address

@@ -11,15 +11,14 @@ This module reads the file alone. What the file names (certificates, users, secr
 import contextlib
 import dataclasses
 import difflib
-import importlib
 import ipaddress
 import os
 import pathlib
 import re
-import socket
 import ssl
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import (
@@ -28,20 +27,22 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    InstanceOf,
     PlainValidator,
     ValidationError,
     ValidationInfo,
 )
 from pydantic import model_validator as check_model
 
+from acredssp.aio import reason_of
 from acredssp.errors import CredSSPError
 from acredssp.stores import LockoutRule
 from acredssp.workers import Address
 
 __all__ = [
-    "CertificateSettings", "EntryPoint", "LimitSettings", "Line", "ListenerSettings", "LockoutSettings",
+    "CertificateSettings", "LimitSettings", "Line", "ListenerSettings", "LockoutSettings",
     "LogonSettings", "Problems", "RDPFileSettings", "RouteSettings", "SecretSource", "Settings", "SettingsError",
-    "StoreSettings", "TargetSettings", "read", "reason_of",
+    "StoreSettings", "TargetSettings", "read",
 ]  # fmt: skip
 
 
@@ -55,15 +56,6 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-def reason_of(error: Exception | None) -> str:
-    """Say why something failed, in one line without a traceback's words; nothing for nothing."""
-    if not isinstance(error, OSError) or not error.errno or error.strerror is None:
-        return str(error or "")
-    known = error.errno > 0 and not isinstance(error, socket.gaierror)
-    text = os.strerror(error.errno).lower() if known else error.strerror
-    return f"{error.filename}: {text}" if error.filename else text
 
 
 _NO_PEM: Final = "no certificate or no key in it"
@@ -87,7 +79,7 @@ class Problems:
         except ssl.SSLError as error:
             self.add(place, f"openssl does not take the certificate with this key: {error.reason or _NO_PEM}")
         except OSError as error:
-            self.add(place, reason_of(error))
+            self.add(place, f"{error.filename}: {reason_of(error)}" if error.filename else reason_of(error))
         except (ValueError, TypeError, CredSSPError) as error:
             self.add(place, str(error).removeprefix(f"{place.rpartition('.')[2]}: "))
 
@@ -132,33 +124,9 @@ class SecretSource:
             raise ValueError(f"{path}: expected a text in utf-8") from None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class EntryPoint:
-    """A function of a plug-in: `package.module:function`."""
-
-    module: str
-    function: str
-
-    def load(self) -> Callable[..., Any]:
-        """Import the function.
-
-        Raises:
-            ValueError: There is no such module or function, or importing it fails.
-            TypeError: It is no function.
-        """
-        try:
-            function = getattr(importlib.import_module(self.module), self.function)
-        except Exception as error:
-            # Whatever a module of somebody else's raises.
-            raise ValueError(f"{self.module}:{self.function} cannot be imported: {type(error).__name__}") from error
-        if not callable(function):
-            raise TypeError(f"{self.module}:{self.function}: expected a function, got {type(function).__name__}")
-        return function  # type: ignore[no-any-return] # just seen to be one
-
-
 _ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]/@]+)):(?P<port>[0-9]{1,5})")
 _SECRET: Final = re.compile(r"(file|env|credential):(.+)")
-_ENTRY: Final = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
+_ENTRY: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 _STORE_URL: Final = re.compile(r"rediss?://[^@?#\n]+|unix:///[^@?#\n]+")
 
@@ -194,10 +162,9 @@ def _secret(value: object, info: ValidationInfo) -> SecretSource:
 
 
 def _entry(value: object) -> EntryPoint:
-    found = _ENTRY.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    if not isinstance(value, str) or _ENTRY.fullmatch(value) is None:
         raise ValueError("expected a function of a plug-in, as package.module:function")
-    return EntryPoint(*found.groups())
+    return EntryPoint(value, value, "acredssp.proxy")
 
 
 def _network(value: str) -> str:
@@ -240,7 +207,7 @@ def _beside(path: pathlib.Path, info: ValidationInfo) -> pathlib.Path:
 _Listen: TypeAlias = Annotated[Address, BeforeValidator(_address)]
 _Connect: TypeAlias = Annotated[Address, BeforeValidator(_target_address)]
 _Secret: TypeAlias = Annotated[SecretSource, BeforeValidator(_secret)]
-_Entry: TypeAlias = Annotated[EntryPoint, BeforeValidator(_entry)]
+_Entry: TypeAlias = Annotated[InstanceOf[EntryPoint], BeforeValidator(_entry)]
 _Network: TypeAlias = Annotated[str, AfterValidator(_network)]
 _File: TypeAlias = Annotated[pathlib.Path, BeforeValidator(_file)]
 _Seconds: TypeAlias = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]

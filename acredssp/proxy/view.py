@@ -14,8 +14,7 @@ from typing import Any, Final, TypeAlias
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from acredssp.aio import HandshakeOutcome
-from acredssp.proxy.settings import reason_of
+from acredssp.aio import HandshakeOutcome, reason_of
 from acredssp.stores import Entry, Store, StoreError
 from acredssp.workers import Address
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 import types
+from importlib.metadata import EntryPoint
 
 import pytest
 from support.endpoints import Deadlines
@@ -148,3 +149,17 @@ async def test_one_that_answers_at_once_is_not_named(world, function, place, mon
             await here.gateway.stop()
     assert (record.outcome, record.reason) == ("relayed", "")
     assert not [each for each in caplog.records if "waited" in each.message]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "text"),
+    [
+        ("no_such_package:function", ValueError, "no_such_package:function cannot be imported: ModuleNotFoundError"),
+        ("json:no_such_function", ValueError, "json:no_such_function cannot be imported: AttributeError"),
+        ("json:__name__", TypeError, "json:__name__: expected a function, got str"),
+    ],
+)
+def test_one_that_cannot_be_used_says_so(name, error, text):
+    with pytest.raises(error) as raised:
+        plugins.PlugIn(EntryPoint(name, name, ""), "a plug-in")
+    assert str(raised.value) == text

@@ -3,7 +3,7 @@
 import pytest
 
 from acredssp.proxy import settings
-from acredssp.proxy.settings import EntryPoint, SecretSource
+from acredssp.proxy.settings import SecretSource
 from acredssp.workers import Address
 
 CANARY = "c4nary"
@@ -247,16 +247,3 @@ def test_bytes_that_are_no_text_are_not_quoted(tmp_path):
         SecretSource("file", str(tmp_path / "secret")).read()
     assert CANARY not in str(raised.value)
     assert raised.value.__cause__ is None
-
-
-@pytest.mark.parametrize(
-    ("entry", "error"),
-    [
-        (EntryPoint("no_such_package", "function"), ValueError),
-        (EntryPoint("json", "no_such_function"), ValueError),
-        (EntryPoint("json", "__name__"), TypeError),
-    ],
-)
-def test_an_entry_that_cannot_be_used_says_so(entry, error):
-    with pytest.raises(error, match=f"{entry.module}:{entry.function}"):
-        entry.load()

@@ -8,12 +8,13 @@ import pathlib
 import types
 import typing
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from acredssp.proxy.settings import Address, EntryPoint, ListenerSettings, SecretSource, Settings
+from acredssp.proxy.settings import Address, ListenerSettings, SecretSource, Settings
 
 PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "gateway-settings.md"
 

@@ -1,0 +1,18 @@
+"""Why something failed, in the words that people read in a log or at a prompt."""
+
+import os
+import socket
+
+__all__ = ["reason_of"]
+
+
+def reason_of(error: Exception | None) -> str:
+    """Say why something failed: what the operating system has refused in its words, in lower case; empty for None.
+
+    asyncio's own texts of such an error name addresses in Python's way, and no reason.
+    """
+    if not isinstance(error, OSError) or not error.errno:
+        return str(error or "")
+    if isinstance(error, socket.gaierror) or error.errno < 0:
+        return str(error.strerror or error)  # the numbers of the resolver are none of errno's
+    return os.strerror(error.errno).lower()

@@ -1,0 +1,28 @@
+"""Why something failed, in words."""
+
+import errno
+import socket
+
+import pytest
+
+from acredssp.aio import reason_of
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (None, ""),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)"), "connection refused"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/absent"), "no such file or directory"),
+        (TimeoutError("it does not answer within 5 seconds"), "it does not answer within 5 seconds"),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (socket.gaierror(1, "Address family not supported"), "Address family not supported"),
+        (socket.gaierror(), ""),
+        (OSError(-3001, "unknown node or service"), "unknown node or service"),
+        (UnicodeError("label too long"), "label too long"),
+        (ValueError("expected a port"), "expected a port"),
+    ],
+    ids=["none", "refused", "file", "text", "resolver", "resolver's number", "nothing", "uv", "unicode", "other"],
+)
+def test_the_reason_is_said_in_words(error, words):
+    assert reason_of(error) == words
