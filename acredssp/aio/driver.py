@@ -121,6 +121,7 @@ async def establish(
             protocol.abort()
             raise
         await driver.say_goodbye(deadline)
+        driver.let_go()
         raise
     except BaseException as error:
         forget_locals(error)
@@ -282,6 +283,11 @@ class _Driver:
             self._pending.close()
         if self._turn is not None:
             self._turn.cancel()
+
+    def let_go(self) -> None:
+        """Forget the engine, which keeps its error, which keeps the frames of this object's callbacks."""
+        self._wanted, self._draining = 0, None
+        del self._carried, self._answer
 
     async def _woken(self) -> None:
         self._waiter = self._protocol.loop.create_future()

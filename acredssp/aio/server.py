@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import functools
 import socket
+import traceback
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
@@ -261,7 +262,7 @@ class CredSSPServer(asyncio.AbstractServer):
             if (failures := self._failures) is not None
             else None,
         )
-        with contextlib.suppress(CredSSPError):  # it was reported
+        try:
             transport = await handshake.run_or_pass_on()
             self._connections[protocol] = open_transport = transport or protocol.transport
             if accepted.task.cancelling():  # `on_handshake` called `close_clients` before this transport was there
@@ -269,6 +270,11 @@ class CredSSPServer(asyncio.AbstractServer):
             if transport is not None:
                 start_application(transport, self._protocol_factory)
             accepted.established = True
+        except CredSSPError as error:
+            # It was reported. The handshake keeps it, and its traceback the coroutines that have ended: a circle of
+            # references, with the TLS session in it, which only the garbage collector would find.
+            traceback.clear_frames(error.__traceback__)
+            del accepted, protocol, handshake
 
     async def _find_client(self, accepted: "_Accepted") -> None:
         """Learn from a load balancer's header whose connection this is, and check the limits for that source.

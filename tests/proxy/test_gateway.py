@@ -15,6 +15,7 @@ from support.mcs import SHADOW, indication, redirection, share_control, utf16
 import acredssp
 from acredssp import NTSTATUS, Deny, Password, rdp
 from acredssp.aio.relaying import _Relay
+from acredssp.core.server import ServerHandshake
 from acredssp.credentials import DelegatedKind, NTHash
 from acredssp.proxy.connection import Connection
 from acredssp.proxy.settings import SettingsError
@@ -471,6 +472,56 @@ async def test_a_connection_that_has_ended_is_freed_without_the_garbage_collecto
                 await here.until_ended(count)
                 await turns(5)
                 assert alive() == []
+        finally:
+            gc.enable()
+
+
+async def fail_by_garbage(here):
+    _, writer = await asyncio.open_connection(*here.address)
+    writer.write(b"GET / HTTP/1.0\r\n\r\n")
+    return writer
+
+
+async def fail_by_leaving(here):
+    reader, writer = await asyncio.open_connection(*here.address)
+    writer.write(rdp.ConnectionRequest(requested_protocols=rdp.Protocols.HYBRID).encode())
+    await rdp.read_negotiation(reader)
+    return writer
+
+
+async def fail_by_a_bad_record(here):
+    writer = await fail_by_leaving(here)
+    writer.write(b"no TLS")
+    return writer
+
+
+async def fail_by_a_wrong_password(here):
+    with pytest.raises(acredssp.AuthenticationError):
+        await here.connect(Password("wrong", "alice", "CONTOSO"))
+
+
+FAILURES = {
+    "garbage": fail_by_garbage,
+    "leaves": fail_by_leaving,
+    "record": fail_by_a_bad_record,
+    "password": fail_by_a_wrong_password,
+}
+
+
+@pytest.mark.parametrize("fail", FAILURES.values(), ids=FAILURES)
+async def test_a_handshake_that_has_failed_is_freed_without_the_garbage_collector(world, fail):
+    def alive():
+        return [type(thing) for thing in gc.get_objects() if isinstance(thing, Connection | ServerHandshake)]
+
+    async with world() as (here, _target):
+        gc.collect()
+        gc.disable()
+        try:
+            for count in (1, 2, 3):
+                if (writer := await fail(here)) is not None:
+                    writer.close()
+                await here.until_ended(count)
+                await until(lambda: not alive())
         finally:
             gc.enable()
 
