@@ -321,9 +321,9 @@ class _Relay:
         """Forget both ends once they are gone: a reference cycle would keep both TLS sessions until a collection."""
         if self._a.lost and self._b.lost:
             for end in self._ends:
-                del end.other
+                del end.other, end._send  # noqa: SLF001 - of the same module
             del self._a, self._b
-            self._ends, self.recorder = (), None
+            self._ends, self.recorder, self._error = (), None, None
 
     def result(self, unrecorded: int) -> RelayResult:
         """Return the result of a relay that is over."""

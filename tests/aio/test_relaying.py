@@ -409,18 +409,20 @@ async def test_a_cancelled_relay_cuts_both(legs, first, second):
 
 
 @pytest.mark.parametrize("recorded", [False, True], ids=["alone", "recorded"])
-async def test_a_relay_that_is_over_is_freed_without_the_garbage_collector(legs, recorded):
+@pytest.mark.parametrize(("first", "second"), BOTH)
+async def test_a_relay_that_is_over_is_freed_without_the_garbage_collector(legs, first, second, recorded):
     async def sink(_source, _offset, _data):
         pass
 
-    a, b = await legs("secure", "secure")
+    a, b = await legs(first, second)
     gc.collect()
     gc.disable()
     try:
         running = started(a, b, recording=Recording(sink=sink) if recorded else None)
         await turns(1)
         assert alive_ends()
-        a.peer.transport.abort()
+        for leg in a, b:
+            leg.peer.transport.abort()
         await running
         del running
         await until(lambda: not alive_ends())
