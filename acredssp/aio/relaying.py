@@ -321,7 +321,7 @@ class _Relay:
         """Forget both ends once they are gone: a reference cycle would keep both TLS sessions until a collection."""
         if self._a.lost and self._b.lost:
             for end in self._ends:
-                del end.other, end._send  # noqa: SLF001 - of the same module
+                end.let_go()
             del self._a, self._b
             self._ends, self.recorder, self._error = (), None, None
 
@@ -337,6 +337,10 @@ class _Relay:
         )
 
 
+_NOBODY: Final = asyncio.BaseProtocol()
+"""Stands in for a stream that has been told of the end."""
+
+
 class _End(Borrower):
     """One of the two connections."""
 
@@ -349,7 +353,7 @@ class _End(Borrower):
         self._transport = cast("asyncio.Transport", self._writer.transport)
         self._send = self._transport.send if isinstance(self._transport, SecureTransport) else self._copy
         """Writes to the transport; returns whether it takes any data. A transport that encrypts keeps no view of it."""
-        self._before = self._transport.get_protocol()
+        self._before: asyncio.BaseProtocol = self._transport.get_protocol()
         self._clean: bool | None = None
         """Whether to close cleanly when everything is sent; None while the transport is not to be closed."""
         self.full = False
@@ -422,7 +426,8 @@ class _End(Borrower):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the relay; the streams learn of the end, too, so that `wait_closed()` returns."""
-        self._before.connection_lost(exc)
+        before, self._before = self._before, _NOBODY  # it keeps the error, too
+        before.connection_lost(exc)
         self._end(exc)
 
     def _end(self, error: Exception | None) -> None:
@@ -486,6 +491,10 @@ class _End(Borrower):
         """Close at once."""
         if not self.lost:
             self._transport.abort()
+
+    def let_go(self) -> None:
+        """Forget the other end and the streams, which keep an error, whose frames keep this object."""
+        del self.other, self._send, self._reader, self._writer
 
 
 class _RecordedEnd(_End):

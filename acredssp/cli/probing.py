@@ -28,8 +28,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from acredssp import diagnosis
+from acredssp.aio import reason_of
 from acredssp.cli.arguments import Service
-from acredssp.cli.outcome import reason_of
 from acredssp.diagnosis import (
     CertificateFacts,
     ClientFacts,
