@@ -24,8 +24,8 @@ missing.
 Who else gets the bytes
 =======================
 
-With a `Recording`, a task hands every piece that was passed on to the recording's sink, too. Without one, the two ends
-are of a class that knows nothing of recordings.
+With a `Recording`, the recording's sink gets every piece that was passed on, too. A task waits for its answers, unless
+the sink gives them at once. Without a recording, the two ends are of a class that knows nothing of recordings.
 
 Applications call this module, by `acredssp.relay`.
 """
@@ -34,6 +34,8 @@ import asyncio
 import collections
 import dataclasses
 import enum
+import inspect
+import types
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, TypeAlias, TypeVar, cast
 
@@ -71,9 +73,10 @@ class RelayEnd(enum.Enum):
     RECORDING = "recording"
 
 
-RecordingSink: TypeAlias = Callable[[RelayEnd, int, bytes], Awaitable[bool | None]]
+RecordingSink: TypeAlias = Callable[[RelayEnd, int, bytes], Awaitable[bool | None] | bool | None]
 """Called with the connection that the bytes came from, the number of bytes that this connection had sent before them,
-and the bytes. One call is awaited before the next one. False ends the recording; every other answer goes on."""
+and the bytes. One call is awaited before the next one. False ends the recording; every other answer goes on. A function
+that is not asynchronous must not block."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -519,7 +522,7 @@ class _RecordedEnd(_End):
 
 
 class _Recorder:
-    """Hands what was passed on to the sink of a recording, in a task of its own."""
+    """Hands what was passed on to the sink of a recording, in a task of its own once the sink takes time."""
 
     def __init__(self, relay: _Relay, recording: Recording) -> None:
         self.holding = False
@@ -534,7 +537,10 @@ class _Recorder:
         """Whether the sink takes more; False once it has ended the recording."""
         self._failed = self._over = self._cut = False
         self._news = asyncio.Event()
-        self._task = relay.loop.create_task(self._run())
+        self._task: asyncio.Task[None] | None = None
+        """Waits for the answers of the sink; None while all of them came at once."""
+        self._first: Awaitable[bool | None] | None = None
+        """The first answer that takes time, until the task waits for it."""
 
     def take(self, source: RelayEnd, offset: int, data: bytes | memoryview) -> None:
         """Take what was passed on."""
@@ -544,10 +550,13 @@ class _Recorder:
         if self._failed or (full and self._recording.lossy):
             self._unrecorded += len(data)
             return
-        self._queue.append((source, offset, bytes(data)))
         self._waiting += len(data)
-        self._news.set()
-        if self._waiting >= self._recording.most_waiting and not self._recording.lossy:
+        if self._task is None:
+            self._ask(source, offset, bytes(data))
+        else:
+            self._queue.append((source, offset, bytes(data)))
+            self._news.set()
+        if self._waiting >= self._recording.most_waiting and not self._recording.lossy and not self._failed:
             self.holding = True
             self._relay.hold()
 
@@ -555,16 +564,36 @@ class _Recorder:
         """Let the sink take what is left; return how many bytes it has not taken."""
         self._over = True
         self._news.set()
-        await asyncio.wait([self._task], timeout=_CLOSE_TIMEOUT)
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=_CLOSE_TIMEOUT)
         return self._unrecorded + self._waiting
 
     def cut(self) -> None:
         """End the recording at once."""
         self._cut = True
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        if isinstance(self._first, types.CoroutineType):
+            self._first.close()  # Python would warn about a coroutine that never began
 
-    async def _run(self) -> None:
+    def _ask(self, source: RelayEnd, offset: int, data: bytes) -> None:
+        """Hand over a piece before which all answers came at once."""
         try:
+            answer = self._recording.sink(source, offset, data)
+        except Exception as error:  # noqa: BLE001 - whatever a sink of somebody else's raises
+            self._fail(error)
+            return
+        if inspect.isawaitable(answer):
+            self._first = answer
+            self._task = self._relay.loop.create_task(self._run(len(data)))
+        else:
+            self._taken(answer, len(data))
+
+    async def _run(self, size: int) -> None:
+        try:
+            assert self._first is not None
+            first, self._first = self._first, None
+            self._taken(await first, size)
             while self._takes and not self._cut and (self._queue or not self._over):
                 if self._queue:
                     await self._hand_over()
@@ -580,8 +609,13 @@ class _Recorder:
 
     async def _hand_over(self) -> None:
         source, offset, data = self._queue.popleft()
-        self._takes = await self._recording.sink(source, offset, data) is not False
-        self._waiting -= len(data)
+        answer = self._recording.sink(source, offset, data)
+        self._taken(await answer if inspect.isawaitable(answer) else answer, len(data))
+
+    def _taken(self, answer: object, size: int) -> None:
+        """Note what the sink has answered to a piece."""
+        self._takes = answer is not False
+        self._waiting -= size
         if not self._takes:
             self._queue.clear()
             self._waiting = 0

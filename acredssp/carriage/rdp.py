@@ -61,6 +61,8 @@ _MAX_COOKIE: Final = 9
 """The most characters of the user name that mstsc puts into the cookie."""
 
 _CREDSSP: Final = Protocols.HYBRID | Protocols.HYBRID_EX
+_OFFERED: Final = Protocols.SSL | Protocols.HYBRID
+_ALL_OFFERED: Final = _OFFERED | Protocols.HYBRID_EX
 _NO_FLAGS: Final = RequestFlags(0)
 _MODES: Final[Mapping[DelegatedKind | None, RequestFlags]] = {
     DelegatedKind.NOTHING: RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED,
@@ -164,15 +166,15 @@ class RDP:
 
     def _check_beside_request(self) -> None:
         """Refuse a request beside options that it takes the place of."""
+        if self.request is None:
+            return
         for name in ("cookie", "routing_token", "correlation_id", "request_flags"):
-            if self.request is not None and getattr(self, name) not in {"", None, _NO_FLAGS}:
+            if getattr(self, name) not in {"", None, _NO_FLAGS}:
                 raise ValueError(f"request and {name}: expected one of them, got both")
 
     def new_request(self, flags: RequestFlags) -> ConnectionRequest:
         """Make the Connection Request with which a client begins, with these flags."""
-        protocols = Protocols.SSL | Protocols.HYBRID
-        if self.hybrid_ex:
-            protocols |= Protocols.HYBRID_EX
+        protocols = _ALL_OFFERED if self.hybrid_ex else _OFFERED
         if self.request is not None:
             return dataclasses.replace(self.request, requested_protocols=protocols, flags=self.request.flags | flags)
         return ConnectionRequest(

@@ -206,7 +206,7 @@ class Connection:
             writer.close()
             self._ended(outcome)
 
-    async def _look(self, source: RelayEnd, _: int, data: bytes) -> bool:
+    def _look(self, source: RelayEnd, _: int, data: bytes) -> bool:
         """Look for a redirection in what the target sends; return whether one may still come."""
         if source is RelayEnd.B:
             self._watch.receive(data)

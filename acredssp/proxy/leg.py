@@ -300,7 +300,7 @@ class Target:
         )
 
     def _carriage(self, request: ConnectionRequest | None) -> RDP:
-        if request is not None:
+        if request is not None and request.flags & _MODES:
             request = dataclasses.replace(request, flags=request.flags & ~_MODES)
         return RDP(hybrid_ex=self.settings.hybrid_ex, request=request)
 

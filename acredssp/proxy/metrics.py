@@ -7,6 +7,7 @@ With workers, prometheus_client keeps the figures in files of the folder that `P
 for that variable as it is imported, so `service` sets it before it imports this module.
 """
 
+import functools
 import os
 from typing import Any, Final
 
@@ -32,10 +33,13 @@ class Metrics(Observer):
         gauge = Gauge("open_connections", "Connections now.", ["phase"], multiprocess_mode="livesum", **new)
         self._open = gauge.labels("handshake"), gauge.labels("relay")
         self._draining = Gauge("draining", "Processes that end.", multiprocess_mode="livesum", **new)
-        self._ended = Counter("connections", "Connections that have ended.", ["outcome", "ended_by", "target"], **new)
+        counter = Counter("connections", "Connections that have ended.", ["outcome", "ended_by", "target"], **new)
+        self._ended = functools.cache(counter.labels)
         self._limited = Counter("limited", "Connections that a limit has refused or ended.", ["limit"], **new)
-        self._handshakes = Counter("handshakes", "Handshakes that have ended.", ["outcome", "hook"], **new)
-        self._stage = Histogram("stage_seconds", "Time of a stage.", ["leg", "stage"], buckets=_STAGE, **new)
+        counter = Counter("handshakes", "Handshakes that have ended.", ["outcome", "hook"], **new)
+        self._handshakes = functools.cache(counter.labels)
+        histogram = Histogram("stage_seconds", "Time of a stage.", ["leg", "stage"], buckets=_STAGE, **new)
+        self._stage = functools.cache(histogram.labels)
         self._relay = Histogram("relay_seconds", "Time of a relay.", buckets=_RELAY, **new)
         counter = Counter("relayed_bytes", "Bytes passed on.", ["direction"], **new)
         self._bytes = counter.labels("up"), counter.labels("down")
@@ -55,14 +59,14 @@ class Metrics(Observer):
 
     def handshake(self, report: HandshakeReport) -> None:
         """Note a handshake that has ended."""
-        self._handshakes.labels(str(report.outcome), report.hook).inc()
+        self._handshakes(report.outcome, report.hook).inc()
         if report.session is None and (limit := limit_of(report)):
             self._limited.labels(limit).inc()
 
     def ended(self, record: ConnectionRecord) -> None:
         """Note a connection that has ended."""
         super().ended(record)
-        self._ended.labels(record.outcome, record.ended_by, record.target).inc()
+        self._ended(record.outcome, record.ended_by, record.target).inc()
         if record.limit:
             self._limited.labels(record.limit).inc()
         if record.redirected_to:
@@ -71,7 +75,7 @@ class Metrics(Observer):
             if name == "relay":
                 self._relay.observe(seconds)
             else:
-                self._stage.labels(_LEG.get(name, "both"), name).observe(seconds)
+                self._stage(_LEG.get(name, "both"), name).observe(seconds)
         for counter, count in zip(self._bytes, (record.bytes_up, record.bytes_down), strict=True):
             counter.inc(count)
 

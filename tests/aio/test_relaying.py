@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import inspect
 import random
 import select
 import socket
@@ -779,6 +780,84 @@ async def test_a_relay_whose_recording_has_ended_is_as_one_without(legs):
         leg.peer.transport.close()
     assert (await running).bytes_up == 8
     assert (await plain).bytes_up == 1
+
+
+@pytest.mark.parametrize(("first", "second"), BOTH)
+async def test_a_sink_that_answers_at_once_gets_everything_and_needs_no_task(legs, first, second):
+    a, b = await legs(first, second)
+    tape = Tape()
+    running = started(a, b, recording=Recording(sink=lambda *piece: tape.calls.append(piece)))
+    up, down = payload(400_000), payload(300_000, 1)
+    before = asyncio.all_tasks()
+    a.peer.transport.write(up)
+    await b.peer.until(lambda: up in bytes(b.peer.data))
+    assert asyncio.all_tasks() <= before
+    await passed_and_ended(a, b, b"", down)
+    assert (await running).bytes_unrecorded == 0
+    assert (tape.of(RelayEnd.A), tape.of(RelayEnd.B)) == (up, down)
+
+
+async def test_a_sink_may_take_time_for_some_pieces_alone(legs):
+    a, b = await legs()
+    tape = Tape()
+
+    def sink(source, offset, data):
+        answer = tape(source, offset, data)
+        if len(tape.calls) == 2:
+            return answer
+        answer.close()
+        return None
+
+    running = started(a, b, recording=Recording(sink=sink))
+    for number in range(1, 5):
+        a.peer.transport.write(b"piece")
+        await until(lambda number=number: len(tape.calls) == number)
+    await passed_and_ended(a, b, b"end", b"")
+    assert (await running).bytes_unrecorded == 0
+    assert tape.of(RelayEnd.A) == b"piece" * 4 + b"end"
+
+
+async def test_a_sink_that_answers_at_once_may_end_the_recording(legs):
+    a, b = await legs()
+    tape = Tape()
+
+    def sink(*piece):
+        tape.calls.append(piece)
+        return False
+
+    running = started(a, b, recording=Recording(sink=sink))
+    a.peer.transport.write(b"once")
+    await b.peer.until(lambda: bytes(b.peer.data) == b"once")
+    await passed_and_ended(a, b, b"more", b"down")
+    assert (await running).bytes_unrecorded == 0
+    assert tape.of(RelayEnd.A) == b"once"
+
+
+@pytest.mark.parametrize("first", [b"", b"before the first piece of a peer"])
+async def test_a_sink_that_fails_at_once_ends_the_relay(legs, first):
+    a, b = await legs()
+
+    def fail(_source, _offset, _data):
+        raise OSError("disk full")
+
+    running = started(a, b, first_up=first, recording=Recording(sink=fail, most_waiting=1))
+    if not first:
+        a.peer.transport.write(b"abc")
+    result = await running
+    assert (result.ended_by, str(result.error)) == (RelayEnd.RECORDING, "disk full")
+    assert result.bytes_unrecorded == len(first or b"abc")
+
+
+async def test_a_sink_whose_relay_cannot_begin_does_not_begin_either(legs):
+    a, b = await legs()
+    answer = Tape().take()
+    reading = asyncio.ensure_future(a.reader.read(1))
+    await turns(3)
+    with pytest.raises(RuntimeError):
+        await relay(a.streams, b.streams, first_up=b"up", recording=Recording(sink=lambda *_: answer))
+    reading.cancel()
+    await turns(3)
+    assert inspect.getcoroutinestate(answer) == inspect.CORO_CLOSED
 
 
 async def test_a_sink_that_fails_ends_the_relay(legs):
