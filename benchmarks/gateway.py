@@ -13,9 +13,11 @@ The attacker of the second run is one of `benchmarks.attackers`, behind RDP's ne
 own.
 
 The cost of two legs is the gateway's CPU for a logon, divided by the target's CPU for a logon without the gateway. Both
-are measured in turns, by the same users, over uvloop and with a certificate of RSA-2048. The CPU of the users does not
-count, nor that of the target behind the gateway. So one leg is that of a server, which signs; the gateway has that leg
-and the leg of a client, which verifies, and it passes on two PDUs, counts, and writes a line.
+are measured in turns of a few logons, by the same users, over uvloop and with a certificate of RSA-2048, once with one
+user at a time and once with several. The CPU of the users does not count, nor that of the target behind the gateway. So
+one leg is that of a server, which signs; the gateway has that leg and the leg of a client, which verifies, and it
+passes on two PDUs, counts, and writes a line. What the two legs cost without a gateway is measured in the same turns:
+the CPU of the target and of the users, who are clients, while they log on without the gateway.
 """
 
 import argparse
@@ -53,7 +55,9 @@ TWO_LEGS_GOAL = 2.2
 GROWTH_GOAL = 1.05
 """The gateway's memory at the end of a run over its memory when a quarter of the run was over."""
 AT_ONCE = 20
-"""How many users connect at a time before a run."""
+"""How many users connect at a time before a run, and how many log on at a time where several do."""
+TURN = 25
+"""How many logons a turn has, through the gateway or without it."""
 PAUSE = 0.5
 """Seconds between two messages of a relay."""
 MESSAGE = bytes(4096)
@@ -244,13 +248,22 @@ async def be_users() -> None:
             case ["run"]:
                 assert crowd is not None
                 say(await crowd.run())
-            case ["log on", port, count]:
-                users = Users(port)
-                for _ in range(count):
-                    await users.log_on_and_leave()
+            case ["log on", port, count, at_once]:
+                await _log_on(Users(port), count, at_once)
                 say("done")
     if crowd is not None:
         await crowd.leave()
+
+
+async def _log_on(users: Users, count: int, at_once: int) -> None:
+    """Log on so many times, and so many at a time."""
+    left = iter(range(count))
+
+    async def one_after_the_other() -> None:
+        for _ in left:
+            await users.log_on_and_leave()
+
+    await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
 
 
 # --- the attacker, a process ---
@@ -407,27 +420,39 @@ def _memory_of(samples: list[tuple[float, float]]) -> tuple[float, float]:
 # --- two legs over one ---
 
 
-def two_legs(world: World, plan: Plan) -> Row:
-    rounds = []
-    for number in range(plan.rounds + 1):
-        costs = {}
-        for name, pid, port in (
-            ("gateway", world.gateway, world.port),
-            ("target", world.target, world.target_port),
-        ):
-            before = cpu_of(pid)
-            world.tell("log on", port, plan.logons)
-            costs[name] = cpu_of(pid) - before
-        if number:
-            rounds.append(costs)
-    each = statistics.median(costs["gateway"] for costs in rounds) / plan.logons
-    return Row(
-        key="gateway.two_legs",
-        what="CPU of a logon through the gateway, over one at the target itself",
-        figure=Figure.of(costs["gateway"] / costs["target"] for costs in rounds),
-        goal=TWO_LEGS_GOAL,
-        note=f"{1e3 * each:.2f} ms: a server's leg, a client's, relay and log line, over a server's leg alone",
-    )
+def two_legs(world: World, plan: Plan) -> Iterator[Row]:
+    """Compare the gateway's CPU of a logon with that of one leg, with one user at a time and with several."""
+    for at_once, key in ((1, "gateway.two_legs"), (AT_ONCE, "gateway.two_legs.at_once")):
+        rounds = [_costs(world, plan.logons, at_once) for _ in range(plan.rounds + 1)][1:]
+        gateway, server, client = (statistics.median(costs) / plan.logons for costs in zip(*rounds, strict=True))
+        note = f"gateway {1e3 * gateway:.2f} ms, a server's leg {1e3 * server:.2f} ms, a client's {1e3 * client:.2f} ms"
+        yield Row(
+            key=key,
+            what=f"CPU of a logon through the gateway, over one at the target itself, {at_once} at a time",
+            figure=Figure.of(gateway / server for gateway, server, _ in rounds),
+            goal=TWO_LEGS_GOAL,
+            note=note,
+        )
+        yield Row(
+            key=f"{key}.alone",
+            what=f"CPU of both legs without a gateway, over the server's leg, {at_once} at a time",
+            figure=Figure.of((server + client) / server for _, server, client in rounds),
+        )
+
+
+def _costs(world: World, logons: int, at_once: int) -> tuple[float, float, float]:
+    """Return the CPU of the gateway for so many logons, and that of the target and of the users without it."""
+    gateway = server = client = 0.0
+    for _ in range(0, logons, TURN):
+        count, users = min(TURN, logons), world.users.pid
+        before = cpu_of(world.gateway)
+        world.tell("log on", world.port, count, at_once)
+        gateway += cpu_of(world.gateway) - before
+        before, before_users = cpu_of(world.target), cpu_of(users)
+        world.tell("log on", world.target_port, count, at_once)
+        server += cpu_of(world.target) - before
+        client += cpu_of(users) - before_users
+    return gateway, server, client
 
 
 # --- HAProxy ---
@@ -490,7 +515,7 @@ async def _through_haproxy(ends: Ends, pid: int, port: int, load: relay.Load) ->
 def measure(plan: Plan, kind: str, results: Results, console: Console) -> None:
     with running() as world:
         console.print("two legs over one")
-        results.rows.append(two_legs(world, plan))
+        results.rows += two_legs(world, plan)
         console.print(f"{plan.relays + plan.idle} users come")
         world.tell("come", world.port, dataclasses.asdict(plan))
         runs = []

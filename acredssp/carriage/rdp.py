@@ -410,7 +410,8 @@ class RDPInitiator(_RDPHandshake):
         assert self.confirm is not None
         if self.confirm.selected_protocol is Protocols.HYBRID_EX:
             self.state = RDPState.EARLY_USER_AUTH
-            return dataclasses.replace(result, status=SecurityStatus.SEC_I_CONTINUE_NEEDED)
+            result.status = SecurityStatus.SEC_I_CONTINUE_NEEDED
+            return result
         self.state = RDPState.DONE
         return result
 
@@ -580,8 +581,8 @@ class RDPAcceptor(_RDPHandshake):
             return result
         tls = self.context.tls
         assert tls is not None
-        verdict = tls.encrypt(early_auth.encode(AuthorizationResult.SUCCESS))
-        return dataclasses.replace(result, output=result.output + verdict)
+        result.output += tls.encrypt(early_auth.encode(AuthorizationResult.SUCCESS))
+        return result
 
     def _early_user_auth(self, data: memoryview) -> NoReturn:  # noqa: ARG002 - only a client has this state
         raise AssertionError("a server sends the result, it never waits for it")
