@@ -68,6 +68,15 @@ ELSEWHERE = {
     ("docs/http.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
     ("docs/tools.md", "fail_at"): "tests/cli/test_probe.py::test_the_example_of_the_documentation_is_a_policy",
     ("docs/turns.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
+    ("docs/testing.md", "from acredssp.testing import HostileClient"): "tests/testing/test_suites.py::"
+    "test_the_attack_of_the_documentation_runs",
+    ("docs/testing.md", "import spnego"): "tests/testing/test_suites.py::test_the_attack_of_the_documentation_runs",
+    (
+        "docs/testing.md",
+        "import pytest",
+    ): "tests/testing/test_suites.py::test_the_classes_of_the_documentation_are_tests",
+    ("docs/testing.md", "import subprocess"): "tests/testing/test_suites.py::"
+    "test_the_classes_of_the_documentation_are_tests",
     ("docs/winrm.md", "from acredssp.winrm import CommandShell"): "tests/winrm/test_httpx.py::"
     "test_the_example_of_the_documentation_runs",
     ("docs/winrm.md", "from acredssp.winrm.powershell"): "tests/winrm/test_powershell.py::"

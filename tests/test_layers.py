@@ -31,6 +31,7 @@ LAYERS = (
     ("proxy",),
     ("decoding",),  # above http for its header fields
     ("recording",),
+    ("testing",),
     ("cli", "__main__"),
 )
 """From the bottom up. A module imports from its own layer and from those before it, never from one after it."""
@@ -55,6 +56,7 @@ DOORS = {
         "sspi.bridges",
         "stores",
         "winrm",
+        "testing",
     ),
     "cryptography": (
         "wire",
@@ -80,6 +82,7 @@ DOORS = {
     "multidict": ("http.aiohttp",),
     "yarl": ("http.aiohttp",),
     "prometheus_client": ("proxy",),
+    "pytest": ("testing",),
     "psrpcore": ("winrm.powershell",),
     "pydantic": ("proxy",),
     "redis": ("stores.redis",),
@@ -109,6 +112,7 @@ DOORS = {
         "cli.arguments",
         "cli.certificate",
         "cli.keylog",
+        "testing",
         "cli.probe",
         "cli.probing",
         "winrm.httpx",

@@ -90,12 +90,20 @@ MODULES = {
     """,
     "rdp_file": "FileSigner rdp_file",
     "status": "LOGON_STATUS NTSTATUS OpenEnum SecurityStatus Stage failure_status",
-    "recording": "MOST_BYTES MOST_MESSAGES Message RecordedError Recording Sender",
+    "recording": """
+        Agreement Flight MOST_BYTES MOST_MESSAGES Message RecordedError Recording RecordingCarriage Replay ReplayStep
+        Sender replay to_pcapng without_secrets
+    """,
     "stores": """
         Entry Expiring Grant KICK_LIFE Kick LockedOut LockoutRule LogonAttempt MemoryStore Node SealError Sealer Store
         StoreError TokenRefused entries_of find_token is_token issue_token key_text names_of new_keys redeem_token
     """,
     "stores.redis": "RedisStore",
+    "testing": """
+        CLIENT_DEFECTS Channel ClientDefects ClientEndpoint Crashed FakeServer HostileClient HostileServer Link Realm
+        SERVER_DEFECTS ServerDefects ServerEndpoint SocketLink StepLink attack_client attack_server log_on
+        running_realm
+    """,
     "tls": """
         BIOPair RecordSizes TLSSession client_context client_context_from_pem end_point_binding own_chain self_signed
         server_context server_context_from_pem sni_contexts subject_public_key

@@ -55,6 +55,7 @@ __all__ = [
     "RDPAcceptor",
     "RDPInitiator",
     "RDPState",
+    "judge_early_authorization",
 ]
 
 _MAX_COOKIE: Final = 9
@@ -429,19 +430,11 @@ class RDPInitiator(_RDPHandshake):
             if tls.peer_closed:
                 raise self._closed_by_peer()
             if len(self._plaintext) >= early_auth.SIZE:
-                self._judge(self._plaintext[: early_auth.SIZE])
+                judge_early_authorization(self._plaintext[: early_auth.SIZE])
                 self.context.trailing_data = self._plaintext[early_auth.SIZE :]
                 self.state = RDPState.DONE
                 return StepResult(SecurityStatus.SEC_E_OK, extra=len(data) - taken)
         return StepResult.unfinished(end - len(data), len(data), taken)
-
-    def _judge(self, result: bytes) -> None:
-        if early_auth.decode(result) is not AuthorizationResult.SUCCESS:
-            raise AccessDenied(
-                "the server did not authorize the user",
-                nt_status=NTSTATUS.STATUS_ACCESS_DENIED,
-                hint="the password is right: ask the server's administrator for the right to log on remotely",
-            )
 
     def _closed_by_peer(self) -> CredSSPError:
         # A server that gets a beginning that it does not expect usually closes the connection without a message.
@@ -589,6 +582,21 @@ class RDPAcceptor(_RDPHandshake):
 
     def _closed_by_peer(self) -> CredSSPError:
         return PeerClosed("the client ended the connection during the handshake")
+
+
+def judge_early_authorization(result: bytes) -> None:
+    """Judge the Early User Authorization Result of a server.
+
+    Raises:
+        AccessDenied: The server does not authorize the user.
+        RemoteProtocolError: `result` is not such a result.
+    """
+    if early_auth.decode(result) is not AuthorizationResult.SUCCESS:
+        raise AccessDenied(
+            "the server did not authorize the user",
+            nt_status=NTSTATUS.STATUS_ACCESS_DENIED,
+            hint="the password is right: ask the server's administrator for the right to log on remotely",
+        )
 
 
 def _encoded(pdu: PreconnectionPDU | None) -> bytes:

@@ -1,6 +1,6 @@
 """The command line as a whole: it takes the words that were typed and returns an exit status.
 
-Each command has a module of its own, beside its options: `login`, `serve`, `demo`, `winrm`, `decode`,
+Each command has a module of its own, beside its options: `login`, `serve`, `demo`, `winrm`, `decode`, `replay`,
 `probe`.
 
 The exit statuses are: 0 success, 1 denied, 2 usage, 3 protocol, 4 network or time-out, 70 a fault in acredssp,
@@ -14,7 +14,7 @@ from typing import Annotated, Final, cast
 import typer
 
 import acredssp
-from acredssp.cli import decode, demo, login, output, probe, proxy, render, serve, winrm
+from acredssp.cli import decode, demo, login, output, probe, proxy, render, replay, serve, winrm
 from acredssp.cli.options import INTERRUPTED, log_from
 from acredssp.cli.outcome import EXIT_STATUS, Result
 from acredssp.cli.output import CANNOT_WRITE, OutputError
@@ -117,6 +117,7 @@ app.command("decode")(decode.decode_command)
 app.command("demo")(demo.demo_command)
 app.command("login")(login.login_command)
 app.command("probe")(probe.probe_command)
+app.command("replay")(replay.replay_command)
 app.command("serve")(serve.serve_command)
 app.command("winrm", cls=winrm.WinRMCommand)(winrm.winrm_command)
 app.add_typer(proxy.proxy_app)

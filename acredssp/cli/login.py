@@ -24,6 +24,7 @@ from acredssp.cli.options import (
     Authorities,
     CarriageChoice,
     Domain,
+    GeneratedAccount,
     Insecure,
     KeyLog,
     KeytabFile,
@@ -38,6 +39,7 @@ from acredssp.cli.options import (
     PasswordWord,
     Pin,
     PolicyFile,
+    RecordFiles,
     Tickets,
     User,
     Verbose,
@@ -45,6 +47,7 @@ from acredssp.cli.options import (
     WithCarriage,
     WithLogLevel,
     WithMechanism,
+    WithSecrets,
     allowed,
     client_config,
     log_from,
@@ -55,6 +58,7 @@ from acredssp.cli.options import (
     warn_of,
 )
 from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError
+from acredssp.cli.record import Records
 from acredssp.cli.report import LoginReport, to_json
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, RemoteGuard, TicketCache
@@ -320,6 +324,9 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     timeout: Annotated[
         float, typer.Option(help="Give up after this many seconds of connecting and handshake together.")
     ] = 30.0,
+    record: RecordFiles = None,
+    with_secrets: WithSecrets = False,
+    generated_account: GeneratedAccount = False,
     log_level: WithLogLevel = LogLevel.WARNING,
     verbose: Verbose = False,
     as_json: AsJSON = False,
@@ -336,7 +343,9 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         address = arguments.address(host, default_port=RDP_PORT)
         trust = read_trust(insecure, ca, pin, allow_weak=dangerous_allow_weak_certificates)
         delegation = read_policy(policy_file)
-        credential = Secret(password, password_stdin, nt_hash, ccache, keytab).credential(user, domain)
+        records = Records(record or [], with_secrets=with_secrets, generated=generated_account)
+        secret = Secret(password, password_stdin, nt_hash, ccache, keytab)
+        credential = _generated(records, secret, user, domain) or secret.credential(user, domain)
         policy = arguments.policy_of(
             min_version,
             max_version,
@@ -357,15 +366,20 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         task = Login(
             address=address,
             config=config,
-            carriage=_client_carriage(carriage, credential, load_balance_info, _preconnection(pcb, pcid)),
+            carriage=records.around(
+                _client_carriage(carriage, credential, load_balance_info, _preconnection(pcb, pcid))
+            ),
             server_hostname=_server_hostname(server_name, address.host),
             spn=_spn(spn),
             timeout=arguments.seconds("--timeout", timeout),
         )
-        if keylog is not None:
-            log_keys(config.ssl_context, keylog)
+        records.begin()
+        if (keys := keylog or records.keylog) is not None:
+            log_keys(config.ssl_context, keys)
     warn_of(err, policy, keylog, trust)
+    records.warn(err)
     report, error = until_done(log_on(task))
+    records.write(credential)
     if as_json:
         print(to_json(report))  # noqa: T201
     if error is not None:
@@ -373,6 +387,15 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     elif not as_json:
         _show_logon(out, task, report)
     raise typer.Exit(EXIT_STATUS[report.result])
+
+
+def _generated(records: Records, secret: Secret, user: str | None, domain: str | None) -> Password | None:
+    """Return the account of --generated-account; None where the option was not given."""
+    if records.generated is None:
+        return None
+    if secret != Secret() or user is not None:
+        raise UsageError("--generated-account makes the user and the password: give neither -u nor a secret")
+    return dataclasses.replace(records.generated, domain=domain or "")
 
 
 def _delegate(remote_guard: bool, restricted_admin: bool) -> RemoteGuard | Nothing | None:

@@ -31,6 +31,7 @@ __all__ = [
     "Authorities",
     "CarriageChoice",
     "Domain",
+    "GeneratedAccount",
     "Insecure",
     "KeyLog",
     "KeytabFile",
@@ -45,6 +46,7 @@ __all__ = [
     "PasswordWord",
     "Pin",
     "PolicyFile",
+    "RecordFiles",
     "Tickets",
     "User",
     "Verbose",
@@ -52,6 +54,7 @@ __all__ = [
     "WithCarriage",
     "WithLogLevel",
     "WithMechanism",
+    "WithSecrets",
     "allowed",
     "client_config",
     "log_from",
@@ -197,6 +200,30 @@ WeakCertificates = Annotated[
     typer.Option(
         "--dangerous-allow-weak-certificates",
         help="Also accept certificates with RSA keys of 1024 to 2047 bits, with small curves or signed with SHA-1.",
+    ),
+]
+RecordFiles = Annotated[
+    list[pathlib.Path] | None,
+    typer.Option(
+        "--record",
+        metavar="FILE",
+        help="Write the handshake to FILE, for acredssp decode and replay; as a capture for Wireshark if the name ends "
+        "in .pcapng. The record has no secret. May be given several times.",
+    ),
+]
+WithSecrets = Annotated[
+    bool,
+    typer.Option(
+        "--with-secrets",
+        help="Keep the password and the proofs in the record, and write TLS's keys to FILE.keylog. Whoever has these "
+        "files can log on.",
+    ),
+]
+GeneratedAccount = Annotated[
+    bool,
+    typer.Option(
+        "--generated-account",
+        help="Use an account that is made for this record, so that the record is whole and holds no one's secret.",
     ),
 ]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON in place of text, for scripts.")]

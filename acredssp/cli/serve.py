@@ -27,6 +27,7 @@ from acredssp.cli.options import (
     RDP_PORT,
     AsJSON,
     CarriageChoice,
+    GeneratedAccount,
     KeyLog,
     LegacyCiphers,
     LegacyTLS,
@@ -35,10 +36,12 @@ from acredssp.cli.options import (
     MinTLS,
     MinVersion,
     PolicyFile,
+    RecordFiles,
     Verbose,
     WithCarriage,
     WithLogLevel,
     WithMechanism,
+    WithSecrets,
     allowed,
     log_from,
     read_policy,
@@ -48,10 +51,12 @@ from acredssp.cli.options import (
 )
 from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError, result_of, unreadable
 from acredssp.cli.output import never_wait_for_stderr
+from acredssp.cli.record import ServerRecords, account_line
 from acredssp.cli.service import Limits, Serve, Service
 from acredssp.config import ServerConfig
-from acredssp.credentials import Keytab
+from acredssp.credentials import Keytab, NTHash, Password
 from acredssp.errors import CredSSPError, PolicyError
+from acredssp.hooks import CredentialRequest, Principal
 from acredssp.mechanisms.kerberos.tickets import keytab_realms
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice
 from acredssp.rdp import RDP
@@ -196,6 +201,9 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         ),
     ] = None,
     handshake_timeout: Annotated[float, typer.Option(help="End a handshake after this many seconds.")] = 30.0,
+    record: RecordFiles = None,
+    with_secrets: WithSecrets = False,
+    generated_account: GeneratedAccount = False,
     log_level: WithLogLevel = LogLevel.WARNING,
     verbose: Verbose = False,
     as_json: AsJSON = False,
@@ -234,9 +242,21 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             mechanism=mechanism,
         )
         service_keys = _service_keys(keytab, spn)
+        accounts: list[Users | WinbindOracle | None] = [None]
+        warn = functools.partial(render.warning, err)
+        records = ServerRecords(
+            record or [],
+            with_secrets=with_secrets,
+            generated=generated_account,
+            account_of=lambda domain, user: _line_of(accounts[0], domain, user),
+            warn=warn,
+        )
+        if record and workers is not None:
+            raise UsageError("expected one of --record and --workers, got both")
+        accounts[0] = _accounts(users, winbind, ntlm_auth, tickets=service_keys is not None, more=records.generated)
         task = Serve(
             address=address,
-            accounts=_accounts(users, winbind, ntlm_auth, tickets=service_keys is not None),
+            accounts=accounts[0],
             keytab=service_keys,
             realms=_realms(allow_realm, service_keys),
             refuse=refuse or [],
@@ -252,18 +272,25 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             ),
             as_json=as_json,
             load_balancers=arguments.networks("--proxy-protocol", proxy_protocol or []),
+            record=records.take if record else None,
         )
         config = task.config()
         _check_tickets(task, users)
-        if keylog is not None:
-            log_keys(config.ssl_context, keylog)
+        records.begin()
+        if (keys := keylog or records.keylog) is not None:
+            log_keys(config.ssl_context, keys)
     warn_of(err, task.policy, keylog)
-    warn = functools.partial(render.warning, err)
+    records.warn(err)
+    if (made := records.generated) is not None:
+        warn(f"log on as {made.user} with the password {made.password}: this account is recorded as a whole")
     for text in _notices(task, users, key):
         warn(text)
     try:
         if workers is None:
-            until_done(serve(task, config, out, warn))
+            try:
+                until_done(serve(task, config, out, warn))
+            finally:
+                records.end()
         else:
             raise typer.Exit(serve_by_workers(task, config, out, count=workers, warn=warn))
     except CredSSPError as error:
@@ -320,9 +347,26 @@ def _realms(allowed: list[str] | None, keytab: Keytab | None) -> Sequence[str]:
     return sorted(realms)
 
 
+def _line_of(accounts: Users | WinbindOracle | None, domain: str, user: str) -> str | None:
+    """Return the line of the users file by which a client logs on; None where there is none."""
+    if not isinstance(accounts, Users):
+        return None
+    found = accounts.lookup(CredentialRequest(Principal(user, domain), "ntlm"))
+    return account_line(found) if isinstance(found, Password | NTHash) else None
+
+
 def _accounts(
-    users: pathlib.Path | None, winbind: bool, ntlm_auth: str | None, *, tickets: bool
+    users: pathlib.Path | None,
+    winbind: bool,
+    ntlm_auth: str | None,
+    *,
+    tickets: bool,
+    more: Password | None = None,
 ) -> Users | WinbindOracle | None:
+    if more is not None:
+        if winbind or users is not None:
+            raise UsageError("--generated-account is the server's only account: give neither --users nor --winbind")
+        return Users.parse((account_line(more) or "").encode())
     if winbind and users is not None:
         raise UsageError("expected one of --users FILE and --winbind, got both")
     if not winbind and users is None:

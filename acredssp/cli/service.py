@@ -29,6 +29,7 @@ from acredssp.credentials import Keytab
 from acredssp.errors import PolicyError
 from acredssp.hooks import LookupHook
 from acredssp.policy import Policy
+from acredssp.recording import Recording, RecordingCarriage
 from acredssp.workers import Address
 
 __all__ = ["Limits", "Serve", "Service"]
@@ -74,6 +75,8 @@ class Serve:
     as_json: bool
     load_balancers: Sequence[str] = ()
     """The networks whose connections begin with a PROXY header."""
+    record: Callable[[Recording], None] | None = None
+    """Called with the record of each handshake; None records nothing."""
 
     def config(self) -> ServerConfig:
         """Make the server's configuration.
@@ -147,13 +150,15 @@ class Service:
         Raises:
             OSError: The address cannot be listened on.
         """
-        limits = self._task.limits
+        limits, carriage = self._task.limits, self._task.carriage
+        if self._task.record is not None:
+            carriage = RecordingCarriage(carriage, self._task.record)
         server = await create_server(
             self._applications.new,
             host,
             port,
             config=self._config,
-            carriage=self._task.carriage,
+            carriage=carriage,
             handshake_timeout=limits.handshake_timeout,
             max_handshakes=limits.handshakes,
             max_handshakes_per_source=limits.per_source,

@@ -27,7 +27,8 @@ _MOST_STREAMS: Final = 32
 _TIMEOUT: Final = 60.0
 _MOST_OUTPUT: Final = 1 << 26
 _LINE: Final = re.compile(rb"(\t?)([0-9a-f]+)")
-_NODE: Final = re.compile(rb"Node 1: .*:(\d+)")
+_NODES: Final = re.compile(rb"Node 0: .*:(\d+)\r?\nNode 1: .*:(\d+)")
+"""The ends of a connection. What the first one sent has no tab in front."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,12 +56,12 @@ def conversations(path: pathlib.Path, keylog: pathlib.Path | None) -> list[Strea
     found: list[Stream] = []
     options = ["-o", f"tls.keylog_file:{keylog.absolute()}"] if keylog is not None else []
     for number in range(_MOST_STREAMS):
-        in_clear, port = _follow(program, path, "tcp", number, options)
+        in_clear, port = _follow(program, path, "tcp", number, options, "")
         if not in_clear:
             break
         # Wireshark takes 3389 alone for RDP, and looks for TLS behind its negotiation there alone.
         ports = ["-d", f"tcp.port=={port},tls"] if port else []
-        decrypted, _ = _follow(program, path, "tls", number, [*options, *ports])
+        decrypted, _ = _follow(program, path, "tls", number, [*options, *ports], port)
         found += [*_before_tls(in_clear), *decrypted] if decrypted else in_clear
     if not found:
         raise UsageError("the capture has no bytes of a tcp connection")
@@ -73,8 +74,19 @@ def _before_tls(streams: list[Stream]) -> list[Stream]:
     return streams[:first]
 
 
-def _follow(program: str, path: pathlib.Path, layer: str, number: int, options: list[str]) -> tuple[list[Stream], str]:
-    """Return the bytes of a connection as tshark follows it, and the server's port."""
+def _follow(  # noqa: PLR0913, PLR0917 - the words of a command
+    program: str, path: pathlib.Path, layer: str, number: int, options: list[str], server: str
+) -> tuple[list[Stream], str]:
+    """Return the bytes of a connection as tshark follows it, and the server's port.
+
+    Args:
+        program: tshark.
+        path: The capture.
+        layer: `tcp` or `tls`.
+        number: The number of the connection.
+        options: Further options.
+        server: The server's port; empty where the second end is the server's.
+    """
     command = [program, "-n", "-r", str(path.absolute()), *options, "-q", "-z", f"follow,{layer},raw,{number}"]
     try:
         run = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=False)  # noqa: S603 - as said above
@@ -84,14 +96,16 @@ def _follow(program: str, path: pathlib.Path, layer: str, number: int, options: 
         raise UsageError("tshark cannot be run") from None
     if run.returncode:
         raise UsageError(f"tshark cannot read the capture: exit status {run.returncode}")
-    port = _NODE.search(run.stdout[:4096])
+    found = _NODES.search(run.stdout[:4096])
+    first, second = (found[1].decode(), found[2].decode()) if found else ("", "")
+    senders = ("server", "client") if server and first == server else ("client", "server")
     streams: list[Stream] = []
     for line in run.stdout[:_MOST_OUTPUT].splitlines():
         match = _LINE.fullmatch(line)
         if match is None or len(match[2]) % 2:
             continue
-        sender, data = "server" if match[1] else "client", bytes.fromhex(match[2].decode())
+        sender, data = senders[bool(match[1])], bytes.fromhex(match[2].decode())
         if streams and streams[-1].sender == sender:
             data = streams.pop().data + data
         streams.append(Stream(sender, data))
-    return streams, port[1].decode() if port else ""
+    return streams, second

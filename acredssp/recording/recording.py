@@ -5,12 +5,18 @@ schema is an error that names the key.
 """
 
 import binascii
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal, Self, TypeAlias
 
-__all__ = ["MOST_BYTES", "MOST_MESSAGES", "Message", "RecordedError", "Recording", "Sender"]
+from acredssp.errors import CredSSPError
+from acredssp.mechanisms.ntlm.messages import AuthenticateMessage, decode_text
+from acredssp.wire import TSRequest, spnego
+from acredssp.wire.spnego import NegTokenInit, NegTokenResp, TokenKind
+
+__all__ = ["MOST_BYTES", "MOST_MESSAGES", "Flight", "Message", "RecordedError", "Recording", "Sender", "tokens"]
 
 MOST_BYTES: Final = 1 << 24
 """Bytes of a file."""
@@ -20,6 +26,7 @@ Sender: TypeAlias = Literal["client", "server"]
 
 _DIRECTIONS: Final[dict[str, Sender]] = {"c2s": "client", "s2c": "server"}
 _FORMAT: Final = 1
+_AUTHENTICATE: Final = b"NTLMSSP\0\3\0\0\0"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,6 +42,21 @@ class Message:
     sender: Sender
     data: bytes = dataclasses.field(repr=False)
     redacted: tuple[tuple[int, int, str], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Flight:
+    """Bytes that crossed the network, mostly encrypted.
+
+    Attributes:
+        sender: The side that sent them.
+        moment: When, in seconds since 1970.
+        data: The bytes.
+    """
+
+    sender: Sender
+    moment: float
+    data: bytes = dataclasses.field(repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +76,17 @@ class RecordedError:
     stage: str | None
     security_status: str | None
     nt_status: str | None
+
+    @classmethod
+    def of(cls, error: CredSSPError) -> Self:
+        """Return an error as a record holds it."""
+        return cls(
+            type(error).__name__,
+            error.message,
+            str(error.stage) if error.stage else None,
+            str(error.security_status),
+            str(error.nt_status) if error.nt_status is not None else None,
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +109,7 @@ class Recording:
         error: The error of the recording side; None for a success, and where it is not known.
         closed: Whether the peer closed the connection before the handshake was complete.
         with_secrets: Whether the messages are whole.
-        key_log: The lines of TLS's key log: only in a record with secrets.
+        flights: The bytes that crossed the network, for a capture; JSON does not hold them.
     """
 
     label: str = ""
@@ -94,12 +127,24 @@ class Recording:
     error: RecordedError | None = None
     closed: bool = False
     with_secrets: bool = True
-    key_log: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    flights: tuple[Flight, ...] = dataclasses.field(default=(), repr=False, compare=False)
 
     @property
     def public_key(self) -> bytes:
         """The SubjectPublicKey of the server's certificate; empty where it is not recorded."""
         return bytes.fromhex(self.tls.get("subject_public_key") or "")
+
+    @property
+    def claimed(self) -> tuple[str, str] | None:
+        """The domain and the user that the client wrote in NTLM; None where it wrote none."""
+        token = next((token for sender, token in tokens(self) if token.startswith(_AUTHENTICATE)), None)
+        if token is None:
+            return None
+        try:
+            message = AuthenticateMessage.decode(token)
+            return decode_text(message.domain, "domain"), decode_text(message.user, "user")
+        except CredSSPError:
+            return None
 
     def to_json(self) -> str:
         """Return the record as JSON in ASCII, with a line for each message."""
@@ -122,8 +167,6 @@ class Recording:
         }
         if self.accounts:
             facts["accounts"] = list(self.accounts)
-        if self.key_log:
-            facts["key_log"] = list(self.key_log)
         return json.dumps(facts, indent=1) + "\n"
 
     @classmethod
@@ -167,7 +210,6 @@ class Recording:
             error=_error(error) if error else None,
             closed=facts.values.get("closed") is True,
             with_secrets=facts.values.get("with_secrets") is not False,
-            key_log=facts.lines("key_log"),
         )
 
 
@@ -222,6 +264,25 @@ class _Facts:
         if used is not None:
             return (f"{used.text('domain')}:{used.text('user')}:{used.text('password')}",)
         return self.lines("accounts")
+
+
+def tokens(record: Recording) -> Iterator[tuple[Sender, bytes]]:
+    """Yield the tokens of the mechanism, out of SPNEGO, with their senders; what cannot be read is left out."""
+    for message in record.messages:
+        with contextlib.suppress(CredSSPError):
+            token = TSRequest.decode(message.data).nego_token
+            if token:
+                yield message.sender, _unwrapped(token)
+
+
+def _unwrapped(token: bytes) -> bytes:
+    """Return the token inside SPNEGO."""
+    match spnego.token_kind(token):
+        case TokenKind.SPNEGO_INIT:
+            return NegTokenInit.decode(token).mech_token or b""
+        case TokenKind.SPNEGO_RESP:
+            return NegTokenResp.decode(token).response_token or b""
+    return token
 
 
 def _message(facts: _Facts) -> Message:

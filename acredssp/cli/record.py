@@ -1,0 +1,170 @@
+"""`--record FILE`: handshakes in files, for a bug report or for Wireshark, without secrets unless they are asked for.
+
+A record is as secret as the file that it goes to lets it be: files are readable by their owner alone.
+"""
+
+import concurrent.futures
+import dataclasses
+import os
+import pathlib
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from rich.console import Console
+
+from acredssp.aio import reason_of
+from acredssp.carriage import Carriage
+from acredssp.cli import render
+from acredssp.cli.outcome import UsageError
+from acredssp.cli.output import OutputError
+from acredssp.credentials import Credential, NTHash, Password
+from acredssp.recording import Recording, RecordingCarriage, to_pcapng, without_secrets
+
+__all__ = ["Records", "ServerRecords", "account_line"]
+
+_MOST_FILES: Final = 100
+"""Handshakes of a server that are recorded: strangers must not fill a disk."""
+_CAPTURE: Final = ".pcapng"
+
+
+class Records:
+    """The files that `--record` names, and what they hold of each handshake.
+
+    Args:
+        paths: The files; empty where nothing is recorded.
+        with_secrets: Whether the records are whole.
+        generated: Whether an account is made for the record.
+
+    Raises:
+        UsageError: The options contradict each other.
+    """
+
+    def __init__(self, paths: list[pathlib.Path], *, with_secrets: bool, generated: bool) -> None:
+        for option, given in (("--with-secrets", with_secrets), ("--generated-account", generated)):
+            if given and not paths:
+                raise UsageError(f"{option} needs --record FILE")
+        self._paths = paths
+        self._with_secrets = with_secrets
+        self._records: list[Recording] = []
+        self._generated = Password(secrets.token_urlsafe(18), f"acredssp-{secrets.token_hex(4)}") if generated else None
+
+    @property
+    def generated(self) -> Password | None:
+        """The account that was made for the record; None where there is none."""
+        return self._generated
+
+    @property
+    def keylog(self) -> pathlib.Path | None:
+        """The file for TLS's keys; None in a record without secrets."""
+        return self._paths[0].with_name(f"{self._paths[0].name}.keylog") if self._with_secrets else None
+
+    def warn(self, err: Console) -> None:
+        """Warn of a record with secrets."""
+        if self._with_secrets:
+            names = ", ".join(str(path) for path in (*self._paths, self.keylog))
+            render.warning(err, f"whoever has these files can log on as the user in them: {names}")
+
+    def begin(self) -> None:
+        """Make the files, so that a file that cannot be written is noticed before there is a handshake.
+
+        Raises:
+            UsageError: A file cannot be written.
+        """
+        for path in self._paths:
+            try:
+                _write(path, b"")
+            except OSError as error:
+                raise UsageError(f"--record {path}: cannot be written: {reason_of(error)}") from None
+
+    def around(self, carriage: Carriage) -> Carriage:
+        """Return a carriage that records what `carriage` carries, or `carriage` where nothing is recorded."""
+        return RecordingCarriage(carriage, self._records.append) if self._paths else carriage
+
+    def write(self, credential: Credential) -> None:
+        """Write what a client's carriage has recorded.
+
+        Raises:
+            OutputError: A file cannot be written.
+        """
+        for record in self._records:
+            self._write(record, account_line(credential), 1)
+
+    def _write(self, record: Recording, account: str | None, number: int) -> None:
+        if self._with_secrets or self._is_generated(record):
+            kept = dataclasses.replace(record, accounts=(account,) if account else ())
+        else:
+            kept = without_secrets(record)
+        for path in self._paths:
+            named = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+            try:
+                _write(named, to_pcapng(kept) if path.suffix == _CAPTURE else kept.to_json().encode())
+            except OSError as error:
+                raise OutputError(f"cannot write --record {named}: {reason_of(error)}") from None
+
+    def _is_generated(self, record: Recording) -> bool:
+        """Whether the client of a record used the generated account."""
+        claimed = record.claimed
+        return self._generated is not None and claimed is not None and claimed[1] == self._generated.user
+
+
+class ServerRecords(Records):
+    """The same for a server: a numbered file for each handshake, up to a hundred, written in a thread of its own.
+
+    Args:
+        paths: As for `Records`.
+        with_secrets: As for `Records`.
+        generated: As for `Records`.
+        account_of: Returns the line of a users file for a domain and a user; None for an unknown one.
+        warn: Called with what goes wrong, in the thread.
+    """
+
+    def __init__(
+        self,
+        paths: list[pathlib.Path],
+        *,
+        with_secrets: bool,
+        generated: bool,
+        account_of: Callable[[str, str], str | None],
+        warn: Callable[[str], None],
+    ) -> None:
+        super().__init__(paths, with_secrets=with_secrets, generated=generated)
+        self._account_of = account_of
+        self._warn = warn
+        self._count = 0
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "records") if paths else None
+
+    def take(self, record: Recording) -> None:
+        """Write a record, soon."""
+        self._count += 1
+        if self._thread is None or self._count > _MOST_FILES:
+            return
+        self._thread.submit(self._take, record, self._count)
+
+    def end(self) -> None:
+        """Wait until all records are written."""
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    def _take(self, record: Recording, number: int) -> None:
+        claimed = record.claimed
+        try:
+            self._write(record, self._account_of(*claimed) if claimed else None, number)
+        except OSError as error:
+            self._warn(str(error))
+
+
+def account_line(credential: Credential | None) -> str | None:
+    """Return the line of a users file for an account; None for a credential that no such line can hold."""
+    match credential:
+        case Password():
+            return f"{credential.domain}:{credential.user}:{credential.password}"
+        case NTHash():
+            return f"{credential.domain}:{credential.user}:$NT${credential.nt_hash.hex()}"
+    return None
+
+
+def _write(path: pathlib.Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)

@@ -1,0 +1,54 @@
+"""A record without secrets: zeros in the place of all from which a password or a ticket could be found out.
+
+NTLM's proofs, its encrypted session key and the encrypted parts of Kerberos' messages are left out. Without them
+nothing else of a record helps to find out the password: every other key of it is random. A client's message that
+cannot be decoded is left out as a whole.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Final
+
+from acredssp.decoding import Kind, Node, Secret, decode
+from acredssp.recording.recording import Message, Recording
+
+__all__ = ["without_secrets"]
+
+_LEFT_OUT: Final = frozenset({Secret.NT_RESPONSE, Secret.LM_RESPONSE, Secret.SESSION_KEY, Secret.TICKET})
+_UNKNOWN: Final = "unknown"
+_LEAST_UNKNOWN: Final = 8
+"""Bytes of an unknown field from which on it may hold a secret."""
+
+
+def without_secrets(record: Recording) -> Recording:
+    """Return a copy that holds no one's secret, in which each message says what was left out."""
+    messages = tuple(map(_redacted, record.messages))
+    return dataclasses.replace(record, messages=messages, accounts=(), with_secrets=False)
+
+
+def _redacted(message: Message) -> Message:
+    tree = decode(message.data, kind=Kind.TS_REQUEST)
+    places = tuple(_places(tree))
+    if message.sender == "client" and any(_is_unknown(node) for node in _walk(tree)):
+        places = ((0, len(message.data), _UNKNOWN),)
+    data = bytearray(message.data)
+    for start, size, _ in places:
+        data[start : start + size] = bytes(size)
+    return dataclasses.replace(message, data=bytes(data), redacted=places)
+
+
+def _walk(node: Node) -> Iterator[Node]:
+    yield node
+    for child in node.children:
+        yield from _walk(child)
+
+
+def _places(tree: Node) -> Iterator[tuple[int, int, str]]:
+    for node in _walk(tree):
+        if node.secret in _LEFT_OUT and node.size:
+            yield node.offset, node.size, str(node.secret)
+
+
+def _is_unknown(node: Node) -> bool:
+    opaque = node.note.startswith("unknown") and node.size >= _LEAST_UNKNOWN
+    return node.fault is not None or opaque or (len(node.children) > 1 and node.name == "input")

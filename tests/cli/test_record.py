@@ -1,0 +1,157 @@
+"""`--record` of `login` and `serve`, and `acredssp replay`."""
+
+import json
+import shutil
+import stat
+
+import pytest
+
+from acredssp.recording import Recording
+
+PASSWORD = "c4nary:S3cret\u00e9"
+
+
+@pytest.fixture
+def log_on(command):
+    def call(address, *words, password=PASSWORD):
+        account = ["-u", "alice", "-d", "CONTOSO", "-p", password] if password else []
+        return command("login", address, *account, "--insecure", "--mechanism", "ntlm", *words)
+
+    return call
+
+
+def replayed(command, path, *words):
+    status, out, _ = command("replay", path, "--json", *words)
+    report = json.loads(out)
+    return status, report["verdict"], report
+
+
+def test_a_login_is_recorded_and_replayed(served, log_on, command, tmp_path):
+    path, capture = tmp_path / "logon.json", tmp_path / "logon.pcapng"
+    words = ("--record", path, "--record", capture, "--with-secrets")
+    status, _, err = log_on(served().address, *words)
+    assert status == 0
+    assert "whoever has these files can log on" in err
+    assert replayed(command, path)[:2] == (0, "reproduced")
+    assert replayed(command, path, "--side", "server")[:2] == (0, "accepted")
+    keys = tmp_path / "logon.json.keylog"
+    assert b"CLIENT_TRAFFIC_SECRET_0" in keys.read_bytes()
+    for each in (path, capture, keys):
+        assert stat.S_IMODE(each.stat().st_mode) == 0o600
+    if shutil.which("tshark"):
+        status, out, _ = command("decode", capture, "--keylog", keys)
+        assert status == 0
+        assert [line.split("  ")[0] for line in out.splitlines() if line[0] in "cs"] == [
+            "client: X.224 Connection Request", "server: X.224 Connection Confirm", "client: TSRequest",
+            "server: TSRequest", "client: TSRequest", "server: TSRequest", "client: TSRequest",
+        ]  # fmt: skip
+        _, out, _ = command("decode", capture)
+        assert "TLS Application Data" in out
+
+
+def test_a_record_has_no_secret_unless_it_is_asked_for(served, log_on, command, tmp_path):
+    path = tmp_path / "logon.json"
+    status, _, err = log_on(served().address, "--record", path)
+    assert (status, err.count("log on as")) == (0, 0)
+    text = path.read_text()
+    assert PASSWORD not in json.loads(text).values()
+    assert "S3cret" not in text
+    assert not list(tmp_path.glob("*.keylog"))
+    status, verdict, report = replayed(command, path)
+    assert (status, verdict) == (0, "incomplete")
+    assert report["ended"] == "the server's proof cannot be checked: the record leaves it out"
+
+
+def test_a_refused_login_replays_to_the_same_error(served, log_on, command, tmp_path):
+    path = tmp_path / "logon.json"
+    assert log_on(served().address, "--record", path, password="wrong")[0] == 1
+    status, verdict, report = replayed(command, path)
+    assert (status, verdict, report["nt_status"]) == (0, "reproduced", "STATUS_LOGON_FAILURE")
+    _, out, _ = command("replay", path)
+    assert "the same bytes, but for the proof" in out
+    assert "reproduced: the server refused the logon: STATUS_LOGON_FAILURE" in out
+
+
+def test_a_generated_account_makes_a_whole_record_of_nobodys_secret(served, log_on, command, tmp_path):
+    path = tmp_path / "logon.json"
+    status, _, _ = log_on(served().address, "--record", path, "--generated-account", password="")
+    assert status == 1
+    record = Recording.from_json(path.read_text())
+    assert record.with_secrets
+    assert record.accounts[0].startswith(":acredssp-")
+    assert replayed(command, path)[1] == "reproduced"
+    assert log_on(served().address, "--record", path, "--generated-account")[0] == 2
+
+
+@pytest.mark.parametrize("option", ["--with-secrets", "--generated-account"])
+def test_options_of_a_record_need_one(log_on, option):
+    status, _, err = log_on("127.0.0.1:1", option)
+    assert status == 2
+    assert f"{option} needs --record FILE" in err
+
+
+def test_a_file_that_cannot_be_written_ends_the_command_before_the_logon(log_on, tmp_path):
+    status, _, err = log_on("127.0.0.1:1", "--record", tmp_path / "missing" / "logon.json")
+    assert status == 2
+    assert "cannot be written" in err
+
+
+def test_a_server_records_each_handshake_in_a_file_of_its_own(serve_once, log_on, command, tmp_path):
+    path = tmp_path / "served.json"
+    server = serve_once("--record", path)
+    log_on(server.address)
+    log_on(server.address, password="wrong")
+    server.stop()
+    first, second = path, tmp_path / "served-2.json"
+    assert replayed(command, first)[:2] == (0, "incomplete")
+    assert replayed(command, second)[:2] == (0, "incomplete")
+    assert "S3cret" not in first.read_text() + second.read_text()
+    assert Recording.from_json(second.read_text()).error.kind == "AuthenticationError"
+
+
+def test_a_server_with_a_generated_account_records_it_as_a_whole(serve_by, log_on, command, tmp_path):
+    path = tmp_path / "served.json"
+    server = serve_by("--record", path, "--generated-account")
+    log_on(server.address, password="wrong")
+    server.stop()
+    said = server.output.split("log on as ")[1]
+    assert said.startswith("acredssp-")
+    assert replayed(command, path)[1] == "incomplete"
+
+
+def test_a_generated_account_of_a_server_logs_on_and_replays(serve_by, command, tmp_path):
+    path = tmp_path / "served.json"
+    server = serve_by("--record", path, "--generated-account", "--log-level", "warning")
+    line = server.process.stderr.readline().decode()
+    while "log on as" not in line:
+        line = server.process.stderr.readline().decode()
+    words = line.split("log on as ")[1].split(" ")
+    user, password = words[0], words[4].rstrip(":")
+    assert command("login", server.address, "-u", user, "-p", password, "--insecure", "--mechanism", "ntlm")[0] == 0
+    server.stop()
+    assert replayed(command, path)[:2] == (0, "reproduced")
+    assert Recording.from_json(path.read_text()).accounts == (f":{user}:{password}",)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(None, "cannot read FILE"), ("", "expected a record in json"), ("{}", "list of messages")]
+)
+def test_a_file_that_is_no_record_is_a_usage_error(command, tmp_path, text, said):
+    path = tmp_path / "record.json"
+    if text is not None:
+        path.write_text(text)
+    status, _, err = command("replay", path)
+    assert status == 2
+    assert said in err
+
+
+def test_a_record_that_acredssp_no_longer_makes_differs(served, log_on, command, tmp_path):
+    path = tmp_path / "logon.json"
+    log_on(served().address, "--record", path, "--with-secrets")
+    facts = json.loads(path.read_text())
+    first = facts["messages"][0]
+    first["hex"] = first["hex"][:-2] + "0e"
+    path.write_text(json.dumps(facts))
+    status, verdict, _ = replayed(command, path)
+    assert (status, verdict) == (3, "differs")
+    assert "other bytes from byte 56 on" in command("replay", path)[1]
