@@ -25,6 +25,10 @@ __all__ = ["Identity", "LoggedOn", "Response", "log_on", "name_origin"]
 
 _MOST_OF_A_LEG: Final = 65_536
 """Bytes of a body that may come with a leg of the logon, which nobody reads."""
+_LEAST_PIECE: Final = 64
+"""What a piece of such a body counts for at least, since a server may send it in tiny chunks."""
+_AT_ONCE: Final = 100
+"""Pieces of a body that are taken in one turn of the loop: a server may have sent thousands of tiny chunks."""
 _ENDED_HINT: Final = "the server, or a proxy in between, did not answer the first token: look into its log"
 _NOTES_ON_TLS: Final = {
     "WRONG_VERSION_NUMBER": "the answer was no tls: check the scheme and the port of the url (WinRM has http at port "
@@ -150,7 +154,7 @@ async def _skip(response: WireResponse) -> None:
     left = _MOST_OF_A_LEG
     try:
         async for piece in response:
-            left -= len(piece)
+            left -= max(len(piece), _LEAST_PIECE)
             if left < 0:
                 break
     finally:
@@ -297,6 +301,8 @@ class Response:
         self._opener: Opener | None = None
         self._first = b""
         self._left = limit
+        self._taken = 0
+        """Pieces of the body that have come."""
         self._pieces = raw.__aiter__()
         self._closed = False
         self._complete = False
@@ -316,6 +322,7 @@ class Response:
         self.sealed = True
         while not opener.content_type and (piece := await anext(self._pieces, None)) is not None:
             self._first += opener.feed(piece)
+            await self._give_others_a_turn()
         if not opener.content_type:
             opener.finish()
         headers = [field for field in self.headers if field[0].lower() not in _OF_THE_BODY]
@@ -328,6 +335,7 @@ class Response:
             async for piece in self._pieces:
                 if plaintext := self._plain(piece) if self._opener is None else self._opener.feed(piece):
                     yield plaintext
+                await self._give_others_a_turn()
             if self._opener is not None:
                 self._opener.finish()
             self._complete = True
@@ -336,6 +344,11 @@ class Response:
             raise
         finally:
             await self.aclose()
+
+    async def _give_others_a_turn(self) -> None:
+        self._taken += 1
+        if not self._taken % _AT_ONCE:
+            await asyncio.sleep(0)
 
     def _plain(self, piece: bytes) -> bytes:
         """Take a piece of a plain body, which anybody in between may write without end."""

@@ -120,6 +120,8 @@ class Cycle:
         """
         if (version := self._scope["http_version"]) != "1.1":
             raise HTTPProtocolError(f"expected http/1.1, whose connections stay open, got http/{version}", 505)
+        if self._scope["method"] == "CONNECT":
+            raise HTTPProtocolError("expected a request, got connect, behind which no http is spoken", 501)
         if values_of(self._headers, "Transfer-Encoding") and values_of(self._headers, "Content-Length"):
             raise HTTPProtocolError("expected a content-length or a transfer-encoding, got both")  # RFC 9112 6.3
         reply = await self._connection.receive(self._headers)

@@ -13,16 +13,14 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote
 
+import h11
+
 from acredssp.aio import source_of
 from acredssp.errors import LimitExceeded
 from acredssp.http.cycle import ASGIApp, Message, Scope
+from acredssp.http.h11_parser import ServerParser
 from acredssp.http.limits import HTTPLimits
 from acredssp.http.served import STATE, ServedConnection
-
-try:
-    import h11
-except ImportError as error:
-    raise ImportError("acredssp.http.server needs h11: pip install 'acredssp[http]'") from error
 
 __all__ = ["READ_SIZE", "H11Connection"]
 
@@ -56,7 +54,7 @@ class H11Connection:
         self._app = app
         self._limits = limits
         self._served: ServedConnection | None = None
-        self._http = h11.Connection(h11.SERVER, limits.header_size)
+        self._http = ServerParser(limits.header_size)
         self._draining = False
         self._busy = False
         self.task: asyncio.Task[None] | None = None

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, cast
 
 from acredssp.aio import Places
 from acredssp.errors import LimitExceeded
+from acredssp.http.h11_parser import TOO_SMALL, ChunkCount, ServerParser
 from acredssp.http.limits import RAISE_IT, HTTPLimits
 from acredssp.http.served import STATE, ServedConnection
 
@@ -71,6 +72,13 @@ class _Connection:
         self.served.lost()
 
 
+def _leave(cycle: h11_impl.RequestResponseCycle | httptools_impl.RequestResponseCycle | None) -> None:
+    """Let nothing more of an application's answer out, since another answer takes its place."""
+    if cycle is not None:
+        cycle.disconnected = True
+        cycle.message_event.set()
+
+
 class _Transport:
     """The connection as uvicorn sees it: a `close()` of uvicorn waits for a client that does not read, but not forever.
 
@@ -101,8 +109,7 @@ class H11Protocol(h11_impl.H11Protocol):
         """Begin the connection."""
         self._credssp = _Connection(transport, self.limits, self.server_state)
         self.app_state = {**self.app_state, STATE: self._credssp.served}
-        if self.config.h11_max_incomplete_event_size is None:
-            self.conn = h11.Connection(h11.SERVER, self.limits.header_size)
+        self.conn = ServerParser(self.config.h11_max_incomplete_event_size or self.limits.header_size)
         super().connection_made(cast("asyncio.Transport", _Transport(transport, self._credssp.served)))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -118,6 +125,7 @@ class H11Protocol(h11_impl.H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Send the answer 400 to bytes that are no HTTP. If an answer has begun already, end the connection instead."""
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            _leave(self.cycle)
             super().send_400_response(msg)
         else:
             self._credssp.served.abort()
@@ -139,6 +147,7 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
     """Whether bytes of a head have come, and not its end."""
     _fields_size = 0
     """Bytes of a head or of trailers so far, those of the first piece apart, which may be those of a body."""
+    _chunks: ChunkCount
     _steps = 0
     """How many heads and messages have begun or ended, and how many pieces of a body have come."""
 
@@ -171,6 +180,7 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
         """Send the answer 400 to bytes that are no HTTP. If an answer to the request has begun, end the connection."""
         cycle = self.cycle
         if cycle is None or not cycle.response_started or (cycle.response_complete and not cycle.more_body):
+            _leave(cycle)
             super().send_400_response(msg)
         else:
             self._credssp.served.abort()
@@ -179,6 +189,7 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
         """Note that a head begins."""
         self._in_head = True
         self._steps += 1
+        self._chunks = ChunkCount()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -192,9 +203,15 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
         self._steps += 1
         super().on_headers_complete()
 
+    def on_chunk_header(self) -> None:
+        """Take the line in front of a chunk."""
+        if self._chunks.note_chunk():
+            raise ValueError(TOO_SMALL)  # for httptools, which then raises its own error
+
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""
         self._steps += 1
+        self._chunks.note_bytes(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -1,5 +1,6 @@
 """Answers that the server of the logon did not seal, as somebody in between writes them: what clients take of them."""
 
+import asyncio
 import contextlib
 
 import aiohttp
@@ -105,3 +106,28 @@ async def test_a_redirect_within_the_origin_is_followed(library):
 
     async with Toy(answer=answer) as toy, following(library) as client:
         assert (await client.post(toy.url, content=b"x")).content == b"/other"
+
+
+async def test_an_answer_in_tiny_chunks_does_not_hold_the_loop():
+    """The body of an error may come in plain. Each of its bytes is a piece by itself here."""
+    answer = b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n%b0\r\n\r\n" % (10_000 * b"1\r\nx\r\n")
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    transport = CredSSPTransport(CONFIG)
+    async with (
+        Toy(answer=lambda asked: answer) as toy,
+        httpx.AsyncClient(transport=transport, trust_env=False) as http,
+        http.stream("POST", toy.url, content=b"x") as response,
+    ):
+        other = asyncio.create_task(others())
+        try:
+            assert len(await response.aread()) == 10_000
+        finally:
+            other.cancel()
+    assert turns >= 90
