@@ -74,7 +74,7 @@ DOORS = {
         "cli",
     ),
     "aiohttp": ("http.aiohttp", "proxy"),
-    "h11": ("http.h11_connection", "http.uvicorn"),
+    "h11": ("http.h11_connection", "http.h11_parser", "http.uvicorn"),
     "httpcore": ("http.httpx",),
     "httpcore2": ("http.httpx2",),
     "httpx": ("http.httpx", "winrm.httpx"),

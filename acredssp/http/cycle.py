@@ -118,12 +118,7 @@ class Cycle:
         Raises:
             CredSSPError: The request is refused.
         """
-        if (version := self._scope["http_version"]) != "1.1":
-            raise HTTPProtocolError(f"expected http/1.1, whose connections stay open, got http/{version}", 505)
-        if self._scope["method"] == "CONNECT":
-            raise HTTPProtocolError("expected a request, got connect, behind which no http is spoken", 501)
-        if values_of(self._headers, "Transfer-Encoding") and values_of(self._headers, "Content-Length"):
-            raise HTTPProtocolError("expected a content-length or a transfer-encoding, got both")  # RFC 9112 6.3
+        self._check_head()
         reply = await self._connection.receive(self._headers)
         if reply is not None:
             return reply
@@ -137,6 +132,22 @@ class Cycle:
         if self._all_here:
             self._opener.finish()  # where the request has no body at all, nothing has been read
         return None
+
+    def _check_head(self) -> None:
+        """Refuse what servers understand in different ways, since a proxy in front may be another server."""
+        if (version := self._scope["http_version"]) != "1.1":
+            raise HTTPProtocolError(f"expected http/1.1, whose connections stay open, got http/{version}", 505)
+        if self._scope["method"] == "CONNECT":
+            raise HTTPProtocolError("expected a request, got connect, behind which no http is spoken", 501)
+        if (hosts := len(values_of(self._headers, "Host"))) != 1:
+            raise HTTPProtocolError(f"expected one header field Host, got {hosts}")  # RFC 9112 3.2
+        coding = values_of(self._headers, "Transfer-Encoding")
+        if coding and values_of(self._headers, "Content-Length"):
+            raise HTTPProtocolError("expected a content-length or a transfer-encoding, got both")  # RFC 9112 6.3
+        if coding and [each.lower() for each in coding] != [
+            "chunked"
+        ]:  # httptools takes `gzip, chunked` for chunks alone
+            raise HTTPProtocolError(f"expected the transfer-encoding chunked, got {', '.join(coding)[:100]!a}", 501)
 
     def _check_size(self) -> None:
         if coding := one_value(self._headers, "Content-Encoding"):

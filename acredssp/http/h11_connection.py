@@ -13,14 +13,18 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote
 
-import h11
-
 from acredssp.aio import source_of
 from acredssp.errors import LimitExceeded
 from acredssp.http.cycle import ASGIApp, Message, Scope
-from acredssp.http.h11_parser import ServerParser
 from acredssp.http.limits import HTTPLimits
 from acredssp.http.served import STATE, ServedConnection
+
+try:
+    import h11
+
+    from acredssp.http.h11_parser import ServerParser
+except ImportError as error:
+    raise ImportError("acredssp.http.server needs h11: pip install 'acredssp[http]'") from error
 
 __all__ = ["READ_SIZE", "H11Connection"]
 

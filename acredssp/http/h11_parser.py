@@ -5,10 +5,7 @@ Who calls: `h11_connection` and `uvicorn`.
 
 from typing import Any, Final
 
-try:
-    import h11
-except ImportError as error:
-    raise ImportError("acredssp.http.server needs h11: pip install 'acredssp[http]'") from error
+import h11
 
 __all__ = ["TOO_SMALL", "ChunkCount", "ServerParser"]
 

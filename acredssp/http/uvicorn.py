@@ -14,7 +14,6 @@ from typing import Any, ClassVar, cast
 
 from acredssp.aio import Places
 from acredssp.errors import LimitExceeded
-from acredssp.http.h11_parser import TOO_SMALL, ChunkCount, ServerParser
 from acredssp.http.limits import RAISE_IT, HTTPLimits
 from acredssp.http.served import STATE, ServedConnection
 
@@ -22,6 +21,8 @@ try:
     import h11
     from uvicorn.protocols.http import h11_impl, httptools_impl
     from uvicorn.server import ServerState
+
+    from acredssp.http.h11_parser import TOO_SMALL, ChunkCount, ServerParser
 except ImportError as error:
     raise ImportError("acredssp.http.uvicorn needs uvicorn and httptools: pip install 'acredssp[asgi]'") from error
 

@@ -95,3 +95,32 @@ async def test_a_user_s_body_may_have_so_many_chunks(server, size, pieces, serve
         kind, body = seal_body(client.context, b"x" * size)
         await answer_to(client, HEAD % (b"POST", kind.encode()) + in_chunks(body, pieces) + b"0\r\n\r\n")
     assert app.bodies == [b"x" * size] * served
+
+
+@pytest.mark.parametrize(
+    ("fields", "statuses"),
+    [
+        ([], {400}),
+        (["Host: localhost", "Host: other"], {400}),
+        (["Host: localhost", "Transfer-Encoding: gzip, chunked"], {400, 501}),
+        (["Host: localhost", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked"], {400, 501}),
+        (["Host: localhost", "Transfer-Encoding: identity"], {400, 501}),
+    ],
+)
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_head_that_servers_understand_in_different_ways_is_refused(server, fields, statuses):
+    app = App(reads=True)
+    async with serving(server, app) as port, connected(port) as client:
+        await client.log_on()
+        kind, body = seal_body(client.context, b"x" * 3000)
+        coded = any(field.startswith("Transfer") for field in fields)
+        lines = [
+            "POST / HTTP/1.1",
+            f"Content-Type: {kind}",
+            *fields,
+            *([] if coded else [f"Content-Length: {len(body)}"]),
+        ]
+        head = "\r\n".join([*lines, "", ""]).encode()
+        answer = await answer_to(client, head + (in_chunks(body, len(body)) + b"0\r\n\r\n" if coded else body))
+    assert int(answer.split()[1]) in statuses
+    assert app.bodies == []
