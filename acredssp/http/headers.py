@@ -8,6 +8,7 @@ is safe. The patterns here use possessive quantifiers, and take time that grows 
 import base64
 import binascii
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
@@ -29,13 +30,15 @@ __all__ = [
 ]
 
 SCHEME: Final = "CredSSP"
+_MOST_CHALLENGES: Final = 100
 
 Headers: TypeAlias = Iterable[tuple[str | bytes, str | bytes]]
 """The header fields of a message, in order: names and values as text, or as bytes like those of h11 and httpcore."""
 
 _NAME: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
-_SCHEME: Final = re.compile(rf"[ \t,]*+({_NAME})")
+_SEPARATORS: Final = re.compile(r"[ \t,]*+")
+_SCHEME: Final = re.compile(_NAME)
 _LONE_TOKEN: Final = re.compile(rf"[ \t]++([A-Za-z0-9\-._~+/]++=*+|{_QUOTED})[ \t]*+(?=,|$)")
 _PARAMETER: Final = re.compile(rf"[ \t;,]*+({_NAME})[ \t]*+=[ \t]*+({_NAME}|{_QUOTED})[ \t]*+(?=[,;]|$)")
 _REST: Final = re.compile(rf"(?:{_QUOTED}|[^\",])*+(?:\".*+)?", re.DOTALL)
@@ -86,8 +89,11 @@ def has_body(headers: Headers) -> bool:
 
 
 def challenges(values: Iterable[str]) -> list[Challenge]:
-    """Return the schemes that the values of `WWW-Authenticate` offer, in order, and skip text that is no challenge."""
-    return [challenge for value in values for challenge in _challenges(value)]
+    """Return the schemes that the values of `WWW-Authenticate` offer, in order, and skip text that is no challenge.
+
+    No server offers more than a few: a hundred are read at most.
+    """
+    return list(itertools.islice((challenge for value in values for challenge in _challenges(value)), _MOST_CHALLENGES))
 
 
 def challenge_token(headers: Headers) -> bytes | None:
@@ -135,15 +141,20 @@ def parameters(text: str) -> tuple[dict[str, str], int]:
 
 
 def _challenges(value: str) -> Iterator[Challenge]:
-    end = 0
+    end = _end(_SEPARATORS, value, 0)
     while end < len(value):
         name = _SCHEME.match(value, end)
         if name is not None:
-            challenge, end = _challenge(name[1], value, name.end())
+            challenge, end = _challenge(name[0], value, name.end())
             yield challenge
-        rest = _REST.match(value, end)
-        assert rest is not None
-        end = max(rest.end(), end) + 1
+        end = _end(_SEPARATORS, value, _end(_REST, value, end))
+
+
+def _end(pattern: re.Pattern[str], value: str, start: int) -> int:
+    """Return where the text ends that a pattern takes, which takes any text."""
+    match = pattern.match(value, start)
+    assert match is not None
+    return match.end()
 
 
 def _challenge(scheme: str, value: str, end: int) -> tuple[Challenge, int]:
