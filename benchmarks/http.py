@@ -17,6 +17,8 @@ the connections, and with 200 in one pool it is nearly a hundred times what is m
 session and a thread for each client. It only logs on, so the bodies are sealed by its `wrap_winrm`, as pywinrm and
 pypsrp do. awinrm has a transport for each client; they share one TLS context, which awinrm would make anew for each.
 
+Large bodies are measured by `benchmarks.http_bodies`, in memory: their sealing and opening over bare TLS.
+
 Another round, which does not count, shows what holds up the loop: blockbuster refuses blocking calls of our clients
 there, and every callback is timed.
 """
@@ -47,7 +49,7 @@ from acredssp.delegation import DelegationPolicy, SPNList
 from acredssp.http.asgi import Receive, Scope, Send
 from acredssp.http.server import HTTPLimits, HTTPServer, start_http_server
 from acredssp.policy import MechanismChoice
-from benchmarks import report
+from benchmarks import http_bodies, report
 from benchmarks.children import child
 from benchmarks.harness import Figure, Results, Row, environment, raise_file_limit, ratios, settle
 from benchmarks.lags import clocked_callbacks
@@ -72,10 +74,12 @@ class Plan:
     requests: int
     """Requests of each client, at least two."""
     rounds: int
+    body: int
+    """Bytes of a large body."""
 
 
-FULL = Plan(clients=200, requests=10, rounds=3)
-QUICK = Plan(clients=3, requests=2, rounds=1)
+FULL = Plan(clients=200, requests=10, rounds=3, body=20 << 20)
+QUICK = Plan(clients=3, requests=2, rounds=1, body=1 << 20)
 
 
 # --- the server, a process ---
@@ -378,7 +382,8 @@ def measure(plan: Plan, results: Results, console: Console) -> None:
         for number in range(plan.rounds):
             console.print(f"round {number + 1} of {plan.rounds}")
             rounds.append({name: runner.run(spend(world, each, plan)) for name, each in contenders.items()})
-    results.rows += [*_rows(rounds, plan), *_callback_rows(longest)]
+    console.print("large bodies")
+    results.rows += [*_rows(rounds, plan), *_callback_rows(longest), *http_bodies.rows(plan.body, plan.rounds)]
     results.details["http"] = _details(rounds, plan)
 
 

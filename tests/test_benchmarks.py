@@ -205,6 +205,7 @@ def test_the_benchmark_of_http_runs_and_reports_what_it_promises(tmp_path):
     https = {f"{library}.https" for library in libraries}
     expected = {f"http.{side}.{name}{part}" for side in ("client", "acceptor") for name in https for part in PARTS}
     expected |= {f"http.client.{library}.{other}" for library in libraries for other in others}
+    expected |= {"http.bodies.seal", "http.bodies.open"}
     expected |= {f"http.callback.{name}" for name in libraries | https | (others - {"requests_credssp"})}
     assert set(rows) == expected
     assert all(row["figure"]["low"] > 0 for row in rows.values())

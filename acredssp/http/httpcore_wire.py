@@ -23,6 +23,8 @@ _CONNECT_TIMEOUT: Final = 30.0
 
 _UNREAD: Final = 256 * 1024
 """Bytes that may have come without having been read, until no more are taken from the network."""
+_MOST_OF_A_HEAD: Final = 131_072
+"""Bytes to read until the header of an answer is whole. httpcore bounds the header alone, not answers 1xx."""
 _NO_LOGON: Final = 0
 _USER_AND_PASSWORD: Final = 2
 
@@ -117,7 +119,11 @@ class HTTPCoreWire:
             content=request.body,
             extensions=dict(request.extensions),
         )
-        return _Response(await self._http.handle_async_request(sent))
+        assert self._stream is not None
+        self._stream.head_left = _MOST_OF_A_HEAD
+        response = await self._http.handle_async_request(sent)
+        self._stream.head_left = None
+        return _Response(response)
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -205,6 +211,8 @@ class _Stream(asyncio.Protocol):
         self._ended, self._error = False, ""
         self._writable = True
         self._waiter: asyncio.Future[None] | None = None
+        self.head_left: int | None = None
+        """Bytes that may still be read until the header of an answer is whole; None while no header is awaited."""
 
     @classmethod
     async def connect(cls, lib: ModuleType, host: str, port: int) -> "_Stream":
@@ -244,6 +252,8 @@ class _Stream(asyncio.Protocol):
     # --- httpcore's methods ---
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's shape
+        if self.head_left is not None and self.head_left <= 0:
+            raise self._lib.RemoteProtocolError(f"expected the header of an answer within {_MOST_OF_A_HEAD} bytes")
         if not self._received and not self._ended:
             with _errors_of(self._lib, "Read"):
                 async with asyncio.timeout(timeout):
@@ -253,6 +263,8 @@ class _Stream(asyncio.Protocol):
             raise self._lib.ReadError(self._error)
         data = bytes(self._received[:max_bytes])
         del self._received[:max_bytes]
+        if self.head_left is not None:
+            self.head_left -= len(data)
         if len(self._received) < _UNREAD and not self._ended:
             self._open.resume_reading()
         return data

@@ -131,3 +131,18 @@ async def test_an_answer_in_tiny_chunks_does_not_hold_the_loop():
         finally:
             other.cancel()
     assert turns >= 90
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_provisional_answers_come_to_an_end(library):
+    """The last answer is behind more of them than a client reads; somebody in between may write them without end."""
+    http, transport = LIBRARIES[library]
+    answer = b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000 + b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    async with (
+        Toy(answer=lambda asked: answer) as toy,
+        http.AsyncClient(transport=transport(CONFIG), trust_env=False) as client,
+    ):
+        with pytest.raises(http.RemoteProtocolError, match="expected the header of an answer within 131072 bytes"):
+            await client.post(toy.url, content=b"x")
+        answer = b"HTTP/1.1 100 Continue\r\n\r\n" * 100 + b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+        assert (await client.post(toy.url, content=b"x")).status_code == 404
