@@ -102,6 +102,11 @@ class Client:
         self._pool.close()
 
     @property
+    def allow_unsealed(self) -> bool:
+        """Whether what anybody in between can write counts as the server's."""
+        return self._allow_unsealed
+
+    @property
     def closed(self) -> bool:
         """Whether `close()` was called."""
         return self._pool.closed

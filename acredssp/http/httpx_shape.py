@@ -21,8 +21,8 @@ __all__ = ["Body", "Libraries", "Transport"]
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080}
 CONFIG: Final = "credssp"
 """The extension of a request with a configuration of its own."""
-_ORIGIN: Final = "credssp_origin"
-"""The extension of a request that tells where it went first: the library gives the extensions to what follows of it."""
+_FIRST: Final = "credssp_first"
+"""The extension of a request that tells which one went first, and where to: the library gives it to what follows."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,7 +82,9 @@ class Transport:
             request.extensions,
         )
         origin, config = _origin(request.url), _config_of(request.extensions)
-        _check_origin(request.extensions.setdefault(_ORIGIN, origin), origin)
+        first, first_origin = request.extensions.setdefault(_FIRST, (request, origin))
+        if first is not request:
+            _check_redirect(first_origin, origin, proven=self._client.allow_unsealed)
         with self._errors():
             response = await self._client.send(origin, plain, config)
         return self._libraries.httpx.Response(
@@ -159,18 +161,29 @@ def _config_of(extensions: Mapping[str, Any]) -> ClientConfig | None:
     return config
 
 
-def _check_origin(first: Origin, origin: Origin) -> None:
-    """Refuse to follow a redirect to another origin, since the logon would give the user's credentials to it.
+def _check_redirect(first: Origin, origin: Origin, *, proven: bool) -> None:
+    """Refuse to follow a redirect that anybody in between may have written: statuses and header fields are not sealed.
 
-    The status and the header fields of an answer are not sealed, so anybody in between may have written a redirect.
+    One to another origin would give the user's credentials to it. One within plain HTTP would send the request again,
+    and the server may have acted on it already.
+
+    Args:
+        first: Where the first request went.
+        origin: Where the redirect leads.
+        proven: Whether an answer over plain HTTP counts as the server's.
 
     Raises:
-        LocalProtocolError: The request follows such a redirect; nothing was sent.
+        LocalProtocolError: The redirect is not followed; nothing was sent.
     """
     if first != origin:
         raise LocalProtocolError(
             f"expected a redirect within {first}, got one to {origin}, which would get the user's credentials",
             hint="if you trust the other service, make a new request with its url",
+        )
+    if origin.scheme == "http" and not proven:
+        raise LocalProtocolError(
+            f"expected no redirect over plain http, which anybody in between can write, got one to {origin}",
+            hint="make a new request with the url that the server leads to, or use https",
         )
 
 

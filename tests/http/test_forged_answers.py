@@ -85,7 +85,7 @@ async def following(library):
 
 
 def redirect(url):
-    return f"HTTP/1.1 307 Found\r\nLocation: {url}\r\nContent-Length: 0\r\n\r\n".encode()
+    return f"HTTP/1.1 307 Found\r\nLocation: {url}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -104,8 +104,23 @@ async def test_a_redirect_within_the_origin_is_followed(library):
     def answer(asked):
         return redirect("/other") if asked.target == "/wsman" else (200, asked.target.encode(), True)
 
-    async with Toy(answer=answer) as toy, following(library) as client:
+    tls = {"tls": OUTER.context, "channel_bindings": OUTER.binding}
+    async with Toy(answer=answer, **tls) as toy, following(library) as client:
         assert (await client.post(toy.url, content=b"x")).content == b"/other"
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_a_redirect_over_plain_http_does_not_send_a_request_twice(library):
+    async with Toy(answer=lambda asked: redirect("/other")) as toy, following(library) as client:
+        with pytest.raises(LocalProtocolError, match="expected no redirect over plain http"):
+            await client.post(toy.url, content=b"x")
+        assert [asked.target for asked in toy.served] == ["/wsman"]
+
+
+async def test_a_request_that_is_sent_again_by_its_sender_is_no_redirect():
+    async with Toy() as toy, following("httpx") as client:
+        request = client.build_request("POST", toy.url, content=b"x")
+        assert [(await client.send(request)).content for _ in range(2)] == [b"X", b"X"]
 
 
 async def test_an_answer_in_tiny_chunks_does_not_hold_the_loop():

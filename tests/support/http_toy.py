@@ -155,8 +155,9 @@ class Conversation:
         if isinstance(answer, bytes):
             self.writer.write(answer)
             await self.writer.drain()
-            self.writer.write_eof()
-            await self.reader.read()
+            if self.writer.can_write_eof():
+                self.writer.write_eof()
+                await self.reader.read()
             raise ConnectionError
         await self.respond(*answer)
 
