@@ -2,12 +2,14 @@
 
 from typing import Final
 
-from fuzz import conversations, decoders
+from fuzz import conversations, decoders, judges
 from fuzz.target import Target
 
 __all__ = ["TARGETS", "target_of"]
 
-TARGETS: Final[dict[str, Target]] = {target.name: target for target in (*decoders.TARGETS, *conversations.TARGETS)}
+TARGETS: Final[dict[str, Target]] = {
+    target.name: target for target in (*decoders.TARGETS, *conversations.TARGETS, *judges.TARGETS)
+}
 
 
 def target_of(name: str) -> Target:
