@@ -8,15 +8,18 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent import futures
 
-from fuzz import corpus
+from fuzz import corpus, export
 from fuzz.catalogue import TARGETS, target_of
 from fuzz.engine_counters import COUNTERS
 from fuzz.target import Target
 
 _PROGRESS = re.compile(r"cov: (\d+) ft: (\d+)")
-_SPARE = 30
-"""Seconds that a process may take beyond the time for fuzzing, to start and to end."""
+_SPARE = 300
+"""Seconds that a process may take beyond the time for fuzzing, to start and to end, on a machine that is busy."""
+_PATIENCE = 30
+"""Seconds after which an input counts as one that never ends. Usual ones take milliseconds."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ def fuzz(target: Target, seconds: float, *, faulty: bool = False, keep: bool = F
         for number, data in enumerate([*target.seeds(), *(data for data, _ in corpus.read(target.name))]):
             (inputs / str(number)).write_bytes(data)
         words = place / "words"
-        words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words), "ascii")
+        words.write_text(export.dictionary(target), "ascii")
         counters = place / "counters"
         counters.write_bytes(bytes(COUNTERS.size))
         findings.mkdir(parents=True, exist_ok=True)
@@ -51,7 +54,7 @@ def fuzz(target: Target, seconds: float, *, faulty: bool = False, keep: bool = F
         options = [
             f"-max_total_time={seconds:g}",
             f"-max_len={target.size}",
-            "-timeout=10",
+            f"-timeout={_PATIENCE}",
             "-len_control=0",
             "-rss_limit_mb=1024",
             *([f"-dict={words}"] if target.words else []),
@@ -84,10 +87,6 @@ def _keep(target: Target, inputs: list[bytes]) -> None:
     corpus.write(target, kept[: target.kept])
 
 
-def _escaped(word: bytes) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in word)
-
-
 def _last_line(output: str) -> str:
     raised = re.search(r"^\s*((?:\w+\.)*\w*Error: .*)$", output, re.MULTILINE)
     return raised[1] if raised else output.strip()[-200:]
@@ -106,10 +105,15 @@ def _show(result: Result) -> None:
 def _run(options: argparse.Namespace) -> int:
     targets = [target_of(name) for name in options.target] or list(TARGETS.values())
     findings = pathlib.Path(options.findings)
+
+    def one(target: Target) -> Result:
+        return fuzz(target, options.seconds, faulty=options.faulty, keep=options.keep, findings=findings)
+
     results = []
-    for target in targets:
-        results.append(fuzz(target, options.seconds, faulty=options.faulty, keep=options.keep, findings=findings))
-        _show(results[-1])
+    with futures.ThreadPoolExecutor(options.jobs) as pool:
+        for result in pool.map(one, targets):
+            results.append(result)
+            _show(result)
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
     wrong = [result.target for result in results if bool(result.found) is not options.faulty]
@@ -125,6 +129,8 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m fuzz", description=__doc__)
     commands = parser.add_subparsers(required=True, dest="command")
     commands.add_parser("list", help="name the targets")
+    written = commands.add_parser("export", help="write programs, dictionaries and corpora as OSS-Fuzz takes them")
+    written.add_argument("folder", type=pathlib.Path)
     run = commands.add_parser("run", help="run targets, all of them unless some are named")
     run.add_argument("target", nargs="*")
     run.add_argument("--seconds", type=float, default=20, help="for each target, 20 without it")
@@ -137,10 +143,15 @@ def main() -> int:
         help="write what was reached into the corpus; with --faulty, what found the fault",
     )
     run.add_argument("--findings", default="build/fuzz", help="the folder for inputs that found something")
+    run.add_argument("--jobs", type=int, default=1, help="how many targets run at once")
     run.add_argument("--json", help="a file for the results")
     options = parser.parse_args()
     if options.command == "list":
         print("\n".join(TARGETS))
+        return 0
+    if options.command == "export":
+        for target in TARGETS.values():
+            print(export.write(target, options.folder))
         return 0
     return _run(options)
 

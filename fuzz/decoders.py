@@ -391,6 +391,9 @@ def _http_fields() -> Iterable[bytes]:
     yield b'WWW-Authenticate: Negotiate, CredSSP TlRMTVNTUAA=, Digest realm="a, CredSSP"\nAuthorization: CredSSP AAEC'
 
 
+_OIDS: Final = (spnego.SPNEGO, spnego.NTLM, spnego.KERBEROS, spnego.KERBEROS_MICROSOFT)
+"""The object identifiers that tokens name, in DER."""
+
 TARGETS: Final = (
     Target(
         "ts-request",
@@ -400,7 +403,11 @@ TARGETS: Final = (
         words=[b"NTLMSSP\0", b"\xa0\3\2\1\6", b"\xa4\6\2\4"],
     ),
     Target(
-        "ts-credentials", _ts_credentials, _credentials, _without(ts_credentials.der, "expect_end", lambda *_: None)
+        "ts-credentials",
+        _ts_credentials,
+        _credentials,
+        _without(ts_credentials.der, "expect_end", lambda *_: None),
+        words=[b"\xa0\3\2\1\1", b"\xa0\3\2\1\2", b"\xa0\3\2\1\6", b"\4\0", b"\4\2A\0", b"\xa2\2\4\0"],
     ),
     Target(
         "early-authorization",
@@ -432,9 +439,21 @@ TARGETS: Final = (
         lambda: seeds.ntlm_messages(3),
         _without(ntlm, "_check_field", lambda *_: None),
     ),
-    Target("spnego-init", _spnego_init, _inits, _without(spnego.der, "expect_end", lambda *_: None)),
-    Target("spnego-resp", _spnego_resp, _responses, _without(spnego.der, "expect_end", lambda *_: None)),
-    Target("gss", _gss, _gss_tokens, _without(gss, "_expect_start", lambda *_: None)),
+    Target("spnego-init", _spnego_init, _inits, _without(spnego.der, "expect_end", lambda *_: None), words=_OIDS),
+    Target(
+        "spnego-resp",
+        _spnego_resp,
+        _responses,
+        _without(spnego.der, "expect_end", lambda *_: None),
+        words=[*_OIDS, *(bytes((0xA0, 3, 10, 1, state)) for state in range(4))],
+    ),
+    Target(
+        "gss",
+        _gss,
+        _gss_tokens,
+        _without(gss, "_expect_start", lambda *_: None),
+        words=[*_OIDS, b"\4\4\4\xff", b"\5\4\6\xff", b"\xff\xff\xff\xff\xff"],
+    ),
     Target("connection-request", _x224(_request), seeds.requests, _without(x224, "_check_pdu", lambda *_: 0)),
     Target(
         "connection-confirm",
@@ -473,7 +492,14 @@ TARGETS: Final = (
         _without(redirection.mcs, "frame_size", lambda data: FrameSize(len(data), 0)),
     ),
     Target("x509", _x509, _certificates, _without(x509.der, "expect_end", lambda *_: None)),
-    Target("users-file", _users, _users_files, _without(users_file, "_split", bytes.splitlines), refuses=(ValueError,)),
+    Target(
+        "users-file",
+        _users,
+        _users_files,
+        _without(users_file, "_split", bytes.splitlines),
+        words=[b"$NT$", b":*:", b"\xef\xbb\xbf", b"# "],
+        refuses=(ValueError,),
+    ),
     Target(
         "delegation-file",
         _delegation,
@@ -487,6 +513,7 @@ TARGETS: Final = (
         _http_headers,
         _http_fields,
         _without(http_headers, "_decoded", base64.b64decode),
+        words=[b"WWW-Authenticate: ", b"Authorization: ", b"CredSSP ", b"Negotiate ", b'realm="', b", ", b"=="],
         refuses=(HTTPProtocolError,),
     ),
 )

@@ -4,10 +4,12 @@ A verdict that changes is a change of what the package accepts. If that is meant
 verdicts anew.
 """
 
+import zipfile
+
 import asn1tools
 import pytest
 
-from fuzz import corpus
+from fuzz import corpus, export
 from fuzz.catalogue import TARGETS, target_of
 
 REFUSE_ALL = {"between"}
@@ -49,6 +51,16 @@ def test_a_target_accepts_nothing(name):
     target = target_of(name)
     inputs = [*target.seeds(), *(data for data, _ in corpus.read(name))]
     assert not any(target.verdict(data).startswith("accepted") for data in inputs)
+
+
+def test_each_target_is_written_out_for_a_fuzzing_service(tmp_path):
+    for name in TARGETS:
+        program = export.write(target_of(name), tmp_path)
+        compile(program.read_text("ascii"), program, "exec")
+        with zipfile.ZipFile(program.with_name(f"{program.stem}_seed_corpus.zip")) as archive:
+            assert len(archive.namelist()) >= len({data for data, _ in corpus.read(name)})
+    words = (tmp_path / "fuzz_ts_request.dict").read_text("ascii").splitlines()
+    assert r'"\x4e\x54\x4c\x4d\x53\x53\x50\x00"' in words
 
 
 def test_an_unknown_target_is_named_beside_those_that_there_are():
