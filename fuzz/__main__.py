@@ -10,7 +10,7 @@ import sys
 import tempfile
 from concurrent import futures
 
-from fuzz import corpus, export
+from fuzz import corpus, export, page
 from fuzz.catalogue import TARGETS, target_of
 from fuzz.engine_counters import COUNTERS
 from fuzz.target import Target
@@ -116,6 +116,8 @@ def _run(options: argparse.Namespace) -> int:
             _show(result)
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
+    if options.page:
+        page.write(pathlib.Path(options.page), results)
     wrong = [result.target for result in results if bool(result.found) is not options.faulty]
     if wrong:
         print(
@@ -145,6 +147,7 @@ def main() -> int:
     run.add_argument("--findings", default="build/fuzz", help="the folder for inputs that found something")
     run.add_argument("--jobs", type=int, default=1, help="how many targets run at once")
     run.add_argument("--json", help="a file for the results")
+    run.add_argument("--page", help="a page, as docs/security.md, that gets the table of results")
     options = parser.parse_args()
     if options.command == "list":
         print("\n".join(TARGETS))
