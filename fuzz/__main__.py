@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -37,8 +38,16 @@ class Result:
     """The finding's last line; empty for none."""
 
 
-def fuzz(target: Target, seconds: float, *, faulty: bool = False, keep: bool = False, findings: pathlib.Path) -> Result:
-    """Run a target for some seconds, in a process of its own."""
+def fuzz(  # noqa: PLR0913 - how to run
+    target: Target,
+    seconds: float,
+    *,
+    runs: int = -1,
+    faulty: bool = False,
+    keep: bool = False,
+    findings: pathlib.Path,
+) -> Result:
+    """Run a target for some seconds, in a process of its own; or `runs` inputs of it, the same ones each time."""
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(folder)
         inputs = place / "inputs"
@@ -52,7 +61,7 @@ def fuzz(target: Target, seconds: float, *, faulty: bool = False, keep: bool = F
         findings.mkdir(parents=True, exist_ok=True)
         place_of_findings = place / "found" if faulty else findings / target.name
         options = [
-            f"-max_total_time={seconds:g}",
+            *([f"-max_total_time={seconds:g}"] if runs < 0 else [f"-runs={runs}", "-seed=1"]),
             f"-max_len={target.size}",
             f"-timeout={_PATIENCE}",
             "-len_control=0",
@@ -63,7 +72,14 @@ def fuzz(target: Target, seconds: float, *, faulty: bool = False, keep: bool = F
         ]
         state = "faulty" if faulty else "sound"
         command = [sys.executable, "-m", "fuzz.engine", target.name, str(counters), state, *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _SPARE, check=False)  # noqa: S603 - our own
+        done = subprocess.run(  # noqa: S603 - our own
+            command,
+            capture_output=True,
+            text=True,
+            timeout=seconds + _SPARE,
+            check=False,
+            env=os.environ | {"PYTHONHASHSEED": "0"},
+        )
         ran, accepted, deep = COUNTERS.unpack(counters.read_bytes())
         edges = max((int(found[0]) for found in _PROGRESS.findall(done.stderr)), default=0)
         found = "" if done.returncode == 0 else _last_line(done.stdout + done.stderr)
@@ -107,7 +123,9 @@ def _run(options: argparse.Namespace) -> int:
     findings = pathlib.Path(options.findings)
 
     def one(target: Target) -> Result:
-        return fuzz(target, options.seconds, faulty=options.faulty, keep=options.keep, findings=findings)
+        return fuzz(
+            target, options.seconds, runs=options.runs, faulty=options.faulty, keep=options.keep, findings=findings
+        )
 
     results = []
     with futures.ThreadPoolExecutor(options.jobs) as pool:
@@ -136,6 +154,7 @@ def main() -> int:
     run = commands.add_parser("run", help="run targets, all of them unless some are named")
     run.add_argument("target", nargs="*")
     run.add_argument("--seconds", type=float, default=20, help="for each target, 20 without it")
+    run.add_argument("--runs", type=int, default=-1, help="inputs for each target, in place of seconds")
     run.add_argument(
         "--faulty", action="store_true", help="take a check out, and fail where the fuzzer does not notice"
     )
