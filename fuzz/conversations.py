@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import ssl
 import types
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -37,7 +38,7 @@ from acredssp.mechanisms.ntlm.crypto import hmac_md5, nt_proof, ntowf_v2
 from acredssp.mechanisms.ntlm.initiator import NTLMCredential, NTLMInitiator
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS
-from acredssp.wire import ts_credentials
+from acredssp.wire import der, ts_credentials
 from acredssp.wire.framing import FrameSize
 from acredssp.wire.x509 import subject_public_key
 from fuzz.lies import (
@@ -390,8 +391,6 @@ def _certificate() -> tuple[bytes, bytes]:
 
 @functools.cache
 def _tls_contexts() -> tuple[Any, Any, bytes]:
-    import ssl  # noqa: PLC0415
-
     policy = Policy()
     certificate, key = _certificate()
     public = subject_public_key(ssl.PEM_cert_to_DER_cert(certificate.decode()))
@@ -533,10 +532,8 @@ def _faulty(owner: object, name: str, instead: object) -> Callable[[], AbstractC
 
 
 _ANY_PROOF: Final = types.SimpleNamespace(compare_digest=lambda mine, theirs: len(theirs) == 32 or mine == theirs)
-_NO_LIMIT: Final = types.SimpleNamespace(
-    frame_size=lambda data, _limit: FrameSize(*core_context_frame_size(data, 1 << 30))
-)
-core_context_frame_size: Final = core_context.der.frame_size
+_frame_size: Final = der.frame_size
+_NO_LIMIT: Final = types.SimpleNamespace(frame_size=lambda data, _limit: FrameSize(*_frame_size(data, 1 << 30)))
 
 
 def _unbound() -> AbstractContextManager[object]:
