@@ -29,6 +29,8 @@ class Result:
 
     target: str
     seconds: float
+    runs: int
+    """How many inputs were asked for; -1 for as many as the seconds gave."""
     ran: int
     accepted: int
     deep: int
@@ -88,7 +90,7 @@ def fuzz(  # noqa: PLR0913 - how to run
                 corpus.note_fault(target.name, path.read_bytes())
         elif keep:
             _keep(target, [path.read_bytes() for path in sorted(inputs.iterdir())])
-        return Result(target.name, seconds, ran, accepted, deep, edges, found)
+        return Result(target.name, seconds, runs, ran, accepted, deep, edges, found)
 
 
 def _keep(target: Target, inputs: list[bytes]) -> None:

@@ -14,6 +14,7 @@ _END: Final = "<!-- the figures of make fuzz: end -->\n"
 class _Result(Protocol):
     target: str
     seconds: float
+    runs: int
     ran: int
     accepted: int
     deep: int
@@ -45,5 +46,7 @@ def write(path: pathlib.Path, results: Sequence[_Result]) -> None:
     start, end = text.find(_BEGIN), text.find(_END)
     if not 0 <= start < end:
         raise ValueError(f"{path}: expected the marks {_BEGIN.strip()} and {_END.strip()}")
-    said = f"{results[0].seconds:g} seconds a target, Python {platform.python_version()}, {platform.machine()}:\n\n"
+    first = results[0]
+    much = f"{first.seconds:g} seconds" if first.runs < 0 else f"{first.runs:,} inputs, those of the corpus among them,"
+    said = f"{much} for each target, Python {platform.python_version()}, {platform.machine()}:\n\n"
     path.write_text(f"{text[:start]}{_BEGIN}\n{said}{table(results)}\n{text[end:]}", "utf-8")

@@ -68,21 +68,25 @@ def test_each_target_is_written_out_for_a_fuzzing_service(tmp_path):
 def test_the_figures_of_a_run_go_into_the_page_and_replace_those_of_an_earlier_one(tmp_path):
     path = tmp_path / "page.md"
     path.write_bytes((pathlib.Path(__file__).parent.parent / "docs" / "security.md").read_bytes())
-    result = types.SimpleNamespace(target="between", seconds=5, ran=400, accepted=0, deep=100, edges=1234, found="")
+    result = types.SimpleNamespace(
+        target="between", seconds=5, runs=-1, ran=400, accepted=0, deep=100, edges=1234, found=""
+    )
     for seconds in (5, 20):
         result.seconds = seconds
         page.write(path, [result])
     text = path.read_text("utf-8")
     assert "| `between` | 400 | 0.0 % | 25.0 % | 1,234 | nothing |\n\n<!-- " in text
-    assert "20 seconds a target" in text
-    assert "5 seconds a target" not in text
+    assert "20 seconds for each target" in text
+    assert "5 seconds for each target" not in text
 
 
 def test_a_page_without_a_place_for_the_figures_is_refused(tmp_path):
     path = tmp_path / "page.md"
     path.write_text("# A page\n", "utf-8")
     with pytest.raises(ValueError, match="expected the marks"):
-        page.write(path, [types.SimpleNamespace(target="x", seconds=1, ran=0, accepted=0, deep=0, edges=0, found="")])
+        page.write(
+            path, [types.SimpleNamespace(target="x", seconds=1, runs=-1, ran=0, accepted=0, deep=0, edges=0, found="")]
+        )
 
 
 def test_an_unknown_target_is_named_beside_those_that_there_are():
