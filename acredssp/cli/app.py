@@ -91,7 +91,11 @@ def _usage_report(words: list[str], message: str) -> Report:
     kind = _REPORTS.get(command)
     if command == "proxy" and named[1] in {each.name for each in proxy.proxy_app.registered_commands}:
         command = f"proxy {named[1]}"
-    help_of = f"acredssp {command} --help" if kind or named[0] in {"probe", "proxy", "top"} else "acredssp --help"
+    help_of = (
+        f"acredssp {command} --help"
+        if kind or named[0] in {"decode", "probe", "proxy", "replay", "top"}
+        else "acredssp --help"
+    )
     return (kind or LoginReport)(result=Result.USAGE, message=message, hint=f"see {help_of} for the options")
 
 

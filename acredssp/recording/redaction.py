@@ -1,8 +1,9 @@
 """A record without secrets: zeros in the place of all from which a password or a ticket could be found out.
 
 NTLM's proofs, its encrypted session key and the encrypted parts of Kerberos' messages are left out. Without them
-nothing else of a record helps to find out the password: every other key of it is random. A client's message that
-cannot be decoded is left out as a whole.
+nothing else of a record helps to find out the password: every other key of it is random. Where NTLM exchanges no random
+key, its keys follow from the password, so all that was made with them is left out, too. A client's message that cannot
+be decoded is left out as a whole.
 """
 
 import dataclasses
@@ -15,6 +16,9 @@ from acredssp.recording.recording import Message, Recording
 __all__ = ["without_secrets"]
 
 _LEFT_OUT: Final = frozenset({Secret.NT_RESPONSE, Secret.LM_RESPONSE, Secret.SESSION_KEY, Secret.TICKET})
+_OF_THE_KEY: Final = frozenset({"MIC", "mechListMIC", "pubKeyAuth", "authInfo"})
+"""The fields that are made with the keys of the session."""
+_KEY: Final = "EncryptedRandomSessionKey"
 _UNKNOWN: Final = "unknown"
 _LEAST_UNKNOWN: Final = 8
 """Bytes of an unknown field from which on it may hold a secret."""
@@ -22,13 +26,16 @@ _LEAST_UNKNOWN: Final = 8
 
 def without_secrets(record: Recording) -> Recording:
     """Return a copy that holds no one's secret, in which each message says what was left out."""
-    messages = tuple(map(_redacted, record.messages))
+    trees = [decode(message.data, kind=Kind.TS_REQUEST) for message in record.messages]
+    guessable = any(node.name == _KEY and not node.size for tree in trees for node in _walk(tree))
+    messages = tuple(
+        _redacted(message, tree, guessable=guessable) for message, tree in zip(record.messages, trees, strict=True)
+    )
     return dataclasses.replace(record, messages=messages, accounts=(), with_secrets=False)
 
 
-def _redacted(message: Message) -> Message:
-    tree = decode(message.data, kind=Kind.TS_REQUEST)
-    places = tuple(_places(tree))
+def _redacted(message: Message, tree: Node, *, guessable: bool) -> Message:
+    places = tuple(_places(tree, _OF_THE_KEY if guessable else frozenset()))
     if message.sender == "client" and any(_is_unknown(node) for node in _walk(tree)):
         places = ((0, len(message.data), _UNKNOWN),)
     data = bytearray(message.data)
@@ -43,10 +50,12 @@ def _walk(node: Node) -> Iterator[Node]:
         yield from _walk(child)
 
 
-def _places(tree: Node) -> Iterator[tuple[int, int, str]]:
+def _places(tree: Node, names: frozenset[str]) -> Iterator[tuple[int, int, str]]:
     for node in _walk(tree):
         if node.secret in _LEFT_OUT and node.size:
             yield node.offset, node.size, str(node.secret)
+        elif node.name in names and node.size:
+            yield node.offset, node.size, node.name
 
 
 def _is_unknown(node: Node) -> bool:

@@ -17,8 +17,8 @@ PROOFS = (
     "version-change", "old-version", "error-code",
 )  # fmt: skip
 """Those that FreeRDP's clients answer at once: after other attacks they wait for the server."""
-WAITS = {2: {"version-zero"}, 3: set()}
-"""What FreeRDP's servers do not answer, and do not end."""
+WAITS = {2: {"version-zero"}, 3: {"version-zero", "garbage"}}
+"""After these FreeRDP's servers wait for more, and so would the test."""
 
 
 def found(attack, endpoint, defects):

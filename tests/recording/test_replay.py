@@ -248,6 +248,19 @@ def test_what_is_redacted_holds_no_proof_of_a_password_and_no_ticket(capture):
     assert record.accounts == () or "accounts" not in json.loads(text)
 
 
+def test_without_a_random_key_nothing_is_kept_that_a_guess_could_be_checked_against(certificate):
+    """NTLM's keys then follow from the password alone, and the plaintext of pubKeyAuth is known to everybody."""
+    record = Pair(certificate, policy=POLICIES["NTLM"]).run()["client"]
+    last = record.messages[2].data
+    at = last.index(b"NTLMSSP\0\3") + 52
+    weak = dataclasses.replace(record.messages[2], data=last[:at] + bytes(2) + last[at + 2 :])
+    messages = (*record.messages[:2], weak, *record.messages[3:])
+    kept = without_secrets(dataclasses.replace(record, messages=messages)).messages
+    assert {name for *_, name in kept[2].redacted} == {"MIC", "nt-response", "pubKeyAuth"}
+    assert [name for *_, name in kept[3].redacted] == ["pubKeyAuth"]
+    assert [name for *_, name in kept[4].redacted] == ["authInfo"]
+
+
 def test_a_message_that_cannot_be_decoded_is_left_out_as_a_whole(certificate):
     record = Pair(certificate).run()["client"]
     broken = Message("client", record.messages[2].data[:-7])
