@@ -91,11 +91,8 @@ def _usage_report(words: list[str], message: str) -> Report:
     kind = _REPORTS.get(command)
     if command == "proxy" and named[1] in {each.name for each in proxy.proxy_app.registered_commands}:
         command = f"proxy {named[1]}"
-    help_of = (
-        f"acredssp {command} --help"
-        if kind or named[0] in {"decode", "probe", "proxy", "replay", "top"}
-        else "acredssp --help"
-    )
+    known = {"proxy", *(each.name for each in app.registered_commands)}
+    help_of = f"acredssp {command} --help" if named[0] in known else "acredssp --help"
     return (kind or LoginReport)(result=Result.USAGE, message=message, hint=f"see {help_of} for the options")
 
 
