@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from vectors.load import captures
 
 from acredssp import decoding
-from acredssp.decoding import MOST_NODES, Kind, Secret, decode
+from acredssp.decoding import MOST_NODES, MOST_UNITS, Kind, Secret, decode
 from acredssp.rdp import ConnectionConfirm, FailureCode
-from acredssp.wire import TSPasswordCreds, TSRequest, ts_credentials
+from acredssp.wire import TSPasswordCreds, TSRequest, der, ts_credentials
 
 NEGOTIATE = bytes.fromhex("4e544c4d5353500001000000b78208e2000000000000000000000000000000000a0067580000000f")
 
@@ -151,10 +151,12 @@ def test_passwords_and_bearer_tokens_of_http_are_hidden(field):
 
 
 def test_the_number_of_nodes_is_bounded():
-    many = TSRequest(6, error_code=0).encode() * 3_000
+    many = der.encode(der.SEQUENCE, TSRequest(6).encode()[2:] + b"\xa7\0" * 2 * MOST_NODES)
     tree = decode(many)
-    assert sum(1 for _ in walk(tree)) <= MOST_NODES + 1
-    assert tree.note
+    assert sum(1 for _ in walk(tree)) == MOST_NODES + 1
+    assert "more fields" in tree.note
+    tree = decode(TSRequest(6).encode() * (MOST_UNITS + 1))
+    assert (len(tree.children), tree.note) == (MOST_UNITS, "the last 7 bytes are not shown")
     assert decode(b"\x15\x03\x03\x00\x00" * 2_500).note == "the last 2500 bytes are not shown"
 
 
