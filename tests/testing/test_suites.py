@@ -1,6 +1,7 @@
 """The test classes for others, run against acredssp itself, against pyspnego, and against peers with known defects."""
 
 import dataclasses
+import importlib.metadata
 import re
 from pathlib import Path
 
@@ -135,16 +136,23 @@ PYSPNEGO_CLIENT = {
 """What pyspnego 0.12 has: an exception that is none of its own, or more. docs/testing.md has the same findings."""
 
 
+def check_findings(seen, known):
+    """The version that the documentation names has all findings; a later one may have mended some."""
+    assert {name: known.get(name, "nothing") in text for name, text in seen.items()} == dict.fromkeys(seen, True)
+    if importlib.metadata.version("pyspnego").startswith("0.12."):
+        assert set(seen) == set(known)
+
+
 def test_the_server_of_pyspnego(pyspnego_users):
     endpoint = ServerEndpoint.steps(their_server, account=ACCOUNT, refusals=(spnego.exceptions.SpnegoError,))
     seen = defects_of(attack_server, endpoint, SERVER_DEFECTS)
-    assert {name: PYSPNEGO_SERVER[name] in text for name, text in seen.items()} == dict.fromkeys(PYSPNEGO_SERVER, True)
+    check_findings(seen, PYSPNEGO_SERVER)
 
 
 def test_the_client_of_pyspnego():
     endpoint = ClientEndpoint.steps(their_client, account=ACCOUNT, refusals=(spnego.exceptions.SpnegoError,))
     seen = defects_of(attack_client, endpoint, CLIENT_DEFECTS)
-    assert {name: PYSPNEGO_CLIENT[name] in text for name, text in seen.items()} == dict.fromkeys(PYSPNEGO_CLIENT, True)
+    check_findings(seen, PYSPNEGO_CLIENT)
 
 
 def test_the_client_of_pyspnego_can_be_told_to_refuse_old_versions():
