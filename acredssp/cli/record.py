@@ -8,6 +8,7 @@ import dataclasses
 import os
 import pathlib
 import secrets
+import stat
 from collections.abc import Callable
 from typing import Final
 
@@ -167,4 +168,6 @@ def account_line(credential: Credential | None) -> str | None:
 def _write(path: pathlib.Path, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
+        if os.name != "nt" and stat.S_ISREG(os.fstat(descriptor).st_mode):  # it may have been there for others to read
+            os.fchmod(descriptor, 0o600)
         file.write(data)

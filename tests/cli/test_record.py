@@ -28,6 +28,7 @@ def replayed(command, path, *words):
 
 def test_a_login_is_recorded_and_replayed(served, log_on, command, tmp_path):
     path, capture = tmp_path / "logon.json", tmp_path / "logon.pcapng"
+    path.touch(mode=0o644)
     words = ("--record", path, "--record", capture, "--with-secrets")
     status, _, err = log_on(served().address, *words)
     assert status == 0
