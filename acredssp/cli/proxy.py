@@ -222,7 +222,7 @@ async def token_command(  # noqa: PLR0913, PLR0917
     Exit status: 0 it was issued; 2 the settings or options cannot be used; 4 the store does not take it.
     """
     from acredssp.proxy import settings, tokens  # noqa: PLC0415 - needs the extra
-    from acredssp.proxy.api import signer_of  # noqa: PLC0415
+    from acredssp.proxy.plan import signer_of  # noqa: PLC0415
     from acredssp.rdp_file import rdp_file  # noqa: PLC0415
 
     read, problems = settings.read(file), settings.Problems()

@@ -14,21 +14,18 @@ import hashlib
 import hmac
 import json
 import logging
-import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Annotated, Any, Final, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from acredssp import Policy, server_context
-from acredssp.accounts import Domains
-from acredssp.proxy.settings import Problems, RDPFileSettings, Settings
+from acredssp.proxy.plan import Access, Plan
 from acredssp.proxy.tokens import TokenOrder
-from acredssp.rdp_file import FileSigner, rdp_file
-from acredssp.stores import Entry, Kick, Store, StoreError, entries_of
+from acredssp.rdp_file import rdp_file
+from acredssp.stores import Entry, Kick, Node, StoreError, entries_of
 
-__all__ = ["Access", "Broker", "read_api", "signer_of"]
+__all__ = ["Broker"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Answer = Callable[[web.Request], Any]
@@ -36,7 +33,6 @@ _Answer = Callable[[web.Request], Any]
 _logger = logging.getLogger("acredssp.proxy.api")
 
 _MOST_BYTES: Final = 16_384
-_SHORTEST_SECRET: Final = 16
 _RDP_FILE: Final = "application/x-rdp"
 
 
@@ -46,48 +42,34 @@ class _KickOrder(BaseModel):
     user: Annotated[str, Field(min_length=1, max_length=256)]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """What the settings of the API name.
-
-    Attributes:
-        secret: What every request must carry.
-        context: TLS; None for none.
-        gateway: The gateway's address in .rdp files, as clients reach it; empty for no .rdp files.
-        signer: Signs .rdp files; None for no signature.
-    """
-
-    secret: str = dataclasses.field(repr=False)
-    context: ssl.SSLContext | None = None
-    gateway: str = ""
-    signer: FileSigner | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Broker:
-    """What the API acts on, as it is at the moment of a request.
+    """What the API acts on.
 
     Attributes:
-        store: Gives the store.
-        targets: Gives the names of the targets that there are.
-        access: Gives who may ask, and how files are made.
-        domains: Gives which suffixes are which domains, of each listener.
+        node: Has the store.
+        plan: Gives the plan of the moment, which has an API.
     """
 
-    store: Callable[[], Store]
-    targets: Callable[[], Collection[str]]
-    access: Callable[[], Access]
-    domains: Callable[[], Collection[Domains]]
+    node: Node
+    plan: Callable[[], Plan]
+
+    @property
+    def access(self) -> Access:
+        """Who may ask, and how files are made."""
+        access = self.plan().api
+        assert access is not None
+        return access
 
     async def issue(self, request: web.Request) -> web.Response:
         """Issue a token."""
         order = await _read(request, TokenOrder)
-        if order.target not in self.targets():
+        if order.target not in self.plan().targets:
             raise _refusal(web.HTTPBadRequest, "target: no such target")
-        access, as_file = self.access(), _RDP_FILE in request.headers.get("Accept", "")
+        access, as_file = self.access, _RDP_FILE in request.headers.get("Accept", "")
         if as_file and not access.gateway:
             raise _refusal(web.HTTPNotAcceptable, "there are no .rdp files without [rdp_file] in the settings")
-        token = await order.issue(self.store())
+        token = await order.issue(self.node.store)
         _logger.info(
             "issued a token for a user of target %s, %d uses in %g seconds", order.target, order.uses, order.ttl
         )
@@ -100,23 +82,23 @@ class Broker:
 
     async def connections(self, request: web.Request) -> web.Response:
         """List connections."""
-        entries: list[Entry] = await self.store().entries()
+        entries: list[Entry] = await self.node.store.entries()
         if user := request.query.get("user"):
-            entries = entries_of(entries, user, self.domains())
+            entries = entries_of(entries, user, [each.domains for each in self.plan().listeners.values()])
         return web.json_response({"connections": [dataclasses.asdict(entry) for entry in entries]})
 
     async def end(self, request: web.Request) -> web.Response:
         """End one connection."""
         identity = request.match_info["id"]
-        if all(entry.id != identity for entry in await self.store().entries()):
+        if all(entry.id != identity for entry in await self.node.store.entries()):
             raise _refusal(web.HTTPNotFound, "no such connection")
-        await self.store().kick(Kick(connection=identity))
+        await self.node.store.kick(Kick(connection=identity))
         return web.json_response({"ending": identity}, status=202)
 
     async def kick(self, request: web.Request) -> web.Response:
         """End the connections of a user."""
         order = await _read(request, _KickOrder)
-        await self.store().kick(Kick(user=order.user))
+        await self.node.store.kick(Kick(user=order.user))
         return web.json_response({"kicked": order.user}, status=202)
 
     def app(self) -> web.Application:
@@ -126,7 +108,7 @@ class Broker:
         async def guard(request: web.Request, handler: _Answer) -> web.StreamResponse:
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")
             # Digests are of one length, so that the time tells nothing of the secret's.
-            right = hmac.compare_digest(_digest(given), _digest(self.access().secret))
+            right = hmac.compare_digest(_digest(given), _digest(self.access.secret))
             if not right or scheme.lower() != "bearer":
                 raise _refusal(web.HTTPUnauthorized, "expected the API's secret", {"WWW-Authenticate": "Bearer"})
             try:
@@ -145,22 +127,6 @@ class Broker:
         return app
 
 
-def read_api(settings: Settings, problems: Problems) -> Access | None:
-    """Read what `[api]` and `[rdp_file]` name; None for no API, and where something was noted in `problems`."""
-    api, files, secret, context = settings.api, settings.rdp_file, "", None
-    signer = signer_of(files, problems) if files else None
-    if api is None:
-        return None
-    with problems.at("api.secret"):
-        secret = api.secret.read()
-        if len(secret) < _SHORTEST_SECRET:
-            raise ValueError(f"expected a secret of at least {_SHORTEST_SECRET} characters")
-    with problems.at("api.certificate"):
-        if api.certificate is not None and api.key is not None:
-            context = server_context(Policy(), str(api.certificate), str(api.key))
-    return Access(secret=secret, context=context, gateway=files.address if files else "", signer=signer)
-
-
 async def _read(request: web.Request, model: type[_Model]) -> _Model:
     try:
         return model.model_validate_json(await request.read())
@@ -176,11 +142,3 @@ def _digest(secret: str) -> bytes:
 
 def _refusal(kind: type[web.HTTPError], text: str, headers: dict[str, str] | None = None) -> web.HTTPError:
     return kind(text=json.dumps({"error": text}), content_type="application/json", headers=headers)
-
-
-def signer_of(settings: RDPFileSettings, problems: Problems) -> FileSigner | None:
-    """Return the signer that settings name; None for none, and where something was noted in `problems`."""
-    with problems.at("rdp_file.certificate"):
-        if settings.certificate is not None and settings.key is not None:
-            return FileSigner.from_pem(settings.certificate.read_bytes(), settings.key.read_bytes())
-    return None

@@ -126,8 +126,7 @@ class Front:
                 return self._turned_away(reason, _NOT_HERE)
             answer = self._route(asked, target)
             if isinstance(answer, rdp.Passthrough) and self.routes[0].by_token:
-                with _token_checked():
-                    await redeem_token(self.node.store, self._token, self._grant, self.source)
+                await self._redeem(self._grant)
         except Refused as refused:
             self.refused = refused
             return _NOT_HERE
@@ -197,39 +196,39 @@ class Front:
                 reason = f"nobody knows whether the account is locked out: {error}"
                 raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS) from error
 
-    async def authorize(self, who: Identity, account: Account) -> bool | Account | Deny:
-        """Choose the target, and log on there by injected credentials: the server's `authorize`."""
+    async def authorize(self, who: Identity, account: Account) -> Account:
+        """Choose the target, and log on there by injected credentials: the server's `authorize`.
+
+        Raises:
+            Refused: The user may not come in.
+        """
         self.account = account
         if self._attempt is not None:
             self.node.begin(self._attempt.succeeded())
-        try:
-            self.slot.take_user(account)
-            self.target, route = await choose(self.routes, self.plan.targets, who, account)
-            self.slot.take_target(self.target.name)
-            self._request = _passed_on(who.request, route)
-            grant = self._grant if route.by_token else None
-            if grant is not None:
-                with _token_checked():
-                    await redeem_token(self.node.store, self._token, grant, self.source, account, self.plan.domains)
-            if self.target.settings.credentials == "token":
-                await self._log_on(_password_with(grant, self.target))
-            elif self.target.settings.credentials != "delegated":
-                await self._log_on(await self.target.credentials_for(who))
-            elif who.request and who.request.flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
-                raise _no_password(self.target, DelegatedKind.NOTHING)
-        except Refused as refused:
-            return self.deny(refused)
+        self.slot.take_user(account)
+        self.target, route = await choose(self.routes, self.plan.targets, who, account)
+        self.slot.take_target(self.target.name)
+        self._request = _passed_on(who.request, route)
+        grant = self._grant if route.by_token else None
+        if grant is not None:
+            await self._redeem(grant, account)
+        if self.target.settings.credentials == "token":
+            await self._log_on(_password_with(grant, self.target))
+        elif self.target.settings.credentials != "delegated":
+            await self._log_on(await self.target.credentials_for(who))
+        elif who.request and who.request.flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
+            raise _no_password(self.target, DelegatedKind.NOTHING)
         return account
 
-    async def admit(self, who: Admission) -> bool | Deny:
-        """Log on to the target by what the user has delegated: the server's `admit`."""
-        if self.leg is not None:
-            return True
-        assert self.target is not None
-        try:
+    async def admit(self, who: Admission) -> bool:
+        """Log on to the target by what the user has delegated: the server's `admit`.
+
+        Raises:
+            Refused: The target does not let the user in.
+        """
+        if self.leg is None:
+            assert self.target is not None
             await self._log_on(_password_of(who, self.target))
-        except Refused as refused:
-            return self.deny(refused)
         return True
 
     def ended(self, error: CredSSPError | None) -> None:
@@ -237,6 +236,10 @@ class Front:
         if self._attempt is not None:
             wrong = self.refused is None and _is_wrong_password(error)
             self.node.begin(self._attempt.failed() if wrong else self._attempt.release())
+
+    async def _redeem(self, grant: Grant, account: Account | None = None) -> None:
+        with _token_checked():
+            await redeem_token(self.node.store, self._token, grant, self.source, account, self.plan.domains)
 
     async def _log_on(self, credentials: Password | NTHash | TicketCache) -> None:
         assert self.target is not None

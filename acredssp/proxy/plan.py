@@ -9,8 +9,8 @@ import datetime as dt
 import inspect
 import pathlib
 import ssl
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from cryptography import x509
 
@@ -20,7 +20,6 @@ from acredssp.aio import WinbindOracle
 from acredssp.config import NTLMIdentity
 from acredssp.credentials import Account, Deny, LookupAnswer
 from acredssp.hooks import Admission, AuthorizeHook, CredentialRequest, Identity, LookupHook
-from acredssp.proxy.api import Access, read_api
 from acredssp.proxy.front import Front, ListenerPlan
 from acredssp.proxy.leg import Target, make_target
 from acredssp.proxy.plugin import PlugIn
@@ -31,17 +30,38 @@ from acredssp.proxy.settings import (
     ListenerSettings,
     LogonSettings,
     Problems,
+    RDPFileSettings,
     Settings,
     StoreSettings,
     read,
 )
+from acredssp.rdp_file import FileSigner
 from acredssp.stores import Sealer
 from acredssp.stores.redis import RedisStore
 
-__all__ = ["Plan", "make_plan", "redis_store"]
+__all__ = ["Access", "Plan", "make_plan", "redis_store", "signer_of"]
+
+_SHORTEST_SECRET: Final = 16
 
 _Winbind: TypeAlias = Mapping[str, tuple[WinbindOracle, NTLMIdentity]]
 """winbind by the program that asks it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What the settings of the API name.
+
+    Attributes:
+        secret: What every request must carry.
+        context: TLS; None for none.
+        gateway: The gateway's address in .rdp files, as clients reach it; empty for no .rdp files.
+        signer: Signs .rdp files; None for no signature.
+    """
+
+    secret: str = dataclasses.field(repr=False)
+    context: ssl.SSLContext | None = None
+    gateway: str = ""
+    signer: FileSigner | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,7 +131,7 @@ def _plan(settings: Settings, winbind: _Winbind) -> Plan:
         if section is not None and section.address.port and str(section.address) in listeners:
             problems.add(f"{name}.address", "expected another address than that of a listener")
     store = redis_store(settings.store, problems) if settings.store else None
-    api = read_api(settings, problems)
+    api = _access(settings, problems)
     problems.check()
     return Plan(settings, listeners, targets, store, api, _ends_of(settings))
 
@@ -156,35 +176,46 @@ def _server_config(  # noqa: PLR0913, PLR0917 - what the settings of a listener 
     return None
 
 
+def _denying(hook: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+    """Have a hook refuse whom it raises `Refused` for, and note why."""
+
+    async def denying(who: Any) -> Any:
+        try:
+            return await hook(who)
+        except Refused as refused:
+            front: Front = who.session.front
+            return front.deny(refused)
+
+    return denying
+
+
 def _counted(lookup: LookupHook) -> LookupHook:
-    """Have each connection be asked before its user's password is looked at, and note why a plug-in has failed."""
+    """Have each connection be asked before its user's password is looked at."""
 
     async def counted(who: CredentialRequest) -> LookupAnswer:
         front: Front = who.session.front
-        try:
-            await front.may_try(who)
-            answer = lookup(who)
-            return await answer if inspect.isawaitable(answer) else answer
-        except Refused as refused:
-            return front.deny(refused)
+        await front.may_try(who)
+        answer = lookup(who)
+        return await answer if inspect.isawaitable(answer) else answer
 
-    return counted
+    return _denying(counted)
 
 
 def _authorize(tickets: TicketHolders) -> AuthorizeHook:
     """Return the server's `authorize`: whose logon it is, and then what the connection says to that."""
 
-    async def authorize(who: Identity) -> bool | Account | Deny:
+    async def authorize(who: Identity) -> Account | Deny:
         account = tickets.authorize(who)
         if isinstance(account, Deny):
             return account
         front: Front = who.session.front
         return await front.authorize(who, account if isinstance(account, Account) else who.principal.account)
 
-    return authorize
+    return _denying(authorize)
 
 
-async def _admit(who: Admission) -> bool | Deny:
+@_denying
+async def _admit(who: Admission) -> bool:
     front: Front = who.session.front
     return await front.admit(who)
 
@@ -257,3 +288,27 @@ def redis_store(settings: StoreSettings, problems: Problems) -> RedisStore | Non
         prefix=settings.prefix,
         deadline=settings.timeout,
     )
+
+
+def _access(settings: Settings, problems: Problems) -> Access | None:
+    """Read what `[api]` and `[rdp_file]` name; None for no API, and where something was noted in `problems`."""
+    api, files, secret, context = settings.api, settings.rdp_file, "", None
+    signer = signer_of(files, problems) if files else None
+    if api is None:
+        return None
+    with problems.at("api.secret"):
+        secret = api.secret.read()
+        if len(secret) < _SHORTEST_SECRET:
+            raise ValueError(f"expected a secret of at least {_SHORTEST_SECRET} characters")
+    with problems.at("api.certificate"):
+        if api.certificate is not None and api.key is not None:
+            context = server_context(Policy(), str(api.certificate), str(api.key))
+    return Access(secret=secret, context=context, gateway=files.address if files else "", signer=signer)
+
+
+def signer_of(settings: RDPFileSettings, problems: Problems) -> FileSigner | None:
+    """Return the signer that settings name; None for none, and where something was noted in `problems`."""
+    with problems.at("rdp_file.certificate"):
+        if settings.certificate is not None and settings.key is not None:
+            return FileSigner.from_pem(settings.certificate.read_bytes(), settings.key.read_bytes())
+    return None

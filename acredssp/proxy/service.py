@@ -129,15 +129,8 @@ async def _serve(task: _Task, stop: asyncio.Event) -> None:
         if (sock := task.http.get("admin")) is not None:
             await stack.enter_async_context(web.serve(admin_pages(checks_of(gateway, metrics), metrics), sock))
         if (sock := task.http.get("api")) is not None:
-            access = gateway.plan.api
-            assert access is not None
-            broker = Broker(
-                store=lambda: gateway.node.store,
-                targets=lambda: gateway.plan.targets,
-                access=lambda: gateway.plan.api or access,
-                domains=lambda: [each.domains for each in gateway.plan.listeners.values()],
-            )
-            await stack.enter_async_context(web.serve(broker.app(), sock, access.context))
+            broker = Broker(gateway.node, lambda: gateway.plan)
+            await stack.enter_async_context(web.serve(broker.app(), sock, broker.access.context))
         if task.publishes:
             gateway.node.begin(_publish(gateway.node, metrics.text))
         _collect_seldom()

@@ -5,12 +5,13 @@ import socket
 
 import aiohttp
 import pytest
+from support.gateway import broker_of
 
 from acredssp import self_signed, server_context_from_pem
 from acredssp.accounts import Domains
 from acredssp.policy import Policy
 from acredssp.proxy import web
-from acredssp.proxy.api import Access, Broker
+from acredssp.proxy.plan import Access
 from acredssp.rdp_file import FileSigner
 from acredssp.stores import Entry, Grant, Kick, MemoryStore, StoreError, find_token
 
@@ -43,7 +44,7 @@ class API:
 @contextlib.asynccontextmanager
 async def served(store, access):
     """Serve the API of a store with the target `desktops`, and give its port."""
-    broker = Broker(store=lambda: store, targets=lambda: {"desktops"}, access=lambda: access, domains=lambda: DOMAINS)
+    broker = broker_of(store, access, DOMAINS)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         async with web.serve(broker.app(), listener, access.context):

@@ -7,10 +7,10 @@ import socket
 import aiohttp.web
 import pytest
 from support.figures import Node, entry, look
+from support.gateway import broker_of
 
-from acredssp.accounts import Domains
 from acredssp.proxy import web
-from acredssp.proxy.api import Access, Broker
+from acredssp.proxy.plan import Access
 from acredssp.proxy.view import LookFailed, read_figures, through_http, through_store, view_of
 from acredssp.stores import MemoryStore, StoreError
 from acredssp.workers import Address
@@ -172,7 +172,7 @@ async def one_node(*connections):
     """A node with an API: the addresses of both."""
     store, access = MemoryStore(), Access(secret="the secret of the API")
     await store.announce(connections, 60)
-    broker = Broker(store=lambda: store, targets=lambda: (), access=lambda: access, domains=lambda: [Domains()])
+    broker = broker_of(store, access)
 
     async def figures(_):
         return aiohttp.web.Response(text=Node(relays=2).text)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+from types import SimpleNamespace
 
 from support.endpoints import PIN, server_config
 from support.mcs import FREERDP_3, SHADOW
@@ -10,6 +11,7 @@ from support.mcs import FREERDP_3, SHADOW
 import acredssp
 from acredssp import Deny, Password, rdp
 from acredssp.credentials import NTHash
+from acredssp.proxy.api import Broker
 from acredssp.proxy.gateway import Gateway
 from acredssp.proxy.records import Observer
 from acredssp.stores import MemoryStore, StoreError
@@ -147,6 +149,13 @@ class World(Observer):
         return await acredssp.open_connection(
             *(address or self.address), config=config, carriage=carriage, server_hostname=sni
         )
+
+
+def broker_of(store, access, domains=()):
+    """The API of a store, with the target `desktops` and a listener for each of these domains."""
+    listeners = dict(enumerate(SimpleNamespace(domains=each) for each in domains))
+    plan = SimpleNamespace(api=access, targets={"desktops"}, listeners=listeners)
+    return Broker(SimpleNamespace(store=store), lambda: plan)
 
 
 CALLS = (
