@@ -37,9 +37,11 @@ from acredssp.aio.report import HandshakeOutcome, HandshakeReport, log_report
 from acredssp.cli.app import app
 from acredssp.cli.options import RDP_PORT
 from acredssp.delegation import DelegationPolicy
+from acredssp.hosts import HostPool
 from acredssp.mechanisms.base import Principal
 from acredssp.status import Stage
 from acredssp.stores import LockoutRule, MemoryStore
+from acredssp.workers import Address
 
 BLOCKS = blocks()
 
@@ -527,6 +529,23 @@ async def a_lockout(block):
         with pytest.raises(acredssp.AuthenticationError) as error:
             await acredssp.open_connection(*address, config=client_config(authenticate=user("wonderland")))
     assert error.value.nt_status is acredssp.NTSTATUS.STATUS_LOGON_FAILURE
+
+
+@runs("docs/gateway.md", "from asyncio import open_connection")
+async def several_hosts(block):
+    names = evaluate(block)
+    assert [str(host.address) for host in names["pool"].hosts] == [f"desktop{n}.example.com:3389" for n in (1, 2)]
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    async with server:
+        there, nowhere = Address(*server.sockets[0].getsockname()), Address("127.0.0.1", 1)
+        pool = HostPool("desktops", [nowhere, there], chance=iter([0.0, 0.5, 0.0, 0.5]).__next__)
+        alice = acredssp.Account("alice", "CONTOSO")
+        await leave(await names["connect"](pool, alice))
+        assert [host.failures for host in pool.hosts] == [1, 0]
+        await leave(await names["connect"](pool, alice))
+        assert [host.failures for host in pool.hosts] == [1, 0]  # alice is sent to the same host
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:1 is down"):
+        await names["connect"](HostPool("desktops", [nowhere]), alice)
 
 
 @runs("docs/gateway.md", "import asyncio")

@@ -25,7 +25,7 @@ LAYERS = (
     ("accounts",),  # above aio for winbind
     ("sspi",),  # above aio for its thread pool and its way to ask hooks
     ("",),  # the package itself: the public names
-    ("stores", "workers"),
+    ("stores", "workers", "hosts"),
     ("http",),
     ("winrm",),
     ("proxy",),
@@ -42,6 +42,7 @@ DOORS = {
     "asyncio": (
         "aio",
         "cli",
+        "hosts",
         "http.aiohttp",
         "http.connection",
         "http.cycle",

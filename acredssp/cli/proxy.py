@@ -114,7 +114,8 @@ def run_command(
         log_from(log_level)
         if log_level is not LogLevel.DEBUG:  # the gateway's line for a connection says all that the library's would
             logging.getLogger("acredssp").setLevel(logging.WARNING)
-            logging.getLogger("acredssp.proxy").setLevel(log_level.upper())
+            for ours in ("acredssp.proxy", "acredssp.hosts"):
+                logging.getLogger(ours).setLevel(log_level.upper())
 
         def tell(text: str) -> None:
             with contextlib.suppress(OSError):  # a full disk ends no service and no drain

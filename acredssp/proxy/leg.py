@@ -24,9 +24,9 @@ from acredssp.credentials import Account, Deny, Nothing, TicketCache
 from acredssp.delegation import DelegationPolicy
 from acredssp.errors import AccessDenied, AuthenticationError, CertificateError, CredSSPError
 from acredssp.hooks import Identity
+from acredssp.hosts import HealthCheck, HostPool
 from acredssp.policy import MechanismChoice
 from acredssp.proxy.plugin import PlugIn
-from acredssp.proxy.pool import Pool
 from acredssp.proxy.refused import Refused
 from acredssp.proxy.settings import Problems, TargetSettings
 from acredssp.rdp import ConnectionRequest, RequestFlags
@@ -112,7 +112,7 @@ class Target:
     ssl_context: ssl.SSLContext
     injected: Password | NTHash | None = dataclasses.field(repr=False)
     lookup: PlugIn | None
-    pool: Pool
+    pool: HostPool
 
     async def credentials_for(self, who: Identity) -> Password | NTHash | TicketCache:
         """Return the injected or constrained credentials for a connection.
@@ -352,7 +352,7 @@ def make_target(name: str, settings: TargetSettings, problems: Problems) -> Targ
         if injected is not None:
             with problems.at(f"{place}.{'password' if settings.password else 'nt_hash'}"):
                 injected = _injected(settings)
-    policy = Policy(mechanism=_MECHANISMS[settings.mechanism])
+    policy, check = Policy(mechanism=_MECHANISMS[settings.mechanism]), HealthCheck(**dict(settings.check))
     return Target(
         name=name,
         settings=settings,
@@ -362,7 +362,7 @@ def make_target(name: str, settings: TargetSettings, problems: Problems) -> Targ
         ssl_context=tls.client_context(policy),
         injected=injected,
         lookup=lookup,
-        pool=Pool(name, settings),
+        pool=HostPool(name, settings.addresses, tokens=settings.tokens, sticky=settings.sticky, check=check),
     )
 
 

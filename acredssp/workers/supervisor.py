@@ -44,7 +44,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Final, NoReturn
 
-from acredssp.aio import reason_of
 from acredssp.workers.listening import INHERITED, Sockets
 
 __all__ = ["EXIT_FAILED", "Supervisor", "Worker", "is_supported"]
@@ -409,7 +408,8 @@ class Supervisor:
         try:
             place.pid, place.lifeline = self._fork(place)
         except OSError as error:  # no process, memory or descriptor is free; one may be free at the next try
-            self._after(place, f"cannot be started, {reason_of(error)}")
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            self._after(place, f"cannot be started, {reason}")
             return
         place.kill_at = place.started + _START
         self._selector.register(place.lifeline, selectors.EVENT_READ, lambda: self._on_word(place))

@@ -1,8 +1,8 @@
-"""The hosts of a target: which of them are up, and which one the next connection gets.
+"""The hosts that a gateway or a broker leads its users to: which are up, and which one the next connection gets.
 
 A connection goes to the host that its routing token names, else to the one where its user was last, else to the one
 with the fewest connections. Hosts that are down are left out. A host is up until so many checks have failed one after
-another as the settings say, and up again after one that has not. A check is a Connection Request that a Connection
+another as `HealthCheck` says, and up again after one that has not. A check is a Connection Request that a Connection
 Confirm answers: a host whose TCP port answers may still speak no RDP. A connection that cannot be made counts as a
 failed check, too.
 """
@@ -11,31 +11,34 @@ import asyncio
 import contextlib
 import dataclasses
 import ipaddress
-import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from acredssp import Account, CredSSPError
 from acredssp.aio import check_rdp, reason_of
-from acredssp.proxy.settings import TargetSettings
+from acredssp.logs import get_logger
 from acredssp.rdp import msts_address
 from acredssp.stores import Expiring, key_text
 from acredssp.workers import Address
 
-__all__ = ["Directory", "Host", "Pool"]
+__all__ = ["Directory", "HealthCheck", "Host", "HostPool"]
 
-_logger = logging.getLogger("acredssp.proxy")
+_logger = get_logger("acredssp.hosts")
 
 _MOST_USERS: Final = 20_000
-"""Users of a target whose last host is remembered in this process; those who came longest ago are forgotten first."""
+"""Users of a pool whose last host is remembered in this process; those who came longest ago are forgotten first."""
 _JITTER: Final = 0.2
 """The part of the interval by which checks come earlier or later, so that many do not come at once."""
 
 
 class Directory(Protocol):
-    """Where several nodes note on which host an account was last. What it raises is taken as no answer."""
+    """Where several nodes note on which host an account was last: any `acredssp.stores.Store`.
+
+    What it raises is taken as no answer.
+    """
 
     async def stick(self, account: Account, target: str, host: str, ttl: float) -> None:
         """Note the host that an account is on, for `ttl` seconds."""
@@ -44,12 +47,29 @@ class Directory(Protocol):
         """Return the host that an account was on last; None for none."""
 
 
-@dataclasses.dataclass(slots=True, eq=False)
-class Host:
-    """A host of a target.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """How it is found out whether a host is up, by `check_rdp`.
 
     Attributes:
-        address: Its address in the settings.
+        enabled: Whether hosts are checked. Without it, hosts are down only after connections to them have failed.
+        interval: Seconds between two checks of a host; each time up to a fifth more or less.
+        timeout: Seconds that a host has for its answer.
+        failures: How many checks must fail one after another before a host is down. One that succeeds brings it up.
+    """
+
+    enabled: bool = True
+    interval: float = 10.0
+    timeout: float = 5.0
+    failures: int = 3
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Host:
+    """A host of a pool.
+
+    Attributes:
+        address: Its address.
         connections: How many connections it has from here.
         failures: How many checks have failed one after another.
         why: Why the last check failed; empty where it did not.
@@ -63,46 +83,55 @@ class Host:
     ip: str = ""
 
 
-class Pool:
-    """The hosts of a target, with what is known of them.
+class HostPool:
+    """Some hosts that are as good as each other, with what is known of them.
 
     Args:
-        name: The name of the target.
-        settings: Its settings.
+        name: The name of the target that they are the hosts of, for the log and the directory.
+        addresses: The hosts.
+        tokens: Routing tokens that name a host, as a farm gives them to clients that it redirects. `Cookie: msts=`
+            names its host by itself.
+        sticky: Seconds for which somebody who comes again is sent to the same host; 0 for never.
+        check: How it is found out whether a host is up.
         directory: What all nodes know of users; None for what this process knows.
         clock: The time in seconds.
         chance: A number from 0 to 1, each time another one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two are named, and most callers name none
         self,
         name: str,
-        settings: TargetSettings,
-        directory: Directory | None = None,
+        addresses: Sequence[Address],
         *,
+        tokens: Mapping[str, Address] = MappingProxyType({}),
+        sticky: float = 86_400.0,
+        check: HealthCheck = HealthCheck(),
+        directory: Directory | None = None,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.name = name
         self.directory = directory
-        self._settings = settings
+        self._tokens = tokens
+        self._sticky = sticky
+        self._check = check
         self._chance = chance
-        self._hosts = {address: Host(address, ip=_ip(address)) for address in settings.addresses}
+        self._hosts = {address: Host(address, ip=_ip(address)) for address in addresses}
         self._users: Expiring[Address] = Expiring(clock, _MOST_USERS)
         self._claimed: Expiring[Address] = Expiring(clock, _MOST_USERS)
         """By cookies, which nobody has proven: a stranger's may push out other strangers' only."""
 
     @property
     def hosts(self) -> list[Host]:
-        """The hosts, in the order of the settings."""
+        """The hosts, in the order that they were given in."""
         return [*self._hosts.values()]
 
     def is_up(self, host: Host) -> bool:
         """Whether connections are sent to a host."""
-        return host.failures < self._settings.check.failures
+        return host.failures < self._check.failures
 
-    def take_over(self, before: "Pool") -> None:
-        """Go on with what the pool of an older plan knows; connections of the older plan count here, too."""
+    def take_over(self, before: "HostPool") -> None:
+        """Go on with what an older pool of the same hosts knows; connections of that pool count here, too."""
         known, self._users, self._claimed = before._hosts, before._users, before._claimed  # noqa: SLF001 - same class
         self._hosts = {address: known.get(address, host) for address, host in self._hosts.items()}
 
@@ -122,26 +151,26 @@ class Pool:
         return [first, *(each for each in addresses if each != first)] if first in chances else addresses
 
     def named(self, token: str) -> Address | None:
-        """Return the host that a routing token names; None where it names no host of this target.
+        """Return the host that a routing token names; None where it names no host of this pool.
 
-        `Cookie: msts=` has the IP address and the port of a host. Other tokens are in the settings.
+        `Cookie: msts=` has the IP address and the port of a host. Other tokens are those of `tokens`.
         """
-        if token in self._settings.tokens:
-            return self._settings.tokens[token]
+        if token in self._tokens:
+            return self._tokens[token]
         named = msts_address(token)
         return next((host.address for host in self.hosts if (host.ip, host.address.port) == named), None)
 
     async def stick(self, who: Account | str | None, address: Address) -> None:
         """Note where somebody is connected, so that a reconnect goes there."""
-        if len(self._hosts) == 1 or not self._settings.sticky:
+        if len(self._hosts) == 1 or not self._sticky:
             return
         if isinstance(who, str):
-            self._claimed.set(who.casefold(), address, self._settings.sticky)
+            self._claimed.set(who.casefold(), address, self._sticky)
         elif who is not None:
-            self._users.set(key_text(who), address, self._settings.sticky)
+            self._users.set(key_text(who), address, self._sticky)
             if self.directory is not None:
                 with contextlib.suppress(Exception):  # it says itself that it is down
-                    await self.directory.stick(who, self.name, str(address), self._settings.sticky)
+                    await self.directory.stick(who, self.name, str(address), self._sticky)
 
     async def _last(self, who: Account | str | None) -> Address | None:
         if who is None or len(self._hosts) == 1:
@@ -182,18 +211,18 @@ class Pool:
 
     async def watch(self) -> None:
         """Check every host again and again, until cancelled."""
-        if self._settings.check.enabled:
+        if self._check.enabled:
             await asyncio.gather(*(self._watch(address) for address in self._hosts))
 
     async def _watch(self, address: Address) -> None:
         while True:
             self.note(address, await self.check(address))
             jitter = 1 + _JITTER * (2 * self._chance() - 1)
-            await asyncio.sleep(self._settings.check.interval * jitter)
+            await asyncio.sleep(self._check.interval * jitter)
 
     async def check(self, address: Address) -> str:
         """Begin to negotiate with a host, and return why it cannot be connected to; empty where it can."""
-        timeout, streams = self._settings.check.timeout, None
+        timeout, streams = self._check.timeout, None
         try:
             async with asyncio.timeout(timeout):
                 streams = await asyncio.open_connection(address.host, address.port)

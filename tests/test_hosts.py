@@ -1,4 +1,4 @@
-"""The hosts of a target: which are up, and which one a connection gets."""
+"""The hosts of a pool: which are up, and which one a connection gets."""
 
 import asyncio
 import contextlib
@@ -8,9 +8,8 @@ import pytest
 from support.endpoints import until
 
 from acredssp import Account
-from acredssp.proxy import pool as pools
-from acredssp.proxy.pool import Pool
-from acredssp.proxy.settings import TargetSettings
+from acredssp import hosts as pools
+from acredssp.hosts import HealthCheck, HostPool
 from acredssp.rdp import ConnectionConfirm, FailureCode, Protocols, read_negotiation
 from acredssp.workers import Address
 
@@ -26,10 +25,9 @@ class Clock:
         return self.now
 
 
-def make_pool(*addresses, directory=None, clock=None, chance=lambda: 0.5, **settings):
-    listed = [str(address) for address in addresses]
-    model = TargetSettings.model_validate({"addresses": listed, **settings})
-    return Pool("desktops", model, directory, clock=clock or Clock(), chance=chance)
+def make_pool(*addresses, clock=None, chance=lambda: 0.5, check=None, **options):
+    check = HealthCheck(**check or {})
+    return HostPool("desktops", addresses, clock=clock or Clock(), chance=chance, check=check, **options)
 
 
 def fail(pool, address, times=3):
@@ -155,7 +153,7 @@ async def test_a_directory_of_all_nodes_is_asked_and_this_process_where_it_knows
     ],
 )
 async def test_a_routing_token_names_a_host_of_the_target(token, first):
-    pool = make_pool(A, B, tokens={"tsv://VMResource.1.b": str(B)})
+    pool = make_pool(A, B, tokens={"tsv://VMResource.1.b": B})
     with pool.connection(B):
         assert (await pool.in_order(ALICE, token))[0] == first
         await pool.stick(ALICE, A)
@@ -171,7 +169,7 @@ async def test_the_msts_token_of_microsofts_documentation_names_its_address():
 
 
 async def test_a_host_that_is_down_is_left_out_and_one_success_brings_it_back(caplog):
-    caplog.set_level(logging.INFO, "acredssp.proxy")
+    caplog.set_level(logging.INFO, "acredssp.hosts")
     pool = make_pool(A, B, check={"failures": 3})
     await pool.stick(ALICE, B)
     fail(pool, B, 2)
