@@ -449,7 +449,11 @@ class RunSettings(_Model):
 
 
 class AdminSettings(_Model):
-    """Where the gateway's state is shown over HTTP: /healthz, /readyz, /metrics. Nobody is asked who they are."""
+    """Where the gateway's state is shown over HTTP: /healthz, /readyz, /metrics. Nobody is asked who they are.
+
+    A client has 30 seconds for a request with its answer, and to the next one; a source may have 64 connections at a
+    time. These limits are no settings.
+    """
 
     address: _Listen = Address("127.0.0.1", 9389)
     """`HOST:PORT`; port 0 takes a free port."""
@@ -461,7 +465,10 @@ def _together(certificate: object, key: object) -> None:
 
 
 class APISettings(_Model):
-    """The HTTP API by which brokers issue tokens, and see and end connections; see `acredssp.proxy.api`."""
+    """The HTTP API by which brokers issue tokens, and see and end connections; see `acredssp.proxy.api`.
+
+    The limits of `[admin]` hold here, too: 30 seconds for a request, and 64 connections at a time from one source.
+    """
 
     address: _Listen = Address("127.0.0.1", 9390)
     """`HOST:PORT`; port 0 takes a free port."""

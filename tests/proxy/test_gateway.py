@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
+import random
+import socket
 import ssl
 import sys
 import types
@@ -563,6 +566,64 @@ async def test_the_host_with_the_fewest_connections_is_taken(world):
         await here.until_ended(4)
         await here.gateway.stop()
     await other.stop()
+
+
+SENT = random.Random(7).randbytes(8 * 2**20)
+
+
+def with_small_buffers(transport):
+    """Have the kernel keep little of what passes: it may keep many megabytes."""
+    for option in socket.SO_SNDBUF, socket.SO_RCVBUF:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, option, 65_536)
+
+
+@dataclasses.dataclass
+class Flood(Target):
+    """A desktop that sends much at once, and reads only when the test lets it."""
+
+    reads: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    heard: bytes = b""
+
+    async def _serve(self, reader, writer):
+        acredssp.take_credentials(writer).zero()
+        await rdp.read_pdu(reader)
+        with_small_buffers(writer.transport)
+        writer.write(self.behind + SENT)
+        await self.reads.wait()
+        self.heard = await reader.readexactly(len(SENT))
+        await writer.drain()
+        writer.close()
+
+
+async def test_two_sides_that_read_nothing_make_each_other_wait_and_little_is_stored(world):
+    async with world(start=False) as (here, _):
+        flood = await Flood().start()
+        try:
+            await here.write(settings_of({"desktops": ([flood.address], "")}))
+            await here.gateway.start()
+            reader, writer = await here.connect()
+            writer.write(MCS)
+            await rdp.read_pdu(reader)
+            (connection,) = here.gateway.connections
+            legs = [connection._writer.transport, connection.front.leg.streams[1].transport]
+            for transport in writer.transport, *legs:
+                with_small_buffers(transport)
+            writer.write(SENT)
+            await until(lambda: not any(leg.is_reading() for leg in legs))
+            for leg in legs:  # its high-water mark, one read, and what TLS adds
+                assert 0 < leg.get_write_buffer_size() < 64 * 1024 + 2 * 256 * 1024
+            flood.reads.set()
+            assert await reader.readexactly(len(SENT)) == SENT
+            await until(lambda: flood.heard)
+            assert flood.heard == SENT
+            writer.close()
+            (record,) = await here.until_ended()
+        finally:
+            flood.reads.set()
+            await here.gateway.stop()
+            await flood.stop()
+    assert record.bytes_up >= len(SENT)
+    assert record.bytes_down >= len(SENT)
 
 
 # --- reload and stop ---
