@@ -14,7 +14,7 @@ class Node:
         self.metrics.now_open(handshakes, relays)
 
     def handshakes(self, outcome, count, hook=""):
-        self.metrics._handshakes.labels(outcome, hook).inc(count)
+        self.metrics._handshakes(outcome, hook).inc(count)
 
     def ended(self, **fields):
         record = {"connection_id": "x", "listener": "l", "peer": None, "outcome": "relayed"} | fields
