@@ -79,3 +79,10 @@ async def test_a_source_is_locked_out_whatever_accounts_it_tries():
         await begun(store, Account("carol"), "10.0.0.1", RULE)
     await begun(store, Account("carol"), "10.0.0.2", RULE)
     await begun(store, Account("dave"), "10.0.0.1")
+
+
+async def test_right_passwords_lock_out_no_source():
+    store = MemoryStore()
+    for user in ("alice", "bob", "carol"):
+        await (await begun(store, Account(user), "10.0.0.1", RULE)).succeeded()
+    await begun(store, Account("dave"), "10.0.0.1", RULE)
