@@ -15,6 +15,8 @@ This module must never wait, log or keep a secret.
 """
 
 import contextlib
+import functools
+import itertools
 import ssl
 import threading
 from typing import Any, Final
@@ -96,6 +98,12 @@ _OWN_ALERT: Final = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC": bytes((2, 20))}
 _MOST_ENCRYPTED: Final = 4 * MAX_PLAINTEXT
 """Bytes of plaintext given to OpenSSL in one call, where a pair of BIOs is not made for more. With more, the BIO of an
 idle connection would hold more memory."""
+
+_LARGE: Final = 512
+"""Bytes of plaintext of a record from which on it is better to put it where it belongs than to join it to others."""
+
+_JOINED: Final = 64 * 1024
+"""About how many bytes of small records are joined at a time."""
 
 _NO_BOUND: Final = 1 << 48
 """A number of records that no memory holds."""
@@ -293,15 +301,15 @@ class TLSSession:
 
         Args:
             ciphertext: The peer's ciphertext.
-            buffer: Where the plaintext of several records is put together: at least `MAX_PLAINTEXT` bytes. A record is
-                begun only where there is room for the longest one. None for a new buffer that is large enough.
+            buffer: Where the plaintext of many records is put together: at least `MAX_PLAINTEXT` bytes. A large record
+                is begun only where there is room for the longest one. None for memory of its own.
             most: How many records to decrypt at most. The bytes behind them, and the bytes that the buffer has no room
                 for, stay for `give_back()` or the next call.
 
         Returns:
-            The plaintext, which is a view of `buffer` where there are several records, and whether the caller has to
-            look at more than the plaintext: at `output()`, which may hold the answer to a key update, at `peer_closed`,
-            at `fault`, and at the bytes that are left.
+            The plaintext, which is a view of `buffer` where there is much of it, and whether the caller has to look at
+            more than the plaintext: at `output()`, which may hold the answer to a key update, at `peer_closed`, at
+            `fault`, and at the bytes that are left.
         """
         incoming, bios = self._incoming, self._bios
         if bios.users and (incoming.pending or self._outgoing.pending):
@@ -322,34 +330,68 @@ class TLSSession:
         except ssl.SSLError as error:
             return data, self._stop(error)
         if data and incoming.pending:
-            if buffer is None:  # with room for a record that began earlier, and for the one more that is asked for
-                buffer = memoryview(bytearray(len(ciphertext) + 2 * MAX_PLAINTEXT))
             return self._decrypt_more(data, len(ciphertext), buffer, most)
         if self.peer_closed or self._outgoing.pending:
             return data, self._look()
         bios.users -= 1
         return data, False
 
-    def _decrypt_more(self, first: bytes, length: int, buffer: memoryview, most: int) -> tuple[memoryview, bool]:
+    def _decrypt_more(
+        self, first: bytes, length: int, buffer: memoryview | None, most: int
+    ) -> tuple[bytes | memoryview, bool]:
         """Go on with `decrypt()` after the first record of `length` bytes of ciphertext."""
+        rest = self._incoming.pending
+        if len(first) < _LARGE:
+            return self._decrypt_small(first, rest, max(1, length - rest), buffer, most)
+        if buffer is None:  # with room for a record that began earlier, and for the one more that is asked for
+            buffer = memoryview(bytearray(length + 2 * MAX_PLAINTEXT))
+        return self._decrypt_large(first, rest, length - rest - len(first), buffer, most)
+
+    def _decrypt_small(
+        self, first: bytes, rest: int, each: int, buffer: memoryview | None, most: int
+    ) -> tuple[bytes | memoryview, bool]:
+        """Go on with records of about `each` bytes of ciphertext. Python takes no step for a single one of them."""
+        tls: Any = self._object
+        records = iter(functools.partial(tls._sslobj.read, MAX_PLAINTEXT), b"")  # noqa: SLF001 - as in `decrypt`
+        # The kernel gives and takes back large blocks of memory each time, so a few records are joined at a time.
+        few = most if buffer is None else _JOINED // each or 1
+        full = most if buffer is None else len(buffer) - MAX_PLAINTEXT
+        found, size, left = [first], 0, most - 1
+        try:
+            while rest and left and size <= full:
+                # One read too many would raise SSLWantReadError, which costs as much as many small records.
+                count, before = min(rest // each or 1, few, left), len(found)
+                found.extend(itertools.islice(records, count))  # it keeps what came before an exception
+                if len(found) - before < count:
+                    self.peer_closed = True
+                    break
+                left -= count
+                rest = self._incoming.pending
+                if len(found) >= few and buffer is not None:
+                    size = _move(found, buffer, size)
+        except ssl.SSLWantReadError:
+            rest = 0
+        except ssl.SSLError as error:
+            return _join(found, buffer, size), self._stop(error)
+        return _join(found, buffer, size), self._looks(rest)
+
+    def _decrypt_large(
+        self, first: bytes, rest: int, longer: int, buffer: memoryview, most: int
+    ) -> tuple[memoryview, bool]:
+        """Go on with records that are `longer` than their plaintext; each is put behind the others in `buffer`."""
         incoming = self._incoming
         tls: Any = self._object
         read = tls._sslobj.read  # noqa: SLF001 - as in `decrypt`
         count = size = len(first)
         full = len(buffer) - MAX_PLAINTEXT
         buffer[:size] = first
-        # One read too many would raise SSLWantReadError, which costs as much as 8 KiB of data. To ask the BIO after
-        # each record costs a twentieth of a small one. So `rest` is an estimate, in which every record is as much
-        # longer than its plaintext as the first one; where nothing should be left, the BIO is asked.
-        rest = incoming.pending
-        longer = length - rest - size
         try:
             for _ in range(1, most):
                 if not rest or not count or size > full:
                     break
                 count = read(MAX_PLAINTEXT, buffer[size:])
                 size += count
-                rest -= count + longer
+                rest -= count + longer  # an estimate: where nothing should be left, the BIO is asked
                 if rest <= 0:
                     rest = incoming.pending
             self.peer_closed = not count
@@ -357,10 +399,14 @@ class TLSSession:
             rest = 0
         except ssl.SSLError as error:
             return buffer[:size], self._stop(error)
+        return buffer[:size], self._looks(rest)
+
+    def _looks(self, rest: int) -> bool:
+        """Leave the BIOs; return whether there is something to look at besides plaintext."""
         if rest or self.peer_closed or self._outgoing.pending:
-            return buffer[:size], self._look()
+            return self._look()
         self._bios.users -= 1
-        return buffer[:size], False
+        return False
 
     def _look(self) -> bool:
         """Leave the BIOs, in which there is something to look at besides plaintext; return True."""
@@ -568,6 +614,25 @@ def session_with_ticket(context: ssl.SSLContext, bios: BIOPair | None = None) ->
             return TLSSession(context, server_side=True, bios=bios)
         finally:
             context.num_tickets = usual
+
+
+def _move(records: list[bytes], buffer: memoryview, size: int) -> int:
+    """Move records behind the first `size` bytes of a buffer, if there is room; return how many bytes there are."""
+    joined = b"".join(records)
+    end = size + len(joined)
+    if end > len(buffer):
+        return size
+    buffer[size:end] = joined
+    records.clear()
+    return end
+
+
+def _join(records: list[bytes], buffer: memoryview | None, size: int) -> bytes | memoryview:
+    """Return the first `size` bytes of a buffer and the records in one piece."""
+    if buffer is None or not size:
+        return b"".join(records)
+    size = _move(records, buffer, size)
+    return b"".join([buffer[:size], *records]) if records else buffer[:size]
 
 
 def _in_use() -> LocalProtocolError:

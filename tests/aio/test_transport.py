@@ -464,12 +464,12 @@ class Views(Pieces, Borrower):
         super().data_received(data)
 
 
-@pytest.mark.parametrize("size", [1, 128, 16_384])
-async def test_a_borrower_gets_a_view_of_the_plaintext_and_no_more_than_its_own(size):
-    ours, theirs, sent, come = await burst(Views(), [size] * 9)
+@pytest.mark.parametrize(("size", "count"), [(128, 1500), (1024, 200), (16_384, 9)])
+async def test_a_borrower_gets_a_view_of_the_plaintext_and_no_more_than_its_own(size, count):
+    ours, theirs, sent, come = await burst(Views(), [size] * count)
     shared_buffers().plaintext[:] = b"!" * len(shared_buffers().plaintext)  # of another connection
     come()
-    assert theirs.sizes == [size * 9]
+    assert theirs.sizes == [size * count]
     assert bytes(theirs.data) == sent
     await closed(ours, theirs)
 
@@ -512,19 +512,19 @@ async def test_small_records_that_came_while_the_application_paused_are_one_piec
 
 
 async def test_a_burst_of_the_smallest_records_takes_several_turns():
-    ours, theirs, sent, come = await burst(Pieces(), [1] * 3000)
+    ours, theirs, sent, come = await burst(Pieces(), [1] * 6000)
     others = []
     come()
     asyncio.get_running_loop().call_soon(lambda: others.append(len(theirs.data)))
-    assert theirs.sizes == [1024]
-    assert await theirs.got(3000) == sent
-    assert theirs.sizes == [1024, 1024, 952]
-    assert others == [2048]  # everybody else has a turn between two of these
+    assert theirs.sizes == [2048]
+    assert await theirs.got(6000) == sent
+    assert theirs.sizes == [2048, 2048, 1904]
+    assert others == [4096]  # everybody else has a turn between two of these
     await closed(ours, theirs)
 
 
 async def test_what_comes_while_a_burst_waits_for_its_turn_comes_behind_it_and_makes_the_peer_wait():
-    ours, theirs, sent, come = await burst(Pieces(), [1] * 3000)
+    ours, theirs, sent, come = await burst(Pieces(), [1] * 6000)
     come()
     wire = theirs.transport._raw
     record = ours.transport._tls.encrypt(b"behind")
@@ -534,20 +534,20 @@ async def test_what_comes_while_a_burst_waits_for_its_turn_comes_behind_it_and_m
     assert not wire.is_reading()
     await turns()
     assert not wire.is_reading()  # not before all of it is delivered
-    assert await theirs.got(3006) == sent + b"behind"
+    assert await theirs.got(6006) == sent + b"behind"
     await turns()
     assert wire.is_reading()
     await closed(ours, theirs)
 
 
 async def test_an_application_that_pauses_between_two_turns_gets_the_rest_when_it_resumes():
-    ours, theirs, sent, come = await burst(Pieces(), [1] * 3000)
+    ours, theirs, sent, come = await burst(Pieces(), [1] * 6000)
     come()
     theirs.transport.pause_reading()
     await turns(5)
-    assert len(theirs.data) == 1024
+    assert len(theirs.data) == 2048
     theirs.transport.resume_reading()
-    assert await theirs.got(3000) == sent
+    assert await theirs.got(6000) == sent
     await closed(ours, theirs)
 
 
@@ -558,9 +558,9 @@ async def test_an_application_that_pauses_at_every_piece_of_a_burst_gets_all_of_
             self.transport.pause_reading()
             asyncio.get_running_loop().call_soon(self.transport.resume_reading)
 
-    ours, theirs, sent, come = await burst(Sipping(), [1] * 3000)
+    ours, theirs, sent, come = await burst(Sipping(), [1] * 6000)
     come()
-    assert await theirs.got(3000) == sent
+    assert await theirs.got(6000) == sent
     await closed(ours, theirs)
 
 
@@ -573,15 +573,15 @@ async def test_ending_our_direction_between_two_turns_loses_nothing():
             if len(self.sizes) == 1:
                 self.transport.write_eof()
 
-    ours, theirs, sent, come = await burst(Ending(keep_open=True), [1] * 3000)
+    ours, theirs, sent, come = await burst(Ending(keep_open=True), [1] * 6000)
     come()
-    assert await theirs.got(3000) == sent
+    assert await theirs.got(6000) == sent
     await closed(ours, theirs)
 
 
 @pytest.mark.parametrize("ends", ["close_notify", "eof_received", "connection_lost", "forged"])
 async def test_the_end_of_a_burst_comes_behind_all_of_it(ends):
-    ours, theirs, sent, come = await burst(Pieces(), [1] * 3000)
+    ours, theirs, sent, come = await burst(Pieces(), [1] * 6000)
     if ends == "close_notify":
         ours.transport._tls.close()
         come(ours.transport._tls.output())
@@ -591,7 +591,7 @@ async def test_the_end_of_a_burst_comes_behind_all_of_it(ends):
         theirs.transport._connection.eof_received()
     elif ends == "connection_lost":
         theirs.transport._connection.connection_lost(error := ConnectionResetError())
-    assert len(theirs.data) == (2048 if ends == "connection_lost" else 1024)
+    assert len(theirs.data) == (4096 if ends == "connection_lost" else 2048)
     assert "lost" not in theirs.told
     ended = await theirs.lost
     assert bytes(theirs.data) == sent
@@ -605,12 +605,12 @@ async def test_the_end_of_a_burst_comes_behind_all_of_it(ends):
 
 
 async def test_a_connection_that_is_closed_between_two_turns_delivers_no_more():
-    _, theirs, _, come = await burst(Pieces(), [1] * 3000)
+    _, theirs, _, come = await burst(Pieces(), [1] * 6000)
     come()
     theirs.transport.close()
     await theirs.lost
     await turns(3)
-    assert theirs.sizes == [1024]
+    assert theirs.sizes == [2048]
 
 
 # --- flow control ---

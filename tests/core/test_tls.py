@@ -352,6 +352,26 @@ def test_decrypt_leaves_what_is_behind_the_most_records_and_what_has_no_room(
 
 
 @VERSIONS
+@pytest.mark.parametrize("room", [2, 6])
+@pytest.mark.parametrize(
+    "sizes", [(1,) * 3000, (100,) * 900, (511, *(16_384,) * 9), (1, *(1_000,) * 99), (3_000, 1, 9)]
+)
+def test_decrypt_finds_all_records_whatever_their_sizes_and_the_room(policy, server_context, sizes, room):
+    client, server = pair(policy, server_context)
+    records = [random.Random(size).randbytes(size) for size in sizes]
+    flight, found, more = b"".join(map(client.encrypt, records)), b"", True
+    buffer = memoryview(bytearray(room * 16_384))
+    while more:
+        data, more = server.decrypt(flight, buffer)
+        found += bytes(data)
+        flight = b""
+    assert found == b"".join(records)
+    client.close()
+    assert server.decrypt(client.output(), buffer) == (b"", True)
+    assert server.peer_closed
+
+
+@VERSIONS
 @pytest.mark.parametrize("length", [0, 1, 700, 16_384])
 @pytest.mark.parametrize("sizes", [(100,) * 50, (1, 16_384, 5), (16_384, 1, 1), (3, 2, 1), (16_384,) * 20])
 def test_read_takes_as_many_records_as_there_are(policy, server_context, sizes, length):
