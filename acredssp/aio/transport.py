@@ -238,7 +238,13 @@ class SecureTransport(asyncio.Transport):
         if more and not self._over and (untaken := self._tls.give_back()):
             self._ciphertext += ciphertext[len(ciphertext) - untaken :]
         if data:
-            self._deliver(data)
+            if self._buffered or type(data) is not bytes:
+                self._deliver(data)
+            else:  # as in `_deliver`, which would be one call more for each small message
+                try:
+                    self._app.data_received(data)  # type: ignore[attr-defined] # a Protocol, or a duck
+                except Exception as error:  # noqa: BLE001 - the application may raise anything
+                    self._fail(error)
         if more:
             self._look_further()
             if self._ciphertext and self._flowing:
@@ -340,7 +346,14 @@ class SecureTransport(asyncio.Transport):
         """Encrypt and send; data written after `close()` is dropped."""
         if self._eof_sent and not self._closing:
             raise RuntimeError("cannot call write() after write_eof()")
-        self.send(data if type(data) is bytes else memoryview(data).cast("B"))
+        if type(data) is not bytes:
+            data = memoryview(data).cast("B")
+        if self._closing or not data or self._raw.is_closing():
+            return
+        try:  # as in `send`, which would be one call more for each small message
+            self._raw.write(self._tls.encrypt(data))
+        except TLSError as error:
+            self._break(error)
 
     def send(self, data: bytes | memoryview) -> bool:
         """Encrypt and send bytes, or a view of bytes, which is not kept; return whether the connection takes them.

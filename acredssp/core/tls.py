@@ -127,13 +127,23 @@ class BIOPair:
             `outgoing`. What takes several calls has to be joined.
     """
 
-    __slots__ = ("incoming", "most_encrypted", "outgoing", "users")
+    __slots__ = ("_buffer", "_places", "incoming", "most_encrypted", "outgoing", "users")
 
     def __init__(self, most_encrypted: int = _MOST_ENCRYPTED) -> None:
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         self.users = 0
         self.most_encrypted = most_encrypted
+        self._buffer = memoryview(b"")
+        self._places: list[memoryview] = []
+
+    def places_in(self, buffer: memoryview) -> list[memoryview]:
+        """Return the places of a buffer that hold one record each. Those of the buffer of the last call are kept."""
+        if buffer is not self._buffer:
+            self._buffer = buffer
+            end = len(buffer) - MAX_PLAINTEXT + 1
+            self._places = [buffer[start : start + MAX_PLAINTEXT] for start in range(0, end, MAX_PLAINTEXT)]
+        return self._places
 
 
 class TLSSession:
@@ -345,6 +355,8 @@ class TLSSession:
             return self._decrypt_small(first, rest, max(1, length - rest), buffer, most)
         if buffer is None:  # with room for a record that began earlier, and for the one more that is asked for
             buffer = memoryview(bytearray(length + 2 * MAX_PLAINTEXT))
+        elif len(first) == MAX_PLAINTEXT and rest > MAX_PLAINTEXT:
+            return self._decrypt_full(first, rest, buffer, most)
         return self._decrypt_large(first, rest, length - rest - len(first), buffer, most)
 
     def _decrypt_small(
@@ -400,6 +412,26 @@ class TLSSession:
         except ssl.SSLError as error:
             return buffer[:size], self._stop(error)
         return buffer[:size], self._looks(rest)
+
+    def _decrypt_full(self, first: bytes, rest: int, buffer: memoryview, most: int) -> tuple[memoryview, bool]:
+        """Go on with records that are as long as can be: Python takes no step for each. Others may be among them."""
+        tls: Any = self._object
+        read = tls._sslobj.read  # noqa: SLF001 - as in `decrypt`
+        buffer[:MAX_PLAINTEXT] = first
+        sizes = [MAX_PLAINTEXT]
+        places = self._bios.places_in(buffer)
+        try:
+            while rest and sizes[-1] and (left := min(most, len(places)) - len(sizes)) > 0:
+                begin = len(sizes)
+                behind = itertools.islice(places, begin, begin + min(rest // MAX_PLAINTEXT or 1, left))
+                sizes.extend(map(read, itertools.repeat(MAX_PLAINTEXT), behind))  # keeps what came before an exception
+                rest = self._incoming.pending
+            self.peer_closed = not sizes[-1]
+        except ssl.SSLWantReadError:
+            rest = 0
+        except ssl.SSLError as error:
+            return _without_gaps(buffer, sizes), self._stop(error)
+        return _without_gaps(buffer, sizes), self._looks(rest)
 
     def _looks(self, rest: int) -> bool:
         """Leave the BIOs; return whether there is something to look at besides plaintext."""
@@ -614,6 +646,18 @@ def session_with_ticket(context: ssl.SSLContext, bios: BIOPair | None = None) ->
             return TLSSession(context, server_side=True, bios=bios)
         finally:
             context.num_tickets = usual
+
+
+def _without_gaps(buffer: memoryview, sizes: list[int]) -> memoryview:
+    """Return the records of these sizes in one piece, each of which is at a place of `MAX_PLAINTEXT` bytes."""
+    size = sum(sizes)
+    if size < MAX_PLAINTEXT * (len(sizes) - 1) + sizes[-1]:
+        size = 0
+        for number, count in enumerate(sizes):
+            place = number * MAX_PLAINTEXT
+            buffer[size : size + count] = buffer[place : place + count]
+            size += count
+    return buffer[:size]
 
 
 def _move(records: list[bytes], buffer: memoryview, size: int) -> int:

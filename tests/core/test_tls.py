@@ -351,11 +351,21 @@ def test_decrypt_leaves_what_is_behind_the_most_records_and_what_has_no_room(
         flight = b"" if again else flight[len(flight) - server.give_back() :] if more else b""
 
 
+ALL_SIZES = [
+    (1,) * 3000,
+    (100,) * 900,
+    (511, *(16_384,) * 9),
+    (1, *(1_000,) * 99),
+    (3_000, 1, 9),
+    (16_384, 16_384, 5, 16_384, 1, 16_384, 16_384),
+    (*(16_384,) * 9, 700),
+    (16_384, *(300,) * 200),
+]
+
+
 @VERSIONS
-@pytest.mark.parametrize("room", [2, 6])
-@pytest.mark.parametrize(
-    "sizes", [(1,) * 3000, (100,) * 900, (511, *(16_384,) * 9), (1, *(1_000,) * 99), (3_000, 1, 9)]
-)
+@pytest.mark.parametrize("room", [2, 6, 18])
+@pytest.mark.parametrize("sizes", ALL_SIZES, ids=lambda sizes: f"{len(sizes)}_records_{sizes[0]}")
 def test_decrypt_finds_all_records_whatever_their_sizes_and_the_room(policy, server_context, sizes, room):
     client, server = pair(policy, server_context)
     records = [random.Random(size).randbytes(size) for size in sizes]
