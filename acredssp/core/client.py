@@ -126,7 +126,7 @@ class ClientHandshake(Handshake):
         # SPNEGO still owes a mechListMIC, pubKeyAuth waits a round trip: FreeRDP 3 servers fail on both together. It
         # never goes beside the first token, which leaves before the server's version is known.
         if not self.version or not self.mechanism.complete:
-            return ts_request.encode(self.policy.max_version, token)
+            return ts_request.encode_token(self.policy.max_version, token)
         self._advance(State.PUB_KEY_AUTH)
         if self.version >= FIRST_SAFE_VERSION:
             self._nonce = self._random(NONCE_SIZE)
@@ -174,12 +174,12 @@ class ClientHandshake(Handshake):
         assert credentials is not None
         if isinstance(answer, TS_CREDENTIALS):
             credentials = answer
+            self.delegated = answer.kind
         elif answer is not True:
             raise PolicyError(
                 "expected True or credentials as the answer to Delegate, got something else: nothing was delegated",
                 security_status=SecurityStatus.SEC_E_DELEGATION_POLICY,
             )
-        self.delegated = credentials.kind
         if isinstance(credentials, TS_CREDENTIALS):
             return self._seal_credentials(ts_credentials.encode(credentials))
         return self._wait(StepMechanism(credentials.fetch), self._send_fetched)

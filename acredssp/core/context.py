@@ -544,11 +544,13 @@ class SecurityContext:
             if self._record_credit < 0:
                 _refuse_records()
             left -= 1
-            plaintext = tls.read(data[taken:end])
-            if tls.peer_closed:
-                raise self.handshake.closed_by_peer()
+            plaintext, more = tls.decrypt(data[taken:end])
+            if more:
+                tls.raise_fault()
+                if tls.peer_closed:
+                    raise self.handshake.closed_by_peer()
             taken = end
-            answer = self._take_plaintext(plaintext) if plaintext else None
+            answer = self._take_plaintext(bytes(plaintext)) if plaintext else None
             if answer is not None:
                 return self._result(answer, size - taken)
 

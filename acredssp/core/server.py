@@ -121,10 +121,10 @@ class ServerHandshake(Handshake):
         if not self.mechanism.complete:
             if self._pub_key_auth is not None:
                 raise RemoteProtocolError(_TOO_EARLY, security_status=SecurityStatus.SEC_E_OUT_OF_SEQUENCE)
-            return ts_request.encode(self.policy.max_version, token)
+            return ts_request.encode_token(self.policy.max_version, token)
         self._advance(State.PUB_KEY_AUTH)
         if self._pub_key_auth is None:
-            return ts_request.encode(self.policy.max_version, token)
+            return ts_request.encode_token(self.policy.max_version, token)
         return self._on_key(self._pub_key_auth, token or None)
 
     # --- PUB_KEY_AUTH ---

@@ -280,15 +280,21 @@ class TLSSession:
             TLSError: A record did not verify, or the peer sent a fatal alert.
         """
         data, more = self.decrypt(ciphertext)
-        if more and self.fault is not None:
-            raise self._taken_fault()
+        if more:
+            self.raise_fault()
         return bytes(data)
 
-    def _taken_fault(self) -> TLSError:
-        """Return the fault and forget it: the traceback of a raised error refers to the session."""
+    def raise_fault(self) -> None:
+        """Raise the fault that `decrypt()` has found, if there is one, and forget it.
+
+        It is forgotten because the traceback of a raised error refers to the session.
+
+        Raises:
+            TLSError: A record did not verify, or the peer sent a fatal alert.
+        """
         fault, self.fault = self.fault, None
-        assert fault is not None
-        return fault
+        if fault is not None:
+            raise fault
 
     def write(self, plaintext: bytes | bytearray | memoryview) -> None:
         """Encrypt `plaintext` into `output()`. Up to `MAX_PLAINTEXT` bytes become one record.

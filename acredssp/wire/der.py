@@ -298,6 +298,12 @@ class Nesting:
             return offset + size, stop
         return self._one_by_one(data, offset, end, field)
 
+    def begin(self, data: bytes) -> int:
+        """Where the content begins if `data` is these elements in DER, and nothing behind them; otherwise 0."""
+        first = data[:_OUTERMOST]
+        headers, size, total = self._known.get(first) or self._learn(first)
+        return size if total == len(data) and data.startswith(headers) else 0
+
     def _one_by_one(self, data: bytes, offset: int, end: int, field: str) -> tuple[int, int]:
         """The bounds of the content where the headers are not in DER, or wrong."""
         start, stop = element(data, offset, end, self._outermost, field)

@@ -19,7 +19,7 @@ from typing import Final
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
 
-__all__ = ["NONCE_SIZE", "TSRequest", "decode", "encode"]
+__all__ = ["NONCE_SIZE", "TSRequest", "decode", "encode", "encode_token"]
 
 NONCE_SIZE: Final = 32
 """Bytes of a clientNonce ([MS-CSSP] 2.2.1)."""
@@ -50,6 +50,13 @@ _VERSION_FIELDS: Final = {version: der.encode_integer(0, version) for version in
 _VERSIONS: Final = {field: version for version, field in _VERSION_FIELDS.items()}
 _VERSION_SIZE: Final = 5
 """Bytes of an encoded version field."""
+_TOKEN_ALONE: Final = {
+    version: der.Nesting(
+        der.SEQUENCE, field, _NEGO_TOKENS_TAG, der.SEQUENCE, der.SEQUENCE, der.CONTEXT, der.OCTET_STRING
+    )
+    for version, field in _VERSION_FIELDS.items()
+}
+"""By version, the elements of a message with one token and nothing else, as most messages of a logon are."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -129,6 +136,11 @@ def encode(  # noqa: PLR0913, PLR0917 - the fields of a TSRequest
     return _MESSAGE.headers(len(content)) + content
 
 
+def encode_token(version: int, token: bytes) -> bytes:
+    """The DER of a TSRequest with a token and no other field, as `encode` makes it. The version has one digit."""
+    return _TOKEN_ALONE[version].headers(len(token)) + token
+
+
 def decode(data: bytes) -> TSRequest:
     """Read a message that the caller has measured: `data` is exactly the frame that `der.frame_size` found.
 
@@ -142,6 +154,8 @@ def decode(data: bytes) -> TSRequest:
     if version is None:
         version, offset = _version(data, offset, end)
     else:
+        if token := _TOKEN_ALONE[version].begin(data):
+            return TSRequest(version, data[token:])
         offset += _VERSION_SIZE
     nego_token = auth_info = pub_key_auth = error_code = client_nonce = None
     tag = data[offset] if offset < end else _NO_TAG

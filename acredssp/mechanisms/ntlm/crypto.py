@@ -207,9 +207,8 @@ class SealingHandle:
         """Sign and seal; return the signature (16 bytes), then the ciphertext."""
         # GSS_WrapEx encrypts the message first and then the checksum, with the same stream ([MS-NLMP] 3.4.6).
         self._sealed = True
-        crypt = self._crypt_again if self._ahead else self._crypt
-        ciphertext = crypt(plaintext)
-        return self._sign(plaintext, crypt) + ciphertext
+        ciphertext = self._crypt_again(plaintext) if self._ahead else self._crypt(plaintext)
+        return self._sign(plaintext, self._crypt_again if self._ahead else self._crypt) + ciphertext
 
     def unwrap(self, sealed: bytes) -> bytes:
         """Verify and unseal the next message; return the plaintext.
@@ -220,9 +219,9 @@ class SealingHandle:
         if len(sealed) < SIGNATURE_SIZE:
             raise _altered(f"expected a sealed message of at least 16 bytes, got {len(sealed)}")
         self._sealed = True
-        crypt = self._crypt_again if self._ahead else self._crypt
-        plaintext = crypt(sealed[SIGNATURE_SIZE:])
-        expected, signature = self._sign(plaintext, crypt), sealed[:SIGNATURE_SIZE]
+        plaintext, signature = sealed[SIGNATURE_SIZE:], sealed[:SIGNATURE_SIZE]
+        plaintext = self._crypt_again(plaintext) if self._ahead else self._crypt(plaintext)
+        expected = self._sign(plaintext, self._crypt_again if self._ahead else self._crypt)
         if not hmac.compare_digest(expected, signature):
             raise self._mismatch(expected, signature)
         return plaintext
