@@ -546,13 +546,17 @@ class SecurityContext:
             left -= 1
             plaintext, more = tls.decrypt(data[taken:end])
             if more:
-                tls.raise_fault()
-                if tls.peer_closed:
-                    raise self.handshake.closed_by_peer()
+                self._check_end(tls)
             taken = end
             answer = self._take_plaintext(bytes(plaintext)) if plaintext else None
             if answer is not None:
                 return self._result(answer, size - taken)
+
+    def _check_end(self, tls: TLSSession) -> None:
+        """Raise the error that ends the handshake, where a faulty record or the peer's close_notify came."""
+        tls.raise_fault()
+        if tls.peer_closed:
+            raise self.handshake.closed_by_peer()
 
     def _result(self, answer: Answer, extra: int) -> StepResult:
         if not isinstance(answer, bytes):

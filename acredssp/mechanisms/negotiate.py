@@ -295,7 +295,7 @@ class NegotiateInitiator(_Negotiate):
         if not self._chosen.complete:
             if completed:
                 raise RemoteProtocolError("spnego: the server completed before the mechanism did")
-            return NegTokenResp(_INCOMPLETE, None, output).encode()
+            return spnego.encode_resp(_INCOMPLETE, None, output)
         return self._end(output) if completed else self._protect(output)
 
     def _end(self, output: bytes) -> bytes:
@@ -321,7 +321,7 @@ class NegotiateInitiator(_Negotiate):
         if not output and mic is None:
             return b""
         state = _COMPLETED if self.complete else _INCOMPLETE
-        return NegTokenResp(state, None, output or None, mic).encode()
+        return spnego.encode_resp(state, None, output or None, mic)
 
 
 class NegotiateAcceptor(_Negotiate):
@@ -362,7 +362,7 @@ class NegotiateAcceptor(_Negotiate):
         if self._mic_required or not init.mech_token:
             self._state = _TOKENS
             state = _REQUEST_MIC if self._mic_required else _INCOMPLETE
-            return NegTokenResp(state, self._take_selected()).encode()
+            return spnego.encode_resp(state, self._take_selected())
         if init.mech_list_mic is not None:
             self._received = NegTokenResp(None, None, init.mech_token, init.mech_list_mic)
         return self._answer_with(self._chosen.step(init.mech_token), self._reply)
@@ -388,11 +388,11 @@ class NegotiateAcceptor(_Negotiate):
         if self._mic_sent:
             return b""
         mic = self._make_mic() if self._mic_received else None
-        return NegTokenResp(_COMPLETED, self._take_selected(), output or None, mic).encode()
+        return spnego.encode_resp(_COMPLETED, self._take_selected(), output or None, mic)
 
     def _incomplete(self, output: bytes, mic: bytes | None = None) -> bytes:
         self._state = _TOKENS
-        return NegTokenResp(_INCOMPLETE, self._take_selected(), output, mic).encode()
+        return spnego.encode_resp(_INCOMPLETE, self._take_selected(), output, mic)
 
 
 class DetectingAcceptor:

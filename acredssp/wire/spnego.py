@@ -32,6 +32,7 @@ __all__ = [
     "NegTokenResp",
     "TokenKind",
     "encode_mech_list",
+    "encode_resp",
     "token_kind",
 ]
 
@@ -126,6 +127,9 @@ class NegState(enum.IntEnum):
 _NEG_STATE_FIELDS: Final = tuple(bytes((der.CONTEXT, 3, der.ENUMERATED, 1, state)) for state in NegState)
 """The encoded field, by its state."""
 _NEG_STATES: Final = dict(zip(_NEG_STATE_FIELDS, NegState, strict=True))
+# Every logon needs these members, and `NegState.X` would look them up in the class each time.
+_COMPLETED: Final = NegState.ACCEPT_COMPLETED
+_INCOMPLETE: Final = NegState.ACCEPT_INCOMPLETE
 _NEG_STATE_SIZE: Final = 5
 """Bytes of an encoded negState field."""
 
@@ -133,6 +137,23 @@ _NEG_STATE_SIZE: Final = 5
 def encode_mech_list(mech_types: Sequence[OID]) -> bytes:
     """The DER of a MechTypeList, which a mechListMIC signs."""
     return der.encode(der.SEQUENCE, b"".join(mech_types))
+
+
+# The tokens of a usual logon by NTLM, each as one nesting of elements, which is compared in one go.
+_NTLM_LIST: Final = encode_mech_list([NTLM])
+_NTLM_OFFER: Final = der.Nesting(
+    _GSS_HEADER, SPNEGO, _INIT, der.SEQUENCE, der.encode(_FIELD_0, _NTLM_LIST), _FIELD_2, der.OCTET_STRING
+)
+_NTLM_CHOICE: Final = der.Nesting(
+    _RESP,
+    der.SEQUENCE,
+    _NEG_STATE_FIELDS[_INCOMPLETE] + der.encode(_FIELD_1, NTLM),
+    _FIELD_2,
+    der.OCTET_STRING,
+)
+"""The acceptor's first token: it chooses NTLM, and holds the challenge."""
+_LAST_MIC: Final = der.Nesting(_RESP, der.SEQUENCE, _NEG_STATE_FIELDS[_COMPLETED], _FIELD_3, der.OCTET_STRING)
+"""The acceptor's last token: it holds a mechListMIC alone."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -164,6 +185,8 @@ class NegTokenInit:
             RemoteProtocolError: `data` is not a NegTokenInit, or has no mechTypes.
             LimitExceeded: mechTypes has more than 32 mechanisms.
         """
+        if start := _NTLM_OFFER.begin(data):
+            return cls((NTLM,), _NTLM_LIST, data[start:])
         end = len(data)
         token = _INIT_FIELDS_BEHIND_HEADER if data[:1] == _GSS_START else _INIT_FIELDS
         offset, stop = token.bounds(data, 0, end, "negTokenInit")
@@ -196,14 +219,7 @@ class NegTokenResp:
 
     def encode(self) -> bytes:
         """The token in DER."""
-        content = b"" if self.neg_state is None else _NEG_STATE_FIELDS[self.neg_state]
-        if self.supported_mech is not None:
-            content += der.encode(_FIELD_1, self.supported_mech)
-        if self.response_token is not None:
-            content += _TOKEN.headers(len(self.response_token)) + self.response_token
-        if self.mech_list_mic is not None:
-            content += _MIC.headers(len(self.mech_list_mic)) + self.mech_list_mic
-        return _RESP_FIELDS.headers(len(content)) + content
+        return encode_resp(self.neg_state, self.supported_mech, self.response_token, self.mech_list_mic)
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -212,6 +228,10 @@ class NegTokenResp:
         Raises:
             RemoteProtocolError: `data` is not a NegTokenResp.
         """
+        if start := _NTLM_CHOICE.begin(data):
+            return cls(_INCOMPLETE, NTLM, data[start:])
+        if start := _LAST_MIC.begin(data):
+            return cls(_COMPLETED, None, None, data[start:])
         end = len(data)
         offset, stop = _RESP_FIELDS.bounds(data, 0, end, "negTokenResp")
         if stop != end:
@@ -240,6 +260,23 @@ class NegTokenResp:
         if offset < end:
             der.pass_over(data, offset, end, _RESP_NAMES, "negTokenResp")
         return cls(neg_state, supported_mech, response_token, mech_list_mic)
+
+
+def encode_resp(
+    neg_state: NegState | None,
+    supported_mech: OID | None = None,
+    response_token: bytes | None = None,
+    mech_list_mic: bytes | None = None,
+) -> bytes:
+    """The DER of a NegTokenResp with these fields, for which no object is made."""
+    content = b"" if neg_state is None else _NEG_STATE_FIELDS[neg_state]
+    if supported_mech is not None:
+        content += der.encode(_FIELD_1, supported_mech)
+    if response_token is not None:
+        content += _TOKEN.headers(len(response_token)) + response_token
+    if mech_list_mic is not None:
+        content += _MIC.headers(len(mech_list_mic)) + mech_list_mic
+    return _RESP_FIELDS.headers(len(content)) + content
 
 
 @functools.lru_cache(_OFFERS)

@@ -268,7 +268,7 @@ class NTLMAcceptor(NTLMContext):
             raise RemoteProtocolError(
                 f"authenticate session key: expected 16 bytes, got {len(message.encrypted_session_key)}"
             )
-        response = NTLMv2Response.decode(message.nt_response)
+        response = NTLMv2Response.decode(message.nt_response, self._identity.names)
         mic = message.mic if response.mic_announced else None
         if mic is None and self._policy.require_ntlm_mic:
             raise PolicyError("ntlm: expected a mic, as require_ntlm_mic of the policy demands, got none")

@@ -402,8 +402,13 @@ class NTLMv2Response:
     av_pairs: AvPairs = dataclasses.field(repr=False)
 
     @classmethod
-    def decode(cls, data: bytes) -> Self:
+    def decode(cls, data: bytes, names: bytes = b"") -> Self:
         """Read an NtChallengeResponse of more than 24 bytes.
+
+        Args:
+            data: The response.
+            names: The AV pairs that the challenge began with. Most clients give them back at the same place, where they
+                are left out of `av_pairs`.
 
         Raises:
             RemoteProtocolError: `data` is not an NTLMv2_RESPONSE, or MsvAvEOL is missing.
@@ -412,7 +417,8 @@ class NTLMv2Response:
             raise RemoteProtocolError(
                 f"authenticate nt response: expected an ntlmv2 response, got {len(data)} other bytes"
             )
-        return cls(data[:16], data[16:], decode_av_pairs(data, "authenticate nt response", 44))
+        offset = 44 + len(names) if data.startswith(names, 44) else 44
+        return cls(data[:16], data[16:], decode_av_pairs(data, "authenticate nt response", offset))
 
     @staticmethod
     def encode_temp(timestamp: bytes, client_challenge: bytes, av_pairs: bytes) -> bytes:
