@@ -269,6 +269,20 @@ def test_a_nesting_is_written_and_read_at_every_length_form(size):
     assert data[start - 2 :] == content
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_content_of_a_nesting_begins_behind_headers_that_are_compared_in_one_go(size):
+    content = bytes(size)
+    data = NESTING.encode(content)
+    below_64_kib = data[1] <= 0x82
+    assert NESTING.begin(data) == (len(data) - size if below_64_kib else 0)
+    assert [NESTING.begin(other) for other in (data + b"!", data[:-1], b"?" + data, data[:1])] == [0] * 4
+
+
+@pytest.mark.parametrize("data", [*NOT_IN_DER, *(data for data, _ in MISFITS)])
+def test_what_is_no_nesting_in_der_begins_nowhere(data):
+    assert NESTING.begin(bytes.fromhex(data)) == 0
+
+
 @pytest.mark.parametrize("data", NOT_IN_DER)
 def test_a_nesting_need_not_be_in_der(data):
     data = bytes.fromhex(data)

@@ -265,3 +265,32 @@ def test_altered_byte_raises_no_other_error(decode, token):
 )
 def test_kind_of_a_token_is_told_by_its_first_bytes(token, kind):
     assert token_kind(token) is kind
+
+
+USUAL = [
+    spnego.encode_resp(NegState.ACCEPT_INCOMPLETE, spnego.NTLM, b"challenge"),
+    spnego.encode_resp(NegState.ACCEPT_COMPLETED, None, None, bytes(16)),
+    NegTokenInit.encode(NTLM_LIST, b"negotiate"),
+]
+
+
+@pytest.mark.parametrize("token", USUAL, ids=["choice", "last mic", "offer"])
+def test_the_usual_tokens_of_ntlm_read_as_the_same_tokens_with_a_longer_length(token):
+    """The usual ones are compared in one go, and those that are not in DER are read element by element."""
+    decode = NegTokenInit.decode if token[0] == 0x60 else NegTokenResp.decode
+    assert token[1] < 0x80
+    assert decode(token[:1] + b"\x81" + token[1:]) == decode(token)
+
+
+@pytest.mark.parametrize("token", USUAL, ids=["choice", "last mic", "offer"])
+def test_a_usual_token_with_one_bit_turned_reads_as_another_or_is_refused(token):
+    decode = NegTokenInit.decode if token[0] == 0x60 else NegTokenResp.decode
+    usual = decode(token)
+    for index in range(len(token)):
+        for bit in range(8):
+            turned = bytearray(token)
+            turned[index] ^= 1 << bit
+            try:
+                assert decode(bytes(turned)) != usual
+            except CredSSPError:
+                continue

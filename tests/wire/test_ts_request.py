@@ -9,7 +9,7 @@ from vectors.load import capture, captures
 
 from acredssp.errors import RemoteProtocolError
 from acredssp.status import SecurityStatus
-from acredssp.wire import der
+from acredssp.wire import der, ts_request
 from acredssp.wire.ts_request import TSRequest
 
 NONCE = bytes(range(32))
@@ -50,6 +50,15 @@ def all_messages():
 
 
 # -- against recordings and other implementations
+
+
+@pytest.mark.parametrize("version", range(8))
+@pytest.mark.parametrize("size", [0, 1, 100, 110, 128, 250, 256, 0xFFF0])
+def test_a_token_alone_is_written_and_read_as_a_message_of_any_fields(version, size):
+    token = bytes(size)
+    data = ts_request.encode_token(version, token)
+    assert data == TSRequest(version, token).encode()
+    assert ts_request.decode(data) == TSRequest(version, token)
 
 
 @pytest.mark.requirement("codec.ts-request")

@@ -94,6 +94,16 @@ def test_authenticate_of_ms_nlmp_decodes():
     assert set(response.av_pairs) == {1, 2}
 
 
+def test_names_that_a_response_gives_back_in_place_are_not_read_again():
+    data = AuthenticateMessage.decode(AUTHENTICATE).nt_response
+    names = data[44:-8]  # up to MsvAvEOL and the reserved bytes
+    whole = NTLMv2Response.decode(data)
+    assert set(whole.av_pairs) == {1, 2}
+    assert NTLMv2Response.decode(data, names).av_pairs == {}
+    assert NTLMv2Response.decode(data, names[:16] + b"?" + names[17:]) == whole
+    assert (NTLMv2Response.decode(data, names).proof, NTLMv2Response.decode(data, names).temp) == (data[:16], data[16:])
+
+
 @pytest.mark.requirement("ntlm.vectors")
 def test_ntlmv2_response_of_ms_nlmp_encodes():
     temp = AuthenticateMessage.decode(AUTHENTICATE).nt_response[16:]
