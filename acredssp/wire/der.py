@@ -299,7 +299,7 @@ class Nesting:
         return self._one_by_one(data, offset, end, field)
 
     def begin(self, data: bytes) -> int:
-        """Where the content begins if `data` is these elements in DER, below 64 KiB and with nothing behind them; else 0."""
+        """Where the content begins if `data` is these elements in DER and nothing else; 0 otherwise, and above 64 KiB."""
         first = data[:_OUTERMOST]
         headers, size, total = self._known.get(first) or self._learn(first)
         return size if total == len(data) and data.startswith(headers) else 0
