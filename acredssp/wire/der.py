@@ -299,7 +299,7 @@ class Nesting:
         return self._one_by_one(data, offset, end, field)
 
     def begin(self, data: bytes) -> int:
-        """Where the content begins if `data` is these elements in DER and nothing else; 0 otherwise, and above 64 KiB."""
+        """Where the content begins if `data`, up to 64 KiB, is these elements in DER and nothing else; otherwise 0."""
         first = data[:_OUTERMOST]
         headers, size, total = self._known.get(first) or self._learn(first)
         return size if total == len(data) and data.startswith(headers) else 0
