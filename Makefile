@@ -229,15 +229,14 @@ install-floors:
 	@$(INSTALL) --constraint $(FLOORS)/floors.txt --editable '.[dev]'
 
 # This builds from a copy: the hook leaves compiled files beside the sources, where the editable install would import
-# them. With hidden symbols, the compiler calls the engine's functions directly and leaves many of them out: a logon then
-# touches a fifth less code.
+# them.
 $(COMPILED_STAMP): $(VENV_STAMP) pyproject.toml $(shell find acredssp -name '*.py')
 	@rm -rf $@ $(COMPILED) build/source build/wheel
 	@$(BIN)/python -c "$$CHECK_COMPILER"
 	@echo "compiling the engine into $(COMPILED), a minute"
 	@mkdir -p build/source
 	@cp -R acredssp pyproject.toml README.md LICENSE build/source
-	@HATCH_BUILD_HOOKS_ENABLE=1 CFLAGS="-fvisibility=hidden $$CFLAGS" $(PIP) wheel --no-deps --wheel-dir build/wheel ./build/source
+	@HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) wheel --no-deps --wheel-dir build/wheel ./build/source
 	@$(BIN)/python -m zipfile --extract build/wheel/*.whl $(COMPILED)
 	@touch $@
 
