@@ -53,9 +53,10 @@ MODULES = {
         RestrictedAdministration SPNList ServerAuth
     """,
     "diagnosis": """
-        Answer CATALOGUE CertificateFacts ChallengeFacts ClientFacts Fact Finding FindingKind FirstToken
-        NegotiationAnswer Question Reach ServerFacts Severity TLSAnswer TLSOutcome WebFacts clock_difference found
-        judge_certificate judge_client judge_server judge_web missing_bytes read_answer read_first_token
+        Answer CATALOGUE CertificateFacts ChallengeFacts ClientFacts Fact Finding FindingKind FirstToken LogonFacts
+        NegotiationAnswer Question Reach ServerFacts Severity TLSAnswer TLSOutcome WebFacts clock_difference
+        explain found judge_certificate judge_client judge_server judge_web missing_bytes read_answer
+        read_first_token
     """,
     "errors": """
         AccessDenied AuthenticationError CertificateError CredSSPError HandshakeAborted HandshakeTimeout LimitExceeded

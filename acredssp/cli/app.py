@@ -1,7 +1,7 @@
 """The command line as a whole: it takes the words that were typed and returns an exit status.
 
 Each command has a module of its own, beside its options: `login`, `serve`, `demo`, `winrm`, `decode`, `replay`,
-`probe`.
+`probe`, `doctor`.
 
 The exit statuses are: 0 success, 1 denied, 2 usage, 3 protocol, 4 network or time-out, 70 a fault in acredssp,
 74 output that cannot be written, 130 Ctrl-C. Nothing that a user or a peer can do ends in a traceback.
@@ -14,7 +14,7 @@ from typing import Annotated, Final, cast
 import typer
 
 import acredssp
-from acredssp.cli import decode, demo, login, output, probe, proxy, render, replay, serve, winrm
+from acredssp.cli import decode, demo, doctor, login, output, probe, proxy, render, replay, serve, winrm
 from acredssp.cli.options import INTERRUPTED, log_from
 from acredssp.cli.outcome import EXIT_STATUS, Result
 from acredssp.cli.output import CANNOT_WRITE, OutputError
@@ -116,6 +116,7 @@ def _acredssp(
 
 app.command("decode")(decode.decode_command)
 app.command("demo")(demo.demo_command)
+app.command("doctor")(doctor.doctor_command)
 app.command("login")(login.login_command)
 app.command("probe")(probe.probe_command)
 app.command("replay")(replay.replay_command)

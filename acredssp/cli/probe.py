@@ -493,15 +493,18 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     output = _Output(out, one=len(wanted) == 1, as_json=as_json, as_csv=as_csv)
     began, pace = time.perf_counter(), Pace(rate)
     prober = Prober(pace=pace, timeout=seconds, trust=trust, server_name=server_name)
-    with _progress(err, shown=len(wanted) > 1) as progress:
+    # The bar would break the long lines of scripts, where both go to the same terminal.
+    shown = len(wanted) > 1 and not (out.is_terminal and (as_json or as_csv))
+    with _progress(out if out.is_terminal else err, shown=shown) as progress:
         bar = progress.add_task(f"{len(wanted)} hosts", total=len(wanted))
         run = _Run(prober, output, iter(wanted), progress, bar, requirements=requirements)
         until_done(_probe_all(run, min(at_once, len(wanted))))
     if len(wanted) > 1:
         took = time.perf_counter() - began
+        limit = f", at most {rate:g}" if rate else ""
         err.print(
             f"{run.answered} of {len(wanted)} hosts answered, {pace.turns} connections in {took:.1f} s "
-            f"({pace.turns / took:.0f} a second, at most {rate:g}), {_memory():.0f} MiB of memory",
+            f"({pace.turns / took:.0f} a second{limit}), {_memory():.0f} MiB of memory",
             soft_wrap=True,
         )
     raise typer.Exit(run.status if run.answered else EXIT_STATUS[Result.NETWORK_ERROR])

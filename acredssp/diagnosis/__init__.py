@@ -6,6 +6,7 @@ judges, which do no I/O:
     findings = judge_server(facts, "host", now)     # a server that answers a probe (`Question`, `read_answer`)
     findings = judge_web(facts, "host", now)        # a service of WinRM
     findings = judge_client(facts)                  # a client that connects to a probe
+    findings = explain(facts, now)                  # a logon
 
 `acredssp probe` and `acredssp doctor` are such programs.
 """
@@ -13,6 +14,7 @@ judges, which do no I/O:
 from acredssp.diagnosis.catalogue import CATALOGUE, Fact, Finding, FindingKind, Severity, found
 from acredssp.diagnosis.certificate import CertificateFacts
 from acredssp.diagnosis.client import ClientFacts, judge_client
+from acredssp.diagnosis.logon import LogonFacts, explain
 from acredssp.diagnosis.questions import (
     Answer,
     ChallengeFacts,
@@ -44,6 +46,7 @@ __all__ = [
     "Finding",
     "FindingKind",
     "FirstToken",
+    "LogonFacts",
     "NegotiationAnswer",
     "Question",
     "Reach",
@@ -53,6 +56,7 @@ __all__ = [
     "TLSOutcome",
     "WebFacts",
     "clock_difference",
+    "explain",
     "found",
     "judge_certificate",
     "judge_client",

@@ -509,8 +509,8 @@ _LOGON: Final = (
     ),
     FindingKind(
         "ntlm-by-address", _M, "by IP address there is no Kerberos",
-        "{host} is an IP address. For an address there is usually no Kerberos, so that the logon was by NTLM; members "
-        "of Protected Users, and servers without NTLM, refuse that.",
+        "{host} is an IP address. For an address there is usually no Kerberos, so that only NTLM is left; members of "
+        "Protected Users, and servers without NTLM, refuse that.",
         "Use the DNS name of the server in place of its address.",
         ("host",),
     ),
@@ -641,6 +641,15 @@ _LOGON: Final = (
         "At the server, compare its key with the one seen here: {pin}. If they differ, take the device out of the "
         "way, or let it pass this connection on.",
         ("what", "pin"),
+    ),
+    FindingKind(
+        "key-unchecked",
+        _L,
+        "the key was not checked",
+        "The server's certificate was accepted unchecked (--insecure). If something in between ends TLS, a server may "
+        "refuse the logon just as it refuses a wrong password.",
+        "At the server, compare its key with the one seen here, and log on with --pin: {pin}.",
+        ("pin",),
     ),
     FindingKind(
         "peer-defect", _M, "a known defect of the server's program",

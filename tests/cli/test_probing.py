@@ -5,10 +5,9 @@ import datetime as dt
 import ssl
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from support.certificates import Made
 from support.peers import free_port
-from support.scripted import CLOSE, ScriptedServer, challenge, context, credentials, ntlm, serving
+from support.scripted import CLOSE, ScriptedServer, challenge, context, credentials, ntlm, pems_of, serving
 
 from acredssp.cli import probing
 from acredssp.cli.arguments import service
@@ -44,11 +43,6 @@ def now():
     return dt.datetime.now(dt.UTC)
 
 
-def pems(made):
-    key = made.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return made.certificate.public_bytes(Encoding.PEM), key
-
-
 CASES = {
     "rdp security": (lambda: ScriptedServer(None), {"rdp-security-accepted", "nla-not-offered"}),
     "rdp security, said": (lambda: ScriptedServer(RDP), {"rdp-security-accepted", "nla-not-offered"}),
@@ -72,7 +66,7 @@ CASES = {
     "old tls too": (lambda: ScriptedServer(HYBRID, tls=context(TLS_1_0, TLS_1_2), answer=ntlm()),
                     {"tls-old", "tls-no-1-3"}),
     "no forward secrecy": (lambda: ScriptedServer(HYBRID, tls=context(TLS_1_2, TLS_1_2, "AES128-SHA:@SECLEVEL=0",
-                                                                      pems(Made("x", key="rsa"))), answer=ntlm()),
+                                                                      pems_of(Made("x", key="rsa"))), answer=ntlm()),
                            {"no-forward-secrecy"}),
     "no tls at all": (lambda: ScriptedServer(HYBRID), {"tls-failed"}),
     "version 4": (lambda: ScriptedServer(HYBRID, tls=context(), answer=ntlm(4)), {"credssp-old"}),
@@ -155,7 +149,7 @@ async def test_a_certificate_for_another_name_is_found_on_the_wire(nla):
 @pytest.fixture(scope="module")
 def expired():
     """The TLS context of a server whose certificate has expired."""
-    return context(pems=pems(Made("localhost", names=("localhost",), start=-900, days=-800)))
+    return context(pems=pems_of(Made("localhost", names=("localhost",), start=-900, days=-800)))
 
 
 async def test_an_expired_certificate_is_found_on_the_wire(expired):

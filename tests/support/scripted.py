@@ -7,8 +7,11 @@ import functools
 import ssl
 import warnings
 
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 import acredssp
 from acredssp.diagnosis import missing_bytes
+from acredssp.mechanisms.ntlm.context import REQUIRED_FLAGS
 from acredssp.mechanisms.ntlm.messages import AvId, ChallengeMessage, Flags, encode_av_pairs
 from acredssp.rdp import ConnectionConfirm, ConnectionRequest, FailureCode, read_negotiation
 from acredssp.tls import TLSSession, server_context_from_pem
@@ -31,7 +34,7 @@ def challenge(now=None, names=NAMES):
     pairs = {name: text.encode("utf-16-le") for name, text in names.items()}
     if now is not None:
         pairs[AvId.TIMESTAMP] = int((now - EPOCH).total_seconds() * 10_000_000).to_bytes(8, "little")
-    flags = int(Flags.UNICODE | Flags.NTLM | Flags.TARGET_INFO | Flags.VERSION)
+    flags = REQUIRED_FLAGS | Flags.NTLM | Flags.TARGET_INFO | Flags.VERSION
     return ChallengeMessage.encode(flags, bytes(8), b"C\0O\0N\0", encode_av_pairs(pairs))
 
 
@@ -39,6 +42,12 @@ def challenge(now=None, names=NAMES):
 def credentials():
     """A certificate and its key in PEM, made once."""
     return acredssp.self_signed(["localhost"], "ec")
+
+
+def pems_of(made):
+    """A certificate of `support.certificates` and its key in PEM."""
+    key = made.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return made.certificate.public_bytes(Encoding.PEM), key
 
 
 def context(lowest=ssl.TLSVersion.TLSv1_2, highest=ssl.TLSVersion.TLSv1_3, suites=None, pems=None):

@@ -1,0 +1,390 @@
+"""`acredssp doctor`: each cause of a failed logon has its finding, against a server that has the cause."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import os
+import ssl
+
+import pytest
+from support.certificates import Made
+from support.endpoints import CERTIFICATE, KEY, PASSWORD, PIN, client_config, server_config
+from support.peers import free_port
+from support.scripted import CLOSE, ScriptedServer, challenge, context, pems_of, serving
+
+import acredssp
+from acredssp import NTSTATUS, Deny, Password, Policy, Trust
+from acredssp.cli.doctor import Patient, examine
+from acredssp.cli.login import Login
+from acredssp.cli.probing import Pace, Prober
+from acredssp.credentials import Nothing
+from acredssp.delegation import DelegationPolicy, SPNList
+from acredssp.rdp import RDP, FailureCode, Protocols, ResponseFlags
+from acredssp.wire import TSRequest
+from acredssp.workers import Address
+
+HYBRID, SSL = Protocols.HYBRID, Protocols.SSL
+TLS_1_0, TLS_1_2 = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_2
+FAR = 3600.0
+
+
+def now():
+    return dt.datetime.now(dt.UTC)
+
+
+def own_context(**settings):
+    return context(**{"pems": (CERTIFICATE, KEY)} | settings)
+
+
+def after_authenticate(answer, version=6, at=None):
+    """A server that gives its challenge, and then answers the proof of the password so."""
+
+    def answers(request):
+        if request.nego_token and request.nego_token.startswith(b"NTLMSSP\0\1"):
+            return TSRequest(version, challenge(at))
+        return answer
+
+    return answers
+
+
+def scripted(answer, version=6, at=None, **settings):
+    return ScriptedServer(HYBRID, tls=own_context(**settings), answer=after_authenticate(answer, version, at))
+
+
+@contextlib.asynccontextmanager
+async def running(server):
+    """Run a scripted server, or a configuration of ours, and give the port."""
+    if isinstance(server, ScriptedServer):
+        async with serving(server) as port:
+            yield port
+        return
+    config, carriage = server if isinstance(server, tuple) else (server, RDP(hybrid_ex=True))
+    listening = await acredssp.create_server(asyncio.Protocol, "127.0.0.1", 0, config=config, carriage=carriage)
+    async with listening:
+        yield listening.sockets[0].getsockname()[1]
+        listening.close()
+        await listening.wait_closed()
+
+
+def login_to(port, config=None, **fields):
+    login = {
+        "address": Address("127.0.0.1", port),
+        "config": config or client_config(),
+        "carriage": RDP(hybrid_ex=True),
+        "server_hostname": "127.0.0.1",
+        "spn": None,
+        "timeout": FAR,
+    }
+    return Login(**login | fields)
+
+
+async def examined(server, config=None, **fields):
+    config = config or client_config()
+    prober = Prober(pace=Pace(0), timeout=FAR, trust=config.trust or Trust())
+    async with running(server) as port:
+        return await examine(Patient.of(login_to(port, config, **fields)), prober)
+
+
+def ids(examination):
+    return {each.id for each in examination.causes}
+
+
+def denied(status):
+    """A server that knows the password, and refuses the account."""
+    return lambda: server_config(lookup=lambda _request: Deny(status, secret=Password(PASSWORD)))
+
+
+def refuses(code):
+    return lambda: ScriptedServer(refusal=code)
+
+
+CASES = {
+    "1 an old server": (lambda: scripted(CLOSE, version=4), {"credssp-old"}),
+    "2 ntlm blocked": (denied(NTSTATUS.STATUS_NTLM_BLOCKED), {"ntlm-disabled", "ntlm-by-address"}),
+    "2 ntlm not supported": (lambda: scripted(TSRequest(6, error_code=0x80090302)),
+                             {"ntlm-disabled", "ntlm-by-address"}),
+    "3 a restriction": (denied(NTSTATUS.STATUS_ACCOUNT_RESTRICTION), {"account-restriction", "ntlm-by-address"}),
+    "4 expired password": (denied(NTSTATUS.STATUS_PASSWORD_EXPIRED), {"password-expired"}),
+    "4 password to change": (denied(NTSTATUS.STATUS_PASSWORD_MUST_CHANGE), {"password-must-change"}),
+    "5 locked": (denied(NTSTATUS.STATUS_ACCOUNT_LOCKED_OUT), {"account-locked"}),
+    "5 disabled": (denied(NTSTATUS.STATUS_ACCOUNT_DISABLED), {"account-disabled"}),
+    "5 expired account": (denied(NTSTATUS.STATUS_ACCOUNT_EXPIRED), {"account-expired"}),
+    "6 wrong password": (lambda: server_config(lookup=lambda _request: Password("another")), {"wrong-credentials"}),
+    "6 unknown user": (lambda: server_config(lookup=lambda _request: Deny()), {"wrong-credentials"}),
+    "7 no controller": (denied(NTSTATUS.STATUS_NO_LOGON_SERVERS), {"no-domain-controller"}),
+    "7 no trust": (denied(NTSTATUS.STATUS_TRUSTED_RELATIONSHIP_FAILURE), {"trust-broken"}),
+    "9 a clock ahead": (lambda: scripted(TSRequest(6, error_code=0xC000006D), at=now() + dt.timedelta(minutes=10)),
+                        {"wrong-credentials", "clock-off"}),
+    "10 code 1": (refuses(FailureCode.SSL_REQUIRED_BY_SERVER), {"tls-required"}),
+    "10 code 2": (refuses(FailureCode.SSL_NOT_ALLOWED_BY_SERVER), {"tls-not-allowed"}),
+    "10 code 3": (refuses(FailureCode.SSL_CERT_NOT_ON_SERVER), {"no-server-certificate"}),
+    "10 code 4": (refuses(FailureCode.INCONSISTENT_FLAGS), {"inconsistent-flags"}),
+    "10 code 5": (refuses(FailureCode.HYBRID_REQUIRED_BY_SERVER), {"nla-required"}),
+    "10 code 6": (refuses(FailureCode.SSL_WITH_USER_AUTH_REQUIRED_BY_SERVER), {"client-certificate-required"}),
+    "10 another code": (refuses(FailureCode(9)), {"negotiation-refused"}),
+    "10 no nla": (lambda: ScriptedServer(SSL), {"nla-not-offered"}),
+    "10 rdp security": (lambda: ScriptedServer(None), {"nla-not-offered", "rdp-security-accepted"}),
+    "11 not admitted": (lambda: server_config(admit=lambda _admission: False), {"not-authorized"}),
+    "11 logon type": (denied(NTSTATUS.STATUS_LOGON_TYPE_NOT_GRANTED), {"not-authorized"}),
+    "12 proof refused": (lambda: scripted(TSRequest(6, error_code=0x8009030F)), {"tls-intercepted", "peer-defect"}),
+    "12 closed after ours": (lambda: scripted(CLOSE), {"silent-refusal", "wrong-credentials", "tls-intercepted"}),
+    "13 reset at the hello": (lambda: ScriptedServer(HYBRID), {"tls-failed"}),
+    "13 no common version": (lambda: scripted(CLOSE, lowest=TLS_1_0, highest=TLS_1_0), {"tls-too-old"}),
+    "silent at version 5": (lambda: scripted(CLOSE, version=5), {"silent-refusal", "wrong-credentials"}),
+    "FreeRDP's number": (lambda: scripted(TSRequest(6, error_code=0xC00700EA)),
+                         {"silent-refusal", "wrong-credentials"}),
+    "another status": (lambda: scripted(TSRequest(6, error_code=0xC0001234)), {"unknown"}),
+    "nonsense": (lambda: ScriptedServer(HYBRID, tls=own_context(), answer=TSRequest(6, b"nonsense")), {"unknown"}),
+    "ssh": (lambda: ScriptedServer(greeting=b"SSH-2.0-OpenSSH_9.6\r\n"), {"not-rdp"}),
+    "a success": (server_config, {"logon-succeeded"}),
+}  # fmt: skip
+"""What a server does, by the number of the complaint, and the causes that the doctor must name."""
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    """A server, made before the loop runs, and the causes to name."""
+    make, expected = CASES[request.param]
+    return make(), expected
+
+
+async def test_the_cause_of_a_failed_logon_is_named(case):
+    server, expected = case
+    examination = await examined(server)
+    assert ids(examination) == expected, examination.as_dict()
+
+
+async def test_the_facts_of_an_unknown_failure_are_told(bad_status):
+    (finding,) = (await examined(bad_status)).causes
+    assert "0xC0001234" in finding.text
+
+
+@pytest.fixture
+def bad_status():
+    return scripted(TSRequest(6, error_code=0xC0001234))
+
+
+@pytest.fixture
+def expired():
+    """A server whose certificate has expired."""
+    pems = pems_of(Made("127.0.0.1", names=("127.0.0.1",), start=-900, days=-800))
+    return ScriptedServer(HYBRID, tls=context(pems=pems), answer=CLOSE)
+
+
+async def test_an_expired_certificate_is_named(expired):
+    assert ids(await examined(expired, client_config(trust=Trust()))) == {"certificate-expired"}
+
+
+async def test_a_certificate_for_another_name_is_named():
+    config = client_config(trust=Trust())
+    examination = await examined(server_config(), config, server_hostname="other.example")
+    assert "certificate-wrong-name" in ids(examination)
+
+
+async def test_another_key_than_the_pinned_one_is_named():
+    assert ids(await examined(server_config(), client_config(trust=Trust.pinned("0" * 64)))) == {
+        "certificate-other-key"
+    }
+
+
+async def test_a_rule_of_this_machine_is_named():
+    config = client_config(delegation=DelegationPolicy(deny_fresh_credentials=SPNList.of("TERMSRV/*")))
+    assert ids(await examined(server_config(), config)) == {"policy-forbids"}
+
+
+async def test_restricted_admin_that_the_server_does_not_announce_is_named():
+    server = server_config(admit=lambda _admission: False), RDP(hybrid_ex=True, response_flags=ResponseFlags(0))
+    examination = await examined(server, client_config(delegate=Nothing()))
+    assert ids(examination) == {"not-authorized", "restricted-admin-off"}
+
+
+async def test_a_closed_port_is_named():
+    examination = await examine(Patient.of(login_to(free_port())), Prober(pace=Pace(0), timeout=FAR, trust=Trust()))
+    assert ids(examination) == {"connection-refused"}
+
+
+class Intercepting:
+    """Ends TLS in front of a server with a key of its own, as an inspecting firewall does."""
+
+    def __init__(self, port, tls):
+        self._port, self._tls = port, tls
+
+    async def __call__(self, reader, writer):
+        their_reader, their_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        with contextlib.suppress(ConnectionError, ssl.SSLError, EOFError):
+            their_writer.write(await acredssp.rdp.read_negotiation(reader))
+            writer.write(confirm := await acredssp.rdp.read_negotiation(their_reader))
+            if len(confirm) == 19 and confirm[11] == 2:
+                outward = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                outward.check_hostname, outward.verify_mode = False, ssl.CERT_NONE
+                await writer.start_tls(self._tls)
+                await their_writer.start_tls(outward)
+            await asyncio.gather(_pass_on(reader, their_writer), _pass_on(their_reader, writer))
+        for each in (writer, their_writer):
+            each.transport.abort()
+
+
+async def _pass_on(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
+
+
+@pytest.fixture
+def intercepting():
+    """The TLS context of whoever is in between."""
+    return context()
+
+
+async def test_a_firewall_that_ends_tls_is_named(intercepting):
+    """The client accepts its key, as somebody does who was told to click the warning away."""
+    config = client_config(Policy(dangerous_accept_any_certificate=True))
+    async with running(server_config()) as port, serving(Intercepting(port, intercepting)) as between:
+        prober = Prober(pace=Pace(0), timeout=FAR, trust=Trust())
+        examination = await examine(Patient.of(login_to(between, config)), prober)
+    assert ids(examination) == {"wrong-credentials", "key-unchecked"}, "our server refuses both with the same status"
+    (finding,) = [each for each in examination.causes if each.id == "key-unchecked"]
+    assert finding.facts["pin"] not in {PIN, ""}
+
+
+async def test_exactly_one_logon_is_made():
+    proofs = []
+
+    def lookup(request):
+        proofs.append(request.principal.user)
+        return Password("another")
+
+    await examined(server_config(lookup=lookup))
+    assert proofs == ["bob"]
+
+
+# --- what it prints ---
+
+
+def doctor(command, address, *words, password=PASSWORD):
+    return command("doctor", address, "-u", "CONTOSO\\alice", "-p", password, "--insecure", *words)
+
+
+def test_a_logon_is_told_to_people(served, command, password):
+    status, out, _ = doctor(command, served("--hybrid-ex").address, password=password)
+    assert status == 0
+    for part in ("success", "HYBRID_EX", "then waits for", "nego token", "logon-succeeded", "Also wrong", "ntlm-only"):
+        assert part in out
+
+
+def test_a_refusal_is_told_to_people_and_ends_as_that_of_login(served, command):
+    status, out, _ = doctor(command, served("--hybrid-ex").address, password="wrong")
+    assert status == 1
+    assert "wrong-credentials" in out
+    assert "you sent CONTOSO\\alice" in out
+
+
+def test_the_report_holds_everything_and_no_secret(served, command, password, tmp_path):
+    path = tmp_path / "report.json"
+    status, out, _ = doctor(command, served("--hybrid-ex").address, "--json", "--report", path, password=password)
+    report = json.loads(path.read_text("ascii"))
+    assert status == 0
+    assert json.loads(out).keys() == report.keys()
+    assert {"causes", "also", "stages", "timeline", "login", "server", "client"} <= report.keys()
+    assert [each["stage"] for each in report["stages"]][:4] == ["dns", "tcp", "negotiation", "tls"]
+    assert sum(each["sent"] for each in report["timeline"]) > 1000
+    assert password not in path.read_text("ascii")
+    if os.name != "nt":
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_report_that_cannot_be_written_is_a_usage_error(served, command, password, tmp_path):
+    status, _, err = doctor(
+        command, served("--hybrid-ex").address, "--report", tmp_path / "no" / "report", password=password
+    )
+    assert status == 2
+    assert "cannot write --report" in err
+
+
+@pytest.mark.parametrize(
+    "words", [("x",), ("x", "-u", "a", "-p", "b", "--timeout", "0"), ("x/y", "-u", "a", "-p", "b")]
+)
+def test_a_command_line_that_makes_no_sense_is_a_usage_error(words, command):
+    status, _, err = command("doctor", *words)
+    assert status == 2
+    assert "see acredssp doctor --help" in err
+
+
+def test_no_repr_of_a_patient_holds_the_password():
+    assert PASSWORD not in repr(Patient.of(login_to(1)))
+
+
+# --- Kerberos, with a real KDC ---
+
+ALICE = ("-u", "ACREDSSP.TEST\\alice", "-p", "Passw0rd!")
+ONLY = ("--mechanism", "kerberos")
+
+
+@pytest.fixture
+def kerberos_server(kerberos, serve_by):
+    """A server that takes Kerberos alone."""
+    return serve_by("--keytab", kerberos.keytab)
+
+
+@pytest.fixture
+def causes_at(command):
+    """Runs the doctor against a server by its name; gives the ids of the causes."""
+
+    def call(server, *words, host="localhost"):
+        _, out, _ = command("doctor", f"{host}:{server.port}", "--insecure", "--json", *words)
+        report = json.loads(out)
+        return {each["id"] for each in report["causes"]}, report
+
+    return call
+
+
+KERBEROS_CASES = {
+    "right": ((*ALICE, *ONLY), {"logon-succeeded"}),
+    "8 no such service": ((*ALICE, *ONLY, "--spn", "TERMSRV/nowhere"), {"spn-unknown"}),
+    "9 no kdc": (("-u", "bob@elsewhere.test", "-p", "x", *ONLY), {"kdc-not-reached"}),
+    "6 wrong password": (("-u", "alice@acredssp.test", "-p", "wrong", *ONLY), {"wrong-credentials", "key-unchecked"}),
+    "5 locked": (("-u", "dave@acredssp.test", "-p", "Passw0rd!", *ONLY), {"account-disabled"}),
+    "4 to change": (("-u", "carol@acredssp.test", "-p", "Passw0rd!", *ONLY), {"password-expired"}),
+    "no ticket": (("--ccache", "MEMORY:nowhere", *ONLY), {"no-ticket"}),
+}
+
+
+@pytest.mark.parametrize("case", KERBEROS_CASES)
+def test_the_cause_of_a_failed_logon_by_kerberos_is_named(case, kerberos_server, causes_at):
+    words, expected = KERBEROS_CASES[case]
+    causes, report = causes_at(kerberos_server, *words)
+    assert causes == expected, report["login"]
+
+
+def test_the_kdc_and_the_service_are_named(kerberos_server, causes_at):
+    _, report = causes_at(kerberos_server, *ALICE, *ONLY, "--spn", "TERMSRV/nowhere")
+    (cause,) = report["causes"]
+    assert cause["facts"] == {"spn": "TERMSRV/nowhere", "realm": "ACREDSSP.TEST"}
+    assert "setspn -Q TERMSRV/nowhere" in cause["next_step"]
+
+
+def test_by_address_there_is_no_kerberos(kerberos_server, causes_at):
+    causes, _ = causes_at(kerberos_server, *ALICE, *ONLY, host="127.0.0.1")
+    assert causes == {"ntlm-by-address"}
+
+
+def test_another_key_than_the_kdcs_is_named(kerberos, serve_by, causes_at):
+    server = serve_by("--keytab", kerberos.realm.wrong_keytab)
+    causes, _ = causes_at(server, *ALICE, *ONLY)
+    assert "spn-wrong-key" in causes
+
+
+def test_why_kerberos_was_not_used_is_named_beside_what_ntlm_met(kerberos, serve_by, users_file, causes_at):
+    server = serve_by("--keytab", kerberos.keytab, "--users", users_file)
+    causes, report = causes_at(server, *ALICE, "--spn", "TERMSRV/nowhere")
+    assert {"wrong-credentials", "spn-unknown"} <= causes, report["login"]
+
+
+def test_a_clock_ten_minutes_off_is_named(kerberos, serve_by, causes_at):
+    """The KDC's clock is late, and so the ticket's client takes its own for early."""
+    server = serve_by("--keytab", kerberos.keytab)
+    with kerberos.realm.at_another_time("-10m") as port:
+        kerberos.configure(port)
+        causes, report = causes_at(server, "--ccache", kerberos.log_on(), *ONLY)
+    assert "clock-skew" in causes, report["login"]

@@ -1,0 +1,149 @@
+"""`acredssp probe` and `doctor` on real peers: FreeRDP's servers in every setting, and a domain of Samba."""
+
+import json
+import re
+import subprocess
+
+import pytest
+from support.command import COMMAND
+from support.peers import program, wait_until
+from support.samba import DOMAIN, PASSWORD, Inside
+
+pytestmark = pytest.mark.interop
+
+SETTINGS = {
+    (2, "nla"): {"nla-required", "certificate-self-signed"},
+    (3, "nla"): {"nla-required", "certificate-self-signed"},
+    (2, "tls"): {"nla-not-offered", "nla-not-required"},
+    (3, "tls"): {"nla-not-offered", "nla-not-required"},
+    (2, "rdp"): {"nla-not-offered", "rdp-security-accepted"},
+    (3, "rdp"): {"nla-not-offered", "rdp-security-accepted"},
+}
+"""FreeRDP's server by generation and setting, and findings that it must have."""
+
+
+def told(lab, *words, status=None):
+    """Run a command with --json; return its object and the ids of its findings."""
+    run = lab.run([COMMAND, *words, "--json"], split=True)
+    assert status is None or run.status == status, run
+    record = json.loads(run.output)
+    return record, {each["id"] for each in record.get("findings", record.get("causes", []))}
+
+
+@pytest.mark.parametrize(("generation", "security"), SETTINGS)
+def test_a_freerdp_server_has_the_findings_of_its_setting(lab, shadow_server, generation, security):
+    server = shadow_server(generation, security)
+    record, found = told(lab, "probe", server.address, status=0)
+    assert SETTINGS[generation, security] <= found, record
+    assert not server.process.ended()
+
+
+@pytest.mark.parametrize("generation", [2, 3])
+def test_a_probe_of_freerdp_tells_the_version_and_the_mechanism(lab, shadow_server, generation):
+    record, found = told(lab, "probe", shadow_server(generation).address)
+    assert record["credssp_version"] == 6
+    assert "ntlm" in record["mechanisms"]
+    assert "credssp-old" not in found
+
+
+@pytest.mark.parametrize("generation", [2, 3])
+def test_the_doctor_names_a_wrong_password_at_freerdp(lab, shadow_server, generation):
+    words = ("-u", "CONTOSO\\alice", "-p", "wrong", "--insecure", "--mechanism", "ntlm")
+    _, causes = told(lab, "doctor", shadow_server(generation).address, *words, status=1)
+    assert "wrong-credentials" in causes
+    words = ("-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--insecure", "--mechanism", "ntlm")
+    _, causes = told(lab, "doctor", shadow_server(generation).address, *words, status=0)
+    assert causes == {"logon-succeeded"}
+
+
+@pytest.mark.parametrize(
+    ("generation", "security", "expected"),
+    [
+        (2, "tls", "nla-not-offered"), (3, "tls", "nla-not-offered"),
+        (2, "rdp", "nla-not-offered"), (3, "rdp", "nla-not-offered"),
+    ],
+)  # fmt: skip
+def test_the_doctor_names_a_freerdp_server_without_nla(lab, shadow_server, generation, security, expected):
+    words = ("-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--insecure")
+    record, causes = told(lab, "doctor", shadow_server(generation, security).address, *words, status=3)
+    assert causes & {expected, "tls-not-allowed", "tls-required"}, record
+
+
+@pytest.mark.parametrize(("generation", "security"), [(2, "nla"), (3, "nla"), (3, "tls"), (3, "rdp")])
+def test_nmap_agrees_where_both_ask(lab, shadow_server, generation, security):
+    server = shadow_server(generation, security)
+    script = [program("nmap"), "-Pn", "-n", "-p", str(server.port), "--script", "+rdp-enum-encryption", "127.0.0.1"]
+    out = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    theirs = set(re.findall(r"^\|_?\s+(CredSSP \(NLA\)|SSL|Native RDP): SUCCESS", out, re.MULTILINE))
+    record, _ = told(lab, "probe", server.address)
+    accepted = {name for name, answer in record["negotiation"].items() if not answer.startswith("refused")}
+    ours = {"SSL"} & accepted
+    ours |= {"Native RDP"} if "RDP" in accepted else set()
+    ours |= {"CredSSP (NLA)"} if {"HYBRID", "SSL"} & accepted else set()  # nmap asks for both, and takes either
+    assert theirs == ours != set(), out
+
+
+# --- a domain ---
+
+PORT = 3389
+TROUBLES = {
+    "disabled": "account-disabled",
+    "expired": "account-expired",
+    "must-change": "password-must-change",
+    "old-password": "password-expired",
+    "wrong-hours": "account-restriction",
+    "elsewhere": "account-restriction",
+}
+"""Accounts of the domain, and the causes that the doctor names."""
+
+
+@pytest.fixture
+def member(graphical_lab, domain):
+    """Our server on a member of the domain: the lab inside, and the server's address."""
+    inside = Inside(graphical_lab, domain.member)
+    address = f"{inside.host.address}:{PORT}"
+    argv = [COMMAND, "serve", "--winbind", "--listen", address, "--json", "--key-type", "ec"]
+    process = inside.start(argv, split=True)
+    wait_until(lambda: "listening" in process.read() or process.ended(), "the server listens")
+    return inside, address
+
+
+def counters(domain):
+    """The counter of wrong passwords of each account, as the controller has it."""
+    shown = domain.controller.ask(
+        "ldbsearch", "-H", "/var/lib/samba/private/sam.ldb", "(objectClass=user)", "badPwdCount", "badPasswordTime",
+        "logonCount", "lastLogon",
+    )  # fmt: skip
+    return sorted(line for line in shown.splitlines() if re.match(r"(dn|bad\w+|logonCount|lastLogon):", line))
+
+
+def test_a_probe_is_no_logon_for_the_domain(member, domain):
+    """Neither the counters nor winbind's log know anything of it."""
+    inside, address = member
+    before = counters(domain)
+    assert before
+    record, found = told(inside, "probe", address, status=0)
+    assert record["ntlm"]["netbios_domain"] == DOMAIN
+    assert "ntlm-only" in found
+    assert counters(domain) == before
+
+
+def test_the_doctor_names_what_is_wrong_with_an_account_of_the_domain(member):
+    inside, address = member
+    for user, cause in TROUBLES.items():
+        words = ("-u", f"{DOMAIN}\\{user}", "-p", PASSWORD, "--insecure", "--mechanism", "ntlm")
+        record, causes = told(inside, "doctor", address, *words, status=1)
+        assert cause in causes, record["login"]
+    _, causes = told(inside, "doctor", address, "-u", f"{DOMAIN}\\alice", "-p", PASSWORD, "--insecure", status=0)
+    assert causes == {"logon-succeeded"}
+
+
+def test_the_doctor_tells_a_server_that_does_not_reach_its_domain(member, domain):
+    inside, address = member
+    domain.member.stop_winbindd()
+    try:
+        words = ("-u", f"{DOMAIN}\\alice", "-p", PASSWORD, "--insecure", "--mechanism", "ntlm")
+        _, causes = told(inside, "doctor", address, *words, status=1)
+    finally:
+        domain.member.start_winbindd()
+    assert "no-domain-controller" in causes
