@@ -7,6 +7,7 @@
 #   make bench   measure what a handshake costs, beside others, in under five minutes; make bench-full takes longer
 #   make bench-check  check that nothing got more expensive
 #   make test-compiled  run the engine's tests on the engine compiled by mypyc
+#   make site    make the documentation's pages in build/site, with a warning being an error
 #   make mutants  take behaviours out of the package, one at a time, and check that the tests notice
 #   make fuzz    fuzz decoders and whole conversations, FUZZ_SECONDS seconds (20) each; with FUZZ=--faulty, see each
 #                fuzzer notice a fault
@@ -49,7 +50,7 @@ COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio s
     test_config.py test_credentials.py test_fuzz.py test_md4.py test_names.py test_secrets.py test_tls_config.py test_values.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
-.PHONY: install install-floors fuzz mutants run test quick check fmt format lint types cover interop docs conformance bench bench-full bench-check \
+.PHONY: install install-floors fuzz mutants run test quick check fmt format lint types cover interop docs site conformance bench bench-full bench-check \
     compiled compiled-if-possible test-compiled test-floors clean
 .DEFAULT_GOAL := check
 
@@ -89,6 +90,11 @@ interop: $(DEV_STAMP) $(KERBEROS_STAMP)
 # Checks the README against the tree: its examples, commands and tables.
 docs: $(DEV_STAMP)
 	$(BIN)/pytest tests/test_readme.py $(ARGS)
+
+# Pictures of state machines need graphviz; without it they are text.
+site: $(DEV_STAMP)
+	$(BIN)/sphinx-build -q -n -W --keep-going -b html docs build/site
+	@echo "file://$(CURDIR)/build/site/index.html"
 
 # Writes docs/conformance.md, docs/sspi.md, docs/gateway-settings.md and docs/findings.md; the tests fail where one is
 # stale.

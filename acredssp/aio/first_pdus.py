@@ -38,7 +38,7 @@ async def exchange_mcs(client: Streams, target: Streams) -> tuple[int, bytes]:
         target: Reader and writer of the target's leg, which `RDP` has carried.
 
     Returns:
-        How many bytes the target was sent, and its answer, which the client is to be sent: `first_down` of `relay`.
+        How many bytes the target was sent, and its answer, which the client is to be sent as `first_down` of `relay`.
 
     Raises:
         OSError, EOFError: One of them has ended the connection. `ClientLeft` if the client did, and the target had its

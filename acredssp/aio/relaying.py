@@ -157,8 +157,8 @@ async def relay(  # noqa: PLR0913 - two connections, and what is rarely given, b
             what still waits for it. If the task is cancelled, the recording ends at once.
 
     Returns:
-        How many bytes were passed on, and what ended the relay. A connection that breaks raises no exception: its error
-        is the result's `error`.
+        How many bytes were passed on, and what ended the relay. A connection that breaks raises no exception; the
+        result's `error` has its error.
 
     Raises:
         asyncio.CancelledError: The task was cancelled; both connections are cut.

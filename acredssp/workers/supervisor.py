@@ -199,8 +199,8 @@ class Supervisor:
         A second signal kills all workers at once. Call this in the main thread of a process without other threads.
 
         Returns:
-            The exit status: 0 after one signal, 128 and the signal's number after a second one, `EXIT_FAILED` if a
-            worker does not come up or does not stop.
+            The exit status. It is 0 after one signal, 128 and the signal's number after a second one, `EXIT_FAILED` if
+            a worker does not come up or does not stop.
         """
         # After this, the garbage collector ignores the objects that exist now, and so writes to none of the pages that
         # the processes share: a worker that has served takes 15 MiB of its own, and 24 MiB without the freeze.

@@ -6,7 +6,12 @@ import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = ["README.md", "SECURITY.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+PAGES = [
+    "README.md",
+    "SECURITY.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if path.name != "index.md"),
+]
+"""All but the site's first page, whose blocks are lists of pages."""
 
 _FENCE = re.compile(r" *```(\w*)")
 

@@ -1,0 +1,83 @@
+"""The documentation as a site: it is made without a warning, so every link leads somewhere and every name is known."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import pytest
+from support.pages import ROOT
+from support.peers import DEADLINE
+from test_public_api import PUBLIC
+from typer.main import get_command
+
+import acredssp
+from acredssp.cli.app import app
+from acredssp.status import NTSTATUS, SecurityStatus
+
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site's folder; what the tree makes of pages goes there, too."""
+    pytest.importorskip("sphinx", reason="Sphinx is missing: pip install acredssp[docs]")
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going", "-d", folder / "doctrees", DOCS, folder],
+        capture_output=True,
+        text=True,
+        timeout=4 * DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder
+
+
+def read(site, page):
+    return (site / page).read_text(encoding="utf-8")
+
+
+def test_every_public_module_has_a_page_and_every_name_a_description(site):
+    for name in PUBLIC:
+        assert f"<h1>{name}<a" in read(site, f"generated/reference/{name}.html")
+    aio = read(site, "generated/reference/acredssp.aio.html")
+    assert 'id="acredssp.aio.open_connection"' in aio
+    root = read(site, "generated/reference/acredssp.html")
+    assert 'href="acredssp.aio.html#acredssp.aio.open_connection"' in root
+
+
+def test_the_site_describes_every_option_of_a_policy_as_help_does(site):
+    """The test of the public names holds `help()` against the fields."""
+    page = read(site, "generated/reference/acredssp.policy.html")
+    described = re.findall(r"<strong>(\w+)</strong>", page)
+    assert {field.name for field in dataclasses.fields(acredssp.Policy)} <= set(described)
+
+
+def test_every_command_is_on_the_site(site):
+    page = read(site, "generated/command-line.html")
+    commands = get_command(app).commands
+    names = [*commands, *(f"proxy {name}" for name in commands["proxy"].commands)]
+    assert [name for name in names if f'id="acredssp-{name.replace(" ", "-")}"' not in page] == []
+
+
+def test_the_pictures_are_drawn_and_links_into_the_repository_lead_to_pages(site):
+    assert "stateDiagram" not in read(site, "architecture.html") or "SERVER_MOVES" in read(site, "architecture.html")
+    assert 'href="generated/examples.html#gateway"' in read(site, "gateway.html")
+
+
+def test_the_page_of_statuses_explains_every_ntstatus_and_names_no_other():
+    names = re.findall(r'<a id="(\w+)"></a>`(\w+)`', (DOCS / "statuses.md").read_text(encoding="utf-8"))
+    assert all(anchor == shown for anchor, shown in names)
+    told = {shown for _, shown in names}
+    assert told <= {*NTSTATUS.__members__, *SecurityStatus.__members__}
+    assert set(NTSTATUS.__members__) <= told
+
+
+def test_the_page_of_statuses_explains_every_status_that_the_package_gives():
+    told = set(re.findall(r"`(SEC_\w+)`", (DOCS / "statuses.md").read_text(encoding="utf-8")))
+    lists = {"status.py", "statuses.py", "__init__.py"}
+    code = [path.read_text(encoding="utf-8") for path in (ROOT / "acredssp").rglob("*.py") if path.name not in lists]
+    given = set(re.findall(r"SecurityStatus\.(SEC_\w+)", "".join(code)))
+    assert given - told == set()
+    assert given
