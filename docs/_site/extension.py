@@ -4,6 +4,7 @@ The pages in docs/ are written for people who read the repository: they link to 
 site these are pages, too. They are made anew, below docs/generated, each time the site is made.
 """
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,10 @@ def _inward(link: re.Match[str], up: str) -> str:
     return link[0]
 
 
-def mark_code(_app: Sphinx, _what: str, _name: str, _value: object, _options: object, lines: list[str]) -> None:
+def mark_code(_app: Sphinx, what: str, _name: str, value: object, _options: object, lines: list[str]) -> None:
     """Mark the indented lines in front of a docstring's sections as code, as people read them."""
+    if what == "data" and "\n".join(lines).strip() == inspect.getdoc(type(value)):
+        lines.clear()  # Python gives a value without a docstring that of its type
     marked: list[str] = []
     for number, line in enumerate(lines):
         if _SECTION.fullmatch(line):

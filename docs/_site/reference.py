@@ -15,7 +15,19 @@ PUBLIC = (
     *(
         f"acredssp.{name}"
         for name in (
-            *("aio", "accounts", "carriage", "config", "credentials", "decoding", "delegation", "diagnosis", "errors", "events", "hooks"),
+            *(
+                "aio",
+                "accounts",
+                "carriage",
+                "config",
+                "credentials",
+                "decoding",
+                "delegation",
+                "diagnosis",
+                "errors",
+                "events",
+                "hooks",
+            ),
             *("http", "http.aiohttp", "http.asgi", "http.httpx", "http.httpx2", "http.server", "http.uvicorn"),
             *("policy", "rdp", "rdp_file", "sspi", "status", "stores", "stores.redis", "tls", "trust", "winrm"),
             *("wire", "workers"),
