@@ -78,8 +78,8 @@ async def QueryContextAttributes(phContext: CtxtHandle, ulAttribute: int, pBuffe
             allocates in it.
 
     Returns:
-        SEC_E_OK, SEC_E_INVALID_HANDLE (also if the context is not established, or a call that establishes it is
-        in flight), SEC_E_UNSUPPORTED_FUNCTION (there is no such attribute, or not on this side, or not in the bare shape),
+        SEC_E_OK, SEC_E_INVALID_HANDLE (also if the context is not established, or a call that establishes it is in
+        flight), SEC_E_UNSUPPORTED_FUNCTION (there is no such attribute, or not on this side, or not in the bare shape),
         SEC_E_NO_CREDENTIALS (nothing was delegated, or the client showed no certificate), SEC_E_CANNOT_PACK (the
         delegated credentials have no packed form), SEC_E_CRYPTO_SYSTEM_INVALID.
 
