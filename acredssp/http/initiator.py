@@ -49,6 +49,7 @@ SCHEME_HINT: Final = (
     "check the scheme and the port of the url: a server of https answers nothing, or 400, to plain http (WinRM has "
     "http at port 5985, https at 5986)"
 )
+_NOT_ALLOWED: Final = "the user may not log on there: ask the service's administrator"
 _SILENT: Final = (
     "it told no reason: check user and password, whether the user may log on there (for WinRM: administrators, and the "
     "group Remote Management Users), and with Kerberos the server's clock and keytab"
@@ -264,17 +265,22 @@ class ClientExchange:
     def _verdict(self, status: int, headers: Headers) -> ClientTurn:
         """Take the response to the credentials. Every status but 401 is the application's."""
         if status == _UNAUTHORIZED:
-            nt_status = self._error_code(challenge_token(headers) or b"")
-            raise AccessDenied("the server refused the logon after it got the credentials", nt_status=nt_status)
+            told = self._error_code(challenge_token(headers) or b"")
+            raise AccessDenied(
+                "the server refused the logon after it got the credentials",
+                nt_status=told or NTSTATUS.STATUS_ACCESS_DENIED,
+                hint=None if told else f"{_NOT_ALLOWED}; or {SHARED_HINT}",
+            )
         self.logged_on = True
         return ClientTurn()
 
-    def _error_code(self, token: bytes) -> NTSTATUS:
+    def _error_code(self, token: bytes) -> NTSTATUS | None:
+        """Return what the server says of its refusal; None if it says nothing."""
         with contextlib.suppress(CredSSPError):
             assert self.context.tls is not None
             if code := TSRequest.decode(self.context.tls.read(token)).error_code:
                 return NTSTATUS(code)
-        return NTSTATUS.STATUS_ACCESS_DENIED
+        return None
 
 
 def _has_token(headers: Headers) -> bool:
