@@ -1,6 +1,7 @@
 """The documentation as a site: it is made without a warning, so every link leads somewhere and every name is known."""
 
 import dataclasses
+import importlib.util
 import re
 import subprocess
 import sys
@@ -16,6 +17,10 @@ from acredssp.cli.app import app
 from acredssp.status import NTSTATUS, SecurityStatus
 
 DOCS = ROOT / "docs"
+
+spec = importlib.util.spec_from_file_location("site_reference", DOCS / "_site" / "reference.py")
+reference = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(reference)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +41,12 @@ def site(tmp_path_factory):
 
 def read(site, page):
     return (site / page).read_text(encoding="utf-8")
+
+
+def test_the_reference_has_the_public_modules_and_the_first_page_leads_to_every_page():
+    assert set(reference.PUBLIC) == set(PUBLIC)
+    listed = re.findall(r"^([\w-]+)$", (DOCS / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {path.stem for path in DOCS.glob("*.md")} - {*listed, "index"} == set()
 
 
 def test_every_public_module_has_a_page_and_every_name_a_description(site):
