@@ -63,7 +63,7 @@ def is_elsewhere(target: str) -> bool:
     """
     top, _, rest = target.partition(".")
     return (
-        "[" in target
+        not target.replace(".", "_").isidentifier()
         or (top == "acredssp" and bool(rest))
         or hasattr(builtins, top)
         or top in sys.stdlib_module_names
