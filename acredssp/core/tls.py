@@ -375,11 +375,12 @@ class TLSSession:
         few = most if buffer is None else _JOINED // each or 1
         full = most if buffer is None else len(buffer) - MAX_PLAINTEXT
         found, size, left = [first], 0, most - 1
+        extend: Any = found.extend  # for mypyc, whose own way to extend a list loses what came before an exception
         try:
             while rest and left and size <= full:
                 # One read too many would raise SSLWantReadError, which costs as much as many small records.
                 count, before = min(rest // each or 1, few, left), len(found)
-                found.extend(itertools.islice(records, count))  # it keeps what came before an exception
+                extend(itertools.islice(records, count))  # it keeps what came before an exception
                 if len(found) - before < count:
                     self.peer_closed = True
                     break
@@ -425,12 +426,13 @@ class TLSSession:
         read = tls._sslobj.read  # noqa: SLF001 - as in `decrypt`
         buffer[:MAX_PLAINTEXT] = first
         sizes = [MAX_PLAINTEXT]
+        extend: Any = sizes.extend  # as in `_decrypt_small`
         places = self._bios.places_in(buffer)
         try:
             while rest and sizes[-1] and (left := min(most, len(places)) - len(sizes)) > 0:
                 begin = len(sizes)
                 behind = itertools.islice(places, begin, begin + min(rest // MAX_PLAINTEXT or 1, left))
-                sizes.extend(map(read, itertools.repeat(MAX_PLAINTEXT), behind))  # keeps what came before an exception
+                extend(map(read, itertools.repeat(MAX_PLAINTEXT), behind))  # keeps what came before an exception
                 rest = self._incoming.pending
             self.peer_closed = not sizes[-1]
         except ssl.SSLWantReadError:
