@@ -32,7 +32,7 @@ from acredssp.wire import TSPasswordCreds, TSRequest, ts_credentials
 __all__ = ["SERVER_DEFECTS", "HostileClient", "honest_logon"]
 
 VERSION: Final = 6
-NEGOTIATE: Final = bytes.fromhex("4e544c4d5353500001000000358208e2000000000000000000000000000000000a00f44f0000000f")
+NEGOTIATE: Final = bytes.fromhex("4e544c4d5353500001000000358208e2000000000000000000000000000000000a007c4f0000000f")
 _MIC_FLAG: Final = b"\2\0\0\0"
 _MOST_ROUNDS: Final = 200
 _LONG: Final = 30_000

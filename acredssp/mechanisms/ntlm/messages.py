@@ -38,7 +38,7 @@ SIGNATURE: Final = b"NTLMSSP\0"
 _NEGOTIATE: Final = SIGNATURE + b"\1\0\0\0"
 _CHALLENGE: Final = SIGNATURE + b"\2\0\0\0"
 _AUTHENTICATE: Final = SIGNATURE + b"\3\0\0\0"
-VERSION: Final = bytes.fromhex("0a00f44f0000000f")
+VERSION: Final = bytes.fromhex("0a007c4f0000000f")
 """10.0.20348, NTLM revision 15. It is for diagnosis only ([MS-NLMP] 2.2.2.10), but peers expect a Windows version."""
 
 MIC_OFFSET: Final = 72

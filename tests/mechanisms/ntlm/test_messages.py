@@ -149,7 +149,7 @@ def test_own_messages_are_read_by_pyspnego():
 
 
 def test_version_is_zeros_unless_negotiated():
-    assert NegotiateMessage.encode(0xE2088235)[32:40] == bytes.fromhex("0a00f44f0000000f")
+    assert NegotiateMessage.encode(0xE2088235)[32:40] == bytes.fromhex("0a007c4f0000000f")
     assert NegotiateMessage.encode(0xE0088235)[32:40] == bytes(8)
 
 
