@@ -24,9 +24,9 @@ from acredssp.diagnosis.questions import (
     read_answer,
     read_first_token,
 )
+from acredssp.diagnosis.reach import Reach
 from acredssp.diagnosis.server import (
     NegotiationAnswer,
-    Reach,
     ServerFacts,
     TLSAnswer,
     TLSOutcome,

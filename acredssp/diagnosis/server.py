@@ -12,6 +12,7 @@ from cryptography import x509
 from acredssp.diagnosis.catalogue import Finding, found
 from acredssp.diagnosis.certificate import CertificateFacts
 from acredssp.diagnosis.questions import Answer, ChallengeFacts, Question
+from acredssp.diagnosis.reach import Reach, of_reach
 from acredssp.policy import FIRST_SAFE_VERSION
 from acredssp.status import NTSTATUS
 from acredssp.trust import Judgement, Trust, Verdict
@@ -20,7 +21,6 @@ from acredssp.wire.x224 import FailureCode, Protocols, ResponseFlags
 __all__ = [
     "MOST_CLOCK_DIFFERENCE",
     "NegotiationAnswer",
-    "Reach",
     "ServerFacts",
     "TLSAnswer",
     "TLSOutcome",
@@ -41,24 +41,6 @@ _WEAK_CIPHERS: Final = ("RC4", "DES", "NULL", "EXP", "MD5", "SEED", "IDEA")
 """Parts of the names of suites that are broken."""
 _WITH_FORWARD_SECRECY: Final = ("ECDHE", "DHE", "TLS_")
 """How OpenSSL's names of suites with forward secrecy begin; all of TLS 1.3 begin with the last one."""
-
-
-class Reach(enum.Enum):
-    """How far a probe came with the host itself.
-
-    Attributes:
-        REACHED: A connection was made.
-        NOT_FOUND: The name has no address.
-        REFUSED: Nothing listens at the port.
-        NO_ANSWER: Nothing came back in time.
-        FAILED: The system refused the connection for another reason.
-    """
-
-    REACHED = "reached"
-    NOT_FOUND = "not_found"
-    REFUSED = "refused"
-    NO_ANSWER = "no_answer"
-    FAILED = "failed"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -189,7 +171,7 @@ def judge_server(facts: ServerFacts, name: str, now: dt.datetime) -> list[Findin
         name: The name that its certificate must have.
         now: The time, with a time zone.
     """
-    findings = [*_of_reach(facts)]
+    findings = [*of_reach(facts)] or [*_of_another_service(facts)]
     if not findings:
         findings = [*_of_negotiation(facts), *_of_tls(facts), *_of_credssp(facts, now)]
         if facts.certificate is not None:
@@ -197,23 +179,13 @@ def judge_server(facts: ServerFacts, name: str, now: dt.datetime) -> list[Findin
     return sorted(findings, key=lambda each: -each.severity.rank)
 
 
-def _of_reach(facts: ServerFacts) -> Iterator[Finding]:
-    match facts.reach:
-        case Reach.NOT_FOUND:
-            yield found("host-not-found", host=facts.host, reason=facts.problem)
-        case Reach.REFUSED:
-            yield found("connection-refused", address=facts.address)
-        case Reach.NO_ANSWER:
-            yield found("no-answer", address=facts.address, seconds=facts.problem)
-        case Reach.FAILED:
-            yield found("connection-failed", address=facts.address, reason=facts.problem)
-        case Reach.REACHED:
-            answers = [*facts.negotiation.values()]
-            foreign = next((each for each in answers if each.foreign), None)
-            if foreign is not None:
-                yield found("not-rdp", address=facts.address, what=foreign.problem)
-            elif answers and all(each.problem for each in answers):
-                yield found("connection-lost", address=facts.address, what=answers[0].problem)
+def _of_another_service(facts: ServerFacts) -> Iterator[Finding]:
+    answers = [*facts.negotiation.values()]
+    foreign = next((each for each in answers if each.foreign), None)
+    if foreign is not None:
+        yield found("not-rdp", address=facts.address, what=foreign.problem)
+    elif answers and all(each.problem for each in answers):
+        yield found("connection-lost", address=facts.address, what=answers[0].problem)
 
 
 _FAILURES: Final = {

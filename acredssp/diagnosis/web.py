@@ -7,7 +7,8 @@ from typing import Final
 
 from acredssp.diagnosis.catalogue import Finding, found
 from acredssp.diagnosis.certificate import CertificateFacts
-from acredssp.diagnosis.server import Reach, judge_certificate
+from acredssp.diagnosis.reach import Reach, of_reach
+from acredssp.diagnosis.server import judge_certificate
 from acredssp.trust import Judgement
 
 __all__ = ["WebFacts", "judge_web"]
@@ -65,24 +66,10 @@ def judge_web(facts: WebFacts, name: str, now: dt.datetime) -> list[Finding]:
         name: The name that its certificate must have.
         now: The time, with a time zone.
     """
-    findings = [*_of_web(facts)]
+    findings = [*(_of_answer(facts) if facts.reach is Reach.REACHED else of_reach(facts))]
     if facts.certificate is not None:
         findings += judge_certificate(facts.certificate, facts.chain, facts.judgement, name, now)
     return sorted(findings, key=lambda each: -each.severity.rank)
-
-
-def _of_web(facts: WebFacts) -> Iterator[Finding]:
-    match facts.reach:
-        case Reach.NOT_FOUND:
-            yield found("host-not-found", host=facts.host, reason=facts.problem)
-        case Reach.REFUSED:
-            yield found("connection-refused", address=facts.address)
-        case Reach.NO_ANSWER:
-            yield found("no-answer", address=facts.address, seconds=facts.problem)
-        case Reach.FAILED:
-            yield found("connection-failed", address=facts.address, reason=facts.problem)
-        case Reach.REACHED:
-            yield from _of_answer(facts)
 
 
 def _of_answer(facts: WebFacts) -> Iterator[Finding]:
