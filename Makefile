@@ -96,12 +96,13 @@ site: $(DEV_STAMP)
 	$(BIN)/sphinx-build -q -n -W --keep-going -b html docs build/site
 	@echo "file://$(CURDIR)/build/site/index.html"
 
-# Writes docs/conformance.md, docs/sspi.md, docs/gateway-settings.md and docs/findings.md; the tests fail where one is
-# stale.
+# Writes docs/conformance.md, docs/sspi.md, docs/gateway-settings.md, docs/findings.md and the manual pages in man/; the
+# tests fail where one is stale.
 conformance: $(DEV_STAMP)
 	$(BIN)/pytest --collect-only -q --conformance=write >/dev/null
 	PYTHONPATH=tests $(BIN)/python -m support.settings_page
 	PYTHONPATH=tests $(BIN)/python -m support.findings_page
+	PYTHONPATH=tests $(BIN)/python -m support.man_pages
 
 # Writes its table, its figures as JSON and its plots to benchmarks/report.
 bench: $(BENCH_STAMP) compiled-if-possible
@@ -241,7 +242,7 @@ $(COMPILED_STAMP): $(VENV_STAMP) pyproject.toml $(shell find acredssp -name '*.p
 	@$(BIN)/python -c "$$CHECK_COMPILER"
 	@echo "compiling the engine into $(COMPILED), a minute"
 	@mkdir -p build/source
-	@cp -R acredssp pyproject.toml README.md LICENSE build/source
+	@cp -R acredssp man pyproject.toml README.md LICENSE build/source
 	@HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) wheel --no-deps --wheel-dir build/wheel ./build/source
 	@$(BIN)/python -m zipfile --extract build/wheel/*.whl $(COMPILED)
 	@touch $@

@@ -9,9 +9,10 @@ The exit statuses are: 0 success, 1 denied, 2 usage, 3 protocol, 4 network or ti
 
 import sys
 import traceback
-from typing import Annotated, Final, cast
+from typing import Annotated, Any, Final, cast
 
 import typer
+from typer.core import TyperGroup
 
 import acredssp
 from acredssp.cli import decode, demo, doctor, login, output, probe, proxy, render, replay, serve, winrm
@@ -35,10 +36,22 @@ _CommandLineError: Final = cast("type[typer.BadParameter]", typer.BadParameter._
 This is click's ClickException, or the copy of it that typer brings.
 """
 
+
+class _Commands(TyperGroup):
+    """The commands, with typer's completion for shells, but not what installs it.
+
+    The option --install-completion would edit the shell's startup files, and let PowerShell run any script.
+    """
+
+    def get_params(self, ctx: Any) -> Any:  # click's type, or that of typer's copy
+        """Return the options without --install-completion."""
+        return [each for each in super().get_params(ctx) if "--install-completion" not in each.opts]
+
+
 app = typer.Typer(
     name="acredssp",
+    cls=_Commands,
     help="Make CredSSP logons, the handshake of Remote Desktop: as a client, as a server, or both as a demonstration.",
-    add_completion=False,
     rich_markup_mode=None,  # rich's tables would cut the names of long options
     pretty_exceptions_enable=False,  # such a traceback would print local variables, and so passwords
     context_settings={"help_option_names": ["-h", "--help"]},
