@@ -32,7 +32,8 @@ _MOST_BYTES_SHOWN: Final = 32
 _MOST_TEXT_SHOWN: Final = 300
 _WIDTH_OF_FILES: Final = 2_000
 """Columns where no terminal is: lines are not broken, so that tools find what they look for."""
-_HEX: Final = re.compile(r"(?:0[xX])?[0-9a-fA-F]{2}(?:[\s:,]*(?:0[xX])?[0-9a-fA-F]{2})*")
+_HEX: Final = re.compile(r"(?:0[xX])?+[0-9a-fA-F]{2}(?:[\s:,]*+(?:0[xX])?+[0-9a-fA-F]{2})*+")
+"""Possessive, since a repetition that may give back needs a hundred times the memory of the text."""
 _DUMP_LINE: Final = re.compile(r"^[0-9a-fA-F]{4,8}:?\s+((?:[0-9a-fA-F]{2,4}\s){1,16}).*$", re.MULTILINE)
 """A line of xxd, hexdump -C or Wireshark: an offset, bytes, and what they mean as text."""
 
@@ -45,6 +46,8 @@ class Part:
     sender: str = ""
     """`"client"` or `"server"`; empty where it is not known."""
     kind: Kind | None = None
+    last: bool = False
+    """Whether more follows, which is left out."""
 
 
 def decode_command(
@@ -80,6 +83,8 @@ def decode_command(
     with usage_errors():
         parts = _parts(what, kind, keylog)
     trees = [(part.sender, decode(part.data, kind=part.kind, show=show or ())) for part in parts]
+    if parts and parts[-1].last:
+        trees[-1][1].note = trees[-1][1].note or f"the first {len(parts)} turns of the capture are shown"
     fault = next((found for _, tree in trees if (found := _first_fault(tree)) is not None), None)
     result = Result.SUCCESS if fault is None else Result.PROTOCOL_ERROR
     if as_json:
@@ -114,7 +119,7 @@ def _parts(what: str, kind: Kind | None, keylog: pathlib.Path | None) -> list[Pa
     except OSError as error:
         raise unreadable("file", path, error) from None
     if tshark.is_capture(data):
-        return [Part(each.data, each.sender, kind) for each in tshark.conversations(path, keylog)]
+        return [Part(each.data, each.sender, kind, each.last) for each in tshark.conversations(path, keylog)]
     return _parts_of(data, kind)
 
 

@@ -5,10 +5,12 @@ and what it prints are bounded.
 """
 
 import dataclasses
+import io
 import pathlib
 import re
 import shutil
 import subprocess
+import threading
 from typing import Final
 
 from acredssp.cli.outcome import UsageError
@@ -26,6 +28,8 @@ _MAGIC: Final = (
 _MOST_STREAMS: Final = 32
 _TIMEOUT: Final = 60.0
 _MOST_OUTPUT: Final = 1 << 26
+_MOST_TURNS: Final = 2_000
+"""How often the sides of all connections may take turns. A logon has some ten, and a session behind it has millions."""
 _LINE: Final = re.compile(rb"(\t?)([0-9a-f]+)")
 _NODES: Final = re.compile(rb"Node 0: .*:(\d+)\r?\nNode 1: .*:(\d+)")
 """The ends of a connection. What the first one sent has no tab in front."""
@@ -37,6 +41,8 @@ class Stream:
 
     sender: str
     data: bytes
+    last: bool = False
+    """Whether the capture has more behind it, which is left out."""
 
 
 def is_capture(data: bytes) -> bool:
@@ -63,6 +69,8 @@ def conversations(path: pathlib.Path, keylog: pathlib.Path | None) -> list[Strea
         ports = ["-d", f"tcp.port=={port},tls"] if port else []
         decrypted, _ = _follow(program, path, "tls", number, [*options, *ports], port)
         found += [*_before_tls(in_clear), *decrypted] if decrypted else in_clear
+        if len(found) > _MOST_TURNS:
+            return [*found[: _MOST_TURNS - 1], dataclasses.replace(found[_MOST_TURNS - 1], last=True)]
     if not found:
         raise UsageError("the capture has no bytes of a tcp connection")
     return found
@@ -88,24 +96,52 @@ def _follow(  # noqa: PLR0913, PLR0917 - the words of a command
         server: The server's port; empty where the second end is the server's.
     """
     command = [program, "-n", "-r", str(path.absolute()), *options, "-q", "-z", f"follow,{layer},raw,{number}"]
-    try:
-        run = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=False)  # noqa: S603 - as said above
-    except subprocess.TimeoutExpired:
-        raise UsageError(f"tshark took longer than {_TIMEOUT:.0f} seconds with the capture") from None
-    except OSError:
-        raise UsageError("tshark cannot be run") from None
-    if run.returncode:
-        raise UsageError(f"tshark cannot read the capture: exit status {run.returncode}")
-    found = _NODES.search(run.stdout[:4096])
+    output = _output(command)
+    found = _NODES.search(output[:4096])
     first, second = (found[1].decode(), found[2].decode()) if found else ("", "")
     senders = ("server", "client") if server and first == server else ("client", "server")
-    streams: list[Stream] = []
-    for line in run.stdout[:_MOST_OUTPUT].splitlines():
-        match = _LINE.fullmatch(line)
+    turns: list[tuple[str, bytearray]] = []
+    for line in io.BytesIO(output):
+        match = _LINE.fullmatch(line.rstrip(b"\r\n"))
         if match is None or len(match[2]) % 2:
             continue
-        sender, data = senders[bool(match[1])], bytes.fromhex(match[2].decode())
-        if streams and streams[-1].sender == sender:
-            data = streams.pop().data + data
-        streams.append(Stream(sender, data))
-    return streams, second
+        sender = senders[bool(match[1])]
+        if not turns or turns[-1][0] != sender:
+            if len(turns) > _MOST_TURNS:
+                break
+            turns.append((sender, bytearray()))
+        turns[-1][1].extend(bytes.fromhex(match[2].decode()))
+    return [Stream(sender, bytes(data)) for sender, data in turns], second
+
+
+def _output(command: list[str]) -> bytes:
+    """Return what tshark prints, as far as it is read: what a capture makes of it has no other bound.
+
+    Raises:
+        UsageError: tshark cannot be run, fails, or takes too long.
+    """
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # noqa: S603 - as said above
+    except OSError:
+        raise UsageError("tshark cannot be run") from None
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(_TIMEOUT, end)
+    timer.start()
+    with process:
+        assert process.stdout is not None
+        output = process.stdout.read(_MOST_OUTPUT)
+        whole = len(output) < _MOST_OUTPUT
+        if not whole:
+            process.kill()
+        process.wait()
+        timer.cancel()
+    if late.is_set():
+        raise UsageError(f"tshark took longer than {_TIMEOUT:.0f} seconds with the capture")
+    if whole and process.returncode:
+        raise UsageError(f"tshark cannot read the capture: exit status {process.returncode}")
+    return output

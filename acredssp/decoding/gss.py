@@ -172,7 +172,7 @@ def _initial(source: Source, parent: Node, name: str, start: int, end: int) -> N
     node = source.new(parent, f"{name}: {title}" if name else title, start, stop)
     source.new(node, "thisMech", body, oid_stop, mechanism, title)
     if mechanism not in _KERBEROS_OIDS:
-        source.new(node, "innerToken", oid_stop, stop, source.data[oid_stop:stop])
+        source.new(node, "innerToken", oid_stop, stop, source.data[oid_stop:stop], "unknown token")
         return
     after = source.need(oid_stop, 2, stop, "TOK_ID")
     kind = source.data[oid_stop:after]
@@ -211,7 +211,7 @@ def _negotiation(source: Source, parent: Node, name: str, start: int, end: int) 
 
 def _hints_or_mic(source: Source, parent: Node, name: str, start: int, end: int) -> None:
     """[3] is negHints in NegTokenInit2 ([MS-SPNG] 2.2.1), and mechListMIC in RFC 4178."""
-    if source.data[start] == asn1.SEQUENCE:
+    if source.data.startswith(b"\x30", start, end):
         asn1.sequence({0: ("hintName", asn1.text), 1: ("hintAddress", asn1.octets())})(
             source, parent, "negHints", start, end
         )

@@ -20,6 +20,8 @@ _OF_THE_KEY: Final = frozenset({"MIC", "mechListMIC", "pubKeyAuth", "authInfo"})
 """The fields that are made with the keys of the session."""
 _KEY: Final = "EncryptedRandomSessionKey"
 _UNKNOWN: Final = "unknown"
+_NOT_SHOWN: Final = (_UNKNOWN, "only the first", "the tree ends here", "the last")
+"""How the note of a node begins whose bytes, or a part of them, no field accounts for."""
 _LEAST_UNKNOWN: Final = 8
 """Bytes of an unknown field from which on it may hold a secret."""
 
@@ -59,5 +61,5 @@ def _places(tree: Node, names: frozenset[str]) -> Iterator[tuple[int, int, str]]
 
 
 def _is_unknown(node: Node) -> bool:
-    opaque = node.note.startswith("unknown") and node.size >= _LEAST_UNKNOWN
+    opaque = node.note.startswith(_NOT_SHOWN) and node.size >= _LEAST_UNKNOWN
     return node.fault is not None or opaque or (len(node.children) > 1 and node.name == "input")

@@ -519,8 +519,8 @@ def _secrets(record: Recording) -> Iterator[AccountSecret]:
     for line in record.accounts:
         with contextlib.suppress(ValueError):
             users = Users.parse(line.replace("\n", "").encode("utf-8", "surrogatepass"))
-            own = line.split(":", 2)
-            found = users.lookup(CredentialRequest(Principal(own[1], own[0]), "ntlm"))
+            domain, user, _ = line.split(":", 2)
+            found = users.lookup(CredentialRequest(Principal(user, domain), "ntlm"))
             if isinstance(found, Password | NTHash):
                 yield found
 

@@ -3,11 +3,14 @@
 import base64
 import io
 import json
+import os
 import sys
+import tracemalloc
 
 import pytest
 from vectors.load import CAPTURES, captures
 
+from acredssp.cli import decode, tshark
 from acredssp.rdp import ConnectionRequest, Protocols
 from acredssp.wire import TSRequest
 
@@ -95,8 +98,7 @@ def test_terminal_escapes_of_a_stranger_are_harmless(command):
 
 
 def test_lines_fit_a_terminal_of_80_columns(monkeypatch):
-    from acredssp.cli import decode  # noqa: PLC0415 - what the test looks at from inside
-    from acredssp.cli.render import _console  # noqa: PLC0415 - as above
+    from acredssp.cli.render import _console  # noqa: PLC0415 - what the test looks at from inside
 
     file = io.StringIO()
     console = _console(file)
@@ -161,3 +163,67 @@ def test_a_capture_of_the_network_needs_tshark(command, tmp_path, monkeypatch):
     status, _, err = command("decode", path)
     assert status == 2
     assert "needs tshark" in err
+
+
+def test_a_record_without_a_message_has_nothing_to_show(command, tmp_path):
+    path = tmp_path / "record.json"
+    path.write_text('{"messages": []}')
+    assert command("decode", path) == (0, "", "")
+
+
+def test_a_long_text_in_hex_takes_little_memory():
+    text = "30" * 500_000
+    tracemalloc.start()
+    try:
+        assert decode._from_text(text) == b"0" * 500_000
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10 * len(text)
+
+
+@pytest.fixture
+def capture_for(tmp_path, monkeypatch):
+    """A capture of the network that is read by a tshark of the test's own, a line for a shell."""
+    if os.name == "nt":
+        pytest.skip("a program of one line is a script of a shell")
+
+    def make(line):
+        program = tmp_path / "tshark"
+        program.write_text(f"#!/bin/sh\n{line}\n")
+        program.chmod(0o700)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        path = tmp_path / "capture.pcap"
+        path.write_bytes(b"\xd4\xc3\xb2\xa1" + bytes(20))
+        return path
+
+    return make
+
+
+def test_an_endless_conversation_is_shown_as_far_as_it_is_read(capture_for, command, monkeypatch):
+    monkeypatch.setattr(tshark, "_MOST_OUTPUT", 100_000)
+    path = capture_for("""exec yes "$(printf '30\n\t00')\"""")
+    _, out, err = command("decode", path, "--json")
+    report = json.loads(out)
+    assert err == ""
+    assert len(report["units"]) == 2_000
+    assert report["notes"] == ["the first 2000 turns of the capture are shown"]
+
+
+def test_bytes_of_one_side_are_put_together(capture_for, command):
+    path = capture_for(
+        f"case $* in *tcp*raw,0*) printf '{REQUEST.hex()[:40]}\n{REQUEST.hex()[40:]}\n\t05000000\n';; esac"
+    )
+    _, out, _ = command("decode", path, "--json")
+    units = [(each["sender"], each["name"]) for each in json.loads(out)["units"]]
+    assert units == [("client", "TSRequest"), ("server", "Early User Authorization Result")]
+
+
+@pytest.mark.parametrize(("line", "said"), [("exec sleep 3600", "took longer than"), ("exit 3", "exit status 3")])
+def test_a_tshark_that_fails_or_does_not_end_is_a_usage_error(capture_for, command, monkeypatch, line, said):
+    path = capture_for(line)
+    if "sleep" in line:
+        monkeypatch.setattr(tshark, "_TIMEOUT", 0.1)
+    status, _, err = command("decode", path)
+    assert status == 2
+    assert said in err

@@ -178,3 +178,11 @@ def test_no_recorded_unit_with_other_bytes_in_it_makes_it_fail(draw):
 
 def test_the_names_of_the_package_are_its_door():
     assert set(decoding.__all__) >= {"decode", "Node", "Kind", "Secret"}
+
+
+@pytest.mark.parametrize("field", range(6))
+@pytest.mark.parametrize("tag", [0xA0, 0xA1])
+def test_a_field_of_spnego_without_content_is_a_fault(tag, field):
+    token = der.encode(tag, der.encode(der.SEQUENCE, der.encode(der.CONTEXT + field, b"")))
+    assert faults(decode(token)) or field > 3
+    assert decode(TSRequest(6, nego_token=token).encode()).children

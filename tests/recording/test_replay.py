@@ -17,6 +17,8 @@ from acredssp.policy import MechanismChoice
 from acredssp.recording import Agreement, Message, Recording, RecordingCarriage, replay, without_secrets
 from acredssp.status import NTSTATUS
 from acredssp.tls import self_signed, server_context_from_pem
+from acredssp.wire import TSRequest, der, spnego
+from acredssp.wire.spnego import NegTokenInit
 
 SAME, SAME_BUT, DIFFERS, TAKEN, REFUSED = Agreement
 ACCOUNT = "CONTOSO:alice:Passw0rd!"
@@ -267,6 +269,49 @@ def test_a_message_that_cannot_be_decoded_is_left_out_as_a_whole(certificate):
     (kept,) = without_secrets(dataclasses.replace(record, messages=(broken,))).messages
     assert not any(kept.data)
     assert kept.redacted == ((0, len(broken.data), "unknown"),)
+
+
+PROOF = bytes(range(64, 128))
+"""Stands for a proof of a password."""
+
+
+def unread(body):
+    """Tokens whose proof no field of the tree accounts for."""
+    return {
+        "iakerb": der.encode(0x60, bytes.fromhex("06062b0601050205") + body),
+        "ntlm with its identifier": der.encode(0x60, spnego.NTLM + body),
+        "spnego around iakerb": NegTokenInit.encode(
+            spnego.encode_mech_list((spnego.NTLM,)), der.encode(0x60, bytes.fromhex("06062b0601050205") + body)
+        ),
+    }
+
+
+@pytest.mark.parametrize("token", unread(PROOF).values(), ids=unread(PROOF))
+def test_what_no_field_accounts_for_is_left_out_as_a_whole(certificate, token):
+    record = Pair(certificate).run()["client"]
+    message = Message("client", TSRequest(6, nego_token=token).encode())
+    (kept,) = without_secrets(dataclasses.replace(record, messages=(message,))).messages
+    assert PROOF[:8] not in kept.data
+
+
+def test_more_tokens_than_are_shown_are_left_out_as_a_whole(certificate):
+    record = Pair(certificate).run()["client"]
+    proof = record.messages[2].data
+    request = TSRequest.decode(proof)
+
+    def token(data):
+        return der.encode(der.SEQUENCE, der.encode(der.CONTEXT, der.encode(0x04, data)))
+
+    tokens = der.encode(der.SEQUENCE, token(b"x") * 64 + token(request.nego_token))
+    data = der.encode(der.SEQUENCE, bytes.fromhex("a003020106") + der.encode(der.CONTEXT + 1, tokens))
+    (kept,) = without_secrets(dataclasses.replace(record, messages=(Message("client", data),))).messages
+    assert not any(kept.data)
+
+
+@pytest.mark.parametrize("accounts", [("",), ("no colon",), ("one:colon",), ("a:b:$NT$zz",), ("#::",), ("\ud800:a:b",)])
+def test_an_account_that_cannot_be_read_proves_nothing(certificate, accounts):
+    record = dataclasses.replace(Pair(certificate).run()["client"], accounts=accounts)
+    assert "the record has not the account" in replay(record).ended
 
 
 def test_the_repr_of_a_record_has_no_secret(certificate):
