@@ -17,8 +17,9 @@ import typer
 
 from acredssp.accounts import Domains, Users
 from acredssp.cli import loops, render
-from acredssp.cli.options import LogLevel, WithLogLevel, log_from, until_done, usage_errors
+from acredssp.cli.options import LogLevel, RecordFiles, WithLogLevel, log_from, until_done, usage_errors
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError
+from acredssp.cli.record import ServerRecords
 from acredssp.workers import is_supported
 
 if TYPE_CHECKING:  # they need the extra
@@ -98,11 +99,14 @@ def run_command(
             min=1, max=1024, metavar="N", help="Serve with N processes; one for each core is best (Linux only)."
         ),
     ] = None,
+    record: RecordFiles = None,
     log_level: WithLogLevel = LogLevel.INFO,
 ) -> None:
     """Serve until SIGTERM, and print a line for each connection to the standard error. SIGHUP reads the settings again.
 
     With --workers, SIGUSR2 starts the program anew, and no connection is lost.
+
+    --record writes a numbered file for each of the first 100 handshakes, those with clients and those with targets.
 
     Exit status: 0 after SIGTERM or SIGINT; 2 the settings cannot be used; 70 a worker fails again and again.
     """
@@ -111,6 +115,8 @@ def run_command(
 
         if workers is not None and not is_supported():
             raise UsageError("--workers needs linux, with fork and SO_REUSEPORT: run without it on this system")
+        if record and workers is not None:
+            raise UsageError("expected one of --record and --workers, got both")
         log_from(log_level)
         if log_level is not LogLevel.DEBUG:  # the gateway's line for a connection says all that the library's would
             logging.getLogger("acredssp").setLevel(logging.WARNING)
@@ -128,7 +134,14 @@ def run_command(
             raise typer.Exit(
                 service.run_workers(file, workers, tell, main=loops.run, program=again, check_program=check)
             )
-        until_done(service.run(file, tell))
+        records = ServerRecords(
+            record or [], with_secrets=False, generated=False, account_of=lambda *_: None, warn=tell
+        )
+        records.begin()
+        try:
+            until_done(service.run(file, tell, records.around))
+        finally:
+            records.end()
 
 
 @_command("check")

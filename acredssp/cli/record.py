@@ -5,6 +5,7 @@ A record is as secret as the file that it goes to lets it be: files are readable
 
 import concurrent.futures
 import dataclasses
+import itertools
 import os
 import pathlib
 import secrets
@@ -112,6 +113,8 @@ class Records:
 class ServerRecords(Records):
     """The same for a server: a numbered file for each handshake, up to a hundred, written in a thread of its own.
 
+    A connection over which nothing came has no file: health checks of load balancers must not use the files up.
+
     Args:
         paths: As for `Records`.
         with_secrets: As for `Records`.
@@ -132,15 +135,20 @@ class ServerRecords(Records):
         super().__init__(paths, with_secrets=with_secrets, generated=generated)
         self._account_of = account_of
         self._warn = warn
-        self._count = 0
+        self._numbers = itertools.count(1)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "records") if paths else None
+
+    def around(self, carriage: Carriage, label: str = "") -> Carriage:
+        """Do as `Records.around` does, with a label for the records."""
+        return RecordingCarriage(carriage, self.take, label=label) if self._paths else carriage
 
     def take(self, record: Recording) -> None:
         """Write a record, soon."""
-        self._count += 1
-        if self._thread is None or self._count > _MOST_FILES:
+        if self._thread is None or not record.flights:
             return
-        self._thread.submit(self._take, record, self._count)
+        if (number := next(self._numbers)) > _MOST_FILES:
+            return
+        self._thread.submit(self._take, record, number)
 
     def end(self) -> None:
         """Wait until all records are written."""

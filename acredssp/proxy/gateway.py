@@ -12,6 +12,7 @@ from acredssp import RDP, FailureLimit, HandshakeReport, create_server
 from acredssp.aio import CredSSPServer, HandshakeOutcome, Sparingly, WinbindOracle
 from acredssp.credentials import Deny
 from acredssp.proxy.connection import Connection
+from acredssp.proxy.leg import Around, as_it_is
 from acredssp.proxy.limits import Counts, Limited, Slot
 from acredssp.proxy.plan import Plan, make_plan
 from acredssp.proxy.records import ConnectionRecord, Observer, limit_of, log_record
@@ -37,15 +38,18 @@ class Gateway:
         sockets: The sockets that listen on each address, where somebody else has bound them; None to bind here.
         store: The store where the settings name none; None for a new one in this process.
         processes: How many processes serve by these settings on this machine.
+        around: Returns what carries the handshakes with clients, and those with targets.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         path: pathlib.Path,
         observer: Observer | None = None,
         sockets: Mapping[str, Sequence[socket.socket]] | None = None,
         store: Store | None = None,
+        *,
         processes: int = 1,
+        around: Around = as_it_is,
     ) -> None:
         self.draining = False
         """Whether the gateway ends, and new users should go elsewhere."""
@@ -54,6 +58,7 @@ class Gateway:
         self._path = path
         self._observer = observer or Observer()
         self._processes = processes
+        self._around = around
         self._sockets = None if sockets is None else dict(sockets)
         self._counts: Counts = collections.Counter()
         self._lines = Sparingly()
@@ -110,7 +115,7 @@ class Gateway:
             SettingsError: The settings cannot be used, or an address cannot be listened on. Nothing has changed.
         """
         async with self._changing:
-            plan = await make_plan(self._path, self._oracles)
+            plan = await make_plan(self._path, self._oracles, self._around)
             if self.draining:
                 raise SettingsError(["the gateway ends, and takes no other settings"])
             self._check_bound(plan)
@@ -227,10 +232,11 @@ class Gateway:
 
     async def _server(self, plan: Plan, address: str, **where: Any) -> CredSSPServer:
         listener, limits = plan.listeners[address], plan.settings.limits
+        carriage = RDP(route=_route, allow_preconnection=listener.settings.preconnection)
         return await create_server(
             self._protocol,
             config=listener.config,
-            carriage=RDP(route=_route, allow_preconnection=listener.settings.preconnection),
+            carriage=self._around(carriage, f"listener {address}"),
             proxy_protocol=listener.settings.proxy_protocol,
             accept=functools.partial(self._accept, address),
             on_handshake=functools.partial(self._handshake_ended, address),

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from typing import Final, TypeAlias
 
 from acredssp import (
     NTSTATUS,
@@ -20,6 +20,7 @@ from acredssp import (
     tls,
 )
 from acredssp.aio import Streams, judge_server, reason_of
+from acredssp.carriage import Carriage
 from acredssp.credentials import Account, Deny, Nothing, TicketCache
 from acredssp.delegation import DelegationPolicy
 from acredssp.errors import AccessDenied, AuthenticationError, CertificateError, CredSSPError
@@ -34,7 +35,10 @@ from acredssp.status import SecurityStatus
 from acredssp.trust import OptionNames
 from acredssp.workers import Address
 
-__all__ = ["Leg", "Target", "in_words", "make_target", "split_account"]
+__all__ = ["Around", "Leg", "Target", "as_it_is", "in_words", "make_target", "split_account"]
+
+Around: TypeAlias = Callable[[Carriage, str], Carriage]
+"""Returns what carries a handshake in the place of its carriage. The text says whose handshake it is, for people."""
 
 _MECHANISMS: Final = {
     "ntlm": MechanismChoice.NTLM,
@@ -47,6 +51,11 @@ _SETTINGS: Final = OptionNames(
 )
 _MODES: Final = RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED | RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED
 """What a client asks for of its own logon. The target leg has a mode of its own, which `RDP` asks for."""
+
+
+def as_it_is(carriage: Carriage, _: str) -> Carriage:
+    """Return the carriage itself."""
+    return carriage
 
 
 @dataclasses.dataclass(slots=True)
@@ -102,6 +111,7 @@ class Target:
         injected: The injected credentials of the settings; None for those of the user or of `lookup`.
         lookup: The plug-in that gives the injected credentials; None without one.
         pool: Its hosts.
+        around: Returns what carries the logons there.
     """
 
     name: str
@@ -113,6 +123,7 @@ class Target:
     injected: Password | NTHash | None = dataclasses.field(repr=False)
     lookup: PlugIn | None
     pool: HostPool
+    around: Around = as_it_is
 
     async def credentials_for(self, who: Identity) -> Password | NTHash | TicketCache:
         """Return the injected or constrained credentials for a connection.
@@ -210,7 +221,7 @@ class Target:
             OSError: The host cannot be connected to.
             Refused: The logon failed.
         """
-        config, carriage = self._config(credentials), self._carriage(request)
+        config, carriage = self._config(credentials), self.around(self._carriage(request), f"target {self.name}")
         clock = asyncio.get_running_loop().time
         leg = await self.dial(address)
         connected = clock()
@@ -329,7 +340,7 @@ def _status(error: CredSSPError) -> NTSTATUS:
 # --- from the settings ---
 
 
-def make_target(name: str, settings: TargetSettings, problems: Problems) -> Target:
+def make_target(name: str, settings: TargetSettings, problems: Problems, around: Around = as_it_is) -> Target:
     """Read what the settings of a target name; what is wrong is noted in `problems`, and the result is then of no use.
 
     This reads files.
@@ -363,6 +374,7 @@ def make_target(name: str, settings: TargetSettings, problems: Problems) -> Targ
         injected=injected,
         lookup=lookup,
         pool=HostPool(name, settings.addresses, tokens=settings.tokens, sticky=settings.sticky, check=check),
+        around=around,
     )
 
 

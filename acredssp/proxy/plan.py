@@ -21,7 +21,7 @@ from acredssp.config import NTLMIdentity
 from acredssp.credentials import Account, Deny, LookupAnswer
 from acredssp.hooks import Admission, AuthorizeHook, CredentialRequest, Identity, LookupHook
 from acredssp.proxy.front import Front, ListenerPlan
-from acredssp.proxy.leg import Target, make_target
+from acredssp.proxy.leg import Around, Target, as_it_is, make_target
 from acredssp.proxy.plugin import PlugIn
 from acredssp.proxy.refused import Refused
 from acredssp.proxy.routing import make_route
@@ -85,12 +85,13 @@ class Plan:
     certificates: Mapping[str, dt.datetime]
 
 
-async def make_plan(path: pathlib.Path, oracles: dict[str, WinbindOracle]) -> Plan:
+async def make_plan(path: pathlib.Path, oracles: dict[str, WinbindOracle], around: Around = as_it_is) -> Plan:
     """Read a settings file and all that it names.
 
     Args:
         path: The file.
         oracles: winbind by the program that asks it, for this plan and those after it; oracles are added here.
+        around: Returns what carries the logons at targets.
 
     Raises:
         SettingsError: Something is wrong; every place is named.
@@ -104,12 +105,12 @@ async def make_plan(path: pathlib.Path, oracles: dict[str, WinbindOracle]) -> Pl
                 oracle = oracles.setdefault(program, WinbindOracle(command=(program,)))
                 winbind[program] = oracle, await oracle.identity()
     problems.check()
-    return await asyncio.to_thread(_plan, settings, winbind)
+    return await asyncio.to_thread(_plan, settings, winbind, around)
 
 
-def _plan(settings: Settings, winbind: _Winbind) -> Plan:
+def _plan(settings: Settings, winbind: _Winbind, around: Around) -> Plan:
     problems = Problems()
-    targets = {name: make_target(name, each, problems) for name, each in settings.targets.items()}
+    targets = {name: make_target(name, each, problems, around) for name, each in settings.targets.items()}
     listeners: dict[str, ListenerPlan] = {}
     for number, listener in enumerate(settings.listeners):
         place = f"listeners[{number}]"

@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from acredssp.proxy.leg import Around, as_it_is
 from acredssp.proxy.records import JSONLines
 from acredssp.proxy.settings import Problems, Settings, SettingsError, read
 from acredssp.stores import Node, StoreError
@@ -66,16 +67,19 @@ class _Task:
     """Called before connections are accepted; may block."""
     notify: Callable[[str], None] = lambda _: None
     """Told what systemd is to know."""
+    around: Around = as_it_is
+    """Returns what carries the handshakes."""
     publishes: bool = True
     """Whether this process tells the store of the node's figures, which are those of all its workers."""
 
 
-async def run(path: pathlib.Path, tell: Tell) -> None:
+async def run(path: pathlib.Path, tell: Tell, around: Around = as_it_is) -> None:
     """Serve in this process until SIGTERM or SIGINT.
 
     Args:
         path: The settings file.
         tell: Told what an operator should know, a line each.
+        around: Returns what carries the handshakes with clients, and those with targets.
 
     Raises:
         SettingsError: The settings cannot be used at the start.
@@ -89,7 +93,8 @@ async def run(path: pathlib.Path, tell: Tell) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGUSR2, tell, "SIGUSR2 starts the program anew with --workers alone")
-        await _serve(_Task(path=path, settings=settings, tell=tell, http=http, notify=notify_systemd), stop)
+        task = _Task(path=path, settings=settings, tell=tell, http=http, notify=notify_systemd, around=around)
+        await _serve(task, stop)
 
 
 async def _serve(task: _Task, stop: asyncio.Event) -> None:
@@ -102,7 +107,7 @@ async def _serve(task: _Task, stop: asyncio.Event) -> None:
 
     _log_as(task.settings)
     metrics, loop, tell = Metrics(), asyncio.get_running_loop(), task.tell
-    gateway = Gateway(task.path, metrics, task.sockets, processes=task.processes)
+    gateway = Gateway(task.path, metrics, task.sockets, processes=task.processes, around=task.around)
     reloads: set[asyncio.Task[None]] = set()
 
     async def reload() -> None:

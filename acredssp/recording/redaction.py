@@ -3,15 +3,17 @@
 NTLM's proofs, its encrypted session key and the encrypted parts of Kerberos' messages are left out. Without them
 nothing else of a record helps to find out the password: every other key of it is random. Where NTLM exchanges no random
 key, its keys follow from the password, so all that was made with them is left out, too. A client's message that cannot
-be decoded is left out as a whole.
+be decoded is left out as a whole. A token that a gateway has issued comes in clear, in the Connection Request. It is
+filled with the digit 0 there and in the flights.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import Final
 
 from acredssp.decoding import Kind, Node, Secret, decode
-from acredssp.recording.recording import Message, Recording
+from acredssp.recording.recording import Flight, Message, Recording
 
 __all__ = ["without_secrets"]
 
@@ -24,6 +26,8 @@ _NOT_SHOWN: Final = (_UNKNOWN, "only the first", "the tree ends here", "the last
 """How the note of a node begins whose bytes, or a part of them, no field accounts for."""
 _LEAST_UNKNOWN: Final = 8
 """Bytes of an unknown field from which on it may hold a secret."""
+_TOKEN: Final = re.compile(rb"(?<=acredssp=)[^\r\n]+")
+"""What `acredssp.stores.issue_token` has made."""
 
 
 def without_secrets(record: Recording) -> Recording:
@@ -33,7 +37,32 @@ def without_secrets(record: Recording) -> Recording:
     messages = tuple(
         _redacted(message, tree, guessable=guessable) for message, tree in zip(record.messages, trees, strict=True)
     )
-    return dataclasses.replace(record, messages=messages, accounts=(), with_secrets=False)
+    return dataclasses.replace(
+        record,
+        x224_request=_without_token(record.x224_request),
+        messages=messages,
+        accounts=(),
+        with_secrets=False,
+        flights=_without_tokens(record.flights),
+    )
+
+
+def _without_token(data: bytes) -> bytes:
+    return _TOKEN.sub(lambda found: b"0" * len(found[0]), data)
+
+
+def _without_tokens(flights: tuple[Flight, ...]) -> tuple[Flight, ...]:
+    """Leave tokens out of what the client sent, whose pieces may part a token anywhere."""
+    sent = _without_token(b"".join(flight.data for flight in flights if flight.sender == "client"))
+    kept: list[Flight] = []
+    for flight in flights:
+        size = len(flight.data)
+        if flight.sender == "client":
+            kept.append(dataclasses.replace(flight, data=sent[:size]))
+            sent = sent[size:]
+        else:
+            kept.append(flight)
+    return tuple(kept)
 
 
 def _redacted(message: Message, tree: Node, *, guessable: bool) -> Message:

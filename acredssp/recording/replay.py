@@ -39,7 +39,7 @@ from acredssp.mechanisms.ntlm.messages import (
     decode_text,
 )
 from acredssp.policy import NEWEST_VERSION, OLDEST_VERSION, Policy
-from acredssp.rdp import RDP, ConnectionConfirm, ConnectionRequest, Protocols
+from acredssp.rdp import RDP, ConnectionConfirm, ConnectionRequest, FailureCode, Protocols
 from acredssp.recording.recording import Message, RecordedError, Recording, Sender, tokens
 from acredssp.status import NTSTATUS, Stage
 from acredssp.wire import TSCredentials, TSPasswordCreds, TSRequest
@@ -375,12 +375,18 @@ class _ServerReplay(_Replay):
             return b""
         confirm = ConnectionConfirm.decode(record.x224_confirm) if record.x224_confirm else None
         early = confirm is not None and confirm.selected_protocol is Protocols.HYBRID_EX
+        code = confirm.failure_code if confirm is not None else None
         carriage = RDP(hybrid_ex=early, response_flags=confirm.flags) if confirm is not None else RDP()
+        if code not in {None, FailureCode.HYBRID_REQUIRED_BY_SERVER}:  # that is the server's own; others are of a route
+            carriage = RDP(route=lambda _: code)
         context = self.context
         self.rdp = carriage.acceptor(cast("ServerConfig", None), lambda _config: context)
         ours = b""
         try:
-            ours = bytes(self.rdp.step(record.x224_request).output)
+            result = self.rdp.step(record.x224_request)
+            if result.event is not None:
+                result = self.rdp.resume(result.event, code)
+            ours = bytes(result.output)
         finally:
             self.add_pdu("client", "X.224 Connection Request", record.x224_request)
             if record.x224_confirm:

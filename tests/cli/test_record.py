@@ -6,7 +6,8 @@ import stat
 
 import pytest
 
-from acredssp.recording import Recording
+from acredssp.cli.record import ServerRecords
+from acredssp.recording import Flight, Recording
 
 PASSWORD = "c4nary:S3cret\u00e9"
 
@@ -108,6 +109,27 @@ def test_a_server_records_each_handshake_in_a_file_of_its_own(serve_once, log_on
     assert replayed(command, second)[:2] == (0, "incomplete")
     assert "S3cret" not in first.read_text() + second.read_text()
     assert Recording.from_json(second.read_text()).error.kind == "AuthenticationError"
+
+
+def taken_by_a_server(folder, records):
+    """The names of the files that a server makes of these records."""
+    files = ServerRecords(
+        [folder / "served.json"], with_secrets=False, generated=False, account_of=lambda *_: None, warn=pytest.fail
+    )
+    for record in records:
+        files.take(record)
+    files.end()
+    return {each.name for each in folder.iterdir()}
+
+
+def test_a_connection_over_which_nothing_came_uses_no_file_of_a_server_up(tmp_path):
+    heard = Recording(flights=(Flight("client", 0.0, b"\3"),))
+    assert taken_by_a_server(tmp_path, [Recording(), heard]) == {"served.json"}
+
+
+def test_a_server_records_a_hundred_handshakes(tmp_path):
+    names = taken_by_a_server(tmp_path, [Recording(flights=(Flight("client", 0.0, b"\3"),))] * 101)
+    assert names == {"served.json", *(f"served-{number}.json" for number in range(2, 101))}
 
 
 def test_a_server_with_a_generated_account_records_it_as_a_whole(serve_by, log_on, command, tmp_path):

@@ -7,6 +7,7 @@ from support.gateway import HASH, Target, World, settings_of
 
 import acredssp
 from acredssp.proxy import settings
+from acredssp.proxy.leg import as_it_is
 
 SETTINGS = """\
 [[listeners]]
@@ -56,8 +57,8 @@ def world(folder):
     (folder / "hash").write_text(HASH)
 
     @contextlib.asynccontextmanager
-    async def begin(more="", *, start=True, hybrid_ex=True, store=None, **texts):
-        target, here = await Target().start(hybrid_ex=hybrid_ex), World(folder, store)
+    async def begin(more="", *, start=True, hybrid_ex=True, store=None, around=as_it_is, **texts):
+        target, here = await Target().start(hybrid_ex=hybrid_ex), World(folder, store, around=around)
         try:
             await here.write(settings_of({"desktops": ([target.address], more)}, **texts))
             if start:

@@ -14,7 +14,7 @@ from acredssp.config import ServerConfig
 from acredssp.credentials import Deny
 from acredssp.errors import CredSSPError
 from acredssp.policy import MechanismChoice
-from acredssp.recording import Agreement, Message, Recording, RecordingCarriage, replay, without_secrets
+from acredssp.recording import Agreement, Flight, Message, Recording, RecordingCarriage, replay, without_secrets
 from acredssp.status import NTSTATUS
 from acredssp.tls import self_signed, server_context_from_pem
 from acredssp.wire import TSRequest, der, spnego
@@ -129,6 +129,15 @@ def test_a_recorded_logon_replays_byte_for_byte_on_either_side(certificate, poli
     assert record.result == "success"
     assert record.tls["version"] == "TLSv1.3"
     assert record.tls["sni"] == "localhost"
+
+
+def test_a_token_is_written_over_wherever_the_network_parted_it():
+    sent = b"\3\0\0\x2b&\xe0\0\0\0\0\0acredssp=c4nary-T0ken\r\n\1\0\x08\0\3\0\0\0"
+    pieces = [Flight("client", 0.0, sent[:24]), Flight("server", 0.0, b"\3"), Flight("client", 0.0, sent[24:])]
+    record = without_secrets(Recording(x224_request=sent, flights=tuple(pieces)))
+    assert record.x224_request == sent.replace(b"c4nary-T0ken", b"0" * 12)
+    assert [len(flight.data) for flight in record.flights] == [24, 1, len(sent) - 24]
+    assert b"".join(flight.data for flight in record.flights if flight.sender == "client") == record.x224_request
 
 
 def test_both_sides_record_the_same_conversation(certificate):

@@ -85,12 +85,12 @@ class Target:
 class World(Observer):
     """A gateway, its targets and its records."""
 
-    def __init__(self, folder, store=None):
+    def __init__(self, folder, store=None, **options):
         self.folder = folder
         self.records = []
         self.strangers = []
         """Reports of those who were ended before they became connections."""
-        self.gateway = Gateway(folder / "settings.toml", self, store=store)
+        self.gateway = Gateway(folder / "settings.toml", self, store=store, **options)
         self._ended = asyncio.Event()
 
     def handshake(self, report):
