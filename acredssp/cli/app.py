@@ -51,7 +51,8 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     name="acredssp",
     cls=_Commands,
-    help="Make CredSSP logons, the handshake of Remote Desktop: as a client, as a server, or both as a demonstration.",
+    help="Make CredSSP logons, the handshake of Remote Desktop, as a client, a server or a gateway, and find out "
+    "why they fail.",
     rich_markup_mode=None,  # rich's tables would cut the names of long options
     pretty_exceptions_enable=False,  # such a traceback would print local variables, and so passwords
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -127,13 +128,13 @@ def _acredssp(
         raise typer.Exit(EXIT_STATUS[Result.USAGE])
 
 
-app.command("decode")(decode.decode_command)
-app.command("demo")(demo.demo_command)
-app.command("doctor")(doctor.doctor_command)
+app.command("decode", short_help="Show what the bytes of a handshake mean.")(decode.decode_command)
+app.command("demo", short_help="Show real handshakes between a server and clients.")(demo.demo_command)
+app.command("doctor", short_help="Log on once, and explain why the logon fails.")(doctor.doctor_command)
 app.command("login")(login.login_command)
-app.command("probe")(probe.probe_command)
-app.command("replay")(replay.replay_command)
-app.command("serve")(serve.serve_command)
-app.command("winrm", cls=winrm.WinRMCommand)(winrm.winrm_command)
-app.add_typer(proxy.proxy_app)
+app.command("probe", short_help="Ask servers what they would do with a logon, without one.")(probe.probe_command)
+app.command("replay", short_help="Run acredssp's engine against a recorded handshake.")(replay.replay_command)
+app.command("serve", short_help="Let users log on, and print a line for each handshake.")(serve.serve_command)
+app.command("winrm", cls=winrm.WinRMCommand, short_help="Run a command on Windows by WinRM.")(winrm.winrm_command)
+app.add_typer(proxy.proxy_app, short_help="Run an RDP gateway.")
 app.command("top", hidden=True)(proxy.top_command)

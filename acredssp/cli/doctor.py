@@ -301,7 +301,9 @@ def _stages(examination: Examination) -> Iterator[tuple[str, str, str]]:
     yield "tls", f"{_tls_name(login.config.policy.min_tls)} or newer", report.tls_version or _tls_of(examination)
     judgement = server.judgement
     trusted = "" if judgement is None else "trusted" if judgement.trusted else judgement.reason
-    yield "certificate", f"trusted, for {login.server_hostname}", trusted
+    any_certificate = login.config.policy.dangerous_accept_any_certificate
+    wanted = "any (--insecure)" if any_certificate else f"trusted, for {login.server_hostname}"
+    yield "certificate", wanted, trusted
     version = server.answer.version if server.answer else None
     yield (
         "credssp",

@@ -201,7 +201,7 @@ class _Run:
 
     prober: Prober
     output: "_Output"
-    waiting: Iterator[Target]
+    waiting: Iterator[tuple[Target, bool]]
     progress: Progress
     bar: Any
     answered: int = 0
@@ -210,9 +210,9 @@ class _Run:
 
     async def work(self) -> None:
         """Probe the targets that are waiting, one after the other."""
-        for target in self.waiting:
+        for target, named in self.waiting:
             probed = await probe_one(self.prober, target)
-            self.output.put(probed)
+            self.output.put(probed, named=named)
             self.answered += probed.reached
             if self.requirements is not None and probed.reached:
                 self.status = max(self.status, self.requirements.exit_status(probed.findings))
@@ -220,9 +220,12 @@ class _Run:
 
 
 async def _probe_all(run: _Run, at_once: int) -> None:
-    async with asyncio.TaskGroup() as group:
-        for _ in range(at_once):
-            group.create_task(run.work())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(run.work())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # such as output that nobody reads any more
 
 
 # --- output ---
@@ -239,8 +242,8 @@ class _Output:
         if as_csv:
             _print_csv(_COLUMNS)
 
-    def put(self, probed: Probed) -> None:
-        """Print one target."""
+    def put(self, probed: Probed, *, named: bool = True) -> None:
+        """Print one target; among many and for people, only if it answered or was named by itself."""
         if self._as_json:
             print(json.dumps(probed.as_dict()))  # noqa: T201
         elif self._as_csv:
@@ -248,7 +251,7 @@ class _Output:
                 _print_csv(row)
         elif self._one:
             _show(self._out, probed)
-        elif probed.reached:
+        elif probed.reached or named:
             _show_line(self._out, probed)
 
 
@@ -337,7 +340,8 @@ def _server_card(facts: ServerFacts) -> Iterator[tuple[str, str]]:
         yield "build", challenge.build
         difference = clock_difference(challenge, now())
         yield "clock", "" if difference is None else f"{difference:+d} s"
-    yield "took", f"{facts.seconds * 1000:.0f} ms, {facts.connections} connections"
+    many = "" if facts.connections == 1 else "s"
+    yield "took", f"{facts.seconds * 1000:.0f} ms, {facts.connections} connection{many}"
 
 
 def _name_of(asked: Protocols) -> str:
@@ -389,6 +393,8 @@ def _show_line(out: Console, probed: Probed) -> None:
 
 def _version_of(probed: Probed) -> str:
     facts = probed.facts
+    if not probed.reached:
+        return "not reached"
     if isinstance(facts, ServerFacts):
         return f"credssp {facts.answer.version}" if facts.answer else "no credssp"
     return ", ".join(facts.schemes) if isinstance(facts, WebFacts) else ""
@@ -497,7 +503,7 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     shown = len(wanted) > 1 and not (out.is_terminal and (as_json or as_csv))
     with _progress(out if out.is_terminal else err, shown=shown) as progress:
         bar = progress.add_task(f"{len(wanted)} hosts", total=len(wanted))
-        run = _Run(prober, output, iter(wanted), progress, bar, requirements=requirements)
+        run = _Run(prober, output, iter(wanted.items()), progress, bar, requirements=requirements)
         until_done(_probe_all(run, min(at_once, len(wanted))))
     if len(wanted) > 1:
         took = time.perf_counter() - began

@@ -66,7 +66,7 @@ def _failed(result: Result, *texts: str) -> typer.Exit:
     return typer.Exit(EXIT_STATUS[result])
 
 
-def _command(name: str) -> Callable[[Callable[_P, Coroutine[Any, Any, None]]], Callable[_P, None]]:
+def _command(name: str, short_help: str) -> Callable[[Callable[_P, Coroutine[Any, Any, None]]], Callable[_P, None]]:
     """Make a command of a coroutine function, which runs on a fresh event loop."""
 
     def register(main: Callable[_P, Coroutine[Any, Any, None]]) -> Callable[_P, None]:
@@ -75,7 +75,7 @@ def _command(name: str) -> Callable[[Callable[_P, Coroutine[Any, Any, None]]], C
             with _gateway():
                 until_done(main(*args, **options))
 
-        return proxy_app.command(name)(command)
+        return proxy_app.command(name, short_help=short_help)(command)
 
     return register
 
@@ -90,7 +90,7 @@ def _held_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@proxy_app.command("run")
+@proxy_app.command("run", short_help="Run the gateway until SIGTERM.")
 def run_command(
     file: SettingsFile,
     workers: Annotated[
@@ -144,7 +144,7 @@ def run_command(
             records.end()
 
 
-@_command("check")
+@_command("check", "See whether a settings file can be used.")
 async def check_command(
     file: SettingsFile,
     connect: Annotated[
@@ -169,7 +169,7 @@ async def check_command(
         raise typer.Exit(EXIT_STATUS[Result.DENIED])
 
 
-@proxy_app.command("init")
+@proxy_app.command("init", short_help="Write a commented settings file that runs.")
 def init_command(
     file: Annotated[pathlib.Path, typer.Argument(metavar="FILE", help="Where to write the settings.")] = pathlib.Path(
         "gateway.toml"
@@ -196,7 +196,7 @@ async def _store(read: "Settings") -> "AsyncIterator[RedisStore]":
     from acredssp.stores import StoreError  # noqa: PLC0415
 
     if read.store is None:
-        raise UsageError("expected [store] in the settings: the store of a process cannot be reached from outside")
+        raise UsageError("expected [store] in the settings; without it, the HTTP API of the gateway does this ([api])")
     problems = Problems()
     store = redis_store(read.store, problems)
     problems.check()
@@ -217,7 +217,7 @@ def _duration(text: str) -> float:
     return int(found[1]) * _UNITS[found[2]]
 
 
-@_command("token")
+@_command("token", "Issue a token that lets a user in.")
 async def token_command(  # noqa: PLR0913, PLR0917
     file: SettingsFile,
     user: Annotated[str, typer.Option(help="Who may come: USER, DOMAIN\\USER or USER@SUFFIX.")],
@@ -256,12 +256,15 @@ async def token_command(  # noqa: PLR0913, PLR0917
         print(token)  # noqa: T201
         return
     content = rdp_file(read.rdp_file.address, token, user, signer)
-    with os.fdopen(os.open(rdp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-        stream.write(content)
+    try:
+        with os.fdopen(os.open(rdp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+            stream.write(content)
+    except OSError as error:
+        raise UsageError(f"--rdp {rdp}: cannot be written: {error.strerror}") from None
     print(f"wrote {rdp}")  # noqa: T201
 
 
-@_command("kick")
+@_command("kick", "End a user's connections at every node.")
 async def kick_command(
     file: SettingsFile,
     user: Annotated[str, typer.Argument(metavar="USER", help="USER of any domain, DOMAIN\\USER or USER@SUFFIX.")],
@@ -286,7 +289,7 @@ async def kick_command(
     print(f"connections that end: {len(ending)}")  # noqa: T201
 
 
-@_command("top")
+@_command("top", "Show connections, rates and refusals as they change.")
 async def top_command(
     file: SettingsFile,
     node: Annotated[bool, typer.Option("--node", help="Show this node alone, though there is a store.")] = False,
@@ -336,7 +339,7 @@ async def top_command(
             raise _failed(Result.NETWORK_ERROR, str(error)) from None
 
 
-@proxy_app.command("keys")
+@proxy_app.command("keys", short_help="Print new keys for the store that nodes share.")
 def keys_command() -> None:
     """Print new keys for [store] of the settings: a secret, which every node gets the same."""
     with _gateway():

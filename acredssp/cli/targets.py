@@ -21,8 +21,10 @@ _MOST: Final = 65536
 """The most addresses of one network: a typing error should not ask half of the Internet."""
 
 
-def read_targets(words: Iterable[str], path: pathlib.Path | None) -> list[Target]:
-    """Return the targets of the words, then those of the file; each once.
+def read_targets(words: Iterable[str], path: pathlib.Path | None) -> dict[Target, bool]:
+    """Return the targets of the words, then those of the file, and for each whether it was named by itself.
+
+    A target that was named is no address of a network alone, so people want to know that it does not answer.
 
     Args:
         words: Each is `HOST`, `HOST:PORT`, `NETWORK/BITS`, `NETWORK/BITS:PORT`, or a URL of http or https.
@@ -31,7 +33,7 @@ def read_targets(words: Iterable[str], path: pathlib.Path | None) -> list[Target
     Raises:
         UsageError: A target cannot be understood, or the file cannot be read.
     """
-    targets = [target for word in words for target in _targets(word)]
+    targets = [each for word in words for each in _targets(word)]
     if path is not None:
         for number, line in enumerate(_lines(path), 1):
             word = line.partition("#")[0].strip()
@@ -39,7 +41,10 @@ def read_targets(words: Iterable[str], path: pathlib.Path | None) -> list[Target
                 targets += _targets(word) if word else []
             except UsageError as error:
                 raise UsageError(f"--targets {path}, line {number}: {error}") from None
-    return [*dict.fromkeys(targets)]
+    once: dict[Target, bool] = {}
+    for target, named in targets:
+        once[target] = named or once.get(target, False)
+    return once
 
 
 def _lines(path: pathlib.Path) -> list[str]:
@@ -53,13 +58,14 @@ def _lines(path: pathlib.Path) -> list[str]:
         raise UsageError(f"--targets {path}: expected a text in utf-8, got something else") from None
 
 
-def _targets(word: str) -> Iterator[Target]:
+def _targets(word: str) -> Iterator[tuple[Target, bool]]:
+    """Return the targets that a word means, and whether it names them."""
     if word.lower().startswith(("http://", "https://")):
-        yield arguments.service(word)
+        yield arguments.service(word), True
     elif "/" in word and "://" not in word:
-        yield from _network(word)
+        yield from ((each, False) for each in _network(word))
     else:
-        yield arguments.address(word, default_port=RDP_PORT)
+        yield arguments.address(word, default_port=RDP_PORT), True
 
 
 def _network(word: str) -> Iterator[Address]:

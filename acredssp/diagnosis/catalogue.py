@@ -141,7 +141,7 @@ _CONNECTING: Final = (
     FindingKind(
         "connection-refused", _H, "nothing listens at this port",
         "{address} answers, but no program listens at this port.",
-        "Check the port, and whether Remote Desktop is switched on there (service TermService).",
+        "Check the port, and whether the service runs there: TermService for Remote Desktop, WinRM for WinRM.",
         ("address",),
     ),
     FindingKind(

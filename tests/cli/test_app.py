@@ -374,6 +374,15 @@ def test_a_users_file_for_tickets_without_a_keytab_names_its_line_after_all_othe
     assert "absent: no such file" in err
 
 
+@pytest.mark.parametrize("words", [(), ("proxy",)])
+def test_the_list_of_commands_has_whole_sentences_on_a_terminal_of_80_columns(words, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = command(*words, "--help")
+    listed = out.partition("Commands:\n")[2].splitlines()
+    assert len(listed) >= 7
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
 @pytest.mark.parametrize("name", ["demo", "login", "serve"])
 def test_help_has_every_option_whole_on_a_terminal_of_80_columns(name, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")

@@ -271,6 +271,7 @@ def test_a_logon_is_told_to_people(served, command, password):
     assert status == 0
     for part in ("success", "HYBRID_EX", "then waits for", "nego token", "logon-succeeded", "Also wrong", "ntlm-only"):
         assert part in out
+    assert "any (--insecure)" in out
 
 
 def test_a_refusal_is_told_to_people_and_ends_as_that_of_login(served, command):

@@ -17,6 +17,7 @@ PATIENCE = 120
 
 NOWHERE = ["login", "127.0.0.1:{port}", "-u", "u", "-p", "c4nary"]
 """A logon that fails, since nobody listens there."""
+PROBE = ["probe", "127.0.0.1:{port}"]
 SERVE = ["serve", "--users", "{users}", "--listen", "127.0.0.1:0", "--key-type", "ec"]
 COMMANDS = [
     ["--version"],
@@ -60,7 +61,7 @@ def test_a_full_disk_has_an_exit_status_of_its_own_and_one_line(words, command):
     assert "Exception ignored" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [["--version"], [*NOWHERE, "--json"], SERVE], ids=" ".join)
+@pytest.mark.parametrize("command", [["--version"], [*NOWHERE, "--json"], SERVE, PROBE], ids=" ".join)
 def test_a_pipe_that_nobody_reads_has_the_same(words, command):
     reader, writer = os.pipe()
     os.close(reader)

@@ -170,6 +170,12 @@ def test_targets_are_words_and_lines_of_a_file(tmp_path):
     assert network == [Address("10.0.0.9", 3391), Address("10.0.0.10", 3391)]
 
 
+def test_a_target_that_is_named_and_in_a_network_is_named():
+    expected = {Address("10.0.0.9", 3389): True, Address("10.0.0.10", 3389): False}
+    assert read_targets(["10.0.0.9", "10.0.0.8/30"], None) == expected
+    assert read_targets(["10.0.0.8/30", "10.0.0.9"], None) == expected
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
@@ -257,11 +263,24 @@ def test_a_network_of_254_addresses_with_50_servers_is_probed_in_one_go(farm, co
 
 def test_many_hosts_are_a_line_each_for_people(farm, command):
     port, hosts = farm
-    status, out, _ = command("probe", *(f"{host}:{port}" for host in hosts[:3]), f"127.0.0.9:{port}", "--rate", "0")
+    status, out, _ = command("probe", *(f"{host}:{port}" for host in hosts[:3]), "--rate", "0")
     assert status == 0
     lines = out.splitlines()
     assert len(lines) == 3
     assert all("nla-not-offered" in line for line in lines)
+
+
+def test_who_was_named_and_cannot_be_reached_has_a_line_and_an_address_of_a_network_has_none(farm, command):
+    port, hosts = farm
+    words = f"127.0.0.9:{port}", f"127.0.0.8/30:{port}"  # .9 is named; of .9 and .10 in the network, .10 answers
+    status, out, err = command("probe", *words, "--rate", "0")
+    assert status == 0
+    lines = {line.split()[1]: line for line in out.splitlines()}
+    assert set(lines) == {f"127.0.0.9:{port}", f"{hosts[0]}:{port}"}
+    assert lines[f"127.0.0.9:{port}"].endswith("not reached  connection-refused")
+    assert "1 of 2 hosts answered" in err
+    _, out, _ = command("probe", f"127.0.0.8/30:{port}", "--rate", "0")
+    assert out.splitlines() == [lines[f"{hosts[0]}:{port}"]]
 
 
 def test_findings_come_as_csv_for_spreadsheets(farm, command):

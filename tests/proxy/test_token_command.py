@@ -105,6 +105,12 @@ def test_a_token_is_written_into_an_rdp_file_that_others_cannot_read(server, pro
     assert asked(server, proxy.keys, used(token)) == [Grant(user="CONTOSO\\alice", target="desktops", window=30.0)]
 
 
+def test_an_rdp_file_that_cannot_be_written_is_one_line(server, proxy, folder):
+    status, out, err = proxy(server.port, "token", *ISSUE, "--rdp", str(folder))
+    assert (status, out) == (2, "")
+    assert err.startswith(f"usage: --rdp {folder}: cannot be written: ")
+
+
 def test_a_kick_makes_the_tokens_of_its_user_void(server, proxy):
     _, token, _ = proxy(server.port, "token", *ISSUE)
     assert proxy(server.port, "kick", "alice") == (0, "connections that end: 0\n", "")
