@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 import platform
 import socket
@@ -61,6 +60,7 @@ from acredssp.cli.options import (
     warn_of,
 )
 from acredssp.cli.outcome import EXIT_STATUS, UsageError, result_of
+from acredssp.cli.output import write_private
 from acredssp.cli.probe import Probed, show_findings
 from acredssp.cli.probing import Pace, Prober, now
 from acredssp.cli.render import label, printable
@@ -372,9 +372,7 @@ def _write(path: pathlib.Path, examination: Examination) -> None:
     """Write the report, for its owner's eyes."""
     text = json.dumps(examination.as_dict(), indent=2) + "\n"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 - a descriptor, for its mode
-            file.write(text)
+        write_private(path, text.encode("ascii"))
     except OSError as error:
         raise UsageError(f"cannot write --report {path}: {reason_of(error)}") from None
 

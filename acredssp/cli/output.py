@@ -8,14 +8,25 @@ import contextlib
 import io
 import mmap
 import os
+import pathlib
 import select
+import stat
 import sys
 from collections.abc import Iterator
 from typing import IO, Any, Final, TextIO, cast
 
 from acredssp.aio import reason_of
 
-__all__ = ["CANNOT_WRITE", "OutputError", "WholeLines", "abandon", "guarded", "never_wait_for_stderr", "write_bytes"]
+__all__ = [
+    "CANNOT_WRITE",
+    "OutputError",
+    "WholeLines",
+    "abandon",
+    "guarded",
+    "never_wait_for_stderr",
+    "write_bytes",
+    "write_private",
+]
 
 CANNOT_WRITE = 74
 """The exit status for output that cannot be written: EX_IOERR of sysexits.h."""
@@ -211,3 +222,16 @@ def abandon() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, target)
         os.close(nowhere)
+
+
+def write_private(path: pathlib.Path, data: bytes) -> None:
+    """Write a file that its owner alone can read, also where it was there before for others to read.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        if os.name != "nt" and stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, 0o600)
+        file.write(data)

@@ -6,10 +6,8 @@ A record is as secret as the file that it goes to lets it be: files are readable
 import concurrent.futures
 import dataclasses
 import itertools
-import os
 import pathlib
 import secrets
-import stat
 from collections.abc import Callable
 from typing import Final
 
@@ -19,7 +17,7 @@ from acredssp.aio import reason_of
 from acredssp.carriage import Carriage
 from acredssp.cli import render
 from acredssp.cli.outcome import UsageError
-from acredssp.cli.output import OutputError
+from acredssp.cli.output import OutputError, write_private
 from acredssp.credentials import Credential, NTHash, Password
 from acredssp.recording import Recording, RecordingCarriage, to_pcapng, without_secrets
 
@@ -75,7 +73,7 @@ class Records:
         """
         for path in self._paths:
             try:
-                _write(path, b"")
+                write_private(path, b"")
             except OSError as error:
                 raise UsageError(f"--record {path}: cannot be written: {reason_of(error)}") from None
 
@@ -100,7 +98,7 @@ class Records:
         for path in self._paths:
             named = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
             try:
-                _write(named, to_pcapng(kept) if path.suffix == _CAPTURE else kept.to_json().encode())
+                write_private(named, to_pcapng(kept) if path.suffix == _CAPTURE else kept.to_json().encode())
             except OSError as error:
                 raise OutputError(f"cannot write --record {named}: {reason_of(error)}") from None
 
@@ -171,11 +169,3 @@ def account_line(credential: Credential | None) -> str | None:
         case NTHash():
             return f"{credential.domain}:{credential.user}:$NT${credential.nt_hash.hex()}"
     return None
-
-
-def _write(path: pathlib.Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        if os.name != "nt" and stat.S_ISREG(os.fstat(descriptor).st_mode):  # it may have been there for others to read
-            os.fchmod(descriptor, 0o600)
-        file.write(data)

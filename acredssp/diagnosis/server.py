@@ -1,5 +1,6 @@
 """What a probe has learned of a server, and the findings that follow from it. The probe itself, above, does the I/O."""
 
+import contextlib
 import dataclasses
 import datetime as dt
 import enum
@@ -13,9 +14,10 @@ from acredssp.diagnosis.catalogue import Finding, found
 from acredssp.diagnosis.certificate import CertificateFacts
 from acredssp.diagnosis.questions import Answer, ChallengeFacts, Question
 from acredssp.diagnosis.reach import Reach, of_reach
+from acredssp.errors import CredSSPError
 from acredssp.policy import FIRST_SAFE_VERSION
 from acredssp.status import NTSTATUS
-from acredssp.trust import Judgement, Trust, Verdict
+from acredssp.trust import Judgement, Trust, Verdict, pin_of
 from acredssp.wire.x224 import FailureCode, Protocols, ResponseFlags
 
 __all__ = [
@@ -174,7 +176,7 @@ def judge_server(facts: ServerFacts, name: str, now: dt.datetime) -> list[Findin
     findings = [*of_reach(facts)] or [*_of_another_service(facts)]
     if not findings:
         findings = [*_of_negotiation(facts), *_of_tls(facts), *_of_credssp(facts, now)]
-        if facts.certificate is not None:
+        if facts.chain:
             findings += judge_certificate(facts.certificate, facts.chain, facts.judgement, name, now)
     return sorted(findings, key=lambda each: -each.severity.rank)
 
@@ -259,30 +261,45 @@ def _of_tls(facts: ServerFacts) -> Iterator[Finding]:
 
 
 def judge_certificate(
-    certificate: CertificateFacts, chain: Sequence[bytes], judgement: Judgement | None, name: str, now: dt.datetime
+    certificate: CertificateFacts | None,
+    chain: Sequence[bytes],
+    judgement: Judgement | None,
+    name: str,
+    now: dt.datetime,
 ) -> list[Finding]:
     """Return the findings of a server's certificate.
 
     Args:
-        certificate: Its facts.
+        certificate: Its facts; None for one that cannot be read, which a logon refuses.
         chain: The certificates as the server sent them, in DER.
         judgement: What a logon would say of it; None where nobody asked.
         name: The name that it must have.
         now: The time, with a time zone.
     """
+    pin = certificate.pin if certificate is not None else _pin_of(chain)
     if judgement is not None and judgement.verdict is Verdict.PIN_DIFFERS:
-        return [found("certificate-other-key", pin=certificate.pin)]
+        return [found("certificate-other-key", pin=pin)]
+    if certificate is None:
+        if judgement is None or judgement.trusted:
+            return []
+        return [found("certificate-untrusted", reason=judgement.reason, pin=pin)]
     findings = [*_of_dates(certificate, now), *_of_form(certificate)]
     if chain and (wrong := _of_name(certificate, chain[0], name)) is not None:
         findings.append(wrong)
     if judgement is not None and judgement.verdict is Verdict.UNTRUSTED:
         if certificate.self_signed:
-            findings.append(found("certificate-self-signed", pin=certificate.pin))
+            findings.append(found("certificate-self-signed", pin=pin))
         else:
-            findings.append(found("certificate-untrusted", reason=judgement.reason, pin=certificate.pin))
+            findings.append(found("certificate-untrusted", reason=judgement.reason, pin=pin))
     elif judgement is not None and not judgement.trusted and not findings:
-        findings.append(found("certificate-untrusted", reason=judgement.reason, pin=certificate.pin))
+        findings.append(found("certificate-untrusted", reason=judgement.reason, pin=pin))
     return findings
+
+
+def _pin_of(chain: Sequence[bytes]) -> str:
+    with contextlib.suppress(CredSSPError, IndexError):
+        return pin_of(chain[0])
+    return "a key that cannot be read"
 
 
 def _of_dates(certificate: CertificateFacts, now: dt.datetime) -> Iterator[Finding]:

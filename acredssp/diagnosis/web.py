@@ -67,7 +67,7 @@ def judge_web(facts: WebFacts, name: str, now: dt.datetime) -> list[Finding]:
         now: The time, with a time zone.
     """
     findings = [*(_of_answer(facts) if facts.reach is Reach.REACHED else of_reach(facts))]
-    if facts.certificate is not None:
+    if facts.chain:
         findings += judge_certificate(facts.certificate, facts.chain, facts.judgement, name, now)
     return sorted(findings, key=lambda each: -each.severity.rank)
 

@@ -283,6 +283,7 @@ def test_a_refusal_is_told_to_people_and_ends_as_that_of_login(served, command):
 
 def test_the_report_holds_everything_and_no_secret(served, command, password, tmp_path):
     path = tmp_path / "report.json"
+    path.touch(0o644)
     status, out, _ = doctor(command, served("--hybrid-ex").address, "--json", "--report", path, password=password)
     report = json.loads(path.read_text("ascii"))
     assert status == 0

@@ -156,6 +156,29 @@ async def test_an_expired_certificate_is_found_on_the_wire(expired):
     assert "certificate-expired" in ids(await probed(ScriptedServer(HYBRID, tls=expired, answer=ntlm())))
 
 
+@pytest.fixture(scope="module")
+def unreadable(tmp_path_factory):
+    """The TLS context of a server whose certificate OpenSSL takes, and no other parser."""
+    pem, key = credentials()
+    der = ssl.PEM_cert_to_DER_cert(pem.decode()).replace(b"\x82\x09localhost", b"\x87\x09localhost")
+    path = tmp_path_factory.mktemp("unreadable") / "both.pem"
+    path.write_bytes(key + ssl.DER_cert_to_PEM_cert(der).encode())
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(path)
+    return made
+
+
+async def test_a_certificate_that_cannot_be_read_is_no_good_one(unreadable):
+    result = await probed(ScriptedServer(HYBRID, tls=unreadable, answer=ntlm()))
+    assert result.facts.certificate is None
+    assert "certificate-untrusted" in ids(result)
+
+
+async def test_a_certificate_that_cannot_be_read_has_another_key_than_the_pinned_one(unreadable):
+    result = await probed(ScriptedServer(HYBRID, tls=unreadable, answer=ntlm()), trust=Trust.pinned("0" * 64))
+    assert "certificate-other-key" in ids(result)
+
+
 async def test_a_closed_port_is_told_from_a_filtered_one(monkeypatch):
     closed = await probe_one(prober(), Address("127.0.0.1", free_port()))
     assert ids(closed) == {"connection-refused"}
@@ -267,6 +290,17 @@ async def test_the_certificate_of_https_is_judged_too(tls):
         port = listening.sockets[0].getsockname()[1]
         result = await probe_one(prober(server_name="x.example"), service(f"https://127.0.0.1:{port}"))
     assert ids(result) == {"winrm-basic", "certificate-self-signed", "certificate-wrong-name"}
+    await asyncio.sleep(0.01)
+
+
+async def test_a_certificate_of_https_that_cannot_be_read_is_no_good_one(unreadable):
+    listening = await asyncio.start_server(
+        http(UNAUTHORIZED, "WWW-Authenticate: CredSSP"), "127.0.0.1", 0, ssl=unreadable
+    )
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        result = await probe_one(prober(), service(f"https://127.0.0.1:{port}"))
+    assert ids(result) == {"certificate-untrusted"}
     await asyncio.sleep(0.01)
 
 
