@@ -52,10 +52,11 @@ def test_a_client_of_the_field_logs_on_and_sends_and_gets_sealed_bodies(client, 
     assert server.reports[0].info.tls_version == {"tls12": "TLSv1.2", "tls13": "TLSv1.3"}[version]
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", SERVERS)
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_client_of_the_field_logs_on_inside_https(client, kind):
-    with HostedHTTP(kind, inside("tls12"), ssl=OUTSIDE) as server:
+def test_a_client_of_the_field_logs_on_inside_https(client, kind, version):
+    with HostedHTTP(kind, inside(version), ssl=OUTSIDE) as server:
         word = word_of(client, server.port, sizes=SIZES, scheme="https")
     assert word == {"answers": [True] * len(SIZES), "nothing": 0}
     assert server.app.sizes == ALL_SIZES
