@@ -119,8 +119,17 @@ def _parts(what: str, kind: Kind | None, keylog: pathlib.Path | None) -> list[Pa
     except OSError as error:
         raise unreadable("file", path, error) from None
     if tshark.is_capture(data):
+        if keylog is not None:
+            _check_readable("--keylog", keylog)  # tshark would say nothing, and decrypt nothing
         return [Part(each.data, each.sender, kind, each.last) for each in tshark.conversations(path, keylog)]
     return _parts_of(data, kind)
+
+
+def _check_readable(option: str, path: pathlib.Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise unreadable(option, path, error) from None
 
 
 def _is_there(path: pathlib.Path) -> bool:

@@ -234,8 +234,11 @@ async def _probe_all(run: _Run, at_once: int) -> None:
 class _Output:
     """Prints what was found, as it comes."""
 
-    def __init__(self, out: Console, *, one: bool, as_json: bool, as_csv: bool) -> None:
+    def __init__(
+        self, out: Console, *, one: bool, as_json: bool, as_csv: bool, requirements: Requirements | None
+    ) -> None:
         self._out = out
+        self._requirements = requirements
         self._one = one
         self._as_json = as_json
         self._as_csv = as_csv
@@ -251,8 +254,18 @@ class _Output:
                 _print_csv(row)
         elif self._one:
             _show(self._out, probed)
+            self._put_failing(probed, "\n")
         elif probed.reached or named:
             _show_line(self._out, probed)
+            self._put_failing(probed, "       ")
+
+    def _put_failing(self, probed: Probed, before: str) -> None:
+        """Print which findings the policy does not accept, by which the exit status is told."""
+        if self._requirements is None or not probed.reached:
+            return
+        failing = [each.id for each in probed.findings if self._requirements.fails(each)]
+        if failing:
+            self._out.print(f"{before}fails --policy: {', '.join(failing)}", soft_wrap=True)
 
 
 def _rows(probed: Probed) -> Iterator[tuple[str, ...]]:
@@ -492,11 +505,11 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             if not wanted:
                 raise UsageError("expected a HOST, --targets FILE or --listen, got none")
     if listen is not None:
-        output = _Output(out, one=True, as_json=as_json, as_csv=as_csv)
+        output = _Output(out, one=True, as_json=as_json, as_csv=as_csv, requirements=requirements)
         heard = until_done(_listen(str(address.host), address.port, context, seconds, err))
         output.put(heard)
         raise typer.Exit(requirements.exit_status(heard.findings) if requirements else 0)
-    output = _Output(out, one=len(wanted) == 1, as_json=as_json, as_csv=as_csv)
+    output = _Output(out, one=len(wanted) == 1, as_json=as_json, as_csv=as_csv, requirements=requirements)
     began, pace = time.perf_counter(), Pace(rate)
     prober = Prober(pace=pace, timeout=seconds, trust=trust, server_name=server_name)
     # The bar would break the long lines of scripts, where both go to the same terminal.

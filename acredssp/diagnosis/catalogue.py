@@ -157,8 +157,8 @@ _CONNECTING: Final = (
         ("address", "reason"),
     ),
     FindingKind(
-        "connection-lost", _H, "the connection ends at once",
-        "{address} accepts the connection and then {what}, before it has said anything.",
+        "connection-lost", _H, "the server does not answer to RDP",
+        "{address} accepts the connection and then {what}.",
         "Look at what is in front of the server (a balancer without targets, a firewall, a limit of connections), and "
         "whether the server expects TLS at once (--carriage tls).",
         ("address", "what"),

@@ -182,6 +182,14 @@ def test_a_long_text_in_hex_takes_little_memory():
     assert most < 10 * len(text)
 
 
+def test_keys_that_cannot_be_read_are_a_usage_error(command, tmp_path):
+    path = tmp_path / "capture.pcap"
+    path.write_bytes(bytes.fromhex("d4c3b2a1") + bytes(20))
+    status, out, err = command("decode", path, "--keylog", tmp_path / "absent")
+    assert (status, out) == (2, "")
+    assert err.startswith(f"usage: cannot read --keylog {tmp_path / 'absent'}: no such file or directory\n")
+
+
 @pytest.fixture
 def capture_for(tmp_path, monkeypatch):
     """A capture of the network that is read by a tshark of the test's own, a line for a shell."""

@@ -118,6 +118,19 @@ def test_the_exit_status_is_that_of_the_worst_finding_that_the_policy_does_not_a
     assert status == expected
 
 
+def test_people_are_told_which_findings_the_policy_does_not_accept(served, command, required):
+    server = served("--hybrid-ex").address
+    policy = required('forbid = ["restricted-admin-offered", "ntlm-only"]')
+    _, alone, _ = command("probe", server, "--policy", policy)
+    assert alone.splitlines()[-1] == "fails --policy: ntlm-only, restricted-admin-offered"
+    _, of_many, _ = command("probe", server, "127.0.0.1:1", "--policy", policy)
+    assert [each.strip() for each in of_many.splitlines()].count(
+        "fails --policy: ntlm-only, restricted-admin-offered"
+    ) == 1
+    _, accepted, _ = command("probe", server, "--policy", required(""))
+    assert "fails" not in accepted
+
+
 def test_a_high_finding_ends_with_13(served, command, required):
     old = served("--min-version", "2", "--max-version", "4", "--min-tls", "1.0", "--dangerous-allow-legacy-tls")
     assert command("probe", old.address, "--json", "--policy", required(""))[0] == 13
