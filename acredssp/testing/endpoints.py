@@ -1,5 +1,6 @@
 """What is tested: a server or a client, reached over TCP or by calls."""
 
+import contextlib
 import dataclasses
 import socket
 import threading
@@ -38,8 +39,11 @@ class ServerEndpoint:
 
         def connect() -> Link:
             link = SocketLink(socket.create_connection((host, port), TIMEOUT))
-            if rdp:
-                request(link)
+            with contextlib.ExitStack() as undone:
+                undone.callback(link.close)
+                if rdp:
+                    request(link)
+                undone.pop_all()
             return link
 
         return cls(connect=connect, account=account)

@@ -4,6 +4,7 @@ Every attack ends in the same way: the server must not prove its key to a client
 may answer with errorCode, close the connection, or raise.
 """
 
+import contextlib
 import secrets
 import ssl
 from collections.abc import Callable, Mapping
@@ -68,9 +69,12 @@ class HostileClient:
         self._opening = crypto.SealingHandle(self.session_key, from_initiator=False)
 
     def __enter__(self) -> Self:
-        self.channel.handshake()
-        assert self.channel.peer_certificate is not None
-        self.public_key = subject_public_key(self.channel.peer_certificate)
+        with contextlib.ExitStack() as undone:
+            undone.callback(self._link.close)
+            self.channel.handshake()
+            assert self.channel.peer_certificate is not None
+            self.public_key = subject_public_key(self.channel.peer_certificate)
+            undone.pop_all()
         return self
 
     def __exit__(

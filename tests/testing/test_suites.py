@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,15 @@ import spnego
 from acredssp.credentials import Password
 from acredssp.errors import CredSSPError
 from acredssp.policy import MechanismChoice, Policy
+from acredssp.rdp import ConnectionConfirm, Protocols
 from acredssp.testing import (
     CLIENT_DEFECTS,
     SERVER_DEFECTS,
     ClientDefects,
     ClientEndpoint,
+    Crashed,
     FakeServer,
+    HostileClient,
     ServerDefects,
     ServerEndpoint,
     attack_client,
@@ -213,3 +217,38 @@ def test_the_realm_gives_tickets(credssp_kdc, tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert credssp_kdc.keytab.exists()
+
+
+class DeafSocket:
+    """A connection to a server that says one thing, and then nothing."""
+
+    def __init__(self, answer):
+        self._answers = [answer]
+        self.closed = False
+
+    def settimeout(self, seconds):
+        """Never wait."""
+
+    def sendall(self, data):
+        """Take it."""
+
+    def recv(self, size):
+        return self._answers.pop() if self._answers else b""
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", ConnectionConfirm(selected_protocol=Protocols.SSL).encode(), b"SSH-2.0-OpenSSH\r\n",
+     ConnectionConfirm(selected_protocol=Protocols.HYBRID).encode()],
+    ids=["nothing", "tls alone", "ssh", "no tls"],
+)  # fmt: skip
+def test_a_connection_to_a_server_that_is_none_is_closed(monkeypatch, answer):
+    sock = DeafSocket(answer)
+    monkeypatch.setattr(socket, "create_connection", lambda *_: sock)
+    endpoint = ServerEndpoint.tcp("127.0.0.1", 3389, account=ACCOUNT)
+    with pytest.raises((Crashed, CredSSPError)), HostileClient(endpoint):
+        pass
+    assert sock.closed
