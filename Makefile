@@ -12,6 +12,8 @@
 #   make fuzz    fuzz decoders and whole conversations, FUZZ_SECONDS seconds (20) each; with FUZZ=--faulty, see each
 #                fuzzer notice a fault
 #   make compiled  build the package with its engine compiled by mypyc, in build/compiled
+#   make wheels  build the sdist, the pure wheel and the compiled wheel in dist, and try the wheels as they are installed
+#   make release-check  say what is missing until the version can be released
 #   make format  format the code as `make fmt` demands
 # Variables: PYTHON (the interpreter .venv is made from), ARGS (more arguments for pytest),
 # KERBEROS (set to nothing to leave Kerberos out even where krb5-config is found),
@@ -38,6 +40,7 @@ RUN_STAMP := $(VENV)/.stamp-run
 DEV_STAMP := $(VENV)/.stamp-dev
 BENCH_STAMP := $(VENV)/.stamp-bench
 FUZZ_STAMP := $(VENV)/.stamp-fuzz
+RELEASE_STAMP := $(VENV)/.stamp-release
 FUZZ_SECONDS ?= 20
 # A virtual environment with the oldest versions of the dependencies that pyproject.toml allows.
 FLOORS := build/floors
@@ -51,7 +54,7 @@ COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio s
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
 .PHONY: install install-floors fuzz mutants run test quick check fmt format lint types cover interop docs site conformance bench bench-full bench-check \
-    compiled compiled-if-possible test-compiled test-floors clean
+    compiled compiled-if-possible test-compiled test-floors wheels release-check clean
 .DEFAULT_GOAL := check
 
 run: $(RUN_STAMP)
@@ -142,6 +145,15 @@ test-floors: $(FLOORS_STAMP)
 	$(FLOORS)/bin/pytest tests/cli tests/aio/test_streams.py tests/http/test_aiohttp.py tests/http/test_asgi.py \
 		tests/http/test_httpx.py tests/http/test_pair.py tests/stores tests/winrm $(ARGS)
 
+# Builds of a copy of the files that git knows, as they are now.
+wheels: $(RELEASE_STAMP)
+	@$(BIN)/python -c "$$CHECK_COMPILER"
+	@$(BIN)/python -m release.wheels
+
+# docs/releasing.md says what else belongs to a release.
+release-check: $(RELEASE_STAMP)
+	@$(BIN)/python -m release.check
+
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *__mypyc*.so
 	find acredssp -name '*.so' -delete
@@ -214,6 +226,11 @@ $(BENCH_STAMP): $(VENV_STAMP) pyproject.toml
 $(FUZZ_STAMP): $(VENV_STAMP) pyproject.toml
 	@echo "installing acredssp and its fuzzer into $(VENV)"
 	@$(INSTALL) --editable '.[dev,fuzz]'
+	@touch $@ $(DEV_STAMP)
+
+$(RELEASE_STAMP): $(VENV_STAMP) pyproject.toml
+	@echo "installing acredssp and what its releases are built by into $(VENV)"
+	@$(INSTALL) --editable '.[release]'
 	@touch $@ $(DEV_STAMP)
 
 $(FLOORS_STAMP): $(VENV_STAMP) pyproject.toml
