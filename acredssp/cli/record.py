@@ -159,6 +159,8 @@ class ServerRecords(Records):
             self._write(record, self._account_of(*claimed) if claimed else None, number)
         except OSError as error:
             self._warn(str(error))
+        except Exception as error:  # noqa: BLE001 - nobody asks the thread how it went
+            self._warn(f"record {number} cannot be made: {type(error).__name__}")
 
 
 def account_line(credential: Credential | None) -> str | None:

@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from acredssp.cli import record
 from acredssp.cli.record import ServerRecords
 from acredssp.recording import Flight, Recording
 
@@ -178,3 +179,17 @@ def test_a_record_that_acredssp_no_longer_makes_differs(served, log_on, command,
     status, verdict, _ = replayed(command, path)
     assert (status, verdict) == (3, "differs")
     assert "other bytes from byte 56 on" in command("replay", path)[1]
+
+
+def test_a_server_says_so_where_a_record_cannot_be_made(tmp_path, monkeypatch):
+    def fail(recording):
+        raise IndexError(recording)
+
+    monkeypatch.setattr(record, "without_secrets", fail)
+    said = []
+    records = ServerRecords(
+        [tmp_path / "record.json"], with_secrets=False, generated=False, account_of=lambda *_: None, warn=said.append
+    )
+    records.take(Recording(flights=(Flight("client", 0.0, b"x"),)))
+    records.end()
+    assert said == ["record 1 cannot be made: IndexError"]
