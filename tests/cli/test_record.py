@@ -6,7 +6,6 @@ import stat
 
 import pytest
 
-from acredssp.cli import record
 from acredssp.cli.record import ServerRecords
 from acredssp.recording import Flight, Recording
 
@@ -185,7 +184,7 @@ def test_a_server_says_so_where_a_record_cannot_be_made(tmp_path, monkeypatch):
     def fail(recording):
         raise IndexError(recording)
 
-    monkeypatch.setattr(record, "without_secrets", fail)
+    monkeypatch.setattr("acredssp.cli.record.without_secrets", fail)
     said = []
     records = ServerRecords(
         [tmp_path / "record.json"], with_secrets=False, generated=False, account_of=lambda *_: None, warn=said.append
