@@ -7,6 +7,7 @@ import socket
 from types import SimpleNamespace
 
 import pytest
+from support.alive import Alive
 from support.endpoints import CERTIFICATE, KEY, Recorder, client_config, server_config, turns, until
 
 from acredssp.aio.buffers import shared_buffers
@@ -422,7 +423,7 @@ async def test_a_relay_that_is_over_is_freed_without_the_garbage_collector(legs,
         pass
 
     a, b = await legs(first, second)
-    gc.collect()
+    alive_ends = Alive(_End)
     gc.disable()
     try:
         running = started(a, b, recording=Recording(sink=sink) if recorded else None)
@@ -437,10 +438,6 @@ async def test_a_relay_that_is_over_is_freed_without_the_garbage_collector(legs,
         await until(lambda: not alive_ends())
     finally:
         gc.enable()
-
-
-def alive_ends():
-    return [thing for thing in gc.get_objects() if isinstance(thing, _End)]
 
 
 async def test_the_streams_learn_of_the_end(legs):

@@ -11,6 +11,7 @@ import sys
 import types
 
 import pytest
+from support.alive import Alive
 from support.endpoints import PIN, turns, until
 from support.gateway import BOB, INJECTED, MCS, Target, leave, settings_of, talk
 from support.mcs import SHADOW, indication, redirection, share_control, utf16
@@ -459,9 +460,7 @@ async def test_a_connection_that_has_ended_counts_no_more(world):
 
 
 async def test_a_connection_that_has_ended_is_freed_without_the_garbage_collector(world):
-    def alive():
-        return [type(thing) for thing in gc.get_objects() if isinstance(thing, Connection | _Relay)]
-
+    alive = Alive(Connection, _Relay)
     async with world() as (here, _target):
         gc.collect()
         gc.disable()
@@ -513,9 +512,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("fail", FAILURES.values(), ids=FAILURES)
 async def test_a_handshake_that_has_failed_is_freed_without_the_garbage_collector(world, fail):
-    def alive():
-        return [type(thing) for thing in gc.get_objects() if isinstance(thing, Connection | ServerHandshake)]
-
+    alive = Alive(Connection, ServerHandshake)
     async with world() as (here, _target):
         gc.collect()
         gc.disable()
