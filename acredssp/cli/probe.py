@@ -1,6 +1,7 @@
 """`acredssp probe`: what servers and clients would say, without a logon, and the findings that follow."""
 
 import asyncio
+import contextlib
 import csv
 import dataclasses
 import io
@@ -514,7 +515,8 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     prober = Prober(pace=pace, timeout=seconds, trust=trust, server_name=server_name)
     # The bar would break the long lines of scripts, where both go to the same terminal.
     shown = len(wanted) > 1 and not (out.is_terminal and (as_json or as_csv))
-    with _progress(out if out.is_terminal else err, shown=shown) as progress:
+    progress = _progress(out if out.is_terminal else err, shown=shown)
+    with contextlib.nullcontext() if progress.disable else progress:  # rich 13 ends a hidden bar by a line break
         bar = progress.add_task(f"{len(wanted)} hosts", total=len(wanted))
         run = _Run(prober, output, iter(wanted.items()), progress, bar, requirements=requirements)
         until_done(_probe_all(run, min(at_once, len(wanted))))
