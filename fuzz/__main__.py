@@ -14,6 +14,7 @@ from concurrent import futures
 from fuzz import corpus, export, page
 from fuzz.catalogue import TARGETS, target_of
 from fuzz.engine_counters import COUNTERS
+from fuzz.page import Result
 from fuzz.target import Target
 
 _PROGRESS = re.compile(r"cov: (\d+) ft: (\d+)")
@@ -21,23 +22,6 @@ _SPARE = 300
 """Seconds that a process may take beyond the time for fuzzing, to start and to end, on a machine that is busy."""
 _PATIENCE = 30
 """Seconds after which an input counts as one that never ends. Usual ones take milliseconds."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Result:
-    """What one run of one target did."""
-
-    target: str
-    seconds: float
-    runs: int
-    """How many inputs were asked for; -1 for as many as the seconds gave."""
-    ran: int
-    accepted: int
-    deep: int
-    """Inputs that got past the first checks, the accepted ones among them."""
-    edges: int
-    found: str
-    """The finding's last line; empty for none."""
 
 
 def fuzz(  # noqa: PLR0913 - how to run

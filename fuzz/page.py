@@ -1,28 +1,35 @@
 """Writes the figures of a run into docs/security.md, between the two marks that stand there."""
 
+import dataclasses
 import pathlib
 import platform
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
-__all__ = ["table", "write"]
+__all__ = ["Result", "table", "write"]
 
 _BEGIN: Final = "<!-- the figures of make fuzz: begin -->\n"
 _END: Final = "<!-- the figures of make fuzz: end -->\n"
 
 
-class _Result(Protocol):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """What one run of one target did."""
+
     target: str
     seconds: float
     runs: int
+    """How many inputs were asked for; -1 for as many as the seconds gave."""
     ran: int
     accepted: int
     deep: int
+    """Inputs that got past the first checks, the accepted ones among them."""
     edges: int
     found: str
+    """The finding's last line; empty for none."""
 
 
-def table(results: Sequence[_Result]) -> str:
+def table(results: Sequence[Result]) -> str:
     """Return the table of a run's results, as the page has it."""
     lines = [
         "| target | inputs | accepted | past the first checks | edges | found |",
@@ -36,7 +43,7 @@ def table(results: Sequence[_Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(path: pathlib.Path, results: Sequence[_Result]) -> None:
+def write(path: pathlib.Path, results: Sequence[Result]) -> None:
     """Put the results of a run into a page.
 
     Raises:

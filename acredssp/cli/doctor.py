@@ -47,6 +47,8 @@ from acredssp.cli.options import (
     PasswordWord,
     Pin,
     PolicyFile,
+    PrincipalName,
+    ServerName,
     Tickets,
     User,
     WeakCertificates,
@@ -402,14 +404,8 @@ def doctor_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     ca: Authorities = None,
     pin: Pin = None,
     dangerous_allow_weak_certificates: WeakCertificates = False,
-    server_name: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The name that the server's certificate must have, by default HOST."),
-    ] = None,
-    spn: Annotated[
-        str | None,
-        typer.Option(metavar="SPN", help="The server's principal name, by default TERMSRV/NAME of --server-name."),
-    ] = None,
+    server_name: ServerName = None,
+    spn: PrincipalName = None,
     policy_file: PolicyFile = None,
     report_file: Annotated[
         pathlib.Path | None,

@@ -39,7 +39,9 @@ from acredssp.cli.options import (
     PasswordWord,
     Pin,
     PolicyFile,
+    PrincipalName,
     RecordFiles,
+    ServerName,
     Tickets,
     User,
     Verbose,
@@ -289,16 +291,8 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     ca: Authorities = None,
     pin: Pin = None,
     dangerous_allow_weak_certificates: WeakCertificates = False,
-    server_name: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The name that the server's certificate must have, by default HOST."),
-    ] = None,
-    spn: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPN", help="The server's principal name, by default TERMSRV/NAME with the NAME of --server-name."
-        ),
-    ] = None,
+    server_name: ServerName = None,
+    spn: PrincipalName = None,
     load_balance_info: Annotated[
         str | None,
         typer.Option(

@@ -46,7 +46,9 @@ __all__ = [
     "PasswordWord",
     "Pin",
     "PolicyFile",
+    "PrincipalName",
     "RecordFiles",
+    "ServerName",
     "Tickets",
     "User",
     "Verbose",
@@ -122,6 +124,16 @@ PolicyFile = Annotated[
     pathlib.Path | None,
     typer.Option(
         "--policy", metavar="FILE", help="Read the delegation policy from this TOML file; see docs/policy.md."
+    ),
+]
+ServerName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The name that the server's certificate must have, by default HOST."),
+]
+PrincipalName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPN", help="The server's principal name, by default TERMSRV/NAME with the NAME of --server-name."
     ),
 ]
 WithMechanism = Annotated[

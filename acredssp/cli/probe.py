@@ -428,7 +428,7 @@ def _progress(console: Console, *, shown: bool) -> Progress:
 
 
 def _memory() -> float:
-    """Return the most memory that this process has had, in MiB."""
+    """Return the peak memory of this process in MiB; 0 where the system does not tell."""
     try:
         import resource  # noqa: PLC0415 - Windows has none
     except ImportError:
@@ -500,7 +500,8 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         if listen is not None:
             if hosts or targets:
                 raise UsageError("expected hosts or --listen, got both")
-            address, context = arguments.address(listen, default_port=RDP_PORT, lowest_port=0), _own(listen, cert, key)
+            address = arguments.address(listen, default_port=RDP_PORT, lowest_port=0)
+            context = _own(address.host, cert, key)
         else:
             wanted = read_targets(hosts or (), targets)
             if not wanted:
@@ -531,10 +532,9 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     raise typer.Exit(run.status if run.answered else EXIT_STATUS[Result.NETWORK_ERROR])
 
 
-def _own(listen: str, cert: pathlib.Path | None, key: pathlib.Path | None) -> ssl.SSLContext:
+def _own(host: str, cert: pathlib.Path | None, key: pathlib.Path | None) -> ssl.SSLContext:
     if (cert is None) != (key is None):
         raise UsageError("expected --cert and --key together, got one of them")
-    host = arguments.address(listen, default_port=RDP_PORT, lowest_port=0).host
     own = Certificate.from_files(cert, key) if cert and key else Certificate.self_made(host, "rsa")
     policy = Policy(min_tls=ssl.TLSVersion.TLSv1, dangerous_allow_legacy_tls=True, dangerous_allow_legacy_ciphers=True)
     config = own.server_config(policy, lookup=lambda _request: None)  # type: ignore[arg-type,return-value]

@@ -46,7 +46,7 @@ class RecordingCarriage:
         self._label = label
 
     def initiator(self, context: SecurityContext) -> CarriedHandshake:
-        """Make a client's handshake around a fresh context."""
+        """Make a client's handshake, which uses `context`; the context is new."""
         return _Recorded(self._carriage.initiator(context), "client", self._done, self._label)
 
     def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> CarriedHandshake:
@@ -105,6 +105,8 @@ class _Recorded:
         self._label = label
         self._began = dt.datetime.now(dt.UTC)
         self._flights: list[Flight] = []
+        self._flown = 0
+        """Bytes of the flights together."""
         self._plain: dict[Sender, bytearray] = {"client": bytearray(), "server": bytearray()}
         self._messages: list[Message] = []
         self._tapped: SecurityContext | None = None
@@ -216,7 +218,8 @@ class _Recorded:
         return True
 
     def _note(self, sender: Sender, data: bytes) -> None:
-        if data and sum(len(flight.data) for flight in self._flights) < 2 * _MOST:
+        if data and self._flown < 2 * _MOST:
+            self._flown += len(data)
             self._flights.append(Flight(sender, time.time(), data))
 
     # --- the record ---

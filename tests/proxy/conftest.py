@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 from support.gateway import HASH, Target, World, settings_of
+from support.peers import Lab
 
 import acredssp
 from acredssp.proxy import settings
@@ -24,6 +25,15 @@ addresses = ["127.0.0.1:3389"]
 @pytest.fixture(scope="session")
 def certificate():
     return acredssp.self_signed(["localhost", "127.0.0.1"], "ec")
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """Starts programs; what they wrote is shown if the test fails."""
+    lab = Lab(tmp_path)
+    yield lab
+    lab.stop()
+    lab.show_logs()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import stat
 import pytest
 from support.command import COMMAND
 from support.gateway import leave, settings_of, talk
-from support.peers import Lab, free_port
+from support.peers import free_port
 
 from acredssp import CredSSPError
 from acredssp.cli import app
@@ -121,15 +121,6 @@ async def test_a_connection_that_is_passed_on_goes_its_way(world, kept, around):
     assert recorded.x224_request
     assert (recorded.x224_confirm, recorded.messages) == (b"", ())
     assert replay(recorded).ended == "the record ends here"
-
-
-@pytest.fixture
-def lab(tmp_path):
-    """Starts programs; what they wrote is shown if the test fails."""
-    lab = Lab(tmp_path)
-    yield lab
-    lab.stop()
-    lab.show_logs()
 
 
 @pytest.fixture

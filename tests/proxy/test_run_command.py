@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 from support.command import COMMAND
-from support.peers import DEADLINE, Lab, free_port, listens, wait_until
+from support.peers import DEADLINE, free_port, listens, wait_until
 
 from acredssp.cli import app
 
@@ -33,15 +33,6 @@ secret = "file:secret"
 address = "gw.example.com"
 """
 SECRET = "the API's long secret"
-
-
-@pytest.fixture
-def lab(tmp_path):
-    """Starts programs; what they wrote is shown if the test fails."""
-    lab = Lab(tmp_path)
-    yield lab
-    lab.stop()
-    lab.show_logs()
 
 
 @pytest.fixture

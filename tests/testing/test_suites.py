@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import spnego
+from support.defects import defects_of
 
 from acredssp.credentials import Password
 from acredssp.errors import CredSSPError
@@ -66,17 +67,6 @@ class TestOurClient(ClientDefects):
 
 
 # --- what the tests see ---
-
-
-def defects_of(attack, endpoint, defects):
-    """The defects that an endpoint has, with the beginning of what was said."""
-    seen = {}
-    for name in defects:
-        try:
-            attack(endpoint, name)
-        except AssertionError as error:
-            seen[name] = str(error)
-    return seen
 
 
 def test_an_endpoint_with_a_wrong_account_is_seen(server):
