@@ -14,19 +14,28 @@ This module has what most programs need. Each public module has all names of its
     acredssp.carriage     what goes around a handshake: the contract, for carriages of your own
     acredssp.config       the configurations of both sides
     acredssp.credentials  what a client logs on with and delegates, and what a lookup answers
+    acredssp.decoding     what the bytes of a handshake mean
     acredssp.delegation   which servers a client gives its credentials to
     acredssp.diagnosis    what is wrong with a server, a client or a logon, for administrators
+    acredssp.diagnosis    what is wrong with a server, a client or a logon
     acredssp.errors       why a handshake failed
     acredssp.events       the engine without I/O: contexts, step results and events
     acredssp.hooks        what a server's hooks are asked, and what they answer
+    acredssp.hosts        the hosts of a gateway's target: health checks, and whose turn it is
     acredssp.http         CredSSP over HTTP: the logon in headers, and sealed bodies, without I/O
     acredssp.policy       what a handshake may be
     acredssp.rdp          Remote Desktop: the carriage, routing, and the first PDUs for gateways
+    acredssp.rdp_file     .rdp files, and their signature
+    acredssp.recording    handshakes kept in files, and replayed
     acredssp.sspi         the SSPI functions by Microsoft's names
     acredssp.status       SECURITY_STATUS, NTSTATUS, and the stages of a handshake
+    acredssp.stores       what the nodes of a gateway share
+    acredssp.testing      hostile peers, for tests of other implementations
     acredssp.tls          TLS contexts and certificates
     acredssp.trust        which certificates of servers a client accepts
+    acredssp.winrm        commands on Windows by WinRM
     acredssp.wire         the structures of MS-CSSP: what was delegated, secrets, TSRequest
+    acredssp.workers      processes on one address, and their supervisor
 
 Every other module is internal, and may change without notice.
 """

@@ -104,7 +104,7 @@ class Carriage(Protocol):
     """The protocol around CredSSP; all connections of a configuration share one carriage."""
 
     def initiator(self, context: SecurityContext) -> CarriedHandshake:
-        """Make a client's handshake around a fresh context."""
+        """Make a client's handshake, which uses `context`; the context is new."""
 
     def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> CarriedHandshake:
         """Make a server's handshake.

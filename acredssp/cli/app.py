@@ -1,7 +1,7 @@
 """The command line as a whole: it takes the words that were typed and returns an exit status.
 
-Each command has a module of its own, beside its options: `login`, `serve`, `demo`, `winrm`, `decode`, `replay`,
-`probe`, `doctor`.
+Each command and its options are in a module of their own: `login`, `serve`, `demo`, `winrm`, `proxy`, `decode`,
+`replay`, `probe`, `doctor`.
 
 The exit statuses are: 0 success, 1 denied, 2 usage, 3 protocol, 4 network or time-out, 70 a fault in acredssp,
 74 output that cannot be written, 130 Ctrl-C. Nothing that a user or a peer can do ends in a traceback.

@@ -368,7 +368,7 @@ class TLSSession:
     def _decrypt_small(
         self, first: bytes, rest: int, each: int, buffer: memoryview | None, most: int
     ) -> tuple[bytes | memoryview, bool]:
-        """Go on with records of about `each` bytes of ciphertext. Python takes no step for a single one of them."""
+        """Decrypt the other records, which have about `each` bytes. A loop in C reads them."""
         tls: Any = self._object
         records = iter(functools.partial(tls._sslobj.read, MAX_PLAINTEXT), b"")  # noqa: SLF001 - as in `decrypt`
         # The kernel gives and takes back large blocks of memory each time, so a few records are joined at a time.
@@ -397,7 +397,10 @@ class TLSSession:
     def _decrypt_large(
         self, first: bytes, rest: int, longer: int, buffer: memoryview, most: int
     ) -> tuple[memoryview, bool]:
-        """Go on with records that are `longer` than their plaintext; each is put behind the others in `buffer`."""
+        """Decrypt the other records into `buffer`, one behind the other.
+
+        A record has `longer` bytes more than its plaintext.
+        """
         incoming = self._incoming
         tls: Any = self._object
         read = tls._sslobj.read  # noqa: SLF001 - as in `decrypt`
@@ -421,7 +424,7 @@ class TLSSession:
         return buffer[:size], self._looks(rest)
 
     def _decrypt_full(self, first: bytes, rest: int, buffer: memoryview, most: int) -> tuple[memoryview, bool]:
-        """Go on with records that are as long as can be: Python takes no step for each. Others may be among them."""
+        """Decrypt the other records, most of which have the largest size. A loop in C reads them."""
         tls: Any = self._object
         read = tls._sslobj.read  # noqa: SLF001 - as in `decrypt`
         buffer[:MAX_PLAINTEXT] = first

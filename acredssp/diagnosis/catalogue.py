@@ -231,13 +231,13 @@ _NEGOTIATION: Final = (
     ),
     FindingKind(
         "rdstls-offered", _I, "redirected logons (RDSTLS)",
-        "The server takes RDSTLS, the logon of clients that a connection broker has redirected.",
-        "Nothing, where it belongs to a Remote Desktop deployment.",
+        "The server accepts RDSTLS. A client logs on by RDSTLS after a connection broker has redirected it.",
+        "Nothing, if the server belongs to a Remote Desktop deployment.",
     ),
     FindingKind(
         "entra-offered", _I, "Microsoft Entra logons",
-        "The server takes logons by Microsoft Entra (RDSAAD).",
-        "Nothing. Entra accounts log on so, and not by CredSSP with NTLM.",
+        "The server accepts logons by Microsoft Entra (RDSAAD).",
+        "Nothing. Entra accounts log on by RDSAAD, and not by CredSSP with NTLM.",
     ),
     FindingKind(
         "restricted-admin-offered", _I, "Restricted Admin is on",
@@ -502,9 +502,9 @@ _LOGON: Final = (
     ),
     FindingKind(
         "ntlm-disabled", _H, "the server takes no NTLM",
-        "The server takes no NTLM ({status}): its policy, its domain's, or the account's forbids it.",
-        "Use the server's DNS name and Kerberos: -u USER@REALM --mechanism kerberos, with a ticket and a KDC that "
-        "answers.",
+        "The server accepts no NTLM ({status}): a policy of the server, of its domain or of the account forbids NTLM.",
+        "Log on by Kerberos: give the server's DNS name, and -u USER@REALM --mechanism kerberos. Kerberos needs a KDC "
+        "that answers.",
         ("status",),
     ),
     FindingKind(
@@ -617,9 +617,9 @@ _LOGON: Final = (
     ),
     FindingKind(
         "no-common-enctype", _H, "no encryption type in common",
-        "KDC, server and client have no Kerberos encryption type in common.",
-        "Allow AES for the server's account (msDS-SupportedEncryptionTypes) and set its password again; old accounts "
-        "may have RC4 alone.",
+        "The KDC, the server and the client share no Kerberos encryption type.",
+        "Allow AES for the server's account (msDS-SupportedEncryptionTypes), and set the account's password again: an "
+        "old account may have a key for RC4 only.",
     ),
     FindingKind(
         "not-authorized", _H, "the logon was right, the permission is missing",

@@ -40,9 +40,9 @@ _STRONG_CURVE: Final = 224
 _WEAK_DIGESTS: Final = ("md5", "sha1")
 _OLD: Final = ("TLSv1", "TLSv1.1")
 _WEAK_CIPHERS: Final = ("RC4", "DES", "NULL", "EXP", "MD5", "SEED", "IDEA")
-"""Parts of the names of suites that are broken."""
+"""The name of each broken cipher suite contains one of these."""
 _WITH_FORWARD_SECRECY: Final = ("ECDHE", "DHE", "TLS_")
-"""How OpenSSL's names of suites with forward secrecy begin; all of TLS 1.3 begin with the last one."""
+"""OpenSSL's name of each suite with forward secrecy begins with one of these; TLS 1.3's begin with the last."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ __all__ = ["TOO_SMALL", "ChunkCount", "ServerParser"]
 _FREE: Final = 1_000
 """Chunks that a body may have whatever their size is."""
 _LEAST_SIZE: Final = 64
-"""Bytes that further chunks have on average. The lines around a sealed part alone have more than 200."""
+"""Bytes that further chunks must have on average. Even the lines around a sealed part have more than 200."""
 TOO_SMALL: Final = "the chunks of the body are too small"
 
 
@@ -23,7 +23,7 @@ class ChunkCount:
         self._left = _FREE * _LEAST_SIZE
 
     def note_chunk(self) -> bool:
-        """Count a chunk; return whether there are too many for the bytes that have come."""
+        """Count a chunk; return whether the body has too many chunks for its bytes so far."""
         self._left -= _LEAST_SIZE
         return self._left < 0
 

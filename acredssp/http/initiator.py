@@ -275,7 +275,7 @@ class ClientExchange:
         return ClientTurn()
 
     def _error_code(self, token: bytes) -> NTSTATUS | None:
-        """Return what the server says of its refusal; None if it says nothing."""
+        """Return the status in the server's last token, which says why it refused; None if there is no status."""
         with contextlib.suppress(CredSSPError):
             assert self.context.tls is not None
             if code := TSRequest.decode(self.context.tls.read(token)).error_code:

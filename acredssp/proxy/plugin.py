@@ -37,17 +37,17 @@ class PlugIn:
         try:
             self._function = entry.load()
         except Exception as error:
-            # Whatever a module of somebody else's raises.
+            # The module is not ours, so importing it may raise any exception.
             raise ValueError(f"{entry.value} cannot be imported: {type(error).__name__}") from error
         if not callable(self._function):
             raise TypeError(f"{entry.value}: expected a function, got {type(self._function).__name__}")
         self.name = f"{what} {entry.value}"
 
     async def ask(self, who: Any, *more: object) -> Any:
-        """Return its answer about somebody. The session of `who` is the connection.
+        """Call the function and return its answer. The session of `who` is the connection.
 
         Raises:
-            Refused: It has failed.
+            Refused: The function has failed.
         """
         front, loop = who.session.front, asyncio.get_running_loop()
         front.waits_for = self.name

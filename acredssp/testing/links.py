@@ -182,7 +182,7 @@ class Channel:
         self._flush()
 
     def receive(self) -> bytes:
-        """Return the peer's next TSRequest; empty where none comes any more."""
+        """Return the peer's next TSRequest; no bytes once the peer has ended."""
         while True:
             with contextlib.suppress(ssl.SSLWantReadError):
                 try:
