@@ -99,8 +99,8 @@ site: $(DEV_STAMP)
 	$(BIN)/sphinx-build -q -n -W --keep-going -b html docs build/site
 	@echo "file://$(CURDIR)/build/site/index.html"
 
-# Writes docs/conformance.md, docs/sspi.md, docs/gateway-settings.md, docs/findings.md and the manual pages in man/; the
-# tests fail where one is stale.
+# Writes docs/conformance.md, docs/sspi.md, docs/gateway-settings.md, docs/findings.md and the manual pages in docs/man;
+# the tests fail where one is stale.
 conformance: $(DEV_STAMP)
 	$(BIN)/pytest --collect-only -q --conformance=write >/dev/null
 	PYTHONPATH=tests $(BIN)/python -m support.settings_page
@@ -148,11 +148,11 @@ test-floors: $(FLOORS_STAMP)
 # Builds of a copy of the files that git knows, as they are now.
 wheels: $(RELEASE_STAMP)
 	@$(BIN)/python -c "$$CHECK_COMPILER"
-	@$(BIN)/python -m release.wheels
+	@PYTHONPATH=.ci $(BIN)/python -m release.wheels
 
 # docs/releasing.md says what else belongs to a release.
 release-check: $(RELEASE_STAMP)
-	@$(BIN)/python -m release.check
+	@PYTHONPATH=.ci $(BIN)/python -m release.check
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *__mypyc*.so
@@ -258,8 +258,9 @@ $(COMPILED_STAMP): $(VENV_STAMP) pyproject.toml $(shell find acredssp -name '*.p
 	@rm -rf $@ $(COMPILED) build/source build/wheel
 	@$(BIN)/python -c "$$CHECK_COMPILER"
 	@echo "compiling the engine into $(COMPILED), a minute"
-	@mkdir -p build/source
-	@cp -R acredssp man pyproject.toml README.md LICENSE build/source
+	@mkdir -p build/source/docs
+	@cp -R acredssp pyproject.toml README.md LICENSE build/source
+	@cp -R docs/man build/source/docs
 	@HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) wheel --no-deps --wheel-dir build/wheel ./build/source
 	@$(BIN)/python -m zipfile --extract build/wheel/*.whl $(COMPILED)
 	@touch $@

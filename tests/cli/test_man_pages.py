@@ -12,7 +12,7 @@ def test_there_is_a_page_for_each_command_and_no_other():
 
 @pytest.mark.parametrize(("name", "text"), man_pages.pages().items())
 def test_a_page_is_made_of_the_command_as_it_is_now(name, text):
-    assert (man_pages.FOLDER / name).read_text("utf-8") == text, f"man/{name} is stale: make conformance"
+    assert (man_pages.FOLDER / name).read_text("utf-8") == text, f"docs/man/{name} is stale: make conformance"
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids="-".join)

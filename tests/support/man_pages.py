@@ -1,8 +1,8 @@
 """The manual pages of the command line, made of what `--help` is made of.
 
-`make conformance` writes them to man/, and the wheel installs them in share/man/man1. tests/cli/test_man_pages.py fails
-where one is stale. The text is the same with every version of typer: the kinds of values are those of the commands'
-annotations. click-man makes no pages of typer's commands, which are not click's any more.
+`make conformance` writes them to docs/man, and the wheel installs them in share/man/man1. tests/cli/test_man_pages.py
+fails where one is stale. The text is the same with every version of typer: the kinds of values are those of the
+commands' annotations. click-man makes no pages of typer's commands, which are not click's any more.
 """
 
 import enum
@@ -15,7 +15,7 @@ from typer.main import get_command
 from acredssp.cli import app as app_module
 from acredssp.cli.app import app
 
-FOLDER = pathlib.Path(__file__).parent.parent.parent / "man"
+FOLDER = pathlib.Path(__file__).parent.parent.parent / "docs" / "man"
 
 _KINDS = {str: "TEXT", int: "N", float: "NUMBER", pathlib.Path: "FILE"}
 

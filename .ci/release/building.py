@@ -11,7 +11,7 @@ import venv
 import zipfile
 from collections.abc import Iterator
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 _TESTS = ("tests/compiled.py", "tests/core", "tests/wire", "tests/mechanisms")
 """What runs on a compiled wheel; `make test-compiled` runs more on the same sources."""
 
