@@ -9,6 +9,8 @@
 #   make test-compiled  run the engine's tests on the engine compiled by mypyc
 #   make site    make the documentation's pages in build/site, with a warning being an error
 #   make mutants  take behaviours out of the package, one at a time, and check that the tests notice
+#   make mutants-all  change the engine in every small way by mutmut, which takes hours and goes on where it was ended
+#   make security-report  put the figures of docs/figures into docs/security.md
 #   make fuzz    fuzz decoders and whole conversations, FUZZ_SECONDS seconds (20) each; with FUZZ=--faulty, see each
 #                fuzzer notice a fault
 #   make compiled  build the package with its engine compiled by mypyc, in build/compiled
@@ -41,6 +43,7 @@ DEV_STAMP := $(VENV)/.stamp-dev
 BENCH_STAMP := $(VENV)/.stamp-bench
 FUZZ_STAMP := $(VENV)/.stamp-fuzz
 RELEASE_STAMP := $(VENV)/.stamp-release
+MUTATION_STAMP := $(VENV)/.stamp-mutation
 FUZZ_SECONDS ?= 20
 # A virtual environment with the oldest versions of the dependencies that pyproject.toml allows.
 FLOORS := build/floors
@@ -53,7 +56,7 @@ COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio s
     test_config.py test_credentials.py test_fuzz.py test_md4.py test_names.py test_secrets.py test_tls_config.py test_values.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
-.PHONY: install install-floors fuzz mutants run test quick check fmt format lint types cover interop docs site conformance bench bench-full bench-check \
+.PHONY: install install-floors fuzz mutants mutants-all security-report run test quick check fmt format lint types cover interop docs site conformance bench bench-full bench-check \
     compiled compiled-if-possible test-compiled test-floors wheels release-check clean
 .DEFAULT_GOAL := check
 
@@ -138,6 +141,13 @@ fuzz: $(FUZZ_STAMP)
 # To run one mutant, name its requirement or some words: `.venv/bin/python tests/mutants.py R25 "key of zeros"`.
 mutants: $(DEV_STAMP) $(KERBEROS_STAMP)
 	$(BIN)/python tests/mutants.py
+
+# To run it for some files, name them: `.venv/bin/python tests/machine_mutants.py core/binding.py`.
+mutants-all: $(MUTATION_STAMP)
+	$(BIN)/python tests/machine_mutants.py --write $(ARGS)
+
+security-report: $(DEV_STAMP)
+	PYTHONPATH=tests $(BIN)/python -m support.security_page
 
 # Checks that the oldest dependencies that pyproject.toml allows work. The other tools are the newest.
 test-floors: $(FLOORS_STAMP)
@@ -231,6 +241,11 @@ $(FUZZ_STAMP): $(VENV_STAMP) pyproject.toml
 $(RELEASE_STAMP): $(VENV_STAMP) pyproject.toml
 	@echo "installing acredssp and what its releases are built by into $(VENV)"
 	@$(INSTALL) --editable '.[release]'
+	@touch $@ $(DEV_STAMP)
+
+$(MUTATION_STAMP): $(VENV_STAMP) pyproject.toml
+	@echo "installing acredssp and its machine for mutants into $(VENV)"
+	@$(INSTALL) --editable '.[dev,mutation]'
 	@touch $@ $(DEV_STAMP)
 
 $(FLOORS_STAMP): $(VENV_STAMP) pyproject.toml

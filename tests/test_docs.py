@@ -70,6 +70,7 @@ ELSEWHERE = {
     ("docs/http.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
     ("docs/tools.md", "fail_at"): "tests/cli/test_probe.py::test_the_example_of_the_documentation_is_a_policy",
     ("docs/turns.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
+    ("docs/security.md", '{"measured"'): "tests/test_security_page.py::test_the_example_of_the_page_is_figures",
     ("docs/testing.md", "from acredssp.testing import HostileClient"): "tests/testing/test_suites.py::"
     "test_the_attack_of_the_documentation_runs",
     ("docs/testing.md", "import spnego"): "tests/testing/test_suites.py::test_the_attack_of_the_documentation_runs",
@@ -90,6 +91,7 @@ NOT_RUN = {
     ("docs/conformance.md", "@pytest.mark.requirement"): "a test without its body",
     ("docs/http.md", "client"): "a drawing",
     ("docs/performance.md", "W = n"): "formulas, for people",
+    ("docs/security.md", "flowchart LR"): "a drawing",
 }
 """(page, how a block begins): why nothing runs it."""
 

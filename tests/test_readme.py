@@ -134,7 +134,14 @@ async def test_the_gateway_logs_its_client_on_to_the_target_and_relays(gateway, 
 
 def test_the_extras_are_those_of_the_package():
     extras = {words(cell)[0] for cell, _ in rows("## Install")}
-    assert extras == set(PROJECT["project"]["optional-dependencies"]) - {"bench", "dev", "docs", "fuzz", "release"}
+    assert extras == set(PROJECT["project"]["optional-dependencies"]) - {
+        "bench",
+        "dev",
+        "docs",
+        "fuzz",
+        "mutation",
+        "release",
+    }
 
 
 def test_the_exit_statuses_are_those_of_the_command():

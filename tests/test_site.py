@@ -22,6 +22,9 @@ DOCS = ROOT / "docs"
 spec = importlib.util.spec_from_file_location("site_reference", DOCS / "_site" / "reference.py")
 reference = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(reference)
+spec = importlib.util.spec_from_file_location("site_pictures", DOCS / "_site" / "pictures.py")
+pictures = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pictures)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,16 @@ def test_the_pictures_are_drawn_and_links_into_the_repository_lead_to_pages(site
     page = read(site, "architecture.html")
     assert page.count('<div class="graphviz"') == (2 if shutil.which("dot") else 0)
     assert page.count("stateDiagram-v2") == (0 if shutil.which("dot") else 2)
+    boundaries = read(site, "security.html")
+    assert boundaries.count('<div class="graphviz"') == (1 if shutil.which("dot") else 0)
+    assert boundaries.count("flowchart") == (0 if shutil.which("dot") else 1)
     assert 'href="generated/examples.html#gateway"' in read(site, "gateway.html")
+
+
+def test_a_picture_of_boundaries_has_every_box_and_arrow():
+    drawn = pictures.flow(['a["from here"] --> b["to there"]', 'subgraph g["inside"]', "  b --> c", "end"])
+    expected = ["a -> b;", "b -> c;", 'a [label="from here"];', 'b [label="to there"];', 'label="inside"', "\n   }\n"]
+    assert [each for each in expected if each not in drawn] == []
 
 
 def test_the_page_of_statuses_explains_every_ntstatus_and_names_no_other():
