@@ -21,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support import tutorial
 from support.command import COMMAND
 from support.endpoints import BOB, CERTIFICATE, KEY, client_config, server_config
 from support.mcs import FREERDP_3, SHADOW
@@ -43,7 +44,7 @@ from acredssp.status import Stage
 from acredssp.stores import LockoutRule, MemoryStore
 from acredssp.workers import Address
 
-BLOCKS = blocks()
+BLOCKS = [block for block in blocks() if block.page not in tutorial.PAGES]  # tests/test_tutorial.py runs all of those
 
 ELSEWHERE = {
     ("README.md", "import asyncio"): "tests/test_readme.py::test_the_examples_talk_to_each_other",
