@@ -16,6 +16,7 @@
 #   make compiled  build the package with its engine compiled by mypyc, in build/compiled
 #   make wheels  build the sdist, the pure wheel and the compiled wheel in dist, and try the wheels as they are installed
 #   make release-check  say what is missing until the version can be released
+#   make lock    write the versions and hashes of what development needs anew
 #   make format  format the code as `make fmt` demands
 # Variables: PYTHON (the interpreter .venv is made from), ARGS (more arguments for pytest),
 # KERBEROS (set to nothing to leave Kerberos out even where krb5-config is found),
@@ -57,7 +58,7 @@ COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio s
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
 .PHONY: install install-floors fuzz mutants mutants-all security-report run test quick check fmt format lint types cover interop docs site conformance bench bench-full bench-check \
-    compiled compiled-if-possible test-compiled test-floors wheels release-check clean
+    compiled compiled-if-possible test-compiled test-floors wheels release-check lock clean
 .DEFAULT_GOAL := check
 
 run: $(RUN_STAMP)
@@ -163,6 +164,10 @@ wheels: $(RELEASE_STAMP)
 # docs/releasing.md says what else belongs to a release.
 release-check: $(RELEASE_STAMP)
 	@PYTHONPATH=.ci $(BIN)/python -m release.check
+
+# Writes .ci/release/requirements.txt, the versions and hashes of everything that development needs.
+lock: $(RELEASE_STAMP)
+	@PYTHONPATH=.ci $(BIN)/python -m release.supply lock
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *__mypyc*.so

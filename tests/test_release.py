@@ -1,5 +1,6 @@
 """`make release-check` refuses what cannot be released, and says why; `make wheels` finds what is in a wheel."""
 
+import datetime as dt
 import re
 import zipfile
 
@@ -69,3 +70,12 @@ def test_the_page_lists_the_checks_in_their_order():
 def test_a_program_that_fails_is_told_with_what_it_said(tmp_path):
     with pytest.raises(building.Wrong, match="ended with 3:\nso it is"):
         building.run("sh", "-c", "echo so it is; exit 3", folder=tmp_path)
+
+
+def test_an_audit_must_be_of_the_last_days():
+    day = dt.date(2026, 11, 30)
+    assert "1 dependencies" in check.check_dependencies([], {"aiohttp": day}, day + dt.timedelta(days=14))
+    with pytest.raises(building.Wrong, match="aiohttp was audited on 2026-11-30"):
+        check.check_dependencies([], {"aiohttp": day}, day + dt.timedelta(days=15))
+    with pytest.raises(building.Wrong, match="too old"):
+        check.check_dependencies(["it is too old"], {}, day)

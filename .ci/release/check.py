@@ -1,5 +1,6 @@
 """`make release-check`: whether what git knows can be released as it is. Every check runs, and says what it saw."""
 
+import datetime as dt
 import hashlib
 import pathlib
 import re
@@ -9,9 +10,12 @@ import tempfile
 from collections.abc import Callable
 
 import acredssp
+from release import supply
 from release.building import ROOT, Wrong, build, compiled_files, run, strays, take_sources, try_installed
 
 VERSION = acredssp.__version__
+_FRESH = dt.timedelta(days=14)
+"""How old an audit of a dependency may be at a release."""
 
 
 def nothing_is_uncommitted(_: list[pathlib.Path]) -> str:
@@ -41,6 +45,23 @@ def check_changelog(text: str, version: str) -> str:
     if re.search(r"^- ", text.partition("## [Unreleased]")[2].partition("\n## ")[0], re.MULTILINE):
         raise Wrong(f"CHANGELOG.md has unreleased changes: move them to [{version}], or raise acredssp.__version__")
     return found[0]
+
+
+def dependencies_are_audited_and_locked(_: list[pathlib.Path]) -> str:
+    """No version that may be installed has a known vulnerability, as of lately, and the lock file is current."""
+    return check_dependencies(supply.problems(), supply.read_audited(), dt.datetime.now(dt.UTC).date())
+
+
+def check_dependencies(problems: list[str], audited: dict[str, dt.date], today: dt.date) -> str:
+    """Return when the dependencies were audited.
+
+    Raises:
+        Wrong: There are problems, or the audit is too old to say something of a release.
+    """
+    old = [f"{name} was audited on {day}" for name, day in audited.items() if today - day > _FRESH]
+    if problems or old:
+        raise Wrong("\n".join([*problems, *old]))
+    return f"{len(audited)} dependencies, the first one on {min(audited.values())}"
 
 
 def files_have_the_version_and_nothing_else(files: list[pathlib.Path]) -> str:
@@ -86,6 +107,7 @@ def the_wheel_runs_outside_of_the_checkout(files: list[pathlib.Path]) -> str:
 CHECKS: tuple[Callable[[list[pathlib.Path]], str], ...] = (
     nothing_is_uncommitted,
     the_changelog_has_the_version,
+    dependencies_are_audited_and_locked,
     files_have_the_version_and_nothing_else,
     the_index_takes_them,
     another_build_gives_the_same_bytes,
