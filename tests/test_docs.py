@@ -49,7 +49,11 @@ BLOCKS = [block for block in blocks() if block.page not in tutorial.PAGES]  # te
 ELSEWHERE = {
     ("README.md", "import asyncio"): "tests/test_readme.py::test_the_examples_talk_to_each_other",
     (
-        "README.md",
+        "docs/using.md",
+        "import asyncio",
+    ): "tests/test_readme.py::test_the_examples_over_http_talk_to_each_other",
+    (
+        "docs/using.md",
         "import acredssp",
     ): "tests/test_readme.py::test_the_gateway_logs_its_client_on_to_the_target_and_relays",
     ("docs/architecture.md", "stateDiagram-v2"): "tests/test_architecture.py::test_the_picture_is_the_table",
@@ -168,8 +172,8 @@ def check_command(line):
             pytest.fail(f"nothing knows how to check the command {line}")
 
 
-@runs("README.md", "make ")
 @runs("README.md", "pip install")
+@runs("README.md", "acredssp serve")
 @runs("docs/contributing.md", "make ")
 @runs("docs/gateway.md", "acredssp proxy")
 @runs("docs/gateway-tutorial.md", "pip install")
@@ -221,7 +225,7 @@ def a_command_that_is_told_where_credentials_lie(block):
     check_command(command)
 
 
-@runs("README.md", "acredssp demo")
+@runs("docs/commands.md", "acredssp demo")
 def the_command_line(block):
     commands(block)
     demo = [COMMAND, *command_of(block.first).split()[1:]]
@@ -229,10 +233,10 @@ def the_command_line(block):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@runs("README.md", "# blank lines")
+@runs("docs/commands.md", "# blank lines")
 def the_users_file(block):
     """Its alice logs on by the page's own commands, and so does bob, of any domain."""
-    (listing,) = [each for each in BLOCKS if each.page == "README.md" and each.first.startswith("acredssp demo")]
+    (listing,) = [each for each in BLOCKS if each.page == block.page and each.first.startswith("acredssp demo")]
     serve, login = (
         next(command_of(line) for line in listing.code.splitlines() if line.startswith(f"acredssp {name} "))
         for name in ("serve", "login")

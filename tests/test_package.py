@@ -77,6 +77,14 @@ def test_every_module_the_marker_of_types_and_the_manual_pages_are_in_it(content
     assert pages
 
 
+def test_the_index_shows_the_readme_without_links_that_lead_nowhere(contents):
+    """`make site` checks the links of the README itself."""
+    shown = email.message_from_bytes(contents[f"{INFO}/METADATA"]).get_payload()
+    assert re.findall(r"\]\((?!https?:)[^)]*\)", shown) == []
+    readme = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", (ROOT / "README.md").read_text("utf-8"))
+    assert shown.split() == readme.split()
+
+
 def test_the_metadata_say_what_the_index_shows(contents):
     said = email.message_from_bytes(contents[f"{INFO}/METADATA"])
     assert (said["Version"], said["License-Expression"]) == (acredssp.__version__, "MIT")

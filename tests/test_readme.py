@@ -1,4 +1,4 @@
-"""The README says what is so: its examples run, its tables and names are those of the tree."""
+"""The README and what it was too short for say what is so: examples run, tables and names are those of the tree."""
 
 import asyncio
 import os
@@ -23,16 +23,20 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
-SERVER, CLIENT, GATEWAY, HTTP_SERVER, HTTP_CLIENT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+USING, COMMANDS, DEFAULTS = (
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("using.md", "commands.md", "defaults.md")
+)
+
+SERVER, CLIENT, GATEWAY, HTTP_SERVER, HTTP_CLIENT = re.findall(r"```python\n(.*?)```", README + USING, re.DOTALL)
 
 
-def section(title):
-    return re.split(r"\n##", README.split(f"\n{title}\n")[1])[0]
+def section(page, title):
+    return re.split(r"\n##", page.split(f"\n{title}\n")[1])[0]
 
 
-def rows(title):
+def rows(page, title):
     """The cells of a section's table, without its head."""
-    lines = [line for line in section(title).splitlines() if line.startswith("|")]
+    lines = [line for line in section(page, title).splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
@@ -87,7 +91,7 @@ def gateway(tmp_path):
     """The functions of the page's gateway, whose target has the certificate of these tests."""
     file, names = tmp_path / "target.pem", {}
     file.write_bytes(CERTIFICATE)
-    exec(compile(GATEWAY.replace('"target.pem"', repr(str(file))), "README.md", "exec"), names)  # noqa: S102 - our own
+    exec(compile(GATEWAY.replace('"target.pem"', repr(str(file))), "docs/using.md", "exec"), names)  # noqa: S102 - our own
     return names
 
 
@@ -133,7 +137,7 @@ async def test_the_gateway_logs_its_client_on_to_the_target_and_relays(gateway, 
 
 
 def test_the_extras_are_those_of_the_package():
-    extras = {words(cell)[0] for cell, _ in rows("## Install")}
+    extras = {words(cell)[0] for cell, _ in rows(README, "## Install")}
     assert extras == set(PROJECT["project"]["optional-dependencies"]) - {
         "bench",
         "dev",
@@ -145,7 +149,7 @@ def test_the_extras_are_those_of_the_package():
 
 
 def test_the_exit_statuses_are_those_of_the_command():
-    told = {result: int(status) for status, results, _ in rows("### login") for result in words(results)}
+    told = {result: int(status) for status, results, _ in rows(COMMANDS, "## login") for result in words(results)}
     assert told == {result.value: status for result, status in EXIT_STATUS.items()}
 
 
@@ -159,7 +163,7 @@ def test_every_option_named_is_one(command):
         timeout=DEADLINE,
         check=True,
     )
-    named = set(re.findall(r"--[a-z][a-z-]+", section(f"### {command}")))
+    named = set(re.findall(r"--[a-z][a-z-]+", section(COMMANDS, f"## {command}")))
     assert named
     assert {option for option in named if option not in run.stdout} == set()
 
@@ -172,9 +176,15 @@ def test_every_target_named_is_one():
 
 
 def test_every_policy_named_is_one():
-    for call in re.findall(r"Policy\(([^`]*)\)", section("## Secure unless told otherwise")):
+    calls = re.findall(r"Policy\(([^`]*)\)", DEFAULTS)
+    assert calls
+    for call in calls:
         for option in re.findall(r"(\w+)=", call):
             assert option in acredssp.Policy.__dataclass_fields__
+
+
+def test_it_is_short_enough_to_be_read():
+    assert len(README.splitlines()) <= 160
 
 
 def test_every_file_linked_is_there():
