@@ -212,7 +212,9 @@ class HostPool:
     async def watch(self) -> None:
         """Check every host again and again, until cancelled."""
         if self._check.enabled:
-            await asyncio.gather(*(self._watch(address) for address in self._hosts))
+            async with asyncio.TaskGroup() as group:  # none of them outlives the others
+                for address in self._hosts:
+                    group.create_task(self._watch(address))
 
     async def _watch(self, address: Address) -> None:
         while True:

@@ -10,6 +10,7 @@ pytest_plugins = [
     "support.parallel",
     "support.quick",
     "support.requirements",
+    "support.security_figures",
     "support.skips",
 ]
 

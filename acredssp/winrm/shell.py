@@ -140,8 +140,7 @@ class OpenShell:
         self.closed = True
         if self._keeper is not None:
             self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            await asyncio.wait({self._keeper})  # a caller that is cancelled meanwhile is not told the keeper's end
         await let_go(self.wsman.request(messages.delete(self.ref)))
 
     async def probe(self) -> None:
