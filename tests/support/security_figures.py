@@ -3,12 +3,12 @@
     PYTHONPATH=tests .venv/bin/python -m support.security_figures
 
 runs the tests of `TESTS`, prints their figures as JSON, {name: {row: {column: number}}}, and puts each name into
-docs/figures, where `make security-report` finds it. As a pytest plugin, this module gives tests the fixture `figure`, and
-writes what they noted into the file that `--figures` names.
+docs/figures, where `make security-report` finds it. As a pytest plugin, this module gives tests the fixture `figure`,
+and writes what they noted into the file that `--figures` names.
 """
 
 import collections
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -104,7 +104,7 @@ def filed(name, rows, measured):
 def main():
     figures = collect()
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")
-    day = datetime.datetime.now(datetime.UTC).date()
+    day = dt.datetime.now(dt.UTC).date()
     measured = f"{day}, Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} processors"
     FIGURES.mkdir(exist_ok=True)
     for name, rows in figures.items():
