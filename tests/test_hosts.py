@@ -220,7 +220,11 @@ async def host():
     async def start(answer, asked=None):
         async def serve(reader, writer):
             writers.append(writer)
-            request = await read_negotiation(reader)
+            try:
+                request = await read_negotiation(reader)
+            except (OSError, EOFError):  # a check that is cancelled
+                writer.close()
+                return
             if asked is not None:
                 asked.append(request)
             if answer is not None:
