@@ -10,12 +10,14 @@
 #   make site    make the documentation's pages in build/site, with a warning being an error
 #   make mutants  take behaviours out of the package, one at a time, and check that the tests notice
 #   make mutants-all  change the engine in every small way by mutmut, which takes hours and goes on where it was ended
+#   make mutants-changed BASE=main  the same for the functions that differ from a commit, in two minutes
 #   make security-report  put the figures of docs/figures into docs/security.md
 #   make fuzz    fuzz decoders and whole conversations, FUZZ_SECONDS seconds (20) each; with FUZZ=--faulty, see each
 #                fuzzer notice a fault
 #   make compiled  build the package with its engine compiled by mypyc, in build/compiled
 #   make wheels  build the sdist, the pure wheel and the compiled wheel in dist, and try the wheels as they are installed
 #   make release-check  say what is missing until the version can be released
+#   make bill, make api  write what an installation of the wheel brings; the public names as they are released
 #   make lock    write the versions and hashes of what development needs anew
 #   make format  format the code as `make fmt` demands
 # Variables: PYTHON (the interpreter .venv is made from), ARGS (more arguments for pytest),
@@ -46,6 +48,7 @@ FUZZ_STAMP := $(VENV)/.stamp-fuzz
 RELEASE_STAMP := $(VENV)/.stamp-release
 MUTATION_STAMP := $(VENV)/.stamp-mutation
 FUZZ_SECONDS ?= 20
+BASE ?= main
 # A virtual environment with the oldest versions of the dependencies that pyproject.toml allows.
 FLOORS := build/floors
 FLOORS_STAMP := build/.stamp-floors
@@ -57,8 +60,8 @@ COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio s
     test_config.py test_credentials.py test_fuzz.py test_md4.py test_names.py test_secrets.py test_tls_config.py test_values.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
-.PHONY: install install-floors fuzz mutants mutants-all security-report run test quick check fmt format lint types cover interop docs site conformance bench bench-full bench-check \
-    compiled compiled-if-possible test-compiled test-floors wheels release-check lock clean
+.PHONY: install install-floors fuzz mutants mutants-all mutants-changed security-report run test quick check fmt format lint types cover interop docs site conformance bench bench-full bench-check \
+    compiled compiled-if-possible test-compiled test-floors wheels release-check lock bill api clean
 .DEFAULT_GOAL := check
 
 run: $(RUN_STAMP)
@@ -147,6 +150,10 @@ mutants: $(DEV_STAMP) $(KERBEROS_STAMP)
 mutants-all: $(MUTATION_STAMP)
 	$(BIN)/python tests/machine_mutants.py --write $(ARGS)
 
+# The functions that differ from BASE, for two minutes at most.
+mutants-changed: $(MUTATION_STAMP)
+	$(BIN)/python tests/machine_mutants.py --changed $(BASE) --seconds 120
+
 security-report: $(DEV_STAMP)
 	PYTHONPATH=tests $(BIN)/python -m support.security_page
 
@@ -164,6 +171,14 @@ wheels: $(RELEASE_STAMP)
 # docs/releasing.md says what else belongs to a release.
 release-check: $(RELEASE_STAMP)
 	@PYTHONPATH=.ci $(BIN)/python -m release.check
+
+# Writes .ci/release/acredssp.cdx.json, which says what an installation of the wheel brings, and goes into the wheel.
+bill: $(RELEASE_STAMP)
+	@PYTHONPATH=.ci $(BIN)/python -m release.bill
+
+# Writes .ci/release/api.json: the public names as they are released.
+api: $(RELEASE_STAMP)
+	@PYTHONPATH=.ci $(BIN)/python -m release.api record
 
 # Writes .ci/release/requirements.txt, the versions and hashes of everything that development needs.
 lock: $(RELEASE_STAMP)
@@ -278,9 +293,10 @@ $(COMPILED_STAMP): $(VENV_STAMP) pyproject.toml $(shell find acredssp -name '*.p
 	@rm -rf $@ $(COMPILED) build/source build/wheel
 	@$(BIN)/python -c "$$CHECK_COMPILER"
 	@echo "compiling the engine into $(COMPILED), a minute"
-	@mkdir -p build/source/docs
+	@mkdir -p build/source/docs build/source/.ci/release
 	@cp -R acredssp pyproject.toml README.md LICENSE build/source
 	@cp -R docs/man build/source/docs
+	@cp .ci/release/acredssp.cdx.json build/source/.ci/release
 	@HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) wheel --no-deps --wheel-dir build/wheel ./build/source
 	@$(BIN)/python -m zipfile --extract build/wheel/*.whl $(COMPILED)
 	@touch $@

@@ -71,6 +71,7 @@ ELSEWHERE = {
     ("docs/migration.md", ""): "tests/test_migration.py::test_the_page_runs_from_its_top_to_its_end",
     ("docs/policy.md", "# Passwords that somebody types"): "tests/delegation/test_toml.py::"
     "test_the_example_of_the_documentation_is_a_policy_and_names_every_setting",
+    ("docs/releasing.md", "sha256sum"): "tests/test_release.py::test_sums_are_checked_as_the_page_says",
     ("docs/sansio.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
     ("docs/http.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
     ("docs/tools.md", "fail_at"): "tests/cli/test_probe.py::test_the_example_of_the_documentation_is_a_policy",
@@ -96,6 +97,7 @@ NOT_RUN = {
     ("docs/conformance.md", "@pytest.mark.requirement"): "a test without its body",
     ("docs/http.md", "client"): "a drawing",
     ("docs/performance.md", "W = n"): "formulas, for people",
+    ("docs/releasing.md", "gh attestation"): "asks the hosting service, and nothing is published yet",
     ("docs/security.md", "flowchart LR"): "a drawing",
 }
 """(page, how a block begins): why nothing runs it."""

@@ -1,13 +1,16 @@
 """`make release-check` refuses what cannot be released, and says why; `make wheels` finds what is in a wheel."""
 
 import datetime as dt
+import json
 import re
+import shutil
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
 from support.pages import ROOT
 
-from release import building, check
+from release import api, bill, building, check, supply, wheels
 
 PAGE = (ROOT / "docs" / "releasing.md").read_text("utf-8")
 RELEASED = "# Changelog\n\n## [Unreleased]\n\n## [1.2.0] - 2026-11-30\n\n### Added\n\n- A thing.\n"
@@ -63,7 +66,9 @@ def test_files_of_another_version_are_refused(tmp_path):
 
 
 def test_the_page_lists_the_checks_in_their_order():
-    rows = re.findall(r"^\| (.*?) \|", PAGE.partition("| check of `make release-check` |")[2], re.MULTILINE)
+    rows = re.findall(
+        r"^\| (.*?) \|", PAGE.partition("| check of `make release-check` |")[2].partition("\n\n")[0], re.MULTILINE
+    )
     assert rows[1:] == [each.__name__.replace("_", " ") for each in check.CHECKS]
 
 
@@ -79,3 +84,153 @@ def test_an_audit_must_be_of_the_last_days():
         check.check_dependencies([], {"aiohttp": day}, day + dt.timedelta(days=15))
     with pytest.raises(building.Wrong, match="too old"):
         check.check_dependencies(["it is too old"], {}, day)
+
+
+def test_builds_with_one_hash_are_the_same():
+    assert check.check_same(["ab", "ab"]).endswith("ab")
+    with pytest.raises(building.Wrong, match="builds differ: ab, cd"):
+        check.check_same(["ab", "cd"])
+
+
+def test_another_bill_of_materials_is_refused():
+    text = bill.BILL.read_text("utf-8")
+    assert "cryptography" in check.check_bill(text, text)
+    with pytest.raises(building.Wrong, match="make bill"):
+        check.check_bill("", text)
+
+
+def test_the_bill_of_materials_names_this_version_and_what_it_needs_in_versions_that_it_may_have():
+    text = bill.BILL.read_text("utf-8")
+    inside = bill.components(text)
+    needed = [each for each in map(Requirement, supply.project()["dependencies"]) if each.name != "arc4"]
+    assert [each for each in needed if inside.get(each.name) not in each.specifier] == []
+    component = json.loads(text)["metadata"]["component"]
+    assert (component["name"], component.get("version", check.VERSION)) == ("acredssp", check.VERSION)
+
+
+def test_a_bill_of_materials_names_nothing_of_the_machine_that_made_it():
+    assert "file:" not in bill.BILL.read_text("utf-8")
+    references = [{"type": "distribution", "url": "file:///tmp/x.whl"}]
+    made = {"metadata": {"tools": []}, "components": [{"name": "acredssp", "externalReferences": references}]}
+    assert bill.without_places(made) == {"metadata": {}, "components": [{"name": "acredssp"}]}
+
+
+def test_the_wheel_has_the_bill_of_materials(tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "acredssp", source / "acredssp", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copytree(ROOT / ".ci" / "release", source / ".ci" / "release")
+    shutil.copytree(ROOT / "docs" / "man", source / "docs" / "man")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    [wheel] = building.build(source, tmp_path / "dist", "wheel")
+    assert bill.bill_in(wheel) == bill.BILL.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "version", "fine"),
+    [
+        ("0.1.0", "0.1.0", False),
+        ("0.1.0", "0.1.1", False),
+        ("0.1.0", "0.2.0", True),
+        ("0.9.0", "1.0.0", True),
+        ("1.2.0", "1.3.0", False),
+        ("1.2.0", "2.0.0", True),
+    ],
+)
+def test_names_may_go_with_the_number_that_says_so(recorded, version, fine):
+    assert check.check_names([], recorded, version).startswith("0 changes")
+    if fine:
+        assert check.check_names(["a is gone"], recorded, version).startswith("1 changes")
+    else:
+        with pytest.raises(building.Wrong, match="a is gone"):
+            check.check_names(["a is gone"], recorded, version)
+
+
+OLD = """
+__all__ = ["CODE", "Thing", "call"]
+CODE = 1
+
+class Thing:
+    size = 1
+    def __init__(self, name, *, size=1): ...
+    def turn(self, to): ...
+    def _hidden(self): ...
+
+def call(a, b=2, *, c=3): ...
+"""
+
+
+def names(folder, text):
+    (folder / "other").mkdir(parents=True)
+    (folder / "other" / "__init__.py").write_text(text, "utf-8")
+    return api.surface("other", ("other",), folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "change"),
+    [
+        ('"CODE", ', "", ["other.CODE is gone"]),
+        ("    def turn(self, to): ...\n", "", ["other.Thing.turn is gone"]),
+        ("    def _hidden(self): ...\n", "", []),
+        ("    def turn(self, to): ...", "    turn = 1", ["other.Thing.turn can no longer be called"]),
+        ("CODE = 1", "def CODE(): ...", ["other.CODE was no function or class and is one"]),
+        ("call(a, b=2, *, c=3)", "call(a, b=2, *, c=3, d=4)", []),
+        ("call(a, b=2, *, c=3)", "call(a, b=2, e=5, *, c=3)", []),
+        ("call(a, b=2, *, c=3)", "call(a, b=2, *, c=3, d)", ["other.call: d is new and required"]),
+        ("call(a, b=2, *, c=3)", "call(a, b=2)", ["other.call: c is gone"]),
+        ("call(a, b=2, *, c=3)", "call(a, b=2, **options)", []),
+        ("call(a, b=2, *, c=3)", "call(a, b=3, *, c=3)", ["other.call: b was 2 by default and is 3"]),
+        ("call(a, b=2, *, c=3)", "call(a, b, *, c=3)", ["other.call: b was 2 by default and is required"]),
+        ("call(a, b=2, *, c=3)", "call(a, b=2, c=3)", []),
+        (
+            "call(a, b=2, *, c=3)",
+            "call(b=2, a=1, *, c=3)",
+            ["other.call: positional parameters were a, b and are b, a"],
+        ),
+        ("name, *, size=1", "*, name, size=1", ["name was positional or keyword and is keyword only"]),
+    ],
+)
+def test_what_breaks_users_is_found(old, new, change, tmp_path):
+    found = list(api.breaking(names(tmp_path / "old", OLD), names(tmp_path / "new", OLD.replace(old, new))))
+    assert len(found) == len(change)
+    assert [text for text, part in zip(found, change, strict=True) if part not in text] == []
+
+
+def test_the_recorded_names_are_those_of_the_public_modules():
+    version, recorded = api.read()
+    assert version.count(".") == 2
+    assert {"acredssp.open_connection", "acredssp.aio.open_connection", "acredssp.Trust.judge"} <= recorded.keys()
+    assert [name for name in recorded if name.rpartition(".")[2].startswith("_")] == []
+
+
+def test_sums_are_checked_as_the_page_says(tmp_path):
+    """The first command of the page, on files that are whole, and on one that is not."""
+    [command] = re.findall(r"^ {4}(sha256sum .*)$", PAGE, re.MULTILINE)
+    files = [tmp_path / "acredssp-1.whl", tmp_path / "acredssp-1.tar.gz"]
+    for file in files:
+        file.write_bytes(file.name.encode())
+    wheels.write_sums(files, tmp_path / "SHA256SUMS")
+    assert "acredssp-1.whl: OK" in building.run(*command.split(), folder=tmp_path)
+    files[0].write_bytes(b"another")
+    with pytest.raises(building.Wrong, match="FAILED"):
+        building.run(*command.split(), folder=tmp_path)
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_names_actions_by_hash_has_no_secret_and_begins_without_rights(path):
+    text = path.read_text("utf-8")
+    used = re.findall(r"uses: (.*)", text)
+    assert [each for each in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each)] == []
+    assert used
+    assert "secrets." not in text
+    assert "\npermissions: {}\n" in text
+
+
+def test_every_goal_that_a_workflow_makes_is_there():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    goals = {goal for path in WORKFLOWS for goal in re.findall(r"run: make ([\w-]+)", path.read_text("utf-8"))}
+    assert {"release-check", "wheels", "mutants-changed"} == goals
+    assert [goal for goal in goals if not re.search(rf"^{goal}:", makefile, re.MULTILINE)] == []

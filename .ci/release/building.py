@@ -1,5 +1,6 @@
 """Builds the sdist and the wheels of the files that git knows, and tries a wheel where there is no checkout."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -78,6 +79,11 @@ def repair(wheel: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
     run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", out, wheel, folder=out)
     (repaired,) = set(out.iterdir()) - before
     return repaired
+
+
+def digest(file: pathlib.Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def strays(wheel: pathlib.Path) -> set[str]:

@@ -1,7 +1,6 @@
 """`make release-check`: whether what git knows can be released as it is. Every check runs, and says what it saw."""
 
 import datetime as dt
-import hashlib
 import pathlib
 import re
 import sys
@@ -10,8 +9,19 @@ import tempfile
 from collections.abc import Callable
 
 import acredssp
-from release import supply
-from release.building import ROOT, Wrong, build, compiled_files, run, strays, take_sources, try_installed
+from release import api, bill, supply
+from release.building import (
+    ROOT,
+    Wrong,
+    build,
+    compile_wheel,
+    compiled_files,
+    digest,
+    run,
+    strays,
+    take_sources,
+    try_installed,
+)
 
 VERSION = acredssp.__version__
 _FRESH = dt.timedelta(days=14)
@@ -64,6 +74,12 @@ def check_dependencies(problems: list[str], audited: dict[str, dt.date], today: 
     return f"{len(audited)} dependencies, the first one on {min(audited.values())}"
 
 
+def workflows_are_sound(_: list[pathlib.Path]) -> str:
+    """The linter of workflows finds nothing, and knows nothing that it had to ask the network for."""
+    run("zizmor", "--offline", "--quiet", "--persona", "pedantic", ".github", folder=ROOT)
+    return "zizmor has no complaint"
+
+
 def files_have_the_version_and_nothing_else(files: list[pathlib.Path]) -> str:
     """There is an sdist and a pure wheel of this version, and the wheel holds the package alone."""
     expected = [f"acredssp-{VERSION}-py3-none-any.whl", f"acredssp-{VERSION}.tar.gz"]
@@ -94,23 +110,78 @@ def another_build_gives_the_same_bytes(files: list[pathlib.Path]) -> str:
     return f"SHA-256 of the wheel: {digest(files[0])}"
 
 
-def digest(file: pathlib.Path) -> str:
-    """Return the SHA-256 of a file in hex."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def the_wheel_runs_outside_of_the_checkout(files: list[pathlib.Path]) -> str:
     """The wheel is installed into an empty environment, and its command runs there."""
     return ", ".join(try_installed(files[0], VERSION))
+
+
+def another_compiled_wheel_has_the_same_bytes(_: list[pathlib.Path]) -> str:
+    """The compiled wheel has one hash, wherever it is built; it takes some minutes to see."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        places = [folder / "here", folder / "another" / "place"]
+        wheels = [compile_wheel(take_sources(place / "source"), place / "dist") for place in places]
+        return check_same([digest(wheel) for wheel in wheels])
+
+
+def check_same(digests: list[str]) -> str:
+    """Return the hash that all have.
+
+    Raises:
+        Wrong: They differ.
+    """
+    if len(set(digests)) != 1:
+        raise Wrong(f"builds differ: {', '.join(digests)}")
+    return f"SHA-256 of the compiled wheel: {digests[0]}"
+
+
+def the_bill_of_materials_is_that_of_an_empty_environment(files: list[pathlib.Path]) -> str:
+    """The wheel has a bill of materials, which names what an installation into an empty environment brings."""
+    with tempfile.TemporaryDirectory() as name:
+        return check_bill(bill.bill_in(files[0]), bill.make_bill(files[0], pathlib.Path(name)))
+
+
+def check_bill(inside: str, fresh: str) -> str:
+    """Return what a wheel's bill names.
+
+    Raises:
+        Wrong: There is none, or a new one is another.
+    """
+    if inside != fresh:
+        raise Wrong("the wheel has another bill of materials than its installation gives: make bill")
+    return ", ".join(f"{name} {version}" for name, version in bill.components(inside).items())
+
+
+def public_names_are_kept(_: list[pathlib.Path]) -> str:
+    """Nothing breaks the users of the last release, unless the version says that it may."""
+    version, old = api.read()
+    return check_names(list(api.breaking(old, api.now())), version, VERSION)
+
+
+def check_names(changes: list[str], recorded: str, version: str) -> str:
+    """Return what has changed since the version whose names were recorded.
+
+    Raises:
+        Wrong: A change breaks users, and neither the first number has been raised nor, before 1.0, the second one.
+    """
+    old, new = ([int(number) for number in text.split(".")[:2]] for text in (recorded, version))
+    may_break = new[0] > old[0] or (new[0] == old[0] == 0 and new[1] > old[1])
+    if changes and not may_break:
+        raise Wrong(f"since {recorded}, and {version} may not break users:\n" + "\n".join(changes))
+    return f"{len(changes)} changes since {recorded} break users"
 
 
 CHECKS: tuple[Callable[[list[pathlib.Path]], str], ...] = (
     nothing_is_uncommitted,
     the_changelog_has_the_version,
     dependencies_are_audited_and_locked,
+    public_names_are_kept,
+    workflows_are_sound,
     files_have_the_version_and_nothing_else,
     the_index_takes_them,
     another_build_gives_the_same_bytes,
+    another_compiled_wheel_has_the_same_bytes,
+    the_bill_of_materials_is_that_of_an_empty_environment,
     the_wheel_runs_outside_of_the_checkout,
 )
 

@@ -12,6 +12,7 @@ from release.building import (
     build,
     compile_wheel,
     compiled_files,
+    digest,
     repair,
     strays,
     take_sources,
@@ -35,10 +36,17 @@ def main() -> None:
             repair(compiled, DIST)
         else:  # nothing is known of delocate and delvewheel: cibuildwheel runs them
             shutil.copy(compiled, DIST)
-    for file in sorted(DIST.iterdir()):
+    files = sorted(DIST.iterdir())
+    write_sums(files, DIST / "SHA256SUMS")
+    for file in files:
         print(f"{file.relative_to(ROOT)}: {file.stat().st_size / 1e6:.2f} MB")
         if file.suffix == ".whl":
             _try(file)
+
+
+def write_sums(files: list[pathlib.Path], sums: pathlib.Path) -> None:
+    """Write the hashes of files as `sha256sum` reads them."""
+    sums.write_text("".join(f"{digest(file)}  {file.name}\n" for file in files), "utf-8")
 
 
 def _try(wheel: pathlib.Path) -> None:
