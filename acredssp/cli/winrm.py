@@ -16,7 +16,6 @@ import typer
 from typer.core import TyperCommand
 
 from acredssp.aio import reason_of
-from acredssp.arguments import expect_host_name, expect_service_name
 from acredssp.cli import arguments, render
 from acredssp.cli.arguments import Secret, Service
 from acredssp.cli.keylog import log_keys
@@ -57,8 +56,8 @@ from acredssp.cli.options import (
 from acredssp.cli.outcome import ConnectError, Result, advice, result_of
 from acredssp.cli.output import OutputError, write_bytes
 from acredssp.cli.report import WinRMReport, to_json
+from acredssp.cli.services import extra_of_services, name_of_service, to_this_service
 from acredssp.config import ClientConfig
-from acredssp.delegation import DelegationPolicy, SPNList
 from acredssp.errors import CredSSPError
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice
 from acredssp.winrm import CommandShell, Identity, WSMan, WSManFault
@@ -407,11 +406,11 @@ def winrm_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     """
     _, err = render.consoles()
     log_from(LogLevel.DEBUG if verbose else log_level)
-    with usage_errors(), _extra():
+    with usage_errors(), extra_of_services():
         service = arguments.service(url)
         trust = read_trust(insecure, ca, pin, allow_weak=dangerous_allow_weak_certificates)
-        name = _name(service, server_name, spn)
-        delegation = read_policy(policy_file) if policy_file is not None else _to_this_service(spn or f"HTTP/{name}")
+        name = name_of_service(service, server_name, spn)
+        delegation = read_policy(policy_file) if policy_file is not None else to_this_service(spn or f"HTTP/{name}")
         credential = Secret(password, password_stdin, nt_hash, ccache, keytab).credential(user, domain)
         policy = arguments.policy_of(
             min_version,
@@ -454,33 +453,6 @@ def winrm_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     if written.may_lack_output and not as_json:
         render.warning(err, "a connection was lost, and this old service does not repeat what got lost with it")
     raise typer.Exit(INTERRUPTED if written.interrupted else min(written.exit_code or 0, _HIGHEST))
-
-
-@contextlib.contextmanager
-def _extra() -> Iterator[None]:
-    """Turn a missing extra into one line."""
-    try:
-        yield
-    except ImportError as error:
-        missing = f", since {error.name} is missing" if error.name else ""
-        raise typer.BadParameter(f"this command needs more packages{missing}: pip install 'acredssp[winrm]'") from None
-
-
-def _name(service: Service, server_name: str | None, spn: str | None) -> str:
-    """Return the name of the service in certificates and principals."""
-    with arguments.values():
-        expect_host_name("URL", service.host)
-        if server_name is not None:
-            expect_host_name("--server-name", server_name)
-        if spn is not None:
-            expect_service_name("--spn", spn)
-    return server_name or service.host
-
-
-def _to_this_service(spn: str) -> DelegationPolicy:
-    """Return the policy of somebody who names the one service that is to get the password."""
-    this = SPNList.of(spn)
-    return DelegationPolicy(allow_fresh_credentials=this, allow_fresh_credentials_when_ntlm_only=this)
 
 
 def _options(  # noqa: PLR0913

@@ -416,6 +416,27 @@ _HTTP: Final = (
         ("url", "schemes"),
     ),
     FindingKind(
+        "winrm-wrong-credentials", _H, "user or password is wrong",
+        "You sent {account} to {url}. User, domain or password is wrong ({status}).",
+        "Check all three. A local account of the server is COMPUTER\\USER. Entra accounts do not log on by NTLM.",
+        ("url", "account", "status"),
+    ),
+    FindingKind(
+        "winrm-not-authorized", _H, "the logon was right, the permission is missing",
+        "User and password are right, but the service at {url} does not let the user in: {how}.",
+        "At the server, add the user to Remote Management Users, or to the administrators, and check the service's "
+        "permissions (winrm configSDDL default).",
+        ("url", "how"),
+    ),
+    FindingKind(
+        "http-connection-shared", _M, "something in between may share connections",
+        "The service at {url} forgot the logon on its way: {what}. CredSSP logs on one connection, so a proxy or "
+        "balancer in between that shares connections among clients breaks it; so does a restart of the server.",
+        "Ask the server without the proxy in between, or let the proxy keep one connection to the server for each of "
+        "its clients'.",
+        ("url", "what"),
+    ),
+    FindingKind(
         "winrm-basic-in-clear", _H, "Basic over HTTP",
         "The service at {url} takes Basic without TLS, so that passwords cross the network in clear.",
         "Switch Basic off (winrm set winrm/config/service/auth '@{{Basic=\"false\"}}'), or use HTTPS alone.",

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from acredssp.diagnosis.catalogue import Finding, Severity, found
+from acredssp.diagnosis.questions import ChallengeFacts
 from acredssp.diagnosis.server import ServerFacts, clock_difference, judge_server, of_failure
+from acredssp.diagnosis.web import WebFacts, judge_web
 from acredssp.errors import (
     AccessDenied,
     AuthenticationError,
@@ -21,6 +23,7 @@ from acredssp.errors import (
     PeerClosed,
     PolicyError,
     PublicKeyMismatch,
+    RemoteProtocolError,
     TLSError,
 )
 from acredssp.policy import FIRST_SAFE_VERSION
@@ -83,7 +86,7 @@ class LogonFacts:
         spn: The server's principal.
         realm: The realm of the account; empty for none.
         error: Why the logon failed; None for a success.
-        server: What the quiet questions before it have shown.
+        server: What the quiet questions before it have shown, of a server of RDP or of a service over HTTP.
         version: The version of CredSSP of both; 0 where it was not agreed on.
         mechanism: The mechanism that logged on; empty where it did not come to one.
         fallback: Why Kerberos was not used; empty where it was, or was not wanted.
@@ -99,7 +102,7 @@ class LogonFacts:
     spn: str
     realm: str
     error: CredSSPError | None
-    server: ServerFacts
+    server: ServerFacts | WebFacts
     version: int = 0
     mechanism: str = ""
     fallback: str = ""
@@ -117,17 +120,22 @@ def explain(facts: LogonFacts, now: dt.datetime) -> list[Finding]:
         facts: What the logon has shown.
         now: The time, with a time zone.
     """
-    seen = judge_server(facts.server, facts.host, now)
+    seen = _seen(facts, now)
     if facts.error is None:
         return [found("logon-succeeded", mechanism=facts.mechanism, version=facts.version), *_of_kerberos(facts)]
-    causes = [*_causes(facts, facts.error, seen, now)]
+    causes = [*_over_http(facts.server, facts.error, seen)] or [*_causes(facts, facts.error, seen, now)]
     causes += [each for each in _of_kerberos(facts) if each.id not in {cause.id for cause in causes}]
     causes += [each for each in seen if each.id == "clock-off"]
-    if not facts.key_checked and any(each.id == "wrong-credentials" for each in causes):
+    if not facts.key_checked and any(each.id.endswith("wrong-credentials") for each in causes):
         causes.append(found("key-unchecked", pin=facts.pin))
     if not causes:
         causes.append(_unknown(facts.error))
     return causes
+
+
+def _seen(facts: LogonFacts, now: dt.datetime) -> list[Finding]:
+    server = facts.server
+    return judge_web(server, facts.host, now) if isinstance(server, WebFacts) else judge_server(server, facts.host, now)
 
 
 def _unknown(error: CredSSPError) -> Finding:
@@ -167,6 +175,26 @@ def _causes(facts: LogonFacts, error: CredSSPError, seen: list[Finding], now: dt
             yield from _of_end(facts, error, seen)
 
 
+_NO_CREDSSP: Final = {"winrm-no-credssp", "http-no-authentication", "not-winrm", "not-http"}
+"""The findings of a service that asks for no logon by CredSSP."""
+
+
+def _over_http(server: ServerFacts | WebFacts, error: CredSSPError, seen: list[Finding]) -> Iterator[Finding]:
+    """Name the causes that a logon over HTTP alone has; none of one by RDP."""
+    if not isinstance(server, WebFacts) or error.stage is Stage.CONNECT:
+        return
+    match error:
+        case AccessDenied():
+            yield found("winrm-not-authorized", url=server.target, how=error.message)
+            yield found("http-connection-shared", url=server.target, what=error.message)
+        case RemoteProtocolError() | NegotiationFailure():
+            yield from (each for each in seen if each.id in _NO_CREDSSP)
+        case PeerClosed():
+            yield found("http-connection-shared", url=server.target, what=error.message)
+        case TLSError() if error.stage is not Stage.TLS:
+            yield found("http-connection-shared", url=server.target, what=error.message)
+
+
 def _of_negotiation(facts: LogonFacts, error: NegotiationFailure, seen: list[Finding]) -> Iterator[Finding]:
     if error.failure_code is not None:
         yield of_failure(FailureCode(error.failure_code))
@@ -195,9 +223,10 @@ def _of_policy(facts: LogonFacts, error: PolicyError) -> Iterator[Finding]:
 
 
 def _of_version(facts: LogonFacts) -> Iterator[Finding]:
-    answer = facts.server.answer
-    if answer is not None and answer.version < FIRST_SAFE_VERSION:
-        yield found("credssp-old", version=answer.version)
+    answer = None if isinstance(facts.server, WebFacts) else facts.server.answer
+    version = answer.version if answer is not None else facts.version
+    if 0 < version < FIRST_SAFE_VERSION:
+        yield found("credssp-old", version=version)
 
 
 def _of_local_kerberos(facts: LogonFacts, error: CredSSPError, now: dt.datetime) -> Iterator[Finding]:
@@ -226,13 +255,19 @@ def _of_local_kerberos(facts: LogonFacts, error: CredSSPError, now: dt.datetime)
 
 
 def _skew(facts: LogonFacts, now: dt.datetime) -> Finding:
-    seconds = clock_difference(facts.server.challenge, now)
+    seconds = clock_difference(_challenge(facts), now)
     measured = "" if seconds is None else f" The server's differs from this machine's by {seconds} s."
     return found("clock-skew", measured=measured or " The server did not tell its clock.")
 
 
+def _challenge(facts: LogonFacts) -> ChallengeFacts | None:
+    return None if isinstance(facts.server, WebFacts) else facts.server.challenge
+
+
 def _wrong_credentials(facts: LogonFacts, status: str) -> Finding:
-    challenge = facts.server.challenge
+    if isinstance(facts.server, WebFacts):
+        return found("winrm-wrong-credentials", url=facts.server.target, account=facts.account or None, status=status)
+    challenge = _challenge(facts)
     return found(
         "wrong-credentials",
         computer=challenge.netbios_computer if challenge else None,
@@ -248,7 +283,9 @@ def _of_refusal(facts: LogonFacts, error: AuthenticationError) -> Iterator[Findi
     if status is None:
         yield found("silent-refusal", what=error.message)
         yield _wrong_credentials(facts, "no status")
-        if facts.version not in _SILENT_VERSIONS:
+        if isinstance(facts.server, WebFacts):
+            yield found("http-connection-shared", url=facts.server.target, what=error.message)
+        elif facts.version not in _SILENT_VERSIONS:
             yield found("tls-intercepted", what=error.message, pin=facts.pin)
     elif status in _NAMELESS:
         yield found("silent-refusal", what=f"{status}, which its program sends for every refusal")
@@ -266,6 +303,8 @@ def _of_other_status(facts: LogonFacts, status: NTSTATUS) -> Iterator[Finding]:
     known = status.stands_for
     if known in _WRONG:
         yield _wrong_credentials(facts, str(status))
+    elif known in _NOT_GRANTED and isinstance(facts.server, WebFacts):
+        yield found("winrm-not-authorized", url=facts.server.target, how=str(status))
     elif known in _NOT_GRANTED:
         yield found("not-authorized", how=str(status))
     elif status == _ALTERED or known is NTSTATUS.STATUS_BAD_BINDINGS:

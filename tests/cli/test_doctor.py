@@ -15,9 +15,9 @@ from support.scripted import CLOSE, ScriptedServer, challenge, context, pems_of,
 
 import acredssp
 from acredssp import NTSTATUS, Deny, Password, Policy, Trust
-from acredssp.cli.doctor import Patient, examine
 from acredssp.cli.login import Login
 from acredssp.cli.probing import Pace, Prober
+from acredssp.cli.rdp_logon import Patient, examine
 from acredssp.credentials import Nothing
 from acredssp.delegation import DelegationPolicy, SPNList
 from acredssp.rdp import RDP, FailureCode, Protocols, ResponseFlags

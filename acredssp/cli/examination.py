@@ -1,0 +1,161 @@
+"""What a doctor has learned of a server and of one logon, as it is shown to people and written for the support."""
+
+import asyncio
+import dataclasses
+import json
+import pathlib
+import platform
+import socket
+import ssl
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+import acredssp
+from acredssp.aio import reason_of
+from acredssp.cli.outcome import UsageError
+from acredssp.cli.output import write_private
+from acredssp.cli.probe import Probed, show_findings
+from acredssp.cli.render import label, printable
+from acredssp.cli.report import LoginReport
+from acredssp.cli.report import now as written_now
+from acredssp.diagnosis import Finding, LogonFacts, Severity
+from acredssp.errors import CredSSPError
+from acredssp.workers import Address
+
+__all__ = ["Examination", "Stage", "Step", "addresses_of", "show", "write"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the logon's engine."""
+
+    at: float
+    """Seconds since the logon began."""
+    took: int
+    """The bytes of the server's that it took."""
+    sent: int
+    """The bytes that it sent."""
+    state: str
+    """The engine's state afterwards: what it waits for."""
+    event: str
+    """What it asks; empty where it asks nothing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stage:
+    """What was expected at one stage of the logon, and what came."""
+
+    stage: str
+    expected: str
+    came: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What a doctor has learned: of the server, quietly, and of one logon."""
+
+    target: str
+    """The server, as it is shown."""
+    probed: Probed
+    addresses: tuple[str, ...]
+    """What DNS said; empty where it knows no address."""
+    report: LoginReport
+    error: CredSSPError | None
+    stages: tuple[Stage, ...]
+    steps: tuple[Step, ...]
+    facts: LogonFacts
+    causes: list[Finding]
+
+    @property
+    def also(self) -> list[Finding]:
+        """What else is wrong with the server; facts that are no faults are left out."""
+        named = {each.id for each in self.causes}
+        return [each for each in self.probed.findings if each.severity is not Severity.INFO and each.id not in named]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return what `--json` and `--report` print. It holds no secret."""
+        return {
+            "result": str(self.report.result),
+            "target": self.target,
+            "account": self.facts.account,
+            "spn": self.facts.spn,
+            "realm": self.facts.realm or None,
+            "addresses": [*self.addresses],
+            "causes": [each.as_dict() for each in self.causes],
+            "also": [each.as_dict() for each in self.also],
+            "stages": [dataclasses.asdict(each) for each in self.stages],
+            "timeline": [
+                {
+                    "ms": round(each.at * 1000, 1),
+                    "received": each.took,
+                    "sent": each.sent,
+                    "waits_for": each.state,
+                    "asks": each.event or None,
+                }
+                for each in self.steps
+            ],
+            "login": dataclasses.asdict(self.report),
+            "server": self.probed.as_dict(),
+            "client": {
+                "acredssp": acredssp.__version__,
+                "python": platform.python_version(),
+                "openssl": ssl.OPENSSL_VERSION,
+                "system": f"{platform.system()} {platform.release()}",
+            },
+            "time": written_now(),
+        }
+
+
+async def addresses_of(address: Address) -> tuple[str, ...]:
+    """Ask DNS for the addresses of a host; none where it knows none."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ()
+    return tuple(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+def show(out: Console, examination: Examination) -> None:
+    """Print an examination for people."""
+    who = f"  {printable(examination.facts.account)} at {printable(examination.target)}"
+    out.print(Text.assemble(label(examination.report.result), who), soft_wrap=True)
+    out.print()
+    _show_stages(out, examination)
+    out.print()
+    _show_steps(out, examination)
+    show_findings(out, examination.causes)
+    if examination.also:
+        out.print("\nAlso wrong with this server:")
+        show_findings(out, examination.also)
+
+
+def _show_stages(out: Console, examination: Examination) -> None:
+    table = Table(box=None, padding=(0, 1), expand=False)
+    for name, style in (("stage", "bold"), ("expected", "dim"), ("came", "")):
+        table.add_column(name, style=style, overflow="fold")
+    for each in examination.stages:
+        table.add_row(each.stage, Text(printable(each.expected)), Text(printable(each.came) or "-"))
+    out.print(table)
+
+
+def _show_steps(out: Console, examination: Examination) -> None:
+    table = Table(box=None, padding=(0, 1), expand=False)
+    for name in ("ms", "received", "sent"):
+        table.add_column(name, justify="right")
+    table.add_column("then waits for")
+    for each in examination.steps:
+        waits = f"an answer: {each.event}" if each.event else each.state.lower().replace("_", " ")
+        table.add_row(f"{each.at * 1000:.1f}", str(each.took or ""), str(each.sent or ""), waits)
+    if examination.steps:
+        out.print(table)
+
+
+def write(path: pathlib.Path, examination: Examination) -> None:
+    """Write the report, for its owner's eyes."""
+    text = json.dumps(examination.as_dict(), indent=2) + "\n"
+    try:
+        write_private(path, text.encode("ascii"))
+    except OSError as error:
+        raise UsageError(f"cannot write --report {path}: {reason_of(error)}") from None

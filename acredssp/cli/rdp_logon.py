@@ -1,0 +1,211 @@
+"""The one logon of `acredssp doctor` to a server of RDP: its steps are noted, and its stages told."""
+
+import dataclasses
+import ssl
+import time
+from collections.abc import Iterator
+from typing import Any, cast
+
+from acredssp.carriage import CarriedHandshake, NewContext
+from acredssp.cli.examination import Examination, Stage, Step, addresses_of
+from acredssp.cli.login import Login, log_on
+from acredssp.cli.probe import Probed
+from acredssp.cli.probing import Prober, now
+from acredssp.cli.report import LoginReport
+from acredssp.config import ServerConfig
+from acredssp.credentials import Credential, Nothing, Password
+from acredssp.diagnosis import LogonFacts, ServerFacts, clock_difference, explain, judge_server
+from acredssp.errors import CredSSPError
+from acredssp.events import Answered, Buffer, Question, SecurityContext, StepMechanism, StepResult
+from acredssp.names import logon_name
+from acredssp.rdp import RDP, RDPInitiator, ResponseFlags
+
+__all__ = ["Patient", "examine", "realm_of", "tls_name"]
+
+
+class _Noted:
+    """A carriage that notes each step of its handshake."""
+
+    def __init__(self, carriage: RDP) -> None:
+        self._carriage = carriage
+        self._began = time.perf_counter()
+        self.steps: list[Step] = []
+        self.carried: RDPInitiator | None = None
+        self.kdc_seconds = 0.0
+
+    def initiator(self, context: SecurityContext) -> CarriedHandshake:
+        self.carried = self._carriage.initiator(context)
+        return cast("CarriedHandshake", _NotedHandshake(self.carried, self))
+
+    def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> CarriedHandshake:  # noqa: ARG002
+        raise AssertionError("doctor is a client")
+
+    @property
+    def flags(self) -> ResponseFlags | None:
+        """The flags of the server's Connection Confirm; None where there was none."""
+        confirm = self.carried.confirm if self.carried is not None else None
+        return confirm.flags if confirm is not None else None
+
+    def note(self, took: int, result: StepResult) -> None:
+        """Note a step that did something."""
+        assert self.carried is not None
+        if took or result.output or result.event:
+            state = self.carried.context.state.name if self.flags is not None else "NEGOTIATION"
+            event = type(result.event).__name__ if result.event else ""
+            self.steps.append(Step(time.perf_counter() - self._began, took, len(result.output), state, event))
+
+    def note_failure(self, took: int) -> None:
+        """Note that the bytes of the server ended the logon."""
+        self.steps.append(Step(time.perf_counter() - self._began, took, 0, "NOTHING: the logon ended", ""))
+
+
+class _NotedHandshake:
+    """A handshake whose steps are noted."""
+
+    def __init__(self, carried: RDPInitiator, noted: _Noted) -> None:
+        self._carried = carried
+        self._noted = noted
+        self._asked_kdc: float | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._carried, name)
+
+    def step(self, data: Buffer = b"") -> StepResult:
+        try:
+            result = self._carried.step(data)
+        except CredSSPError:
+            self._noted.note_failure(len(data))
+            raise
+        return self._take(result, len(data))
+
+    def resume(self, event: Question[Answered], answer: Answered, early: Buffer = b"") -> StepResult:
+        if self._asked_kdc is not None:
+            self._noted.kdc_seconds += time.perf_counter() - self._asked_kdc
+            self._asked_kdc = None
+        return self._take(self._carried.resume(event, answer, early), len(early))
+
+    def _take(self, result: StepResult, size: int) -> StepResult:
+        self._noted.note(size - result.extra, result)
+        if isinstance(result.event, StepMechanism):
+            self._asked_kdc = time.perf_counter()
+        return result
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Patient:
+    """Whose logon is examined.
+
+    Attributes:
+        login: The logon. Its carriage is replaced by one that notes each step.
+        cookie: The user's name in the Connection Request; empty for none.
+        spn: The server's principal, as it is asked for.
+        realm: The realm of the account; empty for none.
+        account: The account as it is sent.
+    """
+
+    login: Login
+    cookie: str
+    spn: str
+    realm: str
+    account: str
+
+    @classmethod
+    def of(cls, login: Login) -> "Patient":
+        """Take what is needed from a logon."""
+        credential = login.config.authenticate
+        return cls(
+            login,
+            credential.user if credential.user.isprintable() else "",
+            login.spn or f"TERMSRV/{login.server_hostname}",
+            realm_of(credential),
+            logon_name(credential.domain, credential.user),
+        )
+
+
+async def examine(patient: Patient, prober: Prober) -> Examination:
+    """Ask the server quietly, log on once, and explain what came."""
+    login = patient.login
+    addresses = await addresses_of(login.address)
+    server = await prober.server(login.address)
+    probed = Probed(server, judge_server(server, login.server_hostname, now()))
+    noted = _Noted(RDP(hybrid_ex=True, cookie=patient.cookie))
+    report, error = await log_on(dataclasses.replace(login, carriage=noted))
+    facts = LogonFacts(
+        host=login.server_hostname,
+        account=patient.account,
+        spn=patient.spn,
+        realm=patient.realm,
+        error=error,
+        server=server,
+        version=report.credssp_version or 0,
+        mechanism=report.mechanism or "",
+        fallback=report.fallback or "",
+        nothing_delegated=isinstance(login.config.delegate, Nothing)
+        or not isinstance(login.config.authenticate, Password),
+        kdc_seconds=noted.kdc_seconds,
+        flags=noted.flags,
+        pin=report.peer_key_sha256 or "",
+        key_checked=not login.config.policy.dangerous_accept_any_certificate,
+    )
+    return Examination(
+        target=str(login.address),
+        probed=probed,
+        addresses=addresses,
+        report=report,
+        error=error,
+        stages=tuple(Stage(*each) for each in _stages(login, addresses, facts, server, report)),
+        steps=tuple(noted.steps),
+        facts=facts,
+        causes=explain(facts, now()),
+    )
+
+
+def _stages(
+    login: Login, addresses: tuple[str, ...], facts: LogonFacts, server: ServerFacts, report: LoginReport
+) -> Iterator[tuple[str, str, str]]:
+    """Return for each stage of the logon: its name, what was expected, and what came."""
+    error = facts.error
+    yield "dns", "an address", ", ".join(addresses) or "none"
+    yield "tcp", f"a connection to {login.address}", server.reach.value.replace("_", " ")
+    asked = next(iter(server.negotiation.values()), None)
+    yield "negotiation", "CredSSP (HYBRID, HYBRID_EX)", str(asked) if asked else ""
+    yield "tls", f"{tls_name(login.config.policy.min_tls)} or newer", report.tls_version or _tls_of(server)
+    judgement = server.judgement
+    trusted = "" if judgement is None else "trusted" if judgement.trusted else judgement.reason
+    any_certificate = login.config.policy.dangerous_accept_any_certificate
+    wanted = "any (--insecure)" if any_certificate else f"trusted, for {login.server_hostname}"
+    yield "certificate", wanted, trusted
+    version = server.answer.version if server.answer else None
+    yield (
+        "credssp",
+        f"version {login.config.policy.min_version} to {login.config.policy.max_version}",
+        str(version or ""),
+    )
+    yield "mechanism", str(login.config.policy.mechanism), _mechanism_of(facts, server)
+    if facts.realm or facts.mechanism == "kerberos":
+        yield "kerberos", f"a ticket of {facts.realm or 'the realm'} for {facts.spn}", f"{facts.kdc_seconds:.1f} s"
+    difference = clock_difference(server.challenge, now())
+    yield "clock", "within 300 s", "" if difference is None else f"{difference:+d} s"
+    yield "logon", "accepted", "accepted" if error is None else f"{error.message} (at {error.stage})"
+
+
+def tls_name(version: ssl.TLSVersion) -> str:
+    """Return `"TLSv1.2"` for the member TLSv1_2."""
+    return version.name.replace("_", ".")
+
+
+def _tls_of(server: ServerFacts) -> str:
+    return ", ".join(f"{name}: {each.problem}" for name, each in server.tls.items() if each.problem)
+
+
+def _mechanism_of(facts: LogonFacts, server: ServerFacts) -> str:
+    used = facts.mechanism or ", ".join(server.mechanisms)
+    return f"{used}; no kerberos: {facts.fallback}" if facts.fallback else used
+
+
+def realm_of(credential: Credential) -> str:
+    """Return the realm that an account names; empty for none."""
+    domain, user = str(getattr(credential, "domain", "")), str(credential.user)
+    if "." in domain:
+        return domain.upper()
+    return user.rpartition("@")[2].upper() if "@" in user else ""
