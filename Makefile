@@ -14,6 +14,7 @@
 #   make security-report  put the figures of docs/figures into docs/security.md
 #   make fuzz    fuzz decoders and whole conversations, FUZZ_SECONDS seconds (20) each; with FUZZ=--faulty, see each
 #                fuzzer notice a fault
+#   make model   explore all states of small worlds with an attacker in them, and show the attack that each switch allows
 #   make compiled  build the package with its engine compiled by mypyc, in build/compiled
 #   make wheels  build the sdist, the pure wheel and the compiled wheel in dist, and try the wheels as they are installed
 #   make release-check  say what is missing until the version can be released
@@ -60,7 +61,7 @@ COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio s
     test_config.py test_credentials.py test_fuzz.py test_md4.py test_names.py test_secrets.py test_tls_config.py test_values.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
-.PHONY: install install-floors fuzz mutants mutants-all mutants-changed security-report run test quick check fmt format lint types cover interop docs site conformance bench bench-full bench-check \
+.PHONY: install install-floors fuzz model mutants mutants-all mutants-changed security-report run test quick check fmt format lint types cover interop docs site conformance bench bench-full bench-check \
     compiled compiled-if-possible test-compiled test-floors wheels release-check lock bill api clean
 .DEFAULT_GOAL := check
 
@@ -141,6 +142,10 @@ test-compiled: $(DEV_STAMP) $(KERBEROS_STAMP) $(COMPILED_STAMP)
 # Each target runs in a process of its own; what it finds is kept in build/fuzz. `python -m fuzz --help` says more.
 fuzz: $(FUZZ_STAMP)
 	$(BIN)/python -m fuzz run --seconds $(FUZZ_SECONDS) $(FUZZ)
+
+# `make model MODEL="--wide relay"` explores one world with wider bounds, `MODEL=--draw=mermaid` draws what is found.
+model: $(DEV_STAMP)
+	@PYTHONPATH=tests $(BIN)/python -m model $(MODEL)
 
 # To run one mutant, name its requirement or some words: `.venv/bin/python tests/mutants.py R25 "key of zeros"`.
 mutants: $(DEV_STAMP) $(KERBEROS_STAMP)

@@ -1,0 +1,77 @@
+"""Explores all worlds, and finds a counterexample with each switch: `make model`, or `python -m model --help`."""
+
+import argparse
+import json
+import sys
+
+from model import drawing
+from model.explorer import Exploration
+from model.switches import SWITCHES
+from model.worlds import WORLDS, widened
+
+DRAWN = {"text": drawing.as_text, "mermaid": drawing.as_mermaid, "dot": drawing.as_dot}
+
+
+def options():
+    parser = argparse.ArgumentParser(prog="python -m model", description=__doc__)
+    parser.add_argument("names", nargs="*", help="worlds and switches; all of them if none is named")
+    parser.add_argument(
+        "--most", type=int, default=0, help="how many states to visit at most; a world's own bound if 0"
+    )
+    parser.add_argument("--depth", type=int, default=0, help="how many messages to deliver at most")
+    parser.add_argument("--draw", choices=DRAWN, default="", help="draw each counterexample")
+    parser.add_argument("--wide", action="store_true", help="explore worlds with wider bounds, which takes minutes")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    return parser.parse_args()
+
+
+def figures_of(report):
+    """What a report says, for a machine."""
+    names = ("world", "states", "moves", "deliveries", "refused", "depth", "whole", "property", "broken")
+    return {name: getattr(report, name) for name in names} | {"seconds": round(report.seconds, 2)}
+
+
+def explore(chosen):
+    """Yield the name of each world and switch, whether it is a switch, and the report."""
+    for name, make in WORLDS.items():
+        if not chosen.names or name in chosen.names:
+            yield (
+                name,
+                "",
+                Exploration(widened(make()) if chosen.wide else make(), most=chosen.most, depth=chosen.depth).run(),
+            )
+    for switch in SWITCHES:
+        if not chosen.names or switch.name in chosen.names:
+            with switch.off():
+                yield switch.name, switch.breaks, Exploration(switch.world(), only=switch.breaks).run()
+
+
+def line(name, breaks, report):
+    found = report.broken or ("nothing found" if report.whole else "nothing found within the bounds")
+    mark = "" if report.property == breaks else "  WRONG"
+    return (
+        f"{name:26} {report.states:8,} states {report.deliveries:9,} messages {report.depth:3} deep "
+        f"{report.seconds:6.1f} s  {found}{mark}"
+    )
+
+
+def main():
+    chosen = options()
+    known = {*WORLDS, *(switch.name for switch in SWITCHES)}
+    if unknown := set(chosen.names) - known:
+        sys.exit(f"expected some of {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}")
+    results, wrong = {"worlds": {}, "switches": {}}, 0
+    for name, breaks, report in explore(chosen):
+        wrong += report.property != breaks
+        results["switches" if breaks else "worlds"][name] = figures_of(report)
+        if not chosen.json:
+            print(line(name, breaks, report), flush=True)
+            if chosen.draw and report.broken:
+                print(DRAWN[chosen.draw](report))
+    if chosen.json:
+        print(json.dumps(results, indent=2))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
