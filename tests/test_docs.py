@@ -72,6 +72,8 @@ ELSEWHERE = {
     ("docs/policy.md", "# Passwords that somebody types"): "tests/delegation/test_toml.py::"
     "test_the_example_of_the_documentation_is_a_policy_and_names_every_setting",
     ("docs/releasing.md", "sha256sum"): "tests/test_release.py::test_sums_are_checked_as_the_page_says",
+    ("docs/security.md", "other-service: no-borrowed-seals"): "tests/model/test_model.py::"
+    "test_the_page_shows_the_attack_as_it_is_found",
     ("docs/sansio.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
     ("docs/http.md", ""): "tests/test_docs.py::test_the_blocks_of_a_page_are_one_program",
     ("docs/tools.md", "fail_at"): "tests/cli/test_probe.py::test_the_example_of_the_documentation_is_a_policy",

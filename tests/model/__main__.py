@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import pathlib
+import platform
 import sys
 
 from model import drawing
@@ -22,6 +24,7 @@ def options():
     parser.add_argument("--draw", choices=DRAWN, default="", help="draw each counterexample")
     parser.add_argument("--wide", action="store_true", help="explore worlds with wider bounds, which takes minutes")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--figures", default="", help="the folder to write the tables of docs/security.md to")
     return parser.parse_args()
 
 
@@ -46,6 +49,42 @@ def explore(chosen):
                 yield switch.name, switch.breaks, Exploration(switch.world(), only=switch.breaks).run()
 
 
+def write_figures(folder, results):
+    """Write the tables for docs/security.md; `make security-report` puts them there."""
+    columns = ["states", "messages tried", "deepest way", "seconds"]
+    worlds = [
+        [
+            f"`{name}`: {_first(WORLDS[name])}",
+            *_numbers(each),
+            "nothing" if each["whole"] else "nothing, within the bounds",
+        ]
+        for name, each in results["worlds"].items()
+    ]
+    says = {switch.name: switch.says for switch in SWITCHES}
+    switches = [
+        [f"`{name}`: {says[name]}", each["property"], each["states"], each["depth"], each["broken"]]
+        for name, each in results["switches"].items()
+    ]
+    where = f"Python {platform.python_version()}, {platform.machine()}, one core"
+    _write(folder / "model.json", where, ["world", *columns, "found"], worlds)
+    headings = ["switch", "property that breaks", "states", "messages", "found"]
+    _write(folder / "model-switches.json", where, headings, switches)
+
+
+def _first(make):
+    """What a world is, in a sentence."""
+    return make.__doc__.strip().rstrip(".")
+
+
+def _numbers(each):
+    return [each["states"], each["deliveries"], each["depth"], each["seconds"]]
+
+
+def _write(path, where, columns, rows):
+    figures = {"measured": where, "columns": columns, "rows": rows}
+    path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
 def line(name, breaks, report):
     found = report.broken or ("nothing found" if report.whole else "nothing found within the bounds")
     mark = "" if report.property == breaks else "  WRONG"
@@ -68,6 +107,8 @@ def main():
             print(line(name, breaks, report), flush=True)
             if chosen.draw and report.broken:
                 print(DRAWN[chosen.draw](report))
+    if chosen.figures:
+        write_figures(pathlib.Path(chosen.figures), results)
     if chosen.json:
         print(json.dumps(results, indent=2))
     return 1 if wrong else 0

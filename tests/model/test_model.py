@@ -1,5 +1,6 @@
 """The model: no world breaks a property, and with each switch one is broken, by the attack that it protects from."""
 
+import re
 import shutil
 import subprocess
 
@@ -8,6 +9,7 @@ from model import drawing, switches, worlds
 from model.explorer import Exploration
 from model.switches import SWITCHES
 from model.worlds import WORLDS
+from support.pages import ROOT, blocks
 
 from acredssp.core.client import ClientHandshake
 from acredssp.core.handshake import Handshake
@@ -77,6 +79,17 @@ def test_versions_below_5_show_the_attack_of_cve_2018_0886():
     assert "to alice, made by the attacker: version 2, CHALLENGE" in text
     assert "pubKeyAuth seal(session 1, c→s, attacker's key)" in text
     assert "to service, made by the attacker: seal(session 1, c→s, attacker's key)" in text
+
+
+def test_the_page_shows_the_attack_as_it_is_found():
+    (block,) = (each for each in blocks() if (each.page, each.language) == ("docs/security.md", "text"))
+    assert block.code.strip() == drawing.as_text(switched("legacy-versions"))
+
+
+def test_the_page_says_what_each_property_is():
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    names = {each.name for make in WORLDS.values() for each in make().properties}
+    assert names <= set(re.findall(r"^\| ([\w-]+) \|", page, re.MULTILINE))
 
 
 @pytest.mark.parametrize(("version", "broken"), [(2, True), (3, True), (4, True), (5, False), (6, False)])

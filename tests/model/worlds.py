@@ -157,7 +157,7 @@ def relay():
 
 
 def sessions():
-    """The same, twice at once and in other versions."""
+    """The relay, twice at once and in other versions."""
     parties = (client("alice 1"), client("alice 2", newest=5), server("server 1"), server("server 2", newest=5))
     his = dataclasses.replace(_HIS, versions=(6, 5), account=False)
     return World("sessions", parties, his, _ALL, most=20_000)
