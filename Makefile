@@ -1,8 +1,8 @@
 # Everything below works in a fresh clone with Python 3.11 or newer, make and a C compiler.
 #   make run     a demonstration: real handshakes, client and server
 #   make test    run the tests; where a peer program or library is missing, its tests are skipped by name
-#   make quick   run the tests that need no peer, no other process and no event loop matrix, in under 30 seconds
-#   make test-floors  run the tests of make quick, and some others, with the oldest dependencies allowed
+#   make quick   run the tests that need no peer, no process, no socket and no event loop, in under 30 seconds
+#   make test-floors  run the tests of make quick, and others, with the oldest dependencies allowed
 #   make check   run what continuous integration demands: fmt lint types, and the tests with branch coverage
 #   make bench   measure what a handshake costs, beside others, in under five minutes; make bench-full takes longer
 #   make bench-check  check that nothing got more expensive
@@ -73,7 +73,7 @@ test: $(DEV_STAMP) $(KERBEROS_STAMP)
 
 # This takes under 30 seconds. tests/support/quick.py derives which tests these are.
 quick: $(DEV_STAMP)
-	$(BIN)/pytest --quick $(ARGS)
+	$(BIN)/pytest --quick --forks 2 $(ARGS)
 
 check: fmt lint types cover
 
@@ -164,8 +164,8 @@ security-report: $(DEV_STAMP)
 
 # Checks that the oldest dependencies that pyproject.toml allows work. The other tools are the newest.
 test-floors: $(FLOORS_STAMP)
-	$(FLOORS)/bin/pytest --quick $(ARGS)
-	$(FLOORS)/bin/pytest tests/cli tests/aio/test_streams.py tests/http/test_aiohttp.py tests/http/test_asgi.py \
+	$(FLOORS)/bin/pytest --quick --sockets --forks 2 $(ARGS)
+	$(FLOORS)/bin/pytest -n $(WORKERS) tests/cli tests/aio/test_streams.py tests/http/test_aiohttp.py tests/http/test_asgi.py \
 		tests/http/test_httpx.py tests/http/test_pair.py tests/stores tests/winrm $(ARGS)
 
 # Builds of a copy of the files that git knows, as they are now.

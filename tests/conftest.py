@@ -5,6 +5,7 @@ import gc
 pytest_plugins = [
     "support.build",
     "support.examples",
+    "support.forks",
     "support.kdc",
     "support.loops",
     "support.parallel",

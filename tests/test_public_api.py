@@ -13,7 +13,6 @@ import itertools
 import pathlib
 import re
 import sys
-import textwrap
 import typing
 
 import pytest
@@ -263,7 +262,7 @@ def named(expression, module):
                 except SyntaxError:
                     continue  # a word of a Literal
             case ast.Name() | ast.Attribute():
-                name = ast.unparse(node)
+                name = node.id if isinstance(node, ast.Name) else ast.unparse(node)
                 try:
                     yield name, id(functools.reduce(getattr, name.split("."), sys.modules[module]))
                 except AttributeError:
@@ -321,9 +320,23 @@ def public_classes():
     return sorted({each for each in named if inspect.isclass(each)}, key=lambda each: each.__name__)
 
 
+@functools.cache
+def body_of(cls):
+    """The statements of a class of ours: `inspect.getsource` would parse the whole module once more."""
+    node = tree(cls.__module__)
+    for name in cls.__qualname__.split("."):
+        node = next(each for each in node.body if isinstance(each, ast.ClassDef) and each.name == name)
+    return node.body
+
+
+@functools.cache
 def instance_attributes(cls):
     """The public names that the class body annotates and that `__init__` assigns to `self`."""
-    for node in ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body:
+    return list(_attributes_in(body_of(cls)))
+
+
+def _attributes_in(body):
+    for node in body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             yield node.target.id
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
@@ -343,7 +356,12 @@ def declared(cls):
 
 
 def is_named(name, docstring):
-    return re.search(rf"^ +{name}:", docstring, re.MULTILINE) is not None
+    return name in _names_in(docstring)
+
+
+@functools.cache
+def _names_in(docstring):
+    return set(re.findall(r"^ +(\w+):", docstring, re.MULTILINE))
 
 
 @pytest.mark.interpreted_only("mypyc keeps no docstring")
@@ -370,7 +388,6 @@ def test_a_class_that_inherits_options_names_the_class_that_has_them():
 def test_no_attribute_of_a_public_class_is_described_where_help_does_not_look():
     for cls in public_classes():
         if cls.__module__.startswith("acredssp"):
-            body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
-            for before, after in itertools.pairwise(body):
+            for before, after in itertools.pairwise(body_of(cls)):
                 if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
                     assert ast.unparse(before).startswith("_"), (cls, ast.unparse(before))

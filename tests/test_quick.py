@@ -1,12 +1,14 @@
-"""The quick tests are what needs no peer and no event loop matrix, however a test comes by one."""
+"""The quick tests are what needs no peer, no process, no socket and no event loop, however a test comes by one."""
 
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from support import forks
 
 TESTS = Path(__file__).parent
 
@@ -33,7 +35,7 @@ def samples(tmp_path_factory):
     return run_quickly(tmp_path_factory.mktemp("quick") / "report.xml", TESTS / "support" / "quick_samples.py")
 
 
-@pytest.mark.parametrize("name", ["plain", "plain_after_processes", "plain_after_few_examples"])
+@pytest.mark.parametrize("name", ["plain", "plain_after_all_that", "plain_after_few_examples"])
 def test_what_needs_nothing_else_runs(samples, name):
     assert samples[f"test_{name}"] == "passed"
 
@@ -61,6 +63,47 @@ def test_what_is_known_to_need_more_is_not_begun(samples, name):
 )
 def test_what_starts_a_process_is_left_out(samples, name):
     assert samples[f"test_{name}"] == "skipped: left out of the quick tests: it starts a process"
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("socket", "a socket"),
+        ("socket_pair", "a socket"),
+        ("socket_of_a_fixture", "a socket"),
+        ("second_socket_of_a_fixture", "a socket"),
+        ("socket_in_a_thread_that_is_waited_for", "a socket"),
+        ("loop", "an event loop"),
+        ("loop_of_uvloop", "a socket"),
+        ("loop_in_a_thread_that_is_waited_for", "an event loop"),
+    ],
+)
+def test_what_waits_for_others_is_left_out(samples, name, what):
+    assert samples[f"test_{name}"] == f"skipped: left out of the quick tests: it makes {what}"
+
+
+def test_two_processes_tell_of_the_same_tests_as_one(samples, tmp_path):
+    more = TESTS / "wire" / "test_early_auth.py"
+    both = run_quickly(tmp_path / "report.xml", "--forks=2", more, TESTS / "support" / "quick_samples.py")
+    assert both == samples | dict.fromkeys(both.keys() - samples.keys(), "passed")
+    assert len(both) > len(samples)
+
+
+def test_what_makes_sockets_runs_where_that_is_asked_for(tmp_path):
+    ended = run_quickly(tmp_path / "report.xml", "--sockets", TESTS / "support" / "quick_samples.py")
+    assert {how for name, how in ended.items() if "socket" in name or "loop" in name} == {"passed"}
+    assert ended["test_process"].endswith("it starts a process")
+
+
+class Ending(forks.Fork):
+    def _be(self, run):
+        os._exit(3)
+
+
+def test_a_process_that_ends_too_early_is_no_success(request):
+    session = types.SimpleNamespace(config=request.config, shouldstop=False)
+    Ending(session, None).tell()
+    assert session.shouldstop == "a forked process ended with status 3"
 
 
 def test_the_projects_own_tests_are_told_apart(tmp_path):

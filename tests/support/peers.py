@@ -81,6 +81,12 @@ _ports = iter(
 )
 
 
+def share_ports(number, count):
+    """Leave the process, which has been forked, every `count`-th of the ports that are left."""
+    global _ports  # noqa: PLW0603
+    _ports = itertools.islice(_ports, number, None, count)
+
+
 def program(name):
     """The path of a peer's program; skips the test where it is not installed."""
     path = os.pathsep.join(

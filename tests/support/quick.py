@@ -1,31 +1,38 @@
-"""A pytest plugin: `--quick` runs the tests for the inner loop of work: no peer, no process, no event loop matrix.
+"""A pytest plugin: `--quick` runs the tests for the inner loop of work: no peer, no process, no socket, no event loop.
 
 No list is kept of them. Of properties, a few examples are tried (`support.examples`). Left out is
 
 - each async test, since it would run on every event loop of the matrix,
 - each test with the marker `interop`, which says that it needs a real peer,
-- each test that starts a process, such as a peer or a command: the plugin ends it when it tries to (Python's audit
-  events tell), and counts it as left out.
+- each test that starts a process, such as a peer or a command, that makes a socket, or that makes an event loop, be it
+  in a thread or in what a fixture gives: such tests wait for each other, and cost ten times what others do. The plugin
+  ends them when they try to (Python's audit events tell), and counts them as left out. With `--sockets` too, it ends
+  those alone that start a process.
 """
 
+import asyncio
 import contextlib
 import inspect
+import signal
 import sys
+import threading
+import traceback
 
 import pytest
 
 STARTS_A_PROCESS = frozenset({"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"})
 """Audit events. Each is raised before there is a process."""
-REASON = "left out of the quick tests: it starts a process"
+MAKES_A_SOCKET = "socket.__new__"
+"""Likewise. An event loop makes a pair of them, to be woken."""
+REASON = "left out of the quick tests: it "
 
-_watched = False
-"""Whether a test runs that may start no process. Here, since an audit hook stays until the interpreter ends."""
+_watched = None
+"""The test that runs. Here, since an audit hook stays until the interpreter ends."""
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--quick", action="store_true", help="run only what needs no peer, no other process and no event loop matrix"
-    )
+    parser.addoption("--quick", action="store_true", help="run only what needs no peer, process, socket or event loop")
+    parser.addoption("--sockets", action="store_true", help="with --quick, run what needs a socket or event loop, too")
 
 
 def pytest_configure(config):
@@ -33,21 +40,71 @@ def pytest_configure(config):
         config.option.no_skips = False  # what is left out on purpose is no failure
         config.pluginmanager.register(Quick())
         sys.addaudithook(_end_what_starts_a_process)
+        if not config.getoption("sockets"):
+            sys.addaudithook(_end_what_makes_a_socket)
+            asyncio.BaseEventLoop.__new__ = _make_no_loop
+        signal.signal(signal.SIGUSR1, _end_the_test)
+        for warning in "PytestUnraisableExceptionWarning", "PytestUnhandledThreadExceptionWarning":
+            # What was ended half way is not closed, nor awaited, which is found at any later time, in another test.
+            config.addinivalue_line("filterwarnings", f"ignore::pytest.{warning}")
 
 
 def _end_what_starts_a_process(event, _arguments):
-    if _watched and event in STARTS_A_PROCESS:
-        pytest.skip(REASON)
+    if _watched is not None and event in STARTS_A_PROCESS:
+        _watched.end("starts a process")
+
+
+def _end_what_makes_a_socket(event, _arguments):
+    if _watched is not None and event == MAKES_A_SOCKET:
+        _watched.end("makes a socket")
+
+
+def _make_no_loop(cls, *_arguments, **_named):
+    """Stands for `__new__`: of a loop that has begun to be made, a warning would be left that it was not closed."""
+    if _watched is not None:
+        _watched.end("makes an event loop")
+    return object.__new__(cls)
+
+
+def _end_the_test(_number, _frame):
+    """The main thread may wait for a thread that has ended."""
+    if _watched is not None and _watched.runs and _watched.reason:
+        pytest.skip(_watched.reason)
+
+
+class Watched:
+    """A test while pytest is at it. The code under test may take the exception that ends it for a failure."""
+
+    def __init__(self):
+        self.reason = ""
+        self.runs = False
+
+    def end(self, what):
+        self.reason = self.reason or REASON + what
+        if threading.current_thread() is threading.main_thread():
+            pytest.skip(self.reason)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        sys.exit()  # ends the thread
 
 
 @contextlib.contextmanager
 def _watch():
     global _watched  # noqa: PLW0603
-    _watched = True
+    _watched = Watched()
     try:
         yield
     finally:
-        _watched = False
+        _watched = None
+
+
+@contextlib.contextmanager
+def _ends():
+    """While this lasts, a thread may end the test: pytest takes an exception for the test's."""
+    _watched.runs = True
+    try:
+        yield
+    finally:
+        _watched.runs = False
 
 
 class Quick:
@@ -62,6 +119,25 @@ class Quick:
     def pytest_runtest_protocol(self):
         with _watch():
             return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self):
+        with _ends():
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self):
+        with _ends():
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item, call):
+        report = yield
+        if _watched.reason:
+            report.outcome, report.longrepr = "skipped", (str(item.path), None, _watched.reason)
+            if call.excinfo:
+                traceback.clear_frames(call.excinfo.tb)
+        return report
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report):

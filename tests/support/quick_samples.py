@@ -1,11 +1,15 @@
 """Tests for `tests/test_quick.py` to run in a session of their own. What becomes of each is said there, not here."""
 
+import asyncio
 import os
+import queue
+import socket
 import subprocess
 import sys
 import threading
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from support import examples
@@ -70,6 +74,55 @@ def test_fork():
     os.wait()
 
 
+@pytest.fixture(scope="module")
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+def test_socket():
+    with socket.socket():
+        pass
+
+
+def test_socket_pair():
+    for end in socket.socketpair():
+        end.close()
+
+
+def test_socket_of_a_fixture(listener):
+    pass
+
+
+def test_second_socket_of_a_fixture(listener):
+    pass
+
+
+def test_socket_in_a_thread_that_is_waited_for():
+    made = queue.SimpleQueue()
+    thread = threading.Thread(target=lambda: made.put(socket.socket()))
+    thread.start()
+    made.get().close()
+    thread.join()
+
+
+def test_loop():
+    asyncio.run(asyncio.sleep(0))
+
+
+def test_loop_of_uvloop():
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.sleep(0))
+
+
+def test_loop_in_a_thread_that_is_waited_for():
+    ended = queue.SimpleQueue()
+    thread = threading.Thread(target=lambda: ended.put(asyncio.run(asyncio.sleep(0))))
+    thread.start()
+    ended.get()
+    thread.join()
+
+
 @given(st.integers())
 def test_examples(number):
     tried.append(number)
@@ -79,5 +132,5 @@ def test_plain_after_few_examples():
     assert len(tried) == examples.QUICK
 
 
-def test_plain_after_processes():
+def test_plain_after_all_that():
     pass
