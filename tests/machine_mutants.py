@@ -77,6 +77,16 @@ class _WithoutTexts(ast.NodeTransformer):
             node.keywords = [each for each in node.keywords if each.arg != "hint"]
         elif name in {"debug", "info", "warning", "error", "exception"}:
             node.args = []
+        elif (place := {"Refusal": 1, "_refusal": 2}.get(name, 99)) < len(node.args):
+            node.args[place] = ast.Constant("text")  # the reason of a judgement
+        elif name in {"encode", "decode"}:
+            node.args = [ast.Constant(ast.unparse(each).lower()) for each in node.args]  # no name of a codec has a case
+        return node
+
+    def visit_Assign(self, node):
+        self.generic_visit(node)
+        if ast.unparse(node.targets[0]) in {"reason", "hint"}:
+            node.value = ast.Constant("text")
         return node
 
 
@@ -168,10 +178,11 @@ def prepare(pattern, files):
     return folder
 
 
-def run_inside(wanted):
-    """Run mutmut in the current folder; of the functions of `wanted`, or of all files where that is None."""
+def run_inside(wanted, again):
+    """Run mutmut in the current folder, for the functions of `wanted` or all; with `again`, for survivors, too."""
     import mutmut.__main__ as mutmut  # noqa: PLC0415
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # mutmut ends well by KeyboardInterrupt
     generate, names = mutmut.create_mutants, []
 
     def generate_and_leave_out(processes):
@@ -179,6 +190,9 @@ def run_inside(wanted):
         for name, before, after, data in mutants(mutmut.walk_mutatable_files()):
             if without_texts(before) == without_texts(after):
                 data.exit_code_by_key[name] = LEFT_OUT
+                data.save()
+            elif again and wanted is None and data.exit_code_by_key[name] in SURVIVED:
+                data.exit_code_by_key[name] = None
                 data.save()
             elif wanted is not None and _function_of(name) in wanted.get(_below_package(data.path), ()):
                 names.append(name)
@@ -269,6 +283,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="*", help="below the package; all of them if none is named")
     parser.add_argument("--changed", metavar="BASE", help="only functions that differ from this commit")
+    parser.add_argument("--again", action="store_true", help="try survivors again, for there are new tests")
     parser.add_argument("--seconds", type=float, help="stop after this time")
     parser.add_argument("--report", action="store_true", help="try nothing, say what came out before")
     parser.add_argument("--write", action="store_true", help="put the figures into docs/figures/mutants.json")
@@ -276,7 +291,7 @@ def main():
     options = parser.parse_args()
     if options.inside:
         wanted = json.loads(options.inside)
-        run_inside(None if wanted == "all" else wanted)
+        run_inside(None if wanted == "all" else wanted, options.again)
         return 0
     wanted = changed_functions(options.changed) if options.changed else None
     files = sorted(wanted) if wanted is not None else options.file or mutable_files()
@@ -286,7 +301,7 @@ def main():
     end = time.monotonic() + options.seconds if options.seconds else None
     for pattern in TESTS if not options.report else ():
         if some := [file for file in files if pattern_of(file) == pattern]:
-            start(prepare(pattern, some), wanted, end)
+            start(prepare(pattern, some), wanted, options.again, end)
     rows, unexplained = results(files)
     if options.write:
         write(rows)
@@ -297,17 +312,17 @@ def main():
     return int(bool(unexplained))
 
 
-def start(folder, wanted, end):
+def start(folder, wanted, again, end):
     """Let mutmut work on a copy until a time of the clock, in a process that finds nothing of the tree beside it."""
     inside = json.dumps("all" if wanted is None else {file: sorted(names) for file, names in wanted.items()})
-    command = [sys.executable, "-P", str(Path(__file__).resolve()), "--inside", inside]
+    command = [sys.executable, "-P", str(Path(__file__).resolve()), "--inside", inside, *(["--again"] if again else [])]
     environment = {name: value for name, value in os.environ.items() if name != "ACREDSSP_NO_SKIPS"}
     with subprocess.Popen(command, cwd=folder, env=environment | {"PYTHONSAFEPATH": "1"}) as process:
         try:
             process.wait(end and max(end - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)  # mutmut keeps what it knows
-        if process.wait() not in {0, -signal.SIGINT, 1}:
+            process.terminate()
+        if process.wait() not in {0, 1}:
             sys.exit(f"mutmut ended with {process.returncode}")
 
 

@@ -5,6 +5,7 @@ import datetime as dt
 import ssl
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -113,6 +114,8 @@ MUTE = Made("mute", by=ROOT, ca=True, usage=key_usage("crl_sign"))
 NARROW = Made("narrow", by=ROOT, ca=True, length=0)
 BELOW_NARROW = Made("below narrow", by=NARROW, ca=True)
 CONSTRAINED = Made("constrained", by=ROOT, ca=True, extra=[(constraints(["b.example"], []), True)])
+EXCLUDING = Made("excluding", by=ROOT, ca=True, extra=[(constraints([], ["host.example"]), True)])
+FOR_MAIL = Made("mail", by=ROOT, ca=True, extra=[(constraints([x509.RFC822Name("example")], []), True)])
 OLD_ROOT = Made("old root", ca=True, start=-9, days=-1)
 RSA = Made("rsa", by=ROOT, ca=True, key="rsa")
 IMPOSTOR = Made("root", ca=True, key="p384")
@@ -177,6 +180,16 @@ REASONS = {
         [Made("s", by=CONSTRAINED), CONSTRAINED], 0,
         ("the name constraints of certificate 2 of the server's chain (CN=constrained) do not allow the name "
         "host.example of the server's certificate"),
+    ),
+    "a name that is excluded": (
+        [Made("s", by=EXCLUDING), EXCLUDING], 0,
+        ("the name constraints of certificate 2 of the server's chain (CN=excluding) exclude the name "
+        "host.example of the server's certificate"),
+    ),
+    "a name of another form": (
+        [Made("s", by=FOR_MAIL, names=["host.example", x509.RFC822Name("a@example")]), FOR_MAIL], 0,
+        ("the name constraints of certificate 2 of the server's chain (CN=mail) have entries for RFC822Name, "
+        "which cannot be checked for the name of the server's certificate"),
     ),
     "a weak key": (
         [Made("s", by=ROOT, key="rsa1024")], 0,

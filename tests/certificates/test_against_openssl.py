@@ -515,13 +515,28 @@ def ask_openssl(row, folder):
     return result.returncode == 0, result.stderr
 
 
+def judged(row):
+    trust = Trust(authorities=tuple([link.certificate for link in row.trusted]))
+    return trust.judge([link.der for link in row.chain], row.name, row.at)
+
+
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_a_chain_is_worth_the_same_to_openssl(row, tmp_path):
-    trust = Trust(authorities=tuple([link.certificate for link in row.trusted]))
-    judgement = trust.judge([link.der for link in row.chain], row.name, row.at)
+    judgement = judged(row)
     assert judgement.verdict is row.verdict, judgement
     accepted, said = ask_openssl(row, tmp_path)
     assert (accepted is not judgement.trusted) is bool(row.differs), said
+
+
+REFUSED = {name: row for name, row in ROWS.items() if row.verdict is not TRUSTED and len(row.chain) <= 10}
+
+
+@pytest.mark.parametrize("row", REFUSED.values(), ids=REFUSED)
+def test_a_refusal_says_where_the_certificate_at_fault_is(row):
+    judgement = judged(row)
+    position = judgement.position
+    place = "trusted authorit" if position is None else "the server's certificate"
+    assert (f"certificate {position + 1} of the server's chain" if position else place) in judgement.reason
 
 
 def test_a_key_for_rsassa_pss_makes_no_other_signature_by_sha1_either():

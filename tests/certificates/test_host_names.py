@@ -1,9 +1,12 @@
 """For which host a certificate is: names that look alike, and names that look different and are the same."""
 
+import ipaddress
+
 import pytest
 from cryptography import x509
 from support.certificates import NOW, Made
 
+from acredssp.certificates.host_names import plain_address
 from acredssp.trust import Trust, Verdict
 
 ROOT = Made("root", ca=True)
@@ -102,3 +105,20 @@ def test_a_refusal_says_for_which_names_it_is(names, name, said):
     assert judgement.verdict is Verdict.WRONG_NAME
     assert said in judgement.reason
     assert judgement.position == 0
+
+
+def test_no_network_is_an_address():
+    """A certificate may have one as its name; it is nobody's address."""
+    assert plain_address(ipaddress.ip_network("192.0.2.0/24")) is None
+    assert plain_address(ipaddress.ip_address("192.0.2.1")) == ipaddress.ip_address("192.0.2.1")
+
+
+@pytest.mark.parametrize(("number", "more"), [(4, ""), (5, " and 1 more")])
+def test_a_refusal_lists_four_names_and_counts_the_others(number, more):
+    names = [f"{n}.example" for n in range(number)]
+    assert judge(names, "host.example").reason.endswith(f"it is for {', '.join(names[:4])}{more}")
+
+
+def test_a_refusal_says_that_a_name_has_two_forms():
+    reason = judge(["host.example"], "straße.example").reason
+    assert "straße.example (which has two xn-- forms: write the intended one): it is for host.example" in reason

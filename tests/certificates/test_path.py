@@ -88,6 +88,43 @@ def test_names_and_constraints_are_compared_within_a_bound():
     assert "are too many to compare with the names" in judgement.reason
 
 
+@pytest.mark.parametrize(("names", "within"), [(128, True), (129, False)])
+def test_the_bound_of_comparisons_is_what_is_still_compared(names, within):
+    """128 names, the subject among them, and 256 constraints are 1 << 15 comparisons."""
+    middle = Made("middle", by=ROOT, ca=True, extra=[(constraints([], [f"{n}.other" for n in range(256)]), True)])
+    server = Made("server", by=middle, names=["host.example", *[f"{n}.example" for n in range(names - 2)]])
+    judgement = judge([server, middle])
+    assert judgement.trusted is within
+    assert ("too many to compare" in judgement.reason) is not within
+
+
+@pytest.mark.parametrize(
+    ("excluded", "names", "trusted"),
+    [
+        (["bad.example"], ["host.example", "192.0.2.1"], True),
+        (["host.example"], ["host.example."], False),
+        (["other.example"], ["host.example."], True),
+        (["192.0.2.0/24"], ["host.example"], True),
+    ],
+    ids=["a name for an address", "a dot at the end", "a dot at the end of another", "an address for a name"],
+)
+def test_names_are_compared_with_excluded_trees_of_their_form(excluded, names, trusted):
+    middle = Made("middle", by=ROOT, ca=True, extra=[(constraints([], excluded), True)])
+    assert judge([Made("server", by=middle, names=names), middle]).trusted is trusted
+
+
+class Unreadable:
+    """An authority whose bytes nobody can read."""
+
+    def public_bytes(self, _):
+        return b"\x30\x00"
+
+
+def test_an_authority_that_cannot_be_read_takes_no_other_with_it():
+    anchors = path.Anchors([Unreadable(), ROOT.certificate])
+    assert anchors.find(ROOT.der) is ROOT.certificate
+
+
 def test_the_name_of_a_certificate_is_put_into_words_once(monkeypatch):
     """A name may fill a certificate, and a search that leads nowhere refuses one many times."""
     shown = []
