@@ -5,7 +5,8 @@
 #   make test-floors  run the tests of make quick, and others, with the oldest dependencies allowed
 #   make check   run what continuous integration demands: fmt lint types, and the tests with branch coverage
 #   make bench   measure what a handshake costs, beside others, in under five minutes; make bench-full takes longer
-#   make bench-check  check that nothing got more expensive
+#   make bench-check  check that nothing got more expensive, and that attackers leave nothing behind
+#   make siege   attack servers in two dozen ways, and measure what they keep up; about an hour, SIEGE="--minutes 8" less
 #   make test-compiled  run the engine's tests on the engine compiled by mypyc
 #   make site    make the documentation's pages in build/site, with a warning being an error
 #   make mutants  take behaviours out of the package, one at a time, and check that the tests notice
@@ -50,6 +51,7 @@ RELEASE_STAMP := $(VENV)/.stamp-release
 MUTATION_STAMP := $(VENV)/.stamp-mutation
 FUZZ_SECONDS ?= 20
 BASE ?= main
+SIEGE ?=
 # A virtual environment with the oldest versions of the dependencies that pyproject.toml allows.
 FLOORS := build/floors
 FLOORS_STAMP := build/.stamp-floors
@@ -61,7 +63,7 @@ COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio s
     test_config.py test_credentials.py test_fuzz.py test_md4.py test_names.py test_secrets.py test_tls_config.py test_values.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
-.PHONY: install install-floors fuzz model mutants mutants-all mutants-changed security-report run test quick check fmt format lint types cover interop docs site conformance bench bench-full bench-check \
+.PHONY: install install-floors fuzz model mutants mutants-all mutants-changed security-report run test quick check fmt format lint types cover interop docs site conformance bench bench-full bench-check siege \
     compiled compiled-if-possible test-compiled test-floors wheels release-check lock bill api clean
 .DEFAULT_GOAL := check
 
@@ -127,6 +129,12 @@ bench-full: $(BENCH_STAMP) compiled-if-possible
 bench-check: $(BENCH_STAMP) $(KERBEROS_STAMP) compiled-if-possible
 	$(BIN)/python -m benchmarks.check
 	$(BIN)/python -m benchmarks.stalled_kdc
+	$(BIN)/python -m benchmarks.siege --check
+
+# Writes its figures and plots to benchmarks/report/siege. SIEGE="--attack hellos" makes one attack, and
+# SIEGE=--into-docs puts the figures of the last run into docs/figures.
+siege: $(BENCH_STAMP) compiled-if-possible
+	$(BIN)/python -m benchmarks.siege $(SIEGE)
 
 # `PYTHONPATH=build/compiled .venv/bin/python -P` runs the interpreter of .venv with the compiled package.
 compiled: $(COMPILED_STAMP)

@@ -318,7 +318,7 @@ def running() -> Iterator[World]:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         target = stack.enter_context(child("benchmarks.gateway", "--be", "target"))
         target_port, pin = json.loads(target.stdout.readline())
-        port = _free_port()
+        port = free_port()
         certificate, key = acredssp.self_signed([NAME], "rsa")
         (folder / "gateway.pem").write_bytes(certificate)
         (folder / "gateway.key").write_bytes(key)
@@ -329,17 +329,17 @@ def running() -> Iterator[World]:
         log = stack.enter_context((folder / "log").open("wb"))
         gateway = stack.enter_context(subprocess.Popen(argv, stdout=log, stderr=log))  # noqa: S603 - ourselves
         stack.callback(gateway.kill)
-        _until_listening(port, gateway)
+        until_listening(port, gateway)
         users = stack.enter_context(child("benchmarks.gateway", "--be", "users"))
         yield World(gateway.pid, port, target.pid, target_port, users)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server((HOST, 0)) as listener:
         return int(listener.getsockname()[1])
 
 
-def _until_listening(port: int, process: subprocess.Popen[Any]) -> None:
+def until_listening(port: int, process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection((HOST, port)):
@@ -476,7 +476,7 @@ def beside_haproxy(plan: Plan) -> Iterator[Row]:
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ends = stack.enter_context(Ends.of(certificate))
-        port = _free_port()
+        port = free_port()
         (folder / "pem").write_bytes(b"".join(certificate))
         text = HAPROXY.format(host=HOST, port=port, pem=folder / "pem", sink=ends.port, name=NAME)
         (folder / "haproxy.cfg").write_text(text, "ascii")
@@ -484,7 +484,7 @@ def beside_haproxy(plan: Plan) -> Iterator[Row]:
         haproxy = stack.enter_context(subprocess.Popen(argv, stderr=subprocess.DEVNULL))  # noqa: S603 - installed
         stack.callback(haproxy.kill)
         runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-        _until_listening(port, haproxy)
+        until_listening(port, haproxy)
         for name, load, _ in relay.loads(plan.bulk, plan.pings):
             rounds = []
             for _ in range(plan.rounds + 1):

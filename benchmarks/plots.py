@@ -54,6 +54,8 @@ def draw(results: Results, folder: pathlib.Path, suffixes: Sequence[str] = ("svg
         ("stages", "stages", _stages),
         ("storm", "storm", _storm),
         ("gateway", "gateway", _gateway),
+        ("siege", "siege", _siege),
+        ("siege_leaks", "siege_leaks", _siege_leaks),
     ):
         if group in results.details:
             figure = plot(results.details[group])
@@ -173,4 +175,36 @@ def _gateway(runs: list[dict]) -> Figure:
     latency.set_xlabel("ms of a logon through both legs")
     latency.set_ylabel("% of the logons")
     memory.legend(loc="lower right")
+    return figure
+
+
+def _siege(attacks: dict[str, dict[str, list[float]]]) -> Figure:
+    """Draw a panel for each kind of server: the share that it keeps beside each attack, over that of bare TLS."""
+    kinds = ("serve", "gateway", "http")
+    figure, axes = plt.subplots(1, len(kinds), figsize=(12, 1.5 + 0.28 * len(attacks)), sharey=True)
+    names = [*reversed(attacks)]
+    for axis, kind in zip(axes, kinds, strict=True):
+        for row, name in enumerate(names):
+            for variant, (low, median, high) in attacks[name].items():
+                if variant.split(".")[0] in {kind, "tls"}:
+                    bare = variant.startswith("tls")
+                    place = row - 0.2 if bare else row + 0.1 * ("uvloop" in variant) + 0.2 * ("compiled" in variant)
+                    colour = COLOURS["plumbing" if bare else "acredssp"]
+                    axis.plot([low, high], [place, place], color=colour, linewidth=1)
+                    axis.plot([median], [place], "|" if bare else "o", color=colour, markersize=8 if bare else 4)
+        axis.set_title(kind)
+        axis.set_xlim(0, 1.5)
+        axis.set_xlabel("share of the logons kept (grey: bare TLS)")
+    axes[0].set_yticks(range(len(names)), names)
+    return figure
+
+
+def _siege_leaks(found: dict[str, list[list[float]]]) -> Figure:
+    figure, axis = plt.subplots(figsize=(8, 3.6))
+    for variant, samples in found.items():
+        axis.plot(*zip(*((number, size / 2**20) for number, size in samples), strict=True), label=variant)
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("handshakes")
+    axis.set_ylabel("MiB of the server in memory")
+    axis.legend(loc="lower right")
     return figure

@@ -106,7 +106,7 @@ class H11Connection:
         """Serve a request; return whether another one may come."""
         try:
             async with asyncio.timeout(self._limits.idle_timeout):
-                request = await self.next_event()
+                request = await self._next_request()
         except TimeoutError:
             return False
         except h11.RemoteProtocolError as error:
@@ -124,6 +124,19 @@ class H11Connection:
             return False
         self._http.start_next_cycle()
         return True
+
+    async def _next_request(self) -> Any:
+        """Return the head of the next request; raises as `next_event`.
+
+        A request that has come together with the one before it waits for its turn in the loop. Without this, a client
+        that sends thousands at once would keep all others waiting, since nothing else waits where both buffers have
+        room.
+        """
+        event = self.event_at_hand()
+        if event is h11.NEED_DATA:
+            return await self.next_event()
+        await asyncio.sleep(0)
+        return event
 
     async def _answer(self, request: h11.Request, served: ServedConnection) -> bool:
         """Let the application answer; return whether it has done so."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import socket
 
 import pytest
 from support.endpoints import BOB, PASSWORD, server_config
@@ -13,7 +14,7 @@ from acredssp.errors import CredSSPError
 from acredssp.http import seal_body
 from acredssp.http.asgi import CredSSPMiddleware
 from acredssp.http.limits import HTTPLimits
-from acredssp.http.server import start_http_server
+from acredssp.http.server import HTTPServer, start_http_server
 
 
 async def body_of(receive):
@@ -50,6 +51,36 @@ async def started(app, **options):
         yield server, sock.getsockname()[1]
     finally:
         await server.drain(0.0)
+
+
+# --- its turns ---
+
+
+async def test_a_client_with_many_requests_at_once_lets_others_have_their_turn():
+    """The other request comes when the first of the many is served already."""
+    many, served = 500, []
+    other = socket.socket()
+    other.setblocking(False)
+
+    async def app(scope, receive, send):
+        served.append(scope["path"])
+        if len(served) == 1:
+            other.send(b"GET /other HTTP/1.1\r\nHost: s\r\n\r\n")
+        await answer(send)
+
+    server = HTTPServer(app, HTTPLimits(), None)
+    await server.listen("127.0.0.1", 0, None, 100)
+    address, loop = server.sockets[0].getsockname(), asyncio.get_running_loop()
+    await loop.sock_connect(other, address)
+    reader, writer = await asyncio.open_connection(*address)
+    with other:
+        writer.write(b"GET /many HTTP/1.1\r\nHost: s\r\n\r\n" * many)
+        assert (await loop.sock_recv(other, 100)).startswith(b"HTTP/1.1 200")
+        while len(served) <= many:
+            assert await reader.read(65_536)
+    writer.close()
+    await server.drain(0.0)
+    assert served.index("/other") < many
 
 
 # --- its end ---

@@ -1,0 +1,1 @@
+"""Attacks on servers, and what of their work they keep up: `python -m benchmarks.siege --help` says more."""
