@@ -148,7 +148,7 @@ def hold(plan: Plan, attacks: Sequence[str], world: World, results: Results, wat
         possible = [attack for attack in holding.attacks_on(variant.kind) if attack in attacks]
         for group in [possible] if plan.together else [[attack] for attack in possible]:
             held = holding.hold(world, variant, group, plan.slices.crowd, plan.deadline)
-            results.rows += holding.rows_of(group, variant, held)
+            results.rows += holding.rows_of(group, variant, held, plan.slices.crowd)
         watch.done()
 
 

@@ -19,7 +19,7 @@ from benchmarks.siege.logons import ERRORS, Logons
 from benchmarks.siege.rates import count_of
 from benchmarks.siege.servers import Server, Variant, World, unlimited
 
-__all__ = ["CEILINGS", "Held", "attacks_on", "hold", "rows_of"]
+__all__ = ["CEILINGS", "Held", "attacks_on", "ceiling_of", "hold", "rows_of"]
 
 KIB = 1024
 PATIENCE = 60.0
@@ -128,8 +128,14 @@ def hold(world: World, variant: Variant, attacks: Sequence[str], count: int, dea
         return held_by(attacks, server, attacker, count)
 
 
-def rows_of(attacks: Sequence[str], variant: Variant, held: Held) -> Iterator[Row]:
-    """Return the rows of crowds that came together."""
+def ceiling_of(attacks: Sequence[str], count: int) -> float:
+    """Return the KiB that a connection may have on average, where crowds came together."""
+    counts = {attack: count_of(attack, count) for attack in attacks}
+    return sum(CEILINGS[attack] * each for attack, each in counts.items()) / sum(counts.values())
+
+
+def rows_of(attacks: Sequence[str], variant: Variant, held: Held, count: int) -> Iterator[Row]:
+    """Return the rows of crowds that came together; `count` is that of the silent."""
     name = attacks[0] if len(attacks) == 1 else "all at once"
     key = f"siege.{name.replace(' ', '_')}.{variant.kind}.{variant.loop}.{variant.build}"
     bare = variant.kind == "tls"
@@ -138,7 +144,7 @@ def rows_of(attacks: Sequence[str], variant: Variant, held: Held) -> Iterator[Ro
         what=f"memory of a connection, {name}: {variant}",
         figure=Figure.of([held.each]),
         unit="KiB",
-        goal=None if bare else float(max(CEILINGS[attack] for attack in attacks)),
+        goal=None if bare else ceiling_of(attacks, count),
         note=f"{held.connections} connections",
     )
     yield Row(
