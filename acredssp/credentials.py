@@ -44,14 +44,17 @@ class Account:
             `CONTOSO\alice` without a domain is not the account `alice` of CONTOSO. `acredssp.accounts.Domains` reads
             such names.
         domain: A domain or a Kerberos realm; empty for none.
+        key: The values that are compared: domain and user in Windows' upper case, computed once.
     """
 
     user: str
     domain: str = ""
+    key: tuple[str, str] = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         expect("user", self.user, str)
         expect("domain", self.domain, str)
+        object.__setattr__(self, "key", (upper(self.domain), upper(self.user)))
 
     def __eq__(self, other: object) -> bool:
         return self.key == other.key if isinstance(other, Account) else NotImplemented
@@ -61,11 +64,6 @@ class Account:
 
     def __str__(self) -> str:
         return logon_name(self.domain, self.user)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """The values that are compared: domain and user in Windows' upper case."""
-        return upper(self.domain), upper(self.user)
 
     @property
     def user_alone(self) -> str:
@@ -138,6 +136,18 @@ class Password:
         expect("password", self.password, str)
         object.__setattr__(self, "domain", _domain_apart(self.user, self.domain))
         object.__setattr__(self, "nt_hash", md4(self.password.encode("utf-16-le", "surrogatepass")))
+
+    def of_account(self, user: str, domain: str = _UNSAID) -> "Password":
+        """Return the same password of another account, with the rules of `user` and `domain`; its hash is known."""
+        other = object.__new__(Password)
+        for name, value in (
+            ("password", self.password),
+            ("user", user),
+            ("domain", _domain_apart(user, domain)),
+            ("nt_hash", self.nt_hash),
+        ):
+            object.__setattr__(other, name, value)
+        return other
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

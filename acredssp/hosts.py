@@ -13,9 +13,9 @@ import dataclasses
 import ipaddress
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from acredssp import Account, CredSSPError
 from acredssp.aio import check_rdp, reason_of
@@ -24,7 +24,7 @@ from acredssp.rdp import msts_address
 from acredssp.stores import Expiring, key_text
 from acredssp.workers import Address
 
-__all__ = ["Directory", "HealthCheck", "Host", "HostPool"]
+__all__ = ["Counted", "Directory", "HealthCheck", "Host", "HostPool"]
 
 _logger = get_logger("acredssp.hosts")
 
@@ -81,6 +81,34 @@ class Host:
     failures: int = 0
     why: str = ""
     ip: str = ""
+
+
+class Counted:
+    """A connection that counts for its host until it is closed. It is a context manager, too.
+
+    Args:
+        host: The host.
+    """
+
+    __slots__ = ("_host",)
+
+    def __init__(self, host: Host) -> None:
+        self._host: Host | None = host
+        host.connections += 1
+
+    def close(self) -> None:
+        """Count it no more; harmless when that is done."""
+        if self._host is not None:
+            self._host.connections -= 1
+            self._host = None
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        """Count it no more."""
+        self.close()
 
 
 class HostPool:
@@ -183,15 +211,9 @@ class HostPool:
                     return next((address for address in self._hosts if str(address) == host), None)
         return self._users.get(key_text(who))
 
-    @contextlib.contextmanager
-    def connection(self, address: Address) -> Iterator[None]:
-        """Count a connection to a host for as long as the block runs."""
-        host = self._hosts[address]
-        host.connections += 1
-        try:
-            yield
-        finally:
-            host.connections -= 1
+    def connection(self, address: Address) -> "Counted":
+        """Count a connection to a host until the result is closed, or for as long as a block of `with` runs."""
+        return Counted(self._hosts[address])
 
     # --- who is up ---
 

@@ -104,8 +104,8 @@ async def read_pdu(reader: ExactReader) -> bytes:
         RemoteProtocolError: The bytes do not begin an MCS PDU.
         EOFError: The stream ended before the end of the PDU (`asyncio.IncompleteReadError`).
     """
-    data = b""
-    while missing := missing_bytes(data):
+    data = await reader.readexactly(mcs.TPKT_SIZE)
+    while missing := mcs.frame_size(data).missing:
         data += await reader.readexactly(missing)
     return data
 

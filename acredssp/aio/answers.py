@@ -7,7 +7,6 @@ The module `asking` says how hooks are called, and what follows if they fail.
 """
 
 import asyncio
-import dataclasses
 import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar, assert_never
@@ -230,7 +229,7 @@ class ServerAnswers:
         return Identity(*self._logon(event))
 
     def _admission(self, event: Admit) -> Admission:
-        info = dataclasses.replace(self._carried.context.info, delegated=event.credentials.kind)
+        info = self._carried.context.info_with(event.credentials.kind)
         return Admission(*self._logon(event), info=info, credentials=event.credentials)
 
     def _credential_request(self, event: LookupCredential) -> CredentialRequest:

@@ -64,7 +64,7 @@ class Asking:
         """
         try:
             answer = hook(request)
-            if inspect.isawaitable(answer):
+            if type(answer) is types.CoroutineType or inspect.isawaitable(answer):
                 self.running = role
                 return Pending(answer, functools.partial(self._in_time, role, hook, seconds))
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a hook may raise anything

@@ -44,6 +44,7 @@ from acredssp.core.results import Buffer, HandshakeInfo, StepResult
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
 from acredssp.core.tls import TLSSession, peer_public_key
+from acredssp.credentials import DelegatedKind
 from acredssp.errors import (
     AccessDenied,
     CertificateError,
@@ -345,21 +346,25 @@ class SecurityContext:
         """The facts of the handshake. Facts that are not known yet are empty."""
         if self._info is not None:
             return self._info
+        info = self.info_with(self.handshake.delegated)
+        if self.handshake.state is _ESTABLISHED:
+            self._info = info
+        return info
+
+    def info_with(self, delegated: DelegatedKind | None) -> HandshakeInfo:
+        """Return the facts of the handshake with the kind of the credentials, which may not be admitted yet."""
         handshake, tls = self.handshake, self.tls
         certificate = tls.peer_certificate if tls and self._client else None
-        info = HandshakeInfo(
+        return HandshakeInfo(
             version=handshake.version,
             mechanism=handshake.mechanism.name,
             principal=handshake.logged_on,
-            delegated=handshake.delegated,
+            delegated=delegated,
             tls_version=tls.version if tls else "",
             cipher=tls.cipher if tls else "",
             peer_key_sha256=_pin(certificate) if certificate else None,
             fallback=handshake.mechanism.fallback,
         )
-        if handshake.state is _ESTABLISHED:
-            self._info = info
-        return info
 
     @property
     def own_chain(self) -> tuple[bytes, ...]:

@@ -1,6 +1,5 @@
 """The server's side of the exchange: one method per state ([MS-CSSP] 3.1.5, the server's steps)."""
 
-import dataclasses
 import hmac
 from collections.abc import Callable
 from typing import Final
@@ -60,6 +59,8 @@ class ServerHandshake(Handshake):
         self._proven = False
         self._known_as: Account | None = None
         """The account that the application gave for the user, as the answer to `Authorize`."""
+        self._named: Principal | None = None
+        """The mechanism's principal with that account."""
         self.credentials: TSCredentials | None = None
         """The credentials that the client delegated. None before they arrive and after the application took them."""
         self.delegated = None
@@ -78,7 +79,10 @@ class ServerHandshake(Handshake):
         principal = self.mechanism.principal
         if principal is None or self._known_as is None:
             return principal
-        return dataclasses.replace(principal, known_as=self._known_as)
+        if self._named is None or self._named.known_as is not self._known_as:
+            names = principal.user, principal.domain, principal.workstation, principal.target_name
+            self._named = Principal(*names, self._known_as, principal.tickets)
+        return self._named
 
     def farewell(self) -> bytes:
         """Return the TSRequest with errorCode; empty where the version has none, or the failure has no NTSTATUS."""

@@ -45,6 +45,7 @@ __all__ = ["Front", "ListenerPlan"]
 
 _FLAGS: Final = rdp.ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | rdp.ResponseFlags.DYNVC_GFX_PROTOCOL_SUPPORTED
 """What every target of these days supports. The target's own flags are not known yet when the client is answered."""
+_WITH_RESTRICTED_ADMIN: Final = _FLAGS | rdp.ResponseFlags.RESTRICTED_ADMIN_MODE_SUPPORTED
 _NOT_HERE: Final = rdp.FailureCode.SSL_NOT_ALLOWED_BY_SERVER
 """What a client is told before TLS that no route is for."""
 
@@ -85,6 +86,8 @@ class Front:
         claimed: Who a connection is of that nobody logs on by here; empty where that is not known.
         refused: Why the connection is refused; None while it is not.
         waits_for: The plug-in that has not answered yet; empty for none.
+        known: The password of the users file that the client has to know, until the client delegates one: it is mostly
+            the same, and need not be hashed again.
     """
 
     plan: ListenerPlan
@@ -99,6 +102,7 @@ class Front:
     claimed: str = ""
     refused: Refused | None = None
     waits_for: str = ""
+    known: Password | None = dataclasses.field(default=None, repr=False)
     _request: rdp.ConnectionRequest | None = None
     _token: str = ""
     _grant: Grant | None = None
@@ -149,7 +153,7 @@ class Front:
             return self._turned_away("the client asks for remote credential guard", rdp.FailureCode.INCONSISTENT_FLAGS)
         if flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED and not settings.restricted_admin:
             return self._turned_away("the client asks for restricted admin", rdp.FailureCode.INCONSISTENT_FLAGS)
-        answered = _FLAGS | (rdp.ResponseFlags.RESTRICTED_ADMIN_MODE_SUPPORTED if settings.restricted_admin else 0)
+        answered = _WITH_RESTRICTED_ADMIN if settings.restricted_admin else _FLAGS
         return rdp.RDPRoute(self.plan.config, hybrid_ex=settings.hybrid_ex, response_flags=answered)
 
     def _route_through(self, route: Route, asked: rdp.RouteRequest) -> rdp.RouteAnswer:
@@ -228,11 +232,12 @@ class Front:
         """
         if self.leg is None:
             assert self.target is not None
-            await self._log_on(_password_of(who, self.target))
+            await self._log_on(_password_of(who, self.target, self.known))
         return True
 
     def ended(self, error: CredSSPError | None) -> None:
         """Let the attempt count as a failure if the password was wrong, and release it otherwise."""
+        self.known = None
         if self._attempt is not None:
             wrong = self.refused is None and _is_wrong_password(error)
             self.node.begin(self._attempt.failed() if wrong else self._attempt.release())
@@ -278,11 +283,11 @@ def _passed_on(request: rdp.ConnectionRequest | None, route: Route) -> rdp.Conne
     return dataclasses.replace(request, routing_token=None)
 
 
-def _password_of(who: Admission, target: Target) -> Password:
+def _password_of(who: Admission, target: Target, known: Password | None) -> Password:
     if not isinstance(who.credentials, TSPasswordCreds) or who.info.delegated is DelegatedKind.NOTHING:
         raise _no_password(target, who.credentials.kind)
     try:
-        return who.credentials.as_password()
+        return who.credentials.as_password(known)
     except ValueError:
         reason = f"target {target.name}: the user delegated a name with a domain in front beside another domain"
         raise Refused(reason, NTSTATUS.STATUS_LOGON_FAILURE) from None

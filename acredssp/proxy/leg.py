@@ -1,10 +1,9 @@
 """The target leg: connect to a target, log on there, and say in the target's own words why that is refused."""
 
 import asyncio
-import contextlib
 import dataclasses
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 from acredssp import (
@@ -25,7 +24,7 @@ from acredssp.credentials import Account, Deny, Nothing, TicketCache
 from acredssp.delegation import DelegationPolicy
 from acredssp.errors import AccessDenied, AuthenticationError, CertificateError, CredSSPError
 from acredssp.hooks import Identity
-from acredssp.hosts import HealthCheck, HostPool
+from acredssp.hosts import Counted, HealthCheck, HostPool
 from acredssp.policy import MechanismChoice
 from acredssp.proxy.plugin import PlugIn
 from acredssp.proxy.refused import Refused
@@ -74,7 +73,7 @@ class Leg:
     address: Address
     streams: Streams
     seconds: dict[str, float]
-    counted: contextlib.ExitStack = dataclasses.field(repr=False)
+    counted: Counted = dataclasses.field(repr=False)
 
     @property
     def mechanism(self) -> str:
@@ -86,15 +85,6 @@ class Leg:
         """Close the connection at once, and give its place in the pool back; harmless when that is done."""
         self.streams[1].transport.abort()
         self.counted.close()
-
-    @contextlib.contextmanager
-    def closed_on_error(self) -> Iterator[None]:
-        """Close it if the block fails, or is cancelled."""
-        try:
-            yield
-        except BaseException:
-            self.close()
-            raise
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -199,8 +189,11 @@ class Target:
                 failed = error
                 self.pool.note(address, reason_of(error))
                 continue
-            with leg.closed_on_error():
+            try:
                 await self.pool.stick(who, address)
+            except BaseException:
+                leg.close()
+                raise
             return leg
         reason = f"target {self.name}: {self.pool.why_none()}"
         if failed is not None:
@@ -225,20 +218,21 @@ class Target:
         clock = asyncio.get_running_loop().time
         leg = await self.dial(address)
         connected = clock()
-        with leg.closed_on_error():
-            try:
-                leg.streams = await start_credssp_streams(
-                    *leg.streams,
-                    config,
-                    carriage=carriage,
-                    server_hostname=self._name_at(address),
-                    spn=self.settings.spn or None,
-                    handshake_timeout=logon_timeout,
-                )
-            except CredSSPError as error:
-                raise Refused(
-                    f"target {self.name} at {address}: {self._in_words(error)}", self._status(error), error
-                ) from error
+        try:
+            leg.streams = await start_credssp_streams(
+                *leg.streams,
+                config,
+                carriage=carriage,
+                server_hostname=self._name_at(address),
+                spn=self.settings.spn or None,
+                handshake_timeout=logon_timeout,
+            )
+        except BaseException as error:
+            leg.close()
+            if not isinstance(error, CredSSPError):
+                raise
+            reason = f"target {self.name} at {address}: {self._in_words(error)}"
+            raise Refused(reason, self._status(error), error) from error
         leg.seconds["logon"] = clock() - connected
         return leg
 
@@ -248,13 +242,14 @@ class Target:
         Raises:
             OSError: The host cannot be connected to.
         """
-        begun = asyncio.get_running_loop().time()
-        with contextlib.ExitStack() as counted:
-            counted.enter_context(self.pool.connection(address))
+        clock = asyncio.get_running_loop().time
+        begun, counted = clock(), self.pool.connection(address)
+        try:
             streams = await self.connect(address)
-            seconds = {"connect": asyncio.get_running_loop().time() - begun}
-            return Leg(self.name, address, streams, seconds, counted.pop_all())
-        raise AssertionError  # nothing in the block swallows an exception
+        except BaseException:
+            counted.close()
+            raise
+        return Leg(self.name, address, streams, {"connect": clock() - begun}, counted)
 
     async def probe(self, address: Address) -> None:
         """See whether a host negotiates CredSSP, and shows a certificate that is trusted. Nobody logs on.
@@ -311,7 +306,7 @@ class Target:
         )
 
     def _carriage(self, request: ConnectionRequest | None) -> RDP:
-        if request is not None and request.flags & _MODES:
+        if request is not None and request.flags and request.flags & _MODES:
             request = dataclasses.replace(request, flags=request.flags & ~_MODES)
         return RDP(hybrid_ex=self.settings.hybrid_ex, request=request)
 

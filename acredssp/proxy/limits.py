@@ -68,14 +68,15 @@ class Slot:
         """Count the connection for nothing any more; harmless when that is done."""
         while self._taken:
             counted = self._taken.popitem()
-            self._counts[counted] -= 1
-            if not self._counts[counted]:
-                del self._counts[counted]
+            left = self._counts.pop(counted) - 1
+            if left:
+                self._counts[counted] = left
 
     def _take(self, limit: str, key: object) -> None:
-        most, held = getattr(self.settings, limit), self._counts[limit, key]
         if limit in self._taken:
             return
+        counted = limit, key
+        most, held = getattr(self.settings, limit), self._counts[counted]
         if most is not None and held >= most:
             raise Limited(limit, f"{key or 'the gateway'} has {held} connections at once")
-        self._counts[limit, key], self._taken[limit] = held + 1, key
+        self._counts[counted], self._taken[limit] = held + 1, key

@@ -32,6 +32,7 @@ class Metrics(Observer):
         new: Any = {"namespace": "acredssp_proxy", "registry": self._registry}
         gauge = Gauge("open_connections", "Connections now.", ["phase"], multiprocess_mode="livesum", **new)
         self._open = gauge.labels("handshake"), gauge.labels("relay")
+        self._counted = (0, 0)
         self._draining = Gauge("draining", "Processes that end.", multiprocess_mode="livesum", **new)
         counter = Counter("connections", "Connections that have ended.", ["outcome", "ended_by", "target"], **new)
         self._ended = functools.cache(counter.labels)
@@ -50,8 +51,10 @@ class Metrics(Observer):
 
     def now_open(self, handshakes: int, relays: int) -> None:
         """Note how many connections there are."""
-        for gauge, count in zip(self._open, (handshakes, relays), strict=True):
-            gauge.set(count)
+        before, self._counted = self._counted, (handshakes, relays)
+        for gauge, count, counted in zip(self._open, self._counted, before, strict=True):
+            if count != counted:
+                gauge.set(count)
 
     def set_draining(self) -> None:
         """Note that this process ends."""

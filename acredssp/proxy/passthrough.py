@@ -56,10 +56,13 @@ async def connect(
     async def begin(address: Address) -> Leg:
         nonlocal early, confirm
         leg = await target.dial(address)
-        with leg.closed_on_error():
+        try:
             early, confirm = await _negotiate(leg, request, reader, patience)
             if not route.allow_without_nla:
                 _check(leg, confirm)
+        except BaseException:
+            leg.close()
+            raise
         return leg
 
     leg = await target.reach(asked.request.cookie, asked.request.routing_token or "", begin)

@@ -18,7 +18,7 @@ from acredssp import Keytab, Policy, ServerConfig, server_context, sni_contexts
 from acredssp.accounts import Accounts, Anybody, Domains, TicketHolders, Users, WinbindUsers
 from acredssp.aio import WinbindOracle
 from acredssp.config import NTLMIdentity
-from acredssp.credentials import Account, Deny, LookupAnswer
+from acredssp.credentials import Account, Deny, LookupAnswer, Password
 from acredssp.hooks import Admission, AuthorizeHook, CredentialRequest, Identity, LookupHook
 from acredssp.proxy.front import Front, ListenerPlan
 from acredssp.proxy.leg import Around, Target, as_it_is, make_target
@@ -230,7 +230,7 @@ def _accounts(
             users = Users.from_file(logon.users)
             if users.by_ticket_alone is not None and logon.keytab is None:
                 raise ValueError(f"line {users.by_ticket_alone}: an empty SECRET needs keytab")
-            return users, users.lookup
+            return users, _noting(users)
     if logon.winbind:
         oracle, identity = winbind[logon.ntlm_auth]
         names = {identity.dns_domain: identity.netbios_domain} if identity.dns_domain else {}
@@ -240,6 +240,17 @@ def _accounts(
         with problems.at(f"{place}.lookup"):
             return Anybody(), PlugIn(logon.lookup, "the lookup of the logon,").ask
     return Anybody(), None
+
+
+def _noting(users: Users) -> LookupHook:
+    """Have each connection note the password that its client has to know."""
+
+    def lookup(who: CredentialRequest) -> LookupAnswer:
+        answer, front = users.lookup(who), who.session.front
+        front.known = answer if isinstance(answer, Password) else None
+        return answer
+
+    return lookup
 
 
 def _ssl_context(

@@ -65,6 +65,7 @@ class ConnectionRecord:
     bytes_down: int = 0
 
 
+_as_json: Final = json.JSONEncoder(default=str).encode
 _FIELDS: Final = [field.name for field in dataclasses.fields(ConnectionRecord)]
 
 
@@ -73,8 +74,17 @@ def log_record(record: ConnectionRecord) -> None:
     told = {name: value for name in _FIELDS if (value := getattr(record, name))}
     told["seconds"] = {name: round(value, 4) for name, value in record.seconds.items()}
     level = logging.INFO if record.outcome in _EXPECTED else logging.WARNING
-    extra = {"connection_id": record.connection_id, "told": told}
-    _logger.log(level, "%s", json.dumps(told, default=str), extra=extra)
+    _logger.log(level, "%s", _Line(told), extra={"connection_id": record.connection_id, "told": told})
+
+
+class _Line:
+    """The line of a record, which a formatter asks for; `JSONLines` writes a line of its own."""
+
+    def __init__(self, told: dict[str, object]) -> None:
+        self._told = told
+
+    def __str__(self) -> str:
+        return _as_json(self._told)
 
 
 def limit_of(report: HandshakeReport) -> str:
@@ -106,10 +116,10 @@ class JSONLines(logging.Formatter):
         when = dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds")
         line = {"time": when.replace("+00:00", "Z"), "level": record.levelname.lower(), "logger": record.name}
         if told := getattr(record, "told", None):
-            return json.dumps(line | {"message": "connection"} | told, default=str)
+            return _as_json(line | {"message": "connection"} | told)
         line["message"] = record.getMessage()
         if identity := getattr(record, "connection_id", ""):
             line["connection_id"] = identity
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _as_json(line)

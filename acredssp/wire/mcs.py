@@ -14,7 +14,6 @@ Every length on the way to a field is checked against the lengths around it.
 """
 
 import struct
-from collections.abc import Iterator
 from typing import Final
 
 from acredssp.errors import LocalProtocolError, RemoteProtocolError
@@ -22,9 +21,10 @@ from acredssp.wire import der
 from acredssp.wire.framing import FrameSize
 from acredssp.wire.x224 import Protocols
 
-__all__ = ["frame_size", "per_length", "requested_protocols_at", "selected_protocol_at", "write_protocols"]
+__all__ = ["TPKT_SIZE", "frame_size", "per_length", "requested_protocols_at", "selected_protocol_at", "write_protocols"]
 
-_TPKT_SIZE: Final = 4
+TPKT_SIZE: Final = 4
+"""The bytes of a PDU that tell its length."""
 _HEADER_SIZE: Final = 7
 _DATA: Final = b"\x02\xf0\x80"
 _CONNECT_INITIAL: Final = b"\x7f\x65"
@@ -46,7 +46,23 @@ _SERVER_CORE: Final = 0x0C01
 _REQUESTED_PROTOCOLS: Final = 8
 _FIELD_SIZE: Final = 4
 
+_INITIAL_FIELDS: Final = (
+    (der.OCTET_STRING, "connect-initial: callingDomainSelector"),
+    (der.OCTET_STRING, "connect-initial: calledDomainSelector"),
+    (_BOOLEAN, "connect-initial: upwardFlag"),
+    (der.SEQUENCE, "connect-initial: targetParameters"),
+    (der.SEQUENCE, "connect-initial: minimumParameters"),
+    (der.SEQUENCE, "connect-initial: maximumParameters"),
+)
+"""Tag and name of each field in front of the user data."""
+_RESPONSE_FIELDS: Final = (
+    (der.ENUMERATED, "connect-response: result"),
+    (der.INTEGER, "connect-response: calledConnectId"),
+    (der.SEQUENCE, "connect-response: domainParameters"),
+)
+
 _BLOCK: Final = struct.Struct("<HH")
+_BLOCK_HEADER: Final = 4
 _FIELD: Final = struct.Struct("<I")
 
 
@@ -59,12 +75,12 @@ def frame_size(data: bytes | bytearray | memoryview) -> FrameSize:
     have = len(data)
     if have and data[0] != 3:
         raise RemoteProtocolError(f"TPKT: expected version 3, got {data[0]}")
-    if have < _TPKT_SIZE:
-        return FrameSize(0, _TPKT_SIZE - have)
+    if have < TPKT_SIZE:
+        return FrameSize(0, TPKT_SIZE - have)
     total = data[2] << 8 | data[3]
     if total < _HEADER_SIZE:
         raise RemoteProtocolError(f"TPKT: expected a length of at least {_HEADER_SIZE}, got {total}")
-    start = bytes(data[_TPKT_SIZE:_HEADER_SIZE])
+    start = bytes(data[TPKT_SIZE:_HEADER_SIZE])
     if not _DATA.startswith(start):
         raise RemoteProtocolError(f"x.224: expected a data PDU (02 f0 80), got {start.hex(' ')}")
     return FrameSize(total, max(0, total - have))
@@ -79,21 +95,15 @@ def selected_protocol_at(data: bytes) -> int | None:
     """
     what = "connect-initial"
     offset, end = _mcs(data, _CONNECT_INITIAL, what)
-    for tag, field in (
-        (der.OCTET_STRING, "callingDomainSelector"),
-        (der.OCTET_STRING, "calledDomainSelector"),
-        (_BOOLEAN, "upwardFlag"),
-        (der.SEQUENCE, "targetParameters"),
-        (der.SEQUENCE, "minimumParameters"),
-        (der.SEQUENCE, "maximumParameters"),
-    ):
-        _, offset = der.element(data, offset, end, tag, f"{what}: {field}")
+    for tag, field in _INITIAL_FIELDS:
+        _, offset = der.element(data, offset, end, tag, field)
     offset, end = der.only(data, offset, end, der.OCTET_STRING, f"{what}: userData")
     offset = _expect(data, offset, end, _T124, f"{what}: T.124 identifier")
     length, offset = per_length(data, offset, end, f"{what}: connectPDU")
     _check_rest(offset + length, end, f"{what}: connectPDU")
     offset = _expect(data, offset, end, _CREATE_REQUEST, f"{what}: conference create request")
-    return _field(_blocks_from(data, offset, end, what), _CLIENT_CORE, _SELECTED_PROTOCOL, "client core data")
+    start, size = _block(data, offset, end, _CLIENT_CORE, what, "client core data")
+    return _field(start, size, _SELECTED_PROTOCOL, "client core data")
 
 
 def requested_protocols_at(data: bytes) -> int | None:
@@ -105,18 +115,15 @@ def requested_protocols_at(data: bytes) -> int | None:
     """
     what = "connect-response"
     offset, end = _mcs(data, _CONNECT_RESPONSE, what)
-    for tag, field in (
-        (der.ENUMERATED, "result"),
-        (der.INTEGER, "calledConnectId"),
-        (der.SEQUENCE, "domainParameters"),
-    ):
-        _, offset = der.element(data, offset, end, tag, f"{what}: {field}")
+    for tag, field in _RESPONSE_FIELDS:
+        _, offset = der.element(data, offset, end, tag, field)
     offset, end = der.only(data, offset, end, der.OCTET_STRING, f"{what}: userData")
     offset = _expect(data, offset, end, _T124, f"{what}: T.124 identifier")
     # Windows always writes 42 here, whatever the length is; the specification says to ignore it (4.1.4).
     _, offset = per_length(data, offset, end, f"{what}: connectPDU")
     offset = _pass_over_create_response(data, offset, end, what)
-    return _field(_blocks_from(data, offset, end, what), _SERVER_CORE, _REQUESTED_PROTOCOLS, "server core data")
+    start, size = _block(data, offset, end, _SERVER_CORE, what, "server core data")
+    return _field(start, size, _REQUESTED_PROTOCOLS, "server core data")
 
 
 def write_protocols(data: bytes, offset: int, protocols: Protocols) -> bytes:
@@ -143,26 +150,28 @@ def _pass_over_create_response(data: bytes, offset: int, end: int, what: str) ->
     return _expect(data, result_at + 1, end, _RESPONSE_DATA, f"{what}: conference create response")
 
 
-def _blocks_from(data: bytes, offset: int, end: int, what: str) -> Iterator[tuple[int, int, int]]:
-    """Type, start and size of each block of the user data that fills the rest of the PDU."""
+def _block(data: bytes, offset: int, end: int, wanted: int, what: str, name: str) -> tuple[int, int]:  # noqa: PLR0913, PLR0917 - the bounds, and names for errors
+    """Start and size of the only block of type `wanted` in the user data, which fills the rest of the PDU."""
     length, offset = per_length(data, offset, end, f"{what}: user data")
     _check_rest(offset + length, end, f"{what}: user data")
+    found = start = length = 0
     while offset < end:
-        kind, size = _BLOCK.unpack_from(data, offset) if end - offset >= _BLOCK.size else (0, 0)
-        if not _BLOCK.size <= size <= end - offset:
+        left = end - offset
+        kind, size = _BLOCK.unpack_from(data, offset) if left >= _BLOCK_HEADER else (0, 0)
+        if not _BLOCK_HEADER <= size <= left:
             raise RemoteProtocolError(
-                f"{what}: expected a block of 4 to {end - offset} bytes at byte {offset}, got a length of {size}"
+                f"{what}: expected a block of 4 to {left} bytes at byte {offset}, got a length of {size}"
             )
-        yield kind, offset, size
+        if kind == wanted:
+            found, start, length = found + 1, offset, size
         offset += size
+    if found != 1:
+        raise RemoteProtocolError(f"{name}: expected one block of type 0x{wanted:04X}, got {found}")
+    return start, length
 
 
-def _field(blocks: Iterator[tuple[int, int, int]], wanted: int, at: int, block: str) -> int | None:
-    """The offset of a field, `at` bytes into the only block of type `wanted`; None where the block ends before it."""
-    found = [(start, size) for kind, start, size in blocks if kind == wanted]
-    if len(found) != 1:
-        raise RemoteProtocolError(f"{block}: expected one block of type 0x{wanted:04X}, got {len(found)}")
-    ((start, size),) = found
+def _field(start: int, size: int, at: int, block: str) -> int | None:
+    """The offset of a field, `at` bytes into a block; None where the block ends before it."""
     if size <= at:
         return None
     if size < at + _FIELD_SIZE:

@@ -135,15 +135,22 @@ class TSPasswordCreds:
         if not isinstance(self.password, SecretText):
             object.__setattr__(self, "password", SecretText(self.password))
 
-    def as_password(self) -> Password:
+    def as_password(self, known: Password | None = None) -> Password:
         """The credentials as a `Password`: to log on elsewhere, as a proxy does, or to delegate them again.
+
+        Args:
+            known: A password that this one may be, such as the one that the user has logged on by: its hash is then
+                taken over. To hash a password takes as long as a tenth of a logon.
 
         Raises:
             ValueError: Nothing was delegated, or the user name contains a domain and `domain_name` is another one.
         """
         if self.kind is DelegatedKind.NOTHING:
             raise ValueError("nothing was delegated: there is no password")
-        return Password(self.password.reveal(), str(self.user_name), str(self.domain_name))
+        password, user, domain = self.password.reveal(), str(self.user_name), str(self.domain_name)
+        if known is not None and known.password == password:
+            return known.of_account(user, domain)
+        return Password(password, user, domain)
 
     @classmethod
     def of(cls, domain_name: str = "", user_name: str = "", password: str = "") -> Self:

@@ -128,6 +128,7 @@ class ResponseFlags(enum.IntFlag):
 
 
 _NO_REQUEST_FLAGS: Final = RequestFlags(0)
+_WITHOUT_CORRELATION: Final = ~int(RequestFlags.CORRELATION_INFO_PRESENT)
 _NO_RESPONSE_FLAGS: Final = ResponseFlags(0)
 
 
@@ -369,7 +370,7 @@ def _decode_correlation(data: bytes, offset: int, flags: RequestFlags) -> bytes 
 
 def _without_correlation(flags: RequestFlags) -> RequestFlags:
     # Not `~flag`: for an IntFlag that is every *known* other bit, and would drop the unknown ones.
-    return flags & ~int(RequestFlags.CORRELATION_INFO_PRESENT)
+    return flags & _WITHOUT_CORRELATION if flags else flags
 
 
 def _check_correlation_id(correlation_id: bytes) -> None:
