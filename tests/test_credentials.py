@@ -118,3 +118,12 @@ def test_a_keytab_for_constrained_delegation_names_its_account():
     assert Keytab("file", "gateway@REALM", constrained_delegation=True).constrained_delegation
     with pytest.raises(ValueError, match="principal: expected the account that delegates, got none"):
         Keytab("file", constrained_delegation=True)
+
+
+def test_the_same_password_of_another_account():
+    first = Password("secret", "alice", "CONTOSO")
+    other = first.of_account("bob", "FABRIKAM")
+    assert (other, other.nt_hash) == (Password("secret", "bob", "FABRIKAM"), first.nt_hash)
+    assert first.of_account("bob@fabrikam.com").domain == ""
+    with pytest.raises(ValueError, match="without a domain in front"):
+        first.of_account("FABRIKAM\\bob")

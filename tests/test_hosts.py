@@ -53,6 +53,16 @@ async def test_chance_decides_between_hosts_with_as_many_connections():
     assert await make_pool(A, B, C, chance=lambda: next(chances)).in_order(None) == [B, C, A]
 
 
+async def test_a_connection_that_is_closed_twice_counts_once():
+    pool = make_pool(A, B)
+    first, second = pool.connection(A), pool.connection(A)
+    first.close()
+    first.close()
+    assert [host.connections for host in pool.hosts] == [1, 0]
+    second.close()
+    assert [host.connections for host in pool.hosts] == [0, 0]
+
+
 @pytest.mark.parametrize("error", [None, RuntimeError("the relay failed")])
 async def test_a_connection_counts_until_its_end(error):
     pool = make_pool(A, B)

@@ -65,7 +65,7 @@ MODULES = {
         Admit Answered AskOracle Authorize Buffer ChooseCertificate Delegate Event HandshakeInfo JudgeCertificate
         LookupCredential Question Route SecurityContext State StepMechanism StepResult
     """,
-    "hosts": "Directory HealthCheck Host HostPool",
+    "hosts": "Counted Directory HealthCheck Host HostPool",
     "hooks": """
         AcceptHook Admission AdmitHook AuthorizeHook CredentialRequest Identity LookupHook NTLMExchange Principal
     """,

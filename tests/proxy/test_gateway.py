@@ -184,6 +184,16 @@ async def test_a_user_whose_delegated_credentials_are_refused_is_cut_off_with_hy
     assert record.status == "STATUS_ACCOUNT_LOCKED_OUT"
 
 
+async def test_the_password_of_both_logons_is_not_hashed_again(world, monkeypatch):
+    async with world() as (here, target):
+        monkeypatch.setattr("acredssp.credentials.md4", lambda _data: pytest.fail("hashed again"))
+        streams = await here.connect()
+        await talk(streams)
+        await leave(streams)
+        await here.until_ended()
+    assert [who for who, _kind, _password in target.logons] == ["CONTOSO\\alice"]
+
+
 async def test_a_wrong_password_at_the_front_reaches_no_target(world):
     async with world(INJECTED) as (here, target):
         with pytest.raises(acredssp.AuthenticationError) as raised:

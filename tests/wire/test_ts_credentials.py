@@ -400,6 +400,20 @@ def test_a_password_that_was_delegated_logs_on_again():
     assert TSPasswordCreds(UnicodeString(b"d\0\0\0"), UnicodeString(b"u\0\0\0"), "p").as_password().user == "u"
 
 
+@pytest.mark.parametrize("domain", ["CONTOSO", "contoso", ""])
+def test_the_hash_of_a_known_password_is_not_computed_again(domain, monkeypatch):
+    known, expected = Password("pass\u00e9", "alice", domain), Password("pass\u00e9", "alice", "CONTOSO")
+    monkeypatch.setattr("acredssp.credentials.md4", lambda _data: pytest.fail("hashed again"))
+    password = TSPasswordCreds.of("CONTOSO", "alice", "pass\u00e9").as_password(known)
+    assert (password, password.nt_hash) == (expected, expected.nt_hash)
+
+
+def test_another_password_than_the_known_one_has_its_own_hash():
+    known, expected = Password("old", "alice", "CONTOSO"), Password("new", "alice", "CONTOSO")
+    password = TSPasswordCreds.of("CONTOSO", "alice", "new").as_password(known)
+    assert (password, password.nt_hash) == (expected, expected.nt_hash)
+
+
 def test_where_nothing_was_delegated_there_is_no_password():
     with pytest.raises(ValueError, match="nothing was delegated"):
         TSPasswordCreds().as_password()
