@@ -26,7 +26,7 @@ from acredssp.proxy.leg import Leg, Target, split_account
 from acredssp.proxy.limits import Limited, Slot
 from acredssp.proxy.passthrough import logs_on_first
 from acredssp.proxy.refused import Refused
-from acredssp.proxy.routing import Route, choose, possible
+from acredssp.proxy.routing import Route, choose, fitting, possible
 from acredssp.proxy.settings import ListenerSettings
 from acredssp.stores import (
     Grant,
@@ -200,29 +200,51 @@ class Front:
                 reason = f"nobody knows whether the account is locked out: {error}"
                 raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS) from error
 
-    async def authorize(self, who: Identity, account: Account) -> Account:
+    def authorize(self, who: Identity, account: Account) -> Account | Awaitable[Account]:
         """Choose the target, and log on there by injected credentials: the server's `authorize`.
 
+        Returns:
+            The account: at once if nobody has to be asked, and the user's own credentials are waited for.
+
         Raises:
-            Refused: The user may not come in.
+            Refused: The user may not come in. What is returned may raise it, too.
         """
         self.account = account
         if self._attempt is not None:
             self.node.begin(self._attempt.succeeded())
         self.slot.take_user(account)
-        self.target, route = await choose(self.routes, self.plan.targets, who, account)
-        self.slot.take_target(self.target.name)
-        self._request = _passed_on(who.request, route)
+        route = next(fitting(self.routes, who, account))
+        if route.target is not None and not route.by_token and route.target.settings.credentials == "delegated":
+            self._lead(route.target, route, who)
+            return account
+        return self._authorize(who, account)
+
+    async def _authorize(self, who: Identity, account: Account) -> Account:
+        """Do what `authorize` cannot do at once."""
+        target, route = await choose(self.routes, self.plan.targets, who, account)
+        self._lead(target, route, who)
         grant = self._grant if route.by_token else None
         if grant is not None:
             await self._redeem(grant, account)
-        if self.target.settings.credentials == "token":
-            await self._log_on(_password_with(grant, self.target))
-        elif self.target.settings.credentials != "delegated":
-            await self._log_on(await self.target.credentials_for(who))
-        elif who.request and who.request.flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
-            raise _no_password(self.target, DelegatedKind.NOTHING)
+        if target.settings.credentials == "token":
+            await self._log_on(_password_with(grant, target))
+        elif target.settings.credentials != "delegated":
+            await self._log_on(await target.credentials_for(who))
         return account
+
+    def _lead(self, target: Target, route: Route, who: Identity) -> None:
+        """Lead the connection to a target that will be given what the user delegates, or something else.
+
+        Raises:
+            Refused: There are too many connections to it, or the user will delegate nothing.
+        """
+        self.target = target
+        self.slot.take_target(target.name)
+        self._request = request = _passed_on(who.request, route)
+        if target.settings.credentials != "delegated" or request is None or not request.flags:
+            return
+        if request.flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
+            raise _no_password(target, DelegatedKind.NOTHING)
 
     async def admit(self, who: Admission) -> bool:
         """Log on to the target by what the user has delegated: the server's `admit`.

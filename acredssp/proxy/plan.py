@@ -177,14 +177,21 @@ def _server_config(  # noqa: PLR0913, PLR0917 - what the settings of a listener 
     return None
 
 
-def _denying(hook: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+def _denying(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Have a hook refuse whom it raises `Refused` for, and note why."""
 
-    async def denying(who: Any) -> Any:
+    def denying(who: Any) -> Any:
+        front: Front = who.session.front
         try:
-            return await hook(who)
+            answer = hook(who)
         except Refused as refused:
-            front: Front = who.session.front
+            return front.deny(refused)
+        return awaited(front, answer) if inspect.iscoroutine(answer) else answer
+
+    async def awaited(front: Front, answer: Awaitable[Any]) -> Any:
+        try:
+            return await answer
+        except Refused as refused:
             return front.deny(refused)
 
     return denying
@@ -205,20 +212,20 @@ def _counted(lookup: LookupHook) -> LookupHook:
 def _authorize(tickets: TicketHolders) -> AuthorizeHook:
     """Return the server's `authorize`: whose logon it is, and then what the connection says to that."""
 
-    async def authorize(who: Identity) -> Account | Deny:
+    def authorize(who: Identity) -> Account | Deny | Awaitable[Account]:
         account = tickets.authorize(who)
         if isinstance(account, Deny):
             return account
         front: Front = who.session.front
-        return await front.authorize(who, account if isinstance(account, Account) else who.principal.account)
+        return front.authorize(who, account if isinstance(account, Account) else who.principal.account)
 
     return _denying(authorize)
 
 
 @_denying
-async def _admit(who: Admission) -> bool:
+def _admit(who: Admission) -> Awaitable[bool]:
     front: Front = who.session.front
-    return await front.admit(who)
+    return front.admit(who)
 
 
 def _accounts(

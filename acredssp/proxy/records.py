@@ -74,7 +74,9 @@ def log_record(record: ConnectionRecord) -> None:
     told = {name: value for name in _FIELDS if (value := getattr(record, name))}
     told["seconds"] = {name: round(value, 4) for name, value in record.seconds.items()}
     level = logging.INFO if record.outcome in _EXPECTED else logging.WARNING
-    _logger.log(level, "%s", _Line(told), extra={"connection_id": record.connection_id, "told": told})
+    if _logger.isEnabledFor(level):  # `log` would look for its caller in the frames, which nobody asks for
+        extra = {"connection_id": record.connection_id, "told": told}
+        _logger.handle(_logger.makeRecord(_logger.name, level, __file__, 0, "%s", (_Line(told),), None, extra=extra))
 
 
 class _Line:

@@ -8,7 +8,7 @@ the target that the client's token names.
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from acredssp import NTSTATUS
 from acredssp.accounts import AccountNames, Domains
@@ -20,7 +20,7 @@ from acredssp.proxy.refused import Refused
 from acredssp.proxy.settings import Problems, RouteSettings
 from acredssp.rdp import ConnectionRequest, RouteRequest
 
-__all__ = ["Route", "choose", "make_route", "possible"]
+__all__ = ["Route", "choose", "fitting", "make_route", "possible"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +88,16 @@ def possible(routes: Sequence[Route], asked: RouteRequest, named: Target | None 
     ]
 
 
+def fitting(routes: Sequence[Route], who: Identity, account: Account) -> Iterator[Route]:
+    """Yield the routes that fit a user who has logged on.
+
+    Raises:
+        Refused: No further one fits.
+    """
+    yield from (route for route in routes if route.fits_user(who, account))
+    raise Refused("no route leads this user to a target", NTSTATUS.STATUS_LOGON_NOT_GRANTED)
+
+
 async def choose(
     routes: Sequence[Route], targets: Mapping[str, Target], who: Identity, account: Account
 ) -> tuple[Target, Route]:
@@ -96,9 +106,7 @@ async def choose(
     Raises:
         Refused: No route fits, or a plug-in failed.
     """
-    for route in routes:
-        if not route.fits_user(who, account):
-            continue
+    for route in fitting(routes, who, account):
         if route.target is not None:
             return route.target, route
         assert route.entry is not None
@@ -107,7 +115,7 @@ async def choose(
         if not isinstance(name, str) or name not in targets:
             raise Refused(f"{route.entry.name} named no target of the settings", NTSTATUS.STATUS_NO_LOGON_SERVERS)
         return targets[name], route
-    raise Refused("no route leads this user to a target", NTSTATUS.STATUS_LOGON_NOT_GRANTED)
+    raise AssertionError  # `fitting` has raised `Refused`
 
 
 def make_route(  # noqa: PLR0913, PLR0917 - what a route may name

@@ -155,16 +155,16 @@ def _block(data: bytes, offset: int, end: int, wanted: int, what: str, name: str
     length, offset = per_length(data, offset, end, f"{what}: user data")
     _check_rest(offset + length, end, f"{what}: user data")
     found = start = length = 0
+    last = end - _BLOCK_HEADER
     while offset < end:
-        left = end - offset
-        kind, size = _BLOCK.unpack_from(data, offset) if left >= _BLOCK_HEADER else (0, 0)
-        if not _BLOCK_HEADER <= size <= left:
-            raise RemoteProtocolError(
-                f"{what}: expected a block of 4 to {left} bytes at byte {offset}, got a length of {size}"
-            )
+        kind, size = _BLOCK.unpack_from(data, offset) if offset <= last else (0, 0)
+        stop = offset + size
+        if size < _BLOCK_HEADER or stop > end:
+            expected = f"a block of 4 to {end - offset} bytes at byte {offset}"
+            raise RemoteProtocolError(f"{what}: expected {expected}, got a length of {size}")
         if kind == wanted:
             found, start, length = found + 1, offset, size
-        offset += size
+        offset = stop
     if found != 1:
         raise RemoteProtocolError(f"{name}: expected one block of type 0x{wanted:04X}, got {found}")
     return start, length

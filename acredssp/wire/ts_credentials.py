@@ -108,7 +108,9 @@ class SecretText(SecretBytes):
     __slots__ = ()
 
     def __init__(self, value: str | bytes | bytearray = b"") -> None:
-        bytearray.__init__(self, UnicodeString(value).wire if isinstance(value, str) else value)
+        if isinstance(value, str):
+            value = value.wire if isinstance(value, UnicodeString) else value.encode("utf-16-le", "surrogatepass")
+        bytearray.__init__(self, value)
 
     def reveal(self) -> str:
         """The text, decoded as `UnicodeString` decodes it."""
