@@ -30,6 +30,8 @@ _logger = get_logger("acredssp.hosts")
 
 _MOST_USERS: Final = 20_000
 """Users of a pool whose last host is remembered in this process; those who came longest ago are forgotten first."""
+_PATIENCE: Final = 5.0
+"""Seconds that a directory has for an answer."""
 _JITTER: Final = 0.2
 """The part of the interval by which checks come earlier or later, so that many do not come at once."""
 
@@ -37,7 +39,7 @@ _JITTER: Final = 0.2
 class Directory(Protocol):
     """Where several nodes note on which host an account was last: any `acredssp.stores.Store`.
 
-    What it raises is taken as no answer.
+    What it raises is taken as no answer, and so is silence for five seconds.
     """
 
     async def stick(self, account: Account, target: str, host: str, ttl: float) -> None:
@@ -198,7 +200,8 @@ class HostPool:
             self._users.set(key_text(who), address, self._sticky)
             if self.directory is not None:
                 with contextlib.suppress(Exception):  # it says itself that it is down
-                    await self.directory.stick(who, self.name, str(address), self._sticky)
+                    async with asyncio.timeout(_PATIENCE):
+                        await self.directory.stick(who, self.name, str(address), self._sticky)
 
     async def _last(self, who: Account | str | None) -> Address | None:
         if who is None or len(self._hosts) == 1:
@@ -207,7 +210,9 @@ class HostPool:
             return self._claimed.get(who.casefold())
         if self.directory is not None:
             with contextlib.suppress(Exception):
-                if host := await self.directory.host_of(who, self.name):
+                async with asyncio.timeout(_PATIENCE):
+                    host = await self.directory.host_of(who, self.name)
+                if host:
                     return next((address for address in self._hosts if str(address) == host), None)
         return self._users.get(key_text(who))
 

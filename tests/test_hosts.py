@@ -147,6 +147,19 @@ async def test_a_directory_of_all_nodes_is_asked_and_this_process_where_it_knows
     assert (await pool.in_order(ALICE))[0] == first
 
 
+async def test_a_directory_that_never_answers_is_not_waited_for(monkeypatch):
+    class Silent:
+        async def stick(self, *_args):
+            await asyncio.Event().wait()
+
+        host_of = stick
+
+    monkeypatch.setattr(pools, "_PATIENCE", 0.01)
+    pool = make_pool(A, B, C, directory=Silent(), sticky=60.0)
+    await pool.stick(ALICE, C)
+    assert (await pool.in_order(ALICE))[0] == C
+
+
 @pytest.mark.parametrize(
     ("token", "first"),
     [

@@ -74,6 +74,8 @@ _MODES: Final[Mapping[DelegatedKind | None, RequestFlags]] = {
 _NLA_ON_SERVER: Final = "enable network level authentication on the server"
 _NLA_ON_CLIENT: Final = "enable network level authentication on the client"
 _HINTS: Final = {
+    FailureCode.SSL_NOT_ALLOWED_BY_SERVER: "a server with tls switched off says so, and a gateway without a route for "
+    "this connection: check the cookie, the routing token and the preconnection blob, or ask its administrator",
     FailureCode.SSL_CERT_NOT_ON_SERVER: "the server has no certificate for tls: tell its administrator",
     FailureCode.INCONSISTENT_FLAGS: "the server refuses the requested mode: check that it allows restricted admin or "
     "remote credential guard, whichever is used",

@@ -224,13 +224,21 @@ def abandon() -> None:
         os.close(nowhere)
 
 
-def write_private(path: pathlib.Path, data: bytes) -> None:
+def write_private(path: pathlib.Path, data: bytes, *, anew: bool = False) -> None:
     """Write a file that its owner alone can read, also where it was there before for others to read.
+
+    Args:
+        path: The file.
+        data: Its content.
+        anew: Whether what was there before is removed, and never written to: no link is followed, and nobody who has
+            the old file open reads the new one.
 
     Raises:
         OSError: It cannot be written.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    if anew:
+        path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_EXCL if anew else os.O_TRUNC), 0o600)
     with os.fdopen(descriptor, "wb") as file:
         if os.name != "nt" and stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.fchmod(descriptor, 0o600)

@@ -60,6 +60,8 @@ ASKED_PROTOCOLS: Final = (
     Protocols.RDSAAD,
 )
 """What the Connection Requests ask for, in this order."""
+_MOST_SILENCES: Final = 2
+"""After so many Connection Requests in a row without an answer, the server is asked no more."""
 _TLS_VERSIONS: Final = {
     "TLSv1.3": ssl.TLSVersion.TLSv1_3,
     "TLSv1.2": ssl.TLSVersion.TLSv1_2,
@@ -170,10 +172,12 @@ class Prober:
         return facts
 
     async def _ask(self, facts: ServerFacts, target: Address, thorough: bool) -> None:
+        silent = 0
         for protocols in ASKED_PROTOCOLS[: None if thorough else 1]:
             async with self._connected(facts, target) as stream:
                 facts.negotiation[protocols] = answer = await self._negotiated(stream, protocols)
-            if answer.foreign:
+            silent = silent + 1 if answer.silent else 0
+            if answer.foreign or silent >= _MOST_SILENCES:
                 return
         secure = next((each for each in (_CREDSSP, Protocols.HYBRID, Protocols.SSL) if _is_secure(facts, each)), None)
         if secure is None:
@@ -193,7 +197,7 @@ class Prober:
                 stream.writer.write(request.encode())
                 confirm = ConnectionConfirm.decode(await read_negotiation(stream.reader))
         except TimeoutError:
-            return NegotiationAnswer(problem=f"says nothing for {self._timeout:g} s")
+            return NegotiationAnswer(problem=f"says nothing for {self._timeout:g} s", silent=True)
         except asyncio.IncompleteReadError as error:
             return NegotiationAnswer(problem="ends it" if not error.partial else "ends it in the middle of an answer")
         except ConnectionError:

@@ -97,8 +97,9 @@ class Records:
             kept = without_secrets(record)
         for path in self._paths:
             named = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+            content = to_pcapng(kept) if path.suffix == _CAPTURE else kept.to_json().encode()
             try:
-                write_private(named, to_pcapng(kept) if path.suffix == _CAPTURE else kept.to_json().encode())
+                write_private(named, content, anew=number > 1)  # nobody has named this file, so it may be anybody's
             except OSError as error:
                 raise OutputError(f"cannot write --record {named}: {reason_of(error)}") from None
 

@@ -55,6 +55,7 @@ class NegotiationAnswer:
         failure: The code of its refusal; None where it refuses nothing.
         problem: Why there is no answer that can be read; empty where there is one.
         foreign: Whether another protocol has answered.
+        silent: Whether nothing has come before the time limit.
     """
 
     selected: Protocols | None = None
@@ -62,6 +63,7 @@ class NegotiationAnswer:
     failure: FailureCode | None = None
     problem: str = ""
     foreign: bool = False
+    silent: bool = False
 
     def __str__(self) -> str:
         if self.problem:

@@ -82,8 +82,11 @@ class Broker:
 
     async def connections(self, request: web.Request) -> web.Response:
         """List connections."""
+        user = request.query.get("user")
+        if user is not None and not user.strip():
+            raise _refusal(web.HTTPBadRequest, "user: expected a name, got none")
         entries: list[Entry] = await self.node.store.entries()
-        if user := request.query.get("user"):
+        if user is not None:
             entries = entries_of(entries, user, [each.domains for each in self.plan().listeners.values()])
         return web.json_response({"connections": [dataclasses.asdict(entry) for entry in entries]})
 

@@ -279,7 +279,15 @@ def test_network_level_authentication_is_advised_where_it_is_what_is_missing(fai
     client.step()
     with pytest.raises(NegotiationFailure) as caught:
         client.step(confirm(failure=failure))
-    assert ("network level authentication" in caught.value.hint) is (failure not in {3, 4, 6})
+    assert ("network level authentication" in caught.value.hint) is (failure not in {2, 3, 4, 6})
+
+
+def test_a_client_that_no_route_is_for_is_told_what_routes_go_by():
+    client = initiator()
+    client.step()
+    with pytest.raises(NegotiationFailure) as caught:
+        client.step(confirm(failure=2))
+    assert "check the cookie, the routing token and the preconnection blob" in caught.value.hint
 
 
 @pytest.mark.parametrize(

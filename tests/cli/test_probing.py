@@ -193,6 +193,16 @@ async def test_a_closed_port_is_told_from_a_filtered_one(monkeypatch):
     assert filtered.facts.connections == 1, "a silent host is asked once"
 
 
+async def test_a_server_that_says_nothing_is_asked_twice(monkeypatch):
+    async def no_answer_in_time(_reader):
+        raise TimeoutError
+
+    monkeypatch.setattr(probing, "read_negotiation", no_answer_in_time)
+    silent = await probed(ScriptedServer(None))
+    assert ids(silent) == {"connection-lost"}
+    assert silent.facts.connections == 2
+
+
 async def test_a_name_without_an_address_is_told(monkeypatch):
     async def unknown(*_args, **_more):
         raise probing.socket.gaierror(-2, "Name or service not known")

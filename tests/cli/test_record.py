@@ -132,6 +132,15 @@ def test_a_server_records_a_hundred_handshakes(tmp_path):
     assert names == {"served.json", *(f"served-{number}.json" for number in range(2, 101))}
 
 
+def test_a_numbered_record_is_written_to_no_file_of_somebody_else(tmp_path):
+    (tmp_path / "others").write_text("others'")
+    (tmp_path / "served-2.json").symlink_to(tmp_path / "others")
+    taken_by_a_server(tmp_path, [Recording(flights=(Flight("client", 0.0, b"\3"),))] * 2)
+    assert (tmp_path / "others").read_text() == "others'"
+    assert not (tmp_path / "served-2.json").is_symlink()
+    assert not Recording.from_json((tmp_path / "served-2.json").read_text()).with_secrets
+
+
 def test_a_server_with_a_generated_account_records_it_as_a_whole(serve_by, log_on, command, tmp_path):
     path = tmp_path / "served.json"
     server = serve_by("--record", path, "--generated-account")

@@ -142,6 +142,13 @@ async def test_connections_are_listed(api, query, found):
     assert [entry["id"] for entry in body["connections"]] == [f"id{number}" for number in found]
 
 
+@pytest.mark.parametrize("query", ["?user=", "?user=%20", "?user"])
+async def test_an_empty_name_does_not_stand_for_everybody(api, query):
+    await api.store.announce(ENTRIES, 60)
+    status, body = await api.ask("GET", f"/v1/connections{query}")
+    assert (status, body) == (400, {"error": "user: expected a name, got none"})
+
+
 async def test_connections_are_ended(api):
     await api.store.announce(ENTRIES, 60)
     async with contextlib.aclosing(api.store.kicks()) as kicks:
