@@ -5,10 +5,11 @@ negotiated itself ([MS-RDPBCGR] 5.4.2.1). Everything behind these PDUs passes as
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, cast
 
-from acredssp.aio.relaying import Streams
+from acredssp.aio.relaying import Streams, WouldWait, at_once
 from acredssp.arguments import expect
 from acredssp.rdp import (
     ConnectionConfirm,
@@ -22,6 +23,8 @@ from acredssp.rdp import (
 __all__ = ["ClientLeft", "exchange_mcs", "pass_until_answer"]
 
 _READ_SIZE: Final = 2**16
+_MOST_WAITING: Final = 2**16
+"""The most bytes that wait for the target before the client has to wait."""
 
 
 class ClientLeft(EOFError):
@@ -51,17 +54,17 @@ async def exchange_mcs(client: Streams, target: Streams) -> tuple[int, bytes]:
     selected, requested = confirm.selected_protocol or Protocols.RDP, request.requested_protocols or Protocols.RDP
     first_up = rewrite_selected_protocol(await _first_pdu(client[0], "client"), selected)
     target[1].write(first_up)
-    early, answer = await pass_until_answer(client[0], target, lambda reader: _first_pdu(reader, "target"))
+    early, answer = await pass_until_answer(client, target, lambda reader: _first_pdu(reader, "target"))
     return len(first_up) + early, rewrite_requested_protocols(answer, requested)
 
 
 async def pass_until_answer(
-    client: asyncio.StreamReader, target: Streams, read: Callable[[asyncio.StreamReader], Awaitable[bytes]]
+    client: Streams, target: Streams, read: Callable[[asyncio.StreamReader], Awaitable[bytes]]
 ) -> tuple[int, bytes]:
     """Wait for the target's answer, and pass on what the client sends meanwhile. The caller sets the time limit.
 
     Args:
-        client: The client's stream.
+        client: Reader and writer of the client's leg. No other task may be reading from it.
         target: Reader and writer of the target's leg. A client that ends first aborts it.
         read: Reads the answer, as `acredssp.rdp.read_negotiation` does.
 
@@ -72,29 +75,96 @@ async def pass_until_answer(
         ClientLeft: The client ended the connection before the answer.
         OSError, EOFError, CredSSPError: The target did, or answers something else.
     """
-    reader, writer = target
-    early = 0
-
-    async def pass_on() -> None:
-        nonlocal early
-        while data := await client.read(_READ_SIZE):
-            early += len(data)
-            writer.write(data)
-            await writer.drain()
-
-    passing = asyncio.create_task(pass_on())
-    passing.add_done_callback(lambda task: None if task.cancelled() else writer.transport.abort())
+    passing = _Passing(client, target[1])
     try:
-        answer = await read(reader)
+        passing.begin()
+        answer = await read(target[0])
     except (OSError, EOFError):
-        if client.at_eof() or client.exception() is not None:
+        if passing.left:
             raise ClientLeft("the client ended the connection before the target's answer") from None
         raise
     finally:
-        passing.cancel()
-        await asyncio.wait([passing])
-        _ = passing.cancelled() or passing.exception()  # said above
-    return early, answer
+        passing.end()
+    return passing.size, answer
+
+
+class _Passing(asyncio.Protocol):
+    """Takes the place of a client's stream on its transport, and passes on what comes, in the callback that brings it.
+
+    Args:
+        client: Reader and writer of the client's leg.
+        target: The writer of the target's leg. A client that ends aborts it.
+    """
+
+    def __init__(self, client: Streams, target: asyncio.StreamWriter) -> None:
+        self.size = 0
+        """How many bytes were passed on."""
+        self.left = False
+        """Whether the client has ended the connection."""
+        self._reader, writer = client
+        self._transport = cast("asyncio.Transport", writer.transport)
+        self._stream = cast("asyncio.Protocol", self._transport.get_protocol())
+        self._target = target
+        self._draining: asyncio.Task[None] | None = None
+        """Lets the client go on once the target has taken more; None while the client need not wait."""
+
+    def begin(self) -> None:
+        """Take the stream's place, and pass on what it has read ahead."""
+        self._transport.set_protocol(self)
+        try:
+            while self._reader.exception() is None and (data := at_once(self._reader.read(_READ_SIZE))):
+                self.data_received(data)
+        except WouldWait:
+            return
+        self._leave()
+
+    def end(self) -> None:
+        """Give the stream its place back."""
+        if self._transport.get_protocol() is self:
+            self._transport.set_protocol(self._stream)
+        if self._draining is not None:
+            self._draining.cancel()
+            self._go_on()
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what the client sent; let it wait if the target does not take it."""
+        self.size += len(data)
+        self._target.write(data)
+        if self._draining is None and self._target.transport.get_write_buffer_size() > _MOST_WAITING:
+            self._transport.pause_reading()
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        with contextlib.suppress(OSError):  # whoever reads the target's answer is told
+            await self._target.drain()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._draining = None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def eof_received(self) -> bool | None:
+        """End the target's leg, and tell the stream."""
+        self._leave()
+        return self._stream.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the target's leg, and tell the stream."""
+        self._leave()
+        self._stream.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Tell the stream."""
+        self._stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Tell the stream."""
+        self._stream.resume_writing()
+
+    def _leave(self) -> None:
+        self.left = True
+        self._target.transport.abort()
 
 
 async def _first_pdu(reader: asyncio.StreamReader, whose: str) -> bytes:

@@ -43,7 +43,16 @@ from acredssp.aio.buffers import Borrower
 from acredssp.aio.transport import SecureTransport
 from acredssp.arguments import expect, expect_callable, expect_seconds
 
-__all__ = ["Recording", "RecordingSink", "RelayEnd", "RelayResult", "Streams", "relay"]
+__all__ = [
+    "Recording",
+    "RecordingSink",
+    "RelayEnd",
+    "RelayResult",
+    "Streams",
+    "WouldWait",
+    "at_once",
+    "relay",
+]
 
 _T = TypeVar("_T")
 
@@ -376,8 +385,8 @@ class _End(Borrower):
     def take_over(self) -> None:
         """Take the place of the stream's own protocol on the transport."""
         try:
-            _now(self._writer.drain())
-        except _WouldWait:
+            at_once(self._writer.drain())
+        except WouldWait:
             self.full = True
         except Exception:  # noqa: BLE001, S110 - the reader has the same error, and take_buffered handles it
             pass
@@ -387,9 +396,9 @@ class _End(Borrower):
         """Pass on the bytes that the stream has read ahead, and the end of the connection if it has ended already."""
         error = self._reader.exception()
         try:
-            while error is None and (data := _now(self._reader.read(_READ_SIZE))):
+            while error is None and (data := at_once(self._reader.read(_READ_SIZE))):
                 self.data_received(data)
-        except _WouldWait:
+        except WouldWait:
             pass
         else:
             if error is None:
@@ -634,22 +643,22 @@ class _Recorder:
             self._relay.cut()
 
 
-class _WouldWait(Exception):
+class WouldWait(Exception):
     """A coroutine would have to wait."""
 
 
-def _now(coroutine: Coroutine[object, None, _T]) -> _T:
+def at_once(coroutine: Coroutine[object, None, _T]) -> _T:
     """Return the result of a coroutine that does not wait.
 
     Raises:
-        _WouldWait: The coroutine would have to wait; it is closed.
+        WouldWait: The coroutine would have to wait; it is closed.
     """
     try:
         coroutine.send(None)
     except StopIteration as result:
         return cast("_T", result.value)
     coroutine.close()
-    raise _WouldWait
+    raise WouldWait
 
 
 def _check(

@@ -186,7 +186,8 @@ class Connection:
         try:
             if self._cut:
                 return
-            leg, early, confirm = await connect(route.target, route.settings, asked, reader, self._slot.settings.logon)
+            logon = self._slot.settings.logon
+            leg, early, confirm = await connect(route.target, route.settings, asked, (reader, writer), logon)
             outcome = "passed_on"
             self.front.leg, self._writer = leg, writer
             self._record.seconds |= leg.seconds

@@ -11,7 +11,7 @@ import asyncio
 from typing import Final
 
 from acredssp import NTSTATUS, CredSSPError
-from acredssp.aio import ClientLeft, pass_until_answer
+from acredssp.aio import ClientLeft, Streams, pass_until_answer
 from acredssp.proxy.leg import Leg, Target
 from acredssp.proxy.refused import Refused
 from acredssp.proxy.settings import RouteSettings
@@ -29,7 +29,7 @@ def logs_on_first(protocols: Protocols | None) -> bool:
 
 
 async def connect(
-    target: Target, route: RouteSettings, asked: RouteRequest, reader: asyncio.StreamReader, patience: float
+    target: Target, route: RouteSettings, asked: RouteRequest, client: Streams, patience: float
 ) -> tuple[Leg, int, bytes]:
     """Connect to a host of the target, and send it the client's Connection Request as it came.
 
@@ -37,7 +37,7 @@ async def connect(
         target: The target.
         route: The route that leads there.
         asked: What the client sent before TLS.
-        reader: The client's stream, which begins with its Connection Request.
+        client: Reader and writer of the client, whose stream begins with its Connection Request.
         patience: Seconds that the target has for its Connection Confirm.
 
     Returns:
@@ -48,7 +48,7 @@ async def connect(
         ClientLeft: The client ended the connection.
         Refused: No host can be connected to, or the one that was does not answer, or asks for no logon.
     """
-    request = await read_negotiation(reader)
+    request = await read_negotiation(client[0])
     if route.forward_preconnection and asked.preconnection is not None:
         request = asked.preconnection.encode() + request
     early, confirm = 0, b""
@@ -57,7 +57,7 @@ async def connect(
         nonlocal early, confirm
         leg = await target.dial(address)
         try:
-            early, confirm = await _negotiate(leg, request, reader, patience)
+            early, confirm = await _negotiate(leg, request, client, patience)
             if not route.allow_without_nla:
                 _check(leg, confirm)
         except BaseException:
@@ -69,7 +69,7 @@ async def connect(
     return leg, early, confirm
 
 
-async def _negotiate(leg: Leg, request: bytes, client: asyncio.StreamReader, patience: float) -> tuple[int, bytes]:
+async def _negotiate(leg: Leg, request: bytes, client: Streams, patience: float) -> tuple[int, bytes]:
     """Send the request, and return the answer. A client can make it fail, so it is no failure of the host's."""
     clock = asyncio.get_running_loop().time
     begun, why = clock(), ""
