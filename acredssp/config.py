@@ -24,7 +24,17 @@ from acredssp.core.server import ServerHandshake
 from acredssp.core.server_name import note_server_name
 from acredssp.core.tls import BIOPair, TLSSession, session_with_ticket
 from acredssp.core.turns import TurnTakingContext
-from acredssp.credentials import Credential, Keytab, Nothing, NTHash, Password, RemoteGuard, SmartCard, TicketCache
+from acredssp.credentials import (
+    Credential,
+    Keytab,
+    Nothing,
+    NTHash,
+    Password,
+    RemoteGuard,
+    SmartCard,
+    TicketCache,
+    TicketInfo,
+)
 from acredssp.delegation import (
     CredentialClass,
     DelegatedKind,
@@ -212,6 +222,16 @@ class ClientConfig:
         """
         tickets = self._choice.tickets
         return tickets.end() if tickets is not None else None
+
+    def list_tickets(self) -> tuple[TicketInfo, ...]:
+        """Return what is known of the Kerberos tickets that this configuration logs on with, such as for a diagnosis.
+
+        For a `TicketCache` these are the tickets in the cache; for a password or a keytab those that logons have
+        fetched so far. No KDC is asked. There are none without the extra `kerberos`, on Windows, and in a cache that
+        cannot be read. The call may read the ticket cache, so it may block.
+        """
+        tickets = self._choice.tickets
+        return tickets.held() if tickets is not None else ()
 
     @property
     def trusts_by_name(self) -> bool:

@@ -29,6 +29,7 @@ __all__ = [
     "RemoteGuard",
     "SmartCard",
     "TicketCache",
+    "TicketInfo",
 ]
 
 
@@ -207,6 +208,28 @@ class TicketCache(_OfPrincipal):
     def __post_init__(self) -> None:
         expect("name", self.name, str)
         expect("principal", self.principal, str)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TicketInfo:
+    """What is known of a Kerberos ticket without its keys (`ClientConfig.list_tickets()`).
+
+    Attributes:
+        client: The principal whose ticket it is.
+        server: The service that it is for; `krbtgt/REALM@REALM` for a ticket-granting ticket.
+        session_enctype: The encryption type of the key that client and service share, such as
+            `aes256-cts-hmac-sha1-96` (RFC 3961 8).
+        ticket_enctype: That of the service's own key, with which the KDC has sealed the ticket.
+        ends: When it ends, in seconds since 1970.
+        forwardable: Whether a ticket of the user may be made from it for another host.
+    """
+
+    client: str
+    server: str
+    session_enctype: str
+    ticket_enctype: str
+    ends: int
+    forwardable: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ MODULES = {
     "config": "ClientConfig NTLMIdentity ServerConfig",
     "credentials": """
         Account AccountSecret Candidates Credential DelegatedKind Deny Keytab LookupAnswer NTHash Nothing Oracle
-        Password RemoteGuard SmartCard TicketCache
+        Password RemoteGuard SmartCard TicketCache TicketInfo
     """,
     "decoding": "Fault Kind MOST_BYTES MOST_NODES MOST_UNITS Node Secret Value decode",
     "delegation": """

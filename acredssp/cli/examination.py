@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import datetime as dt
 import json
 import pathlib
 import platform
@@ -20,6 +21,7 @@ from acredssp.cli.probe import Probed, show_findings
 from acredssp.cli.render import label, printable
 from acredssp.cli.report import LoginReport
 from acredssp.cli.report import now as written_now
+from acredssp.credentials import TicketInfo
 from acredssp.diagnosis import Finding, LogonFacts, Severity
 from acredssp.errors import CredSSPError
 from acredssp.workers import Address
@@ -66,6 +68,8 @@ class Examination:
     stages: tuple[Stage, ...]
     steps: tuple[Step, ...]
     facts: LogonFacts
+    tickets: tuple[TicketInfo, ...]
+    """The Kerberos tickets that there are after the logon."""
     causes: list[Finding]
 
     @property
@@ -96,6 +100,7 @@ class Examination:
                 }
                 for each in self.steps
             ],
+            "tickets": [dataclasses.asdict(each) | {"ends": _moment(each.ends)} for each in self.tickets],
             "login": dataclasses.asdict(self.report),
             "server": self.probed.as_dict(),
             "client": {
@@ -106,6 +111,11 @@ class Examination:
             },
             "time": written_now(),
         }
+
+
+def _moment(seconds: int) -> str:
+    """Return a time of Kerberos as the reports have it."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat().replace("+00:00", "Z")
 
 
 async def addresses_of(address: Address) -> tuple[str, ...]:
@@ -125,6 +135,7 @@ def show(out: Console, examination: Examination) -> None:
     _show_stages(out, examination)
     out.print()
     _show_steps(out, examination)
+    _show_tickets(out, examination)
     show_findings(out, examination.causes)
     if examination.also:
         out.print("\nAlso wrong with this server:")
@@ -149,6 +160,18 @@ def _show_steps(out: Console, examination: Examination) -> None:
         waits = f"an answer: {each.event}" if each.event else each.state.lower().replace("_", " ")
         table.add_row(f"{each.at * 1000:.1f}", str(each.took or ""), str(each.sent or ""), waits)
     if examination.steps:
+        out.print(table)
+
+
+def _show_tickets(out: Console, examination: Examination) -> None:
+    table = Table(box=None, padding=(0, 1), expand=False)
+    for name in ("ticket for", "sealed by", "session key", "ends"):
+        table.add_column(name, overflow="fold")
+    for each in examination.tickets:
+        words = (each.server, each.ticket_enctype, each.session_enctype, _moment(each.ends))
+        table.add_row(*(Text(printable(word)) for word in words))
+    if examination.tickets:
+        out.print()
         out.print(table)
 
 

@@ -112,7 +112,12 @@ def _server_dict(facts: ServerFacts) -> dict[str, object]:
         "negotiation": {name: None if each is None else str(each) for name, each in asked.items()},
         "flags": [str(each.name) for each in ResponseFlags if each in facts.flags],
         "tls": {
-            name: {"outcome": each.outcome.value, "cipher": each.cipher or None, "problem": each.problem or None}
+            name: {
+                "outcome": each.outcome.value,
+                "cipher": each.cipher or None,
+                "problem": each.problem or None,
+                "suites": [*each.suites] or None,
+            }
             for name, each in facts.tls.items()
         },
         "certificate": _certificate_dict(facts),
@@ -344,7 +349,7 @@ def _server_card(facts: ServerFacts) -> Iterator[tuple[str, str]]:
         yield "refuses", f"{', '.join(names)}: {answer}"
     yield "flags", ", ".join(str(each.name) for each in ResponseFlags if each in facts.flags)
     for name, tls in facts.tls.items():
-        yield "tls", f"{name}: {tls.cipher or tls.problem or 'not tested'}"
+        yield "tls", f"{name}: {', '.join(tls.suites) or tls.cipher or tls.problem or 'not tested'}"
     yield from _certificate_card(facts.certificate)
     if facts.answer is not None:
         yield "credssp", f"version {facts.answer.version}, {', '.join(facts.mechanisms) or 'no mechanism'}"
@@ -465,6 +470,9 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     server_name: Annotated[
         str | None, typer.Option(metavar="NAME", help="The name that certificates must have, by default HOST.")
     ] = None,
+    suites: Annotated[
+        bool, typer.Option("--suites", help="Ask for every cipher suite, too, by one more connection for each.")
+    ] = False,
     rate: Annotated[
         float, typer.Option(min=0, help="At most so many connections begin in a second, over all hosts; 0: no limit.")
     ] = 100.0,
@@ -513,7 +521,7 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         raise typer.Exit(requirements.exit_status(heard.findings) if requirements else 0)
     output = _Output(out, one=len(wanted) == 1, as_json=as_json, as_csv=as_csv, requirements=requirements)
     began, pace = time.perf_counter(), Pace(rate)
-    prober = Prober(pace=pace, timeout=seconds, trust=trust, server_name=server_name)
+    prober = Prober(pace=pace, timeout=seconds, trust=trust, server_name=server_name, suites=suites)
     # The bar would break the long lines of scripts, where both go to the same terminal.
     shown = len(wanted) > 1 and not (out.is_terminal and (as_json or as_csv))
     progress = _progress(out if out.is_terminal else err, shown=shown)

@@ -5,6 +5,7 @@ connections are made to a server of RDP, one after the other:
 
     one for each protocol: a Connection Request, its Confirm, and the end;
     one for each version of TLS: the same, the TLS handshake, close_notify;
+    one for each cipher suite that the server takes, if `suites` asks for them: the same;
     one for each question of CredSSP: the same with one TSRequest and its answer (`acredssp.diagnosis.Question`).
 
 A service of WinRM gets one connection with one POST without a body and without a logon. A server that does not answer
@@ -24,7 +25,7 @@ import ssl
 import time
 import urllib.parse
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from acredssp import diagnosis
@@ -70,6 +71,8 @@ _TLS_VERSIONS: Final = {
 }
 _ALL_SUITES: Final = "ALL:!aNULL:!eNULL:@SECLEVEL=0"
 """Whatever the local OpenSSL has; its level 0 alone allows TLS 1.0 and 1.1."""
+_WITH_CHOICE_OF_SUITES: Final = ("TLSv1.2", "TLSv1.1", "TLSv1")
+"""Python's ssl cannot choose among the suites of TLS 1.3 before Python 3.15. They are all strong."""
 _MOST_OF_TLS: Final = 256 * 1024
 """Bytes of the longest TLS handshake and answer that are read."""
 _MOST_OF_HTTP: Final = 32 * 1024
@@ -137,15 +140,23 @@ class Prober:
         timeout: Seconds for each connection.
         trust: By what `login` would judge certificates.
         server_name: The name that certificates must have; None for the host's own.
+        suites: Whether to ask servers of RDP for every cipher suite, too.
     """
 
     def __init__(
-        self, *, pace: Pace, timeout: float = 5.0, trust: Trust | None = None, server_name: str | None = None
+        self,
+        *,
+        pace: Pace,
+        timeout: float = 5.0,
+        trust: Trust | None = None,
+        server_name: str | None = None,
+        suites: bool = False,
     ) -> None:
         self._pace = pace
         self._timeout = timeout
         self._trust = trust or Trust.system()
         self._server_name = server_name
+        self._suites = suites
         self._contexts = {name: _context(version, version) for name, version in _TLS_VERSIONS.items()}
         self._any_version = _context(ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_3) or ssl.create_default_context()
 
@@ -184,7 +195,9 @@ class Prober:
             return
         if thorough:
             for name, context in self._contexts.items():
-                facts.tls[name] = await self._tls(facts, target, secure, context)
+                facts.tls[name] = tls = await self._tls(facts, target, secure, context)
+                if self._suites and tls.cipher and name in _WITH_CHOICE_OF_SUITES:
+                    facts.tls[name] = await self._all_suites(facts, target, secure, name)
         if facts.credssp_offered:
             for question in Question:
                 await self._question(facts, target, secure, question)
@@ -227,6 +240,17 @@ class Prober:
             self._note_certificate(facts, tls)
             _close(stream, tls)
         return TLSAnswer(TLSOutcome.ACCEPTED, tls.cipher)
+
+    async def _all_suites(self, facts: ServerFacts, target: Address, secure: Protocols, name: str) -> TLSAnswer:
+        """Make handshakes of one version, each without the suites that the server has taken, until it takes none."""
+        first, version = facts.tls[name], _TLS_VERSIONS[name]
+        taken = [first.cipher]
+        while (context := _context(version, version, without=taken)) is not None:
+            answer = await self._tls(facts, target, secure, context)
+            if answer.outcome is not TLSOutcome.ACCEPTED or answer.cipher in taken:
+                break
+            taken.append(answer.cipher)
+        return dataclasses.replace(first, suites=tuple(taken))
 
     async def _question(self, facts: ServerFacts, target: Address, secure: Protocols, question: Question) -> None:
         """Ask one question of CredSSP."""
@@ -341,8 +365,8 @@ class Prober:
                     await stream.writer.wait_closed()
 
 
-def _context(lowest: ssl.TLSVersion, highest: ssl.TLSVersion) -> ssl.SSLContext | None:
-    """Return a context of some versions of TLS; None where the local OpenSSL has none of them."""
+def _context(lowest: ssl.TLSVersion, highest: ssl.TLSVersion, without: Sequence[str] = ()) -> ssl.SSLContext | None:
+    """Return a context of some versions of TLS, without some suites; None where the local OpenSSL has none of them."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -351,7 +375,7 @@ def _context(lowest: ssl.TLSVersion, highest: ssl.TLSVersion) -> ssl.SSLContext 
             warnings.simplefilter("ignore", DeprecationWarning)  # to ask for an old version is the purpose
             context.minimum_version = lowest
             context.maximum_version = highest
-        context.set_ciphers(_ALL_SUITES)
+        context.set_ciphers(":".join((_ALL_SUITES, *(f"!{each}" for each in without))))
     except (ssl.SSLError, ValueError):
         return None
     return context

@@ -1,5 +1,6 @@
 """The one logon of `acredssp doctor` to a server of RDP: its steps are noted, and its stages told."""
 
+import asyncio
 import dataclasses
 import ssl
 import time
@@ -156,6 +157,7 @@ async def examine(patient: Patient, prober: Prober) -> Examination:
         stages=tuple(Stage(*each) for each in _stages(login, addresses, facts, server, report)),
         steps=tuple(noted.steps),
         facts=facts,
+        tickets=await asyncio.to_thread(login.config.list_tickets),
         causes=explain(facts, now()),
     )
 

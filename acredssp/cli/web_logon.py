@@ -253,6 +253,7 @@ async def examine_service(patient: WebPatient, prober: Prober) -> Examination:
         stages=tuple(Stage(*each) for each in _stages(patient, addresses, facts, service, report)),
         steps=tuple(logon.steps),
         facts=facts,
+        tickets=await asyncio.to_thread(patient.config.list_tickets),
         causes=explain(facts, now()),
     )
 

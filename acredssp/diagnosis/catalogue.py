@@ -290,6 +290,12 @@ _TLS: Final = (
         ("version", "cipher"),
     ),
     FindingKind(
+        "suites-weak", _L, "weak cipher suites are taken",
+        "With {version} the server also takes {suites} from a client that offers nothing better.",
+        "Remove them from the server's suites, unless an old client needs one.",
+        ("version", "suites"),
+    ),
+    FindingKind(
         "no-forward-secrecy", _L, "no forward secrecy",
         "With {version} the server chose {cipher}, which has no forward secrecy: whoever gets the server's key later "
         "reads recorded connections.",

@@ -95,11 +95,14 @@ class TLSAnswer:
         outcome: Whether it succeeded.
         cipher: OpenSSL's name of the suite that the server chose.
         problem: Why it failed.
+        suites: OpenSSL's names of all suites that the server takes, in its order of preference; empty where it was not
+            asked for them.
     """
 
     outcome: TLSOutcome
     cipher: str = ""
     problem: str = ""
+    suites: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(slots=True)
@@ -256,10 +259,17 @@ def _of_tls(facts: ServerFacts) -> Iterator[Finding]:
         yield found("tls-not-tested", versions=", ".join(untested))
     for name in accepted:
         cipher = facts.tls[name].cipher
-        if any(part in cipher for part in _WEAK_CIPHERS):
+        if _is_weak(cipher):
             yield found("cipher-weak", version=name, cipher=cipher)
         elif cipher and not cipher.startswith(_WITH_FORWARD_SECRECY):
             yield found("no-forward-secrecy", version=name, cipher=cipher)
+        weak = [each for each in facts.tls[name].suites if _is_weak(each) and each != cipher]
+        if weak:
+            yield found("suites-weak", version=name, suites=", ".join(weak))
+
+
+def _is_weak(cipher: str) -> bool:
+    return any(part in cipher for part in _WEAK_CIPHERS)
 
 
 def judge_certificate(

@@ -359,6 +359,26 @@ def test_the_cause_of_a_failed_logon_by_kerberos_is_named(case, kerberos_server,
     assert causes == expected, report["login"]
 
 
+def test_the_tickets_are_told_without_their_keys(kerberos_server, causes_at, command):
+    _, report = causes_at(kerberos_server, *ALICE, *ONLY)
+    told = {each["server"]: each for each in report["tickets"]}
+    assert told.keys() == {"krbtgt/ACREDSSP.TEST@ACREDSSP.TEST", "TERMSRV/localhost@ACREDSSP.TEST"}
+    for each in told.values():
+        assert each["client"] == "alice@ACREDSSP.TEST"
+        assert each["ticket_enctype"] == each["session_enctype"] == "aes256-cts-hmac-sha1-96"
+        assert dt.datetime.fromisoformat(each["ends"]) > now()
+    assert each.keys() == {"client", "server", "ticket_enctype", "session_enctype", "ends", "forwardable"}
+    _, out, _ = command("doctor", f"localhost:{kerberos_server.port}", "--insecure", *ALICE, *ONLY)
+    assert "aes256-cts-hmac-sha1-96" in out
+
+
+def test_the_tickets_of_a_cache_are_told_where_the_logon_fails(kerberos, kerberos_server, causes_at):
+    words = ("--ccache", kerberos.log_on(), *ONLY, "--spn", "TERMSRV/nowhere")
+    causes, report = causes_at(kerberos_server, *words)
+    assert causes == {"spn-unknown"}
+    assert [each["server"] for each in report["tickets"]] == ["krbtgt/ACREDSSP.TEST@ACREDSSP.TEST"]
+
+
 def test_the_kdc_and_the_service_are_named(kerberos_server, causes_at):
     _, report = causes_at(kerberos_server, *ALICE, *ONLY, "--spn", "TERMSRV/nowhere")
     (cause,) = report["causes"]

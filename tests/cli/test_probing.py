@@ -13,7 +13,15 @@ from acredssp.cli import probing
 from acredssp.cli.arguments import service
 from acredssp.cli.probe import probe_one
 from acredssp.cli.probing import Pace, Prober
-from acredssp.diagnosis import Question, Reach, TLSOutcome
+from acredssp.diagnosis import (
+    NegotiationAnswer,
+    Question,
+    Reach,
+    ServerFacts,
+    TLSAnswer,
+    TLSOutcome,
+    judge_server,
+)
 from acredssp.rdp import FailureCode, Protocols, ResponseFlags
 from acredssp.trust import Trust
 from acredssp.wire import TSRequest
@@ -334,3 +342,36 @@ async def test_connections_begin_no_faster_than_the_rate():
     await pace.turn()
     assert len(waits) == 4
     assert pace.turns == 6
+
+
+TWO_SUITES = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-SHA384")
+WITH_A_WEAK_ONE = ("AES128-GCM-SHA256", "SEED-SHA", "AES256-SHA")
+
+
+@pytest.fixture(params=[TWO_SUITES, TWO_SUITES[:1]], ids=len)
+def suites(request):
+    return request.param
+
+
+@pytest.fixture
+def with_suites_alone(suites):
+    return context(TLS_1_2, TLS_1_3, ":".join(suites))
+
+
+async def test_every_suite_is_asked_for_if_wanted(suites, with_suites_alone):
+    server = ScriptedServer(HYBRID, tls=with_suites_alone, answer=ntlm())
+    with_suites = await probed(server, suites=True)
+    assert set(with_suites.facts.tls["TLSv1.2"].suites) == set(suites)
+    assert with_suites.facts.tls["TLSv1.2"].suites[0] == with_suites.facts.tls["TLSv1.2"].cipher
+    assert with_suites.facts.tls["TLSv1.3"].suites == ()
+    assert with_suites.as_dict()["tls"]["TLSv1.2"]["suites"] == [*with_suites.facts.tls["TLSv1.2"].suites]
+    without = await probed(server)
+    assert without.facts.tls["TLSv1.2"].suites == ()
+    assert with_suites.facts.connections == without.facts.connections + len(suites)
+
+
+def test_weak_suites_are_named_beside_the_one_that_is_chosen():
+    facts = ServerFacts("host", "host", "host", negotiation={HYBRID: NegotiationAnswer(HYBRID)})
+    facts.tls["TLSv1.2"] = TLSAnswer(TLSOutcome.ACCEPTED, "ECDHE-RSA-AES128-SHA", suites=WITH_A_WEAK_ONE)
+    (weak,) = [each for each in judge_server(facts, "host", now()) if each.id == "suites-weak"]
+    assert weak.facts == {"version": "TLSv1.2", "suites": "SEED-SHA"}

@@ -69,11 +69,16 @@ def test_the_doctor_names_a_freerdp_server_without_nla(lab, shadow_server, gener
     assert causes & {expected, "tls-not-allowed", "tls-required"}, record
 
 
+def nmap(server, script):
+    """What a script of nmap says. Those that ask for certificates and suites (ssl-cert) cannot speak RDP first."""
+    argv = [program("nmap"), "-Pn", "-n", "-p", str(server.port), "--script", f"+{script}", "127.0.0.1"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize(("generation", "security"), [(2, "nla"), (3, "nla"), (3, "tls"), (3, "rdp")])
 def test_nmap_agrees_where_both_ask(lab, shadow_server, generation, security):
     server = shadow_server(generation, security)
-    script = [program("nmap"), "-Pn", "-n", "-p", str(server.port), "--script", "+rdp-enum-encryption", "127.0.0.1"]
-    out = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    out = nmap(server, "rdp-enum-encryption")
     theirs = set(re.findall(r"^\|_?\s+(CredSSP \(NLA\)|SSL|Native RDP): SUCCESS", out, re.MULTILINE))
     record, _ = told(lab, "probe", server.address)
     accepted = {name for name, answer in record["negotiation"].items() if not answer.startswith("refused")}
@@ -81,6 +86,17 @@ def test_nmap_agrees_where_both_ask(lab, shadow_server, generation, security):
     ours |= {"Native RDP"} if "RDP" in accepted else set()
     ours |= {"CredSSP (NLA)"} if {"HYBRID", "SSL"} & accepted else set()  # nmap asks for both, and takes either
     assert theirs == ours != set(), out
+
+
+@pytest.mark.parametrize("generation", [2, 3])
+def test_nmap_agrees_on_the_names_that_ntlm_tells(lab, shadow_server, generation):
+    server = shadow_server(generation)
+    out = nmap(server, "rdp-ntlm-info")
+    theirs = dict(re.findall(r"^\|_?\s+([\w_]+): (\S+)$", out, re.MULTILINE))
+    record, _ = told(lab, "probe", server.address)
+    ours = record["ntlm"]
+    assert theirs["NetBIOS_Computer_Name"] == ours["netbios_computer"], out
+    assert theirs["NetBIOS_Domain_Name"] == ours["netbios_domain"], out
 
 
 # --- a domain ---

@@ -10,11 +10,12 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import Final, Self
 
-from acredssp.credentials import Keytab, Password, TicketCache
-from acredssp.errors import PolicyError
+from acredssp.credentials import Keytab, Password, TicketCache, TicketInfo
+from acredssp.errors import CredSSPError, PolicyError
 from acredssp.mechanisms.kerberos.errors import Phase, translate
 from acredssp.names import escape_principal, upper
 from acredssp.status import SecurityStatus
+from acredssp.wire.ticket import ticket_enctype
 
 try:
     import gssapi  # noqa: F401 - both are needed, or neither is used
@@ -31,10 +32,13 @@ __all__ = [
     "end_of_tickets",
     "keytab_name",
     "keytab_realms",
+    "list_tickets",
     "now",
     "principal_of",
 ]
 
+_SETTINGS: Final = b"X-CACHECONF:"
+"""The realm of what is no ticket in a cache, but a setting of the library's."""
 _RENEW_BEFORE: Final = 300
 """A ticket in memory is replaced this many seconds before its end: the five minutes that clocks may differ by."""
 
@@ -120,6 +124,41 @@ def end_of_tickets(credential: TicketCache) -> int | None:
     except Exception:  # noqa: BLE001 - the logon reports the reason, whatever it is
         return None
     return max(ends, default=None)
+
+
+def list_tickets(cache: "TicketCache | MemoryCache") -> tuple[TicketInfo, ...]:
+    """Return what is known of the tickets in a cache; none for one that cannot be read. No KDC is asked."""
+    if not HAS_GSSAPI:
+        return ()
+    try:
+        context = krb5.init_context()
+        opened = _open_cache(context, cache) if isinstance(cache, TicketCache) else cache
+        return tuple(_info(context, each) for each in opened if each.server.realm != _SETTINGS)
+    except Exception:  # noqa: BLE001 - the logon reports the reason, whatever it is
+        return ()
+
+
+def _info(context: "krb5.Context", ticket: "krb5.Creds") -> TicketInfo:
+    try:
+        sealed_by = _enctype(ticket_enctype(bytes(ticket.ticket)))
+    except CredSSPError:
+        sealed_by = ""
+    return TicketInfo(
+        client=_text(context, ticket.client),
+        server=_text(context, ticket.server),
+        session_enctype=_enctype(ticket.keyblock.enctype),
+        ticket_enctype=sealed_by,
+        ends=ticket.times.endtime,
+        forwardable=krb5.TicketFlags.forwardable in ticket.ticket_flags,
+    )
+
+
+def _text(context: "krb5.Context", principal: "krb5.Principal") -> str:
+    return str(krb5.unparse_name_flags(context, principal).decode("utf-8", "replace"))
+
+
+def _enctype(number: int) -> str:
+    return str(krb5.enctype_to_name(number))
 
 
 def _open_cache(context: "krb5.Context", credential: TicketCache) -> "krb5.CCache":

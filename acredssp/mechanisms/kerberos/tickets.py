@@ -8,7 +8,7 @@ Who calls: `choice`, both sides' contexts, `library`, `forwarding`.
 import importlib.util
 from typing import TYPE_CHECKING
 
-from acredssp.credentials import Keytab, Password, TicketCache
+from acredssp.credentials import Keytab, Password, TicketCache, TicketInfo
 from acredssp.errors import PolicyError
 from acredssp.status import SecurityStatus
 
@@ -86,6 +86,15 @@ class Tickets:
         from acredssp.mechanisms.kerberos.memory_cache import end_of_tickets  # noqa: PLC0415 - loads libkrb5
 
         return end_of_tickets(self.credential)
+
+    def held(self) -> tuple[TicketInfo, ...]:
+        """Return what is known of the tickets that are there. The call may read a file, so it may block."""
+        cache = self.credential if isinstance(self.credential, TicketCache) else self.cache
+        if cache is None:
+            return ()
+        from acredssp.mechanisms.kerberos.memory_cache import list_tickets  # noqa: PLC0415 - loads libkrb5
+
+        return list_tickets(cache)
 
 
 class ServiceKeys:
