@@ -77,7 +77,7 @@ class _WithoutTexts(ast.NodeTransformer):
             node.keywords = [each for each in node.keywords if each.arg != "hint"]
         elif name in {"debug", "info", "warning", "error", "exception"}:
             node.args = []
-        elif (place := {"Refusal": 1, "_refusal": 2}.get(name, 99)) < len(node.args):
+        elif (place := {"Refusal": 1, "_refusal": 2, "refuse_unless_allowed": 1}.get(name, 99)) < len(node.args):
             node.args[place] = ast.Constant("text")  # the reason of a judgement
         elif name in {"encode", "decode"}:
             node.args = [ast.Constant(ast.unparse(each).lower()) for each in node.args]  # no name of a codec has a case

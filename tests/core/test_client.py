@@ -131,6 +131,16 @@ def test_waiting_out_tokens_has_an_end():
             client.step(TSRequest(6, nego_token=b"last").encode())
 
 
+@pytest.mark.requirement("defect.endless-rounds")
+def test_as_many_tokens_are_waited_out_as_the_policy_has_rounds():
+    """The first token and the last one were two rounds."""
+    client, _ = at(State.PUB_KEY_AUTH, Policy(max_rounds=5))
+    for _ in range(3):
+        client.step(TSRequest(6, nego_token=b"last").encode())
+    with pytest.raises(RemoteProtocolError, match="within 5 rounds"):
+        client.step(TSRequest(6, nego_token=b"last").encode())
+
+
 def test_a_mechanism_may_wait_for_somebody():
     waits = StepMechanism(run=bytes)
     client = script_client(waits, b"c1", b"c2")
@@ -230,6 +240,14 @@ def test_credentials_that_could_not_be_fetched_end_it(answer):
     with pytest.raises(CredSSPError):
         client.resume(result.event, answer)
     assert client.state is State.FAILED
+
+
+def test_why_credentials_could_not_be_fetched_is_kept():
+    client, result = fetching()
+    cause = OSError("no ticket")
+    with pytest.raises(CredSSPError) as caught:
+        client.resume(result.event, cause)
+    assert caught.value.__cause__ is cause
 
 
 # --- every state with every message ---

@@ -3,10 +3,11 @@
 import dataclasses
 
 import pytest
-from support.engine import ALICE, KEY, script_server
+from support.engine import ALICE, KEY, Script, script_server
 
 from acredssp.core.binding import client_value, server_value
 from acredssp.core.events import Admit, Authorize, LookupCredential
+from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
 from acredssp.credentials import Account, Deny
 from acredssp.errors import (
@@ -261,7 +262,38 @@ def test_a_client_that_leaves():
         server.receive_eof()
 
 
+@pytest.mark.parametrize(
+    "message", [TSRequest(6), TSRequest(6, pub_key_auth=b"sealed:x"), TSRequest(6, b"c1", None, b"x")]
+)
+def test_what_comes_out_of_turn_has_that_status(message):
+    """Nothing at all, the key without a token, and the key beside a token that does not complete the mechanism."""
+    server, _ = at(State.NEGO_TOKEN)
+    with pytest.raises(RemoteProtocolError) as caught:
+        server.step(message.encode())
+    assert caught.value.security_status is SecurityStatus.SEC_E_OUT_OF_SEQUENCE
+
+
+def test_nothing_is_delegated_before_the_credentials_arrive_and_nothing_is_kept_after_a_failure():
+    handshake = ServerHandshake(Script(b"s1"), Policy())
+    assert (handshake.delegated, handshake.credentials) == (None, None)
+    handshake.credentials = ts_credentials.decode(ts_credentials.encode(ALICE))
+    handshake.fail(CredSSPError("over"))
+    assert handshake.credentials is None
+
+
 # --- authorize and admit ---
+
+
+def test_a_user_has_no_other_account_unless_the_application_names_one():
+    server, _ = at(State.AUTH_INFO)
+    assert server.info.principal.known_as is None
+
+
+def test_the_last_token_goes_beside_our_key_when_the_application_has_answered():
+    server = script_server(b"s1", b"accept-completed + mic", authorize=True)
+    server.step(TSRequest(6, nego_token=b"c1").encode())
+    event = server.step(last_token()).event
+    assert TSRequest.decode(server.resume(event, True).output).nego_token == b"accept-completed + mic"
 
 
 @pytest.mark.parametrize("pattern", ["key beside the token", "key alone"])
