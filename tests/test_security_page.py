@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from support import uncovered
 from support.pages import ROOT
 from support.security_page import FIGURES, PAGE, filled, names, read_figures, table
 
@@ -51,3 +52,12 @@ def test_every_promise_names_a_test_or_a_section_with_figures():
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", TEXT.partition("| promise |")[2].partition("\n## ")[0], re.MULTILINE)
     assert len(rows) > 5
     assert [row for row, shown in rows[1:] if "tests/" not in shown and "](#" not in shown] == []
+
+
+def test_lines_that_no_test_ran_are_told_for_the_engine_alone():
+    files = {
+        "acredssp/core/client.py": {"summary": {"num_statements": 9}, "missing_lines": [9, 3, 4, 5]},
+        "acredssp/core/binding.py": {"summary": {"num_statements": 5}, "missing_lines": []},
+        "acredssp/cli/app.py": {"summary": {"num_statements": 7}, "missing_lines": [1]},
+    }
+    assert uncovered.rows({"files": files}) == [["`core/client.py`", 9, 4, "3-5, 9"], ["all", 14, 4, ""]]
