@@ -317,7 +317,9 @@ def start(folder, wanted, again, end):
     inside = json.dumps("all" if wanted is None else {file: sorted(names) for file, names in wanted.items()})
     command = [sys.executable, "-P", str(Path(__file__).resolve()), "--inside", inside, *(["--again"] if again else [])]
     environment = {name: value for name, value in os.environ.items() if name != "ACREDSSP_NO_SKIPS"}
-    with subprocess.Popen(command, cwd=folder, env=environment | {"PYTHONSAFEPATH": "1"}) as process:
+    with subprocess.Popen(
+        command, cwd=folder, env=environment | {"PYTHONSAFEPATH": "1", "PYTEST_ADDOPTS": "--sockets"}
+    ) as process:
         try:
             process.wait(end and max(end - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
