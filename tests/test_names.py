@@ -145,3 +145,9 @@ def test_a_user_alone_is_what_is_left_when_no_domain_can_be_split_off_any_more()
                 rest, domain = split_logon_name(rest)
             if rest.isalpha():
                 assert user_alone(name) == rest
+
+
+@pytest.mark.parametrize("name", ["XAVIER", "MAX", "x"])
+def test_a_name_alone_keeps_every_letter(name):
+    """Only the separators at either end are cut off."""
+    assert user_alone(f"\\{name}@") == user_alone(name) == name

@@ -24,11 +24,11 @@ def context_with(callback):
 
 @VERSIONS
 def test_a_callback_of_the_callers_own_does_not_hide_the_name(policy):
-    names = []
-    context = context_with(lambda _object, name, _context: names.append(name))
+    seen = []
+    context = context_with(lambda _object, name, its: seen.append((name, its)))
     _, server = pair(policy, context)
     assert server.server_name == "localhost"
-    assert names == ["localhost"]
+    assert seen == [("localhost", context)]
 
 
 @VERSIONS
