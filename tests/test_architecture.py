@@ -4,20 +4,20 @@ import ast
 import io
 import re
 import tokenize
-from pathlib import Path
 
-import pytest
-
-from acredssp.core.states import CLIENT_MOVES, SERVER_MOVES
-
-PAGE = Path(__file__).parent.parent / "docs" / "architecture.md"
+from support.state_pictures import PAGE, SIDES, drawn, picture
 
 
-@pytest.mark.parametrize(("heading", "moves"), [("Client:", CLIENT_MOVES), ("Server:", SERVER_MOVES)])
-def test_the_picture_is_the_table(heading, moves):
-    picture = PAGE.read_text(encoding="utf-8").split(f"\n{heading}\n")[1].split("```")[1]
-    drawn = set(re.findall(r"(\w+) --> (\w+)", picture))
-    assert drawn == {(state.name, target.name) for state, targets in moves.items() for target in targets}
+def test_the_picture_is_the_table():
+    page = PAGE.read_text(encoding="utf-8")
+    assert page.count("stateDiagram-v2") == len(SIDES)
+    assert drawn(page) == page, "make conformance"
+
+
+def test_a_picture_has_each_move_of_its_table_once():
+    for moves in SIDES.values():
+        lines = re.findall(r"^    (\w+) --> (\w+)$", picture(moves), re.MULTILINE)
+        assert sorted(lines) == sorted((state.name, target.name) for state in moves for target in moves[state])
 
 
 def test_every_module_it_names_exists():
