@@ -377,11 +377,11 @@ def _claimed_principal(message: AuthenticateMessage, response: NTLMv2Response) -
 
 def _secrets(answer: object) -> tuple[AccountSecret, ...]:
     """The secrets in a lookup's answer. An answer of any other type holds none."""
-    match answer:
-        case Password() | NTHash():
-            return (answer,)
-        case Candidates(secrets=Sequence() as secrets):
-            return tuple(secret for secret in secrets if isinstance(secret, Password | NTHash))
+    # Both types are asked for at once, so that a password and a hash cost the same.
+    if isinstance(answer, (Password, NTHash)):
+        return (answer,)
+    if isinstance(answer, Candidates) and isinstance(answer.secrets, Sequence):
+        return tuple(secret for secret in answer.secrets if isinstance(secret, (Password, NTHash)))
     return ()
 
 
