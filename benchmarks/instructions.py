@@ -16,13 +16,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import acredssp
 from acredssp.policy import MechanismChoice
 from benchmarks.children import ROOT
 from benchmarks.harness import Figure, Results, Row, Size, Watch
 from benchmarks.peers import NAME, KeyType, Peer, Setting, handshake
+
+VALGRIND = ("valgrind", "--tool=cachegrind", "--cachegrind-out-file=/dev/null")
 
 FEW, MANY = 4, 24
 MILLION = 1e6
@@ -62,48 +64,65 @@ NAMES = {"ntlm": "raw NTLM", "spnego": "SPNEGO", "pyspnego tuned": "pyspnego tun
 
 def count_instructions(names: list[str], kind: KeyType = "rsa") -> dict[str, float]:
     """Return the instructions of one handshake of each peer, TLS included."""
-    return {name: refs for name, (refs,) in count(names, kind, command=_command, read=_read).items()}
+    return {
+        name: refs
+        for name, (refs,) in count(names, kind, options=["--cache-sim=no"], command=_command, read=_read).items()
+    }
 
 
-def count(
+def count(  # noqa: PLR0913 - what and how to count
     names: list[str],
     kind: KeyType = "rsa",
     *,
+    options: Sequence[str],
+    sizes: tuple[int, int] = (FEW, MANY),
     command: Callable[[str, str, int], list[str]],
     read: Callable[[str], tuple[float, ...]],
 ) -> dict[str, tuple[float, ...]]:
     """Return what cachegrind counts for one handshake of each peer, TLS included.
 
-    Several processes run at a time, since they do not change each other's counts.
+    Several processes run at a time, since they do not change each other's counts. All of them find the same bytecode,
+    which a first process of each peer has written: a process that has to compile a module, and another one that finds
+    it compiled, would differ by more than all handshakes together.
 
     Args:
         names: The peers.
         kind: The type of the certificate's key.
-        command: Returns valgrind's arguments for a folder with certificate and key, a peer and a number of handshakes.
+        options: The options of cachegrind.
+        sizes: The handshakes of the two processes of a peer.
+        command: Returns the command for a folder with certificate and key, a peer and a number of handshakes.
         read: Returns the counts in what cachegrind has printed; an empty tuple if there are none.
     """
 
-    def run(name: str, handshakes: int) -> tuple[float, ...]:
+    def run(name: str, handshakes: int, *counter: str, **environment: str) -> str:
+        usual = {"PYTHONHASHSEED": "0", "PYTHONPYCACHEPREFIX": f"{folder}/bytecode"}
         done = subprocess.run(  # noqa: S603 - ourselves
-            ["valgrind", "--tool=cachegrind", "--cachegrind-out-file=/dev/null",  # noqa: S607
-             *command(folder, name, handshakes)],
-            env=os.environ | {"PYTHONHASHSEED": "0"}, cwd=ROOT, capture_output=True, text=True, check=False,
+            [*counter, *command(folder, name, handshakes)], env=os.environ | usual | environment,
+            cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        counts = read(done.stderr)
-        if done.returncode or not counts:
-            raise RuntimeError(f"valgrind could not run {name}: {done.stderr[-2000:]}")
+        if done.returncode:
+            raise RuntimeError(f"{' '.join([*counter, name])} failed: {done.stderr[-2000:]}")
+        return done.stderr
+
+    def counted(name: str, handshakes: int) -> tuple[float, ...]:
+        counts = read(run(name, handshakes, *VALGRIND, *options, PYTHONDONTWRITEBYTECODE="1"))
+        if not counts:
+            raise RuntimeError(f"valgrind counted nothing for {name}")
         return counts
 
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for file, content in zip(("certificate", "key"), acredssp.self_signed([NAME], kind), strict=True):
             pathlib.Path(folder, file).write_bytes(content)
-        runs = {(name, size): pool.submit(run, name, size) for name in names for size in (FEW, MANY)}
-        pairs = {name: zip(runs[name, FEW].result(), runs[name, MANY].result(), strict=True) for name in names}
-        return {name: tuple((more - less) / (MANY - FEW) for less, more in pair) for name, pair in pairs.items()}
+        for name in names:
+            run(name, 1, PYTHONDONTWRITEBYTECODE="")
+        runs = {(name, size): pool.submit(counted, name, size) for name in names for size in sizes}
+        few, many = sizes
+        pairs = {name: zip(runs[name, few].result(), runs[name, many].result(), strict=True) for name in names}
+        return {name: tuple((more - less) / (many - few) for less, more in pair) for name, pair in pairs.items()}
 
 
 def _command(folder: str, name: str, handshakes: int) -> list[str]:
-    return ["--cache-sim=no", sys.executable, "-m", "benchmarks.instructions", folder, name, str(handshakes)]
+    return [sys.executable, "-m", "benchmarks.instructions", folder, name, str(handshakes)]
 
 
 def _read(said: str) -> tuple[float, ...]:

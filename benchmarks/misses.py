@@ -21,6 +21,9 @@ CACHES = ("--cache-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64", "--LL=1048576
 """Bytes, ways and bytes of a line."""
 
 CROWD = 50
+SIZES = (10, 90)
+"""The handshakes of the two processes. Misses depend on where objects happen to lie, and so differ more from one
+handshake to the next than instructions do."""
 COMPILED = " compiled"
 """Behind the name of a peer whose engine is the compiled one."""
 THOUSAND = 1e3
@@ -37,7 +40,7 @@ def measure(_size: Size, results: Results, watch: Watch) -> None:
         results.leave_out("cache misses above TLS", instructions.MISSING)
     else:
         beside = [] if compiled.missing() else [f"ntlm{COMPILED}"]
-        found = instructions.count(["tls", "ntlm", *beside], command=command, read=read)
+        found = instructions.count(["tls", "ntlm", *beside], options=CACHES, sizes=SIZES, command=command, read=read)
         results.rows += rows(found, "ntlm")
         results.compiled += [row for name in beside for row in rows(found, name)]
     watch.done()
@@ -65,10 +68,10 @@ def rows(found: dict[str, tuple[float, ...]], name: str) -> list[Row]:
 
 
 def command(folder: str, name: str, handshakes: int) -> list[str]:
-    """Return valgrind's arguments. Bare TLS has no part of the engine, so that the build does not matter."""
+    """Return the command of a process. Bare TLS has no part of the engine, so that the build does not matter."""
     paths = [str(ROOT / "build" / "compiled"), str(ROOT)] if name.endswith(COMPILED) else [str(ROOT)]
     script = f"import sys; sys.path[:0] = {paths}; from benchmarks import misses; misses.perform(*sys.argv[1:])"
-    return [*CACHES, sys.executable, "-P", "-c", script, folder, name.removesuffix(COMPILED), str(handshakes)]
+    return [sys.executable, "-P", "-c", script, folder, name.removesuffix(COMPILED), str(handshakes)]
 
 
 def read(said: str) -> tuple[float, ...]:

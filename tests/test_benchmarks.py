@@ -14,7 +14,20 @@ import pytest
 from support.peers import DEADLINE
 
 import acredssp
-from benchmarks import crowd, lags, loopback, memory, misses, report, stalled_kdc, storm, timing, verdicts, workers
+from benchmarks import (
+    crowd,
+    instructions,
+    lags,
+    loopback,
+    memory,
+    misses,
+    report,
+    stalled_kdc,
+    storm,
+    timing,
+    verdicts,
+    workers,
+)
 from benchmarks.harness import Figure, Row
 from benchmarks.peers import NAME, Peer, Setting
 
@@ -164,6 +177,29 @@ def test_the_misses_are_read_from_cachegrinds_summary_as_code_and_data():
         counts = {"tls": (1000.0, 2000.0), name: (4000.0, 4500.0)}
         found = {row.key: row.figure.median for row in misses.rows(counts, name)}
         assert found == {"misses.ntlm": 5.5, "misses.ntlm.code": 3.0, "misses.ntlm.data": 2.5}
+
+
+def test_what_is_counted_finds_the_same_bytecode_in_every_process(monkeypatch):
+    """Else one process compiles what the next one finds compiled, and the difference of the two is no handshake's."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "")
+    monkeypatch.setattr(instructions, "VALGRIND", ())
+    script = (
+        "import importlib.util, os, sys; found = importlib.util.find_spec('colorsys').cached; "
+        "print('compiled', int(os.path.exists(found)), found, file=sys.stderr); import colorsys"
+    )
+    seen = []
+
+    def read(said):
+        [(_, compiled, path)] = [line.split(" ", 2) for line in said.splitlines()]
+        seen.append((compiled, path))
+        return (float(compiled),)
+
+    command = [sys.executable, "-c", script]
+    counted = instructions.count(["one", "two"], options=(), command=lambda *_: command, read=read)
+    assert counted == {"one": (0.0,), "two": (0.0,)}
+    assert len(seen) == 4
+    assert {compiled for compiled, _ in seen} == {"1"}
+    assert len({path for _, path in seen}) == 1
 
 
 def test_a_relay_has_its_cpu_and_its_throughput_for_each_loop_and_size(results):

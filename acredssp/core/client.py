@@ -128,9 +128,10 @@ class ClientHandshake(Handshake):
         if not self.version or not self.mechanism.complete:
             return ts_request.encode_token(self.policy.max_version, token)
         self._advance(State.PUB_KEY_AUTH)
+        self._wrap, self._unwrap = self.mechanism.sealing
         if self.version >= FIRST_SAFE_VERSION:
             self._nonce = self._random(NONCE_SIZE)
-        self._sealed_key = self.mechanism.wrap(client_value(self.version, self._nonce, self.public_key))
+        self._sealed_key = self._wrap(client_value(self.version, self._nonce, self.public_key))
         return ts_request.encode(
             self.policy.max_version, token or None, pub_key_auth=self._sealed_key, client_nonce=self._nonce
         )
@@ -147,7 +148,7 @@ class ClientHandshake(Handshake):
             raise AuthenticationError(
                 "the server refused the logon: it sent our own pubKeyAuth back", hint=_SILENT_DENIAL
             )
-        proof = self.mechanism.unwrap(request.pub_key_auth)
+        proof = self._unwrap(request.pub_key_auth)
         if not hmac.compare_digest(proof, server_value(self.version, self._nonce, self.public_key)):
             raise PublicKeyMismatch(
                 "the server has not proven that it holds the key of its tls certificate",
@@ -193,7 +194,7 @@ class ClientHandshake(Handshake):
         return self._seal_credentials(answer)
 
     def _seal_credentials(self, encoded: bytes) -> bytes:
-        sealed = self.mechanism.wrap(encoded)
+        sealed = self._wrap(encoded)
         self._advance(State.ESTABLISHED)
         return ts_request.encode(self.policy.max_version, auth_info=sealed)
 

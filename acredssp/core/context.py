@@ -56,7 +56,7 @@ from acredssp.errors import (
 from acredssp.mechanisms.base import Answered
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.tracebacks import forget_locals
-from acredssp.wire import der, early_auth, first_bytes, tls_record
+from acredssp.wire import der, early_auth, first_bytes, tls_record, ts_request
 from acredssp.wire.first_bytes import OTHER_SIDE_RDP
 from acredssp.wire.ts_credentials import TSCredentials
 from acredssp.wire.x509 import pin_of
@@ -82,6 +82,8 @@ _FAILED: Final = State.FAILED
 _OK: Final = SecurityStatus.SEC_E_OK
 _CONTINUE: Final = SecurityStatus.SEC_I_CONTINUE_NEEDED
 _INCOMPLETE_CREDENTIALS: Final = SecurityStatus.SEC_I_INCOMPLETE_CREDENTIALS
+
+_FRAME: Final = ts_request.FRAME
 
 _OF_TLS: Final = (JudgeCertificate, ChooseCertificate)
 """The events of the TLS handshake; all others belong to the exchange inside."""
@@ -477,6 +479,16 @@ class SecurityContext:
         self.handshake.tls_established(self._own_certificate[0])
 
     def _take_plaintext(self, data: bytes) -> Answer | None:
+        if self._plaintext or len(data) > self.handshake.policy.max_message or not _FRAME.begin(data):
+            message = self._whole_message(data)
+            if message is None:
+                return None
+            data = message
+        answer = self.handshake.receive(data)
+        return answer if answer or self.handshake.state is _ESTABLISHED else None
+
+    def _whole_message(self, data: bytes) -> bytes | None:
+        """Return a TSRequest that comes in several records or with something behind it; None while it is not whole."""
         plaintext: bytes | bytearray = data
         if self._plaintext:
             self._plaintext += data
@@ -492,8 +504,7 @@ class SecurityContext:
             return None
         if len(plaintext) > total or not isinstance(plaintext, bytes):
             plaintext = self._split(plaintext, total)
-        answer = self.handshake.receive(plaintext)
-        return answer if answer or self.handshake.state is _ESTABLISHED else None
+        return bytes(plaintext)
 
     def _split(self, plaintext: bytes | bytearray, total: int) -> bytes:
         """Return the TSRequest, which is the first `total` bytes, and keep the bytes behind it."""

@@ -63,6 +63,9 @@ class Handshake:
         self.error: CredSSPError | None = None
         """The error of a failed handshake, which every later call raises again; None before a failure."""
         self.delegated: DelegatedKind | None
+        self._wrap: Callable[[bytes], bytes]
+        """Seals a message. This and `_unwrap` are there once the mechanism is complete, in state PUB_KEY_AUTH."""
+        self._unwrap: Callable[[bytes], bytes]
         self._rounds = 0
         self._waiting: Callable[[object], Answer] | None = None
 

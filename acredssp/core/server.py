@@ -127,6 +127,7 @@ class ServerHandshake(Handshake):
                 raise RemoteProtocolError(_TOO_EARLY, security_status=SecurityStatus.SEC_E_OUT_OF_SEQUENCE)
             return ts_request.encode_token(self.policy.max_version, token)
         self._advance(State.PUB_KEY_AUTH)
+        self._wrap, self._unwrap = self.mechanism.sealing
         if self._pub_key_auth is None:
             return ts_request.encode_token(self.policy.max_version, token)
         return self._on_key(self._pub_key_auth, token or None)
@@ -166,7 +167,7 @@ class ServerHandshake(Handshake):
 
     def _prove_key(self, token: bytes | None) -> bytes:
         """Answer with our value."""
-        sealed = self.mechanism.wrap(server_value(self.version, self._nonce, self.public_key))
+        sealed = self._wrap(server_value(self.version, self._nonce, self.public_key))
         self._advance(State.AUTH_INFO)
         self._proven = True
         return ts_request.encode(self.policy.max_version, token, pub_key_auth=sealed)
@@ -193,7 +194,7 @@ class ServerHandshake(Handshake):
 
     def _unseal_key(self, pub_key_auth: bytes) -> bytes:
         try:
-            return self.mechanism.unwrap(pub_key_auth)
+            return self._unwrap(pub_key_auth)
         except CredSSPError as error:
             # The peer is told of a failed logon, as for a wrong password.
             error.nt_status = NTSTATUS.STATUS_LOGON_FAILURE
@@ -215,7 +216,7 @@ class ServerHandshake(Handshake):
             raise RemoteProtocolError("expected one pubKeyAuth, got a second one")
         if request.client_nonce is not None:
             self._latch_nonce(request.client_nonce)
-        credentials = ts_credentials.decode(self.mechanism.unwrap(request.auth_info))
+        credentials = ts_credentials.decode(self._unwrap(request.auth_info))
         self.credentials = credentials
         if not self._admit:
             return self._take()

@@ -21,6 +21,7 @@ __all__ = [
     "Principal",
     "Progress",
     "Question",
+    "Sealing",
     "StepMechanism",
 ]
 
@@ -136,6 +137,9 @@ class StepMechanism(Question[bytes | BaseException]):
 Progress: TypeAlias = bytes | LookupCredential | AskOracle | StepMechanism
 """A token for the peer, or an event to wait for."""
 
+Sealing: TypeAlias = tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]
+"""What seals a message, and what unseals the peer's next one: `Mechanism.wrap` and `Mechanism.unwrap`."""
+
 
 class Mechanism(Protocol):
     """One security context of one mechanism, initiator or acceptor.
@@ -176,6 +180,10 @@ class Mechanism(Protocol):
 
     def resume(self, answer: object) -> Progress:
         """Take the answer to the event that `step` or `resume` returned; return what `step` would."""
+
+    @property
+    def sealing(self) -> "Sealing":
+        """Once complete: `wrap` and `unwrap` as the innermost mechanism has them, for callers that seal often."""
 
     def wrap(self, plaintext: bytes) -> bytes:
         """Sign and seal a message; the signature comes first ([MS-CSSP] 2.2.1)."""

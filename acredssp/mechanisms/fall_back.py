@@ -8,7 +8,7 @@ failures that the policy names, and only while nothing has been sent: after that
 from collections.abc import Callable
 
 from acredssp.errors import CredSSPError
-from acredssp.mechanisms.base import Mechanism, Principal, Progress
+from acredssp.mechanisms.base import Mechanism, Principal, Progress, Sealing
 from acredssp.status import SecurityStatus
 
 __all__ = ["FallingBack"]
@@ -69,6 +69,11 @@ class FallingBack:
     def resume(self, answer: object) -> Progress:
         """Take the answer to an event; see `Mechanism.resume`."""
         return self._try(lambda: self._current.resume(answer))
+
+    @property
+    def sealing(self) -> Sealing:
+        """What seals and unseals; see `Mechanism.sealing`."""
+        return self._current.sealing
 
     def wrap(self, plaintext: bytes) -> bytes:
         """Sign and seal; see `Mechanism.wrap`."""

@@ -33,7 +33,7 @@ from acredssp.errors import (
     PolicyError,
     RemoteProtocolError,
 )
-from acredssp.mechanisms.base import Mechanism, Principal, Progress
+from acredssp.mechanisms.base import Mechanism, Principal, Progress, Sealing
 from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.wire import spnego
 from acredssp.wire.spnego import NegState, NegTokenInit, NegTokenResp, TokenKind
@@ -153,6 +153,13 @@ class _Negotiate(ABC):
             raise LocalProtocolError("the spnego context does not wait for an answer")
         self._pending, self._state = None, _FAILED
         return self._answer_with(self._chosen.resume(answer), pending)
+
+    @property
+    def sealing(self) -> Sealing:
+        """The chosen mechanism's `sealing`, once the negotiation is complete."""
+        if not self.complete:
+            raise _not_established()
+        return self._chosen.sealing
 
     def wrap(self, plaintext: bytes) -> bytes:
         """The chosen mechanism's `wrap`, once the negotiation is complete."""
@@ -459,6 +466,11 @@ class DetectingAcceptor:
         except CredSSPError as error:
             _give_status(error)
             raise
+
+    @property
+    def sealing(self) -> Sealing:
+        """What seals and unseals; see `Mechanism.sealing`."""
+        return (self._inner or _refuse_early()).sealing
 
     def wrap(self, plaintext: bytes) -> bytes:
         """Sign and seal; see `Mechanism.wrap`."""

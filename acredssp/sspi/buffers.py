@@ -60,11 +60,13 @@ class SecBuffer:
             raise ValueError(_negative(cbBuffer))
         if pvBuffer is None:
             self.cbBuffer = cbBuffer or 0
+        elif cbBuffer is None and type(pvBuffer) is bytes:
+            self.cbBuffer = len(pvBuffer)
         elif not isinstance(pvBuffer, _MEMORY):
             kind = type(pvBuffer).__name__
             raise TypeError(f"pvBuffer: expected bytes, bytearray, memoryview or None, got {kind}")
         else:
-            size = len(pvBuffer) if type(pvBuffer) is bytes else _size(pvBuffer)
+            size = _size(pvBuffer)
             if cbBuffer is not None and cbBuffer > size:
                 raise ValueError(f"cbBuffer: expected at most the {size} bytes of pvBuffer, got {cbBuffer}")
             self.cbBuffer = size if cbBuffer is None else cbBuffer
@@ -201,8 +203,10 @@ class SecBufferDesc:
 
     def __init__(self, pBuffers: Iterable[SecBuffer] = (), ulVersion: int = SECBUFFER_VERSION) -> None:
         self.ulVersion = ulVersion
-        self.pBuffers = list(pBuffers)
-        self.expect_buffers()
+        self.pBuffers = buffers = list(pBuffers)
+        for buffer in buffers:
+            if type(buffer) is not SecBuffer:
+                self.expect_buffers()
 
     @property
     def cBuffers(self) -> int:

@@ -48,8 +48,8 @@ class Call:
         fContextReq: int,
     ) -> None:
         if (
-            (pInput is not None and type(pInput) is not SecBufferDesc)
-            or (pOutput is not None and type(pOutput) is not SecBufferDesc)
+            (type(pInput) is not SecBufferDesc and pInput is not None)
+            or (type(pOutput) is not SecBufferDesc and pOutput is not None)
             or (pfContextAttr is not None and type(pfContextAttr) is not ContextAttributes)
             or (ptsExpiry is not None and type(ptsExpiry) is not TimeStamp)
             or not isinstance(fContextReq, int)
@@ -59,46 +59,51 @@ class Call:
         self._allocate = flags & _ALLOCATE_MEMORY != 0
         self._attributes = pfContextAttr
         self._expiry = ptsExpiry
-        # The loop of Microsoft's page gives [TOKEN] and [TOKEN, EMPTY], which are taken on a fast path. Other buffers
-        # are looked through.
         self._outputs = pOutput
-        self._token: SecBuffer | None = None
-        self.unusual = False
-        """Whether the descriptors have to be checked, since they may have to be refused with a status."""
-        if pOutput is not None:
-            outputs = pOutput.pBuffers
-            if len(outputs) == 1 and type(outputs[0]) is SecBuffer and outputs[0].BufferType == SECBUFFER_TOKEN:
-                self._token = outputs[0]
-                self.unusual = pOutput.ulVersion != 0 or outputs[0].cbBuffer < 0
-            else:
-                pOutput.expect_buffers()
-                self._token = pOutput.find(SECBUFFER_TOKEN)
-                self.unusual = True
         self.buffers = pInput
         self.input = b""
         """The peer's bytes; empty for none."""
-        self._spare: SecBuffer | None = None
-        """The buffer in which bytes that were not taken are reported; None without one."""
+        self.unusual = False
+        """Whether the descriptors have to be checked, since they may have to be refused with a status."""
         self.others = False
         """Whether the input has more buffers than the peer's bytes and room for a report."""
+        self._token: SecBuffer | None = None
+        self._spare: SecBuffer | None = None
+        """The buffer in which bytes that were not taken are reported; None without one."""
+        # The loop of Microsoft's page gives [TOKEN] and [TOKEN, EMPTY], which are taken on a fast path. Other buffers
+        # are looked through.
+        if pOutput is not None:
+            outputs = pOutput.pBuffers
+            if (
+                len(outputs) == 1
+                and type(token := outputs[0]) is SecBuffer
+                and token.BufferType == SECBUFFER_TOKEN
+                and token.cbBuffer >= 0
+                and not pOutput.ulVersion
+            ):
+                self._token = token
+            else:
+                self.unusual = True
+                pOutput.expect_buffers()
+                self._token = pOutput.find(SECBUFFER_TOKEN)
         if pInput is not None:
             inputs = pInput.pBuffers
             if (
                 len(inputs) == 2
-                and type(inputs[0]) is SecBuffer
-                and type(inputs[1]) is SecBuffer
-                and inputs[0].BufferType == SECBUFFER_TOKEN
-                and not inputs[1].BufferType
+                and type(token := inputs[0]) is SecBuffer
+                and type(spare := inputs[1]) is SecBuffer
+                and token.BufferType == SECBUFFER_TOKEN
+                and not spare.BufferType
+                and token.cbBuffer >= 0 <= spare.cbBuffer
+                and not pInput.ulVersion
             ):
-                token, self._spare = inputs
-                if pInput.ulVersion or token.cbBuffer < 0 or self._spare.cbBuffer < 0:
-                    self.unusual = True
                 memory = token.pvBuffer
                 # bytes() of a buffer is a Python call, which takes longer than this test.
                 self.input = memory if type(memory) is bytes and len(memory) == token.cbBuffer else bytes(token)
+                self._spare = spare
             else:
-                pInput.expect_buffers()
                 self.unusual = True
+                pInput.expect_buffers()
                 self._look_through(inputs)
 
     def _look_through(self, buffers: list[SecBuffer]) -> None:
@@ -128,11 +133,9 @@ class Call:
         Raises:
             TypeError: The token's memory cannot be written. A repeated call fills the buffers.
         """
+        output, token = result.output, self._token
         try:
-            if self._token is not None:
-                fits = self._token.put(result.output, allocate=self._allocate) is not _TOO_SMALL
-            else:
-                fits = not result.output
+            fits = not output if token is None else token.put(output, allocate=self._allocate) is not _TOO_SMALL
         except TypeError:
             state.unfinished.keep(result, self.input)
             raise

@@ -19,7 +19,7 @@ from typing import Final
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
 
-__all__ = ["NONCE_SIZE", "TSRequest", "decode", "encode", "encode_token"]
+__all__ = ["FRAME", "NONCE_SIZE", "TSRequest", "decode", "encode", "encode_token"]
 
 NONCE_SIZE: Final = 32
 """Bytes of a clientNonce ([MS-CSSP] 2.2.1)."""
@@ -36,7 +36,8 @@ _CLIENT_NONCE_TAG: Final = der.CONTEXT + 5
 _NO_TAG: Final = 0
 """Stands for the tag where no field is left."""
 
-_MESSAGE: Final = der.Nesting(der.SEQUENCE)
+FRAME: Final = der.Nesting(der.SEQUENCE)
+"""A whole message. Where `FRAME.begin` does not know the bytes, `der.frame_size` measures them."""
 _NEGO_TOKENS: Final = der.Nesting(_NEGO_TOKENS_TAG, der.SEQUENCE, der.SEQUENCE, der.CONTEXT, der.OCTET_STRING)
 _NEGO_TOKEN: Final = der.Nesting(der.SEQUENCE, der.CONTEXT, der.OCTET_STRING)
 _AUTH_INFO: Final = der.OCTETS[2]
@@ -105,7 +106,7 @@ class TSRequest:
         Raises:
             RemoteProtocolError: `data` is not a TSRequest; the text names field and offset.
         """
-        _, stop = _MESSAGE.bounds(data, 0, len(data), "TSRequest")
+        _, stop = FRAME.bounds(data, 0, len(data), "TSRequest")
         der.expect_end(stop, len(data), "TSRequest")
         return decode(data)
 
@@ -133,7 +134,7 @@ def encode(  # noqa: PLR0913, PLR0917 - the fields of a TSRequest
         content += der.encode_integer(4, error_code - (1 << 32) if error_code >= 1 << 31 else error_code)
     if client_nonce is not None:
         content += _CLIENT_NONCE.headers(len(client_nonce)) + client_nonce
-    return _MESSAGE.headers(len(content)) + content
+    return FRAME.headers(len(content)) + content
 
 
 def encode_token(version: int, token: bytes) -> bytes:

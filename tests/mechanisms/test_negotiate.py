@@ -57,6 +57,10 @@ class Ticket:
             raise answer
         return self.step(self._held)
 
+    @property
+    def sealing(self):
+        return self.wrap, self.unwrap
+
     def wrap(self, plaintext):
         return b"sealed" + plaintext
 
@@ -113,6 +117,17 @@ def test_sealed_messages_after_the_mic_have_number_one():
     assert sealed[12:16] == b"\1\0\0\0"
     assert server.unwrap(sealed) == b"pubKeyAuth"
     assert server.wrap(b"pubKeyAuth")[12:16] == b"\1\0\0\0"
+
+
+def test_what_seals_is_the_chosen_mechanisms_once_the_negotiation_is_complete():
+    client, server = ntlm_pair()
+    for context in (client, server, DetectingAcceptor([acceptor()])):
+        with pytest.raises(LocalProtocolError):
+            _ = context.sealing
+    converse(client, server)
+    (seal, _), (_, unseal) = client.sealing, server.sealing
+    assert unseal(seal(b"pubKeyAuth")) == b"pubKeyAuth"
+    assert server.unwrap(client.wrap(b"authInfo")) == b"authInfo"
 
 
 def test_sealed_messages_of_raw_ntlm_have_number_zero():

@@ -20,7 +20,7 @@ from acredssp.core.results import StepResult
 from acredssp.core.server import ServerHandshake
 from acredssp.core.tls import TLSSession
 from acredssp.errors import CredSSPError, RemoteProtocolError
-from acredssp.mechanisms.base import Principal, Progress
+from acredssp.mechanisms.base import Principal, Progress, Sealing
 from acredssp.policy import Policy
 from acredssp.status import SecurityStatus
 from acredssp.wire.ts_credentials import TSCredentials, TSPasswordCreds
@@ -96,6 +96,10 @@ class Script:
         if isinstance(answer, CredSSPError):
             raise answer
         return self._tokens.pop(0)
+
+    @property
+    def sealing(self) -> Sealing:
+        return self.wrap, self.unwrap
 
     def wrap(self, plaintext: bytes) -> bytes:
         return b"sealed:" + plaintext

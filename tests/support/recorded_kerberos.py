@@ -103,6 +103,10 @@ class _Recorded:
     def resume(self, answer):
         raise AssertionError("nothing was asked")
 
+    @property
+    def sealing(self):
+        return self.wrap, self.unwrap
+
     def wrap(self, plaintext):
         return rfc4121.wrap(self._key, dataclasses.replace(self._to_send.pop(0), plaintext=plaintext))
 

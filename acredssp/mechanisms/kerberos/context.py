@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from acredssp.credentials import TicketCache
 from acredssp.errors import AuthenticationError, CredSSPError, LocalProtocolError, PolicyError, RemoteProtocolError
-from acredssp.mechanisms.base import Principal, StepMechanism
+from acredssp.mechanisms.base import Principal, Sealing, StepMechanism
 from acredssp.mechanisms.kerberos.errors import Phase
 from acredssp.mechanisms.kerberos.tickets import ServiceKeys, Tickets, parse_spn
 from acredssp.names import split_principal, upper
@@ -106,6 +106,11 @@ class _KerberosContext(ABC):
         else:
             self._state = _State.REPLY
         return answer
+
+    @property
+    def sealing(self) -> Sealing:
+        """What seals and unseals; see `Mechanism.sealing`."""
+        return self.wrap, self.unwrap
 
     def wrap(self, plaintext: bytes) -> bytes:
         """Sign and seal, in SSPI's layout.

@@ -3,7 +3,7 @@
 from typing import Final
 
 from acredssp.errors import LocalProtocolError, PolicyError, RemoteProtocolError
-from acredssp.mechanisms.base import Principal
+from acredssp.mechanisms.base import Principal, Sealing
 from acredssp.mechanisms.ntlm.crypto import SealingHandle
 from acredssp.mechanisms.ntlm.messages import Flags
 from acredssp.wire.spnego import NTLM
@@ -53,6 +53,13 @@ class NTLMContext:
         self._incoming = SealingHandle(session_key, from_initiator=not initiator)
         self.complete = True
 
+    @property
+    def sealing(self) -> Sealing:
+        """What seals and unseals; see `Mechanism.sealing`."""
+        if self._outgoing is None or self._incoming is None:
+            raise _not_established()
+        return self._outgoing.wrap, self._incoming.unwrap
+
     def wrap(self, plaintext: bytes) -> bytes:
         """Sign and seal: 16 bytes of signature, then the ciphertext."""
         if self._outgoing is None:
@@ -65,13 +72,9 @@ class NTLMContext:
         Raises:
             RemoteProtocolError: SEC_E_MESSAGE_ALTERED or SEC_E_OUT_OF_SEQUENCE; the context cannot be used any more.
         """
-        incoming = self._incoming
-        if incoming is None:
+        if self._incoming is None:
             raise _not_established()
-        self._incoming = None
-        plaintext = incoming.unwrap(sealed)
-        self._incoming = incoming
-        return plaintext
+        return self._incoming.unwrap(sealed)
 
     def get_mic(self, message: bytes) -> bytes:
         """Return the signature of a mechTypes list, 16 bytes. Allowed only before the first `wrap`."""
@@ -85,13 +88,10 @@ class NTLMContext:
         Raises:
             RemoteProtocolError: SEC_E_MESSAGE_ALTERED or SEC_E_OUT_OF_SEQUENCE; the context cannot be used any more.
         """
-        incoming = self._incoming
-        if incoming is None:
+        if self._incoming is None:
             raise _not_established()
-        self._incoming = None
-        incoming.verify_mic(message, mic)
-        self._incoming = incoming
+        self._incoming.verify_mic(message, mic)
 
 
 def _not_established() -> LocalProtocolError:
-    return LocalProtocolError("the ntlm context is not established, or has failed")
+    return LocalProtocolError("the ntlm context is not established")

@@ -217,6 +217,7 @@ class SealingHandle:
             RemoteProtocolError: The signature is wrong; the handle cannot be used any more.
         """
         if len(sealed) < SIGNATURE_SIZE:
+            self._crypt, self._ahead = _refuse, b""
             raise _altered(f"expected a sealed message of at least 16 bytes, got {len(sealed)}")
         self._sealed = True
         plaintext, signature = sealed[SIGNATURE_SIZE:], sealed[:SIGNATURE_SIZE]
@@ -244,7 +245,7 @@ class SealingHandle:
 
         Raises:
             LocalProtocolError: A message was sealed before.
-            RemoteProtocolError: The signature is wrong.
+            RemoteProtocolError: The signature is wrong; the handle cannot be used any more.
         """
         expected = self.get_mic(message)
         if not hmac.compare_digest(expected, mic):
@@ -273,6 +274,8 @@ class SealingHandle:
         return _SEAL_VERSION + crypt(checksum) + sequence
 
     def _mismatch(self, expected: bytes, signature: bytes) -> RemoteProtocolError:
+        """The error for a wrong signature, after which the handle can neither unseal nor verify anything."""
+        self._crypt, self._ahead = _refuse, b""
         if len(signature) == SIGNATURE_SIZE and signature[12:] != expected[12:]:
             got = int.from_bytes(signature[12:], "little")
             return RemoteProtocolError(
@@ -280,6 +283,11 @@ class SealingHandle:
                 security_status=SecurityStatus.SEC_E_OUT_OF_SEQUENCE,
             )
         return _altered("the signature of a sealed or signed message is wrong")
+
+
+def _refuse(_data: bytes) -> bytes:
+    """Stands for the RC4 stream of a handle that has failed."""
+    raise LocalProtocolError("the ntlm context has failed")
 
 
 def _xor(one: bytes, other: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """The NTLM initiator. It sends NEGOTIATE, then AUTHENTICATE with an NTLMv2 response and a MIC ([MS-NLMP] 3.1.5)."""
 
 import enum
+import functools
 import secrets
 from collections.abc import Callable
 from typing import Final, NoReturn
@@ -49,6 +50,17 @@ _CHANNEL_BINDINGS: Final = int(AvId.CHANNEL_BINDINGS)
 _NO_BINDINGS: Final = encode_av_pair(_CHANNEL_BINDINGS, bytes(16))
 _NO_TIME: Final = bytes(8)
 _EOL: Final = bytes(4)
+_TIME_HEADER: Final = encode_av_pair(_TIMESTAMP, bytes(8))[:4]
+_NAMES: Final = frozenset(
+    int(av_id)
+    for av_id in (
+        AvId.NB_COMPUTER_NAME, AvId.NB_DOMAIN_NAME, AvId.DNS_COMPUTER_NAME, AvId.DNS_DOMAIN_NAME, AvId.DNS_TREE_NAME,
+    )
+)  # fmt: skip
+_SERVERS: Final = 64
+"""How many servers' names are kept, to be recognized in one go."""
+_LONGEST_KEPT: Final = 1024
+"""The most bytes of target info of such a server."""
 
 
 class _State(enum.Enum):
@@ -110,7 +122,8 @@ class NTLMInitiator(NTLMContext):
         now: Callable[[], int] = filetime_now,
     ) -> None:
         self._credential = credential
-        self._target_name = encode_text(target_name)
+        name = encode_text(target_name)
+        self._target_name = encode_av_pair(_TARGET_NAME, name) if name else b""
         self._bindings = _NO_BINDINGS
         if channel_bindings is not None:
             self._bindings = encode_av_pair(_CHANNEL_BINDINGS, channel_bindings_hash(channel_bindings))
@@ -148,24 +161,20 @@ class NTLMInitiator(NTLMContext):
         """Make the AUTHENTICATE_MESSAGE ([MS-NLMP] 3.1.5.1.2)."""
         require_flags(challenge.flags, "challenge")
         info = challenge.target_info
-        pairs = decode_av_pairs(info, "challenge target info", whole=True) if info else {}
-        if _NB_COMPUTER_NAME not in pairs and _NB_DOMAIN_NAME not in pairs:
-            raise RemoteProtocolError("ntlm challenge: expected the server's netbios names, got none")
-
         credential, server_challenge = self._credential, challenge.server_challenge
         random = self._random(24)
         client_challenge, session_key = random[:8], random[8:]
-        timestamp = _timestamp(pairs)
+        timestamp, av_pairs = self._respond_to(info)
         temp = NTLMv2Response.encode_temp(
-            self._now().to_bytes(8, "little") if timestamp == _NO_TIME else timestamp,
+            self._now().to_bytes(8, "little") if timestamp is None or timestamp == _NO_TIME else timestamp,
             client_challenge,
-            self._respond_to(pairs),
+            av_pairs,
         )
         proof = credential.hmac(server_challenge + temp)
         if len(proof) + len(temp) > 0xFFFF:
             raise RemoteProtocolError(f"ntlm challenge: {len(info)} bytes of target info are too many for an answer")
         lm_response = bytes(24)
-        if _TIMESTAMP not in pairs:
+        if timestamp is None:
             lm_response = credential.hmac(server_challenge + client_challenge) + client_challenge
 
         message = AuthenticateMessage.encode(
@@ -182,13 +191,46 @@ class NTLMInitiator(NTLMContext):
         self._establish(session_key, initiator=True)
         return with_mic(message, mic)
 
-    def _respond_to(self, pairs: AvPairs) -> bytes:
-        """The server's AV pairs in its order, then ours, then MsvAvEOL. Our pairs replace those of the same id."""
+    def _respond_to(self, info: bytes) -> tuple[bytes | None, bytes]:
+        """The server's time, None where it tells none, and the answer to its target info.
+
+        The answer has the server's AV pairs in its order, then ours, then MsvAvEOL. Our pairs replace those of the same
+        id.
+
+        Raises:
+            RemoteProtocolError: The target info is malformed, or lacks the server's names.
+        """
+        # Servers send their names and the time, and send the same names each time.
+        if (
+            info[-16:-12] == _TIME_HEADER
+            and info[-4:] == _EOL
+            and len(info) <= _LONGEST_KEPT
+            and _are_names(info[:-16])
+        ):
+            return info[-12:-4], b"".join((info[:-4], _OUR_FLAGS, self._bindings, self._target_name, _EOL))
+        pairs = decode_av_pairs(info, "challenge target info", whole=True) if info else {}
+        if not _has_names(pairs):
+            raise RemoteProtocolError("ntlm challenge: expected the server's netbios names, got none")
+        timestamp = _timestamp(pairs)
         pairs[_FLAGS] = _flags(pairs[_FLAGS]) if _FLAGS in pairs else _OUR_FLAGS
         pairs[_CHANNEL_BINDINGS] = self._bindings
         if self._target_name:
-            pairs[_TARGET_NAME] = encode_av_pair(_TARGET_NAME, self._target_name)
-        return b"".join(pairs.values()) + _EOL
+            pairs[_TARGET_NAME] = self._target_name
+        return timestamp, b"".join(pairs.values()) + _EOL
+
+
+def _has_names(pairs: AvPairs) -> bool:
+    return _NB_COMPUTER_NAME in pairs or _NB_DOMAIN_NAME in pairs
+
+
+@functools.lru_cache(_SERVERS)
+def _are_names(data: bytes) -> bool:
+    """Whether `data` is the AV pairs of a server's names, once each, and nothing else."""
+    try:
+        pairs = decode_av_pairs(data + _EOL, "challenge target info", whole=True)
+    except RemoteProtocolError:
+        return False
+    return _has_names(pairs) and pairs.keys() <= _NAMES and b"".join(pairs.values()) == data
 
 
 def _flags(theirs: bytes) -> bytes:
@@ -201,15 +243,15 @@ def _flags(theirs: bytes) -> bytes:
 _OUR_FLAGS: Final = _flags(b"")
 
 
-def _timestamp(pairs: AvPairs) -> bytes:
-    """The server's FILETIME, 8 bytes; zeros where it sends none.
+def _timestamp(pairs: AvPairs) -> bytes | None:
+    """The server's FILETIME, 8 bytes; None where it sends none.
 
     Raises:
         RemoteProtocolError: MsvAvTimestamp does not have 8 bytes.
     """
     pair = pairs.get(_TIMESTAMP)
     if pair is None:
-        return _NO_TIME
+        return None
     if len(pair) != 12:
         raise RemoteProtocolError(f"ntlm challenge: expected a timestamp of 8 bytes, got {len(pair) - 4}")
     return pair[4:]

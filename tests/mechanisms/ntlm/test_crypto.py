@@ -135,6 +135,19 @@ def test_sealed_message_shorter_than_a_signature_is_altered(size):
     assert caught.value.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
 
 
+@pytest.mark.parametrize("size", [0, 15, 16, 16 + len(PLAINTEXT)])
+@pytest.mark.parametrize("mic_before", [False, True])
+def test_a_handle_that_has_failed_unseals_nothing_more(size, mic_before):
+    sender, receiver = client_to_server(), client_to_server()
+    if mic_before:
+        receiver.verify_mic(NTLM_ONLY, sender.get_mic(NTLM_ONLY))
+    sealed = sender.wrap(PLAINTEXT)
+    with pytest.raises(RemoteProtocolError):
+        receiver.unwrap(bytes(size))
+    with pytest.raises(LocalProtocolError, match="has failed"):
+        receiver.unwrap(sealed)
+
+
 @pytest.mark.parametrize("position", range(16 + len(PLAINTEXT)))
 def test_every_altered_byte_of_a_sealed_message_is_noticed(position):
     sealed = bytearray(client_to_server().wrap(PLAINTEXT))

@@ -1,5 +1,7 @@
 """The initiator: what it sends, and which challenges it does not answer."""
 
+import struct
+
 import pytest
 from support.ntlm import ALICE, IDENTITY, SPN, acceptor, assert_sealed_both_ways, converse, initiator
 from vectors.load import captures
@@ -246,6 +248,75 @@ def test_failed_unwrap_ends_the_context():
         client.unwrap(sealed[:-1])
     with pytest.raises(LocalProtocolError):
         client.unwrap(sealed)
+
+
+def pair(av_id, value):
+    return struct.pack("<HH", av_id, len(value)) + value
+
+
+DOMAIN, COMPUTER, DNS = (pair(AvId.NB_DOMAIN_NAME, b"D\0"), pair(AvId.NB_COMPUTER_NAME, b"C\0"),
+                         pair(AvId.DNS_COMPUTER_NAME, b"c\0"))  # fmt: skip
+TIME, OTHER_TIME = pair(AvId.TIMESTAMP, TIMESTAMP), pair(AvId.TIMESTAMP, bytes(range(8)))
+FLAGS_PAIR = pair(AvId.FLAGS, b"\4\0\0\0")
+OUR_FLAGS = pair(AvId.FLAGS, b"\2\0\0\0")
+OURS = pair(AvId.CHANNEL_BINDINGS, bytes(16)) + pair(AvId.TARGET_NAME, "TERMSRV/host".encode("utf-16-le"))
+EOL = bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        (DOMAIN + COMPUTER + TIME + EOL, DOMAIN + COMPUTER + TIME + OUR_FLAGS + OURS),
+        (DNS + COMPUTER + TIME + EOL, DNS + COMPUTER + TIME + OUR_FLAGS + OURS),
+        (COMPUTER + TIME + DOMAIN + EOL, COMPUTER + TIME + DOMAIN + OUR_FLAGS + OURS),
+        (COMPUTER + COMPUTER + TIME + EOL, COMPUTER + TIME + OUR_FLAGS + OURS),
+        (COMPUTER + FLAGS_PAIR + TIME + EOL, COMPUTER + pair(AvId.FLAGS, b"\6\0\0\0") + TIME + OURS),
+        (COMPUTER + OTHER_TIME + TIME + EOL, COMPUTER + OTHER_TIME + OUR_FLAGS + OURS),
+        (COMPUTER + EOL + DOMAIN + TIME + EOL, COMPUTER + OUR_FLAGS + OURS),
+        (COMPUTER + TIME + EOL + b"behind", COMPUTER + TIME + OUR_FLAGS + OURS),
+        (COMPUTER + pair(AvId.CHANNEL_BINDINGS, b"x" * 16) + TIME + EOL,
+         COMPUTER + OURS[:20] + TIME + OUR_FLAGS + OURS[20:]),
+        (COMPUTER + pair(AvId.TARGET_NAME, b"x\0") + TIME + EOL,
+         COMPUTER + OURS[20:] + TIME + OUR_FLAGS + OURS[:20]),
+        (COMPUTER + pair(99, b"unknown") + TIME + EOL, COMPUTER + pair(99, b"unknown") + TIME + OUR_FLAGS + OURS),
+        (pair(AvId.NB_DOMAIN_NAME, bytes(1500)) + TIME + EOL,
+         pair(AvId.NB_DOMAIN_NAME, bytes(1500)) + TIME + OUR_FLAGS + OURS),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("again", [False, True])
+def test_the_servers_pairs_come_back_in_their_order_with_ours_behind(info, expected, again):
+    for _ in range(1 + again):
+        _, response = answer(challenge(info=info), target_name="TERMSRV/host")
+        assert response.temp[28:-4] == expected + EOL
+
+
+@pytest.mark.parametrize("info", [TIME + EOL, DNS + TIME + EOL, COMPUTER[:-1] + TIME + EOL], ids=["none", "dns", "cut"])
+def test_target_info_without_netbios_names_is_refused_each_time(info):
+    for _ in range(2):
+        with pytest.raises(RemoteProtocolError):
+            answer(challenge(info=info))
+
+
+def test_a_failed_mic_ends_the_context_too():
+    client, server = initiator(), acceptor()
+    converse(client, server)
+    with pytest.raises(RemoteProtocolError):
+        client.verify_mic(b"list", bytes(16))
+    with pytest.raises(LocalProtocolError):
+        client.unwrap(server.wrap(b"hello"))
+
+
+def test_what_seals_is_there_once_the_context_is_complete():
+    client, server = initiator(), acceptor()
+    for context in (client, server):
+        with pytest.raises(LocalProtocolError):
+            _ = context.sealing
+    converse(client, server)
+    seal, _ = client.sealing
+    _, unseal = server.sealing
+    assert unseal(seal(b"one")) == b"one"
+    assert server.unwrap(client.wrap(b"two")) == b"two"  # of the same streams
+    assert unseal(seal(b"three")) == b"three"
 
 
 def recorded_challenges():
