@@ -134,7 +134,7 @@ class BIOPair:
         self.outgoing = ssl.MemoryBIO()
         self.users = 0
         self.most_encrypted = most_encrypted
-        self._buffer = memoryview(b"")
+        self._buffer: memoryview | None = None
         self._places: list[memoryview] = []
 
     def places_in(self, buffer: memoryview) -> list[memoryview]:
@@ -340,7 +340,8 @@ class TLSSession:
         try:
             # SSLObject.read adds a Python frame for each record, and nothing else.
             data = tls._sslobj.read(MAX_PLAINTEXT)  # noqa: SLF001 - as said
-            self.peer_closed = not data
+            if not data:
+                self.peer_closed = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
