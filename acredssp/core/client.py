@@ -57,6 +57,8 @@ class ClientHandshake(Handshake):
         random: The source of the nonce.
     """
 
+    __slots__ = ("_credentials", "_nonce", "_random", "_sealed_key", "_target", "certified")
+
     moves = CLIENT_MOVES
 
     def __init__(

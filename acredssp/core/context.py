@@ -106,6 +106,26 @@ class SecurityContext:
         ValueError: Neither `tls` nor `public_key` is given.
     """
 
+    __slots__ = (
+        "_chain",
+        "_client",
+        "_event",
+        "_farewell",
+        "_first_call",
+        "_info",
+        "_judge",
+        "_last_token",
+        "_max_fragment",
+        "_own_certificate",
+        "_own_context",
+        "_plaintext",
+        "_record_credit",
+        "_unnamed",
+        "handshake",
+        "tls",
+        "trailing_data",
+    )
+
     def __init__(
         self,
         handshake: ClientHandshake | ServerHandshake,

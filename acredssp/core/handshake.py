@@ -48,6 +48,21 @@ class Handshake:
         policy: Versions and limits.
     """
 
+    __slots__ = (
+        "_rounds",
+        "_unwrap",
+        "_waiting",
+        "_wrap",
+        "delegated",
+        "error",
+        "mechanism",
+        "peer_version",
+        "policy",
+        "public_key",
+        "state",
+        "version",
+    )
+
     moves: ClassVar[Moves]
 
     def __init__(self, mechanism: Mechanism, policy: Policy) -> None:

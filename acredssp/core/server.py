@@ -38,6 +38,17 @@ class ServerHandshake(Handshake):
         admit: Whether to stop with `Admit` once the delegated credentials have arrived.
     """
 
+    __slots__ = (
+        "_admit",
+        "_authorize",
+        "_known_as",
+        "_nonce",
+        "_proven",
+        "_pub_key_auth",
+        "ask_key",
+        "credentials",
+    )
+
     moves = SERVER_MOVES
 
     def __init__(

@@ -54,6 +54,8 @@ class TurnTakingContext(SecurityContext):
         judge: Client: whether to stop with `JudgeCertificate` once the server has shown its certificate.
     """
 
+    __slots__ = ("_begins",)
+
     def __init__(self, handshake: ClientHandshake | ServerHandshake, tls: TLSSession, *, judge: bool = False) -> None:
         super().__init__(handshake, tls, judge=judge)
         self._begins = False

@@ -79,6 +79,20 @@ _encode_mech_list: Final[Callable[[tuple[spnego.OID, ...]], bytes]] = functools.
 class _Negotiate(ABC):
     """What both sides share: the chosen mechanism, the MICs, and the stops for events."""
 
+    __slots__ = (
+        "_chosen",
+        "_mech_list",
+        "_mechanisms",
+        "_mic_received",
+        "_mic_required",
+        "_mic_sent",
+        "_pending",
+        "_received",
+        "_settled",
+        "_state",
+        "complete",
+    )
+
     def __init__(self, mechanisms: Sequence[NegotiableMechanism]) -> None:
         if not mechanisms:
             raise ValueError("spnego: expected at least one mechanism to choose from, got none")
@@ -243,6 +257,8 @@ class NegotiateInitiator(_Negotiate):
         mechanisms: Initiators that have not started, most preferred first.
     """
 
+    __slots__ = ("_optimistic",)
+
     def __init__(self, mechanisms: Sequence[NegotiableMechanism]) -> None:
         super().__init__(mechanisms)
         self._optimistic = b""
@@ -342,6 +358,8 @@ class NegotiateAcceptor(_Negotiate):
         mechanisms: Acceptors that have not started; the client's order decides.
     """
 
+    __slots__ = ("_selected",)
+
     def __init__(self, mechanisms: Sequence[NegotiableMechanism]) -> None:
         super().__init__(mechanisms)
         self._selected: spnego.OID | None = None
@@ -410,6 +428,8 @@ class DetectingAcceptor:
     Args:
         mechanisms: Acceptors that have not started.
     """
+
+    __slots__ = ("_inner", "_mechanisms")
 
     def __init__(self, mechanisms: Sequence[NegotiableMechanism]) -> None:
         self._mechanisms = tuple(mechanisms)

@@ -182,6 +182,19 @@ class NTLMAcceptor(NTLMContext):
         now: Returns the time as FILETIME.
     """
 
+    __slots__ = (
+        "_bindings",
+        "_challenge",
+        "_identity",
+        "_logon",
+        "_negotiate",
+        "_now",
+        "_policy",
+        "_random",
+        "_server_challenge",
+        "_state",
+    )
+
     def __init__(
         self,
         policy: Policy,
@@ -191,6 +204,7 @@ class NTLMAcceptor(NTLMContext):
         random: Callable[[int], bytes] = secrets.token_bytes,
         now: Callable[[], int] = filetime_now,
     ) -> None:
+        super().__init__()
         self._policy = policy
         self._identity = identity
         self._bindings = None if channel_bindings is None else channel_bindings_hash(channel_bindings)

@@ -41,12 +41,15 @@ class NTLMContext:
     authenticates_server = False
     ends: int | None = None
 
-    complete: bool = False
-    principal: Principal | None = None
-    needs_mech_list_mic: bool = False
-    """Whether the AUTHENTICATE_MESSAGE has a MIC, so that SPNEGO needs one too ([MS-SPNG] note 8)."""
-    _outgoing: SealingHandle | None = None
-    _incoming: SealingHandle | None = None
+    __slots__ = ("_incoming", "_outgoing", "complete", "needs_mech_list_mic", "principal")
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.principal: Principal | None = None
+        self.needs_mech_list_mic = False
+        """Whether the AUTHENTICATE_MESSAGE has a MIC, so that SPNEGO needs one too ([MS-SPNG] note 8)."""
+        self._outgoing: SealingHandle | None = None
+        self._incoming: SealingHandle | None = None
 
     def _establish(self, session_key: bytes, *, initiator: bool) -> None:
         self._outgoing = SealingHandle(session_key, from_initiator=initiator)

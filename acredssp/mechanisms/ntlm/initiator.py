@@ -112,6 +112,8 @@ class NTLMInitiator(NTLMContext):
         now: Returns the time as FILETIME; used only if the server sends no timestamp.
     """
 
+    __slots__ = ("_bindings", "_credential", "_now", "_random", "_state", "_target_name")
+
     def __init__(
         self,
         credential: NTLMCredential,
@@ -121,6 +123,7 @@ class NTLMInitiator(NTLMContext):
         random: Callable[[int], bytes] = secrets.token_bytes,
         now: Callable[[], int] = filetime_now,
     ) -> None:
+        super().__init__()
         self._credential = credential
         name = encode_text(target_name)
         self._target_name = encode_av_pair(_TARGET_NAME, name) if name else b""
