@@ -42,6 +42,7 @@ class ServerHandshake(Handshake):
         "_admit",
         "_authorize",
         "_known_as",
+        "_named",
         "_nonce",
         "_proven",
         "_pub_key_auth",

@@ -7,6 +7,7 @@ are the same if their handshakes hold the same and they have said the same.
 import dataclasses
 import enum
 import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -73,19 +74,31 @@ def _changes(kind):
     return issubclass(kind, _COPIED)
 
 
+@functools.cache
+def _slots(kind):
+    return tuple([name for each in kind.__mro__ for name in getattr(each, "__slots__", ())])
+
+
+def _fields(value):
+    """The attributes that an object has, in slots or not."""
+    found = {name: getattr(value, name) for name in _slots(type(value)) if hasattr(value, name)}
+    return found | getattr(value, "__dict__", {})
+
+
 def _copy(value, copies):
     """Copy what changes from message to message."""
     kind = type(value)
     if kind is tuple:
         return tuple([_copy(each, copies) for each in value]) if any(_changes(type(each)) for each in value) else value
+    if kind is types.MethodType:  # what seals, of the handle that changes
+        return getattr(_copy(value.__self__, copies), value.__name__)
     if not _changes(kind):
         return value
     twin = copies.get(id(value))
     if twin is None:
         twin = copies[id(value)] = object.__new__(kind)
-        fields = twin.__dict__
-        for name, each in value.__dict__.items():
-            fields[name] = _copy(each, copies) if type(each) not in _PLAIN else each
+        for name, each in _fields(value).items():
+            setattr(twin, name, _copy(each, copies) if type(each) not in _PLAIN else each)
     return twin
 
 
@@ -97,14 +110,23 @@ def _frozen(value):
     if type(value) in _PLAIN or isinstance(value, enum.Enum):
         return value
     if _changes(type(value)):
-        return (type(value), *((name, _frozen(each)) for name, each in sorted(value.__dict__.items())))
+        return (type(value), *((name, _frozen(each)) for name, each in sorted(_fields(value).items())))
     if isinstance(value, tuple):
         return tuple(map(_frozen, value))
     if isinstance(value, ts_credentials.TSPasswordCreds):
         return ts_credentials.encode(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, Policy):
         return (type(value), *(_frozen(getattr(value, each.name)) for each in dataclasses.fields(value)))
-    return id(value)  # shared by all copies: policies, hooks, sources of randomness
+    # What is shared by all copies is known by its id: policies, hooks, sources of randomness.
+    return _frozen_method(value) if isinstance(value, types.MethodType) else id(value)
+
+
+def _frozen_method(method):
+    """What seals belongs to a handle. Any other method is of an object that is looked at anyway."""
+    bound = method.__self__
+    if isinstance(bound, symbols.Handle):
+        return method.__name__, _frozen(bound)
+    return method.__name__ if _changes(type(bound)) else (method.__name__, id(bound))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +198,8 @@ def mechanism_of(node):
     """The innermost mechanism, which seals; None before an acceptor knows which one that is."""
     mechanism = node.handshake.mechanism
     while mechanism is not None and not isinstance(mechanism, symbols._Terms):
-        mechanism = mechanism.__dict__.get("_inner", mechanism.__dict__.get("_chosen"))
+        fields = _fields(mechanism)
+        mechanism = fields.get("_inner", fields.get("_chosen"))
     return mechanism
 
 

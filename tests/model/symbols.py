@@ -150,6 +150,10 @@ class _Ticketed(_Terms):
     complete = False
     principal = None
 
+    @property
+    def sealing(self):
+        return self._outgoing.wrap, self._incoming.unwrap
+
     def wrap(self, plaintext):
         return self._outgoing.wrap(plaintext)
 
