@@ -22,11 +22,13 @@ from support.delegation import (
 from acredssp.delegation import (
     CredentialClass,
     DelegationPolicy,
+    EncryptionOracle,
     RestrictedAdministration,
     ServerAuth,
     SPNList,
 )
 from acredssp.errors import PolicyError
+from acredssp.policy import Policy
 from acredssp.status import SecurityStatus
 
 OK = SecurityStatus.SEC_E_OK
@@ -316,3 +318,19 @@ def test_remote_guard_goes_where_the_lists_allow_it(restricted):
 def test_values_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         DelegationPolicy().domain_joined = False
+
+
+LEGACY = Policy(min_version=2, dangerous_allow_legacy_versions=True)
+
+
+def test_a_policy_without_the_setting_leaves_the_versions_alone():
+    assert DelegationPolicy().for_client(LEGACY) is LEGACY
+    assert DelegationPolicy().for_server(LEGACY) is LEGACY
+
+
+def test_the_setting_of_the_encryption_oracle_takes_versions_out():
+    forced = DelegationPolicy(allow_encryption_oracle=EncryptionOracle.FORCE_UPDATED_CLIENTS)
+    assert forced.for_client(LEGACY).min_version == forced.for_server(LEGACY).min_version == 5
+    mitigated = DelegationPolicy(allow_encryption_oracle=EncryptionOracle.MITIGATED)
+    assert mitigated.for_client(LEGACY).min_version == 5
+    assert mitigated.for_server(LEGACY) is LEGACY
