@@ -334,3 +334,19 @@ def test_the_setting_of_the_encryption_oracle_takes_versions_out():
     mitigated = DelegationPolicy(allow_encryption_oracle=EncryptionOracle.MITIGATED)
     assert mitigated.for_client(LEGACY).min_version == 5
     assert mitigated.for_server(LEGACY) is LEGACY
+
+
+@pytest.mark.parametrize(
+    ("policy", "fields"),
+    [
+        (DelegationPolicy(), {}),
+        (DelegationPolicy(), {"delegate": False}),
+        (DelegationPolicy(restricted_administration=RestrictedAdministration.RESTRICTED_ADMIN), {}),
+        (DelegationPolicy(deny_default_credentials=SPNList.of("*")), {"credential_class": DEFAULT}),
+    ],
+    ids=["goes", "nothing asked for", "nothing left", "denied"],
+)
+def test_a_decision_has_what_it_was_made_of(policy, fields):
+    decision = decide(policy, **fields)
+    assert decision.request.target == HOST
+    assert decision.record["target"] == HOST
