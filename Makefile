@@ -109,12 +109,13 @@ site: $(DEV_STAMP)
 	$(BIN)/sphinx-build -q -n -W --keep-going -b html docs build/site
 	@echo "file://$(CURDIR)/build/site/index.html"
 
-# Writes docs/conformance.md, docs/sspi.md, docs/gateway-settings.md, docs/findings.md, the pictures of the states in
-# docs/architecture.md and the manual pages in docs/man; the tests fail where one is stale.
+# Writes docs/conformance.md, docs/sspi.md, docs/gateway-settings.md, docs/findings.md, the hints in docs/statuses.md, the
+# pictures of the states in docs/architecture.md and the manual pages in docs/man; the tests fail where one is stale.
 conformance: $(DEV_STAMP)
 	$(BIN)/pytest --collect-only -q --conformance=write >/dev/null
 	PYTHONPATH=tests $(BIN)/python -m support.settings_page
 	PYTHONPATH=tests $(BIN)/python -m support.findings_page
+	PYTHONPATH=tests $(BIN)/python -m support.statuses_page
 	PYTHONPATH=tests $(BIN)/python -m support.man_pages
 	PYTHONPATH=tests $(BIN)/python -m support.state_pictures
 

@@ -5,6 +5,8 @@ handshake came, `nt_status` is the status that a server gave (or would give) for
 to do. An error text never holds a token, a key or a password.
 """
 
+from typing import Final
+
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 
 __all__ = [
@@ -23,6 +25,10 @@ __all__ = [
     "RemoteProtocolError",
     "TLSError",
 ]
+
+
+_PAGE: Final = "docs/statuses.md"
+"""The page that explains each status, by its name."""
 
 
 class CredSSPError(Exception):
@@ -54,6 +60,16 @@ class CredSSPError(Exception):
         self.stage = stage
         self.nt_status = nt_status
         self.hint = hint
+
+    @property
+    def anchor(self) -> str:
+        """Where the documentation explains the status: `docs/statuses.md#STATUS_LOGON_FAILURE`, for instance.
+
+        It is that of `nt_status` if a server gave one that has a name, and that of `security_status` otherwise.
+        """
+        told = None if self.nt_status is None else self.nt_status.stands_for
+        status = told if isinstance(told, NTSTATUS) and told.known else self.security_status
+        return f"{_PAGE}#{status}" if status.known else _PAGE
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message

@@ -1,4 +1,7 @@
-"""What a person can do about a logon that a server has refused, by the status that the server gave."""
+"""What a person can do about a logon that a server has refused, by the status that the server gave.
+
+docs/statuses.md shows these texts, beside what each status means.
+"""
 
 from typing import Final
 
@@ -54,12 +57,13 @@ _HINTS: Final = {
     "between, or the server cannot reach the account's domain controller",
     NTSTATUS.STATUS_BAD_BINDINGS: "the logon belongs to another tls connection: an attacker may be in between, or a "
     "proxy ends tls in front of the server",
-    NTSTATUS.STATUS_NOT_SUPPORTED: "both sides have no CredSSP version in common (--min-version, --max-version)",
+    NTSTATUS.STATUS_NOT_SUPPORTED: "both sides have no CredSSP version in common (--min-version, --max-version), or "
+    "the server refuses NTLM (--mechanism kerberos)",
     NTSTATUS.STATUS_SMARTCARD_LOGON_REQUIRED: "the account can log on with a smart card only",
     NTSTATUS.STATUS_SMARTCARD_WRONG_PIN: "check the smart card's pin",
     NTSTATUS.STATUS_PKINIT_FAILURE: "the domain controller refuses the certificate: tell its administrator",
     NTSTATUS.STATUS_NO_KERB_KEY: "the account has no Kerberos key: set its password again",
-    NTSTATUS.STATUS_CTX_LOGON_DISABLED: "logons are switched off on the server",
+    NTSTATUS.STATUS_CTX_LOGON_DISABLED: "logons are switched off on the server: ask its administrator",
     NTSTATUS.STATUS_INSUFFICIENT_RESOURCES: "the server is out of resources: try again later, or tell its "
     "administrator",
     # The servers of pyspnego and sspi-rs send the first two; FreeRDP 3's and gnome-remote-desktop's send the third

@@ -3,9 +3,10 @@
 import inspect
 
 import pytest
+from support.pages import ROOT
 
 from acredssp import errors
-from acredssp.errors import CredSSPError
+from acredssp.errors import AuthenticationError, CredSSPError, PeerClosed
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 
 CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, CredSSPError)]
@@ -47,3 +48,26 @@ def test_facts_are_kept():
         NTSTATUS.STATUS_ACCESS_DENIED,
     )
     assert CredSSPError.security_status is SecurityStatus.SEC_E_INTERNAL_ERROR
+
+
+@pytest.mark.parametrize(
+    ("error", "anchor"),
+    [
+        (AuthenticationError("no", nt_status=NTSTATUS.STATUS_ACCOUNT_DISABLED), "#STATUS_ACCOUNT_DISABLED"),
+        (AuthenticationError("no", nt_status=NTSTATUS(0xC007052E)), "#STATUS_LOGON_FAILURE"),  # a Win32 error
+        (AuthenticationError("no", nt_status=NTSTATUS(0xC00700EA)), "#SEC_E_LOGON_DENIED"),
+        (AuthenticationError("no", nt_status=NTSTATUS(0xC0DE00EA)), "#SEC_E_LOGON_DENIED"),
+        (PeerClosed("gone"), "#SEC_E_CONTEXT_EXPIRED"),
+        (CredSSPError("odd", security_status=SecurityStatus(0xC0DE00EA)), ""),
+    ],
+)
+def test_an_error_says_where_its_status_is_explained(error, anchor):
+    assert error.anchor == f"docs/statuses.md{anchor}"
+    page = (ROOT / "docs" / "statuses.md").read_text(encoding="utf-8")
+    assert f'<a id="{anchor[1:]}"></a>' in page or not anchor
+
+
+def test_the_usual_status_of_each_error_is_explained():
+    page = (ROOT / "docs" / "statuses.md").read_text(encoding="utf-8")
+    assert len(CLASSES) == 14
+    assert [kind for kind in CLASSES if f'<a id="{kind.security_status}"></a>' not in page] == []

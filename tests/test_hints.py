@@ -1,4 +1,5 @@
 import pytest
+from support import statuses_page
 
 from acredssp.hints import hint_on
 from acredssp.status import NTSTATUS
@@ -43,3 +44,13 @@ def test_a_refusal_with_a_name_has_a_hint_of_its_own():
         NTSTATUS.STATUS_NO_SUCH_LOGON_SESSION,
         NTSTATUS.STATUS_MUTUAL_AUTHENTICATION_FAILED,  # has a hint where it comes from
     }
+
+
+def test_the_page_of_statuses_says_what_the_hints_say():
+    assert statuses_page.page() == statuses_page.PAGE.read_text(encoding="utf-8"), "stale: make conformance"
+    told = statuses_page.rows()
+    assert set(told) == set(NTSTATUS.__members__)
+    assert told["STATUS_NO_SUCH_USER"] == "Check the user and the domain."
+    assert told["STATUS_NTLM_BLOCKED"].startswith(
+        "The server or its domain refuses NTLM: log on with Kerberos (`--mech"
+    )

@@ -15,7 +15,7 @@ from acredssp.events import HandshakeInfo
 from acredssp.status import SecurityStatus, Stage
 from acredssp.workers import Address
 
-__all__ = ["DemoReport", "LoginReport", "Report", "ServeReport", "WinRMReport", "now", "to_json"]
+__all__ = ["DemoReport", "LoginReport", "Report", "ServeReport", "WinRMReport", "anchor_of", "now", "to_json"]
 
 
 def now() -> str:
@@ -49,6 +49,8 @@ class LoginReport:
     """What failed, for people; null for a success."""
     hint: str | None = None
     """What to do about it, for people."""
+    anchor: str | None = None
+    """The place in the documentation that explains the status."""
 
     @classmethod
     def of(cls, error: CredSSPError | None, info: HandshakeInfo | None, elapsed: float) -> "LoginReport":
@@ -75,6 +77,7 @@ class LoginReport:
             fallback=(info.fallback or None) if info else None,
             message=error.message if error else None,
             hint=advice(error) if error else None,
+            anchor=anchor_of(error),
         )
 
 
@@ -120,6 +123,8 @@ class ServeReport:
     """How the handshake ended, in more detail than `result`: a value of `acredssp.aio.HandshakeOutcome`."""
     hook: str | None = None
     """The hook that refused the logon: `"lookup"`, `"oracle"`, `"authorize"` or `"admit"`; null if none did."""
+    anchor: str | None = None
+    """The place in the documentation that explains the status."""
 
     @classmethod
     def of(cls, report: HandshakeReport, *, worker: int | None = None) -> "ServeReport":
@@ -152,6 +157,7 @@ class ServeReport:
             account=str(report.account) if report.account else None,
             outcome=str(report.outcome),
             hook=report.hook or None,
+            anchor=anchor_of(error),
         )
 
 
@@ -212,6 +218,8 @@ class WinRMReport:
     """What failed, for people; null for a success."""
     hint: str | None = None
     """What to do about it, for people."""
+    anchor: str | None = None
+    """The place in the documentation that explains the status of the logon."""
 
 
 Report: TypeAlias = LoginReport | ServeReport | DemoReport | WinRMReport
@@ -221,6 +229,11 @@ Report: TypeAlias = LoginReport | ServeReport | DemoReport | WinRMReport
 def to_json(report: Report) -> str:
     """Return the report as one line of JSON in ASCII, so that a peer's name cannot control the terminal."""
     return json.dumps(dataclasses.asdict(report))
+
+
+def anchor_of(error: CredSSPError | None) -> str | None:
+    """Return the place in the documentation that explains a failed handshake; None where there was none."""
+    return None if error is None or error.stage is Stage.CONNECT else error.anchor
 
 
 def _stage(error: CredSSPError | None) -> str | None:

@@ -55,7 +55,7 @@ from acredssp.cli.options import (
 )
 from acredssp.cli.outcome import ConnectError, Result, advice, result_of
 from acredssp.cli.output import OutputError, write_bytes
-from acredssp.cli.report import WinRMReport, to_json
+from acredssp.cli.report import WinRMReport, anchor_of, to_json
 from acredssp.cli.services import extra_of_services, name_of_service, to_this_service
 from acredssp.config import ClientConfig
 from acredssp.errors import CredSSPError
@@ -174,6 +174,7 @@ class _Written:
             fault=error.code if isinstance(error, WSManFault) else None,
             message=error.message if error else None,
             hint=advice(error) if error else None,
+            anchor=anchor_of(logon),
         )
 
 
