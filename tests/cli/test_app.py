@@ -17,12 +17,12 @@ from acredssp.cli.report import DemoReport, LoginReport, ServeReport, WinRMRepor
 
 LOGIN_KEYS = [
     "result", "stage", "security_status", "nt_status", "credssp_version", "mechanism", "tls_version", "cipher",
-    "peer_key_sha256", "elapsed_ms", "fallback", "time", "message", "hint",
+    "peer_key_sha256", "elapsed_ms", "fallback", "time", "message", "hint", "anchor",
 ]  # fmt: skip
 SERVE_KEYS = [
     "result", "stage", "principal", "mechanism", "credssp_version", "delegated", "nt_status", "peer", "elapsed_ms",
     "worker", "time", "message", "hint", "security_status", "server_name", "cookie", "routing_token", "workstation",
-    "account", "outcome", "hook",
+    "account", "outcome", "hook", "anchor",
 ]  # fmt: skip
 DEMO_KEYS = [
     "result", "handshakes", "failures", "concurrency", "seconds", "handshakes_per_second", "latency_p50_ms",
@@ -31,7 +31,7 @@ DEMO_KEYS = [
 ]  # fmt: skip
 WINRM_KEYS = [
     "result", "exit_code", "interrupted", "stdout", "stderr", "may_lack_output", "server", "stage", "security_status",
-    "nt_status", "fault", "time", "message", "hint",
+    "nt_status", "fault", "time", "message", "hint", "anchor",
 ]  # fmt: skip
 
 

@@ -51,6 +51,7 @@ def test_a_logon_succeeds(served, log_on, carriage, mechanism):
         "fallback": None,
         "message": None,
         "hint": None,
+        "anchor": None,
     }
     line = server.line()
     assert line.pop("peer").startswith("127.0.0.1:")
@@ -75,6 +76,7 @@ def test_a_logon_succeeds(served, log_on, carriage, mechanism):
         "account": "CONTOSO\\alice",
         "outcome": "success",
         "hook": None,
+        "anchor": None,
     }
 
 
@@ -158,6 +160,7 @@ def test_a_user_who_is_refused_is_told_so_by_hybrid_ex(served, log_on, name, use
     status, report, err = log_on(server.address, user=user)
     assert (status, report["result"], report["stage"]) == (1, "denied", "early_user_auth")
     assert report["nt_status"] == "STATUS_ACCESS_DENIED"
+    assert report["anchor"] == "docs/statuses.md#STATUS_ACCESS_DENIED"
     assert "did not authorize" in err
     line = server.line()
     assert (line["result"], line["stage"], line["nt_status"]) == ("denied", "early_user_auth", "STATUS_ACCESS_DENIED")

@@ -11,6 +11,7 @@ KEYS = {
     "time",
     "message",
     "hint",
+    "anchor",
     "result",
     "stage",
     "security_status",
