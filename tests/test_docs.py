@@ -47,6 +47,7 @@ from acredssp.workers import Address
 BLOCKS = [block for block in blocks() if block.page not in tutorial.PAGES]  # tests/test_tutorial.py runs all of those
 
 ELSEWHERE = {
+    ("docs/anyio.md", ""): "tests/test_anyio.py::test_the_program_logs_on_and_talks",
     ("README.md", "import asyncio"): "tests/test_readme.py::test_the_examples_talk_to_each_other",
     (
         "docs/using.md",
