@@ -622,7 +622,7 @@ class CREDSSP_CRED_EX:
         Type: `CredsspCredEx`, which tells the structure from a CREDSSP_CRED.
         Version: The version of the C structure.
         Flags: How to use the credentials.
-        Reserved: 0.
+        Reserved: Always 0.
         Cred: The credentials.
     """
 

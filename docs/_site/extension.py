@@ -21,6 +21,8 @@ GENERATED = DOCS / "generated"
 ROOT_PAGES = {"README.md": "readme", "CHANGELOG.md": "changelog", "SECURITY.md": "security-policy"}
 """The pages at the top of the repository, and their names on the site."""
 _OUTWARD = re.compile(r"\]\(\.\./(?P<path>[\w./-]+?)(?P<anchor>#[\w-]+)?\)")
+_CODE = re.compile(r"(?<!`)`[^`]+`(?!`)")
+"""Code in a docstring, whose backslashes reStructuredText would take for its own."""
 _SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields):")
 _SOURCE = re.compile(r"\[(?P<text>[^\]]+)\]\(\.\./(?:acredssp|benchmarks|fuzz|tests|\.ci)[^)]*\)")
 
@@ -67,6 +69,7 @@ def _inward(link: re.Match[str], up: str) -> str:
 
 def mark_code(_app: Sphinx, what: str, _name: str, value: object, _options: object, lines: list[str]) -> None:
     """Mark the indented lines in front of a docstring's sections as code, as people read them."""
+    lines[:] = [_CODE.sub(lambda code: code[0].replace("\\", "\\\\"), line) for line in lines]
     if what == "data" and "\n".join(lines).strip() == inspect.getdoc(type(value)):
         lines.clear()  # Python gives a value without a docstring that of its type
     marked: list[str] = []
