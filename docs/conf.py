@@ -28,6 +28,7 @@ napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 python_display_short_literal_types = True
 default_role = "code"
+smartquotes_action = "qe"  # quotes and ellipses; a dash is made of no option such as --pin
 
 nitpicky = True
 suppress_warnings = ["misc.highlighting_failure"]  # fail2ban's file has more in it than an ini file

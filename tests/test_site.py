@@ -107,6 +107,12 @@ def test_the_site_says_of_every_option_what_help_says(site):
     }
 
 
+def test_an_option_in_a_sentence_stays_one(site):
+    page = words_of_site(read(site, "findings.html"))
+    assert "(--ca or --pin)" in page
+    assert re.findall(r"(?<=[ (])\u2013(?=[a-z])", page) == []
+
+
 def test_every_command_is_on_the_site(site):
     page = read(site, "generated/command-line.html")
     commands = get_command(app).commands
