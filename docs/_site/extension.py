@@ -128,6 +128,15 @@ def resolve(app: Sphinx, env: Any, node: Any, content: nodes.Element) -> nodes.N
     return nodes.reference("", "", content.deepcopy(), internal=True, refuri=target)
 
 
+def draw_dashes(_app: Sphinx, document: nodes.document) -> None:
+    """Draw the dash in front of a parameter's description, which Sphinx writes as two hyphens.
+
+    `smartquotes` would draw it, and those of options in sentences, too.
+    """
+    for text in [each for each in document.findall(nodes.Text) if each.astext() == " -- "]:
+        text.parent.replace(text, nodes.Text(" \u2013 "))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Join Sphinx."""
     app.connect("builder-inited", write_pages)
@@ -137,4 +146,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", sentences.take, priority=400)
     app.connect("autodoc-process-docstring", sentences.give_back, priority=600)
     app.connect("missing-reference", resolve)
+    app.connect("doctree-read", draw_dashes)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
