@@ -200,8 +200,10 @@ def _file(value: object, info: ValidationInfo) -> pathlib.Path:
 
 
 def _beside(path: pathlib.Path, info: ValidationInfo) -> pathlib.Path:
-    folder = (info.context or {}).get("folder", pathlib.Path())
-    return pathlib.Path(folder, path)
+    context = info.context or {}
+    found = pathlib.Path(context.get("folder", pathlib.Path()), path)
+    context.setdefault("files", []).append(found)
+    return found
 
 
 _Listen: TypeAlias = Annotated[Address, BeforeValidator(_address)]
@@ -639,11 +641,15 @@ def read(path: pathlib.Path) -> Settings:
     with problems.at(""):
         content = _parsed(path)
     problems.check()
+    context: dict[str, Any] = {"folder": path.parent, "files": []}
     try:
-        settings = Settings.model_validate(content, context={"folder": path.parent})
+        settings = Settings.model_validate(content, context=context)
     except ValidationError as error:
         for each in error.errors(include_url=False, include_input=False):
             problems.add(_place(each["loc"]), _text(each["loc"], each))
+        for file in dict.fromkeys(context["files"]):  # what is right, and would be told of next
+            with problems.at(""):
+                file.stat()
         problems.check()
         raise
     settings._check_names(problems)  # noqa: SLF001 - a part of reading them

@@ -37,6 +37,13 @@ def check(folder, capsys):
     return run
 
 
+def test_missing_files_are_named_beside_wrong_settings(check, folder):
+    text = GOOD.replace('"users"', '"absent"').replace("gateway.key", "lost.key") + "nonsense = 1\n"
+    status, _, err = check(text)
+    missing = [f"{folder / name}: no such file or directory" for name in ("lost.key", "absent")]
+    assert (status, err[-3:]) == (2, ["targets.desktops.nonsense: no such setting", *missing])
+
+
 def test_a_good_file(check, folder):
     assert check(GOOD) == (0, f"{folder / 'settings.toml'}: can be used (listeners: 1, targets: 1)\n", [])
 

@@ -74,7 +74,7 @@ def test_paths_are_relative_to_the_file(folder):
             ["api: expected certificate and key, or a loopback address: the secret would travel in clear"],
         ),
         (
-            GOOD + "[api]\nsecret = 'env:C4'\nkey = 'c4nary'",
+            GOOD + "[api]\nsecret = 'env:C4'\nkey = 'users'",
             ["api: expected certificate and key together, got one of them"],
         ),
         (
@@ -157,7 +157,7 @@ def test_paths_are_relative_to_the_file(folder):
             ["listeners[0].logon: expected users, winbind, lookup or keytab, got none: nobody could log on"],
         ),
         (
-            GOOD.replace('users = "users"', 'keytab = "c4nary"'),
+            GOOD.replace('users = "users"', 'keytab = "users"'),
             ["listeners[0].logon: expected keytab and realms together, got one of them"],
         ),
         (GOOD.replace("127.0.0.1:0", CANARY), ["listeners[0].address: expected HOST:PORT or [IPV6]:PORT"]),
