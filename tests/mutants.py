@@ -95,7 +95,8 @@ def survivors(mutant):
         copy = Path(folder, PACKAGE)
         shutil.copytree(ROOT / PACKAGE, copy, ignore=shutil.ignore_patterns("*.so"))
         path = copy / mutant.file
-        shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)  # of what is copied, bytecode is good elsewhere
+        for bytecode in path.parent.joinpath("__pycache__").glob(f"{path.stem}.*"):
+            bytecode.unlink()  # what is copied of the other modules is good
         path.write_text(mutated(mutant, path.read_text(encoding="utf-8")), encoding="utf-8")
         outcomes = {test: run_tests([test], folder) for test in mutant.tests}
     return {test: output for test, (status, output) in outcomes.items() if status != _TESTS_FAILED}
@@ -109,7 +110,7 @@ def main():
     mutants = load(ROOT.joinpath("tests", "mutants.toml").read_text(encoding="utf-8"))
     mutants = [mutant for mutant in mutants if not wanted or any(mutant.is_called(name) for name in wanted)]
     failures = 0
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(2 * os.cpu_count()) as pool:  # half of the time a test waits for a peer
         untouched = pool.submit(run_tests, sorted({test for mutant in mutants for test in mutant.tests}))
         for mutant, lived in zip(mutants, pool.map(survivors, mutants), strict=True):
             print(f"{'LIVED ' if lived else 'killed'} {mutant.name}", flush=True)
