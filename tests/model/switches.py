@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from unittest import mock
 
-from model import properties, sides, worlds
+from model import properties, sides, symbols, worlds
 
 from acredssp.core import client
 from acredssp.core.client import ClientHandshake
 from acredssp.core.handshake import Handshake
 from acredssp.core.server import ServerHandshake
-from acredssp.mechanisms.negotiate import _Negotiate
+from acredssp.mechanisms.negotiate import DetectingAcceptor, _Negotiate
 from acredssp.mechanisms.ntlm import acceptor
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor
 from acredssp.mechanisms.ntlm.messages import NTLMv2Response
@@ -57,6 +57,11 @@ def _any_version(handshake, version):
 def _any_mic(negotiate, mic):
     """Take any mechListMIC for the right one."""
     negotiate._mic_received = True
+
+
+def _ntlm_too(_detecting, _token):
+    """Take NTLM without SPNEGO, whatever is enabled."""
+    return symbols.Acceptor("server", worlds.policy(), worlds.IDENTITY)
 
 
 _ANY_PROOF = types.SimpleNamespace(compare_digest=lambda mine, theirs: len(theirs) == 32 or mine == theirs)
@@ -122,6 +127,14 @@ SWITCHES = (
         worlds.negotiated,
         worlds.negotiated,
         _without(_Negotiate, "_take_mic", _any_mic),
+    ),
+    Switch(
+        "any-mechanism",
+        "the server takes a mechanism that it has not enabled",
+        "mechanism-floor",
+        worlds.kerberos_alone,
+        worlds.kerberos_alone,
+        _without(DetectingAcceptor, "_detect", _ntlm_too),
     ),
     Switch(
         "no-ntlm-mic",

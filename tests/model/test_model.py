@@ -26,6 +26,7 @@ ESTABLISHED = {
     "no-tls": {"alice", "server 1", "server 2"},
     "altered-ntlm": {"alice", "server"},
     "negotiated": {"alice", "server"},
+    "kerberos-alone": {"alice", "server 2"},
     "channel-bindings": {"server"},
     "machine-in-domain": {"alice 2", "server 1", "server 2"},
     "guest": {"server"},

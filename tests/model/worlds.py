@@ -207,6 +207,16 @@ def negotiated():
     return World("negotiated", parties, his, _WITHOUT_TLS)
 
 
+def kerberos_alone():
+    """A server takes Kerberos alone, and the attacker has a password of his own; beside them Alice has a ticket."""
+    honest = (
+        client("alice", key=SERVER_KEY, linked="server 2", kerberos=True),
+        server("server 2", linked="alice", mechanisms=("kerberos",)),
+    )
+    his = Abilities(versions=(6,), keys=(SERVER_KEY,), negotiates=True)
+    return World("kerberos-alone", (server("server 1", mechanisms=("kerberos",)), *honest), his, _ALL)
+
+
 def bindings():
     """The relay, where both sides have channel bindings."""
     parties = (client("alice", bound=True), server("server", bound=True))
@@ -228,7 +238,8 @@ def guest():
 WORLDS = {
     make().name: make
     for make in (
-        relay, sessions, relay_to_careless, legacy, other_service, wire, altered, negotiated, bindings, machine, guest,
+        relay, sessions, relay_to_careless, legacy, other_service, wire, altered, negotiated, kerberos_alone,
+        bindings, machine, guest,
     )
 }  # fmt: skip
 
