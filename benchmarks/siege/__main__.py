@@ -35,10 +35,10 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.console import Console
 
 from benchmarks import compiled, report
-from benchmarks.harness import Results, Row, Watch, environment, raise_file_limit
+from benchmarks.harness import LOOPS, Results, Row, Watch, environment, raise_file_limit
 from benchmarks.siege import docs, holding, leaks, rates
 from benchmarks.siege.attackers import ATTACKS, attacking, is_possible
-from benchmarks.siege.servers import CORES, OURS, Variant, World, pinned, unlimited
+from benchmarks.siege.servers import CORES, KINDS, OURS, Variant, World, pinned, unlimited
 
 FOLDER = report.FOLDER / "siege"
 PARTS = ("rates", "holding", "leaks")
@@ -73,7 +73,9 @@ def full(builds: Sequence[str]) -> Plan:
     return Plan(rates.Slices(5, 0.4, 10_000), variants, (), 20.0, together=False, handshakes=handshakes)
 
 
-FEW = ("silent", "hello_silence", "hellos", "key_updates")
+FEW = ("hello_silence", "hellos", "key_updates")
+COMING = 2.0
+"""Seconds that it takes a crowd of silent ones to come."""
 
 
 def within(minutes: float, builds: Sequence[str]) -> Plan:
@@ -85,7 +87,8 @@ def within(minutes: float, builds: Sequence[str]) -> Plan:
         for each in plan.variants
         if attack in FEW or _is_plain(each)
     )
-    seconds = max(0.1, minutes * 60 * 0.6 / (runs * plan.slices.rounds * 2) - SLICE)
+    coming = plan.slices.rounds * len(KINDS) * COMING
+    seconds = max(0.1, (minutes * 60 * 0.6 - coming) / (runs * plan.slices.rounds * 2) - SLICE)
     slices = dataclasses.replace(plan.slices, seconds=min(seconds, plan.slices.seconds))
     handshakes = {
         each: int(minutes * (1000 if each.kind == "serve" else 300)) for each in plan.variants if _is_plain(each)
@@ -102,6 +105,24 @@ def quick() -> Plan:
     variants = [Variant(kind) for kind in OURS]
     slices = rates.Slices(1, 0.0, 1000, least=1)
     return Plan(slices, variants, (), 6.0, together=True, handshakes=dict.fromkeys(variants, 500))
+
+
+def only(plan: Plan, options: argparse.Namespace) -> Plan:
+    """Leave out the servers that are not asked for."""
+    asked = [*options.server, "tls"] if options.server else KINDS
+    chosen = [
+        each
+        for each in plan.variants
+        if each.kind in asked
+        and each.loop in (options.loop or LOOPS)
+        and (each.kind == "tls" or each.build in (options.build or builds_of(plan)))
+    ]
+    handshakes = {each: count for each, count in plan.handshakes.items() if each in chosen}
+    return dataclasses.replace(plan, variants=chosen, handshakes=handshakes)
+
+
+def builds_of(plan: Plan) -> set[str]:
+    return {each.build for each in plan.variants}
 
 
 # --- the parts ---
@@ -206,6 +227,9 @@ def main() -> int:
         "--attack", action="append", choices=ATTACKS, help="only this attack; may be given several times"
     )
     parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be given several times")
+    parser.add_argument("--server", action="append", choices=OURS, help="only this one, beside bare TLS")
+    parser.add_argument("--loop", action="append", choices=tuple(LOOPS), help="only this event loop")
+    parser.add_argument("--build", action="append", choices=("interpreted", "compiled"), help="only this engine")
     parser.add_argument("--minutes", type=float, help="how long it may take")
     parser.add_argument("--check", action="store_true", help="a tenth, with bounds that no busy machine crosses")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
@@ -223,6 +247,7 @@ def main() -> int:
     why = compiled.missing()
     builds = ("interpreted",) if why else ("interpreted", "compiled")
     plan = quick() if options.check else within(options.minutes, builds) if options.minutes else full(builds)
+    plan = only(plan, options)
     if why and not options.check:
         results.leave_out("the compiled engine", why)
     measure(plan, options.attack or ATTACKS, options.part or PARTS, results, console)

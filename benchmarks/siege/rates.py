@@ -8,6 +8,7 @@ has come before its slice begins: what it costs by coming is no part of it, sinc
 
 import asyncio
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,6 +71,8 @@ class Kept:
     """Logons a second beside it."""
     busy: float
     """The share of its core that the server had beside the attack."""
+    work: float
+    """The share of the server's CPU beside the attack that went into the logons, by what a logon costs it alone."""
 
     @property
     def share(self) -> float:
@@ -89,7 +92,7 @@ class Besieged:
 
     def kept(self, attack: str, slices: Slices, *, attack_first: bool) -> Kept:
         """Measure a slice beside the attack, and one without it."""
-        rates, busy, server = {}, 0.0, self.server
+        rates, busy, each, server = {}, {}, {}, self.server
         with asyncio.Runner(loop_factory=LOOPS["uvloop"]) as runner:
             for attacked in (True,) if slices.least else (attack_first, not attack_first):
                 if attacked:
@@ -100,11 +103,12 @@ class Besieged:
                     lambda: self.logons.log_on(server.variant.kind, server.port), slices.seconds, slices.least
                 )
                 rates[attacked] = runner.run(slice_of_time)
+                busy[attacked] = (server.cpu - cpu) / (time.perf_counter() - started)
+                each[attacked] = busy[attacked] / rates[attacked] if rates[attacked] else math.inf
                 if attacked:
-                    busy = (server.cpu - cpu) / (time.perf_counter() - started)
                     self.attacker.end()
                 server.rest(patience=REST)
-        return Kept(rates.get(False, 0.0), rates[True], busy)
+        return Kept(rates.get(False, 0.0), rates[True], busy[True], each.get(False, 0.0) / each[True])
 
 
 def besieged(world: World, servers: Sequence[Server], attackers: Mapping[str, Attacker]) -> list[Besieged]:
@@ -128,8 +132,11 @@ def rows_of(attack: str, rounds: Rounds, slices: Slices) -> Iterator[Row]:
     """
     for variant in sorted(rounds[0]):
         figure = Figure.of(each[variant].share for each in rounds)
-        alone, busy = (statistics.median(getattr(each[variant], name) for each in rounds) for name in ("alone", "busy"))
-        note, bare = f"{alone:.0f} a second alone, {busy:.0%} of its core", Variant("tls", variant.loop)
+        alone, busy, work = (
+            statistics.median(getattr(each[variant], name) for each in rounds) for name in ("alone", "busy", "work")
+        )
+        note = f"{alone:.0f} a second alone; beside it {busy:.0%} of a core, {work:.0%} of that for logons"
+        bare = Variant("tls", variant.loop)
         key = f"siege.{attack}.{variant.kind}.{variant.loop}.{variant.build}"
         if slices.least:
             beside = Figure.of(each[variant].beside for each in rounds)

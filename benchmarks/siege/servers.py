@@ -178,7 +178,7 @@ def _gateway(variant: Variant, folder: pathlib.Path, limits: Limits) -> Iterator
         (folder / "users").write_text(f"{DOMAIN}:{ALICE.user}:{PASSWORD}\n", "utf-8")
         settings = folder / f"{variant}.{port}.toml"
         settings.write_text(text, "utf-8")
-        main = GATEWAY_MAIN.format(loop="sys.modules['uvloop'] = None" if variant.loop == "asyncio" else "")
+        main = GATEWAY_MAIN.format(loop="sys.modules['uvloop'] = None" if variant.loop == "asyncio" else "pass")
         argv = [sys.executable, "-c", main, "proxy", "run", str(settings), "--log-level", "error"]
         log = stack.enter_context((folder / "log").open("wb"))
         process = stack.enter_context(
