@@ -10,8 +10,10 @@ from typing import Final
 from acredssp.aio.answers import ServerAnswers
 from acredssp.aio.failures import FailureLimit, Failures
 from acredssp.aio.handshake import new_connection_id
+from acredssp.aio.pacing import Pacing
 from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, log_report, outcome_of
 from acredssp.aio.sources import source_of
+from acredssp.arguments import expect, expect_count
 from acredssp.carriage.base import CarriedHandshake
 from acredssp.config import ServerConfig
 from acredssp.errors import CredSSPError
@@ -28,6 +30,8 @@ class ServerLogons:
     Args:
         config: The server's configuration, which has the hooks.
         max_failures: How many wrong passwords a source may send for an account; None for no limit.
+        max_failed_per_second: How many logons of a source may fail in a second before its next ones have to wait; None
+            for no limit.
         on_handshake: Called with a report once each logon has ended.
     """
 
@@ -36,12 +40,23 @@ class ServerLogons:
         config: ServerConfig,
         *,
         max_failures: FailureLimit | None = None,
+        max_failed_per_second: int | None = None,
         on_handshake: HandshakeHook | None = None,
     ) -> None:
+        expect("max_failed_per_second", max_failed_per_second, int, None)
+        if max_failed_per_second is not None:
+            expect_count("max_failed_per_second", max_failed_per_second)
         self._config = config
         self._max_failures = max_failures
         self._on_handshake = on_handshake
         self._failures: Failures | None = None
+        self._pacing = Pacing(max_failed_per_second) if max_failed_per_second is not None else None
+
+    def wait(self, peer_address: object) -> float:
+        """Return the seconds that a peer has to wait before the server reads the first token of its next logon."""
+        if self._pacing is None:
+            return 0.0
+        return self._pacing.wait(source_of(peer_address), asyncio.get_running_loop().time())
 
     def begin(
         self,
@@ -73,6 +88,8 @@ class ServerLogons:
         log_report(report)
         if self._failures is not None:
             self._failures.note(source_of(report.peer_address), report)
+        if self._pacing is not None:
+            self._pacing.note(source_of(report.peer_address), report, asyncio.get_running_loop().time())
         if self._on_handshake is not None:
             self._on_handshake(report)
 

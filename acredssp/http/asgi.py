@@ -27,23 +27,31 @@ class CredSSPMiddleware:
         config: The certificate inside CredSSP, the hooks and the policy.
         max_failures: How many wrong passwords a source may send for an account before it has to wait; None for no
             limit.
+        max_failed_per_second: How many logons of a source may fail in a second, for whatever reason of the client's.
+            After that its next logons wait, up to half a second each. None for no limit.
         on_handshake: Called with a report once each logon has ended; it must not block.
         dangerous_allow_unsealed: Whether requests without a sealed body are served too, and answered in plain. Whoever
             can write into the connection, such as a proxy that shares it among clients, then acts as the user.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a server limits and reports
         self,
         app: ASGIApp,
         config: ServerConfig,
         *,
         max_failures: FailureLimit | None = None,
+        max_failed_per_second: int | None = 20,
         on_handshake: HandshakeHook | None = None,
         dangerous_allow_unsealed: bool = False,
     ) -> None:
         if not isinstance(config, ServerConfig):
             raise TypeError(f"config: expected a ServerConfig, got {type(config).__name__}")
-        logons = ServerLogons(config, max_failures=max_failures, on_handshake=on_handshake)
+        logons = ServerLogons(
+            config,
+            max_failures=max_failures,
+            max_failed_per_second=max_failed_per_second,
+            on_handshake=on_handshake,
+        )
         self._app = app
         self._acceptor = Acceptor(config, logons, dangerous_allow_unsealed)
 

@@ -181,6 +181,8 @@ class ServedConnection:
         logon.name_records()
         self._busy = True
         try:
+            if not exchange.begun:
+                await self._wait_for_its_turn()
             reply = await self._receive(exchange, logon, headers)
         finally:
             self._busy = False
@@ -193,6 +195,13 @@ class ServedConnection:
             self.logged_on = LoggedOn(exchange.context, self.peer_address, logon.connection_id)
             logon.conclude(None)
         return reply
+
+    async def _wait_for_its_turn(self) -> None:
+        """Wait if too many logons of this source have failed."""
+        assert self._acceptor is not None
+        wait = self._acceptor.logons.wait(self.peer_address)
+        if wait:
+            await asyncio.sleep(min(wait, self.limits.logon_timeout))
 
     async def _receive(self, exchange: ServerExchange, logon: ServerLogon, headers: Headers) -> Reply | None:
         error: CredSSPError = HandshakeAborted("the request was cancelled")

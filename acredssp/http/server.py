@@ -39,6 +39,7 @@ async def start_http_server(  # noqa: PLR0913 - the shape of asyncio.start_serve
     ssl: tls.SSLContext | None = None,
     limits: HTTPLimits | None = None,
     max_failures: FailureLimit | None = None,
+    max_failed_per_second: int | None = 20,
     on_handshake: HandshakeHook | None = None,
     dangerous_allow_unsealed: bool = False,
     sock: socket.socket | None = None,
@@ -56,6 +57,7 @@ async def start_http_server(  # noqa: PLR0913 - the shape of asyncio.start_serve
         limits: What the server takes of its clients; None for the defaults of `HTTPLimits`.
         max_failures: How many wrong passwords a source may send for an account before it has to wait; None for no
             limit.
+        max_failed_per_second: As for `CredSSPMiddleware`.
         on_handshake: Called with a report once each logon has ended; it must not block.
         dangerous_allow_unsealed: As for `CredSSPMiddleware`.
         sock: A bound socket, in place of host and port.
@@ -73,6 +75,7 @@ async def start_http_server(  # noqa: PLR0913 - the shape of asyncio.start_serve
         app,
         config,
         max_failures=max_failures,
+        max_failed_per_second=max_failed_per_second,
         on_handshake=on_handshake,
         dangerous_allow_unsealed=dangerous_allow_unsealed,
     )

@@ -26,13 +26,13 @@ PATIENCE = 60.0
 """Seconds after the deadline in which all connections must be gone, on a machine that does other work, too."""
 
 CEILINGS: dict[str, int] = {
-    "silent": 16,
+    "silent": 32,
     "drip": 96,
     "half_record": 96,
     "hello_silence": 96,
     "lies_tls": 96,
     "lies_request": 160,
-    "lies_tpkt": 16,
+    "lies_tpkt": 32,
     "lies_http": 96,
     "unread": 512,
 }

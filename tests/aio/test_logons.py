@@ -5,7 +5,15 @@ import logging
 import pytest
 from support.endpoints import BOB, client_config, server_config
 
-from acredssp.aio import ClientAnswers, FailureLimit, HandshakeOutcome, ServerLogons, answer_events, connection_id
+from acredssp.aio import (
+    ClientAnswers,
+    FailureLimit,
+    HandshakeOutcome,
+    ServerLogons,
+    answer_events,
+    connection_id,
+    pacing,
+)
 from acredssp.credentials import Password
 from acredssp.delegation import DelegationPolicy, SPNList
 from acredssp.errors import AuthenticationError, CredSSPError, HandshakeTimeout, PeerClosed
@@ -73,3 +81,19 @@ async def test_wrong_passwords_are_counted_over_all_logons_of_the_server():
     await log_on(logons)
     assert [report.outcome for report in reports] == ["denied", "denied", "limited"]
     assert isinstance(reports[-1].error, AuthenticationError)
+
+
+async def test_an_address_whose_logons_fail_has_to_wait_and_no_other_one(monkeypatch):
+    monkeypatch.setattr(pacing, "_LONGEST_WAIT", 3600.0)
+    logons = ServerLogons(server_config(), max_failed_per_second=1)
+    for _ in range(100):
+        logons.begin(server_config().new_context(turns=True), HERE).conclude(PeerClosed("gone"))
+    assert logons.wait(HERE) > 0.0
+    assert logons.wait(("192.0.2.200", 1)) == 0.0
+    assert ServerLogons(server_config()).wait(HERE) == 0.0
+
+
+@pytest.mark.parametrize("most", [0, -1])
+def test_a_limit_that_would_let_nobody_in_is_refused(most):
+    with pytest.raises(ValueError, match="max_failed_per_second: expected 1 or more"):
+        ServerLogons(server_config(), max_failed_per_second=most)

@@ -9,6 +9,8 @@ import pytest
 from support.endpoints import BOB, PASSWORD, server_config
 from support.http_by_hand import OUTSIDE, SERVERS, connected, listening, serving, shorten
 
+from acredssp.aio import HandshakeOutcome
+from acredssp.aio.pacing import Pacing
 from acredssp.credentials import Password
 from acredssp.errors import CredSSPError
 from acredssp.http import seal_body
@@ -81,6 +83,20 @@ async def test_a_client_with_many_requests_at_once_lets_others_have_their_turn()
     writer.close()
     await server.drain(0.0)
     assert served.index("/other") < many
+
+
+async def test_a_source_whose_logons_fail_waits_and_nobody_else_does(monkeypatch):
+    monkeypatch.setattr(Pacing, "wait", lambda _self, source, _now: 3600.0 * (source == "127.0.0.2"))
+    reports = []
+    async with started(echo, on_handshake=reports.append) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+        writer.write(b"POST / HTTP/1.1\r\nHost: s\r\nContent-Length: 0\r\nAuthorization: CredSSP FgMB\r\n\r\n")
+        async with connected(port) as good:
+            await good.log_on()
+        assert [report.outcome for report in reports] == [HandshakeOutcome.SUCCESS]
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""  # it waited until the server ended
+    writer.close()
 
 
 # --- its end ---
