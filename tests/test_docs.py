@@ -5,6 +5,7 @@ A new block needs a line here: a function that runs it, the test elsewhere that 
 
 import ast
 import asyncio
+import builtins
 import configparser
 import contextlib
 import functools
@@ -429,6 +430,37 @@ def certificates_by_name(block):
                 await leave(await acredssp.open_connection(*address, config=trusting, server_hostname=asked))
 
     asyncio.run(main())
+
+
+@runs("docs/errors.md", "import acredssp")
+async def advice_about_an_error(block):
+    advise = evaluate(block)["advise"]
+    async with served(server_config(lookup=lambda _: acredssp.Deny())) as address:
+        with pytest.raises(acredssp.AuthenticationError) as refused:
+            await acredssp.open_connection(*address, config=client_config())
+        with pytest.raises(acredssp.CertificateError) as untrusted:
+            await acredssp.open_connection(*address, config=client_config(trust=acredssp.Trust()))
+    with pytest.raises(ConnectionRefusedError) as nowhere:
+        await acredssp.open_connection("127.0.0.1", 1, config=client_config())
+    told = [advise(each.value) for each in (refused, untrusted, nowhere)]
+    assert [again for _, again in told] == [False, False, True]
+    assert told[0][0].endswith("(docs/statuses.md#STATUS_LOGON_FAILURE)")
+    assert told[1][0].startswith("this may not be the server: ")
+
+
+def test_the_page_of_errors_has_every_class_and_its_builtin_kin():
+    rows = re.findall(r"^\| (`\w+`.*?) \|", (ROOT / "docs" / "errors.md").read_text(encoding="utf-8"), re.MULTILINE)
+    names = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    classes = {
+        name
+        for name, kind in vars(acredssp.errors).items()
+        if inspect.isclass(kind) and kind.__module__ == acredssp.errors.__name__
+    }
+    assert set(names) == classes - {"CredSSPError"}
+    for row in rows:
+        if also := re.search(r"also a (\w+)", row):
+            (name,) = re.findall(r"`(\w+)`", row)
+            assert issubclass(getattr(acredssp, name), getattr(builtins, also[1]))
 
 
 # --- the blocks of a gateway, on both legs ---
