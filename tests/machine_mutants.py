@@ -113,12 +113,17 @@ def without_texts(function):
 
 def difference(before, after):
     """What a mutant changes, in one line: `a < b -> a <= b`."""
-    old, new = (ast.unparse(ast.parse(textwrap.dedent(text)).body[0]).splitlines()[1:] for text in (before, after))
+    old, new = (_lines(ast.parse(textwrap.dedent(text)).body[0]) for text in (before, after))
     while old and new and old[0].strip() == new[0].strip():
         old, new = old[1:], new[1:]
     while old and new and old[-1].strip() == new[-1].strip():
         old, new = old[:-1], new[:-1]
     return " -> ".join(" ".join(line.strip() for line in lines) for lines in (old, new))
+
+
+def _lines(function):
+    """A function's parameters and body, without its name and decorators, which mutmut changes for itself."""
+    return [ast.unparse(function.args), *(line for node in function.body for line in ast.unparse(node).splitlines())]
 
 
 def functions_at(source, lines):

@@ -53,6 +53,9 @@ def test_a_change_of_what_is_done_is_not(before, after):
 def test_a_survivor_is_told_by_the_lines_that_differ():
     before = "def f(a):\n    if a < 1:\n        return 1\n    return 2\n"
     assert mutants.difference(before, before.replace("<", "<=")) == "if a < 1: -> if a <= 1:"
+    decorated = before.replace("def f", "@classmethod\ndef g").replace("<", "<=")
+    assert mutants.difference(before, decorated) == "if a < 1: -> if a <= 1:"
+    assert mutants.difference("def f(a=1):\n    pass\n", "def f(a=2):\n    pass\n") == "a=1 -> a=2"
 
 
 SOURCE = """\

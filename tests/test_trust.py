@@ -267,6 +267,7 @@ def test_another_key_than_the_pinned_one_is_named_and_not_offered(authorities):
     expected = f"the server's key is not the pinned one: expected {pin_of(known.der)}, got {pin_of(came.der)}"
     also = ", and the server's certificate is signed by itself, and is not among the trusted authorities"
     assert judgement.reason == expected + (also if authorities else "")
+    assert judgement.position == 0
     assert "an attacker may be in between" in judgement.hint
     assert "pin" not in judgement.hint
     assert judgement.error().security_status is SecurityStatus.SEC_E_CERT_UNKNOWN
@@ -287,6 +288,22 @@ def test_of_many_pins_some_are_named():
     trust = Trust.pinned(*[f"{number:064x}" for number in range(5)])
     reason = trust.judge([Made("s").der], "host.example", NOW).reason
     assert f"expected {0:064x} or {1:064x} or {2:064x} or another, got" in reason
+
+
+def test_of_three_pins_each_is_named():
+    trust = Trust.pinned(*[f"{number:064x}" for number in range(3)])
+    assert "another, got" not in trust.judge([Made("s").der], "host.example", NOW).reason
+
+
+@pytest.mark.parametrize("arguments", [{"authorities": 1}, {"authorities": [ROOT.der]}, {"pins": [1]}])
+def test_what_cannot_be_trusted_is_refused_by_its_name(arguments):
+    with pytest.raises(TypeError, match=f"^{next(iter(arguments))}: "):
+        Trust(**arguments)
+
+
+def test_authorities_may_be_a_list():
+    trust = Trust(authorities=[ROOT.certificate])
+    assert verdict([Made("s", by=ROOT).der], trust=trust) is Verdict.TRUSTED
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 
 from acredssp.aio.limits import Places
 from acredssp.errors import LimitExceeded
+from acredssp.status import Stage
 
 
 class Handshake:
@@ -125,3 +126,23 @@ def test_any_order_of_entering_and_leaving_keeps_the_books(seed):
     assert len(handshakes) == 0
     assert not handshakes._of_source
     assert not handshakes._sources
+
+
+@pytest.mark.parametrize(("limits", "hint"), [((None, 1), "raise it"), ((1, None), None)], ids=["a source's", "all"])
+def test_who_finds_no_place_is_told_so_while_it_connects(limits, hint):
+    handshakes = Places(*limits, hint="raise it")
+    entered(handshakes, "a")
+    with pytest.raises(LimitExceeded) as caught:
+        entered(handshakes, "a")
+    assert (caught.value.stage, caught.value.hint) == (Stage.CONNECT, hint)
+
+
+def test_whoever_has_no_place_leaves_none():
+    handshakes = Places()
+    (first,) = entered(handshakes, "a")
+    handshakes.leave(Handshake("a"))
+    handshakes.leave(Handshake("b"))
+    assert len(handshakes) == 1
+    handshakes.leave(first)
+    handshakes.leave(first)
+    assert len(handshakes) == 0
