@@ -16,6 +16,7 @@ import contextlib
 import datetime as dt
 import fnmatch
 import json
+import operator
 import os
 import platform
 import re
@@ -26,6 +27,7 @@ import sys
 import textwrap
 import time
 import tomllib
+import types
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -152,8 +154,8 @@ def changed_functions(base):
     return found
 
 
-def prepare(pattern, files):
-    """Bring the copy for a pattern up to date, with settings for mutmut to change these files; return its folder."""
+def prepare(pattern):
+    """Bring the copy for a pattern up to date, with settings for mutmut; return its folder."""
     folder = copy_for(pattern)
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     said = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -169,9 +171,15 @@ def prepare(pattern, files):
         if name not in names:
             path.unlink()
             (folder / "mutants" / name).unlink(missing_ok=True)
+    for path in (folder / "mutants" / "acredssp").rglob("*.py"):
+        if (
+            pattern_of(_below_package(path.relative_to(folder / "mutants"))) == pattern
+            and b"__mutmut_" not in path.read_bytes()
+        ):
+            path.unlink()  # a copy that mutmut would take for what it has changed
     settings = {
         "source_paths": ["acredssp"],
-        "only_mutate": [f"acredssp/{file}" for file in files],
+        "only_mutate": [f"acredssp/{file}" for file in mutable_files() if pattern_of(file) == pattern],
         "also_copy": sorted({name.partition("/")[0] for name in names} - {"acredssp", "tests", "pyproject.toml"}),
         "pytest_add_cli_args": ["--quick", "--sockets", "-p", "no:cacheprovider"],
         "pytest_add_cli_args_test_selection": TESTS[pattern],
@@ -183,29 +191,38 @@ def prepare(pattern, files):
     return folder
 
 
-def run_inside(wanted, again):
-    """Run mutmut in the current folder, for the functions of `wanted` or all; with `again`, for survivors, too."""
+def run_inside(files, functions, again):
+    """Run mutmut in the current folder.
+
+    Args:
+        files: The files to try, below the package.
+        functions: The functions to try, by file, whatever came out before; None for all that have not been tried.
+        again: Whether to try survivors again.
+    """
     import mutmut.__main__ as mutmut  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # mutmut ends well by KeyboardInterrupt
+    mutmut.fnmatch = types.SimpleNamespace(fnmatch=operator.eq)  # thousands of names are compared with each other
     generate, names = mutmut.create_mutants, []
 
-    def generate_and_leave_out(processes):
+    def generate_and_choose(processes):
         stats = generate(processes)
         for name, before, after, data in mutants(mutmut.walk_mutatable_files()):
+            file, status = _below_package(data.path), data.exit_code_by_key[name]
             if without_texts(before) == without_texts(after):
                 data.exit_code_by_key[name] = LEFT_OUT
                 data.save()
-            elif again and wanted is None and data.exit_code_by_key[name] in SURVIVED:
-                data.exit_code_by_key[name] = None
-                data.save()
-            elif wanted is not None and _function_of(name) in wanted.get(_below_package(data.path), ()):
+            elif file in files and (
+                _function_of(name) in functions[file]
+                if functions is not None
+                else status is None or (again and status in SURVIVED)
+            ):
                 names.append(name)
-        if wanted is not None and not names:
+        if not names:
             sys.exit(0)
         return stats
 
-    mutmut.create_mutants = generate_and_leave_out
+    mutmut.create_mutants = generate_and_choose
     mutmut._run(names, 1)
 
 
@@ -295,8 +312,7 @@ def main():
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
-        wanted = json.loads(options.inside)
-        run_inside(None if wanted == "all" else wanted, options.again)
+        run_inside(*json.loads(options.inside))
         return 0
     wanted = changed_functions(options.changed) if options.changed else None
     files = sorted(wanted) if wanted is not None else options.file or mutable_files()
@@ -304,9 +320,9 @@ def main():
         print("no function with mutants has changed")
         return 0
     end = time.monotonic() + options.seconds if options.seconds else None
-    for pattern in TESTS if not options.report else ():
+    for pattern in TESTS:
         if some := [file for file in files if pattern_of(file) == pattern]:
-            start(prepare(pattern, some), wanted, options.again, end)
+            start(prepare(pattern), [] if options.report else some, wanted, options.again, end)
     rows, unexplained = results(files)
     if options.write:
         write(rows)
@@ -317,10 +333,10 @@ def main():
     return int(bool(unexplained))
 
 
-def start(folder, wanted, again, end):
+def start(folder, files, functions, again, end):
     """Let mutmut work on a copy until a time of the clock, in a process that finds nothing of the tree beside it."""
-    inside = json.dumps("all" if wanted is None else {file: sorted(names) for file, names in wanted.items()})
-    command = [sys.executable, "-P", str(Path(__file__).resolve()), "--inside", inside, *(["--again"] if again else [])]
+    chosen = functions and {file: sorted(names) for file, names in functions.items()}
+    command = [sys.executable, "-P", str(Path(__file__).resolve()), "--inside", json.dumps([files, chosen, again])]
     environment = {name: value for name, value in os.environ.items() if name != "ACREDSSP_NO_SKIPS"}
     with subprocess.Popen(
         command, cwd=folder, env=environment | {"PYTHONSAFEPATH": "1", "PYTEST_ADDOPTS": "--sockets"}
