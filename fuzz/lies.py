@@ -13,7 +13,7 @@ from acredssp.core.context import SecurityContext
 from acredssp.core.server import ServerHandshake
 from acredssp.credentials import Password
 from acredssp.errors import CredSSPError
-from acredssp.mechanisms.base import Mechanism
+from acredssp.mechanisms.base import Mechanism, Sealing
 from acredssp.mechanisms.ntlm.crypto import message_mic, nt_proof, ntowf_v2
 from acredssp.mechanisms.ntlm.messages import with_mic
 from acredssp.wire import der, ts_credentials
@@ -121,6 +121,11 @@ class Bent:
     def _ntlm(self, token: bytes) -> bytes:
         """The NTLM message in a token. A message at the end of SPNEGO's token ends where that ends."""
         return token[max(0, token.find(b"NTLMSSP\0")) :]
+
+    @property
+    def sealing(self) -> Sealing:
+        """What seals lies, and what unseals the truth."""
+        return self.wrap, self._inner.unwrap
 
     def wrap(self, plaintext: bytes) -> bytes:
         """Seal a plaintext, perhaps another one, with the true key."""
