@@ -4,6 +4,7 @@ import gc
 
 pytest_plugins = [
     "support.build",
+    "support.covering",
     "support.examples",
     "support.forks",
     "support.kdc",
