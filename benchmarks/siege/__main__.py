@@ -22,6 +22,7 @@ The figures go to `benchmarks/report/siege`: results.json, table.md, and plots.
 """
 
 import argparse
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -42,6 +43,8 @@ from benchmarks.siege.servers import CORES, KINDS, OURS, Variant, World, pinned,
 
 FOLDER = report.FOLDER / "siege"
 PARTS = ("rates", "holding", "leaks")
+HOLDING = 6
+"""How many servers hold connections at a time: they mostly wait for their deadline."""
 SLICE = 0.3
 """Seconds that a slice takes beside its own length."""
 
@@ -161,16 +164,18 @@ def _shares(attack: str, rows: Sequence[Row]) -> dict[str, tuple[float, float, f
 
 
 def hold(plan: Plan, attacks: Sequence[str], world: World, results: Results, watch: Watch) -> None:
-    """Measure what connections hold, and whether the deadline ends them."""
+    """Measure what connections hold, and whether the deadline ends them. Several servers are at it at a time."""
+    watch.step("memory of connections")
+    crowds: list[tuple[Variant, list[str]]] = []
     for variant in plan.variants:
-        if plan.few and not _is_plain(variant):
-            continue
-        watch.step(f"memory of connections: {variant}")
-        possible = [attack for attack in holding.attacks_on(variant.kind) if attack in attacks]
-        for group in [possible] if plan.together else [[attack] for attack in possible]:
-            held = holding.hold(world, variant, group, plan.slices.crowd, plan.deadline)
-            results.rows += holding.rows_of(group, variant, held, plan.slices.crowd)
-        watch.done()
+        if not plan.few or _is_plain(variant):
+            possible = [attack for attack in holding.attacks_on(variant.kind) if attack in attacks]
+            crowds += [(variant, group) for group in ([possible] if plan.together else [[each] for each in possible])]
+    with concurrent.futures.ThreadPoolExecutor(HOLDING) as pool:
+        held = pool.map(lambda each: holding.hold(world, *each, plan.slices.crowd, plan.deadline), crowds)
+        for (variant, group), found in zip(crowds, held, strict=True):
+            results.rows += holding.rows_of(group, variant, found, plan.slices.crowd)
+    watch.done()
 
 
 def leak(plan: Plan, _attacks: Sequence[str], world: World, results: Results, watch: Watch) -> None:
@@ -196,7 +201,7 @@ _PARTS: dict[str, Callable[[Plan, Sequence[str], World, Results, Watch], None]] 
 def measure(plan: Plan, attacks: Sequence[str], parts: Sequence[str], results: Results, console: Console) -> None:
     results.environment["pinned"] = "server, others" if pinned(os.getpid(), "clients") else "no"
     results.environment["slice"] = f"{plan.slices.rounds} x {plan.slices.seconds:.2f} s"
-    steps = len(attacks) + len(plan.variants) + len(plan.handshakes)
+    steps = len(attacks) + 1 + len(plan.handshakes)
     with tempfile.TemporaryDirectory() as folder, Watch(console, steps) as watch:
         world = World.of(pathlib.Path(folder))
         for part in parts:
