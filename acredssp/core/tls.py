@@ -102,6 +102,8 @@ idle connection would hold more memory."""
 _LARGE: Final = 512
 """Bytes of plaintext of a record from which on it is better to put it where it belongs than to join it to others."""
 
+_LITTLE: Final = 256
+"""Bytes that are read of a BIO at once where there is no memory for them all."""
 _JOINED: Final = 64 * 1024
 """About how many bytes of small records are joined at a time."""
 
@@ -136,6 +138,17 @@ class BIOPair:
         self.most_encrypted = most_encrypted
         self._buffer: memoryview | None = None
         self._places: list[memoryview] = []
+
+    def give_up(self, users: int) -> None:
+        """Empty both BIOs after a call that could not, since there is no memory: no other session may find its bytes.
+
+        Args:
+            users: How many sessions are in the middle of a call now.
+        """
+        for bio in (self.incoming, self.outgoing):
+            while bio.pending:
+                bio.read(_LITTLE)
+        self.users = users
 
     def places_in(self, buffer: memoryview) -> list[memoryview]:
         """Return the places of a buffer that hold one record each. Those of the buffer of the last call are kept."""
@@ -227,14 +240,22 @@ class TLSSession:
         bios = self._bios
         if bios.users and (self._incoming.pending or self._outgoing.pending):
             raise _in_use()
-        self._incoming.write(self._untaken + ciphertext if self._untaken else ciphertext)
+        try:
+            self._incoming.write(self._untaken + ciphertext if self._untaken else ciphertext)
+        except BaseException:  # as a rule MemoryError, which may come when the bytes are in the BIO
+            bios.give_up(bios.users)
+            raise
         bios.users += 1
         self._untaken = b""
 
     def _leave(self) -> None:
         """Empty both BIOs: keep the ciphertext that OpenSSL has not read, and add what it made to the output."""
-        self._untaken = self._incoming.read()
-        self._output += self._outgoing.read()
+        try:
+            self._untaken = self._incoming.read()
+            self._output += self._outgoing.read()
+        except BaseException:  # as a rule MemoryError; the caller learns of it, and this session has lost bytes
+            self._bios.give_up(self._bios.users - 1)
+            raise
         self._bios.users -= 1
 
     # --- handshake and data ---
@@ -333,24 +354,29 @@ class TLSSession:
         if self._untaken:
             ciphertext = self._untaken + ciphertext
             self._untaken = b""
-        incoming.write(ciphertext)
-        bios.users += 1
+        users = bios.users
         tls: Any = self._object
         data: bytes = b""
         try:
-            # SSLObject.read adds a Python frame for each record, and nothing else.
-            data = tls._sslobj.read(MAX_PLAINTEXT)  # noqa: SLF001 - as said
-            if not data:
-                self.peer_closed = True
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError as error:
-            return data, self._stop(error)
-        if data and incoming.pending:
-            return self._decrypt_more(data, len(ciphertext), buffer, most)
-        if self.peer_closed or self._outgoing.pending:
-            return data, self._look()
-        bios.users -= 1
+            incoming.write(ciphertext)
+            bios.users = users + 1
+            try:
+                # SSLObject.read adds a Python frame for each record, and nothing else.
+                data = tls._sslobj.read(MAX_PLAINTEXT)  # noqa: SLF001 - as said
+                if not data:
+                    self.peer_closed = True
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError as error:
+                return data, self._stop(error)
+            if data and incoming.pending:
+                return self._decrypt_more(data, len(ciphertext), buffer, most)
+            if self.peer_closed or self._outgoing.pending:
+                return data, self._look()
+        except BaseException:  # as a rule MemoryError
+            bios.give_up(users)
+            raise
+        bios.users = users
         return data, False
 
     def _decrypt_more(
@@ -491,12 +517,15 @@ class TLSSession:
             raise _in_use()
         try:
             self._object.write(plaintext)
+            ciphertext = self._outgoing.read()
         except ssl.SSLError as error:
+            bios.users += 1
             self._leave()
             raise _tls_error(error) from None
-        if self._output:
-            return self.output() + self._outgoing.read()
-        return self._outgoing.read()
+        except BaseException:  # as a rule MemoryError
+            bios.give_up(bios.users)
+            raise
+        return self.output() + ciphertext if self._output else ciphertext
 
     def answer(self) -> None:
         """Put the answer to a key update into `output()`, where there is one to send.
@@ -520,9 +549,11 @@ class TLSSession:
         before = self.output_size
         # SSLWantReadError means that the peer has not closed its direction yet, which is the usual case. Any other
         # error means that TLS is broken or was never up, so that there is nothing to close.
-        with contextlib.suppress(ssl.SSLError):
-            self._object.unwrap()
-        self._leave()
+        try:
+            with contextlib.suppress(ssl.SSLError):
+                self._object.unwrap()
+        finally:
+            self._leave()
         if self.output_size > before:
             self.alert = _CLOSE_NOTIFY
 

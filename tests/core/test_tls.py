@@ -166,6 +166,15 @@ def sharing_pair(policy: Policy, server_context: ssl.SSLContext, bios: BIOPair) 
 
 
 @VERSIONS
+def test_a_write_that_fails_leaves_the_bios_to_others_as_it_found_them(policy, server_context):
+    bios = BIOPair()
+    for session in sharing_pair(policy, server_context, bios):
+        with pytest.raises(TLSError):
+            session.encrypt(b"x")  # there was no handshake
+        assert empty(bios)
+
+
+@VERSIONS
 def test_sessions_that_share_their_bios_never_meet(policy, server_context):
     bios = BIOPair()
     pairs = [sharing_pair(policy, server_context, bios) for _ in range(3)]

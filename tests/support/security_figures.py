@@ -2,9 +2,9 @@
 
     PYTHONPATH=tests .venv/bin/python -m support.security_figures
 
-runs the tests of `TESTS`, prints their figures as JSON, {name: {row: {column: number}}}, and puts each name into
-docs/figures, where `make security-report` finds it. As a pytest plugin, this module gives tests the fixture `figure`,
-and writes what they noted into the file that `--figures` names.
+runs the tests of `TESTS`, or those files that are named, prints their figures as JSON, {name: {row: {column:
+number}}}, and puts each name into docs/figures, where `make security-report` finds it. As a pytest plugin, this module
+gives tests the fixture `figure`, and writes what they noted into the file that `--figures` names.
 """
 
 import collections
@@ -21,9 +21,9 @@ import pytest
 from support.pages import ROOT
 from support.security_page import FIGURES, read_figures
 
-TESTS = ("tests/hostile/test_cancellation.py",)
+TESTS = ("tests/hostile/test_cancellation.py", "tests/hostile/test_faults.py")
 """The tests that make figures."""
-FIRST = {"cancellation": "what is cancelled"}
+FIRST = {"cancellation": "what is cancelled", "memory": "what runs out of memory", "faults": "what fails"}
 """The head of the column of a table's rows."""
 
 # --- the plugin ---
@@ -102,7 +102,7 @@ def filed(name, rows, measured):
 
 
 def main():
-    figures = collect()
+    figures = collect(sys.argv[1:] or TESTS)
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")
     day = dt.datetime.now(dt.UTC).date()
     measured = f"{day}, Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} processors"
