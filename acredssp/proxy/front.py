@@ -14,6 +14,7 @@ or as a mere close (HYBRID).
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -200,11 +201,11 @@ class Front:
                 reason = f"nobody knows whether the account is locked out: {error}"
                 raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS) from error
 
-    def authorize(self, who: Identity, account: Account) -> Account | Awaitable[Account]:
+    def authorize(self, who: Identity, account: Account) -> Account | Callable[[], Awaitable[Account]]:
         """Choose the target, and log on there by injected credentials: the server's `authorize`.
 
         Returns:
-            The account: at once if nobody has to be asked, and the user's own credentials are waited for.
+            The account if nobody has to be asked, and the user's own credentials are waited for; else what asks.
 
         Raises:
             Refused: The user may not come in. What is returned may raise it, too.
@@ -217,7 +218,7 @@ class Front:
         if route.target is not None and not route.by_token and route.target.settings.credentials == "delegated":
             self._lead(route.target, route, who)
             return account
-        return self._authorize(who, account)
+        return functools.partial(self._authorize, who, account)
 
     async def _authorize(self, who: Identity, account: Account) -> Account:
         """Do what `authorize` cannot do at once."""

@@ -6,6 +6,7 @@ A plan never changes. A reload makes a new one, and connections go on by the pla
 import asyncio
 import dataclasses
 import datetime as dt
+import functools
 import inspect
 import pathlib
 import ssl
@@ -178,7 +179,10 @@ def _server_config(  # noqa: PLR0913, PLR0917 - what the settings of a listener 
 
 
 def _denying(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Have a hook refuse whom it raises `Refused` for, and note why."""
+    """Have a hook refuse whom it raises `Refused` for, and note why.
+
+    A hook that has to wait returns a `partial` of what waits: it may never be awaited, as the client may have left.
+    """
 
     def denying(who: Any) -> Any:
         front: Front = who.session.front
@@ -186,11 +190,11 @@ def _denying(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
             answer = hook(who)
         except Refused as refused:
             return front.deny(refused)
-        return awaited(front, answer) if inspect.iscoroutine(answer) else answer
+        return awaited(front, answer) if isinstance(answer, functools.partial) else answer
 
-    async def awaited(front: Front, answer: Awaitable[Any]) -> Any:
+    async def awaited(front: Front, ask: Callable[[], Awaitable[Any]]) -> Any:
         try:
-            return await answer
+            return await ask()
         except Refused as refused:
             return front.deny(refused)
 
@@ -206,13 +210,13 @@ def _counted(lookup: LookupHook) -> LookupHook:
         answer = lookup(who)
         return await answer if inspect.isawaitable(answer) else answer
 
-    return _denying(counted)
+    return _denying(lambda who: functools.partial(counted, who))
 
 
 def _authorize(tickets: TicketHolders) -> AuthorizeHook:
     """Return the server's `authorize`: whose logon it is, and then what the connection says to that."""
 
-    def authorize(who: Identity) -> Account | Deny | Awaitable[Account]:
+    def authorize(who: Identity) -> Account | Deny | Callable[[], Awaitable[Account]]:
         account = tickets.authorize(who)
         if isinstance(account, Deny):
             return account
@@ -223,9 +227,9 @@ def _authorize(tickets: TicketHolders) -> AuthorizeHook:
 
 
 @_denying
-def _admit(who: Admission) -> Awaitable[bool]:
+def _admit(who: Admission) -> Callable[[], Awaitable[bool]]:
     front: Front = who.session.front
-    return front.admit(who)
+    return functools.partial(front.admit, who)
 
 
 def _accounts(
