@@ -49,8 +49,10 @@ TESTS = {
 """Files below the package, where a star stands for folders, too; and the tests that are to notice a change of them."""
 LEFT_OUT = 34
 """mutmut's status of a mutant that it does not try."""
-KILLED, SURVIVED = {1, 3}, {0, 5, 33}
-"""pytest's exit statuses, and mutmut's 33 for a function that no test calls."""
+UNTESTED = 33
+"""mutmut's status of a mutant in a function that no test calls, as far as it knows."""
+KILLED, SURVIVED = {1, 3}, {0, 5, UNTESTED}
+"""pytest's exit statuses, and mutmut's."""
 COLUMNS = ["file", "mutants", "texts, left out", "killed", "killed by time", "survived", "with a reason", "not tried"]
 
 
@@ -215,7 +217,7 @@ def run_inside(files, functions, again):
             elif file in files and (
                 _function_of(name) in functions[file]
                 if functions is not None
-                else status is None or (again and status in SURVIVED)
+                else status in {None, UNTESTED} or (again and status in SURVIVED)
             ):
                 names.append(name)
         if not names:
