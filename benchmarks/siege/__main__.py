@@ -44,8 +44,8 @@ from benchmarks.siege.servers import CORES, KINDS, OURS, Variant, World, pinned,
 FOLDER = report.FOLDER / "siege"
 PARTS = ("rates", "holding", "leaks")
 SLACK = 4
-"""Times the ceiling of memory that a check allows: where few connections are there at a time, since the machine is busy,
-each of them counts for more of what the server needs by itself."""
+"""Times the ceiling of memory that a check allows: on a busy machine few connections are there at a time, and each of
+them counts for more of what the server needs by itself."""
 HOLDING = 6
 """How many servers hold connections at a time: they mostly wait for their deadline."""
 SLICE = 0.3
