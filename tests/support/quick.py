@@ -3,7 +3,8 @@
 No list is kept of them. Of properties, a few examples are tried (`support.examples`). Left out is
 
 - each async test, since it would run on every event loop of the matrix,
-- each test with the marker `interop`, which says that it needs a real peer,
+- each test with the marker `interop`, which says that it needs a real peer, or `thorough`, which says that it takes
+  seconds,
 - each test that starts a process, such as a peer or a command, that makes a socket, or that makes an event loop, be it
   in a thread or in what a fixture gives: such tests wait for each other, and cost ten times what others do. The plugin
   ends them when they try to (Python's audit events tell), and counts them as left out. With `--sockets` too, it ends
@@ -148,4 +149,5 @@ class Quick:
 
 
 def _is_left_out(item):
-    return inspect.iscoroutinefunction(item.obj) or item.get_closest_marker("interop") is not None
+    markers = (item.get_closest_marker(name) for name in ("interop", "thorough"))
+    return inspect.iscoroutinefunction(item.obj) or any(marker is not None for marker in markers)

@@ -16,6 +16,8 @@ from support.peers import DEADLINE
 from benchmarks import timing_attack
 from benchmarks.timing_attack import CASES, Finding
 
+pytestmark = pytest.mark.interpreted_only("counts opcodes, which a compiled module does not execute")
+
 BOUND = 40
 """Opcodes, of more than 6,000, by which refusals may differ: a third of a microsecond."""
 
