@@ -347,6 +347,8 @@ def start(folder, files, functions, again, end):
             process.wait(end and max(end - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
             process.terminate()
+            process.wait()
+            return
         if process.wait() not in {0, 1}:
             sys.exit(f"mutmut ended with {process.returncode}")
 
