@@ -250,9 +250,11 @@ _PROOF = "said to a client of ours; tests/proxy/test_hostile_bytes.py has every 
 _MIDDLE = "tests/proxy/test_hostile_middle.py has a man in the middle on each leg"
 _OLD = "nothing of a recording fits a new key of TLS"
 ELSEWHERE = {
+    "test_cancellation": "no attack: each part of the package, those of the gateway too, is cancelled there itself",
     "test_channel": _TLS,
     "test_comparisons": _ENGINE,
     "test_descriptors": "a server without descriptors, in a process of its own",
+    "test_faults": "no attack: what each part of the package, those of the gateway too, asks of others fails there itself",
     "test_impostors": _NTLM,
     "test_impostors::test_key_before_any_logon": _PEER,
     "test_impostors::test_credentials_in_place_of_everything": _PEER,
