@@ -254,7 +254,7 @@ ELSEWHERE = {
     "test_channel": _TLS,
     "test_comparisons": _ENGINE,
     "test_descriptors": "a server without descriptors, in a process of its own",
-    "test_faults": "no attack: what each part of the package, those of the gateway too, asks of others fails there itself",
+    "test_faults": "no attack: what each part of the package asks of others fails there itself",
     "test_impostors": _NTLM,
     "test_impostors::test_key_before_any_logon": _PEER,
     "test_impostors::test_credentials_in_place_of_everything": _PEER,
