@@ -182,7 +182,7 @@ test-floors: $(FLOORS_STAMP)
 # Builds of a copy of the files that git knows, as they are now.
 wheels: $(RELEASE_STAMP)
 	@$(BIN)/python -c "$$CHECK_COMPILER"
-	@PYTHONPATH=.ci $(BIN)/python -m release.wheels
+	@PYTHONPATH=.ci $(BIN)/python -m release.wheels $(WHEELS)
 
 # docs/releasing.md says what else belongs to a release.
 release-check: $(RELEASE_STAMP)

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import re
 import shutil
+import sys
 import zipfile
 
 import pytest
@@ -234,3 +235,24 @@ def test_every_goal_that_a_workflow_makes_is_there():
     goals = {goal for path in WORKFLOWS for goal in re.findall(r"run: make ([\w-]+)", path.read_text("utf-8"))}
     assert {"release-check", "wheels", "mutants-changed"} == goals
     assert [goal for goal in goals if not re.search(rf"^{goal}:", makefile, re.MULTILINE)] == []
+
+
+def test_interpreters_are_named_by_paths_and_a_word_that_is_none_is_refused():
+    (found,) = wheels._named([sys.executable])
+    assert wheels._tag(found) == f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    with pytest.raises(building.Wrong, match="got python9, which cannot be run"):
+        wheels._named(["python9"])
+    assert wheels._named([]) == []
+
+
+def test_all_interpreters_are_those_that_run_and_are_new_enough(tmp_path, monkeypatch):
+    versions = {"3.11.7": "cp311", "3.13.0": "cp313", "3.10.1": "cp310", "3.12.1": ""}
+    for version, tag in versions.items():
+        program = tmp_path / "versions" / version / "bin" / "python"
+        program.parent.mkdir(parents=True)
+        program.write_text(f"#!/bin/sh\n{f'echo {tag}' if tag else 'exit 1'}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv("PATH", "/nowhere")
+    found = wheels._named(["all"])
+    assert [each.parent.parent.name for each in found] == ["3.11.7", "3.13.0"]

@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import venv
 import zipfile
 from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 _TESTS = ("tests/compiled.py", "tests/core", "tests/wire", "tests/mechanisms")
 """What runs on a compiled wheel; `make test-compiled` runs more on the same sources."""
+OWN = pathlib.Path(sys.executable)
+"""The interpreter of this environment."""
 
 
 class Wrong(Exception):
@@ -65,12 +66,17 @@ def build(source: pathlib.Path, out: pathlib.Path, *kinds: str) -> list[pathlib.
     return sorted(out.iterdir())
 
 
-def compile_wheel(source: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-    """Compile the wheel for this interpreter; pip fetches the compiler of pyproject.toml."""
-    pip = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", out, source)
+def compile_wheel(source: pathlib.Path, out: pathlib.Path, python: pathlib.Path = OWN) -> pathlib.Path:
+    """Compile the wheel for an interpreter; pip fetches the compiler of pyproject.toml."""
+    pip = (*_pip(python), "wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", out, source)
     run(*pip, folder=source, HATCH_BUILD_HOOKS_ENABLE="1")
     (wheel,) = out.iterdir()
     return wheel
+
+
+def _pip(python: pathlib.Path) -> tuple[object, ...]:
+    """Return the words that begin a command of this environment's pip for another one."""
+    return sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", python
 
 
 def repair(wheel: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
@@ -99,24 +105,30 @@ def compiled_files(wheel: pathlib.Path) -> list[str]:
         return [name for name in archive.namelist() if name.endswith((".so", ".pyd"))]
 
 
-def try_installed(wheel: pathlib.Path, version: str) -> Iterator[str]:
+def try_installed(wheel: pathlib.Path, version: str, python: pathlib.Path = OWN) -> Iterator[str]:
     """Install a wheel into an empty environment outside of the checkout, run it, and yield what was seen.
+
+    A compiled wheel is installed with what tests need, and has to pass the tests of the engine.
+
+    Args:
+        wheel: The wheel.
+        version: The version that the package has to say it is.
+        python: The interpreter that the wheel is for.
 
     Raises:
         Wrong: It does not do what it should.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        venv.create(folder / "environment", symlinks=True)
+        run(python, "-m", "venv", "--without-pip", "environment", folder=folder)
         programs = folder / "environment" / "bin"
-        pip = (sys.executable, "-m", "pip", "--quiet", "--python", programs / "python", "install")
-        run(*pip, f"{wheel}[cli]", folder=folder)
+        install = (*_pip(programs / "python"), "install")
+        run(*install, f"{wheel}[cli]", folder=folder)
         yield from _try(programs, folder, version)
         if compiled_files(wheel):
-            where = run(programs / "python", "-c", "import acredssp; print(acredssp.__file__)", folder=folder).strip()
-            place = pathlib.Path(where).parent.parent
-            tests = (sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *_TESTS)
-            said = run(*tests, folder=ROOT, PYTHONSAFEPATH="1", PYTHONPATH=str(place))
+            run(*install, f"{wheel}[dev]", folder=folder)
+            tests = (programs / "python", "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *_TESTS)
+            said = run(*tests, folder=ROOT, PYTHONSAFEPATH="1")
             yield f"{' '.join(_TESTS)} on it: {said.strip().splitlines()[-1].strip('= ')}"
 
 
