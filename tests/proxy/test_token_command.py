@@ -155,7 +155,8 @@ def test_keys_that_are_none_are_said_with_their_place_and_not_quoted(proxy, fold
 
 
 @pytest.mark.parametrize("url", ["redis://user:c4nary@h", "http://h", "redis://h?password=c4nary"])
-def test_the_url_of_a_store_holds_no_secret(problems, url):
+def test_the_url_of_a_store_holds_no_secret(problems, folder, url):
+    (folder / "keys").write_text("of no matter here", encoding="ascii")
     (problem,) = problems(f'{SETTINGS}[store]\nurl = "{url}"\nkeys = "file:keys"\n')
     assert problem.startswith("store.url: ")
     assert "c4nary" not in problem
