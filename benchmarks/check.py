@@ -25,7 +25,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 import acredssp
-from benchmarks import attackers, compiled, facade, inmemory, instructions, misses
+from benchmarks import attackers, compiled, compiled_build, facade, inmemory, instructions, misses
 from benchmarks.harness import SIZES, TRIPLE, Results, Row, Size, Watch, environment, skips_are_failures
 from benchmarks.peers import NAME, KeyType
 
@@ -145,7 +145,7 @@ def main() -> int:
         counted["interpreted"] = _rows(console, instructions.measure, size, 1)
         cold = _results(console, misses.measure, size, 1)
         counted["interpreted"] += cold.rows
-        if why := compiled.missing():
+        if why := compiled_build.missing():
             skipped.append(f"instructions and cache misses of the compiled engine: {why}")
         else:
             counted["compiled"] = compiled.found("instructions", "bench")[0] + cold.compiled

@@ -3,20 +3,17 @@
 `python -m benchmarks.compiled GROUP MODE` is such a process; it prints its results as JSON.
 """
 
-import filecmp
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
 from rich.console import Console
 
 from benchmarks import crowd, inmemory, instructions, loopback
+from benchmarks.compiled_build import FOLDER, ROOT, missing
 from benchmarks.harness import SIZES, Results, Row, Size, Watch, environment
 
-ROOT = pathlib.Path(__file__).parent.parent
-FOLDER = ROOT / "build" / "compiled"
 GROUPS = {
     "inmemory": (inmemory.measure, len(inmemory.SETTINGS)),
     "crowd": (crowd.measure, crowd.STEPS),
@@ -26,16 +23,6 @@ GROUPS = {
 }
 MODES = {"bench": "beside"}
 """A mode in which the compiled engine gets less time; in every other both get the same."""
-
-
-def missing() -> str:
-    """Say why nothing can be measured; empty if it can."""
-    sources = [path.relative_to(ROOT) for path in (ROOT / "acredssp").rglob("*.py")]
-    if not FOLDER.exists():
-        return "make compiled has not built it"
-    if any(not (FOLDER / path).exists() or not filecmp.cmp(ROOT / path, FOLDER / path) for path in sources):
-        return "build/compiled is of other sources: make compiled"
-    return ""
 
 
 def measure(_size: Size, results: Results, watch: Watch) -> None:

@@ -34,13 +34,13 @@ GOALS = {"ntlm": (6.0, 4.0)}
 
 def measure(_size: Size, results: Results, watch: Watch) -> None:
     """Measure both builds: bare TLS, which takes half of the time, is the same in both."""
-    from benchmarks import compiled  # noqa: PLC0415 - the processes under valgrind need none of its imports
+    from benchmarks import compiled_build  # noqa: PLC0415 - the processes under valgrind need none of its imports
 
     watch.step("cache misses")
     if shutil.which("valgrind") is None:
         results.leave_out("cache misses above TLS", instructions.MISSING)
     else:
-        beside = [] if compiled.missing() else [f"ntlm{COMPILED}"]
+        beside = [] if compiled_build.missing() else [f"ntlm{COMPILED}"]
         found = instructions.count(["tls", "ntlm", *beside], options=CACHES, sizes=SIZES, command=command, read=read)
         results.rows += rows(found, "ntlm")
         results.compiled += [row for name in beside for row in rows(found, name)]

@@ -1,6 +1,7 @@
 """What every test gets: the matrix of event loops and its guards, the requirements, the build, and the options."""
 
 import gc
+import sys
 
 pytest_plugins = [
     "support.build",
@@ -24,6 +25,8 @@ def pytest_collection():
 
 def pytest_collection_finish():
     """A collection within a test need not look at them all."""
+    blocked = [name for name in ("gssapi", "krb5") if name in sys.modules and sys.modules[name] is None]
+    assert not blocked, f"{blocked}: a test imports what keeps them out of the process (benchmarks.pyspnego)"
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -191,8 +191,9 @@ class ClientHandshake(Handshake):
         if isinstance(answer, CredSSPError):
             raise answer
         if not isinstance(answer, bytes):
-            cause = answer if isinstance(answer, BaseException) else None
-            raise CredSSPError("the credentials to delegate could not be fetched") from cause
+            error = CredSSPError("the credentials to delegate could not be fetched")
+            error.__cause__ = answer if isinstance(answer, BaseException) else None  # mypyc leaves out `from`
+            raise error
         return self._seal_credentials(answer)
 
     def _seal_credentials(self, encoded: bytes) -> bytes:

@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 
-from benchmarks import compiled, report
+from benchmarks import compiled_build, report
 from benchmarks.harness import LOOPS, Results, Row, Watch, environment, raise_file_limit
 from benchmarks.siege import docs, holding, leaks, rates
 from benchmarks.siege.attackers import ATTACKS, attacking, is_possible
@@ -253,7 +253,7 @@ def main() -> int:
     raise_file_limit()
     console, results = _console(quiet=options.json), Results("check" if options.check else "siege", environment())
     results.environment["cores"] = len(CORES)
-    why = compiled.missing()
+    why = compiled_build.missing()
     builds = ("interpreted",) if why else ("interpreted", "compiled")
     plan = quick() if options.check else within(options.minutes, builds) if options.minutes else full(builds)
     plan = only(plan, options)

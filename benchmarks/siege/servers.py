@@ -25,7 +25,7 @@ from acredssp.aio import FailureLimit
 from acredssp.http.server import HTTPLimits, start_http_server
 from benchmarks import attackers
 from benchmarks.children import PATIENCE, ROOT, child
-from benchmarks.compiled import FOLDER as COMPILED
+from benchmarks.compiled_build import FOLDER as COMPILED
 from benchmarks.gateway import free_port, resident, until_listening
 from benchmarks.harness import LOOPS, raise_file_limit
 from benchmarks.http import echo

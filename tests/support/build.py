@@ -29,7 +29,19 @@ def pytest_collection_modifyitems(config, items):
 def attributes(thing):
     """Return what `vars()` returns, for compiled objects too."""
     names = getattr(type(thing), "__mypyc_attrs__", None)
-    return vars(thing) if names is None else {name: getattr(thing, name, None) for name in names}
+    if names is None:
+        slots = [name for kind in type(thing).__mro__ for name in _slots(kind)]
+        return {name: getattr(thing, name) for name in slots if hasattr(thing, name)} | getattr(thing, "__dict__", {})
+    return {name: getattr(thing, name, None) for name in names}
+
+
+def _slots(kind):
+    """The names of a class's own slots, as its objects have them."""
+    slots = kind.__dict__.get("__slots__", ())
+    for name in (slots,) if isinstance(slots, str) else slots:
+        if name not in {"__dict__", "__weakref__"}:
+            private = name.startswith("__") and not name.endswith("__")
+            yield f"_{kind.__name__.lstrip('_')}{name}" if private else name
 
 
 def listed():

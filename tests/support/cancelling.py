@@ -248,6 +248,7 @@ class Holdings:
     def __init__(self, secrets, held):
         self._secrets, self._held = secrets, held
         self._before = self._now()
+        self._pooled_before = self._pooled()  # of other tests of the process
 
     def _now(self):
         found = collections.Counter(tasks=len(asyncio.all_tasks()), secrets=self._secrets.alive)
@@ -256,6 +257,10 @@ class Holdings:
         found.update(name for name in names if not name.startswith(POOLS))
         found.update(self._held())
         return found
+
+    @staticmethod
+    def _pooled():
+        return sum(thread.name.startswith(POOLS) for thread in threading.enumerate())
 
     def more(self):
         """What is held now, and was not before."""
@@ -276,7 +281,7 @@ class Holdings:
             if turn % 100 == TURNS:
                 gc.collect()
         assert self._secrets.kept == 0, f"{what}: a secret was freed unwiped"
-        assert sum(thread.name.startswith(POOLS) for thread in threading.enumerate()) <= MOST_THREADS
+        assert self._pooled() - self._pooled_before <= MOST_THREADS
 
 
 # --- runs ---

@@ -11,7 +11,7 @@ try:
 except ImportError:  # pytest works without it, too
     Coverage = None
 
-MEASURED = tuple(f"tests/{folder}/" for folder in ("core", "hostile", "mechanisms", "wire"))
+MEASURED = tuple(f"tests/{folder}/" for folder in ("core", "mechanisms", "wire"))
 """Folders of tests."""
 
 

@@ -72,7 +72,7 @@ class Relays:
 
 
 @contextlib.asynccontextmanager
-async def among_relays(folder, bad=(), *, count=50, who=ALICE, listener="", more=""):
+async def among_relays(folder, bad=(), *, count=50, who=ALICE, listener="", more="", limits=LIMITS):
     """Begin a gateway with relays, which are checked at the end of the block: (world, its honest target).
 
     Args:
@@ -82,12 +82,13 @@ async def among_relays(folder, bad=(), *, count=50, who=ALICE, listener="", more
         who: Whose relays.
         listener: More settings of the listener.
         more: More settings of the bad targets.
+        limits: The gateway's limits.
     """
     target, world, bad = await Target().start(), World(folder), dict(bad)
     try:
         routes = "".join(ROUTE.format(name) for name in bad) + '[[listeners.routes]]\ntarget = "desktops"\n'
         targets = {name: ([address], more) for name, address in bad.items()} | {"desktops": ([target.address], "")}
-        await world.write(settings_of(targets, routes, listener, LIMITS))
+        await world.write(settings_of(targets, routes, listener, limits))
         await world.gateway.start()
         async with Relays(world, count, who) as relays:
             yield world, target
