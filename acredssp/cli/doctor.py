@@ -140,7 +140,9 @@ def doctor_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             trust=trust,
         )
         seconds = arguments.seconds("--timeout", timeout)
-        prober = Prober(pace=Pace(_RATE), timeout=min(5.0, seconds), trust=trust, server_name=server_name)
+        # A pin is of the certificate inside CredSSP, and HTTPS has another check.
+        outer = read_trust(insecure, ca, None, allow_weak=False) if isinstance(where, Service) else trust
+        prober = Prober(pace=Pace(_RATE), timeout=min(5.0, seconds), trust=outer, server_name=server_name)
         if isinstance(where, Service):
             https = arguments.https_context(insecure=insecure, authorities=ca) if where.secure else None
             examining = _of_service(where, name, spn, https, seconds, prober)

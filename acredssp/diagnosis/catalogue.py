@@ -443,6 +443,12 @@ _HTTP: Final = (
         ("url", "what"),
     ),
     FindingKind(
+        "https-untrusted", _H, "the certificate of HTTPS is not trusted",
+        "The logon at {url} did not begin: {reason}.",
+        "Name the authority of this certificate with --ca. --pin is for the certificate inside CredSSP alone.",
+        ("url", "reason"),
+    ),
+    FindingKind(
         "winrm-basic-in-clear", _H, "Basic over HTTP",
         "The service at {url} takes Basic without TLS, so that passwords cross the network in clear.",
         "Switch Basic off (winrm set winrm/config/service/auth '@{{Basic=\"false\"}}'), or use HTTPS alone.",

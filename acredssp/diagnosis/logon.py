@@ -123,7 +123,7 @@ def explain(facts: LogonFacts, now: dt.datetime) -> list[Finding]:
     seen = _seen(facts, now)
     if facts.error is None:
         return [found("logon-succeeded", mechanism=facts.mechanism, version=facts.version), *_of_kerberos(facts)]
-    causes = [*_over_http(facts.server, facts.error, seen)] or [*_causes(facts, facts.error, seen, now)]
+    causes = [*_over_http(facts, facts.error, seen)] or [*_causes(facts, facts.error, seen, now)]
     causes += [each for each in _of_kerberos(facts) if each.id not in {cause.id for cause in causes}]
     causes += [each for each in seen if each.id == "clock-off"]
     if not facts.key_checked and any(each.id.endswith("wrong-credentials") for each in causes):
@@ -179,8 +179,9 @@ _NO_CREDSSP: Final = {"winrm-no-credssp", "http-no-authentication", "not-winrm",
 """The findings of a service that asks for no logon by CredSSP."""
 
 
-def _over_http(server: ServerFacts | WebFacts, error: CredSSPError, seen: list[Finding]) -> Iterator[Finding]:
+def _over_http(facts: LogonFacts, error: CredSSPError, seen: list[Finding]) -> Iterator[Finding]:
     """Name the causes that a logon over HTTP alone has; none of one by RDP."""
+    server = facts.server
     if not isinstance(server, WebFacts) or error.stage is Stage.CONNECT:
         return
     match error:
@@ -189,10 +190,11 @@ def _over_http(server: ServerFacts | WebFacts, error: CredSSPError, seen: list[F
             yield found("http-connection-shared", url=server.target, what=error.message)
         case RemoteProtocolError() | NegotiationFailure():
             yield from (each for each in seen if each.id in _NO_CREDSSP)
-        case PeerClosed():
-            yield found("http-connection-shared", url=server.target, what=error.message)
-        case TLSError() if error.stage is not Stage.TLS:
-            yield found("http-connection-shared", url=server.target, what=error.message)
+        case CertificateError() if not facts.pin:  # the handshake inside has not begun
+            yield found("https-untrusted", url=server.target, reason=error.message)
+        case PeerClosed() | TLSError() if isinstance(error, PeerClosed) or error.stage is not Stage.TLS:
+            foreign = [each for each in seen if each.id in _NO_CREDSSP]
+            yield from foreign or [found("http-connection-shared", url=server.target, what=error.message)]
 
 
 def _of_negotiation(facts: LogonFacts, error: NegotiationFailure, seen: list[Finding]) -> Iterator[Finding]:

@@ -156,7 +156,7 @@ class Client:
         if request.body is None and not self._allow_unsealed:
             raise LocalProtocolError(
                 f"expected a request with a body, which is sealed and shows whose it is, got a {request.method} alone",
-                hint="send a body of at least one byte, or set dangerous_allow_unsealed",
+                hint="send a body of at least one byte, or set dangerous_allow_unsealed at both ends",
             )
 
 

@@ -5,14 +5,17 @@ import ssl
 from collections.abc import AsyncIterator
 from typing import Any, Final, Unpack
 
-import httpx
-
 import acredssp
 from acredssp.config import ClientConfig
 from acredssp.http import ClientOptions
 from acredssp.http.httpx import CredSSPTransport
 from acredssp.winrm.client import WSMan
 from acredssp.winrm.errors import NotSent
+
+try:
+    import httpx
+except ImportError as error:
+    raise ImportError("acredssp.winrm.httpx needs httpx: pip install 'acredssp[winrm]'", name="httpx") from error
 
 __all__ = ["connect"]
 

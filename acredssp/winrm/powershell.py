@@ -12,18 +12,6 @@ from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
-import psrpcore
-from psrpcore.types import (
-    ErrorCategory,
-    ErrorCategoryInfo,
-    ErrorRecord,
-    HostInfo,
-    HostMethodIdentifier,
-    NETException,
-    PSInvocationState,
-    RunspacePoolState,
-)
-
 from acredssp.errors import LimitExceeded, RemoteProtocolError
 from acredssp.winrm import messages
 from acredssp.winrm.client import WSMan
@@ -31,6 +19,23 @@ from acredssp.winrm.errors import UNEXPECTED_SELECTORS, OutcomeUnknown, WSManFau
 from acredssp.winrm.messages import POWERSHELL, Received, Shell, ShellRef
 from acredssp.winrm.shell import Completed, OpenShell, let_go, payload_size
 from acredssp.winrm.soap import Option
+
+try:
+    import psrpcore
+    from psrpcore.types import (
+        ErrorCategory,
+        ErrorCategoryInfo,
+        ErrorRecord,
+        HostInfo,
+        HostMethodIdentifier,
+        NETException,
+        PSInvocationState,
+        RunspacePoolState,
+    )
+except ImportError as error:
+    raise ImportError(
+        "acredssp.winrm.powershell needs psrpcore: pip install 'acredssp[winrm]'", name="psrpcore"
+    ) from error
 
 __all__ = ["Pipeline", "Record", "RunspacePool"]
 

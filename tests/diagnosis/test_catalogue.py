@@ -15,7 +15,7 @@ IDS = """
     certificate-wrong-usage cipher-weak client-certificate-required client-credssp-old client-no-nla
     client-ntlm-only client-sent-nothing client-tls-failed client-tls-old client-user-in-clear clock-off
     clock-skew connection-failed connection-lost connection-refused credssp-no-answer credssp-old
-    enforcement-unknown entra-offered host-not-found http-connection-shared http-no-authentication
+    enforcement-unknown entra-offered host-not-found http-connection-shared http-no-authentication https-untrusted
     inconsistent-flags kdc-not-reached
     key-unchecked kdc-slow logon-succeeded negotiation-refused nla-not-offered nla-not-required nla-required
     no-answer no-common-enctype no-domain-controller no-forward-secrecy no-server-certificate no-ticket
