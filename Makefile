@@ -17,7 +17,8 @@
 #                fuzzer notice a fault
 #   make model   explore all states of small worlds with an attacker in them, and show the attack that each switch allows
 #   make compiled  build the package with its engine compiled by mypyc, in build/compiled
-#   make wheels  build the sdist, the pure wheel and the compiled wheel in dist, and try the wheels as they are installed
+#   make wheels  build the sdist, the pure wheel and the compiled wheel in dist, and try the wheels as they are installed;
+#                with WHEELS=all, compiled wheels for all interpreters that are found
 #   make release-check  say what is missing until the version can be released
 #   make bill, make api  write what an installation of the wheel brings; the public names as they are released
 #   make lock    write the versions and hashes of what development needs anew
