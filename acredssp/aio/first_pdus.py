@@ -89,7 +89,7 @@ async def pass_until_answer(
 
 
 class _Passing(asyncio.Protocol):
-    """Takes the place of a client's stream on its transport, and passes on what comes, in the callback that brings it.
+    """Replaces a client's stream as the protocol of its transport, and passes each piece of data on at once.
 
     Args:
         client: Reader and writer of the client's leg.
@@ -109,7 +109,7 @@ class _Passing(asyncio.Protocol):
         """Lets the client go on once the target has taken more; None while the client need not wait."""
 
     def begin(self) -> None:
-        """Take the stream's place, and pass on what it has read ahead."""
+        """Replace the stream, and pass on the data that the stream has read already."""
         self._transport.set_protocol(self)
         try:
             while self._reader.exception() is None and (data := at_once(self._reader.read(_READ_SIZE))):
@@ -119,7 +119,7 @@ class _Passing(asyncio.Protocol):
         self._leave()
 
     def end(self) -> None:
-        """Give the stream its place back."""
+        """Make the stream the protocol of the transport again."""
         if self._transport.get_protocol() is self:
             self._transport.set_protocol(self._stream)
         if self._draining is not None:

@@ -1,4 +1,7 @@
-"""What a doctor has learned of a server and of one logon, as it is shown to people and written for the support."""
+"""The result of `acredssp doctor`: what a server and one logon have shown.
+
+People see it on the terminal, and `--report` writes it to a file for the support.
+"""
 
 import asyncio
 import dataclasses
@@ -21,12 +24,15 @@ from acredssp.cli.probe import Probed, show_findings
 from acredssp.cli.render import label, printable
 from acredssp.cli.report import LoginReport
 from acredssp.cli.report import now as written_now
-from acredssp.credentials import TicketInfo
-from acredssp.diagnosis import Finding, LogonFacts, Severity
+from acredssp.config import ClientConfig
+from acredssp.credentials import Credential, TicketInfo
+from acredssp.diagnosis import Finding, LogonFacts, ServerFacts, Severity, WebFacts
 from acredssp.errors import CredSSPError
+from acredssp.names import logon_name
+from acredssp.rdp import ResponseFlags
 from acredssp.workers import Address
 
-__all__ = ["Examination", "Stage", "Step", "addresses_of", "show", "write"]
+__all__ = ["Examination", "Stage", "Step", "addresses_of", "facts_of", "show", "write"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,6 +131,46 @@ async def addresses_of(address: Address) -> tuple[str, ...]:
     except (OSError, UnicodeError):
         return ()
     return tuple(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+def facts_of(  # noqa: PLR0913 - all named, each known by its caller alone
+    config: ClientConfig,
+    report: LoginReport,
+    error: CredSSPError | None,
+    *,
+    host: str,
+    spn: str,
+    server: ServerFacts | WebFacts,
+    nothing_delegated: bool,
+    kdc_seconds: float,
+    flags: ResponseFlags | None = None,
+) -> LogonFacts:
+    """Put together what one logon has shown. The attributes of `LogonFacts` say what each argument is."""
+    credential = config.authenticate
+    return LogonFacts(
+        host=host,
+        account=logon_name(credential.domain, credential.user),
+        spn=spn,
+        realm=_realm_of(credential),
+        error=error,
+        server=server,
+        version=report.credssp_version or 0,
+        mechanism=report.mechanism or "",
+        fallback=report.fallback or "",
+        nothing_delegated=nothing_delegated,
+        kdc_seconds=kdc_seconds,
+        flags=flags,
+        pin=report.peer_key_sha256 or "",
+        key_checked=not config.policy.dangerous_accept_any_certificate,
+    )
+
+
+def _realm_of(credential: Credential) -> str:
+    """Return the realm that an account names; empty for none."""
+    domain, user = str(getattr(credential, "domain", "")), str(credential.user)
+    if "." in domain:
+        return domain.upper()
+    return user.rpartition("@")[2].upper() if "@" in user else ""
 
 
 def show(out: Console, examination: Examination) -> None:

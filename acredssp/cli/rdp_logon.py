@@ -8,20 +8,19 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from acredssp.carriage import CarriedHandshake, NewContext
-from acredssp.cli.examination import Examination, Stage, Step, addresses_of
+from acredssp.cli.examination import Examination, Stage, Step, addresses_of, facts_of
 from acredssp.cli.login import Login, log_on
 from acredssp.cli.probe import Probed
 from acredssp.cli.probing import Prober, now
 from acredssp.cli.report import LoginReport
 from acredssp.config import ServerConfig
-from acredssp.credentials import Credential, Nothing, Password
+from acredssp.credentials import Nothing, Password
 from acredssp.diagnosis import LogonFacts, ServerFacts, clock_difference, explain, judge_server
 from acredssp.errors import CredSSPError
 from acredssp.events import Answered, Buffer, Question, SecurityContext, StepMechanism, StepResult
-from acredssp.names import logon_name
 from acredssp.rdp import RDP, RDPInitiator, ResponseFlags
 
-__all__ = ["Patient", "examine", "realm_of", "tls_name"]
+__all__ = ["Patient", "examine", "tls_name"]
 
 
 class _Noted:
@@ -100,15 +99,11 @@ class Patient:
         login: The logon. Its carriage is replaced by one that notes each step.
         cookie: The user's name in the Connection Request; empty for none.
         spn: The server's principal, as it is asked for.
-        realm: The realm of the account; empty for none.
-        account: The account as it is sent.
     """
 
     login: Login
     cookie: str
     spn: str
-    realm: str
-    account: str
 
     @classmethod
     def of(cls, login: Login) -> "Patient":
@@ -118,8 +113,6 @@ class Patient:
             login,
             credential.user if credential.user.isprintable() else "",
             login.spn or f"TERMSRV/{login.server_hostname}",
-            realm_of(credential),
-            logon_name(credential.domain, credential.user),
         )
 
 
@@ -131,22 +124,17 @@ async def examine(patient: Patient, prober: Prober) -> Examination:
     probed = Probed(server, judge_server(server, login.server_hostname, now()))
     noted = _Noted(RDP(hybrid_ex=True, cookie=patient.cookie))
     report, error = await log_on(dataclasses.replace(login, carriage=noted))
-    facts = LogonFacts(
+    facts = facts_of(
+        login.config,
+        report,
+        error,
         host=login.server_hostname,
-        account=patient.account,
         spn=patient.spn,
-        realm=patient.realm,
-        error=error,
         server=server,
-        version=report.credssp_version or 0,
-        mechanism=report.mechanism or "",
-        fallback=report.fallback or "",
         nothing_delegated=isinstance(login.config.delegate, Nothing)
         or not isinstance(login.config.authenticate, Password),
         kdc_seconds=noted.kdc_seconds,
         flags=noted.flags,
-        pin=report.peer_key_sha256 or "",
-        key_checked=not login.config.policy.dangerous_accept_any_certificate,
     )
     return Examination(
         target=str(login.address),
@@ -203,11 +191,3 @@ def _tls_of(server: ServerFacts) -> str:
 def _mechanism_of(facts: LogonFacts, server: ServerFacts) -> str:
     used = facts.mechanism or ", ".join(server.mechanisms)
     return f"{used}; no kerberos: {facts.fallback}" if facts.fallback else used
-
-
-def realm_of(credential: Credential) -> str:
-    """Return the realm that an account names; empty for none."""
-    domain, user = str(getattr(credential, "domain", "")), str(credential.user)
-    if "." in domain:
-        return domain.upper()
-    return user.rpartition("@")[2].upper() if "@" in user else ""

@@ -16,11 +16,11 @@ import h11
 
 from acredssp.aio import ClientAnswers, answer_events, reason_of
 from acredssp.cli.arguments import Service
-from acredssp.cli.examination import Examination, Stage, Step, addresses_of
+from acredssp.cli.examination import Examination, Stage, Step, addresses_of, facts_of
 from acredssp.cli.outcome import ConnectError
 from acredssp.cli.probe import Probed
 from acredssp.cli.probing import Prober, now
-from acredssp.cli.rdp_logon import realm_of, tls_name
+from acredssp.cli.rdp_logon import tls_name
 from acredssp.cli.report import LoginReport
 from acredssp.config import ClientConfig
 from acredssp.credentials import Password
@@ -35,7 +35,6 @@ from acredssp.errors import (
 )
 from acredssp.events import HandshakeInfo, StepMechanism
 from acredssp.http import ClientExchange, ClientTurn
-from acredssp.names import logon_name
 from acredssp.status import Stage as StageOfLogon
 from acredssp.tls import end_point_binding
 from acredssp.workers import Address
@@ -228,21 +227,15 @@ async def examine_service(patient: WebPatient, prober: Prober) -> Examination:
     except CredSSPError as failure:
         error = failure
     report = LoginReport.of(error, logon.info, time.perf_counter() - began)
-    credential, policy = patient.config.authenticate, patient.config.policy
-    facts = LogonFacts(
+    facts = facts_of(
+        patient.config,
+        report,
+        error,
         host=patient.service.host,
-        account=logon_name(credential.domain, credential.user),
         spn=patient.spn or f"HTTP/{patient.name}",
-        realm=realm_of(credential),
-        error=error,
         server=service,
-        version=report.credssp_version or 0,
-        mechanism=report.mechanism or "",
-        fallback=report.fallback or "",
-        nothing_delegated=not isinstance(credential, Password),
+        nothing_delegated=not isinstance(patient.config.authenticate, Password),
         kdc_seconds=logon.kdc_seconds,
-        pin=report.peer_key_sha256 or "",
-        key_checked=not policy.dangerous_accept_any_certificate,
     )
     return Examination(
         target=patient.service.url,

@@ -536,8 +536,8 @@ _LOGON: Final = (
     FindingKind(
         "ntlm-disabled", _H, "the server takes no NTLM",
         "The server accepts no NTLM ({status}): a policy of the server, of its domain or of the account forbids NTLM.",
-        "Log on by Kerberos: give the server's DNS name, and -u USER@REALM --mechanism kerberos. Kerberos needs a KDC "
-        "that answers.",
+        "Log on by Kerberos: name the server by its DNS name, and add -u USER@REALM --mechanism kerberos. This machine "
+        "must reach a KDC of the realm.",
         ("status",),
     ),
     FindingKind(

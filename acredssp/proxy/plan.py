@@ -179,9 +179,10 @@ def _server_config(  # noqa: PLR0913, PLR0917 - what the settings of a listener 
 
 
 def _denying(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Have a hook refuse whom it raises `Refused` for, and note why.
+    """Wrap a hook: where the hook raises `Refused`, the wrapper notes the reason and refuses the user.
 
-    A hook that has to wait returns a `partial` of what waits: it may never be awaited, as the client may have left.
+    A hook that has to wait returns a `partial`, which makes the coroutine only when it is called: the client may have
+    left before, and a coroutine must not stay unawaited.
     """
 
     def denying(who: Any) -> Any:
