@@ -14,6 +14,10 @@ the other connections.
 Data that the application writes is encrypted at once and given to the transport below. The application uses that
 transport's write buffer, limits and pauses: nothing is buffered here on the way out.
 
+TLS itself writes, too: OpenSSL answers each KeyUpdate of TLS 1.3 that asks for it, and each renegotiation of TLS 1.2. A
+peer that sends these without end and reads no answer would fill the memory. So no more of its bytes are read while the
+transport below is full and these answers take more than `_MOST_ANSWERS`.
+
 How it ends
 ===========
 
@@ -59,6 +63,10 @@ _MOST_RECORDS_A_TURN: Final = 2048
 """The most records decrypted in one turn of the loop, two milliseconds' work. Only a read of records below 106 bytes
 has more."""
 
+_MOST_ANSWERS: Final = 16 * 1024
+"""The most bytes that TLS itself may add to a full write buffer before the peer has to read: 600 answers to KeyUpdate
+messages. No program asks for so many, so none that sends first and reads afterwards is stopped."""
+
 _CLOSE_TIMEOUT: Final = 30.0
 """Seconds that a peer gets to take the data that was written before `close()`; asyncio's TLS uses 30, too."""
 
@@ -76,6 +84,7 @@ class SecureTransport(asyncio.Transport):
     """
 
     __slots__ = (
+        "_answered",
         "_app",
         "_borrows",
         "_buffered",
@@ -135,6 +144,8 @@ class SecureTransport(asyncio.Transport):
         self._turn_due = False
         """Whether a part of the last read waits for another turn of the loop."""
         self._paused = False
+        self._answered = 0
+        """How many bytes TLS itself has added to the write buffer since it was full."""
         self._eof_sent = False
         self._eof_delivered = False
         self._closing = False
@@ -262,7 +273,18 @@ class SecureTransport(asyncio.Transport):
             if self._flowing:
                 self._end()
         elif not self.is_closing():
-            self._raw.write(self._tls.output())
+            answers = self._tls.output()
+            self._raw.write(answers)
+            if self._connection.writing_paused:
+                self._answered += len(answers)
+                if self._waits_for_peer:
+                    self._flowing = False
+                    self._connection.pause_reading()
+
+    @property
+    def _waits_for_peer(self) -> bool:
+        """Whether the peer has to read the answers of TLS before more of its bytes are read."""
+        return self._answered > _MOST_ANSWERS
 
     def _deliver(self, data: bytes | memoryview) -> None:
         """Give the application decrypted data; keep what it does not want now."""
@@ -298,9 +320,9 @@ class SecureTransport(asyncio.Transport):
         self._turn_due = False
         if self._connection.lost:
             self.on_connection_lost(self._connection.error)
-        elif self.is_reading():
+        elif self.is_reading() and not self._waits_for_peer:
             self._deliver_kept()
-            if self.is_reading() and not self._turn_due:
+            if self.is_reading() and not self._turn_due and not self._waits_for_peer:
                 self._connection.resume_reading()
                 if self._connection.ended:
                     self.on_eof()
@@ -395,7 +417,10 @@ class SecureTransport(asyncio.Transport):
         self._call(self._app.pause_writing)
 
     def on_resume_writing(self) -> None:
-        """Let the application write again. The connection calls this."""
+        """Let the application write again, and read from a peer that had to wait. The connection calls this."""
+        if self._waits_for_peer:
+            self._loop.call_soon(self._go_on)
+        self._answered = 0
         self._call(self._app.resume_writing)
 
     # --- the end ---

@@ -33,6 +33,10 @@ _logger = logging.getLogger("acredssp")
 READ_SIZE: Final = 65_536
 """Bytes to read at a time."""
 
+_MOST_UNREAD: Final = 1 << 20
+"""Bytes by which a write buffer may grow although nothing was written: what asyncio's TLS answers to key updates and
+renegotiations, 40,000 of them."""
+
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 _NO_PLACE: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 21\r\n\r\n"
@@ -61,6 +65,8 @@ class H11Connection:
         self._http = ServerParser(limits.header_size)
         self._draining = False
         self._busy = False
+        self._unread = 0
+        """Bytes that were in the write buffer when something was last written, or fewer, since then."""
         self.task: asyncio.Task[None] | None = None
         self.source = source_of(writer.get_extra_info("peername"))
 
@@ -75,6 +81,24 @@ class H11Connection:
             self._served.give_way(error)
         if self.task is not None:
             self.task.cancel()
+
+    def cut_if_flooded(self) -> None:
+        """Cut a client that makes the TLS of HTTPS answer without end and reads no answer; the server calls this often.
+
+        asyncio's own TLS does not stop reading from such a client (observed with CPython 3.11 to 3.13), so the answers
+        would fill the memory.
+        """
+        size = self._waiting
+        self._unread = min(self._unread, size)
+        if size > self._unread + _MOST_UNREAD:
+            _logger.warning("a client at %s has made tls answer too often, and read no answer: cut", self.source)
+            self._writer.transport.abort()
+
+    @property
+    def _waiting(self) -> int:
+        """The bytes that wait to be sent; none where the connection is closing: asyncio's TLS cannot say it then."""
+        transport = self._writer.transport
+        return 0 if transport.is_closing() else transport.get_write_buffer_size()
 
     def turn_away(self) -> None:
         """Say that there is no place."""
@@ -238,6 +262,7 @@ class H11Connection:
             OSError: The client has left.
         """
         self._writer.write(data)
+        self._unread = self._waiting
         await self._writer.drain()
 
 

@@ -37,6 +37,9 @@ _MOST_TRAILER: Final = 2_048
 """Bytes by which a record may be longer than its plaintext (RFC 5246 6.2.3)."""
 _MOST_EMPTY: Final = 16
 """Records without plaintext, and parts without records, that may come on end. TLS 1.0 sends one before each record."""
+_MOST_WAITING: Final = 16_384
+"""The most bytes of TLS itself that may wait for the next sealed body: 600 answers to key updates, which a peer could
+otherwise have put between its records of one byte."""
 _RECORD_HEADER: Final = 5
 _RECORD_TYPES: Final = range(20, 24)
 _RECORD_OF_DATA: Final = 23
@@ -214,6 +217,8 @@ class Opener:
         self._empty = 0 if plaintext else self._empty + 1
         if self._empty > _MOST_EMPTY:
             _refuse(f"at most {_MOST_EMPTY} records or parts without data on end", "more")
+        if self._tls.output_size > _MOST_WAITING:
+            _refuse(f"records that make tls answer with at most {_MOST_WAITING} bytes", f"{self._tls.output_size}")
         if plaintext:
             self._opened.append(plaintext)
 

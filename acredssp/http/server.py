@@ -26,6 +26,8 @@ from acredssp.tls import own_chain
 
 __all__ = ["HTTPLimits", "HTTPServer", "start_http_server"]
 
+_LOOK_SECONDS: Final = 1.0
+"""Seconds between two looks at what clients of HTTPS leave unread."""
 _SHUTDOWN_SECONDS: Final = 5.0
 """Seconds that a client of HTTPS gets for its close_notify."""
 
@@ -100,6 +102,7 @@ class HTTPServer:
             keep_proven=True,
         )
         self._connections: dict[H11Connection, asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -168,11 +171,25 @@ class HTTPServer:
             return
         connection.task = task = asyncio.get_running_loop().create_task(connection.run())
         self._connections[connection] = task
+        if self._ssl is not None and self._timer is None:
+            self._look_later()
         task.add_done_callback(lambda _: self._ended(connection))
+
+    def _look_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Cut the clients of HTTPS that flood us."""
+        for connection in self._connections:
+            connection.cut_if_flooded()
+        self._look_later()
 
     def _ended(self, connection: H11Connection) -> None:
         task = self._connections.pop(connection)
         self._places.leave(connection)
+        if not self._connections and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not task.cancelled() and (error := task.exception()) is not None:
             task.get_loop().call_exception_handler({"message": "a connection of http failed", "exception": error})
 

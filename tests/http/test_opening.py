@@ -13,6 +13,7 @@ from support.records import APPLICATION_DATA, CIPHERS
 
 from acredssp.errors import CredSSPError, TLSError
 from acredssp.http import HTTPProtocolError, Opener, Sealer, is_sealed, open_body, seal_body
+from acredssp.http import opening as opening_module
 
 LENGTHS = [0, 1, 16_383, 16_384, 16_385, 70_000]
 
@@ -405,3 +406,21 @@ def test_a_body_of_20_mib_as_a_stream_takes_no_more_memory_than_a_small_one(aead
     opener.finish()
     assert (size, sealed + len(end)) == (20 << 20, sealer.size)
     assert peak < 1 << 20
+
+
+@pytest.mark.requirement("defect.never-reads")
+def test_a_body_that_makes_tls_answer_without_end_is_refused(aead, monkeypatch):
+    """Between records of one byte, each of which lets records without data begin anew, key updates may come."""
+    theirs, ours = aead
+    media_type, body = seal_body(theirs, b"x" * 40)
+    read, answers = type(ours.tls).read, opening_module._MOST_WAITING // 2 + 1
+
+    def reading(session, data):
+        if session is ours.tls:
+            session._output += bytes(answers)
+        return read(session, data)
+
+    monkeypatch.setattr(type(ours.tls), "read", reading)
+    assert opened(ours, media_type, [body]) == b"x" * 40, "one record, and few answers"
+    with pytest.raises(HTTPProtocolError, match="records that make tls answer with at most 16384 bytes"):
+        opened(ours, media_type, [seal_body(theirs, b"y")[1]])

@@ -6,14 +6,15 @@ import random
 import socket
 
 import pytest
-from support.endpoints import BOB, PASSWORD, server_config
+from support.endpoints import BOB, PASSWORD, server_config, until
 from support.http_by_hand import OUTSIDE, SERVERS, connected, listening, serving, shorten
+from support.openssl import channel
 
 from acredssp.aio import HandshakeOutcome
 from acredssp.aio.pacing import Pacing
 from acredssp.credentials import Password
 from acredssp.errors import CredSSPError
-from acredssp.http import seal_body
+from acredssp.http import h11_connection, seal_body
 from acredssp.http.asgi import CredSSPMiddleware
 from acredssp.http.limits import HTTPLimits
 from acredssp.http.server import HTTPServer, start_http_server
@@ -444,3 +445,71 @@ async def test_a_request_with_two_lengths_ends_the_connection(kind):
         response = await client.response()
         assert response.status == 400
         assert response.closes
+
+
+# --- clients that make TLS answer, and read nothing ---
+
+
+@pytest.mark.requirement("defect.never-reads")
+async def test_a_client_of_https_that_reads_no_answer_to_its_key_updates_is_cut(monkeypatch):
+    """asyncio's TLS reads on, so the server looks at what waits. The client is OpenSSL's own."""
+    async with started(echo, ssl=OUTSIDE) as (server, port):
+        loop = asyncio.get_running_loop()
+        with channel(socket.socket()) as peer:
+            peer.socket.setblocking(False)
+            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            await loop.sock_connect(peer.socket, ("127.0.0.1", port))
+            await peer.start_tls()
+            await until(lambda: server._connections)
+            [(connection, task)] = server._connections.items()
+            transport = connection._writer.transport
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+            await peer.send(peer.peer.key_updates(15_000))
+            await until(lambda: transport.get_write_buffer_size() > 50_000)
+            server._look()
+            assert not transport.is_closing(), "so few may wait"
+            monkeypatch.setattr(h11_connection, "_MOST_UNREAD", 10_000)
+            server._look()
+            await asyncio.wait({task})
+            assert not server._connections
+            assert server._timer is None
+
+
+class Sized:
+    """A writer, and its transport, with a write buffer of the test's size."""
+
+    def __init__(self):
+        self.size, self.transport, self.cut = 0, self, False
+
+    def get_extra_info(self, name):
+        return ("127.0.0.1", 1) if name == "peername" else None
+
+    def get_write_buffer_size(self):
+        assert not self.cut, "as asyncio's TLS"
+        return self.size
+
+    def is_closing(self):
+        return self.cut
+
+    def write(self, data):
+        self.size += len(data)
+
+    async def drain(self):
+        pass
+
+    def abort(self):
+        self.cut = True
+
+
+async def test_what_was_written_is_no_flood_and_what_came_by_itself_is():
+    writer, most = Sized(), h11_connection._MOST_UNREAD
+    connection = h11_connection.H11Connection(None, writer, None, HTTPLimits())
+    await connection.write(bytes(10 * most))
+    for size in (10 * most, 11 * most, 5 * most, 6 * most, 0, most):
+        writer.size = size
+        connection.cut_if_flooded()
+        assert not writer.cut
+    writer.size = most + 1
+    connection.cut_if_flooded()
+    assert writer.cut
+    connection.cut_if_flooded()
