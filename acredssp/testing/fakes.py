@@ -10,7 +10,7 @@ from typing import Self
 
 import acredssp
 from acredssp.config import ServerConfig
-from acredssp.credentials import Deny, LookupAnswer, Password
+from acredssp.credentials import Deny, Keytab, LookupAnswer, Password
 from acredssp.hooks import CredentialRequest
 from acredssp.policy import MechanismChoice, Policy
 
@@ -27,6 +27,7 @@ class FakeServer:
         account: The account.
         rdp: Whether it negotiates as RDP does before TLS.
         policy: Its policy; None for the usual one.
+        keytab: The service's keys, so that it takes Kerberos, too; None for NTLM alone.
 
     Attributes:
         port: The port on 127.0.0.1, once the block has begun.
@@ -34,7 +35,9 @@ class FakeServer:
         credentials: What each client delegated that was let in.
     """
 
-    def __init__(self, account: Password, *, rdp: bool = True, policy: Policy | None = None) -> None:
+    def __init__(
+        self, account: Password, *, rdp: bool = True, policy: Policy | None = None, keytab: Keytab | None = None
+    ) -> None:
         self.port = 0
         self.reports: queue.SimpleQueue[acredssp.HandshakeReport] = queue.SimpleQueue()
         self.credentials: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -43,7 +46,7 @@ class FakeServer:
         policy = policy or Policy()
         certificate = acredssp.self_signed(["localhost", "127.0.0.1"])
         context = acredssp.server_context_from_pem(policy, *certificate)
-        self._config = ServerConfig(ssl_context=context, lookup=self._lookup, policy=policy)
+        self._config = ServerConfig(ssl_context=context, lookup=self._lookup, keytab=keytab, policy=policy)
         self._up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._loop: asyncio.AbstractEventLoop
@@ -89,8 +92,24 @@ class FakeServer:
             await writer.wait_closed()
 
 
-def log_on(host: str, port: int, account: Password, *, rdp: bool = True, policy: Policy | None = None) -> None:
-    """Log on with acredssp's client, by NTLM and to any certificate, and close the connection.
+def log_on(  # noqa: PLR0913 - each is a fact of its own
+    host: str,
+    port: int,
+    account: Password,
+    *,
+    rdp: bool = True,
+    policy: Policy | None = None,
+    spn: str | None = None,
+) -> None:
+    """Log on with acredssp's client, to any certificate, and close the connection.
+
+    Args:
+        host: The server's host.
+        port: Its port.
+        account: The account.
+        rdp: Whether to negotiate as RDP does before TLS.
+        policy: The client's policy; None for the usual one with NTLM alone.
+        spn: The server's principal, for Kerberos; None for the one that follows from the host.
 
     Raises:
         CredSSPError: The logon failed.
@@ -101,7 +120,7 @@ def log_on(host: str, port: int, account: Password, *, rdp: bool = True, policy:
 
     async def main() -> None:
         _, writer = await acredssp.open_connection(
-            host, port, config=config, carriage=acredssp.RDP() if rdp else acredssp.TLS()
+            host, port, config=config, carriage=acredssp.RDP() if rdp else acredssp.TLS(), spn=spn
         )
         writer.close()
         await writer.wait_closed()

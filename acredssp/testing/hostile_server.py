@@ -1,27 +1,28 @@
-"""A server that breaks what it likes, and the defects of clients that it looks for.
+"""A server that breaks what it likes, by NTLM or Kerberos. `client_attacks` has what it does.
 
 Every attack ends in the same way: a client must not send its password to a server that has not proven its key.
 """
 
 import ssl
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from acredssp.core.binding import server_value
 from acredssp.errors import CredSSPError
+from acredssp.mechanisms.kerberos.context import KerberosAcceptor
+from acredssp.mechanisms.kerberos.tickets import ServiceKeys
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor, NTLMIdentity
-from acredssp.policy import Policy
+from acredssp.policy import MechanismChoice, Policy
 from acredssp.testing.endpoints import ClientEndpoint
 from acredssp.testing.links import Channel, Crashed, Link
+from acredssp.testing.tokens import check_mechanism, is_negotiated, stepped, token_of
 from acredssp.tls import self_signed, server_context_from_pem, subject_public_key
-from acredssp.wire import TSRequest
+from acredssp.wire import TSRequest, spnego
+from acredssp.wire.spnego import NegState, NegTokenInit, TokenKind
 
-__all__ = ["CLIENT_DEFECTS", "HostileServer", "honest_logon"]
+__all__ = ["VERSION", "HostileServer"]
 
 VERSION: Final = 6
-_MOST_ROUNDS: Final = 64
-_SEALING: Final = 0x20000030
-"""SIGN, SEAL and 128: the flags without which nothing is sealed."""
+_KERBEROS: Final = (spnego.KERBEROS, spnego.KERBEROS_MICROSOFT)
 
 
 class HostileServer:
@@ -31,23 +32,46 @@ class HostileServer:
         link: The connection with the client.
         endpoint: The client.
         certificate: A certificate and its key, in PEM; None for a new one.
+        mechanism: NTLM, Kerberos in SPNEGO (KERBEROS), or Kerberos alone (RAW_KERBEROS).
 
     Attributes:
+        mechanism: The mechanism.
         channel: TLS with the client.
         public_key: This server's SubjectPublicKey.
-        acceptor: NTLM of this connection.
+        acceptor: NTLM's or Kerberos' context of this connection.
+        offered: The mechanisms that the client offers in SPNEGO; empty without SPNEGO.
+        mech_list: These as the client encoded them, which a mechListMIC signs.
+        chosen: The mechanism of them that this server chooses.
+        mic_due: Whether that is not the client's first, so that both sides owe a mechListMIC.
+        client_token: The first token of the client's mechanism.
         nonce: The client's nonce, once it has come.
         their_key: The client's pubKeyAuth, once it has come.
         has_password: Whether the client has sent authInfo.
+
+    Raises:
+        ValueError: `mechanism` leaves the choice open, or the endpoint has no keytab for Kerberos.
     """
 
-    def __init__(self, link: Link, endpoint: ClientEndpoint, certificate: tuple[bytes, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        endpoint: ClientEndpoint,
+        certificate: tuple[bytes, bytes] | None = None,
+        mechanism: MechanismChoice = MechanismChoice.NTLM,
+    ) -> None:
+        check_mechanism(mechanism)
+        self.mechanism = mechanism
         chain, key = certificate or self_signed(["localhost", "127.0.0.1"])
         context = server_context_from_pem(Policy(), chain, key)
         context.num_tickets = 1  # a client that takes turns waits for something behind its Finished
         self.channel = Channel(link, context, server_side=True)
         self.public_key = subject_public_key(ssl.PEM_cert_to_DER_cert(chain.decode()))
-        self.acceptor = NTLMAcceptor(Policy(), NTLMIdentity("HOSTILE"))
+        self.acceptor = _acceptor(endpoint, mechanism)
+        self.offered: tuple[bytes, ...] = ()
+        self.mech_list = b""
+        self.chosen = b""
+        self.mic_due = False
+        self.client_token = b""
         self.nonce: bytes | None = None
         self.their_key = b""
         self.has_password = False
@@ -69,28 +93,86 @@ class HostileServer:
         return request
 
     def begin(self) -> bytes:
-        """Make the TLS handshake, take NEGOTIATE, and return the right CHALLENGE.
+        """Make the TLS handshake, take the client's first token, and return the right CHALLENGE or AP-REP.
 
         Raises:
-            Crashed: The client sends no NTLM.
+            Crashed: The client does not begin with the mechanism.
+            CredSSPError: Its token is not right.
         """
         self.channel.handshake()
         request = self.receive()
-        if request is None or not (request.nego_token or b"").startswith(b"NTLMSSP\0"):
-            raise Crashed("the client does not begin with NTLM: configure it so")
-        challenge = self.acceptor.step(request.nego_token or b"")
+        self.client_token = self._mechanism_token((request and request.nego_token) or b"")
+        if isinstance(self.acceptor, KerberosAcceptor):
+            return stepped(self.acceptor, self.client_token)
+        challenge = self.acceptor.step(self.client_token)
         assert isinstance(challenge, bytes)
         return challenge
 
-    def answer(self, challenge: bytes, version: int = VERSION) -> None:
-        """Send a CHALLENGE, take the AUTHENTICATE, and make the keys of the session."""
-        self.send(TSRequest(version, nego_token=challenge).encode())
+    def _mechanism_token(self, token: bytes) -> bytes:
+        """Return the mechanism's first token, and note what SPNEGO offers."""
+        kind = spnego.token_kind(token)
+        if is_negotiated(self.mechanism):
+            if kind is not TokenKind.SPNEGO_INIT:
+                raise Crashed(f"the client does not begin with spnego, but with {kind.name.lower()}: configure it so")
+            token = self._negotiated_token(NegTokenInit.decode(token))
+            kind = spnego.token_kind(token)
+        wanted = TokenKind.KERBEROS if self.mechanism.kerberos else TokenKind.NTLM
+        if kind is not wanted:
+            raise Crashed(
+                f"the client begins with {kind.name.lower()}, not with {wanted.name.lower()}: configure it so"
+            )
+        return token
+
+    def _negotiated_token(self, offer: NegTokenInit) -> bytes:
+        """Return the AP-REQ of an offer; FreeRDP 3 offers user-to-user first, and is asked for Kerberos and a MIC."""
+        self.offered, self.mech_list = offer.mech_types, offer.mech_list
+        self.chosen = next((each for each in offer.mech_types if each in _KERBEROS), offer.mech_types[0])
+        self.mic_due = self.chosen != offer.mech_types[0]
+        if not self.mic_due:
+            return offer.mech_token or b""
+        self.say(spnego.encode_resp(NegState.REQUEST_MIC, self.chosen))
         request = self.receive()
-        if request is not None and request.nego_token:
+        return token_of((request and request.nego_token) or b"")
+
+    def carried(
+        self,
+        token: bytes | None,
+        *,
+        state: int | None = None,
+        chosen: bytes | None = None,
+        mic: bytes | None = None,
+    ) -> bytes:
+        """Return a token of the mechanism as the client expects it: in SPNEGO, or as it is.
+
+        Args:
+            token: The token; None for none.
+            state: negState, in SPNEGO; None for the right one.
+            chosen: supportedMech, in SPNEGO; None for the right one.
+            mic: A mechListMIC, in SPNEGO; empty for none, None for the right one where one is due.
+        """
+        if not is_negotiated(self.mechanism):
+            return token or b""
+        if mic is None and self.mic_due:
+            mic = self.acceptor.get_mic(self.mech_list)
+        if state is None:
+            state = NegState.ACCEPT_INCOMPLETE if self.mic_due else NegState.ACCEPT_COMPLETED
+        if chosen is None and not self.mic_due:
+            chosen = self.chosen
+        return spnego.encode_resp(NegState(state), chosen, token, mic or None)
+
+    def say(self, token: bytes, version: int = VERSION) -> None:
+        """Send a token in a TSRequest."""
+        self.send(TSRequest(version, nego_token=token).encode())
+
+    def answer(self, token: bytes, version: int = VERSION) -> None:
+        """Send a CHALLENGE and take the AUTHENTICATE, or send an AP-REP; then take the client's pubKeyAuth."""
+        self.say(self.carried(token), version)
+        request = self.receive()
+        if isinstance(self.acceptor, NTLMAcceptor) and request is not None and request.nego_token:
             self.acceptor.step(request.nego_token)
             self.acceptor.resume(self._account)
-            if not self.their_key:
-                self.receive()
+        if not self.their_key and request is not None:
+            self.receive()
 
     def proof(self, *, public_key: bytes | None = None, version: int = VERSION) -> bytes:
         """Return this server's pubKeyAuth, for its own key or for another one."""
@@ -103,108 +185,16 @@ class HostileServer:
             pass
         if self.has_password:
             raise AssertionError(f"the client sends its password to a server with {what}")
+        self.channel.close()
         if endpoint.succeeded():
             raise AssertionError(f"the client says that it is logged on to a server with {what}")
 
 
-Attack = Callable[[HostileServer], str]
-
-
-def honest_logon(server: HostileServer) -> str:
-    """Let the client in honestly: what every attack is measured against. It returns an empty text."""
-    server.answer(server.begin())
-    server.send(TSRequest(VERSION, pub_key_auth=server.proof()).encode())
-    server.receive()
-    if not server.has_password:
-        raise AssertionError("the client does not log on to an honest server: check the endpoint")
-    return ""
-
-
-def _challenges(what: str, change: Callable[[bytes], bytes]) -> Attack:
-    def attack(server: HostileServer) -> str:
-        server.send(TSRequest(VERSION, nego_token=change(server.begin())).encode())
-        return what
-
-    return attack
-
-
-def _first(what: str, data: bytes) -> Attack:
-    def attack(server: HostileServer) -> str:
-        server.begin()
-        server.send(data)
-        return what
-
-    return attack
-
-
-def _proves(what: str, request: Callable[[HostileServer], bytes], version: int = VERSION) -> Attack:
-    def attack(server: HostileServer) -> str:
-        server.answer(server.begin(), version)
-        server.send(request(server))
-        return what
-
-    return attack
-
-
-def _key(server: HostileServer, **changes: Any) -> bytes:
-    return TSRequest(changes.pop("version", VERSION), pub_key_auth=server.proof(**changes)).encode()
-
-
-def _endless(server: HostileServer) -> str:
-    challenge = server.begin()
-    for _ in range(_MOST_ROUNDS):
-        server.send(TSRequest(VERSION, nego_token=challenge).encode())
-    return "tokens without an end"
-
-
-def _at(message: bytes, offset: int, data: bytes) -> bytes:
-    return message[:offset] + data + message[offset + len(data) :]
-
-
-def _without_sealing(challenge: bytes) -> bytes:
-    flags = int.from_bytes(challenge[20:24], "little") & ~_SEALING
-    return _at(challenge, 20, flags.to_bytes(4, "little"))
-
-
-CLIENT_DEFECTS: Final[Mapping[str, Attack]] = {
-    "garbage": _first("garbage in place of a TSRequest", b"\0garbage" * 10),
-    "indefinite-length": _first("a TSRequest of indefinite length", b"\x30\x80\xa0\x03\x02\x01\x06\0\0"),
-    "no-token": _first("a TSRequest with nothing in it", TSRequest(VERSION).encode()),
-    "version-zero": _first("version 0", TSRequest(0, nego_token=b"NTLMSSP\0").encode()),
-    "key-before-logon": _first("pubKeyAuth before any token", TSRequest(VERSION, pub_key_auth=bytes(48)).encode()),
-    "error-code": _first("an errorCode", TSRequest(VERSION, error_code=0xC000006D).encode()),
-    "challenge-cut": _challenges("a CHALLENGE that is cut", lambda challenge: challenge[:40]),
-    "challenge-offset-outside": _challenges(
-        "a field outside of its message", lambda challenge: _at(challenge, 44, b"\xff\xff\xff\x7f")
-    ),
-    "challenge-pairs-without-end": _challenges(
-        "AV pairs without an end", lambda challenge: challenge[:-4] + b"\x02\0\xff\xff"
-    ),
-    "challenge-without-sealing": _challenges("nothing to seal with", _without_sealing),
-    "unproven-key": _proves(
-        "the proof of another key (CVE-2018-0886)", lambda server: _key(server, public_key=b"\x30\x03\x02\x01\x00")
-    ),
-    "reflected-key": _proves(
-        "the client's own proof", lambda server: TSRequest(VERSION, pub_key_auth=server.their_key).encode()
-    ),
-    "proof-of-the-client": _proves(
-        "the client's value under the server's seal",
-        lambda server: TSRequest(VERSION, pub_key_auth=server.acceptor.wrap(b"\0" * 32)).encode(),
-    ),
-    "unsealed-key": _proves(
-        "a proof that nobody sealed",
-        lambda _: TSRequest(VERSION, pub_key_auth=b"\1\0\0\0" + bytes(44)).encode(),
-    ),
-    "short-signature": _proves("a proof of 8 bytes", lambda _: TSRequest(VERSION, pub_key_auth=bytes(8)).encode()),
-    "absent-key": _proves("no proof", lambda _: TSRequest(VERSION).encode()),
-    "version-change": _proves("another version than before", lambda server: _key(server, version=VERSION - 1)),
-    "old-version": _proves(
-        "version 2, in which anybody in between can make the proof (CVE-2018-0886)",
-        lambda server: TSRequest(
-            2, pub_key_auth=server.acceptor.wrap(server_value(2, None, server.public_key))
-        ).encode(),
-        version=2,
-    ),
-    "endless-tokens": _endless,
-}
-"""Attacks on a client by name. Each returns what the server had, and the client must not send its password."""
+def _acceptor(endpoint: ClientEndpoint, mechanism: MechanismChoice) -> NTLMAcceptor | KerberosAcceptor:
+    if not mechanism.kerberos:
+        return NTLMAcceptor(Policy(), NTLMIdentity("HOSTILE"))
+    if endpoint.keytab is None:
+        raise ValueError(
+            "keytab: expected the service's key in the endpoint, since the attacks are by kerberos; got none"
+        )
+    return KerberosAcceptor(ServiceKeys(endpoint.keytab))

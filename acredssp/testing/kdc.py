@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from acredssp.credentials import Keytab, Password
+
 __all__ = ["Realm", "is_installed", "running_realm"]
 
 _PROGRAMS: Final = ("krb5kdc", "kdb5_util", "kadmin.local")
@@ -59,6 +61,16 @@ class Realm:
     password: str
     keytab: pathlib.Path
     environment: dict[str, str]
+
+    @property
+    def account(self) -> Password:
+        """The account as `ServerEndpoint` and `ClientEndpoint` take it: its domain is the realm."""
+        return Password(self.password, self.user, self.name)
+
+    @property
+    def keys(self) -> Keytab:
+        """The keytab as `ClientEndpoint` and a server's configuration take it."""
+        return Keytab(str(self.keytab))
 
 
 def is_installed() -> bool:

@@ -14,7 +14,7 @@ from acredssp.errors import CredSSPError
 from acredssp.rdp import ConnectionConfirm, ConnectionRequest, Protocols
 from acredssp.wire import der, x224
 
-__all__ = ["TIMEOUT", "Channel", "Crashed", "Link", "SocketLink", "StepLink", "confirm", "request"]
+__all__ = ["QUIET", "TIMEOUT", "Channel", "Crashed", "Link", "SocketLink", "StepLink", "confirm", "request"]
 
 TIMEOUT: Final = 60.0
 """Seconds until a peer that says nothing is taken for one that hangs."""
@@ -49,11 +49,13 @@ class SocketLink:
 
     Args:
         sock: A connected socket.
+        quiet: Seconds that the peer may say nothing after `hurry`.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, quiet: float = QUIET) -> None:
         sock.settimeout(TIMEOUT)
         self._socket = sock
+        self._quiet = quiet
         self._hurries = False
 
     def send(self, data: bytes) -> None:
@@ -81,9 +83,9 @@ class SocketLink:
         return self.receive()
 
     def hurry(self) -> None:
-        """From now on, end this side of the connection where the peer says nothing for ten seconds."""
+        """From now on, end this side of the connection where the peer says nothing for the seconds of `quiet`."""
         self._hurries = True
-        self._socket.settimeout(QUIET)
+        self._socket.settimeout(self._quiet)
 
     def close(self) -> None:
         """End the connection."""
@@ -156,6 +158,10 @@ class Channel:
     def hurry(self) -> None:
         """From now on, end this side of the connection where the peer says nothing."""
         self._link.hurry()
+
+    def close(self) -> None:
+        """End the connection, so that a peer that waits for more ends, too."""
+        self._link.close()
 
     def handshake(self) -> None:
         """Make the TLS handshake.

@@ -10,7 +10,7 @@ from acredssp.credentials import Password
 from acredssp.testing.fakes import FakeServer, log_on
 from acredssp.testing.kdc import Realm, is_installed, running_realm
 
-__all__ = ["credssp_account", "credssp_client", "credssp_kdc", "credssp_server"]
+__all__ = ["credssp_account", "credssp_client", "credssp_kdc", "credssp_realm", "credssp_server"]
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +46,11 @@ def credssp_kdc(credssp_account: Password, tmp_path_factory: pytest.TempPathFact
     with contextlib.ExitStack() as stack:
         realm = running_realm(folder, user=credssp_account.user, password=credssp_account.password)
         yield stack.enter_context(realm)
+
+
+@pytest.fixture
+def credssp_realm(credssp_kdc: Realm, monkeypatch: pytest.MonkeyPatch) -> Realm:
+    """The realm of `credssp_kdc`, in effect in this process, where attacks by Kerberos and servers find it."""
+    for name, value in credssp_kdc.environment.items():
+        monkeypatch.setenv(name, value)
+    return credssp_kdc

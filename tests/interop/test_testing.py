@@ -6,28 +6,42 @@ docs/testing.md has the same findings.
 import pytest
 from support import freerdp
 from support.defects import defects_of
+from support.kdc import PASSWORD, REALM
 
-from acredssp.credentials import Password
-from acredssp.testing import SERVER_DEFECTS, ClientEndpoint, ServerEndpoint, attack_client, attack_server
+from acredssp.credentials import Keytab, Password
+from acredssp.policy import MechanismChoice
+from acredssp.testing import (
+    ClientDefects,
+    ClientEndpoint,
+    ServerEndpoint,
+    attack_client,
+    attack_server,
+    client_defects,
+    server_defects,
+)
 
 pytestmark = pytest.mark.interop
 
 ACCOUNT = Password("Passw0rd!", "alice", "CONTOSO")
-PROOFS = (
-    "unproven-key", "reflected-key", "proof-of-the-client", "unsealed-key", "short-signature", "absent-key",
-    "version-change", "old-version", "error-code",
-)  # fmt: skip
-"""Those that FreeRDP's clients answer at once: after other attacks they wait for the server."""
-WAITS = {2: {"version-zero"}, 3: {"version-zero", "garbage"}}
-"""After these FreeRDP's servers wait for more, and so would the test."""
+ALICE = Password(PASSWORD, "alice", REALM)
+QUIET = 1.0
+"""Seconds after which the attacker ends its side: after some attacks FreeRDP waits for more. It may still answer."""
 
 
 @pytest.mark.parametrize("generation", [2, 3])
 def test_the_servers_of_freerdp_take_av_pairs_without_an_end(shadow_server, generation):
     server = shadow_server(generation)
-    endpoint = ServerEndpoint.tcp("127.0.0.1", server.port, account=ACCOUNT)
-    seen = defects_of(attack_server, endpoint, [name for name in SERVER_DEFECTS if name not in WAITS[generation]])
+    endpoint = ServerEndpoint.tcp("127.0.0.1", server.port, account=ACCOUNT, quiet=QUIET)
+    seen = defects_of(attack_server, endpoint, server_defects())
     assert seen == {"av-pairs-without-end": "the server lets in a client with AV pairs without an end"}
+
+
+@pytest.mark.parametrize("form", [MechanismChoice.KERBEROS, MechanismChoice.RAW_KERBEROS], ids=str)
+def test_the_server_of_freerdp_3_withstands_the_attacks_by_kerberos(kerberos, kerberos_shadow_server, form):
+    endpoint = ServerEndpoint.tcp(
+        "127.0.0.1", kerberos_shadow_server.port, account=ALICE, spn="TERMSRV/localhost", quiet=QUIET
+    )
+    assert defects_of(attack_server, endpoint, server_defects(form), form) == {}
 
 
 @pytest.mark.parametrize("generation", [2, 3])
@@ -35,6 +49,21 @@ def test_the_clients_of_freerdp_send_the_password_at_version_2(graphical_lab, ge
     def run(host, port):
         freerdp.log_on(graphical_lab, generation, f"{host}:{port}")
 
-    seen = defects_of(attack_client, ClientEndpoint.tcp(run, account=ACCOUNT), PROOFS)
+    endpoint = ClientEndpoint.tcp(run, account=ACCOUNT, quiet=QUIET)
+    seen = defects_of(attack_client, endpoint, client_defects())
     assert list(seen) == ["old-version"]
     assert "CVE-2018-0886" in seen["old-version"]
+
+
+def test_the_client_of_freerdp_3_by_kerberos(graphical_lab, kerberos):
+    graphical_lab.environment |= kerberos.environment
+
+    def run(_, port):
+        freerdp.log_on(graphical_lab, 3, f"localhost:{port}", "/auth-pkg-list:kerberos,!ntlm", domain=REALM)
+
+    endpoint = ClientEndpoint.tcp(run, account=ALICE, keytab=Keytab(str(kerberos.keytab)), quiet=QUIET)
+    suite = ClientDefects()
+    suite.mechanism = MechanismChoice.KERBEROS
+    suite.test_an_honest_server_gets_the_password(endpoint)
+    seen = defects_of(attack_client, endpoint, client_defects(suite.mechanism), suite.mechanism)
+    assert list(seen) == ["old-version"]
