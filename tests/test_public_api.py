@@ -92,8 +92,8 @@ MODULES = {
     "rdp_file": "FileSigner rdp_file",
     "status": "LOGON_STATUS NTSTATUS OpenEnum SecurityStatus Stage failure_status",
     "recording": """
-        Agreement Flight MOST_BYTES MOST_MESSAGES Message RecordedError Recording RecordingCarriage Replay ReplayStep
-        Sender replay to_pcapng without_secrets
+        Agreement Flight MOST_BYTES MOST_FILES MOST_FOLDER_BYTES MOST_MESSAGES Message RecordFolder RecordedError
+        Recording RecordingCarriage Replay ReplayStep Sender replay to_pcapng without_secrets
     """,
     "stores": """
         Entry Expiring Grant KICK_LIFE Kick LockedOut LockoutRule LogonAttempt MemoryStore Node SealError Sealer Store
@@ -101,9 +101,9 @@ MODULES = {
     """,
     "stores.redis": "RedisStore",
     "testing": """
-        CLIENT_DEFECTS Channel ClientDefects ClientEndpoint Crashed FakeServer HostileClient HostileServer Link Realm
-        SERVER_DEFECTS ServerDefects ServerEndpoint SocketLink StepLink attack_client attack_server log_on
-        running_realm
+        CLIENT_DEFECTS Channel ClientDefects ClientEndpoint Crashed FakeServer HostileClient HostileServer Link
+        NTLM_ONLY_CLIENT_DEFECTS NTLM_ONLY_SERVER_DEFECTS Realm SERVER_DEFECTS ServerDefects ServerEndpoint SocketLink
+        StepLink attack_client attack_server client_defects log_on running_realm server_defects
     """,
     "tls": """
         BIOPair RecordSizes TLSSession client_context client_context_from_pem end_point_binding own_chain self_signed

@@ -220,7 +220,8 @@ RecordFiles = Annotated[
         "--record",
         metavar="FILE",
         help="Write the handshake to FILE, for acredssp decode and replay; as a capture for Wireshark if the name ends "
-        "in .pcapng. The record has no secret. May be given several times.",
+        "in .pcapng; to a file of its own if FILE is a folder that is there. The record has no secret. May be given "
+        "several times.",
     ),
 ]
 WithSecrets = Annotated[

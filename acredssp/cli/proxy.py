@@ -106,7 +106,8 @@ def run_command(
 
     With --workers, SIGUSR2 starts the program anew, and no connection is lost.
 
-    --record writes a numbered file for each of the first 100 handshakes, those with clients and those with targets.
+    --record writes a file for each handshake, those with clients and those with targets: for the first 100 of them, or
+    for the first 1,000 if FILE is a folder. With --workers it has to be a folder.
 
     Exit status: 0 after SIGTERM or SIGINT; 2 the settings cannot be used; 70 a worker fails again and again.
     """
@@ -115,8 +116,6 @@ def run_command(
 
         if workers is not None and not is_supported():
             raise UsageError("--workers needs linux, with fork and SO_REUSEPORT: run without it on this system")
-        if record and workers is not None:
-            raise UsageError("expected one of --record and --workers, got both")
         log_from(log_level)
         if log_level is not LogLevel.DEBUG:  # the gateway's line for a connection says all that the library's would
             logging.getLogger("acredssp").setLevel(logging.WARNING)
@@ -127,21 +126,39 @@ def run_command(
             with contextlib.suppress(OSError):  # a full disk ends no service and no drain
                 print(render.printable(text), flush=True)  # noqa: T201
 
-        if workers is not None:
-            ourselves = [sys.executable, "-m", "acredssp", "proxy"]
-            again = [*ourselves, "run", str(file), f"--workers={workers}", f"--log-level={log_level.value}"]
-            check = [*ourselves, "check", str(file)]
-            raise typer.Exit(
-                service.run_workers(file, workers, tell, main=loops.run, program=again, check_program=check)
-            )
         records = ServerRecords(
             record or [], with_secrets=False, generated=False, account_of=lambda *_: None, warn=tell
         )
+        if workers is None:
+            records.begin()
+            with _ended(records):
+                until_done(service.run(file, tell, records.around))
+            return
+        records.check_shared()
         records.begin()
-        try:
-            until_done(service.run(file, tell, records.around))
-        finally:
-            records.end()
+
+        def main(task: Coroutine[Any, Any, None]) -> None:
+            with _ended(records):
+                loops.run(task)
+
+        ourselves = [sys.executable, "-m", "acredssp", "proxy"]
+        recorded = [f"--record={path}" for path in record or ()]
+        again = [*ourselves, "run", str(file), f"--workers={workers}", f"--log-level={log_level.value}", *recorded]
+        check = [*ourselves, "check", str(file)]
+        raise typer.Exit(
+            service.run_workers(
+                file, workers, tell, main=main, program=again, check_program=check, around=records.around
+            )
+        )
+
+
+@contextlib.contextmanager
+def _ended(records: ServerRecords) -> Iterator[None]:
+    """Have all records written when the block ends."""
+    try:
+        yield
+    finally:
+        records.end()
 
 
 @_command("check", "See whether a settings file can be used.")

@@ -1,13 +1,14 @@
 """`--record FILE`: handshakes in files, for a bug report or for Wireshark, without secrets unless they are asked for.
 
-A record is as secret as the file that it goes to lets it be: files are readable by their owner alone.
+A record is as secret as the file that it goes to lets it be: files are readable by their owner alone. FILE may be a
+folder that is there. Each handshake has a file of its own in it, and several processes write to it.
 """
 
 import concurrent.futures
 import dataclasses
-import itertools
 import pathlib
 import secrets
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -19,20 +20,35 @@ from acredssp.cli import render
 from acredssp.cli.outcome import UsageError
 from acredssp.cli.output import OutputError, write_private
 from acredssp.credentials import Credential, NTHash, Password
-from acredssp.recording import Recording, RecordingCarriage, to_pcapng, without_secrets
+from acredssp.recording import (
+    MOST_FILES,
+    MOST_FOLDER_BYTES,
+    RecordFolder,
+    Recording,
+    RecordingCarriage,
+    to_pcapng,
+    without_secrets,
+)
 
 __all__ = ["Records", "ServerRecords", "account_line"]
 
 _MOST_FILES: Final = 100
-"""Handshakes of a server that are recorded: strangers must not fill a disk."""
+"""Handshakes of a server that are recorded in numbered files: strangers must not fill a disk."""
+_MOST_WAITING: Final = 100
+"""Records that wait to be written: a slow disk must not fill the memory."""
+_FULL: Final = f"a folder takes {MOST_FILES:,} records of {MOST_FOLDER_BYTES >> 20} MiB together: move them away"
 _CAPTURE: Final = ".pcapng"
+
+
+class FolderFullError(OutputError):
+    """A folder takes no more records."""
 
 
 class Records:
     """The files that `--record` names, and what they hold of each handshake.
 
     Args:
-        paths: The files; empty where nothing is recorded.
+        paths: The files and folders; empty where nothing is recorded. A folder is there already.
         with_secrets: Whether the records are whole.
         generated: Whether an account is made for the record.
 
@@ -45,6 +61,8 @@ class Records:
             if given and not paths:
                 raise UsageError(f"{option} needs --record FILE")
         self._paths = paths
+        self._folders = [RecordFolder(path) for path in paths if path.is_dir()]
+        self._files = [path for path in paths if not path.is_dir()]
         self._with_secrets = with_secrets
         self._records: list[Recording] = []
         self._generated = Password(secrets.token_urlsafe(18), f"acredssp-{secrets.token_hex(4)}") if generated else None
@@ -56,8 +74,11 @@ class Records:
 
     @property
     def keylog(self) -> pathlib.Path | None:
-        """The file for TLS's keys; None in a record without secrets."""
-        return self._paths[0].with_name(f"{self._paths[0].name}.keylog") if self._with_secrets else None
+        """The file for TLS's keys, in the first folder or beside the first file; None in a record without secrets."""
+        if not self._with_secrets:
+            return None
+        first = self._paths[0]
+        return first / "keylog" if first.is_dir() else first.with_name(f"{first.name}.keylog")
 
     def warn(self, err: Console) -> None:
         """Warn of a record with secrets."""
@@ -69,11 +90,14 @@ class Records:
         """Make the files, so that a file that cannot be written is noticed before there is a handshake.
 
         Raises:
-            UsageError: A file cannot be written.
+            UsageError: A file cannot be written, or a folder takes no files.
         """
         for path in self._paths:
             try:
-                write_private(path, b"")
+                if path.is_dir():
+                    RecordFolder(path).check()
+                else:
+                    write_private(path, b"")
             except OSError as error:
                 raise UsageError(f"--record {path}: cannot be written: {reason_of(error)}") from None
 
@@ -95,13 +119,23 @@ class Records:
             kept = dataclasses.replace(record, accounts=(account,) if account else ())
         else:
             kept = without_secrets(record)
-        for path in self._paths:
+        for folder in self._folders:
+            self._add(folder, kept)
+        for path in self._files if number <= _MOST_FILES else ():
             named = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
             content = to_pcapng(kept) if path.suffix == _CAPTURE else kept.to_json().encode()
             try:
                 write_private(named, content, anew=number > 1)  # nobody has named this file, so it may be anybody's
             except OSError as error:
                 raise OutputError(f"cannot write --record {named}: {reason_of(error)}") from None
+
+    def _add(self, folder: RecordFolder, record: Recording) -> None:
+        try:
+            written = folder.add(record)
+        except OSError as error:
+            raise OutputError(f"cannot write --record {folder.path}: {reason_of(error)}") from None
+        if written is None:
+            raise FolderFullError(f"--record {folder.path} is full, and takes no more handshakes: {_FULL}")
 
     def _is_generated(self, record: Recording) -> bool:
         """Whether the client of a record used the generated account."""
@@ -110,9 +144,10 @@ class Records:
 
 
 class ServerRecords(Records):
-    """The same for a server: a numbered file for each handshake, up to a hundred, written in a thread of its own.
+    """The same for a server: a file for each handshake, written in a thread of its own.
 
-    A connection over which nothing came has no file: health checks of load balancers must not use the files up.
+    In a folder these are as many as it takes; in the place of a file they are numbered, up to a hundred. A connection
+    over which nothing came has no file: health checks of load balancers must not use the files up.
 
     Args:
         paths: As for `Records`.
@@ -134,20 +169,34 @@ class ServerRecords(Records):
         super().__init__(paths, with_secrets=with_secrets, generated=generated)
         self._account_of = account_of
         self._warn = warn
-        self._numbers = itertools.count(1)
+        self._taken = 0
+        self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "records") if paths else None
+
+    def check_shared(self) -> None:
+        """Check that several processes can write the records: only a folder has a file for each of their handshakes.
+
+        Raises:
+            UsageError: A path is no folder.
+        """
+        for path in self._files:
+            raise UsageError(
+                f"--record {path}: expected a folder that is there, since several workers write to it: make it by "
+                "mkdir -m 700"
+            )
 
     def around(self, carriage: Carriage, label: str = "") -> Carriage:
         """Do as `Records.around` does, with a label for the records."""
         return RecordingCarriage(carriage, self.take, label=label) if self._paths else carriage
 
     def take(self, record: Recording) -> None:
-        """Write a record, soon."""
-        if self._thread is None or not record.flights:
+        """Write a record, soon; drop it where a hundred wait to be written."""
+        if self._thread is None or not record.flights or (self._taken >= _MOST_FILES and not self._folders):
             return
-        if (number := next(self._numbers)) > _MOST_FILES:
+        if not self._waiting.acquire(blocking=False):
             return
-        self._thread.submit(self._take, record, number)
+        self._taken += 1
+        self._thread.submit(self._take, record, self._taken)
 
     def end(self) -> None:
         """Wait until all records are written."""
@@ -158,10 +207,16 @@ class ServerRecords(Records):
         claimed = record.claimed
         try:
             self._write(record, self._account_of(*claimed) if claimed else None, number)
+        except FolderFullError as error:
+            if self._folders:
+                self._warn(str(error))
+            self._folders = []  # looking into a full folder for each handshake would help nobody
         except OSError as error:
             self._warn(str(error))
         except Exception as error:  # noqa: BLE001 - nobody asks the thread how it went
             self._warn(f"record {number} cannot be made: {type(error).__name__}")
+        finally:
+            self._waiting.release()
 
 
 def account_line(credential: Credential | None) -> str | None:

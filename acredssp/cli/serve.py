@@ -251,8 +251,8 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             account_of=lambda domain, user: _line_of(accounts[0], domain, user),
             warn=warn,
         )
-        if record and workers is not None:
-            raise UsageError("expected one of --record and --workers, got both")
+        if workers is not None:
+            records.check_shared()
         accounts[0] = _accounts(users, winbind, ntlm_auth, tickets=service_keys is not None, more=records.generated)
         task = Serve(
             address=address,
@@ -292,7 +292,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             finally:
                 records.end()
         else:
-            raise typer.Exit(serve_by_workers(task, config, out, count=workers, warn=warn))
+            raise typer.Exit(serve_by_workers(task, config, out, count=workers, warn=warn, at_end=records.end))
     except CredSSPError as error:
         render.failure(err, error)
         raise typer.Exit(EXIT_STATUS[result_of(error)]) from None
@@ -436,10 +436,16 @@ async def serve(task: Serve, config: ServerConfig, console: Console, warn: Calla
     lines.end()
 
 
-def serve_by_workers(
-    task: Serve, config: ServerConfig, console: Console, *, count: int, warn: Callable[[str], None]
+def serve_by_workers(  # noqa: PLR0913 - each is a fact of its own
+    task: Serve,
+    config: ServerConfig,
+    console: Console,
+    *,
+    count: int,
+    warn: Callable[[str], None],
+    at_end: Callable[[], None] = lambda: None,
 ) -> int:
-    """Serve with `count` processes until SIGTERM or SIGINT, then drain.
+    """Serve with `count` processes until SIGTERM or SIGINT, then drain. Each of them calls `at_end` in the end.
 
     Returns:
         The exit status, as `Supervisor.run` gives it.
@@ -454,7 +460,10 @@ def serve_by_workers(
         raise _cannot_listen(task.address, error) from None
 
     def work(worker: Worker) -> int:
-        loops.run(_serve_as(worker, task, config, console, warn))
+        try:
+            loops.run(_serve_as(worker, task, config, console, warn))
+        finally:
+            at_end()
         return 0
 
     def ready() -> None:

@@ -181,6 +181,7 @@ def run_workers(  # noqa: PLR0913
     main: Callable[[Coroutine[Any, Any, None]], object],
     program: Sequence[str],
     check_program: Sequence[str],
+    around: Around = as_it_is,
 ) -> int:
     """Serve with `count` processes until SIGTERM or SIGINT.
 
@@ -191,6 +192,7 @@ def run_workers(  # noqa: PLR0913
         main: Runs a coroutine on a fresh event loop.
         program: What SIGUSR2 executes in this process; it must run this function again.
         check_program: What must end with status 0 before that, since a program that fails takes everybody with it.
+        around: As for `run`.
 
     Returns:
         The exit status, as `Supervisor.run` gives it.
@@ -216,6 +218,7 @@ def run_workers(  # noqa: PLR0913
                 sockets=sockets,
                 publishes=worker.number == 1,
                 processes=count,
+                around=around,
             )
             main(_work(task, worker))
             return 0

@@ -1,13 +1,15 @@
 """`--record` of `login` and `serve`, and `acredssp replay`."""
 
+import functools
 import json
 import shutil
 import stat
+import threading
 
 import pytest
 
 from acredssp.cli.record import ServerRecords
-from acredssp.recording import Flight, Recording
+from acredssp.recording import Flight, RecordFolder, Recording
 
 PASSWORD = "c4nary:S3cret\u00e9"
 
@@ -130,6 +132,72 @@ def test_a_connection_over_which_nothing_came_uses_no_file_of_a_server_up(tmp_pa
 def test_a_server_records_a_hundred_handshakes(tmp_path):
     names = taken_by_a_server(tmp_path, [Recording(flights=(Flight("client", 0.0, b"\3"),))] * 101)
     assert names == {"served.json", *(f"served-{number}.json" for number in range(2, 101))}
+
+
+def test_a_folder_has_a_file_for_each_handshake(serve_once, log_on, command, tmp_path):
+    (tmp_path / "records").mkdir(mode=0o700)
+    server = serve_once("--record", tmp_path / "records")
+    assert log_on(server.address, "--record", tmp_path / "records")[0] == 0
+    log_on(server.address, password="wrong")
+    server.stop()
+    files = sorted((tmp_path / "records").iterdir())
+    assert [each.name for each in files] == ["0001.json", "0002.json", "0003.json"]
+    assert {stat.S_IMODE(each.stat().st_mode) for each in files} == {0o600}
+    assert {Recording.from_json(each.read_text()).side for each in files[:2]} == {"client", "server"}
+    assert Recording.from_json(files[2].read_text()).error.kind == "AuthenticationError"
+    assert not any("S3cret" in each.read_text() for each in files)
+    assert all(replayed(command, each)[:2] == (0, "incomplete") for each in files)
+
+
+def test_workers_write_to_one_folder(serve_once, log_on, tmp_path):
+    (tmp_path / "records").mkdir(mode=0o700)
+    server = serve_once("--record", tmp_path / "records", "--workers", "2")
+    for _ in range(8):
+        log_on(server.address, password="wrong")
+    server.stop()
+    names = sorted(each.name for each in (tmp_path / "records").iterdir())
+    assert names == [f"{number:04}.json" for number in range(1, 9)]
+
+
+@pytest.mark.parametrize("command_line", [("serve", "--users"), ("proxy", "run")], ids=lambda words: words[0])
+def test_workers_need_a_folder(command, command_line, tmp_path):
+    (tmp_path / "users").write_text("CONTOSO:alice:x\n")
+    status, _, err = command(*command_line, tmp_path / "users", "--workers", "2", "--record", tmp_path / "file.json")
+    assert status == 2
+    assert "expected a folder that is there, since several workers write to it" in err
+    assert not (tmp_path / "file.json").exists()
+
+
+def test_the_keys_of_a_whole_record_are_in_its_folder(served, log_on, tmp_path):
+    (tmp_path / "records").mkdir()
+    assert log_on(served().address, "--record", tmp_path / "records", "--with-secrets")[0] == 0
+    assert sorted(each.name for each in (tmp_path / "records").iterdir()) == ["0001.json", "keylog"]
+    assert "S3cret" in (tmp_path / "records" / "0001.json").read_text()
+
+
+def test_a_full_folder_is_told_once_and_takes_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("acredssp.cli.record.RecordFolder", functools.partial(RecordFolder, most_files=2))
+    said = []
+    records = ServerRecords(
+        [tmp_path], with_secrets=False, generated=False, account_of=lambda *_: None, warn=said.append
+    )
+    for _ in range(5):
+        records.take(Recording(flights=(Flight("client", 0.0, b"\3"),)))
+    records.end()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["0001.json", "0002.json"]
+    (text,) = said
+    assert "is full, and takes no more handshakes: a folder takes 1,000 records of 64 MiB together" in text
+
+
+def test_records_that_wait_for_a_slow_disk_are_bounded(tmp_path):
+    records = ServerRecords([tmp_path], with_secrets=False, generated=False, account_of=lambda *_: None, warn=print)
+    held = threading.Event()
+    records._thread.submit(held.wait)
+    for _ in range(150):
+        records.take(Recording(flights=(Flight("client", 0.0, b"\3"),)))
+    held.set()
+    records.end()
+    assert len(list(tmp_path.iterdir())) == 100
 
 
 def test_a_numbered_record_is_written_to_no_file_of_somebody_else(tmp_path):

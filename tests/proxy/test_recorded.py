@@ -3,13 +3,14 @@
 import asyncio
 import dataclasses
 import json
+import signal
 import socket
 import stat
 
 import pytest
 from support.command import COMMAND
 from support.gateway import leave, settings_of, talk
-from support.peers import free_port
+from support.peers import free_port, wait_until
 
 from acredssp import CredSSPError
 from acredssp.cli import app
@@ -63,7 +64,9 @@ async def test_the_handshakes_of_both_legs_replay_byte_for_byte(world, kept, aro
 
 async def test_files_of_both_legs_have_no_password(world, tmp_path):
     paths = [tmp_path / "records.json", tmp_path / "records.pcapng"]
-    records = ServerRecords(paths, with_secrets=False, generated=False, account_of=lambda *_: None, warn=pytest.fail)
+    records = await asyncio.to_thread(
+        lambda: ServerRecords(paths, with_secrets=False, generated=False, account_of=lambda *_: None, warn=pytest.fail)
+    )
     async with world(around=records.around) as (here, _):
         await leave(await here.connect())
         await here.until_ended()
@@ -153,10 +156,32 @@ def test_the_command_records_a_refused_logon(lab, settings, tmp_path, capsys):
     assert [each.name for each in tmp_path.glob("record*")] == ["record.json"]
 
 
+def test_workers_record_in_one_folder_also_after_a_new_start(lab, settings, tmp_path, capsys):
+    path, port = settings
+    folder = tmp_path / "records"
+    folder.mkdir(mode=0o700)
+    words = ["proxy", "run", path, "--workers=2", "--record", folder]
+    process = lab.start_server([COMMAND, *words], port)
+    wait_until(lambda: "2 workers are ready" in process.read(), "the workers are ready")
+    account = ("-u", "alice", "-d", "CONTOSO", "-p", CANARY)
+    login = ["login", f"127.0.0.1:{port}", *account, "--insecure", "--mechanism", "ntlm"]
+    assert [app.run(login) for _ in range(3)] == [1, 1, 1]
+    process._process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: process.read().count("2 workers are ready") == 2, "the program is started anew")
+    assert [app.run(login) for _ in range(3)] == [1, 1, 1]
+    process.stop()
+    files = contents_of(folder, "*")
+    assert sorted(files) == [f"{number:04}.json" for number in range(1, 7)]
+    for mode, content in files.values():
+        assert mode == 0o600
+        assert Recording.from_json(content).label == f"listener 127.0.0.1:{port}"
+        assert not any(form in content for form in forms(CANARY))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--record", "record.json", "--workers=1"), "expected one of --record and --workers, got both"),
+        (("--record", "record.json", "--workers=1"), "--record record.json: expected a folder that is there"),
         (("--record", "missing/record.json"), "--record missing/record.json: cannot be written"),
     ],
     ids=["workers", "no-folder"],
