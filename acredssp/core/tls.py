@@ -69,8 +69,12 @@ _OF_CERTIFICATES: Final = frozenset({
 })  # fmt: skip
 _CERTIFICATE_HINT: Final = "the peer refuses our certificate: check which authorities and names the peer trusts"
 
-_OWN_STATUS: Final = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC": SecurityStatus.SEC_E_MESSAGE_ALTERED}
-"""The status of the errors that OpenSSL finds itself; any other is SEC_E_ILLEGAL_MESSAGE."""
+_OWN_STATUS: Final = {
+    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": SecurityStatus.SEC_E_MESSAGE_ALTERED,
+    "RECORD_LAYER_FAILURE": SecurityStatus.SEC_E_MESSAGE_ALTERED,
+}
+"""The status of the errors that OpenSSL finds itself; any other is SEC_E_ILLEGAL_MESSAGE. OpenSSL 3.6 names the second
+error for a record that does not verify, and for other faults of a record too, which ours cannot tell apart."""
 
 _VERSION_HINT: Final = (
     "no tls version in common: check min_tls and max_tls (--min-tls); "

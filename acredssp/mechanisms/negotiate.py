@@ -22,7 +22,6 @@ for that token (FreeRDP 3 servers fail if it does not), and an acceptor takes pu
 
 import enum
 import functools
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, Protocol
 
@@ -76,7 +75,7 @@ _encode_mech_list: Final[Callable[[tuple[spnego.OID, ...]], bytes]] = functools.
 """Cached, since a configuration offers the same list every time."""
 
 
-class _Negotiate(ABC):
+class _Negotiate:
     """What both sides share: the chosen mechanism, the MICs, and the stops for events."""
 
     __slots__ = (
@@ -199,13 +198,14 @@ class _Negotiate(ABC):
             raise _not_established()
         self._chosen.verify_mic(message, mic)
 
-    @abstractmethod
+    # This is no `abc.ABC`: from CPython 3.14 on, mypyc gives the objects of such a class a dictionary.
     def _take(self, state: _State, token: bytes) -> Progress:
         """Take the peer's token in a state that expects one."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _reply(self, output: bytes) -> bytes:
         """Make the answer to the peer's token from the mechanism's token."""
+        raise NotImplementedError
 
     def _find(self, mech_type: spnego.OID) -> NegotiableMechanism | None:
         for mechanism in self._mechanisms:
