@@ -18,7 +18,7 @@ from acredssp.certificates.judgement import OptionNames
 from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext
 from acredssp.core.delegated import DELEGABLE, EMPTY_CREDENTIALS, as_sent
-from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertificate, StepMechanism
+from acredssp.core.events import ChooseCertificate, Delegate, Event, JudgeCertificate, StepMechanism, outcome_of_step
 from acredssp.core.own_certificate import own_public_key, present
 from acredssp.core.server import ServerHandshake
 from acredssp.core.server_name import note_server_name
@@ -352,7 +352,7 @@ class ClientConfig:
         if isinstance(event, Delegate):
             return self.decide(event)
         if isinstance(event, StepMechanism):
-            return _outcome(event)
+            return outcome_of_step(event)
         if isinstance(event, ChooseCertificate):
             return None
         raise TypeError(f"event: expected an event of a client, got {type(event).__name__}, an event of a server")
@@ -508,11 +508,3 @@ def _decision(  # noqa: PLR0913, PLR0917 - by position, since they are the key o
         version=version,
     )
     return policy.decide(request)
-
-
-def _outcome(event: StepMechanism) -> object:
-    """Run a mechanism's step. An exception is a result too, which the mechanism judges."""
-    try:
-        return event.run()
-    except Exception as error:  # noqa: BLE001 - the mechanism judges any exception
-        return error

@@ -48,7 +48,7 @@ from acredssp.workers import Address
 BLOCKS = [block for block in blocks() if block.page not in tutorial.PAGES]  # tests/test_tutorial.py runs all of those
 
 ELSEWHERE = {
-    ("docs/anyio.md", ""): "tests/test_anyio.py::test_the_program_logs_on_and_talks",
+    ("docs/anyio.md", ""): "tests/test_anyio.py::test_the_program_of_the_page_logs_on_and_talks",
     ("README.md", "import asyncio"): "tests/test_readme.py::test_the_examples_talk_to_each_other",
     ("README.md", "from acredssp.http.server"): "tests/test_readme.py::test_both_ends_over_http_talk_to_each_other",
     ("README.md", "import httpx"): "tests/test_readme.py::test_both_ends_over_http_talk_to_each_other",

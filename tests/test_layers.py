@@ -25,7 +25,7 @@ LAYERS = (
     ("accounts",),  # above aio for winbind
     ("sspi",),  # above aio for its thread pool and its way to ask hooks
     ("",),  # the package itself: the public names
-    ("stores", "workers", "hosts"),
+    ("stores", "workers", "hosts", "anyio"),
     ("http",),
     ("winrm",),
     ("proxy",),
@@ -37,6 +37,7 @@ LAYERS = (
 """From the bottom up. A module imports from its own layer and from those before it, never from one after it."""
 
 DOORS = {
+    "anyio": ("anyio",),
     "arc4": ("mechanisms.ntlm",),
     "asn1crypto": ("wire",),
     "asyncio": (

@@ -42,7 +42,7 @@ from acredssp.status import NTSTATUS, SecurityStatus
 from acredssp.tracebacks import forget_locals
 from acredssp.wire.x224 import ConnectionRequest
 
-__all__ = ["ClientAnswers", "EventSource", "Outcome", "ServerAnswers", "answer_events"]
+__all__ = ["ClientAnswers", "EventSource", "Outcome", "ServerAnswers", "answer_events", "no_kdc"]
 
 
 class Outcome(Protocol):
@@ -272,8 +272,13 @@ async def _for_so_long(seconds: float, step: Awaitable[object]) -> object:
         async with asyncio.timeout(seconds):
             return await step
     except TimeoutError:
-        return AuthenticationError(
-            f"kerberos: no kdc answered within {seconds:g} seconds",
-            security_status=SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
-            nt_status=NTSTATUS.STATUS_NO_LOGON_SERVERS,
-        )
+        return no_kdc(seconds)
+
+
+def no_kdc(seconds: float) -> AuthenticationError:
+    """Return the error of a step of Kerberos that has taken longer than its time limit."""
+    return AuthenticationError(
+        f"kerberos: no kdc answered within {seconds:g} seconds",
+        security_status=SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY,
+        nt_status=NTSTATUS.STATUS_NO_LOGON_SERVERS,
+    )

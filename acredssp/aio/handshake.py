@@ -21,21 +21,20 @@ from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, log_report, outcome_of
 from acredssp.aio.transport import SecureTransport
 from acredssp.arguments import expect_host_name, expect_service_name
-from acredssp.carriage.base import TLS, Carriage, CarriedHandshake
-from acredssp.carriage.checked import CheckedHandshake
-from acredssp.carriage.rdp import RDP
+from acredssp.carriage.base import Carriage, CarriedHandshake
+from acredssp.carriage.checked import checked
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.states import State
+from acredssp.core.tls import BIOPair
 from acredssp.errors import CredSSPError, HandshakeAborted
 from acredssp.logs import CONNECTION_ID
 from acredssp.mechanisms.base import Principal
 from acredssp.wire.proxy_header import ProxyHeader
 
-__all__ = ["Handshake", "Names", "aborted", "new_connection_id"]
+__all__ = ["Handshake", "Names", "aborted", "new_connection_id", "report_of"]
 
 _REFUSED = frozenset({HandshakeOutcome.DENIED, HandshakeOutcome.FAILED})
 """The outcomes that a hook's refusal may have for the engine: a denied logon, or a connection that is turned away."""
-_OWN_CARRIAGES = frozenset({TLS, RDP})
 _UNPROVEN = frozenset({State.TLS, State.NEGO_TOKEN})
 
 
@@ -75,6 +74,20 @@ class Names:
     def known_to_kdc(self) -> bool:
         """Whether a KDC is asked for the service: not for the default name of an IP address, which no KDC knows."""
         return self.spn is not None or not _is_address(str(self.host or self.tls))
+
+    def carried(self, config: ClientConfig, carriage: Carriage, bios: BIOPair | None = None) -> CarriedHandshake:
+        """Make a client's handshake with the server of these names.
+
+        Raises:
+            TypeError, ValueError: There is no name for TLS, or a name is impossible.
+        """
+        self.check()
+        if not self.for_tls:
+            raise ValueError("server_hostname: expected a name, since there is no host, got none")
+        context = config.new_context(
+            server_hostname=self.for_tls, spn=self.for_logon, ask_kdc=self.known_to_kdc, bios=bios
+        )
+        return checked(carriage, carriage.initiator(context))
 
 
 def _is_address(name: str) -> bool:
@@ -157,15 +170,9 @@ class Handshake:
         names = names or Names()
         if isinstance(config, ServerConfig):
             new_context = functools.partial(ServerConfig.new_context, bios=bios)
-            self.carried = _checked(carriage, carriage.acceptor(config, new_context))
+            self.carried = checked(carriage, carriage.acceptor(config, new_context))
             return
-        names.check()
-        if not names.for_tls:
-            raise ValueError("server_hostname: expected a name, since there is no host, got none")
-        context = config.new_context(
-            server_hostname=names.for_tls, spn=names.for_logon, ask_kdc=names.known_to_kdc, bios=bios
-        )
-        self.carried = _checked(carriage, carriage.initiator(context))
+        self.carried = names.carried(config, carriage, bios)
         self._answers = ClientAnswers(config, names.for_tls)
 
     @property
@@ -259,38 +266,65 @@ class Handshake:
 
     def _report(self, error: CredSSPError | None) -> HandshakeReport:
         assert self._started is not None
-        info, answers = self.carried.context.info, self._answers
-        outcome, hook, server_name, claimed = outcome_of(error, heard=self.connection.heard), "", "", None
-        if error is None and self.carried.passed_on is not None:
-            outcome = HandshakeOutcome.PASSED_ON
-        if error is not None and error is self.reason:
-            outcome = HandshakeOutcome.LIMITED
-        if isinstance(answers, ServerAnswers):
-            server_name, claimed = answers.server_name, answers.principal
-            if outcome in _REFUSED and answers.refusal is not None:
-                hook, outcome = answers.refusal
-            elif outcome is HandshakeOutcome.TIMEOUT:
-                hook = answers.running
-        return HandshakeReport(
-            peer_address=self._peer_address,
-            error=error,
-            info=info,
-            principal=info.principal or claimed,
-            server_name=server_name,
-            cookie=self.carried.cookie,
-            elapsed=self.connection.loop.time() - self._started,
-            request=self.carried.request,
-            outcome=outcome,
-            hook=hook,
-            session=self._session,
-            proxy_header=self._proxy_header,
+        report = report_of(
+            self.carried,
+            self._answers,
+            error,
+            self._peer_address,
+            self.connection.loop.time() - self._started,
+            heard=self.connection.heard,
             connection_id=self._connection_id,
         )
+        outcome = HandshakeOutcome.LIMITED if error is not None and error is self.reason else report.outcome
+        hook = report.hook if outcome is report.outcome else ""
+        session, header = self._session, self._proxy_header
+        return dataclasses.replace(report, outcome=outcome, hook=hook, session=session, proxy_header=header)
 
 
-def _checked(carriage: Carriage, handshake: CarriedHandshake) -> CarriedHandshake:
-    """Return the handshake as it is if its carriage is one of this package, else through checks."""
-    return handshake if type(carriage) in _OWN_CARRIAGES else CheckedHandshake(carriage, handshake)
+def report_of(  # noqa: PLR0913 - the facts of one connection
+    carried: CarriedHandshake,
+    answers: ClientAnswers | ServerAnswers | None,
+    error: CredSSPError | None,
+    peer_address: object,
+    elapsed: float,
+    *,
+    heard: bool = True,
+    connection_id: str = "",
+) -> HandshakeReport:
+    """Return the report of a handshake that has ended.
+
+    Args:
+        carried: The handshake.
+        answers: What has answered its events.
+        error: Why it failed; None for a success.
+        peer_address: The peer's address.
+        elapsed: Seconds since the connection was accepted.
+        heard: Whether the peer sent anything.
+        connection_id: The connection's id in the log.
+    """
+    info = carried.context.info
+    outcome, hook, server_name, claimed = outcome_of(error, heard=heard), "", "", None
+    if error is None and carried.passed_on is not None:
+        outcome = HandshakeOutcome.PASSED_ON
+    if isinstance(answers, ServerAnswers):
+        server_name, claimed = answers.server_name, answers.principal
+        if outcome in _REFUSED and answers.refusal is not None:
+            hook, outcome = answers.refusal
+        elif outcome is HandshakeOutcome.TIMEOUT:
+            hook = answers.running
+    return HandshakeReport(
+        peer_address=peer_address,
+        error=error,
+        info=info,
+        principal=info.principal or claimed,
+        server_name=server_name,
+        cookie=carried.cookie,
+        elapsed=elapsed,
+        request=carried.request,
+        outcome=outcome,
+        hook=hook,
+        connection_id=connection_id,
+    )
 
 
 def new_connection_id() -> str:

@@ -10,7 +10,8 @@ carriage's handshake through `CheckedHandshake`. The carriages of this package a
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn, cast
 
-from acredssp.carriage.base import CarriedHandshake, PassedOn
+from acredssp.carriage.base import TLS, Carriage, CarriedHandshake, PassedOn
+from acredssp.carriage.rdp import RDP
 from acredssp.config import ServerConfig
 from acredssp.core.context import SecurityContext
 from acredssp.core.results import Buffer, StepResult
@@ -20,9 +21,11 @@ from acredssp.mechanisms.base import Answered, Question
 from acredssp.status import SecurityStatus
 from acredssp.wire.x224 import ConnectionRequest
 
-__all__ = ["CheckedHandshake"]
+__all__ = ["CheckedHandshake", "checked"]
 
 _NONE: Final = type(None)
+_OWN: Final = frozenset({TLS, RDP})
+"""The carriages of this package."""
 _BUFFERS: Final = (bytes, bytearray, memoryview)
 _HINT: Final = "mend the carriage: docs/carriages.md has its contract"
 
@@ -42,6 +45,11 @@ _FACTS: Final[dict[str, tuple[tuple[type, ...], object]]] = {
     "last_token": (_BUFFERS, b""),
 }
 """For each property its types, and its value after a failure if the carriage gives none."""
+
+
+def checked(carriage: Carriage, handshake: CarriedHandshake) -> CarriedHandshake:
+    """Return the handshake as it is if its carriage is one of this package, else through checks."""
+    return handshake if type(carriage) in _OWN else CheckedHandshake(carriage, handshake)
 
 
 class CheckedHandshake:

@@ -35,6 +35,7 @@ __all__ = [
     "Question",
     "Route",
     "StepMechanism",
+    "outcome_of_step",
 ]
 
 
@@ -195,3 +196,11 @@ def _sizes(blobs: tuple[bytes, ...]) -> str:
     sizes = [str(len(blob)) for blob in blobs[:_MOST_SIZES]]
     more = ["..."] if len(blobs) > _MOST_SIZES else []
     return f"<{len(blobs)} of {', '.join(sizes + more)} bytes>" if blobs else "<none>"
+
+
+def outcome_of_step(event: StepMechanism) -> object:
+    """Run a mechanism's step. An exception is a result too, which the mechanism judges."""
+    try:
+        return event.run()
+    except Exception as error:  # noqa: BLE001 - the mechanism judges any exception
+        return error

@@ -225,7 +225,7 @@ async def test_a_carriage_without_a_fault_logs_on(side):
 
 
 async def test_the_carriages_of_this_package_are_not_checked(monkeypatch):
-    monkeypatch.setattr("acredssp.aio.handshake.CheckedHandshake", boom)
+    monkeypatch.setattr("acredssp.carriage.checked.CheckedHandshake", boom)
     assert await Logon("server", TLS()).run() is None
     with pytest.raises(ValueError, match="boom"):
         await acredssp.open_connection("127.0.0.1", 9, config=client_config(), carriage=Faulty("client"))
