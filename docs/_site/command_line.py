@@ -10,6 +10,7 @@ from acredssp.cli.app import app
 def page() -> str:
     """Return the page."""
     command = typer.main.get_command(app)
+    command.commands = {name: each for name, each in command.commands.items() if not each.hidden}
     context = click.Context(command, info_name="acredssp")
     text = get_docs_for_click(obj=command, ctx=context, name="acredssp")
     return text.replace("# `acredssp`", "# The command line: `acredssp`", 1)

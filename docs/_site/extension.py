@@ -23,6 +23,7 @@ ROOT_PAGES = {"README.md": "readme", "CHANGELOG.md": "changelog", "SECURITY.md":
 _OUTWARD = re.compile(r"\]\(\.\./(?P<path>[\w./-]+?)(?P<anchor>#[\w-]+)?\)")
 _CODE = re.compile(r"(?<!`)`[^`]+`(?!`)")
 """Code in a docstring, whose backslashes reStructuredText would take for its own."""
+_OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z0-9-]*[a-z0-9])")
 _SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields):")
 _SOURCE = re.compile(r"\[(?P<text>[^\]]+)\]\(\.\./(?:acredssp|benchmarks|fuzz|tests|\.ci)[^)]*\)")
 
@@ -137,6 +138,27 @@ def draw_dashes(_app: Sphinx, document: nodes.document) -> None:
         text.parent.replace(text, nodes.Text(" \u2013 "))
 
 
+def keep_options_whole(_app: Sphinx, document: nodes.document) -> None:
+    """Mark the options in sentences, which a browser would break after a hyphen."""
+    for text in [each for each in document.findall(nodes.Text) if _OPTION.search(each) and _is_prose(each)]:
+        parts = _OPTION.split(text.astext())
+        marked = [
+            nodes.inline("", part, classes=["option"]) if _OPTION.fullmatch(part) else nodes.Text(part)
+            for part in parts
+        ]
+        text.parent.replace(text, marked)
+
+
+def _is_prose(text: nodes.Text) -> bool:
+    """Return whether a text is no code, whose words the theme keeps whole, and not in a title, which has anchors."""
+    node = text.parent
+    while node is not None and not isinstance(node, nodes.document):
+        if isinstance(node, (nodes.FixedTextElement, nodes.literal, nodes.title, nodes.comment, nodes.raw)):
+            return False
+        node = node.parent
+    return True
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Join Sphinx."""
     app.connect("builder-inited", write_pages)
@@ -147,4 +169,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", sentences.give_back, priority=600)
     app.connect("missing-reference", resolve)
     app.connect("doctree-read", draw_dashes)
+    app.connect("doctree-read", keep_options_whole)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
