@@ -8,6 +8,7 @@
 #   make bench-check  check that nothing got more expensive, and that attackers leave nothing behind
 #   make siege   attack servers in two dozen ways, and measure what they keep up; about an hour, SIEGE="--minutes 8" less
 #   make test-compiled  run the engine's tests on the engine compiled by mypyc
+#   make test-installed  run all tests on the compiled wheel as it is installed
 #   make site    make the documentation's pages in build/site, with a warning being an error
 #   make mutants  take behaviours out of the package, one at a time, and check that the tests notice
 #   make mutants-all  change the engine in every small way by mutmut, which takes hours and goes on where it was ended
@@ -18,7 +19,8 @@
 #   make model   explore all states of small worlds with an attacker in them, and show the attack that each switch allows
 #   make compiled  build the package with its engine compiled by mypyc, in build/compiled
 #   make wheels  build the sdist, the pure wheel and the compiled wheel in dist, and try the wheels as they are installed;
-#                with WHEELS=all, compiled wheels for all interpreters that are found
+#                with WHEELS=all, compiled wheels for all interpreters that are found; with WHEELS=cp314, one in Debian's
+#                testing release
 #   make release-check  say what is missing until the version can be released
 #   make bill, make api  write what an installation of the wheel brings; the public names as they are released
 #   make lock    write the versions and hashes of what development needs anew
@@ -46,6 +48,7 @@ export PYTHONDONTWRITEBYTECODE :=
 VENV_STAMP := $(VENV)/.stamp-venv
 RUN_STAMP := $(VENV)/.stamp-run
 DEV_STAMP := $(VENV)/.stamp-dev
+SITE_STAMP := $(VENV)/.stamp-site
 BENCH_STAMP := $(VENV)/.stamp-bench
 FUZZ_STAMP := $(VENV)/.stamp-fuzz
 RELEASE_STAMP := $(VENV)/.stamp-release
@@ -65,7 +68,7 @@ COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio s
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
 .PHONY: install install-floors fuzz model mutants mutants-all mutants-changed security-report run test quick check fmt format lint types cover interop docs site conformance bench bench-full bench-check siege \
-    compiled compiled-if-possible test-compiled test-floors wheels release-check lock bill api clean
+    compiled compiled-if-possible test-compiled test-installed test-floors wheels release-check lock bill api clean
 .DEFAULT_GOAL := check
 
 run: $(RUN_STAMP)
@@ -107,8 +110,11 @@ docs: $(DEV_STAMP)
 	$(BIN)/pytest tests/test_readme.py $(ARGS)
 
 # Pictures of state machines need graphviz; without it they are text.
-site: $(DEV_STAMP)
-	$(BIN)/sphinx-build -q -n -W --keep-going -b html docs build/site
+# The site is made anew beside the old one, so that a build that was interrupted spoils neither it nor the next build.
+site: $(SITE_STAMP)
+	@rm -rf build/site.new
+	$(BIN)/sphinx-build -q -n -W --keep-going -E -d build/site.new/.doctrees -b html docs build/site.new
+	@rm -rf build/site && mv build/site.new build/site
 	@echo "file://$(CURDIR)/build/site/index.html"
 
 # Writes docs/conformance.md, docs/sspi.md, docs/gateway-settings.md, docs/findings.md, the hints in docs/statuses.md, the
@@ -179,6 +185,11 @@ test-floors: $(FLOORS_STAMP)
 	$(FLOORS)/bin/pytest --quick --sockets --forks 2 $(ARGS)
 	$(FLOORS)/bin/pytest -n $(WORKERS) tests/cli tests/aio/test_streams.py tests/http/test_aiohttp.py tests/http/test_asgi.py \
 		tests/http/test_httpx.py tests/http/test_pair.py tests/stores tests/winrm $(ARGS)
+
+# Compiles a wheel of a copy of the files that git knows, and installs it into an environment outside of this folder.
+test-installed: $(RELEASE_STAMP)
+	@$(BIN)/python -c "$$CHECK_COMPILER"
+	@PYTHONPATH=.ci $(BIN)/python -m release.installed -n $(WORKERS) $(ARGS)
 
 # Builds of a copy of the files that git knows, as they are now.
 wheels: $(RELEASE_STAMP)
@@ -263,7 +274,12 @@ $(RUN_STAMP): $(VENV_STAMP) pyproject.toml
 $(DEV_STAMP): $(VENV_STAMP) pyproject.toml
 	@echo "installing acredssp and its development tools into $(VENV)"
 	@$(INSTALL) --editable '.[dev]'
-	@touch $@ $(RUN_STAMP) $(BENCH_STAMP)
+	@touch $@ $(RUN_STAMP) $(SITE_STAMP) $(BENCH_STAMP)
+
+$(SITE_STAMP): $(VENV_STAMP) pyproject.toml
+	@echo "installing acredssp and what its documentation's site is made with into $(VENV)"
+	@$(INSTALL) --editable '.[docs]'
+	@touch $@ $(RUN_STAMP)
 
 $(BENCH_STAMP): $(VENV_STAMP) pyproject.toml
 	@echo "installing acredssp and what its benchmarks need into $(VENV)"
@@ -314,7 +330,7 @@ $(COMPILED_STAMP): $(VENV_STAMP) pyproject.toml $(shell find acredssp -name '*.p
 	@mkdir -p build/source/docs build/source/.ci/release
 	@cp -R acredssp pyproject.toml README.md LICENSE build/source
 	@cp -R docs/man build/source/docs
-	@cp .ci/release/acredssp.cdx.json build/source/.ci/release
+	@cp .ci/release/acredssp.cdx.json .ci/release/index_readme.py build/source/.ci/release
 	@HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) wheel --no-deps --wheel-dir build/wheel ./build/source
 	@$(BIN)/python -m zipfile --extract build/wheel/*.whl $(COMPILED)
 	@touch $@

@@ -6,18 +6,27 @@
 import importlib
 import importlib.machinery
 import itertools
+import os
+import pathlib
 import subprocess
 import sys
 import traceback
 
 import pytest
-from support.build import listed
+from support.build import ROOT, listed
 
+import acredssp
 from acredssp.errors import RemoteProtocolError
 from acredssp.wire import der
 
 MODULES = [".".join(path.with_suffix("").parts) for path in listed()]
 COMPILERS = ["mypy", "mypyc", "mypy_extensions", "librt", "typing_extensions"]
+
+
+@pytest.mark.skipif("ACREDSSP_INSTALLED" not in os.environ, reason="interpreted only: it is for make test-installed")
+def test_the_package_is_the_installed_one():
+    assert pathlib.Path(acredssp.__file__).is_relative_to(os.environ["ACREDSSP_INSTALLED"])
+    assert not list((ROOT / "acredssp").rglob("*.so"))
 
 
 @pytest.mark.parametrize("name", MODULES)

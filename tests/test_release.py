@@ -1,7 +1,9 @@
 """`make release-check` refuses what cannot be released, and says why; `make wheels` finds what is in a wheel."""
 
 import datetime as dt
+import email.message
 import json
+import os
 import re
 import shutil
 import sys
@@ -11,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from support.pages import ROOT
 
-from release import api, bill, building, check, supply, wheels
+from release import api, bill, building, check, debian, supply, wheels
 
 PAGE = (ROOT / "docs" / "releasing.md").read_text("utf-8")
 RELEASED = "# Changelog\n\n## [Unreleased]\n\n## [1.2.0] - 2026-11-30\n\n### Added\n\n- A thing.\n"
@@ -116,15 +118,135 @@ def test_a_bill_of_materials_names_nothing_of_the_machine_that_made_it():
     assert bill.without_places(made) == {"metadata": {}, "components": [{"name": "acredssp"}]}
 
 
-def test_the_wheel_has_the_bill_of_materials(tmp_path):
-    source = tmp_path / "source"
+def sources(folder):
+    """What a wheel is built of."""
+    source = folder / "source"
     shutil.copytree(ROOT / "acredssp", source / "acredssp", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     shutil.copytree(ROOT / ".ci" / "release", source / ".ci" / "release")
     shutil.copytree(ROOT / "docs" / "man", source / "docs" / "man")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    [wheel] = building.build(source, tmp_path / "dist", "wheel")
+    return source
+
+
+def test_the_wheel_has_the_bill_of_materials(tmp_path):
+    [wheel] = building.build(sources(tmp_path), tmp_path / "dist", "wheel")
     assert bill.bill_in(wheel) == bill.BILL.read_text("utf-8")
+
+
+ADDRESSES = """
+[project.urls]
+Source = "https://code.example/owner/acredssp/"
+Documentation = "https://docs.example/"
+
+[project.optional-dependencies]
+"""
+
+
+def test_with_an_address_the_links_of_the_readme_lead_there_and_without_one_no_release_is_made(tmp_path):
+    source = sources(tmp_path)
+    pyproject = source / "pyproject.toml"
+    if "[project.urls]" not in pyproject.read_text("utf-8"):
+        [wheel] = building.build(source, tmp_path / "without", "wheel")
+        with pytest.raises(building.Wrong, match=r"no address .*: Source, Documentation"):
+            check.the_project_has_an_address([wheel])
+        text = pyproject.read_text("utf-8").replace("\n[project.optional-dependencies]\n", ADDRESSES)
+        pyproject.write_text(text, "utf-8")
+        [wheel] = building.build(source, tmp_path / "with", "wheel")
+        assert (
+            check.the_project_has_an_address([wheel]) == "https://code.example/owner/acredssp/, https://docs.example/"
+        )
+        shown = building.metadata_of(wheel).get_payload()
+        assert f"](https://code.example/owner/acredssp/blob/v{check.VERSION}/docs/http.md#clients)" in shown
+        links = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text("utf-8"))
+        assert len(re.findall(r"\]\(https?:[^)]*\)", shown)) == len(links) > 40
+
+
+def test_links_that_do_not_lead_to_the_address_are_refused():
+    metadata = email.message.Message()
+    metadata["Project-URL"] = "Source, https://code.example"
+    metadata["Project-URL"] = "Documentation, https://docs.example"
+    for text, reason in (("[a](docs/a.md)", r"docs/a\.md"), ("[a](https://elsewhere.example/)", "no link")):
+        metadata.set_payload(text)
+        with pytest.raises(building.Wrong, match=reason):
+            check.check_address(metadata)
+
+
+def test_debian_is_entered_with_its_own_paths_and_with_what_pip_needs_of_the_caller(tmp_path):
+    names = {
+        "PIP_INDEX_URL": "https://index.example",
+        "PYTHONPATH": "x",
+        "HOME": "/home/a",
+        "HTTPS_PROXY": "p",
+        "PATH": "x",
+    }
+    seen = debian.environment(names)
+    assert seen["PIP_INDEX_URL"] == "https://index.example"
+    assert seen["HTTPS_PROXY"] == "p"
+    assert (seen["HOME"], seen["PATH"].split(":")[0]) == ("/root", "/usr/sbin")
+    assert "PYTHONPATH" not in seen
+    command = debian.bootstrap(tmp_path)
+    assert command[:2] == ["debootstrap", "--variant=minbase"]
+    assert command[-3:] == ["testing", str(tmp_path), debian.MIRROR]
+    assert {"python3-dev", "gcc", "git", "make"} <= set(command[2].removeprefix("--include=").split(","))
+    inside = debian.inside(tmp_path, "make wheels")
+    assert inside[:3] == ["unshare", "--mount", "--pid"]
+    assert inside[-2:] == [str(tmp_path), "make wheels"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="root is a user of Unix")
+def test_debian_needs_root_debootstrap_and_a_folder_outside_of_the_checkout(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(building.Wrong, match="expected root"):
+        debian.expect_means(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(building.Wrong, match="apt-get install debootstrap"):
+        debian.expect_means(tmp_path)
+    monkeypatch.setenv("DEBIAN_TESTING", str(ROOT / "build" / "debian"))
+    with pytest.raises(building.Wrong, match="outside of the checkout"):
+        debian.folder()
+    monkeypatch.setenv("DEBIAN_TESTING", str(tmp_path))
+    assert debian.folder() == tmp_path
+
+
+def test_debian_gets_the_sources_and_the_authorities_of_the_caller(tmp_path, monkeypatch):
+    authorities = tmp_path / "authorities.pem"
+    authorities.write_text("an authority", "utf-8")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities))
+    monkeypatch.setattr(debian, "take_sources", lambda folder: folder.mkdir(parents=True, exist_ok=True))
+    root = tmp_path / "root"
+    (root / "root" / "acredssp" / "old").mkdir(parents=True)
+    debian._prepare(root)
+    assert (root / "etc" / "ssl" / "certs" / "ca-certificates.crt").read_text("utf-8") == "an authority"
+    assert list((root / "root" / "acredssp").iterdir()) == []
+
+
+def test_the_wheel_of_debian_is_named_among_the_interpreters(tmp_path, monkeypatch):
+    """`make wheels WHEELS=cp314` asks for it, beside the wheel of this interpreter; it is not tried again."""
+
+    def build(_source, out, *_kinds):
+        return [shutil.copy(wheel(tmp_path, "acredssp/__init__.py"), out)]
+
+    def in_debian(out):
+        path = out / "acredssp-1-cp314-cp314-manylinux_2_17_x86_64.whl"
+        path.write_bytes(b"")
+        return path
+
+    tried = []
+    monkeypatch.setattr(wheels, "DIST", ROOT / "build" / f"dist-{tmp_path.name}")
+    monkeypatch.setattr(wheels, "build", build)
+    monkeypatch.setattr(wheels, "take_sources", lambda folder: folder.mkdir() or folder)
+    monkeypatch.setattr(wheels, "compile_wheel", lambda *_: None)
+    monkeypatch.setattr(wheels, "repair", lambda *_: None)
+    monkeypatch.setattr(wheels.debian, "wheel_of_debian", in_debian)
+    monkeypatch.setattr(wheels, "_try", lambda file, _python: tried.append(file.name))
+    try:
+        wheels.main(["cp314"])
+        assert "cp314" in (wheels.DIST / "SHA256SUMS").read_text("utf-8")
+    finally:
+        shutil.rmtree(wheels.DIST)
+    assert tried == [f"acredssp-{check.VERSION}-py3-none-any.whl"]
 
 
 @pytest.mark.parametrize(

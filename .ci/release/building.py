@@ -1,5 +1,7 @@
 """Builds the sdist and the wheels of the files that git knows, and tries a wheel where there is no checkout."""
 
+import email
+import email.message
 import hashlib
 import json
 import os
@@ -13,7 +15,7 @@ from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 _TESTS = ("tests/compiled.py", "tests/core", "tests/wire", "tests/mechanisms")
-"""What runs on a compiled wheel; `make test-compiled` runs more on the same sources."""
+"""What runs on a compiled wheel; `make test-installed` runs all tests."""
 OWN = pathlib.Path(sys.executable)
 """The interpreter of this environment."""
 
@@ -74,6 +76,11 @@ def compile_wheel(source: pathlib.Path, out: pathlib.Path, python: pathlib.Path 
     return wheel
 
 
+def install(python: pathlib.Path, *words: str, folder: pathlib.Path) -> None:
+    """Install packages into the environment of an interpreter, by this environment's pip."""
+    run(*_pip(python), "install", *words, folder=folder)
+
+
 def _pip(python: pathlib.Path) -> tuple[object, ...]:
     """Return the words that begin a command of this environment's pip for another one."""
     return sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", python
@@ -99,6 +106,13 @@ def strays(wheel: pathlib.Path) -> set[str]:
     return {top for top in tops if top != "acredssp" and not top.endswith((".dist-info", ".data"))}
 
 
+def metadata_of(wheel: pathlib.Path) -> email.message.Message:
+    """Return the metadata of a wheel, with the README as their payload."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return email.message_from_bytes(archive.read(name))
+
+
 def compiled_files(wheel: pathlib.Path) -> list[str]:
     """Return the names of the compiled files in a wheel."""
     with zipfile.ZipFile(wheel) as archive:
@@ -122,11 +136,10 @@ def try_installed(wheel: pathlib.Path, version: str, python: pathlib.Path = OWN)
         folder = pathlib.Path(name)
         run(python, "-m", "venv", "--without-pip", "environment", folder=folder)
         programs = folder / "environment" / "bin"
-        install = (*_pip(programs / "python"), "install")
-        run(*install, f"{wheel}[cli]", folder=folder)
+        install(programs / "python", f"{wheel}[cli]", folder=folder)
         yield from _try(programs, folder, version)
         if compiled_files(wheel):
-            run(*install, f"{wheel}[dev]", folder=folder)
+            install(programs / "python", f"{wheel}[dev]", folder=folder)
             tests = (programs / "python", "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *_TESTS)
             said = run(*tests, folder=ROOT, PYTHONSAFEPATH="1")
             yield f"{' '.join(_TESTS)} on it: {said.strip().splitlines()[-1].strip('= ')}"

@@ -1,6 +1,7 @@
 """`make release-check`: whether what git knows can be released as it is. Every check runs, and says what it saw."""
 
 import datetime as dt
+import email.message
 import pathlib
 import re
 import sys
@@ -17,6 +18,7 @@ from release.building import (
     compile_wheel,
     compiled_files,
     digest,
+    metadata_of,
     run,
     strays,
     take_sources,
@@ -94,6 +96,28 @@ def the_index_takes_them(files: list[pathlib.Path]) -> str:
     """The metadata are valid, and the index can show the README."""
     run(sys.executable, "-m", "twine", "check", "--strict", *files, folder=ROOT)
     return "twine has no complaint"
+
+
+def the_project_has_an_address(files: list[pathlib.Path]) -> str:
+    """The metadata name the repository and the documentation, and the README's links lead there."""
+    return check_address(metadata_of(files[0]))
+
+
+def check_address(metadata: email.message.Message) -> str:
+    """Return the addresses of the project.
+
+    Raises:
+        Wrong: One is missing, or a link of the README leads nowhere on the index.
+    """
+    named = dict(each.split(", ", 1) for each in metadata.get_all("Project-URL", []))
+    if missing := [name for name in ("Source", "Documentation") if not named.get(name, "").startswith("https://")]:
+        raise Wrong(f"pyproject.toml names no address under [project.urls]: {', '.join(missing)}")
+    text = str(metadata.get_payload())
+    if lost := re.findall(r"\]\((?!https?:)[^)]*\)", text):
+        raise Wrong(f"links of the README lead to no address: {', '.join(lost)}")
+    if f"]({named['Source'].rstrip('/')}/" not in text:
+        raise Wrong(f"no link of the README leads to {named['Source']}")
+    return ", ".join(named.values())
 
 
 def another_build_gives_the_same_bytes(files: list[pathlib.Path]) -> str:
@@ -178,6 +202,7 @@ CHECKS: tuple[Callable[[list[pathlib.Path]], str], ...] = (
     public_names_are_kept,
     workflows_are_sound,
     files_have_the_version_and_nothing_else,
+    the_project_has_an_address,
     the_index_takes_them,
     another_build_gives_the_same_bytes,
     another_compiled_wheel_has_the_same_bytes,

@@ -3,6 +3,7 @@
 python -m release.wheels                       a compiled wheel for this interpreter
 python -m release.wheels python3.12 /opt/...   and for these, which need their headers and a compiler
 python -m release.wheels all                   and for each other CPython from 3.11 on that PATH or pyenv has
+python -m release.wheels cp314                 and for 3.14, in Debian's testing release (release/debian.py)
 """
 
 import os
@@ -12,6 +13,7 @@ import sys
 import tempfile
 
 import acredssp
+from release import debian
 from release.building import (
     OWN,
     ROOT,
@@ -33,7 +35,8 @@ _MINORS = range(11, 15)
 
 def main(words: list[str]) -> None:
     """Build them, and try each wheel."""
-    pythons = {_tag(OWN): OWN} | {_tag(each): each for each in _named(words)}
+    in_debian = debian.TAG in words
+    pythons = {_tag(OWN): OWN} | {_tag(each): each for each in _named([word for word in words if word != debian.TAG])}
     shutil.rmtree(DIST, ignore_errors=True)
     DIST.mkdir()
     with tempfile.TemporaryDirectory() as name:
@@ -49,11 +52,12 @@ def main(words: list[str]) -> None:
                 repair(compiled, DIST)
             else:  # nothing is known of delocate and delvewheel: cibuildwheel runs them
                 shutil.copy(compiled, DIST)
+    tried = {debian.wheel_of_debian(DIST)} if in_debian else set()
     files = sorted(DIST.iterdir())
     write_sums(files, DIST / "SHA256SUMS")
     for file in files:
         print(f"{file.relative_to(ROOT)}: {file.stat().st_size / 1e6:.2f} MB")
-        if file.suffix == ".whl":
+        if file.suffix == ".whl" and file not in tried:
             _try(file, pythons.get(file.name.split("-")[2], OWN))
 
 
