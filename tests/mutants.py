@@ -10,9 +10,9 @@ fits the text that it changes, or a test fails without any mutant.
 import argparse
 import concurrent.futures
 import dataclasses
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -24,6 +24,13 @@ _TESTS_FAILED = 1
 """pytest's exit status when tests ran and some failed. A mutant that cannot even be imported proves nothing."""
 _PATIENCE = 400.0
 """Seconds for one test with a mutant, and for all of them without a mutant."""
+_IMPORTED_ONCE = (
+    "pytest", "_hypothesis_pytestplugin", "anyio.pytest_plugin", "hypothesis.strategies", "pytest_asyncio.plugin",
+    "pytest_cov.plugin", "pytest_timeout", "xdist.plugin", "aiohttp.web", "asn1crypto.cms", "blockbuster",
+    "cryptography.x509.verification", "spnego", "typer", "uvloop",
+)  # fmt: skip
+"""What the tests need of others. The processes are forked from one that has imported it, and nothing of the package:
+each would take longer for these imports than for its test."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,17 +83,36 @@ def mutated(mutant, source):
 
 def run_tests(tests, folder=None):
     """pytest's exit status and output for these tests, with the package that lies in `folder`; None for no end."""
-    environment = dict(os.environ)
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8", errors="replace") as output:
+        process = _FORKS.Process(target=_be_pytest, args=(tests, folder, output.name))
+        process.start()
+        process.join(_PATIENCE)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            return None, f"it did not end within {_PATIENCE:.0f} seconds: a test has to fail, not to wait"
+        return process.exitcode, output.read()
+
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(list(_IMPORTED_ONCE))
+
+
+def _be_pytest(tests, folder, output):
+    """Be the process that runs them, as `python -m pytest` is one."""
+    import pytest  # noqa: PLC0415 - only a forked process needs it
+
+    loaded = [name for name in sys.modules if name.partition(".")[0] == PACKAGE]
+    assert not loaded, f"{loaded}: imported before the mutant could be"
+    with Path(output).open("wb") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    os.chdir(ROOT)
+    sys.path.insert(0, str(folder or ROOT))
     if folder is not None:
-        environment |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(folder)}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *tests]
-    try:
-        run = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=_PATIENCE
-        )
-    except subprocess.TimeoutExpired:
-        return None, f"it did not end within {_PATIENCE:.0f} seconds: a test has to fail, not to wait"
-    return run.returncode, run.stdout + run.stderr
+        os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(folder)}
+    quiet = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    sys.exit(pytest.main([*quiet, *tests]))
 
 
 def survivors(mutant):
