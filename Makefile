@@ -182,7 +182,7 @@ security-report: $(DEV_STAMP)
 
 # Checks that the oldest dependencies that pyproject.toml allows work. The other tools are the newest.
 test-floors: $(FLOORS_STAMP)
-	$(FLOORS)/bin/pytest --quick --sockets --forks 2 $(ARGS)
+	$(FLOORS)/bin/pytest --quick --thorough --sockets --forks 2 --ignore tests/model $(ARGS)
 	$(FLOORS)/bin/pytest -n $(WORKERS) tests/cli tests/aio/test_streams.py tests/http/test_aiohttp.py tests/http/test_asgi.py \
 		tests/http/test_httpx.py tests/http/test_pair.py tests/stores tests/winrm $(ARGS)
 

@@ -24,9 +24,12 @@ def pytest_collection():
 
 
 def pytest_collection_finish():
-    """A collection within a test need not look at them all."""
+    """A collection within a test need not look at them all, and none comes at every thousandth object.
+
+    Tests that count what is left collect it themselves.
+    """
     blocked = [name for name in ("gssapi", "krb5") if name in sys.modules and sys.modules[name] is None]
     assert not blocked, f"{blocked}: a test imports what keeps them out of the process (benchmarks.pyspnego)"
-    gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     gc.enable()

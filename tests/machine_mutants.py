@@ -183,7 +183,7 @@ def prepare(pattern):
         "source_paths": ["acredssp"],
         "only_mutate": [f"acredssp/{file}" for file in mutable_files() if pattern_of(file) == pattern],
         "also_copy": sorted({name.partition("/")[0] for name in names} - {"acredssp", "tests", "pyproject.toml"}),
-        "pytest_add_cli_args": ["--quick", "--sockets", "-p", "no:cacheprovider"],
+        "pytest_add_cli_args": ["--quick", "--thorough", "--sockets", "-p", "no:cacheprovider"],
         "pytest_add_cli_args_test_selection": TESTS[pattern],
         "use_git_change_detection": False,
         "on_dependency_change": "ignore",

@@ -437,7 +437,7 @@ def test_the_baseline_has_instructions_and_cache_misses_of_both_builds():
 
 
 @pytest.mark.parametrize("cores", [1, 4])
-@pytest.mark.parametrize("load", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("load", [*(pytest.param(load, marks=pytest.mark.thorough) for load in (0.2, 0.5)), 0.8])
 def test_a_storm_of_single_steps_is_the_queue_of_the_textbooks(cores, load):
     users, step = 40_000, 0.001
     seconds = users * step / cores / load

@@ -18,7 +18,13 @@ REFUSE_ALL = {"between"}
 """Targets that must refuse every input."""
 
 
-@pytest.mark.parametrize("name", TARGETS)
+CONVERSATIONS = {"client-tls", "server-tls", "http-sealed-body"}
+"""Targets with hundreds of inputs, each of which makes keys of TLS."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.thorough if each in CONVERSATIONS else []) for each in TARGETS]
+)
 def test_each_input_of_the_corpus_has_its_verdict(name):
     target, inputs = target_of(name), corpus.read(name)
     assert inputs

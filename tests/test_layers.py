@@ -188,10 +188,17 @@ def parsed(source):
     return ast.parse(source)
 
 
+@functools.cache
+def nodes(source):
+    """The imports and attributes of a module, wherever in it."""
+    looked_for = (ast.Import, ast.ImportFrom, ast.Attribute)
+    return [node for node in ast.walk(parsed(source)) if isinstance(node, looked_for)]
+
+
 def imported(module, source):
     """The absolute dotted names that a module imports, wherever in it."""
     package = ["acredssp", *module.split(".")][:-1]
-    for node in ast.walk(parsed(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -281,7 +288,7 @@ def test_a_right_import_is_allowed(module, source):
 
 def needed(module, source, names):
     """The modules of the package, among `names`, that a module imports: inside functions and for types alone, too."""
-    for node in ast.walk(parsed(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             wanted = [(alias.name,) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -331,8 +338,8 @@ def door(source):
 
 def taken_past(source, doors):
     """What a module takes of another one that is not in that one's `__all__`; `doors` has those by dotted name."""
-    tree, aliases, past = parsed(source), {}, set()
-    for node in ast.walk(tree):
+    aliases, past = {}, set()
+    for node in nodes(source):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
@@ -340,7 +347,7 @@ def taken_past(source, doors):
                     aliases[alias.asname or alias.name] = whole
                 elif (names := doors.get(node.module)) is not None and alias.name not in names | {"*"}:
                     past.add(whole)
-    for node in ast.walk(tree):
+    for node in nodes(source):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
             module = aliases[node.value.id]
             whole = f"{module}.{node.attr}"
@@ -349,15 +356,18 @@ def taken_past(source, doors):
     return past
 
 
-DOTTED = {
-    f"acredssp.{name}".removesuffix(".__init__"): door(path.read_text(encoding="utf-8"))
-    for name, path in modules().items()
-}
+@functools.cache
+def doors_by_name():
+    """What `door` says of each module, by its dotted name."""
+    return {
+        f"acredssp.{name}".removesuffix(".__init__"): door(path.read_text(encoding="utf-8"))
+        for name, path in modules().items()
+    }
 
 
 @pytest.mark.parametrize("module", modules())
 def test_a_module_is_entered_by_its_all(module):
-    assert taken_past(modules()[module].read_text(encoding="utf-8"), DOTTED) == set()
+    assert taken_past(modules()[module].read_text(encoding="utf-8"), doors_by_name()) == set()
 
 
 @pytest.mark.parametrize(
@@ -376,7 +386,7 @@ def test_a_name_that_is_taken_past_the_door_is_seen(source, past):
 
 def imported_names(source):
     """The full name of each thing that a module imports, and of what it takes of `acredssp` as an attribute."""
-    for node in ast.walk(parsed(source)):
+    for node in nodes(source):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
@@ -386,14 +396,18 @@ def imported_names(source):
 
 
 PUBLIC_MODULES = {f"acredssp.{name}" for name in MODULES} | {"acredssp", "acredssp.sspi"}
-PUBLIC_NAMES = {f"{module}.{name}" for module in PUBLIC_MODULES for name in DOTTED[module] or ()} | PUBLIC_MODULES
-PUBLIC_NAMES |= {"acredssp.__version__"}
+
+
+@functools.cache
+def public_names():
+    inside = {f"{module}.{name}" for module in PUBLIC_MODULES for name in doors_by_name()[module] or ()}
+    return inside | PUBLIC_MODULES | {"acredssp.__version__"}
 
 
 def behind_the_face(source):
     """What a program takes of the package that is no public name; `test_a_module_is_entered_by_its_all` is below it."""
     names = {name for name in imported_names(source) if name.split(".")[0] == "acredssp"}
-    return {name for name in names - PUBLIC_NAMES if not within(name.removeprefix("acredssp."), FACES)}
+    return {name for name in names - public_names() if not within(name.removeprefix("acredssp."), FACES)}
 
 
 def test_the_programs_of_the_package_take_public_names():

@@ -16,16 +16,19 @@ MUTANTS = mutants.load((requirements.ROOT / "tests" / "mutants.toml").read_text(
 def markers(test):
     """The requirements that a test function shows, by its decorators; ValueError where there is no such function."""
     path, _, name = test.partition("::")
-    [function] = [node for node in parsed(path).body if getattr(node, "name", "") == name]
+    [function] = named(path).get(name, [])
     calls = [node for node in function.decorator_list if isinstance(node, ast.Call)]
     marked = [call for call in calls if ast.unparse(call.func) == "pytest.mark.requirement"]
     return {argument.value for call in marked for argument in call.args}
 
 
 @functools.cache
-def parsed(path):
-    """Many mutants have tests in the same file."""
-    return ast.parse((requirements.ROOT / path).read_text(encoding="utf-8"))
+def named(path):
+    """The functions of a file by name: many mutants have tests in the same file."""
+    found = {}
+    for node in ast.parse((requirements.ROOT / path).read_text(encoding="utf-8")).body:
+        found.setdefault(getattr(node, "name", ""), []).append(node)
+    return found
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

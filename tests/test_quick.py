@@ -45,7 +45,17 @@ def test_what_fails_fails_and_what_skips_says_why(samples):
     assert samples["test_plain_skips"] == "skipped: for a reason of its own"
 
 
-@pytest.mark.parametrize("name", ["async", "interop"])
+def test_of_many_values_some_are_tried(samples):
+    assert [name for name in samples if name.startswith("test_values")] == ["test_values[some]"]
+
+
+def test_what_is_thorough_runs_where_that_is_asked_for(tmp_path):
+    ended = run_quickly(tmp_path / "report.xml", "--thorough", TESTS / "support" / "quick_samples.py")
+    assert [ended.get(name) for name in ("test_thorough", "test_values[some]", "test_values[many]")] == ["passed"] * 3
+    assert "test_interop" not in ended
+
+
+@pytest.mark.parametrize("name", ["async", "interop", "thorough"])
 def test_what_is_known_to_need_more_is_not_begun(samples, name):
     assert not {each for each in samples if each.startswith(f"test_{name}")}
 

@@ -1,5 +1,6 @@
 """Certificates by the name that a client asks for."""
 
+import functools
 import ssl
 
 import pytest
@@ -26,8 +27,14 @@ OTHER, USUAL = (
 )
 
 
-def context(kind="rsa", policy=None):
+def context(kind="ec", policy=None):
     return tls_config.server_context_from_pem(policy or Policy(), *pem(kind))
+
+
+@functools.cache
+def contexts_of(*names):
+    """A context for each name, made once."""
+    return {name: context() for name in names}
 
 
 def shown(front, name, policy=TLS13):
@@ -66,8 +73,7 @@ def test_the_context_is_that_of_the_name(policy, asked, answers):
         "www.wild.example": "in front of it",
         "M\u00fcnchen.example": "international",
     }
-    contexts = {name: context() for name in names}
-    default = context()
+    contexts, default = contexts_of(*names), contexts_of("default")["default"]
     server = shown(sni_contexts(contexts, default), asked, policy)
     by_answer = {answer: contexts[name] for name, answer in names.items()} | {"default": default}
     assert server.context is by_answer[answers]

@@ -3,6 +3,7 @@
 Every attack ends in the same way: a client must not send its password to a server that has not proven its key.
 """
 
+import functools
 import ssl
 from typing import Final
 
@@ -25,13 +26,18 @@ VERSION: Final = 6
 _KERBEROS: Final = (spnego.KERBEROS, spnego.KERBEROS_MICROSOFT)
 
 
+@functools.cache
+def _own_certificate() -> tuple[bytes, bytes]:
+    return self_signed(["localhost", "127.0.0.1"])
+
+
 class HostileServer:
     """A server of one connection, over which a test has every control.
 
     Args:
         link: The connection with the client.
         endpoint: The client.
-        certificate: A certificate and its key, in PEM; None for a new one.
+        certificate: A certificate and its key, in PEM; None for one that is made once in the process.
         mechanism: NTLM, Kerberos in SPNEGO (KERBEROS), or Kerberos alone (RAW_KERBEROS).
 
     Attributes:
@@ -61,7 +67,7 @@ class HostileServer:
     ) -> None:
         check_mechanism(mechanism)
         self.mechanism = mechanism
-        chain, key = certificate or self_signed(["localhost", "127.0.0.1"])
+        chain, key = certificate or _own_certificate()
         context = server_context_from_pem(Policy(), chain, key)
         context.num_tickets = 1  # a client that takes turns waits for something behind its Finished
         self.channel = Channel(link, context, server_side=True)

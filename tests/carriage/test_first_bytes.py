@@ -62,7 +62,9 @@ WITH_PRECONNECTION = RDP(allow_preconnection=True), "server"
 CASES = [(*end, *row) for end in (*ENDS, WITH_PRECONNECTION) for row in EVERYWHERE]
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize(
+    "cut", [pytest.param(cut, marks=[] if cut in {"whole", "by two"} else pytest.mark.thorough) for cut in CUTS]
+)
 @pytest.mark.parametrize(
     ("carriage", "side", "data", "what", "hint"),
     [case for case in CASES if not (case[:2] == WITH_PRECONNECTION and "preconnection" in case[3])],

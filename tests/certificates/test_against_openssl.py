@@ -520,6 +520,7 @@ def judged(row):
     return trust.judge([link.der for link in row.chain], row.name, row.at)
 
 
+@pytest.mark.interop
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_a_chain_is_worth_the_same_to_openssl(row, tmp_path):
     judgement = judged(row)

@@ -1,6 +1,7 @@
 """What the tests of the command line share: a users file, and servers that run as a program of their own."""
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -10,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
 
 from acredssp.cli.app import run
 
@@ -122,9 +124,16 @@ def serve_once(serve_by, users_file):
     return lambda *words: serve_by("--users", users_file, *words)
 
 
+@functools.cache
+def tree_of(commands):
+    """What typer makes of the app in each call, which takes longer than most commands."""
+    return get_command(commands)
+
+
 @pytest.fixture
 def command(capsys, monkeypatch):
     """Runs a command line in this process: its exit status, what it printed, and what it said of errors."""
+    monkeypatch.setattr("typer.main.get_command", tree_of)
     # Wide, so that no sentence is broken: how long the paths in them are is pytest's choice.
     monkeypatch.setenv("COLUMNS", "400")
 

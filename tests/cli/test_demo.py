@@ -10,6 +10,7 @@ from acredssp.cli.demo import _Stage, demo
 from acredssp.cli.storm import HOST, Storm
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("terminal", [True, False])
 def test_the_demo_shows_every_stage_and_every_figure(width, terminal):

@@ -69,7 +69,9 @@ def overheads(session):
 
 
 @pytest.mark.requirement("D3")
-@pytest.mark.parametrize("encrypt_then_mac", [True, False], ids=["etm", "mte"])
+@pytest.mark.parametrize(
+    "encrypt_then_mac", [True, pytest.param(False, marks=pytest.mark.thorough)], ids=["etm", "mte"]
+)
 @pytest.mark.parametrize(("version", "name"), [pair for pair in suites() if pair[0] == "TLSv1.2"], ids=lambda v: v)
 def test_the_sizes_are_those_of_real_records(version, name, encrypt_then_mac):
     for end in connect(version, name, encrypt_then_mac=encrypt_then_mac):

@@ -127,7 +127,7 @@ class Target:
 # --- after TLS ---
 
 
-@pytest.mark.parametrize("size", [1, 2, 100, 200])
+@pytest.mark.parametrize("size", [1, *(pytest.param(size, marks=pytest.mark.thorough) for size in (2, 100, 200))])
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_request_in_crumbs_is_refused_at_the_record_that_is_too_many(side, policy, size, cut):
     target = Target(side, policy)

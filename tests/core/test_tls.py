@@ -328,8 +328,12 @@ def random_cuts(seed, size):
     return [0, *sorted(random_.sample(range(1, size), random_.randrange(1, 200))), size]
 
 
+THOROUGH_CUTS = [pytest.param(size, marks=pytest.mark.thorough) for size in (1, 4, 5)]
+"""They take tens of thousands of calls."""
+
+
 @VERSIONS
-@pytest.mark.parametrize("cut", [1, 4, 5, 6, 1000, 16_400, 50_000, *(f"random {seed}" for seed in range(5))])
+@pytest.mark.parametrize("cut", [*THOROUGH_CUTS, 6, 1000, 16_400, 50_000, *(f"random {seed}" for seed in range(5))])
 def test_decrypt_takes_any_cut(policy, server_context, cut):
     client, server = pair(policy, server_context)
     data = random.Random(1).randbytes(40_000)

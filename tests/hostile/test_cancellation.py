@@ -513,16 +513,19 @@ def cancelling(figure):
     return cancel
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_nothing_is_left_wherever_it_is_cancelled(name, cancelling):
     cancelling(name, SCENARIOS[name])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ON_UVLOOP)
 def test_nothing_is_left_on_uvloop_wherever_it_is_cancelled(name, cancelling):
     cancelling(f"{name}, on uvloop", SCENARIOS[name], "uvloop")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", IN_FOLDERS)
 def test_nothing_is_left_of_what_needs_files_wherever_it_is_cancelled(name, tmp_path, cancelling):
     cancelling(name, lambda: IN_FOLDERS[name](tmp_path))

@@ -167,6 +167,7 @@ def strange_status(number):
     assert not NTSTATUS(0xC7000000 + number).known
 
 
+@pytest.mark.thorough
 @pytest.mark.requirement("defect.text-and-leaks")
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("logon", [good_logon, refused_logon])

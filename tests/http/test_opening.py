@@ -56,8 +56,19 @@ def refused(context, body, media_type=TYPE, **kwargs):
 # --- what is opened ---
 
 
-@pytest.mark.parametrize("sizes", [[1 << 30], [1], [7, 1, 16_000], [16_384]], ids=["whole", "bytes", "mixed", "parts"])
-@pytest.mark.parametrize("length", LENGTHS)
+SIZES = {"whole": [1 << 30], "bytes": [1], "mixed": [7, 1, 16_000], "parts": [16_384]}
+
+
+@pytest.mark.parametrize(
+    ("length", "sizes"),
+    [
+        pytest.param(
+            length, sizes, id=f"{length}-{name}", marks=pytest.mark.thorough if sizes == [1] and length > 1 else []
+        )
+        for length in LENGTHS
+        for name, sizes in SIZES.items()
+    ],
+)
 def test_what_one_side_seals_the_other_opens_however_it_is_cut(ends, length, sizes):
     plaintext = random.Random(length).randbytes(length)
     for sender, receiver in (ends, ends[::-1]):

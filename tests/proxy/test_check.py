@@ -48,6 +48,7 @@ def test_a_good_file(check, folder):
     assert check(GOOD) == (0, f"{folder / 'settings.toml'}: can be used (listeners: 1, targets: 1)\n", [])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

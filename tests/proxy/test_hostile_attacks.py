@@ -294,6 +294,7 @@ ELSEWHERE = {
 """Why a test of tests/hostile, or all those of a module, are not among those that are run here."""
 
 
+@pytest.mark.thorough
 def test_every_attack_is_made_on_a_gateway_or_says_why_not():
     made = {name for name, *_ in noted()}
     names = {name for name, _, _ in every_test()}

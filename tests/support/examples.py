@@ -6,7 +6,7 @@ No example has a deadline: a busy machine is no failure.
 import hypothesis
 
 ALL = 200
-QUICK = 20
+QUICK = 10
 
 
 def pytest_configure(config):

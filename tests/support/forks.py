@@ -102,7 +102,9 @@ class Fork:
 
     def pytest_runtest_logreport(self, report):
         config = self._session.config
-        pickle.dump(config.hook.pytest_report_to_serializable(config=config, report=report), self._reports)
+        if report.longrepr is not None:  # what it consists of may be anything
+            report = config.hook.pytest_report_to_serializable(config=config, report=report)
+        pickle.dump(report, self._reports)
 
     def tell(self):
         """Say in the first process what ran in this one."""
@@ -110,8 +112,9 @@ class Fork:
         config = self._session.config
         self._reports.seek(0)
         with contextlib.suppress(EOFError, pickle.UnpicklingError), self._reports:
-            while data := pickle.load(self._reports):  # noqa: S301  # this wrote it
-                report = config.hook.pytest_report_from_serializable(config=config, data=data)
+            while report := pickle.load(self._reports):  # noqa: S301  # this wrote it
+                if isinstance(report, dict):
+                    report = config.hook.pytest_report_from_serializable(config=config, data=report)
                 config.hook.pytest_runtest_logreport(report=report)
         if status:
             self._session.shouldstop = f"a forked process ended with status {os.waitstatus_to_exitcode(status)}"

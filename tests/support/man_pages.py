@@ -6,6 +6,7 @@ commands' annotations. click-man makes no pages of typer's commands, which are n
 """
 
 import enum
+import functools
 import pathlib
 import re
 import typing
@@ -36,6 +37,7 @@ def pages() -> dict[str, str]:
     return {f"{'-'.join(words)}.1": _page(words, command) for words, command in commands().items()}
 
 
+@functools.cache
 def commands() -> dict[tuple[str, ...], typing.Any]:
     """Every command that `--help` shows, by the words that call it."""
     return dict(_below(("acredssp",), get_command(app)))

@@ -4,7 +4,7 @@ No list is kept of them. Of properties, a few examples are tried (`support.examp
 
 - each async test, since it would run on every event loop of the matrix,
 - each test with the marker `interop`, which says that it needs a real peer, or `thorough`, which says that it takes
-  seconds,
+  seconds, or repeats for many values what quick tests show for some; with `--thorough` too, the latter run,
 - each test that starts a process, such as a peer or a command, that makes a socket, or that makes an event loop, be it
   in a thread or in what a fixture gives: such tests wait for each other, and cost ten times what others do. The plugin
   ends them when they try to (Python's audit events tell), and counts them as left out. With `--sockets` too, it ends
@@ -33,13 +33,14 @@ _watched = None
 
 def pytest_addoption(parser):
     parser.addoption("--quick", action="store_true", help="run only what needs no peer, process, socket or event loop")
+    parser.addoption("--thorough", action="store_true", help="with --quick, run what is marked as thorough, too")
     parser.addoption("--sockets", action="store_true", help="with --quick, run what needs a socket or event loop, too")
 
 
 def pytest_configure(config):
     if config.getoption("quick"):
         config.option.no_skips = False  # what is left out on purpose is no failure
-        config.pluginmanager.register(Quick())
+        config.pluginmanager.register(Quick({"interop"} if config.getoption("thorough") else {"interop", "thorough"}))
         sys.addaudithook(_end_what_starts_a_process)
         if not config.getoption("sockets"):
             sys.addaudithook(_end_what_makes_a_socket)
@@ -109,12 +110,30 @@ def _ends():
 
 
 class Quick:
-    """The hooks of a quick session."""
+    """The hooks of a quick session; tests with one of the markers are left out."""
+
+    def __init__(self, markers):
+        self._markers = markers
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makeitem(self, collector, obj):
+        """Of a function, hundreds of tests may be made: none of one that is left out."""
+        if inspect.isfunction(obj) and (
+            inspect.iscoroutinefunction(obj) or self._has_one_of(_markers_of(collector, obj))
+        ):
+            return []
+        return None
+
+    def _has_one_of(self, markers):
+        return any(mark.name in self._markers for mark in markers)
 
     def pytest_collection_modifyitems(self, config, items):
-        left_out = [item for item in items if _is_left_out(item)]
+        """Leave out what a marker of its parameters names."""
+        kept, left_out = [], []
+        for item in items:
+            (left_out if self._has_one_of(_markers_of_parameters(item)) else kept).append(item)
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not _is_left_out(item)]
+        items[:] = kept
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self):
@@ -148,6 +167,11 @@ class Quick:
         return None
 
 
-def _is_left_out(item):
-    markers = (item.get_closest_marker(name) for name in ("interop", "thorough"))
-    return inspect.iscoroutinefunction(item.obj) or any(marker is not None for marker in markers)
+def _markers_of(collector, function):
+    """The markers of a function, and of the classes and the file that it is in."""
+    return [*getattr(function, "pytestmark", ()), *collector.iter_markers()]
+
+
+def _markers_of_parameters(item):
+    called = getattr(item, "callspec", None)
+    return called.marks if called else ()

@@ -134,3 +134,13 @@ def test_plain_after_few_examples():
 
 def test_plain_after_all_that():
     pass
+
+
+@pytest.mark.thorough
+def test_thorough():
+    """Takes seconds."""
+
+
+@pytest.mark.parametrize("value", ["some", pytest.param("many", marks=pytest.mark.thorough)])
+def test_values(value):
+    """One of them is for thorough runs."""

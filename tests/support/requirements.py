@@ -209,6 +209,9 @@ def pytest_addoption(parser):
 @pytest.hookimpl(tryfirst=True)  # before -k and -m take tests away
 def pytest_collection_modifyitems(config, items):
     shown = collections.defaultdict(set)
+    config.stash[_whole] = False
+    if config.getoption("quick", default=False):  # it collects some of the tests
+        return
     for item in items:
         for marker in item.iter_markers("requirement"):
             for name in marker.args:
