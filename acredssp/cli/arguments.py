@@ -72,7 +72,16 @@ def address(text: str, *, default_port: int, lowest_port: int = 1) -> Address:
         host, port = text, None
     if not host or any(character.isspace() for character in host):
         raise UsageError(f"expected HOST:PORT, got {text!r}")
+    if ":" in host and not _is_ipv6(host):
+        raise UsageError(f"expected an IPv6 address, got {host!r}: write [IPV6]:PORT for an address with a port")
     return Address(host, default_port if port is None else _port(port, lowest_port))
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
 
 
 def _refuse_what_is_more_than_an_address(text: str) -> None:
@@ -267,9 +276,15 @@ class Secret:
         return self._of_account(*account(user, domain))
 
     def _of_account(self, user: str, domain: str) -> AccountSecret:
-        if self.nt_hash is not None:
-            return NTHash(nt_hash(self.nt_hash), user, domain)
-        return Password(_unicode(self._password(user), "password"), user, domain)
+        if "\\" in user:
+            raise UsageError(
+                f"-u: expected DOMAIN\\USER with one backslash, got {domain + chr(92) if domain else ''}{user}: within "
+                "quotes, and outside of a shell of Unix, a backslash is not doubled"
+            )
+        with values():
+            if self.nt_hash is not None:
+                return NTHash(nt_hash(self.nt_hash), user, domain)
+            return Password(_unicode(self._password(user), "password"), user, domain)
 
     def _password(self, user: str) -> str:
         if self.password is not None:

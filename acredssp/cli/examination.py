@@ -11,6 +11,7 @@ import pathlib
 import platform
 import socket
 import ssl
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -173,6 +174,22 @@ def _realm_of(credential: Credential) -> str:
     return user.rpartition("@")[2].upper() if "@" in user else ""
 
 
+_ASKED: Final = {
+    "JudgeCertificate": "our verdict on the certificate",
+    "StepMechanism": "our Kerberos, which may ask the KDC",
+    "Delegate": "our decision to delegate the credentials",
+}
+"""What the engine waits for on this side, by its event."""
+_AWAITED: Final = {
+    "NEGOTIATION": "the server's Connection Confirm",
+    "TLS": "the server's TLS",
+    "NEGO_TOKEN": "the server's token of NTLM, Kerberos or SPNEGO",
+    "PUB_KEY_AUTH": "the server's proof of its key (pubKeyAuth)",
+    "ESTABLISHED": "nothing: the logon is complete",
+}
+"""What the engine waits for from the server, by its state."""
+
+
 def show(out: Console, examination: Examination) -> None:
     """Print an examination for people."""
     who = f"  {printable(examination.facts.account)} at {printable(examination.target)}"
@@ -182,9 +199,12 @@ def show(out: Console, examination: Examination) -> None:
     out.print()
     _show_steps(out, examination)
     _show_tickets(out, examination)
+    if examination.error is not None:
+        several = len(examination.causes) > 1
+        out.print("\nThe cause is one of these, the likeliest first:" if several else "\nThe cause:", style="bold")
     show_findings(out, examination.causes)
     if examination.also:
-        out.print("\nAlso wrong with this server:")
+        out.print(f"\n{'Also wrong' if examination.error is not None else 'Wrong'} with this server:", style="bold")
         show_findings(out, examination.also)
 
 
@@ -203,7 +223,7 @@ def _show_steps(out: Console, examination: Examination) -> None:
         table.add_column(name, justify="right")
     table.add_column("then waits for")
     for each in examination.steps:
-        waits = f"an answer: {each.event}" if each.event else each.state.lower().replace("_", " ")
+        waits = _ASKED.get(each.event, each.event) or _AWAITED.get(each.state, each.state.lower())
         table.add_row(f"{each.at * 1000:.1f}", str(each.took or ""), str(each.sent or ""), waits)
     if examination.steps:
         out.print(table)

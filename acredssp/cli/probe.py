@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from acredssp.aio import reason_of
 from acredssp.cli import arguments, render
 from acredssp.cli.arguments import Service
 from acredssp.cli.certificate import Certificate
@@ -31,7 +32,7 @@ from acredssp.cli.options import (
     until_done,
     usage_errors,
 )
-from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError
+from acredssp.cli.outcome import EXIT_STATUS, ConnectError, Result, UsageError, result_of
 from acredssp.cli.probing import ASKED_PROTOCOLS, Pace, Prober, hear_client, now
 from acredssp.cli.render import printable
 from acredssp.cli.report import now as written_now
@@ -52,6 +53,7 @@ from acredssp.diagnosis import (
 )
 from acredssp.policy import Policy
 from acredssp.rdp import Protocols, ResponseFlags
+from acredssp.status import Stage
 from acredssp.workers import Address
 
 __all__ = ["Probed", "probe_command", "probe_one", "show_findings"]
@@ -256,7 +258,7 @@ class _Output:
         if self._as_json:
             print(json.dumps(probed.as_dict()))  # noqa: T201
         elif self._as_csv:
-            for row in _rows(probed):
+            for row in _rows(probed) if probed.reached or named else ():
                 _print_csv(row)
         elif self._one:
             _show(self._out, probed)
@@ -333,7 +335,10 @@ def show_findings(out: Console, findings: list[Finding]) -> None:
         table.add_column(min_width=6)
         table.add_column(overflow="fold")
         table.add_row("", Text(printable(each.text)))
-        table.add_row("    →", Text(printable(each.next_step), style="dim" if each.severity is Severity.INFO else ""))
+        if each.next_step != "Nothing.":
+            table.add_row(
+                "    →", Text(printable(each.next_step), style="dim" if each.severity is Severity.INFO else "")
+            )
         out.print(table)
 
 
@@ -377,7 +382,7 @@ def _certificate_card(certificate: CertificateFacts | None) -> Iterator[tuple[st
     if certificate is None:
         return
     issuer = "itself" if certificate.self_signed else certificate.issuer
-    yield "certificate", f"{certificate.subject or 'no subject'}, by {issuer}"
+    yield "certificate", f"{certificate.subject or 'no subject'}, signed by {issuer}"
     yield "for", ", ".join(certificate.names)
     yield "valid", f"{certificate.not_before:%Y-%m-%d} to {certificate.not_after:%Y-%m-%d}"
     yield "key", f"{certificate.key}, signed with {certificate.digest or 'a hash of its own'}"
@@ -516,7 +521,11 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
                 raise UsageError("expected a HOST, --targets FILE or --listen, got none")
     if listen is not None:
         output = _Output(out, one=True, as_json=as_json, as_csv=as_csv, requirements=requirements)
-        heard = until_done(_listen(str(address.host), address.port, context, seconds, err))
+        try:
+            heard = until_done(_listen(str(address.host), address.port, context, seconds, err))
+        except ConnectError as error:
+            render.failure(err, error)
+            raise typer.Exit(EXIT_STATUS[result_of(error)]) from None
         output.put(heard)
         raise typer.Exit(requirements.exit_status(heard.findings) if requirements else 0)
     output = _Output(out, one=len(wanted) == 1, as_json=as_json, as_csv=as_csv, requirements=requirements)
@@ -559,7 +568,14 @@ async def _listen(host: str, port: int, context: ssl.SSLContext, seconds: float,
         if not heard.done():
             heard.set_result(facts)
 
-    server = await asyncio.start_server(hear, host, port)
+    try:
+        server = await asyncio.start_server(hear, host, port)
+    except OSError as error:
+        raise ConnectError(
+            f"cannot listen on {Address(host, port)}: {reason_of(error)}",
+            stage=Stage.CONNECT,
+            hint="choose another address with --listen HOST:PORT",
+        ) from None
     name, number, *_ = server.sockets[0].getsockname()
     err.print(f"listening on {Address(name, number)}", soft_wrap=True)
     async with server:

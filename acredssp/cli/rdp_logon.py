@@ -15,7 +15,7 @@ from acredssp.cli.probing import Prober, now
 from acredssp.cli.report import LoginReport
 from acredssp.config import ServerConfig
 from acredssp.credentials import Nothing, Password
-from acredssp.diagnosis import LogonFacts, ServerFacts, clock_difference, explain, judge_server
+from acredssp.diagnosis import LogonFacts, ServerFacts, TLSOutcome, clock_difference, explain, judge_server
 from acredssp.errors import CredSSPError
 from acredssp.events import Answered, Buffer, Question, SecurityContext, StepMechanism, StepResult
 from acredssp.rdp import RDP, RDPInitiator, ResponseFlags
@@ -156,14 +156,23 @@ def _stages(
     """Return for each stage of the logon: its name, what was expected, and what came."""
     error = facts.error
     yield "dns", "an address", ", ".join(addresses) or "none"
-    yield "tcp", f"a connection to {login.address}", server.reach.value.replace("_", " ")
+    reached = server.reach.value.replace("_", " ") if addresses else "not tried"
+    yield "tcp", f"a connection to {login.address}", reached
     asked = next(iter(server.negotiation.values()), None)
-    yield "negotiation", "CredSSP (HYBRID, HYBRID_EX)", str(asked) if asked else ""
+    answer = "" if asked is None else f"the server {asked}" if asked.problem and not asked.foreign else str(asked)
+    yield "negotiation", "CredSSP (HYBRID, HYBRID_EX)", answer
     yield "tls", f"{tls_name(login.config.policy.min_tls)} or newer", report.tls_version or _tls_of(server)
     judgement = server.judgement
     trusted = "" if judgement is None else "trusted" if judgement.trusted else judgement.reason
     any_certificate = login.config.policy.dangerous_accept_any_certificate
-    wanted = "any (--insecure)" if any_certificate else f"trusted, for {login.server_hostname}"
+    pinned = login.config.trust is not None and login.config.trust.pins
+    wanted = (
+        "any (--insecure)"
+        if any_certificate
+        else "the key of --pin"
+        if pinned
+        else f"trusted, for {login.server_hostname}"
+    )
     yield "certificate", wanted, trusted
     version = server.answer.version if server.answer else None
     yield (
@@ -173,7 +182,7 @@ def _stages(
     )
     yield "mechanism", str(login.config.policy.mechanism), _mechanism_of(facts, server)
     if facts.realm or facts.mechanism == "kerberos":
-        yield "kerberos", f"a ticket of {facts.realm or 'the realm'} for {facts.spn}", f"{facts.kdc_seconds:.1f} s"
+        yield "kerberos", f"a ticket of {facts.realm or 'the realm'} for {facts.spn}", _kerberos_of(facts)
     difference = clock_difference(server.challenge, now())
     yield "clock", "within 300 s", "" if difference is None else f"{difference:+d} s"
     yield "logon", "accepted", "accepted" if error is None else f"{error.message} (at {error.stage})"
@@ -185,7 +194,20 @@ def tls_name(version: ssl.TLSVersion) -> str:
 
 
 def _tls_of(server: ServerFacts) -> str:
+    taken = [name for name, each in server.tls.items() if each.outcome is TLSOutcome.ACCEPTED]
+    if taken:
+        return f"none; asked quietly, the server took {', '.join(taken)}"
     return ", ".join(f"{name}: {each.problem}" for name, each in server.tls.items() if each.problem)
+
+
+def _kerberos_of(facts: LogonFacts) -> str:
+    """Return what became of Kerberos."""
+    if facts.mechanism == "kerberos":
+        return f"a ticket, after {facts.kdc_seconds:.1f} s"
+    error = facts.error
+    if error is not None and error.message.startswith("kerberos:"):
+        return f"{error.message.removeprefix('kerberos: ')}, after {facts.kdc_seconds:.1f} s"
+    return facts.fallback or "not tried"
 
 
 def _mechanism_of(facts: LogonFacts, server: ServerFacts) -> str:

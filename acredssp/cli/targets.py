@@ -41,6 +41,8 @@ def read_targets(words: Iterable[str], path: pathlib.Path | None) -> dict[Target
                 targets += _targets(word) if word else []
             except UsageError as error:
                 raise UsageError(f"--targets {path}, line {number}: {error}") from None
+        if not targets:
+            raise UsageError(f"--targets {path}: expected a target in a line, got none")
     once: dict[Target, bool] = {}
     for target, named in targets:
         once[target] = named or once.get(target, False)
@@ -50,8 +52,8 @@ def read_targets(words: Iterable[str], path: pathlib.Path | None) -> dict[Target
 def _lines(path: pathlib.Path) -> list[str]:
     try:
         if str(path) == "-":
-            return arguments.unbuffered_input().read().decode("utf-8", "replace").splitlines() if sys.stdin else []
-        return path.read_text(encoding="utf-8").splitlines()
+            return arguments.unbuffered_input().read().decode("utf-8-sig", "replace").splitlines() if sys.stdin else []
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise unreadable("--targets", path, error) from None
     except UnicodeDecodeError:

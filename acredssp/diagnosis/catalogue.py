@@ -160,7 +160,7 @@ _CONNECTING: Final = (
         "connection-lost", _H, "the server does not answer to RDP",
         "{address} accepts the connection and then {what}.",
         "Look at what is in front of the server (a balancer without targets, a firewall, a limit of connections), and "
-        "whether the server expects TLS at once (--carriage tls).",
+        "whether the server expects TLS at once: acredssp login --carriage tls tries that.",
         ("address", "what"),
     ),
     FindingKind(
@@ -180,15 +180,15 @@ _NEGOTIATION: Final = (
     ),
     FindingKind(
         "nla-not-required", _M, "a logon screen without NLA",
-        "The server also accepts TLS without Network Level Authentication, so anybody on the network gets a logon "
+        "The server accepts TLS without Network Level Authentication, so anybody on the network gets a logon "
         "screen, and the server is exposed to attacks before any logon (such as CVE-2019-0708).",
         'Switch on "Allow connections only from computers running Remote Desktop with Network Level '
         'Authentication" (UserAuthentication = 1).',
     ),
     FindingKind(
         "nla-not-offered", _H, "the server has no NLA",
-        "The server does not take CredSSP: it answered {answer}. A client that insists on it, like this one, cannot "
-        "log on.",
+        "The server does not take CredSSP. Its answer is: {answer}. A client that insists on CredSSP, like this one, "
+        "cannot log on.",
         "Switch Network Level Authentication on at the server.",
         ("answer",),
     ),
@@ -272,10 +272,18 @@ _TLS: Final = (
     FindingKind(
         "tls-failed", _H, "TLS cannot be established",
         "Server and client have no TLS version, cipher suite or key type in common, or something in between ends the "
-        "connection. Offered: {offered}. The peer said: {answer}.",
+        "connection. Offered: {offered}. What came: {answer}.",
         "Compare the versions and suites of both sides (SChannel and its group policies at Windows), check the "
         "server's certificate and its private key, and look for a device in between that inspects TLS.",
         ("offered", "answer"),
+    ),
+    FindingKind(
+        "tls-legacy-ciphers", _H, "the server takes legacy cipher suites alone",
+        "A logon offers cipher suites with forward secrecy alone, and the server took none of them. Asked quietly, it "
+        "took {suites}.",
+        "Allow suites with ECDHE at the server. Until then, --dangerous-allow-legacy-ciphers logs on: whoever gets the "
+        "server's key later can read a recorded connection.",
+        ("suites",),
     ),
     FindingKind(
         "tls-not-tested", _I, "this OpenSSL cannot test everything",
@@ -326,7 +334,8 @@ _CERTIFICATE: Final = (
     FindingKind(
         "certificate-wrong-name", _M, "the certificate is for another name",
         "The server's certificate is for {names}, and not for {asked}.",
-        "Connect by a name that it has (--server-name), or renew it with this name as subjectAltName.",
+        "Connect by a name that the certificate has, or give that name as --server-name; or renew the certificate with "
+        "this name as subjectAltName.",
         ("names", "asked"),
     ),
     FindingKind(
@@ -424,7 +433,8 @@ _HTTP: Final = (
     FindingKind(
         "winrm-wrong-credentials", _H, "user or password is wrong",
         "You sent {account} to {url}. User, domain or password is wrong ({status}).",
-        "Check all three. A local account of the server is COMPUTER\\USER. Entra accounts do not log on by NTLM.",
+        "Check all three, and the server's log: some servers answer a locked account as they answer a wrong password. "
+        "A local account of the server is COMPUTER\\USER. Entra accounts do not log on by NTLM.",
         ("url", "account", "status"),
     ),
     FindingKind(
@@ -590,7 +600,9 @@ _LOGON: Final = (
     FindingKind(
         "wrong-credentials", _H, "user or password is wrong",
         "The server is {computer} in {domain}; you sent {account}. User, domain or password is wrong ({status}).",
-        "Check all three. A local account of the server is {computer}\\USER. Entra accounts do not log on by NTLM.",
+        "Check all three. The account may also be locked: some servers answer a locked account as they answer a wrong "
+        "password, so look at the server's log. A local account of the server is {computer}\\USER. Entra accounts do "
+        "not log on by NTLM.",
         ("computer", "domain", "account", "status"),
     ),
     FindingKind(
@@ -649,6 +661,13 @@ _LOGON: Final = (
         "Get one (kinit USER@REALM; klist shows it), and name its cache by --ccache.",
     ),
     FindingKind(
+        "kerberos-not-installed", _H, "this machine's acredssp has no Kerberos",
+        "The account names a realm, but Kerberos cannot be used on this machine: {reason}.",
+        "Install it (pip install 'acredssp[kerberos]', which needs libkrb5-dev), or log on by NTLM alone (--mechanism "
+        "ntlm) where the server takes NTLM.",
+        ("reason",),
+    ),
+    FindingKind(
         "no-common-enctype", _H, "no encryption type in common",
         "The KDC, the server and the client share no Kerberos encryption type.",
         "Allow AES for the server's account (msDS-SupportedEncryptionTypes), and set the account's password again: an "
@@ -698,9 +717,9 @@ _LOGON: Final = (
     ),
     FindingKind(
         "silent-refusal", _M, "the server gave no reason",
-        "The server refused the logon without a reason ({what}). Servers of CredSSP 2 and 5 and FreeRDP do so for a "
-        "wrong user or password, and for a ticket that they cannot read.",
-        "Look into the server's log for the reason.",
+        "The server refused the logon without a reason ({what}). FreeRDP, and servers that speak CredSSP version 2 or "
+        "5, do so for a wrong user or password, for a locked account, and for a ticket that they cannot read.",
+        "Look at the server's log, which alone tells a locked account from a wrong password.",
         ("what",),
     ),
     FindingKind(

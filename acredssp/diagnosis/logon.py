@@ -165,7 +165,7 @@ def _causes(facts: LogonFacts, error: CredSSPError, seen: list[Finding], now: dt
         case AccessDenied():
             yield found("not-authorized", how="the server said so after the logon (early user authorization)")
             yield from _of_restricted_admin(facts)
-        case PolicyError() if not error.message.startswith("kerberos:"):
+        case PolicyError() if not error.message.startswith("kerberos:") or _lacks_kerberos(error):
             yield from _of_policy(facts, error)
         case _ if error.message.startswith("kerberos:"):
             yield from _of_local_kerberos(facts, error, now)
@@ -217,8 +217,14 @@ def _of_restricted_admin(facts: LogonFacts) -> Iterator[Finding]:
         yield found("restricted-admin-off")
 
 
+def _lacks_kerberos(error: CredSSPError) -> bool:
+    return error.security_status is SecurityStatus.SEC_E_SECPKG_NOT_FOUND
+
+
 def _of_policy(facts: LogonFacts, error: PolicyError) -> Iterator[Finding]:
-    if error.security_status is SecurityStatus.SEC_E_DELEGATION_POLICY:
+    if _lacks_kerberos(error):
+        yield found("kerberos-not-installed", reason=error.message.removeprefix("kerberos: "))
+    elif error.security_status is SecurityStatus.SEC_E_DELEGATION_POLICY:
         yield found("policy-forbids", rule=error.message)
     elif "version" in error.message:
         yield from _of_version(facts)
@@ -248,10 +254,8 @@ def _of_local_kerberos(facts: LogonFacts, error: CredSSPError, now: dt.datetime)
             yield _skew(facts, now)
         case SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY:
             yield found("kdc-not-reached", realm=facts.realm)
-        case SecurityStatus.SEC_E_NO_CREDENTIALS:
-            yield found("no-ticket")
-        case SecurityStatus.SEC_E_KDC_UNKNOWN_ETYPE:
-            yield found("no-common-enctype")
+        case SecurityStatus.SEC_E_NO_CREDENTIALS | SecurityStatus.SEC_E_KDC_UNKNOWN_ETYPE:
+            yield found("no-ticket" if status is SecurityStatus.SEC_E_NO_CREDENTIALS else "no-common-enctype")
         case SecurityStatus.SEC_E_LOGON_DENIED if error.nt_status is NTSTATUS.STATUS_LOGON_FAILURE:
             yield _wrong_credentials(facts, "the kdc")
 
@@ -270,10 +274,12 @@ def _wrong_credentials(facts: LogonFacts, status: str) -> Finding:
     if isinstance(facts.server, WebFacts):
         return found("winrm-wrong-credentials", url=facts.server.target, account=facts.account or None, status=status)
     challenge = _challenge(facts)
+    computer = challenge.netbios_computer if challenge else None
+    domain = challenge.netbios_domain if challenge else None
     return found(
         "wrong-credentials",
-        computer=challenge.netbios_computer if challenge else None,
-        domain=challenge.netbios_domain if challenge else None,
+        computer=computer,
+        domain="no domain" if domain is not None and domain == computer else domain,  # as a workgroup's server tells
         account=facts.account or None,
         status=status,
     )
@@ -330,7 +336,7 @@ def _is_address(host: str) -> bool:
 def _of_end(facts: LogonFacts, error: CredSSPError, seen: list[Finding]) -> Iterator[Finding]:
     """Name the cause where TLS failed, or the connection just ended or fell silent."""
     if error.stage is Stage.TLS:
-        failed = [each for each in seen if each.id in {"tls-failed", "tls-too-old"}]
+        failed = [each for each in seen if each.id in {"tls-failed", "tls-too-old"}] or [*_of_suites(facts)]
         yield from failed or [found("tls-failed", offered="TLS 1.2 and newer", answer=error.message)]
     elif error.stage in {Stage.EARLY_USER_AUTH, Stage.AUTH_INFO, Stage.ESTABLISHED}:
         yield found("not-authorized", how="it ended the connection once the logon had succeeded")
@@ -343,6 +349,18 @@ def _of_end(facts: LogonFacts, error: CredSSPError, seen: list[Finding]) -> Iter
         yield from (each for each in seen if each.id in {"credssp-no-answer", "not-rdp", "ntlm-refused"})
 
 
+def _of_suites(facts: LogonFacts) -> Iterator[Finding]:
+    """Name suites that the server took when it was asked quietly, if the logon offers none of them."""
+    if isinstance(facts.server, WebFacts):
+        return
+    taken = {name: facts.server.tls[name].cipher for name in ("TLSv1.3", "TLSv1.2") if name in facts.server.tls}
+    named = [f"{cipher} ({name})" for name, cipher in taken.items() if cipher]
+    if named and not any(cipher.startswith(_WITH_FORWARD_SECRECY) for cipher in taken.values()):
+        yield found("tls-legacy-ciphers", suites=", ".join(named))
+
+
+_WITH_FORWARD_SECRECY: Final = ("ECDHE", "DHE", "TLS_")
+"""OpenSSL's name of each suite with forward secrecy begins with one of these."""
 _FALLBACKS: Final = {
     "does not know the service": "spn",
     "no kdc answers": "kdc",

@@ -253,7 +253,7 @@ def _of_tls(facts: ServerFacts) -> Iterator[Finding]:
         yield found("tls-too-old", version=accepted[-1])
     elif old := [each for each in accepted if each in _OLD]:
         yield found("tls-old", versions=", ".join(old))
-    if accepted and "TLSv1.3" in refused:
+    if "TLSv1.2" in accepted and "TLSv1.3" in refused:
         yield found("tls-no-1-3")
     if untested:
         yield found("tls-not-tested", versions=", ".join(untested))

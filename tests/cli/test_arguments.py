@@ -169,3 +169,16 @@ def test_without_a_terminal_a_secret_has_to_be_given(monkeypatch):
 
 def test_no_secret_is_in_a_repr():
     assert "c4nary" not in repr(Secret("c4nary", nt_hash="c4nary"))
+
+
+@pytest.mark.parametrize("text", ["::1:13390", "fe80::1:2:3:4:5:6:7:3389", "host:1:2"])
+def test_an_address_with_a_port_behind_it_needs_brackets(text):
+    with pytest.raises(UsageError, match=r"write \[IPV6\]:PORT"):
+        address(text, default_port=3389)
+
+
+@pytest.mark.parametrize("secret", [Secret(password="x"), Secret(nt_hash="0" * 32)])
+@pytest.mark.parametrize("user", ["a\\b\\c", "CONTOSO\\\\alice"])
+def test_a_doubled_backslash_is_named(secret, user):
+    with pytest.raises(UsageError, match="with one backslash, got"):
+        secret.credential(user, None)

@@ -269,7 +269,15 @@ def doctor(command, address, *words, password=PASSWORD):
 def test_a_logon_is_told_to_people(served, command, password):
     status, out, _ = doctor(command, served("--hybrid-ex").address, password=password)
     assert status == 0
-    for part in ("success", "HYBRID_EX", "then waits for", "nego token", "logon-succeeded", "Also wrong", "ntlm-only"):
+    for part in (
+        "success",
+        "HYBRID_EX",
+        "then waits for",
+        "the server's token of NTLM",
+        "logon-succeeded",
+        "\nWrong with this",
+        "ntlm-only",
+    ):
         assert part in out
     assert "any (--insecure)" in out
 
@@ -410,3 +418,18 @@ def test_a_clock_ten_minutes_off_is_named(kerberos, serve_by, causes_at):
         kerberos.configure(port)
         causes, report = causes_at(server, "--ccache", kerberos.log_on(), *ONLY)
     assert "clock-skew" in causes, report["login"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "\nThe cause:\n"),
+        (("--insecure", "--mechanism", "ntlm"), "\nThe cause is one of these, the likeliest first:\n"),
+        (("--pin", "0" * 64), "the key of --pin"),
+    ],
+    ids=["untrusted", "wrong-password", "pin"],
+)
+def test_the_cause_of_a_failure_is_called_so(served, command, words, said):
+    status, out, _ = command("doctor", served("--hybrid-ex").address, "-u", "alice", "-p", "wrong", *words)
+    assert status in {1, 3}
+    assert said in out

@@ -15,6 +15,8 @@ from support.peers import free_port
 from support.scripted import ScriptedServer
 
 from acredssp.cli.outcome import UsageError
+from acredssp.cli.probe import show_findings
+from acredssp.cli.render import consoles
 from acredssp.cli.requirements import Requirements
 from acredssp.cli.targets import read_targets
 from acredssp.diagnosis import CATALOGUE, Severity, found
@@ -333,3 +335,35 @@ def test_a_client_that_connects_is_judged(words, expected, command, password):
     assert ids(record) == expected
     assert record["kind"] == "client"
     assert password not in out
+
+
+def test_an_address_that_is_in_use_cannot_be_listened_on(command, served_nowhere):
+    status, _, err = command("probe", "--listen", served_nowhere)
+    assert status == 4
+    assert f"cannot listen on {served_nowhere}: " in err
+    assert "choose another address with --listen HOST:PORT" in err
+
+
+def test_targets_may_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "targets"
+    path.write_bytes("\ufeff127.0.0.1:1\r\nhost\r\n".encode())
+    assert [str(each) for each in read_targets((), path)] == ["127.0.0.1:1", "host:3389"]
+
+
+def test_targets_without_a_target_are_a_usage_error(command, tmp_path):
+    path = tmp_path / "targets"
+    path.write_text("# nothing\n")
+    status, _, err = command("probe", "--targets", path)
+    assert status == 2
+    assert "expected a target in a line, got none" in err
+
+
+def test_csv_leaves_out_addresses_of_a_network_that_do_not_answer(command):
+    status, out, _ = command("probe", "127.0.0.0/30:1", "127.0.0.3:1", "--csv")
+    assert status == 4
+    assert [line.partition(",")[0] for line in out.splitlines()] == ["target", "127.0.0.3:1"]
+
+
+def test_a_finding_without_a_next_step_has_none(capsys):
+    show_findings(consoles()[0], [found("logon-succeeded", mechanism="ntlm", version=6)])
+    assert "\u2192" not in capsys.readouterr().out

@@ -17,12 +17,14 @@ IDS = """
     clock-skew connection-failed connection-lost connection-refused credssp-no-answer credssp-old
     enforcement-unknown entra-offered host-not-found http-connection-shared http-no-authentication https-untrusted
     inconsistent-flags kdc-not-reached
+    kerberos-not-installed
     key-unchecked kdc-slow logon-succeeded negotiation-refused nla-not-offered nla-not-required nla-required
     no-answer no-common-enctype no-domain-controller no-forward-secrecy no-server-certificate no-ticket
     not-authorized not-http not-rdp not-winrm ntlm-by-address ntlm-disabled ntlm-only ntlm-refused
     password-expired password-must-change peer-defect policy-forbids rdp-security-accepted rdstls-offered
     remote-guard-offered restricted-admin-off restricted-admin-offered silent-refusal spn-unknown spn-wrong-key
-    suites-weak tls-failed tls-intercepted tls-no-1-3 tls-not-allowed tls-not-tested tls-old tls-required tls-too-old
+    suites-weak tls-failed tls-intercepted
+    tls-legacy-ciphers tls-no-1-3 tls-not-allowed tls-not-tested tls-old tls-required tls-too-old
     trust-broken unknown winrm-basic winrm-basic-in-clear winrm-no-credssp
     winrm-not-authorized winrm-wrong-credentials wrong-credentials
 """

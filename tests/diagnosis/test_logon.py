@@ -4,7 +4,16 @@ import datetime as dt
 
 import pytest
 
-from acredssp.diagnosis import ChallengeFacts, LogonFacts, NegotiationAnswer, Question, ServerFacts, explain
+from acredssp.diagnosis import (
+    ChallengeFacts,
+    LogonFacts,
+    NegotiationAnswer,
+    Question,
+    ServerFacts,
+    TLSAnswer,
+    TLSOutcome,
+    explain,
+)
 from acredssp.diagnosis.questions import Answer
 from acredssp.errors import (
     AuthenticationError,
@@ -28,6 +37,15 @@ def server(version=6, clock=NOW, **changes):
     return ServerFacts(
         "host:3389", "host", "host:3389", negotiation={HYBRID: NegotiationAnswer(HYBRID)}, answers=answers
     )
+
+
+def with_suites(cipher):
+    told = server()
+    told.tls = {
+        "TLSv1.3": TLSAnswer(TLSOutcome.REFUSED, problem="alert"),
+        "TLSv1.2": TLSAnswer(TLSOutcome.ACCEPTED, cipher),
+    }
+    return told
 
 
 def facts(error, **changes):
@@ -83,6 +101,26 @@ CASES = {
     ),
     "a tls alert": (facts(TLSError("the peer sent tls alert handshake_failure", stage=Stage.TLS)), {"tls-failed"}),
     "an unheard error": (facts(CredSSPError("x")), {"unknown"}),
+    "no library for kerberos": (
+        facts(
+            PolicyError(
+                "kerberos: the kerberos library cannot be loaded", security_status=SecurityStatus.SEC_E_SECPKG_NOT_FOUND
+            )
+        ),
+        {"kerberos-not-installed"},
+    ),
+    "no kerberos at all": (
+        facts(PolicyError("kerberos is not installed", security_status=SecurityStatus.SEC_E_SECPKG_NOT_FOUND)),
+        {"kerberos-not-installed"},
+    ),
+    "suites without forward secrecy": (
+        facts(at(TLSError("alert handshake_failure"), Stage.TLS), server=with_suites("AES128-SHA")),
+        {"tls-legacy-ciphers"},
+    ),
+    "a suite that a logon offers": (
+        facts(at(TLSError("alert handshake_failure"), Stage.TLS), server=with_suites("ECDHE-RSA-AES128-GCM-SHA256")),
+        {"tls-failed"},
+    ),
     "both clocks": (
         facts(refused(NTSTATUS.STATUS_LOGON_FAILURE), server=server(clock=NOW + dt.timedelta(seconds=301))),
         {"wrong-credentials", "clock-off"},
@@ -111,3 +149,18 @@ def test_wrong_credentials_name_the_server_and_what_was_sent():
     (cause,) = explain(facts(refused(NTSTATUS.STATUS_LOGON_FAILURE)), NOW)
     assert "The server is SERVER in CONTOSO; you sent CONTOSO\\alice." in cause.text
     assert "SERVER\\USER" in cause.next_step
+
+
+@pytest.mark.parametrize(("domain", "said"), [("SERVER", "SERVER in no domain;"), ("CONTOSO", "SERVER in CONTOSO;")])
+def test_a_server_of_a_workgroup_is_in_no_domain(domain, said):
+    told = server()
+    challenge = ChallengeFacts("SERVER", domain)
+    told.answers = dict.fromkeys(Question, Answer(6, None, "ntlm", challenge))
+    (cause,) = explain(facts(refused(NTSTATUS.STATUS_LOGON_FAILURE), server=told), NOW)
+    assert said in cause.text
+    assert "locked" in cause.next_step
+
+
+def test_a_silent_server_may_hide_a_locked_account():
+    causes = explain(facts(AuthenticationError("the server refused the logon", stage=Stage.PUB_KEY_AUTH)), NOW)
+    assert "a locked account from a wrong password" in causes[0].next_step
