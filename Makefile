@@ -10,7 +10,8 @@
 #   make test-compiled  run the engine's tests on the engine compiled by mypyc
 #   make test-installed  run all tests on the compiled wheel as it is installed
 #   make site    make the documentation's pages in build/site, with a warning being an error
-#   make mutants  take behaviours out of the package, one at a time, and check that the tests notice
+#   make mutants  take behaviours out of the package, one at a time, and check that the tests notice; MUTANTS=--tested
+#                where make test has just passed
 #   make mutants-all  change the engine in every small way by mutmut, which takes hours and goes on where it was ended
 #   make mutants-changed BASE=main  the same for the functions that differ from a commit, in two minutes
 #   make security-report  put the figures of docs/figures into docs/security.md
@@ -56,6 +57,7 @@ MUTATION_STAMP := $(VENV)/.stamp-mutation
 FUZZ_SECONDS ?= 20
 BASE ?= main
 SIEGE ?=
+MUTANTS ?=
 # A virtual environment with the oldest versions of the dependencies that pyproject.toml allows.
 FLOORS := build/floors
 FLOORS_STAMP := build/.stamp-floors
@@ -167,7 +169,7 @@ model: $(DEV_STAMP)
 
 # To run one mutant, name its requirement or some words: `.venv/bin/python tests/mutants.py R25 "key of zeros"`.
 mutants: $(DEV_STAMP) $(KERBEROS_STAMP)
-	$(BIN)/python tests/mutants.py
+	$(BIN)/python tests/mutants.py $(MUTANTS)
 
 # To run it for some files, name them: `.venv/bin/python tests/machine_mutants.py core/binding.py`.
 mutants-all: $(MUTATION_STAMP)
