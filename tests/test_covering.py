@@ -17,6 +17,7 @@ def test_a_folder_that_is_measured_has_tests(folder):
     assert list((ROOT / folder).rglob("test_*.py"))
 
 
+@pytest.mark.interpreted_only("coverage sees no line of a compiled module")
 def test_it_rests_for_the_tests_of_others_and_goes_on(tmp_path):
     """Files of the engine's tests, with one in between that uses the engine, too."""
     files = ["tests/wire/test_early_auth.py", "tests/test_rdp.py", "tests/wire/test_gss.py"]

@@ -113,6 +113,19 @@ def test_an_option_in_a_sentence_stays_one(site):
     assert re.findall(r"(?<=[ (])\u2013(?=[a-z])", page) == []
 
 
+def test_an_option_is_broken_nowhere(site):
+    """Neither in a sentence, nor in code, nor in a command whose line is wrapped."""
+    assert '<span class="option">--ca</span>' in read(site, "findings.html")
+    assert '<span class="option">--users</span> users.txt' in read(site, "first-logon.html")
+    page = read(site, "generated/command-line.html")
+    assert re.search(r'<code class="[^"]*\boption\b[^"]*"><span class="pre">--version</span>', page)
+    assert not re.search(
+        r'<code class="[^"]*\boption\b[^"]*"><span class="pre">--as</span>', page
+    )  # its choices are long
+    css = (DOCS / "_site" / "static" / "tables.css").read_text(encoding="utf-8")
+    assert ".option, code.option .pre { white-space: nowrap; }" in css
+
+
 def test_every_command_is_on_the_site(site):
     page = read(site, "generated/command-line.html")
     commands = {name: each for name, each in get_command(app).commands.items() if not each.hidden}

@@ -15,6 +15,9 @@ import tempfile
 
 from release.building import OWN, Wrong, compile_wheel, install, repair, run, take_sources
 
+_BESIDE = ("benchmarks", "fuzz")
+"""The packages of the checkout that tests import, beside the one that is tested."""
+
 
 def main(arguments: list[str]) -> int:
     """Run the tests, and return pytest's exit status."""
@@ -34,6 +37,9 @@ def main(arguments: list[str]) -> int:
         checkout = take_sources(folder / "checkout")
         run("git", "init", "-q", folder=checkout)  # some tests ask git
         run("git", "add", "-A", folder=checkout)
+        for package in _BESIDE:
+            (folder / "beside").mkdir(exist_ok=True)
+            (folder / "beside" / package).symlink_to(checkout / package)
         paths = [] if any((checkout / each.partition("::")[0]).exists() for each in arguments) else ["tests"]
         command = (
             programs / "python",
@@ -45,14 +51,21 @@ def main(arguments: list[str]) -> int:
             *paths,
             *arguments,
         )
-        return subprocess.run(command, cwd=checkout, env=environment(programs), check=False).returncode
+        return subprocess.run(
+            command, cwd=checkout, env=environment(programs, folder / "beside"), check=False
+        ).returncode
 
 
-def environment(programs: pathlib.Path) -> dict[str, str]:
-    """Return the environment of the tests: Python imports what is installed, and finds the installed commands."""
+def environment(programs: pathlib.Path, beside: pathlib.Path) -> dict[str, str]:
+    """Return the environment of the tests: Python imports what is installed, and what tests use beside the package."""
     names = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     path = f"{programs}{os.pathsep}{names.get('PATH', '')}"
-    return names | {"PATH": path, "PYTHONSAFEPATH": "1", "ACREDSSP_INSTALLED": str(programs.parent)}
+    return names | {
+        "PATH": path,
+        "PYTHONSAFEPATH": "1",
+        "PYTHONPATH": str(beside),
+        "ACREDSSP_INSTALLED": str(programs.parent),
+    }
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def _acredssp(
 app.command("decode", short_help="Show what the bytes of a handshake mean.")(decode.decode_command)
 app.command("demo", short_help="Show real handshakes between a server and clients.")(demo.demo_command)
 app.command("doctor", short_help="Log on once, and explain why the logon fails.")(doctor.doctor_command)
-app.command("login")(login.login_command)
+app.command("login", short_help="Log on to a server once, and tell how it went.")(login.login_command)
 app.command("probe", short_help="Ask servers what they would do with a logon, without one.")(probe.probe_command)
 app.command("replay", short_help="Run acredssp's engine against a recorded handshake.")(replay.replay_command)
 app.command("serve", short_help="Let users log on, and print a line for each handshake.")(serve.serve_command)

@@ -24,6 +24,9 @@ _OUTWARD = re.compile(r"\]\(\.\./(?P<path>[\w./-]+?)(?P<anchor>#[\w-]+)?\)")
 _CODE = re.compile(r"(?<!`)`[^`]+`(?!`)")
 """Code in a docstring, whose backslashes reStructuredText would take for its own."""
 _OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z0-9-]*[a-z0-9])")
+_COMMANDS = re.compile(r'<div class="highlight-shell .*?</pre>', re.DOTALL)
+_SHORT = 32
+"""The most letters of a word in code that is kept in one line: it fits on a telephone."""
 _SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields):")
 _SOURCE = re.compile(r"\[(?P<text>[^\]]+)\]\(\.\./(?:acredssp|benchmarks|fuzz|tests|\.ci)[^)]*\)")
 
@@ -139,7 +142,10 @@ def draw_dashes(_app: Sphinx, document: nodes.document) -> None:
 
 
 def keep_options_whole(_app: Sphinx, document: nodes.document) -> None:
-    """Mark the options in sentences, which a browser would break after a hyphen."""
+    """Mark the options in sentences, and code of short words, which a browser would break after a hyphen."""
+    for code in document.findall(nodes.literal):
+        if max(map(len, code.astext().split()), default=0) <= _SHORT:
+            code["classes"].append("option")
     for text in [each for each in document.findall(nodes.Text) if _OPTION.search(each) and _is_prose(each)]:
         parts = _OPTION.split(text.astext())
         marked = [
@@ -147,6 +153,16 @@ def keep_options_whole(_app: Sphinx, document: nodes.document) -> None:
             for part in parts
         ]
         text.parent.replace(text, marked)
+
+
+def keep_options_of_commands_whole(
+    _app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object
+) -> None:
+    """Mark the options in the commands of a page, whose lines are wrapped."""
+    if "body" in context:
+        context["body"] = _COMMANDS.sub(
+            lambda block: _OPTION.sub(r'<span class="option">\1</span>', block[0]), context["body"]
+        )
 
 
 def _is_prose(text: nodes.Text) -> bool:
@@ -170,4 +186,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("missing-reference", resolve)
     app.connect("doctree-read", draw_dashes)
     app.connect("doctree-read", keep_options_whole)
+    app.connect("html-page-context", keep_options_of_commands_whole)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
