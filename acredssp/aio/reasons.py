@@ -13,6 +13,8 @@ def reason_of(error: Exception | None) -> str:
     """
     if not isinstance(error, OSError) or not error.errno:
         return str(error or "")
+    if isinstance(reason := getattr(error, "verify_message", None) or getattr(error, "reason", None), str):
+        return reason.lower().replace("_", " ")  # OpenSSL's, whose numbers are none of errno's
     if isinstance(error, socket.gaierror) or error.errno < 0:
         return str(error.strerror or error)  # the numbers of the resolver are none of errno's
     return os.strerror(error.errno).lower()

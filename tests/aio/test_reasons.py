@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import ssl
 
 import pytest
 
@@ -26,3 +27,13 @@ from acredssp.aio import reason_of
 )
 def test_the_reason_is_said_in_words(error, words):
     assert reason_of(error) == words
+
+
+def test_a_reason_of_openssl_is_not_taken_for_the_systems():
+    incoming = ssl.MemoryBIO()
+    incoming.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    client = ssl.create_default_context().wrap_bio(incoming, ssl.MemoryBIO(), server_hostname="host")
+    with pytest.raises(ssl.SSLError) as caught:
+        client.do_handshake()
+    assert caught.value.errno == 1
+    assert reason_of(caught.value) in {"wrong version number", "packet length too long"}
