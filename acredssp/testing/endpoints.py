@@ -125,22 +125,19 @@ class ClientEndpoint:
             outcome: list[bool | None] = []
             with socket.create_server(("127.0.0.1", 0)) as listener:
                 listener.settimeout(TIMEOUT)
-
-                def main() -> None:
-                    outcome.append(run("127.0.0.1", listener.getsockname()[1]))
-
-                thread = threading.Thread(target=main, daemon=True)
+                port = listener.getsockname()[1]
+                thread = threading.Thread(target=lambda: outcome.append(run("127.0.0.1", port)), daemon=True)
                 runs[:] = [(thread, outcome)]
                 thread.start()
-                try:
-                    sock, _ = listener.accept()
-                    with sock:
-                        link = SocketLink(sock, quiet)
-                        if rdp:
-                            confirm(link)
-                        yield link
-                finally:
-                    thread.join(TIMEOUT)
+                sock, _ = listener.accept()
+            try:  # without the listener, a client that connects again is refused, and ends
+                with sock:
+                    link = SocketLink(sock, quiet)
+                    if rdp:
+                        confirm(link)
+                    yield link
+            finally:
+                thread.join(TIMEOUT)
 
         def succeeded() -> bool | None:
             """Wait for the client's end, and return what it says."""

@@ -1,5 +1,6 @@
 """The test classes for others, run against acredssp itself, against pyspnego, and against peers with known defects."""
 
+import contextlib
 import dataclasses
 import re
 import socket
@@ -77,6 +78,23 @@ def test_an_endpoint_with_a_wrong_account_is_seen(server):
 def test_a_client_that_takes_old_versions_is_seen():
     endpoint = client_of_ours(min_version=2, dangerous_allow_legacy_versions=True)
     assert list(defects_of(attack_client, endpoint, ["old-version", "unproven-key"])) == ["old-version"]
+
+
+def test_a_client_that_connects_again_is_refused_and_ends():
+    """FreeRDP does so after some attacks; nobody would answer it."""
+    again = []
+
+    def run(host, port):
+        with socket.create_connection((host, port)) as sock:
+            sock.recv(1)
+        with contextlib.suppress(ConnectionRefusedError):
+            again.append(socket.create_connection((host, port)))
+
+    endpoint = ClientEndpoint.tcp(run, account=ACCOUNT, rdp=False)
+    with endpoint.meet() as link:
+        link.close()
+        assert endpoint.succeeded() is None
+    assert not again
 
 
 def test_a_server_that_compares_nothing_is_seen(server, monkeypatch):
