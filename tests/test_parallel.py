@@ -15,14 +15,17 @@ ROOT = Path(__file__).parent.parent
         ("tests/wire/test_der.py::test_it[a::b]", "tests/wire/test_der.py"),
         ("tests/http/test_served.py::test_it", "tests/http/test_served.py::test_it"),
         ("tests/http/test_served.py::test_it[asyncio-a[0]::b]", "tests/http/test_served.py::test_it"),
-        ("tests/interop/test_lab.py::test_it[uvloop]", "tests/interop/test_lab.py"),
+        ("tests/interop/test_proxy_cluster.py::test_it[uvloop]", "tests/interop/test_proxy_cluster.py"),
+        ("tests/interop/test_lab.py::test_it", "a Samba domain"),
+        ("tests/interop/test_samba.py::test_it", "a Samba domain"),
+        ("tests/interop/test_proxy_domain.py::test_it[a]", "a Samba domain"),
     ],
 )
 def test_a_test_is_handed_out_with_its_file_or_its_function(nodeid, share):
     assert parallel.share(nodeid) == share
 
 
-@pytest.mark.parametrize("name", [*parallel.SPREAD, *parallel.WHOLE, *parallel.FIRST])
+@pytest.mark.parametrize("name", [*parallel.SPREAD, *parallel.WHOLE, *parallel.IN_A_DOMAIN, *parallel.FIRST])
 def test_what_is_named_is_there(name):
     assert (ROOT / name).exists()
 
@@ -37,3 +40,10 @@ def test_no_two_processes_have_a_port_in_common(count):
     handed_out = [port for worker in range(count) for port in peers.ports_of(worker, count)]
     assert sorted(handed_out) == list(peers.PORTS)
     assert max(handed_out) < 32768
+
+
+def test_what_needs_a_samba_domain_is_in_one_process(request):
+    """A parameter of that name is none of a session."""
+    given = [(item.nodeid, item._fixtureinfo.name2fixturedefs.get("domain", ())) for item in request.session.items]
+    needing = {parallel.share(nodeid) for nodeid, made in given if any(each.scope == "session" for each in made)}
+    assert needing <= {"a Samba domain"}

@@ -18,10 +18,12 @@ except ImportError:  # pytest works without it, too, in one process
 
 SPREAD = ("tests/interop/", "tests/http/")
 """Folders whose files are handed out by their functions."""
-WHOLE = tuple(
-    f"tests/interop/test_{name}.py" for name in ("lab", "proxy_cluster", "proxy_delegation", "proxy_domain", "samba")
+WHOLE = ("tests/interop/test_proxy_cluster.py",)
+"""Files there that share what is dear: gateways with their stores."""
+IN_A_DOMAIN = tuple(
+    f"tests/interop/test_{name}.py" for name in ("lab", "probe_and_doctor", "proxy_delegation", "proxy_domain", "samba")
 )
-"""Files there that share what is dear: a Samba domain, gateways with their stores."""
+"""Files that share a Samba domain, whose making takes longest of all: one process makes one, and runs all of them."""
 FIRST = ("tests/test_benchmarks.py", "tests/interop/", "tests/cli/", "tests/test_conformance.py", "tests/http/")
 """What takes longest, in this order."""
 
@@ -52,6 +54,8 @@ def pytest_collection_modifyitems(config, items):
 def share(nodeid):
     """What a test is handed out with."""
     path, _, name = nodeid.partition("::")
+    if path in IN_A_DOMAIN:
+        return "a Samba domain"
     if path.startswith(SPREAD) and path not in WHOLE:
         return f"{path}::{name.partition('[')[0]}"
     return path
