@@ -1,6 +1,7 @@
 """The certificate of `acredssp serve`: read from files, or made at the start."""
 
 import dataclasses
+import datetime as dt
 import pathlib
 import socket
 import ssl
@@ -13,6 +14,7 @@ from acredssp import tls
 from acredssp.cli.outcome import UsageError, unreadable
 from acredssp.config import ServerConfig
 from acredssp.credentials import Keytab
+from acredssp.diagnosis import CertificateFacts
 from acredssp.hooks import AdmitHook, AuthorizeHook, LookupHook
 from acredssp.policy import Policy
 from acredssp.trust import pin_of
@@ -58,6 +60,24 @@ class Certificate:
             _pem("--key", key, b"PRIVATE KEY-----"),
             f"--cert {chain} --key {key}",
         )
+
+    @property
+    def invalid(self) -> str:
+        """Why the certificate is not valid now, for a warning; empty where it is, and where it cannot be read."""
+        try:
+            own = x509.load_pem_x509_certificates(self.chain)[0].public_bytes(Encoding.DER)
+        except ValueError:
+            return ""
+        facts = CertificateFacts.of(own)
+        now = dt.datetime.now(dt.UTC)
+        if facts is None or facts.not_before <= now <= facts.not_after:
+            return ""
+        when = (
+            f"has expired on {facts.not_after:%Y-%m-%d}"
+            if facts.not_after < now
+            else f"is not valid before {facts.not_before:%Y-%m-%d}"
+        )
+        return f"{self.source}: the certificate {when}, so clients refuse it"
 
     def server_config(
         self,

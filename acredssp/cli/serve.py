@@ -311,6 +311,8 @@ def _notices(task: Serve, users: pathlib.Path | None, key: pathlib.Path | None) 
     for option, path in (("--users", users), ("--key", key)):
         if path is not None and (text := arguments.exposed(option, path)):
             yield text
+    if text := task.certificate.invalid:
+        yield text
     if not isinstance(task.accounts, Users):
         return
     if not task.accounts and not task.accounts.by_ticket_alone:

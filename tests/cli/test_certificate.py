@@ -1,9 +1,13 @@
+import datetime as dt
 import ssl
 import subprocess
 
 import pytest
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from acredssp.cli.certificate import Certificate
 from acredssp.cli.outcome import UsageError
@@ -96,3 +100,26 @@ def test_the_switch_for_old_tls_takes_a_servers_own_short_key(files):
 
 def test_a_key_is_in_no_repr():
     assert "PRIVATE" not in repr(Certificate(b"", b"PRIVATE"))
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [
+        ((-30, -1), "has expired on 20"),
+        ((1, 30), "is not valid before 20"),
+        ((-1, 30), ""),
+    ],
+    ids=["expired", "not yet", "valid"],
+)
+def test_a_certificate_that_is_not_valid_now_is_named(days, said):
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    begin, end = (dt.datetime.now(dt.UTC) + dt.timedelta(days=each) for each in days)
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), begin, end)
+    chain = made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    invalid = Certificate(b"text of openssl\n" + chain + chain, b"", "--cert server.pem --key server.key").invalid
+    assert invalid.startswith(f"--cert server.pem --key server.key: the certificate {said}") if said else not invalid
+
+
+def test_a_certificate_that_cannot_be_read_gets_no_warning():
+    assert not Certificate(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", b"", "x").invalid
