@@ -61,6 +61,9 @@ MUTANTS ?=
 # A virtual environment with the oldest versions of the dependencies that pyproject.toml allows.
 FLOORS := build/floors
 FLOORS_STAMP := build/.stamp-floors
+# What runs there with its processes and event loops, too.
+WHOLE_ON_FLOORS := $(addprefix tests/,cli aio/test_streams.py http/test_aiohttp.py http/test_asgi.py http/test_httpx.py \
+    http/test_pair.py stores winrm)
 KERBEROS_STAMP := $(VENV)/.stamp-kerberos
 # The package with its engine compiled; the installation in .venv stays interpreted.
 COMPILED := build/compiled
@@ -184,9 +187,8 @@ security-report: $(DEV_STAMP)
 
 # Checks that the oldest dependencies that pyproject.toml allows work. The other tools are the newest.
 test-floors: $(FLOORS_STAMP)
-	$(FLOORS)/bin/pytest --quick --thorough --sockets --forks 2 --ignore tests/model $(ARGS)
-	$(FLOORS)/bin/pytest -n $(WORKERS) tests/cli tests/aio/test_streams.py tests/http/test_aiohttp.py tests/http/test_asgi.py \
-		tests/http/test_httpx.py tests/http/test_pair.py tests/stores tests/winrm $(ARGS)
+	$(FLOORS)/bin/pytest --quick --thorough --sockets --forks 2 $(addprefix --ignore ,tests/model $(WHOLE_ON_FLOORS)) $(ARGS)
+	$(FLOORS)/bin/pytest -n $(WORKERS) $(WHOLE_ON_FLOORS) $(ARGS)
 
 # Compiles a wheel of a copy of the files that git knows, and installs it into an environment outside of this folder.
 test-installed: $(RELEASE_STAMP)
