@@ -5,13 +5,10 @@ which tshark takes apart. All of them may be a stranger's: what is printed has n
 bounded.
 """
 
-import base64
-import binascii
 import dataclasses
+import itertools
 import json
 import pathlib
-import re
-import sys
 from typing import Annotated, Any, Final
 
 import typer
@@ -19,35 +16,20 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from acredssp.cli import render, tshark
+from acredssp.cli import inputs, render, report_file
+from acredssp.cli.inputs import Input, Part
 from acredssp.cli.options import AsJSON, usage_errors
-from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, unreadable
-from acredssp.decoding import MOST_BYTES, Fault, Kind, Node, Secret, decode
-from acredssp.recording import Recording
+from acredssp.cli.outcome import EXIT_STATUS, Result
+from acredssp.cli.tshark import Connection
+from acredssp.decoding import Fault, Kind, Node, Secret, decode
 
-__all__ = ["Part", "decode_command"]
+__all__ = ["decode_command"]
 
 _MOST_BYTES_SHOWN: Final = 32
 """Bytes of a value that a line of the tree shows; `--json` has all of them."""
 _MOST_TEXT_SHOWN: Final = 300
 _WIDTH_OF_FILES: Final = 2_000
 """Columns where no terminal is: lines are not broken, so that tools find what they look for."""
-_HEX: Final = re.compile(r"(?:0[xX])?+[0-9a-fA-F]{2}(?:[\s:,]*+(?:0[xX])?+[0-9a-fA-F]{2})*+")
-"""Possessive, since a repetition that may give back needs a hundred times the memory of the text."""
-_DUMP_LINE: Final = re.compile(r"^[0-9a-fA-F]{4,8}:?\s+((?:[0-9a-fA-F]{2,4}\s){1,16}).*$", re.MULTILINE)
-"""A line of xxd, hexdump -C or Wireshark: an offset, bytes, and what they mean as text."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Part:
-    """Bytes of one direction."""
-
-    data: bytes
-    sender: str = ""
-    """`"client"` or `"server"`; empty where it is not known."""
-    kind: Kind | None = None
-    last: bool = False
-    """Whether more follows, which is left out."""
 
 
 def decode_command(
@@ -56,7 +38,8 @@ def decode_command(
         typer.Argument(
             metavar="WHAT",
             help="A file, - for the standard input, or the bytes themselves in hex or base64. A file may hold bytes, "
-            "hex, base64, a record of --record, or a capture of the network (pcap, pcapng).",
+            "hex, base64, a hexdump, lines of a log with tokens of HTTP, a record of --record, a report of doctor, or "
+            "a capture of the network (pcap, pcapng).",
         ),
     ],
     kind: Annotated[
@@ -81,101 +64,20 @@ def decode_command(
     """
     out, err = render.consoles()
     with usage_errors():
-        parts = _parts(what, kind, keylog)
-    trees = [(part.sender, decode(part.data, kind=part.kind, show=show or ())) for part in parts]
-    if parts and parts[-1].last:
-        trees[-1][1].note = trees[-1][1].note or f"the first {len(parts)} turns of the capture are shown"
+        given = inputs.read(what, kind, keylog)
+    if given.report is not None:
+        report_file.show(out, given.report, as_json=as_json)
+        return
+    trees = [(part, decode(part.data, kind=part.kind, show=show or ())) for part in given.parts]
     fault = next((found for _, tree in trees if (found := _first_fault(tree)) is not None), None)
     result = Result.SUCCESS if fault is None else Result.PROTOCOL_ERROR
     if as_json:
-        print(json.dumps(_report(result, fault, trees)))  # noqa: T201
+        print(json.dumps(_report(result, fault, trees, given)))  # noqa: T201
     else:
-        _show(out, trees)
-        if fault is not None:
+        _show(out, trees, given)
+        if fault is not None and not out.is_terminal:  # a terminal shows the tree, which says the same
             render.warning(err, f"malformed at byte {fault.offset}: {render.printable(fault.message)}")
     raise typer.Exit(EXIT_STATUS[result])
-
-
-# --- where the bytes come from ---
-
-
-def _parts(what: str, kind: Kind | None, keylog: pathlib.Path | None) -> list[Part]:
-    """Return the bytes that the command line names.
-
-    Raises:
-        UsageError: They cannot be read, or are none.
-    """
-    if what == "-":
-        return _parts_of(sys.stdin.buffer.read(MOST_BYTES + 1), kind)
-    path = pathlib.Path(what)
-    if not what or not _is_there(path):
-        data = _from_text(what)
-        if data is None:
-            raise UsageError("expected a file, hex or base64, got a name that no file has and that is neither")
-        return [Part(data, kind=kind)]
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise unreadable("file", path, error) from None
-    if tshark.is_capture(data):
-        if keylog is not None:
-            _check_readable("--keylog", keylog)  # tshark would say nothing, and decrypt nothing
-        return [Part(each.data, each.sender, kind, each.last) for each in tshark.conversations(path, keylog)]
-    return _parts_of(data, kind)
-
-
-def _check_readable(option: str, path: pathlib.Path) -> None:
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise unreadable(option, path, error) from None
-
-
-def _is_there(path: pathlib.Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # the text is too long for a name, or has a NUL
-        return False
-
-
-def _parts_of(data: bytes, kind: Kind | None) -> list[Part]:
-    if not data:
-        raise UsageError("expected bytes to decode, got none")
-    if data.lstrip()[:1] == b"{":
-        try:
-            return _of_record(Recording.from_json(data))
-        except ValueError as error:
-            raise UsageError(f"cannot read the record: {error}") from None
-    try:
-        text = data.decode("ascii")
-    except UnicodeDecodeError:
-        return [Part(data, kind=kind)]
-    return [Part(_from_text(text) or data, kind=kind)]
-
-
-def _of_record(record: Recording) -> list[Part]:
-    """Return the flights of a record, in their order."""
-    flights = [
-        Part(record.x224_request, "client", Kind.X224 if record.x224_request[:1] == b"\3" else None),
-        Part(record.x224_confirm, "server", Kind.X224),
-        *(Part(message.data, message.sender, Kind.TS_REQUEST) for message in record.messages),
-        Part(record.early_result, "server", Kind.EARLY_AUTHORIZATION),
-    ]
-    return [part for part in flights if part.data]
-
-
-def _from_text(text: str) -> bytes | None:
-    """Return the bytes that a text in hex or base64 stands for; None for any other text."""
-    dumped = _DUMP_LINE.findall(text + "\n")
-    if dumped and len(dumped) == len(text.strip().splitlines()) and "\n" in text:
-        text = " ".join(dumped)
-    if _HEX.fullmatch(text.strip()):
-        return bytes.fromhex(re.sub(r"0[xX]|[\s:,]", "", text))
-    try:
-        return base64.b64decode("".join(text.split()), validate=True) or None
-    except binascii.Error:
-        return None
 
 
 # --- what is printed ---
@@ -187,14 +89,29 @@ def _first_fault(node: Node) -> Fault | None:
     return next((fault for child in node.children if (fault := _first_fault(child)) is not None), None)
 
 
-def _show(out: Console, trees: list[tuple[str, Node]]) -> None:
+def _show(out: Console, trees: list[tuple[Part, Node]], given: Input) -> None:
     if not out.is_terminal:
         out.width = _WIDTH_OF_FILES
-    for sender, tree in trees:
-        for unit in tree.children:
-            out.print(_tree(unit, sender))
-        if tree.note:
-            render.warning(out, tree.note)
+    connections = {each.number: each for each in given.connections}
+    for number, group in itertools.groupby(trees, lambda each: each[0].connection):
+        for passed in [each for each in connections if number is not None and each <= number]:
+            _show_connection(out, connections.pop(passed))
+        for part, tree in group:
+            for unit in tree.children:
+                out.print(_tree(unit, part.sender))
+            if tree.note:
+                render.warning(out, tree.note)
+    for rest in connections.values():
+        _show_connection(out, rest)
+    for note in given.notes:
+        render.warning(out, render.printable(note))
+
+
+def _show_connection(out: Console, connection: Connection) -> None:
+    words = [f"{connection.client} to {connection.server}" if connection.client else "", connection.time]
+    said = [connection.note] if connection.streams else ["no byte was sent"]
+    facts = ", ".join(render.printable(each) for each in (*words, *said) if each)
+    out.print(Text.assemble((f"connection {connection.number}", "bold"), f": {facts}" if facts else ""), soft_wrap=True)
 
 
 def _tree(unit: Node, sender: str) -> Tree:
@@ -257,11 +174,25 @@ def _text(text: str) -> str:
     return render.printable(text[:_MOST_TEXT_SHOWN]) + more
 
 
-def _report(result: Result, fault: Fault | None, trees: list[tuple[str, Node]]) -> dict[str, Any]:
+def _report(result: Result, fault: Fault | None, trees: list[tuple[Part, Node]], given: Input) -> dict[str, Any]:
     return {
         "result": result,
-        "units": [{"sender": sender or None, **_node(unit)} for sender, tree in trees for unit in tree.children],
-        "notes": [tree.note for _, tree in trees if tree.note],
+        "units": [
+            {"sender": part.sender or None, "connection": part.connection, **_node(unit)}
+            for part, tree in trees
+            for unit in tree.children
+        ],
+        "connections": [
+            {
+                "number": each.number,
+                "client": each.client or None,
+                "server": each.server or None,
+                "time": each.time or None,
+                "note": each.note or None,
+            }
+            for each in given.connections
+        ],
+        "notes": [*(tree.note for _, tree in trees if tree.note), *given.notes],
         "message": f"malformed at byte {fault.offset}: {fault.message}" if fault else None,
         "hint": None,
     }

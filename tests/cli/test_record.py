@@ -45,7 +45,8 @@ def test_a_login_is_recorded_and_replayed(served, log_on, command, tmp_path):
     if shutil.which("tshark"):
         status, out, _ = command("decode", capture, "--keylog", keys)
         assert status == 0
-        assert [line.split("  ")[0] for line in out.splitlines() if line[0] in "cs"] == [
+        assert out.startswith("connection 0: 192.0.2.1:49152 to 192.0.2.2:3389, 20")
+        assert [line.split("  ")[0] for line in out.splitlines()[1:] if line[0] in "cs"] == [
             "client: X.224 Connection Request", "server: X.224 Connection Confirm", "client: TSRequest",
             "server: TSRequest", "client: TSRequest", "server: TSRequest", "client: TSRequest",
         ]  # fmt: skip
