@@ -105,6 +105,7 @@ DOORS = {
         "trust",
         "config",
         "http.aiohttp",
+        "http.failures",  # the names of OpenSSL's errors
         "http.httpcore_wire",
         "http.httpx_shape",
         "http.wire",

@@ -116,6 +116,8 @@ MODULES = {
         Command CommandShell Completed Identity NotSent Option OutcomeUnknown Output Post Reply Request Session WSMan
         WSManFault
     """,
+    "winrm.httpx": "connect",
+    "winrm.powershell": "Pipeline Record RunspacePool",
     "wire": """
         KerbTicketLogon SecretBytes SecretText TSCredentials TSCspDataDetail TSPasswordCreds TSRemoteGuardCreds
         TSRemoteGuardPackageCred TSRequest TSSmartCardCreds UnicodeString
@@ -135,8 +137,10 @@ MADE_BY_THE_PACKAGE = {
     "CredSSPServer",
     "HTTPServer",
     "LoggedOn",
+    "Pipeline",
     "RDPAcceptor",
     "RDPInitiator",
+    "RunspacePool",
     "SecureTransport",
     "SecurityContext",
     "ServerLogon",

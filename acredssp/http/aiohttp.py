@@ -11,30 +11,44 @@ shared connector cannot do this, since the next leg of a logon may then go over 
 import asyncio
 import contextlib
 import email.message
+import inspect
 import json as json_module
 import ssl
 import urllib.parse
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, TypedDict, Unpack
+from typing import Any, Final, NoReturn, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
+from acredssp.aio import reason_of
 from acredssp.config import ClientConfig
 from acredssp.http.client import Client, ClientOptions
 from acredssp.http.connection import Response
 from acredssp.http.headers import one_value
-from acredssp.http.wire import SMALL, Field, Origin, Request, WireResponse, system_context
+from acredssp.http.wire import (
+    CONNECT_TIMEOUT,
+    SMALL,
+    Fault,
+    Field,
+    Origin,
+    Request,
+    WireResponse,
+    expect_url,
+    limit_of,
+    no_url,
+    system_context,
+)
 
 try:
     import aiohttp
     import multidict
     import yarl
+    from aiohttp.http import HttpProcessingError
 except ImportError as error:
     raise ImportError("acredssp.http.aiohttp needs aiohttp: pip install 'acredssp[http]'") from error
 
 __all__ = ["CredSSPResponse", "CredSSPSession", "Data", "RequestOptions"]
 
-_CONNECT_TIMEOUT: Final = 30.0
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=300, sock_connect=_CONNECT_TIMEOUT)
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=300, sock_connect=CONNECT_TIMEOUT)
 _GENERATED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Header fields that aiohttp would add."""
 _PIECE: Final = 65_536
@@ -46,6 +60,7 @@ _FIRST_ERROR: Final = 400
 Data: TypeAlias = bytes | bytearray | memoryview | str | Mapping[str, Any] | AsyncIterable[bytes] | None
 """What a body may be given as."""
 _Sent: TypeAlias = contextlib.AbstractAsyncContextManager["CredSSPResponse"]
+_Method = TypeVar("_Method", bound=Callable[..., object])
 
 
 class RequestOptions(TypedDict, total=False):
@@ -69,6 +84,44 @@ class RequestOptions(TypedDict, total=False):
     timeout: aiohttp.ClientTimeout | None
     raise_for_status: bool
     config: ClientConfig | None
+
+
+def _with_options(method: _Method) -> _Method:
+    """Put the options of a request into the docstring of a method, which `help()` shows."""
+    if method.__doc__ and RequestOptions.__doc__:  # there are none under python -OO
+        options = inspect.cleandoc(RequestOptions.__doc__).partition("Attributes:\n")[2].rstrip()
+        method.__doc__ = f"{inspect.cleandoc(method.__doc__)}\n\nOptions:\n{options}\n"
+    return method
+
+
+class _Sending:
+    """A request that is sent by `async with`, whose response ends with the block."""
+
+    def __init__(self, method: str, block: contextlib.AbstractAsyncContextManager["CredSSPResponse"]) -> None:
+        self._method, self._block = method.lower(), block
+
+    async def __aenter__(self) -> "CredSSPResponse":
+        return await self._block.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._block.__aexit__(kind, error, traceback)
+
+    def __await__(self) -> Generator[None, None, NoReturn]:
+        self._refuse("await")
+
+    def __enter__(self) -> NoReturn:
+        self._refuse("with")
+
+    def __exit__(self, *_: object) -> None:
+        """Beside `__enter__`, without which Python would not call that."""
+
+    def _refuse(self, came: str) -> NoReturn:
+        raise TypeError(
+            f"expected `async with session.{self._method}(...) as answer:`, which ends the answer with its block, got "
+            f"`{came}`"
+        )
 
 
 class CredSSPSession:
@@ -127,30 +180,40 @@ class CredSSPSession:
     def __repr__(self) -> str:
         return f"<CredSSPSession {self._client}>"
 
-    @contextlib.asynccontextmanager
-    async def request(
-        self, method: str, url: str | yarl.URL, **options: Unpack[RequestOptions]
-    ) -> AsyncIterator["CredSSPResponse"]:
-        """Send a request; the response ends with the block.
+    def __enter__(self) -> NoReturn:
+        raise TypeError("expected `async with CredSSPSession(...) as session:`, got `with`")
+
+    def __exit__(self, *_: object) -> None:
+        """Beside `__enter__`, without which Python would not call that."""
+
+    @_with_options
+    def request(self, method: str, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
+        """Send a request, by `async with`; the response, a `CredSSPResponse`, ends with the block.
 
         Args:
             method: The method.
-            url: Where to.
-            **options: See `RequestOptions`.
+            url: Where to: http:// or https://, a host and a path.
+            **options: See below.
 
         Raises:
             TypeError: An option is unknown or of another kind; nothing was sent.
-            ValueError: Both `data` and `json` are given; nothing was sent.
+            ValueError: The URL is none of HTTP, or both `data` and `json` are given; nothing was sent.
             TimeoutError: The block took longer than `total`.
             aiohttp.ClientError: The connection failed. The request may have been sent, and is not sent again.
             CredSSPError: The logon failed, or the server's answer breaks the rules.
         """
+        return _Sending(method, self._request(method, url, options))
+
+    @contextlib.asynccontextmanager
+    async def _request(
+        self, method: str, url: str | yarl.URL, options: RequestOptions
+    ) -> AsyncIterator["CredSSPResponse"]:
         if unknown := sorted(options.keys() - RequestOptions.__optional_keys__):
             raise TypeError(f"expected options among those of RequestOptions, got {', '.join(unknown)}")
         await self._clear()
         timeout = options.get("timeout") or self._timeout
-        where = _with_params(yarl.URL(url), options.get("params"))
-        origin = Origin(where.scheme, where.host or "", where.port or 0)
+        where, origin = _target(url)
+        where = _with_params(where, options.get("params"))
         plain = _request(method, where, _body_of(options), self._headers_of(options), timeout)
         limit = asyncio.timeout(timeout.total)
         try:
@@ -171,32 +234,39 @@ class CredSSPSession:
                 ) from error
             raise
 
+    @_with_options
     def get(self, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
-        """Send a GET request; `request()` has the errors."""
+        """Send a GET request, by `async with`; `request()` has the errors."""
         return self.request("GET", url, **options)
 
+    @_with_options
     def head(self, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
-        """Send a HEAD request; `request()` has the errors."""
+        """Send a HEAD request, by `async with`; `request()` has the errors."""
         return self.request("HEAD", url, **options)
 
+    @_with_options
     def options(self, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
-        """Send an OPTIONS request; `request()` has the errors."""
+        """Send an OPTIONS request, by `async with`; `request()` has the errors."""
         return self.request("OPTIONS", url, **options)
 
+    @_with_options
     def post(self, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
-        """Send a POST request; `request()` has the errors."""
+        """Send a POST request, by `async with`; `request()` has the errors."""
         return self.request("POST", url, **options)
 
+    @_with_options
     def put(self, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
-        """Send a PUT request; `request()` has the errors."""
+        """Send a PUT request, by `async with`; `request()` has the errors."""
         return self.request("PUT", url, **options)
 
+    @_with_options
     def patch(self, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
-        """Send a PATCH request; `request()` has the errors."""
+        """Send a PATCH request, by `async with`; `request()` has the errors."""
         return self.request("PATCH", url, **options)
 
+    @_with_options
     def delete(self, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
-        """Send a DELETE request; `request()` has the errors."""
+        """Send a DELETE request, by `async with`; `request()` has the errors."""
         return self.request("DELETE", url, **options)
 
     def _headers_of(self, options: RequestOptions) -> "multidict.CIMultiDict[str]":
@@ -303,6 +373,21 @@ class CredSSPResponse:
         return message
 
 
+def _target(url: str | yarl.URL) -> tuple[yarl.URL, Origin]:
+    """Return a URL, and where it leads.
+
+    Raises:
+        ValueError: It is no URL of HTTP.
+    """
+    try:
+        where = yarl.URL(url)
+        origin = Origin(where.scheme, where.raw_host or "", where.port or 0)
+    except ValueError:
+        raise no_url(str(url)) from None
+    expect_url(str(url), origin)
+    return where, origin
+
+
 def _with_params(url: yarl.URL, params: Any) -> yarl.URL:
     """Return a URL whose query has more parameters."""
     if params is None:
@@ -358,10 +443,36 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
+class _Told(Exception):
+    """An error of aiohttp with our text. aiohttp makes the text of most of its errors from what they hold."""
+
+    text = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_TELLING: Final[dict[type[Exception], type[_Told]]] = {}
+
+
+def _telling(kind: type[Exception]) -> type[_Told]:
+    """Return the subclass of a class of aiohttp whose errors have our text; its name is the same."""
+    if kind not in _TELLING:
+        _TELLING[kind] = type(kind.__name__, (_Told, kind), {"__module__": kind.__module__})
+    return _TELLING[kind]
+
+
+def _origin_of(url: str | None) -> str:
+    """Return a URL without a user and a path."""
+    return str(yarl.URL(url or "").origin())
+
+
 class _OneConnection(aiohttp.TCPConnector):
     """A connector that makes one connection, once."""
 
     transport: asyncio.Transport | None = None
+    got_no_http = False
+    """Whether something else than HTTP came. Of what comes before a request, aiohttp tells only that it has ended."""
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         known = self.transport
@@ -370,10 +481,21 @@ class _OneConnection(aiohttp.TCPConnector):
         connection = await super().connect(*args, **kwargs)
         if known is None:
             self.transport = connection.transport
+            self._watch(connection.protocol)
         elif connection.transport is not known:
             connection.close()
             raise aiohttp.ServerDisconnectedError("the connection that was logged on has ended")
         return connection
+
+    def _watch(self, protocol: Any) -> None:
+        """Note which error ends a connection. aiohttp 3.14 replaces it by another one when the connection is lost."""
+        set_exception = protocol.set_exception
+
+        def noting(error: Any, *cause: Any) -> None:
+            self.got_no_http = self.got_no_http or isinstance(error, HttpProcessingError)
+            set_exception(error, *cause)
+
+        protocol.set_exception = noting
 
 
 class _Wire:
@@ -426,17 +548,17 @@ class _Wire:
             host = [field for field in request.headers if field[0].lower() == b"host"]
             first = Request(request.method, request.target, [*host, *_EMPTY], None, request.extensions)
             try:
-                async with asyncio.timeout(request.extensions["timeout"]["connect"] or _CONNECT_TIMEOUT):
+                async with asyncio.timeout(limit_of(request, "connect") or CONNECT_TIMEOUT):
                     async for _ in await self.send(first):
                         pass
             except TimeoutError as error:
-                raise aiohttp.ServerTimeoutError(f"{self._origin} did not answer in time") from error
+                raise aiohttp.ServerTimeoutError("the time limit has passed") from error
 
     async def send(self, request: Request) -> WireResponse:
         """Send a request, and return the response once its headers have come."""
         assert self._session is not None
         assert not self._reading
-        limits = request.extensions["timeout"]
+        connect, read = limit_of(request, "connect") or CONNECT_TIMEOUT, limit_of(request, "read")
         self._reading = True
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
         response = await self._session.request(
@@ -446,9 +568,36 @@ class _Wire:
             headers=multidict.CIMultiDict(each for each in headers if each[0].lower() != "transfer-encoding"),
             allow_redirects=False,
             proxy=self._proxy,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits["connect"], sock_read=limits["read"]),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read),
         )
         return _Answer(self, response)
+
+    def fault_of(self, error: Exception) -> tuple[Fault, str] | None:
+        """Return what an error of aiohttp stands for."""
+        match error:
+            case aiohttp.ClientProxyConnectionError():
+                return (
+                    Fault.PROXY,
+                    f"the proxy {_origin_of(self._proxy)} cannot be reached: {reason_of(error.os_error)}",
+                )
+            case aiohttp.ClientHttpProxyError():
+                return Fault.PROXY, f"the proxy {_origin_of(self._proxy)} answered CONNECT with status {error.status}"
+            case aiohttp.ClientConnectionError() | aiohttp.ClientPayloadError() if isinstance(error, TimeoutError):
+                return Fault.TIMEOUT, ""
+            case aiohttp.ClientResponseError():
+                return Fault.NO_HTTP, ""
+            case aiohttp.ClientConnectionError() | aiohttp.ClientPayloadError():
+                assert self._connector is not None
+                return Fault.NO_HTTP if self._connector.got_no_http else Fault.ENDED, ""
+            case _:
+                return None
+
+    def told(self, error: Exception, text: str) -> Exception:
+        """Return the error of aiohttp of the same class with another text."""
+        told = _telling(type(error))(*error.args)
+        told.__dict__.update(error.__dict__)
+        told.text = text
+        return told
 
     def note_end(self) -> None:
         """Note that a response has come to its end."""

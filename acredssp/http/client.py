@@ -18,7 +18,6 @@ __all__ = ["Client", "ClientOptions"]
 
 _POOL_TIMEOUT: Final = 30.0
 """Seconds to wait for a connection, where the request sets no limit."""
-_SCHEMES: Final = frozenset({"http", "https"})
 
 
 class ClientOptions(TypedDict, total=False):
@@ -91,7 +90,7 @@ class Client:
         if config is not None:
             _expect_config(config)
         try:
-            self._check(origin, request)
+            self._check(request)
             return await self._send(origin, request, self._config if config is None else config)
         except CredSSPError as error:
             name_origin(error, origin)
@@ -145,9 +144,7 @@ class Client:
         self._pool.add(connection)
         return connection
 
-    def _check(self, origin: Origin, request: Request) -> None:
-        if origin.scheme not in _SCHEMES:
-            raise LocalProtocolError(f"expected a url of http or https, got {origin.scheme[:20]!a}")
+    def _check(self, request: Request) -> None:
         if values_of(request.headers, "Authorization"):
             raise LocalProtocolError(
                 "expected no authorization header, which the logon has itself, got one",

@@ -7,18 +7,19 @@ anything is sent.
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from acredssp.aio import ClientAnswers, answer_events
 from acredssp.config import ClientConfig
-from acredssp.errors import CredSSPError, HandshakeTimeout, PeerClosed
+from acredssp.errors import CredSSPError
+from acredssp.http import failures
 from acredssp.http.envelope import is_sealed
 from acredssp.http.errors import HTTPProtocolError
 from acredssp.http.headers import has_body, one_value, values_of
-from acredssp.http.initiator import SCHEME_HINT, SHARED_HINT, ClientExchange, ClientTurn
+from acredssp.http.initiator import SHARED_HINT, ClientExchange, ClientTurn
 from acredssp.http.opening import Opener
 from acredssp.http.sealing import Sealer
-from acredssp.http.wire import Field, Origin, Request, Wire, WireResponse
+from acredssp.http.wire import CONNECT_TIMEOUT, Fault, Field, Origin, Request, Wire, WireResponse, limit_of
 from acredssp.tls import end_point_binding
 
 __all__ = ["Identity", "LoggedOn", "Response", "log_on", "name_origin"]
@@ -29,18 +30,12 @@ _LEAST_PIECE: Final = 64
 """What a piece of such a body counts for at least, since a server may send it in tiny chunks."""
 _AT_ONCE: Final = 100
 """Pieces of a body that are taken in one turn of the loop: a server may have sent thousands of tiny chunks."""
-_ENDED_HINT: Final = "the server, or a proxy in between, did not answer the first token: look into its log"
-_NOTES_ON_TLS: Final = {
-    "WRONG_VERSION_NUMBER": "the answer was no tls: check the scheme and the port of the url (WinRM has http at port "
-    "5985, https at 5986)",
-    "CERTIFICATE_VERIFY_FAILED": "this is the certificate of https, which has to be trusted beside the one inside "
-    "credssp (--ca, ssl_context)",
-}
-"""What the reasons of OpenSSL mean, in words."""
-_MOST_TEXT: Final = 200
-"""Characters of the HTTP library's own text in an error."""
 _PIECE: Final = 65_536
 """Bytes of a request's body that are sealed at a time."""
+_UNSEALED_HINT: Final = (
+    "send a body of at least one byte, which is sealed, or have the server take unsealed requests: acredssp's by "
+    'dangerous_allow_unsealed=True, WinRM by `winrm set winrm/config/service @{AllowUnencrypted="true"}`'
+)
 _OCTETS: Final = "application/octet-stream"
 _OF_THE_BODY: Final = frozenset({b"content-type", b"content-length", b"transfer-encoding", b"accept-encoding"})
 _UNAUTHORIZED: Final = 401
@@ -87,22 +82,22 @@ async def log_on(wire: Wire, identity: Identity, request: Request) -> "LoggedOn"
         await wire.connect(request)
         binding = end_point_binding(wire.certificate) if wire.certificate is not None else None
         exchange = ClientExchange(identity.config, identity.host, spn=identity.spn, channel_bindings=binding)
-        seconds = identity.config.policy.handshake_timeout
-        try:
-            async with asyncio.timeout(seconds):
-                await _exchange(wire, exchange, identity, request)
-        except CredSSPError:
-            raise
-        except Exception as error:
-            if not wire.connected and type(error) is not TimeoutError:
-                raise
-            raise _failed(identity.origin, exchange, error) from error
+        async with asyncio.timeout(identity.config.policy.handshake_timeout):
+            await _exchange(wire, exchange, identity, request)
     except asyncio.CancelledError as error:  # a caller whose time limit has passed learns from it how far this came
         error.add_note(exchange.step if exchange is not None else f"before {identity.origin} was connected")
         wire.abort()
         raise
-    except BaseException as error:
-        _note_on_tls(error)
+    except CredSSPError:
+        wire.abort()
+        raise
+    except Exception as error:
+        wire.abort()
+        told = _told(wire, identity.origin, exchange, request, error)
+        if told is error:
+            raise
+        raise told from error
+    except BaseException:
         wire.abort()
         raise
     return LoggedOn(wire, identity, exchange)
@@ -114,25 +109,25 @@ def name_origin(error: CredSSPError, origin: Origin) -> None:
         error.message = f"{origin}: {error.message}"
 
 
-def _failed(origin: Origin, exchange: ClientExchange, error: Exception) -> CredSSPError:
-    """Return the error for a logon that the network or a time limit has ended."""
-    first = (SCHEME_HINT if origin.scheme == "http" else _ENDED_HINT) if exchange.is_first_leg else None
-    if isinstance(error, TimeoutError) or type(error).__name__.endswith("Timeout"):
-        return HandshakeTimeout(f"{origin} gave no answer in time, {exchange.step}", hint=first)
-    what = f"the connection to {origin} ended, {exchange.step}: {type(error).__name__}"
-    if text := ascii(str(error))[1:-1]:
-        what = f"{what}: {text[:_MOST_TEXT]}"
-    return PeerClosed(what, hint=first or SHARED_HINT)
+def _told(wire: Wire, origin: Origin, exchange: ClientExchange | None, request: Request, error: Exception) -> Exception:
+    """Return the error for a logon that an error of the library has ended; the error itself, if it is no such one."""
+    if type(error) is TimeoutError:  # the policy's time limit
+        return failures.of_logon(origin, exchange, Fault.TIMEOUT)
+    found = wire.fault_of(error)
+    if found is None:
+        return error
+    if wire.connected:
+        return failures.of_logon(origin, exchange, found[0])
+    seconds = limit_of(request, "connect")
+    failure = failures.of_connecting(origin, error, *found, CONNECT_TIMEOUT if seconds is None else seconds)
+    return told_by(wire, error, failure)
 
 
-def _note_on_tls(error: BaseException) -> None:
-    """Add to an error of the HTTP library what OpenSSL's reason means."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if note := _NOTES_ON_TLS.get(getattr(cause, "reason", "")):
-            error.add_note(note)
-            return
-        cause = cause.__cause__ or cause.__context__
+def told_by(wire: Wire, error: Exception, failure: failures.Failure) -> Exception:
+    """Return the library's error with the words of a failure, which its attribute `failure` has apart."""
+    told: Any = wire.told(error, str(failure))
+    told.failure = failure
+    return cast("Exception", told)
 
 
 async def _exchange(wire: Wire, exchange: ClientExchange, identity: Identity, request: Request) -> None:
@@ -198,8 +193,15 @@ class LoggedOn:
         """
         self._ended = True  # until the response has come to its end
         sealed = request if request.body is None and allow_unsealed else self._sealed(request)
-        raw = await self._wire.send(sealed)
-        response = Response(self, raw, ended, limit)
+        try:
+            raw = await self._wire.send(sealed)
+        except Exception as error:
+            found = self._wire.fault_of(error)
+            if found is None:
+                raise
+            failure = failures.of_request(self.identity.origin, found[0], limit_of(request, "read"))
+            raise told_by(self._wire, error, failure) from error
+        response = Response(self, raw, ended, limit, limit_of(request, "read"))
         takes_plain = allow_unsealed or self.identity.origin.scheme == "https"
         try:
             opener = self._opener(request, raw, limit=limit, allow_unsealed=allow_unsealed)
@@ -209,6 +211,18 @@ class LoggedOn:
             await raw.aclose()
             raise
         return response
+
+    def told(self, error: Exception, seconds: float | None) -> Exception | None:
+        """Return the error for an answer whose rest did not come; None if `error` is none of the library.
+
+        Args:
+            error: What the library raised.
+            seconds: The time limit for each wait; None where there is none.
+        """
+        found = self._wire.fault_of(error)
+        if found is None:
+            return None
+        return told_by(self._wire, error, failures.of_answer(self.identity.origin, found[0], seconds))
 
     def note_end(self, *, reusable: bool) -> None:
         """Note that the response has come to its end."""
@@ -247,13 +261,24 @@ class LoggedOn:
         if sealed:
             return Opener(self._context, content_type, limit=limit)
         if raw.status == _UNAUTHORIZED:
-            raise HTTPProtocolError("the server does not know this connection as logged on any more", hint=SHARED_HINT)
+            raise _forgotten(sent_sealed=request.body is not None or not allow_unsealed)
         if raw.status < _FIRST_ERROR and not _is_empty(request.method, raw) and not allow_unsealed:
             raise HTTPProtocolError(
                 f"expected a sealed answer, got a plain one with status {raw.status}",
                 hint="anybody in between can write a plain answer; over https, dangerous_allow_unsealed takes it",
             )
         return None
+
+
+def _forgotten(*, sent_sealed: bool) -> HTTPProtocolError:
+    """Return the error for a 401 behind the logon."""
+    if sent_sealed:
+        return HTTPProtocolError("the server does not know this connection as logged on any more", hint=SHARED_HINT)
+    return HTTPProtocolError(
+        "the server refused a request without a sealed body: dangerous_allow_unsealed of this client lets it be sent, "
+        "and the server has a switch of its own",
+        hint=f"{_UNSEALED_HINT}; or {SHARED_HINT}",
+    )
 
 
 def _check_coding(raw: WireResponse) -> None:
@@ -281,6 +306,7 @@ class Response:
         raw: The response as it came.
         ended: Called once the connection is no longer needed.
         limit: Bytes that the body may have, in plain.
+        seconds: The time limit for each piece, for an error text; None where there is none.
 
     Attributes:
         status: The status code. Neither it nor the header fields are sealed: only HTTPS protects them.
@@ -291,7 +317,12 @@ class Response:
     """
 
     def __init__(
-        self, connection: LoggedOn, raw: WireResponse, ended: Callable[[LoggedOn], object], limit: int
+        self,
+        connection: LoggedOn,
+        raw: WireResponse,
+        ended: Callable[[LoggedOn], object],
+        limit: int,
+        seconds: float | None,
     ) -> None:
         self.status = raw.status
         self.headers: Sequence[Field] = raw.headers
@@ -299,6 +330,7 @@ class Response:
         self.sealed = False
         self._connection, self._raw, self._ended, self._limit = connection, raw, ended, limit
         self._opener: Opener | None = None
+        self._seconds = seconds
         self._first = b""
         self._left = limit
         self._taken = 0
@@ -320,9 +352,13 @@ class Response:
         if opener is None:
             return
         self.sealed = True
-        while not opener.content_type and (piece := await anext(self._pieces, None)) is not None:
-            self._first += opener.feed(piece)
-            await self._give_others_a_turn()
+        try:
+            while not opener.content_type and (piece := await anext(self._pieces, None)) is not None:
+                self._first += opener.feed(piece)
+                await self._give_others_a_turn()
+        except Exception as error:
+            self._raise_told(error)
+            raise
         if not opener.content_type:
             opener.finish()
         headers = [field for field in self.headers if field[0].lower() not in _OF_THE_BODY]
@@ -342,8 +378,17 @@ class Response:
         except CredSSPError as error:
             name_origin(error, self._connection.identity.origin)
             raise
+        except Exception as error:
+            self._raise_told(error)
+            raise
         finally:
             await self.aclose()
+
+    def _raise_told(self, error: Exception) -> None:
+        """Raise the library's error with our words; return if `error` is none of the library."""
+        told = self._connection.told(error, self._seconds)
+        if told is not None:
+            raise told from error
 
     async def _give_others_a_turn(self) -> None:
         self._taken += 1

@@ -24,7 +24,7 @@ from acredssp.http.headers import has_body, one_value, values_of
 from acredssp.http.opening import Opener
 from acredssp.http.replies import Reply
 from acredssp.http.sealing import Sealer
-from acredssp.http.served import STATE, ServedConnection
+from acredssp.http.served import STATE, ClientLeft, ServedConnection
 
 __all__ = ["ASGIApp", "Cycle", "Message", "Receive", "Scope", "Send"]
 
@@ -54,10 +54,6 @@ _HIDDEN: Final = _OF_THE_ENVELOPE | {b"authorization", b"accept-encoding"}
 """Fields that the application does not see. Content-Encoding would stand outside of the sealed body, where it would be
 wrong, so an application is not asked to compress."""
 _BODILESS: Final = frozenset({204, 304})
-
-
-class _ClientLeft(Exception):
-    """The client has closed the connection."""
 
 
 class Cycle:
@@ -103,7 +99,7 @@ class Cycle:
         """Log on, or give the request to the application."""
         try:
             reply = await self._admit()
-        except _ClientLeft:
+        except ClientLeft:
             return
         except CredSSPError as error:
             reply = self._connection.fail(error)
@@ -181,7 +177,7 @@ class Cycle:
         try:
             while self._ahead is None and not self._all_here:
                 self._ahead = await self._read() or None
-        except _ClientLeft:
+        except ClientLeft:
             self._over = True
         except CredSSPError as error:
             await self._refuse(error)
@@ -199,7 +195,7 @@ class Cycle:
         """Return the next plaintext, which may be empty.
 
         Raises:
-            _ClientLeft: There is no more.
+            ClientLeft: There is no more.
             CredSSPError: The body is refused.
         """
         data = await self._read_raw()
@@ -229,7 +225,7 @@ class Cycle:
         finally:
             self._patience -= loop.time() - began
         if message["type"] != "http.request":
-            raise _ClientLeft
+            raise ClientLeft
         self._all_here = not message.get("more_body", False)
         body: bytes = message.get("body", b"")
         return body
@@ -262,7 +258,7 @@ class Cycle:
         try:
             while not self._all_here and left > 0:
                 left -= len(await self._read_raw())
-        except (_ClientLeft, CredSSPError):
+        except (ClientLeft, CredSSPError):
             pass
 
     # --- the answer ---
@@ -330,7 +326,7 @@ class Cycle:
         try:
             while not self._all_here:
                 await self._read()
-        except _ClientLeft:
+        except ClientLeft:
             pass
         except CredSSPError as error:
             self._connection.fail(error)

@@ -67,6 +67,7 @@ class H11Connection:
         self._busy = False
         self._unread = 0
         """Bytes that were in the write buffer when something was last written, or fewer, since then."""
+        self._left = False
         self.task: asyncio.Task[None] | None = None
         self.source = source_of(writer.get_extra_info("peername"))
 
@@ -105,6 +106,12 @@ class H11Connection:
         self._writer.write(_NO_PLACE)
         self._writer.close()
 
+    def note_left(self) -> None:
+        """Note that the client sends nothing more."""
+        self._left = True
+        if self._served is not None:
+            self._served.note_left()
+
     def drain(self) -> None:
         """End the connection once the request that has begun is answered."""
         self._draining = True
@@ -114,6 +121,8 @@ class H11Connection:
     async def run(self) -> None:
         """Serve the connection to its end."""
         served = self._served = ServedConnection(self._writer.transport, self._limits)
+        if self._left:
+            served.note_left()
         try:
             while await self._serve_one(served):
                 pass

@@ -14,17 +14,18 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final, cast
 
-from acredssp.http.wire import Field, Origin, Request, WireResponse, system_context
+from acredssp.aio import reason_of
+from acredssp.http.wire import CONNECT_TIMEOUT, Fault, Field, Origin, Request, WireResponse, limit_of, system_context
 
 __all__ = ["HTTPCoreWire", "Proxy"]
-
-_CONNECT_TIMEOUT: Final = 30.0
-"""Seconds to connect, where the request sets no limit."""
 
 _UNREAD: Final = 256 * 1024
 """Bytes that may have come without having been read, until no more are taken from the network."""
 _MOST_OF_A_HEAD: Final = 131_072
 """Bytes to read until the header of an answer is whole. httpcore bounds the header alone, not answers 1xx."""
+_OF_PROXY: Final = "the proxy "
+"""How the text of an error begins that is about a proxy."""
+_HTTP: Final = b"HTTP/"
 _NO_LOGON: Final = 0
 _USER_AND_PASSWORD: Final = 2
 
@@ -71,8 +72,8 @@ class HTTPCoreWire:
 
     @property
     def connected(self) -> bool:
-        """Whether there has been a connection."""
-        return self._stream is not None
+        """Whether there has been a connection, with its TLS and through the proxy."""
+        return self._http is not None
 
     @property
     def is_usable(self) -> bool:
@@ -81,9 +82,9 @@ class HTTPCoreWire:
 
     async def connect(self, request: Request) -> None:
         """Connect, through the proxy if there is one, and shake hands for TLS."""
-        seconds = _limit(request.extensions, "connect", _CONNECT_TIMEOUT)
+        seconds = limit_of(request, "connect")
         with _errors_of(self._lib, "Connect"):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(CONNECT_TIMEOUT if seconds is None else seconds):
                 await self._connect(request.extensions)
 
     async def _connect(self, extensions: Mapping[str, Any]) -> None:
@@ -108,7 +109,7 @@ class HTTPCoreWire:
         try:
             return await _Stream.connect(self._lib, proxy.host, proxy.port)
         except OSError as error:
-            raise self._lib.ConnectError(f"the proxy {proxy} cannot be reached: {error}") from error
+            raise self._lib.ConnectError(f"{_OF_PROXY}{proxy} cannot be reached: {reason_of(error)}") from error
 
     async def send(self, request: Request) -> WireResponse:
         """Send a request, and return the response once its headers have come."""
@@ -120,7 +121,7 @@ class HTTPCoreWire:
             extensions=dict(request.extensions),
         )
         assert self._stream is not None
-        self._stream.head_left = _MOST_OF_A_HEAD
+        self._stream.head_left, self._stream.beginning = _MOST_OF_A_HEAD, b""
         response = await self._http.handle_async_request(sent)
         self._stream.head_left = None
         return _Response(response)
@@ -129,6 +130,27 @@ class HTTPCoreWire:
         """End the connection at once."""
         if self._stream is not None:
             self._stream.abort()
+
+    def fault_of(self, error: Exception) -> tuple[Fault, str] | None:
+        """Return what an error of httpcore stands for."""
+        lib = self._lib
+        if isinstance(error, lib.ProxyError | lib.ConnectError) and str(error).startswith(_OF_PROXY):
+            return Fault.PROXY, str(error)
+        if isinstance(error, lib.TimeoutException):
+            return Fault.TIMEOUT, ""
+        if isinstance(error, lib.RemoteProtocolError) and (error.__cause__ is not None or self._got_no_http):
+            return Fault.NO_HTTP, ""  # h11's error is the cause; httpcore has one of its own for the end
+        if isinstance(error, lib.NetworkError | lib.ProtocolError | lib.ProxyError):
+            return Fault.ENDED, ""
+        return None
+
+    def told(self, error: Exception, text: str) -> Exception:
+        """Return the error of httpcore of the same class with another text."""
+        return type(error)(text)
+
+    @property
+    def _got_no_http(self) -> bool:
+        return self._stream is not None and self._stream.got_no_http
 
     def _check_version(self, stream: "_Stream") -> None:
         if stream.get_extra_info("ssl_object").selected_alpn_protocol() == "h2":
@@ -152,22 +174,22 @@ class HTTPCoreWire:
             asked
         )
         if not 200 <= answer.status < 300:
-            raise self._lib.ProxyError(f"the proxy {proxy.origin} answered CONNECT with status {answer.status}")
+            raise self._lib.ProxyError(f"{_OF_PROXY}{proxy.origin} answered CONNECT with status {answer.status}")
 
     async def _pass_socks(self, proxy: Proxy, stream: "_Stream") -> None:
         """Ask for a connection by SOCKS5 (RFC 1928), with a user and a password if there are any (RFC 1929)."""
         method = _NO_LOGON if proxy.user is None else _USER_AND_PASSWORD
         await stream.write(bytes([5, 1, method]))
         if (await stream.read_exactly(2)) != bytes([5, method]):
-            raise self._lib.ProxyError(f"the proxy {proxy.origin} takes no logon to it of the kind that was offered")
+            raise self._lib.ProxyError(f"{_OF_PROXY}{proxy.origin} takes no logon to it of the kind that was offered")
         if proxy.user is not None:
             await stream.write(b"\x01" + _sized(proxy.user) + _sized(proxy.password))
             if (await stream.read_exactly(2))[1]:
-                raise self._lib.ProxyError(f"the proxy {proxy.origin} refused the user or the password")
+                raise self._lib.ProxyError(f"{_OF_PROXY}{proxy.origin} refused the user or the password")
         await stream.write(b"\x05\x01\x00\x03" + _sized(self._origin.host) + self._origin.port.to_bytes(2))
         _, code, _, kind = await stream.read_exactly(4)
         if code:
-            raise self._lib.ProxyError(f"the proxy {proxy.origin} cannot connect to {self._origin}: reply {code}")
+            raise self._lib.ProxyError(f"{_OF_PROXY}{proxy.origin} cannot connect to {self._origin}: reply {code}")
         address = {1: 4, 4: 16}.get(kind) or (await stream.read_exactly(1))[0]
         await stream.read_exactly(address + 2)
 
@@ -213,6 +235,10 @@ class _Stream(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self.head_left: int | None = None
         """Bytes that may still be read until the header of an answer is whole; None while no header is awaited."""
+        self.beginning = b""
+        """The first bytes of the answer. h11 waits for a whole header before it looks at them."""
+        self.got_no_http = False
+        """Whether an answer is none of HTTP, or one whose header does not end."""
 
     @classmethod
     async def connect(cls, lib: ModuleType, host: str, port: int) -> "_Stream":
@@ -253,6 +279,7 @@ class _Stream(asyncio.Protocol):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's shape
         if self.head_left is not None and self.head_left <= 0:
+            self.got_no_http = True
             raise self._lib.RemoteProtocolError(f"expected the header of an answer within {_MOST_OF_A_HEAD} bytes")
         if not self._received and not self._ended:
             with _errors_of(self._lib, "Read"):
@@ -264,10 +291,18 @@ class _Stream(asyncio.Protocol):
         data = bytes(self._received[:max_bytes])
         del self._received[:max_bytes]
         if self.head_left is not None:
-            self.head_left -= len(data)
+            self._note_head(data)
         if len(self._received) < _UNREAD and not self._ended:
             self._open.resume_reading()
         return data
+
+    def _note_head(self, data: bytes) -> None:
+        assert self.head_left is not None
+        self.head_left -= len(data)
+        self.beginning = (self.beginning + data)[: len(_HTTP)]
+        if not _HTTP.startswith(self.beginning):
+            self.got_no_http = True
+            raise self._lib.RemoteProtocolError("expected an answer of http, got something else")
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's shape
         self._open.write(buffer)
@@ -341,8 +376,3 @@ def _errors_of(lib: ModuleType, doing: str) -> Iterator[None]:
 def _sized(text: str) -> bytes:
     data = text.encode()
     return len(data).to_bytes(1) + data
-
-
-def _limit(extensions: Mapping[str, Any], doing: str, otherwise: float) -> float:
-    seconds = extensions.get("timeout", {}).get(doing)
-    return otherwise if seconds is None else float(seconds)

@@ -5,7 +5,7 @@ import dataclasses
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
 from types import ModuleType
-from typing import Any, ClassVar, Final, Unpack
+from typing import Any, ClassVar, Final, NoReturn, Unpack
 
 from acredssp.config import ClientConfig
 from acredssp.errors import LocalProtocolError
@@ -14,9 +14,9 @@ from acredssp.http.connection import Response
 from acredssp.http.errors import PoolTimeout
 from acredssp.http.headers import has_body
 from acredssp.http.httpcore_wire import HTTPCoreWire, Proxy
-from acredssp.http.wire import SMALL, Origin, Request
+from acredssp.http.wire import SMALL, Origin, Request, expect_url
 
-__all__ = ["Body", "Libraries", "Transport"]
+__all__ = ["Body", "Libraries", "Transport", "origin_of"]
 
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080}
 CONFIG: Final = "credssp"
@@ -41,7 +41,7 @@ class Libraries:
 
 
 class Transport:
-    """Logs on by CredSSP, and seals what is sent: give it to the library's `AsyncClient(transport=...)`.
+    """What the transports for httpx and httpx2 share; a program makes the `CredSSPTransport` of its library.
 
     A request with `extensions={"credssp": config}` is sent by another identity, over connections of its own. The
     library's own errors say what the network did, and `CredSSPError` says why a logon failed.
@@ -74,6 +74,8 @@ class Transport:
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request, and return the library's response; the library's client calls this."""
+        origin, config = origin_of(request.url), _config_of(request.extensions)
+        expect_url(str(request.url), origin)
         plain = Request(
             request.method,
             request.url.raw_path,
@@ -81,7 +83,6 @@ class Transport:
             self._body(request),
             request.extensions,
         )
-        origin, config = _origin(request.url), _config_of(request.extensions)
         first, first_origin = request.extensions.setdefault(_FIRST, (request, origin))
         if first is not request:
             _check_redirect(first_origin, origin, proven=self._client.allow_unsealed)
@@ -108,6 +109,16 @@ class Transport:
         """End all connections."""
         self._client.close()
 
+    def _refuse(self, *_: object) -> NoReturn:
+        """Refuse what the library's synchronous client calls."""
+        name = self._libraries.httpx.__name__
+        raise TypeError(
+            f"transport: {type(self).__name__} is asynchronous: expected {name}.AsyncClient(transport=...), used by "
+            f"`async with` and `await`, got {name}.Client"
+        )
+
+    __enter__ = __exit__ = handle_request = close = _refuse
+
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         """Turn the errors of httpcore into those of httpx that have the same names."""
@@ -117,8 +128,9 @@ class Transport:
             httpx, ours = self._libraries.httpx, self._libraries.httpcore.__name__
             for kind in type(error).__mro__:
                 if kind is PoolTimeout or kind.__module__.partition(".")[0] == ours:
-                    text = ": ".join([str(error), *getattr(error, "__notes__", ())])
-                    raise getattr(httpx, kind.__name__)(text) from error
+                    told = getattr(httpx, kind.__name__)(str(error))
+                    told.failure = getattr(error, "failure", None)
+                    raise told from error
             raise
 
     def _new_wire(self, origin: Origin) -> HTTPCoreWire:
@@ -129,7 +141,7 @@ class Transport:
         if not isinstance(proxy, self._libraries.httpx.Proxy):
             proxy = self._libraries.httpx.Proxy(proxy)
         user, password = proxy.auth or (None, "")
-        return Proxy(_origin(proxy.url), user, password, proxy.ssl_context)
+        return Proxy(origin_of(proxy.url), user, password, proxy.ssl_context)
 
 
 class Body:
@@ -187,6 +199,7 @@ def _check_redirect(first: Origin, origin: Origin, *, proven: bool) -> None:
         )
 
 
-def _origin(url: Any) -> Origin:
+def origin_of(url: Any) -> Origin:
+    """Return where a URL of the library leads."""
     scheme = "socks5" if url.scheme == "socks5h" else url.scheme
-    return Origin(scheme, url.raw_host.decode("ascii"), url.port or _PORTS.get(scheme, 0))
+    return Origin(scheme, url.raw_host.decode("ascii"), _PORTS.get(scheme, 0) if url.port is None else url.port)

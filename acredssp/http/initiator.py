@@ -33,10 +33,10 @@ from acredssp.errors import (
 from acredssp.events import Answered, Event, Question, SecurityContext, State, StepResult
 from acredssp.http.headers import SCHEME, Headers, challenge_token, challenges, values_of, with_token
 from acredssp.policy import FIRST_SAFE_VERSION
-from acredssp.status import NTSTATUS, SecurityStatus
+from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.wire import TSRequest
 
-__all__ = ["SCHEME_HINT", "SHARED_HINT", "ClientExchange", "ClientTurn"]
+__all__ = ["FIRST_STEP", "PORTS_HINT", "SCHEME_HINT", "SHARED_HINT", "ClientExchange", "ClientTurn"]
 
 _UNAUTHORIZED: Final = 401
 _NOT_OFFERED: Final = (
@@ -45,9 +45,9 @@ _NOT_OFFERED: Final = (
 SHARED_HINT: Final = (
     "a proxy in between may share connections among clients, which credssp does not allow, or the server was restarted"
 )
+PORTS_HINT: Final = "WinRM has http at port 5985, https at 5986"
 SCHEME_HINT: Final = (
-    "check the scheme and the port of the url: a server of https answers nothing, or 400, to plain http (WinRM has "
-    "http at port 5985, https at 5986)"
+    f"check the scheme and the port of the url: a server of https answers nothing, or 400, to plain http; {PORTS_HINT}"
 )
 _NOT_ALLOWED: Final = "the user may not log on there: ask the service's administrator"
 _SILENT: Final = (
@@ -65,6 +65,8 @@ _STEPS: Final = {
     State.PUB_KEY_AUTH: "the proof of the server's key",
     State.ESTABLISHED: "the credentials",
 }
+FIRST_STEP: Final = f"in leg 1 of the logon, {_STEPS[State.TLS]}"
+"""How far a logon has come while the server has not answered anything."""
 _METHOD_HINT: Final = "the path takes other methods: WinRM's takes POST alone"
 _BEHIND_HINT: Final = "a proxy in between cannot reach the server"
 _STATUS_HINTS: Final = {
@@ -214,6 +216,7 @@ class ClientExchange:
         if status != _UNAUTHORIZED:
             raise RemoteProtocolError(
                 f"expected status 401 with a credssp token {self.step}, got status {status}",
+                stage=Stage.NEGOTIATION if self.is_first_leg else None,
                 hint=(_STATUS_HINTS if self.is_first_leg else _LATER_HINTS).get(status),
             )
         token = challenge_token(headers)
@@ -250,7 +253,7 @@ class ClientExchange:
         elif isinstance(error, PolicyError) and error.nt_status is NTSTATUS.STATUS_NOT_SUPPORTED:
             error.hint = _OLD_SERVER
         elif error.security_status is SecurityStatus.SEC_E_TARGET_UNKNOWN:
-            error.hint = f"the logon was for {self._spn}: give another name of the service as spn, for WinRM WSMAN/host"
+            error.hint = f"the logon was for {self._spn}: give another name of the service (spn), for WinRM WSMAN/host"
 
     def _step(self, token: bytes) -> ClientTurn:
         self._legs += 1

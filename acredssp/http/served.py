@@ -8,6 +8,7 @@ Who calls: `server` and `uvicorn` make connections, and `asgi` logs on over them
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from typing import Final
@@ -25,12 +26,16 @@ from acredssp.http.replies import Reply
 from acredssp.tls import end_point_binding, own_chain
 from acredssp.wire import TSCredentials
 
-__all__ = ["STATE", "Acceptor", "LoggedOn", "ServedConnection"]
+__all__ = ["STATE", "Acceptor", "ClientLeft", "LoggedOn", "ServedConnection"]
 
 STATE: Final = "acredssp.http.connection"
 """The name in `scope["state"]`."""
 
 _logger = logging.getLogger("acredssp")
+
+
+class ClientLeft(Exception):
+    """The client has closed the connection."""
 
 
 class LoggedOn:
@@ -105,6 +110,8 @@ class ServedConnection:
         self._deadline = self._started + limits.logon_timeout
         self._timer: asyncio.TimerHandle | None = loop.call_at(self._deadline, self._late)
         self._end_timer: asyncio.TimerHandle | None = None
+        self._left = asyncio.Event()
+        """Set once the client has closed the connection."""
         self.limits = limits
         self.peer_address: object = transport.get_extra_info("peername")
         self.source = source_of(self.peer_address)
@@ -136,8 +143,13 @@ class ServedConnection:
             loop = asyncio.get_running_loop()
             self._end_timer = loop.call_later(self.limits.body_timeout, self._transport.abort)
 
+    def note_left(self) -> None:
+        """Note that the client sends nothing more. A logon that waits for its turn then waits no longer."""
+        self._left.set()
+
     def lost(self) -> None:
         """Note that the connection has ended: credentials that nobody has taken are overwritten."""
+        self.note_left()
         self._stop_timer()
         if self._end_timer is not None:
             self._end_timer.cancel()
@@ -176,7 +188,11 @@ class ServedConnection:
             raise RuntimeError("expected one CredSSPMiddleware for all requests of a connection, got two")
 
     async def receive(self, headers: Headers) -> Reply | None:
-        """Take the headers of a request; return the reply to send, or None for a request to serve."""
+        """Take the headers of a request; return the reply to send, or None for a request to serve.
+
+        Raises:
+            ClientLeft: The client left while its logon had to wait for its turn.
+        """
         exchange, logon = self._begun
         logon.name_records()
         self._busy = True
@@ -197,11 +213,21 @@ class ServedConnection:
         return reply
 
     async def _wait_for_its_turn(self) -> None:
-        """Wait if too many logons of this source have failed."""
+        """Wait if too many logons of this source have failed.
+
+        Raises:
+            ClientLeft: The client left meanwhile; the connection has ended.
+        """
         assert self._acceptor is not None
         wait = self._acceptor.logons.wait(self.peer_address)
-        if wait:
-            await asyncio.sleep(min(wait, self.limits.logon_timeout))
+        if not wait:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(wait, self.limits.logon_timeout)):
+                await self._left.wait()
+        if self._left.is_set():
+            self.abort()
+            raise ClientLeft
 
     async def _receive(self, exchange: ServerExchange, logon: ServerLogon, headers: Headers) -> Reply | None:
         error: CredSSPError = HandshakeAborted("the request was cancelled")

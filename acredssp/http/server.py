@@ -162,18 +162,19 @@ class HTTPServer:
         while self._connections:
             await asyncio.wait(self._connections.values())
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> H11Connection:
         connection = H11Connection(reader, writer, self._app, self._limits)
         try:
             self._places.enter(connection)
         except LimitExceeded:
             connection.turn_away()
-            return
+            return connection
         connection.task = task = asyncio.get_running_loop().create_task(connection.run())
         self._connections[connection] = task
         if self._ssl is not None and self._timer is None:
             self._look_later()
         task.add_done_callback(lambda _: self._ended(connection))
+        return connection
 
     def _look_later(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
@@ -195,14 +196,28 @@ class HTTPServer:
 
 
 class _Accepting(asyncio.StreamReaderProtocol):
-    """Hands over a connection at once, so that limits are checked before anything of it is read."""
+    """Hands over a connection at once, so that limits are checked before anything of it is read; tells of its end."""
 
-    def __init__(self, accepted: Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]) -> None:
+    def __init__(self, accepted: Callable[[asyncio.StreamReader, asyncio.StreamWriter], H11Connection]) -> None:
         self._reader = asyncio.StreamReader(READ_SIZE)
         self._accepted = accepted
+        self._connection: H11Connection | None = None
         super().__init__(self._reader)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         connection = cast("asyncio.WriteTransport", transport)  # uvloop's have other base classes
-        self._accepted(self._reader, asyncio.StreamWriter(connection, self, self._reader, asyncio.get_running_loop()))
+        writer = asyncio.StreamWriter(connection, self, self._reader, asyncio.get_running_loop())
+        self._connection = self._accepted(self._reader, writer)
+
+    def eof_received(self) -> bool | None:
+        self._tell_end()
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._tell_end()
+        super().connection_lost(exc)
+
+    def _tell_end(self) -> None:
+        if self._connection is not None:
+            self._connection.note_left()

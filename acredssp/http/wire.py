@@ -4,13 +4,34 @@
 """
 
 import dataclasses
+import enum
 import functools
+import re
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-__all__ = ["SMALL", "Field", "Origin", "Request", "Wire", "WireResponse", "system_context"]
+__all__ = [
+    "CONNECT_TIMEOUT",
+    "SMALL",
+    "Fault",
+    "Field",
+    "Origin",
+    "Request",
+    "Wire",
+    "WireResponse",
+    "expect_url",
+    "limit_of",
+    "no_url",
+    "system_context",
+]
 
+CONNECT_TIMEOUT: Final = 30.0
+"""Seconds to connect, where the request sets no limit."""
+
+_HOST: Final = re.compile(r"[0-9A-Fa-f:.]+(?:%.+)?|[^\s%:\[\]<>\"\\^`{|}]+")
+"""An IP address, perhaps with a zone, or a name as far as any resolver could take it."""
+_MOST_PORT: Final = 65_535
 SMALL: Final = 65_536
 """Bytes of a body that is sealed and sent as a whole. The libraries send it without a task and generators."""
 
@@ -54,6 +75,22 @@ class Request:
     headers: Sequence[Field] = dataclasses.field(repr=False)
     body: AsyncIterable[bytes] | bytes | None = dataclasses.field(default=None, repr=False)
     extensions: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+
+class Fault(enum.Enum):
+    """What an error of an HTTP library stands for.
+
+    Attributes:
+        TIMEOUT: A time limit has passed.
+        NO_HTTP: Something else than HTTP came.
+        PROXY: A proxy did not take part.
+        ENDED: There is no connection, or it has ended.
+    """
+
+    TIMEOUT = enum.auto()
+    NO_HTTP = enum.auto()
+    PROXY = enum.auto()
+    ENDED = enum.auto()
 
 
 class WireResponse(Protocol):
@@ -105,6 +142,51 @@ class Wire(Protocol):
 
     def abort(self) -> None:
         """End the connection at once."""
+
+    def fault_of(self, error: Exception) -> tuple[Fault, str] | None:
+        """Return what an error of the library stands for, and for PROXY what went wrong there; None for other errors.
+
+        Whatever the caller of the library does wrong, or raises in a body, is no error of the library.
+        """
+
+    def told(self, error: Exception, text: str) -> Exception:
+        """Return the library's error of the same class with our text."""
+
+
+def expect_url(url: str, origin: Origin) -> None:
+    """Check that a URL is one of HTTP.
+
+    Args:
+        url: The URL as it was given. The error shows it without a user and without a query, which may be secrets.
+        origin: What the HTTP library makes of it.
+
+    Raises:
+        ValueError: It has another scheme, or none, or no host, or its host or port is impossible.
+    """
+    if origin.scheme not in {"http", "https"} or not _is_reachable(origin):
+        raise no_url(url)
+
+
+def no_url(url: str) -> ValueError:
+    """Return the error for a URL that is none of HTTP."""
+    example = "https://web.contoso.example:5986/wsman"
+    return ValueError(f"url: expected http:// or https:// and a host, such as {example}, got {_shown(url)!a}")
+
+
+def _is_reachable(origin: Origin) -> bool:
+    return bool(_HOST.fullmatch(origin.host)) and 0 < origin.port <= _MOST_PORT
+
+
+def _shown(url: str) -> str:
+    before, at, behind = url.partition("?")[0].partition("#")[0].rpartition("@")
+    scheme, separator, _ = before.partition("://")
+    return f"{scheme + separator if separator else ''}{behind}"[:100] if at else behind[:100]
+
+
+def limit_of(request: Request, doing: str) -> float | None:
+    """Return the seconds that a request gives to an activity, such as `read`; None for no limit."""
+    seconds = request.extensions.get("timeout", {}).get(doing)
+    return None if seconds is None else float(seconds)
 
 
 @functools.cache

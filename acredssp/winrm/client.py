@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 from acredssp.errors import RemoteProtocolError
-from acredssp.winrm.errors import NotSent, OutcomeUnknown, WSManFault
+from acredssp.winrm.errors import NOT_WINRM, NotSent, OutcomeUnknown, WSManFault
 from acredssp.winrm.messages import IDENTIFY, Identity, identity_of
 from acredssp.winrm.soap import Reply, Request, Session, parse
 
@@ -41,7 +41,10 @@ _STATUS_HINTS: Final = {
     401: "the service wants a new logon: the connection was logged on before",
     403: "the service refuses this user, or this way to reach it",
     404: "check the path of the url: WinRM's is /wsman",
+    405: NOT_WINRM,
     413: "ask for smaller envelopes",
+    500: "the service failed without saying why: its event log may say it (Windows Remote Management)",
+    501: NOT_WINRM,
     503: "the service WinRM does not run there, or is busy: run `winrm quickconfig` there",
 }
 
@@ -148,7 +151,8 @@ class WSMan:
             if status == _OK:
                 return reply
         raise RemoteProtocolError(
-            f"expected http status 200 and an envelope, got http status {status}", hint=_STATUS_HINTS.get(status)
+            f"expected http status 200 and an envelope, got http status {status}",
+            hint=_STATUS_HINTS.get(status, NOT_WINRM),
         )
 
 

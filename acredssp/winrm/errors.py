@@ -5,6 +5,7 @@ from typing import Final
 from acredssp.errors import CredSSPError
 
 __all__ = [
+    "NOT_WINRM",
     "OPERATION_TIMED_OUT",
     "SHELL_DISCONNECTED",
     "UNEXPECTED_SELECTORS",
@@ -19,6 +20,11 @@ UNEXPECTED_SELECTORS: Final = 2150858843
 """The shell or command does not exist, or does not exist any more."""
 SHELL_DISCONNECTED: Final = (2150859204, 2150859230)
 """The shell or its stream is disconnected, for example after a loss of the network. Both go on after a Reconnect."""
+
+NOT_WINRM: Final = (
+    "what answers there is not WinRM: check the host, the port and the path of the url (WinRM's path is /wsman)"
+)
+"""The hint where an answer is none of WS-Management."""
 
 _QUOTA_HINT: Final = (
     "the quota of this user or of the service is used up: delete shells that are left over, or look at "

@@ -3,12 +3,14 @@
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
-from typing import Any, Final, Unpack
+from typing import Any, Unpack
 
 import acredssp
 from acredssp.config import ClientConfig
 from acredssp.http import ClientOptions
 from acredssp.http.httpx import CredSSPTransport
+from acredssp.http.httpx_shape import origin_of
+from acredssp.http.wire import expect_url, no_url
 from acredssp.winrm.client import WSMan
 from acredssp.winrm.errors import NotSent
 
@@ -19,7 +21,6 @@ except ImportError as error:
 
 __all__ = ["connect"]
 
-_CHECK: Final = "check the host, the port and the scheme of the url, and that the service runs"
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 _HEADERS = {"Content-Type": "application/soap+xml;charset=UTF-8", "User-Agent": f"acredssp/{acredssp.__version__}"}
 
@@ -34,7 +35,7 @@ async def connect(
     wsman: dict[str, Any] | None = None,
     **options: Unpack[ClientOptions],
 ) -> AsyncIterator[WSMan]:
-    """Open a client of a WinRM service; nothing is sent before the first request.
+    """Open a client of a WinRM service, by `async with`; nothing is sent before the first request.
 
     Args:
         url: The address of the service, such as `http://host:5985/wsman`.
@@ -42,8 +43,17 @@ async def connect(
         ssl_context: The TLS context for https; None for the operating system's authorities.
         proxy: The URL of a proxy.
         wsman: More arguments for `WSMan`.
-        **options: See `acredssp.http.ClientOptions`.
+        **options: See `acredssp.http.ClientOptions`: `spn`, `server_hostname`, `max_connections`, `idle_timeout`,
+            `response_limit` and `dangerous_allow_unsealed`.
+
+    Raises:
+        ValueError: The URL is none of HTTP.
+        TypeError: An option is unknown.
     """
+    try:
+        expect_url(url, origin_of(httpx.URL(url)))
+    except httpx.InvalidURL:
+        raise no_url(url) from None
     allow_unsealed = options.get("dangerous_allow_unsealed", False)
     transport = CredSSPTransport(config, ssl_context=ssl_context, proxy=proxy, **options)
     async with httpx.AsyncClient(transport=transport, timeout=None, trust_env=False) as client:  # noqa: S113 - WSMan's
@@ -52,11 +62,18 @@ async def connect(
             try:
                 answer = await client.post(url, content=envelope, headers=_HEADERS)
             except _NOT_SENT as error:
-                raise NotSent(f"cannot connect to {url}: {error}", hint=_CHECK) from error
+                message, hint = _told(error)
+                raise NotSent(message, hint=hint) from error
             except httpx.TransportError as error:
-                raise ConnectionResetError(f"{type(error).__name__}: {error}") from error
+                raise ConnectionResetError(_told(error)[0]) from error  # it may be sent again, whatever the hint says
             # A fault in plain may be anybody's, and would have the client believe that a command wrote nothing.
             authentic = answer.extensions["credssp_sealed"] or url.lower().startswith("https:") or allow_unsealed
             return answer.status_code, answer.content if authentic else b""
 
         yield WSMan(post, url, **(wsman or {}))
+
+
+def _told(error: httpx.TransportError) -> tuple[str, str | None]:
+    """Return the text of an error and its hint, each by itself."""
+    failure = getattr(error, "failure", None)
+    return (str(error), None) if failure is None else (failure.message, failure.hint)

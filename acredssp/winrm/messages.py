@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from acredssp.errors import RemoteProtocolError
+from acredssp.winrm.errors import NOT_WINRM
 from acredssp.winrm.soap import NAMESPACES, Option, Reply, Request, attribute, find, text
 
 __all__ = [
@@ -247,7 +248,9 @@ def identity_of(reply: Reply) -> Identity:
     """Read the answer to `IDENTIFY`."""
     answer = reply.body.find("wsmid:IdentifyResponse", NAMESPACES)
     if answer is None:
-        raise RemoteProtocolError("expected the identity of a ws-management service, got another answer")
+        raise RemoteProtocolError(
+            "expected the identity of a ws-management service, got another answer", hint=NOT_WINRM
+        )
     names = ("ProtocolVersion", "ProductVendor", "ProductVersion")
     return Identity(*(find(answer, f"wsmid:{name}") or "" for name in names))
 

@@ -185,7 +185,7 @@ class RunspacePool:
 
     # --- for pipelines ---
 
-    async def receive(self, command_id: str) -> tuple[Received, bool]:
+    async def _receive(self, command_id: str) -> tuple[Received, bool]:
         """Ask the service for the output of a pipeline, and give each event to the pipeline that the event names."""
         received, hole = await self._shell.receive("stdout", command_id)
         self._take(received)
@@ -290,6 +290,9 @@ class Pipeline:
     Attributes:
         command_id: Its identifier.
         had_errors: Whether there was an error that did not end it.
+        shell: The pipeline as `psrpcore` knows it.
+        should_exit: The N of `exit N`; None where the script has not said it.
+        doubt: Why it is not known whether the script was started; None where that is known.
         may_lack_output: Whether output got lost with a connection, since the service does not repeat its answers.
     """
 
@@ -361,7 +364,7 @@ class Pipeline:
 
     async def _receive(self) -> None:
         try:
-            received, hole = await self._pool.receive(self.command_id)
+            received, hole = await self._pool._receive(self.command_id)  # noqa: SLF001 - of the same module
         except WSManFault as fault:
             raise self.doubted(fault) from fault
         self.doubt = None

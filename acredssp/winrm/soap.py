@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape, quoteattr
 
 from acredssp.errors import LimitExceeded, RemoteProtocolError
-from acredssp.winrm.errors import WSManFault
+from acredssp.winrm.errors import NOT_WINRM, WSManFault
 
 __all__ = ["NAMESPACES", "Option", "Reply", "Request", "Session", "attribute", "find", "parse", "text"]
 
@@ -161,7 +161,7 @@ def parse(data: bytes, limit: int, message_id: str | None = None) -> Reply:
     root = _tree(data, limit)
     body = root.find("s:Body", NAMESPACES)
     if root.tag != f"{{{NAMESPACES['s']}}}Envelope" or body is None:
-        raise RemoteProtocolError("expected a soap envelope with a body, got other xml")
+        raise RemoteProtocolError("expected a soap envelope with a body, got other xml", hint=NOT_WINRM)
     if (fault := body.find("s:Fault", NAMESPACES)) is not None:
         raise _fault(fault)
     related = find(root, "s:Header/a:RelatesTo") or ""
@@ -223,7 +223,7 @@ class _Bounded(ET.TreeBuilder):
     depth = 0
 
     def doctype(self, name: str, pubid: str, system: str) -> None:  # noqa: ARG002 - what the parser gives
-        raise RemoteProtocolError("expected xml without a document type, got one")
+        raise RemoteProtocolError("expected a soap envelope, got xml with a document type", hint=NOT_WINRM)
 
     def start(self, tag: str, attrs: dict[Any, Any], /) -> ET.Element:
         self.depth += 1
@@ -244,7 +244,9 @@ def _tree(data: bytes, limit: int) -> ET.Element:
         parser.feed(data)
         root: ET.Element = parser.close()
     except (ET.ParseError, LookupError, ValueError) as error:  # the last two come from encodings that it names
-        raise RemoteProtocolError(f"expected a soap envelope, got {len(data)} bytes that are no xml") from error
+        raise RemoteProtocolError(
+            f"expected a soap envelope, got {len(data)} bytes that are no xml", hint=NOT_WINRM
+        ) from error
     return root
 
 

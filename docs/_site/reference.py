@@ -13,7 +13,8 @@ from types import ModuleType
 _NAMES = """
     aio accounts anyio carriage config credentials decoding delegation diagnosis errors events hooks hosts http
     http.aiohttp http.asgi http.httpx http.httpx2 http.server http.uvicorn policy rdp rdp_file recording sspi status
-    stores stores.redis testing tls trust winrm wire workers
+    stores stores.redis testing tls trust winrm winrm.httpx
+    winrm.powershell wire workers
 """
 PUBLIC = ("acredssp", *(f"acredssp.{name}" for name in _NAMES.split()))
 """The public modules in the order of the pages; a test holds this list against the one of the public names."""

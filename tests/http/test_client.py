@@ -14,7 +14,7 @@ from support.cutting import Cutter, Loser
 from support.http_senders import SENDERS
 from support.http_toy import CAROL, TRUSTING, Toy, client_config, lookup
 
-from acredssp.errors import CredSSPError, HandshakeTimeout, PeerClosed
+from acredssp.errors import CredSSPError, HandshakeTimeout, PeerClosed, RemoteProtocolError
 from acredssp.http import HTTPProtocolError
 from acredssp.http.httpx import CredSSPTransport
 from acredssp.http.wire import Request
@@ -237,7 +237,7 @@ async def test_header_fields_without_end_are_refused_within_bounds(send):
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://localhost:{server.sockets[0].getsockname()[1]}/"
     async with server:
-        with pytest.raises(PeerClosed, match=r"in leg 1 of the logon, .*: .*: ") as caught:
+        with pytest.raises(RemoteProtocolError, match=r"expected an answer of http .* in leg 1 of the logon") as caught:
             await send(CONFIG, url, [b"x"])
     assert len(str(caught.value)) < 600
     assert written < 32 << 20, "most of it is in the buffers of the sockets"
@@ -255,6 +255,18 @@ async def test_a_server_that_forgets_a_connection_that_is_logged_on():
         with pytest.raises(HTTPProtocolError, match=r"does not know this connection as logged on.*share connections"):
             await client.post(url_of(toy), content=b"x")
         assert len(toy.served) == 1
+
+
+async def test_a_server_that_wants_sealed_requests_alone_names_both_switches():
+    async with Toy() as toy, client_of(dangerous_allow_unsealed=True) as client:
+        with pytest.raises(HTTPProtocolError) as caught:
+            await client.get(url_of(toy))
+    assert caught.value.message.endswith(
+        "the server refused a request without a sealed body: dangerous_allow_unsealed of this client lets it be sent, "
+        "and the server has a switch of its own"
+    )
+    for said in "dangerous_allow_unsealed=True", "AllowUnencrypted", "send a body of at least one byte":
+        assert said in caught.value.hint
 
 
 async def test_an_account_that_is_locked_out_is_asked_once():

@@ -9,8 +9,9 @@ import pytest
 from support.endpoints import BOB, PASSWORD, server_config, until
 from support.http_by_hand import OUTSIDE, SERVERS, connected, listening, serving, shorten
 from support.openssl import channel
+from support.peers import DEADLINE
 
-from acredssp.aio import HandshakeOutcome
+from acredssp.aio import HandshakeOutcome, Places
 from acredssp.aio.pacing import Pacing
 from acredssp.credentials import Password
 from acredssp.errors import CredSSPError
@@ -98,6 +99,34 @@ async def test_a_source_whose_logons_fail_waits_and_nobody_else_does(monkeypatch
     with contextlib.suppress(ConnectionResetError):
         assert await reader.read() == b""  # it waited until the server ended
     writer.close()
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_a_client_that_leaves_while_its_logon_waits_frees_its_place_at_once(kind, monkeypatch, caplog):
+    """The wait would be as long as the limit of a logon, which no test waits for."""
+    waits, free, leave = asyncio.Event(), asyncio.Event(), Places.leave
+
+    def wait(_self, _source, _now):
+        waits.set()
+        return 3600.0
+
+    def leaving(self, place):
+        leave(self, place)
+        free.set()
+
+    monkeypatch.setattr(Places, "leave", leaving)
+    limits = HTTPLimits(connections_per_source=1, logon_timeout=3600.0)
+    async with serving(kind, echo, limits=limits) as port, asyncio.timeout(DEADLINE):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        with monkeypatch.context() as patch:
+            patch.setattr(Pacing, "wait", wait)
+            writer.write(b"POST / HTTP/1.1\r\nHost: s\r\nContent-Length: 0\r\nAuthorization: CredSSP FgMB\r\n\r\n")
+            await waits.wait()
+            writer.close()
+            await free.wait()
+        async with connected(port) as next_one:
+            assert (await next_one.log_on()).status == 200
+    assert "the application failed" not in caplog.text
 
 
 # --- its end ---
