@@ -231,7 +231,7 @@ def test_an_authority_is_asked_for_where_it_is_what_is_missing(case):
     hint = Trust(authorities=(ROOT.certificate, OLD_ROOT.certificate)).judge(chain, "host.example", NOW).hint
     missing = case in {"an issuer that is nowhere", "an issuer of the chain that nobody trusts", "self-signed"}
     assert ("trust its authority" in hint) is missing
-    assert f"pin its key (--pin, Trust.pinned): {pin_of(chain[0])}" in hint
+    assert f"pin its key (Trust.pinned): {pin_of(chain[0])}" in hint
 
 
 def test_who_has_no_names_is_not_told_to_ask_for_another_one():

@@ -603,7 +603,8 @@ def judge_early_authorization(result: bytes) -> None:
         raise AccessDenied(
             "the server did not authorize the user",
             nt_status=NTSTATUS.STATUS_ACCESS_DENIED,
-            hint="the password is right: ask the server's administrator for the right to log on remotely",
+            hint="user and password are right: ask the administrator for the right to log on remotely; a gateway in "
+            "between answers the same if its rules refuse the user or if it cannot reach the server: its log says why",
         )
 
 

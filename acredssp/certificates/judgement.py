@@ -63,10 +63,10 @@ class OptionNames:
         weak: The switch that accepts weak certificates.
     """
 
-    name: str = "--server-name, server_hostname"
-    authority: str = "--ca, Trust.from_file"
-    pin: str = "--pin, Trust.pinned"
-    weak: str = "--dangerous-allow-weak-certificates, Trust(dangerous_allow_weak_certificates=True)"
+    name: str = "server_hostname"
+    authority: str = "Trust.from_file"
+    pin: str = "Trust.pinned"
+    weak: str = "Trust(dangerous_allow_weak_certificates=True)"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

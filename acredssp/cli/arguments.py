@@ -55,6 +55,7 @@ _TLS_VERSIONS: Final = {
     "1.3": ssl.TLSVersion.TLSv1_3,
 }
 _WINRM_PORTS: Final = {"http": 5985, "https": 5986}
+_URL: Final = "http://HOST:5985/wsman"
 _NT_HASH: Final = re.compile("[0-9A-Fa-f]{32}")
 
 
@@ -89,11 +90,14 @@ def _refuse_what_is_more_than_an_address(text: str) -> None:
     scheme, separator, rest = text.partition("://")
     if separator:
         host = rest.partition("/")[0]
-        raise UsageError(f"expected HOST:PORT, got a URL: write {host or 'HOST'} without {scheme}://")
+        raise UsageError(
+            f"expected HOST:PORT, or a URL such as {_URL}, got a URL of another kind: write {host or 'HOST'} without "
+            f"{scheme}://"
+        )
     if text.isascii() and text.isdecimal():
         raise UsageError(f"expected HOST:PORT, got only a number: write HOST:{text} for port {text}")
     if "/" in text:
-        raise UsageError(f"expected HOST:PORT, got a path or a network: {text!r}")
+        raise UsageError(f"expected HOST:PORT, or a URL such as {_URL}, got a path or a network: {text!r}")
     if "@" in text:
         raise UsageError(f"expected HOST:PORT, got {text!r}: give the user with -u")
 
@@ -223,11 +227,11 @@ def service(text: str) -> Service:
     except ValueError:
         raise UsageError(f"expected a port from 1 to 65535, got {text!r}") from None
     if parts.scheme not in _WINRM_PORTS:
-        raise UsageError(f"expected a URL of http or https, got one of {parts.scheme}")
+        raise UsageError(f"expected a URL of http or https such as {_URL}, got {text!r}")
     if parts.username is not None:
-        raise UsageError("expected a URL without a user: give the user with -u")
+        raise UsageError(f"expected a URL without a user, such as {_URL}: give the user with -u")
     if not host or parts.query or parts.fragment or any(each.isspace() for each in text):
-        raise UsageError(f"expected a URL such as http://HOST:5985/wsman, got {text!r}")
+        raise UsageError(f"expected a URL such as {_URL}, got {text!r}")
     address = Address(host, port or _WINRM_PORTS[parts.scheme])
     return Service(f"{parts.scheme}://{address}{parts.path or '/wsman'}", host, parts.scheme == "https")
 

@@ -5,6 +5,7 @@
 
 import enum
 import pathlib
+import re
 from typing import Final
 
 from acredssp.aio import reason_of
@@ -18,7 +19,7 @@ from acredssp.errors import (
 )
 from acredssp.status import SecurityStatus, Stage
 
-__all__ = ["EXIT_STATUS", "ConnectError", "Result", "UsageError", "advice", "result_of", "unreadable"]
+__all__ = ["EXIT_STATUS", "ConnectError", "Result", "UsageError", "advice", "in_options", "result_of", "unreadable"]
 
 
 class Result(enum.StrEnum):
@@ -76,15 +77,37 @@ def result_of(error: CredSSPError | None) -> Result:
 
 
 def advice(error: CredSSPError) -> str:
-    """Return what a user or administrator can do about a failure."""
+    """Return what a user or administrator can do about a failure, in the words of the command line."""
     if error.hint:
-        return error.hint
+        return in_options(error.hint)
     if isinstance(error, HandshakeTimeout) and error.stage is Stage.CONNECT:
         return "no program answers at this address: check the host, the port and the firewall"
     if isinstance(error, HandshakeTimeout) and error.stage in (Stage.NEGOTIATION, Stage.TLS):
         return "the peer stopped answering: check the port and --carriage, or allow more time with --timeout"
     return next((text for kind, text in _ADVICE_ON_KIND.items() if isinstance(error, kind)), _ADVICE)
 
+
+def in_options(text: str) -> str:
+    """Return a text of the library with the names of options in place of those of arguments."""
+    for pattern, option in _OPTIONS:
+        text = pattern.sub(option, text)
+    return text
+
+
+_OPTIONS: Final = tuple(
+    (re.compile(pattern), option)
+    for pattern, option in (
+        (r"\b[a-z_]+ of the DelegationPolicy \((\w+) on windows\)", r"\1 of the file of --policy"),
+        (r"\bPolicy\(min_version=2, dangerous_allow_legacy_versions=True\)", "--min-version 2"),
+        (r"\bPolicy\.handshake_timeout, and the library's own limits", "--timeout"),
+        (r"\bTrust\(dangerous_allow_weak_certificates=True\)", "--dangerous-allow-weak-certificates"),
+        (r"\bTrust\.from_file\b|\bssl_context\b", "--ca"),
+        (r"\bTrust\.pinned\b", "--pin"),
+        (r"\(server_hostname\)", "(--server-name)"),
+        (r"\(spn\)", "(--spn)"),
+    )
+)
+"""What the library's hints name, and the option that stands for it."""
 
 _ADVICE: Final = (
     "the peer broke the protocol: check which program answers at this port, and that no attacker or proxy is in between"

@@ -77,7 +77,10 @@ def _network(word: str) -> Iterator[Address]:
         network = ipaddress.ip_network(f"{text}{slash}{bits}")
         number = int(port or RDP_PORT)
     except ValueError as error:
-        raise UsageError(f"expected a network such as 10.0.0.0/24 or 10.0.0.0/24:3389: {error}") from None
+        raise UsageError(
+            "expected a network such as 10.0.0.0/24 or 10.0.0.0/24:3389, or a URL such as "
+            f"http://HOST:5985/wsman: {error}"
+        ) from None
     if network.num_addresses > _MOST:
         raise UsageError(f"expected a network of at most {_MOST} addresses, got {word}")
     if not 1 <= number <= 65535:

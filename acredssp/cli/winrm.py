@@ -208,7 +208,7 @@ async def _run(task: _Task, written: _Written) -> CredSSPError | None:
         raise
     except OSError as error:
         return ConnectError(
-            f"the connection to {task.service.url} was lost: {reason_of(error)}",
+            f"the connection was lost: {reason_of(error)}",
             hint="the service may have been restarted, or the network is down: try again",
         )
     return None

@@ -3,13 +3,17 @@
 import dataclasses
 import enum
 import json
+from typing import Final
 
 from acredssp.credentials import DelegatedKind
-from acredssp.delegation.settings import ALLOW, RESTRICTED, CredentialClass
+from acredssp.delegation.settings import ALLOW, RESTRICTED, SETTINGS, CredentialClass
 from acredssp.errors import PolicyError
 from acredssp.status import SecurityStatus
 
 __all__ = ["DelegationDecision", "DelegationRequest", "ServerAuth"]
+
+_FIELDS: Final = {each.name: each.field for each in SETTINGS} | {RESTRICTED: "restricted_administration"}
+"""The fields of a `DelegationPolicy` by Windows' names."""
 
 
 class ServerAuth(enum.Flag):
@@ -70,6 +74,7 @@ class DelegationDecision:
         sends: The kind of credentials that may be sent: the request's kind, or `nothing`.
         setting: Windows' name of the setting that decided; empty where none did.
         pattern: The pattern of that setting that the target fits; None where none fits.
+        similar: A pattern of that setting with the same host, but another service class or a port; None for none.
     """
 
     request: DelegationRequest
@@ -77,6 +82,7 @@ class DelegationDecision:
     sends: DelegatedKind
     setting: str = ""
     pattern: str | None = None
+    similar: str | None = None
 
     @property
     def allowed(self) -> bool:
@@ -95,8 +101,6 @@ class DelegationDecision:
     def error(self) -> PolicyError:
         """Return the error that ends a logon by this refusal; the hint names the setting to change."""
         message, hint = self._reason()
-        if self.setting:
-            hint += " (settings of the DelegationPolicy)"
         return PolicyError(message, security_status=self.status, hint=hint)
 
     @property
@@ -138,19 +142,26 @@ class DelegationDecision:
         if self.status is SecurityStatus.SEC_E_POLICY_NLTM_ONLY:
             return (
                 f"the delegation policy keeps {what} from {target} as long as only ntlm authenticates it",
-                f"give it a certificate that the client trusts, use kerberos, or list it in {self.setting}",
+                f"give it a certificate that the client trusts, use kerberos, or list it in {_named(self.setting)}",
             )
         if self.setting == RESTRICTED:
             return (
                 f"the delegation policy keeps every {self.request.kind} from {target}",
-                f"delegate remote guard credentials, or change {self.setting}",
+                f"delegate remote guard credentials, or change {_named(self.setting)}",
             )
         if self.pattern is not None:
             return (
                 f"the delegation policy denies {what} to {target}",
-                f"remove {self.pattern} from {self.setting}",
+                f"remove {self.pattern} from {_named(self.setting)}",
             )
-        hint = f"list it in {self.setting}"
+        hint = f"list it in {_named(self.setting)}"
+        if self.similar is not None:
+            hint += f", where {self.similar} is another service"
         if not self.request.server_auth:
-            hint += f", or authenticate it by kerberos or certificate and list it in {ALLOW[source].name}"
+            hint += f", or authenticate it by kerberos or certificate and list it in {_named(ALLOW[source].name)}"
         return f"the delegation policy does not allow {what} for {target}", hint
+
+
+def _named(setting: str) -> str:
+    """Name a setting as programs and as administrators know it. The command line takes the former name away."""
+    return f"{_FIELDS[setting]} of the DelegationPolicy ({setting} on windows)"

@@ -105,7 +105,9 @@ class DelegationPolicy:
             return DelegationDecision(request, SecurityStatus.SEC_E_OK, kind, rule.name, pattern)
         if not authenticated and self._find(allow, target) is not None:
             return DelegationDecision(request, SecurityStatus.SEC_E_POLICY_NLTM_ONLY, _NOTHING, rule.name)
-        return DelegationDecision(request, SecurityStatus.SEC_E_DELEGATION_POLICY, _NOTHING, rule.name)
+        configured: SPNList | None = getattr(self, rule.field)
+        similar = configured.similar(target) if configured is not None else None
+        return DelegationDecision(request, SecurityStatus.SEC_E_DELEGATION_POLICY, _NOTHING, rule.name, similar=similar)
 
     def _find(self, setting: Setting, target: str) -> str | None:
         configured: SPNList | None = getattr(self, setting.field)

@@ -13,12 +13,17 @@ class SPNList:
     A pattern is a service principal name with at most one `*`, which stands for any text: `TERMSRV/host.example.com`,
     `TERMSRV/*.example.com`, `TERMSRV/*`. Case does not matter, nor does a dot at the end of a host's name.
 
+    The name is the one that the logon is for: `HTTP/host` over HTTP, without the port of the URL, and `TERMSRV/host`
+    elsewhere, unless the client's `spn` is another one. A pattern with a port fits only an `spn` with this port. SSPI's
+    callers may name a target by its host alone, which a pattern fits only by its `*`.
+
     Attributes:
         patterns: The patterns. An empty list names no server, as a disabled setting does.
         concatenate_defaults: Whether to add the servers that the setting has where it is not configured.
 
     Raises:
-        ValueError: A pattern is empty, has two `*`, or has spaces or control characters.
+        ValueError: A pattern is empty, has two `*`, has spaces or control characters, is a URL, or has neither a
+            service class nor a `*`, so that it would fit no service.
     """
 
     patterns: tuple[str, ...] = ()
@@ -37,6 +42,12 @@ class SPNList:
         """Make a list from patterns."""
         return cls(patterns, concatenate_defaults)
 
+    def similar(self, target: str) -> str | None:
+        """Return the first pattern that fits no target, but has its host, beside another service class or a port."""
+        host = _host_of(target)
+        same = (pattern for pattern in self.patterns if "*" not in pattern and _host_of(pattern) == host)
+        return next(same, None) if host and self.find(target) is None else None
+
     def find(self, target: str) -> str | None:
         """Return the first pattern that a service principal name fits; None where it fits none."""
         name = _fold(target)
@@ -47,6 +58,13 @@ class SPNList:
             elif len(name) >= len(before) + len(after) and name.startswith(before) and name.endswith(after):
                 return pattern
         return None
+
+
+def _host_of(name: str) -> str:
+    """Return the host of a service principal name without its port, in the form that is compared."""
+    host = name.partition("/")[2].partition("/")[0]
+    before, colon, port = host.rpartition(":")
+    return _fold(before if colon and port.isdecimal() else host)
 
 
 def _fold(name: str) -> str:
@@ -60,3 +78,11 @@ def _check_pattern(pattern: str) -> None:
         raise ValueError(f"expected a service principal name like TERMSRV/*.example.com, got {pattern!r}")
     if pattern.count("*") > 1:
         raise ValueError(f"expected at most one * in a pattern, got {pattern!r}")
+    if "://" in pattern:
+        host = pattern.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0] or "host"
+        raise ValueError(f"expected a service principal name, got a url, which fits no service: write HTTP/{host}")
+    if "/" not in pattern and "*" not in pattern:
+        raise ValueError(
+            f"expected a service principal name, got {pattern!r}, which fits no service: write TERMSRV/{pattern} for "
+            f"remote desktop, HTTP/{pattern} or WSMAN/{pattern} for winrm"
+        )

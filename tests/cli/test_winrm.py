@@ -18,6 +18,7 @@ from support.turns import VERSIONS
 from support.wsman_http import serving
 from support.wsman_toy import Fault, Toy, greet, upper
 
+from acredssp.cli.outcome import in_options
 from acredssp.md4 import md4
 from acredssp.policy import Policy
 
@@ -560,3 +561,102 @@ def test_a_policy_that_does_not_name_the_service_keeps_the_password(winrm, servi
 
 def test_the_service_may_have_another_principal(winrm, service):
     assert winrm("--spn", "WSMAN/localhost", "greet")[0] == 3
+
+
+# --- what it says when it fails ---
+
+
+@contextlib.contextmanager
+def plain_service(status, body=b""):
+    """A server of HTTP that answers everything alike."""
+
+    class Answering(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", free_port()), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://localhost:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_status_that_is_none_of_a_logon_is_no_matter_of_tls(command):
+    with plain_service(501) as url:
+        status, _, err = command("winrm", url, "-u", "u", "-p", "c4nary")
+    assert status == 255
+    assert err.startswith(f"protocol error at negotiation: {url}: expected status 401 with a credssp token in leg 1")
+    assert "WinRM's takes POST alone" in err
+
+
+def test_a_connection_that_cannot_be_made_is_told_once_and_what_to_do_too(command):
+    url = f"http://localhost:{free_port()}"
+    status, _, err = command("winrm", url, "-u", "u", "-p", "c4nary")
+    assert status == 255
+    assert err == (
+        f"network error: cannot connect to {url}: expected a service at this port, and nothing listens there\n"
+        "  check the host and the port of the url, and that the service runs: WinRM has http at port 5985, https at "
+        "5986\n"
+    )
+
+
+def test_a_service_that_is_not_winrm_is_told_so(service, authority, command):
+    service.post = lambda _body: (200, b"hello")
+    words = ["-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--ca", authority]
+    status, _, err = command("winrm", service.url, *words)
+    assert status == 255
+    assert "expected a soap envelope, got 5 bytes that are no xml" in err
+    assert "what answers there is not WinRM: check the host, the port and the path of the url" in err
+
+
+@pytest.mark.parametrize("url", ["http:///wsman", "://host", "htp://host/wsman"])
+@pytest.mark.parametrize("name", ["winrm", "doctor"])
+def test_a_text_that_is_no_url_is_answered_by_one(command, name, url):
+    status, _, err = command(name, url, "-u", "u", "-p", "c4nary")
+    assert status == 2
+    assert "URL" in err
+    assert "such as http://HOST:5985/wsman" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("url", ["http:///wsman", "://host", "host/wsman"])
+def test_a_probe_of_a_text_that_is_no_url_is_answered_by_one(command, url):
+    status, _, err = command("probe", url)
+    assert status == 2
+    assert "such as http://HOST:5985/wsman" in " ".join(err.split())
+
+
+def test_hints_name_options_and_no_argument(service, command, authority, tmp_path):
+    words = ["-u", "CONTOSO\\alice", "-p", "Passw0rd!"]
+    untrusted = command("winrm", service.url, *words)[2]
+    assert "trust its authority (--ca) or pin its key (--pin): " in untrusted
+    policy = tmp_path / "policy.toml"
+    policy.write_text('AllowFreshCredentials = ["HTTP/other"]', encoding="utf-8")
+    refused = command("winrm", service.url, *words, "--ca", authority, "--policy", policy)[2]
+    assert "list it in AllowFreshCredentials of the file of --policy" in refused
+    for name in "Trust", "DelegationPolicy", "ssl_context", "windows":
+        assert name not in untrusted + refused
+
+
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        ("trust its authority (ssl_context); Trust.pinned is", "trust its authority (--ca); --pin is"),
+        ("another name (spn), for", "another name (--spn), for"),
+        ("Policy(min_version=2, dangerous_allow_legacy_versions=True) takes it", "--min-version 2 takes it"),
+        ("more time (Policy.handshake_timeout, and the library's own limits)", "more time (--timeout)"),
+        ("by a name that it has (server_hostname)", "by a name that it has (--server-name)"),
+    ],
+)
+def test_what_the_library_calls_by_arguments_the_command_calls_by_options(hint, told):
+    assert in_options(hint) == told

@@ -100,7 +100,9 @@ def test_a_denial_counts_before_every_allow_of_its_class(source, auth):
     decision = decide(policy, auth=auth, credential_class=source)
     assert (decision.status, decision.sends) == (DELEGATION_POLICY, "nothing")
     assert (decision.setting, decision.pattern) == (DENY[source], "termsrv/HOST.example.com")
-    with pytest.raises(PolicyError, match=f"remove termsrv/HOST.example.com from {DENY[source]}"):
+    with pytest.raises(
+        PolicyError, match=rf"remove termsrv/HOST.example.com from \w+ of the DelegationPolicy \({DENY[source]} on"
+    ):
         decision.check()
     for other in set(CredentialClass) - {source}:
         assert decide(policy, auth=auth, credential_class=other).allowed
@@ -187,26 +189,31 @@ def test_no_list_is_asked_where_nothing_is_to_go(fields, auth):
     ("values", "auth", "status", "said"),
     [
         ({}, NOBODY, OK, None),
-        ({"AllowFreshCredentials": False}, ServerAuth.KERBEROS, DELEGATION_POLICY, "list it in AllowFreshCredentials"),
+        (
+            {"AllowFreshCredentials": False},
+            ServerAuth.KERBEROS,
+            DELEGATION_POLICY,
+            "list it in allow_fresh_credentials of",
+        ),
         ({"AllowFreshCredentials": False}, NOBODY, OK, None),
         (
             {"AllowFreshCredentialsWhenNTLMOnly": False},
             NOBODY,
             NTLM_ONLY,
-            "trusts, use kerberos, or list it in AllowFreshCredentialsWhenNTLMOnly",
+            "trusts, use kerberos, or list it in allow_fresh_credentials_when_ntlm_only of the DelegationPolicy (Allow",
         ),
         ({"AllowFreshCredentialsWhenNTLMOnly": False}, ServerAuth.CERTIFICATE, OK, None),
         (
             {"AllowFreshCredentialsWhenNTLMOnly": False, "AllowFreshCredentials": ["TERMSRV/other"]},
             NOBODY,
             DELEGATION_POLICY,
-            "WhenNTLMOnly, or authenticate it by kerberos or certificate and list it in AllowFreshCredentials",
+            "WhenNTLMOnly on windows), or authenticate it by kerberos or certificate and list it in allow_fresh_cred",
         ),
         (
             {"DenyFreshCredentials": ["TERMSRV/*.com"]},
             NOBODY,
             DELEGATION_POLICY,
-            "remove TERMSRV/*.com from DenyFreshCredentials",
+            "remove TERMSRV/*.com from deny_fresh_credentials of the DelegationPolicy (DenyFreshCredentials on",
         ),
     ],
 )
@@ -220,7 +227,6 @@ def test_each_status_has_its_cause_and_says_what_to_change(values, auth, status,
         decision.check()
     assert caught.value.security_status is status
     assert said in caught.value.hint
-    assert caught.value.hint.endswith(" (settings of the DelegationPolicy)")
     assert HOST in str(caught.value)
 
 
@@ -297,7 +303,9 @@ def test_a_restriction_turns_credentials_into_none_or_lets_remote_guard_through(
     if restricted and sends != "remote_guard":
         assert decision.setting == "RestrictedRemoteAdministration"
     if not decision.allowed:
-        with pytest.raises(PolicyError, match="remote guard credentials, or change RestrictedRemoteAdministration"):
+        with pytest.raises(
+            PolicyError, match="remote guard credentials, or change restricted_administration of the Del"
+        ):
             decision.check()
 
 

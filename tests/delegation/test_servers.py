@@ -71,12 +71,12 @@ def test_patterns_mean_what_regular_expressions_mean(before, after, target):
 
 
 @pytest.mark.requirement("delegation.patterns")
-@given(st.text(min_size=1))
+@given(st.text(min_size=1).filter(lambda pattern: "://" not in pattern))
 def test_a_pattern_is_refused_or_fits_itself(pattern):
     try:
         servers = SPNList.of(pattern)
     except ValueError:
-        assert pattern.count("*") > 1 or " " in pattern or not pattern.isprintable() or pattern == "."
+        assert pattern.count("*") > 1 or " " in pattern or not pattern.isprintable() or not set(pattern) & set("*/")
     else:
         assert decide(DelegationPolicy(allow_fresh_credentials=servers), pattern).allowed
 
@@ -92,6 +92,10 @@ def test_a_pattern_is_refused_or_fits_itself(pattern):
         ("TERMSRV/ho st", "like TERMSRV/"),
         ("TERMSRV/host\n", "like TERMSRV/"),
         ("TERMSRV/\0", "like TERMSRV/"),
+        ("localhost", "write TERMSRV/localhost for remote desktop, HTTP/localhost or WSMAN/localhost for winrm"),
+        ("localhost:3389", "which fits no service"),
+        ("http://user:c4nary@web.example:5985/wsman", "got a url, which fits no service: write HTTP/web.example$"),
+        ("https://*", "got a url"),
         ("TERMSRV/**", "at most one"),
         ("*/*", "at most one"),
     ],
@@ -99,3 +103,22 @@ def test_a_pattern_is_refused_or_fits_itself(pattern):
 def test_a_pattern_that_cannot_be_meant_is_refused(pattern, said):
     with pytest.raises(ValueError, match=said):
         SPNList.of("TERMSRV/fine", pattern)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "similar"),
+    [
+        (["HTTP/other", "HTTP/web:5985"], "HTTP/web:5985"),
+        (["WSMAN/WEB."], "WSMAN/WEB."),
+        (["HTTP/web/instance"], "HTTP/web/instance"),
+        (["HTTP/web2", "WSMAN/*", "HTTP/[::1]"], None),
+        (["WSMAN/web", "HTTP/*"], None),
+    ],
+)
+def test_a_name_that_is_listed_beside_another_service_or_a_port_is_told(patterns, similar):
+    policy = DelegationPolicy(allow_fresh_credentials=SPNList.of(*patterns))
+    decision = decide(policy, "HTTP/web")
+    assert decision.similar == similar
+    if not decision.allowed:
+        told = f", where {similar} is another service" if similar else "(AllowFreshCredentials on windows)"
+        assert decision.error().hint.endswith(told)

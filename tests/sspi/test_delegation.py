@@ -138,7 +138,7 @@ async def test_the_target_is_what_the_lists_are_about(target):
     logon = Logon({}, target=target)
     client = await logon.run()
     assert client.status is DELEGATION_POLICY
-    assert "list it in AllowFreshCredentials" in client.error.hint
+    assert "list it in allow_fresh_credentials of the DelegationPolicy" in client.error.hint
     logon.assert_nothing_came()
     everybody = {"delegation": DelegationPolicy(allow_fresh_credentials=SPNList.of("*"))}
     assert (await Logon(everybody, target=target).run()).status is OK
