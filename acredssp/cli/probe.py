@@ -54,6 +54,7 @@ from acredssp.diagnosis import (
 from acredssp.policy import Policy
 from acredssp.rdp import Protocols, ResponseFlags
 from acredssp.status import Stage
+from acredssp.trust import Judgement, Trust
 from acredssp.workers import Address
 
 __all__ = ["Probed", "probe_command", "probe_one", "show_findings"]
@@ -144,13 +145,16 @@ def _server_dict(facts: ServerFacts) -> dict[str, object]:
 
 
 def _certificate_dict(facts: ServerFacts | WebFacts) -> dict[str, object] | None:
-    certificate = facts.certificate
+    return _certificate_dict_of(facts.certificate, facts.judgement)
+
+
+def _certificate_dict_of(certificate: CertificateFacts | None, judgement: Judgement | None) -> dict[str, object] | None:
     if certificate is None:
         return None
     told = dataclasses.asdict(certificate)
     told["names"], told["usages"] = [*certificate.names], [*certificate.usages]
     told["not_before"], told["not_after"] = certificate.not_before.isoformat(), certificate.not_after.isoformat()
-    told["verdict"] = facts.judgement.verdict.value if facts.judgement else None
+    told["verdict"] = judgement.verdict.value if judgement else None
     return told
 
 
@@ -166,6 +170,8 @@ def _web_dict(facts: WebFacts) -> dict[str, object]:
         "tls_version": facts.tls_version or None,
         "cipher": facts.cipher or None,
         "certificate": _certificate_dict(facts),
+        "inside_certificate": _certificate_dict_of(facts.inside, facts.inside_judgement),
+        "inside_problem": facts.inside_problem or None,
         "connections": facts.connections,
         "elapsed_ms": round(facts.seconds * 1000, 1),
     }
@@ -378,7 +384,8 @@ def _accepted(facts: ServerFacts) -> list[str]:
     return [*dict.fromkeys(each.selected.names if each.selected is not None else "RDP" for each in answers)]
 
 
-def _certificate_card(certificate: CertificateFacts | None) -> Iterator[tuple[str, str]]:
+def _certificate_card(certificate: CertificateFacts | None, pin: str = "key pin") -> Iterator[tuple[str, str]]:
+    """Return the lines about a certificate; `pin` says what its key is good for."""
     if certificate is None:
         return
     issuer = "itself" if certificate.self_signed else certificate.issuer
@@ -386,7 +393,7 @@ def _certificate_card(certificate: CertificateFacts | None) -> Iterator[tuple[st
     yield "for", ", ".join(certificate.names)
     yield "valid", f"{certificate.not_before:%Y-%m-%d} to {certificate.not_after:%Y-%m-%d}"
     yield "key", f"{certificate.key}, signed with {certificate.digest or 'a hash of its own'}"
-    yield "key pin", certificate.pin
+    yield pin, certificate.pin
 
 
 def _web_card(facts: WebFacts) -> Iterator[tuple[str, str]]:
@@ -396,7 +403,14 @@ def _web_card(facts: WebFacts) -> Iterator[tuple[str, str]]:
     yield "schemes", ", ".join(facts.schemes)
     yield "server", facts.server
     yield "tls", f"{facts.tls_version}: {facts.cipher}" if facts.tls_version else ""
-    yield from _certificate_card(facts.certificate)
+    if facts.certificate is not None:
+        yield "https", "its certificate is the next one, which --ca is for"
+        yield from _certificate_card(facts.certificate, "https pin")
+    if facts.inside is not None:
+        yield "credssp", "the certificate inside is the next one, which --pin and --ca are for"
+        yield from _certificate_card(facts.inside)
+    elif facts.inside_problem:
+        yield "credssp", f"no certificate inside: {facts.inside_problem}"
 
 
 def _client_card(facts: ClientFacts) -> Iterator[tuple[str, str]]:
@@ -530,7 +544,10 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         raise typer.Exit(requirements.exit_status(heard.findings) if requirements else 0)
     output = _Output(out, one=len(wanted) == 1, as_json=as_json, as_csv=as_csv, requirements=requirements)
     began, pace = time.perf_counter(), Pace(rate)
-    prober = Prober(pace=pace, timeout=seconds, trust=trust, server_name=server_name, suites=suites)
+    https_trust = Trust.system() if pin is not None else None
+    prober = Prober(
+        pace=pace, timeout=seconds, trust=trust, https_trust=https_trust, server_name=server_name, suites=suites
+    )
     # The bar would break the long lines of scripts, where both go to the same terminal.
     shown = len(wanted) > 1 and not (out.is_terminal and (as_json or as_csv))
     progress = _progress(out if out.is_terminal else err, shown=shown)

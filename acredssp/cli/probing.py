@@ -8,11 +8,13 @@ connections are made to a server of RDP, one after the other:
     one for each cipher suite that the server takes, if `suites` asks for them: the same;
     one for each question of CredSSP: the same with one TSRequest and its answer (`acredssp.diagnosis.Question`).
 
-A service of WinRM gets one connection with one POST without a body and without a logon. A server that does not answer
-the first connection gets no other.
+A service of WinRM gets one connection with one POST without a body and without a logon. If it offers CredSSP, it gets a
+second one, whose POST carries the ClientHello of the TLS inside CredSSP: the answer has the certificate there. A server
+that does not answer the first connection gets no other.
 """
 
 import asyncio
+import base64
 import contextlib
 import dataclasses
 import datetime as dt
@@ -61,6 +63,7 @@ ASKED_PROTOCOLS: Final = (
     Protocols.RDSAAD,
 )
 """What the Connection Requests ask for, in this order."""
+_CREDSSP_SCHEME: Final = "credssp"
 _MOST_SILENCES: Final = 2
 """After so many Connection Requests in a row without an answer, the server is asked no more."""
 _TLS_VERSIONS: Final = {
@@ -138,23 +141,27 @@ class Prober:
     Args:
         pace: When connections may begin.
         timeout: Seconds for each connection.
-        trust: By what `login` would judge certificates.
+        trust: By what `login` would judge certificates, and `winrm` those inside CredSSP.
+        https_trust: By what `winrm` would judge certificates of HTTPS; None for `trust`, unless that has pins, which
+            are for the key inside CredSSP: then nobody judges them.
         server_name: The name that certificates must have; None for the host's own.
         suites: Whether to ask servers of RDP for every cipher suite, too.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all named
         self,
         *,
         pace: Pace,
         timeout: float = 5.0,
         trust: Trust | None = None,
+        https_trust: Trust | None = None,
         server_name: str | None = None,
         suites: bool = False,
     ) -> None:
         self._pace = pace
         self._timeout = timeout
         self._trust = trust or Trust.system()
+        self._https_trust = https_trust or (None if self._trust.pins else self._trust)
         self._server_name = server_name
         self._suites = suites
         self._contexts = {name: _context(version, version) for name, version in _TLS_VERSIONS.items()}
@@ -281,11 +288,17 @@ class Prober:
         if facts.certificate is None and (chain := tls.peer_chain()):
             self.judge(facts, chain)
 
+    def _note_inside(self, facts: WebFacts, chain: tuple[bytes, ...]) -> None:
+        facts.inside_chain = chain
+        facts.inside = CertificateFacts.of(chain[0])
+        facts.inside_judgement = self._trust.judge(chain, self.name_of(facts.host), now())
+
     def judge(self, facts: ServerFacts | WebFacts, chain: tuple[bytes, ...]) -> None:
         """Note a server's certificate, and what `login` would say of it."""
         facts.chain = chain
         facts.certificate = CertificateFacts.of(chain[0])
-        facts.judgement = self._trust.judge(chain, self.name_of(facts.host), now())
+        trust = self._https_trust if isinstance(facts, WebFacts) else self._trust
+        facts.judgement = trust.judge(chain, self.name_of(facts.host), now()) if trust is not None else None
 
     def _sni(self, host: str) -> str | None:
         name = self.name_of(host)
@@ -293,8 +306,13 @@ class Prober:
 
     # --- WinRM ---
 
-    async def service(self, service: Service) -> WebFacts:
-        """Ask a service of WinRM which schemes it offers."""
+    async def service(self, service: Service, *, inside: bool = True) -> WebFacts:
+        """Ask a service of WinRM which schemes it offers, and for its certificates.
+
+        Args:
+            service: The service.
+            inside: Whether to ask for the certificate inside CredSSP, too, which takes a second connection.
+        """
         parts = urllib.parse.urlsplit(service.url)
         target = Address(service.host, parts.port or 0)
         facts = WebFacts(service.url, service.host, str(target), service.secure)
@@ -302,37 +320,58 @@ class Prober:
         try:
             async with self._connected(facts, target) as stream:
                 await self._ask_service(facts, stream, target, parts.path)
+            if inside and _CREDSSP_SCHEME in {each.lower() for each in facts.schemes}:
+                await self._ask_inside(facts, target, parts.path)
         except _NotReached as error:
             facts.reach, facts.problem = error.reach, error.reason
         facts.seconds = time.perf_counter() - began
         return facts
 
     async def _ask_service(self, facts: WebFacts, stream: _Stream, target: Address, path: str) -> None:
-        request = (
-            f"POST {path} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: acredssp probe\r\nContent-Length: 0\r\n"
-            "Connection: close\r\n\r\n"
-        ).encode("ascii", "replace")
         try:
             async with asyncio.timeout(self._timeout):
-                if facts.secure:
-                    tls = TLSSession(self._any_version, server_side=False, server_hostname=self._sni(facts.host))
-                    _begins(tls)
-                    await _shake_hands(stream, tls)
-                    self._note_certificate(facts, tls)
-                    facts.tls_version, facts.cipher = tls.version, tls.cipher
-                    tls.write(request)
-                    stream.writer.write(tls.output())
-                    answer = await _read_tls_until(stream, tls, _head_is_whole)
-                    _close(stream, tls)
-                else:
-                    stream.writer.write(request)
-                    answer = await _read_head(stream)
+                answer = await self._answer(facts, stream, _request(target, path, "Connection: close"))
         except TimeoutError:
             facts.problem = f"nothing came for {self._timeout:g} s"
         except (CredSSPError, OSError) as error:
             facts.problem = _told(error)
         else:
             _read_http(facts, answer)
+
+    async def _ask_inside(self, facts: WebFacts, target: Address, path: str) -> None:
+        """Begin a logon as far as the service's certificate: the ClientHello names no user and proves nothing."""
+        tls = TLSSession(self._any_version, server_side=False, server_hostname=self._sni(facts.host))
+        _begins(tls)
+        hello = f"Authorization: CredSSP {base64.b64encode(tls.output()).decode()}"
+        try:
+            async with asyncio.timeout(self._timeout), self._connected(facts, target) as stream:
+                headers = _headers_of(await self._answer(facts, stream, _request(target, path, hello)))
+                tls.handshake(_token_of(headers))
+                self._note_inside(facts, tls.peer_chain())
+        except TimeoutError:
+            facts.inside_problem = f"nothing came for {self._timeout:g} s"
+        except _NotReached as error:
+            facts.inside_problem = error.reason or error.reach.value
+        except (CredSSPError, OSError) as error:
+            facts.inside_problem = _told(error)
+        except (ValueError, IndexError):
+            facts.inside_problem = "its answer to the first token has no token with a certificate"
+
+    async def _answer(self, facts: WebFacts, stream: _Stream, request: bytes) -> bytes:
+        """Send a request, and return the header of the answer."""
+        if not facts.secure:
+            stream.writer.write(request)
+            return await _read_head(stream)
+        tls = TLSSession(self._any_version, server_side=False, server_hostname=self._sni(facts.host))
+        _begins(tls)
+        await _shake_hands(stream, tls)
+        self._note_certificate(facts, tls)
+        facts.tls_version, facts.cipher = tls.version, tls.cipher
+        tls.write(request)
+        stream.writer.write(tls.output())
+        answer = await _read_tls_until(stream, tls, _head_is_whole)
+        _close(stream, tls)
+        return answer
 
     # --- connections ---
 
@@ -474,21 +513,52 @@ async def _read_head(stream: _Stream) -> bytes:
     return data
 
 
+def _request(target: Address, path: str, field: str) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: acredssp probe\r\nContent-Length: 0\r\n"
+    return f"{head}{field}\r\n\r\n".encode("ascii", "replace")
+
+
 def _read_http(facts: WebFacts, answer: bytes) -> None:
-    line, _, rest = answer.partition(b"\r\n")
+    line = answer.partition(b"\r\n")[0]
     version, _, status = line.partition(b" ")
     number = status[:3].decode("ascii", "replace")
     if not version.startswith(b"HTTP/1.") or not number.isdecimal():
         facts.problem = "its answer is no response of http"
         return
     try:
-        headers: email.message.Message = http.client.parse_headers(io.BytesIO(rest))
-    except http.client.HTTPException:
-        facts.problem = "its answer has more header fields than are read"
+        headers = _headers_of(answer)
+    except RemoteProtocolError as error:
+        facts.problem = error.message
         return
     facts.status = int(number)
     facts.schemes = tuple(dict.fromkeys(each.scheme for each in challenges(headers.get_all("WWW-Authenticate", []))))
     facts.server = headers.get("Server", "")
+
+
+def _headers_of(answer: bytes) -> email.message.Message:
+    """Return the header fields of an answer.
+
+    Raises:
+        RemoteProtocolError: There are too many.
+    """
+    try:
+        return http.client.parse_headers(io.BytesIO(answer.partition(b"\r\n")[2]))
+    except http.client.HTTPException:
+        pass
+    raise RemoteProtocolError("its answer has more header fields than are read")
+
+
+def _token_of(headers: email.message.Message) -> bytes:
+    """Return the token of the service's CredSSP challenge.
+
+    Raises:
+        ValueError: There is none, or it is not base64.
+    """
+    offered = challenges(headers.get_all("WWW-Authenticate", []))
+    token = next((each.token for each in offered if each.scheme.lower() == _CREDSSP_SCHEME), "")
+    if not token:
+        raise ValueError("no token")
+    return base64.b64decode(token, validate=True)
 
 
 # --- the other direction ---

@@ -219,7 +219,7 @@ class _Logon:
 async def examine_service(patient: WebPatient, prober: Prober) -> Examination:
     """Ask the service quietly, log on once, and explain what came."""
     addresses = await addresses_of(patient.address)
-    service = await prober.service(patient.service)
+    service = await prober.service(patient.service, inside=False)
     logon, error = _Logon(patient), None
     began = time.perf_counter()
     try:

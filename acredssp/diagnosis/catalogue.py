@@ -431,6 +431,13 @@ _HTTP: Final = (
         ("url", "schemes"),
     ),
     FindingKind(
+        "winrm-certificate-untrusted", _L, "the certificate inside CredSSP is not trusted",
+        "A logon at {url} would refuse the certificate inside CredSSP: {reason}.",
+        "Compare the pin {pin} with the server's, once, and log on with --pin; or trust its authority with --ca. A "
+        "certificate of HTTPS is another one.",
+        ("url", "reason", "pin"),
+    ),
+    FindingKind(
         "winrm-wrong-credentials", _H, "user or password is wrong",
         "You sent {account} to {url}. User, domain or password is wrong ({status}).",
         "Check all three, and the server's log: some servers answer a locked account as they answer a wrong password. "

@@ -9,7 +9,7 @@ from acredssp.diagnosis.catalogue import Finding, found
 from acredssp.diagnosis.certificate import CertificateFacts
 from acredssp.diagnosis.reach import Reach, of_reach
 from acredssp.diagnosis.server import judge_certificate
-from acredssp.trust import Judgement
+from acredssp.trust import Judgement, Verdict
 
 __all__ = ["WebFacts", "judge_web"]
 
@@ -33,9 +33,13 @@ class WebFacts:
         server: The program, in its own words.
         tls_version: The version of TLS.
         cipher: OpenSSL's name of the suite.
-        certificate: Its certificate.
-        chain: The certificates as it sent them, in DER.
-        judgement: What a logon would say of the certificate.
+        certificate: Its certificate of HTTPS.
+        chain: The certificates of HTTPS as it sent them, in DER.
+        judgement: What a logon would say of the certificate of HTTPS.
+        inside: Its certificate inside CredSSP.
+        inside_chain: The certificates inside CredSSP as it sent them, in DER.
+        inside_judgement: What a logon would say of the certificate inside.
+        inside_problem: Why there is none; empty where nobody asked for it.
         connections: How many connections were made.
         seconds: How long it took.
     """
@@ -54,6 +58,10 @@ class WebFacts:
     certificate: CertificateFacts | None = None
     chain: tuple[bytes, ...] = ()
     judgement: Judgement | None = None
+    inside: CertificateFacts | None = None
+    inside_chain: tuple[bytes, ...] = ()
+    inside_judgement: Judgement | None = None
+    inside_problem: str = ""
     connections: int = 0
     seconds: float = 0.0
 
@@ -69,7 +77,19 @@ def judge_web(facts: WebFacts, name: str, now: dt.datetime) -> list[Finding]:
     findings = [*(_of_answer(facts) if facts.reach is Reach.REACHED else of_reach(facts))]
     if facts.chain:
         findings += judge_certificate(facts.certificate, facts.chain, facts.judgement, name, now)
+    findings += _of_inside(facts)
     return sorted(findings, key=lambda each: -each.severity.rank)
+
+
+def _of_inside(facts: WebFacts) -> Iterator[Finding]:
+    judgement = facts.inside_judgement
+    if judgement is None or judgement.trusted:
+        return
+    pin = facts.inside.pin if facts.inside is not None else "a key that cannot be read"
+    if judgement.verdict is Verdict.PIN_DIFFERS:
+        yield found("certificate-other-key", pin=pin)
+    else:
+        yield found("winrm-certificate-untrusted", url=facts.target, reason=judgement.reason, pin=pin)
 
 
 def _of_answer(facts: WebFacts) -> Iterator[Finding]:

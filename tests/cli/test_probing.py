@@ -5,13 +5,16 @@ import datetime as dt
 import ssl
 
 import pytest
+from support import http_by_hand
 from support.certificates import Made
+from support.endpoints import PIN
 from support.peers import free_port
 from support.scripted import CLOSE, ScriptedServer, challenge, context, credentials, ntlm, pems_of, serving
 
+from acredssp.aio import HandshakeOutcome
 from acredssp.cli import probing
 from acredssp.cli.arguments import service
-from acredssp.cli.probe import probe_one
+from acredssp.cli.probe import _web_card, probe_one
 from acredssp.cli.probing import Pace, Prober
 from acredssp.diagnosis import (
     NegotiationAnswer,
@@ -320,6 +323,39 @@ async def test_a_certificate_of_https_that_cannot_be_read_is_no_good_one(unreada
         result = await probe_one(prober(), service(f"https://127.0.0.1:{port}"))
     assert ids(result) == {"certificate-untrusted"}
     await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_the_certificate_inside_is_told_apart_from_the_one_of_https(secure):
+    """It is asked for by a ClientHello alone, which nobody counts as a try of a password."""
+    reports, looked_up = [], []
+    config = http_by_hand.server_config(lookup=looked_up.append)
+    outside = http_by_hand.OUTSIDE if secure else None
+    async with http_by_hand.serving("ours", None, config, ssl=outside, on_handshake=reports.append) as port:
+        url = service(f"{'https' if secure else 'http'}://localhost:{port}")
+        probed = await probe_one(prober(), url)
+        pin = probed.facts.inside.pin
+        pinned = await probe_one(prober(trust=Trust.pinned(pin)), url)
+        other = await probe_one(prober(trust=Trust.pinned("0" * 64)), url)
+    assert pin == PIN
+    told = probed.as_dict()
+    assert (told["inside_certificate"]["pin"], told["inside_problem"], told["connections"]) == (pin, None, 2)
+    assert (told["certificate"] is not None) is secure
+    assert "winrm-certificate-untrusted" in ids(probed)
+    assert not {"winrm-certificate-untrusted", "certificate-other-key"} & ids(pinned)
+    assert "certificate-other-key" in ids(other)
+    shown = dict(_web_card(probed.facts))
+    assert shown["key pin"] == pin
+    assert ("https pin" in shown) is secure
+    assert looked_up == []
+    assert {report.outcome for report in reports} <= {HandshakeOutcome.LEFT}
+
+
+async def test_a_service_whose_answer_has_no_certificate_inside_says_why():
+    async with serving(http(UNAUTHORIZED, "WWW-Authenticate: CredSSP")) as port:
+        probed = await probe_one(prober(), service(f"http://127.0.0.1:{port}"))
+    assert probed.facts.inside_problem == "its answer to the first token has no token with a certificate"
+    assert dict(_web_card(probed.facts))["credssp"].startswith("no certificate inside: its answer")
 
 
 # --- the pace ---

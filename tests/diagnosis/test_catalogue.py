@@ -25,7 +25,7 @@ IDS = """
     remote-guard-offered restricted-admin-off restricted-admin-offered silent-refusal spn-unknown spn-wrong-key
     suites-weak tls-failed tls-intercepted
     tls-legacy-ciphers tls-no-1-3 tls-not-allowed tls-not-tested tls-old tls-required tls-too-old
-    trust-broken unknown winrm-basic winrm-basic-in-clear winrm-no-credssp
+    trust-broken unknown winrm-basic winrm-basic-in-clear winrm-certificate-untrusted winrm-no-credssp
     winrm-not-authorized winrm-wrong-credentials wrong-credentials
 """
 """All ids that there ever were. An id is never taken away from this list, and never used for anything else."""
