@@ -1,7 +1,7 @@
 """A server over HTTP that needs no files: an ASGI application whose clients log on by CredSSP.
 
-    python examples/http_server.py 127.0.0.1 5985             # the server of acredssp
-    python examples/http_server.py 127.0.0.1 5985 --uvicorn   # the same application under uvicorn
+    python examples/http_server.py                            # the server of acredssp, at 127.0.0.1, port 5985
+    python examples/http_server.py --uvicorn                  # the same application under uvicorn
 
 It prints its address and the pin of its certificate, for a client such as that of docs/http.md. alice of CONTOSO has
 the password `wonderland`. The server answers with who it is that asks, what she delegated, and what she sent.
@@ -66,8 +66,21 @@ def under_uvicorn(host: str, port: int) -> None:
     uvicorn.run(CredSSPMiddleware(app, config), host=host, port=port, http=HttpToolsProtocol, timeout_keep_alive=120)
 
 
-if __name__ == "__main__":
-    if "--uvicorn" in sys.argv:
-        under_uvicorn(sys.argv[1], int(sys.argv[2]))
+def run(words: list[str]) -> None:
+    """Serve as the command line says."""
+    host, port = [each for each in words if each != "--uvicorn"] or ["127.0.0.1", "5985"]
+    if "--uvicorn" in words:
+        under_uvicorn(host, int(port))
     else:
-        asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+        asyncio.run(main(host, int(port)))
+
+
+if __name__ == "__main__":
+    try:
+        run(sys.argv[1:])
+    except KeyboardInterrupt:
+        pass
+    except OSError as error:
+        sys.exit(f"cannot listen: {error}")
+    except ValueError:
+        sys.exit("usage: http_server.py [HOST PORT] [--uvicorn]")

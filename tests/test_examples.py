@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib.util
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.command import told
+from support.command import COMMAND, told
 from support.endpoints import BOB, PASSWORD, PIN, SPN, client_config, server_config
 from support.peers import DEADLINE, free_port, listens, wait_until
 
@@ -51,7 +52,7 @@ def test_a_client_logs_on_to_the_echo_server(echo_server, client):
 def test_a_client_logs_on_to_the_server_over_http(options):
     port = free_port()
     service = SPNList.of("HTTP/localhost")
-    delegation = DelegationPolicy(allow_fresh_credentials=service, allow_fresh_credentials_when_ntlm_only=service)
+    delegation = DelegationPolicy(allow_fresh_credentials=service)
 
     async def ask(pin):
         config = acredssp.ClientConfig(
@@ -74,6 +75,77 @@ def test_a_client_logs_on_to_the_server_over_http(options):
         "CONTOSO\\alice by ntlm sent 1 bytes, and delegated TSPasswordCreds\n",
         "CONTOSO\\alice by ntlm sent 50000 bytes, and delegated nothing more\n",
     ]
+
+
+@pytest.mark.parametrize("name", ["http_server", "winrm_server"])
+@pytest.mark.parametrize("arguments", [("nonsense",), ("127.0.0.1", "nonsense"), ("127.0.0.1", "1", "2")])
+def test_a_server_whose_arguments_are_wrong_says_which_ones_there_are(name, arguments):
+    done = run(name, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"usage: {name}.py [HOST PORT]")
+
+
+@pytest.mark.parametrize("name", ["http_server", "winrm_server"])
+def test_a_server_without_arguments_listens_at_the_port_of_winrm(name):
+    """Or says that somebody else does, since the tests cannot have that port for themselves."""
+    with subprocess.Popen(
+        [sys.executable, EXAMPLES / f"{name}.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        line = server.stdout.readline()
+        server.terminate()
+        _, errors = server.communicate()
+    assert line.startswith("127.0.0.1 5985 pin ") or "cannot listen: " in errors
+
+
+@pytest.fixture(scope="module")
+def winrm_server():
+    """The command line that the toy of WinRM tells, as words."""
+    command = [sys.executable, EXAMPLES / "winrm_server.py", "127.0.0.1", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        server.stdout.readline()
+        *words, _whoami = server.stdout.readline().removeprefix("try: acredssp ").split()
+        yield words
+        server.terminate()
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "expected"),
+    [
+        (["whoami"], "", (0, "contoso\\alice\n", "")),
+        (["echo", "a", "b"], "", (0, "a b\n", "")),
+        (["exit", "7"], "", (7, "", "")),
+        (["--stdin", "sort"], "b\na\n", (0, "a\nb\n", "")),
+        (["dir"], "", (1, "", "'dir' is not recognized as an internal or external command.\n")),
+    ],
+)
+def test_a_command_runs_at_the_toy_of_winrm(winrm_server, words, given, expected):
+    done = subprocess.run(
+        [COMMAND, *winrm_server, *words], input=given, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == expected
+
+
+def test_ctrl_c_reaches_the_toy_of_winrm(winrm_server):
+    command = [COMMAND, *winrm_server, "ping"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().startswith("Reply from")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=DEADLINE)
+    assert out.endswith("Control-C\n")
+    assert process.returncode == 130
+
+
+def test_what_the_toy_of_winrm_does_not_do_is_a_fault(winrm_server):
+    command = [COMMAND, *winrm_server, "--shell", "powershell", "ls"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert done.returncode == 255
+    assert "fault 2150858755: this toy runs commands of its own in shells of cmd" in done.stderr
+
+
+def test_no_example_allows_more_than_it_needs():
+    """A server whose certificate or key is trusted needs one list. The other one is for servers that nothing proves."""
+    pages = [*EXAMPLES.glob("*.py"), EXAMPLES.parent / "README.md", *(EXAMPLES.parent / "docs").glob("*.md")]
+    assert [page.name for page in pages if "when_ntlm_only=" in page.read_text(encoding="utf-8")] == []
 
 
 def test_a_client_that_leaves_right_after_its_logon_ends_its_target_leg(tmp_path):
