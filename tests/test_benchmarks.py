@@ -21,6 +21,7 @@ from benchmarks import (
     loopback,
     memory,
     misses,
+    profiles,
     report,
     stalled_kdc,
     storm,
@@ -30,6 +31,7 @@ from benchmarks import (
 )
 from benchmarks.harness import Figure, Row
 from benchmarks.peers import NAME, Peer, Setting
+from benchmarks.profiles import Counts
 
 ROOT = Path(__file__).parent.parent
 
@@ -168,38 +170,99 @@ def test_a_crowd_finishes_handshakes_and_begins_others():
     assert (cost.client, cost.server) == (3.0, 3.0)  # two steps, and one deletion
 
 
-def test_the_misses_are_read_from_cachegrinds_summary_as_code_and_data():
-    said = (
-        "==7== LLi misses:        1,234\n==7== D refs: 9\n==7== LLd misses:       56,789  ( 5,000 rd   + 51,789 wr)\n"
-    )
-    assert misses.read(said) == (1234.0, 56789.0)
-    for name in ("ntlm", "ntlm compiled"):
-        counts = {"tls": (1000.0, 2000.0), name: (4000.0, 4500.0)}
-        found = {row.key: row.figure.median for row in misses.rows(counts, name)}
-        assert found == {"misses.ntlm": 5.5, "misses.ntlm.code": 3.0, "misses.ntlm.data": 2.5}
+PROFILE = """
+events: Ir ILmr DLmr DLmw
+fl=(1) ceval.c
+ob=(1) /usr/lib/libpython3.11.so.1.0
+fn=(1) eval
+10 100 1 2 3
++1 7
+cob=(2) /lib/libcrypto.so.3
+cfn=(2) encrypt
+calls=1 20
++1 5000 50 60 70
+* 3 1
+
+ob=(2)
+fn=(2)
+20 5000 50 60 70
+ob=(3) /lib/libc.so.6
+fn=(3) malloc
+5 40
+ob=(1)
+fn=(4) call
+-3 1
+"""
+"""A file of callgrind's: names have numbers, zeros at a line's end are left out, and what a call took comes twice."""
 
 
-def test_what_is_counted_finds_the_same_bytecode_in_every_process(monkeypatch):
-    """Else one process compiles what the next one finds compiled, and the difference of the two is no handshake's."""
+def test_counts_are_read_by_file_and_without_those_of_functions_that_were_called():
+    events = ("Ir", "ILmr", "DLmr", "DLmw")
+    python = dict(zip(events, (111, 2, 2, 3), strict=True))
+    found = profiles.by_file(PROFILE)
+    assert found["libpython3.11.so.1.0"] == python
+    assert {name: counts["Ir"] for name, counts in found.items()} == {
+        "libpython3.11.so.1.0": 111, "libcrypto.so.3": 5000, "libc.so.6": 40,
+    }  # fmt: skip
+    counts = Counts.of(PROFILE, events[1:])
+    assert counts == Counts((52.0, 62.0, 73.0), (2.0, 2.0, 3.0))
+    assert counts.less(Counts((2.0, 2.0, 3.0), (1.0, 0.0, 3.0)), 10) == Counts((5.0, 6.0, 7.0), (0.1, 0.2, 0.0))
+
+
+def test_where_openssl_is_linked_into_python_there_is_no_own_part():
+    counts = Counts.of(PROFILE.replace("libcrypto", "crypto"), ("Ir",))
+    assert counts == Counts((5151.0,), None)
+    assert [row.key for row in instructions.rows("ntlm", "rsa", counts)] == ["instructions.rsa.ntlm"]
+    with pytest.raises(ValueError, match=r"expected callgrind to have counted D1mr"):
+        Counts.of(PROFILE, ("D1mr",))
+
+
+def test_misses_have_rows_of_code_of_data_and_of_what_is_outside_of_openssl():
+    counts = {
+        "tls": Counts((1000.0, 2000.0, 0.0), (0.0, 500.0, 0.0)),
+        "ntlm": Counts((4000.0, 4000.0, 500.0), (1000.0, 1500.0, 250.0)),
+    }
+    found = {row.key: row.figure.median for row in misses.rows(counts, "ntlm")}
+    assert found == {"misses.ntlm": 5.5, "misses.ntlm.code": 3.0, "misses.ntlm.data": 2.5, "misses.ntlm.own": 2.25}
+
+
+STAND_IN = """
+import importlib.util, os, pathlib, sys
+found = importlib.util.find_spec("colorsys").cached
+said = f"{int(os.path.exists(found))} {found}"
+for word in sys.argv:
+    if word.startswith("--callgrind-out-file="):
+        for number, trigger in enumerate([*["--dump-before=getloadavg"] * 10, "Program termination"], 1):
+            text = f"desc: Trigger: {trigger}\\n{number} {said}"
+            pathlib.Path(f"{word.partition('=')[2]}.{number}").write_text(text)
+import colorsys
+"""
+"""Stands in for valgrind and the process that it watches: the profiles say whether there is bytecode, and where."""
+
+
+def test_what_is_counted_is_what_lies_between_two_marks_and_finds_bytecode(monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "")
-    monkeypatch.setattr(instructions, "VALGRIND", ())
-    script = (
-        "import importlib.util, os, sys; found = importlib.util.find_spec('colorsys').cached; "
-        "print('compiled', int(os.path.exists(found)), found, file=sys.stderr); import colorsys"
-    )
     seen = []
 
-    def read(said):
-        [(_, compiled, path)] = [line.split(" ", 2) for line in said.splitlines()]
-        seen.append((compiled, path))
-        return (float(compiled),)
+    class Read(Counts):
+        @classmethod
+        def of(cls, profile, events, handshakes):
+            assert (events, handshakes) == (("Ir",), 7)
+            number, compiled, path = profile.splitlines()[1].split(" ", 2)
+            seen.append((compiled, path))
+            return Counts((float(number),), None)
 
-    command = [sys.executable, "-c", script]
-    counted = instructions.count(["one", "two"], options=(), command=lambda *_: command, read=read)
-    assert counted == {"one": (0.0,), "two": (0.0,)}
-    assert len(seen) == 4
-    assert {compiled for compiled, _ in seen} == {"1"}
-    assert len({path for _, path in seen}) == 1
+    monkeypatch.setattr(instructions, "Counts", Read)
+    names = ["one", "two", "three", "four", "five"]
+    # The first process is the command alone. The second one has valgrind's words first, here as the script's.
+    monkeypatch.setattr(instructions, "VALGRIND", (sys.executable, "-c", STAND_IN))
+    command = [sys.executable, "-c", STAND_IN]
+    counted = instructions.count(names, options=(), events=("Ir",), handshakes=7, command=command)
+    assert {name: counts.whole for name, counts in counted.items()} == {
+        "one": (2.0,), "two": (4.0,), "three": (6.0,), "four": (8.0,), "five": (10.0,),
+    }  # fmt: skip
+    assert len(set(seen)) == 1
+    assert seen[0][0] == "1"
 
 
 def test_a_relay_has_its_cpu_and_its_throughput_for_each_loop_and_size(results):
@@ -375,17 +438,17 @@ sys.exit(check.main())
 """
 
 CHECK_A_COUNT = """
-import sys
+import json, sys
 from benchmarks import check
 from benchmarks.harness import Figure, Row
 from benchmarks.peers import NAME, Peer, Setting
-python, million = sys.argv[1], float(sys.argv[2])
+versions, million, key = json.loads(sys.argv[1]), float(sys.argv[2]), sys.argv[5]
 found = check.environment()
-check.environment = lambda: found | {"python": python or found["python"]}
+check.environment = lambda: found | versions
 check.BASELINE = check.pathlib.Path(sys.argv[3])
-if not python:
-    check.record({"compiled": [Row(key="some", what="some row", figure=Figure(1.0, 1.0, 1.0, 1), unit=sys.argv[4])]})
-rows = [Row(key="some", what="some row", figure=Figure(million, million, million, 1), unit=sys.argv[4])]
+if not versions:
+    check.record({"compiled": [Row(key=key, what="some row", figure=Figure(1.0, 1.0, 1.0, 1), unit=sys.argv[4])]})
+rows = [Row(key=key, what="some row", figure=Figure(million, million, million, 1), unit=sys.argv[4])]
 [gate] = check.of_counts(rows, "compiled")
 print(gate.counts and not gate.holds, gate, sep="; ")
 """
@@ -418,19 +481,38 @@ def test_without_valgrind_the_counts_are_skipped_by_name_and_in_ci_that_is_a_fai
 def test_a_count_above_the_baselines_margin_fails_on_the_baselines_versions_only(tmp_path, unit, most):
     baseline = str(tmp_path / "baseline.json")
     below, above = most - 0.01, most + 0.01
-    here = [run_script(CHECK_A_COUNT, "", str(count), baseline, unit).stdout for count in (below, above)]
+    here = [run_script(CHECK_A_COUNT, "{}", str(count), baseline, unit, "some").stdout for count in (below, above)]
     said = f"some row, compiled, {unit}"
     assert here[0] == f"False; {said}: {below:.3f}, at most {most:.3f}: holds\n"
     assert here[1] == f"True; {said}: {above:.3f}, at most {most:.3f}: FAILS\n"
-    elsewhere = run_script(CHECK_A_COUNT, "2.7.18", str(above), baseline, unit).stdout
-    assert elsewhere == f"False; {said}: {above:.3f}, at most {most:.3f}: would fail on the baseline's versions\n"
+    for versions in ({"python": "2.7.18"}, {"openssl": "9.9.9"}):
+        elsewhere = run_script(CHECK_A_COUNT, json.dumps(versions), str(above), baseline, unit, "some").stdout
+        assert elsewhere == f"False; {said}: {above:.3f}, at most {most:.3f}: would fail on the baseline's versions\n"
+
+
+def test_a_count_without_openssl_fails_beside_every_openssl_and_every_python_of_the_same_minor_version(tmp_path):
+    baseline = str(tmp_path / "baseline.json")
+    minor = ".".join(map(str, sys.version_info[:2]))
+    verdicts = [
+        run_script(CHECK_A_COUNT, json.dumps(versions), "1.06", baseline, "million", "some.own").stdout.partition(";")[
+            0
+        ]
+        for versions in ({}, {"openssl": "9.9.9", "cryptography": "1"}, {"python": f"{minor}.99"}, {"python": "2.7.18"})
+    ]
+    assert verdicts == ["True", "True", "True", "False"]
 
 
 def test_the_baseline_has_instructions_and_cache_misses_of_both_builds():
     found = json.loads((ROOT / "benchmarks" / "baseline.json").read_text("utf-8"))
     for build in ("interpreted", "compiled"):
-        assert set(found["million"][build]) == {"instructions.rsa.ntlm", "instructions.rsa.spnego"}
-        assert set(found["thousand"][build]) == {"misses.ntlm", "misses.ntlm.code", "misses.ntlm.data"}
+        counts = {"instructions.rsa.ntlm", "instructions.rsa.spnego"}
+        assert set(found["million"][build]) == counts | {f"{key}.own" for key in counts}
+        assert set(found["thousand"][build]) == {
+            "misses.ntlm",
+            "misses.ntlm.code",
+            "misses.ntlm.data",
+            "misses.ntlm.own",
+        }
 
 
 # --- the storm of logons ---
