@@ -5,496 +5,30 @@
 
 import asyncio
 import contextlib
-import functools
 import re
 import socket
-import sys
 
-import httpx
 import pytest
 import uvloop
 from support import cancelling as cancelling_module
-from support import http_toy, ntlm_auth, sspi
 from support.cancelling import cancel_everywhere, places_of
-from support.endpoints import BOB, CERTIFICATE, KEY, PASSWORD, client_config, server_config
-from support.gateway import ALICE, INJECTED, Target, World, leave, settings_of, talk
-from support.http_by_hand import serving
-from support.http_hosted import Echo
-from support.http_toy import TRUSTING, Toy
+from support.endpoints import client_config, server_config
 from support.kerberos import ALICE as KERBEROS_ALICE
 from support.kerberos import SPN
-from support.logon import session_base_key
+from support.scenarios import COMMANDS, IN_FOLDERS, PAGES, SCENARIOS, connecting
 from support.security_figures import rows_of
-from support.stores import running
-from support.wsman_toy import Toy as WSManToy
-from support.wsman_toy import greet
 
-import acredssp
-from acredssp import RDP, TLS, Account, Keytab, Password, Policy
-from acredssp.aio import check_rdp, judge_server, offload
-from acredssp.aio.server import CredSSPServer
-from acredssp.aio.streams import open_connection, start_credssp, start_credssp_streams, start_server
-from acredssp.credentials import Oracle
-from acredssp.hosts import HealthCheck, HostPool
-from acredssp.http.aiohttp import CredSSPSession
-from acredssp.http.httpx import CredSSPTransport
+from acredssp import Keytab, Policy
+from acredssp.aio import offload
 from acredssp.secret import SecretBytes
-from acredssp.sspi import DeleteSecurityContext, establish, secure_streams
-from acredssp.stores import Grant, LockoutRule, MemoryStore, Sealer, new_keys
-from acredssp.winrm import CommandShell, WSMan
-from acredssp.workers import Address
 
 pytestmark = pytest.mark.interpreted_only("the compiled engine never waits: it asks, and aio waits")
-
-HOST = "127.0.0.1"
-
-
-async def soon(answer):
-    await asyncio.sleep(0)
-    return answer
-
-
-def hooks(**more):
-    """Hooks that all wait."""
-    return {
-        "lookup": lambda _: soon(Password(PASSWORD)),
-        "authorize": lambda _: soon(True),
-        "admit": lambda _: soon(True),
-    } | more
-
-
-async def echo(reader, writer):
-    try:
-        while data := await reader.read(1000):
-            writer.write(data)
-            await writer.drain()
-    except (OSError, EOFError):
-        pass
-    finally:
-        writer.transport.abort()
-
-
-async def use(reader, writer):
-    """Have a word come back, and close."""
-    try:
-        writer.write(b"hello")
-        assert await reader.readexactly(5) == b"hello"
-        writer.close()
-        await writer.wait_closed()
-    finally:
-        writer.transport.abort()
-
-
-# --- connections ---
-
-
-@contextlib.asynccontextmanager
-async def listening(connected=echo, **options):
-    """A server: its address, and what it holds."""
-    options = {"config": server_config(**hooks()), "accept": lambda _: soon("session")} | options
-    reports = []
-    server = await start_server(connected, HOST, 0, on_handshake=reports.append, **options)
-    try:
-        yield server.sockets[0].getsockname(), lambda: held_by(server)
-        told = [report.connection_id for report in reports]
-        assert len(told) == len(set(told)), "a handshake was reported twice"
-    finally:
-        server.close()
-        server.abort_clients()
-        await server.wait_closed()
-
-
-def held_by(server: CredSSPServer):
-    return {
-        "handshakes": len(server._handshakes),
-        "connections": len(server._connections),
-        "places": len(server._places),
-    }
-
-
-@contextlib.asynccontextmanager
-async def connecting(ours=None, theirs=None, client=None, names=None, **options):
-    """`open_connection` to `start_server`."""
-    config, names = client or client_config(), names or {}
-    async with listening(**({"carriage": theirs} if theirs else {}), **options) as (address, held):
-
-        async def run():
-            await use(*await open_connection(*address, config=config, carriage=ours or TLS(), **names))
-
-        yield run, held
-
-
-def connecting_by_rdp():
-    route = server_config(**hooks())
-    return connecting(RDP(routing_token="7"), RDP(hybrid_ex=True, route=lambda _: soon(route)))
-
-
-@contextlib.asynccontextmanager
-async def connecting_to_an_oracle():
-    """A server that asks another about the password, and limits wrong ones."""
-    oracle = Oracle(lambda exchange: soon(session_base_key(exchange, BOB)))
-    config = server_config(**hooks(lookup=lambda _: soon(oracle)))
-    async with connecting(config=config, max_failures=acredssp.FailureLimit(5, 60)) as scenario:
-        yield scenario
-
-
-@contextlib.asynccontextmanager
-async def upgrading():
-    """Both ends of a connection that is there: by streams, and by transport."""
-    ours, theirs = client_config(), server_config(**hooks())
-
-    async def serve(end):
-        reader, writer = await asyncio.open_connection(sock=end)
-        try:
-            await echo(*await start_credssp_streams(reader, writer, theirs))
-        finally:
-            writer.transport.abort()
-
-    async def run():
-        ends = socket.socketpair()
-        serving = asyncio.create_task(serve(ends[1]))
-        reader, writer = None, None
-        try:
-            reader, writer = await asyncio.open_connection(sock=ends[0])
-            secure = await start_credssp_streams(reader, writer, ours, server_hostname="localhost")
-            await use(*secure)
-        finally:
-            if writer is None:
-                ends[0].close()
-            else:
-                writer.transport.abort()
-            serving.cancel()
-            await asyncio.wait({serving})
-            ends[1].close()
-            _ = serving.cancelled() or serving.exception()
-
-    yield run, dict
-
-
-@contextlib.asynccontextmanager
-async def upgrading_a_transport():
-    ours, theirs = client_config(), server_config(**hooks())
-
-    class Quiet(asyncio.Protocol):
-        pass
-
-    async def run():
-        loop = asyncio.get_running_loop()
-        ends, transports = socket.socketpair(), []
-        try:
-            for end in ends:
-                transport, _ = await loop.connect_accepted_socket(Quiet, end)
-                transports.append(transport)
-            await asyncio.gather(
-                start_credssp(transports[0], Quiet(), ours, server_hostname="localhost"),
-                start_credssp(transports[1], Quiet(), theirs),
-            )
-        finally:
-            for transport in transports:
-                transport.abort()
-            for end in ends[len(transports) :]:
-                end.close()
-
-    yield run, dict
-
-
-@contextlib.asynccontextmanager
-async def relaying():
-    """A gateway of two legs, with a recording that has to wait."""
-
-    async def record(*_):
-        await asyncio.sleep(0)
-
-    async def run():
-        pairs = [socket.socketpair() for _ in range(2)]
-        open_ones, writers = [end for pair in pairs for end in pair], []
-        try:
-            streams = []
-            for end in [pairs[0][0], pairs[0][1], pairs[1][0], pairs[1][1]]:
-                streams.append(await asyncio.open_connection(sock=end))
-                open_ones.remove(end)
-                writers.append(streams[-1][1])
-            relay = asyncio.create_task(
-                acredssp.relay(streams[1], streams[2], recording=acredssp.aio.Recording(sink=record))
-            )
-            try:
-                streams[0][1].write(b"hello")
-                assert await streams[3][0].readexactly(5) == b"hello"
-                for end in (0, 3):
-                    streams[end][1].close()
-                await relay
-            finally:
-                relay.cancel()
-                await asyncio.wait({relay})
-                _ = relay.cancelled() or relay.exception()
-        finally:
-            for writer in writers:
-                writer.transport.abort()
-            for end in open_ones:
-                end.close()
-
-    yield run, dict
-
-
-@contextlib.asynccontextmanager
-async def calling_sspi():
-    """The functions of SSPI over streams, and streams that encrypt."""
-    config = client_config()
-
-    async def serve(reader, writer):
-        handle = None
-        try:
-            handle = await establish(reader, writer, theirs)
-            await echo(*await secure_streams(handle, reader, writer))
-        except (acredssp.CredSSPError, OSError, asyncio.CancelledError):
-            pass  # Python 3.11's streams tell the loop of a task that ends as cancelled
-        finally:
-            writer.transport.abort()
-            if handle is not None:
-                await asyncio.sleep(0)
-                await DeleteSecurityContext(handle)
-
-    theirs = server_config(**hooks())
-    server = await asyncio.start_server(serve, HOST, 0)
-
-    async def run():
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        try:
-            handle = await establish(reader, writer, config, sspi.TARGET)
-            try:
-                await use(*await secure_streams(handle, reader, writer))
-            finally:
-                writer.transport.abort()
-                await DeleteSecurityContext(handle)
-        finally:
-            writer.transport.abort()
-
-    async with server:
-        yield run, dict
-
-
-@contextlib.asynccontextmanager
-async def probing():
-    """What a health check and a gateway's `check` do."""
-    config = client_config()
-    async with listening(carriage=RDP()) as (address, held):
-
-        async def run():
-            await check_rdp(await asyncio.open_connection(*address))
-            streams = await asyncio.open_connection(*address)
-            await judge_server(streams, config, carriage=RDP(), server_hostname="localhost")
-
-        yield run, held
-
-
-# --- http ---
-
-
-@contextlib.asynccontextmanager
-async def asking_by_httpx():
-    """With one place, so that one that is lost would stop the next request."""
-    config, pools = http_toy.client_config(), []
-    async with Toy() as toy:
-
-        async def run():
-            transport = CredSSPTransport(config, ssl_context=TRUSTING, max_connections=1)
-            pools.append(transport._client._pool)
-            async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=30) as client:
-                for _ in range(2):
-                    assert (await client.post(toy.url, content=b"hello")).content == b"HELLO"
-
-        yield run, lambda: {"places": sum(map(len, pools))}
-
-
-@contextlib.asynccontextmanager
-async def asking_by_aiohttp():
-    config = http_toy.client_config()
-    async with Toy() as toy:
-
-        async def run():
-            async with CredSSPSession(config, ssl_context=TRUSTING, max_connections=1) as session:
-                for _ in range(2):
-                    async with session.post(toy.url, data=b"hello") as answer:
-                        assert await answer.read() == b"HELLO"
-
-        yield run, dict
-
-
-@contextlib.asynccontextmanager
-async def answering_http(kind):
-    """The acceptor, asked by a client that is cut off as well."""
-    config = http_toy.client_config()
-    async with serving(kind, Echo(), server_config(**hooks(lookup=lambda _: soon(BOB)))) as port:
-
-        async def run():
-            transport = CredSSPTransport(config, ssl_context=TRUSTING)
-            async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=30) as client:
-                url = f"http://localhost:{port}/wsman"
-                with contextlib.suppress(httpx.TransportError):
-                    assert (await client.post(url, content=b"hello")).status_code in {200, 500}
-
-        yield run, dict
-
-
-@contextlib.asynccontextmanager
-async def using_winrm():
-    toy = WSManToy({"greet": greet})
-
-    async def post(envelope):
-        return await soon(await toy.post(envelope))
-
-    wsman = WSMan(post, "http://toy:5985/wsman", first_delay=0)
-
-    async def run():
-        async with await CommandShell.open(wsman) as shell:
-            assert (await shell.run("greet", "you")).stdout == "hello\r\n"
-
-    try:
-        yield run, dict
-    finally:
-        await toy.aclose()
-
-
-# --- gateways ---
-
-
-def prepare(folder):
-    """What a gateway's settings name."""
-    certificate, key = CERTIFICATE, KEY
-    for name, text in {
-        "gateway.pem": certificate, "gateway.key": key, "users": b"CONTOSO:alice:wonderland\n", "secret": b"server's\n",
-    }.items():  # fmt: skip
-        (folder / name).write_bytes(text)
-
-
-@contextlib.asynccontextmanager
-async def through_a_gateway(folder, more="", **settings):
-    prepare(folder)
-    target, world = await Target().start(), World(folder)
-    await world.write(settings_of({"desktops": ([target.address], more)}, **settings))
-    await world.gateway.start()
-    gateway = world.gateway
-
-    async def run():
-        streams = await world.connect(ALICE)
-        try:
-            await talk(streams)
-            await leave(streams)
-        finally:
-            streams[1].transport.abort()
-
-    def held():
-        return {str(key): count for key, count in gateway._counts.items()} | {
-            "connections of the gateway": len(gateway.connections),
-            "connections to the host": sum(host.connections for host in gateway.plan.targets["desktops"].pool.hosts),
-        }
-
-    try:
-        yield run, held
-        ended = [record.connection_id for record in world.records]
-        assert len(ended) == len(set(ended)), "a connection has two records"
-    finally:
-        await target.stop()
-        await gateway.stop()
-
-
-def passing_through(folder):
-    routes = '[[listeners.routes]]\ntarget = "desktops"\nmode = "passthrough"\nallow_without_nla = true\n'
-    return through_a_gateway(folder, routes=routes)
-
-
-@contextlib.asynccontextmanager
-async def asking_winbind(folder):
-    """A process that is ended with each question that is given up."""
-    command = (sys.executable, "-S", "-E", ntlm_auth.__file__, str(folder / "log"))
-    async with acredssp.aio.WinbindOracle(command=command, processes=1, timeout=60) as oracle:
-        client = client_config(authenticate=Password("Passw0rd!", "bob", "CONTOSO"))
-        async with connecting(client=client, config=server_config(**hooks(lookup=oracle))) as scenario:
-            yield scenario
-
-
-@contextlib.asynccontextmanager
-async def choosing_a_host():
-    async with listening(carriage=RDP()) as (address, _):
-        addresses = [Address(*address), Address(HOST, 1)]
-        pool = HostPool("desktops", addresses, check=HealthCheck(failures=10**9), directory=MemoryStore())
-        alice = Account("alice", "CONTOSO")
-
-        async def run():
-            for each in addresses:
-                await pool.check(each)
-            for each in await pool.in_order(alice):
-                with pool.connection(each):
-                    await pool.stick(alice, each)
-                    assert (await pool.in_order(alice))[0] == each
-            watching = asyncio.create_task(pool.watch())
-            try:
-                await asyncio.sleep(0.01)
-            finally:
-                watching.cancel()
-                await asyncio.wait({watching})
-
-        yield run, lambda: {"connections": sum(host.connections for host in pool.hosts)}
-
-
-@contextlib.asynccontextmanager
-async def asking_a_store(folder):
-    """A real server; with one connection, so that a lost one would stop the next run."""
-    with running(folder, "valkey-server") as server:
-        options = {"deadline": 30, "connections": 1, **server.logon}
-        store = acredssp.stores.redis.RedisStore(server.url, Sealer(new_keys()), **options)
-        alice, grant = Account("alice", "CONTOSO"), Grant(user="alice", target="desktops", uses=5, window=60)
-
-        async def run():
-            attempt = acredssp.stores.LogonAttempt(store, alice, LockoutRule(most=10**6))
-            await attempt.begin()
-            await attempt.failed()
-            await attempt.begin()
-            await attempt.succeeded()
-            token = await acredssp.stores.issue_token(store, grant, 60)
-            found = await acredssp.stores.find_token(store, token)
-            await acredssp.stores.redeem_token(store, token, found, "here", alice)
-            await store.stick(alice, "desktops", "host", 60)
-            assert await store.host_of(alice, "desktops") == "host"
-            await store.ping()
-
-        try:
-            yield run, lambda: {"in use": len(store._client.connection_pool._in_use_connections)}
-        finally:
-            await store.close()
-
-
-SCENARIOS = {
-    "connect and accept, TLS": connecting,
-    "connect and accept, RDP with a route": connecting_by_rdp,
-    "connect and accept, an oracle": connecting_to_an_oracle,
-    "upgrade of streams, both sides": upgrading,
-    "upgrade of transports, both sides": upgrading_a_transport,
-    "relay with a recording": relaying,
-    "functions of SSPI over streams": calling_sspi,
-    "probes": probing,
-    "HTTP client by httpx": asking_by_httpx,
-    "HTTP client by aiohttp": asking_by_aiohttp,
-    "HTTP acceptor": functools.partial(answering_http, "ours"),
-    "HTTP acceptor under uvicorn": functools.partial(answering_http, "uvicorn-h11"),
-    "WinRM shell": using_winrm,
-    "pool of hosts": choosing_a_host,
-}
-
-
-IN_FOLDERS = {
-    "logon through a gateway": through_a_gateway,
-    "logon through a gateway, an account of its own": lambda folder: through_a_gateway(folder, INJECTED),
-    "connection that a gateway does not decrypt": passing_through,
-    "store in Valkey": asking_a_store,
-    "oracle of winbind": asking_winbind,
-}
-
 
 LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
 ON_UVLOOP = [*SCENARIOS][:7]
 """What depends on the loop: the rest stands on top of it."""
 SECTION = "cancellation"
+FOLDERS = IN_FOLDERS | PAGES
 
 
 @pytest.fixture
@@ -514,9 +48,9 @@ def cancelling(figure):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", [*SCENARIOS, *COMMANDS])
 def test_nothing_is_left_wherever_it_is_cancelled(name, cancelling):
-    cancelling(name, SCENARIOS[name])
+    cancelling(name, (SCENARIOS | COMMANDS)[name])
 
 
 @pytest.mark.thorough
@@ -526,9 +60,9 @@ def test_nothing_is_left_on_uvloop_wherever_it_is_cancelled(name, cancelling):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", IN_FOLDERS)
+@pytest.mark.parametrize("name", FOLDERS)
 def test_nothing_is_left_of_what_needs_files_wherever_it_is_cancelled(name, tmp_path, cancelling):
-    cancelling(name, lambda: IN_FOLDERS[name](tmp_path))
+    cancelling(name, lambda: FOLDERS[name](tmp_path))
 
 
 def test_nothing_is_left_of_kerberos_wherever_it_is_cancelled(kerberos, cancelling):
@@ -540,7 +74,8 @@ def test_nothing_is_left_of_kerberos_wherever_it_is_cancelled(kerberos, cancelli
 
 
 def test_the_page_has_the_figures_of_all_scenarios():
-    names = [*SCENARIOS, *(f"{name}, on uvloop" for name in ON_UVLOOP), *IN_FOLDERS, "connect and accept, Kerberos"]
+    uvloops = (f"{name}, on uvloop" for name in ON_UVLOOP)
+    names = [*SCENARIOS, *uvloops, *IN_FOLDERS, "connect and accept, Kerberos"]
     assert rows_of(SECTION) == [*names, "all"]
 
 

@@ -270,7 +270,9 @@ class SealingHandle:
         self._sequence += 1
         # HMAC-MD5 is written out here: six to ten calls would take a hundredth of a logon's NTLM.
         inner, outer = self._sign_blocks
-        checksum = _md5(outer + _md5(inner + sequence + message).digest()).digest()[:8]
+        digest = _md5(inner + sequence)
+        digest.update(message)  # not joined: it may have a password, and nobody overwrites what Python frees
+        checksum = _md5(outer + digest.digest()).digest()[:8]
         return _SEAL_VERSION + crypt(checksum) + sequence
 
     def _mismatch(self, expected: bytes, signature: bytes) -> RemoteProtocolError:
