@@ -210,13 +210,13 @@ class Gateway:
         """Bind addresses that nobody is served on yet: all of them, or none."""
         servers: dict[str, list[CredSSPServer]] = {}
         problems = Problems()
-        for number, address in enumerate(plan.listeners):
-            if address in addresses:
-                with problems.at(f"listeners[{number}].address"):
-                    servers[address] = await self._listen_on(plan, address)
         try:
+            for number, address in enumerate(plan.listeners):
+                if address in addresses:
+                    with problems.at(f"listeners[{number}].address"):
+                        servers[address] = await self._listen_on(plan, address)
             problems.check()
-        except SettingsError:
+        except BaseException:  # cancelled, too: an address may be bound already
             for server in [server for listening in servers.values() for server in listening]:
                 server.close()
             raise
