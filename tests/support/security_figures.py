@@ -21,9 +21,22 @@ import pytest
 from support.pages import ROOT
 from support.security_page import FIGURES, read_figures
 
-TESTS = ("tests/hostile/test_cancellation.py", "tests/hostile/test_faults.py")
+TESTS = (
+    "tests/hostile/test_cancellation.py",
+    "tests/hostile/test_faults.py",
+    "tests/hostile/test_breaking.py",
+    "tests/hostile/test_canaries.py",
+    "tests/hostile/test_remembered.py",
+)
 """The tests that make figures."""
-FIRST = {"cancellation": "what is cancelled", "memory": "what runs out of memory", "faults": "what fails"}
+FIRST = {
+    "cancellation": "what is cancelled",
+    "memory": "what runs out of memory",
+    "faults": "what fails",
+    "breaking": "whose connection breaks",
+    "secrets": "what is run",
+    "remembered": "whose secret",
+}
 """The head of the column of a table's rows."""
 
 # --- the plugin ---
