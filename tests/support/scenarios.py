@@ -7,7 +7,6 @@ everywhere, `resetting` breaks their connections, and `canaries` looks for their
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import socket
 import sys
@@ -31,9 +30,6 @@ from acredssp.aio import check_rdp, judge_server
 from acredssp.aio.server import CredSSPServer
 from acredssp.aio.streams import open_connection, start_credssp, start_credssp_streams, start_server
 from acredssp.cli.login import Login, log_on
-from acredssp.cli.probe import probe_one
-from acredssp.cli.probing import Pace, Prober
-from acredssp.cli.rdp_logon import Patient, examine
 from acredssp.credentials import Oracle
 from acredssp.hosts import HealthCheck, HostPool
 from acredssp.http.aiohttp import CredSSPSession
@@ -615,26 +611,8 @@ async def logging_in(address):
         raise error
 
 
-def prober():
-    return Prober(pace=Pace(0), timeout=60, trust=client_config().trust, server_name="localhost")
-
-
-async def probing_by_command(address):
-    probed = await probe_one(prober(), address)
-    assert probed.findings is not None
-
-
-async def diagnosing(address):
-    config = client_config(authenticate=Password("wrong", "bob", "CONTOSO"))
-    wrong = dataclasses.replace(login_of(address), config=config)
-    examination = await examine(Patient.of(wrong), prober())
-    assert examination.causes
-
-
 COMMANDS = {
     "the command login": functools.partial(commanding, logging_in),
-    "the command probe": functools.partial(commanding, probing_by_command),
-    "the command doctor": functools.partial(commanding, diagnosing),
 }
 PAGES = {
     "pages and API of a gateway": asking_pages,
