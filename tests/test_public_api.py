@@ -55,7 +55,8 @@ MODULES = {
     """,
     "diagnosis": """
         Answer CATALOGUE CertificateFacts ChallengeFacts ClientFacts Fact Finding FindingKind FirstToken LogonFacts
-        NegotiationAnswer Question Reach ServerFacts Severity TLSAnswer TLSOutcome WebFacts clock_difference
+        NegotiationAnswer NoAnswer Question Reach ServerFacts Severity ShownCertificate TLSAnswer TLSOutcome Unanswered
+        WebFacts clock_difference
         explain found judge_certificate judge_client judge_server judge_web missing_bytes read_answer
         read_first_token
     """,

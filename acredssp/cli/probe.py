@@ -46,7 +46,6 @@ from acredssp.diagnosis import (
     ServerFacts,
     Severity,
     WebFacts,
-    clock_difference,
     judge_client,
     judge_server,
     judge_web,
@@ -123,7 +122,10 @@ def _server_dict(facts: ServerFacts) -> dict[str, object]:
             }
             for name, each in facts.tls.items()
         },
-        "certificate": _certificate_dict(facts),
+        "certificate": _certificate_dict(facts.certificate, facts.judgement),
+        "other_certificates": [
+            _certificate_dict(each.certificate, each.judgement) for each in facts.other_certificates
+        ],
         "credssp_version": answer.version if answer else None,
         "mechanisms": [*facts.mechanisms] if answer else None,
         "ntlm": None
@@ -135,7 +137,7 @@ def _server_dict(facts: ServerFacts) -> dict[str, object]:
             "dns_domain": challenge.dns_domain or None,
             "dns_forest": challenge.dns_forest or None,
             "build": challenge.build or None,
-            "clock_difference": clock_difference(challenge, now()),
+            "clock_difference": facts.clock_difference,
         },
         "mic_required": "unknown",
         "channel_binding_required": "unknown",
@@ -144,11 +146,7 @@ def _server_dict(facts: ServerFacts) -> dict[str, object]:
     }
 
 
-def _certificate_dict(facts: ServerFacts | WebFacts) -> dict[str, object] | None:
-    return _certificate_dict_of(facts.certificate, facts.judgement)
-
-
-def _certificate_dict_of(certificate: CertificateFacts | None, judgement: Judgement | None) -> dict[str, object] | None:
+def _certificate_dict(certificate: CertificateFacts | None, judgement: Judgement | None) -> dict[str, object] | None:
     if certificate is None:
         return None
     told = dataclasses.asdict(certificate)
@@ -169,8 +167,8 @@ def _web_dict(facts: WebFacts) -> dict[str, object]:
         "server": facts.server or None,
         "tls_version": facts.tls_version or None,
         "cipher": facts.cipher or None,
-        "certificate": _certificate_dict(facts),
-        "inside_certificate": _certificate_dict_of(facts.inside, facts.inside_judgement),
+        "certificate": _certificate_dict(facts.certificate, facts.judgement),
+        "inside_certificate": _certificate_dict(facts.inside, facts.inside_judgement),
         "inside_problem": facts.inside_problem or None,
         "connections": facts.connections,
         "elapsed_ms": round(facts.seconds * 1000, 1),
@@ -361,15 +359,15 @@ def _server_card(facts: ServerFacts) -> Iterator[tuple[str, str]]:
     yield "flags", ", ".join(str(each.name) for each in ResponseFlags if each in facts.flags)
     for name, tls in facts.tls.items():
         yield "tls", f"{name}: {', '.join(tls.suites) or tls.cipher or tls.problem or 'not tested'}"
-    yield from _certificate_card(facts.certificate)
+    for certificate in (facts.certificate, *(each.certificate for each in facts.other_certificates)):
+        yield from _certificate_card(certificate)
     if facts.answer is not None:
         yield "credssp", f"version {facts.answer.version}, {', '.join(facts.mechanisms) or 'no mechanism'}"
     if (challenge := facts.challenge) is not None:
         names = [challenge.netbios_computer, challenge.dns_computer, challenge.netbios_domain, challenge.dns_domain]
         yield "names", ", ".join(dict.fromkeys(filter(None, names)))
         yield "build", challenge.build
-        difference = clock_difference(challenge, now())
-        yield "clock", "" if difference is None else f"{difference:+d} s"
+        yield "clock", "" if facts.clock_difference is None else f"{facts.clock_difference:+d} s"
     many = "" if facts.connections == 1 else "s"
     yield "took", f"{facts.seconds * 1000:.0f} ms, {facts.connections} connection{many}"
 

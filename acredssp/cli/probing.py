@@ -10,7 +10,7 @@ connections are made to a server of RDP, one after the other:
 
 A service of WinRM gets one connection with one POST without a body and without a logon. If it offers CredSSP, it gets a
 second one, whose POST carries the ClientHello of the TLS inside CredSSP: the answer has the certificate there. A server
-that does not answer the first connection gets no other.
+that does not answer the first connection gets no other. What a later connection did not show is noted as not known.
 """
 
 import asyncio
@@ -37,11 +37,14 @@ from acredssp.diagnosis import (
     CertificateFacts,
     ClientFacts,
     NegotiationAnswer,
+    NoAnswer,
     Question,
     Reach,
     ServerFacts,
+    ShownCertificate,
     TLSAnswer,
     TLSOutcome,
+    Unanswered,
     WebFacts,
 )
 from acredssp.errors import CredSSPError, LimitExceeded, PeerClosed, RemoteProtocolError, TLSError
@@ -185,9 +188,24 @@ class Prober:
         try:
             await self._ask(facts, target, thorough)
         except _NotReached as error:
-            facts.reach, facts.problem = error.reach, error.reason
+            if facts.negotiation:
+                self._note_the_rest(facts, f"connection {facts.connections} {_refused(error)}", thorough)
+            else:
+                facts.reach, facts.problem = error.reach, error.reason
         facts.seconds = time.perf_counter() - began
         return facts
+
+    def _note_the_rest(self, facts: ServerFacts, problem: str, thorough: bool) -> None:
+        """Note that a server, which has answered before, was not asked the rest."""
+        for protocols in ASKED_PROTOCOLS[: None if thorough else 1]:
+            facts.negotiation.setdefault(protocols, NegotiationAnswer(problem=problem, reset=True))
+        if thorough:
+            for name, context in self._contexts.items():
+                outcome = TLSOutcome.UNKNOWN if context else TLSOutcome.NOT_TESTED
+                facts.tls.setdefault(name, TLSAnswer(outcome, problem=problem))
+        for question in Question if facts.credssp_offered else ():
+            if question not in facts.answers:
+                facts.unanswered.setdefault(question, Unanswered(NoAnswer.NOT_ASKED, problem))
 
     async def _ask(self, facts: ServerFacts, target: Address, thorough: bool) -> None:
         silent = 0
@@ -196,7 +214,7 @@ class Prober:
                 facts.negotiation[protocols] = answer = await self._negotiated(stream, protocols)
             silent = silent + 1 if answer.silent else 0
             if answer.foreign or silent >= _MOST_SILENCES:
-                return
+                break
         secure = next((each for each in (_CREDSSP, Protocols.HYBRID, Protocols.SSL) if _is_secure(facts, each)), None)
         if secure is None:
             return
@@ -221,7 +239,7 @@ class Prober:
         except asyncio.IncompleteReadError as error:
             return NegotiationAnswer(problem="ends it" if not error.partial else "ends it in the middle of an answer")
         except ConnectionError:
-            return NegotiationAnswer(problem="resets it")
+            return NegotiationAnswer(problem="resets it", reset=True)
         except RemoteProtocolError as error:
             return NegotiationAnswer(problem=error.message, foreign=True)
         return NegotiationAnswer(confirm.selected_protocol, confirm.flags, confirm.failure_code)
@@ -236,12 +254,12 @@ class Prober:
         async with self._connected(facts, target) as stream:
             negotiated = await self._negotiated(stream, secure)
             if negotiated.problem or negotiated.failure is not None:
-                return TLSAnswer(TLSOutcome.REFUSED, problem=str(negotiated))
+                return TLSAnswer(TLSOutcome.UNKNOWN, problem=f"before TLS, the server {_did(negotiated)}")
             try:
                 async with asyncio.timeout(self._timeout):
                     await _shake_hands(stream, tls)
             except TimeoutError:
-                return TLSAnswer(TLSOutcome.REFUSED, problem=f"nothing for {self._timeout:g} s")
+                return TLSAnswer(TLSOutcome.NO_ANSWER, problem=f"no whole answer came within {self._timeout:g} s")
             except (CredSSPError, OSError) as error:
                 return TLSAnswer(TLSOutcome.REFUSED, problem=_told(error))
             self._note_certificate(facts, tls)
@@ -254,6 +272,8 @@ class Prober:
         taken = [first.cipher]
         while (context := _context(version, version, without=taken)) is not None:
             answer = await self._tls(facts, target, secure, context)
+            if answer.outcome in (TLSOutcome.UNKNOWN, TLSOutcome.NO_ANSWER):
+                return dataclasses.replace(first, suites=tuple(taken), problem=answer.problem)
             if answer.outcome is not TLSOutcome.ACCEPTED or answer.cipher in taken:
                 break
             taken.append(answer.cipher)
@@ -263,30 +283,56 @@ class Prober:
         """Ask one question of CredSSP."""
         tls = TLSSession(self._any_version, server_side=False, server_hostname=self._sni(facts.host))
         _begins(tls)
+        lost = NoAnswer.NOT_ASKED
         async with self._connected(facts, target) as stream:
             negotiated = await self._negotiated(stream, secure)
             try:
                 async with asyncio.timeout(self._timeout):
-                    if negotiated.problem:
-                        raise PeerClosed(f"the server {negotiated.problem}")
+                    if negotiated.problem or negotiated.failure is not None:
+                        raise PeerClosed(f"before TLS, the server {_did(negotiated)}")
                     await _shake_hands(stream, tls)
-                    self._note_certificate(facts, tls)
-                    facts.tls.setdefault(tls.version, TLSAnswer(TLSOutcome.ACCEPTED, tls.cipher))
+                    lost = NoAnswer.ENDED
+                    self._note_tls(facts, tls)
                     tls.write(question.message)
-                    facts.answers[question] = diagnosis.read_answer(await _read_request(stream, tls))
+                    self._note_answer(facts, question, await _read_request(stream, tls))
                     _close(stream, tls)
+                    return
             except TimeoutError:
-                problem = f"nothing came for {self._timeout:g} s"
+                lost = NoAnswer.SILENT if lost is NoAnswer.ENDED else lost
+                problem = f"no whole answer came within {self._timeout:g} s"
+            except (RemoteProtocolError, LimitExceeded) as error:
+                lost = NoAnswer.MALFORMED if lost is NoAnswer.ENDED else lost
+                problem = error.message
             except (CredSSPError, OSError) as error:
                 problem = _told(error)
-            else:
-                return
-        if not facts.answers:
-            facts.credssp_problem = facts.credssp_problem or problem
+        facts.unanswered[question] = Unanswered(lost, problem)
+
+    def _note_tls(self, facts: ServerFacts, tls: TLSSession) -> None:
+        """Note TLS that is up, which may be the first of its version after others were lost."""
+        self._note_certificate(facts, tls)
+        known = facts.tls.get(tls.version)
+        if known is None or known.outcome is not TLSOutcome.ACCEPTED:
+            facts.tls[tls.version] = TLSAnswer(TLSOutcome.ACCEPTED, tls.cipher)
+
+    @staticmethod
+    def _note_answer(facts: ServerFacts, question: Question, data: bytes) -> None:
+        """Note an answer, and the difference of the clocks as it came: what follows takes time."""
+        facts.answers[question] = answer = diagnosis.read_answer(data)
+        if facts.clock_difference is None:
+            facts.clock_difference = diagnosis.clock_difference(answer.challenge, now())
 
     def _note_certificate(self, facts: ServerFacts | WebFacts, tls: TLSSession) -> None:
-        if facts.certificate is None and (chain := tls.peer_chain()):
+        chain = tls.peer_chain()
+        if chain and not facts.chain:
             self.judge(facts, chain)
+        elif chain and isinstance(facts, ServerFacts):
+            self._note_another(facts, chain)
+
+    def _note_another(self, facts: ServerFacts, chain: tuple[bytes, ...]) -> None:
+        if chain == facts.chain or any(chain == each.chain for each in facts.other_certificates):
+            return
+        judgement = self._trust.judge(chain, self.name_of(facts.host), now())
+        facts.other_certificates.append(ShownCertificate(CertificateFacts.of(chain[0]), chain, judgement))
 
     def _note_inside(self, facts: WebFacts, chain: tuple[bytes, ...]) -> None:
         facts.inside_chain = chain
@@ -438,6 +484,22 @@ def _is_ip(name: str) -> bool:
 def _is_secure(facts: ServerFacts, protocols: Protocols) -> bool:
     answer = facts.negotiation.get(protocols)
     return answer is not None and answer.selected in (Protocols.HYBRID, Protocols.HYBRID_EX, Protocols.SSL)
+
+
+def _refused(error: _NotReached) -> str:
+    """Return in words why a later connection was not made."""
+    match error.reach:
+        case Reach.REFUSED:
+            return "was refused"
+        case Reach.NO_ANSWER:
+            return f"was not accepted within {error.reason} s"
+        case _:
+            return f"was not made: {error.reason}"
+
+
+def _did(answer: NegotiationAnswer) -> str:
+    """Return in words what a server did, which had agreed to TLS before, in place of agreeing again."""
+    return answer.problem or f"answered {answer}"
 
 
 def _told(error: CredSSPError | OSError) -> str:

@@ -15,7 +15,7 @@ from acredssp.cli.probing import Prober, now
 from acredssp.cli.report import LoginReport
 from acredssp.config import ServerConfig
 from acredssp.credentials import Nothing, Password
-from acredssp.diagnosis import LogonFacts, ServerFacts, TLSOutcome, clock_difference, explain, judge_server
+from acredssp.diagnosis import LogonFacts, ServerFacts, TLSOutcome, explain, judge_server
 from acredssp.errors import CredSSPError
 from acredssp.events import Answered, Buffer, Question, SecurityContext, StepMechanism, StepResult
 from acredssp.rdp import RDP, RDPInitiator, ResponseFlags
@@ -183,7 +183,7 @@ def _stages(
     yield "mechanism", str(login.config.policy.mechanism), _mechanism_of(facts, server)
     if facts.realm or facts.mechanism == "kerberos":
         yield "kerberos", f"a ticket of {facts.realm or 'the realm'} for {facts.spn}", _kerberos_of(facts)
-    difference = clock_difference(server.challenge, now())
+    difference = server.clock_difference
     yield "clock", "within 300 s", "" if difference is None else f"{difference:+d} s"
     yield "logon", "accepted", "accepted" if error is None else f"{error.message} (at {error.stage})"
 

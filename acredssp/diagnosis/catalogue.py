@@ -171,6 +171,16 @@ _CONNECTING: Final = (
     ),
 )  # fmt: skip
 
+_PROBE: Final = (
+    FindingKind(
+        "probe-incomplete", _M, "the probe did not see everything",
+        "The server answered, but not in every connection, so that these are not known: {missing}.",
+        "Ask again, more slowly (--rate) and with more patience (--timeout). A limit of connections, or a device in "
+        "between, may have ended some.",
+        ("missing",),
+    ),
+)  # fmt: skip
+
 _NEGOTIATION: Final = (
     FindingKind(
         "rdp-security-accepted", _H, "RDP's own security is accepted",
@@ -376,6 +386,13 @@ _CERTIFICATE: Final = (
         ("reason", "pin"),
     ),
     FindingKind(
+        "certificate-several", _L, "several certificates",
+        "The server has shown certificates with {count} different keys, depending on the connection: {pins}.",
+        "Pin every key (--pin), or none. A server has one key for each type of key; behind a balancer, each server may "
+        "have one of its own.",
+        ("count", "pins"),
+    ),
+    FindingKind(
         "certificate-other-key", _H, "the key is not the pinned one",
         "The server shows the key {pin}, and not the pinned one.",
         "An attacker may be in between. Do not log on before the server's administrator confirms the new key.",
@@ -393,8 +410,14 @@ _CREDSSP: Final = (
     ),
     FindingKind(
         "credssp-no-answer", _H, "no answer to CredSSP",
-        "TLS is up, but the server does not answer the first message of CredSSP: {what}.",
+        "TLS is up, but the server does not go on after the first message of CredSSP: {what}.",
         "Look into the server's log; the program behind TLS may not be a Remote Desktop.",
+        ("what",),
+    ),
+    FindingKind(
+        "credssp-malformed", _M, "an answer that cannot be read",
+        "The server's answer to the first message of CredSSP cannot be read: {what}. A logon ends there.",
+        "Update the server's program, or look for a device in between that changes its answers.",
         ("what",),
     ),
     FindingKind(
@@ -739,7 +762,7 @@ _LOGON: Final = (
 
 CATALOGUE: Final[Mapping[str, FindingKind]] = {
     kind.id: kind
-    for group in (_CONNECTING, _NEGOTIATION, _TLS, _CERTIFICATE, _CREDSSP, _HTTP, _CLIENT, _LOGON)
+    for group in (_CONNECTING, _PROBE, _NEGOTIATION, _TLS, _CERTIFICATE, _CREDSSP, _HTTP, _CLIENT, _LOGON)
     for kind in group
 }
 """All findings by their ids."""

@@ -6,6 +6,7 @@ import warnings
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -41,7 +42,7 @@ class CertificateFacts:
         digest: The hash of its signature, as `sha256`; empty where the signature has none of its own.
         usages: The extended key usages; empty where there is no such extension.
         for_servers: Whether the extended key usages allow a server.
-        self_signed: Whether subject and issuer are the same.
+        self_signed: Whether it is signed by its own key. A certificate whose signature cannot be checked is not.
         pin: The SHA-256 of the key, as `--pin` takes it.
     """
 
@@ -84,9 +85,18 @@ class CertificateFacts:
             digest.name if digest else "",
             tuple(_SERVER_USAGES.get(each) or _OTHER_USAGES.get(each) or each.dotted_string for each in usages or ()),
             usages is None or any(each in _SERVER_USAGES for each in usages),
-            certificate.subject == certificate.issuer,
+            _is_signed_by_itself(certificate),
             pin,
         )
+
+
+def _is_signed_by_itself(certificate: x509.Certificate) -> bool:
+    """Check the signature: equal names prove nothing, since anybody can write them."""
+    try:
+        certificate.verify_directly_issued_by(certificate)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from acredssp.diagnosis.catalogue import Finding, Severity, found
 from acredssp.diagnosis.questions import ChallengeFacts
-from acredssp.diagnosis.server import ServerFacts, clock_difference, judge_server, of_failure
+from acredssp.diagnosis.server import ServerFacts, judge_server, of_failure
 from acredssp.diagnosis.web import WebFacts, judge_web
 from acredssp.errors import (
     AccessDenied,
@@ -123,7 +123,7 @@ def explain(facts: LogonFacts, now: dt.datetime) -> list[Finding]:
     seen = _seen(facts, now)
     if facts.error is None:
         return [found("logon-succeeded", mechanism=facts.mechanism, version=facts.version), *_of_kerberos(facts)]
-    causes = [*_over_http(facts, facts.error, seen)] or [*_causes(facts, facts.error, seen, now)]
+    causes = [*_over_http(facts, facts.error, seen)] or [*_causes(facts, facts.error, seen)]
     causes += [each for each in _of_kerberos(facts) if each.id not in {cause.id for cause in causes}]
     causes += [each for each in seen if each.id == "clock-off"]
     if not facts.key_checked and any(each.id.endswith("wrong-credentials") for each in causes):
@@ -148,7 +148,7 @@ def _unknown(error: CredSSPError) -> Finding:
     )
 
 
-def _causes(facts: LogonFacts, error: CredSSPError, seen: list[Finding], now: dt.datetime) -> Iterator[Finding]:
+def _causes(facts: LogonFacts, error: CredSSPError, seen: list[Finding]) -> Iterator[Finding]:
     if error.stage is Stage.CONNECT or (error.stage is Stage.NEGOTIATION and not isinstance(error, NegotiationFailure)):
         yield from (each for each in seen if each.severity is Severity.HIGH)
         return
@@ -168,11 +168,15 @@ def _causes(facts: LogonFacts, error: CredSSPError, seen: list[Finding], now: dt
         case PolicyError() if not error.message.startswith("kerberos:") or _lacks_kerberos(error):
             yield from _of_policy(facts, error)
         case _ if error.message.startswith("kerberos:"):
-            yield from _of_local_kerberos(facts, error, now)
+            yield from _of_local_kerberos(facts, error)
         case AuthenticationError():
             yield from _of_refusal(facts, error)
-        case TLSError() | PeerClosed() | HandshakeTimeout():
+        case _:
             yield from _of_end(facts, error, seen)
+
+
+_OF_THE_FIRST_ANSWER: Final = {"credssp-no-answer", "credssp-malformed", "not-rdp", "ntlm-refused"}
+"""The findings of a server with which no logon by NTLM goes on."""
 
 
 _NO_CREDSSP: Final = {"winrm-no-credssp", "http-no-authentication", "not-winrm", "not-http"}
@@ -237,7 +241,7 @@ def _of_version(facts: LogonFacts) -> Iterator[Finding]:
         yield found("credssp-old", version=version)
 
 
-def _of_local_kerberos(facts: LogonFacts, error: CredSSPError, now: dt.datetime) -> Iterator[Finding]:
+def _of_local_kerberos(facts: LogonFacts, error: CredSSPError) -> Iterator[Finding]:
     """Name the cause of a failure of Kerberos on this side, which has asked the KDC, or of the server's AP-REP."""
     status, nt_status = error.security_status, error.nt_status
     if nt_status in _ON_STATUS and nt_status is not NTSTATUS.STATUS_NO_LOGON_SERVERS:
@@ -251,7 +255,7 @@ def _of_local_kerberos(facts: LogonFacts, error: CredSSPError, now: dt.datetime)
         case SecurityStatus.SEC_E_WRONG_PRINCIPAL:
             yield found("spn-wrong-key", spn=facts.spn)
         case SecurityStatus.SEC_E_TIME_SKEW:
-            yield _skew(facts, now)
+            yield _skew(facts)
         case SecurityStatus.SEC_E_NO_AUTHENTICATING_AUTHORITY:
             yield found("kdc-not-reached", realm=facts.realm)
         case SecurityStatus.SEC_E_NO_CREDENTIALS | SecurityStatus.SEC_E_KDC_UNKNOWN_ETYPE:
@@ -260,8 +264,8 @@ def _of_local_kerberos(facts: LogonFacts, error: CredSSPError, now: dt.datetime)
             yield _wrong_credentials(facts, "the kdc")
 
 
-def _skew(facts: LogonFacts, now: dt.datetime) -> Finding:
-    seconds = clock_difference(_challenge(facts), now)
+def _skew(facts: LogonFacts) -> Finding:
+    seconds = None if isinstance(facts.server, WebFacts) else facts.server.clock_difference
     measured = "" if seconds is None else f" The server's differs from this machine's by {seconds} s."
     return found("clock-skew", measured=measured or " The server did not tell its clock.")
 
@@ -334,8 +338,11 @@ def _is_address(host: str) -> bool:
 
 
 def _of_end(facts: LogonFacts, error: CredSSPError, seen: list[Finding]) -> Iterator[Finding]:
-    """Name the cause where TLS failed, or the connection just ended or fell silent."""
-    if error.stage is Stage.TLS:
+    """Name the cause where TLS failed, or the connection ended or fell silent, or the server broke the protocol."""
+    if not isinstance(error, TLSError | PeerClosed | HandshakeTimeout):
+        first = _OF_THE_FIRST_ANSWER if isinstance(error, RemoteProtocolError) else ()
+        yield from (each for each in seen if each.id in first)
+    elif error.stage is Stage.TLS:
         failed = [each for each in seen if each.id in {"tls-failed", "tls-too-old"}] or [*_of_suites(facts)]
         yield from failed or [found("tls-failed", offered="TLS 1.2 and newer", answer=error.message)]
     elif error.stage in {Stage.EARLY_USER_AUTH, Stage.AUTH_INFO, Stage.ESTABLISHED}:
@@ -346,7 +353,7 @@ def _of_end(facts: LogonFacts, error: CredSSPError, seen: list[Finding]) -> Iter
     elif error.stage is Stage.PUB_KEY_AUTH:
         yield from _altered(facts, error.message)
     else:
-        yield from (each for each in seen if each.id in {"credssp-no-answer", "not-rdp", "ntlm-refused"})
+        yield from (each for each in seen if each.id in _OF_THE_FIRST_ANSWER)
 
 
 def _of_suites(facts: LogonFacts) -> Iterator[Finding]:

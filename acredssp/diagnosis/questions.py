@@ -162,12 +162,21 @@ class Answer:
         error_code: The NTSTATUS of a refusal; None where it refuses nothing.
         mechanism: The mechanism that the server goes on with; empty where it goes on with none.
         challenge: What its CHALLENGE tells; None where there is none.
+        rejected: Whether it rejects every mechanism that was offered, in SPNEGO's words.
+        problem: Why its token cannot be read; empty where it can, and where there is none.
     """
 
     version: int
     error_code: int | None = None
     mechanism: str = ""
     challenge: ChallengeFacts | None = None
+    rejected: bool = False
+    problem: str = ""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether it names a mechanism, or refuses one."""
+        return bool(self.mechanism) or self.rejected or self.error_code is not None
 
 
 def missing_bytes(data: bytes) -> int:
@@ -181,28 +190,44 @@ def missing_bytes(data: bytes) -> int:
 
 
 def read_answer(data: bytes) -> Answer:
-    """Read a server's answer, one whole TSRequest.
+    """Read a server's answer, one whole TSRequest. A token in it that cannot be read is told in `problem`.
 
     Raises:
-        RemoteProtocolError: `data` is no answer that can be read.
+        RemoteProtocolError: `data` is no TSRequest.
     """
     request = TSRequest.decode(data)
+    answer = Answer(request.version, request.error_code)
     token = request.nego_token or b""
     if not any(token):  # FreeRDP 3 refuses with zeros
-        return Answer(request.version, request.error_code)
+        return answer
+    try:
+        return _with_token(answer, token)
+    except RemoteProtocolError as error:
+        return dataclasses.replace(answer, problem=error.message)
+
+
+def _with_token(answer: Answer, token: bytes) -> Answer:
     match spnego.token_kind(token):
         case spnego.TokenKind.NTLM:
-            mechanism, inner = "ntlm", token
+            return _with_challenge(dataclasses.replace(answer, mechanism="ntlm"), token)
         case spnego.TokenKind.SPNEGO_RESP:
             reply = spnego.NegTokenResp.decode(token)
             if reply.neg_state is spnego.NegState.REJECT:
-                return Answer(request.version, request.error_code)
-            inner = reply.response_token or b""
-            mechanism = _NAMES.get(reply.supported_mech or b"", "")
+                return dataclasses.replace(answer, rejected=True)
+            named = dataclasses.replace(answer, mechanism=_NAMES.get(reply.supported_mech or b"", ""))
+            return _with_challenge(named, reply.response_token or b"")
         case _:
-            mechanism, inner = "", b""
-    challenge = ChallengeFacts.of(inner) if inner.startswith(b"NTLMSSP\0") else None
-    return Answer(request.version, request.error_code, mechanism or ("ntlm" if challenge else ""), challenge)
+            raise RemoteProtocolError("expected a token of ntlm or spnego, got another token")
+
+
+def _with_challenge(answer: Answer, token: bytes) -> Answer:
+    if not token.startswith(b"NTLMSSP\0"):
+        return answer
+    answer = dataclasses.replace(answer, mechanism=answer.mechanism or "ntlm")
+    try:
+        return dataclasses.replace(answer, challenge=ChallengeFacts.of(token))
+    except RemoteProtocolError as error:
+        return dataclasses.replace(answer, problem=error.message)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

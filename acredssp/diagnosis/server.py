@@ -23,9 +23,12 @@ from acredssp.wire.x224 import FailureCode, Protocols, ResponseFlags
 __all__ = [
     "MOST_CLOCK_DIFFERENCE",
     "NegotiationAnswer",
+    "NoAnswer",
     "ServerFacts",
+    "ShownCertificate",
     "TLSAnswer",
     "TLSOutcome",
+    "Unanswered",
     "clock_difference",
     "judge_certificate",
     "judge_server",
@@ -39,6 +42,7 @@ _STRONG_RSA: Final = 2048
 _STRONG_CURVE: Final = 224
 _WEAK_DIGESTS: Final = ("md5", "sha1")
 _OLD: Final = ("TLSv1", "TLSv1.1")
+_NEW: Final = ("TLSv1.2", "TLSv1.3")
 _WEAK_CIPHERS: Final = ("RC4", "DES", "NULL", "EXP", "MD5", "SEED", "IDEA")
 """The name of each broken cipher suite contains one of these."""
 _WITH_FORWARD_SECRECY: Final = ("ECDHE", "DHE", "TLS_")
@@ -56,6 +60,7 @@ class NegotiationAnswer:
         problem: Why there is no answer that can be read; empty where there is one.
         foreign: Whether another protocol has answered.
         silent: Whether nothing has come before the time limit.
+        reset: Whether the connection was reset, or not made any more.
     """
 
     selected: Protocols | None = None
@@ -64,6 +69,12 @@ class NegotiationAnswer:
     problem: str = ""
     foreign: bool = False
     silent: bool = False
+    reset: bool = False
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it says nothing of the server: no answer was seen, or that of another program."""
+        return self.silent or self.reset or self.foreign
 
     def __str__(self) -> str:
         if self.problem:
@@ -79,11 +90,15 @@ class TLSOutcome(enum.Enum):
     Attributes:
         ACCEPTED: TLS was up.
         REFUSED: The server, or something in between, ended it.
+        NO_ANSWER: The client's first message was sent, and no whole answer came in time.
+        UNKNOWN: The connection was lost before TLS began, or was not made.
         NOT_TESTED: The local OpenSSL does not offer it, so nothing was sent.
     """
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
+    NO_ANSWER = "no_answer"
+    UNKNOWN = "unknown"
     NOT_TESTED = "not_tested"
 
 
@@ -94,7 +109,7 @@ class TLSAnswer:
     Attributes:
         outcome: Whether it succeeded.
         cipher: OpenSSL's name of the suite that the server chose.
-        problem: Why it failed.
+        problem: Why it failed; for one that succeeded, why the server was not asked for the rest of its suites.
         suites: OpenSSL's names of all suites that the server takes, in its order of preference; empty where it was not
             asked for them.
     """
@@ -103,6 +118,50 @@ class TLSAnswer:
     cipher: str = ""
     problem: str = ""
     suites: tuple[str, ...] = ()
+
+
+class NoAnswer(enum.Enum):
+    """Why there is no answer to a question.
+
+    Attributes:
+        NOT_ASKED: The connection was lost before TLS was up, or was not made.
+        SILENT: TLS was up, and no whole answer came in time.
+        ENDED: TLS was up, and the server ended the connection.
+        MALFORMED: What came cannot be read.
+    """
+
+    NOT_ASKED = "not_asked"
+    SILENT = "silent"
+    ENDED = "ended"
+    MALFORMED = "malformed"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A question without an answer.
+
+    Attributes:
+        how: What became of it.
+        problem: The same in words.
+    """
+
+    how: NoAnswer
+    problem: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShownCertificate:
+    """A certificate that a server has shown.
+
+    Attributes:
+        certificate: Its facts; None where it cannot be read.
+        chain: The certificates as the server sent them, in DER.
+        judgement: What `login` would say of it.
+    """
+
+    certificate: CertificateFacts | None
+    chain: tuple[bytes, ...]
+    judgement: Judgement | None
 
 
 @dataclasses.dataclass(slots=True)
@@ -117,11 +176,13 @@ class ServerFacts:
         problem: Why it was not, or why the connection ended.
         negotiation: The answers to Connection Requests, by the protocols that these asked for.
         tls: What became of each version of TLS, by its name.
-        certificate: The server's certificate.
+        certificate: The certificate that it showed first.
         chain: The certificates as it sent them, in DER.
         judgement: What `login` would say of it.
+        other_certificates: What else it showed in later connections, each once.
         answers: The answers to the questions.
-        credssp_problem: Why there is no answer to the first question.
+        unanswered: The questions without an answer.
+        clock_difference: The seconds by which its clock was ahead when its CHALLENGE came; None where it told none.
         connections: How many connections were made.
         seconds: How long it took.
     """
@@ -136,8 +197,10 @@ class ServerFacts:
     certificate: CertificateFacts | None = None
     chain: tuple[bytes, ...] = ()
     judgement: Judgement | None = None
+    other_certificates: list[ShownCertificate] = dataclasses.field(default_factory=list)
     answers: dict[Question, Answer] = dataclasses.field(default_factory=dict)
-    credssp_problem: str = ""
+    unanswered: dict[Question, Unanswered] = dataclasses.field(default_factory=dict)
+    clock_difference: int | None = None
     connections: int = 0
     seconds: float = 0.0
 
@@ -180,19 +243,45 @@ def judge_server(facts: ServerFacts, name: str, now: dt.datetime) -> list[Findin
     """
     findings = [*of_reach(facts)] or [*_of_another_service(facts)]
     if not findings:
-        findings = [*_of_negotiation(facts), *_of_tls(facts), *_of_credssp(facts, now)]
-        if facts.chain:
-            findings += judge_certificate(facts.certificate, facts.chain, facts.judgement, name, now)
+        findings = [*_of_gaps(facts), *_of_negotiation(facts), *_of_tls(facts), *_of_credssp(facts)]
+        findings += _of_certificates(facts, name, now)
     return sorted(findings, key=lambda each: -each.severity.rank)
 
 
 def _of_another_service(facts: ServerFacts) -> Iterator[Finding]:
     answers = [*facts.negotiation.values()]
+    if not answers or not all(each.problem for each in answers):
+        return
     foreign = next((each for each in answers if each.foreign), None)
     if foreign is not None:
         yield found("not-rdp", address=facts.address, what=foreign.problem)
-    elif answers and all(each.problem for each in answers):
+    else:
         yield found("connection-lost", address=facts.address, what=answers[0].problem)
+
+
+def _of_gaps(facts: ServerFacts) -> Iterator[Finding]:
+    """Tell what was asked and not answered, so that nobody takes it for an answer."""
+    gaps: dict[str, list[str]] = {}
+    for what, problem in _gaps(facts):
+        gaps.setdefault(problem, []).append(what)
+    if gaps:
+        missing = "; ".join(f"{', '.join(whats)} ({problem})" for problem, whats in gaps.items())
+        yield found("probe-incomplete", missing=missing)
+
+
+def _gaps(facts: ServerFacts) -> Iterator[tuple[str, str]]:
+    for asked, each in facts.negotiation.items():
+        if each.is_unknown:
+            yield asked.names, f"the server {each.problem}"
+    for name, tls in facts.tls.items():
+        if tls.outcome is TLSOutcome.UNKNOWN or (tls.outcome is TLSOutcome.NO_ANSWER and _accepted(facts)):
+            yield name, tls.problem
+        elif tls.outcome is TLSOutcome.ACCEPTED and tls.problem:
+            yield f"more suites of {name}", tls.problem
+    for question, unanswered in facts.unanswered.items():
+        not_asked = unanswered.how is NoAnswer.NOT_ASKED and not _has_no_tls(facts)
+        if not_asked or (unanswered.how is NoAnswer.SILENT and facts.answers):
+            yield f"CredSSP's {question.name.lower()}", unanswered.problem
 
 
 _FAILURES: Final = {
@@ -215,6 +304,9 @@ _ASKED_PLAINLY: Final = (Protocols.RDP, Protocols.SSL, Protocols.HYBRID, Protoco
 """The questions whose refusals say something of the server. That a server lacks RDSTLS or RDSAAD is no finding."""
 
 
+_ASKED_FOR_NLA: Final = (Protocols.HYBRID, Protocols.HYBRID | Protocols.HYBRID_EX)
+
+
 def _of_negotiation(facts: ServerFacts) -> Iterator[Finding]:
     answers = facts.negotiation
     plain, tls = answers.get(Protocols.RDP), answers.get(Protocols.SSL)
@@ -222,9 +314,9 @@ def _of_negotiation(facts: ServerFacts) -> Iterator[Finding]:
         yield found("rdp-security-accepted")
     if tls is not None and tls.selected is Protocols.SSL:
         yield found("nla-not-required")
-    if answers and not facts.credssp_offered:
-        asked = answers.get(Protocols.HYBRID) or next(iter(answers.values()))
-        yield found("nla-not-offered", answer=str(asked))
+    refused = [answers[each] for each in _ASKED_FOR_NLA if each in answers and not answers[each].is_unknown]
+    if refused and not facts.credssp_offered:
+        yield found("nla-not-offered", answer=str(refused[0]))
     codes = {answers[each].failure for each in _ASKED_PLAINLY if each in answers}
     for code in sorted(each for each in codes if each is not None):
         yield of_failure(code)
@@ -242,18 +334,30 @@ def _selects(answers: dict[Protocols, NegotiationAnswer], protocol: Protocols) -
     return any(each.selected is not None and each.selected == protocol for each in answers.values())
 
 
+def _accepted(facts: ServerFacts) -> list[str]:
+    """Return the versions of TLS that the server takes, the oldest first."""
+    return sorted(name for name, each in facts.tls.items() if each.outcome is TLSOutcome.ACCEPTED)
+
+
+def _has_no_tls(facts: ServerFacts) -> bool:
+    """Return whether every handshake of TLS began and failed."""
+    outcomes = {each.outcome for each in facts.tls.values()} - {TLSOutcome.NOT_TESTED}
+    return bool(outcomes) and outcomes <= {TLSOutcome.REFUSED, TLSOutcome.NO_ANSWER}
+
+
 def _of_tls(facts: ServerFacts) -> Iterator[Finding]:
-    accepted = [name for name, each in facts.tls.items() if each.outcome is TLSOutcome.ACCEPTED]
-    untested = [name for name, each in facts.tls.items() if each.outcome is TLSOutcome.NOT_TESTED]
-    refused = {name: each for name, each in facts.tls.items() if each.outcome is TLSOutcome.REFUSED}
-    if refused and not accepted:
-        told = next((each.problem for each in refused.values() if each.problem), "nothing")
-        yield found("tls-failed", offered=", ".join(refused), answer=told)
-    elif accepted and all(each in _OLD for each in accepted):
-        yield found("tls-too-old", version=accepted[-1])
-    elif old := [each for each in accepted if each in _OLD]:
+    accepted, outcomes = _accepted(facts), {name: each.outcome for name, each in facts.tls.items()}
+    tried = {name: each for name, each in facts.tls.items() if each.outcome is not TLSOutcome.NOT_TESTED}
+    untested = [name for name in facts.tls if name not in tried]
+    if _has_no_tls(facts):
+        told = next((each.problem for each in tried.values() if each.problem), "nothing")
+        yield found("tls-failed", offered=", ".join(tried), answer=told)
+    old = [each for each in accepted if each in _OLD]
+    if old and old == accepted and all(outcomes.get(each, TLSOutcome.REFUSED) is TLSOutcome.REFUSED for each in _NEW):
+        yield found("tls-too-old", version=old[-1])
+    elif old:
         yield found("tls-old", versions=", ".join(old))
-    if "TLSv1.2" in accepted and "TLSv1.3" in refused:
+    if "TLSv1.2" in accepted and outcomes.get("TLSv1.3") is TLSOutcome.REFUSED:
         yield found("tls-no-1-3")
     if untested:
         yield found("tls-not-tested", versions=", ".join(untested))
@@ -298,14 +402,37 @@ def judge_certificate(
     findings = [*_of_dates(certificate, now), *_of_form(certificate)]
     if chain and (wrong := _of_name(certificate, chain[0], name)) is not None:
         findings.append(wrong)
-    if judgement is not None and judgement.verdict is Verdict.UNTRUSTED:
-        if certificate.self_signed:
-            findings.append(found("certificate-self-signed", pin=pin))
-        else:
-            findings.append(found("certificate-untrusted", reason=judgement.reason, pin=pin))
-    elif judgement is not None and not judgement.trusted and not findings:
+    if judgement is None or judgement.trusted:
+        return findings
+    if judgement.verdict is Verdict.UNTRUSTED and certificate.self_signed:
+        findings.append(found("certificate-self-signed", pin=pin))
+    elif not any(each.id in _TOLD_BY.get(judgement.verdict, ()) for each in findings):
         findings.append(found("certificate-untrusted", reason=judgement.reason, pin=pin))
     return findings
+
+
+_TOLD_BY: Final = {
+    Verdict.EXPIRED: ("certificate-expired", "certificate-not-yet-valid"),
+    Verdict.WRONG_NAME: ("certificate-wrong-name", "certificate-no-names"),
+    Verdict.WRONG_USAGE: ("certificate-wrong-usage",),
+    Verdict.WEAK: ("certificate-sha1", "certificate-weak-key"),
+}
+"""The findings that say the same as a verdict."""
+
+
+def _of_certificates(facts: ServerFacts, name: str, now: dt.datetime) -> Iterator[Finding]:
+    """Judge every certificate that the server has shown. What is said of several is said once."""
+    first = ShownCertificate(facts.certificate, facts.chain, facts.judgement)
+    every = [first, *facts.other_certificates] if facts.chain else []
+    said = []
+    for each in every:
+        for finding in judge_certificate(each.certificate, each.chain, each.judgement, name, now):
+            if finding not in said:
+                said.append(finding)
+                yield finding
+    pins = dict.fromkeys(each.certificate.pin if each.certificate else _pin_of(each.chain) for each in every)
+    if len(pins) > 1:
+        yield found("certificate-several", count=len(pins), pins=", ".join(pins))
 
 
 def _pin_of(chain: Sequence[bytes]) -> str:
@@ -347,26 +474,44 @@ def _of_name(certificate: CertificateFacts, leaf: bytes, name: str) -> Finding |
     return found("certificate-wrong-name", names=", ".join(certificate.names[:8]), asked=name)
 
 
-def _of_credssp(facts: ServerFacts, now: dt.datetime) -> Iterator[Finding]:
-    answer = facts.answer
-    if answer is None:
-        if facts.credssp_problem:
-            yield found("credssp-no-answer", what=facts.credssp_problem)
+def _of_credssp(facts: ServerFacts) -> Iterator[Finding]:
+    answers, unanswered = facts.answers.values(), facts.unanswered.values()
+    unreadable = [each.problem for each in answers if each.problem]
+    unreadable += [each.problem for each in unanswered if each.how is NoAnswer.MALFORMED]
+    silent = [each.problem for each in unanswered if each.how in (NoAnswer.SILENT, NoAnswer.ENDED)]
+    if unreadable:
+        yield found("credssp-malformed", what=unreadable[0])
+    elif answers and not any(each.says_something for each in answers):
+        yield found("credssp-no-answer", what="its answer has neither a token nor an error code")
+    elif silent and not answers:
+        yield found("credssp-no-answer", what=silent[0])
+    if facts.answer is None:
         return
-    if answer.version < FIRST_SAFE_VERSION:
-        yield found("credssp-old", version=answer.version)
-    mechanisms = facts.mechanisms
-    if "ntlm" not in mechanisms:
-        code = next((each.error_code for each in facts.answers.values() if each.error_code is not None), None)
-        yield found("ntlm-refused", reason="no reason given" if code is None else str(NTSTATUS(code)))
-    elif "kerberos" not in mechanisms and Question.PREFERENCE in facts.answers:
-        yield found("ntlm-only")
-    challenge = facts.challenge
-    if challenge is not None and challenge.timestamp is not None:
-        seconds = clock_difference(challenge, now)
-        if seconds is not None and abs(seconds) > MOST_CLOCK_DIFFERENCE:
-            yield found("clock-off", seconds=seconds)
+    if facts.answer.version < FIRST_SAFE_VERSION:
+        yield found("credssp-old", version=facts.answer.version)
+    yield from _of_mechanisms(facts)
+    if facts.clock_difference is not None and abs(facts.clock_difference) > MOST_CLOCK_DIFFERENCE:
+        yield found("clock-off", seconds=facts.clock_difference)
     yield found("enforcement-unknown")
+
+
+_FOR_NTLM: Final = (Question.NTLM, Question.NEGOTIATE)
+"""The questions that offer NTLM alone."""
+
+
+def _of_mechanisms(facts: ServerFacts) -> Iterator[Finding]:
+    """Tell which mechanisms the server does without, where it has said so."""
+    preferred = facts.answers.get(Question.PREFERENCE, Answer(0))
+    if "ntlm" in facts.mechanisms:
+        if preferred.mechanism == "ntlm":
+            yield found("ntlm-only")
+        return
+    refusals = [facts.answers[each] for each in _FOR_NTLM if each in facts.answers]
+    refusals = [each for each in refusals if each.says_something]
+    ended = [each for each in _FOR_NTLM if each in facts.unanswered and facts.unanswered[each].how is NoAnswer.ENDED]
+    if refusals or (ended and preferred.mechanism):
+        code = next((each.error_code for each in refusals if each.error_code is not None), None)
+        yield found("ntlm-refused", reason="no reason given" if code is None else str(NTSTATUS(code)))
 
 
 def clock_difference(challenge: ChallengeFacts | None, now: dt.datetime) -> int | None:

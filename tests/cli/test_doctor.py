@@ -135,7 +135,8 @@ CASES = {
     "FreeRDP's number": (lambda: scripted(TSRequest(6, error_code=0xC00700EA)),
                          {"silent-refusal", "wrong-credentials"}),
     "another status": (lambda: scripted(TSRequest(6, error_code=0xC0001234)), {"unknown"}),
-    "nonsense": (lambda: ScriptedServer(HYBRID, tls=own_context(), answer=TSRequest(6, b"nonsense")), {"unknown"}),
+    "nonsense": (lambda: ScriptedServer(HYBRID, tls=own_context(), answer=TSRequest(6, b"nonsense")),
+                 {"credssp-malformed"}),
     "ssh": (lambda: ScriptedServer(greeting=b"SSH-2.0-OpenSSH_9.6\r\n"), {"not-rdp"}),
     "a success": (server_config, {"logon-succeeded"}),
 }  # fmt: skip

@@ -24,8 +24,9 @@ from acredssp.rdp import FailureCode
 from acredssp.workers import Address
 
 KEYS = {
-    "kind", "target", "reach", "problem", "negotiation", "flags", "tls", "certificate", "credssp_version", "mechanisms",
-    "ntlm", "mic_required", "channel_binding_required", "connections", "elapsed_ms", "findings", "time",
+    "kind", "target", "reach", "problem", "negotiation", "flags", "tls", "certificate", "other_certificates",
+    "credssp_version", "mechanisms", "ntlm", "mic_required", "channel_binding_required", "connections", "elapsed_ms",
+    "findings", "time",
 }  # fmt: skip
 """The keys of a server's object, which scripts rely on."""
 FINDING_KEYS = {"id", "severity", "title", "text", "next_step", "facts", "anchor"}

@@ -2,7 +2,9 @@
 
 import asyncio
 import datetime as dt
+import socket
 import ssl
+import struct
 
 import pytest
 from support import http_by_hand
@@ -212,6 +214,126 @@ async def test_a_server_that_says_nothing_is_asked_twice(monkeypatch):
     silent = await probed(ScriptedServer(None))
     assert ids(silent) == {"connection-lost"}
     assert silent.facts.connections == 2
+
+
+class Losing:
+    """A server that loses some of its connections by a reset, once it has read their Connection Request."""
+
+    def __init__(self, server, *lost):
+        self._server, self._lost, self._number = server, lost, 0
+
+    async def __call__(self, reader, writer):
+        self._number += 1
+        if self._number not in self._lost:
+            await self._server(reader, writer)
+            return
+        await reader.read(100)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+
+@pytest.fixture(scope="module")
+def every_version():
+    """The TLS context of a server that takes every version."""
+    return context(TLS_1_0, TLS_1_3)
+
+
+async def test_a_connection_that_was_lost_before_tls_says_nothing_of_its_version(every_version):
+    nla = ScriptedServer(HYBRID, tls=every_version, answer=ntlm())
+    result = await probed(Losing(nla, 7))
+    assert result.facts.tls["TLSv1.3"].outcome is TLSOutcome.ACCEPTED, "a later connection has shown it"
+    assert not ids(result) & {"tls-no-1-3", "probe-incomplete"}
+    result = await probed(Losing(nla, 7, 8, 11, 12, 13))
+    assert result.facts.tls["TLSv1.3"].outcome is TLSOutcome.UNKNOWN
+    assert result.as_dict()["tls"]["TLSv1.2"]["outcome"] == "unknown"
+    assert not ids(result) & {"tls-no-1-3", "tls-too-old", "tls-failed", "credssp-no-answer"}
+    assert {"tls-old", "probe-incomplete"} <= ids(result)
+
+
+async def test_a_handshake_that_takes_too_long_says_nothing_of_its_version(monkeypatch, nla):
+    calls, real = [], probing._shake_hands
+
+    async def slow(stream, tls):
+        calls.append(tls)
+        if len(calls) == 2:
+            raise TimeoutError
+        await real(stream, tls)
+
+    monkeypatch.setattr(probing, "_shake_hands", slow)
+    result = await probed(nla)
+    assert result.facts.tls["TLSv1.2"].outcome is TLSOutcome.NO_ANSWER
+    assert "probe-incomplete" in ids(result)
+    assert "tls-failed" not in ids(result)
+
+
+@pytest.mark.parametrize("most", [6, 11])
+async def test_a_server_that_refuses_a_later_connection_keeps_its_findings(most, nla):
+    """As a limit of connections does."""
+    count = 0
+
+    async def serve(reader, writer):
+        nonlocal count
+        count += 1
+        if count == most:
+            listening.close()
+        await nla(reader, writer)
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    result = await probe_one(prober(), Address("127.0.0.1", port))
+    assert result.reached
+    assert {"nla-required", "probe-incomplete"} <= ids(result)
+    assert not ids(result) & {"connection-refused", "tls-failed", "tls-no-1-3", "credssp-no-answer"}
+    (told,) = [each for each in result.findings if each.id == "probe-incomplete"]
+    assert f"connection {most + 1} was refused" in told.text
+    assert ("certificate-self-signed" in ids(result)) == (most == 11), "what was learned is told"
+    await listening.wait_closed()
+
+
+async def test_tls_that_is_not_up_is_one_finding():
+    assert ids(await probed(ScriptedServer(HYBRID))) == {"tls-failed", "nla-required"}
+
+
+async def test_the_clock_is_read_when_the_challenge_comes(monkeypatch, tls):
+    server = ScriptedServer(HYBRID, tls=tls, answer=ntlm(now=now()))
+    monkeypatch.setattr("acredssp.cli.probe.now", lambda: now() + dt.timedelta(seconds=400))
+    result = await probed(server)
+    assert "clock-off" not in ids(result)
+    assert abs(result.as_dict()["ntlm"]["clock_difference"]) < 300
+
+
+@pytest.fixture(scope="module")
+def two_certificates():
+    """Two servers behind a balancer, one of which has an expired certificate."""
+    old = context(pems=pems_of(Made("localhost", names=("localhost",), start=-900, days=-800)))
+    return [ScriptedServer(HYBRID, tls=each, answer=ntlm()) for each in (context(), old)]
+
+
+async def test_every_certificate_that_a_server_shows_is_judged(two_certificates):
+    first, second = two_certificates
+    count = 0
+
+    async def balance(reader, writer):
+        nonlocal count
+        count += 1
+        await (second if count in {8, 12} else first)(reader, writer)
+
+    result = await probed(balance)
+    assert {"certificate-self-signed", "certificate-expired", "certificate-several"} <= ids(result)
+    assert len(result.as_dict()["other_certificates"]) == 1
+
+
+async def test_an_empty_answer_refuses_nothing(tls):
+    result = await probed(ScriptedServer(HYBRID, tls=tls, answer=TSRequest(6, b"")))
+    assert "credssp-no-answer" in ids(result)
+    assert "ntlm-refused" not in ids(result)
+
+
+@pytest.mark.parametrize("answer", [TSRequest(6, challenge()[:40]), TSRequest(6, b"nonsense")], ids=["cut", "other"])
+async def test_a_token_that_cannot_be_read_is_named(answer, tls):
+    result = await probed(ScriptedServer(HYBRID, tls=tls, answer=answer))
+    assert "credssp-malformed" in ids(result)
+    assert result.as_dict()["credssp_version"] == 6
 
 
 async def test_a_name_without_an_address_is_told(monkeypatch):

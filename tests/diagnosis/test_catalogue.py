@@ -11,10 +11,12 @@ from acredssp.diagnosis import CATALOGUE, Severity, found
 IDS = """
     account-disabled account-expired account-locked account-restriction certificate-expired
     certificate-expires-soon certificate-no-names certificate-not-yet-valid certificate-other-key
-    certificate-self-signed certificate-sha1 certificate-untrusted certificate-weak-key certificate-wrong-name
+    certificate-self-signed certificate-several certificate-sha1 certificate-untrusted certificate-weak-key
+    certificate-wrong-name
     certificate-wrong-usage cipher-weak client-certificate-required client-credssp-old client-no-nla
     client-ntlm-only client-sent-nothing client-tls-failed client-tls-old client-user-in-clear clock-off
-    clock-skew connection-failed connection-lost connection-refused credssp-no-answer credssp-old
+    clock-skew connection-failed connection-lost connection-refused credssp-malformed credssp-no-answer
+    credssp-old probe-incomplete
     enforcement-unknown entra-offered host-not-found http-connection-shared http-no-authentication https-untrusted
     inconsistent-flags kdc-not-reached
     kerberos-not-installed

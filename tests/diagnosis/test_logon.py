@@ -35,7 +35,12 @@ def server(version=6, clock=NOW, **changes):
     answer = Answer(version, None, "ntlm", ChallengeFacts("SERVER", "CONTOSO", timestamp=clock))
     answers = dict.fromkeys(Question, answer)
     return ServerFacts(
-        "host:3389", "host", "host:3389", negotiation={HYBRID: NegotiationAnswer(HYBRID)}, answers=answers
+        "host:3389",
+        "host",
+        "host:3389",
+        negotiation={HYBRID: NegotiationAnswer(HYBRID)},
+        answers=answers,
+        clock_difference=round((clock - NOW).total_seconds()),
     )
 
 
