@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import logging
 import socket
+import sys
 import time
 from typing import Annotated, Any, cast
 
@@ -373,13 +374,16 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     warn_of(err, policy, keylog, trust)
     records.warn(err)
     report, error = until_done(log_on(task))
-    records.write(credential)
     if as_json:
         print(to_json(report))  # noqa: T201
     if error is not None:
         render.failure(err, error)
     elif not as_json:
         _show_logon(out, task, report)
+    sys.stdout.flush()
+    records.write(credential)  # behind the result, which a full disk must not take along
+    if not as_json:
+        records.tell(err)
     raise typer.Exit(EXIT_STATUS[report.result])
 
 

@@ -238,8 +238,12 @@ def write_private(path: pathlib.Path, data: bytes, *, anew: bool = False) -> Non
     """
     if anew:
         path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_EXCL if anew else os.O_TRUNC), 0o600)
+    # A pipe that nobody reads is an error, and nothing to wait for.
+    at_once = getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_EXCL if anew else os.O_TRUNC) | at_once, 0o600)
     with os.fdopen(descriptor, "wb") as file:
+        if at_once:
+            os.set_blocking(descriptor, True)
         if os.name != "nt" and stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.fchmod(descriptor, 0o600)
         file.write(data)

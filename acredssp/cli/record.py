@@ -5,6 +5,7 @@ folder that is there. Each handshake has a file of its own in it, and several pr
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import pathlib
 import secrets
@@ -113,6 +114,19 @@ class Records:
         """
         for record in self._records:
             self._write(record, account_line(credential), 1)
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove the files that `begin` has made and no handshake has filled."""
+        for path in self._files:
+            with contextlib.suppress(OSError):
+                if path.is_file() and not path.stat().st_size:
+                    path.unlink()
+
+    def tell(self, err: Console) -> None:
+        """Say where the record is."""
+        for path in self._paths if self._records else ():
+            render.note(err, f"the handshake is recorded in {path}")
 
     def _write(self, record: Recording, account: str | None, number: int) -> None:
         if self._with_secrets or self._is_generated(record):
@@ -202,6 +216,7 @@ class ServerRecords(Records):
         """Wait until all records are written."""
         if self._thread is not None:
             self._thread.shutdown()
+        self.clear()
 
     def _take(self, record: Recording, number: int) -> None:
         claimed = record.claimed

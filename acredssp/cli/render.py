@@ -15,7 +15,7 @@ from acredssp.cli.outcome import Result, advice, result_of
 from acredssp.cli.report import Report
 from acredssp.errors import CredSSPError
 
-__all__ = ["card", "consoles", "failure", "label", "printable", "usage", "warning"]
+__all__ = ["card", "consoles", "failure", "label", "note", "printable", "usage", "warning"]
 
 _STYLE_OF = {
     Result.SUCCESS: "bold green",
@@ -57,6 +57,11 @@ def label(result: Result, behind: str = "") -> tuple[str, str]:
 def warning(console: Console, text: str) -> None:
     """Print one line of warning."""
     console.print(Text.assemble(("warning:", "yellow"), f" {text}"), soft_wrap=True)
+
+
+def note(console: Console, text: str) -> None:
+    """Print one line that is no warning."""
+    console.print(Text(printable(text), "dim"), soft_wrap=True)
 
 
 def usage(console: Console, report: Report) -> None:

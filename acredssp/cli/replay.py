@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from acredssp.cli import render
+from acredssp.cli import render, tshark
 from acredssp.cli.options import AsJSON, usage_errors
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, unreadable
 from acredssp.recording import MOST_BYTES, Agreement, Recording, Replay, replay
@@ -89,7 +89,12 @@ def replay_command(
 def _read(path: pathlib.Path) -> Recording:
     try:
         with path.open("rb") as file:
-            return Recording.from_json(file.read(MOST_BYTES + 1))
+            data = file.read(MOST_BYTES + 1)
+        if tshark.is_capture(data):
+            raise UsageError(f"{path}: this is a capture of the network, and a replay needs a record: see decode")
+        if data.lstrip()[:1] == b"{" and b'"stages"' in data and b'"timeline"' in data:
+            raise UsageError(f"{path}: this is a report of doctor, and a replay needs a record: see decode")
+        return Recording.from_json(data)
     except OSError as error:
         raise unreadable("FILE", path, error) from None
     except ValueError as error:
@@ -97,7 +102,7 @@ def _read(path: pathlib.Path) -> Recording:
 
 
 def _verdict(record: Recording, result: Replay) -> Verdict:
-    own = record.recorder.startswith("acredssp ") and record.side == result.side
+    own = _is_own(record, result)
     differs = own and any(step.agreement is Agreement.DIFFERS for step in result.steps)
     if differs or (own and not result.ended and not result.reproduces(record)):
         return Verdict.DIFFERS
@@ -108,9 +113,15 @@ def _verdict(record: Recording, result: Replay) -> Verdict:
     return Verdict.ACCEPTED if result.error is None else Verdict.REFUSED
 
 
+def _is_own(record: Recording, result: Replay) -> bool:
+    """Whether acredssp has made the record, at the side that it takes now."""
+    return record.recorder.startswith("acredssp ") and record.side == result.side
+
+
 def _show(out: Console, record: Recording, result: Replay, verdict: Verdict) -> None:
-    what = render.printable(record.label or f"a record of {record.utc or 'a handshake'}")
-    out.print(Text.assemble("acredssp as the ", (result.side, "bold"), f" in {what}"), soft_wrap=True)
+    what = f"a record of {record.label or record.utc or 'a handshake'}"
+    out.print(Text.assemble("acredssp as the ", (result.side, "bold"), f" in {render.printable(what)}"), soft_wrap=True)
+    own = _is_own(record, result)
     table = Table(box=None, padding=(0, 1))
     table.add_column("from")
     table.add_column("message", overflow="fold")
@@ -119,6 +130,8 @@ def _show(out: Console, record: Recording, result: Replay, verdict: Verdict) -> 
     for step in result.steps:
         colour = "cyan" if step.sender == "client" else "magenta"
         said = _WORDS.get(step.agreement) or f"other bytes from byte {step.at} on"
+        if step.agreement is Agreement.DIFFERS and not own:
+            said += ", as another program or configuration may send"
         table.add_row(Text(step.sender, colour), step.what, str(step.size), said)
     if result.steps:
         out.print(table)
@@ -127,7 +140,7 @@ def _show(out: Console, record: Recording, result: Replay, verdict: Verdict) -> 
 
 def _why(record: Recording, result: Replay) -> str:
     if result.ended:
-        recorded = f"; the record ends with: {render.printable(record.error.message)}" if record.error else ""
+        recorded = f"; the recorded handshake failed: {render.printable(record.error.message)}" if record.error else ""
         return f": {render.printable(result.ended)}{recorded}"
     if result.error is not None:
         where = f" at {result.error.stage}" if result.error.stage else ""

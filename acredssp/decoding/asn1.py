@@ -137,8 +137,8 @@ def wrapped(tag: int, read: Decoder) -> Decoder:
 
 
 def opaque(source: Source, parent: Node, name: str, start: int, end: int) -> None:
-    """Show an element as bytes."""
-    source.new(parent, name, start, end, source.data[start:end], "unknown")
+    """Add an element that the table does not have. It stays hidden, since a spoilt tag may stand before a secret."""
+    source.secret(parent, Secret.UNKNOWN, name, start, end).note = "unknown"
 
 
 def integer(names: Mapping[int, str] | Callable[[int], str] | None = None, tag: int = INTEGER) -> Decoder:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from acredssp.decoding import asn1, gss, ntlm
-from acredssp.decoding.nodes import Node, Secret, Source
+from acredssp.decoding.nodes import Malformed, Node, Secret, Source
 from acredssp.status import NTSTATUS
 from acredssp.wire import early_auth, ts_credentials
 from acredssp.wire.ts_request import TSRequest
@@ -95,6 +95,17 @@ def ts_credentials_tree(source: Source, parent: Node, start: int, end: int) -> N
     source.guard(Secret.PASSWORD, start, end)
     body, stop = asn1.expect(source, asn1.SEQUENCE, start, end, "TSCredentials")
     node = source.new(parent, "TSCredentials", start, stop)
+    try:
+        _credentials(source, node, body, stop)
+    except Malformed:
+        source.distrust(node, Secret.PASSWORD)
+        raise
+    _judge(node, ts_credentials.decode, source.data[start:end])
+    if node.refused:
+        source.distrust(node, Secret.PASSWORD)
+
+
+def _credentials(source: Source, node: Node, body: int, stop: int) -> None:
     inner, after = asn1.expect(source, asn1.CONTEXT, body, stop, "credType")
     asn1.integer(_CRED_TYPES)(source, node, "credType", inner, after)
     kind = node.children[-1].value
@@ -105,7 +116,6 @@ def ts_credentials_tree(source: Source, parent: Node, start: int, end: int) -> N
         source.secret(node, Secret.PASSWORD, "credentials", inner, after)
     else:
         read(source, node, str(_CRED_TYPES.get(int(kind or 0))), inner, after)
-    _judge(node, ts_credentials.decode, source.data[start:end])
 
 
 def early_authorization(source: Source, parent: Node, start: int, end: int) -> None:

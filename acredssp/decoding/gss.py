@@ -155,9 +155,11 @@ def _token(source: Source, parent: Node, name: str, start: int, end: int) -> Non
         kerberos_message(source, parent, name, start, end)
     elif data.startswith((b"\x05\x04", b"\x04\x04"), start, end):
         per_message_token(source, parent, name, start, end)
-    else:
-        note = "zeros, as FreeRDP 3 refuses a logon" if start < end and not any(data[start:end]) else "unknown token"
+    elif not any(data[start:end]):
+        note = "zeros, as FreeRDP 3 refuses a logon" if start < end else "empty"
         source.new(parent, name, start, end, data[start:end], note)
+    else:
+        source.secret(parent, Secret.UNKNOWN, name, start, end).note = "unknown token"
 
 
 def _initial(source: Source, parent: Node, name: str, start: int, end: int) -> None:
@@ -172,7 +174,7 @@ def _initial(source: Source, parent: Node, name: str, start: int, end: int) -> N
     node = source.new(parent, f"{name}: {title}" if name else title, start, stop)
     source.new(node, "thisMech", body, oid_stop, mechanism, title)
     if mechanism not in _KERBEROS_OIDS:
-        source.new(node, "innerToken", oid_stop, stop, source.data[oid_stop:stop], "unknown token")
+        source.secret(node, Secret.UNKNOWN, "innerToken", oid_stop, stop).note = "unknown token"
         return
     after = source.need(oid_stop, 2, stop, "TOK_ID")
     kind = source.data[oid_stop:after]

@@ -33,6 +33,7 @@ class Secret(enum.StrEnum):
         TICKET: Kerberos' encrypted tickets and authenticators.
         AUTHORIZATION: A header field of HTTP that holds a password or another proof.
         SEALED: What CredSSP's mechanism has encrypted: pubKeyAuth and authInfo.
+        UNKNOWN: Bytes that no field accounts for, and fields of a broken message: they may be any of the others.
     """
 
     PASSWORD = "password"  # noqa: S105 - the name of what is hidden
@@ -44,6 +45,7 @@ class Secret(enum.StrEnum):
     TICKET = "ticket"
     AUTHORIZATION = "authorization"
     SEALED = "sealed"
+    UNKNOWN = "unknown"
 
 
 class Malformed(Exception):
@@ -150,6 +152,18 @@ class Source:
             node.value = self.data[start:end] if value is None else value
         return node
 
+    def distrust(self, node: Node, kind: Secret = Secret.UNKNOWN) -> None:
+        """Hide all texts and bytes below a node that is broken: a secret may stand where a name is expected."""
+        if kind in self.show:
+            return
+        self.hide(node.offset, node.offset + node.size)
+        waiting = list(node.children)
+        while waiting:
+            each = waiting.pop()
+            waiting += each.children
+            if each.secret is None and each.value and isinstance(each.value, (bytes, str)) and not _is_number(each):
+                each.secret, each.hidden, each.value = kind, True, None
+
     def hide(self, start: int, end: int) -> None:
         """Keep bytes out of the surroundings of faults."""
         self._secrets.append((start, end))
@@ -188,3 +202,8 @@ class Source:
         """
         stop = self.need(start, size, end, what)
         return int.from_bytes(self.data[start:stop], "big" if order == "big" else "little")
+
+
+def _is_number(node: Node) -> bool:
+    """Whether the value is a number of flags in hex."""
+    return node.size <= 4 and isinstance(node.value, str) and node.value.startswith("0x")

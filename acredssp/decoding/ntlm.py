@@ -85,12 +85,14 @@ def decode_message(source: Source, parent: Node, name: str, start: int, end: int
     try:
         (_negotiate, _challenge, _authenticate)[kind - 1](source, node, start, end)
     except Malformed as error:
+        source.distrust(node)
         node.fault = source.fault(error)
         return
     try:
         _STRICT[kind](source.data[start:end])
     except Exception as error:  # noqa: BLE001 - whatever the engine finds wrong
         node.refused = str(error)
+        source.distrust(node)
 
 
 def signature(source: Source, parent: Node, name: str, start: int, end: int) -> None:
@@ -138,6 +140,23 @@ def _authenticate(source: Source, node: Node, start: int, end: int) -> None:
     _field(source, node, "LmChallengeResponse", start, start + 12, end, _lm_response)
     _field(source, node, "NtChallengeResponse", start, start + 20, end, _nt_response)
     _field(source, node, "EncryptedRandomSessionKey", start, start + 52, end, _session_key)
+    _account_for(source, node, at, payload, end)
+
+
+def _account_for(source: Source, node: Node, places: list[tuple[int, int]], payload: int, end: int) -> None:
+    """Add what no field covers, and distrust fields that overlap or have no proof beside them: bytes of a proof."""
+    start = node.offset
+    head = next((start + size for size in (88, 72, 64) if start + size <= payload), payload)
+    used = sorted((place, stop) for place, stop in places if stop > place)
+    broken = payload < start + 64 or not places[1][1] > places[1][0]
+    for place, stop in [*used, (end, end)]:
+        if place > head:
+            gap = source.secret(node, Secret.UNKNOWN, "bytes of no field", head, place)
+            gap.note = "no field covers them"
+        broken = broken or place < head
+        head = max(head, stop)
+    if broken:
+        source.distrust(node)
 
 
 _AUTHENTICATE: Final = (

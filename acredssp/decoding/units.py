@@ -9,7 +9,7 @@ import enum
 from collections.abc import Callable, Collection
 from typing import Final
 
-from acredssp.decoding import asn1, credssp, gss, http, ntlm, rdp
+from acredssp.decoding import asn1, credssp, gss, http, ntlm, rdp, tls
 from acredssp.decoding.nodes import Malformed, Node, Secret, Source, TooMuch
 from acredssp.wire.preconnection import PreconnectionPDU
 
@@ -21,7 +21,6 @@ MOST_UNITS: Final = 2_000
 """Units of one input."""
 
 _RECORDS: Final = {20: "ChangeCipherSpec", 21: "Alert", 22: "Handshake", 23: "Application Data"}
-_TLS_VERSIONS: Final = {0x0300: "SSL 3.0", 0x0301: "TLS 1.0", 0x0302: "TLS 1.1", 0x0303: "TLS 1.2 or 1.3"}
 _HANDSHAKE: Final = {
     1: "ClientHello",
     2: "ServerHello",
@@ -94,6 +93,10 @@ class _Unit:
     end: int
 
 
+_MAY_HOLD_SECRETS: Final = frozenset({Kind.TS_REQUEST, Kind.TS_CREDENTIALS, Kind.TOKEN, Kind.SEALED, None})
+"""Kinds around whose faults little is shown; None stands for unknown bytes."""
+
+
 def decode(data: bytes, *, kind: Kind | None = None, show: Collection[Secret] = ()) -> Node:
     """Decode bytes of a conversation into a tree. No bytes make it fail: a fault stands in the tree.
 
@@ -132,6 +135,8 @@ def _unit(source: Source, root: Node, offset: int, kind: Kind | None) -> int:
         if len(root.children) == count:
             source.new(root, str(kind) if kind else "unknown bytes", offset, len(source.data))
         node = root.children[count]
+        if kind in _MAY_HOLD_SECRETS:  # a wrong length or tag makes a secret of another field's bytes
+            source.guard(Secret.UNKNOWN, 0 if offset else 32, len(source.data))
         node.fault = source.fault(malformed)
         return _end_after_fault(source, offset, node)
 
@@ -259,7 +264,10 @@ def _record(source: Source, root: Node, start: int, end: int) -> int:
     size = source.number(start + 3, 2, end, "TLS: length", "big")
     body, stop = start + 5, source.need(start + 5, size, end, "TLS record")
     node = source.new(root, f"TLS {_RECORDS.get(kind, kind)}", start, stop)
-    source.new(node, "version", start + 1, start + 3, f"0x{version:04x}", _TLS_VERSIONS.get(version, "unknown"))
+    means = {0x0303: "TLS 1.2 or 1.3"}.get(version) or tls.VERSIONS.get(version, "unknown")
+    if kind == 22 and source.data[body : body + 1] == b"\1":
+        means = "of the record alone, which says little of the versions that the client offers"
+    source.new(node, "version", start + 1, start + 3, f"0x{version:04x}", means)
     source.new(node, "length", start + 3, body, size)
     if kind == 21 and size == 2:
         level, description = source.data[body], source.data[body + 1]
@@ -268,7 +276,11 @@ def _record(source: Source, root: Node, start: int, end: int) -> int:
     elif kind == 22 and size >= 4 and source.data[body] in _HANDSHAKE:
         length = source.number(body + 1, 3, stop, "TLS: length of a message", "big")
         if length <= 1 << 17:  # anything longer is an encrypted message
-            source.new(node, "message", body, body + 4, source.data[body], _HANDSHAKE[source.data[body]])
+            message = source.new(node, "message", body, body + 4, source.data[body], _HANDSHAKE[source.data[body]])
+            read = {1: tls.client_hello, 2: tls.server_hello}.get(source.data[body])
+            if read is not None and body + 4 + length <= stop:
+                message.size += length
+                read(source, message, body + 4, body + 4 + length)
     return stop
 
 

@@ -178,12 +178,20 @@ class Recording:
         """
         if len(text) > MOST_BYTES:
             raise ValueError(f"expected a record of at most {MOST_BYTES} bytes, got {len(text)}")
+        if not text.strip():
+            raise ValueError("expected a record in json, got nothing: no handshake has filled the file")
         try:
             facts = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"expected a record in json, got text that breaks off or is none at {_where(error)}"
+            ) from None
         except (ValueError, RecursionError):
             raise ValueError("expected a record in json, got other text") from None
         if not isinstance(facts, dict) or not isinstance(facts.get("messages"), list):
             raise ValueError("expected a record with a list of messages, got other json")  # noqa: TRY004 - as below
+        if facts.get("format", _FORMAT) != _FORMAT:
+            raise ValueError(f"format: expected {_FORMAT}: a newer acredssp may have made this record")
         return cls._from_facts(_Facts(facts))
 
     @classmethod
@@ -211,6 +219,10 @@ class Recording:
             closed=facts.values.get("closed") is True,
             with_secrets=facts.values.get("with_secrets") is not False,
         )
+
+
+def _where(error: json.JSONDecodeError) -> str:
+    return "its end" if error.pos >= len(error.doc.rstrip()) else f"line {error.lineno}, column {error.colno}"
 
 
 class _Facts:

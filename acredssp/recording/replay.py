@@ -222,7 +222,7 @@ class _Replay:
         if self.record.closed and not self.complete:
             self.context.receive_eof()
         if not self.complete:
-            raise _Ended("the record ends here")
+            raise _Ended("the record ends before the handshake is complete")
 
     def after_failure(self) -> None:
         """Compare what our engine tells the peer at the end."""

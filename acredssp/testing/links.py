@@ -16,6 +16,8 @@ from acredssp.wire import der, x224
 
 __all__ = ["QUIET", "TIMEOUT", "Channel", "Crashed", "Link", "SocketLink", "StepLink", "confirm", "request"]
 
+__tracebackhide__ = True
+"""pytest shows the test and the defect, and not the steps of the attack."""
 TIMEOUT: Final = 60.0
 """Seconds until a peer that says nothing is taken for one that hangs."""
 QUIET: Final = 10.0
@@ -126,7 +128,9 @@ class StepLink:
             return b""
         except Exception as error:
             self._ended = True
-            raise Crashed(f"the library ends with {type(error).__name__}: {error}") from error
+            kind = type(error)
+            name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+            raise Crashed(f"the library ends with {name}: {error}") from error
 
     def hurry(self) -> None:
         """Do nothing: a library's function never waits."""

@@ -1,6 +1,7 @@
 """The defects as parametrised tests: derive a class, and give it a fixture `endpoint`."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import ClassVar
 
 import pytest
@@ -33,7 +34,7 @@ def attack_server(endpoint: ServerEndpoint, defect: str, mechanism: MechanismCho
     """
     if defect not in server_defects(mechanism):
         raise _inapplicable(defect, mechanism, NTLM_ONLY_SERVER_DEFECTS, SERVER_DEFECTS)
-    with HostileClient(endpoint, mechanism) as client:
+    with _named(defect, SERVER_DEFECTS[defect]), HostileClient(endpoint, mechanism) as client:
         SERVER_DEFECTS[defect](client)
     honest_logon_to(endpoint, mechanism)
 
@@ -62,13 +63,24 @@ def attack_client(endpoint: ClientEndpoint, defect: str, mechanism: MechanismCho
     """
     if defect not in client_defects(mechanism):
         raise _inapplicable(defect, mechanism, NTLM_ONLY_CLIENT_DEFECTS, CLIENT_DEFECTS)
-    with endpoint.meet() as link:
+    with _named(defect, CLIENT_DEFECTS[defect]), endpoint.meet() as link:
         server = HostileServer(link, endpoint, mechanism=mechanism)
         try:
             what = CLIENT_DEFECTS[defect](server)
         except CredSSPError:
             what = defect  # the client's own answer was no longer what it should be
         server.expect_no_password(endpoint, what)
+
+
+@contextlib.contextmanager
+def _named(defect: str, attack: Callable[..., object]) -> Iterator[None]:
+    """Say below a failure which attack it is, and what the attack sends."""
+    try:
+        yield
+    except AssertionError as error:
+        what = " ".join((attack.__doc__ or "").split())
+        error.add_note(f"the attack is {defect!r}" + (f": {what}" if what else ""))
+        raise
 
 
 def _inapplicable(

@@ -1,8 +1,10 @@
 """Trees of recorded conversations, of hostile bytes, and of the secrets that they hide."""
 
 import base64
+import contextlib
 import dataclasses
 import json
+import ssl
 
 import pytest
 from hypothesis import given
@@ -186,3 +188,62 @@ def test_a_field_of_spnego_without_content_is_a_fault(tag, field):
     token = der.encode(tag, der.encode(der.SEQUENCE, der.encode(der.CONTEXT + field, b"")))
     assert faults(decode(token)) or field > 3
     assert decode(TSRequest(6, nego_token=token).encode()).children
+
+
+def test_a_spoilt_byte_shows_no_password():
+    plain = ts_credentials.encode(TSPasswordCreds.of("CONTOSO", "alice", "Zebra-Passw0rd!"))
+    secret = "Zebra-Passw0rd!".encode("utf-16-le")
+    for at in range(len(plain)):
+        for value in (0x00, 0x30, 0x5A, 0xA1, plain[at] ^ 1):
+            spoilt = plain[:at] + bytes([value]) + plain[at + 1 :]
+            shown = repr(decode(spoilt)) + json.dumps(dataclasses.asdict(decode(spoilt)), default=bytes.hex)
+            assert secret[:16].hex() not in shown.replace(" ", ""), at
+            assert "Zebra-P" not in shown, at
+
+
+def test_a_spoilt_byte_shows_no_proof_of_the_password():
+    capture = next(each for each in captures() if str(each) == "freerdp3.10-ntlm-v6")
+    data = next(message.data for message in capture.messages if b"NTLMSSP\0\3" in message.data)
+    (proof,) = [node.value for node in walk(decode(data, show=list(Secret))) if node.name == "NTProofStr"]
+    start = data.index(b"NTLMSSP")
+    for at in range(start + 64):
+        for value in (0x00, 0x30, 0x5A, data[at] ^ 1, data[at] ^ 0x10):
+            spoilt = data[:at] + bytes([value]) + data[at + 1 :]
+            shown = json.dumps(dataclasses.asdict(decode(spoilt)), default=bytes.hex)
+            assert proof[:8].hex() not in shown.replace(" ", ""), at
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GET / HTTP/1.1\r\nauthorization : Basic Zebra-Pw\r\n\r\n", "GET / HTTP/1.1\nAuthorization: Basic Zebra-Pw\n\n",
+        "GET / HTTP/1.1\r\n\0Authorization: Basic Zebra-Pw\r\n\r\n", "GET http://u:Zebra-Pw@h/ HTTP/1.1\r\n\r\n",
+        "GET /?t=Zebra-Pw HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nX-Api-Key: Zebra-Pw\r\n\r\n",
+        "GET / HTTP/1.1\r\nAuthorization: Basic\r\n Zebra-Pw\r\n\r\n",
+    ],
+)  # fmt: skip
+def test_no_writing_of_a_header_shows_its_password(head):
+    tree = decode(head.encode())
+    assert "Zebra-Pw" not in repr(tree)
+    around = "".join(fault.around for fault in faults(tree)).replace(" ", "")
+    assert b"Zebra-Pw".hex() not in around
+    assert tree.children[0].name == "HTTP request"
+
+
+def test_a_header_with_bare_line_feeds_has_its_token():
+    head = f"HTTP/1.1 401 no\nWWW-Authenticate: NTLM {base64.b64encode(NEGOTIATE).decode()}\n\n"
+    tree = decode(head.encode())
+    assert faults(tree) == []
+    assert [node for node in walk(tree) if node.name.endswith("NTLM NEGOTIATE_MESSAGE")]
+
+
+def test_a_client_hello_has_its_versions_suites_and_name():
+    context = ssl.create_default_context()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname="server.contoso.example")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    tree = decode(outgoing.read())
+    assert "TLS 1.3" in named(tree, "versions offered").value
+    assert "AES_256_GCM_SHA384" in named(tree, "cipher suites").value
+    assert named(tree, "server name").value == "server.contoso.example"

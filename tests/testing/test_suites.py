@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import re
 import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -140,7 +141,7 @@ PYSPNEGO_SERVER = {
     "name-of-odd-length": "UnicodeDecodeError", "version-change": "lets in", "endless-rounds": "ValueError",
 }  # fmt: skip
 PYSPNEGO_CLIENT = {
-    "garbage": "ValueError", "indefinite-length": "TypeError", "no-token": "TypeError", "version-zero": "error",
+    "garbage": "ValueError", "indefinite-length": "TypeError", "no-token": "TypeError", "version-zero": "struct.error",
     "key-before-logon": "TypeError", "challenge-cut": "ValueError", "version-change": "sends its password",
     "old-version": "CVE-2018-0886",
 }  # fmt: skip
@@ -157,6 +158,16 @@ def test_the_client_of_pyspnego():
     endpoint = ClientEndpoint.steps(their_client, account=ACCOUNT, refusals=(spnego.exceptions.SpnegoError,))
     seen = defects_of(attack_client, endpoint, client_defects())
     check_findings(seen, PYSPNEGO_CLIENT)
+
+
+def test_a_failure_names_the_attack_and_the_library_s_exception():
+    def step(data):
+        raise struct.error("unpack requires a buffer")
+
+    endpoint = ServerEndpoint.steps(lambda: step, account=ACCOUNT, refusals=())
+    with pytest.raises(Crashed, match=r"the library ends with struct\.error: unpack") as caught:
+        attack_server(endpoint, "garbage")
+    assert caught.value.__notes__[0].startswith("the attack is 'garbage'") or "garbage" in str(caught.value.__notes__)
 
 
 def test_the_client_of_pyspnego_can_be_told_to_refuse_old_versions():
@@ -184,7 +195,7 @@ def test_the_attack_of_the_documentation_runs(pyspnego_users):
     found = {}
     for block in BLOCKS[3:]:
         exec(compile(block, PAGE.name, "exec"), found)  # noqa: S102 - our own page
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
 
 
 def test_the_documentation_has_every_finding_and_every_count():
