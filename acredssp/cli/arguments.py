@@ -221,7 +221,10 @@ class Service:
 
 def service(text: str) -> Service:
     """Read a URL of WinRM. `HOST` alone stands for `http://HOST:5985/wsman`, and https has the port 5986."""
-    parts = urllib.parse.urlsplit(text if "://" in text else f"http://{text}")
+    try:
+        parts = urllib.parse.urlsplit(text if "://" in text else f"http://{text}")
+    except ValueError:
+        raise UsageError(f"expected a URL such as http://HOST:5985/wsman, got {text!r}") from None
     try:
         host, port = parts.hostname, parts.port
     except ValueError:

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from acredssp.aio import reason_of
+from acredssp.arguments import expect_host_name
 from acredssp.cli import arguments, render
 from acredssp.cli.arguments import Service
 from acredssp.cli.certificate import Certificate
@@ -521,6 +522,9 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             raise UsageError("expected one of --json and --csv, got both")
         seconds = arguments.seconds("--timeout", timeout)
         requirements = Requirements.from_file(policy_file) if policy_file is not None else None
+        if server_name is not None:
+            with arguments.values():
+                expect_host_name("--server-name", server_name)
         trust = read_trust(False, ca, pin, allow_weak=False)
         if listen is not None:
             if hosts or targets:

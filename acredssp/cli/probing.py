@@ -83,6 +83,7 @@ _MOST_OF_TLS: Final = 256 * 1024
 """Bytes of the longest TLS handshake and answer that are read."""
 _MOST_OF_HTTP: Final = 32 * 1024
 _CHUNK: Final = 16 * 1024
+_INTERIM: Final = b"HTTP/1.1 1"
 
 
 def now() -> dt.datetime:
@@ -378,9 +379,9 @@ class Prober:
             async with asyncio.timeout(self._timeout):
                 answer = await self._answer(facts, stream, _request(target, path, "Connection: close"))
         except TimeoutError:
-            facts.problem = f"nothing came for {self._timeout:g} s"
+            facts.unanswered, facts.problem = True, f"no whole answer came within {self._timeout:g} s"
         except (CredSSPError, OSError) as error:
-            facts.problem = _told(error)
+            facts.unanswered, facts.problem = not isinstance(error, LimitExceeded), _told(error)
         else:
             _read_http(facts, answer)
 
@@ -407,7 +408,7 @@ class Prober:
         """Send a request, and return the header of the answer."""
         if not facts.secure:
             stream.writer.write(request)
-            return await _read_head(stream)
+            return _final(await _read_head(stream))
         tls = TLSSession(self._any_version, server_side=False, server_hostname=self._sni(facts.host))
         _begins(tls)
         await _shake_hands(stream, tls)
@@ -417,7 +418,7 @@ class Prober:
         stream.writer.write(tls.output())
         answer = await _read_tls_until(stream, tls, _head_is_whole)
         _close(stream, tls)
-        return answer
+        return _final(answer)
 
     # --- connections ---
 
@@ -565,7 +566,15 @@ def _close(stream: _Stream, tls: TLSSession) -> None:
 def _head_is_whole(data: bytes) -> bool:
     if len(data) > _MOST_OF_HTTP:
         raise LimitExceeded(f"expected at most {_MOST_OF_HTTP} bytes of a header")
-    return b"\r\n\r\n" in data or not data.startswith(b"HTTP/"[: len(data)])
+    answer = _final(data)
+    return bool(answer) and (b"\r\n\r\n" in answer or not answer.startswith(b"HTTP/"[: len(answer)]))
+
+
+def _final(data: bytes) -> bytes:
+    """Return what is behind the interim answers, which have the statuses from 100 to 199 (RFC 9110 15.2)."""
+    while data.startswith(_INTERIM) and b"\r\n\r\n" in data:
+        data = data.partition(b"\r\n\r\n")[2]
+    return data
 
 
 async def _read_head(stream: _Stream) -> bytes:
@@ -645,11 +654,12 @@ async def hear_client(
         async with asyncio.timeout(seconds):
             await _hear(_Stream(reader, writer), facts, context)
     except TimeoutError:
-        facts.problem = f"nothing came for {seconds:g} s"
+        facts.problem = f"no whole message came within {seconds:g} s"
     except asyncio.IncompleteReadError:
         facts.problem = "the connection was ended"
     except (CredSSPError, OSError) as error:
         facts.problem = _told(error)
+        facts.unreadable = isinstance(error, RemoteProtocolError | LimitExceeded)
     finally:
         writer.close()
         with contextlib.suppress(OSError, TimeoutError):

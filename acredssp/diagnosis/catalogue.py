@@ -513,6 +513,18 @@ _HTTP: Final = (
         ("url", "status"),
     ),
     FindingKind(
+        "http-unavailable", _M, "the service is not available",
+        "The service at {url} answers {status}: it is overloaded, stopped or faulty, so what it offers is not known.",
+        "Look into the service's log, start it (Restart-Service WinRM), and ask again.",
+        ("url", "status"),
+    ),
+    FindingKind(
+        "http-no-answer", _H, "no answer of HTTP",
+        "The program at {url} accepts the connection and gives no whole answer of HTTP: {what}.",
+        "Ask again with more patience (--timeout); look at the service's load, and at a device in between.",
+        ("url", "what"),
+    ),
+    FindingKind(
         "not-http", _H, "another protocol answers",
         "The program at {url} does not speak HTTP: {what}.",
         "Check the port, and whether it is http or https.",
@@ -541,16 +553,35 @@ _CLIENT: Final = (
         ("version",),
     ),
     FindingKind(
+        "client-silent", _L, "the client asked for nothing",
+        "A client connected from {address} and sent no whole Connection Request: {what}. Port scans and the checks of "
+        "balancers do so.",
+        "Probe again, and connect with the client that is to be judged.",
+        ("address", "what"),
+    ),
+    FindingKind(
+        "client-not-rdp", _H, "the client speaks another protocol",
+        "The client at {address} does not begin with a Connection Request of RDP: {what}.",
+        "Connect with a client of Remote Desktop, and without a preconnection PDU or TLS in front.",
+        ("address", "what"),
+    ),
+    FindingKind(
+        "client-malformed", _M, "the client's first message cannot be read",
+        "TLS is up, and the client's first message of CredSSP cannot be read: {what}.",
+        "Update the client, or look for a device in between that changes its messages.",
+        ("what",),
+    ),
+    FindingKind(
         "client-tls-failed", _H, "TLS with the client cannot be established",
-        "The client ended TLS: {answer}. It may not trust the certificate of this probe, or have no version or suite "
-        "in common with it.",
+        "TLS with the client was not established: {answer}. The client may not trust the certificate of this probe, or "
+        "have no version or suite in common with it.",
         "Give the probe a certificate that the client trusts (--cert and --key), or let the client accept it.",
         ("answer",),
     ),
     FindingKind(
         "client-sent-nothing", _M, "the client sent no logon",
-        "The client ended the connection after TLS, and sent no message of CredSSP: {what}.",
-        "It may not trust the certificate of this probe: give one that it trusts (--cert and --key).",
+        "TLS is up, but the client sent no whole message of CredSSP: {what}.",
+        "The client may not trust the certificate of this probe: give one that it trusts (--cert and --key).",
         ("what",),
     ),
     FindingKind(

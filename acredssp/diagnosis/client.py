@@ -27,6 +27,7 @@ class ClientFacts:
         token: Its first message of CredSSP.
         stage: Where the connection ended: `"negotiation"`, `"tls"`, `"credssp"` or `"done"`.
         problem: Why it ended there.
+        unreadable: Whether something came there that cannot be read, rather than nothing or not enough.
     """
 
     peer: str
@@ -37,6 +38,7 @@ class ClientFacts:
     token: FirstToken | None = None
     stage: str = "negotiation"
     problem: str = ""
+    unreadable: bool = False
 
 
 def judge_client(facts: ClientFacts) -> list[Finding]:
@@ -47,7 +49,7 @@ def judge_client(facts: ClientFacts) -> list[Finding]:
 def _of_client(facts: ClientFacts) -> Iterator[Finding]:
     request, token = facts.request, facts.token
     if request is None:
-        yield found("not-rdp", address=facts.peer, what=facts.problem)
+        yield found("client-not-rdp" if facts.unreadable else "client-silent", address=facts.peer, what=facts.problem)
         return
     protocols = request.requested_protocols or Protocols.RDP
     if not protocols & (Protocols.HYBRID | Protocols.HYBRID_EX):
@@ -57,7 +59,7 @@ def _of_client(facts: ClientFacts) -> Iterator[Finding]:
     if facts.stage == "tls":
         yield found("client-tls-failed", answer=facts.problem)
     elif facts.stage == "credssp":
-        yield found("client-sent-nothing", what=facts.problem)
+        yield found("client-malformed" if facts.unreadable else "client-sent-nothing", what=facts.problem)
     if facts.tls_version in _OLD:
         yield found("client-tls-old", version=facts.tls_version)
     if token is not None:

@@ -179,7 +179,14 @@ _OF_THE_FIRST_ANSWER: Final = {"credssp-no-answer", "credssp-malformed", "not-rd
 """The findings of a server with which no logon by NTLM goes on."""
 
 
-_NO_CREDSSP: Final = {"winrm-no-credssp", "http-no-authentication", "not-winrm", "not-http"}
+_NO_CREDSSP: Final = {
+    "winrm-no-credssp",
+    "http-no-authentication",
+    "http-no-answer",
+    "http-unavailable",
+    "not-winrm",
+    "not-http",
+}
 """The findings of a service that asks for no logon by CredSSP."""
 
 

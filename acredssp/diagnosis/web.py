@@ -15,6 +15,8 @@ __all__ = ["WebFacts", "judge_web"]
 
 _UNAUTHORIZED: Final = 401
 _SUCCESS: Final = 200
+_FAULT: Final = 500
+"""The lowest status of a fault of the server (RFC 9110 15.6)."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -28,6 +30,7 @@ class WebFacts:
         secure: Whether it is reached by HTTPS.
         reach: Whether the host was reached.
         problem: Why it was not, or why there is no answer.
+        unanswered: Whether no whole answer was seen, so that nothing is known of the protocol that is spoken there.
         status: The status of its answer to a request without a logon.
         schemes: The schemes that it offers, in its spelling.
         server: The program, in its own words.
@@ -50,6 +53,7 @@ class WebFacts:
     secure: bool
     reach: Reach = Reach.REACHED
     problem: str = ""
+    unanswered: bool = False
     status: int = 0
     schemes: tuple[str, ...] = ()
     server: str = ""
@@ -94,14 +98,18 @@ def _of_inside(facts: WebFacts) -> Iterator[Finding]:
 
 def _of_answer(facts: WebFacts) -> Iterator[Finding]:
     if not facts.status:
-        yield found("not-http", url=facts.target, what=facts.problem)
+        if facts.secure and not facts.tls_version:
+            yield found("tls-failed", offered="every version of TLS", answer=facts.problem)
+        else:
+            yield found("http-no-answer" if facts.unanswered else "not-http", url=facts.target, what=facts.problem)
         return
     if facts.status != _UNAUTHORIZED:
         kind = "http-no-authentication" if facts.status == _SUCCESS else "not-winrm"
+        kind = "http-unavailable" if facts.status >= _FAULT else kind
         yield found(kind, url=facts.target, status=facts.status)
         return
     schemes = {each.lower() for each in facts.schemes}
     if "basic" in schemes:
         yield found("winrm-basic" if facts.secure else "winrm-basic-in-clear", url=facts.target)
     if "credssp" not in schemes:
-        yield found("winrm-no-credssp", url=facts.target, schemes=", ".join(facts.schemes))
+        yield found("winrm-no-credssp", url=facts.target, schemes=", ".join(facts.schemes) or "no scheme")

@@ -105,7 +105,8 @@ CASES = {
     "no logon at all": (lambda: answering(200), {"http-no-authentication"}),
     "another path": (lambda: answering(404), {"not-winrm"}),
     "another protocol": (lambda: b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n\r\n", {"not-http"}),
-    "no answer": (lambda: b"", {"not-http"}),
+    "no answer": (lambda: b"", {"http-no-answer"}),
+    "overloaded": (lambda: answering(503), {"http-unavailable"}),
     "a token of nobody": (
         lambda: answering(401, "WWW-Authenticate: CredSSP"), {"http-connection-shared"},
     ),
@@ -170,7 +171,7 @@ async def test_https_is_bound_and_its_certificate_judged():
 async def test_http_at_the_port_of_https_is_named():
     async with running(answering(401, "WWW-Authenticate: CredSSP")) as port:
         examination = await examine(f"https://127.0.0.1:{port}", https=http_by_hand.NO_CHECK)
-    assert ids(examination) == {"not-http"}
+    assert ids(examination) == {"tls-failed"}
 
 
 async def test_a_closed_port_is_named(unused_tcp_port):

@@ -201,6 +201,7 @@ def test_a_target_that_is_named_and_in_a_network_is_named():
         ("10.0.0.0/24:x", "expected a network such as"),
         ("ftp://x", "got a URL"),
         ("a:b:c@d", "give the user with -u"),
+        ("http://[::1", "expected a URL such as http://HOST:5985/wsman"),
     ],
 )
 def test_a_target_that_makes_no_sense_is_a_usage_error(word, said):
@@ -218,7 +219,13 @@ def test_a_wrong_line_is_named(tmp_path, command):
 
 @pytest.mark.parametrize(
     "words",
-    [(), ("x", "--listen", "127.0.0.1"), ("x", "--json", "--csv"), ("--listen", "127.0.0.1", "--cert", "x")],
+    [
+        (),
+        ("x", "--server-name", "a\udcffb"),
+        ("x", "--listen", "127.0.0.1"),
+        ("x", "--json", "--csv"),
+        ("--listen", "127.0.0.1", "--cert", "x"),
+    ],
 )
 def test_a_command_line_that_makes_no_sense_is_a_usage_error(words, command):
     status, _, err = command("probe", *words)

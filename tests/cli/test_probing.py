@@ -17,17 +17,21 @@ from acredssp.aio import HandshakeOutcome
 from acredssp.cli import probing
 from acredssp.cli.arguments import service
 from acredssp.cli.probe import _web_card, probe_one
-from acredssp.cli.probing import Pace, Prober
+from acredssp.cli.probing import Pace, Prober, hear_client
 from acredssp.diagnosis import (
+    ClientFacts,
     NegotiationAnswer,
     Question,
     Reach,
     ServerFacts,
     TLSAnswer,
     TLSOutcome,
+    WebFacts,
+    judge_client,
     judge_server,
+    judge_web,
 )
-from acredssp.rdp import FailureCode, Protocols, ResponseFlags
+from acredssp.rdp import ConnectionRequest, FailureCode, Protocols, ResponseFlags
 from acredssp.trust import Trust
 from acredssp.wire import TSRequest
 from acredssp.workers import Address
@@ -411,6 +415,11 @@ HTTP_CASES = {
     "basic": ((UNAUTHORIZED, 'WWW-Authenticate: Basic realm="CredSSP"'), {"winrm-no-credssp", "winrm-basic-in-clear"}),
     "no logon": (("HTTP/1.1 200 OK",), {"http-no-authentication"}),
     "another service": (("HTTP/1.1 404 Not Found",), {"not-winrm"}),
+    "overloaded": (("HTTP/1.1 503 Service Unavailable",), {"http-unavailable"}),
+    "an interim answer": (
+        ("HTTP/1.1 100 Continue", "", UNAUTHORIZED, "WWW-Authenticate: Kerberos"),
+        {"winrm-no-credssp"},
+    ),
     "ssh": (("SSH-2.0-OpenSSH_9.6",), {"not-http"}),
     "nothing": ((), {"not-http"}),
 }
@@ -478,6 +487,72 @@ async def test_a_service_whose_answer_has_no_certificate_inside_says_why():
         probed = await probe_one(prober(), service(f"http://127.0.0.1:{port}"))
     assert probed.facts.inside_problem == "its answer to the first token has no token with a certificate"
     assert dict(_web_card(probed.facts))["credssp"].startswith("no certificate inside: its answer")
+
+
+async def test_a_slow_service_may_speak_http(monkeypatch):
+    async def slow(_stream):
+        raise TimeoutError
+
+    monkeypatch.setattr(probing, "_read_head", slow)
+    async with serving(http(UNAUTHORIZED)) as port:
+        result = await probe_one(prober(), service(f"http://127.0.0.1:{port}"))
+    assert ids(result) == {"http-no-answer"}
+
+
+async def test_https_without_tls_in_common_is_a_fault_of_tls():
+    async def refuse(reader, writer):
+        await reader.read(4096)
+        writer.write(bytes.fromhex("15030300020228"))
+        writer.close()
+
+    async with serving(refuse) as port:
+        result = await probe_one(prober(), service(f"https://127.0.0.1:{port}"))
+    assert ids(result) == {"tls-failed"}
+    assert "handshake_failure" in result.findings[0].text
+
+
+def test_a_service_without_any_scheme_offers_no_scheme():
+    facts = WebFacts("http://host", "host", "host", secure=False, status=401)
+    (told,) = judge_web(facts, "host", now())
+    assert "offers no scheme, and no CredSSP" in told.text
+
+
+# --- clients ---
+
+
+async def heard(sent):
+    """What a client that sends this is told to be."""
+    reader = asyncio.StreamReader()
+    reader.feed_data(sent)
+    reader.feed_eof()
+    results = []
+
+    async def serve(_reader, writer):
+        results.append(await hear_client(reader, writer, None, seconds=3600.0))
+
+    async with serving(serve) as port:
+        stream, writer = await asyncio.open_connection("127.0.0.1", port)
+        await stream.read()
+        writer.close()
+    return {each.id: each for each in judge_client(results[0])}
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [(b"", "client-silent"), (b"\x03\x00\x00", "client-silent"), (b"GET / HTTP/1.1\r\n\r\n", "client-not-rdp")],
+)
+async def test_a_client_that_asks_for_nothing_is_told_from_one_of_another_protocol(sent, expected):
+    assert set(await heard(sent)) == {expected}
+
+
+def client_after_tls(**seen):
+    request = ConnectionRequest(requested_protocols=HYBRID)
+    return {each.id for each in judge_client(ClientFacts("host", request, stage="credssp", problem="x", **seen))}
+
+
+def test_a_message_that_cannot_be_read_is_told_from_none():
+    assert client_after_tls() == {"client-sent-nothing"}
+    assert client_after_tls(unreadable=True) == {"client-malformed"}
 
 
 # --- the pace ---

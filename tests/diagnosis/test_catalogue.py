@@ -14,6 +14,7 @@ IDS = """
     certificate-self-signed certificate-several certificate-sha1 certificate-untrusted certificate-weak-key
     certificate-wrong-name
     certificate-wrong-usage cipher-weak client-certificate-required client-credssp-old client-no-nla
+    client-malformed client-not-rdp client-silent http-no-answer http-unavailable
     client-ntlm-only client-sent-nothing client-tls-failed client-tls-old client-user-in-clear clock-off
     clock-skew connection-failed connection-lost connection-refused credssp-malformed credssp-no-answer
     credssp-old probe-incomplete
