@@ -19,7 +19,7 @@ from rich.console import Console
 from acredssp.arguments import expect_host_name, expect_service_name
 from acredssp.cli import arguments, render
 from acredssp.cli.arguments import Secret, Service
-from acredssp.cli.examination import Examination, show, write
+from acredssp.cli.examination import Examination, expect_writable, show, write
 from acredssp.cli.login import Login
 from acredssp.cli.options import (
     RDP_PORT,
@@ -52,7 +52,7 @@ from acredssp.cli.options import (
     usage_errors,
     warn_of,
 )
-from acredssp.cli.outcome import EXIT_STATUS, result_of
+from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, result_of
 from acredssp.cli.probing import Pace, Prober
 from acredssp.cli.rdp_logon import Patient, examine
 from acredssp.cli.services import extra_of_services, name_of_service, to_this_service
@@ -148,13 +148,15 @@ def doctor_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             examining = _of_service(where, name, spn, https, seconds, prober)
         else:
             examining = _of_server(where, name, spn, seconds, prober)
+        if report_file is not None:
+            expect_writable(report_file)  # before the logon, which may count as a failed one
     warn_of(err, policy, None, trust)
     examination = until_done(examining(config))
-    _tell(out, examination, report_file, as_json=as_json)
+    _tell(out, err, examination, report_file, as_json=as_json)
     if not as_json and _asks_for_ntlm(examination, credential):
         again = dataclasses.replace(config.policy, mechanism=MechanismChoice.NTLM)
         examination = until_done(examining(dataclasses.replace(config, policy=again)))
-        _tell(out, examination, report_file, as_json=False)
+        _tell(out, err, examination, report_file, as_json=False)
     raise typer.Exit(EXIT_STATUS[result_of(examination.error)])
 
 
@@ -206,14 +208,17 @@ def _of_service(  # noqa: PLR0913, PLR0917
     return examining
 
 
-def _tell(out: Console, examination: Examination, path: pathlib.Path | None, *, as_json: bool) -> None:
-    if path is not None:
-        with usage_errors():
-            write(path, examination)
+def _tell(out: Console, err: Console, examination: Examination, path: pathlib.Path | None, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(examination.as_dict()))  # noqa: T201
     else:
         show(out, examination)
+    if path is not None:
+        try:
+            write(path, examination)
+        except UsageError as error:  # the diagnosis is told already, and is the one object of --json
+            err.print(f"acredssp: {error}", soft_wrap=True, markup=False, highlight=False)
+            raise typer.Exit(EXIT_STATUS[Result.USAGE]) from None
 
 
 def _asks_for_ntlm(examination: Examination, credential: Credential) -> bool:

@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 import datetime as dt
 import json
+import os
 import pathlib
 import platform
 import socket
@@ -33,7 +34,7 @@ from acredssp.names import logon_name
 from acredssp.rdp import ResponseFlags
 from acredssp.workers import Address
 
-__all__ = ["Examination", "Stage", "Step", "addresses_of", "facts_of", "show", "write"]
+__all__ = ["Examination", "Stage", "Step", "addresses_of", "expect_writable", "facts_of", "show", "write"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -239,6 +240,18 @@ def _show_tickets(out: Console, examination: Examination) -> None:
     if examination.tickets:
         out.print()
         out.print(table)
+
+
+def expect_writable(path: pathlib.Path) -> None:
+    """Check that the report can be written, and change nothing in a file that is there.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise UsageError(f"cannot write --report {path}: {reason_of(error)}") from None
 
 
 def write(path: pathlib.Path, examination: Examination) -> None:

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import ssl
+from pathlib import Path
 
 import pytest
 from support.certificates import Made
@@ -27,6 +28,8 @@ from acredssp.workers import Address
 HYBRID, SSL = Protocols.HYBRID, Protocols.SSL
 TLS_1_0, TLS_1_2 = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_2
 FAR = 3600.0
+KERBEROS_ALONE = bytes.fromhex("a1143012a0030a0101a10b06092a864886f712010202")
+"""SPNEGO's answer that the server goes on with Kerberos."""
 
 
 def now():
@@ -104,6 +107,8 @@ CASES = {
     "2 ntlm blocked": (denied(NTSTATUS.STATUS_NTLM_BLOCKED), {"ntlm-disabled", "ntlm-by-address"}),
     "2 ntlm not supported": (lambda: scripted(TSRequest(6, error_code=0x80090302)),
                              {"ntlm-disabled", "ntlm-by-address"}),
+    "2 kerberos alone": (lambda: ScriptedServer(HYBRID, tls=own_context(), answer=TSRequest(6, KERBEROS_ALONE)),
+                         {"ntlm-refused"}),
     "3 a restriction": (denied(NTSTATUS.STATUS_ACCOUNT_RESTRICTION), {"account-restriction", "ntlm-by-address"}),
     "4 expired password": (denied(NTSTATUS.STATUS_PASSWORD_EXPIRED), {"password-expired"}),
     "4 password to change": (denied(NTSTATUS.STATUS_PASSWORD_MUST_CHANGE), {"password-must-change"}),
@@ -305,11 +310,23 @@ def test_the_report_holds_everything_and_no_secret(served, command, password, tm
         assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_report_that_cannot_be_written_is_a_usage_error(served, command, password, tmp_path):
-    status, _, err = doctor(
-        command, served("--hybrid-ex").address, "--report", tmp_path / "no" / "report", password=password
+def test_a_report_that_cannot_be_written_is_a_usage_error_before_any_logon(monkeypatch, command, password, tmp_path):
+    def forbidden(_making):
+        raise AssertionError("a logon was made")
+
+    monkeypatch.setattr("acredssp.cli.doctor.until_done", forbidden)
+    status, _, err = doctor(command, "127.0.0.1", "--report", tmp_path / "no" / "report", password=password)
+    assert status == 2
+    assert "cannot write --report" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_diagnosis_is_told_though_its_report_cannot_be_kept(served, command, password):
+    status, out, err = doctor(
+        command, served("--hybrid-ex").address, "--json", "--report", "/dev/full", password=password
     )
     assert status == 2
+    assert json.loads(out)["result"] == "success"
     assert "cannot write --report" in err
 
 
