@@ -12,7 +12,7 @@ from acredssp.mechanisms.ntlm.messages import (
     NegotiateMessage,
 )
 
-__all__ = ["decode_message", "filetime", "signature"]
+__all__ = ["BYTES_OF_NO_FIELD", "decode_message", "filetime", "signature"]
 
 _TYPES: Final = {1: "NEGOTIATE_MESSAGE", 2: "CHALLENGE_MESSAGE", 3: "AUTHENTICATE_MESSAGE"}
 _STRICT: Final[dict[int, Callable[[bytes], object]]] = {
@@ -63,6 +63,8 @@ _AV_NAMES: Final = {
 _AV_TEXT: Final = frozenset({1, 2, 3, 4, 5, 9})
 _AV_FLAGS: Final = {1: "CONSTRAINED", 2: "MIC_PRESENT", 4: "UNTRUSTED_SPN"}
 _MOST_PAIRS: Final = 64
+BYTES_OF_NO_FIELD: Final = "bytes of no field"
+"""The name of what an AUTHENTICATE_MESSAGE has between its fields."""
 _VERSION_SIZE: Final = 8
 _MIC_SIZE: Final = 16
 _OLD_RESPONSE: Final = 24
@@ -151,7 +153,7 @@ def _account_for(source: Source, node: Node, places: list[tuple[int, int]], payl
     broken = payload < start + 64 or not places[1][1] > places[1][0]
     for place, stop in [*used, (end, end)]:
         if place > head:
-            gap = source.secret(node, Secret.UNKNOWN, "bytes of no field", head, place)
+            gap = source.secret(node, Secret.UNKNOWN, BYTES_OF_NO_FIELD, head, place)
             gap.note = "no field covers them"
         broken = broken or place < head
         head = max(head, stop)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from acredssp.decoding import Kind, Node, Secret, decode
+from acredssp.decoding.ntlm import BYTES_OF_NO_FIELD
 from acredssp.recording.recording import Flight, Message, Recording
 
 __all__ = ["without_secrets"]
@@ -83,7 +84,7 @@ def _walk(node: Node) -> Iterator[Node]:
 
 def _places(tree: Node, names: frozenset[str]) -> Iterator[tuple[int, int, str]]:
     for node in _walk(tree):
-        if node.secret in _LEFT_OUT and node.size:
+        if (node.secret in _LEFT_OUT or node.name == BYTES_OF_NO_FIELD) and node.size:
             yield node.offset, node.size, str(node.secret)
         elif node.name in names and node.size:
             yield node.offset, node.size, node.name
@@ -91,4 +92,5 @@ def _places(tree: Node, names: frozenset[str]) -> Iterator[tuple[int, int, str]]
 
 def _is_unknown(node: Node) -> bool:
     opaque = node.note.startswith(_NOT_SHOWN) and node.size >= _LEAST_UNKNOWN
-    return node.fault is not None or opaque or (len(node.children) > 1 and node.name == "input")
+    distrusted = node.secret is Secret.UNKNOWN and not node.note  # a name of a broken message may be its proof
+    return node.fault is not None or opaque or distrusted or (len(node.children) > 1 and node.name == "input")

@@ -267,9 +267,24 @@ def test_without_a_random_key_nothing_is_kept_that_a_guess_could_be_checked_agai
     weak = dataclasses.replace(record.messages[2], data=last[:at] + bytes(2) + last[at + 2 :])
     messages = (*record.messages[:2], weak, *record.messages[3:])
     kept = without_secrets(dataclasses.replace(record, messages=messages)).messages
-    assert {name for *_, name in kept[2].redacted} == {"MIC", "nt-response", "pubKeyAuth"}
+    assert {name for *_, name in kept[2].redacted} == {"MIC", "nt-response", "unknown", "pubKeyAuth"}
     assert [name for *_, name in kept[3].redacted] == ["pubKeyAuth"]
     assert [name for *_, name in kept[4].redacted] == ["authInfo"]
+
+
+def test_bytes_beside_the_fields_are_left_out(certificate):
+    """A client with a wrong offset or length writes its proof where no field says that it is."""
+    record = Pair(certificate, policy=POLICIES["NTLM"]).run()["client"]
+    whole = record.messages[2]
+    at = whole.data.index(b"NTLMSSP\0\3")
+    place = at + int.from_bytes(whole.data[at + 24 : at + 28], "little")
+    proof = whole.data[place : place + 16]
+    for offset, value in ((24, 80), (20, 0), (21, 0), (24, whole.data[at + 24] ^ 16)):
+        data = bytearray(whole.data)
+        data[at + offset] = value
+        spoilt = dataclasses.replace(whole, data=bytes(data))
+        (kept,) = without_secrets(dataclasses.replace(record, messages=(spoilt,))).messages
+        assert proof not in kept.data, (offset, value)
 
 
 def test_a_message_that_cannot_be_decoded_is_left_out_as_a_whole(certificate):
