@@ -19,7 +19,17 @@ from acredssp.errors import (
 )
 from acredssp.status import SecurityStatus, Stage
 
-__all__ = ["EXIT_STATUS", "ConnectError", "Result", "UsageError", "advice", "in_options", "result_of", "unreadable"]
+__all__ = [
+    "EXIT_STATUS",
+    "ConnectError",
+    "Result",
+    "UsageError",
+    "advice",
+    "in_options",
+    "read_bounded",
+    "result_of",
+    "unreadable",
+]
 
 
 class Result(enum.StrEnum):
@@ -51,6 +61,20 @@ class UsageError(Exception):
 def unreadable(option: str, path: pathlib.Path, error: OSError) -> UsageError:
     """Return the error for a file that an option names and that cannot be read."""
     return UsageError(f"cannot read {option} {path}: {reason_of(error)}")
+
+
+def read_bounded(option: str, path: pathlib.Path, most: int) -> bytes:
+    """Read a file that an option names.
+
+    Raises:
+        UsageError: It has more than `most` bytes.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise UsageError(f"{option} {path}: expected at most {most} bytes, got more")
+    return data
 
 
 class ConnectError(CredSSPError, ConnectionError):

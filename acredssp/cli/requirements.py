@@ -15,11 +15,13 @@ import tomllib
 from collections.abc import Iterable
 from typing import Any, Final, Self
 
-from acredssp.cli.outcome import UsageError, unreadable
+from acredssp.cli.outcome import UsageError, read_bounded, unreadable
 from acredssp.diagnosis import CATALOGUE, Finding, Severity
 
 __all__ = ["EXIT_OF", "Requirements"]
 
+_MOST_BYTES: Final = 1024 * 1024
+"""The longest file of requirements."""
 EXIT_OF: Final = {Severity.INFO: 10, Severity.LOW: 11, Severity.MEDIUM: 12, Severity.HIGH: 13}
 """The exit status for the worst finding that fails."""
 
@@ -46,7 +48,7 @@ class Requirements:
             UsageError: The file cannot be read, or holds something else.
         """
         try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
+            content = tomllib.loads(read_bounded("--policy", path, _MOST_BYTES).decode("utf-8"))
         except OSError as error:
             raise unreadable("--policy", path, error) from None
         except ValueError as error:

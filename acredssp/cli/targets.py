@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from acredssp.cli import arguments
 from acredssp.cli.arguments import Service
 from acredssp.cli.options import RDP_PORT
-from acredssp.cli.outcome import UsageError, unreadable
+from acredssp.cli.outcome import UsageError, read_bounded, unreadable
 from acredssp.workers import Address
 
 __all__ = ["Target", "read_targets"]
@@ -17,6 +17,8 @@ __all__ = ["Target", "read_targets"]
 Target: TypeAlias = Address | Service
 """A server of RDP, or a service of WinRM."""
 
+_MOST_BYTES: Final = 16 * 1024 * 1024
+"""The longest file of targets."""
 _MOST: Final = 65536
 """The most addresses of one network: a typing error should not ask half of the Internet."""
 
@@ -53,7 +55,7 @@ def _lines(path: pathlib.Path) -> list[str]:
     try:
         if str(path) == "-":
             return arguments.unbuffered_input().read().decode("utf-8-sig", "replace").splitlines() if sys.stdin else []
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return read_bounded("--targets", path, _MOST_BYTES).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise unreadable("--targets", path, error) from None
     except UnicodeDecodeError:

@@ -233,6 +233,14 @@ def test_a_command_line_that_makes_no_sense_is_a_usage_error(words, command):
     assert "see acredssp probe --help for the options" in err
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+@pytest.mark.parametrize("words", [("--targets", "/dev/zero"), ("localhost", "--policy", "/dev/zero")])
+def test_a_file_without_an_end_is_a_usage_error(words, command):
+    status, _, err = command("probe", *words)
+    assert status == 2
+    assert f"{words[-2]} /dev/zero: expected at most" in err
+
+
 # --- many hosts ---
 
 
