@@ -86,7 +86,7 @@ class H11Connection:
     def cut_if_flooded(self) -> None:
         """Cut a client that makes the TLS of HTTPS answer without end and reads no answer; the server calls this often.
 
-        asyncio's own TLS does not stop reading from such a client (observed with CPython 3.11 to 3.13), so the answers
+        asyncio's own TLS does not stop reading from such a client (observed with CPython 3.11), so the answers
         would fill the memory.
         """
         size = self._waiting
