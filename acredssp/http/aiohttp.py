@@ -90,7 +90,7 @@ def _with_options(method: _Method) -> _Method:
     """Put the options of a request into the docstring of a method, which `help()` shows."""
     if method.__doc__ and RequestOptions.__doc__:  # there are none under python -OO
         options = inspect.cleandoc(RequestOptions.__doc__).partition("Attributes:\n")[2].rstrip()
-        method.__doc__ = f"{inspect.cleandoc(method.__doc__)}\n\nOptions:\n{options}\n"
+        method.__doc__ = f"{inspect.cleandoc(method.__doc__)}\n\nKeyword Args:\n{options}\n"
     return method
 
 
