@@ -32,7 +32,8 @@ from typing import Protocol
 from acredssp.arguments import expect
 from acredssp.carriage.rdp import RDP, RDPAcceptor, RDPInitiator, RDPState
 from acredssp.carriage.routes import Passthrough, RDPRoute, RouteAnswer, RouteHook, RouteRequest
-from acredssp.wire import mcs, x224
+from acredssp.errors import RemoteProtocolError
+from acredssp.wire import first_bytes, mcs, x224
 from acredssp.wire.preconnection import PreconnectionPDU
 from acredssp.wire.redirection import RedirectionWatch, ServerRedirection, msts_address
 from acredssp.wire.x224 import (
@@ -121,9 +122,26 @@ async def read_negotiation(reader: ExactReader) -> bytes:
         EOFError: The stream ended before the end of the PDU (`asyncio.IncompleteReadError`).
     """
     data = b""
-    while missing := x224.frame_size(data).missing:
-        data += await reader.readexactly(missing)
+    try:
+        while missing := x224.frame_size(data).missing:
+            data += await reader.readexactly(missing)
+    except RemoteProtocolError:
+        await _name_stranger(reader, data)
+        raise
     return data
+
+
+async def _name_stranger(reader: ExactReader, data: bytes) -> None:
+    """Read on while more bytes may name the protocol of somebody who does not speak RDP; raise an error that names it.
+
+    Four bytes are `HTTP` and not yet `HTTP/`. Where the stream ends before a name is known, nothing is raised.
+    """
+    try:
+        while first_bytes.undecided(data):
+            data += await reader.readexactly(1)
+    except EOFError:
+        return
+    x224.frame_size(data)
 
 
 def rewrite_selected_protocol(data: bytes, protocol: Protocols) -> bytes:

@@ -12,6 +12,7 @@ import pathlib
 import platform
 import socket
 import ssl
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from rich.console import Console
@@ -34,7 +35,7 @@ from acredssp.names import logon_name
 from acredssp.rdp import ResponseFlags
 from acredssp.workers import Address
 
-__all__ = ["Examination", "Stage", "Step", "addresses_of", "expect_writable", "facts_of", "show", "write"]
+__all__ = ["Examination", "Stage", "Step", "addresses_of", "expect_writable", "facts_of", "mark_end", "show", "write"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ class Stage:
     stage: str
     expected: str
     came: str
+    ended: bool = False
+    """Whether the logon ended here, without success."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +136,29 @@ async def addresses_of(address: Address) -> tuple[str, ...]:
     except (OSError, UnicodeError):
         return ()
     return tuple(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+_OF_THE_LOGON: Final = ("kerberos", "clock", "logon")
+"""The stages whose rows say how far the logon came with them, or do not depend on it."""
+
+
+def mark_end(rows: Iterable[tuple[str, str, str]], ended: str | None) -> Iterator[Stage]:
+    """Mark the stage at which the logon ended, and the stages behind it as not reached.
+
+    What the quiet questions showed of a stage that the logon did not reach is told as such.
+
+    Args:
+        rows: For each stage of the logon: its name, what was expected, and what came.
+        ended: The name of the stage at which it ended; None for a success.
+    """
+    over = False
+    for name, expected, came in rows:
+        if over and name not in _OF_THE_LOGON:
+            shown = f"not reached; asked quietly: {came}" if came not in {"", "not tried"} else "not reached"
+            yield Stage(name, expected, shown)
+        else:
+            yield Stage(name, expected, came, ended=name == ended)
+        over = over or name == ended
 
 
 def facts_of(  # noqa: PLR0913 - all named, each known by its caller alone
@@ -214,7 +240,10 @@ def _show_stages(out: Console, examination: Examination) -> None:
     for name, style in (("stage", "bold"), ("expected", "dim"), ("came", "")):
         table.add_column(name, style=style, overflow="fold")
     for each in examination.stages:
-        table.add_row(each.stage, Text(printable(each.expected)), Text(printable(each.came) or "-"))
+        came = Text(printable(each.came) or "-")
+        if each.ended:
+            came.append("  <- the logon ended here", style="bold red")
+        table.add_row(each.stage, Text(printable(each.expected)), came)
     out.print(table)
 
 

@@ -260,7 +260,15 @@ def read_policy(path: pathlib.Path | None) -> DelegationPolicy:
     except OSError as error:
         raise unreadable("--policy", path, error) from None
     except ValueError as error:
-        raise UsageError(f"--policy: {error}") from None
+        raise UsageError(f"--policy: {error}{_requirement_in(str(error))}") from None
+
+
+def _requirement_in(error: str) -> str:
+    """Return the hint for who gives the requirements of a probe as a policy of delegation; empty for others."""
+    name = next((each for each in ("fail_at", "forbid", "accept") if f"{each}: no such setting" in error), None)
+    if name is None:
+        return ""
+    return f" ({name} is a requirement of acredssp probe; here --policy names the rules of delegation)"
 
 
 def read_trust(insecure: bool, ca: pathlib.Path | None, pin: str | None, *, allow_weak: bool) -> Trust | None:

@@ -256,15 +256,20 @@ class _Output:
         self._as_json = as_json
         self._as_csv = as_csv
         if as_csv:
-            _print_csv(_COLUMNS)
+            _print_csv(_COLUMNS if requirements is None else (*_COLUMNS, "fails_policy"))
 
     def put(self, probed: Probed, *, named: bool = True) -> None:
         """Print one target; among many and for people, only if it answered or was named by itself."""
         if self._as_json:
-            print(json.dumps(probed.as_dict()))  # noqa: T201
+            told = probed.as_dict()
+            if self._requirements is not None:
+                told["fails_policy"] = self._failing(probed)
+            print(json.dumps(told))  # noqa: T201
         elif self._as_csv:
+            failing = self._failing(probed)
             for row in _rows(probed) if probed.reached or named else ():
-                _print_csv(row)
+                fails = "yes" if row[_COLUMNS.index("id")] in failing else "no"
+                _print_csv(row if self._requirements is None else (*row, fails))
         elif self._one:
             _show(self._out, probed)
             self._put_failing(probed, "\n")
@@ -274,11 +279,14 @@ class _Output:
 
     def _put_failing(self, probed: Probed, before: str) -> None:
         """Print which findings the policy does not accept, by which the exit status is told."""
-        if self._requirements is None or not probed.reached:
-            return
-        failing = [each.id for each in probed.findings if self._requirements.fails(each)]
-        if failing:
+        if failing := self._failing(probed):
             self._out.print(f"{before}fails --policy: {', '.join(failing)}", soft_wrap=True)
+
+    def _failing(self, probed: Probed) -> list[str]:
+        """Return the ids of the findings that the policy does not accept; none without a policy or an answer."""
+        if self._requirements is None or not probed.reached:
+            return []
+        return [each.id for each in probed.findings if self._requirements.fails(each)]
 
 
 def _rows(probed: Probed) -> Iterator[tuple[str, ...]]:
@@ -360,8 +368,9 @@ def _server_card(facts: ServerFacts) -> Iterator[tuple[str, str]]:
     yield "flags", ", ".join(str(each.name) for each in ResponseFlags if each in facts.flags)
     for name, tls in facts.tls.items():
         yield "tls", f"{name}: {', '.join(tls.suites) or tls.cipher or tls.problem or 'not tested'}"
-    for certificate in (facts.certificate, *(each.certificate for each in facts.other_certificates)):
-        yield from _certificate_card(certificate)
+    yield from _certificate_card(facts.certificate, facts.judgement)
+    for each in facts.other_certificates:
+        yield from _certificate_card(each.certificate, each.judgement)
     if facts.answer is not None:
         yield "credssp", f"version {facts.answer.version}, {', '.join(facts.mechanisms) or 'no mechanism'}"
     if (challenge := facts.challenge) is not None:
@@ -383,8 +392,10 @@ def _accepted(facts: ServerFacts) -> list[str]:
     return [*dict.fromkeys(each.selected.names if each.selected is not None else "RDP" for each in answers)]
 
 
-def _certificate_card(certificate: CertificateFacts | None, pin: str = "key pin") -> Iterator[tuple[str, str]]:
-    """Return the lines about a certificate; `pin` says what its key is good for."""
+def _certificate_card(
+    certificate: CertificateFacts | None, judgement: Judgement | None, command: str = "login", pin: str = "key pin"
+) -> Iterator[tuple[str, str]]:
+    """Return the lines about a certificate; `command` would judge it, and `pin` says what its key is good for."""
     if certificate is None:
         return
     issuer = "itself" if certificate.self_signed else certificate.issuer
@@ -393,6 +404,9 @@ def _certificate_card(certificate: CertificateFacts | None, pin: str = "key pin"
     yield "valid", f"{certificate.not_before:%Y-%m-%d} to {certificate.not_after:%Y-%m-%d}"
     yield "key", f"{certificate.key}, signed with {certificate.digest or 'a hash of its own'}"
     yield pin, certificate.pin
+    if judgement is not None:
+        refusal = f"would refuse this certificate: {judgement.reason}"
+        yield command, "would accept this certificate" if judgement.trusted else refusal
 
 
 def _web_card(facts: WebFacts) -> Iterator[tuple[str, str]]:
@@ -404,10 +418,10 @@ def _web_card(facts: WebFacts) -> Iterator[tuple[str, str]]:
     yield "tls", f"{facts.tls_version}: {facts.cipher}" if facts.tls_version else ""
     if facts.certificate is not None:
         yield "https", "its certificate is the next one, which --ca is for"
-        yield from _certificate_card(facts.certificate, "https pin")
+        yield from _certificate_card(facts.certificate, facts.judgement, "winrm", "https pin")
     if facts.inside is not None:
         yield "credssp", "the certificate inside is the next one, which --pin and --ca are for"
-        yield from _certificate_card(facts.inside)
+        yield from _certificate_card(facts.inside, facts.inside_judgement, "winrm")
     elif facts.inside_problem:
         yield "credssp", f"no certificate inside: {facts.inside_problem}"
 

@@ -51,7 +51,7 @@ from acredssp.errors import CredSSPError, LimitExceeded, PeerClosed, RemoteProto
 from acredssp.http import challenges
 from acredssp.rdp import ConnectionConfirm, ConnectionRequest, Protocols, read_negotiation
 from acredssp.tls import TLSSession
-from acredssp.trust import Trust
+from acredssp.trust import Trust, Verdict
 from acredssp.workers import Address
 
 __all__ = ["ASKED_PROTOCOLS", "Pace", "Prober", "hear_client", "now"]
@@ -345,7 +345,12 @@ class Prober:
         facts.chain = chain
         facts.certificate = CertificateFacts.of(chain[0])
         trust = self._https_trust if isinstance(facts, WebFacts) else self._trust
-        facts.judgement = trust.judge(chain, self.name_of(facts.host), now()) if trust is not None else None
+        if trust is None:
+            return
+        name = self.name_of(facts.host)
+        facts.judgement = trust.judge(chain, name, now())
+        if facts.judgement.verdict is Verdict.EXPIRED and facts.certificate is not None:
+            facts.judgement_in_time = trust.judge(chain, name, facts.certificate.not_before)
 
     def _sni(self, host: str) -> str | None:
         name = self.name_of(host)

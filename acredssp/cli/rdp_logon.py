@@ -4,21 +4,22 @@ import asyncio
 import dataclasses
 import ssl
 import time
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, cast
 
 from acredssp.carriage import CarriedHandshake, NewContext
-from acredssp.cli.examination import Examination, Stage, Step, addresses_of, facts_of
+from acredssp.cli.examination import Examination, Step, addresses_of, facts_of, mark_end
 from acredssp.cli.login import Login, log_on
 from acredssp.cli.probe import Probed
 from acredssp.cli.probing import Prober, now
 from acredssp.cli.report import LoginReport
 from acredssp.config import ServerConfig
 from acredssp.credentials import Nothing, Password
-from acredssp.diagnosis import LogonFacts, ServerFacts, TLSOutcome, explain, judge_server
-from acredssp.errors import CredSSPError
+from acredssp.diagnosis import Finding, LogonFacts, ServerFacts, TLSOutcome, explain, judge_server
+from acredssp.errors import CertificateError, CredSSPError
 from acredssp.events import Answered, Buffer, Question, SecurityContext, StepMechanism, StepResult
 from acredssp.rdp import RDP, RDPInitiator, ResponseFlags
+from acredssp.status import Stage
 
 __all__ = ["Patient", "examine", "tls_name"]
 
@@ -136,17 +137,18 @@ async def examine(patient: Patient, prober: Prober) -> Examination:
         kdc_seconds=noted.kdc_seconds,
         flags=noted.flags,
     )
+    causes = explain(facts, now())
     return Examination(
         target=str(login.address),
         probed=probed,
         addresses=addresses,
         report=report,
         error=error,
-        stages=tuple(Stage(*each) for each in _stages(login, addresses, facts, server, report)),
+        stages=tuple(mark_end(_stages(login, addresses, facts, server, report), _ended(facts, addresses, causes))),
         steps=tuple(noted.steps),
         facts=facts,
         tickets=await asyncio.to_thread(login.config.list_tickets),
-        causes=explain(facts, now()),
+        causes=causes,
     )
 
 
@@ -186,6 +188,31 @@ def _stages(
     difference = server.clock_difference
     yield "clock", "within 300 s", "" if difference is None else f"{difference:+d} s"
     yield "logon", "accepted", "accepted" if error is None else f"{error.message} (at {error.stage})"
+
+
+_STAGES: Final = {
+    Stage.CONNECT: "tcp",
+    Stage.NEGOTIATION: "negotiation",
+    Stage.TLS: "tls",
+    Stage.NEGO_TOKEN: "mechanism",
+}
+"""The row of a stage; the stages behind these have the row of the logon itself."""
+
+
+def _ended(facts: LogonFacts, addresses: tuple[str, ...], causes: Iterable[Finding]) -> str | None:
+    """Return the row at which the logon ended; None for a success."""
+    error = facts.error
+    if error is None:
+        return None
+    if isinstance(error, CertificateError):
+        return "certificate"
+    if error.stage is Stage.CONNECT and not addresses:
+        return "dns"
+    if error.stage is Stage.NEGO_TOKEN and any(each.id == "credssp-old" for each in causes):
+        return "credssp"
+    if error.message.startswith("kerberos:"):
+        return "kerberos"
+    return _STAGES.get(error.stage or Stage.CONNECT, "logon")
 
 
 def tls_name(version: ssl.TLSVersion) -> str:

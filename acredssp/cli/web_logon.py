@@ -16,7 +16,7 @@ import h11
 
 from acredssp.aio import ClientAnswers, answer_events, reason_of
 from acredssp.cli.arguments import Service
-from acredssp.cli.examination import Examination, Stage, Step, addresses_of, facts_of
+from acredssp.cli.examination import Examination, Step, addresses_of, facts_of, mark_end
 from acredssp.cli.outcome import ConnectError
 from acredssp.cli.probe import Probed
 from acredssp.cli.probing import Prober, now
@@ -24,7 +24,7 @@ from acredssp.cli.rdp_logon import tls_name
 from acredssp.cli.report import LoginReport
 from acredssp.config import ClientConfig
 from acredssp.credentials import Password
-from acredssp.diagnosis import LogonFacts, WebFacts, explain, judge_web
+from acredssp.diagnosis import LogonFacts, Reach, WebFacts, explain, judge_web
 from acredssp.errors import (
     CertificateError,
     CredSSPError,
@@ -35,7 +35,7 @@ from acredssp.errors import (
 )
 from acredssp.events import HandshakeInfo, StepMechanism
 from acredssp.http import ClientExchange, ClientTurn
-from acredssp.status import Stage as StageOfLogon
+from acredssp.status import Stage
 from acredssp.tls import end_point_binding
 from acredssp.workers import Address
 
@@ -111,7 +111,7 @@ class _Logon:
                 await self._exchanged(reader, writer)
         except TimeoutError:
             step = self._exchange.step if self._exchange is not None else "before the connection was made"
-            stage = None if self._exchange is not None else StageOfLogon.CONNECT
+            stage = None if self._exchange is not None else Stage.CONNECT
             raise HandshakeTimeout(f"{patient.service.url} gave no answer in time, {step}", stage=stage) from None
         except CredSSPError:
             raise
@@ -134,11 +134,11 @@ class _Logon:
             )
         except ssl.SSLCertVerificationError as error:
             what = f"the certificate of https is not trusted: {error.verify_message}"
-            raise CertificateError(what, stage=StageOfLogon.TLS) from None
+            raise CertificateError(what, stage=Stage.TLS) from None
         except ssl.SSLError as error:
-            raise TLSError(f"https: {reason_of(error)}", stage=StageOfLogon.TLS) from None
+            raise TLSError(f"https: {reason_of(error)}", stage=Stage.TLS) from None
         except (OSError, UnicodeError) as error:
-            raise ConnectError(f"cannot connect to {address}: {reason_of(error)}", stage=StageOfLogon.CONNECT) from None
+            raise ConnectError(f"cannot connect to {address}: {reason_of(error)}", stage=Stage.CONNECT) from None
         try:
             yield reader, writer
         finally:
@@ -243,7 +243,7 @@ async def examine_service(patient: WebPatient, prober: Prober) -> Examination:
         addresses=addresses,
         report=report,
         error=error,
-        stages=tuple(Stage(*each) for each in _stages(patient, addresses, facts, service, report)),
+        stages=tuple(mark_end(_stages(patient, addresses, facts, service, report), _ended(facts, addresses, service))),
         steps=tuple(logon.steps),
         facts=facts,
         tickets=await asyncio.to_thread(patient.config.list_tickets),
@@ -272,3 +272,25 @@ def _stages(
         wanted = f"a ticket of {facts.realm or 'the realm'} for {facts.spn}"
         yield "kerberos", wanted, f"{facts.kdc_seconds:.1f} s"
     yield "logon", "accepted", "accepted" if error is None else f"{error.message} (at {error.stage or 'http'})"
+
+
+def _ended(facts: LogonFacts, addresses: tuple[str, ...], service: WebFacts) -> str | None:
+    """Return the row at which the logon ended; None for a success."""
+    error = facts.error
+    if error is None:
+        return None
+    if error.message.startswith("kerberos:"):
+        return "kerberos"
+    match error.stage:
+        case Stage.CONNECT if not addresses:
+            return "dns"
+        case Stage.CONNECT:
+            return "https" if service.secure and service.reach is Reach.REACHED else "tcp"
+        case None:
+            return "http"
+        case Stage.TLS:
+            return "https" if error.message.startswith(("https:", "the certificate of https")) else "tls inside"
+        case Stage.NEGO_TOKEN:
+            return "mechanism"
+        case _:
+            return "logon"

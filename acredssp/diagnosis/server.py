@@ -157,11 +157,13 @@ class ShownCertificate:
         certificate: Its facts; None where it cannot be read.
         chain: The certificates as the server sent them, in DER.
         judgement: What `login` would say of it.
+        judgement_in_time: What `login` would have said while it was valid; None where nobody asked.
     """
 
     certificate: CertificateFacts | None
     chain: tuple[bytes, ...]
     judgement: Judgement | None
+    judgement_in_time: Judgement | None = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -180,6 +182,7 @@ class ServerFacts:
         chain: The certificates as it sent them, in DER.
         judgement: What `login` would say of it.
         other_certificates: What else it showed in later connections, each once.
+        judgement_in_time: What `login` would have said while it was valid; None where it is not expired.
         answers: The answers to the questions.
         unanswered: The questions without an answer.
         clock_difference: The seconds by which its clock was ahead when its CHALLENGE came; None where it told none.
@@ -198,6 +201,7 @@ class ServerFacts:
     chain: tuple[bytes, ...] = ()
     judgement: Judgement | None = None
     other_certificates: list[ShownCertificate] = dataclasses.field(default_factory=list)
+    judgement_in_time: Judgement | None = None
     answers: dict[Question, Answer] = dataclasses.field(default_factory=dict)
     unanswered: dict[Question, Unanswered] = dataclasses.field(default_factory=dict)
     clock_difference: int | None = None
@@ -376,12 +380,14 @@ def _is_weak(cipher: str) -> bool:
     return any(part in cipher for part in _WEAK_CIPHERS)
 
 
-def judge_certificate(
+def judge_certificate(  # noqa: PLR0913 - the sixth is named
     certificate: CertificateFacts | None,
     chain: Sequence[bytes],
     judgement: Judgement | None,
     name: str,
     now: dt.datetime,
+    *,
+    in_time: Judgement | None = None,
 ) -> list[Finding]:
     """Return the findings of a server's certificate.
 
@@ -391,6 +397,7 @@ def judge_certificate(
         judgement: What a logon would say of it; None where nobody asked.
         name: The name that it must have.
         now: The time, with a time zone.
+        in_time: What a logon would have said of an expired one while it was valid; None where nobody asked.
     """
     pin = certificate.pin if certificate is not None else _pin_of(chain)
     if judgement is not None and judgement.verdict is Verdict.PIN_DIFFERS:
@@ -404,8 +411,11 @@ def judge_certificate(
         findings.append(wrong)
     if judgement is None or judgement.trusted:
         return findings
-    if judgement.verdict is Verdict.UNTRUSTED and certificate.self_signed:
+    untrusted = next((each for each in (judgement, in_time) if each and each.verdict is Verdict.UNTRUSTED), None)
+    if untrusted is not None and certificate.self_signed:
         findings.append(found("certificate-self-signed", pin=pin))
+    elif untrusted is not None:
+        findings.append(found("certificate-untrusted", reason=untrusted.reason, pin=pin))
     elif not any(each.id in _TOLD_BY.get(judgement.verdict, ()) for each in findings):
         findings.append(found("certificate-untrusted", reason=judgement.reason, pin=pin))
     return findings
@@ -422,11 +432,13 @@ _TOLD_BY: Final = {
 
 def _of_certificates(facts: ServerFacts, name: str, now: dt.datetime) -> Iterator[Finding]:
     """Judge every certificate that the server has shown. What is said of several is said once."""
-    first = ShownCertificate(facts.certificate, facts.chain, facts.judgement)
+    first = ShownCertificate(facts.certificate, facts.chain, facts.judgement, facts.judgement_in_time)
     every = [first, *facts.other_certificates] if facts.chain else []
     said = []
     for each in every:
-        for finding in judge_certificate(each.certificate, each.chain, each.judgement, name, now):
+        for finding in judge_certificate(
+            each.certificate, each.chain, each.judgement, name, now, in_time=each.judgement_in_time
+        ):
             if finding not in said:
                 said.append(finding)
                 yield finding

@@ -39,6 +39,7 @@ class WebFacts:
         certificate: Its certificate of HTTPS.
         chain: The certificates of HTTPS as it sent them, in DER.
         judgement: What a logon would say of the certificate of HTTPS.
+        judgement_in_time: What a logon would have said of it while it was valid; None where it is not expired.
         inside: Its certificate inside CredSSP.
         inside_chain: The certificates inside CredSSP as it sent them, in DER.
         inside_judgement: What a logon would say of the certificate inside.
@@ -62,6 +63,7 @@ class WebFacts:
     certificate: CertificateFacts | None = None
     chain: tuple[bytes, ...] = ()
     judgement: Judgement | None = None
+    judgement_in_time: Judgement | None = None
     inside: CertificateFacts | None = None
     inside_chain: tuple[bytes, ...] = ()
     inside_judgement: Judgement | None = None
@@ -80,7 +82,9 @@ def judge_web(facts: WebFacts, name: str, now: dt.datetime) -> list[Finding]:
     """
     findings = [*(_of_answer(facts) if facts.reach is Reach.REACHED else of_reach(facts))]
     if facts.chain:
-        findings += judge_certificate(facts.certificate, facts.chain, facts.judgement, name, now)
+        findings += judge_certificate(
+            facts.certificate, facts.chain, facts.judgement, name, now, in_time=facts.judgement_in_time
+        )
     findings += _of_inside(facts)
     return sorted(findings, key=lambda each: -each.severity.rank)
 

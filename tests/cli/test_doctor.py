@@ -5,6 +5,7 @@ import contextlib
 import datetime as dt
 import json
 import os
+import re
 import ssl
 from pathlib import Path
 
@@ -178,8 +179,79 @@ def expired():
     return ScriptedServer(HYBRID, tls=context(pems=pems), answer=CLOSE)
 
 
+def ended(examination):
+    return [each.stage for each in examination.stages if each.ended]
+
+
+def came(examination):
+    return {each.stage: each.came for each in examination.stages}
+
+
+ENDS = {
+    "negotiation": refuses(FailureCode.INCONSISTENT_FLAGS),
+    "tls": lambda: ScriptedServer(HYBRID),
+    "logon": lambda: server_config(lookup=lambda _request: Password("another")),
+    "mechanism": lambda: ScriptedServer(HYBRID, tls=own_context(), answer=TSRequest(6, b"nonsense")),
+}
+"""Servers, by the stage at which a logon to them ends."""
+
+
+@pytest.fixture(params=ENDS)
+def end(request):
+    """A server, made before the loop runs, and the stage at which the logon to it ends."""
+    return ENDS[request.param](), request.param
+
+
+async def test_the_stage_at_which_the_logon_ended_is_marked(end):
+    server, stage = end
+    assert ended(await examined(server)) == [stage]
+
+
+async def test_a_success_has_no_stage_at_which_it_ended():
+    assert ended(await examined(server_config())) == []
+
+
+@pytest.fixture
+def closing():
+    """A server that ends the connection after the proof of the password; made before the loop runs."""
+    return scripted(CLOSE)
+
+
+async def test_stages_that_the_logon_did_not_reach_are_told_from_those_that_it_did(closing):
+    examination = await examined(closing, client_config(trust=Trust.pinned("0" * 64)))
+    assert ended(examination) == ["certificate"]
+    assert came(examination)["credssp"] == "not reached; asked quietly: 6"
+    assert came(examination)["mechanism"] == "not reached; asked quietly: ntlm"
+    assert came(examination)["negotiation"] == "HYBRID"
+
+
+async def test_the_stage_of_a_closed_port_is_the_connection():
+    prober = Prober(pace=Pace(0), timeout=FAR, trust=Trust())
+    examination = await examine(Patient.of(login_to(free_port())), prober)
+    assert ended(examination) == ["tcp"]
+    assert came(examination)["certificate"] == "not reached"
+
+
+def test_people_see_where_the_logon_ended(served, command):
+    status, out, _ = doctor(command, served("--hybrid-ex").address, password="wrong")
+    assert status == 1
+    assert sum("the logon ended here" in line for line in out.splitlines()) == 1
+    assert re.search(r"\n *logon .*the logon ended here", out)
+
+
+def test_the_requirements_of_probe_are_no_policy_of_a_logon(command, tmp_path):
+    path = tmp_path / "required.toml"
+    path.write_text('fail_at = "medium"\n')
+    status, _, err = command("doctor", "127.0.0.1:1", "-u", "alice", "-p", "x", "--policy", path)
+    assert status == 2
+    assert "fail_at is a requirement of acredssp probe; here --policy names the rules of delegation" in " ".join(
+        err.split()
+    )
+
+
 async def test_an_expired_certificate_is_named(expired):
-    assert ids(await examined(expired, client_config(trust=Trust()))) == {"certificate-expired"}
+    causes = ids(await examined(expired, client_config(trust=Trust())))
+    assert causes == {"certificate-expired", "certificate-self-signed"}
 
 
 async def test_a_certificate_for_another_name_is_named():

@@ -46,6 +46,14 @@ def test_a_server_is_told_to_people(served, command):
         assert part in out
 
 
+def test_people_are_told_what_login_would_say_of_the_certificate(served, command):
+    server = served("--hybrid-ex")
+    _, out, _ = command("probe", server.address)
+    assert re.search(r"\n  login +would refuse this certificate: \S", out)
+    _, out, _ = command("probe", server.address, "--pin", server.ready["peer_key_sha256"])
+    assert re.search(r"\n  login +would accept this certificate *\n", out)
+
+
 def test_a_server_is_told_to_scripts(served, command):
     server = served("--hybrid-ex")
     status, out, err = command("probe", server.address, "--json")
@@ -132,6 +140,17 @@ def test_people_are_told_which_findings_the_policy_does_not_accept(served, comma
     ) == 1
     _, accepted, _ = command("probe", server, "--policy", required(""))
     assert "fails" not in accepted
+
+
+def test_scripts_are_told_which_findings_the_policy_does_not_accept(served, command, required):
+    server = served("--hybrid-ex").address
+    policy = required('forbid = ["restricted-admin-offered", "ntlm-only"]')
+    _, out, _ = command("probe", server, "--policy", policy, "--json")
+    assert json.loads(out)["fails_policy"] == ["ntlm-only", "restricted-admin-offered"]
+    _, out, _ = command("probe", server, "--policy", policy, "--csv")
+    rows = [*csv.DictReader(io.StringIO(out))]
+    assert [row["id"] for row in rows if row["fails_policy"] == "yes"] == ["ntlm-only", "restricted-admin-offered"]
+    assert {row["fails_policy"] for row in rows} == {"yes", "no"}
 
 
 def test_a_high_finding_ends_with_13(served, command, required):

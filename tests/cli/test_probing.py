@@ -7,6 +7,7 @@ import ssl
 import struct
 
 import pytest
+from cryptography import x509
 from support import http_by_hand
 from support.certificates import Made
 from support.endpoints import PIN
@@ -167,6 +168,37 @@ async def test_a_certificate_for_another_name_is_found_on_the_wire(nla):
 def expired():
     """The TLS context of a server whose certificate has expired."""
     return context(pems=pems_of(Made("localhost", names=("localhost",), start=-900, days=-800)))
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"<!DOCTYPE HTML>\n<html>", b"<html><head>"],
+    ids=["header", "http/0.9", "no doctype"],
+)
+async def test_a_web_server_at_the_port_is_called_so(greeting):
+    (finding,) = (await probed(ScriptedServer(greeting=greeting))).findings
+    assert finding.id == "not-rdp"
+    assert "got an HTTP response" in finding.text
+
+
+async def test_a_stranger_of_whom_too_little_comes_is_told_by_its_first_byte():
+    (finding,) = (await probed(ScriptedServer(greeting=b"HTTP"))).findings
+    assert finding.id == "not-rdp"
+    assert "got 72" in finding.text
+
+
+async def test_an_expired_certificate_that_nobody_vouches_for_has_both_findings(expired):
+    result = await probed(ScriptedServer(HYBRID, tls=expired, answer=ntlm()))
+    assert {"certificate-expired", "certificate-self-signed"} <= ids(result)
+
+
+async def test_an_expired_certificate_of_a_trusted_authority_has_one_finding(expired):
+    server = ScriptedServer(HYBRID, tls=expired, answer=ntlm())
+    chain = (await probed(server)).facts.chain
+    trust = Trust((x509.load_der_x509_certificate(chain[0]),), dangerous_allow_weak_certificates=True)
+    result = await probed(server, trust=trust)
+    assert "certificate-expired" in ids(result)
+    assert "certificate-self-signed" not in ids(result)
 
 
 async def test_an_expired_certificate_is_found_on_the_wire(expired):
