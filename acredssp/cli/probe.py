@@ -369,8 +369,8 @@ def _server_card(facts: ServerFacts) -> Iterator[tuple[str, str]]:
     for name, tls in facts.tls.items():
         yield "tls", f"{name}: {', '.join(tls.suites) or tls.cipher or tls.problem or 'not tested'}"
     yield from _certificate_card(facts.certificate, facts.judgement)
-    for each in facts.other_certificates:
-        yield from _certificate_card(each.certificate, each.judgement)
+    for other in facts.other_certificates:
+        yield from _certificate_card(other.certificate, other.judgement)
     if facts.answer is not None:
         yield "credssp", f"version {facts.answer.version}, {', '.join(facts.mechanisms) or 'no mechanism'}"
     if (challenge := facts.challenge) is not None:

@@ -274,7 +274,7 @@ def _stages(
     yield "logon", "accepted", "accepted" if error is None else f"{error.message} (at {error.stage or 'http'})"
 
 
-def _ended(facts: LogonFacts, addresses: tuple[str, ...], service: WebFacts) -> str | None:
+def _ended(facts: LogonFacts, addresses: tuple[str, ...], service: WebFacts) -> str | None:  # noqa: PLR0911 - one for each row
     """Return the row at which the logon ended; None for a success."""
     error = facts.error
     if error is None:
