@@ -400,7 +400,7 @@ def test_a_server_that_nobody_runs(command):
     status, out, err = command("winrm", f"localhost:{free_port()}", *words)
     assert (status, out) == (255, "")
     assert "network error: cannot connect to http://localhost:" in err
-    assert "check the host, the port and the scheme" in err
+    assert "check the host and the port of the url, and that the service runs" in err
 
 
 def test_an_unknown_certificate_is_refused(service, command):

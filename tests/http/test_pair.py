@@ -127,7 +127,5 @@ async def test_a_url_of_http_at_a_port_of_https_is_told_so(send):
 @pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS)
 async def test_a_url_of_https_at_a_port_of_http_is_told_so(send):
     async with serving("http") as (_, url):
-        with pytest.raises(Exception, match=r"(?i)wrong.version.number") as caught:
+        with pytest.raises(Exception, match=r"got an answer that is no tls \(check the scheme and the port of the url"):
             await send(CONFIGS["TLSv1.3"], url.replace("http", "https"), [b"x"])
-    said = [str(caught.value), *getattr(caught.value, "__notes__", [])]
-    assert "the answer was no tls: check the scheme and the port" in " ".join(said)
