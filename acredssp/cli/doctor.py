@@ -17,19 +17,22 @@ import typer
 from rich.console import Console
 
 from acredssp.arguments import expect_host_name, expect_service_name
+from acredssp.carriage import Carriage
 from acredssp.cli import arguments, render
 from acredssp.cli.arguments import Secret, Service
 from acredssp.cli.examination import Examination, expect_writable, show, write
-from acredssp.cli.login import Login
+from acredssp.cli.login import Login, client_carriage
 from acredssp.cli.options import (
     RDP_PORT,
     AsJSON,
     Authorities,
+    CarriageChoice,
     Domain,
     Insecure,
     KeytabFile,
     LegacyCiphers,
     LegacyTLS,
+    LoadBalanceInfo,
     MaxVersion,
     MinTLS,
     MinVersion,
@@ -38,11 +41,14 @@ from acredssp.cli.options import (
     PasswordWord,
     Pin,
     PolicyFile,
+    PreconnectionBlob,
+    PreconnectionId,
     PrincipalName,
     ServerName,
     Tickets,
     User,
     WeakCertificates,
+    WithCarriage,
     WithMechanism,
     allowed,
     client_config,
@@ -59,7 +65,6 @@ from acredssp.cli.services import extra_of_services, name_of_service, to_this_se
 from acredssp.config import ClientConfig
 from acredssp.credentials import Credential, Nothing, Password
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice
-from acredssp.rdp import RDP
 from acredssp.workers import Address
 
 __all__ = ["doctor_command"]
@@ -101,6 +106,10 @@ def doctor_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     dangerous_allow_weak_certificates: WeakCertificates = False,
     server_name: ServerName = None,
     spn: PrincipalName = None,
+    load_balance_info: LoadBalanceInfo = None,
+    pcb: PreconnectionBlob = None,
+    pcid: PreconnectionId = None,
+    carriage: WithCarriage = CarriageChoice.RDP,
     policy_file: PolicyFile = None,
     report_file: Annotated[
         pathlib.Path | None,
@@ -142,12 +151,16 @@ def doctor_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         seconds = arguments.seconds("--timeout", timeout)
         # A pin is of the certificate inside CredSSP, and HTTPS has another check.
         outer = read_trust(insecure, ca, None, allow_weak=False) if isinstance(where, Service) else trust
-        prober = Prober(pace=Pace(_RATE), timeout=min(5.0, seconds), trust=outer, server_name=server_name)
+        carried = client_carriage(carriage, credential, load_balance_info, pcb, pcid)
+        prober = Prober(
+            pace=Pace(_RATE), timeout=min(5.0, seconds), trust=outer, server_name=server_name, carriage=carried
+        )
         if isinstance(where, Service):
+            _expect_no_carriage(carriage, load_balance_info, pcb, pcid)
             https = arguments.https_context(insecure=insecure, authorities=ca) if where.secure else None
             examining = _of_service(where, name, spn, https, seconds, prober)
         else:
-            examining = _of_server(where, name, spn, seconds, prober)
+            examining = _of_server(where, name, spn, carried, seconds, prober)
         if report_file is not None:
             expect_writable(report_file)  # before the logon, which may count as a failed one
     warn_of(err, policy, None, trust)
@@ -165,6 +178,15 @@ def _where(text: str) -> Address | Service:
     return arguments.service(text) if "://" in text else arguments.address(text, default_port=RDP_PORT)
 
 
+def _expect_no_carriage(carriage: CarriageChoice, *given: object) -> None:
+    """Check that nothing was said of what a service over HTTP has not."""
+    if carriage is not CarriageChoice.RDP or any(each is not None for each in given):
+        raise UsageError(
+            "expected HOST with --carriage, --load-balance-info, --pcb and --pcid, got the URL of a service, "
+            "which is reached without them"
+        )
+
+
 def _name(where: Address | Service, server_name: str | None, spn: str | None) -> str:
     """Return the name that the server must have in its certificate."""
     if isinstance(where, Service):
@@ -180,12 +202,14 @@ _Examining: TypeAlias = Callable[[ClientConfig], Coroutine[Any, Any, Examination
 """Makes one logon by a configuration, and explains it."""
 
 
-def _of_server(where: Address, name: str, spn: str | None, seconds: float, prober: Prober) -> _Examining:
+def _of_server(  # noqa: PLR0913, PLR0917
+    where: Address, name: str, spn: str | None, carriage: Carriage, seconds: float, prober: Prober
+) -> _Examining:
     def examining(config: ClientConfig) -> Coroutine[Any, Any, Examination]:
         login = Login(
             address=where,
             config=config,
-            carriage=RDP(hybrid_ex=True),
+            carriage=carriage,
             server_hostname=name,
             spn=spn,
             timeout=seconds,

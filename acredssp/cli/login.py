@@ -31,6 +31,7 @@ from acredssp.cli.options import (
     KeytabFile,
     LegacyCiphers,
     LegacyTLS,
+    LoadBalanceInfo,
     LogLevel,
     MaxVersion,
     MinTLS,
@@ -40,6 +41,8 @@ from acredssp.cli.options import (
     PasswordWord,
     Pin,
     PolicyFile,
+    PreconnectionBlob,
+    PreconnectionId,
     PrincipalName,
     RecordFiles,
     ServerName,
@@ -74,7 +77,7 @@ from acredssp.rdp import RDP, PreconnectionPDU
 from acredssp.status import Stage
 from acredssp.workers import Address
 
-__all__ = ["Login", "log_on", "login_command"]
+__all__ = ["Login", "client_carriage", "log_on", "login_command"]
 
 _WITHOUT_PASSWORD = {NTHash: "hash", TicketCache: "ticket", Keytab: "key"}
 
@@ -294,26 +297,9 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     dangerous_allow_weak_certificates: WeakCertificates = False,
     server_name: ServerName = None,
     spn: PrincipalName = None,
-    load_balance_info: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT", help="The text by which a connection broker routes: loadbalanceinfo of an .rdp file."
-        ),
-    ] = None,
-    pcb: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="The preconnection blob: a text that tells Hyper-V or a gateway which machine the connection is for.",
-        ),
-    ] = None,
-    pcid: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="The preconnection id: a number that tells a gateway which machine the connection is for.",
-        ),
-    ] = None,
+    load_balance_info: LoadBalanceInfo = None,
+    pcb: PreconnectionBlob = None,
+    pcid: PreconnectionId = None,
     policy_file: PolicyFile = None,
     carriage: WithCarriage = CarriageChoice.RDP,
     timeout: Annotated[
@@ -361,9 +347,7 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         task = Login(
             address=address,
             config=config,
-            carriage=records.around(
-                _client_carriage(carriage, credential, load_balance_info, _preconnection(pcb, pcid))
-            ),
+            carriage=records.around(client_carriage(carriage, credential, load_balance_info, pcb, pcid)),
             server_hostname=_server_hostname(server_name, address.host),
             spn=_spn(spn),
             timeout=arguments.seconds("--timeout", timeout),
@@ -404,12 +388,19 @@ def _delegate(remote_guard: bool, restricted_admin: bool) -> RemoteGuard | Nothi
     return Nothing() if restricted_admin else None
 
 
-def _client_carriage(
+def client_carriage(
     choice: CarriageChoice,
     credential: Credential,
     load_balance_info: str | None,
-    preconnection: PreconnectionPDU | None,
-) -> Carriage:
+    pcb: str | None,
+    pcid: int | None,
+) -> RDP | TLS:
+    """Return the carriage that the options --carriage, --load-balance-info, --pcb and --pcid name.
+
+    Raises:
+        UsageError: They contradict each other, or cannot be sent.
+    """
+    preconnection = _preconnection(pcb, pcid)
     if choice is CarriageChoice.TLS:
         if load_balance_info is not None:
             raise UsageError("expected --carriage rdp with --load-balance-info, got tls")

@@ -37,6 +37,7 @@ __all__ = [
     "KeytabFile",
     "LegacyCiphers",
     "LegacyTLS",
+    "LoadBalanceInfo",
     "LogLevel",
     "MaxVersion",
     "MinTLS",
@@ -46,6 +47,8 @@ __all__ = [
     "PasswordWord",
     "Pin",
     "PolicyFile",
+    "PreconnectionBlob",
+    "PreconnectionId",
     "PrincipalName",
     "RecordFiles",
     "ServerName",
@@ -119,6 +122,26 @@ KeyLog = Annotated[
 ]
 WithCarriage = Annotated[
     CarriageChoice, typer.Option(help="rdp: negotiate as RDP does, then start TLS. tls: start TLS at once.")
+]
+LoadBalanceInfo = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="The text by which a connection broker routes: loadbalanceinfo of an .rdp file."),
+]
+PreconnectionBlob = Annotated[
+    str | None,
+    typer.Option(
+        "--pcb",
+        metavar="TEXT",
+        help="The preconnection blob: a text that tells Hyper-V or a gateway which machine the connection is for.",
+    ),
+]
+PreconnectionId = Annotated[
+    int | None,
+    typer.Option(
+        "--pcid",
+        metavar="N",
+        help="The preconnection id: a number that tells a gateway which machine the connection is for.",
+    ),
 ]
 PolicyFile = Annotated[
     pathlib.Path | None,

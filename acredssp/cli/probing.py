@@ -32,6 +32,7 @@ from typing import Final
 
 from acredssp import diagnosis
 from acredssp.aio import reason_of
+from acredssp.carriage import TLS
 from acredssp.cli.arguments import Service
 from acredssp.diagnosis import (
     CertificateFacts,
@@ -49,7 +50,7 @@ from acredssp.diagnosis import (
 )
 from acredssp.errors import CredSSPError, LimitExceeded, PeerClosed, RemoteProtocolError, TLSError
 from acredssp.http import challenges
-from acredssp.rdp import ConnectionConfirm, ConnectionRequest, Protocols, read_negotiation
+from acredssp.rdp import RDP, ConnectionConfirm, ConnectionRequest, Protocols, read_negotiation
 from acredssp.tls import TLSSession
 from acredssp.trust import Trust, Verdict
 from acredssp.workers import Address
@@ -150,6 +151,9 @@ class Prober:
             are for the key inside CredSSP: then nobody judges them.
         server_name: The name that certificates must have; None for the host's own.
         suites: Whether to ask servers of RDP for every cipher suite, too.
+        carriage: What a logon to the server is carried in. Its routing token and its preconnection PDU go with each
+            question, since they lead to the server; its cookie does not, since it names the user. TLS asks by TLS at
+            once, without a Connection Request.
     """
 
     def __init__(  # noqa: PLR0913 - all named
@@ -161,6 +165,7 @@ class Prober:
         https_trust: Trust | None = None,
         server_name: str | None = None,
         suites: bool = False,
+        carriage: RDP | TLS = RDP(),  # noqa: B008 - a frozen value
     ) -> None:
         self._pace = pace
         self._timeout = timeout
@@ -168,6 +173,7 @@ class Prober:
         self._https_trust = https_trust or (None if self._trust.pins else self._trust)
         self._server_name = server_name
         self._suites = suites
+        self._carriage = carriage
         self._contexts = {name: _context(version, version) for name, version in _TLS_VERSIONS.items()}
         self._any_version = _context(ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_3) or ssl.create_default_context()
 
@@ -184,12 +190,12 @@ class Prober:
             target: The server.
             thorough: Whether to ask for every protocol and every version of TLS. Otherwise only CredSSP is asked.
         """
-        facts = ServerFacts(str(target), target.host, str(target))
+        facts = ServerFacts(str(target), target.host, str(target), tls_at_once=isinstance(self._carriage, TLS))
         began = time.perf_counter()
         try:
             await self._ask(facts, target, thorough)
         except _NotReached as error:
-            if facts.negotiation:
+            if facts.negotiation or facts.tls:
                 self._note_the_rest(facts, f"connection {facts.connections} {_refused(error)}", thorough)
             else:
                 facts.reach, facts.problem = error.reach, error.reason
@@ -198,7 +204,7 @@ class Prober:
 
     def _note_the_rest(self, facts: ServerFacts, problem: str, thorough: bool) -> None:
         """Note that a server, which has answered before, was not asked the rest."""
-        for protocols in ASKED_PROTOCOLS[: None if thorough else 1]:
+        for protocols in () if facts.tls_at_once else ASKED_PROTOCOLS[: None if thorough else 1]:
             facts.negotiation.setdefault(protocols, NegotiationAnswer(problem=problem, reset=True))
         if thorough:
             for name, context in self._contexts.items():
@@ -209,6 +215,9 @@ class Prober:
                 facts.unanswered.setdefault(question, Unanswered(NoAnswer.NOT_ASKED, problem))
 
     async def _ask(self, facts: ServerFacts, target: Address, thorough: bool) -> None:
+        if facts.tls_at_once:
+            await self._ask_in_tls(facts, target, None, thorough)
+            return
         silent = 0
         for protocols in ASKED_PROTOCOLS[: None if thorough else 1]:
             async with self._connected(facts, target) as stream:
@@ -217,8 +226,11 @@ class Prober:
             if answer.foreign or silent >= _MOST_SILENCES:
                 break
         secure = next((each for each in (_CREDSSP, Protocols.HYBRID, Protocols.SSL) if _is_secure(facts, each)), None)
-        if secure is None:
-            return
+        if secure is not None:
+            await self._ask_in_tls(facts, target, secure, thorough)
+
+    async def _ask_in_tls(self, facts: ServerFacts, target: Address, secure: Protocols | None, thorough: bool) -> None:
+        """Ask for TLS and CredSSP, after a Connection Request for `secure` (None for TLS at once)."""
         if thorough:
             for name, context in self._contexts.items():
                 facts.tls[name] = tls = await self._tls(facts, target, secure, context)
@@ -228,12 +240,21 @@ class Prober:
             for question in Question:
                 await self._question(facts, target, secure, question)
 
-    async def _negotiated(self, stream: _Stream, protocols: Protocols) -> NegotiationAnswer:
-        """Send a Connection Request and return what came back."""
-        request = ConnectionRequest(requested_protocols=protocols)
+    def _opening(self, protocols: Protocols) -> bytes:
+        """Return what a connection begins with: the preconnection PDU, if there is one, and the Connection Request."""
+        carriage = self._carriage
+        assert isinstance(carriage, RDP)
+        request = ConnectionRequest(requested_protocols=protocols, routing_token=carriage.routing_token or None)
+        preconnection = carriage.preconnection.encode() if carriage.preconnection is not None else b""
+        return preconnection + request.encode()
+
+    async def _negotiated(self, stream: _Stream, protocols: Protocols | None) -> NegotiationAnswer:
+        """Send a Connection Request and return what came back; with None, send nothing."""
+        if protocols is None:
+            return NegotiationAnswer()
         try:
             async with asyncio.timeout(self._timeout):
-                stream.writer.write(request.encode())
+                stream.writer.write(self._opening(protocols))
                 confirm = ConnectionConfirm.decode(await read_negotiation(stream.reader))
         except TimeoutError:
             return NegotiationAnswer(problem=f"says nothing for {self._timeout:g} s", silent=True)
@@ -246,7 +267,7 @@ class Prober:
         return NegotiationAnswer(confirm.selected_protocol, confirm.flags, confirm.failure_code)
 
     async def _tls(
-        self, facts: ServerFacts, target: Address, secure: Protocols, context: ssl.SSLContext | None
+        self, facts: ServerFacts, target: Address, secure: Protocols | None, context: ssl.SSLContext | None
     ) -> TLSAnswer:
         """Make a TLS handshake of one version, and end it."""
         tls = TLSSession(context, server_side=False, server_hostname=self._sni(facts.host)) if context else None
@@ -267,7 +288,7 @@ class Prober:
             _close(stream, tls)
         return TLSAnswer(TLSOutcome.ACCEPTED, tls.cipher)
 
-    async def _all_suites(self, facts: ServerFacts, target: Address, secure: Protocols, name: str) -> TLSAnswer:
+    async def _all_suites(self, facts: ServerFacts, target: Address, secure: Protocols | None, name: str) -> TLSAnswer:
         """Make handshakes of one version, each without the suites that the server has taken, until it takes none."""
         first, version = facts.tls[name], _TLS_VERSIONS[name]
         taken = [first.cipher]
@@ -280,7 +301,9 @@ class Prober:
             taken.append(answer.cipher)
         return dataclasses.replace(first, suites=tuple(taken))
 
-    async def _question(self, facts: ServerFacts, target: Address, secure: Protocols, question: Question) -> None:
+    async def _question(
+        self, facts: ServerFacts, target: Address, secure: Protocols | None, question: Question
+    ) -> None:
         """Ask one question of CredSSP."""
         tls = TLSSession(self._any_version, server_side=False, server_hostname=self._sni(facts.host))
         _begins(tls)

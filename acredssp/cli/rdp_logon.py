@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
-from acredssp.carriage import CarriedHandshake, NewContext
+from acredssp.carriage import Carriage, CarriedHandshake, NewContext
 from acredssp.cli.examination import Examination, Step, addresses_of, facts_of, mark_end
 from acredssp.cli.login import Login, log_on
 from acredssp.cli.probe import Probed
@@ -18,7 +18,7 @@ from acredssp.credentials import Nothing, Password
 from acredssp.diagnosis import Finding, LogonFacts, ServerFacts, TLSOutcome, explain, judge_server
 from acredssp.errors import CertificateError, CredSSPError
 from acredssp.events import Answered, Buffer, Question, SecurityContext, StepMechanism, StepResult
-from acredssp.rdp import RDP, RDPInitiator, ResponseFlags
+from acredssp.rdp import RDPInitiator, ResponseFlags
 from acredssp.status import Stage
 
 __all__ = ["Patient", "examine", "tls_name"]
@@ -27,11 +27,11 @@ __all__ = ["Patient", "examine", "tls_name"]
 class _Noted:
     """A carriage that notes each step of its handshake."""
 
-    def __init__(self, carriage: RDP) -> None:
+    def __init__(self, carriage: Carriage) -> None:
         self._carriage = carriage
         self._began = time.perf_counter()
         self.steps: list[Step] = []
-        self.carried: RDPInitiator | None = None
+        self.carried: CarriedHandshake | None = None
         self.kdc_seconds = 0.0
 
     def initiator(self, context: SecurityContext) -> CarriedHandshake:
@@ -44,14 +44,19 @@ class _Noted:
     @property
     def flags(self) -> ResponseFlags | None:
         """The flags of the server's Connection Confirm; None where there was none."""
-        confirm = self.carried.confirm if self.carried is not None else None
+        confirm = self.carried.confirm if isinstance(self.carried, RDPInitiator) else None
         return confirm.flags if confirm is not None else None
+
+    @property
+    def negotiates(self) -> bool:
+        """Whether the server has still to say which protocol it takes."""
+        return isinstance(self.carried, RDPInitiator) and self.carried.confirm is None
 
     def note(self, took: int, result: StepResult) -> None:
         """Note a step that did something."""
         assert self.carried is not None
         if took or result.output or result.event:
-            state = self.carried.context.state.name if self.flags is not None else "NEGOTIATION"
+            state = "NEGOTIATION" if self.negotiates else self.carried.context.state.name
             event = type(result.event).__name__ if result.event else ""
             self.steps.append(Step(time.perf_counter() - self._began, took, len(result.output), state, event))
 
@@ -63,7 +68,7 @@ class _Noted:
 class _NotedHandshake:
     """A handshake whose steps are noted."""
 
-    def __init__(self, carried: RDPInitiator, noted: _Noted) -> None:
+    def __init__(self, carried: CarriedHandshake, noted: _Noted) -> None:
         self._carried = carried
         self._noted = noted
         self._asked_kdc: float | None = None
@@ -98,23 +103,16 @@ class Patient:
 
     Attributes:
         login: The logon. Its carriage is replaced by one that notes each step.
-        cookie: The user's name in the Connection Request; empty for none.
         spn: The server's principal, as it is asked for.
     """
 
     login: Login
-    cookie: str
     spn: str
 
     @classmethod
     def of(cls, login: Login) -> "Patient":
         """Take what is needed from a logon."""
-        credential = login.config.authenticate
-        return cls(
-            login,
-            credential.user if credential.user.isprintable() else "",
-            login.spn or f"TERMSRV/{login.server_hostname}",
-        )
+        return cls(login, login.spn or f"TERMSRV/{login.server_hostname}")
 
 
 async def examine(patient: Patient, prober: Prober) -> Examination:
@@ -123,7 +121,7 @@ async def examine(patient: Patient, prober: Prober) -> Examination:
     addresses = await addresses_of(login.address)
     server = await prober.server(login.address)
     probed = Probed(server, judge_server(server, login.server_hostname, now()))
-    noted = _Noted(RDP(hybrid_ex=True, cookie=patient.cookie))
+    noted = _Noted(login.carriage)
     report, error = await log_on(dataclasses.replace(login, carriage=noted))
     facts = facts_of(
         login.config,
@@ -162,7 +160,8 @@ def _stages(
     yield "tcp", f"a connection to {login.address}", reached
     asked = next(iter(server.negotiation.values()), None)
     answer = "" if asked is None else f"the server {asked}" if asked.problem and not asked.foreign else str(asked)
-    yield "negotiation", "CredSSP (HYBRID, HYBRID_EX)", answer
+    if not server.tls_at_once:
+        yield "negotiation", "CredSSP (HYBRID, HYBRID_EX)", answer
     yield "tls", f"{tls_name(login.config.policy.min_tls)} or newer", report.tls_version or _tls_of(server)
     judgement = server.judgement
     trusted = "" if judgement is None else "trusted" if judgement.trusted else judgement.reason

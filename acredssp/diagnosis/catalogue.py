@@ -160,7 +160,7 @@ _CONNECTING: Final = (
         "connection-lost", _H, "the server does not answer to RDP",
         "{address} accepts the connection and then {what}.",
         "Look at what is in front of the server (a balancer without targets, a firewall, a limit of connections), and "
-        "whether the server expects TLS at once: acredssp login --carriage tls tries that.",
+        "whether the server expects TLS at once: acredssp doctor --carriage tls asks it so.",
         ("address", "what"),
     ),
     FindingKind(

@@ -186,6 +186,7 @@ class ServerFacts:
         answers: The answers to the questions.
         unanswered: The questions without an answer.
         clock_difference: The seconds by which its clock was ahead when its CHALLENGE came; None where it told none.
+        tls_at_once: Whether it was asked by TLS at once, without a Connection Request.
         connections: How many connections were made.
         seconds: How long it took.
     """
@@ -205,6 +206,7 @@ class ServerFacts:
     answers: dict[Question, Answer] = dataclasses.field(default_factory=dict)
     unanswered: dict[Question, Unanswered] = dataclasses.field(default_factory=dict)
     clock_difference: int | None = None
+    tls_at_once: bool = False
     connections: int = 0
     seconds: float = 0.0
 
@@ -228,8 +230,9 @@ class ServerFacts:
 
     @property
     def credssp_offered(self) -> bool:
-        """Whether it selects CredSSP."""
-        return any(each.selected in (Protocols.HYBRID, Protocols.HYBRID_EX) for each in self.negotiation.values())
+        """Whether it selects CredSSP, or speaks it without a negotiation."""
+        selected = {each.selected for each in self.negotiation.values()}
+        return self.tls_at_once or not selected.isdisjoint({Protocols.HYBRID, Protocols.HYBRID_EX})
 
     @property
     def mechanisms(self) -> tuple[str, ...]:

@@ -17,12 +17,13 @@ from support.scripted import CLOSE, ScriptedServer, challenge, context, pems_of,
 
 import acredssp
 from acredssp import NTSTATUS, Deny, Password, Policy, Trust
+from acredssp.carriage import TLS
 from acredssp.cli.login import Login
 from acredssp.cli.probing import Pace, Prober
 from acredssp.cli.rdp_logon import Patient, examine
 from acredssp.credentials import Nothing
 from acredssp.delegation import DelegationPolicy, SPNList
-from acredssp.rdp import RDP, FailureCode, Protocols, ResponseFlags
+from acredssp.rdp import RDP, FailureCode, PreconnectionPDU, Protocols, ResponseFlags
 from acredssp.wire import TSRequest
 from acredssp.workers import Address
 
@@ -85,7 +86,8 @@ def login_to(port, config=None, **fields):
 
 async def examined(server, config=None, **fields):
     config = config or client_config()
-    prober = Prober(pace=Pace(0), timeout=FAR, trust=config.trust or Trust())
+    carriage = fields.get("carriage", RDP())
+    prober = Prober(pace=Pace(0), timeout=FAR, trust=config.trust or Trust(), carriage=carriage)
     async with running(server) as port:
         return await examine(Patient.of(login_to(port, config, **fields)), prober)
 
@@ -326,6 +328,47 @@ async def test_a_firewall_that_ends_tls_is_named(intercepting):
     assert finding.facts["pin"] not in {PIN, ""}
 
 
+async def test_a_server_that_expects_tls_at_once_is_asked_so():
+    examination = await examined((server_config(), TLS()), carriage=TLS())
+    assert ids(examination) == {"logon-succeeded"}
+    assert "negotiation" not in came(examination)
+    assert (came(examination)["credssp"], came(examination)["mechanism"]) == ("6", "ntlm")
+    assert examination.steps[0].state == "TLS"
+    assert examination.probed.facts.negotiation == {}
+    assert examination.probed.facts.connections == 4 + 3, "one for each version of TLS, and for each question"
+
+
+async def test_a_negotiation_in_place_of_tls_at_once_is_seen():
+    examination = await examined(server_config(), carriage=TLS())
+    assert ids(examination) == {"tls-failed"}
+    assert ended(examination) == ["tls"]
+
+
+async def test_the_way_to_a_server_behind_a_broker_goes_with_every_question_and_the_name_with_the_logon_alone():
+    server = ScriptedServer(refusal=FailureCode.HYBRID_REQUIRED_BY_SERVER)
+    await examined(server, carriage=RDP(hybrid_ex=True, routing_token="tsv://farm"))
+    assert {each.routing_token for each in server.requests} == {"tsv://farm"}
+    server = ScriptedServer(refusal=FailureCode.HYBRID_REQUIRED_BY_SERVER)
+    await examined(server, carriage=RDP(hybrid_ex=True, cookie="alice"))
+    assert [each.cookie for each in server.requests] == [*[None] * (len(server.requests) - 1), "alice"]
+
+
+async def test_the_preconnection_pdu_goes_before_every_request():
+    first = []
+
+    async def listening(reader, writer):
+        first.append(await reader.read(len(pdu.encode())))
+        writer.transport.abort()
+
+    pdu = PreconnectionPDU(id=7, blob="vm-1")
+    carriage = RDP(hybrid_ex=True, preconnection=pdu)
+    async with serving(listening) as port:
+        prober = Prober(pace=Pace(0), timeout=FAR, trust=Trust(), carriage=carriage)
+        await examine(Patient.of(login_to(port, carriage=carriage)), prober)
+    assert len(first) > 1
+    assert set(first) == {pdu.encode()}
+
+
 async def test_exactly_one_logon_is_made():
     proofs = []
 
@@ -358,6 +401,25 @@ def test_a_logon_is_told_to_people(served, command, password):
     ):
         assert part in out
     assert "any (--insecure)" in out
+
+
+def test_tls_at_once_is_an_option(served, command, password):
+    server = served("--carriage", "tls")
+    status, out, _ = doctor(command, server.address, "--carriage", "tls", password=password)
+    assert status == 0
+    assert "logon-succeeded" in out
+    status, out, _ = doctor(command, server.address, password=password)
+    assert status != 0
+    assert "acredssp doctor --carriage tls" in out
+
+
+@pytest.mark.parametrize(
+    "words", [("--carriage", "tls"), ("--pcb", "vm"), ("--pcid", "0"), ("--load-balance-info", "tsv://farm")]
+)
+def test_a_service_over_http_is_reached_without_a_carriage(words, command):
+    status, _, err = doctor(command, "http://127.0.0.1:1", *words)
+    assert status == 2
+    assert "got the URL of a service" in err
 
 
 def test_a_refusal_is_told_to_people_and_ends_as_that_of_login(served, command):
