@@ -5,22 +5,24 @@ Then the causes of a failure are named. A second logon is made only after a ques
 password brings an account nearer to its lockout.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import ssl
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from acredssp.arguments import expect_host_name, expect_service_name
 from acredssp.carriage import Carriage
 from acredssp.cli import arguments, render
 from acredssp.cli.arguments import Secret, Service
-from acredssp.cli.examination import Examination, expect_writable, show, write
+from acredssp.cli.examination import Course, Examination, expect_writable, show, write
 from acredssp.cli.login import Login, client_carriage
 from acredssp.cli.options import (
     RDP_PORT,
@@ -164,12 +166,15 @@ def doctor_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         if report_file is not None:
             expect_writable(report_file)  # before the logon, which may count as a failed one
     warn_of(err, policy, None, trust)
-    examination = until_done(examining(config))
+    with _progress(err) as course:
+        examination = until_done(examining(config, course))
     _tell(out, err, examination, report_file, as_json=as_json)
     if not as_json and _asks_for_ntlm(examination, credential):
         again = dataclasses.replace(config.policy, mechanism=MechanismChoice.NTLM)
-        examination = until_done(examining(dataclasses.replace(config, policy=again)))
-        _tell(out, err, examination, report_file, as_json=False)
+        with _progress(err) as course:
+            examination = until_done(examining(dataclasses.replace(config, policy=again), course))
+        second = report_file and report_file.with_name(f"{report_file.stem}-2{report_file.suffix}")
+        _tell(out, err, examination, second, as_json=False)
     raise typer.Exit(EXIT_STATUS[result_of(examination.error)])
 
 
@@ -198,14 +203,14 @@ def _name(where: Address | Service, server_name: str | None, spn: str | None) ->
     return server_name or where.host
 
 
-_Examining: TypeAlias = Callable[[ClientConfig], Coroutine[Any, Any, Examination]]
+_Examining: TypeAlias = Callable[[ClientConfig, Course], Coroutine[Any, Any, Examination]]
 """Makes one logon by a configuration, and explains it."""
 
 
 def _of_server(  # noqa: PLR0913, PLR0917
     where: Address, name: str, spn: str | None, carriage: Carriage, seconds: float, prober: Prober
 ) -> _Examining:
-    def examining(config: ClientConfig) -> Coroutine[Any, Any, Examination]:
+    def examining(config: ClientConfig, course: Course) -> Coroutine[Any, Any, Examination]:
         login = Login(
             address=where,
             config=config,
@@ -214,7 +219,7 @@ def _of_server(  # noqa: PLR0913, PLR0917
             spn=spn,
             timeout=seconds,
         )
-        return examine(Patient.of(login), prober)
+        return examine(Patient.of(login), prober, course)
 
     return examining
 
@@ -225,11 +230,21 @@ def _of_service(  # noqa: PLR0913, PLR0917
     with extra_of_services():
         from acredssp.cli.web_logon import WebPatient, examine_service  # noqa: PLC0415 - needs the extra
 
-    def examining(config: ClientConfig) -> Coroutine[Any, Any, Examination]:
+    def examining(config: ClientConfig, course: Course) -> Coroutine[Any, Any, Examination]:
         patient = WebPatient(service=where, config=config, name=name, spn=spn, https=https, timeout=seconds)
-        return examine_service(patient, prober)
+        return examine_service(patient, prober, course)
 
     return examining
+
+
+@contextlib.contextmanager
+def _progress(err: Console) -> Iterator[Course]:
+    """Say on a terminal what the doctor does, in a line that is gone at the end."""
+    if not err.is_terminal:
+        yield Course()
+        return
+    with err.status("") as line:
+        yield Course(lambda doing: line.update(Text(f"{render.printable(doing)} (Ctrl-C ends it)")))
 
 
 def _tell(out: Console, err: Console, examination: Examination, path: pathlib.Path | None, *, as_json: bool) -> None:
@@ -243,6 +258,8 @@ def _tell(out: Console, err: Console, examination: Examination, path: pathlib.Pa
         except UsageError as error:  # the diagnosis is told already, and is the one object of --json
             err.print(f"acredssp: {error}", soft_wrap=True, markup=False, highlight=False)
             raise typer.Exit(EXIT_STATUS[Result.USAGE]) from None
+        if not as_json:
+            render.note(err, f"the report is in {path}")
 
 
 def _asks_for_ntlm(examination: Examination, credential: Credential) -> bool:

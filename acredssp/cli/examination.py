@@ -12,7 +12,8 @@ import pathlib
 import platform
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from rich.console import Console
@@ -21,7 +22,7 @@ from rich.text import Text
 
 import acredssp
 from acredssp.aio import reason_of
-from acredssp.cli.outcome import UsageError
+from acredssp.cli.outcome import Interrupted, UsageError
 from acredssp.cli.output import write_private
 from acredssp.cli.probe import Probed, show_findings
 from acredssp.cli.render import label, printable
@@ -35,7 +36,42 @@ from acredssp.names import logon_name
 from acredssp.rdp import ResponseFlags
 from acredssp.workers import Address
 
-__all__ = ["Examination", "Stage", "Step", "addresses_of", "expect_writable", "facts_of", "mark_end", "show", "write"]
+__all__ = [
+    "Course",
+    "Examination",
+    "Stage",
+    "Step",
+    "addresses_of",
+    "expect_writable",
+    "facts_of",
+    "mark_end",
+    "show",
+    "write",
+]
+
+
+class Course:
+    """What a doctor does at the moment, for people who wait, and for whoever ends it by Ctrl-C.
+
+    Args:
+        tell: Called with each new activity.
+    """
+
+    def __init__(self, tell: Callable[[str], object] = str) -> None:
+        self._tell = tell
+        self._doing = "beginning"
+
+    def begin(self, doing: str) -> None:
+        """Note and tell what is done from now on."""
+        self._doing = doing
+        self._tell(doing)
+
+    def interrupted(self) -> Interrupted:
+        """Take the cancellation of the task that calls this, which Ctrl-C has caused; return it as an error."""
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+        return Interrupted(f"ctrl-c ended it while {self._doing}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -226,7 +262,9 @@ def show(out: Console, examination: Examination) -> None:
     out.print()
     _show_steps(out, examination)
     _show_tickets(out, examination)
-    if examination.error is not None:
+    if isinstance(examination.error, Interrupted):
+        out.print(Text(f"\n{printable(examination.error.message)}: that is what was known by then"), soft_wrap=True)
+    elif examination.error is not None:
         several = len(examination.causes) > 1
         out.print("\nThe cause is one of these, the likeliest first:" if several else "\nThe cause:", style="bold")
     show_findings(out, examination.causes)
@@ -272,15 +310,19 @@ def _show_tickets(out: Console, examination: Examination) -> None:
 
 
 def expect_writable(path: pathlib.Path) -> None:
-    """Check that the report can be written, and change nothing in a file that is there.
+    """Check that the report can be written, and would not write over another one.
 
     Raises:
-        UsageError: It cannot be written.
+        UsageError: It cannot be written, or the file is there and has something in it.
     """
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     except OSError as error:
         raise UsageError(f"cannot write --report {path}: {reason_of(error)}") from None
+    with os.fdopen(descriptor, "wb") as file:
+        facts = os.fstat(file.fileno())
+    if stat.S_ISREG(facts.st_mode) and facts.st_size:
+        raise UsageError(f"--report {path}: expected a new file, got one that is there: move it or give another name")
 
 
 def write(path: pathlib.Path, examination: Examination) -> None:

@@ -22,6 +22,7 @@ from acredssp.status import SecurityStatus, Stage
 __all__ = [
     "EXIT_STATUS",
     "ConnectError",
+    "Interrupted",
     "Result",
     "UsageError",
     "advice",
@@ -42,6 +43,8 @@ class Result(enum.StrEnum):
     NETWORK_ERROR = "network_error"
     TIMEOUT = "timeout"
     USAGE = "usage"
+    INTERRUPTED = "interrupted"
+    """Ctrl-C ended a doctor, which tells what it knows by then."""
 
 
 EXIT_STATUS: Final = {
@@ -51,6 +54,7 @@ EXIT_STATUS: Final = {
     Result.PROTOCOL_ERROR: 3,
     Result.NETWORK_ERROR: 4,
     Result.TIMEOUT: 4,
+    Result.INTERRUPTED: 130,
 }
 
 
@@ -81,11 +85,17 @@ class ConnectError(CredSSPError, ConnectionError):
     """The connection for a handshake could not be made."""
 
 
-def result_of(error: CredSSPError | None) -> Result:
+class Interrupted(CredSSPError):
+    """Ctrl-C ended the command before the logon was over."""
+
+
+def result_of(error: CredSSPError | None) -> Result:  # noqa: PLR0911 - one for each result
     """Return the result of a handshake that ended with `error`; None stands for a success."""
     match error:
         case None:
             return Result.SUCCESS
+        case Interrupted():
+            return Result.INTERRUPTED
         case AuthenticationError():
             # Where the KDC does not know the service, the server was never asked.
             unknown = error.security_status is SecurityStatus.SEC_E_TARGET_UNKNOWN

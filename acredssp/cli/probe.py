@@ -217,6 +217,7 @@ class _Run:
     waiting: Iterator[tuple[Target, bool]]
     progress: Progress
     bar: Any
+    asked: int = 0
     answered: int = 0
     status: int = 0
     requirements: Requirements | None = None
@@ -226,6 +227,7 @@ class _Run:
         for target, named in self.waiting:
             probed = await probe_one(self.prober, target)
             self.output.put(probed, named=named)
+            self.asked += 1
             self.answered += probed.reached
             if self.requirements is not None and probed.reached:
                 self.status = max(self.status, self.requirements.exit_status(probed.findings))
@@ -559,27 +561,40 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         output.put(heard)
         raise typer.Exit(requirements.exit_status(heard.findings) if requirements else 0)
     output = _Output(out, one=len(wanted) == 1, as_json=as_json, as_csv=as_csv, requirements=requirements)
-    began, pace = time.perf_counter(), Pace(rate)
     https_trust = Trust.system() if pin is not None else None
     prober = Prober(
-        pace=pace, timeout=seconds, trust=trust, https_trust=https_trust, server_name=server_name, suites=suites
+        pace=Pace(rate), timeout=seconds, trust=trust, https_trust=https_trust, server_name=server_name, suites=suites
     )
     # The bar would break the long lines of scripts, where both go to the same terminal.
     shown = len(wanted) > 1 and not (out.is_terminal and (as_json or as_csv))
     progress = _progress(out if out.is_terminal else err, shown=shown)
-    with contextlib.nullcontext() if progress.disable else progress:  # rich 13 ends a hidden bar by a line break
-        bar = progress.add_task(f"{len(wanted)} hosts", total=len(wanted))
-        run = _Run(prober, output, iter(wanted.items()), progress, bar, requirements=requirements)
-        until_done(_probe_all(run, min(at_once, len(wanted))))
-    if len(wanted) > 1:
-        took = time.perf_counter() - began
+    bar = progress.add_task(f"{len(wanted)} hosts", total=len(wanted))
+    run = _Run(prober, output, iter(wanted.items()), progress, bar, requirements=requirements)
+    raise typer.Exit(_exit_status(err, run, len(wanted), at_once, rate))
+
+
+def _exit_status(err: Console, run: _Run, total: int, at_once: int, rate: float) -> int:
+    """Probe all targets; tell on `err` how many have answered, also after Ctrl-C; return the exit status."""
+    began, interrupted = time.perf_counter(), 0
+    with (
+        contextlib.nullcontext() if run.progress.disable else run.progress
+    ):  # rich 13 ends a hidden bar by a line break
+        try:
+            until_done(_probe_all(run, min(at_once, total)))
+        except typer.Exit as error:
+            interrupted = error.exit_code
+    if total > 1:
+        took, turns = time.perf_counter() - began, run.prober.pace.turns
         limit = f", at most {rate:g}" if rate else ""
+        begun = f"ctrl-c ended it after {run.asked} of {total} hosts: " if interrupted else ""
         err.print(
-            f"{run.answered} of {len(wanted)} hosts answered, {pace.turns} connections in {took:.1f} s "
-            f"({pace.turns / took:.0f} a second{limit}), {_memory():.0f} MiB of memory",
+            f"{begun}{run.answered} of {total} hosts answered, {turns} connections in {took:.1f} s "
+            f"({turns / took:.0f} a second{limit}), {_memory():.0f} MiB of memory",
             soft_wrap=True,
         )
-    raise typer.Exit(run.status if run.answered else EXIT_STATUS[Result.NETWORK_ERROR])
+    if interrupted:
+        return interrupted
+    return run.status if run.answered else EXIT_STATUS[Result.NETWORK_ERROR]
 
 
 def _own(host: str, cert: pathlib.Path | None, key: pathlib.Path | None) -> ssl.SSLContext:

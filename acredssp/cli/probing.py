@@ -177,20 +177,32 @@ class Prober:
         self._contexts = {name: _context(version, version) for name, version in _TLS_VERSIONS.items()}
         self._any_version = _context(ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_3) or ssl.create_default_context()
 
+    @property
+    def pace(self) -> Pace:
+        """When connections may begin, and how many have begun."""
+        return self._pace
+
     def name_of(self, host: str) -> str:
         """Return the name that the certificate of a host must have."""
         return self._server_name or host
 
     # --- RDP ---
 
-    async def server(self, target: Address, *, thorough: bool = True) -> ServerFacts:
+    def nothing_of_server(self, target: Address) -> ServerFacts:
+        """Return the facts of a server of RDP of which nothing is known yet."""
+        at_once = isinstance(self._carriage, TLS)
+        return ServerFacts(str(target), target.host, str(target), reach=Reach.UNKNOWN, tls_at_once=at_once)
+
+    async def server(self, target: Address, *, thorough: bool = True, facts: ServerFacts | None = None) -> ServerFacts:
         """Ask a server of RDP everything.
 
         Args:
             target: The server.
             thorough: Whether to ask for every protocol and every version of TLS. Otherwise only CredSSP is asked.
+            facts: What `nothing_of_server` returned, which is filled as the answers come, for whoever may interrupt
+                this; None makes it.
         """
-        facts = ServerFacts(str(target), target.host, str(target), tls_at_once=isinstance(self._carriage, TLS))
+        facts = facts or self.nothing_of_server(target)
         began = time.perf_counter()
         try:
             await self._ask(facts, target, thorough)
@@ -381,16 +393,23 @@ class Prober:
 
     # --- WinRM ---
 
-    async def service(self, service: Service, *, inside: bool = True) -> WebFacts:
+    @staticmethod
+    def nothing_of_service(service: Service) -> WebFacts:
+        """Return the facts of a service of WinRM of which nothing is known yet."""
+        target = Address(service.host, urllib.parse.urlsplit(service.url).port or 0)
+        return WebFacts(service.url, service.host, str(target), service.secure, reach=Reach.UNKNOWN)
+
+    async def service(self, service: Service, *, inside: bool = True, facts: WebFacts | None = None) -> WebFacts:
         """Ask a service of WinRM which schemes it offers, and for its certificates.
 
         Args:
             service: The service.
             inside: Whether to ask for the certificate inside CredSSP, too, which takes a second connection.
+            facts: What `nothing_of_service` returned, which is filled as the answers come; None makes it.
         """
         parts = urllib.parse.urlsplit(service.url)
         target = Address(service.host, parts.port or 0)
-        facts = WebFacts(service.url, service.host, str(target), service.secure)
+        facts = facts or self.nothing_of_service(service)
         began = time.perf_counter()
         try:
             async with self._connected(facts, target) as stream:
@@ -470,6 +489,7 @@ class Prober:
             raise _NotReached(Reach.REFUSED, "") from None
         except (OSError, UnicodeError) as error:
             raise _NotReached(Reach.FAILED, reason_of(error)) from None
+        facts.reach = Reach.REACHED
         try:
             yield stream
         finally:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
 from acredssp.carriage import Carriage, CarriedHandshake, NewContext
-from acredssp.cli.examination import Examination, Step, addresses_of, facts_of, mark_end
+from acredssp.cli.examination import Course, Examination, Step, addresses_of, facts_of, mark_end
 from acredssp.cli.login import Login, log_on
+from acredssp.cli.outcome import Interrupted
 from acredssp.cli.probe import Probed
 from acredssp.cli.probing import Prober, now
 from acredssp.cli.report import LoginReport
@@ -115,14 +116,29 @@ class Patient:
         return cls(login, login.spn or f"TERMSRV/{login.server_hostname}")
 
 
-async def examine(patient: Patient, prober: Prober) -> Examination:
-    """Ask the server quietly, log on once, and explain what came."""
-    login = patient.login
-    addresses = await addresses_of(login.address)
-    server = await prober.server(login.address)
+async def examine(patient: Patient, prober: Prober, course: Course | None = None) -> Examination:
+    """Ask the server quietly, log on once, and explain what came.
+
+    Args:
+        patient: Whose logon to make.
+        prober: Asks the server before it.
+        course: Gets to know what is done. Who cancels this gets what was known by then.
+    """
+    login, course = patient.login, course or Course()
+    addresses: tuple[str, ...] = ()
+    server, noted = prober.nothing_of_server(login.address), _Noted(login.carriage)
+    began = time.perf_counter()
+    try:
+        course.begin(f"looking for the address of {login.address.host}")
+        addresses = await addresses_of(login.address)
+        course.begin(f"asking {login.address} quietly, without a logon")
+        await prober.server(login.address, facts=server)
+        course.begin(f"logging on to {login.address}")
+        report, error = await log_on(dataclasses.replace(login, carriage=noted))
+    except asyncio.CancelledError:
+        error = course.interrupted()
+        report = LoginReport.of(error, None, time.perf_counter() - began)
     probed = Probed(server, judge_server(server, login.server_hostname, now()))
-    noted = _Noted(login.carriage)
-    report, error = await log_on(dataclasses.replace(login, carriage=noted))
     facts = facts_of(
         login.config,
         report,
@@ -135,7 +151,7 @@ async def examine(patient: Patient, prober: Prober) -> Examination:
         kdc_seconds=noted.kdc_seconds,
         flags=noted.flags,
     )
-    causes = explain(facts, now())
+    causes = [] if isinstance(error, Interrupted) else explain(facts, now())
     return Examination(
         target=str(login.address),
         probed=probed,
@@ -186,7 +202,8 @@ def _stages(
         yield "kerberos", f"a ticket of {facts.realm or 'the realm'} for {facts.spn}", _kerberos_of(facts)
     difference = server.clock_difference
     yield "clock", "within 300 s", "" if difference is None else f"{difference:+d} s"
-    yield "logon", "accepted", "accepted" if error is None else f"{error.message} (at {error.stage})"
+    where = f" (at {error.stage})" if error is not None and error.stage is not None else ""
+    yield "logon", "accepted", "accepted" if error is None else f"{error.message}{where}"
 
 
 _STAGES: Final = {
@@ -198,11 +215,13 @@ _STAGES: Final = {
 """The row of a stage; the stages behind these have the row of the logon itself."""
 
 
-def _ended(facts: LogonFacts, addresses: tuple[str, ...], causes: Iterable[Finding]) -> str | None:
+def _ended(facts: LogonFacts, addresses: tuple[str, ...], causes: Iterable[Finding]) -> str | None:  # noqa: PLR0911 - one for each row
     """Return the row at which the logon ended; None for a success."""
     error = facts.error
     if error is None:
         return None
+    if isinstance(error, Interrupted):
+        return "logon"
     if isinstance(error, CertificateError):
         return "certificate"
     if error.stage is Stage.CONNECT and not addresses:

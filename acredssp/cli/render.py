@@ -24,6 +24,7 @@ _STYLE_OF = {
     Result.NETWORK_ERROR: "bold yellow",
     Result.TIMEOUT: "bold yellow",
     Result.USAGE: "bold red",
+    Result.INTERRUPTED: "bold yellow",
 }
 
 

@@ -16,15 +16,15 @@ import h11
 
 from acredssp.aio import ClientAnswers, answer_events, reason_of
 from acredssp.cli.arguments import Service
-from acredssp.cli.examination import Examination, Step, addresses_of, facts_of, mark_end
-from acredssp.cli.outcome import ConnectError
+from acredssp.cli.examination import Course, Examination, Step, addresses_of, facts_of, mark_end
+from acredssp.cli.outcome import ConnectError, Interrupted
 from acredssp.cli.probe import Probed
 from acredssp.cli.probing import Prober, now
 from acredssp.cli.rdp_logon import tls_name
 from acredssp.cli.report import LoginReport
 from acredssp.config import ClientConfig
 from acredssp.credentials import Password
-from acredssp.diagnosis import LogonFacts, Reach, WebFacts, explain, judge_web
+from acredssp.diagnosis import Finding, LogonFacts, Reach, WebFacts, explain, judge_web
 from acredssp.errors import (
     CertificateError,
     CredSSPError,
@@ -216,16 +216,25 @@ class _Logon:
                 return response, sum(len(value) for _, value in response.headers)
 
 
-async def examine_service(patient: WebPatient, prober: Prober) -> Examination:
-    """Ask the service quietly, log on once, and explain what came."""
-    addresses = await addresses_of(patient.address)
-    service = await prober.service(patient.service, inside=False)
+async def examine_service(patient: WebPatient, prober: Prober, course: Course | None = None) -> Examination:
+    """Ask the service quietly, log on once, and explain what came. The arguments are those of `rdp_logon.examine`."""
+    course = course or Course()
+    addresses: tuple[str, ...] = ()
+    service = prober.nothing_of_service(patient.service)
     logon, error = _Logon(patient), None
     began = time.perf_counter()
     try:
+        course.begin(f"looking for the address of {patient.address.host}")
+        addresses = await addresses_of(patient.address)
+        course.begin(f"asking {patient.service.url} quietly, without a logon")
+        await prober.service(patient.service, inside=False, facts=service)
+        course.begin(f"logging on to {patient.service.url}")
+        began = time.perf_counter()
         await logon.log_on()
     except CredSSPError as failure:
         error = failure
+    except asyncio.CancelledError:
+        error = course.interrupted()
     report = LoginReport.of(error, logon.info, time.perf_counter() - began)
     facts = facts_of(
         patient.config,
@@ -239,7 +248,7 @@ async def examine_service(patient: WebPatient, prober: Prober) -> Examination:
     )
     return Examination(
         target=patient.service.url,
-        probed=Probed(service, judge_web(service, prober.name_of(patient.service.host), now())),
+        probed=Probed(service, _judged(service, prober.name_of(patient.service.host), error)),
         addresses=addresses,
         report=report,
         error=error,
@@ -247,8 +256,14 @@ async def examine_service(patient: WebPatient, prober: Prober) -> Examination:
         steps=tuple(logon.steps),
         facts=facts,
         tickets=await asyncio.to_thread(patient.config.list_tickets),
-        causes=explain(facts, now()),
+        causes=[] if isinstance(error, Interrupted) else explain(facts, now()),
     )
+
+
+def _judged(service: WebFacts, name: str, error: CredSSPError | None) -> list[Finding]:
+    """Judge the service; say nothing of one whose answer nobody waited for."""
+    unanswered = isinstance(error, Interrupted) and not service.status
+    return [] if unanswered else judge_web(service, name, now())
 
 
 def _stages(
@@ -271,7 +286,12 @@ def _stages(
     if facts.realm or facts.mechanism == "kerberos":
         wanted = f"a ticket of {facts.realm or 'the realm'} for {facts.spn}"
         yield "kerberos", wanted, f"{facts.kdc_seconds:.1f} s"
-    yield "logon", "accepted", "accepted" if error is None else f"{error.message} (at {error.stage or 'http'})"
+    yield "logon", "accepted", "accepted" if error is None else _told(error)
+
+
+def _told(error: CredSSPError) -> str:
+    """Return how the logon ended, and where."""
+    return error.message if isinstance(error, Interrupted) else f"{error.message} (at {error.stage or 'http'})"
 
 
 def _ended(facts: LogonFacts, addresses: tuple[str, ...], service: WebFacts) -> str | None:  # noqa: PLR0911 - one for each row
@@ -279,6 +299,8 @@ def _ended(facts: LogonFacts, addresses: tuple[str, ...], service: WebFacts) -> 
     error = facts.error
     if error is None:
         return None
+    if isinstance(error, Interrupted):
+        return "logon"
     if error.message.startswith("kerberos:"):
         return "kerberos"
     match error.stage:

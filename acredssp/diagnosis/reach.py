@@ -18,6 +18,7 @@ class Reach(enum.Enum):
         REFUSED: Nothing listens at the port.
         NO_ANSWER: Nothing came back in time.
         FAILED: The system refused the connection for another reason.
+        UNKNOWN: The probe was interrupted before it was known.
     """
 
     REACHED = "reached"
@@ -25,6 +26,7 @@ class Reach(enum.Enum):
     REFUSED = "refused"
     NO_ANSWER = "no_answer"
     FAILED = "failed"
+    UNKNOWN = "unknown"
 
 
 class _Facts(Protocol):
@@ -51,5 +53,5 @@ def of_reach(facts: _Facts) -> Iterator[Finding]:
             yield found("no-answer", address=facts.address, seconds=facts.problem)
         case Reach.FAILED:
             yield found("connection-failed", address=facts.address, reason=facts.problem)
-        case Reach.REACHED:
+        case Reach.REACHED | Reach.UNKNOWN:
             pass

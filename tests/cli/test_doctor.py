@@ -3,13 +3,19 @@
 import asyncio
 import contextlib
 import datetime as dt
+import io
 import json
 import os
 import re
+import signal
+import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support.certificates import Made
 from support.endpoints import CERTIFICATE, KEY, PASSWORD, PIN, client_config, server_config
 from support.peers import free_port
@@ -18,7 +24,10 @@ from support.scripted import CLOSE, ScriptedServer, challenge, context, pems_of,
 import acredssp
 from acredssp import NTSTATUS, Deny, Password, Policy, Trust
 from acredssp.carriage import TLS
+from acredssp.cli.doctor import _progress
+from acredssp.cli.examination import Course
 from acredssp.cli.login import Login
+from acredssp.cli.outcome import Interrupted, Result
 from acredssp.cli.probing import Pace, Prober
 from acredssp.cli.rdp_logon import Patient, examine
 from acredssp.credentials import Nothing
@@ -380,6 +389,95 @@ async def test_exactly_one_logon_is_made():
     assert proofs == ["bob"]
 
 
+# --- while it works ---
+
+
+async def test_what_is_done_is_told_in_its_order():
+    told = []
+    async with running(server_config()) as port:
+        prober = Prober(pace=Pace(0), timeout=FAR, trust=client_config().trust)
+        await examine(Patient.of(login_to(port)), prober, Course(told.append))
+    assert [each.split()[0] for each in told] == ["looking", "asking", "logging"]
+    assert all("127.0.0.1" in each for each in told)
+
+
+def test_a_terminal_shows_what_is_done_and_a_file_does_not():
+    terminal, file = io.StringIO(), io.StringIO()
+    for stream, is_terminal in ((terminal, True), (file, False)):
+        with _progress(Console(file=stream, force_terminal=is_terminal)) as course:
+            course.begin("asking a\x1bhost")
+    assert "asking a\\x1bhost (Ctrl-C ends it)" in terminal.getvalue()
+    assert file.getvalue() == ""
+
+
+class Silent:
+    """Answers the first so many connections as a server does, and no others."""
+
+    def __init__(self, answered, server=None):
+        self.answered, self.server, self.held = answered, server, asyncio.Event()
+
+    async def __call__(self, reader, writer):
+        if self.answered:
+            self.answered -= 1
+            await self.server(reader, writer)
+            return
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65536):
+                self.held.set()
+        writer.close()
+
+
+async def interrupted(server):
+    """Cancel an examination, as Ctrl-C does, while the server keeps it waiting."""
+    async with serving(server) as port:
+        prober = Prober(pace=Pace(0), timeout=FAR, trust=Trust())
+        task = asyncio.create_task(examine(Patient.of(login_to(port)), prober))
+        await server.held.wait()
+        task.cancel()
+        return await task
+
+
+async def test_an_interrupted_doctor_tells_what_it_knows():
+    server = ScriptedServer(refusal=FailureCode.INCONSISTENT_FLAGS)
+    examination = await interrupted(Silent(2, server))
+    assert isinstance(examination.error, Interrupted)
+    assert examination.report.result is Result.INTERRUPTED
+    assert examination.causes == []
+    assert came(examination)["tcp"] == "reached"
+    assert came(examination)["negotiation"] == "refused: INCONSISTENT_FLAGS"
+    assert came(examination)["logon"].startswith("ctrl-c ended it while asking 127.0.0.1:")
+    assert ended(examination) == ["logon"]
+    assert len(examination.probed.facts.negotiation) == 2
+    assert json.dumps(examination.as_dict())
+
+
+async def test_an_interrupted_logon_is_told_from_an_interrupted_question():
+    examination = await interrupted(Silent(6, ScriptedServer(refusal=FailureCode.INCONSISTENT_FLAGS)))
+    assert came(examination)["logon"].startswith("ctrl-c ended it while logging on to 127.0.0.1:")
+    assert "inconsistent-flags" in {each.id for each in examination.also}
+    assert [each.sent > 0 for each in examination.steps] == [True]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to a whole console")
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_ctrl_c_prints_the_object_and_writes_the_report(tmp_path, scheme):
+    pytest.importorskip("h11")
+    report = tmp_path / "report.json"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where = f"{scheme}127.0.0.1:{listener.getsockname()[1]}"
+        words = ["doctor", where, "-u", "alice", "-p", "x", "--json", "--report", str(report)]
+        process = subprocess.Popen([sys.executable, "-m", "acredssp", *words], stdout=subprocess.PIPE)
+        with process, listener.accept()[0]:
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate()
+    assert process.returncode == 130
+    told = json.loads(out)
+    assert told["result"] == "interrupted"
+    assert told["server"]["reach"] in {"reached", "unknown"}
+    assert told["causes"] == told["also"] == []
+    assert json.loads(report.read_text("ascii"))["login"] == told["login"]
+
+
 # --- what it prints ---
 
 
@@ -442,6 +540,18 @@ def test_the_report_holds_everything_and_no_secret(served, command, password, tm
     assert password not in path.read_text("ascii")
     if os.name != "nt":
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_people_are_told_where_the_report_is_and_it_is_not_written_over(served, command, password, tmp_path):
+    path = tmp_path / "report.json"
+    address = served("--hybrid-ex").address
+    _, _, err = doctor(command, address, "--report", path, password=password)
+    assert f"the report is in {path}" in err
+    first = path.read_bytes()
+    status, _, err = doctor(command, address, "--report", path, password=password)
+    assert status == 2
+    assert f"--report {path}: expected a new file" in err
+    assert path.read_bytes() == first
 
 
 def test_a_report_that_cannot_be_written_is_a_usage_error_before_any_logon(monkeypatch, command, password, tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from acredssp.cli.outcome import EXIT_STATUS, ConnectError, Result, advice, result_of
+from acredssp.cli.outcome import EXIT_STATUS, ConnectError, Interrupted, Result, advice, result_of
 from acredssp.errors import (
     AccessDenied,
     AuthenticationError,
@@ -35,6 +35,7 @@ from acredssp.status import NTSTATUS, SecurityStatus, Stage
         (PeerClosed("x"), Result.NETWORK_ERROR, 4),
         (ConnectError("x"), Result.NETWORK_ERROR, 4),
         (HandshakeTimeout("x"), Result.TIMEOUT, 4),
+        (Interrupted("x"), Result.INTERRUPTED, 130),
     ],
 )
 def test_each_error_has_a_result_and_each_result_an_exit_status(error, result, status):

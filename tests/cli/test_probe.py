@@ -4,7 +4,10 @@ import asyncio
 import csv
 import io
 import json
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -97,6 +100,23 @@ def test_a_closed_port_ends_with_the_status_of_the_network(command):
     status, out, _ = command("probe", address)
     assert status == 4
     assert "connection-refused" in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to a whole console")
+def test_ctrl_c_prints_how_far_a_probe_of_many_came():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        words = [f"127.0.0.1:{free_port()}", address, "--at-once", "1", "--rate", "0", "--timeout", "3600"]
+        with (
+            subprocess.Popen(
+                [sys.executable, "-m", "acredssp", "probe", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            ) as process,
+            listener.accept()[0],
+        ):
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.startswith(b"ctrl-c ended it after 1 of 2 hosts: 0 of 2 hosts answered, 2 connections in ")
 
 
 # --- what is required ---
