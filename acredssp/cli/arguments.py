@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import enum
 import ipaddress
+import math
 import os
 import pathlib
 import re
@@ -39,6 +40,7 @@ __all__ = [
     "legacy_warning",
     "networks",
     "nt_hash",
+    "number",
     "policy_of",
     "seconds",
     "service",
@@ -415,6 +417,14 @@ def values() -> Iterator[None]:
         yield
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def number(option: str, value: float, lowest: float, highest: float | None = None) -> None:
+    """Raise `UsageError`, which names `option`, unless `value` is in the range."""
+    bound = math.inf if highest is None else highest
+    if not (lowest <= value <= bound and math.isfinite(value)):
+        wanted = f"{lowest:g} or more" if highest is None else f"from {lowest:g} to {highest:g}"
+        raise UsageError(f"{option}: expected a number {wanted}, got {value:g}")
 
 
 def seconds(option: str, value: float) -> float:

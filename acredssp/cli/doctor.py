@@ -117,7 +117,9 @@ def doctor_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         pathlib.Path | None,
         typer.Option("--report", metavar="FILE", help="Write all of it to a file for the support. It holds no secret."),
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds for the logon, connecting included.")] = 30.0,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Seconds for the logon, connecting included.")
+    ] = 30.0,
     as_json: AsJSON = False,
 ) -> None:
     """Log on once, and explain what came: each stage with sizes and times, and the causes of a failure.

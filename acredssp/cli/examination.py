@@ -24,7 +24,7 @@ import acredssp
 from acredssp.aio import reason_of
 from acredssp.cli.outcome import Interrupted, UsageError
 from acredssp.cli.output import write_private
-from acredssp.cli.probe import Probed, show_findings
+from acredssp.cli.probe import Probed, show_document, show_findings
 from acredssp.cli.render import label, printable
 from acredssp.cli.report import LoginReport
 from acredssp.cli.report import now as written_now
@@ -271,6 +271,7 @@ def show(out: Console, examination: Examination) -> None:
     if examination.also:
         out.print(f"\n{'Also wrong' if examination.error is not None else 'Wrong'} with this server:", style="bold")
         show_findings(out, examination.also)
+    show_document(out, [*examination.causes, *examination.also])
 
 
 def _show_stages(out: Console, examination: Examination) -> None:

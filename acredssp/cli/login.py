@@ -303,7 +303,8 @@ def login_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     policy_file: PolicyFile = None,
     carriage: WithCarriage = CarriageChoice.RDP,
     timeout: Annotated[
-        float, typer.Option(help="Give up after this many seconds of connecting and handshake together.")
+        float,
+        typer.Option(metavar="SECONDS", help="Give up after this many seconds of connecting and handshake together."),
     ] = 30.0,
     record: RecordFiles = None,
     with_secrets: WithSecrets = False,

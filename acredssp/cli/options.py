@@ -94,9 +94,12 @@ class LogLevel(enum.StrEnum):
 
 
 MinVersion = Annotated[
-    int, typer.Option(help="The lowest CredSSP version to accept, 2 to 6; versions below 5 are open to CVE-2018-0886.")
+    int,
+    typer.Option(
+        metavar="N", help="The lowest CredSSP version to accept, 2 to 6; versions below 5 are open to CVE-2018-0886."
+    ),
 ]
-MaxVersion = Annotated[int, typer.Option(help="The highest CredSSP version to speak, 2 to 6.")]
+MaxVersion = Annotated[int, typer.Option(metavar="N", help="The highest CredSSP version to speak, 2 to 6.")]
 MinTLS = Annotated[
     arguments.TLSVersion,
     typer.Option(help="The lowest TLS version to accept; 1.0 and 1.1 need --dangerous-allow-legacy-tls too."),
@@ -178,16 +181,26 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Short for --log-
 User = Annotated[
     str | None,
     typer.Option(
-        "--user", "-u", help=r"The user: USER, USER@SUFFIX or DOMAIN\USER; --ccache and --keytab work without it."
+        "--user",
+        "-u",
+        metavar="USER",
+        help=r"The user: USER, USER@SUFFIX or DOMAIN\USER; --ccache and --keytab work without it.",
     ),
 ]
 Domain = Annotated[
     str | None,
-    typer.Option("--domain", "-d", help="The user's domain; with '', the user is sent exactly as -u gives it."),
+    typer.Option(
+        "--domain", "-d", metavar="DOMAIN", help="The user's domain; with '', the user is sent exactly as -u gives it."
+    ),
 ]
 PasswordWord = Annotated[
     str | None,
-    typer.Option("--password", "-p", help="The password. Others on this machine can see it in the process list."),
+    typer.Option(
+        "--password",
+        "-p",
+        metavar="PASSWORD",
+        help="The password. Others on this machine can see it in the process list.",
+    ),
 ]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of the standard input.")

@@ -57,7 +57,7 @@ from acredssp.status import Stage
 from acredssp.trust import Judgement, Trust
 from acredssp.workers import Address
 
-__all__ = ["Probed", "probe_command", "probe_one", "show_findings"]
+__all__ = ["Probed", "probe_command", "probe_one", "show_document", "show_findings"]
 
 _COLOURS: Final = {
     Severity.HIGH: "bold red",
@@ -66,6 +66,10 @@ _COLOURS: Final = {
     Severity.INFO: "dim",
 }
 _COLUMNS: Final = ("target", "address", "severity", "id", "text", "next_step")
+_OF_OTHERS: Final = ("not-rdp", "connection-lost", "not-http", "http-no-answer")
+"""The findings of a port at which no server of RDP, or no service over HTTP, answers."""
+_OTHER_KEY: Final = 3
+"""The exit status where a server has another key than that of `--pin`: that of `acredssp login`."""
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet would run."""
 
@@ -86,6 +90,11 @@ class Probed:
     def reached(self) -> bool:
         """Whether it answered at all."""
         return isinstance(self.facts, ClientFacts) or self.facts.reach is Reach.REACHED
+
+    @property
+    def spoken_to(self) -> bool:
+        """Whether what answered is what was asked for, and no other protocol."""
+        return self.reached and not any(each.id in _OF_OTHERS for each in self.findings)
 
     @property
     def worst(self) -> Severity:
@@ -219,6 +228,7 @@ class _Run:
     bar: Any
     asked: int = 0
     answered: int = 0
+    spoken_to: int = 0
     status: int = 0
     requirements: Requirements | None = None
 
@@ -229,9 +239,15 @@ class _Run:
             self.output.put(probed, named=named)
             self.asked += 1
             self.answered += probed.reached
-            if self.requirements is not None and probed.reached:
-                self.status = max(self.status, self.requirements.exit_status(probed.findings))
+            self.spoken_to += probed.spoken_to
+            self.status = max(self.status, self._status_of(probed))
             self.progress.advance(self.bar)
+
+    def _status_of(self, probed: Probed) -> int:
+        """Return the exit status that one target asks for."""
+        if self.requirements is not None:
+            return self.requirements.exit_status(probed.findings) if probed.reached else 0
+        return _OTHER_KEY if any(each.id == "certificate-other-key" for each in probed.findings) else 0
 
 
 async def _probe_all(run: _Run, at_once: int) -> None:
@@ -318,6 +334,7 @@ def _show(out: Console, probed: Probed) -> None:
         case ClientFacts():
             _show_facts(out, _client_card(facts))
     show_findings(out, probed.findings)
+    show_document(out, probed.findings)
 
 
 def _in_short(probed: Probed) -> str:
@@ -355,6 +372,13 @@ def show_findings(out: Console, findings: list[Finding]) -> None:
                 "    →", Text(printable(each.next_step), style="dim" if each.severity is Severity.INFO else "")
             )
         out.print(table)
+
+
+def show_document(out: Console, findings: list[Finding]) -> None:
+    """Say where findings are explained."""
+    if findings:
+        page = findings[0].kind.anchor.partition("#")[0]
+        out.print(f"\n{page} of acredssp explains each finding, by its id", style="dim", soft_wrap=True)
 
 
 def _server_card(facts: ServerFacts) -> Iterator[tuple[str, str]]:
@@ -434,7 +458,8 @@ def _client_card(facts: ClientFacts) -> Iterator[tuple[str, str]]:
     yield "tls", f"{facts.tls_version}: {facts.cipher}" if facts.tls_version else ""
     yield "asked name", facts.server_name
     if (token := facts.token) is not None:
-        yield "credssp", f"version {token.version}, {', '.join(token.mechanisms)} ({token.shape})"
+        around = "in SPNEGO" if token.shape == "spnego" else "without SPNEGO"
+        yield "credssp", f"version {token.version}, {', '.join(token.mechanisms) or 'no mechanism'}, {around}"
 
 
 def _show_line(out: Console, probed: Probed) -> None:
@@ -483,7 +508,7 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     hosts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[HOST[:PORT] | NETWORK/BITS[:PORT] | URL]...",
+            metavar="HOST[:PORT]|NETWORK/BITS[:PORT]|URL",
             help="Servers of RDP (the port is 3389 unless given), or WinRM's as http://HOST:5985.",
         ),
     ] = None,
@@ -508,10 +533,11 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         bool, typer.Option("--suites", help="Ask for every cipher suite, too, by one more connection for each.")
     ] = False,
     rate: Annotated[
-        float, typer.Option(min=0, help="At most so many connections begin in a second, over all hosts; 0: no limit.")
+        float,
+        typer.Option(metavar="N", help="At most so many connections begin in a second, over all hosts; 0: no limit."),
     ] = 100.0,
-    at_once: Annotated[int, typer.Option(min=1, max=1000, help="How many hosts to ask at a time.")] = 50,
-    timeout: Annotated[float, typer.Option(help="Seconds for each connection.")] = 5.0,
+    at_once: Annotated[int, typer.Option(metavar="N", help="How many hosts to ask at a time, 1 to 1000.")] = 50,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds for each connection.")] = 5.0,
     listen: Annotated[
         str | None,
         typer.Option(metavar="HOST[:PORT]", help="Judge a client instead: the next one that connects to this address."),
@@ -529,14 +555,18 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
 
     Nothing is sent that a server could count as a failed logon: no user, and no proof of a password.
 
-    The exit status is 0, or 4 if no server answered. With --policy it is 10, 11, 12 or 13 for a worst finding of
-    info, low, medium or high that the policy does not accept.
+    The exit status is 0 if a server of RDP or a service over HTTP answered, 2 if the command line is wrong, 3 if a
+    server has another key than that of --pin, 4 if nothing answered but other protocols, 74 if the output cannot be
+    written, and 130 after Ctrl-C. With --policy it is 10, 11, 12 or 13 for a worst finding of info, low, medium or high
+    that the policy does not accept.
     """
     out, err = render.consoles()
     with usage_errors():
         if as_json and as_csv:
             raise UsageError("expected one of --json and --csv, got both")
         seconds = arguments.seconds("--timeout", timeout)
+        arguments.number("--rate", rate, 0)
+        arguments.number("--at-once", at_once, 1, 1000)
         requirements = Requirements.from_file(policy_file) if policy_file is not None else None
         if server_name is not None:
             with arguments.values():
@@ -548,6 +578,8 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             address = arguments.address(listen, default_port=RDP_PORT, lowest_port=0)
             context = _own(address.host, cert, key)
         else:
+            if cert is not None or key is not None:
+                raise UsageError("expected --listen HOST:PORT with --cert and --key, got them alone")
             wanted = read_targets(hosts or (), targets)
             if not wanted:
                 raise UsageError("expected a HOST, --targets FILE or --listen, got none")
@@ -594,7 +626,7 @@ def _exit_status(err: Console, run: _Run, total: int, at_once: int, rate: float)
         )
     if interrupted:
         return interrupted
-    return run.status if run.answered else EXIT_STATUS[Result.NETWORK_ERROR]
+    return run.status or (0 if run.spoken_to else EXIT_STATUS[Result.NETWORK_ERROR])
 
 
 def _own(host: str, cert: pathlib.Path | None, key: pathlib.Path | None) -> ssl.SSLContext:

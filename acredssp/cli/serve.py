@@ -200,7 +200,9 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             "(send-proxy, send-proxy-v2), and the address in it counts as the client's. May be given several times.",
         ),
     ] = None,
-    handshake_timeout: Annotated[float, typer.Option(help="End a handshake after this many seconds.")] = 30.0,
+    handshake_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="End a handshake after this many seconds.")
+    ] = 30.0,
     record: RecordFiles = None,
     with_secrets: WithSecrets = False,
     generated_account: GeneratedAccount = False,

@@ -308,7 +308,7 @@ def _ended(facts: LogonFacts, addresses: tuple[str, ...], service: WebFacts) -> 
             return "dns"
         case Stage.CONNECT:
             return "https" if service.secure and service.reach is Reach.REACHED else "tcp"
-        case None:
+        case None | Stage.NEGOTIATION:
             return "http"
         case Stage.TLS:
             return "https" if error.message.startswith(("https:", "the certificate of https")) else "tls inside"

@@ -392,7 +392,7 @@ def winrm_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     proxy: Annotated[
         str | None, typer.Option(metavar="URL", help="Pass through this proxy of http, https or socks5.")
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Give up a logon after this many seconds.")] = 30.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Give up a logon after this many seconds.")] = 30.0,
     log_level: WithLogLevel = LogLevel.WARNING,
     verbose: Verbose = False,
     as_json: AsJSON = False,

@@ -667,6 +667,12 @@ _LOGON: Final = (
         ("computer", "domain", "account", "status"),
     ),
     FindingKind(
+        "slash-in-account", _L, "the user's name has a slash",
+        "The account was sent as {account}: a slash ends no domain's name, it is part of the user's name.",
+        "If a domain stands before the slash, give the account as DOMAIN\\USER, or the domain by --domain.",
+        ("account",),
+    ),
+    FindingKind(
         "no-domain-controller", _H, "the server does not reach its domain",
         "The server (not this machine) cannot reach a domain controller ({status}).",
         "Check the server's network, DNS and service Netlogon. A logon with a local account of the server tells "

@@ -126,7 +126,10 @@ def explain(facts: LogonFacts, now: dt.datetime) -> list[Finding]:
     causes = [*_over_http(facts, facts.error, seen)] or [*_causes(facts, facts.error, seen)]
     causes += [each for each in _of_kerberos(facts) if each.id not in {cause.id for cause in causes}]
     causes += [each for each in seen if each.id == "clock-off"]
-    if not facts.key_checked and any(each.id.endswith("wrong-credentials") for each in causes):
+    wrong = any(each.id.endswith("wrong-credentials") for each in causes)
+    if wrong and "/" in facts.account:
+        causes.append(found("slash-in-account", account=facts.account))
+    if wrong and not facts.key_checked:
         causes.append(found("key-unchecked", pin=facts.pin))
     if not causes:
         causes.append(_unknown(facts.error))

@@ -203,6 +203,7 @@ ENDS = {
     "tls": lambda: ScriptedServer(HYBRID),
     "logon": lambda: server_config(lookup=lambda _request: Password("another")),
     "mechanism": lambda: ScriptedServer(HYBRID, tls=own_context(), answer=TSRequest(6, b"nonsense")),
+    "credssp": lambda: scripted(CLOSE, version=4),
 }
 """Servers, by the stage at which a logon to them ends."""
 
@@ -376,6 +377,13 @@ async def test_the_preconnection_pdu_goes_before_every_request():
         await examine(Patient.of(login_to(port, carriage=carriage)), prober)
     assert len(first) > 1
     assert set(first) == {pdu.encode()}
+
+
+@pytest.mark.parametrize(("user", "named"), [("CONTOSO/bob", True), ("bob", False)])
+async def test_a_slash_in_place_of_a_backslash_is_named(user, named):
+    config = client_config(authenticate=Password(PASSWORD, user))
+    causes = ids(await examined(server_config(lookup=lambda _request: Deny()), config))
+    assert causes == {"wrong-credentials"} | ({"slash-in-account"} if named else set())
 
 
 async def test_exactly_one_logon_is_made():
@@ -627,6 +635,12 @@ def test_the_cause_of_a_failed_logon_by_kerberos_is_named(case, kerberos_server,
     words, expected = KERBEROS_CASES[case]
     causes, report = causes_at(kerberos_server, *words)
     assert causes == expected, report["login"]
+
+
+@pytest.mark.parametrize("words", [("--spn", "TERMSRV/nowhere"), ()])
+def test_the_row_of_kerberos_is_marked_where_it_ended_the_logon(words, kerberos_server, causes_at):
+    _, report = causes_at(kerberos_server, *ALICE, *ONLY, *words)
+    assert [each["stage"] for each in report["stages"] if each["ended"]] == (["kerberos"] if words else [])
 
 
 def test_the_tickets_are_told_without_their_keys(kerberos_server, causes_at, command):

@@ -121,6 +121,26 @@ async def test_the_cause_of_a_failed_logon_is_named(case):
     assert examination.error is not None
 
 
+def ended(examination):
+    return [each.stage for each in examination.stages if each.ended]
+
+
+ENDS = {
+    "http": ("no credssp", {}),
+    "mechanism": ("an old server", {}),
+    "logon": ("wrong password", {}),
+    "tls inside": ("wrong password", {"trust": Trust.pinned("00" * 32)}),
+}
+"""The case and the settings by which a logon ends at a stage."""
+
+
+@pytest.mark.parametrize("stage", ENDS)
+async def test_the_stage_at_which_the_logon_ended_is_marked(stage):
+    case, settings = ENDS[stage]
+    examination = await examined(CASES[case][0](), client_config(delegation=TO_THE_WEB, **settings))
+    assert ended(examination) == [stage]
+
+
 async def test_a_logon_that_succeeds_delegates_to_the_service_and_asks_it_for_nothing():
     examination = await examined(server_config(lookup=lambda _request: BOB))
     assert ids(examination) == {"logon-succeeded"}
@@ -165,6 +185,7 @@ async def test_https_is_bound_and_its_certificate_judged():
         assert next(each.came for each in examination.stages if each.stage == "https").startswith("TLSv1.")
         refused = await examine(f"https://127.0.0.1:{port}", https=ssl.create_default_context())
     assert ids(refused) == {"https-untrusted"}
+    assert (ended(examination), ended(refused)) == ([], ["https"])
     assert "the certificate of https" in refused.error.message
 
 
@@ -175,7 +196,9 @@ async def test_http_at_the_port_of_https_is_named():
 
 
 async def test_a_closed_port_is_named(unused_tcp_port):
-    assert ids(await examine(f"http://127.0.0.1:{unused_tcp_port}")) == {"connection-refused"}
+    examination = await examine(f"http://127.0.0.1:{unused_tcp_port}")
+    assert ids(examination) == {"connection-refused"}
+    assert ended(examination) == ["tcp"]
 
 
 async def test_an_answer_may_be_long_and_not_endless():

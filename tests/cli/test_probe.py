@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import http.server
 import io
 import json
 import os
@@ -100,6 +101,45 @@ def test_a_closed_port_ends_with_the_status_of_the_network(command):
     status, out, _ = command("probe", address)
     assert status == 4
     assert "connection-refused" in out
+
+
+def test_another_key_than_the_pinned_one_ends_as_a_logon_would(served, command, required):
+    server = served("--hybrid-ex")
+    status, out, _ = command("probe", server.address, "--pin", "0" * 64)
+    assert status == 3
+    assert "certificate-other-key" in out
+    assert "docs/findings.md of acredssp explains each finding" in out
+    assert command("probe", server.address, "--pin", server.ready["peer_key_sha256"])[0] == 0
+    accepting = required('accept = ["certificate-other-key"]\nfail_at = "high"\n')
+    assert command("probe", server.address, "--pin", "0" * 64, "--policy", accepting)[0] == 0
+
+
+def test_a_port_of_another_protocol_is_no_answer(command, required):
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        address = f"127.0.0.1:{server.server_port}"
+        results = [command("probe", address, *words) for words in ((), ("--policy", required('fail_at = "medium"\n')))]
+        server.shutdown()
+        thread.join()
+    assert all("not-rdp" in out for _, out, _ in results)
+    assert [status for status, _, _ in results] == [4, 13]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--rate", "-1"), "--rate: expected a number 0 or more, got -1"),
+        (("--rate", "nan"), "--rate: expected a number 0 or more, got nan"),
+        (("--at-once", "0"), "--at-once: expected a number from 1 to 1000, got 0"),
+        (("--at-once", "1001"), "--at-once: expected a number from 1 to 1000, got 1001"),
+        (("--cert", "x.pem"), "expected --listen HOST:PORT with --cert and --key, got them alone"),
+    ],
+)
+def test_what_is_wrong_with_an_option_is_said(words, said, command):
+    status, _, err = command("probe", "127.0.0.1:1", *words)
+    assert status == 2
+    assert said in err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to a whole console")

@@ -26,6 +26,7 @@ IDS = """
     not-authorized not-http not-rdp not-winrm ntlm-by-address ntlm-disabled ntlm-only ntlm-refused
     password-expired password-must-change peer-defect policy-forbids rdp-security-accepted rdstls-offered
     remote-guard-offered restricted-admin-off restricted-admin-offered silent-refusal spn-unknown spn-wrong-key
+    slash-in-account
     suites-weak tls-failed tls-intercepted
     tls-legacy-ciphers tls-no-1-3 tls-not-allowed tls-not-tested tls-old tls-required tls-too-old
     trust-broken unknown winrm-basic winrm-basic-in-clear winrm-certificate-untrusted winrm-no-credssp
