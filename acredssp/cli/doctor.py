@@ -7,6 +7,7 @@ password brings an account nearer to its lockout.
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import ssl
@@ -115,7 +116,9 @@ def doctor_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     policy_file: PolicyFile = None,
     report_file: Annotated[
         pathlib.Path | None,
-        typer.Option("--report", metavar="FILE", help="Write all of it to a file for the support. It holds no secret."),
+        typer.Option(
+            "--report", metavar="FILE", help="Write all of it to a new file for the support. It holds no secret."
+        ),
     ] = None,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Seconds for the logon, connecting included.")
@@ -125,7 +128,8 @@ def doctor_command(  # noqa: PLR0913, PLR0917 - the options of a command line
     """Log on once, and explain what came: each stage with sizes and times, and the causes of a failure.
 
     The server is asked quietly first, as acredssp probe does. Exactly one logon is made. Before a second one, by NTLM
-    where Kerberos failed, the doctor asks. The exit status is that of acredssp login.
+    where Kerberos failed, the doctor asks. The exit status is that of acredssp login,
+    and 130 after Ctrl-C, which prints what is known by then.
     """
     out, err = render.consoles()
     with usage_errors():
@@ -175,8 +179,7 @@ def doctor_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         again = dataclasses.replace(config.policy, mechanism=MechanismChoice.NTLM)
         with _progress(err) as course:
             examination = until_done(examining(dataclasses.replace(config, policy=again), course))
-        second = report_file and report_file.with_name(f"{report_file.stem}-2{report_file.suffix}")
-        _tell(out, err, examination, second, as_json=False)
+        _tell(out, err, examination, report_file and _beside(report_file), as_json=False)
     raise typer.Exit(EXIT_STATUS[result_of(examination.error)])
 
 
@@ -237,6 +240,12 @@ def _of_service(  # noqa: PLR0913, PLR0917
         return examine_service(patient, prober, course)
 
     return examining
+
+
+def _beside(path: pathlib.Path) -> pathlib.Path:
+    """Return the name for one more report, which no file has: `report-2.json` beside `report.json`."""
+    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    return next(each for each in names if not each.exists())
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from support.scripted import CLOSE, ScriptedServer, challenge, context, pems_of,
 import acredssp
 from acredssp import NTSTATUS, Deny, Password, Policy, Trust
 from acredssp.carriage import TLS
-from acredssp.cli.doctor import _progress
+from acredssp.cli.doctor import _beside, _progress
 from acredssp.cli.examination import Course
 from acredssp.cli.login import Login
 from acredssp.cli.outcome import Interrupted, Result
@@ -560,6 +560,13 @@ def test_people_are_told_where_the_report_is_and_it_is_not_written_over(served, 
     assert status == 2
     assert f"--report {path}: expected a new file" in err
     assert path.read_bytes() == first
+
+
+def test_the_report_of_a_second_logon_has_a_name_that_no_file_has(tmp_path):
+    first = tmp_path / "report.json"
+    assert _beside(first) == tmp_path / "report-2.json"
+    (tmp_path / "report-2.json").touch()
+    assert _beside(first) == tmp_path / "report-3.json"
 
 
 def test_a_report_that_cannot_be_written_is_a_usage_error_before_any_logon(monkeypatch, command, password, tmp_path):
