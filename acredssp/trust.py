@@ -96,7 +96,7 @@ class Trust:
         """
         content = pathlib.Path(path).read_bytes()
         try:
-            return cls(authorities=_load(lambda: tuple(x509.load_pem_x509_certificates(content)), path))
+            return cls(authorities=_load(lambda: tuple(x509.load_pem_x509_certificates(content))))
         except Refusal:
             raise ValueError(f"{path}: expected certificates in PEM, got something else") from None
 
@@ -225,13 +225,17 @@ def _folder_entry(file: pathlib.Path) -> bytes | None:
 
 def _parsed(der: bytes) -> x509.Certificate | None:
     try:
-        return _load(lambda: x509.load_der_x509_certificate(der), "a root")
+        return _load(lambda: x509.load_der_x509_certificate(der))
     except Refusal:
         return None
 
 
-def _load(load: Callable[[], _Loaded], who: str) -> _Loaded:
-    """Load certificates that the user trusts. Warnings are ignored, as for a serial number that RFC 5280 forbids."""
+def _load(load: Callable[[], _Loaded]) -> _Loaded:
+    """Load certificates that the user trusts. Warnings are ignored, as for a serial number that RFC 5280 forbids.
+
+    Raises:
+        Refusal: A certificate cannot be read. The caller tells which one.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return readable(load, lambda: who, None)
+        return readable(load, str, None)

@@ -79,17 +79,21 @@ class _WithoutTexts(ast.NodeTransformer):
         if _is_error(name):
             node.args = []
             node.keywords = [each for each in node.keywords if each.arg != "hint"]
+        elif name == "Judgement":
+            node.args = [
+                ast.Constant("text") if isinstance(each, ast.Constant | ast.JoinedStr) else each for each in node.args
+            ]
         elif name in {"debug", "info", "warning", "error", "exception"}:
             node.args = []
         elif (place := {"Refusal": 1, "_refusal": 2, "refuse_unless_allowed": 1}.get(name, 99)) < len(node.args):
             node.args[place] = ast.Constant("text")  # the reason of a judgement
-        elif name in {"encode", "decode"}:
+        elif name in {"encode", "decode", "read_text"}:
             node.args = [ast.Constant(ast.unparse(each).lower()) for each in node.args]  # no name of a codec has a case
         return node
 
     def visit_Assign(self, node):
         self.generic_visit(node)
-        if ast.unparse(node.targets[0]) in {"reason", "hint"}:
+        if ast.unparse(node.targets[0]) in {"reason", "hint", "lacks"}:
             node.value = ast.Constant("text")
         return node
 

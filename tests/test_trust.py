@@ -9,10 +9,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from support.certificates import CLIENT_AUTH, NOW, RDP_AUTHENTICATION, SERVER_AUTH, Made, Spoilt, constraints, key_usage
 
 from acredssp import trust as trust_module
-from acredssp.errors import CertificateError
+from acredssp.certificates.path import Anchors
+from acredssp.errors import CertificateError, PolicyError
 from acredssp.status import SecurityStatus, Stage
 from acredssp.trust import Judgement, Trust, Verdict, pin_of
 from acredssp.wire import der
@@ -71,6 +73,21 @@ def test_the_name_is_that_of_the_subject_alternative_names(names, name, fits):
 def test_dates(days):
     moment = NOW + dt.timedelta(days=days)
     assert verdict([Made("s", by=ROOT).der], now=moment) is Verdict.EXPIRED
+
+
+def test_a_certificate_is_valid_in_its_first_and_in_its_last_second():
+    leaf = Made("s", by=ROOT, start=0, days=1)
+    for moment in (leaf.certificate.not_valid_before_utc, leaf.certificate.not_valid_after_utc):
+        assert verdict([leaf.der], now=moment) is Verdict.TRUSTED
+        assert verdict([leaf.der], now=moment.replace(microsecond=1)) is (
+            Verdict.TRUSTED if moment == leaf.certificate.not_valid_before_utc else Verdict.EXPIRED
+        )
+
+
+def test_the_usages_of_a_certificate_are_listed():
+    usages = (CLIENT_AUTH, ExtendedKeyUsageOID.CODE_SIGNING)
+    judgement = TRUST.judge([Made("s", by=ROOT, usages=usages).der], "host.example", NOW)
+    assert judgement.reason.endswith("its extendedKeyUsage is clientAuth, codeSigning")
 
 
 def test_an_unknown_authority_is_not_trusted():
@@ -238,7 +255,7 @@ def test_who_has_no_names_is_not_told_to_ask_for_another_one():
     def hint(names):
         return TRUST.judge([Made("s", by=ROOT, names=names).der], "host.example", NOW).hint
 
-    assert hint(["b.example"]).startswith("ask for the server by a name that its certificate has (--server-name")
+    assert hint(["b.example"]).startswith("ask for the server by a name that its certificate has (server_hostname")
     assert hint(()).startswith(
         "renew the server's certificate with the names of its host as subjectAltName; if you know this server"
     )
@@ -295,10 +312,24 @@ def test_of_three_pins_each_is_named():
     assert "another, got" not in trust.judge([Made("s").der], "host.example", NOW).reason
 
 
-@pytest.mark.parametrize("arguments", [{"authorities": 1}, {"authorities": [ROOT.der]}, {"pins": [1]}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"authorities": 1},
+        {"authorities": [ROOT.der]},
+        {"pins": [1]},
+        {"pins": {1}},
+        {"dangerous_allow_weak_certificates": 1},
+    ],
+)
 def test_what_cannot_be_trusted_is_refused_by_its_name(arguments):
     with pytest.raises(TypeError, match=f"^{next(iter(arguments))}: "):
         Trust(**arguments)
+
+
+def test_pins_may_be_a_set():
+    leaf = Made("s")
+    assert verdict([leaf.der], trust=Trust(pins={pin_of(leaf.der)})) is Verdict.TRUSTED
 
 
 def test_authorities_may_be_a_list():
@@ -370,6 +401,21 @@ def test_an_empty_chain_is_not_trusted():
     assert verdict([]) is Verdict.UNTRUSTED
 
 
+@pytest.mark.parametrize("chain", [[], [b"no certificate"]])
+def test_who_shows_no_certificate_is_to_correct_his_own(chain):
+    judgement = TRUST.judge(chain, "host.example", NOW)
+    assert (judgement.verdict, judgement.hint) == (Verdict.UNTRUSTED, "correct the server's certificates")
+
+
+def test_the_error_of_a_policy_keeps_its_status_and_has_the_reason():
+    judgement = TRUST.judge([Made("s").der], "host.example", NOW)
+    error = judgement.error_for(
+        PolicyError("expected an authenticated server", security_status=SecurityStatus.SEC_E_POLICY_NLTM_ONLY)
+    )
+    assert error.security_status is SecurityStatus.SEC_E_POLICY_NLTM_ONLY
+    assert error.message == f"expected an authenticated server: {judgement.reason}"
+
+
 def test_every_verdict_has_a_status_of_its_own():
     assert len({verdict.security_status for verdict in Verdict}) == len(Verdict)
 
@@ -425,6 +471,8 @@ def test_odd_entries_of_the_systems_folder_do_not_take_the_others_with_them(tmp_
 
 def test_the_system_has_authorities_or_none_and_is_read_once():
     assert Trust.system().authorities is Trust.system().authorities
+    assert isinstance(Trust.system()._anchors, Anchors)
+    assert Trust.system()._anchors is Trust.system()._anchors
 
 
 def by_sha1_and_ecdsa(made, key):

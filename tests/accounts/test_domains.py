@@ -9,6 +9,21 @@ DOMAINS = Domains({"contoso.example": "CONTOSO"})
 
 
 @pytest.mark.parametrize(
+    ("account", "spellings"),
+    [
+        (Account("alice", "contoso"), ["contoso", "CONTOSO.EXAMPLE", "CORP.TEST"]),
+        (Account("alice", "FABRIKAM"), ["FABRIKAM", "FABRIKAM.EXAMPLE"]),
+        (Account("alice", "OTHER"), ["OTHER"]),
+        (Account("alice"), [""]),
+    ],
+)
+def test_an_account_is_spelled_with_every_name_of_its_domain(account, spellings):
+    domains = Domains({"contoso.example": "CONTOSO", "fabrikam.example": "FABRIKAM", "corp.test": "Contoso"})
+    found = domains.spellings(account)
+    assert [(each.user, each.domain) for each in found] == [("alice", domain) for domain in spellings]
+
+
+@pytest.mark.parametrize(
     ("names", "account", "there"),
     [
         (["alice"], Account("alice", "CONTOSO"), True),

@@ -217,3 +217,30 @@ def test_a_wrong_line_is_named_behind_its_file(tmp_path):
     with pytest.raises(ValueError, match=r"users: line 2: expected DOMAIN:USER:SECRET") as raised:
         Users.from_file(tmp_path / "users")
     assert "c4nary" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("ALICE", True),
+        ("carol", True),
+        ("erin", False),
+        ("contoso\\Alice", True),
+        ("alice@contoso.com", True),
+        ("FABRIKAM\\alice", False),
+        ("FABRIKAM\\carol", True),
+    ],
+)
+def test_a_name_is_known_if_an_account_of_the_file_has_it(name, known):
+    assert Users.parse(b"CONTOSO=contoso.com\nCONTOSO:alice:pw\n:carol:pw").knows(name) is known
+
+
+def test_where_everybody_of_a_domain_has_an_account_every_name_is_known():
+    users = Users.parse(b"EVERY:*:")
+    assert users.knows("anybody")
+    assert users.knows("EVERY\\anybody")
+    assert not users.knows("CONTOSO\\anybody")
+
+
+def test_a_domain_ends_at_the_first_equals_sign():
+    assert Users.parse(b"CONTOSO=a=b\nCONTOSO:alice:pw").account("alice", "a=b") == Account("alice", "CONTOSO")

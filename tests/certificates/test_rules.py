@@ -1,7 +1,7 @@
 """Keys that are too weak, too large, or of a kind that signs nothing; the other rules are shown beside openssl."""
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import dsa, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from support.certificates import NOW, Made, shared_key
 
 from acredssp.trust import Trust, Verdict
@@ -33,6 +33,12 @@ KEYS = {
     "too large an exponent": (rsa_key(exponent=(1 << 64) + 1), "an exponent of 65 bits, expected at most 64"),
     "another kind": (dsa.generate_private_key(1024), "a key of an unsupported kind"),  # noqa: S505 - quickly made
 }
+
+
+@pytest.mark.parametrize(("curve", "verdict"), [(ec.SECP224R1(), Verdict.TRUSTED), (ec.SECP192R1(), Verdict.WEAK)])
+def test_a_curve_of_224_bits_is_strong(curve, verdict):
+    leaf = Made("server", by=ROOT, key=ec.generate_private_key(curve))
+    assert Trust(authorities=(ROOT.certificate,)).judge([leaf.der], "host.example", NOW).verdict is verdict
 
 
 @pytest.mark.parametrize("where", ["server", "authority"])
