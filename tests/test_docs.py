@@ -21,6 +21,8 @@ import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
+import aiohttp
+import httpx
 import pytest
 from support import tutorial
 from support.command import COMMAND
@@ -43,6 +45,7 @@ from acredssp.hosts import HostPool
 from acredssp.mechanisms.base import Principal
 from acredssp.status import Stage
 from acredssp.stores import LockoutRule, MemoryStore
+from acredssp.winrm import NotSent, OutcomeUnknown
 from acredssp.workers import Address
 
 BLOCKS = [block for block in blocks() if block.page not in tutorial.PAGES]  # tests/test_tutorial.py runs all of those
@@ -450,6 +453,24 @@ async def advice_about_an_error(block):
     assert [again for _, again in told] == [False, False, True]
     assert told[0][0].endswith("(docs/statuses.md#STATUS_LOGON_FAILURE)")
     assert told[1][0].startswith("this may not be the server: ")
+    assert not advise(OutcomeUnknown("the connection ended"))[1]  # a ConnectionError, but its command may run
+    assert advise(acredssp.PeerClosed("the connection ended"))[1]
+
+
+@runs("docs/errors.md", "import aiohttp")
+async def advice_about_an_error_over_http(block):
+    advise = evaluate(block, advise=lambda error: ("", None))["advise_over_http"]
+    key, refused = SimpleNamespace(host="x", port=1, ssl=True), OSError(111, "refused")
+    unsent = [httpx.ConnectError("x"), NotSent("x"), aiohttp.ClientConnectorError(key, refused)]
+    unknown = [
+        OutcomeUnknown("x"),
+        httpx.ReadError("x"),
+        aiohttp.ServerDisconnectedError(),
+        aiohttp.ClientOSError(104, "reset"),
+        TimeoutError("total"),
+    ]
+    assert [[advise(error)[1] for error in errors] for errors in (unsent, unknown)] == [[True] * 3, [False] * 5]
+    assert advise(acredssp.HandshakeTimeout("x"))[1] is None
 
 
 def test_the_page_of_errors_has_every_class_and_its_builtin_kin():

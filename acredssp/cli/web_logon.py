@@ -157,7 +157,9 @@ class _Logon:
         answers = ClientAnswers(patient.config, patient.name)
         turn = await self._answered(exchange, exchange.start(), answers)
         while not exchange.logged_on:
-            writer.write(self._request(turn.authorization))
+            request = self._request(turn.authorization)
+            if not writer.is_closing():  # uvloop raises a RuntimeError, where asyncio drops the bytes
+                writer.write(request)
             self._note(0, len(turn.authorization))
             response, size = await self._response(reader)
             self.status = response.status_code

@@ -54,6 +54,8 @@ _GENERATED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _PIECE: Final = 65_536
 _FIELD_SIZE: Final = 131_072
 """Bytes of a header field: a token has all certificates of the server, and aiohttp's own 8,190 are too few for some."""
+_MOST_PROVISIONAL: Final = 1_000
+"""Answers 1xx to one request. aiohttp takes any number of them, and lets nothing else run while it does."""
 _EMPTY: Final = [(b"Content-Length", b"0")]
 _FIRST_ERROR: Final = 400
 
@@ -474,8 +476,12 @@ class _OneConnection(aiohttp.TCPConnector):
     got_no_http = False
     """Whether something else than HTTP came. Of what comes before a request, aiohttp tells only that it has ended."""
 
+    _heads = 0
+    """Heads of answers to the request that is being sent."""
+
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         known = self.transport
+        self._heads = 0
         if known is not None and known.is_closing():
             raise aiohttp.ServerDisconnectedError("the connection that was logged on has ended")
         connection = await super().connect(*args, **kwargs)
@@ -488,14 +494,23 @@ class _OneConnection(aiohttp.TCPConnector):
         return connection
 
     def _watch(self, protocol: Any) -> None:
-        """Note which error ends a connection. aiohttp 3.14 replaces it by another one when the connection is lost."""
-        set_exception = protocol.set_exception
+        """Note which error ends a connection, and bound the heads of answers.
+
+        aiohttp 3.14 replaces the error by another one when the connection is lost.
+        """
+        set_exception, read = protocol.set_exception, protocol.read
 
         def noting(error: Any, *cause: Any) -> None:
             self.got_no_http = self.got_no_http or isinstance(error, HttpProcessingError)
             set_exception(error, *cause)
 
-        protocol.set_exception = noting
+        async def reading() -> Any:
+            self._heads += 1
+            if self._heads > _MOST_PROVISIONAL + 1:
+                raise HttpProcessingError(code=400, message="too many provisional answers")
+            return await read()
+
+        protocol.set_exception, protocol.read = noting, reading
 
 
 class _Wire:

@@ -270,6 +270,8 @@ class H11Connection:
         Raises:
             OSError: The client has left.
         """
+        if self._writer.is_closing():  # uvloop raises a RuntimeError, where asyncio drops the bytes
+            raise ConnectionResetError("the client has left")
         self._writer.write(data)
         self._unread = self._waiting
         await self._writer.drain()

@@ -262,6 +262,8 @@ class _Stream(asyncio.Protocol):
 
     async def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str) -> None:
         loop = asyncio.get_running_loop()
+        if self._open.is_closing():  # uvloop raises a RuntimeError
+            raise ConnectionResetError("the connection ended before the handshake of tls")
         transport = await loop.start_tls(self._open, self, ssl_context, server_hostname=server_hostname)
         if transport is None:
             raise ConnectionResetError("the connection ended behind the handshake of tls")
@@ -292,7 +294,7 @@ class _Stream(asyncio.Protocol):
         del self._received[:max_bytes]
         if self.head_left is not None:
             self._note_head(data)
-        if len(self._received) < _UNREAD and not self._ended:
+        if len(self._received) < _UNREAD and not self._ended and not self._open.is_closing():
             self._open.resume_reading()
         return data
 
@@ -305,13 +307,14 @@ class _Stream(asyncio.Protocol):
             raise self._lib.RemoteProtocolError("expected an answer of http, got something else")
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's shape
-        self._open.write(buffer)
+        if not self._open.is_closing():  # uvloop raises a RuntimeError, where asyncio drops the bytes
+            self._open.write(buffer)
         if not self._writable:
             with _errors_of(self._lib, "Write"):
                 async with asyncio.timeout(timeout):
                     while not self._writable and not self._ended:
                         await self._change()
-        if self._ended:
+        if self._ended or self._open.is_closing():
             raise self._lib.WriteError(self._error or "the connection ended")
 
     async def aclose(self) -> None:

@@ -254,7 +254,7 @@ def asked_client(policy):
         (404, [], RemoteProtocolError, "WinRM's is /wsman"),
         (405, [], RemoteProtocolError, "WinRM's takes POST alone"),
         (407, [], RemoteProtocolError, "got status 407"),
-        (503, [], RemoteProtocolError, "run `winrm quickconfig` there"),
+        (503, [], RemoteProtocolError, "no room for more connections, or the service behind it does not run"),
     ],
 )
 def test_what_the_client_refuses_in_the_middle(status, headers, error, text):

@@ -12,6 +12,7 @@ from support.http_toy import OUTER, TRUSTING, Toy, client_config
 
 from acredssp.errors import LocalProtocolError
 from acredssp.http import HTTPProtocolError
+from acredssp.http.aiohttp import CredSSPSession
 from acredssp.http.httpx import CredSSPTransport
 from acredssp.http.httpx2 import CredSSPTransport as CredSSPTransport2
 
@@ -161,3 +162,19 @@ async def test_provisional_answers_come_to_an_end(library):
             await client.post(toy.url, content=b"x")
         answer = b"HTTP/1.1 100 Continue\r\n\r\n" * 100 + b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
         assert (await client.post(toy.url, content=b"x")).status_code == 404
+
+
+async def test_provisional_answers_come_to_an_end_with_aiohttp():
+    """aiohttp itself takes any number of them, at full cost and without a turn for others."""
+    count = 20_000
+
+    def answer(asked):
+        return b"HTTP/1.1 100 Continue\r\n\r\n" * count + b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+    async with Toy(answer=answer) as toy, CredSSPSession(CONFIG) as session:
+        with pytest.raises(aiohttp.ClientResponseError, match="expected an answer of http"):
+            async with session.post(toy.url, data=b"x"):
+                pass
+        count = 1_000
+        async with session.post(toy.url, data=b"x") as response:
+            assert response.status == 404
