@@ -83,8 +83,8 @@ _STATUS_HINTS: Final = {
     500: "the server failed: its log has the reason (for WinRM the event log, Windows Remote Management)",
     501: _METHOD_HINT,
     502: _BEHIND_HINT,
-    503: "the server has no room for more connections, or the service behind it does not run: for WinRM see whether it does "
-    "by `winrm quickconfig` there",
+    503: "the server has no room for more connections, or the service behind it does not run: for WinRM run "
+    "`winrm quickconfig` there",
     504: _BEHIND_HINT,
 }
 """What a status means in answer to the first token."""
