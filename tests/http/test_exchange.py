@@ -396,7 +396,7 @@ def test_a_service_that_the_kdc_does_not_know_is_told_with_the_option():
     error = AuthenticationError("no such service", security_status=SecurityStatus.SEC_E_TARGET_UNKNOWN)
     client._explain(error, client.step)
     assert (
-        error.hint == "the logon was for HTTP/localhost: give another name of the service as spn, for WinRM WSMAN/host"
+        error.hint == "the logon was for HTTP/localhost: give another name of the service (spn), for WinRM WSMAN/host"
     )
 
 
