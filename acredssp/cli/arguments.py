@@ -285,10 +285,10 @@ class Secret:
         return self._of_account(*account(user, domain))
 
     def _of_account(self, user: str, domain: str) -> AccountSecret:
-        if "\\" in user:
+        if domain and "\\" in user:  # with `-d ''` it is sent as it stands
             raise UsageError(
-                f"-u: expected DOMAIN\\USER with one backslash, got {domain + chr(92) if domain else ''}{user}: within "
-                "quotes, and outside of a shell of Unix, a backslash is not doubled"
+                f"-u: expected DOMAIN\\USER with one backslash, got {domain}\\{user}: within quotes, and outside of a "
+                "shell of Unix, a backslash is not doubled"
             )
         with values():
             if self.nt_hash is not None:

@@ -39,9 +39,9 @@ def test_what_is_no_address_is_refused(text):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("https://host/path", "got a URL: write host without https://"),
-        ("rdp://host:3389", "got a URL: write host:3389 without rdp://"),
-        ("https://", "got a URL: write HOST without https://"),
+        ("https://host/path", "got a URL of another kind: write host without https://"),
+        ("rdp://host:3389", "got a URL of another kind: write host:3389 without rdp://"),
+        ("https://", "got a URL of another kind: write HOST without https://"),
         ("21341", "got only a number: write HOST:21341 for port 21341"),
         ("host/", "got a path or a network: 'host/'"),
         ("10.0.0.0/8", "got a path or a network: '10.0.0.0/8'"),
