@@ -36,14 +36,6 @@ def test_the_servers_of_freerdp_take_av_pairs_without_an_end(shadow_server, gene
     assert seen == {"av-pairs-without-end": "the server lets in a client with AV pairs without an end"}
 
 
-@pytest.mark.parametrize("form", [MechanismChoice.KERBEROS, MechanismChoice.RAW_KERBEROS], ids=str)
-def test_the_server_of_freerdp_3_withstands_the_attacks_by_kerberos(kerberos, kerberos_shadow_server, form):
-    endpoint = ServerEndpoint.tcp(
-        "127.0.0.1", kerberos_shadow_server.port, account=ALICE, spn="TERMSRV/localhost", quiet=QUIET
-    )
-    assert defects_of(attack_server, endpoint, server_defects(form), form) == {}
-
-
 @pytest.mark.parametrize("generation", [2, 3])
 def test_the_clients_of_freerdp_send_the_password_at_version_2(graphical_lab, generation):
     def run(host, port):
