@@ -231,7 +231,9 @@ def _parsed(der: bytes) -> x509.Certificate | None:
 
 
 def _load(load: Callable[[], _Loaded]) -> _Loaded:
-    """Load certificates that the user trusts. Warnings are ignored, as for a serial number that RFC 5280 forbids.
+    """Load certificates that the user trusts. The library's warnings are ignored: one is about serial numbers.
+
+    RFC 5280 forbids a serial number that is negative or zero, but old authorities have one.
 
     Raises:
         Refusal: A certificate cannot be read. The caller tells which one.

@@ -184,7 +184,7 @@ class SecureTransport(asyncio.Transport):
         return self._info
 
     def take_credentials(self) -> TSCredentials | None:
-        """Server: return the delegated credentials, once; return None after that, and on a client."""
+        """Return the credentials that the client delegated. Later calls return None, and so does a client's stream."""
         credentials, self._credentials = self._credentials, None
         return credentials
 

@@ -226,7 +226,7 @@ def service(text: str) -> Service:
     try:
         parts = urllib.parse.urlsplit(text if "://" in text else f"http://{text}")
     except ValueError:
-        raise UsageError(f"expected a URL such as http://HOST:5985/wsman, got {text!r}") from None
+        raise UsageError(f"expected a URL such as {_URL}, got {text!r}") from None
     try:
         host, port = parts.hostname, parts.port
     except ValueError:

@@ -606,11 +606,10 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
 
 
 def _exit_status(err: Console, run: _Run, total: int, at_once: int, rate: float) -> int:
-    """Probe all targets; tell on `err` how many have answered, also after Ctrl-C; return the exit status."""
+    """Probe all targets, print on `err` how many have answered, and return the exit status. Ctrl-C ends it early."""
     began, interrupted = time.perf_counter(), 0
-    with (
-        contextlib.nullcontext() if run.progress.disable else run.progress
-    ):  # rich 13 ends a hidden bar by a line break
+    # rich 13 ends a hidden bar by a line break, so a hidden bar is not entered.
+    with contextlib.nullcontext() if run.progress.disable else run.progress:
         try:
             until_done(_probe_all(run, min(at_once, total)))
         except typer.Exit as error:

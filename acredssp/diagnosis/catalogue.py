@@ -344,8 +344,8 @@ _CERTIFICATE: Final = (
     FindingKind(
         "certificate-wrong-name", _M, "the certificate is for another name",
         "The server's certificate is for {names}, and not for {asked}.",
-        "Connect by a name that the certificate has, or give that name as --server-name; or renew the certificate with "
-        "this name as subjectAltName.",
+        "Connect by a name that the certificate has. If the address cannot be changed, give a name of the certificate "
+        "with --server-name, or renew the certificate with the missing name as a subjectAltName.",
         ("names", "asked"),
     ),
     FindingKind(
@@ -388,8 +388,8 @@ _CERTIFICATE: Final = (
     FindingKind(
         "certificate-several", _L, "several certificates",
         "The server has shown certificates with {count} different keys, depending on the connection: {pins}.",
-        "Pin every key (--pin), or none. A server has one key for each type of key; behind a balancer, each server may "
-        "have one of its own.",
+        "Pin all of these keys with --pin, or none of them. A server may have one key of each type, such as RSA and "
+        "ECDSA, and the servers behind a load balancer may have different keys.",
         ("count", "pins"),
     ),
     FindingKind(

@@ -91,7 +91,7 @@ class CertificateFacts:
 
 
 def _is_signed_by_itself(certificate: x509.Certificate) -> bool:
-    """Check the signature: equal names prove nothing, since anybody can write them."""
+    """Return whether the certificate's own key signed it. Equal names prove nothing, since anybody can write them."""
     try:
         certificate.verify_directly_issued_by(certificate)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):

@@ -190,7 +190,7 @@ class CredSSPSession:
 
     @_with_options
     def request(self, method: str, url: str | yarl.URL, **options: Unpack[RequestOptions]) -> _Sent:
-        """Send a request, by `async with`; the response, a `CredSSPResponse`, ends with the block.
+        """Send a request with `async with`. The block gets a `CredSSPResponse`, which is closed when the block ends.
 
         Args:
             method: The method.
@@ -588,7 +588,7 @@ class _Wire:
         return _Answer(self, response)
 
     def fault_of(self, error: Exception) -> tuple[Fault, str] | None:
-        """Return what an error of aiohttp stands for."""
+        """Return the fault that an error of aiohttp stands for; None if it is no fault of the connection."""
         match error:
             case aiohttp.ClientProxyConnectionError():
                 return (

@@ -110,7 +110,7 @@ def name_origin(error: CredSSPError, origin: Origin) -> None:
 
 
 def _told(wire: Wire, origin: Origin, exchange: ClientExchange | None, request: Request, error: Exception) -> Exception:
-    """Return the error for a logon that an error of the library has ended; the error itself, if it is no such one."""
+    """Return the error for the caller. Only an error of the HTTP library that ended a logon becomes another one."""
     if type(error) is TimeoutError:  # the policy's time limit
         return failures.of_logon(origin, exchange, Fault.TIMEOUT)
     found = wire.fault_of(error)

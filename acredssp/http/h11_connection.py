@@ -66,7 +66,7 @@ class H11Connection:
         self._draining = False
         self._busy = False
         self._unread = 0
-        """Bytes that were in the write buffer when something was last written, or fewer, since then."""
+        """The size of the write buffer after the last write, or the smallest size that was seen since then."""
         self._left = False
         self.task: asyncio.Task[None] | None = None
         self.source = source_of(writer.get_extra_info("peername"))

@@ -132,7 +132,7 @@ class HTTPCoreWire:
             self._stream.abort()
 
     def fault_of(self, error: Exception) -> tuple[Fault, str] | None:
-        """Return what an error of httpcore stands for."""
+        """Return the fault that an error of httpcore stands for; None if it is no fault of the connection."""
         lib = self._lib
         if isinstance(error, lib.ProxyError | lib.ConnectError) and str(error).startswith(_OF_PROXY):
             return Fault.PROXY, str(error)

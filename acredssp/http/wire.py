@@ -30,7 +30,7 @@ CONNECT_TIMEOUT: Final = 30.0
 """Seconds to connect, where the request sets no limit."""
 
 _HOST: Final = re.compile(r"[0-9A-Fa-f:.]+(?:%.+)?|[^\s%:\[\]<>\"\\^`{|}]+")
-"""An IP address, perhaps with a zone, or a name as far as any resolver could take it."""
+"""A host: an IP address, which may have a zone (`fe80::1%eth0`), or a name that some resolver might know."""
 _MOST_PORT: Final = 65_535
 SMALL: Final = 65_536
 """Bytes of a body that is sealed and sent as a whole. The libraries send it without a task and generators."""
@@ -144,9 +144,10 @@ class Wire(Protocol):
         """End the connection at once."""
 
     def fault_of(self, error: Exception) -> tuple[Fault, str] | None:
-        """Return what an error of the library stands for, and for PROXY what went wrong there; None for other errors.
+        """Return the fault that an error of the library stands for; None if it is no fault of the connection.
 
-        Whatever the caller of the library does wrong, or raises in a body, is no error of the library.
+        The text beside the fault says what went wrong at a proxy; it is empty for other faults. An error that the
+        caller makes, or raises in a body, is no fault of the connection.
         """
 
     def told(self, error: Exception, text: str) -> Exception:
