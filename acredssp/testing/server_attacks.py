@@ -26,7 +26,7 @@ Attack: TypeAlias = Callable[[HostileClient], None]
 _MOST_ROUNDS: Final = 200
 _LONG: Final = 30_000
 _OFFERED: Final = (ANOTHER_MECHANISM, spnego.KERBEROS)
-"""A list whose first mechanism no server has, so that its choice needs a mechListMIC (RFC 4178 section 5)."""
+"""A list of mechanisms. No server has the first; choosing the second needs a mechListMIC (RFC 4178 section 5)."""
 
 
 def honest_logon(client: HostileClient) -> None:
@@ -83,42 +83,45 @@ def _changes_token(what: str, change: Callable[[bytes], bytes]) -> Attack:
     return attack
 
 
-def _changes_ap_req(what: str, change: Callable[[bytes], bytes]) -> Attack:
-    """Return an attack with an AP-REQ that is changed. A server that takes it gets pubKeyAuth, too."""
+def _goes_on(what: str, begin: Callable[[HostileClient], bool], token: Callable[[HostileClient], bytes]) -> Attack:
+    """Return an attack on a server that takes what `begin` sends: the server gets pubKeyAuth, too, beside `token`."""
 
     def attack(client: HostileClient) -> None:
         client.channel.hurry()
-        client.present(change(client.ap_req()))
-        if client.takes_reply():
-            client.send(client.last(b""))
-            client.expect_refusal(what)
-
-    return attack
-
-
-def _offers(what: str, token: Callable[[HostileClient], bytes]) -> Attack:
-    """Return an attack whose first token is another one of SPNEGO. A server that takes it gets pubKeyAuth, too."""
-
-    def attack(client: HostileClient) -> None:
-        client.channel.hurry()
-        client.send(TSRequest(VERSION, nego_token=token(client)).encode())
-        if client.takes_reply():
-            client.send(client.last(b""))
-            client.expect_refusal(what)
-
-    return attack
-
-
-def _chosen_second(what: str, token: Callable[[HostileClient], bytes]) -> Attack:
-    """Return an attack whose first mechanism the server lacks, and whose last token is not the right mechListMIC."""
-
-    def attack(client: HostileClient) -> None:
-        client.channel.hurry()
-        if _choose_second(client):
+        if begin(client):
             client.send(client.last(token(client)))
             client.expect_refusal(what)
 
     return attack
+
+
+def _nothing(_: HostileClient) -> bytes:
+    return b""
+
+
+def _changes_ap_req(what: str, change: Callable[[bytes], bytes]) -> Attack:
+    """Return an attack with an AP-REQ that is changed."""
+
+    def begin(client: HostileClient) -> bool:
+        client.present(change(client.ap_req()))
+        return client.takes_reply()
+
+    return _goes_on(what, begin, _nothing)
+
+
+def _offers(what: str, token: Callable[[HostileClient], bytes]) -> Attack:
+    """Return an attack whose first token is another one of SPNEGO."""
+
+    def begin(client: HostileClient) -> bool:
+        client.send(TSRequest(VERSION, nego_token=token(client)).encode())
+        return client.takes_reply()
+
+    return _goes_on(what, begin, _nothing)
+
+
+def _chosen_second(what: str, token: Callable[[HostileClient], bytes]) -> Attack:
+    """Return an attack whose first mechanism the server lacks, and whose last token is not the right mechListMIC."""
+    return _goes_on(what, _choose_second, token)
 
 
 def _choose_second(client: HostileClient) -> bool:
@@ -244,9 +247,7 @@ _OF_KERBEROS: Final[Mapping[str, Attack]] = {
 }
 
 _OF_SPNEGO: Final[Mapping[str, Attack]] = {
-    "absent-list-mic": _chosen_second(
-        "a list of mechanisms that anybody may have changed: no mechListMIC", lambda _: b""
-    ),
+    "absent-list-mic": _chosen_second("a list of mechanisms that anybody may have changed: no mechListMIC", _nothing),
     "wrong-list-mic": _chosen_second(
         "a wrong mechListMIC", lambda _: _signed_with(b"\4\4\0\xff\xff\xff\xff\xff" + bytes(20))
     ),
