@@ -37,10 +37,11 @@ class ShadowServer:
         return f"127.0.0.1:{self.port}"
 
 
-def start_shadow_server(lab, generation, sam_file, security="nla"):
-    """Start FreeRDP's shadow server; the lab's environment names an X display."""
+def start_shadow_server(lab, generation, sam_file, security="nla", under=()):
+    """Start FreeRDP's shadow server, under another program if `under` names one. The lab has an X display."""
     port = free_port()
     argv = [
+        *under,
         SERVERS[generation],
         f"/port:{port}",
         "/bind-address:127.0.0.1",
