@@ -32,6 +32,7 @@ from acredssp.http.wire import (
     Origin,
     Request,
     WireResponse,
+    connect_limit,
     expect_url,
     limit_of,
     no_url,
@@ -437,7 +438,8 @@ def _request(
         fields = [field for field in fields if field[0].lower() != b"content-length"]
         fields.append((b"Content-Length", str(len(whole)).encode()))
         data = (whole or None) if len(whole) <= SMALL else _once(whole)
-    limits = {"pool": timeout.connect, "connect": timeout.sock_connect, "read": timeout.sock_read}
+    # In aiohttp, 0 is no limit, too.
+    limits = {"pool": timeout.connect, "connect": timeout.sock_connect or None, "read": timeout.sock_read}
     return Request(method, url.raw_path_qs.encode(), fields, data, {"timeout": limits})
 
 
@@ -563,7 +565,7 @@ class _Wire:
             host = [field for field in request.headers if field[0].lower() == b"host"]
             first = Request(request.method, request.target, [*host, *_EMPTY], None, request.extensions)
             try:
-                async with asyncio.timeout(limit_of(request, "connect") or CONNECT_TIMEOUT):
+                async with asyncio.timeout(connect_limit(request)):
                     async for _ in await self.send(first):
                         pass
             except TimeoutError as error:
@@ -573,7 +575,7 @@ class _Wire:
         """Send a request, and return the response once its headers have come."""
         assert self._session is not None
         assert not self._reading
-        connect, read = limit_of(request, "connect") or CONNECT_TIMEOUT, limit_of(request, "read")
+        connect, read = connect_limit(request), limit_of(request, "read")
         self._reading = True
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
         response = await self._session.request(

@@ -19,7 +19,7 @@ from acredssp.http.headers import has_body, one_value, values_of
 from acredssp.http.initiator import SHARED_HINT, ClientExchange, ClientTurn
 from acredssp.http.opening import Opener
 from acredssp.http.sealing import Sealer
-from acredssp.http.wire import CONNECT_TIMEOUT, Fault, Field, Origin, Request, Wire, WireResponse, limit_of
+from acredssp.http.wire import Fault, Field, Origin, Request, Wire, WireResponse, connect_limit, limit_of
 from acredssp.tls import end_point_binding
 
 __all__ = ["Identity", "LoggedOn", "Response", "log_on", "name_origin"]
@@ -84,22 +84,14 @@ async def log_on(wire: Wire, identity: Identity, request: Request) -> "LoggedOn"
         exchange = ClientExchange(identity.config, identity.host, spn=identity.spn, channel_bindings=binding)
         async with asyncio.timeout(identity.config.policy.handshake_timeout):
             await _exchange(wire, exchange, identity, request)
-    except asyncio.CancelledError as error:  # a caller whose time limit has passed learns from it how far this came
-        error.add_note(exchange.step if exchange is not None else f"before {identity.origin} was connected")
+    except BaseException as error:
         wire.abort()
-        raise
-    except CredSSPError:
-        wire.abort()
-        raise
-    except Exception as error:
-        wire.abort()
-        told = _told(wire, identity.origin, exchange, request, error)
+        if isinstance(error, asyncio.CancelledError):  # a caller whose time limit has passed learns how far this came
+            error.add_note(exchange.step if exchange is not None else f"before {identity.origin} was connected")
+        told = _told(wire, identity.origin, exchange, request, error) if isinstance(error, Exception) else error
         if told is error:
             raise
         raise told from error
-    except BaseException:
-        wire.abort()
-        raise
     return LoggedOn(wire, identity, exchange)
 
 
@@ -118,8 +110,7 @@ def _told(wire: Wire, origin: Origin, exchange: ClientExchange | None, request: 
         return error
     if wire.connected:
         return failures.of_logon(origin, exchange, found[0])
-    seconds = limit_of(request, "connect")
-    failure = failures.of_connecting(origin, error, *found, CONNECT_TIMEOUT if seconds is None else seconds)
+    failure = failures.of_connecting(origin, error, *found, connect_limit(request))
     return told_by(wire, error, failure)
 
 

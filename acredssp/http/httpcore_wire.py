@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, Final, cast
 
 from acredssp.aio import reason_of
-from acredssp.http.wire import CONNECT_TIMEOUT, Fault, Field, Origin, Request, WireResponse, limit_of, system_context
+from acredssp.http.wire import Fault, Field, Origin, Request, WireResponse, connect_limit, system_context
 
 __all__ = ["HTTPCoreWire", "Proxy"]
 
@@ -82,9 +82,8 @@ class HTTPCoreWire:
 
     async def connect(self, request: Request) -> None:
         """Connect, through the proxy if there is one, and shake hands for TLS."""
-        seconds = limit_of(request, "connect")
         with _errors_of(self._lib, "Connect"):
-            async with asyncio.timeout(CONNECT_TIMEOUT if seconds is None else seconds):
+            async with asyncio.timeout(connect_limit(request)):
                 await self._connect(request.extensions)
 
     async def _connect(self, extensions: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "Request",
     "Wire",
     "WireResponse",
+    "connect_limit",
     "expect_url",
     "limit_of",
     "no_url",
@@ -182,6 +183,12 @@ def _shown(url: str) -> str:
     before, at, behind = url.partition("?")[0].partition("#")[0].rpartition("@")
     scheme, separator, _ = before.partition("://")
     return f"{scheme + separator if separator else ''}{behind}"[:100] if at else behind[:100]
+
+
+def connect_limit(request: Request) -> float:
+    """Return the seconds that a request gives to connecting, or the usual ones where it sets no limit."""
+    seconds = limit_of(request, "connect")
+    return CONNECT_TIMEOUT if seconds is None else seconds
 
 
 def limit_of(request: Request, doing: str) -> float | None:
