@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final
 
 from acredssp.aio import FailureLimit
 from acredssp.arguments import expect_seconds
-from acredssp.cli.outcome import UsageError, unreadable
+from acredssp.cli.outcome import UsageError, expect_readable
 from acredssp.credentials import AccountSecret, Credential, Keytab, NTHash, Password, TicketCache
 from acredssp.names import escape_principal, upper
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, OLDEST_VERSION, Policy
@@ -403,11 +403,7 @@ def _check_readable(option: str, name: str) -> None:
     kind, colon, rest = name.partition(":")
     if name == "default" or (colon and kind != "FILE"):
         return
-    path = pathlib.Path(rest if colon else name)
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise unreadable(option, path, error) from None
+    expect_readable(option, pathlib.Path(rest if colon else name))
 
 
 @contextlib.contextmanager

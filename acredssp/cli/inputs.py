@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import sys
 import tempfile
@@ -10,9 +9,9 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, Final
 
-from acredssp.cli import tshark
+from acredssp.cli import report_file, tshark
 from acredssp.cli.dumps import NotADump
-from acredssp.cli.outcome import UsageError, unreadable
+from acredssp.cli.outcome import UsageError, expect_readable, unreadable
 from acredssp.cli.writing import Written, as_text, written
 from acredssp.decoding import MOST_BYTES, Kind, decode
 from acredssp.recording import Recording
@@ -151,7 +150,7 @@ def _usage_of_dumps() -> Iterator[None]:
 
 def _of_capture(data: bytes, kind: Kind | None, path: pathlib.Path | None, keylog: pathlib.Path | None) -> Input:
     if keylog is not None:
-        _check_readable("--keylog", keylog)  # tshark would say nothing, and decrypt nothing
+        expect_readable("--keylog", keylog)  # tshark would say nothing, and decrypt nothing
     if path is not None and path.is_file():
         return _followed(path, kind, keylog)
     if len(data) > MOST_BYTES:
@@ -172,21 +171,12 @@ def _followed(path: pathlib.Path, kind: Kind | None, keylog: pathlib.Path | None
     return Input(parts, capture.connections, capture.notes)
 
 
-def _check_readable(option: str, path: pathlib.Path) -> None:
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise unreadable(option, path, error) from None
-
-
 # --- records and reports ---
 
 
 def _of_json(text: str) -> Input:
-    with contextlib.suppress(ValueError, RecursionError):
-        facts = json.loads(text)
-        if isinstance(facts, dict) and {"stages", "timeline", "causes"} <= facts.keys():
-            return Input([], report=facts)
+    if (report := report_file.report_of(text)) is not None:
+        return Input([], report=report)
     try:
         return Input(_of_record(Recording.from_json(text)))
     except ValueError as error:

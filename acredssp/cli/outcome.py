@@ -3,10 +3,11 @@
 `login` and `serve` share these results. The words and the numbers never change: scripts depend on them.
 """
 
+import contextlib
 import enum
 import pathlib
 import re
-from typing import Final
+from typing import BinaryIO, Final
 
 from acredssp.aio import reason_of
 from acredssp.errors import (
@@ -26,6 +27,7 @@ __all__ = [
     "Result",
     "UsageError",
     "advice",
+    "expect_readable",
     "in_options",
     "read_bounded",
     "result_of",
@@ -67,18 +69,40 @@ def unreadable(option: str, path: pathlib.Path, error: OSError) -> UsageError:
     return UsageError(f"cannot read {option} {path}: {reason_of(error)}")
 
 
-def read_bounded(option: str, path: pathlib.Path, most: int) -> bytes:
-    """Read a file that an option names.
+def expect_readable(option: str, path: pathlib.Path) -> None:
+    """Check that a file that an option names can be read.
 
     Raises:
-        UsageError: It has more than `most` bytes.
-        OSError: It cannot be read.
+        UsageError: It cannot.
     """
-    with path.open("rb") as file:
-        data = file.read(most + 1)
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise unreadable(option, path, error) from None
+
+
+def read_bounded(option: str, path: pathlib.Path, most: int, file: BinaryIO | None = None) -> bytes:
+    """Read a file that an option names.
+
+    Args:
+        option: The option, for an error.
+        path: The file's name.
+        most: The most bytes that the file may have.
+        file: What is read in place of the file, such as the standard input; None for the file.
+
+    Raises:
+        UsageError: The file cannot be read, or has more than `most` bytes.
+    """
+    data = bytearray()
+    try:
+        with path.open("rb") if file is None else contextlib.nullcontext(file) as source:
+            while len(data) <= most and (piece := source.read(most + 1 - len(data))):
+                data += piece
+    except OSError as error:
+        raise unreadable(option, path, error) from None
     if len(data) > most:
         raise UsageError(f"{option} {path}: expected at most {most} bytes, got more")
-    return data
+    return bytes(data)
 
 
 class ConnectError(CredSSPError, ConnectionError):

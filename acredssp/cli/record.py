@@ -193,10 +193,10 @@ class ServerRecords(Records):
         Raises:
             UsageError: A path is no folder.
         """
-        for path in self._files:
+        if self._files:
             raise UsageError(
-                f"--record {path}: expected a folder that is there, since several workers write to it: make it by "
-                "mkdir -m 700"
+                f"--record {self._files[0]}: expected a folder that is there, since several workers write to it: make "
+                "it by mkdir -m 700"
             )
 
     def around(self, carriage: Carriage, label: str = "") -> Carriage:

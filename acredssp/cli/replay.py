@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from acredssp.cli import render, tshark
+from acredssp.cli import render, report_file, tshark
 from acredssp.cli.options import AsJSON, usage_errors
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, unreadable
 from acredssp.recording import MOST_BYTES, Agreement, Recording, Replay, replay
@@ -92,7 +92,7 @@ def _read(path: pathlib.Path) -> Recording:
             data = file.read(MOST_BYTES + 1)
         if tshark.is_capture(data):
             raise UsageError(f"{path}: this is a capture of the network, and a replay needs a record: see decode")
-        if data.lstrip()[:1] == b"{" and b'"stages"' in data and b'"timeline"' in data:
+        if report_file.report_of(data) is not None:
             raise UsageError(f"{path}: this is a report of doctor, and a replay needs a record: see decode")
         return Recording.from_json(data)
     except OSError as error:

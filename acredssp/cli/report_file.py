@@ -4,6 +4,7 @@ The file may be a stranger's: what is not of the report's form is left out, and 
 character.
 """
 
+import contextlib
 import json
 from typing import Any, Final
 
@@ -13,11 +14,20 @@ from rich.text import Text
 
 from acredssp.cli.render import printable
 
-__all__ = ["show"]
+__all__ = ["report_of", "show"]
 
 _MOST: Final = 200
 """Rows of a table, and findings of a list."""
 _MOST_TEXT: Final = 2_000
+
+
+def report_of(text: str | bytes) -> dict[str, Any] | None:
+    """Return the object of a report's file; None for any other file."""
+    with contextlib.suppress(ValueError, RecursionError):
+        facts = json.loads(text)
+        if isinstance(facts, dict) and {"stages", "timeline", "causes"} <= facts.keys():
+            return facts
+    return None
 
 
 def show(out: Console, report: dict[str, Any], *, as_json: bool = False) -> None:

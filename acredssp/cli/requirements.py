@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterable
 from typing import Any, Final, Self
 
-from acredssp.cli.outcome import UsageError, read_bounded, unreadable
+from acredssp.cli.outcome import UsageError, read_bounded
 from acredssp.diagnosis import CATALOGUE, Finding, Severity
 
 __all__ = ["EXIT_OF", "Requirements"]
@@ -49,8 +49,6 @@ class Requirements:
         """
         try:
             content = tomllib.loads(read_bounded("--policy", path, _MOST_BYTES).decode("utf-8"))
-        except OSError as error:
-            raise unreadable("--policy", path, error) from None
         except ValueError as error:
             raise UsageError(f"--policy {path}: {error}") from None
         unknown = sorted(set(content) - {"fail_at", "forbid", "accept"})

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from acredssp.cli import arguments
 from acredssp.cli.arguments import Service
 from acredssp.cli.options import RDP_PORT
-from acredssp.cli.outcome import UsageError, read_bounded, unreadable
+from acredssp.cli.outcome import UsageError, read_bounded
 from acredssp.workers import Address
 
 __all__ = ["Target", "read_targets"]
@@ -52,12 +52,13 @@ def read_targets(words: Iterable[str], path: pathlib.Path | None) -> dict[Target
 
 
 def _lines(path: pathlib.Path) -> list[str]:
+    if str(path) == "-":
+        if not sys.stdin:
+            return []
+        typed = read_bounded("--targets", path, _MOST_BYTES, arguments.unbuffered_input())
+        return typed.decode("utf-8-sig", "replace").splitlines()
     try:
-        if str(path) == "-":
-            return arguments.unbuffered_input().read().decode("utf-8-sig", "replace").splitlines() if sys.stdin else []
         return read_bounded("--targets", path, _MOST_BYTES).decode("utf-8-sig").splitlines()
-    except OSError as error:
-        raise unreadable("--targets", path, error) from None
     except UnicodeDecodeError:
         raise UsageError(f"--targets {path}: expected a text in utf-8, got something else") from None
 

@@ -320,6 +320,15 @@ def test_a_file_without_an_end_is_a_usage_error(words, command):
     assert f"{words[-2]} /dev/zero: expected at most" in err
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_targets_without_an_end_on_the_standard_input_are_a_usage_error(monkeypatch, command):
+    with Path("/dev/zero").open("rb") as endless:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(endless))
+        status, _, err = command("probe", "--targets", "-")
+    assert status == 2
+    assert "--targets -: expected at most" in err
+
+
 # --- many hosts ---
 
 
