@@ -23,7 +23,7 @@ from support.engine import End, pem
 from support.gateway import BOB, leave
 from support.logon import ALICE, attack, client, established, server, tls_peer
 from support.puppets import come_up
-from support.relays import among_relays
+from support.relays import among_relays, in_turns
 
 import acredssp
 from acredssp import rdp
@@ -196,7 +196,7 @@ def noted():
 async def test_attacks_on_the_engine_do_no_better_on_the_front_of_a_gateway(prepared):
     folder, noted = prepared
     async with among_relays(folder, who=BOB, listener="handshake_timeout = 8\n") as (world, _):
-        made = await asyncio.gather(*(as_client(world, policy, tamper) for _, policy, tamper, _ in noted))
+        made = await in_turns(lambda each: as_client(world, *each[1:3]), noted)
         records = {record.peer: record for record in await world.until_ended(len(noted))}
         through = 0
         for (name, _, _, (_, passes)), (_, address) in zip(noted, made, strict=True):
@@ -228,7 +228,7 @@ async def test_attacks_on_the_engine_do_no_better_on_the_target_leg_of_a_gateway
                     return False
                 return True
 
-            came = await asyncio.gather(*map(come, range(len(noted))))
+            came = await in_turns(come, range(len(noted)))
             records = await world.until_ended(len(noted))
             for (name, _, _, (passes, _)), through in zip(noted, came, strict=True):
                 assert passes or not through, name

@@ -11,7 +11,7 @@ import contextlib
 import pytest
 from support.gateway import ALICE, leave
 from support.puppets import HOWS, Change, act, client_end, server_end
-from support.relays import among_relays, kept, until_freed
+from support.relays import among_relays, in_turns, kept, until_freed
 
 import acredssp
 from acredssp import rdp
@@ -20,7 +20,6 @@ from acredssp.proxy import connection
 LONGEST = {"say": 1500, "hear": 1800}
 """Bytes of a conversation in each direction, some more than there are."""
 STRIDE = 97
-AT_ONCE = 40
 RELAYS = 10
 CAME_IN = {"relayed", "no_session"}
 """What the records have of those who logged on at the target."""
@@ -41,17 +40,6 @@ def short_mcs(monkeypatch):
 async def first():
     """Where the strides begin, on each loop at another byte."""
     return {"DebugLoop": 32, "Loop": 64}.get(type(asyncio.get_running_loop()).__name__, 0)
-
-
-async def in_turns(make, items):
-    """Run `make(item)` for all of them, some at once; their results."""
-    turn = asyncio.Semaphore(AT_ONCE)
-
-    async def one(item):
-        async with turn:
-            return await make(item)
-
-    return await asyncio.gather(*(one(item) for item in items))
 
 
 async def log_on(world, who=ALICE, cookie="", **changes):

@@ -19,6 +19,8 @@ failures = 100_000
 failed_per_second = 100_000
 """
 """Who says nothing is cut soon. The limits of a source are out of the way, since all bad peers share it."""
+AT_ONCE = 20
+"""The items of `in_turns` that run at the same time."""
 ROUTE = '[[listeners.routes]]\ntoken = "{0}"\ntarget = "{0}"\n'
 
 
@@ -99,6 +101,20 @@ async def among_relays(folder, bad=(), *, count=50, who=ALICE, listener="", more
     finally:
         await target.stop()
         await world.gateway.stop()
+
+
+async def in_turns(make, items):
+    """Run `make(item)` for all of them, `AT_ONCE` at a time; return their results.
+
+    If all ran at once, a slow machine would spend the time-out of each handshake on the others.
+    """
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def one(item):
+        async with turn:
+            return await make(item)
+
+    return await asyncio.gather(*(one(item) for item in items))
 
 
 async def until_freed(world, before):
