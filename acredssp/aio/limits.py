@@ -16,6 +16,7 @@ Who calls: `server`, and the servers of HTTP, with each accepted connection.
 """
 
 import collections
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from acredssp.errors import LimitExceeded
@@ -24,6 +25,7 @@ from acredssp.status import Stage
 __all__ = ["Place", "Places"]
 
 _RAISE_IT: Final = "where many clients come from one address, raise max_handshakes_per_source (--max-per-source)"
+_RAISE_ALL: Final = "where so many clients come together, raise max_handshakes (--max-handshakes)"
 
 
 class Place(Protocol):
@@ -51,7 +53,9 @@ class Places:
         most_per_source: The most handshakes of one source; None for no limit.
         counted: What the places are for, in the plural.
         hint: What to do where one source needs more places.
+        hint_for_all: What to do where all sources together need more places.
         keep_proven: Whether a place with a proven logon never makes room.
+        tell: Called with the error of each place that was refused, or had to make room; it must not block.
     """
 
     def __init__(
@@ -61,11 +65,14 @@ class Places:
         *,
         counted: str = "handshakes",
         hint: str = _RAISE_IT,
+        hint_for_all: str = _RAISE_ALL,
         keep_proven: bool = False,
+        tell: Callable[[LimitExceeded], object] | None = None,
     ) -> None:
         self._counted = counted
-        self._hint = hint
+        self._hint, self._hint_for_all = hint, hint_for_all
         self._keep_proven = keep_proven
+        self._tell = tell
         self._most = most
         self._most_per_source = most_per_source
         self._count = 0
@@ -87,14 +94,12 @@ class Places:
         """
         held = len(self._of_source.get(place.source, ()))
         if self._most_per_source is not None and held >= self._most_per_source:
-            raise LimitExceeded(
-                f"more than {self._most_per_source} {self._counted} at a time from {place.source}",
-                stage=Stage.CONNECT,
-                hint=self._hint,
-            )
+            what = f"more than {self._most_per_source} {self._counted} at a time from {place.source}"
+            raise self._told(LimitExceeded(what, stage=Stage.CONNECT, hint=self._hint))
         full = self._most is not None and self._count >= self._most
         if full and (held + 1 >= self._largest or not self._makes_room(place.source)):
-            raise LimitExceeded(f"more than {self._most} {self._counted} at a time", stage=Stage.CONNECT)
+            what = f"more than {self._most} {self._counted} at a time"
+            raise self._told(LimitExceeded(what, stage=Stage.CONNECT, hint=self._hint_for_all))
         self._of_source.setdefault(place.source, {})[place] = None
         self._move(place.source, held, held + 1)
 
@@ -118,13 +123,14 @@ class Places:
             return False
         oldest = oldest or next(iter(places))
         self.leave(oldest)
-        oldest.give_way(
-            LimitExceeded(
-                f"more than {self._most} {self._counted} at a time, {len(places) + 1} of them from {source}: "
-                f"one made room for {newcomer}"
-            )
-        )
+        what = f"more than {self._most} {self._counted} at a time, {len(places) + 1} of them from {source}"
+        oldest.give_way(self._told(LimitExceeded(f"{what}: one made room for {newcomer}", hint=self._hint_for_all)))
         return True
+
+    def _told(self, error: LimitExceeded) -> LimitExceeded:
+        if self._tell is not None:
+            self._tell(error)
+        return error
 
     def _move(self, source: str, held: int, holds: int) -> None:
         """Note that a source holds one place more or less."""

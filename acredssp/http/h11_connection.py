@@ -17,6 +17,7 @@ from acredssp.aio import source_of
 from acredssp.errors import LimitExceeded
 from acredssp.http.cycle import ASGIApp, Message, Scope
 from acredssp.http.limits import HTTPLimits
+from acredssp.http.places import NO_PLACE
 from acredssp.http.served import STATE, ServedConnection
 
 try:
@@ -38,10 +39,6 @@ _MOST_UNREAD: Final = 1 << 20
 renegotiations, 40,000 of them."""
 
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
-_NO_PLACE: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 21\r\n\r\n"
-    b"too many connections\n"
-)
 
 
 class H11Connection:
@@ -103,7 +100,7 @@ class H11Connection:
 
     def turn_away(self) -> None:
         """Say that there is no place."""
-        self._writer.write(_NO_PLACE)
+        self._writer.write(NO_PLACE)
         self._writer.close()
 
     def note_left(self) -> None:

@@ -5,10 +5,7 @@ from typing import Final
 
 from acredssp.http.opening import DEFAULT_LIMIT
 
-__all__ = ["RAISE_IT", "HTTPLimits"]
-
-RAISE_IT: Final = "where many clients come from one address, raise connections_per_source of HTTPLimits"
-"""The hint for an operator whose limit turns a source away."""
+__all__ = ["HTTPLimits"]
 
 _MOST_SECONDS: Final = 10_000_000
 

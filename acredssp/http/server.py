@@ -16,12 +16,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
-from acredssp.aio import FailureLimit, HandshakeHook, Places
+from acredssp.aio import FailureLimit, HandshakeHook
 from acredssp.config import ServerConfig
 from acredssp.errors import LimitExceeded
 from acredssp.http.asgi import ASGIApp, CredSSPMiddleware
 from acredssp.http.h11_connection import READ_SIZE, H11Connection
-from acredssp.http.limits import RAISE_IT, HTTPLimits
+from acredssp.http.limits import HTTPLimits
+from acredssp.http.places import places_of
 from acredssp.tls import own_chain
 
 __all__ = ["HTTPLimits", "HTTPServer", "start_http_server"]
@@ -94,13 +95,7 @@ class HTTPServer:
         self._limits = limits
         self._ssl = ssl
         self._listener: asyncio.Server
-        self._places = Places(
-            limits.connections,
-            limits.connections_per_source,
-            counted="connections",
-            hint=RAISE_IT,
-            keep_proven=True,
-        )
+        self._places = places_of(limits)
         self._connections: dict[H11Connection, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
 

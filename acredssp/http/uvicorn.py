@@ -14,7 +14,8 @@ from typing import Any, ClassVar, cast
 
 from acredssp.aio import Places
 from acredssp.errors import LimitExceeded
-from acredssp.http.limits import RAISE_IT, HTTPLimits
+from acredssp.http.limits import HTTPLimits
+from acredssp.http.places import NO_PLACE, places_of
 from acredssp.http.served import STATE, ServedConnection
 
 try:
@@ -38,9 +39,7 @@ _places: weakref.WeakKeyDictionary[ServerState, Places] = weakref.WeakKeyDiction
 def _places_of(server: ServerState, limits: HTTPLimits) -> Places:
     places = _places.get(server)
     if places is None:
-        places = _places[server] = Places(
-            limits.connections, limits.connections_per_source, counted="connections", hint=RAISE_IT, keep_proven=True
-        )
+        places = _places[server] = places_of(limits)
     return places
 
 
@@ -55,7 +54,9 @@ class _Connection:
         try:
             self._places.enter(self.served)
         except LimitExceeded:
-            self.served.abort()
+            transport.pause_reading()  # what comes before the close is no request any more
+            transport.write(NO_PLACE)
+            self.served.close()
 
     def in_head(self, waits: bool) -> None:
         """Note whether the connection waits for the rest of a request's head, which has to come in time."""

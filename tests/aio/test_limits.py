@@ -128,9 +128,11 @@ def test_any_order_of_entering_and_leaving_keeps_the_books(seed):
     assert not handshakes._sources
 
 
-@pytest.mark.parametrize(("limits", "hint"), [((None, 1), "raise it"), ((1, None), None)], ids=["a source's", "all"])
+@pytest.mark.parametrize(
+    ("limits", "hint"), [((None, 1), "raise it"), ((1, None), "raise all")], ids=["a source's", "all"]
+)
 def test_who_finds_no_place_is_told_so_while_it_connects(limits, hint):
-    handshakes = Places(*limits, hint="raise it")
+    handshakes = Places(*limits, hint="raise it", hint_for_all="raise all")
     entered(handshakes, "a")
     with pytest.raises(LimitExceeded) as caught:
         entered(handshakes, "a")
@@ -146,3 +148,16 @@ def test_whoever_has_no_place_leaves_none():
     handshakes.leave(first)
     handshakes.leave(first)
     assert len(handshakes) == 0
+
+
+def test_each_place_that_is_refused_or_has_to_make_room_is_told():
+    told = []
+    connections = Places(2, 2, hint="raise one", hint_for_all="raise all", tell=told.append)
+    (first, _) = entered(connections, "a", "a")
+    with pytest.raises(LimitExceeded) as of_source:
+        entered(connections, "a")
+    entered(connections, "b")
+    with pytest.raises(LimitExceeded) as of_all:
+        entered(connections, "c")
+    assert told == [of_source.value, first.error, of_all.value]
+    assert [error.hint for error in told] == ["raise one", "raise all", "raise all"]

@@ -199,8 +199,9 @@ async def test_serve_forever_drains_when_it_is_cancelled():
 # --- its limits ---
 
 
-async def test_too_many_connections_are_told_so():
-    async with started(echo, limits=HTTPLimits(connections_per_source=1)) as (_, port), connected(port) as one:
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_too_many_connections_are_told_so(kind):
+    async with serving(kind, echo, limits=HTTPLimits(connections_per_source=1)) as port, connected(port) as one:
         await one.log_on()
         async with connected(port) as two:
             refused = await two.response()
@@ -223,6 +224,40 @@ async def test_a_stranger_who_takes_all_connections_loses_one_to_a_newcomer():
             finally:
                 writer.transport.abort()
             assert (await one.post(b"x")).status == 200
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize(
+    ("limits", "answers", "line"),
+    [
+        (
+            HTTPLimits(connections_per_source=1),
+            [("127.0.0.1", b"503"), ("127.0.0.1", b"503")],
+            "more than 1 connections at a time from 127.0.0.1 (where many clients come from one address, raise "
+            "connections_per_source of HTTPLimits)",
+        ),
+        (
+            HTTPLimits(connections=2),
+            [("127.0.0.2", b"401"), ("127.0.0.1", b"503")],
+            "more than 2 connections at a time, 2 of them from 127.0.0.1: one made room for 127.0.0.2 (where so many "
+            "clients come together, raise connections of HTTPLimits)",
+        ),
+    ],
+    ids=["refused", "made-room"],
+)
+async def test_the_log_says_once_that_connections_run_out(kind, limits, answers, line, caplog):
+    caplog.set_level("INFO", "acredssp")
+    async with serving(kind, echo, limits=limits) as port, connected(port), connected(port):
+        for own, status in answers:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(own, 0))
+            try:
+                if status == b"401":
+                    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+                assert (await reader.readline()).split()[1] == status
+            finally:
+                writer.transport.abort()
+    lines = [each.getMessage() for each in caplog.records if "without a place" in each.getMessage()]
+    assert lines == [f"connections without a place since the last such line: 1; the newest: {line}"]
 
 
 async def test_an_idle_connection_is_closed():
