@@ -58,7 +58,7 @@ class Places:
         tell: Called with the error of each place that was refused, or had to make room; it must not block.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is limited, and what is told of it
         self,
         most: int | None = None,
         most_per_source: int | None = None,

@@ -233,14 +233,18 @@ async def test_a_stranger_who_takes_all_connections_loses_one_to_a_newcomer():
         (
             HTTPLimits(connections_per_source=1),
             [("127.0.0.1", b"503"), ("127.0.0.1", b"503")],
-            "more than 1 connections at a time from 127.0.0.1 (where many clients come from one address, raise "
-            "connections_per_source of HTTPLimits)",
+            (
+                "more than 1 connections at a time from 127.0.0.1 (where many clients come from one address, raise "
+                "connections_per_source of HTTPLimits)"
+            ),
         ),
         (
             HTTPLimits(connections=2),
             [("127.0.0.2", b"401"), ("127.0.0.1", b"503")],
-            "more than 2 connections at a time, 2 of them from 127.0.0.1: one made room for 127.0.0.2 (where so many "
-            "clients come together, raise connections of HTTPLimits)",
+            (
+                "more than 2 connections at a time, 2 of them from 127.0.0.1: one made room for 127.0.0.2 (where so many "
+                "clients come together, raise connections of HTTPLimits)"
+            ),
         ),
     ],
     ids=["refused", "made-room"],
