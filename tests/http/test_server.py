@@ -242,8 +242,8 @@ async def test_a_stranger_who_takes_all_connections_loses_one_to_a_newcomer():
             HTTPLimits(connections=2),
             [("127.0.0.2", b"401"), ("127.0.0.1", b"503")],
             (
-                "more than 2 connections at a time, 2 of them from 127.0.0.1: one made room for 127.0.0.2 (where so many "
-                "clients come together, raise connections of HTTPLimits)"
+                "more than 2 connections at a time, 2 of them from 127.0.0.1: one made room for 127.0.0.2 (where so "
+                "many clients come together, raise connections of HTTPLimits)"
             ),
         ),
     ],
