@@ -49,6 +49,16 @@ def test_of_many_values_some_are_tried(samples):
     assert [name for name in samples if name.startswith("test_values")] == ["test_values[some]"]
 
 
+def numbers(ended):
+    return [int(name.removeprefix("test_numbers[").rstrip("]")) for name in ended if name.startswith("test_numbers")]
+
+
+def test_of_many_cases_some_run_unless_their_file_is_named(samples, tmp_path):
+    everywhere = run_quickly(tmp_path / "report.xml", "--override-ini=testpaths=tests/support/quick_samples.py")
+    assert numbers(everywhere) == [0, 2, 5, 8, 11]
+    assert numbers(samples) == list(range(12))
+
+
 def test_what_is_thorough_runs_where_that_is_asked_for(tmp_path):
     ended = run_quickly(tmp_path / "report.xml", "--thorough", TESTS / "support" / "quick_samples.py")
     assert [ended.get(name) for name in ("test_thorough", "test_values[some]", "test_values[many]")] == ["passed"] * 3

@@ -2,6 +2,8 @@
 
 No list is kept of them. Of properties, a few examples are tried (`support.examples`). Left out is
 
+- of a test that is made for more than `MOST_CASES` sets of parameters, all but so many, spread evenly; all run if files
+  or tests are named on the command line, or with `--thorough`,
 - each async test, since it would run on every event loop of the matrix,
 - each test with the marker `interop`, which says that it needs a real peer, or `thorough`, which says that it takes
   seconds, or repeats for many values what quick tests show for some; with `--thorough` too, the latter run,
@@ -26,6 +28,8 @@ STARTS_A_PROCESS = frozenset({"os.exec", "os.fork", "os.forkpty", "os.posix_spaw
 MAKES_A_SOCKET = "socket.__new__"
 """Likewise. An event loop makes a pair of them, to be woken."""
 REASON = "left out of the quick tests: it "
+MOST_CASES = 5
+"""Of one test. A change that breaks one case breaks one of these mostly; the whole run tries each."""
 
 _watched = None
 """The test that runs. Here, since an audit hook stays until the interpreter ends."""
@@ -40,7 +44,10 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if config.getoption("quick"):
         config.option.no_skips = False  # what is left out on purpose is no failure
-        config.pluginmanager.register(Quick({"interop"} if config.getoption("thorough") else {"interop", "thorough"}))
+        markers = {"interop"} if config.getoption("thorough") else {"interop", "thorough"}
+        config.pluginmanager.register(Quick(markers))
+        if "thorough" in markers and config.args_source is not config.ArgsSource.ARGS:
+            config.pluginmanager.register(Thinned())
         sys.addaudithook(_end_what_starts_a_process)
         if not config.getoption("sockets"):
             sys.addaudithook(_end_what_makes_a_socket)
@@ -107,6 +114,27 @@ def _ends():
         yield
     finally:
         _watched.runs = False
+
+
+class Thinned:
+    """The hooks that leave `MOST_CASES` of each test, and tell how many are left out."""
+
+    def __init__(self):
+        self._left_out = 0
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pycollect_makeitem(self, collector):
+        made = yield
+        if not isinstance(made, list):
+            return made
+        cases = [each for each in made if "thorough" not in {mark.name for mark in _markers_of_parameters(each)}]
+        if len(cases) <= MOST_CASES:
+            return cases
+        self._left_out += len(cases) - MOST_CASES
+        return [cases[number * (len(cases) - 1) // (MOST_CASES - 1)] for number in range(MOST_CASES)]
+
+    def pytest_report_collectionfinish(self):
+        return f"left out: {self._left_out} cases of tests of which {MOST_CASES} run"
 
 
 class Quick:

@@ -36,6 +36,13 @@ def test_plain_skips():
     pytest.skip("for a reason of its own")
 
 
+@pytest.mark.parametrize(
+    "number", [*range(12), *(pytest.param(number, marks=pytest.mark.thorough) for number in range(12, 20))]
+)
+def test_numbers(number):
+    pass
+
+
 async def test_async():
     pass
 
