@@ -40,6 +40,7 @@ MODULES = {
         SecureTransport ServerAnswers ServerLogon ServerLogons Sparingly Streams WinbindOracle answer_events check_rdp
         connection_id create_connection create_server exchange_mcs judge_server open_connection pass_until_answer
         reason_of relay source_of start_credssp start_credssp_streams start_server take_credentials
+        write_if_open
     """,
     "anyio": "SecureStream open_connection start_credssp",
     "carriage": "Carriage CarriedHandshake NewContext PassedOn TLS",

@@ -29,6 +29,7 @@ from acredssp.aio.streams import (
 )
 from acredssp.aio.transport import SecureTransport
 from acredssp.aio.winbind import WinbindOracle
+from acredssp.aio.writing import write_if_open
 from acredssp.logs import connection_id
 from acredssp.wire.proxy_header import (
     ProxyAddress,
@@ -89,4 +90,5 @@ __all__ = [
     "start_credssp_streams",
     "start_server",
     "take_credentials",
+    "write_if_open",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
 from acredssp.aio.relaying import Streams, WouldWait, at_once
+from acredssp.aio.writing import write_if_open
 from acredssp.arguments import expect
 from acredssp.rdp import (
     ConnectionConfirm,
@@ -53,7 +54,7 @@ async def exchange_mcs(client: Streams, target: Streams) -> tuple[int, bytes]:
     expect("rdp_confirm of target", confirm, ConnectionConfirm)
     selected, requested = confirm.selected_protocol or Protocols.RDP, request.requested_protocols or Protocols.RDP
     first_up = rewrite_selected_protocol(await _first_pdu(client[0], "client"), selected)
-    target[1].write(first_up)
+    write_if_open(target[1], first_up)
     early, answer = await pass_until_answer(client, target, lambda reader: _first_pdu(reader, "target"))
     return len(first_up) + early, rewrite_requested_protocols(answer, requested)
 
@@ -129,10 +130,15 @@ class _Passing(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass on what the client sent; let it wait if the target does not take it."""
         self.size += len(data)
-        self._target.write(data)
-        if self._draining is None and self._target.transport.get_write_buffer_size() > _MOST_WAITING:
+        write_if_open(self._target, data)
+        if self._draining is None and self._waiting > _MOST_WAITING:
             self._transport.pause_reading()
             self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    @property
+    def _waiting(self) -> int:
+        """The bytes that wait for the target; none where its leg is closing: asyncio's TLS cannot say it then."""
+        return 0 if self._target.is_closing() else self._target.transport.get_write_buffer_size()
 
     async def _drain(self) -> None:
         with contextlib.suppress(OSError):  # whoever reads the target's answer is told

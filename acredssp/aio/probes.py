@@ -7,6 +7,7 @@ to see whether a server's certificate is trusted before there is an account for 
 from typing import Final
 
 from acredssp.aio.relaying import Streams
+from acredssp.aio.writing import write_if_open
 from acredssp.carriage import TLS, Carriage
 from acredssp.config import ClientConfig
 from acredssp.core.events import JudgeCertificate
@@ -40,7 +41,7 @@ async def check_rdp(streams: Streams) -> ConnectionConfirm:
     """
     reader, writer = streams
     try:
-        writer.write(_REQUEST)
+        write_if_open(writer, _REQUEST)
         confirm = ConnectionConfirm.decode(await read_negotiation(reader))
     except EOFError:
         raise PeerClosed("it ended the connection in place of a connection confirm", stage=Stage.NEGOTIATION) from None
@@ -83,7 +84,7 @@ async def judge_server(
     try:
         while not isinstance((result := handshake.step(received)).event, JudgeCertificate):
             del received[: len(received) - result.extra]
-            writer.write(result.output)
+            write_if_open(writer, result.output)
             if not (data := await reader.read(_READ_SIZE)):
                 handshake.receive_eof()
             received += data

@@ -31,7 +31,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from acredssp import diagnosis
-from acredssp.aio import reason_of
+from acredssp.aio import reason_of, write_if_open
 from acredssp.carriage import TLS
 from acredssp.cli.arguments import Service
 from acredssp.diagnosis import (
@@ -266,7 +266,7 @@ class Prober:
             return NegotiationAnswer()
         try:
             async with asyncio.timeout(self._timeout):
-                stream.writer.write(self._opening(protocols))
+                write_if_open(stream.writer, self._opening(protocols))
                 confirm = ConnectionConfirm.decode(await read_negotiation(stream.reader))
         except TimeoutError:
             return NegotiationAnswer(problem=f"says nothing for {self._timeout:g} s", silent=True)
@@ -454,7 +454,7 @@ class Prober:
     async def _answer(self, facts: WebFacts, stream: _Stream, request: bytes) -> bytes:
         """Send a request, and return the header of the answer."""
         if not facts.secure:
-            stream.writer.write(request)
+            write_if_open(stream.writer, request)
             return _final(await _read_head(stream))
         tls = TLSSession(self._any_version, server_side=False, server_hostname=self._sni(facts.host))
         _begins(tls)
@@ -462,7 +462,7 @@ class Prober:
         self._note_certificate(facts, tls)
         facts.tls_version, facts.cipher = tls.version, tls.cipher
         tls.write(request)
-        stream.writer.write(tls.output())
+        write_if_open(stream.writer, tls.output())
         answer = await _read_tls_until(stream, tls, _head_is_whole)
         _close(stream, tls)
         return _final(answer)
@@ -562,7 +562,7 @@ async def _shake_hands(stream: _Stream, tls: TLSSession) -> None:
     """Go on with a TLS handshake that `_begins` has begun."""
     received, done = 0, False
     while True:
-        stream.writer.write(tls.output())
+        write_if_open(stream.writer, tls.output())
         if done:
             return
         data = await _some(stream)
@@ -572,7 +572,7 @@ async def _shake_hands(stream: _Stream, tls: TLSSession) -> None:
         try:
             done = tls.handshake(data)
         except TLSError:
-            stream.writer.write(tls.output())
+            write_if_open(stream.writer, tls.output())
             raise
 
 
@@ -590,7 +590,7 @@ async def _read_request(stream: _Stream, tls: TLSSession) -> bytes:
         RemoteProtocolError: Something else came.
         PeerClosed: The connection ended before.
     """
-    stream.writer.write(tls.output())
+    write_if_open(stream.writer, tls.output())
     return await _read_tls_until(stream, tls, lambda data: not diagnosis.missing_bytes(data))
 
 
@@ -602,13 +602,13 @@ async def _read_tls_until(stream: _Stream, tls: TLSSession, whole: Callable[[byt
         if len(plaintext) > _MOST_OF_TLS:
             raise LimitExceeded(f"expected at most {_MOST_OF_TLS} bytes of an answer")
         plaintext += tls.read(await _some(stream))
-        stream.writer.write(tls.output())
+        write_if_open(stream.writer, tls.output())
     return plaintext
 
 
 def _close(stream: _Stream, tls: TLSSession) -> None:
     tls.close()
-    stream.writer.write(tls.output())
+    write_if_open(stream.writer, tls.output())
 
 
 def _head_is_whole(data: bytes) -> bool:
@@ -723,7 +723,7 @@ async def _hear(stream: _Stream, facts: ClientFacts, context: ssl.SSLContext) ->
     if selected is None:
         facts.stage, facts.problem = "done", "the client knows neither tls nor credssp"
         return
-    stream.writer.write(ConnectionConfirm(selected_protocol=selected).encode())
+    write_if_open(stream.writer, ConnectionConfirm(selected_protocol=selected).encode())
     facts.stage = "tls"
     tls = TLSSession(context, server_side=True)
     await _shake_hands(stream, tls)

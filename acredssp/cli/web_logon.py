@@ -14,7 +14,7 @@ from typing import Final
 
 import h11
 
-from acredssp.aio import ClientAnswers, answer_events, reason_of
+from acredssp.aio import ClientAnswers, answer_events, reason_of, write_if_open
 from acredssp.cli.arguments import Service
 from acredssp.cli.examination import Course, Examination, Step, addresses_of, facts_of, mark_end
 from acredssp.cli.outcome import ConnectError, Interrupted
@@ -158,8 +158,7 @@ class _Logon:
         turn = await self._answered(exchange, exchange.start(), answers)
         while not exchange.logged_on:
             request = self._request(turn.authorization)
-            if not writer.is_closing():  # uvloop raises a RuntimeError, where asyncio drops the bytes
-                writer.write(request)
+            write_if_open(writer, request)
             self._note(0, len(turn.authorization))
             response, size = await self._response(reader)
             self.status = response.status_code

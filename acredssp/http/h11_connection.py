@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote
 
-from acredssp.aio import source_of
+from acredssp.aio import source_of, write_if_open
 from acredssp.errors import LimitExceeded
 from acredssp.http.cycle import ASGIApp, Message, Scope
 from acredssp.http.limits import HTTPLimits
@@ -100,7 +100,7 @@ class H11Connection:
 
     def turn_away(self) -> None:
         """Say that there is no place."""
-        self._writer.write(NO_PLACE)
+        write_if_open(self._writer, NO_PLACE)
         self._writer.close()
 
     def note_left(self) -> None:

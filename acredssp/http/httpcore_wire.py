@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final, cast
 
-from acredssp.aio import reason_of
+from acredssp.aio import reason_of, write_if_open
 from acredssp.http.wire import Fault, Field, Origin, Request, WireResponse, connect_limit, system_context
 
 __all__ = ["HTTPCoreWire", "Proxy"]
@@ -306,8 +306,7 @@ class _Stream(asyncio.Protocol):
             raise self._lib.RemoteProtocolError("expected an answer of http, got something else")
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's shape
-        if not self._open.is_closing():  # uvloop raises a RuntimeError, where asyncio drops the bytes
-            self._open.write(buffer)
+        write_if_open(self._open, buffer)
         if not self._writable:
             with _errors_of(self._lib, "Write"):
                 async with asyncio.timeout(timeout):

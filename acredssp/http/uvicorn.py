@@ -12,7 +12,7 @@ import asyncio
 import weakref
 from typing import Any, ClassVar, cast
 
-from acredssp.aio import Places
+from acredssp.aio import Places, write_if_open
 from acredssp.errors import LimitExceeded
 from acredssp.http.limits import HTTPLimits
 from acredssp.http.places import NO_PLACE, places_of
@@ -55,7 +55,7 @@ class _Connection:
             self._places.enter(self.served)
         except LimitExceeded:
             transport.pause_reading()  # what comes before the close is no request any more
-            transport.write(NO_PLACE)
+            write_if_open(transport, NO_PLACE)
             self.served.close()
 
     def in_head(self, waits: bool) -> None:

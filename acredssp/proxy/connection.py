@@ -16,7 +16,17 @@ from typing import Any, Final
 
 from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, rdp, relay, take_credentials
 from acredssp.accounts import AccountNames
-from acredssp.aio import ClientLeft, HandshakeOutcome, Recording, RelayEnd, Streams, exchange_mcs, reason_of, source_of
+from acredssp.aio import (
+    ClientLeft,
+    HandshakeOutcome,
+    Recording,
+    RelayEnd,
+    Streams,
+    exchange_mcs,
+    reason_of,
+    source_of,
+    write_if_open,
+)
 from acredssp.proxy.front import Front, ListenerPlan
 from acredssp.proxy.leg import Leg
 from acredssp.proxy.limits import Limited, Slot
@@ -199,7 +209,8 @@ class Connection:
         except Refused as refused:
             self.front.refused, self._record.reason, outcome = refused, str(refused), "denied"
             if refused.status is NTSTATUS.STATUS_ACCESS_DENIED:
-                writer.write(rdp.ConnectionConfirm(failure_code=rdp.FailureCode.HYBRID_REQUIRED_BY_SERVER).encode())
+                refusal = rdp.ConnectionConfirm(failure_code=rdp.FailureCode.HYBRID_REQUIRED_BY_SERVER)
+                write_if_open(writer, refusal.encode())
         except asyncio.CancelledError:
             if not self._cut:
                 raise

@@ -11,7 +11,7 @@ import asyncio
 from typing import Final
 
 from acredssp import NTSTATUS, CredSSPError
-from acredssp.aio import ClientLeft, Streams, pass_until_answer
+from acredssp.aio import ClientLeft, Streams, pass_until_answer, write_if_open
 from acredssp.proxy.leg import Leg, Target
 from acredssp.proxy.refused import Refused
 from acredssp.proxy.settings import RouteSettings
@@ -74,7 +74,7 @@ async def _negotiate(leg: Leg, request: bytes, client: Streams, patience: float)
     clock = asyncio.get_running_loop().time
     begun, why = clock(), ""
     try:
-        leg.streams[1].write(request)
+        write_if_open(leg.streams[1], request)
         async with asyncio.timeout(patience):
             answered = await pass_until_answer(client, leg.streams, read_negotiation)
             leg.seconds["negotiation"] = clock() - begun

@@ -14,6 +14,7 @@ import ssl
 from typing import Final, NoReturn
 
 from acredssp.aio.driver import check_in_time, deadline_in
+from acredssp.aio.writing import write_if_open
 from acredssp.errors import CredSSPError, HandshakeTimeout
 from acredssp.policy import Policy
 from acredssp.sspi.arguments import expect
@@ -154,8 +155,8 @@ async def _say_goodbye(writer: asyncio.StreamWriter, token: bytes) -> None:
     """Send the last token and close; a peer that does not read it is given up after a moment."""
     with contextlib.suppress(OSError):  # TimeoutError is an OSError, too
         async with asyncio.timeout(_FAREWELL_GRACE):
-            if token and not writer.is_closing():
-                writer.write(token)
+            if token:
+                write_if_open(writer, token)
             writer.close()
             await writer.wait_closed()
 
