@@ -160,11 +160,12 @@ class _Logon:
             request = self._request(turn.authorization)
             write_if_open(writer, request)
             self._note(0, len(turn.authorization))
-            response, size = await self._response(reader)
+            response, said = await self._response(reader)
+            size = sum(len(value) for _, value in response.headers)
             self.status = response.status_code
             fields = [(name.decode("ascii"), value.decode("latin-1")) for name, value in response.headers]
             try:
-                turn = await self._answered(exchange, exchange.receive(self.status, fields), answers)
+                turn = await self._answered(exchange, exchange.receive(self.status, fields, said), answers)
             finally:
                 self._note(size, 0)
 
@@ -195,9 +196,9 @@ class _Logon:
         request = h11.Request(method="POST", target=urllib.parse.urlsplit(service.url).path, headers=headers)
         return b"".join(self._connection.send(event) or b"" for event in (request, h11.EndOfMessage()))
 
-    async def _response(self, reader: asyncio.StreamReader) -> tuple[h11.Response, int]:
-        """Read one answer with its body; return its header, and the characters of the header's values."""
-        response, body = None, 0
+    async def _response(self, reader: asyncio.StreamReader) -> tuple[h11.Response, bytes]:
+        """Read one answer; return its header and its body."""
+        response, body = None, b""
         while True:
             event = self._connection.next_event()
             if event is h11.NEED_DATA:
@@ -209,12 +210,12 @@ class _Logon:
             elif isinstance(event, h11.Response):
                 response = event
             elif isinstance(event, h11.Data):
-                body += len(event.data)
-                if body > _MOST_OF_A_BODY:
+                body += event.data
+                if len(body) > _MOST_OF_A_BODY:
                     raise RemoteProtocolError(f"expected at most {_MOST_OF_A_BODY} bytes with an answer, got more")
             elif isinstance(event, h11.EndOfMessage):
                 assert response is not None
-                return response, sum(len(value) for _, value in response.headers)
+                return response, body
 
 
 async def examine_service(patient: WebPatient, prober: Prober, course: Course | None = None) -> Examination:

@@ -25,7 +25,9 @@ from acredssp.tls import end_point_binding
 __all__ = ["Identity", "LoggedOn", "Response", "log_on", "name_origin"]
 
 _MOST_OF_A_LEG: Final = 65_536
-"""Bytes of a body that may come with a leg of the logon, which nobody reads."""
+"""Bytes of a body that may come with a leg of the logon. Only its beginning is of use."""
+_MOST_WORDS: Final = 1_000
+"""Bytes of such a body that are kept for an error text."""
 _LEAST_PIECE: Final = 64
 """What a piece of such a body counts for at least, since a server may send it in tiny chunks."""
 _AT_ONCE: Final = 100
@@ -129,22 +131,28 @@ async def _exchange(wire: Wire, exchange: ClientExchange, identity: Identity, re
         headers = [*kept, (b"Authorization", turn.authorization.encode()), (b"Content-Length", b"0")]
         leg = Request(request.method, request.target, headers, None, request.extensions)
         response = await wire.send(leg)
-        await _skip(response)
-        turn = await answer_events(exchange, exchange.receive(response.status, response.headers), answers)
+        said = await _skip(response)
+        turn = await answer_events(exchange, exchange.receive(response.status, response.headers, said), answers)
     if not wire.is_usable:
         raise HTTPProtocolError("expected a connection that stays open after the logon, got one that the server closes")
 
 
-async def _skip(response: WireResponse) -> None:
-    """Read a body that is of no use, so that the connection can be used further; a long one ends the connection."""
-    left = _MOST_OF_A_LEG
+async def _skip(response: WireResponse) -> bytes:
+    """Read a body so that the connection can be used further; a long one ends the connection.
+
+    Returns:
+        The beginning of the body, which may say in words what the status means.
+    """
+    left, said = _MOST_OF_A_LEG, b""
     try:
         async for piece in response:
+            said += piece[: _MOST_WORDS - len(said)]
             left -= max(len(piece), _LEAST_PIECE)
             if left < 0:
                 break
     finally:
         await response.aclose()
+    return said
 
 
 class LoggedOn:

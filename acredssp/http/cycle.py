@@ -132,7 +132,8 @@ class Cycle:
     def _check_head(self) -> None:
         """Refuse what servers understand in different ways, since a proxy in front may be another server."""
         if (version := self._scope["http_version"]) != "1.1":
-            raise HTTPProtocolError(f"expected http/1.1, whose connections stay open, got http/{version}", 505)
+            what = f"expected http/1.1, whose connections stay open, got http/{version}"
+            raise HTTPProtocolError(what, 505, hint="nginx asks so unless it has `proxy_http_version 1.1`")
         if self._scope["method"] == "CONNECT":
             raise HTTPProtocolError("expected a request, got connect, behind which no http is spoken", 501)
         if (hosts := len(values_of(self._headers, "Host"))) != 1:

@@ -68,6 +68,10 @@ _STEPS: Final = {
 FIRST_STEP: Final = f"in leg 1 of the logon, {_STEPS[State.TLS]}"
 """How far a logon has come while the server has not answered anything."""
 _METHOD_HINT: Final = "the path takes other methods: WinRM's takes POST alone"
+_HTTP_1_0_HINT: Final = (
+    "a proxy in between asks the service by http/1.0, as nginx does unless it has `proxy_http_version 1.1`; credssp "
+    "also needs a connection to the service for each client, so let the proxy pass tcp on (nginx: a `stream` server)"
+)
 _BEHIND_HINT: Final = "a proxy in between cannot reach the server"
 _STATUS_HINTS: Final = {
     200: "nobody asks for a logon at this url: check its host, port and path (WinRM's path is /wsman)",
@@ -86,8 +90,11 @@ _STATUS_HINTS: Final = {
     503: "the server has no room for more connections, or the service behind it does not run: for WinRM run "
     "`winrm quickconfig` there",
     504: _BEHIND_HINT,
+    505: _HTTP_1_0_HINT,
 }
 """What a status means in answer to the first token."""
+_MOST_WORDS: Final = 200
+"""Characters of a server's own text in an error."""
 _LATER_HINTS: Final = _STATUS_HINTS | {200: SHARED_HINT, 400: SHARED_HINT}
 """What it means in answer to a later token, when the server has spoken credssp already."""
 
@@ -161,8 +168,13 @@ class ClientExchange:
         self._begun = True
         return self._step(b"")
 
-    def receive(self, status: int, headers: Headers) -> ClientTurn:
+    def receive(self, status: int, headers: Headers, body: bytes = b"") -> ClientTurn:
         """Take the server's response to the newest request.
+
+        Args:
+            status: The status code.
+            headers: The header fields.
+            body: The beginning of the body. The error for a status that is no part of a logon shows a line of it.
 
         Raises:
             NegotiationFailure: The server does not offer CredSSP.
@@ -173,7 +185,7 @@ class ClientExchange:
             raise LocalProtocolError("the connection is logged on: there are no more legs")
         fields, step = tuple(headers), self.step
         try:
-            return self._receive(status, fields)
+            return self._receive(status, fields, body)
         except CredSSPError as error:
             self.context.fail(error)
             self._explain(error, step, silent=status == _UNAUTHORIZED and not _has_token(fields))
@@ -211,12 +223,12 @@ class ClientExchange:
             self.context.fail(error)
             raise
 
-    def _receive(self, status: int, headers: Headers) -> ClientTurn:
+    def _receive(self, status: int, headers: Headers, body: bytes) -> ClientTurn:
         if self.context.state is State.ESTABLISHED:
             return self._verdict(status, headers)
         if status != _UNAUTHORIZED:
             raise RemoteProtocolError(
-                f"expected status 401 with a credssp token {self.step}, got status {status}",
+                f"expected status 401 with a credssp token {self.step}, got status {status}{_words(headers, body)}",
                 stage=Stage.NEGOTIATION if self.is_first_leg else None,
                 hint=(_STATUS_HINTS if self.is_first_leg else _LATER_HINTS).get(status),
             )
@@ -296,6 +308,15 @@ def _has_token(headers: Headers) -> bool:
 def _closes(headers: Headers) -> bool:
     options = ",".join(values_of(headers, "Connection")).lower().split(",")
     return "close" in [option.strip(" \t") for option in options]
+
+
+def _words(headers: Headers, body: bytes) -> str:
+    """Return what a server says beside a status, for an error text: one line of plain text, which no terminal obeys."""
+    kind = ",".join(values_of(headers, "Content-Type")).lower()
+    if not kind.startswith("text/plain") or values_of(headers, "Content-Encoding"):
+        return ""
+    line = body.decode("utf-8", "replace").strip().partition("\n")[0].strip()
+    return f", and the server says {line[:_MOST_WORDS]!a}" if line else ""
 
 
 def _offered(headers: Headers) -> str:

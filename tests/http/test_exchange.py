@@ -254,6 +254,7 @@ def asked_client(policy):
         (404, [], RemoteProtocolError, "WinRM's is /wsman"),
         (405, [], RemoteProtocolError, "WinRM's takes POST alone"),
         (407, [], RemoteProtocolError, "got status 407"),
+        (505, [], RemoteProtocolError, "a proxy in between asks the service by http/1.0, as nginx does unless it has"),
         (503, [], RemoteProtocolError, "no room for more connections, or the service behind it does not run"),
     ],
 )
@@ -265,6 +266,35 @@ def test_what_the_client_refuses_in_the_middle(status, headers, error, text):
     with pytest.raises(CredSSPError) as again:
         client.receive(401, [("WWW-Authenticate", "CredSSP YQ==")])
     assert again.value is caught.value, "an error is final"
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b"too many connections\n", "got status 503, and the server says 'too many connections' ("),
+        (b"\x1b[2Jgone\r\nmore", "got status 503, and the server says '\\x1b[2Jgone' ("),
+        (b"\xff\xe4", "got status 503, and the server says '\\ufffd\\ufffd' ("),
+        (b"x" * 201, f"got status 503, and the server says '{'x' * 200}' ("),
+        (b" \n", "got status 503 ("),
+    ],
+    ids=["text", "escapes", "bytes", "long", "blank"],
+)
+def test_what_the_server_says_in_plain_text_is_shown_in_one_line_that_no_terminal_obeys(body, shown):
+    client = asked_client(policy_of())
+    with pytest.raises(RemoteProtocolError) as caught:
+        client.receive(503, [("Content-Type", "text/plain; charset=utf-8")], body)
+    assert shown in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[], [("Content-Type", "text/html")], [("Content-Type", "text/plain"), ("Content-Encoding", "gzip")]],
+    ids=["no type", "html", "packed"],
+)
+def test_what_is_no_plain_text_is_not_shown(headers):
+    client = asked_client(policy_of())
+    with pytest.raises(RemoteProtocolError, match=r"got status 503 \("):
+        client.receive(503, headers, b"too many connections")
 
 
 @pytest.mark.parametrize("status", [200, 400])

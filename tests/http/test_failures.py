@@ -10,6 +10,7 @@ import aiohttp
 import httpx
 import httpx2
 import pytest
+from support.http_by_hand import SERVERS, connected, serving
 from support.http_toy import DEFAULT, OUTER, TRUSTING, Toy, client_config
 from support.peers import free_port
 
@@ -18,6 +19,7 @@ from acredssp.http import failures
 from acredssp.http.aiohttp import CredSSPSession
 from acredssp.http.httpx import CredSSPTransport
 from acredssp.http.httpx2 import CredSSPTransport as CredSSPTransport2
+from acredssp.http.limits import HTTPLimits
 from acredssp.http.wire import Fault, Origin
 from acredssp.policy import Policy
 
@@ -26,6 +28,7 @@ HASTY = client_config(Policy(handshake_timeout=0.05))
 """Made at import, since making a context reads files, which no test may do on its loop."""
 PORTS = "WinRM has http at port 5985, https at 5986"
 ONCE = "the server may have acted on the request, which is not sent again: find out before you repeat it"
+FULL = "the server has no room for more connections, or the service behind it does not run"
 FIRST = "in leg 1 of the logon, the tls handshake inside credssp"
 
 
@@ -367,3 +370,11 @@ def test_the_help_of_a_method_has_its_options(method):
     text = getattr(CredSSPSession, method).__doc__
     for option in "params", "data", "json", "headers", "timeout", "raise_for_status", "config":
         assert re.search(rf"^    {option}: \w", text, re.MULTILINE), option
+
+
+@pytest.mark.parametrize("server_kind", SERVERS)
+async def test_a_server_without_a_place_is_told_in_its_own_words(post, server_kind):
+    async with serving(server_kind, None, limits=HTTPLimits(connections_per_source=1)) as port, connected(port):
+        error = await failure(post, f"http://localhost:{port}/")
+        assert type(error) is RemoteProtocolError
+        assert f"got status 503, and the server says 'too many connections' ({FULL}" in str(error)

@@ -483,6 +483,7 @@ async def test_http_1_0_is_refused_since_its_connections_end(server):
     async with serving(server, Echo()) as port, connected(port) as client:
         refused = await client.ask(version="1.0")
         assert (refused.status, refused.closes) == (505, True)
+        assert b"got http/1.0 (nginx asks so unless it has `proxy_http_version 1.1`)" in refused.body
 
 
 def sealed(client, plaintext=b"x"):
