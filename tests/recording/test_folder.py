@@ -56,6 +56,7 @@ def fill(path, start):
         folder.add(RECORD)
 
 
+@pytest.mark.thorough
 def test_processes_share_the_bounds_and_the_numbers(tmp_path):
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(4)

@@ -53,9 +53,9 @@ def pytest_configure(config):
             sys.addaudithook(_end_what_makes_a_socket)
             asyncio.BaseEventLoop.__new__ = _make_no_loop
         signal.signal(signal.SIGUSR1, _end_the_test)
-        for warning in "PytestUnraisableExceptionWarning", "PytestUnhandledThreadExceptionWarning":
-            # What was ended half way is not closed, nor awaited, which is found at any later time, in another test.
-            config.addinivalue_line("filterwarnings", f"ignore::pytest.{warning}")
+        # What was ended half way is not closed, nor awaited, which is found at any later time, in another test. Nobody
+        # formats it: this would parse lines of the source, and breaks `ast.parse` where it interrupts it (CPython 3.11).
+        sys.unraisablehook = threading.excepthook = lambda _: None
 
 
 def _end_what_starts_a_process(event, _arguments):
