@@ -41,6 +41,7 @@ def pytest_addoption(parser):
     parser.addoption("--sockets", action="store_true", help="with --quick, run what needs a socket or event loop, too")
 
 
+@pytest.hookimpl(trylast=True)  # pytest's own sets the hooks of the interpreter
 def pytest_configure(config):
     if config.getoption("quick"):
         config.option.no_skips = False  # what is left out on purpose is no failure
@@ -54,7 +55,7 @@ def pytest_configure(config):
             asyncio.BaseEventLoop.__new__ = _make_no_loop
         signal.signal(signal.SIGUSR1, _end_the_test)
         # What was ended half way is not closed, nor awaited, which is found at any later time, in another test. Nobody
-        # formats it: this would parse lines of the source, and breaks `ast.parse` where it interrupts it (CPython 3.11).
+        # formats it: that parses lines of the source, and breaks an `ast.parse` that it interrupts (CPython 3.11).
         sys.unraisablehook = threading.excepthook = lambda _: None
 
 
