@@ -28,7 +28,7 @@ STARTS_A_PROCESS = frozenset({"os.exec", "os.fork", "os.forkpty", "os.posix_spaw
 MAKES_A_SOCKET = "socket.__new__"
 """Likewise. An event loop makes a pair of them, to be woken."""
 REASON = "left out of the quick tests: it "
-MOST_CASES = 5
+MOST_CASES = 4
 """Of one test. A change that breaks one case breaks one of these mostly; the whole run tries each."""
 
 _watched = None
