@@ -26,8 +26,9 @@ _PATIENCE = 400.0
 """Seconds for one test with a mutant, and for all of them without a mutant."""
 _IMPORTED_ONCE = (
     "pytest", "_hypothesis_pytestplugin", "anyio.pytest_plugin", "hypothesis.strategies", "pytest_asyncio.plugin",
-    "pytest_cov.plugin", "pytest_timeout", "xdist.plugin", "aiohttp.web", "asn1crypto.cms", "blockbuster",
-    "cryptography.x509.verification", "spnego", "typer", "uvloop",
+    "pytest_cov.plugin", "pytest_timeout", "aiohttp.web", "asn1crypto.cms", "asn1tools", "blockbuster", "coverage",
+    "cryptography.x509.verification", "pdb", "pydantic", "rich.console", "rich.table", "spnego", "typer", "uvicorn",
+    "uvloop",
 )  # fmt: skip
 """What the tests need of others. The processes are forked from one that has imported it, and nothing of the package:
 each would take longer for these imports than for its test."""
@@ -112,6 +113,11 @@ def _be_pytest(tests, folder, output):
     if folder is not None:
         os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(folder)}
     quiet = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    quiet += ["-p", "no:xdist"]
+    if folder is not None:
+        quiet.append(
+            "--tb=native"
+        )  # a test that fails is as expected: to quote its source takes longer than most tests
     sys.exit(pytest.main([*quiet, *tests]))
 
 

@@ -2,13 +2,12 @@
 
 import dataclasses
 import datetime as dt
+import functools
 import struct
 from pathlib import Path
 
 import asn1tools
 from support.rfc3961 import Altered, Key
-
-MODULE = asn1tools.compile_files(str(Path(__file__).parent.parent / "vectors" / "kerberos.asn"), "der")
 
 TICKET, AUTHENTICATOR, AP_REP, KRB_CRED = 2, 11, 12, 14
 """Key usages, RFC 4120 section 7.5.1."""
@@ -19,6 +18,12 @@ KERBEROS_OID = bytes.fromhex("06092a864886f712010202")
 KERB_TICKET_LOGON = struct.Struct("<IIIIQQ")
 """MessageType, Flags, lengths of ServiceTicket and TicketGrantingTicket, and where both begin: as Remote Credential
 Guard's credBuffer has it, [MS-CSSP] 2.2.1.2.3.1."""
+
+
+@functools.cache
+def module():
+    """RFC 4120's ASN.1, compiled where a test needs it, since every process of tests imports this file."""
+    return asn1tools.compile_files(str(Path(__file__).parent.parent / "vectors" / "kerberos.asn"), "der")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +79,12 @@ def open_logon(keytab, ap_req, ap_rep):
         Altered: The keytab has the service's key, and it does not fit.
         LookupError: It has not.
     """
-    request = MODULE.decode("AP-REQ", inner(ap_req, AP_REQ_TOKEN))
+    request = module().decode("AP-REQ", inner(ap_req, AP_REQ_TOKEN))
     service = name(request["ticket"]["sname"])
     ticket = open_ticket(keytab[service], request["ticket"])
     session = _key(ticket["key"])
     authenticator = decrypt(session, AUTHENTICATOR, request["authenticator"], "Authenticator")
-    reply = MODULE.decode("AP-REP", inner(ap_rep, AP_REP_TOKEN))
+    reply = module().decode("AP-REP", inner(ap_rep, AP_REP_TOKEN))
     answer = decrypt(session, AP_REP, reply["enc-part"], "EncAPRepPart")
     if answer["ctime"] != authenticator["ctime"] or answer["cusec"] != authenticator["cusec"]:
         raise Altered
@@ -106,12 +111,12 @@ def open_ticket_logon(keytab, cred_buffer):
     """
     kind, _flags, service_size, tgt_size, service_at, tgt_at = KERB_TICKET_LOGON.unpack_from(cred_buffer)
     assert kind == 10, "KerbTicketLogon"
-    ticket = MODULE.decode("Ticket", cred_buffer[service_at : service_at + service_size])
+    ticket = module().decode("Ticket", cred_buffer[service_at : service_at + service_size])
     part = open_ticket(keytab[name(ticket["sname"])], ticket)
-    forwarded = MODULE.decode("KRB-CRED", cred_buffer[tgt_at : tgt_at + tgt_size])
+    forwarded = module().decode("KRB-CRED", cred_buffer[tgt_at : tgt_at + tgt_size])
     sealed = forwarded["enc-part"]
     if sealed["etype"] == 0:
-        return part, MODULE.decode("EncKrbCredPart", sealed["cipher"])
+        return part, module().decode("EncKrbCredPart", sealed["cipher"])
     return part, decrypt(_key(part["key"]), KRB_CRED, sealed, "EncKrbCredPart")
 
 
@@ -126,7 +131,7 @@ def refusal(error_code, realm):
         "realm": realm,
         "sname": {"name-type": 2, "name-string": ["krbtgt", realm]},
     }
-    return MODULE.encode("KRB-ERROR", fields)
+    return module().encode("KRB-ERROR", fields)
 
 
 def inner(token, token_id):
@@ -140,7 +145,7 @@ def inner(token, token_id):
 
 def decrypt(key, usage, sealed, kind):
     plaintext, _ = key.decrypt(usage, sealed["cipher"])
-    return MODULE.decode(kind, plaintext)
+    return module().decode(kind, plaintext)
 
 
 def name(principal):

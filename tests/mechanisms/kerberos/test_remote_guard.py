@@ -36,7 +36,7 @@ def opened(kerberos, encoded):
 
 def krb_cred(encoded):
     logon = KerbTicketLogon.decode(ts_credentials.decode(encoded).logon_cred.cred_buffer)
-    return rfc4120.MODULE.decode("KRB-CRED", bytes(logon.ticket_granting_ticket))
+    return rfc4120.module().decode("KRB-CRED", bytes(logon.ticket_granting_ticket))
 
 
 @pytest.mark.requirement("kerberos.remote-guard")
@@ -88,7 +88,7 @@ def test_the_users_cache_is_left_as_it_is(kerberos):
 def test_another_service_of_the_host_may_be_named(kerberos):
     encoded = guarded(ALICE, RemoteGuard("HTTP")).fetch()
     logon = KerbTicketLogon.decode(ts_credentials.decode(encoded).logon_cred.cred_buffer)
-    ticket = rfc4120.MODULE.decode("Ticket", logon.service_ticket)
+    ticket = rfc4120.module().decode("Ticket", logon.service_ticket)
     assert rfc4120.name(ticket["sname"]) == "HTTP/localhost"
 
 
