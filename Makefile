@@ -69,7 +69,8 @@ KERBEROS_STAMP := $(VENV)/.stamp-kerberos
 COMPILED := build/compiled
 COMPILED_STAMP := build/.stamp-compiled
 COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio sspi interop \
-    test_config.py test_credentials.py test_fuzz.py test_md4.py test_names.py test_secrets.py test_tls_config.py test_values.py)
+    test_config.py test_credentials.py test_fuzz.py test_md4.py test_names.py test_public_api.py test_secrets.py \
+    test_tls_config.py test_values.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
 .PHONY: install install-floors fuzz model mutants mutants-all mutants-changed security-report run test quick check fmt format lint types cover interop docs site conformance bench bench-full bench-check siege \
@@ -327,14 +328,14 @@ install-floors:
 
 # This builds from a copy: the hook leaves compiled files beside the sources, where the editable install would import
 # them.
-$(COMPILED_STAMP): $(VENV_STAMP) pyproject.toml $(shell find acredssp -name '*.py')
+$(COMPILED_STAMP): $(VENV_STAMP) pyproject.toml $(shell find acredssp -name '*.py') .ci/release/docstrings.py
 	@rm -rf $@ $(COMPILED) build/source build/wheel
 	@$(BIN)/python -c "$$CHECK_COMPILER"
 	@echo "compiling the engine into $(COMPILED), a minute"
 	@mkdir -p build/source/docs build/source/.ci/release
 	@cp -R acredssp pyproject.toml README.md LICENSE build/source
 	@cp -R docs/man build/source/docs
-	@cp .ci/release/acredssp.cdx.json .ci/release/index_readme.py build/source/.ci/release
+	@cp $(addprefix .ci/release/,acredssp.cdx.json docstrings.py index_readme.py mypyc.ini) build/source/.ci/release
 	@HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) wheel --no-deps --wheel-dir build/wheel ./build/source
 	@$(BIN)/python -m zipfile --extract build/wheel/*.whl $(COMPILED)
 	@touch $@

@@ -3,8 +3,11 @@
 `make test-compiled` gives this file by name; `pytest tests` does not collect it: on the interpreted engine it fails.
 """
 
+import ast
+import functools
 import importlib
 import importlib.machinery
+import inspect
 import itertools
 import os
 import pathlib
@@ -33,6 +36,26 @@ def test_the_package_is_the_installed_one():
 def test_the_module_is_compiled(name):
     module = importlib.import_module(name)
     assert module.__file__.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES))
+
+
+def _definitions(tree, outer=()):
+    """What a source defines at its top and in its classes: its names, and its docstring."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield (*outer, node.name), ast.get_docstring(node)
+            if isinstance(node, ast.ClassDef):
+                yield from _definitions(node, (*outer, node.name))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_help_shows_the_docstrings_of_the_source(name):
+    """Of the module, and of each class, method, property and function in it. Special methods have Python's own."""
+    module = importlib.import_module(name)
+    tree = ast.parse((ROOT / name.replace(".", "/")).with_suffix(".py").read_text("utf-8"))
+    wanted = {names: text for names, text in _definitions(tree) if text and names[-1][:2] != "__"}
+    shown = {names: inspect.getdoc(functools.reduce(getattr, names, module)) for names in wanted}
+    assert shown == wanted
+    assert inspect.getdoc(module) == ast.get_docstring(tree)
 
 
 def test_nothing_of_the_compiler_is_needed_at_run_time():

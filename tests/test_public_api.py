@@ -16,7 +16,6 @@ import sys
 import typing
 
 import pytest
-from support.build import COMPILED
 
 import acredssp
 
@@ -181,12 +180,11 @@ def test_the_names_of_a_module(name, names):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_module_says_what_it_is_for_and_has_what_it_promises(name):
     module = imported(name)
-    assert inspect.getdoc(module) or (COMPILED and name == "acredssp.config")  # mypyc keeps no docstring
+    assert inspect.getdoc(module)
     assert all(hasattr(module, each) for each in module.__all__)
     assert len(set(module.__all__)) == len(module.__all__)
 
 
-@pytest.mark.interpreted_only("mypyc keeps no docstring")
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_class_and_function_says_what_it_is(name):
     for each in imported(name).__all__:
@@ -372,7 +370,6 @@ def _names_in(docstring):
     return set(re.findall(r"^ +(\w+):", docstring, re.MULTILINE))
 
 
-@pytest.mark.interpreted_only("mypyc keeps no docstring")
 def test_help_names_every_attribute_of_a_class():
     attributes = [(cls, base, name) for cls in public_classes() for base, name in declared(cls)]
     seen = [
@@ -385,14 +382,12 @@ def test_help_names_every_attribute_of_a_class():
     assert len(attributes) > 300
 
 
-@pytest.mark.interpreted_only("mypyc keeps no docstring")
 def test_a_class_that_inherits_options_names_the_class_that_has_them():
     for cls in filter(dataclasses.is_dataclass, public_classes()):
         for base, name in declared(cls):
             assert is_named(name, inspect.getdoc(cls)) or f"`{base.__name__}`" in inspect.getdoc(cls), (cls, name)
 
 
-@pytest.mark.interpreted_only("mypyc keeps no docstring")
 def test_no_attribute_of_a_public_class_is_described_where_help_does_not_look():
     for cls in public_classes():
         if cls.__module__.startswith("acredssp"):

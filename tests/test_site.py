@@ -90,7 +90,6 @@ def described_at(site, cls):
     return words_of_site(page[begin:].partition('<dl class="py class">')[0])
 
 
-@pytest.mark.interpreted_only("mypyc keeps no docstring")
 def test_the_site_says_of_every_option_what_help_says(site):
     """The test of the public names holds `help()` against the fields."""
     compared, missing = 0, []
