@@ -46,6 +46,8 @@ from acredssp.diagnosis import (
     Reach,
     ServerFacts,
     Severity,
+    TLSAnswer,
+    TLSOutcome,
     WebFacts,
     judge_client,
     judge_server,
@@ -393,7 +395,7 @@ def _server_card(facts: ServerFacts) -> Iterator[tuple[str, str]]:
         yield "refuses", f"{', '.join(names)}: {answer}"
     yield "flags", ", ".join(str(each.name) for each in ResponseFlags if each in facts.flags)
     for name, tls in facts.tls.items():
-        yield "tls", f"{name}: {', '.join(tls.suites) or tls.cipher or tls.problem or 'not tested'}"
+        yield "tls", f"{name}: {_tls_in_short(tls)}"
     yield from _certificate_card(facts.certificate, facts.judgement)
     for other in facts.other_certificates:
         yield from _certificate_card(other.certificate, other.judgement)
@@ -406,6 +408,13 @@ def _server_card(facts: ServerFacts) -> Iterator[tuple[str, str]]:
         yield "clock", "" if facts.clock_difference is None else f"{facts.clock_difference:+d} s"
     many = "" if facts.connections == 1 else "s"
     yield "took", f"{facts.seconds * 1000:.0f} ms, {facts.connections} connection{many}"
+
+
+def _tls_in_short(tls: TLSAnswer) -> str:
+    """Return what became of a version of TLS."""
+    if tls.outcome is TLSOutcome.NOT_TESTED:
+        return f"not tested: {tls.problem}" if tls.problem else "not tested"
+    return ", ".join(tls.suites) or tls.cipher or tls.problem
 
 
 def _name_of(asked: Protocols) -> str:

@@ -295,7 +295,7 @@ class Prober:
             except TimeoutError:
                 return TLSAnswer(TLSOutcome.NO_ANSWER, problem=f"no whole answer came within {self._timeout:g} s")
             except (CredSSPError, OSError) as error:
-                return TLSAnswer(TLSOutcome.REFUSED, problem=_told(error))
+                return _without_tls(error)
             self._note_certificate(facts, tls)
             _close(stream, tls)
         return TLSAnswer(TLSOutcome.ACCEPTED, tls.cipher)
@@ -556,6 +556,31 @@ def _told(error: CredSSPError | OSError) -> str:
     if isinstance(error, CredSSPError):
         return error.message
     return "the connection was reset" if isinstance(error, ConnectionError) else reason_of(error)
+
+
+_NOTHING_IN_COMMON: Final = ("handshake_failure", "insufficient_security")
+"""The alerts of a server that takes none of the suites, curves and signatures that the client has offered."""
+_NOT_TAKEN: Final = (
+    "dh key too small",
+    "ee key too small",
+    "unsafe legacy renegotiation disabled",
+    "unsupported elliptic curve",
+    "wrong cipher returned",
+    "wrong curve",
+    "wrong signature type",
+)
+"""The errors by which the local OpenSSL refuses what a server has chosen, and a less strict client would take."""
+
+
+def _without_tls(error: CredSSPError | OSError) -> TLSAnswer:
+    """Return what an error of a TLS handshake says of its version: the server refuses it, or this OpenSSL has less."""
+    told = _told(error)
+    if told.removeprefix("the peer sent tls alert ") in _NOTHING_IN_COMMON:
+        problem = f"{told}: it takes none of the suites, curves and signatures that this openssl offers"
+        return TLSAnswer(TLSOutcome.NOT_TESTED, problem=problem)
+    if told.removeprefix("tls failed: ") in _NOT_TAKEN:
+        return TLSAnswer(TLSOutcome.NOT_TESTED, problem=f"this openssl refuses what the server has chosen: {told}")
+    return TLSAnswer(TLSOutcome.REFUSED, problem=told)
 
 
 async def _shake_hands(stream: _Stream, tls: TLSSession) -> None:

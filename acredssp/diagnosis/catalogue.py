@@ -297,8 +297,9 @@ _TLS: Final = (
     ),
     FindingKind(
         "tls-not-tested", _I, "this OpenSSL cannot test everything",
-        "The OpenSSL of this machine does not offer {versions}, so whether the server accepts them is not known.",
-        "Probe from a machine whose OpenSSL has them, if it matters.",
+        "The OpenSSL of this machine does not offer {versions}, or not with a suite, curve or signature that the server "
+        "takes, so whether the server accepts them is not known.",
+        "Probe from a machine whose OpenSSL offers more, if it matters.",
         ("versions",),
     ),
     FindingKind(

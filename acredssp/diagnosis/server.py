@@ -92,7 +92,7 @@ class TLSOutcome(enum.Enum):
         REFUSED: The server, or something in between, ended it.
         NO_ANSWER: The client's first message was sent, and no whole answer came in time.
         UNKNOWN: The connection was lost before TLS began, or was not made.
-        NOT_TESTED: The local OpenSSL does not offer it, so nothing was sent.
+        NOT_TESTED: The local OpenSSL does not offer it, or not with a suite, curve or signature that the server takes.
     """
 
     ACCEPTED = "accepted"
@@ -118,6 +118,11 @@ class TLSAnswer:
     cipher: str = ""
     problem: str = ""
     suites: tuple[str, ...] = ()
+
+    @property
+    def was_offered(self) -> bool:
+        """Whether the client's first message was sent, or would have been: the local OpenSSL makes one."""
+        return self.outcome is not TLSOutcome.NOT_TESTED or bool(self.problem)
 
 
 class NoAnswer(enum.Enum):
@@ -348,17 +353,17 @@ def _accepted(facts: ServerFacts) -> list[str]:
 
 def _has_no_tls(facts: ServerFacts) -> bool:
     """Return whether every handshake of TLS began and failed."""
-    outcomes = {each.outcome for each in facts.tls.values()} - {TLSOutcome.NOT_TESTED}
-    return bool(outcomes) and outcomes <= {TLSOutcome.REFUSED, TLSOutcome.NO_ANSWER}
+    outcomes = {each.outcome for each in facts.tls.values() if each.was_offered}
+    return bool(outcomes) and outcomes <= {TLSOutcome.REFUSED, TLSOutcome.NO_ANSWER, TLSOutcome.NOT_TESTED}
 
 
 def _of_tls(facts: ServerFacts) -> Iterator[Finding]:
     accepted, outcomes = _accepted(facts), {name: each.outcome for name, each in facts.tls.items()}
-    tried = {name: each for name, each in facts.tls.items() if each.outcome is not TLSOutcome.NOT_TESTED}
-    untested = [name for name in facts.tls if name not in tried]
+    tried = {name: each for name, each in facts.tls.items() if each.was_offered}
+    untested = [name for name, outcome in outcomes.items() if outcome is TLSOutcome.NOT_TESTED]
     if _has_no_tls(facts):
-        told = next((each.problem for each in tried.values() if each.problem), "nothing")
-        yield found("tls-failed", offered=", ".join(tried), answer=told)
+        told = {each.problem: None for each in tried.values() if each.problem}
+        yield found("tls-failed", offered=", ".join(tried), answer="; ".join(told) or "nothing")
     old = [each for each in accepted if each in _OLD]
     if old and old == accepted and all(outcomes.get(each, TLSOutcome.REFUSED) is TLSOutcome.REFUSED for each in _NEW):
         yield found("tls-too-old", version=old[-1])

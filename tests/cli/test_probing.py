@@ -32,7 +32,14 @@ from acredssp.diagnosis import (
     judge_server,
     judge_web,
 )
-from acredssp.rdp import ConnectionRequest, FailureCode, Protocols, ResponseFlags
+from acredssp.rdp import (
+    ConnectionConfirm,
+    ConnectionRequest,
+    FailureCode,
+    Protocols,
+    ResponseFlags,
+    read_negotiation,
+)
 from acredssp.trust import Trust
 from acredssp.wire import TSRequest
 from acredssp.workers import Address
@@ -324,6 +331,44 @@ async def test_a_server_that_refuses_a_later_connection_keeps_its_findings(most,
     assert f"connection {most + 1} was refused" in told.text
     assert ("certificate-self-signed" in ids(result)) == (most == 11), "what was learned is told"
     await listening.wait_closed()
+
+
+@pytest.fixture(scope="module", params=["secp224r1", "brainpoolP256r1"])
+def rare_curve(request):
+    """The TLS context of a server that takes one curve alone, which OpenSSL has and does not offer."""
+    made = context(suites="ECDHE:@SECLEVEL=0")
+    made.set_ecdh_curve(request.param)
+    return made
+
+
+async def test_a_version_whose_curve_is_not_offered_is_not_tested(rare_curve):
+    result = await probed(ScriptedServer(HYBRID, tls=rare_curve, answer=ntlm()))
+    outcomes = {name: each.outcome for name, each in result.facts.tls.items()}
+    assert outcomes["TLSv1.3"] is outcomes["TLSv1.2"] is TLSOutcome.NOT_TESTED
+    assert outcomes["TLSv1.1"] is TLSOutcome.REFUSED
+    (told,) = [each for each in result.findings if each.id == "tls-failed"]
+    assert "TLSv1.3, TLSv1.2" in told.text
+    assert "none of the suites, curves and signatures that this openssl offers" in told.text
+    assert "tls-not-tested" in ids(result)
+
+
+async def test_what_the_local_openssl_refuses_is_no_refusal_of_the_server():
+    """Such as a ServerHello without secure renegotiation (RFC 5746), which OpenSSL 3 does not go on with."""
+    hello = bytes.fromhex("160303002a 02000026 0303") + bytes(32) + bytes.fromhex("00 c02f 00")
+
+    async def old(reader, writer):
+        request = ConnectionRequest.decode(await read_negotiation(reader))
+        nla = HYBRID in request.requested_protocols
+        writer.write((ConnectionConfirm(selected_protocol=HYBRID) if nla else ConnectionConfirm()).encode())
+        if await reader.read(1):
+            writer.write(hello)
+        await reader.read()
+        writer.close()
+
+    result = await probed(old)
+    tls = result.facts.tls["TLSv1.2"]
+    assert tls.outcome is TLSOutcome.NOT_TESTED
+    assert "unsafe legacy renegotiation disabled" in tls.problem
 
 
 async def test_tls_that_is_not_up_is_one_finding():

@@ -33,6 +33,7 @@ REFUSES = TLSAnswer(TLSOutcome.REFUSED, problem="the peer sent tls alert protoco
 NO_ANSWER = TLSAnswer(TLSOutcome.NO_ANSWER, problem="no whole answer came within 5 s")
 LOST = TLSAnswer(TLSOutcome.UNKNOWN, problem="before TLS, the server resets it")
 NOT_OFFERED = TLSAnswer(TLSOutcome.NOT_TESTED)
+NO_CURVE = TLSAnswer(TLSOutcome.NOT_TESTED, problem="the peer sent tls alert handshake_failure: it takes none")
 NTLM = Answer(6, None, "ntlm", ChallengeFacts("SERVER", "CONTOSO"))
 KERBEROS = Answer(6, None, "kerberos")
 NEGOTIATE, PREFERENCE = Question.NEGOTIATE, Question.PREFERENCE
@@ -68,6 +69,11 @@ TLS_CASES = {
         tls(NOT_OFFERED, REFUSES, ACCEPTS, REFUSES), {"tls-old", "tls-not-tested"},
     ),
     "none": (tls(REFUSES, REFUSES, REFUSES, NOT_OFFERED), {"tls-failed", "tls-not-tested"}),
+    "1.3 with a curve that is not offered": (tls(NO_CURVE, ACCEPTS, REFUSES, REFUSES), {"tls-not-tested"}),
+    "old ones, and the others with curves that are not offered": (
+        tls(NO_CURVE, NO_CURVE, ACCEPTS, REFUSES), {"tls-old", "tls-not-tested"},
+    ),
+    "no curve in common": (tls(NO_CURVE, NO_CURVE, NOT_OFFERED, NOT_OFFERED), {"tls-failed", "tls-not-tested"}),
     "silence": (tls(NO_ANSWER, NO_ANSWER, NO_ANSWER, NO_ANSWER), {"tls-failed"}),
     "none was seen": (tls(LOST, LOST, LOST, LOST), {"probe-incomplete"}),
     "one was refused, and the rest was lost": (tls(REFUSES, LOST, LOST, LOST), {"probe-incomplete"}),
