@@ -12,9 +12,19 @@ from vectors.load import CAPTURES, captures
 from acredssp import RDP, TLS, AccessDenied, AuthenticationError, ClientConfig, NegotiationFailure, Password, Policy
 from acredssp.config import ServerConfig
 from acredssp.credentials import Deny
+from acredssp.decoding import Kind, decode
 from acredssp.errors import CredSSPError
 from acredssp.policy import MechanismChoice
-from acredssp.recording import Agreement, Flight, Message, Recording, RecordingCarriage, replay, without_secrets
+from acredssp.recording import (
+    Agreement,
+    Flight,
+    Message,
+    Recording,
+    RecordingCarriage,
+    redaction,
+    replay,
+    without_secrets,
+)
 from acredssp.status import NTSTATUS
 from acredssp.tls import self_signed, server_context_from_pem
 from acredssp.wire import TSRequest, der, spnego
@@ -293,6 +303,47 @@ def test_a_message_that_cannot_be_decoded_is_left_out_as_a_whole(certificate):
     (kept,) = without_secrets(dataclasses.replace(record, messages=(broken,))).messages
     assert not any(kept.data)
     assert kept.redacted == ((0, len(broken.data), "unknown"),)
+
+
+def pieces(data):
+    """All runs of 8 bytes, but for zeros."""
+    return {bytes(data[at : at + 8]) for at in range(len(data) - 7) if any(data[at : at + 8])}
+
+
+def secrets_of(message, kept):
+    """The pieces of what is left out of a message. Of a response of NTLM, the proof is at its beginning."""
+    found = set()
+    for start, size, name in kept.redacted:
+        found |= pieces(message.data[start : start + (min(size, 16) if name.endswith("response") else size)])
+    return found
+
+
+def messages_with_secrets():
+    """One message of each shape, of all recordings."""
+    shapes = {}
+    for capture in captures():
+        record = Recording.from_json((CAPTURES / f"{capture}.json").read_text())
+        for message, kept in zip(record.messages, without_secrets(record).messages, strict=True):
+            if kept.redacted:
+                names = tuple(node.name for node in redaction._walk(decode(message.data, kind=Kind.TS_REQUEST)))
+                shapes.setdefault((message.sender, *names), (f"{capture}-{len(shapes)}", record, message, kept))
+    return [*shapes.values()]
+
+
+@pytest.mark.parametrize(
+    ("record", "message", "kept"), [pytest.param(*each, id=name) for name, *each in messages_with_secrets()]
+)
+def test_whatever_byte_is_spoilt_no_piece_of_a_proof_is_kept(record, message, kept):
+    """A decoder that does not find the proof in a spoilt message must not leave it there."""
+    secrets, leaks = secrets_of(message, kept), []
+    for at, byte in enumerate(message.data):
+        for value in {0, byte ^ 1 << at % 8} - {byte}:
+            spoilt = Message(message.sender, message.data[:at] + bytes([value]) + message.data[at + 1 :])
+            (left,) = without_secrets(dataclasses.replace(record, messages=(spoilt,))).messages
+            if not secrets.isdisjoint(pieces(left.data)):
+                leaks.append((at, byte, value))
+    assert not leaks
+    assert secrets
 
 
 PROOF = bytes(range(64, 128))
