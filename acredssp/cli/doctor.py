@@ -121,7 +121,8 @@ def doctor_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Seconds for the logon, connecting included.")
+        float,
+        typer.Option(metavar="SECONDS", help="Seconds for all of it; the quiet questions take at most half of them."),
     ] = 30.0,
     as_json: AsJSON = False,
 ) -> None:
@@ -161,7 +162,12 @@ def doctor_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         outer = read_trust(insecure, ca, None, allow_weak=False) if isinstance(where, Service) else trust
         carried = client_carriage(carriage, credential, load_balance_info, pcb, pcid)
         prober = Prober(
-            pace=Pace(_RATE), timeout=min(5.0, seconds), trust=outer, server_name=server_name, carriage=carried
+            pace=Pace(_RATE),
+            timeout=min(5.0, seconds / 2),
+            total=seconds / 2,
+            trust=outer,
+            server_name=server_name,
+            carriage=carried,
         )
         if isinstance(where, Service):
             _expect_no_carriage(carriage, load_balance_info, pcb, pcid)

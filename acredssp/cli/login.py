@@ -63,7 +63,7 @@ from acredssp.cli.options import (
     usage_errors,
     warn_of,
 )
-from acredssp.cli.outcome import EXIT_STATUS, ConnectError, UsageError
+from acredssp.cli.outcome import EXIT_STATUS, OWN_LIMIT, ConnectError, UsageError, is_own_limit
 from acredssp.cli.record import Records
 from acredssp.cli.report import LoginReport, to_json
 from acredssp.config import ClientConfig, ServerConfig
@@ -219,13 +219,16 @@ async def _connect(login: Login) -> socket.socket:
         raise HandshakeTimeout(f"no connection to {address}", stage=Stage.CONNECT) from None
     except socket.gaierror as error:
         raise ConnectError(
-            f"cannot find {address.host}: {reason_of(error)}", stage=Stage.CONNECT, hint="check the name of the host"
+            f"cannot find {address.host}: {reason_of(error)}",
+            stage=Stage.CONNECT,
+            hint=OWN_LIMIT if is_own_limit(error) else "check the name of the host",
         ) from None
     except (OSError, UnicodeError) as error:
+        own = isinstance(error, OSError) and is_own_limit(error)
         raise ConnectError(
             f"cannot connect to {address}: {reason_of(error)}",
             stage=Stage.CONNECT,
-            hint="check that a server listens on this address and port",
+            hint=OWN_LIMIT if own else "check that a server listens on this address and port",
         ) from None
     _logger.debug("connected to %s", sock.getpeername())
     return sock

@@ -5,8 +5,11 @@
 
 import contextlib
 import enum
+import errno
+import os
 import pathlib
 import re
+import socket
 from typing import BinaryIO, Final
 
 from acredssp.aio import reason_of
@@ -22,6 +25,7 @@ from acredssp.status import SecurityStatus, Stage
 
 __all__ = [
     "EXIT_STATUS",
+    "OWN_LIMIT",
     "ConnectError",
     "Interrupted",
     "Result",
@@ -29,6 +33,7 @@ __all__ = [
     "advice",
     "expect_readable",
     "in_options",
+    "is_own_limit",
     "read_bounded",
     "result_of",
     "unreadable",
@@ -103,6 +108,25 @@ def read_bounded(option: str, path: pathlib.Path, most: int, file: BinaryIO | No
     if len(data) > most:
         raise UsageError(f"{option} {path}: expected at most {most} bytes, got more")
     return bytes(data)
+
+
+OWN_LIMIT: Final = "this machine has refused it, and not the server: allow this process more open files (ulimit -n)"
+"""The advice where `is_own_limit` is true."""
+_OWN_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+def is_own_limit(error: OSError) -> bool:
+    """Return whether this machine has refused a connection, for which it had no descriptor or no memory.
+
+    The resolver says only that it cannot find the name where it could open no file: then a file is opened here.
+    """
+    if not isinstance(error, socket.gaierror):
+        return error.errno in _OWN_LIMITS
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as own:
+        return own.errno in _OWN_LIMITS
+    return False
 
 
 class ConnectError(CredSSPError, ConnectionError):

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import csv
 import dataclasses
+import functools
 import io
 import json
 import pathlib
 import ssl
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Annotated, Any, Final
 
 import typer
@@ -82,6 +83,8 @@ class Probed:
 
     facts: ServerFacts | WebFacts | ClientFacts
     findings: list[Finding]
+    interrupted: bool = False
+    """Whether Ctrl-C came before everything was asked."""
 
     @property
     def target(self) -> str:
@@ -112,7 +115,8 @@ class Probed:
                 told = _web_dict(facts)
             case facts:
                 told = _client_dict(facts)
-        return {**told, "findings": [each.as_dict() for each in self.findings], "time": written_now()}
+        findings = [each.as_dict() for each in self.findings]
+        return {**told, "interrupted": self.interrupted, "findings": findings, "time": written_now()}
 
 
 def _server_dict(facts: ServerFacts) -> dict[str, object]:
@@ -192,7 +196,7 @@ def _client_dict(facts: ClientFacts) -> dict[str, object]:
     protocols = request.requested_protocols if request else None
     return {
         "kind": "client",
-        "target": facts.peer,
+        "target": facts.peer or None,
         "stage": facts.stage,
         "problem": facts.problem or None,
         "protocols": protocols.names if protocols is not None else None,
@@ -210,13 +214,45 @@ def _client_dict(facts: ClientFacts) -> dict[str, object]:
 # --- probing ---
 
 
-async def probe_one(prober: Prober, target: Target) -> Probed:
-    """Probe one target."""
-    if isinstance(target, Service):
-        facts = await prober.service(target)
-        return Probed(facts, judge_web(facts, prober.name_of(target.host), now()))
-    server = await prober.server(target)
-    return Probed(server, judge_server(server, prober.name_of(target.host), now()))
+_INTERRUPTED: Final = "ctrl-c came before"
+
+
+async def probe_one(prober: Prober, target: Target, interrupted: Callable[[Probed], object] | None = None) -> Probed:
+    """Probe one target.
+
+    Args:
+        prober: Asks it.
+        target: The target.
+        interrupted: Gets what is known where this is cancelled; None where nobody wants that.
+    """
+    facts = prober.nothing_of_service(target) if isinstance(target, Service) else prober.nothing_of_server(target)
+    try:
+        match facts:
+            case WebFacts():
+                assert isinstance(target, Service)
+                await prober.service(target, facts=facts)
+            case ServerFacts():
+                assert not isinstance(target, Service)
+                await prober.server(target, facts=facts)
+    except asyncio.CancelledError:
+        if interrupted is not None:
+            interrupted(_interrupted(prober, facts))
+        raise
+    return Probed(facts, _findings(prober, facts))
+
+
+def _findings(prober: Prober, facts: ServerFacts | WebFacts) -> list[Finding]:
+    name = prober.name_of(facts.host)
+    return judge_web(facts, name, now()) if isinstance(facts, WebFacts) else judge_server(facts, name, now())
+
+
+def _interrupted(prober: Prober, facts: ServerFacts | WebFacts) -> Probed:
+    """Return what is known of a target while it is being asked."""
+    if isinstance(facts, ServerFacts):
+        prober.note_the_rest(facts, _INTERRUPTED)
+    else:
+        prober.note_the_end(facts, _INTERRUPTED)
+    return Probed(facts, _findings(prober, facts), interrupted=True)
 
 
 @dataclasses.dataclass(slots=True)
@@ -237,7 +273,8 @@ class _Run:
     async def work(self) -> None:
         """Probe the targets that are waiting, one after the other."""
         for target, named in self.waiting:
-            probed = await probe_one(self.prober, target)
+            put = functools.partial(self.output.put, named=named)
+            probed = await probe_one(self.prober, target, interrupted=put)
             self.output.put(probed, named=named)
             self.asked += 1
             self.answered += probed.reached
@@ -247,6 +284,8 @@ class _Run:
 
     def _status_of(self, probed: Probed) -> int:
         """Return the exit status that one target asks for."""
+        if not isinstance(probed.facts, ClientFacts) and probed.facts.reach is Reach.OWN_LIMIT:
+            return EXIT_STATUS[Result.NETWORK_ERROR]  # also with a policy, of which nothing was checked
         if self.requirements is not None:
             return self.requirements.exit_status(probed.findings) if probed.reached else 0
         return _OTHER_KEY if any(each.id == "certificate-other-key" for each in probed.findings) else 0
@@ -546,7 +585,16 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         typer.Option(metavar="N", help="At most so many connections begin in a second, over all hosts; 0: no limit."),
     ] = 100.0,
     at_once: Annotated[int, typer.Option(metavar="N", help="How many hosts to ask at a time, 1 to 1000.")] = 50,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds for each connection.")] = 5.0,
+    timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="Seconds for each step: connecting, the negotiation, TLS, an answer."),
+    ] = 5.0,
+    host_timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", help="Seconds for all connections to a host together, besides waiting for --rate."
+        ),
+    ] = 30.0,
     listen: Annotated[
         str | None,
         typer.Option(metavar="HOST[:PORT]", help="Judge a client instead: the next one that connects to this address."),
@@ -574,6 +622,7 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         if as_json and as_csv:
             raise UsageError("expected one of --json and --csv, got both")
         seconds = arguments.seconds("--timeout", timeout)
+        host_seconds = arguments.seconds("--host-timeout", host_timeout)
         arguments.number("--rate", rate, 0)
         arguments.number("--at-once", at_once, 1, 1000)
         requirements = Requirements.from_file(policy_file) if policy_file is not None else None
@@ -594,17 +643,19 @@ def probe_command(  # noqa: PLR0913, PLR0917 - the options of a command line
                 raise UsageError("expected a HOST, --targets FILE or --listen, got none")
     if listen is not None:
         output = _Output(out, one=True, as_json=as_json, as_csv=as_csv, requirements=requirements)
-        try:
-            heard = until_done(_listen(str(address.host), address.port, context, seconds, err))
-        except ConnectError as error:
-            render.failure(err, error)
-            raise typer.Exit(EXIT_STATUS[result_of(error)]) from None
-        output.put(heard)
+        listening = functools.partial(_listen, str(address.host), address.port, context, seconds, err)
+        heard = _hear(listening, output, err, always=as_json)
         raise typer.Exit(requirements.exit_status(heard.findings) if requirements else 0)
     output = _Output(out, one=len(wanted) == 1, as_json=as_json, as_csv=as_csv, requirements=requirements)
     https_trust = Trust.system() if pin is not None else None
     prober = Prober(
-        pace=Pace(rate), timeout=seconds, trust=trust, https_trust=https_trust, server_name=server_name, suites=suites
+        pace=Pace(rate),
+        timeout=seconds,
+        total=host_seconds,
+        trust=trust,
+        https_trust=https_trust,
+        server_name=server_name,
+        suites=suites,
     )
     # The bar would break the long lines of scripts, where both go to the same terminal.
     shown = len(wanted) > 1 and not (out.is_terminal and (as_json or as_csv))
@@ -647,14 +698,38 @@ def _own(host: str, cert: pathlib.Path | None, key: pathlib.Path | None) -> ssl.
     return config.ssl_context
 
 
-async def _listen(host: str, port: int, context: ssl.SSLContext, seconds: float, err: Console) -> Probed:
-    """Wait for one client, and judge it."""
-    heard: asyncio.Future[ClientFacts] = asyncio.get_running_loop().create_future()
+def _hear(
+    listening: Callable[[ClientFacts], Coroutine[Any, Any, None]], output: _Output, err: Console, *, always: bool
+) -> Probed:
+    """Judge a client. After Ctrl-C, tell what is known of it, and `always` that nothing is known."""
+    facts = ClientFacts("")
+    try:
+        until_done(listening(facts))
+    except ConnectError as error:
+        render.failure(err, error)
+        raise typer.Exit(EXIT_STATUS[result_of(error)]) from None
+    except typer.Exit:
+        if facts.peer or always:
+            output.put(Probed(facts, [], interrupted=True))
+        raise
+    heard = Probed(facts, judge_client(facts))
+    output.put(heard)
+    return heard
+
+
+async def _listen(  # noqa: PLR0913, PLR0917
+    host: str, port: int, context: ssl.SSLContext, seconds: float, err: Console, facts: ClientFacts
+) -> None:
+    """Wait for one client, and note in `facts` what it says."""
+    first = iter((facts,))
+    heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        facts = await hear_client(reader, writer, context, seconds=seconds)
-        if not heard.done():
-            heard.set_result(facts)
+        if (own := next(first, None)) is None:
+            writer.close()
+            return
+        await hear_client(reader, writer, context, seconds=seconds, facts=own)
+        heard.set_result(None)
 
     try:
         server = await asyncio.start_server(hear, host, port)
@@ -667,5 +742,4 @@ async def _listen(host: str, port: int, context: ssl.SSLContext, seconds: float,
     name, number, *_ = server.sockets[0].getsockname()
     err.print(f"listening on {Address(name, number)}", soft_wrap=True)
     async with server:
-        facts = await heard
-    return Probed(facts, judge_client(facts))
+        await heard

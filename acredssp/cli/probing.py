@@ -11,6 +11,7 @@ connections are made to a server of RDP, one after the other:
 A service of WinRM gets one connection with one POST without a body and without a logon. If it offers CredSSP, it gets a
 second one, whose POST carries the ClientHello of the TLS inside CredSSP: the answer has the certificate there. A server
 that does not answer the first connection gets no other. What a later connection did not show is noted as not known.
+All connections to a host together have a time limit, in which waiting for their turn does not count.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ from acredssp import diagnosis
 from acredssp.aio import reason_of, write_if_open
 from acredssp.carriage import TLS
 from acredssp.cli.arguments import Service
+from acredssp.cli.outcome import is_own_limit
 from acredssp.diagnosis import (
     CertificateFacts,
     ClientFacts,
@@ -135,6 +137,28 @@ class _NotReached(Exception):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class _Target:
+    """A host that is asked, and the time for it.
+
+    Attributes:
+        address: Where to connect to.
+        limit: Ends what is asked of it.
+    """
+
+    address: Address
+    limit: asyncio.Timeout
+
+    async def turn(self, pace: Pace) -> None:
+        """Wait until the next connection may begin; waiting does not count."""
+        loop, end = asyncio.get_running_loop(), self.limit.when()
+        assert end is not None
+        began = loop.time()
+        self.limit.reschedule(None)
+        await pace.turn()
+        self.limit.reschedule(end + loop.time() - began)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Stream:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -145,7 +169,8 @@ class Prober:
 
     Args:
         pace: When connections may begin.
-        timeout: Seconds for each connection.
+        timeout: Seconds for each step of a connection: connecting, the negotiation, TLS, a question with its answer.
+        total: Seconds for all connections to a host together.
         trust: By what `login` would judge certificates, and `winrm` those inside CredSSP.
         https_trust: By what `winrm` would judge certificates of HTTPS; None for `trust`, unless that has pins, which
             are for the key inside CredSSP: then nobody judges them.
@@ -161,6 +186,7 @@ class Prober:
         *,
         pace: Pace,
         timeout: float = 5.0,
+        total: float = 30.0,
         trust: Trust | None = None,
         https_trust: Trust | None = None,
         server_name: str | None = None,
@@ -169,6 +195,7 @@ class Prober:
     ) -> None:
         self._pace = pace
         self._timeout = timeout
+        self._total = total
         self._trust = trust or Trust.system()
         self._https_trust = https_trust or (None if self._trust.pins else self._trust)
         self._server_name = server_name
@@ -205,28 +232,34 @@ class Prober:
         facts = facts or self.nothing_of_server(target)
         began = time.perf_counter()
         try:
-            await self._ask(facts, target, thorough)
+            async with asyncio.timeout(self._total) as limit:
+                await self._ask(facts, _Target(target, limit), thorough)
         except _NotReached as error:
             if facts.negotiation or facts.tls:
-                self._note_the_rest(facts, f"connection {facts.connections} {_refused(error)}", thorough)
+                self.note_the_rest(facts, f"connection {facts.connections} {_refused(error)}", thorough=thorough)
             else:
                 facts.reach, facts.problem = error.reach, error.reason
+        except TimeoutError:
+            if facts.reach is Reach.UNKNOWN:
+                facts.reach, facts.problem = Reach.NO_ANSWER, f"{self._total:g}"
+            else:
+                self.note_the_rest(facts, f"the {self._total:g} s for one host were over", thorough=thorough)
         facts.seconds = time.perf_counter() - began
         return facts
 
-    def _note_the_rest(self, facts: ServerFacts, problem: str, thorough: bool) -> None:
-        """Note that a server, which has answered before, was not asked the rest."""
+    def note_the_rest(self, facts: ServerFacts, problem: str, *, thorough: bool = True) -> None:
+        """Note that a server was not asked the rest, and why."""
         for protocols in () if facts.tls_at_once else ASKED_PROTOCOLS[: None if thorough else 1]:
-            facts.negotiation.setdefault(protocols, NegotiationAnswer(problem=problem, reset=True))
+            facts.negotiation.setdefault(protocols, NegotiationAnswer(problem=problem, unasked=True))
         if thorough:
             for name, context in self._contexts.items():
-                outcome = TLSOutcome.UNKNOWN if context else TLSOutcome.NOT_TESTED
-                facts.tls.setdefault(name, TLSAnswer(outcome, problem=problem))
+                known = TLSAnswer(TLSOutcome.UNKNOWN, problem=problem) if context else TLSAnswer(TLSOutcome.NOT_TESTED)
+                facts.tls.setdefault(name, known)
         for question in Question if facts.credssp_offered else ():
             if question not in facts.answers:
                 facts.unanswered.setdefault(question, Unanswered(NoAnswer.NOT_ASKED, problem))
 
-    async def _ask(self, facts: ServerFacts, target: Address, thorough: bool) -> None:
+    async def _ask(self, facts: ServerFacts, target: _Target, thorough: bool) -> None:
         if facts.tls_at_once:
             await self._ask_in_tls(facts, target, None, thorough)
             return
@@ -241,7 +274,7 @@ class Prober:
         if secure is not None:
             await self._ask_in_tls(facts, target, secure, thorough)
 
-    async def _ask_in_tls(self, facts: ServerFacts, target: Address, secure: Protocols | None, thorough: bool) -> None:
+    async def _ask_in_tls(self, facts: ServerFacts, target: _Target, secure: Protocols | None, thorough: bool) -> None:
         """Ask for TLS and CredSSP, after a Connection Request for `secure` (None for TLS at once)."""
         if thorough:
             for name, context in self._contexts.items():
@@ -279,7 +312,7 @@ class Prober:
         return NegotiationAnswer(confirm.selected_protocol, confirm.flags, confirm.failure_code)
 
     async def _tls(
-        self, facts: ServerFacts, target: Address, secure: Protocols | None, context: ssl.SSLContext | None
+        self, facts: ServerFacts, target: _Target, secure: Protocols | None, context: ssl.SSLContext | None
     ) -> TLSAnswer:
         """Make a TLS handshake of one version, and end it."""
         tls = TLSSession(context, server_side=False, server_hostname=self._sni(facts.host)) if context else None
@@ -300,11 +333,12 @@ class Prober:
             _close(stream, tls)
         return TLSAnswer(TLSOutcome.ACCEPTED, tls.cipher)
 
-    async def _all_suites(self, facts: ServerFacts, target: Address, secure: Protocols | None, name: str) -> TLSAnswer:
+    async def _all_suites(self, facts: ServerFacts, target: _Target, secure: Protocols | None, name: str) -> TLSAnswer:
         """Make handshakes of one version, each without the suites that the server has taken, until it takes none."""
         first, version = facts.tls[name], _TLS_VERSIONS[name]
         taken = [first.cipher]
         while (context := _context(version, version, without=taken)) is not None:
+            facts.tls[name] = dataclasses.replace(first, suites=tuple(taken), problem="the probe ended before")
             answer = await self._tls(facts, target, secure, context)
             if answer.outcome in (TLSOutcome.UNKNOWN, TLSOutcome.NO_ANSWER):
                 return dataclasses.replace(first, suites=tuple(taken), problem=answer.problem)
@@ -314,7 +348,7 @@ class Prober:
         return dataclasses.replace(first, suites=tuple(taken))
 
     async def _question(
-        self, facts: ServerFacts, target: Address, secure: Protocols | None, question: Question
+        self, facts: ServerFacts, target: _Target, secure: Protocols | None, question: Question
     ) -> None:
         """Ask one question of CredSSP."""
         tls = TLSSession(self._any_version, server_side=False, server_hostname=self._sni(facts.host))
@@ -408,23 +442,37 @@ class Prober:
             facts: What `nothing_of_service` returned, which is filled as the answers come; None makes it.
         """
         parts = urllib.parse.urlsplit(service.url)
-        target = Address(service.host, parts.port or 0)
+        address = Address(service.host, parts.port or 0)
         facts = facts or self.nothing_of_service(service)
         began = time.perf_counter()
         try:
-            async with self._connected(facts, target) as stream:
-                await self._ask_service(facts, stream, target, parts.path)
-            if inside and _CREDSSP_SCHEME in {each.lower() for each in facts.schemes}:
-                await self._ask_inside(facts, target, parts.path)
+            async with asyncio.timeout(self._total) as limit:
+                target = _Target(address, limit)
+                async with self._connected(facts, target) as stream:
+                    await self._ask_service(facts, stream, target, parts.path)
+                if inside and _CREDSSP_SCHEME in {each.lower() for each in facts.schemes}:
+                    await self._ask_inside(facts, target, parts.path)
         except _NotReached as error:
             facts.reach, facts.problem = error.reach, error.reason
+        except TimeoutError:
+            if facts.reach is Reach.UNKNOWN:
+                facts.reach, facts.problem = Reach.NO_ANSWER, f"{self._total:g}"
+            self.note_the_end(facts, f"the {self._total:g} s for one host were over")
         facts.seconds = time.perf_counter() - began
         return facts
 
-    async def _ask_service(self, facts: WebFacts, stream: _Stream, target: Address, path: str) -> None:
+    @staticmethod
+    def note_the_end(facts: WebFacts, problem: str) -> None:
+        """Note that a service was not asked the rest, and why."""
+        if facts.status:
+            facts.inside_problem = facts.inside_problem or problem
+        elif facts.reach in (Reach.REACHED, Reach.UNKNOWN):
+            facts.unasked = problem
+
+    async def _ask_service(self, facts: WebFacts, stream: _Stream, target: _Target, path: str) -> None:
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await self._answer(facts, stream, _request(target, path, "Connection: close"))
+                answer = await self._answer(facts, stream, _request(target.address, path, "Connection: close"))
         except TimeoutError:
             facts.unanswered, facts.problem = True, f"no whole answer came within {self._timeout:g} s"
         except (CredSSPError, OSError) as error:
@@ -432,14 +480,14 @@ class Prober:
         else:
             _read_http(facts, answer)
 
-    async def _ask_inside(self, facts: WebFacts, target: Address, path: str) -> None:
+    async def _ask_inside(self, facts: WebFacts, target: _Target, path: str) -> None:
         """Begin a logon as far as the service's certificate: the ClientHello names no user and proves nothing."""
         tls = TLSSession(self._any_version, server_side=False, server_hostname=self._sni(facts.host))
         _begins(tls)
         hello = f"Authorization: CredSSP {base64.b64encode(tls.output()).decode()}"
         try:
             async with asyncio.timeout(self._timeout), self._connected(facts, target) as stream:
-                headers = _headers_of(await self._answer(facts, stream, _request(target, path, hello)))
+                headers = _headers_of(await self._answer(facts, stream, _request(target.address, path, hello)))
                 tls.handshake(_token_of(headers))
                 self._note_inside(facts, tls.peer_chain())
         except TimeoutError:
@@ -470,28 +518,28 @@ class Prober:
     # --- connections ---
 
     @contextlib.asynccontextmanager
-    async def _connected(self, facts: ServerFacts | WebFacts, target: Address) -> AsyncIterator[_Stream]:
+    async def _connected(self, facts: ServerFacts | WebFacts, target: _Target) -> AsyncIterator[_Stream]:
         """Make a connection, and end it.
 
         Raises:
             _NotReached: It cannot be made.
         """
-        await self._pace.turn()
+        await target.turn(self._pace)
         facts.connections += 1
+        address = target.address
         try:
             async with asyncio.timeout(self._timeout):
-                stream = _Stream(*await asyncio.open_connection(target.host, target.port, limit=_CHUNK))
+                stream = _Stream(*await asyncio.open_connection(address.host, address.port, limit=_CHUNK))
         except TimeoutError:
             raise _NotReached(Reach.NO_ANSWER, f"{self._timeout:g}") from None
-        except socket.gaierror as error:
-            raise _NotReached(Reach.NOT_FOUND, reason_of(error)) from None
-        except ConnectionRefusedError:
-            raise _NotReached(Reach.REFUSED, "") from None
         except (OSError, UnicodeError) as error:
-            raise _NotReached(Reach.FAILED, reason_of(error)) from None
+            raise _not_reached(error) from None
         facts.reach = Reach.REACHED
         try:
             yield stream
+        except asyncio.CancelledError:
+            stream.writer.transport.abort()  # nothing may wait for the peer any more
+            raise
         finally:
             stream.writer.close()
             with contextlib.suppress(OSError, TimeoutError):
@@ -535,6 +583,19 @@ def _is_secure(facts: ServerFacts, protocols: Protocols) -> bool:
     return answer is not None and answer.selected in (Protocols.HYBRID, Protocols.HYBRID_EX, Protocols.SSL)
 
 
+def _not_reached(error: OSError | UnicodeError) -> _NotReached:
+    """Return what an error of connecting means."""
+    if isinstance(error, OSError) and is_own_limit(error):
+        return _NotReached(Reach.OWN_LIMIT, reason_of(error))
+    match error:
+        case socket.gaierror():
+            return _NotReached(Reach.NOT_FOUND, reason_of(error))
+        case ConnectionRefusedError():
+            return _NotReached(Reach.REFUSED, "")
+        case _:
+            return _NotReached(Reach.FAILED, reason_of(error))
+
+
 def _refused(error: _NotReached) -> str:
     """Return in words why a later connection was not made."""
     match error.reach:
@@ -542,6 +603,8 @@ def _refused(error: _NotReached) -> str:
             return "was refused"
         case Reach.NO_ANSWER:
             return f"was not accepted within {error.reason} s"
+        case Reach.OWN_LIMIT:
+            return f"was not begun, by a limit of this machine: {error.reason}"
         case _:
             return f"was not made: {error.reason}"
 
@@ -709,7 +772,12 @@ def _token_of(headers: email.message.Message) -> bytes:
 
 
 async def hear_client(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, context: ssl.SSLContext, *, seconds: float
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    context: ssl.SSLContext,
+    *,
+    seconds: float,
+    facts: ClientFacts | None = None,
 ) -> ClientFacts:
     """Hear a client that has connected, as far as its first message of CredSSP, and end the connection.
 
@@ -720,9 +788,11 @@ async def hear_client(
         writer: What it gets. It is closed at the end.
         context: The probe's own certificate.
         seconds: Seconds for the whole connection.
+        facts: What is filled as the client speaks, for whoever may interrupt this; None makes it.
     """
     peer = writer.get_extra_info("peername")
-    facts = ClientFacts(str(Address(*peer[:2])) if isinstance(peer, tuple) else "somewhere")
+    facts = facts or ClientFacts("")
+    facts.peer = str(Address(*peer[:2])) if isinstance(peer, tuple) else "somewhere"
     try:
         async with asyncio.timeout(seconds):
             await _hear(_Stream(reader, writer), facts, context)

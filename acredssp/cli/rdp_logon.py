@@ -134,7 +134,7 @@ async def examine(patient: Patient, prober: Prober, course: Course | None = None
         course.begin(f"asking {login.address} quietly, without a logon")
         await prober.server(login.address, facts=server)
         course.begin(f"logging on to {login.address}")
-        report, error = await log_on(dataclasses.replace(login, carriage=noted))
+        report, error = await log_on(dataclasses.replace(login, carriage=noted, timeout=login.timeout - server.seconds))
     except asyncio.CancelledError:
         error = course.interrupted()
         report = LoginReport.of(error, None, time.perf_counter() - began)

@@ -58,7 +58,7 @@ class WebPatient:
         name: The name that the certificate inside CredSSP must have.
         spn: The service principal name; None for `HTTP/` and the name.
         https: The TLS context of HTTPS; None for a service of http.
-        timeout: The seconds that connecting and the logon may take together.
+        timeout: The seconds that the quiet questions, connecting and the logon may take together.
     """
 
     service: Service
@@ -99,15 +99,15 @@ class _Logon:
             return self._exchange.context.info if self._exchange is not None else None
         return None
 
-    async def log_on(self) -> None:
-        """Connect, log on and close the connection.
+    async def log_on(self, seconds: float) -> None:
+        """Connect, log on and close the connection, in so many seconds.
 
         Raises:
             CredSSPError: The logon failed.
         """
         patient = self._patient
         try:
-            async with asyncio.timeout(patient.timeout), self._connected() as (reader, writer):
+            async with asyncio.timeout(seconds), self._connected() as (reader, writer):
                 await self._exchanged(reader, writer)
         except TimeoutError:
             step = self._exchange.step if self._exchange is not None else "before the connection was made"
@@ -232,7 +232,7 @@ async def examine_service(patient: WebPatient, prober: Prober, course: Course | 
         await prober.service(patient.service, inside=False, facts=service)
         course.begin(f"logging on to {patient.service.url}")
         began = time.perf_counter()
-        await logon.log_on()
+        await logon.log_on(patient.timeout - service.seconds)
     except CredSSPError as failure:
         error = failure
     except asyncio.CancelledError:

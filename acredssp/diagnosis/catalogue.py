@@ -157,6 +157,12 @@ _CONNECTING: Final = (
         ("address", "reason"),
     ),
     FindingKind(
+        "own-limit", _M, "this machine made no connection",
+        "This machine could not begin a connection to {address}: {reason}. That says nothing of the server.",
+        "Allow this process more open files (ulimit -n), or ask fewer hosts at a time (--at-once).",
+        ("address", "reason"),
+    ),
+    FindingKind(
         "connection-lost", _H, "the server does not answer to RDP",
         "{address} accepts the connection and then {what}.",
         "Look at what is in front of the server (a balancer without targets, a firewall, a limit of connections), and "
@@ -174,9 +180,10 @@ _CONNECTING: Final = (
 _PROBE: Final = (
     FindingKind(
         "probe-incomplete", _M, "the probe did not see everything",
-        "The server answered, but not in every connection, so that these are not known: {missing}.",
-        "Ask again, more slowly (--rate) and with more patience (--timeout). A limit of connections, or a device in "
-        "between, may have ended some.",
+        "The server was not asked everything, or did not answer in every connection, so that these are not known: "
+        "{missing}.",
+        "Ask again, more slowly (--rate) and with more patience (--timeout, --host-timeout). A limit of connections, "
+        "or a device in between, may have ended some.",
         ("missing",),
     ),
 )  # fmt: skip
@@ -297,8 +304,8 @@ _TLS: Final = (
     ),
     FindingKind(
         "tls-not-tested", _I, "this OpenSSL cannot test everything",
-        "The OpenSSL of this machine does not offer {versions}, or not with a suite, curve or signature that the server "
-        "takes, so whether the server accepts them is not known.",
+        "The OpenSSL of this machine does not offer {versions}, or not with a suite, curve or signature that the "
+        "server takes, so whether the server accepts them is not known.",
         "Probe from a machine whose OpenSSL offers more, if it matters.",
         ("versions",),
     ),

@@ -18,6 +18,7 @@ class Reach(enum.Enum):
         REFUSED: Nothing listens at the port.
         NO_ANSWER: Nothing came back in time.
         FAILED: The system refused the connection for another reason.
+        OWN_LIMIT: This machine had no descriptor or no memory for the connection: the host was not asked.
         UNKNOWN: The probe was interrupted before it was known.
     """
 
@@ -26,6 +27,7 @@ class Reach(enum.Enum):
     REFUSED = "refused"
     NO_ANSWER = "no_answer"
     FAILED = "failed"
+    OWN_LIMIT = "own_limit"
     UNKNOWN = "unknown"
 
 
@@ -53,5 +55,7 @@ def of_reach(facts: _Facts) -> Iterator[Finding]:
             yield found("no-answer", address=facts.address, seconds=facts.problem)
         case Reach.FAILED:
             yield found("connection-failed", address=facts.address, reason=facts.problem)
+        case Reach.OWN_LIMIT:
+            yield found("own-limit", address=facts.address, reason=facts.problem)
         case Reach.REACHED | Reach.UNKNOWN:
             pass

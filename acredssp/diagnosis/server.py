@@ -60,7 +60,8 @@ class NegotiationAnswer:
         problem: Why there is no answer that can be read; empty where there is one.
         foreign: Whether another protocol has answered.
         silent: Whether nothing has come before the time limit.
-        reset: Whether the connection was reset, or not made any more.
+        reset: Whether the connection was reset.
+        unasked: Whether the server was not asked, which `problem` gives the reason for.
     """
 
     selected: Protocols | None = None
@@ -70,11 +71,12 @@ class NegotiationAnswer:
     foreign: bool = False
     silent: bool = False
     reset: bool = False
+    unasked: bool = False
 
     @property
     def is_unknown(self) -> bool:
         """Whether it says nothing of the server: no answer was seen, or that of another program."""
-        return self.silent or self.reset or self.foreign
+        return self.silent or self.reset or self.foreign or self.unasked
 
     def __str__(self) -> str:
         if self.problem:
@@ -262,7 +264,7 @@ def judge_server(facts: ServerFacts, name: str, now: dt.datetime) -> list[Findin
 
 def _of_another_service(facts: ServerFacts) -> Iterator[Finding]:
     answers = [*facts.negotiation.values()]
-    if not answers or not all(each.problem for each in answers):
+    if not answers or not all(each.problem for each in answers) or all(each.unasked for each in answers):
         return
     foreign = next((each for each in answers if each.foreign), None)
     if foreign is not None:
@@ -284,7 +286,7 @@ def _of_gaps(facts: ServerFacts) -> Iterator[Finding]:
 def _gaps(facts: ServerFacts) -> Iterator[tuple[str, str]]:
     for asked, each in facts.negotiation.items():
         if each.is_unknown:
-            yield asked.names, f"the server {each.problem}"
+            yield asked.names, each.problem if each.unasked else f"the server {each.problem}"
     for name, tls in facts.tls.items():
         if tls.outcome is TLSOutcome.UNKNOWN or (tls.outcome is TLSOutcome.NO_ANSWER and _accepted(facts)):
             yield name, tls.problem
@@ -326,8 +328,9 @@ def _of_negotiation(facts: ServerFacts) -> Iterator[Finding]:
         yield found("rdp-security-accepted")
     if tls is not None and tls.selected is Protocols.SSL:
         yield found("nla-not-required")
-    refused = [answers[each] for each in _ASKED_FOR_NLA if each in answers and not answers[each].is_unknown]
-    if refused and not facts.credssp_offered:
+    asked = [answers[each] for each in _ASKED_FOR_NLA if each in answers]
+    refused = [each for each in asked if not each.is_unknown]
+    if refused and not facts.credssp_offered and not any(each.unasked for each in asked):
         yield found("nla-not-offered", answer=str(refused[0]))
     codes = {answers[each].failure for each in _ASKED_PLAINLY if each in answers}
     for code in sorted(each for each in codes if each is not None):

@@ -44,6 +44,7 @@ class WebFacts:
         inside_chain: The certificates inside CredSSP as it sent them, in DER.
         inside_judgement: What a logon would say of the certificate inside.
         inside_problem: Why there is none; empty where nobody asked for it.
+        unasked: Why nobody waited for its answer; empty where somebody did.
         connections: How many connections were made.
         seconds: How long it took.
     """
@@ -68,6 +69,7 @@ class WebFacts:
     inside_chain: tuple[bytes, ...] = ()
     inside_judgement: Judgement | None = None
     inside_problem: str = ""
+    unasked: str = ""
     connections: int = 0
     seconds: float = 0.0
 
@@ -80,7 +82,8 @@ def judge_web(facts: WebFacts, name: str, now: dt.datetime) -> list[Finding]:
         name: The name that its certificate must have.
         now: The time, with a time zone.
     """
-    findings = [*(_of_answer(facts) if facts.reach is Reach.REACHED else of_reach(facts))]
+    answered = facts.reach is Reach.REACHED or bool(facts.unasked)
+    findings = [*(_of_answer(facts) if answered else of_reach(facts))]
     if facts.chain:
         findings += judge_certificate(
             facts.certificate, facts.chain, facts.judgement, name, now, in_time=facts.judgement_in_time
@@ -101,6 +104,9 @@ def _of_inside(facts: WebFacts) -> Iterator[Finding]:
 
 
 def _of_answer(facts: WebFacts) -> Iterator[Finding]:
+    if facts.unasked:
+        yield found("probe-incomplete", missing=f"the answer of {facts.target} ({facts.unasked})")
+        return
     if not facts.status:
         if facts.secure and not facts.tls_version:
             yield found("tls-failed", offered="every version of TLS", answer=facts.problem)

@@ -30,7 +30,7 @@ from acredssp.workers import Address
 KEYS = {
     "kind", "target", "reach", "problem", "negotiation", "flags", "tls", "certificate", "other_certificates",
     "credssp_version", "mechanisms", "ntlm", "mic_required", "channel_binding_required", "connections", "elapsed_ms",
-    "findings", "time",
+    "interrupted", "findings", "time",
 }  # fmt: skip
 """The keys of a server's object, which scripts rely on."""
 FINDING_KEYS = {"id", "severity", "title", "text", "next_step", "facts", "anchor"}
@@ -157,6 +157,46 @@ def test_ctrl_c_prints_how_far_a_probe_of_many_came():
             _, err = process.communicate()
     assert process.returncode == 130
     assert err.startswith(b"ctrl-c ended it after 1 of 2 hosts: 0 of 2 hosts answered, 2 connections in ")
+
+
+def interrupted(listener, *words):
+    """What a probe prints that Ctrl-C ends once it has connected."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "acredssp", "probe", "--timeout", "3600", "--host-timeout", "3600", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process, listener.accept()[0] as connection:
+        connection.recv(1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == 130, err
+    return out.decode()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to a whole console")
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_ctrl_c_prints_the_object_of_each_target_that_was_begun(scheme):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where = f"{scheme}127.0.0.1:{listener.getsockname()[1]}"
+        words = (where, f"127.0.0.1:{free_port()}", "--at-once", "1", "--json")
+        (told,) = map(json.loads, interrupted(listener, *words).splitlines())
+    assert told["interrupted"] is True
+    assert told["target"].startswith(where)
+    assert told["reach"] == "reached"
+    assert [each["id"] for each in told["findings"]] == ["probe-incomplete"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to a whole console")
+def test_ctrl_c_prints_an_object_where_no_client_has_come():
+    words = [sys.executable, "-m", "acredssp", "probe", "--listen", "127.0.0.1:0", "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr.readline().startswith(b"listening on ")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate()
+    assert process.returncode == 130
+    told = json.loads(out)
+    assert (told["kind"], told["target"], told["interrupted"]) == ("client", None, True)
 
 
 # --- what is required ---

@@ -1,7 +1,9 @@
 """What a probe asks of a server, and the findings that follow: each against a server that has the cause."""
 
 import asyncio
+import contextlib
 import datetime as dt
+import errno
 import socket
 import ssl
 import struct
@@ -51,7 +53,8 @@ ALL = "ALL:@SECLEVEL=0"
 
 def prober(**settings):
     """A prober with all the time of the world, and without the operating system's authorities."""
-    settings = {"pace": Pace(0), "timeout": 3600.0, "trust": Trust(), "server_name": "localhost"} | settings
+    settings = {"timeout": 3600.0, "total": 3600.0, "trust": Trust(), "server_name": "localhost"} | settings
+    settings.setdefault("pace", Pace(0))
     return Prober(**settings)
 
 
@@ -630,6 +633,154 @@ def client_after_tls(**seen):
 def test_a_message_that_cannot_be_read_is_told_from_none():
     assert client_after_tls() == {"client-sent-nothing"}
     assert client_after_tls(unreadable=True) == {"client-malformed"}
+
+
+# --- the time for a host, and the limits of this machine ---
+
+
+class Silent:
+    """Answers the first so many connections as a server does, and then nothing; `held` tells that it got something."""
+
+    def __init__(self, answered, server=None):
+        self.answered, self.server, self.held = answered, server, asyncio.Event()
+
+    async def __call__(self, reader, writer):
+        if self.answered:
+            self.answered -= 1
+            await self.server(reader, writer)
+            return
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65536):
+                self.held.set()
+        writer.close()
+
+
+@pytest.fixture
+def targets(monkeypatch):
+    """The targets of probes, whose limits a test can let come."""
+    made, real = [], probing._Target
+
+    def new(address, limit):
+        made.append(real(address, limit))
+        return made[-1]
+
+    monkeypatch.setattr(probing, "_Target", new)
+    return made
+
+
+async def when_time_is_over(silent, targets, target=None):
+    """What is told of a server whose time comes while it is silent."""
+    async with serving(silent) as port:
+        url = target and service(f"{target}127.0.0.1:{port}")
+        probing_it = asyncio.create_task(probe_one(prober(), url or Address("127.0.0.1", port)))
+        await silent.held.wait()
+        targets[0].limit.reschedule(asyncio.get_running_loop().time())
+        return await probing_it
+
+
+@pytest.mark.parametrize("answered", [0, 1, 6, 7, 11], ids=["nothing", "once", "no tls", "tls 1.3", "ntlm"])
+async def test_all_connections_to_a_host_have_one_time_limit(answered, targets, nla):
+    result = await when_time_is_over(Silent(answered, nla), targets)
+    assert result.reached
+    assert result.facts.connections == answered + 1
+    told = {each.id: each for each in result.findings}
+    assert "the 3600 s for one host were over" in told["probe-incomplete"].text
+    assert not set(told) & {"connection-lost", "tls-failed", "tls-no-1-3", "credssp-no-answer", "nla-not-offered"}
+    assert ("nla-required" in told) == (answered >= 3)
+    assert not result.interrupted
+
+
+async def test_a_service_over_http_has_the_same_limit(targets):
+    result = await when_time_is_over(Silent(0), targets, "http://")
+    assert ids(result) == {"probe-incomplete"}
+    assert "the 3600 s for one host were over" in result.findings[0].text
+
+
+async def test_a_host_that_takes_no_connection_has_the_same_limit(monkeypatch, targets):
+    connecting = asyncio.Event()
+
+    async def hang(*_args, **_more):
+        connecting.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(probing.asyncio, "open_connection", hang)
+    probing_it = asyncio.create_task(probe_one(prober(), Address("127.0.0.1", 3389)))
+    await connecting.wait()
+    targets[0].limit.reschedule(asyncio.get_running_loop().time())
+    assert ids(await probing_it) == {"no-answer"}
+
+
+async def test_waiting_for_a_turn_does_not_count():
+    during = []
+    async with asyncio.timeout(3600) as limit:
+
+        class Slow(Pace):
+            async def turn(self):
+                during.append(limit.when())
+
+        before = limit.when()
+        await probing._Target(Address("h", 1), limit).turn(Slow(0))
+        assert during == [None], "no limit can come meanwhile"
+        assert limit.when() >= before
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+async def test_a_limit_of_this_machine_is_not_blamed_on_the_target(number, monkeypatch, nla):
+    real, count = asyncio.open_connection, 0
+
+    async def limited(*args, **more):
+        nonlocal count
+        count += 1
+        if count > most:
+            raise OSError(number, "x")
+        return await real(*args, **more)
+
+    monkeypatch.setattr(probing.asyncio, "open_connection", limited)
+    most = 0
+    result = await probed(nla)
+    assert ids(result) == {"own-limit"}
+    assert result.as_dict()["reach"] == "own_limit"
+    assert "says nothing of the server" in result.findings[0].text
+    most, count = 8, 0
+    result = await probed(nla)
+    (told,) = [each for each in result.findings if each.id == "probe-incomplete"]
+    assert "connection 9 was not begun, by a limit of this machine: " in told.text
+    assert result.reached
+
+
+async def test_a_name_that_is_not_found_for_want_of_a_descriptor_is_no_unknown_name(monkeypatch):
+    async def not_found(*_args, **_more):
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    def no_descriptor(*_args):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(probing.asyncio, "open_connection", not_found)
+    assert ids(await probe_one(prober(), Address("server.example", 3389))) == {"host-not-found"}
+    monkeypatch.setattr("acredssp.cli.outcome.os.open", no_descriptor)
+    assert ids(await probe_one(prober(), Address("server.example", 3389))) == {"own-limit"}
+
+
+# --- ctrl-c ---
+
+
+@pytest.mark.parametrize(("answered", "scheme"), [(0, ""), (2, ""), (7, ""), (0, "http://")])
+async def test_what_is_known_is_told_where_a_probe_is_interrupted(answered, scheme, nla):
+    silent, told = Silent(answered, nla), []
+    async with serving(silent) as port:
+        where = service(f"{scheme}127.0.0.1:{port}") if scheme else Address("127.0.0.1", port)
+        probing_it = asyncio.create_task(probe_one(prober(), where, told.append))
+        await silent.held.wait()
+        probing_it.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await probing_it
+    (result,) = told
+    assert result.interrupted
+    assert result.as_dict()["interrupted"] is True
+    assert result.as_dict()["reach"] == "reached"
+    (gap,) = [each for each in result.findings if each.id == "probe-incomplete"]
+    assert "ctrl-c came before" in gap.text
+    assert not ids(result) & {"connection-lost", "tls-failed", "nla-not-offered", "http-no-answer", "tls-no-1-3"}
 
 
 # --- the pace ---

@@ -23,7 +23,7 @@ IDS = """
     kerberos-not-installed
     key-unchecked kdc-slow logon-succeeded negotiation-refused nla-not-offered nla-not-required nla-required
     no-answer no-common-enctype no-domain-controller no-forward-secrecy no-server-certificate no-ticket
-    not-authorized not-http not-rdp not-winrm ntlm-by-address ntlm-disabled ntlm-only ntlm-refused
+    not-authorized not-http not-rdp not-winrm ntlm-by-address ntlm-disabled ntlm-only ntlm-refused own-limit
     password-expired password-must-change peer-defect policy-forbids rdp-security-accepted rdstls-offered
     remote-guard-offered restricted-admin-off restricted-admin-offered silent-refusal spn-unknown spn-wrong-key
     slash-in-account

@@ -27,6 +27,7 @@ BOTH, HYBRID, SSL, RDP = Protocols.HYBRID | Protocols.HYBRID_EX, Protocols.HYBRI
 NLA = NegotiationAnswer(HYBRID)
 SILENT = NegotiationAnswer(problem="says nothing for 5 s", silent=True)
 RESET = NegotiationAnswer(problem="resets it", reset=True)
+UNASKED = NegotiationAnswer(problem="ctrl-c came before", unasked=True)
 REFUSED = NegotiationAnswer(failure=FailureCode.HYBRID_REQUIRED_BY_SERVER)
 ACCEPTS = TLSAnswer(TLSOutcome.ACCEPTED, "ECDHE-RSA-AES128-GCM-SHA256")
 REFUSES = TLSAnswer(TLSOutcome.REFUSED, problem="the peer sent tls alert protocol_version")
@@ -113,6 +114,11 @@ NEGOTIATION_CASES = {
         {BOTH: NLA, SSL: NegotiationAnswer(problem="expected version 3, got 72", foreign=True)}, {"probe-incomplete"},
     ),
     "another program": ({BOTH: NegotiationAnswer(problem="ssh", foreign=True)}, {"not-rdp"}),
+    "nothing was asked": ({BOTH: UNASKED, HYBRID: UNASKED}, {"probe-incomplete"}),
+    "one was refused, and the other was not asked": (
+        {BOTH: NegotiationAnswer(failure=FailureCode.SSL_NOT_ALLOWED_BY_SERVER), HYBRID: UNASKED, SSL: UNASKED},
+        {"probe-incomplete", "tls-not-allowed"},
+    ),
     "nothing at all": ({BOTH: SILENT, HYBRID: SILENT}, {"connection-lost"}),
 }  # fmt: skip
 
