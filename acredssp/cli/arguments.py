@@ -223,22 +223,31 @@ class Service:
 
 def service(text: str) -> Service:
     """Read a URL of WinRM. `HOST` alone stands for `http://HOST:5985/wsman`, and https has the port 5986."""
+    if _is_ipv6(text):
+        text = f"[{text}]"
     try:
         parts = urllib.parse.urlsplit(text if "://" in text else f"http://{text}")
     except ValueError:
         raise UsageError(f"expected a URL such as {_URL}, got {text!r}") from None
+    if parts.username is not None:
+        raise UsageError(f"expected a URL without a user, such as {_URL}: give the user with -u")
     try:
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise UsageError(f"expected a port from 1 to 65535, got {text!r}") from None
+        raise UsageError(_no_port(parts.netloc, text)) from None
     if parts.scheme not in _WINRM_PORTS:
         raise UsageError(f"expected a URL of http or https such as {_URL}, got {text!r}")
-    if parts.username is not None:
-        raise UsageError(f"expected a URL without a user, such as {_URL}: give the user with -u")
     if not host or parts.query or parts.fragment or any(each.isspace() for each in text):
         raise UsageError(f"expected a URL such as {_URL}, got {text!r}")
     address = Address(host, port or _WINRM_PORTS[parts.scheme])
     return Service(f"{parts.scheme}://{address}{parts.path or '/wsman'}", host, parts.scheme == "https")
+
+
+def _no_port(where: str, text: str) -> str:
+    """Return the text about the port of a URL, of which `where` is the host and the port."""
+    if where.count(":") > 1 and "[" not in where:
+        return f"expected an IPv6 address in brackets, such as [::1] or [::1]:5985, got {text!r}"
+    return f"expected a port from 1 to 65535, got {where.rpartition(':')[2]!r} in {text!r}"
 
 
 def https_context(*, insecure: bool, authorities: pathlib.Path | None) -> ssl.SSLContext:

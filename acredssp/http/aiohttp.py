@@ -15,12 +15,16 @@ import inspect
 import json as json_module
 import ssl
 import urllib.parse
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Mapping, Sequence
+import warnings
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 from acredssp.aio import reason_of
 from acredssp.config import ClientConfig
+from acredssp.http import failures
+from acredssp.http.block import Block
 from acredssp.http.client import Client, ClientOptions
 from acredssp.http.connection import Response
 from acredssp.http.headers import one_value
@@ -97,36 +101,6 @@ def _with_options(method: _Method) -> _Method:
     return method
 
 
-class _Sending:
-    """A request that is sent by `async with`, whose response ends with the block."""
-
-    def __init__(self, method: str, block: contextlib.AbstractAsyncContextManager["CredSSPResponse"]) -> None:
-        self._method, self._block = method.lower(), block
-
-    async def __aenter__(self) -> "CredSSPResponse":
-        return await self._block.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        return await self._block.__aexit__(kind, error, traceback)
-
-    def __await__(self) -> Generator[None, None, NoReturn]:
-        self._refuse("await")
-
-    def __enter__(self) -> NoReturn:
-        self._refuse("with")
-
-    def __exit__(self, *_: object) -> None:
-        """Beside `__enter__`, without which Python would not call that."""
-
-    def _refuse(self, came: str) -> NoReturn:
-        raise TypeError(
-            f"expected `async with session.{self._method}(...) as answer:`, which ends the answer with its block, got "
-            f"`{came}`"
-        )
-
-
 class CredSSPSession:
     """Logs on by CredSSP, and seals what is sent. Its methods are those of `aiohttp.ClientSession`.
 
@@ -156,11 +130,11 @@ class CredSSPSession:
         timeout: aiohttp.ClientTimeout = _TIMEOUT,
         **options: Unpack[ClientOptions],
     ) -> None:
-        self._ssl_context, self._proxy = ssl_context, proxy
         self._headers, self._timeout = multidict.CIMultiDict(headers or {}), timeout
-        self._client = Client(self._new_wire, config, options)
         self._ended: list[_Wire] = []
         """Connections that have ended, whose sessions are still to be closed."""
+        self._made = _Made(ssl_context, proxy, self._ended)
+        self._client = Client(self._made.new_wire, config, options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -182,6 +156,14 @@ class CredSSPSession:
 
     def __repr__(self) -> str:
         return f"<CredSSPSession {self._client}>"
+
+    def __del__(self, warn: Callable[..., object] = warnings.warn) -> None:
+        if hasattr(self, "_client") and self._made.wires and not self.closed:
+            text = f"unclosed {self!r}: use it as `async with CredSSPSession(...) as session:`, or await its close()"
+            warn(text, ResourceWarning, stacklevel=2, source=self)
+            with contextlib.suppress(RuntimeError):  # of a loop that is closed
+                self._client.close()
+            self._made.forget()
 
     def __enter__(self) -> NoReturn:
         raise TypeError("expected `async with CredSSPSession(...) as session:`, got `with`")
@@ -205,7 +187,8 @@ class CredSSPSession:
             aiohttp.ClientError: The connection failed. The request may have been sent, and is not sent again.
             CredSSPError: The logon failed, or the server's answer breaks the rules.
         """
-        return _Sending(method, self._request(method, url, options))
+        example = f"async with session.{method.lower()}(...) as answer:"
+        return Block(self._request(method, url, options), example, "nothing was sent")
 
     @contextlib.asynccontextmanager
     async def _request(
@@ -231,10 +214,9 @@ class CredSSPSession:
                     await raw.aclose()
         except TimeoutError as error:
             if limit.expired() and not str(error):
-                when = "".join(f", {note}" for note in getattr(error.__cause__, "__notes__", ()))
-                raise TimeoutError(
-                    f"{method} to {origin} took longer than {timeout.total:g} seconds (total){when}"
-                ) from error
+                assert timeout.total is not None
+                notes = getattr(error.__cause__, "__notes__", ())
+                raise TimeoutError(str(failures.of_total(origin, method, timeout.total, notes))) from error
             raise
 
     @_with_options
@@ -281,14 +263,6 @@ class CredSSPSession:
         elif isinstance(options.get("data"), Mapping):
             headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
         return headers
-
-    def _new_wire(self, origin: Origin) -> "_Wire":
-        if self._proxy is not None and origin.scheme != "https":
-            raise ValueError(
-                "proxy: expected https behind a proxy, got http, whose connections aiohttp's proxies share"
-            )
-        context = None if origin.scheme == "http" else self._ssl_context or system_context()
-        return _Wire(origin, context, self._proxy, self._ended)
 
     async def _clear(self) -> None:
         while self._ended:
@@ -481,6 +455,9 @@ class _OneConnection(aiohttp.TCPConnector):
     _heads = 0
     """Heads of answers to the request that is being sent."""
 
+    def __del__(self, *_: object) -> None:
+        """Do nothing: aiohttp would warn of a connector, and our session warns of itself."""
+
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         known = self.transport
         self._heads = 0
@@ -513,6 +490,36 @@ class _OneConnection(aiohttp.TCPConnector):
             return await read()
 
         protocol.set_exception, protocol.read = noting, reading
+
+
+class _Made:
+    """The connections of one session. It knows nothing of the session, whose end is then seen at once.
+
+    Args:
+        ssl_context: The TLS context for https; None for the system's.
+        proxy: The URL of a proxy; None for none.
+        ended: Gets the connections that have ended.
+    """
+
+    def __init__(self, ssl_context: ssl.SSLContext | None, proxy: str | None, ended: "list[_Wire]") -> None:
+        self._ssl_context, self._proxy, self._ended = ssl_context, proxy, ended
+        self.wires: weakref.WeakSet[_Wire] = weakref.WeakSet()
+
+    def new_wire(self, origin: Origin) -> "_Wire":
+        """Return a connection, which is not connected yet."""
+        if self._proxy is not None and origin.scheme != "https":
+            raise ValueError(
+                "proxy: expected https behind a proxy, got http, whose connections aiohttp's proxies share"
+            )
+        context = None if origin.scheme == "http" else self._ssl_context or system_context()
+        wire = _Wire(origin, context, self._proxy, self._ended)
+        self.wires.add(wire)
+        return wire
+
+    def forget(self) -> None:
+        """Let go of what belongs to the connections, which aiohttp would warn of by other names."""
+        for wire in self.wires:
+            wire.forget()
 
 
 class _Wire:
@@ -626,6 +633,11 @@ class _Wire:
             self._connector.transport.abort()
         if self._session is not None and self not in self._list:
             self._list.append(self)
+
+    def forget(self) -> None:
+        """Let go of what belongs to the connection, without a warning of aiohttp's."""
+        if self._session is not None:
+            self._session.detach()
 
     async def close(self) -> None:
         """Close what belongs to the connection."""

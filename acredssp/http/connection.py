@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from acredssp.aio import ClientAnswers, answer_events
 from acredssp.config import ClientConfig
-from acredssp.errors import CredSSPError
+from acredssp.errors import CredSSPError, LocalProtocolError
 from acredssp.http import failures
 from acredssp.http.envelope import is_sealed
 from acredssp.http.errors import HTTPProtocolError
@@ -364,6 +364,11 @@ class Response:
         self.headers = [*headers, (b"Content-Type", opener.content_type.encode())]
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._closed:
+            raise LocalProtocolError(
+                "the answer is closed: its body can be read once, and only while the answer is open",
+                hint="read the body within the block of `async with` that sends the request",
+            )
         try:
             if self._first:
                 yield self._first

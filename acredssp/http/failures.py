@@ -12,7 +12,7 @@ import errno
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, assert_never
 
 from acredssp.aio import reason_of
@@ -20,7 +20,7 @@ from acredssp.errors import CredSSPError, HandshakeTimeout, PeerClosed, RemotePr
 from acredssp.http.initiator import FIRST_STEP, PORTS_HINT, SCHEME_HINT, SHARED_HINT, ClientExchange
 from acredssp.http.wire import Fault, Origin
 
-__all__ = ["Failure", "of_answer", "of_connecting", "of_logon", "of_request"]
+__all__ = ["Failure", "of_answer", "of_connecting", "of_logon", "of_request", "of_total"]
 
 _NOT_THERE: Final = f"check the host and the port of the url, and that the service runs: {PORTS_HINT}"
 _NO_TLS: Final = f"check the scheme and the port of the url: {PORTS_HINT}"
@@ -151,6 +151,21 @@ def of_answer(origin: Origin, fault: Fault, seconds: float | None) -> Failure:
         within = "in time" if seconds is None else f"within {seconds:g} seconds"
         return Failure(f"{origin}: expected the rest of the answer {within}, got nothing more", _ONCE)
     return Failure(f"{origin}: expected the rest of the answer, got the end of the connection", _ONCE)
+
+
+def of_total(origin: Origin, method: str, seconds: float, steps: Sequence[str]) -> Failure:
+    """Return why a request was cut by its limit for everything.
+
+    Args:
+        origin: The service.
+        method: The method of the request.
+        seconds: The time limit.
+        steps: How far the request came before it was sent; empty where it may have been.
+    """
+    what = f"{method} to {origin} took longer than {seconds:g} seconds (total)"
+    if steps:
+        return Failure(", ".join([what, *steps]), "the request was not sent; allow more time, or see what takes it")
+    return Failure(what, _ONCE)
 
 
 def _is_refusal(error: BaseException) -> bool:

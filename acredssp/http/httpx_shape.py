@@ -75,7 +75,7 @@ class Transport:
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request, and return the library's response; the library's client calls this."""
         origin, config = origin_of(request.url), _config_of(request.extensions)
-        expect_url(str(request.url), origin)
+        expect_url(url := str(request.url), origin, self._note_on(url))
         plain = Request(
             request.method,
             request.url.raw_path,
@@ -94,6 +94,11 @@ class Transport:
             stream=self._libraries.body(self, response),
             extensions={**response.extensions, "credssp_sealed": response.sealed},
         )
+
+    def _note_on(self, url: str) -> str:
+        """Return what an error says about a URL of which the library has cut off what stood in front of the path."""
+        name = self._libraries.httpx.__name__
+        return f", which is all that {name} keeps of a url without http:// or https://" if url.startswith("/") else ""
 
     def _body(self, request: Any) -> AsyncIterable[bytes] | bytes | None:
         if not has_body(request.headers.raw):

@@ -9,11 +9,14 @@ No method but `take` waits, so none is cut short by a cancellation.
 import asyncio
 import collections
 from collections.abc import Hashable
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
+from acredssp.errors import LocalProtocolError
 from acredssp.http.errors import PoolTimeout
 
 __all__ = ["Pool", "Poolable"]
+
+_CLOSED_HINT: Final = "send requests before its close(), or within its `async with`; or make another client"
 
 
 class Poolable(Protocol):
@@ -71,7 +74,7 @@ class Pool(Generic[_Connection]):
 
         Raises:
             PoolTimeout: No connection became free in time.
-            RuntimeError: The pool is closed.
+            LocalProtocolError: The pool is closed.
         """
         future: asyncio.Future[_Connection | None] = asyncio.get_running_loop().create_future()
         self._line.append((identity, future))
@@ -87,8 +90,10 @@ class Pool(Generic[_Connection]):
                 f"no connection became free within {seconds:g} seconds, {len(self)} are in use",
                 hint="raise max_connections, or close responses that are no longer read",
             ) from None
-        except BaseException:
+        except BaseException as error:
             self._withdraw(future)
+            if isinstance(error, asyncio.CancelledError):  # a caller whose time limit has passed learns of it
+                error.add_note("while it waited for a connection")
             raise
 
     def add(self, connection: _Connection) -> None:
@@ -145,7 +150,7 @@ class Pool(Generic[_Connection]):
                 self._line.popleft()
             elif self.closed:
                 self._line.popleft()
-                future.set_exception(RuntimeError("the client is closed"))
+                future.set_exception(LocalProtocolError("the client is closed: nothing was sent", hint=_CLOSED_HINT))
             elif (connection := self._idle_one(identity)) is not None:
                 self._line.popleft()
                 self._busy.add(connection)

@@ -33,6 +33,8 @@ CONNECT_TIMEOUT: Final = 30.0
 _HOST: Final = re.compile(r"[0-9A-Fa-f:.]+(?:%.+)?|[^\s%:\[\]<>\"\\^`{|}]+")
 """A host: an IP address, which may have a zone (`fe80::1%eth0`), or a name that some resolver might know."""
 _MOST_PORT: Final = 65_535
+_PORT: Final = re.compile(r"://(?:[^/\[\]:]+|\[[^]]*\]):([^/:]+)(?:/|$)")
+"""The port of a URL that has one."""
 SMALL: Final = 65_536
 """Bytes of a body that is sealed and sent as a whole. The libraries send it without a task and generators."""
 
@@ -155,24 +157,28 @@ class Wire(Protocol):
         """Return the library's error of the same class with our text."""
 
 
-def expect_url(url: str, origin: Origin) -> None:
+def expect_url(url: str, origin: Origin, note: str = "") -> None:
     """Check that a URL is one of HTTP.
 
     Args:
         url: The URL as it was given. The error shows it without a user and without a query, which may be secrets.
         origin: What the HTTP library makes of it.
+        note: What the error says about the URL behind it.
 
     Raises:
         ValueError: It has another scheme, or none, or no host, or its host or port is impossible.
     """
     if origin.scheme not in {"http", "https"} or not _is_reachable(origin):
-        raise no_url(url)
+        raise no_url(url, note)
 
 
-def no_url(url: str) -> ValueError:
-    """Return the error for a URL that is none of HTTP."""
+def no_url(url: str, note: str = "") -> ValueError:
+    """Return the error for a URL that is none of HTTP, with a note about the URL behind it."""
+    shown = _shown(url)
+    if port := _PORT.search(shown):
+        return ValueError(f"url: expected a port from 1 to {_MOST_PORT}, got {port[1]!a} in {shown!a}")
     example = "https://web.contoso.example:5986/wsman"
-    return ValueError(f"url: expected http:// or https:// and a host, such as {example}, got {_shown(url)!a}")
+    return ValueError(f"url: expected http:// or https:// and a host, such as {example}, got {shown!a}{note}")
 
 
 def _is_reachable(origin: Origin) -> bool:

@@ -7,7 +7,9 @@ from typing import Any, Unpack
 
 import acredssp
 from acredssp.config import ClientConfig
+from acredssp.errors import LocalProtocolError
 from acredssp.http import ClientOptions
+from acredssp.http.block import Block
 from acredssp.http.httpx import CredSSPTransport
 from acredssp.http.httpx_shape import origin_of
 from acredssp.http.wire import expect_url, no_url
@@ -22,11 +24,11 @@ except ImportError as error:
 __all__ = ["connect"]
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+_CLOSED_HINT = "use it within its `async with`, or connect again"
 _HEADERS = {"Content-Type": "application/soap+xml;charset=UTF-8", "User-Agent": f"acredssp/{acredssp.__version__}"}
 
 
-@contextlib.asynccontextmanager
-async def connect(
+def connect(
     url: str,
     config: ClientConfig,
     *,
@@ -34,7 +36,7 @@ async def connect(
     proxy: Any = None,
     wsman: dict[str, Any] | None = None,
     **options: Unpack[ClientOptions],
-) -> AsyncIterator[WSMan]:
+) -> contextlib.AbstractAsyncContextManager[WSMan]:
     """Open a client of a WinRM service, by `async with`; nothing is sent before the first request.
 
     Args:
@@ -54,11 +56,21 @@ async def connect(
         expect_url(url, origin_of(httpx.URL(url)))
     except httpx.InvalidURL:
         raise no_url(url) from None
-    allow_unsealed = options.get("dangerous_allow_unsealed", False)
     transport = CredSSPTransport(config, ssl_context=ssl_context, proxy=proxy, **options)
+    takes_plain = url.lower().startswith("https:") or options.get("dangerous_allow_unsealed", False)
+    opened = _open(url, transport, wsman or {}, takes_plain=takes_plain)
+    return Block(opened, "async with connect(url, config) as wsman:", "nothing was connected")
+
+
+@contextlib.asynccontextmanager
+async def _open(
+    url: str, transport: CredSSPTransport, wsman: dict[str, Any], *, takes_plain: bool
+) -> AsyncIterator[WSMan]:
     async with httpx.AsyncClient(transport=transport, timeout=None, trust_env=False) as client:  # noqa: S113 - WSMan's
 
         async def post(envelope: bytes) -> tuple[int, bytes]:
+            if client.is_closed:
+                raise LocalProtocolError("the client of the service is closed: nothing was sent", hint=_CLOSED_HINT)
             try:
                 answer = await client.post(url, content=envelope, headers=_HEADERS)
             except _NOT_SENT as error:
@@ -67,10 +79,10 @@ async def connect(
             except httpx.TransportError as error:
                 raise ConnectionResetError(_told(error)[0]) from error  # it may be sent again, whatever the hint says
             # A fault in plain may be anybody's, and would have the client believe that a command wrote nothing.
-            authentic = answer.extensions["credssp_sealed"] or url.lower().startswith("https:") or allow_unsealed
+            authentic = answer.extensions["credssp_sealed"] or takes_plain
             return answer.status_code, answer.content if authentic else b""
 
-        yield WSMan(post, url, **(wsman or {}))
+        yield WSMan(post, url, **wsman)
 
 
 def _told(error: httpx.TransportError) -> tuple[str, str | None]:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
+from acredssp.arguments import expect
 from acredssp.errors import LimitExceeded, RemoteProtocolError
 from acredssp.winrm import messages
 from acredssp.winrm.client import WSMan
@@ -136,10 +137,12 @@ class RunspacePool:
             as_text: Whether the output is lines of text, as a terminal shows them; otherwise it is objects.
 
         Raises:
-            RuntimeError: The pool was closed.
+            TypeError: The script is no text; nothing was sent.
+            LocalProtocolError: The pool was closed; nothing was sent.
             OutcomeUnknown: The connection was lost: whether the script runs is unknown.
             CredSSPError: The service refuses.
         """
+        expect("script", script, str)
         shell = psrpcore.ClientPowerShell(self._pool, no_input=lines is None)
         shell.add_script(script)
         if as_text:

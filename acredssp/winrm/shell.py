@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
-from acredssp.errors import CredSSPError, RemoteProtocolError
+from acredssp.errors import CredSSPError, LocalProtocolError, RemoteProtocolError
 from acredssp.winrm import messages
 from acredssp.winrm.client import WSMan, new_id
 from acredssp.winrm.errors import (
@@ -35,6 +35,7 @@ _LEAST_PAUSE: Final = 1.0
 """Seconds between requests that keep a shell alive, at the least, even if the service's idle time-out is shorter."""
 _CLOSING: Final = 10.0
 """Seconds that the service gets to confirm that something has ended."""
+_CLOSED_HINT: Final = "use a shell within its `async with`, or open another one"
 _NOTHING: Final = Received((), done=False, exit_code=None)
 
 
@@ -103,10 +104,10 @@ class OpenShell:
         """Send a request to the shell.
 
         Raises:
-            RuntimeError: The shell was closed; nothing was sent.
+            LocalProtocolError: The shell was closed; nothing was sent.
         """
         if self.closed:
-            raise RuntimeError("the shell is closed")
+            raise LocalProtocolError("the shell is closed: nothing was sent", hint=_CLOSED_HINT)
         loop = asyncio.get_running_loop()
         try:
             return await self.wsman.request(request, robust=self.robust)
@@ -241,10 +242,12 @@ class CommandShell:
                 2012 R2 pay no attention to it.
 
         Raises:
-            RuntimeError: The shell was closed.
+            TypeError: A word is no text; nothing was sent.
+            LocalProtocolError: The shell was closed; nothing was sent.
             OutcomeUnknown: The connection was lost: whether the command runs is unknown.
             CredSSPError: The service refuses.
         """
+        _expect_words(command, *arguments)
         command_id = new_id() if self._own_ids else None
         options = (
             Option("WINRS_CONSOLEMODE_STDIN", "TRUE" if console_stdin else "FALSE"),
@@ -285,6 +288,15 @@ class CommandShell:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _expect_words(*words: object) -> None:
+    for word in words:
+        if not isinstance(word, str):
+            raise TypeError(
+                "command: expected the command line as a str, or the words of it one by one, such as "
+                f'run("ipconfig", "/all") or run(*words), got {type(word).__name__}'
+            )
 
 
 class Command:

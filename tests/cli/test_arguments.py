@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from acredssp.cli.arguments import Secret, TLSVersion, account, address, legacy_warning, nt_hash, policy_of
+from acredssp.cli.arguments import Secret, TLSVersion, account, address, legacy_warning, nt_hash, policy_of, service
 from acredssp.cli.outcome import UsageError
 from acredssp.credentials import NTHash, Password
 from acredssp.workers import Address
@@ -52,6 +52,38 @@ def test_what_people_write_for_an_address_is_named(text, said):
     with pytest.raises(UsageError) as raised:
         address(text, default_port=3389)
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("host", "http://host:5985/wsman"),
+        ("::1", "http://[::1]:5985/wsman"),
+        ("[::1]:80", "http://[::1]:80/wsman"),
+        ("https://[::1]/x", "https://[::1]:5986/x"),
+    ],
+)
+def test_a_service_is_a_host_or_a_url(text, url):
+    assert service(text).url == url
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("host:99999", "expected a port from 1 to 65535, got '99999' in 'host:99999'"),
+        ("http://host:x/wsman", "expected a port from 1 to 65535, got 'x' in 'http://host:x/wsman'"),
+        (
+            "http://::1/wsman",
+            "expected an IPv6 address in brackets, such as [::1] or [::1]:5985, got 'http://::1/wsman'",
+        ),
+        ("http://alice:c4nary@host:x/", "expected a URL without a user, such as http://HOST:5985/wsman"),
+    ],
+)
+def test_what_is_no_service_is_named(text, said):
+    with pytest.raises(UsageError) as raised:
+        service(text)
+    assert said in str(raised.value)
+    assert "c4nary" not in str(raised.value)
 
 
 def test_a_server_may_take_port_0():

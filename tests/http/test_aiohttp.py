@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import ssl
+import warnings
 
 import aiohttp
 import pytest
 from support import endpoints
+from support.endpoints import until
 from support.http_toy import CAROL, DEFAULT, OUTER, TRUSTING, Toy, client_config, lookup
 
 from acredssp.credentials import Password
@@ -249,14 +252,27 @@ async def test_objects_say_what_they_are_and_no_secret():
         assert repr(session) == "<CredSSPSession closed, 0 connections>"
 
 
-async def test_a_total_time_limit_that_passes_in_the_logon_names_the_leg(monkeypatch):
-    limits, asked, whole = [], asyncio.Event(), asyncio.timeout
+@pytest.fixture
+def total(monkeypatch):
+    """The limits for everything that a test has set by `FAR`, for it to let them pass."""
+    limits, whole = [], asyncio.timeout
 
     def noting(delay):
         limit = whole(delay)
         if delay == FAR:
             limits.append(limit)
         return limit
+
+    monkeypatch.setattr(asyncio, "timeout", noting)
+    return limits
+
+
+def passes(limit):
+    limit.reschedule(asyncio.get_running_loop().time())
+
+
+async def test_a_total_time_limit_that_passes_in_the_logon_names_the_leg(total):
+    asked = asyncio.Event()
 
     async def serve(reader, writer):
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -266,17 +282,51 @@ async def test_a_total_time_limit_that_passes_in_the_logon_names_the_leg(monkeyp
         writer.transport.abort()
 
     async def post():
-        with pytest.raises(TimeoutError, match=r"\(total\), in leg 1 of the logon, the tls handshake inside credssp$"):
+        with pytest.raises(
+            TimeoutError, match=r"\(total\), in leg 1 of the logon, the tls handshake inside credssp \(the request"
+        ):
             async with session.post(url, data=b"x", timeout=aiohttp.ClientTimeout(total=FAR)):
                 pass
 
-    monkeypatch.setattr(asyncio, "timeout", noting)
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://localhost:{server.sockets[0].getsockname()[1]}/"
     async with server, session_of() as session, asyncio.TaskGroup() as group:
         group.create_task(post())
         await asked.wait()
-        limits[0].reschedule(asyncio.get_running_loop().time())
+        passes(total[0])
+
+
+async def test_a_total_time_limit_that_passes_behind_the_logon_warns_that_the_server_may_have_acted(total):
+    asked, never = asyncio.Event(), asyncio.Event()
+
+    async def serve(_asked):
+        asked.set()
+        await never.wait()
+
+    async def post():
+        said = r"\(total\) \(the server may have acted on the request, which is not sent again: find out before"
+        with pytest.raises(TimeoutError, match=said):
+            async with session.post(toy.url, data=b"x", timeout=aiohttp.ClientTimeout(total=FAR)):
+                pass
+
+    async with Toy(answer=serve) as toy, session_of() as session, asyncio.TaskGroup() as group:
+        group.create_task(post())
+        await asked.wait()
+        passes(total[0])
+
+
+async def test_a_total_time_limit_that_passes_before_there_is_a_connection_says_that_nothing_was_sent(total):
+    async def post():
+        with pytest.raises(TimeoutError, match=r"while it waited for a connection \(the request was not sent;"):
+            async with session.post(toy.url, data=b"x", timeout=aiohttp.ClientTimeout(total=FAR)):
+                pass
+
+    async with Toy() as toy, session_of(max_connections=1) as session, contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(session.post(toy.url, data=b"x"))
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        group.create_task(post())
+        await until(lambda: session._client._pool._line)
+        passes(total[0])
 
 
 async def test_a_total_time_limit_is_told():
@@ -305,3 +355,55 @@ async def test_a_proxy_for_plain_http_is_refused():
         with pytest.raises(ValueError, match="proxy: expected https behind a proxy, got http"):
             async with session.post("http://localhost:1/", data=b"x"):
                 pass
+
+
+# --- use by mistake ---
+
+
+async def test_a_body_that_is_read_behind_the_block_is_no_lost_connection():
+    async with Toy() as toy, session_of() as session:
+        async with session.post(toy.url, data=b"x") as kept:
+            pass
+        async with session.post(toy.url, data=b"x") as read:
+            await read.read()
+        with pytest.raises(
+            LocalProtocolError, match=r"its body can be read once, and only while .*read the body within"
+        ):
+            await kept.text()
+        assert await read.text() == "X"
+
+
+async def test_a_session_that_is_closed_sends_nothing():
+    async with Toy() as toy:
+        async with session_of() as session:
+            pass
+        with pytest.raises(
+            LocalProtocolError, match=r"the client is closed: nothing was sent .*or make another client"
+        ):
+            async with session.post(toy.url, data=b"x"):
+                pass
+        assert toy.connections == 0
+
+
+@pytest.mark.parametrize("tls", [None, OUTER], ids=["http", "https"])
+async def test_a_session_that_nobody_closes_warns_by_its_own_name(tls):
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["message"]))
+    async with Toy(tls=tls and tls.context, channel_bindings=tls and tls.binding) as toy:
+        session = session_of()
+        for _ in range(2):
+            async with session.post(toy.url, data=b"x") as answer:
+                await answer.read()
+        del answer
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            del session
+            gc.collect()
+            await asyncio.sleep(0)
+    assert [str(each.message).partition(":")[0] for each in caught] == ["unclosed <CredSSPSession open, 1 connections>"]
+    assert told == []
+
+
+async def test_a_session_without_a_connection_needs_no_end():
+    session_of()
+    gc.collect()

@@ -324,8 +324,6 @@ async def test_what_the_program_itself_raises_in_a_body_is_passed_on():
         "",
         "ftp://alice:c4nary@localhost/?c4nary",
         "http:///wsman",
-        "http://localhost:99999/",
-        "http://localhost:0/",
         "http://[x/",
         "https://",
         "web.contoso.example",
@@ -338,6 +336,22 @@ async def test_what_is_no_url_of_http_is_a_value_error_that_shows_one(post, url)
         "url: expected http:// or https:// and a host, such as https://web.contoso.example:5986/wsman, got '"
     )
     assert "c4nary" not in str(error)
+
+
+@pytest.mark.parametrize(("url", "port"), [("http://u:c4nary@localhost:99999/?c4nary", 99_999), ("http://[::1]:0", 0)])
+async def test_a_port_that_is_none_is_told(post, url, port):
+    error = await failure(post, url)
+    assert isinstance(error, ValueError)
+    assert str(error).startswith(f"url: expected a port from 1 to 65535, got '{port}' in 'http://")
+    assert "c4nary" not in str(error)
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
+async def test_a_url_of_which_the_library_has_cut_the_beginning_off_is_told_so(name):
+    error = await failure(ADAPTERS[name], "localhost:5985/wsman")
+    assert str(error).endswith(
+        f"got '/5985/wsman', which is all that {name} keeps of a url without http:// or https://"
+    )
 
 
 # --- the wrong client ---
@@ -355,7 +369,7 @@ def test_a_synchronous_client_is_refused_by_name():
 
 
 async def test_a_request_of_aiohttp_that_is_awaited_says_how_it_is_sent():
-    said = r"expected `async with session.post\(...\) as answer:`, which ends the answer with its block, got `{}`"
+    said = r"expected `async with session.post\(...\) as answer:`, which ends with its block, got `{}`"
     async with CredSSPSession(CONFIG) as session:
         with pytest.raises(TypeError, match=said.format("await")):
             await session.post("http://localhost/", data=b"x")

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from acredssp.errors import LocalProtocolError
 from acredssp.http.errors import PoolTimeout
 from acredssp.http.pool import Pool
 
@@ -237,9 +238,9 @@ async def test_a_pool_that_is_closed():
     pool.close()
     assert busy.aborted
     assert idle.aborted
-    with pytest.raises(RuntimeError, match="the client is closed"):
+    with pytest.raises(LocalProtocolError, match="the client is closed: nothing was sent"):
         await waiting[1]
-    with pytest.raises(RuntimeError, match="the client is closed"):
+    with pytest.raises(LocalProtocolError, match="the client is closed: nothing was sent"):
         await pool.take("a", 1)
     late = Fake("a")  # its logon was under way
     pool.add(late)

@@ -11,7 +11,7 @@ from support.wsman_http import app_of
 from support.wsman_toy import Toy, greet, upper
 
 from acredssp.credentials import Password
-from acredssp.errors import AuthenticationError, NegotiationFailure, RemoteProtocolError
+from acredssp.errors import AuthenticationError, LocalProtocolError, NegotiationFailure, RemoteProtocolError
 from acredssp.http.server import start_http_server
 from acredssp.winrm import CommandShell, NotSent, OutcomeUnknown
 from acredssp.winrm.errors import OPERATION_TIMED_OUT
@@ -204,3 +204,21 @@ async def test_the_example_of_the_documentation_runs(capsys):
         await names["main"](CONFIG)
     assert capsys.readouterr().out == "3 hello\r\n\nstdout Pinging\n"
     assert toy.started == ["ipconfig /all", "ping -t localhost"]
+
+
+async def test_a_client_that_is_used_behind_its_block_sends_nothing():
+    async with service() as (_, server):
+        async with connect(server.url, CONFIG) as wsman:
+            pass
+        with pytest.raises(LocalProtocolError, match="the client of the service is closed: nothing was sent"):
+            await wsman.identify()
+        assert server.connections == 0
+
+
+async def test_a_client_without_async_with_says_how_it_is_made():
+    with pytest.raises(TypeError, match=r"expected `async with connect\(url, config\) as wsman:`.*, got `await`"):
+        await connect("http://localhost:1/wsman", CONFIG)
+    with pytest.raises(
+        AttributeError, match=r"expected `async with connect\(url, config\) as wsman:`, got `.identify`"
+    ):
+        _ = connect("http://localhost:1/wsman", CONFIG).identify

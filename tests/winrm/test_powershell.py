@@ -8,7 +8,7 @@ import pytest
 from support.pages import blocks
 from support.wsman_toy import Fault
 
-from acredssp.errors import LimitExceeded, RemoteProtocolError
+from acredssp.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from acredssp.winrm import OutcomeUnknown, WSMan, WSManFault
 
 powershell = pytest.importorskip("acredssp.winrm.powershell", exc_type=ImportError)
@@ -65,7 +65,7 @@ async def test_a_closed_pool_starts_nothing():
         await pool.aclose()
         asked = list(toy.requests)
         for call in pool.run("x"), anext(aiter(pipeline)):
-            with pytest.raises(RuntimeError, match="the shell is closed"):
+            with pytest.raises(LocalProtocolError, match="the shell is closed: nothing was sent"):
                 await call
         await pipeline.aclose()
         assert toy.requests == asked

@@ -7,7 +7,7 @@ import re
 import pytest
 from support.wsman_toy import DISCONNECTED, UNEXPECTED_SELECTORS, Fault, Toy, greet, upper
 
-from acredssp.errors import LimitExceeded, RemoteProtocolError
+from acredssp.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from acredssp.winrm import CommandShell, NotSent, OutcomeUnknown, WSMan, WSManFault
 from acredssp.winrm import shell as shell_module
 
@@ -58,9 +58,16 @@ async def test_a_closed_shell_starts_nothing():
     async with service({"greet": greet}) as (toy, wsman):
         async with await CommandShell.open(wsman) as shell:
             pass
-        with pytest.raises(RuntimeError, match="the shell is closed"):
+        with pytest.raises(LocalProtocolError, match="the shell is closed: nothing was sent"):
             await shell.run("greet")
     assert toy.requests == ["Create", "Delete"]
+
+
+@pytest.mark.parametrize("words", [(["greet", "/all"],), ("greet", 5), (b"greet",)])
+async def test_words_of_a_command_that_are_no_text_are_refused_with_an_example(words):
+    async with service({"greet": greet}) as (_, wsman), await CommandShell.open(wsman) as shell:
+        with pytest.raises(TypeError, match=r'one by one, such as run\("ipconfig", "/all"\) or run\(\*words\), got '):
+            await shell.run(*words)
 
 
 async def test_a_command_of_a_closed_shell_does_nothing_more():
@@ -68,7 +75,7 @@ async def test_a_command_of_a_closed_shell_does_nothing_more():
         async with await CommandShell.open(wsman) as shell:
             command = await shell.start("greet")
         for call in command.send(b"x"), command.interrupt(), anext(aiter(command)):
-            with pytest.raises(RuntimeError, match="the shell is closed"):
+            with pytest.raises(LocalProtocolError, match="the shell is closed: nothing was sent"):
                 await call
         await command.aclose()
     assert toy.requests == ["Create", "Command", "Delete"]
