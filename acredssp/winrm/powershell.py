@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
-from acredssp.arguments import expect
 from acredssp.errors import LimitExceeded, RemoteProtocolError
 from acredssp.winrm import messages
 from acredssp.winrm.client import WSMan
@@ -142,7 +141,8 @@ class RunspacePool:
             OutcomeUnknown: The connection was lost: whether the script runs is unknown.
             CredSSPError: The service refuses.
         """
-        expect("script", script, str)
+        if not isinstance(script, str):
+            raise TypeError(f"script: expected the text of one script as a str, got {type(script).__name__}")
         shell = psrpcore.ClientPowerShell(self._pool, no_input=lines is None)
         shell.add_script(script)
         if as_text:

@@ -65,6 +65,8 @@ async def test_a_closed_pool_starts_nothing():
         await pool.aclose()
         asked = list(toy.requests)
         for call in pool.run("x"), anext(aiter(pipeline)):
+            with pytest.raises(TypeError, match="script: expected the text of one script as a str, got list"):
+                await pool.run(["Get-Service", "WinRM"])
             with pytest.raises(LocalProtocolError, match="the shell is closed: nothing was sent"):
                 await call
         await pipeline.aclose()
