@@ -23,7 +23,7 @@ from acredssp.arguments import expect_host_name, expect_service_name
 from acredssp.carriage import Carriage
 from acredssp.cli import arguments, render
 from acredssp.cli.arguments import Secret, Service
-from acredssp.cli.examination import Course, Examination, expect_writable, show, write
+from acredssp.cli.examination import Course, Examination, show, write
 from acredssp.cli.login import Login, client_carriage
 from acredssp.cli.options import (
     RDP_PORT,
@@ -61,7 +61,7 @@ from acredssp.cli.options import (
     usage_errors,
     warn_of,
 )
-from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, result_of
+from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, expect_new, result_of
 from acredssp.cli.probing import Pace, Prober
 from acredssp.cli.rdp_logon import Patient, examine
 from acredssp.cli.services import extra_of_services, name_of_service, to_this_service
@@ -176,7 +176,7 @@ def doctor_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         else:
             examining = _of_server(where, name, spn, carried, seconds, prober)
         if report_file is not None:
-            expect_writable(report_file)  # before the logon, which may count as a failed one
+            expect_new("--report", report_file)  # before the logon, which may count as a failed one
     warn_of(err, policy, None, trust)
     with _progress(err) as course:
         examination = until_done(examining(config, course))

@@ -7,12 +7,10 @@ import asyncio
 import dataclasses
 import datetime as dt
 import json
-import os
 import pathlib
 import platform
 import socket
 import ssl
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -42,7 +40,6 @@ __all__ = [
     "Stage",
     "Step",
     "addresses_of",
-    "expect_writable",
     "facts_of",
     "mark_end",
     "show",
@@ -308,22 +305,6 @@ def _show_tickets(out: Console, examination: Examination) -> None:
     if examination.tickets:
         out.print()
         out.print(table)
-
-
-def expect_writable(path: pathlib.Path) -> None:
-    """Check that the report can be written, and would not write over another one.
-
-    Raises:
-        UsageError: It cannot be written, or the file is there and has something in it.
-    """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise UsageError(f"cannot write --report {path}: {reason_of(error)}") from None
-    with os.fdopen(descriptor, "wb") as file:
-        facts = os.fstat(file.fileno())
-    if stat.S_ISREG(facts.st_mode) and facts.st_size:
-        raise UsageError(f"--report {path}: expected a new file, got one that is there: move it or give another name")
 
 
 def write(path: pathlib.Path, examination: Examination) -> None:

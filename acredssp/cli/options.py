@@ -42,6 +42,7 @@ __all__ = [
     "MaxVersion",
     "MinTLS",
     "MinVersion",
+    "MostRecords",
     "NTHashWord",
     "PasswordStdin",
     "PasswordWord",
@@ -256,8 +257,18 @@ RecordFiles = Annotated[
         "--record",
         metavar="FILE",
         help="Write the handshake to FILE, for acredssp decode and replay; as a capture for Wireshark if the name ends "
-        "in .pcapng; to a file of its own if FILE is a folder that is there. The record has no secret. May be given "
-        "several times.",
+        "in .pcapng; to a file of its own if FILE is a folder that is there. No file is written over. The record has "
+        "no secret. May be given several times.",
+    ),
+]
+MostRecords = Annotated[
+    int | None,
+    typer.Option(
+        "--record-most",
+        min=1,
+        max=100_000,
+        metavar="N",
+        help="Record the first N handshakes, and no more: 100 unless given, and 1,000 in a folder.",
     ),
 ]
 WithSecrets = Annotated[

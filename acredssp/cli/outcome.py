@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import socket
+import stat
 from typing import BinaryIO, Final
 
 from acredssp.aio import reason_of
@@ -31,6 +32,7 @@ __all__ = [
     "Result",
     "UsageError",
     "advice",
+    "expect_new",
     "expect_readable",
     "in_options",
     "is_own_limit",
@@ -84,6 +86,25 @@ def expect_readable(option: str, path: pathlib.Path) -> None:
         path.open("rb").close()
     except OSError as error:
         raise unreadable(option, path, error) from None
+
+
+def expect_new(option: str, path: pathlib.Path) -> None:
+    """Make a file that an option names and that its owner alone can read, and check that it is empty.
+
+    A pipe or a device may be there already.
+
+    Raises:
+        UsageError: It cannot be written, or the file is there and has something in it.
+    """
+    try:
+        at_once = getattr(os, "O_NONBLOCK", 0)  # a pipe that nobody reads is an error, and nothing to wait for
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | at_once, 0o600)
+    except OSError as error:
+        raise UsageError(f"cannot write {option} {path}: {reason_of(error)}") from None
+    with os.fdopen(descriptor, "wb") as file:
+        facts = os.fstat(file.fileno())
+    if stat.S_ISREG(facts.st_mode) and facts.st_size:
+        raise UsageError(f"{option} {path}: expected a new file, got one that is there: move it or give another name")
 
 
 def read_bounded(option: str, path: pathlib.Path, most: int, file: BinaryIO | None = None) -> bytes:

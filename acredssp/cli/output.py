@@ -230,14 +230,11 @@ def write_private(path: pathlib.Path, data: bytes, *, anew: bool = False) -> Non
     Args:
         path: The file.
         data: Its content.
-        anew: Whether what was there before is removed, and never written to: no link is followed, and nobody who has
-            the old file open reads the new one.
+        anew: Whether a file that is there is an error, and never written to.
 
     Raises:
         OSError: It cannot be written.
     """
-    if anew:
-        path.unlink(missing_ok=True)
     # A pipe that nobody reads is an error, and nothing to wait for.
     at_once = getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_EXCL if anew else os.O_TRUNC) | at_once, 0o600)

@@ -17,7 +17,7 @@ import typer
 
 from acredssp.accounts import Domains, Users
 from acredssp.cli import loops, render
-from acredssp.cli.options import LogLevel, RecordFiles, WithLogLevel, log_from, until_done, usage_errors
+from acredssp.cli.options import LogLevel, MostRecords, RecordFiles, WithLogLevel, log_from, until_done, usage_errors
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError
 from acredssp.cli.record import ServerRecords
 from acredssp.workers import is_supported
@@ -100,6 +100,7 @@ def run_command(
         ),
     ] = None,
     record: RecordFiles = None,
+    record_most: MostRecords = None,
     log_level: WithLogLevel = LogLevel.INFO,
 ) -> None:
     """Serve until SIGTERM, and print a line for each connection to the standard error. SIGHUP reads the settings again.
@@ -107,7 +108,7 @@ def run_command(
     With --workers, SIGUSR2 starts the program anew, and no connection is lost.
 
     --record writes a file for each handshake, those with clients and those with targets: for the first 100 of them, or
-    for the first 1,000 if FILE is a folder. With --workers it has to be a folder.
+    for the first 1,000 if FILE is a folder, unless --record-most is given. With --workers it has to be a folder.
 
     Exit status: 0 after SIGTERM or SIGINT; 2 the settings cannot be used; 70 a worker fails again and again.
     """
@@ -127,7 +128,12 @@ def run_command(
                 print(render.printable(text), flush=True)  # noqa: T201
 
         records = ServerRecords(
-            record or [], with_secrets=False, generated=False, account_of=lambda *_: None, warn=tell
+            record or [],
+            with_secrets=False,
+            generated=False,
+            most=record_most,
+            account_of=lambda *_: None,
+            warn=tell,
         )
         if workers is None:
             records.begin()
@@ -143,6 +149,7 @@ def run_command(
 
         ourselves = [sys.executable, "-m", "acredssp", "proxy"]
         recorded = [f"--record={path}" for path in record or ()]
+        recorded += [f"--record-most={record_most}"] if record_most else []
         again = [*ourselves, "run", str(file), f"--workers={workers}", f"--log-level={log_level.value}", *recorded]
         check = [*ourselves, "check", str(file)]
         raise typer.Exit(

@@ -18,7 +18,7 @@ from rich.console import Console
 from acredssp.aio import reason_of
 from acredssp.carriage import Carriage
 from acredssp.cli import render
-from acredssp.cli.outcome import UsageError
+from acredssp.cli.outcome import UsageError, expect_new
 from acredssp.cli.output import OutputError, write_private
 from acredssp.credentials import Credential, NTHash, Password
 from acredssp.recording import (
@@ -34,10 +34,10 @@ from acredssp.recording import (
 __all__ = ["Records", "ServerRecords", "account_line"]
 
 _MOST_FILES: Final = 100
-"""Handshakes of a server that are recorded in numbered files: strangers must not fill a disk."""
+"""Handshakes of a server that are recorded in numbered files, unless the option says otherwise: strangers must not fill
+a disk."""
 _MOST_WAITING: Final = 100
 """Records that wait to be written: a slow disk must not fill the memory."""
-_FULL: Final = f"a folder takes {MOST_FILES:,} records of {MOST_FOLDER_BYTES >> 20} MiB together: move them away"
 _CAPTURE: Final = ".pcapng"
 
 
@@ -52,17 +52,23 @@ class Records:
         paths: The files and folders; empty where nothing is recorded. A folder is there already.
         with_secrets: Whether the records are whole.
         generated: Whether an account is made for the record.
+        most: How many handshakes are recorded; None for a hundred in numbered files, and a thousand in a folder.
 
     Raises:
         UsageError: The options contradict each other.
     """
 
-    def __init__(self, paths: list[pathlib.Path], *, with_secrets: bool, generated: bool) -> None:
-        for option, given in (("--with-secrets", with_secrets), ("--generated-account", generated)):
+    def __init__(
+        self, paths: list[pathlib.Path], *, with_secrets: bool, generated: bool, most: int | None = None
+    ) -> None:
+        needing = {"--with-secrets": with_secrets, "--generated-account": generated, "--record-most": most is not None}
+        for option, given in needing.items():
             if given and not paths:
                 raise UsageError(f"{option} needs --record FILE")
         self._paths = paths
-        self._folders = [RecordFolder(path) for path in paths if path.is_dir()]
+        self._most_files = most or _MOST_FILES
+        self._most_in_folder = most or MOST_FILES
+        self._folders = [RecordFolder(path, most_files=self._most_in_folder) for path in paths if path.is_dir()]
         self._files = [path for path in paths if not path.is_dir()]
         self._with_secrets = with_secrets
         self._records: list[Recording] = []
@@ -91,16 +97,15 @@ class Records:
         """Make the files, so that a file that cannot be written is noticed before there is a handshake.
 
         Raises:
-            UsageError: A file cannot be written, or a folder takes no files.
+            UsageError: A file cannot be written or is there already, or a folder takes no files.
         """
-        for path in self._paths:
+        for path in self._files:
+            expect_new("--record", path)
+        for folder in self._folders:
             try:
-                if path.is_dir():
-                    RecordFolder(path).check()
-                else:
-                    write_private(path, b"")
+                folder.check()
             except OSError as error:
-                raise UsageError(f"--record {path}: cannot be written: {reason_of(error)}") from None
+                raise UsageError(f"cannot write --record {folder.path}: {reason_of(error)}") from None
 
     def around(self, carriage: Carriage) -> Carriage:
         """Return a carriage that records what `carriage` carries, or `carriage` where nothing is recorded."""
@@ -135,7 +140,7 @@ class Records:
             kept = without_secrets(record)
         for folder in self._folders:
             self._add(folder, kept)
-        for path in self._files if number <= _MOST_FILES else ():
+        for path in self._files if number <= self._most_files else ():
             named = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
             content = to_pcapng(kept) if path.suffix == _CAPTURE else kept.to_json().encode()
             try:
@@ -149,7 +154,10 @@ class Records:
         except OSError as error:
             raise OutputError(f"cannot write --record {folder.path}: {reason_of(error)}") from None
         if written is None:
-            raise FolderFullError(f"--record {folder.path} is full, and takes no more handshakes: {_FULL}")
+            bounds = f"{self._most_in_folder:,} records of {MOST_FOLDER_BYTES >> 20} MiB together"
+            raise FolderFullError(
+                f"--record {folder.path} is full, and takes no more handshakes: a folder takes {bounds}: move them away"
+            )
 
     def _is_generated(self, record: Recording) -> bool:
         """Whether the client of a record used the generated account."""
@@ -160,27 +168,29 @@ class Records:
 class ServerRecords(Records):
     """The same for a server: a file for each handshake, written in a thread of its own.
 
-    In a folder these are as many as it takes; in the place of a file they are numbered, up to a hundred. A connection
+    In a folder these are as many as it takes; in the place of a file they are numbered. A connection
     over which nothing came has no file: health checks of load balancers must not use the files up.
 
     Args:
         paths: As for `Records`.
         with_secrets: As for `Records`.
         generated: As for `Records`.
+        most: As for `Records`.
         account_of: Returns the line of a users file for a domain and a user; None for an unknown one.
         warn: Called with what goes wrong, in the thread.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all named
         self,
         paths: list[pathlib.Path],
         *,
         with_secrets: bool,
         generated: bool,
+        most: int | None = None,
         account_of: Callable[[str, str], str | None],
         warn: Callable[[str], None],
     ) -> None:
-        super().__init__(paths, with_secrets=with_secrets, generated=generated)
+        super().__init__(paths, with_secrets=with_secrets, generated=generated, most=most)
         self._account_of = account_of
         self._warn = warn
         self._taken = 0
@@ -205,7 +215,7 @@ class ServerRecords(Records):
 
     def take(self, record: Recording) -> None:
         """Write a record, soon; drop it where a hundred wait to be written."""
-        if self._thread is None or not record.flights or (self._taken >= _MOST_FILES and not self._folders):
+        if self._thread is None or not record.flights or (self._taken >= self._most_files and not self._folders):
             return
         if not self._waiting.acquire(blocking=False):
             return

@@ -35,6 +35,7 @@ from acredssp.cli.options import (
     MaxVersion,
     MinTLS,
     MinVersion,
+    MostRecords,
     PolicyFile,
     RecordFiles,
     Verbose,
@@ -204,6 +205,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
         float, typer.Option(metavar="SECONDS", help="End a handshake after this many seconds.")
     ] = 30.0,
     record: RecordFiles = None,
+    record_most: MostRecords = None,
     with_secrets: WithSecrets = False,
     generated_account: GeneratedAccount = False,
     log_level: WithLogLevel = LogLevel.WARNING,
@@ -250,6 +252,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the options of a command line
             record or [],
             with_secrets=with_secrets,
             generated=generated_account,
+            most=record_most,
             account_of=lambda domain, user: _line_of(accounts[0], domain, user),
             warn=warn,
         )

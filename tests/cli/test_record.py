@@ -1,6 +1,5 @@
 """`--record` of `login` and `serve`, and `acredssp replay`."""
 
-import functools
 import json
 import shutil
 import stat
@@ -9,7 +8,7 @@ import threading
 import pytest
 
 from acredssp.cli.record import ServerRecords
-from acredssp.recording import Flight, RecordFolder, Recording
+from acredssp.recording import Flight, Recording
 
 PASSWORD = "c4nary:S3cret\u00e9"
 
@@ -98,7 +97,7 @@ def test_options_of_a_record_need_one(log_on, option):
 def test_a_file_that_cannot_be_written_ends_the_command_before_the_logon(log_on, tmp_path):
     status, _, err = log_on("127.0.0.1:1", "--record", tmp_path / "missing" / "logon.json")
     assert status == 2
-    assert "cannot be written" in err
+    assert "cannot write --record " in err
 
 
 def test_a_server_records_each_handshake_in_a_file_of_its_own(serve_once, log_on, command, tmp_path):
@@ -114,10 +113,10 @@ def test_a_server_records_each_handshake_in_a_file_of_its_own(serve_once, log_on
     assert Recording.from_json(second.read_text()).error.kind == "AuthenticationError"
 
 
-def taken_by_a_server(folder, records):
+def taken_by_a_server(folder, records, warn=pytest.fail, **settings):
     """The names of the files that a server makes of these records."""
     files = ServerRecords(
-        [folder / "served.json"], with_secrets=False, generated=False, account_of=lambda *_: None, warn=pytest.fail
+        [folder / "served.json"], with_secrets=False, generated=False, account_of=lambda *_: None, warn=warn, **settings
     )
     for record in records:
         files.take(record)
@@ -133,6 +132,30 @@ def test_a_connection_over_which_nothing_came_uses_no_file_of_a_server_up(tmp_pa
 def test_a_server_records_a_hundred_handshakes(tmp_path):
     names = taken_by_a_server(tmp_path, [Recording(flights=(Flight("client", 0.0, b"\3"),))] * 101)
     assert names == {"served.json", *(f"served-{number}.json" for number in range(2, 101))}
+
+
+def test_the_number_of_recorded_handshakes_can_be_set(tmp_path):
+    records = [Recording(flights=(Flight("client", 0.0, b"\3"),))] * 5
+    assert taken_by_a_server(tmp_path, records, most=3) == {"served.json", "served-2.json", "served-3.json"}
+
+
+def test_a_server_takes_the_number_of_records_as_an_option(serve_once, log_on, tmp_path):
+    server = serve_once("--record", str(tmp_path / "served.json"), "--record-most", "1")
+    for _ in range(2):
+        log_on(server.address)
+    server.stop()
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith("served")] == ["served.json"]
+
+
+def test_a_record_is_written_over_no_file(served, log_on, tmp_path):
+    path = tmp_path / "logon.json"
+    path.write_text("something else")
+    status, _, err = log_on(served().address, "--record", path)
+    assert status == 2
+    assert "expected a new file, got one that is there: move it or give another name" in err
+    assert path.read_text() == "something else"
+    assert log_on(served().address, "--record", tmp_path / "new.json")[0] == 0
+    assert log_on(served().address, "--record", tmp_path / "new.json")[0] == 2
 
 
 def test_a_folder_has_a_file_for_each_handshake(serve_once, log_on, command, tmp_path):
@@ -176,18 +199,17 @@ def test_the_keys_of_a_whole_record_are_in_its_folder(served, log_on, tmp_path):
     assert "S3cret" in (tmp_path / "records" / "0001.json").read_text()
 
 
-def test_a_full_folder_is_told_once_and_takes_no_more(tmp_path, monkeypatch):
-    monkeypatch.setattr("acredssp.cli.record.RecordFolder", functools.partial(RecordFolder, most_files=2))
+def test_a_full_folder_is_told_once_and_takes_no_more(tmp_path):
     said = []
     records = ServerRecords(
-        [tmp_path], with_secrets=False, generated=False, account_of=lambda *_: None, warn=said.append
+        [tmp_path], with_secrets=False, generated=False, most=2, account_of=lambda *_: None, warn=said.append
     )
     for _ in range(5):
         records.take(Recording(flights=(Flight("client", 0.0, b"\3"),)))
     records.end()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["0001.json", "0002.json"]
     (text,) = said
-    assert "is full, and takes no more handshakes: a folder takes 1,000 records of 64 MiB together" in text
+    assert "is full, and takes no more handshakes: a folder takes 2 records of 64 MiB together" in text
 
 
 def test_records_that_wait_for_a_slow_disk_are_bounded(tmp_path):
@@ -204,10 +226,13 @@ def test_records_that_wait_for_a_slow_disk_are_bounded(tmp_path):
 def test_a_numbered_record_is_written_to_no_file_of_somebody_else(tmp_path):
     (tmp_path / "others").write_text("others'")
     (tmp_path / "served-2.json").symlink_to(tmp_path / "others")
-    taken_by_a_server(tmp_path, [Recording(flights=(Flight("client", 0.0, b"\3"),))] * 2)
+    said = []
+    taken_by_a_server(tmp_path, [Recording(flights=(Flight("client", 0.0, b"\3"),))] * 3, said.append)
     assert (tmp_path / "others").read_text() == "others'"
-    assert not (tmp_path / "served-2.json").is_symlink()
-    assert not Recording.from_json((tmp_path / "served-2.json").read_text()).with_secrets
+    assert (tmp_path / "served-2.json").is_symlink()
+    assert Recording.from_json((tmp_path / "served-3.json").read_text()).flights == ()
+    (text,) = said
+    assert "served-2.json: file exists" in text
 
 
 def test_a_server_with_a_generated_account_records_it_as_a_whole(serve_by, log_on, command, tmp_path):

@@ -182,7 +182,7 @@ def test_workers_record_in_one_folder_also_after_a_new_start(lab, settings, tmp_
     ("words", "said"),
     [
         (("--record", "record.json", "--workers=1"), "--record record.json: expected a folder that is there"),
-        (("--record", "missing/record.json"), "--record missing/record.json: cannot be written"),
+        (("--record", "missing/record.json"), "cannot write --record missing/record.json: no such file"),
     ],
     ids=["workers", "no-folder"],
 )
