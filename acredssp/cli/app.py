@@ -9,6 +9,7 @@ The exit statuses are: 0 success, 1 denied, 2 usage, 3 protocol, 4 network or ti
 
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, cast
 
 import typer
@@ -46,6 +47,21 @@ class _Commands(TyperGroup):
     def get_params(self, ctx: Any) -> Any:  # click's type, or that of typer's copy
         """Return the options without --install-completion."""
         return [each for each in super().get_params(ctx) if "--install-completion" not in each.opts]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command whose arguments are shown as they are called, without Python's names of their types."""
+        command = super().get_command(ctx, cmd_name)
+        for each in _parameters(command):
+            if each.param_type_name == "argument" and each.metavar:
+                each.display_type_rich = lambda ctx: None  # noqa: ARG005 - what typer 0.29 calls
+        return command
+
+
+def _parameters(command: Any) -> Iterator[Any]:
+    """Yield the parameters of a command, or of all commands of a group."""
+    yield from getattr(command, "params", ())
+    for each in getattr(command, "commands", {}).values():
+        yield from _parameters(each)
 
 
 app = typer.Typer(

@@ -51,7 +51,10 @@ def decode_command(
     ] = None,
     show: Annotated[
         list[Secret] | None,
-        typer.Option(help="Show this secret, which is hidden otherwise. May be given several times."),
+        typer.Option(
+            metavar="NAME",
+            help=f"Show this secret, which is hidden otherwise: {', '.join(Secret)}. May be given several times.",
+        ),
     ] = None,
     as_json: AsJSON = False,
 ) -> None:

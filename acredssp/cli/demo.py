@@ -177,8 +177,10 @@ def _report(timeline: Timeline, storm: Storm, wrong_password: str | None) -> Dem
 
 
 def demo_command(
-    count: Annotated[int, typer.Option(min=1, help="How many handshakes to make.")] = 400,
-    concurrency: Annotated[int, typer.Option(min=1, max=400, help="How many of them to make at a time.")] = 100,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many handshakes to make.")] = 400,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=400, metavar="N", help="How many of them to make at a time.")
+    ] = 100,
     as_json: AsJSON = False,
 ) -> None:
     """Show real handshakes between a server and clients in this process: one step by step, then hundreds at once."""

@@ -244,12 +244,15 @@ def _duration(text: str) -> float:
 @_command("token", "Issue a token that lets a user in.")
 async def token_command(  # noqa: PLR0913, PLR0917
     file: SettingsFile,
-    user: Annotated[str, typer.Option(help="Who may come: USER, DOMAIN\\USER or USER@SUFFIX.")],
-    target: Annotated[str, typer.Option(help="The target, by its name in the settings.")],
-    ttl: Annotated[float, typer.Option(parser=_duration, help="The time to use it in: 60s, 5m, 1h.")] = "60s",  # type: ignore[assignment]
-    uses: Annotated[int, typer.Option(min=1, help="How often it may be used.")] = 1,
+    user: Annotated[str, typer.Option(metavar="USER", help="Who may come: USER, DOMAIN\\USER or USER@SUFFIX.")],
+    target: Annotated[str, typer.Option(metavar="NAME", help="The target, by its name in the settings.")],
+    ttl: Annotated[
+        float, typer.Option(metavar="TIME", parser=_duration, help="The time to use it in: 60s, 5m, 1h.")
+    ] = "60s",  # type: ignore[assignment]
+    uses: Annotated[int, typer.Option(min=1, metavar="N", help="How often it may be used.")] = 1,
     window: Annotated[
-        float, typer.Option(parser=_duration, help="How long after a use the same client may come again.")
+        float,
+        typer.Option(metavar="TIME", parser=_duration, help="How long after a use the same client may come again."),
     ] = "30s",  # type: ignore[assignment]
     rdp: Annotated[
         pathlib.Path | None, typer.Option(metavar="PATH", help="Write an .rdp file with it, signed by [rdp_file].")

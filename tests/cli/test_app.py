@@ -383,6 +383,20 @@ def test_the_list_of_commands_has_whole_sentences_on_a_terminal_of_80_columns(wo
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
 
 
+def commands(command, *words):
+    """The words of each command that does something."""
+    below = getattr(command, "commands", {})
+    return [each for name in below for each in commands(below[name], *words, name)] if below else [words]
+
+
+@pytest.mark.parametrize("words", commands(typer.main.get_command(app_module.app)), ids=" ".join)
+def test_help_calls_values_by_what_they_are_and_not_by_types_of_python(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert app_module.run([*words, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert not re.findall(r"<(?:list\b|str\b|path\b|int\b|float\b|[^>]* range)[^>]*>", text)
+
+
 @pytest.mark.parametrize("name", ["demo", "login", "serve"])
 def test_help_has_every_option_whole_on_a_terminal_of_80_columns(name, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
