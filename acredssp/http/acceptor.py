@@ -20,7 +20,7 @@ import dataclasses
 from typing import Final
 
 from acredssp.config import ServerConfig
-from acredssp.errors import CredSSPError, LocalProtocolError, RemoteProtocolError
+from acredssp.errors import CredSSPError, LocalProtocolError, RemoteProtocolError, TLSError
 from acredssp.events import Answered, Event, Question, SecurityContext, StepResult
 from acredssp.http import replies
 from acredssp.http.envelope import is_sealed
@@ -120,6 +120,8 @@ class ServerExchange:
 
     def fail(self, error: CredSSPError) -> ServerTurn:
         """End the logon, or refuse what came after it; the result has the reply for the client."""
+        if self.logged_on and isinstance(error, TLSError) and error.hint is None:
+            error.hint = _SHARED_HINT  # the usual cause: a body that another connection's logon has sealed
         self.context.fail(error)
         self.error = error
         return ServerTurn(self.refused(error))

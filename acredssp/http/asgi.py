@@ -6,16 +6,24 @@ body gets a sealed answer. The middleware needs to know over which TCP connectio
 request.
 """
 
-from typing import Final
+from typing import Final, NoReturn
 
 from acredssp.aio import FailureLimit, HandshakeHook, ServerLogons
 from acredssp.config import ServerConfig
 from acredssp.http.cycle import ASGIApp, Cycle, Message, Receive, Scope, Send
+from acredssp.http.limits import HTTPLimits
 from acredssp.http.served import STATE, Acceptor, LoggedOn, ServedConnection
 
 __all__ = ["ASGIApp", "CredSSPMiddleware", "LoggedOn", "Message", "Receive", "Scope", "Send"]
 
-_BLIND: Final = {"hypercorn": "hypercorn", "granian": "granian", "_granian": "granian", "daphne": "daphne"}
+_UVICORN: Final = "uvicorn without a protocol of acredssp"
+_BLIND: Final = {
+    "hypercorn": "hypercorn",
+    "granian": "granian",
+    "_granian": "granian",
+    "daphne": "daphne",
+    "uvicorn": _UVICORN,
+}
 """Servers that show an application nothing of the connection, by the first part of their modules' names."""
 
 
@@ -65,7 +73,7 @@ class CredSSPMiddleware:
             case "http":
                 connection = scope.get("state", {}).get(STATE)
                 if not isinstance(connection, ServedConnection):
-                    raise RuntimeError(_cannot_serve(_server_of(receive, send)))  # noqa: TRY004 - the server is wrong
+                    await _refuse(_cannot_serve(_server_of(receive, send)), send)
                 connection.begin(self._acceptor)
                 await Cycle(connection, scope, receive, send).serve(self._app)
             case "lifespan":
@@ -79,7 +87,7 @@ class CredSSPMiddleware:
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Begin and end the application; a server that would refuse every request does not start."""
         server = _server_of(receive, send)
-        if server in _BLIND.values():
+        if server and not (server == _UVICORN and _has_our_protocol(receive)):
             await receive()
             await send({"type": "lifespan.startup.failed", "message": _cannot_serve(server)})
             return
@@ -96,9 +104,30 @@ def _server_of(receive: Receive, send: Send) -> str:
     return ""
 
 
+def _has_our_protocol(receive: Receive) -> bool:
+    """Whether uvicorn runs with a protocol of ours, as its object for the lifespan tells; True if it does not."""
+    config = getattr(getattr(receive, "__self__", None), "config", None)
+    protocol = getattr(config, "http_protocol_class", None)
+    return protocol is None or isinstance(getattr(protocol, "limits", None), HTTPLimits)
+
+
+async def _refuse(text: str, send: Send) -> NoReturn:
+    """Answer 500 in words, since most servers show nothing of an error, and raise the error for their log.
+
+    Raises:
+        RuntimeError: In every case.
+    """
+    body = f"{text}\n".encode()
+    fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 500, "headers": fields})
+    await send({"type": "http.response.body", "body": body})
+    raise RuntimeError(text)
+
+
 def _cannot_serve(server: str) -> str:
     who = f"{server} shows" if server else "this server shows"
     return (
         f"credssp logs on one tcp connection, and {who} nothing of its connections: run the application by "
-        "acredssp.http.server, or by uvicorn with http=acredssp.http.uvicorn.H11Protocol or HttpToolsProtocol"
+        "acredssp.http.server, or by uvicorn with http=acredssp.http.uvicorn.H11Protocol or HttpToolsProtocol "
+        "(--http acredssp.http.uvicorn:HttpToolsProtocol)"
     )

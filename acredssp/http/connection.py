@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from acredssp.aio import ClientAnswers, answer_events
 from acredssp.config import ClientConfig
-from acredssp.errors import CredSSPError, LocalProtocolError
+from acredssp.errors import CredSSPError, LocalProtocolError, RemoteProtocolError
 from acredssp.http import failures
 from acredssp.http.envelope import is_sealed
 from acredssp.http.errors import HTTPProtocolError
@@ -42,6 +42,7 @@ _OCTETS: Final = "application/octet-stream"
 _OF_THE_BODY: Final = frozenset({b"content-type", b"content-length", b"transfer-encoding", b"accept-encoding"})
 _UNAUTHORIZED: Final = 401
 _FIRST_ANSWER: Final = 200
+_TOO_LARGE: Final = 413
 _FIRST_ERROR: Final = 400
 _WITHOUT_BODY: Final = frozenset({204, 304})
 
@@ -355,11 +356,14 @@ class Response:
             while not opener.content_type and (piece := await anext(self._pieces, None)) is not None:
                 self._first += opener.feed(piece)
                 await self._give_others_a_turn()
+            if not opener.content_type:
+                opener.finish()
+        except CredSSPError as error:
+            self._explain(error)
+            raise
         except Exception as error:
             self._raise_told(error)
             raise
-        if not opener.content_type:
-            opener.finish()
         headers = [field for field in self.headers if field[0].lower() not in _OF_THE_BODY]
         self.headers = [*headers, (b"Content-Type", opener.content_type.encode())]
 
@@ -380,6 +384,7 @@ class Response:
                 self._opener.finish()
             self._complete = True
         except CredSSPError as error:
+            self._explain(error)
             name_origin(error, self._connection.identity.origin)
             raise
         except Exception as error:
@@ -387,6 +392,16 @@ class Response:
             raise
         finally:
             await self.aclose()
+
+    def _explain(self, error: CredSSPError) -> None:
+        """Tell in an error what it means for an answer, where the error has no hint of its own."""
+        if error.hint is not None or not isinstance(error, RemoteProtocolError):
+            return
+        if isinstance(error, HTTPProtocolError) and error.http_status == _TOO_LARGE:
+            error.hint = "raise response_limit"
+        elif self._opener is not None:
+            error.message = f"the sealed answer cannot be opened: {error.message}"
+            error.hint = f"{SHARED_HINT}; {failures.ONCE}"
 
     def _raise_told(self, error: Exception) -> None:
         """Raise the library's error with our words; return if `error` is none of the library."""
@@ -403,7 +418,7 @@ class Response:
         """Take a piece of a plain body, which anybody in between may write without end."""
         self._left -= len(piece)
         if self._left < 0:
-            raise HTTPProtocolError(f"expected a body of at most {self._limit} bytes, got a longer one", 413)
+            raise HTTPProtocolError(f"expected a body of at most {self._limit} bytes, got a longer one", _TOO_LARGE)
         return piece
 
     async def aclose(self) -> None:

@@ -22,7 +22,7 @@ from acredssp.http.envelope import is_sealed
 from acredssp.http.errors import HTTPProtocolError
 from acredssp.http.headers import has_body, one_value, values_of
 from acredssp.http.opening import Opener
-from acredssp.http.replies import Reply
+from acredssp.http.replies import NO_CODING, NO_HOST, Reply
 from acredssp.http.sealing import Sealer
 from acredssp.http.served import STATE, ClientLeft, ServedConnection
 
@@ -136,15 +136,15 @@ class Cycle:
             raise HTTPProtocolError(what, 505, hint="nginx asks so unless it has `proxy_http_version 1.1`")
         if self._scope["method"] == "CONNECT":
             raise HTTPProtocolError("expected a request, got connect, behind which no http is spoken", 501)
-        if (hosts := len(values_of(self._headers, "Host"))) != 1:
-            raise HTTPProtocolError(f"expected one header field Host, got {hosts}")  # RFC 9112 3.2
+        if len(values_of(self._headers, "Host")) != 1:
+            raise HTTPProtocolError(NO_HOST)  # RFC 9112 3.2
         coding = values_of(self._headers, "Transfer-Encoding")
         if coding and values_of(self._headers, "Content-Length"):
             raise HTTPProtocolError("expected a content-length or a transfer-encoding, got both")  # RFC 9112 6.3
         if coding and [each.lower() for each in coding] != [
             "chunked"
         ]:  # httptools takes `gzip, chunked` for chunks alone
-            raise HTTPProtocolError(f"expected the transfer-encoding chunked, got {', '.join(coding)[:100]!a}", 501)
+            raise HTTPProtocolError(NO_CODING, 501)
 
     def _check_size(self) -> None:
         if coding := one_value(self._headers, "Content-Encoding"):

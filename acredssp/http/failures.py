@@ -20,7 +20,7 @@ from acredssp.errors import CredSSPError, HandshakeTimeout, PeerClosed, RemotePr
 from acredssp.http.initiator import FIRST_STEP, PORTS_HINT, SCHEME_HINT, SHARED_HINT, ClientExchange
 from acredssp.http.wire import Fault, Origin
 
-__all__ = ["Failure", "of_answer", "of_connecting", "of_logon", "of_request", "of_total"]
+__all__ = ["ONCE", "Failure", "of_answer", "of_connecting", "of_logon", "of_request", "of_total"]
 
 _NOT_THERE: Final = f"check the host and the port of the url, and that the service runs: {PORTS_HINT}"
 _NO_TLS: Final = f"check the scheme and the port of the url: {PORTS_HINT}"
@@ -36,7 +36,7 @@ _OTHER_TLS: Final = "check the scheme and the port of the url, and which version
 _PROXY: Final = "check the proxy's url, and whether it lets this client connect there"
 _ENDED: Final = "the server, or a proxy in between, did not answer the first token: look into its log"
 _LATE: Final = "look into the server's log, or allow more time (Policy.handshake_timeout, and the library's own limits)"
-_ONCE: Final = "the server may have acted on the request, which is not sent again: find out before you repeat it"
+ONCE: Final = "the server may have acted on the request, which is not sent again: find out before you repeat it"
 _REFUSED: Final = re.compile(rf"\[Errno (?!{errno.ECONNREFUSED}\])")
 """A reason other than a refusal, in asyncio's text about several addresses of one name."""
 
@@ -139,18 +139,18 @@ def of_request(origin: Origin, fault: Fault, seconds: float | None) -> Failure:
     """
     if fault is Fault.TIMEOUT:
         within = "in time" if seconds is None else f"within {seconds:g} seconds"
-        return Failure(f"{origin}: expected an answer {within}, got none", _ONCE)
+        return Failure(f"{origin}: expected an answer {within}, got none", ONCE)
     if fault is Fault.NO_HTTP:
-        return Failure(f"{origin}: expected an answer of http, got something else", _ONCE)
-    return Failure(f"{origin}: expected an answer, got the end of the connection", _ONCE)
+        return Failure(f"{origin}: expected an answer of http, got something else", ONCE)
+    return Failure(f"{origin}: expected an answer, got the end of the connection", ONCE)
 
 
 def of_answer(origin: Origin, fault: Fault, seconds: float | None) -> Failure:
     """Return why the rest of an answer did not come; see `of_request`."""
     if fault is Fault.TIMEOUT:
         within = "in time" if seconds is None else f"within {seconds:g} seconds"
-        return Failure(f"{origin}: expected the rest of the answer {within}, got nothing more", _ONCE)
-    return Failure(f"{origin}: expected the rest of the answer, got the end of the connection", _ONCE)
+        return Failure(f"{origin}: expected the rest of the answer {within}, got nothing more", ONCE)
+    return Failure(f"{origin}: expected the rest of the answer, got the end of the connection", ONCE)
 
 
 def of_total(origin: Origin, method: str, seconds: float, steps: Sequence[str]) -> Failure:
@@ -165,7 +165,7 @@ def of_total(origin: Origin, method: str, seconds: float, steps: Sequence[str]) 
     what = f"{method} to {origin} took longer than {seconds:g} seconds (total)"
     if steps:
         return Failure(", ".join([what, *steps]), "the request was not sent; allow more time, or see what takes it")
-    return Failure(what, _ONCE)
+    return Failure(what, ONCE)
 
 
 def _is_refusal(error: BaseException) -> bool:

@@ -139,8 +139,8 @@ class H11Connection:
                 request = await self._next_request()
         except TimeoutError:
             return False
-        except h11.RemoteProtocolError as error:
-            await self._say(error.error_status_hint, str(error))
+        except h11.RemoteProtocolError:
+            await self._say(*self.refusal)
             return False
         if not isinstance(request, h11.Request):
             return False
@@ -177,8 +177,8 @@ class H11Connection:
             _logger.exception("the application failed")
             exchange.failed = True
         if not exchange.started:
-            if exchange.broken:
-                await self._say(400, exchange.broken, head=exchange.head)
+            if exchange.broken is not None:
+                await self._say(*exchange.broken, head=exchange.head)
             elif not exchange.left:
                 await self._say(500, "the application failed", head=exchange.head)
         return not exchange.failed
@@ -227,6 +227,11 @@ class H11Connection:
         while (event := self.event_at_hand()) is h11.NEED_DATA:
             self._http.receive_data(await self._read())
         return event
+
+    @property
+    def refusal(self) -> tuple[int, str]:
+        """The status and the text for what the client sent last that was no HTTP."""
+        return self._http.refusal
 
     def event_at_hand(self) -> Any:
         """Return h11's next event; `h11.NEED_DATA` where more bytes are missing."""
@@ -291,8 +296,8 @@ class _Exchange:
         self.started = False
         self.left = False
         """Whether the client has left."""
-        self.broken = ""
-        """Which rule of HTTP the client broke in the body."""
+        self.broken: tuple[int, str] | None = None
+        """The status and the text for a body that broke the rules of HTTP."""
         self.failed = False
 
     async def receive(self) -> Message:
@@ -305,8 +310,8 @@ class _Exchange:
         try:
             await self._connection.ask_for_body()
             return await self._body()
-        except h11.RemoteProtocolError as error:
-            self.broken = str(error)
+        except h11.RemoteProtocolError:
+            self.broken = self._connection.refusal
         except OSError:
             self.left = True
         self.failed = True

@@ -1,5 +1,7 @@
 """h11 for a server, with a bound on the chunks of a body, each of which costs as much as thousands of bytes.
 
+What is no HTTP is refused in the same words by every server, and never in those of the parser, which quote the client.
+
 Who calls: `h11_connection` and `uvicorn`.
 """
 
@@ -7,13 +9,22 @@ from typing import Any, Final
 
 import h11
 
-__all__ = ["TOO_SMALL", "ChunkCount", "ServerParser"]
+from acredssp.http.replies import NO_CODING, NO_HOST
+
+__all__ = ["NO_HTTP", "TOO_SMALL", "ChunkCount", "ServerParser", "too_large"]
 
 _FREE: Final = 1_000
 """Chunks that a body may have whatever their size is."""
 _LEAST_SIZE: Final = 64
 """Bytes that further chunks must have on average. Even the lines around a sealed part have more than 200."""
-TOO_SMALL: Final = "the chunks of the body are too small"
+TOO_SMALL: Final = 400, "expected chunks of 64 bytes on average, got a body of smaller ones"
+_NOT_IMPLEMENTED: Final = 501
+NO_HTTP: Final = 400, "expected a request of http/1.1, got something else"
+
+
+def too_large(header_size: int) -> tuple[int, str]:
+    """Return the status and the text for header fields that are too large."""
+    return 431, f"expected header fields of at most {header_size} bytes, got more"
 
 
 class ChunkCount:
@@ -41,19 +52,35 @@ class ServerParser(h11.Connection):
 
     def __init__(self, header_size: int) -> None:
         super().__init__(h11.SERVER, header_size)
+        self._header_size = header_size
         self._chunks = ChunkCount()
+        self.refusal = NO_HTTP
+        """The status and the text for what the client sent last that was no HTTP."""
 
     def next_event(self) -> Any:
         """Return h11's next event.
 
         Raises:
-            h11.RemoteProtocolError: The client breaks the rules of HTTP, or sends too many small chunks.
+            h11.RemoteProtocolError: The client breaks the rules of HTTP, or sends too many small chunks. `refusal` says
+                what to answer.
         """
-        event = super().next_event()
+        try:
+            event = super().next_event()
+        except h11.RemoteProtocolError as error:
+            self.refusal = self._refusal_of(error)
+            raise
         if type(event) is h11.Data:
             self._chunks.note_bytes(len(event.data))
             if event.chunk_start and self._chunks.note_chunk():
-                raise h11.RemoteProtocolError(TOO_SMALL)
+                self.refusal = TOO_SMALL
+                raise h11.RemoteProtocolError(TOO_SMALL[1])
         elif type(event) is h11.Request:
             self._chunks = ChunkCount()
         return event
+
+    def _refusal_of(self, error: h11.RemoteProtocolError) -> tuple[int, str]:
+        if error.error_status_hint == too_large(0)[0]:
+            return too_large(self._header_size)
+        if error.error_status_hint == _NOT_IMPLEMENTED:
+            return _NOT_IMPLEMENTED, NO_CODING
+        return (400, NO_HOST) if "Host:" in str(error) else NO_HTTP

@@ -23,6 +23,7 @@ from acredssp.errors import (
     AccessDenied,
     AuthenticationError,
     CredSSPError,
+    LimitExceeded,
     LocalProtocolError,
     NegotiationFailure,
     PeerClosed,
@@ -50,6 +51,9 @@ SCHEME_HINT: Final = (
     f"check the scheme and the port of the url: a server of https answers nothing, or 400, to plain http; {PORTS_HINT}"
 )
 _NOT_ALLOWED: Final = "the user may not log on there: ask the service's administrator"
+_GARBLED_HINT: Final = (
+    "the answer is none of credssp: check the url, and whether a proxy in between changes header fields"
+)
 _SILENT: Final = (
     "it told no reason: check user and password, whether the user may log on there (for WinRM: administrators, and the "
     "group Remote Management Users), and with Kerberos the server's clock and keytab"
@@ -260,13 +264,17 @@ class ClientExchange:
             error.message = f"the server refused the logon: it did not answer with a credssp token {step}"
             old = self._config.policy.max_version < FIRST_SAFE_VERSION
             error.hint = f"{_SILENT}; {_OLD_CLIENT}" if old else _SILENT
-        elif isinstance(error, TLSError) and error.hint is None and self._legs > 1:  # it may be another connection's
-            error.message += f", {step}"
-            error.hint = SHARED_HINT
+        elif isinstance(error, RemoteProtocolError) and error.hint is None and not self._is_clear(error):
+            error.message += "" if step in error.message else f", {step}"
+            error.hint = SHARED_HINT if self._legs > 1 else _GARBLED_HINT  # it may be another connection's
         elif isinstance(error, PolicyError) and error.nt_status is NTSTATUS.STATUS_NOT_SUPPORTED:
             error.hint = _OLD_SERVER
         elif error.security_status is SecurityStatus.SEC_E_TARGET_UNKNOWN:
             error.hint = f"the logon was for {self._spn}: give another name of the service (spn), for WinRM WSMAN/host"
+
+    def _is_clear(self, error: RemoteProtocolError) -> bool:
+        """Whether an error needs no hint: a limit names its number, and the first alert of tls its reason."""
+        return isinstance(error, LimitExceeded) or (isinstance(error, TLSError) and self.is_first_leg)
 
     def _step(self, token: bytes) -> ClientTurn:
         self._legs += 1

@@ -14,6 +14,7 @@ from typing import Final
 from acredssp.aio import Places
 from acredssp.errors import LimitExceeded
 from acredssp.http.limits import HTTPLimits
+from acredssp.http.replies import encoded, plain
 
 __all__ = ["NO_PLACE", "places_of"]
 
@@ -23,10 +24,7 @@ _RAISE_IT: Final = "where many clients come from one address, raise connections_
 _RAISE_ALL: Final = "where so many clients come together, raise connections of HTTPLimits"
 _SECONDS: Final = 60.0
 """Seconds between two lines of the log."""
-NO_PLACE: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 21\r\n\r\n"
-    b"too many connections\n"
-)
+NO_PLACE: Final = encoded(plain(503, "too many connections"))
 """The whole answer to a connection without a place."""
 
 

@@ -1,16 +1,19 @@
 """The answers of a server that come from the carriage itself: to a leg of the logon, and to whatever is refused."""
 
 import dataclasses
+from http import HTTPStatus
 from typing import Final
 
 from acredssp.errors import CredSSPError, RemoteProtocolError
 from acredssp.http.errors import HTTPProtocolError
 from acredssp.http.headers import with_token
 
-__all__ = ["Reply", "challenge", "logged_on", "refusal", "with_last_token"]
+__all__ = ["NO_CODING", "NO_HOST", "Reply", "challenge", "encoded", "logged_on", "plain", "refusal", "with_last_token"]
 
 _CLOSE: Final = ("Connection", "close")
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
+NO_HOST: Final = "expected one header field Host, got none or several"
+NO_CODING: Final = "expected the transfer-encoding chunked alone, got another"
 _OK: Final = 200
 _BAD_REQUEST: Final = 400
 _UNAUTHORIZED: Final = 401
@@ -60,7 +63,8 @@ def refusal(error: CredSSPError, token: bytes | None = None) -> Reply:
     if isinstance(error, HTTPProtocolError):
         return _reply(_UNAUTHORIZED, str(error), ("WWW-Authenticate", with_token(b"")), close=True)
     if isinstance(error, RemoteProtocolError):
-        return _reply(_BAD_REQUEST, "the sealed body cannot be opened", close=True)
+        hint = f" ({error.hint})" if error.hint else ""
+        return _reply(_BAD_REQUEST, f"the sealed body cannot be opened{hint}", close=True)
     return _reply(500, "the request failed", close=True)
 
 
@@ -70,6 +74,17 @@ def with_last_token(reply: Reply, token: bytes) -> Reply:
     Without a token, requests-credssp raises an error of its own, which tells neither the status nor the text.
     """
     return dataclasses.replace(reply, headers=(("WWW-Authenticate", with_token(token)), *reply.headers))
+
+
+def plain(status: int, text: str) -> Reply:
+    """Return the response to what is no request that can be served, which ends the connection."""
+    return _reply(status, text, close=True)
+
+
+def encoded(reply: Reply) -> bytes:
+    """Return the bytes of a response, for a server whose parser cannot make it any more."""
+    fields = "".join(f"{name}: {value}\r\n" for name, value in reply.headers)
+    return f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\n{fields}\r\n".encode() + reply.body
 
 
 def _reply(status: int, text: str, *headers: tuple[str, str], close: bool = False) -> Reply:

@@ -16,6 +16,7 @@ from acredssp.aio import Places, write_if_open
 from acredssp.errors import LimitExceeded
 from acredssp.http.limits import HTTPLimits
 from acredssp.http.places import NO_PLACE, places_of
+from acredssp.http.replies import encoded, plain
 from acredssp.http.served import STATE, ServedConnection
 
 try:
@@ -23,7 +24,7 @@ try:
     from uvicorn.protocols.http import h11_impl, httptools_impl
     from uvicorn.server import ServerState
 
-    from acredssp.http.h11_parser import TOO_SMALL, ChunkCount, ServerParser
+    from acredssp.http.h11_parser import NO_HTTP, TOO_SMALL, ChunkCount, ServerParser, too_large
 except ImportError as error:
     raise ImportError("acredssp.http.uvicorn needs uvicorn and httptools: pip install 'acredssp[asgi]'") from error
 
@@ -81,6 +82,12 @@ def _leave(cycle: h11_impl.RequestResponseCycle | httptools_impl.RequestResponse
         cycle.message_event.set()
 
 
+def _refuse(transport: asyncio.Transport, status: int, text: str) -> None:
+    """Answer what is no HTTP, in the words of the small server, and end the connection."""
+    write_if_open(transport, encoded(plain(status, text)))
+    transport.close()
+
+
 class _Transport:
     """The connection as uvicorn sees it: a `close()` of uvicorn waits for a client that does not read, but not forever.
 
@@ -106,6 +113,7 @@ class H11Protocol(h11_impl.H11Protocol):
 
     limits: ClassVar[HTTPLimits] = HTTPLimits()
     _credssp: _Connection
+    conn: ServerParser
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin the connection."""
@@ -124,11 +132,11 @@ class H11Protocol(h11_impl.H11Protocol):
         super().data_received(data)
         self._credssp.in_head(self.conn.their_state is h11.IDLE)
 
-    def send_400_response(self, msg: str) -> None:
-        """Send the answer 400 to bytes that are no HTTP. If an answer has begun already, end the connection instead."""
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
+        """Refuse bytes that are no HTTP. If an answer has begun already, end the connection instead."""
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             _leave(self.cycle)
-            super().send_400_response(msg)
+            _refuse(self.transport, *self.conn.refusal)
         else:
             self._credssp.served.abort()
 
@@ -150,6 +158,8 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
     _fields_size = 0
     """Bytes of a head or of trailers so far, those of the first piece apart, which may be those of a body."""
     _chunks: ChunkCount
+    _refusal = NO_HTTP
+    """The status and the text for what is no HTTP."""
     _steps = 0
     """How many heads and messages have begun or ended, and how many pieces of a body have come."""
 
@@ -174,16 +184,17 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
         # Line breaks in front of a head begin no message, but end uvicorn's wait for the next request.
         self._credssp.in_head(self._in_head or self.cycle is None or self.cycle.response_complete)
         if self._fields_size > self.limits.header_size:
-            self.send_400_response("the header fields are too large")
+            self._refusal = too_large(self.limits.header_size)
+            self.send_400_response(self._refusal[1])
         elif len(self.pipeline) > _MOST_WAITING:
             self._credssp.served.abort()
 
-    def send_400_response(self, msg: str) -> None:
-        """Send the answer 400 to bytes that are no HTTP. If an answer to the request has begun, end the connection."""
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
+        """Refuse bytes that are no HTTP. If an answer to the request has begun, end the connection instead."""
         cycle = self.cycle
         if cycle is None or not cycle.response_started or (cycle.response_complete and not cycle.more_body):
             _leave(cycle)
-            super().send_400_response(msg)
+            _refuse(self.transport, *self._refusal)
         else:
             self._credssp.served.abort()
 
@@ -208,7 +219,8 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
     def on_chunk_header(self) -> None:
         """Take the line in front of a chunk."""
         if self._chunks.note_chunk():
-            raise ValueError(TOO_SMALL)  # for httptools, which then raises its own error
+            self._refusal = TOO_SMALL
+            raise ValueError(TOO_SMALL[1])  # for httptools, which then raises its own error
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""

@@ -16,6 +16,7 @@ from support.endpoints import server_config
 from support.http_by_hand import listening
 
 from acredssp.http.asgi import CredSSPMiddleware
+from acredssp.http.uvicorn import H11Protocol, HttpToolsProtocol
 
 NOBODY = "credssp logs on one tcp connection, and {} nothing of its connections: run the application by "
 
@@ -46,22 +47,32 @@ def of_module(name):
         (of_module("granian.asgi"), "granian shows"),
         (of_module("_granian"), "granian shows"),
         (of_module("daphne.http_protocol"), "daphne shows"),
-        (of_module("uvicorn.protocols.http.h11_impl"), "this server shows"),
+        (of_module("uvicorn.protocols.http.h11_impl"), "uvicorn without a protocol of acredssp shows"),
         (of_module("elsewhere"), "this server shows"),
     ],
 )
 @pytest.mark.parametrize("state", [{}, {"state": {}}, {"state": {"acredssp.http.connection": object()}}])
 async def test_a_server_that_does_not_show_the_connection_is_refused(function, named, state):
-    middleware = CredSSPMiddleware(never, server_config())
-    with pytest.raises(RuntimeError, match=f"^{re.escape(NOBODY.format(named))}"):
-        await middleware(http_scope(**state), function, function)
+    middleware, sent = CredSSPMiddleware(never, server_config()), []
+
+    async def send(message):
+        sent.append(message)
+
+    with pytest.raises(RuntimeError, match=f"^{re.escape(NOBODY.format(named))}") as raised:
+        await middleware(http_scope(**state), function, send)
+    assert [message.get("status") for message in sent] == [500, None]
+    assert sent[1]["body"] == f"{raised.value}\n".encode(), "the client is told, too: most servers show no error"
 
 
 async def test_what_a_client_says_of_itself_is_no_connection():
     """An address is a tuple that the next connection may have, too."""
+
+    async def send(message):
+        pass
+
     middleware = CredSSPMiddleware(never, server_config())
     with pytest.raises(RuntimeError):
-        await middleware(http_scope(client=("127.0.0.1", 1), state={}), of_module("x"), of_module("x"))
+        await middleware(http_scope(client=("127.0.0.1", 1), state={}), of_module("x"), send)
 
 
 async def test_a_websocket_is_closed():
@@ -95,8 +106,8 @@ async def test_granian_is_known_by_its_lifespan():
 async def started_answer(port):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-        return (await reader.readline()).decode()
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        return (await reader.read()).decode()
     finally:
         writer.transport.abort()
         with contextlib.suppress(OSError):
@@ -114,11 +125,32 @@ async def test_uvicorn_without_our_protocol_answers_500(caplog):
     try:
         while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0)
-        assert "500" in await started_answer(sock.getsockname()[1])
+        answer = await started_answer(sock.getsockname()[1])
+        assert answer.startswith("HTTP/1.1 500 ")
+        assert "uvicorn with http=acredssp.http.uvicorn.H11Protocol or HttpToolsProtocol (--http acredssp." in answer
     finally:
         server.should_exit = server.force_exit = True
         await task
-    assert "this server shows nothing of its connections" in caplog.text
+    assert "uvicorn without a protocol of acredssp shows nothing of its connections" in caplog.text
+    caplog.clear()
+
+
+@pytest.mark.parametrize(("protocol", "starts"), [("h11", False), (H11Protocol, True), (HttpToolsProtocol, True)])
+async def test_uvicorn_starts_with_our_protocols_alone(protocol, starts, caplog):
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    settings = uvicorn.Config(CredSSPMiddleware(app, server_config()), http=protocol, log_config=None)
+    settings.load()
+    lifespan = settings.lifespan_class(settings)
+    await lifespan.startup()
+    assert lifespan.should_exit is not starts
+    assert ("uvicorn without a protocol of acredssp shows nothing" in caplog.text) is not starts
+    if starts:
+        await lifespan.shutdown()
     caplog.clear()
 
 

@@ -229,6 +229,12 @@ def asked_client(policy):
         (401, [("WWW-Authenticate", "Negotiate, Basic realm=CredSSP")], NegotiationFailure, "got Negotiate, Basic"),
         (401, [("WWW-Authenticate", "Negotiate")], NegotiationFailure, "Enable-WSManCredSSP -Role Server"),
         (401, [("WWW-Authenticate", "CredSSP ?")], HTTPProtocolError, "expected a credssp token in base64"),
+        (
+            401,
+            [("WWW-Authenticate", "CredSSP ?")],
+            HTTPProtocolError,
+            "that are not, in leg 1 of the logon, the tls handshake inside credssp (the answer is none of credssp",
+        ),
         (401, [("WWW-Authenticate", "CredSSP YQ=="), ("Connection", "x, Close")], RemoteProtocolError, "TLS record"),
         (
             401,
@@ -295,6 +301,15 @@ def test_what_is_no_plain_text_is_not_shown(headers):
     client = asked_client(policy_of())
     with pytest.raises(RemoteProtocolError, match=r"got status 503 \("):
         client.receive(503, headers, b"too many connections")
+
+
+@pytest.mark.parametrize("token", ["?", "AAAA"], ids=["no base64", "no tls"])
+def test_a_token_that_is_none_in_the_middle_of_a_logon_names_the_leg_and_what_may_be_in_between(policy, token):
+    client, server = client_of(policy), server_of(policy)
+    reply = ask(server, with_authorization(answered(client, client.start())))
+    answered(client, client.receive(reply.status, reply.headers))
+    with pytest.raises(RemoteProtocolError, match=r", in leg 2 of the logon.* \(a proxy in between may share"):
+        client.receive(401, [("WWW-Authenticate", f"CredSSP {token}")])
 
 
 @pytest.mark.parametrize("status", [200, 400])

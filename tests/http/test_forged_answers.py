@@ -7,12 +7,14 @@ import aiohttp
 import httpx
 import httpx2
 import pytest
+from support.http_bodies import END, TYPE, pair
 from support.http_senders import SENDERS
 from support.http_toy import OUTER, TRUSTING, Toy, client_config
 
-from acredssp.errors import LocalProtocolError
+from acredssp.errors import LocalProtocolError, RemoteProtocolError
 from acredssp.http import HTTPProtocolError
 from acredssp.http.aiohttp import CredSSPSession
+from acredssp.http.failures import ONCE
 from acredssp.http.httpx import CredSSPTransport
 from acredssp.http.httpx2 import CredSSPTransport as CredSSPTransport2
 
@@ -53,6 +55,23 @@ async def test_a_plain_answer_with_a_body_is_refused_however_it_says_its_length(
         with pytest.raises(REFUSED):
             await send(CONFIG, toy.url, [b"x"])
     assert len(toy.served) == 1
+
+
+SEALED = {
+    "no boundary": b"sealed, and nothing else",
+    "another connection's record": pair(b"\x17\x03\x03\x00\x20" + b"x" * 32, 1) + END,
+    "no record": pair(b"", 1) + END,
+}
+
+
+@pytest.mark.parametrize("body", SEALED.values(), ids=SEALED)
+async def test_a_sealed_answer_that_cannot_be_opened_is_told_with_what_may_be_in_between(send, body):
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {TYPE}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    async with Toy(answer=lambda asked: head + body) as toy:
+        said = r"localhost:\d+: the sealed answer cannot be opened: .* \(a proxy in between may share connections among"
+        with pytest.raises(RemoteProtocolError, match=said) as raised:
+            await send(CONFIG, toy.url, [b"x"])
+    assert raised.value.hint.endswith(ONCE)
 
 
 @pytest.mark.parametrize("answer", WITHOUT_BODY.values(), ids=WITHOUT_BODY)

@@ -294,7 +294,7 @@ async def test_a_body_that_another_client_sealed_is_refused_before_the_applicati
         media_type, body = seal_body(other.context, b"x")
         refused = await one.ask([("Content-Type", media_type)], body)
         assert (refused.status, refused.closes) == (400, True)
-        assert refused.body == b"the sealed body cannot be opened\n"
+        assert refused.body.startswith(b"the sealed body cannot be opened (let no proxy share connections among ")
     assert app.scopes == []
 
 
@@ -407,11 +407,14 @@ class Stuck(asyncio.Transport):
     def abort(self):
         self.aborted.set()
 
+    def pause_reading(self):
+        pass
+
     def is_closing(self):
         return self.closed
 
     def write(self, data):
-        pass
+        self.written = data
 
 
 async def test_a_logon_that_takes_too_long_waits_for_nobody_to_read():
@@ -432,6 +435,29 @@ async def test_uvicorn_waits_no_longer_than_the_limit_for_a_client_that_does_not
     connection.data_received(b"no http at all\r\n\r\n")
     assert (transport.closed, transport.aborted.is_set()) == (True, False), "uvicorn closes behind its answer 400"
     await transport.aborted.wait()
+    connection.connection_lost(None)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status", "text"),
+    [
+        ((b"no http\r\n\r\n",), 400, "expected a request of http/1.1, got something else"),
+        ((b"POST / HTTP/1.1\r\nX: ", b"x" * 5_000), 431, "expected header fields of at most 1000 bytes, got more"),
+    ],
+    ids=["no http", "a large field"],
+)
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+async def test_uvicorn_refuses_what_is_no_http_in_the_words_of_the_small_server(protocol, pieces, status, text):
+    limited = type("Limited", (protocol,), {"limits": HTTPLimits(header_size=1_000)})
+    settings = uvicorn.Config(Echo(), http=limited, log_config=None, lifespan="off")
+    settings.load()
+    transport = Stuck()
+    connection = limited(settings, uvicorn.server.ServerState(), {})
+    connection.connection_made(transport)
+    for piece in pieces:
+        connection.data_received(piece)
+    assert transport.written.startswith(f"HTTP/1.1 {status} ".encode())
+    assert transport.written.endswith(f"\r\n\r\n{text}\n".encode())
     connection.connection_lost(None)
 
 
@@ -653,10 +679,12 @@ async def test_what_is_not_http_is_refused(server, case):
     raw, statuses = NOT_HTTP[case]
     async with serving(server, Echo()) as port, connected(port) as client:
         client.writer.write(raw)
-        status = None
+        status, body = None, b""
         with contextlib.suppress(ConnectionError):
-            status = (await client.response()).status
+            response = await client.response()
+            status, body = response.status, response.body
         assert status in statuses
+        assert status != 400 or body == b"expected a request of http/1.1, got something else\n"
         assert await client.at_end()
 
 
