@@ -1,9 +1,12 @@
 """What a probe asks of a server, and the findings that follow: each against a server that has the cause."""
 
 import asyncio
+import base64
 import contextlib
 import datetime as dt
 import errno
+import pathlib
+import re
 import socket
 import ssl
 import struct
@@ -441,6 +444,62 @@ async def test_a_probe_names_no_user_and_proves_no_password_and_ends_each_connec
     assert {each.auth_info or each.pub_key_auth for each in server.asked} == {None}
     assert set(server.ends) == {"close_notify"}
     assert result.facts.connections == len(server.requests) == 13
+
+
+WHAT_IS_SENT = (
+    (pathlib.Path(__file__).parents[2] / "docs" / "tools.md")
+    .read_text("utf-8")
+    .partition("### What is sent")[2]
+    .partition("\n### ")[0]
+)
+BOTH = Protocols.HYBRID | Protocols.HYBRID_EX
+
+
+async def test_what_is_sent_is_what_the_documentation_says(nla):
+    await probed(nla)
+    rows = [int(each) for each in re.findall(r"^\| (\d+) \|", WHAT_IS_SENT, re.MULTILINE)]
+    assert rows == [6, 4, 1, 1, 1]
+    assert f"these {sum(rows)} connections, with three messages of CredSSP in all" in WHAT_IS_SENT
+    asked_for = [each.requested_protocols for each in nla.requests]
+    assert asked_for[:6] == [BOTH, HYBRID, SSL, RDP, Protocols.RDSTLS, Protocols.RDSAAD]
+    assert asked_for[6:] == [BOTH] * 7
+    first, second, third = (each.nego_token for each in nla.asked)
+    assert first[:12] == b"NTLMSSP\0\1\0\0\0"
+    assert second.startswith(b"\x60")
+    assert b"NTLMSSP\0\1\0\0\0" in second
+    assert third.startswith(b"\x60")
+    assert b"NTLMSSP" not in third
+
+
+@pytest.mark.parametrize(
+    ("accepts", "said", "connections"),
+    [(SSL, "without CredSSP gets the first 10", 10), (RDP, "with neither, the first 6", 6)],
+)
+async def test_a_server_with_less_gets_as_many_connections_as_the_documentation_says(accepts, said, connections, tls):
+    server = ScriptedServer(accepts, tls=tls)
+    assert (await probed(server)).facts.connections == len(server.requests) == connections
+    assert said in WHAT_IS_SENT.replace("\n", " ")
+    assert server.asked == []
+
+
+async def test_what_is_sent_to_a_service_is_what_the_documentation_says():
+    heads = []
+
+    async def answer(reader, writer):
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: CredSSP\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with serving(answer) as port:
+        result = await probe_one(prober(), service(f"http://127.0.0.1:{port}"))
+    assert "If it offers CredSSP, a second connection has a POST" in WHAT_IS_SENT.replace("\n", " ")
+    assert result.facts.connections == len(heads) == 2
+    assert all(each.startswith("POST /wsman HTTP/1.1\r\n") and "Content-Length: 0\r\n" in each for each in heads)
+    assert "Authorization" not in heads[0]
+    (token,) = re.findall(r"Authorization: CredSSP (\S+)\r\n", heads[1])
+    assert base64.b64decode(token)[:1] == b"\x16", "a record of TLS's handshake, and nothing else"
+    assert len(base64.b64decode(token)) == 5 + int.from_bytes(base64.b64decode(token)[3:5], "big")
 
 
 async def test_what_the_local_openssl_does_not_offer_is_not_tested(monkeypatch, nla, tls):

@@ -1,13 +1,19 @@
 """`acredssp probe` and `doctor` on real peers: FreeRDP's servers in every setting, and a domain of Samba."""
 
+import contextlib
 import json
 import re
+import socket
+import socketserver
 import subprocess
+import threading
 
 import pytest
 from support.command import COMMAND
 from support.peers import program, wait_until
 from support.samba import DOMAIN, PASSWORD, Inside
+
+from acredssp.rdp import ConnectionRequest
 
 pytestmark = pytest.mark.interop
 
@@ -44,6 +50,52 @@ def test_a_probe_of_freerdp_tells_the_version_and_the_mechanism(lab, shadow_serv
     assert record["credssp_version"] == 6
     assert "ntlm" in record["mechanisms"]
     assert "credssp-old" not in found
+
+
+@contextlib.contextmanager
+def tapped(server):
+    """The address of a relay to a server, and what each client sends by it, in a list for each connection."""
+    sent = []
+
+    class Relay(socketserver.BaseRequestHandler):
+        def handle(self):
+            sent.append(kept := bytearray())
+            with socket.create_connection(("127.0.0.1", server.port)) as onward:
+                back = threading.Thread(target=self._copy, args=(onward, self.request, bytearray()))
+                back.start()
+                self._copy(self.request, onward, kept)
+                back.join()
+
+        @staticmethod
+        def _copy(source, target, kept):
+            with contextlib.suppress(OSError):
+                while data := source.recv(65536):
+                    kept += data
+                    target.sendall(data)
+                target.shutdown(socket.SHUT_WR)
+
+    class Relays(socketserver.ThreadingTCPServer):
+        daemon_threads = False
+
+    with Relays(("127.0.0.1", 0), Relay) as relays:
+        thread = threading.Thread(target=relays.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"127.0.0.1:{relays.server_address[1]}", sent
+        finally:
+            relays.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(("generation", "security", "expected"), [(2, "nla", 13), (3, "nla", 13), (3, "tls", 10)])
+def test_what_freerdp_is_sent_is_what_the_documentation_says(lab, shadow_server, generation, security, expected):
+    with tapped(shadow_server(generation, security)) as (address, sent):
+        record, _ = told(lab, "probe", address)
+    requests = [ConnectionRequest.decode(bytes(each[: each[3]])) for each in sent]
+    assert record["connections"] == len(sent) == expected
+    assert [each.requested_protocols.value for each in requests[:6]] == [10, 2, 1, 0, 4, 16]
+    assert {(each.cookie, each.routing_token) for each in requests} == {(None, None)}
+    assert [each[each[3]] for each in map(bytes, sent) if len(each) > each[3]] == [0x16] * (expected - 6)
 
 
 @pytest.mark.parametrize("generation", [2, 3])
