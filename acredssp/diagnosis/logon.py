@@ -216,8 +216,14 @@ def _of_negotiation(facts: LogonFacts, error: NegotiationFailure, seen: list[Fin
         yield of_failure(FailureCode(error.failure_code))
     else:
         yield from (each for each in seen if each.id in {"nla-not-offered", "rdp-security-accepted"})
+    if any(each.id == "nla-not-offered" for each in seen):
+        yield from (each for each in seen if each.id in _OTHER_LOGONS)
     if error.failure_code == FailureCode.INCONSISTENT_FLAGS:
         yield from _of_restricted_admin(facts)
+
+
+_OTHER_LOGONS: Final = ("rdstls-offered", "entra-offered")
+"""What a server may take in the place of CredSSP."""
 
 
 def _altered(facts: LogonFacts, what: str) -> Iterator[Finding]:

@@ -142,6 +142,8 @@ CASES = {
     "10 another code": (refuses(FailureCode(9)), {"negotiation-refused"}),
     "10 no nla": (lambda: ScriptedServer(SSL), {"nla-not-offered"}),
     "10 rdp security": (lambda: ScriptedServer(None), {"nla-not-offered", "rdp-security-accepted"}),
+    "10 redirected logons alone": (lambda: ScriptedServer(Protocols.RDSTLS), {"nla-required", "rdstls-offered"}),
+    "10 entra alone": (lambda: ScriptedServer(Protocols.RDSAAD), {"nla-required", "entra-offered"}),
     "11 not admitted": (lambda: server_config(admit=lambda _admission: False), {"not-authorized"}),
     "11 logon type": (denied(NTSTATUS.STATUS_LOGON_TYPE_NOT_GRANTED), {"not-authorized"}),
     "12 proof refused": (lambda: scripted(TSRequest(6, error_code=0x8009030F)), {"tls-intercepted", "peer-defect"}),
@@ -155,6 +157,7 @@ CASES = {
     "nonsense": (lambda: ScriptedServer(HYBRID, tls=own_context(), answer=TSRequest(6, b"nonsense")),
                  {"credssp-malformed"}),
     "ssh": (lambda: ScriptedServer(greeting=b"SSH-2.0-OpenSSH_9.6\r\n"), {"not-rdp"}),
+    "http": (lambda: ScriptedServer(greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n"), {"not-rdp"}),
     "a success": (server_config, {"logon-succeeded"}),
 }  # fmt: skip
 """What a server does, by the number of the complaint, and the causes that the doctor must name."""
@@ -292,6 +295,34 @@ async def test_restricted_admin_that_the_server_does_not_announce_is_named():
 async def test_a_closed_port_is_named():
     examination = await examine(Patient.of(login_to(free_port())), Prober(pace=Pace(0), timeout=FAR, trust=Trust()))
     assert ids(examination) == {"connection-refused"}
+
+
+async def test_a_filtered_port_is_named(monkeypatch):
+    async def drop(*_args, **_more):
+        raise TimeoutError
+
+    monkeypatch.setattr("acredssp.cli.probing.asyncio.open_connection", drop)
+    monkeypatch.setattr("acredssp.cli.login._connect_to_any", drop)
+    prober = Prober(pace=Pace(0), timeout=FAR, trust=Trust())
+    examination = await examine(Patient.of(login_to(free_port())), prober)
+    assert ids(examination) == {"no-answer"}
+    assert ended(examination) == ["tcp"]
+
+
+async def test_the_logon_has_the_time_that_the_questions_have_left(monkeypatch):
+    left = []
+
+    async def log_on(login):
+        left.append(login.timeout)
+        raise asyncio.CancelledError
+
+    async def slow(self, target, facts):
+        facts.seconds = 1000.0
+
+    monkeypatch.setattr("acredssp.cli.rdp_logon.log_on", log_on)
+    monkeypatch.setattr(Prober, "server", slow)
+    await examine(Patient.of(login_to(free_port())), Prober(pace=Pace(0), timeout=FAR, trust=Trust()))
+    assert left == [FAR - 1000.0]
 
 
 class Intercepting:

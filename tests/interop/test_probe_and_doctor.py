@@ -20,6 +20,8 @@ pytestmark = pytest.mark.interop
 SETTINGS = {
     (2, "nla"): {"nla-required", "certificate-self-signed"},
     (3, "nla"): {"nla-required", "certificate-self-signed"},
+    (2, "ext"): {"nla-not-offered", "tls-required"},  # these servers never select HYBRID_EX, and say "TLS required"
+    (3, "ext"): {"nla-not-offered", "tls-required"},
     (2, "tls"): {"nla-not-offered", "nla-not-required"},
     (3, "tls"): {"nla-not-offered", "nla-not-required"},
     (2, "rdp"): {"nla-not-offered", "rdp-security-accepted"},
