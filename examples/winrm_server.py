@@ -38,6 +38,8 @@ DECLARED = " ".join(f'xmlns:{name}="{uri}"' for name, uri in NAMESPACES.items())
 STATE = f"{NAMESPACES['rsp']}/CommandState"
 TIMED_OUT, NO_SUCH, NOT_SUPPORTED = 2150858793, 2150858843, 2150858755
 """The numbers of Windows' errors."""
+AROUND = 4_096
+"""Bytes that an envelope has around its output, at the most."""
 
 
 class Fault(Exception):
@@ -53,7 +55,7 @@ class Process:
 
     def __init__(self, words: list[str]) -> None:
         self.words = words
-        self.output: list[tuple[str, bytes]] = []
+        self.output: list[tuple[str, bytearray]] = []
         self.stdin: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.interrupted = asyncio.Event()
         self.changed = asyncio.Event()
@@ -68,11 +70,25 @@ class Process:
 
     def write(self, text: str, stream: str = "stdout") -> None:
         """Write a line."""
-        self.output.append((stream, f"{text}\r\n".encode()))
+        if not self.output or self.output[-1][0] != stream:
+            self.output.append((stream, bytearray()))
+        self.output[-1][1].extend(f"{text}\r\n".encode())
         self.changed.set()
 
-    async def received(self, seconds: float) -> str:
-        """Return what was written since the last time, in the service's words; wait if there is nothing."""
+    async def read(self) -> bytes:
+        """Return more of the standard input; nothing at its end."""
+        data = await self.stdin.get()
+        if data is None:
+            self.stdin.put_nowait(None)  # for the next one who asks
+        return data or b""
+
+    async def received(self, seconds: float, room: int) -> str:
+        """Return what was written since the last time, in the service's words; wait if there is nothing.
+
+        Args:
+            seconds: How long to wait.
+            room: The bytes that the answer may have. What is left over waits for the next time.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not self.output and self.exit_code is None:
@@ -80,9 +96,16 @@ class Process:
                     await self.changed.wait()
         if not self.output and self.exit_code is None:
             raise Fault(TIMED_OUT, "nothing was written within the time specified in OperationTimeout")
-        taken, self.output = self.output, []
-        parts = [f'<rsp:Stream Name="{name}">{base64.b64encode(data).decode()}</rsp:Stream>' for name, data in taken]
-        if self.exit_code is None:
+        parts = []
+        while self.output and room > AROUND:
+            name, data = self.output[0]
+            taken = bytes(data[: (room - AROUND) // 4 * 3])
+            del data[: len(taken)]
+            if not data:
+                self.output.pop(0)
+            parts.append(f'<rsp:Stream Name="{name}">{base64.b64encode(taken).decode()}</rsp:Stream>')
+            room -= len(parts[-1])
+        if self.exit_code is None or self.output:
             return f'{"".join(parts)}<rsp:CommandState State="{STATE}/Running"/>'
         code = f"<rsp:ExitCode>{self.exit_code}</rsp:ExitCode>"
         return f'{"".join(parts)}<rsp:CommandState State="{STATE}/Done">{code}</rsp:CommandState>'
@@ -111,8 +134,8 @@ async def echo(process: Process) -> int:
 
 async def sort(process: Process) -> int:
     """The lines of the standard input, in order."""
-    data = b""
-    while (part := await process.stdin.get()) is not None:
+    data = bytearray()
+    while part := await process.read():
         data += part
     for line in sorted(data.decode("utf-8", "replace").splitlines()):
         process.write(line)
@@ -133,7 +156,22 @@ async def ping(process: Process) -> int:
 async def leave(process: Process) -> int:
     """The exit status that the command line names."""
     number = process.words[-1]
-    return int(number) if re.fullmatch("[0-9]{1,9}", number) else 0
+    return int(number) if re.fullmatch("-?[0-9]{1,10}", number) else 0
+
+
+async def cmd(process: Process) -> int:
+    """The lines of the standard input, each of which is a command, up to `exit` or their end."""
+    code, data, more = 0, b"", True
+    while more:
+        while b"\n" not in data and (part := await process.read()):
+            data += part
+        line, more_lines, data = data.partition(b"\n")
+        more = bool(more_lines)
+        if words := line.decode("utf-8", "replace").split():
+            process.words = words
+            code = await COMMANDS.get(words[0].lower(), unknown)(process)
+            more = more and words[0].lower() != "exit"
+    return code
 
 
 async def unknown(process: Process) -> int:
@@ -144,6 +182,7 @@ async def unknown(process: Process) -> int:
 
 
 COMMANDS: dict[str, Command] = {
+    "cmd": cmd,
     "echo": echo,
     "exit": leave,
     "hostname": hostname,
@@ -196,10 +235,10 @@ class Service:
     async def on_receive(self, request: ET.Element) -> str:
         """Return what a command has written."""
         seconds = re.fullmatch(r"PT([0-9.]+)S", text(request, "s:Header/w:OperationTimeout"))
+        room = re.fullmatch("[0-9]{1,9}", text(request, "s:Header/w:MaxEnvelopeSize"))
         process, _ = self.process(request, "rsp:Receive/rsp:DesiredStream")
-        return (
-            f"<rsp:ReceiveResponse>{await process.received(float(seconds[1]) if seconds else 20)}</rsp:ReceiveResponse>"
-        )
+        received = await process.received(float(seconds[1]) if seconds else 20, int(room[0]) if room else 153_600)
+        return f"<rsp:ReceiveResponse>{received}</rsp:ReceiveResponse>"
 
     async def on_send(self, request: ET.Element) -> str:
         """Give a command its input."""

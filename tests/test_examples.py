@@ -114,6 +114,8 @@ def winrm_server():
         (["whoami"], "", (0, "contoso\\alice\n", "")),
         (["echo", "a", "b"], "", (0, "a b\n", "")),
         (["exit", "7"], "", (7, "", "")),
+        (["exit", "-1"], "", (254, "", "")),
+        (["-"], "whoami\necho a b\nexit 3\nwhoami\n", (3, "contoso\\alice\na b\n", "")),
         (["--stdin", "sort"], "b\na\n", (0, "a\nb\n", "")),
         (["dir"], "", (1, "", "'dir' is not recognized as an internal or external command.\n")),
     ],
@@ -123,6 +125,21 @@ def test_a_command_runs_at_the_toy_of_winrm(winrm_server, words, given, expected
         [COMMAND, *winrm_server, *words], input=given, capture_output=True, text=True, timeout=DEADLINE, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == expected
+
+
+def test_output_of_several_envelopes_comes_from_the_toy_of_winrm(winrm_server):
+    """5 MB of short lines, in and out: an answer has 150 KiB."""
+    lines = [f"{number:09d}\n" for number in range(500_000)]
+    done = subprocess.run(
+        [COMMAND, *winrm_server, "--stdin", "sort"],
+        input="".join(reversed(lines)),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "".join(lines)
 
 
 def test_ctrl_c_reaches_the_toy_of_winrm(winrm_server):
