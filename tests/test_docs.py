@@ -97,6 +97,7 @@ ELSEWHERE = {
     "test_the_classes_of_the_documentation_are_tests",
     ("docs/winrm.md", "from acredssp.winrm import CommandShell"): "tests/winrm/test_httpx.py::"
     "test_the_example_of_the_documentation_runs",
+    ("docs/winrm.md", "import aiohttp"): "tests/winrm/test_httpx.py::test_the_example_for_aiohttp_runs",
     ("docs/winrm.md", "python examples/winrm_server.py"): "tests/test_examples.py::"
     "test_a_server_without_arguments_listens_at_the_port_of_winrm",
     ("docs/winrm.md", "from acredssp.winrm.powershell"): "tests/winrm/test_powershell.py::"

@@ -20,6 +20,7 @@ http_toy = pytest.importorskip("support.http_toy", exc_type=ImportError)
 connect = pytest.importorskip("acredssp.winrm.httpx", exc_type=ImportError).connect
 
 EXAMPLE = next(block for block in blocks() if block.page == "docs/winrm.md" and "CommandShell" in block.first)
+BY_AIOHTTP = next(block for block in blocks() if block.page == "docs/winrm.md" and "aiohttp" in block.first)
 AT_ONCE = {"first_delay": 0}
 TIMED_OUT = f"""<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"><s:Body><s:Fault><s:Detail>
 <f:WSManFault xmlns:f="http://schemas.microsoft.com/wbem/wsman/1/wsmanfault" Code="{OPERATION_TIMED_OUT}"/>
@@ -204,6 +205,22 @@ async def test_the_example_of_the_documentation_runs(capsys):
         await names["main"](CONFIG)
     assert capsys.readouterr().out == "3 hello\r\n\nstdout Pinging\n"
     assert toy.started == ["ipconfig /all", "ping -t localhost"]
+
+
+async def test_the_example_for_aiohttp_runs(capsys):
+    names = {}
+    exec(BY_AIOHTTP.compiled(), names)  # noqa: S102 - our own page
+    async with service() as (toy, server):
+        await names["main_by_aiohttp"](CONFIG, server.url)
+    assert capsys.readouterr().out == "3 hello\r\n\n"
+    assert toy.started == ["ipconfig /all"]
+
+
+async def test_the_example_for_aiohttp_tells_what_was_not_sent():
+    names = {}
+    exec(BY_AIOHTTP.compiled(), names)  # noqa: S102 - our own page
+    with pytest.raises(NotSent, match="nothing listens there"):
+        await names["main_by_aiohttp"](CONFIG, f"http://localhost:{free_port()}/wsman")
 
 
 async def test_a_client_that_is_used_behind_its_block_sends_nothing():
