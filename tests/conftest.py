@@ -7,10 +7,10 @@ pytest_plugins = [
     "support.build",
     "support.covering",
     "support.examples",
-    "support.forks",
+    "support.parallel",
+    "support.forks",  # imports two of these, which pytest must have seen
     "support.kdc",
     "support.loops",
-    "support.parallel",
     "support.quick",
     "support.requirements",
     "support.security_figures",

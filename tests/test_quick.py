@@ -117,13 +117,16 @@ def test_what_makes_sockets_runs_where_that_is_asked_for(tmp_path):
 
 class Ending(forks.Fork):
     def _be(self, run):
+        self.pytest_runtest_logstart("test_it.py::test_it")
         os._exit(3)
 
 
 def test_a_process_that_ends_too_early_is_no_success(request):
     session = types.SimpleNamespace(config=request.config, shouldstop=False)
-    Ending(session, None).tell()
-    assert session.shouldstop == "a forked process ended with status 3"
+    fork = Ending(session, None)
+    assert not fork.tell()
+    fork.end()
+    assert session.shouldstop == "a forked process ended with status 3, in test_it.py::test_it"
 
 
 def test_the_projects_own_tests_are_told_apart(tmp_path):

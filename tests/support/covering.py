@@ -11,16 +11,26 @@ try:
 except ImportError:  # pytest works without it, too
     Coverage = None
 
+_measuring = None
+"""The measurement of this session."""
 MEASURED = tuple(f"tests/{folder}/" for folder in ("core", "mechanisms", "wire"))
 """Folders of tests."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session):
-    measuring = Coverage and Coverage.current()
+    global _measuring  # noqa: PLW0603
+    _measuring = measuring = Coverage and Coverage.current()
     if measuring and not _names_what_to_measure(session.config):
         session.config.pluginmanager.register(Rests(measuring))
     return (yield)
+
+
+def keep():
+    """Write what was measured in a forked process. pytest-cov puts the files together."""
+    if _measuring:
+        _measuring.stop()
+        _measuring.save()
 
 
 def _names_what_to_measure(config):

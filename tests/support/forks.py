@@ -1,23 +1,35 @@
 """A pytest plugin: `--forks N` shares the tests out among N processes, which are forked once the tests are collected.
 
-Unlike pytest-xdist's processes they collect nothing, and send nothing while tests run: a test that takes
-a millisecond does not cost a second one. Each takes the next file of tests as soon as it is through with one. What ran
-in the others is told by the first process at the end. It is for tests without dear peers: a fixture of the session is
-made in each.
+Unlike pytest-xdist's processes they collect nothing, and tell little while tests run: a test that takes a millisecond
+does not cost four more. Each takes the next share of tests (`support.parallel`) as soon as it is through with one. The
+first process runs none. It tells what ran in the others, and which test was running in one that ended too early. A
+fixture of the session is made in each process. `--forks auto` means as many as `-n auto` does.
 """
 
+import collections
 import contextlib
-import itertools
+import functools
+import mmap
 import os
-import pickle
-import tempfile
+import signal
+import time
+from multiprocessing import connection
 
 import pytest
-from support import peers
+from _pytest import runner
+from support import covering, parallel, peers
+
+EVERY = 0.5
+"""Seconds: no process tells more often of the tests that ran, and so it need not for each."""
 
 
 def pytest_addoption(parser):
-    parser.addoption("--forks", type=int, default=1, metavar="N", help="share the tests out among N forked processes")
+    count = {"type": _count, "default": 1, "metavar": "N"}
+    parser.addoption("--forks", help="share the tests out among N forked processes, or auto", **count)
+
+
+def _count(text):
+    return parallel.pytest_xdist_auto_num_workers() if text == "auto" else int(text)
 
 
 def pytest_configure(config):
@@ -35,36 +47,74 @@ class Forks:
     def pytest_runtestloop(self, session):
         if session.testsfailed or session.config.option.collectonly:
             return None  # pytest's own loop says so
-        files = [list(tests) for _, tests in itertools.groupby(session.items, key=lambda item: item.path)]
+        shares = collections.defaultdict(list)
+        for item in session.items:
+            shares[parallel.share(item.nodeid)].append(item)
+        shares = sorted(shares.values(), key=lambda share: parallel.rank(share[0].nodeid))
         session.config._tmp_path_factory.getbasetemp()  # one for all
-        with _queue(len(files)) as queue:
+        session.config.get_terminal_writer().flush()
+        with _queue(len(shares)) as queue:
             forks = [
-                Fork(session, lambda number=number: self._run(session, queue, files, number))
-                for number in range(1, self._count)
+                Fork(session, lambda number=number: self._run(session, queue, shares, number))
+                for number in range(self._count)
             ]
-            self._run(session, queue, files, 0)
-        for fork in forks:
-            fork.tell()
+            try:
+                _tell(session, queue, forks)
+            finally:
+                for fork in forks:
+                    fork.end()
         _stop_if_asked(session)
         return True
 
-    def _run(self, session, queue, files, number):
-        """Run files for as long as there are some. As pytest does it, but for where the next test comes from."""
+    def _run(self, session, queue, shares, number):
+        """Run shares for as long as there are some. As pytest does it, but for where the next test comes from."""
         peers.share_ports(number, self._count)
-        tests = (test for taken in iter(lambda: os.read(queue, 2), b"") for test in files[int.from_bytes(taken)])
-        for test, following in itertools.pairwise(itertools.chain(tests, [None])):
+        taken = (shares[int.from_bytes(each)] for each in iter(lambda: os.read(queue, 2), b""))
+        tests = (test for share in taken for test in share)
+        test = next(tests, None)
+        while test is not None:
+            following = Following(tests)
             test.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
             _stop_if_asked(session)
+            test = following.test
+
+
+class Following:
+    """The test after another one, as pytest asks for it: once the other ran, to learn which fixtures are needed still.
+
+    So a process takes no share that another one could begin.
+    """
+
+    def __init__(self, tests):
+        self._tests = tests
+
+    @functools.cached_property
+    def test(self):
+        return next(self._tests, None)
+
+    def listchain(self):
+        return self.test.listchain() if self.test else []
 
 
 @contextlib.contextmanager
 def _queue(length):
-    """A pipe with the numbers of all files. Two bytes are read at once, or not at all."""
+    """A pipe with the numbers of all shares. Two bytes are read at once, or not at all."""
     reading, writing = os.pipe()
     os.write(writing, b"".join(number.to_bytes(2) for number in range(length)))
     os.close(writing)
     yield reading
     os.close(reading)
+
+
+def _tell(session, queue, forks):
+    """Say in the first process what the forks tell, until all have ended."""
+    waiting = {fork.told: fork for fork in forks}
+    while waiting:
+        for told in connection.wait(waiting):
+            if not waiting[told].tell():
+                del waiting[told]
+        if session.shouldfail or session.shouldstop:
+            os.read(queue, mmap.PAGESIZE)  # nobody takes more
 
 
 def _stop_if_asked(session):
@@ -75,14 +125,17 @@ def _stop_if_asked(session):
 
 
 class Fork:
-    """One of the other processes. It runs what it is given, and ends."""
+    """One of the processes. It runs what it is given, and ends."""
 
     def __init__(self, session, run):
         self._session = session
-        self._reports = tempfile.TemporaryFile()  # noqa: SIM115  # `tell` closes it
+        self._runs = mmap.mmap(-1, mmap.PAGESIZE)  # the name of a test, for both processes
+        self._reports, self._told_at, self._ended = [], 0.0, False
+        self.told, self._telling = connection.Pipe(duplex=False)
         self._process = os.fork()
         if self._process == 0:
             self._be(run)
+        self._telling.close()
 
     def _be(self, run):
         status = 1
@@ -93,28 +146,58 @@ class Fork:
             capturing = plugins.getplugin("capturemanager")
             capturing.stop_global_capturing()  # its files are those of the first process
             capturing.start_global_capturing()
-            with contextlib.suppress(self._session.Failed, self._session.Interrupted):
+            with contextlib.suppress(self._session.Failed, self._session.Interrupted, KeyboardInterrupt):
                 run()
-            self._reports.flush()
+            runner.pytest_sessionfinish(self._session)  # where the tests were stopped, fixtures are left
+            covering.keep()
+            self._telling.send([*self._reports, None])
             status = 0
         finally:
             os._exit(status)
+
+    def pytest_runtest_logstart(self, nodeid):
+        name = nodeid.encode()[: len(self._runs) - 1]
+        self._runs[: len(name) + 1] = name + b"\0"
 
     def pytest_runtest_logreport(self, report):
         config = self._session.config
         if report.longrepr is not None:  # what it consists of may be anything
             report = config.hook.pytest_report_to_serializable(config=config, report=report)
-        pickle.dump(report, self._reports)
+        self._reports.append(report)
+        if (now := time.monotonic()) - self._told_at > EVERY:
+            self._telling.send(self._reports)
+            self._reports, self._told_at = [], now
 
     def tell(self):
-        """Say in the first process what ran in this one."""
-        _, status = os.waitpid(self._process, 0)
+        """Say in the first process what ran in this one since the last time; return whether more may come."""
         config = self._session.config
-        self._reports.seek(0)
-        with contextlib.suppress(EOFError, pickle.UnpicklingError), self._reports:
-            while report := pickle.load(self._reports):  # noqa: S301  # this wrote it
-                if isinstance(report, dict):
-                    report = config.hook.pytest_report_from_serializable(config=config, data=report)
-                config.hook.pytest_runtest_logreport(report=report)
+        try:
+            reports = self.told.recv()
+        except EOFError:
+            reports = [None]
+        for report in filter(None, reports):
+            if isinstance(report, dict):
+                given = config.hook.pytest_report_from_serializable(config=config, data=report)
+            else:
+                given = report
+            config.hook.pytest_runtest_logreport(report=given)
+        if reports[-1] is None:
+            self._wait()
+        return not self._ended
+
+    def _wait(self):
+        _, status = os.waitpid(self._process, 0)
+        self._ended = True
         if status:
-            self._session.shouldstop = f"a forked process ended with status {os.waitstatus_to_exitcode(status)}"
+            runs = self._runs[:].partition(b"\0")[0].decode(errors="replace")
+            status = os.waitstatus_to_exitcode(status)
+            self._session.shouldstop = f"a forked process ended with status {status}, in {runs or 'no test'}"
+
+    def end(self):
+        """End what is left of it: where this process was interrupted, it need not have been."""
+        if not self._ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process, signal.SIGINT)
+            self._wait()
+        self.told.close()
+        self._runs.close()
