@@ -28,7 +28,7 @@
 #   make format  format the code as `make fmt` demands
 # Variables: PYTHON (the interpreter .venv is made from), ARGS (more arguments for pytest),
 # KERBEROS (set to nothing to leave Kerberos out even where krb5-config is found),
-# WORKERS (processes that share the tests, see tests/support/parallel.py; 0 runs them in one).
+# WORKERS (processes that share the tests, see tests/support/forks.py; 0 runs them in one).
 
 PYTHON ?= python3
 ARGS ?=
@@ -81,7 +81,7 @@ run: $(RUN_STAMP)
 	@$(BIN)/acredssp demo
 
 test: $(DEV_STAMP) $(KERBEROS_STAMP)
-	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/pytest --forks $(WORKERS) $(ARGS)
 
 # This takes under 30 seconds. tests/support/quick.py derives which tests these are.
 quick: $(DEV_STAMP)
@@ -105,11 +105,11 @@ types: $(DEV_STAMP)
 # Runs all tests. Branch coverage is measured during the engine's own (tests/support/covering.py); the threshold is
 # fail_under in pyproject.toml.
 cover: $(DEV_STAMP) $(KERBEROS_STAMP)
-	$(BIN)/pytest -n $(WORKERS) --cov $(ARGS)
+	$(BIN)/pytest --forks $(WORKERS) --cov $(ARGS)
 
 # Runs only the tests against real peers.
 interop: $(DEV_STAMP) $(KERBEROS_STAMP)
-	$(BIN)/pytest -n $(WORKERS) -m interop $(ARGS)
+	$(BIN)/pytest --forks $(WORKERS) -m interop $(ARGS)
 
 # Checks the README against the tree: its examples, commands and tables.
 docs: $(DEV_STAMP)
@@ -161,7 +161,7 @@ compiled-if-possible:
 
 # Runs the tests of the compiled modules; tests/compiled.py checks that the compiled engine is the one that ran.
 test-compiled: $(DEV_STAMP) $(KERBEROS_STAMP) $(COMPILED_STAMP)
-	$(WITH_COMPILED) $(BIN)/pytest -n $(WORKERS) tests/compiled.py $(COMPILED_TESTS) $(ARGS)
+	$(WITH_COMPILED) $(BIN)/pytest --forks $(WORKERS) tests/compiled.py $(COMPILED_TESTS) $(ARGS)
 
 # Each target runs in a process of its own; what it finds is kept in build/fuzz. `python -m fuzz --help` says more.
 fuzz: $(FUZZ_STAMP)
@@ -189,12 +189,12 @@ security-report: $(DEV_STAMP)
 # Checks that the oldest dependencies that pyproject.toml allows work. The other tools are the newest.
 test-floors: $(FLOORS_STAMP)
 	$(FLOORS)/bin/pytest --quick --thorough --sockets --forks 2 $(addprefix --ignore ,tests/model $(WHOLE_ON_FLOORS)) $(ARGS)
-	$(FLOORS)/bin/pytest -n $(WORKERS) $(WHOLE_ON_FLOORS) $(ARGS)
+	$(FLOORS)/bin/pytest --forks $(WORKERS) $(WHOLE_ON_FLOORS) $(ARGS)
 
 # Compiles a wheel of a copy of the files that git knows, and installs it into an environment outside of this folder.
 test-installed: $(RELEASE_STAMP)
 	@$(BIN)/python -c "$$CHECK_COMPILER"
-	@PYTHONPATH=.ci $(BIN)/python -m release.installed -n $(WORKERS) $(ARGS)
+	@PYTHONPATH=.ci $(BIN)/python -m release.installed --forks $(WORKERS) $(ARGS)
 
 # Builds of a copy of the files that git knows, as they are now.
 wheels: $(RELEASE_STAMP)

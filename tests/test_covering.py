@@ -18,10 +18,11 @@ def test_a_folder_that_is_measured_has_tests(folder):
 
 
 @pytest.mark.interpreted_only("coverage sees no line of a compiled module")
-def test_it_rests_for_the_tests_of_others_and_goes_on(tmp_path):
+@pytest.mark.parametrize("shared_out", ["-n1", "--forks=2"])
+def test_it_rests_for_the_tests_of_others_and_goes_on(tmp_path, shared_out):
     """Files of the engine's tests, with one in between that uses the engine, too."""
     files = ["tests/wire/test_early_auth.py", "tests/test_rdp.py", "tests/wire/test_gss.py"]
-    covered = covered_by(tmp_path, "-n1", *files)
+    covered = covered_by(tmp_path, shared_out, *files)
     assert covered("wire/early_auth.py", "decode") > 0
     assert covered("wire/mcs.py", "frame_size") == 0
     assert covered("wire/gss.py", "check_mic") > 0

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import tomllib
 import zipfile
 
 import pytest
@@ -357,6 +358,17 @@ def test_every_goal_that_a_workflow_makes_is_there():
     goals = {goal for path in WORKFLOWS for goal in re.findall(r"run: make ([\w-]+)", path.read_text("utf-8"))}
     assert {"release-check", "wheels", "mutants-changed"} == goals
     assert [goal for goal in goals if not re.search(rf"^{goal}:", makefile, re.MULTILINE)] == []
+
+
+def test_a_release_has_a_compiled_wheel_for_each_version_of_python_that_the_metadata_name():
+    text = (ROOT / ".github" / "workflows" / "release.yml").read_text("utf-8")
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["classifiers"]
+    named = [found[1] for each in classifiers if (found := re.search(r":: (3\.\d+)$", each))]
+    installed = re.findall(r"^ {12}(3\.\d+)$", text, re.MULTILINE)
+    assert sorted(installed) == named
+    assert installed[-1] == "3.11"  # the interpreter that make finds, which has a wheel without being named
+    (others,) = re.findall(r'run: make wheels WHEELS="(.*)"', text)
+    assert others.split() == [f"python{version}" for version in installed[:-1]]
 
 
 def test_interpreters_are_named_by_paths_and_a_word_that_is_none_is_refused():

@@ -3,7 +3,8 @@
 Unlike pytest-xdist's processes they collect nothing, and tell little while tests run: a test that takes a millisecond
 does not cost four more. Each takes the next share of tests (`support.parallel`) as soon as it is through with one. The
 first process runs none. It tells what ran in the others, and which test was running in one that ended too early. A
-fixture of the session is made in each process. `--forks auto` means as many as `-n auto` does.
+fixture of the session is made in each process. `--forks auto` means as many as
+`support.parallel` counts.
 """
 
 import collections
@@ -29,7 +30,7 @@ def pytest_addoption(parser):
 
 
 def _count(text):
-    return parallel.pytest_xdist_auto_num_workers() if text == "auto" else int(text)
+    return parallel.count_workers() if text == "auto" else int(text)
 
 
 def pytest_configure(config):

@@ -1,8 +1,9 @@
-"""A pytest plugin: how the tests are shared out among processes (`-n`, pytest-xdist), as `make test` has it.
+"""A pytest plugin: how the tests are shared out among processes, by `support.forks` as `make test` has it, or by
+pytest-xdist (`-n`).
 
 What is handed out is a file of tests, so that what its fixtures share is made once. A file that takes long, and whose
 tests share little, is handed out by its test functions. What takes longest goes first, so that no process is left alone
-with it at the end. `-n auto` means twice as many processes as there are processors, since many tests wait for a peer.
+with it at the end. `auto` means twice as many processes as there are processors, since many tests wait for a peer.
 
 Each process has ports (`support.peers`), peers, folders and a Kerberos realm of its own.
 """
@@ -37,6 +38,11 @@ class Scheduler(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
+    return count_workers()
+
+
+def count_workers():
+    """How many processes `auto` means."""
     return 2 * len(os.sched_getaffinity(0))
 
 
