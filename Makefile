@@ -10,6 +10,7 @@
 #   make test-compiled  run the engine's tests on the engine compiled by mypyc
 #   make test-installed  run all tests on the compiled wheel as it is installed
 #   make site    make the documentation's pages in build/site, with a warning being an error
+#   make links   ask the network whether each external link of the documentation leads somewhere
 #   make mutants  take behaviours out of the package, one at a time, and check that the tests notice; MUTANTS=--tested
 #                where make test has just passed
 #   make mutants-all  change the engine in every small way by mutmut, which takes hours and goes on where it was ended
@@ -73,7 +74,7 @@ COMPILED_TESTS ?= $(addprefix tests/,core wire mechanisms hostile carriage aio s
     test_tls_config.py test_values.py)
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
 
-.PHONY: install install-floors fuzz model mutants mutants-all mutants-changed security-report run test quick check fmt format lint types cover interop docs site conformance bench bench-full bench-check siege \
+.PHONY: install install-floors fuzz model mutants mutants-all mutants-changed security-report run test quick check fmt format lint types cover interop docs site links conformance bench bench-full bench-check siege \
     compiled compiled-if-possible test-compiled test-installed test-floors wheels release-check lock bill api clean
 .DEFAULT_GOAL := check
 
@@ -122,6 +123,10 @@ site: $(SITE_STAMP)
 	$(BIN)/sphinx-build -q -n -W --keep-going -E -d build/site.new/.doctrees -b html docs build/site.new
 	@rm -rf build/site && mv build/site.new build/site
 	@echo "file://$(CURDIR)/build/site/index.html"
+
+# No part of `make check`: a server that does not answer is no fault of the tree's. build/links/output.txt has the answers.
+links: $(SITE_STAMP)
+	@$(BIN)/sphinx-build -q -E -d build/links/.doctrees -b linkcheck docs build/links
 
 # Writes docs/conformance.md, docs/sspi.md, docs/gateway-settings.md, docs/findings.md, the hints in docs/statuses.md, the
 # pictures of the states in docs/architecture.md and the manual pages in docs/man; the tests fail where one is stale.
