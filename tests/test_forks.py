@@ -86,6 +86,20 @@ def test_fixtures_of_the_session_are_torn_down(run, tmp_path, arguments):
     assert list((tmp_path / "made").iterdir()) == []
 
 
+def test_who_interrupts_a_run_waits_for_its_fixtures(run, tmp_path):
+    text = """
+    import os, signal
+
+    def test_it():
+        os.kill(os.getppid(), signal.SIGINT)
+        signal.pause()
+    """
+    status, said = run("--timeout=60", test_a=text, test_b=PASSES)
+    assert status == 2
+    assert "KeyboardInterrupt" in said
+    assert list((tmp_path / "made").iterdir()) == []
+
+
 def test_no_share_is_begun_after_the_last_failure_that_is_waited_for(run):
     """The other process may be at a share."""
     status, said = run("-x", **{f"test_{number}": FAILS for number in range(30)})

@@ -3,8 +3,7 @@
 Unlike pytest-xdist's processes they collect nothing, and tell little while tests run: a test that takes a millisecond
 does not cost four more. Each takes the next share of tests (`support.parallel`) as soon as it is through with one. The
 first process runs none. It tells what ran in the others, and which test was running in one that ended too early. A
-fixture of the session is made in each process. `--forks auto` means as many as
-`support.parallel` counts.
+fixture of the session is made in each process. `--forks auto` means as many as `support.parallel` counts.
 """
 
 import collections
@@ -147,8 +146,12 @@ class Fork:
             capturing = plugins.getplugin("capturemanager")
             capturing.stop_global_capturing()  # its files are those of the first process
             capturing.start_global_capturing()
-            with contextlib.suppress(self._session.Failed, self._session.Interrupted, KeyboardInterrupt):
+            self.told.close()  # so that sending fails where the first process has ended
+            with contextlib.suppress(
+                self._session.Failed, self._session.Interrupted, KeyboardInterrupt, BrokenPipeError
+            ):
                 run()
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal has sent it, and the first process does, too
             runner.pytest_sessionfinish(self._session)  # where the tests were stopped, fixtures are left
             covering.keep()
             self._telling.send([*self._reports, None])
