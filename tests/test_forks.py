@@ -124,7 +124,7 @@ def test_each_process_has_ports_of_its_own_and_begins_what_no_other_has_begun(ru
     def test_it():
         with open(os.environ["MADE"] + "/{mine}", "{mode}") as mine:
             {use}
-        pathlib.Path(f"port-{peers.free_port() % 2}").touch()
+        pathlib.Path(f"port-{peers.free_port()}").touch()
     """
     os.mkfifo(tmp_path / "fifo")
     first = text.replace("{mine}", "../fifo").replace("{mode}", "w").replace("{use}", "mine.write('x')")
